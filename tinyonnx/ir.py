@@ -1,0 +1,352 @@
+"""The graph: values, nodes, subgraphs, and the edits that keep use lists right.
+
+A `Value` is one tensor (or sequence) of the model; nodes refer to values directly, also
+across the border of a subgraph, so that a captured value has its uses in the subgraph's
+nodes like any other.  Outputs of a graph are uses, too: `Graph.outputs` may be rewired by
+a pass while `Graph.output_names`, what the user asks for, stays.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+Array = np.ndarray[Any, Any]
+Dim = int | str | None
+
+
+class Value:
+    """One tensor of a graph.
+
+    `dtype` and `shape` are what is known (None: unknown; a dim may be a symbolic name);
+    `type` is the declared ONNX type as onnxruntime writes it, for graph inputs and outputs.
+    `const` holds an initializer or a folded constant.
+    """
+
+    __slots__ = ("const", "dtype", "name", "producer", "shape", "type", "uses")
+
+    def __init__(
+        self,
+        name: str,
+        dtype: np.dtype[Any] | None = None,
+        shape: tuple[Dim, ...] | None = None,
+        const: Array | None = None,
+    ) -> None:
+        self.name = name
+        self.dtype = dtype
+        self.shape = shape
+        self.type: str | None = None
+        self.const = const
+        self.producer: Node | None = None
+        self.uses: list[tuple[Node | Graph, int]] = []
+
+    @property
+    def static_shape(self) -> tuple[int, ...] | None:
+        """The shape if every dimension is a known integer, else None."""
+        if self.shape is None or any(not isinstance(d, int) for d in self.shape):
+            return None
+        return tuple(d for d in self.shape if isinstance(d, int))
+
+    def __repr__(self) -> str:
+        return f"Value({self.name!r}, {self.dtype}, {self.shape})"
+
+
+class Node:
+    """One operator call.
+
+    `opset` is the version of the node's own domain; `origin` names the nodes of the model
+    that a fused node replaced (its own name otherwise); an absent optional input is None.
+    """
+
+    __slots__ = ("attributes", "domain", "index", "inputs", "name", "op_type", "opset", "origin", "outputs")
+
+    def __init__(
+        self,
+        op_type: str,
+        inputs: Sequence[Value | None],
+        outputs: Sequence[Value | None],
+        attributes: Mapping[str, Any] | None = None,
+        *,
+        domain: str = "",
+        opset: int = 1,
+        name: str = "",
+        index: int = -1,
+        origin: Iterable[str] = (),
+    ) -> None:
+        self.op_type = op_type
+        self.domain = domain
+        self.opset = opset
+        self.name = name
+        self.index = index
+        self.inputs: list[Value | None] = list(inputs)
+        self.outputs: list[Value | None] = list(outputs)
+        self.attributes: dict[str, Any] = dict(attributes or {})
+        self.origin: tuple[str, ...] = tuple(origin) or (self.label,)
+
+    @property
+    def label(self) -> str:
+        """The node's name, or its first output's where it has none."""
+        if self.name:
+            return self.name
+        return next((v.name for v in self.outputs if v is not None), f"#{self.index}")
+
+    @property
+    def output(self) -> Value:
+        """The first output, for the many ops that have just one."""
+        value = self.outputs[0]
+        assert value is not None
+        return value
+
+    @property
+    def subgraphs(self) -> list[Graph]:
+        return [a for a in self.attributes.values() if isinstance(a, Graph)]
+
+    def __repr__(self) -> str:
+        return f"Node({self.op_type} {self.label!r})"
+
+
+class Graph:
+    """Nodes in executable order, inputs, outputs; a subgraph knows nothing of its parent.
+
+    Edit only through the methods: they keep `Value.uses` and `Value.producer` right, and
+    `verify()` proves it.
+    """
+
+    def __init__(self, name: str = "", opsets: Mapping[str, int] | None = None) -> None:
+        self.name = name
+        self.opsets: dict[str, int] = dict(opsets or {})
+        self.inputs: list[Value] = []
+        self.nodes: list[Node] = []
+        self.outputs: list[Value] = []
+        self.output_names: list[str] = []
+        self.initializers: list[Value] = []
+        self.metadata: dict[str, str] = {}
+
+    # -- building ---------------------------------------------------------------------
+
+    def add_input(self, value: Value) -> Value:
+        self.inputs.append(value)
+        return value
+
+    def add_initializer(self, name: str, array: Array) -> Value:
+        value = Value(name, array.dtype, array.shape, array)
+        self.initializers.append(value)
+        return value
+
+    def add_output(self, value: Value, name: str | None = None) -> None:
+        value.uses.append((self, len(self.outputs)))
+        self.outputs.append(value)
+        self.output_names.append(value.name if name is None else name)
+
+    def add_node(self, node: Node, at: int | None = None) -> Node:
+        """Insert a node (at the end, or at position `at`) and register its uses."""
+        self.nodes.insert(len(self.nodes) if at is None else at, node)
+        for i, value in enumerate(node.inputs):
+            if value is not None:
+                value.uses.append((node, i))
+        for value in node.outputs:
+            if value is not None:
+                assert value.producer is None, f"{value.name} has two producers"
+                value.producer = node
+        return node
+
+    # -- editing ----------------------------------------------------------------------
+
+    def set_input(self, node: Node, index: int, value: Value | None) -> None:
+        old = node.inputs[index]
+        if old is not None:
+            old.uses.remove((node, index))
+        node.inputs[index] = value
+        if value is not None:
+            value.uses.append((node, index))
+
+    def replace_all_uses_with(self, old: Value, new: Value) -> None:
+        """Everything that read `old`, in this graph or a subgraph, now reads `new`."""
+        for user, index in list(old.uses):
+            if isinstance(user, Graph):
+                user.outputs[index] = new
+            else:
+                user.inputs[index] = new
+            new.uses.append((user, index))
+        old.uses.clear()
+
+    def remove_node(self, node: Node) -> None:
+        """Remove a node whose outputs nothing reads any more."""
+        for value in node.outputs:
+            assert value is None or not value.uses, f"{value.name} is still used"
+        for i, value in enumerate(node.inputs):
+            if value is not None:
+                value.uses.remove((node, i))
+        for value in node.outputs:
+            if value is not None:
+                value.producer = None
+        for subgraph in node.subgraphs:
+            subgraph._drop()
+        self.nodes.remove(node)
+
+    def _drop(self) -> None:
+        for i, value in enumerate(self.outputs):
+            value.uses.remove((self, i))
+        for node in self.nodes:
+            for i, operand in enumerate(node.inputs):
+                if operand is not None:
+                    operand.uses.remove((node, i))
+            for subgraph in node.subgraphs:
+                subgraph._drop()
+
+    def replace_node(self, old: Node, new: Node) -> Node:
+        """Put `new` where `old` stood; `new.outputs` must be fresh values or None.
+
+        Outputs of `old` are matched by position, and the new values take over their names.
+        """
+        at = self.nodes.index(old)
+        self.add_node(new, at)
+        for a, b in zip(old.outputs, new.outputs, strict=True):
+            if a is not None and b is not None:
+                self.replace_all_uses_with(a, b)
+        self.remove_node(old)
+        return new
+
+    # -- reading ----------------------------------------------------------------------
+
+    def walk(self) -> Iterator[Node]:
+        """Every node, also those of subgraphs."""
+        for node in self.nodes:
+            yield node
+            for subgraph in node.subgraphs:
+                yield from subgraph.walk()
+
+    def values(self) -> dict[str, Value]:
+        """Every value of this graph (not of its subgraphs) by name."""
+        found = {v.name: v for v in (*self.inputs, *self.initializers)}
+        for node in self.nodes:
+            found.update({v.name: v for v in node.outputs if v is not None})
+            found.update({v.name: v for v in node.inputs if v is not None and v.name not in found})
+        return found
+
+    def captures(self) -> list[Value]:
+        """Values of enclosing graphs that this graph, or a subgraph of it, reads."""
+        own: set[int] = set()
+        found: dict[int, Value] = {}
+
+        def visit(graph: Graph) -> None:
+            own.update(id(v) for v in graph.inputs)
+            for node in graph.nodes:
+                for value in node.inputs:
+                    if value is not None and id(value) not in own and value.const is None:
+                        found[id(value)] = value
+                for subgraph in node.subgraphs:
+                    visit(subgraph)
+                own.update(id(v) for v in node.outputs if v is not None)
+            for value in graph.outputs:
+                if id(value) not in own and value.const is None:
+                    found[id(value)] = value
+
+        visit(self)
+        return list(found.values())
+
+    def clone(self) -> Graph:
+        """A copy that can be edited freely; constant arrays are shared."""
+        return self._clone({})
+
+    def _clone(self, known: dict[int, Value]) -> Graph:
+        def copy(value: Value | None) -> Value | None:
+            if value is None:
+                return None
+            if id(value) not in known:
+                new = Value(value.name, value.dtype, value.shape, value.const)
+                new.type = value.type
+                known[id(value)] = new
+            return known[id(value)]
+
+        def sure(value: Value) -> Value:
+            new = copy(value)
+            assert new is not None
+            return new
+
+        graph = Graph(self.name, self.opsets)
+        graph.metadata = dict(self.metadata)
+        graph.inputs = [sure(v) for v in self.inputs]
+        graph.initializers = [sure(v) for v in self.initializers]
+        for node in self.nodes:
+            attributes = {k: a._clone(known) if isinstance(a, Graph) else a for k, a in node.attributes.items()}
+            graph.add_node(
+                Node(
+                    node.op_type,
+                    [copy(v) for v in node.inputs],
+                    [copy(v) for v in node.outputs],
+                    attributes,
+                    domain=node.domain,
+                    opset=node.opset,
+                    name=node.name,
+                    index=node.index,
+                    origin=node.origin,
+                )
+            )
+        for value, name in zip(self.outputs, self.output_names, strict=True):
+            graph.add_output(sure(value), name)
+        return graph
+
+    def verify(self) -> None:
+        """Check every invariant: order, single producers, use lists in both directions.
+
+        Raises AssertionError; a failure is a bug in a pass, never the user's mistake.
+        """
+        uses: dict[int, list[tuple[Node | Graph, int]]] = {}
+        seen: dict[int, Value] = {}
+        self._verify(set(), uses, seen)
+        for key, value in seen.items():
+            expected, actual = uses.get(key, []), value.uses
+            assert len(expected) == len(actual) and all(u in actual for u in expected), (
+                f"use list of {value.name}: has {actual}, should be {expected}"
+            )
+
+    def _verify(self, outer: set[int], uses: dict[int, list[tuple[Node | Graph, int]]], seen: dict[int, Value]) -> None:
+        defined = set(outer)
+        for value in self.inputs:
+            assert value.producer is None, f"input {value.name} has a producer"
+            defined.add(id(value))
+            seen[id(value)] = value
+
+        def read(value: Value, user: Node | Graph, index: int) -> None:
+            assert id(value) in defined or value.const is not None, f"{value.name} is read by {user!r} before it exists"
+            seen[id(value)] = value
+            uses.setdefault(id(value), []).append((user, index))
+
+        for node in self.nodes:
+            for i, operand in enumerate(node.inputs):
+                if operand is not None:
+                    read(operand, node, i)
+            for subgraph in node.subgraphs:
+                subgraph._verify(defined, uses, seen)
+            for result in node.outputs:
+                if result is not None:
+                    assert result.producer is node, f"{result.name}: producer is {result.producer!r}, not {node!r}"
+                    assert id(result) not in defined, f"{result.name} is produced twice"
+                    defined.add(id(result))
+                    seen[id(result)] = result
+        assert len(self.outputs) == len(self.output_names)
+        for i, value in enumerate(self.outputs):
+            read(value, self, i)
+
+    def __repr__(self) -> str:
+        return f"Graph({self.name!r}, {len(self.nodes)} nodes)"
+
+
+class ConstantPool:
+    """Arrays derived from constants (folded, packed), computed once and shared by all plans.
+
+    Keys hold the identity of the source arrays, which the pool keeps alive.
+    """
+
+    def __init__(self) -> None:
+        self._derived: dict[tuple[Any, ...], tuple[tuple[Array, ...], Any]] = {}
+
+    def derive(self, tag: object, compute: Callable[..., Any], *sources: Array) -> Any:
+        """`compute(*sources)`, or what it gave the first time for these very arrays."""
+        key = (tag, *map(id, sources))
+        if key not in self._derived:
+            self._derived[key] = (sources, compute(*sources))
+        return self._derived[key][1]
