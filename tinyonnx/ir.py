@@ -299,9 +299,9 @@ class Graph:
         self._verify(set(), uses, seen)
         for key, value in seen.items():
             expected, actual = uses.get(key, []), value.uses
-            assert len(expected) == len(actual) and all(u in actual for u in expected), (
-                f"use list of {value.name}: has {actual}, should be {expected}"
-            )
+            message = f"use list of {value.name}: has {actual}, should be {expected}"
+            assert len(expected) == len(actual), message
+            assert all(use in actual for use in expected), message
 
     def _verify(self, outer: set[int], uses: dict[int, list[tuple[Node | Graph, int]]], seen: dict[int, Value]) -> None:
         defined = set(outer)
@@ -336,17 +336,28 @@ class Graph:
 
 
 class ConstantPool:
-    """Arrays derived from constants (folded, packed), computed once and shared by all plans.
+    """Arrays derived from a model's constants (folded, packed), computed once for all plans.
 
-    Keys hold the identity of the source arrays, which the pool keeps alive.
+    Only what derives from adopted arrays (the initializers) alone is kept: a constant that
+    came from the input shapes of one plan must not outlive it.
     """
 
     def __init__(self) -> None:
-        self._derived: dict[tuple[Any, ...], tuple[tuple[Array, ...], Any]] = {}
+        self._owned: dict[int, Array] = {}
+        self._derived: dict[tuple[Any, ...], Any] = {}
+
+    def adopt(self, array: Array) -> None:
+        """Let what derives from this array be kept; the pool keeps the array alive."""
+        self._owned[id(array)] = array
 
     def derive(self, tag: object, compute: Callable[..., Any], *sources: Array) -> Any:
-        """`compute(*sources)`, or what it gave the first time for these very arrays."""
+        """`compute(*sources)`, an array or a list of arrays; the same objects each time where sources are adopted."""
+        if any(id(source) not in self._owned for source in sources):
+            return compute(*sources)
         key = (tag, *map(id, sources))
         if key not in self._derived:
-            self._derived[key] = (sources, compute(*sources))
-        return self._derived[key][1]
+            result = compute(*sources)
+            for array in result if isinstance(result, (list, tuple)) else [result]:
+                self.adopt(array)
+            self._derived[key] = result
+        return self._derived[key]

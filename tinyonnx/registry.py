@@ -16,7 +16,7 @@ from typing import Any, NamedTuple, Protocol, TypeVar
 import numpy as np
 
 from tinyonnx.errors import ModelError, OpError
-from tinyonnx.ir import Array, ConstantPool, Graph
+from tinyonnx.ir import Array, Graph
 
 F = TypeVar("F", bound=Callable[..., Any])
 

@@ -1,0 +1,51 @@
+"""The rewrites, in the order in which they run; `Graph.verify()` proves the graph after each.
+
+A pass is one file: its docstring is the algebra, it matches a pattern, says why not where it
+refuses (`Rewrite.refused`), and rewrites.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from tinyonnx.passes._rewrite import Remark, Rewrite
+from tinyonnx.passes.drop_dead import drop_dead
+from tinyonnx.passes.fold_batchnorm import fold_batchnorm
+from tinyonnx.passes.fuse_activation import fuse_activation
+from tinyonnx.passes.fuse_residual import fuse_residual
+from tinyonnx.passes.fuse_squeeze_excite import fuse_squeeze_excite
+from tinyonnx.passes.recognise_hardswish import recognise_hardswish
+from tinyonnx.passes.remove_noops import remove_noops
+from tinyonnx.passes.specialise import specialise
+
+Pass = Callable[[Rewrite], None]
+
+PIPELINE: list[Pass] = [
+    # shapes first: every later pass may ask for them, and the exporters' shape chains vanish
+    specialise,
+    drop_dead,
+    # patterns are written for graphs without identities and with one spelling of everything
+    remove_noops,
+    recognise_hardswish,
+    # into the weights before into the epilogue: a fused convolution is no longer a Conv
+    fold_batchnorm,
+    # epilogue in the order in which it computes: sum, then activation
+    fuse_residual,
+    fuse_activation,
+    # last, as it is made of fused linear maps
+    fuse_squeeze_excite,
+    drop_dead,
+]
+
+BASIC: list[Pass] = [specialise, drop_dead]
+"""What an unoptimised plan needs: shapes known, nothing fused."""
+
+__all__ = ["BASIC", "PIPELINE", "Pass", "Remark", "Rewrite", "run_passes"]
+
+
+def run_passes(rewrite: Rewrite, passes: list[Pass]) -> None:
+    """Run passes in order, verifying the graph after each."""
+    for function in passes:
+        rewrite.pass_name = function.__name__
+        function(rewrite)
+        rewrite.graph.verify()

@@ -1,0 +1,138 @@
+"""Call one operator: its shape rule at planning time, its meaning at run time.
+
+The only place that turns an operator's bare `OpError` into a `NodeError` that says which
+node of which file failed on what.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from tinyonnx.errors import Error, NodeError, OpError, ResourceError
+from tinyonnx.ir import Array, Graph, Node, Value
+from tinyonnx.limits import Limits
+from tinyonnx.registry import Info, lookup
+
+_SHORT = {"float": "f", "bfloat": "bf", "int": "i", "uint": "u", "complex": "c"}
+
+
+def describe(value: Any) -> str:
+    """A short type: ``f32[1,16,64,500]``, ``seq(3)``, ``-`` for an absent input."""
+    if value is None:
+        return "-"
+    if isinstance(value, (Array, Info, Value)):
+        dtype = "?" if value.dtype is None else value.dtype.name
+        if dtype == "object":
+            dtype = "str"
+        stem = dtype.rstrip("0123456789")
+        dtype = _SHORT[stem] + dtype[len(stem) :] if stem in _SHORT else dtype
+        return f"{dtype}[{'?' if value.shape is None else ','.join(map(str, value.shape))}]"
+    if isinstance(value, list):
+        return f"seq({len(value)})"
+    return type(value).__name__
+
+
+def node_error(model: str, node: Node, cause: object, inputs: Sequence[Any]) -> NodeError:
+    """The error of a node, with everything that one needs to find it."""
+    op = f"{node.domain}.{node.op_type}" if node.domain else node.op_type
+    where = f'{model}: {op} "{node.label}" (node {node.index}, opset {node.opset})'
+    return NodeError(f"{where}: {cause}; inputs {', '.join(map(describe, inputs)) or 'none'}")
+
+
+class OpContext:
+    """The `registry.Context` of one node in one run."""
+
+    def __init__(
+        self,
+        node: Node,
+        limits: Limits,
+        deadline: float | None = None,
+        run_graph: Callable[[Graph, list[Any]], list[Any]] | None = None,
+    ) -> None:
+        self.opset = node.opset
+        self.n_outputs = len(node.outputs)
+        self._limits = limits
+        self._deadline = deadline
+        self._run_graph = run_graph
+
+    def run_graph(self, graph: Graph, inputs: list[Any]) -> list[Any]:
+        if self._run_graph is None:
+            raise OpError("subgraphs can't run at planning time")
+        return self._run_graph(graph, inputs)
+
+    def check_size(self, shape: tuple[int, ...], dtype: Any) -> None:
+        size = np.dtype(dtype).itemsize
+        for dim in shape:
+            size *= int(dim)
+        if size > self._limits.max_tensor_bytes:
+            raise ResourceError(
+                f"a tensor of shape {list(map(int, shape))} takes {size} bytes, "
+                f"the limit max_tensor_bytes is {self._limits.max_tensor_bytes}"
+            )
+
+    def tick(self, iterations: int) -> None:
+        if iterations > self._limits.max_loop_iterations:
+            raise ResourceError(f"more than {self._limits.max_loop_iterations} iterations (limit max_loop_iterations)")
+        check_deadline(self._deadline, self._limits)
+
+
+def check_deadline(deadline: float | None, limits: Limits) -> None:
+    """Raise ResourceError if `deadline` (of `time.monotonic`) has passed."""
+    if deadline is not None and time.monotonic() > deadline:
+        raise ResourceError(f"the run took longer than {limits.max_seconds} s (limit max_seconds)")
+
+
+def evaluate(model: str, node: Node, inputs: Sequence[Any], ctx: OpContext) -> list[Any]:
+    """Run the node's operator on arrays; one entry per output of the node.
+
+    Raises NodeError, ResourceError.
+    """
+    op = lookup(node.domain, node.op_type, node.opset)
+    while inputs and inputs[-1] is None:
+        inputs = inputs[:-1]
+    try:
+        if op.takes_ctx:
+            result = op.function(ctx, *inputs, **node.attributes)
+        else:
+            result = op.function(*inputs, **node.attributes)
+    except ResourceError as error:
+        raise ResourceError(str(node_error(model, node, error, inputs))) from error
+    except Error:
+        raise
+    except MemoryError as error:
+        raise ResourceError(str(node_error(model, node, "out of memory", inputs))) from error
+    except RecursionError as error:
+        raise ResourceError(str(node_error(model, node, "nested too deep", inputs))) from error
+    except Exception as error:
+        raise node_error(model, node, error, inputs) from error
+    results = list(result) if isinstance(result, tuple) else [result]
+    if len(results) < len(node.outputs):
+        raise node_error(model, node, f"gives {len(results)} outputs, the model wants {len(node.outputs)}", inputs)
+    return results[: len(node.outputs)]
+
+
+def infer(node: Node, inputs: Sequence[Info | None], limits: Limits) -> list[Info | None]:
+    """What the node's shape rule knows of each output; None where it knows nothing.
+
+    A rule that fails knows nothing, either: the operator itself, run on the real data,
+    says what is wrong.
+    """
+    op = lookup(node.domain, node.op_type, node.opset)
+    nothing: list[Info | None] = [None] * len(node.outputs)
+    if op.shape is None:
+        return nothing
+    while inputs and inputs[-1] is None:
+        inputs = inputs[:-1]
+    try:
+        if op.shape_takes_ctx:
+            result = op.shape(OpContext(node, limits), *inputs, **node.attributes)
+        else:
+            result = op.shape(*inputs, **node.attributes)
+    except Exception:
+        return nothing
+    results = [result] if result is None or isinstance(result, Info) else list(result)
+    return (results + nothing)[: len(node.outputs)]

@@ -1,0 +1,92 @@
+r"""BatchNormalization folded into the convolution before it.
+
+With σ = √(var + ε) per output channel: W' = W·γ/σ and b' = β + (b − mean)·γ/σ.
+It holds for any group count, depthwise too, because γ/σ scales whole output channels.
+The new weights are computed in float64 and rounded once.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from tinyonnx.ir import Array, Node
+from tinyonnx.passes._rewrite import Rewrite, constant, reader, why_not_private
+
+
+def fold_batchnorm(rewrite: Rewrite) -> None:
+    """Apply the rewrite to every Conv, ConvTranspose → BatchNormalization."""
+    for norm in [n for n in rewrite.graph.nodes if n.op_type == "BatchNormalization" and not n.domain]:
+        source = norm.inputs[0]
+        conv = source.producer if source is not None else None
+        if source is None or conv is None or conv.op_type not in ("Conv", "ConvTranspose") or conv.domain:
+            continue
+        reason = _why_not(conv, norm)
+        if reason:
+            rewrite.refused(norm, reason)
+            continue
+        weight, bias = constant(conv.inputs[1]), constant(conv.inputs[2]) if len(conv.inputs) > 2 else None
+        parameters = [constant(v) for v in norm.inputs[1:5]]
+        assert weight is not None
+        arrays = [weight, *(p for p in parameters if p is not None), *([bias] if bias is not None else [])]
+        epsilon = float(norm.attributes.get("epsilon", 1e-5))
+        group = int(conv.attributes.get("group", 1)) if conv.op_type == "ConvTranspose" else 0
+
+        def new_weight(w: Array, *rest: Array, epsilon: float = epsilon, group: int = group) -> Array:
+            factor = _scale(rest, epsilon)
+            if group:  # [in, out/group, ...]: output channels lie on axis 1 within each group of inputs
+                split = w.reshape(group, w.shape[0] // group, w.shape[1], -1)
+                return np.asarray((split * factor.reshape(group, 1, -1, 1)).reshape(w.shape).astype(w.dtype))
+            return np.asarray((w * factor.reshape(-1, *[1] * (w.ndim - 1))).astype(w.dtype))
+
+        def new_bias(w: Array, *rest: Array, epsilon: float = epsilon) -> Array:
+            _, shift, mean, _ = rest[:4]
+            old: Any = rest[4].astype(np.float64) if len(rest) > 4 else 0.0
+            return np.asarray((shift + (old - mean.astype(np.float64)) * _scale(rest, epsilon)).astype(w.dtype))
+
+        tag = ("fold_batchnorm", epsilon, group)
+        name = conv.label
+        folded = rewrite.fuse(
+            norm,
+            [conv],
+            conv.op_type,
+            [
+                conv.inputs[0],
+                rewrite.constant(f"{name}:weight", (*tag, "weight"), new_weight, *arrays),
+                rewrite.constant(f"{name}:bias", (*tag, "bias"), new_bias, *arrays),
+            ],
+            conv.attributes,
+            domain="",
+            opset=conv.opset,
+        )
+        rewrite.applied(folded, f"BatchNormalization is part of the weights of {name} now")
+
+
+def _scale(parameters: tuple[Array, ...], epsilon: float) -> Array:
+    gamma, _, _, variance = parameters[:4]
+    return np.asarray(gamma / np.sqrt(variance.astype(np.float64) + epsilon))
+
+
+def _why_not(conv: Node, norm: Node) -> str | None:
+    if reader(conv.output) is not norm:
+        return why_not_private(conv.output)
+    weight = constant(conv.inputs[1])
+    if weight is None:
+        return "the convolution's weight is not constant"
+    if len(conv.inputs) > 2 and conv.inputs[2] is not None and conv.inputs[2].const is None:
+        return "the convolution's bias is not constant"
+    parameters = [constant(v) for v in norm.inputs[1:5]]
+    if len(parameters) < 4 or any(p is None for p in parameters):
+        return "scale, bias, mean or variance is not constant"
+    channels = weight.shape[0]
+    if conv.op_type == "ConvTranspose":
+        channels = weight.shape[1] * int(conv.attributes.get("group", 1))
+    if any(p is not None and p.shape != (channels,) for p in parameters):
+        return f"its parameters don't have the shape of {channels} channels"
+    if norm.attributes.get("training_mode") or any(v is not None and v.uses for v in norm.outputs[1:]):
+        return "it runs in training mode"
+    # before opset 7 `is_test` = 0, the default, meant training
+    if norm.opset < 7 and not norm.attributes.get("is_test"):
+        return "it runs in training mode"
+    return None

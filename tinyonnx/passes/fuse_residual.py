@@ -1,0 +1,44 @@
+"""Conv followed by Add of a tensor of the same shape: y = (x ∗ W + b) + r in one step."""
+
+from __future__ import annotations
+
+from tinyonnx.ir import Node, Value
+from tinyonnx.passes._rewrite import Rewrite, reader, why_not_private
+
+
+def fuse_residual(rewrite: Rewrite) -> None:
+    """Apply the rewrite to every Add that reads a convolution."""
+    for add in [n for n in rewrite.graph.nodes if n.op_type == "Add" and not n.domain and len(n.inputs) == 2]:
+        order = {id(node): i for i, node in enumerate(rewrite.graph.nodes)}
+        a, b = add.inputs
+        # where both sides are convolutions the later one takes the sum: its result is still in the cache
+        pairs = [(value, other) for value, other in ((a, b), (b, a)) if _conv(value) is not None]
+        pairs.sort(key=lambda pair: -order[id(_conv(pair[0]))])
+        for value, other in pairs:
+            conv = _conv(value)
+            assert conv is not None
+            reason = _why_not(conv, other, add)
+            if reason:
+                rewrite.refused(conv, f"not fused with {add.label}: {reason}")
+                continue
+            inputs = [*conv.inputs, None][:3]
+            fused = rewrite.fuse(add, [conv], "FusedConv", [*inputs, other], conv.attributes)
+            rewrite.applied(fused, f"adds {other.name if other is not None else ''} in the epilogue of {conv.label}")
+            break
+
+
+def _conv(value: Value | None) -> Node | None:
+    node = value.producer if value is not None else None
+    return node if node is not None and node.op_type == "Conv" and not node.domain else None
+
+
+def _why_not(conv: Node, other: Value | None, add: Node) -> str | None:
+    if reader(conv.output) is not add:
+        return why_not_private(conv.output)
+    if other is None or other.static_shape is None or conv.output.static_shape is None:
+        return "shapes are not known"
+    if other.static_shape != conv.output.static_shape:
+        return f"the other operand has shape {list(other.static_shape)}, not {list(conv.output.static_shape)}"
+    if other.dtype != conv.output.dtype:
+        return "dtypes differ"
+    return None

@@ -1,0 +1,115 @@
+"""HardSwish in its three spellings becomes the operator HardSwish.
+
+HardSwish(x) = x · HardSigmoid(x; α=1/6, β=1/2) = x · Clip(x + 3, 0, 6) / 6, where the
+division may stand before or after the product, or be a product with 1/6.
+"""
+
+from __future__ import annotations
+
+import math
+
+from tinyonnx.ir import Node, Value
+from tinyonnx.passes._rewrite import Rewrite, reader, scalar, why_not_private
+
+
+def recognise_hardswish(rewrite: Rewrite) -> None:
+    """Apply the rewrite to every Mul and Div that ends such a pattern."""
+    for node in list(rewrite.graph.nodes):
+        if node.domain or node.op_type not in ("Mul", "Div") or len(node.inputs) != 2:
+            continue
+        found = _match(node)
+        if found is None:
+            continue
+        x, inner = found
+        shared = next((n for n in inner if reader(n.output) is None), None)
+        if shared is not None:
+            rewrite.refused(node, f"{shared.label}: {why_not_private(shared.output)}")
+            continue
+        spelling = " · ".join(n.op_type for n in (*inner, node))
+        fused = rewrite.fuse(node, inner, "HardSwish", [x], {}, domain="", opset=14)
+        rewrite.applied(fused, f"{spelling} is HardSwish")
+
+
+def _match(node: Node) -> tuple[Value, list[Node]] | None:
+    """`x` and the inner nodes, in order, if `node` is the last of x · gate(x)."""
+    whole = _over_six(node)
+    if whole is not None:  # (x · relu6(x + 3)) / 6
+        product = whole.producer
+        if product is not None and product.op_type == "Mul" and not product.domain:
+            for x, gate in _orders(product):
+                inner = _relu6(gate, x)
+                if inner is not None:
+                    return x, [*inner, product]
+    if node.op_type == "Mul":  # x · gate
+        for x, gate in _orders(node):
+            inner = _hard_sigmoid(gate, x)
+            if inner is not None:
+                return x, inner
+    if node.op_type == "Mul":  # (x / 6) · relu6(x + 3)
+        for part, gate in _orders(node):
+            x_over_six = part.producer
+            if x_over_six is None or (scaled := _over_six(x_over_six)) is None:
+                continue
+            inner = _relu6(gate, scaled)
+            if inner is not None:
+                return scaled, [*inner, x_over_six]
+    return None
+
+
+def _orders(node: Node) -> list[tuple[Value, Value]]:
+    a, b = node.inputs
+    return [(a, b), (b, a)] if a is not None and b is not None else []
+
+
+def _over_six(node: Node) -> Value | None:
+    """The dividend if the node divides by six."""
+    if node.domain or len(node.inputs) != 2:
+        return None
+    a, b = node.inputs
+    if node.op_type == "Div" and scalar(b) == 6:
+        return a
+    if node.op_type == "Mul":
+        for value, factor in ((a, b), (b, a)):
+            number = scalar(factor)
+            if number is not None and math.isclose(number, 1 / 6, rel_tol=1e-6):
+                return value
+    return None
+
+
+def _hard_sigmoid(gate: Value, x: Value) -> list[Node] | None:
+    """The nodes of gate = HardSigmoid(x), or of gate = relu6(x + 3) / 6."""
+    node = gate.producer
+    if node is None or node.domain:
+        return None
+    if node.op_type == "HardSigmoid":
+        alpha, beta = node.attributes.get("alpha", 0.2), node.attributes.get("beta", 0.5)
+        right = math.isclose(alpha, 1 / 6, rel_tol=1e-6) and beta == 0.5
+        return [node] if right and node.inputs[0] is x else None
+    dividend = _over_six(node)
+    inner = _relu6(dividend, x) if dividend is not None else None
+    return [*inner, node] if inner is not None else None
+
+
+def _relu6(gate: Value, x: Value) -> list[Node] | None:
+    """The nodes of gate = Clip(x + 3, 0, 6)."""
+    clip = gate.producer
+    if clip is None or clip.domain or clip.op_type != "Clip" or clip.inputs[0] is None or clip_range(clip) != (0, 6):
+        return None
+    add = clip.inputs[0].producer
+    if add is None or add.domain or add.op_type != "Add" or len(add.inputs) != 2:
+        return None
+    a, b = add.inputs
+    plus_three = (a is x and scalar(b) == 3) or (b is x and scalar(a) == 3)
+    return [add, clip] if plus_three else None
+
+
+def clip_range(node: Node) -> tuple[float, float] | None:
+    """The bounds of a Clip node, attributes or constant inputs; None if they aren't known."""
+    low, high = -math.inf, math.inf
+    if node.opset < 11:
+        return float(node.attributes.get("min", low)), float(node.attributes.get("max", high))
+    bounds = [*node.inputs[1:3], None, None][:2]
+    numbers = [scalar(v) for v in bounds]
+    if any(v is not None and n is None for v, n in zip(bounds, numbers, strict=True)):
+        return None
+    return (low if numbers[0] is None else numbers[0], high if numbers[1] is None else numbers[1])

@@ -1,0 +1,113 @@
+"""Identities out, everything that only renames dimensions into one Reshape.
+
+Exporters leave many: ``max`` over a stack of one branch (Unsqueeze, Concat, ReduceMax),
+Squeeze after Squeeze, Dropout at inference. A Reshape of a Reshape reads the first one's
+input; a Reshape to the shape that is there already vanishes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+
+from tinyonnx.ir import Node, Value
+from tinyonnx.passes._rewrite import Rewrite, axes_of
+
+_RENAMING = {"Reshape", "Squeeze", "Unsqueeze", "Flatten"}
+_REDUCTIONS = {"ReduceMax", "ReduceMin", "ReduceMean", "ReduceSum", "ReduceProd"}
+
+
+def remove_noops(rewrite: Rewrite) -> None:
+    """Apply the rewrite to every node of the graph."""
+    for node in list(rewrite.graph.nodes):
+        if node.domain or not node.inputs or node.inputs[0] is None or not node.outputs or node.outputs[0] is None:
+            continue
+        source = node.inputs[0]
+        rule = _RULES.get(node.op_type)
+        if rule is not None and rule(node):
+            _bypass(rewrite, node, source, f"{node.op_type} changes nothing")
+        elif _only_renames(node):
+            _to_reshape(rewrite, node, source)
+
+
+def _bypass(rewrite: Rewrite, node: Node, source: Value, why: str) -> None:
+    if any(v is not None and v.uses for v in node.outputs[1:]):
+        rewrite.refused(node, "a second output is read")
+        return
+    rewrite.applied(node, why)
+    rewrite.graph.replace_all_uses_with(node.output, source)
+    rewrite.graph.remove_node(node)
+
+
+def _only_renames(node: Node) -> bool:
+    source = node.inputs[0]
+    assert source is not None
+    shape, result = source.static_shape, node.output.static_shape
+    if shape is None or result is None or source.dtype is None:
+        return False
+    if node.op_type in _RENAMING:
+        return True
+    if node.op_type == "Transpose":
+        order = node.attributes.get("perm") or list(range(len(shape)))[::-1]
+        moved = [axis for axis in order if shape[axis] != 1]
+        return moved == sorted(moved)
+    if node.op_type in _REDUCTIONS:
+        axes = axes_of(node)
+        if axes is None:
+            return False
+        if not axes and node.attributes.get("noop_with_empty_axes"):
+            return True
+        return all(shape[a] == 1 for a in axes or range(len(shape)))
+    return False
+
+
+def _to_reshape(rewrite: Rewrite, node: Node, source: Value) -> None:
+    shape = node.output.static_shape
+    assert shape is not None
+    producer = source.producer
+    while producer is not None and producer.op_type == "Reshape" and not producer.domain and producer.inputs[0]:
+        source = producer.inputs[0]
+        producer = source.producer
+    if source.static_shape == shape:
+        _bypass(rewrite, node, source, f"{node.op_type} changes nothing")
+    elif node.op_type != "Reshape" or node.inputs[0] is not source:
+        target = Value(f"{node.label}:shape", np.dtype(np.int64), (len(shape),), np.array(shape, np.int64))
+        attributes = {"allowzero": 1} if 0 in shape else {}
+        rewrite.fuse(node, [], "Reshape", [source, target], attributes, domain="", opset=14)
+        rewrite.applied(node, f"{node.op_type} only renames dimensions, now a Reshape to {list(shape)}")
+
+
+def _same_type(node: Node) -> bool:
+    source = node.inputs[0]
+    return source is not None and source.dtype is not None and source.dtype == node.output.dtype
+
+
+def _same_shape(node: Node) -> bool:
+    source = node.inputs[0]
+    return source is not None and source.static_shape is not None and source.static_shape == node.output.static_shape
+
+
+def _inference_dropout(node: Node) -> bool:
+    training = node.inputs[2] if len(node.inputs) > 2 else None
+    # before opset 7 `is_test` decides, with 0 (training) as the default
+    old_training = node.opset < 7 and not node.attributes.get("is_test", 0)
+    return not old_training and (training is None or (training.const is not None and not training.const.any()))
+
+
+def _nothing_padded(node: Node) -> bool:
+    pads = node.inputs[1].const if len(node.inputs) > 1 and node.inputs[1] is not None else None
+    return pads is not None and not pads.any() and _same_shape(node)
+
+
+_RULES: dict[str, Callable[[Node], bool]] = {
+    "Identity": lambda node: True,
+    "Dropout": _inference_dropout,
+    "Cast": _same_type,
+    "Concat": lambda node: len(node.inputs) == 1,
+    "Expand": _same_shape,
+    "Pad": _nothing_padded,
+    "Sum": lambda node: len(node.inputs) == 1,
+    "Max": lambda node: len(node.inputs) == 1,
+    "Min": lambda node: len(node.inputs) == 1,
+}

@@ -1,0 +1,115 @@
+"""Shapes in, shape arithmetic out.
+
+Walks the graph once with concrete input shapes. Every value gets the dtype and shape that
+the shape rules can tell; what depends on constants and shapes only (weights' transposes,
+the Shape/Gather/Concat chains of exporters) is computed now and becomes a constant; an If
+with a constant condition is replaced by the branch taken.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from tinyonnx.calls import OpContext, evaluate, infer
+from tinyonnx.errors import Error
+from tinyonnx.ir import Array, Graph, Node, Value
+from tinyonnx.passes._rewrite import Rewrite
+from tinyonnx.registry import Info, lookup
+
+FOLD_LIMIT = 1 << 20
+"""A folded constant may have this many bytes, or else no more than what it was made from:
+folding must save time, not blow up a one-line ConstantOfShape into a gigabyte kept forever."""
+
+
+def specialise(rewrite: Rewrite) -> None:
+    """Propagate shapes and fold constants through the graph and its subgraphs."""
+    _propagate(rewrite, rewrite.graph)
+
+
+def info_of(value: Value | None) -> Info | None:
+    """What is known of a value."""
+    if value is None:
+        return None
+    if value.const is not None:
+        return Info(value.const.dtype, value.const.shape, value.const)
+    return Info(value.dtype, value.static_shape)
+
+
+def _propagate(rewrite: Rewrite, graph: Graph) -> None:
+    position = 0
+    while position < len(graph.nodes):
+        node = graph.nodes[position]
+        if node.op_type == "If" and not node.domain and node.inputs[0] is not None and node.inputs[0].const is not None:
+            _inline_branch(rewrite, graph, node)
+            continue
+        for subgraph in node.subgraphs:
+            for value in subgraph.inputs:
+                value.shape = None  # a loop may feed other shapes than declared
+            _propagate(rewrite, subgraph)
+        inputs = [info_of(v) for v in node.inputs]
+        infos = infer(node, inputs, rewrite.limits)
+        folded = _fold(rewrite, node, infos)
+        if folded is not None:
+            for value, array in zip(node.outputs, folded, strict=True):
+                if value is not None:
+                    graph.replace_all_uses_with(value, Value(value.name, array.dtype, array.shape, array))
+            graph.remove_node(node)
+            continue
+        for value, info in zip(node.outputs, infos, strict=True):
+            if value is not None:
+                value.dtype = info.dtype if info is not None else None
+                value.shape = info.shape if info is not None else None
+        position += 1
+
+
+def _fold(rewrite: Rewrite, node: Node, infos: list[Info | None]) -> list[Array] | None:
+    if all(info is not None and info.value is not None for info in infos):
+        return [info.value for info in infos if info is not None and info.value is not None]
+    if node.subgraphs or not lookup(node.domain, node.op_type, node.opset).pure:
+        return None
+    sources = [v.const for v in node.inputs if v is not None and v.const is not None]
+    if len(sources) < sum(v is not None for v in node.inputs):
+        return None
+    budget = max(FOLD_LIMIT, sum(a.nbytes for a in sources))
+    if any(info is None or info.shape is None or info.dtype is None for info in infos):
+        if node.inputs:
+            return None
+    elif sum(_nbytes(info) for info in infos if info is not None) > budget and node.inputs:
+        return None
+
+    def compute(*_: Array) -> list[Array]:
+        arrays = [None if v is None else v.const for v in node.inputs]
+        return evaluate(rewrite.model, node, arrays, OpContext(node, rewrite.limits))
+
+    try:
+        results = rewrite.pool.derive(("fold", node.index, node.label), compute, *sources)
+    except Error:
+        return None  # reported when the node really runs
+    return results if all(isinstance(r, np.ndarray) for r in results) else None
+
+
+def _nbytes(info: Info) -> int:
+    assert info.dtype is not None
+    assert info.shape is not None
+    size = info.dtype.itemsize
+    for dim in info.shape:
+        size *= dim
+    return size
+
+
+def _inline_branch(rewrite: Rewrite, graph: Graph, node: Node) -> None:
+    assert node.inputs[0] is not None
+    assert node.inputs[0].const is not None
+    taken = bool(node.inputs[0].const.reshape(-1)[0])
+    branch: Graph = node.attributes["then_branch" if taken else "else_branch"]
+    at = graph.nodes.index(node)
+    nodes, results = branch.nodes, branch.outputs
+    for i, value in enumerate(results):
+        value.uses.remove((branch, i))
+    branch.nodes, branch.outputs, branch.output_names = [], [], []
+    graph.nodes[at:at] = nodes
+    for old, new in zip(node.outputs, results, strict=True):
+        if old is not None:
+            graph.replace_all_uses_with(old, new)
+    rewrite.applied(node, f"its condition is constant, took the {'then' if taken else 'else'} branch")
+    graph.remove_node(node)
