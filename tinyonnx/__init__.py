@@ -1,3 +1,79 @@
-"""An ONNX interpreter in Python: onnx parses, numpy defines every operator, numba runs the hot ones."""
+"""An ONNX interpreter in Python.
+
+onnx parses the file, numpy defines what every operator means, numba runs the hot ones::
+
+    session = tinyonnx.InferenceSession("model.onnx")
+    (logits,) = session.run(["logits"], {"melspec": features})
+"""
+
+from tinyonnx.errors import Error, InputError, ModelError, NodeError, OpError, ResourceError
+from tinyonnx.ir import Graph, Node, Value
+from tinyonnx.limits import Limits
+from tinyonnx.registry import op
+from tinyonnx.session import (
+    ExecutionMode,
+    GraphOptimizationLevel,
+    InferenceSession,
+    ModelMetadata,
+    NodeArg,
+    SessionOptions,
+)
 
 __version__ = "0.1.0"
+
+__all__ = [
+    "Error",
+    "ExecutionMode",
+    "Graph",
+    "GraphOptimizationLevel",
+    "InferenceSession",
+    "InputError",
+    "Limits",
+    "ModelError",
+    "ModelMetadata",
+    "Node",
+    "NodeArg",
+    "NodeError",
+    "OpError",
+    "ResourceError",
+    "SessionOptions",
+    "Value",
+    "get_available_providers",
+    "get_device",
+    "install_as_onnxruntime",
+    "op",
+    "save_model",
+    "to_bytes",
+]
+
+
+def get_available_providers() -> list[str]:
+    """Always the CPU, as onnxruntime names it."""
+    return ["CPUExecutionProvider"]
+
+
+def get_device() -> str:
+    """Always "CPU"."""
+    return "CPU"
+
+
+def install_as_onnxruntime() -> None:
+    """Make `import onnxruntime` give this package, for packages that one can't edit.
+
+    Raises RuntimeError if the real onnxruntime was imported before.
+    """
+    import sys
+
+    present = sys.modules.get("onnxruntime")
+    if present is not None and present is not sys.modules[__name__]:
+        raise RuntimeError("onnxruntime is imported already; call install_as_onnxruntime() earlier")
+    sys.modules["onnxruntime"] = sys.modules[__name__]
+
+
+def __getattr__(name: str) -> object:
+    # saving needs onnx, which only loading a model should import
+    if name in ("save_model", "to_bytes"):
+        from tinyonnx import save
+
+        return save.save if name == "save_model" else save.to_bytes
+    raise AttributeError(f"module 'tinyonnx' has no attribute {name!r}")

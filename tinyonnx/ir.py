@@ -140,6 +140,11 @@ class Graph:
         self.outputs.append(value)
         self.output_names.append(value.name if name is None else name)
 
+    def clear_outputs(self) -> None:
+        for i, value in enumerate(self.outputs):
+            value.uses.remove((self, i))
+        self.outputs, self.output_names = [], []
+
     def add_node(self, node: Node, at: int | None = None) -> Node:
         """Insert a node (at the end, or at position `at`) and register its uses."""
         self.nodes.insert(len(self.nodes) if at is None else at, node)
@@ -187,8 +192,7 @@ class Graph:
         self.nodes.remove(node)
 
     def _drop(self) -> None:
-        for i, value in enumerate(self.outputs):
-            value.uses.remove((self, i))
+        self.clear_outputs()
         for node in self.nodes:
             for i, operand in enumerate(node.inputs):
                 if operand is not None:

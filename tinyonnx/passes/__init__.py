@@ -26,6 +26,7 @@ PIPELINE: list[Pass] = [
     drop_dead,
     # patterns are written for graphs without identities and with one spelling of everything
     remove_noops,
+    drop_dead,
     recognise_hardswish,
     # into the weights before into the epilogue: a fused convolution is no longer a Conv
     fold_batchnorm,

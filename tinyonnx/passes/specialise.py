@@ -104,9 +104,8 @@ def _inline_branch(rewrite: Rewrite, graph: Graph, node: Node) -> None:
     branch: Graph = node.attributes["then_branch" if taken else "else_branch"]
     at = graph.nodes.index(node)
     nodes, results = branch.nodes, branch.outputs
-    for i, value in enumerate(results):
-        value.uses.remove((branch, i))
-    branch.nodes, branch.outputs, branch.output_names = [], [], []
+    branch.clear_outputs()
+    branch.nodes = []
     graph.nodes[at:at] = nodes
     for old, new in zip(node.outputs, results, strict=True):
         if old is not None:

@@ -1,0 +1,74 @@
+"""Run the pipeline on models written as text."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import onnx.parser
+import onnx.reference
+import pytest
+
+import tinyonnx
+from tinyonnx.ir import Graph
+from tinyonnx.passes import Remark
+
+
+@dataclass
+class Optimised:
+    """An optimised graph, what the passes said, and how far it is from onnx's reference."""
+
+    graph: Graph
+    remarks: list[Remark]
+    error: float
+
+    @property
+    def ops(self) -> Counter[str]:
+        return Counter(node.op_type for node in self.graph.nodes)
+
+    def refusals(self) -> list[str]:
+        return [str(r) for r in self.remarks if not r.applied]
+
+
+@pytest.fixture
+def optimise() -> Callable[..., Optimised]:
+    """Parse, optimise for the shapes of the feeds, run, and compare with onnx.reference."""
+
+    def run(text: str, **feeds: np.ndarray) -> Optimised:
+        model = onnx.parser.parse_model(text)
+        onnx.checker.check_model(model)
+        session = tinyonnx.InferenceSession(model.SerializeToString())
+        expected = onnx.reference.ReferenceEvaluator(model).run(None, feeds)
+        actual = session.run(None, feeds)
+        error = 0.0
+        for a, b in zip(actual, expected, strict=True):
+            assert a.shape == b.shape
+            assert a.dtype == b.dtype
+            if a.size:
+                error = max(error, float(np.abs(a.astype(np.float64) - b.astype(np.float64)).max()))
+        plan = session.plan_for(None, feeds)
+        return Optimised(plan.graph, plan.remarks, error)
+
+    return run
+
+
+def model_text(body: str, inputs: str, outputs: str, initializers: str = "", opset: int = 17) -> str:
+    """A model in onnx's textual syntax around a few nodes."""
+    weights = f"<{initializers}>" if initializers else ""
+    return f'<ir_version: 8, opset_import: ["" : {opset}]> test ({inputs}) => ({outputs}) {weights} {{ {body} }}'
+
+
+def floats(name: str, *shape: int, seed: int = 0, positive: bool = False) -> str:
+    """A random float initializer as text."""
+    values = np.random.default_rng(seed + sum(map(ord, name))).standard_normal(shape).astype(np.float32)
+    if positive:
+        values = np.abs(values) + 0.5
+    numbers = ", ".join(f"{v:.6f}" for v in values.reshape(-1))
+    return f"float[{', '.join(map(str, shape))}] {name} = {{{numbers}}}"
+
+
+def data(*shape: int, seed: int = 0) -> np.ndarray:
+    """Random float32 input."""
+    return np.random.default_rng(seed).standard_normal(shape).astype(np.float32)

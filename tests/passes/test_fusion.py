@@ -1,0 +1,182 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from tests.passes.conftest import data, floats, model_text
+
+
+
+def _bn(name: str, channels: int) -> str:
+    return ", ".join(floats(f"{name}{p}", channels, positive=p in "gv") for p in "gbmv")
+
+
+@pytest.mark.parametrize(
+    ("op", "weight", "bias", "attributes"),
+    [
+        ("Conv", (6, 4, 3, 3), True, "pads=[1,1,1,1]"),
+        ("Conv", (6, 4, 1, 1), False, "strides=[2,2]"),
+        ("Conv", (4, 1, 5, 5), False, "group=4, pads=[2,2,2,2]"),
+        ("Conv", (6, 2, 3, 3), True, "group=2"),
+        ("ConvTranspose", (4, 6, 3, 3), True, ""),
+        ("ConvTranspose", (4, 3, 3, 3), True, "group=2"),
+    ],
+)
+def test_batchnorm_folds_into_the_convolution_before_it(optimise, op, weight, bias, attributes):
+    group = 2 if "group=2" in attributes else 1
+    channels = weight[0] if op == "Conv" else weight[1] * group
+    body = f"""c = {op}<{attributes}>(x, w{", b" if bias else ""})
+               y = BatchNormalization<epsilon=0.001>(c, ng, nb, nm, nv)"""
+    weights = ", ".join([floats("w", *weight), *([floats("b", channels)] if bias else []), _bn("n", channels)])
+    result = optimise(model_text(body, "float[2,4,9,8] x", "float[n,c,h,k] y", weights), x=data(2, 4, 9, 8))
+    assert set(result.ops) == {op}
+    assert result.error < 2e-5
+
+
+def test_batchnorm_stays_where_the_convolution_is_read_elsewhere(optimise):
+    body = """c = Conv(x, w)
+              y = BatchNormalization(c, ng, nb, nm, nv)
+              z = Relu(c)"""
+    weights = f"{floats('w', 3, 4, 1, 1)}, {_bn('n', 3)}"
+    text = model_text(body, "float[1,4,5,5] x", "float[n,c,h,k] y, float[n,c,h,k] z", weights)
+    result = optimise(text, x=data(1, 4, 5, 5))
+    assert result.ops["BatchNormalization"] == 1
+    assert any("fold_batchnorm: skipping y: its output is read by" in r for r in result.refusals())
+    assert result.error < 1e-5
+
+
+HARDSWISH = {
+    "operator": ("y = HardSwish(x)", ""),
+    "hard sigmoid": ("s = HardSigmoid<alpha=0.16666667, beta=0.5>(x) y = Mul(x, s)", ""),
+    "hard sigmoid, swapped": ("s = HardSigmoid<alpha=0.16666667, beta=0.5>(x) y = Mul(s, x)", ""),
+    "product, then division": ("a = Add(x, three) c = Clip(a, zero, six) m = Mul(x, c) y = Div(m, six)", "c"),
+    "division, then product": ("a = Add(three, x) c = Clip(a, zero, six) d = Div(c, six) y = Mul(x, d)", "c"),
+    "factor of a sixth": ("a = Add(x, three) c = Clip(a, zero, six) m = Mul(c, x) y = Mul(m, sixth)", "c"),
+    "scaled input": ("a = Add(x, three) c = Clip(a, zero, six) d = Mul(x, sixth) y = Mul(d, c)", "c"),
+}
+CONSTANTS = "float three = {3.0}, float zero = {0.0}, float six = {6.0}, float sixth = {0.16666667}"
+
+
+@pytest.mark.parametrize("spelling", HARDSWISH)
+def test_hardswish_is_recognised_in_every_spelling(optimise, spelling):
+    body, constants = HARDSWISH[spelling]
+    text = model_text(body, "float[3,7] x", "float[n,c] y", CONSTANTS if constants else "")
+    result = optimise(text, x=data(3, 7) * 4)
+    assert dict(result.ops) == {"HardSwish": 1}
+    assert result.error < 1e-6
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        "s = HardSigmoid<alpha=0.2, beta=0.5>(x) y = Mul(x, s)",
+        "s = HardSigmoid<alpha=0.16666667, beta=0.4>(x) y = Mul(x, s)",
+        "a = Add(x, six) c = Clip(a, zero, six) m = Mul(x, c) y = Div(m, six)",
+        "a = Add(x, three) c = Clip(a, zero, three) m = Mul(x, c) y = Div(m, six)",
+        "n = Neg(x) s = HardSigmoid<alpha=0.16666667, beta=0.5>(n) y = Mul(x, s)",
+    ],
+)
+def test_what_only_looks_like_hardswish_stays(optimise, body):
+    constants = "" if "HardSigmoid" in body else CONSTANTS
+    result = optimise(model_text(body, "float[3,7] x", "float[n,c] y", constants), x=data(3, 7) * 4)
+    assert "HardSwish" not in result.ops
+    assert result.error < 1e-6
+
+
+@pytest.mark.parametrize(
+    "activation",
+    [
+        "Relu(c)",
+        "HardSwish(c)",
+        "Sigmoid(c)",
+        "Tanh(c)",
+        "LeakyRelu<alpha=0.3>(c)",
+        "HardSigmoid(c)",
+        "HardSigmoid<alpha=0.3, beta=0.1>(c)",
+    ],
+)
+@pytest.mark.parametrize("op", ["Conv", "Gemm"])
+def test_activation_goes_into_the_epilogue(optimise, op, activation):
+    if op == "Conv":
+        body, shape, weights = "c = Conv<pads=[1,1,1,1]>(x, w)", (2, 4, 6, 5), floats("w", 8, 4, 3, 3)
+    else:
+        body, shape, weights = "c = Gemm<transB=1>(x, w, b)", (3, 4), f"{floats('w', 8, 4)}, {floats('b', 8)}"
+    dims = ",".join(map(str, shape))
+    out = "n,c,h,k" if op == "Conv" else "n,c"
+    text = model_text(f"{body} y = {activation}", f"float[{dims}] x", f"float[{out}] y", weights)
+    result = optimise(text, x=data(*shape))
+    assert dict(result.ops) == {f"Fused{op}": 1}
+    assert result.graph.nodes[0].origin == ("c", "y")
+    assert result.error < 1e-5
+
+
+def test_residual_and_activation_after_it(optimise):
+    body = """c = Conv<pads=[1,1,1,1]>(x, w)
+              s = Add(x, c)
+              y = Relu(s)"""
+    text = model_text(body, "float[1,4,6,5] x", "float[n,c,h,k] y", floats("w", 4, 4, 3, 3))
+    result = optimise(text, x=data(1, 4, 6, 5))
+    assert dict(result.ops) == {"FusedConv": 1}
+    assert result.graph.nodes[0].origin == ("c", "s", "y")
+    assert result.error < 1e-5
+
+
+def test_a_broadcast_residual_is_refused_with_a_reason(optimise):
+    body = "c = Conv(x, w) y = Add(c, r)"
+    inputs = "float[1,4,6,5] x, float[1,4,1,1] r"
+    text = model_text(body, inputs, "float[n,c,h,k] y", floats("w", 4, 4, 1, 1))
+    result = optimise(text, x=data(1, 4, 6, 5), r=data(1, 4, 1, 1))
+    assert result.ops["Add"] == 1
+    assert any("the other operand has shape [1, 4, 1, 1], not [1, 4, 6, 5]" in r for r in result.refusals())
+    assert result.error < 1e-5
+
+
+SE = {
+    "EfficientAT": """m = ReduceMean<axes=[2,3], keepdims=1>(x)
+        q = Squeeze(m, last) p = Squeeze(q, last)
+        a = Gemm<transB=1>(p, w1, b1) h = Relu(a)
+        g = Gemm<transB=1>(h, w2, b2) s = Sigmoid(g)
+        sh = Shape(m) e = Reshape(s, sh)
+        z = Mul(e, x) u = Unsqueeze(z, first) y = ReduceMax<axes=[0], keepdims=0>(u)""",
+    "torchvision": """m = GlobalAveragePool(x)
+        a = Conv(m, k1, b1) h = Relu(a)
+        g = Conv(h, k2, b2) s = HardSigmoid(g)
+        y = Mul(x, s)""",
+}
+
+
+@pytest.mark.parametrize("spelling", SE)
+@pytest.mark.parametrize("batch", [1, 3])
+def test_squeeze_and_excitation_becomes_one_node(optimise, spelling, batch):
+    weights = "int64[1] last = {-1}, int64[1] first = {0}, "
+    weights += ", ".join([floats("w1", 4, 12), floats("w2", 12, 4), floats("b1", 4), floats("b2", 12)])
+    weights += f", {floats('k1', 4, 12, 1, 1)}, {floats('k2', 12, 4, 1, 1)}"
+    text = model_text(SE[spelling], "float[N,12,7,5] x", "float[n,c,h,k] y", weights)
+    result = optimise(text, x=data(batch, 12, 7, 5))
+    assert dict(result.ops) == {"SqueezeExcite": 1}
+    assert result.error < 1e-5
+
+
+def test_a_gate_that_is_read_elsewhere_is_refused(optimise):
+    body = SE["torchvision"] + " t = Identity(s)"
+    weights = f"{floats('b1', 4)}, {floats('b2', 12)}, {floats('k1', 4, 12, 1, 1)}, {floats('k2', 12, 4, 1, 1)}"
+    text = model_text(body, "float[1,12,7,5] x", "float[n,c,h,k] y, float[n,c,h,k] t", weights)
+    result = optimise(text, x=data(1, 12, 7, 5))
+    assert "SqueezeExcite" not in result.ops
+    assert result.refusals()
+    assert result.error < 1e-5
+
+
+def test_nan_and_infinity_survive_fusion(optimise):
+    body = "c = Conv(x, w) y = Relu(c)"
+    text = model_text(body, "float[1,1,1,4] x", "float[n,c,h,k] y", "float[1,1,1,1] w = {1.0}")
+    x = np.array([np.nan, np.inf, -np.inf, -1.0], np.float32).reshape(1, 1, 1, 4)
+    model_nodes = optimise(text, x=np.zeros_like(x)).ops
+    assert dict(model_nodes) == {"FusedConv": 1}
+    import onnx.parser
+
+    import tinyonnx
+
+    session = tinyonnx.InferenceSession(onnx.parser.parse_model(text).SerializeToString())
+    (y,) = session.run(None, {"x": x})
+    np.testing.assert_array_equal(y.reshape(-1), [np.nan, np.inf, 0.0, 0.0])

@@ -1,0 +1,162 @@
+"""Runs a plan."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from tinyonnx.calls import OpContext, check_deadline, describe, evaluate, node_error
+from tinyonnx.errors import OpError
+from tinyonnx.ir import Array, Graph, Node
+from tinyonnx.memory import Buffer, allocate
+from tinyonnx.plan import KernelStep, LayoutStep, NumpyStep, Plan
+
+Environment = list[Any]
+Hook = Callable[[Node, list[Any]], None]
+"""Called after every node with its outputs; arrays may be views that the next step overwrites."""
+
+
+def execute(plan: Plan, feeds: Sequence[Any], hook: Hook | None = None) -> list[Any]:
+    """Run a plan on one value per graph input; the results own their memory.
+
+    Safe to call from several threads: each run that overlaps another gets its own arena,
+    kept for later runs.
+
+    Raises NodeError, ResourceError.
+    """
+    with plan.lock:
+        executable = plan.idle.pop() if plan.idle else None
+    if executable is None:
+        executable = Executable(plan)
+    try:
+        return executable.run(feeds, hook)
+    finally:
+        with plan.lock:
+            plan.idle.append(executable)
+
+
+class Executable:
+    """A plan bound to an arena of its own."""
+
+    def __init__(self, plan: Plan) -> None:
+        self.plan = plan
+        self.arena = allocate(plan.arena_bytes)
+        self.template: Environment = [None] * plan.n_slots
+        for slot, array in plan.constants.items():
+            self.template[slot] = array
+        for slot, buffer in plan.buffers.items():
+            self.template[slot] = buffer.view(self.arena)
+        self.calls = [self._bind(step) for step in plan.steps]
+        self.protected = {id(array) for array in plan.constants.values()}
+
+    def run(self, feeds: Sequence[Any], hook: Hook | None) -> list[Any]:
+        plan = self.plan
+        limits = plan.limits
+        deadline = None if limits.max_seconds is None else time.monotonic() + limits.max_seconds
+        environment = self.template.copy()
+        for slot, feed in zip(plan.inputs, feeds, strict=True):
+            if slot in plan.buffers:
+                np.copyto(environment[slot], feed)
+            else:
+                environment[slot] = feed
+        for call, step in zip(self.calls, plan.steps, strict=True):
+            outputs = call(environment, deadline)
+            if hook is not None and not isinstance(step, LayoutStep):
+                hook(step.node, outputs)
+        return [self._own(environment[slot], feeds) for slot in plan.outputs]
+
+    def _own(self, value: Any, feeds: Sequence[Any]) -> Any:
+        """The value in memory that belongs to the caller: not the arena, a constant or a feed."""
+        if not isinstance(value, np.ndarray):
+            return value
+        shared = value.base is not None or id(value) in self.protected or any(value is feed for feed in feeds)
+        return np.array(value, order="C") if shared or not value.flags.c_contiguous else value
+
+    def _bind(self, step: KernelStep | LayoutStep | NumpyStep) -> Callable[[Environment, float | None], list[Any]]:
+        if isinstance(step, NumpyStep):
+            return _NumpyCall(self.plan, step, self.arena)
+        if isinstance(step, LayoutStep):
+            source, target = step.source.view(self.arena), step.target.view(self.arena)
+
+            def copy(_: Environment, __: float | None) -> list[Any]:
+                np.copyto(target, source)
+                return []
+
+            return copy
+        arrays = [x.view(self.arena) if isinstance(x, Buffer) else x for x in step.inputs]
+        out = step.output.view(self.arena)
+        kernel, args = step.fast.bind(self.plan.pool, out, *arrays, **step.node.attributes)
+        results = [out]
+
+        def run_kernel(_: Environment, __: float | None) -> list[Any]:
+            kernel(*args)
+            return results
+
+        return run_kernel
+
+
+class _NumpyCall:
+    """One numpy step."""
+
+    def __init__(self, plan: Plan, step: NumpyStep, arena: Array) -> None:
+        self.plan, self.step, self.arena = plan, step, arena
+        self.planned = [None if v is None else (v.dtype, v.static_shape) for v in step.node.outputs]
+        nothing = np.empty(0, np.uint8)  # a subplan has no arena
+        self.subcalls = {
+            key: [_NumpyCall(subplan, inner, nothing) for inner in subplan.numpy_steps]
+            for key, subplan in step.subplans.items()
+        }
+
+    def __call__(self, environment: Environment, deadline: float | None) -> list[Any]:
+        step, plan = self.step, self.plan
+        check_deadline(deadline, plan.limits)
+        inputs = [environment[slot] if slot >= 0 else None for slot in step.inputs]
+
+        def run_graph(graph: Graph, values: list[Any]) -> list[Any]:
+            return self._run_subplan(graph, values, environment, deadline)
+
+        ctx = OpContext(step.node, plan.limits, deadline, run_graph)
+        results = evaluate(plan.model, step.node, inputs, ctx)
+        for slot, result, planned in zip(step.outputs, results, self.planned, strict=True):
+            if slot < 0:
+                continue
+            buffer = plan.buffers.get(slot)
+            if buffer is not None:
+                if not isinstance(result, np.ndarray) or planned != (result.dtype, result.shape):
+                    cause = f"gave {describe(result)} where {buffer.dtype}{list(buffer.shape)} was planned"
+                    raise node_error(plan.model, step.node, cause, inputs)
+                np.copyto(environment[slot], result)
+            else:
+                environment[slot] = self._detach(result)
+        for slot in step.release:
+            environment[slot] = None
+        return results
+
+    def _detach(self, result: Any) -> Any:
+        """A copy of what is a view into the arena, where a later step would overwrite it."""
+        if isinstance(result, np.ndarray):
+            return result.copy() if np.may_share_memory(result, self.arena) else result
+        if isinstance(result, list):
+            return [self._detach(item) for item in result]
+        return result
+
+    def _run_subplan(
+        self, graph: Graph, values: list[Any], environment: Environment, deadline: float | None
+    ) -> list[Any]:
+        """Run a subgraph: its inputs by position, captured values from the enclosing run."""
+        subplan = self.step.subplans[id(graph)]
+        inner: Environment = [None] * subplan.n_slots
+        for slot, array in subplan.constants.items():
+            inner[slot] = array
+        for captured, slot in subplan.captures:
+            inner[slot] = environment[self.plan.slot_of[id(captured)]]
+        if len(values) != len(subplan.inputs):
+            raise OpError(f"its body takes {len(subplan.inputs)} inputs, got {len(values)}")
+        for slot, value in zip(subplan.inputs, values, strict=True):
+            inner[slot] = value
+        for call in self.subcalls[id(graph)]:
+            call(inner, deadline)
+        return [inner[slot] for slot in subplan.outputs]

@@ -1,0 +1,86 @@
+"""Buffers and their offsets in one arena."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from tinyonnx.ir import Array
+
+ALIGNMENT = 64
+"""Bytes: a cache line, and the widest vector."""
+
+
+@dataclass(eq=False)
+class Buffer:
+    """Room for one tensor in the arena while steps `start` to `end` run.
+
+    `layout` is the memory order: "channels_last" keeps axis 1 innermost (rank 3 and up),
+    "row_major" is C order; the array is seen in its logical shape in either case.
+    `shares` is the buffer whose memory this one takes over (an in-place step).
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+    layout: str
+    start: int
+    end: int
+    offset: int = -1
+    shares: Buffer | None = None
+
+    @property
+    def nbytes(self) -> int:
+        return math.prod(self.shape) * self.dtype.itemsize
+
+    @property
+    def root(self) -> Buffer:
+        """The buffer that owns the memory."""
+        return self if self.shares is None else self.shares.root
+
+    def view(self, arena: Array) -> Array:
+        """The tensor as an array in `arena` (uint8), in its logical shape."""
+        offset = self.root.offset
+        flat = arena[offset : offset + self.nbytes].view(self.dtype)
+        if self.layout == "channels_last" and len(self.shape) > 2:
+            batch, channels, *space = self.shape
+            return np.moveaxis(flat.reshape(batch, *space, channels), -1, 1)
+        return flat.reshape(self.shape)
+
+
+def assign_offsets(buffers: list[Buffer]) -> int:
+    """Give every buffer an offset so that none overlaps another that lives at the same time.
+
+    Greedy by size: the largest first, each into the smallest gap that holds it.  Returns the
+    size of the arena in bytes. Source: Pisarchyk & Lee, Efficient Memory Management for Deep
+    Neural Net Inference, 2020 (greedy by size for offset calculation).
+    """
+    placed: list[Buffer] = []
+    total = 0
+    for buffer in sorted((b for b in buffers if b.shares is None), key=lambda b: -b.nbytes):
+        size = _aligned(buffer.nbytes)
+        neighbours = [b for b in placed if b.start <= buffer.end and buffer.start <= b.end]
+        best, best_gap, position = -1, -1, 0
+        for other in sorted(neighbours, key=lambda b: b.offset):
+            gap = other.offset - position
+            if gap >= size and (best < 0 or gap < best_gap):
+                best, best_gap = position, gap
+            position = max(position, other.offset + _aligned(other.nbytes))
+        buffer.offset = position if best < 0 else best
+        placed.append(buffer)
+        total = max(total, buffer.offset + size)
+    return total
+
+
+def allocate(size: int) -> Array:
+    """`size` uninitialised bytes that start at a multiple of ALIGNMENT."""
+    raw = np.empty(size + ALIGNMENT, np.uint8)
+    start = -raw.ctypes.data % ALIGNMENT
+    return raw[start : start + size]
+
+
+def _aligned(size: int) -> int:
+    return -(-size // ALIGNMENT) * ALIGNMENT
