@@ -6,7 +6,6 @@ import pytest
 from tests.passes.conftest import data, floats, model_text
 
 
-
 def _bn(name: str, channels: int) -> str:
     return ", ".join(floats(f"{name}{p}", channels, positive=p in "gv") for p in "gbmv")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -9,6 +10,8 @@ from typing import Any, NamedTuple
 from tinyonnx.ir import Array, ConstantPool, Graph, Node, Value
 from tinyonnx.limits import Limits
 from tinyonnx.registry import FUSED
+
+_LOG = logging.getLogger("tinyonnx.passes")
 
 
 class Remark(NamedTuple):
@@ -36,11 +39,16 @@ class Rewrite:
 
     def applied(self, node: Node, text: str) -> None:
         """Record what was done to a node."""
-        self.remarks.append(Remark(self.pass_name, True, node.label, text))
+        self._remark(True, node, text)
 
     def refused(self, node: Node, text: str) -> None:
         """Record why a node that looked right was left alone."""
-        self.remarks.append(Remark(self.pass_name, False, node.label, text))
+        self._remark(False, node, text)
+
+    def _remark(self, applied: bool, node: Node, text: str) -> None:
+        remark = Remark(self.pass_name, applied, node.label, text)
+        self.remarks.append(remark)
+        _LOG.debug("%s: %s", self.model, remark)
 
     def constant(self, name: str, tag: object, compute: Callable[..., Array], *sources: Array) -> Value:
         """A constant value computed from constant arrays, once for all plans."""

@@ -1,0 +1,44 @@
+from __future__ import annotations
+
+import random
+
+import numpy as np
+import pytest
+
+from tinyonnx.memory import ALIGNMENT, Buffer, allocate, assign_offsets
+
+
+def buffer(size: int, start: int, end: int) -> Buffer:
+    return Buffer(f"{size}@{start}-{end}", (size,), np.dtype(np.uint8), "row_major", start, end)
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_buffers_that_live_together_never_overlap(seed):
+    rng = random.Random(seed)
+    buffers = []
+    for _ in range(40):
+        start = rng.randrange(30)
+        buffers.append(buffer(rng.randrange(1, 5000), start, start + rng.randrange(6)))
+    total = assign_offsets(buffers)
+    for i, a in enumerate(buffers):
+        assert a.offset % ALIGNMENT == 0
+        assert 0 <= a.offset <= total - a.nbytes
+        for b in buffers[:i]:
+            together = a.start <= b.end and b.start <= a.end
+            apart = a.offset + a.nbytes <= b.offset or b.offset + b.nbytes <= a.offset
+            assert apart or not together
+
+
+def test_memory_is_reused_once_a_buffer_is_dead():
+    chain = [buffer(1024, i, i + 1) for i in range(100)]
+    assert assign_offsets(chain) == 2 * 1024
+
+
+def test_a_channels_last_view_keeps_channels_innermost():
+    arena = allocate(4096)
+    assert arena.ctypes.data % ALIGNMENT == 0
+    view = Buffer("x", (2, 3, 4, 5), np.dtype(np.float32), "channels_last", 0, 0, offset=64).view(arena)
+    assert view.shape == (2, 3, 4, 5)
+    assert view.transpose(0, 2, 3, 1).flags.c_contiguous
+    view[...] = 1
+    assert (arena[64 : 64 + 480].view(np.float32) == 1).all()
