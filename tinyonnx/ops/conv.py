@@ -1,0 +1,269 @@
+"""Convolutions over any number of spatial axes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import product
+from math import prod
+from typing import Any
+
+import numpy as np
+
+from tinyonnx.errors import OpError
+from tinyonnx.ir import Array
+from tinyonnx.ops._windows import Ints, Windows, check_auto_pad, pad, positive, split_pads, view, windows
+from tinyonnx.registry import Context, Info, op
+
+_BLOCK_BYTES = 16 << 20
+"""Most memory that the unfolded input of one matrix product may take."""
+
+
+def _check_operands(x: Array | Info, w: Array | Info, b: Array | Info | None, group: int) -> None:
+    """What Conv and ConvTranspose ask of their operands, channels aside."""
+    if x.ndim < 3:
+        raise OpError(f"x has {x.ndim} dimensions, needs at least 3: batch, channels, spatial axes")
+    if w.ndim != x.ndim:
+        raise OpError(f"x has {x.ndim} dimensions, w has {w.ndim}")
+    if group < 1:
+        raise OpError(f"group is {group}, must be positive")
+    for name, other in (("w", w), ("b", b)):
+        if other is not None and None not in (x.dtype, other.dtype) and x.dtype != other.dtype:
+            raise OpError(f"x is {x.dtype}, {name} is {other.dtype}")
+
+
+def _check_bias(b: Array | Info | None, channels: int) -> None:
+    if b is not None and b.shape is not None and tuple(b.shape) != (channels,):
+        raise OpError(f"b has shape {list(b.shape)}, w has {channels} filters")
+
+
+def _check_kernel_shape(kernel_shape: Ints | None, w: Array | Info) -> tuple[int, ...]:
+    assert w.shape is not None
+    kernel = tuple(w.shape[2:])
+    if kernel_shape is not None and tuple(kernel_shape) != kernel:
+        raise OpError(f"kernel_shape {list(kernel_shape)} is not that of w, {list(kernel)}")
+    return kernel
+
+
+def _compute_dtype(dtype: np.dtype[Any]) -> np.dtype[Any]:
+    """Half precision is summed in single precision."""
+    return np.dtype(np.float32) if dtype.itemsize < 4 else dtype
+
+
+# -- Conv -------------------------------------------------------------------------------
+
+
+def conv_windows(
+    x: Array | Info,
+    w: Array | Info,
+    b: Array | Info | None = None,
+    *,
+    auto_pad: str = "NOTSET",
+    dilations: Ints | None = None,
+    group: int = 1,
+    kernel_shape: Ints | None = None,
+    pads: Ints | None = None,
+    strides: Ints | None = None,
+) -> Windows:
+    """Geometry of a Conv, from arrays or from `Info`s with known shapes.
+
+    Raises OpError where operands or attributes don't fit together.
+    """
+    _check_operands(x, w, b, group)
+    assert x.shape is not None
+    assert w.shape is not None
+    if x.shape[1] != w.shape[1] * group:
+        of = f" in each of {group} groups" if group > 1 else ""
+        raise OpError(f"x has {x.shape[1]} channels, w expects {w.shape[1]}{of}")
+    if w.shape[0] % group:
+        raise OpError(f"group {group} doesn't divide the {w.shape[0]} filters of w")
+    _check_bias(b, w.shape[0])
+    kernel = _check_kernel_shape(kernel_shape, w)
+    return windows(x.shape[2:], kernel, strides=strides, dilations=dilations, pads=pads, auto_pad=auto_pad)
+
+
+def conv_shape(x: Info, w: Info, b: Info | None = None, **attributes: Any) -> Info:
+    """Shape rule of Conv."""
+    if x.shape is None or w.shape is None:
+        return Info(x.dtype, None)
+    geometry = conv_windows(x, w, b, **attributes)
+    return Info(x.dtype, (x.shape[0], w.shape[0], *geometry.out))
+
+
+def _blocks(batch: int, rows: int, row_bytes: int) -> Iterator[tuple[slice, slice]]:
+    """Cut [batch, rows] into blocks of at most `_BLOCK_BYTES` (or one row)."""
+    per_block = max(1, _BLOCK_BYTES // max(1, row_bytes))
+    items, step = max(1, per_block // rows), min(per_block, rows)
+    for n, r in product(range(0, batch, items), range(0, rows, step)):
+        yield slice(n, n + items), slice(r, r + step)
+
+
+@op("Conv", since=1, shape=conv_shape)
+def conv(
+    x: Array,
+    w: Array,
+    b: Array | None = None,
+    *,
+    auto_pad: str = "NOTSET",
+    dilations: Ints | None = None,
+    group: int = 1,
+    kernel_shape: Ints | None = None,
+    pads: Ints | None = None,
+    strides: Ints | None = None,
+) -> Array:
+    geometry = conv_windows(
+        x,
+        w,
+        b,
+        auto_pad=auto_pad,
+        dilations=dilations,
+        group=group,
+        kernel_shape=kernel_shape,
+        pads=pads,
+        strides=strides,
+    )
+    (n, c), rank = x.shape[:2], x.ndim - 2
+    dtype = _compute_dtype(x.dtype)
+    filters = w.reshape(group, w.shape[0] // group, prod(w.shape[1:])).astype(dtype, copy=False)
+    bias = None if b is None else b.reshape(group, -1, 1).astype(dtype, copy=False)
+    patches = view(pad(x, geometry, 0), geometry)
+    patches = patches.reshape(n, group, c // group, *patches.shape[2:])
+    patches = np.moveaxis(patches, range(3, 3 + rank), range(-rank, 0))  # [N, G, C / G, *kernel, *out]
+    y = np.empty((n, *filters.shape[:2], *geometry.out), x.dtype)
+    row_bytes = c * prod(geometry.kernel) * prod(geometry.out[1:]) * dtype.itemsize
+    with np.errstate(all="ignore"):
+        whole = (slice(None),) * (rank - 1)
+        for items, rows in _blocks(n, geometry.out[0], row_bytes):
+            block: tuple[Any, ...] = (items, ..., rows, *whole)
+            target = y[block]
+            source = patches[block]
+            columns = source.reshape(*source.shape[:2], filters.shape[2], -1).astype(dtype, copy=False)
+            result = filters @ columns
+            if bias is not None:
+                result += bias
+            target[...] = result.reshape(target.shape)
+    return y.reshape(n, w.shape[0], *geometry.out)
+
+
+# -- ConvTranspose ----------------------------------------------------------------------
+
+
+def conv_transpose_windows(
+    x: Array | Info,
+    w: Array | Info,
+    b: Array | Info | None = None,
+    *,
+    auto_pad: str = "NOTSET",
+    dilations: Ints | None = None,
+    group: int = 1,
+    kernel_shape: Ints | None = None,
+    output_padding: Ints | None = None,
+    output_shape: Ints | None = None,
+    pads: Ints | None = None,
+    strides: Ints | None = None,
+) -> Windows:
+    """Geometry of a ConvTranspose: `begin` and `end` are cut off the scattered sum, `out` is what is left.
+
+    Raises OpError where operands or attributes don't fit together.
+    """
+    _check_operands(x, w, b, group)
+    assert x.shape is not None
+    assert w.shape is not None
+    if x.shape[1] != w.shape[0]:
+        raise OpError(f"x has {x.shape[1]} channels, w expects {w.shape[0]}")
+    if x.shape[1] % group:
+        raise OpError(f"group {group} doesn't divide the {x.shape[1]} channels of x")
+    _check_bias(b, w.shape[1] * group)
+    spatial = x.shape[2:]
+    rank = len(spatial)
+    kernel = positive("kernel_shape", _check_kernel_shape(kernel_shape, w), rank)
+    strides, dilations = positive("strides", strides, rank), positive("dilations", dilations, rank)
+    check_auto_pad(auto_pad)
+    extra = (0,) * rank if output_padding is None else tuple(output_padding)
+    if len(extra) != rank or min(extra) < 0:
+        raise OpError(f"output_padding {list(extra)} must be {rank} values that aren't negative")
+    full = [
+        (n - 1) * s + (k - 1) * d + 1 + e if n else 0
+        for n, k, s, d, e in zip(spatial, kernel, strides, dilations, extra)
+    ]
+    if output_shape is None and not auto_pad.startswith("SAME"):
+        begin, end = split_pads(pads if auto_pad == "NOTSET" else None, rank)
+        out = tuple(f - p - q for f, p, q in zip(full, begin, end))
+        if min(out) < 1:
+            raise OpError(f"pads {[*begin, *end]} leave nothing of the output, {full} without them")
+        return Windows(kernel, strides, dilations, begin, end, out)
+    if output_shape is None:
+        out = tuple(n * s for n, s in zip(spatial, strides))
+    else:
+        out = positive("output_shape", output_shape, rank)
+    # where the sum is too small for the wanted output, zeros follow at the end
+    total = [max(0, f - o) for f, o in zip(full, out)]
+    begin = tuple(t // 2 if auto_pad == "SAME_UPPER" else t - t // 2 for t in total)
+    return Windows(kernel, strides, dilations, begin, tuple(f - o - p for f, o, p in zip(full, out, begin)), out)
+
+
+def conv_transpose_shape(x: Info, w: Info, b: Info | None = None, *, group: int = 1, **attributes: Any) -> Info:
+    """Shape rule of ConvTranspose."""
+    if x.shape is None or w.shape is None:
+        return Info(x.dtype, None)
+    geometry = conv_transpose_windows(x, w, b, group=group, **attributes)
+    return Info(x.dtype, (x.shape[0], w.shape[1] * group, *geometry.out))
+
+
+@op("ConvTranspose", since=1, shape=conv_transpose_shape)
+def conv_transpose(
+    ctx: Context | None,
+    x: Array,
+    w: Array,
+    b: Array | None = None,
+    *,
+    auto_pad: str = "NOTSET",
+    dilations: Ints | None = None,
+    group: int = 1,
+    kernel_shape: Ints | None = None,
+    output_padding: Ints | None = None,
+    output_shape: Ints | None = None,
+    pads: Ints | None = None,
+    strides: Ints | None = None,
+) -> Array:
+    geometry = conv_transpose_windows(
+        x,
+        w,
+        b,
+        auto_pad=auto_pad,
+        dilations=dilations,
+        group=group,
+        kernel_shape=kernel_shape,
+        output_padding=output_padding,
+        output_shape=output_shape,
+        pads=pads,
+        strides=strides,
+    )
+    (n, c), spatial = x.shape[:2], x.shape[2:]
+    dtype = _compute_dtype(x.dtype)
+    shape = (n, group, w.shape[1], *geometry.out)
+    if ctx is not None:
+        ctx.check_size(shape, dtype)
+    filters = w.reshape(group, c // group, *w.shape[1:]).swapaxes(1, 2).astype(dtype, copy=False)
+    signal = x.reshape(n, group, c // group, *spatial).astype(dtype, copy=False)
+    y = np.zeros(shape, dtype)
+    every = (slice(None),) * 3
+    with np.errstate(all="ignore"):
+        for tap in np.ndindex(geometry.kernel):
+            hits = [_hits(geometry, i, k, size) for i, (k, size) in enumerate(zip(tap, spatial))]
+            source = signal[every + tuple(s for s, _ in hits)]
+            target = y[every + tuple(t for _, t in hits)]
+            weights = np.ascontiguousarray(filters[(*every, *tap)])
+            target += (weights @ source.reshape(*source.shape[:3], -1)).reshape(target.shape)
+        if b is not None:
+            y += b.reshape(group, -1, *(1,) * len(spatial)).astype(dtype, copy=False)
+    return y.reshape(n, -1, *geometry.out).astype(x.dtype, copy=False)
+
+
+def _hits(w: Windows, axis: int, tap: int, size: int) -> tuple[slice, slice]:
+    """Which inputs kernel element `tap` sends into the output along `axis`, and where to."""
+    step, shift = w.strides[axis], tap * w.dilations[axis] - w.begin[axis]
+    first = max(0, -(shift // step))
+    last = min(size - 1, (w.out[axis] - 1 - shift) // step)
+    if last < first:
+        return slice(0, 0), slice(0, 0)
+    return slice(first, last + 1), slice(first * step + shift, last * step + shift + 1, step)

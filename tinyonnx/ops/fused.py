@@ -1,0 +1,198 @@
+"""Operators that only our passes create: compositions of public ones in a single step.
+
+The bodies here are the meaning; kernels have to agree with them.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from tinyonnx.errors import OpError
+from tinyonnx.ir import Array
+from tinyonnx.ops._windows import Ints
+from tinyonnx.ops.conv import conv, conv_shape
+from tinyonnx.ops.matmul import gemm, gemm_shape
+from tinyonnx.registry import FUSED, Info, lookup, op
+
+_OPSET = 22
+"""Opset whose activations are meant."""
+
+
+def activate(x: Array, activation: str, alpha: float = 0.0, beta: float = 0.0) -> Array:
+    """Apply the activation of that name ("": none).
+
+    `alpha` and `beta` are the operator's attributes, for Clip the bounds. Raises OpError.
+    """
+    attributes: dict[str, Any] = {}
+    bounds: list[Array] = []
+    match activation:
+        case "":
+            return x
+        case "Relu" | "Sigmoid" | "Tanh" | "HardSwish":
+            pass
+        case "LeakyRelu":
+            attributes = {"alpha": alpha}
+        case "HardSigmoid":
+            attributes = {"alpha": alpha, "beta": beta}
+        case "Clip":
+            bounds = [np.array(alpha, x.dtype), np.array(beta, x.dtype)]
+        case _:
+            raise OpError(f"activation {activation!r} can't be fused")
+    result: Array = lookup("", activation, _OPSET).function(x, *bounds, **attributes)
+    return result
+
+
+# -- FusedConv --------------------------------------------------------------------------
+
+
+def _check_residual(residual: Array | Info, shape: tuple[int, ...]) -> None:
+    if residual.shape is not None and tuple(residual.shape) != shape:
+        raise OpError(f"residual has shape {list(residual.shape)}, the convolution {list(shape)}")
+
+
+def fused_conv_shape(
+    x: Info,
+    w: Info,
+    b: Info | None = None,
+    residual: Info | None = None,
+    *,
+    activation: str = "",
+    activation_alpha: float = 0.0,
+    activation_beta: float = 0.0,
+    **attributes: Any,
+) -> Info:
+    """Shape rule of FusedConv."""
+    info = conv_shape(x, w, b, **attributes)
+    if residual is not None and info.shape is not None:
+        _check_residual(residual, info.shape)
+    return info
+
+
+@op("FusedConv", domain=FUSED, shape=fused_conv_shape)
+def fused_conv(
+    x: Array,
+    w: Array,
+    b: Array | None = None,
+    residual: Array | None = None,
+    *,
+    auto_pad: str = "NOTSET",
+    dilations: Ints | None = None,
+    group: int = 1,
+    kernel_shape: Ints | None = None,
+    pads: Ints | None = None,
+    strides: Ints | None = None,
+    activation: str = "",
+    activation_alpha: float = 0.0,
+    activation_beta: float = 0.0,
+) -> Array:
+    """activation(Conv(x, w, b) + residual); the residual has the shape of the result."""
+    y = conv(
+        x,
+        w,
+        b,
+        auto_pad=auto_pad,
+        dilations=dilations,
+        group=group,
+        kernel_shape=kernel_shape,
+        pads=pads,
+        strides=strides,
+    )
+    if residual is not None:
+        _check_residual(residual, y.shape)
+        with np.errstate(all="ignore"):
+            y = y + residual
+    return activate(y, activation, activation_alpha, activation_beta)
+
+
+# -- FusedGemm --------------------------------------------------------------------------
+
+
+def fused_gemm_shape(
+    a: Info,
+    b: Info,
+    c: Info | None = None,
+    *,
+    activation: str = "",
+    activation_alpha: float = 0.0,
+    activation_beta: float = 0.0,
+    **attributes: Any,
+) -> Info:
+    """Shape rule of FusedGemm."""
+    return gemm_shape(a, b, c, **attributes)
+
+
+@op("FusedGemm", domain=FUSED, shape=fused_gemm_shape)
+def fused_gemm(
+    a: Array,
+    b: Array,
+    c: Array | None = None,
+    *,
+    alpha: float = 1.0,
+    beta: float = 1.0,
+    transA: int = 0,
+    transB: int = 0,
+    activation: str = "",
+    activation_alpha: float = 0.0,
+    activation_beta: float = 0.0,
+) -> Array:
+    """activation(Gemm(a, b, c))."""
+    y = gemm(a, b, c, alpha=alpha, beta=beta, transA=transA, transB=transB)
+    return activate(y, activation, activation_alpha, activation_beta)
+
+
+# -- SqueezeExcite ----------------------------------------------------------------------
+
+
+def _check_squeeze_excite(
+    x: Array | Info, w1: Array | Info, b1: Array | Info | None, w2: Array | Info, b2: Array | Info | None
+) -> None:
+    if x.shape is None or w1.shape is None or w2.shape is None:
+        return
+    if len(x.shape) < 3:
+        raise OpError(f"x has {len(x.shape)} dimensions, needs at least 3: batch, channels, spatial axes")
+    if len(w1.shape) != 2 or w1.shape[0] != x.shape[1]:
+        raise OpError(f"x has {x.shape[1]} channels, w1 has shape {list(w1.shape)}")
+    if tuple(w2.shape) != tuple(w1.shape[::-1]):
+        raise OpError(f"w1 has shape {list(w1.shape)}, w2 has {list(w2.shape)}, not {list(w1.shape[::-1])}")
+    for name, bias, units in (("b1", b1, w1.shape[1]), ("b2", b2, x.shape[1])):
+        if bias is not None and bias.shape is not None and tuple(bias.shape) != (units,):
+            raise OpError(f"{name} has shape {list(bias.shape)}, not {[units]}")
+
+
+def squeeze_excite_shape(
+    x: Info, w1: Info, b1: Info | None, w2: Info, b2: Info | None = None, **attributes: Any
+) -> Info:
+    """Shape rule of SqueezeExcite."""
+    _check_squeeze_excite(x, w1, b1, w2, b2)
+    return Info(x.dtype, x.shape)
+
+
+@op("SqueezeExcite", domain=FUSED, shape=squeeze_excite_shape)
+def squeeze_excite(
+    x: Array,
+    w1: Array,
+    b1: Array | None,
+    w2: Array,
+    b2: Array | None = None,
+    *,
+    activation: str = "Relu",
+    activation_alpha: float = 0.0,
+    activation_beta: float = 0.0,
+    gate: str = "Sigmoid",
+    gate_alpha: float = 0.0,
+    gate_beta: float = 0.0,
+) -> Array:
+    """Scale the channels of `x` [N, C, *spatial] by gate(activation(mean(x) @ w1 + b1) @ w2 + b2).
+
+    `w1` is [C, S], `b1` [S], `w2` [S, C], `b2` [C].
+    """
+    _check_squeeze_excite(x, w1, b1, w2, b2)
+    mean = lookup("", "GlobalAveragePool", _OPSET).function(x).reshape(x.shape[:2])
+    hidden = fused_gemm(
+        mean, w1, b1, activation=activation, activation_alpha=activation_alpha, activation_beta=activation_beta
+    )
+    scale = fused_gemm(hidden, w2, b2, activation=gate, activation_alpha=gate_alpha, activation_beta=gate_beta)
+    with np.errstate(all="ignore"):
+        return np.multiply(x, scale.reshape(*scale.shape, *(1,) * (x.ndim - 2)))
