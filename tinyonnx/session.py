@@ -145,13 +145,17 @@ class InferenceSession:
 
     def get_modelmeta(self) -> ModelMetadata:
         """What the file says of itself."""
-        data = dict(self._graph.metadata)
-        known = {key: data.pop(key, "") for key in ("producer_name", "graph_name", "domain", "description")}
-        description, version = data.pop("graph_description", ""), data.pop("model_version", "0")
-        for key in ("producer_version", "ir_version"):
-            data.pop(key, None)
+        data = self._graph.metadata
         return ModelMetadata(
-            **known, graph_description=description, version=int(version or 0), custom_metadata_map=data
+            producer_name=data.get("producer_name", ""),
+            graph_name=data.get("graph_name", ""),
+            domain=data.get("domain", ""),
+            description=data.get("description", ""),
+            graph_description=data.get("graph_description", ""),
+            version=int(data.get("model_version") or 0),
+            custom_metadata_map={
+                key.removeprefix("custom:"): value for key, value in data.items() if key.startswith("custom:")
+            },
         )
 
     def get_providers(self) -> list[str]:
