@@ -1,0 +1,68 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from tinyonnx.errors import ModelError, OpError
+from tinyonnx.registry import Info, broadcast, by_running, lookup, op, same_as
+
+DOMAIN = "test.registry"
+F32 = np.dtype(np.float32)
+
+
+def test_the_greatest_since_up_to_the_opset_wins():
+    @op("Versioned", domain=DOMAIN, since=2)
+    def versioned_2(x): ...
+
+    @op("Versioned", domain=DOMAIN, since=5)
+    def versioned_5(x): ...
+
+    assert lookup(DOMAIN, "Versioned", 4).function is versioned_2
+    assert lookup(DOMAIN, "Versioned", 5).function is versioned_5
+    assert lookup(DOMAIN, "Versioned", 99).function is versioned_5
+    with pytest.raises(ModelError, match="exists since opset 2, the model uses opset 1"):
+        lookup(DOMAIN, "Versioned", 1)
+
+
+def test_double_registration_raises():
+    @op("Once", domain=DOMAIN)
+    def once(x): ...
+
+    with pytest.raises(ValueError, match=r"test.registry.Once since 1 is registered twice"):
+        op("Once", domain=DOMAIN)(once)
+
+
+def test_the_signature_is_the_schema():
+    @op("Schema", domain=DOMAIN)
+    def schema(ctx, x, y=None, *more, axis, keepdims=1): ...
+
+    entry = lookup(DOMAIN, "Schema", 1)
+    assert entry.takes_ctx
+    assert (entry.min_inputs, entry.max_inputs) == (1, None)
+    assert entry.attributes == {"axis": None, "keepdims": 1}
+    assert entry.required == {"axis"}
+
+
+def test_unknown_operators_are_named():
+    with pytest.raises(ModelError, match=r"com\.acme\.Foo is not supported"):
+        lookup("com.acme", "Foo", 1)
+
+
+def test_shape_rules():
+    a, b = Info(F32, (2, 1, 3)), Info(F32, (4, 1))
+    assert same_as(0)(a, b) == Info(F32, (2, 1, 3))
+    assert broadcast()(a, b) == Info(F32, (2, 4, 3))
+    assert broadcast(np.bool_)(a, b).dtype == np.bool_
+    assert broadcast()(a, Info(F32, None)).shape is None
+    with pytest.raises(OpError, match="don't broadcast"):
+        broadcast()(a, Info(F32, (5,)))
+
+
+def test_a_rule_by_running_needs_the_values_that_decide():
+    def tile(x, times):
+        return np.tile(x, times)
+
+    rule = by_running(tile, "times")
+    times = np.array([1, 3])
+    assert rule(Info(F32, (2, 2)), Info(times.dtype, times.shape, times)) == Info(F32, (2, 6))
+    assert rule(Info(F32, (2, 2)), Info(times.dtype, times.shape)) is None
