@@ -92,17 +92,16 @@ def windows(
         if min(begin[i], 0) + min(end[i], 0) + size < 0:
             raise OpError(f"pads {[*befores, *afters]} crop more than there is: spatial axis {i} has size {size}")
         padded = size + begin[i] + end[i]
-        if extent > padded or size == 0:
+        if not auto_pad.startswith("SAME"):
+            steps = padded - extent
+            out[i] = (-(-steps // strides[i]) if ceil_mode else steps // strides[i]) + 1
+            if ceil_mode and (out[i] - 1) * strides[i] >= size + begin[i]:
+                out[i] -= 1  # the last window may reach over the end, but must start inside
+        if out[i] < 1 or size == 0:
             raise OpError(
                 f"kernel is larger than the padded input: spatial axis {i} has size {size} "
                 f"and pads {begin[i]} + {end[i]}, the kernel spans {extent}"
             )
-        if auto_pad.startswith("SAME"):
-            continue
-        steps = padded - extent
-        out[i] = steps // strides[i] + 1
-        if ceil_mode and steps % strides[i] and out[i] * strides[i] < size + begin[i]:
-            out[i] += 1  # a last window that reaches over the end, but starts inside
     return Windows(kernel, strides, dilations, tuple(begin), tuple(end), tuple(out))
 
 

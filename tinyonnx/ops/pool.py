@@ -1,0 +1,278 @@
+"""Pooling: one number for each window, or for the whole of each channel."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from math import prod
+from typing import Any
+
+import numpy as np
+
+from tinyonnx.errors import OpError
+from tinyonnx.ir import Array
+from tinyonnx.ops._windows import Ints, Windows, pad, windows
+from tinyonnx.registry import Context, Info, op
+
+
+def _check_rank(x: Array | Info) -> None:
+    if x.ndim < 3:
+        raise OpError(f"x has {x.ndim} dimensions, needs at least 3: batch, channels, spatial axes")
+
+
+def pool_windows(
+    x: Array | Info,
+    *,
+    kernel_shape: Ints | None,
+    auto_pad: str = "NOTSET",
+    ceil_mode: int = 0,
+    dilations: Ints | None = None,
+    pads: Ints | None = None,
+    strides: Ints | None = None,
+) -> Windows:
+    """Geometry of a pool, from an array or from an `Info` with a known shape; raises OpError."""
+    _check_rank(x)
+    if kernel_shape is None:
+        raise OpError("kernel_shape is missing")
+    assert x.shape is not None
+    return windows(
+        x.shape[2:],
+        kernel_shape,
+        strides=strides,
+        dilations=dilations,
+        pads=pads,
+        auto_pad=auto_pad,
+        ceil_mode=ceil_mode,
+    )
+
+
+def _pool_rule(*ignored: str) -> Callable[..., Info]:
+    """Shape rule of a pool; the `ignored` attributes don't matter to it."""
+
+    def rule(x: Info, **attributes: Any) -> Info:
+        if x.shape is None:
+            return Info(x.dtype, None)
+        geometry = pool_windows(x, **{k: v for k, v in attributes.items() if k not in ignored})
+        return Info(x.dtype, (*x.shape[:2], *geometry.out))
+
+    return rule
+
+
+def _taps(x: Array, w: Windows, axis: int) -> list[Array]:
+    """Per kernel element along one spatial axis: what it sees in every window (views)."""
+    span = (w.out[axis] - 1) * w.strides[axis] + 1
+    starts = [k * w.dilations[axis] for k in range(w.kernel[axis])]
+    lead = (slice(None),) * (axis + 2)
+    return [x[(*lead, slice(s, s + span, w.strides[axis]))] for s in starts]
+
+
+def _reduce(x: Array, w: Windows, combine: np.ufunc) -> Array:
+    """Reduce all windows of the padded `x`, axis by axis: sum(kernel), not prod(kernel) steps."""
+    for axis in reversed(range(len(w.kernel))):
+        first, *others = _taps(x, w, axis)
+        x = np.array(first)
+        for tap in others:
+            combine(x, tap, out=x)
+    return x
+
+
+def _sums(x: Array, w: Windows) -> Array:
+    """Sum of every window with zeros outside; half precision is summed in single precision."""
+    padded = pad(x, w, 0)
+    return _reduce(padded.astype(np.float32) if x.dtype.itemsize < 4 else padded, w, np.add)
+
+
+# -- MaxPool ----------------------------------------------------------------------------
+
+
+def max_pool_shape(ctx: Context | None, x: Info, *, storage_order: int = 0, **attributes: Any) -> list[Info]:
+    """Shape rule of MaxPool: the maxima and, if `ctx` asks for two outputs, their indices."""
+    y = _pool_rule()(x, **attributes)
+    wanted = 1 if ctx is None else ctx.n_outputs
+    return [y, Info(np.dtype(np.int64), y.shape)][:wanted]
+
+
+def _lowest(dtype: np.dtype[Any]) -> Any:
+    return np.iinfo(dtype).min if dtype.kind in "iu" else -np.inf
+
+
+@op("MaxPool", since=1, shape=max_pool_shape)
+def max_pool(
+    ctx: Context | None,
+    x: Array,
+    *,
+    kernel_shape: Ints,
+    auto_pad: str = "NOTSET",
+    ceil_mode: int = 0,
+    dilations: Ints | None = None,
+    pads: Ints | None = None,
+    storage_order: int = 0,
+    strides: Ints | None = None,
+) -> Array | tuple[Array, Array]:
+    """The maxima and, if `ctx` asks for two outputs, where in the flattened `x` they are.
+
+    Of equal maxima the first in row-major order counts; a NaN is greater than any number.
+    """
+    geometry = pool_windows(
+        x,
+        kernel_shape=kernel_shape,
+        auto_pad=auto_pad,
+        ceil_mode=ceil_mode,
+        dilations=dilations,
+        pads=pads,
+        strides=strides,
+    )
+    if storage_order not in (0, 1):
+        raise OpError(f"storage_order is {storage_order}, not 0 or 1")
+    padded = pad(x, geometry, _lowest(x.dtype))
+    if ctx is not None and ctx.n_outputs > 1:
+        return _max_with_indices(padded, geometry, x.shape, storage_order)
+    return _reduce(padded, geometry, np.maximum)
+
+
+def _max_with_indices(padded: Array, w: Windows, shape: tuple[int, ...], storage_order: int) -> tuple[Array, Array]:
+    inside = np.arange(prod(shape), dtype=np.int64).reshape(shape)
+    if storage_order:
+        spatial = np.arange(prod(shape[2:]), dtype=np.int64).reshape(shape[2:], order="F")
+        inside = inside.min(axis=tuple(range(2, len(shape))), keepdims=True) + spatial
+    value, index = padded, pad(inside, w, -1)
+    for axis in reversed(range(len(w.kernel))):
+        (first, *others), (first_index, *other_indices) = _taps(value, w, axis), _taps(index, w, axis)
+        value, index = np.array(first), np.array(first_index)
+        for tap, tap_index in zip(others, other_indices):
+            # padding loses against everything, also where the data itself is as low
+            better = (tap > value) | ((tap != tap) & (value == value)) | ((index < 0) & (tap_index >= 0))
+            np.copyto(value, tap, where=better)
+            np.copyto(index, tap_index, where=better)
+    return value, index
+
+
+# -- AveragePool ------------------------------------------------------------------------
+
+
+def _counts(spatial: Ints, w: Windows, count_include_pad: int) -> Array:
+    """How many elements each window averages, [*out]; positions over the padded end never count."""
+    counts = np.ones((), np.int64)
+    for size, k, s, d, b, e, o in zip(spatial, *w):
+        low, high = (-b, size + e) if count_include_pad else (0, size)
+        seen = np.arange(o)[:, None] * s - b + np.arange(k) * d
+        counts = counts[..., None] * ((seen >= low) & (seen < high)).sum(axis=1)
+    return counts
+
+
+@op("AveragePool", since=1, shape=_pool_rule("count_include_pad"))
+def average_pool(
+    x: Array,
+    *,
+    kernel_shape: Ints,
+    auto_pad: str = "NOTSET",
+    ceil_mode: int = 0,
+    count_include_pad: int = 0,
+    dilations: Ints | None = None,
+    pads: Ints | None = None,
+    strides: Ints | None = None,
+) -> Array:
+    """Means of the windows; a window that sees nothing but padding gives 0."""
+    geometry = pool_windows(
+        x,
+        kernel_shape=kernel_shape,
+        auto_pad=auto_pad,
+        ceil_mode=ceil_mode,
+        dilations=dilations,
+        pads=pads,
+        strides=strides,
+    )
+    counts = np.maximum(_counts(x.shape[2:], geometry, count_include_pad), 1)
+    with np.errstate(all="ignore"):
+        sums = _sums(x, geometry)
+        sums /= counts.astype(sums.dtype)
+        return sums.astype(x.dtype, copy=False)
+
+
+# -- LpPool -----------------------------------------------------------------------------
+
+
+def _power(x: Array, p: float) -> Array:
+    """|x| ** p, at least in single precision; raises OpError if `p` is no norm's."""
+    if not p > 0:
+        raise OpError(f"p is {p}, must be positive")
+    return np.asarray(np.power(np.abs(x.astype(np.float32) if x.dtype.itemsize < 4 else x), p))
+
+
+def _root(sums: Array, p: float) -> Array:
+    return np.asarray(np.power(sums, 1 / p))
+
+
+@op("LpPool", since=2, shape=_pool_rule("p"))
+def lp_pool(
+    x: Array,
+    *,
+    kernel_shape: Ints,
+    auto_pad: str = "NOTSET",
+    ceil_mode: int = 0,
+    dilations: Ints | None = None,
+    p: int = 2,
+    pads: Ints | None = None,
+    strides: Ints | None = None,
+) -> Array:
+    geometry = pool_windows(
+        x,
+        kernel_shape=kernel_shape,
+        auto_pad=auto_pad,
+        ceil_mode=ceil_mode,
+        dilations=dilations,
+        pads=pads,
+        strides=strides,
+    )
+    with np.errstate(all="ignore"):
+        return _root(_sums(_power(x, p), geometry), p).astype(x.dtype, copy=False)
+
+
+@op("LpPool", since=1, shape=_pool_rule("p"))
+def lp_pool_1(
+    x: Array,
+    *,
+    kernel_shape: Ints | None = None,
+    auto_pad: str = "NOTSET",
+    p: float = 2.0,
+    pads: Ints | None = None,
+    strides: Ints | None = None,
+) -> Array:
+    if kernel_shape is None:
+        raise OpError("kernel_shape is missing")
+    return lp_pool(x, kernel_shape=kernel_shape, auto_pad=auto_pad, p=p, pads=pads, strides=strides)  # type: ignore[arg-type]
+
+
+# -- global -----------------------------------------------------------------------------
+
+
+def _axes(x: Array | Info) -> tuple[int, ...]:
+    """The spatial axes; raises OpError if there are none, or nothing on them."""
+    _check_rank(x)
+    assert x.shape is not None
+    if 0 in x.shape[2:]:
+        raise OpError(f"x of shape {list(x.shape)} has nothing to pool")
+    return tuple(range(2, x.ndim))
+
+
+def global_shape(x: Info, **_: Any) -> Info:
+    """Shape rule of global pools: spatial axes shrink to 1."""
+    return Info(x.dtype, None if x.shape is None else (*x.shape[:2], *(1 for _ in _axes(x))))
+
+
+@op("GlobalAveragePool", since=1, shape=global_shape)
+def global_average_pool(x: Array) -> Array:
+    with np.errstate(all="ignore"):
+        dtype = np.float32 if x.dtype.itemsize < 4 else x.dtype
+        return np.mean(x, axis=_axes(x), keepdims=True, dtype=dtype).astype(x.dtype, copy=False)
+
+
+@op("GlobalMaxPool", since=1, shape=global_shape)
+def global_max_pool(x: Array) -> Array:
+    return np.asarray(x.max(axis=_axes(x), keepdims=True))
+
+
+@op("GlobalLpPool", since=1, shape=global_shape)
+def global_lp_pool(x: Array, *, p: float = 2) -> Array:
+    with np.errstate(all="ignore"):
+        sums: Array = _power(x, p).sum(axis=_axes(x), keepdims=True)
+        return _root(sums, p).astype(x.dtype, copy=False)
