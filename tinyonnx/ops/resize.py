@@ -1,0 +1,371 @@
+"""Resampling, and the exchange of depth and space.
+
+A Resize is separable: each axis has its own taps, the input elements that an output
+element reads and their weights.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from math import floor
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from tinyonnx.errors import OpError
+from tinyonnx.ir import Array
+from tinyonnx.registry import Context, Info, op
+
+_ASYMMETRIC = "asymmetric"
+_CROP = "tf_crop_and_resize"
+_SYMMETRIC = "half_pixel_symmetric"
+_TRANSFORMATIONS = (
+    "half_pixel",
+    _SYMMETRIC,
+    "pytorch_half_pixel",
+    "align_corners",
+    _ASYMMETRIC,
+    "tf_half_pixel_for_nn",
+    _CROP,
+)
+_NEAREST_MODES = ("round_prefer_floor", "round_prefer_ceil", "floor", "ceil")
+
+
+class Axis(NamedTuple):
+    """One axis of a Resize; `width` is the output's size before it was cut to an integer."""
+
+    at: int
+    size: int
+    out: int
+    scale: float
+    width: float
+
+
+# -- what is resized to what ------------------------------------------------------------
+
+
+def _one_of(name: str, value: str, allowed: Sequence[str]) -> None:
+    if value not in allowed:
+        raise OpError(f"{name} is {value!r}, not one of {', '.join(allowed)}")
+
+
+def _numbers(name: str, values: Array | Info | Sequence[float] | None, count: int) -> Array | None:
+    """An optional input as a vector, None if absent or empty; raises OpError."""
+    if isinstance(values, Info):
+        values = values.value
+    if values is None or np.size(values) == 0:
+        return None
+    vector = np.asarray(values)
+    if vector.shape != (count,):
+        raise OpError(f"{name} has shape {list(vector.shape)}, not {[count]}")
+    return vector
+
+
+def _scaled(size: int, scale: float) -> float:
+    # scales are float32: in higher precision 10 * 2.3 would be less than 23
+    return float(np.float32(size) * np.float32(scale))
+
+
+def _by_scales(shape: Sequence[int], axes: Sequence[int], scales: Array) -> list[Axis]:
+    if not np.all(np.isfinite(scales) & (scales > 0)):
+        raise OpError(f"scales {scales.tolist()} must be positive")
+    widths = [_scaled(shape[i], s) for i, s in zip(axes, scales)]
+    return [Axis(i, shape[i], floor(w), float(s), w) for i, s, w in zip(axes, scales, widths)]
+
+
+def _by_sizes(shape: Sequence[int], axes: Sequence[int], sizes: Array, policy: str) -> list[Axis]:
+    _one_of("keep_aspect_ratio_policy", policy, ("stretch", "not_larger", "not_smaller"))
+    targets = [int(s) for s in sizes]
+    if min(targets) < 0:
+        raise OpError(f"sizes {targets} must not be negative")
+    if any(shape[i] == 0 for i in axes):
+        raise OpError(f"can't resize shape {list(shape)} to sizes {targets}: an axis is empty")
+    scales = [t / shape[i] for i, t in zip(axes, targets)]
+    if policy != "stretch":
+        scales = [min(scales) if policy == "not_larger" else max(scales)] * len(scales)
+        targets = [floor(s * shape[i] + 0.5) for i, s in zip(axes, scales)]
+    return [Axis(i, shape[i], t, s, s * shape[i]) for i, t, s in zip(axes, targets, scales)]
+
+
+def _axes(
+    x: Array | Info,
+    scales: Array | Info | Sequence[float] | None,
+    sizes: Array | Info | None,
+    axes: Sequence[int] | None,
+    policy: str,
+) -> list[Axis]:
+    """The axes to resize; raises OpError where the inputs make no sense."""
+    assert x.shape is not None
+    chosen = list(range(x.ndim)) if axes is None else [int(a) for a in axes]
+    if any(not -x.ndim <= a < x.ndim for a in chosen):
+        raise OpError(f"axes {chosen} are out of range for {x.ndim} dimensions")
+    chosen = [a % x.ndim for a in chosen]
+    if len(set(chosen)) < len(chosen):
+        raise OpError(f"axes {chosen} repeat one")
+    factors, targets = _numbers("scales", scales, len(chosen)), _numbers("sizes", sizes, len(chosen))
+    if (factors is None) == (targets is None):
+        if not chosen:
+            return []
+        raise OpError(f"{'neither' if factors is None else 'both'} scales and sizes given, exactly one is needed")
+    if factors is not None:
+        return _by_scales(x.shape, chosen, factors)
+    assert targets is not None
+    return _by_sizes(x.shape, chosen, targets, policy)
+
+
+def _output_shape(shape: tuple[int, ...], axes: Sequence[Axis]) -> tuple[int, ...]:
+    outs = {a.at: a.out for a in axes}
+    return tuple(outs.get(i, size) for i, size in enumerate(shape))
+
+
+# -- taps -------------------------------------------------------------------------------
+
+
+def _coordinates(axis: Axis, transformation: str, roi: tuple[float, float], dtype: Any) -> Array:
+    """Where each output element lies on the input's axis, [out]."""
+    x = np.arange(axis.out, dtype=dtype)
+    scale, last = dtype(axis.scale), axis.size - 1
+    match transformation:
+        case "half_pixel_symmetric":
+            offset = axis.size / 2 * (1 - axis.out / axis.width) if axis.out else 0
+            return np.asarray(dtype(offset) + (x + dtype(0.5)) / scale - dtype(0.5))
+        case "pytorch_half_pixel" if axis.out == 1:
+            return x
+        case "half_pixel" | "pytorch_half_pixel":
+            return np.asarray((x + dtype(0.5)) / scale - dtype(0.5))
+        case "tf_half_pixel_for_nn":
+            return np.asarray((x + dtype(0.5)) / scale)
+        case "align_corners":
+            return x if axis.out == 1 or axis.width == 1 else np.asarray(x * dtype(last) / dtype(axis.width - 1))
+        case "tf_crop_and_resize":
+            start, end = roi
+            if axis.out == 1:
+                return x + dtype(0.5 * (start + end) * last)
+            return np.asarray(dtype(start * last) + x * dtype((end - start) * last) / dtype(axis.width - 1))
+        case _:
+            return np.asarray(x / scale)
+
+
+def _nearest(x: Array, mode: str) -> Array:
+    match mode:
+        case "round_prefer_floor":
+            return np.asarray(np.ceil(x - x.dtype.type(0.5)))
+        case "round_prefer_ceil":
+            return np.asarray(np.floor(x + x.dtype.type(0.5)))
+        case "ceil":
+            return np.asarray(np.ceil(x))
+        case _:
+            return np.asarray(np.floor(x))
+
+
+def _kernel(distance: Array, mode: str, a: float) -> Array:
+    """The interpolation kernel: a triangle, or Keys' cubic convolution with parameter `a`."""
+    d = np.abs(distance)
+    if mode == "linear":
+        return np.asarray(np.maximum(1 - d, 0))
+    near = ((a + 2) * d - (a + 3)) * d * d + 1
+    far = ((a * d - 5 * a) * d + 8 * a) * d - 4 * a
+    return np.where(d <= 1, near, np.where(d < 2, far, 0))
+
+
+def _taps(
+    axis: Axis, x: Array, mode: str, *, antialias: int, cubic_coeff_a: float, exclude_outside: int
+) -> tuple[Array, Array]:
+    """Indices and weights of the inputs around the coordinates `x`, both [taps, out]."""
+    squeeze = min(axis.scale, 1.0) if antialias else 1.0
+    reach = floor((1 if mode == "linear" else 2) / squeeze) + 1
+    base = np.floor(x)
+    index = base + np.arange(1 - reach, reach + 1)[:, None]
+    weights = _kernel((index - x) * squeeze, mode, cubic_coeff_a)
+    if exclude_outside:
+        weights = np.where((index < 0) | (index > axis.size - 1), 0, weights)
+    if exclude_outside or antialias:
+        total = weights.sum(axis=0)
+        weights = weights / np.where(total == 0, 1, total)
+    used = np.any(weights != 0, axis=1)
+    return np.clip(index, 0, axis.size - 1).astype(np.int64)[used], weights[used]
+
+
+def _interpolate(y: Array, axis: int, index: Array, weights: Array) -> Array:
+    tail = (1,) * (y.ndim - axis - 1)
+    result = np.zeros((*y.shape[:axis], index.shape[1], *y.shape[axis + 1 :]), y.dtype)
+    for i, w in zip(index, weights):
+        result += y.take(i, axis=axis) * w.reshape(-1, *tail).astype(y.real.dtype)
+    return result
+
+
+def _cast(y: Array, dtype: np.dtype[Any]) -> Array:
+    """Back to the input's dtype; integers are cut, within their range."""
+    if dtype.kind not in "iu":
+        return y.astype(dtype, copy=False)
+    limits = np.iinfo(dtype)
+    if dtype.itemsize <= 2:
+        y = y.astype(np.float32)  # so that a sum of 6.999999999999 is cut to 7
+    return np.clip(np.trunc(y), limits.min, limits.max).astype(dtype)
+
+
+# -- Resize -----------------------------------------------------------------------------
+
+
+def _resample(
+    ctx: Context | None,
+    x: Array,
+    axes: Sequence[Axis],
+    *,
+    mode: str,
+    transformation: str,
+    nearest_modes: Sequence[str],
+    rois: Sequence[tuple[float, float]],
+    extrapolation_value: float = 0.0,
+    **kernel: Any,
+) -> Array:
+    _one_of("mode", mode, ("nearest", "linear", "cubic"))
+    _one_of("coordinate_transformation_mode", transformation, _TRANSFORMATIONS)
+    shape = _output_shape(x.shape, axes)
+    if ctx is not None:
+        ctx.check_size(shape, x.dtype)
+    if 0 in shape:
+        return np.empty(shape, x.dtype)
+    nearest = mode == "nearest"
+    if not nearest and x.dtype.kind not in "fiucV":
+        raise OpError(f"{mode} interpolation of {x.dtype} has no meaning")
+    # float32 picks the same neighbours as everybody else where scales are no exact binary fractions
+    precision = np.float32 if nearest else np.float64
+    y = x if nearest else x.astype(np.float64 if x.dtype.kind in "iu" else np.result_type(x.dtype, np.float32))
+    outside: list[tuple[int, Array]] = []
+    steps = sorted(zip(axes, nearest_modes, rois), key=lambda step: step[0].out / max(step[0].size, 1))
+    with np.errstate(all="ignore"):
+        for axis, nearest_mode, roi in steps:
+            at = _coordinates(axis, transformation, roi, precision)
+            if transformation == _CROP:
+                outside.append((axis.at, (at < 0) | (at > axis.size - 1)))
+            if axis.out == axis.size and np.array_equal(at, np.arange(axis.out)):
+                continue
+            if nearest:
+                index = np.clip(_nearest(at, nearest_mode), 0, axis.size - 1).astype(np.int64)
+                y = y.take(index, axis=axis.at)
+            else:
+                y = _interpolate(y, axis.at, *_taps(axis, at, mode, **kernel))
+        y = _cast(y, x.dtype)
+    for i, mask in outside:
+        if mask.any():
+            y = y.copy() if y is x else y
+            y[(slice(None),) * i + (mask,)] = extrapolation_value
+    return y
+
+
+def resize_shape(
+    x: Info,
+    roi: Info | None = None,
+    scales: Info | None = None,
+    sizes: Info | None = None,
+    *,
+    axes: Sequence[int] | None = None,
+    keep_aspect_ratio_policy: str = "stretch",
+    **_: Any,
+) -> Info:
+    """Shape rule of Resize; `scales` and `sizes` must be constants."""
+    if x.shape is None or any(i is not None and i.value is None and i.shape != (0,) for i in (scales, sizes)):
+        return Info(x.dtype, None)
+    return Info(x.dtype, _output_shape(x.shape, _axes(x, scales, sizes, axes, keep_aspect_ratio_policy)))
+
+
+@op("Resize", since=11, shape=resize_shape)
+def resize(
+    ctx: Context | None,
+    x: Array,
+    roi: Array | None = None,
+    scales: Array | None = None,
+    sizes: Array | None = None,
+    *,
+    antialias: int = 0,
+    axes: Sequence[int] | None = None,
+    coordinate_transformation_mode: str = "half_pixel",
+    cubic_coeff_a: float = -0.75,
+    exclude_outside: int = 0,
+    extrapolation_value: float = 0.0,
+    keep_aspect_ratio_policy: str = "stretch",
+    mode: str = "nearest",
+    nearest_mode: str = "round_prefer_floor",
+) -> Array:
+    """Resample `x`, the output being floor(size * scale) or `sizes` long.
+
+    As in onnx's shape inference the `roi` doesn't change the size of the output.
+    """
+    _one_of("nearest_mode", nearest_mode, _NEAREST_MODES)
+    chosen = _axes(x, scales, sizes, axes, keep_aspect_ratio_policy)
+    rois = [(0.0, 1.0)] * len(chosen)
+    if coordinate_transformation_mode == _CROP:
+        borders = _numbers("roi", roi, 2 * len(chosen))
+        if borders is None:
+            raise OpError(f"{_CROP} needs a roi")
+        rois = list(zip(borders[: len(chosen)].tolist(), borders[len(chosen) :].tolist()))
+    return _resample(
+        ctx,
+        x,
+        chosen,
+        mode=mode,
+        transformation=coordinate_transformation_mode,
+        nearest_modes=[nearest_mode] * len(chosen),
+        rois=rois,
+        extrapolation_value=extrapolation_value,
+        antialias=antialias,
+        cubic_coeff_a=cubic_coeff_a,
+        exclude_outside=exclude_outside,
+    )
+
+
+# -- what Resize was before opset 11 ----------------------------------------------------
+
+
+def resize_shape_10(x: Info, scales: Info, *, mode: str = "nearest") -> Info:
+    """Shape rule of Resize-10 and Upsample-9; `scales` must be a constant."""
+    return resize_shape(x, None, scales)
+
+
+@op("Resize", since=10, shape=resize_shape_10)
+def resize_10(ctx: Context | None, x: Array, scales: Array, *, mode: str = "nearest") -> Array:
+    """Asymmetric; "nearest" is the element before on axes that grow, after on axes that shrink."""
+    _one_of("mode", mode, ("nearest", "linear"))
+    axes = _axes(x, scales, None, None, "stretch")
+    return _resample(
+        ctx,
+        x,
+        axes,
+        mode=mode,
+        transformation=_ASYMMETRIC,
+        nearest_modes=["floor" if a.scale >= 1 else "ceil" for a in axes],
+        rois=[(0.0, 1.0)] * len(axes),
+        antialias=0,
+        cubic_coeff_a=0.0,
+        exclude_outside=0,
+    )
+
+
+@op("Upsample", since=9, shape=resize_shape_10)
+def upsample(ctx: Context | None, x: Array, scales: Array, *, mode: str = "nearest") -> Array:
+    if np.any(np.asarray(scales) < 1):
+        raise OpError(f"scales {np.asarray(scales).tolist()} must be at least 1")
+    return resize_10(ctx, x, scales, mode=mode)
+
+
+def upsample_shape_7(x: Info, *, scales: Sequence[float], mode: str = "nearest") -> Info:
+    """Shape rule of Upsample-7."""
+    return Info(x.dtype, None if x.shape is None else _output_shape(x.shape, _axes(x, scales, None, None, "stretch")))
+
+
+@op("Upsample", since=7, shape=upsample_shape_7)
+def upsample_7(ctx: Context | None, x: Array, *, scales: Sequence[float], mode: str = "nearest") -> Array:
+    return upsample(ctx, x, np.asarray(scales, np.float32), mode=mode)
+
+
+def upsample_shape_1(x: Info, *, height_scale: float, width_scale: float, mode: str = "nearest") -> Info:
+    """Shape rule of Upsample-1."""
+    return upsample_shape_7(x, scales=(1, 1, height_scale, width_scale))
+
+
+@op("Upsample", since=1, shape=upsample_shape_1)
+def upsample_1(
+    ctx: Context | None, x: Array, *, height_scale: float, width_scale: float, mode: str = "nearest"
+) -> Array:
+    return upsample_7(ctx, x, scales=(1, 1, height_scale, width_scale), mode="linear" if mode == "bilinear" else mode)
