@@ -173,6 +173,24 @@ def swish(x: Array, *, alpha: float = 1.0) -> Any:
     return x * _sigmoid(x * alpha)
 
 
+def _check_gate(a: Shape | None, b: Shape | None) -> None:
+    if a is not None and b is not None and a != b:
+        raise OpError(f"A has shape {a}, B has {b}, they should be the same")
+
+
+def _swiglu_shape(a: Info, b: Info, **_: Any) -> Info:
+    _check_gate(a.shape, b.shape)
+    return Info(a.dtype, a.shape)
+
+
+@op("SwiGLU", since=28, shape=_swiglu_shape)
+@quiet
+def swiglu(a: Array, b: Array, *, alpha: float = 1.0) -> Array:
+    _check_gate(a.shape, b.shape)
+    gate = widened(a)
+    return np.asarray(gate * _sigmoid(gate * alpha) * widened(b)).astype(a.dtype, copy=False)
+
+
 # -- the Softmax family -----------------------------------------------------------------
 
 

@@ -380,3 +380,25 @@ def cum_sum(x: Array, axis: Array, *, exclusive: int = 0, reverse: int = 0) -> A
 @quiet
 def cum_prod(x: Array, axis: Array, *, exclusive: int = 0, reverse: int = 0) -> Array:
     return _cumulative(np.multiply, x, axis, exclusive, reverse)
+
+
+# -- matrices ---------------------------------------------------------------------------
+
+
+def _check_square(shape: Shape) -> None:
+    if len(shape) < 2 or shape[-1] != shape[-2]:
+        raise OpError(f"X has shape {shape}, needs square matrices in the last two axes")
+
+
+def _det_shape(x: Info) -> Info:
+    if x.shape is None:
+        return x
+    _check_square(x.shape)
+    return Info(x.dtype, x.shape[:-2])
+
+
+@op("Det", since=11, shape=_det_shape)
+@quiet
+def det(x: Array) -> Array:
+    _check_square(x.shape)
+    return np.asarray(np.linalg.det(widened(x)), x.dtype)

@@ -124,9 +124,9 @@ def batch_normalization_7(
     return _batch_norm(x, scale, b, mean, var, epsilon)
 
 
-@op("BatchNormalization", since=1, shape=_batch_norm_shape)
+@op("BatchNormalization", since=6, shape=_batch_norm_shape)
 @quiet
-def batch_normalization_1(
+def batch_normalization_6(
     ctx: Context,
     x: Array,
     scale: Array,
@@ -138,14 +138,32 @@ def batch_normalization_1(
     is_test: int = 0,
     momentum: float = 0.9,
     spatial: int = 1,
-    consumed_inputs: Ints = None,
 ) -> Outputs:
     """A single output means inference, whatever `is_test` says: exporters left it at 0."""
     _batch_norm_check(x.shape, scale.shape, b.shape, mean.shape, var.shape, spatial=spatial)
     if ctx.n_outputs > 1 and not is_test:
         return _batch_norm_training(x, scale, b, mean, var, epsilon, momentum, spatial)
-    y = _batch_norm(x, scale, b, mean, var, epsilon)
-    return y if ctx.n_outputs == 1 else (y, mean, var, mean, var)
+    return _batch_norm(x, scale, b, mean, var, epsilon), mean, var, mean, var
+
+
+@op("BatchNormalization", since=1, shape=_batch_norm_shape)
+def batch_normalization_1(
+    ctx: Context,
+    x: Array,
+    scale: Array,
+    b: Array,
+    mean: Array,
+    var: Array,
+    *,
+    consumed_inputs: Ints,
+    epsilon: float = 1e-5,
+    is_test: int = 0,
+    momentum: float = 0.9,
+    spatial: int = 1,
+) -> Outputs:
+    return batch_normalization_6(
+        ctx, x, scale, b, mean, var, epsilon=epsilon, is_test=is_test, momentum=momentum, spatial=spatial
+    )
 
 
 # -- per sample -------------------------------------------------------------------------

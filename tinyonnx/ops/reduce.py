@@ -95,7 +95,8 @@ def mean_over(x: Array, axes: Shape, keep: bool) -> Any:
     if is_float(x.dtype):
         total = np.asarray(_sum(x, axes, keep))
         return total / total.dtype.type(count)
-    exact: Array = np.sum(x, axis=axes, keepdims=keep, dtype=np.uint64 if x.dtype.kind == "u" else np.int64)
+    accumulator: Any = np.uint64 if x.dtype.kind == "u" else np.int64
+    exact = np.asarray(np.sum(x, axis=axes, keepdims=keep, dtype=accumulator))
     magnitude = np.abs(exact) // exact.dtype.type(max(count, 1))
     return np.where(exact < 0, -magnitude, magnitude) if x.dtype.kind == "i" else magnitude
 
