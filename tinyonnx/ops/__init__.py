@@ -1,3 +1,3 @@
 """The operators by family; importing this package registers all of them."""
 
-from tinyonnx.ops import activation, math, norm, reduce  # noqa: F401
+from tinyonnx.ops import activation, conv, depth_space, fused, math, matmul, norm, pool, reduce, resize  # noqa: F401

@@ -27,7 +27,7 @@ def _check_operands(x: Array | Info, w: Array | Info, b: Array | Info | None, gr
     if group < 1:
         raise OpError(f"group is {group}, must be positive")
     for name, other in (("w", w), ("b", b)):
-        if other is not None and None not in (x.dtype, other.dtype) and x.dtype != other.dtype:
+        if other is not None and x.dtype is not None and other.dtype is not None and x.dtype != other.dtype:
             raise OpError(f"x is {x.dtype}, {name} is {other.dtype}")
 
 

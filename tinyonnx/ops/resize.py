@@ -32,13 +32,22 @@ _NEAREST_MODES = ("round_prefer_floor", "round_prefer_ceil", "floor", "ceil")
 
 
 class Axis(NamedTuple):
-    """One axis of a Resize; `width` is the output's size before it was cut to an integer."""
+    """One axis of a Resize.
+
+    `ratio` is the scale as a fraction, in which division is exact where sizes are given;
+    `width` is the output's size before it was cut to an integer.
+    """
 
     at: int
     size: int
     out: int
-    scale: float
+    ratio: tuple[float, float]
     width: float
+    precision: type[np.float32] | type[np.float64]
+
+    @property
+    def scale(self) -> float:
+        return self.ratio[0] / self.ratio[1]
 
 
 # -- what is resized to what ------------------------------------------------------------
@@ -70,7 +79,7 @@ def _by_scales(shape: Sequence[int], axes: Sequence[int], scales: Array) -> list
     if not np.all(np.isfinite(scales) & (scales > 0)):
         raise OpError(f"scales {scales.tolist()} must be positive")
     widths = [_scaled(shape[i], s) for i, s in zip(axes, scales)]
-    return [Axis(i, shape[i], floor(w), float(s), w) for i, s, w in zip(axes, scales, widths)]
+    return [Axis(i, shape[i], floor(w), (float(s), 1.0), w, np.float32) for i, s, w in zip(axes, scales, widths)]
 
 
 def _by_sizes(shape: Sequence[int], axes: Sequence[int], sizes: Array, policy: str) -> list[Axis]:
@@ -80,11 +89,12 @@ def _by_sizes(shape: Sequence[int], axes: Sequence[int], sizes: Array, policy: s
         raise OpError(f"sizes {targets} must not be negative")
     if any(shape[i] == 0 for i in axes):
         raise OpError(f"can't resize shape {list(shape)} to sizes {targets}: an axis is empty")
-    scales = [t / shape[i] for i, t in zip(axes, targets)]
+    ratios = [(float(t), float(shape[i])) for i, t in zip(axes, targets)]
     if policy != "stretch":
-        scales = [min(scales) if policy == "not_larger" else max(scales)] * len(scales)
-        targets = [floor(s * shape[i] + 0.5) for i, s in zip(axes, scales)]
-    return [Axis(i, shape[i], t, s, s * shape[i]) for i, t, s in zip(axes, targets, scales)]
+        choose = min if policy == "not_larger" else max
+        ratios = [choose(ratios, key=lambda r: r[0] / r[1])] * len(ratios)
+        targets = [floor(shape[i] * r[0] / r[1] + 0.5) for i, r in zip(axes, ratios)]
+    return [Axis(i, shape[i], t, r, shape[i] * r[0] / r[1], np.float64) for i, t, r in zip(axes, targets, ratios)]
 
 
 def _axes(
@@ -121,29 +131,30 @@ def _output_shape(shape: tuple[int, ...], axes: Sequence[Axis]) -> tuple[int, ..
 # -- taps -------------------------------------------------------------------------------
 
 
-def _coordinates(axis: Axis, transformation: str, roi: tuple[float, float], dtype: Any) -> Array:
+def _coordinates(axis: Axis, transformation: str, roi: tuple[float, float], precision: Any) -> Array:
     """Where each output element lies on the input's axis, [out]."""
-    x = np.arange(axis.out, dtype=dtype)
-    scale, last = dtype(axis.scale), axis.size - 1
+    x, half, last = np.arange(axis.out, dtype=precision), precision(0.5), axis.size - 1
+
+    def unscaled(values: Array) -> Array:
+        return np.asarray(values * precision(axis.ratio[1]) / precision(axis.ratio[0]))
+
+    at: Array
     match transformation:
         case "half_pixel_symmetric":
-            offset = axis.size / 2 * (1 - axis.out / axis.width) if axis.out else 0
-            return np.asarray(dtype(offset) + (x + dtype(0.5)) / scale - dtype(0.5))
-        case "pytorch_half_pixel" if axis.out == 1:
-            return x
+            at = precision(axis.size / 2 * (1 - axis.out / axis.width)) + unscaled(x + half) - half
         case "half_pixel" | "pytorch_half_pixel":
-            return np.asarray((x + dtype(0.5)) / scale - dtype(0.5))
+            at = x if transformation.startswith("pytorch") and axis.out == 1 else unscaled(x + half) - half
         case "tf_half_pixel_for_nn":
-            return np.asarray((x + dtype(0.5)) / scale)
+            at = unscaled(x + half)
         case "align_corners":
-            return x if axis.out == 1 or axis.width == 1 else np.asarray(x * dtype(last) / dtype(axis.width - 1))
+            at = x if axis.out == 1 else x * precision(last) / precision(axis.width - 1)
         case "tf_crop_and_resize":
-            start, end = roi
-            if axis.out == 1:
-                return x + dtype(0.5 * (start + end) * last)
-            return np.asarray(dtype(start * last) + x * dtype((end - start) * last) / dtype(axis.width - 1))
+            start, end = (precision(border) for border in roi)
+            t = x + half if axis.out == 1 else x / precision(axis.width - 1)
+            at = (start * (1 - t) + end * t) * precision(last)
         case _:
-            return np.asarray(x / scale)
+            at = unscaled(x)
+    return at
 
 
 def _nearest(x: Array, mode: str) -> Array:
@@ -165,7 +176,7 @@ def _kernel(distance: Array, mode: str, a: float) -> Array:
         return np.asarray(np.maximum(1 - d, 0))
     near = ((a + 2) * d - (a + 3)) * d * d + 1
     far = ((a * d - 5 * a) * d + 8 * a) * d - 4 * a
-    return np.where(d <= 1, near, np.where(d < 2, far, 0))
+    return np.asarray(np.where(d <= 1, near, np.where(d < 2, far, 0)))
 
 
 def _taps(
@@ -199,9 +210,9 @@ def _cast(y: Array, dtype: np.dtype[Any]) -> Array:
     if dtype.kind not in "iu":
         return y.astype(dtype, copy=False)
     limits = np.iinfo(dtype)
-    if dtype.itemsize <= 2:
-        y = y.astype(np.float32)  # so that a sum of 6.999999999999 is cut to 7
-    return np.clip(np.trunc(y), limits.min, limits.max).astype(dtype)
+    whole = np.rint(y)
+    exact = np.isclose(y, whole, rtol=1e-12, atol=1e-9)  # 6.999999999999 is a 7 with rounding errors
+    return np.clip(np.where(exact, whole, np.trunc(y)), limits.min, limits.max).astype(dtype)
 
 
 # -- Resize -----------------------------------------------------------------------------
@@ -229,18 +240,17 @@ def _resample(
     nearest = mode == "nearest"
     if not nearest and x.dtype.kind not in "fiucV":
         raise OpError(f"{mode} interpolation of {x.dtype} has no meaning")
-    # float32 picks the same neighbours as everybody else where scales are no exact binary fractions
-    precision = np.float32 if nearest else np.float64
     y = x if nearest else x.astype(np.float64 if x.dtype.kind in "iu" else np.result_type(x.dtype, np.float32))
     outside: list[tuple[int, Array]] = []
     steps = sorted(zip(axes, nearest_modes, rois), key=lambda step: step[0].out / max(step[0].size, 1))
     with np.errstate(all="ignore"):
         for axis, nearest_mode, roi in steps:
-            at = _coordinates(axis, transformation, roi, precision)
+            if axis.out == axis.size and axis.scale == 1 and transformation != _CROP:
+                continue
+            # a float32 like 1/3 leads to the intended neighbours in its own precision only
+            at = _coordinates(axis, transformation, roi, axis.precision if nearest else np.float64)
             if transformation == _CROP:
                 outside.append((axis.at, (at < 0) | (at > axis.size - 1)))
-            if axis.out == axis.size and np.array_equal(at, np.arange(axis.out)):
-                continue
             if nearest:
                 index = np.clip(_nearest(at, nearest_mode), 0, axis.size - 1).astype(np.int64)
                 y = y.take(index, axis=axis.at)
