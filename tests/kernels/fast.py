@@ -1,0 +1,96 @@
+"""Runs a fast kernel as a plan would, with poison around every array."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+import tinyonnx.kernels
+from tinyonnx.ir import Array, ConstantPool
+from tinyonnx.registry import FUSED, Fast, Info, Op, lookup
+
+assert tinyonnx.kernels
+
+POISON = np.float32(-12345.678)
+MARGIN = 80  # more than a tile is wide
+
+
+def place(array: Array, layout: str, surroundings: list[Array]) -> Array:
+    """A copy in that memory order, in the middle of poison."""
+    last = layout == "channels_last" and array.ndim > 2
+    ordered = np.moveaxis(array, 1, -1) if last else array
+    memory = np.full(ordered.size + 2 * MARGIN, POISON, np.float32)
+    inner = memory[MARGIN:-MARGIN].reshape(ordered.shape)
+    inner[...] = ordered
+    surroundings.append(memory)
+    return np.moveaxis(inner, -1, 1) if last else inner
+
+
+def choose(entry: Op, out: Info, infos: Sequence[Info | None], attributes: dict[str, Any]) -> Fast | str:
+    """The first kernel that accepts, or why none does."""
+    reasons = []
+    for candidate in entry.fast:
+        reason = candidate.when(out, *infos, **attributes)
+        if reason is None:
+            return candidate
+        reasons.append(reason)
+    return "; ".join(reasons) or "no kernel"
+
+
+def run(
+    name: str,
+    *inputs: Array | None,
+    constants: Sequence[int] = (1, 2),
+    layout: str = "channels_last",
+    fused: bool = False,
+    opset: int = 22,
+    in_place: bool = False,
+    **attributes: Any,
+) -> tuple[Array, Array]:
+    """(the kernel's result, the operator's); inputs at `constants` are constant and read-only.
+
+    `layout` matters only where the kernel takes any. Asserts that nothing around the
+    output and the inputs was written.
+    """
+    entry = lookup(FUSED if fused else "", name, opset)
+    ctx = (None,) if entry.takes_ctx else ()
+    expected = np.asarray(entry.function(*ctx, *inputs, **attributes))
+    infos = [None if x is None else Info(x.dtype, x.shape, x if i in constants else None) for i, x in enumerate(inputs)]
+    chosen = choose(entry, Info(expected.dtype, expected.shape), infos, attributes)
+    assert isinstance(chosen, Fast), chosen
+    order = layout if chosen.layout == "any" else chosen.layout
+    surroundings: list[Array] = []
+    arrays: list[Array | None] = []
+    for i, x in enumerate(inputs):
+        if x is not None and i in constants:
+            x = x.copy()
+            x.flags.writeable = False
+        elif x is not None:
+            x = place(x, order, surroundings)
+        arrays.append(x)
+    if in_place:
+        assert chosen.in_place
+        out = arrays[0]
+        assert out is not None
+    else:
+        out = place(np.full(expected.shape, np.nan, np.float32), order, surroundings)
+    call = chosen.bind(ConstantPool(), out, *arrays, **attributes)
+    call.kernel(*call.args)
+    if not in_place:
+        call.kernel(*call.args)  # a plan calls it again and again
+    for memory in surroundings:
+        assert (memory[:MARGIN] == POISON).all()
+        assert (memory[-MARGIN:] == POISON).all()
+    return out, expected
+
+
+def assert_close(actual: Array, expected: Array, tolerance: float = 1e-5) -> None:
+    """Equal up to float32 rounding relative to the largest finite value; NaN and infinities alike."""
+    assert actual.shape == expected.shape
+    finite = np.isfinite(expected)
+    np.testing.assert_array_equal(np.isnan(actual), np.isnan(expected))
+    np.testing.assert_array_equal(actual[~finite], expected[~finite])
+    scale = np.abs(expected[finite]).max(initial=1.0)
+    np.testing.assert_allclose(actual[finite], expected[finite], rtol=0, atol=tolerance * scale)

@@ -1,0 +1,124 @@
+"""What the binders share: flat views, reasons to refuse, the epilogue's codes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from tinyonnx.errors import OpError
+from tinyonnx.ir import Array
+from tinyonnx.kernels._jit import CLIP, HARD_SWISH, LINEAR, POSTPONED
+from tinyonnx.ops._windows import Windows
+from tinyonnx.ops.conv import conv_windows
+from tinyonnx.registry import Info
+
+Epilogue = tuple[int, int, Any, Any]
+"""Whether a residual is added, then the activation: code, alpha, beta (float32)."""
+
+Taps = tuple[int, int, int, int, int, int]
+
+Shape = tuple[int, int, int, int]
+"""Of an image: batch, height, width, channels."""
+
+NO_BIAS = np.zeros(1, np.float32)
+"""Key of packed biases that are zero."""
+
+HARD_SIGMOID, SIGMOID, TANH, LEAKY_RELU = range(POSTPONED, POSTPONED + 4)
+
+_CODES = {
+    "": LINEAR,
+    "Relu": CLIP,
+    "Clip": CLIP,
+    "HardSwish": HARD_SWISH,
+    "HardSigmoid": HARD_SIGMOID,
+    "Sigmoid": SIGMOID,
+    "Tanh": TANH,
+    "LeakyRelu": LEAKY_RELU,
+}
+
+
+def epilogue_of(activation: str, alpha: float = 0.0, beta: float = 0.0, residual: bool = False) -> Epilogue:
+    """The codes of an activation with ONNX's attributes (for Clip the bounds)."""
+    if activation == "Relu":
+        alpha, beta = 0.0, float("inf")
+    return int(residual), _CODES[activation], np.float32(alpha), np.float32(beta)
+
+
+def activation_refused(activation: str) -> str | None:
+    """Why an activation can't be fused, or None."""
+    return None if activation in _CODES else f"activation {activation!r}"
+
+
+def float32_refused(*infos: Info | None) -> str | None:
+    """Refuse unless everything is float32."""
+    other = next((i.dtype for i in infos if i is not None and i.dtype != np.float32), None)
+    return None if other is None else f"{other}, not float32"
+
+
+def flat(x: Array) -> Array:
+    """A row-major or channels-last array as the 1-D array of its memory."""
+    if not x.flags.c_contiguous:
+        x = np.moveaxis(x, 1, -1)
+    assert x.flags.c_contiguous, "array in an unexpected memory order"
+    return x.reshape(-1)
+
+
+def image(x: Array) -> tuple[Array, Shape]:
+    """A channels-last activation of rank 3 or 4: its memory, and (batch, height, width, channels)."""
+    assert np.moveaxis(x, 1, -1).flags.c_contiguous, "activation is not channels-last"
+    height = x.shape[2] if x.ndim == 4 else 1
+    return np.moveaxis(x, 1, -1).reshape(-1), (x.shape[0], height, x.shape[-1], x.shape[1])
+
+
+Geometry = tuple[int, int, int, int, int, int, int, int]
+
+
+def geometry_of(w: Windows) -> Geometry:
+    """Kernel, strides, dilations and leading pads, each (vertical, horizontal); one axis means a single row."""
+    if len(w.kernel) == 1:
+        return 1, w.kernel[0], 1, w.strides[0], 1, w.dilations[0], 0, w.begin[0]
+    return (*w.kernel, *w.strides, *w.dilations, *w.begin)  # type: ignore[return-value]
+
+
+def conv_refused(
+    out: Info, x: Info | None, w: Info | None, b: Info | None = None, residual: Info | None = None, *,
+    activation: str = "", **attributes: Any,
+) -> str | None:  # fmt: skip
+    """What no kernel for convolutions can take."""
+    if x is None or w is None or w.value is None or (b is not None and b.value is None):
+        return "weights are not constant"
+    if x.value is not None:
+        return "the input is constant"
+    if residual is not None and (residual.value is not None or residual.shape != out.shape):
+        return "the residual is constant or of another shape"
+    if x.shape is None or len(x.shape) not in (3, 4):
+        return "not one or two spatial axes"
+    try:
+        conv_windows(x, w, b, **_without_activation(attributes))
+    except OpError as error:
+        return str(error)
+    return activation_refused(activation) or float32_refused(out, x, w, b, residual)
+
+
+def is_depthwise(x: Info | None, w: Info | None, group: int) -> bool:
+    """Whether a convolution has one filter for each channel."""
+    if x is None or w is None or x.shape is None or w.shape is None:
+        return False
+    return len(x.shape) > 2 and len(w.shape) > 2 and group == x.shape[1] == w.shape[0]
+
+
+def windows_of(x: Array | Info, w: Array | Info, attributes: dict[str, Any]) -> Windows:
+    """The geometry of a convolution whose attributes may include those of an activation."""
+    return conv_windows(x, w, **_without_activation(attributes))
+
+
+def _without_activation(attributes: dict[str, Any]) -> dict[str, Any]:
+    return {k: v for k, v in attributes.items() if not k.startswith("activation")}
+
+
+def conv_epilogue(residual: Array | None, attributes: dict[str, Any]) -> Epilogue:
+    """The epilogue that a convolution's attributes and residual ask for."""
+    activation = attributes.get("activation", "")
+    alpha, beta = attributes.get("activation_alpha", 0.0), attributes.get("activation_beta", 0.0)
+    return epilogue_of(activation, alpha, beta, residual=residual is not None)

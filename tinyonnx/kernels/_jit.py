@@ -1,0 +1,371 @@
+"""The door to the JIT: the `jit` decorator, the host's vector shape, two vector primitives.
+
+Nothing else in the package imports numba or llvmlite.  Kernels are written as scalar numba
+code over flat float32 arrays and integers; what has to run at the FMA peak goes through
+`gemm_tile` and `taps_tile`, intrinsics that emit LLVM vector code with all accumulators in
+registers.  With NUMBA_DISABLE_JIT=1 the primitives of `_nojit` take their places.
+
+NUMBA_CPU_NAME=x86-64-v3 (or x86-64-v2) with NUMBA_CPU_FEATURES="" forces a lower CPU level;
+numba keys its cache by both.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, TypeVar
+
+import llvmlite.binding as llvm
+import numba
+import numba.core.cgutils
+import numba.core.errors
+from llvmlite import ir
+from numba.extending import intrinsic
+
+from tinyonnx.kernels import _nojit
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+# numba's own annotations cover only a part of it
+config: Any = numba.config
+types: Any = numba.types
+cgutils: Any = numba.core.cgutils
+errors: Any = numba.core.errors
+
+# Activations that the primitives apply in registers; codes from `POSTPONED` on are for
+# `elementwise.activate`, and linear here.
+LINEAR, CLIP, HARD_SWISH, POSTPONED = 0, 1, 2, 3
+
+
+# -- the host ---------------------------------------------------------------------------
+
+
+def _vector_shape() -> tuple[int, int]:
+    """Lanes of a float32 vector and the number of vector registers."""
+    if config.CPU_FEATURES is None:
+        enabled = {feature for feature, on in llvm.get_host_cpu_features().items() if on}
+    else:
+        enabled = {feature[1:] for feature in config.CPU_FEATURES.split(",") if feature.startswith("+")}
+        enabled |= {"x86-64-v4": {"avx512f"}, "x86-64-v3": {"avx2", "fma"}}.get(config.CPU_NAME, set())
+    if "avx512f" in enabled:
+        return 16, 32
+    if {"avx2", "fma"} <= enabled:
+        return 8, 16
+    arm = llvm.get_process_triple().startswith(("aarch64", "arm64"))
+    return 4, 32 if arm else 16
+
+
+LANES, _REGISTERS = (4, 16) if config.DISABLE_JIT else _vector_shape()
+"""Floats in a vector."""
+
+ROWS_1, ROWS_2, ROWS_3 = (16, 12, 8) if _REGISTERS == 32 else (8, 6, 4)
+"""Rows of a GEMM tile that is 1, 2 or 3 vectors wide: as many as fit the registers."""
+
+PIXELS = 8 if _REGISTERS == 32 else 4
+"""Neighbouring output pixels of a depthwise tile."""
+
+
+# -- the decorator ----------------------------------------------------------------------
+
+
+def _cache_folder() -> str:
+    """Where machine code is kept: one folder for each state of the kernels' sources.
+
+    numba looks only at the file of the cached function, not at what it calls.
+    """
+    digest = hashlib.sha256()
+    for source in sorted(Path(__file__).parent.glob("*.py")):
+        digest.update(source.read_bytes())
+    base = config.CACHE_DIR or os.environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")
+    return os.path.join(base, "tinyonnx", f"kernels-{digest.hexdigest()[:12]}")
+
+
+@contextmanager
+def _caching_in(folder: str) -> Iterator[None]:
+    before = config.CACHE_DIR
+    config.CACHE_DIR = folder
+    try:
+        yield
+    finally:
+        config.CACHE_DIR = before
+
+
+_FOLDER = "" if config.DISABLE_JIT else _cache_folder()
+
+
+def jit(function: F) -> F:
+    """Compile on first call, without the GIL; keep the machine code on disk where that is possible.
+
+    Floating point is strict except that a·b+c may become one FMA; division follows numpy.
+    """
+    options: dict[str, Any] = {"nogil": True, "error_model": "numpy", "boundscheck": False, "fastmath": {"contract"}}
+    try:
+        with _caching_in(_FOLDER):
+            compiled: F = numba.njit(cache=True, **options)(function)
+    except RuntimeError:  # no writable folder
+        compiled = numba.njit(**options)(function)
+    return compiled
+
+
+# -- LLVM vector code -------------------------------------------------------------------
+
+_f32, _i32, _index = ir.FloatType(), ir.IntType(32), ir.IntType(64)
+_vector = ir.VectorType(_f32, LANES)
+_mask = ir.VectorType(ir.IntType(1), LANES)
+_pointer = _vector.as_pointer()
+
+
+class _Emitter:
+    """Shorthand for code on vectors of LANES floats."""
+
+    def __init__(self, builder: Any) -> None:
+        self.builder = builder
+
+    def intrinsic(self, name: str, result: Any, *arguments: Any) -> Any:
+        kind = ir.FunctionType(result, [a.type for a in arguments])
+        function = cgutils.get_or_insert_function(self.builder.module, kind, name)
+        return self.builder.call(function, arguments)
+
+    def fma(self, a: Any, b: Any, c: Any) -> Any:
+        return self.intrinsic(f"llvm.fmuladd.v{LANES}f32", _vector, a, b, c)
+
+    def at(self, pointer: Any, *offsets: Any) -> Any:
+        for offset in offsets:
+            pointer = self.builder.gep(pointer, [_index(offset) if isinstance(offset, int) else offset])
+        return pointer
+
+    def times(self, step: Any, count: int) -> Any:
+        return self.builder.mul(step, _index(count))
+
+    def splat(self, scalar: Any) -> Any:
+        undefined = ir.Constant(_vector, ir.Undefined)
+        one = self.builder.insert_element(undefined, scalar, _i32(0))
+        return self.builder.shuffle_vector(one, undefined, ir.Constant(ir.VectorType(_i32, LANES), None))
+
+    def first(self, lanes: Any) -> Any:
+        """The mask of the first `lanes` lanes."""
+        wide = ir.VectorType(_i32, LANES)
+        undefined = ir.Constant(wide, ir.Undefined)
+        one = self.builder.insert_element(undefined, self.builder.trunc(lanes, _i32), _i32(0))
+        count = self.builder.shuffle_vector(one, undefined, ir.Constant(wide, None))
+        return self.builder.icmp_signed("<", ir.Constant(wide, list(range(LANES))), count)
+
+    def load(self, pointer: Any, mask: Any = None) -> Any:
+        pointer = self.builder.bitcast(pointer, _pointer)
+        if mask is not None:
+            name = f"llvm.masked.load.v{LANES}f32.p0"
+            return self.intrinsic(name, _vector, pointer, _i32(4), mask, ir.Constant(_vector, None))
+        loaded = self.builder.load(pointer)
+        loaded.align = 4
+        return loaded
+
+    def store(self, value: Any, pointer: Any, mask: Any = None) -> None:
+        pointer = self.builder.bitcast(pointer, _pointer)
+        if mask is not None:
+            self.intrinsic(f"llvm.masked.store.v{LANES}f32.p0", ir.VoidType(), value, pointer, _i32(4), mask)
+        else:
+            self.builder.store(value, pointer).align = 4
+
+    def clip(self, value: Any, low: Any, high: Any) -> Any:
+        """NaN stays NaN: the comparison is false for it."""
+        value = self.builder.select(self.builder.fcmp_ordered(">", low, value), low, value)
+        return self.builder.select(self.builder.fcmp_ordered("<", high, value), high, value)
+
+    def loop(self, count: Any, carried: list[Any], body: Callable[[Any, list[Any]], list[Any]]) -> list[Any]:
+        """`for i in range(count): carried = body(i, carried)`."""
+        b = self.builder
+        entry = b.block
+        head, inside, done = (b.append_basic_block(name) for name in ("loop", "body", "done"))
+        b.branch(head)
+        b.position_at_end(head)
+        i = b.phi(_index)
+        phis = [b.phi(value.type) for value in carried]
+        b.cbranch(b.icmp_signed("<", i, count), inside, done)
+        b.position_at_end(inside)
+        results = body(i, list(phis))
+        i.add_incoming(_index(0), entry)
+        i.add_incoming(b.add(i, _index(1)), b.block)
+        for phi, before, after in zip(phis, carried, results, strict=True):
+            phi.add_incoming(before, entry)
+            phi.add_incoming(after, b.block)
+        b.branch(head)
+        b.position_at_end(done)
+        return list(phis)
+
+    def either(self, cases: list[tuple[Any, Callable[[list[Any]], list[Any]]]], values: list[Any]) -> list[Any]:
+        """`values`, rewritten by the first case whose condition holds."""
+        b = self.builder
+        done = b.append_basic_block("chosen")
+        ends = []
+        for condition, rewrite in cases:
+            yes, no = b.append_basic_block("yes"), b.append_basic_block("no")
+            b.cbranch(condition, yes, no)
+            b.position_at_end(yes)
+            ends.append((rewrite(values), b.block))
+            b.branch(done)
+            b.position_at_end(no)
+        ends.append((values, b.block))
+        b.branch(done)
+        b.position_at_end(done)
+        phis = [b.phi(value.type) for value in values]
+        for results, block in ends:
+            for phi, result in zip(phis, results, strict=True):
+                phi.add_incoming(result, block)
+        return list(phis)
+
+    def finish(self, values: list[Any], offsets: list[Any], out: Any, residual: Any, epilogue: Any, mask: Any) -> None:
+        """Add the residual, apply the activation, store: value i at offset i."""
+        b = self.builder
+        has_residual, code, alpha, beta = cgutils.unpack_tuple(b, epilogue, 4)
+        is_code = [b.icmp_signed("==", code, _index(i)) for i in range(POSTPONED)]
+
+        def add(values: list[Any]) -> list[Any]:
+            others = [self.load(self.at(residual, offset), mask) for offset in offsets]
+            return [b.fadd(v, other) for v, other in zip(values, others, strict=True)]
+
+        def clip(values: list[Any]) -> list[Any]:
+            low, high = self.splat(alpha), self.splat(beta)
+            return [self.clip(v, low, high) for v in values]
+
+        def hard_swish(values: list[Any]) -> list[Any]:
+            sixth, half, zero, one = (ir.Constant(_vector, [c] * LANES) for c in (1 / 6, 0.5, 0.0, 1.0))
+            return [b.fmul(v, self.clip(self.fma(v, sixth, half), zero, one)) for v in values]
+
+        values = self.either([(b.icmp_signed("!=", has_residual, _index(0)), add)], values)
+        values = self.either([(is_code[CLIP], clip), (is_code[HARD_SWISH], hard_swish)], values)
+        for value, offset in zip(values, offsets, strict=True):
+            self.store(value, self.at(out, offset), mask)
+
+
+def _literal(argument: Any) -> int:
+    if not isinstance(argument, types.IntegerLiteral):
+        raise errors.RequireLiteralValue("the shape of a tile must be a literal")
+    return int(argument.literal_value)
+
+
+def _data(context: Any, builder: Any, kind: Any, array: Any) -> Any:
+    return context.make_array(kind)(context, builder, array).data
+
+
+_EPILOGUE = types.Tuple([types.intp, types.intp, types.float32, types.float32])
+
+
+def _gemm_tile(
+    _context: Any, rows: Any, width: Any, x: Any, x_at: Any, x_step: Any, taps: Any, w: Any, w_at: Any, bias: Any,
+    b_at: Any, out: Any, o_at: Any, o_step: Any, last: Any, lanes: Any, residual: Any, epilogue: Any,
+) -> Any:  # fmt: skip
+    n_rows, n_vectors = _literal(rows), _literal(width)
+    i64 = types.intp
+    signature = types.void(
+        rows, width, x, i64, i64, types.UniTuple(i64, 6), w, i64, bias, i64, out, i64, i64, i64, i64, residual,
+        _EPILOGUE,
+    )  # fmt: skip
+
+    def emit(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        e = _Emitter(builder)
+        _, _, x, x_at, x_step, taps, w, w_at, bias, b_at, out, o_at, o_step, last, lanes, residual, epilogue = args
+        x, w, bias, out, residual = (
+            _data(context, builder, sig.args[i], a) for i, a in ((2, x), (6, w), (8, bias), (10, out), (15, residual))
+        )
+        outer, outer_step, inner, inner_step, depth, w_outer = cgutils.unpack_tuple(builder, taps, 6)
+        x, w, bias = e.at(x, x_at), e.at(w, w_at), e.at(bias, b_at)
+        panel = n_vectors * LANES
+        rows = [e.at(x, e.times(x_step, r)) for r in range(n_rows)]
+        start = [e.load(e.at(bias, v * LANES)) for v in range(n_vectors)] * n_rows
+        run = builder.mul(depth, _index(panel))
+
+        def over_outer(o: Any, acc: list[Any]) -> list[Any]:
+            x_o, w_o = builder.mul(o, outer_step), builder.mul(o, w_outer)
+
+            def over_inner(i: Any, acc: list[Any]) -> list[Any]:
+                x_i = builder.add(x_o, builder.mul(i, inner_step))
+                run_rows = [e.at(row, x_i) for row in rows]
+                weights = e.at(w, builder.add(w_o, builder.mul(i, run)))
+
+                def over_depth(k: Any, acc: list[Any]) -> list[Any]:
+                    here = e.at(weights, builder.mul(k, _index(panel)))
+                    columns = [e.load(e.at(here, v * LANES)) for v in range(n_vectors)]
+                    new = []
+                    for r, row in enumerate(run_rows):
+                        value = e.splat(builder.load(e.at(row, k)))
+                        new += [e.fma(value, columns[v], acc[r * n_vectors + v]) for v in range(n_vectors)]
+                    return new
+
+                return e.loop(depth, acc, over_depth)
+
+            return e.loop(inner, acc, over_inner)
+
+        total = e.loop(outer, start, over_outer)
+        columns = [_index(v * LANES) for v in range(n_vectors - 1)] + [last]
+        offsets = [builder.add(builder.add(o_at, e.times(o_step, r)), c) for r in range(n_rows) for c in columns]
+        e.finish(total, offsets, out, residual, epilogue, e.first(lanes) if n_vectors == 1 else None)
+        return context.get_dummy_value()
+
+    return signature, emit
+
+
+def _taps_tile(
+    _context: Any, pixels: Any, width: Any, stride: Any, masked: Any, x: Any, x_at: Any, x_step: Any, taps: Any, w: Any,
+    w_at: Any, bias: Any, b_at: Any, out: Any, o_at: Any, o_step: Any, lanes: Any, residual: Any, epilogue: Any,
+) -> Any:  # fmt: skip
+    n_pixels, n_taps, n_stride, is_masked = _literal(pixels), _literal(width), _literal(stride), _literal(masked)
+    i64 = types.intp
+    signature = types.void(
+        pixels, width, stride, masked, x, i64, i64, types.UniTuple(i64, 5), w, i64, bias, i64, out, i64, i64, i64,
+        residual, _EPILOGUE,
+    )  # fmt: skip
+
+    def emit(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        e = _Emitter(builder)
+        _, _, _, _, x, x_at, x_step, taps, w, w_at, bias, b_at, out, o_at, o_step, lanes, residual, epilogue = args
+        x, w, bias, out, residual = (
+            _data(context, builder, sig.args[i], a) for i, a in ((4, x), (8, w), (10, bias), (12, out), (16, residual))
+        )
+        outer, outer_step, inner, inner_step, w_outer = cgutils.unpack_tuple(builder, taps, 5)
+        x, w = e.at(x, x_at), e.at(w, w_at)
+        mask = e.first(lanes) if is_masked else None
+
+        def unrolled(row: Any, weights: Any, acc: list[Any]) -> list[Any]:
+            columns = [e.load(e.at(weights, j * LANES)) for j in range(n_taps)]
+            seen = [e.load(e.at(row, e.times(inner_step, q))) for q in range((n_pixels - 1) * n_stride + n_taps)]
+            for j in range(n_taps):
+                acc = [e.fma(seen[p * n_stride + j], columns[j], acc[p]) for p in range(n_pixels)]
+            return acc
+
+        def looped(row: Any, weights: Any, acc: list[Any]) -> list[Any]:
+            def over_inner(j: Any, acc: list[Any]) -> list[Any]:
+                here = e.at(row, builder.mul(j, inner_step))
+                column = e.load(e.at(weights, builder.mul(j, _index(LANES))))
+                return [e.fma(e.load(e.at(here, e.times(x_step, p)), mask), column, acc[p]) for p in range(n_pixels)]
+
+            return e.loop(inner, acc, over_inner)
+
+        def over_outer(i: Any, acc: list[Any]) -> list[Any]:
+            row, weights = e.at(x, builder.mul(i, outer_step)), e.at(w, builder.mul(i, w_outer))
+            return (unrolled if n_taps else looped)(row, weights, acc)
+
+        total = e.loop(outer, [e.load(e.at(bias, b_at))] * n_pixels, over_outer)
+        offsets = [builder.add(o_at, e.times(o_step, p)) for p in range(n_pixels)]
+        e.finish(total, offsets, out, residual, epilogue, mask)
+        return context.get_dummy_value()
+
+    return signature, emit
+
+
+@intrinsic
+def _float_from_bits(_context: Any, bits: Any) -> Any:
+    return types.float32(types.int32), lambda _c, builder, _s, args: builder.bitcast(args[0], _f32)
+
+
+@intrinsic
+def _bits_from_float(_context: Any, value: Any) -> Any:
+    return types.int32(types.float32), lambda _c, builder, _s, args: builder.bitcast(args[0], _i32)
+
+
+gemm_tile: Any = _nojit.gemm_tile if config.DISABLE_JIT else intrinsic(_gemm_tile)
+taps_tile: Any = _nojit.taps_tile if config.DISABLE_JIT else intrinsic(_taps_tile)
+float_from_bits: Any = _nojit.float_from_bits if config.DISABLE_JIT else _float_from_bits
+bits_from_float: Any = _nojit.bits_from_float if config.DISABLE_JIT else _bits_from_float

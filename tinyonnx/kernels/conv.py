@@ -1,0 +1,129 @@
+"""Convolutions of any kernel, stride, dilation, padding and group, without unfolding the input.
+
+In a channels-last image the elements under one row of the kernel stand side by side, so an
+output pixel is a product of a few runs of memory with the packed weights: the GEMM tile
+walks over the runs. At the borders the runs are cut, and with them the weights.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from tinyonnx.ir import Array, ConstantPool
+from tinyonnx.kernels._arrays import (
+    Epilogue,
+    Geometry,
+    Shape,
+    conv_epilogue,
+    conv_refused,
+    geometry_of,
+    image,
+    is_depthwise,
+    windows_of,
+)
+from tinyonnx.kernels._jit import LANES, POSTPONED, jit
+from tinyonnx.kernels.elementwise import activate
+from tinyonnx.kernels.gemm import multiply_rows, pack_bias, pack_panels
+from tinyonnx.kernels.pointwise import bias_panels, pointwise_refused
+from tinyonnx.ops.conv import conv
+from tinyonnx.ops.fused import fused_conv
+from tinyonnx.registry import Call, Info, fast
+
+
+@jit
+def inside(first: int, step: int, taps: int, size: int) -> tuple[int, int]:
+    """The range of taps at first, first + step, … that lie in [0, size)."""
+    begin = min(max(-(first // step), 0), taps)
+    end = min(max((size - first + step - 1) // step, begin), taps)
+    return begin, end
+
+
+@jit
+def interior(taps: int, stride: int, dilation: int, pad: int, size: int, out: int) -> tuple[int, int]:
+    """The range of output positions whose taps all lie in [0, size)."""
+    begin = min(max(-(-pad // stride), 0), out)
+    end = min(max((size - 1 - (taps - 1) * dilation + pad) // stride + 1, begin), out)
+    return begin, end
+
+
+@jit
+def convolve(
+    x: Array, x_shape: Shape, w: Array, bias: Array, residual: Array, out: Array, out_shape: Shape,
+    geometry: Geometry, groups: int, epilogue: Epilogue,
+) -> None:  # fmt: skip
+    """Channels-last images, shapes (batch, height, width, channels); `w` and `bias` are packed by group."""
+    batch, height, width, channels = x_shape
+    _, out_height, out_width, filters = out_shape
+    k_h, k_w, s_h, s_w, d_h, d_w, p_h, p_w = geometry
+    c, n = channels // groups, filters // groups
+    columns = (n + LANES - 1) // LANES * LANES
+    depth = k_h * k_w * c
+    merged = d_w == 1 and groups == 1
+    begin, end = interior(k_w, s_w, d_w, p_w, width, out_width)
+    for item in range(batch):
+        for y in range(out_height):
+            top = y * s_h - p_h
+            i0, i1 = inside(top, d_h, k_h, height)
+            line = ((item * height + top + i0 * d_h) * width - p_w) * channels
+            o_line = (item * out_height + y) * out_width * filters
+            # a position outside the interior stands alone; the interior is the one at `begin`
+            p = 0
+            while p < out_width:
+                count = end - begin if p == begin and end > begin else 1
+                j0, j1 = inside(p * s_w - p_w, d_w, k_w, width)
+                across = j1 - j0
+                taps = (i1 - i0, d_h * width * channels, 1, 0, across * c, k_w * c)
+                if not merged:
+                    taps = (i1 - i0, d_h * width * channels, across, d_w * channels, c, k_w * c)
+                at = line + (p * s_w + j0 * d_w) * channels
+                for g in range(groups):
+                    multiply_rows(
+                        x, at + g * c, s_w * channels, count, taps, w, g * depth * columns, (i0 * k_w + j0) * c, depth,
+                        bias, g * columns, n, out, o_line + p * filters + g * n, filters, residual, epilogue,
+                    )  # fmt: skip
+                p += count
+    if epilogue[1] >= POSTPONED:
+        activate(out, out, epilogue[1], epilogue[2], epilogue[3])
+
+
+def _pack(w: Array, groups: int) -> Array:
+    rows = np.moveaxis(w, 1, -1).reshape(groups, w.shape[0] // groups, -1)
+    return np.concatenate([pack_panels(group.T) for group in rows])
+
+
+def _pack_bias(b: Array, groups: int) -> Array:
+    return np.concatenate([pack_bias(group) for group in b.reshape(groups, -1)])
+
+
+def _refused(out: Info, x: Info | None, w: Info | None, *others: Info | None, **attributes: Any) -> str | None:
+    if pointwise_refused(out, x, w, *others, **attributes) is None:
+        return "pointwise: has a kernel of its own"
+    if is_depthwise(x, w, attributes.get("group", 1)):
+        return "depthwise: has a kernel of its own"
+    return conv_refused(out, x, w, *others, **attributes)
+
+
+@fast(conv, when=_refused)
+@fast(fused_conv, when=_refused)
+def bind_conv(
+    pool: ConstantPool, out: Array, x: Array, w: Array, b: Array | None = None, residual: Array | None = None, *,
+    group: int = 1, **attributes: Any,
+) -> Call:  # fmt: skip
+    """Weights [filters, channels, *kernel] become panels of [*kernel, channels] rows, group by group."""
+    (source, x_shape), (target, out_shape) = image(x), image(out)
+    geometry = geometry_of(windows_of(x, w, {**attributes, "group": group}))
+    packed = pool.derive(("conv", group), lambda w: _pack(w, group), w)
+    if group == 1:
+        bias = bias_panels(pool, b, w.shape[0])
+    else:
+        zeros = np.zeros(w.shape[0], np.float32)
+        bias = pool.derive(("conv bias", group), lambda w, *b: _pack_bias(b[0] if b else zeros, group), w, *_given(b))
+    other = target if residual is None else image(residual)[0]
+    epilogue = conv_epilogue(residual, attributes)
+    return Call(convolve, (source, x_shape, packed, bias, other, target, out_shape, geometry, group, epilogue))
+
+
+def _given(b: Array | None) -> tuple[Array, ...]:
+    return () if b is None else (b,)

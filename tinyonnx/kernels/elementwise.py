@@ -1,0 +1,208 @@
+"""Activations and arithmetic on whole arrays, whatever their memory order."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from tinyonnx import ops  # noqa: F401  registers the operators
+from tinyonnx.ir import Array, ConstantPool
+from tinyonnx.kernels._arrays import HARD_SIGMOID, LEAKY_RELU, SIGMOID, TANH, epilogue_of, flat, float32_refused
+from tinyonnx.kernels._jit import CLIP, HARD_SWISH, bits_from_float, float_from_bits, jit
+from tinyonnx.registry import Call, Info, fast, registered
+
+# exp(x) = 2^n · exp(r), |r| ≤ ln 2 / 2; ln 2 in two parts, the first exact in float32 times n
+_LOG2_E = np.float32(1.4426950408889634)
+_LN_2_HIGH, _LN_2_LOW = np.float32(0.693359375), np.float32(-2.12194440e-4)
+_ROUNDING = np.float32(1.5 * 2**23)
+_HALF, _ZERO, _ONE = np.float32(0.5), np.float32(0), np.float32(1)
+_SIXTH = np.float32(1 / 6)
+_LARGEST = np.float32(87.0)
+_C2, _C3, _C4, _C5, _C6 = (np.float32(1 / math.factorial(i)) for i in range(2, 7))
+
+
+@jit
+def exp(x: Any) -> Any:
+    """e^x in float32 within 2 ulp for |x| ≤ 87, bounded beyond; NaN stays NaN. Vectorises."""
+    x = _LARGEST if x > _LARGEST else x
+    x = -_LARGEST if x < -_LARGEST else x
+    shifted = x * _LOG2_E + _ROUNDING
+    n = shifted - _ROUNDING
+    r = x - n * _LN_2_HIGH - n * _LN_2_LOW
+    series = _ONE + r * (_ONE + r * (_C2 + r * (_C3 + r * (_C4 + r * (_C5 + r * _C6)))))
+    power = (bits_from_float(shifted) + np.int32(127)) << np.int32(23)
+    return series * float_from_bits(np.int32(power))
+
+
+@jit
+def activate(x: Array, out: Array, code: int, alpha: Any, beta: Any) -> None:
+    """out[i] = activation(x[i]); may work in place."""
+    n = out.shape[0]
+    if code == CLIP:
+        for i in range(n):
+            v = x[i]
+            v = alpha if alpha > v else v
+            out[i] = beta if beta < v else v
+    elif code == HARD_SWISH:
+        for i in range(n):
+            v = x[i] * _SIXTH + _HALF
+            v = _ZERO if v < _ZERO else v
+            out[i] = x[i] * (_ONE if v > _ONE else v)
+    elif code == HARD_SIGMOID:
+        for i in range(n):
+            v = x[i] * alpha + beta
+            v = _ZERO if v < _ZERO else v
+            out[i] = _ONE if v > _ONE else v
+    elif code == SIGMOID:
+        for i in range(n):
+            out[i] = _ONE / (_ONE + exp(-x[i]))
+    elif code == TANH:
+        for i in range(n):
+            out[i] = math.tanh(x[i])
+    elif code == LEAKY_RELU:
+        for i in range(n):
+            v = x[i]
+            out[i] = v * alpha if v < _ZERO else v
+    else:
+        for i in range(n):
+            out[i] = x[i]
+
+
+ADD, SUBTRACT, MULTIPLY, DIVIDE = range(4)
+
+
+@jit
+def combine_scalar(a: Array, b: Any, out: Array, code: int) -> None:
+    """out[i] = a[i] ∘ b."""
+    n = out.shape[0]
+    if code == ADD:
+        for i in range(n):
+            out[i] = a[i] + b
+    elif code == SUBTRACT:
+        for i in range(n):
+            out[i] = a[i] - b
+    elif code == MULTIPLY:
+        for i in range(n):
+            out[i] = a[i] * b
+    else:
+        for i in range(n):
+            out[i] = a[i] / b
+
+
+@jit
+def combine_reversed(a: Any, b: Array, out: Array, code: int) -> None:
+    """out[i] = a ∘ b[i]."""
+    n = out.shape[0]
+    if code in (ADD, MULTIPLY):
+        combine_scalar(b, a, out, code)
+    elif code == SUBTRACT:
+        for i in range(n):
+            out[i] = a - b[i]
+    else:
+        for i in range(n):
+            out[i] = a / b[i]
+
+
+@jit
+def combine(a: Array, b: Array, out: Array, code: int) -> None:
+    """out[i] = a[i] ∘ b[i]; an operand of one element is repeated. `out` may be `a`."""
+    n = out.shape[0]
+    if b.shape[0] < n:
+        combine_scalar(a, b[0], out, code)
+    elif a.shape[0] < n:
+        combine_reversed(a[0], b, out, code)
+    elif code == ADD:
+        for i in range(n):
+            out[i] = a[i] + b[i]
+    elif code == SUBTRACT:
+        for i in range(n):
+            out[i] = a[i] - b[i]
+    elif code == MULTIPLY:
+        for i in range(n):
+            out[i] = a[i] * b[i]
+    else:
+        for i in range(n):
+            out[i] = a[i] / b[i]
+
+
+# -- operators --------------------------------------------------------------------------
+
+_DEFAULTS = {"LeakyRelu": (0.01, 0.0), "HardSigmoid": (0.2, 0.5)}
+
+
+def _activation_refused(out: Info, x: Info | None, **_: Any) -> str | None:
+    if x is None or x.value is not None:
+        return "the input is constant"
+    return float32_refused(out, x)
+
+
+def _bind_activation(name: str) -> Callable[..., Call]:
+    default = _DEFAULTS.get(name, (0.0, 0.0))
+
+    def bind(
+        pool: ConstantPool, out: Array, x: Array, *, alpha: float = default[0], beta: float = default[1], **_: Any
+    ) -> Call:
+        return Call(activate, (flat(x), flat(out), *epilogue_of(name, alpha, beta)[1:]))
+
+    return bind
+
+
+def _clip_refused(out: Info, x: Info | None, *bounds: Info | None, **_: Any) -> str | None:
+    if any(b is not None and (b.value is None or b.value.size != 1) for b in bounds):
+        return "bounds are not constant"
+    return _activation_refused(out, x) or float32_refused(*bounds)
+
+
+def _bind_clip(
+    pool: ConstantPool, out: Array, x: Array, low: Array | None = None, high: Array | None = None, *,
+    min: float = -math.inf, max: float = math.inf, **_: Any,
+) -> Call:  # fmt: skip
+    lower = min if low is None else float(low.reshape(()))
+    upper = max if high is None else float(high.reshape(()))
+    return Call(activate, (flat(x), flat(out), *epilogue_of("Clip", lower, upper)[1:]))
+
+
+def _combine_refused(out: Info, a: Info | None, b: Info | None, *, axis: int | None = None, **_: Any) -> str | None:
+    operands = [i for i in (a, b) if i is not None]
+    if all(i.value is not None for i in operands):
+        return "both operands are constant"
+    for operand in operands:
+        scalar = operand.value is not None and operand.value.size == 1
+        if not scalar and (operand.value is not None or operand.shape != out.shape):
+            return "operands differ in shape, or one is a constant array"
+    return float32_refused(out, *operands)
+
+
+def _bind_combine(code: int) -> Callable[..., Call]:
+    def operand(pool: ConstantPool, x: Array, out: Array) -> Array:
+        # a copy because constants may be read-only, for which numba would compile anew
+        return flat(x) if x.shape == out.shape else np.asarray(pool.derive("flat", _copy, x))
+
+    def bind(pool: ConstantPool, out: Array, a: Array, b: Array, **_: Any) -> Call:
+        return Call(combine, (operand(pool, a, out), operand(pool, b, out), flat(out), code))
+
+    return bind
+
+
+def _copy(x: Array) -> Array:
+    return np.array(x, np.float32).reshape(-1)
+
+
+def _register() -> None:
+    binders: dict[str, tuple[Callable[..., Call], Callable[..., str | None]]] = {
+        name: (_bind_activation(name), _activation_refused)
+        for name in ("Relu", "HardSwish", "HardSigmoid", "Sigmoid", "Tanh", "LeakyRelu")
+    }
+    binders["Clip"] = _bind_clip, _clip_refused
+    for code, name in enumerate(("Add", "Sub", "Mul", "Div")):
+        binders[name] = _bind_combine(code), _combine_refused
+    functions = {entry.function: entry.name for entry in registered() if not entry.domain and entry.name in binders}
+    for function, name in functions.items():
+        bind, refused = binders[name]
+        fast(function, when=refused, layout="any", in_place=True)(bind)
+
+
+_register()

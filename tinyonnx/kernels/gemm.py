@@ -1,0 +1,221 @@
+"""Products with a constant matrix, in register tiles; Gemm, FusedGemm, MatMul.
+
+The constant is packed into panels of 1 to 3 vectors of columns, each panel [k, columns].
+Where the columns don't fill the last panel, its last vector is moved to the left over
+columns that are computed twice; only results narrower than one vector need a mask. Rows
+are treated alike, so nothing is ever read or written beside the arrays.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from tinyonnx.ir import Array, ConstantPool
+from tinyonnx.kernels._arrays import NO_BIAS, Epilogue, Taps, activation_refused, epilogue_of, flat, float32_refused
+from tinyonnx.kernels._jit import LANES, POSTPONED, ROWS_1, ROWS_2, ROWS_3, gemm_tile, jit
+from tinyonnx.kernels.elementwise import activate
+from tinyonnx.ops import matmul as ops
+from tinyonnx.ops.fused import fused_gemm
+from tinyonnx.registry import Call, Info, fast
+
+_BLOCK = 96
+"""Rows that visit all panels before the next rows come: they stay in the cache."""
+
+
+@jit
+def panel_width(vectors: int) -> int:
+    """Vectors in the next panel when `vectors` are left: 3 where possible, 1 only for the very last of one."""
+    return 2 if vectors == 4 else min(vectors, 3)
+
+
+@jit
+def multiply_rows(
+    x: Array, x_at: int, x_step: int, m: int, taps: Taps, w: Array, w_at: int, w_first: int, depth: int,
+    bias: Array, b_at: int, n: int, out: Array, o_at: int, o_step: int, residual: Array, epilogue: Epilogue,
+) -> None:  # fmt: skip
+    """out[i, :n] = epilogue(Σ taps x[i] · w + bias) for `m` rows.
+
+        Row i starts at x_at + i·x_step and is gathered in runs: `taps` is (outer, outer step,
+        inner, inner step, run length, weights' step per outer tap), the last in rows of w (it
+    XX"""
+    outer, outer_step, inner, inner_step, run, w_outer = taps
+    vectors = (n + LANES - 1) // LANES
+    lanes = min(n, LANES)
+    column = 0
+    panel = w_at
+    while vectors > 0:
+        width = panel_width(vectors)
+        columns = width * LANES
+        last = columns - LANES
+        if width == vectors and n >= LANES:
+            last = n - LANES - column
+        here = (outer, outer_step, inner, inner_step, run, w_outer * columns)
+        at = panel + w_first * columns
+        b = b_at + column
+        o = o_at + column
+        i = 0
+        if width == 3:
+            while i < m:
+                if m >= ROWS_3:
+                    r = min(i, m - ROWS_3)
+                    gemm_tile(
+                        ROWS_3, 3, x, x_at + r * x_step, x_step, here, w, at, bias, b,
+                        out, o + r * o_step, o_step, last, lanes, residual, epilogue,
+                    )  # fmt: skip
+                    i += ROWS_3
+                else:
+                    gemm_tile(
+                        1, 3, x, x_at + i * x_step, x_step, here, w, at, bias, b,
+                        out, o + i * o_step, o_step, last, lanes, residual, epilogue,
+                    )  # fmt: skip
+                    i += 1
+        elif width == 2:
+            while i < m:
+                if m >= ROWS_2:
+                    r = min(i, m - ROWS_2)
+                    gemm_tile(
+                        ROWS_2, 2, x, x_at + r * x_step, x_step, here, w, at, bias, b,
+                        out, o + r * o_step, o_step, last, lanes, residual, epilogue,
+                    )  # fmt: skip
+                    i += ROWS_2
+                else:
+                    gemm_tile(
+                        1, 2, x, x_at + i * x_step, x_step, here, w, at, bias, b,
+                        out, o + i * o_step, o_step, last, lanes, residual, epilogue,
+                    )  # fmt: skip
+                    i += 1
+        else:
+            while i < m:
+                if m >= ROWS_1:
+                    r = min(i, m - ROWS_1)
+                    gemm_tile(
+                        ROWS_1, 1, x, x_at + r * x_step, x_step, here, w, at, bias, b,
+                        out, o + r * o_step, o_step, last, lanes, residual, epilogue,
+                    )  # fmt: skip
+                    i += ROWS_1
+                else:
+                    gemm_tile(
+                        1, 1, x, x_at + i * x_step, x_step, here, w, at, bias, b,
+                        out, o + i * o_step, o_step, last, lanes, residual, epilogue,
+                    )  # fmt: skip
+                    i += 1
+        panel += depth * columns
+        column += columns
+        vectors -= width
+
+
+@jit
+def multiply(
+    x: Array, w: Array, bias: Array, residual: Array, out: Array, m: int, k: int, n: int, epilogue: Epilogue
+) -> None:
+    """out[m, n] = epilogue(x[m, k] · w + bias + residual); all arrays flat, `w` and `bias` packed."""
+    taps = (1, 0, 1, 0, k, 0)
+    for first in range(0, m, _BLOCK):
+        multiply_rows(
+            x, first * k, k, min(_BLOCK, m - first), taps, w, 0, 0, k, bias, 0, n, out, first * n, n, residual, epilogue
+        )
+    if epilogue[1] >= POSTPONED:
+        activate(out, out, epilogue[1], epilogue[2], epilogue[3])
+
+
+# -- packing ----------------------------------------------------------------------------
+
+
+def _column_order(n: int) -> Array:
+    """Which column of the matrix stands in each column of the panels; -1 for none."""
+    vectors = -(-n // LANES)
+    order = np.arange(vectors * LANES)
+    if n >= LANES:
+        order[-LANES:] = np.arange(n - LANES, n)
+    return np.where(order < n, order, -1)
+
+
+def pack_bias(bias: Array) -> Array:
+    """A bias [n] in the order of the panels' columns."""
+    order = _column_order(len(bias))
+    return np.where(order < 0, np.float32(0), bias[order]).astype(np.float32)
+
+
+def pack_panels(matrix: Array) -> Array:
+    """A matrix [k, n] as panels, flat."""
+    order = _column_order(matrix.shape[1])
+    padded = np.where(order < 0, np.float32(0), matrix[:, order])
+    panels, column, vectors = [], 0, len(order) // LANES
+    while vectors:
+        width = panel_width(vectors)
+        panels.append(padded[:, column : column + width * LANES].ravel())
+        column += width * LANES
+        vectors -= width
+    return np.concatenate(panels).astype(np.float32)
+
+
+# -- operators --------------------------------------------------------------------------
+
+
+def _matrix_refused(out: Info, a: Info | None, b: Info | None, *others: Info | None) -> str | None:
+    if b is None or b.value is None:
+        return "the right matrix is not constant"
+    if a is None or a.value is not None:
+        return "the left matrix is constant"
+    return float32_refused(out, a, b, *others)
+
+
+def _gemm_refused(
+    out: Info, a: Info | None, b: Info | None, c: Info | None = None, *, transA: int = 0, beta: float = 1.0,
+    activation: str = "", **_: Any,
+) -> str | None:  # fmt: skip
+    if transA and a is not None and a.shape is not None and a.shape[0] != 1 and a.shape[1] != 1:
+        return "a is transposed"
+    if c is not None:
+        if c.value is None:
+            return "c is not constant"
+        if c.shape not in ((), (1,), (out.shape or (0, 0))[1:], (1, 1), (1, (out.shape or (0, 0))[-1])):
+            return "c differs from row to row"
+    return activation_refused(activation) or _matrix_refused(out, a, b, c)
+
+
+@fast(ops.gemm, when=_gemm_refused, layout="row_major")
+@fast(fused_gemm, when=_gemm_refused, layout="row_major")
+def bind_gemm(
+    pool: ConstantPool, out: Array, a: Array, b: Array, c: Array | None = None, *, alpha: float = 1.0,
+    beta: float = 1.0, transA: int = 0, transB: int = 0, activation: str = "", activation_alpha: float = 0.0,
+    activation_beta: float = 0.0,
+) -> Call:  # fmt: skip
+    """alpha and beta disappear into the packed constants."""
+    m, n = out.shape
+    scale, share = np.float32(alpha), np.float32(beta)
+
+    def pack_matrix(b: Array) -> Array:
+        return pack_panels((b.T if transB else b) * scale)
+
+    def pack_c(c: Array) -> Array:
+        return pack_bias(np.broadcast_to(c.reshape(-1) * share, n))
+
+    w = pool.derive(("gemm", alpha, transB), pack_matrix, b)
+    if c is None or beta == 0:
+        bias = pool.derive(("gemm without bias", n), lambda _: pack_bias(np.zeros(n, np.float32)), NO_BIAS)
+    else:
+        bias = pool.derive(("gemm bias", beta, n), pack_c, c)
+    target = flat(out)
+    epilogue = epilogue_of(activation, activation_alpha, activation_beta)
+    return Call(multiply, (flat(a), w, bias, target, target, m, a.size // m, n, epilogue))
+
+
+def _matmul_refused(out: Info, a: Info | None, b: Info | None) -> str | None:
+    if b is not None and b.shape is not None and len(b.shape) != 2:
+        return "the right matrix has a batch"
+    if a is not None and a.shape is not None and len(a.shape) < 2:
+        return "the left operand is a vector"
+    return _matrix_refused(out, a, b)
+
+
+@fast(ops.matmul, when=_matmul_refused, layout="row_major")
+def bind_matmul(pool: ConstantPool, out: Array, a: Array, b: Array) -> Call:
+    """A product of [..., k] with a constant [k, n]."""
+    k, n = b.shape
+    w = pool.derive(("gemm", 1.0, 0), pack_panels, b)
+    bias = pool.derive(("gemm without bias", n), lambda _: pack_bias(np.zeros(n, np.float32)), NO_BIAS)
+    target = flat(out)
+    return Call(multiply, (flat(a), w, bias, target, target, out.size // n, k, n, epilogue_of("")))

@@ -1,0 +1,56 @@
+"""1×1 convolutions: every pixel of a channels-last image is a row of a matrix product."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from tinyonnx.ir import Array, ConstantPool
+from tinyonnx.kernels._arrays import NO_BIAS, conv_epilogue, conv_refused, image, windows_of
+from tinyonnx.kernels.gemm import multiply, pack_bias, pack_panels
+from tinyonnx.ops.conv import conv
+from tinyonnx.ops.fused import fused_conv
+from tinyonnx.registry import Call, Info, fast
+
+
+def pointwise_refused(
+    out: Info, x: Info | None, w: Info | None, b: Info | None = None, residual: Info | None = None, **attributes: Any
+) -> str | None:
+    """Refuse what isn't a 1×1 convolution of stride 1 without padding."""
+    refused = conv_refused(out, x, w, b, residual, **attributes)
+    if refused is not None:
+        return refused
+    assert x is not None
+    assert x.shape is not None
+    assert w is not None
+    assert w.shape is not None
+    geometry = windows_of(x, w, attributes)
+    if attributes.get("group", 1) != 1 or set(geometry.kernel + geometry.strides) != {1}:
+        return "not a 1×1 convolution of stride 1"
+    return None if geometry.out == x.shape[2:] and not any(geometry.begin) else "a 1×1 convolution with padding"
+
+
+@fast(conv, when=pointwise_refused)
+@fast(fused_conv, when=pointwise_refused)
+def bind_pointwise(
+    pool: ConstantPool, out: Array, x: Array, w: Array, b: Array | None = None, residual: Array | None = None,
+    **attributes: Any,
+) -> Call:  # fmt: skip
+    """Weights [filters, channels, 1, 1] become panels."""
+    (source, (batch, height, width, channels)), (target, (*_, filters)) = image(x), image(out)
+    packed = pool.derive("pointwise", lambda w: pack_panels(w.reshape(w.shape[:2]).T), w)
+    bias = bias_panels(pool, b, filters)
+    other = target if residual is None else image(residual)[0]
+    m = batch * height * width
+    return Call(
+        multiply, (source, packed, bias, other, target, m, channels, filters, conv_epilogue(residual, attributes))
+    )
+
+
+def bias_panels(pool: ConstantPool, b: Array | None, filters: int) -> Array:
+    """A convolution's bias, zeros if absent, in the order of the panels."""
+    if b is None:
+        zero = pool.derive(("no bias", filters), lambda _: pack_bias(np.zeros(filters, np.float32)), NO_BIAS)
+        return np.asarray(zero)
+    return np.asarray(pool.derive("bias", pack_bias, b))

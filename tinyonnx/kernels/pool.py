@@ -1,0 +1,161 @@
+"""Pooling over channels-last images, global and by windows."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+
+from tinyonnx import ops  # noqa: F401  registers the operators
+from tinyonnx.errors import OpError
+from tinyonnx.ir import Array, ConstantPool
+from tinyonnx.kernels._arrays import Geometry, Shape, flat, float32_refused, geometry_of, image
+from tinyonnx.kernels._jit import jit
+from tinyonnx.kernels.conv import inside
+from tinyonnx.ops.pool import average_pool, global_average_pool, max_pool, pool_windows
+from tinyonnx.registry import Call, Info, fast, registered
+
+_LOWEST = np.float32(-math.inf)
+_RUN = 256
+_ZERO = np.float32(0)
+
+
+@jit
+def mean(x: Array, x_at: int, pixels: int, channels: int, out: Array, o_at: int, partial: Array) -> None:
+    """out[c] = mean of `pixels` pixels; `partial` is room for the sum of one run, which keeps rounding small."""
+    # slices and indices from 0 on: only then numba's handling of negative indices falls away
+    total = out[o_at : o_at + channels]
+    for c in range(channels):
+        total[c] = _ZERO
+    for first in range(0, pixels, _RUN):
+        for c in range(channels):
+            partial[c] = _ZERO
+        for p in range(first, min(first + _RUN, pixels)):
+            row = x[x_at + p * channels : x_at + (p + 1) * channels]
+            for c in range(channels):
+                partial[c] += row[c]
+        for c in range(channels):
+            total[c] += partial[c]
+    count = np.float32(pixels)
+    for c in range(channels):
+        total[c] /= count
+
+
+@jit
+def global_mean(x: Array, batch: int, pixels: int, channels: int, out: Array, partial: Array) -> None:
+    """out[batch, channels] = means of the images x[batch, pixels, channels]."""
+    for item in range(batch):
+        mean(x, item * pixels * channels, pixels, channels, out, item * channels, partial)
+
+
+@jit
+def pool_windowed(
+    x: Array, x_shape: Shape, out: Array, out_shape: Shape, geometry: Geometry, ends: tuple[int, int], average: int
+) -> None:
+    """The maxima of windows or, with `average`, the means over the taps inside the image widened by pads.
+
+    `ends` is how far beyond the image, at the bottom and at the right, taps still count;
+    `average` is 1 if leading pads don't count and 2 if they do.
+    """
+    batch, height, width, c = x_shape
+    _, out_height, out_width, _ = out_shape
+    k_h, k_w, s_h, s_w, d_h, d_w, p_h, p_w = geometry
+    before_h, before_w = (max(p_h, 0), max(p_w, 0)) if average == 2 else (0, 0)
+    for item in range(batch):
+        for y in range(out_height):
+            top = y * s_h - p_h
+            i0, i1 = inside(top, d_h, k_h, height)
+            n0, n1 = inside(top + before_h, d_h, k_h, height + before_h + ends[0])
+            for z in range(out_width):
+                left = z * s_w - p_w
+                j0, j1 = inside(left, d_w, k_w, width)
+                m0, m1 = inside(left + before_w, d_w, k_w, width + before_w + ends[1])
+                o = ((item * out_height + y) * out_width + z) * c
+                result = out[o : o + c]
+                for k in range(c):
+                    result[k] = _ZERO if average else _LOWEST
+                for i in range(i0, i1):
+                    for j in range(j0, j1):
+                        at = ((item * height + top + i * d_h) * width + left + j * d_w) * c
+                        pixel = x[at : at + c]
+                        if average:
+                            for k in range(c):
+                                result[k] += pixel[k]
+                        else:
+                            for k in range(c):
+                                a, b = pixel[k], result[k]
+                                result[k] = b if b > a or b != b else a
+                if average:
+                    count = np.float32(max((n1 - n0) * (m1 - m0), 1))
+                    for k in range(c):
+                        result[k] /= count
+
+
+# -- operators --------------------------------------------------------------------------
+
+
+def _refused(out: Info, x: Info | None) -> str | None:
+    if x is None or x.value is not None:
+        return "the input is constant"
+    return float32_refused(out, x)
+
+
+def _windows_refused(out: Info, x: Info | None, *, storage_order: int = 0, **attributes: Any) -> str | None:
+    attributes.pop("count_include_pad", None)
+    if x is None or x.shape is None or len(x.shape) not in (3, 4) or storage_order not in (0, 1):
+        return "not one or two spatial axes"
+    try:
+        pool_windows(x, kernel_shape=attributes.pop("kernel_shape", None), **attributes)
+    except OpError as error:
+        return str(error)
+    return _refused(out, x)
+
+
+def _bind_windows(out: Array, x: Array, average: int, attributes: dict[str, Any]) -> Call:
+    w = pool_windows(x, **attributes)
+    (source, x_shape), (target, out_shape) = image(x), image(out)
+    ends = (0, *w.end)[-2:] if average == 2 else (0, 0)
+    return Call(pool_windowed, (source, x_shape, target, out_shape, geometry_of(w), ends, average))
+
+
+@fast(max_pool, when=_windows_refused)
+def bind_max_pool(pool: ConstantPool, out: Array, x: Array, *, storage_order: int = 0, **attributes: Any) -> Call:
+    """Maxima alone; a node whose indices are read stays with numpy."""
+    return _bind_windows(out, x, 0, attributes)
+
+
+@fast(average_pool, when=_windows_refused)
+def bind_average_pool(
+    pool: ConstantPool, out: Array, x: Array, *, count_include_pad: int = 0, **attributes: Any
+) -> Call:
+    """Means."""
+    return _bind_windows(out, x, 2 if count_include_pad else 1, attributes)
+
+
+@fast(global_average_pool, when=_refused)
+def bind_global_mean(pool: ConstantPool, out: Array, x: Array, *_: Array | None, **__: Any) -> Call:
+    """Means over all spatial axes."""
+    batch, channels = x.shape[:2]
+    pixels = x.size // (batch * channels)
+    return Call(global_mean, (flat(x), batch, pixels, channels, flat(out), np.empty(channels, np.float32)))
+
+
+def _spatial_mean_refused(
+    out: Info, x: Info | None, axes_input: Info | None = None, *, axes: Any = None, **_: Any
+) -> str | None:
+    """`axes` is an attribute or, from opset 18 on, an input."""
+    if axes_input is not None:
+        if axes_input.value is None:
+            return "axes are not constant"
+        axes = axes_input.value.ravel()
+    if x is None or x.shape is None or len(x.shape) < 3 or axes is None:
+        return "no spatial axes"
+    if {int(a) % len(x.shape) for a in axes} != set(range(2, len(x.shape))):
+        return "axes are not the spatial ones"
+    # without keepdims the two remaining axes lie in memory alike
+    return _refused(out, x)
+
+
+for _function in {entry.function for entry in registered() if entry.label == "ReduceMean"}:
+    fast(_function, when=_spatial_mean_refused)(bind_global_mean)
