@@ -1,0 +1,105 @@
+"""Questions about nodes and graphs as protobuf messages: labels, names, order; without onnx itself."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from enum import IntEnum
+from graphlib import CycleError, TopologicalSorter
+from typing import Any
+
+from tinyonnx.check import describe
+from tinyonnx.errors import ModelError
+
+Message = Any
+"""A protobuf message of onnx."""
+
+
+class Kind(IntEnum):
+    """AttributeProto.AttributeType."""
+
+    FLOAT = 1
+    INT = 2
+    STRING = 3
+    TENSOR = 4
+    GRAPH = 5
+    FLOATS = 6
+    INTS = 7
+    STRINGS = 8
+    TENSORS = 9
+    SPARSE_TENSOR = 11
+    SPARSE_TENSORS = 12
+    TYPE_PROTO = 13
+    TYPE_PROTOS = 14
+
+
+def domain_of(domain: str) -> str:
+    """The domain under the name that the registry uses."""
+    return "" if domain == "ai.onnx" else domain
+
+
+def label_of(node: Message, index: int) -> str:
+    """A node's name, or its first output's, or its position."""
+    return node.name or next(filter(None, node.output), f"#{index}")
+
+
+def function_label(key: tuple[str, str, str]) -> str:
+    """`domain.name`, with the overload if there is one."""
+    domain, name, overload = key
+    return f"{domain}.{name}" + (f":{overload}" if overload else "")
+
+
+def where_is(file: str, node: Message, index: int, prefix: str = "") -> str:
+    """How errors begin that are about a node."""
+    return f"{file}: {describe(node.op_type, domain_of(node.domain), prefix + label_of(node, index), index)}"
+
+
+def all_names(graph: Message) -> set[str]:
+    """Names defined in a graph or a subgraph of it."""
+    names = _own_names(graph)
+    for node in graph.node:
+        for subgraph in _subgraphs(node):
+            names |= all_names(subgraph)
+    return names
+
+
+def in_order(nodes: Iterable[Message], defined: set[str], file: str, where: str) -> list[tuple[int, Message]]:
+    """The nodes with their positions in the file, each after those whose results it reads.
+
+    Raises ModelError if a name is defined twice, or if there is a cycle.
+    """
+    numbered = list(enumerate(nodes))
+    producer: dict[str, int] = {}
+    for index, node in numbered:
+        for name in filter(None, node.output):
+            if name in defined or name in producer:
+                raise ModelError(f'{where_is(file, node, index)}: "{name}" is already defined')
+            producer[name] = index
+    needs = [{producer[name] for name in _reads(node) if name in producer} for _, node in numbered]
+    if all(max(before, default=-1) < index for index, before in enumerate(needs)):
+        return numbered
+    try:
+        return [numbered[index] for index in TopologicalSorter(dict(enumerate(needs))).static_order()]
+    except CycleError as error:
+        cycle = " -> ".join(f'"{label_of(numbered[i][1], i)}"' for i in error.args[1][:8])
+        raise ModelError(f"{where}: nodes depend on each other in a cycle: {cycle}") from None
+
+
+def _subgraphs(node: Message) -> list[Message]:
+    return [a.g for a in node.attribute if a.type == Kind.GRAPH and not a.ref_attr_name]
+
+
+def _own_names(graph: Message) -> set[str]:
+    names = {v.name for v in graph.input} | {t.name for t in graph.initializer}
+    names.update(s.values.name for s in graph.sparse_initializer)
+    for node in graph.node:
+        names.update(node.output)
+    return names
+
+
+def _reads(node: Message) -> set[str]:
+    """Names that a node reads, with those that its subgraphs capture."""
+    names = set(node.input)
+    for subgraph in _subgraphs(node):
+        read = {v.name for v in subgraph.output}.union(*(_reads(n) for n in subgraph.node))
+        names |= read - _own_names(subgraph)
+    return names
