@@ -1,0 +1,48 @@
+"""Neural audio tagging: AudioSet tags for sound files, on `tinyonnx`.
+
+::
+
+    from audiotag import Tagger
+
+    result = Tagger().tag("clip.wav")
+    for tag in result.tags:
+        print(tag.label, tag.score)
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from audiotag.errors import AudioError, Error, LabelError, ModelError, OutputError
+
+if TYPE_CHECKING:
+    from audiotag.results import Failure, Result, Tag
+    from audiotag.tagger import Tagger
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "AudioError",
+    "Error",
+    "Failure",
+    "LabelError",
+    "ModelError",
+    "OutputError",
+    "Result",
+    "Tag",
+    "Tagger",
+    "__version__",
+]
+
+
+def __getattr__(name: str) -> object:
+    # numpy, soundfile and the engine load when they are first needed, not on import
+    if name == "Tagger":
+        from audiotag.tagger import Tagger
+
+        return Tagger
+    if name in ("Failure", "Result", "Tag"):
+        from audiotag import results
+
+        return getattr(results, name)
+    raise AttributeError(f"module 'audiotag' has no attribute {name!r}")

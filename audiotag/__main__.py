@@ -1,0 +1,7 @@
+"""`python -m audiotag` is the `audiotag` command."""
+
+import sys
+
+from audiotag.cli import main
+
+sys.exit(main())

@@ -1,0 +1,54 @@
+"""The `audiotag` command.
+
+Exit codes: 0 all is well; 1 a file or the model failed; 2 wrong usage; 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import os
+import sys
+from collections.abc import Sequence
+
+from audiotag import __version__
+from audiotag.errors import Error
+
+COMMANDS = ("tag", "demo", "models")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line and return the exit code; wrong usage raises SystemExit(2) as argparse does."""
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            # a label or file name that the terminal's encoding lacks must not end the run
+            stream.reconfigure(errors="backslashreplace")
+    args = make_parser().parse_args(argv)
+    try:
+        code: int = args.run(args)
+        sys.stdout.flush()
+        return code
+    except KeyboardInterrupt:
+        print("audiotag: interrupted", file=sys.stderr)
+        return 130
+    except BrokenPipeError:
+        # the reader has what it wanted; python would complain again when it flushes at exit
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except Error as error:
+        print(f"audiotag: {error}", file=sys.stderr)
+        return 1
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """The parser of the whole command line."""
+    parser = argparse.ArgumentParser(
+        prog="audiotag", description="Tag sounds with the 527 classes of AudioSet.", allow_abbrev=False
+    )
+    parser.add_argument("--version", action="version", version=f"audiotag {__version__}")
+    subparsers = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    for name in COMMANDS:
+        module = f"audiotag.commands.{name}"
+        if importlib.util.find_spec(module) is not None:
+            importlib.import_module(module).add_parser(subparsers)
+    return parser

@@ -1,0 +1,179 @@
+"""`audiotag tag`: files, folders, patterns or standard input to tags."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from contextlib import ExitStack
+from typing import TYPE_CHECKING, Any, TextIO
+
+from audiotag import labels
+from audiotag.errors import AudioError, Error, LabelError, OutputError, printable
+from audiotag.outputs import FORMATS
+from audiotag.results import Failure, Result
+
+if TYPE_CHECKING:
+    from audiotag.audio import RawFormat
+    from audiotag.models import ResolvedModel
+    from audiotag.tagger import Tagger
+
+DESCRIPTION = """\
+Tag sound files (WAV, FLAC, OGG, Opus, MP3 and whatever else libsndfile reads, at any
+sample rate and with any number of channels) with the 527 classes of AudioSet."""
+
+EPILOG = """\
+examples:
+  audiotag tag clip.wav
+  audiotag tag recordings/ --format jsonl --output tags.jsonl
+  audiotag tag *.flac --labels 'Dog,Siren' --threshold 0.3
+  sox clip.mp3 -t wav - | audiotag tag -
+  audiotag tag - --raw s16le --rate 44100 --channels 2 < samples.raw
+
+A file that can't be read is reported on stderr (in JSONL by a line, too), all others
+are done, and the exit code is 1."""
+
+
+def add_parser(subparsers: Any) -> None:
+    """Add the subcommand to the command line."""
+    parser = subparsers.add_parser(
+        "tag",
+        help="tag sound files",
+        description=DESCRIPTION,
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.set_defaults(run=run, parser=parser)
+    parser.add_argument("paths", nargs="+", metavar="PATH", help="file, folder or pattern; - for standard input")
+    parser.add_argument(
+        "--model", metavar="NAME|PATH", help="a model's name or an ONNX file (default: the shipped one)"
+    )
+    parser.add_argument("--top", type=number, default=10, metavar="N", help="how many tags at most (default: 10)")
+    parser.add_argument("--threshold", type=probability, metavar="P", help="leave out tags with a score below P")
+    parser.add_argument("--labels", type=classes, metavar="A,B,...", help="consider these classes only (names or MIDs)")
+    parser.add_argument("--format", choices=FORMATS, default="text", help="form of the results (default: text)")
+    parser.add_argument("--output", metavar="FILE", help="write results to FILE (default: standard output)")
+    raw = parser.add_argument_group("headerless samples on standard input")
+    raw.add_argument("--raw", choices=("f32le", "s16le"), help="32-bit floats or 16-bit integers, little-endian")
+    raw.add_argument("--rate", type=sample_rate, metavar="HZ", help="sample rate")
+    raw.add_argument("--channels", type=number, metavar="N", help="interleaved channels (default: 1)")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Tag everything and return the exit code."""
+    raw = _raw_format(args)
+    from audiotag.inputs import expand
+    from audiotag.progress import Progress
+    from audiotag.tagger import Tagger
+
+    tagger = Tagger(args.model)
+    _ = tagger.network
+    warn_if_untrained(tagger.model)
+    progress = Progress()
+    failed = False
+    with ExitStack() as stack:
+        writer = FORMATS[args.format](_open_output(args.output, stack))
+        for path in expand(args.paths):
+            row: Result | Failure
+            try:
+                if isinstance(path, AudioError):
+                    raise path
+                progress.start(path)
+                row = _tag(tagger, path, raw, args)
+            except Exception as error:
+                failed = True
+                name = path.name if isinstance(path, AudioError) else path
+                row = Failure.of(name, error)
+                progress.clear()
+                print(f"audiotag: {_describe(name, error)}", file=sys.stderr)
+            progress.clear()
+            try:
+                writer.write(row)
+            except BrokenPipeError:
+                raise
+            except OSError as error:
+                raise OutputError(args.output or "standard output", error.strerror or str(error)) from None
+    return 1 if failed else 0
+
+
+def warn_if_untrained(model: ResolvedModel) -> None:
+    """Say on stderr that the scores of a model with random weights mean nothing."""
+    if not model.trained:
+        note = f" ({printable(model.note)})" if model.note else ""
+        print(f"audiotag: model {model.name} is untrained: its scores mean nothing{note}", file=sys.stderr)
+
+
+def _tag(tagger: Tagger, path: str, raw: RawFormat | None, args: argparse.Namespace) -> Result:
+    source: Any = path
+    if path == "-":
+        if sys.stdin is None:
+            raise AudioError(path, "standard input is closed")
+        source = sys.stdin.buffer
+    return tagger.tag(source, None, args.top, args.threshold, args.labels, raw=raw, name=path)
+
+
+def _describe(name: str, error: Exception) -> str:
+    """One line that names the file and the cause; the kind of error, too, if it is none that was foreseen."""
+    name, text = printable(name), printable(str(error))
+    if not isinstance(error, Error):
+        text = f"{type(error).__name__}: {text}"
+    return text if text.startswith(f"{name}: ") else f"{name}: {text}"
+
+
+def _open_output(path: str | None, stack: ExitStack) -> TextIO:
+    if path is None:
+        return sys.stdout
+    try:
+        return stack.enter_context(open(path, "w", encoding="utf-8", errors="backslashreplace"))
+    except OSError as error:
+        raise OutputError(path, error.strerror or str(error)) from None
+
+
+def _raw_format(args: argparse.Namespace) -> RawFormat | None:
+    if args.paths.count("-") > 1:
+        args.parser.error("standard input (-) can be read once only")
+    if args.raw is None:
+        if args.rate is not None or args.channels is not None:
+            args.parser.error("--rate and --channels describe --raw samples: a file says its own")
+        return None
+    if args.paths != ["-"]:
+        args.parser.error("--raw reads standard input: give - as the only PATH")
+    if args.rate is None:
+        args.parser.error("--raw needs --rate")
+    from audiotag.audio import RawFormat
+
+    return RawFormat(args.raw, args.rate, args.channels or 1)
+
+
+def number(text: str) -> int:
+    """An argument that counts something; argparse calls it by the function's name."""
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"{value} is not at least 1")
+    return value
+
+
+def sample_rate(text: str) -> int:
+    """An argument in Hz."""
+    from audiotag.audio import MAX_RATE, MIN_RATE
+
+    value = int(text)
+    if not MIN_RATE <= value <= MAX_RATE:
+        raise argparse.ArgumentTypeError(f"{value} Hz is not in {MIN_RATE}..{MAX_RATE} Hz")
+    return value
+
+
+def probability(text: str) -> float:
+    """An argument from 0 to 1."""
+    value = float(text)
+    if not 0 <= value <= 1:
+        raise argparse.ArgumentTypeError(f"{text} is not in 0..1")
+    return value
+
+
+def classes(text: str) -> list[int]:
+    """An argument that lists classes of AudioSet."""
+    try:
+        return list(labels.select(text))
+    except LabelError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None

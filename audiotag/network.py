@@ -1,0 +1,96 @@
+"""An ONNX model that was checked to be an AudioSet tagger."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+import tinyonnx
+from audiotag.errors import ModelError, printable
+from audiotag.labels import N_CLASSES
+from audiotag.mel import DEFAULT
+
+if TYPE_CHECKING:
+    from tinyonnx.ir import Array
+
+
+class Network:
+    """Log-mel features in, 527 logits out.
+
+    Args:
+        source: an ONNX file, or its content.
+        name: what errors call the model.
+        threads: compute threads.
+
+    Raises:
+        ModelError: the model can't be loaded, or its input or outputs are not a tagger's.
+    """
+
+    def __init__(self, source: str | bytes, name: str, threads: int = 1) -> None:
+        self.name = name
+        options = tinyonnx.SessionOptions()
+        options.intra_op_num_threads = threads
+        try:
+            self._session = tinyonnx.InferenceSession(source, options)
+        except (tinyonnx.Error, OSError) as error:
+            raise self._error(str(error)) from None
+        self._input = self._checked_input()
+        self._output = self._find_logits()
+
+    def __call__(self, log_mel: Array) -> Array:
+        """Logits (batch, 527) float32 of features (batch, 128, time) float32.
+
+        Raises ModelError.
+        """
+        batch, _, time = log_mel.shape
+        for fixed, given, what in zip(self._input.shape[::3], (batch, time), ("clips", "frames"), strict=True):
+            if isinstance(fixed, int) and fixed != given:
+                raise self._error(f"takes exactly {fixed} {what}, here are {given}")
+        try:
+            (logits,) = self._session.run([self._output], {self._input.name: log_mel[:, None]})
+        except tinyonnx.Error as error:
+            raise self._error(str(error)) from None
+        # some exports squeeze the batch away, or put it second
+        if np.size(logits) != batch * N_CLASSES:
+            raise self._error(f"output {self._output!r} has shape {np.shape(logits)}, not ({batch}, {N_CLASSES})")
+        result: Array = np.reshape(logits, (batch, N_CLASSES)).astype(np.float32, copy=False)
+        if not np.isfinite(result).all():
+            raise self._error("gives NaN or infinite scores")
+        return result
+
+    def _checked_input(self) -> Any:
+        inputs = self._session.get_inputs()
+        expected = ("batch", 1, DEFAULT.n_mels, "time")
+        wanted = f"expected one input tensor(float) ({', '.join(map(str, expected))})"
+        if len(inputs) != 1:
+            raise self._error(f"is no audio tagger: it has {len(inputs)} inputs, {wanted}")
+        (only,) = inputs
+        shape = list(only.shape or [])
+        fits = len(shape) == 4 and all(
+            not isinstance(want, int) or not isinstance(dim, int) or dim == want
+            for dim, want in zip(shape, expected, strict=True)
+        )
+        if not fits or only.type != "tensor(float)":
+            described = f"{only.type} ({', '.join(map(str, shape))})"
+            raise self._error(f"is no audio tagger: its input {only.name!r} is {described}, {wanted}")
+        return only
+
+    def _find_logits(self) -> str:
+        """The output named `logits`, else the first of 527 classes, else the only one of unknown size."""
+        outputs = self._session.get_outputs()
+        if any(output.name == "logits" for output in outputs):
+            return "logits"
+        last = {output.name: output.shape[-1] if output.shape else None for output in outputs}
+        named = [name for name, dim in last.items() if dim == N_CLASSES]
+        if named:
+            return str(named[0])
+        unknown = [name for name, dim in last.items() if not isinstance(dim, int)]
+        if len(unknown) == 1:
+            return str(unknown[0])
+        listed = ", ".join(f"{output.name} {output.shape}" for output in outputs[:4])
+        more = f" and {len(outputs) - 4} more" if len(outputs) > 4 else ""
+        raise self._error(f"is no AudioSet tagger: no output has {N_CLASSES} classes (outputs: {listed}{more})")
+
+    def _error(self, problem: str) -> ModelError:
+        return ModelError(printable(problem if problem.startswith(self.name) else f"{self.name}: {problem}"))

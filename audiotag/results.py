@@ -1,0 +1,67 @@
+"""What tagging gives: a `Result` for a clip, or a `Failure` where it could not be read."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from audiotag import __version__
+
+
+@dataclass(frozen=True, slots=True)
+class Tag:
+    """One class of AudioSet and its score, the sigmoid probability."""
+
+    label: str
+    mid: str
+    index: int
+    score: float
+
+    def to_dict(self) -> dict[str, Any]:
+        return {"label": self.label, "mid": self.mid, "index": self.index, "score": float(f"{self.score:.6g}")}
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """Tags, best first, of the part from `start` to `end` of a clip; times in seconds.
+
+    `model` and `sha256` say what produced them, `trained` whether the scores mean anything.
+    """
+
+    path: str
+    start: float
+    end: float
+    duration: float
+    tags: tuple[Tag, ...]
+    model: str
+    sha256: str
+    trained: bool
+
+    def to_dict(self) -> dict[str, Any]:
+        """The object of one JSONL line."""
+        return {
+            "path": self.path,
+            "start": self.start,
+            "end": self.end,
+            "duration": self.duration,
+            "tags": [tag.to_dict() for tag in self.tags],
+            "model": {"name": self.model, "sha256": self.sha256},
+            "audiotag": __version__,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """A clip that gave no result, and why."""
+
+    path: str
+    type: str
+    message: str
+
+    @classmethod
+    def of(cls, path: str, error: Exception) -> Failure:
+        return cls(path, type(error).__name__, str(error))
+
+    def to_dict(self) -> dict[str, Any]:
+        """The object of one JSONL line."""
+        return {"path": self.path, "error": {"type": self.type, "message": self.message}}
