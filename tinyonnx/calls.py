@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from tinyonnx.errors import Error, NodeError, OpError, ResourceError
-from tinyonnx.ir import Array, Graph, Node, Value
+from tinyonnx.ir import Graph, Node, Value
 from tinyonnx.limits import Limits
 from tinyonnx.registry import Info, lookup
 
@@ -24,7 +24,7 @@ def describe(value: Any) -> str:
     """A short type: ``f32[1,16,64,500]``, ``seq(3)``, ``-`` for an absent input."""
     if value is None:
         return "-"
-    if isinstance(value, (Array, Info, Value)):
+    if isinstance(value, (np.ndarray, Info, Value)):
         dtype = "?" if value.dtype is None else value.dtype.name
         if dtype == "object":
             dtype = "str"

@@ -17,7 +17,7 @@ def _bn(name: str, channels: int) -> str:
         ("Conv", (6, 4, 1, 1), False, "strides=[2,2]"),
         ("Conv", (4, 1, 5, 5), False, "group=4, pads=[2,2,2,2]"),
         ("Conv", (6, 2, 3, 3), True, "group=2"),
-        ("ConvTranspose", (4, 6, 3, 3), True, ""),
+        ("ConvTranspose", (4, 6, 3, 3), True, "strides=[2,2]"),
         ("ConvTranspose", (4, 3, 3, 3), True, "group=2"),
     ],
 )
