@@ -102,6 +102,7 @@ def is_inf(x: Array, *, detect_negative: int = 1, detect_positive: int = 1) -> A
 # erf(x) = x R(x²) near zero, erfc(x) = exp(-x²) R(x) from there on; highest power first.
 _ERF_SPLIT = 0.46875
 _ERF_ONE = 6.0
+_ERF_BLOCK = 1 << 13  # its intermediates stay in the cache
 _ERF_NEAR = (
     (
         1.85777706184603153e-1,
@@ -133,18 +134,26 @@ def _rational(coefficients: tuple[tuple[float, ...], tuple[float, ...]], x: Arra
     return np.asarray(numerator / denominator)
 
 
+def _erf(x: Array) -> Array:
+    size = np.minimum(np.abs(x), _ERF_ONE)
+    near = size <= _ERF_SPLIT
+    far = size[~near]
+    result = np.empty_like(x)
+    result[near] = x[near] * _rational(_ERF_NEAR, np.square(size[near]))
+    result[~near] = np.copysign(1 - np.exp(-far * far) * _rational(_ERF_FAR, far), x[~near])
+    return result
+
+
 @op("Erf", since=9, shape=same_as())
 @quiet
 def erf(x: Array) -> Array:
     """The error function, exact to about an ulp of float64; nan stays nan."""
-    wide = np.atleast_1d(x).astype(np.float64)
-    size = np.minimum(np.abs(wide), _ERF_ONE)
-    near = size <= _ERF_SPLIT
-    far = size[~near]
-    result = np.empty_like(wide)
-    result[near] = wide[near] * _rational(_ERF_NEAR, np.square(size[near]))
-    result[~near] = np.copysign(1 - np.exp(-far * far) * _rational(_ERF_FAR, far), wide[~near])
-    return result.reshape(x.shape).astype(x.dtype)
+    flat = x.ravel()
+    result = np.empty_like(flat)
+    for start in range(0, flat.size, _ERF_BLOCK):
+        block = slice(start, start + _ERF_BLOCK)
+        result[block] = _erf(flat[block].astype(np.float64))
+    return result.reshape(x.shape)
 
 
 # -- two inputs -------------------------------------------------------------------------
@@ -325,7 +334,7 @@ _FLOAT32_MAX = float(np.finfo(np.float32).max)
 
 def _clip(x: Array, low: Any, high: Any) -> Array:
     bounded = x if low is None else np.maximum(x, np.asarray(low, x.dtype))
-    return np.array(bounded if high is None else np.minimum(bounded, np.asarray(high, x.dtype)))
+    return np.asarray(bounded if high is None else np.minimum(bounded, np.asarray(high, x.dtype)))
 
 
 def _bound(name: str, value: Array | None) -> Array | None:

@@ -376,7 +376,7 @@ def dropout(
     """The data and a mask of what is kept: everything, except in training."""
     if training_mode is None or not np.any(training_mode):
         return data, np.ones(data.shape, bool)
-    share = 0.5 if ratio is None else float(ratio)
+    share = 0.5 if ratio is None else float(ratio.item())
     if not 0 <= share < 1:
         raise OpError(f"ratio is {share}, should be at least 0 and less than 1")
     kept = np.asarray(np.random.RandomState(seed).uniform(0, 1, data.shape) >= share)
