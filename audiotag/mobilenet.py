@@ -1,0 +1,379 @@
+"""EfficientAT's MobileNetV3 family as ONNX graphs: any width, seeded random or from a checkpoint.
+
+::
+
+    graph = random_graph("mn10", seed=0)                       # the size of mn10_as, for benchmarks
+    graph = graph_from_state(read_checkpoint("mn04_as_mAP_432.pt"))
+    tinyonnx.save_model(graph, "mn10.onnx")
+
+Input `melspec` (batch, 1, 128, time), outputs `logits` (batch, classes) and `embedding`
+(batch, channels), all float32. The output of every block is a value named like the block
+(`features.4`), every initializer is named like the tensor in the checkpoint, and batch
+normalisation stays a node of its own.
+
+Source: Howard et al., Searching for MobileNetV3, 2019; Schmid et al., Efficient
+Large-scale Audio Tagging via Transformer-to-CNN Knowledge Distillation, 2023.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import count
+from typing import Any
+
+import numpy as np
+
+from audiotag.errors import ModelError
+from tinyonnx import Graph, Node, Value
+
+Array = np.ndarray[Any, Any]
+Shape = tuple[int, ...]
+
+OPSET = 17
+N_CLASSES = 527
+N_MELS = 128
+BATCHNORM_EPSILON = 1e-3
+
+WIDTHS = {"mn01": 0.1, "mn02": 0.2, "mn04": 0.4, "mn05": 0.5, "mn10": 1.0, "mn20": 2.0, "mn30": 3.0, "mn40": 4.0}
+"""The published members of the family by name."""
+
+_LAST_CHANNELS = 1280
+_HEAD_EXPANSION = 6
+
+
+# -- architecture -----------------------------------------------------------------------
+
+
+def make_divisible(channels: float, divisor: int = 8) -> int:
+    """The multiple of `divisor` nearest to `channels`, at least `divisor` and never below 90 % of `channels`."""
+    rounded = max(divisor, int(channels + divisor / 2) // divisor * divisor)
+    return rounded + divisor if rounded < 0.9 * channels else rounded
+
+
+@dataclass(frozen=True)
+class Block:
+    """One inverted residual: expand 1×1, depthwise, squeeze-and-excitation, project 1×1.
+
+    Channels are those at width 1 in `BLOCKS`, and real ones after `scaled`.
+    """
+
+    channels: int
+    kernel: int
+    expanded: int
+    out: int
+    squeeze: bool
+    activation: str
+    stride: int
+
+    def scaled(self, width: float) -> Block:
+        """The block of a network of that width."""
+        channels, expanded, out = (make_divisible(c * width) for c in (self.channels, self.expanded, self.out))
+        return Block(channels, self.kernel, expanded, out, self.squeeze, self.activation, self.stride)
+
+    @property
+    def squeezed(self) -> int:
+        """Channels between the two linear maps of squeeze-and-excitation."""
+        return make_divisible(self.expanded // 4)
+
+    @property
+    def expands(self) -> bool:
+        return self.expanded != self.channels
+
+    @property
+    def residual(self) -> bool:
+        return self.stride == 1 and self.channels == self.out
+
+
+@dataclass(frozen=True)
+class Conv:
+    """A convolution without bias, its batch normalisation and activation ("" for none)."""
+
+    channels: int
+    out: int
+    kernel: int = 1
+    stride: int = 1
+    group: int = 1
+    activation: str = ""
+
+
+BLOCKS = (
+    Block(16, 3, 16, 16, False, "Relu", 1),
+    Block(16, 3, 64, 24, False, "Relu", 2),
+    Block(24, 3, 72, 24, False, "Relu", 1),
+    Block(24, 5, 72, 40, True, "Relu", 2),
+    Block(40, 5, 120, 40, True, "Relu", 1),
+    Block(40, 5, 120, 40, True, "Relu", 1),
+    Block(40, 3, 240, 80, False, "HardSwish", 2),
+    Block(80, 3, 200, 80, False, "HardSwish", 1),
+    Block(80, 3, 184, 80, False, "HardSwish", 1),
+    Block(80, 3, 184, 80, False, "HardSwish", 1),
+    Block(80, 3, 480, 112, True, "HardSwish", 1),
+    Block(112, 3, 672, 112, True, "HardSwish", 1),
+    Block(112, 5, 672, 160, True, "HardSwish", 2),
+    Block(160, 5, 960, 160, True, "HardSwish", 1),
+    Block(160, 5, 960, 160, True, "HardSwish", 1),
+)
+
+
+@dataclass(frozen=True)
+class Config:
+    """A member of the family: width multiplier and number of classes."""
+
+    width: float
+    classes: int = N_CLASSES
+
+    @property
+    def blocks(self) -> tuple[Block, ...]:
+        return tuple(block.scaled(self.width) for block in BLOCKS)
+
+    @property
+    def embedding(self) -> int:
+        """Channels of the embedding."""
+        return _HEAD_EXPANSION * self.blocks[-1].out
+
+    @property
+    def hidden(self) -> int:
+        """Channels between the classifier's two linear maps."""
+        return make_divisible(_LAST_CHANNELS * self.width)
+
+    @property
+    def name(self) -> str:
+        """`mn10` for width 1."""
+        return f"mn{round(self.width * 10):02d}"
+
+
+def named_config(name: str) -> Config:
+    """The config of `mn01` … `mn40`. Raises ModelError for another name."""
+    if name not in WIDTHS:
+        raise ModelError(f"{name} is not in the MobileNetV3 family: {', '.join(WIDTHS)}")
+    return Config(WIDTHS[name])
+
+
+# -- tensors ----------------------------------------------------------------------------
+
+Tensors = Callable[[str, Shape, float], Array]
+"""Gives the tensor of a name and shape, the names being those of EfficientAT's checkpoints.
+
+The third argument is for random ones: the factor on a weight's variance of 1 / fan-in that
+undoes what the input lost, or the centre of a scale.
+"""
+
+_INPUT_GAIN = {"": 1.0, "Relu": 2.0, "HardSwish": 2.5}
+"""Reciprocal second moment of a normal variable after each activation (HardSwish: 2 to 4, by scale)."""
+
+_GATE_GAIN = 3.0
+"""A gate that varies around one half leaves about a third of the second moment."""
+
+_EMBEDDING_GAIN = 4.0
+_RESIDUAL_SCALE = 0.5
+
+
+def random_tensors(seed: int) -> Tensors:
+    """Seeded random tensors through which activations neither explode nor vanish.
+
+    Normal weights as He et al. propose, batch normalisation that is nearly the identity.
+    """
+    rng = np.random.default_rng(seed)
+
+    def tensor(name: str, shape: Shape, gain: float) -> Array:
+        noise = rng.standard_normal(shape)
+        if len(shape) > 1:
+            noise *= math.sqrt(gain / math.prod(shape[1:]))
+        elif name.endswith((".weight", ".running_var")):
+            noise = gain * np.exp(0.1 * noise)
+        else:
+            noise *= 0.05
+        return noise.astype(np.float32)
+
+    return tensor
+
+
+class _FromState:
+    """Tensors of a state dict; remembers which were used."""
+
+    def __init__(self, state: Mapping[str, Array]) -> None:
+        self.state = state
+        self.used: set[str] = set()
+
+    def __call__(self, name: str, shape: Shape, gain: float) -> Array:
+        array = self.state.get(name)
+        if array is None:
+            raise ModelError(f"not a checkpoint of EfficientAT's MobileNetV3: {name} is missing")
+        if array.shape != shape:
+            raise ModelError(f"{name} has shape {list(array.shape)}, a network of that width has {list(shape)}")
+        if array.dtype.kind != "f":
+            raise ModelError(f"{name} is of {array.dtype}, not floating-point")
+        self.used.add(name)
+        return np.ascontiguousarray(array, np.float32)
+
+
+# -- graphs -----------------------------------------------------------------------------
+
+
+def random_graph(name: str = "mn10", seed: int = 0) -> Graph:
+    """An untrained network, the same for the same name (`mn01` … `mn40`) and seed.
+
+    Its shapes and its speed are those of the trained one, its scores mean nothing.
+    Raises ModelError for another name.
+    """
+    graph = build(named_config(name), random_tensors(seed))
+    graph.metadata |= {"custom:trained": "no", "custom:source": f"random weights, seed {seed}"}
+    return graph
+
+
+def graph_from_state(state: Mapping[str, Array]) -> Graph:
+    """The network of a checkpoint, its width and number of classes inferred from the shapes.
+
+    Half and double precision become float32. Checkpoints for another hop or number of mel
+    bands have tensors of the same shapes: that they are such doesn't show.
+
+    Raises ModelError naming the tensor that is missing, left over, or has another shape.
+    """
+    tensors = _FromState(state)
+    graph = build(_infer_config(state), tensors)
+    rest = [name for name in state if name not in tensors.used and not name.endswith(".num_batches_tracked")]
+    if rest:
+        raise ModelError(f"not a checkpoint of EfficientAT's MobileNetV3: {rest[0]} has no place in it")
+    graph.metadata["custom:trained"] = "yes"
+    return graph
+
+
+def _infer_config(state: Mapping[str, Array]) -> Config:
+    sizes = []
+    for name in ("classifier.2.weight", "classifier.5.weight"):
+        array = state.get(name)
+        if array is None or array.ndim != 2:
+            raise ModelError(f"not a checkpoint of EfficientAT's MobileNetV3: {name} is missing or no matrix")
+        sizes.append(array.shape[0])
+    return Config(sizes[0] / _LAST_CHANNELS, sizes[1])
+
+
+def parameter_count(config: Config) -> int:
+    """Number of trainable parameters; running statistics don't count."""
+    graph = build(config, lambda name, shape, gain: np.broadcast_to(np.float32(0), shape))
+    return sum(math.prod(v.static_shape or ()) for v in graph.initializers if is_parameter(v.name))
+
+
+def is_parameter(name: str) -> bool:
+    """Whether the initializer of that name is trainable."""
+    return name.startswith(("features.", "classifier.")) and ".running_" not in name
+
+
+def build(config: Config, tensors: Tensors) -> Graph:
+    """The graph of a config, its weights taken from `tensors`."""
+    return _Builder(config, tensors).graph
+
+
+class _Builder:
+    """Lays the layers one after the other."""
+
+    def __init__(self, config: Config, tensors: Tensors) -> None:
+        self.tensors = tensors
+        self.graph = Graph(config.name, {"": OPSET})
+        self.graph.metadata = {
+            "producer_name": "audiotag",
+            "description": f"EfficientAT's MobileNetV3 {config.name}: log-mel spectrogram to {config.classes} logits",
+            "custom:architecture": config.name,
+        }
+        float32 = np.dtype(np.float32)
+        x = self.graph.add_input(Value("melspec", float32, ("batch", 1, N_MELS, "time")))
+        self.spatial = self.graph.add_initializer("spatial_axes", np.array([2, 3], np.int64))
+        logits, embedding = self._head(config, self._features(config, x))
+        logits.dtype, logits.shape = float32, ("batch", config.classes)
+        embedding.dtype, embedding.shape = float32, ("batch", config.embedding)
+        self.graph.add_output(logits)
+        self.graph.add_output(embedding)
+
+    def _features(self, config: Config, x: Value) -> Value:
+        blocks = config.blocks
+        stem = Conv(1, blocks[0].channels, kernel=3, stride=2, activation="HardSwish")
+        x = self._conv_norm("features.0", x, stem, 1.0, "features.0")
+        gain = _INPUT_GAIN[stem.activation]
+        for index, block in enumerate(blocks, 1):
+            x = self._block(f"features.{index}", x, block, gain)
+            gain = _INPUT_GAIN[""]
+        name = f"features.{len(blocks) + 1}"
+        return self._conv_norm(name, x, Conv(blocks[-1].out, config.embedding, activation="HardSwish"), gain, name)
+
+    def _block(self, name: str, x: Value, block: Block, gain: float) -> Value:
+        parts = (f"{name}.block.{i}" for i in count())
+        activation, wide = block.activation, block.expanded
+        y = x
+        if block.expands:
+            y = self._conv_norm(next(parts), y, Conv(block.channels, wide, activation=activation), gain)
+            gain = _INPUT_GAIN[activation]
+        depthwise = Conv(wide, wide, block.kernel, block.stride, group=wide, activation=activation)
+        y = self._conv_norm(next(parts), y, depthwise, gain)
+        gain = _INPUT_GAIN[activation]
+        if block.squeeze:
+            y = self._squeeze_excite(next(parts), y, block)
+            gain *= _GATE_GAIN
+        project = Conv(wide, block.out)
+        if not block.residual:
+            return self._conv_norm(next(parts), y, project, gain, name)
+        y = self._conv_norm(next(parts), y, project, gain, scale=_RESIDUAL_SCALE)
+        return self._node("Add", f"{name}.add", [y, x], output=name)
+
+    def _conv_norm(
+        self, name: str, x: Value, conv: Conv, gain: float, output: str | None = None, scale: float = 1.0
+    ) -> Value:
+        """Convolution, batch normalisation, activation; `output` names the result."""
+        pad = (conv.kernel - 1) // 2
+        attributes = {
+            "dilations": [1, 1],
+            "group": conv.group,
+            "kernel_shape": [conv.kernel] * 2,
+            "pads": [pad] * 4,
+            "strides": [conv.stride] * 2,
+        }
+        shape = (conv.out, conv.channels // conv.group, conv.kernel, conv.kernel)
+        weight = self._tensor(f"{name}.0.weight", shape, gain)
+        x = self._node("Conv", f"{name}.conv", [x, weight], attributes)
+        kinds = {"weight": scale, "bias": 0.0, "running_mean": 0.0, "running_var": 1.0}
+        statistics = [self._tensor(f"{name}.1.{kind}", (conv.out,), centre) for kind, centre in kinds.items()]
+        last = output if not conv.activation else None
+        x = self._node(
+            "BatchNormalization", f"{name}.norm", [x, *statistics], {"epsilon": BATCHNORM_EPSILON}, output=last
+        )
+        return self._node(conv.activation, f"{name}.activation", [x], output=output) if conv.activation else x
+
+    def _squeeze_excite(self, name: str, x: Value, block: Block) -> Value:
+        """x · sigmoid(W2·relu(W1·mean(x) + b1) + b2), the mean over mel bands and time."""
+        layer = f"{name}.conc_se_layers.0"
+        mean = self._node("ReduceMean", f"{name}.mean", [x], {"axes": [2, 3], "keepdims": 0})
+        y = self._linear(f"{layer}.fc1", mean, block.expanded, block.squeezed, 2.0)
+        y = self._node("Relu", f"{name}.activation", [y])
+        y = self._linear(f"{layer}.fc2", y, block.squeezed, block.expanded, 1.0)
+        y = self._node("Sigmoid", f"{name}.gate", [y])
+        y = self._node("Unsqueeze", f"{name}.unsqueeze", [y, self.spatial])
+        return self._node("Mul", f"{name}.scale", [x, y])
+
+    def _head(self, config: Config, x: Value) -> tuple[Value, Value]:
+        x = self._node("GlobalAveragePool", "classifier.0", [x])
+        embedding = self._node("Flatten", "classifier.1", [x], {"axis": 1}, output="embedding")
+        x = self._linear("classifier.2", embedding, config.embedding, config.hidden, _EMBEDDING_GAIN)
+        x = self._node("HardSwish", "classifier.3", [x])
+        logits = self._linear("classifier.5", x, config.hidden, config.classes, 2.0, output="logits")
+        return logits, embedding
+
+    def _linear(self, name: str, x: Value, n: int, out: int, gain: float, output: str | None = None) -> Value:
+        weight, bias = self._tensor(f"{name}.weight", (out, n), gain), self._tensor(f"{name}.bias", (out,), 0.0)
+        return self._node("Gemm", name, [x, weight, bias], {"transB": 1}, output=output)
+
+    def _tensor(self, name: str, shape: Shape, gain: float) -> Value:
+        return self.graph.add_initializer(name, self.tensors(name, shape, gain))
+
+    def _node(
+        self,
+        op_type: str,
+        name: str,
+        inputs: Sequence[Value],
+        attributes: Mapping[str, Any] | None = None,
+        output: str | None = None,
+    ) -> Value:
+        result = Value(output or name)
+        index = len(self.graph.nodes)
+        self.graph.add_node(Node(op_type, inputs, [result], attributes, opset=OPSET, name=name, index=index))
+        return result
