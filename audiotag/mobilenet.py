@@ -251,14 +251,15 @@ def _infer_config(state: Mapping[str, Array]) -> Config:
 
 
 def parameter_count(config: Config) -> int:
-    """Number of trainable parameters; running statistics don't count."""
-    graph = build(config, lambda name, shape, gain: np.broadcast_to(np.float32(0), shape))
-    return sum(math.prod(v.static_shape or ()) for v in graph.initializers if is_parameter(v.name))
+    """Number of trainable parameters of a network."""
+    return count_parameters(build(config, lambda name, shape, gain: np.broadcast_to(np.float32(0), shape)))
 
 
-def is_parameter(name: str) -> bool:
-    """Whether the initializer of that name is trainable."""
-    return name.startswith(("features.", "classifier.")) and ".running_" not in name
+def count_parameters(graph: Graph) -> int:
+    """Number of trainable parameters of any graph: floating-point constants but running statistics."""
+    statistics = {id(v) for node in graph.nodes if node.op_type == "BatchNormalization" for v in node.inputs[3:5]}
+    weights = [v for v in graph.initializers if v.dtype is not None and v.dtype.kind == "f"]
+    return sum(math.prod(v.static_shape or ()) for v in weights if id(v) not in statistics)
 
 
 def build(config: Config, tensors: Tensors) -> Graph:

@@ -1,0 +1,144 @@
+"""`audiotag models`: list, pull, convert, info."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from typing import TYPE_CHECKING, Any
+
+from audiotag.errors import ModelError, printable
+
+if TYPE_CHECKING:
+    from audiotag.models import ResolvedModel
+
+
+def add_parser(subparsers: Any) -> None:
+    """Add the subcommand to the command line."""
+    parser = subparsers.add_parser(
+        "models",
+        help="list, fetch, convert and describe models",
+        description="List, fetch, convert and describe models.",
+        allow_abbrev=False,
+    )
+    actions = parser.add_subparsers(title="actions", metavar="ACTION", required=True)
+
+    listing = actions.add_parser("list", help="which models there are, and which are on this machine")
+    listing.set_defaults(run=run, action=_list, parser=listing)
+
+    pull = actions.add_parser("pull", help="fetch a trained model of EfficientAT's release, once and with network")
+    pull.add_argument("name", metavar="NAME", help="as `audiotag models list` shows it, for example mn10_as")
+    pull.set_defaults(run=run, action=_pull, parser=pull)
+
+    convert = actions.add_parser("convert", help="write an EfficientAT checkpoint as an ONNX file")
+    convert.add_argument("checkpoint", metavar="CHECKPOINT.pt", help="as torch.save wrote it; nothing in it is run")
+    convert.add_argument("out", metavar="OUT.onnx")
+    convert.set_defaults(run=run, action=_convert, parser=convert)
+
+    info = actions.add_parser("info", help="size, hash, inputs, outputs and origin of a model")
+    info.add_argument("model", metavar="NAME|PATH")
+    info.set_defaults(run=run, action=_info, parser=info)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Do one of the actions and return the exit code; raises ModelError."""
+    args.action(args)
+    return 0
+
+
+def _list(_: argparse.Namespace) -> None:
+    from audiotag.mobilenet import named_config, parameter_count
+    from audiotag.models import DEFAULT, MODELS, model_path
+
+    untrained = DEFAULT.removeprefix("untrained-")
+    rows = [("NAME", "PARAMETERS", "mAP", "SHA256", "STATE")]
+    rows.append(
+        (DEFAULT, f"{parameter_count(named_config(untrained)):,}", "-", "-", "built in; its scores mean nothing")
+    )
+    for model in MODELS.values():
+        parameters = f"{parameter_count(named_config(model.architecture)):,}"
+        pinned = "pinned" if model.sha256 else "not pinned"
+        state = "on this machine" if model_path(model.name).exists() else "to be pulled"
+        rows.append((model.name, parameters, f"{model.mean_ap:.3f}", pinned, state))
+    for name, parameters, mean_ap, pinned, state in rows:
+        print(f"{name:<14}  {parameters:>10}  {mean_ap:>5}  {pinned:<10}  {state}")
+
+
+def _pull(args: argparse.Namespace) -> None:
+    from audiotag.models import MODELS, pull, resolve
+
+    shown = sys.stderr.isatty()
+
+    def progress(have: int, total: int | None) -> None:
+        if shown:
+            of = f" of {total / 1e6:.1f} MB ({have / total:.0%})" if total else " MB"
+            print(f"\r\x1b[K{args.name}: {have / 1e6:.1f}{of}", end="", file=sys.stderr, flush=True)
+
+    try:
+        path = pull(args.name, progress=progress)
+    finally:
+        if shown:
+            print("\r\x1b[K", end="", file=sys.stderr, flush=True)
+    print(f"{args.name} is at {printable(str(path))}")
+    if MODELS[args.name].sha256 is None:
+        print(f"Its sha256 is not pinned in audiotag; this one came from {_origin(_session(resolve(args.name)))}")
+
+
+def _convert(args: argparse.Namespace) -> None:
+    from audiotag.models import convert, sha256_of
+
+    convert(args.checkpoint, args.out)
+    print(f"{printable(args.out)}: sha256 {sha256_of(args.out)}")
+
+
+def _info(args: argparse.Namespace) -> None:
+    from audiotag.mobilenet import count_parameters
+    from audiotag.models import resolve
+
+    model = resolve(args.model)
+    session = _session(model)
+    graph = session.graph
+    outputs = session.get_outputs()
+    logits = [o for o in outputs if o.name == "logits"] or outputs
+    classes = logits[0].shape[-1] if logits and logits[0].shape else "?"
+    facts = {
+        "name": model.name,
+        "about": model.note,
+        "from": _origin(session),
+        "file": model.source if isinstance(model.source, str) else "none, it is made in memory",
+        "size": f"{_size(model):,} bytes",
+        "sha256": model.sha256,
+        "parameters": f"{count_parameters(graph):,}",
+        "nodes": str(len(graph.nodes)),
+        "opset": ", ".join(f"{domain or 'ai.onnx'} {version}" for domain, version in graph.opsets.items()),
+        "classes": str(classes),
+    }
+    for kind, arguments in (("input", session.get_inputs()), ("output", outputs)):
+        for i, argument in enumerate(arguments):
+            shape = ", ".join("?" if d is None else str(d) for d in argument.shape)
+            facts[f"{kind} {i}"] = f"{argument.name} {argument.type} ({shape})"
+    for name, fact in facts.items():
+        print(f"{name:<12}{printable(fact)}")
+
+
+def _session(model: ResolvedModel) -> Any:
+    import tinyonnx
+
+    try:
+        return tinyonnx.InferenceSession(model.source)
+    except (tinyonnx.Error, OSError) as error:
+        raise ModelError(printable(str(error))) from None
+
+
+def _origin(session: Any) -> str:
+    """What the file says of its origin."""
+    metadata = session.get_modelmeta()
+    custom = metadata.custom_metadata_map
+    if "source" in custom:
+        sha256 = custom.get("source_sha256")
+        return custom["source"] + (f", sha256 {sha256}" if sha256 else "")
+    return f"an export by {metadata.producer_name}" if metadata.producer_name else "unknown"
+
+
+def _size(model: ResolvedModel) -> int:
+    return os.path.getsize(model.source) if isinstance(model.source, str) else len(model.source)

@@ -1,0 +1,143 @@
+"""One file over HTTP, resumed where it was cut, and a lock so that two pulls don't mix."""
+
+from __future__ import annotations
+
+import errno
+import http.client
+import os
+import sys
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from audiotag import __version__
+from audiotag.errors import ModelError
+
+Progress = Callable[[int, int | None], None]
+"""Called with the bytes there are, and those there will be if the server told."""
+
+MAX_BYTES = 1 << 30
+TIMEOUT_S = 30.0
+
+_CHUNK = 1 << 16
+
+
+class PullError(ModelError):
+    """A model can't be fetched."""
+
+
+def download(url: str, part: Path, size: int | None = None, progress: Progress | None = None) -> None:
+    """Fetch `url` into the file `part`, going on from what is there already.
+
+    Args:
+        url: http or https.
+        part: kept when the connection is cut, so that the next call resumes.
+        size: what the file must have, if known.
+        progress: told about every piece.
+
+    Raises PullError in one line: server not reached, its refusal, cut off, wrong size, disk full.
+    """
+    if not url.startswith(("https://", "http://")):
+        raise PullError(f"{url}: only http and https are supported")
+    try:
+        have = part.stat().st_size if part.exists() else 0
+        if have and have == size:
+            return
+        _fetch(url, part, have if size is None or have < size else 0, size, progress)
+    except urllib.error.HTTPError as error:
+        error.close()
+        if error.code != http.HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE:
+            raise PullError(f"{url}: the server answers {error.code} {error.reason}") from None
+        part.unlink(missing_ok=True)
+        raise PullError(f"{url}: the part that was there didn't fit the file; pull again") from None
+    except urllib.error.URLError as error:
+        raise PullError(f"{url}: can't be reached ({_reason(error.reason)}); is this machine offline?") from None
+    except OSError as error:
+        raise PullError(f"{url}: {_reason(error)}; pull again to go on from there") from None
+    except (http.client.HTTPException, ValueError) as error:
+        raise PullError(f"{url}: broken answer ({error or type(error).__name__})") from None
+
+
+def _fetch(url: str, part: Path, have: int, size: int | None, progress: Progress | None) -> None:
+    headers = {"User-Agent": f"audiotag/{__version__}"}
+    if have:
+        headers["Range"] = f"bytes={have}-"
+    with urllib.request.urlopen(urllib.request.Request(url, headers=headers), timeout=TIMEOUT_S) as response:
+        resumed = _resumes_at(response, have)
+        have = have if resumed else 0
+        length = response.headers.get("Content-Length")
+        total = have + int(length) if length is not None else size
+        if size is not None and total != size:
+            raise PullError(f"{url}: has {total} bytes, expected are {size}")
+        with open(part, "ab" if resumed else "wb") as file:
+            while chunk := response.read(_CHUNK):
+                have += len(chunk)
+                if have > (total or MAX_BYTES):
+                    raise PullError(f"{url}: has more than {total or MAX_BYTES} bytes")
+                file.write(chunk)
+                if progress is not None:
+                    progress(have, total)
+    if total is not None and have < total:
+        raise PullError(f"{url}: the connection was cut after {have} of {total} bytes; pull again to go on from there")
+
+
+def _resumes_at(response: Any, start: int) -> bool:
+    if response.status != http.HTTPStatus.PARTIAL_CONTENT:
+        return False
+    content_range = response.headers.get("Content-Range", "")
+    if not start or not content_range.startswith(f"bytes {start}-"):
+        raise ValueError(f"asked for bytes from {start} on, it sends {content_range!r}")
+    return True
+
+
+def _reason(error: object) -> str:
+    """Why, in words; also told for what is no OSError."""
+    if isinstance(error, OSError):
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            return "the disk is full"
+        return error.strerror or str(error) or type(error).__name__
+    return str(error)
+
+
+@contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Hold an exclusive lock on a file, waiting for it; the file stays, a lock left behind can't be."""
+    with open(path, "a+b") as file:
+        if sys.platform == "win32":
+            import msvcrt
+
+            file.seek(0)
+            while True:
+                try:
+                    msvcrt.locking(file.fileno(), msvcrt.LK_LOCK, 1)
+                    break
+                except OSError:
+                    continue
+            try:
+                yield
+            finally:
+                file.seek(0)
+                msvcrt.locking(file.fileno(), msvcrt.LK_UNLCK, 1)
+        else:
+            import fcntl
+
+            fcntl.flock(file, fcntl.LOCK_EX)
+            yield
+
+
+def cache_dir() -> Path:
+    """$AUDIOTAG_HOME, else `audiotag` in the user's cache directory; it may not exist yet."""
+    home = os.environ.get("AUDIOTAG_HOME")
+    if home:
+        return Path(home)
+    base = os.environ.get("XDG_CACHE_HOME")
+    if base:
+        return Path(base) / "audiotag"
+    if sys.platform == "win32":
+        return Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local") / "audiotag"
+    if sys.platform == "darwin":
+        return Path.home() / "Library" / "Caches" / "audiotag"
+    return Path.home() / ".cache" / "audiotag"

@@ -1,0 +1,258 @@
+"""Which models there are, where they are, and how they get there."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from audiotag.checkpoint import read_checkpoint
+from audiotag.download import Progress, PullError, cache_dir, download, locked
+from audiotag.errors import ModelError, printable
+from audiotag.mobilenet import WIDTHS, graph_from_state, random_graph
+from tinyonnx import Error as EngineError
+from tinyonnx import Graph, save_model, to_bytes
+
+__all__ = [
+    "DEFAULT",
+    "MODELS",
+    "ModelNotFound",
+    "PullError",
+    "ReleaseModel",
+    "ResolvedModel",
+    "cache_dir",
+    "convert",
+    "model_path",
+    "pull",
+    "resolve",
+]
+
+RELEASE_URL = "https://github.com/fschmid56/EfficientAT/releases/download/v0.0.1"
+
+DEFAULT = "untrained-mn01"
+"""What runs if no model is named."""
+
+_UNTRAINED = "untrained-"
+_CHECKPOINT_SUFFIXES = (".pt", ".pth", ".ckpt")
+
+
+class ModelNotFound(ModelError):
+    """No model of that name is on this machine."""
+
+
+@dataclass(frozen=True)
+class ReleaseModel:
+    """A checkpoint of EfficientAT's release v0.0.1, licensed MIT.
+
+    `mean_ap` is the mean average precision on AudioSet that its name states; `sha256` is None
+    where nobody of this project has seen the file: then it is not pinned.
+    """
+
+    name: str
+    architecture: str
+    mean_ap: float
+    asset: str
+    size: int | None = None
+    sha256: str | None = None
+
+
+MODELS = {
+    model.name: model
+    for model in (
+        ReleaseModel("mn01_as", "mn01", 0.298, "mn01_as_mAP_298.pt"),
+        ReleaseModel("mn02_as", "mn02", 0.378, "mn02_as_mAP_378.pt"),
+        ReleaseModel(
+            "mn04_as",
+            "mn04",
+            0.432,
+            "mn04_as_mAP_432.pt",
+            size=4_066_513,
+            sha256="899a8c6217063f6941793102a2780b3dd788ab11fce468d9cf5f0577c453321c",
+        ),
+        ReleaseModel("mn05_as", "mn05", 0.443, "mn05_as_mAP_443.pt"),
+        ReleaseModel(
+            "mn10_as",
+            "mn10",
+            0.471,
+            "mn10_as_mAP_471.pt",
+            size=19_708_753,
+            sha256="0bd7dc2443af498c289a2e739f02ebb515d6aa3fd3ab9db539c86123ae368a4e",
+        ),
+        ReleaseModel("mn20_as", "mn20", 0.478, "mn20_as_mAP_478.pt"),
+        ReleaseModel("mn30_as", "mn30", 0.482, "mn30_as_mAP_482.pt"),
+        ReleaseModel("mn40_as", "mn40", 0.484, "mn40_as_mAP_484.pt"),
+        ReleaseModel("mn40_as_ext", "mn40", 0.487, "mn40_as_ext_mAP_487.pt"),
+    )
+}
+"""What can be pulled. The release's variants for another hop or number of mel bands are left
+out: audiotag computes one kind of spectrogram, and theirs is another."""
+
+
+@dataclass(frozen=True)
+class ResolvedModel:
+    """A model that is here.
+
+    `source` is the path of an ONNX file or its content, `sha256` the hash of that content;
+    `trained` is False where the scores mean nothing; `note` says in one line what it is.
+    """
+
+    name: str
+    source: str | bytes
+    sha256: str
+    trained: bool
+    note: str
+
+
+# -- finding ----------------------------------------------------------------------------
+
+
+def resolve(name_or_path: str | os.PathLike[str] | None = None) -> ResolvedModel:
+    """The model of a name or path.
+
+    None is the built-in `untrained-mn01` (`untrained-mn10` and so on exist, too): seeded
+    random weights, built on the fly. Names are those of `MODELS`, pulled before; an ONNX
+    file is taken as it is; a checkpoint (.pt, .pth, .ckpt) is converted in memory.
+
+    Raises ModelNotFound saying what there is and how to get it, ModelError for a file that
+    can't be read.
+    """
+    name = DEFAULT if name_or_path is None else os.fspath(name_or_path)
+    if name.removeprefix(_UNTRAINED) in WIDTHS and name.startswith(_UNTRAINED):
+        return _untrained(name)
+    if name in MODELS:
+        return _pulled(MODELS[name])
+    if os.path.exists(name):
+        return _from_path(name)
+    known = ", ".join((DEFAULT, *MODELS))
+    if os.path.dirname(name) or Path(name).suffix in (".onnx", *_CHECKPOINT_SUFFIXES):
+        raise ModelNotFound(printable(f"{name}: no such model file"))
+    raise ModelNotFound(
+        printable(f"{name}: no such model or file; models are {known} (fetched by: audiotag models pull NAME)")
+    )
+
+
+def model_path(name: str) -> Path:
+    """Where the model of that name is, once it was pulled."""
+    return cache_dir() / "models" / f"{name}.onnx"
+
+
+def _untrained(name: str) -> ResolvedModel:
+    content = to_bytes(random_graph(name.removeprefix(_UNTRAINED)))
+    note = "untrained: seeded random weights, its scores mean nothing"
+    return ResolvedModel(name, content, hashlib.sha256(content).hexdigest(), False, note)
+
+
+def _pulled(model: ReleaseModel) -> ResolvedModel:
+    path = model_path(model.name)
+    if not path.exists():
+        raise ModelNotFound(f"{model.name}: not on this machine; fetch it with: audiotag models pull {model.name}")
+    note = f"EfficientAT {model.architecture}, AudioSet mAP {model.mean_ap:.3f}"
+    return ResolvedModel(model.name, str(path), sha256_of(path), True, note)
+
+
+def _from_path(name: str) -> ResolvedModel:
+    path = Path(name)
+    if path.suffix.lower() in _CHECKPOINT_SUFFIXES:
+        content = to_bytes(_graph_of(path, path.name))
+        note = f"converted in memory from {path.name}"
+        return ResolvedModel(path.name, content, hashlib.sha256(content).hexdigest(), True, note)
+    return ResolvedModel(path.name, name, sha256_of(path), True, f"file {path.name}")
+
+
+def sha256_of(path: str | os.PathLike[str]) -> str:
+    """The hash of a file's content. Raises ModelError if it can't be read."""
+    try:
+        with open(path, "rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise ModelError(printable(f"{os.fspath(path)}: can't be read: {error.strerror}")) from None
+
+
+# -- making -----------------------------------------------------------------------------
+
+
+def convert(checkpoint: str | os.PathLike[str], out: str | os.PathLike[str]) -> None:
+    """Write an EfficientAT checkpoint as an ONNX file, whole or not at all.
+
+    Raises ModelError (CheckpointError for what is none, or would run code).
+    """
+    path = Path(checkpoint)
+    _save(_graph_of(path, path.name), out)
+
+
+def _graph_of(checkpoint: Path, source: str) -> Graph:
+    state = read_checkpoint(checkpoint)
+    try:
+        graph = graph_from_state(state)
+    except ModelError as error:
+        raise ModelError(printable(f"{checkpoint}: {error}")) from None
+    graph.metadata |= {"custom:source": source, "custom:source_sha256": sha256_of(checkpoint)}
+    return graph
+
+
+def _save(graph: Graph, out: str | os.PathLike[str]) -> None:
+    try:
+        save_model(graph, out)
+    except OSError as error:
+        raise ModelError(printable(f"{os.fspath(out)}: can't be written: {error.strerror or error}")) from None
+    except EngineError as error:
+        raise ModelError(printable(str(error))) from None
+
+
+# -- fetching ---------------------------------------------------------------------------
+
+
+def pull(name: str, base_url: str = RELEASE_URL, progress: Progress | None = None) -> Path:
+    """Fetch a model into the cache, unless it is there, and return its ONNX file.
+
+    Downloads the checkpoint (a cut download goes on where it stopped), checks its sha256 if
+    that is pinned, converts it, and only then gives the file its name. Other pulls of the
+    same model wait for the one that began.
+
+    Raises ModelNotFound for an unknown name, PullError for what goes wrong on the way.
+    """
+    model = MODELS.get(name)
+    if model is None:
+        raise ModelNotFound(printable(f"{name}: no such model; pull knows {', '.join(MODELS)}"))
+    target = model_path(name)
+    if target.exists():
+        return target
+    with _told(name):
+        target.parent.mkdir(parents=True, exist_ok=True)
+        part = target.parent / f"{model.asset}.part"
+        with locked(part.with_suffix(".lock")):
+            if not target.exists():
+                download(f"{base_url.rstrip('/')}/{model.asset}", part, model.size, progress)
+                _adopt(model, part, target)
+    return target
+
+
+def _adopt(model: ReleaseModel, part: Path, target: Path) -> None:
+    """Make the downloaded checkpoint the model; one that doesn't fit is removed."""
+    try:
+        seen = sha256_of(part)
+        if model.sha256 is not None and seen != model.sha256:
+            raise PullError(f"the download has sha256 {seen}, expected is {model.sha256}; it was removed, pull again")
+        graph = _graph_of(part, model.asset)
+    except ModelError:
+        part.unlink(missing_ok=True)
+        raise
+    _save(graph, target)
+    part.unlink()
+
+
+@contextmanager
+def _told(name: str) -> Iterator[None]:
+    """Whatever fails is a PullError that begins with the model's name."""
+    try:
+        yield
+    except ModelError as error:
+        raise PullError(printable(f"{name}: {error}")) from None
+    except OSError as error:
+        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+        reason = "the disk is full" if full else f"{error.filename}: {error.strerror}"
+        raise PullError(printable(f"{name}: {reason}")) from None
