@@ -1,3 +1,29 @@
-"""The operators by family; importing this package registers all of them."""
+"""The operators by family; importing this package registers all of them.
 
-from tinyonnx.ops import activation, conv, depth_space, fused, math, matmul, norm, pool, reduce, resize  # noqa: F401
+math         arithmetic, comparison, logic      activation   activations, softmax family
+reduce       reductions, ArgMax and ArgMin      norm         normalisations, Dropout
+conv         Conv, ConvTranspose                pool         windows and global pooling
+matmul       MatMul, Gemm                       resize       Resize, Upsample
+shape        Reshape … Expand, Shape, Size      depth_space  DepthToSpace, SpaceToDepth
+tensor       Constant, Concat, Split, Slice, Pad, Tile, Range …
+cast         Cast, CastLike                     index        Gather, Scatter, OneHot, TopK …
+control      If, Loop, Scan                     fused        what the passes create
+"""
+
+from tinyonnx.ops import (  # noqa: F401
+    activation,
+    cast,
+    control,
+    conv,
+    depth_space,
+    fused,
+    index,
+    math,
+    matmul,
+    norm,
+    pool,
+    reduce,
+    resize,
+    shape,
+    tensor,
+)

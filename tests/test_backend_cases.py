@@ -1,0 +1,55 @@
+"""onnx's own backend node cases of every registered operator, through the whole session."""
+
+from __future__ import annotations
+
+import warnings
+
+import numpy as np
+import onnx
+import pytest
+
+import tinyonnx
+
+
+def _cases():
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        from onnx.backend.test.loader import load_model_tests
+
+        return load_model_tests(kind="node")
+
+
+CASES = _cases()
+
+
+def _array(value):
+    if isinstance(value, onnx.TensorProto):
+        return onnx.numpy_helper.to_array(value)
+    if isinstance(value, (onnx.SequenceProto, onnx.OptionalProto)):
+        pytest.skip("sequences and optionals are not supported yet")
+    return value
+
+
+@pytest.mark.parametrize("case", CASES, ids=[case.name for case in CASES])
+@pytest.mark.parametrize("level", ["ORT_ENABLE_ALL", "ORT_DISABLE_ALL"])
+def test_node_case(case, level):
+    options = tinyonnx.SessionOptions()
+    options.graph_optimization_level = getattr(tinyonnx.GraphOptimizationLevel, level)
+    try:
+        session = tinyonnx.InferenceSession(case.model.SerializeToString(), options)
+    except tinyonnx.ModelError as error:
+        if "not supported" not in str(error) and "exists since opset" not in str(error):
+            raise
+        pytest.skip(str(error))
+    for inputs, expected in case.data_sets:
+        names = [i.name for i in case.model.graph.input]
+        feeds = {name: _array(value) for name, value in zip(names, inputs) if value is not None}
+        for actual, value in zip(session.run(None, feeds), expected, strict=True):
+            wanted = _array(value)
+            assert actual.dtype == wanted.dtype
+            assert actual.shape == wanted.shape
+            if wanted.dtype.kind == "O":
+                assert (actual == wanted).all()
+            else:
+                wide = np.float32 if wanted.dtype.kind == "V" else wanted.dtype
+                np.testing.assert_allclose(actual.astype(wide), wanted.astype(wide), rtol=case.rtol, atol=case.atol)
