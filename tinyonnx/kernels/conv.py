@@ -85,7 +85,7 @@ def convolve(
                     )  # fmt: skip
                 p += count
     if epilogue[1] >= POSTPONED:
-        activate(out, out, epilogue[1], epilogue[2], epilogue[3])
+        activate(out, epilogue[1], epilogue[2], epilogue[3])
 
 
 def _pack(w: Array, groups: int) -> Array:

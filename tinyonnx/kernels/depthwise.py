@@ -113,7 +113,7 @@ def convolve_depthwise(
                         )  # fmt: skip
                     p = min(p + count, end) if begin <= p < end else p + 1
     if epilogue[1] >= POSTPONED:
-        activate(out, out, epilogue[1], epilogue[2], epilogue[3])
+        activate(out, epilogue[1], epilogue[2], epilogue[3])
 
 
 def _blocks(c: int) -> list[Array]:

@@ -37,95 +37,123 @@ def exp(x: Any) -> Any:
     return series * float_from_bits(np.int32(power))
 
 
+# Everything works in place: with a second array that may be the same one, LLVM's check for
+# overlap would send each in-place call to a scalar loop.
+
+
 @jit
-def activate(x: Array, out: Array, code: int, alpha: Any, beta: Any) -> None:
-    """out[i] = activation(x[i]); may work in place."""
+def activate(out: Array, code: int, alpha: Any, beta: Any) -> None:
+    """out[i] = activation(out[i])."""
     n = out.shape[0]
     if code == CLIP:
         for i in range(n):
-            v = x[i]
+            v = out[i]
             v = alpha if alpha > v else v
             out[i] = beta if beta < v else v
     elif code == HARD_SWISH:
         for i in range(n):
-            v = x[i] * _SIXTH + _HALF
+            v = out[i] * _SIXTH + _HALF
             v = _ZERO if v < _ZERO else v
-            out[i] = x[i] * (_ONE if v > _ONE else v)
+            out[i] *= _ONE if v > _ONE else v
     elif code == HARD_SIGMOID:
         for i in range(n):
-            v = x[i] * alpha + beta
+            v = out[i] * alpha + beta
             v = _ZERO if v < _ZERO else v
             out[i] = _ONE if v > _ONE else v
     elif code == SIGMOID:
         for i in range(n):
-            out[i] = _ONE / (_ONE + exp(-x[i]))
+            out[i] = _ONE / (_ONE + exp(-out[i]))
     elif code == TANH:
         for i in range(n):
-            out[i] = math.tanh(x[i])
+            out[i] = math.tanh(out[i])
     elif code == LEAKY_RELU:
         for i in range(n):
-            v = x[i]
+            v = out[i]
             out[i] = v * alpha if v < _ZERO else v
-    else:
-        for i in range(n):
-            out[i] = x[i]
 
 
-ADD, SUBTRACT, MULTIPLY, DIVIDE = range(4)
+ADD, SUBTRACT, MULTIPLY, DIVIDE, SUBTRACT_FROM, DIVIDE_INTO = range(6)
 
 
 @jit
-def combine_scalar(a: Array, b: Any, out: Array, code: int) -> None:
-    """out[i] = a[i] ∘ b."""
+def combine(out: Array, b: Array, code: int) -> None:
+    """out[i] = out[i] ∘ b[i]."""
     n = out.shape[0]
     if code == ADD:
         for i in range(n):
-            out[i] = a[i] + b
+            out[i] += b[i]
     elif code == SUBTRACT:
         for i in range(n):
-            out[i] = a[i] - b
+            out[i] -= b[i]
     elif code == MULTIPLY:
         for i in range(n):
-            out[i] = a[i] * b
+            out[i] *= b[i]
     else:
         for i in range(n):
-            out[i] = a[i] / b
+            out[i] /= b[i]
 
 
 @jit
-def combine_reversed(a: Any, b: Array, out: Array, code: int) -> None:
-    """out[i] = a ∘ b[i]."""
+def combine_scalar(out: Array, b: Any, code: int) -> None:
+    """out[i] = out[i] ∘ b, or b ∘ out[i] for the last two codes."""
     n = out.shape[0]
-    if code in (ADD, MULTIPLY):
-        combine_scalar(b, a, out, code)
+    if code == ADD:
+        for i in range(n):
+            out[i] += b
     elif code == SUBTRACT:
         for i in range(n):
-            out[i] = a - b[i]
+            out[i] -= b
+    elif code == MULTIPLY:
+        for i in range(n):
+            out[i] *= b
+    elif code == DIVIDE:
+        for i in range(n):
+            out[i] /= b
+    elif code == SUBTRACT_FROM:
+        for i in range(n):
+            out[i] = b - out[i]
     else:
         for i in range(n):
-            out[i] = a / b[i]
+            out[i] = b / out[i]
 
 
 @jit
-def combine(a: Array, b: Array, out: Array, code: int) -> None:
-    """out[i] = a[i] ∘ b[i]; an operand of one element is repeated. `out` may be `a`."""
-    n = out.shape[0]
-    if b.shape[0] < n:
-        combine_scalar(a, b[0], out, code)
-    elif a.shape[0] < n:
-        combine_reversed(a[0], b, out, code)
-    elif code == ADD:
-        for i in range(n):
-            out[i] = a[i] + b[i]
-    elif code == SUBTRACT:
-        for i in range(n):
-            out[i] = a[i] - b[i]
-    elif code == MULTIPLY:
-        for i in range(n):
-            out[i] = a[i] * b[i]
-    else:
-        for i in range(n):
-            out[i] = a[i] / b[i]
+def take(x: Array, out: Array) -> None:
+    """Copy x to out, unless they are the same memory."""
+    if x.ctypes.data != out.ctypes.data:
+        for i in range(out.shape[0]):
+            out[i] = x[i]
+
+
+_CHUNK = 4096
+"""Elements that are copied and then worked on in the nearest cache."""
+
+
+@jit
+def map_activation(x: Array, out: Array, code: int, alpha: Any, beta: Any) -> None:
+    """out[i] = activation(x[i]); `out` may be `x`."""
+    for start in range(0, out.shape[0], _CHUNK):
+        target = out[start : start + _CHUNK]
+        take(x[start : start + _CHUNK], target)
+        activate(target, code, alpha, beta)
+
+
+@jit
+def map_pair(a: Array, b: Array, out: Array, code: int) -> None:
+    """out[i] = a[i] ∘ b[i]; `out` may be `a`."""
+    for start in range(0, out.shape[0], _CHUNK):
+        target = out[start : start + _CHUNK]
+        take(a[start : start + _CHUNK], target)
+        combine(target, b[start : start + _CHUNK], code)
+
+
+@jit
+def map_scalar(a: Array, b: Any, out: Array, code: int) -> None:
+    """out[i] = a[i] ∘ b, or b ∘ a[i]; `out` may be `a`."""
+    for start in range(0, out.shape[0], _CHUNK):
+        target = out[start : start + _CHUNK]
+        take(a[start : start + _CHUNK], target)
+        combine_scalar(target, b, code)
 
 
 # -- operators --------------------------------------------------------------------------
@@ -145,7 +173,7 @@ def _bind_activation(name: str) -> Callable[..., Call]:
     def bind(
         pool: ConstantPool, out: Array, x: Array, *, alpha: float = default[0], beta: float = default[1], **_: Any
     ) -> Call:
-        return Call(activate, (flat(x), flat(out), *epilogue_of(name, alpha, beta)[1:]))
+        return Call(map_activation, (flat(x), flat(out), *epilogue_of(name, alpha, beta)[1:]))
 
     return bind
 
@@ -162,7 +190,7 @@ def _bind_clip(
 ) -> Call:  # fmt: skip
     lower = min if low is None else float(low.reshape(()))
     upper = max if high is None else float(high.reshape(()))
-    return Call(activate, (flat(x), flat(out), *epilogue_of("Clip", lower, upper)[1:]))
+    return Call(map_activation, (flat(x), flat(out), *epilogue_of("Clip", lower, upper)[1:]))
 
 
 def _combine_refused(out: Info, a: Info | None, b: Info | None, *, axis: int | None = None, **_: Any) -> str | None:
@@ -176,19 +204,18 @@ def _combine_refused(out: Info, a: Info | None, b: Info | None, *, axis: int | N
     return float32_refused(out, *operands)
 
 
-def _bind_combine(code: int) -> Callable[..., Call]:
-    def operand(pool: ConstantPool, x: Array, out: Array) -> Array:
-        # a copy because constants may be read-only, for which numba would compile anew
-        return flat(x) if x.shape == out.shape else np.asarray(pool.derive("flat", _copy, x))
+_REVERSED = {ADD: ADD, SUBTRACT: SUBTRACT_FROM, MULTIPLY: MULTIPLY, DIVIDE: DIVIDE_INTO}
 
+
+def _bind_combine(code: int) -> Callable[..., Call]:
     def bind(pool: ConstantPool, out: Array, a: Array, b: Array, **_: Any) -> Call:
-        return Call(combine, (operand(pool, a, out), operand(pool, b, out), flat(out), code))
+        if b.shape != out.shape:
+            return Call(map_scalar, (flat(a), np.float32(b.reshape(())), flat(out), code))
+        if a.shape != out.shape:
+            return Call(map_scalar, (flat(b), np.float32(a.reshape(())), flat(out), _REVERSED[code]))
+        return Call(map_pair, (flat(a), flat(b), flat(out), code))
 
     return bind
-
-
-def _copy(x: Array) -> Array:
-    return np.array(x, np.float32).reshape(-1)
 
 
 def _register() -> None:

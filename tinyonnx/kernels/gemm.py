@@ -20,8 +20,11 @@ from tinyonnx.ops import matmul as ops
 from tinyonnx.ops.fused import fused_gemm
 from tinyonnx.registry import Call, Info, fast
 
-_BLOCK = 96
-"""Rows that visit all panels before the next rows come: they stay in the cache."""
+_BLOCK, _NARROW_BLOCK = 24, 96
+"""Rows that visit all panels before the next rows come: whole tiles, few enough to stay in the nearest cache.
+
+A result of one vector has a single panel to visit, and taller tiles.
+"""
 
 
 @jit
@@ -112,12 +115,13 @@ def multiply(
 ) -> None:
     """out[m, n] = epilogue(x[m, k] · w + bias + residual); all arrays flat, `w` and `bias` packed."""
     taps = (1, 0, 1, 0, k, 0)
-    for first in range(0, m, _BLOCK):
+    block = _BLOCK if n > LANES else _NARROW_BLOCK
+    for first in range(0, m, block):
         multiply_rows(
-            x, first * k, k, min(_BLOCK, m - first), taps, w, 0, 0, k, bias, 0, n, out, first * n, n, residual, epilogue
+            x, first * k, k, min(block, m - first), taps, w, 0, 0, k, bias, 0, n, out, first * n, n, residual, epilogue
         )
     if epilogue[1] >= POSTPONED:
-        activate(out, out, epilogue[1], epilogue[2], epilogue[3])
+        activate(out, epilogue[1], epilogue[2], epilogue[3])
 
 
 # -- packing ----------------------------------------------------------------------------

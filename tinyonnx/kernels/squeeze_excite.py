@@ -9,7 +9,7 @@ import numpy as np
 from tinyonnx.ir import Array, ConstantPool
 from tinyonnx.kernels._arrays import NO_BIAS, Epilogue, activation_refused, epilogue_of, flat, float32_refused
 from tinyonnx.kernels._jit import jit
-from tinyonnx.kernels.elementwise import activate
+from tinyonnx.kernels.elementwise import activate, take
 from tinyonnx.kernels.pool import mean
 from tinyonnx.ops.fused import squeeze_excite
 from tinyonnx.registry import Call, Info, fast
@@ -25,7 +25,7 @@ def linear(x: Array, w: Array, bias: Array, out: Array, k: int, n: int, epilogue
         row = w[i * n : (i + 1) * n]
         for j in range(n):
             out[j] += value * row[j]
-    activate(out, out, epilogue[1], epilogue[2], epilogue[3])
+    activate(out, epilogue[1], epilogue[2], epilogue[3])
 
 
 @jit
@@ -43,9 +43,10 @@ def excite(
         linear(hidden, w2, b2, scale, s, c, gate)
         for p in range(pixels):
             at = start + p * c
-            source, target = x[at : at + c], out[at : at + c]
+            target = out[at : at + c]
+            take(x[at : at + c], target)
             for i in range(c):
-                target[i] = source[i] * scale[i]
+                target[i] *= scale[i]
 
 
 def _refused(
