@@ -1,0 +1,142 @@
+"""`python -m conformance layers | esc10`. Exit codes: 0 conforms, 1 doesn't or couldn't be run, 2 usage."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import audiotag
+import tinyonnx
+from audiotag.models import resolve
+from audiotag.network import Network
+from conformance import ConformanceError, esc10, golden, layers
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command; returns the exit code."""
+    args = _parser().parse_args(argv)
+    try:
+        conforms: bool = args.run(args)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # the reader has gone; keep the interpreter from complaining while it flushes at exit
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except KeyboardInterrupt:
+        print("conformance: interrupted", file=sys.stderr)
+        return 130
+    except (ConformanceError, audiotag.Error, tinyonnx.Error, OSError) as error:
+        print(f"conformance: {error}", file=sys.stderr)
+        return 1
+    return 0 if conforms else 1
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m conformance", description="Proof against oracles that are not us.")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    model_help = "FILE.onnx, CHECKPOINT.pt, or a name that `audiotag models list` knows"
+
+    command = commands.add_parser("layers", help="every layer against onnx.reference")
+    command.add_argument("model", metavar="MODEL", help=model_help)
+    command.add_argument("--golden", type=Path, metavar="FILE.npz", help="PyTorch's numbers for this model")
+    command.add_argument("--audio", type=Path, metavar="DIR", help="the recordings of --golden, to check log-mels too")
+    command.add_argument(
+        "--dim",
+        type=_dim,
+        action="append",
+        default=[],
+        metavar="NAME=N",
+        help=f"size of a symbolic dimension (default: 1 where it comes first, else {layers.SYMBOLIC_SIZE})",
+    )
+    command.add_argument("--seed", type=int, default=0, help="of the noise that is the input without --golden")
+    command.add_argument(
+        "--tolerance",
+        type=float,
+        default=layers.TOLERANCE,
+        help="relative to each layer's scale (default: %(default)g)",
+    )
+    command.add_argument("--unfused", action="store_true", help="the file's own nodes in numpy: no passes, no kernels")
+    command.set_defaults(run=_layers)
+
+    command = commands.add_parser("esc10", help="zero-shot accuracy on ESC-10")
+    command.add_argument("folder", type=Path, metavar="DIR", help="a folder per class, in it FOLD-*.ogg")
+    command.add_argument("--model", required=True, help=model_help)
+    command.add_argument("--folds", type=_folds, default="1,2,3,4", metavar="LIST", help="default: %(default)s")
+    command.add_argument("--at-least", type=int, default=0, metavar="N", help="fail with fewer right decisions")
+    command.add_argument("--against", choices=["onnxruntime"], help="fail if it decides otherwise on the same features")
+    command.add_argument("--json", action="store_true", help="counts and every decision as JSON")
+    command.set_defaults(run=_esc10)
+    return parser
+
+
+def _dim(text: str) -> tuple[str, int]:
+    name, equals, size = text.partition("=")
+    if not equals or not size.isdecimal():
+        raise argparse.ArgumentTypeError(f"{text!r} is not NAME=N")
+    return name, int(size)
+
+
+def _folds(text: str) -> list[int]:
+    folds = text.split(",")
+    if not all(fold.strip().isdecimal() for fold in folds):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a list of folds like 1,2,3")
+    return [int(fold) for fold in folds]
+
+
+def _layers(args: argparse.Namespace) -> bool:
+    clips = golden.read_clips(args.golden) if args.golden else []
+    options = tinyonnx.SessionOptions()
+    if args.unfused:
+        options.graph_optimization_level = tinyonnx.GraphOptimizationLevel.ORT_DISABLE_ALL
+    source = resolve(args.model).source
+    session = tinyonnx.InferenceSession(source, options)
+    if clips:
+        feeds = golden.feeds(session, clips[0])
+    else:
+        feeds = layers.seeded_feeds(session.get_inputs(), dict(args.dim), args.seed)
+    comparison = layers.compare_layers(session, source, feeds)
+    checks = list(golden.check_model(session, clips)) if clips else []
+    if clips and args.audio:
+        checks.append(golden.check_features(clips, args.audio))
+
+    culprit = comparison.first_over(args.tolerance)
+    worst = comparison.worst
+    print(f"{args.model}: {len(comparison.layers)} layers against onnx.reference, tolerance {args.tolerance:g}")
+    print(f"worst: {worst.name}: {worst.problem or f'{worst.relative:.1e} of its scale'}")
+    if culprit:
+        print(f"FAILED, first in: {culprit.name} ({culprit.title}): {culprit.problem or f'{culprit.relative:.1e}'}")
+    if comparison.unmatched:
+        print(f"not in the reference, not compared: {', '.join(comparison.unmatched)}")
+    print(f"\n{layers.table(comparison, args.tolerance)}")
+    if clips:
+        print(f"\nagainst PyTorch's numbers, tolerance {golden.TOLERANCE:g}")
+        print("\n".join(map(str, checks)))
+        if not args.audio:
+            print("skipped melspec: no recordings (--audio DIR)")
+    return culprit is None and all(check.ok for check in checks)
+
+
+def _esc10(args: argparse.Namespace) -> bool:
+    clips = esc10.find_clips(args.folder, args.folds)
+    source = resolve(args.model).source
+    other = esc10.onnxruntime_logits(source) if args.against else None
+    ours, theirs = esc10.decide(clips, Network(source, args.model), other)
+    result = esc10.summary(ours)
+    differing = esc10.differing(ours, theirs) if theirs else []
+    if theirs:
+        result["against"] = {"runtime": args.against, "differing": [str(a.path) for a, _ in differing]}
+    print(json.dumps(result, indent=1) if args.json else esc10.report(result))
+    for a, b in differing:
+        decisions = f"{a.predicted} by {a.margin:.4f}, {args.against}: {b.predicted} by {b.margin:.4f}"
+        print(f"{a.path}: {decisions}", file=sys.stderr)
+    if result["correct"] < args.at_least:
+        print(f"FAILED: {result['correct']} right, at least {args.at_least} wanted", file=sys.stderr)
+    return result["correct"] >= args.at_least and not differing
+
+
+if __name__ == "__main__":
+    sys.exit(main())

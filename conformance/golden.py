@@ -1,0 +1,175 @@
+"""PyTorch's own numbers for a model: a file of arrays called `<clip>:<quantity>`.
+
+Quantities: `melspec` (128 × frames), `logits`, `embedding` and, for some clips,
+`features.0` to `features.<n>`, the output of every block; all float32, without batch axis.
+Clips are named after their recordings: `dog_bark/1-30344-A` is `dog_bark/1-30344-A.ogg`.
+"""
+
+from __future__ import annotations
+
+import zipfile
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from audiotag import audio, mel
+from conformance import ConformanceError, pick_logits
+from conformance.layers import difference
+from tinyonnx import InferenceSession, Node
+from tinyonnx.ir import Array
+
+TOLERANCE = 1e-4
+"""Logits and log-mel features: absolute. Feature maps and embedding: relative to their own scale."""
+
+
+@dataclass(frozen=True)
+class Clip:
+    """What PyTorch computed for one recording."""
+
+    name: str
+    melspec: Array
+    logits: Array
+    embedding: Array
+    features: list[Array]
+
+
+@dataclass(frozen=True)
+class Check:
+    """One number against its bar; `error` is infinite where there was nothing to compare."""
+
+    what: str
+    error: float
+    detail: str
+
+    @property
+    def ok(self) -> bool:
+        """Whether the error is within `TOLERANCE`."""
+        return self.error <= TOLERANCE
+
+    def __str__(self) -> str:
+        return f"{'ok' if self.ok else 'FAILED':8}{self.what:14}{self.error:.1e}  {self.detail}"
+
+
+def read_clips(path: Path) -> list[Clip]:
+    """The clips of a golden file, those with feature maps first.
+
+    Raises ConformanceError if it isn't one, OSError.
+    """
+    quantities: dict[str, dict[str, Array]] = defaultdict(dict)
+    try:
+        with open(path, "rb") as file, np.load(file, allow_pickle=False) as arrays:
+            for key in arrays:
+                clip, colon, quantity = key.rpartition(":")
+                if colon:
+                    quantities[clip][quantity] = arrays[key]
+        clips = [_clip(name, values) for name, values in quantities.items()]
+    except (ValueError, KeyError, AttributeError, TypeError, EOFError, zipfile.BadZipFile) as error:
+        raise ConformanceError(f"{path}: not a file of golden numbers ({error})") from error
+    if not clips:
+        raise ConformanceError(f"{path}: no clips in it")
+    return sorted(clips, key=lambda clip: not clip.features)
+
+
+def _clip(name: str, values: dict[str, Array]) -> Clip:
+    count = sum(quantity.startswith("features.") for quantity in values)
+    features = [values[f"features.{i}"] for i in range(count)]
+    return Clip(name, values["melspec"], values["logits"], values["embedding"], features)
+
+
+def feeds(session: InferenceSession, clip: Clip) -> dict[str, Array]:
+    """A clip as the model's input, 1 × 1 × 128 × frames.
+
+    Raises ConformanceError if the model has more inputs than one.
+    """
+    inputs = session.get_inputs()
+    if len(inputs) != 1:
+        raise ConformanceError(f"golden clips need a model with one input, this one has {len(inputs)}")
+    return {inputs[0].name: clip.melspec[None, None]}
+
+
+def check_model(session: InferenceSession, clips: Sequence[Clip]) -> Iterator[Check]:
+    """Logits and embeddings of all clips, every feature map of those that have them."""
+    logits: list[tuple[float, str]] = []
+    embeddings: list[tuple[float, str]] = []
+    for clip in clips:
+        run = Run(session, clip)
+        logits.append((run.logits_error(), clip.name))
+        *maps, embedding = run.find([*clip.features, clip.embedding])
+        embeddings.append((embedding.error, f"{embedding.name}, {clip.name}"))
+        for index, found in enumerate(maps):
+            yield Check(f"features.{index}", found.error, f"{found.name}, {clip.name}")
+    yield _greatest("logits", logits)
+    yield _greatest("embedding", embeddings)
+
+
+def _greatest(what: str, errors: list[tuple[float, str]]) -> Check:
+    error, detail = max(errors)
+    return Check(what, error, f"worst of {len(errors)} clips: {detail}")
+
+
+@dataclass(frozen=True)
+class Found:
+    """The tensor that came nearest to a golden array; `error` is relative to that array's scale."""
+
+    position: int
+    name: str
+    error: float
+
+
+class Run:
+    """One run of a model on a clip, with every tensor of its plan."""
+
+    def __init__(self, session: InferenceSession, clip: Clip) -> None:
+        self.clip = clip
+        self.tensors: list[tuple[str, Array]] = []
+        self.results = session.trace(feeds(session, clip), self._keep)
+        self.output_names = [arg.name for arg in session.get_outputs()]
+
+    def _keep(self, node: Node, outputs: list[Any]) -> None:
+        for value, result in zip(node.outputs, outputs):
+            if value is not None and isinstance(result, np.ndarray) and result.dtype.kind == "f":
+                self.tensors.append((value.name, result.copy()))
+
+    def logits_error(self) -> float:
+        """Greatest absolute error of the logits."""
+        return difference(pick_logits(self.output_names, self.results), self.clip.logits)[0]
+
+    def find(self, wanted: Sequence[Array]) -> list[Found]:
+        """For each array, in order, the nearest tensor of its shape that runs after the previous one's.
+
+        Exporters name tensors each in their own way, so that a block's output is known by its
+        shape, place and numbers alone; a wrong tensor isn't near by chance. Axes of size 1
+        don't count.
+        """
+        found: list[Found] = []
+        after = -1
+        for array in wanted:
+            target = array.squeeze()
+            candidates = [
+                Found(position, name, difference(tensor.squeeze(), target)[1])
+                for position, (name, tensor) in enumerate(self.tensors)
+                if position > after and tensor.squeeze().shape == target.shape
+            ]
+            best = min(candidates, key=lambda c: c.error, default=Found(after, f"no tensor of {array.shape}", np.inf))
+            after = best.position
+            found.append(best)
+        return found
+
+
+def check_features(clips: Sequence[Clip], folder: Path) -> Check:
+    """Our log-mel of the clips' recordings in `folder` against PyTorch's.
+
+    Raises ConformanceError if a recording is missing.
+    """
+    errors = []
+    for clip in clips:
+        path = folder / f"{clip.name}.ogg"
+        if not path.is_file():
+            raise ConformanceError(f"{path}: no such recording")
+        ours = mel.log_mel(audio.read(path))
+        errors.append((difference(ours, clip.melspec)[0] if ours.shape == clip.melspec.shape else np.inf, clip.name))
+    return _greatest("melspec", errors)

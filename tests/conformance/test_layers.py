@@ -1,0 +1,106 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+
+from conformance import ConformanceError
+from conformance.layers import Comparison, compare_layers, difference, seeded_feeds, table
+from tinyonnx import InferenceSession, NodeArg
+
+MODEL = """
+    <ir_version: 8, opset_import: ["" : 17]>
+    blocks (float[batch, 4, h, 16] x, float[6, 4, 1, 1] w, float[6] b) => (float[batch, 6, h, 16] y, int64[4] s)
+    <float[6] gamma = {1, 2, 1, 2, 1, 2}, float[6] beta = {0, 0, 1, 1, 2, 2},
+     float[6] mean = {0, 1, 0, 1, 0, 1}, float[6] var = {1, 4, 1, 4, 1, 4}>
+    {
+        conv = Conv (x, w)
+        norm = BatchNormalization (conv, gamma, beta, mean, var)
+        active = Relu (norm)
+        y = Exp (active)
+        s = Shape (y)
+    }
+"""
+
+
+def save(path: Path, scale: float = 1.0) -> Path:
+    model = onnx.parser.parse_model(MODEL)
+    rng = np.random.default_rng(0)
+    for value, shape in (("w", (6, 4, 1, 1)), ("b", (6,))):
+        array = scale * rng.standard_normal(shape).astype(np.float32)
+        model.graph.initializer.append(onnx.numpy_helper.from_array(array.astype(np.float32), value))
+    del model.graph.input[1:]
+    onnx.save(model, path)
+    return path
+
+
+def compare(session_path: Path, reference_path: Path) -> Comparison:
+    session = InferenceSession(session_path)
+    return compare_layers(session, str(reference_path), seeded_feeds(session.get_inputs(), {"h": 8}))
+
+
+def test_equal_model(tmp_path: Path) -> None:
+    path = save(tmp_path / "m.onnx")
+    comparison = compare(path, path)
+    assert comparison.first_over(1e-5) is None
+    assert comparison.unmatched == []
+    by_name = {layer.name: layer for layer in comparison.layers}
+    # the three nodes are one step, which still has a counterpart
+    assert "norm" not in by_name
+    assert by_name["active"].origin == ("Conv", "BatchNormalization", "Relu")
+    assert by_name["active"].shape == (1, 6, 8, 16)
+    assert "s" in by_name
+
+
+def test_the_first_layer_that_differs_is_named(tmp_path: Path) -> None:
+    comparison = compare(save(tmp_path / "ours.onnx", 1.001), save(tmp_path / "theirs.onnx"))
+    first = comparison.first_over(1e-4)
+    assert first is not None
+    assert first.name == "active"
+    assert comparison.first_over(0.1) is None
+    text = table(comparison, 1e-4).splitlines()
+    assert [line.split()[0] for line in text if line.endswith("OVER")] == ["active", "y"]
+
+
+def test_a_model_that_the_reference_cannot_run(tmp_path: Path) -> None:
+    good, bad = save(tmp_path / "good.onnx"), tmp_path / "bad.onnx"
+    model = onnx.load(good)
+    model.graph.node[0].op_type = "Frobnicate"
+    onnx.save(model, bad)
+    with pytest.raises(ConformanceError, match=r"bad\.onnx: onnx\.reference"):
+        compare(good, bad)
+
+
+@pytest.mark.parametrize(
+    ("ours", "theirs", "expected"),
+    [
+        ([1.0, 2.0], [1.0, 4.0], (2.0, 0.5)),
+        ([0.0, 1e-6], [0.0, 0.0], (1e-6, 1e-6)),
+        ([np.nan, 1.0], [np.nan, 1.0], (0.0, 0.0)),
+        ([np.inf, 1.0], [np.inf, 2.0], (1.0, 0.5)),
+        ([np.inf, 1.0], [-np.inf, 1.0], (np.inf, np.inf)),
+        ([np.nan, 1.0], [0.0, 1.0], (np.inf, np.inf)),
+        ([0.0, 1.0], [np.nan, 1.0], (np.inf, np.inf)),
+        ([], [], (0.0, 0.0)),
+    ],
+)
+def test_difference(ours: list[float], theirs: list[float], expected: tuple[float, float]) -> None:
+    assert difference(np.array(ours), np.array(theirs)) == expected
+
+
+def test_difference_of_integers_and_bools() -> None:
+    assert difference(np.array([250], np.uint8), np.array([255], np.uint8)) == (5.0, 5 / 255)
+    assert difference(np.array([True]), np.array([False]))[0] == 1.0
+
+
+def test_seeded_feeds() -> None:
+    inputs = [NodeArg("x", "tensor(float)", ["n", 3, "t", "u"]), NodeArg("i", "tensor(int64)", [2])]
+    feeds = seeded_feeds(inputs, {"u": 5})
+    assert feeds["x"].shape == (1, 3, 256, 5)
+    assert feeds["x"].dtype == np.float32
+    assert feeds["i"].dtype == np.int64
+    np.testing.assert_array_equal(feeds["x"], seeded_feeds(inputs, {"u": 5})["x"])
+    with pytest.raises(ConformanceError, match="names"):
+        seeded_feeds([NodeArg("names", "tensor(string)", [1])])
