@@ -1,8 +1,13 @@
-"""onnx's own backend node cases of every registered operator, through the whole session."""
+"""onnx's own backend node cases of every registered operator, through the whole session.
+
+`backend_expected_failures.txt` names the cases that fail, with a reason; one that passes
+after all fails the run.
+"""
 
 from __future__ import annotations
 
 import warnings
+from pathlib import Path
 
 import numpy as np
 import onnx
@@ -20,19 +25,30 @@ def _cases():
 
 
 CASES = _cases()
+EXPECTED_FAILURES = dict(
+    line.split(maxsplit=1)
+    for line in Path(__file__).with_name("backend_expected_failures.txt").read_text().splitlines()
+    if line and not line.startswith("#")
+)
+
+
+def test_expected_failures_name_cases_that_exist():
+    assert set(EXPECTED_FAILURES) <= {case.name for case in CASES}
 
 
 def _array(value):
     if isinstance(value, onnx.TensorProto):
         return onnx.numpy_helper.to_array(value)
-    if isinstance(value, (onnx.SequenceProto, onnx.OptionalProto)):
+    if isinstance(value, (list, onnx.SequenceProto, onnx.OptionalProto)):
         pytest.skip("sequences and optionals are not supported yet")
     return value
 
 
 @pytest.mark.parametrize("case", CASES, ids=[case.name for case in CASES])
 @pytest.mark.parametrize("level", ["ORT_ENABLE_ALL", "ORT_DISABLE_ALL"])
-def test_node_case(case, level):
+def test_node_case(case, level, request):
+    if case.name in EXPECTED_FAILURES:
+        request.applymarker(pytest.mark.xfail(reason=EXPECTED_FAILURES[case.name], strict=True))
     options = tinyonnx.SessionOptions()
     options.graph_optimization_level = getattr(tinyonnx.GraphOptimizationLevel, level)
     try:

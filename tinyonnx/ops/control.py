@@ -131,7 +131,7 @@ def scan(
 @op("Scan", since=8)
 def scan_8(
     ctx: Context,
-    sequence_lens: Array | None,
+    sequence_lens: Array | None = None,
     *initial_state_and_scan_inputs: Any,
     body: Graph,
     num_scan_inputs: int,
