@@ -53,22 +53,17 @@ def convolve_depthwise(
             i0, i1 = inside(top, d_h, k_h, height)
             line = ((item * height + top + i0 * d_h) * width - p_w) * c
             o_line = (item * out_height + y) * out_width * c
-            for first in range(0, c, LANES):
-                channel = min(first, max(c - LANES, 0))
-                block = first * k_h * k_w + i0 * k_w * LANES
-                p = 0
-                while p < out_width:
-                    if begin <= p < end:
-                        j0, j1 = 0, k_w
-                        count = tile
-                        q = min(p, end - tile)
-                    else:
-                        j0, j1 = inside(p * s_w - p_w, d_w, k_w, width)
-                        count = 1
-                        q = p
-                    taps = (i1 - i0, d_h * width * c, j1 - j0, d_w * c, k_w * LANES)
+            p = 0
+            while p < out_width:
+                j0, j1, count, q = 0, k_w, tile, min(p, end - tile)
+                if p < begin or p >= end:
+                    j0, j1 = inside(p * s_w - p_w, d_w, k_w, width)
+                    count, q = 1, p
+                taps = (i1 - i0, d_h * width * c, j1 - j0, d_w * c, k_w * LANES)
+                for first in range(0, c, LANES):
+                    channel = min(first, max(c - LANES, 0))
                     x_at = line + (q * s_w + j0 * d_w) * c + channel
-                    w_at = block + j0 * LANES
+                    w_at = first * k_h * k_w + (i0 * k_w + j0) * LANES
                     o_at = o_line + q * c + channel
                     if count == 1:
                         if c < LANES:
@@ -111,7 +106,7 @@ def convolve_depthwise(
                             PIXELS, 0, 1, 0, x, x_at, s_w * c, taps, w, w_at, bias, first,
                             out, o_at, c, lanes, residual, epilogue,
                         )  # fmt: skip
-                    p = min(p + count, end) if begin <= p < end else p + 1
+                p = min(p + count, end) if begin <= p < end else p + 1
     if epilogue[1] >= POSTPONED:
         activate(out, epilogue[1], epilogue[2], epilogue[3])
 
