@@ -87,19 +87,21 @@ def _range_length(start: Any, limit: Any, delta: Any) -> int:
     return max(math.ceil(steps), 0)
 
 
-def _range_rule(start: Info, limit: Info, delta: Info) -> Info:
+def _range_rule(start: Info, limit: Info, delta: Info, *, stash_type: int = 1) -> Info:
     if start.value is None or limit.value is None or delta.value is None:
         return Info(start.dtype, None)
     return Info(start.dtype, (_range_length(start.value, limit.value, delta.value),))
 
 
 @op("Range", since=11, shape=_range_rule)
-def range_(ctx: Context | None, start: Array, limit: Array, delta: Array) -> Array:
+def range_(ctx: Context | None, start: Array, limit: Array, delta: Array, *, stash_type: int = 1) -> Array:
     length = _range_length(start, limit, delta)
     if ctx is not None:
         ctx.check_size((length,), start.dtype)
-    steps = np.arange(length).astype(start.dtype)
-    return np.asarray(start.reshape(()) + steps * delta.reshape(()), start.dtype)
+    # half precision is computed in float32 (stash_type), everything else in its own type
+    wide = np.dtype(np.float32) if start.dtype.itemsize < 4 and start.dtype.kind not in "iu" else start.dtype
+    steps = np.arange(length).astype(wide)
+    return np.asarray(start.reshape(()).astype(wide) + steps * delta.reshape(()).astype(wide)).astype(start.dtype)
 
 
 # -- Concat, Split, Tile ------------------------------------------------------------------
