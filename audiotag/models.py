@@ -37,6 +37,10 @@ DEFAULT = "untrained-mn01"
 """What runs if no model is named."""
 
 _UNTRAINED = "untrained-"
+_UNTRAINED_NOTE = "untrained: seeded random weights, its scores mean nothing"
+_UNTRAINED_ENTRY = b"\n\x07trained\x12\x02no"
+"""The protobuf encoding of the metadata entry trained=no."""
+
 _CHECKPOINT_SUFFIXES = (".pt", ".pth", ".ckpt")
 
 
@@ -142,8 +146,7 @@ def model_path(name: str) -> Path:
 
 def _untrained(name: str) -> ResolvedModel:
     content = to_bytes(random_graph(name.removeprefix(_UNTRAINED)))
-    note = "untrained: seeded random weights, its scores mean nothing"
-    return ResolvedModel(name, content, hashlib.sha256(content).hexdigest(), False, note)
+    return ResolvedModel(name, content, hashlib.sha256(content).hexdigest(), False, _UNTRAINED_NOTE)
 
 
 def _pulled(model: ReleaseModel) -> ResolvedModel:
@@ -160,7 +163,17 @@ def _from_path(name: str) -> ResolvedModel:
         content = to_bytes(_graph_of(path, path.name))
         note = f"converted in memory from {path.name}"
         return ResolvedModel(path.name, content, hashlib.sha256(content).hexdigest(), True, note)
-    return ResolvedModel(path.name, name, sha256_of(path), True, f"file {path.name}")
+    sha256 = sha256_of(path)
+    if _says_untrained(path):
+        return ResolvedModel(path.name, name, sha256, False, _UNTRAINED_NOTE)
+    return ResolvedModel(path.name, name, sha256, True, f"file {path.name}")
+
+
+def _says_untrained(path: Path) -> bool:
+    """Whether a file that `random_graph` made says so; metadata come last in an ONNX file."""
+    with open(path, "rb") as file:
+        file.seek(max(0, os.path.getsize(path) - 4096))
+        return _UNTRAINED_ENTRY in file.read()
 
 
 def sha256_of(path: str | os.PathLike[str]) -> str:

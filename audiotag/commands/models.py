@@ -127,13 +127,13 @@ def _session(model: ResolvedModel) -> Any:
     try:
         return tinyonnx.InferenceSession(model.source)
     except (tinyonnx.Error, OSError) as error:
-        raise ModelError(printable(str(error))) from None
+        raise ModelError(printable(str(error).replace("<bytes>", model.name))) from None
 
 
 def _origin(session: Any) -> str:
     """What the file says of its origin."""
     metadata = session.get_modelmeta()
-    custom = metadata.custom_metadata_map
+    custom: dict[str, str] = metadata.custom_metadata_map
     if "source" in custom:
         sha256 = custom.get("source_sha256")
         return custom["source"] + (f", sha256 {sha256}" if sha256 else "")

@@ -1,0 +1,110 @@
+"""Writes files as `torch.save` does, by way of Python's own pickler and without torch."""
+
+from __future__ import annotations
+
+import io
+import pickle
+import sys
+import types
+import zipfile
+from collections import OrderedDict
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+
+class Storage:
+    """A flat array that is pickled by a persistent id."""
+
+    def __init__(self, kind: str, data: np.ndarray) -> None:
+        self.kind = kind
+        self.data = data
+
+
+class Tensor:
+    """Pickles as torch.Tensor does: a call of `_rebuild_tensor_v2`."""
+
+    def __init__(self, storage: Storage, offset: int, shape: tuple[int, ...], strides: tuple[int, ...]) -> None:
+        self.arguments = (storage, offset, shape, strides, False, OrderedDict())
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return sys.modules["torch._utils"]._rebuild_tensor_v2, self.arguments
+
+
+class Parameter:
+    """Pickles as torch.nn.Parameter does."""
+
+    def __init__(self, tensor: Tensor) -> None:
+        self.tensor = tensor
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return sys.modules["torch._utils"]._rebuild_parameter, (self.tensor, True, OrderedDict())
+
+
+def tensor(array: np.ndarray, kind: str = "FloatStorage") -> Tensor:
+    """A contiguous tensor with a storage of its own."""
+    strides = tuple(s // array.itemsize for s in np.ascontiguousarray(array).strides)
+    return Tensor(Storage(kind, array.reshape(-1)), 0, array.shape, strides if array.ndim else ())
+
+
+@contextmanager
+def fake_torch() -> Iterator[types.ModuleType]:
+    """Modules that make the pickler write torch's names."""
+    torch, utils = types.ModuleType("torch"), types.ModuleType("torch._utils")
+    for name in ("_rebuild_tensor_v2", "_rebuild_parameter"):
+        function = types.FunctionType((lambda: None).__code__, {}, name)
+        function.__module__, function.__qualname__ = "torch._utils", name
+        setattr(utils, name, function)
+    torch._utils = utils
+    before = {name: sys.modules.get(name) for name in ("torch", "torch._utils")}
+    sys.modules.update({"torch": torch, "torch._utils": utils})
+    try:
+        yield torch
+    finally:
+        for name, module in before.items():
+            if module is None:
+                del sys.modules[name]
+            else:
+                sys.modules[name] = module
+
+
+def dumps(content: Any, protocol: int = 2) -> tuple[bytes, list[Storage]]:
+    """The pickle, and the storages that it refers to by their place."""
+    storages: list[Storage] = []
+    with fake_torch() as torch:
+
+        class Pickler(pickle.Pickler):
+            def persistent_id(self, obj: Any) -> Any:
+                if not isinstance(obj, Storage):
+                    return None
+                if not any(obj is s for s in storages):
+                    storages.append(obj)
+                if not hasattr(torch, obj.kind):
+                    setattr(torch, obj.kind, type(obj.kind, (), {"__module__": "torch"}))
+                key = next(i for i, s in enumerate(storages) if s is obj)
+                return "storage", getattr(torch, obj.kind), str(key), "cpu", len(obj.data)
+
+        buffer = io.BytesIO()
+        Pickler(buffer, protocol).dump(content)
+    return buffer.getvalue(), storages
+
+
+def write(path: Path, pickled: bytes, storages: list[Storage] | None = None, **entries: bytes) -> Path:
+    """The zip file around a pickle."""
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("archive/data.pkl", pickled)
+        archive.writestr("archive/byteorder", entries.pop("byteorder", b"little"))
+        for i, storage in enumerate(storages or []):
+            archive.writestr(f"archive/data/{i}", storage.data.tobytes())
+        for name, data in entries.items():
+            archive.writestr(f"archive/{name}", data)
+        archive.writestr("archive/version", b"3\n")
+    return path
+
+
+def save(path: Path, content: Any, protocol: int = 2) -> Path:
+    """What `torch.save(content, path)` writes."""
+    return write(path, *dumps(content, protocol))
