@@ -67,8 +67,10 @@ def read_clips(path: Path) -> list[Clip]:
                 if colon:
                     quantities[clip][quantity] = arrays[key]
         clips = [_clip(name, values) for name, values in quantities.items()]
-    except (ValueError, KeyError, AttributeError, TypeError, EOFError, zipfile.BadZipFile) as error:
-        raise ConformanceError(f"{path}: not a file of golden numbers ({error})") from error
+    except KeyError as error:
+        raise ConformanceError(f"{path}: a clip lacks {error}") from error
+    except (ValueError, AttributeError, TypeError, EOFError, zipfile.BadZipFile) as error:
+        raise ConformanceError(f"{path}: not a .npz file of golden numbers") from error
     if not clips:
         raise ConformanceError(f"{path}: no clips in it")
     return sorted(clips, key=lambda clip: not clip.features)

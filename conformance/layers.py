@@ -7,6 +7,7 @@ reference's intermediate results.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -112,7 +113,8 @@ def reference_values(source: str | bytes, feeds: Mapping[str, Array]) -> dict[st
     try:
         model = onnx.load_from_string(source) if isinstance(source, bytes) else onnx.load(source)
         evaluator = ReferenceEvaluator(model)
-        with np.errstate(all="ignore"):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
             values = evaluator.run(None, dict(feeds), intermediate=True)
     except Exception as error:  # an oracle may fail in any way
         raise ConformanceError(f"{_name(source)}: onnx.reference can't run it: {error!r}") from error

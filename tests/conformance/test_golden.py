@@ -83,3 +83,9 @@ def test_a_golden_file_without_clips(tmp_path: Path) -> None:
     np.savez(tmp_path / "golden.npz", window=np.zeros(3))
     with pytest.raises(ConformanceError, match="no clips"):
         read_clips(tmp_path / "golden.npz")
+
+
+def test_a_clip_without_logits(tmp_path: Path) -> None:
+    np.savez(tmp_path / "golden.npz", **{"x:melspec": np.zeros((128, 5), np.float32)})
+    with pytest.raises(ConformanceError, match="logits"):
+        read_clips(tmp_path / "golden.npz")
