@@ -47,66 +47,74 @@ def convolve_depthwise(
     unrolled = 0
     if d_w == 1 and tile > 1 and c >= LANES and s_w <= 2 and (k_w == 3 or k_w == 5):
         unrolled = k_w * 2 + s_w
+    # all channels of a few pixels before the next ones, so that memory is visited almost in order
+    strip = PIXELS if c > LANES else out_width
     for item in range(batch):
         for y in range(out_height):
             top = y * s_h - p_h
             i0, i1 = inside(top, d_h, k_h, height)
             line = ((item * height + top + i0 * d_h) * width - p_w) * c
             o_line = (item * out_height + y) * out_width * c
-            p = 0
-            while p < out_width:
-                j0, j1, count, q = 0, k_w, tile, min(p, end - tile)
-                if p < begin or p >= end:
-                    j0, j1 = inside(p * s_w - p_w, d_w, k_w, width)
-                    count, q = 1, p
-                taps = (i1 - i0, d_h * width * c, j1 - j0, d_w * c, k_w * LANES)
+            for start in range(0, out_width, strip):
                 for first in range(0, c, LANES):
                     channel = min(first, max(c - LANES, 0))
-                    x_at = line + (q * s_w + j0 * d_w) * c + channel
-                    w_at = first * k_h * k_w + (i0 * k_w + j0) * LANES
-                    o_at = o_line + q * c + channel
-                    if count == 1:
-                        if c < LANES:
+                    block = first * k_h * k_w + i0 * k_w * LANES
+                    p = start
+                    while p < min(start + strip, out_width):
+                        if begin <= p < end:
+                            j0, j1 = 0, k_w
+                            count = tile
+                            q = min(p, end - tile)
+                        else:
+                            j0, j1 = inside(p * s_w - p_w, d_w, k_w, width)
+                            count = 1
+                            q = p
+                        taps = (i1 - i0, d_h * width * c, j1 - j0, d_w * c, k_w * LANES)
+                        x_at = line + (q * s_w + j0 * d_w) * c + channel
+                        w_at = block + j0 * LANES
+                        o_at = o_line + q * c + channel
+                        if count == 1:
+                            if c < LANES:
+                                taps_tile(
+                                    1, 0, 1, 1, x, x_at, s_w * c, taps, w, w_at, bias, first,
+                                    out, o_at, c, lanes, residual, epilogue,
+                                )  # fmt: skip
+                            else:
+                                taps_tile(
+                                    1, 0, 1, 0, x, x_at, s_w * c, taps, w, w_at, bias, first,
+                                    out, o_at, c, lanes, residual, epilogue,
+                                )  # fmt: skip
+                        elif unrolled == 7:
                             taps_tile(
-                                1, 0, 1, 1, x, x_at, s_w * c, taps, w, w_at, bias, first,
+                                PIXELS, 3, 1, 0, x, x_at, s_w * c, taps, w, w_at, bias, first,
+                                out, o_at, c, lanes, residual, epilogue,
+                            )  # fmt: skip
+                        elif unrolled == 8:
+                            taps_tile(
+                                PIXELS, 3, 2, 0, x, x_at, s_w * c, taps, w, w_at, bias, first,
+                                out, o_at, c, lanes, residual, epilogue,
+                            )  # fmt: skip
+                        elif unrolled == 11:
+                            taps_tile(
+                                PIXELS, 5, 1, 0, x, x_at, s_w * c, taps, w, w_at, bias, first,
+                                out, o_at, c, lanes, residual, epilogue,
+                            )  # fmt: skip
+                        elif unrolled == 12:
+                            taps_tile(
+                                PIXELS, 5, 2, 0, x, x_at, s_w * c, taps, w, w_at, bias, first,
+                                out, o_at, c, lanes, residual, epilogue,
+                            )  # fmt: skip
+                        elif c < LANES:
+                            taps_tile(
+                                PIXELS, 0, 1, 1, x, x_at, s_w * c, taps, w, w_at, bias, first,
                                 out, o_at, c, lanes, residual, epilogue,
                             )  # fmt: skip
                         else:
                             taps_tile(
-                                1, 0, 1, 0, x, x_at, s_w * c, taps, w, w_at, bias, first,
+                                PIXELS, 0, 1, 0, x, x_at, s_w * c, taps, w, w_at, bias, first,
                                 out, o_at, c, lanes, residual, epilogue,
                             )  # fmt: skip
-                    elif unrolled == 7:
-                        taps_tile(
-                            PIXELS, 3, 1, 0, x, x_at, s_w * c, taps, w, w_at, bias, first,
-                            out, o_at, c, lanes, residual, epilogue,
-                        )  # fmt: skip
-                    elif unrolled == 8:
-                        taps_tile(
-                            PIXELS, 3, 2, 0, x, x_at, s_w * c, taps, w, w_at, bias, first,
-                            out, o_at, c, lanes, residual, epilogue,
-                        )  # fmt: skip
-                    elif unrolled == 11:
-                        taps_tile(
-                            PIXELS, 5, 1, 0, x, x_at, s_w * c, taps, w, w_at, bias, first,
-                            out, o_at, c, lanes, residual, epilogue,
-                        )  # fmt: skip
-                    elif unrolled == 12:
-                        taps_tile(
-                            PIXELS, 5, 2, 0, x, x_at, s_w * c, taps, w, w_at, bias, first,
-                            out, o_at, c, lanes, residual, epilogue,
-                        )  # fmt: skip
-                    elif c < LANES:
-                        taps_tile(
-                            PIXELS, 0, 1, 1, x, x_at, s_w * c, taps, w, w_at, bias, first,
-                            out, o_at, c, lanes, residual, epilogue,
-                        )  # fmt: skip
-                    else:
-                        taps_tile(
-                            PIXELS, 0, 1, 0, x, x_at, s_w * c, taps, w, w_at, bias, first,
-                            out, o_at, c, lanes, residual, epilogue,
-                        )  # fmt: skip
-                p = min(p + count, end) if begin <= p < end else p + 1
+                        p = min(p + count, end) if begin <= p < end else p + 1
     if epilogue[1] >= POSTPONED:
         activate(out, epilogue[1], epilogue[2], epilogue[3])
 
