@@ -6,7 +6,7 @@ import warnings
 from collections import defaultdict
 from collections.abc import Sequence
 from functools import cache
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import onnx
@@ -14,15 +14,17 @@ import onnxruntime
 from onnx.backend.test.case.test_case import TestCase
 from onnx.backend.test.loader import load_model_tests
 
+from tinyonnx.calls import OpContext
+from tinyonnx.ir import Node
+from tinyonnx.limits import Limits
 from tinyonnx.registry import Info, lookup, registered
 
 NEWEST = 22
 """Opset of a test that doesn't care."""
 
 
-class Context(NamedTuple):
-    opset: int
-    n_outputs: int
+def context_of(name: str, opset: int, n_outputs: int) -> OpContext:
+    return OpContext(Node(name, [], [None] * n_outputs, opset=opset), Limits())
 
 
 def names_of(module: Any) -> list[str]:
@@ -33,7 +35,7 @@ def names_of(module: Any) -> list[str]:
 def outputs_of(name: str, *inputs: Any, opset: int = NEWEST, n_outputs: int = 1, **attributes: Any) -> list[Any]:
     """The operator's outputs; checks on the way that the shape rule foresaw them and inputs stay as they are."""
     entry = lookup("", name, opset)
-    context = Context(opset, n_outputs)
+    context = context_of(name, opset, n_outputs)
     before = [None if x is None else x.copy() for x in inputs]
     result = entry.function(*[context] * entry.takes_ctx, *inputs, **attributes)
     outputs = list(result) if isinstance(result, tuple) else [result]

@@ -75,6 +75,16 @@ def test_signature_fits_the_schema(entry: Op, schema: defs.OpSchema) -> None:
             assert actual == expected or list(actual) == expected, name
 
 
+NAMED = """
+Conv ConvTranspose BatchNormalization InstanceNormalization LayerNormalization MaxPool AveragePool
+LpPool GlobalAveragePool GlobalMaxPool Gemm MatMul Add Sub Mul Div Pow Mod Neg Abs Sqrt Exp Log Erf
+Equal Less Greater And Or Not Xor Relu LeakyRelu Elu Sigmoid Tanh HardSwish HardSigmoid Softmax
+LogSoftmax ReduceMean ReduceMax ReduceSum ReduceMin ReduceProd ArgMax ArgMin Reshape Squeeze
+Unsqueeze Flatten Transpose Concat Split Slice Gather Pad Expand Tile Resize Shape Size Constant
+ConstantOfShape Range Cast Where Clip Identity Dropout If Loop Scan
+"""
+
+
 def test_no_operator_is_registered_before_it_exists() -> None:
     for entry in registered():
         if entry.function.__module__.startswith(tinyonnx.ops.__name__) and not entry.domain:
@@ -82,5 +92,5 @@ def test_no_operator_is_registered_before_it_exists() -> None:
 
 
 def test_the_named_operators_are_there() -> None:
-    named = ["Conv", "ConvTranspose", "BatchNormalization", "InstanceNormalization", "LayerNormalization", "MaxPool", "AveragePool", "LpPool", "GlobalAveragePool", "GlobalMaxPool", "Gemm", "MatMul", "Add", "Sub", "Mul", "Div", "Pow", "Mod", "Neg", "Abs", "Sqrt", "Exp", "Log", "Erf", "Equal", "Less", "Greater", "And", "Or", "Not", "Xor", "Relu", "LeakyRelu", "Elu", "Sigmoid", "Tanh", "HardSwish", "HardSigmoid", "Softmax", "LogSoftmax", "ReduceMean", "ReduceMax", "ReduceSum", "ReduceMin", "ReduceProd", "ArgMax", "ArgMin", "Reshape", "Squeeze", "Unsqueeze", "Flatten", "Transpose", "Concat", "Split", "Slice", "Gather", "Pad", "Expand", "Tile", "Resize", "Shape", "Size", "Constant", "ConstantOfShape", "Range", "Cast", "Where", "Clip", "Identity", "Dropout", "If", "Loop", "Scan"]
-    assert set(named) <= {entry.name for entry in registered()}
+    named = set(NAMED.split())
+    assert named <= {entry.name for entry in registered()}

@@ -72,7 +72,13 @@ def _nd(data: Array, indices: Array, batch_dims: int) -> tuple[Array, ...]:
     return (*batch, *(_wrap(indices[..., i], data.shape[batch_dims + i]) for i in range(depth)))
 
 
-@op("GatherND", since=11)
+def _gather_nd_rule(data: Info, indices: Info, *, batch_dims: int = 0) -> Info:
+    if data.shape is None or not indices.shape:
+        return Info(data.dtype, None)
+    return Info(data.dtype, (*indices.shape[:-1], *data.shape[batch_dims + indices.shape[-1] :]))
+
+
+@op("GatherND", since=11, shape=_gather_nd_rule)
 def gather_nd(data: Array, indices: Array, *, batch_dims: int = 0) -> Array:
     return np.asarray(data[_nd(data, indices, batch_dims)])
 
@@ -146,7 +152,14 @@ def compress(input: Array, condition: Array, *, axis: int | None = None) -> Arra
     return np.compress(condition, input, axis)
 
 
-@op("OneHot", since=9)
+def _one_hot_rule(indices: Info, depth: Info, values: Info, *, axis: int = -1) -> Info:
+    if indices.shape is None or depth.value is None:
+        return Info(values.dtype, None)
+    (axis,) = normalise_axes([axis], len(indices.shape) + 1)
+    return Info(values.dtype, (*indices.shape[:axis], int(depth.value.reshape(-1)[0]), *indices.shape[axis:]))
+
+
+@op("OneHot", since=9, shape=_one_hot_rule)
 def one_hot(ctx: Context | None, indices: Array, depth: Array, values: Array, *, axis: int = -1) -> Array:
     count = int(depth.reshape(-1)[0])
     if count < 1 or values.shape != (2,):

@@ -264,13 +264,11 @@ def _slices(
         length = shape[axis]
         start = start + length if start < 0 else start
         end = end + length if end < 0 else end
-        if step > 0:
-            result[axis] = slice(min(max(start, 0), length), min(max(end, 0), length), step)
-        else:
+        if step > 0 or length == 0:
+            result[axis] = slice(min(max(start, 0), length), min(max(end, 0), length), abs(step))
+        else:  # the start is clamped into the axis, so that one before it means the first element
             stop = min(max(end, -1), length - 1)
-            result[axis] = slice(min(max(start, -1), length - 1), None if stop < 0 else stop, step)
-            if start < 0:
-                result[axis] = slice(0, 0)
+            result[axis] = slice(min(max(start, 0), length - 1), None if stop < 0 else stop, step)
     return tuple(result)
 
 
