@@ -6,6 +6,8 @@ onnx parses the file, numpy defines what every operator means, numba runs the ho
     (logits,) = session.run(["logits"], {"melspec": features})
 """
 
+import os
+
 from tinyonnx.errors import Error, InputError, ModelError, NodeError, OpError, ResourceError
 from tinyonnx.ir import Graph, Node, Value
 from tinyonnx.limits import Limits
@@ -70,10 +72,15 @@ def install_as_onnxruntime() -> None:
     sys.modules["onnxruntime"] = sys.modules[__name__]
 
 
-def __getattr__(name: str) -> object:
-    # saving needs onnx, which only loading a model should import
-    if name in ("save_model", "to_bytes"):
-        from tinyonnx import save
+def save_model(graph: Graph, path: str | os.PathLike[str]) -> None:
+    """Write a graph as an ONNX file, atomically. Raises ModelError for what ONNX can't express."""
+    from tinyonnx.save import save
 
-        return save.save if name == "save_model" else save.to_bytes
-    raise AttributeError(f"module 'tinyonnx' has no attribute {name!r}")
+    save(graph, path)
+
+
+def to_bytes(graph: Graph) -> bytes:
+    """A graph as the content of an ONNX file. Raises ModelError for what ONNX can't express."""
+    from tinyonnx import save
+
+    return save.to_bytes(graph)

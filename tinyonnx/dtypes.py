@@ -50,4 +50,5 @@ def onnx_type(dtype: np.dtype[Any]) -> str | None:
 
 def from_onnx_type(text: str) -> np.dtype[Any]:
     """The dtype of ``tensor(float)``; raises KeyError for what is no tensor type."""
-    return _DTYPE[text]
+    dtype: np.dtype[Any] = _DTYPE[text]
+    return dtype

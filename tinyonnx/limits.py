@@ -25,7 +25,7 @@ class Limits:
     max_nodes: int = 1_000_000
     """Nodes of the model, after model-local functions were inlined."""
 
-    max_loop_iterations: int = 100_000_000
+    max_loop_iterations: int = 1_000_000
     """Iterations of all Loop and Scan nodes in one run, taken together."""
 
     max_seconds: float | None = None

@@ -93,7 +93,7 @@ class _Writer:
         model.opset_import.extend(helper.make_opsetid(d, v) for d, v in sorted(self.opsets.items()))
         model.ir_version = max(_OLDEST_IR, helper.find_min_ir_version_for(model.opset_import, ignore_unknown=True))
         metadata = self.main.metadata
-        model.producer_name = metadata.get("producer_name") or "tinyonnx"
+        model.producer_name = metadata.get("producer_name", "tinyonnx")
         model.producer_version = metadata.get("producer_version", "")
         model.domain = metadata.get("domain", "")
         model.doc_string = metadata.get("description", "")
@@ -172,7 +172,7 @@ class _Writer:
         for operand in node.inputs:
             if operand is not None and scope.get(operand.name) is not operand:
                 raise ModelError(f'{where}: reads "{operand.name}", which nothing before it produces')
-        proto = NodeProto(op_type=node.op_type, domain=node.domain, name=node.name)
+        proto = NodeProto(op_type=node.op_type, domain=node.domain or None, name=node.name or None)
         proto.input.extend("" if v is None else v.name for v in node.inputs)
         for key, value in node.attributes.items():
             if value is not None:

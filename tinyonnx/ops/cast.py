@@ -12,15 +12,14 @@ from tinyonnx.errors import OpError
 from tinyonnx.ir import Array
 from tinyonnx.registry import Info, op
 
-_FLOAT8 = {
-    np.dtype(t)
-    for t in (
-        ml_dtypes.float8_e4m3fn,
-        ml_dtypes.float8_e4m3fnuz,
-        ml_dtypes.float8_e5m2,
-        ml_dtypes.float8_e5m2fnuz,
-    )
+_GREATEST = {
+    np.dtype(ml_dtypes.float8_e4m3fn): 448.0,
+    np.dtype(ml_dtypes.float8_e4m3fnuz): 240.0,
+    np.dtype(ml_dtypes.float8_e5m2): 57344.0,
+    np.dtype(ml_dtypes.float8_e5m2fnuz): 57344.0,
 }
+"""The greatest finite number of each float8 type, to which conversions saturate."""
+
 _SPECIAL = {"inf": "INF", "-inf": "-INF", "nan": "NaN"}
 
 
@@ -62,7 +61,7 @@ def convert(x: Array, dtype: np.dtype[Any], saturate: bool = True) -> Array:
     if dtype == np.bool_:
         return np.asarray(x != np.zeros((), x.dtype))
     with np.errstate(all="ignore"):
-        if dtype in _FLOAT8:
+        if dtype in _GREATEST:
             return _to_float8(x, dtype, saturate)
         if x.dtype.kind == "V" or x.dtype.name in ("bfloat16", "float16"):
             return np.asarray(x.astype(np.float32).astype(dtype))
@@ -78,7 +77,7 @@ def _to_float8(x: Array, dtype: np.dtype[Any], saturate: bool) -> Array:
     result = wide.astype(dtype)
     if not saturate:
         return np.asarray(result)
-    greatest = float(ml_dtypes.finfo(dtype).max)
+    greatest = _GREATEST[dtype]
     limited = np.clip(wide, -greatest, greatest).astype(dtype)
     return np.asarray(np.where(np.isnan(wide), result, limited))
 

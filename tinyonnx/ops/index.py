@@ -172,7 +172,7 @@ def one_hot(ctx: Context | None, indices: Array, depth: Array, values: Array, *,
     hot = np.expand_dims(numbers, axis) == np.arange(count).reshape(
         [-1 if i == axis else 1 for i in range(indices.ndim + 1)]
     )
-    return np.where(hot, values[1], values[0])
+    return np.asarray(np.where(hot, values[1], values[0]))
 
 
 def _top_k(x: Array, k: int, axis: int, largest: bool) -> tuple[Array, Array]:

@@ -81,10 +81,12 @@ def _range_length(start: Any, limit: Any, delta: Any) -> int:
     first, last, step = (v[0].item() for v in values)
     if step == 0:
         raise OpError("delta is 0")
+    if isinstance(first, int):
+        return int(max(-((first - last) // step), 0))
     steps = (last - first) / step
     if not math.isfinite(steps):
         raise OpError(f"a range from {first} to {last} by {step} has no end")
-    return max(math.ceil(steps), 0)
+    return int(max(math.ceil(steps), 0))
 
 
 def _range_rule(start: Info, limit: Info, delta: Info, *, stash_type: int = 1) -> Info:

@@ -43,8 +43,8 @@ def _propagate(rewrite: Rewrite, graph: Graph) -> None:
             _inline_branch(rewrite, graph, node)
             continue
         for subgraph in node.subgraphs:
-            for value in subgraph.inputs:
-                value.shape = None  # a loop may feed other shapes than declared
+            for fed in subgraph.inputs:
+                fed.shape = None  # a loop may feed other shapes than declared
             _propagate(rewrite, subgraph)
         inputs = [info_of(v) for v in node.inputs]
         infos = infer(node, inputs, rewrite.limits)
