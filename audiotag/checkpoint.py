@@ -148,7 +148,7 @@ class _State:
         for name, tensor in tree.items():
             if not isinstance(name, str) or not isinstance(tensor, _Tensor):
                 raise _Refusal(
-                    f"is not a state dict: {str(name)!r} is a {type(tensor).__name__.strip('_')}, not a tensor"
+                    f"is not a state dict: {str(name)[:99]!r} is a {type(tensor).__name__.strip('_')}, not a tensor"
                 )
             state[name] = self._tensor(name, tensor)
         return state
@@ -174,7 +174,7 @@ class _State:
         storage, offset, shape, strides = tensor
         flat = self._storage(storage)
         size = math.prod(shape)
-        beyond = _Refusal(f"has a tensor {name!r} of shape {shape} beyond its storage of {len(flat)} elements")
+        beyond = _Refusal(f"has a tensor {name[:99]!r} of shape {shape} beyond its storage of {len(flat)} elements")
         if size > len(flat):
             raise beyond
         if not size:
@@ -287,8 +287,7 @@ class _Machine:
                     case "GLOBAL" | "INST":
                         push(_global(str(argument).replace(" ", ".")))
                     case "STACK_GLOBAL":
-                        module, attribute = self._pop_from(len(self.stack) - 2)
-                        push(_global(f"{module}.{attribute}"))
+                        push(_global(".".join(self._pop_from(len(self.stack) - 2))))
                     case "BINPERSID":
                         push(_storage(pop()))
                     case "REDUCE":
@@ -346,7 +345,7 @@ def _rebuild(function: Any, arguments: Any) -> Any:
         case _Global(name=name), (_Storage() as storage, offset, tuple(shape), tuple(strides), *_) if name == _TENSOR:
             numbers = [_integer(n) for n in (offset, *shape, *strides)]
             if len(shape) != len(strides) or len(shape) > _MAX_RANK or min(numbers) < 0:
-                raise ValueError(f"a tensor has shape {shape} and strides {strides}")
+                raise ValueError(f"a tensor has {len(shape)} dimensions and {len(strides)} strides, or negative ones")
             return _Tensor(storage, offset, shape, strides)
     called = function.name if isinstance(function, _Global) else f"a {type(function).__name__}"
     raise _Refusal(f"is refused: its pickle calls {called} with other arguments than torch.save writes")

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import errno
-import http.client
 import os
 import sys
-import urllib.error
-import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 
@@ -40,17 +38,23 @@ def download(url: str, part: Path, size: int | None = None, progress: Progress |
 
     Raises PullError in one line: server not reached, its refusal, cut off, wrong size, disk full.
     """
+    # slow to import, and only needed here
+    import http.client
+    import urllib.error
+
     if not url.startswith(("https://", "http://")):
         raise PullError(f"{url}: only http and https are supported")
+    have = part.stat().st_size if part.exists() else 0
+    if have and have == size:
+        return
     try:
-        have = part.stat().st_size if part.exists() else 0
-        if have and have == size:
-            return
         _fetch(url, part, have if size is None or have < size else 0, size, progress)
     except urllib.error.HTTPError as error:
         error.close()
-        if error.code != http.HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE:
+        if error.code != HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE:
             raise PullError(f"{url}: the server answers {error.code} {error.reason}") from None
+        if error.headers.get("Content-Range") == f"bytes */{have}":
+            return  # it is whole already
         part.unlink(missing_ok=True)
         raise PullError(f"{url}: the part that was there didn't fit the file; pull again") from None
     except urllib.error.URLError as error:
@@ -62,6 +66,8 @@ def download(url: str, part: Path, size: int | None = None, progress: Progress |
 
 
 def _fetch(url: str, part: Path, have: int, size: int | None, progress: Progress | None) -> None:
+    import urllib.request
+
     headers = {"User-Agent": f"audiotag/{__version__}"}
     if have:
         headers["Range"] = f"bytes={have}-"
@@ -85,7 +91,7 @@ def _fetch(url: str, part: Path, have: int, size: int | None, progress: Progress
 
 
 def _resumes_at(response: Any, start: int) -> bool:
-    if response.status != http.HTTPStatus.PARTIAL_CONTENT:
+    if response.status != HTTPStatus.PARTIAL_CONTENT:
         return False
     content_range = response.headers.get("Content-Range", "")
     if not start or not content_range.startswith(f"bytes {start}-"):

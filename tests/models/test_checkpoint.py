@@ -230,6 +230,11 @@ def test_nested_tuples_as_a_key_are_not_hashed(tmp_path):
     assert "damaged pickle" in refusal(torchfile.write(tmp_path / "a.pt", pickled))
 
 
+def test_nested_tuples_as_a_name_are_not_spelled_out(tmp_path):
+    pickled = b"\x80\x04\x8c\x02osK\x01" + b"q\x00h\x00\x86" * 60 + b"\x93."
+    assert "damaged pickle" in refusal(torchfile.write(tmp_path / "a.pt", pickled))
+
+
 def test_deep_nesting(tmp_path):
     refusal(torchfile.write(tmp_path / "a.pt", b"\x80\x02)" + b"\x85" * 200_000 + b"."))
 

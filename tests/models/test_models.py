@@ -55,6 +55,7 @@ class Server:
                 pass
 
         self.http = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.http.handle_error = lambda *_: None  # clients that hang up are part of the tests
         self.url = f"http://127.0.0.1:{self.http.server_port}/release"
         self.thread = threading.Thread(target=self.http.serve_forever, daemon=True)
         self.thread.start()
@@ -67,7 +68,10 @@ class Server:
             return
         start = int(wanted.removeprefix("bytes=").removesuffix("-")) if wanted and self.ranges else 0
         if start >= len(self.data) and wanted:
-            handler.send_error(416)
+            handler.send_response(416)
+            handler.send_header("Content-Range", f"bytes */{len(self.data)}")
+            handler.send_header("Content-Length", "0")
+            handler.end_headers()
             return
         body = self.data[start:]
         handler.send_response(206 if start else 200)
@@ -159,6 +163,15 @@ def test_a_part_that_does_not_fit_is_dropped(server, pinned, monkeypatch, home):
     part.write_bytes(bytes(len(server.data) + 1))
     assert "pull again" in refusal("mn01_as", server.url)
     pull("mn01_as", server.url)
+    assert left_over(home) == ["mn01_as.onnx"]
+
+
+def test_a_part_that_is_whole_is_not_fetched_again(server, home):
+    part = home / "models" / f"{MODELS['mn01_as'].asset}.part"
+    part.parent.mkdir(parents=True)
+    part.write_bytes(server.data)
+    pull("mn01_as", server.url)
+    assert server.requests == [f"bytes={len(server.data)}-"]
     assert left_over(home) == ["mn01_as.onnx"]
 
 
