@@ -44,6 +44,48 @@ def test_batchnorm_stays_where_the_convolution_is_read_elsewhere(optimise):
     assert result.error < 1e-5
 
 
+CHANNELWISE = {
+    "bias": "y = Add(c, perchannel)",
+    "bias, swapped": "y = Add(perchannel, c)",
+    "subtraction": "y = Sub(c, perchannel)",
+    "scale": "y = Mul(c, perchannel)",
+    "division": "y = Div(c, perchannel)",
+    "one number": "y = Mul(c, three)",
+    "scale, shift, normalise": "m = Mul(c, perchannel) a = Add(m, rank3) y = BatchNormalization(a, ng, nb, nm, nv)",
+}
+
+
+@pytest.mark.parametrize("spelling", CHANNELWISE)
+@pytest.mark.parametrize("bias", ["", ", b"])
+@pytest.mark.parametrize("op", ["Conv<group=2>", "ConvTranspose<group=2>"])
+def test_arithmetic_per_channel_goes_into_the_weights(optimise, op, bias, spelling):
+    shape = (6, 2, 3, 3) if op.startswith("Conv<") else (4, 3, 3, 3)
+    weights = [floats("w", *shape), floats("b", 6), floats("perchannel", 1, 6, 1, 1, positive=True)]
+    weights += [floats("rank3", 6, 1, 1), "float three = {3.0}", _bn("n", 6)]
+    body = f"c = {op}(x, w{bias}) {CHANNELWISE[spelling]}"
+    result = optimise(model_text(body, "float[2,4,9,8] x", "float[n,c,h,k] y", ", ".join(weights)), x=data(2, 4, 9, 8))
+    assert dict(result.ops) == {op.split("<")[0]: 1}
+    assert result.error < 2e-5
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        "c = Conv(x, w) y = Sub(perchannel, c)",
+        "c = Conv(x, w) y = Add(c, percolumn)",
+        "c = Conv(x, w) y = Div(c, zero)",
+        "c = Conv(x, w) a = Add(c, perchannel) r = Relu(c) y = Add(a, r)",
+    ],
+)
+def test_what_is_not_per_channel_stays(optimise, body):
+    weights = [floats("w", 6, 4, 1, 1), floats("perchannel", 1, 6, 1, 1), floats("percolumn", 8), "float zero = {0.0}"]
+    text = model_text(body, "float[2,4,9,8] x", "float[n,c,h,k] y", ", ".join(weights))
+    result = optimise(text, x=data(2, 4, 9, 8))
+    assert result.ops["Conv"] + result.ops["FusedConv"] == 1
+    assert sum(result.ops.values()) > 1
+    assert result.error < 2e-5
+
+
 HARDSWISH = {
     "operator": ("y = HardSwish(x)", ""),
     "hard sigmoid": ("s = HardSigmoid<alpha=0.16666667, beta=0.5>(x) y = Mul(x, s)", ""),

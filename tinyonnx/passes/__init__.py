@@ -11,6 +11,7 @@ from collections.abc import Callable
 from tinyonnx.passes._rewrite import Remark, Rewrite
 from tinyonnx.passes.drop_dead import drop_dead
 from tinyonnx.passes.fold_batchnorm import fold_batchnorm
+from tinyonnx.passes.fold_channelwise import fold_channelwise
 from tinyonnx.passes.fuse_activation import fuse_activation
 from tinyonnx.passes.fuse_residual import fuse_residual
 from tinyonnx.passes.fuse_squeeze_excite import fuse_squeeze_excite
@@ -29,6 +30,7 @@ PIPELINE: list[Pass] = [
     drop_dead,
     recognise_hardswish,
     # into the weights before into the epilogue: a fused convolution is no longer a Conv
+    fold_channelwise,
     fold_batchnorm,
     # epilogue in the order in which it computes: sum, then activation
     fuse_residual,

@@ -34,11 +34,7 @@ def fold_batchnorm(rewrite: Rewrite) -> None:
         group = int(conv.attributes.get("group", 1)) if conv.op_type == "ConvTranspose" else 0
 
         def new_weight(w: Array, *rest: Array, epsilon: float = epsilon, group: int = group) -> Array:
-            factor = _scale(rest, epsilon)
-            if group:  # [in, out/group, ...]: output channels lie on axis 1 within each group of inputs
-                split = w.reshape(group, w.shape[0] // group, w.shape[1], -1)
-                return np.asarray((split * factor.reshape(group, 1, -1, 1)).reshape(w.shape).astype(w.dtype))
-            return np.asarray((w * factor.reshape(-1, *[1] * (w.ndim - 1))).astype(w.dtype))
+            return scale_outputs(w, _scale(rest, epsilon), group)
 
         def new_bias(w: Array, *rest: Array, epsilon: float = epsilon) -> Array:
             _, shift, mean, _ = rest[:4]
@@ -61,6 +57,18 @@ def fold_batchnorm(rewrite: Rewrite) -> None:
             opset=conv.opset,
         )
         rewrite.applied(folded, f"BatchNormalization is part of the weights of {name} now")
+
+
+def scale_outputs(w: Array, factor: Array, group: int) -> Array:
+    """The weight of a convolution times one factor (C,) per output channel.
+
+    `group` is 0 for Conv, [out, in/group, ...], and the number of groups for ConvTranspose,
+    [in, out/group, ...], whose output channels lie on axis 1 within each group of inputs.
+    """
+    if group:
+        split = w.reshape(group, w.shape[0] // group, w.shape[1], -1)
+        return np.asarray((split * factor.reshape(group, 1, -1, 1)).reshape(w.shape).astype(w.dtype))
+    return np.asarray((w * factor.reshape(-1, *[1] * (w.ndim - 1))).astype(w.dtype))
 
 
 def _scale(parameters: tuple[Array, ...], epsilon: float) -> Array:
@@ -86,6 +94,10 @@ def _why_not(conv: Node, norm: Node) -> str | None:
         return f"its parameters don't have the shape of {channels} channels"
     if norm.attributes.get("training_mode") or any(v is not None and v.uses for v in norm.outputs[1:]):
         return "it runs in training mode"
+    variance = parameters[3]
+    epsilon = float(norm.attributes.get("epsilon", 1e-5))
+    if variance is not None and not (variance.astype(np.float64) + epsilon > 0).all():
+        return "its variance is not positive"
     # before opset 7 `is_test` = 0, the default, meant training
     if norm.opset < 7 and not norm.attributes.get("is_test"):
         return "it runs in training mode"
