@@ -23,7 +23,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         if hasattr(stream, "reconfigure"):
             # a label or file name that the terminal's encoding lacks must not end the run
             stream.reconfigure(errors="backslashreplace")
-    args = make_parser().parse_args(argv)
+    args = _parse(argv)
     try:
         code: int = args.run(args)
         sys.stdout.flush()
@@ -38,6 +38,21 @@ def main(argv: Sequence[str] | None = None) -> int:
     except Error as error:
         print(f"audiotag: {error}", file=sys.stderr)
         return 1
+    except OSError as error:
+        # commands name the files that they fail on: what is left is the full disk behind print()
+        print(f"audiotag: {error.filename or 'standard output'}: {error.strerror or error}", file=sys.stderr)
+        return 1
+
+
+def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
+    """Parse, with options also between paths, which argparse can't do below a subcommand."""
+    parser = make_parser()
+    args, rest = parser.parse_known_args(argv)
+    if rest and hasattr(args, "paths") and all(arg == "-" or not arg.startswith("-") for arg in rest):
+        args.paths += rest
+    elif rest:
+        args.parser.error(f"unrecognized arguments: {' '.join(rest)}")
+    return args
 
 
 def make_parser() -> argparse.ArgumentParser:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import argparse
 import sys
-from contextlib import ExitStack
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, TextIO
 
 from audiotag import labels
@@ -71,8 +72,8 @@ def run(args: argparse.Namespace) -> int:
     warn_if_untrained(tagger.model)
     progress = Progress()
     failed = False
-    with ExitStack() as stack:
-        writer = FORMATS[args.format](_open_output(args.output, stack))
+    with _output(args.output) as file:
+        writer = FORMATS[args.format](file)
         for path in expand(args.paths):
             row: Result | Failure
             try:
@@ -87,12 +88,7 @@ def run(args: argparse.Namespace) -> int:
                 progress.clear()
                 print(f"audiotag: {_describe(name, error)}", file=sys.stderr)
             progress.clear()
-            try:
-                writer.write(row)
-            except BrokenPipeError:
-                raise
-            except OSError as error:
-                raise OutputError(args.output or "standard output", error.strerror or str(error)) from None
+            writer.write(row)
     return 1 if failed else 0
 
 
@@ -120,13 +116,19 @@ def _describe(name: str, error: Exception) -> str:
     return text if text.startswith(f"{name}: ") else f"{name}: {text}"
 
 
-def _open_output(path: str | None, stack: ExitStack) -> TextIO:
-    if path is None:
-        return sys.stdout
+@contextmanager
+def _output(path: str | None) -> Iterator[TextIO]:
+    """Where results go; what goes wrong there becomes an OutputError, but for a reader that has gone."""
     try:
-        return stack.enter_context(open(path, "w", encoding="utf-8", errors="backslashreplace"))
+        if path is None:
+            yield sys.stdout
+        else:
+            with open(path, "w", encoding="utf-8", errors="backslashreplace") as file:
+                yield file
+    except BrokenPipeError:
+        raise
     except OSError as error:
-        raise OutputError(path, error.strerror or str(error)) from None
+        raise OutputError(path or "standard output", error.strerror or str(error)) from None
 
 
 def _raw_format(args: argparse.Namespace) -> RawFormat | None:
