@@ -40,9 +40,11 @@ def multiply_rows(
 ) -> None:  # fmt: skip
     """out[i, :n] = epilogue(Σ taps x[i] · w + bias) for `m` rows.
 
-        Row i starts at x_at + i·x_step and is gathered in runs: `taps` is (outer, outer step,
-        inner, inner step, run length, weights' step per outer tap), the last in rows of w (it
-    XX"""
+    Row i starts at x_at + i·x_step and is gathered in runs of consecutive elements: `taps` is
+    (outer count, outer step, inner count, inner step, run length, rows of w per outer tap).
+    The panels of w start at `w_at` and have `depth` rows each; the first tap meets row
+    `w_first`. Result rows start at o_at + i·o_step; the residual is laid out like `out`.
+    """
     outer, outer_step, inner, inner_step, run, w_outer = taps
     vectors = (n + LANES - 1) // LANES
     lanes = min(n, LANES)
