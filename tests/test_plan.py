@@ -122,3 +122,11 @@ def test_values_between_numpy_steps_are_released():
     released = [len(step.release) for step in steps if isinstance(step, NumpyStep)]
     assert released == [1, 1, 1, 1]
     np.testing.assert_allclose(s.run(None, {"x": X})[0], X + 4, rtol=1e-6)
+
+
+@pytest.mark.parametrize("shape", [(2, 1, 4, 5), (2, 6, 1, 1)])
+def test_no_copy_where_both_layouts_are_the_same_memory(shape):
+    s = session("h = @Rows(x) i = @Last(h) j = @Rows(i) y = @Any(j)")
+    x = data(*shape)
+    np.testing.assert_allclose(s.run(None, {"x": x})[0], x + 4, rtol=1e-6)
+    assert not any(isinstance(step, LayoutStep) for step in s.plan_for(None, {"x": x}).steps)

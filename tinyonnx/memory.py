@@ -37,6 +37,11 @@ class Buffer:
         return math.prod(self.shape) * self.dtype.itemsize
 
     @property
+    def one_order(self) -> bool:
+        """Whether both layouts are the same memory: one channel, or one pixel."""
+        return len(self.shape) < 3 or self.shape[1] == 1 or math.prod(self.shape[2:]) == 1
+
+    @property
     def root(self) -> Buffer:
         """The buffer that owns the memory."""
         return self if self.shares is None else self.shares.root

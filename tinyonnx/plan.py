@@ -247,7 +247,7 @@ class _Planner:
         """The value's buffer, or a copy of it in another memory order."""
         buffer = self._buffer(value)
         assert buffer is not None
-        if layout in ("any", buffer.layout) or len(buffer.shape) < 3:
+        if layout in ("any", buffer.layout) or buffer.one_order:
             return buffer
         key = (id(value), layout)
         if key not in self.copies:

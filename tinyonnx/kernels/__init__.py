@@ -7,6 +7,7 @@
     squeeze_excite  the block of MobileNetV3 and EfficientNet
     pool            windows and global
     elementwise     activations, arithmetic
+    reshape         copies in row-major order
 
 Each has the compiled function, on flat float32 arrays and integers, and at its end the
 binder that `tinyonnx.registry.fast` describes.  `_jit` is the only way to numba.
@@ -21,5 +22,6 @@ from tinyonnx.kernels import (  # noqa: F401
     gemm,
     pointwise,
     pool,
+    reshape,
     squeeze_excite,
 )
