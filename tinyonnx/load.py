@@ -7,10 +7,11 @@ import os
 import stat
 import sys
 from collections.abc import Iterable
+from functools import cache
 from typing import Any
 
 import numpy as np
-from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
+from google.protobuf import message as protobuf  # type: ignore[import-untyped]
 from onnx import ModelProto, SparseTensorProto, TensorProto, TypeProto, helper, numpy_helper
 from onnx.defs import onnx_opset_version
 
@@ -70,8 +71,6 @@ def load(
     external = None if folder is None else ExternalData(folder)
     try:
         return _to_graph(_parse(data, file), file, limits, external)
-    except UnicodeDecodeError as error:
-        raise ModelError(f"{file}: a name is not valid UTF-8: {error.object[:40]!r}") from None
     finally:
         if external is not None:
             external.close()
@@ -98,11 +97,39 @@ def _parse(data: bytes, file: str) -> ModelProto:
     model = ModelProto()
     try:
         model.ParseFromString(data)
-    except (DecodeError, RecursionError):
+    except (protobuf.DecodeError, UnicodeDecodeError, RecursionError):
         raise ModelError(f"{file}: is not an ONNX model, or truncated: it doesn't parse") from None
+    if bad := _undecodable(model):
+        raise ModelError(f"{file}: {bad} is not valid UTF-8")
     if not model.HasField("graph"):
         raise ModelError(f"{file}: is not an ONNX model: it has no graph")
     return model
+
+
+def _undecodable(message: Message) -> str | None:
+    """Path and bytes of the first string below `message` that isn't UTF-8.
+
+    The parser leaves such strings as bytes, wherever they are.
+    """
+    for name, is_text in _text_and_messages(message.DESCRIPTOR):
+        value = getattr(message, name)
+        if is_text:
+            for text in (value,) if isinstance(value, str | bytes) else value:
+                if isinstance(text, bytes):
+                    return f"{name} {text[:40]!r}"
+        elif not isinstance(value, protobuf.Message):
+            for i, inner in enumerate(value):
+                if bad := _undecodable(inner):
+                    return f"{name}[{i}].{bad}"
+        elif message.HasField(name) and (bad := _undecodable(value)):
+            return f"{name}.{bad}"
+    return None
+
+
+@cache
+def _text_and_messages(descriptor: Any) -> list[tuple[str, bool]]:
+    kinds = (descriptor.fields[0].TYPE_STRING, descriptor.fields[0].TYPE_MESSAGE)
+    return [(f.name, f.type == kinds[0]) for f in descriptor.fields if f.type in kinds]
 
 
 def _to_graph(model: ModelProto, file: str, limits: Limits, external: ExternalData | None) -> Graph:
@@ -320,4 +347,8 @@ def _from_field(proto: TensorProto, dtype: np.dtype[Any], shape: tuple[int, ...]
     actual = len(getattr(proto, field))
     if actual != expected:
         raise ModelError(f"{what} has {actual} values in {field}, its shape {list(shape)} and type need {expected}")
-    return np.asarray(numpy_helper.to_array(proto)) if expected else np.empty(shape, dtype)
+    if not expected:
+        return np.empty(shape, dtype)
+    # to_array prefers raw data that is set but empty.
+    proto.ClearField("raw_data")
+    return np.asarray(numpy_helper.to_array(proto))
