@@ -5,9 +5,10 @@ reduce       reductions, ArgMax and ArgMin      norm         normalisations, Dro
 conv         Conv, ConvTranspose                pool         windows and global pooling
 matmul       MatMul, Gemm                       resize       Resize, Upsample
 shape        Reshape … Expand, Shape, Size      depth_space  DepthToSpace, SpaceToDepth
-tensor       Constant, Concat, Split, Slice, Pad, Tile, Range …
+tensor       Constant, Concat, Split, Slice …   pad          Pad
 cast         Cast, CastLike                     index        Gather, Scatter, OneHot, TopK …
-control      If, Loop, Scan                     fused        what the passes create
+control      If, Loop, Scan                     sequence     sequences and optionals
+fused        what the passes create
 """
 
 from tinyonnx.ops import (  # noqa: F401
@@ -21,9 +22,11 @@ from tinyonnx.ops import (  # noqa: F401
     math,
     matmul,
     norm,
+    pad,
     pool,
     reduce,
     resize,
+    sequence,
     shape,
     tensor,
 )

@@ -7,7 +7,7 @@ from typing import Any
 import ml_dtypes
 import numpy as np
 
-from tinyonnx.dtypes import NUMPY_DTYPE
+from tinyonnx.dtypes import NUMPY_DTYPE, from_onnx_type
 from tinyonnx.errors import OpError
 from tinyonnx.ir import Array
 from tinyonnx.registry import Info, op
@@ -20,75 +20,98 @@ _GREATEST = {
 }
 """The greatest finite number of each float8 type, to which conversions saturate."""
 
-_SPECIAL = {"inf": "INF", "-inf": "-INF", "nan": "NaN"}
+_E8M0 = np.dtype(ml_dtypes.float8_e8m0fnu)
+_SPECIAL = {"inf": "INF", "-inf": "-INF", "nan": "NaN", "True": "1", "False": "0"}
 
 
-def _dtype(to: int | str) -> np.dtype[Any]:
-    if isinstance(to, str):
-        to = {dtype.name.upper(): number for number, dtype in NUMPY_DTYPE.items()}.get(to.upper(), -1)
-    if to not in NUMPY_DTYPE:
-        raise OpError(f"can't cast to the unknown data type {to}")
-    return NUMPY_DTYPE[to]
+def dtype_of(to: int | str) -> np.dtype[Any]:
+    """The numpy dtype of an element type's number, or name; raises OpError if ONNX has none such."""
+    try:
+        return from_onnx_type(f"tensor({to.lower()})") if isinstance(to, str) else NUMPY_DTYPE[to]
+    except KeyError:
+        raise OpError(f"unknown data type {to}") from None
 
 
-def _to_text(value: Any) -> str:
-    if isinstance(value, (bool, np.bool_)):
-        return "1" if value else "0"
-    if isinstance(value, (np.integer, int)):
-        return str(int(value))
-    text = f"{float(value):.9g}"
-    return _SPECIAL.get(text, text)
-
-
-def convert(x: Array, dtype: np.dtype[Any], saturate: bool = True) -> Array:
+def convert(x: Array, dtype: np.dtype[Any], saturate: bool = True, round_mode: str = "up") -> Array:
     """`x` as `dtype`, by ONNX's rules: towards zero to integers, saturating to float8.
 
-    Raises OpError for a string that is no number.
+    Raises OpError for a string that is no number, and for complex numbers.
     """
     if dtype == x.dtype:
         return x.copy()
+    if "c" in (x.dtype.kind, dtype.kind):
+        raise OpError(f"can't cast {x.dtype} to {dtype}")
     if dtype.kind == "O":
-        return np.array([_to_text(v) for v in x.reshape(-1)], object).reshape(x.shape)
+        return _from_list([_to_text(v) for v in x.reshape(-1)], dtype, x)
     if x.dtype.kind == "O":
-        try:
-            numbers = np.array([float(str(v)) for v in x.reshape(-1)], np.float64).reshape(x.shape)
-            if dtype.kind in "iu":
-                numbers = np.array([int(str(v)) if _is_integer(str(v)) else float(str(v)) for v in x.reshape(-1)])
-                numbers = numbers.reshape(x.shape)
-        except ValueError as error:
-            raise OpError(f"can't cast a string to {dtype}: {error}") from None
-        return convert(np.asarray(numbers), dtype, saturate)
+        return _parsed(x, dtype, saturate, round_mode)
     if dtype == np.bool_:
         return np.asarray(x != np.zeros((), x.dtype))
     with np.errstate(all="ignore"):
-        if dtype in _GREATEST:
-            return _to_float8(x, dtype, saturate)
-        if x.dtype.kind == "V" or x.dtype.name in ("bfloat16", "float16"):
-            return np.asarray(x.astype(np.float32).astype(dtype))
-        return np.asarray(x.astype(dtype))
+        if x.dtype.kind not in "fiub":
+            x = x.astype(np.float32)
+        if dtype == _E8M0:
+            return _to_power_of_two(x, saturate, round_mode)
+        result = np.asarray(x.astype(dtype))
+        if saturate and dtype in _GREATEST:
+            greatest = _GREATEST[dtype]
+            limited = np.clip(x.astype(np.promote_types(x.dtype, np.float32)), -greatest, greatest)
+            return np.asarray(np.where(np.isnan(limited), result, limited.astype(dtype)))
+        return result
+
+
+def _from_list(values: list[Any], dtype: Any, like: Array) -> Array:
+    result = np.empty(len(values), dtype)
+    result[:] = values
+    return result.reshape(like.shape)
+
+
+def _to_text(value: Any) -> str:
+    text = str(value).removesuffix(".0")
+    return _SPECIAL.get(text, text)
+
+
+def _parsed(x: Array, dtype: np.dtype[Any], saturate: bool, round_mode: str) -> Array:
+    exact = dtype.kind in "iu"
+    values: list[Any] = []
+    for text in map(str, x.reshape(-1)):
+        try:
+            if "_" in text:
+                raise ValueError(f"{text!r} is no number")
+            number = int(text) if exact and _is_integer(text) else float(text)
+            values.append(int(number) if exact else number)
+        except (ValueError, OverflowError) as error:
+            raise OpError(f"can't cast the string {text!r} to {dtype}: {error}") from None
+        if exact and not np.iinfo(dtype).min <= values[-1] <= np.iinfo(dtype).max:
+            raise OpError(f"can't cast the string {text!r} to {dtype}: it is out of range")
+    if exact:
+        return _from_list(values, dtype, x)
+    return convert(_from_list(values, np.float64, x), dtype, saturate, round_mode)
 
 
 def _is_integer(text: str) -> bool:
     return text.strip().lstrip("+-").isdigit()
 
 
-def _to_float8(x: Array, dtype: np.dtype[Any], saturate: bool) -> Array:
-    wide = x.astype(np.float32)
-    result = wide.astype(dtype)
-    if not saturate:
-        return np.asarray(result)
-    greatest = _GREATEST[dtype]
-    limited = np.clip(wide, -greatest, greatest).astype(dtype)
-    return np.asarray(np.where(np.isnan(wide), result, limited))
+def _to_power_of_two(x: Array, saturate: bool, round_mode: str) -> Array:
+    """To float8e8m0: byte `b` means 2**(b - 127), 255 is NaN; there are no zero and no negative numbers."""
+    # x = fraction * 2**exponent with fraction in [0.5, 1): a power of two has 0.5, what is half-way 0.75
+    fraction, exponent = np.frexp(x.astype(np.promote_types(x.dtype, np.float32)))
+    if round_mode not in ("up", "down", "nearest"):
+        raise OpError(f"unknown round_mode {round_mode!r}")
+    away = {"up": fraction > 0.5, "nearest": fraction >= 0.75, "down": False}[round_mode]
+    code = np.where(x == 0, -1, np.where(np.isinf(x), 1000, exponent + away + 126))
+    valid = (fraction >= 0) if saturate else (fraction >= 0) & (code >= 0) & (code <= 254)
+    return np.where(valid, np.clip(code, 0, 254), 255).astype(np.uint8).view(_E8M0)
 
 
 @op(
     "Cast",
     since=1,
-    shape=lambda input, *, to, saturate=1, round_mode="up": Info(_dtype(to), input.shape),
+    shape=lambda input, *, to, saturate=1, round_mode="up": Info(dtype_of(to), input.shape),
 )
 def cast(input: Array, *, to: int | str, saturate: int = 1, round_mode: str = "up") -> Array:
-    return convert(input, _dtype(to), bool(saturate))
+    return convert(input, dtype_of(to), bool(saturate), round_mode)
 
 
 @op(
@@ -97,4 +120,4 @@ def cast(input: Array, *, to: int | str, saturate: int = 1, round_mode: str = "u
     shape=lambda input, target_type, *, saturate=1, round_mode="up": Info(target_type.dtype, input.shape),
 )
 def cast_like(input: Array, target_type: Array, *, saturate: int = 1, round_mode: str = "up") -> Array:
-    return convert(input, target_type.dtype, bool(saturate))
+    return convert(input, target_type.dtype, bool(saturate), round_mode)

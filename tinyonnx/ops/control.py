@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
+from tinyonnx.dtypes import from_onnx_type
 from tinyonnx.errors import OpError
-from tinyonnx.ir import Array, Graph
+from tinyonnx.ir import Array, Graph, Value
+from tinyonnx.ops.shape import integer, integers, normalise_axes
 from tinyonnx.registry import Context, op
 
 
@@ -24,34 +26,61 @@ def if_(ctx: Context, cond: Array, *, then_branch: Graph, else_branch: Graph) ->
     return tuple(ctx.run_graph(then_branch if _truth(cond, "the condition") else else_branch, []))
 
 
-def _stack(items: list[Array], value: Any, axis: int = 0, what: str = "scan output") -> Array:
-    """Per-iteration results along a new axis; without any, an empty tensor of the declared type."""
-    if items:
-        shapes = {item.shape for item in items}
-        if len(shapes) > 1:
-            raise OpError(f"{what}s of different shapes: {', '.join(str(list(s)) for s in sorted(shapes))}")
-        return np.stack(items, axis)
-    dims = [d if isinstance(d, int) else 0 for d in value.shape or ()]
-    return np.empty((0, *dims), value.dtype or np.float32)
+class _Stack:
+    """One scan output: what each iteration gives, along a new axis."""
+
+    def __init__(self, ctx: Context, declared: Value, axis: int = 0, backwards: bool = False) -> None:
+        self.ctx, self.declared, self.axis, self.backwards = ctx, declared, axis, backwards
+        self.items: list[Array] = []
+
+    def append(self, item: Any) -> None:
+        item = np.asarray(item)
+        first = self.items[0] if self.items else item
+        if (item.shape, item.dtype) != (first.shape, first.dtype):
+            found = f"{first.dtype}{list(first.shape)} and {item.dtype}{list(item.shape)}"
+            raise OpError(f'iterations give different "{self.declared.name}": {found}')
+        self.items.append(item)
+        self.ctx.check_size((len(self.items), *item.shape), item.dtype)
+
+    def result(self) -> Array:
+        """The stacked items; without any, an empty tensor of the declared type, unknown dimensions being 0."""
+        if self.items:
+            rank, items = self.items[0].ndim, self.items[::-1] if self.backwards else self.items
+        else:
+            shape = [d if isinstance(d, int) else 0 for d in self.declared.shape or ()]
+            rank, items = len(shape), [np.empty(shape, _dtype(self.declared))]
+        (axis,) = normalise_axes([self.axis], rank + 1)
+        stacked = np.stack(items, axis)
+        return stacked if self.items else np.take(stacked, [], axis)
+
+
+def _dtype(declared: Value) -> np.dtype[Any]:
+    if declared.dtype is not None:
+        return declared.dtype
+    try:
+        return from_onnx_type(declared.type or "")
+    except KeyError:
+        raise OpError(f'there is no iteration, and the type of "{declared.name}" is not declared') from None
 
 
 @op("Loop", since=1)
 def loop(ctx: Context, m: Array | None, cond: Array | None, *initial: Any, body: Graph) -> tuple[Any, ...]:
-    limit = None if m is None else int(np.asarray(m).reshape(()))
+    limit = None if m is None else integer(m, "M")
     going = cond is None or _truth(cond, "the condition")
     carried: list[Any] = list(initial)
-    scanned: list[list[Array]] = [[] for _ in body.outputs[1 + len(carried) :]]
+    if len(body.outputs) < 1 + len(carried):
+        raise OpError(f"its body gives {len(body.outputs)} outputs for a condition and {len(carried)} values")
+    scanned = [_Stack(ctx, value) for value in body.outputs[1 + len(carried) :]]
     iteration = 0
     while going and (limit is None or iteration < limit):
         ctx.tick(iteration)
         results = ctx.run_graph(body, [np.array(iteration, np.int64), np.array(going), *carried])
         going = _truth(results[0], "the condition that the body gives")
         carried = results[1 : 1 + len(carried)]
-        for items, item in zip(scanned, results[1 + len(carried) :], strict=True):
-            items.append(item)
+        for stack, item in zip(scanned, results[1 + len(carried) :], strict=True):
+            stack.append(item)
         iteration += 1
-    declared = body.outputs[1 + len(carried) :]
-    return (*carried, *(_stack(items, value) for items, value in zip(scanned, declared, strict=True)))
+    return (*carried, *(stack.result() for stack in scanned))
 
 
 def _scan(
@@ -59,39 +88,37 @@ def _scan(
     states: list[Any],
     sequences: list[Array],
     body: Graph,
-    input_axes: Sequence[int],
     input_directions: Sequence[int],
-    output_axes: Sequence[int],
-    output_directions: Sequence[int],
+    stacks: Sequence[_Stack],
 ) -> list[Any]:
-    n_outputs = len(body.outputs) - len(states)
-    lengths = set()
-    for sequence, axis in zip(sequences, input_axes, strict=True):
-        if not -sequence.ndim <= axis < sequence.ndim:
-            raise OpError(f"scan axis {axis} is out of range for rank {sequence.ndim}")
-        lengths.add(sequence.shape[axis])
+    """Run the body along the first axis of all sequences."""
+    lengths = {len(sequence) for sequence in sequences}
     if len(lengths) != 1:
         raise OpError(f"scan inputs of different lengths: {sorted(lengths)}")
     (length,) = lengths
-    scanned: list[list[Array]] = [[] for _ in range(n_outputs)]
     for step in range(length):
         ctx.tick(step)
         slices = [
-            np.take(sequence, length - 1 - step if backwards else step, axis)
-            for sequence, axis, backwards in zip(sequences, input_axes, input_directions, strict=True)
+            np.asarray(sequence[length - 1 - step if backwards else step], sequence.dtype)
+            for sequence, backwards in zip(sequences, input_directions, strict=True)
         ]
         results = ctx.run_graph(body, [*states, *slices])
         states = results[: len(states)]
-        for items, item in zip(scanned, results[len(states) :], strict=True):
-            items.append(np.asarray(item))
-    stacked = []
-    declared = body.outputs[len(states) :]
-    for items, value, axis, backwards in zip(scanned, declared, output_axes, output_directions, strict=True):
-        stacked.append(_stack(items[::-1] if backwards else items, value, axis))
-    return [*states, *stacked]
+        for stack, item in zip(stacks, results[len(states) :], strict=True):
+            stack.append(item)
+    return [*states, *(stack.result() for stack in stacks)]
 
 
-def _filled(values: Iterable[int] | None, count: int, what: str) -> list[int]:
+def _count_states(inputs: Sequence[Any], num_scan_inputs: int, body: Graph) -> int:
+    count = len(inputs) - num_scan_inputs
+    if num_scan_inputs < 1 or count < 0:
+        raise OpError(f"num_scan_inputs is {num_scan_inputs}, there are {len(inputs)} inputs")
+    if len(body.outputs) < count:
+        raise OpError(f"its body gives {len(body.outputs)} outputs for {count} states")
+    return count
+
+
+def _per_scan(values: Sequence[int] | None, count: int, what: str) -> list[int]:
     result = [0] * count if values is None else list(values)
     if len(result) != count:
         raise OpError(f"{what} has {len(result)} entries, expected {count}")
@@ -110,22 +137,23 @@ def scan(
     scan_output_directions: Sequence[int] | None = None,
 ) -> tuple[Any, ...]:
     inputs = list(initial_state_and_scan_inputs)
-    n_states = len(inputs) - num_scan_inputs
-    if num_scan_inputs < 1 or n_states < 0:
-        raise OpError(f"num_scan_inputs is {num_scan_inputs}, there are {len(inputs)} inputs")
-    n_outputs = len(body.outputs) - n_states
-    return tuple(
-        _scan(
-            ctx,
-            inputs[:n_states],
-            inputs[n_states:],
-            body,
-            _filled(scan_input_axes, num_scan_inputs, "scan_input_axes"),
-            _filled(scan_input_directions, num_scan_inputs, "scan_input_directions"),
-            _filled(scan_output_axes, n_outputs, "scan_output_axes"),
-            _filled(scan_output_directions, n_outputs, "scan_output_directions"),
+    n_states = _count_states(inputs, num_scan_inputs, body)
+    declared = body.outputs[n_states:]
+    sequences = []
+    for x, position in zip(inputs[n_states:], _per_scan(scan_input_axes, num_scan_inputs, "scan_input_axes")):
+        (axis,) = normalise_axes([position], x.ndim)
+        sequences.append(np.moveaxis(x, axis, 0))
+    stacks = [
+        _Stack(ctx, value, axis, bool(backwards))
+        for value, axis, backwards in zip(
+            declared,
+            _per_scan(scan_output_axes, len(declared), "scan_output_axes"),
+            _per_scan(scan_output_directions, len(declared), "scan_output_directions"),
+            strict=True,
         )
-    )
+    ]
+    directions = _per_scan(scan_input_directions, num_scan_inputs, "scan_input_directions")
+    return tuple(_scan(ctx, inputs[:n_states], sequences, body, directions, stacks))
 
 
 @op("Scan", since=8)
@@ -137,30 +165,26 @@ def scan_8(
     num_scan_inputs: int,
     directions: Sequence[int] | None = None,
 ) -> tuple[Any, ...]:
-    """Version 8: every input has a batch axis first and the scan axis second."""
+    """Version 8: a batch axis first and the scan axis second; what is beyond a sequence's length gives zeros."""
     inputs = list(initial_state_and_scan_inputs)
-    n_states = len(inputs) - num_scan_inputs
-    if num_scan_inputs < 1 or n_states < 0:
-        raise OpError(f"num_scan_inputs is {num_scan_inputs}, there are {len(inputs)} inputs")
-    backwards = _filled(directions, num_scan_inputs, "directions")
-    n_outputs = len(body.outputs) - n_states
+    n_states = _count_states(inputs, num_scan_inputs, body)
+    backwards = _per_scan(directions, num_scan_inputs, "directions")
+    flat = [x for x in inputs[n_states:] if x.ndim < 2]
+    if flat:
+        raise OpError(f"a scan input needs batch and sequence axes, has shape {list(flat[0].shape)}")
     batch, length = inputs[n_states].shape[:2]
-    lengths = [length] * batch if sequence_lens is None else [int(n) for n in sequence_lens]
+    short = [x for x in inputs if len(x) != batch] + [x for x in inputs[n_states:] if x.shape[1] != length]
+    if short or batch < 1:
+        raise OpError(f"inputs don't agree on a batch of {batch} and sequences of {length}")
+    lengths = [length] * batch if sequence_lens is None else integers(sequence_lens, "sequence_lens")
+    if len(lengths) != batch or not all(0 <= n <= length for n in lengths):
+        raise OpError(f"sequence_lens {lengths} don't fit {batch} sequences of up to {length}")
     rows = []
     for i, valid in enumerate(lengths):
-        sequences = [x[i, :valid] for x in inputs[n_states:]]
-        row = _scan(
-            ctx,
-            [x[i] for x in inputs[:n_states]],
-            sequences,
-            body,
-            [0] * num_scan_inputs,
-            backwards,
-            [0] * n_outputs,
-            [0] * n_outputs,
-        )
-        for k in range(n_states, len(row)):  # shorter sequences are padded with zeros
-            padding = [(0, length - valid), *[(0, 0)] * (row[k].ndim - 1)]
-            row[k] = np.pad(row[k], padding)
+        stacks = [_Stack(ctx, value) for value in body.outputs[n_states:]]
+        states = [np.asarray(x[i], x.dtype) for x in inputs[:n_states]]
+        row = _scan(ctx, states, [x[i, :valid] for x in inputs[n_states:]], body, backwards, stacks)
+        for k in range(n_states, len(row)):
+            row[k] = np.pad(row[k], [(0, length - valid), *[(0, 0)] * (row[k].ndim - 1)])
         rows.append(row)
     return tuple(np.stack(column) for column in zip(*rows, strict=True))

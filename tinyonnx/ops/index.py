@@ -7,11 +7,11 @@ from typing import Any
 
 import numpy as np
 
-from tinyonnx.dtypes import NUMPY_DTYPE
 from tinyonnx.errors import OpError
 from tinyonnx.ir import Array
-from tinyonnx.ops.shape import INT64, integers, normalise_axes
-from tinyonnx.registry import Context, Info, by_running, op
+from tinyonnx.ops.cast import dtype_of
+from tinyonnx.ops.shape import INT64, integer, integers, normalise_axes
+from tinyonnx.registry import Context, Info, op, same_as
 
 
 def _wrap(indices: Array, length: int, what: str = "index") -> Array:
@@ -37,7 +37,7 @@ def _gather_rule(data: Info, indices: Info, *, axis: int = 0) -> Info:
 @op("Gather", since=1, shape=_gather_rule)
 def gather(data: Array, indices: Array, *, axis: int = 0) -> Array:
     (axis,) = normalise_axes([axis], data.ndim)
-    return np.asarray(np.take(data, _wrap(indices, data.shape[axis]), axis))
+    return np.asarray(np.take(data, _wrap(indices, data.shape[axis]), axis), data.dtype)
 
 
 def _along(data: Array, indices: Array, axis: int) -> tuple[Array, ...]:
@@ -65,7 +65,12 @@ def gather_elements(data: Array, indices: Array, *, axis: int = 0) -> Array:
 def _nd(data: Array, indices: Array, batch_dims: int) -> tuple[Array, ...]:
     """Index arrays for GatherND and ScatterND: the last axis of `indices` is a coordinate."""
     depth = indices.shape[-1] if indices.ndim else 0
-    if not indices.ndim or batch_dims + depth > data.ndim or data.shape[:batch_dims] != indices.shape[:batch_dims]:
+    if (
+        depth < 1
+        or batch_dims < 0
+        or batch_dims + depth > data.ndim
+        or data.shape[:batch_dims] != indices.shape[:batch_dims]
+    ):
         raise OpError(f"indices {list(indices.shape)} don't fit data {list(data.shape)}, batch_dims {batch_dims}")
     grid = np.ogrid[tuple(slice(n) for n in indices.shape[:-1])] if indices.ndim > 1 else []
     batch = [np.asarray(g) for g in list(grid)[:batch_dims]]
@@ -80,7 +85,7 @@ def _gather_nd_rule(data: Info, indices: Info, *, batch_dims: int = 0) -> Info:
 
 @op("GatherND", since=11, shape=_gather_nd_rule)
 def gather_nd(data: Array, indices: Array, *, batch_dims: int = 0) -> Array:
-    return np.asarray(data[_nd(data, indices, batch_dims)])
+    return np.asarray(data[_nd(data, indices, batch_dims)], data.dtype)
 
 
 # -- Scatter ------------------------------------------------------------------------------
@@ -99,10 +104,13 @@ def _scatter(data: Array, where: tuple[Array, ...], updates: Array, reduction: s
         raise OpError(f"updates are {updates.dtype}, data is {data.dtype}")
     if reduction == "none":
         result[where] = updates
-    elif reduction in _REDUCTIONS:
-        _REDUCTIONS[reduction](result, where, updates)
-    else:
+    elif reduction not in _REDUCTIONS:
         raise OpError(f"unknown reduction {reduction!r}")
+    elif data.dtype.kind == "O":
+        raise OpError(f"can't reduce strings by {reduction!r}")
+    else:
+        with np.errstate(all="ignore"):
+            _REDUCTIONS[reduction](result, where, updates)
     return result
 
 
@@ -152,27 +160,48 @@ def compress(input: Array, condition: Array, *, axis: int | None = None) -> Arra
     return np.compress(condition, input, axis)
 
 
+@op("Unique", since=11)
+def unique(x: Array, *, axis: int | None = None, sorted: int = 1) -> tuple[Array, Array, Array, Array]:
+    if axis is not None:
+        (axis,) = normalise_axes([axis], x.ndim)
+    # numpy orders slices of strings only where they have a fixed length
+    data = x.astype(str) if x.dtype.kind == "O" and axis is not None and x.size else x
+    _, first, inverse, counts = np.unique(data, return_index=True, return_inverse=True, return_counts=True, axis=axis)
+    inverse = inverse.reshape(-1)
+    if not sorted:
+        order = np.argsort(first, kind="stable")
+        inverse, first, counts = np.argsort(order)[inverse], first[order], counts[order]
+    y = np.take(x, first, axis)
+    return y, first.astype(INT64), inverse.astype(INT64), counts.astype(INT64)
+
+
+def _depth(depth: Array) -> int:
+    if depth.size != 1 or not 1 <= depth.reshape(()) < 2**63:
+        raise OpError(f"depth must be one positive number, is {depth.tolist()}")
+    return int(depth.reshape(()))
+
+
 def _one_hot_rule(indices: Info, depth: Info, values: Info, *, axis: int = -1) -> Info:
     if indices.shape is None or depth.value is None:
         return Info(values.dtype, None)
     (axis,) = normalise_axes([axis], len(indices.shape) + 1)
-    return Info(values.dtype, (*indices.shape[:axis], int(depth.value.reshape(-1)[0]), *indices.shape[axis:]))
+    return Info(values.dtype, (*indices.shape[:axis], _depth(depth.value), *indices.shape[axis:]))
 
 
 @op("OneHot", since=9, shape=_one_hot_rule)
 def one_hot(ctx: Context | None, indices: Array, depth: Array, values: Array, *, axis: int = -1) -> Array:
-    count = int(depth.reshape(-1)[0])
-    if count < 1 or values.shape != (2,):
-        raise OpError(f"depth is {count} and values have shape {list(values.shape)}, expected a count and [2]")
+    """Indices outside of [-depth, depth) are no error: they give off-values throughout."""
+    count = _depth(depth)
+    if values.shape != (2,):
+        raise OpError(f"values must be off and on, shape [2], have {list(values.shape)}")
     (axis,) = normalise_axes([axis], indices.ndim + 1)
     if ctx is not None:
         ctx.check_size((*indices.shape, count), values.dtype)
-    numbers = indices.astype(INT64)
-    numbers = np.where(numbers < 0, numbers + count, numbers)
-    hot = np.expand_dims(numbers, axis) == np.arange(count).reshape(
-        [-1 if i == axis else 1 for i in range(indices.ndim + 1)]
-    )
-    return np.asarray(np.where(hot, values[1], values[0]))
+    with np.errstate(invalid="ignore"):
+        numbers = np.expand_dims(indices.astype(INT64), axis)
+    places = np.arange(count).reshape([-1 if i == axis else 1 for i in range(indices.ndim + 1)])
+    hot = np.where(numbers < 0, numbers + count, numbers) == places
+    return np.asarray(np.where(hot, values[1:], values[:1]))
 
 
 def _top_k(x: Array, k: int, axis: int, largest: bool) -> tuple[Array, Array]:
@@ -201,30 +230,42 @@ def top_k_1(x: Array, *, k: int, axis: int = -1) -> tuple[Array, Array]:
     return _top_k(x, k, axis, True)
 
 
-def _one(value: Array, what: str) -> int:
-    numbers = integers(value, what)
-    if len(numbers) != 1:
-        raise OpError(f"{what} must be one number, has {len(numbers)}")
-    return numbers[0]
-
-
 def _top_k_rule(x: Info, k: Info, *, axis: int = -1, largest: int = 1, sorted: int = 1) -> list[Info] | None:
-    return None if k.value is None else _top_k_infos(x, _one(k.value, "k"), axis)
+    return None if k.value is None else _top_k_infos(x, integer(k.value, "k"), axis)
 
 
 @op("TopK", since=10, shape=_top_k_rule)
 def top_k(x: Array, k: Array, *, axis: int = -1, largest: int = 1, sorted: int = 1) -> tuple[Array, Array]:
-    return _top_k(x, _one(k, "k"), axis, bool(largest))
+    return _top_k(x, integer(k, "k"), axis, bool(largest))
 
 
-def _eye_like(input: Array, *, dtype: int | None = None, k: int = 0) -> Array:
+def _eye_like_rule(input: Info, *, dtype: int | None = None, k: int = 0) -> Info:
+    return Info(input.dtype if dtype is None else dtype_of(dtype), input.shape)
+
+
+@op("EyeLike", since=9, shape=_eye_like_rule)
+def eye_like(ctx: Context | None, input: Array, *, dtype: int | None = None, k: int = 0) -> Array:
     if input.ndim != 2:
         raise OpError(f"needs rank 2, got {input.ndim}")
-    if dtype is not None and dtype not in NUMPY_DTYPE:
-        raise OpError(f"unknown data type {dtype}")
-    kind = input.dtype if dtype is None else NUMPY_DTYPE[dtype]
-    rows, columns = input.shape
-    return np.asarray(np.eye(rows, columns, k=k).astype(kind))
+    kind = input.dtype if dtype is None else dtype_of(dtype)
+    if ctx is not None:
+        ctx.check_size(input.shape, kind)
+    result = np.zeros(input.shape, kind)
+    rows = np.arange(max(-k, 0), min(input.shape[0], input.shape[1] - k))
+    result[rows, rows + k] = 1
+    return result
 
 
-op("EyeLike", since=9, shape=by_running(_eye_like))(_eye_like)
+@op("ReverseSequence", since=10, shape=same_as())
+def reverse_sequence(input: Array, sequence_lens: Array, *, batch_axis: int = 1, time_axis: int = 0) -> Array:
+    if sorted((batch_axis, time_axis)) != [0, 1] or input.ndim < 2:
+        raise OpError("batch_axis and time_axis must be 0 and 1 of an input of rank 2 or more")
+    if sequence_lens.shape != (input.shape[batch_axis],):
+        raise OpError(f"{list(sequence_lens.shape)} lengths for a batch of {input.shape[batch_axis]}")
+    result = input.copy()
+    by_sequence = np.moveaxis(result, batch_axis, 0)
+    for i, length in enumerate(integers(sequence_lens, "sequence_lens")):
+        if not 0 <= length <= input.shape[time_axis]:
+            raise OpError(f"length {length} of sequence {i} is out of range")
+        by_sequence[i, :length] = by_sequence[i, :length][::-1].copy()
+    return result

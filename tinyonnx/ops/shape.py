@@ -24,6 +24,14 @@ def integers(values: Any, what: str) -> list[int]:
     return [int(v) for v in array.reshape(-1)]
 
 
+def integer(value: Any, what: str) -> int:
+    """One integer from an attribute or an input of one element; raises OpError unless it is one."""
+    array = np.asarray(value)
+    if array.size != 1 or array.dtype.kind not in "iu":
+        raise OpError(f"{what} must be one integer, is {array.dtype}{list(array.shape)}")
+    return int(array.reshape(()))
+
+
 def normalise_axes(axes: Sequence[int], rank: int) -> list[int]:
     """Axes counted from the front; raises OpError if one is out of range or named twice."""
     result = []

@@ -1,4 +1,4 @@
-"""Operators that make, join, cut and pad tensors."""
+"""Operators that make, join and cut tensors."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ import numpy as np
 
 from tinyonnx.errors import OpError
 from tinyonnx.ir import Array
-from tinyonnx.ops.shape import Shape, integers, normalise_axes
-from tinyonnx.registry import Context, Info, by_running, op
+from tinyonnx.ops.shape import Shape, integer, integers, normalise_axes
+from tinyonnx.registry import Context, Info, op
 
 # -- Constant, ConstantOfShape, Range -----------------------------------------------------
 
@@ -78,10 +78,12 @@ def _range_length(start: Any, limit: Any, delta: Any) -> int:
     values = [np.asarray(v).reshape(-1) for v in (start, limit, delta)]
     if any(v.size != 1 for v in values):
         raise OpError("start, limit and delta must be scalars")
+    if len({v.dtype for v in values}) > 1:
+        raise OpError(f"start, limit and delta are {', '.join(str(v.dtype) for v in values)}, must be of one type")
     first, last, step = (v[0].item() for v in values)
     if step == 0:
         raise OpError("delta is 0")
-    if isinstance(first, int):
+    if start.dtype.kind in "iu":
         return int(max(-((first - last) // step), 0))
     steps = (last - first) / step
     if not math.isfinite(steps):
@@ -143,18 +145,19 @@ def concat(*inputs: Array, axis: int) -> Array:
     return np.concatenate(inputs, axis)
 
 
-def _split_sizes(length: int, parts: Sequence[int] | None, count: int) -> list[int]:
-    """Sizes along the axis: as given, or `count` equal ones, the last smaller if it must be."""
+def _split_sizes(length: int, parts: Sequence[int] | None, count: int, uneven: bool = False) -> list[int]:
+    """Sizes along the axis: as given, or `count` equal ones, of which the last may be smaller if `uneven`."""
     if parts is None:
-        if count < 1:
-            raise OpError("neither split nor num_outputs is given")
         size = -(-length // count)
         sizes = [size] * (count - 1) + [length - size * (count - 1)]
-    else:
-        sizes = list(parts)
-    if sum(sizes) != length or any(s < 0 for s in sizes):
-        raise OpError(f"split {sizes} doesn't add up to the {length} elements of the axis")
-    return sizes
+        if sizes[-1] < 0 or (sizes[-1] != size and not uneven):
+            raise OpError(f"can't split {length} elements into {count} equal parts")
+        return sizes
+    if sum(parts) != length or any(s < 0 for s in parts):
+        raise OpError(f"split {list(parts)} doesn't add up to the {length} elements of the axis")
+    if len(parts) != count:
+        raise OpError(f"split {list(parts)} names {len(parts)} parts, there are {count} outputs")
+    return list(parts)
 
 
 def _cut(x: Array, sizes: list[int], axis: int) -> tuple[Array, ...]:
@@ -166,38 +169,42 @@ def _split_infos(x: Info, sizes: list[int], axis: int) -> list[Info]:
     return [Info(x.dtype, (*x.shape[:axis], s, *x.shape[axis + 1 :])) for s in sizes]
 
 
-def _equal_parts(length: int, split: Sequence[int] | None, count: int) -> list[int]:
-    if split is None and (count < 1 or length % count):
-        raise OpError(f"can't split {length} elements into {count} equal parts")
-    return _split_sizes(length, split, count)
-
-
-def _split_1_rule(
-    ctx: Context, input: Info, split_input: Info | None = None, *, axis: int = 0, split: Sequence[int] | None = None
-) -> list[Info] | None:
+def _split_rule_2(ctx: Context, input: Info, *, axis: int = 0, split: Sequence[int] | None = None) -> list[Info] | None:
     if input.shape is None:
         return None
     (axis,) = normalise_axes([axis], len(input.shape))
-    return _split_infos(input, _equal_parts(input.shape[axis], split, ctx.n_outputs), axis)
+    return _split_infos(input, _split_sizes(input.shape[axis], split, ctx.n_outputs), axis)
 
 
-@op("Split", since=1, shape=_split_1_rule)
+def _split_rule_1(
+    ctx: Context, input: Info, split_input: Info | None = None, *, axis: int = 0, split: Sequence[int] | None = None
+) -> list[Info] | None:
+    if split_input is None:
+        return _split_rule_2(ctx, input, axis=axis, split=split)
+    if split_input.value is None:
+        return None
+    return _split_rule_2(ctx, input, axis=axis, split=integers(split_input.value.astype(np.int64), "split"))
+
+
+@op("Split", since=1, shape=_split_rule_1)
 def split_1(
     ctx: Context, input: Array, split_input: Array | None = None, *, axis: int = 0, split: Sequence[int] | None = None
 ) -> tuple[Array, ...]:
-    if split_input is not None:
-        split = integers(split_input, "split")
-    (axis,) = normalise_axes([axis], input.ndim)
-    return _cut(input, _equal_parts(input.shape[axis], split, ctx.n_outputs), axis)
+    if split_input is not None:  # the sizes come in the input's dtype
+        split = integers(split_input.astype(np.int64), "split")
+    return split_2(ctx, input, axis=axis, split=split)
 
 
-def _split_2_rule(ctx: Context, input: Info, *, axis: int = 0, split: Sequence[int] | None = None) -> list[Info] | None:
-    return _split_1_rule(ctx, input, axis=axis, split=split)
-
-
-@op("Split", since=2, shape=_split_2_rule)
+@op("Split", since=2, shape=_split_rule_2)
 def split_2(ctx: Context, input: Array, *, axis: int = 0, split: Sequence[int] | None = None) -> tuple[Array, ...]:
-    return split_1(ctx, input, axis=axis, split=split)
+    (axis,) = normalise_axes([axis], input.ndim)
+    return _cut(input, _split_sizes(input.shape[axis], split, ctx.n_outputs), axis)
+
+
+def _count(ctx: Context, num_outputs: int | None) -> int:
+    if num_outputs not in (None, ctx.n_outputs):
+        raise OpError(f"num_outputs is {num_outputs}, there are {ctx.n_outputs} outputs")
+    return ctx.n_outputs
 
 
 def _split_rule(
@@ -207,7 +214,7 @@ def _split_rule(
         return None
     (axis,) = normalise_axes([axis], len(input.shape))
     parts = None if split is None or split.value is None else integers(split.value, "split")
-    sizes = _split_sizes(input.shape[axis], parts, num_outputs or ctx.n_outputs)
+    sizes = _split_sizes(input.shape[axis], parts, _count(ctx, num_outputs), num_outputs is not None)
     return _split_infos(input, sizes, axis)
 
 
@@ -217,7 +224,8 @@ def split(
 ) -> tuple[Array, ...]:
     (axis,) = normalise_axes([axis], input.ndim)
     parts = None if split is None else integers(split, "split")
-    return _cut(input, _split_sizes(input.shape[axis], parts, num_outputs or ctx.n_outputs), axis)
+    count = _count(ctx, num_outputs)
+    return _cut(input, _split_sizes(input.shape[axis], parts, count, num_outputs is not None), axis)
 
 
 def _tiled(shape: Shape, repeats: list[int]) -> Shape:
@@ -234,10 +242,11 @@ def _tile_rule(input: Info, repeats: Info) -> Info:
 
 @op("Tile", since=1)
 def tile_1(ctx: Context | None, input: Array, tiles: Array, axis: Array) -> Array:
-    (position,) = normalise_axes(integers(axis.astype(np.int64), "axis"), input.ndim)
-    repeats = [1] * input.ndim
-    repeats[position] = int(tiles.reshape(()))
-    return tile(ctx, input, np.array(repeats))
+    # both numbers come in the input's dtype
+    (position,) = normalise_axes([integer(axis.astype(np.int64), "axis")], input.ndim)
+    repeats = np.ones(input.ndim, np.int64)
+    repeats[position] = integer(tiles.astype(np.int64), "tiles")
+    return tile(ctx, input, repeats)
 
 
 @op("Tile", since=6, shape=_tile_rule)
@@ -278,6 +287,12 @@ def _sliced(shape: Shape, slices: tuple[slice, ...]) -> Shape:
     return tuple(len(range(*s.indices(d))) for s, d in zip(slices, shape, strict=True))
 
 
+def _cut_out(data: Array, slices: tuple[slice, ...]) -> Array:
+    where: Any = (*slices, ...)  # the dots keep a scalar an array
+    view: Array = data[where]
+    return view
+
+
 def _slice_1_rule(data: Info, *, starts: list[int], ends: list[int], axes: list[int] | None = None) -> Info:
     if data.shape is None:
         return data
@@ -286,7 +301,7 @@ def _slice_1_rule(data: Info, *, starts: list[int], ends: list[int], axes: list[
 
 @op("Slice", since=1, shape=_slice_1_rule)
 def slice_1(data: Array, *, starts: list[int], ends: list[int], axes: list[int] | None = None) -> Array:
-    return data[_slices(data.shape, starts, ends, axes, None)]
+    return _cut_out(data, _slices(data.shape, starts, ends, axes, None))
 
 
 def _slice_rule(
@@ -304,131 +319,28 @@ def _slice_rule(
 
 @op("Slice", since=10, shape=_slice_rule)
 def slice_(data: Array, starts: Array, ends: Array, axes: Array | None = None, steps: Array | None = None) -> Array:
-    return data[
+    return _cut_out(
+        data,
         _slices(
             data.shape,
             integers(starts, "starts"),
             integers(ends, "ends"),
             None if axes is None else integers(axes, "axes"),
             None if steps is None else integers(steps, "steps"),
-        )
-    ]
+        ),
+    )
 
 
-# -- Pad ----------------------------------------------------------------------------------
-
-
-def _padding(shape: Shape, pads: Sequence[int], axes: Sequence[int] | None) -> list[tuple[int, int]]:
-    """(before, after) for every axis."""
-    which = list(range(len(shape))) if axes is None else normalise_axes(axes, len(shape))
-    if len(pads) != 2 * len(which):
-        raise OpError(f"{len(pads)} pads for {len(which)} axes, expected {2 * len(which)}")
-    result = [(0, 0)] * len(shape)
-    for i, axis in enumerate(which):
-        result[axis] = (pads[i], pads[i + len(which)])
-    for axis, (before, after) in enumerate(result):
-        if max(-before, 0) + max(-after, 0) > shape[axis]:
-            raise OpError(f"pads {list(pads)} cut more than the {shape[axis]} elements of axis {axis}")
-    return result
-
-
-def _padded_shape(shape: Shape, padding: list[tuple[int, int]]) -> Shape:
-    return tuple(d + before + after for d, (before, after) in zip(shape, padding, strict=True))
-
-
-_NUMPY_MODE = {"reflect": "reflect", "edge": "edge", "wrap": "wrap"}
-
-
-def _pad(ctx: Context | None, data: Array, padding: list[tuple[int, int]], mode: str, value: Any) -> Array:
-    if ctx is not None:
-        ctx.check_size(_padded_shape(data.shape, padding), data.dtype)
-    crop = tuple(slice(max(-b, 0), d - max(-a, 0)) for d, (b, a) in zip(data.shape, padding, strict=True))
-    data = data[crop]
-    grow = [(max(b, 0), max(a, 0)) for b, a in padding]
-    if mode == "constant":
-        return np.pad(data, grow, constant_values=value)
-    if mode not in _NUMPY_MODE:
-        raise OpError(f"unknown mode {mode!r}")
-    if any(d == 0 and (b or a) for d, (b, a) in zip(data.shape, grow, strict=True)):
-        raise OpError(f"mode {mode} can't pad an empty axis of {list(data.shape)}")
-    return np.asarray(np.pad(data, grow, mode=_NUMPY_MODE[mode]))  # type: ignore[call-overload]
-
-
-def _pad_attribute_rule(name: str) -> Any:
-    def rule(data: Info, **attributes: Any) -> Info:
-        if data.shape is None:
-            return data
-        return Info(data.dtype, _padded_shape(data.shape, _padding(data.shape, attributes[name], None)))
-
-    return rule
-
-
-@op("Pad", since=1, shape=_pad_attribute_rule("paddings"))
-def pad_1(
-    ctx: Context | None, data: Array, *, paddings: list[int], mode: str = "constant", value: float = 0.0
-) -> Array:
-    return _pad(ctx, data, _padding(data.shape, paddings, None), mode, value)
-
-
-@op("Pad", since=2, shape=_pad_attribute_rule("pads"))
-def pad_2(ctx: Context | None, data: Array, *, pads: list[int], mode: str = "constant", value: float = 0.0) -> Array:
-    return _pad(ctx, data, _padding(data.shape, pads, None), mode, value)
-
-
-def _pad_rule(
-    data: Info, pads: Info, constant_value: Info | None = None, axes: Info | None = None, *, mode: str = "constant"
-) -> Info:
-    if data.shape is None or pads.value is None or (axes is not None and axes.value is None):
-        return Info(data.dtype, None)
-    which = None if axes is None or axes.value is None else integers(axes.value, "axes")
-    return Info(data.dtype, _padded_shape(data.shape, _padding(data.shape, integers(pads.value, "pads"), which)))
-
-
-@op("Pad", since=11, shape=_pad_rule)
-def pad(
-    ctx: Context | None,
-    data: Array,
-    pads: Array,
-    constant_value: Array | None = None,
-    axes: Array | None = None,
-    *,
-    mode: str = "constant",
-) -> Array:
-    padding = _padding(data.shape, integers(pads, "pads"), None if axes is None else integers(axes, "axes"))
-    if constant_value is None or constant_value.size == 0:
-        value: Any = "" if data.dtype == object else np.zeros((), data.dtype)
-    else:
-        value = constant_value.reshape(-1)[0]
-    return _pad(ctx, data, padding, mode, value)
-
-
-# -- Trilu, EyeLike -----------------------------------------------------------------------
+# -- Trilu --------------------------------------------------------------------------------
 
 
 @op("Trilu", since=14, shape=lambda input, k=None, *, upper=1: Info(input.dtype, input.shape))
 def trilu(input: Array, k: Array | None = None, *, upper: int = 1) -> Array:
     if input.ndim < 2:
         raise OpError(f"needs at least rank 2, got {input.ndim}")
-    diagonal = 0 if k is None else int(k.reshape(()))
+    diagonal = 0 if k is None else integer(k, "k")
     limit = max(input.shape[-2:]) + 1
     diagonal = min(max(diagonal, -limit), limit)
     rows, columns = np.ogrid[: input.shape[-2], : input.shape[-1]]
     keep = columns - rows >= diagonal if upper else columns - rows <= diagonal
     return np.where(keep, input, np.zeros((), input.dtype))
-
-
-def _reversed_sequences(input: Array, sequence_lens: Array, *, batch_axis: int = 1, time_axis: int = 0) -> Array:
-    if sorted((batch_axis, time_axis)) != [0, 1] or input.ndim < 2:
-        raise OpError("batch_axis and time_axis must be 0 and 1")
-    result = input.copy()
-    if sequence_lens.shape != (input.shape[batch_axis],):
-        raise OpError(f"{list(sequence_lens.shape)} lengths for a batch of {input.shape[batch_axis]}")
-    for i, length in enumerate(integers(sequence_lens, "sequence_lens")):
-        if not 0 <= length <= input.shape[time_axis]:
-            raise OpError(f"length {length} of sequence {i} is out of range")
-        view = result[:, i] if batch_axis == 1 else result[i]
-        view[:length] = view[:length][::-1].copy()
-    return result
-
-
-op("ReverseSequence", since=10, shape=by_running(_reversed_sequences, "sequence_lens"))(_reversed_sequences)
