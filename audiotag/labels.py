@@ -60,9 +60,10 @@ def parse(text: str) -> tuple[Label, ...]:
     Raises LabelError.
     """
     parts = [part.strip() for part in text.split(",")]
+    longest = max(label.name.count(",") for label in all_labels()) + 1
     found: list[Label] = []
     while parts:
-        for size in range(len(parts), 1, -1):
+        for size in range(min(longest, len(parts)), 1, -1):
             label = _by_key().get(_key(", ".join(parts[:size])))
             if label is not None:
                 break

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Mapping
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -33,13 +34,13 @@ class Tagger:
         threads: compute threads.
     """
 
-    def __init__(self, model: str | None = None, threads: int = 1) -> None:
+    def __init__(self, model: str | os.PathLike[str] | None = None, threads: int = 1) -> None:
         if threads < 1:
             raise ValueError(f"threads must be at least 1, not {threads}")
         self._requested = model
         self.threads = threads
 
-    def __reduce__(self) -> tuple[type[Tagger], tuple[str | None, int]]:
+    def __reduce__(self) -> tuple[type[Tagger], tuple[str | os.PathLike[str] | None, int]]:
         return type(self), (self._requested, self.threads)
 
     def __repr__(self) -> str:
@@ -174,7 +175,7 @@ class Tagger:
             logits = network(mel.join_frames(frames())[None])[0]
         except MemoryError:
             raise AudioError(name, "too long to tag in one piece in this machine's memory") from None
-        return sigmoid(logits), round(features.n_samples / audio.SAMPLE_RATE, 6)
+        return sigmoid(logits), features.n_samples / audio.SAMPLE_RATE
 
 
 def sigmoid(logits: Array) -> Array:

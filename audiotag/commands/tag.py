@@ -95,8 +95,7 @@ def run(args: argparse.Namespace) -> int:
 def warn_if_untrained(model: ResolvedModel) -> None:
     """Say on stderr that the scores of a model with random weights mean nothing."""
     if not model.trained:
-        note = f" ({printable(model.note)})" if model.note else ""
-        print(f"audiotag: model {model.name} is untrained: its scores mean nothing{note}", file=sys.stderr)
+        print(f"audiotag: model {model.name}: {printable(model.note)}", file=sys.stderr)
 
 
 def _tag(tagger: Tagger, path: str, raw: RawFormat | None, args: argparse.Namespace) -> Result:

@@ -1,0 +1,39 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from onnx import numpy_helper, parser
+
+
+def make_tagger(path: Path, *, input="float[batch, 1, 128, time] x", output="float[batch, 527] logits", classes=527):
+    """A small tagger: the mean over time, then one linear layer with fixed weights."""
+    model = parser.parse_model(f"""
+        <ir_version: 8, opset_import: ["" : 17]>
+        agraph ({input}) => ({output}) {{
+            mean = ReduceMean <axes = [1, 3], keepdims = 0> (x)
+            {output.split()[-1]} = MatMul (mean, weights)
+        }}""")
+    weights = np.random.default_rng(0).standard_normal((128, classes)).astype(np.float32) / 16
+    model.graph.initializer.append(numpy_helper.from_array(weights, "weights"))
+    onnx.save(model, path)
+    return path
+
+
+@pytest.fixture(scope="session")
+def model(tmp_path_factory: pytest.TempPathFactory) -> str:
+    return str(make_tagger(tmp_path_factory.mktemp("model") / "linear.onnx"))
+
+
+@pytest.fixture(scope="session")
+def golden(shared: Path) -> dict[str, np.ndarray]:
+    with np.load(shared / "data/golden_mn04.npz") as file:
+        return dict(file)
+
+
+@pytest.fixture
+def noise() -> np.ndarray:
+    """(32000, 8) float32."""
+    return (np.random.default_rng(7).standard_normal((32000, 8)) * 0.1).astype(np.float32)

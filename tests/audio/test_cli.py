@@ -1,0 +1,269 @@
+from __future__ import annotations
+
+import io
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+import soundfile
+
+from audiotag import Tagger, __version__, cli
+from audiotag.commands import demo
+
+
+@pytest.fixture
+def folder(tmp_path, noise, monkeypatch):
+    """a.wav, b.flac, sub/c.ogg, things that are no sound, and an empty folder."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "sub").mkdir()
+    (tmp_path / "empty").mkdir()
+    (tmp_path / ".hidden").mkdir()
+    for name in ("a.wav", "b.flac", "sub/c.ogg", ".hidden/d.wav", "._a.wav"):
+        soundfile.write(tmp_path / name, noise[:, :2], 44100)
+    (tmp_path / "notes.txt").write_text("no sound")
+    return tmp_path
+
+
+@pytest.fixture
+def tag(model, capsys):
+    def run(*arguments):
+        code = cli.main(["tag", *arguments, "--model", model])
+        return code, *capsys.readouterr()
+
+    return run
+
+
+def rows(text):
+    return [json.loads(line) for line in text.splitlines()]
+
+
+def piped(content, monkeypatch):
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(content)))
+
+
+def process(*arguments, **options):
+    return subprocess.run([sys.executable, "-m", "audiotag", *arguments], capture_output=True, timeout=120, **options)
+
+
+def test_text(tag, folder, model):
+    code, out, err = tag("a.wav", "--top", "3")
+    assert (code, err) == (0, "")
+    head, *tags = out.splitlines()
+    assert head == "a.wav  (0.73 s)"
+    expected = Tagger(model).tag("a.wav", top=3).tags
+    assert [line.split(maxsplit=1) for line in tags] == [[f"{tag.score:.4f}", tag.label] for tag in expected]
+
+
+def test_jsonl_is_the_documented_schema(tag, folder, model):
+    code, out, err = tag("a.wav", "--format", "jsonl", "--top", "2")
+    assert (code, err) == (0, "")
+    (row,) = rows(out)
+    assert list(row) == ["path", "start", "end", "duration", "tags", "model", "audiotag"]
+    assert list(row["model"]) == ["name", "sha256"]
+    assert len(row["model"]["sha256"]) == 64
+    assert [list(tag) for tag in row["tags"]] == [["label", "mid", "index", "score"]] * 2
+    assert (row["path"], row["start"], row["end"], row["audiotag"]) == ("a.wav", 0.0, row["duration"], __version__)
+    assert row["duration"] == pytest.approx(32000 / 44100, abs=1e-4)
+
+
+def test_folders_and_patterns(tag, folder):
+    found = [row["path"] for row in rows(tag(".", "--format", "jsonl")[1])]
+    assert found == [os.path.join(".", name) for name in ("a.wav", "b.flac", os.path.join("sub", "c.ogg"))]
+    assert [row["path"] for row in rows(tag("*.wav", "--format", "jsonl")[1])] == ["a.wav"]
+    assert [row["path"] for row in rows(tag("**/*.ogg", "--format", "jsonl")[1])] == [os.path.join("sub", "c.ogg")]
+
+
+def test_a_file_may_be_called_like_a_pattern(tag, folder):
+    (folder / "a.wav").rename(folder / "[x].wav")
+    assert tag("[x].wav")[0] == 0
+
+
+def test_paths_before_and_after_options(tag, folder):
+    code, out, _ = tag("a.wav", "--format", "jsonl", "b.flac", "--top", "1", "sub/c.ogg")
+    assert code == 0
+    assert [row["path"] for row in rows(out)] == ["a.wav", "b.flac", "sub/c.ogg"]
+
+
+def test_labels_and_threshold(tag, folder):
+    (row,) = rows(tag("a.wav", "--labels", "Siren,Male speech, man speaking", "--format", "jsonl")[1])
+    assert {tag["label"] for tag in row["tags"]} == {"Siren", "Male speech, man speaking"}
+    assert "no tag reaches the threshold" in tag("a.wav", "--threshold", "1")[1]
+
+
+def test_one_bad_file_among_many_loses_none(tag, folder):
+    (folder / "empty.wav").touch()
+    (folder / "text.wav").write_text("no sound")
+    bad = ["missing.wav", "empty.wav", "text.wav", "empty", "*.mp3"]
+    code, out, err = tag("a.wav", *bad, "b.flac", "--format", "jsonl")
+    assert code == 1
+    assert [row["path"] for row in rows(out)] == ["a.wav", *bad, "b.flac"]
+    errors = [row for row in rows(out) if "error" in row]
+    assert [row["path"] for row in errors] == bad
+    assert all(list(row) == ["path", "error"] and list(row["error"]) == ["type", "message"] for row in errors)
+    assert {row["error"]["type"] for row in errors} == {"AudioError"}
+    lines = err.splitlines()
+    assert [line.split(": ")[:2] for line in lines] == [["audiotag", path] for path in bad]
+    code, out, err = tag(*bad, "a.wav")
+    assert code == 1
+    assert out.startswith("a.wav")
+    assert err.splitlines() == lines
+
+
+def test_an_error_that_nobody_foresaw_is_one_row_too(tag, folder, monkeypatch):
+    original = Tagger.tag
+
+    def fail(self, source, *arguments, **options):
+        if source == "a.wav":
+            raise RuntimeError("two\nlines")
+        return original(self, source, *arguments, **options)
+
+    monkeypatch.setattr(Tagger, "tag", fail)
+    code, out, err = tag("a.wav", "b.flac", "--format", "jsonl")
+    assert code == 1
+    assert err == "audiotag: a.wav: RuntimeError: two\\nlines\n"
+    assert ["error" in row for row in rows(out)] == [True, False]
+
+
+def test_odd_file_names(tag, folder):
+    name = "line\nbreak\udcff ü.wav"
+    (folder / "a.wav").rename(folder / name)
+    code, out, _ = tag(name, "--top", "1")
+    assert code == 0
+    assert out.splitlines()[0] == "line\\nbreak\\udcff ü.wav  (0.73 s)"
+    assert rows(tag(name, "--format", "jsonl")[1])[0]["path"] == name
+
+
+@pytest.mark.parametrize("name", ["a.wav", "b.flac", "sub/c.ogg"])
+def test_standard_input(tag, folder, monkeypatch, name):
+    expected = rows(tag(name, "--format", "jsonl")[1])
+    piped((folder / name).read_bytes(), monkeypatch)
+    code, out, _ = tag("-", "--format", "jsonl")
+    assert code == 0
+    assert rows(out) == [{**expected[0], "path": "-"}]
+
+
+def test_raw_standard_input(tag, noise, monkeypatch, tmp_path):
+    samples = (noise[:, :2] * 32767).astype("<i2")
+    soundfile.write(tmp_path / "x.wav", samples, 44100)
+    expected = rows(tag(str(tmp_path / "x.wav"), "--format", "jsonl")[1])
+    piped(samples.tobytes(), monkeypatch)
+    code, out, _ = tag("-", "--raw", "s16le", "--rate", "44100", "--channels", "2", "--format", "jsonl")
+    assert code == 0
+    assert rows(out)[0]["tags"] == expected[0]["tags"]
+
+
+def test_empty_standard_input(tag, monkeypatch):
+    piped(b"", monkeypatch)
+    assert tag("-") == (1, "", "audiotag: -: is empty\n")
+
+
+def test_output_file(tag, folder):
+    expected = tag("a.wav", "--format", "jsonl")[1]
+    assert tag("a.wav", "--format", "jsonl", "--output", "out.jsonl") == (0, "", "")
+    assert (folder / "out.jsonl").read_text() == expected
+    code, _, err = tag("a.wav", "--output", "nowhere/out.txt")
+    assert (code, err) == (1, "audiotag: nowhere/out.txt: No such file or directory\n")
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs /dev/full")
+def test_full_disk(tag, folder):
+    code, _, err = tag("a.wav", "--output", "/dev/full")
+    assert (code, err) == (1, "audiotag: /dev/full: No space left on device\n")
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["tag"],
+        ["nothing"],
+        [],
+        ["tag", "a.wav", "--top", "0"],
+        ["tag", "a.wav", "--threshold", "2"],
+        ["tag", "a.wav", "--threshold", "nan"],
+        ["tag", "a.wav", "--labels", "Dogg"],
+        ["tag", "a.wav", "--format", "xml"],
+        ["tag", "a.wav", "--unknown"],
+        ["tag", "a.wav", "--rate", "32000"],
+        ["tag", "a.wav", "--raw", "f32le", "--rate", "32000"],
+        ["tag", "-", "--raw", "f32le"],
+        ["tag", "-", "--raw", "f32le", "--rate", "0"],
+        ["tag", "-", "-"],
+    ],
+)
+def test_wrong_usage(arguments, capsys):
+    with pytest.raises(SystemExit) as caught:
+        cli.main(arguments)
+    assert caught.value.code == 2
+    assert "error: " in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("content", [None, b"", b"no model" * 100])
+def test_a_broken_model_is_one_line(content, folder, capsys):
+    if content is not None:
+        (folder / "bad.onnx").write_bytes(content)
+    assert cli.main(["tag", "a.wav", "--model", "bad.onnx"]) == 1
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.startswith("audiotag: bad.onnx: ")
+    assert err.count("\n") == 1
+
+
+def test_an_untrained_model_is_called_that(folder, capsys):
+    assert cli.main(["tag", "a.wav", "--format", "jsonl"]) == 0
+    out, err = capsys.readouterr()
+    assert rows(out)[0]["model"]["name"] == "untrained-mn01"
+    assert "untrained" in err
+    assert "mean nothing" in err
+    assert err.count("\n") == 1
+
+
+def test_demo(tmp_path, capsys, model):
+    assert cli.main(["demo", "--save", str(tmp_path / "demo.flac")]) == 0
+    assert "scores mean nothing" in capsys.readouterr().out
+    samples, rate = soundfile.read(tmp_path / "demo.flac", dtype="float32")
+    assert rate == 32000
+    np.testing.assert_allclose(samples, demo.synthesise(), atol=1 / 32768)
+    assert np.abs(samples).max() < 0.999
+    assert cli.main(["demo", "--model", model]) == 0
+    assert "mean nothing" not in capsys.readouterr().out
+    assert cli.main(["demo", "--save", str(tmp_path / "demo.xyz")]) == 1
+    assert "demo.xyz: " in capsys.readouterr().err
+
+
+def test_version_and_help():
+    assert process("--version").stdout.decode().strip() == f"audiotag {__version__}"
+    help_text = process("tag", "--help").stdout.decode()
+    assert "--labels" in help_text
+    assert "--window" not in help_text
+
+
+def test_importing_is_cheap():
+    code = "import sys, audiotag.cli; audiotag.cli.make_parser(); print({'numpy', 'numba', 'onnx'} & set(sys.modules))"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout == "set()\n"
+
+
+@pytest.mark.skipif(os.name == "nt", reason="needs POSIX pipes and signals")
+def test_a_reader_that_goes_away_is_no_error(folder, model):
+    files = "a.wav b.flac " * 3
+    command = f'"{sys.executable}" -m audiotag tag --model "{model}" --format jsonl {files} | head -n 1'
+    result = subprocess.run(command, shell=True, capture_output=True, cwd=folder, timeout=120)
+    assert result.stderr == b""
+    assert rows(result.stdout.decode())[0]["path"] == "a.wav"
+
+
+@pytest.mark.skipif(os.name == "nt", reason="needs POSIX pipes and signals")
+def test_ctrl_c(folder, model):
+    command = [sys.executable, "-m", "audiotag", "tag", "--model", model, "--format", "jsonl", "a.wav", "-"]
+    child = subprocess.Popen(command, cwd=folder, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    # once the first file is done, the second one waits for standard input
+    assert json.loads(child.stdout.readline())["path"] == "a.wav"
+    time.sleep(0.2)
+    child.send_signal(signal.SIGINT)
+    out, err = child.communicate(timeout=60)
+    assert child.returncode == 130
+    assert (out, err) == (b"", b"audiotag: interrupted\n")
