@@ -179,11 +179,12 @@ class _State:
             raise beyond
         if not size:
             return np.empty(shape, flat.dtype)
-        steps = [step * flat.itemsize for step in strides]
-        try:
-            array: Array = np.ndarray(shape, flat.dtype, flat.data, offset * flat.itemsize, steps)
-        except (ValueError, TypeError, OverflowError):
-            raise beyond from None
+        # in Python's integers: numpy's own check of huge strides overflows
+        if offset + sum((n - 1) * step for n, step in zip(shape, strides, strict=True)) >= len(flat):
+            raise beyond
+        array: Array = np.ndarray(
+            shape, flat.dtype, flat.data, offset * flat.itemsize, [step * flat.itemsize for step in strides]
+        )
         array.flags.writeable = False
         return array
 

@@ -272,6 +272,8 @@ def test_compressed_entries(tmp_path):
         Tensor(Storage("FloatStorage", np.zeros(4, np.float32)), 2, (3,), (1,)),
         Tensor(Storage("FloatStorage", np.zeros(4, np.float32)), 0, (2,), (4,)),
         Tensor(Storage("FloatStorage", np.zeros(4, np.float32)), 0, (1 << 40,), (0,)),
+        # 4 steps of 2**62 bytes: 0 in 64 bits
+        Tensor(Storage("FloatStorage", np.zeros(8, np.float32)), 0, (5,), (1 << 60,)),
         Tensor(Storage("FloatStorage", np.zeros(4, np.float32)), 1 << 70, (1,), (1,)),
         Tensor(Storage("FloatStorage", np.zeros(4, np.float32)), 3, (2,), (-1,)),
         Tensor(Storage("FloatStorage", np.zeros(4, np.float32)), 0, (2, 2), (1,)),
