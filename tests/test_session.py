@@ -83,6 +83,23 @@ def test_results_own_their_memory():
         np.testing.assert_array_equal(a, b)
 
 
+def test_constants_of_a_branch_and_repeated_outputs_own_their_memory():
+    body = """y = If (c) <then_branch = yes () => (float b) { b = Constant<value_float=1.0>() },
+                         else_branch = no () => (float d) { d = Constant<value_float=2.0>() }>
+              z = Neg(x)"""
+    s = session(model_text(body, "bool c, float[2] x", "float y, float[2] z"))
+    feeds = {"c": np.array(True), "x": data(2)}
+    y, z, again = s.run(["y", "z", "z"], feeds)
+    y[...], z[...] = 99, 99
+    np.testing.assert_array_equal(again, -feeds["x"])
+    assert s.run(["y"], feeds) == [1]
+
+
+def test_a_list_takes_the_type_that_is_wanted():
+    s = session(model_text("y = Neg(x)", "float[2] x", "float[n] y"))
+    np.testing.assert_array_equal(s.run(None, {"x": [1, 2.5]})[0], np.array([-1, -2.5], np.float32))
+
+
 def test_the_plan_uses_kernels_and_one_arena():
     s = session(CNN)
     plan = s.plan_for(None, {"x": data(1, 3, 32, 32)})

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -50,7 +50,7 @@ class Executable:
         for slot, buffer in plan.buffers.items():
             self.template[slot] = buffer.view(self.arena)
         self.calls = [self._bind(step) for step in plan.steps]
-        self.protected = {id(array) for array in plan.constants.values()}
+        self.protected = set(_constants(plan))
 
     def run(self, feeds: Sequence[Any], hook: Hook | None) -> list[Any]:
         plan = self.plan
@@ -66,14 +66,12 @@ class Executable:
             outputs = call(environment, deadline)
             if hook is not None and not isinstance(step, LayoutStep):
                 hook(step.node, outputs)
-        return [self._own(environment[slot], feeds) for slot in plan.outputs]
-
-    def _own(self, value: Any, feeds: Sequence[Any]) -> Any:
-        """The value in memory that belongs to the caller: not the arena, a constant or a feed."""
-        if not isinstance(value, np.ndarray):
-            return value
-        shared = value.base is not None or id(value) in self.protected or any(value is feed for feed in feeds)
-        return np.array(value, order="C") if shared or not value.flags.c_contiguous else value
+        taken = self.protected | set(map(id, feeds))
+        results = []
+        for slot in plan.outputs:
+            results.append(_own(environment[slot], taken))
+            taken.add(id(results[-1]))
+        return results
 
     def _bind(self, step: KernelStep | LayoutStep | NumpyStep) -> Callable[[Environment, float | None], list[Any]]:
         if isinstance(step, NumpyStep):
@@ -96,6 +94,22 @@ class Executable:
             return results
 
         return run_kernel
+
+
+def _own(value: Any, taken: set[int]) -> Any:
+    """The value in memory that belongs to the caller: not the arena, and none of the arrays in `taken` (by id)."""
+    if not isinstance(value, np.ndarray):
+        return value
+    shared = value.base is not None or id(value) in taken
+    return np.array(value, order="C") if shared or not value.flags.c_contiguous else value
+
+
+def _constants(plan: Plan) -> Iterator[int]:
+    """Identities of the constants of a plan and of its subgraphs' plans."""
+    yield from map(id, plan.constants.values())
+    for step in plan.numpy_steps:
+        for subplan in step.subplans.values():
+            yield from _constants(subplan)
 
 
 class _NumpyCall:

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from tinyonnx.dtypes import onnx_type
+from tinyonnx.dtypes import from_onnx_type, onnx_type
 from tinyonnx.errors import InputError
 from tinyonnx.executor import Hook, execute
 from tinyonnx.ir import Array, ConstantPool, Graph, Node, Value
@@ -273,8 +273,10 @@ class InferenceSession:
         if not isinstance(feed, (np.ndarray, np.generic, list, tuple, int, float, bool, str)):
             raise InputError(f"{where} expects an array, got {type(feed).__name__}")
         try:
-            array = np.asarray(feed)
-        except ValueError as error:
+            # like onnxruntime: a list takes the type that is wanted, an array has to have it
+            of_numbers = isinstance(feed, (list, tuple)) and wanted != "tensor(string)"
+            array = np.asarray(feed, from_onnx_type(wanted) if of_numbers else None)
+        except (ValueError, TypeError, OverflowError, KeyError) as error:
             raise InputError(f"{where}: {error}") from error
         if array.dtype.kind in "UT" or (array.dtype == object and wanted == "tensor(string)"):
             array = array.astype(object)

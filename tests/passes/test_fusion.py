@@ -108,6 +108,21 @@ def test_hardswish_is_recognised_in_every_spelling(optimise, spelling):
 
 
 @pytest.mark.parametrize(
+    ("x", "element", "constants"),
+    [
+        (np.array([-5, -1, 1, 7], np.int32), "int32", "int32 three = {3}, int32 zero = {0}, int32 six = {6}"),
+        (data(4).astype(np.float64), "double", "double[1,1] three = {3.0}, double zero = {0.0}, double six = {6.0}"),
+    ],
+    ids=["integers", "a constant of higher rank"],
+)
+def test_what_computes_otherwise_is_no_hardswish(optimise, x, element, constants):
+    body = "a = Add(x, three) c = Clip(a, zero, six) d = Div(x, six) y = Mul(d, c)"
+    result = optimise(model_text(body, f"{element}[4] x", f"{element}[n] y", constants), x=x)
+    assert "HardSwish" not in result.ops
+    assert result.error < 1e-6
+
+
+@pytest.mark.parametrize(
     "body",
     [
         "s = HardSigmoid<alpha=0.2, beta=0.5>(x) y = Mul(x, s)",
@@ -203,6 +218,26 @@ def test_a_gate_that_is_read_elsewhere_is_refused(optimise):
     weights = f"{floats('b1', 4)}, {floats('b2', 12)}, {floats('k1', 4, 12, 1, 1)}, {floats('k2', 12, 4, 1, 1)}"
     text = model_text(body, "float[1,12,7,5] x", "float[n,c,h,k] y, float[n,c,h,k] t", weights)
     result = optimise(text, x=data(1, 12, 7, 5))
+    assert "SqueezeExcite" not in result.ops
+    assert result.refusals()
+    assert result.error < 1e-5
+
+
+@pytest.mark.parametrize(
+    ("w1", "w2", "bias"),
+    [
+        (floats("w1", 4, 4), floats("w2", 4, 4), floats("b", 4, 1)),  # one number per row of the batch
+        (floats("w1", 4, 4), floats("w2", 4, 4), floats("b", 4, 4)),
+        (floats("w1", 2, 3), floats("w2", 3, 2), floats("b", 3)),  # pairs of channels
+    ],
+)
+def test_a_gate_whose_maps_are_not_those_of_channels_stays(optimise, w1, w2, bias):
+    inner = 2 if "[2" in w1 else 4
+    body = """m = GlobalAveragePool(x) f = Reshape(m, rows) a = Gemm(f, w1, b) h = Relu(a)
+        g = Gemm(h, w2) s = Sigmoid(g) e = Reshape(s, gate) y = Mul(x, e)"""
+    shapes = f"int64[2] rows = {{-1, {inner}}}, int64[4] gate = {{4, 4, 1, 1}}"
+    text = model_text(body, "float[4,4,3,3] x", "float[n,c,h,k] y", f"{w1}, {w2}, {bias}, {shapes}")
+    result = optimise(text, x=data(4, 4, 3, 3))
     assert "SqueezeExcite" not in result.ops
     assert result.refusals()
     assert result.error < 1e-5

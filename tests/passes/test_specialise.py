@@ -1,5 +1,10 @@
 from __future__ import annotations
 
+import numpy as np
+import onnx.parser
+import pytest
+
+import tinyonnx
 from tests.passes.conftest import data, floats, model_text
 
 CHAIN = """s = Shape(x)
@@ -54,3 +59,35 @@ def test_an_input_that_is_an_output_through_noops(optimise):
     result = optimise(model_text("y = Identity(x)", "float[3] x", "float[n] y"), x=data(3))
     assert not result.graph.nodes
     assert result.graph.output_names == ["y"]
+
+
+@pytest.mark.parametrize("condition", [False, True])
+def test_constants_of_the_same_name_in_two_branches_stay_apart(optimise, condition):
+    body = """y = If (c) <then_branch = yes () => (float b) { b = Constant<value_float=1.0>() },
+                         else_branch = no () => (float b) { b = Constant<value_float=2.0>() }>"""
+    result = optimise(model_text(body, "bool c", "float y"), c=np.array(condition))
+    assert result.error == 0
+
+
+def test_constants_of_the_same_name_in_a_function_stay_apart(optimise):
+    text = """<ir_version: 9, opset_import: ["" : 17, "local" : 1]> test (float[3] x) => (float[n] y) { y = local.f(x) }
+        <domain: "local", opset_import: ["" : 17]> f (x) => (y) {
+            [same] a = Constant<value_float=2.0>() [same] b = Constant<value_float=3.0>()
+            t = Mul(x, a) y = Add(t, b) }"""
+    assert optimise(text, x=data(3)).error < 1e-6
+
+
+@pytest.mark.parametrize(
+    ("outputs", "condition", "message"),
+    [
+        ("y, z", "bool yes = {1}", "gives 1 outputs, the model wants 2"),
+        ("y", "bool[0] yes = {}", r"must be one boolean, has shape \[0\]"),
+        ("y", "bool[2] yes = {1, 0}", r"must be one boolean, has shape \[2\]"),
+    ],
+)
+def test_a_malformed_if_fails_as_a_node(outputs, condition, message):
+    body = f"""{outputs} = If (yes) <then_branch = t () => (float[n] a) {{ a = Neg(x) }},
+                                     else_branch = e () => (float[n] b) {{ b = Exp(x) }}>"""
+    model = onnx.parser.parse_model(model_text(body, "float[n] x", "float[n] y", condition))
+    with pytest.raises(tinyonnx.NodeError, match=message):
+        tinyonnx.InferenceSession(model.SerializeToString()).run(None, {"x": data(3)})

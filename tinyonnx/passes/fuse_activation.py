@@ -21,6 +21,9 @@ def fuse_activation(rewrite: Rewrite) -> None:
         attributes = _activation(node)
         if attributes is None:
             continue
+        if source.output.dtype is not None and source.output.dtype.kind in "iu":
+            rewrite.refused(source, f"not fused with {node.label}: it is of integers")
+            continue
         if reader(source.output) is not node:
             rewrite.refused(source, f"not fused with {node.label}: {why_not_private(source.output)}")
             continue

@@ -14,6 +14,7 @@ import numpy as np
 
 from tinyonnx.ir import Array, Node, Value
 from tinyonnx.passes._rewrite import Rewrite, axes_of, reader, why_not_private
+from tinyonnx.registry import FUSED
 
 
 def fuse_squeeze_excite(rewrite: Rewrite) -> None:
@@ -43,6 +44,8 @@ def _chain(gate: Value) -> list[Node] | None:
     linear = 0
     while value is not None and value.producer is not None and len(nodes) < 8:
         node = value.producer
+        if node.domain not in ("", FUSED):
+            return None
         nodes.append(node)
         if node.op_type in ("GlobalAveragePool", "ReduceMean"):
             return nodes[::-1] if linear == 2 else None
@@ -82,7 +85,13 @@ def _why_not(chain: list[Node], x: Value) -> str | None:
                 return f"{node.label} is a Gemm with factors"
         elif weight.shape[2:] != (1, 1) or get("group", 1) != 1 or any(get("pads") or []):
             return f"{node.label} is not a 1×1 convolution"
+        bias = node.inputs[2].const if len(node.inputs) > 2 and node.inputs[2] is not None else None
+        if bias is not None and bias.size != 1 and bias.shape[-1] != bias.size:
+            return f"{node.label}: its bias {list(bias.shape)} is not one number per output"
     first, second = _linear(chain)
+    inner = _sizes(first)[1]
+    if (_sizes(first), _sizes(second)) != ((x.static_shape[1], inner), (inner, x.static_shape[1])):
+        return f"{first.label} and {second.label} are not maps from the channels and back"
     if not first.attributes.get("activation") or not second.attributes.get("activation"):
         return f"{first.label} or {second.label} has no activation that could be fused"
     return None
@@ -100,17 +109,33 @@ def _fuse(rewrite: Rewrite, mul: Node, x: Value, chain: list[Node]) -> None:
     rewrite.applied(fused, f"one step for {', '.join(n.label for n in chain)}")
 
 
+def _sizes(node: Node) -> tuple[int, int]:
+    """How many inputs and outputs a linear map with a constant weight has."""
+    assert node.inputs[1] is not None
+    assert node.inputs[1].const is not None
+    first, second = node.inputs[1].const.shape[:2]
+    return (first, second) if _is_matrix(node) else (second, first)
+
+
+def _is_matrix(node: Node) -> bool:
+    """Whether the weight is [in, out] as it stands."""
+    weight = node.inputs[1]
+    return (
+        weight is not None and weight.shape is not None and len(weight.shape) == 2 and not node.attributes.get("transB")
+    )
+
+
 def _weights(rewrite: Rewrite, node: Node) -> list[Value | None]:
     """Weight as [in, out] and bias as [out]."""
     weight, bias = node.inputs[1], node.inputs[2] if len(node.inputs) > 2 else None
     assert weight is not None
     assert weight.const is not None
-    as_is = weight.const.ndim == 2 and not node.attributes.get("transB")
+    as_is = _is_matrix(node)
 
     def matrix(w: Array) -> Array:
         return w if as_is else np.ascontiguousarray(w.reshape(w.shape[0], -1).T)
 
-    channels = weight.const.shape[1] if as_is else weight.const.shape[0]
+    channels = _sizes(node)[1]
 
     def vector(b: Array) -> Array:
         return np.ascontiguousarray(np.broadcast_to(b.reshape(-1), (channels,)))

@@ -21,6 +21,10 @@ def recognise_hardswish(rewrite: Rewrite) -> None:
         if found is None:
             continue
         x, inner = found
+        reason = _why_not(x, node)
+        if reason:
+            rewrite.refused(node, reason)
+            continue
         shared = next((n for n in inner if reader(n.output) is None), None)
         if shared is not None:
             rewrite.refused(node, f"{shared.label}: {why_not_private(shared.output)}")
@@ -28,6 +32,14 @@ def recognise_hardswish(rewrite: Rewrite) -> None:
         spelling = " · ".join(n.op_type for n in (*inner, node))
         fused = rewrite.fuse(node, inner, "HardSwish", [x], {}, domain="", opset=14)
         rewrite.applied(fused, f"{spelling} is HardSwish")
+
+
+def _why_not(x: Value, node: Node) -> str | None:
+    if x.dtype is None or x.dtype.kind in "iu":
+        return "its input is not of floats"
+    if x.static_shape is None or x.static_shape != node.output.static_shape:
+        return "its input's shape is not known, or a constant broadcasts it"
+    return None
 
 
 def _match(node: Node) -> tuple[Value, list[Node]] | None:

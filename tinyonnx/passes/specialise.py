@@ -8,6 +8,8 @@ with a constant condition is replaced by the branch taken.
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from tinyonnx.calls import OpContext, evaluate, infer
@@ -39,8 +41,9 @@ def _propagate(rewrite: Rewrite, graph: Graph) -> None:
     position = 0
     while position < len(graph.nodes):
         node = graph.nodes[position]
-        if node.op_type == "If" and not node.domain and node.inputs[0] is not None and node.inputs[0].const is not None:
-            _inline_branch(rewrite, graph, node)
+        branch = _branch_taken(node)
+        if branch is not None:
+            _inline_branch(rewrite, graph, node, branch)
             continue
         for subgraph in node.subgraphs:
             for fed in subgraph.inputs:
@@ -82,10 +85,20 @@ def _fold(rewrite: Rewrite, node: Node, infos: list[Info | None]) -> list[Array]
         return evaluate(rewrite.model, node, arrays, OpContext(node, rewrite.limits))
 
     try:
-        results = rewrite.pool.derive(("fold", node.index, node.label), compute, *sources)
+        results = rewrite.pool.derive(_fold_tag(node), compute, *sources)
     except Error:
         return None  # reported when the node really runs
     return results if all(isinstance(r, np.ndarray) for r in results) else None
+
+
+def _fold_tag(node: Node) -> tuple[Any, ...]:
+    """What decides a folded node's results besides its constant inputs; names don't, they may be shared."""
+    attributes = tuple(
+        (name, id(value) if isinstance(value, np.ndarray) else repr(value))
+        for name, value in sorted(node.attributes.items())
+    )
+    present = tuple(value is not None for value in node.inputs)
+    return "fold", node.domain, node.op_type, node.opset, attributes, present, len(node.outputs)
 
 
 def _nbytes(info: Info) -> int:
@@ -97,11 +110,16 @@ def _nbytes(info: Info) -> int:
     return size
 
 
-def _inline_branch(rewrite: Rewrite, graph: Graph, node: Node) -> None:
-    assert node.inputs[0] is not None
-    assert node.inputs[0].const is not None
-    taken = bool(node.inputs[0].const.reshape(-1)[0])
-    branch: Graph = node.attributes["then_branch" if taken else "else_branch"]
+def _branch_taken(node: Node) -> Graph | None:
+    """The branch of an If whose condition is constant; a malformed one is left to fail when it runs."""
+    condition = node.inputs[0] if node.op_type == "If" and not node.domain else None
+    if condition is None or condition.const is None or condition.const.size != 1:
+        return None
+    branch: Graph = node.attributes["then_branch" if condition.const.reshape(()) else "else_branch"]
+    return branch if len(branch.outputs) == len(node.outputs) else None
+
+
+def _inline_branch(rewrite: Rewrite, graph: Graph, node: Node, branch: Graph) -> None:
     at = graph.nodes.index(node)
     nodes, results = branch.nodes, branch.outputs
     branch.clear_outputs()
@@ -110,5 +128,6 @@ def _inline_branch(rewrite: Rewrite, graph: Graph, node: Node) -> None:
     for old, new in zip(node.outputs, results, strict=True):
         if old is not None:
             graph.replace_all_uses_with(old, new)
-    rewrite.applied(node, f"its condition is constant, took the {'then' if taken else 'else'} branch")
+    taken = "then" if branch is node.attributes["then_branch"] else "else"
+    rewrite.applied(node, f"its condition is constant, took the {taken} branch")
     graph.remove_node(node)
