@@ -11,6 +11,12 @@ import tinyonnx.ops
 from tinyonnx.registry import Op, registered
 
 NEWEST = defs.onnx_opset_version()
+DOMAINS = {s.domain for s in defs.get_all_schemas()}
+VARIADIC = defs.OpSchema.FormalParameterOption.Variadic
+SINGLE = defs.OpSchema.FormalParameterOption.Single
+
+IMPLIED = {("Concat", "axis"): 1, ("Split", "axis"): 0}
+"""Defaults that a schema's text gives, but not its data."""
 
 
 def _history(domain: str, name: str) -> list[defs.OpSchema]:
@@ -18,26 +24,20 @@ def _history(domain: str, name: str) -> list[defs.OpSchema]:
     return sorted(schemas, key=lambda s: s.since_version)
 
 
-def _pairs() -> list[tuple[Op, defs.OpSchema]]:
-    entries = [e for e in registered() if e.function.__module__.startswith(tinyonnx.ops.__name__) and not e.domain]
-    pairs = []
-    for entry in entries:
-        later = [e.since for e in entries if e.name == entry.name and e.since > entry.since]
-        end = min(later, default=NEWEST + 1)
-        history = _history(entry.domain, entry.name)
-        assert history, f"onnx has no operator {entry.label}"
-        for i, schema in enumerate(history):
-            valid_until = history[i + 1].since_version if i + 1 < len(history) else NEWEST + 1
-            if schema.since_version < end and valid_until > entry.since and not _empty(schema):
-                pairs.append((entry, schema))
-    return pairs
+ENTRIES = [e for e in registered() if e.function.__module__.startswith(tinyonnx.ops.__name__) and e.domain in DOMAINS]
+HISTORY = {(e.domain, e.name): _history(e.domain, e.name) for e in ENTRIES}
 
 
-def _empty(schema: defs.OpSchema) -> bool:
-    return schema.deprecated
+def _schemas(entry: Op) -> list[defs.OpSchema]:
+    """The schema versions that an entry stands for: its own, and later ones up to the next entry."""
+    later = [e.since for e in ENTRIES if (e.domain, e.name) == (entry.domain, entry.name) and e.since > entry.since]
+    end = min(later, default=NEWEST + 1)
+    history = HISTORY[entry.domain, entry.name]
+    ends = [s.since_version for s in history[1:]] + [NEWEST + 1]
+    return [s for s, until in zip(history, ends) if s.since_version < end and until > entry.since]
 
 
-PAIRS = _pairs()
+PAIRS = [(entry, schema) for entry in ENTRIES for schema in _schemas(entry)]
 
 
 def _default(attribute: defs.OpSchema.Attribute) -> object:
@@ -49,30 +49,53 @@ def _default(attribute: defs.OpSchema.Attribute) -> object:
     return [v.decode() if isinstance(v, bytes) else v for v in value] if isinstance(value, list) else value
 
 
+def _is_variadic(schema: defs.OpSchema) -> bool:
+    return any(i.option == VARIADIC for i in schema.inputs)
+
+
+def _required_inputs(schema: defs.OpSchema) -> int:
+    return sum(i.option == SINGLE for i in schema.inputs)
+
+
 @pytest.mark.parametrize(
     ("entry", "schema"), PAIRS, ids=[f"{e.label}-{e.since}-schema{s.since_version}" for e, s in PAIRS]
 )
 def test_signature_fits_the_schema(entry: Op, schema: defs.OpSchema) -> None:
-    variadic = any(i.option == defs.OpSchema.FormalParameterOption.Variadic for i in schema.inputs)
-    required = sum(i.option == defs.OpSchema.FormalParameterOption.Single for i in schema.inputs)
-    assert (entry.max_inputs is None) >= variadic
-    if not variadic:
+    if _is_variadic(schema):
+        assert entry.max_inputs is None
+    else:
         assert entry.max_inputs is None or entry.max_inputs >= len(schema.inputs)
-    # a version that is older in the same function may have had fewer inputs, never more required ones
-    assert entry.min_inputs <= max(required, schema.min_input)
+    assert entry.min_inputs <= _required_inputs(schema)
     for name, attribute in schema.attributes.items():
         assert name in entry.attributes, f"attribute {name} is missing"
         if attribute.required:
             continue
         assert name not in entry.required, f"attribute {name} is optional"
         expected, actual = _default(attribute), entry.attributes[name]
-        if isinstance(expected, float):
+        if expected is None:
+            assert actual is None or actual == IMPLIED[entry.name, name]
+        elif isinstance(expected, float):
             assert np.float32(actual) == np.float32(expected), name
-        elif expected is None:
-            # without a default in the schema, ours is None, or what the text says absence means
-            continue
         else:
             assert actual == expected or list(actual) == expected, name
+
+
+@pytest.mark.parametrize("entry", ENTRIES, ids=[f"{e.label}-{e.since}" for e in ENTRIES])
+def test_signature_is_no_looser_than_its_schemas(entry: Op) -> None:
+    schemas = _schemas(entry)
+    assert schemas, "stands for no schema"
+    assert entry.required == set.intersection(*({n for n, a in s.attributes.items() if a.required} for s in schemas))
+    assert set(entry.attributes) <= {name for s in HISTORY[entry.domain, entry.name] for name in s.attributes}
+    if entry.max_inputs is None:
+        assert any(map(_is_variadic, schemas))
+    else:
+        assert entry.max_inputs == max(len(s.inputs) for s in schemas)
+        assert entry.min_inputs == min(map(_required_inputs, schemas))
+
+
+@pytest.mark.parametrize("entry", ENTRIES, ids=[f"{e.label}-{e.since}" for e in ENTRIES])
+def test_no_operator_is_registered_before_it_exists(entry: Op) -> None:
+    assert entry.since >= HISTORY[entry.domain, entry.name][0].since_version
 
 
 NAMED = """
@@ -83,12 +106,6 @@ LogSoftmax ReduceMean ReduceMax ReduceSum ReduceMin ReduceProd ArgMax ArgMin Res
 Unsqueeze Flatten Transpose Concat Split Slice Gather Pad Expand Tile Resize Shape Size Constant
 ConstantOfShape Range Cast Where Clip Identity Dropout If Loop Scan
 """
-
-
-def test_no_operator_is_registered_before_it_exists() -> None:
-    for entry in registered():
-        if entry.function.__module__.startswith(tinyonnx.ops.__name__) and not entry.domain:
-            assert entry.since >= _history("", entry.name)[0].since_version, entry.label
 
 
 def test_the_named_operators_are_there() -> None:

@@ -64,7 +64,9 @@ def _dtype(declared: Value) -> np.dtype[Any]:
 
 
 @op("Loop", since=1)
-def loop(ctx: Context, m: Array | None, cond: Array | None, *initial: Any, body: Graph) -> tuple[Any, ...]:
+def loop(
+    ctx: Context, m: Array | None = None, cond: Array | None = None, *initial: Any, body: Graph
+) -> tuple[Any, ...]:
     limit = None if m is None else integer(m, "M")
     going = cond is None or _truth(cond, "the condition")
     carried: list[Any] = list(initial)

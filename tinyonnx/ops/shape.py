@@ -74,20 +74,27 @@ def _reshape_target(shape: Shape, target: list[int], allowzero: int) -> Shape:
     return tuple(dims)
 
 
-def _reshape_rule(data: Info, shape: Info | None = None, *, allowzero: int = 0, **legacy: Any) -> Info:
-    target = legacy.get("shape") if shape is None else shape.value
-    if data.shape is None or target is None:
+def _reshape_rule(data: Info, shape: Info, *, allowzero: int = 0) -> Info:
+    if data.shape is None or shape.value is None:
         return _renamed(data, None)
-    return _renamed(data, _reshape_target(data.shape, integers(target, "the target shape"), allowzero))
+    return _renamed(data, _reshape_target(data.shape, integers(shape.value, "the target shape"), allowzero))
 
 
-def _reshape_1_rule(data: Info, *, consumed_inputs: list[int] | None = None, shape: Sequence[int] = ()) -> Info:
-    return _renamed(data, None if data.shape is None else _reshape_target(data.shape, list(shape), 0))
+def _reshape_1_target(data: Shape, shape: Sequence[int] | None) -> Shape:
+    if shape is None:
+        raise OpError("attribute shape is missing")
+    return _reshape_target(data, list(shape), 0)
+
+
+def _reshape_1_rule(
+    data: Info, *, consumed_inputs: list[int] | None = None, shape: Sequence[int] | None = None
+) -> Info:
+    return _renamed(data, None if data.shape is None else _reshape_1_target(data.shape, shape))
 
 
 @op("Reshape", since=1, shape=_reshape_1_rule)
-def reshape_1(data: Array, *, consumed_inputs: list[int] | None = None, shape: Sequence[int] = ()) -> Array:
-    return data.reshape(_reshape_target(data.shape, list(shape), 0))
+def reshape_1(data: Array, *, consumed_inputs: list[int] | None = None, shape: Sequence[int] | None = None) -> Array:
+    return data.reshape(_reshape_1_target(data.shape, shape))
 
 
 @op("Reshape", since=5, shape=_reshape_rule)
