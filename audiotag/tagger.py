@@ -152,7 +152,7 @@ class Tagger:
             try:
                 if column == "audio":
                     source = np.asarray(source)
-                result = self.tag(source, None if rates is None else int(rates[row]), top, threshold, among, name=name)
+                result = self.tag(source, None if rates is None else rates[row], top, threshold, among, name=name)
             except Error as error:
                 tags.append([])
                 errors.append(str(error))

@@ -119,5 +119,6 @@ def test_refusals_say_why() -> None:
     assert "float64" in why(x._replace(dtype=wide.dtype), wide)
     assert "channels" in why(x._replace(shape=(1, 5, 5, 5)), constant)
     assert "residual" in why(x, constant, None, Info(f4, (1, 6, 1, 1)))
+    assert "dilation" in why(x, constant, dilations=[1 << 63, 1])
     assert "'Selu'" in why(x, constant, activation="Selu")
     assert "axes" in why(Info(f4, (1, 4, 5, 5, 5)), Info(f4, (6, 4, 1, 1, 1), w[..., None]))

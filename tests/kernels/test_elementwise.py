@@ -42,6 +42,8 @@ def test_sigmoid_is_accurate_everywhere() -> None:
     x = np.linspace(-80, 80, 20001, dtype=np.float32)
     actual, _ = run("Sigmoid", x)
     np.testing.assert_allclose(actual, 1 / (1 + np.exp(-x.astype(np.float64))), rtol=1e-6)
+    ends, _ = run("Sigmoid", np.array([-np.inf, np.inf], np.float32))
+    assert ends.tolist() == [0, 1]  # 0 and not almost: times infinity it is NaN
 
 
 def test_clip() -> None:

@@ -81,6 +81,15 @@ def geometry_of(w: Windows) -> Geometry:
     return (*w.kernel, *w.strides, *w.dilations, *w.begin)  # type: ignore[return-value]
 
 
+_MAX_GEOMETRY = 1 << 31
+
+
+def geometry_refused(w: Windows) -> str | None:
+    """Refuse steps so large that positions might overflow; numpy has no limit there."""
+    largest = max(abs(n) for numbers in w for n in numbers)
+    return None if largest < _MAX_GEOMETRY else f"a stride, dilation or pad of {largest}"
+
+
 def conv_refused(
     out: Info, x: Info | None, w: Info | None, b: Info | None = None, residual: Info | None = None, *,
     activation: str = "", **attributes: Any,
@@ -95,10 +104,10 @@ def conv_refused(
     if x.shape is None or len(x.shape) not in (3, 4):
         return "not one or two spatial axes"
     try:
-        conv_windows(x, w, b, **_without_activation(attributes))
+        geometry = conv_windows(x, w, b, **_without_activation(attributes))
     except OpError as error:
         return str(error)
-    return activation_refused(activation) or float32_refused(out, x, w, b, residual)
+    return geometry_refused(geometry) or activation_refused(activation) or float32_refused(out, x, w, b, residual)
 
 
 def is_depthwise(x: Info | None, w: Info | None, group: int) -> bool:

@@ -20,21 +20,24 @@ _LN_2_HIGH, _LN_2_LOW = np.float32(0.693359375), np.float32(-2.12194440e-4)
 _ROUNDING = np.float32(1.5 * 2**23)
 _HALF, _ZERO, _ONE = np.float32(0.5), np.float32(0), np.float32(1)
 _SIXTH = np.float32(1 / 6)
-_LARGEST = np.float32(87.0)
+_LARGEST, _INFINITY = np.float32(88), np.float32(math.inf)
 _C2, _C3, _C4, _C5, _C6 = (np.float32(1 / math.factorial(i)) for i in range(2, 7))
 
 
 @jit
 def exp(x: Any) -> Any:
-    """e^x in float32 within 2 ulp for |x| ≤ 87, bounded beyond; NaN stays NaN. Vectorises."""
-    x = _LARGEST if x > _LARGEST else x
-    x = -_LARGEST if x < -_LARGEST else x
+    """e^x in float32 within 2 ulp for |x| ≤ 87, 0 or infinite from 88 on; NaN stays NaN. Vectorises."""
+    large, small = x > _LARGEST, x < -_LARGEST
+    x = _LARGEST if large else x
+    x = -_LARGEST if small else x
     shifted = x * _LOG2_E + _ROUNDING
     n = shifted - _ROUNDING
     r = x - n * _LN_2_HIGH - n * _LN_2_LOW
     series = _ONE + r * (_ONE + r * (_C2 + r * (_C3 + r * (_C4 + r * (_C5 + r * _C6)))))
     power = (bits_from_float(shifted) + np.int32(127)) << np.int32(23)
-    return series * float_from_bits(np.int32(power))
+    result = series * float_from_bits(np.int32(power))
+    result = _INFINITY if large else result
+    return _ZERO if small else result
 
 
 # Everything works in place: with a second array that may be the same one, LLVM's check for

@@ -10,7 +10,7 @@ import numpy as np
 from tinyonnx import ops  # noqa: F401  registers the operators
 from tinyonnx.errors import OpError
 from tinyonnx.ir import Array, ConstantPool
-from tinyonnx.kernels._arrays import Geometry, Shape, flat, float32_refused, geometry_of, image
+from tinyonnx.kernels._arrays import Geometry, Shape, flat, float32_refused, geometry_of, geometry_refused, image
 from tinyonnx.kernels._jit import jit
 from tinyonnx.kernels.conv import inside
 from tinyonnx.ops.pool import average_pool, global_average_pool, max_pool, pool_windows
@@ -106,10 +106,10 @@ def _windows_refused(out: Info, x: Info | None, *, storage_order: int = 0, **att
     if x is None or x.shape is None or len(x.shape) not in (3, 4) or storage_order not in (0, 1):
         return "not one or two spatial axes"
     try:
-        pool_windows(x, kernel_shape=attributes.pop("kernel_shape", None), **attributes)
+        geometry = pool_windows(x, kernel_shape=attributes.pop("kernel_shape", None), **attributes)
     except OpError as error:
         return str(error)
-    return _refused(out, x)
+    return geometry_refused(geometry) or _refused(out, x)
 
 
 def _bind_windows(out: Array, x: Array, average: int, attributes: dict[str, Any]) -> Call:
