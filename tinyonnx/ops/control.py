@@ -45,13 +45,13 @@ class _Stack:
     def result(self) -> Array:
         """The stacked items; without any, an empty tensor of the declared type, unknown dimensions being 0."""
         if self.items:
-            rank, items = self.items[0].ndim, self.items[::-1] if self.backwards else self.items
-        else:
-            shape = [d if isinstance(d, int) else 0 for d in self.declared.shape or ()]
-            rank, items = len(shape), [np.empty(shape, _dtype(self.declared))]
-        (axis,) = normalise_axes([self.axis], rank + 1)
-        stacked = np.stack(items, axis)
-        return stacked if self.items else np.take(stacked, [], axis)
+            (axis,) = normalise_axes([self.axis], self.items[0].ndim + 1)
+            return np.stack(self.items[::-1] if self.backwards else self.items, axis)
+        if self.declared.shape is None:
+            return np.empty(0, _dtype(self.declared))
+        shape = [d if isinstance(d, int) else 0 for d in self.declared.shape]
+        (axis,) = normalise_axes([self.axis], len(shape) + 1)
+        return np.empty([*shape[:axis], 0, *shape[axis:]], _dtype(self.declared))
 
 
 def _dtype(declared: Value) -> np.dtype[Any]:
