@@ -85,13 +85,12 @@ def _open(folder: Path, location: str) -> _File:
     except OSError as error:
         reason = "is or crosses a symbolic link" if _crosses_link(folder, location) else error.strerror
         raise ModelError(f"external data {location!r} can't be opened: {reason}") from None
-    handle = os.fdopen(fd, "rb", buffering=0)
     status = os.fstat(fd)
     if not stat.S_ISREG(status.st_mode) or status.st_nlink > 1:
-        handle.close()
-        kind = "has several hard links" if stat.S_ISREG(status.st_mode) else "is not a regular file"
-        raise ModelError(f"external data {location!r} {kind}")
-    return _File(handle, status.st_size)
+        os.close(fd)
+        cause = "has several hard links" if stat.S_ISREG(status.st_mode) else "is not a regular file"
+        raise ModelError(f"external data {location!r} {cause}")
+    return _File(os.fdopen(fd, "rb", buffering=0), status.st_size)
 
 
 def _open_below(folder: Path, location: str) -> int:
@@ -119,7 +118,7 @@ def _crosses_link(folder: Path, location: str) -> bool:
     path = folder
     for part in location.split("/"):
         path = path / part
-        if path.is_symlink():
+        if os.path.islink(path):
             return True
     return False
 
