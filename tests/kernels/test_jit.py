@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -64,3 +65,26 @@ def test_one_specialisation_and_no_writable_cache(tmp_path: Path) -> None:
     blocked = tmp_path / "file"
     blocked.write_text("no folder")
     assert run_small(NUMBA_CACHE_DIR=str(blocked / "cache"))[2] == "1"
+
+
+def twice(x: float) -> float:
+    return x + x
+
+
+def test_damaged_cache_files_are_compiled_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_jit, "_FOLDER", str(tmp_path))
+    assert _jit.jit(twice)(2.0) == 4
+    files = [path for path in tmp_path.rglob("*.nb?") if path.is_file()]
+    assert files
+    for path in files:
+        path.write_bytes(b"damaged")
+    assert _jit.jit(twice)(2.0) == 4
+
+
+def test_a_cache_that_fails_later_fails_no_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = tmp_path / "cache"
+    monkeypatch.setattr(_jit, "_FOLDER", str(folder))
+    compiled = _jit.jit(twice)
+    shutil.rmtree(folder)
+    folder.write_text("no folder")
+    assert compiled(2.0) == 4

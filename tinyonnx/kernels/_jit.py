@@ -14,12 +14,13 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import llvmlite.binding as llvm
 import numba
+import numba.core.caching
 import numba.core.cgutils
 import numba.core.errors
 from llvmlite import ir
@@ -34,6 +35,7 @@ config: Any = numba.config
 types: Any = numba.types
 cgutils: Any = numba.core.cgutils
 errors: Any = numba.core.errors
+FunctionCache: Any = numba.core.caching.FunctionCache
 
 # Activations that the primitives apply in registers; codes from `POSTPONED` on are for
 # `elementwise.activate`, and linear here.
@@ -93,6 +95,19 @@ def _caching_in(folder: str) -> Iterator[None]:
         config.CACHE_DIR = before
 
 
+class _Cache(FunctionCache):  # type: ignore[misc]
+    """numba's, but what can't be read or written is not cached: a full disk or a damaged file fails no run."""
+
+    def load_overload(self, sig: Any, target_context: Any) -> Any:
+        with suppress(Exception):
+            return super().load_overload(sig, target_context)
+        return None
+
+    def save_overload(self, sig: Any, data: Any) -> None:
+        with suppress(Exception):
+            super().save_overload(sig, data)
+
+
 _FOLDER = "" if config.DISABLE_JIT else _cache_folder()
 
 
@@ -102,12 +117,11 @@ def jit(function: F) -> F:
     Floating point is strict except that a·b+c may become one FMA; division follows numpy.
     """
     options: dict[str, Any] = {"nogil": True, "error_model": "numpy", "boundscheck": False, "fastmath": {"contract"}}
-    try:
-        with _caching_in(_FOLDER):
-            compiled: F = numba.njit(cache=True, **options)(function)
-    except RuntimeError:  # no writable folder
-        compiled = numba.njit(**options)(function)
-    return compiled
+    compiled: Any = numba.njit(**options)(function)
+    if not config.DISABLE_JIT:
+        with suppress(RuntimeError), _caching_in(_FOLDER):  # no writable folder
+            compiled._cache = _Cache(function)
+    return cast(F, compiled)
 
 
 # -- LLVM vector code -------------------------------------------------------------------
