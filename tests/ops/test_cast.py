@@ -9,6 +9,7 @@ import pytest
 from onnx import TensorProto, helper
 from onnx.reference import ReferenceEvaluator
 
+import tinyonnx.ops  # noqa: F401
 from tests.ops.running import run
 from tinyonnx.dtypes import NUMPY_DTYPE, from_onnx_type, onnx_type
 from tinyonnx.errors import OpError
