@@ -203,6 +203,34 @@ def test_limits_stop_a_memory_bomb_and_an_endless_loop():
         session(loop, limits=limits).run(None, {"x": data(1), "none": np.array(1 << 62)})
 
 
+def test_loops_within_loops_share_one_limit():
+    inner = """z = Loop (ten, yes, acc) <body = inner (int64 j, bool on, float[n] a)
+        => (bool b, float[n] c) { b = Identity(on) c = Neg(a) }>"""
+    body = f"""y = Loop (ten, yes, x) <body = outer (int64 i, bool go, float[n] acc)
+        => (bool again, float[n] z) {{ again = Identity(go) {inner} }}>"""
+    text = model_text(body, "float[1] x", "float[n] y", "bool yes = {1}, int64 ten = {10}")
+    feeds = {"x": data(1)}
+    np.testing.assert_array_equal(
+        session(text, limits=tinyonnx.Limits(max_loop_iterations=110)).run(None, feeds), [feeds["x"]]
+    )
+    with pytest.raises(tinyonnx.ResourceError, match="more than 109 iterations in one run"):
+        session(text, limits=tinyonnx.Limits(max_loop_iterations=109)).run(None, feeds)
+
+
+def test_limits_hold_where_shapes_depend_on_data():
+    text = model_text("a = NonZero(x) b = Transpose(a) y = Add(a, b)", "float[n] x", "int64[n,m] y")
+    s = session(text, limits=tinyonnx.Limits(max_tensor_bytes=8 * 50 * 50))
+    assert s.run(None, {"x": np.ones(50, np.float32)})[0].shape == (50, 50)
+    with pytest.raises(tinyonnx.ResourceError, match=r'Add "y" .*i64\[51,51\] takes 20808 bytes'):
+        s.run(None, {"x": np.ones(51, np.float32)})
+
+
+def test_a_run_of_kernels_alone_ends_in_time():
+    s = session(CNN, limits=tinyonnx.Limits(max_seconds=1e-9))
+    with pytest.raises(tinyonnx.ResourceError, match="max_seconds"):
+        s.run(None, {"x": data(1, 3, 8, 6)})
+
+
 def test_a_custom_operator_in_plain_python():
     @tinyonnx.op("Twice", domain="com.example.session_test")
     def twice(x, *, times=2.0):

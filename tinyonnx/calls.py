@@ -6,6 +6,7 @@ node of which file failed on what.
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -43,6 +44,29 @@ def node_error(model: str, node: Node, cause: object, inputs: Sequence[Any]) -> 
     return NodeError(f"{where}: {cause}; inputs {', '.join(map(describe, inputs)) or 'none'}")
 
 
+class Budget:
+    """What one run has used up of its limits: time, and iterations of all loops together."""
+
+    def __init__(self, limits: Limits) -> None:
+        self._limits = limits
+        self._deadline = None if limits.max_seconds is None else time.monotonic() + limits.max_seconds
+        self._iterations = 0
+
+    def check_time(self) -> None:
+        """Raise ResourceError if the run takes too long."""
+        if self._deadline is not None and time.monotonic() > self._deadline:
+            raise ResourceError(f"the run took longer than {self._limits.max_seconds} s (limit max_seconds)")
+
+    def count_iteration(self) -> None:
+        """Raise ResourceError if this iteration is one too many, or too late."""
+        self._iterations += 1
+        if self._iterations > self._limits.max_loop_iterations:
+            raise ResourceError(
+                f"more than {self._limits.max_loop_iterations} iterations in one run (limit max_loop_iterations)"
+            )
+        self.check_time()
+
+
 class OpContext:
     """The `registry.Context` of one node in one run."""
 
@@ -50,13 +74,13 @@ class OpContext:
         self,
         node: Node,
         limits: Limits,
-        deadline: float | None = None,
+        budget: Budget | None = None,
         run_graph: Callable[[Graph, list[Any]], list[Any]] | None = None,
     ) -> None:
         self.opset = node.opset
         self.n_outputs = len(node.outputs)
         self._limits = limits
-        self._deadline = deadline
+        self._budget = budget or Budget(limits)
         self._run_graph = run_graph
 
     def run_graph(self, graph: Graph, inputs: list[Any]) -> list[Any]:
@@ -74,16 +98,20 @@ class OpContext:
                 f"the limit max_tensor_bytes is {self._limits.max_tensor_bytes}"
             )
 
-    def tick(self, iterations: int) -> None:
-        if iterations > self._limits.max_loop_iterations:
-            raise ResourceError(f"more than {self._limits.max_loop_iterations} iterations (limit max_loop_iterations)")
-        check_deadline(self._deadline, self._limits)
+    def tick(self) -> None:
+        self._budget.count_iteration()
 
 
-def check_deadline(deadline: float | None, limits: Limits) -> None:
-    """Raise ResourceError if `deadline` (of `time.monotonic`) has passed."""
-    if deadline is not None and time.monotonic() > deadline:
-        raise ResourceError(f"the run took longer than {limits.max_seconds} s (limit max_seconds)")
+def check_sizes(model: str, node: Node, outputs: Sequence[Info | None], inputs: Sequence[Any], limits: Limits) -> None:
+    """Raise ResourceError if an output, as far as its shape and dtype are known, is over the limit."""
+    for info in outputs:
+        if info is None or info.shape is None or info.dtype is None:
+            continue
+        size = math.prod(map(int, info.shape)) * info.dtype.itemsize
+        if size > limits.max_tensor_bytes:
+            limit = f"the limit max_tensor_bytes is {limits.max_tensor_bytes}"
+            cause = f"its output {describe(info)} takes {size} bytes, {limit}"
+            raise ResourceError(str(node_error(model, node, cause, inputs)))
 
 
 def evaluate(model: str, node: Node, inputs: Sequence[Any], ctx: OpContext) -> list[Any]:

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
 
-from tinyonnx.calls import OpContext, check_deadline, describe, evaluate, node_error
+from tinyonnx.calls import Budget, OpContext, check_sizes, describe, evaluate, infer, node_error
 from tinyonnx.errors import OpError
 from tinyonnx.ir import Array, Graph, Node
 from tinyonnx.memory import Buffer, allocate
 from tinyonnx.plan import KernelStep, LayoutStep, NumpyStep, Plan
+from tinyonnx.registry import Info
+
+_MAX_RANK = 64
+"""Numpy's."""
 
 Environment = list[Any]
 Hook = Callable[[Node, list[Any]], None]
@@ -54,8 +57,7 @@ class Executable:
 
     def run(self, feeds: Sequence[Any], hook: Hook | None) -> list[Any]:
         plan = self.plan
-        limits = plan.limits
-        deadline = None if limits.max_seconds is None else time.monotonic() + limits.max_seconds
+        budget = Budget(plan.limits)
         environment = self.template.copy()
         for slot, feed in zip(plan.inputs, feeds, strict=True):
             if slot in plan.buffers:
@@ -63,7 +65,7 @@ class Executable:
             else:
                 environment[slot] = feed
         for call, step in zip(self.calls, plan.steps, strict=True):
-            outputs = call(environment, deadline)
+            outputs = call(environment, budget)
             if hook is not None and not isinstance(step, LayoutStep):
                 hook(step.node, outputs)
         taken = self.protected | set(map(id, feeds))
@@ -73,13 +75,13 @@ class Executable:
             taken.add(id(results[-1]))
         return results
 
-    def _bind(self, step: KernelStep | LayoutStep | NumpyStep) -> Callable[[Environment, float | None], list[Any]]:
+    def _bind(self, step: KernelStep | LayoutStep | NumpyStep) -> Callable[[Environment, Budget], list[Any]]:
         if isinstance(step, NumpyStep):
             return _NumpyCall(self.plan, step, self.arena)
         if isinstance(step, LayoutStep):
             source, target = step.source.view(self.arena), step.target.view(self.arena)
 
-            def copy(_: Environment, __: float | None) -> list[Any]:
+            def copy(_: Environment, __: Budget) -> list[Any]:
                 np.copyto(target, source)
                 return []
 
@@ -89,11 +91,19 @@ class Executable:
         kernel, args = step.fast.bind(self.plan.pool, out, *arrays, **step.node.attributes)
         results = [out]
 
-        def run_kernel(_: Environment, __: float | None) -> list[Any]:
+        def run_kernel(_: Environment, budget: Budget) -> list[Any]:
+            budget.check_time()
             kernel(*args)
             return results
 
         return run_kernel
+
+
+def _info(value: Any) -> Info | None:
+    """What a shape rule may see at run time: the values only of what is small enough to be a shape."""
+    if not isinstance(value, np.ndarray):
+        return None if value is None else Info(None, None)
+    return Info(value.dtype, value.shape, value if value.size <= _MAX_RANK else None)
 
 
 def _own(value: Any, taken: set[int]) -> Any:
@@ -118,21 +128,25 @@ class _NumpyCall:
     def __init__(self, plan: Plan, step: NumpyStep, arena: Array) -> None:
         self.plan, self.step, self.arena = plan, step, arena
         self.planned = [None if v is None else (v.dtype, v.static_shape) for v in step.node.outputs]
+        self.unforeseen = any(v is not None and v.static_shape is None for v in step.node.outputs)
         nothing = np.empty(0, np.uint8)  # a subplan has no arena
         self.subcalls = {
             key: [_NumpyCall(subplan, inner, nothing) for inner in subplan.numpy_steps]
             for key, subplan in step.subplans.items()
         }
 
-    def __call__(self, environment: Environment, deadline: float | None) -> list[Any]:
+    def __call__(self, environment: Environment, budget: Budget) -> list[Any]:
         step, plan = self.step, self.plan
-        check_deadline(deadline, plan.limits)
+        budget.check_time()
         inputs = [environment[slot] if slot >= 0 else None for slot in step.inputs]
 
         def run_graph(graph: Graph, values: list[Any]) -> list[Any]:
-            return self._run_subplan(graph, values, environment, deadline)
+            return self._run_subplan(graph, values, environment, budget)
 
-        ctx = OpContext(step.node, plan.limits, deadline, run_graph)
+        ctx = OpContext(step.node, plan.limits, budget, run_graph)
+        if self.unforeseen:
+            known = infer(step.node, list(map(_info, inputs)), plan.limits)
+            check_sizes(plan.model, step.node, known, inputs, plan.limits)
         results = evaluate(plan.model, step.node, inputs, ctx)
         for slot, result, planned in zip(step.outputs, results, self.planned, strict=True):
             if slot < 0:
@@ -157,9 +171,7 @@ class _NumpyCall:
             return [self._detach(item) for item in result]
         return result
 
-    def _run_subplan(
-        self, graph: Graph, values: list[Any], environment: Environment, deadline: float | None
-    ) -> list[Any]:
+    def _run_subplan(self, graph: Graph, values: list[Any], environment: Environment, budget: Budget) -> list[Any]:
         """Run a subgraph: its inputs by position, captured values from the enclosing run."""
         subplan = self.step.subplans[id(graph)]
         inner: Environment = [None] * subplan.n_slots
@@ -172,5 +184,5 @@ class _NumpyCall:
         for slot, value in zip(subplan.inputs, values, strict=True):
             inner[slot] = value
         for call in self.subcalls[id(graph)]:
-            call(inner, deadline)
+            call(inner, budget)
         return [inner[slot] for slot in subplan.outputs]

@@ -303,9 +303,8 @@ class Graph:
         self._verify(set(), uses, seen)
         for key, value in seen.items():
             expected, actual = uses.get(key, []), value.uses
-            message = f"use list of {value.name}: has {actual}, should be {expected}"
-            assert len(expected) == len(actual), message
-            assert all(use in actual for use in expected), message
+            same = len(expected) == len(actual) and {(id(u), i) for u, i in expected} == {(id(u), i) for u, i in actual}
+            assert same, f"use list of {value.name}: has {actual}, should be {expected}"
 
     def _verify(self, outer: set[int], uses: dict[int, list[tuple[Node | Graph, int]]], seen: dict[int, Value]) -> None:
         defined = set(outer)

@@ -13,8 +13,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
-from tinyonnx.calls import describe, node_error
-from tinyonnx.errors import ResourceError
+from tinyonnx.calls import check_sizes
 from tinyonnx.ir import Array, ConstantPool, Graph, Node, Value
 from tinyonnx.limits import Limits
 from tinyonnx.memory import Buffer, assign_offsets
@@ -147,19 +146,8 @@ class _Planner:
 
     def _check_sizes(self) -> None:
         for node in self.graph.nodes:
-            for value in node.outputs:
-                shape = value.static_shape if value is not None else None
-                if value is None or shape is None or value.dtype is None:
-                    continue
-                size = value.dtype.itemsize
-                for dim in shape:
-                    size *= dim
-                if size > self.limits.max_tensor_bytes:
-                    cause = (
-                        f"its output {describe(value)} takes {size} bytes, "
-                        f"the limit max_tensor_bytes is {self.limits.max_tensor_bytes}"
-                    )
-                    raise ResourceError(str(node_error(self.model, node, cause, [info_of(v) for v in node.inputs])))
+            outputs, inputs = ([info_of(v) for v in values] for values in (node.outputs, node.inputs))
+            check_sizes(self.model, node, outputs, inputs, self.limits)
 
     def _choose(self, node: Node) -> None:
         if not self.kernels:

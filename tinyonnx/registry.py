@@ -49,8 +49,8 @@ class Context(Protocol):
     def check_size(self, shape: tuple[int, ...], dtype: Any) -> None:
         """Raise ResourceError if an array of that size is over the limit."""
 
-    def tick(self, iterations: int) -> None:
-        """Raise ResourceError if a loop went over its limit of iterations or seconds."""
+    def tick(self) -> None:
+        """Called before each iteration of a loop: raise ResourceError if the run is over a limit."""
 
 
 class Call(NamedTuple):

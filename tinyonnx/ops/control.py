@@ -75,7 +75,7 @@ def loop(
     scanned = [_Stack(ctx, value) for value in body.outputs[1 + len(carried) :]]
     iteration = 0
     while going and (limit is None or iteration < limit):
-        ctx.tick(iteration)
+        ctx.tick()
         results = ctx.run_graph(body, [np.array(iteration, np.int64), np.array(going), *carried])
         going = _truth(results[0], "the condition that the body gives")
         carried = results[1 : 1 + len(carried)]
@@ -99,7 +99,7 @@ def _scan(
         raise OpError(f"scan inputs of different lengths: {sorted(lengths)}")
     (length,) = lengths
     for step in range(length):
-        ctx.tick(step)
+        ctx.tick()
         slices = [
             np.asarray(sequence[length - 1 - step if backwards else step], sequence.dtype)
             for sequence, backwards in zip(sequences, input_directions, strict=True)

@@ -9,11 +9,12 @@ from tinyonnx.passes._rewrite import Rewrite, reader, why_not_private
 def fuse_residual(rewrite: Rewrite) -> None:
     """Apply the rewrite to every Add that reads a convolution."""
     for add in [n for n in rewrite.graph.nodes if n.op_type == "Add" and not n.domain and len(n.inputs) == 2]:
-        order = {id(node): i for i, node in enumerate(rewrite.graph.nodes)}
         a, b = add.inputs
         # where both sides are convolutions the later one takes the sum: its result is still in the cache
         pairs = [(value, other) for value, other in ((a, b), (b, a)) if _conv(value) is not None]
-        pairs.sort(key=lambda pair: -order[id(_conv(pair[0]))])
+        if len(pairs) == 2:
+            order = {id(node): i for i, node in enumerate(rewrite.graph.nodes)}
+            pairs.sort(key=lambda pair: -order[id(_conv(pair[0]))])
         for value, other in pairs:
             conv = _conv(value)
             assert conv is not None
