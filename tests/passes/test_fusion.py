@@ -86,6 +86,23 @@ def test_what_is_not_per_channel_stays(optimise, body):
     assert result.error < 2e-5
 
 
+@pytest.mark.parametrize(
+    ("element", "w", "k", "x", "op"),
+    [("float", 1e30, 1e30, 1e-35, "Mul"), ("float", 1e30, 1e-30, 1e-35, "Div"), ("float16", 1e-4, 1e4, 6e4, "Div")],
+    ids=["overflow", "overflow of a quotient", "underflow"],
+)
+def test_weights_that_would_leave_their_range_stay(optimise, element, w, k, x, op):
+    dtype = np.float32 if element == "float" else np.float16
+    if dtype == np.float16:  # written as its bits
+        w, k = (int(np.float16(number).view(np.uint16)) for number in (w, k))
+    constants = f"{element}[1,1,1,1] w = {{{w}}}, {element} k = {{{k}}}"
+    text = model_text(f"c = Conv(x, w) y = {op}(c, k)", f"{element}[1,1,1,1] x", f"{element}[n,c,h,v] y", constants)
+    result = optimise(text, x=np.full((1, 1, 1, 1), x, dtype))
+    assert result.ops[op] == 1
+    assert any("scaled weights" in r for r in result.refusals())
+    assert result.error == 0
+
+
 HARDSWISH = {
     "operator": ("y = HardSwish(x)", ""),
     "hard sigmoid": ("s = HardSigmoid<alpha=0.16666667, beta=0.5>(x) y = Mul(x, s)", ""),

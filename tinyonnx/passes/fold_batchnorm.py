@@ -22,7 +22,7 @@ def fold_batchnorm(rewrite: Rewrite) -> None:
         conv = source.producer if source is not None else None
         if source is None or conv is None or conv.op_type not in ("Conv", "ConvTranspose") or conv.domain:
             continue
-        reason = _why_not(conv, norm)
+        reason = _why_not(rewrite, conv, norm)
         if reason:
             rewrite.refused(norm, reason)
             continue
@@ -71,12 +71,22 @@ def scale_outputs(w: Array, factor: Array, group: int) -> Array:
     return np.asarray((w * factor.reshape(-1, *[1] * (w.ndim - 1))).astype(w.dtype))
 
 
+def why_not_scaled(rewrite: Rewrite, weight: Array, factor: Array) -> str | None:
+    """Why the products of weights and factors may not fit the weights' type, or None."""
+    if weight.dtype.itemsize < 4:
+        return f"{weight.dtype} has too little range for scaled weights"
+    largest = float(rewrite.pool.derive("largest", lambda w: np.asarray(np.abs(w).max(initial=0)), weight))
+    if not largest * float(np.abs(factor).max(initial=0)) < float(np.finfo(weight.dtype).max):
+        return "the scaled weights would overflow"
+    return None
+
+
 def _scale(parameters: tuple[Array, ...], epsilon: float) -> Array:
     gamma, _, _, variance = parameters[:4]
     return np.asarray(gamma / np.sqrt(variance.astype(np.float64) + epsilon))
 
 
-def _why_not(conv: Node, norm: Node) -> str | None:
+def _why_not(rewrite: Rewrite, conv: Node, norm: Node) -> str | None:
     if reader(conv.output) is not norm:
         return why_not_private(conv.output)
     weight = constant(conv.inputs[1])
@@ -101,4 +111,5 @@ def _why_not(conv: Node, norm: Node) -> str | None:
     # before opset 7 `is_test` = 0, the default, meant training
     if norm.opset < 7 and not norm.attributes.get("is_test"):
         return "it runs in training mode"
-    return None
+    factor = _scale(tuple(p for p in parameters if p is not None), epsilon)
+    return why_not_scaled(rewrite, weight, factor)

@@ -11,7 +11,7 @@ import numpy as np
 
 from tinyonnx.ir import Array, Node, Value
 from tinyonnx.passes._rewrite import Rewrite, constant, reader, why_not_private
-from tinyonnx.passes.fold_batchnorm import scale_outputs
+from tinyonnx.passes.fold_batchnorm import scale_outputs, why_not_scaled
 
 _OPS = ("Add", "Sub", "Mul", "Div")
 
@@ -23,7 +23,7 @@ def fold_channelwise(rewrite: Rewrite) -> None:
         if found is None:
             continue
         conv, factor = found
-        reason = _why_not(conv, node, factor)
+        reason = _why_not(rewrite, conv, node, factor)
         if reason:
             rewrite.refused(conv, f"{node.label} not folded: {reason}")
             continue
@@ -48,7 +48,7 @@ def _match(node: Node) -> tuple[Node, Array] | None:
     return None
 
 
-def _why_not(conv: Node, node: Node, numbers: Array) -> str | None:
+def _why_not(rewrite: Rewrite, conv: Node, node: Node, numbers: Array) -> str | None:
     if not np.isfinite(numbers).all() or (node.op_type == "Div" and not numbers.all()):
         return "infinities would meet the zeros of the weights"
     if reader(conv.output) is not node:
@@ -58,7 +58,16 @@ def _why_not(conv: Node, node: Node, numbers: Array) -> str | None:
     operands = [v for v in conv.inputs[1:3] if v is not None]
     if any(v.const is None or v.const.dtype.kind != "f" for v in operands):
         return "the weights are not constant floats"
+    weight = constant(conv.inputs[1])
+    if weight is not None and node.op_type in ("Mul", "Div"):
+        return why_not_scaled(rewrite, weight, _factor(node, numbers))
     return None
+
+
+def _factor(node: Node, numbers: Array) -> Array:
+    """What Mul or Div multiplies by."""
+    wide = numbers.astype(np.float64)
+    return wide if node.op_type == "Mul" else np.asarray(1 / wide)
 
 
 def _fold(rewrite: Rewrite, conv: Node, node: Node, numbers: Array) -> None:
@@ -75,8 +84,7 @@ def _fold(rewrite: Rewrite, conv: Node, node: Node, numbers: Array) -> None:
         return np.asarray(op(start, numbers.astype(np.float64)).astype(w.dtype))
 
     def new_weight(_: Array, w: Array) -> Array:
-        factor = numbers.astype(np.float64) if node.op_type == "Mul" else 1 / numbers.astype(np.float64)
-        return scale_outputs(w, factor, group)
+        return scale_outputs(w, _factor(node, numbers), group)
 
     inputs: list[Value | None] = [conv.inputs[0], conv.inputs[1]]
     if scales:
