@@ -19,6 +19,9 @@ COMMANDS = ("tag", "demo", "models")
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line and return the exit code; wrong usage raises SystemExit(2) as argparse does."""
+    if sys.stdout is None:
+        print("audiotag: standard output is closed", file=sys.stderr)
+        return 1
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             # a label or file name that the terminal's encoding lacks must not end the run

@@ -15,13 +15,16 @@ if TYPE_CHECKING:
     from tinyonnx.ir import Array
 
 
+_FLOATS = {"tensor(float)": np.float32, "tensor(float16)": np.float16, "tensor(double)": np.float64}
+
+
 class Network:
     """Log-mel features in, 527 logits out.
 
     Args:
         source: an ONNX file, or its content.
         name: what errors call the model.
-        threads: compute threads.
+        threads: compute threads (the engine uses one so far).
 
     Raises:
         ModelError: the model can't be loaded, or its input or outputs are not a tagger's.
@@ -36,6 +39,7 @@ class Network:
         except (tinyonnx.Error, OSError) as error:
             raise self._error(str(error)) from None
         self._input = self._checked_input()
+        self._dtype = _FLOATS[self._input.type]
         self._output = self._find_logits()
 
     def __call__(self, log_mel: Array) -> Array:
@@ -46,9 +50,10 @@ class Network:
         batch, _, time = log_mel.shape
         for fixed, given, what in zip(self._input.shape[::3], (batch, time), ("clips", "frames"), strict=True):
             if isinstance(fixed, int) and fixed != given:
-                raise self._error(f"takes exactly {fixed} {what}, here are {given}")
+                raise self._error(f"takes exactly {fixed} {what}, here are {given}{self._in_seconds(fixed, what)}")
+        features = log_mel[:, None].astype(self._dtype, copy=False)
         try:
-            (logits,) = self._session.run([self._output], {self._input.name: log_mel[:, None]})
+            (logits,) = self._session.run([self._output], {self._input.name: features})
         except tinyonnx.Error as error:
             raise self._error(str(error)) from None
         # some exports squeeze the batch away, or put it second
@@ -58,6 +63,11 @@ class Network:
         if not np.isfinite(result).all():
             raise self._error("gives NaN or infinite scores")
         return result
+
+    @staticmethod
+    def _in_seconds(frames: int, what: str) -> str:
+        seconds = frames * DEFAULT.hop_length / DEFAULT.sample_rate
+        return f"; it is made for clips of {seconds:g} s" if what == "frames" else ""
 
     def _checked_input(self) -> Any:
         inputs = self._session.get_inputs()
@@ -71,14 +81,14 @@ class Network:
             not isinstance(want, int) or not isinstance(dim, int) or dim == want
             for dim, want in zip(shape, expected, strict=True)
         )
-        if not fits or only.type != "tensor(float)":
+        if not fits or only.type not in _FLOATS:
             described = f"{only.type} ({', '.join(map(str, shape))})"
             raise self._error(f"is no audio tagger: its input {only.name!r} is {described}, {wanted}")
         return only
 
     def _find_logits(self) -> str:
         """The output named `logits`, else the first of 527 classes, else the only one of unknown size."""
-        outputs = self._session.get_outputs()
+        outputs = [output for output in self._session.get_outputs() if output.type in _FLOATS]
         if any(output.name == "logits" for output in outputs):
             return "logits"
         last = {output.name: output.shape[-1] if output.shape else None for output in outputs}

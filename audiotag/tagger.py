@@ -31,7 +31,7 @@ class Tagger:
 
     Args:
         model: a model's name or an ONNX file; by default the one that ships with the package.
-        threads: compute threads.
+        threads: compute threads (the engine uses one so far).
     """
 
     def __init__(self, model: str | os.PathLike[str] | None = None, threads: int = 1) -> None:
@@ -93,7 +93,12 @@ class Tagger:
             AudioError: the sound can't be read.
             ModelError: the model can't be loaded or run.
             LabelError: no such class.
+            ValueError: `top` is negative or `threshold` is not a probability.
         """
+        if top is not None and top < 0:
+            raise ValueError(f"top must not be negative, is {top}")
+        if threshold is not None and not 0 <= threshold <= 1:
+            raise ValueError(f"threshold must lie in 0..1, is {threshold}")
         among = None if labels is None else select(labels)
         name = audio.name_of(source) if name is None else name
         scores, duration = self._score(source, rate, raw, name)

@@ -15,7 +15,7 @@ class ConformanceError(Exception):
 
 
 def pick_logits(names: Sequence[str], results: Sequence[Any]) -> Array:
-    """The logits of one clip, (527,): the output `logits`, or else the last of that size.
+    """The logits of one clip, (527,): the output `logits`, or else the first of that size, as `audiotag` takes it.
 
     Exporters bake squeezes in, so that the batch axis may be missing. Raises
     ConformanceError if no output has 527 values.
@@ -23,5 +23,5 @@ def pick_logits(names: Sequence[str], results: Sequence[Any]) -> Array:
     sized = {name: result for name, result in zip(names, results, strict=True) if result.size == N_CLASSES}
     if not sized:
         raise ConformanceError(f"none of {', '.join(names)} has {N_CLASSES} logits")
-    logits: Array = sized.get("logits", next(reversed(sized.values())))
+    logits: Array = sized.get("logits", next(iter(sized.values())))
     return logits.reshape(N_CLASSES)

@@ -117,7 +117,8 @@ def _layers(args: argparse.Namespace) -> bool:
         print("\n".join(map(str, checks)))
         if not args.audio:
             print("skipped melspec: no recordings (--audio DIR)")
-    return culprit is None and all(check.ok for check in checks)
+    compared = len(comparison.layers) >= len(comparison.unmatched)
+    return culprit is None and compared and all(check.ok for check in checks)
 
 
 def _esc10(args: argparse.Namespace) -> bool:

@@ -77,6 +77,9 @@ def _save(path: str, clip: Array, rate: int) -> None:
     import soundfile
 
     try:
+        open(path, "wb").close()  # says why not where libsndfile says "System error"
         soundfile.write(path, clip, rate)
-    except (soundfile.SoundFileError, OSError, TypeError, ValueError) as error:
+    except OSError as error:
+        raise OutputError(path, error.strerror or str(error)) from None
+    except (soundfile.SoundFileError, TypeError, ValueError) as error:
         raise OutputError(path, getattr(error, "error_string", None) or str(error)) from None

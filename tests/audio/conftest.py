@@ -8,7 +8,14 @@ import pytest
 from onnx import numpy_helper, parser
 
 
-def make_tagger(path: Path, *, input="float[batch, 1, 128, time] x", output="float[batch, 527] logits", classes=527):
+def make_tagger(
+    path: Path,
+    *,
+    input="float[batch, 1, 128, time] x",
+    output="float[batch, 527] logits",
+    classes=527,
+    kind="float",
+):
     """A small tagger: the mean over time, then one linear layer with fixed weights."""
     model = parser.parse_model(f"""
         <ir_version: 8, opset_import: ["" : 17]>
@@ -16,7 +23,12 @@ def make_tagger(path: Path, *, input="float[batch, 1, 128, time] x", output="flo
             mean = ReduceMean <axes = [1, 3], keepdims = 0> (x)
             {output.split()[-1]} = MatMul (mean, weights)
         }}""")
-    weights = np.random.default_rng(0).standard_normal((128, classes)).astype(np.float32) / 16
+    weights = (
+        np.random.default_rng(0)
+        .standard_normal((128, classes))
+        .astype({"float16": np.float16, "double": np.float64}.get(kind, np.float32))
+        / 16
+    )
     model.graph.initializer.append(numpy_helper.from_array(weights, "weights"))
     onnx.save(model, path)
     return path

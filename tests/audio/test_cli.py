@@ -267,3 +267,9 @@ def test_ctrl_c(folder, model):
     out, err = child.communicate(timeout=60)
     assert child.returncode == 130
     assert (out, err) == (b"", b"audiotag: interrupted\n")
+
+
+def test_a_closed_standard_output_is_said(monkeypatch, capsys):
+    monkeypatch.setattr("sys.stdout", None)
+    assert cli.main(["models", "list"]) == 1
+    assert capsys.readouterr().err == "audiotag: standard output is closed\n"

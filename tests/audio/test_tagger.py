@@ -121,7 +121,7 @@ NOT_TAGGERS = {
         "its input 'x' is tensor\\(float\\) \\(batch, 1, 64, time\\)",
     ),
     "rank.onnx": ({"input": "float[batch, samples] x"}, "expected one input"),
-    "type.onnx": ({"input": "double[batch, 1, 128, time] x"}, "tensor\\(double\\)"),
+    "type.onnx": ({"input": "int64[batch, 1, 128, time] x"}, "tensor\\(int64\\)"),
     "two.onnx": ({"input": "float[batch, 1, 128, time] x, float[1] y"}, "it has 2 inputs"),
     "classes.onnx": ({"output": "float[batch, 10] scores", "classes": 10}, "no output has 527 classes"),
 }
@@ -143,6 +143,21 @@ def test_logits_are_found_by_name_or_by_size(output, tmp_path, tagger, clip):
     assert Tagger(path).tag(clip).tags == tagger.tag(clip).tags
 
 
+@pytest.mark.parametrize("kind", ["float16", "double"])
+def test_models_in_other_precisions(kind, tmp_path, tagger, clip):
+    path = make_tagger(
+        tmp_path / "model.onnx", input=f"{kind}[batch, 1, 128, time] x", output=f"{kind}[batch, 527] logits", kind=kind
+    )
+    close = pytest.approx([tag.score for tag in tagger.tag(clip).tags], abs=1e-2 if kind == "float16" else 1e-6)
+    assert [tag.score for tag in Tagger(path).tag(clip).tags] == close
+
+
+@pytest.mark.parametrize("wrong", [{"top": -1}, {"threshold": float("nan")}, {"threshold": 1.5}])
+def test_impossible_limits_are_refused(tagger, clip, wrong):
+    with pytest.raises(ValueError, match=next(iter(wrong))):
+        tagger.tag(clip, **wrong)
+
+
 def test_an_output_that_turns_out_to_have_another_size(tmp_path, clip):
     path = make_tagger(tmp_path / "model.onnx", output="float[batch, n] scores", classes=10)
     with pytest.raises(ModelError, match=r"output 'scores' has shape \(1, 10\), not \(1, 527\)"):
@@ -152,7 +167,7 @@ def test_an_output_that_turns_out_to_have_another_size(tmp_path, clip):
 def test_a_model_of_fixed_length(tmp_path, noise):
     tagger = Tagger(make_tagger(tmp_path / "model.onnx", input="float[1, 1, 128, 100] x"))
     assert tagger.tag(noise[:32000, 0], 32000).tags
-    with pytest.raises(ModelError, match="takes exactly 100 frames, here are 50"):
+    with pytest.raises(ModelError, match="takes exactly 100 frames, here are 50; it is made for clips of 1 s"):
         tagger.tag(noise[:16000, 0], 32000)
 
 

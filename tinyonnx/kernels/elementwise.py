@@ -184,6 +184,8 @@ def _bind_activation(name: str) -> Callable[..., Call]:
 def _clip_refused(out: Info, x: Info | None, *bounds: Info | None, **_: Any) -> str | None:
     if any(b is not None and (b.value is None or b.value.size != 1) for b in bounds):
         return "bounds are not constant"
+    if any(b is not None and b.value is not None and np.isnan(b.value).any() for b in bounds):
+        return "a bound is NaN"
     return _activation_refused(out, x) or float32_refused(*bounds)
 
 

@@ -124,4 +124,5 @@ def clip_range(node: Node) -> tuple[float, float] | None:
     numbers = [scalar(v) for v in bounds]
     if any(v is not None and n is None for v, n in zip(bounds, numbers, strict=True)):
         return None
-    return (low if numbers[0] is None else numbers[0], high if numbers[1] is None else numbers[1])
+    low, high = (limit if number is None else number for limit, number in zip((low, high), numbers, strict=True))
+    return None if math.isnan(low) or math.isnan(high) else (low, high)
