@@ -152,6 +152,18 @@ def test_an_unknown_tensor_is_named():
         session(CNN).run(["nope"], {"x": data(1, 3, 4, 4)})
 
 
+def test_one_name_instead_of_a_list_is_refused():
+    with pytest.raises(tinyonnx.InputError, match="must be a list, not 'y'"):
+        session(CNN).run("y", {"x": data(1, 3, 4, 4)})
+
+
+@pytest.mark.parametrize("kind", [bytes, bytearray, memoryview])
+def test_a_model_from_memory(kind):
+    content = onnx.parser.parse_model(CNN).SerializeToString()
+    s = tinyonnx.InferenceSession(kind(content))
+    assert s.run(None, {"x": data(1, 3, 4, 4)})[0].shape == (1, 5)
+
+
 def test_feeds_in_any_memory_order():
     s = session(CNN)
     x = data(1, 3, 8, 6)

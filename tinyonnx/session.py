@@ -112,7 +112,7 @@ class InferenceSession:
 
     def __init__(
         self,
-        path_or_bytes: str | os.PathLike[str] | bytes,
+        path_or_bytes: str | os.PathLike[str] | bytes | bytearray | memoryview,
         sess_options: SessionOptions | None = None,
         providers: Sequence[Any] | None = None,
         **ignored: Any,
@@ -120,6 +120,8 @@ class InferenceSession:
         from tinyonnx.load import load
 
         self._options = sess_options or SessionOptions()
+        if isinstance(path_or_bytes, (bytearray, memoryview)):
+            path_or_bytes = bytes(path_or_bytes)
         self._name = "<bytes>" if isinstance(path_or_bytes, bytes) else os.fspath(path_or_bytes)
         self._graph = load(path_or_bytes, self._options.limits)
         self._values = self._graph.values()
@@ -212,6 +214,8 @@ class InferenceSession:
 
     def _prepare(self, output_names: Sequence[str] | None, input_feed: Mapping[str, Any]) -> tuple[Plan, list[Any]]:
         feeds = self._check_feeds(input_feed)
+        if isinstance(output_names, str):
+            raise InputError(f"{self._name}: output names must be a list, not {output_names!r}")
         names = tuple(output_names or ())
         level = self._options.graph_optimization_level
         key = (names, level, tuple(_signature(feed) for feed in feeds))

@@ -20,12 +20,6 @@ from tinyonnx.registry import Info, lookup
 
 LIMITS = Limits()
 
-EXPECTED_FAILURES = {
-    f"test_batchnorm_{kind}": "the rule of BatchNormalization passes on the value of x"
-    for kind in ("example", "epsilon", "example_training_mode", "epsilon_training_mode")
-}
-"""A listed case that passes fails the run."""
-
 
 def _cases() -> list[Any]:
     """(case, its graph), of the cases whose operators are all registered and run no subgraphs."""
@@ -39,9 +33,7 @@ def _cases() -> list[Any]:
         except ModelError:
             continue
         if not any(node.subgraphs for node in graph.nodes):
-            reason = EXPECTED_FAILURES.get(case.name)
-            marks = [pytest.mark.xfail(reason=reason, strict=True)] if reason else []
-            found.append(pytest.param(case, graph, id=case.name, marks=marks))
+            found.append(pytest.param(case, graph, id=case.name))
     return found
 
 

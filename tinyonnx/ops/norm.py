@@ -61,7 +61,7 @@ def _batch_norm_check(x: Shape | None, *vectors: Shape | None, spatial: int = 1)
 
 def _batch_norm_shape(x: Info, *vectors: Info, spatial: int = 1, **_: Any) -> list[Info]:
     _batch_norm_check(x.shape, *(v.shape for v in vectors), spatial=spatial)
-    return [x, *(Info(v.dtype, v.shape) for v in (vectors[2], vectors[3]) * 2)]
+    return [Info(i.dtype, i.shape) for i in (x, *(vectors[2], vectors[3]) * 2)]
 
 
 def _batch_norm(x: Array, scale: Array, b: Array, mean: Array, var: Array, epsilon: float) -> Array:
