@@ -97,6 +97,8 @@ def stream(
     with ExitStack() as stack:
         if isinstance(source, np.ndarray):
             blocks, rate = _array_blocks(source, name), _checked_rate(rate, name)
+        elif not isinstance(source, (str, os.PathLike, bytes, bytearray, memoryview)) and not hasattr(source, "read"):
+            raise AudioError(name, f"a {type(source).__name__} is no path, bytes, file object or numpy array")
         elif rate is not None:
             raise AudioError(name, "rate= is for arrays only: a file says its own")
         elif raw is not None:
@@ -326,7 +328,8 @@ def _raise_io_error(guard: _Guard, name: str) -> None:
 
 
 _REASONS = {
-    "Format not recognised.": "is not sound in a format that libsndfile reads",
+    "Format not recognised.": "is not sound in a format that libsndfile reads "
+    "(try: ffmpeg -i FILE -f wav - | audiotag tag -)",
     "Internal error : SF_INFO struct incomplete.": "its header gives no valid sample rate (0 Hz?) or channels",
     "File does not exist or is not a regular file (possibly a pipe?).": "has no sound that could be decoded",
     "System error.": "can't be read",

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 
 from audiotag import __version__
 from audiotag.errors import Error
+from audiotag.messages import say
 
 COMMANDS = ("tag", "demo", "models")
 
@@ -20,7 +21,7 @@ COMMANDS = ("tag", "demo", "models")
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line and return the exit code; wrong usage raises SystemExit(2) as argparse does."""
     if sys.stdout is None:
-        print("audiotag: standard output is closed", file=sys.stderr)
+        say("standard output is closed")
         return 1
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
@@ -32,18 +33,18 @@ def main(argv: Sequence[str] | None = None) -> int:
         sys.stdout.flush()
         return code
     except KeyboardInterrupt:
-        print("audiotag: interrupted", file=sys.stderr)
+        say("interrupted")
         return 130
     except BrokenPipeError:
         # the reader has what it wanted; python would complain again when it flushes at exit
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except Error as error:
-        print(f"audiotag: {error}", file=sys.stderr)
+        say(str(error))
         return 1
     except OSError as error:
         # commands name the files that they fail on: what is left is the full disk behind print()
-        print(f"audiotag: {error.filename or 'standard output'}: {error.strerror or error}", file=sys.stderr)
+        say(f"{error.filename or 'standard output'}: {error.strerror or error}")
         return 1
 
 

@@ -24,9 +24,14 @@ def expand(paths: Iterable[str]) -> Iterator[str | AudioError]:
             yield from _one(path)
         elif glob.has_magic(path):
             found = False
+            seen: set[str] = set()
             for match in sorted(glob.glob(path, recursive=True)):
-                found = True
-                yield from _one(match)
+                real = os.path.realpath(match)
+                # `**` follows links, in circles, too; reading from a named pipe would wait for ever
+                if real not in seen and (os.path.isdir(match) or os.path.isfile(match)):
+                    seen.add(real)
+                    found = True
+                    yield from _one(match)
             if not found:
                 yield AudioError(path, "no file matches")
         else:
@@ -46,9 +51,12 @@ def _folder(folder: str) -> Iterator[str | AudioError]:
     for where, folders, files in os.walk(folder, onerror=errors.append):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         for name in sorted(files):
-            if not name.startswith(".") and os.path.splitext(name)[1].lower() in SUFFIXES:
+            path = os.path.join(where, name)
+            sound = not name.startswith(".") and os.path.splitext(name)[1].lower() in SUFFIXES
+            # reading from a named pipe would wait for ever; a dangling link is a file that can't be read
+            if sound and (os.path.isfile(path) or not os.path.exists(path)):
                 found = True
-                yield os.path.join(where, name)
+                yield path
     for error in errors:
         yield AudioError(os.fspath(error.filename), error.strerror or "can't be read")
     if not found and not errors:

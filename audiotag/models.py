@@ -194,6 +194,8 @@ def convert(checkpoint: str | os.PathLike[str], out: str | os.PathLike[str]) -> 
     Raises ModelError (CheckpointError for what is none, or would run code).
     """
     path = Path(checkpoint)
+    if path.exists() and os.path.exists(out) and os.path.samefile(path, out):
+        raise ModelError(printable(f"{os.fspath(out)}: is the checkpoint itself"))
     _save(_graph_of(path, path.name), out)
 
 

@@ -28,7 +28,8 @@ class TextWriter:
             return
         lines = [] if self._first else [""]
         self._first = False
-        lines.append(f"{printable(row.path)}  ({row.duration:.2f} s)")
+        warning = "" if row.trained else f"  [{row.model}: untrained, scores mean nothing]"
+        lines.append(f"{printable(row.path)}  ({row.duration:.2f} s){warning}")
         lines += [f"  {tag.score:6.4f}  {tag.label}" for tag in row.tags] or ["  (no tag reaches the threshold)"]
         self._file.write("\n".join(lines) + "\n")
         self._file.flush()

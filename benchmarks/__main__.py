@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import json
 import os
 import platform
@@ -26,14 +27,21 @@ def main() -> None:
     model.add_argument("--json", action="store_true")
     args = parser.parse_args()
 
+    missing = [peer for peer in PEERS if importlib.util.find_spec(peer) is None]
+    if missing:
+        parser.error(f"not installed: {', '.join(missing)}; pip install -e '.[test]'")
     with tempfile.TemporaryDirectory() as folder:
         path = args.model
         if not path.endswith(".onnx"):
+            from audiotag.errors import Error
             from audiotag.mobilenet import random_graph
             from tinyonnx import save_model
 
             path = os.path.join(folder, f"{args.model}.onnx")
-            save_model(random_graph(args.model, seed=0), path)
+            try:
+                save_model(random_graph(args.model, seed=0), path)
+            except Error as error:
+                parser.error(str(error))
         shape = (args.batch, 1, 128, round(args.seconds * 100))
         feeds = os.path.join(folder, "feeds.npz")
         np.savez(feeds, melspec=np.random.default_rng(0).standard_normal(shape).astype(np.float32))

@@ -17,6 +17,9 @@ from tinyonnx.dtypes import from_onnx_type
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; returns the exit code."""
+    if sys.stdout is None:
+        print("tinyonnx: standard output is closed", file=sys.stderr)
+        return 1
     args = _parser().parse_args(argv)
     if args.verbose:
         logging.basicConfig(format="%(name)s: %(message)s", stream=sys.stderr)
@@ -32,8 +35,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("tinyonnx: interrupted", file=sys.stderr)
         return 130
-    except (tinyonnx.Error, OSError) as error:
+    except tinyonnx.Error as error:
         print(f"tinyonnx: {error}", file=sys.stderr)
+        return 1
+    except OSError as error:
+        print(f"tinyonnx: {error.filename or 'standard output'}: {error.strerror or error}", file=sys.stderr)
+        return 1
+    except MemoryError as error:
+        print(f"tinyonnx: {error or 'out of memory'}", file=sys.stderr)
         return 1
 
 
@@ -87,7 +96,7 @@ def _feed(source: str, arg: tinyonnx.NodeArg | None) -> np.ndarray[Any, Any]:
             shape = [int(d) for d in source.removeprefix("shape:").split(",") if d.strip()]
             noise = np.random.default_rng(0).standard_normal(shape)
         except ValueError as error:
-            raise tinyonnx.InputError(f"{source}: {error}") from error
+            raise tinyonnx.InputError(f"{source}: expected dimensions such as shape:1,1,128,1000 ({error})") from error
         return noise.astype(from_onnx_type(arg.type) if arg is not None else np.float32)
     try:
         array: np.ndarray[Any, Any] = np.load(source, allow_pickle=False)

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import argparse
 import os
-import sys
 from typing import TYPE_CHECKING, Any
 
 from audiotag.errors import ModelError, printable
+from audiotag.messages import show
 
 if TYPE_CHECKING:
     from audiotag.models import ResolvedModel
@@ -67,18 +67,14 @@ def _list(_: argparse.Namespace) -> None:
 def _pull(args: argparse.Namespace) -> None:
     from audiotag.models import MODELS, pull, resolve
 
-    shown = sys.stderr.isatty()
-
     def progress(have: int, total: int | None) -> None:
-        if shown:
-            of = f" of {total / 1e6:.1f} MB ({have / total:.0%})" if total else " MB"
-            print(f"\r\x1b[K{args.name}: {have / 1e6:.1f}{of}", end="", file=sys.stderr, flush=True)
+        of = f" of {total / 1e6:.1f} MB ({have / total:.0%})" if total else " MB"
+        show(f"{args.name}: {have / 1e6:.1f}{of}")
 
     try:
         path = pull(args.name, progress=progress)
     finally:
-        if shown:
-            print("\r\x1b[K", end="", file=sys.stderr, flush=True)
+        show("")
     print(f"{args.name} is at {printable(str(path))}")
     if MODELS[args.name].sha256 is None:
         print(f"Its sha256 is not pinned in audiotag; this one came from {_origin(_session(resolve(args.name)))}")

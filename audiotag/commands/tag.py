@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 from audiotag import labels
 from audiotag.errors import AudioError, Error, LabelError, OutputError, printable
+from audiotag.messages import Progress, say
 from audiotag.outputs import FORMATS
 from audiotag.results import Failure, Result
 
@@ -64,7 +66,6 @@ def run(args: argparse.Namespace) -> int:
     """Tag everything and return the exit code."""
     raw = _raw_format(args)
     from audiotag.inputs import expand
-    from audiotag.progress import Progress
     from audiotag.tagger import Tagger
 
     tagger = Tagger(args.model)
@@ -72,9 +73,12 @@ def run(args: argparse.Namespace) -> int:
     warn_if_untrained(tagger.model)
     progress = Progress()
     failed = False
+    paths = expand(args.paths)
+    if args.output is not None and os.path.exists(args.output):
+        paths = iter(_spare(args.output, list(paths), tagger.model))
     with _output(args.output) as file:
         writer = FORMATS[args.format](file)
-        for path in expand(args.paths):
+        for path in paths:
             row: Result | Failure
             try:
                 if isinstance(path, AudioError):
@@ -86,16 +90,25 @@ def run(args: argparse.Namespace) -> int:
                 name = path.name if isinstance(path, AudioError) else path
                 row = Failure.of(name, error)
                 progress.clear()
-                print(f"audiotag: {_describe(name, error)}", file=sys.stderr)
+                say(_describe(name, error))
             progress.clear()
             writer.write(row)
     return 1 if failed else 0
 
 
+def _spare(output: str, paths: list[str | AudioError], model: ResolvedModel) -> list[str | AudioError]:
+    """The paths, if writing to `output` would destroy none of them, nor the model."""
+    sources = [path for path in (*paths, model.source) if isinstance(path, str) and os.path.exists(path)]
+    same = next((source for source in sources if os.path.samefile(source, output)), None)
+    if same is not None and os.path.isfile(same):
+        raise OutputError(output, f"is also read, as {same}: results would overwrite it")
+    return paths
+
+
 def warn_if_untrained(model: ResolvedModel) -> None:
     """Say on stderr that the scores of a model with random weights mean nothing."""
     if not model.trained:
-        print(f"audiotag: model {model.name}: {printable(model.note)}", file=sys.stderr)
+        say(f"model {model.name}: {printable(model.note)}")
 
 
 def _tag(tagger: Tagger, path: str, raw: RawFormat | None, args: argparse.Namespace) -> Result:

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -273,3 +274,42 @@ def test_a_closed_standard_output_is_said(monkeypatch, capsys):
     monkeypatch.setattr("sys.stdout", None)
     assert cli.main(["models", "list"]) == 1
     assert capsys.readouterr().err == "audiotag: standard output is closed\n"
+
+
+def test_results_never_overwrite_what_is_read(folder, tag, model):
+    before = (folder / "a.wav").read_bytes()
+    assert tag("b.flac", "a.wav", "--output", "a.wav")[0] == 1
+    assert tag(".", "--output", "sub/../a.wav")[0] == 1
+    assert (folder / "a.wav").read_bytes() == before
+    content = Path(model).read_bytes()
+    (folder / "copy.onnx").write_bytes(content)
+    assert cli.main(["tag", "a.wav", "--model", "copy.onnx", "--output", "copy.onnx"]) == 1
+    assert (folder / "copy.onnx").read_bytes() == content
+
+
+def test_named_pipes_and_circles_of_links_are_left_out(folder, tag):
+    os.mkfifo(folder / "0.wav")
+    (folder / "sub" / "loop").symlink_to(folder)
+    for pattern in (".", "*.wav", "**/*.wav"):
+        code, out, _ = tag(pattern, "--format", "jsonl")
+        paths = [row["path"] for row in rows(out)]
+        assert code == 0
+        assert sum(path.endswith("a.wav") for path in paths) == 1
+        assert not any(path.endswith("0.wav") for path in paths)
+
+
+class Full(io.StringIO):
+    def write(self, text):
+        raise OSError(28, "No space left on device")
+
+
+@pytest.mark.parametrize("stderr", [None, Full()])
+def test_results_come_out_where_messages_can_not(folder, monkeypatch, capsys, stderr):
+    monkeypatch.setattr("sys.stderr", stderr)
+    assert cli.main(["tag", "a.wav", "missing.wav", "--format", "jsonl"]) == 1
+    assert [row["path"] for row in rows(capsys.readouterr().out)] == ["a.wav", "missing.wav"]
+
+
+def test_text_of_an_untrained_model_says_so_on_standard_output(folder, capsys):
+    assert cli.main(["tag", "a.wav"]) == 0
+    assert "untrained, scores mean nothing" in capsys.readouterr().out
