@@ -3,7 +3,8 @@
 A `Value` is one tensor (or sequence) of the model; nodes refer to values directly, also
 across the border of a subgraph, so that a captured value has its uses in the subgraph's
 nodes like any other.  Outputs of a graph are uses, too: `Graph.outputs` may be rewired by
-a pass while `Graph.output_names`, what the user asks for, stays.
+a pass while `Graph.output_names`, what the user asks for, and `Graph.declared_outputs`, their
+types in the file, stay.
 """
 
 from __future__ import annotations
@@ -121,6 +122,7 @@ class Graph:
         self.nodes: list[Node] = []
         self.outputs: list[Value] = []
         self.output_names: list[str] = []
+        self.declared_outputs: list[Value] = []
         self.initializers: list[Value] = []
         self.metadata: dict[str, str] = {}
 
@@ -139,11 +141,14 @@ class Graph:
         value.uses.append((self, len(self.outputs)))
         self.outputs.append(value)
         self.output_names.append(value.name if name is None else name)
+        declared = Value(value.name, value.dtype, value.shape)
+        declared.type = value.type
+        self.declared_outputs.append(declared)
 
     def clear_outputs(self) -> None:
         for i, value in enumerate(self.outputs):
             value.uses.remove((self, i))
-        self.outputs, self.output_names = [], []
+        self.outputs, self.output_names, self.declared_outputs = [], [], []
 
     def add_node(self, node: Node, at: int | None = None) -> Node:
         """Insert a node (at the end, or at position `at`) and register its uses."""
@@ -291,6 +296,7 @@ class Graph:
             )
         for value, name in zip(self.outputs, self.output_names, strict=True):
             graph.add_output(sure(value), name)
+        graph.declared_outputs = list(self.declared_outputs)
         return graph
 
     def verify(self) -> None:

@@ -72,7 +72,7 @@ def loop(
     carried: list[Any] = list(initial)
     if len(body.outputs) < 1 + len(carried):
         raise OpError(f"its body gives {len(body.outputs)} outputs for a condition and {len(carried)} values")
-    scanned = [_Stack(ctx, value) for value in body.outputs[1 + len(carried) :]]
+    scanned = [_Stack(ctx, value) for value in body.declared_outputs[1 + len(carried) :]]
     iteration = 0
     while going and (limit is None or iteration < limit):
         ctx.tick()
@@ -140,7 +140,7 @@ def scan(
 ) -> tuple[Any, ...]:
     inputs = list(initial_state_and_scan_inputs)
     n_states = _count_states(inputs, num_scan_inputs, body)
-    declared = body.outputs[n_states:]
+    declared = body.declared_outputs[n_states:]
     sequences = []
     for x, position in zip(inputs[n_states:], _per_scan(scan_input_axes, num_scan_inputs, "scan_input_axes")):
         (axis,) = normalise_axes([position], x.ndim)
@@ -183,7 +183,7 @@ def scan_8(
         raise OpError(f"sequence_lens {lengths} don't fit {batch} sequences of up to {length}")
     rows = []
     for i, valid in enumerate(lengths):
-        stacks = [_Stack(ctx, value) for value in body.outputs[n_states:]]
+        stacks = [_Stack(ctx, value) for value in body.declared_outputs[n_states:]]
         states = [np.asarray(x[i], x.dtype) for x in inputs[:n_states]]
         row = _scan(ctx, states, [x[i, :valid] for x in inputs[n_states:]], body, backwards, stacks)
         for k in range(n_states, len(row)):
