@@ -36,12 +36,30 @@ def test_expected_failures_name_cases_that_exist():
     assert set(EXPECTED_FAILURES) <= {case.name for case in CASES}
 
 
-def _array(value):
-    if isinstance(value, onnx.TensorProto):
-        return onnx.numpy_helper.to_array(value)
-    if isinstance(value, (list, onnx.SequenceProto, onnx.OptionalProto)):
-        pytest.skip("sequences and optionals are not supported yet")
-    return value
+def _value(proto):
+    """An array, a list for a sequence, None for an absent optional."""
+    if isinstance(proto, onnx.SequenceProto):
+        return onnx.numpy_helper.to_list(proto)
+    if isinstance(proto, onnx.OptionalProto):
+        return onnx.numpy_helper.to_optional(proto)
+    return onnx.numpy_helper.to_array(proto) if isinstance(proto, onnx.TensorProto) else proto
+
+
+def _assert_same(actual, wanted, case):
+    if wanted is None:
+        assert actual is None
+    elif isinstance(wanted, list):
+        assert isinstance(actual, list)
+        for a, b in zip(actual, wanted, strict=True):
+            _assert_same(a, b, case)
+    else:
+        assert actual.dtype == wanted.dtype
+        assert actual.shape == wanted.shape
+        if wanted.dtype.kind == "O":
+            assert (actual == wanted).all()
+        else:
+            wide = np.float32 if wanted.dtype.kind == "V" else wanted.dtype
+            np.testing.assert_allclose(actual.astype(wide), wanted.astype(wide), rtol=case.rtol, atol=case.atol)
 
 
 @pytest.mark.parametrize("case", CASES, ids=[case.name for case in CASES])
@@ -58,14 +76,6 @@ def test_node_case(case, level, request):
             raise
         pytest.skip(str(error))
     for inputs, expected in case.data_sets:
-        names = [i.name for i in case.model.graph.input]
-        feeds = {name: _array(value) for name, value in zip(names, inputs) if value is not None}
-        for actual, value in zip(session.run(None, feeds), expected, strict=True):
-            wanted = _array(value)
-            assert actual.dtype == wanted.dtype
-            assert actual.shape == wanted.shape
-            if wanted.dtype.kind == "O":
-                assert (actual == wanted).all()
-            else:
-                wide = np.float32 if wanted.dtype.kind == "V" else wanted.dtype
-                np.testing.assert_allclose(actual.astype(wide), wanted.astype(wide), rtol=case.rtol, atol=case.atol)
+        feeds = dict(zip((i.name for i in case.model.graph.input), map(_value, inputs), strict=False))
+        for actual, wanted in zip(session.run(None, feeds), expected, strict=True):
+            _assert_same(actual, _value(wanted), case)

@@ -1,61 +1,19 @@
-"""Sequences and optionals: onnx's own cases, the operators that these leave out, refusals."""
+"""Sequences and optionals: the operators that onnx's own cases leave out, refusals."""
 
 from __future__ import annotations
 
-import warnings
 from typing import Any
 
 import numpy as np
 import onnx
 import pytest
-from onnx.backend.test.loader import load_model_tests
 from onnx.reference import ReferenceEvaluator
 
-import tinyonnx
 from tests.ops.running import context_of
 from tinyonnx.errors import OpError
-from tinyonnx.ops import sequence
-from tinyonnx.registry import lookup, registered
+from tinyonnx.registry import lookup
 
-OPERATORS = {e.name for e in registered() if e.function.__module__ == sequence.__name__}
 F32, I64 = np.float32, np.int64
-
-
-def value_of(proto: Any) -> Any:
-    if isinstance(proto, onnx.SequenceProto):
-        return onnx.numpy_helper.to_list(proto)
-    if isinstance(proto, onnx.OptionalProto):
-        return onnx.numpy_helper.to_optional(proto)
-    return onnx.numpy_helper.to_array(proto) if isinstance(proto, onnx.TensorProto) else proto
-
-
-def assert_same(output: Any, expected: Any) -> None:
-    assert type(output) is type(expected)
-    if isinstance(expected, list):
-        assert len(output) == len(expected)
-        for a, b in zip(output, expected, strict=True):
-            assert_same(a, b)
-    elif expected is not None:
-        np.testing.assert_array_equal(output, expected, strict=True)
-
-
-def backend_cases() -> list[Any]:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        cases = load_model_tests(kind="node")
-    return [c for c in cases if OPERATORS & {n.op_type for n in c.model.graph.node}]
-
-
-@pytest.mark.parametrize("case", backend_cases(), ids=lambda c: c.name)
-def test_backend_case(case):
-    try:
-        session = tinyonnx.InferenceSession(case.model.SerializeToString())
-    except tinyonnx.ModelError as error:
-        pytest.skip(str(error))
-    for inputs, expected in case.data_sets:
-        feeds = dict(zip((i.name for i in case.model.graph.input), map(value_of, inputs), strict=True))
-        for output, proto in zip(session.run(None, feeds), expected, strict=True):
-            assert_same(output, value_of(proto))
 
 
 def run(name: str, *inputs: Any, opset: int = 18, **attributes: Any) -> Any:

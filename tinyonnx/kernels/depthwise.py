@@ -73,6 +73,7 @@ def convolve_depthwise(
                         x_at = line + (q * s_w + j0 * d_w) * c + channel
                         w_at = block + j0 * LANES
                         o_at = o_line + q * c + channel
+                        # the intrinsic takes its tile as literals, hence a call for each
                         if count == 1:
                             if c < LANES:
                                 taps_tile(

@@ -61,6 +61,7 @@ def multiply_rows(
         b = b_at + column
         o = o_at + column
         i = 0
+        # the intrinsics take their tile as literals, hence a loop for each width
         if width == 3:
             while i < m:
                 if m >= ROWS_3:
