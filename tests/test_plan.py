@@ -8,6 +8,7 @@ import pytest
 
 import tinyonnx
 from tests.passes.conftest import data
+from tinyonnx.kernels.elementwise import ADD, map_pair, map_scalar
 from tinyonnx.plan import KernelStep, LayoutStep, NumpyStep
 from tinyonnx.registry import Call, fast, op, same_as
 
@@ -27,12 +28,17 @@ def _kernel(name, layout, in_place=False):
             return array.transpose(0, 2, 3, 1).flags.c_contiguous
         return layout == "any" or array.flags.c_contiguous
 
+    def memory(array):
+        return array.ravel(order="K")
+
     @fast(add_one, when=lambda out, *inputs: None, layout=layout, in_place=in_place)
     def bind(pool, out, x, y=None):
         assert promised(out)
         assert promised(x)
         assert y is None or (promised(y) and y.strides == out.strides)
-        return Call(np.add, (x, np.float32(1) if y is None else y, out))
+        if y is None:
+            return Call(map_scalar, (memory(x), np.float32(1), memory(out), ADD))
+        return Call(map_pair, (memory(x), memory(y), memory(out), ADD))
 
 
 _kernel("Last", "channels_last")

@@ -7,6 +7,7 @@ onnx parses the file, numpy defines what every operator means, numba runs the ho
 """
 
 import os
+from typing import TYPE_CHECKING, Any
 
 from tinyonnx.errors import Error, InputError, ModelError, NodeError, OpError, ResourceError
 from tinyonnx.ir import Graph, Node, Value
@@ -20,6 +21,9 @@ from tinyonnx.session import (
     NodeArg,
     SessionOptions,
 )
+
+if TYPE_CHECKING:
+    from tinyonnx.kernels._kernel import jit, kernel
 
 __version__ = "0.1.0"
 
@@ -43,10 +47,20 @@ __all__ = [
     "get_available_providers",
     "get_device",
     "install_as_onnxruntime",
+    "jit",
+    "kernel",
     "op",
     "save_model",
     "to_bytes",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    if name in ("jit", "kernel"):  # the way to the compiler takes a while to import
+        from tinyonnx.kernels import _kernel
+
+        return getattr(_kernel, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def get_available_providers() -> list[str]:

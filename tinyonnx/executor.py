@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from itertools import groupby
+from typing import Any, cast
 
 import numpy as np
 
@@ -11,8 +12,8 @@ from tinyonnx.calls import Budget, OpContext, check_sizes, describe, evaluate, i
 from tinyonnx.errors import OpError
 from tinyonnx.ir import Array, Graph, Node
 from tinyonnx.memory import Buffer, allocate
-from tinyonnx.plan import KernelStep, LayoutStep, NumpyStep, Plan
-from tinyonnx.registry import Info
+from tinyonnx.plan import KernelStep, LayoutStep, NumpyStep, Plan, Step
+from tinyonnx.registry import Call, Info
 
 _MAX_RANK = 64
 """Numpy's."""
@@ -30,15 +31,13 @@ def execute(plan: Plan, feeds: Sequence[Any], hook: Hook | None = None) -> list[
 
     Raises NodeError, ResourceError.
     """
-    with plan.lock:
-        executable = plan.idle.pop() if plan.idle else None
-    if executable is None:
-        executable = Executable(plan)
     try:
-        return executable.run(feeds, hook)
-    finally:
-        with plan.lock:
-            plan.idle.append(executable)
+        executable = plan.idle.pop()  # atomic
+    except IndexError:
+        executable = Executable(plan)
+    results: list[Any] = executable.run(feeds, hook)
+    plan.idle.append(executable)  # not after an interrupt: helping threads may still be writing to its arena
+    return results
 
 
 class Executable:
@@ -52,8 +51,15 @@ class Executable:
             self.template[slot] = array
         for slot, buffer in plan.buffers.items():
             self.template[slot] = buffer.view(self.arena)
-        self.calls = [self._bind(step) for step in plan.steps]
+        self.scratch = np.empty(0, np.float32)
         self.protected = set(_constants(plan))
+        bound = [self._bind(step) for step in plan.steps]
+        self.calls: list[_NumpyCall | _Segment] = []
+        for fast, run in groupby(zip(plan.steps, bound, strict=True), lambda pair: isinstance(pair[1], list)):
+            if fast:
+                self.calls.append(_Segment(cast(Any, list(run)), self.arena, plan.threads))
+            else:
+                self.calls += (cast(_NumpyCall, call) for _, call in run)
 
     def run(self, feeds: Sequence[Any], hook: Hook | None) -> list[Any]:
         plan = self.plan
@@ -64,10 +70,8 @@ class Executable:
                 np.copyto(environment[slot], feed)
             else:
                 environment[slot] = feed
-        for call, step in zip(self.calls, plan.steps, strict=True):
-            outputs = call(environment, budget)
-            if hook is not None and not isinstance(step, LayoutStep):
-                hook(step.node, outputs)
+        for call in self.calls:
+            call.run(environment, budget, hook)
         taken = self.protected | set(map(id, feeds))
         results = []
         for slot in plan.outputs:
@@ -75,28 +79,51 @@ class Executable:
             taken.add(id(results[-1]))
         return results
 
-    def _bind(self, step: KernelStep | LayoutStep | NumpyStep) -> Callable[[Environment, Budget], list[Any]]:
+    def _bind(self, step: Step) -> list[Any] | _NumpyCall:
+        """The kernels of a step with their arguments, or the call of a numpy step."""
         if isinstance(step, NumpyStep):
             return _NumpyCall(self.plan, step, self.arena)
+        from tinyonnx.kernels import Bound, copy_layout
+
         if isinstance(step, LayoutStep):
-            source, target = step.source.view(self.arena), step.target.view(self.arena)
+            calls = [copy_layout(step.source.view(self.arena), step.target.view(self.arena))]
+        else:
+            arrays = [x.view(self.arena) if isinstance(x, Buffer) else x for x in step.inputs]
+            out = step.output.view(self.arena)
+            found = step.fast.bind(self.plan.pool, out, *arrays, **step.node.attributes)
+            calls = found if isinstance(found, list) else [found]
+        return [Bound(call.kernel, self._arguments(call)) for call in calls]
 
-            def copy(_: Environment, __: Budget) -> list[Any]:
-                np.copyto(target, source)
-                return []
+    def _arguments(self, call: Call) -> tuple[Any, ...]:
+        """A call's arguments, with room for scratch: steps follow each other and share it."""
+        if not call.scratch:
+            return call.args
+        wanted = call.scratch * self.plan.threads
+        if wanted > len(self.scratch):
+            self.scratch = allocate(wanted * 4).view(np.float32)
+        return (*call.args, self.scratch[:wanted])
 
-            return copy
-        arrays = [x.view(self.arena) if isinstance(x, Buffer) else x for x in step.inputs]
-        out = step.output.view(self.arena)
-        kernel, args = step.fast.bind(self.plan.pool, out, *arrays, **step.node.attributes)
-        results = [out]
 
-        def run_kernel(_: Environment, budget: Budget) -> list[Any]:
-            budget.check_time()
-            kernel(*args)
-            return results
+class _Segment:
+    """Kernels that follow each other: one program."""
 
-        return run_kernel
+    def __init__(self, steps: list[tuple[KernelStep | LayoutStep, list[Any]]], arena: Array, threads: int) -> None:
+        from tinyonnx.kernels.program import Program
+
+        self.steps, self.arena, self.threads = steps, arena, threads
+        self.program = Program([bound for _, kernels in steps for bound in kernels])
+
+    def run(self, _: Environment, budget: Budget, hook: Hook | None) -> None:
+        budget.check_time()
+        if hook is None:
+            self.program.run(self.threads)
+            return
+        at = 0
+        for step, kernels in self.steps:
+            self.program.run(self.threads, at, at + len(kernels))
+            at += len(kernels)
+            if isinstance(step, KernelStep):
+                hook(step.node, [step.output.view(self.arena)])
 
 
 def _info(value: Any) -> Info | None:
@@ -135,7 +162,7 @@ class _NumpyCall:
             for key, subplan in step.subplans.items()
         }
 
-    def __call__(self, environment: Environment, budget: Budget) -> list[Any]:
+    def run(self, environment: Environment, budget: Budget, hook: Hook | None = None) -> None:
         step, plan = self.step, self.plan
         budget.check_time()
         inputs = [environment[slot] if slot >= 0 else None for slot in step.inputs]
@@ -161,7 +188,8 @@ class _NumpyCall:
                 environment[slot] = self._detach(result)
         for slot in step.release:
             environment[slot] = None
-        return results
+        if hook is not None:
+            hook(step.node, results)
 
     def _detach(self, result: Any) -> Any:
         """A copy of what is a view into the arena, where a later step would overwrite it."""
@@ -184,5 +212,5 @@ class _NumpyCall:
         for slot, value in zip(subplan.inputs, values, strict=True):
             inner[slot] = value
         for call in self.subcalls[id(graph)]:
-            call(inner, budget)
+            call.run(inner, budget)
         return [inner[slot] for slot in subplan.outputs]

@@ -8,7 +8,6 @@ copies. Everything else is passed by reference from step to step.
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
@@ -73,9 +72,9 @@ class Plan:
     outputs: list[int]
     captures: list[tuple[Value, int]]
     slot_of: dict[int, int]
+    threads: int = 1
     remarks: list[Remark] = field(default_factory=list)
     idle: list[Any] = field(default_factory=list)
-    lock: threading.Lock = field(default_factory=threading.Lock)
 
     @property
     def kernel_steps(self) -> list[KernelStep]:

@@ -54,10 +54,14 @@ class Context(Protocol):
 
 
 class Call(NamedTuple):
-    """A bound kernel: `kernel(*args)` reads and writes the arrays it was bound to."""
+    """A kernel and its arguments.
 
-    kernel: Callable[..., Any]
+    `scratch` asks for so many float32 per share of the work, in one more array argument.
+    """
+
+    kernel: Any
     args: tuple[Any, ...]
+    scratch: int = 0
 
 
 @dataclass(frozen=True)
@@ -169,7 +173,7 @@ def fast(
     can't be used. The decorated binder is called once per plan,
     `bind(pool, out, *inputs, **attributes)`, with the arrays that every run will use (views
     of the arena, constants) in their logical ONNX shape, strided as `layout` says; it packs
-    weights through `pool` and returns a `Call`.
+    weights through `pool` and returns a `Call`, or a list of those that follow each other.
     """
 
     def register(bind: F) -> F:

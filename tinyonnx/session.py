@@ -19,6 +19,7 @@ from tinyonnx.ir import Array, ConstantPool, Graph, Node, Value
 from tinyonnx.limits import Limits
 from tinyonnx.passes import BASIC, PIPELINE, Rewrite, run_passes
 from tinyonnx.plan import Plan, make_plan
+from tinyonnx.threads import available
 
 PLANS_KEPT = 8
 """How many plans (one per set of input shapes and outputs) a session keeps."""
@@ -47,7 +48,8 @@ class SessionOptions:
     Attributes:
         graph_optimization_level: ORT_DISABLE_ALL runs the nodes of the file one by one in
             numpy; anything else runs the pass pipeline and the kernels.
-        intra_op_num_threads: accepted; runs use one thread.
+        intra_op_num_threads: threads that share each kernel's work, at most one per
+            processor; 0 means all processors.
         limits: what a model may use (`tinyonnx.Limits`).
     """
 
@@ -241,7 +243,12 @@ class InferenceSession:
         run_passes(rewrite, PIPELINE if optimise else BASIC)
         plan = make_plan(graph, model=name, limits=self._options.limits, pool=self._pool, kernels=optimise)
         plan.remarks = rewrite.remarks
+        plan.threads = self._threads()
         return plan
+
+    def _threads(self) -> int:
+        wanted = self._options.intra_op_num_threads
+        return wanted if wanted > 0 else available()
 
     def _request(self, graph: Graph, names: tuple[str, ...]) -> None:
         """Make the named values the outputs of the graph."""

@@ -9,7 +9,8 @@ import numpy as np
 
 import tinyonnx.kernels
 from tinyonnx.ir import Array, ConstantPool
-from tinyonnx.registry import FUSED, Fast, Info, Op, lookup
+from tinyonnx.kernels import Bound
+from tinyonnx.registry import FUSED, Call, Fast, Info, Op, lookup
 
 assert tinyonnx.kernels
 
@@ -76,14 +77,26 @@ def run(
         assert out is not None
     else:
         out = place(np.full(expected.shape, np.nan, np.float32), order, surroundings)
-    call = chosen.bind(ConstantPool(), out, *arrays, **attributes)
-    call.kernel(*call.args)
+    found = chosen.bind(ConstantPool(), out, *arrays, **attributes)
+    calls = found if isinstance(found, list) else [found]
+    run_shares(calls, 1)
     if not in_place:
-        call.kernel(*call.args)  # a plan calls it again and again
+        whole = out.copy()
+        run_shares(calls, 3)  # a plan calls it again and again, on several threads
+        np.testing.assert_array_equal(out, whole)
     for memory in surroundings:
         assert (memory[:MARGIN] == POISON).all()
         assert (memory[-MARGIN:] == POISON).all()
     return out, expected
+
+
+def run_shares(calls: Sequence[Call], parts: int) -> None:
+    """One share after the other: what threads do in any order gives the same."""
+    for call in calls:
+        scratch = (np.full(call.scratch * parts, np.nan, np.float32),) if call.scratch else ()
+        bound = Bound(call.kernel, (*call.args, *scratch))
+        for part in reversed(range(parts)):
+            bound.run(part, parts)
 
 
 def assert_close(actual: Array, expected: Array, tolerance: float = 1e-5) -> None:

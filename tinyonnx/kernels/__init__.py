@@ -8,9 +8,12 @@
     pool            windows and global
     elementwise     activations, arithmetic
     reshape         copies in row-major order
+    layout          copies between memory orders
 
-Each has the compiled function, on flat float32 arrays and integers, and at its end the
-binder that `tinyonnx.registry.fast` describes.  `_jit` is the only way to numba.
+Each has the compiled functions and, at its end, the binders that `tinyonnx.registry.fast`
+describes.  `_kernel` says what a kernel is, `_tiles` what the fastest are made of, `program`
+runs many of them; `_jit` compiles them (the only way to numba) and `_machine` keeps and
+loads their machine code.
 """
 
 from __future__ import annotations
@@ -25,3 +28,7 @@ from tinyonnx.kernels import (  # noqa: F401
     reshape,
     squeeze_excite,
 )
+from tinyonnx.kernels._kernel import Bound
+from tinyonnx.kernels.layout import copy_layout
+
+__all__ = ["Bound", "copy_layout"]

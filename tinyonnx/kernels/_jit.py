@@ -1,127 +1,139 @@
-"""The door to the JIT: the `jit` decorator, the host's vector shape, two vector primitives.
+"""The compiler: kernels to machine code, by numba and LLVM.
 
-Nothing else in the package imports numba or llvmlite.  Kernels are written as scalar numba
-code over flat float32 arrays and integers; what has to run at the FMA peak goes through
-`gemm_tile` and `taps_tile`, intrinsics that emit LLVM vector code with all accumulators in
-registers.  With NUMBA_DISABLE_JIT=1 the primitives of `_nojit` take their places.
-
-NUMBA_CPU_NAME=x86-64-v3 (or x86-64-v2) with NUMBA_CPU_FEATURES="" forces a lower CPU level;
-numba keys its cache by both.
+Nothing else in the package imports numba, and this module is imported only when a machine
+lacks the code of a kernel.  What has to run at the FMA peak goes through `gemm_tile` and
+`taps_tile`, intrinsics that emit LLVM vector code with all accumulators in registers.
 """
 
 from __future__ import annotations
 
-import hashlib
-import os
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
-from pathlib import Path
-from typing import Any, TypeVar, cast
+import types as python
+from collections.abc import Callable
+from functools import cache
+from typing import Any
 
-import llvmlite.binding as llvm
 import numba
-import numba.core.caching
 import numba.core.cgutils
 import numba.core.errors
+import numba.np.arrayobj
+import numpy as np
 from llvmlite import ir
 from numba.extending import intrinsic
 
-from tinyonnx.kernels import _nojit
-
-F = TypeVar("F", bound=Callable[..., Any])
+from tinyonnx.kernels import _machine
+from tinyonnx.kernels._kernel import Helper, Kernel, Primitive
+from tinyonnx.kernels._tiles import CLIP, HARD_SWISH, LANES, POSTPONED
 
 # numba's own annotations cover only a part of it
-config: Any = numba.config
 types: Any = numba.types
 cgutils: Any = numba.core.cgutils
 errors: Any = numba.core.errors
-FunctionCache: Any = numba.core.caching.FunctionCache
-
-# Activations that the primitives apply in registers; codes from `POSTPONED` on are for
-# `elementwise.activate`, and linear here.
-LINEAR, CLIP, HARD_SWISH, POSTPONED = 0, 1, 2, 3
+arrayobj: Any = numba.np.arrayobj
 
 
-# -- the host ---------------------------------------------------------------------------
+# -- compiling --------------------------------------------------------------------------
+
+_OPTIONS: dict[str, Any] = {
+    "nogil": True,
+    "error_model": "numpy",
+    "boundscheck": False,
+    "fastmath": {"contract"},
+    "no_cpython_wrapper": True,
+    "no_cfunc_wrapper": True,
+    "_nrt": False,
+}
+"""No wrappers and no reference counts: the code must run without numba, and without Python."""
 
 
-def _vector_shape() -> tuple[int, int]:
-    """Lanes of a float32 vector and the number of vector registers."""
-    if config.CPU_FEATURES is None:
-        enabled = {feature for feature, on in llvm.get_host_cpu_features().items() if on}
-    else:
-        enabled = {feature[1:] for feature in config.CPU_FEATURES.split(",") if feature.startswith("+")}
-        enabled |= {"x86-64-v4": {"avx512f"}, "x86-64-v3": {"avx2", "fma"}}.get(config.CPU_NAME, set())
-    if "avx512f" in enabled:
-        return 16, 32
-    if {"avx2", "fma"} <= enabled:
-        return 8, 16
-    arm = llvm.get_process_triple().startswith(("aarch64", "arm64"))
-    return 4, 32 if arm else 16
+def compile_kernel(kernel: Kernel, kinds: str) -> bytes:
+    """An object file with the entry point `_machine.SYMBOL` for arguments of these kinds."""
+    body, arguments = _compiled(kernel), _arguments(kinds)
+
+    def entry(row: Any, part: int, parts: int) -> None:
+        body(*arguments(row, part, parts))
+
+    compiled: Any = numba.njit(**_OPTIONS)(entry)
+    signature = (types.CPointer(types.int64), types.int64, types.int64)
+    compiled.compile(signature)
+    result = compiled.overloads[signature]
+    return _renamed(result.library, result.fndesc.llvm_func_name)
 
 
-LANES, _REGISTERS = (4, 16) if config.DISABLE_JIT else _vector_shape()
-"""Floats in a vector."""
-
-ROWS_1, ROWS_2, ROWS_3 = (16, 8, 8) if _REGISTERS == 32 else (8, 6, 4)
-"""Rows of a GEMM tile that is 1, 2 or 3 vectors wide, measured: 12 rows of 2 spill and take twice the time."""
-
-PIXELS = 8 if _REGISTERS == 32 else 4
-"""Neighbouring output pixels of a depthwise tile."""
+def _renamed(library: Any, name: str) -> bytes:
+    """The object file of a library whose function `name` is called `_machine.SYMBOL`."""
+    text = library.get_llvm_str().replace(f'"{name}"', _machine.SYMBOL).replace(f"@{name}(", f"@{_machine.SYMBOL}(")
+    module = numba.core.codegen.ll.parse_assembly(text)  # type: ignore[attr-defined]
+    return bytes(library.codegen._tm.emit_object(module))
 
 
-# -- the decorator ----------------------------------------------------------------------
+def _resolve(value: Any) -> Any:
+    if isinstance(value, Primitive):
+        return _PRIMITIVES[value.__name__]
+    return _compiled(value) if isinstance(value, Helper) else value
 
 
-def _cache_folder() -> str:
-    """Where machine code is kept: one folder for each state of the kernels' sources.
-
-    numba looks only at the file of the cached function, not at what it calls.
-    """
-    digest = hashlib.sha256()
-    for source in sorted(Path(__file__).parent.glob("*.py")):
-        digest.update(source.read_bytes())
-    base = config.CACHE_DIR or os.environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")
-    return os.path.join(base, "tinyonnx", f"kernels-{digest.hexdigest()[:12]}")
+@cache
+def _compiled(helper: Helper) -> Any:
+    """numba's view of a function, and of all those that it calls."""
+    function = helper.function
+    code, known = function.__code__, function.__globals__
+    names = {name: _resolve(known[name]) for name in code.co_names if name in known}
+    copy = python.FunctionType(code, names, function.__name__)
+    return numba.njit(**_OPTIONS)(copy)
 
 
-@contextmanager
-def _caching_in(folder: str) -> Iterator[None]:
-    before = config.CACHE_DIR
-    config.CACHE_DIR = folder
-    try:
-        yield
-    finally:
-        config.CACHE_DIR = before
+_NUMBERS = {"i": types.int64, "f": types.float32, "d": types.float64}
 
 
-class _Cache(FunctionCache):  # type: ignore[misc]
-    """numba's, but what can't be read or written is not cached: a full disk or a damaged file fails no run."""
-
-    def load_overload(self, sig: Any, target_context: Any) -> Any:
-        with suppress(Exception):
-            return super().load_overload(sig, target_context)
-        return None
-
-    def save_overload(self, sig: Any, data: Any) -> None:
-        with suppress(Exception):
-            super().save_overload(sig, data)
+def _type_of(kind: str) -> Any:
+    if kind in _NUMBERS:
+        return _NUMBERS[kind]
+    if kind.startswith("("):
+        return types.Tuple([_NUMBERS[item] for item in kind[1:-1]])
+    return types.Array(numba.from_dtype(np.dtype(kind)), 1, "C")
 
 
-_FOLDER = "" if config.DISABLE_JIT else _cache_folder()
+def _arguments(kinds: str) -> Any:
+    """An intrinsic: from (row, part, parts) to the tuple of a kernel's arguments."""
+    wanted = [_type_of(kind) for kind in kinds.split()]
 
+    @intrinsic
+    def arguments(_context: Any, row: Any, part: Any, parts: Any) -> Any:
+        signature = types.Tuple([*wanted, part, parts])(row, part, parts)
 
-def jit(function: F) -> F:
-    """Compile on first call, without the GIL; keep the machine code on disk where that is possible.
+        def emit(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+            row, part, parts = args
+            position = 0
 
-    Floating point is strict except that a·b+c may become one FMA; division follows numpy.
-    """
-    options: dict[str, Any] = {"nogil": True, "error_model": "numpy", "boundscheck": False, "fastmath": {"contract"}}
-    compiled: Any = numba.njit(**options)(function)
-    if not config.DISABLE_JIT:
-        with suppress(RuntimeError), _caching_in(_FOLDER):  # no writable folder
-            compiled._cache = _Cache(function)
-    return cast(F, compiled)
+            def number(kind: Any) -> Any:
+                nonlocal position
+                value = builder.load(builder.gep(row, [_index(position)]))
+                position += 1
+                if kind == types.float32:
+                    return builder.bitcast(builder.trunc(value, _i32), _f32)
+                return builder.bitcast(value, ir.DoubleType()) if kind == types.float64 else value
+
+            def array(kind: Any) -> Any:
+                result = context.make_array(kind)(context, builder)
+                pointer = builder.inttoptr(number(types.int64), context.get_data_type(kind.dtype).as_pointer())
+                itemsize = _index(context.get_abi_sizeof(context.get_data_type(kind.dtype)))
+                shape, strides = [number(types.int64)], [itemsize]
+                arrayobj.populate_array(result, pointer, shape, strides, itemsize, meminfo=None)
+                return result._getvalue()
+
+            values = []
+            for kind in wanted:
+                if isinstance(kind, types.Array):
+                    values.append(array(kind))
+                elif isinstance(kind, types.BaseTuple):
+                    values.append(context.make_tuple(builder, kind, [number(item) for item in kind]))
+                else:
+                    values.append(number(kind))
+            return context.make_tuple(builder, sig.return_type, [*values, part, parts])
+
+        return signature, emit
+
+    return arguments
 
 
 # -- LLVM vector code -------------------------------------------------------------------
@@ -369,17 +381,75 @@ def _taps_tile(
     return signature, emit
 
 
-@intrinsic
 def _float_from_bits(_context: Any, bits: Any) -> Any:
     return types.float32(types.int32), lambda _c, builder, _s, args: builder.bitcast(args[0], _f32)
 
 
-@intrinsic
 def _bits_from_float(_context: Any, value: Any) -> Any:
     return types.int32(types.float32), lambda _c, builder, _s, args: builder.bitcast(args[0], _i32)
 
 
-gemm_tile: Any = _nojit.gemm_tile if config.DISABLE_JIT else intrinsic(_gemm_tile)
-taps_tile: Any = _nojit.taps_tile if config.DISABLE_JIT else intrinsic(_taps_tile)
-float_from_bits: Any = _nojit.float_from_bits if config.DISABLE_JIT else _float_from_bits
-bits_from_float: Any = _nojit.bits_from_float if config.DISABLE_JIT else _bits_from_float
+# -- programs and threads ---------------------------------------------------------------
+
+
+def _call_entry(_context: Any, entry: Any, row: Any, part: Any, parts: Any) -> Any:
+    i64 = types.int64
+
+    def emit(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        entry, row, part, parts = args
+        pointer = ir.IntType(8).as_pointer()
+        kind = ir.FunctionType(_i32, [pointer, pointer, pointer, _index, _index])
+        ignored = builder.bitcast(cgutils.alloca_once(builder, ir.ArrayType(_index, 4)), pointer)
+        function = builder.inttoptr(entry, kind.as_pointer())
+        builder.call(function, [ignored, ignored, builder.inttoptr(row, pointer), part, parts])
+        return context.get_dummy_value()
+
+    return types.void(i64, i64, i64, i64), emit
+
+
+def _element(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+    return builder.gep(_data(context, builder, sig.args[0], args[0]), [args[1]])
+
+
+def _atomic_add(_context: Any, array: Any, index: Any, value: Any) -> Any:
+    def emit(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        return builder.atomic_rmw("add", _element(context, builder, sig, args), args[2], "seq_cst")
+
+    return types.int64(array, types.int64, types.int64), emit
+
+
+def _atomic_load(_context: Any, array: Any, index: Any) -> Any:
+    def emit(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        return builder.load_atomic(_element(context, builder, sig, args), "seq_cst", 8)
+
+    return types.int64(array, types.int64), emit
+
+
+def _pause(_context: Any) -> Any:
+    def emit(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        name = {"x86_64": "llvm.x86.sse2.pause"}.get(builder.module.triple.split("-")[0])
+        if name is not None:
+            kind = ir.FunctionType(ir.VoidType(), [])
+            builder.call(cgutils.get_or_insert_function(builder.module, kind, name), [])
+        return context.get_dummy_value()
+
+    return types.void(), emit
+
+
+def _yield_processor(_context: Any) -> Any:
+    def emit(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        if "windows" not in builder.module.triple:
+            kind = ir.FunctionType(_i32, [])
+            builder.call(cgutils.get_or_insert_function(builder.module, kind, "sched_yield"), [])
+        return context.get_dummy_value()
+
+    return types.void(), emit
+
+
+_PRIMITIVES: dict[str, Any] = {
+    emit.__name__.removeprefix("_"): intrinsic(emit)
+    for emit in (
+        _gemm_tile, _taps_tile, _float_from_bits, _bits_from_float,
+        _call_entry, _atomic_add, _atomic_load, _pause, _yield_processor,
+    )
+}  # fmt: skip

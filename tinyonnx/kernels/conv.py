@@ -23,7 +23,8 @@ from tinyonnx.kernels._arrays import (
     is_depthwise,
     windows_of,
 )
-from tinyonnx.kernels._jit import LANES, POSTPONED, jit
+from tinyonnx.kernels._kernel import jit, kernel, share
+from tinyonnx.kernels._tiles import LANES, POSTPONED
 from tinyonnx.kernels.elementwise import activate
 from tinyonnx.kernels.gemm import multiply_rows, pack_bias, pack_panels
 from tinyonnx.kernels.pointwise import bias_panels, pointwise_refused
@@ -48,10 +49,10 @@ def interior(taps: int, stride: int, dilation: int, pad: int, size: int, out: in
     return begin, end
 
 
-@jit
+@kernel
 def convolve(
     x: Array, x_shape: Shape, w: Array, bias: Array, residual: Array, out: Array, out_shape: Shape,
-    geometry: Geometry, groups: int, epilogue: Epilogue,
+    geometry: Geometry, groups: int, epilogue: Epilogue, part: int, parts: int,
 ) -> None:  # fmt: skip
     """Channels-last images, shapes (batch, height, width, channels); `w` and `bias` are packed by group."""
     batch, height, width, channels = x_shape
@@ -62,30 +63,32 @@ def convolve(
     depth = k_h * k_w * c
     merged = d_w == 1 and groups == 1
     begin, end = interior(k_w, s_w, d_w, p_w, width, out_width)
-    for item in range(batch):
-        for y in range(out_height):
-            top = y * s_h - p_h
-            i0, i1 = inside(top, d_h, k_h, height)
-            line = ((item * height + top + i0 * d_h) * width - p_w) * channels
-            o_line = (item * out_height + y) * out_width * filters
-            # a position outside the interior stands alone; the interior is the one at `begin`
-            p = 0
-            while p < out_width:
-                count = end - begin if p == begin and end > begin else 1
-                j0, j1 = inside(p * s_w - p_w, d_w, k_w, width)
-                across = j1 - j0
-                taps = (i1 - i0, d_h * width * channels, 1, 0, across * c, k_w * c)
-                if not merged:
-                    taps = (i1 - i0, d_h * width * channels, across, d_w * channels, c, k_w * c)
-                at = line + (p * s_w + j0 * d_w) * channels
-                for g in range(groups):
-                    multiply_rows(
-                        x, at + g * c, s_w * channels, count, taps, w, g * depth * columns, (i0 * k_w + j0) * c, depth,
-                        bias, g * columns, n, out, o_line + p * filters + g * n, filters, residual, epilogue,
-                    )  # fmt: skip
-                p += count
+    first_row, end_row = share(batch * out_height, part, parts)
+    for row in range(first_row, end_row):
+        item, y = row // out_height, row % out_height
+        top = y * s_h - p_h
+        i0, i1 = inside(top, d_h, k_h, height)
+        line = ((item * height + top + i0 * d_h) * width - p_w) * channels
+        o_line = row * out_width * filters
+        # a position outside the interior stands alone; the interior is the one at `begin`
+        p = 0
+        while p < out_width:
+            count = end - begin if p == begin and end > begin else 1
+            j0, j1 = inside(p * s_w - p_w, d_w, k_w, width)
+            across = j1 - j0
+            taps = (i1 - i0, d_h * width * channels, 1, 0, across * c, k_w * c)
+            if not merged:
+                taps = (i1 - i0, d_h * width * channels, across, d_w * channels, c, k_w * c)
+            at = line + (p * s_w + j0 * d_w) * channels
+            for g in range(groups):
+                multiply_rows(
+                    x, at + g * c, s_w * channels, count, taps, w, g * depth * columns, (i0 * k_w + j0) * c, depth,
+                    bias, g * columns, n, out, o_line + p * filters + g * n, filters, residual, epilogue,
+                )  # fmt: skip
+            p += count
     if epilogue[1] >= POSTPONED:
-        activate(out, epilogue[1], epilogue[2], epilogue[3])
+        line = out_width * filters
+        activate(out[first_row * line : end_row * line], epilogue[1], epilogue[2], epilogue[3])
 
 
 def _pack(w: Array, groups: int) -> Array:

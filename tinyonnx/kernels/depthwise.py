@@ -24,7 +24,8 @@ from tinyonnx.kernels._arrays import (
     is_depthwise,
     windows_of,
 )
-from tinyonnx.kernels._jit import LANES, PIXELS, POSTPONED, jit, taps_tile
+from tinyonnx.kernels._kernel import kernel, share
+from tinyonnx.kernels._tiles import LANES, PIXELS, POSTPONED, taps_tile
 from tinyonnx.kernels.conv import inside, interior
 from tinyonnx.kernels.elementwise import activate
 from tinyonnx.ops.conv import conv
@@ -32,10 +33,10 @@ from tinyonnx.ops.fused import fused_conv
 from tinyonnx.registry import Call, Info, fast
 
 
-@jit
+@kernel
 def convolve_depthwise(
     x: Array, x_shape: Shape, w: Array, bias: Array, residual: Array, out: Array, out_shape: Shape,
-    geometry: Geometry, epilogue: Epilogue,
+    geometry: Geometry, epilogue: Epilogue, part: int, parts: int,
 ) -> None:  # fmt: skip
     """Channels-last images, shapes (batch, height, width, channels)."""
     batch, height, width, c = x_shape
@@ -49,75 +50,77 @@ def convolve_depthwise(
         unrolled = k_w * 2 + s_w
     # all channels of a few pixels before the next ones, so that memory is visited almost in order
     strip = PIXELS if c > LANES else out_width
-    for item in range(batch):
-        for y in range(out_height):
-            top = y * s_h - p_h
-            i0, i1 = inside(top, d_h, k_h, height)
-            line = ((item * height + top + i0 * d_h) * width - p_w) * c
-            o_line = (item * out_height + y) * out_width * c
-            for start in range(0, out_width, strip):
-                for first in range(0, c, LANES):
-                    channel = min(first, max(c - LANES, 0))
-                    block = first * k_h * k_w + i0 * k_w * LANES
-                    p = start
-                    while p < min(start + strip, out_width):
-                        if begin <= p < end:
-                            j0, j1 = 0, k_w
-                            count = tile
-                            q = min(p, end - tile)
-                        else:
-                            j0, j1 = inside(p * s_w - p_w, d_w, k_w, width)
-                            count = 1
-                            q = p
-                        taps = (i1 - i0, d_h * width * c, j1 - j0, d_w * c, k_w * LANES)
-                        x_at = line + (q * s_w + j0 * d_w) * c + channel
-                        w_at = block + j0 * LANES
-                        o_at = o_line + q * c + channel
-                        # the intrinsic takes its tile as literals, hence a call for each
-                        if count == 1:
-                            if c < LANES:
-                                taps_tile(
-                                    1, 0, 1, 1, x, x_at, s_w * c, taps, w, w_at, bias, first,
-                                    out, o_at, c, lanes, residual, epilogue,
-                                )  # fmt: skip
-                            else:
-                                taps_tile(
-                                    1, 0, 1, 0, x, x_at, s_w * c, taps, w, w_at, bias, first,
-                                    out, o_at, c, lanes, residual, epilogue,
-                                )  # fmt: skip
-                        elif unrolled == 7:
+    first_row, end_row = share(batch * out_height, part, parts)
+    for row in range(first_row, end_row):
+        item, y = row // out_height, row % out_height
+        top = y * s_h - p_h
+        i0, i1 = inside(top, d_h, k_h, height)
+        line = ((item * height + top + i0 * d_h) * width - p_w) * c
+        o_line = row * out_width * c
+        for start in range(0, out_width, strip):
+            for first in range(0, c, LANES):
+                channel = min(first, max(c - LANES, 0))
+                block = first * k_h * k_w + i0 * k_w * LANES
+                p = start
+                while p < min(start + strip, out_width):
+                    if begin <= p < end:
+                        j0, j1 = 0, k_w
+                        count = tile
+                        q = min(p, end - tile)
+                    else:
+                        j0, j1 = inside(p * s_w - p_w, d_w, k_w, width)
+                        count = 1
+                        q = p
+                    taps = (i1 - i0, d_h * width * c, j1 - j0, d_w * c, k_w * LANES)
+                    x_at = line + (q * s_w + j0 * d_w) * c + channel
+                    w_at = block + j0 * LANES
+                    o_at = o_line + q * c + channel
+                    # the intrinsic takes its tile as literals, hence a call for each
+                    if count == 1:
+                        if c < LANES:
                             taps_tile(
-                                PIXELS, 3, 1, 0, x, x_at, s_w * c, taps, w, w_at, bias, first,
-                                out, o_at, c, lanes, residual, epilogue,
-                            )  # fmt: skip
-                        elif unrolled == 8:
-                            taps_tile(
-                                PIXELS, 3, 2, 0, x, x_at, s_w * c, taps, w, w_at, bias, first,
-                                out, o_at, c, lanes, residual, epilogue,
-                            )  # fmt: skip
-                        elif unrolled == 11:
-                            taps_tile(
-                                PIXELS, 5, 1, 0, x, x_at, s_w * c, taps, w, w_at, bias, first,
-                                out, o_at, c, lanes, residual, epilogue,
-                            )  # fmt: skip
-                        elif unrolled == 12:
-                            taps_tile(
-                                PIXELS, 5, 2, 0, x, x_at, s_w * c, taps, w, w_at, bias, first,
-                                out, o_at, c, lanes, residual, epilogue,
-                            )  # fmt: skip
-                        elif c < LANES:
-                            taps_tile(
-                                PIXELS, 0, 1, 1, x, x_at, s_w * c, taps, w, w_at, bias, first,
+                                1, 0, 1, 1, x, x_at, s_w * c, taps, w, w_at, bias, first,
                                 out, o_at, c, lanes, residual, epilogue,
                             )  # fmt: skip
                         else:
                             taps_tile(
-                                PIXELS, 0, 1, 0, x, x_at, s_w * c, taps, w, w_at, bias, first,
+                                1, 0, 1, 0, x, x_at, s_w * c, taps, w, w_at, bias, first,
                                 out, o_at, c, lanes, residual, epilogue,
                             )  # fmt: skip
-                        p = min(p + count, end) if begin <= p < end else p + 1
+                    elif unrolled == 7:
+                        taps_tile(
+                            PIXELS, 3, 1, 0, x, x_at, s_w * c, taps, w, w_at, bias, first,
+                            out, o_at, c, lanes, residual, epilogue,
+                        )  # fmt: skip
+                    elif unrolled == 8:
+                        taps_tile(
+                            PIXELS, 3, 2, 0, x, x_at, s_w * c, taps, w, w_at, bias, first,
+                            out, o_at, c, lanes, residual, epilogue,
+                        )  # fmt: skip
+                    elif unrolled == 11:
+                        taps_tile(
+                            PIXELS, 5, 1, 0, x, x_at, s_w * c, taps, w, w_at, bias, first,
+                            out, o_at, c, lanes, residual, epilogue,
+                        )  # fmt: skip
+                    elif unrolled == 12:
+                        taps_tile(
+                            PIXELS, 5, 2, 0, x, x_at, s_w * c, taps, w, w_at, bias, first,
+                            out, o_at, c, lanes, residual, epilogue,
+                        )  # fmt: skip
+                    elif c < LANES:
+                        taps_tile(
+                            PIXELS, 0, 1, 1, x, x_at, s_w * c, taps, w, w_at, bias, first,
+                            out, o_at, c, lanes, residual, epilogue,
+                        )  # fmt: skip
+                    else:
+                        taps_tile(
+                            PIXELS, 0, 1, 0, x, x_at, s_w * c, taps, w, w_at, bias, first,
+                            out, o_at, c, lanes, residual, epilogue,
+                        )  # fmt: skip
+                    p = min(p + count, end) if begin <= p < end else p + 1
     if epilogue[1] >= POSTPONED:
-        activate(out, epilogue[1], epilogue[2], epilogue[3])
+        line = out_width * c
+        activate(out[first_row * line : end_row * line], epilogue[1], epilogue[2], epilogue[3])
 
 
 def _blocks(c: int) -> list[Array]:

@@ -11,7 +11,8 @@ import numpy as np
 from tinyonnx import ops  # noqa: F401  registers the operators
 from tinyonnx.ir import Array, ConstantPool
 from tinyonnx.kernels._arrays import HARD_SIGMOID, LEAKY_RELU, SIGMOID, TANH, epilogue_of, flat, float32_refused
-from tinyonnx.kernels._jit import CLIP, HARD_SWISH, bits_from_float, float_from_bits, jit
+from tinyonnx.kernels._kernel import jit, kernel, share
+from tinyonnx.kernels._tiles import CLIP, HARD_SWISH, bits_from_float, float_from_bits
 from tinyonnx.registry import Call, Info, fast, registered
 
 # exp(x) = 2^n · exp(r), |r| ≤ ln 2 / 2; ln 2 in two parts, the first exact in float32 times n
@@ -132,31 +133,52 @@ _CHUNK = 4096
 """Elements that are copied and then worked on in the nearest cache."""
 
 
+_LINE = 16
+"""Elements that are not divided between threads: a cache line."""
+
+
 @jit
-def map_activation(x: Array, out: Array, code: int, alpha: Any, beta: Any) -> None:
+def share_lines(n: int, part: int, parts: int) -> tuple[int, int]:
+    """The range of elements that is a share of `n`."""
+    first, end = share((n + _LINE - 1) // _LINE, part, parts)
+    return first * _LINE, min(end * _LINE, n)
+
+
+@kernel
+def copy(x: Array, out: Array, part: int, parts: int) -> None:
+    """out[i] = x[i]."""
+    first, end = share_lines(out.shape[0], part, parts)
+    take(x[first:end], out[first:end])
+
+
+@kernel
+def map_activation(x: Array, out: Array, code: int, alpha: Any, beta: Any, part: int, parts: int) -> None:
     """out[i] = activation(x[i]); `out` may be `x`."""
-    for start in range(0, out.shape[0], _CHUNK):
-        target = out[start : start + _CHUNK]
-        take(x[start : start + _CHUNK], target)
-        activate(target, code, alpha, beta)
+    first, end = share_lines(out.shape[0], part, parts)
+    for start in range(first, end, _CHUNK):
+        stop = min(start + _CHUNK, end)
+        take(x[start:stop], out[start:stop])
+        activate(out[start:stop], code, alpha, beta)
 
 
-@jit
-def map_pair(a: Array, b: Array, out: Array, code: int) -> None:
+@kernel
+def map_pair(a: Array, b: Array, out: Array, code: int, part: int, parts: int) -> None:
     """out[i] = a[i] ∘ b[i]; `out` may be `a`."""
-    for start in range(0, out.shape[0], _CHUNK):
-        target = out[start : start + _CHUNK]
-        take(a[start : start + _CHUNK], target)
-        combine(target, b[start : start + _CHUNK], code)
+    first, end = share_lines(out.shape[0], part, parts)
+    for start in range(first, end, _CHUNK):
+        stop = min(start + _CHUNK, end)
+        take(a[start:stop], out[start:stop])
+        combine(out[start:stop], b[start:stop], code)
 
 
-@jit
-def map_scalar(a: Array, b: Any, out: Array, code: int) -> None:
+@kernel
+def map_scalar(a: Array, b: Any, out: Array, code: int, part: int, parts: int) -> None:
     """out[i] = a[i] ∘ b, or b ∘ a[i]; `out` may be `a`."""
-    for start in range(0, out.shape[0], _CHUNK):
-        target = out[start : start + _CHUNK]
-        take(a[start : start + _CHUNK], target)
-        combine_scalar(target, b, code)
+    first, end = share_lines(out.shape[0], part, parts)
+    for start in range(first, end, _CHUNK):
+        stop = min(start + _CHUNK, end)
+        take(a[start:stop], out[start:stop])
+        combine_scalar(out[start:stop], b, code)
 
 
 # -- operators --------------------------------------------------------------------------

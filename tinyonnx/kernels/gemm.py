@@ -14,7 +14,8 @@ import numpy as np
 
 from tinyonnx.ir import Array, ConstantPool
 from tinyonnx.kernels._arrays import NO_BIAS, Epilogue, Taps, activation_refused, epilogue_of, flat, float32_refused
-from tinyonnx.kernels._jit import LANES, POSTPONED, ROWS_1, ROWS_2, ROWS_3, gemm_tile, jit
+from tinyonnx.kernels._kernel import jit, kernel, share
+from tinyonnx.kernels._tiles import LANES, POSTPONED, ROWS_1, ROWS_2, ROWS_3, gemm_tile
 from tinyonnx.kernels.elementwise import activate
 from tinyonnx.ops import matmul as ops
 from tinyonnx.ops.fused import fused_gemm
@@ -113,18 +114,38 @@ def multiply_rows(
 
 
 @jit
+def share_columns(n: int, part: int, parts: int) -> tuple[int, int]:
+    """The columns of a share: whole panels, of which all but the last have 3 vectors."""
+    vectors = (n + LANES - 1) // LANES
+    first, end = share(max((vectors + 1) // 3, 1), part, parts)
+    return min(first * 3 * LANES, n), n if part == parts - 1 else min(end * 3 * LANES, n)
+
+
+@kernel
 def multiply(
-    x: Array, w: Array, bias: Array, residual: Array, out: Array, m: int, k: int, n: int, epilogue: Epilogue
-) -> None:
+    x: Array, w: Array, bias: Array, residual: Array, out: Array, m: int, k: int, n: int, epilogue: Epilogue,
+    part: int, parts: int,
+) -> None:  # fmt: skip
     """out[m, n] = epilogue(x[m, k] · w + bias + residual); all arrays flat, `w` and `bias` packed."""
     taps = (1, 0, 1, 0, k, 0)
+    row, end = 0, m
+    column, column_end = 0, n
+    if m >= ROWS_2 * parts:
+        row, end = share((m + ROWS_2 - 1) // ROWS_2, part, parts)
+        row, end = row * ROWS_2, min(end * ROWS_2, m)
+    else:
+        column, column_end = share_columns(n, part, parts)
+    columns = column_end - column
     block = _BLOCK if n > LANES else _NARROW_BLOCK
-    for first in range(0, m, block):
+    for first in range(row, end, block):
+        count = min(block, end - first)
         multiply_rows(
-            x, first * k, k, min(block, m - first), taps, w, 0, 0, k, bias, 0, n, out, first * n, n, residual, epilogue
-        )
-    if epilogue[1] >= POSTPONED:
-        activate(out, epilogue[1], epilogue[2], epilogue[3])
+            x, first * k, k, count, taps, w, column * k, 0, k, bias, column, columns,
+            out, first * n + column, n, residual, epilogue,
+        )  # fmt: skip
+        if epilogue[1] >= POSTPONED:
+            for i in range(first, first + count):
+                activate(out[i * n + column : i * n + column_end], epilogue[1], epilogue[2], epilogue[3])
 
 
 # -- packing ----------------------------------------------------------------------------
@@ -201,13 +222,23 @@ def bind_gemm(
         return pack_bias(np.broadcast_to(c.reshape(-1) * share, n))
 
     w = pool.derive(("gemm", alpha, transB), pack_matrix, b)
-    if c is None or beta == 0:
-        bias = pool.derive(("gemm without bias", n), lambda _: pack_bias(np.zeros(n, np.float32)), NO_BIAS)
-    else:
-        bias = pool.derive(("gemm bias", beta, n), pack_c, c)
+    bias = no_bias(pool, n) if c is None or beta == 0 else pool.derive(("gemm bias", beta, n), pack_c, c)
     target = flat(out)
     epilogue = epilogue_of(activation, activation_alpha, activation_beta)
     return Call(multiply, (flat(a), w, bias, target, target, m, a.size // m, n, epilogue))
+
+
+def no_bias(pool: ConstantPool, n: int) -> Array:
+    """A packed bias of zeros."""
+    return np.asarray(pool.derive(("no bias", n), lambda _: pack_bias(np.zeros(n, np.float32)), NO_BIAS))
+
+
+def linear(pool: ConstantPool, x: Array, w: Array, b: Array | None, out: Array, epilogue: Epilogue) -> Call:
+    """out[m, n] = epilogue(x[m, k] · w[k, n] + b[n]) with flat `x` and `out`."""
+    k, n = w.shape
+    packed = pool.derive("linear", pack_panels, w)
+    bias = no_bias(pool, n) if b is None else pool.derive("bias", lambda b: pack_bias(b.reshape(-1)), b)
+    return Call(multiply, (x, packed, bias, out, out, out.size // n, k, n, epilogue))
 
 
 def _matmul_refused(out: Info, a: Info | None, b: Info | None) -> str | None:
@@ -221,8 +252,4 @@ def _matmul_refused(out: Info, a: Info | None, b: Info | None) -> str | None:
 @fast(ops.matmul, when=_matmul_refused, layout="row_major")
 def bind_matmul(pool: ConstantPool, out: Array, a: Array, b: Array) -> Call:
     """A product of [..., k] with a constant [k, n]."""
-    k, n = b.shape
-    w = pool.derive(("gemm", 1.0, 0), pack_panels, b)
-    bias = pool.derive(("gemm without bias", n), lambda _: pack_bias(np.zeros(n, np.float32)), NO_BIAS)
-    target = flat(out)
-    return Call(multiply, (flat(a), w, bias, target, target, out.size // n, k, n, epilogue_of("")))
+    return linear(pool, flat(a), b, None, flat(out), epilogue_of(""))

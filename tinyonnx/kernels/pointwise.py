@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 
 from tinyonnx.ir import Array, ConstantPool
-from tinyonnx.kernels._arrays import NO_BIAS, conv_epilogue, conv_refused, image, windows_of
-from tinyonnx.kernels.gemm import multiply, pack_bias, pack_panels
+from tinyonnx.kernels._arrays import conv_epilogue, conv_refused, image, windows_of
+from tinyonnx.kernels.gemm import multiply, no_bias, pack_bias, pack_panels
 from tinyonnx.ops.conv import conv
 from tinyonnx.ops.fused import fused_conv
 from tinyonnx.registry import Call, Info, fast
@@ -51,6 +51,5 @@ def bind_pointwise(
 def bias_panels(pool: ConstantPool, b: Array | None, filters: int) -> Array:
     """A convolution's bias, zeros if absent, in the order of the panels."""
     if b is None:
-        zero = pool.derive(("no bias", filters), lambda _: pack_bias(np.zeros(filters, np.float32)), NO_BIAS)
-        return np.asarray(zero)
+        return no_bias(pool, filters)
     return np.asarray(pool.derive("bias", pack_bias, b))

@@ -11,7 +11,7 @@ from tinyonnx import ops  # noqa: F401  registers the operators
 from tinyonnx.errors import OpError
 from tinyonnx.ir import Array, ConstantPool
 from tinyonnx.kernels._arrays import Geometry, Shape, flat, float32_refused, geometry_of, geometry_refused, image
-from tinyonnx.kernels._jit import jit
+from tinyonnx.kernels._kernel import kernel, share
 from tinyonnx.kernels.conv import inside
 from tinyonnx.ops.pool import average_pool, global_average_pool, max_pool, pool_windows
 from tinyonnx.registry import Call, Info, fast, registered
@@ -21,38 +21,46 @@ _RUN = 256
 _ZERO = np.float32(0)
 
 
-@jit
-def mean(x: Array, x_at: int, pixels: int, channels: int, out: Array, o_at: int, partial: Array) -> None:
-    """out[c] = mean of `pixels` pixels; `partial` is room for the sum of one run, which keeps rounding small."""
-    # slices and indices from 0 on: only then numba's handling of negative indices falls away
-    total = out[o_at : o_at + channels]
-    for c in range(channels):
-        total[c] = _ZERO
-    for first in range(0, pixels, _RUN):
-        for c in range(channels):
-            partial[c] = _ZERO
-        for p in range(first, min(first + _RUN, pixels)):
-            row = x[x_at + p * channels : x_at + (p + 1) * channels]
-            for c in range(channels):
-                partial[c] += row[c]
-        for c in range(channels):
-            total[c] += partial[c]
-    count = np.float32(pixels)
-    for c in range(channels):
-        total[c] /= count
+_LINE = 16
+"""Channels that are not divided between threads: a cache line."""
 
 
-@jit
-def global_mean(x: Array, batch: int, pixels: int, channels: int, out: Array, partial: Array) -> None:
-    """out[batch, channels] = means of the images x[batch, pixels, channels]."""
-    for item in range(batch):
-        mean(x, item * pixels * channels, pixels, channels, out, item * channels, partial)
-
-
-@jit
-def pool_windowed(
-    x: Array, x_shape: Shape, out: Array, out_shape: Shape, geometry: Geometry, ends: tuple[int, int], average: int
+@kernel
+def global_mean(
+    x: Array, batch: int, pixels: int, channels: int, out: Array, partial: Array, part: int, parts: int
 ) -> None:
+    """out[batch, channels] = means of the images x[batch, pixels, channels].
+
+    `partial`, as large as `out`, has the sums of one run of pixels, which keeps rounding small.
+    """
+    begin, end = share((channels + _LINE - 1) // _LINE, part, parts)
+    begin, end = begin * _LINE, min(end * _LINE, channels)
+    count = np.float32(pixels)
+    for item in range(batch):
+        # slices and indices from 0 on: only then numba's handling of negative indices falls away
+        total = out[item * channels + begin : item * channels + end]
+        run = partial[item * channels + begin : item * channels + end]
+        for c in range(end - begin):
+            total[c] = _ZERO
+        for first in range(0, pixels, _RUN):
+            for c in range(end - begin):
+                run[c] = _ZERO
+            for p in range(first, min(first + _RUN, pixels)):
+                at = (item * pixels + p) * channels
+                row = x[at + begin : at + end]
+                for c in range(end - begin):
+                    run[c] += row[c]
+            for c in range(end - begin):
+                total[c] += run[c]
+        for c in range(end - begin):
+            total[c] /= count
+
+
+@kernel
+def pool_windowed(
+    x: Array, x_shape: Shape, out: Array, out_shape: Shape, geometry: Geometry, ends: tuple[int, int], average: int,
+    part: int, parts: int,
+) -> None:  # fmt: skip
     """The maxima of windows or, with `average`, the means over the taps inside the image widened by pads.
 
     `ends` is how far beyond the image, at the bottom and at the right, taps still count;
@@ -62,34 +70,35 @@ def pool_windowed(
     _, out_height, out_width, _ = out_shape
     k_h, k_w, s_h, s_w, d_h, d_w, p_h, p_w = geometry
     before_h, before_w = (max(p_h, 0), max(p_w, 0)) if average == 2 else (0, 0)
-    for item in range(batch):
-        for y in range(out_height):
-            top = y * s_h - p_h
-            i0, i1 = inside(top, d_h, k_h, height)
-            n0, n1 = inside(top + before_h, d_h, k_h, height + before_h + ends[0])
-            for z in range(out_width):
-                left = z * s_w - p_w
-                j0, j1 = inside(left, d_w, k_w, width)
-                m0, m1 = inside(left + before_w, d_w, k_w, width + before_w + ends[1])
-                o = ((item * out_height + y) * out_width + z) * c
-                result = out[o : o + c]
+    first_row, end_row = share(batch * out_height, part, parts)
+    for line in range(first_row, end_row):
+        item, y = line // out_height, line % out_height
+        top = y * s_h - p_h
+        i0, i1 = inside(top, d_h, k_h, height)
+        n0, n1 = inside(top + before_h, d_h, k_h, height + before_h + ends[0])
+        for z in range(out_width):
+            left = z * s_w - p_w
+            j0, j1 = inside(left, d_w, k_w, width)
+            m0, m1 = inside(left + before_w, d_w, k_w, width + before_w + ends[1])
+            o = (line * out_width + z) * c
+            result = out[o : o + c]
+            for k in range(c):
+                result[k] = _ZERO if average else _LOWEST
+            for i in range(i0, i1):
+                for j in range(j0, j1):
+                    at = ((item * height + top + i * d_h) * width + left + j * d_w) * c
+                    pixel = x[at : at + c]
+                    if average:
+                        for k in range(c):
+                            result[k] += pixel[k]
+                    else:
+                        for k in range(c):
+                            a, b = pixel[k], result[k]
+                            result[k] = b if b > a or b != b else a
+            if average:
+                count = np.float32(max((n1 - n0) * (m1 - m0), 1))
                 for k in range(c):
-                    result[k] = _ZERO if average else _LOWEST
-                for i in range(i0, i1):
-                    for j in range(j0, j1):
-                        at = ((item * height + top + i * d_h) * width + left + j * d_w) * c
-                        pixel = x[at : at + c]
-                        if average:
-                            for k in range(c):
-                                result[k] += pixel[k]
-                        else:
-                            for k in range(c):
-                                a, b = pixel[k], result[k]
-                                result[k] = b if b > a or b != b else a
-                if average:
-                    count = np.float32(max((n1 - n0) * (m1 - m0), 1))
-                    for k in range(c):
-                        result[k] /= count
+                    result[k] /= count
 
 
 # -- operators --------------------------------------------------------------------------
@@ -138,7 +147,7 @@ def bind_global_mean(pool: ConstantPool, out: Array, x: Array, *_: Array | None,
     """Means over all spatial axes."""
     batch, channels = x.shape[:2]
     pixels = x.size // (batch * channels)
-    return Call(global_mean, (flat(x), batch, pixels, channels, flat(out), np.empty(channels, np.float32)))
+    return Call(global_mean, (flat(x), batch, pixels, channels, flat(out), np.empty(batch * channels, np.float32)))
 
 
 def _spatial_mean_refused(

@@ -1,0 +1,158 @@
+"""Machine code: for which processor, where it is kept, how it gets into memory.
+
+Compiled kernels lie in one folder per state of the kernels' sources, an object file each
+with its SHA-256 in front. Loading needs LLVM's linker but not numba, which takes four times as long to
+import and twice the memory. What can't be read is compiled again, what can't be written isn't kept.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import inspect
+import logging
+import os
+import shutil
+import tempfile
+import threading
+import time
+from contextlib import suppress
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from tinyonnx.kernels._kernel import Kernel
+
+log = logging.getLogger("tinyonnx")
+
+_lock = threading.RLock()
+_engines: list[Any] = []  # they own the machine code
+_said = False
+
+_KEPT_SECONDS = 30 * 24 * 3600
+"""How long the code of another version stays after it was last used to compile."""
+
+
+@cache
+def _llvm() -> Any:
+    import llvmlite.binding as llvm
+
+    llvm.initialize_native_target()
+    llvm.initialize_native_asmprinter()
+    return llvm
+
+
+@cache
+def processor() -> tuple[str, str]:
+    """LLVM's name of the processor and its features; NUMBA_CPU_NAME and NUMBA_CPU_FEATURES override them."""
+    name, features = os.environ.get("NUMBA_CPU_NAME"), os.environ.get("NUMBA_CPU_FEATURES")
+    if name is None or name == "host":
+        name = _llvm().get_host_cpu_name()
+    if features is None:
+        features = _llvm().get_host_cpu_features().flatten()
+    return name, features
+
+
+@cache
+def vector_shape() -> tuple[int, int]:
+    """Lanes of a float32 vector and the number of vector registers."""
+    name, features = processor()
+    enabled = {feature[1:] for feature in features.split(",") if feature.startswith("+")}
+    enabled |= {"x86-64-v4": {"avx512f"}, "x86-64-v3": {"avx2", "fma"}}.get(name, set())
+    if "avx512f" in enabled:
+        return 16, 32
+    if {"avx2", "fma"} <= enabled:
+        return 8, 16
+    arm = _llvm().get_process_triple().startswith(("aarch64", "arm64"))
+    return 4, 32 if arm else 16
+
+
+# -- the cache --------------------------------------------------------------------------
+
+
+@cache
+def folder() -> Path:
+    """Where machine code is kept: one folder for each state of the kernels' sources."""
+    digest = hashlib.sha256()
+    for source in sorted(Path(__file__).parent.glob("*.py")):
+        digest.update(source.read_bytes())
+    base = os.environ.get("NUMBA_CACHE_DIR") or os.environ.get("XDG_CACHE_HOME")
+    return Path(base or Path.home() / ".cache") / "tinyonnx" / f"kernels-{digest.hexdigest()[:12]}"
+
+
+def _file(kernel: Kernel, kinds: str) -> Path:
+    source = inspect.getsourcefile(kernel.function) or ""
+    foreign = b"" if Path(source).parent == Path(__file__).parent else Path(source).read_bytes()
+    key = repr((kinds, processor(), _llvm().llvm_version_info)).encode() + foreign
+    return folder() / f"{kernel.function.__module__}.{kernel.__name__}-{hashlib.sha256(key).hexdigest()[:16]}.o"
+
+
+def _read(path: Path) -> bytes | None:
+    with suppress(OSError):
+        content = path.read_bytes()
+        digest, code = content[:32], content[32:]
+        if hashlib.sha256(code).digest() == digest:
+            return code
+    return None
+
+
+def _write(path: Path, code: bytes) -> None:
+    """Atomically, so that two first runs at once don't meet."""
+    with suppress(OSError):
+        if not path.parent.exists():
+            path.parent.mkdir(parents=True)
+            _remove_old(path.parent)
+        handle, temporary = tempfile.mkstemp(dir=path.parent, suffix=".part")
+        try:
+            with os.fdopen(handle, "wb") as file:
+                file.write(hashlib.sha256(code).digest() + code)
+            os.replace(temporary, path)
+        except OSError:
+            os.unlink(temporary)
+
+
+def _remove_old(current: Path) -> None:
+    for other in current.parent.glob("kernels-*"):
+        if other != current and time.time() - other.stat().st_mtime > _KEPT_SECONDS:
+            shutil.rmtree(other, ignore_errors=True)
+
+
+# -- loading ----------------------------------------------------------------------------
+
+
+def entry_point(kernel: Kernel, kinds: str) -> int:
+    """The address of a kernel's machine code, from the cache or compiled now."""
+    global _said
+    with _lock:
+        path = _file(kernel, kinds)
+        code = _read(path)
+        if code is not None:
+            with suppress(RuntimeError):
+                return _load(code)
+        if not _said:
+            _said = True
+            log.info("compiling kernels for this machine; this happens once and takes some seconds")
+        from tinyonnx.kernels import _jit
+
+        code = _jit.compile_kernel(kernel, kinds)
+        _write(path, code)
+        return _load(code)
+
+
+SYMBOL = "tinyonnx_kernel"
+"""Name of the entry point in every object file."""
+
+
+def _load(code: bytes) -> int:
+    """Link an object file into this process. Raises RuntimeError if LLVM can't."""
+    llvm = _llvm()
+    machine = llvm.Target.from_default_triple().create_target_machine(codemodel="jitdefault", jit=True)
+    # an engine each: names of inner functions may be alike in files compiled by different processes
+    engine = llvm.create_mcjit_compiler(llvm.parse_assembly(""), machine)
+    engine.add_object_file(llvm.ObjectFileRef.from_data(code))
+    engine.finalize_object()
+    address = engine.get_function_address(SYMBOL)
+    if not address:
+        raise RuntimeError("the object file has no entry point")
+    _engines.append(engine)
+    return int(address)

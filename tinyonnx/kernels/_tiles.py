@@ -1,0 +1,27 @@
+"""The shape of vectors and register tiles on this machine, and the primitives that kernels are made of.
+
+The primitives' meaning, in numpy, is in `_nojit`; `_jit` emits them as vector code.
+"""
+
+from __future__ import annotations
+
+from tinyonnx.kernels import _machine, _nojit
+from tinyonnx.kernels._kernel import DISABLED, Primitive
+
+# Activations that the primitives apply in registers; codes from `POSTPONED` on are for
+# `elementwise.activate`, and linear here.
+LINEAR, CLIP, HARD_SWISH, POSTPONED = 0, 1, 2, 3
+
+LANES, _REGISTERS = (_nojit.LANES, 16) if DISABLED else _machine.vector_shape()
+"""Floats in a vector."""
+
+ROWS_1, ROWS_2, ROWS_3 = (16, 8, 8) if _REGISTERS == 32 else (8, 6, 4)
+"""Rows of a GEMM tile that is 1, 2 or 3 vectors wide, measured: 12 rows of 2 spill and take twice the time."""
+
+PIXELS = 8 if _REGISTERS == 32 else 4
+"""Neighbouring output pixels of a depthwise tile."""
+
+gemm_tile = Primitive(_nojit.gemm_tile)
+taps_tile = Primitive(_nojit.taps_tile)
+float_from_bits = Primitive(_nojit.float_from_bits)
+bits_from_float = Primitive(_nojit.bits_from_float)
