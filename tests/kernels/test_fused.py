@@ -22,6 +22,13 @@ SAMPLES: dict[str, list[tuple[tuple[Array, ...], tuple[int, ...], dict[str, Any]
         (DEPTHWISE, (1, 2), {"group": 20, **SAME}),
         (GENERAL, (1, 2), SAME),
     ],
+    "ExpandDepthwise": [
+        (
+            (noise(0, 2, 20, 6, 13), noise(1, 40, 20, 1, 1) / 4, noise(2, 40), noise(3, 40, 1, 3, 3) / 4, noise(4, 40)),
+            (1, 2, 3, 4),
+            SAME,
+        )
+    ],
     "FusedGemm": [((noise(0, 9, 20), noise(1, 20, 33) / 4, noise(2, 33)), (1, 2), {})],
     "SqueezeExcite": [
         ((noise(0, 2, 20, 6, 13), noise(1, 20, 5), noise(2, 5), noise(3, 5, 20), noise(4, 20)), (1, 2, 3, 4), {})

@@ -2,6 +2,7 @@
 
     pointwise       1×1 convolutions
     depthwise       one filter per channel
+    expand_depthwise  both in a row
     conv            every other convolution
     gemm            products with a constant matrix
     squeeze_excite  the block of MobileNetV3 and EfficientNet
@@ -22,6 +23,7 @@ from tinyonnx.kernels import (  # noqa: F401
     conv,
     depthwise,
     elementwise,
+    expand_depthwise,
     gemm,
     pointwise,
     pool,

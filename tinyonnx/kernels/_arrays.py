@@ -9,6 +9,7 @@ import numpy as np
 from tinyonnx.errors import OpError
 from tinyonnx.ir import Array
 from tinyonnx.kernels._tiles import CLIP, HARD_SWISH, LINEAR, POSTPONED
+from tinyonnx.memory import allocate
 from tinyonnx.ops._windows import Windows
 from tinyonnx.ops.conv import conv_windows
 from tinyonnx.registry import Info
@@ -62,6 +63,13 @@ def flat(x: Array) -> Array:
         x = np.moveaxis(x, 1, -1)
     assert x.flags.c_contiguous, "array in an unexpected memory order"
     return x.reshape(-1)
+
+
+def aligned(array: Array) -> Array:
+    """The array as flat float32 in memory of its own that starts with a cache line."""
+    result: Array = allocate(array.size * 4).view(np.float32)
+    result[...] = array.reshape(-1)
+    return result
 
 
 def image(x: Array) -> tuple[Array, Shape]:

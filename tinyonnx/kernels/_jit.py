@@ -281,20 +281,39 @@ _EPILOGUE = types.Tuple([types.intp, types.intp, types.float32, types.float32])
 
 def _gemm_tile(
     _context: Any, rows: Any, width: Any, x: Any, x_at: Any, x_step: Any, taps: Any, w: Any, w_at: Any, bias: Any,
-    b_at: Any, out: Any, o_at: Any, o_step: Any, last: Any, lanes: Any, residual: Any, epilogue: Any,
+    b_at: Any, out: Any, o_at: Any, o_step: Any, o_column: Any, last: Any, lanes: Any, residual: Any, epilogue: Any,
 ) -> Any:  # fmt: skip
     n_rows, n_vectors = _literal(rows), _literal(width)
     i64 = types.intp
     signature = types.void(
-        rows, width, x, i64, i64, types.UniTuple(i64, 6), w, i64, bias, i64, out, i64, i64, i64, i64, residual,
+        rows, width, x, i64, i64, types.UniTuple(i64, 6), w, i64, bias, i64, out, i64, i64, i64, i64, i64, residual,
         _EPILOGUE,
     )  # fmt: skip
 
     def emit(context: Any, builder: Any, sig: Any, args: Any) -> Any:
         e = _Emitter(builder)
-        _, _, x, x_at, x_step, taps, w, w_at, bias, b_at, out, o_at, o_step, last, lanes, residual, epilogue = args
+        (
+            _,
+            _,
+            x,
+            x_at,
+            x_step,
+            taps,
+            w,
+            w_at,
+            bias,
+            b_at,
+            out,
+            o_at,
+            o_step,
+            o_column,
+            last,
+            lanes,
+            residual,
+            epilogue,
+        ) = args
         x, w, bias, out, residual = (
-            _data(context, builder, sig.args[i], a) for i, a in ((2, x), (6, w), (8, bias), (10, out), (15, residual))
+            _data(context, builder, sig.args[i], a) for i, a in ((2, x), (6, w), (8, bias), (10, out), (16, residual))
         )
         outer, outer_step, inner, inner_step, depth, w_outer = cgutils.unpack_tuple(builder, taps, 6)
         x, w, bias = e.at(x, x_at), e.at(w, w_at), e.at(bias, b_at)
@@ -325,7 +344,7 @@ def _gemm_tile(
             return e.loop(inner, acc, over_inner)
 
         total = e.loop(outer, start, over_outer)
-        columns = [_index(v * LANES) for v in range(n_vectors - 1)] + [last]
+        columns = [e.times(o_column, v) for v in range(n_vectors - 1)] + [last]
         offsets = [builder.add(builder.add(o_at, e.times(o_step, r)), c) for r in range(n_rows) for c in columns]
         e.finish(total, offsets, out, residual, epilogue, e.first(lanes) if n_vectors == 1 else None)
         return context.get_dummy_value()
@@ -340,7 +359,7 @@ def _taps_tile(
     n_pixels, n_taps, n_stride, is_masked = _literal(pixels), _literal(width), _literal(stride), _literal(masked)
     i64 = types.intp
     signature = types.void(
-        pixels, width, stride, masked, x, i64, i64, types.UniTuple(i64, 5), w, i64, bias, i64, out, i64, i64, i64,
+        pixels, width, stride, masked, x, i64, i64, types.UniTuple(i64, 7), w, i64, bias, i64, out, i64, i64, i64,
         residual, _EPILOGUE,
     )  # fmt: skip
 
@@ -350,7 +369,7 @@ def _taps_tile(
         x, w, bias, out, residual = (
             _data(context, builder, sig.args[i], a) for i, a in ((4, x), (8, w), (10, bias), (12, out), (16, residual))
         )
-        outer, outer_step, inner, inner_step, w_outer = cgutils.unpack_tuple(builder, taps, 5)
+        outer, outer_step, inner, inner_step, w_outer, wrap_at, wrap = cgutils.unpack_tuple(builder, taps, 7)
         x, w = e.at(x, x_at), e.at(w, w_at)
         mask = e.first(lanes) if is_masked else None
 
@@ -370,7 +389,8 @@ def _taps_tile(
             return e.loop(inner, acc, over_inner)
 
         def over_outer(i: Any, acc: list[Any]) -> list[Any]:
-            row, weights = e.at(x, builder.mul(i, outer_step)), e.at(w, builder.mul(i, w_outer))
+            back = builder.select(builder.icmp_signed(">=", i, wrap_at), wrap, _index(0))
+            row, weights = e.at(x, builder.sub(builder.mul(i, outer_step), back)), e.at(w, builder.mul(i, w_outer))
             return (unrolled if n_taps else looped)(row, weights, acc)
 
         total = e.loop(outer, [e.load(e.at(bias, b_at))] * n_pixels, over_outer)

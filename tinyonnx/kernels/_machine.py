@@ -80,9 +80,12 @@ def folder() -> Path:
     return Path(base or Path.home() / ".cache") / "tinyonnx" / f"kernels-{digest.hexdigest()[:12]}"
 
 
-def _file(kernel: Kernel, kinds: str) -> Path:
-    source = inspect.getsourcefile(kernel.function) or ""
-    foreign = b"" if Path(source).parent == Path(__file__).parent else Path(source).read_bytes()
+def _file(kernel: Kernel, kinds: str) -> Path | None:
+    """Where a kernel's code is kept; None for one that was typed in and has no source file to tell versions apart."""
+    source = Path(inspect.getsourcefile(kernel.function) or "")
+    if not source.is_file():
+        return None
+    foreign = b"" if source.parent == Path(__file__).parent else source.read_bytes()
     key = repr((kinds, processor(), _llvm().llvm_version_info)).encode() + foreign
     return folder() / f"{kernel.function.__module__}.{kernel.__name__}-{hashlib.sha256(key).hexdigest()[:16]}.o"
 
@@ -125,7 +128,7 @@ def entry_point(kernel: Kernel, kinds: str) -> int:
     global _said
     with _lock:
         path = _file(kernel, kinds)
-        code = _read(path)
+        code = _read(path) if path else None
         if code is not None:
             with suppress(RuntimeError):
                 return _load(code)
@@ -135,7 +138,8 @@ def entry_point(kernel: Kernel, kinds: str) -> int:
         from tinyonnx.kernels import _jit
 
         code = _jit.compile_kernel(kernel, kinds)
-        _write(path, code)
+        if path:
+            _write(path, code)
         return _load(code)
 
 

@@ -34,7 +34,7 @@ def _finish(values: Array, out: Array, residual: Array, start: int, step: int, e
 
 def gemm_tile(
     rows: int, vectors: int, x: Array, x_at: int, x_step: int, taps: Any, w: Array, w_at: int, bias: Array, b_at: int,
-    out: Array, o_at: int, o_step: int, last: int, lanes: int, residual: Array, epilogue: Any,
+    out: Array, o_at: int, o_step: int, o_column: int, last: int, lanes: int, residual: Array, epilogue: Any,
 ) -> None:  # fmt: skip
     """See `_jit.gemm_tile`."""
     outer, outer_step, inner, inner_step, depth, w_outer = taps
@@ -45,9 +45,8 @@ def gemm_tile(
             for i in range(inner):
                 run = _window(x, x_at + o * outer_step + i * inner_step, (rows, depth), (x_step, 1))
                 total += run @ _window(w, w_at + o * w_outer + i * depth * panel, (depth, panel), (panel, 1))
-        head = total[:, : panel - LANES]
-        if vectors > 1:
-            _finish(head, out, residual, o_at, o_step, epilogue)
+        for v in range(vectors - 1):
+            _finish(total[:, v * LANES : (v + 1) * LANES], out, residual, o_at + v * o_column, o_step, epilogue)
         tail = total[:, panel - LANES : panel - LANES + (lanes if vectors == 1 else LANES)]
         _finish(tail, out, residual, o_at + last, o_step, epilogue)
 
@@ -57,14 +56,15 @@ def taps_tile(
     bias: Array, b_at: int, out: Array, o_at: int, o_step: int, lanes: int, residual: Array, epilogue: Any,
 ) -> None:  # fmt: skip
     """See `_jit.taps_tile`."""
-    outer, outer_step, inner, inner_step, w_outer = taps
+    outer, outer_step, inner, inner_step, w_outer, wrap_at, wrap = taps
     count = lanes if masked else LANES
     total = np.tile(bias[b_at : b_at + count], (pixels, 1))
     with np.errstate(all="ignore"):
         for i in range(outer):
             for j in range(inner):
                 column = w[w_at + i * w_outer + j * LANES :][:count]
-                total += _window(x, x_at + i * outer_step + j * inner_step, (pixels, count), (x_step, 1)) * column
+                at = x_at + i * outer_step - (wrap if i >= wrap_at else 0) + j * inner_step
+                total += _window(x, at, (pixels, count), (x_step, 1)) * column
         _finish(total, out, residual, o_at, o_step, epilogue)
 
 

@@ -21,6 +21,9 @@ ROWS_1, ROWS_2, ROWS_3 = (16, 8, 8) if _REGISTERS == 32 else (8, 6, 4)
 PIXELS = 8 if _REGISTERS == 32 else 4
 """Neighbouring output pixels of a depthwise tile."""
 
+FEW_PIXELS = PIXELS // 2
+"""The same for images that are narrower."""
+
 gemm_tile = Primitive(_nojit.gemm_tile)
 taps_tile = Primitive(_nojit.taps_tile)
 float_from_bits = Primitive(_nojit.float_from_bits)

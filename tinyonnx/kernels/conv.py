@@ -26,8 +26,8 @@ from tinyonnx.kernels._arrays import (
 from tinyonnx.kernels._kernel import jit, kernel, share
 from tinyonnx.kernels._tiles import LANES, POSTPONED
 from tinyonnx.kernels.elementwise import activate
-from tinyonnx.kernels.gemm import multiply_rows, pack_bias, pack_panels
-from tinyonnx.kernels.pointwise import bias_panels, pointwise_refused
+from tinyonnx.kernels.gemm import bias_panels, multiply_rows, pack_bias, pack_panels
+from tinyonnx.kernels.pointwise import pointwise_refused
 from tinyonnx.ops.conv import conv
 from tinyonnx.ops.fused import fused_conv
 from tinyonnx.registry import Call, Info, fast
@@ -83,7 +83,7 @@ def convolve(
             for g in range(groups):
                 multiply_rows(
                     x, at + g * c, s_w * channels, count, taps, w, g * depth * columns, (i0 * k_w + j0) * c, depth,
-                    bias, g * columns, n, out, o_line + p * filters + g * n, filters, residual, epilogue,
+                    bias, g * columns, n, out, o_line + p * filters + g * n, filters, LANES, residual, epilogue,
                 )  # fmt: skip
             p += count
     if epilogue[1] >= POSTPONED:

@@ -17,6 +17,7 @@ from tinyonnx.kernels._arrays import (
     Epilogue,
     Geometry,
     Shape,
+    aligned,
     conv_epilogue,
     conv_refused,
     geometry_of,
@@ -24,13 +25,79 @@ from tinyonnx.kernels._arrays import (
     is_depthwise,
     windows_of,
 )
-from tinyonnx.kernels._kernel import kernel, share
-from tinyonnx.kernels._tiles import LANES, PIXELS, POSTPONED, taps_tile
+from tinyonnx.kernels._kernel import jit, kernel, share
+from tinyonnx.kernels._tiles import FEW_PIXELS, LANES, PIXELS, POSTPONED, taps_tile
 from tinyonnx.kernels.conv import inside, interior
 from tinyonnx.kernels.elementwise import activate
 from tinyonnx.ops.conv import conv
 from tinyonnx.ops.fused import fused_conv
 from tinyonnx.registry import Call, Info, fast
+
+RowTaps = tuple[int, int, int, int, int, int, int]
+
+STRIP = 2 * PIXELS
+"""Pixels of which all channels are done before the next ones."""
+
+
+@jit
+def convolve_pixels(
+    x: Array, x_at: int, pixel: int, stride: int, taps: RowTaps, w: Array, w_at: int, bias: Array, b_at: int,
+    out: Array, o_at: int, o_step: int, count: int, lanes: int, residual: Array, epilogue: Epilogue,
+) -> None:  # fmt: skip
+    """One block of channels of `count` neighbouring output pixels whose windows are complete.
+
+    Pixels of x are `pixel` elements apart. `taps` says how the taps lie: count of rows and
+    their distance, count of columns and their distance, weights of a row; from row
+    `wrap_at` on, rows lie `wrap` elements further back.
+    """
+    step = stride * pixel
+    p = 0
+    while p < count:
+        # the intrinsic takes its tile as literals, hence a call for each
+        if lanes < LANES:
+            taps_tile(
+                1, 0, 1, 1, x, x_at + p * step, step, taps, w, w_at, bias, b_at,
+                out, o_at + p * o_step, o_step, lanes, residual, epilogue,
+            )  # fmt: skip
+            p += 1
+        elif count >= PIXELS:
+            q = min(p, count - PIXELS)
+            at, o = x_at + q * step, o_at + q * o_step
+            p += PIXELS
+            variant = taps[2] * 2 + stride if taps[3] == pixel and stride <= 2 else 0
+            if variant == 7:
+                taps_tile(
+                    PIXELS, 3, 1, 0, x, at, step, taps, w, w_at, bias, b_at, out, o, o_step, lanes, residual, epilogue
+                )
+            elif variant == 8:
+                taps_tile(
+                    PIXELS, 3, 2, 0, x, at, step, taps, w, w_at, bias, b_at, out, o, o_step, lanes, residual, epilogue
+                )
+            elif variant == 11:
+                taps_tile(
+                    PIXELS, 5, 1, 0, x, at, step, taps, w, w_at, bias, b_at, out, o, o_step, lanes, residual, epilogue
+                )
+            elif variant == 12:
+                taps_tile(
+                    PIXELS, 5, 2, 0, x, at, step, taps, w, w_at, bias, b_at, out, o, o_step, lanes, residual, epilogue
+                )
+            else:
+                taps_tile(
+                    PIXELS, 0, 1, 0, x, at, step, taps, w, w_at, bias, b_at, out, o, o_step, lanes, residual, epilogue
+                )
+        elif count >= FEW_PIXELS:
+            q = min(p, count - FEW_PIXELS)
+            taps_tile(
+                FEW_PIXELS, 0, 1, 0, x, x_at + q * step, step, taps, w, w_at, bias, b_at,
+                out, o_at + q * o_step, o_step, lanes, residual, epilogue,
+            )  # fmt: skip
+            p += FEW_PIXELS
+        else:
+            taps_tile(
+                1, 0, 1, 0, x, x_at + p * step, step, taps, w, w_at, bias, b_at,
+                out, o_at + p * o_step, o_step, lanes, residual, epilogue,
+            )  # fmt: skip
+            p += 1
 
 
 @kernel
@@ -44,12 +111,6 @@ def convolve_depthwise(
     k_h, k_w, s_h, s_w, d_h, d_w, p_h, p_w = geometry
     lanes = min(c, LANES)
     begin, end = interior(k_w, s_w, d_w, p_w, width, out_width)
-    tile = PIXELS if end - begin >= PIXELS else 1
-    unrolled = 0
-    if d_w == 1 and tile > 1 and c >= LANES and s_w <= 2 and (k_w == 3 or k_w == 5):
-        unrolled = k_w * 2 + s_w
-    # all channels of a few pixels before the next ones, so that memory is visited almost in order
-    strip = PIXELS if c > LANES else out_width
     first_row, end_row = share(batch * out_height, part, parts)
     for row in range(first_row, end_row):
         item, y = row // out_height, row % out_height
@@ -57,67 +118,25 @@ def convolve_depthwise(
         i0, i1 = inside(top, d_h, k_h, height)
         line = ((item * height + top + i0 * d_h) * width - p_w) * c
         o_line = row * out_width * c
-        for start in range(0, out_width, strip):
+        # all channels of a few pixels before the next ones, so that memory is visited almost in order;
+        # a pixel whose window is cut stands alone
+        p = 0
+        while p < out_width:
+            count, j0, j1 = 1, 0, k_w
+            if begin <= p < end:
+                # a rest too small for a tile goes with the pixels before it
+                count = min(STRIP, end - p) if end - p >= STRIP + PIXELS else end - p
+            else:
+                j0, j1 = inside(p * s_w - p_w, d_w, k_w, width)
+            taps = (i1 - i0, d_h * width * c, j1 - j0, d_w * c, k_w * LANES, k_h, 0)
             for first in range(0, c, LANES):
                 channel = min(first, max(c - LANES, 0))
-                block = first * k_h * k_w + i0 * k_w * LANES
-                p = start
-                while p < min(start + strip, out_width):
-                    if begin <= p < end:
-                        j0, j1 = 0, k_w
-                        count = tile
-                        q = min(p, end - tile)
-                    else:
-                        j0, j1 = inside(p * s_w - p_w, d_w, k_w, width)
-                        count = 1
-                        q = p
-                    taps = (i1 - i0, d_h * width * c, j1 - j0, d_w * c, k_w * LANES)
-                    x_at = line + (q * s_w + j0 * d_w) * c + channel
-                    w_at = block + j0 * LANES
-                    o_at = o_line + q * c + channel
-                    # the intrinsic takes its tile as literals, hence a call for each
-                    if count == 1:
-                        if c < LANES:
-                            taps_tile(
-                                1, 0, 1, 1, x, x_at, s_w * c, taps, w, w_at, bias, first,
-                                out, o_at, c, lanes, residual, epilogue,
-                            )  # fmt: skip
-                        else:
-                            taps_tile(
-                                1, 0, 1, 0, x, x_at, s_w * c, taps, w, w_at, bias, first,
-                                out, o_at, c, lanes, residual, epilogue,
-                            )  # fmt: skip
-                    elif unrolled == 7:
-                        taps_tile(
-                            PIXELS, 3, 1, 0, x, x_at, s_w * c, taps, w, w_at, bias, first,
-                            out, o_at, c, lanes, residual, epilogue,
-                        )  # fmt: skip
-                    elif unrolled == 8:
-                        taps_tile(
-                            PIXELS, 3, 2, 0, x, x_at, s_w * c, taps, w, w_at, bias, first,
-                            out, o_at, c, lanes, residual, epilogue,
-                        )  # fmt: skip
-                    elif unrolled == 11:
-                        taps_tile(
-                            PIXELS, 5, 1, 0, x, x_at, s_w * c, taps, w, w_at, bias, first,
-                            out, o_at, c, lanes, residual, epilogue,
-                        )  # fmt: skip
-                    elif unrolled == 12:
-                        taps_tile(
-                            PIXELS, 5, 2, 0, x, x_at, s_w * c, taps, w, w_at, bias, first,
-                            out, o_at, c, lanes, residual, epilogue,
-                        )  # fmt: skip
-                    elif c < LANES:
-                        taps_tile(
-                            PIXELS, 0, 1, 1, x, x_at, s_w * c, taps, w, w_at, bias, first,
-                            out, o_at, c, lanes, residual, epilogue,
-                        )  # fmt: skip
-                    else:
-                        taps_tile(
-                            PIXELS, 0, 1, 0, x, x_at, s_w * c, taps, w, w_at, bias, first,
-                            out, o_at, c, lanes, residual, epilogue,
-                        )  # fmt: skip
-                    p = min(p + count, end) if begin <= p < end else p + 1
+                convolve_pixels(
+                    x, line + (p * s_w + j0 * d_w) * c + channel, c, s_w, taps,
+                    w, (first * k_h + i0 * LANES) * k_w + j0 * LANES, bias, first,
+                    out, o_line + p * c + channel, c, count, lanes, residual, epilogue,
+                )  # fmt: skip
+            p += count
     if epilogue[1] >= POSTPONED:
         line = out_width * c
         activate(out[first_row * line : end_row * line], epilogue[1], epilogue[2], epilogue[3])
@@ -133,7 +152,20 @@ def _pack(w: Array) -> Array:
     packed = np.zeros((len(_blocks(w.shape[0])), len(taps), LANES), np.float32)
     for target, channels in zip(packed, _blocks(w.shape[0])):
         target[:, : len(channels)] = taps[:, channels]
-    return packed.reshape(-1)
+    return aligned(packed)
+
+
+def pack_depthwise(pool: ConstantPool, w: Array) -> Array:
+    """Weights [channels, 1, *kernel] as blocks of channels."""
+    return np.asarray(pool.derive("depthwise", _pack, w))
+
+
+def depthwise_bias(pool: ConstantPool, b: Array | None, channels: int) -> Array:
+    """A bias [channels], zeros if absent, in blocks."""
+    if b is None:
+        zeros = np.zeros(channels, np.float32)
+        return np.asarray(pool.derive(("no depthwise bias", channels), lambda _: _pack(zeros), NO_BIAS))
+    return np.asarray(pool.derive("depthwise bias", _pack, b))
 
 
 def _refused(
@@ -154,11 +186,7 @@ def bind_depthwise(
     """Weights [channels, 1, *kernel] become blocks of channels."""
     (source, x_shape), (target, out_shape) = image(x), image(out)
     geometry = geometry_of(windows_of(x, w, attributes))
-    packed = pool.derive("depthwise", _pack, w)
-    if b is None:
-        bias = pool.derive(("no depthwise bias", len(w)), lambda _: _pack(np.zeros(len(w), np.float32)), NO_BIAS)
-    else:
-        bias = pool.derive("depthwise bias", _pack, b)
     other = target if residual is None else image(residual)[0]
+    packed, bias = pack_depthwise(pool, w), depthwise_bias(pool, b, len(w))
     epilogue = conv_epilogue(residual, attributes)
     return Call(convolve_depthwise, (source, x_shape, packed, bias, other, target, out_shape, geometry, epilogue))

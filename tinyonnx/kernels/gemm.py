@@ -13,7 +13,16 @@ from typing import Any
 import numpy as np
 
 from tinyonnx.ir import Array, ConstantPool
-from tinyonnx.kernels._arrays import NO_BIAS, Epilogue, Taps, activation_refused, epilogue_of, flat, float32_refused
+from tinyonnx.kernels._arrays import (
+    NO_BIAS,
+    Epilogue,
+    Taps,
+    activation_refused,
+    aligned,
+    epilogue_of,
+    flat,
+    float32_refused,
+)
 from tinyonnx.kernels._kernel import jit, kernel, share
 from tinyonnx.kernels._tiles import LANES, POSTPONED, ROWS_1, ROWS_2, ROWS_3, gemm_tile
 from tinyonnx.kernels.elementwise import activate
@@ -37,14 +46,16 @@ def panel_width(vectors: int) -> int:
 @jit
 def multiply_rows(
     x: Array, x_at: int, x_step: int, m: int, taps: Taps, w: Array, w_at: int, w_first: int, depth: int,
-    bias: Array, b_at: int, n: int, out: Array, o_at: int, o_step: int, residual: Array, epilogue: Epilogue,
+    bias: Array, b_at: int, n: int, out: Array, o_at: int, o_step: int, o_column: int, residual: Array,
+    epilogue: Epilogue,
 ) -> None:  # fmt: skip
     """out[i, :n] = epilogue(Σ taps x[i] · w + bias) for `m` rows.
 
     Row i starts at x_at + i·x_step and is gathered in runs of consecutive elements: `taps` is
     (outer count, outer step, inner count, inner step, run length, rows of w per outer tap).
     The panels of w start at `w_at` and have `depth` rows each; the first tap meets row
-    `w_first`. Result rows start at o_at + i·o_step; the residual is laid out like `out`.
+    `w_first`. Result rows start at o_at + i·o_step, and vector v of a row
+    v·o_column further; the residual is laid out like `out`.
     """
     outer, outer_step, inner, inner_step, run, w_outer = taps
     vectors = (n + LANES - 1) // LANES
@@ -54,13 +65,13 @@ def multiply_rows(
     while vectors > 0:
         width = panel_width(vectors)
         columns = width * LANES
-        last = columns - LANES
+        last = (width - 1) * o_column
         if width == vectors and n >= LANES:
-            last = n - LANES - column
+            last -= column + columns - n
         here = (outer, outer_step, inner, inner_step, run, w_outer * columns)
         at = panel + w_first * columns
         b = b_at + column
-        o = o_at + column
+        o = o_at + column // LANES * o_column
         i = 0
         # the intrinsics take their tile as literals, hence a loop for each width
         if width == 3:
@@ -69,13 +80,13 @@ def multiply_rows(
                     r = min(i, m - ROWS_3)
                     gemm_tile(
                         ROWS_3, 3, x, x_at + r * x_step, x_step, here, w, at, bias, b,
-                        out, o + r * o_step, o_step, last, lanes, residual, epilogue,
+                        out, o + r * o_step, o_step, o_column, last, lanes, residual, epilogue,
                     )  # fmt: skip
                     i += ROWS_3
                 else:
                     gemm_tile(
                         1, 3, x, x_at + i * x_step, x_step, here, w, at, bias, b,
-                        out, o + i * o_step, o_step, last, lanes, residual, epilogue,
+                        out, o + i * o_step, o_step, o_column, last, lanes, residual, epilogue,
                     )  # fmt: skip
                     i += 1
         elif width == 2:
@@ -84,13 +95,13 @@ def multiply_rows(
                     r = min(i, m - ROWS_2)
                     gemm_tile(
                         ROWS_2, 2, x, x_at + r * x_step, x_step, here, w, at, bias, b,
-                        out, o + r * o_step, o_step, last, lanes, residual, epilogue,
+                        out, o + r * o_step, o_step, o_column, last, lanes, residual, epilogue,
                     )  # fmt: skip
                     i += ROWS_2
                 else:
                     gemm_tile(
                         1, 2, x, x_at + i * x_step, x_step, here, w, at, bias, b,
-                        out, o + i * o_step, o_step, last, lanes, residual, epilogue,
+                        out, o + i * o_step, o_step, o_column, last, lanes, residual, epilogue,
                     )  # fmt: skip
                     i += 1
         else:
@@ -99,13 +110,13 @@ def multiply_rows(
                     r = min(i, m - ROWS_1)
                     gemm_tile(
                         ROWS_1, 1, x, x_at + r * x_step, x_step, here, w, at, bias, b,
-                        out, o + r * o_step, o_step, last, lanes, residual, epilogue,
+                        out, o + r * o_step, o_step, o_column, last, lanes, residual, epilogue,
                     )  # fmt: skip
                     i += ROWS_1
                 else:
                     gemm_tile(
                         1, 1, x, x_at + i * x_step, x_step, here, w, at, bias, b,
-                        out, o + i * o_step, o_step, last, lanes, residual, epilogue,
+                        out, o + i * o_step, o_step, o_column, last, lanes, residual, epilogue,
                     )  # fmt: skip
                     i += 1
         panel += depth * columns
@@ -141,7 +152,7 @@ def multiply(
         count = min(block, end - first)
         multiply_rows(
             x, first * k, k, count, taps, w, column * k, 0, k, bias, column, columns,
-            out, first * n + column, n, residual, epilogue,
+            out, first * n + column, n, LANES, residual, epilogue,
         )  # fmt: skip
         if epilogue[1] >= POSTPONED:
             for i in range(first, first + count):
@@ -163,7 +174,7 @@ def _column_order(n: int) -> Array:
 def pack_bias(bias: Array) -> Array:
     """A bias [n] in the order of the panels' columns."""
     order = _column_order(len(bias))
-    return np.where(order < 0, np.float32(0), bias[order]).astype(np.float32)
+    return aligned(np.where(order < 0, np.float32(0), bias[order]))
 
 
 def pack_panels(matrix: Array) -> Array:
@@ -176,7 +187,7 @@ def pack_panels(matrix: Array) -> Array:
         panels.append(padded[:, column : column + width * LANES].ravel())
         column += width * LANES
         vectors -= width
-    return np.concatenate(panels).astype(np.float32)
+    return aligned(np.concatenate(panels))
 
 
 # -- operators --------------------------------------------------------------------------
@@ -233,12 +244,16 @@ def no_bias(pool: ConstantPool, n: int) -> Array:
     return np.asarray(pool.derive(("no bias", n), lambda _: pack_bias(np.zeros(n, np.float32)), NO_BIAS))
 
 
+def bias_panels(pool: ConstantPool, b: Array | None, columns: int) -> Array:
+    """A bias, zeros if absent, in the order of the panels."""
+    return no_bias(pool, columns) if b is None else np.asarray(pool.derive("bias", pack_bias, b.reshape(-1)))
+
+
 def linear(pool: ConstantPool, x: Array, w: Array, b: Array | None, out: Array, epilogue: Epilogue) -> Call:
     """out[m, n] = epilogue(x[m, k] · w[k, n] + b[n]) with flat `x` and `out`."""
     k, n = w.shape
     packed = pool.derive("linear", pack_panels, w)
-    bias = no_bias(pool, n) if b is None else pool.derive("bias", lambda b: pack_bias(b.reshape(-1)), b)
-    return Call(multiply, (x, packed, bias, out, out, out.size // n, k, n, epilogue))
+    return Call(multiply, (x, packed, bias_panels(pool, b, n), out, out, out.size // n, k, n, epilogue))
 
 
 def _matmul_refused(out: Info, a: Info | None, b: Info | None) -> str | None:

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
-
 from tinyonnx.ir import Array, ConstantPool
 from tinyonnx.kernels._arrays import conv_epilogue, conv_refused, image, windows_of
-from tinyonnx.kernels.gemm import multiply, no_bias, pack_bias, pack_panels
+from tinyonnx.kernels.gemm import bias_panels, multiply, pack_panels
 from tinyonnx.ops.conv import conv
 from tinyonnx.ops.fused import fused_conv
 from tinyonnx.registry import Call, Info, fast
@@ -46,10 +44,3 @@ def bind_pointwise(
     return Call(
         multiply, (source, packed, bias, other, target, m, channels, filters, conv_epilogue(residual, attributes))
     )
-
-
-def bias_panels(pool: ConstantPool, b: Array | None, filters: int) -> Array:
-    """A convolution's bias, zeros if absent, in the order of the panels."""
-    if b is None:
-        return no_bias(pool, filters)
-    return np.asarray(pool.derive("bias", pack_bias, b))

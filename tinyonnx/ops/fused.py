@@ -11,8 +11,8 @@ import numpy as np
 
 from tinyonnx.errors import OpError
 from tinyonnx.ir import Array
-from tinyonnx.ops._windows import Ints
-from tinyonnx.ops.conv import conv, conv_shape
+from tinyonnx.ops._windows import Ints, Windows
+from tinyonnx.ops.conv import conv, conv_shape, conv_windows
 from tinyonnx.ops.matmul import gemm, gemm_shape
 from tinyonnx.registry import FUSED, Info, lookup, op
 
@@ -196,3 +196,80 @@ def squeeze_excite(
     scale = fused_gemm(hidden, w2, b2, activation=gate, activation_alpha=gate_alpha, activation_beta=gate_beta)
     with np.errstate(all="ignore"):
         return np.multiply(x, scale.reshape(*scale.shape, *(1,) * (x.ndim - 2)))
+
+
+# -- ExpandDepthwise --------------------------------------------------------------------
+
+
+def depthwise_windows(x: Array | Info, w: Array | Info, taps: Array | Info, **attributes: Any) -> Windows:
+    """The windows of the depthwise convolution on the expanded image. Raises OpError."""
+    return conv_windows(_expanded(x, w), taps, **attributes, group=w.shape[0] if w.shape is not None else 1)
+
+
+def _expanded(x: Array | Info, w: Array | Info) -> Info:
+    return conv_shape(Info(x.dtype, x.shape), Info(w.dtype, w.shape))
+
+
+def expand_depthwise_shape(
+    x: Info,
+    w: Info,
+    b: Info | None,
+    taps: Info,
+    taps_b: Info | None = None,
+    *,
+    activation: str = "",
+    activation_alpha: float = 0.0,
+    activation_beta: float = 0.0,
+    expand_activation: str = "",
+    expand_activation_alpha: float = 0.0,
+    expand_activation_beta: float = 0.0,
+    **attributes: Any,
+) -> Info:
+    """Shape rule of ExpandDepthwise."""
+    wide = conv_shape(x, w, b)
+    return conv_shape(wide, taps, taps_b, group=1 if w.shape is None else w.shape[0], **attributes)
+
+
+@op("ExpandDepthwise", domain=FUSED, shape=expand_depthwise_shape)
+def expand_depthwise(
+    x: Array,
+    w: Array,
+    b: Array | None,
+    taps: Array,
+    taps_b: Array | None = None,
+    *,
+    auto_pad: str = "NOTSET",
+    dilations: Ints | None = None,
+    kernel_shape: Ints | None = None,
+    pads: Ints | None = None,
+    strides: Ints | None = None,
+    activation: str = "",
+    activation_alpha: float = 0.0,
+    activation_beta: float = 0.0,
+    expand_activation: str = "",
+    expand_activation_alpha: float = 0.0,
+    expand_activation_beta: float = 0.0,
+) -> Array:
+    """Two FusedConvs in a row: 1×1 with `w` [E, C, 1, 1], then depthwise with `taps` [E, 1, *kernel]."""
+    wide = fused_conv(
+        x,
+        w,
+        b,
+        activation=expand_activation,
+        activation_alpha=expand_activation_alpha,
+        activation_beta=expand_activation_beta,
+    )
+    return fused_conv(
+        wide,
+        taps,
+        taps_b,
+        auto_pad=auto_pad,
+        dilations=dilations,
+        group=len(w),
+        kernel_shape=kernel_shape,
+        pads=pads,
+        strides=strides,
+        activation=activation,
+        activation_alpha=activation_alpha,
+        activation_beta=activation_beta,
+    )

@@ -13,6 +13,7 @@ from tinyonnx.passes.drop_dead import drop_dead
 from tinyonnx.passes.fold_batchnorm import fold_batchnorm
 from tinyonnx.passes.fold_channelwise import fold_channelwise
 from tinyonnx.passes.fuse_activation import fuse_activation
+from tinyonnx.passes.fuse_expand_depthwise import fuse_expand_depthwise
 from tinyonnx.passes.fuse_residual import fuse_residual
 from tinyonnx.passes.fuse_squeeze_excite import fuse_squeeze_excite
 from tinyonnx.passes.recognise_hardswish import recognise_hardswish
@@ -35,8 +36,9 @@ PIPELINE: list[Pass] = [
     # epilogue in the order in which it computes: sum, then activation
     fuse_residual,
     fuse_activation,
-    # last, as it is made of fused linear maps
+    # last, as they are made of fused linear maps
     fuse_squeeze_excite,
+    fuse_expand_depthwise,
     drop_dead,
 ]
 
