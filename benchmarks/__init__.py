@@ -1,1 +1,1 @@
-"""Speed and memory beside peers: `python -m benchmarks model`."""
+"""Speed and memory beside peers: `python -m benchmarks`."""

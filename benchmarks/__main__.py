@@ -1,79 +1,236 @@
-"""`python -m benchmarks model`: a model's time and memory beside ONNX Runtime's, in one run."""
+"""Speed and memory beside peers, medians and ratios; without a command everything, ending in a summary.
+
+Peers that aren't installed are shown as absent: pip install -e '.[benchmarks]'.
+"""
 
 from __future__ import annotations
 
 import argparse
-import importlib.util
+import itertools
 import json
-import os
-import platform
+import sys
 import tempfile
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import TypeVar
 
-import numpy as np
+import tinyonnx
+from audiotag.errors import Error as AudiotagError
+from benchmarks import audio, machine, model, report, start
+from benchmarks.turns import Case
 
-from benchmarks.peers import PEERS, Measurement, Worker
+T = TypeVar("T", int, float)
+
+REPEATS, STARTS, FIRST_STARTS = 30, 10, 3
+"""Timed runs of each contender; whole processes; whole processes that compile first."""
 
 
-def main() -> None:
-    """Parse the command line, measure, print."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    model = commands.add_parser("model", help="one model, peers taking turns")
-    model.add_argument("model", nargs="?", default="mn10", help="FILE.onnx, or mn04, mn10, …: seeded random weights")
-    model.add_argument("--seconds", type=float, default=10.0, help="length of the clip for an audio model")
-    model.add_argument("--batch", type=int, default=1)
-    model.add_argument("--threads", type=int, default=1)
-    model.add_argument("--repeats", type=int, default=30)
-    model.add_argument("--json", action="store_true")
-    args = parser.parse_args()
-
-    missing = [peer for peer in PEERS if importlib.util.find_spec(peer) is None]
-    if missing:
-        parser.error(f"not installed: {', '.join(missing)}; pip install -e '.[test]'")
+def main(argv: Sequence[str] | None = None) -> int:
+    """Parse the command line, measure, print; the exit code."""
+    parser = make_parser()
+    args = parser.parse_args(argv)
+    facts, peak = machine.facts(), machine.fma_peak()
+    if not args.json:
+        print(f"{report.machine_line(facts, peak)}\n{report.LEGEND}")
+    cases = []
     with tempfile.TemporaryDirectory() as folder:
-        path = args.model
-        if not path.endswith(".onnx"):
-            from audiotag.errors import Error
-            from audiotag.mobilenet import random_graph
-            from tinyonnx import save_model
-
-            path = os.path.join(folder, f"{args.model}.onnx")
-            try:
-                save_model(random_graph(args.model, seed=0), path)
-            except Error as error:
-                parser.error(str(error))
-        shape = (args.batch, 1, 128, round(args.seconds * 100))
-        feeds = os.path.join(folder, "feeds.npz")
-        np.savez(feeds, melspec=np.random.default_rng(0).standard_normal(shape).astype(np.float32))
-        measurements = _measure(path, feeds, folder, args.threads, args.repeats)
+        try:
+            for case in args.cases(args, folder):
+                cases.append(case)
+                if not args.json:
+                    print(f"\n{report.details(case, peak)}", flush=True)
+        except model.UsageError as error:
+            parser.error(str(error))
+        except (tinyonnx.Error, AudiotagError) as error:
+            print(f"{parser.prog}: {error}", file=sys.stderr)
+            return 1
     if args.json:
-        print(json.dumps([vars(m) | {"median": m.median} for m in measurements]))
-    else:
-        print(f"{args.model} {list(shape)}, {args.threads} thread(s), {platform.machine()}")
-        _print(measurements)
+        print(json.dumps(report.to_json(facts, peak, cases), indent=1, allow_nan=False))
+    elif args.cases is everything:
+        print(f"\n{report.summary(cases)}")
+    return 0
 
 
-def _measure(model: str, feeds: str, folder: str, threads: int, repeats: int) -> list[Measurement]:
-    workers = [Worker(peer, model, feeds, os.path.join(folder, f"{peer}.npy"), threads) for peer in PEERS]
-    for _ in range(repeats):
-        for worker in workers:
-            worker.run()
-    results = [np.load(worker.result_path) for worker in workers]
-    measurements = [worker.close() for worker in workers]
-    for measurement, result in zip(measurements, results, strict=True):
-        measurement.difference = float(np.abs(result - results[-1]).max())
-    return measurements
-
-
-def _print(measurements: list[Measurement]) -> None:
-    base = measurements[-1]
-    print(f"{'':14}{'median ms':>10}{'min ms':>9}{'ratio':>7}{'first s':>9}{'peak MiB':>10}{'ratio':>7}{'max |Δ|':>10}")
-    for m in measurements:
-        print(
-            f"{m.peer:14}{m.median * 1e3:10.2f}{min(m.times) * 1e3:9.2f}{m.median / base.median:7.2f}"
-            f"{m.first:9.2f}{m.peak_mib:10.0f}{m.peak_mib / base.peak_mib:7.2f}{m.difference:10.1e}"
+def make_parser() -> argparse.ArgumentParser:
+    """The parser of the command line."""
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.set_defaults(cases=everything, json=False, repeats=None)
+    common = argparse.ArgumentParser(add_help=False, argument_default=argparse.SUPPRESS)
+    for each in (parser, common):
+        each.add_argument(
+            "--repeats",
+            type=counted,
+            metavar="N",
+            default=argparse.SUPPRESS,
+            help="timed runs of each",
         )
+        each.add_argument(
+            "--json",
+            action="store_true",
+            default=argparse.SUPPRESS,
+            help="print JSON instead of tables",
+        )
+    commands = parser.add_subparsers(metavar="COMMAND")
+
+    def add(
+        name: str, cases: Callable[[argparse.Namespace, str], Iterable[Case]], text: str
+    ) -> argparse.ArgumentParser:
+        command = commands.add_parser(name, parents=[common], help=text, description=text)
+        command.set_defaults(cases=cases)
+        return command
+
+    one = add(
+        "model",
+        model_cases,
+        "one model, all peers; several comma-separated values make a table each",
+    )
+    one.add_argument(
+        "model",
+        nargs="?",
+        default="mn10",
+        help="FILE.onnx, or mn04, mn10, …: seeded random weights",
+    )
+    one.add_argument(
+        "--seconds",
+        type=several(float),
+        metavar="S,…",
+        help="length of the clip (audio models; 10)",
+    )
+    one.add_argument(
+        "--batch",
+        type=several(int),
+        metavar="N,…",
+        help="clips at a time (audio models; 1)",
+    )
+    one.add_argument("--threads", type=several(int), default=[1], metavar="N,…", help="threads (1)")
+    one.add_argument(
+        *("--shape", "-s"), type=input_shape, action="append", default=[], metavar="NAME:1,3,48,320",
+        help="shape of an input of any other model; may be repeated",
+    )  # fmt: skip
+    for name, cases, text in (
+        ("mel", mel_cases, "log-mel features beside plain numpy"),
+        (
+            "clip",
+            clip_cases,
+            "WAV file to tags beside soundfile, numpy and ONNX Runtime: CPU time",
+        ),
+        (
+            "start",
+            start_cases,
+            "whole processes, warm and first ever, beside a minimal script",
+        ),
+    ):
+        command = add(name, cases, text)
+        command.add_argument(
+            "--seconds",
+            type=positive,
+            default=10.0,
+            metavar="S",
+            help="length of the clip (10)",
+        )
+        if name != "mel":
+            command.add_argument(
+                "--model",
+                default="mn10",
+                metavar="MODEL",
+                help="FILE.onnx, or mn04, mn10, … (mn10)",
+            )
+        if name == "clip":
+            command.add_argument("--threads", type=counted, default=1, metavar="N", help="threads (1)")
+    return parser
+
+
+# -- values -------------------------------------------------------------------------------
+
+
+def counted(text: str) -> int:
+    """An integer of at least 1."""
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"{value} is not at least 1")
+    return value
+
+
+def positive(text: str) -> float:
+    """A number of seconds that has at least one sample of features."""
+    value = float(text)
+    if not 0.1 <= value <= 3600:
+        raise argparse.ArgumentTypeError(f"{text} is not in 0.1..3600 seconds")
+    return value
+
+
+def several(kind: type[T]) -> Callable[[str], list[T]]:
+    """A parser of comma-separated values."""
+
+    def values(text: str) -> list[T]:
+        one: Callable[[str], T] = positive if kind is float else counted  # type: ignore[assignment]
+        return [one(part) for part in text.split(",")]
+
+    return values
+
+
+def input_shape(text: str) -> tuple[str, tuple[int, ...]]:
+    """`name:1,3,48,320`; a name may have colons, and a scalar has no dimensions."""
+    name, colon, dims = text.rpartition(":")
+    try:
+        shape = tuple(int(dim) for dim in dims.split(",")) if dims else ()
+    except ValueError:
+        shape = (-1,)
+    if not colon or not name or any(dim < 0 for dim in shape):
+        raise argparse.ArgumentTypeError(f"{text!r} is not like name:1,3,48,320")
+    return name, shape
+
+
+# -- commands -----------------------------------------------------------------------------
+
+
+def model_cases(args: argparse.Namespace, folder: str) -> Iterable[Case]:
+    """The command `model`."""
+    return model.cases(
+        args.model, folder, seconds=args.seconds, batches=args.batch, threads=args.threads,
+        repeats=args.repeats or REPEATS, shapes=dict(args.shape),
+    )  # fmt: skip
+
+
+def mel_cases(args: argparse.Namespace, folder: str) -> Iterable[Case]:
+    """The command `mel`."""
+    return [audio.mel_case(args.seconds, folder, args.repeats or REPEATS)]
+
+
+def clip_cases(args: argparse.Namespace, folder: str) -> Iterable[Case]:
+    """The command `clip`."""
+    return [audio.clip_case(args.model, args.seconds, args.threads, folder, args.repeats or REPEATS)]
+
+
+def start_cases(args: argparse.Namespace, folder: str) -> Iterable[Case]:
+    """The command `start`."""
+    first = min(args.repeats or FIRST_STARTS, FIRST_STARTS)
+    return start.start_cases(args.model, args.seconds, folder, args.repeats or STARTS, first)
+
+
+EVERYTHING = (
+    "model mn10",
+    "model mn10 --threads 2",
+    "model mn10 --batch 8",
+    "model mn10 --seconds 1,5,60",
+    "model mn04 --seconds 1,10",
+    "mel",
+    "clip",
+    "start",
+)
+
+
+def everything(args: argparse.Namespace, folder: str) -> Iterator[Case]:
+    """What the README quotes."""
+    parser = make_parser()
+    common = ["--repeats", str(args.repeats)] if args.repeats else []
+    lines = [line for line in EVERYTHING if "threads 2" not in line or machine.cores() > 1]
+    parsed = (parser.parse_args([*line.split(), *common]) for line in lines)
+    return itertools.chain.from_iterable(each.cases(each, folder) for each in parsed)
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

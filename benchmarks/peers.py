@@ -1,115 +1,130 @@
-"""One process per peer, driven over pipes, so that peers take turns and memory is each one's own."""
+"""Who takes part: functions that load, and return a function that runs once and gives its results.
+
+Each is called in a process of its own; a library is imported there, when its turn comes.
+"""
 
 from __future__ import annotations
 
-import os
-import resource
-import statistics
-import subprocess
-import sys
-import time
-from collections.abc import Callable
-from dataclasses import dataclass, field
-from typing import Any
-
 import numpy as np
 
-Run = Callable[[], np.ndarray[Any, Any]]
+from benchmarks.turns import AbsentError, Array, Run
 
 
-def tinyonnx_peer(model: str, feeds: dict[str, Any], threads: int) -> Run:
+def _feeds(path: str) -> dict[str, Array]:
+    with np.load(path) as file:
+        return dict(file)
+
+
+# -- one model ----------------------------------------------------------------------------
+
+
+def tinyonnx(model: str, feeds: str, threads: int) -> Run:
     """This project."""
     import tinyonnx
 
     options = tinyonnx.SessionOptions()
     options.intra_op_num_threads = threads
-    session = tinyonnx.InferenceSession(model, options)
-    return lambda: session.run(None, feeds)[0]
+    session, inputs = tinyonnx.InferenceSession(model, options), _feeds(feeds)
+    return lambda: session.run(None, inputs)
 
 
-def onnxruntime_peer(model: str, feeds: dict[str, Any], threads: int) -> Run:
+def onnxruntime(model: str, feeds: str, threads: int) -> Run:
     """ONNX Runtime's CPU provider."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
+    options.log_severity_level = 3
     session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
-    return lambda: session.run(None, feeds)[0]
+    inputs = _feeds(feeds)
+    return lambda: list(session.run(None, inputs))
 
 
-PEERS: dict[str, Callable[[str, dict[str, Any], int], Run]] = {
-    "tinyonnx": tinyonnx_peer,
-    "onnxruntime": onnxruntime_peer,
+def openvino(model: str, feeds: str, threads: int) -> Run:
+    """OpenVINO's CPU plugin, in float32, compiled for the shapes of the feeds."""
+    import openvino
+
+    inputs = _feeds(feeds)
+    core = openvino.Core()
+    network = core.read_model(model)
+    names = [next(name for name in port.get_names() if name in inputs) for port in network.inputs]
+    network.reshape({port: list(inputs[name].shape) for port, name in zip(network.inputs, names, strict=True)})
+    settings = {
+        "INFERENCE_NUM_THREADS": threads,
+        "INFERENCE_PRECISION_HINT": "f32",
+        "PERFORMANCE_HINT": "LATENCY",
+    }
+    compiled = core.compile_model(network, "CPU", settings)
+    values = [inputs[name] for name in names]
+
+    def run() -> list[Array]:
+        results = compiled(values, share_inputs=True)
+        return [results[port] for port in compiled.outputs]
+
+    return run
+
+
+_TRACT_TYPES = {
+    "float32": "f32",
+    "float64": "f64",
+    "float16": "f16",
+    "int64": "i64",
+    "int32": "i32",
+    "bool": "bool",
 }
 
 
-@dataclass
-class Measurement:
-    """Seconds per run, seconds until the first result, peak memory of the process in MiB."""
+def tract(model: str, feeds: str, threads: int) -> Run:
+    """tract, which uses one thread."""
+    import tract
 
-    peer: str
-    first: float
-    times: list[float] = field(default_factory=list)
-    peak_mib: float = 0.0
-    difference: float = 0.0
-
-    @property
-    def median(self) -> float:
-        return statistics.median(self.times)
-
-
-class Worker:
-    """A peer in a process of its own."""
-
-    def __init__(self, peer: str, model: str, feeds_path: str, result_path: str, threads: int) -> None:
-        environment = {**os.environ, "OMP_NUM_THREADS": str(threads), "OPENBLAS_NUM_THREADS": str(threads)}
-        self.result_path = result_path
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", "benchmarks.peers", peer, model, feeds_path, result_path, str(threads)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-            env=environment,
-        )
-        self.measurement = Measurement(peer, float(self._ask("")))
-
-    def _ask(self, text: str) -> str:
-        assert self.process.stdin is not None
-        assert self.process.stdout is not None
-        self.process.stdin.write(text)
-        self.process.stdin.flush()
-        answer = self.process.stdout.readline()
-        if not answer:
-            raise SystemExit(f"{self.measurement.peer if hasattr(self, 'measurement') else 'a peer'} ended early")
-        return answer
-
-    def run(self) -> None:
-        """One timed run."""
-        self.measurement.times.append(float(self._ask("run\n")))
-
-    def close(self) -> Measurement:
-        """End the process and note its peak memory."""
-        self.measurement.peak_mib = float(self._ask("end\n"))
-        self.process.wait()
-        return self.measurement
+    if threads > 1:
+        raise AbsentError("its Python package runs on one thread only")
+    inputs = _feeds(feeds)
+    network = tract.onnx().load(model)
+    names = [network.input_name(i) for i in range(network.input_count())]
+    for i, name in enumerate(names):
+        kind = _TRACT_TYPES[inputs[name].dtype.name]
+        network.set_input_fact(i, ",".join([*map(str, inputs[name].shape), kind]))
+    network.analyse()
+    runnable = network.into_model().into_runnable()
+    values = [inputs[name] for name in names]
+    return lambda: [tensor.to_numpy() for tensor in runnable.run(values)]
 
 
-def _serve(peer: str, model: str, feeds_path: str, result_path: str, threads: int) -> None:
-    with np.load(feeds_path) as file:
-        feeds = dict(file)
-    start = time.perf_counter()
-    run = PEERS[peer](model, feeds, threads)
-    result = run()
-    print(time.perf_counter() - start, flush=True)
-    np.save(result_path, result)
-    for line in sys.stdin:
-        if line.strip() == "end":
-            break
-        start = time.perf_counter()
-        run()
-        print(time.perf_counter() - start, flush=True)
-    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, flush=True)
+MODEL_PEERS = ("tinyonnx", "onnxruntime", "openvino", "tract")
 
 
-if __name__ == "__main__":
-    _serve(*sys.argv[1:5], int(sys.argv[5]))  # type: ignore[arg-type,misc]
+# -- features and whole clips -------------------------------------------------------------
+
+
+def audiotag_mel(samples: str) -> Run:
+    """This project's features."""
+    from audiotag.mel import log_mel
+
+    x = np.load(samples)
+    return lambda: [log_mel(x)]
+
+
+def numpy_mel(samples: str) -> Run:
+    """The same features in plain numpy."""
+    from benchmarks.baseline import LogMel
+
+    x, log_mel = np.load(samples), LogMel()
+    return lambda: [log_mel(x)]
+
+
+def audiotag_clip(model: str, clip: str, threads: int) -> Run:
+    """This project: a sound file's ten best scores."""
+    from audiotag import Tagger
+
+    tagger = Tagger(model, threads)
+    return lambda: [np.array([tag.score for tag in tagger.tag(clip, top=10).tags])]
+
+
+def script_clip(model: str, clip: str, threads: int) -> Run:
+    """soundfile, plain numpy and ONNX Runtime: a sound file's ten best scores."""
+    from benchmarks.baseline import Script
+
+    script = Script(model, threads)
+    return lambda: [script.best(clip)[1]]

@@ -1,0 +1,132 @@
+"""Measurements as tables and as JSON."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Any
+
+from benchmarks.table import ABSENT, number, ratio, table
+from benchmarks.turns import Case, Measurement, finite
+
+HEADER = (
+    *("", "ms", "ours ÷", "min", "CPU ms", "ours ÷", "peak MiB", "ours ÷"),
+    *("first ms", "÷ FMA peak", "max abs. diff."),
+)
+
+LEGEND = """\
+ms, CPU ms: medians. ours ÷: our time (CPU time, memory) divided by the line's. first: until the first
+result, loading included. ÷ FMA peak: time divided by (operations ÷ the cores' measured peak)."""
+
+
+def _milli(seconds: float | None) -> str:
+    return number(None if seconds is None else seconds * 1e3)
+
+
+def roofline(case: Case, measurement: Measurement, peak: float) -> float | None:
+    """Time divided by what the operations would take at the peak of the threads' cores."""
+    if not case.flops or measurement.median is None:
+        return None
+    return measurement.median * peak * case.parameters.get("threads", 1) / case.flops
+
+
+def details(case: Case, peak: float) -> str:
+    """A case as a table, with a line below for each contender that is absent."""
+    ours = case.measurements[0]
+    rows, remarks = [], []
+    for m in case.measurements:
+        if m.absent is not None:
+            rows.append([m.name, *[ABSENT] * (len(HEADER) - 1)])
+            remarks.append(f"{m.name} is absent: {m.absent}")
+            continue
+        share = roofline(case, m, peak)
+        rows.append(
+            [
+                m.name,
+                *(
+                    _milli(m.median),
+                    ratio(ours.median, m.median),
+                    _milli(min(m.wall, default=None)),
+                ),
+                *(_milli(m.median_cpu), ratio(ours.median_cpu, m.median_cpu)),
+                *(number(m.peak_mib), ratio(ours.peak_mib, m.peak_mib)),
+                *(_milli(m.first), ABSENT if share is None else f"{share:.2f}"),
+                ABSENT if m.difference is None else f"{m.difference:.1e}",
+            ]
+        )
+    flops = f" ({case.flops / 1e9:.3g} GFLOP)" if case.flops else ""
+    return "\n".join([f"{case.title}{flops}", table(HEADER, rows), *remarks])
+
+
+def summary(cases: list[Case]) -> str:
+    """Two short tables: models by peer, and the rest beside its baseline."""
+    models = [case for case in cases if case.part == "model"]
+    parts = []
+    if models:
+        peers = [m.name for m in models[0].measurements]
+        parts.append(
+            table(
+                ["ms per clip (ours ÷ theirs)", *peers],
+                [_model_line(case) for case in models],
+            )
+        )
+    others = [line for case in cases if case.part != "model" for line in _other_lines(case)]
+    if others:
+        parts.append(table(["", "ours", "theirs", "ours ÷ theirs"], others))
+    return "\n\n".join(parts)
+
+
+def _model_line(case: Case) -> list[str]:
+    ours, *rest = case.measurements
+    batch = case.parameters.get("batch", 1)
+    cells = [_milli(ours.median / batch if ours.median else None)]
+    for m in rest:
+        time = _milli(m.median / batch if m.median else None)
+        cells.append(ABSENT if time == ABSENT else f"{time} ({ratio(ours.median, m.median)})")
+    return [case.title, *cells]
+
+
+def _other_lines(case: Case) -> list[list[str]]:
+    ours, theirs = case.measurements
+    time = [
+        f"{case.title}: ms",
+        _milli(ours.median),
+        _milli(theirs.median),
+        ratio(ours.median, theirs.median),
+    ]
+    cpu = [
+        *(f"{case.title}: CPU ms", _milli(ours.median_cpu), _milli(theirs.median_cpu)),
+        ratio(ours.median_cpu, theirs.median_cpu),
+    ]
+    memory = [
+        *(f"{case.title}: peak MiB", number(ours.peak_mib), number(theirs.peak_mib)),
+        ratio(ours.peak_mib, theirs.peak_mib),
+    ]
+    return {"mel": [time], "clip": [cpu, memory], "start": [time, cpu, memory]}[case.part]
+
+
+def machine_line(facts: dict[str, Any], peak: float) -> str:
+    """The machine in a line."""
+    versions = ", ".join(f"{name} {version}" for name, version in facts["versions"].items())
+    return (
+        f"{facts['cpu']}, {facts['cores']} cores, {peak / 1e9:.0f} GFLOP/s of FMAs on one; "
+        f"{facts['system']}, Python {facts['python']}, {versions}; {facts['date']}"
+    )
+
+
+def to_json(facts: dict[str, Any], peak: float, cases: list[Case]) -> dict[str, Any]:
+    """Everything that was measured; medians and ratios (ours ÷ theirs) beside the single times."""
+
+    def measured(case: Case, m: Measurement) -> dict[str, Any]:
+        ours = case.measurements[0]
+        return asdict(m) | {
+            "median": m.median,
+            "median_cpu": m.median_cpu,
+            "ratio": ours.median / m.median if ours.median and m.median else None,
+            "ratio_cpu": ours.median_cpu / m.median_cpu if ours.median_cpu and m.median_cpu else None,
+            "ratio_peak_mib": ours.peak_mib / m.peak_mib if ours.peak_mib and m.peak_mib else None,
+            "over_fma_peak": roofline(case, m, peak),
+        }
+
+    listed = [asdict(case) | {"measurements": [measured(case, m) for m in case.measurements]} for case in cases]
+    document: dict[str, Any] = finite({"machine": facts | {"fma_peak_gflops": peak / 1e9}, "cases": listed})
+    return document
