@@ -63,14 +63,15 @@ def load(
     """
     limits = limits or Limits()
     if isinstance(source, bytes | bytearray | memoryview):
-        file, data = "<bytes>", bytes(source)
+        file = "<bytes>"
+        model = _parse(bytes(source), file)
     else:
         file = os.fspath(source)
-        data = _read_file(file)
         folder = folder if folder is not None else os.path.dirname(file) or "."
+        model = _parse(_read_file(file), file)
     external = None if folder is None else ExternalData(folder)
     try:
-        return _to_graph(_parse(data, file), file, limits, external)
+        return _to_graph(model, file, limits, external)
     finally:
         if external is not None:
             external.close()

@@ -65,10 +65,10 @@ def flat(x: Array) -> Array:
     return x.reshape(-1)
 
 
-def aligned(array: Array) -> Array:
-    """The array as flat float32 in memory of its own that starts with a cache line."""
-    result: Array = allocate(array.size * 4).view(np.float32)
-    result[...] = array.reshape(-1)
+def zeros(size: int) -> Array:
+    """Flat float32 zeros that start with a cache line."""
+    result: Array = allocate(size * 4).view(np.float32)
+    result[...] = 0
     return result
 
 

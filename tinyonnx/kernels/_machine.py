@@ -1,8 +1,8 @@
 """Machine code: for which processor, where it is kept, how it gets into memory.
 
 Compiled kernels lie in one folder per state of the kernels' sources, an object file each
-with its SHA-256 in front. Loading needs LLVM's linker but not numba, which takes four times as long to
-import and twice the memory. What can't be read is compiled again, what can't be written isn't kept.
+with its SHA-256 in front. Loading needs neither numba nor, on x86-64 Linux, LLVM. What
+can't be read is compiled again, what can't be written isn't kept.
 """
 
 from __future__ import annotations
@@ -11,14 +11,18 @@ import hashlib
 import inspect
 import logging
 import os
+import platform
 import shutil
+import sys
 import tempfile
 import threading
 import time
 from contextlib import suppress
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from tinyonnx.kernels import _elf
 
 if TYPE_CHECKING:
     from tinyonnx.kernels._kernel import Kernel
@@ -26,7 +30,7 @@ if TYPE_CHECKING:
 log = logging.getLogger("tinyonnx")
 
 _lock = threading.RLock()
-_engines: list[Any] = []  # they own the machine code
+_kept: list[Any] = []  # what owns the machine code
 _said = False
 
 _KEPT_SECONDS = 30 * 24 * 3600
@@ -42,29 +46,41 @@ def _llvm() -> Any:
     return llvm
 
 
+class Processor(NamedTuple):
+    """What code is compiled for: a name and the features of the instruction set."""
+
+    name: str
+    features: frozenset[str]
+
+
 @cache
-def processor() -> tuple[str, str]:
-    """LLVM's name of the processor and its features; NUMBA_CPU_NAME and NUMBA_CPU_FEATURES override them."""
+def processor() -> Processor:
+    """This machine's, unless NUMBA_CPU_NAME (x86-64-v2, x86-64-v3, …) and NUMBA_CPU_FEATURES name another."""
     name, features = os.environ.get("NUMBA_CPU_NAME"), os.environ.get("NUMBA_CPU_FEATURES")
-    if name is None or name == "host":
-        name = _llvm().get_host_cpu_name()
-    if features is None:
-        features = _llvm().get_host_cpu_features().flatten()
-    return name, features
+    if name is not None:
+        enabled = {feature[1:] for feature in (features or "").split(",") if feature.startswith("+")}
+        enabled |= {"x86-64-v4": {"avx512f"}, "x86-64-v3": {"avx2", "fma"}}.get(name, set())
+        return Processor(name, frozenset(enabled))
+    # Linux says it without LLVM
+    with suppress(OSError):
+        lines = Path("/proc/cpuinfo").read_text().split("\n\n")[0].splitlines()
+        facts = {key.strip(): value.strip() for key, _, value in (line.partition(":") for line in lines)}
+        if "flags" in facts:
+            model = [facts.get(key, "") for key in ("vendor_id", "cpu family", "model")]
+            return Processor(" ".join(model), frozenset(facts["flags"].split()))
+    features_here = {name for name, on in _llvm().get_host_cpu_features().items() if on}
+    return Processor(_llvm().get_host_cpu_name(), frozenset(features_here))
 
 
 @cache
 def vector_shape() -> tuple[int, int]:
     """Lanes of a float32 vector and the number of vector registers."""
-    name, features = processor()
-    enabled = {feature[1:] for feature in features.split(",") if feature.startswith("+")}
-    enabled |= {"x86-64-v4": {"avx512f"}, "x86-64-v3": {"avx2", "fma"}}.get(name, set())
-    if "avx512f" in enabled:
+    features = processor().features
+    if "avx512f" in features:
         return 16, 32
-    if {"avx2", "fma"} <= enabled:
+    if {"avx2", "fma"} <= features:
         return 8, 16
-    arm = _llvm().get_process_triple().startswith(("aarch64", "arm64"))
-    return 4, 32 if arm else 16
+    return 4, 32 if platform.machine() in ("aarch64", "arm64") else 16
 
 
 # -- the cache --------------------------------------------------------------------------
@@ -86,7 +102,8 @@ def _file(kernel: Kernel, kinds: str) -> Path | None:
     if not source.is_file():
         return None
     foreign = b"" if source.parent == Path(__file__).parent else source.read_bytes()
-    key = repr((kinds, processor(), _llvm().llvm_version_info)).encode() + foreign
+    name, features = processor()
+    key = repr((kinds, name, sorted(features))).encode() + foreign
     return folder() / f"{kernel.function.__module__}.{kernel.__name__}-{hashlib.sha256(key).hexdigest()[:16]}.o"
 
 
@@ -148,15 +165,20 @@ SYMBOL = "tinyonnx_kernel"
 
 
 def _load(code: bytes) -> int:
-    """Link an object file into this process. Raises RuntimeError if LLVM can't."""
+    """Bring an object file into this process. Raises RuntimeError if that fails."""
+    if sys.platform == "linux" and platform.machine() == "x86_64":
+        with suppress(ValueError, OSError):
+            address, memory = _elf.load(code, SYMBOL)
+            _kept.append(memory)
+            return address
     llvm = _llvm()
     machine = llvm.Target.from_default_triple().create_target_machine(codemodel="jitdefault", jit=True)
     # an engine each: names of inner functions may be alike in files compiled by different processes
     engine = llvm.create_mcjit_compiler(llvm.parse_assembly(""), machine)
     engine.add_object_file(llvm.ObjectFileRef.from_data(code))
     engine.finalize_object()
-    address = engine.get_function_address(SYMBOL)
+    address = int(engine.get_function_address(SYMBOL))
     if not address:
         raise RuntimeError("the object file has no entry point")
-    _engines.append(engine)
-    return int(address)
+    _kept.append(engine)
+    return address

@@ -17,13 +17,13 @@ from tinyonnx.kernels._arrays import (
     Epilogue,
     Geometry,
     Shape,
-    aligned,
     conv_epilogue,
     conv_refused,
     geometry_of,
     image,
     is_depthwise,
     windows_of,
+    zeros,
 )
 from tinyonnx.kernels._kernel import jit, kernel, share
 from tinyonnx.kernels._tiles import FEW_PIXELS, LANES, PIXELS, POSTPONED, taps_tile
@@ -149,10 +149,10 @@ def _blocks(c: int) -> list[Array]:
 
 def _pack(w: Array) -> Array:
     taps = w.reshape(w.shape[0], -1).T
-    packed = np.zeros((len(_blocks(w.shape[0])), len(taps), LANES), np.float32)
+    packed = zeros(len(_blocks(w.shape[0])) * taps.size // w.shape[0] * LANES).reshape(-1, len(taps), LANES)
     for target, channels in zip(packed, _blocks(w.shape[0])):
         target[:, : len(channels)] = taps[:, channels]
-    return aligned(packed)
+    return packed.reshape(-1)
 
 
 def pack_depthwise(pool: ConstantPool, w: Array) -> Array:

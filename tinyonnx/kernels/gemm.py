@@ -18,10 +18,10 @@ from tinyonnx.kernels._arrays import (
     Epilogue,
     Taps,
     activation_refused,
-    aligned,
     epilogue_of,
     flat,
     float32_refused,
+    zeros,
 )
 from tinyonnx.kernels._kernel import jit, kernel, share
 from tinyonnx.kernels._tiles import LANES, POSTPONED, ROWS_1, ROWS_2, ROWS_3, gemm_tile
@@ -162,32 +162,33 @@ def multiply(
 # -- packing ----------------------------------------------------------------------------
 
 
-def _column_order(n: int) -> Array:
-    """Which column of the matrix stands in each column of the panels; -1 for none."""
-    vectors = -(-n // LANES)
-    order = np.arange(vectors * LANES)
+def _starts(n: int) -> list[int]:
+    """The first column of each vector: the last one is moved to the left where it wouldn't be full."""
+    starts = list(range(0, n, LANES))
     if n >= LANES:
-        order[-LANES:] = np.arange(n - LANES, n)
-    return np.where(order < n, order, -1)
+        starts[-1] = n - LANES
+    return starts
 
 
 def pack_bias(bias: Array) -> Array:
     """A bias [n] in the order of the panels' columns."""
-    order = _column_order(len(bias))
-    return aligned(np.where(order < 0, np.float32(0), bias[order]))
+    return pack_panels(bias.reshape(1, -1))
 
 
 def pack_panels(matrix: Array) -> Array:
     """A matrix [k, n] as panels, flat."""
-    order = _column_order(matrix.shape[1])
-    padded = np.where(order < 0, np.float32(0), matrix[:, order])
-    panels, column, vectors = [], 0, len(order) // LANES
-    while vectors:
-        width = panel_width(vectors)
-        panels.append(padded[:, column : column + width * LANES].ravel())
-        column += width * LANES
-        vectors -= width
-    return aligned(np.concatenate(panels))
+    k, n = matrix.shape
+    starts = _starts(n)
+    packed = zeros(k * len(starts) * LANES)
+    at = 0
+    while starts:
+        width = panel_width(len(starts))
+        panel = packed[at : at + k * width * LANES].reshape(k, width, LANES)
+        for v, start in enumerate(starts[:width]):
+            panel[:, v, : min(n, LANES)] = matrix[:, start : start + LANES]
+        at += panel.size
+        starts = starts[width:]
+    return packed
 
 
 # -- operators --------------------------------------------------------------------------
