@@ -67,7 +67,7 @@ def test_arithmetic(name: str, layout: str) -> None:
 def test_refusals() -> None:
     f4 = np.dtype(np.float32)
     array = np.zeros((2, 3), np.float32)
-    out, entry = Info(f4, (2, 3)), lookup("", "Add", 22)
+    out, entry = Info(f4, (2, 3)), lookup("", "Add", 6)  # from opset 7 on any shapes broadcast
     assert "constant array" in str(choose(entry, out, [out, Info(f4, (2, 3), array)], {}))
     assert "shape" in str(choose(entry, out, [out, Info(f4, (3,))], {}))
     integers = Info(np.dtype(np.int64), (2, 3))

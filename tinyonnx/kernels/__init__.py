@@ -8,7 +8,10 @@
     squeeze_excite  the block of MobileNetV3 and EfficientNet
     pool            windows and global
     elementwise     activations, arithmetic
+    unary           exponentials, roots and the like
+    broadcast       arithmetic of operands of different shapes
     reshape         copies in row-major order
+    move            transposing, cutting, joining, padding
     layout          copies between memory orders
 
 Each has the compiled functions and, at its end, the binders that `tinyonnx.registry.fast`
@@ -20,15 +23,18 @@ loads their machine code.
 from __future__ import annotations
 
 from tinyonnx.kernels import (  # noqa: F401
+    broadcast,
     conv,
     depthwise,
     elementwise,
     expand_depthwise,
     gemm,
+    move,
     pointwise,
     pool,
     reshape,
     squeeze_excite,
+    unary,
 )
 from tinyonnx.kernels._kernel import Bound
 from tinyonnx.kernels.layout import copy_layout

@@ -10,6 +10,7 @@ from collections.abc import Callable
 
 from tinyonnx.passes._rewrite import Remark, Rewrite
 from tinyonnx.passes.drop_dead import drop_dead
+from tinyonnx.passes.drop_empty_options import drop_empty_options
 from tinyonnx.passes.fold_batchnorm import fold_batchnorm
 from tinyonnx.passes.fold_channelwise import fold_channelwise
 from tinyonnx.passes.fuse_activation import fuse_activation
@@ -19,6 +20,7 @@ from tinyonnx.passes.fuse_squeeze_excite import fuse_squeeze_excite
 from tinyonnx.passes.recognise_hardswish import recognise_hardswish
 from tinyonnx.passes.remove_noops import remove_noops
 from tinyonnx.passes.specialise import specialise
+from tinyonnx.passes.split_into_slices import split_into_slices
 
 Pass = Callable[[Rewrite], None]
 
@@ -27,6 +29,8 @@ PIPELINE: list[Pass] = [
     specialise,
     drop_dead,
     # patterns are written for graphs without identities and with one spelling of everything
+    drop_empty_options,
+    split_into_slices,
     remove_noops,
     drop_dead,
     recognise_hardswish,

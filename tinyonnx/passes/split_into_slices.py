@@ -1,0 +1,44 @@
+"""Split becomes one Slice for each part: a kernel writes one output, and parts that nobody reads cost nothing."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from tinyonnx.ir import Node, Value
+from tinyonnx.passes._rewrite import Rewrite
+
+
+def split_into_slices(rewrite: Rewrite) -> None:
+    """Apply the rewrite to every Split whose parts have known sizes."""
+    for node in [n for n in rewrite.graph.nodes if n.op_type == "Split" and not n.domain]:
+        source = node.inputs[0]
+        shapes = [None if v is None else v.static_shape for v in node.outputs]
+        if source is None or source.static_shape is None or None in shapes:
+            rewrite.refused(node, "its parts have unknown sizes")
+            continue
+        axis = int(node.attributes.get("axis", 0)) % len(source.static_shape)
+        at, first = rewrite.graph.nodes.index(node), 0
+        for i, (part, shape) in enumerate(zip(list(node.outputs), shapes)):
+            assert part is not None
+            assert shape is not None
+            end = first + shape[axis]
+            if part.uses:
+                bounds = [
+                    _vector(f"{node.label}:{name}{i}", n)
+                    for name, n in (("start", first), ("end", end), ("axis", axis))
+                ]
+                new = Value(part.name, part.dtype, part.shape)
+                rewrite.graph.add_node(
+                    Node("Slice", [source, *bounds], [new], {}, opset=13, name=f"{node.label}:{i}", index=node.index,
+                         origin=node.origin),
+                    at,
+                )  # fmt: skip
+                at += 1
+                rewrite.graph.replace_all_uses_with(part, new)
+            first = end
+        rewrite.graph.remove_node(node)
+        rewrite.applied(node, "a Slice for each part")
+
+
+def _vector(name: str, number: int) -> Value:
+    return Value(name, np.dtype(np.int64), (1,), np.array([number], np.int64))
