@@ -13,7 +13,7 @@ from collections.abc import Sequence
 
 from audiotag import __version__
 from audiotag.errors import Error
-from audiotag.messages import say
+from audiotag.messages import relay_engine, say
 
 COMMANDS = ("tag", "demo", "models")
 
@@ -28,6 +28,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             # a label or file name that the terminal's encoding lacks must not end the run
             stream.reconfigure(errors="backslashreplace")
     args = _parse(argv)
+    relay_engine()
     try:
         code: int = args.run(args)
         sys.stdout.flush()

@@ -5,6 +5,7 @@ Results matter more than messages: a stderr that is closed, or full, stops nothi
 
 from __future__ import annotations
 
+import logging
 import shutil
 import sys
 from contextlib import suppress
@@ -15,6 +16,20 @@ from audiotag.errors import printable
 def say(text: str) -> None:
     """One line of the program's own."""
     _write(f"audiotag: {text}\n")
+
+
+class _Relay(logging.Handler):
+    def emit(self, record: logging.LogRecord) -> None:
+        show("")
+        say(record.getMessage())
+
+
+def relay_engine() -> None:
+    """Say what the engine has to say, such as that it compiles."""
+    logger = logging.getLogger("tinyonnx")
+    if not any(isinstance(handler, _Relay) for handler in logger.handlers):
+        logger.addHandler(_Relay(logging.INFO))
+        logger.setLevel(logging.INFO)
 
 
 def on_terminal() -> bool:

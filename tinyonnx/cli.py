@@ -21,9 +21,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         print("tinyonnx: standard output is closed", file=sys.stderr)
         return 1
     args = _parser().parse_args(argv)
-    if args.verbose:
-        logging.basicConfig(format="%(name)s: %(message)s", stream=sys.stderr)
-        logging.getLogger("tinyonnx").setLevel(logging.DEBUG)
+    logging.basicConfig(format="%(name)s: %(message)s", stream=sys.stderr)
+    logging.getLogger("tinyonnx").setLevel(logging.DEBUG if args.verbose else logging.INFO)
     try:
         code: int = args.run(args)
         sys.stdout.flush()

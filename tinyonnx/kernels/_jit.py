@@ -8,16 +8,20 @@ lacks the code of a kernel.  What has to run at the FMA peak goes through `gemm_
 from __future__ import annotations
 
 import types as python
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import cache
 from typing import Any
 
 import numba
 import numba.core.cgutils
+import numba.core.codegen
+import numba.core.cpu
 import numba.core.errors
 import numba.np.arrayobj
 import numpy as np
 from llvmlite import ir
+from numba.core.compiler_lock import global_compiler_lock
 from numba.extending import intrinsic
 
 from tinyonnx.kernels import _machine
@@ -27,6 +31,8 @@ from tinyonnx.kernels._tiles import CLIP, HARD_SWISH, LANES, POSTPONED
 # numba's own annotations cover only a part of it
 types: Any = numba.types
 cgutils: Any = numba.core.cgutils
+codegen: Any = numba.core.codegen
+cpu: Any = numba.core.cpu
 errors: Any = numba.core.errors
 arrayobj: Any = numba.np.arrayobj
 
@@ -54,16 +60,42 @@ def compile_kernel(kernel: Kernel, kinds: str) -> bytes:
 
     compiled: Any = numba.njit(**_OPTIONS)(entry)
     signature = (types.CPointer(types.int64), types.int64, types.int64)
-    compiled.compile(signature)
-    result = compiled.overloads[signature]
+    with global_compiler_lock, _without_machine_code():
+        compiled.compile(signature)
+        result = compiled.overloads[signature]
+        result.library._ensure_finalized()
+    with global_compiler_lock:
+        result.library._optimize_final_module()
     return _renamed(result.library, result.fndesc.llvm_func_name)
+
+
+@contextmanager
+def _without_machine_code() -> Iterator[None]:
+    """Keep numba from optimising and assembling every function by itself, ready to be called.
+
+    They are all linked into the kernel, where this happens once more: it would take most of the time.
+    """
+    idle = {
+        (codegen.CPUCodeLibrary, "_optimize_final_module"): lambda library: None,
+        (codegen.JITCodeLibrary, "_finalize_specific"): lambda library: None,
+        (codegen.JITCPUCodegen, "_add_module"): lambda machine, module: None,
+        # nobody calls what comes out, but it must be a builtin function, and one of its own for each
+        (cpu.CPUContext, "get_executable"): lambda *_: [].append,
+    }
+    before = {place: getattr(*place) for place in idle}
+    for (owner, name), function in idle.items():
+        setattr(owner, name, function)
+    try:
+        yield
+    finally:
+        for (owner, name), function in before.items():
+            setattr(owner, name, function)
 
 
 def _renamed(library: Any, name: str) -> bytes:
     """The object file of a library whose function `name` is called `_machine.SYMBOL`."""
     text = library.get_llvm_str().replace(f'"{name}"', _machine.SYMBOL).replace(f"@{name}(", f"@{_machine.SYMBOL}(")
-    module = numba.core.codegen.ll.parse_assembly(text)  # type: ignore[attr-defined]
-    return bytes(library.codegen._tm.emit_object(module))
+    return bytes(library.codegen._tm.emit_object(codegen.ll.parse_assembly(text)))
 
 
 def _resolve(value: Any) -> Any:
