@@ -12,6 +12,7 @@
     broadcast       arithmetic of operands of different shapes
     reshape         copies in row-major order
     move            transposing, cutting, joining, padding
+    resize          images of other sizes
     layout          copies between memory orders
 
 Each has the compiled functions and, at its end, the binders that `tinyonnx.registry.fast`
@@ -33,6 +34,7 @@ from tinyonnx.kernels import (  # noqa: F401
     pointwise,
     pool,
     reshape,
+    resize,
     squeeze_excite,
     unary,
 )

@@ -97,7 +97,7 @@ def _by_sizes(shape: Sequence[int], axes: Sequence[int], sizes: Array, policy: s
     return [Axis(i, shape[i], t, r, shape[i] * r[0] / r[1], np.float64) for i, t, r in zip(axes, targets, ratios)]
 
 
-def _axes(
+def axes_of(
     x: Array | Info,
     scales: Array | Info | Sequence[float] | None,
     sizes: Array | Info | None,
@@ -197,6 +197,32 @@ def _taps(
     return np.clip(index, 0, axis.size - 1).astype(np.int64)[used], weights[used]
 
 
+def axis_taps(
+    axis: Axis,
+    *,
+    mode: str = "nearest",
+    coordinate_transformation_mode: str = "half_pixel",
+    nearest_mode: str = "round_prefer_floor",
+    antialias: int = 0,
+    cubic_coeff_a: float = -0.75,
+    exclude_outside: int = 0,
+    **_: Any,
+) -> tuple[Array, Array]:
+    """Indices and weights of the inputs that make each output, both [taps, out]; without a region of interest."""
+    nearest = mode == "nearest"
+    if axis.out == axis.size and axis.scale == 1:
+        return np.arange(axis.size)[None], np.ones((1, axis.size))
+    with np.errstate(all="ignore"):
+        # a float32 like 1/3 leads to the intended neighbours in its own precision only
+        at = _coordinates(axis, coordinate_transformation_mode, (0.0, 1.0), axis.precision if nearest else np.float64)
+        if nearest:
+            index = np.clip(_nearest(at, nearest_mode), 0, axis.size - 1).astype(np.int64)
+            return index[None], np.ones((1, axis.out))
+        return _taps(
+            axis, at, mode, antialias=antialias, cubic_coeff_a=cubic_coeff_a, exclude_outside=exclude_outside
+        )
+
+
 def _interpolate(y: Array, axis: int, index: Array, weights: Array) -> Array:
     tail = (1,) * (y.ndim - axis - 1)
     result = np.zeros((*y.shape[:axis], index.shape[1], *y.shape[axis + 1 :]), y.dtype)
@@ -277,7 +303,7 @@ def resize_shape(
     """Shape rule of Resize; `scales` and `sizes` must be constants."""
     if x.shape is None or any(i is not None and i.value is None and i.shape != (0,) for i in (scales, sizes)):
         return Info(x.dtype, None)
-    return Info(x.dtype, _output_shape(x.shape, _axes(x, scales, sizes, axes, keep_aspect_ratio_policy)))
+    return Info(x.dtype, _output_shape(x.shape, axes_of(x, scales, sizes, axes, keep_aspect_ratio_policy)))
 
 
 @op("Resize", since=11, shape=resize_shape)
@@ -303,7 +329,7 @@ def resize(
     As in onnx's shape inference the `roi` doesn't change the size of the output.
     """
     _one_of("nearest_mode", nearest_mode, _NEAREST_MODES)
-    chosen = _axes(x, scales, sizes, axes, keep_aspect_ratio_policy)
+    chosen = axes_of(x, scales, sizes, axes, keep_aspect_ratio_policy)
     rois = [(0.0, 1.0)] * len(chosen)
     if coordinate_transformation_mode == _CROP:
         borders = _numbers("roi", roi, 2 * len(chosen))
@@ -337,7 +363,7 @@ def resize_shape_10(x: Info, scales: Info, *, mode: str = "nearest") -> Info:
 def resize_10(ctx: Context | None, x: Array, scales: Array, *, mode: str = "nearest") -> Array:
     """Asymmetric; "nearest" is the element before on axes that grow, after on axes that shrink."""
     _one_of("mode", mode, ("nearest", "linear"))
-    axes = _axes(x, scales, None, None, "stretch")
+    axes = axes_of(x, scales, None, None, "stretch")
     return _resample(
         ctx,
         x,
@@ -361,7 +387,7 @@ def upsample(ctx: Context | None, x: Array, scales: Array, *, mode: str = "neare
 
 def upsample_shape_7(x: Info, *, scales: Sequence[float], mode: str = "nearest") -> Info:
     """Shape rule of Upsample-7."""
-    return Info(x.dtype, None if x.shape is None else _output_shape(x.shape, _axes(x, scales, None, None, "stretch")))
+    return Info(x.dtype, None if x.shape is None else _output_shape(x.shape, axes_of(x, scales, None, None, "stretch")))
 
 
 @op("Upsample", since=7, shape=upsample_shape_7)
