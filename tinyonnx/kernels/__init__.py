@@ -4,6 +4,7 @@
     depthwise       one filter per channel
     expand_depthwise  both in a row
     conv            every other convolution
+    conv_transpose  and their transposes
     gemm            products with a constant matrix
     squeeze_excite  the block of MobileNetV3 and EfficientNet
     pool            windows and global
@@ -26,6 +27,7 @@ from __future__ import annotations
 from tinyonnx.kernels import (  # noqa: F401
     broadcast,
     conv,
+    conv_transpose,
     depthwise,
     elementwise,
     expand_depthwise,
