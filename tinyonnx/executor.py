@@ -96,9 +96,11 @@ class Executable:
 
     def _arguments(self, call: Call) -> tuple[Any, ...]:
         """A call's arguments, with room for scratch: steps follow each other and share it."""
+        from tinyonnx.kernels.program import shares_for
+
         if not call.scratch:
             return call.args
-        wanted = call.scratch * self.plan.threads
+        wanted = call.scratch * shares_for(self.plan.threads)
         if wanted > len(self.scratch):
             self.scratch = allocate(wanted * 4).view(np.float32)
         return (*call.args, self.scratch[:wanted])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import enum
 import os
 import threading
+import weakref
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -133,6 +134,7 @@ class InferenceSession:
                 self._pool.adopt(array)
         self._plans: OrderedDict[Any, Plan] = OrderedDict()
         self._lock = threading.Lock()
+        _sessions.add(self)
 
     @property
     def graph(self) -> Graph:
@@ -304,6 +306,19 @@ class InferenceSession:
             if not fits:
                 raise InputError(f"{where} expects shape {_dims(shape)}, got {_dims(array.shape)}")
         return array
+
+
+_sessions: weakref.WeakSet[InferenceSession] = weakref.WeakSet()
+
+
+def _unlock() -> None:
+    """In a forked child the thread that held a lock doesn't exist."""
+    for session in _sessions:
+        session._lock = threading.Lock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_unlock)
 
 
 def _dims(shape: Sequence[int | str | None]) -> str:

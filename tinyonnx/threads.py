@@ -7,7 +7,7 @@ import threading
 from collections.abc import Callable
 
 Job = Callable[[int, int], None]
-"""Does share `part` of `parts`; returns when all shares are done."""
+"""Works until all is done, together with the other threads that are in the same call."""
 
 
 def available() -> int:
@@ -21,15 +21,15 @@ class _Helper(threading.Thread):
     def __init__(self) -> None:
         super().__init__(name="tinyonnx", daemon=True)
         self.wake = threading.Semaphore(0)
-        self.job: Job | None = None
-        self.part = self.parts = 0
+        self.task: tuple[Job, int, int] | None = None
         self.start()
 
     def run(self) -> None:
         while True:
             self.wake.acquire()
-            assert self.job is not None
-            self.job(self.part, self.parts)
+            assert self.task is not None
+            job, a, b = self.task
+            job(a, b)
 
 
 # lists because their append and pop are atomic: a fork never finds a lock held
@@ -37,19 +37,20 @@ _idle: list[_Helper] = []
 _all: list[_Helper] = []
 
 
-def run_shared(job: Job, threads: int) -> None:
-    """Run a job on the calling thread and on helpers that are idle: all in all up to `threads`.
+def run_shared(job: Job, a: int, b: int, threads: int) -> None:
+    """Run job(a, b) on the calling thread and on helpers that are idle: all in all up to `threads`.
 
-    The shares must end together, as those of a program with barriers do: when the caller's
-    is done, the helpers are taken to be free.
+    Returns when the caller's call does. A helper may be still on its way out, or have been too
+    late to do anything; it is used again nevertheless.
     """
     helpers = _take(min(threads, available()) - 1)
-    parts = len(helpers) + 1
-    for part, helper in enumerate(helpers, 1):
-        helper.job, helper.part, helper.parts = job, part, parts
-        helper.wake.release()
-    job(0, parts)
-    _idle.extend(helpers)
+    try:
+        for helper in helpers:
+            helper.task = job, a, b
+            helper.wake.release()
+        job(a, b)
+    finally:
+        _idle.extend(helpers)
 
 
 def _take(count: int) -> list[_Helper]:

@@ -477,6 +477,15 @@ def _atomic_load(_context: Any, array: Any, index: Any) -> Any:
     return types.int64(array, types.int64), emit
 
 
+def _exchange_if(_context: Any, array: Any, index: Any, old: Any, new: Any) -> Any:
+    def emit(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        place = _element(context, builder, sig, args)
+        outcome = builder.cmpxchg(place, args[2], args[3], "seq_cst", "seq_cst")
+        return builder.zext(builder.extract_value(outcome, 1), _index)
+
+    return types.int64(array, types.int64, types.int64, types.int64), emit
+
+
 def _pause(_context: Any) -> Any:
     def emit(context: Any, builder: Any, sig: Any, args: Any) -> Any:
         name = {"x86_64": "llvm.x86.sse2.pause"}.get(builder.module.triple.split("-")[0])
@@ -502,6 +511,6 @@ _PRIMITIVES: dict[str, Any] = {
     emit.__name__.removeprefix("_"): intrinsic(emit)
     for emit in (
         _gemm_tile, _taps_tile, _float_from_bits, _bits_from_float,
-        _call_entry, _atomic_add, _atomic_load, _pause, _yield_processor,
+        _call_entry, _atomic_add, _atomic_load, _exchange_if, _pause, _yield_processor,
     )
 }  # fmt: skip

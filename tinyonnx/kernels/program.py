@@ -1,7 +1,9 @@
 """Programs: many bound kernels, run one after the other by a single call, on one thread or several.
 
-A program is a table of integers (entry point and row of each step). Every thread walks
-through the same table, does its share of every step and waits at a barrier for the others.
+A program is a table of integers (entry point and row of each step). Several threads walk
+through the same table and take shares of a step until none is left; a thread goes on to the
+next step when all shares are done. A thread that comes late, because the system runs something
+else, finds the work done by the others: nobody waits for a thread that hasn't taken a share.
 """
 
 from __future__ import annotations
@@ -25,43 +27,65 @@ def _primitive(name: str) -> Primitive:
     return primitive
 
 
-call_entry, atomic_add, atomic_load, pause, yield_processor = map(
-    _primitive, ("call_entry", "atomic_add", "atomic_load", "pause", "yield_processor")
+call_entry, atomic_add, atomic_load, exchange_if, pause, yield_processor = map(
+    _primitive, ("call_entry", "atomic_add", "atomic_load", "exchange_if", "pause", "yield_processor")
 )
 
-_ARRIVED, _GENERATION, _ABANDONED, _SYNC_SIZE = 8, 24, 40, 56
-"""Positions of the barrier's counters: in cache lines of their own, whatever the array's alignment."""
+SHARES_PER_THREAD = 2
+"""More than one, so that a thread that is held up leaves work to the others."""
+
+_LINE = 8
+"""Counters are a cache line apart."""
+
+_RUN = 1 << 20
+"""A counter of taken shares starts at so many times the number of the run: one of an earlier run takes none."""
 
 _SPINS = 4000
 """Some tens of microseconds, longer than shares of a step differ; then other threads are let run."""
 
 
 @jit
-def wait_for_all(sync: Array, parts: int) -> None:
-    """Return when all threads have come here, or one never will."""
-    generation = atomic_load(sync, _GENERATION)
-    if atomic_add(sync, _ARRIVED, 1) == parts - 1:
-        atomic_add(sync, _ARRIVED, -parts)
-        atomic_add(sync, _GENERATION, 1)
-        return
-    spins = 0
-    while atomic_load(sync, _GENERATION) == generation:
-        spins += 1
-        if spins < _SPINS:
-            pause()
-        elif atomic_load(sync, _ABANDONED) != 0:
-            return
-        else:
-            yield_processor()
+def take_share(taken: Array, at: int, run: int, parts: int) -> int:
+    """The number of a share that is now the caller's, or `parts` if none is left."""
+    while True:
+        count = atomic_load(taken, at)
+        share: int = count - run * _RUN
+        if share < 0 or share >= parts:
+            return parts
+        if exchange_if(taken, at, count, count + 1) != 0:
+            return share
 
 
 @kernel
-def run_table(table: Array, span: Array, sync: Array, part: int, parts: int) -> None:
-    """The steps of a table of (entry point, row) from span[0] to span[1]."""
-    for i in range(span[0], span[1]):
-        call_entry(table[2 * i], table[2 * i + 1], part, parts)
-        if parts > 1:
-            wait_for_all(sync, parts)
+def run_table(table: Array, first: int, last: int) -> None:
+    """The steps of a table of (entry point, row) from `first` to `last`; not a share, but the whole."""
+    for i in range(first, last):
+        call_entry(table[2 * i], table[2 * i + 1], 0, 1)
+
+
+@kernel
+def run_table_shared(table: Array, taken: Array, done: Array, current: Array, run: int, steps: int) -> None:
+    """The same on several threads that all call this; `steps` holds first, last and the number of shares.
+
+    Returns when all is done, or as soon as `current` is another run.
+    """
+    first, last, shares = steps >> 40, steps >> 20 & 0xFFFFF, steps & 0xFFFFF
+    for i in range(first, last):
+        while True:
+            share = take_share(taken, i * _LINE, run, shares)
+            if share == shares:
+                break
+            call_entry(table[2 * i], table[2 * i + 1], share, shares)
+            atomic_add(done, i * _LINE, 1)
+        spins = 0
+        while atomic_load(done, i * _LINE) < shares:
+            if atomic_load(current, 0) != run:
+                return
+            spins += 1
+            if spins < _SPINS:
+                pause()
+            else:
+                yield_processor()
 
 
 class Program:
@@ -69,26 +93,32 @@ class Program:
 
     def __init__(self, steps: Sequence[Bound]) -> None:
         self.steps = steps
-        self.span = np.zeros(2, np.int64)
-        self.sync = np.zeros(_SYNC_SIZE, np.int64)
-        if not DISABLED:
-            table = np.array([[step.entry_address, step.row_address] for step in steps], np.int64).reshape(-1)
-            self._run = Bound(run_table, (table, self.span, self.sync))
+        if DISABLED:
+            return
+        table = np.array([[step.entry_address, step.row_address] for step in steps], np.int64).reshape(-1)
+        self._taken, self._done = np.zeros((2, len(steps) * _LINE), np.int64)
+        self._current = np.zeros(1, np.int64)
+        self._alone = Bound(run_table, (table,))
+        self._shared = Bound(run_table_shared, (table, self._taken, self._done, self._current))
 
     def run(self, threads: int = 1, first: int = 0, last: int | None = None) -> None:
         """Run the steps `first` to `last` on up to so many threads: fewer if others are using them."""
         last = len(self.steps) if last is None else last
+        shares = shares_for(threads)
         if DISABLED:
             for step in self.steps[first:last]:
-                for part in range(threads):
-                    step.run(part, threads)
-            return
-        self.span[:] = first, last
-        if threads == 1:
-            self._run.run(0, 1)
-            return
-        try:
-            run_shared(self._run.run, threads)
-        except BaseException:  # Ctrl-C before this thread's share: nobody may wait for it
-            self.sync[_ABANDONED] = 1
-            raise
+                for part in range(shares):
+                    step.run(part, shares)
+        elif threads == 1:
+            self._alone.run(first, last)
+        else:
+            run = int(self._current[0]) + 1
+            self._current[0] = run
+            self._taken[:] = run * _RUN
+            self._done[:] = 0
+            run_shared(self._shared.run, run, first << 40 | last << 20 | shares, threads)
+
+
+def shares_for(threads: int) -> int:
+    """Into how many shares each step is divided."""
+    return threads * SHARES_PER_THREAD if threads > 1 else 1

@@ -1,0 +1,123 @@
+"""Runs on several threads, from several threads, and in forked and spawned processes."""
+
+from __future__ import annotations
+
+import multiprocessing
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+
+import tinyonnx
+from audiotag.mobilenet import random_graph
+from tinyonnx import threads
+from tinyonnx.ir import Array
+
+
+@pytest.fixture(scope="module")
+def model() -> bytes:
+    return tinyonnx.to_bytes(random_graph("mn01", seed=0))
+
+
+def session(model: bytes, n_threads: int) -> tinyonnx.InferenceSession:
+    options = tinyonnx.SessionOptions()
+    options.intra_op_num_threads = n_threads
+    return tinyonnx.InferenceSession(model, options)
+
+
+def clip(seed: int, batch: int = 1, frames: int = 100) -> Array:
+    return np.random.default_rng(seed).standard_normal((batch, 1, 128, frames), dtype=np.float32)
+
+
+def run(session: tinyonnx.InferenceSession, x: Array) -> Array:
+    result: Array = session.run(["logits"], {"melspec": x})[0]
+    return result
+
+
+@pytest.fixture
+def two_processors(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Threads help each other even where the tests have one processor."""
+    monkeypatch.setattr(threads, "available", lambda: 4)
+
+
+@pytest.mark.usefixtures("two_processors")
+@pytest.mark.parametrize("n_threads", [2, 3])
+def test_the_number_of_threads_does_not_show(model: bytes, n_threads: int) -> None:
+    alone, together = session(model, 1), session(model, n_threads)
+    for seed in range(5):
+        for batch, frames in ((1, 100), (3, 63), (1, 1)):
+            x = clip(seed, batch, frames)
+            np.testing.assert_array_equal(run(alone, x), run(together, x))
+
+
+@pytest.mark.usefixtures("two_processors")
+def test_tracing_on_several_threads(model: bytes) -> None:
+    seen: dict[int, list[Array]] = {1: [], 2: []}
+    for n_threads, outputs in seen.items():
+        session(model, n_threads).trace({"melspec": clip(0)}, lambda _, arrays, to=outputs: to.append(arrays[0].copy()))
+    assert len(seen[1]) == len(seen[2])
+    for a, b in zip(*seen.values(), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+@pytest.mark.usefixtures("two_processors")
+@pytest.mark.parametrize("shared", [True, False], ids=["one session", "a session each"])
+def test_several_python_threads_at_once(model: bytes, shared: bool) -> None:
+    clips = [clip(seed) for seed in range(4)]
+    expected = [run(session(model, 1), x) for x in clips]
+    common = session(model, 2)
+
+    def many(i: int) -> list[Array]:
+        mine = common if shared else session(model, 2)
+        return [run(mine, clips[i]) for _ in range(30)]
+
+    with ThreadPoolExecutor(4) as pool:
+        for i, results in enumerate(pool.map(many, range(4))):
+            for result in results:
+                np.testing.assert_array_equal(result, expected[i])
+
+
+def test_nothing_spins_when_idle(model: bytes, two_processors: None) -> None:
+    together = session(model, 2)
+    run(together, clip(0))
+    time.sleep(0.05)
+    before = time.process_time()
+    time.sleep(0.3)
+    assert time.process_time() - before < 0.1
+
+
+def _in_child(model: bytes | tinyonnx.InferenceSession, queue: multiprocessing.Queue[Array]) -> None:
+    mine = session(model, 2) if isinstance(model, bytes) else model
+    queue.put(run(mine, clip(1)))
+
+
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
+@pytest.mark.parametrize("method", ["fork", "spawn"])
+def test_child_processes(model: bytes, method: str, two_processors: None) -> None:
+    """A forked child has no threads but the one that forked, while the parent's are waiting or at work."""
+    if method not in multiprocessing.get_all_start_methods():
+        pytest.skip(f"no {method} here")
+    parent = session(model, 2)
+    expected = run(parent, clip(1))
+    stop = threading.Event()
+
+    def busy() -> None:
+        while not stop.is_set():
+            run(parent, clip(2))
+
+    worker = threading.Thread(target=busy)
+    worker.start()
+    context = multiprocessing.get_context(method)
+    try:
+        for _ in range(3 if method == "fork" else 1):
+            queue = context.Queue()
+            child = context.Process(target=_in_child, args=(parent if method == "fork" else model, queue))
+            child.start()
+            np.testing.assert_array_equal(queue.get(timeout=60), expected)
+            child.join(60)
+            assert child.exitcode == 0
+    finally:
+        stop.set()
+        worker.join()
