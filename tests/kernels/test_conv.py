@@ -82,6 +82,17 @@ def test_depthwise(kernel: int, stride: int, width: int, channels: int) -> None:
     assert_close(*run("Conv", x, w, noise(2, channels), group=channels, strides=[stride] * 2, pads=[kernel // 2] * 4))
 
 
+@pytest.mark.parametrize("size", [(1, 1), (3, 5), (7, 7), (2, 13), (9, 4)])
+@pytest.mark.parametrize(("stride", "dilation"), [(1, 1), (2, 1), (1, 2)])
+@pytest.mark.parametrize("activation", ["", "Relu", "Sigmoid"])
+def test_narrow_images(size: tuple[int, int], stride: int, dilation: int, activation: str) -> None:
+    x, w = noise(0, 3, 5, *size), noise(1, 4 * LANES + 3, 5, 3, 3)
+    attributes: dict[str, Any] = {"strides": [stride] * 2, "dilations": [dilation] * 2, "pads": [2, 2, 2, 2]}
+    plain, _ = run("Conv", x, w, **attributes)
+    inputs = x, w, noise(2, len(w)), np.zeros_like(plain) + 1
+    assert_close(*run("FusedConv", *inputs, fused=True, activation=activation, **attributes))
+
+
 @pytest.mark.parametrize("auto_pad", ["SAME_UPPER", "SAME_LOWER", "VALID"])
 def test_auto_pad(auto_pad: str) -> None:
     for size in (6, 7):

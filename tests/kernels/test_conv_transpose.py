@@ -22,7 +22,12 @@ def test_geometry(data: st.DataObject) -> None:
     def each(least: int, most: int, label: str) -> list[int]:
         return [draw(st.integers(least, most), label) for _ in range(rank)]
 
-    kernel, strides, dilations, spatial = each(1, 4, "kernel"), each(1, 3, "stride"), each(1, 2, "dilation"), each(1, 9, "size")
+    kernel, strides, dilations, spatial = (
+        each(1, 4, "kernel"),
+        each(1, 3, "stride"),
+        each(1, 2, "dilation"),
+        each(1, 9, "size"),
+    )
     extra = [draw(st.integers(0, s - 1), "extra") for s in strides]
     full = [(n - 1) * s + (k - 1) * d + 1 + e for n, s, k, d, e in zip(spatial, strides, kernel, dilations, extra)]
     begin = [draw(st.integers(0, min(3, f - 1)), "begin") for f in full]

@@ -10,7 +10,14 @@ from tests.kernels.fast import assert_close, choose, run
 from tests.kernels.test_conv import noise
 from tinyonnx.registry import Info, lookup
 
-MODES = ["half_pixel", "half_pixel_symmetric", "pytorch_half_pixel", "align_corners", "asymmetric", "tf_half_pixel_for_nn"]
+MODES = [
+    "half_pixel",
+    "half_pixel_symmetric",
+    "pytorch_half_pixel",
+    "align_corners",
+    "asymmetric",
+    "tf_half_pixel_for_nn",
+]
 
 
 @given(data=st.data())

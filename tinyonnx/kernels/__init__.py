@@ -6,6 +6,8 @@
     conv            every other convolution
     conv_transpose  and their transposes
     gemm            products with a constant matrix
+    matmul          products of two variable matrices
+    rows            softmax, normalisation and reductions of the last axes
     squeeze_excite  the block of MobileNetV3 and EfficientNet
     pool            windows and global
     elementwise     activations, arithmetic
@@ -32,11 +34,13 @@ from tinyonnx.kernels import (  # noqa: F401
     elementwise,
     expand_depthwise,
     gemm,
+    matmul,
     move,
     pointwise,
     pool,
     reshape,
     resize,
+    rows,
     squeeze_excite,
     unary,
 )

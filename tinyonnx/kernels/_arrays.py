@@ -119,10 +119,10 @@ def conv_refused(
 
 
 def is_depthwise(x: Info | None, w: Info | None, group: int) -> bool:
-    """Whether a convolution has one filter for each channel."""
+    """Whether a convolution has one filter for each of several channels."""
     if x is None or w is None or x.shape is None or w.shape is None:
         return False
-    return len(x.shape) > 2 and len(w.shape) > 2 and group == x.shape[1] == w.shape[0]
+    return len(x.shape) > 2 and len(w.shape) > 2 and 1 < group == x.shape[1] == w.shape[0]
 
 
 def windows_of(x: Array | Info, w: Array | Info, attributes: dict[str, Any]) -> Windows:

@@ -88,9 +88,7 @@ def transposed(
 # -- operators --------------------------------------------------------------------------
 
 
-def _refused(
-    out: Info, x: Info | None, w: Info | None, b: Info | None = None, **attributes: Any
-) -> str | None:
+def _refused(out: Info, x: Info | None, w: Info | None, b: Info | None = None, **attributes: Any) -> str | None:
     if x is None or w is None or w.value is None or (b is not None and b.value is None):
         return "weights are not constant"
     if x.value is not None or x.shape is None or len(x.shape) not in (3, 4):

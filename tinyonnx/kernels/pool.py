@@ -158,8 +158,9 @@ def _spatial_mean_refused(
         if axes_input.value is None:
             return "axes are not constant"
         axes = axes_input.value.ravel()
-    if x is None or x.shape is None or len(x.shape) < 3 or axes is None:
-        return "no spatial axes"
+    # of rank 3 it is more often a normalisation of rows than the pooling of a sequence
+    if x is None or x.shape is None or len(x.shape) < 4 or axes is None:
+        return "not two spatial axes or more"
     if {int(a) % len(x.shape) for a in axes} != set(range(2, len(x.shape))):
         return "axes are not the spatial ones"
     # without keepdims the two remaining axes lie in memory alike

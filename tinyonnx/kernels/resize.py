@@ -83,7 +83,9 @@ def bind_resize(
     return _call(out, x, taps)
 
 
-def _refused_10(out: Info, x: Info | None, scales: Info | None = None, *, mode: str = "nearest", **_: Any) -> str | None:
+def _refused_10(
+    out: Info, x: Info | None, scales: Info | None = None, *, mode: str = "nearest", **_: Any
+) -> str | None:
     return _refused(out, x, None, scales, mode=mode)
 
 
@@ -110,6 +112,11 @@ def _call(out: Array, x: Array, taps: dict[int, tuple[Array, Array]]) -> Call:
     )
     tables = [
         np.ascontiguousarray(table.T).reshape(-1).astype(kind)
-        for table, kind in ((rows, np.int64), (row_weights, np.float32), (columns, np.int64), (column_weights, np.float32))
+        for table, kind in (
+            (rows, np.int64),
+            (row_weights, np.float32),
+            (columns, np.int64),
+            (column_weights, np.float32),
+        )
     ]
     return Call(resample, (source, x_shape, target, out_shape, *tables, (len(rows), len(columns))))

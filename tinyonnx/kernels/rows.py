@@ -1,0 +1,221 @@
+"""Operators that treat every row of a matrix alike: softmax, normalisation and reductions of the last axes."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from tinyonnx import ops  # noqa: F401  registers the operators
+from tinyonnx.ir import Array, ConstantPool
+from tinyonnx.kernels._arrays import flat, float32_refused
+from tinyonnx.kernels._kernel import jit, kernel, share
+from tinyonnx.kernels.elementwise import exp
+from tinyonnx.ops.activation import softmax, softmax_1
+from tinyonnx.ops.norm import layer_normalization
+from tinyonnx.registry import Call, Info, fast, registered
+
+_ZERO, _ONE = np.float32(0), np.float32(1)
+_LANES = 16
+"""Partial sums, which vectorise where one sum would not, and round less."""
+
+
+@jit
+def total(row: Array, partial: Array) -> Any:
+    """The sum of a row; `partial` has room for _LANES numbers."""
+    n = row.shape[0]
+    for k in range(_LANES):
+        partial[k] = _ZERO
+    whole = n // _LANES * _LANES
+    for i in range(0, whole, _LANES):
+        here = row[i : i + _LANES]
+        for k in range(_LANES):
+            partial[k] += here[k]
+    result = _ZERO
+    for i in range(whole, n):
+        result += row[i]
+    for k in range(_LANES):
+        result += partial[k]
+    return result
+
+
+@jit
+def extreme(row: Array, partial: Array, sign: Any) -> Any:
+    """The greatest number of a row (the least if `sign` is -1), NaN if one is."""
+    n = row.shape[0]
+    for k in range(_LANES):
+        partial[k] = sign * row[0]
+    whole = n // _LANES * _LANES
+    for i in range(0, whole, _LANES):
+        here = row[i : i + _LANES]
+        for k in range(_LANES):
+            a, b = sign * here[k], partial[k]
+            partial[k] = b if b > a or b != b else a
+    result = sign * row[0]
+    for i in range(whole, n):
+        v = sign * row[i]
+        result = result if result > v or result != result else v
+    for k in range(_LANES):
+        result = result if result > partial[k] or result != result else partial[k]
+    return sign * result
+
+
+@kernel
+def softmax_rows(x: Array, out: Array, rows: int, n: int, scratch: Array, part: int, parts: int) -> None:
+    """out[r] = e^(x[r] - max x[r]) over its sum, for rows of `n`."""
+    first, end = share(rows, part, parts)
+    room = scratch.shape[0] // parts * part
+    partial = scratch[room : room + _LANES]
+    for r in range(first, end):
+        source, row = x[r * n : r * n + n], out[r * n : r * n + n]
+        top = extreme(source, partial, _ONE)
+        for i in range(n):
+            row[i] = source[i] - top
+        for i in range(n):
+            row[i] = exp(row[i])
+        scale = _ONE / total(row, partial)
+        for i in range(n):
+            row[i] *= scale
+
+
+@kernel
+def normalise_rows(
+    x: Array, scale: Array, shift: Array, out: Array, rows: int, n: int, epsilon: Any, scratch: Array,
+    part: int, parts: int,
+) -> None:  # fmt: skip
+    """out[r] = (x[r] - mean) / √(variance + epsilon) · scale + shift, for rows of `n`."""
+    first, end = share(rows, part, parts)
+    room = scratch.shape[0] // parts * part
+    partial, squares = scratch[room : room + _LANES], scratch[room + _LANES : room + _LANES + n]
+    count = np.float32(n)
+    for r in range(first, end):
+        source, row = x[r * n : r * n + n], out[r * n : r * n + n]
+        mean = total(source, partial) / count
+        for i in range(n):
+            row[i] = source[i] - mean
+        for i in range(n):
+            squares[i] = row[i] * row[i]
+        inverse = _ONE / np.sqrt(total(squares, partial) / count + epsilon)
+        for i in range(n):
+            row[i] *= inverse
+        for i in range(n):
+            row[i] *= scale[i]
+        for i in range(n):
+            row[i] += shift[i]
+
+
+SUM, MEAN, MAXIMUM, MINIMUM = range(4)
+
+
+@kernel
+def reduce_rows(x: Array, out: Array, n: int, code: int, scratch: Array, part: int, parts: int) -> None:
+    """out[r] = sum, mean or extreme of x[r], for rows of `n`."""
+    first, end = share(out.shape[0], part, parts)
+    room = scratch.shape[0] // parts * part
+    partial = scratch[room : room + _LANES]
+    for r in range(first, end):
+        row = x[r * n : r * n + n]
+        if code == SUM:
+            out[r] = total(row, partial)
+        elif code == MEAN:
+            out[r] = total(row, partial) / np.float32(n)
+        else:
+            out[r] = extreme(row, partial, _ONE if code == MAXIMUM else -_ONE)
+
+
+# -- operators --------------------------------------------------------------------------
+
+
+def _refused(out: Info, x: Info | None, *others: Info | None) -> str | None:
+    if x is None or x.value is not None:
+        return "the input is constant"
+    return float32_refused(out, x, *others)
+
+
+def _softmax_refused(out: Info, x: Info | None, *, axis: int = -1) -> str | None:
+    if x is None or x.shape is None or axis not in (-1, x.ndim - 1):
+        return "not over the last axis"
+    return _refused(out, x)
+
+
+@fast(softmax, when=_softmax_refused, layout="row_major")
+def bind_softmax(pool: ConstantPool, out: Array, x: Array, **_: Any) -> Call:
+    """Over the last axis."""
+    return _softmax(out, x, x.shape[-1])
+
+
+def _softmax_1_refused(out: Info, x: Info | None, *, axis: int = 1) -> str | None:
+    if x is None or x.shape is None or not -x.ndim <= axis < x.ndim:
+        return "the axis is out of range"
+    return _refused(out, x)
+
+
+@fast(softmax_1, when=_softmax_1_refused, layout="row_major")
+def bind_softmax_1(pool: ConstantPool, out: Array, x: Array, *, axis: int = 1) -> Call:
+    """Before opset 13: over all axes from `axis` on, as one."""
+    return _softmax(out, x, math.prod(x.shape[axis % x.ndim :]))
+
+
+def _softmax(out: Array, x: Array, n: int) -> Call:
+    return Call(softmax_rows, (flat(x), flat(out), x.size // n, n), scratch=_LANES)
+
+
+def _normalisation_refused(
+    out: Info, x: Info | None, scale: Info | None, b: Info | None = None, *, axis: int = -1, stash_type: int = 1,
+    **_: Any,
+) -> str | None:  # fmt: skip
+    if scale is None or scale.value is None or (b is not None and b.value is None):
+        return "scale or shift is not constant"
+    if x is None or x.shape is None or not -x.ndim <= axis < x.ndim:
+        return "the axis is out of range"
+    return _refused(out, x, scale, b)
+
+
+@fast(layer_normalization, when=_normalisation_refused, layout="row_major")
+def bind_layer_normalization(
+    pool: ConstantPool, out: Array, x: Array, scale: Array, b: Array | None = None, *, axis: int = -1,
+    epsilon: float = 1e-5, **_: Any,
+) -> Call:  # fmt: skip
+    """Scale and shift have, or broadcast to, the shape of the normalised axes."""
+    normal = x.shape[axis % x.ndim :]
+    n = math.prod(normal)
+
+    def spread(factors: Array) -> Array:
+        return np.broadcast_to(factors, normal).reshape(-1).copy()
+
+    key = ("layer normalization", normal)
+    shift = np.zeros(n, np.float32) if b is None else pool.derive(key, spread, b)
+    arguments = (flat(x), pool.derive(key, spread, scale), shift, flat(out), x.size // n, n, np.float32(epsilon))
+    return Call(normalise_rows, arguments, scratch=_LANES + n)
+
+
+_REDUCTIONS = {"ReduceSum": SUM, "ReduceMean": MEAN, "ReduceMax": MAXIMUM, "ReduceMin": MINIMUM}
+
+
+def _reduction_refused(
+    out: Info, x: Info | None, given: Info | None = None, *, axes: Any = None, noop_with_empty_axes: int = 0, **_: Any
+) -> str | None:
+    if x is None or x.shape is None or (given is not None and given.value is None):
+        return "axes are not constant"
+    if given is not None and given.value is not None:
+        axes = given.value.ravel()
+    if (axes is None or not len(axes)) and noop_with_empty_axes:
+        return "nothing is reduced"
+    reduced = {int(a) % x.ndim for a in axes} if axes is not None and len(axes) else set(range(x.ndim))
+    if reduced != set(range(x.ndim - len(reduced), x.ndim)):
+        return "not the last axes"
+    return _refused(out, x)
+
+
+def _bind_reduction(code: int) -> Callable[..., Call]:
+    def bind(pool: ConstantPool, out: Array, x: Array, *_: Array | None, **__: Any) -> Call:
+        return Call(reduce_rows, (flat(x), flat(out), x.size // out.size, code), scratch=_LANES)
+
+    return bind
+
+
+for _function, _name in {entry.function: entry.name for entry in registered() if not entry.domain}.items():
+    if _name in _REDUCTIONS:
+        fast(_function, when=_reduction_refused, layout="row_major")(_bind_reduction(_REDUCTIONS[_name]))
