@@ -46,7 +46,7 @@ def run(
     constants: Sequence[int] = (1, 2),
     layout: str = "channels_last",
     fused: bool = False,
-    opset: int = 22,
+    opset: int = 24,
     in_place: bool = False,
     **attributes: Any,
 ) -> tuple[Array, Array]:

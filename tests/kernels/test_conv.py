@@ -21,6 +21,7 @@ ACTIVATIONS: list[dict[str, Any]] = [
     {"activation": "Clip", "activation_alpha": -0.5, "activation_beta": 1.5},
     {"activation": "Sigmoid"},
     {"activation": "Tanh"},
+    {"activation": "Swish", "activation_alpha": 1.5},
     {"activation": "LeakyRelu", "activation_alpha": 0.1},
     {"activation": "HardSigmoid", "activation_alpha": 0.3, "activation_beta": 0.4},
 ]

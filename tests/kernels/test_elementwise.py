@@ -30,6 +30,8 @@ def values() -> Array:
         ("HardSigmoid", {"alpha": 1 / 6, "beta": 0.5}),
         ("Sigmoid", {}),
         ("Tanh", {}),
+        ("Swish", {}),
+        ("Swish", {"alpha": -0.5}),
         ("LeakyRelu", {}),
         ("LeakyRelu", {"alpha": 0.3}),
     ],

@@ -47,7 +47,5 @@ def test_refusals() -> None:
     assert choose(gemm, info(3, 5), [info(3, 4), info(4, 5)], {}) == "the right matrix is not constant"
     assert choose(gemm, info(3, 5), [info(4, 3), b], {"transA": 1}) == "a is transposed"
     assert choose(gemm, info(3, 5), [info(3, 4), b, info(3, 5, constant=True)], {}) == "c differs from row to row"
-    assert choose(matmul, info(5), [info(4), b], {}) == "the left operand is a vector"
-    assert (
-        choose(matmul, info(2, 3, 5), [info(3, 4), info(2, 4, 5, constant=True)], {}) == "the right matrix has a batch"
-    )
+    assert "the left operand is a vector" in str(choose(matmul, info(5), [info(4), b], {}))
+    assert not isinstance(choose(matmul, info(2, 3, 5), [info(3, 4), info(2, 4, 5, constant=True)], {}), str)

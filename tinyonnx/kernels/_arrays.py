@@ -25,7 +25,7 @@ Shape = tuple[int, int, int, int]
 NO_BIAS = np.zeros(1, np.float32)
 """Key of packed biases that are zero."""
 
-HARD_SIGMOID, SIGMOID, TANH, LEAKY_RELU = range(POSTPONED, POSTPONED + 4)
+HARD_SIGMOID, SIGMOID, TANH, LEAKY_RELU, SWISH = range(POSTPONED, POSTPONED + 5)
 
 _CODES = {
     "": LINEAR,
@@ -36,6 +36,7 @@ _CODES = {
     "Sigmoid": SIGMOID,
     "Tanh": TANH,
     "LeakyRelu": LEAKY_RELU,
+    "Swish": SWISH,
 }
 
 

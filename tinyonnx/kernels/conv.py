@@ -102,9 +102,8 @@ def convolve(
                     bias, g * columns, n, out, o_line + p * filters + g * n, filters, LANES, residual, epilogue,
                 )  # fmt: skip
             p += count
-    if epilogue[1] >= POSTPONED:
-        line = out_width * filters
-        activate(out[first_row * line : end_row * line], epilogue[1], epilogue[2], epilogue[3])
+        if epilogue[1] >= POSTPONED:
+            activate(out[o_line : o_line + out_width * filters], epilogue[1], epilogue[2], epilogue[3])
 
 
 @kernel

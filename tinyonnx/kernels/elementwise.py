@@ -10,7 +10,7 @@ import numpy as np
 
 from tinyonnx import ops  # noqa: F401  registers the operators
 from tinyonnx.ir import Array, ConstantPool
-from tinyonnx.kernels._arrays import HARD_SIGMOID, LEAKY_RELU, SIGMOID, TANH, epilogue_of, flat, float32_refused
+from tinyonnx.kernels._arrays import HARD_SIGMOID, LEAKY_RELU, SIGMOID, SWISH, TANH, epilogue_of, flat, float32_refused
 from tinyonnx.kernels._kernel import jit, kernel, share
 from tinyonnx.kernels._tiles import CLIP, HARD_SWISH, bits_from_float, float_from_bits
 from tinyonnx.registry import Call, Info, fast, registered
@@ -41,6 +41,22 @@ def exp(x: Any) -> Any:
     return _ZERO if small else result
 
 
+# fitted at Chebyshev's points: tanh(x)/x in powers of x² below the split
+_SPLIT, _TWO = np.float32(0.625), np.float32(2)
+_T1, _T2, _T3, _T4, _T5 = (np.float32(c) for c in (-0.33333263, 0.1333115, -0.05372268, 0.020595679, -0.0056647751))
+
+
+@jit
+def tanh(x: Any) -> Any:
+    """The hyperbolic tangent within 2 ulp of 1; NaN stays NaN. Vectorises."""
+    size = -x if x < _ZERO else x
+    s = x * x
+    near = x + x * s * (_T1 + s * (_T2 + s * (_T3 + s * (_T4 + s * _T5))))
+    far = _ONE - _TWO / (exp(_TWO * size) + _ONE)
+    far = -far if x < _ZERO else far
+    return near if size < _SPLIT else far
+
+
 # Everything works in place: with a second array that may be the same one, LLVM's check for
 # overlap would send each in-place call to a scalar loop.
 
@@ -69,7 +85,11 @@ def activate(out: Array, code: int, alpha: Any, beta: Any) -> None:
             out[i] = _ONE / (_ONE + exp(-out[i]))
     elif code == TANH:
         for i in range(n):
-            out[i] = math.tanh(out[i])
+            out[i] = tanh(out[i])
+    elif code == SWISH:
+        for i in range(n):
+            v = out[i]
+            out[i] = v / (_ONE + exp(-alpha * v))
     elif code == LEAKY_RELU:
         for i in range(n):
             v = out[i]
@@ -183,7 +203,7 @@ def map_scalar(a: Array, b: Any, out: Array, code: int, part: int, parts: int) -
 
 # -- operators --------------------------------------------------------------------------
 
-_DEFAULTS = {"LeakyRelu": (0.01, 0.0), "HardSigmoid": (0.2, 0.5)}
+_DEFAULTS = {"LeakyRelu": (0.01, 0.0), "HardSigmoid": (0.2, 0.5), "Swish": (1.0, 0.0)}
 
 
 def _activation_refused(out: Info, x: Info | None, **_: Any) -> str | None:
@@ -248,7 +268,7 @@ def _bind_combine(code: int) -> Callable[..., Call]:
 def _register() -> None:
     binders: dict[str, tuple[Callable[..., Call], Callable[..., str | None]]] = {
         name: (_bind_activation(name), _activation_refused)
-        for name in ("Relu", "HardSwish", "HardSigmoid", "Sigmoid", "Tanh", "LeakyRelu")
+        for name in ("Relu", "HardSwish", "HardSigmoid", "Sigmoid", "Tanh", "LeakyRelu", "Swish")
     }
     binders["Clip"] = _bind_clip, _clip_refused
     for code, name in enumerate(("Add", "Sub", "Mul", "Div")):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from tinyonnx.ir import Array, ConstantPool
-from tinyonnx.kernels._arrays import flat, float32_refused
+from tinyonnx.kernels._strided import bits, movable
 from tinyonnx.kernels.elementwise import copy
 from tinyonnx.ops.shape import reshape
 from tinyonnx.registry import Call, Info, fast
@@ -14,10 +14,10 @@ from tinyonnx.registry import Call, Info, fast
 def _refused(out: Info, x: Info | None, shape: Info | None, **_: Any) -> str | None:
     if x is None or x.value is not None or shape is None or shape.value is None:
         return "the input is constant, or the shape is not"
-    return float32_refused(out, x)
+    return None if movable(out.dtype) else f"elements of {out.dtype}"
 
 
 @fast(reshape, when=_refused, layout="row_major")
 def bind_reshape(pool: ConstantPool, out: Array, x: Array, shape: Array, **_: Any) -> Call:
     """The target shape is known: it is that of `out`."""
-    return Call(copy, (flat(x), flat(out)))
+    return Call(copy, (bits(x), bits(out)))

@@ -16,7 +16,7 @@ from tinyonnx.ops.conv import conv, conv_shape, conv_windows
 from tinyonnx.ops.matmul import gemm, gemm_shape
 from tinyonnx.registry import FUSED, Info, lookup, op
 
-_OPSET = 22
+_OPSET = 24
 """Opset whose activations are meant."""
 
 
@@ -32,7 +32,7 @@ def activate(x: Array, activation: str, alpha: float = 0.0, beta: float = 0.0) -
             return x
         case "Relu" | "Sigmoid" | "Tanh" | "HardSwish":
             pass
-        case "LeakyRelu":
+        case "LeakyRelu" | "Swish":
             attributes = {"alpha": alpha}
         case "HardSigmoid":
             attributes = {"alpha": alpha, "beta": beta}

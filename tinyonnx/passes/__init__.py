@@ -18,6 +18,7 @@ from tinyonnx.passes.fuse_expand_depthwise import fuse_expand_depthwise
 from tinyonnx.passes.fuse_residual import fuse_residual
 from tinyonnx.passes.fuse_squeeze_excite import fuse_squeeze_excite
 from tinyonnx.passes.recognise_hardswish import recognise_hardswish
+from tinyonnx.passes.recognise_swish import recognise_swish
 from tinyonnx.passes.remove_noops import remove_noops
 from tinyonnx.passes.specialise import specialise
 from tinyonnx.passes.split_into_slices import split_into_slices
@@ -34,6 +35,7 @@ PIPELINE: list[Pass] = [
     remove_noops,
     drop_dead,
     recognise_hardswish,
+    recognise_swish,
     # into the weights before into the epilogue: a fused convolution is no longer a Conv
     fold_channelwise,
     fold_batchnorm,

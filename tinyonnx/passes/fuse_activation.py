@@ -45,6 +45,8 @@ def _activation(node: Node) -> dict[str, Any] | None:
         return {"activation": node.op_type}
     if node.op_type == "LeakyRelu":
         return {"activation": "LeakyRelu", "activation_alpha": node.attributes.get("alpha", 0.01)}
+    if node.op_type == "Swish":
+        return {"activation": "Swish", "activation_alpha": node.attributes.get("alpha", 1.0)}
     if node.op_type == "HardSigmoid":
         alpha, beta = node.attributes.get("alpha", 0.2), node.attributes.get("beta", 0.5)
         return {"activation": "HardSigmoid", "activation_alpha": alpha, "activation_beta": beta}
