@@ -17,6 +17,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from audiotag import mel_kernel as kernel
+from audiotag.mel_kernel import Tables, tables
+
 if TYPE_CHECKING:
     from tinyonnx.ir import Array
 
@@ -38,6 +41,17 @@ class MelConfig:
     preemphasis: float = 0.97
     log_offset: float = 1e-5
 
+    def __post_init__(self) -> None:
+        """Raises ValueError."""
+        if self.n_fft < 8 or self.n_fft % 8:
+            raise ValueError(f"n_fft must be a multiple of 8, not {self.n_fft}")
+        if not 1 < self.win_length <= self.n_fft:
+            raise ValueError(f"win_length must be from 2 to n_fft = {self.n_fft}, not {self.win_length}")
+        if min(self.hop_length, self.n_mels) < 1:
+            raise ValueError(f"hop_length and n_mels must be positive, not {self.hop_length} and {self.n_mels}")
+        if not self.log_offset >= np.finfo(np.float32).tiny:
+            raise ValueError(f"log_offset must be a positive float32, not {self.log_offset}")
+
     @property
     def min_samples(self) -> int:
         """Shortest clip whose pre-emphasised samples can be reflected by half a window of the FFT."""
@@ -51,10 +65,10 @@ class MelConfig:
 DEFAULT = MelConfig()
 
 
-def preemphasis(x: Array, coefficient: float = DEFAULT.preemphasis) -> Array:
-    """High-pass (N,) samples to (N-1,): y[i] = x[i+1] - coefficient * x[i]."""
-    y: Array = x[1:] - x.dtype.type(coefficient) * x[:-1]
-    return y
+def preemphasis(x: Array, coefficient: float = DEFAULT.preemphasis, out: Array | None = None) -> Array:
+    """High-pass (N,) samples to (N-1,), perhaps into `out`: y[i] = x[i+1] - coefficient * x[i]."""
+    y: Array = np.multiply(x[:-1], x.dtype.type(coefficient), out=out)
+    return np.subtract(x[1:], y, out=y)
 
 
 @cache
@@ -65,12 +79,6 @@ def hann_window(config: MelConfig = DEFAULT) -> Array:
     start = (config.n_fft - config.win_length) // 2
     window[start : start + config.win_length] = 0.5 - 0.5 * np.cos(2 * np.pi * n / (config.win_length - 1))
     return window
-
-
-def stft(frames: Array, config: MelConfig = DEFAULT) -> Array:
-    """Power spectrum of (T, n_fft) frames: (n_fft/2+1, T), C-contiguous."""
-    spectrum = np.fft.rfft(frames * hann_window(config))
-    return np.ascontiguousarray((spectrum.real**2 + spectrum.imag**2).T)
 
 
 @cache
@@ -93,34 +101,8 @@ def mel_filterbank(config: MelConfig = DEFAULT) -> Array:
 
 
 @cache
-def _bands(config: MelConfig) -> tuple[tuple[int, Array], ...]:
-    """Per bank its first bin and its weights (n, 1): a bank touches few bins, and the rest is zeros."""
-    bands = []
-    for weights in mel_filterbank(config):
-        bins = np.flatnonzero(weights)
-        start, stop = (bins[0], bins[-1] + 1) if len(bins) else (0, 0)
-        bands.append((int(start), weights[start:stop, None]))
-    return tuple(bands)
-
-
-def apply_filterbank(power: Array, config: MelConfig = DEFAULT) -> Array:
-    """Mel energies (n_mels, T) of a power spectrum (n_fft/2+1, T)."""
-    if power.shape[1] == 1:
-        # numpy adds up a lone column in another order, and blocks must not show in the result
-        return apply_filterbank(np.repeat(power, 2, axis=1), config)[:, :1]
-    mel = np.empty((config.n_mels, power.shape[1]), np.float32)
-    for row, (start, weights) in zip(mel, _bands(config), strict=True):
-        np.sum(power[start : start + len(weights)] * weights, axis=0, out=row)
-    return mel
-
-
-def _log_mel_of_frames(frames: Array, config: MelConfig) -> Array:
-    mel = apply_filterbank(stft(frames, config), config)
-    mel += np.float32(config.log_offset)
-    np.log(mel, out=mel)
-    mel += np.float32(4.5)
-    mel /= np.float32(5)
-    return mel
+def _tables(config: MelConfig) -> Tables:
+    return tables(hann_window(config), mel_filterbank(config), config.hop_length)
 
 
 class LogMelStream:
@@ -133,38 +115,71 @@ class LogMelStream:
     def __init__(self, config: MelConfig = DEFAULT) -> None:
         self.config = config
         self.n_samples = 0
+        self._tables = _tables(config)
+        self._scratch = kernel.aligned(self._tables.scratch)
         self._last = np.empty(0, np.float32)
-        self._pending = np.empty(0, np.float32)
-        self._started = False
+        # pre-emphasised samples: the first `_end` of `_y`, with a place for the reflection before them
+        self._y = np.empty(2 * config.n_fft, np.float32)
+        self._end = config.n_fft // 2
+        self._reflected = False
+        self._next = 0  # where in `_y` the next frame begins, perhaps beyond the end
 
     def push(self, x: Array) -> Array:
-        self.n_samples += len(x)
-        joined = np.concatenate([self._last, x])
-        self._last = joined[-1:].copy()
-        self._pending = np.concatenate([self._pending, preemphasis(joined, self.config.preemphasis)])
-        half = self.config.n_fft // 2
-        if not self._started and len(self._pending) > half:
-            self._started = True
-            self._pending = np.concatenate([self._pending[half:0:-1], self._pending])
-        return self._take() if self._started else np.empty((self.config.n_mels, 0), np.float32)
+        self._add(x)
+        return self._take()
 
     def finish(self) -> Array:
-        missing = self.config.min_samples - self.n_samples
-        padded = self.push(np.zeros(max(missing, 0), np.float32))
-        self.n_samples -= max(missing, 0)
-        half = self.config.n_fft // 2
-        self._pending = np.concatenate([self._pending, self._pending[-2 : -2 - half : -1]])
-        return np.concatenate([padded, self._take()], axis=1)
+        self._close()
+        return self._take()
 
-    def _take(self) -> Array:
-        n_fft, hop = self.config.n_fft, self.config.hop_length
-        if len(self._pending) < n_fft:
-            return np.empty((self.config.n_mels, 0), np.float32)
-        frames = np.lib.stride_tricks.sliding_window_view(self._pending, n_fft)[::hop]
-        mel = _log_mel_of_frames(frames, self.config)
-        # what the reflection at the end may need stays, too: n_fft // 2 + 1 < n_fft - hop samples are always left
-        self._pending = self._pending[len(frames) * hop :].copy()
-        return mel
+    def _close(self) -> None:
+        """Reflect the end, of a clip that is long enough or continued."""
+        n_samples = self.n_samples
+        self._add(np.zeros(max(self.config.min_samples - n_samples, 0), np.float32))
+        self.n_samples = n_samples
+        half = self.config.n_fft // 2
+        self._room(half)[:] = self._y[self._end - half - 1 : self._end - 1][::-1]
+
+    def _add(self, x: Array) -> None:
+        if not len(x):
+            return
+        self.n_samples += len(x)
+        coefficient = self.config.preemphasis
+        if len(self._last):
+            self._room(1)[:] = preemphasis(np.append(self._last, x[0]), coefficient)
+        preemphasis(x, coefficient, out=self._room(len(x) - 1))
+        self._last = x[-1:].copy()
+        half = self.config.n_fft // 2
+        if not self._reflected and self._end > 2 * half:
+            self._reflected = True
+            self._y[:half] = self._y[2 * half : half : -1]
+
+    def _room(self, n: int) -> Array:
+        """Room for `n` more samples at the end of `_y`."""
+        self._end += n
+        if self._end > len(self._y):
+            self._y = np.concatenate([self._y, np.empty(self._end + self.config.n_fft - len(self._y), np.float32)])
+        return self._y[self._end - n : self._end]
+
+    def _ready(self) -> int:
+        """Number of frames that are complete."""
+        left = self._end - self._next - self.config.n_fft
+        return left // self.config.hop_length + 1 if self._reflected and left >= 0 else 0
+
+    def _take(self, out: Array | None = None, at: int = 0) -> Array:
+        """Put the frames that are complete into columns `at` … of `out`, (n_mels, frames) and new by default."""
+        frames = self._ready()
+        if out is None:
+            out = np.empty((self.config.n_mels, frames), np.float32)
+        if frames:
+            y, offset = self._y[self._next : self._end], np.float32(self.config.log_offset)
+            kernel.log_mel(y, out.reshape(-1), at, out.shape[1], frames, offset, *self._tables, self._scratch)
+            following = self._next + frames * self.config.hop_length
+            # the reflection at the end needs half a window
+            dropped = min(following, self._end - self.config.n_fft // 2 - 1)
+            self._y[: self._end - dropped] = self._y[dropped : self._end]
+            self._end, self._next = self._end - dropped, following - dropped
+        return out[:, at : at + frames]
 
 
 def log_mel_blocks(blocks: Iterable[Array], config: MelConfig = DEFAULT) -> Iterator[Array]:
@@ -175,7 +190,7 @@ def log_mel_blocks(blocks: Iterable[Array], config: MelConfig = DEFAULT) -> Iter
     yield stream.finish()
 
 
-def log_mel(x: Array, config: MelConfig = DEFAULT, block: int = 1 << 16) -> Array:
+def log_mel(x: Array, config: MelConfig = DEFAULT, block: int = 1 << 19) -> Array:
     """Log-mel features of a clip.
 
     Args:
@@ -187,7 +202,15 @@ def log_mel(x: Array, config: MelConfig = DEFAULT, block: int = 1 << 16) -> Arra
         (n_mels, 1 + (max(N, min_samples) - 1) // hop_length) float32; digital silence is -1.402585.
     """
     x = np.asarray(x, np.float32)
-    return join_frames(log_mel_blocks((x[i : i + block] for i in range(0, len(x), block)), config))
+    stream = LogMelStream(config)
+    features = np.empty((config.n_mels, config.n_frames(len(x))), np.float32)
+    at = 0
+    for i in range(0, len(x), block):
+        at += stream._take(features, at).shape[1]
+        stream._add(x[i : i + block])
+    stream._close()
+    stream._take(features, at)
+    return features
 
 
 def join_frames(blocks: Iterable[Array]) -> Array:
