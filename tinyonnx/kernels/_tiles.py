@@ -18,6 +18,9 @@ LANES, _REGISTERS = (_nojit.LANES, 16) if DISABLED else _machine.vector_shape()
 ROWS_1, ROWS_2, ROWS_3 = (16, 8, 8) if _REGISTERS == 32 else (8, 6, 4)
 """Rows of a GEMM tile that is 1, 2 or 3 vectors wide, measured: 12 rows of 2 spill and take twice the time."""
 
+FEW_1, FEW_2, FEW_3 = ROWS_1 // 2, ROWS_2 // 2, ROWS_3 // 2
+"""The same where fewer rows are left."""
+
 PIXELS = 8 if _REGISTERS == 32 else 4
 """Neighbouring output pixels of a depthwise tile."""
 

@@ -30,24 +30,9 @@ from tinyonnx.kernels._tiles import LANES, PIXELS, POSTPONED, taps_tile
 from tinyonnx.kernels.conv import inside
 from tinyonnx.kernels.depthwise import RowTaps, convolve_pixels, depthwise_bias, pack_depthwise
 from tinyonnx.kernels.elementwise import activate
-from tinyonnx.kernels.gemm import bias_panels, multiply_rows, pack_panels, panel_width
+from tinyonnx.kernels.gemm import bias_panels, multiply_rows, pack_panels, panel_start, panel_width, panels_of
 from tinyonnx.ops.fused import depthwise_windows, expand_depthwise
 from tinyonnx.registry import Call, Info, fast
-
-
-@jit
-def panels_of(n: int) -> int:
-    """How many panels `n` columns have."""
-    vectors = (n + LANES - 1) // LANES
-    return (vectors + 2) // 3
-
-
-@jit
-def panel_start(n: int, panel: int) -> int:
-    """The first column of a panel: all but the last two are 3 vectors wide."""
-    vectors = (n + LANES - 1) // LANES
-    start = panel * 3
-    return (start if start == 0 or vectors - start != 1 else start - 1) * LANES
 
 
 @jit
@@ -114,7 +99,7 @@ def expand_and_convolve(
     first_work, end_work = share(batch * panels * cuts, part, parts)
     for work in range(first_work, end_work):
         item, panel, cut = work // cuts // panels, work // cuts % panels, work % cuts
-        column = panel_start(n, panel)
+        column = panel_start(panel)
         vectors = panel_width((n - column + LANES - 1) // LANES)
         columns = vectors * LANES
         row = (p_w + width + right) * LANES

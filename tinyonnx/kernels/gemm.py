@@ -1,6 +1,6 @@
 """Products with a constant matrix, in register tiles; Gemm, FusedGemm, MatMul.
 
-The constant is packed into panels of 1 to 3 vectors of columns, each panel [k, columns].
+The constant is packed into panels of 2 vectors of columns (1 to 3 at the end), each [k, columns].
 Where the columns don't fill the last panel, its last vector is moved to the left over
 columns that are computed twice; only results narrower than one vector need a mask. Rows
 are treated alike, so nothing is ever read or written beside the arrays.
@@ -24,7 +24,7 @@ from tinyonnx.kernels._arrays import (
     zeros,
 )
 from tinyonnx.kernels._kernel import jit, kernel, share
-from tinyonnx.kernels._tiles import LANES, POSTPONED, ROWS_1, ROWS_2, ROWS_3, gemm_tile
+from tinyonnx.kernels._tiles import FEW_1, FEW_2, FEW_3, LANES, POSTPONED, ROWS_1, ROWS_2, ROWS_3, gemm_tile
 from tinyonnx.kernels.elementwise import activate
 from tinyonnx.ops import matmul as ops
 from tinyonnx.ops.fused import fused_gemm
@@ -39,8 +39,27 @@ A result of one vector has a single panel to visit, and taller tiles.
 
 @jit
 def panel_width(vectors: int) -> int:
-    """Vectors in the next panel when `vectors` are left: 3 where possible, 1 only for the very last of one."""
-    return 2 if vectors == 4 else min(vectors, 3)
+    """Vectors in the next panel when `vectors` are left: 2, as fast as 3 and easier to divide."""
+    return 3 if vectors == 3 else min(vectors, 2)
+
+
+@jit
+def panels_of(n: int) -> int:
+    """How many panels `n` columns have."""
+    return max((n + LANES - 1) // LANES // 2, 1)
+
+
+@jit
+def panel_start(panel: int) -> int:
+    """The first column of a panel."""
+    return panel * 2 * LANES
+
+
+@jit
+def tile_rows(m: int, width: int) -> int:
+    """Rows of the tiles that cover `m` rows: a last tile is moved up where it would end below them."""
+    many, few = (ROWS_3, FEW_3) if width == 3 else (ROWS_2, FEW_2) if width == 2 else (ROWS_1, FEW_1)
+    return many if m >= many else few if m >= few else 1
 
 
 @jit
@@ -72,53 +91,61 @@ def multiply_rows(
         at = panel + w_first * columns
         b = b_at + column
         o = o_at + column // LANES * o_column
+        rows = tile_rows(m, width)
         i = 0
-        # the intrinsics take their tile as literals, hence a loop for each width
-        if width == 3:
-            while i < m:
-                if m >= ROWS_3:
-                    r = min(i, m - ROWS_3)
+        while i < m:
+            r = min(i, m - rows)
+            x_r, o_r = x_at + r * x_step, o + r * o_step
+            i += rows
+            # the intrinsics take their tile as literals, hence a call for each
+            if width == 2:
+                if rows == ROWS_2:
                     gemm_tile(
-                        ROWS_3, 3, x, x_at + r * x_step, x_step, here, w, at, bias, b,
-                        out, o + r * o_step, o_step, o_column, last, lanes, residual, epilogue,
+                        ROWS_2, 2, x, x_r, x_step, here, w, at, bias, b,
+                        out, o_r, o_step, o_column, last, lanes, residual, epilogue,
                     )  # fmt: skip
-                    i += ROWS_3
+                elif rows == FEW_2:
+                    gemm_tile(
+                        FEW_2, 2, x, x_r, x_step, here, w, at, bias, b,
+                        out, o_r, o_step, o_column, last, lanes, residual, epilogue,
+                    )  # fmt: skip
                 else:
                     gemm_tile(
-                        1, 3, x, x_at + i * x_step, x_step, here, w, at, bias, b,
-                        out, o + i * o_step, o_step, o_column, last, lanes, residual, epilogue,
+                        1, 2, x, x_r, x_step, here, w, at, bias, b,
+                        out, o_r, o_step, o_column, last, lanes, residual, epilogue,
                     )  # fmt: skip
-                    i += 1
-        elif width == 2:
-            while i < m:
-                if m >= ROWS_2:
-                    r = min(i, m - ROWS_2)
+            elif width == 3:
+                if rows == ROWS_3:
                     gemm_tile(
-                        ROWS_2, 2, x, x_at + r * x_step, x_step, here, w, at, bias, b,
-                        out, o + r * o_step, o_step, o_column, last, lanes, residual, epilogue,
+                        ROWS_3, 3, x, x_r, x_step, here, w, at, bias, b,
+                        out, o_r, o_step, o_column, last, lanes, residual, epilogue,
                     )  # fmt: skip
-                    i += ROWS_2
+                elif rows == FEW_3:
+                    gemm_tile(
+                        FEW_3, 3, x, x_r, x_step, here, w, at, bias, b,
+                        out, o_r, o_step, o_column, last, lanes, residual, epilogue,
+                    )  # fmt: skip
                 else:
                     gemm_tile(
-                        1, 2, x, x_at + i * x_step, x_step, here, w, at, bias, b,
-                        out, o + i * o_step, o_step, o_column, last, lanes, residual, epilogue,
+                        1, 3, x, x_r, x_step, here, w, at, bias, b,
+                        out, o_r, o_step, o_column, last, lanes, residual, epilogue,
                     )  # fmt: skip
-                    i += 1
-        else:
-            while i < m:
-                if m >= ROWS_1:
-                    r = min(i, m - ROWS_1)
+            else:
+                if rows == ROWS_1:
                     gemm_tile(
-                        ROWS_1, 1, x, x_at + r * x_step, x_step, here, w, at, bias, b,
-                        out, o + r * o_step, o_step, o_column, last, lanes, residual, epilogue,
+                        ROWS_1, 1, x, x_r, x_step, here, w, at, bias, b,
+                        out, o_r, o_step, o_column, last, lanes, residual, epilogue,
                     )  # fmt: skip
-                    i += ROWS_1
+                elif rows == FEW_1:
+                    gemm_tile(
+                        FEW_1, 1, x, x_r, x_step, here, w, at, bias, b,
+                        out, o_r, o_step, o_column, last, lanes, residual, epilogue,
+                    )  # fmt: skip
                 else:
                     gemm_tile(
-                        1, 1, x, x_at + i * x_step, x_step, here, w, at, bias, b,
-                        out, o + i * o_step, o_step, o_column, last, lanes, residual, epilogue,
+                        1, 1, x, x_r, x_step, here, w, at, bias, b,
+                        out, o_r, o_step, o_column, last, lanes, residual, epilogue,
                     )  # fmt: skip
-                    i += 1
         panel += depth * columns
         column += columns
         vectors -= width
@@ -126,10 +153,9 @@ def multiply_rows(
 
 @jit
 def share_columns(n: int, part: int, parts: int) -> tuple[int, int]:
-    """The columns of a share: whole panels, of which all but the last have 3 vectors."""
-    vectors = (n + LANES - 1) // LANES
-    first, end = share(max((vectors + 1) // 3, 1), part, parts)
-    return min(first * 3 * LANES, n), n if part == parts - 1 else min(end * 3 * LANES, n)
+    """The columns of a share: whole panels."""
+    first, end = share(panels_of(n), part, parts)
+    return min(panel_start(first), n), n if part == parts - 1 else min(panel_start(end), n)
 
 
 @kernel
