@@ -218,9 +218,7 @@ def axis_taps(
         if nearest:
             index = np.clip(_nearest(at, nearest_mode), 0, axis.size - 1).astype(np.int64)
             return index[None], np.ones((1, axis.out))
-        return _taps(
-            axis, at, mode, antialias=antialias, cubic_coeff_a=cubic_coeff_a, exclude_outside=exclude_outside
-        )
+        return _taps(axis, at, mode, antialias=antialias, cubic_coeff_a=cubic_coeff_a, exclude_outside=exclude_outside)
 
 
 def _interpolate(y: Array, axis: int, index: Array, weights: Array) -> Array:
