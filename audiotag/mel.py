@@ -116,7 +116,7 @@ class LogMelStream:
         self.config = config
         self.n_samples = 0
         self._tables = _tables(config)
-        self._scratch = kernel.aligned(self._tables.scratch)
+        self._scratch = self._tables.scratch()
         self._last = np.empty(0, np.float32)
         # pre-emphasised samples: the first `_end` of `_y`, with a place for the reflection before them
         self._y = np.empty(2 * config.n_fft, np.float32)
@@ -173,7 +173,7 @@ class LogMelStream:
             out = np.empty((self.config.n_mels, frames), np.float32)
         if frames:
             y, offset = self._y[self._next : self._end], np.float32(self.config.log_offset)
-            kernel.log_mel(y, out.reshape(-1), at, out.shape[1], frames, offset, *self._tables, self._scratch)
+            kernel.log_mel(y, out.reshape(-1), at, out.shape[1], frames, offset, *self._tables, *self._scratch)
             following = self._next + frames * self.config.hop_length
             # the reflection at the end needs half a window
             dropped = min(following, self._end - self.config.n_fft // 2 - 1)

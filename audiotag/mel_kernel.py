@@ -32,7 +32,7 @@ _ZERO, _ONE = np.float32(0), np.float32(1)
 
 
 class Tables(NamedTuple):
-    """What the kernel knows about a window, an FFT and mel banks; few arguments, as each takes microseconds.
+    """What the kernel knows about a window, an FFT and mel banks; few arrays, as an argument takes microseconds.
 
     `sizes` is (n_fft, hop, banks, passes, twiddles). `numbers` has the window, e^(-2πik/n_fft) for
     k = 0 … n_fft/2, the twiddles, and the weights of the mel banks. `indices` has
@@ -48,13 +48,21 @@ class Tables(NamedTuple):
     numbers: Array
     indices: Array
 
-    @property
-    def scratch(self) -> int:
-        """Floats of scratch that a share needs."""
+    def scratch(self, parts: int = 1) -> tuple[Array, Array, Array, Array]:
+        """Room for the kernel to work in: the slab, two spectra, mel energies and exponents.
+
+        Four arrays and not one, for the compiler to see that they don't overlap.
+        """
         n_fft, hop, n_mels, *_ = self.sizes
         pace = 2 - hop % 2
         slab = -(-min(n_fft, hop) // pace) * 2 * (LANES + (n_fft - 1) // hop)
-        return -(-slab // LANES) * LANES + 2 * LANES * (n_fft + 8 + n_mels)
+        spectrum = (n_fft + 8) * LANES
+        return (
+            _aligned(slab * parts),
+            _aligned(spectrum * parts),
+            _aligned(spectrum * parts),
+            _aligned(2 * n_mels * LANES * parts),
+        )
 
 
 def tables(window: Array, filterbank: Array, hop: int) -> Tables:
@@ -100,7 +108,7 @@ def _entries(half: int, hop: int, columns: int) -> Array:
     return entries
 
 
-def aligned(n: int) -> Array:
+def _aligned(n: int) -> Array:
     """n floats at the start of a cache line: rows that straddle two take a fifth longer."""
     memory = np.empty(n + LANES, np.float32)
     skipped = -memory.ctypes.data % 64 // 4
@@ -124,11 +132,11 @@ def _pairs(z: Array) -> Array:
 @kernel
 def log_mel(
     y: Array, out: Array, at: int, step: int, frames: int, offset: Any, sizes: tuple[int, int, int, int, int],
-    numbers: Array, indices: Array, scratch: Array, part: int, parts: int,
+    numbers: Array, indices: Array, slabs: Array, spectra: Array, others: Array, mels: Array, part: int, parts: int,
 ) -> None:  # fmt: skip
     """Features of pre-emphasised samples: out[at + m * step + t] = (ln(energy + offset) + 4.5) / 5.
 
-    Frame t < `frames` is y[t * hop : t * hop + n_fft]; `scratch` has `Tables.scratch` floats for every part.
+    Frame t < `frames` is y[t * hop : t * hop + n_fft]; the last four arrays are from `Tables.scratch`.
     """
     n_fft, hop, n_mels, n_passes = np.uint64(sizes[0]), np.uint64(sizes[1]), np.uint64(sizes[2]), np.uint64(sizes[3])
     half = n_fft >> _1
@@ -139,15 +147,15 @@ def log_mel(
     columns = _LANES + (n_fft - _1) // hop
     pace = _2 - (hop & _1)
     rows = (min(n_fft, hop) + pace - _1) // pace
-    slab_size, spectrum_size = (rows * columns * _2 + _LANES - _1) // _LANES * _LANES, (half + _4) * _ROW
-    size = slab_size + (spectrum_size + n_mels * _LANES) * _2
-    mine = scratch[np.uint64(part) * size : (np.uint64(part) + _1) * size]
-    slab, rest = mine[:slab_size], mine[slab_size:]
-    x, z, rest = rest[:spectrum_size], rest[spectrum_size : spectrum_size * _2], rest[spectrum_size * _2 :]
-    mel, exponents = rest[: n_mels * _LANES], rest[n_mels * _LANES :]
-    groups = (np.uint64(frames) + _LANES - _1) // _LANES
-    end = groups * np.uint64(part + 1) // np.uint64(parts)
-    for group in range(groups * np.uint64(part) // np.uint64(parts), end):
+    first, end = share(np.uint64(len(slabs)), part, parts)
+    slab = slabs[first:end]
+    first, end = share(np.uint64(len(spectra)), part, parts)
+    x, z = spectra[first:end], others[first:end]
+    first, end = share(np.uint64(len(mels)), part, parts)
+    mel = mels[first:end]
+    mel, exponents = mel[: n_mels * _LANES], mel[n_mels * _LANES :]
+    begin, end = share((np.uint64(frames) + _LANES - _1) // _LANES, part, parts)
+    for group in range(begin, end):
         first = group * _LANES
         transpose(y, first * hop, slab, hop, rows, pace, columns)
         enter(slab, entries, window, x)
@@ -169,6 +177,12 @@ def log_mel(
         gather(z, bands, weights, mel, n_mels, offset)
         logarithm(mel, exponents)
         store(mel, out, np.uint64(at) + first, np.uint64(step), np.uint64(frames) - first, n_mels)
+
+
+@jit
+def share(n: Any, part: int, parts: int) -> tuple[Any, Any]:
+    """The range of `n` items that is share `part`."""
+    return n * np.uint64(part) // np.uint64(parts), n * np.uint64(part + 1) // np.uint64(parts)
 
 
 @jit

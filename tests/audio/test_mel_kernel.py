@@ -16,9 +16,11 @@ def run(y, config=mel.DEFAULT, parts=1):
     tables = kernel.tables(mel.hann_window(config), mel.mel_filterbank(config), config.hop_length)
     frames = (len(y) - config.n_fft) // config.hop_length + 1
     out = np.full((config.n_mels + 2, frames + 7), POISON, np.float32)
-    scratch = np.full(tables.scratch * parts, np.nan, np.float32)
+    scratch = tables.scratch(parts)
+    for array in scratch:
+        array[:] = np.nan
     step = frames + 7
-    bound = Bound(kernel.log_mel, (y, out.reshape(-1), step + 3, step, frames, OFFSET, *tables, scratch))
+    bound = Bound(kernel.log_mel, (y, out.reshape(-1), step + 3, step, frames, OFFSET, *tables, *scratch))
     for part in reversed(range(parts)):
         bound.run(part, parts)
     features = out[1:-1, 3:-4].copy()
@@ -51,17 +53,17 @@ def test_a_frame_does_not_depend_on_its_lane_or_its_group():
 def test_python_gives_the_same_up_to_rounding():
     tables = kernel.tables(mel.hann_window(SMALL), mel.mel_filterbank(SMALL), SMALL.hop_length)
     y = samples(32 + 12 * 17)
-    out, scratch = np.full((4, 18), np.nan, np.float32), np.full(tables.scratch, np.nan, np.float32)
-    kernel.log_mel.function(y, out.reshape(-1), 0, 18, 18, OFFSET, *tables, scratch, 0, 1)
+    out = np.full((4, 18), np.nan, np.float32)
+    kernel.log_mel.function(y, out.reshape(-1), 0, 18, 18, OFFSET, *tables, *tables.scratch(), 0, 1)
     np.testing.assert_allclose(out, run(y, SMALL), rtol=0, atol=1e-5)
 
 
 def logarithms(values):
     """What becomes of silence, where the offset is all that there is."""
     tables = kernel.tables(mel.hann_window(SMALL), mel.mel_filterbank(SMALL), SMALL.hop_length)
-    y, out, scratch = np.zeros(32, np.float32), np.empty((len(values), 4), np.float32), kernel.aligned(tables.scratch)
+    y, out, scratch = np.zeros(32, np.float32), np.empty((len(values), 4), np.float32), tables.scratch()
     for row, value in zip(out, np.float32(values), strict=True):
-        kernel.log_mel(y, row, 0, 1, 1, value, *tables, scratch)
+        kernel.log_mel(y, row, 0, 1, 1, value, *tables, *scratch)
     np.testing.assert_array_equal(out, np.repeat(out[:, :1], 4, axis=1))
     return out[:, 0]
 
