@@ -27,6 +27,9 @@ RUNS_PER_TURN = 3
 PAUSE = 0.02
 """Seconds between turns, in which the threads of the last contender stop spinning."""
 
+WARM_UP = 0.03
+"""Seconds of untimed runs in each turn: after a pause the processor is slow for some milliseconds."""
+
 BUDGET = 8.0
 """A contender whose timed runs took this many seconds in all sits out the remaining turns."""
 
@@ -225,7 +228,10 @@ def _serve() -> None:
     answer(first=first, before=peak)
     for line in sys.stdin:
         wall, cpu = [], []
+        ready = time.perf_counter() + WARM_UP
         run()
+        while time.perf_counter() < ready:
+            run()
         for _ in range(int(line)):
             start, spent = time.perf_counter(), time.process_time()
             run()

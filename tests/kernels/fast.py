@@ -10,6 +10,7 @@ import numpy as np
 import tinyonnx.kernels
 from tinyonnx.ir import Array, ConstantPool
 from tinyonnx.kernels import Bound
+from tinyonnx.kernels._kernel import DISABLED
 from tinyonnx.registry import FUSED, Call, Fast, Info, Op, lookup
 
 assert tinyonnx.kernels
@@ -84,7 +85,8 @@ def run(
     if not in_place:
         whole = out.copy()
         run_shares(calls, 3)  # a plan calls it again and again, on several threads
-        np.testing.assert_array_equal(out, whole)
+        # numpy, in the place of the primitives, adds up in another order for another number of rows
+        np.testing.assert_allclose(out, whole, rtol=1e-5 if DISABLED else 0, atol=1e-5 if DISABLED else 0)
     for memory in surroundings:
         assert (memory[:MARGIN] == POISON).all()
         assert (memory[-MARGIN:] == POISON).all()
