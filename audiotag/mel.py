@@ -138,7 +138,8 @@ class LogMelStream:
         self._add(np.zeros(max(self.config.min_samples - n_samples, 0), np.float32))
         self.n_samples = n_samples
         half = self.config.n_fft // 2
-        self._room(half)[:] = self._y[self._end - half - 1 : self._end - 1][::-1]
+        reflected = self._y[self._end - half - 1 : self._end - 1][::-1]
+        self._room(half)[:] = reflected
 
     def _add(self, x: Array) -> None:
         if not len(x):
@@ -158,7 +159,9 @@ class LogMelStream:
         """Room for `n` more samples at the end of `_y`."""
         self._end += n
         if self._end > len(self._y):
-            self._y = np.concatenate([self._y, np.empty(self._end + self.config.n_fft - len(self._y), np.float32)])
+            y = np.empty(self._end + self.config.n_fft, np.float32)
+            y[: self._end - n] = self._y[: self._end - n]
+            self._y = y
         return self._y[self._end - n : self._end]
 
     def _ready(self) -> int:

@@ -25,14 +25,14 @@ LANES = 16
 """Frames in a group, a constant, for the compiler to make vectors of."""
 
 # Indices are unsigned: numba looks at the sign of others, and then nothing becomes a vector.
-_0, _1, _2, _3, _4, _5, _6, _7, _8, _9, _10, _11, _12, _13, _14, _15 = (np.uint64(i) for i in range(16))
+_0, _1, _2, _3, _4, _5, _6, _7, _8, _9, _10, _11, _12, _13 = (np.uint64(i) for i in range(14))
 _LANES, _ROW = np.uint64(LANES), np.uint64(2 * LANES)
 
 _ZERO, _ONE = np.float32(0), np.float32(1)
 
 
 class Tables(NamedTuple):
-    """What the kernel knows about a window, an FFT and mel banks; few arrays, as an argument takes microseconds.
+    """What the kernel knows about a window, an FFT and mel banks.
 
     `sizes` is (n_fft, hop, banks, passes, twiddles). `numbers` has the window, e^(-2πik/n_fft) for
     k = 0 … n_fft/2, the twiddles, and the weights of the mel banks. `indices` has
@@ -48,21 +48,17 @@ class Tables(NamedTuple):
     numbers: Array
     indices: Array
 
-    def scratch(self, parts: int = 1) -> tuple[Array, Array, Array, Array]:
-        """Room for the kernel to work in: the slab, two spectra, mel energies and exponents.
+    def scratch(self, parts: int = 1) -> tuple[Array, ...]:
+        """Room to work in: slab, two spectra, mel energies, the bits of these, and exponents.
 
-        Four arrays and not one, for the compiler to see that they don't overlap.
+        Many arrays and not one, for the compiler to see that they don't overlap.
         """
         n_fft, hop, n_mels, *_ = self.sizes
         pace = 2 - hop % 2
         slab = -(-min(n_fft, hop) // pace) * 2 * (LANES + (n_fft - 1) // hop)
-        spectrum = (n_fft + 8) * LANES
-        return (
-            _aligned(slab * parts),
-            _aligned(spectrum * parts),
-            _aligned(spectrum * parts),
-            _aligned(2 * n_mels * LANES * parts),
-        )
+        spectrum, mel = (n_fft + 8) * LANES, n_mels * LANES
+        slabs, spectra, others, mels, exponents = (_aligned(n * parts) for n in (slab, spectrum, spectrum, mel, mel))
+        return slabs, spectra, others, mels, mels.view(np.int32), exponents
 
 
 def tables(window: Array, filterbank: Array, hop: int) -> Tables:
@@ -132,11 +128,12 @@ def _pairs(z: Array) -> Array:
 @kernel
 def log_mel(
     y: Array, out: Array, at: int, step: int, frames: int, offset: Any, sizes: tuple[int, int, int, int, int],
-    numbers: Array, indices: Array, slabs: Array, spectra: Array, others: Array, mels: Array, part: int, parts: int,
+    numbers: Array, indices: Array, slabs: Array, spectra: Array, others: Array, mels: Array,
+    mels_bits: Array, exponents: Array, part: int, parts: int,
 ) -> None:  # fmt: skip
     """Features of pre-emphasised samples: out[at + m * step + t] = (ln(energy + offset) + 4.5) / 5.
 
-    Frame t < `frames` is y[t * hop : t * hop + n_fft]; the last four arrays are from `Tables.scratch`.
+    Frame t < `frames` is y[t * hop : t * hop + n_fft]; the last six arrays are from `Tables.scratch`.
     """
     n_fft, hop, n_mels, n_passes = np.uint64(sizes[0]), np.uint64(sizes[1]), np.uint64(sizes[2]), np.uint64(sizes[3])
     half = n_fft >> _1
@@ -152,20 +149,15 @@ def log_mel(
     first, end = share(np.uint64(len(spectra)), part, parts)
     x, z = spectra[first:end], others[first:end]
     first, end = share(np.uint64(len(mels)), part, parts)
-    mel = mels[first:end]
-    mel, exponents = mel[: n_mels * _LANES], mel[n_mels * _LANES :]
+    mel, bits, exponents = mels[first:end], mels_bits[first:end], exponents[first:end]
     begin, end = share((np.uint64(frames) + _LANES - _1) // _LANES, part, parts)
     for group in range(begin, end):
         first = group * _LANES
         transpose(y, first * hop, slab, hop, rows, pace, columns)
         enter(slab, entries, window, x)
         for i in range(n_passes):
-            radix, n_twiddles, shared, start = (
-                passes[_4 * i],
-                passes[_4 * i + _1],
-                passes[_4 * i + _2],
-                passes[_4 * i + _3],
-            )
+            at_pass = passes[_4 * i :]
+            radix, n_twiddles, shared, start = at_pass[_0], at_pass[_1], at_pass[_2], at_pass[_3]
             if radix == _8:
                 pass_of_eight(x, z, twiddles[start:], n_twiddles, shared)
             elif radix == _4:
@@ -175,7 +167,7 @@ def log_mel(
             x, z = z, x
         power(x, z, places, turns, half)
         gather(z, bands, weights, mel, n_mels, offset)
-        logarithm(mel, exponents)
+        logarithm(mel, bits, exponents)
         store(mel, out, np.uint64(at) + first, np.uint64(step), np.uint64(frames) - first, n_mels)
 
 
@@ -353,7 +345,7 @@ def power(x: Array, out: Array, places: Array, turns: Array, half: Any) -> None:
 
 @jit
 def gather(power: Array, bands: Array, weights: Array, mel: Array, n_mels: Any, offset: Any) -> None:
-    """mel[m] = offset + the power under bank m, eight bins at a time."""
+    """mel[m] = offset + the power under bank m, eight bins at a time, those that are too many with weights of zero."""
     for i in range(n_mels * _LANES):
         mel[i] = offset
     t = _0
@@ -376,21 +368,21 @@ _L3, _L4, _L5, _L6 = np.float32(0.33333331), np.float32(-0.25000823), np.float32
 _L7, _L8, _L9, _L10 = np.float32(0.14201732), np.float32(-0.13160255), np.float32(0.12761821), np.float32(-0.07634614)
 # both parts of ln 2 are positive, for infinity to stay what it is; the first times an exponent is exact
 _LN_2_HIGH, _LN_2_LOW = np.float32(0.693145751953125), np.float32(1.42860677e-6)
-_HALF, _INFINITY = np.float32(0.5), np.float32(np.inf)
+_HALF, _INFINITY, _NAN, _INFINITY_BITS = np.float32(0.5), np.float32(np.inf), np.float32(np.nan), np.int32(0x7F800000)
 _SHIFT, _SCALE = np.float32(4.5), np.float32(0.2)
 _ROOT_HALF_BITS, _MANTISSA = np.int32(0x3F3504F3), np.int32(23)
 
 
 @jit
-def logarithm(v: Array, exponents: Array) -> None:
-    """v[i] = ln v[i] within 2 ulp, for normal numbers > 0, infinity and NaN."""
+def logarithm(v: Array, bits: Array, exponents: Array) -> None:
+    """v[i] = (ln v[i] + 4.5) / 5, ln within 2 ulp, for normal numbers > 0, infinity and NaN; `bits` are those of v."""
     n = np.uint64(len(v))
-    bits = v.view(np.int32)
     for i in range(n):
-        value = v[i]
-        exponent = np.int32(bits[i] - _ROOT_HALF_BITS) >> _MANTISSA
-        bits[i] -= np.int32(exponent << _MANTISSA)
-        exponents[i] = np.float32(exponent) if value < _INFINITY else value
+        value = bits[i]
+        exponent = np.int32(value - _ROOT_HALF_BITS) >> _MANTISSA
+        bits[i] = value - np.int32(exponent << _MANTISSA)
+        no_number = _INFINITY if value == _INFINITY_BITS else _NAN
+        exponents[i] = np.float32(exponent) if 0 < value < _INFINITY_BITS else no_number
     for i in range(n):
         f, exponent = v[i] - _ONE, exponents[i]
         low = _L7 + f * (_L8 + f * (_L9 + f * _L10))

@@ -18,7 +18,7 @@ def run(y, config=mel.DEFAULT, parts=1):
     out = np.full((config.n_mels + 2, frames + 7), POISON, np.float32)
     scratch = tables.scratch(parts)
     for array in scratch:
-        array[:] = np.nan
+        array[:] = -1 if array.dtype == np.int32 else np.nan  # the bits of one that is no number, too
     step = frames + 7
     bound = Bound(kernel.log_mel, (y, out.reshape(-1), step + 3, step, frames, OFFSET, *tables, *scratch))
     for part in reversed(range(parts)):
