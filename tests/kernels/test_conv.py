@@ -77,7 +77,7 @@ def test_geometry(data: st.DataObject) -> None:
 @pytest.mark.parametrize("kernel", [3, 5, 4])
 @pytest.mark.parametrize("stride", [1, 2, 3])
 @pytest.mark.parametrize("width", [1, 2, 8, 9, 31])
-@pytest.mark.parametrize("channels", [3, LANES, LANES + 8])
+@pytest.mark.parametrize("channels", [3, 4, 8, LANES, LANES + 8])
 def test_depthwise(kernel: int, stride: int, width: int, channels: int) -> None:
     x, w = noise(0, 1, channels, 6, width), noise(1, channels, 1, kernel, kernel)
     assert_close(*run("Conv", x, w, noise(2, channels), group=channels, strides=[stride] * 2, pads=[kernel // 2] * 4))

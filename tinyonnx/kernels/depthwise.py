@@ -1,8 +1,8 @@
 """Depthwise convolutions on channels-last images: a vector is neighbouring channels of a pixel.
 
 Weights are packed per block of LANES channels, [kernel rows, kernel columns, LANES]. The last
-block is moved to the left where the channels don't fill it; only images with fewer channels
-than lanes need a mask.
+block is moved to the left where the channels don't fill it; images with fewer channels than lanes
+have several pixels in a vector, or need a mask.
 """
 
 from __future__ import annotations
@@ -54,7 +54,14 @@ def convolve_pixels(
     p = 0
     while p < count:
         # the intrinsic takes its tile as literals, hence a call for each
-        if lanes < LANES:
+        if lanes < LANES and count >= PIXELS:
+            q = min(p, count - PIXELS)
+            taps_tile(
+                PIXELS, 0, 1, 1, x, x_at + q * step, step, taps, w, w_at, bias, b_at,
+                out, o_at + q * o_step, o_step, lanes, residual, epilogue,
+            )  # fmt: skip
+            p += PIXELS
+        elif lanes < LANES:
             taps_tile(
                 1, 0, 1, 1, x, x_at + p * step, step, taps, w, w_at, bias, b_at,
                 out, o_at + p * o_step, o_step, lanes, residual, epilogue,
@@ -110,6 +117,9 @@ def convolve_depthwise(
     _, out_height, out_width, _ = out_shape
     k_h, k_w, s_h, s_w, d_h, d_w, p_h, p_w = geometry
     lanes = min(c, LANES)
+    # pixels of 8 channels stand side by side, and two of them fill a vector of 16, as one with a stride of 2
+    pair = LANES // c if c < LANES and LANES % c == 0 and s_w == 1 else 1
+    strip = STRIP if c > LANES else out_width
     begin, end = interior(k_w, s_w, d_w, p_w, width, out_width)
     first_row, end_row = share(batch * out_height, part, parts)
     for row in range(first_row, end_row):
@@ -125,10 +135,18 @@ def convolve_depthwise(
             count, j0, j1 = 1, 0, k_w
             if begin <= p < end:
                 # a rest too small for a tile goes with the pixels before it
-                count = min(STRIP, end - p) if end - p >= STRIP + PIXELS else end - p
+                count = min(strip, end - p) if end - p >= strip + PIXELS else end - p
             else:
                 j0, j1 = inside(p * s_w - p_w, d_w, k_w, width)
             taps = (i1 - i0, d_h * width * c, j1 - j0, d_w * c, k_w * LANES, k_h, 0)
+            if pair > 1 and count >= pair:
+                count = count // pair * pair
+                convolve_pixels(
+                    x, line + p * c, c, pair, taps, w, i0 * LANES * k_w, bias, 0,
+                    out, o_line + p * c, LANES, count // pair, LANES, residual, epilogue,
+                )  # fmt: skip
+                p += count
+                continue
             for first in range(0, c, LANES):
                 channel = min(first, max(c - LANES, 0))
                 convolve_pixels(
@@ -151,7 +169,9 @@ def _pack(w: Array) -> Array:
     taps = w.reshape(w.shape[0], -1).T
     packed = zeros(len(_blocks(w.shape[0])) * taps.size // w.shape[0] * LANES).reshape(-1, len(taps), LANES)
     for target, channels in zip(packed, _blocks(w.shape[0])):
-        target[:, : len(channels)] = taps[:, channels]
+        # few channels are repeated, for the pixels that share a vector
+        repeated = np.tile(taps[:, channels], LANES // len(channels))
+        target[:, : repeated.shape[1]] = repeated
     return packed.reshape(-1)
 
 
