@@ -26,7 +26,7 @@ from tinyonnx.kernels._arrays import (
     image,
 )
 from tinyonnx.kernels._kernel import jit, kernel, share
-from tinyonnx.kernels._tiles import LANES, PIXELS, POSTPONED, taps_tile
+from tinyonnx.kernels._tiles import FEW_PIXELS, LANES, PIXELS, POSTPONED, taps_tile
 from tinyonnx.kernels.conv import inside
 from tinyonnx.kernels.depthwise import RowTaps, convolve_pixels, depthwise_bias, pack_depthwise
 from tinyonnx.kernels.elementwise import activate
@@ -50,7 +50,8 @@ def convolve_ring(
 
     With the distance known to the compiler the addresses cost nothing, which saves a third of the time.
     """
-    regular = stride <= 2 and taps[3] == LANES and lanes == LANES and count >= PIXELS
+    pixels = PIXELS if count >= PIXELS else FEW_PIXELS
+    regular = stride <= 2 and taps[3] == LANES and lanes == LANES and count >= pixels
     variant = taps[2] * 2 + stride if regular else 0
     if variant != 7 and variant != 8 and variant != 11 and variant != 12:
         convolve_pixels(
@@ -60,21 +61,43 @@ def convolve_ring(
     near = (taps[0], taps[1], taps[2], LANES, taps[2] * LANES, taps[5], taps[6])
     p = 0
     while p < count:
-        q = min(p, count - PIXELS)
+        q = min(p, count - pixels)
         one, two, o = x_at + q * LANES, x_at + q * 2 * LANES, o_at + q * o_step
-        if variant == 7:
-            taps_tile(PIXELS, 3, 1, 0, x, one, LANES, near, w, w_at, bias, b_at, out, o, o_step, lanes, out, epilogue)
+        # the intrinsic takes its tile as literals, hence a call for each
+        if pixels == PIXELS:
+            if variant == 7:
+                taps_tile(
+                    PIXELS, 3, 1, 0, x, one, LANES, near, w, w_at, bias, b_at, out, o, o_step, lanes, out, epilogue
+                )
+            elif variant == 8:
+                taps_tile(
+                    PIXELS, 3, 2, 0, x, two, 2 * LANES, near, w, w_at, bias, b_at, out, o, o_step, lanes, out, epilogue
+                )
+            elif variant == 11:
+                taps_tile(
+                    PIXELS, 5, 1, 0, x, one, LANES, near, w, w_at, bias, b_at, out, o, o_step, lanes, out, epilogue
+                )
+            else:
+                taps_tile(
+                    PIXELS, 5, 2, 0, x, two, 2 * LANES, near, w, w_at, bias, b_at, out, o, o_step, lanes, out, epilogue
+                )
+        elif variant == 7:
+            taps_tile(
+                FEW_PIXELS, 3, 1, 0, x, one, LANES, near, w, w_at, bias, b_at, out, o, o_step, lanes, out, epilogue
+            )
         elif variant == 8:
             taps_tile(
-                PIXELS, 3, 2, 0, x, two, 2 * LANES, near, w, w_at, bias, b_at, out, o, o_step, lanes, out, epilogue
+                FEW_PIXELS, 3, 2, 0, x, two, 2 * LANES, near, w, w_at, bias, b_at, out, o, o_step, lanes, out, epilogue
             )
         elif variant == 11:
-            taps_tile(PIXELS, 5, 1, 0, x, one, LANES, near, w, w_at, bias, b_at, out, o, o_step, lanes, out, epilogue)
+            taps_tile(
+                FEW_PIXELS, 5, 1, 0, x, one, LANES, near, w, w_at, bias, b_at, out, o, o_step, lanes, out, epilogue
+            )
         else:
             taps_tile(
-                PIXELS, 5, 2, 0, x, two, 2 * LANES, near, w, w_at, bias, b_at, out, o, o_step, lanes, out, epilogue
+                FEW_PIXELS, 5, 2, 0, x, two, 2 * LANES, near, w, w_at, bias, b_at, out, o, o_step, lanes, out, epilogue
             )
-        p += PIXELS
+        p += pixels
 
 
 @kernel
