@@ -22,6 +22,20 @@ SAMPLES: dict[str, list[tuple[tuple[Array, ...], tuple[int, ...], dict[str, Any]
         (DEPTHWISE, (1, 2), {"group": 20, **SAME}),
         (GENERAL, (1, 2), SAME),
     ],
+    "DepthwisePointwise": [
+        (
+            (
+                noise(0, 2, 20, 6, 13),
+                noise(1, 20, 1, 3, 3) / 4,
+                noise(2, 20),
+                noise(3, 40, 20, 1, 1) / 4,
+                noise(4, 40),
+                noise(5, 2, 40, 6, 13),
+            ),
+            (1, 2, 3, 4),
+            SAME,
+        )
+    ],
     "ExpandDepthwise": [
         (
             (noise(0, 2, 20, 6, 13), noise(1, 40, 20, 1, 1) / 4, noise(2, 40), noise(3, 40, 1, 3, 3) / 4, noise(4, 40)),

@@ -2,7 +2,7 @@
 
     pointwise       1×1 convolutions
     depthwise       one filter per channel
-    expand_depthwise  both in a row
+    expand_depthwise, depthwise_pointwise  two of them in a row
     conv            every other convolution
     conv_transpose  and their transposes
     gemm            products with a constant matrix
@@ -31,6 +31,7 @@ from tinyonnx.kernels import (  # noqa: F401
     conv,
     conv_transpose,
     depthwise,
+    depthwise_pointwise,
     elementwise,
     expand_depthwise,
     gemm,

@@ -107,13 +107,13 @@ def convolve_pixels(
             p += 1
 
 
-@kernel
-def convolve_depthwise(
-    x: Array, x_shape: Shape, w: Array, bias: Array, residual: Array, out: Array, out_shape: Shape,
-    geometry: Geometry, epilogue: Epilogue, part: int, parts: int,
+@jit
+def depthwise_row(
+    x: Array, x_shape: Shape, w: Array, bias: Array, residual: Array, out: Array, o_line: int, out_shape: Shape,
+    geometry: Geometry, epilogue: Epilogue, row: int,
 ) -> None:  # fmt: skip
-    """Channels-last images, shapes (batch, height, width, channels)."""
-    batch, height, width, c = x_shape
+    """Row `row` of the result, counted through the batch, to out[o_line:]."""
+    _, height, width, c = x_shape
     _, out_height, out_width, _ = out_shape
     k_h, k_w, s_h, s_w, d_h, d_w, p_h, p_w = geometry
     lanes = min(c, LANES)
@@ -121,43 +121,51 @@ def convolve_depthwise(
     pair = LANES // c if c < LANES and LANES % c == 0 and s_w == 1 else 1
     strip = STRIP if c > LANES else out_width
     begin, end = interior(k_w, s_w, d_w, p_w, width, out_width)
-    first_row, end_row = share(batch * out_height, part, parts)
-    for row in range(first_row, end_row):
-        item, y = row // out_height, row % out_height
-        top = y * s_h - p_h
-        i0, i1 = inside(top, d_h, k_h, height)
-        line = ((item * height + top + i0 * d_h) * width - p_w) * c
-        o_line = row * out_width * c
-        # all channels of a few pixels before the next ones, so that memory is visited almost in order;
-        # a pixel whose window is cut stands alone
-        p = 0
-        while p < out_width:
-            count, j0, j1 = 1, 0, k_w
-            if begin <= p < end:
-                # a rest too small for a tile goes with the pixels before it
-                count = min(strip, end - p) if end - p >= strip + PIXELS else end - p
-            else:
-                j0, j1 = inside(p * s_w - p_w, d_w, k_w, width)
-            taps = (i1 - i0, d_h * width * c, j1 - j0, d_w * c, k_w * LANES, k_h, 0)
-            if pair > 1 and count >= pair:
-                count = count // pair * pair
-                convolve_pixels(
-                    x, line + p * c, c, pair, taps, w, i0 * LANES * k_w, bias, 0,
-                    out, o_line + p * c, LANES, count // pair, LANES, residual, epilogue,
-                )  # fmt: skip
-                p += count
-                continue
-            for first in range(0, c, LANES):
-                channel = min(first, max(c - LANES, 0))
-                convolve_pixels(
-                    x, line + (p * s_w + j0 * d_w) * c + channel, c, s_w, taps,
-                    w, (first * k_h + i0 * LANES) * k_w + j0 * LANES, bias, first,
-                    out, o_line + p * c + channel, c, count, lanes, residual, epilogue,
-                )  # fmt: skip
+    item, y = row // out_height, row % out_height
+    top = y * s_h - p_h
+    i0, i1 = inside(top, d_h, k_h, height)
+    line = ((item * height + top + i0 * d_h) * width - p_w) * c
+    # all channels of a few pixels before the next ones, so that memory is visited almost in order;
+    # a pixel whose window is cut stands alone
+    p = 0
+    while p < out_width:
+        count, j0, j1 = 1, 0, k_w
+        if begin <= p < end:
+            # a rest too small for a tile goes with the pixels before it
+            count = min(strip, end - p) if end - p >= strip + PIXELS else end - p
+        else:
+            j0, j1 = inside(p * s_w - p_w, d_w, k_w, width)
+        taps = (i1 - i0, d_h * width * c, j1 - j0, d_w * c, k_w * LANES, k_h, 0)
+        if pair > 1 and count >= pair:
+            count = count // pair * pair
+            convolve_pixels(
+                x, line + p * c, c, pair, taps, w, i0 * LANES * k_w, bias, 0,
+                out, o_line + p * c, LANES, count // pair, LANES, residual, epilogue,
+            )  # fmt: skip
             p += count
+            continue
+        for first in range(0, c, LANES):
+            channel = min(first, max(c - LANES, 0))
+            convolve_pixels(
+                x, line + (p * s_w + j0 * d_w) * c + channel, c, s_w, taps,
+                w, (first * k_h + i0 * LANES) * k_w + j0 * LANES, bias, first,
+                out, o_line + p * c + channel, c, count, lanes, residual, epilogue,
+            )  # fmt: skip
+        p += count
     if epilogue[1] >= POSTPONED:
-        line = out_width * c
-        activate(out[first_row * line : end_row * line], epilogue[1], epilogue[2], epilogue[3])
+        activate(out[o_line : o_line + out_width * c], epilogue[1], epilogue[2], epilogue[3])
+
+
+@kernel
+def convolve_depthwise(
+    x: Array, x_shape: Shape, w: Array, bias: Array, residual: Array, out: Array, out_shape: Shape,
+    geometry: Geometry, epilogue: Epilogue, part: int, parts: int,
+) -> None:  # fmt: skip
+    """Channels-last images, shapes (batch, height, width, channels)."""
+    batch, out_height, out_width, c = out_shape
+    first, end = share(batch * out_height, part, parts)
+    for row in range(first, end):
+        depthwise_row(x, x_shape, w, bias, residual, out, row * out_width * c, out_shape, geometry, epilogue, row)
 
 
 def _blocks(c: int) -> list[Array]:

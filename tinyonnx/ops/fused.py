@@ -273,3 +273,74 @@ def expand_depthwise(
         activation_alpha=activation_alpha,
         activation_beta=activation_beta,
     )
+
+
+# -- DepthwisePointwise -----------------------------------------------------------------
+
+
+def depthwise_pointwise_shape(
+    x: Info,
+    taps: Info,
+    taps_b: Info | None,
+    w: Info,
+    b: Info | None = None,
+    residual: Info | None = None,
+    *,
+    activation: str = "",
+    activation_alpha: float = 0.0,
+    activation_beta: float = 0.0,
+    depthwise_activation: str = "",
+    depthwise_activation_alpha: float = 0.0,
+    depthwise_activation_beta: float = 0.0,
+    **attributes: Any,
+) -> Info:
+    """Shape rule of DepthwisePointwise."""
+    middle = conv_shape(x, taps, taps_b, group=1 if taps.shape is None else taps.shape[0], **attributes)
+    return fused_conv_shape(middle, w, b, residual)
+
+
+@op("DepthwisePointwise", domain=FUSED, shape=depthwise_pointwise_shape)
+def depthwise_pointwise(
+    x: Array,
+    taps: Array,
+    taps_b: Array | None,
+    w: Array,
+    b: Array | None = None,
+    residual: Array | None = None,
+    *,
+    auto_pad: str = "NOTSET",
+    dilations: Ints | None = None,
+    kernel_shape: Ints | None = None,
+    pads: Ints | None = None,
+    strides: Ints | None = None,
+    activation: str = "",
+    activation_alpha: float = 0.0,
+    activation_beta: float = 0.0,
+    depthwise_activation: str = "",
+    depthwise_activation_alpha: float = 0.0,
+    depthwise_activation_beta: float = 0.0,
+) -> Array:
+    """Two FusedConvs in a row: depthwise with `taps` [C, 1, *kernel], then 1×1 with `w` [N, C, 1, 1] and residual."""
+    middle = fused_conv(
+        x,
+        taps,
+        taps_b,
+        auto_pad=auto_pad,
+        dilations=dilations,
+        group=len(taps),
+        kernel_shape=kernel_shape,
+        pads=pads,
+        strides=strides,
+        activation=depthwise_activation,
+        activation_alpha=depthwise_activation_alpha,
+        activation_beta=depthwise_activation_beta,
+    )
+    return fused_conv(
+        middle,
+        w,
+        b,
+        residual,
+        activation=activation,
+        activation_alpha=activation_alpha,
+        activation_beta=activation_beta,
+    )

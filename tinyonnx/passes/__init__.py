@@ -14,6 +14,7 @@ from tinyonnx.passes.drop_empty_options import drop_empty_options
 from tinyonnx.passes.fold_batchnorm import fold_batchnorm
 from tinyonnx.passes.fold_channelwise import fold_channelwise
 from tinyonnx.passes.fuse_activation import fuse_activation
+from tinyonnx.passes.fuse_depthwise_pointwise import fuse_depthwise_pointwise
 from tinyonnx.passes.fuse_expand_depthwise import fuse_expand_depthwise
 from tinyonnx.passes.fuse_residual import fuse_residual
 from tinyonnx.passes.fuse_squeeze_excite import fuse_squeeze_excite
@@ -45,6 +46,7 @@ PIPELINE: list[Pass] = [
     # last, as they are made of fused linear maps
     fuse_squeeze_excite,
     fuse_expand_depthwise,
+    fuse_depthwise_pointwise,
     drop_dead,
 ]
 

@@ -1,4 +1,4 @@
-"""1×1 convolutions that go into the depthwise ones after them."""
+"""Depthwise convolutions and the 1×1 ones before and after them."""
 
 from __future__ import annotations
 
@@ -12,7 +12,14 @@ def numbers(n: int) -> str:
     return "{" + ", ".join(f"{v:.3f}" for v in np.random.default_rng(n).normal(size=n)) + "}"
 
 
-WEIGHTS = f"float[24, 8, 1, 1] w = {numbers(192)}, float[24, 1, 3, 3] t = {numbers(216)}, float[24] b = {numbers(24)}"
+WEIGHTS = ", ".join(
+    (
+        f"float[24, 8, 1, 1] w = {numbers(192)}",
+        f"float[24, 1, 3, 3] t = {numbers(216)}",
+        f"float[8, 1, 3, 3] d = {numbers(72)}",
+        f"float[24] b = {numbers(24)}",
+    )
+)
 X = np.random.default_rng(9).normal(size=(2, 8, 9, 11)).astype(np.float32)
 
 
@@ -46,4 +53,34 @@ def test_fused(optimise, body):
 def test_left_alone(optimise, body, outputs):
     result = optimise(text(body, outputs), x=X)
     assert "ExpandDepthwise" not in result.ops
+    assert result.error < 1e-4
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        "h = Conv <group = 8, pads = [1, 1, 1, 1]> (x, d) y = Conv(h, w, b)",
+        "h = Conv <group = 8> (x, d) i = Relu(h) j = Conv(i, w) y = HardSwish(j)",
+        "h = Conv <group = 8, strides = [2, 2]> (x, d) i = Sigmoid(h) j = Conv(i, w) y = Tanh(j)",
+    ],
+)
+def test_depthwise_goes_into_the_convolution_after_it(optimise, body):
+    result = optimise(text(body), x=X)
+    assert result.ops["DepthwisePointwise"] == 1
+    assert result.ops["Conv"] == result.ops["FusedConv"] == 0
+    assert result.error < 1e-4
+
+
+def test_a_residual_comes_along(optimise):
+    body = "r = Conv(x, w) h = Conv <group = 8, pads = [1, 1, 1, 1]> (x, d) j = Conv(h, w) k = Add(j, r) y = Relu(k)"
+    result = optimise(text(body), x=X)
+    assert result.ops == {"Conv": 1, "DepthwisePointwise": 1}
+    assert result.error < 1e-4
+
+
+def test_depthwise_that_is_read_twice_stays(optimise):
+    result = optimise(
+        text("h = Conv <group = 8> (x, d) y = Conv(h, w) z = Relu(h)", "float[N, 24, H, W] y, float[N, 8, I, J] z"), x=X
+    )
+    assert "DepthwisePointwise" not in result.ops
     assert result.error < 1e-4

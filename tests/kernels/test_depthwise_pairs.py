@@ -1,6 +1,8 @@
-"""The fused 1×1 and depthwise convolution against its composition in numpy."""
+"""Depthwise convolutions fused with the 1×1 one before or after, against their compositions in numpy."""
 
 from __future__ import annotations
+
+from typing import Any
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -8,6 +10,7 @@ from hypothesis import strategies as st
 from tests.kernels.fast import assert_close, run
 from tests.kernels.test_conv import ACTIVATIONS, noise
 from tinyonnx.kernels._tiles import LANES
+from tinyonnx.ops.fused import depthwise_pointwise
 
 
 @given(data=st.data())
@@ -23,14 +26,18 @@ def test_geometry(data: st.DataObject) -> None:
     if draw(st.booleans(), "one axis"):
         kernel, dilations, strides, pads, spatial = kernel[1:], dilations[1:], strides[1:], pads[1::2], spatial[1:]
     wide = draw(st.sampled_from([1, 3, LANES, LANES + 1, 3 * LANES, 4 * LANES, 7 * LANES - 3]), "wide")
-    x = noise(0, draw(st.integers(1, 3), "batch"), draw(st.sampled_from([1, 5, 24]), "channels"), *spatial)
+    x = noise(0, draw(st.integers(1, 3), "batch"), draw(st.sampled_from([1, 5, 8, 24]), "channels"), *spatial)
     w, taps = noise(1, wide, x.shape[1], *[1] * len(spatial)), noise(2, wide, 1, *kernel)
     biases = [noise(3, wide) if draw(st.booleans(), "bias") else None for _ in range(2)]
     attributes = draw(st.sampled_from(ACTIVATIONS), "activation")
     attributes = attributes | {f"expand_{k}": v for k, v in draw(st.sampled_from(ACTIVATIONS), "expand").items()}
+    geometry: dict[str, Any] = {"strides": strides, "dilations": dilations, "pads": pads}
     inputs = x, w, biases[0], taps, biases[1]
-    actual, expected = run(
-        "ExpandDepthwise", *inputs, constants=(1, 2, 3, 4), fused=True, strides=strides, dilations=dilations,
-        pads=pads, **attributes,
-    )  # fmt: skip
-    assert_close(actual, expected)
+    assert_close(*run("ExpandDepthwise", *inputs, constants=(1, 2, 3, 4), fused=True, **geometry, **attributes))
+
+    taps, w, biases[0] = noise(2, x.shape[1], 1, *kernel), noise(1, wide, x.shape[1], *[1] * len(spatial)), None
+    shape = depthwise_pointwise(x, taps, None, w, **geometry).shape
+    residual = noise(5, *shape) if draw(st.booleans(), "residual") else None
+    attributes = {k.replace("expand", "depthwise"): v for k, v in attributes.items()}
+    inputs = x, taps, None, w, biases[1], residual
+    assert_close(*run("DepthwisePointwise", *inputs, constants=(1, 2, 3, 4), fused=True, **geometry, **attributes))
