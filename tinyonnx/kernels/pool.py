@@ -45,11 +45,23 @@ def global_mean(
         for first in range(0, pixels, _RUN):
             for c in range(end - begin):
                 run[c] = _ZERO
-            for p in range(first, min(first + _RUN, pixels)):
+            last = min(first + _RUN, pixels)
+            p = first
+            while p + 4 <= last:
+                # four at a time, because a sum in memory takes as long to come back as four take to add
+                at = (item * pixels + p) * channels
+                r0, r1 = x[at + begin : at + end], x[at + channels + begin : at + channels + end]
+                at += 2 * channels
+                r2, r3 = x[at + begin : at + end], x[at + channels + begin : at + channels + end]
+                for c in range(end - begin):
+                    run[c] += (r0[c] + r1[c]) + (r2[c] + r3[c])
+                p += 4
+            while p < last:
                 at = (item * pixels + p) * channels
                 row = x[at + begin : at + end]
                 for c in range(end - begin):
                     run[c] += row[c]
+                p += 1
             for c in range(end - begin):
                 total[c] += run[c]
         for c in range(end - begin):
