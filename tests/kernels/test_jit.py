@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib
+import linecache
 import os
 import re
 import shutil
@@ -100,6 +102,29 @@ def test_damaged_cache_files_are_compiled_anew(cache: Path, damage: bytes) -> No
     file.write_bytes(damage)
     assert doubled() == [4]
     assert len(file.read_bytes()) == len(before)
+
+
+def test_a_change_in_a_file_that_a_kernel_calls_is_noticed(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Kernels of other packages may be spread over files."""
+    monkeypatch.syspath_prepend(cache.parent)
+    for step in (1, 10):
+        (cache.parent / "a_helper.py").write_text(
+            f"from tinyonnx import jit\n@jit\ndef more(x):\n    return x + {step}.0\n"
+        )
+        (cache.parent / "a_kernel.py").write_text(
+            "from tinyonnx import kernel\nfrom a_helper import more\n"
+            "@kernel\ndef add(x, part, parts):\n    x[0] = more(x[0])\n"
+        )
+        for name in ("a_helper", "a_kernel"):
+            sys.modules.pop(name, None)
+        importlib.invalidate_caches()
+        linecache.clearcache()
+        shutil.rmtree(cache.parent / "__pycache__", ignore_errors=True)
+        x = np.array([2.0])
+        importlib.import_module("a_kernel").add(x)
+        assert x.tolist() == [2 + step]
+    for name in ("a_helper", "a_kernel"):
+        sys.modules.pop(name, None)
 
 
 def test_kernels_of_old_versions_are_removed(cache: Path) -> None:

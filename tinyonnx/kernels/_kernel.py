@@ -45,6 +45,17 @@ class Helper:
     def __call__(self, *args: Any) -> Any:
         return self.function(*args)
 
+    def helpers(self) -> set[Helper]:
+        """This one and all that it calls, directly or not."""
+        found: set[Helper] = set()
+        new = {self}
+        while new:
+            found |= new
+            known = [(helper.function.__globals__, helper.function.__code__.co_names) for helper in new]
+            called = (names[name] for names, used in known for name in used if name in names)
+            new = {helper for helper in called if isinstance(helper, Helper)} - found
+        return found
+
 
 class Kernel(Helper):
     """A function with an entry point of its own; a call from Python does every share."""

@@ -98,10 +98,10 @@ def folder() -> Path:
 
 def _file(kernel: Kernel, kinds: str) -> Path | None:
     """Where a kernel's code is kept; None for one that was typed in and has no source file to tell versions apart."""
-    source = Path(inspect.getsourcefile(kernel.function) or "")
-    if not source.is_file():
+    sources = {Path(inspect.getsourcefile(helper.function) or "") for helper in kernel.helpers()}
+    if not all(source.is_file() for source in sources):
         return None
-    foreign = b"" if source.parent == Path(__file__).parent else source.read_bytes()
+    foreign = b"".join(s.read_bytes() for s in sorted(sources) if s.parent != Path(__file__).parent)
     name, features = processor()
     key = repr((kinds, name, sorted(features))).encode() + foreign
     return folder() / f"{kernel.function.__module__}.{kernel.__name__}-{hashlib.sha256(key).hexdigest()[:16]}.o"
