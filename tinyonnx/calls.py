@@ -52,6 +52,11 @@ class Budget:
         self._deadline = None if limits.max_seconds is None else time.monotonic() + limits.max_seconds
         self._iterations = 0
 
+    @property
+    def has_deadline(self) -> bool:
+        """Whether time is limited."""
+        return self._deadline is not None
+
     def check_time(self) -> None:
         """Raise ResourceError if the run takes too long."""
         if self._deadline is not None and time.monotonic() > self._deadline:

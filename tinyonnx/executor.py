@@ -18,6 +18,9 @@ from tinyonnx.registry import Call, Info
 _MAX_RANK = 64
 """Numpy's."""
 
+_LONG_RUN = 64 << 20
+"""With an arena of so many bytes steps take long, and run one by one: Ctrl-C is heard in between."""
+
 Environment = list[Any]
 Hook = Callable[[Node, list[Any]], None]
 """Called after every node with its outputs; arrays may be views that the next step overwrites."""
@@ -117,14 +120,15 @@ class _Segment:
 
     def run(self, _: Environment, budget: Budget, hook: Hook | None) -> None:
         budget.check_time()
-        if hook is None:
+        if hook is None and not budget.has_deadline and len(self.arena) < _LONG_RUN:
             self.program.run(self.threads)
             return
         at = 0
         for step, kernels in self.steps:
             self.program.run(self.threads, at, at + len(kernels))
             at += len(kernels)
-            if isinstance(step, KernelStep):
+            budget.check_time()
+            if hook is not None and isinstance(step, KernelStep):
                 hook(step.node, [step.output.view(self.arena)])
 
 
