@@ -250,7 +250,7 @@ class InferenceSession:
 
     def _threads(self) -> int:
         wanted = self._options.intra_op_num_threads
-        return wanted if wanted > 0 else available()
+        return min(wanted, available()) if wanted > 0 else available()
 
     def _request(self, graph: Graph, names: tuple[str, ...]) -> None:
         """Make the named values the outputs of the graph."""

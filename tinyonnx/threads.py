@@ -43,8 +43,9 @@ def run_shared(job: Job, a: int, b: int, threads: int) -> None:
     Returns when the caller's call does. A helper may be still on its way out, or have been too
     late to do anything; it is used again nevertheless.
     """
-    helpers = _take(min(threads, available()) - 1)
+    helpers: list[_Helper] = []
     try:
+        _take(min(threads, available()) - 1, helpers)
         for helper in helpers:
             helper.task = job, a, b
             helper.wake.release()
@@ -53,17 +54,19 @@ def run_shared(job: Job, a: int, b: int, threads: int) -> None:
         _idle.extend(helpers)
 
 
-def _take(count: int) -> list[_Helper]:
-    helpers: list[_Helper] = []
+def _take(count: int, helpers: list[_Helper]) -> None:
     while len(helpers) < count:
         try:
             helpers.append(_idle.pop())
         except IndexError:
             if len(_all) >= available() - 1:
-                break
-            helpers.append(_Helper())
-            _all.append(helpers[-1])
-    return helpers
+                return
+            try:
+                helper = _Helper()
+            except RuntimeError:  # the system has no room for more
+                return
+            _all.append(helper)
+            helpers.append(helper)
 
 
 def _forget() -> None:

@@ -47,6 +47,7 @@ _OPTIONS: dict[str, Any] = {
     "no_cpython_wrapper": True,
     "no_cfunc_wrapper": True,
     "_nrt": False,
+    "debug": False,
 }
 """No wrappers and no reference counts: the code must run without numba, and without Python."""
 

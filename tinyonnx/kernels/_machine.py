@@ -33,6 +33,9 @@ _lock = threading.RLock()
 _kept: list[Any] = []  # what owns the machine code
 _said = False
 
+_WISHES = ("NUMBA_CPU_NAME", "NUMBA_CPU_FEATURES", "NUMBA_ENABLE_AVX")
+"""Variables that change what numba compiles for."""
+
 _KEPT_SECONDS = 30 * 24 * 3600
 """How long the code of another version stays after it was last used to compile."""
 
@@ -93,7 +96,11 @@ def folder() -> Path:
     for source in sorted(Path(__file__).parent.glob("*.py")):
         digest.update(source.read_bytes())
     base = os.environ.get("NUMBA_CACHE_DIR") or os.environ.get("XDG_CACHE_HOME")
-    return Path(base or Path.home() / ".cache") / "tinyonnx" / f"kernels-{digest.hexdigest()[:12]}"
+    try:
+        home = Path.home()
+    except RuntimeError:  # a user without a home: nothing is kept
+        home = Path(os.devnull)
+    return Path(base or home / ".cache") / "tinyonnx" / f"kernels-{digest.hexdigest()[:12]}"
 
 
 def _file(kernel: Kernel, kinds: str) -> Path | None:
@@ -103,7 +110,8 @@ def _file(kernel: Kernel, kinds: str) -> Path | None:
         return None
     foreign = b"".join(s.read_bytes() for s in sorted(sources) if s.parent != Path(__file__).parent)
     name, features = processor()
-    key = repr((kinds, name, sorted(features))).encode() + foreign
+    wishes = [os.environ.get(variable) for variable in _WISHES]
+    key = repr((kernel.function.__qualname__, kinds, name, sorted(features), wishes)).encode() + foreign
     return folder() / f"{kernel.function.__module__}.{kernel.__name__}-{hashlib.sha256(key).hexdigest()[:16]}.o"
 
 
@@ -182,3 +190,13 @@ def _load(code: bytes) -> int:
         raise RuntimeError("the object file has no entry point")
     _kept.append(engine)
     return address
+
+
+def _unlock() -> None:
+    """In a forked child the thread that held the lock doesn't exist."""
+    global _lock
+    _lock = threading.RLock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_unlock)

@@ -116,7 +116,11 @@ class Program:
             self._current[0] = run
             self._taken[:] = run * _RUN
             self._done[:] = 0
-            run_shared(self._shared.run, run, first << 40 | last << 20 | shares, threads)
+            run_shared(self._help, run, first << 40 | last << 20 | shares, threads)
+
+    def _help(self, run: int, steps: int) -> None:
+        # a method, so that a helper that comes late keeps alive all that the steps read and write
+        self._shared.run(run, steps)
 
 
 def shares_for(threads: int) -> int:
