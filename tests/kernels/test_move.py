@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.kernels.fast import choose, run
+from tinyonnx.ir import ConstantPool
 from tinyonnx.registry import Info, lookup
 
 SIZES = st.sampled_from([1, 2, 3, 15, 16, 17, 33])
@@ -87,3 +88,13 @@ def test_refusals() -> None:
     assert "object" in str(choose(lookup("", "Transpose", 22), words, [words], {}))
     deep = Info(f4, (1,) * 7)
     assert "7 axes" in str(choose(lookup("", "Transpose", 22), deep, [deep], {}))
+
+
+def test_a_folded_constant_may_be_strided() -> None:
+    """A reversed vector is a view with a negative step."""
+    x, c = np.arange(3, dtype=np.float32), np.arange(4, dtype=np.float32)[::-1]
+    entry = lookup("", "Concat", 22)
+    out = np.empty(7, np.float32)
+    for call in entry.fast[0].bind(ConstantPool(), out, x, c, axis=0):
+        call.kernel(*call.args)
+    np.testing.assert_array_equal(out, np.concatenate([x, c]))

@@ -143,7 +143,7 @@ def bind_concat(pool: ConstantPool, out: Array, *inputs: Array, axis: int = 1) -
         end = first + x.shape[axis]
         where = [slice(None)] * out.ndim
         where[axis] = slice(first, end)
-        if not (x.flags.c_contiguous or np.moveaxis(x, 1, -1).flags.c_contiguous):
+        if not (x.flags.c_contiguous or (x.ndim > 2 and np.moveaxis(x, 1, -1).flags.c_contiguous)):
             x = np.ascontiguousarray(x)
         calls.append(move_view(x, x, out[tuple(where)], out))
         first = end
