@@ -3,17 +3,24 @@
 from __future__ import annotations
 
 import multiprocessing
+import os
+import signal
+import subprocess
+import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 
 import tinyonnx
 from audiotag.mobilenet import random_graph
 from tinyonnx import threads
 from tinyonnx.ir import Array
+from tinyonnx.kernels._kernel import DISABLED
 
 
 @pytest.fixture(scope="module")
@@ -77,6 +84,81 @@ def test_several_python_threads_at_once(model: bytes, shared: bool) -> None:
         for i, results in enumerate(pool.map(many, range(4))):
             for result in results:
                 np.testing.assert_array_equal(result, expected[i])
+
+
+def test_far_more_threads_than_processors(model: bytes) -> None:
+    np.testing.assert_array_equal(run(session(model, 1), clip(0)), run(session(model, 64), clip(0)))
+
+
+INTERRUPTED = """
+import signal, sys, threading
+import numpy as np
+import tinyonnx
+from tinyonnx import threads
+
+threads.available = lambda: 4
+options = tinyonnx.SessionOptions()
+options.intra_op_num_threads = 2
+session = tinyonnx.InferenceSession(sys.stdin.buffer.read(), options)
+feeds = {"melspec": np.ones((1, 1, 128, 100), np.float32)}
+expected = session.run(["logits"], feeds)[0]
+interrupts = 0
+for delay in np.random.default_rng(0).uniform(0.0005, 0.01, 50):
+    signal.setitimer(signal.ITIMER_REAL, delay)
+    try:
+        while True:
+            np.testing.assert_array_equal(session.run(["logits"], feeds)[0], expected)
+    except KeyboardInterrupt:
+        interrupts += 1
+assert interrupts == 50
+"""
+
+
+@pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="no timers here")
+def test_runs_after_interrupts(model: bytes) -> None:
+    script = "import signal; signal.signal(signal.SIGALRM, signal.default_int_handler)\n" + INTERRUPTED
+    subprocess.run([sys.executable, "-c", script], input=model, check=True, timeout=120)
+
+
+FORK_WHILE_COMPILING = """
+import os, sys, threading
+import numpy as np
+import tinyonnx
+
+model = sys.stdin.buffer.read()
+
+
+def run():
+    return tinyonnx.InferenceSession(model).run(["y"], {"x": np.ones(100, np.float32)})[0]
+
+
+compiling = threading.Event()
+from tinyonnx.kernels import _jit
+
+compile_kernel = _jit.compile_kernel
+_jit.compile_kernel = lambda *args: (compiling.set(), compile_kernel(*args))[1]
+worker = threading.Thread(target=run)
+worker.start()
+assert compiling.wait(60)
+child = os.fork()
+if not child:
+    run()
+    os._exit(0)
+assert os.waitpid(child, 0)[1] == 0
+worker.join()
+"""
+
+
+@pytest.mark.skipif(DISABLED, reason="nothing is compiled")
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
+def test_fork_while_another_thread_compiles(tmp_path: Path) -> None:
+    relu = onnx.parser.parse_model("""
+        <ir_version: 8, opset_import: ["": 20]>
+        agraph (float[100] x) => (float[100] y) { y = Relu(x) }
+    """)
+    environment = {**os.environ, "XDG_CACHE_HOME": str(tmp_path), "NUMBA_CACHE_DIR": "", "PYTHONWARNINGS": "ignore"}
+    script = [sys.executable, "-c", FORK_WHILE_COMPILING]
+    subprocess.run(script, input=relu.SerializeToString(), env=environment, check=True, timeout=120)
 
 
 def test_nothing_spins_when_idle(model: bytes, two_processors: None) -> None:

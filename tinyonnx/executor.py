@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import groupby
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
 from tinyonnx.calls import Budget, OpContext, check_sizes, describe, evaluate, infer, node_error
-from tinyonnx.errors import OpError
+from tinyonnx.errors import OpError, ResourceError
 from tinyonnx.ir import Array, Graph, Node
 from tinyonnx.memory import Buffer, allocate
 from tinyonnx.plan import KernelStep, LayoutStep, NumpyStep, Plan, Step
 from tinyonnx.registry import Call, Info
+
+if TYPE_CHECKING:
+    from tinyonnx.kernels import Bound
 
 _MAX_RANK = 64
 """Numpy's."""
@@ -22,6 +25,7 @@ _LONG_RUN = 64 << 20
 """With an arena of so many bytes steps take long, and run one by one: Ctrl-C is heard in between."""
 
 Environment = list[Any]
+_FastStep = KernelStep | LayoutStep
 Hook = Callable[[Node, list[Any]], None]
 """Called after every node with its outputs; arrays may be views that the next step overwrites."""
 
@@ -48,21 +52,25 @@ class Executable:
 
     def __init__(self, plan: Plan) -> None:
         self.plan = plan
-        self.arena = allocate(plan.arena_bytes)
+        self.arena = _arena(plan)
         self.template: Environment = [None] * plan.n_slots
         for slot, array in plan.constants.items():
             self.template[slot] = array
         for slot, buffer in plan.buffers.items():
             self.template[slot] = buffer.view(self.arena)
-        self.scratch = np.empty(0, np.float32)
         self.protected = set(_constants(plan))
-        bound = [self._bind(step) for step in plan.steps]
+        found = [self._kernels(step) for step in plan.steps]
+        scratch = _scratch(plan, (call for calls in found for call in calls))
         self.calls: list[_NumpyCall | _Segment] = []
-        for fast, run in groupby(zip(plan.steps, bound, strict=True), lambda pair: isinstance(pair[1], list)):
-            if fast:
-                self.calls.append(_Segment(cast(Any, list(run)), self.arena, plan.threads))
+        for is_numpy, run in groupby(zip(plan.steps, found, strict=True), lambda pair: isinstance(pair[0], NumpyStep)):
+            if is_numpy:
+                self.calls += (_NumpyCall(plan, cast(NumpyStep, step), self.arena) for step, _ in run)
             else:
-                self.calls += (cast(_NumpyCall, call) for _, call in run)
+                kernels = [
+                    (cast(_FastStep, step), [_bound(call, scratch, plan.threads) for call in calls])
+                    for step, calls in run
+                ]
+                self.calls.append(_Segment(kernels, self.arena, plan.threads))
 
     def run(self, feeds: Sequence[Any], hook: Hook | None) -> list[Any]:
         plan = self.plan
@@ -82,37 +90,51 @@ class Executable:
             taken.add(id(results[-1]))
         return results
 
-    def _bind(self, step: Step) -> list[Any] | _NumpyCall:
-        """The kernels of a step with their arguments, or the call of a numpy step."""
+    def _kernels(self, step: Step) -> list[Call]:
+        """The kernels of a step with their arguments but for scratch; none for a numpy step."""
         if isinstance(step, NumpyStep):
-            return _NumpyCall(self.plan, step, self.arena)
-        from tinyonnx.kernels import Bound, copy_layout
-
+            return []
         if isinstance(step, LayoutStep):
-            calls = [copy_layout(step.source.view(self.arena), step.target.view(self.arena))]
-        else:
-            arrays = [x.view(self.arena) if isinstance(x, Buffer) else x for x in step.inputs]
-            out = step.output.view(self.arena)
+            from tinyonnx.kernels import copy_layout
+
+            return [copy_layout(step.source.view(self.arena), step.target.view(self.arena))]
+        arrays = [x.view(self.arena) if isinstance(x, Buffer) else x for x in step.inputs]
+        out = step.output.view(self.arena)
+        try:
             found = step.fast.bind(self.plan.pool, out, *arrays, **step.node.attributes)
-            calls = found if isinstance(found, list) else [found]
-        return [Bound(call.kernel, self._arguments(call)) for call in calls]
+        except MemoryError as error:
+            raise ResourceError(str(node_error(self.plan.model, step.node, "out of memory", arrays))) from error
+        except Exception as error:
+            raise node_error(self.plan.model, step.node, error, arrays) from error
+        return found if isinstance(found, list) else [found]
 
-    def _arguments(self, call: Call) -> tuple[Any, ...]:
-        """A call's arguments, with room for scratch: steps follow each other and share it."""
-        from tinyonnx.kernels.program import shares_for
 
-        if not call.scratch:
-            return call.args
-        wanted = call.scratch * shares_for(self.plan.threads)
-        if wanted > len(self.scratch):
-            self.scratch = allocate(wanted * 4).view(np.float32)
-        return (*call.args, self.scratch[:wanted])
+def _arena(plan: Plan) -> Array:
+    try:
+        return allocate(plan.arena_bytes)
+    except MemoryError:
+        raise ResourceError(f"{plan.model}: no memory for {plan.arena_bytes} bytes of activations") from None
+
+
+def _scratch(plan: Plan, calls: Iterable[Call]) -> Array:
+    """Room for the hungriest of the kernels: they follow each other and share it."""
+    from tinyonnx.kernels.program import shares_for
+
+    return allocate(max((call.scratch for call in calls), default=0) * shares_for(plan.threads) * 4).view(np.float32)
+
+
+def _bound(call: Call, scratch: Array, threads: int) -> Bound:
+    from tinyonnx.kernels import Bound
+    from tinyonnx.kernels.program import shares_for
+
+    wanted = call.scratch * shares_for(threads)
+    return Bound(call.kernel, (*call.args, scratch[:wanted]) if wanted else call.args)
 
 
 class _Segment:
     """Kernels that follow each other: one program."""
 
-    def __init__(self, steps: list[tuple[KernelStep | LayoutStep, list[Any]]], arena: Array, threads: int) -> None:
+    def __init__(self, steps: list[tuple[_FastStep, list[Bound]]], arena: Array, threads: int) -> None:
         from tinyonnx.kernels.program import Program
 
         self.steps, self.arena, self.threads = steps, arena, threads

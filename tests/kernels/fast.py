@@ -96,10 +96,14 @@ def run(
 def run_shares(calls: Sequence[Call], parts: int) -> None:
     """One share after the other: what threads do in any order gives the same."""
     for call in calls:
-        scratch = (np.full(call.scratch * parts, np.nan, np.float32),) if call.scratch else ()
-        bound = Bound(call.kernel, (*call.args, *scratch))
+        memory = np.full(call.scratch * parts + 2 * MARGIN, POISON, np.float32)
+        scratch = memory[MARGIN:-MARGIN]
+        scratch[:] = np.nan
+        bound = Bound(call.kernel, (*call.args, scratch) if call.scratch else call.args)
         for part in reversed(range(parts)):
             bound.run(part, parts)
+        assert (memory[:MARGIN] == POISON).all()
+        assert (memory[-MARGIN:] == POISON).all()
 
 
 def assert_close(actual: Array, expected: Array, tolerance: float = 1e-5) -> None:

@@ -127,6 +127,21 @@ def test_a_change_in_a_file_that_a_kernel_calls_is_noticed(cache: Path, monkeypa
         sys.modules.pop(name, None)
 
 
+def test_constants_that_are_computed_at_run_time_are_told_apart(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(cache.parent)
+    text = (
+        "import os\nfrom tinyonnx import kernel\nSTEP = float(os.environ['STEP'])\n@kernel\ndef add(x, part, parts):\n"
+    )
+    (cache.parent / "a_kernel.py").write_text(text + "    x[0] += STEP\n")
+    for step in (1.0, 10.0):
+        monkeypatch.setenv("STEP", str(step))
+        sys.modules.pop("a_kernel", None)
+        x = np.array([2.0])
+        importlib.import_module("a_kernel").add(x)
+        assert x.tolist() == [2 + step]
+    sys.modules.pop("a_kernel", None)
+
+
 def test_kernels_of_old_versions_are_removed(cache: Path) -> None:
     old, recent = cache.parent / "kernels-1", cache.parent / "kernels-2"
     for folder in (old, recent):

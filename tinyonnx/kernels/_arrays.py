@@ -22,9 +22,6 @@ Taps = tuple[int, int, int, int, int, int]
 Shape = tuple[int, int, int, int]
 """Of an image: batch, height, width, channels."""
 
-NO_BIAS = np.zeros(1, np.float32)
-"""Key of packed biases that are zero."""
-
 HARD_SIGMOID, SIGMOID, TANH, LEAKY_RELU, SWISH = range(POSTPONED, POSTPONED + 5)
 
 _CODES = {

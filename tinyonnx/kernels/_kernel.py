@@ -34,6 +34,9 @@ ENTRY = ctypes.CFUNCTYPE(ctypes.c_int, *[ctypes.c_void_p] * 3, ctypes.c_int64, c
 _UNUSED = ctypes.addressof(_UNUSED_MEMORY := (ctypes.c_int64 * 8)())
 
 
+_CONSTANT = (int, float, tuple, np.generic)
+
+
 class Helper:
     """A function that kernels call: compiled into them; called from Python it is Python."""
 
@@ -55,6 +58,12 @@ class Helper:
             called = (names[name] for names, used in known for name in used if name in names)
             new = {helper for helper in called if isinstance(helper, Helper)} - found
         return found
+
+    def constants(self) -> list[tuple[str, str]]:
+        """The numbers in modules that become part of the machine code: they may have been computed at run time."""
+        code = ((helper.function.__globals__, helper.function.__code__.co_names) for helper in self.helpers())
+        values = ((name, names[name]) for names, used in code for name in used if name in names)
+        return sorted({(name, repr(value)) for name, value in values if isinstance(value, _CONSTANT)})
 
 
 class Kernel(Helper):

@@ -111,8 +111,12 @@ def _file(kernel: Kernel, kinds: str) -> Path | None:
     foreign = b"".join(s.read_bytes() for s in sorted(sources) if s.parent != Path(__file__).parent)
     name, features = processor()
     wishes = [os.environ.get(variable) for variable in _WISHES]
-    key = repr((kernel.function.__qualname__, kinds, name, sorted(features), wishes)).encode() + foreign
-    return folder() / f"{kernel.function.__module__}.{kernel.__name__}-{hashlib.sha256(key).hexdigest()[:16]}.o"
+    code = kernel.function.__code__
+    key = repr((code.co_qualname, code.co_firstlineno, kernel.constants(), kinds, name, sorted(features), wishes))
+    return (
+        folder()
+        / f"{kernel.function.__module__}.{kernel.__name__}-{hashlib.sha256(key.encode() + foreign).hexdigest()[:16]}.o"
+    )
 
 
 def _read(path: Path) -> bytes | None:
@@ -192,11 +196,6 @@ def _load(code: bytes) -> int:
     return address
 
 
-def _unlock() -> None:
-    """In a forked child the thread that held the lock doesn't exist."""
-    global _lock
-    _lock = threading.RLock()
-
-
+# a fork waits for a compilation in another thread: the child couldn't use a compiler that was copied at work
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_unlock)
+    os.register_at_fork(before=_lock.acquire, after_in_parent=_lock.release, after_in_child=_lock.release)

@@ -15,7 +15,6 @@ from tinyonnx import ops  # noqa: F401  registers the operators
 from tinyonnx.errors import OpError
 from tinyonnx.ir import Array, ConstantPool
 from tinyonnx.kernels._arrays import (
-    NO_BIAS,
     Geometry,
     Shape,
     epilogue_of,
@@ -27,7 +26,7 @@ from tinyonnx.kernels._arrays import (
 from tinyonnx.kernels._kernel import kernel, share
 from tinyonnx.kernels._tiles import LANES
 from tinyonnx.kernels.conv import inside
-from tinyonnx.kernels.gemm import multiply_rows, pack_bias, pack_panels
+from tinyonnx.kernels.gemm import multiply_rows, no_bias, pack_bias, pack_panels
 from tinyonnx.ops.conv import conv_transpose, conv_transpose_windows
 from tinyonnx.registry import Call, Info, fast
 
@@ -124,12 +123,11 @@ def bind_conv_transpose(
     filters = out.shape[1]
     columns = k_w * filters // group
     packed = pool.derive(("conv transpose", group), lambda w: _pack(w, group), w)
-    given = b if b is not None else pool.derive(("zeros", filters), lambda _: np.zeros(filters, np.float32), NO_BIAS)
-    if direct:
-        key = NO_BIAS if b is None else b
-        product_bias = pool.derive(("conv transpose bias", columns), lambda _: pack_bias(np.tile(given, k_w)), key)
+    given = np.zeros(filters, np.float32) if b is None else b
+    if direct and b is not None:
+        product_bias = pool.derive(("conv transpose bias", columns), lambda b: pack_bias(np.tile(b, k_w)), b)
     else:
-        product_bias = pool.derive(("no bias", columns), lambda _: pack_bias(np.zeros(columns, np.float32)), NO_BIAS)
+        product_bias = no_bias(columns)
     return Call(
         transposed,
         (source, x_shape, packed, product_bias, given, target, out_shape, geometry, group, int(direct), _LINEAR),

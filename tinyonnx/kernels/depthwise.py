@@ -13,7 +13,6 @@ import numpy as np
 
 from tinyonnx.ir import Array, ConstantPool
 from tinyonnx.kernels._arrays import (
-    NO_BIAS,
     Epilogue,
     Geometry,
     Shape,
@@ -191,8 +190,7 @@ def pack_depthwise(pool: ConstantPool, w: Array) -> Array:
 def depthwise_bias(pool: ConstantPool, b: Array | None, channels: int) -> Array:
     """A bias [channels], zeros if absent, in blocks."""
     if b is None:
-        zeros = np.zeros(channels, np.float32)
-        return np.asarray(pool.derive(("no depthwise bias", channels), lambda _: _pack(zeros), NO_BIAS))
+        return _pack(np.zeros(channels, np.float32))
     return np.asarray(pool.derive("depthwise bias", _pack, b))
 
 

@@ -14,7 +14,6 @@ import numpy as np
 
 from tinyonnx.ir import Array, ConstantPool
 from tinyonnx.kernels._arrays import (
-    NO_BIAS,
     Epilogue,
     Taps,
     activation_refused,
@@ -260,20 +259,20 @@ def bind_gemm(
         return pack_bias(np.broadcast_to(c.reshape(-1) * share, n))
 
     w = pool.derive(("gemm", alpha, transB), pack_matrix, b)
-    bias = no_bias(pool, n) if c is None or beta == 0 else pool.derive(("gemm bias", beta, n), pack_c, c)
+    bias = no_bias(n) if c is None or beta == 0 else pool.derive(("gemm bias", beta, n), pack_c, c)
     target = flat(out)
     epilogue = epilogue_of(activation, activation_alpha, activation_beta)
     return Call(multiply, (flat(a), w, bias, target, target, m, a.size // m, n, epilogue))
 
 
-def no_bias(pool: ConstantPool, n: int) -> Array:
+def no_bias(n: int) -> Array:
     """A packed bias of zeros."""
-    return np.asarray(pool.derive(("no bias", n), lambda _: pack_bias(np.zeros(n, np.float32)), NO_BIAS))
+    return pack_bias(np.zeros(n, np.float32))
 
 
 def bias_panels(pool: ConstantPool, b: Array | None, columns: int) -> Array:
     """A bias, zeros if absent, in the order of the panels."""
-    return no_bias(pool, columns) if b is None else np.asarray(pool.derive("bias", pack_bias, b.reshape(-1)))
+    return no_bias(columns) if b is None else np.asarray(pool.derive("bias", pack_bias, b.reshape(-1)))
 
 
 def linear(pool: ConstantPool, x: Array, w: Array, b: Array | None, out: Array, epilogue: Epilogue) -> Call:

@@ -87,5 +87,5 @@ def bind_matmul(pool: ConstantPool, out: Array, a: Array, b: Array) -> Call:
     (m, k), n = a.shape[-2:], b.shape[-1]
     a, b = (np.ascontiguousarray(x) for x in (a, b))
     starts = [_starts(x, out.shape[:-2]) for x in (a, b)]
-    arguments = (flat(a), starts[0], flat(b), starts[1], no_bias(pool, n), flat(out), m, k, n, epilogue_of(""))
+    arguments = (flat(a), starts[0], flat(b), starts[1], no_bias(n), flat(out), m, k, n, epilogue_of(""))
     return Call(multiply_batch, arguments, scratch=-(-n // LANES) * LANES * k)

@@ -21,24 +21,28 @@ _ZERO, _ONE = np.float32(0), np.float32(1)
 _LANES = 16
 """Partial sums, which vectorise where one sum would not, and round less."""
 
+_BLOCK = 256 * _LANES
+"""So many numbers are summed in float32; the sums of blocks are added in float64."""
+
 
 @jit
 def total(row: Array, partial: Array) -> Any:
     """The sum of a row; `partial` has room for _LANES numbers."""
     n = row.shape[0]
-    for k in range(_LANES):
-        partial[k] = _ZERO
     whole = n // _LANES * _LANES
-    for i in range(0, whole, _LANES):
-        here = row[i : i + _LANES]
+    result = 0.0
+    for start in range(0, whole, _BLOCK):
         for k in range(_LANES):
-            partial[k] += here[k]
-    result = _ZERO
+            partial[k] = _ZERO
+        for i in range(start, min(start + _BLOCK, whole), _LANES):
+            here = row[i : i + _LANES]
+            for k in range(_LANES):
+                partial[k] += here[k]
+        for k in range(_LANES):
+            result += partial[k]
     for i in range(whole, n):
         result += row[i]
-    for k in range(_LANES):
-        result += partial[k]
-    return result
+    return np.float32(result)
 
 
 @jit
