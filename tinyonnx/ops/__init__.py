@@ -8,7 +8,8 @@ shape        Reshape … Expand, Shape, Size      depth_space  DepthToSpace, Spa
 tensor       Constant, Concat, Split, Slice …   pad          Pad
 cast         Cast, CastLike                     index        Gather, Scatter, OneHot, TopK …
 control      If, Loop, Scan                     sequence     sequences and optionals
-fused        what the passes create
+sampling     GridSample, DeformConv …          detection    RoiAlign, NonMaxSuppression …
+vision       Col2Im, MaxUnpool, ImageDecoder …  fused        what the passes create
 """
 
 from tinyonnx.ops import (  # noqa: F401
@@ -17,6 +18,7 @@ from tinyonnx.ops import (  # noqa: F401
     control,
     conv,
     depth_space,
+    detection,
     fused,
     index,
     math,
@@ -26,7 +28,9 @@ from tinyonnx.ops import (  # noqa: F401
     pool,
     reduce,
     resize,
+    sampling,
     sequence,
     shape,
     tensor,
+    vision,
 )
