@@ -260,16 +260,3 @@ def test_trace_visits_every_node_of_the_plan():
     s.trace({"x": data(1, 3, 8, 6)}, lambda node, outputs: seen.append((node.op_type, outputs[0].shape)))
     assert seen[0] == ("FusedConv", (1, 8, 8, 6))
     assert seen[-1][1] == (1, 5)
-
-
-def test_install_as_onnxruntime(monkeypatch):
-    import sys
-
-    monkeypatch.delitem(sys.modules, "onnxruntime", raising=False)
-    tinyonnx.install_as_onnxruntime()
-    import onnxruntime
-
-    assert onnxruntime.InferenceSession is tinyonnx.InferenceSession
-    monkeypatch.setitem(sys.modules, "onnxruntime", object())
-    with pytest.raises(RuntimeError, match="imported already"):
-        tinyonnx.install_as_onnxruntime()

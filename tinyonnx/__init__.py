@@ -12,15 +12,10 @@ from typing import TYPE_CHECKING, Any
 from tinyonnx.errors import Error, InputError, ModelError, NodeError, OpError, ResourceError
 from tinyonnx.ir import Graph, Node, Value
 from tinyonnx.limits import Limits
+from tinyonnx.options import ExecutionMode, ExecutionOrder, GraphOptimizationLevel, RunOptions, SessionOptions
+from tinyonnx.ortvalue import IOBinding, OrtDevice, OrtValue
 from tinyonnx.registry import op
-from tinyonnx.session import (
-    ExecutionMode,
-    GraphOptimizationLevel,
-    InferenceSession,
-    ModelMetadata,
-    NodeArg,
-    SessionOptions,
-)
+from tinyonnx.session import InferenceSession, ModelMetadata, NodeArg
 
 if TYPE_CHECKING:
     from tinyonnx.kernels._kernel import jit, kernel
@@ -30,8 +25,10 @@ __version__ = "0.1.0"
 __all__ = [
     "Error",
     "ExecutionMode",
+    "ExecutionOrder",
     "Graph",
     "GraphOptimizationLevel",
+    "IOBinding",
     "InferenceSession",
     "InputError",
     "Limits",
@@ -41,9 +38,14 @@ __all__ = [
     "NodeArg",
     "NodeError",
     "OpError",
+    "OrtDevice",
+    "OrtValue",
     "ResourceError",
+    "RunOptions",
     "SessionOptions",
     "Value",
+    "disable_telemetry_events",
+    "get_all_providers",
     "get_available_providers",
     "get_device",
     "install_as_onnxruntime",
@@ -51,6 +53,8 @@ __all__ = [
     "kernel",
     "op",
     "save_model",
+    "set_default_logger_severity",
+    "set_default_logger_verbosity",
     "to_bytes",
 ]
 
@@ -68,9 +72,26 @@ def get_available_providers() -> list[str]:
     return ["CPUExecutionProvider"]
 
 
+def get_all_providers() -> list[str]:
+    """Always the CPU, as onnxruntime names it."""
+    return ["CPUExecutionProvider"]
+
+
 def get_device() -> str:
     """Always "CPU"."""
     return "CPU"
+
+
+def set_default_logger_severity(severity: int) -> None:
+    """Accepted; the logger is `logging.getLogger("tinyonnx")`."""
+
+
+def set_default_logger_verbosity(verbosity: int) -> None:
+    """Accepted; the logger is `logging.getLogger("tinyonnx")`."""
+
+
+def disable_telemetry_events() -> None:
+    """Accepted; there is no telemetry."""
 
 
 def install_as_onnxruntime() -> None:
@@ -78,12 +99,9 @@ def install_as_onnxruntime() -> None:
 
     Raises RuntimeError if the real onnxruntime was imported before.
     """
-    import sys
+    from tinyonnx.drop_in import install
 
-    present = sys.modules.get("onnxruntime")
-    if present is not None and present is not sys.modules[__name__]:
-        raise RuntimeError("onnxruntime is imported already; call install_as_onnxruntime() earlier")
-    sys.modules["onnxruntime"] = sys.modules[__name__]
+    install()
 
 
 def save_model(graph: Graph, path: str | os.PathLike[str]) -> None:

@@ -131,10 +131,10 @@ class Builder:
             name = sparse.values.name
             array = self._once(sparse, self.decoder.sparse, f'{self.file}: sparse initializer "{name}"')
             self._initializer(graph, name, array, frame)
-        initialized = set(own)
+        initialized = {name: value for name, value in own.items() if value is not None}
         for value_info in proto.input:
             if value_info.name in initialized:
-                initialized.discard(value_info.name)
+                graph.overridable.append(initialized.pop(value_info.name))
                 continue
             if not value_info.name or value_info.name in own:
                 raise ModelError(f'{where}: input "{value_info.name}" is declared twice or has no name')

@@ -16,6 +16,7 @@ import numpy as np
 from tinyonnx.errors import Error, NodeError, OpError, ResourceError
 from tinyonnx.ir import Graph, Node, Value
 from tinyonnx.limits import Limits
+from tinyonnx.options import RunOptions
 from tinyonnx.registry import Info, lookup
 
 _SHORT = {"float": "f", "bfloat": "bf", "int": "i", "uint": "u", "complex": "c"}
@@ -47,20 +48,23 @@ def node_error(model: str, node: Node, cause: object, inputs: Sequence[Any]) -> 
 class Budget:
     """What one run has used up of its limits: time, and iterations of all loops together."""
 
-    def __init__(self, limits: Limits) -> None:
+    def __init__(self, limits: Limits, run_options: RunOptions | None = None) -> None:
         self._limits = limits
+        self._run_options = run_options
         self._deadline = None if limits.max_seconds is None else time.monotonic() + limits.max_seconds
         self._iterations = 0
 
     @property
-    def has_deadline(self) -> bool:
-        """Whether time is limited."""
-        return self._deadline is not None
+    def may_end(self) -> bool:
+        """Whether the run may have to end early."""
+        return self._deadline is not None or self._run_options is not None
 
-    def check_time(self) -> None:
-        """Raise ResourceError if the run takes too long."""
+    def check(self) -> None:
+        """Raise ResourceError if the run takes too long, or was told to end."""
         if self._deadline is not None and time.monotonic() > self._deadline:
             raise ResourceError(f"the run took longer than {self._limits.max_seconds} s (limit max_seconds)")
+        if self._run_options is not None and self._run_options.terminate:
+            raise ResourceError("the run was ended by RunOptions.terminate")
 
     def count_iteration(self) -> None:
         """Raise ResourceError if this iteration is one too many, or too late."""
@@ -69,7 +73,7 @@ class Budget:
             raise ResourceError(
                 f"more than {self._limits.max_loop_iterations} iterations in one run (limit max_loop_iterations)"
             )
-        self.check_time()
+        self.check()
 
 
 class OpContext:

@@ -21,8 +21,8 @@ class ModelError(Error):
     """The model can't be loaded."""
 
 
-class InputError(Error):
-    """The feeds or the requested outputs don't fit the model."""
+class InputError(Error, ValueError):
+    """The feeds or the requested outputs don't fit the model; a ValueError, as in onnxruntime."""
 
 
 class NodeError(Error):

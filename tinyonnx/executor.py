@@ -12,6 +12,7 @@ from tinyonnx.calls import Budget, OpContext, check_sizes, describe, evaluate, i
 from tinyonnx.errors import OpError, ResourceError
 from tinyonnx.ir import Array, Graph, Node
 from tinyonnx.memory import Buffer, allocate
+from tinyonnx.options import RunOptions
 from tinyonnx.plan import KernelStep, LayoutStep, NumpyStep, Plan, Step
 from tinyonnx.registry import Call, Info
 
@@ -30,7 +31,9 @@ Hook = Callable[[Node, list[Any]], None]
 """Called after every node with its outputs; arrays may be views that the next step overwrites."""
 
 
-def execute(plan: Plan, feeds: Sequence[Any], hook: Hook | None = None) -> list[Any]:
+def execute(
+    plan: Plan, feeds: Sequence[Any], hook: Hook | None = None, run_options: RunOptions | None = None
+) -> list[Any]:
     """Run a plan on one value per graph input; the results own their memory.
 
     Safe to call from several threads: each run that overlaps another gets its own arena,
@@ -42,7 +45,7 @@ def execute(plan: Plan, feeds: Sequence[Any], hook: Hook | None = None) -> list[
         executable = plan.idle.pop()  # atomic
     except IndexError:
         executable = Executable(plan)
-    results: list[Any] = executable.run(feeds, hook)
+    results: list[Any] = executable.run(feeds, hook, Budget(plan.limits, run_options))
     plan.idle.append(executable)  # not after an interrupt: helping threads may still be writing to its arena
     return results
 
@@ -72,9 +75,8 @@ class Executable:
                 ]
                 self.calls.append(_Segment(kernels, self.arena, plan.threads))
 
-    def run(self, feeds: Sequence[Any], hook: Hook | None) -> list[Any]:
+    def run(self, feeds: Sequence[Any], hook: Hook | None, budget: Budget) -> list[Any]:
         plan = self.plan
-        budget = Budget(plan.limits)
         environment = self.template.copy()
         for slot, feed in zip(plan.inputs, feeds, strict=True):
             if slot in plan.buffers:
@@ -141,15 +143,15 @@ class _Segment:
         self.program = Program([bound for _, kernels in steps for bound in kernels])
 
     def run(self, _: Environment, budget: Budget, hook: Hook | None) -> None:
-        budget.check_time()
-        if hook is None and not budget.has_deadline and len(self.arena) < _LONG_RUN:
+        budget.check()
+        if hook is None and not budget.may_end and len(self.arena) < _LONG_RUN:
             self.program.run(self.threads)
             return
         at = 0
         for step, kernels in self.steps:
             self.program.run(self.threads, at, at + len(kernels))
             at += len(kernels)
-            budget.check_time()
+            budget.check()
             if hook is not None and isinstance(step, KernelStep):
                 hook(step.node, [step.output.view(self.arena)])
 
@@ -192,7 +194,7 @@ class _NumpyCall:
 
     def run(self, environment: Environment, budget: Budget, hook: Hook | None = None) -> None:
         step, plan = self.step, self.plan
-        budget.check_time()
+        budget.check()
         inputs = [environment[slot] if slot >= 0 else None for slot in step.inputs]
 
         def run_graph(graph: Graph, values: list[Any]) -> list[Any]:

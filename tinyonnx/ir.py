@@ -111,6 +111,8 @@ class Node:
 class Graph:
     """Nodes in executable order, inputs, outputs; a subgraph knows nothing of its parent.
 
+    `overridable` are the initializers that are inputs, too: a feed may replace them.
+
     Edit only through the methods: they keep `Value.uses` and `Value.producer` right, and
     `verify()` proves it.
     """
@@ -124,6 +126,7 @@ class Graph:
         self.output_names: list[str] = []
         self.declared_outputs: list[Value] = []
         self.initializers: list[Value] = []
+        self.overridable: list[Value] = []
         self.metadata: dict[str, str] = {}
 
     # -- building ---------------------------------------------------------------------
@@ -136,6 +139,14 @@ class Graph:
         value = Value(name, array.dtype, array.shape, array)
         self.initializers.append(value)
         return value
+
+    def override(self, name: str) -> Value:
+        """Make an input of an overridable initializer."""
+        value = next(v for v in self.overridable if v.name == name)
+        self.overridable.remove(value)
+        self.initializers.remove(value)
+        value.const = None
+        return self.add_input(value)
 
     def add_output(self, value: Value, name: str | None = None) -> None:
         value.uses.append((self, len(self.outputs)))
@@ -279,6 +290,7 @@ class Graph:
         graph.metadata = dict(self.metadata)
         graph.inputs = [sure(v) for v in self.inputs]
         graph.initializers = [sure(v) for v in self.initializers]
+        graph.overridable = [sure(v) for v in self.overridable]
         for node in self.nodes:
             attributes = {k: a._clone(known) if isinstance(a, Graph) else a for k, a in node.attributes.items()}
             graph.add_node(

@@ -54,7 +54,7 @@ def load(
     `source` is a path or the file's bytes. External data is looked for in `folder`, by
     default the folder of the model; without a folder (bytes) it is refused.
 
-    Inputs that have an initializer are only initializers. `Graph.metadata` has
+    Inputs that have an initializer are only initializers, and `Graph.overridable`. `Graph.metadata` has
     producer_name, producer_version, domain, model_version, description (of the model),
     graph_name, graph_description and, as `custom:KEY`, the model's own metadata.
 
@@ -137,6 +137,8 @@ def _to_graph(model: ModelProto, file: str, limits: Limits, external: ExternalDa
     opsets = _opset_imports(model.opset_import, file)
     builder = Builder(file, _Decoder(limits, external), limits, model.functions, _opset_imports)
     graph = builder.build(model.graph, opsets)
+    if model.ir_version < 4:  # all initializers had to be inputs
+        graph.overridable.clear()
     graph.metadata = {
         "producer_name": model.producer_name,
         "producer_version": model.producer_version,

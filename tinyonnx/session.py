@@ -2,81 +2,28 @@
 
 from __future__ import annotations
 
-import enum
 import os
 import threading
 import weakref
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
 from tinyonnx.dtypes import from_onnx_type, onnx_type
-from tinyonnx.errors import InputError
+from tinyonnx.errors import Error, InputError
 from tinyonnx.executor import Hook, execute
 from tinyonnx.ir import Array, ConstantPool, Graph, Node, Value
-from tinyonnx.limits import Limits
+from tinyonnx.options import GraphOptimizationLevel, RunOptions, SessionOptions
+from tinyonnx.ortvalue import IOBinding, OrtValue
 from tinyonnx.passes import BASIC, PIPELINE, Rewrite, run_passes
 from tinyonnx.plan import Plan, make_plan
 from tinyonnx.threads import available
 
 PLANS_KEPT = 8
 """How many plans (one per set of input shapes and outputs) a session keeps."""
-
-
-class GraphOptimizationLevel(enum.IntEnum):
-    """onnxruntime's levels; all but ORT_DISABLE_ALL mean the whole pipeline here."""
-
-    ORT_DISABLE_ALL = 0
-    ORT_ENABLE_BASIC = 1
-    ORT_ENABLE_EXTENDED = 2
-    ORT_ENABLE_LAYOUT = 3
-    ORT_ENABLE_ALL = 99
-
-
-class ExecutionMode(enum.IntEnum):
-    """onnxruntime's execution modes; accepted, steps always run one after the other."""
-
-    ORT_SEQUENTIAL = 0
-    ORT_PARALLEL = 1
-
-
-class SessionOptions:
-    """onnxruntime's options by their names; what has no meaning here is accepted and ignored.
-
-    Attributes:
-        graph_optimization_level: ORT_DISABLE_ALL runs the nodes of the file one by one in
-            numpy; anything else runs the pass pipeline and the kernels.
-        intra_op_num_threads: threads that share each kernel's work, at most one per
-            processor; 0 means all processors.
-        limits: what a model may use (`tinyonnx.Limits`).
-    """
-
-    def __init__(self) -> None:
-        self.intra_op_num_threads = 0
-        self.inter_op_num_threads = 0
-        self.graph_optimization_level = GraphOptimizationLevel.ORT_ENABLE_ALL
-        self.execution_mode = ExecutionMode.ORT_SEQUENTIAL
-        self.log_severity_level = 2
-        self.log_verbosity_level = 0
-        self.logid = ""
-        self.enable_cpu_mem_arena = True
-        self.enable_mem_pattern = True
-        self.enable_mem_reuse = True
-        self.enable_profiling = False
-        self.use_deterministic_compute = True
-        self.limits = Limits()
-        self._config: dict[str, str] = {}
-
-    def add_session_config_entry(self, key: str, value: str) -> None:
-        """Remember a configuration entry (none has an effect)."""
-        self._config[key] = value
-
-    def get_session_config_entry(self, key: str) -> str:
-        """A configuration entry; raises KeyError if it was never set."""
-        return self._config[key]
 
 
 @dataclass(frozen=True)
@@ -127,7 +74,7 @@ class InferenceSession:
             path_or_bytes = bytes(path_or_bytes)
         self._name = "<bytes>" if isinstance(path_or_bytes, bytes) else os.fspath(path_or_bytes)
         self._graph = load(path_or_bytes, self._options.limits)
-        self._values = self._graph.values()
+        self._apply_options()
         self._pool = ConstantPool()
         for node in (None, *self._graph.walk()):
             for array in _constants(self._graph, node):
@@ -135,6 +82,24 @@ class InferenceSession:
         self._plans: OrderedDict[Any, Plan] = OrderedDict()
         self._lock = threading.Lock()
         _sessions.add(self)
+
+    def _apply_options(self) -> None:
+        """Fix free dimensions and replace initializers as the options say."""
+        sizes = self._options.free_dimensions
+        for value in (*self._graph.inputs, *self._graph.declared_outputs):
+            if value.shape is not None:
+                value.shape = tuple(sizes.get(d, d) if isinstance(d, str) else d for d in value.shape)
+        initializers = {v.name: v for v in self._graph.initializers}
+        for name, array in self._options.replaced_initializers.items():
+            array, old = np.asarray(array), initializers.get(name)
+            if old is None or old.const is None:
+                raise InputError(f'{self._name}: there is no initializer "{name}" to replace')
+            if (old.const.dtype, old.const.shape) != (array.dtype, array.shape):
+                expected = f"{old.const.dtype}{_dims(old.const.shape)}"
+                raise InputError(
+                    f'{self._name}: initializer "{name}" is {expected}, not {array.dtype}{_dims(array.shape)}'
+                )
+            old.const = array.copy()
 
     @property
     def graph(self) -> Graph:
@@ -148,6 +113,10 @@ class InferenceSession:
     def get_outputs(self) -> list[NodeArg]:
         """The outputs that `run(None, …)` gives."""
         return [_node_arg(v, n) for v, n in zip(self._graph.outputs, self._graph.output_names, strict=True)]
+
+    def get_overridable_initializers(self) -> list[NodeArg]:
+        """The inputs that need not be fed, because the file has a value for them."""
+        return [_node_arg(v, v.name) for v in self._graph.overridable]
 
     def get_modelmeta(self) -> ModelMetadata:
         """What the file says of itself."""
@@ -179,16 +148,22 @@ class InferenceSession:
         """The options of this session."""
         return self._options
 
+    def disable_fallback(self) -> None:
+        """Accepted; there is nothing to fall back from."""
+
+    def enable_fallback(self) -> None:
+        """Accepted; there is nothing to fall back to."""
+
     def run(
-        self, output_names: Sequence[str] | None, input_feed: Mapping[str, Any], run_options: object = None
+        self, output_names: Sequence[str] | None, input_feed: Mapping[str, Any], run_options: RunOptions | None = None
     ) -> list[Any]:
         """Run the model.
 
         Args:
             output_names: any tensors of the graph by name, outputs or intermediate ones;
                 None or an empty list for all outputs.
-            input_feed: an array per input.
-            run_options: accepted and ignored.
+            input_feed: an array (or OrtValue) per input; also initializers that are inputs of the file.
+            run_options: see `RunOptions`.
 
         Returns:
             One array (or list, for a sequence) per name; each owns its memory.
@@ -199,7 +174,38 @@ class InferenceSession:
             ResourceError: a limit was reached.
         """
         plan, feeds = self._prepare(output_names, input_feed)
-        return execute(plan, feeds)
+        return execute(plan, feeds, run_options=run_options)
+
+    def run_with_ort_values(
+        self, output_names: Sequence[str] | None, input_dict_ort_values: Mapping[str, OrtValue],
+        run_options: RunOptions | None = None,
+    ) -> list[OrtValue]:  # fmt: skip
+        """`run` from values to values."""
+        return [OrtValue(result) for result in self.run(output_names, input_dict_ort_values, run_options)]
+
+    def run_async(
+        self, output_names: Sequence[str] | None, input_feed: Mapping[str, Any],
+        callback: Callable[[list[Any], Any, str], None], user_data: Any, run_options: RunOptions | None = None,
+    ) -> None:  # fmt: skip
+        """`run` on a thread of its own, which then calls callback(results, user_data, error message or "")."""
+
+        def work() -> None:
+            results, message = [], ""
+            try:
+                results = self.run(output_names, input_feed, run_options)
+            except Error as error:
+                message = str(error)
+            callback(results, user_data, message)
+
+        threading.Thread(target=work).start()
+
+    def io_binding(self) -> IOBinding:
+        """Bindings for `run_with_iobinding`."""
+        return IOBinding(self)
+
+    def run_with_iobinding(self, iobinding: IOBinding, run_options: RunOptions | None = None) -> None:
+        """Run on what is bound. Raises what `run` raises."""
+        iobinding.run(run_options)
 
     def trace(self, input_feed: Mapping[str, Any], hook: Hook) -> list[Any]:
         """Run the model and call `hook(node, outputs)` after every node of the plan.
@@ -217,24 +223,27 @@ class InferenceSession:
     # -- preparation --------------------------------------------------------------------
 
     def _prepare(self, output_names: Sequence[str] | None, input_feed: Mapping[str, Any]) -> tuple[Plan, list[Any]]:
-        feeds = self._check_feeds(input_feed)
+        inputs, feeds = self._check_feeds(input_feed)
         if isinstance(output_names, str):
             raise InputError(f"{self._name}: output names must be a list, not {output_names!r}")
         names = tuple(output_names or ())
         level = self._options.graph_optimization_level
-        key = (names, level, tuple(_signature(feed) for feed in feeds))
+        overridden = tuple(inputs[len(self._graph.inputs) :])
+        key = (names, level, overridden, tuple(_signature(feed) for feed in feeds))
         with self._lock:
             plan = self._plans.get(key)
             if plan is None:
-                plan = self._make_plan(names, feeds, optimise=level != GraphOptimizationLevel.ORT_DISABLE_ALL)
-                self._plans[key] = plan
+                optimise = level != GraphOptimizationLevel.ORT_DISABLE_ALL
+                plan = self._plans[key] = self._make_plan(names, overridden, feeds, optimise)
                 while len(self._plans) > PLANS_KEPT:
                     self._plans.popitem(last=False)
             self._plans.move_to_end(key)
         return plan, feeds
 
-    def _make_plan(self, names: tuple[str, ...], feeds: list[Any], optimise: bool) -> Plan:
+    def _make_plan(self, names: tuple[str, ...], overridden: tuple[str, ...], feeds: list[Any], optimise: bool) -> Plan:
         graph = self._graph.clone()
+        for name in overridden:
+            graph.override(name)
         if names:
             self._request(graph, names)
         for value, feed in zip(graph.inputs, feeds, strict=True):
@@ -266,21 +275,27 @@ class InferenceSession:
         for name in names:
             graph.add_output(values[name], name)
 
-    def _check_feeds(self, input_feed: Mapping[str, Any]) -> list[Any]:
+    def _check_feeds(self, input_feed: Mapping[str, Any]) -> tuple[list[str], list[Any]]:
+        """Names and values of the inputs, then of the initializers that are fed."""
         if not isinstance(input_feed, Mapping):
             raise InputError(f"{self._name}: the feeds must be a dict of arrays by input name")
-        expected = [v.name for v in self._graph.inputs]
-        unknown = [n for n in input_feed if n not in expected]
-        missing = [n for n in expected if n not in input_feed]
+        required = [v.name for v in self._graph.inputs]
+        optional = [v for v in self._graph.overridable if v.name in input_feed]
+        known = {*required, *(v.name for v in optional)}
+        unknown = [n for n in input_feed if n not in known]
+        missing = [n for n in required if n not in input_feed]
         if unknown or missing:
             parts = [f"unknown {', '.join(map(repr, unknown))}"] if unknown else []
             parts += [f"missing {', '.join(map(repr, missing))}"] if missing else []
-            raise InputError(f"{self._name}: inputs are {', '.join(map(repr, expected))}: {'; '.join(parts)}")
-        return [self._check_feed(v, input_feed[v.name]) for v in self._graph.inputs]
+            raise InputError(f"{self._name}: inputs are {', '.join(map(repr, required))}: {'; '.join(parts)}")
+        wanted = [*self._graph.inputs, *optional]
+        return [v.name for v in wanted], [self._check_feed(v, input_feed[v.name]) for v in wanted]
 
     def _check_feed(self, value: Value, feed: Any) -> Any:
         where = f'{self._name}: input "{value.name}"'
         wanted = value.type or ""
+        if isinstance(feed, OrtValue):
+            feed = feed._value
         if not wanted.startswith("tensor("):
             return [np.asarray(item) for item in feed] if isinstance(feed, (list, tuple)) else feed
         if not isinstance(feed, (np.ndarray, np.generic, list, tuple, int, float, bool, str)):

@@ -1,0 +1,61 @@
+"""The modules that packages import as onnxruntime, made of this package."""
+
+from __future__ import annotations
+
+import sys
+from types import ModuleType
+from typing import Any
+
+import tinyonnx
+from tinyonnx import errors
+
+API_VERSION = "1.23.0"
+"""The release of onnxruntime whose Python interface is offered."""
+
+_EXCEPTIONS = {
+    "InvalidArgument": errors.InputError,
+    "Fail": errors.Error,
+    "RuntimeException": errors.NodeError,
+    "NoSuchFile": errors.ModelError,
+    "InvalidProtobuf": errors.ModelError,
+    "InvalidGraph": errors.ModelError,
+    "NotImplemented": errors.ModelError,
+    "NoModel": errors.ModelError,
+    "ModelLoaded": errors.ModelError,
+    "EPFail": errors.Error,
+    "EngineError": errors.Error,
+}
+
+
+def install() -> None:
+    """Make `import onnxruntime` give this package.
+
+    Raises RuntimeError if the real onnxruntime was imported before.
+    """
+    if "onnxruntime" in sys.modules:
+        if getattr(sys.modules["onnxruntime"], "InferenceSession", None) is tinyonnx.InferenceSession:
+            return
+        raise RuntimeError("onnxruntime is imported already; call install_as_onnxruntime() earlier")
+    public = {name: getattr(tinyonnx, name) for name in tinyonnx.__all__ if name != "install_as_onnxruntime"}
+    public |= {"__version__": API_VERSION, "get_version_string": lambda: API_VERSION}
+    state = {**public, **_EXCEPTIONS}
+    tree = {
+        "onnxruntime": public,
+        "onnxruntime.capi": {},
+        "onnxruntime.capi.onnxruntime_pybind11_state": state,
+        "onnxruntime.capi._pybind_state": state,
+        "onnxruntime.capi.onnxruntime_inference_collection": public,
+    }
+    for name, content in tree.items():
+        _install(name, content)
+
+
+def _install(name: str, content: dict[str, Any]) -> None:
+    module = ModuleType(name, "tinyonnx under the name of onnxruntime.")
+    module.__spec__ = tinyonnx.__spec__
+    module.__path__ = []
+    vars(module).update(content)
+    sys.modules[name] = module
+    parent, _, child = name.rpartition(".")
+    if parent:
+        setattr(sys.modules[parent], child, module)
