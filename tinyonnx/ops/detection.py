@@ -174,6 +174,10 @@ def roi_align_10(
 # -- MaxRoiPool -------------------------------------------------------------------------
 
 
+_LARGEST = 2**31
+"""Coordinates are cut to this; no image is as large."""
+
+
 def _pooled_shape(x: Shape, rois: Shape, pooled_shape: Sequence[int]) -> Shape:
     if len(pooled_shape) != 2:
         raise OpError(f"pooled_shape is {list(pooled_shape)}, should be a height and a width")
@@ -188,12 +192,12 @@ def _max_roi_pool_rule(x: Info, rois: Info, *, pooled_shape: Sequence[int], spat
     return Info(x.dtype, _pooled_shape(x.shape, rois.shape, pooled_shape))
 
 
-def _bounds(first: Any, last: Any, bins: int, size: int) -> tuple[Array, Array]:
+def _bounds(first: int, last: int, bins: int, size: int) -> tuple[Array, Array]:
     """Where the bins of a region of whole elements start and end; they may share elements."""
-    step = max(last - first + 1, 1) / bins
-    starts = np.floor(np.arange(bins) * step) + first
-    ends = np.ceil(np.arange(1, bins + 1) * step) + first
-    return np.clip(starts, 0, size).astype(np.int64), np.clip(ends, 0, size).astype(np.int64)
+    extent = max(last - first + 1, 1)
+    edges = np.arange(bins + 1) * extent
+    starts, ends = edges[:-1] // bins, -(-edges[1:] // bins)
+    return np.clip(first + starts, 0, size), np.clip(first + ends, 0, size)
 
 
 @op("MaxRoiPool", since=1, shape=_max_roi_pool_rule)
@@ -208,7 +212,8 @@ def max_roi_pool(
     images = wide[:, 0].astype(np.int64)
     _check_images(images, len(x))
     scaled = wide[:, 1:] * wide.dtype.type(spatial_scale)
-    corners = np.copysign(np.floor(np.abs(scaled) + wide.dtype.type(0.5)), scaled)  # halves go away from zero
+    rounded = np.copysign(np.floor(np.abs(scaled) + wide.dtype.type(0.5)), scaled)  # halves go away from zero
+    corners = np.clip(rounded, -_LARGEST, _LARGEST).astype(np.int64)
     result = np.zeros(shape, x.dtype)
     for region, image, (x1, y1, x2, y2) in zip(result, images, corners):
         columns = list(zip(*_bounds(x1, x2, shape[3], x.shape[3])))
@@ -237,14 +242,25 @@ def _corners(boxes: Array, center_point_box: int) -> Array:
     return np.stack([x1, y1, x2, y2, (x2 - x1) * (y2 - y1)])
 
 
-def _overlap(boxes: Array, others: Array, threshold: Any) -> Array:
-    """Whether the intersection over union of each pair is above the threshold, [boxes, others]."""
-    x1, y1, x2, y2, area = boxes[:, :, None]
-    width = np.minimum(x2, others[2]) - np.maximum(x1, others[0])
-    height = np.minimum(y2, others[3]) - np.maximum(y1, others[1])
+def _above(boxes: Array, others: Array, threshold: Any) -> Array:
+    """Whether the intersection over union is above the threshold; both [5, …], broadcasting."""
+    width = np.minimum(boxes[2], others[2]) - np.maximum(boxes[0], others[0])
+    height = np.minimum(boxes[3], others[3]) - np.maximum(boxes[1], others[1])
     common = np.maximum(width, 0) * np.maximum(height, 0)
-    union = area + others[4] - common
+    union = boxes[4] + others[4] - common
     return np.asarray((common / union > threshold) & (union > 0))
+
+
+def _overlap(boxes: Array, others: Array, threshold: Any) -> Array:
+    """`_above` for each pair, [boxes, others]; most pairs don't even touch."""
+    x1, y1, x2, y2, _ = boxes[:, :, None]
+    result: Array = (x1 < others[2]) & (x2 > others[0]) & (y1 < others[3]) & (y2 > others[1])
+    pairs = np.flatnonzero(result)
+    if pairs.size > result.size // 16:
+        return _above(boxes[:, :, None], others[:, None], threshold)
+    row, column = np.divmod(pairs, others.shape[1])
+    result.reshape(-1)[pairs] = _above(boxes[:, row], others[:, column], threshold)
+    return result
 
 
 def _suppress(boxes: Array, limit: int, threshold: Any) -> Array:

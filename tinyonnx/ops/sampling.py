@@ -149,7 +149,7 @@ def _reflect(position: Array, low: float, high: float) -> Array:
 
 
 def _within(position: Array, size: int, padding_mode: str, align_corners: int) -> Array:
-    """Positions, those outside the image moved to where `padding_mode` says."""
+    """Positions, those outside the image moved to where `padding_mode` says; "zeros" leaves them outside, but near."""
     low, high = (0.0, size - 1.0) if align_corners else (-0.5, size - 0.5)
     if padding_mode == "zeros":
         return np.clip(position, -_FAR, size + _FAR)
@@ -181,12 +181,14 @@ def _grid_sample(
     if 0 in spatial:
         raise OpError(f"X of shape {list(x.shape)} has nothing to sample")
     points = widened(grid).reshape(len(grid), -1, len(spatial))
+    # PyTorch and onnxruntime pad the neighbours of a cubic position, not the position
+    moving = "zeros" if "cubic" in mode and padding_mode == "border" else padding_mode
     positions = []
     for i, size in enumerate(spatial):
         n = points[..., -1 - i]
         position = (n + 1) / 2 * (size - 1) if align_corners else ((n + 1) * size - 1) / 2
         position = np.rint(position) if mode == "nearest" else position
-        positions.append(_within(position, size, padding_mode, align_corners))
+        positions.append(_within(position, size, moving, align_corners))
 
     def place(position: Array, size: int) -> Array:
         if padding_mode == "zeros":

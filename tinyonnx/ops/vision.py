@@ -28,6 +28,8 @@ def _blocks(
 ) -> Windows:
     if len(image) < 1 or len(block) != len(image) or min(image) < 1:
         raise OpError(f"image_shape {list(image)} and block_shape {list(block)} don't fit each other")
+    if pads is not None and min(pads, default=0) < 0:
+        raise OpError(f"pads {list(pads)} has a negative value")
     geometry = windows(image, block, strides=strides, dilations=dilations, pads=pads)
     elements, count = prod(geometry.kernel), prod(geometry.out)
     if len(shape) != 3 or shape[1] % elements or shape[2] != count:
