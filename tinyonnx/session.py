@@ -16,6 +16,7 @@ from tinyonnx.dtypes import from_onnx_type, onnx_type
 from tinyonnx.errors import Error, InputError
 from tinyonnx.executor import Hook, execute
 from tinyonnx.ir import Array, ConstantPool, Graph, Node, Value
+from tinyonnx.maps import as_map
 from tinyonnx.options import GraphOptimizationLevel, RunOptions, SessionOptions
 from tinyonnx.ortvalue import IOBinding, OrtValue
 from tinyonnx.passes import BASIC, PIPELINE, Rewrite, run_passes
@@ -296,6 +297,8 @@ class InferenceSession:
         wanted = value.type or ""
         if isinstance(feed, OrtValue):
             feed = feed._value
+        if "map(" in wanted:
+            return _check_map(where, wanted, feed)
         if not wanted.startswith("tensor("):
             return [np.asarray(item) for item in feed] if isinstance(feed, (list, tuple)) else feed
         if not isinstance(feed, (np.ndarray, np.generic, list, tuple, int, float, bool, str)):
@@ -321,6 +324,18 @@ class InferenceSession:
             if not fits:
                 raise InputError(f"{where} expects shape {_dims(shape)}, got {_dims(array.shape)}")
         return array
+
+
+def _check_map(where: str, wanted: str, feed: Any) -> Any:
+    """A map, or a list of maps."""
+    try:
+        if not wanted.startswith("seq("):
+            return as_map(feed, wanted)
+        if not isinstance(feed, (list, tuple)):
+            raise TypeError(f"expects {wanted}, a list of dicts, got {type(feed).__name__}")
+        return [as_map(item, wanted.removeprefix("seq(").removesuffix(")")) for item in feed]
+    except (TypeError, ValueError, OverflowError, KeyError) as error:
+        raise InputError(f"{where}: {error}") from error
 
 
 _sessions: weakref.WeakSet[InferenceSession] = weakref.WeakSet()

@@ -9,7 +9,11 @@ tensor       Constant, Concat, Split, Slice …   pad          Pad
 cast         Cast, CastLike                     index        Gather, Scatter, OneHot, TopK …
 control      If, Loop, Scan                     sequence     sequences and optionals
 sampling     GridSample, DeformConv …          detection    RoiAlign, NonMaxSuppression …
-vision       Col2Im, MaxUnpool, ImageDecoder …  fused        what the passes create
+vision       Col2Im, MaxUnpool, ImageDecoder …  signal       DFT, STFT, windows, mel scale
+ml_features  Scaler, Imputer, OneHotEncoder …   ml_maps      LabelEncoder, ZipMap, CastMap …
+ml_linear    linear models                      ml_svm       support vector machines
+ml_trees     tree ensembles
+fused        what the passes create
 """
 
 from tinyonnx.ops import (  # noqa: F401
@@ -23,6 +27,11 @@ from tinyonnx.ops import (  # noqa: F401
     index,
     math,
     matmul,
+    ml_features,
+    ml_linear,
+    ml_maps,
+    ml_svm,
+    ml_trees,
     norm,
     pad,
     pool,
@@ -31,6 +40,7 @@ from tinyonnx.ops import (  # noqa: F401
     sampling,
     sequence,
     shape,
+    signal,
     tensor,
     vision,
 )

@@ -1,0 +1,53 @@
+"""Maps, which models of ai.onnx.ml take and give: Python dicts."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from tinyonnx.dtypes import from_onnx_type
+
+_SPELLING = re.compile(r"map\((\w+),(tensor\(\w+\))\)")
+
+
+class TypedMap(dict[Any, Any]):
+    """A map that a model is fed: a dict that knows its values' dtype, even when it is empty."""
+
+    def __init__(self, items: Mapping[Any, Any], dtype: np.dtype[Any]) -> None:
+        super().__init__(items)
+        self.dtype = dtype
+
+
+def as_map(feed: Any, wanted: str) -> TypedMap:
+    """A dict as ``map(int64,tensor(float))`` or the like; keys are int or str, values are plain Python objects.
+
+    Raises TypeError, ValueError or OverflowError saying what doesn't fit.
+    """
+    spelling = _SPELLING.fullmatch(wanted)
+    if spelling is None:
+        raise TypeError(f"{wanted} is not supported")
+    if not isinstance(feed, Mapping):
+        raise TypeError(f"expects {wanted}, a dict, got {type(feed).__name__}")
+    key_type, dtype = spelling[1], from_onnx_type(spelling[2])
+    keys = [_plain(key, "string" if key_type == "string" else "integer", "key") for key in feed]
+    if key_type != "string":
+        np.array(keys, from_onnx_type(f"tensor({key_type})"))  # overflows if one doesn't fit
+    kind = {"O": "string", "f": "number"}.get(dtype.kind, "integer")
+    values = [_plain(value, kind, f"value of key {key!r}") for key, value in feed.items()]
+    return TypedMap(dict(zip(keys, values if kind == "string" else np.array(values, dtype).tolist())), dtype)
+
+
+_KINDS: dict[str, tuple[type, ...]] = {"string": (str,), "integer": (int,), "number": (int, float)}
+
+
+def _plain(value: Any, kind: str, what: str) -> Any:
+    """A Python object from that or a numpy scalar."""
+    plain = (
+        value.item() if isinstance(value, np.generic) or (isinstance(value, np.ndarray) and not value.ndim) else value
+    )
+    if not isinstance(plain, _KINDS[kind]) or isinstance(plain, bool):
+        raise TypeError(f"{what} must be a{'n' * (kind == 'integer')} {kind}, is {value!r}")
+    return plain

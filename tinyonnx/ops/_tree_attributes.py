@@ -1,0 +1,211 @@
+"""Ensembles of trees from the attributes of the operators of ai.onnx.ml."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+
+from tinyonnx.errors import OpError
+from tinyonnx.ir import Array
+from tinyonnx.ops._ml import FLOAT, Floats, Ints
+from tinyonnx.ops._trees import MISSING, MODES, Ensemble, Members, Trees, Votes
+
+_KEPT = 8
+"""Ensembles that are kept ready: their attributes are long Python lists."""
+
+
+class Same:
+    """Attributes as a key: equal only to the very same objects, which it keeps alive."""
+
+    def __init__(self, *attributes: Any) -> None:
+        self.attributes = attributes
+
+    def __hash__(self) -> int:
+        return hash(tuple(map(id, self.attributes)))
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Same) and all(a is b for a, b in zip(self.attributes, other.attributes, strict=True))
+
+
+def _check_length(count: int, **columns: Array) -> None:
+    for name, column in columns.items():
+        if column.shape != (count,):
+            raise OpError(f"{name} has shape {list(column.shape)}, should have {count} elements")
+
+
+def _integers(values: Ints) -> Array:
+    return np.array(values or [], np.int64)
+
+
+def numbers(name: str, values: Floats, tensor: Array | None) -> Array:
+    """A list of float32, or its `_as_tensor` sibling."""
+    if values and tensor is not None and tensor.size:
+        raise OpError(f"{name} and {name}_as_tensor are both given")
+    if tensor is None or not tensor.size:
+        return np.array(values or [], FLOAT)
+    if tensor.dtype.kind != "f" or tensor.ndim != 1:
+        raise OpError(f"{name}_as_tensor must be a list of numbers, is {tensor.dtype}{list(tensor.shape)}")
+    return tensor
+
+
+# -- TreeEnsembleClassifier, TreeEnsembleRegressor -----------------------------------------
+
+
+@dataclass(frozen=True)
+class _Places:
+    """Finds nodes, or trees, by their ids: `order` sorts the ids, which are pairs made one number."""
+
+    first: Array
+    second: Array
+    keys: Array
+    order: Array
+
+    @staticmethod
+    def make(tree: Array, node: Array) -> _Places:
+        first, a = np.unique(tree, return_inverse=True)
+        second, b = np.unique(node, return_inverse=True)
+        keys = a * len(second) + b
+        order = np.argsort(keys, kind="stable")
+        if (np.diff(keys[order]) == 0).any():
+            twice = order[1:][np.diff(keys[order]) == 0][0]
+            raise OpError(f"node {node[twice]} of tree {tree[twice]} is there twice")
+        return _Places(first, second, keys[order], order)
+
+    def find(self, tree: Array, node: Array, what: str) -> Array:
+        """Indices of the nodes. Raises OpError if one isn't there."""
+        a = np.minimum(np.searchsorted(self.first, tree), len(self.first) - 1)
+        b = np.minimum(np.searchsorted(self.second, node), len(self.second) - 1)
+        at = np.minimum(np.searchsorted(self.keys, a * len(self.second) + b), len(self.keys) - 1)
+        known = (self.first[a] == tree) & (self.second[b] == node)
+        known &= self.keys[at] == a * len(self.second) + b
+        if not known.all():
+            lost = np.flatnonzero(~known)[0]
+            raise OpError(f"{what} {node[lost]} of tree {tree[lost]} doesn't exist")
+        return self.order[at]
+
+
+def _roots(tree: Array, is_child: Array) -> Array:
+    """The first node of every tree that is nobody's child, trees in the order of the nodes."""
+    free = np.flatnonzero(~is_child)
+    named, first = np.unique(tree[free], return_index=True)
+    if len(named) < len(np.unique(tree)):
+        raise OpError(f"tree {np.setdiff1d(tree, named)[0]} has no root: its nodes are a cycle")
+    return np.sort(free[first])
+
+
+@lru_cache(maxsize=_KEPT)
+def classic_ensemble(key: Same, targets: int) -> Ensemble:
+    """That of TreeEnsembleClassifier and TreeEnsembleRegressor; `key` has what describes nodes, then votes.
+
+    Raises OpError if the attributes describe no ensemble.
+    """
+    (tree_ids, node_ids, features, modes, trues, falses, missing, values, values_tensor) = key.attributes[:9]
+    (vote_trees, vote_nodes, vote_ids, weights, weights_tensor) = key.attributes[9:]
+    tree, node, feature = _integers(tree_ids), _integers(node_ids), _integers(features)
+    true, false, tracks = _integers(trues), _integers(falses), _integers(missing)
+    value = numbers("nodes_values", values, values_tensor)
+    count = len(tree)
+    if not count:
+        raise OpError("has no nodes")
+    _check_length(count, nodes_nodeids=node, nodes_featureids=feature, nodes_truenodeids=true, nodes_falsenodeids=false)
+    _check_length(count, nodes_values=value)
+    if tracks.size:
+        _check_length(count, nodes_missing_value_tracks_true=tracks)
+    unknown = set(modes or ()) - (MODES.keys() - {"BRANCH_MEMBER"}) - {"LEAF"}
+    if unknown or len(modes or ()) != count:
+        raise OpError(f"{len(modes or ())} nodes_modes for {count} nodes, unknown: {sorted(unknown)}")
+    accepts = np.array([MODES.get(mode, 0) for mode in modes], np.uint8)
+    inner = np.flatnonzero(accepts)
+    leaves = np.flatnonzero(accepts == 0)
+    if tracks.size:
+        accepts |= (tracks == 1) * np.uint8(MISSING)
+    places = _Places.make(tree, node)
+    number = np.empty(count, np.int64)
+    number[inner] = np.arange(len(inner))
+    number[leaves] = np.arange(len(inner), count)
+    below = [places.find(tree[inner], ids[inner], "child node") for ids in (false, true)]
+    is_child = np.zeros(count, np.bool_)
+    is_child[np.concatenate(below)] = True
+    trees = Trees.make(
+        feature[inner],
+        value[inner],
+        accepts[inner],
+        number[np.stack(below, axis=1)].reshape(-1),
+        number[_roots(tree, is_child)],
+    )
+    vote_tree, vote_node, vote_id = _integers(vote_trees), _integers(vote_nodes), _integers(vote_ids)
+    weight = numbers("weights", weights, weights_tensor)
+    _check_length(len(weight), treeids=vote_tree, nodeids=vote_node, ids=vote_id)
+    voter = number[places.find(vote_tree, vote_node, "voting node")] - len(inner)
+    counts = voter >= 0  # an inner node's votes never count
+    return Ensemble.make(trees, Votes.make(voter[counts], vote_id[counts], weight[counts], len(leaves), targets))
+
+
+# -- TreeEnsemble -------------------------------------------------------------------------
+
+
+def _wide(tensor: Array, what: str) -> Array:
+    """A tensor attribute of numbers; float16 as float32, in which it is exact."""
+    if tensor.dtype.kind != "f":
+        raise OpError(f"{what} must be floating-point numbers, are {tensor.dtype}")
+    return tensor.astype(np.float32) if tensor.dtype == np.float16 else tensor
+
+
+def _below(ids: Ints, are_leaves: Ints, nodes: int, leaves: int, what: str) -> Array:
+    """Numbers of children: leaves follow the nodes."""
+    child, is_leaf = _integers(ids), _integers(are_leaves)
+    _check_length(nodes, **{f"nodes_{what}nodeids": child, f"nodes_{what}leafs": is_leaf})
+    wrong = (child < 0) | (child >= np.where(is_leaf != 0, leaves, nodes))
+    if wrong.any():
+        raise OpError(f"{what} child {child[wrong][0]} is out of range for {nodes} nodes and {leaves} leaves")
+    return child + np.where(is_leaf != 0, nodes, 0)
+
+
+def _member_sets(values: Array | None, count: int) -> list[Array]:
+    """The sets that NaNs separate, or end."""
+    if values is None:
+        values = np.empty(0)
+    ends = np.flatnonzero(np.isnan(values))
+    sets = [part[~np.isnan(part)] for part in np.split(values, ends)]
+    if len(sets) == count + 1 and not sets[-1].size:
+        sets.pop()
+    if len(sets) != count:
+        raise OpError(f"membership_values has {len(sets)} sets for {count} nodes of mode BRANCH_MEMBER")
+    return sets
+
+
+@lru_cache(maxsize=_KEPT)
+def ensemble_5(key: Same, targets: int) -> Ensemble:
+    """That of TreeEnsemble; `key` has what describes nodes, then leaves.
+
+    Raises OpError if the attributes describe no ensemble.
+    """
+    (features, falses, false_leafs, trues, true_leafs, modes, splits, missing) = key.attributes[:8]
+    (members, tree_roots, leaf_targets, leaf_weights) = key.attributes[8:]
+    feature, target, roots, tracks = map(_integers, (features, leaf_targets, tree_roots, missing))
+    nodes, leaves = len(feature), len(target)
+    weight = _wide(leaf_weights, "leaf_weights")
+    _check_length(leaves, leaf_weights=weight)
+    _check_length(nodes, nodes_modes=modes, nodes_splits=splits)
+    if tracks.size:
+        _check_length(nodes, nodes_missing_value_tracks_true=tracks)
+    if not roots.size or roots.min() < 0 or roots.max() >= nodes:
+        raise OpError(f"tree_roots {roots[:9].tolist()} should be some of the {nodes} nodes")
+    if modes.dtype.kind not in "iu" or modes.min() < 0 or modes.max() >= len(MODES):
+        raise OpError(f"nodes_modes must be 0 to {len(MODES) - 1}, are {modes.dtype} up to {modes.max()}")
+    accepts = np.array(list(MODES.values()), np.uint8)[modes]
+    if tracks.size:
+        accepts |= (tracks == 1) * np.uint8(MISSING)
+    is_member = modes == list(MODES).index("BRANCH_MEMBER")
+    sets = None
+    if is_member.any():
+        of_node = np.where(is_member, np.cumsum(is_member) - 1, -1)
+        sets = Members.make(of_node, _member_sets(members, int(is_member.sum())))
+    false = _below(falses, false_leafs, nodes, leaves, "false")
+    true = _below(trues, true_leafs, nodes, leaves, "true")
+    children = np.stack([false, true], axis=1).reshape(-1)
+    trees = Trees.make(feature, _wide(splits, "nodes_splits"), accepts, children, roots, sets)
+    return Ensemble.make(trees, Votes.make(np.arange(leaves), target, weight, leaves, targets))

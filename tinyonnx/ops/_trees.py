@@ -1,0 +1,259 @@
+"""Ensembles of decision trees as flat arrays, down which all rows walk together, all trees at once.
+
+Nodes are numbered inner nodes first, then leaves; a leaf's number less the count of inner nodes
+is its place among the leaves. Comparing a feature with a threshold has one of four outcomes,
+less, equal, greater, or missing (the feature is NaN), and a node's mode is the set of outcomes
+that lead to its true branch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from tinyonnx.errors import OpError
+from tinyonnx.ir import Array
+
+LESS, EQUAL, GREATER, MISSING = 1, 2, 4, 8
+
+MODES = {
+    "BRANCH_LEQ": LESS | EQUAL,
+    "BRANCH_LT": LESS,
+    "BRANCH_GTE": GREATER | EQUAL,
+    "BRANCH_GT": GREATER,
+    "BRANCH_EQ": EQUAL,
+    "BRANCH_NEQ": LESS | GREATER,
+    "BRANCH_MEMBER": EQUAL,
+}
+"""Outcomes that lead to the true branch, in the order of the modes' numbers in TreeEnsemble."""
+
+_COMPARE: dict[int, Callable[[Array, Array], Array]] = {
+    LESS | EQUAL: np.less_equal,
+    LESS: np.less,
+    GREATER | EQUAL: np.greater_equal,
+    GREATER: np.greater,
+    EQUAL: np.equal,
+}
+"""Comparisons that send NaN to the false branch as a node does that doesn't accept MISSING."""
+
+_PAIRS = 1 << 17
+"""Pairs of a row and a tree that walk together: what the caches hold."""
+
+_LEVELS_PER_TICK = 64
+
+
+@dataclass(frozen=True)
+class Members:
+    """The sets of BRANCH_MEMBER nodes: `of_node` [inner] has a set's number, or -1."""
+
+    of_node: Array
+    values: Array
+    keys: Array
+
+    @staticmethod
+    def make(of_node: Array, sets: list[Array]) -> Members:
+        """From the sets in the order of their numbers."""
+        values = np.unique(np.concatenate(sets)) if sets else np.empty(0)
+        keys = [i * len(values) + np.searchsorted(values, members) for i, members in enumerate(sets)]
+        return Members(of_node, values, np.sort(np.concatenate(keys)) if keys else np.empty(0, np.int64))
+
+    def contain(self, sets: Array, x: Array) -> Array:
+        """Whether each element of `x` is in the set of that number."""
+        if not self.keys.size:
+            return np.zeros(x.shape, np.bool_)
+        rank = np.minimum(np.searchsorted(self.values, x), len(self.values) - 1)
+        key = sets * len(self.values) + rank
+        at = np.minimum(np.searchsorted(self.keys, key), len(self.keys) - 1)
+        return np.asarray((self.values[rank] == x) & (self.keys[at] == key))
+
+
+@dataclass(frozen=True)
+class Trees:
+    """The structure of an ensemble; make it by `Trees.make`, which proves that it is one.
+
+    `feature`, `threshold` and `accepts` (outcomes of the true branch) are of inner nodes;
+    `children` [2 · inner] are the false and the true child of each, one after the other;
+    `compare` is the one comparison that serves all nodes, if there is one.
+    """
+
+    feature: Array
+    threshold: Array
+    accepts: Array
+    children: Array
+    roots: Array
+    members: Members | None = None
+    compare: Callable[[Array, Array], Array] | None = None
+
+    @staticmethod
+    def make(
+        feature: Array,
+        threshold: Array,
+        accepts: Array,
+        children: Array,
+        roots: Array,
+        members: Members | None = None,
+    ) -> Trees:
+        """Children and roots have to be numbers of nodes.
+
+        Raises OpError for a negative feature, and if there is more than one way to a node:
+        what is left can't have cycles.
+        """
+        inner = len(feature)
+        if inner and feature.min() < 0:
+            raise OpError(f"feature id {feature.min()} is negative")
+        false, true = children[0::2], children[1::2]
+        below = np.concatenate([false, true[true != false]])  # both branches may lead to the same node
+        ways = np.bincount(below[below < inner], minlength=inner)
+        ways[roots[roots < inner]] += 1
+        if (ways > 1).any():
+            raise OpError("the nodes are no trees: one is the child of two nodes, or a root is a child, too")
+        kinds = np.unique(accepts)
+        compare = _COMPARE.get(int(kinds[0])) if len(kinds) == 1 and members is None else None
+        return Trees(feature, threshold, accepts, children, roots, members, compare)
+
+    def leaves(self, x: Array, tick: Callable[[], None]) -> Iterator[tuple[slice, Array]]:
+        """Where rows [n, features] arrive: blocks of rows, with places of leaves [trees, rows of the block].
+
+        `tick` is called now and then. Raises OpError if a node asks for a feature that isn't there.
+        """
+        if len(self.feature) and self.feature.max() >= x.shape[1]:
+            raise OpError(f"a node asks for feature {self.feature.max()}, the input has {x.shape[1]}")
+        if x.dtype != self.threshold.dtype:
+            x = x.astype(np.float32 if x.dtype == np.float16 else np.float64)
+        step = max(1, _PAIRS // len(self.roots))
+        for first in range(0, len(x), step):
+            block = slice(first, min(first + step, len(x)))
+            tick()
+            yield block, self._walk(np.ascontiguousarray(x[block]), tick)
+
+    def _walk(self, x: Array, tick: Callable[[], None]) -> Array:
+        n, width = x.shape
+        flat, inner, trees = x.reshape(-1), len(self.feature), len(self.roots)
+        arrived = np.repeat(self.roots, n)
+        walking = np.flatnonzero(arrived < inner)
+        here = arrived[walking]
+        row = np.tile(np.arange(n) * width, trees)[walking]
+        level = 0
+        while walking.size:
+            value = flat.take(row + self.feature.take(here))
+            here = self.children.take(2 * here + self._true(here, value))
+            on = here < inner
+            if not on.all():
+                arrived[walking] = here
+                walking, here, row = walking[on], here[on], row[on]
+            level += 1
+            if level % _LEVELS_PER_TICK == 0:
+                tick()
+        return (arrived - inner).reshape(trees, n)
+
+    def _true(self, here: Array, value: Array) -> Array:
+        """Whether each value takes the true branch of its node."""
+        threshold = self.threshold.take(here)
+        if self.compare is not None:
+            return np.asarray(self.compare(value, threshold))
+        outcome = (value < threshold) * np.uint8(LESS)
+        outcome |= (value == threshold) * np.uint8(EQUAL)
+        outcome |= (value > threshold) * np.uint8(GREATER)
+        if self.members is not None:
+            sets = self.members.of_node.take(here)
+            which = np.flatnonzero(sets >= 0)
+            inside = self.members.contain(sets[which], value[which])
+            outcome[which] = np.where(inside, EQUAL, LESS)
+        outcome[np.isnan(value)] = MISSING
+        return np.asarray((self.accepts.take(here) & outcome) != 0)
+
+
+@dataclass(frozen=True)
+class Votes:
+    """What leaves say: leaf i has the votes start[i] … start[i + 1] - 1, each a weight for a target."""
+
+    start: Array
+    target: Array
+    weight: Array
+    targets: int
+
+    @staticmethod
+    def make(leaf: Array, target: Array, weight: Array, leaves: int, targets: int) -> Votes:
+        """Sorted by leaf, votes of one leaf in the given order; raises OpError for a target out of range."""
+        if target.size and (target.min() < 0 or target.max() >= targets):
+            wrong = target.min() if target.min() < 0 else target.max()
+            raise OpError(f"target or class {wrong} is out of range for {targets}")
+        order = np.argsort(leaf, kind="stable")
+        start = np.searchsorted(leaf[order], np.arange(leaves + 1))
+        return Votes(start, target[order], weight[order], targets)
+
+    def table(self) -> Array | None:
+        """Weights [leaves, targets], if every leaf votes for every target once, in order."""
+        shape = (len(self.start) - 1, self.targets)
+        if len(self.target) != shape[0] * shape[1] or (np.diff(self.start) != self.targets).any():
+            return None
+        in_order = (self.target.reshape(shape) == np.arange(self.targets)).all()
+        return self.weight.reshape(shape) if in_order else None
+
+    def of(self, leaves: Array) -> tuple[Array, Array]:
+        """For each leaf in turn its votes' indices, and for each vote the position of its leaf."""
+        start = self.start.take(leaves)
+        count = self.start.take(leaves + 1) - start
+        voter = np.repeat(np.arange(len(leaves)), count)
+        first = np.cumsum(count) - count
+        return np.arange(len(voter)) + (start - first).take(voter), voter
+
+
+_GATHER: dict[str, tuple[Any, float]] = {
+    "SUM": (np.add, 0.0),
+    "AVERAGE": (np.add, 0.0),
+    "MIN": (np.minimum, np.inf),
+    "MAX": (np.maximum, -np.inf),
+}
+AGGREGATES = ["AVERAGE", "SUM", "MIN", "MAX"]
+"""Names in the order of their numbers in TreeEnsemble."""
+
+
+@dataclass(frozen=True)
+class Ensemble:
+    """Trees and what their leaves say.
+
+    `voted_for` are the targets that have votes, `mixed` says that some weights are negative.
+    """
+
+    trees: Trees
+    votes: Votes
+    table: Array | None
+    voted_for: tuple[int, ...]
+    mixed: bool
+
+    @staticmethod
+    def make(trees: Trees, votes: Votes) -> Ensemble:
+        """With what is worth computing once."""
+        voted_for = tuple(np.unique(votes.target).tolist())
+        return Ensemble(trees, votes, votes.table(), voted_for, bool((votes.weight < 0).any()))
+
+    def scores(self, x: Array, aggregate: str, tick: Callable[[], None]) -> tuple[Array, Array]:
+        """Scores [n, targets] of rows [n, features], and whether any tree voted; 0 where none did.
+
+        They add up tree by tree in the weights' type, or in float64 for float64 rows. Raises
+        OpError for an unknown aggregate function, and what `Trees.leaves` raises.
+        """
+        if aggregate not in _GATHER:
+            raise OpError(f"unknown aggregate_function {aggregate!r}")
+        gather, initial = _GATHER[aggregate]
+        votes, shape = self.votes, (len(x), self.votes.targets)
+        scores = np.full(shape, initial, np.promote_types(votes.weight.dtype, x.dtype if x.dtype.kind == "f" else "f4"))
+        voted = np.full(shape, self.table is not None)
+        with np.errstate(all="ignore"):
+            for block, leaves in self.trees.leaves(x, tick):
+                here = scores[block]
+                if self.table is not None:
+                    for of_tree in leaves:
+                        gather(here, self.table.take(of_tree, 0), out=here)
+                    continue
+                index, voter = votes.of(leaves.reshape(-1))
+                place = voter % leaves.shape[1] * votes.targets + votes.target.take(index)
+                gather.at(here.reshape(-1), place, votes.weight.take(index).astype(scores.dtype))
+                voted[block].reshape(-1)[place] = True
+            if aggregate == "AVERAGE":
+                scores /= len(self.trees.roots)
+        return np.where(voted, scores, np.zeros((), scores.dtype)), voted
