@@ -128,7 +128,7 @@ class Run:
     def __init__(self, session: InferenceSession, clip: Clip) -> None:
         self.clip = clip
         self.tensors: list[tuple[str, Array]] = []
-        self.results = session.trace(feeds(session, clip), self._keep)
+        self.results = session.run_with_hook(feeds(session, clip), self._keep)
         self.output_names = [arg.name for arg in session.get_outputs()]
 
     def _keep(self, node: Node, outputs: list[Any]) -> None:

@@ -95,7 +95,7 @@ def compare_layers(session: InferenceSession, source: str | bytes, feeds: Mappin
             if value is not None:
                 compare(value.name, node.op_type, origin, result)
 
-    results = session.trace(feeds, hook)
+    results = session.run_with_hook(feeds, hook)
     seen = {layer.name for layer in layers}
     for arg, result in zip(session.get_outputs(), results, strict=True):
         if arg.name not in seen:

@@ -256,7 +256,6 @@ def test_a_custom_operator_in_plain_python():
 
 def test_trace_visits_every_node_of_the_plan():
     s = session(CNN)
-    seen = []
-    s.trace({"x": data(1, 3, 8, 6)}, lambda node, outputs: seen.append((node.op_type, outputs[0].shape)))
+    seen = [(node.op_type, outputs[0].shape) for node, outputs in s.trace({"x": data(1, 3, 8, 6)})]
     assert seen[0] == ("FusedConv", (1, 8, 8, 6))
     assert seen[-1][1] == (1, 5)

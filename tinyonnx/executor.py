@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import queue
+import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import groupby
 from typing import TYPE_CHECKING, Any, cast
@@ -48,6 +50,64 @@ def execute(
     results: list[Any] = executable.run(feeds, hook, Budget(plan.limits, run_options))
     plan.idle.append(executable)  # not after an interrupt: helping threads may still be writing to its arena
     return results
+
+
+def iterate(run: Callable[[Hook], Any]) -> Iterator[tuple[Node, list[Any]]]:
+    """What `run(hook)` gives its hook, as an iterator; `run` waits in a thread of its own meanwhile.
+
+    Raises what `run` raises; if the iterator is closed early, `run` ends at its next node.
+    """
+    asked, given = threading.Semaphore(0), queue.SimpleQueue[Any]()
+    closed = False
+
+    def hook(node: Node, outputs: list[Any]) -> None:
+        given.put((node, outputs))
+        asked.acquire()
+        if closed:
+            raise _Closed
+
+    def work() -> None:
+        asked.acquire()
+        try:
+            if not closed:
+                run(hook)
+            given.put(None)
+        except BaseException as error:  # it is the reader's
+            given.put(error)
+
+    threading.Thread(target=work, name="tinyonnx trace", daemon=True).start()
+    try:
+        while True:
+            asked.release()
+            item = given.get()
+            if item is None:
+                return
+            if isinstance(item, BaseException):
+                raise item
+            yield item
+    finally:
+        closed = True
+        asked.release()
+
+
+class _Closed(BaseException):
+    """Ends a run whose trace nobody reads any more."""
+
+
+def kernel_names(plan: Plan) -> list[list[str]]:
+    """The kernels that each step of a plan calls."""
+    try:
+        executable = plan.idle.pop()
+    except IndexError:
+        executable = Executable(plan)
+    names = []
+    for call in executable.calls:
+        if isinstance(call, _Segment):
+            names += [[bound.kernel.__name__ for bound in kernels] for _, kernels in call.steps]
+        else:
+            names.append([])
+    plan.idle.append(executable)
+    return names
 
 
 class Executable:
@@ -198,7 +258,7 @@ class _NumpyCall:
         inputs = [environment[slot] if slot >= 0 else None for slot in step.inputs]
 
         def run_graph(graph: Graph, values: list[Any]) -> list[Any]:
-            return self._run_subplan(graph, values, environment, budget)
+            return self._run_subplan(graph, values, environment, budget, hook)
 
         ctx = OpContext(step.node, plan.limits, budget, run_graph)
         if self.unforeseen:
@@ -229,7 +289,9 @@ class _NumpyCall:
             return [self._detach(item) for item in result]
         return result
 
-    def _run_subplan(self, graph: Graph, values: list[Any], environment: Environment, budget: Budget) -> list[Any]:
+    def _run_subplan(
+        self, graph: Graph, values: list[Any], environment: Environment, budget: Budget, hook: Hook | None
+    ) -> list[Any]:
         """Run a subgraph: its inputs by position, captured values from the enclosing run."""
         subplan = self.step.subplans[id(graph)]
         inner: Environment = [None] * subplan.n_slots
@@ -242,5 +304,5 @@ class _NumpyCall:
         for slot, value in zip(subplan.inputs, values, strict=True):
             inner[slot] = value
         for call in self.subcalls[id(graph)]:
-            call.run(inner, budget)
+            call.run(inner, budget, hook)
         return [inner[slot] for slot in subplan.outputs]

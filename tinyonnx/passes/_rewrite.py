@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from tinyonnx.ir import Array, ConstantPool, Graph, Node, Value
@@ -28,7 +28,7 @@ class Remark(NamedTuple):
 
 @dataclass
 class Rewrite:
-    """The state of one run of the pipeline over one graph."""
+    """The state of one run of the pipeline over one graph; `folded` has the values that became constants."""
 
     graph: Graph
     pool: ConstantPool
@@ -36,6 +36,7 @@ class Rewrite:
     model: str
     remarks: list[Remark]
     pass_name: str = ""
+    folded: dict[str, Value] = field(default_factory=dict)
 
     def applied(self, node: Node, text: str) -> None:
         """Record what was done to a node."""

@@ -55,7 +55,8 @@ def _propagate(rewrite: Rewrite, graph: Graph) -> None:
         if folded is not None:
             for value, array in zip(node.outputs, folded, strict=True):
                 if value is not None:
-                    graph.replace_all_uses_with(value, Value(value.name, array.dtype, array.shape, array))
+                    constant = rewrite.folded[value.name] = Value(value.name, array.dtype, array.shape, array)
+                    graph.replace_all_uses_with(value, constant)
             graph.remove_node(node)
             continue
         for value, info in zip(node.outputs, infos, strict=True):

@@ -1,0 +1,86 @@
+"""What a node costs: multiplications, parameters, memory of its results."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from tinyonnx.ir import Node
+
+Shape = tuple[int, ...]
+Rule = Callable[[Sequence[Shape], Shape, dict[str, Any]], int]
+
+
+def _conv(inputs: Sequence[Shape], out: Shape, _: dict[str, Any]) -> int:
+    return math.prod(out) * math.prod(inputs[1][1:])
+
+
+def _conv_transpose(inputs: Sequence[Shape], _: Shape, __: dict[str, Any]) -> int:
+    return math.prod(inputs[0]) * math.prod(inputs[1][1:])
+
+
+def _matmul(inputs: Sequence[Shape], out: Shape, attributes: dict[str, Any]) -> int:
+    return math.prod(out) * inputs[0][-2 if attributes.get("transA") else -1]
+
+
+def _recurrent(inputs: Sequence[Shape], _: Shape, __: dict[str, Any]) -> int:
+    x, w, r = inputs[:3]
+    return math.prod(x[:2]) * (math.prod(w) + math.prod(r))
+
+
+def _qlinear(position: int, rule: Rule) -> Rule:
+    """A quantised operator's weights come after scale and zero point of its input."""
+    return lambda inputs, out, attributes: rule([inputs[0], inputs[position]], out, attributes)
+
+
+_RULES: dict[str, Rule] = {
+    "Conv": _conv,
+    "ConvInteger": _conv,
+    "FusedConv": _conv,
+    "QLinearConv": _qlinear(3, _conv),
+    "ConvTranspose": _conv_transpose,
+    "Gemm": _matmul,
+    "MatMul": _matmul,
+    "MatMulInteger": _matmul,
+    "FusedMatMul": _matmul,
+    "QLinearMatMul": _qlinear(3, _matmul),
+    "LSTM": _recurrent,
+    "GRU": _recurrent,
+    "RNN": _recurrent,
+}
+
+
+def macs(node: Node) -> int | None:
+    """Multiplications (with an addition each) of convolutions, products and recurrences.
+
+    0 for any other operator; None where a shape isn't known.
+    """
+    rule = _RULES.get(node.op_type)
+    if rule is None:
+        return 0
+    shapes = [() if value is None else value.static_shape for value in node.inputs]
+    out = next((v.static_shape for v in node.outputs if v is not None), None)
+    if out is None or any(shape is None for shape in shapes):
+        return None
+    try:
+        return rule([s for s in shapes if s is not None], out, node.attributes)
+    except IndexError:  # fewer inputs or axes than the operator needs: the run will say so
+        return None
+
+
+def parameters(node: Node) -> int:
+    """Numbers in the node's constant inputs."""
+    return sum(value.const.size for value in node.inputs if value is not None and value.const is not None)
+
+
+def result_bytes(node: Node) -> int | None:
+    """Memory of the node's results; None where a shape isn't known."""
+    total = 0
+    for value in node.outputs:
+        if value is None:
+            continue
+        if value.static_shape is None or value.dtype is None:
+            return None
+        total += math.prod(value.static_shape) * value.dtype.itemsize
+    return total

@@ -1,0 +1,120 @@
+"""Inputs for a model: from .npy files, or made up from shapes and a seed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import numpy as np
+
+from tinyonnx.dtypes import from_onnx_type
+from tinyonnx.errors import InputError
+from tinyonnx.ir import Array
+from tinyonnx.session import InferenceSession, NodeArg
+
+
+def parse_dims(texts: Iterable[str]) -> dict[str, int]:
+    """Sizes of symbolic dimensions from NAME=N. Raises InputError."""
+    dims = {}
+    for text in texts:
+        name, _, size = text.partition("=")
+        if not name or not size.isdecimal():
+            raise InputError(f"--dim {text}: expected NAME=N")
+        dims[name] = int(size)
+    return dims
+
+
+def make_feeds(
+    session: InferenceSession, given: Iterable[str] = (), dims: Mapping[str, int] | None = None, seed: int = 0
+) -> dict[str, Array]:
+    """An array per input: from NAME=FILE.npy or NAME=shape:1,2,3 in `given`, else noise.
+
+    Noise is normal for floats, 0 or 1 for integers and bools, "a" or "b" for strings. `dims`
+    sizes symbolic dimensions; an unnamed or unsized one that comes first is 1. The arrays of
+    one seed are the same each time.
+
+    Raises InputError for an unknown name, a dimension that nobody sized, a file that is no
+    array, an input that isn't a tensor; OSError for a file that can't be read.
+    """
+    arguments = {arg.name: arg for arg in session.get_inputs()}
+    sources: dict[str, str] = {}
+    for text in given:
+        name, equals, source = text.partition("=")
+        if not equals or not source:
+            raise InputError(f"--input {text}: expected NAME=FILE.npy or NAME=shape:1,1,128,1000")
+        if name not in arguments:
+            raise InputError(f"--input {text}: the inputs are {', '.join(map(repr, arguments))}")
+        sources[name] = source
+    known = dict(dims or {})
+    for name, source in sources.items():
+        known |= _sizes(arguments[name], _shape(source) if source.startswith("shape:") else _load(source).shape)
+    rng = np.random.default_rng(seed)
+    feeds = {}
+    for name, arg in arguments.items():
+        source = sources.get(name, "")
+        if source and not source.startswith("shape:"):
+            feeds[name] = _load(source)
+        else:
+            feeds[name] = _noise(arg, _shape(source) if source else _complete(arg, known), rng)
+    return feeds
+
+
+def shapes_only(feeds: Mapping[str, Array]) -> dict[str, Array]:
+    """Arrays of the same shapes and dtypes that take no memory: enough to plan with."""
+    return {name: np.broadcast_to(np.zeros((), a.dtype), a.shape) for name, a in feeds.items()}
+
+
+def is_known(session: InferenceSession) -> bool:
+    """Whether the file itself says every input's shape."""
+    return all(isinstance(d, int) for arg in session.get_inputs() for d in arg.shape)
+
+
+def _sizes(arg: NodeArg, shape: tuple[int, ...]) -> dict[str, int]:
+    """What a given array says of symbolic dimensions, for the other inputs that share them."""
+    return {dim: size for dim, size in zip(arg.shape, shape, strict=False) if isinstance(dim, str)}
+
+
+def _shape(source: str) -> tuple[int, ...]:
+    dims = [d.strip() for d in source.removeprefix("shape:").split(",") if d.strip()]
+    if not all(d.isdecimal() for d in dims):
+        raise InputError(f"{source}: expected dimensions such as shape:1,1,128,1000")
+    return tuple(map(int, dims))
+
+
+def _complete(arg: NodeArg, known: Mapping[str, int]) -> tuple[int, ...]:
+    shape = []
+    for axis, dim in enumerate(arg.shape):
+        size = dim if isinstance(dim, int) else known.get(str(dim), 1 if axis == 0 else None)
+        if size is None:
+            wanted = f"--dim {dim}=N, or " if dim else ""
+            raise InputError(
+                f'input "{arg.name}" has the shape {_text(arg)}: say {wanted}--input {arg.name}=shape:… '
+                f"or {arg.name}=FILE.npy"
+            )
+        shape.append(size)
+    return tuple(shape)
+
+
+def _text(arg: NodeArg) -> str:
+    return f"[{', '.join('?' if d is None else str(d) for d in arg.shape)}]"
+
+
+def _noise(arg: NodeArg, shape: tuple[int, ...], rng: np.random.Generator) -> Array:
+    if not arg.type.startswith("tensor("):
+        raise InputError(f'input "{arg.name}" is a {arg.type or "value of unknown type"}: it can\'t be made up')
+    dtype = from_onnx_type(arg.type)
+    if dtype == object:
+        return rng.choice(np.array(["a", "b"], object), shape)
+    if dtype.kind in "fcV":
+        return np.asarray(rng.standard_normal(shape)).astype(dtype)
+    return np.asarray(rng.integers(0, 2, shape)).astype(dtype)
+
+
+def _load(source: str) -> Any:
+    try:
+        array = np.load(source, allow_pickle=False)
+    except (ValueError, EOFError) as error:
+        raise InputError(f"{source}: not a .npy file ({error})") from error
+    if not isinstance(array, np.ndarray):
+        raise InputError(f"{source}: an archive of arrays; expected a .npy file")
+    return array

@@ -1,0 +1,228 @@
+"""What a model is made of, and what becomes of it: nodes, passes, plan."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from tinyonnx.dtypes import onnx_type
+from tinyonnx.executor import kernel_names
+from tinyonnx.ir import Array, Dim, Graph, Node, Value
+from tinyonnx.passes import BASIC
+from tinyonnx.plan import KernelStep, LayoutStep, NumpyStep, Plan
+from tinyonnx.session import InferenceSession
+from tinyonnx.tools import costs
+from tinyonnx.tools.feeds import shapes_only
+
+
+@dataclass(frozen=True)
+class Tensor:
+    """A value's name, type as onnxruntime writes it, and shape (None: unknown; dims may be symbolic)."""
+
+    name: str
+    type: str | None
+    shape: list[Dim] | None
+    constant: bool = False
+
+
+@dataclass(frozen=True)
+class NodeRow:
+    """A node: `path` leads to it through subgraphs; None is what can't be known without shapes."""
+
+    path: str
+    index: int
+    op: str
+    domain: str
+    opset: int
+    inputs: list[Tensor | None]
+    outputs: list[Tensor | None]
+    attributes: dict[str, Any]
+    parameters: int
+    macs: int | None
+    bytes: int | None
+    origin: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class GraphReport:
+    """Nodes and totals of a graph; totals are None where one of the terms is."""
+
+    file: str
+    opsets: dict[str, int]
+    inputs: list[Tensor]
+    outputs: list[Tensor]
+    nodes: list[NodeRow]
+    parameters: int
+    macs: int | None
+    bytes: int | None
+
+
+@dataclass(frozen=True)
+class StepRow:
+    """A step of a plan.
+
+    `kind` is "kernel", "numpy" (`why` says what keeps it from being a kernel) or "layout" (a
+    copy into another memory order); `offset` and `bytes` place the result in the arena, if it
+    lies there; `origin` names the file's nodes that the step does the work of.
+    """
+
+    kind: str
+    op: str
+    name: str
+    output: Tensor | None
+    origin: list[str]
+    kernels: list[str]
+    layout: str
+    offset: int | None
+    bytes: int | None
+    macs: int | None
+    why: str
+
+
+@dataclass(frozen=True)
+class PlanReport:
+    """The steps of a plan, and what it needs of memory."""
+
+    steps: list[StepRow]
+    arena_bytes: int
+    constant_bytes: int
+    threads: int
+
+
+def inspect_graph(session: InferenceSession, feeds: Mapping[str, Array] | None = None) -> GraphReport:
+    """The file's nodes, with shapes and costs if `feeds` say the inputs' shapes.
+
+    Raises what `InferenceSession.run` raises of its feeds.
+    """
+    known = {}
+    if feeds is not None:
+        graph = session.rewrite(shapes_only(feeds), BASIC).graph
+        known = {value.name: value for value in _all_values(graph)}
+    return report_graph(session, session.graph.clone(), known)
+
+
+def report_graph(session: InferenceSession, graph: Graph, known: Mapping[str, Value]) -> GraphReport:
+    """A report of a graph; it takes over the shapes of the values of the same names in `known`."""
+    for value in _all_values(graph):
+        better = known.get(value.name)
+        if better is not None and value.const is None:
+            value.dtype, value.shape = better.dtype or value.dtype, better.shape or value.shape
+            if better.shape == ():
+                value.shape = ()
+    rows = list(_rows(graph, ""))
+    initializers = {id(v.const): v.const.size for v in _all_values(graph) if v.const is not None}
+    return GraphReport(
+        file=session.name,
+        opsets=dict(session.graph.opsets),
+        inputs=[_tensor(v) for v in graph.inputs],
+        outputs=[_tensor(v, n) for v, n in zip(graph.outputs, graph.output_names, strict=True)],
+        nodes=rows,
+        parameters=sum(initializers.values()),
+        macs=_total([row.macs for row in rows]),
+        bytes=_total([row.bytes for row in rows]),
+    )
+
+
+def inspect_plan(session: InferenceSession, feeds: Mapping[str, Array]) -> PlanReport:
+    """What runs for inputs of these shapes. Raises what `InferenceSession.run` raises of its feeds."""
+    plan = session.plan_for(None, shapes_only(feeds))
+    return PlanReport(
+        steps=list(_steps(plan, origin_macs(session, feeds))),
+        arena_bytes=plan.arena_bytes,
+        constant_bytes=sum(array.nbytes for array in plan.constants.values()),
+        threads=plan.threads,
+    )
+
+
+def origin_macs(session: InferenceSession, feeds: Mapping[str, Array]) -> dict[str, int | None]:
+    """Multiplications of the file's nodes by label: a fused node does those of its origins."""
+    nodes = session.rewrite(shapes_only(feeds), BASIC).graph.nodes
+    return {node.label: costs.macs(node) for node in nodes}
+
+
+def step_macs(node: Node, of_origin: Mapping[str, int | None]) -> int | None:
+    """Multiplications of a node of the plan."""
+    return _total([of_origin.get(name, 0) for name in node.origin])
+
+
+def _steps(plan: Plan, macs: Mapping[str, int | None]) -> Iterator[StepRow]:
+    kernels = kernel_names(plan)
+    for position, step in enumerate(plan.steps):
+        if isinstance(step, LayoutStep):
+            target = step.target
+            output = Tensor(target.name, onnx_type(target.dtype), list(target.shape))
+            yield StepRow(
+                "layout", "", target.name, output, [], kernels[position], target.layout, target.root.offset,
+                target.nbytes, 0, f"a reader wants {target.layout}",
+            )  # fmt: skip
+            continue
+        node = step.node
+        value = next((v for v in node.outputs if v is not None), None)
+        output = None if value is None else _tensor(value)
+        common = (node.op_type, node.label, output, list(node.origin))
+        if isinstance(step, KernelStep):
+            buffer = step.output
+            yield StepRow(
+                "kernel", *common, kernels[position], buffer.layout, buffer.root.offset, buffer.nbytes,
+                step_macs(node, macs), "",
+            )  # fmt: skip
+        else:
+            assert isinstance(step, NumpyStep)
+            yield StepRow(
+                "numpy", *common, [], "", None, costs.result_bytes(node), step_macs(node, macs), step.why
+            )  # fmt: skip
+
+
+def _rows(graph: Graph, path: str) -> Iterator[NodeRow]:
+    for node in graph.nodes:
+        yield NodeRow(
+            path=path + node.label,
+            index=node.index,
+            op=node.op_type,
+            domain=node.domain,
+            opset=node.opset,
+            inputs=[None if v is None else _tensor(v) for v in node.inputs],
+            outputs=[None if v is None else _tensor(v) for v in node.outputs],
+            attributes={key: _plain(value) for key, value in node.attributes.items()},
+            parameters=costs.parameters(node),
+            macs=costs.macs(node),
+            bytes=costs.result_bytes(node),
+            origin=list(node.origin),
+        )
+        for name, attribute in node.attributes.items():
+            if isinstance(attribute, Graph):
+                yield from _rows(attribute, f"{path}{node.label}/{name}/")
+
+
+def _plain(value: Any) -> Any:
+    """An attribute as JSON holds it; of large arrays and subgraphs only what they are."""
+    if isinstance(value, Graph):
+        return f"graph of {len(value.nodes)} nodes"
+    if isinstance(value, np.ndarray):
+        return (
+            value.tolist() if value.size <= 16 and value.dtype.kind in "fiub" else f"{value.dtype}{list(value.shape)}"
+        )
+    if isinstance(value, (list, tuple)):
+        return [_plain(item) for item in value]
+    return value if isinstance(value, (str, int, float, bool, type(None))) else str(value)
+
+
+def _all_values(graph: Graph) -> Iterator[Value]:
+    yield from graph.values().values()
+    for node in graph.nodes:
+        for subgraph in node.subgraphs:
+            yield from _all_values(subgraph)
+
+
+def _tensor(value: Value, name: str | None = None) -> Tensor:
+    kind = value.type or (onnx_type(value.dtype) if value.dtype is not None else None)
+    shape = None if value.shape is None else list(value.shape)
+    return Tensor(value.name if name is None else name, kind, shape, value.const is not None)
+
+
+def _total(terms: list[int | None]) -> int | None:
+    known = [term for term in terms if term is not None]
+    return sum(known) if len(known) == len(terms) else None

@@ -1,0 +1,132 @@
+"""What every layer computes: shapes, ranges, zeros, NaNs, and the numbers themselves."""
+
+from __future__ import annotations
+
+import re
+import zipfile
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from tinyonnx.dtypes import onnx_type
+from tinyonnx.errors import InputError
+from tinyonnx.ir import Array, Graph, Node
+from tinyonnx.session import InferenceSession
+
+HISTOGRAM_BINS = 64
+
+
+@dataclass(frozen=True)
+class Activation:
+    """Statistics of one result of a node.
+
+    Minimum, maximum, mean and standard deviation are of the finite numbers, None where there
+    are none; `zeros` is a share of all. A node of a subgraph (`path` leads to it) has one
+    activation for each time that it ran. `value` describes what is no tensor of numbers.
+    """
+
+    path: str
+    op: str
+    origin: tuple[str, ...]
+    name: str
+    type: str
+    shape: tuple[int, ...]
+    minimum: float | None = None
+    maximum: float | None = None
+    mean: float | None = None
+    std: float | None = None
+    zeros: float | None = None
+    nans: int = 0
+    infinities: int = 0
+    value: str = ""
+
+    @property
+    def finite(self) -> bool:
+        """Whether there is neither a NaN nor an infinity."""
+        return not self.nans and not self.infinities
+
+
+Reader = Callable[[Activation, Any], None]
+"""Gets an activation and the value itself, which must be copied to be kept."""
+
+
+def trace(session: InferenceSession, feeds: Mapping[str, Any], read: Reader) -> list[Any]:
+    """Run a model and give `read` every result of every node as it comes; returns the outputs.
+
+    Nothing is kept here: memory is that of a run. Raises what `InferenceSession.run` raises.
+    """
+    paths: dict[int, str] = {}
+
+    def hook(node: Node, outputs: list[Any]) -> None:
+        if id(node) not in paths:
+            paths.update(_paths(plan.graph, ""))
+        path = paths.get(id(node), node.label)
+        for value, result in zip(node.outputs, outputs):
+            if value is not None:
+                read(describe(path, node.op_type, tuple(node.origin), value.name, result), result)
+
+    plan = session.plan_for(None, feeds)
+    return session.run_with_hook(feeds, hook)
+
+
+def describe(path: str, op: str, origin: tuple[str, ...], name: str, result: Any) -> Activation:
+    """The statistics of one value."""
+    if not isinstance(result, np.ndarray):
+        text = f"sequence of {len(result)}" if isinstance(result, list) else type(result).__name__
+        return Activation(path, op, origin, name, "", (), value="absent" if result is None else text)
+    kind = onnx_type(result.dtype) or str(result.dtype)
+    if result.dtype.kind not in "fiubV" or not result.size:
+        return Activation(path, op, origin, name, kind, result.shape, value="" if result.size else "empty")
+    return Activation(path, op, origin, name, kind, result.shape, *_statistics(result))
+
+
+def _statistics(result: Array) -> tuple[Any, ...]:
+    numbers = result if result.dtype.kind in "fiu" else result.astype(np.float32)
+    nans, infinities = 0, 0
+    zeros = 1 - np.count_nonzero(numbers) / numbers.size
+    if numbers.dtype.kind == "f" and not np.isfinite(numbers).all():
+        nans, infinities = int(np.isnan(numbers).sum()), int(np.isinf(numbers).sum())
+        numbers = numbers[np.isfinite(numbers)]
+        if not numbers.size:
+            return None, None, None, None, zeros, nans, infinities
+    mean = float(numbers.mean(dtype=np.float64))
+    std = float(numbers.std(dtype=np.float64))
+    return float(numbers.min()), float(numbers.max()), mean, std, zeros, nans, infinities
+
+
+def _paths(graph: Graph, prefix: str) -> Iterator[tuple[int, str]]:
+    for node in graph.nodes:
+        yield id(node), prefix + node.label
+        for name, attribute in node.attributes.items():
+            if isinstance(attribute, Graph):
+                yield from _paths(attribute, f"{prefix}{node.label}/{name}/")
+
+
+@contextmanager
+def saving(path: str, only: str | None = None) -> Iterator[Reader]:
+    """A reader that appends every tensor whose name matches `only` to an .npz file, one at a time.
+
+    A name that comes again (in a loop) gets #2, #3 … behind it. Raises InputError for a
+    malformed expression, OSError where the file can't be written.
+    """
+    try:
+        wanted = re.compile(only or "")
+    except re.error as error:
+        raise InputError(f"{only!r} is no regular expression: {error}") from None
+    count: dict[str, int] = {}
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED, allowZip64=True) as archive:
+
+        def read(activation: Activation, result: Any) -> None:
+            if not isinstance(result, np.ndarray) or result.dtype.kind == "O" or not wanted.search(activation.name):
+                return
+            count[activation.name] = times = count.get(activation.name, 0) + 1
+            name = activation.name if times == 1 else f"{activation.name}#{times}"
+            if result.dtype.kind == "V":  # numpy's files can't say bfloat16 or float8
+                result = result.astype(np.float32)
+            with archive.open(f"{name}.npy", "w", force_zip64=True) as file:
+                np.lib.format.write_array(file, np.ascontiguousarray(result), allow_pickle=False)
+
+        yield read
