@@ -14,6 +14,7 @@ import onnxruntime
 from onnx.backend.test.case.test_case import TestCase
 from onnx.backend.test.loader import load_model_tests
 
+import tinyonnx.ops  # noqa: F401, registers the operators
 from tinyonnx.calls import OpContext
 from tinyonnx.ir import Node
 from tinyonnx.limits import Limits
