@@ -6,7 +6,7 @@ import os
 import threading
 import weakref
 from collections import OrderedDict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,12 +14,12 @@ import numpy as np
 
 from tinyonnx.dtypes import from_onnx_type, onnx_type
 from tinyonnx.errors import Error, InputError
-from tinyonnx.executor import Hook, execute
+from tinyonnx.executor import Hook, execute, iterate
 from tinyonnx.ir import Array, ConstantPool, Graph, Node, Value
 from tinyonnx.maps import as_map
 from tinyonnx.options import GraphOptimizationLevel, RunOptions, SessionOptions
 from tinyonnx.ortvalue import IOBinding, OrtValue
-from tinyonnx.passes import BASIC, PIPELINE, Rewrite, run_passes
+from tinyonnx.passes import BASIC, PIPELINE, Pass, Rewrite, run_passes
 from tinyonnx.plan import Plan, make_plan
 from tinyonnx.threads import available
 
@@ -101,6 +101,11 @@ class InferenceSession:
                     f'{self._name}: initializer "{name}" is {expected}, not {array.dtype}{_dims(array.shape)}'
                 )
             old.const = array.copy()
+
+    @property
+    def name(self) -> str:
+        """The file's path, or "<bytes>"."""
+        return self._name
 
     @property
     def graph(self) -> Graph:
@@ -208,11 +213,19 @@ class InferenceSession:
         """Run on what is bound. Raises what `run` raises."""
         iobinding.run(run_options)
 
-    def trace(self, input_feed: Mapping[str, Any], hook: Hook) -> list[Any]:
-        """Run the model and call `hook(node, outputs)` after every node of the plan.
+    def trace(self, input_feed: Mapping[str, Any]) -> Iterator[tuple[Node, list[Any]]]:
+        """Run the model step by step: yields every node, also of subgraphs, with its outputs.
 
-        The arrays given to the hook may be overwritten by the next node: copy what you keep.
-        Returns all outputs. Raises what `run` raises.
+        The nodes are those of the plan: the file's own with ORT_DISABLE_ALL, else fused ones
+        whose `origin` names what they replaced. An array may be overwritten as soon as the next
+        node is asked for: copy what you keep. Raises what `run` raises.
+        """
+        return iterate(lambda hook: self.run_with_hook(input_feed, hook))
+
+    def run_with_hook(self, input_feed: Mapping[str, Any], hook: Hook) -> list[Any]:
+        """Run the model and call `hook(node, outputs)` after every node, as `trace` yields them.
+
+        Returns all outputs. Raises what `run` and the hook raise.
         """
         plan, feeds = self._prepare(None, input_feed)
         return execute(plan, feeds, hook)
@@ -220,6 +233,14 @@ class InferenceSession:
     def plan_for(self, output_names: Sequence[str] | None, input_feed: Mapping[str, Any]) -> Plan:
         """The plan that `run` would use with these arguments. Raises what `run` raises."""
         return self._prepare(output_names, input_feed)[0]
+
+    def rewrite(self, input_feed: Mapping[str, Any], passes: list[Pass] = PIPELINE) -> Rewrite:
+        """A copy of the graph for inputs of these shapes after some passes, and their remarks.
+
+        Raises what `run` raises of its feeds.
+        """
+        inputs, feeds = self._check_feeds(input_feed)
+        return self._rewrite((), tuple(inputs[len(self._graph.inputs) :]), feeds, passes)
 
     # -- preparation --------------------------------------------------------------------
 
@@ -242,6 +263,16 @@ class InferenceSession:
         return plan, feeds
 
     def _make_plan(self, names: tuple[str, ...], overridden: tuple[str, ...], feeds: list[Any], optimise: bool) -> Plan:
+        rewrite = self._rewrite(names, overridden, feeds, PIPELINE if optimise else BASIC)
+        limits = self._options.limits
+        plan = make_plan(rewrite.graph, model=rewrite.model, limits=limits, pool=self._pool, kernels=optimise)
+        plan.remarks = rewrite.remarks
+        plan.threads = self._threads()
+        return plan
+
+    def _rewrite(
+        self, names: tuple[str, ...], overridden: tuple[str, ...], feeds: list[Any], passes: list[Pass]
+    ) -> Rewrite:
         graph = self._graph.clone()
         for name in overridden:
             graph.override(name)
@@ -250,13 +281,9 @@ class InferenceSession:
         for value, feed in zip(graph.inputs, feeds, strict=True):
             is_tensor = isinstance(feed, np.ndarray)
             value.dtype, value.shape = (feed.dtype, feed.shape) if is_tensor else (None, None)
-        name = os.path.basename(self._name) or self._name
-        rewrite = Rewrite(graph, self._pool, self._options.limits, name, [])
-        run_passes(rewrite, PIPELINE if optimise else BASIC)
-        plan = make_plan(graph, model=name, limits=self._options.limits, pool=self._pool, kernels=optimise)
-        plan.remarks = rewrite.remarks
-        plan.threads = self._threads()
-        return plan
+        rewrite = Rewrite(graph, self._pool, self._options.limits, os.path.basename(self._name) or self._name, [])
+        run_passes(rewrite, passes)
+        return rewrite
 
     def _threads(self) -> int:
         wanted = self._options.intra_op_num_threads

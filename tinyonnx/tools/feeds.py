@@ -103,7 +103,7 @@ def _noise(arg: NodeArg, shape: tuple[int, ...], rng: np.random.Generator) -> Ar
     if not arg.type.startswith("tensor("):
         raise InputError(f'input "{arg.name}" is a {arg.type or "value of unknown type"}: it can\'t be made up')
     dtype = from_onnx_type(arg.type)
-    if dtype == object:
+    if dtype.kind == "O":
         return rng.choice(np.array(["a", "b"], object), shape)
     if dtype.kind in "fcV":
         return np.asarray(rng.standard_normal(shape)).astype(dtype)

@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 
 from tinyonnx.dtypes import onnx_type
+from tinyonnx.errors import InputError
 from tinyonnx.executor import kernel_names
 from tinyonnx.ir import Array, Dim, Graph, Node, Value
-from tinyonnx.passes import BASIC
+from tinyonnx.passes import BASIC, PIPELINE, Remark, Rewrite
 from tinyonnx.plan import KernelStep, LayoutStep, NumpyStep, Plan
 from tinyonnx.session import InferenceSession
 from tinyonnx.tools import costs
@@ -99,8 +100,8 @@ def inspect_graph(session: InferenceSession, feeds: Mapping[str, Array] | None =
     """
     known = {}
     if feeds is not None:
-        graph = session.rewrite(shapes_only(feeds), BASIC).graph
-        known = {value.name: value for value in _all_values(graph)}
+        rewrite = session.rewrite(shapes_only(feeds), BASIC)
+        known = rewrite.folded | {value.name: value for value in _all_values(rewrite.graph)}
     return report_graph(session, session.graph.clone(), known)
 
 
@@ -108,10 +109,8 @@ def report_graph(session: InferenceSession, graph: Graph, known: Mapping[str, Va
     """A report of a graph; it takes over the shapes of the values of the same names in `known`."""
     for value in _all_values(graph):
         better = known.get(value.name)
-        if better is not None and value.const is None:
-            value.dtype, value.shape = better.dtype or value.dtype, better.shape or value.shape
-            if better.shape == ():
-                value.shape = ()
+        if better is not None and better.shape is not None:
+            value.dtype, value.shape = better.dtype, better.shape
     rows = list(_rows(graph, ""))
     initializers = {id(v.const): v.const.size for v in _all_values(graph) if v.const is not None}
     return GraphReport(
@@ -137,6 +136,32 @@ def inspect_plan(session: InferenceSession, feeds: Mapping[str, Array]) -> PlanR
     )
 
 
+@dataclass(frozen=True)
+class PassReport:
+    """The graph after a pass, and what the passes up to it did and refused."""
+
+    graph: GraphReport
+    remarks: list[Remark]
+
+
+def inspect_pass(session: InferenceSession, feeds: Mapping[str, Array], name: str) -> PassReport:
+    """The graph after the last run of the pass of that name, for inputs of these shapes.
+
+    Raises InputError for an unknown name, and what `InferenceSession.run` raises of its feeds.
+    """
+    rewrite = after_pass(session, feeds, name)
+    return PassReport(report_graph(session, rewrite.graph, {}), rewrite.remarks)
+
+
+def after_pass(session: InferenceSession, feeds: Mapping[str, Array], name: str | None = None) -> Rewrite:
+    """The graph for inputs of these shapes after the last run of a pass, by default of all. Raises InputError."""
+    names = [function.__name__ for function in PIPELINE]
+    if name is not None and name not in names:
+        raise InputError(f"no pass is called {name!r}; there are {', '.join(dict.fromkeys(names))}")
+    end = len(names) - names[::-1].index(name) if name is not None else len(names)
+    return session.rewrite(shapes_only(feeds), PIPELINE[:end])
+
+
 def origin_macs(session: InferenceSession, feeds: Mapping[str, Array]) -> dict[str, int | None]:
     """Multiplications of the file's nodes by label: a fused node does those of its origins."""
     nodes = session.rewrite(shapes_only(feeds), BASIC).graph.nodes
@@ -160,9 +185,8 @@ def _steps(plan: Plan, macs: Mapping[str, int | None]) -> Iterator[StepRow]:
             )  # fmt: skip
             continue
         node = step.node
-        value = next((v for v in node.outputs if v is not None), None)
-        output = None if value is None else _tensor(value)
-        common = (node.op_type, node.label, output, list(node.origin))
+        result = next((_tensor(v) for v in node.outputs if v is not None), None)
+        common = (node.op_type, node.label, result, list(node.origin))
         if isinstance(step, KernelStep):
             buffer = step.output
             yield StepRow(
