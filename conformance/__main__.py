@@ -13,7 +13,10 @@ import audiotag
 import tinyonnx
 from audiotag.models import resolve
 from audiotag.network import Network
-from conformance import ConformanceError, esc10, golden, layers
+from conformance import ConformanceError, esc10, golden
+from tinyonnx.tools import compare
+from tinyonnx.tools.feeds import DEFAULT_SIZE, make_feeds
+from tinyonnx.tools.oracles import reference_values
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -50,13 +53,13 @@ def _parser() -> argparse.ArgumentParser:
         action="append",
         default=[],
         metavar="NAME=N",
-        help=f"size of a symbolic dimension (default: 1 where it comes first, else {layers.SYMBOLIC_SIZE})",
+        help=f"size of a symbolic dimension (default: 1 where it comes first, else {DEFAULT_SIZE})",
     )
     command.add_argument("--seed", type=int, default=0, help="of the noise that is the input without --golden")
     command.add_argument(
         "--tolerance",
         type=float,
-        default=layers.TOLERANCE,
+        default=compare.TOLERANCE,
         help="relative to each layer's scale (default: %(default)g)",
     )
     command.add_argument("--unfused", action="store_true", help="the file's own nodes in numpy: no passes, no kernels")
@@ -94,11 +97,8 @@ def _layers(args: argparse.Namespace) -> bool:
         options.graph_optimization_level = tinyonnx.GraphOptimizationLevel.ORT_DISABLE_ALL
     source = resolve(args.model).source
     session = tinyonnx.InferenceSession(source, options)
-    if clips:
-        feeds = golden.feeds(session, clips[0])
-    else:
-        feeds = layers.seeded_feeds(session.get_inputs(), dict(args.dim), args.seed)
-    comparison = layers.compare_layers(session, source, feeds)
+    feeds = golden.feeds(session, clips[0]) if clips else make_feeds(session, (), dict(args.dim), args.seed)
+    comparison = compare.compare_layers(session, feeds, reference_values(source, feeds))
     checks = list(golden.check_model(session, clips)) if clips else []
     if clips and args.audio:
         checks.append(golden.check_features(clips, args.audio))
@@ -111,7 +111,7 @@ def _layers(args: argparse.Namespace) -> bool:
         print(f"FAILED, first in: {culprit.name} ({culprit.title}): {culprit.problem or f'{culprit.relative:.1e}'}")
     if comparison.unmatched:
         print(f"not in the reference, not compared: {', '.join(comparison.unmatched)}")
-    print(f"\n{layers.table(comparison, args.tolerance)}")
+    print(f"\n{compare.table(comparison, args.tolerance)}")
     if clips:
         print(f"\nagainst PyTorch's numbers, tolerance {golden.TOLERANCE:g}")
         print("\n".join(map(str, checks)))

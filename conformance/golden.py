@@ -18,9 +18,9 @@ import numpy as np
 
 from audiotag import audio, mel
 from conformance import ConformanceError, pick_logits
-from conformance.layers import difference
 from tinyonnx import InferenceSession, Node
 from tinyonnx.ir import Array
+from tinyonnx.tools.compare import difference
 
 TOLERANCE = 1e-4
 """Logits and log-mel features: absolute. Feature maps and embedding: relative to their own scale."""

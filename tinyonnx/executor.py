@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import queue
 import threading
+import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import groupby
 from typing import TYPE_CHECKING, Any, cast
@@ -94,6 +95,13 @@ class _Closed(BaseException):
     """Ends a run whose trace nobody reads any more."""
 
 
+def timed_runs(plan: Plan, feeds: Sequence[Any], repeats: int) -> Iterator[list[float]]:
+    """Seconds of every step of a plan, in so many runs. Raises what `execute` raises."""
+    executable = Executable(plan)
+    for _ in range(repeats):
+        yield executable.time(feeds)
+
+
 def kernel_names(plan: Plan) -> list[list[str]]:
     """The kernels that each step of a plan calls."""
     try:
@@ -136,13 +144,7 @@ class Executable:
                 self.calls.append(_Segment(kernels, self.arena, plan.threads))
 
     def run(self, feeds: Sequence[Any], hook: Hook | None, budget: Budget) -> list[Any]:
-        plan = self.plan
-        environment = self.template.copy()
-        for slot, feed in zip(plan.inputs, feeds, strict=True):
-            if slot in plan.buffers:
-                np.copyto(environment[slot], feed)
-            else:
-                environment[slot] = feed
+        plan, environment = self.plan, self._fed(feeds)
         for call in self.calls:
             call.run(environment, budget, hook)
         taken = self.protected | set(map(id, feeds))
@@ -151,6 +153,20 @@ class Executable:
             results.append(_own(environment[slot], taken))
             taken.add(id(results[-1]))
         return results
+
+    def time(self, feeds: Sequence[Any]) -> list[float]:
+        """Seconds of each step of a run."""
+        environment, budget = self._fed(feeds), Budget(self.plan.limits)
+        return [seconds for call in self.calls for seconds in call.time(environment, budget)]
+
+    def _fed(self, feeds: Sequence[Any]) -> Environment:
+        environment = self.template.copy()
+        for slot, feed in zip(self.plan.inputs, feeds, strict=True):
+            if slot in self.plan.buffers:
+                np.copyto(environment[slot], feed)
+            else:
+                environment[slot] = feed
+        return environment
 
     def _kernels(self, step: Step) -> list[Call]:
         """The kernels of a step with their arguments but for scratch; none for a numpy step."""
@@ -214,6 +230,16 @@ class _Segment:
             budget.check()
             if hook is not None and isinstance(step, KernelStep):
                 hook(step.node, [step.output.view(self.arena)])
+
+    def time(self, _: Environment, budget: Budget) -> Iterator[float]:
+        """Run the steps one by one: seconds of each."""
+        at = 0
+        for _step, kernels in self.steps:
+            budget.check()
+            begin = time.perf_counter()
+            self.program.run(self.threads, at, at + len(kernels))
+            yield time.perf_counter() - begin
+            at += len(kernels)
 
 
 def _info(value: Any) -> Info | None:
@@ -280,6 +306,12 @@ class _NumpyCall:
             environment[slot] = None
         if hook is not None:
             hook(step.node, results)
+
+    def time(self, environment: Environment, budget: Budget) -> Iterator[float]:
+        """Run the step: its seconds."""
+        begin = time.perf_counter()
+        self.run(environment, budget)
+        yield time.perf_counter() - begin
 
     def _detach(self, result: Any) -> Any:
         """A copy of what is a view into the arena, where a later step would overwrite it."""

@@ -12,6 +12,9 @@ from tinyonnx.errors import InputError
 from tinyonnx.ir import Array
 from tinyonnx.session import InferenceSession, NodeArg
 
+DEFAULT_SIZE = 256
+"""What a symbolic dimension becomes that nobody sizes, unless it is the first (batch: 1)."""
+
 
 def parse_dims(texts: Iterable[str]) -> dict[str, int]:
     """Sizes of symbolic dimensions from NAME=N. Raises InputError."""
@@ -25,13 +28,17 @@ def parse_dims(texts: Iterable[str]) -> dict[str, int]:
 
 
 def make_feeds(
-    session: InferenceSession, given: Iterable[str] = (), dims: Mapping[str, int] | None = None, seed: int = 0
+    session: InferenceSession,
+    given: Iterable[str] = (),
+    dims: Mapping[str, int] | None = None,
+    seed: int = 0,
+    default: int | None = DEFAULT_SIZE,
 ) -> dict[str, Array]:
     """An array per input: from NAME=FILE.npy or NAME=shape:1,2,3 in `given`, else noise.
 
     Noise is normal for floats, 0 or 1 for integers and bools, "a" or "b" for strings. `dims`
-    sizes symbolic dimensions; an unnamed or unsized one that comes first is 1. The arrays of
-    one seed are the same each time.
+    sizes symbolic dimensions; of the others one that comes first is 1, any other `default`.
+    The arrays of one seed are the same each time.
 
     Raises InputError for an unknown name, a dimension that nobody sized, a file that is no
     array, an input that isn't a tensor; OSError for a file that can't be read.
@@ -55,7 +62,7 @@ def make_feeds(
         if source and not source.startswith("shape:"):
             feeds[name] = _load(source)
         else:
-            feeds[name] = _noise(arg, _shape(source) if source else _complete(arg, known), rng)
+            feeds[name] = _noise(arg, _shape(source) if source else _complete(arg, known, default), rng)
     return feeds
 
 
@@ -81,10 +88,10 @@ def _shape(source: str) -> tuple[int, ...]:
     return tuple(map(int, dims))
 
 
-def _complete(arg: NodeArg, known: Mapping[str, int]) -> tuple[int, ...]:
+def _complete(arg: NodeArg, known: Mapping[str, int], default: int | None) -> tuple[int, ...]:
     shape = []
     for axis, dim in enumerate(arg.shape):
-        size = dim if isinstance(dim, int) else known.get(str(dim), 1 if axis == 0 else None)
+        size = dim if isinstance(dim, int) else known.get(str(dim), 1 if axis == 0 else default)
         if size is None:
             wanted = f"--dim {dim}=N, or " if dim else ""
             raise InputError(

@@ -1,0 +1,244 @@
+"""Two runs of a model, layer by layer: where do they part?
+
+A layer is a node of the plan. A fused node keeps the output name of the last node that it
+replaced, so that its result has a counterpart of the same name wherever the file's own nodes run.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from tinyonnx.errors import InputError
+from tinyonnx.ir import Array, Node
+from tinyonnx.options import GraphOptimizationLevel, SessionOptions
+from tinyonnx.session import InferenceSession
+
+TOLERANCE = 1e-4
+"""Greatest error of a layer relative to its scale that counts as equal."""
+
+Values = Mapping[str, Any]
+"""What the other side computed, by the tensor's name."""
+
+
+@dataclass(frozen=True)
+class Layer:
+    """One compared layer: `origin` lists the ops that a fused node replaced.
+
+    `error` is the greatest absolute difference, `relative` the same in units of the other
+    side's greatest magnitude, `ulp` the greatest distance in representable numbers of the
+    type, `cosine` the similarity of both as vectors; `problem` says what can't be put in numbers.
+    """
+
+    name: str
+    op: str
+    origin: tuple[str, ...]
+    shape: tuple[int, ...]
+    error: float = 0.0
+    relative: float = 0.0
+    ulp: int = 0
+    cosine: float = 1.0
+    problem: str = ""
+
+    def within(self, tolerance: float) -> bool:
+        """Whether the layer equals the other side's."""
+        return not self.problem and self.relative <= tolerance
+
+    @property
+    def title(self) -> str:
+        """The op, and what it was made of."""
+        return f"{self.op} = {' + '.join(self.origin)}" if len(self.origin) > 1 else self.op
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """The layers in the order in which they ran, and the names that the other side doesn't have."""
+
+    layers: list[Layer]
+    unmatched: list[str]
+
+    @property
+    def worst(self) -> Layer:
+        """The layer with the greatest relative error; one with a problem is worse than any number."""
+        return max(self.layers, key=lambda layer: (bool(layer.problem), layer.relative))
+
+    def first_over(self, tolerance: float) -> Layer | None:
+        """The first layer that differs: the later ones may only have inherited its error."""
+        return next((layer for layer in self.layers if not layer.within(tolerance)), None)
+
+
+def compare_layers(session: InferenceSession, feeds: Mapping[str, Any], other: Values) -> Comparison:
+    """Run a model and compare every layer and output with the other side's values.
+
+    Raises InputError if the other side has none of the layers, and what `session.run` raises.
+    """
+    ops = {node.label: node.op_type for node in session.graph.nodes}
+    layers: list[Layer] = []
+    unmatched: list[str] = []
+
+    def compare(name: str, op: str, origin: tuple[str, ...], result: Any) -> None:
+        if name in other:
+            layers.append(_compare(name, op, origin, result, other[name]))
+        else:
+            unmatched.append(name)
+
+    own = {id(node) for node in session.plan_for(None, feeds).graph.nodes}
+
+    def hook(node: Node, outputs: list[Any]) -> None:
+        if id(node) not in own:  # of a subgraph: the other side tells only what comes out of it
+            return
+        origin = tuple(ops.get(name, name) for name in node.origin)
+        for value, result in zip(node.outputs, outputs):
+            if value is not None:
+                compare(value.name, node.op_type, origin, result)
+
+    results = session.run_with_hook(feeds, hook)
+    seen = {layer.name for layer in layers}
+    for arg, result in zip(session.get_outputs(), results, strict=True):
+        if arg.name not in seen and arg.name not in unmatched:
+            compare(arg.name, "(output)", (), result)
+    if not layers:
+        raise InputError(f"{session.name}: no layer has a counterpart of the same name on the other side")
+    return Comparison(layers, unmatched)
+
+
+def table(comparison: Comparison, tolerance: float) -> str:
+    """One line a layer: name, op, shape, greatest error, the same relative to the layer's scale."""
+    rows = [("layer", "op", "shape", "max |Δ|", "relative", "")]
+    for layer in comparison.layers:
+        verdict = layer.problem or ("" if layer.within(tolerance) else "OVER")
+        shape = "×".join(map(str, layer.shape)) or "scalar"
+        rows.append((layer.name, layer.title, shape, f"{layer.error:.1e}", f"{layer.relative:.1e}", verdict))
+    widths = [max(len(row[column]) for row in rows) for column in range(5)]
+    return "\n".join("  ".join([*map(str.ljust, row[:5], widths), row[5]]).rstrip() for row in rows)
+
+
+# -- the other side -----------------------------------------------------------------------
+
+
+def session_values(
+    source: str | bytes, feeds: Mapping[str, Any], optimised: bool = False, names: Sequence[str] | None = None
+) -> Values:
+    """The results of every node of a model here, node by node in numpy unless `optimised`; copies.
+
+    `names` restricts what is kept. Raises what a session raises.
+    """
+    options = SessionOptions()
+    if not optimised:
+        options.graph_optimization_level = GraphOptimizationLevel.ORT_DISABLE_ALL
+    session = InferenceSession(source, options)
+    wanted = None if names is None else set(names)
+    values: dict[str, Any] = {}
+
+    def hook(node: Node, outputs: list[Any]) -> None:
+        for value, result in zip(node.outputs, outputs):
+            if value is not None and (wanted is None or value.name in wanted):
+                values[value.name] = result.copy() if isinstance(result, np.ndarray) else result
+
+    inputs = {arg.name for arg in session.get_inputs()}
+    results = session.run_with_hook({k: v for k, v in feeds.items() if k in inputs}, hook)
+    return values | dict(zip((arg.name for arg in session.get_outputs()), results, strict=True))
+
+
+class SavedValues(Mapping[str, Any]):
+    """The arrays of an .npz file, read one at a time. Raises InputError if it is none, OSError if it can't be read."""
+
+    def __init__(self, path: str) -> None:
+        try:
+            self._file = np.load(path, allow_pickle=False)
+        except (ValueError, EOFError) as error:
+            raise InputError(f"{path}: not an .npz file ({error})") from error
+        if isinstance(self._file, np.ndarray):
+            raise InputError(f"{path}: a single array; expected an .npz file with arrays by tensor name")
+
+    def __getitem__(self, name: str) -> Any:
+        return self._file[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._file.files)
+
+    def __len__(self) -> int:
+        return len(self._file.files)
+
+
+def layer_names(session: InferenceSession, feeds: Mapping[str, Any]) -> list[str]:
+    """Names of the results of the plan's nodes, in order."""
+    nodes = session.plan_for(None, feeds).graph.nodes
+    return [value.name for node in nodes for value in node.outputs if value is not None]
+
+
+# -- distances ----------------------------------------------------------------------------
+
+
+def difference(ours: Array, other: Array) -> tuple[float, float]:
+    """Greatest absolute difference of two arrays of one shape, and the same relative to the scale.
+
+    The scale is the other's greatest finite magnitude (1 where that is 0). Both are
+    infinite if NaN and infinities don't stand in the same places.
+    """
+    if ours.size == 0:
+        return 0.0, 0.0
+    wide = np.complex128 if other.dtype.kind == "c" else np.float64
+    a, b = ours.astype(wide), other.astype(wide)
+    finite = np.isfinite(b)
+    if not np.array_equal(a[~finite], b[~finite], equal_nan=True) or not np.isfinite(a[finite]).all():
+        return np.inf, np.inf
+    error = float(np.abs(a[finite] - b[finite]).max(initial=0.0))
+    return error, error / (float(np.abs(b[finite]).max(initial=0.0)) or 1.0)
+
+
+_BITS: dict[int, Any] = {1: np.int8, 2: np.int16, 4: np.int32, 8: np.int64}
+
+
+def ulps(ours: Array, other: Array) -> int:
+    """Greatest distance of two arrays of one floating-point type, counted in representable numbers."""
+    if ours.dtype.kind not in "fV" or not ours.size:
+        return 0
+    with np.errstate(invalid="ignore"):
+        both = np.isfinite(ours.astype(np.float64)) & np.isfinite(other.astype(np.float64))
+    bits = _BITS[ours.dtype.itemsize]
+    a, b = (_ordered(np.ascontiguousarray(x).view(bits)[both], bits) for x in (ours, other))
+    distance = np.where(a > b, a.astype(np.uint64) - b.astype(np.uint64), b.astype(np.uint64) - a.astype(np.uint64))
+    return int(distance.max(initial=0))
+
+
+def _ordered(bits: Array, kind: Any) -> Array:
+    """Bits of floats as integers in the order of the numbers; both zeros are 0."""
+    return np.where(bits < 0, np.iinfo(kind).min - bits.astype(np.int64), bits.astype(np.int64))
+
+
+def cosine(ours: Array, other: Array) -> float:
+    """Cosine of the angle between two arrays as vectors; 1 where both are 0, NaN with NaN or infinities."""
+    a, b = ours.astype(np.float64).ravel(), other.astype(np.float64).ravel()
+    with np.errstate(invalid="ignore"):
+        norms = float(np.linalg.norm(a)), float(np.linalg.norm(b))
+        if 0.0 in norms:
+            return float(norms[0] == norms[1])
+        return float(np.clip(a @ b / (norms[0] * norms[1]), -1, 1))
+
+
+def _compare(name: str, op: str, origin: tuple[str, ...], ours: Any, other: Any) -> Layer:
+    shape = tuple(getattr(ours, "shape", ()))
+    if not isinstance(ours, np.ndarray) or ours.dtype.kind not in "fiubcV":
+        problem = "" if _same(ours, other) else "differs from the other side"
+        return Layer(name, op, origin, shape, problem=problem)
+    theirs = np.asarray(other)
+    if ours.dtype.kind == "V" and theirs.dtype == np.float32:  # how files hold bfloat16 and float8
+        theirs = theirs.astype(ours.dtype)
+    if (ours.dtype, ours.shape) != (theirs.dtype, theirs.shape):
+        wanted = f"{theirs.dtype}{list(theirs.shape)}"
+        return Layer(name, op, origin, shape, problem=f"is {ours.dtype}{list(ours.shape)}, the other side's {wanted}")
+    similarity = cosine(ours, theirs) if ours.dtype.kind != "c" else 1.0
+    return Layer(name, op, origin, shape, *difference(ours, theirs), ulps(ours, theirs), similarity)
+
+
+def _same(ours: Any, other: Any) -> bool:
+    """Equality of what has no distance: strings, sequences, optional values."""
+    if isinstance(ours, list) and isinstance(other, list):
+        return len(ours) == len(other) and all(map(_same, ours, other))
+    if isinstance(ours, np.ndarray) and isinstance(other, np.ndarray) and ours.dtype.kind in "fc":
+        return ours.shape == other.shape and difference(ours, other)[1] <= TOLERANCE
+    return bool(np.array_equal(ours, other))

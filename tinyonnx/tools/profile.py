@@ -1,0 +1,198 @@
+"""Where the time of a run goes: step by step, against what the machine could do at best."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from tinyonnx.errors import InputError
+from tinyonnx.executor import timed_runs
+from tinyonnx.ir import ConstantPool
+from tinyonnx.memory import Buffer
+from tinyonnx.plan import KernelStep, LayoutStep, NumpyStep, Step
+from tinyonnx.session import InferenceSession
+from tinyonnx.tools.inspect import origin_macs, step_macs
+
+
+@dataclass(frozen=True)
+class Machine:
+    """What one thread reaches: float32 operations and bytes of memory per second."""
+
+    flops: float
+    bandwidth: float
+
+
+@dataclass(frozen=True)
+class StepProfile:
+    """One step: `times` in seconds, one a run, `start` of the median run after its begin.
+
+    `bytes` counts inputs, constants and results once each; `roof` is the share of the time
+    that the machine would need at best, by operations or by bytes, whichever takes longer.
+    """
+
+    kind: str
+    op: str
+    name: str
+    origin: tuple[str, ...]
+    shape: tuple[int, ...] | None
+    seconds: float
+    start: float
+    macs: int | None
+    bytes: int | None
+    roof: float | None
+    why: str = ""
+
+    @property
+    def gflops(self) -> float | None:
+        """Operations per nanosecond, two for each multiplication with its addition; None where there are none."""
+        return 2 * self.macs / self.seconds / 1e9 if self.macs and self.seconds else None
+
+
+@dataclass(frozen=True)
+class Profile:
+    """Medians of several runs: of the steps, of their sum, and of runs that nobody looked into."""
+
+    steps: list[StepProfile]
+    total: float
+    unprofiled: float
+    repeats: int
+    threads: int
+    machine: Machine
+
+    def by_op(self) -> list[tuple[str, int, float]]:
+        """(operator, steps, seconds), the slowest first."""
+        return _grouped((step.op or "layout change", step.seconds) for step in self.steps)
+
+    def by_group(self) -> list[tuple[str, int, float]]:
+        """(operators that a step replaced, steps, seconds), the slowest first."""
+        return _grouped((" + ".join(step.origin) or "layout change", step.seconds) for step in self.steps)
+
+    def chrome_trace(self) -> dict[str, Any]:
+        """The median run for chrome://tracing and Perfetto."""
+        events = [
+            {
+                "name": f"{step.op or 'layout change'} {step.name}", "cat": step.kind, "ph": "X", "pid": 1, "tid": 1,
+                "ts": step.start * 1e6, "dur": step.seconds * 1e6,
+                "args": {"shape": step.shape, "origin": step.origin, "gflops": step.gflops, "why": step.why},
+            }
+            for step in self.steps
+        ]  # fmt: skip
+        return {"traceEvents": events, "displayTimeUnit": "ms"}
+
+
+def profile(session: InferenceSession, feeds: Mapping[str, Any], repeats: int = 20) -> Profile:
+    """Time every step of a model's plan.
+
+    Profiled and plain runs take turns, so that both see the same machine. Raises InputError
+    for fewer than one repeat, and what `InferenceSession.run` raises.
+    """
+    if repeats < 1:
+        raise InputError("--repeats must be at least 1")
+    plan = session.plan_for(None, feeds)
+    ops = {node.label: node.op_type for node in session.graph.nodes}
+    session.run(None, feeds)
+    runs, plain = [], []
+    for times in timed_runs(plan, [feeds[arg.name] for arg in session.get_inputs()], repeats):
+        runs.append(times)
+        begin = time.perf_counter()
+        session.run(None, feeds)
+        plain.append(time.perf_counter() - begin)
+    seconds = np.median(np.array(runs), axis=0) if plan.steps else np.zeros(0)
+    machine = measure_machine()
+    macs = origin_macs(session, feeds)
+    steps, start = [], 0.0
+    for step, median in zip(plan.steps, seconds, strict=True):
+        steps.append(_profile(step, float(median), start, macs, ops, machine, plan.threads))
+        start += float(median)
+    return Profile(steps, start, statistics.median(plain), repeats, plan.threads, machine)
+
+
+def _profile(
+    step: Step, seconds: float, start: float, macs: Mapping[str, int | None], ops: Mapping[str, str],
+    machine: Machine, threads: int,
+) -> StepProfile:  # fmt: skip
+    if isinstance(step, LayoutStep):
+        copied = step.source.nbytes + step.target.nbytes
+        roof = copied / machine.bandwidth / seconds if seconds else None
+        return StepProfile("layout", "", step.target.name, (), step.target.shape, seconds, start, 0, copied, roof)
+    node = step.node
+    count = step_macs(node, macs)
+    moved = _bytes(step)
+    best = None
+    if count is not None and moved is not None and seconds:
+        parallel = threads if isinstance(step, KernelStep) else 1
+        best = max(2 * count / machine.flops / parallel, moved / machine.bandwidth) / seconds
+    value = next((v for v in node.outputs if v is not None), None)
+    return StepProfile(
+        kind="kernel" if isinstance(step, KernelStep) else "numpy",
+        op=node.op_type,
+        name=node.label,
+        origin=tuple(ops.get(name, name) for name in node.origin),
+        shape=None if value is None else value.static_shape,
+        seconds=seconds,
+        start=start,
+        macs=count,
+        bytes=moved,
+        roof=best,
+        why=step.why if isinstance(step, NumpyStep) else "",
+    )
+
+
+def _bytes(step: KernelStep | NumpyStep) -> int | None:
+    if isinstance(step, KernelStep):
+        return step.output.nbytes + sum(x.nbytes for x in step.inputs if isinstance(x, (Buffer, np.ndarray)))
+    total = 0
+    for value in (*step.node.inputs, *step.node.outputs):
+        if value is None:
+            continue
+        if value.const is not None:
+            total += value.const.nbytes
+        elif value.dtype is None or value.static_shape is None:
+            return None
+        else:
+            total += int(np.prod(value.static_shape)) * value.dtype.itemsize
+    return total
+
+
+def _grouped(terms: Iterable[tuple[str, float]]) -> list[tuple[str, int, float]]:
+    groups: dict[str, list[float]] = defaultdict(list)
+    for key, seconds in terms:
+        groups[key].append(seconds)
+    return sorted(((key, len(times), sum(times)) for key, times in groups.items()), key=lambda row: -row[2])
+
+
+# -- the machine ----------------------------------------------------------------------------
+
+
+def measure_machine(seconds: float = 0.2) -> Machine:
+    """One thread's best at a matrix product that stays in the cache, and at copying within the last-level cache."""
+    from tinyonnx.kernels import Bound
+    from tinyonnx.kernels._arrays import epilogue_of
+    from tinyonnx.kernels.gemm import linear
+
+    size = 192
+    ones = np.ones((size, size), np.float32)
+    call = linear(ConstantPool(), ones.reshape(-1), ones, None, np.empty(size * size, np.float32), epilogue_of(""))
+    product = Bound(call.kernel, call.args)
+    return Machine(2 * size**3 / _best(lambda: product.run(0, 1), seconds / 2), _bandwidth(seconds / 2))
+
+
+def _best(call: Callable[[], object], seconds: float) -> float:
+    end, best = time.perf_counter() + seconds, float("inf")
+    while time.perf_counter() < end:
+        begin = time.perf_counter()
+        call()
+        best = min(best, time.perf_counter() - begin)
+    return best
+
+
+def _bandwidth(seconds: float) -> float:
+    source = np.ones(1 << 18, np.float32)
+    target = np.empty_like(source)
+    return 2 * source.nbytes / _best(lambda: np.copyto(target, source), seconds)
