@@ -96,20 +96,14 @@ class Trees:
         roots: Array,
         members: Members | None = None,
     ) -> Trees:
-        """Children and roots have to be numbers of nodes.
+        """Children and roots have to be numbers of nodes. Branches may meet again, as those of converted categories do.
 
-        Raises OpError for a negative feature, and if there is more than one way to a node:
-        what is left can't have cycles.
+        Raises OpError for a negative feature and for a cycle.
         """
         inner = len(feature)
         if inner and feature.min() < 0:
             raise OpError(f"feature id {feature.min()} is negative")
-        false, true = children[0::2], children[1::2]
-        below = np.concatenate([false, true[true != false]])  # both branches may lead to the same node
-        ways = np.bincount(below[below < inner], minlength=inner)
-        ways[roots[roots < inner]] += 1
-        if (ways > 1).any():
-            raise OpError("the nodes are no trees: one is the child of two nodes, or a root is a child, too")
+        _check_acyclic(children, roots, inner)
         kinds = np.unique(accepts)
         compare = _COMPARE.get(int(kinds[0])) if len(kinds) == 1 and members is None else None
         return Trees(feature, threshold, accepts, children, roots, members, compare)
@@ -164,6 +158,25 @@ class Trees:
             outcome[which] = np.where(inside, EQUAL, LESS)
         outcome[np.isnan(value)] = MISSING
         return np.asarray((self.accepts.take(here) & outcome) != 0)
+
+
+def _check_acyclic(children: Array, roots: Array, inner: int) -> None:
+    ways = np.bincount(children[children < inner], minlength=inner)
+    if (ways <= 1).all() and not ways[roots[roots < inner]].any():
+        return  # trees: a cycle has a node that can be reached from outside, too, or is a root
+    left, below = ways.tolist(), children.tolist()
+    free = [node for node, count in enumerate(left) if not count]
+    done = 0
+    while free:
+        node = free.pop()
+        done += 1
+        for child in below[2 * node : 2 * node + 2]:
+            if child < inner:
+                left[child] -= 1
+                if not left[child]:
+                    free.append(child)
+    if done < inner:
+        raise OpError(f"the nodes are no trees: {inner - done} of them are on cycles, or below one")
 
 
 @dataclass(frozen=True)
