@@ -14,6 +14,7 @@ import tinyonnx
 from audiotag.models import resolve
 from audiotag.network import Network
 from conformance import ConformanceError, esc10, golden
+from tinyonnx.commands.compare import layer_table
 from tinyonnx.tools import compare
 from tinyonnx.tools.feeds import DEFAULT_SIZE, make_feeds
 from tinyonnx.tools.oracles import reference_values
@@ -111,7 +112,7 @@ def _layers(args: argparse.Namespace) -> bool:
         print(f"FAILED, first in: {culprit.name} ({culprit.title}): {culprit.problem or f'{culprit.relative:.1e}'}")
     if comparison.unmatched:
         print(f"not in the reference, not compared: {', '.join(comparison.unmatched)}")
-    print(f"\n{compare.table(comparison, args.tolerance)}")
+    print(f"\n{layer_table(comparison, args.tolerance)}")
     if clips:
         print(f"\nagainst PyTorch's numbers, tolerance {golden.TOLERANCE:g}")
         print("\n".join(map(str, checks)))

@@ -7,7 +7,8 @@ import onnx
 import pytest
 
 from tinyonnx import InferenceSession, InputError
-from tinyonnx.tools.compare import Comparison, compare_layers, difference, table
+from tinyonnx.commands.compare import layer_table
+from tinyonnx.tools.compare import Comparison, compare_layers, difference
 from tinyonnx.tools.feeds import make_feeds
 from tinyonnx.tools.oracles import reference_values
 
@@ -62,7 +63,7 @@ def test_the_first_layer_that_differs_is_named(tmp_path: Path) -> None:
     assert first is not None
     assert first.name == "active"
     assert comparison.first_over(0.1) is None
-    text = table(comparison, 1e-4).splitlines()
+    text = layer_table(comparison, 1e-4).splitlines()
     assert [line.split()[0] for line in text if line.endswith("OVER")] == ["active", "y"]
 
 

@@ -58,6 +58,11 @@ def test_what_is_refused(given: str, message: str) -> None:
         make_feeds(ONE, [given])
 
 
+def test_an_unknown_dimension_is_refused() -> None:
+    with pytest.raises(InputError, match="'n', 't', 'u'"):
+        make_feeds(ONE, dims={"v": 3})
+
+
 def test_files_that_are_no_array(tmp_path: Path) -> None:
     (tmp_path / "text.npy").write_text("hello")
     np.savez(tmp_path / "two.npz", a=np.ones(2))

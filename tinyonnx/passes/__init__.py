@@ -53,7 +53,12 @@ PIPELINE: list[Pass] = [
 BASIC: list[Pass] = [specialise, drop_dead]
 """What an unoptimised plan needs: shapes known, nothing fused."""
 
-__all__ = ["BASIC", "PIPELINE", "Pass", "Remark", "Rewrite", "run_passes"]
+EXPRESSIBLE: list[Pass] = [
+    specialise, drop_dead, drop_empty_options, remove_noops, drop_dead, fold_channelwise, fold_batchnorm, drop_dead,
+]  # fmt: skip
+"""What leaves only ONNX's own operators: the optimised model as a file for any runtime."""
+
+__all__ = ["BASIC", "EXPRESSIBLE", "PIPELINE", "Pass", "Remark", "Rewrite", "run_passes"]
 
 
 def run_passes(rewrite: Rewrite, passes: list[Pass]) -> None:

@@ -105,17 +105,6 @@ def compare_layers(session: InferenceSession, feeds: Mapping[str, Any], other: V
     return Comparison(layers, unmatched)
 
 
-def table(comparison: Comparison, tolerance: float) -> str:
-    """One line a layer: name, op, shape, greatest error, the same relative to the layer's scale."""
-    rows = [("layer", "op", "shape", "max |Δ|", "relative", "")]
-    for layer in comparison.layers:
-        verdict = layer.problem or ("" if layer.within(tolerance) else "OVER")
-        shape = "×".join(map(str, layer.shape)) or "scalar"
-        rows.append((layer.name, layer.title, shape, f"{layer.error:.1e}", f"{layer.relative:.1e}", verdict))
-    widths = [max(len(row[column]) for row in rows) for column in range(5)]
-    return "\n".join("  ".join([*map(str.ljust, row[:5], widths), row[5]]).rstrip() for row in rows)
-
-
 # -- the other side -----------------------------------------------------------------------
 
 

@@ -40,7 +40,7 @@ def make_feeds(
     sizes symbolic dimensions; of the others one that comes first is 1, any other `default`.
     The arrays of one seed are the same each time.
 
-    Raises InputError for an unknown name, a dimension that nobody sized, a file that is no
+    Raises InputError for an unknown input or dimension, one that nobody sized, a file that is no
     array, an input that isn't a tensor; OSError for a file that can't be read.
     """
     arguments = {arg.name: arg for arg in session.get_inputs()}
@@ -53,6 +53,12 @@ def make_feeds(
             raise InputError(f"--input {text}: the inputs are {', '.join(map(repr, arguments))}")
         sources[name] = source
     known = dict(dims or {})
+    symbolic = {d for arg in arguments.values() for d in arg.shape if isinstance(d, str)}
+    for name in known:
+        if name not in symbolic:
+            raise InputError(
+                f"--dim {name}: the symbolic dimensions are {', '.join(map(repr, sorted(symbolic))) or 'none'}"
+            )
     for name, source in sources.items():
         known |= _sizes(arguments[name], _shape(source) if source.startswith("shape:") else _load(source).shape)
     rng = np.random.default_rng(seed)

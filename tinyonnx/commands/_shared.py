@@ -1,0 +1,110 @@
+"""What subcommands share: arguments for inputs, tables, numbers with units."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict, is_dataclass
+from typing import Any
+
+import numpy as np
+
+from tinyonnx.ir import Array
+from tinyonnx.options import GraphOptimizationLevel, SessionOptions
+from tinyonnx.session import InferenceSession
+from tinyonnx.tools.feeds import DEFAULT_SIZE, make_feeds, parse_dims
+
+
+def add_model(parser: argparse.ArgumentParser) -> None:
+    """Arguments for a model and its inputs."""
+    parser.add_argument("model", metavar="MODEL.onnx")
+    parser.add_argument(
+        "--input", action="append", default=[], metavar="NAME=FILE.npy|NAME=shape:1,1,128,1000",
+        help="an array from a file, or seeded noise of a shape (default: noise)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--dim", action="append", default=[], metavar="NAME=N",
+        help=f"size of a symbolic dimension (default: 1 where it comes first, else {DEFAULT_SIZE})",
+    )  # fmt: skip
+    parser.add_argument("--seed", type=int, default=0, metavar="N", help="of the noise (default: %(default)s)")
+
+
+def add_json(parser: argparse.ArgumentParser) -> None:
+    """The argument for machine-readable output."""
+    parser.add_argument("--json", action="store_true", help="everything as JSON")
+
+
+def open_session(args: argparse.Namespace, optimised: bool = True, threads: int = 1) -> InferenceSession:
+    """The model of the arguments."""
+    options = SessionOptions()
+    options.intra_op_num_threads = threads
+    if not optimised:
+        options.graph_optimization_level = GraphOptimizationLevel.ORT_DISABLE_ALL
+    return InferenceSession(args.model, options)
+
+
+def feeds_of(args: argparse.Namespace, session: InferenceSession) -> dict[str, Array]:
+    """The inputs that the arguments ask for; says on stderr which sizes were made up."""
+    dims = parse_dims(args.dim)
+    feeds = make_feeds(session, args.input, dims, args.seed)
+    named = {text.partition("=")[0] for text in args.input}
+    for arg in session.get_inputs():
+        open_dims = [d for d in arg.shape if not isinstance(d, int) and d not in dims]
+        if open_dims and arg.name not in named:
+            shape = ",".join(map(str, feeds[arg.name].shape))
+            print(f"tinyonnx: made up --input {shown(arg.name)}=shape:{shape}", file=sys.stderr)
+    return feeds
+
+
+def print_json(value: Any) -> None:
+    """A value, dataclasses included, as JSON; NaN and infinities, which JSON lacks, as strings."""
+    print(json.dumps(_plain(value), indent=1))
+
+
+def _plain(value: Any) -> Any:
+    if is_dataclass(value) and not isinstance(value, type):
+        return _plain(asdict(value))
+    if isinstance(value, dict):
+        return {str(k): _plain(v) for k, v in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(item) for item in value]
+    if isinstance(value, np.generic):
+        return _plain(value.item())
+    if isinstance(value, float) and not np.isfinite(value):
+        return str(value)
+    return value
+
+
+def shown(text: str) -> str:
+    """A name from a file without what a terminal would obey."""
+    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
+
+
+def table(rows: Sequence[Sequence[str]], right: Sequence[int] = ()) -> str:
+    """Rows, the first of them titles, in columns; those of the numbers in `right` end together."""
+    cells = [[shown(cell) for cell in row] for row in rows]
+    widths = [max(len(row[column]) for row in cells) for column in range(len(cells[0]))]
+    lines = []
+    for row in cells:
+        padded = [c.rjust(w) if i in right else c.ljust(w) for i, (c, w) in enumerate(zip(row, widths))]
+        lines.append("  ".join(padded).rstrip())
+    return "\n".join(lines)
+
+
+def shape_text(shape: Sequence[Any] | None) -> str:
+    """1×128×t; "?" for what isn't known."""
+    if shape is None:
+        return "?"
+    return "×".join("?" if d is None else str(d) for d in shape) or "scalar"
+
+
+def quantity(number: float | None, unit: str = "") -> str:
+    """A number with three digits and a prefix; "?" for None."""
+    if number is None:
+        return "?"
+    for prefix, size in (("G", 1e9), ("M", 1e6), ("k", 1e3)):
+        if abs(number) >= size:
+            return f"{number / size:.3g} {prefix}{unit}"
+    return f"{number:.3g} {unit}".rstrip()

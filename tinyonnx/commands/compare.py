@@ -1,0 +1,109 @@
+"""`tinyonnx compare`: where two runs of a model part."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Mapping
+from typing import Any
+
+from tinyonnx.commands._shared import add_json, add_model, feeds_of, open_session, print_json, shape_text, shown, table
+from tinyonnx.session import InferenceSession
+from tinyonnx.tools import compare
+from tinyonnx.tools.compare import (
+    TOLERANCE,
+    Comparison,
+    Layer,
+    SavedValues,
+    compare_layers,
+    layer_names,
+    session_values,
+)
+
+
+def add(commands: Any) -> None:
+    """Declare the command."""
+    parser = commands.add_parser(
+        "compare",
+        help="layer by layer against another runtime, model or saved activations",
+        description="Exit code 1 if a layer differs by more than the tolerance.",
+    )
+    add_model(parser)
+    parser.add_argument(
+        "--against", required=True, metavar="reference|onnxruntime|unoptimized|OTHER.onnx|ACTS.npz",
+        help="onnx's reference, onnxruntime (if installed), the file's own nodes in numpy, "
+        "a model with the same tensor names, or what `trace --save` wrote",
+    )  # fmt: skip
+    parser.add_argument(
+        "--tolerance", type=float, default=TOLERANCE, metavar="X",
+        help="greatest difference relative to the layer's scale (default: %(default)g)",
+    )  # fmt: skip
+    parser.add_argument("--unoptimized", action="store_true", help="compare the file's own nodes in numpy")
+    add_json(parser)
+    parser.set_defaults(run=_run)
+
+
+def _run(args: argparse.Namespace) -> int:
+    session = open_session(args, optimised=not args.unoptimized)
+    feeds = feeds_of(args, session)
+    comparison = compare_layers(session, feeds, _other(args, session, feeds))
+    culprit = comparison.first_over(args.tolerance)
+    if args.json:
+        print_json(
+            {
+                "first_over": culprit.name if culprit else None,
+                "tolerance": args.tolerance,
+                "worst": comparison.worst,
+                "layers": comparison.layers,
+                "unmatched": comparison.unmatched,
+            }
+        )
+    else:
+        print(_text(comparison, culprit, args))
+    return 1 if culprit else 0
+
+
+def _other(args: argparse.Namespace, session: InferenceSession, feeds: Mapping[str, Any]) -> compare.Values:
+    names = layer_names(session, feeds)
+    match args.against:
+        case "reference":
+            from tinyonnx.tools.oracles import reference_values
+
+            return reference_values(args.model, feeds)
+        case "onnxruntime":
+            from tinyonnx.tools.oracles import onnxruntime_values
+
+            return onnxruntime_values(args.model, feeds, names)
+        case "unoptimized":
+            return session_values(args.model, feeds, names=names)
+        case path if path.endswith(".npz"):
+            return SavedValues(path)
+        case path:
+            return session_values(path, feeds, names=names)
+
+
+def _text(comparison: Comparison, culprit: Layer | None, args: argparse.Namespace) -> str:
+    worst = comparison.worst
+    lines = [
+        f"{shown(args.model)} against {args.against}: {len(comparison.layers)} layers, tolerance {args.tolerance:g}"
+    ]
+    if culprit:
+        lines.append(f"FIRST OVER: {shown(culprit.name)} ({shown(culprit.title)}): {_verdict(culprit)}")
+    lines.append(f"worst: {shown(worst.name)}: {_verdict(worst)}")
+    if comparison.unmatched:
+        names = ", ".join(map(shown, comparison.unmatched))
+        lines.append(f"not on the other side, not compared: {names}")
+    return "\n".join(lines) + "\n\n" + layer_table(comparison, args.tolerance)
+
+
+def _verdict(layer: Layer) -> str:
+    return layer.problem or f"{layer.relative:.1e} of its scale"
+
+
+def layer_table(comparison: Comparison, tolerance: float) -> str:
+    """One line a layer: errors absolute, relative to its scale and in ULP, and the cosine."""
+    rows = [("layer", "op", "shape", "max |Δ|", "relative", "ULP", "cosine", "")]
+    for layer in comparison.layers:
+        numbers = f"{layer.error:.1e}", f"{layer.relative:.1e}", str(layer.ulp), f"{layer.cosine:.9f}"
+        verdict = layer.problem or ("" if layer.within(tolerance) else "OVER")
+        rows.append((layer.name, layer.title, shape_text(layer.shape), *numbers, verdict))
+    return table(rows, right=(3, 4, 5, 6))

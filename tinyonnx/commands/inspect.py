@@ -1,0 +1,104 @@
+"""`tinyonnx inspect`: what a model is made of, and what becomes of it."""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any
+
+import tinyonnx
+from tinyonnx.commands._shared import (
+    add_json,
+    add_model,
+    feeds_of,
+    open_session,
+    print_json,
+    quantity,
+    shape_text,
+    shown,
+    table,
+)
+from tinyonnx.passes import EXPRESSIBLE
+from tinyonnx.tools.feeds import is_known, shapes_only
+from tinyonnx.tools.inspect import GraphReport, PlanReport, Tensor, inspect_graph, inspect_pass, inspect_plan
+
+
+def add(commands: Any) -> None:
+    """Declare the command."""
+    parser = commands.add_parser(
+        "inspect",
+        help="nodes, shapes and costs; what the passes did; the plan",
+        description="Without --input or --dim, dimensions that the file leaves open stay open.",
+    )
+    add_model(parser)
+    parser.add_argument(
+        "--optimized", action="store_true", help="the plan: fused nodes, kernels, arena, numpy steps and why"
+    )
+    parser.add_argument(
+        "--pass", dest="pass_name", metavar="NAME", help="the graph after a pass, and what the passes did"
+    )
+    parser.add_argument(
+        "--save", metavar="FILE.onnx",
+        help="write the model for these shapes, constants folded and normalisations folded into weights",
+    )  # fmt: skip
+    add_json(parser)
+    parser.set_defaults(run=_run)
+
+
+def _run(args: argparse.Namespace) -> int:
+    session = open_session(args)
+    needed = args.optimized or args.pass_name or args.save or args.input or args.dim or is_known(session)
+    feeds = feeds_of(args, session) if needed else None
+    if args.save and feeds is not None:
+        tinyonnx.save_model(session.rewrite(shapes_only(feeds), EXPRESSIBLE).graph, args.save)
+    if args.pass_name and feeds is not None:
+        report = inspect_pass(session, feeds, args.pass_name)
+        if args.json:
+            print_json({"graph": report.graph, "remarks": [remark._asdict() for remark in report.remarks]})
+        else:
+            print(_graph_text(report.graph))
+            print("\n" + "\n".join(shown(str(remark)) for remark in report.remarks))
+        return 0
+    graph = inspect_graph(session, feeds)
+    plan = inspect_plan(session, feeds) if args.optimized and feeds is not None else None
+    if args.json:
+        print_json({"graph": graph, "plan": plan} if plan else graph)
+    else:
+        print(_plan_text(graph, plan) if plan else _graph_text(graph))
+    return 0
+
+
+def _head(graph: GraphReport) -> str:
+    opsets = ", ".join(f"{domain or 'ai.onnx'} {version}" for domain, version in graph.opsets.items())
+    totals = f"{quantity(graph.parameters)} parameters, {quantity(graph.macs)} multiplications"
+    lines = [f"{shown(graph.file)}: {opsets}; {len(graph.nodes)} nodes, {totals}"]
+    for what, tensors in (("input ", graph.inputs), ("output", graph.outputs)):
+        lines += [f"{what}  {_tensor_text(tensor)}" for tensor in tensors]
+    return "\n".join(lines)
+
+
+def _tensor_text(tensor: Tensor) -> str:
+    return f"{shown(tensor.name)}  {tensor.type or '?'}  {shape_text(tensor.shape)}"
+
+
+def _graph_text(graph: GraphReport) -> str:
+    rows = [("node", "op", "name", "result", "parameters", "MACs", "bytes")]
+    for node in graph.nodes:
+        domain = f"{node.domain}." if node.domain else ""
+        shapes = ", ".join(shape_text(t.shape) for t in node.outputs if t is not None)
+        costs = quantity(node.parameters), quantity(node.macs), quantity(node.bytes)
+        rows.append((str(node.index), domain + node.op, node.path, shapes, *costs))
+    return f"{_head(graph)}\n\n{table(rows, right=(0, 4, 5, 6))}"
+
+
+def _plan_text(graph: GraphReport, plan: PlanReport) -> str:
+    rows = [("step", "kind", "op", "name", "result", "MACs", "arena", "kernels, or why numpy", "made of")]
+    for number, step in enumerate(plan.steps):
+        place = "" if step.offset is None else f"{step.offset}+{step.bytes}"
+        shape = shape_text(step.output.shape if step.output is not None else None)
+        how = " ".join(step.kernels) if step.kind == "kernel" else step.why
+        origin = " + ".join(step.origin) if step.origin != [step.name] else ""
+        rows.append((str(number), step.kind, step.op, step.name, shape, quantity(step.macs), place, how, origin))
+    kinds = [step.kind for step in plan.steps]
+    counts = ", ".join(f"{kinds.count(kind)} {kind} steps" for kind in ("kernel", "layout", "numpy") if kind in kinds)
+    memory = f"arena {quantity(plan.arena_bytes, 'B')}, constants of numpy steps {quantity(plan.constant_bytes, 'B')}"
+    return f"{_head(graph)}\nplan    {counts}; {memory}\n\n{table(rows, right=(0, 5, 6))}"

@@ -1,0 +1,88 @@
+"""`tinyonnx profile`: where the time goes."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from typing import Any
+
+from tinyonnx.commands._shared import (
+    add_json,
+    add_model,
+    feeds_of,
+    open_session,
+    print_json,
+    quantity,
+    shape_text,
+    table,
+)
+from tinyonnx.tools.profile import Profile, profile
+
+
+def add(commands: Any) -> None:
+    """Declare the command."""
+    parser = commands.add_parser(
+        "profile",
+        help="time per step, operator and fused group, against the machine's best",
+        description="Medians of several runs. roof: the share of a step's time that the machine would need "
+        "at its best measured rate of operations or of memory traffic.",
+    )
+    add_model(parser)
+    parser.add_argument("--repeats", type=int, default=20, metavar="N", help="runs (default: %(default)s)")
+    parser.add_argument("--threads", type=int, default=1, metavar="N", help="default: %(default)s")
+    parser.add_argument("--trace", metavar="OUT.json", help="a timeline for Perfetto or chrome://tracing")
+    add_json(parser)
+    parser.set_defaults(run=_run)
+
+
+def _run(args: argparse.Namespace) -> int:
+    session = open_session(args, threads=args.threads)
+    result = profile(session, feeds_of(args, session), args.repeats)
+    if args.trace:
+        with open(args.trace, "w", encoding="utf-8") as file:
+            json.dump(result.chrome_trace(), file)
+    if args.json:
+        print_json({"profile": result, "by_op": result.by_op(), "by_group": result.by_group()})
+    else:
+        print(_text(result))
+    return 0
+
+
+def _text(result: Profile) -> str:
+    machine = f"{quantity(result.machine.flops, 'FLOP/s')}, {quantity(result.machine.bandwidth, 'B/s')} on one thread"
+    head = (
+        f"{result.total * 1e3:.3f} ms in {len(result.steps)} steps, {result.unprofiled * 1e3:.3f} ms unprofiled "
+        f"(medians of {result.repeats} runs, threads: {result.threads}); machine: {machine}"
+    )
+    rows = [
+        ("step", "kind", "op", "name", "result", "µs", "share", "GFLOP/s", "bytes", "roof", "made of, or why numpy")
+    ]
+    for number, step in enumerate(result.steps):
+        rate = "" if step.gflops is None else f"{step.gflops:.1f}"
+        roof = "" if step.roof is None else f"{step.roof:.0%}"
+        made = step.why or (" + ".join(step.origin) if len(step.origin) > 1 else "")
+        rows.append(
+            (
+                str(number),
+                step.kind,
+                step.op,
+                step.name,
+                shape_text(step.shape),
+                f"{step.seconds * 1e6:.1f}",
+                _share(step.seconds, result.total),
+                rate,
+                quantity(step.bytes),
+                roof,
+                made,
+            )
+        )
+    parts = [head, table(rows, right=(0, 5, 6, 7, 8, 9))]
+    for title, groups in (("operator", result.by_op()), ("fused group", result.by_group())):
+        lines = [(title, "steps", "µs", "share")]
+        lines += [(key, str(n), f"{t * 1e6:.1f}", _share(t, result.total)) for key, n, t in groups]
+        parts.append(table(lines, right=(1, 2, 3)))
+    return "\n\n".join(parts)
+
+
+def _share(part: float, whole: float) -> str:
+    return f"{part / whole:.1%}" if whole else ""

@@ -1,0 +1,64 @@
+"""`tinyonnx trace`: what every layer computes."""
+
+from __future__ import annotations
+
+import argparse
+from contextlib import nullcontext
+from typing import Any
+
+from tinyonnx.commands._shared import add_json, add_model, feeds_of, open_session, print_json, shape_text, shown, table
+from tinyonnx.tools.trace import Activation, saving, trace
+
+
+def add(commands: Any) -> None:
+    """Declare the command."""
+    parser = commands.add_parser(
+        "trace",
+        help="every activation's shape, range, zeros, NaNs",
+        description="Runs the file's own nodes, one by one. Prints one line an activation, as it comes.",
+    )
+    add_model(parser)
+    parser.add_argument(
+        "--optimized", action="store_true", help="the fused nodes that really run, instead of the file's"
+    )
+    parser.add_argument("--save", metavar="FILE.npz", help="write every activation, too, each as soon as it is there")
+    parser.add_argument("--only", metavar="REGEX", help="save only tensors whose name matches")
+    add_json(parser)
+    parser.set_defaults(run=_run)
+
+
+def _run(args: argparse.Namespace) -> int:
+    session = open_session(args, optimised=args.optimized)
+    feeds = feeds_of(args, session)
+    activations: list[Activation] = []
+    with saving(args.save, args.only) if args.save else nullcontext() as save:
+
+        def read(activation: Activation, value: Any) -> None:
+            activations.append(activation)
+            if save is not None:
+                save(activation, value)
+
+        trace(session, feeds, read)
+    bad = next((a for a in activations if not a.finite), None)
+    if args.json:
+        print_json({"first_non_finite": bad.name if bad else None, "activations": activations})
+        return 0
+    print(_text(activations))
+    print(f"\nfirst non-finite: {shown(bad.name)} ({bad.op} {shown(bad.path)})" if bad else "\nall numbers are finite")
+    return 0
+
+
+def _text(activations: list[Activation]) -> str:
+    rows: list[tuple[str, ...]] = [
+        ("node", "op", "tensor", "type", "shape", "min", "max", "mean", "std", "zeros", "NaN/Inf")
+    ]
+    for a in activations:
+        numbers = [_number(n) for n in (a.minimum, a.maximum, a.mean, a.std)]
+        zeros = "" if a.zeros is None else f"{a.zeros:.1%}"
+        bad = "" if a.finite else f"{a.nans}/{a.infinities}"
+        rows.append((a.path, a.op, a.name, a.type, a.value or shape_text(a.shape), *numbers, zeros, bad))
+    return table(rows, right=(5, 6, 7, 8, 9, 10))
+
+
+def _number(number: float | None) -> str:
+    return "" if number is None else f"{number:.4g}"
