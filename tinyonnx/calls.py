@@ -18,6 +18,7 @@ from tinyonnx.ir import Graph, Node, Value
 from tinyonnx.limits import Limits
 from tinyonnx.options import RunOptions
 from tinyonnx.registry import Info, lookup
+from tinyonnx.schemas import misfit
 
 _SHORT = {"float": "f", "bfloat": "bf", "int": "i", "uint": "u", "complex": "c"}
 
@@ -131,6 +132,9 @@ def evaluate(model: str, node: Node, inputs: Sequence[Any], ctx: OpContext) -> l
     op = lookup(node.domain, node.op_type, node.opset)
     while inputs and inputs[-1] is None:
         inputs = inputs[:-1]
+    wrong = misfit(node, inputs)
+    if wrong is not None:
+        raise node_error(model, node, wrong, inputs)
     try:
         if op.takes_ctx:
             result = op.function(ctx, *inputs, **node.attributes)
@@ -144,8 +148,10 @@ def evaluate(model: str, node: Node, inputs: Sequence[Any], ctx: OpContext) -> l
         raise ResourceError(str(node_error(model, node, "out of memory", inputs))) from error
     except RecursionError as error:
         raise ResourceError(str(node_error(model, node, "nested too deep", inputs))) from error
-    except Exception as error:
+    except OpError as error:
         raise node_error(model, node, error, inputs) from error
+    except Exception as error:
+        raise node_error(model, node, f"{type(error).__name__}: {error}", inputs) from error
     results = list(result) if isinstance(result, tuple) else [result]
     if len(results) < len(node.outputs):
         raise node_error(model, node, f"gives {len(results)} outputs, the model wants {len(node.outputs)}", inputs)

@@ -3,11 +3,18 @@
 from __future__ import annotations
 
 import inspect
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cache
+from types import NoneType, UnionType
+from typing import Any, Union, get_args, get_origin, get_type_hints
+
+import numpy as np
 
 from tinyonnx.errors import ModelError
 from tinyonnx.ir import Graph, Node
 from tinyonnx.registry import Op, lookup
+from tinyonnx.schemas import schema_of
 
 
 @dataclass
@@ -20,7 +27,7 @@ def check_operators(graph: Graph, file: str) -> None:
     """Look up every node, also of subgraphs, and compare it with the operator's signature.
 
     Raises ModelError naming all unsupported operators at once, or else the first node with
-    an unknown or missing attribute or a wrong number of inputs.
+    an unknown, missing or wrongly typed attribute or a wrong number of inputs or outputs.
     """
     unsupported: dict[str, _Unsupported] = {}
     found: dict[tuple[str, str, int], Op | str] = {}
@@ -60,15 +67,65 @@ def _check_call(node: Node, op: Op, file: str) -> None:
     missing = op.required - node.attributes.keys()
     if missing:
         raise ModelError(f"{where}: required attribute {_quoted(missing)} is missing")
+    hints = _attribute_types(op.function)
+    for name, value in node.attributes.items():
+        if name in hints and not _fits(value, hints[name]):
+            raise ModelError(f'{where}: attribute "{name}" is {_kind_of(value)}, must be {_in_words(hints[name])}')
+    schema = schema_of(node)
+    required = op.min_inputs if schema is None else max(op.min_inputs, schema.min_inputs)
     present = sum(value is not None for value in node.inputs[: op.min_inputs])
-    if present < op.min_inputs:
-        raise ModelError(f"{where}: has {present} of {op.min_inputs} required inputs")
+    if present < op.min_inputs or len(node.inputs) < required:
+        raise ModelError(f"{where}: has {present} of {required} required inputs")
     if op.max_inputs is not None and len(node.inputs) > op.max_inputs:
         raise ModelError(f"{where}: has {len(node.inputs)} inputs, takes at most {op.max_inputs}")
+    if schema is not None and len(node.outputs) > schema.max_outputs:
+        raise ModelError(f"{where}: has {len(node.outputs)} outputs, gives at most {schema.max_outputs}")
 
 
 def _takes_any_attribute(op: Op) -> bool:
     return any(p.kind is p.VAR_KEYWORD for p in inspect.signature(op.function).parameters.values())
+
+
+# -- attributes' types ------------------------------------------------------------------
+
+
+@cache
+def _attribute_types(function: Callable[..., Any]) -> dict[str, Any]:
+    """The annotations of an operator's attributes; none if they can't be resolved (a custom operator's)."""
+    try:
+        return get_type_hints(function)
+    except Exception:
+        return {}
+
+
+def _fits(value: Any, hint: Any) -> bool:
+    """Whether an attribute's value has the annotated type; a type that attributes can't have fits everything."""
+    origin = get_origin(hint)
+    if origin in (Union, UnionType):
+        return any(_fits(value, option) for option in get_args(hint) if option is not NoneType)
+    if origin in (Sequence, list):
+        return isinstance(value, list) and all(_fits(item, get_args(hint)[0]) for item in value)
+    if origin is np.ndarray:
+        return isinstance(value, np.ndarray)
+    return type(value) is hint if hint in _WORDS else True
+
+
+_WORDS: dict[Any, str] = {int: "int", float: "float", str: "string", Graph: "graph", np.ndarray: "tensor"}
+
+
+def _kind_of(value: Any) -> str:
+    if isinstance(value, list):
+        return f"a list of {_WORDS.get(type(value[0]), 'other thing')}s" if value else "an empty list"
+    return f"a {_WORDS.get(type(value), 'type')}".replace("a int", "an int")
+
+
+def _in_words(hint: Any) -> str:
+    origin = get_origin(hint)
+    if origin in (Union, UnionType):
+        return " or ".join(_in_words(option) for option in get_args(hint) if option is not NoneType)
+    if origin in (Sequence, list):
+        return f"a list of {_WORDS.get(get_args(hint)[0], 'value')}s"
+    return f"a {_WORDS.get(origin or hint, 'value')}".replace("a int", "an int")
 
 
 def _quoted(names: set[str] | frozenset[str]) -> str:

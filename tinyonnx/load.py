@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from google.protobuf import message as protobuf  # type: ignore[import-untyped]
 from onnx import ModelProto, SparseTensorProto, TensorProto, TypeProto, helper, numpy_helper
-from onnx.defs import onnx_opset_version
+from onnx.defs import OpSchema, SchemaError, get_schema, onnx_opset_version
 
 import tinyonnx.ops  # noqa: F401  (registers the operators)
 from tinyonnx.build import Builder, Type
@@ -23,6 +23,7 @@ from tinyonnx.external_data import ExternalData
 from tinyonnx.ir import Array, Graph
 from tinyonnx.limits import Limits, ModelLimitError
 from tinyonnx.protos import Message
+from tinyonnx.schemas import Input, Key, Schema, is_known, learn
 
 _MAX_FILE_BYTES = (1 << 31) - 1
 _MAX_RANK = 64
@@ -149,8 +150,29 @@ def _to_graph(model: ModelProto, file: str, limits: Limits, external: ExternalDa
         "graph_description": model.graph.doc_string,
         **{f"custom:{entry.key}": entry.value for entry in model.metadata_props},
     }
+    for node in graph.walk():
+        key = (node.domain, node.op_type, node.opset)
+        if not is_known(key):
+            learn(key, _schema(key))
     check_operators(graph, file)
     return graph
+
+
+def _schema(key: Key) -> Schema | None:
+    domain, name, opset = key
+    try:
+        schema, newest = get_schema(name, opset, domain), get_schema(name, domain=domain)
+    except SchemaError:
+        return None
+    inputs = []
+    for position, formal in enumerate(schema.inputs):
+        types = set(formal.types)
+        if position < len(newest.inputs):
+            types |= newest.inputs[position].types
+        is_shared = formal.is_homogeneous and not formal.type_str.endswith(")")
+        inputs.append(Input(formal.name, frozenset(types), formal.type_str if is_shared else ""))
+    variadic = bool(schema.inputs) and schema.inputs[-1].option == OpSchema.FormalParameterOption.Variadic
+    return Schema(tuple(inputs), variadic, schema.min_input, schema.max_output)
 
 
 def _opset_imports(imports: Iterable[Message], where: str) -> dict[str, int]:

@@ -1,0 +1,107 @@
+"""What the ONNX standard allows operators to be given: how many operands, of which types.
+
+`load` learns it of the operators in its models, as only it may ask onnx; of others, such as custom and fused
+operators, nothing is known, and everything is allowed. Types are those of the model's opset and of the newest one:
+an old model may use bfloat16 where only a newer version says so.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from tinyonnx.dtypes import onnx_type
+from tinyonnx.ir import Node
+
+
+@dataclass(frozen=True)
+class Input:
+    """One input: its type strings, and the name of the type that it shares with others ("" for none)."""
+
+    name: str
+    types: frozenset[str]
+    shared: str = ""
+
+
+@dataclass(frozen=True)
+class Schema:
+    """One operator version; the last input stands for all further ones if it is `variadic`."""
+
+    inputs: tuple[Input, ...]
+    variadic: bool
+    min_inputs: int
+    max_outputs: int
+    good: set[tuple[Any, ...]] = field(default_factory=set, compare=False)
+    """Combinations of types that were found to fit."""
+
+
+Key = tuple[str, str, int]
+
+_SCHEMAS: dict[Key, Schema | None] = {}
+
+
+def is_known(key: Key) -> bool:
+    """Whether `learn` was called for this domain, operator and opset."""
+    return key in _SCHEMAS
+
+
+def learn(key: Key, schema: Schema | None) -> None:
+    """Remember the schema of an operator version; None if the standard has none."""
+    _SCHEMAS[key] = schema
+
+
+def schema_of(node: Node) -> Schema | None:
+    """What is known of a node's operator."""
+    return _SCHEMAS.get((node.domain, node.op_type, node.opset))
+
+
+def misfit(node: Node, inputs: Sequence[Any]) -> str | None:
+    """What is wrong with the types of the values that a node gets, or None."""
+    schema = schema_of(node)
+    if schema is None:
+        return None
+    kinds = tuple(map(_kind, inputs))
+    if kinds in schema.good:
+        return None
+    shared: dict[str, tuple[str, str]] = {}
+    for position, kind in enumerate(kinds):
+        if kind is None or (position >= len(schema.inputs) and not schema.variadic):
+            continue
+        formal = schema.inputs[min(position, len(schema.inputs) - 1)]
+        text = _text(kind)
+        if not _allowed(text, formal.types):
+            return f"{formal.name} can't be {text}"
+        if formal.shared:
+            name, other = shared.setdefault(formal.shared, (formal.name, text))
+            if other != text and "seq()" not in (other, text):
+                return f"{name} and {formal.name} must have the same type, are {other} and {text}"
+    schema.good.add(kinds)
+    return None
+
+
+def _kind(value: Any) -> Any:
+    """Something that is the same for values of the same type."""
+    if isinstance(value, (np.ndarray, np.generic)):
+        return value.dtype
+    if isinstance(value, list):
+        return ("seq", _kind(value[0]) if value else None)
+    return None if value is None else type(value)
+
+
+def _text(kind: Any) -> str:
+    if isinstance(kind, np.dtype):
+        return onnx_type(kind) or f"an array of {kind}"
+    if isinstance(kind, tuple):
+        return f"seq({_text(kind[1])})" if kind[1] is not None else "seq()"
+    return "map" if kind is dict else f"a {kind.__name__}"
+
+
+def _allowed(text: str, types: frozenset[str]) -> bool:
+    if text in types or f"optional({text})" in types:
+        return True
+    if text == "seq()":
+        return any(t.removeprefix("optional(").startswith("seq(") for t in types)
+    return text in ("map", "seq(map)") and any(t.startswith(text[:-1]) for t in types)
