@@ -12,8 +12,9 @@ sampling     GridSample, DeformConv …          detection    RoiAlign, NonMaxSu
 vision       Col2Im, MaxUnpool, ImageDecoder …  signal       DFT, STFT, windows, mel scale
 ml_features  Scaler, Imputer, OneHotEncoder …   ml_maps      LabelEncoder, ZipMap, CastMap …
 ml_linear    linear models                      ml_svm       support vector machines
-ml_trees     tree ensembles
-fused        what the passes create
+ml_trees     tree ensembles                     quantize     QuantizeLinear, DequantizeLinear …
+integer      MatMulInteger, QLinearConv …       recurrent    RNN, GRU, LSTM
+random       random numbers                     fused        what the passes create
 """
 
 from tinyonnx.ops import (  # noqa: F401
@@ -25,6 +26,7 @@ from tinyonnx.ops import (  # noqa: F401
     detection,
     fused,
     index,
+    integer,
     math,
     matmul,
     ml_features,
@@ -35,6 +37,8 @@ from tinyonnx.ops import (  # noqa: F401
     norm,
     pad,
     pool,
+    quantize,
+    random,
     reduce,
     resize,
     sampling,

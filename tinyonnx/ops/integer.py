@@ -1,0 +1,227 @@
+"""Products and convolutions of quantised numbers.
+
+Sums are exact: floating-point products of small integers, in a type in which no sum of them
+can be rounded. Only then they wrap to int32, or are scaled and rounded once.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from tinyonnx.errors import OpError
+from tinyonnx.ir import Array
+from tinyonnx.ops._windows import Ints
+from tinyonnx.ops.conv import conv, conv_shape
+from tinyonnx.ops.math import quiet
+from tinyonnx.ops.matmul import matmul, matmul_shape
+from tinyonnx.ops.quantize import centered, check_type, is_integer, saturated
+from tinyonnx.registry import Info, op
+
+_FLOAT32_EXACT = 1 << 24
+_GREATEST_PRODUCT = 255 * 255
+"""Of two bytes from which a zero point was subtracted."""
+
+
+def exact_type(terms: int) -> np.dtype[Any]:
+    """The floating-point type that holds every sum of that many products of bytes."""
+    return np.dtype(np.float32 if terms * _GREATEST_PRODUCT <= _FLOAT32_EXACT else np.float64)
+
+
+def wrapped(y: Array) -> Array:
+    """Whole numbers as int32, modulo 2**32."""
+    return y.astype(np.int64).astype(np.int32)
+
+
+def one_number(name: str, value: Array | None) -> Array | None:
+    """A scale or a zero point of a whole tensor as a scalar. Raises OpError if it is more than one number."""
+    if value is None:
+        return None
+    if value.size != 1:
+        raise OpError(f"{name} has shape {list(value.shape)}, must be one number")
+    return value.reshape(())
+
+
+def _check_bytes(**operands: Array) -> None:
+    for name, x in operands.items():
+        if x.dtype not in (np.int8, np.uint8):
+            raise OpError(f"{name} is {x.dtype}, must be int8 or uint8")
+
+
+# -- matrices ---------------------------------------------------------------------------
+
+
+def _per_line(name: str, parameter: Array | None, x: Array, axis: int) -> Array | None:
+    """The scale or zero point of `x` so that it broadcasts: one number, or one per row (axis -2) or column (-1)."""
+    if parameter is None or parameter.size == 1:
+        return None if parameter is None else parameter.reshape(())
+    lines = x.shape[axis] if x.ndim > 1 else 1
+    if parameter.ndim == 1:
+        if len(parameter) != lines:
+            what = "rows" if axis == -2 else "columns"
+            raise OpError(f"{name} has {len(parameter)} numbers, there are {lines} {what}")
+        return parameter[:, None] if axis == -2 else parameter
+    wanted = list(x.shape)
+    wanted[-1 if axis == -2 else -2] = 1
+    if list(parameter.shape) != wanted:
+        raise OpError(f"{name} has shape {list(parameter.shape)}, should be one number, a vector or {wanted}")
+    return parameter
+
+
+def matmul_integer_shape(a: Info, b: Info, *_: Info | None) -> Info:
+    """Shape rule of MatMulInteger."""
+    whole = np.dtype(np.int32)
+    return matmul_shape(Info(whole, a.shape), Info(whole, b.shape))
+
+
+@op("MatMulInteger", since=10, shape=matmul_integer_shape)
+def matmul_integer(a: Array, b: Array, a_zero_point: Array | None = None, b_zero_point: Array | None = None) -> Array:
+    _check_bytes(a=a, b=b)
+    return wrapped(_exact_product(a, b, a_zero_point, b_zero_point))
+
+
+def _exact_product(a: Array, b: Array, a_zero_point: Array | None, b_zero_point: Array | None) -> Array:
+    check_type(a, a_zero_point, "a")
+    check_type(b, b_zero_point, "b")
+    wide = exact_type(a.shape[-1] if a.ndim else 1) if is_integer(a.dtype) and is_integer(b.dtype) else np.float32
+    return matmul(
+        centered(a, _per_line("a_zero_point", a_zero_point, a, -2), wide),
+        centered(b, _per_line("b_zero_point", b_zero_point, b, -1), wide),
+    )
+
+
+def _qlinear_matmul_shape(a: Info, a_scale: Info, a_zero: Info, b: Info, *rest: Info) -> Info:
+    return Info(rest[-1].dtype, matmul_integer_shape(a, b).shape)
+
+
+@op("QLinearMatMul", since=10, shape=_qlinear_matmul_shape)
+@quiet
+def qlinear_matmul(
+    a: Array,
+    a_scale: Array,
+    a_zero_point: Array,
+    b: Array,
+    b_scale: Array,
+    b_zero_point: Array,
+    y_scale: Array,
+    y_zero_point: Array,
+) -> Array:
+    sums = _exact_product(a, b, a_zero_point, b_zero_point)
+    scale = _scale("a_scale", a_scale, a, -2) * _scale("b_scale", b_scale, b, -1)
+    y = sums.astype(np.float32) * _squeezed(scale / _scale("y_scale", y_scale, sums, -2), a, b)
+    return saturated(y, _per_line("y_zero_point", y_zero_point, sums, -2), y_zero_point.dtype)
+
+
+def _scale(name: str, scale: Array, x: Array, axis: int) -> Array:
+    per_line = _per_line(name, scale, x, axis)
+    assert per_line is not None
+    return per_line.astype(np.float32)
+
+
+def _squeezed(scale: Array, a: Array, b: Array) -> Array:
+    """Without the axes that the product of a vector doesn't have."""
+    if scale.ndim and b.ndim == 1:
+        scale = scale[..., 0]
+    return scale[..., 0, :] if scale.ndim > 1 and a.ndim == 1 else scale
+
+
+# -- convolutions -----------------------------------------------------------------------
+
+
+def _per_filter(name: str, parameter: Array, w: Array | Info, rank: int) -> Array:
+    """The scale or zero point of the filters, one number or one per filter, so that it broadcasts at `rank`."""
+    assert w.shape is not None
+    if parameter.size == 1:
+        return parameter.reshape(())
+    if w.ndim < 1 or parameter.shape != w.shape[:1]:
+        raise OpError(f"{name} has shape {list(parameter.shape)}, should be one number or one per filter of {w.shape}")
+    return parameter.reshape(-1, *(1,) * (rank - 1))
+
+
+def _exact_conv(
+    x: Array, w: Array, x_zero_point: Array | None, w_zero_point: Array | None, attributes: dict[str, Any]
+) -> Array:
+    _check_bytes(x=x, w=w)
+    check_type(x, x_zero_point)
+    check_type(w, w_zero_point, "w")
+    zeros = None if w_zero_point is None else _per_filter("w_zero_point", w_zero_point, w, w.ndim)
+    wide = exact_type(int(np.prod(w.shape[1:])))
+    return conv(centered(x, one_number("x_zero_point", x_zero_point), wide), centered(w, zeros, wide), **attributes)
+
+
+def _conv_integer_shape(x: Info, w: Info, *_: Info | None, **attributes: Any) -> Info:
+    whole = np.dtype(np.int32)
+    return conv_shape(Info(whole, x.shape), Info(whole, w.shape), **attributes)
+
+
+@op("ConvInteger", since=10, shape=_conv_integer_shape)
+def conv_integer(
+    x: Array,
+    w: Array,
+    x_zero_point: Array | None = None,
+    w_zero_point: Array | None = None,
+    *,
+    auto_pad: str = "NOTSET",
+    dilations: Ints | None = None,
+    group: int = 1,
+    kernel_shape: Ints | None = None,
+    pads: Ints | None = None,
+    strides: Ints | None = None,
+) -> Array:
+    attributes = {
+        "auto_pad": auto_pad,
+        "dilations": dilations,
+        "group": group,
+        "kernel_shape": kernel_shape,
+        "pads": pads,
+        "strides": strides,
+    }
+    return wrapped(_exact_conv(x, w, x_zero_point, w_zero_point, attributes))
+
+
+def _qlinear_conv_shape(
+    x: Info, x_scale: Info, x_zero: Info, w: Info, w_scale: Info, w_zero: Info, *rest: Info | None, **attributes: Any
+) -> Info:
+    assert rest[1] is not None
+    return Info(rest[1].dtype, _conv_integer_shape(x, w, **attributes).shape)
+
+
+@op("QLinearConv", since=10, shape=_qlinear_conv_shape)
+@quiet
+def qlinear_conv(
+    x: Array,
+    x_scale: Array,
+    x_zero_point: Array,
+    w: Array,
+    w_scale: Array,
+    w_zero_point: Array,
+    y_scale: Array,
+    y_zero_point: Array,
+    b: Array | None = None,
+    *,
+    auto_pad: str = "NOTSET",
+    dilations: Ints | None = None,
+    group: int = 1,
+    kernel_shape: Ints | None = None,
+    pads: Ints | None = None,
+    strides: Ints | None = None,
+) -> Array:
+    attributes = {
+        "auto_pad": auto_pad,
+        "dilations": dilations,
+        "group": group,
+        "kernel_shape": kernel_shape,
+        "pads": pads,
+        "strides": strides,
+    }
+    sums = _exact_conv(x, w, x_zero_point, w_zero_point, attributes)
+    if b is not None:
+        if b.dtype != np.int32 or b.shape != w.shape[:1]:
+            raise OpError(f"b is {b.dtype} of shape {list(b.shape)}, should be int32 of shape {list(w.shape[:1])}")
+        sums = sums + b.reshape(-1, *(1,) * (x.ndim - 2)).astype(np.float64)
+    scale_x, scale_y = one_number("x_scale", x_scale), one_number("y_scale", y_scale)
+    assert scale_x is not None
+    assert scale_y is not None
+    scale = scale_x * _per_filter("w_scale", w_scale, w, x.ndim - 1) / scale_y
+    return saturated(sums.astype(np.float32) * scale, one_number("y_zero_point", y_zero_point), y_zero_point.dtype)
