@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, is_dataclass
 from typing import Any
 
@@ -15,6 +16,8 @@ from tinyonnx.ir import Array
 from tinyonnx.options import GraphOptimizationLevel, SessionOptions
 from tinyonnx.session import InferenceSession
 from tinyonnx.tools.feeds import DEFAULT_SIZE, make_feeds, parse_dims
+from tinyonnx.tools.inspect import inspect_plan, report_graph
+from tinyonnx.tools.report import Report
 
 
 def add_model(parser: argparse.ArgumentParser) -> None:
@@ -29,6 +32,21 @@ def add_model(parser: argparse.ArgumentParser) -> None:
         help=f"size of a symbolic dimension (default: 1 where it comes first, else {DEFAULT_SIZE})",
     )  # fmt: skip
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="of the noise (default: %(default)s)")
+
+
+def add_html(parser: argparse.ArgumentParser) -> None:
+    """The argument for a page."""
+    parser.add_argument(
+        "--html", metavar="REPORT.html", help="a page to look at: graph, table, each node"
+    )
+
+
+def new_report(title: str, session: InferenceSession, feeds: Mapping[str, Array]) -> Report:
+    """A report on the plan of a session, for its own kind of numbers to be added."""
+    graph = session.plan_for(None, feeds).graph
+    report = Report(f"{title} {os.path.basename(session.name)}", report_graph(session, graph, {}))
+    report.add_plan(inspect_plan(session, feeds))
+    return report
 
 
 def add_json(parser: argparse.ArgumentParser) -> None:

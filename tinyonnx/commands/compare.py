@@ -3,10 +3,22 @@
 from __future__ import annotations
 
 import argparse
+import os
 from collections.abc import Mapping
 from typing import Any
 
-from tinyonnx.commands._shared import add_json, add_model, feeds_of, open_session, print_json, shape_text, shown, table
+from tinyonnx.commands._shared import (
+    add_html,
+    add_json,
+    add_model,
+    feeds_of,
+    new_report,
+    open_session,
+    print_json,
+    shape_text,
+    shown,
+    table,
+)
 from tinyonnx.session import InferenceSession
 from tinyonnx.tools import compare
 from tinyonnx.tools.compare import (
@@ -38,6 +50,7 @@ def add(commands: Any) -> None:
         help="greatest difference relative to the layer's scale (default: %(default)g)",
     )  # fmt: skip
     parser.add_argument("--unoptimized", action="store_true", help="compare the file's own nodes in numpy")
+    add_html(parser)
     add_json(parser)
     parser.set_defaults(run=_run)
 
@@ -47,6 +60,10 @@ def _run(args: argparse.Namespace) -> int:
     feeds = feeds_of(args, session)
     comparison = compare_layers(session, feeds, _other(args, session, feeds))
     culprit = comparison.first_over(args.tolerance)
+    if args.html:
+        report = new_report(f"against {os.path.basename(args.against)}:", session, feeds)
+        report.add_comparison(comparison, args.tolerance)
+        report.write(args.html)
     if args.json:
         print_json(
             {

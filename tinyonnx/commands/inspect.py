@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import argparse
+import os
 from typing import Any
 
 import tinyonnx
 from tinyonnx.commands._shared import (
+    add_html,
     add_json,
     add_model,
     feeds_of,
+    new_report,
     open_session,
     print_json,
     quantity,
@@ -20,6 +23,7 @@ from tinyonnx.commands._shared import (
 from tinyonnx.passes import EXPRESSIBLE
 from tinyonnx.tools.feeds import is_known, shapes_only
 from tinyonnx.tools.inspect import GraphReport, PlanReport, Tensor, inspect_graph, inspect_pass, inspect_plan
+from tinyonnx.tools.report import Report
 
 
 def add(commands: Any) -> None:
@@ -40,6 +44,7 @@ def add(commands: Any) -> None:
         "--save", metavar="FILE.onnx",
         help="write the model for these shapes, constants folded and normalisations folded into weights",
     )  # fmt: skip
+    add_html(parser)
     add_json(parser)
     parser.set_defaults(run=_run)
 
@@ -60,6 +65,9 @@ def _run(args: argparse.Namespace) -> int:
         return 0
     graph = inspect_graph(session, feeds)
     plan = inspect_plan(session, feeds) if args.optimized and feeds is not None else None
+    if args.html:
+        title = f"inspect {os.path.basename(session.name)}"
+        (new_report("plan of", session, feeds) if plan and feeds else Report(title, graph)).write(args.html)
     if args.json:
         print_json({"graph": graph, "plan": plan} if plan else graph)
     else:

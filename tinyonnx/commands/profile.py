@@ -7,9 +7,11 @@ import json
 from typing import Any
 
 from tinyonnx.commands._shared import (
+    add_html,
     add_json,
     add_model,
     feeds_of,
+    new_report,
     open_session,
     print_json,
     quantity,
@@ -31,16 +33,22 @@ def add(commands: Any) -> None:
     parser.add_argument("--repeats", type=int, default=20, metavar="N", help="runs (default: %(default)s)")
     parser.add_argument("--threads", type=int, default=1, metavar="N", help="default: %(default)s")
     parser.add_argument("--trace", metavar="OUT.json", help="a timeline for Perfetto or chrome://tracing")
+    add_html(parser)
     add_json(parser)
     parser.set_defaults(run=_run)
 
 
 def _run(args: argparse.Namespace) -> int:
     session = open_session(args, threads=args.threads)
-    result = profile(session, feeds_of(args, session), args.repeats)
+    feeds = feeds_of(args, session)
+    result = profile(session, feeds, args.repeats)
     if args.trace:
         with open(args.trace, "w", encoding="utf-8") as file:
             json.dump(result.chrome_trace(), file)
+    if args.html:
+        report = new_report("profile of", session, feeds)
+        report.add_profile(result)
+        report.write(args.html)
     if args.json:
         print_json({"profile": result, "by_op": result.by_op(), "by_group": result.by_group()})
     else:

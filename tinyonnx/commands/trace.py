@@ -6,7 +6,18 @@ import argparse
 from contextlib import nullcontext
 from typing import Any
 
-from tinyonnx.commands._shared import add_json, add_model, feeds_of, open_session, print_json, shape_text, shown, table
+from tinyonnx.commands._shared import (
+    add_html,
+    add_json,
+    add_model,
+    feeds_of,
+    new_report,
+    open_session,
+    print_json,
+    shape_text,
+    shown,
+    table,
+)
 from tinyonnx.tools.trace import Activation, saving, trace
 
 
@@ -23,6 +34,7 @@ def add(commands: Any) -> None:
     )
     parser.add_argument("--save", metavar="FILE.npz", help="write every activation, too, each as soon as it is there")
     parser.add_argument("--only", metavar="REGEX", help="save only tensors whose name matches")
+    add_html(parser)
     add_json(parser)
     parser.set_defaults(run=_run)
 
@@ -31,14 +43,19 @@ def _run(args: argparse.Namespace) -> int:
     session = open_session(args, optimised=args.optimized)
     feeds = feeds_of(args, session)
     activations: list[Activation] = []
+    report = new_report("trace of", session, feeds) if args.html else None
     with saving(args.save, args.only) if args.save else nullcontext() as save:
 
         def read(activation: Activation, value: Any) -> None:
             activations.append(activation)
             if save is not None:
                 save(activation, value)
+            if report is not None:
+                report.add_activation(activation, value)
 
         trace(session, feeds, read)
+    if report is not None:
+        report.write(args.html)
     bad = next((a for a in activations if not a.finite), None)
     if args.json:
         print_json({"first_non_finite": bad.name if bad else None, "activations": activations})

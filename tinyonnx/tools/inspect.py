@@ -112,14 +112,15 @@ def report_graph(session: InferenceSession, graph: Graph, known: Mapping[str, Va
         if better is not None and better.shape is not None:
             value.dtype, value.shape = better.dtype, better.shape
     rows = list(_rows(graph, ""))
-    initializers = {id(v.const): v.const.size for v in _all_values(graph) if v.const is not None}
+    operands = [v for node in graph.walk() for v in node.inputs if v is not None]
+    constants = {id(v.const): v.const.size for v in operands if v.const is not None}
     return GraphReport(
         file=session.name,
         opsets=dict(session.graph.opsets),
         inputs=[_tensor(v) for v in graph.inputs],
         outputs=[_tensor(v, n) for v, n in zip(graph.outputs, graph.output_names, strict=True)],
         nodes=rows,
-        parameters=sum(initializers.values()),
+        parameters=sum(constants.values()),
         macs=_total([row.macs for row in rows]),
         bytes=_total([row.bytes for row in rows]),
     )

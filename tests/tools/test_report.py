@@ -1,0 +1,148 @@
+"""The page, in a real browser."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import onnx.parser
+import pytest
+
+from audiotag.mobilenet import random_graph
+from tests.tools.test_commands import call, write
+from tinyonnx import save_model
+from tinyonnx.tools._images import shrink
+from tinyonnx.tools._layout import layout
+
+WEB = pytest.importorskip("selenium.webdriver")
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    chromium, driver = shutil.which("chromium"), shutil.which("chromedriver")
+    if not chromium or not driver:
+        assert not os.environ.get("CI"), "CI must have a browser"
+        pytest.skip("no chromium and chromedriver here")
+    options = WEB.ChromeOptions()
+    options.binary_location = chromium
+    for argument in ("--headless", "--no-sandbox", "--disable-gpu", "--window-size=1500,900"):
+        options.add_argument(argument)
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
+    started = WEB.Chrome(options=options, service=WEB.ChromeService(driver))
+    yield started
+    started.quit()
+
+
+def look(browser: Any, page: Path) -> None:
+    browser.get(page.as_uri())
+    assert [entry for entry in browser.get_log("browser") if entry["level"] == "SEVERE"] == []
+
+
+def rows(browser: Any) -> list[str]:
+    """Names of the visible rows in their order."""
+    script = "return [...document.querySelectorAll('tbody tr')].filter(r => !r.hidden).map(r => r.cells[2].textContent)"
+    return list(browser.execute_script(script))
+
+
+def details(browser: Any) -> str:
+    return str(browser.execute_script("return document.getElementById('details').innerText"))
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> Path:
+    return write(tmp_path / "net.onnx")
+
+
+def test_a_trace_is_clicked_filtered_sorted_and_walked_through(
+    browser: Any, model: Path, tmp_path: Path, capsys: Any
+) -> None:
+    page = tmp_path / "trace.html"
+    call(capsys, "trace", model, "--dim", "t=10", "--html", page)
+    look(browser, page)
+    assert rows(browser) == ["conv", "norm", "active", "pooled", "y"]
+    browser.execute_script("document.querySelectorAll('tbody tr')[2].click()")
+    text = details(browser)
+    assert "Relu" in text
+    assert "histogram" in text
+    assert browser.execute_script("return document.querySelectorAll('#details img').length") == 7
+    assert browser.execute_script("return [...document.images].every(i => i.complete && i.naturalWidth > 0)")
+    # a click on a box of the graph
+    browser.find_elements("css selector", "g.node")[3].click()
+    assert "GlobalAveragePool" in details(browser)
+    body = browser.find_element("tag name", "body")
+    body.send_keys("/")
+    field = browser.switch_to.active_element
+    field.send_keys("norm")
+    assert rows(browser) == ["norm"]
+    assert len(browser.find_elements("css selector", "g.node.faded")) == 4
+    field.send_keys("\ue00c")  # Escape
+    assert len(rows(browser)) == 5
+    titles = [button.text for button in browser.find_elements("css selector", "thead button")]
+    browser.find_elements("css selector", "thead button")[titles.index("max")].click()
+    cells = "return [...document.querySelectorAll('tbody tr')].map(r => Number(r.cells[arguments[0]].textContent))"
+    maxima = browser.execute_script(cells, titles.index("max"))
+    assert maxima == sorted(maxima, reverse=True)
+    assert len(set(maxima)) > 2
+    browser.find_element("tag name", "body").send_keys("\ue011")  # Home
+    selected = browser.execute_script("return document.querySelector('tr[aria-selected=true]').cells[2].textContent")
+    assert selected == rows(browser)[0]
+    assert len(browser.get_screenshot_as_png()) > 10_000
+
+
+def test_differences_and_times(browser: Any, model: Path, tmp_path: Path, capsys: Any) -> None:
+    other, page = write(tmp_path / "other.onnx", change=0.01), tmp_path / "page.html"
+    call(capsys, "compare", model, "--against", other, "--dim", "t=10", "--html", page, code=1)
+    look(browser, page)
+    assert "active" in details(browser)  # the first that differs is chosen
+    assert len(browser.find_elements("css selector", "g.node.over")) >= 1
+    call(capsys, "profile", model, "--dim", "t=10", "--html", page, "--repeats", "2")
+    look(browser, page)
+    assert "µs" in details(browser)
+    call(capsys, "inspect", model, "--html", page)
+    look(browser, page)
+    assert len(rows(browser)) == 12
+
+
+def test_names_from_a_model_stay_text(browser: Any, tmp_path: Path, capsys: Any) -> None:
+    name = "</script><img src=x onerror=document.title='owned'>"
+    node = onnx.helper.make_node("Relu", ["x"], ["y"], name=name)
+    value = onnx.helper.make_tensor_value_info
+    graph = onnx.helper.make_graph([node], "g", [value("x", 1, [2])], [value("y", 1, [2])])
+    onnx.save(onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 17)]), tmp_path / "m.onnx")
+    call(capsys, "trace", tmp_path / "m.onnx", "--html", tmp_path / "page.html")
+    look(browser, tmp_path / "page.html")
+    assert rows(browser) == [name]
+    assert browser.title == "trace of m.onnx"
+
+
+def test_a_large_model_opens_at_once_and_is_small(browser: Any, tmp_path: Path, capsys: Any) -> None:
+    save_model(random_graph("mn10", seed=0), tmp_path / "mn10.onnx")
+    page = tmp_path / "page.html"
+    call(capsys, "trace", tmp_path / "mn10.onnx", "--input", "melspec=shape:1,1,128,1000", "--html", page)
+    assert page.stat().st_size < 5_000_000
+    begin = time.perf_counter()
+    look(browser, page)
+    assert len(rows(browser)) > 100
+    assert time.perf_counter() - begin < 10  # a page that hangs, not a benchmark
+
+
+def test_layout_puts_nodes_below_what_they_read() -> None:
+    edges = [(0, 1), (0, 2), (1, 3), (2, 3), (0, 4), (3, 4)]
+    places = layout(5, edges)
+    assert [row for _, row in places] == [0, 1, 1, 2, 3]
+    assert len(set(places)) == 5
+    assert abs(places[1][0] - places[2][0]) >= 1
+    assert layout(0, []) == []
+
+
+def test_shrinking_keeps_the_mean() -> None:
+    values = np.arange(24.0).reshape(4, 6)
+    np.testing.assert_allclose(shrink(values, 2, 3), values.reshape(2, 2, 3, 2).mean(axis=(1, 3)))
+    np.testing.assert_array_equal(shrink(values, 10, 10), values)
+    assert shrink(np.ones((7, 5)), 3, 2).tolist() == [[1, 1], [1, 1], [1, 1]]
