@@ -1,0 +1,153 @@
+"""Sound from elsewhere: what Debian packages free sounds, and where it is kept.
+
+Packages are only unpacked, never installed. Only Debian's `main` is used, so every licence is
+free by Debian's guidelines; which one it is stands in the package's copyright file.
+"""
+
+from __future__ import annotations
+
+import io
+import re
+import subprocess
+import sys
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+
+SUFFIXES = (".wav", ".ogg", ".oga", ".flac", ".mp3", ".aif", ".aiff", ".au", ".opus")
+_ARCHIVES = (".zip", ".pk3", ".wz")
+
+PACKAGES: dict[str, dict[str, int]] = {
+    "voices": {
+        "asterisk-core-sounds-en-wav": 250,
+        "asterisk-core-sounds-es-wav": 250,
+        "asterisk-core-sounds-fr-wav": 250,
+        "asterisk-core-sounds-ru-wav": 250,
+        "klettres-data": 300,
+        "ktuberling-data": 400,
+        "hedgewars-data": 400,
+    },
+    "music": {
+        "fretsonfire-songs-sectoid": 8,
+        "openclonk-data": 10,
+        "singularity-music": 16,
+        "supertux-data": 140,
+        "warzone2100-music": 30,
+        "wesnoth-1.16-music": 45,
+        "widelands-data": 150,
+        "naev-data": 100,
+        "lmms-common": 240,
+        "hydrogen-drumkits": 400,
+        "sonic-pi-samples": 170,
+        "frozen-bubble-data": 21,
+        "trigger-rally-data": 30,
+        "teeworlds-data": 60,
+        "flare-game": 130,
+    },
+    "effects": {
+        "0ad-data": 1100,
+        "brainparty-data": 30,
+        "btanks-data": 80,
+        "colobot-common-sounds": 105,
+        "deepin-sound-theme": 21,
+        "endless-sky-data": 90,
+        "extremetuxracer-data": 20,
+        "flightgear-data-base": 160,
+        "gnome-control-center-data": 4,
+        "hydrogen-drumkits-effects": 300,
+        "jami-daemon": 11,
+        "kbounce": 6,
+        "lincity-ng-data": 150,
+        "linphone-common": 6,
+        "lomiri-sounds": 45,
+        "megaglest-data": 800,
+        "minetest-data": 110,
+        "monsterz-data": 10,
+        "openarena-data": 500,
+        "openttd-opensfx": 120,
+        "oxygen-sounds": 50,
+        "pidgin-data": 5,
+        "pysiogame": 16,
+        "redeclipse-data": 330,
+        "scratch": 114,
+        "searchandrescue-data": 62,
+        "simutrans-pak64": 24,
+        "sound-theme-freedesktop": 27,
+        "supertuxkart-data": 125,
+        "torcs-data": 50,
+        "tuxpaint-stamps-default": 900,
+        "tuxtype-data": 22,
+        "ufoai-sound": 400,
+        "unknown-horizons": 50,
+        "warmux-data": 135,
+        "wesnoth-1.16-data": 300,
+    },
+}
+"""Debian packages by kind, and how many of their sounds to take at most."""
+
+SOUNDFONT = "fluid-soundfont-gm"
+"""The Debian package whose instruments play the generated music."""
+
+
+def fetch(folder: Path) -> None:
+    """Download and unpack the packages that are not in `folder` yet; sound files stay, the rest is thrown away."""
+    names = [SOUNDFONT, *(name for group in PACKAGES.values() for name in group)]
+    debs = folder / "debs"
+    debs.mkdir(parents=True, exist_ok=True)
+    for name in names:
+        target = folder / name
+        if target.is_dir():
+            continue
+        done = subprocess.run(["apt-get", "download", name], cwd=debs, capture_output=True, text=True)
+        found = sorted(debs.glob(f"{name}_*.deb"))
+        if done.returncode or not found:
+            print(f"{name}: can't be fetched, left out: {done.stderr.strip()[-200:]}", file=sys.stderr)
+            continue
+        subprocess.run(["dpkg", "-x", found[-1], target], check=True)
+        found[-1].unlink()
+        for path in target.rglob("*"):
+            keep = path.suffix.lower() in (*SUFFIXES, *_ARCHIVES, ".cat", ".sf2") or path.name == "copyright"
+            if path.is_file() and not keep:
+                path.unlink()
+
+
+def sounds(package: Path) -> Iterator[tuple[str, Path | bytes]]:
+    """Name and content of every sound of an unpacked package, in a fixed order, archives looked into."""
+    for path in sorted(package.rglob("*")):
+        if not path.is_file():
+            continue
+        name, suffix = str(path.relative_to(package)), path.suffix.lower()
+        if suffix in SUFFIXES:
+            yield name, path
+        elif suffix in _ARCHIVES:
+            with zipfile.ZipFile(path) as archive:
+                for member in sorted(archive.namelist()):
+                    if member.lower().endswith(SUFFIXES):
+                        yield f"{name}/{member}", archive.read(member)
+        elif suffix == ".cat":
+            for i, sound in enumerate(_carve(path.read_bytes())):
+                yield f"{name}/{i}", sound
+
+
+def _carve(data: bytes) -> Iterator[bytes]:
+    """The WAV files inside of a container that we know nothing else about."""
+    for match in re.finditer(b"RIFF(....)WAVE", data, re.DOTALL):
+        size = int.from_bytes(match[1], "little") + 8
+        yield data[match.start() : match.start() + size]
+
+
+def licences(package: Path) -> list[str]:
+    """Short names of all licences that a package's copyright file lists, the commonest first."""
+    counts: dict[str, int] = {}
+    for path in package.glob("usr/share/doc/*/copyright"):
+        for line in io.StringIO(path.read_text(errors="replace")):
+            if line.startswith("License:") and (name := line.removeprefix("License:").strip()):
+                counts[name] = counts.get(name, 0) + 1
+    return sorted(counts, key=lambda name: -counts[name])
+
+
+def version(package: str) -> str:
+    """The version of a Debian package that this machine's lists know."""
+    done = subprocess.run(["apt-cache", "show", "--no-all-versions", package], capture_output=True, text=True)
+    found = re.search(r"^Version: (\S+)", done.stdout, re.MULTILINE)
+    return found[1] if found else "?"
