@@ -14,10 +14,11 @@ _SPELLING = re.compile(r"map\((\w+),(tensor\(\w+\))\)")
 
 
 class TypedMap(dict[Any, Any]):
-    """A map that a model is fed: a dict that knows its values' dtype, even when it is empty."""
+    """A map that a model is fed: a dict that knows its type, as onnxruntime writes it, and its values' dtype."""
 
-    def __init__(self, items: Mapping[Any, Any], dtype: np.dtype[Any]) -> None:
+    def __init__(self, items: Mapping[Any, Any], type: str, dtype: np.dtype[Any]) -> None:
         super().__init__(items)
+        self.type = type
         self.dtype = dtype
 
 
@@ -37,7 +38,7 @@ def as_map(feed: Any, wanted: str) -> TypedMap:
         np.array(keys, from_onnx_type(f"tensor({key_type})"))  # overflows if one doesn't fit
     kind = {"O": "string", "f": "number"}.get(dtype.kind, "integer")
     values = [_plain(value, kind, f"value of key {key!r}") for key, value in feed.items()]
-    return TypedMap(dict(zip(keys, values if kind == "string" else np.array(values, dtype).tolist())), dtype)
+    return TypedMap(dict(zip(keys, values if kind == "string" else np.array(values, dtype).tolist())), wanted, dtype)
 
 
 _KINDS: dict[str, tuple[type, ...]] = {"string": (str,), "integer": (int,), "number": (int, float)}

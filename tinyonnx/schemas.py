@@ -15,6 +15,7 @@ import numpy as np
 
 from tinyonnx.dtypes import onnx_type
 from tinyonnx.ir import Node
+from tinyonnx.maps import TypedMap
 
 
 @dataclass(frozen=True)
@@ -88,6 +89,8 @@ def _kind(value: Any) -> Any:
         return value.dtype
     if isinstance(value, list):
         return ("seq", _kind(value[0]) if value else None)
+    if isinstance(value, TypedMap):
+        return value.type
     return None if value is None else type(value)
 
 
@@ -96,6 +99,8 @@ def _text(kind: Any) -> str:
         return onnx_type(kind) or f"an array of {kind}"
     if isinstance(kind, tuple):
         return f"seq({_text(kind[1])})" if kind[1] is not None else "seq()"
+    if isinstance(kind, str):
+        return kind
     return "map" if kind is dict else f"a {kind.__name__}"
 
 

@@ -10,7 +10,9 @@ import onnxruntime
 import pytest
 
 import tinyonnx
-from tests.ops.running import assert_same
+from tests.ops.running import assert_same, context_of
+from tinyonnx.errors import OpError
+from tinyonnx.registry import lookup
 
 MAPS = {
     f"map({k},tensor({v}))": onnx.helper.make_map_type_proto(
@@ -99,3 +101,10 @@ def check_refused(name: str, *inputs: Any, match: str, **options: Any) -> None:
     """A NodeError whose message matches."""
     with pytest.raises(tinyonnx.NodeError, match=match):
         outputs_of(name, *inputs, **options)
+
+
+def check_op_refuses(name: str, *inputs: Any, match: str, opset: int = 3, **attributes: Any) -> None:
+    """An OpError of the operator alone, for what a session wouldn't let it see."""
+    entry = lookup("ai.onnx.ml", name, opset)
+    with pytest.raises(OpError, match=match):
+        entry.function(*[context_of(name, opset, 1)] * entry.takes_ctx, *inputs, **attributes)

@@ -8,7 +8,7 @@ import onnx.parser
 import pytest
 
 import tinyonnx
-from tests.ops.ml import check_against_onnxruntime, check_refused, make_model, run
+from tests.ops.ml import check_against_onnxruntime, check_op_refuses, check_refused, make_model, run
 
 F32, F64, I64 = np.float32, np.float64, np.int64
 NAN = float("nan")
@@ -47,7 +47,9 @@ def test_category_mapper_without_categories():
 def test_category_mapper_refusals():
     x = np.array([1])
     check_refused("CategoryMapper", x, cats_strings=["a"], cats_int64s=[1, 2], match="2 cats_int64s for 1 cats_strings")
-    check_refused("CategoryMapper", x.astype(F32), cats_strings=["a"], cats_int64s=[1], match="needs strings or int64")
+    check_op_refuses(
+        "CategoryMapper", x.astype(F32), cats_strings=["a"], cats_int64s=[1], match="needs strings or int64"
+    )
 
 
 @pytest.mark.parametrize("x", [strings("b", "a", "zz"), np.array([[1, 0], [2, -1]])], ids=str)
@@ -57,7 +59,7 @@ def test_label_encoder_1(x, defaults):
 
 
 def test_label_encoder_1_refuses_floats():
-    check_refused("LabelEncoder", np.zeros(2, F32), opset=1, classes_strings=["a"], match="got float32")
+    check_op_refuses("LabelEncoder", np.zeros(2, F32), opset=1, classes_strings=["a"], match="got float32")
 
 
 # -- LabelEncoder 2 and 4 -----------------------------------------------------------------
@@ -206,11 +208,12 @@ def test_cast_map_refusals():
     refused("max_map is 0", map_form="SPARSE", max_map=0)
     refused("unknown cast_to 'TO_BOOL'", cast_to="TO_BOOL")
     refused("unknown map_form 'THICK'", map_form="THICK")
-    refused("needs integer keys", x={"a": 1.0}, maps="map(string,tensor(float))")
+    refused(r"X can't be map\(string,tensor\(float\)\)", x={"a": 1.0}, maps="map(string,tensor(float))")
+    check_op_refuses("CastMap", {"a": 1.0}, match="needs integer keys, got strings")
     refused("inf is no int64", x={1: float("inf")}, cast_to="TO_INT64")
     refused("nan is no int64", x={1: NAN}, cast_to="TO_INT64")
     refused("can't cast the string 'x'", x={1: "x"}, maps="map(int64,tensor(string))")
-    check_refused("CastMap", np.zeros(2, F32), match="needs a map, got ndarray")
+    check_op_refuses("CastMap", np.zeros(2, F32), match="needs a map, got ndarray")
 
 
 def test_cast_map_is_limited():
@@ -252,7 +255,7 @@ def test_dict_vectorizer_refusals():
     check_refused(
         "DictVectorizer", x, maps=maps, int64_vocabulary=[1], match="the vocabulary has int keys, the map hasn't"
     )
-    check_refused("DictVectorizer", np.zeros(2, F32), string_vocabulary=["a"], match="needs a map, got ndarray")
+    check_op_refuses("DictVectorizer", np.zeros(2, F32), string_vocabulary=["a"], match="needs a map, got ndarray")
 
 
 # -- sessions -----------------------------------------------------------------------------
@@ -286,11 +289,7 @@ def test_sessions_declare_maps():
 def test_maps_pass_through():
     model = onnx.parser.parse_model("""
         <ir_version: 8, opset_import: ["" : 17]>
-        agraph (map(int64, float) m, seq(map(string, int64)) s)
-            => (map(int64, float) n, seq(map(string, int64)) t) {
-            n = Identity (m)
-            t = Identity (s)
-        }
+        agraph (map(int64, float) m, seq(map(string, int64)) s) => (map(int64, float) m, seq(map(string, int64)) s) { }
     """)
     session = tinyonnx.InferenceSession(model.SerializeToString())
     m, s = {1: 0.5}, [{"a": 1}, {}]
@@ -322,7 +321,7 @@ def test_sessions_refuse_wrong_maps(maps, feed, match):
 def test_sessions_refuse_wrong_sequences_of_maps():
     model = onnx.parser.parse_model("""
         <ir_version: 8, opset_import: ["" : 17]>
-        agraph (seq(map(string, int64)) s) => (seq(map(string, int64)) t) { t = Identity (s) }
+        agraph (seq(map(string, int64)) s) => (seq(map(string, int64)) s) { }
     """)
     session = tinyonnx.InferenceSession(model.SerializeToString())
     with pytest.raises(tinyonnx.InputError, match=r'input "s": expects .*, a list of dicts, got dict'):

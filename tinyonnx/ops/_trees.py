@@ -103,7 +103,7 @@ class Trees:
         inner = len(feature)
         if inner and feature.min() < 0:
             raise OpError(f"feature id {feature.min()} is negative")
-        _check_acyclic(children, roots, inner)
+        _check_acyclic(children, inner)
         kinds = np.unique(accepts)
         compare = _COMPARE.get(int(kinds[0])) if len(kinds) == 1 and members is None else None
         return Trees(feature, threshold, accepts, children, roots, members, compare)
@@ -160,10 +160,11 @@ class Trees:
         return np.asarray((self.accepts.take(here) & outcome) != 0)
 
 
-def _check_acyclic(children: Array, roots: Array, inner: int) -> None:
-    ways = np.bincount(children[children < inner], minlength=inner)
-    if (ways <= 1).all() and not ways[roots[roots < inner]].any():
-        return  # trees: a cycle has a node that can be reached from outside, too, or is a root
+def _check_acyclic(children: Array, inner: int) -> None:
+    is_branch = children < inner
+    if (children > np.repeat(np.arange(inner), 2))[is_branch].all():
+        return  # every branch comes before what is below it, as most exporters write them
+    ways = np.bincount(children[is_branch], minlength=inner)
     left, below = ways.tolist(), children.tolist()
     free = [node for node, count in enumerate(left) if not count]
     done = 0
