@@ -39,6 +39,7 @@ from tinyonnx.ops import (  # noqa: F401
     pool,
     quantize,
     random,
+    recurrent,
     reduce,
     resize,
     sampling,

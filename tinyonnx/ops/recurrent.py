@@ -1,0 +1,419 @@
+"""RNN, GRU and LSTM: one scan over time, whose step is what makes them differ.
+
+Inside, a sequence is [time, batch, features], and everything is computed at least in
+float32; half floats are rounded when they come out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from tinyonnx.errors import OpError
+from tinyonnx.ir import Array
+from tinyonnx.ops.activation import elu, hard_sigmoid, leaky_relu, relu, sigmoid, softplus, softsign, tanh
+from tinyonnx.ops.math import quiet, widened
+from tinyonnx.registry import Context, Info, op
+
+Function = Callable[[Array], Array]
+State = tuple[Array, ...]
+Step = Callable[[Array, State], State]
+"""From a step's input, multiplied by W and with its bias added, and the state: the next state, output first."""
+
+Floats = Sequence[float] | None
+
+# -- activations ------------------------------------------------------------------------
+
+_ACTIVATIONS: dict[str, tuple[Callable[..., Array], dict[str, float]]] = {
+    "relu": (relu, {}),
+    "tanh": (tanh, {}),
+    "sigmoid": (sigmoid, {}),
+    "affine": (lambda x, *, alpha, beta: alpha * x + beta, {"alpha": 1.0, "beta": 0.0}),
+    "leakyrelu": (leaky_relu, {"alpha": 0.01}),
+    "thresholdedrelu": (lambda x, *, alpha: np.where(x >= alpha, x, x.dtype.type(0)), {"alpha": 1.0}),
+    "scaledtanh": (lambda x, *, alpha, beta: alpha * np.tanh(beta * x), {"alpha": 1.0, "beta": 1.0}),
+    "hardsigmoid": (hard_sigmoid, {"alpha": 0.2, "beta": 0.5}),
+    "elu": (elu, {"alpha": 1.0}),
+    "softsign": (softsign, {}),
+    "softplus": (softplus, {}),
+}
+"""By name in small letters: the function and its defaults."""
+
+
+def _functions(names: Sequence[str], settings: _Settings) -> list[Function]:
+    """The activations; each takes the next alpha and beta if it has such."""
+    given = {"alpha": iter(settings.activation_alpha or ()), "beta": iter(settings.activation_beta or ())}
+
+    def resolve(name: str) -> Function:
+        if name.lower() not in _ACTIVATIONS:
+            raise OpError(f"unknown activation {name!r}")
+        function, defaults = _ACTIVATIONS[name.lower()]
+        return partial(function, **{key: next(given[key], default) for key, default in defaults.items()})
+
+    return [resolve(name) for name in names]
+
+
+def _clipping(function: Function, clip: float | None) -> Function:
+    """The activation of a gate. LSTM's third one isn't a gate's: like other runtimes we don't clip the cell there."""
+    if clip is None:
+        return function
+    if not clip >= 0:
+        raise OpError(f"clip is {clip}, must not be negative")
+    return lambda x: function(np.clip(x, -clip, clip))
+
+
+# -- the scan ---------------------------------------------------------------------------
+
+
+class _Weights(NamedTuple):
+    """One direction's weights of `gates` gates, in the type to compute in."""
+
+    w: Array  # [gates * hidden, features]
+    r: Array  # [gates * hidden, hidden]
+    wb: Array  # [gates * hidden]
+    rb: Array  # [gates * hidden]
+    p: Array | None  # [3 * hidden]
+
+
+Cell = Callable[[_Weights, list[Function]], tuple[Array, Step]]
+"""From weights and activations: the bias of the projected input, and the step."""
+
+
+def _reversal(time: int, lengths: Array) -> Array:
+    """Which step comes at [time, batch] when each sequence, as long as it is, runs backwards."""
+    t = np.arange(time)[:, None]
+    return np.where(t < lengths, lengths - 1 - t, t)
+
+
+def _scan(x: Array, lengths: Array, state: State, bias: Array, w: Array, step: Step) -> tuple[Array, State]:
+    """Outputs [time, batch, hidden], zero after a sequence's end, and each sequence's last state."""
+    time, batch, features = x.shape
+    projected = (x.reshape(time * batch, features) @ w.T + bias).reshape(time, batch, len(w))
+    outputs = np.zeros((time, batch, state[0].shape[-1]), x.dtype)
+    shortest = lengths.min(initial=time)
+    for t in range(lengths.max(initial=0)):
+        new = step(projected[t], state)
+        if t >= shortest:
+            alive = (t < lengths)[:, None]
+            new = tuple(np.where(alive, n, old) for n, old in zip(new, state))
+            outputs[t] = np.where(alive, new[0], 0)
+        else:
+            outputs[t] = new[0]
+        state = new
+    return outputs, state
+
+
+class _Sizes(NamedTuple):
+    time: int
+    batch: int
+    features: int
+    hidden: int
+    directions: int
+
+
+_DIRECTIONS = {"forward": [False], "foward": [False], "reverse": [True], "bidirectional": [False, True]}
+"""Whether time runs backwards, per direction; the misspelt name is GRU-1's default."""
+
+
+def _sizes(x: Any, w: Any, r: Any, gates: int, direction: str, layout: int, hidden_size: int | None) -> _Sizes:
+    """Raises OpError where attributes, X, W and R (arrays, or `Info`s with shapes) don't fit together."""
+    if direction not in _DIRECTIONS:
+        raise OpError(f"direction is {direction!r}, must be forward, reverse or bidirectional")
+    if layout not in (0, 1):
+        raise OpError(f"layout is {layout}, must be 0 or 1")
+    for name, value in (("X", x), ("W", w), ("R", r)):
+        if value.ndim != 3:
+            raise OpError(f"{name} has {value.ndim} dimensions, needs 3")
+    time, batch, features = x.shape if layout == 0 else (x.shape[1], x.shape[0], x.shape[2])
+    directions, hidden = len(_DIRECTIONS[direction]), int(r.shape[2])
+    if hidden_size is not None and hidden_size != hidden:
+        raise OpError(f"hidden_size is {hidden_size}, R has {hidden}")
+    _check_shape("W", w, (directions, gates * hidden, features))
+    _check_shape("R", r, (directions, gates * hidden, hidden))
+    return _Sizes(int(time), int(batch), int(features), hidden, directions)
+
+
+def _check_shape(name: str, value: Any, shape: tuple[int, ...]) -> None:
+    if tuple(value.shape) != shape:
+        raise OpError(f"{name} has shape {list(value.shape)}, should be {list(shape)}")
+
+
+def _lengths(sequence_lens: Array | None, sizes: _Sizes) -> Array:
+    if sequence_lens is None:
+        return np.full(sizes.batch, sizes.time)
+    if sequence_lens.dtype.kind not in "iu":
+        raise OpError(f"sequence_lens is {sequence_lens.dtype}, must be int32")
+    _check_shape("sequence_lens", sequence_lens, (sizes.batch,))
+    if sequence_lens.min(initial=0) < 0 or sequence_lens.max(initial=0) > sizes.time:
+        raise OpError(f"sequence_lens {sequence_lens.tolist()} must be between 0 and {sizes.time}, the steps of X")
+    return sequence_lens.astype(np.int64)
+
+
+def _optional(name: str, value: Array | None, shape: tuple[int, ...], like: Array) -> Array:
+    """The input in the type to compute in; zeros if it is absent."""
+    if value is None:
+        return np.zeros(shape, widened(like).dtype)
+    if value.dtype != like.dtype:
+        raise OpError(f"X is {like.dtype}, {name} is {value.dtype}")
+    _check_shape(name, value, shape)
+    return widened(value)
+
+
+class _Settings(NamedTuple):
+    """The attributes that all three have."""
+
+    activations: Sequence[str] | None
+    activation_alpha: Floats
+    activation_beta: Floats
+    clip: float | None
+    direction: str
+    hidden_size: int | None
+    layout: int = 0
+
+
+@quiet
+def _run(
+    ctx: Context,
+    cell: Cell,
+    defaults: tuple[str, ...],
+    gates: int,
+    settings: _Settings,
+    weights: tuple[Array, Array, Array | None, Array | None],
+    x: Array,
+    sequence_lens: Array | None,
+    **initial: Array | None,
+) -> tuple[Array, ...]:
+    """Y and each part of the last state; `weights` are W, R, B and P. Raises OpError, ResourceError."""
+    direction, layout = settings.direction, settings.layout
+    w, r, b, p = weights
+    sizes = _sizes(x, w, r, gates, direction, layout, settings.hidden_size)
+    for name, value in (("W", w), ("R", r)):
+        if value.dtype != x.dtype:
+            raise OpError(f"X is {x.dtype}, {name} is {value.dtype}")
+    time, batch, _, hidden, directions = sizes
+    ctx.check_size((directions, time, batch, gates * hidden), widened(x).dtype)
+    names = settings.activations or defaults * directions
+    if len(names) != len(defaults) * directions:
+        raise OpError(f"{len(names)} activations, {direction} needs {len(defaults) * directions}")
+    functions = _functions(names, settings)
+    biases = _optional("B", b, (directions, 2 * gates * hidden), x)
+    peepholes = _optional("P", p, (directions, 3 * hidden), x)
+    state_shape = (directions, batch, hidden) if layout == 0 else (batch, directions, hidden)
+    states = [_optional(name, value, state_shape, x) for name, value in initial.items()]
+    lengths = _lengths(sequence_lens, sizes)
+
+    sequence = widened(x) if layout == 0 else widened(x).swapaxes(0, 1)
+    backwards = _reversal(time, lengths), np.arange(batch)
+    y = np.empty((time, directions, batch, hidden), x.dtype)
+    last = [np.empty((directions, batch, hidden), x.dtype) for _ in states]
+    for d, is_reverse in enumerate(_DIRECTIONS[direction]):
+        wb, rb = np.split(biases[d], 2)
+        one = _Weights(widened(w[d]), widened(r[d]), wb, rb, None if p is None else peepholes[d])
+        own = functions[d * len(defaults) : (d + 1) * len(defaults)]
+        bias, step = cell(one, [_clipping(f, settings.clip) for f in own[:2]] + own[2:])
+        state = tuple(s[d] if layout == 0 else s[:, d] for s in states)
+        ordered = sequence[backwards] if is_reverse else sequence
+        outputs, state = _scan(ordered, lengths, state, bias, one.w, step)
+        y[:, d] = outputs[backwards] if is_reverse else outputs
+        for target, part in zip(last, state):
+            target[d] = part
+    if layout:
+        return y.transpose(2, 0, 1, 3), *(part.swapaxes(0, 1) for part in last)
+    return y, *last
+
+
+def _shape(gates: int, states: int) -> Callable[..., list[Info] | None]:
+    def rule(
+        x: Info,
+        w: Info,
+        r: Info,
+        *others: Info | None,
+        direction: str = "forward",
+        layout: int = 0,
+        hidden_size: int | None = None,
+        **_: Any,
+    ) -> list[Info] | None:
+        if x.shape is None or w.shape is None or r.shape is None:
+            return None
+        time, batch, _features, hidden, directions = _sizes(x, w, r, gates, direction, layout, hidden_size)
+        y = (batch, time, directions, hidden) if layout else (time, directions, batch, hidden)
+        last = (batch, directions, hidden) if layout else (directions, batch, hidden)
+        return [Info(x.dtype, y), *[Info(x.dtype, last)] * states]
+
+    return rule
+
+
+# -- RNN --------------------------------------------------------------------------------
+
+
+def _rnn_cell(weights: _Weights, functions: list[Function]) -> tuple[Array, Step]:
+    (f,) = functions
+
+    def step(x: Array, state: State) -> State:
+        return (f(x + state[0] @ weights.r.T),)
+
+    return weights.wb + weights.rb, step
+
+
+@op("RNN", since=1, shape=_shape(gates=1, states=1))
+def rnn(
+    ctx: Context,
+    x: Array,
+    w: Array,
+    r: Array,
+    b: Array | None = None,
+    sequence_lens: Array | None = None,
+    initial_h: Array | None = None,
+    *,
+    activation_alpha: Floats = None,
+    activation_beta: Floats = None,
+    activations: Sequence[str] = ("Tanh", "Tanh"),
+    clip: float | None = None,
+    direction: str = "forward",
+    hidden_size: int | None = None,
+    layout: int = 0,
+    output_sequence: int = 0,
+) -> tuple[Array, ...]:
+    if len(activations) > 1 and direction != "bidirectional":
+        activations = activations[:1]  # the default has two for any direction
+    settings = _Settings(activations, activation_alpha, activation_beta, clip, direction, hidden_size, layout)
+    return _run(ctx, _rnn_cell, ("Tanh",), 1, settings, (w, r, b, None), x, sequence_lens, initial_h=initial_h)
+
+
+# -- GRU --------------------------------------------------------------------------------
+
+
+def _gru_cell(weights: _Weights, functions: list[Function]) -> tuple[Array, Step]:
+    f, g = functions
+    zr, h = np.s_[: 2 * len(weights.r) // 3], np.s_[2 * len(weights.r) // 3 :]
+
+    def step(x: Array, state: State) -> State:
+        (before,) = state
+        z, r = np.split(f(x[:, zr] + before @ weights.r[zr].T), 2, axis=1)
+        new = g(x[:, h] + (r * before) @ weights.r[h].T)
+        return ((1 - z) * new + z * before,)
+
+    return weights.wb + weights.rb, step
+
+
+def _gru_cell_linear_before_reset(weights: _Weights, functions: list[Function]) -> tuple[Array, Step]:
+    f, g = functions
+    split = 2 * len(weights.r) // 3
+    early, late = weights.rb.copy(), weights.rb[split:]
+    early[split:] = 0
+
+    def step(x: Array, state: State) -> State:
+        (before,) = state
+        recurrent = before @ weights.r.T
+        z, r = np.split(f(x[:, :split] + recurrent[:, :split]), 2, axis=1)
+        new = g(x[:, split:] + r * (recurrent[:, split:] + late))
+        return ((1 - z) * new + z * before,)
+
+    return weights.wb + early, step
+
+
+@op("GRU", since=3, shape=_shape(gates=3, states=1))
+def gru(
+    ctx: Context,
+    x: Array,
+    w: Array,
+    r: Array,
+    b: Array | None = None,
+    sequence_lens: Array | None = None,
+    initial_h: Array | None = None,
+    *,
+    activation_alpha: Floats = None,
+    activation_beta: Floats = None,
+    activations: Sequence[str] | None = None,
+    clip: float | None = None,
+    direction: str = "forward",
+    hidden_size: int | None = None,
+    layout: int = 0,
+    linear_before_reset: int = 0,
+    output_sequence: int = 0,
+) -> tuple[Array, ...]:
+    cell = _gru_cell_linear_before_reset if linear_before_reset else _gru_cell
+    settings = _Settings(activations, activation_alpha, activation_beta, clip, direction, hidden_size, layout)
+    return _run(ctx, cell, ("Sigmoid", "Tanh"), 3, settings, (w, r, b, None), x, sequence_lens, initial_h=initial_h)
+
+
+@op("GRU", since=1, shape=_shape(gates=3, states=1))
+def gru_1(
+    ctx: Context,
+    x: Array,
+    w: Array,
+    r: Array,
+    b: Array | None = None,
+    sequence_lens: Array | None = None,
+    initial_h: Array | None = None,
+    *,
+    activation_alpha: Floats = None,
+    activation_beta: Floats = None,
+    activations: Sequence[str] | None = None,
+    clip: float | None = None,
+    direction: str = "foward",
+    hidden_size: int | None = None,
+    output_sequence: int = 0,
+) -> tuple[Array, ...]:
+    settings = _Settings(activations, activation_alpha, activation_beta, clip, direction, hidden_size)
+    defaults = ("Sigmoid", "Tanh")
+    return _run(ctx, _gru_cell, defaults, 3, settings, (w, r, b, None), x, sequence_lens, initial_h=initial_h)
+
+
+# -- LSTM -------------------------------------------------------------------------------
+
+
+def _peeping(gate: Array, weight: Array | None, c: Array) -> Array:
+    return gate if weight is None else np.asarray(gate + weight * c)
+
+
+def _lstm_cell(couple: bool) -> Cell:
+    """`couple` makes the forget gate what the input gate leaves over."""
+
+    def cell(weights: _Weights, functions: list[Function]) -> tuple[Array, Step]:
+        f, g, h = functions
+        peepholes = [None] * 3 if weights.p is None else np.split(weights.p, 3)
+        p_in, p_out, p_forget = peepholes
+
+        def step(x: Array, state: State) -> State:
+            before, c = state
+            i, o, forget, new = np.split(x + before @ weights.r.T, 4, axis=1)
+            i = f(_peeping(i, p_in, c))
+            forget = 1 - i if couple else f(_peeping(forget, p_forget, c))
+            c = forget * c + i * g(new)
+            return f(_peeping(o, p_out, c)) * h(c), c
+
+        return weights.wb + weights.rb, step
+
+    return cell
+
+
+@op("LSTM", since=1, shape=_shape(gates=4, states=2))
+def lstm(
+    ctx: Context,
+    x: Array,
+    w: Array,
+    r: Array,
+    b: Array | None = None,
+    sequence_lens: Array | None = None,
+    initial_h: Array | None = None,
+    initial_c: Array | None = None,
+    p: Array | None = None,
+    *,
+    activation_alpha: Floats = None,
+    activation_beta: Floats = None,
+    activations: Sequence[str] | None = None,
+    clip: float | None = None,
+    direction: str = "forward",
+    hidden_size: int | None = None,
+    input_forget: int = 0,
+    layout: int = 0,
+    output_sequence: int = 0,
+) -> tuple[Array, ...]:
+    settings = _Settings(activations, activation_alpha, activation_beta, clip, direction, hidden_size, layout)
+    cell, defaults = _lstm_cell(bool(input_forget)), ("Sigmoid", "Tanh", "Tanh")
+    state = {"initial_h": initial_h, "initial_c": initial_c}
+    return _run(ctx, cell, defaults, 4, settings, (w, r, b, p), x, sequence_lens, **state)
