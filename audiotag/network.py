@@ -35,7 +35,7 @@ class Network:
         options = tinyonnx.SessionOptions()
         options.intra_op_num_threads = threads
         try:
-            self._session = tinyonnx.InferenceSession(source, options)
+            self.session = tinyonnx.InferenceSession(source, options)
         except (tinyonnx.Error, OSError) as error:
             raise self._error(str(error)) from None
         self._input = self._checked_input()
@@ -47,13 +47,10 @@ class Network:
 
         Raises ModelError.
         """
-        batch, _, time = log_mel.shape
-        for fixed, given, what in zip(self._input.shape[::3], (batch, time), ("clips", "frames"), strict=True):
-            if isinstance(fixed, int) and fixed != given:
-                raise self._error(f"takes exactly {fixed} {what}, here are {given}{self._in_seconds(fixed, what)}")
-        features = log_mel[:, None].astype(self._dtype, copy=False)
+        batch = len(log_mel)
+        feeds = self.feeds(log_mel)
         try:
-            (logits,) = self._session.run([self._output], {self._input.name: features})
+            (logits,) = self.session.run([self._output], feeds)
         except tinyonnx.Error as error:
             raise self._error(str(error)) from None
         # some exports squeeze the batch away, or put it second
@@ -64,13 +61,24 @@ class Network:
             raise self._error("gives NaN or infinite scores")
         return result
 
+    def feeds(self, log_mel: Array) -> dict[str, Array]:
+        """The session's input for features (batch, 128, time) float32.
+
+        Raises ModelError if the model is made for another number of clips or frames.
+        """
+        batch, _, time = log_mel.shape
+        for fixed, given, what in zip(self._input.shape[::3], (batch, time), ("clips", "frames"), strict=True):
+            if isinstance(fixed, int) and fixed != given:
+                raise self._error(f"takes exactly {fixed} {what}, here are {given}{self._in_seconds(fixed, what)}")
+        return {self._input.name: log_mel[:, None].astype(self._dtype, copy=False)}
+
     @staticmethod
     def _in_seconds(frames: int, what: str) -> str:
         seconds = frames * DEFAULT.hop_length / DEFAULT.sample_rate
         return f"; it is made for clips of {seconds:g} s" if what == "frames" else ""
 
     def _checked_input(self) -> Any:
-        inputs = self._session.get_inputs()
+        inputs = self.session.get_inputs()
         expected = ("batch", 1, DEFAULT.n_mels, "time")
         wanted = f"expected one input tensor(float) ({', '.join(map(str, expected))})"
         if len(inputs) != 1:
@@ -88,7 +96,7 @@ class Network:
 
     def _find_logits(self) -> str:
         """The output named `logits`, else the first of 527 classes, else the only one of unknown size."""
-        outputs = [output for output in self._session.get_outputs() if output.type in _FLOATS]
+        outputs = [output for output in self.session.get_outputs() if output.type in _FLOATS]
         if any(output.name == "logits" for output in outputs):
             return "logits"
         last = {output.name: output.shape[-1] if output.shape else None for output in outputs}

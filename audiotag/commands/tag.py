@@ -56,6 +56,7 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument("--labels", type=classes, metavar="A,B,...", help="consider these classes only (names or MIDs)")
     parser.add_argument("--format", choices=FORMATS, default="text", help="form of the results (default: text)")
     parser.add_argument("--output", metavar="FILE", help="write results to FILE (default: standard output)")
+    parser.add_argument("--activations", metavar="REPORT.html", help="show waveform, mel and every layer of one clip")
     raw = parser.add_argument_group("headerless samples on standard input")
     raw.add_argument("--raw", choices=("f32le", "s16le"), help="32-bit floats or 16-bit integers, little-endian")
     raw.add_argument("--rate", type=sample_rate, metavar="HZ", help="sample rate")
@@ -65,6 +66,8 @@ def add_parser(subparsers: Any) -> None:
 def run(args: argparse.Namespace) -> int:
     """Tag everything and return the exit code."""
     raw = _raw_format(args)
+    if args.activations is not None and (len(args.paths) > 1 or args.paths == ["-"] or os.path.isdir(args.paths[0])):
+        args.parser.error("--activations shows one file")
     from audiotag.inputs import expand
     from audiotag.tagger import Tagger
 
@@ -93,6 +96,10 @@ def run(args: argparse.Namespace) -> int:
                 say(_describe(name, error))
             progress.clear()
             writer.write(row)
+            if args.activations is not None and isinstance(row, Result):
+                from audiotag.activations import write_activations
+
+                write_activations(tagger, row.path, row, args.activations)
     return 1 if failed else 0
 
 

@@ -152,6 +152,11 @@ class Report:
             self._spent += sum(len(tile) for _, tile in row["tiles"])
 
 
+def small_picture(values: Array, flip: bool = False) -> str:
+    """A matrix as the data URI of a picture of at most 128 × 640 points."""
+    return picture(shrink(values, 128, 640), flip)
+
+
 def curve(samples: Array, points: int = 1200) -> list[float]:
     """A long curve as minima and maxima of stretches, one after the other: what a screen can show."""
     stretches = np.array_split(np.asarray(samples, np.float64), min(points // 2, max(len(samples), 1)))
