@@ -82,7 +82,7 @@ def feature_vectorizer(ctx: Context, *inputs: Array, inputdimensions: Ints = Non
     n = len(parts[0])
     if any(len(part) != n for part in parts):
         raise OpError(f"the inputs have different numbers of rows: {', '.join(str(len(part)) for part in parts)}")
-    ctx.check_size((n, sum(widths)), FLOAT)
+    ctx.check_size((max(n, 1), sum(widths)), FLOAT)
     result = np.zeros((n, sum(widths)), FLOAT)
     at = 0
     for part, width in zip(parts, widths, strict=True):

@@ -174,7 +174,7 @@ def tree_ensemble_regressor(
 def _target_count(ctx: Context, rows: Array, n_targets: int | None) -> int:
     if n_targets is None or n_targets < 1:
         raise OpError(f"n_targets is {n_targets}, must be positive")
-    ctx.check_size((len(rows), n_targets), np.float64)
+    ctx.check_size((max(len(rows), 1), n_targets), np.float64)
     return n_targets
 
 
