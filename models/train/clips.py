@@ -13,13 +13,15 @@ from scipy.signal import butter, fftconvolve, sosfilt
 
 from audiotag import mel
 from models.train.bank import RATE, Bank, Sound
-from models.train.synth import GENERATORS, noise
+from models.train.synth import GENERATORS, OFTEN, noise
 
 Array = np.ndarray[Any, Any]
 SECONDS = 5
 SHARD = 500
 GROUPS = {"esc10": 0.20, "voices": 0.14, "music": 0.14, "midi": 0.12, "effects": 0.24, "synth": 0.16}
 """How often a layer of a clip comes from each group."""
+_OFTEN = np.array([OFTEN.get(name, 1.0) for name in GENERATORS])
+CHANCES = _OFTEN / _OFTEN.sum()
 
 
 class Mixer:
@@ -57,7 +59,7 @@ class Mixer:
         n = SECONDS * RATE
         group = self.names[rng.choice(len(self.names), p=self.weights)]
         if group == "synth":
-            x = list(GENERATORS.values())[rng.integers(len(GENERATORS))](rng, n)
+            x = GENERATORS[list(GENERATORS)[rng.choice(len(GENERATORS), p=CHANCES)]](rng, n)
             return filtered(rng, x / (np.abs(x).max() + 1e-3) * 0.9, 0.2)
         origins = self.groups[group]
         sizes = np.sqrt([len(sounds) for sounds in origins.values()])

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-from scipy.signal import butter, lfilter, sosfilt
+from scipy.signal import butter, fftconvolve, lfilter, sosfilt
 
 Array = np.ndarray[Any, Any]
 Rng = np.random.Generator
@@ -288,6 +288,54 @@ def voice(rng: Rng, n: int) -> Array:
     return scatter(n, at, calls, rng.uniform(0.3, 1, len(at)))
 
 
+def typing(rng: Rng, n: int) -> Array:
+    """Keys that ring, pressed and released, in a small room."""
+    partials, decay, rough = rng.uniform(800, 7000, 5), rng.uniform(100, 600), rng.uniform(0.3, 2)
+
+    def stroke(scale: float, fall: float, seconds: float) -> Array:
+        t = np.arange(int(seconds * RATE)) / RATE
+        y = rng.standard_normal(len(t)) * np.exp(-t * 8 / seconds) * rough
+        for f in partials * scale:
+            y += np.sin(2 * np.pi * f * t + rng.uniform(0, 6)) * np.exp(-t * fall) * rng.uniform(0.2, 1)
+        return y
+
+    keys = []
+    for _ in range(10):
+        press = stroke(rng.uniform(0.9, 1.1), decay, rng.uniform(0.02, 0.05))
+        release = stroke(1.2, decay * 1.3, 0.03) * rng.uniform(0.2, 0.6)
+        keys.append(np.concatenate([press, np.zeros(int(rng.uniform(0.04, 0.09) * RATE)), release]))
+    at = (np.cumsum(rng.gamma(6, 1 / rng.uniform(5, 12) / 6, 200)) * RATE).astype(int)
+    at = at[at < n]
+    y = scatter(n, at, keys, rng.uniform(0.4, 1, len(at)))
+    return in_room(rng, y / np.abs(y).max(), 0.2, rng.uniform(300, 1500), rng.uniform(0, 0.15))
+
+
+def dog(rng: Rng, n: int) -> Array:
+    """Barks: a pitch that rises and falls, through two formants, rough and clipped."""
+    m = int(rng.uniform(0.1, 0.35) * RATE)
+    t = np.linspace(0, 1, m)
+    rise = (rng.uniform(1.2, 2.5) - 1) * np.sin(np.pi * np.minimum(t * rng.uniform(1, 1.6), 1))
+    f = 10 ** rng.uniform(2.2, 3) * (1 + rise) * (1 + rng.uniform(0, 0.1) * slow(rng, m, 200))
+    y = tone(f, 25, rng.uniform(0.2, 1.2)) + band(rng.standard_normal(m), 300, 8000) * rng.uniform(0.1, 3)
+    low, high = band(y, rng.uniform(300, 600), rng.uniform(700, 1500), 1), band(y, rng.uniform(1000, 1500), rng.uniform(1800, 3500), 1)
+    y = np.tanh((2 * low + high * rng.uniform(0.2, 2) + 0.05 * y) * rng.uniform(0.3, 3))
+    y *= np.minimum(t * rng.uniform(8, 40), 1) * np.exp(-t * rng.uniform(1, 5)) * (1 - t)
+    at = (np.cumsum(rng.uniform(0.3, 1.2, 40)) * RATE).astype(int)
+    if rng.random() < 0.5:
+        at = np.sort(np.concatenate([at[::2], at[::2] + int(0.4 * RATE)]))
+    at = at[at < n]
+    return in_room(rng, scatter(n, at, [y], rng.uniform(0.6, 1, len(at))), 0.5, rng.uniform(300, 3000), rng.uniform(0, 0.1))
+
+
+def in_room(rng: Rng, x: Array, seconds: float, decay: float, level: float) -> Array:
+    """x with echoes that decay in `decay` samples, and the noise of a recording."""
+    n = int(seconds * RATE)
+    room = rng.standard_normal(n) * np.exp(-np.arange(n) / decay) * level
+    room[0] = 1
+    y = fftconvolve(x, room)[: len(x)]
+    return y / (np.abs(y).max() + 1e-9) * 0.4 + noise(rng, len(x), rng.uniform(1, 1.5)) * 10 ** rng.uniform(-3.5, -1.7)
+
+
 def bark(rng: Rng, n: int) -> Array:
     barks = []
     for _ in range(2):
@@ -399,5 +447,9 @@ GENERATORS: dict[str, Callable[[Rng, int], Array]] = {
     for f in (wail, hi_lo, air_raid, beeps, phone_line, dial, bell_phone, bells, keyboard, clicks, clock, engine)
     + (buzz_saw, rotor, hum, coloured, banded, wind, rain, surf, crackle, thunder, bang, applause, whistle, chirps)
     + (crickets, voice, bark, pluck, chip, pad, drums, heart, steps, bubbles, laser, breath, squeak, sine, silence)
+    + (typing, dog)
 }
 """All kinds of sound by name."""
+
+OFTEN = {"typing": 5.0, "dog": 5.0, "wail": 3.0, "silence": 2.0, "hi_lo": 2.0}
+"""How often some are drawn, the others being drawn once."""
