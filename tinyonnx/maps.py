@@ -38,7 +38,10 @@ def as_map(feed: Any, wanted: str) -> TypedMap:
         np.array(keys, from_onnx_type(f"tensor({key_type})"))  # overflows if one doesn't fit
     kind = {"O": "string", "f": "number"}.get(dtype.kind, "integer")
     values = [_plain(value, kind, f"value of key {key!r}") for key, value in feed.items()]
-    return TypedMap(dict(zip(keys, values if kind == "string" else np.array(values, dtype).tolist())), wanted, dtype)
+    if kind != "string":
+        with np.errstate(over="ignore"):
+            values = np.array(values, dtype).tolist()
+    return TypedMap(dict(zip(keys, values, strict=True)), wanted, dtype)
 
 
 _KINDS: dict[str, tuple[type, ...]] = {"string": (str,), "integer": (int,), "number": (int, float)}

@@ -76,6 +76,14 @@ def test_extreme_scores_neither_overflow_nor_warn():
     np.testing.assert_array_equal(probit, [[np.inf, np.nan], [np.nan, np.nan], [-np.inf, -np.inf]])
 
 
+def test_scores_beyond_float32_are_infinite():
+    options = {"coefficients": [3e38, 1.0], "classlabels_ints": [5, 6], "intercepts": [0.0, 0.0], "n_outputs": 2}
+    labels, scores = outputs_of("LinearClassifier", np.array([[5], [-5]], F32), **options)
+    assert labels.tolist() == [5, 6]
+    assert scores.tolist() == [[np.inf, 5], [-np.inf, -5]]
+    assert run("LinearRegressor", np.array([[5]], F32), coefficients=[3e38]).tolist() == [[np.inf]]
+
+
 def test_softmax_zero_leaves_zeros_alone():
     x = np.array([[1, 0, 2, 0]], F32)
     eye = {"coefficients": np.eye(4).reshape(-1).tolist(), "targets": 4, "post_transform": "SOFTMAX_ZERO"}

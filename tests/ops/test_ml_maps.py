@@ -147,6 +147,8 @@ def test_label_encoder_refusals():
     )
     wrong = {"default_tensor": tensor([1, 2], I64)}
     check_refused("LabelEncoder", x, opset=4, **k, **v, **wrong, match=r"must be one int64, is int64\[2")
+    wrong = {"keys_tensor": tensor(1, I64)}
+    check_refused("LabelEncoder", x, opset=4, **wrong, **v, match=r"keys have shape \[\], values \[1\]")
     wrong = {"values_tensor": tensor([1], np.int16), "default_int64": 1 << 20}
     check_refused("LabelEncoder", x, opset=4, **k, **wrong, match="default_int64 1048576 is no int16")
 
@@ -294,7 +296,7 @@ def test_maps_pass_through():
     session = tinyonnx.InferenceSession(model.SerializeToString())
     m, s = {1: 0.5}, [{"a": 1}, {}]
     assert session.run(None, {"m": m, "s": s}) == [m, s]
-    assert session.run(None, {"m": {1: 0.1}, "s": []})[0] == {1: float(F32(0.1))}
+    assert session.run(None, {"m": {1: 0.1, 2: 1e300}, "s": []})[0] == {1: float(F32(0.1)), 2: float("inf")}
 
 
 @pytest.mark.parametrize(

@@ -124,6 +124,8 @@ def tensor(*values, dtype=F32):
         (altered("leaf_targetids", 0, 5), "target or class 5 is out of range for 2"),
         ({"membership_values": tensor(1.0, NAN, 2.0)}, r"membership_values has 2 sets for \d+ nodes"),
         ({"membership_values": None}, r"membership_values has 1 sets for \d+ nodes"),
+        ({"membership_values": tensor([1.0, NAN], [2.0, NAN])}, "membership_values must be a list"),
+        ({"membership_values": tensor(1, dtype=I32)}, "membership_values must be floating-point numbers, are int32"),
         ({"nodes_splits": tensor(1, dtype=I32)}, "nodes_splits has shape"),
         ({"n_targets": None}, "n_targets is None"),
         ({"aggregate_function": 4}, "unknown aggregate_function 4"),

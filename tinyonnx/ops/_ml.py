@@ -58,10 +58,14 @@ def column_count(values: int, rows: int, what: str) -> int:
 
 def the_one(what: str, **candidates: Any) -> Any:
     """The one attribute that is there and not empty. Raises OpError if there are none or several."""
-    given = [name for name, value in candidates.items() if value is not None and len(value)]
+    given = [name for name, value in candidates.items() if value is not None and not _is_empty(value)]
     if len(given) != 1:
         raise OpError(f"{what} must be given once, by {' or '.join(candidates)}; got {' and '.join(given) or 'none'}")
     return candidates[given[0]]
+
+
+def _is_empty(values: Any) -> bool:
+    return values.size == 0 if isinstance(values, np.ndarray) else not values
 
 
 def as_array(values: Sequence[Any]) -> Array:
@@ -134,12 +138,12 @@ TRANSFORMS = list(_TRANSFORMS)
 """Names of the post transforms, in the order of their numbers in TreeEnsemble."""
 
 
-def transformed(scores: Array, name: str) -> Array:
-    """Scores [rows, classes] after a post transform, float64. Raises OpError for an unknown one."""
+def transformed(scores: Array, name: str, dtype: np.dtype[Any] = FLOAT) -> Array:
+    """Scores [rows, classes] after a post transform. Raises OpError for an unknown one."""
     if name not in _TRANSFORMS:
         raise OpError(f"unknown post_transform {name!r}")
     with np.errstate(all="ignore"):
-        return _TRANSFORMS[name](scores.astype(np.float64))
+        return _TRANSFORMS[name](scores.astype(np.float64)).astype(dtype)
 
 
 def two_columns(score: Array, name: str, mixed: bool) -> Array:

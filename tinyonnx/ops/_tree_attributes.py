@@ -166,8 +166,9 @@ def _below(ids: Ints, are_leaves: Ints, nodes: int, leaves: int, what: str) -> A
 
 def _member_sets(values: Array | None, count: int) -> list[Array]:
     """The sets that NaNs separate, or end."""
-    if values is None:
-        values = np.empty(0)
+    values = np.empty(0) if values is None else _wide(values, "membership_values")
+    if values.ndim != 1:
+        raise OpError(f"membership_values must be a list, has shape {list(values.shape)}")
     ends = np.flatnonzero(np.isnan(values))
     sets = [part[~np.isnan(part)] for part in np.split(values, ends)]
     if len(sets) == count + 1 and not sets[-1].size:

@@ -87,7 +87,8 @@ def feature_vectorizer(ctx: Context, *inputs: Array, inputdimensions: Ints = Non
     at = 0
     for part, width in zip(parts, widths, strict=True):
         used = min(width, part.shape[1])
-        result[:, at : at + used] = part[:, :used]
+        with np.errstate(over="ignore"):
+            result[:, at : at + used] = part[:, :used]
         at += width
     return result
 

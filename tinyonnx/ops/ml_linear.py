@@ -78,8 +78,8 @@ def linear_classifier(
     scores = _linear(ctx, x, coefficients, intercepts, outputs)
     if outputs == 1:
         score = scores[:, 0]
-        return labels[(score > 0).astype(int)], two_columns(score, post_transform, mixed=False).astype(FLOAT)
-    return labels[scores.argmax(1)], transformed(scores, post_transform).astype(FLOAT)
+        return labels[(score > 0).astype(int)], two_columns(score, post_transform, mixed=False)
+    return labels[scores.argmax(1)], transformed(scores, post_transform)
 
 
 def _regressor_rule(x: Info, *, targets: int = 1, **_: Any) -> Info:
@@ -99,5 +99,4 @@ def linear_regressor(
 ) -> Array:
     if intercepts and len(intercepts) != targets:
         raise OpError(f"{len(intercepts)} intercepts for {targets} targets")
-    with np.errstate(over="ignore"):
-        return transformed(_linear(ctx, x, coefficients, intercepts, targets), post_transform).astype(FLOAT)
+    return transformed(_linear(ctx, x, coefficients, intercepts, targets), post_transform)

@@ -196,7 +196,8 @@ def cast_map(
 
 def _cast(values: list[Any], source: np.dtype[Any], target: np.dtype[Any]) -> Array:
     array = np.empty(len(values), source)
-    array[:] = values
+    with np.errstate(over="ignore"):
+        array[:] = values
     if source == target:
         return array
     if target == STRING:

@@ -171,7 +171,7 @@ def svm_classifier(
             weights = np.array(coefficients).reshape(classes, column_count(len(coefficients), classes, "coefficients"))
             scores = _features(x, weights.shape[1], "coefficients") @ weights.T + rho[0]
             chosen = _linear_choice(scores, bool(prob_a), min(coefficients) >= 0)
-            return labels[chosen], transformed(scores, post_transform).astype(FLOAT)
+            return labels[chosen], transformed(scores, post_transform)
         pairs = classes * (classes - 1) // 2
         if classes < 2 or len(counts) != classes:
             raise OpError(f"{classes} class labels for {len(counts)} vectors_per_class, at least two are needed")
@@ -189,10 +189,10 @@ def svm_classifier(
         if prob_a and prob_b:
             ctx.check_size((len(scores), classes, classes), np.float64)
             likely = _coupled(1 - logistic(scores * np.array(prob_a) + np.array(prob_b)), classes)
-            return labels[chosen], transformed(likely, post_transform).astype(FLOAT)
+            return labels[chosen], transformed(likely, post_transform)
         if classes == 2:
-            return labels[chosen], two_columns(scores[:, 0], post_transform, post_transform == "NONE").astype(FLOAT)
-        return labels[chosen], transformed(scores, post_transform).astype(FLOAT)
+            return labels[chosen], two_columns(scores[:, 0], post_transform, post_transform == "NONE")
+        return labels[chosen], transformed(scores, post_transform)
 
 
 def _linear_choice(scores: Array, probabilities: bool, positive: bool) -> Array:
@@ -241,4 +241,4 @@ def svm_regressor(
         scores = values @ np.array(coefficients)[:, None] + rho[0]
         if one_class:
             return np.where(scores > 0, 1, -1).astype(FLOAT)
-        return transformed(scores, post_transform).astype(FLOAT)
+        return transformed(scores, post_transform)

@@ -107,12 +107,12 @@ def tree_ensemble_classifier(
         score = scores[:, only] + base.sum(dtype=scores.dtype)
         chosen = (score > (0 if ensemble.mixed else 0.5)).astype(int)
         if only == 0:
-            return labels[chosen], two_columns(score, post_transform, ensemble.mixed).astype(FLOAT)
+            return labels[chosen], two_columns(score, post_transform, ensemble.mixed)
         pair = np.stack([np.zeros_like(score), score], axis=1)
-        return labels[chosen], transformed(pair, post_transform).astype(FLOAT)
+        return labels[chosen], transformed(pair, post_transform)
     scores = scores + _base(base_values, base_values_as_tensor, len(labels)).astype(scores.dtype)
     chosen = scores.argmax(1) if base.size else np.where(voted, scores, -np.inf).argmax(1)
-    return labels[chosen], transformed(scores, post_transform).astype(FLOAT)
+    return labels[chosen], transformed(scores, post_transform)
 
 
 def _regressor_rule(x: Info, *, n_targets: int | None = None, **_: Any) -> Info:
@@ -168,7 +168,7 @@ def tree_ensemble_regressor(
     )
     scores, _ = classic_ensemble(key, targets).scores(rows, aggregate_function, ctx.tick)
     base = _base(base_values, base_values_as_tensor, targets).astype(scores.dtype)
-    return transformed(scores + base, post_transform).astype(FLOAT)
+    return transformed(scores + base, post_transform)
 
 
 def _target_count(ctx: Context, rows: Array, n_targets: int | None) -> int:
@@ -232,5 +232,4 @@ def tree_ensemble(
     aggregate = _named(aggregate_function, AGGREGATES, "aggregate_function")
     ensemble = ensemble_5(key, _target_count(ctx, rows, n_targets))
     scores, _ = ensemble.scores(rows, aggregate, ctx.tick)
-    with np.errstate(over="ignore"):
-        return transformed(scores, _named(post_transform, TRANSFORMS, "post_transform")).astype(x.dtype)
+    return transformed(scores, _named(post_transform, TRANSFORMS, "post_transform"), x.dtype)
