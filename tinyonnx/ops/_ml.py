@@ -68,7 +68,7 @@ def _is_empty(values: Any) -> bool:
     return values.size == 0 if isinstance(values, np.ndarray) else not values
 
 
-def as_array(values: Sequence[Any]) -> Array:
+def as_array(values: Sequence[Any] | Array) -> Array:
     """An attribute's list as its ONNX type: int64, float32, or an object array of str."""
     if isinstance(values, np.ndarray):
         return values
