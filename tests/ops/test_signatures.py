@@ -24,7 +24,16 @@ def _history(domain: str, name: str) -> list[defs.OpSchema]:
     return sorted(schemas, key=lambda s: s.since_version)
 
 
-ENTRIES = [e for e in registered() if e.function.__module__.startswith(tinyonnx.ops.__name__) and e.domain in DOMAINS]
+FOREIGN = {("LayerNormalization", 1), ("SimplifiedLayerNormalization", 1)}
+"""ONNX Runtime's, which it keeps in ONNX's domain."""
+
+ENTRIES = [
+    e
+    for e in registered()
+    if e.function.__module__.startswith(tinyonnx.ops.__name__)
+    and e.domain in DOMAINS
+    and (e.name, e.since) not in FOREIGN
+]
 HISTORY = {(e.domain, e.name): _history(e.domain, e.name) for e in ENTRIES}
 
 

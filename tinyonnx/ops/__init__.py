@@ -15,6 +15,7 @@ ml_linear    linear models                      ml_svm       support vector mach
 ml_trees     tree ensembles                     quantize     QuantizeLinear, DequantizeLinear …
 integer      MatMulInteger, QLinearConv …       recurrent    RNN, GRU, LSTM
 random       random numbers                     fused        what the passes create
+microsoft_*  ONNX Runtime's own: fused, norm, quantized, attention
 """
 
 from tinyonnx.ops import (  # noqa: F401
@@ -29,6 +30,8 @@ from tinyonnx.ops import (  # noqa: F401
     integer,
     math,
     matmul,
+    microsoft_fused,
+    microsoft_norm,
     ml_features,
     ml_linear,
     ml_maps,
