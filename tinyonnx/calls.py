@@ -99,14 +99,9 @@ class OpContext:
         return self._run_graph(graph, inputs)
 
     def check_size(self, shape: tuple[int, ...], dtype: Any) -> None:
-        size = np.dtype(dtype).itemsize
-        for dim in shape:
-            size *= int(dim)
-        if size > self._limits.max_tensor_bytes:
-            raise ResourceError(
-                f"a tensor of shape {list(map(int, shape))} takes {size} bytes, "
-                f"the limit max_tensor_bytes is {self._limits.max_tensor_bytes}"
-            )
+        too_much = _too_much(shape, np.dtype(dtype), self._limits)
+        if too_much is not None:
+            raise ResourceError(f"a tensor of shape {list(map(int, shape))} {too_much}")
 
     def tick(self) -> None:
         self._budget.count_iteration()
@@ -117,11 +112,19 @@ def check_sizes(model: str, node: Node, outputs: Sequence[Info | None], inputs: 
     for info in outputs:
         if info is None or info.shape is None or info.dtype is None:
             continue
-        size = math.prod(map(int, info.shape)) * info.dtype.itemsize
-        if size > limits.max_tensor_bytes:
-            limit = f"the limit max_tensor_bytes is {limits.max_tensor_bytes}"
-            cause = f"its output {describe(info)} takes {size} bytes, {limit}"
+        too_much = _too_much(info.shape, info.dtype, limits)
+        if too_much is not None:
+            cause = f"its output {describe(info)} {too_much}"
             raise ResourceError(str(node_error(model, node, cause, inputs)))
+
+
+def _too_much(shape: Sequence[int], dtype: np.dtype[Any], limits: Limits) -> str | None:
+    size = math.prod(map(int, shape)) * dtype.itemsize
+    if size > limits.max_tensor_bytes:
+        return f"takes {size} bytes, the limit max_tensor_bytes is {limits.max_tensor_bytes}"
+    if math.prod(max(int(dim), 1) for dim in shape) * dtype.itemsize >= 1 << 63:
+        return "is empty, but its other dimensions are too large"
+    return None
 
 
 def evaluate(model: str, node: Node, inputs: Sequence[Any], ctx: OpContext) -> list[Any]:
@@ -130,11 +133,11 @@ def evaluate(model: str, node: Node, inputs: Sequence[Any], ctx: OpContext) -> l
     Raises NodeError, ResourceError.
     """
     op = lookup(node.domain, node.op_type, node.opset)
-    while inputs and inputs[-1] is None:
-        inputs = inputs[:-1]
     wrong = misfit(node, inputs)
     if wrong is not None:
         raise node_error(model, node, wrong, inputs)
+    while inputs and inputs[-1] is None:
+        inputs = inputs[:-1]
     try:
         if op.takes_ctx:
             result = op.function(ctx, *inputs, **node.attributes)
@@ -161,12 +164,12 @@ def evaluate(model: str, node: Node, inputs: Sequence[Any], ctx: OpContext) -> l
 def infer(node: Node, inputs: Sequence[Info | None], limits: Limits) -> list[Info | None]:
     """What the node's shape rule knows of each output; None where it knows nothing.
 
-    A rule that fails knows nothing, either: the operator itself, run on the real data,
-    says what is wrong.
+    A rule that fails knows nothing, either, nor one whose inputs have wrong types: the
+    operator itself, run on the real data, says what is wrong.
     """
     op = lookup(node.domain, node.op_type, node.opset)
     nothing: list[Info | None] = [None] * len(node.outputs)
-    if op.shape is None:
+    if op.shape is None or misfit(node, inputs) is not None:
         return nothing
     while inputs and inputs[-1] is None:
         inputs = inputs[:-1]

@@ -12,9 +12,25 @@ Operators raise a bare ``OpError``; only the executor knows which node was runni
 turns it into a ``NodeError``.
 """
 
+_LONGEST = 8000
+"""Characters of a message: enough for every operator of a large model, not for a model's names of megabytes."""
+
 
 class Error(Exception):
-    """Base of everything that tinyonnx raises on purpose."""
+    """Base of everything that tinyonnx raises on purpose.
+
+    Its text is one line that is safe to print: names in a model may hold escape sequences of terminals.
+    """
+
+    def __str__(self) -> str:
+        text = super().__str__()
+        if len(text) > _LONGEST:
+            text = f"{text[: _LONGEST - 1000]} [{len(text) - _LONGEST} characters left out] {text[-1000:]}"
+        return text if text.isprintable() else "".join(map(_visible, text))
+
+
+def _visible(character: str) -> str:
+    return character if character.isprintable() else character.encode("unicode_escape").decode()
 
 
 class ModelError(Error):

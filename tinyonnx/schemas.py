@@ -16,6 +16,7 @@ import numpy as np
 from tinyonnx.dtypes import onnx_type
 from tinyonnx.ir import Node
 from tinyonnx.maps import TypedMap
+from tinyonnx.registry import Info
 
 
 @dataclass(frozen=True)
@@ -25,6 +26,12 @@ class Input:
     name: str
     types: frozenset[str]
     shared: str = ""
+    required: bool = False
+
+    @property
+    def may_be_empty(self) -> bool:
+        """Whether an optional without an element may be given."""
+        return not self.required or any(t.startswith("optional(") for t in self.types)
 
 
 @dataclass(frozen=True)
@@ -60,7 +67,7 @@ def schema_of(node: Node) -> Schema | None:
 
 
 def misfit(node: Node, inputs: Sequence[Any]) -> str | None:
-    """What is wrong with the types of the values that a node gets, or None."""
+    """What is wrong with the types of the values (or their `Info`s) that a node gets, or None."""
     schema = schema_of(node)
     if schema is None:
         return None
@@ -69,9 +76,13 @@ def misfit(node: Node, inputs: Sequence[Any]) -> str | None:
         return None
     shared: dict[str, tuple[str, str]] = {}
     for position, kind in enumerate(kinds):
-        if kind is None or (position >= len(schema.inputs) and not schema.variadic):
+        if kind is _UNKNOWN or (position >= len(schema.inputs) and not schema.variadic):
             continue
         formal = schema.inputs[min(position, len(schema.inputs) - 1)]
+        if kind is None:
+            if formal.may_be_empty:
+                continue
+            return f"{formal.name} is an optional without an element"
         text = _text(kind)
         if not _allowed(text, formal.types):
             return f"{formal.name} can't be {text}"
@@ -83,10 +94,15 @@ def misfit(node: Node, inputs: Sequence[Any]) -> str | None:
     return None
 
 
+_UNKNOWN = object()
+
+
 def _kind(value: Any) -> Any:
-    """Something that is the same for values of the same type."""
+    """Something that is the same for values of the same type; None for none."""
     if isinstance(value, (np.ndarray, np.generic)):
         return value.dtype
+    if isinstance(value, Info):
+        return _UNKNOWN if value.dtype is None else value.dtype
     if isinstance(value, list):
         return ("seq", _kind(value[0]) if value else None)
     if isinstance(value, TypedMap):

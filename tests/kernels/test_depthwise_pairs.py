@@ -36,7 +36,7 @@ def test_geometry(data: st.DataObject) -> None:
     assert_close(*run("ExpandDepthwise", *inputs, constants=(1, 2, 3, 4), fused=True, **geometry, **attributes))
 
     taps, w, biases[0] = noise(2, x.shape[1], 1, *kernel), noise(1, wide, x.shape[1], *[1] * len(spatial)), None
-    shape = depthwise_pointwise(x, taps, None, w, **geometry).shape
+    shape = depthwise_pointwise(None, x, taps, None, w, **geometry).shape
     residual = noise(5, *shape) if draw(st.booleans(), "residual") else None
     attributes = {k.replace("expand", "depthwise"): v for k, v in attributes.items()}
     inputs = x, taps, None, w, biases[1], residual

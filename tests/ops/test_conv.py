@@ -73,16 +73,16 @@ def test_same_with_gaps() -> None:
 def test_negative_pads_crop() -> None:
     rng = np.random.default_rng(1)
     x, w = rng.standard_normal((2, 3, 9, 8)), rng.standard_normal((4, 3, 2, 3))
-    y = conv(x, w, pads=[-2, 1, 0, -3])
-    np.testing.assert_allclose(y, conv(x[:, :, 2:, :5], w, pads=[0, 1, 0, 0]))
+    y = conv(None, x, w, pads=[-2, 1, 0, -3])
+    np.testing.assert_allclose(y, conv(None, x[:, :, 2:, :5], w, pads=[0, 1, 0, 0]))
 
 
 @pytest.mark.parametrize("dtype", [np.float16, np.float64])
 def test_dtype_is_kept(dtype: type) -> None:
     rng = np.random.default_rng(2)
     x, w = rng.standard_normal((1, 64, 8, 8)).astype(dtype), rng.standard_normal((5, 64, 3, 3)).astype(dtype)
-    y = conv(x, w, np.arange(5, dtype=dtype))
-    wide = conv(x.astype("f8"), w.astype("f8"), np.arange(5.0))
+    y = conv(None, x, w, np.arange(5, dtype=dtype))
+    wide = conv(None, x.astype("f8"), w.astype("f8"), np.arange(5.0))
     assert y.dtype == dtype
     np.testing.assert_allclose(y, wide, rtol=2 * np.finfo(dtype).eps, atol=1e-3 if dtype == np.float16 else 1e-12)
     assert conv_transpose(None, x, w[:, :5].transpose(1, 0, 2, 3).repeat(13, 0)[:64]).dtype == dtype
@@ -90,11 +90,11 @@ def test_dtype_is_kept(dtype: type) -> None:
 
 def test_infinity_and_nan_pass_silently() -> None:
     x = np.array([[[np.inf, 0, 1, 2, np.nan]]], "f4")
-    assert np.isnan(conv(x, np.array([[[0, 1]]], "f4"))[0, 0, [0, 3]]).all()
+    assert np.isnan(conv(None, x, np.array([[[0, 1]]], "f4"))[0, 0, [0, 3]]).all()
 
 
 def test_empty_batch() -> None:
-    assert conv(np.zeros((0, 3, 5, 5), "f4"), np.zeros((2, 3, 3, 3), "f4")).shape == (0, 2, 3, 3)
+    assert conv(None, np.zeros((0, 3, 5, 5), "f4"), np.zeros((2, 3, 3, 3), "f4")).shape == (0, 2, 3, 3)
 
 
 @pytest.mark.parametrize(
@@ -120,7 +120,7 @@ def test_empty_batch() -> None:
 )
 def test_bad_conv(x: tuple[int, ...], w: tuple[int, ...], attributes: dict[str, Any], message: str) -> None:
     with pytest.raises(OpError, match=message):
-        conv(np.zeros(x, "f4"), np.zeros(w, "f4"), **attributes)
+        conv(None, np.zeros(x, "f4"), np.zeros(w, "f4"), **attributes)
     with pytest.raises(OpError, match=message):
         conv_shape(Info(np.dtype("f4"), x), Info(np.dtype("f4"), w), **attributes)
 
@@ -128,9 +128,9 @@ def test_bad_conv(x: tuple[int, ...], w: tuple[int, ...], attributes: dict[str, 
 def test_bad_operands() -> None:
     x, w = np.zeros((1, 2, 5), "f4"), np.zeros((3, 2, 3), "f4")
     with pytest.raises(OpError, match=r"b has shape \[2\], w has 3 filters"):
-        conv(x, w, np.zeros(2, "f4"))
+        conv(None, x, w, np.zeros(2, "f4"))
     with pytest.raises(OpError, match="x is float32, w is float64"):
-        conv(x, w.astype("f8"))
+        conv(None, x, w.astype("f8"))
 
 
 @pytest.mark.parametrize(

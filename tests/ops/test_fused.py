@@ -47,7 +47,7 @@ def test_conv(with_residual: bool) -> None:
     residual = rng.standard_normal(expected.shape, np.float32) if with_residual else None
     if residual is not None:
         expected = expected + residual
-    y = fused_conv(x, w, b, residual, **geometry, activation="LeakyRelu", activation_alpha=0.1)
+    y = fused_conv(None, x, w, b, residual, **geometry, activation="LeakyRelu", activation_alpha=0.1)
     np.testing.assert_allclose(y, np.where(expected < 0, 0.1 * expected, expected), rtol=1e-4, atol=1e-5)
     infos = [None if a is None else Info(a.dtype, a.shape) for a in (x, w, b, residual)]
     assert fused_conv_shape(*infos, **geometry, activation="Relu") == Info(F4, y.shape)  # type: ignore[arg-type]
@@ -82,9 +82,9 @@ def test_squeeze_excite(biased: bool, spatial: tuple[int, ...]) -> None:
 def test_bad_operands() -> None:
     x, w = np.zeros((1, 2, 4), "f4"), np.zeros((3, 2, 1), "f4")
     with pytest.raises(OpError, match="'Softmax' can't be fused"):
-        fused_conv(x, w, activation="Softmax")
+        fused_conv(None, x, w, activation="Softmax")
     with pytest.raises(OpError, match="residual has shape"):
-        fused_conv(x, w, None, np.zeros((1, 3, 1), "f4"))
+        fused_conv(None, x, w, None, np.zeros((1, 3, 1), "f4"))
     with pytest.raises(OpError, match="x has 2 channels, w1 has shape"):
         squeeze_excite(x, np.zeros((3, 1), "f4"), None, np.zeros((1, 3), "f4"))
     with pytest.raises(OpError, match="w2"):

@@ -58,18 +58,18 @@ def test_like_onnxruntime(op: str, seed: int) -> None:
 
 def test_last_window_must_start_inside() -> None:
     x = np.arange(1, 6, dtype="f4").reshape(1, 1, 5)
-    assert average_pool(x, kernel_shape=[1], strides=[3], ceil_mode=1).tolist() == [[[1, 4]]]
-    assert average_pool(x, kernel_shape=[2], strides=[2], ceil_mode=1).tolist() == [[[1.5, 3.5, 5]]]
+    assert average_pool(None, x, kernel_shape=[1], strides=[3], ceil_mode=1).tolist() == [[[1, 4]]]
+    assert average_pool(None, x, kernel_shape=[2], strides=[2], ceil_mode=1).tolist() == [[[1.5, 3.5, 5]]]
 
 
 def test_window_over_the_end_counts_padding_but_nothing_behind() -> None:
     x = np.ones((1, 1, 4), "f4")
-    y = average_pool(x, kernel_shape=[4], strides=[3], pads=[0, 1], ceil_mode=1, count_include_pad=1)
+    y = average_pool(None, x, kernel_shape=[4], strides=[3], pads=[0, 1], ceil_mode=1, count_include_pad=1)
     assert y.tolist() == [[[1, 0.5]]]
 
 
 def test_window_in_the_padding_averages_nothing() -> None:
-    assert average_pool(np.ones((1, 1, 1), "f4"), kernel_shape=[1], pads=[1, 1]).tolist() == [[[0, 1, 0]]]
+    assert average_pool(None, np.ones((1, 1, 1), "f4"), kernel_shape=[1], pads=[1, 1]).tolist() == [[[0, 1, 0]]]
 
 
 @pytest.mark.parametrize("dtype", [np.int8, np.uint8, np.float16, np.float64])
@@ -99,16 +99,16 @@ def test_nan_wins() -> None:
 def test_half_precision_is_summed_wider() -> None:
     x = np.full((1, 1, 64, 64), 100, np.float16)
     assert global_average_pool(x).tolist() == [[[[100]]]]
-    assert average_pool(x, kernel_shape=[64, 64]).tolist() == [[[[100]]]]
-    assert lp_pool(x, kernel_shape=[64, 64]).tolist() == [[[[6400]]]]
+    assert average_pool(None, x, kernel_shape=[64, 64]).tolist() == [[[[100]]]]
+    assert lp_pool(None, x, kernel_shape=[64, 64]).tolist() == [[[[6400]]]]
     assert global_lp_pool(x).dtype == np.float16
 
 
 def test_opset_1_lp_pool() -> None:
     x = np.array([[[3, 4]]], "f4")
-    assert lookup("", "LpPool", 1).function(x, kernel_shape=[2]).tolist() == [[[5]]]
+    assert lookup("", "LpPool", 1).function(None, x, kernel_shape=[2]).tolist() == [[[5]]]
     with pytest.raises(OpError, match="kernel_shape is missing"):
-        lp_pool_1(x)
+        lp_pool_1(None, x)
 
 
 @pytest.mark.parametrize("op", POOLS)

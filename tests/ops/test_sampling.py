@@ -160,7 +160,7 @@ def _deform(rank: int, seed: int):
         "kernel_shape": kernel,
     }
     plain = {k: v for k, v in attributes.items() if k != "offset_group"}
-    out = conv.conv(x, w, **plain).shape[2:]
+    out = conv.conv(None, x, w, **plain).shape[2:]
     taps = offset_group * int(np.prod(kernel))
     offset = rng.normal(size=(2, taps * rank, *out), scale=2).astype(F32)
     mask = rng.uniform(size=(2, taps, *out)).astype(F32)
@@ -182,14 +182,14 @@ def test_deform_conv_by_whole_offsets_is_a_convolution_of_a_moved_image(rank):
     x, w, offset, b, _, attributes, plain = _deform(rank, rank)
     still = np.zeros_like(offset)
     np.testing.assert_allclose(
-        run("DeformConv", x, w, still, b, **attributes), conv.conv(x, w, b, **plain), rtol=1e-4, atol=1e-4
+        run("DeformConv", x, w, still, b, **attributes), conv.conv(None, x, w, b, **plain), rtol=1e-4, atol=1e-4
     )
     moved = np.zeros_like(x)
     moved[:, :, :-1] = x[:, :, 1:]
     by_one = still.reshape(2, -1, rank, *still.shape[2:])
     by_one[:, :, 0] = 1
     attributes["pads"] = plain["pads"] = [0] * 2 * rank
-    trimmed = conv.conv(moved, w, b, **plain)
+    trimmed = conv.conv(None, moved, w, b, **plain)
     crop = tuple(slice(0, n) for n in trimmed.shape[2:])
     shift = by_one.reshape(still.shape)[(slice(None), slice(None), *crop)]
     np.testing.assert_allclose(run("DeformConv", x, w, shift, b, **attributes), trimmed, rtol=1e-4, atol=1e-4)

@@ -61,7 +61,7 @@ def test_col2im_is_the_adjoint_of_cutting_out_blocks(rank):
     columns, image, block, attributes, geometry = _columns(rank, 40 + rank)
     y = run("Col2Im", columns, image, block, **attributes)
     x = np.random.default_rng(1).integers(-9, 9, (2, 3, *image)).astype(F32)
-    blocks = view(pad(x, geometry, 0), geometry)  # [N, C, *out, *kernel]
+    blocks = view(pad(None, x, geometry, 0), geometry)  # [N, C, *out, *kernel]
     blocks = np.moveaxis(blocks, range(2, 2 + rank), range(-rank, 0)).reshape(columns.shape)
     assert np.vdot(y, x) == np.vdot(columns, blocks)
 

@@ -151,7 +151,12 @@ def bind_concat(pool: ConstantPool, out: Array, *inputs: Array, axis: int = 1) -
 
 
 def _pad_refused(out: Info, x: Info | None, *others: Info | None, mode: str = "constant") -> str | None:
-    return _refused(out, x, *others) if mode == "constant" else f"mode {mode}"
+    if mode != "constant":
+        return f"mode {mode}"
+    value = others[1] if len(others) > 1 else None
+    if value is not None and value.value is not None and value.value.size > 1:
+        return f"{value.value.size} constant values"
+    return _refused(out, x, *others)
 
 
 @fast(pad, when=_pad_refused, layout="any")

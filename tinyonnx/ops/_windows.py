@@ -10,6 +10,7 @@ from numpy.lib.stride_tricks import sliding_window_view
 
 from tinyonnx.errors import OpError
 from tinyonnx.ir import Array
+from tinyonnx.registry import Context
 
 Ints = Sequence[int]
 
@@ -105,7 +106,7 @@ def windows(
     return Windows(kernel, strides, dilations, tuple(begin), tuple(end), tuple(out))
 
 
-def pad(x: Array, w: Windows, fill: Any) -> Array:
+def pad(ctx: Context | None, x: Array, w: Windows, fill: Any) -> Array:
     """`x` [N, C, *spatial] padded (or cropped) so that every window lies inside."""
     spatial = x.shape[2:]
     # ceil_mode's last window may need more than `end`
@@ -113,6 +114,8 @@ def pad(x: Array, w: Windows, fill: Any) -> Array:
     sizes = [max(n, s + b + e) for n, s, b, e in zip(needed, spatial, w.begin, w.end)]
     if not any(w.begin) and not any(w.end) and tuple(sizes) == spatial:
         return x
+    if ctx is not None:
+        ctx.check_size((*x.shape[:2], *sizes), x.dtype)
     padded = np.full((*x.shape[:2], *sizes), fill, x.dtype)
     every = (slice(None), slice(None))
     target = tuple(slice(max(b, 0), max(b, 0) + s + min(b, 0) + min(e, 0)) for b, e, s in zip(w.begin, w.end, spatial))

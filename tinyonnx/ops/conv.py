@@ -99,6 +99,7 @@ def _blocks(batch: int, rows: int, row_bytes: int) -> Iterator[tuple[slice, slic
 
 @op("Conv", since=1, shape=conv_shape)
 def conv(
+    ctx: Context | None,
     x: Array,
     w: Array,
     b: Array | None = None,
@@ -125,10 +126,13 @@ def conv(
     dtype = _compute_dtype(x.dtype)
     filters = w.reshape(group, w.shape[0] // group, prod(w.shape[1:])).astype(dtype, copy=False)
     bias = None if b is None else b.reshape(group, -1, 1).astype(dtype, copy=False)
-    patches = view(pad(x, geometry, 0), geometry)
+    patches = view(pad(ctx, x, geometry, 0), geometry)
     patches = patches.reshape(n, group, c // group, *patches.shape[2:])
     patches = np.moveaxis(patches, range(3, 3 + rank), range(-rank, 0))  # [N, G, C / G, *kernel, *out]
-    y = np.empty((n, *filters.shape[:2], *geometry.out), x.dtype)
+    shape = (n, *filters.shape[:2], *geometry.out)
+    if ctx is not None:
+        ctx.check_size(shape, x.dtype)
+    y = np.empty(shape, x.dtype)
     row_bytes = c * prod(geometry.kernel) * prod(geometry.out[1:]) * dtype.itemsize
     with np.errstate(all="ignore"):
         whole = (slice(None),) * (rank - 1)

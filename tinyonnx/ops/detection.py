@@ -126,6 +126,8 @@ def roi_align(
     wide = _finite(rois)
     corners = wide * wide.dtype.type(spatial_scale) - wide.dtype.type(0.5 if half_pixel else 0)
     sizes = corners[:, 2:] - corners[:, :2]
+    if not np.isfinite(sizes).all():
+        raise OpError(f"regions times spatial_scale {spatial_scale} are infinite")
     if not half_pixel:
         sizes = np.maximum(sizes, 1)
     bins = sizes / np.array([output_width, output_height], wide.dtype)

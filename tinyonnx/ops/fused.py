@@ -14,7 +14,7 @@ from tinyonnx.ir import Array
 from tinyonnx.ops._windows import Ints, Windows
 from tinyonnx.ops.conv import conv, conv_shape, conv_windows
 from tinyonnx.ops.matmul import gemm, gemm_shape
-from tinyonnx.registry import FUSED, Info, lookup, op
+from tinyonnx.registry import FUSED, Context, Info, lookup, op
 
 _OPSET = 24
 """Opset whose activations are meant."""
@@ -72,6 +72,7 @@ def fused_conv_shape(
 
 @op("FusedConv", domain=FUSED, shape=fused_conv_shape)
 def fused_conv(
+    ctx: Context | None,
     x: Array,
     w: Array,
     b: Array | None = None,
@@ -89,6 +90,7 @@ def fused_conv(
 ) -> Array:
     """activation(Conv(x, w, b) + residual); the residual has the shape of the result."""
     y = conv(
+        ctx,
         x,
         w,
         b,
@@ -232,6 +234,7 @@ def expand_depthwise_shape(
 
 @op("ExpandDepthwise", domain=FUSED, shape=expand_depthwise_shape)
 def expand_depthwise(
+    ctx: Context | None,
     x: Array,
     w: Array,
     b: Array | None,
@@ -252,6 +255,7 @@ def expand_depthwise(
 ) -> Array:
     """Two FusedConvs in a row: 1×1 with `w` [E, C, 1, 1], then depthwise with `taps` [E, 1, *kernel]."""
     wide = fused_conv(
+        ctx,
         x,
         w,
         b,
@@ -260,6 +264,7 @@ def expand_depthwise(
         activation_beta=expand_activation_beta,
     )
     return fused_conv(
+        ctx,
         wide,
         taps,
         taps_b,
@@ -301,6 +306,7 @@ def depthwise_pointwise_shape(
 
 @op("DepthwisePointwise", domain=FUSED, shape=depthwise_pointwise_shape)
 def depthwise_pointwise(
+    ctx: Context | None,
     x: Array,
     taps: Array,
     taps_b: Array | None,
@@ -322,6 +328,7 @@ def depthwise_pointwise(
 ) -> Array:
     """Two FusedConvs in a row: depthwise with `taps` [C, 1, *kernel], then 1×1 with `w` [N, C, 1, 1] and residual."""
     middle = fused_conv(
+        ctx,
         x,
         taps,
         taps_b,
@@ -336,6 +343,7 @@ def depthwise_pointwise(
         activation_beta=depthwise_activation_beta,
     )
     return fused_conv(
+        ctx,
         middle,
         w,
         b,

@@ -197,6 +197,7 @@ def one_hot(ctx: Context | None, indices: Array, depth: Array, values: Array, *,
     (axis,) = normalise_axes([axis], indices.ndim + 1)
     if ctx is not None:
         ctx.check_size((*indices.shape, count), values.dtype)
+        ctx.check_size((count,), INT64)
     with np.errstate(invalid="ignore"):
         numbers = np.expand_dims(indices.astype(INT64), axis)
     places = np.arange(count).reshape([-1 if i == axis else 1 for i in range(indices.ndim + 1)])

@@ -17,7 +17,7 @@ from tinyonnx.ops.conv import conv, conv_shape
 from tinyonnx.ops.math import quiet
 from tinyonnx.ops.matmul import matmul, matmul_shape
 from tinyonnx.ops.quantize import centered, check_type, is_integer, saturated
-from tinyonnx.registry import Info, op
+from tinyonnx.registry import Context, Info, op
 
 _FLOAT32_EXACT = 1 << 24
 _GREATEST_PRODUCT = 255 * 255
@@ -140,14 +140,21 @@ def _per_filter(name: str, parameter: Array, w: Array | Info, rank: int) -> Arra
 
 
 def _exact_conv(
-    x: Array, w: Array, x_zero_point: Array | None, w_zero_point: Array | None, attributes: dict[str, Any]
+    ctx: Context | None,
+    x: Array,
+    w: Array,
+    x_zero_point: Array | None,
+    w_zero_point: Array | None,
+    attributes: dict[str, Any],
 ) -> Array:
     _check_bytes(x=x, w=w)
     check_type(x, x_zero_point)
     check_type(w, w_zero_point, "w")
     zeros = None if w_zero_point is None else _per_filter("w_zero_point", w_zero_point, w, w.ndim)
     wide = exact_type(int(np.prod(w.shape[1:])))
-    return conv(centered(x, one_number("x_zero_point", x_zero_point), wide), centered(w, zeros, wide), **attributes)
+    return conv(
+        ctx, centered(x, one_number("x_zero_point", x_zero_point), wide), centered(w, zeros, wide), **attributes
+    )
 
 
 def _conv_integer_shape(x: Info, w: Info, *_: Info | None, **attributes: Any) -> Info:
@@ -157,6 +164,7 @@ def _conv_integer_shape(x: Info, w: Info, *_: Info | None, **attributes: Any) ->
 
 @op("ConvInteger", since=10, shape=_conv_integer_shape)
 def conv_integer(
+    ctx: Context | None,
     x: Array,
     w: Array,
     x_zero_point: Array | None = None,
@@ -177,7 +185,7 @@ def conv_integer(
         "pads": pads,
         "strides": strides,
     }
-    return wrapped(_exact_conv(x, w, x_zero_point, w_zero_point, attributes))
+    return wrapped(_exact_conv(ctx, x, w, x_zero_point, w_zero_point, attributes))
 
 
 def _qlinear_conv_shape(
@@ -190,6 +198,7 @@ def _qlinear_conv_shape(
 @op("QLinearConv", since=10, shape=_qlinear_conv_shape)
 @quiet
 def qlinear_conv(
+    ctx: Context | None,
     x: Array,
     x_scale: Array,
     x_zero_point: Array,
@@ -215,7 +224,7 @@ def qlinear_conv(
         "pads": pads,
         "strides": strides,
     }
-    sums = _exact_conv(x, w, x_zero_point, w_zero_point, attributes)
+    sums = _exact_conv(ctx, x, w, x_zero_point, w_zero_point, attributes)
     if b is not None:
         if b.dtype != np.int32 or b.shape != w.shape[:1]:
             raise OpError(f"b is {b.dtype} of shape {list(b.shape)}, should be int32 of shape {list(w.shape[:1])}")

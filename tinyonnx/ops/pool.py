@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from math import prod
 from typing import Any
 
@@ -57,27 +57,28 @@ def _pool_rule(*ignored: str) -> Callable[..., Info]:
     return rule
 
 
-def _taps(x: Array, w: Windows, axis: int) -> list[Array]:
+def _taps(x: Array, w: Windows, axis: int) -> Iterator[Array]:
     """Per kernel element along one spatial axis: what it sees in every window (views)."""
     span = (w.out[axis] - 1) * w.strides[axis] + 1
-    starts = [k * w.dilations[axis] for k in range(w.kernel[axis])]
     lead = (slice(None),) * (axis + 2)
-    return [x[(*lead, slice(s, s + span, w.strides[axis]))] for s in starts]
+    for k in range(w.kernel[axis]):
+        start = k * w.dilations[axis]
+        yield x[(*lead, slice(start, start + span, w.strides[axis]))]
 
 
 def _reduce(x: Array, w: Windows, combine: np.ufunc) -> Array:
     """Reduce all windows of the padded `x`, axis by axis: sum(kernel), not prod(kernel) steps."""
     for axis in reversed(range(len(w.kernel))):
-        first, *others = _taps(x, w, axis)
-        x = np.array(first)
-        for tap in others:
+        taps = _taps(x, w, axis)
+        x = np.array(next(taps))
+        for tap in taps:
             combine(x, tap, out=x)
     return x
 
 
-def _sums(x: Array, w: Windows) -> Array:
+def _sums(ctx: Context | None, x: Array, w: Windows) -> Array:
     """Sum of every window with zeros outside; half precision is summed in single precision."""
-    padded = pad(x, w, 0)
+    padded = pad(ctx, x, w, 0)
     return _reduce(padded.astype(np.float32) if x.dtype.itemsize < 4 else padded, w, np.add)
 
 
@@ -123,22 +124,24 @@ def max_pool(
     )
     if storage_order not in (0, 1):
         raise OpError(f"storage_order is {storage_order}, not 0 or 1")
-    padded = pad(x, geometry, _lowest(x.dtype))
+    padded = pad(ctx, x, geometry, _lowest(x.dtype))
     if ctx is not None and ctx.n_outputs > 1:
-        return _max_with_indices(padded, geometry, x.shape, storage_order)
+        return _max_with_indices(ctx, padded, geometry, x.shape, storage_order)
     return _reduce(padded, geometry, np.maximum)
 
 
-def _max_with_indices(padded: Array, w: Windows, shape: tuple[int, ...], storage_order: int) -> tuple[Array, Array]:
+def _max_with_indices(
+    ctx: Context, padded: Array, w: Windows, shape: tuple[int, ...], storage_order: int
+) -> tuple[Array, Array]:
     inside = np.arange(prod(shape), dtype=np.int64).reshape(shape)
     if storage_order:
         spatial = np.arange(prod(shape[2:]), dtype=np.int64).reshape(shape[2:], order="F")
         inside = inside.min(axis=tuple(range(2, len(shape))), keepdims=True) + spatial
-    value, index = padded, pad(inside, w, -1)
+    value, index = padded, pad(ctx, inside, w, -1)
     for axis in reversed(range(len(w.kernel))):
-        (first, *others), (first_index, *other_indices) = _taps(value, w, axis), _taps(index, w, axis)
-        value, index = np.array(first), np.array(first_index)
-        for tap, tap_index in zip(others, other_indices):
+        taps, index_taps = _taps(value, w, axis), _taps(index, w, axis)
+        value, index = np.array(next(taps)), np.array(next(index_taps))
+        for tap, tap_index in zip(taps, index_taps):
             # padding loses against everything, also where the data itself is as low
             better = (tap > value) | ((tap != tap) & (value == value)) | ((index < 0) & (tap_index >= 0))
             np.copyto(value, tap, where=better)
@@ -154,13 +157,15 @@ def _counts(spatial: Ints, w: Windows, count_include_pad: int) -> Array:
     counts = np.ones((), np.int64)
     for size, k, s, d, b, e, o in zip(spatial, *w):
         low, high = (-b, size + e) if count_include_pad else (0, size)
-        seen = np.arange(o)[:, None] * s - b + np.arange(k) * d
-        counts = counts[..., None] * ((seen >= low) & (seen < high)).sum(axis=1)
+        starts = np.arange(o) * s - b
+        before, until = (np.clip(-((starts - bound) // d), 0, k) for bound in (low, high))
+        counts = counts[..., None] * (until - before)
     return counts
 
 
 @op("AveragePool", since=1, shape=_pool_rule("count_include_pad"))
 def average_pool(
+    ctx: Context | None,
     x: Array,
     *,
     kernel_shape: Ints,
@@ -183,7 +188,7 @@ def average_pool(
     )
     counts = np.maximum(_counts(x.shape[2:], geometry, count_include_pad), 1)
     with np.errstate(all="ignore"):
-        sums = _sums(x, geometry)
+        sums = _sums(ctx, x, geometry)
         sums /= counts.astype(sums.dtype)
         return sums.astype(x.dtype, copy=False)
 
@@ -204,6 +209,7 @@ def _root(sums: Array, p: float) -> Array:
 
 @op("LpPool", since=2, shape=_pool_rule("p"))
 def lp_pool(
+    ctx: Context | None,
     x: Array,
     *,
     kernel_shape: Ints,
@@ -224,11 +230,12 @@ def lp_pool(
         strides=strides,
     )
     with np.errstate(all="ignore"):
-        return _root(_sums(_power(x, p), geometry), p).astype(x.dtype, copy=False)
+        return _root(_sums(ctx, _power(x, p), geometry), p).astype(x.dtype, copy=False)
 
 
 @op("LpPool", since=1, shape=_pool_rule("p"))
 def lp_pool_1(
+    ctx: Context | None,
     x: Array,
     *,
     kernel_shape: Ints | None = None,
@@ -239,7 +246,7 @@ def lp_pool_1(
 ) -> Array:
     if kernel_shape is None:
         raise OpError("kernel_shape is missing")
-    return lp_pool(x, kernel_shape=kernel_shape, auto_pad=auto_pad, p=p, pads=pads, strides=strides)  # type: ignore[arg-type]
+    return lp_pool(ctx, x, kernel_shape=kernel_shape, auto_pad=auto_pad, p=p, pads=pads, strides=strides)  # type: ignore[arg-type]
 
 
 # -- global -----------------------------------------------------------------------------

@@ -79,6 +79,8 @@ def _by_scales(shape: Sequence[int], axes: Sequence[int], scales: Array) -> list
     if not np.all(np.isfinite(scales) & (scales > 0)):
         raise OpError(f"scales {scales.tolist()} must be positive")
     widths = [_scaled(shape[i], s) for i, s in zip(axes, scales)]
+    if not np.all(np.isfinite(widths)):
+        raise OpError(f"scales {scales.tolist()} are too large for shape {list(shape)}")
     return [Axis(i, shape[i], floor(w), (float(s), 1.0), w, np.float32) for i, s, w in zip(axes, scales, widths)]
 
 
@@ -254,8 +256,7 @@ def _resample(
     extrapolation_value: float = 0.0,
     **kernel: Any,
 ) -> Array:
-    _one_of("mode", mode, ("nearest", "linear", "cubic"))
-    _one_of("coordinate_transformation_mode", transformation, _TRANSFORMATIONS)
+    _check_modes(mode, transformation, *nearest_modes)
     shape = _output_shape(x.shape, axes)
     if ctx is not None:
         ctx.check_size(shape, x.dtype)
@@ -288,6 +289,13 @@ def _resample(
     return y
 
 
+def _check_modes(mode: str, transformation: str, *nearest_modes: str) -> None:
+    _one_of("mode", mode, ("nearest", "linear", "cubic"))
+    _one_of("coordinate_transformation_mode", transformation, _TRANSFORMATIONS)
+    for nearest_mode in nearest_modes:
+        _one_of("nearest_mode", nearest_mode, _NEAREST_MODES)
+
+
 def resize_shape(
     x: Info,
     roi: Info | None = None,
@@ -295,10 +303,14 @@ def resize_shape(
     sizes: Info | None = None,
     *,
     axes: Sequence[int] | None = None,
+    coordinate_transformation_mode: str = "half_pixel",
     keep_aspect_ratio_policy: str = "stretch",
+    mode: str = "nearest",
+    nearest_mode: str = "round_prefer_floor",
     **_: Any,
 ) -> Info:
     """Shape rule of Resize; `scales` and `sizes` must be constants."""
+    _check_modes(mode, coordinate_transformation_mode, nearest_mode)
     if x.shape is None or any(i is not None and i.value is None and i.shape != (0,) for i in (scales, sizes)):
         return Info(x.dtype, None)
     return Info(x.dtype, _output_shape(x.shape, axes_of(x, scales, sizes, axes, keep_aspect_ratio_policy)))
@@ -326,7 +338,6 @@ def resize(
 
     As in onnx's shape inference the `roi` doesn't change the size of the output.
     """
-    _one_of("nearest_mode", nearest_mode, _NEAREST_MODES)
     chosen = axes_of(x, scales, sizes, axes, keep_aspect_ratio_policy)
     rois = [(0.0, 1.0)] * len(chosen)
     if coordinate_transformation_mode == _CROP:

@@ -34,7 +34,7 @@ def is_depthwise(node: Node) -> bool:
     if not is_convolution(node) or has_residual(node):
         return False
     w, group = constant(node.inputs[1]), node.attributes.get("group", 1)
-    return w is not None and w.shape[1] == 1 and group == w.shape[0] and not _has_negative_pads(node)
+    return w is not None and w.ndim > 2 and w.shape[1] == 1 and group == w.shape[0] and not _has_negative_pads(node)
 
 
 def is_pointwise(node: Node | None) -> bool:
@@ -42,7 +42,12 @@ def is_pointwise(node: Node | None) -> bool:
     if node is None or not is_convolution(node):
         return False
     w, a = constant(node.inputs[1]), node.attributes
-    if w is None or a.get("group", 1) != 1 or any(n != 1 for n in (*w.shape[2:], *(a.get("strides") or ()))):
+    if (
+        w is None
+        or w.ndim < 3
+        or a.get("group", 1) != 1
+        or any(n != 1 for n in (*w.shape[2:], *(a.get("strides") or ())))
+    ):
         return False
     x, y = node.inputs[0], node.output
     if x is None or x.static_shape is None or y.static_shape is None:

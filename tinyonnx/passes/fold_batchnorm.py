@@ -89,6 +89,8 @@ def _scale(parameters: tuple[Array, ...], epsilon: float) -> Array:
 def _why_not(rewrite: Rewrite, conv: Node, norm: Node) -> str | None:
     if reader(conv.output) is not norm:
         return why_not_private(conv.output)
+    if norm.output.dtype is None:
+        return "it is no valid call"
     weight = constant(conv.inputs[1])
     if weight is None:
         return "the convolution's weight is not constant"

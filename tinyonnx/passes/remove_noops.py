@@ -25,7 +25,8 @@ def remove_noops(rewrite: Rewrite) -> None:
             continue
         source = node.inputs[0]
         rule = _RULES.get(node.op_type)
-        if rule is not None and rule(node):
+        is_valid = node.output.dtype is not None or node.op_type == "Identity"
+        if rule is not None and is_valid and rule(node):
             _bypass(rewrite, node, source, f"{node.op_type} changes nothing")
         elif _only_renames(node):
             _to_reshape(rewrite, node, source)

@@ -114,7 +114,7 @@ def _nbytes(info: Info) -> int:
 def _branch_taken(node: Node) -> Graph | None:
     """The branch of an If whose condition is constant; a malformed one is left to fail when it runs."""
     condition = node.inputs[0] if node.op_type == "If" and not node.domain else None
-    if condition is None or condition.const is None or condition.const.size != 1:
+    if condition is None or condition.const is None or condition.const.size != 1 or condition.const.dtype != np.bool_:
         return None
     branch: Graph = node.attributes["then_branch" if condition.const.reshape(()) else "else_branch"]
     return branch if len(branch.outputs) == len(node.outputs) else None
