@@ -16,8 +16,8 @@ from tinyonnx.registry import Context, op
 
 def _truth(value: Any, what: str) -> bool:
     array = np.asarray(value)
-    if array.size != 1:
-        raise OpError(f"{what} must be one boolean, has shape {list(array.shape)}")
+    if array.size != 1 or array.dtype != np.bool_:
+        raise OpError(f"{what} must be one boolean, is {array.dtype}{list(array.shape)}")
     return bool(array.reshape(()))
 
 

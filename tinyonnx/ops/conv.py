@@ -140,7 +140,8 @@ def conv(
             block: tuple[Any, ...] = (items, ..., rows, *whole)
             target = y[block]
             source = patches[block]
-            columns = source.reshape(*source.shape[:2], filters.shape[2], -1).astype(dtype, copy=False)
+            columns = source.reshape(*source.shape[:2], filters.shape[2], prod(source.shape[-rank:]))
+            columns = columns.astype(dtype, copy=False)
             result = filters @ columns
             if bias is not None:
                 result += bias
@@ -257,10 +258,10 @@ def conv_transpose(
             source = signal[every + tuple(s for s, _ in hits)]
             target = y[every + tuple(t for _, t in hits)]
             weights = np.ascontiguousarray(filters[(*every, *tap)])
-            target += (weights @ source.reshape(*source.shape[:3], -1)).reshape(target.shape)
+            target += (weights @ source.reshape(*source.shape[:3], prod(source.shape[3:]))).reshape(target.shape)
         if b is not None:
             y += b.reshape(group, -1, *(1,) * len(spatial)).astype(dtype, copy=False)
-    return y.reshape(n, -1, *geometry.out).astype(x.dtype, copy=False)
+    return y.reshape(n, group * w.shape[1], *geometry.out).astype(x.dtype, copy=False)
 
 
 def _hits(w: Windows, axis: int, tap: int, size: int) -> tuple[slice, slice]:

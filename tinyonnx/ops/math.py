@@ -345,6 +345,16 @@ def _bound(name: str, value: Array | None) -> Array | None:
     return value.reshape(())
 
 
+def _attribute_bound(bound: float | None, dtype: np.dtype[Any]) -> float | int | None:
+    """A bound as the input's type can express it: old versions of integers have the defaults of floats."""
+    if bound is None or dtype.kind not in "iu":
+        return bound
+    if np.isnan(bound):
+        raise OpError(f"a bound of {dtype} can't be NaN")
+    limits = np.iinfo(dtype)
+    return int(min(max(bound, limits.min), limits.max))
+
+
 @op("Clip", since=11, shape=same_as())
 @quiet
 def clip(input: Array, min: Array | None = None, max: Array | None = None) -> Array:
@@ -354,13 +364,13 @@ def clip(input: Array, min: Array | None = None, max: Array | None = None) -> Ar
 @op("Clip", since=6, shape=same_as())
 @quiet
 def clip_6(input: Array, *, min: float = -_FLOAT32_MAX, max: float = _FLOAT32_MAX) -> Array:
-    return _clip(input, min, max)
+    return _clip(input, *(_attribute_bound(bound, input.dtype) for bound in (min, max)))
 
 
 @op("Clip", since=1, shape=same_as())
 @quiet
 def clip_1(input: Array, *, min: float | None = None, max: float | None = None, consumed_inputs: Ints = None) -> Array:
-    return _clip(input, min, max)
+    return _clip(input, *(_attribute_bound(bound, input.dtype) for bound in (min, max)))
 
 
 # -- along an axis ----------------------------------------------------------------------
