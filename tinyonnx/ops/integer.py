@@ -34,10 +34,8 @@ def wrapped(y: Array) -> Array:
     return y.astype(np.int64).astype(np.int32)
 
 
-def one_number(name: str, value: Array | None) -> Array | None:
+def one_number(name: str, value: Array) -> Array:
     """A scale or a zero point of a whole tensor as a scalar. Raises OpError if it is more than one number."""
-    if value is None:
-        return None
     if value.size != 1:
         raise OpError(f"{name} has shape {list(value.shape)}, must be one number")
     return value.reshape(())
@@ -78,10 +76,11 @@ def matmul_integer_shape(a: Info, b: Info, *_: Info | None) -> Info:
 @op("MatMulInteger", since=10, shape=matmul_integer_shape)
 def matmul_integer(a: Array, b: Array, a_zero_point: Array | None = None, b_zero_point: Array | None = None) -> Array:
     _check_bytes(a=a, b=b)
-    return wrapped(_exact_product(a, b, a_zero_point, b_zero_point))
+    return wrapped(exact_product(a, b, a_zero_point, b_zero_point))
 
 
-def _exact_product(a: Array, b: Array, a_zero_point: Array | None, b_zero_point: Array | None) -> Array:
+def exact_product(a: Array, b: Array, a_zero_point: Array | None, b_zero_point: Array | None) -> Array:
+    """(a - a_zero_point) (b - b_zero_point) as floating-point numbers. Raises OpError."""
     check_type(a, a_zero_point, "a")
     check_type(b, b_zero_point, "b")
     wide = exact_type(a.shape[-1] if a.ndim else 1) if is_integer(a.dtype) and is_integer(b.dtype) else np.float32
@@ -107,7 +106,7 @@ def qlinear_matmul(
     y_scale: Array,
     y_zero_point: Array,
 ) -> Array:
-    sums = _exact_product(a, b, a_zero_point, b_zero_point)
+    sums = exact_product(a, b, a_zero_point, b_zero_point)
     scale = _scale("a_scale", a_scale, a, -2) * _scale("b_scale", b_scale, b, -1)
     y = sums.astype(np.float32) * _squeezed(scale / _scale("y_scale", y_scale, sums, -2), a, b)
     return saturated(y, _per_line("y_zero_point", y_zero_point, sums, -2), y_zero_point.dtype)
@@ -150,11 +149,10 @@ def _exact_conv(
     _check_bytes(x=x, w=w)
     check_type(x, x_zero_point)
     check_type(w, w_zero_point, "w")
+    zero = None if x_zero_point is None else one_number("x_zero_point", x_zero_point)
     zeros = None if w_zero_point is None else _per_filter("w_zero_point", w_zero_point, w, w.ndim)
     wide = exact_type(int(np.prod(w.shape[1:])))
-    return conv(
-        ctx, centered(x, one_number("x_zero_point", x_zero_point), wide), centered(w, zeros, wide), **attributes
-    )
+    return conv(ctx, centered(x, zero, wide), centered(w, zeros, wide), **attributes)
 
 
 def _conv_integer_shape(x: Info, w: Info, *_: Info | None, **attributes: Any) -> Info:
@@ -229,8 +227,6 @@ def qlinear_conv(
         if b.dtype != np.int32 or b.shape != w.shape[:1]:
             raise OpError(f"b is {b.dtype} of shape {list(b.shape)}, should be int32 of shape {list(w.shape[:1])}")
         sums = sums + b.reshape(-1, *(1,) * (x.ndim - 2)).astype(np.float64)
-    scale_x, scale_y = one_number("x_scale", x_scale), one_number("y_scale", y_scale)
-    assert scale_x is not None
-    assert scale_y is not None
-    scale = scale_x * _per_filter("w_scale", w_scale, w, x.ndim - 1) / scale_y
+    per_filter = _per_filter("w_scale", w_scale, w, x.ndim - 1)
+    scale = one_number("x_scale", x_scale) * per_filter / one_number("y_scale", y_scale)
     return saturated(sums.astype(np.float32) * scale, one_number("y_zero_point", y_zero_point), y_zero_point.dtype)
