@@ -53,7 +53,7 @@ def contrib_outputs(
         infos = [None if x is None else Info(x.dtype, x.shape, x) for x in inputs]
         context = OpContext(Node(name, [], [None] * n_outputs, opset=1), Limits())
         foreseen = entry.shape(*[context] * entry.shape_takes_ctx, *infos, **attributes)
-        foreseen = [foreseen] if isinstance(foreseen, Info) else foreseen
+        foreseen = [foreseen] if isinstance(foreseen, Info) else foreseen or []
         for output, info in zip(outputs, foreseen, strict=False):
             assert (output.dtype, output.shape) == (info.dtype, info.shape)
     return outputs

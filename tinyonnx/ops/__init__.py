@@ -15,7 +15,7 @@ ml_linear    linear models                      ml_svm       support vector mach
 ml_trees     tree ensembles                     quantize     QuantizeLinear, DequantizeLinear …
 integer      MatMulInteger, QLinearConv …       recurrent    RNN, GRU, LSTM
 random       random numbers                     fused        what the passes create
-microsoft_*  ONNX Runtime's own: fused, norm, quantized, attention
+microsoft_*  ONNX Runtime's own: attention, fused, matmul, norm, quantized
 """
 
 from tinyonnx.ops import (  # noqa: F401
@@ -30,6 +30,7 @@ from tinyonnx.ops import (  # noqa: F401
     integer,
     math,
     matmul,
+    microsoft_attention,
     microsoft_fused,
     microsoft_matmul,
     microsoft_norm,
