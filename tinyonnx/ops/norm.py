@@ -376,10 +376,13 @@ def dropout(
     """The data and a mask of what is kept: everything, except in training."""
     if training_mode is None or not np.any(training_mode):
         return data, np.ones(data.shape, bool)
+    if ratio is not None and ratio.size != 1:
+        raise OpError(f"ratio has shape {ratio.shape}, should be one number")
     share = 0.5 if ratio is None else float(ratio.item())
     if not 0 <= share < 1:
         raise OpError(f"ratio is {share}, should be at least 0 and less than 1")
-    kept = np.asarray(np.random.RandomState(seed).uniform(0, 1, data.shape) >= share)
+    state = np.random.RandomState(None if seed is None else seed % 2**32)
+    kept = np.asarray(state.uniform(0, 1, data.shape) >= share)
     return np.asarray(kept * widened(data) / (1 - share), data.dtype), kept
 
 
