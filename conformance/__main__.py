@@ -1,4 +1,4 @@
-"""`python -m conformance layers | esc10`. Exit codes: 0 conforms, 1 doesn't or couldn't be run, 2 usage."""
+"""`python -m conformance layers | esc10 | backend`. Exit codes: 0 conforms, 1 doesn't or couldn't be run, 2 usage."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import audiotag
 import tinyonnx
 from audiotag.models import resolve
 from audiotag.network import Network
-from conformance import ConformanceError, esc10, golden
+from conformance import ConformanceError, backend, esc10, golden
 from tinyonnx.commands.compare import layer_table
 from tinyonnx.tools import compare
 from tinyonnx.tools.feeds import DEFAULT_SIZE, make_feeds
@@ -74,6 +74,8 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--against", choices=["onnxruntime"], help="fail if it decides otherwise on the same features")
     command.add_argument("--json", action="store_true", help="counts and every decision as JSON")
     command.set_defaults(run=_esc10)
+
+    backend.add(commands)
     return parser
 
 

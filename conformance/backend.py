@@ -1,0 +1,153 @@
+"""`python -m conformance backend`: the backend suite of the installed onnx on any runtime."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import re
+import sys
+import time
+from collections import Counter
+from collections.abc import Sequence
+from contextlib import closing
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from conformance import reports
+from conformance.cases import Case, load_suite
+from conformance.expected import EXPECTED_FAILURES, read_expected, surprises
+from conformance.reports import Row, Summary
+from conformance.runtimes import RUNTIMES, UNFUSED, Runtime
+from conformance.workers import PASSED, STATUSES, run_cases
+from tinyonnx.commands._shared import table
+
+WORST_SHOWN = 30
+MESSAGE_SHOWN = 240
+
+
+def add(commands: Any) -> None:
+    """Declare the command."""
+    command = commands.add_parser("backend", help="onnx's backend suite, on any runtime")
+    command.add_argument("--runtime", choices=RUNTIMES, default="tinyonnx", help="default: %(default)s")
+    command.add_argument("--match", type=_pattern, metavar="REGEX", help="only cases with a name where this is found")
+    command.add_argument(
+        "--jobs", type=_count, default=os.cpu_count() or 1, metavar="N", help="processes (default: one per CPU)"
+    )
+    command.add_argument(
+        "--timeout", type=float, default=60.0, metavar="SECONDS", help="for one case (default: %(default)g)"
+    )
+    command.add_argument(
+        "--expected", type=Path, metavar="FILE",
+        help="failures that are expected, a name and a reason a line (default: what tinyonnx is known to fail)",
+    )  # fmt: skip
+    command.add_argument("--ulp", action="store_true", help="how many floats lie between what came and what should")
+    command.add_argument("--json", type=Path, metavar="FILE", help="every case as JSON")
+    command.add_argument("--html", type=Path, metavar="FILE", help="a page to search")
+    command.add_argument("--junit", type=Path, metavar="FILE", help="XML as continuous integration reads it")
+    command.set_defaults(run=_backend)
+
+
+def _pattern(text: str) -> re.Pattern[str]:
+    try:
+        return re.compile(text)
+    except re.error as error:
+        raise argparse.ArgumentTypeError(f"{text!r}: {error}") from None
+
+
+def _count(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of processes")
+    return int(text)
+
+
+def _backend(args: argparse.Namespace) -> bool:
+    runtime = RUNTIMES[args.runtime]
+    runtime.check_installed()
+    ours = args.runtime in ("tinyonnx", UNFUSED)
+    expected = read_expected(args.expected or EXPECTED_FAILURES) if ours or args.expected else {}
+    suite = load_suite()
+    return run_backend(runtime, suite, expected, args)
+
+
+def run_backend(runtime: Runtime, suite: Sequence[Case], expected: dict[str, str], args: argparse.Namespace) -> bool:
+    """Run, print, write what the arguments ask for; whether everything is as expected."""
+    cases = [case for case in suite if args.match is None or args.match.search(case.name)]
+    if args.match is not None:
+        expected = {name: reason for name, reason in expected.items() if args.match.search(name)}
+    started = time.perf_counter()
+    rows = _run(runtime, cases, expected, args)
+    names = {case.name for case in suite}
+    found = surprises({row.name: row.status == PASSED for row in rows}, expected, names)
+    summary = Summary(runtime.name, runtime.version(), time.perf_counter() - started, rows, found)
+    print(text_report(summary, args.ulp))
+    for write, path in (
+        (reports.write_json, args.json),
+        (reports.write_html, args.html),
+        (reports.write_junit, args.junit),
+    ):
+        if path is not None:
+            write(summary, path)
+    return bool(rows) and not found
+
+
+def _run(runtime: Runtime, cases: Sequence[Case], expected: dict[str, str], args: argparse.Namespace) -> list[Row]:
+    outcomes = {}
+    progress = sys.stderr.isatty()
+    with closing(run_cases(cases, runtime, args.jobs, args.timeout, args.ulp)) as results:
+        for index, outcome in results:
+            outcomes[index] = outcome
+            if progress:
+                print(f"\r{len(outcomes)} of {len(cases)}", end="", file=sys.stderr, flush=True)
+    if progress:
+        print("\r\033[K", end="", file=sys.stderr)
+    return [
+        Row(case.name, case.kind, case.operator, *_fields(outcomes[i]), expected.get(case.name))
+        for i, case in enumerate(cases)
+    ]
+
+
+def _fields(outcome: Any) -> tuple[str, str, float, float | None]:
+    return outcome.status, outcome.message, outcome.seconds, outcome.ulp
+
+
+# -- text -------------------------------------------------------------------------------
+
+
+def text_report(summary: Summary, ulp: bool = False) -> str:
+    """Tables by kind and by operator, the worst distances, times, what was not expected."""
+    rows = summary.rows
+    parts = [_counts("operator", rows, lambda row: row.operator), _counts("kind", rows, lambda row: row.kind)]
+    if ulp:
+        worst = sorted((row for row in rows if row.ulp), key=lambda row: -(row.ulp or 0))[:WORST_SHOWN]
+        titles = ("greatest distances of cases that pass", "operator", "ULP")
+        parts.append(table([titles, *((row.name, row.operator, f"{row.ulp:g}") for row in worst)], right=[2]))
+    passed = sum(row.status == PASSED for row in rows)
+    times = [row.seconds for row in rows if row.status == PASSED]
+    typical = f", {median(times) * 1e3:.1f} ms to load and first run a model (median)" if times else ""
+    if summary.surprises:
+        messages = {row.name: row.message.partition("\n")[0][:MESSAGE_SHOWN] for row in rows}
+        causes = (messages.get(line.partition(":")[0]) for line in summary.surprises)
+        lines = [f"{line}: {cause}" if cause else line for line, cause in zip(summary.surprises, causes, strict=True)]
+        parts.append("\n".join(["not as expected:", *lines]))
+    expected = sum(row.expected is not None and row.status != PASSED for row in rows)
+    listed = f", {expected} expected to fail" if expected else ""
+    parts.append(
+        f"{summary.title}: {passed} of {len(rows)} passed{listed}, "
+        f"{len(summary.surprises)} not as expected; {summary.seconds:.0f} s{typical}"
+    )
+    return "\n\n".join(parts)
+
+
+def _counts(title: str, rows: Sequence[Row], key: Any) -> str:
+    """Cases by status for each value of a key; a column for each status that there is."""
+    statuses = [s for s in STATUSES if s in STATUSES[:3] or any(row.status == s for row in rows)]
+    counts: dict[str, Counter[str]] = {}
+    for row in rows:
+        counts.setdefault(key(row), Counter())[row.status] += 1
+    lines: list[tuple[str, ...]] = [(title, *statuses, "all")]
+    for name in sorted(counts, key=str.lower):
+        lines.append((name, *(str(counts[name][s] or "") for s in statuses), str(counts[name].total())))
+    total = Counter(row.status for row in rows)
+    lines.append(("total", *(str(total[s]) for s in statuses), str(total.total())))
+    return table(lines, right=range(1, len(statuses) + 2))

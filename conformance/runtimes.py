@@ -1,0 +1,154 @@
+"""The runtimes that the backend suite can be run on, each behind the same three calls: start, prepare, run.
+
+All run on one thread: the cases are spread over processes.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import re
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from conformance import ConformanceError
+
+Run = Callable[[dict[str, Any]], Any]
+"""From inputs by name to outputs in order."""
+
+Prepare = Callable[[bytes], Run]
+"""From a serialised model to what runs it."""
+
+
+@dataclass(frozen=True)
+class Runtime:
+    """A way to run models.
+
+    `start` is called once in every worker, so it must be importable; `module` is what has to
+    be installed, with pip under the name `package`; errors that match `unsupported` mean
+    that the runtime doesn't claim to run the model.
+    """
+
+    name: str
+    module: str
+    package: str
+    start: Callable[[], Prepare]
+    unsupported: str
+
+    def check_installed(self) -> None:
+        """Raises ConformanceError if it isn't."""
+        if importlib.util.find_spec(self.module) is None:
+            raise ConformanceError(f"--runtime {self.name} needs {self.package}: pip install {self.package}")
+
+    def version(self) -> str:
+        """Of the module that is installed."""
+        return str(getattr(importlib.import_module(self.module), "__version__", "")) or metadata.version(self.package)
+
+    def is_unsupported(self, error: BaseException) -> bool:
+        """Whether the error says that the runtime lacks something that the model needs."""
+        return re.search(self.unsupported, f"{type(error).__name__}: {error}") is not None
+
+
+def _start_tinyonnx(optimised: bool) -> Prepare:
+    import tinyonnx
+
+    def prepare(model: bytes) -> Run:
+        options = tinyonnx.SessionOptions()
+        options.intra_op_num_threads = 1
+        if not optimised:
+            options.graph_optimization_level = tinyonnx.GraphOptimizationLevel.ORT_DISABLE_ALL
+        return partial(tinyonnx.InferenceSession(model, options).run, None)
+
+    return prepare
+
+
+def _start_reference() -> Prepare:
+    from onnx import load_from_string
+    from onnx.reference import ReferenceEvaluator
+
+    def prepare(model: bytes) -> Run:
+        return partial(ReferenceEvaluator(load_from_string(model)).run, None)
+
+    return prepare
+
+
+def _start_onnxruntime() -> Prepare:
+    import onnxruntime
+
+    def prepare(model: bytes) -> Run:
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = 1
+        options.log_severity_level = 4
+        session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+        return partial(session.run, None)
+
+    return prepare
+
+
+def _start_openvino() -> Prepare:
+    import openvino
+
+    core = openvino.Core()
+    core.set_property("CPU", {"INFERENCE_NUM_THREADS": 1, "INFERENCE_PRECISION_HINT": "f32"})
+
+    def prepare(model: bytes) -> Run:
+        compiled = core.compile_model(core.read_model(model, b""), "CPU")
+
+        def run(feeds: dict[str, Any]) -> list[Any]:
+            names = {name for port in compiled.inputs for name in port.get_names()}
+            results = compiled({name: feed for name, feed in feeds.items() if name in names})
+            return [results[i] for i in range(len(compiled.outputs))]
+
+        return run
+
+    return prepare
+
+
+def _start_tract() -> Prepare:
+    import tract
+
+    def prepare(model: bytes) -> Run:
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder, "model.onnx")
+            path.write_bytes(model)
+            loaded = tract.onnx().load(path)
+
+        def run(feeds: dict[str, Any]) -> list[Any]:
+            names = [loaded.input_name(i) for i in range(loaded.input_count())]
+            inputs = [tract.Tensor.from_numpy(feeds[name]) for name in names]
+            for i, feed in enumerate(inputs):
+                kind = feed.datum_type().name.lower()
+                loaded.set_input_fact(i, ",".join([*map(str, feeds[names[i]].shape), kind]))
+            for i in range(loaded.output_count()):
+                loaded.set_output_fact(i, None)
+            return [output.to_numpy() for output in loaded.into_model().into_runnable().run(inputs)]
+
+        return run
+
+    return prepare
+
+
+UNFUSED = "tinyonnx-unfused"
+"""tinyonnx without passes and kernels: what its operators mean in numpy."""
+
+_LACKS = r"not supported|exists since opset"
+
+RUNTIMES = {
+    runtime.name: runtime
+    for runtime in (
+        Runtime("tinyonnx", "tinyonnx", "audiotag", partial(_start_tinyonnx, True), _LACKS),
+        Runtime(UNFUSED, "tinyonnx", "audiotag", partial(_start_tinyonnx, False), _LACKS),
+        Runtime("reference", "onnx", "onnx", _start_reference, r"NotImplemented|RuntimeImplementationError"),
+        Runtime(
+            "onnxruntime", "onnxruntime", "onnxruntime", _start_onnxruntime,
+            r"NOT_IMPLEMENTED|NotImplemented|not a registered function/op|under development|Unsupported model",
+        ),
+        Runtime("openvino", "openvino", "openvino", _start_openvino, r"not supported|OpConversionFailure"),
+        Runtime("tract", "tract", "tract", _start_tract, r"Unimplemented|not implemented|[Uu]nsupported"),
+    )
+}  # fmt: skip
