@@ -280,3 +280,9 @@ def test_dynamic_of_zeros():
 def test_dynamic_of_nothing():
     y, scale, zero = outputs_of("DynamicQuantizeLinear", np.zeros((0, 2), F32), n_outputs=3)
     assert (y.shape, scale, zero) == ((0, 2), 1, 0)
+
+
+def test_huge_blocks_take_no_memory():
+    x = normal(2, 3)
+    y = run("QuantizeLinear", x, np.full((2, 1), 0.1, F32), axis=1, block_size=2**62)
+    np.testing.assert_array_equal(y, run("QuantizeLinear", x, np.array(0.1, F32)))

@@ -46,8 +46,8 @@ def _check_zero_point(scale: Shape | None, zero_point: Shape | None) -> None:
         raise OpError(f"the scale has shape {list(scale)}, the zero point {list(zero_point)}")
 
 
-def _block(x: Shape, scale: Shape, axis: int, block_size: int) -> tuple[int, int]:
-    """The axis counted from the front, and how many neighbours along it share a scale."""
+def _blocked_axis(x: Shape, scale: Shape, axis: int, block_size: int) -> int:
+    """The axis counted from the front. Raises OpError unless there is a scale for each block along it."""
     axis = one_axis(axis, len(x))
     blocks = -(-x[axis] // block_size)
     wanted = (*x[:axis], blocks, *x[axis + 1 :])
@@ -56,7 +56,7 @@ def _block(x: Shape, scale: Shape, axis: int, block_size: int) -> tuple[int, int
             f"the scale has shape {list(scale)}; blocks of {block_size} along axis {axis} of {list(x)} "
             f"need {list(wanted)}"
         )
-    return axis, block_size
+    return axis
 
 
 def spread(parameter: Array, x: Shape, axis: int, block_size: int = 0) -> Array:
@@ -67,8 +67,8 @@ def spread(parameter: Array, x: Shape, axis: int, block_size: int = 0) -> Array:
     if block_size < 0:
         raise OpError(f"block_size is {block_size}, must not be negative")
     if block_size:
-        axis, size = _block(x, parameter.shape, axis, block_size)
-        return parameter.repeat(size, axis)[(*[slice(None)] * axis, slice(x[axis]))]
+        axis = _blocked_axis(x, parameter.shape, axis, block_size)
+        return parameter.take(np.arange(x[axis]) // block_size, axis)
     if parameter.size == 1 and parameter.ndim <= 1:
         return parameter.reshape(())
     if parameter.ndim != 1:
