@@ -153,6 +153,23 @@ def test_conv(channels_last, group):
     )
 
 
+@pytest.mark.parametrize("dtype", TYPES)
+@pytest.mark.parametrize("zero_point", [2, 3])
+def test_numbers_half_way_between_two_others(dtype, zero_point):
+    a, b = whole(9, 40, dtype=dtype), whole(9, 40, dtype=dtype, seed=1)
+    image = whole(2, 3, 6, 8, dtype=dtype)
+    z = [number(v, dtype) for v in (1, 4, zero_point)]
+    one, two = number(1), number(2)
+    check_contrib("QLinearAdd", a, one, z[0], b, one, z[1], two, z[2], atol=0)
+    check_contrib("QLinearMul", a, one, z[0], b, number(1 / 64), z[1], two, z[2], atol=0)
+    check_contrib("QLinearLeakyRelu", a, one, z[0], two, z[2], alpha=0.5, atol=0)
+    check_contrib("QLinearWhere", a > 9, a, one, z[0], b, one, z[1], two, z[2], atol=0)
+    check_contrib("QLinearConcat", two, z[2], a, one, z[0], b, one, z[1], axis=0, atol=0)
+    check_contrib("QLinearGlobalAveragePool", image[:, :, :2, :2].copy(), one, z[0], one, z[2], atol=0)
+    check_contrib("QLinearAveragePool", image, one, z[0], one, z[2], kernel_shape=[2, 2], atol=0)
+    check_contrib("QGemm", a, one, z[0], b.T.copy(), number(1 / 64), number(0, dtype), None, two, z[2], atol=0)
+
+
 # -- products ---------------------------------------------------------------------------
 
 

@@ -42,12 +42,21 @@ def _real(x: Array, scale: Array, zero_point: Array | None, name: str = "x") -> 
     return np.asarray(centered(x, zero, np.float32) * one_number(f"the scale of {name}", scale))
 
 
-def _quantized(y: Array, scale: Array, zero_point: Array | None, dtype: np.dtype[Any]) -> Array:
-    """Real numbers as `dtype`, which the zero point has, too."""
+def _quantized(
+    y: Array, scale: Array, zero_point: Array | None, dtype: np.dtype[Any], shift_first: bool = False
+) -> Array:
+    """Real numbers as `dtype`, which the zero point has, too.
+
+    `shift_first` adds it before rounding to even, not after: some operators of ONNX Runtime
+    do, which shows in numbers half-way between two others.
+    """
     if zero_point is not None and zero_point.dtype != dtype:
         raise OpError(f"the output is {dtype}, its zero point {zero_point.dtype}")
     zero = None if zero_point is None else one_number("the output's zero point", zero_point)
-    return saturated(np.asarray(y / one_number("the output's scale", scale)), zero, dtype)
+    y = np.asarray(y / one_number("the output's scale", scale))
+    if zero is None or not shift_first:
+        return saturated(y, zero, dtype)
+    return saturated(np.asarray(y + zero.astype(np.float32)), None, dtype)
 
 
 # -- elementwise ------------------------------------------------------------------------
@@ -77,7 +86,7 @@ def _binary(name: str, function: np.ufunc) -> Callable[..., Array]:
             y = function(*reals)
         except ValueError:
             raise OpError(f"shapes {list(a.shape)} and {list(b.shape)} don't broadcast") from None
-        return _quantized(y, c_scale, c_zero_point, a.dtype)
+        return _quantized(y, c_scale, c_zero_point, a.dtype, shift_first=True)
 
     return run
 
@@ -255,7 +264,8 @@ def qlinear_average_pool(
         pads=pads,
         strides=strides,
     )
-    return _quantized(np.moveaxis(y, 1, -1) if channels_last else y, y_scale, y_zero_point, x.dtype)
+    y = np.moveaxis(y, 1, -1) if channels_last else y
+    return _quantized(y, y_scale, y_zero_point, x.dtype, shift_first=True)
 
 
 @microsoft("NhwcMaxPool", shape=lambda x, **kw: _last(max_pool_shape(None, _first(x), **kw)[0]))
