@@ -160,3 +160,55 @@ def test_refusals_say_what_is_wrong(x, to, message):
 def test_cast_like_takes_only_the_type():
     output = run("CastLike", np.array([1.7, -1.7], np.float32), np.zeros((3, 3), np.int8))
     np.testing.assert_array_equal(output, np.array([1, -1], np.int8), strict=True)
+
+
+# -- BitCast ----------------------------------------------------------------------------
+
+NOT_CASTABLE = {"FLOAT6E2M3", "FLOAT6E3M2", "STRING"}
+WIDTH = {"INT4": 4, "UINT4": 4, "FLOAT4E2M1": 4, "INT2": 2, "UINT2": 2}
+CASTABLE = {n: WIDTH.get(n, NUMPY_DTYPE[i].itemsize * 8) for n, i in NUMBERS.items() if n not in NOT_CASTABLE}
+PAIRS = [(a, b) for a in CASTABLE for b in CASTABLE if CASTABLE[a] == CASTABLE[b] and "BOOL" not in (a, b)]
+
+
+@pytest.mark.parametrize(("source", "target"), PAIRS)
+def test_bit_cast_keeps_every_bit(source, target):
+    width = CASTABLE[source]
+    if width < 8:
+        codes = np.arange(2**width, dtype=np.uint8)
+    else:
+        codes = np.random.default_rng(0).integers(0, 256, 8 * width, np.uint8)
+    x = codes.view(NUMPY_DTYPE[NUMBERS[source]]).reshape(2, -1)
+    y = run("BitCast", x, opset=26, to=NUMBERS[target])
+    assert y.dtype == NUMPY_DTYPE[NUMBERS[target]]
+    assert y.shape == x.shape
+    assert y.tobytes() == codes.tobytes()
+
+
+def test_bit_cast_of_signed_quarter_bytes():
+    x = np.array([-8, -1, 0, 7]).astype(ml_dtypes.int4)
+    unsigned = run("BitCast", x, opset=26, to=TensorProto.UINT4)
+    assert unsigned.astype(int).tolist() == [8, 15, 0, 7]
+    assert run("BitCast", unsigned, opset=26, to=TensorProto.INT4).astype(int).tolist() == [-8, -1, 0, 7]
+
+
+def test_bit_cast_by_hand():
+    one = np.array(1.0, np.float32)
+    assert run("BitCast", one, opset=26, to=TensorProto.INT32).item() == 0x3F800000
+    assert run("BitCast", np.array([0, 1, 2], np.uint8), opset=26, to=TensorProto.BOOL).tolist() == [False, True, True]
+    strided = np.arange(8, dtype=np.uint32)[::3]
+    assert run("BitCast", strided, opset=26, to=TensorProto.INT32).tolist() == [0, 3, 6]
+
+
+@pytest.mark.parametrize(
+    ("x", "to", "message"),
+    [
+        (np.zeros(1, np.float32), TensorProto.DOUBLE, "float32 has 32 bits, float64 has 64"),
+        (np.zeros(1, np.uint8), TensorProto.UINT4, "uint8 has 8 bits, uint4 has 4"),
+        (np.zeros(1, np.float32), TensorProto.STRING, "strings have no bits"),
+        (np.array([""], object), TensorProto.INT64, "strings have no bits"),
+        (np.zeros(1, np.float32), 99, "unknown data type 99"),
+    ],
+)
+def test_bit_cast_refusals(x, to, message):
+    with pytest.raises(OpError, match=message):
+        run("BitCast", x, opset=26, to=to)

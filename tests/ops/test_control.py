@@ -243,3 +243,43 @@ def test_nested_loops():
         >
     }"""
     check(text, n=np.array(5, I64), zero=np.array(0, I64))
+
+
+# -- SequenceMap ------------------------------------------------------------------------
+
+SEQUENCE_MAP = """
+    agraph (float[N, 2] x, float[2] y) => (seq(float[2]) sums, seq(float[2]) doubled) {
+        rows = SplitToSequence <axis = 0, keepdims = 0> (x)
+        sums, doubled = SequenceMap (rows, OTHER) <body = body (float[2] a, float[2] b) => (float[2] s, float[2] d) {
+            s = Add (a, b)
+            d = Add (y, y)
+        }>
+    }
+"""
+
+
+@pytest.mark.parametrize("other", ["y", "rows"])
+@pytest.mark.parametrize("count", [1, 4])
+def test_sequence_map(other, count):
+    x, y = np.arange(2 * count, dtype=F32).reshape(count, 2), np.array([10, 20], F32)
+    sums, doubled = tinyonnx_outputs(model(SEQUENCE_MAP.replace("OTHER", other)), {"x": x, "y": y})
+    assert [s.tolist() for s in sums] == (x + (y if other == "y" else x)).tolist()
+    assert [d.tolist() for d in doubled] == [[20, 40]] * count
+
+
+def test_sequence_map_of_nothing_gives_empty_sequences():
+    feeds = {"x": np.zeros((0, 2), F32), "y": np.zeros(2, F32)}
+    assert tinyonnx_outputs(model(SEQUENCE_MAP.replace("OTHER", "y")), feeds) == [[], []]
+
+
+def test_sequence_map_refuses_sequences_of_different_lengths():
+    text = SEQUENCE_MAP.replace("OTHER", "fewer")
+    text = text.replace("        sums, doubled =", "        fewer = SequenceErase (rows)\n        sums, doubled =")
+    with pytest.raises(tinyonnx.NodeError, match="sequences of 3 and 2 elements"):
+        tinyonnx_outputs(model(text), {"x": np.ones((3, 2), F32), "y": np.ones(2, F32)})
+
+
+def test_sequence_map_keeps_the_limit_of_iterations():
+    feeds = {"x": np.ones((9, 2), F32), "y": np.ones(2, F32)}
+    with pytest.raises(tinyonnx.ResourceError, match="max_loop_iterations"):
+        tinyonnx_outputs(model(SEQUENCE_MAP.replace("OTHER", "y")), feeds, Limits(max_loop_iterations=8))

@@ -56,6 +56,18 @@ def test_like_onnxruntime(op: str, seed: int) -> None:
         np.testing.assert_allclose(got, wanted, rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.parametrize("p", [1, 2, 3])
+@pytest.mark.parametrize("opset", [2, 13])
+@pytest.mark.parametrize("spatial", [(7,), (4, 5), (2, 3, 4)])
+def test_global_lp_pool_like_onnxruntime(p: int, opset: int, spatial: tuple[int, ...]) -> None:
+    x = np.random.default_rng(p).standard_normal((2, 3, *spatial), np.float32)
+    (expected,) = oracles.ort("GlobalLpPool", opset, [x], {"p": p})
+    (result,) = oracles.call("GlobalLpPool", opset, [x], {"p": p})
+    np.testing.assert_allclose(result, expected, rtol=1e-5, strict=True)
+    norms = (np.abs(x.reshape(2, 3, -1)) ** p).sum(axis=2) ** (1 / p)
+    np.testing.assert_allclose(result.reshape(2, 3), norms, rtol=1e-5)
+
+
 def test_last_window_must_start_inside() -> None:
     x = np.arange(1, 6, dtype="f4").reshape(1, 1, 5)
     assert average_pool(None, x, kernel_shape=[1], strides=[3], ceil_mode=1).tolist() == [[[1, 4]]]

@@ -6,9 +6,11 @@ from typing import Any
 
 import numpy as np
 import onnx
+import onnxruntime
 import pytest
 from onnx.reference import ReferenceEvaluator
 
+import tinyonnx
 from tests.ops.running import context_of
 from tinyonnx.errors import OpError
 from tinyonnx.registry import lookup
@@ -69,6 +71,30 @@ def test_insert_leaves_its_input_alone(position):
     result = run("SequenceInsert", items, new, at)
     assert len(items) == 3
     assert result[3 if position is None else position % 3 if position < 0 else position] is new
+
+
+@pytest.mark.parametrize(
+    "node",
+    [
+        "y = ConcatFromSequence <axis = 1> (s)",
+        "y = ConcatFromSequence <axis = -1, new_axis = 1> (s)",
+        "y = ConcatFromSequence <axis = 0, new_axis = 1> (s)",
+        "p = Constant <value_int = 1> () t = SequenceErase (s, p) y = ConcatFromSequence <axis = 0> (t)",
+        "p = Constant <value_int = -3> () t = SequenceErase (s, p) y = ConcatFromSequence <axis = 0> (t)",
+        "t = SequenceErase (s) y = ConcatFromSequence <axis = 0> (t)",
+    ],
+)
+def test_whole_models_like_onnxruntime(node):
+    text = f"""<ir_version: 8, opset_import: ["": 17]> agraph (float[2, 3] a, float[2, 3] b) => (float y) {{
+        s = SequenceConstruct (a, b, a)
+        {node}
+    }}"""
+    proto = onnx.parser.parse_model(text)
+    proto.graph.output[0].type.tensor_type.ClearField("shape")
+    feeds = {"a": np.arange(6, dtype=F32).reshape(2, 3), "b": -np.ones((2, 3), F32)}
+    (expected,) = onnxruntime.InferenceSession(proto.SerializeToString()).run(None, feeds)
+    (output,) = tinyonnx.InferenceSession(proto.SerializeToString()).run(None, feeds)
+    np.testing.assert_array_equal(output, expected, strict=True)
 
 
 @pytest.mark.parametrize(

@@ -121,3 +121,35 @@ def cast(input: Array, *, to: int | str, saturate: int = 1, round_mode: str = "u
 )
 def cast_like(input: Array, target_type: Array, *, saturate: int = 1, round_mode: str = "up") -> Array:
     return convert(input, target_type.dtype, bool(saturate), round_mode)
+
+
+# -- BitCast ----------------------------------------------------------------------------
+
+
+_NARROW = {"int2": 2, "uint2": 2, "int4": 4, "uint4": 4, "float4_e2m1fn": 4, "float6_e2m3fn": 6, "float6_e3m2fn": 6}
+
+
+def _bits(dtype: np.dtype[Any]) -> int:
+    """The width of an element as ONNX stores it; numpy gives those below a byte a byte each."""
+    if dtype.kind == "O":
+        raise OpError("strings have no bits to cast")
+    return _NARROW.get(dtype.name, dtype.itemsize * 8)
+
+
+def _same_bits(dtype: np.dtype[Any] | None, to: int) -> np.dtype[Any]:
+    target = dtype_of(to)
+    if dtype is not None and _bits(dtype) != _bits(target):
+        raise OpError(f"{dtype} has {_bits(dtype)} bits, {target} has {_bits(target)}")
+    return target
+
+
+@op("BitCast", since=26, shape=lambda input, *, to: Info(_same_bits(input.dtype, to), input.shape))
+def bit_cast(input: Array, *, to: int) -> Array:
+    """The same bits as another type of the same width; as a bool every bit pattern but 0 is true."""
+    target = _same_bits(input.dtype, to)
+    bits = _bits(target)
+    if target == np.bool_:
+        return np.asarray(input.view(np.uint8) != 0)
+    if bits >= 8:
+        return np.asarray(input.view(target).copy())
+    return np.asarray((input.view(np.uint8) & (2**bits - 1)).view(target))

@@ -190,3 +190,20 @@ def scan_8(
             row[k] = np.pad(row[k], [(0, length - valid), *[(0, 0)] * (row[k].ndim - 1)])
         rows.append(row)
     return tuple(np.stack(column) for column in zip(*rows, strict=True))
+
+
+@op("SequenceMap", since=17)
+def sequence_map(ctx: Context, input_sequence: list[Any], *additional_inputs: Any, body: Graph) -> tuple[Any, ...]:
+    """The body, run for each place of the sequences; a tensor among the inputs is the same for all."""
+    if not isinstance(input_sequence, list):
+        raise OpError("the first input must be a sequence")
+    count = len(input_sequence)
+    inputs = [input_sequence, *additional_inputs]
+    wrong = [len(x) for x in inputs if isinstance(x, list) and len(x) != count]
+    if wrong:
+        raise OpError(f"sequences of {count} and {wrong[0]} elements")
+    results = []
+    for i in range(count):
+        ctx.tick()
+        results.append(ctx.run_graph(body, [x[i] if isinstance(x, list) else x for x in inputs]))
+    return tuple([row[k] for row in results] for k in range(len(body.outputs)))
