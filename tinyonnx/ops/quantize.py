@@ -140,6 +140,8 @@ def quantize_shape(
     x: Info, y_scale: Info, y_zero_point: Info | None = None, *, output_dtype: int = 0, **_: Any
 ) -> Info:
     """Shape rule of QuantizeLinear."""
+    if y_zero_point is not None and y_zero_point.dtype is None:
+        return Info(None, x.shape)
     return Info(_quantized_type(y_zero_point, output_dtype), x.shape)
 
 
