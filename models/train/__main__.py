@@ -42,7 +42,10 @@ def main() -> None:
         plan = distil.Plan(steps=args.steps)
         net = distil.train(work, checkpoint, args.shared / "esc10", plan, args.threads)
         commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True).stdout.strip()
-        about = {"custom:trained": "yes", "custom:source": f"models/train at {commit}, {plan.steps} steps, seed {plan.seed}"}
+        about = {
+            "custom:trained": "yes",
+            "custom:source": f"models/train at {commit}, {plan.steps} steps, seed {plan.seed}",
+        }
         print(f"{args.out}: differs from torch by {export(net, args.out, about):.2g}", file=sys.stderr)
 
 

@@ -23,6 +23,11 @@ RATE = 32000
 LONGEST = 60 * RATE
 SHORTEST = 800
 SPEECH, MUSIC = 1500, 128
+_LICENCES = {
+    "esc10": "CC BY 3.0 or CC0, recording by recording",
+    "voices": "made by GPL-3+ and BSD-like programs from made-up sentences",
+    "midi": "made from random notes with the MIT-licensed FluidR3 instruments",
+}
 
 
 @dataclass(frozen=True)
@@ -106,5 +111,8 @@ def _summary(folder: Path, sounds: list[Sound]) -> None:
             package = folder / "packages" / origin
             known = package.is_dir()
             minutes = sum(sound.length for sound in own) / RATE / 60
-            listed = "; ".join(sources.licences(package)[:12]) if known else ""
-            writer.writerow((origin, sources.version(origin) if known else "", own[0].group, len(own), f"{minutes:.1f}", listed))
+            listed = "; ".join(sources.licences(package)) if known else _LICENCES[own[0].group]
+            listed = listed or "free; prose, see the copyright file of the package"
+            writer.writerow(
+                (origin, sources.version(origin) if known else "", own[0].group, len(own), f"{minutes:.1f}", listed)
+            )

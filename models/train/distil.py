@@ -54,7 +54,9 @@ class Views:
     def __init__(self, folder: Path, teacher: Path, plan: Plan, done: int = 0) -> None:
         self.folder, self.plan = folder, plan
         self.rng = np.random.default_rng((plan.seed, done))
-        self.session = tinyonnx.InferenceSession(str(teacher))
+        options = tinyonnx.SessionOptions()
+        options.intra_op_num_threads = 1
+        self.session = tinyonnx.InferenceSession(str(teacher), options)
         self.shards: list[Array] = []
 
     def refresh(self) -> None:
@@ -121,7 +123,9 @@ def loss_of(logits: Tensor, embedding: Tensor, teacher: Tensor, features: Tensor
     """Divergence of probabilities, plus squared errors of logits and of embeddings."""
     target = torch.sigmoid(teacher)
     divergence = nn.functional.binary_cross_entropy_with_logits(logits, target, reduction="none")
-    divergence = (divergence - nn.functional.binary_cross_entropy_with_logits(teacher, target, reduction="none")).sum(1).mean()
+    divergence = (
+        (divergence - nn.functional.binary_cross_entropy_with_logits(teacher, target, reduction="none")).sum(1).mean()
+    )
     error = (logits.clamp_min(-12) - teacher.clamp_min(-12)).square().mean()
     deviation = (embedding - features).square().mean() / features.square().mean()
     total = divergence + 0.5 * error + deviation
@@ -152,7 +156,18 @@ class Judge:
         return {"held_out_loss": loss.item(), "top1_agreement": float(agreement), "fold4": right / len(self.fold)}
 
 
-COLUMNS = ("step", "minutes", "rate", "loss", "divergence", "logit_error", "embedding_error", "held_out_loss", "top1_agreement", "fold4")
+COLUMNS = (
+    "step",
+    "minutes",
+    "rate",
+    "loss",
+    "divergence",
+    "logit_error",
+    "embedding_error",
+    "held_out_loss",
+    "top1_agreement",
+    "fold4",
+)
 
 
 def train(work: Path, checkpoint: Path, recordings: Path, plan: Plan, threads: int) -> Net:

@@ -17,7 +17,7 @@ next early young important few public bad same able yes no please stop listen to
 window music machine paper letter money engine garden question answer winter summer breakfast coffee street bridge
 we they you she he it was is are were have had will would can could should said told asked went came saw made gave
 quickly slowly never always perhaps because although under over between without against hello goodbye thank sorry
-""".split()
+""".split()  # noqa: SIM905
 
 VARIANTS = ["", "+m1", "+m2", "+m3", "+m4", "+m5", "+m6", "+m7", "+f1", "+f2", "+f3", "+f4", "+f5"]
 RARE_VARIANTS = ["+whisper", "+whisperf", "+croak", "+klatt2", "+klatt4"]
@@ -60,7 +60,19 @@ def music(folder: Path, soundfont: Path, count: int, seed: int) -> Iterator[tupl
         midi = path.with_suffix(".mid")
         midi.write_bytes(_piece(rng, i))
         if not path.exists():
-            command = ["fluidsynth", "-ni", "-q", "-r", "32000", "-g", "0.6", "-F", str(path), str(soundfont), str(midi)]
+            command = [
+                "fluidsynth",
+                "-ni",
+                "-q",
+                "-r",
+                "32000",
+                "-g",
+                "0.6",
+                "-F",
+                str(path),
+                str(soundfont),
+                str(midi),
+            ]
             subprocess.run(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         if path.exists() and path.stat().st_size > 64000:
             yield f"music/{i:05}", path
@@ -113,7 +125,11 @@ def _melody(
 
 
 def _drums(events: list[tuple[int, bytes]], rng: random.Random, at: int, length: int) -> None:
-    patterns = [(rng.choice((35, 36)), rng.choice((2, 4))), (rng.choice((38, 40, 39)), 4), (rng.choice((42, 46, 51)), 1)]
+    patterns = [
+        (rng.choice((35, 36)), rng.choice((2, 4))),
+        (rng.choice((38, 40, 39)), 4),
+        (rng.choice((42, 46, 51)), 1),
+    ]
     patterns += [(rng.randint(35, 81), rng.choice((1, 2, 3, 6))) for _ in range(rng.randint(0, 2))]
     for note, every in patterns:
         for beat, time in enumerate(range(at, at + length, _TICKS // 2)):

@@ -21,7 +21,9 @@ from tinyonnx import Graph
 Array = np.ndarray[Any, Any]
 
 EXPANDED = (8, 16, 24, 24, 24, 24, 48, 48, 48, 48, 64, 96, 96, 160, 160)
-"""Expanded channels of the student's blocks; mn04 has 8, 24, 32, 32, 48, 48, 96, 80, 72, 72, 192, 272, 272, 384, 384."""
+"""Expanded channels of the student's blocks.
+
+mn04 has 8, 24, 32, 32, 48, 48, 96, 80, 72, 72, 192, 272, 272, 384, 384."""
 
 HIDDEN = 480
 """Channels between the classifier's linear maps, 512 in mn04; the engine unfolds constants of up to 1 MiB."""
@@ -47,7 +49,9 @@ class Pruned(Config):
         return "mn04-pruned"
 
 
-def conv_norm(channels: int, out: int, kernel: int = 1, stride: int = 1, group: int = 1, activation: str = "") -> nn.Sequential:
+def conv_norm(
+    channels: int, out: int, kernel: int = 1, stride: int = 1, group: int = 1, activation: str = ""
+) -> nn.Sequential:
     layers: list[nn.Module] = [
         nn.Conv2d(channels, out, kernel, stride, (kernel - 1) // 2, groups=group, bias=False),
         nn.BatchNorm2d(out, eps=BATCHNORM_EPSILON, momentum=0.02),
@@ -178,7 +182,9 @@ def prune(teacher: Net, config: Config, features: Tensor) -> Net:
         module.register_forward_pre_hook(hook)
 
     for name, module in teacher.named_modules():
-        if name.endswith((".fc1", ".fc2", "classifier.5")) or (isinstance(module, nn.Conv2d) and module.kernel_size == (1, 1)):
+        if name.endswith((".fc1", ".fc2", "classifier.5")) or (
+            isinstance(module, nn.Conv2d) and module.kernel_size == (1, 1)
+        ):
             watch(name, module)
     with torch.no_grad():
         for part in features.split(16):

@@ -127,14 +127,21 @@ def dial(rng: Rng, n: int) -> Array:
 
 def bell_phone(rng: Rng, n: int) -> Array:
     t = np.arange(n) / RATE
-    y = scatter(n, times(rng, n, rng.uniform(15, 30), True), [ring(rng, 0.4, rng.uniform(800, 2200), [1, 1.5, 2.7, 4.1])], np.ones(n))
+    y = scatter(
+        n,
+        times(rng, n, rng.uniform(15, 30), True),
+        [ring(rng, 0.4, rng.uniform(800, 2200), [1, 1.5, 2.7, 4.1])],
+        np.ones(n),
+    )
     period = rng.uniform(2, 6)
     return y * ((t / period) % 1 < rng.uniform(0.3, 0.6))
 
 
 def bells(rng: Rng, n: int) -> Array:
     base = 10 ** rng.uniform(2, 3.5)
-    sounds = [ring(rng, rng.uniform(0.3, 4), base * rng.uniform(0.6, 1.7), list(rng.uniform(0.5, 6, 7))) for _ in range(4)]
+    sounds = [
+        ring(rng, rng.uniform(0.3, 4), base * rng.uniform(0.6, 1.7), list(rng.uniform(0.5, 6, 7))) for _ in range(4)
+    ]
     at = times(rng, n, 10 ** rng.uniform(-0.5, 1), rng.random() < 0.5)
     return scatter(n, at, sounds, rng.uniform(0.3, 1, len(at)))
 
@@ -149,14 +156,21 @@ def keyboard(rng: Rng, n: int) -> Array:
         thud = burst(rng, 0.04, 80, 400) * rng.uniform(0, 0.6)
         press[: len(thud)] += thud[: len(press)]
         keys.append(np.concatenate([press, gap, release * rng.uniform(0.2, 0.7)]))
-    gaps = rng.exponential(1 / rng.uniform(4, 14), 400) + rng.uniform(0.02, 0.08) + (rng.random(400) < 0.06) * rng.random(400)
+    gaps = (
+        rng.exponential(1 / rng.uniform(4, 14), 400)
+        + rng.uniform(0.02, 0.08)
+        + (rng.random(400) < 0.06) * rng.random(400)
+    )
     at = (np.cumsum(gaps) * RATE).astype(int)
     at = at[at < n]
     return scatter(n, at, keys, rng.uniform(0.3, 1, len(at))) + noise(rng, n, 1) * 10 ** rng.uniform(-4, -2)
 
 
 def clicks(rng: Rng, n: int) -> Array:
-    sounds = [burst(rng, 10 ** rng.uniform(-2.7, -1.2), 10 ** rng.uniform(2, 3.3), 10 ** rng.uniform(3.4, 4.2)) for _ in range(3)]
+    sounds = [
+        burst(rng, 10 ** rng.uniform(-2.7, -1.2), 10 ** rng.uniform(2, 3.3), 10 ** rng.uniform(3.4, 4.2))
+        for _ in range(3)
+    ]
     at = times(rng, n, 10 ** rng.uniform(-0.3, 1.6), rng.random() < 0.5)
     return scatter(n, at, sounds, rng.uniform(0.3, 1, len(at)))
 
@@ -192,7 +206,11 @@ def rotor(rng: Rng, n: int) -> Array:
     phase = (np.arange(n) / RATE * rate) % 1
     chop = np.exp(-phase * rng.uniform(2, 10))
     y = band(noise(rng, n, 1), 40, rng.uniform(200, 1500)) * (0.15 + chop)
-    return y + 0.1 * rng.random() * tone(np.full(n, rng.uniform(300, 2500)), 3) + 0.2 * band(noise(rng, n, 1), 300, 4000) * chop
+    return (
+        y
+        + 0.1 * rng.random() * tone(np.full(n, rng.uniform(300, 2500)), 3)
+        + 0.2 * band(noise(rng, n, 1), 300, 4000) * chop
+    )
 
 
 def hum(rng: Rng, n: int) -> Array:
@@ -205,11 +223,16 @@ def coloured(rng: Rng, n: int) -> Array:
 
 def banded(rng: Rng, n: int) -> Array:
     centre, width = 10 ** rng.uniform(2, 4), rng.uniform(1.1, 4)
-    return band(noise(rng, n), centre / width, centre * width) * (slow(rng, n, 10 ** rng.uniform(-0.5, 1)) ** rng.uniform(0, 3))
+    return band(noise(rng, n), centre / width, centre * width) * (
+        slow(rng, n, 10 ** rng.uniform(-0.5, 1)) ** rng.uniform(0, 3)
+    )
 
 
 def wind(rng: Rng, n: int) -> Array:
-    parts = [band(noise(rng, n, 1), f, f * rng.uniform(1.2, 2), 1) * slow(rng, n, rng.uniform(0.3, 2)) ** 2 for f in rng.uniform(80, 1200, 3)]
+    parts = [
+        band(noise(rng, n, 1), f, f * rng.uniform(1.2, 2), 1) * slow(rng, n, rng.uniform(0.3, 2)) ** 2
+        for f in rng.uniform(80, 1200, 3)
+    ]
     return sum(parts)
 
 
@@ -226,7 +249,9 @@ def surf(rng: Rng, n: int) -> Array:
 
 
 def crackle(rng: Rng, n: int) -> Array:
-    snaps = [burst(rng, 10 ** rng.uniform(-2.8, -1.5), rng.uniform(500, 3000), rng.uniform(4000, 15000)) for _ in range(10)]
+    snaps = [
+        burst(rng, 10 ** rng.uniform(-2.8, -1.5), rng.uniform(500, 3000), rng.uniform(4000, 15000)) for _ in range(10)
+    ]
     at = times(rng, n, 10 ** rng.uniform(0.5, 1.8), False)
     bed = noise(rng, n, 1.5) * slow(rng, n, 3) * rng.uniform(0, 0.4)
     return scatter(n, at, snaps, rng.exponential(0.6, len(at))) + bed
@@ -235,7 +260,9 @@ def crackle(rng: Rng, n: int) -> Array:
 def thunder(rng: Rng, n: int) -> Array:
     at = times(rng, n, 0.3, False)
     length = int(rng.uniform(1.5, 6) * RATE)
-    rumble = band(noise(rng, length, 2), 20, rng.uniform(100, 900)) * np.exp(-np.arange(length) / RATE * rng.uniform(0.5, 2))
+    rumble = band(noise(rng, length, 2), 20, rng.uniform(100, 900)) * np.exp(
+        -np.arange(length) / RATE * rng.uniform(0.5, 2)
+    )
     return scatter(n, at, [rumble * slow(rng, length, 8)], rng.uniform(0.3, 1, len(at)))
 
 
@@ -262,7 +289,9 @@ def chirps(rng: Rng, n: int) -> Array:
     for _ in range(rng.integers(1, 5)):
         m = int(10 ** rng.uniform(-1.7, -0.4) * RATE)
         t = np.linspace(0, 1, m)
-        f = rng.uniform(1500, 6500) * 2 ** (rng.uniform(-1, 1) * t + rng.uniform(0, 0.3) * np.sin(2 * np.pi * t * rng.uniform(0, 20)))
+        f = rng.uniform(1500, 6500) * 2 ** (
+            rng.uniform(-1, 1) * t + rng.uniform(0, 0.3) * np.sin(2 * np.pi * t * rng.uniform(0, 20))
+        )
         songs.append(tone(f, rng.integers(1, 3), 2) * np.sin(np.pi * t))
     at = times(rng, n, 10 ** rng.uniform(-0.3, 1), rng.random() < 0.4)
     return scatter(n, at, songs, rng.uniform(0.2, 1, len(at))) + noise(rng, n, 1) * rng.uniform(0, 0.05)
@@ -281,7 +310,9 @@ def voice(rng: Rng, n: int) -> Array:
         m = int(rng.uniform(0.08, 1.2) * RATE)
         t = np.linspace(0, 1, m)
         f = 10 ** rng.uniform(1.9, 3) * 2 ** (rng.uniform(-1, 1) * t + rng.uniform(0, 0.6) * np.sin(np.pi * t))
-        y = tone(f * (1 + rng.uniform(0, 0.06) * slow(rng, m, 60)), 20, rng.uniform(0.2, 1)) + noise(rng, m) * rng.uniform(0, 4)
+        y = tone(f * (1 + rng.uniform(0, 0.06) * slow(rng, m, 60)), 20, rng.uniform(0.2, 1)) + noise(
+            rng, m
+        ) * rng.uniform(0, 4)
         y = sum(band(y, c, c * 1.4, 1) for c in rng.uniform(250, 4000, 3))
         calls.append(y * np.sin(np.pi * t) ** rng.uniform(0.3, 1.5))
     at = times(rng, n, rng.uniform(0.3, 2.5), rng.random() < 0.5)
@@ -317,14 +348,19 @@ def dog(rng: Rng, n: int) -> Array:
     rise = (rng.uniform(1.2, 2.5) - 1) * np.sin(np.pi * np.minimum(t * rng.uniform(1, 1.6), 1))
     f = 10 ** rng.uniform(2.2, 3) * (1 + rise) * (1 + rng.uniform(0, 0.1) * slow(rng, m, 200))
     y = tone(f, 25, rng.uniform(0.2, 1.2)) + band(rng.standard_normal(m), 300, 8000) * rng.uniform(0.1, 3)
-    low, high = band(y, rng.uniform(300, 600), rng.uniform(700, 1500), 1), band(y, rng.uniform(1000, 1500), rng.uniform(1800, 3500), 1)
+    low, high = (
+        band(y, rng.uniform(300, 600), rng.uniform(700, 1500), 1),
+        band(y, rng.uniform(1000, 1500), rng.uniform(1800, 3500), 1),
+    )
     y = np.tanh((2 * low + high * rng.uniform(0.2, 2) + 0.05 * y) * rng.uniform(0.3, 3))
     y *= np.minimum(t * rng.uniform(8, 40), 1) * np.exp(-t * rng.uniform(1, 5)) * (1 - t)
     at = (np.cumsum(rng.uniform(0.3, 1.2, 40)) * RATE).astype(int)
     if rng.random() < 0.5:
         at = np.sort(np.concatenate([at[::2], at[::2] + int(0.4 * RATE)]))
     at = at[at < n]
-    return in_room(rng, scatter(n, at, [y], rng.uniform(0.6, 1, len(at))), 0.5, rng.uniform(300, 3000), rng.uniform(0, 0.1))
+    return in_room(
+        rng, scatter(n, at, [y], rng.uniform(0.6, 1, len(at))), 0.5, rng.uniform(300, 3000), rng.uniform(0, 0.1)
+    )
 
 
 def in_room(rng: Rng, x: Array, seconds: float, decay: float, level: float) -> Array:
@@ -374,7 +410,11 @@ def chip(rng: Rng, n: int) -> Array:
 
 def pad(rng: Rng, n: int) -> Array:
     root = rng.uniform(80, 400)
-    return sum(tone(np.full(n, root * 2 ** (s / 12)) * (1 + 0.003 * slow(rng, n, 3)), rng.integers(1, 8), 1.3) * slow(rng, n, 1) for s in rng.choice(24, 3))
+    return sum(
+        tone(np.full(n, root * 2 ** (s / 12)) * (1 + 0.003 * slow(rng, n, 3)), rng.integers(1, 8), 1.3)
+        * slow(rng, n, 1)
+        for s in rng.choice(24, 3)
+    )
 
 
 def drums(rng: Rng, n: int) -> Array:
@@ -424,7 +464,11 @@ def breath(rng: Rng, n: int) -> Array:
     t = np.arange(n) / RATE
     rate = rng.uniform(0.2, 0.8)
     rough = 1 + rng.uniform(0, 3) * (np.sin(2 * np.pi * t * rng.uniform(20, 60)) > 0.5)
-    return band(noise(rng, n), rng.uniform(100, 600), rng.uniform(1500, 6000), 1) * np.maximum(np.sin(2 * np.pi * rate * t), 0) * rough
+    return (
+        band(noise(rng, n), rng.uniform(100, 600), rng.uniform(1500, 6000), 1)
+        * np.maximum(np.sin(2 * np.pi * rate * t), 0)
+        * rough
+    )
 
 
 def squeak(rng: Rng, n: int) -> Array:
@@ -444,10 +488,51 @@ def silence(rng: Rng, n: int) -> Array:
 
 GENERATORS: dict[str, Callable[[Rng, int], Array]] = {
     f.__name__: f
-    for f in (wail, hi_lo, air_raid, beeps, phone_line, dial, bell_phone, bells, keyboard, clicks, clock, engine)
-    + (buzz_saw, rotor, hum, coloured, banded, wind, rain, surf, crackle, thunder, bang, applause, whistle, chirps)
-    + (crickets, voice, bark, pluck, chip, pad, drums, heart, steps, bubbles, laser, breath, squeak, sine, silence)
-    + (typing, dog)
+    for f in (
+        wail,
+        hi_lo,
+        air_raid,
+        beeps,
+        phone_line,
+        dial,
+        bell_phone,
+        bells,
+        keyboard,
+        clicks,
+        clock,
+        engine,
+        buzz_saw,
+        rotor,
+        hum,
+        coloured,
+        banded,
+        wind,
+        rain,
+        surf,
+        crackle,
+        thunder,
+        bang,
+        applause,
+        whistle,
+        chirps,
+        crickets,
+        voice,
+        bark,
+        pluck,
+        chip,
+        pad,
+        drums,
+        heart,
+        steps,
+        bubbles,
+        laser,
+        breath,
+        squeak,
+        sine,
+        silence,
+        typing,
+        dog,
+    )
 }
 """All kinds of sound by name."""
 
