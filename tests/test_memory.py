@@ -5,6 +5,7 @@ import random
 import numpy as np
 import pytest
 
+from tinyonnx import memory
 from tinyonnx.memory import ALIGNMENT, Buffer, allocate, assign_offsets
 
 
@@ -54,3 +55,18 @@ def test_a_channels_last_view_keeps_channels_innermost():
     assert view.transpose(0, 2, 3, 1).flags.c_contiguous
     view[...] = 1
     assert (arena[64 : 64 + 480].view(np.float32) == 1).all()
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_very_many_buffers_take_over_places_of_their_size(seed, monkeypatch):
+    monkeypatch.setattr(memory, "_MANY", 10)
+    rng = random.Random(seed)
+    sizes = [64 * rng.randrange(1, 9) for _ in range(4)]
+    buffers = [buffer(rng.choice(sizes), i, i + rng.randrange(1, 9)) for i in range(300)]
+    total = assign_offsets(buffers)
+    assert total < 9 * sum(sizes) + max(sizes)
+    for i, a in enumerate(buffers):
+        assert 0 <= a.offset <= total - a.nbytes
+        for b in buffers[:i]:
+            together = a.start <= b.end and b.start <= a.end
+            assert not together or a.offset + a.nbytes <= b.offset or b.offset + b.nbytes <= a.offset

@@ -101,7 +101,7 @@ def test_in_place_only_where_the_input_dies():
     s = session("h = @Last(x) y = @Any(h)")
     step = s.plan_for(None, {"x": X}).steps[-1]
     assert isinstance(step, KernelStep)
-    assert step.output.shares is step.inputs[0]
+    assert step.output.shares is step.inputs[0].root
     kept = session("h = @Last(x) y = @Any(h) z = @Last(h)", "y z")
     y, z = kept.run(None, {"x": X})
     np.testing.assert_allclose(y, X + 2, rtol=1e-6)

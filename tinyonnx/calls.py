@@ -20,6 +20,9 @@ from tinyonnx.options import RunOptions
 from tinyonnx.registry import Info, lookup
 from tinyonnx.schemas import misfit
 
+_MAX_RANK = 64
+"""Numpy's."""
+
 _SHORT = {"float": "f", "bfloat": "bf", "int": "i", "uint": "u", "complex": "c"}
 
 
@@ -119,12 +122,14 @@ def check_sizes(model: str, node: Node, outputs: Sequence[Info | None], inputs: 
 
 
 def _too_much(shape: Sequence[int], dtype: np.dtype[Any], limits: Limits) -> str | None:
-    size = math.prod(map(int, shape)) * dtype.itemsize
-    if size > limits.max_tensor_bytes:
-        return f"takes {size} bytes, the limit max_tensor_bytes is {limits.max_tensor_bytes}"
-    if math.prod(max(int(dim), 1) for dim in shape) * dtype.itemsize >= 1 << 63:
-        return "is empty, but its other dimensions are too large"
-    return None
+    if len(shape) > _MAX_RANK:
+        return f"has rank {len(shape)}, supported are up to {_MAX_RANK}"
+    # the other dimensions of an empty tensor count, too: numpy multiplies them, and operators walk along them
+    size = math.prod(max(int(dim), 1) for dim in shape) * dtype.itemsize
+    if size <= limits.max_tensor_bytes:
+        return None
+    takes = "would take, weren't it empty," if 0 in shape else "takes"
+    return f"{takes} {size} bytes, the limit max_tensor_bytes is {limits.max_tensor_bytes}"
 
 
 def evaluate(model: str, node: Node, inputs: Sequence[Any], ctx: OpContext) -> list[Any]:

@@ -291,6 +291,8 @@ class _NumpyCall:
             known = infer(step.node, list(map(_info, inputs)), plan.limits)
             check_sizes(plan.model, step.node, known, inputs, plan.limits)
         results = evaluate(plan.model, step.node, inputs, ctx)
+        if self.unforeseen:
+            check_sizes(plan.model, step.node, list(map(_info, results)), inputs, plan.limits)
         for slot, result, planned in zip(step.outputs, results, self.planned, strict=True):
             if slot < 0:
                 continue

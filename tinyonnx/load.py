@@ -161,9 +161,13 @@ def _to_graph(model: ModelProto, file: str, limits: Limits, external: ExternalDa
 def _schema(key: Key) -> Schema | None:
     domain, name, opset = key
     try:
-        schema, newest = get_schema(name, opset, domain), get_schema(name, domain=domain)
+        newest = get_schema(name, domain=domain)
     except SchemaError:
         return None
+    try:
+        schema = get_schema(name, opset, domain)
+    except SchemaError:  # an operator that some models use before it existed
+        schema = newest
     inputs = []
     for position, formal in enumerate(schema.inputs):
         types = set(formal.types)

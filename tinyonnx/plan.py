@@ -291,7 +291,7 @@ class _Planner:
             if not isinstance(source, Buffer) or source.root.end != position:
                 continue
             if (source.shape, source.dtype, source.layout) == (target.shape, target.dtype, target.layout):
-                target.shares = source
+                target.shares = source.root
                 source.root.end = max(source.root.end, target.end)
 
     def _release(self, kept: set[int]) -> None:

@@ -51,6 +51,10 @@ TOO_MUCH = 300 << 10
 """KiB by which one model may raise the process's memory at most."""
 
 
+_HUGE = 1e15
+"""Numbers from here on are summed differently in another order."""
+
+
 class Finding(Exception):
     """A model that is treated wrongly; the message says where, in the words that name its file."""
 
@@ -187,20 +191,19 @@ def _difference(a: Any, b: Any) -> str:
 def _overflows(data: bytes, feeds: dict[str, Any]) -> bool:
     """Whether the plain run has numbers so large that another order of computing is another result.
 
-    Infinite weights are such numbers, too: beside a zero of the padding they give NaN where the padding is computed
-    with, and nothing where it is skipped.
+    Infinite weights are such numbers, too: with a zero of the padding they give NaN, or nothing where it is skipped.
     """
     graph = _session(data, 0).graph
     constants = [v.const for v in graph.initializers] + [a for n in graph.walk() for a in n.attributes.values()]
     for constant in map(np.asarray, constants):
-        if constant.dtype.kind == "f" and not np.isfinite(constant).all():
+        if constant.dtype.kind == "f" and not (np.abs(constant) < _HUGE).all():
             return True
     with np.errstate(all="ignore"):
         for _, outputs in _session(data, 0).trace(feeds):
             for array in outputs:
                 if isinstance(array, np.ndarray) and array.dtype.kind in "fVc" and array.size:
                     values = np.abs(array.astype(np.complex128))
-                    if (np.isfinite(values) & (values > (1e3 if array.itemsize < 4 else 1e15))).any():
+                    if (np.isfinite(values) & (values > (1e3 if array.itemsize < 4 else _HUGE))).any():
                         return True
     return False
 

@@ -51,7 +51,7 @@ def refused(
     feeds: Mapping[str, Any] | None = None,
     **limits: Any,
 ) -> None:
-    """Loading or running fails, optimised or not, in time, with one printable line that names the file and `expected`."""
+    """Loading or running fails, optimised or not, with one printable line that names the file and `expected`."""
     path = folder / "hostile.onnx"
     path.write_bytes(source if isinstance(source, bytes) else source.SerializeToString())
     for level in LEVELS:

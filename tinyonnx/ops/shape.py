@@ -202,10 +202,11 @@ def transpose(data: Array, *, perm: Sequence[int] | None = None) -> Array:
 def _expanded(shape: Shape, target: list[int]) -> Shape:
     if any(d < 0 for d in target):
         raise OpError(f"target shape {target} has a negative dimension")
-    try:
-        return np.broadcast_shapes(shape, tuple(target))
-    except ValueError:
-        raise OpError(f"can't expand {list(shape)} to {target}") from None
+    rank = max(len(shape), len(target))
+    pairs = [*zip((*[1] * (rank - len(shape)), *shape), (*[1] * (rank - len(target)), *target))]
+    if any(size != wanted and 1 not in (size, wanted) for size, wanted in pairs):
+        raise OpError(f"can't expand {list(shape)} to {target}")
+    return tuple(wanted if size == 1 else size for size, wanted in pairs)
 
 
 def _expand_rule(x: Info, shape: Info) -> Info:
