@@ -14,7 +14,8 @@ ml_features  Scaler, Imputer, OneHotEncoder …   ml_maps      LabelEncoder, Zip
 ml_linear    linear models                      ml_svm       support vector machines
 ml_trees     tree ensembles                     quantize     QuantizeLinear, DequantizeLinear …
 integer      MatMulInteger, QLinearConv …       recurrent    RNN, GRU, LSTM
-random       random numbers                     fused        what the passes create
+random       random numbers                     text         strings, TfIdfVectorizer
+fused        what the passes create
 microsoft_*  ONNX Runtime's own: attention, fused, matmul, norm, quantized
 """
 
@@ -53,5 +54,6 @@ from tinyonnx.ops import (  # noqa: F401
     shape,
     signal,
     tensor,
+    text,
     vision,
 )
