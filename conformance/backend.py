@@ -14,7 +14,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from conformance import reports
+from conformance import ConformanceError, reports
 from conformance.cases import Case, load_suite
 from conformance.expected import EXPECTED_FAILURES, read_expected, surprises
 from conformance.reports import Row, Summary
@@ -35,7 +35,7 @@ def add(commands: Any) -> None:
         "--jobs", type=_count, default=os.cpu_count() or 1, metavar="N", help="processes (default: one per CPU)"
     )
     command.add_argument(
-        "--timeout", type=float, default=60.0, metavar="SECONDS", help="for one case (default: %(default)g)"
+        "--timeout", type=_seconds, default=60.0, metavar="SECONDS", help="for one case (default: %(default)g)"
     )
     command.add_argument(
         "--expected", type=Path, metavar="FILE",
@@ -61,6 +61,16 @@ def _count(text: str) -> int:
     return int(text)
 
 
+def _seconds(text: str) -> float:
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = -1.0
+    if not 0 < seconds < 1e6:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds")
+    return seconds
+
+
 def _backend(args: argparse.Namespace) -> bool:
     runtime = RUNTIMES[args.runtime]
     runtime.check_installed()
@@ -73,6 +83,8 @@ def _backend(args: argparse.Namespace) -> bool:
 def run_backend(runtime: Runtime, suite: Sequence[Case], expected: dict[str, str], args: argparse.Namespace) -> bool:
     """Run, print, write what the arguments ask for; whether everything is as expected."""
     cases = [case for case in suite if args.match is None or args.match.search(case.name)]
+    if not cases:
+        raise ConformanceError(f"no case of the suite matches {args.match.pattern!r}")
     if args.match is not None:
         expected = {name: reason for name, reason in expected.items() if args.match.search(name)}
     started = time.perf_counter()
@@ -88,7 +100,7 @@ def run_backend(runtime: Runtime, suite: Sequence[Case], expected: dict[str, str
     ):
         if path is not None:
             write(summary, path)
-    return bool(rows) and not found
+    return not found
 
 
 def _run(runtime: Runtime, cases: Sequence[Case], expected: dict[str, str], args: argparse.Namespace) -> list[Row]:

@@ -1,0 +1,52 @@
+"""Runtimes that misbehave; workers import them by name."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import onnx
+
+from conformance.runtimes import RUNTIMES, Runtime
+
+
+def start_hostile() -> Callable[[bytes], Any]:
+    """Crashes on Abs, exits on Acos, hangs on Acosh, panics on Add, is wrong on Sub, lacks Mul; right on all else."""
+    prepare = RUNTIMES["tinyonnx"].start()
+
+    def prepare_hostile(model: bytes) -> Any:
+        kind = onnx.load_from_string(model).graph.node[0].op_type
+        run = prepare(model)
+        if kind == "Abs":
+            os.write(2, b"assertion failed: hostile.c:1\n")
+            os.abort()
+        if kind == "Acos":
+            os._exit(3)
+        if kind == "Acosh":
+            time.sleep(1000)
+        if kind == "Add":
+            raise BaseException("panicked")
+        if kind == "Sub":
+            return lambda feeds: [np.nan * np.asarray(y) for y in run(feeds)]
+        if kind == "Mul":
+            raise NotImplementedError("Mul")
+        return run
+
+    return prepare_hostile
+
+
+def start_never() -> Callable[[bytes], Any]:
+    raise ImportError("a library of 1996 is missing")
+
+
+def start_dead() -> Callable[[bytes], Any]:
+    os._exit(7)
+
+
+HOSTILE = Runtime("hostile", "numpy", "numpy", start_hostile, "NotImplemented")
+NEVER = Runtime("never", "numpy", "numpy", start_never, "^$")
+DEAD = Runtime("dead", "numpy", "numpy", start_dead, "^$")
+MISSING = Runtime("missing", "no_such_module", "no-such-package", start_never, "^$")
