@@ -19,6 +19,7 @@ from tinyonnx import Graph, save_model, to_bytes
 
 __all__ = [
     "DEFAULT",
+    "FULL_SIZE",
     "MODELS",
     "ModelNotFound",
     "PullError",
@@ -26,6 +27,7 @@ __all__ = [
     "ResolvedModel",
     "cache_dir",
     "convert",
+    "default_path",
     "model_path",
     "pull",
     "resolve",
@@ -33,8 +35,13 @@ __all__ = [
 
 RELEASE_URL = "https://github.com/fschmid56/EfficientAT/releases/download/v0.0.1"
 
-DEFAULT = "untrained-mn01"
-"""What runs if no model is named."""
+DEFAULT = "audiotag-tiny"
+"""What runs if no model is named: the one that ships with the package."""
+
+FULL_SIZE = "mn10_as"
+"""What to pull for better tags."""
+
+_DEFAULT_NOTE = "ships with audiotag, distilled from EfficientAT mn04_as (MIT)"
 
 _UNTRAINED = "untrained-"
 _UNTRAINED_NOTE = "untrained: seeded random weights, its scores mean nothing"
@@ -117,14 +124,18 @@ class ResolvedModel:
 def resolve(name_or_path: str | os.PathLike[str] | None = None) -> ResolvedModel:
     """The model of a name or path.
 
-    None is the built-in `untrained-mn01` (`untrained-mn10` and so on exist, too): seeded
-    random weights, built on the fly. Names are those of `MODELS`, pulled before; an ONNX
-    file is taken as it is; a checkpoint (.pt, .pth, .ckpt) is converted in memory.
+    None is the model that ships with the package, `DEFAULT`. Other names are those of
+    `MODELS`, pulled before, and `untrained-mn01` to `untrained-mn40`: seeded random weights,
+    built on the fly. An ONNX file is taken as it is; a checkpoint (.pt, .pth, .ckpt) is
+    converted in memory.
 
     Raises ModelNotFound saying what there is and how to get it, ModelError for a file that
     can't be read.
     """
     name = DEFAULT if name_or_path is None else os.fspath(name_or_path)
+    if name == DEFAULT:
+        path = default_path()
+        return ResolvedModel(name, str(path), sha256_of(path), True, _DEFAULT_NOTE)
     if name.removeprefix(_UNTRAINED) in WIDTHS and name.startswith(_UNTRAINED):
         return _untrained(name)
     if name in MODELS:
@@ -142,6 +153,13 @@ def resolve(name_or_path: str | os.PathLike[str] | None = None) -> ResolvedModel
 def model_path(name: str) -> Path:
     """Where the model of that name is, once it was pulled."""
     return cache_dir() / "models" / f"{name}.onnx"
+
+
+def default_path() -> Path:
+    """Where the model is that ships with the package: inside of it, or in the checkout that it runs from."""
+    package = Path(__file__).parent
+    shipped = package / "data" / "default.onnx"
+    return shipped if shipped.exists() else package.parent / "models" / "default.onnx"
 
 
 def _untrained(name: str) -> ResolvedModel:

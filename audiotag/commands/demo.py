@@ -47,6 +47,7 @@ def synthesise(rate: int = 32000) -> Array:
 def run(args: argparse.Namespace) -> int:
     """Make, tag and explain the clip."""
     from audiotag.audio import SAMPLE_RATE
+    from audiotag.models import DEFAULT, FULL_SIZE
     from audiotag.tagger import Tagger
 
     tagger = Tagger(args.model)
@@ -65,6 +66,8 @@ def run(args: argparse.Namespace) -> int:
     if result.trained:
         print("Each score is the model's own probability that the class is heard somewhere in the")
         print("clip; several classes may be heard, so the scores need not add up to 1.")
+        if result.model == DEFAULT:
+            print(f"This model is small; for better tags: audiotag models pull {FULL_SIZE}")
     else:
         print("This model is untrained: its weights are random numbers, so these scores mean nothing")
         print("and only show that decoding, features and engine work. For real tags give a trained")

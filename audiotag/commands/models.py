@@ -47,14 +47,12 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _list(_: argparse.Namespace) -> None:
-    from audiotag.mobilenet import named_config, parameter_count
-    from audiotag.models import DEFAULT, MODELS, model_path
+    from audiotag.mobilenet import count_parameters, named_config, parameter_count
+    from audiotag.models import DEFAULT, MODELS, model_path, resolve
 
-    untrained = DEFAULT.removeprefix("untrained-")
     rows = [("NAME", "PARAMETERS", "mAP", "SHA256", "STATE")]
-    rows.append(
-        (DEFAULT, f"{parameter_count(named_config(untrained)):,}", "-", "-", "built in; its scores mean nothing")
-    )
+    shipped = f"{count_parameters(_session(resolve(DEFAULT)).graph):,}"
+    rows.append((DEFAULT, shipped, "-", "-", "the default, ships with audiotag"))
     for model in MODELS.values():
         parameters = f"{parameter_count(named_config(model.architecture)):,}"
         pinned = "pinned" if model.sha256 else "not pinned"

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 from audiotag import labels
 from audiotag.errors import AudioError, Error, LabelError, OutputError, printable
-from audiotag.messages import Progress, say
+from audiotag.messages import Progress, on_terminal, say
 from audiotag.outputs import FORMATS
 from audiotag.results import Failure, Result
 
@@ -74,6 +74,7 @@ def run(args: argparse.Namespace) -> int:
     tagger = Tagger(args.model)
     _ = tagger.network
     warn_if_untrained(tagger.model)
+    hint_at_full_size(tagger.model)
     progress = Progress()
     failed = False
     paths = expand(args.paths)
@@ -116,6 +117,14 @@ def warn_if_untrained(model: ResolvedModel) -> None:
     """Say on stderr that the scores of a model with random weights mean nothing."""
     if not model.trained:
         say(f"model {model.name}: {printable(model.note)}")
+
+
+def hint_at_full_size(model: ResolvedModel) -> None:
+    """Say on a terminal that there are better models than the one that ships with the package."""
+    from audiotag.models import DEFAULT, FULL_SIZE
+
+    if model.name == DEFAULT and on_terminal():
+        say(f"model {DEFAULT}: small, for a quick start; for better tags: audiotag models pull {FULL_SIZE}")
 
 
 def _tag(tagger: Tagger, path: str, raw: RawFormat | None, args: argparse.Namespace) -> Result:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import argparse
-import subprocess
 import sys
 from pathlib import Path
 
 from audiotag import models
+from audiotag.models import sha256_of
 from models.train import bank, clips, distil, sources
 from models.train.export import export
 
@@ -41,11 +41,9 @@ def main() -> None:
         models.convert(checkpoint, work / "teacher.onnx")
         plan = distil.Plan(steps=args.steps)
         net = distil.train(work, checkpoint, args.shared / "esc10", plan, args.threads)
-        commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True).stdout.strip()
-        about = {
-            "custom:trained": "yes",
-            "custom:source": f"models/train at {commit}, {plan.steps} steps, seed {plan.seed}",
-        }
+        source = f"distilled by audiotag's models/train in {plan.steps} steps from EfficientAT mn04_as"
+        about = {"custom:trained": "yes", "custom:source": source, "custom:source_sha256": sha256_of(checkpoint)}
+        about |= {"custom:licence": "MIT; derived from EfficientAT mn04_as, by Schmid, Koutini and Widmer, MIT"}
         print(f"{args.out}: differs from torch by {export(net, args.out, about):.2g}", file=sys.stderr)
 
 

@@ -90,10 +90,10 @@ def test_it_is_lazy_and_picklable(model, clip, tmp_path):
         Tagger(threads=0)
 
 
-def test_the_default_model_says_that_it_is_untrained(clip):
-    result = Tagger().tag(clip)
-    assert result.model == "untrained-mn01"
-    assert not result.trained
+def test_the_default_model_is_trained_and_untrained_ones_say_that_they_are_not(clip):
+    assert Tagger().tag(clip).trained
+    assert Tagger().tag(clip).model == "audiotag-tiny"
+    assert not Tagger("untrained-mn01").tag(clip).trained
 
 
 def test_batches_of_columns(tagger, clip, noise):

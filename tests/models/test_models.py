@@ -263,13 +263,12 @@ def test_unknown_name():
 # -- resolve ------------------------------------------------------------------------------
 
 
-def test_the_default_is_honest(tmp_path):
-    model = resolve(None)
+def test_untrained_models_are_honest(tmp_path):
+    model = resolve("untrained-mn01")
     assert model.name == "untrained-mn01"
     assert not model.trained
     assert "mean nothing" in model.note
     assert isinstance(model.source, bytes)
-    assert model == resolve("untrained-mn01")
     assert model.sha256 == hashlib.sha256(model.source).hexdigest()
 
     path = tmp_path / "saved.onnx"
@@ -295,7 +294,7 @@ def test_a_checkpoint_is_converted_in_memory(checkpoint, tmp_path):
         ("mn99", "mn10_as"),
         ("nosuch.onnx", "no such model file"),
         ("folder/x", "no such model file"),
-        ("untrained-mn99", "untrained-mn01"),
+        ("untrained-mn99", "audiotag-tiny"),
         ("", "no such model"),
     ],
 )
@@ -340,7 +339,8 @@ def test_list(capsys):
     assert audiotag("list") == 0
     lines = capsys.readouterr().out.splitlines()
     assert len(lines) == 2 + len(MODELS)
-    assert "mean nothing" in lines[1]
+    assert lines[1].startswith("audiotag-tiny")
+    assert "ships with audiotag" in lines[1]
     assert any(line.startswith("mn10_as ") and "4,876,831" in line and "to be pulled" in line for line in lines)
 
 

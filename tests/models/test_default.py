@@ -1,0 +1,196 @@
+"""The model that ships with the package: it knows sounds that are made here and now, and real ones."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import tinyonnx
+from audiotag import Tagger, audio, cli, mel, models
+from audiotag.labels import all_labels
+from audiotag.mobilenet import random_graph
+from audiotag.network import Network
+from conformance import esc10
+from tinyonnx.ir import Array
+
+RATE = 32000
+
+
+@pytest.fixture(scope="module")
+def tagger() -> Tagger:
+    return Tagger()
+
+
+def top3(tagger: Tagger, samples: Array) -> set[str]:
+    return {tag.label for tag in tagger.tag(samples.astype(np.float32), RATE, top=3).tags}
+
+
+def siren(rng: np.random.Generator, n: int) -> Array:
+    """A wail, up and down in five seconds."""
+    t = np.arange(n) / RATE
+    pitch = rng.uniform(900, 1100) + rng.uniform(380, 480) * np.sin(2 * np.pi * 0.2 * t)
+    phase = 2 * np.pi * np.cumsum(pitch) / RATE
+    return 0.2 * sum(np.sin(k * phase) / k for k in range(1, 8)) + 0.01 * rng.standard_normal(n)
+
+
+def music(rng: np.random.Generator, n: int) -> Array:
+    """A melody of plucked strings over a beat."""
+    y = np.zeros(n)
+    for i, start in enumerate(range(0, n - RATE, RATE // 4)):
+        period = int(RATE / (220 * 2 ** (rng.choice([0, 2, 4, 7, 9, 12]) / 12)))
+        string = rng.uniform(-1, 1, period)
+        parts = [string]
+        for _ in range(RATE // 2 // period):
+            string = 0.498 * (string + np.roll(string, 1))
+            parts.append(string)
+        note = np.concatenate(parts)
+        y[start : start + len(note)] += 0.3 * note
+        t = np.arange(RATE // 5) / RATE
+        drum = np.sin(2 * np.pi * 55 * t) if i % 4 == 0 else rng.standard_normal(len(t)) * 0.2
+        y[start : start + len(t)] += drum * np.exp(-20 * t) * 0.5
+    return y
+
+
+def keys(rng: np.random.Generator, n: int) -> Array:
+    """Clicks as of a keyboard: ringing keys in a room, pressed and released, eight a second."""
+    y = rng.standard_normal(n) * 0.003
+    partials = rng.uniform(800, 7000, 5)
+    t, echo = np.arange(int(0.04 * RATE)) / RATE, np.arange(int(0.1 * RATE))
+    room = 0.05 * rng.standard_normal(len(echo)) * np.exp(-echo / 500)
+    room[0] = 1
+    at = 0.0
+    while (at := at + rng.gamma(6, 1 / 8 / 6)) < n / RATE - 0.3:
+        for delay, scale, loud, fall in ((0, rng.uniform(0.9, 1.1), rng.uniform(0.4, 1), 500), (0.1, 1.2, 0.4, 650)):
+            ringing = np.sin(2 * np.pi * scale * np.outer(partials, t) + rng.uniform(0, 6, (5, 1))).sum(0)
+            stroke = 0.6 * ringing * np.exp(-fall * t) + rng.standard_normal(len(t)) * np.exp(-200 * t)
+            heard = 0.1 * loud * np.convolve(stroke, room)
+            start = int((at + delay) * RATE)
+            y[start : start + len(heard)] += heard[: n - start]
+    return y
+
+
+def silence(_: np.random.Generator, n: int) -> Array:
+    return np.zeros(n)
+
+
+MADE: dict[Callable[[np.random.Generator, int], Array], set[str]] = {
+    siren: {"Siren"},
+    music: {"Music"},
+    keys: {"Typing", "Computer keyboard"},
+    silence: {"Silence"},
+}
+
+
+@pytest.mark.parametrize("seconds", [5, 10])
+@pytest.mark.parametrize("make", MADE, ids=lambda make: make.__name__)
+def test_sounds_made_here(make: Callable[[np.random.Generator, int], Array], seconds: int, tagger: Tagger) -> None:
+    for seed in range(3):
+        tags = top3(tagger, make(np.random.default_rng(seed), seconds * RATE))
+        assert tags & MADE[make], f"seed {seed}: {tags}"
+
+
+def test_speech(tagger: Tagger, tmp_path: Path) -> None:
+    if shutil.which("espeak-ng") is None:
+        pytest.skip("needs the program espeak-ng to speak")
+    for voice, text in (("en-us+f3", "The quick brown fox jumps over the lazy dog, twice."), ("de", "Guten Morgen.")):
+        wav = tmp_path / f"{voice}.wav"
+        subprocess.run(["espeak-ng", "-v", voice, "-w", wav, text], check=True)
+        assert "Speech" in {tag.label for tag in tagger.tag(wav, top=3).tags}, voice
+
+
+def test_dogs(tagger: Tagger, shared: Path) -> None:
+    clips = sorted((shared / "data/esc10/dog_bark").glob("4-*.ogg"))
+    heard = [{tag.label for tag in tagger.tag(clip, top=3).tags} & {"Dog", "Bark"} for clip in clips]
+    assert len(clips) == 8
+    assert sum(map(bool, heard)) >= 7
+
+
+def test_recordings_that_it_was_not_trained_on(shared: Path) -> None:
+    network = Network(str(models.default_path()), "default")
+    decisions, _ = esc10.decide(esc10.find_clips(shared / "data/esc10", [4]), network)
+    assert sum(decision.correct for decision in decisions) >= 0.85 * len(decisions)
+
+
+def test_it_agrees_with_its_teacher(shared: Path, mn04: Path) -> None:
+    """Best class of 527 on fold 4, for which nothing was tuned."""
+    teacher, student = Network(str(mn04), "mn04"), Network(str(models.default_path()), "default")
+    same = []
+    for path in sorted((shared / "data/esc10").glob("*/4-*.ogg")):
+        features = mel.log_mel(audio.read(path))[None]
+        same.append(teacher(features).argmax() == student(features).argmax())
+    assert np.mean(same) >= 0.5
+
+
+def test_size_and_hash() -> None:
+    model = models.resolve(None)
+    assert model.name == "audiotag-tiny"
+    assert model.trained
+    assert model == models.resolve("audiotag-tiny")
+    assert models.default_path().stat().st_size <= 2_000_000
+    assert models.sha256_of(models.default_path()) == model.sha256
+
+
+def test_scores_are_those_of_onnxruntime(tagger: Tagger) -> None:
+    onnxruntime = pytest.importorskip("onnxruntime")
+    session = onnxruntime.InferenceSession(models.default_path(), providers=["CPUExecutionProvider"])
+    features = mel.log_mel(music(np.random.default_rng(3), 5 * RATE).astype(np.float32))[None]
+    (theirs,) = session.run(["logits"], {"melspec": features[:, None]})
+    np.testing.assert_allclose(tagger.network(features), theirs, atol=1e-4)
+    assert theirs.shape == (1, len(all_labels()))
+
+
+def test_it_takes_a_quarter_of_the_time_of_mn10() -> None:
+    sessions = [
+        tinyonnx.InferenceSession(source)
+        for source in (str(models.default_path()), tinyonnx.to_bytes(random_graph("mn10")))
+    ]
+    features = np.random.default_rng(0).standard_normal((1, 1, 128, 1000), np.float32)
+    least = [float("inf")] * 2
+    for _ in range(60):
+        for i, session in enumerate(sessions):
+            start = time.perf_counter()
+            session.run(["logits"], {"melspec": features})
+            least[i] = min(least[i], time.perf_counter() - start)
+    # the bar is 0.25, reported by benchmarks; here other processes may run
+    assert least[0] <= 0.35 * least[1]
+
+
+def test_the_card_names_the_file() -> None:
+    card = Path(__file__).resolve().parents[2] / "models" / "CARD.md"
+    assert models.resolve(None).sha256 in card.read_text(encoding="utf-8")
+
+
+def test_the_command_line_uses_it_and_hints_at_more(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import soundfile
+
+    soundfile.write(tmp_path / "siren.wav", siren(np.random.default_rng(0), 5 * RATE), RATE)
+    command = ["tag", str(tmp_path / "siren.wav"), "--format", "jsonl"]
+    assert cli.main(command) == 0
+    out, err = capsys.readouterr()
+    assert json.loads(out)["model"]["name"] == "audiotag-tiny"
+    assert err == ""
+
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True, raising=False)
+    assert cli.main(command) == 0
+    assert capsys.readouterr().err.count("audiotag models pull mn10_as") == 1
+    assert cli.main([*command, "--model", "untrained-mn01"]) == 0
+    assert "models pull" not in capsys.readouterr().err
+
+
+def test_lists_and_facts(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["models", "list"]) == 0
+    assert capsys.readouterr().out.splitlines()[1].startswith("audiotag-tiny")
+    assert cli.main(["models", "info", "audiotag-tiny"]) == 0
+    out = capsys.readouterr().out
+    assert "mn04_as" in out
+    assert models.resolve(None).sha256 in out
