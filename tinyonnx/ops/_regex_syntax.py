@@ -134,7 +134,6 @@ class _Parser:
     def __init__(self, pattern: str) -> None:
         self.text, self.at, self.depth = pattern, 0, 0
         self.flags: frozenset[str] = frozenset()
-        self.names: set[str] = set()
 
     def fail(self, why: str) -> NoReturn:
         raise OpError(f"pattern {self.text!r}: {why}")
@@ -210,10 +209,12 @@ class _Parser:
     def quoted(self) -> list[Tree]:
         inside, _, _ = self.text[self.at :].partition("\\E")
         self.at = min(self.at + len(inside) + 2, len(self.text))
-        return [self.chars(((ord(c), ord(c)),)) for c in inside]
+        return [Chars(self.folded(ord(c))) for c in inside]
 
-    def chars(self, ranges: Ranges) -> Tree:
-        return Chars(_caseless(ranges) if "i" in self.flags else ranges)
+    def folded(self, chars: int | Ranges) -> Ranges:
+        """The set of a character, or of several, in either case if that makes no difference."""
+        ranges = ((chars, chars),) if isinstance(chars, int) else chars
+        return _caseless(ranges) if "i" in self.flags else ranges
 
     def atom(self) -> Tree | None:
         """One thing to repeat; None for what only sets flags."""
@@ -229,8 +230,8 @@ class _Parser:
         if char == "\\":
             if self.text[self.at : self.at + 1] in ("A", "z", "b", "B"):
                 return Assertion(self.next())
-            return self.chars(self.escape())
-        return self.chars(((ord(char), ord(char)),))
+            return Chars(self.member(self.escape()))
+        return Chars(self.folded(ord(char)))
 
     # -- groups
 
@@ -256,9 +257,8 @@ class _Parser:
 
     def name(self) -> None:
         name, end, _ = self.text[self.at :].partition(">")
-        if not end or not name.replace("_", "a").isalnum() or name in self.names:
-            self.fail(f"bad or repeated group name {name!r}")
-        self.names.add(name)
+        if not end or not name.replace("_", "a").isalnum():
+            self.fail(f"bad group name {name!r}")
         self.at += len(name) + 1
 
     def set_flags(self) -> bool:
@@ -279,16 +279,16 @@ class _Parser:
 
     # -- characters
 
-    def escape(self) -> Ranges:
-        """What follows a backslash, as a set of characters."""
+    def member(self, found: int | Ranges) -> Ranges:
+        return self.folded(found) if isinstance(found, int) else found
+
+    def escape(self) -> int | Ranges:
+        """What follows a backslash: a character, or a set of characters, folded before it is negated."""
         char = self.next()
-        if char.lower() in _PERL and char.isascii():
-            ranges = _PERL[char.lower()]
+        if char.isascii() and char.lower() in _PERL:
+            ranges = self.folded(_PERL[char.lower()])
             return ranges if char.islower() else _complement(ranges)
-        if char in "pP":
-            return self.category(char == "P")
-        code = self.code(char)
-        return ((code, code),)
+        return self.category(char == "P") if char in "pP" else self.code(char)
 
     def category(self, negated: bool) -> Ranges:
         name = self.next()
@@ -302,6 +302,7 @@ class _Parser:
         ranges = ((0, _LAST),) if name == "Any" else _category(name) if 1 <= len(name) <= 2 else ()
         if not ranges:
             self.fail(f"\\p{{{name}}} is no general category; scripts are not supported")
+        ranges = self.folded(ranges)
         return _complement(ranges) if negated else ranges
 
     def code(self, char: str) -> int:
@@ -332,30 +333,31 @@ class _Parser:
         while first or not self.take("]"):
             first = False
             if self.take("[:"):
-                name, end, _ = self.text[self.at :].partition(":]")
-                named = _NAMED.get(name.removeprefix("^"))
-                if not end or named is None:
-                    self.fail(f"unknown class [:{name}")
-                self.at += len(name) + 2
-                ranges += _complement(named) if name.startswith("^") else named
+                ranges += self.named_class()
                 continue
             low = self.class_member()
             after = self.text[self.at : self.at + 2]
-            if len(low) == 1 and low[0][0] == low[0][1] and after[:1] == "-" and after[1:] not in ("]", ""):
+            if isinstance(low, int) and after[:1] == "-" and after[1:] not in ("]", ""):
                 self.at += 1
                 high = self.class_member()
-                if len(high) != 1 or high[0][0] != high[0][1] or high[0][0] < low[0][0]:
+                if not isinstance(high, int) or high < low:
                     self.fail(f"bad range in a class before {self.at}")
-                ranges.append((low[0][0], high[0][0]))
+                ranges += self.folded(((low, high),))
             else:
-                ranges += low
-        result = _union(ranges)
-        result = _caseless(result) if "i" in self.flags else result
-        return Chars(_complement(result) if negated else result)
+                ranges += self.member(low)
+        return Chars(_complement(_union(ranges)) if negated else _union(ranges))
 
-    def class_member(self) -> Ranges:
+    def named_class(self) -> Ranges:
+        name, end, _ = self.text[self.at :].partition(":]")
+        self.at += len(name) + 2
+        if not end or name.removeprefix("^") not in _NAMED:
+            self.fail(f"unknown class [:{name}")
+        ranges = self.folded(_NAMED[name.removeprefix("^")])
+        return _complement(ranges) if name.startswith("^") else ranges
+
+    def class_member(self) -> int | Ranges:
         char = self.next()
-        return self.escape() if char == "\\" else ((ord(char), ord(char)),)
+        return self.escape() if char == "\\" else ord(char)
 
 
 def _is_number(text: str) -> bool:

@@ -55,8 +55,6 @@ def string_split(
     Without a delimiter, white space on both sides goes first, and what is left after `maxsplit` keeps its own.
     """
     _check_strings(X=x)
-    if maxsplit is not None and maxsplit < 0:
-        raise OpError(f"maxsplit is {maxsplit}, should not be negative")
     limit = -1 if maxsplit is None else maxsplit
     parts = [s.split(delimiter, limit) if delimiter else s.strip().split(None, limit) for s in x.reshape(-1)]
     counts = [len(p) for p in parts]
@@ -206,7 +204,7 @@ def tf_idf_vectorizer(
     shape = (*x.shape[:-1], length)
     ctx.check_size(shape, np.float32)
 
-    tokens, pool_tokens = _token_ids(x.reshape(-1, x.shape[-1]), pool)
+    tokens, pool_tokens = _token_ids(np.atleast_2d(x), pool)
     wanted = sections[min_gram_length - 1 : max_gram_length]
     hits = [_hits(tokens, pool_tokens, section, max_skip_count) for section in wanted]
     found, times = np.unique(np.concatenate(hits), axis=0, return_counts=True)
