@@ -135,15 +135,22 @@ def locked(path: Path) -> Iterator[None]:
 
 
 def cache_dir() -> Path:
-    """$AUDIOTAG_HOME, else `audiotag` in the user's cache directory; it may not exist yet."""
+    """$AUDIOTAG_HOME, else `audiotag` in the user's cache directory; it may not exist yet.
+
+    For a user without a home it is a path where nothing can exist.
+    """
     home = os.environ.get("AUDIOTAG_HOME")
     if home:
         return Path(home)
-    base = os.environ.get("XDG_CACHE_HOME")
-    if base:
+    base = os.environ.get("XDG_CACHE_HOME", "")
+    if os.path.isabs(base):  # as the XDG specification says
         return Path(base) / "audiotag"
+    try:
+        user = Path.home()
+    except RuntimeError:
+        return Path(os.devnull) / "audiotag"
     if sys.platform == "win32":
-        return Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local") / "audiotag"
+        return Path(os.environ.get("LOCALAPPDATA") or user / "AppData" / "Local") / "audiotag"
     if sys.platform == "darwin":
-        return Path.home() / "Library" / "Caches" / "audiotag"
-    return Path.home() / ".cache" / "audiotag"
+        return user / "Library" / "Caches" / "audiotag"
+    return user / ".cache" / "audiotag"

@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import itertools
 import json
+import os
 import sys
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -232,5 +233,20 @@ def everything(args: argparse.Namespace, folder: str) -> Iterator[Case]:
     return itertools.chain.from_iterable(each.cases(each, folder) for each in parsed)
 
 
+def run() -> int:
+    """`main`, ending quietly where the reader goes or the user interrupts."""
+    try:
+        code = main()
+        sys.stdout.flush()
+        return code
+    except BrokenPipeError:
+        # keep the interpreter from complaining while it flushes at exit
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except KeyboardInterrupt:
+        print("benchmarks: interrupted", file=sys.stderr)
+        return 130
+
+
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run())

@@ -257,4 +257,5 @@ def finite(value: Any) -> Any:
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's: it closes our standard input
     _serve()

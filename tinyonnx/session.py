@@ -102,6 +102,9 @@ class InferenceSession:
                 )
             old.const = array.copy()
 
+    def __reduce__(self) -> Any:
+        raise TypeError("an InferenceSession can't be pickled or copied: make one in each process, from the file")
+
     @property
     def name(self) -> str:
         """The file's path, or "<bytes>"."""
@@ -287,6 +290,8 @@ class InferenceSession:
 
     def _threads(self) -> int:
         wanted = self._options.intra_op_num_threads
+        if not isinstance(wanted, int):
+            raise InputError(f"intra_op_num_threads must be an int, not {wanted!r}")
         return min(wanted, available()) if wanted > 0 else available()
 
     def _request(self, graph: Graph, names: tuple[str, ...]) -> None:

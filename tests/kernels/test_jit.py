@@ -104,6 +104,32 @@ def test_damaged_cache_files_are_compiled_anew(cache: Path, damage: bytes) -> No
     assert len(file.read_bytes()) == len(before)
 
 
+INTERRUPTED = """
+import signal, sys
+import numpy as np
+from tinyonnx.kernels import elementwise
+x, out = np.ones((2, 64), np.float32)
+signal.signal(signal.SIGALRM, signal.default_int_handler)
+signal.setitimer(signal.ITIMER_REAL, float(sys.argv[1]))
+try:
+    while True:
+        elementwise.map_pair(x, x, out, 0)
+except KeyboardInterrupt:
+    pass
+elementwise.map_pair(x, x, out, 0)
+print(out[0])
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no timers here")
+@pytest.mark.parametrize("seconds", ["0.05", "0.3", "0.6", "1"])
+def test_an_interrupt_while_compiling_harms_nothing(seconds: str, tmp_path: Path) -> None:
+    environment = {**os.environ, "XDG_CACHE_HOME": str(tmp_path), "NUMBA_CACHE_DIR": "", "PYTHONPATH": str(ROOT)}
+    script = [sys.executable, "-c", INTERRUPTED, seconds]
+    done = subprocess.run(script, env=environment, capture_output=True, text=True, timeout=120)
+    assert (done.stdout, done.stderr) == ("2.0\n", "")
+
+
 def test_a_change_in_a_file_that_a_kernel_calls_is_noticed(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Kernels of other packages may be spread over files."""
     monkeypatch.syspath_prepend(cache.parent)

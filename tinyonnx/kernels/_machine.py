@@ -12,12 +12,14 @@ import inspect
 import logging
 import os
 import platform
+import queue
 import shutil
 import sys
 import tempfile
 import threading
 import time
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -33,8 +35,11 @@ _lock = threading.RLock()
 _kept: list[Any] = []  # what owns the machine code
 _said = False
 
-_WISHES = ("NUMBA_CPU_NAME", "NUMBA_CPU_FEATURES", "NUMBA_ENABLE_AVX")
-"""Variables that change what numba compiles for."""
+_NO_WISHES = ("NUMBA_CACHE_DIR", "NUMBA_NUM_THREADS")
+"""The only variables of numba that certainly don't change the code."""
+
+_PATIENCE = 20
+"""Seconds that a process waits for another that compiles."""
 
 _KEPT_SECONDS = 30 * 24 * 3600
 """How long the code of another version stays after it was last used to compile."""
@@ -95,12 +100,12 @@ def folder() -> Path:
     digest = hashlib.sha256()
     for source in sorted(Path(__file__).parent.glob("*.py")):
         digest.update(source.read_bytes())
-    base = os.environ.get("NUMBA_CACHE_DIR") or os.environ.get("XDG_CACHE_HOME")
-    try:
-        home = Path.home()
-    except RuntimeError:  # a user without a home: nothing is kept
-        home = Path(os.devnull)
-    return Path(base or home / ".cache") / "tinyonnx" / f"kernels-{digest.hexdigest()[:12]}"
+    base = os.environ.get("NUMBA_CACHE_DIR") or os.environ.get("XDG_CACHE_HOME") or ""
+    if not os.path.isabs(base):  # as the XDG specification says
+        base = os.path.join(os.path.expanduser("~"), ".cache")
+    if not os.path.isabs(base) or not os.environ.get("HOME", "?"):  # a user without a home: nothing is kept
+        base = os.devnull
+    return Path(base) / "tinyonnx" / f"kernels-{digest.hexdigest()[:12]}"
 
 
 def _file(kernel: Kernel, kinds: str) -> Path | None:
@@ -110,7 +115,7 @@ def _file(kernel: Kernel, kinds: str) -> Path | None:
         return None
     foreign = b"".join(s.read_bytes() for s in sorted(sources) if s.parent != Path(__file__).parent)
     name, features = processor()
-    wishes = [os.environ.get(variable) for variable in _WISHES]
+    wishes = sorted((k, v) for k, v in os.environ.items() if k.startswith("NUMBA_") and k not in _NO_WISHES)
     code = kernel.function.__code__
     key = repr((code.co_qualname, code.co_firstlineno, kernel.constants(), kinds, name, sorted(features), wishes))
     return (
@@ -154,22 +159,70 @@ def _remove_old(current: Path) -> None:
 
 def entry_point(kernel: Kernel, kinds: str) -> int:
     """The address of a kernel's machine code, from the cache or compiled now."""
-    global _said
+    path = _file(kernel, kinds)
     with _lock:
-        path = _file(kernel, kinds)
-        code = _read(path) if path else None
-        if code is not None:
-            with suppress(RuntimeError):
-                return _load(code)
-        if not _said:
-            _said = True
-            log.info("compiling kernels for this machine; this happens once and takes some seconds")
-        from tinyonnx.kernels import _jit
+        address = _cached(path)
+    if address is not None:
+        return address
+    # in a thread of its own: Ctrl-C ends the waiting, but would leave a compiler behind that can't be used again
+    results: queue.SimpleQueue[int | BaseException] = queue.SimpleQueue()
+    threading.Thread(
+        target=_compile, args=(kernel, kinds, path, results), name="tinyonnx compiler", daemon=True
+    ).start()
+    result = results.get()
+    if isinstance(result, BaseException):
+        raise result
+    return result
 
-        code = _jit.compile_kernel(kernel, kinds)
-        if path:
-            _write(path, code)
-        return _load(code)
+
+@contextmanager
+def _one_process(path: Path | None) -> Iterator[None]:
+    """Let one process compile at a time, so that several first runs share the work; none waits for ever."""
+    if path is None or sys.platform == "win32":
+        yield
+        return
+    import fcntl
+
+    with ExitStack() as stack:
+        with suppress(OSError):
+            path.parent.parent.mkdir(parents=True, exist_ok=True)
+            file = stack.enter_context(open(path.parent.with_suffix(".lock"), "wb"))
+            end = time.monotonic() + _PATIENCE
+            while time.monotonic() < end:
+                try:
+                    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    break
+                except BlockingIOError:
+                    time.sleep(0.05)
+        yield
+
+
+def _cached(path: Path | None) -> int | None:
+    code = _read(path) if path else None
+    if code is not None:
+        with suppress(RuntimeError):
+            return _load(code)
+    return None
+
+
+def _compile(kernel: Kernel, kinds: str, path: Path | None, results: queue.SimpleQueue[int | BaseException]) -> None:
+    global _said
+    try:
+        with _lock, _one_process(path):
+            address = _cached(path)  # another thread or process may have compiled it meanwhile
+            if address is None:
+                if not _said:
+                    _said = True
+                    log.info("compiling kernels for this machine; this happens once and takes some seconds")
+                from tinyonnx.kernels import _jit
+
+                code = _jit.compile_kernel(kernel, kinds)
+                if path:
+                    _write(path, code)
+                address = _load(code)
+        results.put(address)
+    except BaseException as error:  # it is the waiting thread's
+        results.put(error)
 
 
 SYMBOL = "tinyonnx_kernel"

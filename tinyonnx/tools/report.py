@@ -168,7 +168,7 @@ def _histogram(numbers: Array, activation: Activation) -> list[int]:
         return []
     finite = numbers[np.isfinite(numbers)]
     span = (activation.minimum, activation.maximum)
-    if not span[0] < span[1]:
+    if span[1] - span[0] <= HISTOGRAM_BINS * np.spacing(np.float32(max(map(abs, span)))):
         return [int(finite.size)]
     return [int(n) for n in np.histogram(finite, HISTOGRAM_BINS, span)[0]]
 
