@@ -326,36 +326,45 @@ class InferenceSession:
 
     def _check_feed(self, value: Value, feed: Any) -> Any:
         where = f'{self._name}: input "{value.name}"'
-        wanted = value.type or ""
-        if isinstance(feed, OrtValue):
-            feed = feed._value
-        if "map(" in wanted:
-            return _check_map(where, wanted, feed)
-        if not wanted.startswith("tensor("):
-            return [np.asarray(item) for item in feed] if isinstance(feed, (list, tuple)) else feed
-        if not isinstance(feed, (np.ndarray, np.generic, list, tuple, int, float, bool, str)):
-            raise InputError(f"{where} expects an array, got {type(feed).__name__}")
-        try:
-            # like onnxruntime: a list takes the type that is wanted, an array has to have it
-            of_numbers = isinstance(feed, (list, tuple)) and wanted != "tensor(string)"
-            array = np.asarray(feed, from_onnx_type(wanted) if of_numbers else None)
-        except (ValueError, TypeError, OverflowError, KeyError) as error:
-            raise InputError(f"{where}: {error}") from error
-        if array.dtype.kind in "UT" or (array.dtype == object and wanted == "tensor(string)"):
-            array = array.astype(object)
-        if not array.dtype.isnative:
-            array = array.astype(array.dtype.newbyteorder("="))
-        given = onnx_type(array.dtype)
-        if given != wanted:
-            raise InputError(f"{where} expects {wanted}, got {given or array.dtype}")
-        shape = value.shape
-        if shape is not None:
-            fits = len(shape) == array.ndim and all(
-                not isinstance(d, int) or d == n for d, n in zip(shape, array.shape, strict=True)
-            )
-            if not fits:
-                raise InputError(f"{where} expects shape {_dims(shape)}, got {_dims(array.shape)}")
-        return array
+        return _check_value(where, value.type or "", value.shape, feed._value if isinstance(feed, OrtValue) else feed)
+
+
+def _check_value(where: str, wanted: str, shape: Sequence[int | str | None] | None, feed: Any) -> Any:
+    """A feed as operators expect it, if it is of the type `wanted` ("" for any)."""
+    if "map(" in wanted:
+        return _check_map(where, wanted, feed)
+    if wanted.startswith("optional("):
+        return None if feed is None else _check_value(where, wanted[len("optional(") : -1], None, feed)
+    if wanted.startswith("seq("):
+        if not isinstance(feed, (list, tuple)):
+            raise InputError(f"{where} expects {wanted}, a list, got {type(feed).__name__}")
+        inner = wanted[len("seq(") : -1]
+        return [_check_value(f"{where}, element {i}", inner, None, element) for i, element in enumerate(feed)]
+    wanted = wanted.removeprefix("sparse_")
+    if not isinstance(feed, (np.ndarray, np.generic, list, tuple, int, float, bool, str)):
+        raise InputError(f"{where} expects an array, got {type(feed).__name__}")
+    try:
+        # like onnxruntime: a list takes the type that is wanted, an array has to have it
+        of_numbers = isinstance(feed, (list, tuple)) and wanted not in ("tensor(string)", "")
+        array = np.asarray(feed, from_onnx_type(wanted) if of_numbers else None)
+    except (ValueError, TypeError, OverflowError, KeyError) as error:
+        raise InputError(f"{where}: {error}") from error
+    if array.dtype.kind in "UT" or (array.dtype == object and wanted == "tensor(string)"):
+        array = array.astype(object)
+        if not all(isinstance(item, str) for item in array.flat):
+            raise InputError(f"{where} expects strings, got other objects")
+    if not array.dtype.isnative:
+        array = array.astype(array.dtype.newbyteorder("="))
+    given = onnx_type(array.dtype)
+    if given is None or wanted not in (given, ""):
+        raise InputError(f"{where} expects {wanted or 'a tensor'}, got {given or array.dtype}")
+    if shape is not None:
+        fits = len(shape) == array.ndim and all(
+            not isinstance(d, int) or d == n for d, n in zip(shape, array.shape, strict=True)
+        )
+        if not fits:
+            raise InputError(f"{where} expects shape {_dims(shape)}, got {_dims(array.shape)}")
+    return array
 
 
 def _check_map(where: str, wanted: str, feed: Any) -> Any:
