@@ -15,7 +15,8 @@ ml_linear    linear models                      ml_svm       support vector mach
 ml_trees     tree ensembles                     quantize     QuantizeLinear, DequantizeLinear …
 integer      MatMulInteger, QLinearConv …       recurrent    RNN, GRU, LSTM
 random       random numbers                     text         strings, TfIdfVectorizer
-fused        what the passes create
+einsum       Einsum                             loss         NegativeLogLikelihoodLoss …
+training     Adagrad, Adam, Momentum            fused        what the passes create
 microsoft_*  ONNX Runtime's own: attention, fused, matmul, norm, quantized
 """
 
@@ -26,9 +27,11 @@ from tinyonnx.ops import (  # noqa: F401
     conv,
     depth_space,
     detection,
+    einsum,
     fused,
     index,
     integer,
+    loss,
     math,
     matmul,
     microsoft_attention,
@@ -55,5 +58,6 @@ from tinyonnx.ops import (  # noqa: F401
     signal,
     tensor,
     text,
+    training,
     vision,
 )
