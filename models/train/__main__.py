@@ -18,7 +18,7 @@ def main() -> None:
     parser.add_argument("--work", type=Path, required=True, help="folder for everything big, 15 GB")
     parser.add_argument("--shared", type=Path, default=Path("../shared/data"), help="teacher's checkpoint and ESC-10")
     parser.add_argument("--out", type=Path, default=Path("models/default.onnx"))
-    parser.add_argument("--shards", type=int, default=40, help="training shards of 500 clips")
+    parser.add_argument("--shards", type=int, default=36, help="training shards of 500 clips")
     parser.add_argument("--steps", type=int, default=distil.Plan.steps)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--only", choices=("fetch", "bank", "clips", "train"))

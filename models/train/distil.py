@@ -38,7 +38,7 @@ FLOOR = (math.log(mel.DEFAULT.log_offset) + 4.5) / 5
 class Plan:
     """Settings of a run."""
 
-    steps: int = 4000
+    steps: int = 2600
     batch: int = 64
     rate: float = 1.5e-3
     warmup: int = 200
