@@ -37,6 +37,7 @@ class Rewrite:
     remarks: list[Remark]
     pass_name: str = ""
     folded: dict[str, Value] = field(default_factory=dict)
+    folded_bytes: int = 0
 
     def applied(self, node: Node, text: str) -> None:
         """Record what was done to a node."""

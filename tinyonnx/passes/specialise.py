@@ -18,9 +18,10 @@ from tinyonnx.ir import Array, Graph, Node, Value
 from tinyonnx.passes._rewrite import Rewrite
 from tinyonnx.registry import Info, lookup
 
-FOLD_LIMIT = 1 << 20
-"""A folded constant may have this many bytes, or else no more than what it was made from:
-folding must save time, not blow up a one-line ConstantOfShape into a gigabyte kept forever."""
+FOLD_LIMIT, FOLD_TOTAL = 16 << 20, 512 << 20
+"""A folded constant may have this many bytes, and all together so many, or else no more than what
+it was made from: folding must save time, not blow up a one-line ConstantOfShape into a gigabyte
+kept forever. Weights that a ConstantOfShape makes are worth it: convolutions want them constant."""
 
 
 def specialise(rewrite: Rewrite) -> None:
@@ -74,12 +75,15 @@ def _fold(rewrite: Rewrite, node: Node, infos: list[Info | None]) -> list[Array]
     sources = [v.const for v in node.inputs if v is not None and v.const is not None]
     if len(sources) < sum(v is not None for v in node.inputs):
         return None
-    budget = max(FOLD_LIMIT, sum(a.nbytes for a in sources))
+    size = 0
     if any(info is None or info.shape is None or info.dtype is None for info in infos):
         if node.inputs:
             return None
-    elif sum(_nbytes(info) for info in infos if info is not None) > budget and node.inputs:
-        return None
+    elif node.inputs:
+        size = sum(_nbytes(info) for info in infos if info is not None)
+        grown = size > sum(a.nbytes for a in sources)
+        if grown and size > min(FOLD_LIMIT, FOLD_TOTAL - rewrite.folded_bytes):
+            return None
 
     def compute(*_: Array) -> list[Array]:
         arrays = [None if v is None else v.const for v in node.inputs]
@@ -89,7 +93,11 @@ def _fold(rewrite: Rewrite, node: Node, infos: list[Info | None]) -> list[Array]
         results = rewrite.pool.derive(_fold_tag(node), compute, *sources)
     except Error:
         return None  # reported when the node really runs
-    return results if all(isinstance(r, np.ndarray) for r in results) else None
+    if not all(isinstance(result, np.ndarray) for result in results):
+        return None
+    rewrite.folded_bytes += size
+    folded: list[Array] = results
+    return folded
 
 
 def _fold_tag(node: Node) -> tuple[Any, ...]:
