@@ -174,7 +174,8 @@ def _schema(key: Key) -> Schema | None:
         if position < len(newest.inputs):
             types |= newest.inputs[position].types
         is_shared = formal.is_homogeneous and not formal.type_str.endswith(")")
-        required = formal.option == OpSchema.FormalParameterOption.Single
+        options = OpSchema.FormalParameterOption
+        required = formal.option == options.Single or (formal.option == options.Variadic and formal.is_homogeneous)
         inputs.append(Input(formal.name, frozenset(types), formal.type_str if is_shared else "", required))
     variadic = bool(schema.inputs) and schema.inputs[-1].option == OpSchema.FormalParameterOption.Variadic
     return Schema(tuple(inputs), variadic, schema.min_input, schema.max_output)

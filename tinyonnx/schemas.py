@@ -82,7 +82,7 @@ def misfit(node: Node, inputs: Sequence[Any]) -> str | None:
         if kind is None:
             if formal.may_be_empty:
                 continue
-            return f"{formal.name} is an optional without an element"
+            return f"{formal.name} is missing, or an optional without an element"
         text = _text(kind)
         if not _allowed(text, formal.types):
             return f"{formal.name} can't be {text}"

@@ -16,7 +16,7 @@ FLOATS = [0.0, -0.0, 1.0, -1.0, 0.5, 2.0, 1e-30, 3e38, -3e38, float("inf"), floa
 STRINGS = [b"", b"NOTSET", b"SAME_UPPER", b"VALID", b"constant", b"reflect", b"wrap", b"linear", b"nearest", b"add"]
 DTYPES = [TensorProto.DataType.Value(name) for name in TensorProto.DataType.keys()]  # noqa: SIM118
 DIMS = [0, 1, 2, 3, 5, 17, -1, 2**31, 2**62]
-OPS = [op for op in registered() if op.domain in ("", "ai.onnx.ml")]
+OPS = [op for op in registered() if op.domain in ("", "ai.onnx.ml", "com.microsoft")]
 NAMES = sorted({(op.domain, op.name) for op in OPS})
 
 Random = random.Random

@@ -316,8 +316,16 @@ def test_more_outputs_than_there_are(tmp_path: Path) -> None:
 
 
 def test_an_optional_without_an_element_is_no_tensor(tmp_path: Path) -> None:
-    optional = "e = Optional<type = float[2]>() [act] y = Relu(e)"
     refused(
-        model(optional, outputs="y"), tinyonnx.NodeError, 'Relu "act" (node 1, opset 18): X is an optional without',
-        folder=tmp_path, feeds={"x": np.zeros(1, np.float32)},
-    )  # fmt: skip
+        model("e = Optional<type = float[2]>() [act] y = Relu(e)"),
+        tinyonnx.NodeError,
+        'Relu "act" (node 1, opset 18): X is missing, or an optional without',
+        folder=tmp_path,
+        feeds={"x": np.zeros(1, np.float32)},
+    )
+
+
+def test_variadic_inputs_are_all_there(tmp_path: Path) -> None:
+    for op_type in ("Max", "Sum", "Concat<axis=0>"):
+        proto = model(f"[act] y = {op_type}(x, , x)")
+        refused(proto, tinyonnx.NodeError, "missing", folder=tmp_path, feeds={"x": np.zeros(1, np.float32)})

@@ -130,6 +130,8 @@ def _windows_refused(out: Info, x: Info | None, *, storage_order: int = 0, **att
         geometry = pool_windows(x, kernel_shape=attributes.pop("kernel_shape", None), **attributes)
     except OpError as error:
         return str(error)
+    if attributes.get("ceil_mode") and min(geometry.end) < 0:
+        return "its last windows reach into what negative pads cut off"
     return geometry_refused(geometry) or _refused(out, x)
 
 

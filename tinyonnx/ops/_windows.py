@@ -14,6 +14,9 @@ from tinyonnx.registry import Context
 
 Ints = Sequence[int]
 
+_LONGEST = 1 << 60
+"""Elements of a padded axis; positions on it are computed in 64 bits."""
+
 AUTO_PADS = ("NOTSET", "SAME_UPPER", "SAME_LOWER", "VALID")
 
 
@@ -93,6 +96,8 @@ def windows(
         if min(begin[i], 0) + min(end[i], 0) + size < 0:
             raise OpError(f"pads {[*befores, *afters]} crop more than there is: spatial axis {i} has size {size}")
         padded = size + begin[i] + end[i]
+        if max(padded, extent) > _LONGEST:
+            raise OpError(f"spatial axis {i} has size {size} and pads {begin[i]} + {end[i]}, more than memory can hold")
         if not auto_pad.startswith("SAME"):
             steps = padded - extent
             out[i] = (-(-steps // strides[i]) if ceil_mode else steps // strides[i]) + 1

@@ -26,7 +26,12 @@ def is_float(dtype: np.dtype[Any]) -> bool:
 
 
 def widened(x: Array) -> Array:
-    """The array in the type to compute in: float32 for half and smaller floats, else unchanged."""
+    """The array in the type to compute in: float32 for half and smaller floats, else unchanged.
+
+    Raises OpError if it is of strings.
+    """
+    if x.dtype == object:
+        raise OpError("strings are no numbers")
     return x.astype(np.float32) if is_float(x.dtype) and x.dtype.itemsize < 4 else x
 
 

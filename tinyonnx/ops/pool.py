@@ -156,7 +156,7 @@ def _counts(spatial: Ints, w: Windows, count_include_pad: int) -> Array:
     """How many elements each window averages, [*out]; positions over the padded end never count."""
     counts = np.ones((), np.int64)
     for size, k, s, d, b, e, o in zip(spatial, *w):
-        low, high = (-b, size + e) if count_include_pad else (0, size)
+        low, high = (-b, size + e) if count_include_pad else (0, min(size, size + e))
         starts = np.arange(o) * s - b
         before, until = (np.clip(-((starts - bound) // d), 0, k) for bound in (low, high))
         counts = counts[..., None] * (until - before)
