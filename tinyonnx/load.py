@@ -18,6 +18,7 @@ from onnx.defs import OpSchema, SchemaError, get_schema, onnx_opset_version
 import tinyonnx.ops  # noqa: F401  (registers the operators)
 from tinyonnx.build import Builder, Type
 from tinyonnx.check import check_operators
+from tinyonnx.differentiate import attach_functions
 from tinyonnx.errors import ModelError
 from tinyonnx.external_data import ExternalData
 from tinyonnx.ir import Array, Graph
@@ -155,6 +156,7 @@ def _to_graph(model: ModelProto, file: str, limits: Limits, external: ExternalDa
         if not is_known(key):
             learn(key, _schema(key))
     check_operators(graph, file)
+    attach_functions(graph, file)
     return graph
 
 

@@ -16,7 +16,8 @@ ml_trees     tree ensembles                     quantize     QuantizeLinear, Deq
 integer      MatMulInteger, QLinearConv …       recurrent    RNN, GRU, LSTM
 random       random numbers                     text         strings, TfIdfVectorizer
 einsum       Einsum                             loss         NegativeLogLikelihoodLoss …
-training     Adagrad, Adam, Momentum            fused        what the passes create
+training     Adagrad, Adam, Momentum            gradient     Gradient
+fused        what the passes create
 microsoft_*  ONNX Runtime's own: attention, fused, matmul, norm, quantized
 """
 
@@ -29,6 +30,7 @@ from tinyonnx.ops import (  # noqa: F401
     detection,
     einsum,
     fused,
+    gradient,
     index,
     integer,
     loss,
