@@ -186,4 +186,6 @@ def infer(node: Node, inputs: Sequence[Info | None], limits: Limits) -> list[Inf
     except Exception:
         return nothing
     results = [result] if result is None or isinstance(result, Info) else list(result)
+    if any(info is not None and min(info.shape or (0,)) < 0 for info in results):
+        return nothing
     return (results + nothing)[: len(node.outputs)]

@@ -325,6 +325,23 @@ def test_an_optional_without_an_element_is_no_tensor(tmp_path: Path) -> None:
     )
 
 
+def test_a_rule_that_foresees_less_than_nothing(tmp_path: Path) -> None:
+    trees = (
+        "n_targets = -3, leaf_targetids = [0], leaf_weights = float[1] {1}, nodes_falseleafs = [1], "
+        "nodes_falsenodeids = [0], nodes_featureids = [0], nodes_modes = uint8[1] {0}, nodes_splits = float[1] {1}, "
+        "nodes_trueleafs = [1], nodes_truenodeids = [0], tree_roots = [0]"
+    )
+    proto = model(f"[act] y = ai.onnx.ml.TreeEnsemble<{trees}>(x)", "float[n,k] x")
+    proto.opset_import[2].version = 5
+    refused(proto, tinyonnx.NodeError, 'TreeEnsemble "act"', folder=tmp_path, feeds={"x": np.zeros((6, 1), np.float32)})
+
+
+def test_a_missing_state_of_a_scan(tmp_path: Path) -> None:
+    body = "b (float[c] s, float[c] v) => (t, w) { t = Add(s, v) w = Identity(t) }"
+    proto = model(f"[act] y, z = Scan(, , x)<num_scan_inputs = 1, body = {body}>", "float[a,b,c] x", opset=8)
+    refused(proto, tinyonnx.NodeError, "missing", folder=tmp_path, feeds={"x": np.zeros((1, 3, 2), np.float32)})
+
+
 def test_variadic_inputs_are_all_there(tmp_path: Path) -> None:
     for op_type in ("Max", "Sum", "Concat<axis=0>"):
         proto = model(f"[act] y = {op_type}(x, , x)")
