@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cache
 from types import NoneType, UnionType
@@ -104,10 +104,15 @@ def _fits(value: Any, hint: Any) -> bool:
     if origin in (Union, UnionType):
         return any(_fits(value, option) for option in get_args(hint) if option is not NoneType)
     if origin in (Sequence, list):
-        return isinstance(value, list) and all(_fits(item, get_args(hint)[0]) for item in value)
+        # one item of each type stands for all: a forest has hundreds of thousands
+        return isinstance(value, list) and all(_fits(item, get_args(hint)[0]) for item in _one_of_each_type(value))
     if origin is np.ndarray:
         return isinstance(value, np.ndarray)
     return type(value) is hint if hint in _WORDS else True
+
+
+def _one_of_each_type(items: list[Any]) -> Iterable[Any]:
+    return dict(zip(map(type, items), items)).values()
 
 
 _WORDS: dict[Any, str] = {int: "int", float: "float", str: "string", Graph: "graph", np.ndarray: "tensor"}
