@@ -143,6 +143,8 @@ def evaluate(model: str, node: Node, inputs: Sequence[Any], ctx: OpContext) -> l
         raise node_error(model, node, wrong, inputs)
     while inputs and inputs[-1] is None:
         inputs = inputs[:-1]
+    if len(inputs) < op.min_inputs:
+        raise node_error(model, node, f"has {len(inputs)} of {op.min_inputs} required inputs", inputs)
     try:
         if op.takes_ctx:
             result = op.function(ctx, *inputs, **node.attributes)
