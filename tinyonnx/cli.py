@@ -9,7 +9,7 @@ import sys
 from collections.abc import Sequence
 
 import tinyonnx
-from tinyonnx.commands import compare, inspect, profile, run, trace
+from tinyonnx.commands import compare, inspect, ops, profile, run, trace
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -48,22 +48,6 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--verbose", action="store_true", help="say what every pass did and refused, and why")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
-    for command in (run, inspect, trace, compare, profile):
+    for command in (run, inspect, trace, compare, profile, ops):
         command.add(commands)
-
-    ops = commands.add_parser("ops", help="list supported operators and the versions where their meaning changed")
-    ops.set_defaults(run=_ops)
     return parser
-
-
-def _ops(_: argparse.Namespace) -> int:
-    import tinyonnx.ops  # noqa: F401  registers them
-    from tinyonnx.registry import FUSED, registered
-
-    versions: dict[tuple[str, str], list[int]] = {}
-    for op in registered():
-        if op.domain != FUSED:
-            versions.setdefault((op.domain, op.name), []).append(op.since)
-    for (domain, name), since in versions.items():
-        print(f"{domain or 'ai.onnx'} {name} {' '.join(map(str, since))}")
-    return 0

@@ -1,0 +1,51 @@
+"""`tinyonnx ops`: which operators can be run."""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any
+
+from tinyonnx.commands._shared import add_json, print_json, table
+from tinyonnx.errors import InputError
+from tinyonnx.tools.operators import Operator, list_operators, onnx_version
+
+
+def add(commands: Any) -> None:
+    """Declare the command."""
+    parser = commands.add_parser(
+        "ops",
+        help="supported operators and their versions, and what the standard has beyond them",
+        description="One line an operator with its versions, then counts, then what is missing.",
+    )
+    parser.add_argument("--domain", metavar="DOMAIN", help="only this one, such as ai.onnx or ai.onnx.ml")
+    add_json(parser)
+    parser.set_defaults(run=_run)
+
+
+def _run(args: argparse.Namespace) -> int:
+    operators = list_operators(args.domain)
+    if not operators:
+        domains = ", ".join(dict.fromkeys(operator.domain for operator in list_operators()))
+        raise InputError(f"--domain {args.domain}: there are {domains}")
+    if args.json:
+        print_json({"onnx": onnx_version(), "operators": operators})
+        return 0
+    for operator in operators:
+        if operator.versions:
+            print(operator.domain, operator.name, *operator.versions)
+    print(f"\n{_counts(operators)}")
+    if missing := [operator for operator in operators if operator.missing]:
+        print(f"\nin onnx {onnx_version()}, not here:")
+        for operator in missing:
+            print(operator.domain, operator.name, *operator.missing)
+    return 0
+
+
+def _counts(operators: list[Operator]) -> str:
+    """Operators by domain: how many can be run, and how many the standard has."""
+    rows = [("domain", "operators", f"onnx {onnx_version()}")]
+    for domain in dict.fromkeys(operator.domain for operator in operators):
+        mine = [operator for operator in operators if operator.domain == domain]
+        standard = sum(operator.standard for operator in mine)
+        rows.append((domain, str(sum(bool(operator.versions) for operator in mine)), str(standard or "")))
+    return table(rows, right=[1, 2])
