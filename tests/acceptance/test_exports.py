@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
+from typing import Any
 
+import numpy as np
+import onnx
 import pytest
 
 from conformance import golden
 from tinyonnx import InferenceSession
+from tinyonnx.cli import main
 
 EXPORTS = ["mn04_torchscript", "mn04_torchscript_opset13", "mn04_dynamo", "mn04_hear_multi_output"]
 
@@ -38,3 +43,45 @@ def test_converted_checkpoint(shared: Path, clips: list[golden.Clip], mn04: Path
 def test_log_mel_of_the_recordings(shared: Path, clips: list[golden.Clip]) -> None:
     check = golden.check_features(clips, shared / "data/esc10")
     assert check.ok, str(check)
+
+
+@pytest.mark.parametrize("name", [*EXPORTS, "converted"])
+def test_every_layer_against_onnxruntime(name: str, shared: Path, mn04: Path, capsys: Any) -> None:
+    model = mn04 if name == "converted" else shared / f"data/onnx/{name}.onnx"
+    (arg,) = InferenceSession(model).get_inputs()
+    shape = f"{arg.name}=shape:1,1,128,300"
+    assert main(["compare", str(model), "--against", "onnxruntime", "--input", shape, "--json"]) == 0
+    result = json.loads(capsys.readouterr().out)
+    assert result["unmatched"] == []
+    assert len(result["layers"]) > 40
+    assert result["worst"]["relative"] < 1e-4
+
+
+@pytest.mark.parametrize("layer", [5, 20, 40])
+def test_a_corrupted_weight_is_found_at_its_layer(layer: int, shared: Path, tmp_path: Path, capsys: Any) -> None:
+    model = shared / "data/onnx/mn04_torchscript.onnx"
+    proto = onnx.load(model)
+    convolutions = [node for node in proto.graph.node if node.op_type == "Conv"]
+    weights = next(t for t in proto.graph.initializer if t.name == convolutions[layer].input[1])
+    array = onnx.numpy_helper.to_array(weights).copy()
+    array.flat[array.size // 2] += 0.5 * np.abs(array).max()
+    weights.CopyFrom(onnx.numpy_helper.from_array(array, weights.name))
+    onnx.save(proto, tmp_path / "corrupted.onnx")
+    arguments = [
+        "compare",
+        str(tmp_path / "corrupted.onnx"),
+        "--against",
+        str(model),
+        "--dim",
+        "time_axis=300",
+        "--json",
+    ]
+    assert main([*arguments, "--unoptimized"]) == 1
+    assert json.loads(capsys.readouterr().out)["first_over"] == convolutions[layer].output[0]
+    assert main(arguments) == 1
+    fused = json.loads(capsys.readouterr().out)
+    first = next(found for found in fused["layers"] if found["name"] == fused["first_over"])
+    nodes = list(proto.graph.node)
+    produced = {output: place for place, node in enumerate(nodes) for output in node.output}
+    # the fused layer ends at the corrupted convolution or just behind it
+    assert 0 <= produced[first["name"]] - nodes.index(convolutions[layer]) <= 3
