@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from onnx import TensorProto, numpy_helper
+from onnx import TensorProto, helper, load_from_string, numpy_helper
 
 from conformance import ConformanceError
 
@@ -72,7 +72,6 @@ def _start_tinyonnx(optimised: bool) -> Prepare:
 
 
 def _start_reference() -> Prepare:
-    from onnx import load_from_string
     from onnx.reference import ReferenceEvaluator
 
     def prepare(model: bytes) -> Run:
@@ -132,36 +131,88 @@ def _start_openvino() -> Prepare:
 
         def run(feeds: dict[str, Any]) -> list[Any]:
             names = {name for port in compiled.inputs for name in port.get_names()}
-            results = compiled({name: feed for name, feed in feeds.items() if name in names})
-            return [results[i] for i in range(len(compiled.outputs))]
+            inputs = {name: to_tensor(feed) for name, feed in feeds.items() if name in names}
+            request = compiled.create_infer_request()
+            request.infer(inputs)
+            return [from_tensor(request.get_output_tensor(i)) for i in range(len(compiled.outputs))]
 
         return run
 
+    def to_tensor(array: Any) -> Any:
+        for name, data_type in _OPENVINO_TYPES.items():
+            if array.dtype == helper.tensor_dtype_to_np_dtype(data_type):
+                tensor = openvino.Tensor(getattr(openvino.Type, name), openvino.Shape(array.shape))
+                raw = numpy_helper.from_array(array).raw_data
+                tensor.data.reshape(-1).view(np.uint8)[:] = np.frombuffer(raw, np.uint8)
+                return tensor
+        return array
+
+    def from_tensor(tensor: Any) -> Any:
+        data_type = _OPENVINO_TYPES.get(tensor.element_type.get_type_name())
+        if data_type is None:
+            return tensor.str_data if tensor.element_type == openvino.Type.string else tensor.data.copy()
+        return numpy_helper.to_array(
+            TensorProto(data_type=data_type, dims=tensor.shape, raw_data=np.ascontiguousarray(tensor.data).tobytes())
+        )
+
     return prepare
+
+
+_OPENVINO_TYPES = {
+    "bf16": TensorProto.BFLOAT16,
+    "f8e4m3": TensorProto.FLOAT8E4M3FN,
+    "f8e5m2": TensorProto.FLOAT8E5M2,
+    "f8e8m0": TensorProto.FLOAT8E8M0,
+    "f4e2m1": TensorProto.FLOAT4E2M1,
+    "i4": TensorProto.INT4,
+    "u4": TensorProto.UINT4,
+}
+"""What numpy lacks and OpenVINO has, by OpenVINO's names."""
 
 
 def _start_tract() -> Prepare:
     import tract
 
     def prepare(model: bytes) -> Run:
+        def run(feeds: dict[str, Any]) -> list[Any]:
+            try:
+                return infer(model, feeds)
+            except tract.TractError:
+                # shapes and axes that are inputs have to be constants
+                first = next(iter(feeds), "")
+                fixed = {name: feed for name, feed in feeds.items() if name != first}
+                if not fixed:
+                    raise
+                return infer(_with_constants(model, fixed), {first: feeds[first]})
+
+        return run
+
+    def infer(model: bytes, feeds: dict[str, Any]) -> list[Any]:
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder, "model.onnx")
             path.write_bytes(model)
             loaded = tract.onnx().load(path)
-
-        def run(feeds: dict[str, Any]) -> list[Any]:
-            names = [loaded.input_name(i) for i in range(loaded.input_count())]
-            inputs = [tract.Tensor.from_numpy(feeds[name]) for name in names]
-            for i, feed in enumerate(inputs):
-                kind = feed.datum_type().name.lower()
-                loaded.set_input_fact(i, ",".join([*map(str, feeds[names[i]].shape), kind]))
-            for i in range(loaded.output_count()):
-                loaded.set_output_fact(i, None)
-            return [output.to_numpy() for output in loaded.into_model().into_runnable().run(inputs)]
-
-        return run
+        names = [loaded.input_name(i) for i in range(loaded.input_count())]
+        inputs = [tract.Tensor.from_numpy(feeds[name]) for name in names]
+        for i, (name, tensor) in enumerate(zip(names, inputs, strict=True)):
+            kind = tensor.datum_type().name.lower()
+            loaded.set_input_fact(i, ",".join([*map(str, feeds[name].shape), kind]))
+        for i in range(loaded.output_count()):
+            loaded.set_output_fact(i, None)
+        return [output.to_numpy() for output in loaded.into_model().into_runnable().run(inputs)]
 
     return prepare
+
+
+def _with_constants(model: bytes, values: dict[str, Any]) -> bytes:
+    """The model with some of its inputs fixed."""
+    proto = load_from_string(model)
+    kept = [value for value in proto.graph.input if value.name not in values]
+    del proto.graph.input[:]
+    proto.graph.input.extend(kept)
+    proto.graph.initializer.extend(numpy_helper.from_array(value, name) for name, value in values.items())
+    serialised: bytes = proto.SerializeToString()
+    return serialised
 
 
 UNFUSED = "tinyonnx-unfused"
