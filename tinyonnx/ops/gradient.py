@@ -94,7 +94,7 @@ _RULES: dict[str, Rule] = {
 
 
 def _shape(*inputs: Info | None, xs: Sequence[str], **_: Any) -> list[Info] | None:
-    return [info for info in inputs[: len(xs)] if info is not None]
+    return [Info(info.dtype, info.shape) for info in inputs[: len(xs)] if info is not None]
 
 
 @op("Gradient", domain="ai.onnx.preview.training", shape=_shape)

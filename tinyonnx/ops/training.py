@@ -50,7 +50,7 @@ def _each(inputs: Sequence[Array], size: int, update: Update) -> tuple[Array, ..
 def _shape(size: int) -> Callable[..., list[Info] | None]:
     def rule(rate: Info, count: Info, *inputs: Info | None, **_: Any) -> list[Info] | None:
         tensors, _gradients, *states = _groups(inputs, size)
-        return [info for group in (tensors, *states) for info in group if info is not None]
+        return [Info(info.dtype, info.shape) for group in (tensors, *states) for info in group if info is not None]
 
     return rule
 

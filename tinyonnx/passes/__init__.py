@@ -53,6 +53,9 @@ PIPELINE: list[Pass] = [
 BASIC: list[Pass] = [specialise, drop_dead]
 """What an unoptimised plan needs: shapes known, nothing fused."""
 
+_MANY = 5000
+"""Verifying takes most of the time of planning so many nodes."""
+
 EXPRESSIBLE: list[Pass] = [
     specialise, drop_dead, drop_empty_options, remove_noops, drop_dead, fold_channelwise, fold_batchnorm, drop_dead,
 ]  # fmt: skip
@@ -62,8 +65,12 @@ __all__ = ["BASIC", "EXPRESSIBLE", "PIPELINE", "Pass", "Remark", "Rewrite", "run
 
 
 def run_passes(rewrite: Rewrite, passes: list[Pass]) -> None:
-    """Run passes in order, verifying the graph after each."""
+    """Run passes in order, verifying the graph after each; one of very many nodes only after the last."""
+    each = len(rewrite.graph.nodes) <= _MANY
     for function in passes:
         rewrite.pass_name = function.__name__
         function(rewrite)
+        if each:
+            rewrite.graph.verify()
+    if not each:
         rewrite.graph.verify()
