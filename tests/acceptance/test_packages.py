@@ -1,0 +1,82 @@
+"""Packages from PyPI that import onnxruntime, unmodified: the same results on it and on tinyonnx."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import soundfile
+
+INSTALL = "import tinyonnx; tinyonnx.install_as_onnxruntime()\n"
+
+OCR = """
+import json, sys
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+from rapidocr_onnxruntime import RapidOCR
+
+image = Image.new("RGB", (900, 330), "white")
+draw = ImageDraw.Draw(image)
+for i, text in enumerate(["Hello World 2026", "The quick brown fox", "tinyonnx runs OCR 3.14"]):
+    draw.text((40, 30 + i * 100), text, fill="black", font=ImageFont.load_default(36))
+found = []
+for picture in (image, image.rotate(180)):
+    lines, _ = RapidOCR()(np.array(picture))
+    found += [[text, float(score), [[float(x) for x in point] for point in box]] for box, text, score in lines]
+json.dump(found, sys.stdout)
+"""
+
+PITCH = """
+import json, logging, sys, warnings
+warnings.simplefilter("ignore")
+logging.disable()
+from contextlib import redirect_stdout
+import numpy as np
+from basic_pitch.inference import predict
+
+with redirect_stdout(sys.stderr):
+    outputs, _, notes = predict(sys.argv[1])
+maps = {name: [float(v) for v in np.asarray(values).ravel()[::37]] for name, values in outputs.items()}
+json.dump([maps, sorted([round(float(v), 4) for v in note[:4]] for note in notes)], sys.stdout)
+"""
+
+
+def both(package: str, script: str, *arguments: str) -> list[Any]:
+    """What a script prints on onnxruntime, and on tinyonnx in its place."""
+    if importlib.util.find_spec(package) is None:
+        pytest.skip(f"{package} isn't installed")
+    results = []
+    for prefix in ("", INSTALL):
+        command = [sys.executable, "-c", prefix + script, *arguments]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=300)
+        assert done.returncode == 0, done.stderr[-2000:]
+        results.append(json.loads(done.stdout))
+    return results
+
+
+def test_rapidocr_reads_the_same() -> None:
+    expected, actual = both("rapidocr_onnxruntime", OCR)
+    assert [line[0] for line in actual] == [line[0] for line in expected]
+    assert "Hello" in actual[0][0]
+    for (_, score, box), (_, expected_score, expected_box) in zip(actual, expected, strict=True):
+        assert score == pytest.approx(expected_score, abs=1e-3)
+        np.testing.assert_allclose(box, expected_box, atol=1)
+
+
+def test_basic_pitch_hears_the_same(tmp_path: Path) -> None:
+    rate, notes = 22050, [60, 64, 67, 72]
+    time = np.arange(rate * len(notes)) / rate
+    pitches = 440 * 2 ** ((np.repeat(notes, rate) - 69) / 12)
+    sound = sum(np.sin(2 * np.pi * pitches * h * time) / h for h in range(1, 6)) * 0.2 * np.exp(-2 * (time % 1))
+    soundfile.write(tmp_path / "notes.wav", sound, rate)
+    (expected, expected_notes), (actual, actual_notes) = both("basic_pitch", PITCH, str(tmp_path / "notes.wav"))
+    for name, values in expected.items():
+        np.testing.assert_allclose(actual[name], values, atol=1e-4)
+    assert actual_notes == expected_notes
+    assert {int(note[2]) for note in actual_notes} >= set(notes)
