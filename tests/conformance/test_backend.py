@@ -292,3 +292,11 @@ def test_text() -> None:
     assert "test_bad: fails: x < y" in text
     assert "peer 1.0" in text.splitlines()[-1]
     assert "3 of 6 passed, 1 expected to fail, 2 not as expected" in text
+
+
+def test_reasons_for_some_releases_only(tmp_path: Path) -> None:
+    path = tmp_path / "expected.txt"
+    path.write_text("test_old onnx<1.23: was wrong\ntest_new onnx>=1.23: is new\ntest_any a reason\n")
+    assert set(read_expected(path, "1.22.1")) == {"test_old", "test_any"}
+    assert set(read_expected(path, "1.23.0rc1")) == {"test_new", "test_any"}
+    assert set(read_expected(path, "2.0.0")) == {"test_new", "test_any"}
