@@ -17,12 +17,14 @@ integer      MatMulInteger, QLinearConv …       recurrent    RNN, GRU, LSTM
 random       random numbers                     text         strings, TfIdfVectorizer
 einsum       Einsum                             loss         NegativeLogLikelihoodLoss …
 training     Adagrad, Adam, Momentum            gradient     Gradient
+attention    Attention, RotaryEmbedding …       linear_attention  LinearAttention …
 fused        what the passes create
 microsoft_*  ONNX Runtime's own: attention, fused, matmul, norm, quantized
 """
 
 from tinyonnx.ops import (  # noqa: F401
     activation,
+    attention,
     cast,
     control,
     conv,
@@ -33,6 +35,7 @@ from tinyonnx.ops import (  # noqa: F401
     gradient,
     index,
     integer,
+    linear_attention,
     loss,
     math,
     matmul,
