@@ -194,17 +194,22 @@ def swiglu(a: Array, b: Array, *, alpha: float = 1.0) -> Array:
 # -- the Softmax family -----------------------------------------------------------------
 
 
-def _softmax(x: Array, axes: Shape) -> Any:
-    e = np.exp(x - np.max(x, axis=axes, keepdims=True, initial=-np.inf))
-    return e / np.sum(e, axis=axes, keepdims=True)
+def _softmax(x: Array, axes: Shape, dtype: np.dtype[Any]) -> Any:
+    """ReduceMax, Sub, Exp, ReduceSum and Div, as the standard's function has it: short floats are rounded after each."""
+
+    def rounded(y: Any) -> Any:
+        return y if x.dtype == dtype else y.astype(dtype).astype(x.dtype)
+
+    e = rounded(np.exp(rounded(x - np.max(x, axis=axes, keepdims=True, initial=-np.inf))))
+    return e / rounded(np.sum(e, axis=axes, keepdims=True))
 
 
-def _log_softmax(x: Array, axes: Shape) -> Any:
+def _log_softmax(x: Array, axes: Shape, _: np.dtype[Any]) -> Any:
     shifted = x - np.max(x, axis=axes, keepdims=True, initial=-np.inf)
     return shifted - np.log(np.sum(np.exp(shifted), axis=axes, keepdims=True))
 
 
-def _hardmax(x: Array, axes: Shape) -> Any:
+def _hardmax(x: Array, axes: Shape, _: np.dtype[Any]) -> Any:
     """`axes` are neighbours; the first greatest element in their row-major order wins."""
     inside = math.prod(x.shape[a] for a in axes)
     rows = x.reshape(*x.shape[: axes[0]], inside, *x.shape[axes[-1] + 1 :])
@@ -214,7 +219,9 @@ def _hardmax(x: Array, axes: Shape) -> Any:
     return result.reshape(x.shape)
 
 
-def _softmax_family(name: str, function: Callable[[Array, Shape], Any]) -> tuple[Callable[..., Array], ...]:
+def _softmax_family(
+    name: str, function: Callable[[Array, Shape, np.dtype[Any]], Any]
+) -> tuple[Callable[..., Array], ...]:
     """Register both forms: over one axis from opset 13 on, before over all axes from `axis` on."""
 
     def rule(default: int) -> Callable[..., Info]:
@@ -226,7 +233,7 @@ def _softmax_family(name: str, function: Callable[[Array, Shape], Any]) -> tuple
         return shape
 
     def apply(x: Array, axes: Shape) -> Array:
-        return np.asarray(function(widened(x), axes)).astype(x.dtype, copy=False)
+        return np.asarray(function(widened(x), axes, x.dtype)).astype(x.dtype, copy=False)
 
     @op(name, since=13, shape=rule(-1))
     @quiet
