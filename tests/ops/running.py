@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from functools import cache
 from typing import Any
 
+import ml_dtypes
 import numpy as np
 import onnx
 import onnxruntime
@@ -126,6 +127,7 @@ def assert_same(output: Any, expected: Any, rtol: float = 1e-6, atol: float = 1e
     if output.dtype.kind == "O":
         assert (output == expected).all(), message
     elif output.dtype.kind == "V":
+        rtol = max(rtol, 2**-6) if output.dtype == ml_dtypes.bfloat16 else rtol  # as onnx's own runner has it
         np.testing.assert_allclose(output.astype(np.float32), expected.astype(np.float32), rtol, atol, err_msg=message)
     else:
         np.testing.assert_allclose(output, expected, rtol, atol, err_msg=message)

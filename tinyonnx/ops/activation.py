@@ -195,7 +195,7 @@ def swiglu(a: Array, b: Array, *, alpha: float = 1.0) -> Array:
 
 
 def _softmax(x: Array, axes: Shape, dtype: np.dtype[Any]) -> Any:
-    """ReduceMax, Sub, Exp, ReduceSum and Div, as the standard's function has it: short floats are rounded after each."""
+    """ReduceMax, Sub, Exp, ReduceSum, Div, as the standard's function has it: short floats are rounded after each."""
 
     def rounded(y: Any) -> Any:
         return y if x.dtype == dtype else y.astype(dtype).astype(x.dtype)
