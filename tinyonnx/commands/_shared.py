@@ -36,9 +36,7 @@ def add_model(parser: argparse.ArgumentParser) -> None:
 
 def add_html(parser: argparse.ArgumentParser) -> None:
     """The argument for a page."""
-    parser.add_argument(
-        "--html", metavar="REPORT.html", help="a page to look at: graph, table, each node"
-    )
+    parser.add_argument("--html", metavar="REPORT.html", help="a page to look at: graph, table, each node")
 
 
 def new_report(title: str, session: InferenceSession, feeds: Mapping[str, Array]) -> Report:
