@@ -34,13 +34,14 @@ def synthesise(rate: int = 32000) -> Array:
     import numpy as np
 
     siren, beeps, noise = (np.arange(int(seconds * rate)) / rate for _, seconds in PARTS)
-    pitch = 900 + 500 * np.sin(2 * np.pi * 0.5 * siren)
+    rng = np.random.default_rng(0)
+    pitch = 1000 + 430 * np.sin(2 * np.pi * 0.25 * siren)
     phase = 2 * np.pi * np.cumsum(pitch) / rate
-    wail = sum(np.sin(k * phase) / k for k in range(1, 6)) * 0.2
+    wail = sum(np.sin(k * phase) / k for k in range(1, 8)) * 0.2 + 0.005 * rng.standard_normal(len(siren))
     on = (beeps % 0.5) < 0.25
     tone = (np.sin(2 * np.pi * 480 * beeps) + np.sin(2 * np.pi * 620 * beeps)) * 0.15 * on
     decay = np.exp(-6 * (noise % 0.6))
-    bursts = np.random.default_rng(0).standard_normal(len(noise)) * 0.1 * decay
+    bursts = rng.standard_normal(len(noise)) * 0.1 * decay
     return np.concatenate([wail, tone, bursts]).astype(np.float32)
 
 

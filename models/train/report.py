@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import csv
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -27,8 +28,8 @@ ENOUGH = 5
 """Clips in which a class must be heard before we say how well it is followed."""
 
 
-def scores(network: Network, clips: Array) -> Array:
-    """Scores (clips, 527) of log-mel spectrograms (clips, 128, time)."""
+def scores(network: Network, clips: Iterable[Array]) -> Array:
+    """Scores (clips, 527) of log-mel spectrograms (128, time)."""
     return np.concatenate([sigmoid(network(clip[None].astype(np.float32))) for clip in clips])
 
 
@@ -60,7 +61,7 @@ def main() -> None:
 
     held = np.concatenate([np.load(path) for path in sorted((args.work / "clips").glob("held-*.npy"))])
     theirs, ours = scores(teacher, held), scores(student, held)
-    recordings = np.stack([mel.log_mel(audio.read(p)) for p, _, _ in esc10.find_clips(args.shared / "esc10", [4])])
+    recordings = [mel.log_mel(audio.read(path)) for path, _, _ in esc10.find_clips(args.shared / "esc10", [4])]
     for name, a, b in (
         ("held-out clips", theirs, ours),
         ("fold 4", scores(teacher, recordings), scores(student, recordings)),
