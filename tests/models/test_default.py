@@ -120,13 +120,13 @@ def test_recordings_that_it_was_not_trained_on(shared: Path) -> None:
 
 
 def test_it_agrees_with_its_teacher(shared: Path, mn04: Path) -> None:
-    """Best class of 527 on fold 4, for which nothing was tuned."""
+    """Best class of 527 on fold 4, which no training clip has."""
     teacher, student = Network(str(mn04), "mn04"), Network(str(models.default_path()), "default")
     same = []
     for path in sorted((shared / "data/esc10").glob("*/4-*.ogg")):
         features = mel.log_mel(audio.read(path))[None]
         same.append(teacher(features).argmax() == student(features).argmax())
-    assert np.mean(same) >= 0.5
+    assert np.mean(same) >= 0.6
 
 
 def test_size_and_hash() -> None:
