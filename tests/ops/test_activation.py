@@ -126,3 +126,8 @@ def test_refusals(
 def test_gelu_refuses_unknown_approximation() -> None:
     with pytest.raises(OpError, match="approximate is 'sigmoid'"):
         run("Gelu", normal(2), approximate="sigmoid")
+
+
+def test_softmax_over_more_equal_halves_than_a_half_can_count() -> None:
+    y = run("Softmax", np.ones((1, 70_000), np.float16), opset=13)
+    np.testing.assert_allclose(y.astype(np.float64), 1 / 70_000, rtol=1e-2)

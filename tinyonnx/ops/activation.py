@@ -195,10 +195,16 @@ def swiglu(a: Array, b: Array, *, alpha: float = 1.0) -> Array:
 
 
 def _softmax(x: Array, axes: Shape, dtype: np.dtype[Any]) -> Any:
-    """ReduceMax, Sub, Exp, ReduceSum, Div, as the standard's function has it: short floats are rounded after each."""
+    """ReduceMax, Sub, Exp, ReduceSum, Div, as the standard's function has it: short floats are rounded after each.
+
+    But for a sum beyond the type's greatest number: there the function would give zeros.
+    """
 
     def rounded(y: Any) -> Any:
-        return y if x.dtype == dtype else y.astype(dtype).astype(x.dtype)
+        if x.dtype == dtype:
+            return y
+        short = y.astype(dtype).astype(x.dtype)
+        return np.where(np.isinf(short), y, short)
 
     e = rounded(np.exp(rounded(x - np.max(x, axis=axes, keepdims=True, initial=-np.inf))))
     return e / rounded(np.sum(e, axis=axes, keepdims=True))
