@@ -28,8 +28,8 @@ class TextWriter:
             return
         lines = [] if self._first else [""]
         self._first = False
-        warning = "" if row.trained else f"  [{row.model}: untrained, scores mean nothing]"
-        lines.append(f"{printable(row.path)}  ({row.duration:.2f} s){warning}")
+        warning = "" if row.trained else ": untrained, scores mean nothing"
+        lines.append(f"{printable(row.path)}  ({row.duration:.2f} s)  [{printable(row.model)}{warning}]")
         lines += [f"  {tag.score:6.4f}  {tag.label}" for tag in row.tags] or ["  (no tag reaches the threshold)"]
         self._file.write("\n".join(lines) + "\n")
         self._file.flush()

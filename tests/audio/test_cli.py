@@ -55,7 +55,7 @@ def test_text(tag, folder, model):
     code, out, err = tag("a.wav", "--top", "3")
     assert (code, err) == (0, "")
     head, *tags = out.splitlines()
-    assert head == "a.wav  (0.73 s)"
+    assert head == "a.wav  (0.73 s)  [linear.onnx]"
     expected = Tagger(model).tag("a.wav", top=3).tags
     assert [line.split(maxsplit=1) for line in tags] == [[f"{tag.score:.4f}", tag.label] for tag in expected]
 
@@ -135,7 +135,7 @@ def test_odd_file_names(tag, folder):
     (folder / "a.wav").rename(folder / name)
     code, out, _ = tag(name, "--top", "1")
     assert code == 0
-    assert out.splitlines()[0] == "line\\nbreak\\udcff ü.wav  (0.73 s)"
+    assert out.splitlines()[0] == "line\\nbreak\\udcff ü.wav  (0.73 s)  [linear.onnx]"
     assert rows(tag(name, "--format", "jsonl")[1])[0]["path"] == name
 
 
