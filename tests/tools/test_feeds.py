@@ -88,4 +88,7 @@ def test_dims() -> None:
 
 
 def test_shapes_take_no_memory() -> None:
-    assert shapes_only({"x": np.ones((1000, 1000))})["x"].strides == (0, 0)
+    feeds = shapes_only({"x": np.ones((1000, 1000)), "s": np.array(["a", "b"], object), "l": [1, 2]})
+    assert feeds["x"].strides == (0, 0)
+    assert feeds["s"].tolist() == ["", ""]
+    assert feeds["l"] == [1, 2]

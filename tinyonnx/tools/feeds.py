@@ -72,9 +72,14 @@ def make_feeds(
     return feeds
 
 
-def shapes_only(feeds: Mapping[str, Array]) -> dict[str, Array]:
-    """Arrays of the same shapes and dtypes that take no memory: enough to plan with."""
-    return {name: np.broadcast_to(np.zeros((), a.dtype), a.shape) for name, a in feeds.items()}
+def shapes_only(feeds: Mapping[str, Any]) -> dict[str, Any]:
+    """Arrays of the same shapes and dtypes that take no memory: enough to plan with. What is no array stays."""
+    fillers = {name: np.array("" if a.dtype.kind == "O" else 0, a.dtype) for name, a in feeds.items() if _is_array(a)}
+    return {name: np.broadcast_to(fillers[name], a.shape) if name in fillers else a for name, a in feeds.items()}
+
+
+def _is_array(feed: Any) -> bool:
+    return isinstance(feed, np.ndarray)
 
 
 def is_known(session: InferenceSession) -> bool:
