@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from audiotag import __version__
+from audiotag.errors import printable
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,3 +66,8 @@ class Failure:
     def to_dict(self) -> dict[str, Any]:
         """The object of one JSONL line."""
         return {"path": self.path, "error": {"type": self.type, "message": self.message}}
+
+    def __str__(self) -> str:
+        """One line that names the clip and the cause."""
+        name, message = printable(self.path), printable(self.message)
+        return message if message.startswith(f"{name}: ") else f"{name}: {self.type}: {message}"

@@ -4,21 +4,20 @@ from __future__ import annotations
 
 import argparse
 import os
-import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, TextIO
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
 
 from audiotag import labels
-from audiotag.errors import AudioError, Error, LabelError, OutputError, printable
+from audiotag.errors import AudioError, LabelError, OutputError, printable
 from audiotag.messages import Progress, on_terminal, say
-from audiotag.outputs import FORMATS
+from audiotag.outputs import FORMATS, PARTS
 from audiotag.results import Failure, Result
+from audiotag.sinks import open_sink
+from audiotag.work import Options, rows_of
 
 if TYPE_CHECKING:
     from audiotag.audio import RawFormat
     from audiotag.models import ResolvedModel
-    from audiotag.tagger import Tagger
 
 DESCRIPTION = """\
 Tag sound files (WAV, FLAC, OGG, Opus, MP3 and whatever else libsndfile reads, at any
@@ -54,7 +53,9 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument("--top", type=number, default=10, metavar="N", help="how many tags at most (default: 10)")
     parser.add_argument("--threshold", type=probability, metavar="P", help="leave out tags with a score below P")
     parser.add_argument("--labels", type=classes, metavar="A,B,...", help="consider these classes only (names or MIDs)")
-    parser.add_argument("--format", choices=FORMATS, default="text", help="form of the results (default: text)")
+    parser.add_argument(
+        "--format", choices=(*FORMATS, *PARTS), default="text", help="form of the results (default: text)"
+    )
     parser.add_argument("--output", metavar="FILE", help="write results to FILE (default: standard output)")
     parser.add_argument("--activations", metavar="REPORT.html", help="show waveform, mel and every layer of one clip")
     raw = parser.add_argument_group("headerless samples on standard input")
@@ -65,7 +66,7 @@ def add_parser(subparsers: Any) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Tag everything and return the exit code."""
-    raw = _raw_format(args)
+    options = _options(args)
     if args.activations is not None and (len(args.paths) > 1 or args.paths == ["-"] or os.path.isdir(args.paths[0])):
         args.parser.error("--activations shows one file")
     from audiotag.inputs import expand
@@ -80,27 +81,24 @@ def run(args: argparse.Namespace) -> int:
     paths = expand(args.paths)
     if args.output is not None and os.path.exists(args.output):
         paths = iter(_spare(args.output, list(paths), tagger.model))
-    with _output(args.output) as file:
-        writer = FORMATS[args.format](file)
+    with open_sink(args.format, args.output, options) as sink:
         for path in paths:
-            row: Result | Failure
-            try:
-                if isinstance(path, AudioError):
-                    raise path
+            rows: Iterable[Result | Failure]
+            if isinstance(path, AudioError):
+                rows = [Failure.of(path.name, path)]
+            else:
                 progress.start(path)
-                row = _tag(tagger, path, raw, args)
-            except Exception as error:
-                failed = True
-                name = path.name if isinstance(path, AudioError) else path
-                row = Failure.of(name, error)
+                rows = rows_of(tagger, path, options)
+            for row in rows:
                 progress.clear()
-                say(_describe(name, error))
-            progress.clear()
-            writer.write(row)
-            if args.activations is not None and isinstance(row, Result):
-                from audiotag.activations import write_activations
+                if isinstance(row, Failure):
+                    failed = True
+                    say(str(row))
+                sink.write(row)
+                if args.activations is not None and isinstance(row, Result):
+                    from audiotag.activations import write_activations
 
-                write_activations(tagger, row.path, row, args.activations)
+                    write_activations(tagger, row.path, row, args.activations)
     return 1 if failed else 0
 
 
@@ -127,36 +125,8 @@ def hint_at_full_size(model: ResolvedModel) -> None:
         say(f"model {DEFAULT}: small, for a quick start; for better tags: audiotag models pull {FULL_SIZE}")
 
 
-def _tag(tagger: Tagger, path: str, raw: RawFormat | None, args: argparse.Namespace) -> Result:
-    source: Any = path
-    if path == "-":
-        if sys.stdin is None:
-            raise AudioError(path, "standard input is closed")
-        source = sys.stdin.buffer
-    return tagger.tag(source, None, args.top, args.threshold, args.labels, raw=raw, name=path)
-
-
-def _describe(name: str, error: Exception) -> str:
-    """One line that names the file and the cause; the kind of error, too, if it is none that was foreseen."""
-    name, text = printable(name), printable(str(error))
-    if not isinstance(error, Error):
-        text = f"{type(error).__name__}: {text}"
-    return text if text.startswith(f"{name}: ") else f"{name}: {text}"
-
-
-@contextmanager
-def _output(path: str | None) -> Iterator[TextIO]:
-    """Where results go; what goes wrong there becomes an OutputError, but for a reader that has gone."""
-    try:
-        if path is None:
-            yield sys.stdout
-        else:
-            with open(path, "w", encoding="utf-8", errors="backslashreplace") as file:
-                yield file
-    except BrokenPipeError:
-        raise
-    except OSError as error:
-        raise OutputError(path or "standard output", error.strerror or str(error)) from None
+def _options(args: argparse.Namespace) -> Options:
+    return Options(top=args.top, threshold=args.threshold, labels=args.labels, raw=_raw_format(args))
 
 
 def _raw_format(args: argparse.Namespace) -> RawFormat | None:
@@ -201,9 +171,9 @@ def probability(text: str) -> float:
     return value
 
 
-def classes(text: str) -> list[int]:
+def classes(text: str) -> tuple[int, ...]:
     """An argument that lists classes of AudioSet."""
     try:
-        return list(labels.select(text))
+        return tuple(labels.select(text))
     except LabelError as error:
         raise argparse.ArgumentTypeError(str(error)) from None

@@ -163,6 +163,21 @@ def test_empty_standard_input(tag, monkeypatch):
     assert tag("-") == (1, "", "audiotag: -: is empty\n")
 
 
+def test_parquet(tag, folder):
+    import pyarrow.parquet
+
+    expected = rows(tag("a.wav", "none.wav", "--format", "jsonl")[1])
+    code, out, err = tag("a.wav", "none.wav", "--format", "parquet", "--output", "tags.parquet")
+    assert (code, out) == (1, "")
+    assert err == "audiotag: none.wav: No such file or directory\n"
+    assert os.listdir("tags.parquet") == ["part-00000.parquet"]
+    table = pyarrow.parquet.read_table("tags.parquet")
+    assert [{k: v for k, v in row.items() if v is not None} for row in table.to_pylist()] == expected
+    assert json.loads(table.schema.metadata[b"audiotag.settings"])["top"] == 10
+    assert tag("a.wav", "--format", "parquet", "--output", "tags.parquet")[0] == 1
+    assert tag("a.wav", "--format", "parquet")[0] == 1
+
+
 def test_output_file(tag, folder):
     expected = tag("a.wav", "--format", "jsonl")[1]
     assert tag("a.wav", "--format", "jsonl", "--output", "out.jsonl") == (0, "", "")

@@ -1,0 +1,48 @@
+"""How results are written: one file per format, and its line in `FORMATS` or `PARTS`."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Protocol
+
+from audiotag.outputs.jsonl import JsonlEncoder
+from audiotag.outputs.parquet import ParquetWriter
+from audiotag.outputs.text import TextEncoder
+
+if TYPE_CHECKING:
+    from audiotag.results import Failure, Result
+    from audiotag.work import Options
+
+
+class Encoder(Protocol):
+    """Rows to text. What an encoder gives is whole lines: sinks may append the rows of a file in one write.
+
+    Encoders may remember rows that they were given, for headings; the rows of a clip come one after the other.
+    """
+
+    def header(self) -> str:
+        """What a new file begins with."""
+        ...
+
+    def encode(self, row: Result | Failure) -> str:
+        """The text of a row, empty if the format has none for it."""
+        ...
+
+
+class PartWriter(Protocol):
+    """Rows to one of the files of a folder."""
+
+    def write(self, rows: Sequence[Result | Failure], folder: str | os.PathLike[str], number: int) -> str:
+        """Write the part of that number, whole or not at all, and return its path.
+
+        Raises OSError.
+        """
+        ...
+
+
+FORMATS: dict[str, Callable[[Options], Encoder]] = {"text": TextEncoder, "jsonl": JsonlEncoder}
+"""Formats that are text, in one file or on standard output."""
+
+PARTS: dict[str, Callable[[Options], PartWriter]] = {"parquet": ParquetWriter}
+"""Formats whose output is a folder of files."""

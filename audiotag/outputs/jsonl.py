@@ -1,0 +1,23 @@
+"""For programs: one JSON object a line, failures too."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from audiotag.results import Failure, Result
+    from audiotag.work import Options
+
+
+class JsonlEncoder:
+    """JSON lines."""
+
+    def __init__(self, options: Options) -> None:
+        pass
+
+    def header(self) -> str:
+        return ""
+
+    def encode(self, row: Result | Failure) -> str:
+        return json.dumps(row.to_dict()) + "\n"

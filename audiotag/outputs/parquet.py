@@ -1,0 +1,63 @@
+"""Parquet, for data frames and query engines: a folder of part files (extra `parquet`)."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from audiotag.errors import Error
+
+if TYPE_CHECKING:
+    from audiotag.results import Failure, Result
+    from audiotag.work import Options
+
+
+class ParquetWriter:
+    """Writes `part-00000.parquet` and so on; the columns are JSONL's, and null where a row has no such field.
+
+    The run's settings are in the files' metadata under "audiotag.settings", as JSON.
+
+    Raises:
+        Error: pyarrow is not installed.
+    """
+
+    def __init__(self, options: Options) -> None:
+        try:
+            import pyarrow
+            import pyarrow.parquet
+        except ImportError:
+            raise Error("--format parquet needs pyarrow: pip install 'audiotag[parquet]'") from None
+        self._parquet, self._table = pyarrow.parquet, pyarrow.Table
+        self._schema = _schema(pyarrow, options)
+
+    def write(self, rows: Sequence[Result | Failure], folder: str | os.PathLike[str], number: int) -> str:
+        path = os.path.join(folder, f"part-{number:05d}.parquet")
+        # readers of a folder leave out names that begin with a dot
+        temporary = os.path.join(folder, f".{os.path.basename(path)}.tmp")
+        table = self._table.from_pylist([_fields(row) for row in rows], schema=self._schema)
+        self._parquet.write_table(table, temporary, compression="zstd")
+        os.replace(temporary, path)
+        return path
+
+
+def _fields(row: Result | Failure) -> dict[str, Any]:
+    # names of files may have bytes that are no text
+    return row.to_dict() | {"path": row.path.encode(errors="backslashreplace").decode()}
+
+
+def _schema(pa: Any, options: Options) -> Any:
+    text, seconds = pa.string(), pa.float64()
+    tag = pa.struct([("label", text), ("mid", text), ("index", pa.int32()), ("score", seconds)])
+    columns = [
+        ("path", text),
+        ("start", seconds),
+        ("end", seconds),
+        ("duration", seconds),
+        ("tags", pa.list_(tag)),
+        ("model", pa.struct([("name", text), ("sha256", text)])),
+        ("audiotag", text),
+        ("error", pa.struct([("type", text), ("message", text)])),
+    ]
+    return pa.schema(columns, metadata={"audiotag.settings": json.dumps(options.to_dict())})
