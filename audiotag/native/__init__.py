@@ -1,0 +1,33 @@
+"""The audio side of the standalone executable: everything around the model, as kernels.
+
+A program that tags sounds without Python is a handful of kernels and a loop, the glue,
+that knows nothing of sound. All share one array of registers, `control`. The glue calls
+the kernel whose number is in `control[KERNEL]`, then does what that left in
+`control[ACTION]`, and so on until EXIT:
+
+    OPEN    open the file whose name, ended by a NUL, starts at arguments[control[PLACE]]; PLACE -1 is standard
+            input. control[RESULT] = 0, or -errno
+    READ    read from it: control[RESULT] = read(fd, input, size of input), or -errno
+    MODEL   control[FRAMES] frames of log-mel, float32 [1, 1, 128, FRAMES], are in `features`: run the model,
+            put the 527 logits, float32, in `logits`; control[RESULT] = 0, or -1 if it has no program for so many
+    WRITE   write all of output[:control[COUNT]] to file descriptor control[PLACE]; control[RESULT] = 0, or -errno
+    CLOSE   close the file
+    EXIT    exit(control[PLACE])
+    NOTHING
+
+`read` and `write` go on after EINTR. `arguments` are argv's strings, each ended by a NUL, one
+after the other, which is how Linux lays them out: its address is argv[0], its length reaches
+to the last NUL. Kernels have the C signature that `tinyonnx.kernels._kernel` describes, and
+are called with part 0 of 1.
+
+`Program` (module `program`) says it all to whoever makes the executable:
+
+    program.kernels     (kernel, arguments) by number: every argument is an integer or one of the arrays
+    program.arrays      arrays by name; of those that can't be written to (flags.writeable) the content
+                        counts, the others are zeros when the program starts. `arguments` is empty here.
+    program.run         the glue in Python, for tests
+
+Modules, in the order of the data: `options` (argv), `wav` (headers), `samples` (bytes to mono
+float32), `resampler`, `analysis` (samples to windows and features), `scores` (logits to the
+best tags), `decimals` (numbers as Python prints them), `report` (rows), `program`.
+"""
