@@ -24,6 +24,8 @@ import numpy as np
 import soundfile
 import soxr
 
+from audiotag.containers import SUFFIXES as CONTAINER_SUFFIXES
+from audiotag.containers import Container
 from audiotag.errors import AudioError
 from audiotag.mel import DEFAULT
 
@@ -44,7 +46,7 @@ BLOCK = 1 << 16
 SPOOL = 64 << 20
 """Bytes of a pipe that are kept in memory; more goes to a temporary file."""
 
-SUFFIXES = frozenset(
+SUFFIXES = CONTAINER_SUFFIXES | frozenset(
     f".{suffix}"
     for suffix in (
         *("wav", "wave", "bwf", "rf64", "w64", "flac", "ogg", "oga", "opus", "mp3", "mp2", "mp1"),
@@ -106,8 +108,8 @@ def stream(
                 raise AudioError(name, "headerless samples are read from file objects only")
             blocks, rate = _raw_blocks(source, raw, name), _checked_rate(raw.rate, name)
         else:
-            file = _open(source, name, stack)
-            blocks, rate = _file_blocks(file, name), _checked_rate(file.samplerate, name)
+            blocks, rate = _open(source, name, stack)
+            _checked_rate(rate, name)
         yield from _resample(_mono(blocks, name), rate)
 
 
@@ -245,7 +247,8 @@ class _Guard:
             raise self.error
 
 
-def _open(source: Any, name: str, stack: ExitStack) -> _SoundFile:
+def _open(source: Any, name: str, stack: ExitStack) -> tuple[Iterator[Array], int]:
+    """Blocks of a file and their rate: by libsndfile, or by FFmpeg what that doesn't know."""
     try:
         path = None
         if isinstance(source, (str, os.PathLike)):
@@ -272,15 +275,31 @@ def _open(source: Any, name: str, stack: ExitStack) -> _SoundFile:
         opened = _SoundFile(guard)
     except (soundfile.SoundFileError, OSError, TypeError, ValueError) as error:
         guard.check()
-        if path is None or not _needs_name(path, head):
+        if path is not None and _needs_name(path, head):
+            try:
+                opened = _SoundFile(path)
+            except (soundfile.SoundFileError, OSError, TypeError, ValueError) as again:
+                raise AudioError(name, _reason(again)) from None
+        elif getattr(error, "error_string", None) in _UNKNOWN:
+            return _open_container(file, name, stack)
+        else:
             raise AudioError(name, _reason(error)) from None
-        try:
-            opened = _SoundFile(path)
-        except (soundfile.SoundFileError, OSError, TypeError, ValueError) as again:
-            raise AudioError(name, _reason(again)) from None
     opened.guard = guard
     stack.enter_context(opened)
-    return opened
+    return _file_blocks(opened, name), opened.samplerate
+
+
+def _open_container(file: IO[bytes], name: str, stack: ExitStack) -> tuple[Iterator[Array], int]:
+    file.seek(0)
+    try:
+        container = Container(file, name)
+    except ImportError:
+        raise AudioError(
+            name,
+            "is not sound in a format that libsndfile reads; for m4a, webm and video: pip install 'audiotag[formats]'",
+        ) from None
+    stack.callback(container.close)
+    return container.blocks(), container.samplerate
 
 
 def _needs_name(path: Path, head: bytes) -> bool:
@@ -327,9 +346,9 @@ def _raise_io_error(guard: _Guard, name: str) -> None:
         raise AudioError(name, _reason(error)) from None
 
 
+_UNKNOWN = ("Format not recognised.", "File contains data in an unimplemented format.")
+
 _REASONS = {
-    "Format not recognised.": "is not sound in a format that libsndfile reads "
-    "(try: ffmpeg -i FILE -f wav - | audiotag tag -)",
     "Internal error : SF_INFO struct incomplete.": "its header gives no valid sample rate (0 Hz?) or channels",
     "File does not exist or is not a regular file (possibly a pipe?).": "has no sound that could be decoded",
     "System error.": "can't be read",
