@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from audiotag import mel_kernel as kernel
+from audiotag import mel_stream
 from audiotag.mel_kernel import Tables, tables
 
 if TYPE_CHECKING:
@@ -65,12 +65,6 @@ class MelConfig:
 DEFAULT = MelConfig()
 
 
-def preemphasis(x: Array, coefficient: float = DEFAULT.preemphasis, out: Array | None = None) -> Array:
-    """High-pass (N,) samples to (N-1,), perhaps into `out`: y[i] = x[i+1] - coefficient * x[i]."""
-    y: Array = np.multiply(x[:-1], x.dtype.type(coefficient), out=out)
-    return np.subtract(x[1:], y, out=y)
-
-
 @cache
 def hann_window(config: MelConfig = DEFAULT) -> Array:
     """Symmetric Hann window, centred in (n_fft,) float32."""
@@ -114,75 +108,39 @@ class LogMelStream:
 
     def __init__(self, config: MelConfig = DEFAULT) -> None:
         self.config = config
-        self.n_samples = 0
+        self._registers = np.zeros(mel_stream.REGISTERS, np.int64)
+        self._y = np.empty(mel_stream.capacity(config.n_fft, config.hop_length), np.float32)
         self._tables = _tables(config)
         self._scratch = self._tables.scratch()
-        self._last = np.empty(0, np.float32)
-        # pre-emphasised samples: the first `_end` of `_y`, with a place for the reflection before them
-        self._y = np.empty(2 * config.n_fft, np.float32)
-        self._end = config.n_fft // 2
-        self._reflected = False
-        self._next = 0  # where in `_y` the next frame begins, perhaps beyond the end
+
+    @property
+    def n_samples(self) -> int:
+        """Samples of the clip so far."""
+        return int(self._registers[mel_stream.SAMPLES])
 
     def push(self, x: Array) -> Array:
-        self._add(x)
-        return self._take()
+        return self._columns(x, mel_stream.ALL)
 
     def finish(self) -> Array:
-        self._close()
-        return self._take()
+        return self._columns(np.empty(0, np.float32), mel_stream.LAST)
 
-    def _close(self) -> None:
-        """Reflect the end, of a clip that is long enough or continued."""
-        n_samples = self.n_samples
-        self._add(np.zeros(max(self.config.min_samples - n_samples, 0), np.float32))
-        self.n_samples = n_samples
-        half = self.config.n_fft // 2
-        reflected = self._y[self._end - half - 1 : self._end - 1][::-1]
-        self._room(half)[:] = reflected
+    def _columns(self, x: Array, what: int) -> Array:
+        """The new frames, in memory of their own."""
+        given = int(self._registers[mel_stream.FRAMES])
+        most = self.config.n_frames(self.n_samples + len(x)) - given
+        out = np.empty((self.config.n_mels, most), np.float32)
+        self._registers[mel_stream.FRAMES] = 0
+        self._give(x, what, out)
+        frames = int(self._registers[mel_stream.FRAMES])
+        self._registers[mel_stream.FRAMES] += given
+        return out[:, :frames]
 
-    def _add(self, x: Array) -> None:
-        if not len(x):
-            return
-        self.n_samples += len(x)
-        coefficient = self.config.preemphasis
-        if len(self._last):
-            self._room(1)[:] = preemphasis(np.append(self._last, x[0]), coefficient)
-        preemphasis(x, coefficient, out=self._room(len(x) - 1))
-        self._last = x[-1:].copy()
-        half = self.config.n_fft // 2
-        if not self._reflected and self._end > 2 * half:
-            self._reflected = True
-            self._y[:half] = self._y[2 * half : half : -1]
-
-    def _room(self, n: int) -> Array:
-        """Room for `n` more samples at the end of `_y`."""
-        self._end += n
-        if self._end > len(self._y):
-            y = np.empty(self._end + self.config.n_fft, np.float32)
-            y[: self._end - n] = self._y[: self._end - n]
-            self._y = y
-        return self._y[self._end - n : self._end]
-
-    def _ready(self) -> int:
-        """Number of frames that are complete."""
-        left = self._end - self._next - self.config.n_fft
-        return left // self.config.hop_length + 1 if self._reflected and left >= 0 else 0
-
-    def _take(self, out: Array | None = None, at: int = 0) -> Array:
-        """Put the frames that are complete into columns `at` … of `out`, (n_mels, frames) and new by default."""
-        frames = self._ready()
-        if out is None:
-            out = np.empty((self.config.n_mels, frames), np.float32)
-        if frames:
-            y, offset = self._y[self._next : self._end], np.float32(self.config.log_offset)
-            kernel.log_mel(y, out.reshape(-1), at, out.shape[1], frames, offset, *self._tables, *self._scratch)
-            following = self._next + frames * self.config.hop_length
-            # the reflection at the end needs half a window
-            dropped = min(following, self._end - self.config.n_fft // 2 - 1)
-            self._y[: self._end - dropped] = self._y[dropped : self._end]
-            self._end, self._next = self._end - dropped, following - dropped
-        return out[:, at : at + frames]
+    def _give(self, x: Array, what: int, out: Array) -> None:
+        """Put new frames into columns of `out`, (n_mels, frames), from where the last ones ended."""
+        config, x = self.config, np.ascontiguousarray(x, np.float32)
+        factor, offset = np.float32(config.preemphasis), np.float32(config.log_offset)
+        arguments = (self._registers, self._y, x, what, out.reshape(-1), out.shape[1], factor, offset)
+        mel_stream.push(*arguments, *self._tables, *self._scratch)
 
 
 def log_mel_blocks(blocks: Iterable[Array], config: MelConfig = DEFAULT) -> Iterator[Array]:
@@ -193,26 +151,18 @@ def log_mel_blocks(blocks: Iterable[Array], config: MelConfig = DEFAULT) -> Iter
     yield stream.finish()
 
 
-def log_mel(x: Array, config: MelConfig = DEFAULT, block: int = 1 << 19) -> Array:
+def log_mel(x: Array, config: MelConfig = DEFAULT) -> Array:
     """Log-mel features of a clip.
 
     Args:
         x: (N,) mono samples at `config.sample_rate`, full scale 1.0; N may be 0.
         config: settings of the front end.
-        block: samples processed at a time, which bounds memory and changes nothing else.
 
     Returns:
         (n_mels, 1 + (max(N, min_samples) - 1) // hop_length) float32; digital silence is -1.402585.
     """
-    x = np.asarray(x, np.float32)
-    stream = LogMelStream(config)
     features = np.empty((config.n_mels, config.n_frames(len(x))), np.float32)
-    at = 0
-    for i in range(0, len(x), block):
-        at += stream._take(features, at).shape[1]
-        stream._add(x[i : i + block])
-    stream._close()
-    stream._take(features, at)
+    LogMelStream(config)._give(x, mel_stream.LAST, features)
     return features
 
 

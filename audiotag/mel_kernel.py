@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from tinyonnx import jit, kernel
+from tinyonnx import jit
 
 if TYPE_CHECKING:
     from tinyonnx.ir import Array
@@ -48,7 +48,7 @@ class Tables(NamedTuple):
     numbers: Array
     indices: Array
 
-    def scratch(self, parts: int = 1) -> tuple[Array, ...]:
+    def scratch(self) -> tuple[Array, ...]:
         """Room to work in: slab, two spectra, mel energies, the bits of these, and exponents.
 
         Many arrays and not one, for the compiler to see that they don't overlap.
@@ -57,7 +57,7 @@ class Tables(NamedTuple):
         pace = 2 - hop % 2
         slab = -(-min(n_fft, hop) // pace) * 2 * (LANES + (n_fft - 1) // hop)
         spectrum, mel = (n_fft + 8) * LANES, n_mels * LANES
-        slabs, spectra, others, mels, exponents = (_aligned(n * parts) for n in (slab, spectrum, spectrum, mel, mel))
+        slabs, spectra, others, mels, exponents = map(_aligned, (slab, spectrum, spectrum, mel, mel))
         return slabs, spectra, others, mels, mels.view(np.int32), exponents
 
 
@@ -125,11 +125,10 @@ def _pairs(z: Array) -> Array:
     return np.stack([z.real, z.imag], axis=-1).ravel()
 
 
-@kernel
+@jit
 def log_mel(
     y: Array, out: Array, at: int, step: int, frames: int, offset: Any, sizes: tuple[int, int, int, int, int],
-    numbers: Array, indices: Array, slabs: Array, spectra: Array, others: Array, mels: Array,
-    mels_bits: Array, exponents: Array, part: int, parts: int,
+    numbers: Array, indices: Array, slab: Array, x: Array, z: Array, mel: Array, bits: Array, exponents: Array,
 ) -> None:  # fmt: skip
     """Features of pre-emphasised samples: out[at + m * step + t] = (ln(energy + offset) + 4.5) / 5.
 
@@ -144,14 +143,7 @@ def log_mel(
     columns = _LANES + (n_fft - _1) // hop
     pace = _2 - (hop & _1)
     rows = (min(n_fft, hop) + pace - _1) // pace
-    first, end = share(np.uint64(len(slabs)), part, parts)
-    slab = slabs[first:end]
-    first, end = share(np.uint64(len(spectra)), part, parts)
-    x, z = spectra[first:end], others[first:end]
-    first, end = share(np.uint64(len(mels)), part, parts)
-    mel, bits, exponents = mels[first:end], mels_bits[first:end], exponents[first:end]
-    begin, end = share((np.uint64(frames) + _LANES - _1) // _LANES, part, parts)
-    for group in range(begin, end):
+    for group in range((np.uint64(frames) + _LANES - _1) // _LANES):
         first = group * _LANES
         transpose(y, first * hop, slab, hop, rows, pace, columns)
         enter(slab, entries, window, x)
@@ -169,12 +161,6 @@ def log_mel(
         gather(z, bands, weights, mel, n_mels, offset)
         logarithm(mel, bits, exponents)
         store(mel, out, np.uint64(at) + first, np.uint64(step), np.uint64(frames) - first, n_mels)
-
-
-@jit
-def share(n: Any, part: int, parts: int) -> tuple[Any, Any]:
-    """The range of `n` items that is share `part`."""
-    return n * np.uint64(part) // np.uint64(parts), n * np.uint64(part + 1) // np.uint64(parts)
 
 
 @jit

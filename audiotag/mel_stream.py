@@ -1,0 +1,138 @@
+"""Log-mel features of a clip that comes in pieces: pre-emphasis across them, reflection at both ends.
+
+`y` holds pre-emphasised samples that are still needed, the first half window of a clip before
+them reflected. A clip's features are the same bits however it is cut up.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from audiotag.mel_kernel import LANES, log_mel
+from tinyonnx import jit, kernel
+
+if TYPE_CHECKING:
+    from tinyonnx.ir import Array
+
+SAMPLES, FRAMES, _END, _NEXT, _REFLECTED, REGISTERS = range(6)
+"""Registers of a stream: samples seen, frames given; where in `y` its samples end and the next frame begins;
+whether the beginning is reflected; and their number."""
+
+MORE, ALL, LAST = range(3)
+"""What to give of the frames: those in whole groups, which costs least, all that are complete, or all there will be."""
+
+_GROUPS = 4
+"""Groups of frames that fit into `y`: few, for it to stay in the nearest caches."""
+
+_1 = np.uint64(1)
+_ZERO = np.float32(0)
+
+
+def capacity(n_fft: int, hop: int) -> int:
+    """Length of `y`: room for a few groups of frames, what is kept for the end, and the last sample."""
+    return n_fft + hop * LANES * (_GROUPS + 1) + n_fft // 2 + 2
+
+
+@kernel
+def push(
+    registers: Array, y: Array, x: Array, what: int, out: Array, step: int, preemphasis: Any, offset: Any,
+    sizes: tuple[int, int, int, int, int], numbers: Array, indices: Array, slab: Array, spectrum: Array, other: Array,
+    mel: Array, bits: Array, exponents: Array, part: int, parts: int,
+) -> None:  # fmt: skip
+    """Take samples `x`; put frames t = registers[FRAMES] … into column t of `out`, rows `step` apart.
+
+    A stream begins with registers of zero. `preemphasis` and `offset` are float32, what follows
+    is of `mel_kernel.Tables`.
+    """
+    stream(registers, y, x, what, out, step, preemphasis, offset, sizes, numbers, indices,
+           slab, spectrum, other, mel, bits, exponents)  # fmt: skip
+
+
+@jit
+def stream(
+    registers: Array, y: Array, x: Array, what: int, out: Array, step: int, preemphasis: Any, offset: Any,
+    sizes: tuple[int, int, int, int, int], numbers: Array, indices: Array, slab: Array, spectrum: Array, other: Array,
+    mel: Array, bits: Array, exponents: Array,
+) -> None:  # fmt: skip
+    """See `push`."""
+    n_fft, hop = sizes[0], sizes[1]
+    half = n_fft // 2
+    if registers[_END] == 0:
+        registers[_END] = half
+    at = 0
+    while True:
+        at += append(registers, y, x, at, preemphasis, half)
+        if at == len(x) and what == LAST:
+            end_clip(registers, y, preemphasis, half)
+        left = registers[_END] - registers[_NEXT] - n_fft
+        frames = left // hop + 1 if registers[_REFLECTED] and left >= 0 else 0
+        if what == MORE or at < len(x):
+            frames = frames // LANES * LANES
+        if frames > 0:
+            log_mel(y[registers[_NEXT] : registers[_END]], out, registers[FRAMES], step, frames, offset,
+                    sizes, numbers, indices, slab, spectrum, other, mel, bits, exponents)  # fmt: skip
+            registers[FRAMES] += frames
+            registers[_NEXT] += frames * hop
+        if at == len(x):
+            break
+        forget(registers, y, half)
+
+
+@jit
+def append(registers: Array, y: Array, x: Array, at: int, preemphasis: Any, half: int) -> int:
+    """Pre-emphasise samples of x from `at` on while there is room; how many."""
+    room = len(y) - 1 - half - registers[_END]
+    count = min(len(x) - at, room)
+    if count <= 0:
+        return 0
+    last, end = len(y) - 1, registers[_END]
+    if registers[SAMPLES] > 0:
+        y[end] = x[at] - preemphasis * y[last]
+        end += 1
+    o, i = np.uint64(end) - _1, np.uint64(at)
+    for j in range(_1, np.uint64(count)):
+        y[o + j] = x[i + j] - preemphasis * x[i + j - _1]
+    y[last] = x[at + count - 1]
+    registers[SAMPLES] += count
+    registers[_END] = end + count - 1
+    begin_clip(registers, y, half)
+    return int(count)
+
+
+@jit
+def begin_clip(registers: Array, y: Array, half: int) -> None:
+    """Reflect the beginning, as soon as there is enough of it."""
+    if not registers[_REFLECTED] and registers[_END] > 2 * half:
+        registers[_REFLECTED] = 1
+        for k in range(half):
+            y[k] = y[2 * half - k]
+
+
+@jit
+def end_clip(registers: Array, y: Array, preemphasis: Any, half: int) -> None:
+    """Reflect the end, of a clip that is long enough or continued with zeros."""
+    samples, end = registers[SAMPLES], registers[_END]
+    if 0 < samples < half + 2:
+        y[end] = -preemphasis * y[len(y) - 1]
+        end += 1
+    while end - half < half + 1 and not registers[_REFLECTED]:
+        y[end] = _ZERO
+        end += 1
+    registers[_END] = end
+    begin_clip(registers, y, half)
+    for k in range(half):
+        y[end + k] = y[end - 2 - k]
+    registers[_END] = end + half
+
+
+@jit
+def forget(registers: Array, y: Array, half: int) -> None:
+    """Drop what neither the next frame nor the reflection at the end needs."""
+    dropped = min(registers[_NEXT], registers[_END] - half - 1)
+    kept = registers[_END] - dropped
+    for i in range(kept):
+        y[i] = y[dropped + i]
+    registers[_END] = kept
+    registers[_NEXT] -= dropped
