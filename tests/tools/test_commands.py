@@ -123,6 +123,34 @@ def test_the_optimised_model_as_a_file(model: Path, tmp_path: Path, capsys: pyte
     np.testing.assert_allclose(*results, rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.parametrize("opset", [7, 11, 12, 17])
+def test_the_file_is_of_the_models_opset(opset: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    import onnxruntime
+
+    resized = (
+        "Resize (half, none, scales)" if opset >= 11 else "Upsample (half, scales)" if opset >= 9 else "Relu (half)"
+    )
+    squeezed = "Squeeze (big, front)" if opset >= 13 else "Squeeze <axes = [0]> (big)"
+    proto = onnx.parser.parse_model(f"""
+        <ir_version: 8, opset_import: ["": {opset}]>
+        net (float[1, 4, t] x) => (float[a, b] y)
+        <float[3] scales = {{1, 1, 2}}, float[0] none = {{}}, int64[1] front = {{0}}> {{
+            half = Identity (x)
+            big = {resized}
+            flat = {squeezed}
+            y = Relu (flat)
+        }}
+    """)
+    onnx.save(proto, tmp_path / "in.onnx")
+    call(capsys, "inspect", tmp_path / "in.onnx", "--save", tmp_path / "out.onnx", "--dim", "t=3")
+    saved = onnx.load(tmp_path / "out.onnx")
+    onnx.checker.check_model(saved, full_check=True)
+    assert [entry.version for entry in saved.opset_import] == [opset]
+    feeds = {"x": np.random.default_rng(1).standard_normal((1, 4, 3), dtype=np.float32)}
+    results = [onnxruntime.InferenceSession(tmp_path / name).run(None, feeds)[0] for name in ("in.onnx", "out.onnx")]
+    np.testing.assert_array_equal(*results)
+
+
 def test_trace_prints_and_saves(model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     x = np.random.default_rng(1).standard_normal((1, 4, 10, 16), dtype=np.float32)
     np.save(tmp_path / "x.npy", x)

@@ -57,7 +57,7 @@ _MANY = 5000
 """Verifying takes most of the time of planning so many nodes."""
 
 EXPRESSIBLE: list[Pass] = [
-    specialise, drop_dead, drop_empty_options, remove_noops, drop_dead, fold_channelwise, fold_batchnorm, drop_dead,
+    specialise, drop_dead, remove_noops, drop_dead, fold_channelwise, fold_batchnorm, drop_dead,
 ]  # fmt: skip
 """What leaves only ONNX's own operators: the optimised model as a file for any runtime."""
 

@@ -75,7 +75,9 @@ def _to_reshape(rewrite: Rewrite, node: Node, source: Value) -> None:
     elif node.op_type != "Reshape" or node.inputs[0] is not source:
         target = Value(f"{node.label}:shape", np.dtype(np.int64), (len(shape),), np.array(shape, np.int64))
         attributes = {"allowzero": 1} if 0 in shape else {}
-        rewrite.fuse(node, [], "Reshape", [source, target], attributes, domain="", opset=14)
+        # the node's own version, so that the graph can be saved, where it takes these inputs and attributes
+        opset = node.opset if node.opset >= (14 if attributes else 5) else 14
+        rewrite.fuse(node, [], "Reshape", [source, target], attributes, domain="", opset=opset)
         rewrite.applied(node, f"{node.op_type} only renames dimensions, now a Reshape to {list(shape)}")
 
 
