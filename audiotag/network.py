@@ -24,7 +24,7 @@ class Network:
     Args:
         source: an ONNX file, or its content.
         name: what errors call the model.
-        threads: compute threads (the engine uses one so far).
+        threads: that share the work of a run, at most one per processor.
 
     Raises:
         ModelError: the model can't be loaded, or its input or outputs are not a tagger's.

@@ -31,7 +31,7 @@ class Tagger:
 
     Args:
         model: a model's name or an ONNX file; by default the one that ships with the package.
-        threads: compute threads (the engine uses one so far).
+        threads: that share the work on a clip, at most one per processor.
     """
 
     def __init__(self, model: str | os.PathLike[str] | None = None, threads: int = 1) -> None:

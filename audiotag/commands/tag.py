@@ -53,6 +53,7 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument("--top", type=number, default=10, metavar="N", help="how many tags at most (default: 10)")
     parser.add_argument("--threshold", type=probability, metavar="P", help="leave out tags with a score below P")
     parser.add_argument("--labels", type=classes, metavar="A,B,...", help="consider these classes only (names or MIDs)")
+    parser.add_argument("--threads", type=number, default=1, metavar="N", help="threads that share a clip (default: 1)")
     parser.add_argument(
         "--format", choices=(*FORMATS, *PARTS), default="text", help="form of the results (default: text)"
     )
@@ -72,7 +73,7 @@ def run(args: argparse.Namespace) -> int:
     from audiotag.inputs import expand
     from audiotag.tagger import Tagger
 
-    tagger = Tagger(args.model)
+    tagger = Tagger(args.model, args.threads)
     _ = tagger.network
     warn_if_untrained(tagger.model)
     hint_at_full_size(tagger.model)

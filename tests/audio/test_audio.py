@@ -89,6 +89,25 @@ def test_wav_variants(subtype, noise):
     np.testing.assert_array_equal(audio.read(content), expected)
 
 
+@pytest.mark.parametrize("subtype", ["PCM_S8", "PCM_16", "PCM_24"])
+@pytest.mark.parametrize("format", ["AIFF", "FLAC", "W64", "RF64", "WAVEX"])
+def test_integers_of_any_width(format, subtype, noise):
+    if not soundfile.check_format(format, subtype):
+        pytest.skip(f"{format} has no {subtype}")
+    content = encoded(noise[:, :1], 32000, format, subtype)
+    expected, _ = soundfile.read(io.BytesIO(content), dtype="float32")
+    np.testing.assert_array_equal(audio.read(content), expected)
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "int8", "int16", "int32", "int64"])
+def test_arrays_of_integers_are_scaled_to_full_scale(dtype):
+    info = np.iinfo(dtype)
+    samples = np.random.default_rng(0).integers(info.min, info.max, 999, dtype, endpoint=True)
+    centre, scale = (128, 128.0) if dtype == "uint8" else (0, -float(info.min))
+    expected = ((samples.astype(np.float64) - centre) / scale).astype(np.float32)
+    np.testing.assert_array_equal(audio.read(samples, 32000), expected)
+
+
 @pytest.mark.parametrize("format", ["WAV", "FLAC", "OGG", "MP3"])
 def test_a_pipe_gives_what_the_file_gives(format, noise):
     content = encoded(noise[:, :2], 44100, format)

@@ -51,6 +51,12 @@ def process(*arguments, **options):
     return subprocess.run([sys.executable, "-m", "audiotag", *arguments], capture_output=True, timeout=120, **options)
 
 
+def test_threads_change_nothing_but_the_time(tag, folder):
+    assert tag("a.wav", "--threads", "2") == tag("a.wav")
+    with pytest.raises(SystemExit, match="2"):
+        tag("a.wav", "--threads", "0")
+
+
 def test_text(tag, folder, model):
     code, out, err = tag("a.wav", "--top", "3")
     assert (code, err) == (0, "")
