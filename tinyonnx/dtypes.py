@@ -44,6 +44,9 @@ NUMPY_DTYPE: dict[int, np.dtype[Any]] = {number: np.dtype(dtype) for number, _, 
 _NAME = {np.dtype(dtype): name for _, name, dtype in _TABLE}
 _DTYPE = {f"tensor({name})": np.dtype(dtype) for _, name, dtype in _TABLE}
 
+TENSOR_TYPES = tuple(_DTYPE)
+"""``tensor(float)`` and all others."""
+
 
 def onnx_type(dtype: np.dtype[Any]) -> str | None:
     """``tensor(float)`` for float32 and so on, as onnxruntime writes it; None for what ONNX hasn't."""

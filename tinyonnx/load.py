@@ -19,6 +19,7 @@ import tinyonnx.ops  # noqa: F401  (registers the operators)
 from tinyonnx.build import Builder, Type
 from tinyonnx.check import check_operators
 from tinyonnx.differentiate import attach_functions
+from tinyonnx.dtypes import TENSOR_TYPES
 from tinyonnx.errors import ModelError
 from tinyonnx.external_data import ExternalData
 from tinyonnx.ir import Array, Graph
@@ -160,12 +161,16 @@ def _to_graph(model: ModelProto, file: str, limits: Limits, external: ExternalDa
     return graph
 
 
+_TENSORS = Schema((Input("an input", frozenset(TENSOR_TYPES)),), True, 0, sys.maxsize)
+"""ONNX Runtime's operators, which onnx has no schemas of, take nothing but tensors."""
+
+
 def _schema(key: Key) -> Schema | None:
     domain, name, opset = key
     try:
         newest = get_schema(name, domain=domain)
     except SchemaError:
-        return None
+        return _TENSORS if domain == "com.microsoft" else None
     try:
         schema = get_schema(name, opset, domain)
     except SchemaError:  # an operator that some models use before it existed

@@ -346,3 +346,9 @@ def test_variadic_inputs_are_all_there(tmp_path: Path) -> None:
     for op_type in ("Max", "Sum", "Concat<axis=0>"):
         proto = model(f"[act] y = {op_type}(x, , x)")
         refused(proto, tinyonnx.NodeError, "missing", folder=tmp_path, feeds={"x": np.zeros(1, np.float32)})
+
+
+def test_onnxruntimes_operators_take_tensors_only(tmp_path: Path) -> None:
+    proto = model("[act] y = com.microsoft.FastGelu(s)", "seq(float[a]) s")
+    expected = 'com.microsoft.FastGelu "act" (node 0, opset 1): an input can\'t be seq(tensor(float))'
+    refused(proto, tinyonnx.NodeError, expected, folder=tmp_path, feeds={"s": zeros((3,))})

@@ -19,7 +19,7 @@ einsum       Einsum                             loss         NegativeLogLikeliho
 training     Adagrad, Adam, Momentum            gradient     Gradient
 attention    Attention, RotaryEmbedding …       linear_attention  LinearAttention …
 fused        what the passes create
-microsoft_*  ONNX Runtime's own: attention, fused, matmul, norm, quantized
+microsoft_*  ONNX Runtime's own: attention, fused, matmul, norm, quantized, recurrent
 """
 
 from tinyonnx.ops import (  # noqa: F401
@@ -44,6 +44,7 @@ from tinyonnx.ops import (  # noqa: F401
     microsoft_matmul,
     microsoft_norm,
     microsoft_quantized,
+    microsoft_recurrent,
     ml_features,
     ml_linear,
     ml_maps,

@@ -29,6 +29,13 @@ def exact_type(terms: int) -> np.dtype[Any]:
     return np.dtype(np.float32 if terms * _GREATEST_PRODUCT <= _FLOAT32_EXACT else np.float64)
 
 
+def exact_factor(weights: Array, zero_point: Array | None) -> Array:
+    """Centred `weights` [terms, columns] in the type that holds every sum of their products with bytes."""
+    whole = centered(weights, zero_point, np.int32)
+    greatest = 255 * int(np.abs(whole).sum(axis=0).max(initial=0))
+    return whole.astype(np.float32 if greatest <= _FLOAT32_EXACT else np.float64)
+
+
 def wrapped(y: Array) -> Array:
     """Whole numbers as int32, modulo 2**32."""
     return y.astype(np.int64).astype(np.int32)

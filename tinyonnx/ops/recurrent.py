@@ -43,7 +43,7 @@ _ACTIVATIONS: dict[str, tuple[Callable[..., Array], dict[str, float]]] = {
 """By name in small letters: the function and its defaults."""
 
 
-def _functions(names: Sequence[str], settings: _Settings) -> list[Function]:
+def _functions(names: Sequence[str], settings: Settings) -> list[Function]:
     """The activations; each takes the next alpha and beta if it has such."""
     given = {"alpha": iter(settings.activation_alpha or ()), "beta": iter(settings.activation_beta or ())}
 
@@ -69,14 +69,16 @@ def _clipping(function: Function, clip: float | None) -> Function:
 
 
 class _Weights(NamedTuple):
-    """One direction's weights of `gates` gates, in the type to compute in."""
+    """One direction's weights of `gates` gates; what is multiplied with W and R has the type to compute in."""
 
-    w: Array  # [gates * hidden, features]
-    r: Array  # [gates * hidden, hidden]
+    w: Any  # [features, gates * hidden], an array or what else `@` takes
+    r: Any  # [hidden, gates * hidden]
     wb: Array  # [gates * hidden]
     rb: Array  # [gates * hidden]
     p: Array | None  # [3 * hidden]
 
+
+Factors = Sequence[tuple[Any, Any]]
 
 Cell = Callable[[_Weights, list[Function]], tuple[Array, Step]]
 """From weights and activations: the bias of the projected input, and the step."""
@@ -88,10 +90,10 @@ def _reversal(time: int, lengths: Array) -> Array:
     return np.where(t < lengths, lengths - 1 - t, t)
 
 
-def _scan(x: Array, lengths: Array, state: State, bias: Array, w: Array, step: Step) -> tuple[Array, State]:
+def _scan(x: Array, lengths: Array, state: State, bias: Array, w: Any, step: Step) -> tuple[Array, State]:
     """Outputs [time, batch, hidden], zero after a sequence's end, and each sequence's last state."""
     time, batch, features = x.shape
-    projected = (x.reshape(time * batch, features) @ w.T + bias).reshape(time, batch, len(w))
+    projected = (x.reshape(time * batch, features) @ w + bias).reshape(time, batch, len(bias))
     outputs = np.zeros((time, batch, state[0].shape[-1]), x.dtype)
     shortest = lengths.min(initial=time)
     for t in range(lengths.max(initial=0)):
@@ -162,7 +164,7 @@ def _optional(name: str, value: Array | None, shape: tuple[int, ...], like: Arra
     return widened(value)
 
 
-class _Settings(NamedTuple):
+class Settings(NamedTuple):
     """The attributes that all three have."""
 
     activations: Sequence[str] | None
@@ -175,24 +177,31 @@ class _Settings(NamedTuple):
 
 
 @quiet
-def _run(
+def run_layer(
     ctx: Context,
     cell: Cell,
     defaults: tuple[str, ...],
     gates: int,
-    settings: _Settings,
+    settings: Settings,
     weights: tuple[Array, Array, Array | None, Array | None],
     x: Array,
     sequence_lens: Array | None,
+    *,
+    factors: Factors | None = None,
     **initial: Array | None,
 ) -> tuple[Array, ...]:
-    """Y and each part of the last state; `weights` are W, R, B and P. Raises OpError, ResourceError."""
+    """Y and each part of the last state; `weights` are W, R, B and P. Raises OpError, ResourceError.
+
+    `factors` are what to multiply with, per direction, where that isn't W and R transposed.
+    """
     direction, layout = settings.direction, settings.layout
     w, r, b, p = weights
     sizes = _sizes(x, w, r, gates, direction, layout, settings.hidden_size)
-    for name, value in (("W", w), ("R", r)):
-        if value.dtype != x.dtype:
-            raise OpError(f"X is {x.dtype}, {name} is {value.dtype}")
+    if factors is None:
+        for name, value in (("W", w), ("R", r)):
+            if value.dtype != x.dtype:
+                raise OpError(f"X is {x.dtype}, {name} is {value.dtype}")
+        factors = [(widened(w[d]).T, widened(r[d]).T) for d in range(sizes.directions)]
     time, batch, _, hidden, directions = sizes
     ctx.check_size((directions, time, batch, gates * hidden), widened(x).dtype)
     names = settings.activations or defaults * directions
@@ -211,7 +220,7 @@ def _run(
     last = [np.empty((directions, batch, hidden), x.dtype) for _ in states]
     for d, is_reverse in enumerate(_DIRECTIONS[direction]):
         wb, rb = np.split(biases[d], 2)
-        one = _Weights(widened(w[d]), widened(r[d]), wb, rb, None if p is None else peepholes[d])
+        one = _Weights(*factors[d], wb, rb, None if p is None else peepholes[d])
         own = functions[d * len(defaults) : (d + 1) * len(defaults)]
         bias, step = cell(one, [_clipping(f, settings.clip) for f in own[:2]] + own[2:])
         state = tuple(s[d] if layout == 0 else s[:, d] for s in states)
@@ -225,7 +234,7 @@ def _run(
     return y, *last
 
 
-def _shape(gates: int, states: int) -> Callable[..., list[Info] | None]:
+def shape_rule(gates: int, states: int) -> Callable[..., list[Info] | None]:
     def rule(
         x: Info,
         w: Info,
@@ -253,12 +262,12 @@ def _rnn_cell(weights: _Weights, functions: list[Function]) -> tuple[Array, Step
     (f,) = functions
 
     def step(x: Array, state: State) -> State:
-        return (f(x + state[0] @ weights.r.T),)
+        return (f(x + state[0] @ weights.r),)
 
     return weights.wb + weights.rb, step
 
 
-@op("RNN", since=1, shape=_shape(gates=1, states=1))
+@op("RNN", since=1, shape=shape_rule(gates=1, states=1))
 def rnn(
     ctx: Context,
     x: Array,
@@ -279,8 +288,8 @@ def rnn(
 ) -> tuple[Array, ...]:
     if len(activations) > 1 and direction != "bidirectional":
         activations = activations[:1]  # the default has two for any direction
-    settings = _Settings(activations, activation_alpha, activation_beta, clip, direction, hidden_size, layout)
-    return _run(ctx, _rnn_cell, ("Tanh",), 1, settings, (w, r, b, None), x, sequence_lens, initial_h=initial_h)
+    settings = Settings(activations, activation_alpha, activation_beta, clip, direction, hidden_size, layout)
+    return run_layer(ctx, _rnn_cell, ("Tanh",), 1, settings, (w, r, b, None), x, sequence_lens, initial_h=initial_h)
 
 
 # -- GRU --------------------------------------------------------------------------------
@@ -288,12 +297,13 @@ def rnn(
 
 def _gru_cell(weights: _Weights, functions: list[Function]) -> tuple[Array, Step]:
     f, g = functions
-    zr, h = np.s_[: 2 * len(weights.r) // 3], np.s_[2 * len(weights.r) // 3 :]
+    split = 2 * weights.r.shape[1] // 3
+    zr, h = np.s_[:, :split], np.s_[:, split:]
 
     def step(x: Array, state: State) -> State:
         (before,) = state
-        z, r = np.split(f(x[:, zr] + before @ weights.r[zr].T), 2, axis=1)
-        new = g(x[:, h] + (r * before) @ weights.r[h].T)
+        z, r = np.split(f(x[zr] + before @ weights.r[zr]), 2, axis=1)
+        new = g(x[h] + (r * before) @ weights.r[h])
         return ((1 - z) * new + z * before,)
 
     return weights.wb + weights.rb, step
@@ -301,13 +311,13 @@ def _gru_cell(weights: _Weights, functions: list[Function]) -> tuple[Array, Step
 
 def _gru_cell_linear_before_reset(weights: _Weights, functions: list[Function]) -> tuple[Array, Step]:
     f, g = functions
-    split = 2 * len(weights.r) // 3
+    split = 2 * weights.r.shape[1] // 3
     early, late = weights.rb.copy(), weights.rb[split:]
     early[split:] = 0
 
     def step(x: Array, state: State) -> State:
         (before,) = state
-        recurrent = before @ weights.r.T
+        recurrent = before @ weights.r
         z, r = np.split(f(x[:, :split] + recurrent[:, :split]), 2, axis=1)
         new = g(x[:, split:] + r * (recurrent[:, split:] + late))
         return ((1 - z) * new + z * before,)
@@ -315,7 +325,7 @@ def _gru_cell_linear_before_reset(weights: _Weights, functions: list[Function]) 
     return weights.wb + early, step
 
 
-@op("GRU", since=3, shape=_shape(gates=3, states=1))
+@op("GRU", since=3, shape=shape_rule(gates=3, states=1))
 def gru(
     ctx: Context,
     x: Array,
@@ -336,11 +346,11 @@ def gru(
     output_sequence: int = 0,
 ) -> tuple[Array, ...]:
     cell = _gru_cell_linear_before_reset if linear_before_reset else _gru_cell
-    settings = _Settings(activations, activation_alpha, activation_beta, clip, direction, hidden_size, layout)
-    return _run(ctx, cell, ("Sigmoid", "Tanh"), 3, settings, (w, r, b, None), x, sequence_lens, initial_h=initial_h)
+    settings = Settings(activations, activation_alpha, activation_beta, clip, direction, hidden_size, layout)
+    return run_layer(ctx, cell, ("Sigmoid", "Tanh"), 3, settings, (w, r, b, None), x, sequence_lens, initial_h=initial_h)
 
 
-@op("GRU", since=1, shape=_shape(gates=3, states=1))
+@op("GRU", since=1, shape=shape_rule(gates=3, states=1))
 def gru_1(
     ctx: Context,
     x: Array,
@@ -358,9 +368,9 @@ def gru_1(
     hidden_size: int | None = None,
     output_sequence: int = 0,
 ) -> tuple[Array, ...]:
-    settings = _Settings(activations, activation_alpha, activation_beta, clip, direction, hidden_size)
+    settings = Settings(activations, activation_alpha, activation_beta, clip, direction, hidden_size)
     defaults = ("Sigmoid", "Tanh")
-    return _run(ctx, _gru_cell, defaults, 3, settings, (w, r, b, None), x, sequence_lens, initial_h=initial_h)
+    return run_layer(ctx, _gru_cell, defaults, 3, settings, (w, r, b, None), x, sequence_lens, initial_h=initial_h)
 
 
 # -- LSTM -------------------------------------------------------------------------------
@@ -370,7 +380,7 @@ def _peeping(gate: Array, weight: Array | None, c: Array) -> Array:
     return gate if weight is None else np.asarray(gate + weight * c)
 
 
-def _lstm_cell(couple: bool) -> Cell:
+def lstm_cell(couple: bool) -> Cell:
     """`couple` makes the forget gate what the input gate leaves over."""
 
     def cell(weights: _Weights, functions: list[Function]) -> tuple[Array, Step]:
@@ -380,7 +390,7 @@ def _lstm_cell(couple: bool) -> Cell:
 
         def step(x: Array, state: State) -> State:
             before, c = state
-            i, o, forget, new = np.split(x + before @ weights.r.T, 4, axis=1)
+            i, o, forget, new = np.split(x + before @ weights.r, 4, axis=1)
             i = f(_peeping(i, p_in, c))
             forget = 1 - i if couple else f(_peeping(forget, p_forget, c))
             c = forget * c + i * g(new)
@@ -391,7 +401,7 @@ def _lstm_cell(couple: bool) -> Cell:
     return cell
 
 
-@op("LSTM", since=1, shape=_shape(gates=4, states=2))
+@op("LSTM", since=1, shape=shape_rule(gates=4, states=2))
 def lstm(
     ctx: Context,
     x: Array,
@@ -413,7 +423,7 @@ def lstm(
     layout: int = 0,
     output_sequence: int = 0,
 ) -> tuple[Array, ...]:
-    settings = _Settings(activations, activation_alpha, activation_beta, clip, direction, hidden_size, layout)
-    cell, defaults = _lstm_cell(bool(input_forget)), ("Sigmoid", "Tanh", "Tanh")
+    settings = Settings(activations, activation_alpha, activation_beta, clip, direction, hidden_size, layout)
+    cell, defaults = lstm_cell(bool(input_forget)), ("Sigmoid", "Tanh", "Tanh")
     state = {"initial_h": initial_h, "initial_c": initial_c}
-    return _run(ctx, cell, defaults, 4, settings, (w, r, b, p), x, sequence_lens, **state)
+    return run_layer(ctx, cell, defaults, 4, settings, (w, r, b, p), x, sequence_lens, **state)

@@ -1,0 +1,97 @@
+"""com.microsoft: DynamicQuantizeLSTM, what an LSTM becomes in a dynamically quantised model."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from tinyonnx.errors import OpError
+from tinyonnx.ir import Array
+from tinyonnx.ops._microsoft import check_shape, microsoft, present
+from tinyonnx.ops.integer import exact_factor
+from tinyonnx.ops.math import quiet
+from tinyonnx.ops.quantize import centered, check_type, dynamic_quantize_linear
+from tinyonnx.ops.recurrent import Floats, Settings, lstm_cell, run_layer, shape_rule
+from tinyonnx.registry import Context, Info
+
+
+class _QuantizedFactor:
+    """Weights [features, columns] of bytes: what they are multiplied with becomes bytes, too, by its own range."""
+
+    __array_ufunc__ = None  # so that numpy leaves `@` to us
+
+    def __init__(self, weights: Array, scale: Array, zero_point: Array | None) -> None:
+        self._weights = exact_factor(weights, zero_point)
+        self._scale = scale
+
+    def __rmatmul__(self, x: Array) -> Array:
+        small, scale, zero_point = dynamic_quantize_linear(x)
+        sums = centered(small, zero_point, self._weights.dtype) @ self._weights
+        return np.asarray(sums.astype(np.float32) * (scale * self._scale))
+
+
+def _factors(name: str, w: Array, scale: Array | None, zero_point: Array | None) -> list[_QuantizedFactor]:
+    """One per direction of `w` [directions, features, columns]; there are scales per direction, or also per column."""
+    if w.ndim != 3 or w.dtype not in (np.int8, np.uint8):
+        raise OpError(f"{name} is {w.dtype} with {w.ndim} dimensions, must be int8 or uint8 with 3")
+    (scale,) = present(**{f"{name}_scale": scale})
+    if scale.dtype != np.float32:
+        raise OpError(f"{name}_scale is {scale.dtype}, must be float32")
+    check_type(w, zero_point, name)
+    shapes = w.shape[:1], (w.shape[0], w.shape[2])
+    check_shape(f"{name}_scale", scale, *shapes)
+    check_shape(f"{name}_zero_point", zero_point, *shapes)
+    return [_QuantizedFactor(w[d], scale[d], None if zero_point is None else zero_point[d]) for d in range(len(w))]
+
+
+def _rule(x: Info, w: Info, r: Info, *_: Info | None, **attributes: Any) -> list[Info] | None:
+    def turned(info: Info) -> Info:
+        return Info(x.dtype, info.shape and (info.shape[0], info.shape[2], info.shape[1]))
+
+    return shape_rule(gates=4, states=2)(x, turned(w), turned(r), **attributes)
+
+
+@microsoft("DynamicQuantizeLSTM", shape=_rule)
+@quiet
+def dynamic_quantize_lstm(
+    ctx: Context,
+    x: Array,
+    w: Array,
+    r: Array,
+    b: Array | None = None,
+    sequence_lens: Array | None = None,
+    initial_h: Array | None = None,
+    initial_c: Array | None = None,
+    p: Array | None = None,
+    w_scale: Array | None = None,
+    w_zero_point: Array | None = None,
+    r_scale: Array | None = None,
+    r_zero_point: Array | None = None,
+    *,
+    activation_alpha: Floats = None,
+    activation_beta: Floats = None,
+    activations: Sequence[str] | None = None,
+    clip: float | None = None,
+    direction: str = "forward",
+    hidden_size: int | None = None,
+    input_forget: int = 0,
+) -> tuple[Array, ...]:
+    """LSTM of `w` [directions, features, 4 · hidden] and `r` [directions, hidden, 4 · hidden], transposed, as bytes."""
+    if x.dtype != np.float32:
+        raise OpError(f"X is {x.dtype}, must be float32")
+    factors = list(zip(_factors("W", w, w_scale, w_zero_point), _factors("R", r, r_scale, r_zero_point)))
+    return run_layer(
+        ctx,
+        lstm_cell(bool(input_forget)),
+        ("Sigmoid", "Tanh", "Tanh"),
+        4,
+        Settings(activations, activation_alpha, activation_beta, clip, direction, hidden_size),
+        (w.swapaxes(1, 2), r.swapaxes(1, 2), b, p),
+        x,
+        sequence_lens,
+        factors=factors,
+        initial_h=initial_h,
+        initial_c=initial_c,
+    )
