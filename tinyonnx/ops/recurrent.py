@@ -347,7 +347,9 @@ def gru(
 ) -> tuple[Array, ...]:
     cell = _gru_cell_linear_before_reset if linear_before_reset else _gru_cell
     settings = Settings(activations, activation_alpha, activation_beta, clip, direction, hidden_size, layout)
-    return run_layer(ctx, cell, ("Sigmoid", "Tanh"), 3, settings, (w, r, b, None), x, sequence_lens, initial_h=initial_h)
+    return run_layer(
+        ctx, cell, ("Sigmoid", "Tanh"), 3, settings, (w, r, b, None), x, sequence_lens, initial_h=initial_h
+    )
 
 
 @op("GRU", since=1, shape=shape_rule(gates=3, states=1))
@@ -424,6 +426,15 @@ def lstm(
     output_sequence: int = 0,
 ) -> tuple[Array, ...]:
     settings = Settings(activations, activation_alpha, activation_beta, clip, direction, hidden_size, layout)
-    cell, defaults = lstm_cell(bool(input_forget)), ("Sigmoid", "Tanh", "Tanh")
-    state = {"initial_h": initial_h, "initial_c": initial_c}
-    return run_layer(ctx, cell, defaults, 4, settings, (w, r, b, p), x, sequence_lens, **state)
+    return run_layer(
+        ctx,
+        lstm_cell(bool(input_forget)),
+        ("Sigmoid", "Tanh", "Tanh"),
+        4,
+        settings,
+        (w, r, b, p),
+        x,
+        sequence_lens,
+        initial_h=initial_h,
+        initial_c=initial_c,
+    )
