@@ -6,7 +6,10 @@
     ├── AudioError    the sound can't be read; names the file
     ├── ModelError    the model can't be found, loaded or run, or is no AudioSet tagger
     ├── LabelError    no such AudioSet class
-    └── OutputError   results can't be written; names the file
+    ├── OutputError   results can't be written, or would destroy others; names the file
+    ├── ManifestError a list of files can't be read; names it
+    ├── TimeLimitError the work on a file took too long; names it
+    └── CrashError    the work on a file ended the process that did it; names it
 
 Every message is one line, fit for a terminal.
 """
@@ -49,3 +52,15 @@ class LabelError(Error):
 
 class OutputError(_AboutFile):
     """Results can't be written."""
+
+
+class ManifestError(_AboutFile):
+    """A list of files can't be read."""
+
+
+class TimeLimitError(_AboutFile):
+    """The work on a file took longer than it may."""
+
+
+class CrashError(_AboutFile):
+    """The work on a file ended the process that did it."""

@@ -3,24 +3,49 @@
 from __future__ import annotations
 
 import glob
+import hashlib
 import os
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 
 from audiotag.audio import SUFFIXES
 from audiotag.errors import AudioError
+from audiotag.manifests import Manifest
 
 STDIN = "-"
+FINGERPRINT = 12
+"""Bytes of a path's fingerprint: among a billion paths two are equal with a probability of 1e-11."""
 
 
-def expand(paths: Iterable[str]) -> Iterator[str | AudioError]:
-    """Files for paths, folders and patterns, found as they are needed, in a fixed order.
+def lists_in(paths: Iterable[str], files0_from: str | None = None) -> list[str | Manifest]:
+    """The paths, with manifests for those that are `@list` and not names of files, and for a list separated by NUL."""
+    found: list[str | Manifest] = [
+        Manifest.of(path[1:]) if len(path) > 1 and path[0] == "@" and not os.path.lexists(path) else path
+        for path in paths
+    ]
+    if files0_from is not None:
+        found.append(Manifest(files0_from, separator=b"\0"))
+    for path in found:
+        if isinstance(path, Manifest):
+            path.check()
+    return found
+
+
+def expand(paths: Iterable[str | Manifest]) -> Iterator[str | AudioError]:
+    """Files for paths, folders, patterns and lists, found as they are needed, in a fixed order.
 
     A folder means the sound files in it and below (`audiotag.audio.SUFFIXES`; hidden files and
     links to folders are left out), a pattern that no file is called by means what it matches
-    (`**` too). What means nothing at all comes out as an error in its place.
+    (`**` too), a manifest the files that it lists, taken literally. What means nothing at all
+    comes out as an error in its place.
+
+    Raises ManifestError for a list that can't be read.
     """
     for path in paths:
-        if path == STDIN or os.path.lexists(path):
+        if isinstance(path, Manifest):
+            # in a list it is the name of a file
+            yield from (os.path.join(".", name) if name == STDIN else name for name in path)
+        elif path == STDIN or os.path.lexists(path):
             yield from _one(path)
         elif glob.has_magic(path):
             found = False
@@ -36,6 +61,29 @@ def expand(paths: Iterable[str]) -> Iterator[str | AudioError]:
                 yield AudioError(path, "no file matches")
         else:
             yield AudioError(path, "No such file or directory")
+
+
+@dataclass(frozen=True)
+class Shard:
+    """The part `number` of `count`, from 1, of any set of paths.
+
+    A path's part follows from its spelling alone: every machine that is given the same paths
+    agrees, and those added later move none.
+    """
+
+    number: int
+    count: int
+
+    def __contains__(self, path: str) -> bool:
+        return int.from_bytes(fingerprint(path), "big") % self.count == self.number - 1
+
+    def __str__(self) -> str:
+        return f"{self.number}/{self.count}"
+
+
+def fingerprint(path: str) -> bytes:
+    """`FINGERPRINT` bytes that stand for a path as it is spelled."""
+    return hashlib.blake2b(path.encode(errors="surrogatepass"), digest_size=FINGERPRINT).digest()
 
 
 def _one(path: str) -> Iterator[str | AudioError]:

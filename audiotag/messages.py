@@ -10,17 +10,16 @@ import shutil
 import sys
 from contextlib import suppress
 
-from audiotag.errors import printable
+_shown = False
 
 
 def say(text: str) -> None:
-    """One line of the program's own."""
-    _write(f"audiotag: {text}\n")
+    """One line of the program's own; it takes the place of the line of progress."""
+    _write(f"{_clearing()}audiotag: {text}\n")
 
 
 class _Relay(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
-        show("")
         say(record.getMessage())
 
 
@@ -39,8 +38,16 @@ def on_terminal() -> bool:
 
 def show(text: str) -> None:
     """Rewrite the line of progress, on a terminal; an empty text clears it."""
+    global _shown
     if on_terminal():
-        _write(f"\r\x1b[K{text[: shutil.get_terminal_size().columns - 1]}")
+        _write(f"{_clearing()}{text[: shutil.get_terminal_size().columns - 1]}")
+        _shown = bool(text)
+
+
+def _clearing() -> str:
+    global _shown
+    shown, _shown = _shown, False
+    return "\r\x1b[K" if shown else ""
 
 
 def _write(text: str) -> None:
@@ -48,19 +55,3 @@ def _write(text: str) -> None:
         with suppress(OSError):
             sys.stderr.write(text)
             sys.stderr.flush()
-
-
-class Progress:
-    """The clip that is being done."""
-
-    def __init__(self) -> None:
-        self._count = 0
-
-    def start(self, name: str) -> None:
-        """A clip begins."""
-        self._count += 1
-        show(f"{self._count}: {printable(name)}")
-
-    def clear(self) -> None:
-        """Make room for other output."""
-        show("")

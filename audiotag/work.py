@@ -3,17 +3,26 @@
 from __future__ import annotations
 
 import dataclasses
+import pickle
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from audiotag.errors import AudioError
+from audiotag.errors import AudioError, Error
+from audiotag.outputs import FORMATS
 from audiotag.results import Failure, Result
 
 if TYPE_CHECKING:
     from audiotag.audio import RawFormat
+    from audiotag.models import ResolvedModel
     from audiotag.tagger import Tagger
+
+
+CLIP_SECONDS = 10.0
+"""The length of AudioSet's clips."""
 
 
 @dataclass(frozen=True)
@@ -49,3 +58,68 @@ def _results(tagger: Tagger, path: str, options: Options) -> Iterator[Result]:
             raise AudioError(path, "standard input is closed")
         source = sys.stdin.buffer
     yield tagger.tag(source, None, options.top, options.threshold, options.labels, raw=options.raw, name=path)
+
+
+class Rows(NamedTuple):
+    """Some of a clip's rows, as the output takes them; also as it is, if it is one that was made in this process."""
+
+    data: bytes
+    result: Result | None = None
+
+
+class End(NamedTuple):
+    """A clip is done: seconds of it that were heard, and what went wrong."""
+
+    path: str
+    failure: Failure | None = None
+    seconds: float = 0.0
+
+
+Event = Rows | End
+
+
+class Job:
+    """From clips to rows of an output format; it can be sent to workers, which load the model then."""
+
+    def __init__(self, tagger: Tagger, options: Options, format: str) -> None:
+        self._tagger = tagger
+        self.options = options
+        self.format = format
+
+    def load(self) -> ResolvedModel:
+        """Load the model and say which it is (without its content).
+
+        Raises ModelError.
+        """
+        _ = self._tagger.network
+        model = self._tagger.model
+        return model if isinstance(model.source, str) else dataclasses.replace(model, source="")
+
+    def warm_up(self) -> None:
+        """Tag silence, so that what has to be compiled is."""
+        import numpy as np
+
+        from audiotag.audio import SAMPLE_RATE
+
+        seconds = self.options.window or CLIP_SECONDS
+        with suppress(Error):  # clips of their own length may do better
+            self._tagger.tag(np.zeros(int(seconds * SAMPLE_RATE), np.float32), SAMPLE_RATE)
+
+    def events(self, path: str) -> Iterator[Event]:
+        """What comes of a clip: its rows as they come, then its end."""
+        seconds, failure = 0.0, None
+        for row in rows_of(self._tagger, path, self.options):
+            if isinstance(row, Failure):
+                failure = row
+            else:
+                seconds = max(seconds, row.end)
+                yield Rows(self.encode(row), row)
+        yield End(path, failure, seconds)
+
+    @cached_property
+    def encode(self) -> Callable[[Result | Failure], bytes]:
+        """A row as the output takes it: UTF-8 text or, for formats that are no text, a pickle."""
+        if self.format not in FORMATS:
+            return pickle.dumps
+        encoder = FORMATS[self.format](self.options)
+        return lambda row: encoder.encode(row).encode(errors="backslashreplace")

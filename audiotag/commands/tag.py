@@ -4,20 +4,22 @@ from __future__ import annotations
 
 import argparse
 import os
-from collections.abc import Iterable
+from collections.abc import Callable
+from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
 from audiotag import labels
-from audiotag.errors import AudioError, LabelError, OutputError, printable
-from audiotag.messages import Progress, on_terminal, say
+from audiotag.errors import LabelError, printable
+from audiotag.messages import on_terminal, say
 from audiotag.outputs import FORMATS, PARTS
-from audiotag.results import Failure, Result
-from audiotag.sinks import open_sink
-from audiotag.work import Options, rows_of
+from audiotag.work import Job, Options
 
 if TYPE_CHECKING:
     from audiotag.audio import RawFormat
     from audiotag.models import ResolvedModel
+    from audiotag.pool import Pool
+    from audiotag.results import Result
+    from audiotag.tagger import Tagger
 
 DESCRIPTION = """\
 Tag sound files (WAV, FLAC, OGG, Opus, MP3 and whatever else libsndfile reads, at any
@@ -46,7 +48,10 @@ def add_parser(subparsers: Any) -> None:
         allow_abbrev=False,
     )
     parser.set_defaults(run=run, parser=parser)
-    parser.add_argument("paths", nargs="+", metavar="PATH", help="file, folder or pattern; - for standard input")
+    parser.add_argument(
+        "paths", nargs="*", metavar="PATH", help="file, folder, pattern or @list of files; - for standard input"
+    )
+    parser.add_argument("--files0-from", metavar="FILE", help="a list of files that end with NUL; - for standard input")
     parser.add_argument(
         "--model", metavar="NAME|PATH", help="a model's name or an ONNX file (default: the shipped one)"
     )
@@ -59,6 +64,16 @@ def add_parser(subparsers: Any) -> None:
     )
     parser.add_argument("--output", metavar="FILE", help="write results to FILE (default: standard output)")
     parser.add_argument("--activations", metavar="REPORT.html", help="show waveform, mel and every layer of one clip")
+    batch = parser.add_argument_group("many files")
+    batch.add_argument("--workers", type=number, metavar="N", help="processes, one thread each (default: this one)")
+    batch.add_argument("--timeout", type=seconds, metavar="SECONDS", help="give up on a file after so long")
+    batch.add_argument("--shard", type=shard, metavar="I/N", help="only the I-th of N parts of the files")
+    there = batch.add_mutually_exclusive_group()
+    there.add_argument("--resume", action="store_true", help="go on with the output that is there, if any")
+    there.add_argument("--overwrite", action="store_true", help="throw away the output that is there")
+    batch.add_argument(
+        "--log-every", type=seconds, default=60.0, metavar="SECONDS", help="progress without a terminal (default: 60)"
+    )
     raw = parser.add_argument_group("headerless samples on standard input")
     raw.add_argument("--raw", choices=("f32le", "s16le"), help="32-bit floats or 16-bit integers, little-endian")
     raw.add_argument("--rate", type=sample_rate, metavar="HZ", help="sample rate")
@@ -68,48 +83,64 @@ def add_parser(subparsers: Any) -> None:
 def run(args: argparse.Namespace) -> int:
     """Tag everything and return the exit code."""
     options = _options(args)
-    if args.activations is not None and (len(args.paths) > 1 or args.paths == ["-"] or os.path.isdir(args.paths[0])):
-        args.parser.error("--activations shows one file")
-    from audiotag.inputs import expand
+    _check(args)
+    from audiotag import batch
+    from audiotag.inputs import Shard, lists_in
+    from audiotag.progress import Progress
+    from audiotag.signals import interruptible
     from audiotag.tagger import Tagger
 
     tagger = Tagger(args.model, args.threads)
-    _ = tagger.network
-    warn_if_untrained(tagger.model)
-    hint_at_full_size(tagger.model)
-    progress = Progress()
-    failed = False
-    paths = expand(args.paths)
-    if args.output is not None and os.path.exists(args.output):
-        paths = iter(_spare(args.output, list(paths), tagger.model))
-    with open_sink(args.format, args.output, options) as sink:
-        for path in paths:
-            rows: Iterable[Result | Failure]
-            if isinstance(path, AudioError):
-                rows = [Failure.of(path.name, path)]
-            else:
-                progress.start(path)
-                rows = rows_of(tagger, path, options)
-            for row in rows:
-                progress.clear()
-                if isinstance(row, Failure):
-                    failed = True
-                    say(str(row))
-                sink.write(row)
-                if args.activations is not None and isinstance(row, Result):
-                    from audiotag.activations import write_activations
-
-                    write_activations(tagger, row.path, row, args.activations)
-    return 1 if failed else 0
+    job = Job(tagger, options, args.format)
+    files = batch.Files(lists_in(args.paths, args.files0_from), args.shard and Shard(*args.shard))
+    with interruptible(), ExitStack() as stack:
+        pool = _pool(args, job)
+        model = stack.enter_context(pool).start() if pool else job.load()
+        warn_if_untrained(model)
+        hint_at_full_size(model)
+        output = stack.enter_context(
+            batch.open_output(args.output, job, files, model, resume=args.resume, overwrite=args.overwrite)
+        )
+        progress = Progress(output.n_done, files.count, args.log_every)
+        todo = batch.remaining(files, output)
+        events = pool.run(todo) if pool else batch.in_process(job, todo, progress)
+        failed = batch.write(events, job, output, progress, _watch(args, tagger))
+        progress.finish()
+    return 1 if failed or output.failures else 0
 
 
-def _spare(output: str, paths: list[str | AudioError], model: ResolvedModel) -> list[str | AudioError]:
-    """The paths, if writing to `output` would destroy none of them, nor the model."""
-    sources = [path for path in (*paths, model.source) if isinstance(path, str) and os.path.exists(path)]
-    same = next((source for source in sources if os.path.samefile(source, output)), None)
-    if same is not None and os.path.isfile(same):
-        raise OutputError(output, f"is also read, as {same}: results would overwrite it")
-    return paths
+def _pool(args: argparse.Namespace, job: Job) -> Pool | None:
+    if args.workers is None and args.timeout is None:
+        return None
+    from audiotag.pool import Pool
+
+    return Pool(job, args.workers or 1, args.timeout)
+
+
+def _watch(args: argparse.Namespace, tagger: Tagger) -> Callable[[Result], None] | None:
+    if args.activations is None:
+        return None
+    from audiotag.activations import write_activations
+
+    return lambda result: write_activations(tagger, result.path, result, args.activations)
+
+
+def _check(args: argparse.Namespace) -> None:
+    """Refuse options that don't go together."""
+    error = args.parser.error
+    stdin = args.paths.count("-") + args.paths.count("@-") + (args.files0_from == "-")
+    if not args.paths and args.files0_from is None:
+        error("the following arguments are required: PATH")
+    if stdin > 1:
+        error("standard input can be read once only")
+    if args.activations is not None and (
+        len(args.paths) != 1 or args.paths[0][0] in "-@" or os.path.isdir(args.paths[0]) or args.workers or args.timeout
+    ):
+        error("--activations shows one file")
+    if "-" in args.paths and (args.workers or args.timeout or args.resume):
+        error("sound on standard input (-) goes without --workers, --timeout and --resume")
+    if args.resume and args.output is None:
+        error("--resume needs --output")
 
 
 def warn_if_untrained(model: ResolvedModel) -> None:
@@ -131,8 +162,6 @@ def _options(args: argparse.Namespace) -> Options:
 
 
 def _raw_format(args: argparse.Namespace) -> RawFormat | None:
-    if args.paths.count("-") > 1:
-        args.parser.error("standard input (-) can be read once only")
     if args.raw is None:
         if args.rate is not None or args.channels is not None:
             args.parser.error("--rate and --channels describe --raw samples: a file says its own")
@@ -161,6 +190,23 @@ def sample_rate(text: str) -> int:
     value = int(text)
     if not MIN_RATE <= value <= MAX_RATE:
         raise argparse.ArgumentTypeError(f"{value} Hz is not in {MIN_RATE}..{MAX_RATE} Hz")
+    return value
+
+
+def seconds(text: str) -> float:
+    """An argument that is a length of time."""
+    value = float(text)
+    if not 0 < value < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text} is no positive number of seconds")
+    return value
+
+
+def shard(text: str) -> tuple[int, int]:
+    """An argument I/N."""
+    number, _, count = text.partition("/")
+    value = int(number), int(count)
+    if not 1 <= value[0] <= value[1]:
+        raise argparse.ArgumentTypeError(f"{text} is not in 1/N to N/N")
     return value
 
 

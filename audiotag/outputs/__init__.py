@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from audiotag.outputs.jsonl import JsonlEncoder
 from audiotag.outputs.parquet import ParquetWriter
@@ -18,7 +17,8 @@ if TYPE_CHECKING:
 class Encoder(Protocol):
     """Rows to text. What an encoder gives is whole lines: sinks may append the rows of a file in one write.
 
-    Encoders may remember rows that they were given, for headings; the rows of a clip come one after the other.
+    Encoders may remember rows that they were given, for headings; the rows of a clip come one after the other. An empty
+    line at the beginning of an output is left out.
     """
 
     def header(self) -> str:
@@ -33,8 +33,12 @@ class Encoder(Protocol):
 class PartWriter(Protocol):
     """Rows to one of the files of a folder."""
 
-    def write(self, rows: Sequence[Result | Failure], folder: str | os.PathLike[str], number: int) -> str:
-        """Write the part of that number, whole or not at all, and return its path.
+    def pack(self, rows: Sequence[Result | Failure]) -> tuple[Any, int]:
+        """Rows in a form that takes less memory, and how many bytes that are."""
+        ...
+
+    def write(self, packs: Sequence[Any], rows: int, folder: str, number: int) -> None:
+        """Write the first rows of what was packed as the part of that number, durable, whole or not at all.
 
         Raises OSError.
         """

@@ -29,17 +29,22 @@ class ParquetWriter:
             import pyarrow.parquet
         except ImportError:
             raise Error("--format parquet needs pyarrow: pip install 'audiotag[parquet]'") from None
-        self._parquet, self._table = pyarrow.parquet, pyarrow.Table
+        self._pa: Any = pyarrow
         self._schema = _schema(pyarrow, options)
 
-    def write(self, rows: Sequence[Result | Failure], folder: str | os.PathLike[str], number: int) -> str:
+    def pack(self, rows: Sequence[Result | Failure]) -> tuple[Any, int]:
+        table = self._pa.Table.from_pylist([_fields(row) for row in rows], schema=self._schema)
+        return table, table.nbytes
+
+    def write(self, packs: Sequence[Any], rows: int, folder: str, number: int) -> None:
         path = os.path.join(folder, f"part-{number:05d}.parquet")
         # readers of a folder leave out names that begin with a dot
         temporary = os.path.join(folder, f".{os.path.basename(path)}.tmp")
-        table = self._table.from_pylist([_fields(row) for row in rows], schema=self._schema)
-        self._parquet.write_table(table, temporary, compression="zstd")
+        with open(temporary, "wb") as file:
+            self._pa.parquet.write_table(self._pa.concat_tables(packs).slice(0, rows), file, compression="zstd")
+            file.flush()
+            os.fsync(file.fileno())
         os.replace(temporary, path)
-        return path
 
 
 def _fields(row: Result | Failure) -> dict[str, Any]:

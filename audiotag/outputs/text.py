@@ -26,8 +26,7 @@ class TextEncoder:
             return ""
         lines = []
         if not self._timeline or row.path != self._clip:
-            lines += [] if self._clip is None else [""]
-            lines.append(self._heading(row))
+            lines += ["", self._heading(row)]
         self._clip = row.path
         if self._timeline:
             tags = ", ".join(f"{tag.score:.4f} {tag.label}" for tag in row.tags) or "-"

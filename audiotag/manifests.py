@@ -1,0 +1,125 @@
+"""Lists of files: `@list.txt`, a column of a table, names separated by NUL. They are streamed, never held whole."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import IO, NamedTuple
+
+from audiotag.errors import Error, ManifestError, printable
+
+COLUMN = "path"
+"""The column that has the paths if none is named."""
+
+_BATCH = 10_000
+
+
+class Manifest(NamedTuple):
+    """A list of files, `-` for standard input; `column` for tables; names end with `separator`."""
+
+    path: str
+    column: str = COLUMN
+    separator: bytes = b"\n"
+
+    @classmethod
+    def of(cls, text: str) -> Manifest:
+        """From what stands after the @: FILE, or TABLE:COLUMN."""
+        table, colon, column = text.rpartition(":")
+        if colon and column and os.path.splitext(table)[1].lower() in _TABLES and not os.path.exists(text):
+            return cls(table, column)
+        return cls(text)
+
+    def check(self) -> None:
+        """Raise ManifestError if the list can't be opened, before hours of work on what stands before it."""
+        if self.path != "-":
+            with _explained(self.path), open(self.path, "rb"):
+                pass
+
+    def __iter__(self) -> Iterator[str]:
+        """The paths, as they stand there.
+
+        Raises ManifestError.
+        """
+        if self.path == "-" and sys.stdin is None:
+            raise ManifestError("-", "standard input is closed")
+        read = _TABLES.get(os.path.splitext(self.path)[1].lower())
+        with _explained(self.path):
+            if read is not None and self.separator == b"\n":
+                yield from read(self.path, self.column)
+            else:
+                # a file object of its own: the interpreter could not shut down while a thread waits in sys.stdin
+                with open(0 if self.path == "-" else self.path, "rb", closefd=self.path != "-") as file:
+                    yield from map(os.fsdecode, _names(file, self.separator))
+
+
+@contextmanager
+def _explained(name: str) -> Iterator[None]:
+    """Whatever fails is a ManifestError that names the list."""
+    try:
+        yield
+    except OSError as error:
+        raise ManifestError(name, error.strerror or str(error)) from None
+    except (ValueError, csv.Error) as error:  # pyarrow's own errors are ValueErrors
+        raise ManifestError(name, printable(str(error).partition("\n")[0])) from None
+
+
+def _names(file: IO[bytes], separator: bytes) -> Iterator[bytes]:
+    if separator == b"\n":
+        # a line that only looks empty may be a name
+        yield from (name for line in file if (name := line.rstrip(b"\r\n")))
+        return
+    rest = b""
+    # a pipe gives what it has: whoever writes a name now and then sees it tagged
+    while data := file.read1(1 << 16):  # type: ignore[attr-defined]
+        *names, rest = (rest + data).split(separator)
+        yield from filter(None, names)
+    if rest:
+        yield rest
+
+
+def _csv(path: str, column: str) -> Iterator[str]:
+    with open(path, newline="", encoding="utf-8-sig", errors="surrogateescape") as file:
+        rows = csv.reader(file, "excel-tab" if path.lower().endswith(".tsv") else "excel")
+        header = next(rows, [])
+        index = _position(path, column, header)
+        yield from (row[index] for row in rows if len(row) > index and row[index])
+
+
+def _jsonl(path: str, column: str) -> Iterator[str]:
+    with open(path, encoding="utf-8", errors="surrogateescape") as file:
+        for number, line in enumerate(file, 1):
+            if line.strip():
+                row = json.loads(line)
+                if not isinstance(row, dict) or not isinstance(row.get(column), str):
+                    raise ManifestError(path, f"line {number} has no {column!r}")
+                yield row[column]
+
+
+def _parquet(path: str, column: str) -> Iterator[str]:
+    try:
+        import pyarrow.parquet
+    except ImportError:
+        raise Error(f"{printable(path)}: needs pyarrow: pip install 'audiotag[parquet]'") from None
+    with pyarrow.parquet.ParquetFile(path) as file:
+        _position(path, column, file.schema_arrow.names)
+        for batch in file.iter_batches(_BATCH, columns=[column]):
+            yield from (value for value in batch.column(0).to_pylist() if value)
+
+
+def _position(path: str, column: str, columns: list[str]) -> int:
+    if column not in columns:
+        listed = ", ".join(columns) or "none"
+        raise ManifestError(path, f"has no column {column!r}, but {listed}; name one: @{path}:COLUMN")
+    return columns.index(column)
+
+
+_TABLES: dict[str, Callable[[str, str], Iterator[str]]] = {
+    ".csv": _csv,
+    ".tsv": _csv,
+    ".jsonl": _jsonl,
+    ".parquet": _parquet,
+}
