@@ -1,10 +1,16 @@
 from __future__ import annotations
 
+import json
+import subprocess
+import sys
+from pathlib import Path
+
 import numpy as np
 import pytest
 
+from tinyonnx import ops
 from tinyonnx.errors import ModelError, OpError
-from tinyonnx.registry import Info, broadcast, by_running, lookup, op, same_as
+from tinyonnx.registry import Info, broadcast, by_running, lookup, op, registered, same_as
 
 DOMAIN = "test.registry"
 F32 = np.dtype(np.float32)
@@ -66,3 +72,61 @@ def test_a_rule_by_running_needs_the_values_that_decide():
     times = np.array([1, 3])
     assert rule(Info(F32, (2, 2)), Info(times.dtype, times.shape, times)) == Info(F32, (2, 6))
     assert rule(Info(F32, (2, 2)), Info(times.dtype, times.shape)) is None
+
+
+def in_a_new_process(code):
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    return json.loads(done.stdout)
+
+
+def test_operators_that_are_imported_later_add_no_newer_versions():
+    early, late = in_a_new_process(
+        """
+import json, tinyonnx.ops
+from tinyonnx import registry
+early = {str(key): sorted(versions) for key, versions in registry._OPS.items()}
+registry.registered()
+print(json.dumps([early, {str(key): sorted(versions) for key, versions in registry._OPS.items()}]))
+"""
+    )
+    assert len(early) < len(late)
+    for key, versions in early.items():
+        assert late[key][-len(versions) :] == versions, key
+
+
+LATER = [("", "Loop", 13), ("ai.onnx", "Loop", 13), ("com.microsoft", "BiasGelu", 1), ("", "LayerNormalization", 9)]
+
+
+@pytest.mark.parametrize(("domain", "name", "opset"), LATER)
+def test_operators_are_imported_when_they_are_looked_up(domain, name, opset):
+    assert in_a_new_process(
+        f"""
+import json, sys, tinyonnx.ops
+from tinyonnx import registry
+before = "tinyonnx.ops.others" in sys.modules
+found = registry.lookup({domain!r}, {name!r}, {opset})
+print(json.dumps([before, found.name, found.since <= {opset}]))
+"""
+    ) == [False, name, True]
+
+
+def test_an_operator_that_would_be_imported_later_cannot_be_registered_again():
+    assert (
+        in_a_new_process(
+            """
+import json, tinyonnx
+try:
+    @tinyonnx.op("Loop", since=1)
+    def loop(x): ...
+except ValueError as error:
+    print(json.dumps(str(error)))
+"""
+        )
+        == "Loop since 1 is registered twice"
+    )
+
+
+def test_every_family_is_imported():
+    families = {path.stem for path in Path(ops.__file__).parent.glob("[!_]*.py")}
+    registered()
+    assert {f"tinyonnx.ops.{family}" for family in families} <= sys.modules.keys()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -62,7 +61,7 @@ def describe(op_type: str, domain: str, label: str, index: int) -> str:
 def _check_call(node: Node, op: Op, file: str) -> None:
     where = f"{file}: {describe(node.op_type, node.domain, node.label, node.index)}"
     unknown = node.attributes.keys() - op.attributes.keys()
-    if unknown and not _takes_any_attribute(op):
+    if unknown and not op.takes_any_attribute:
         raise ModelError(f"{where}: unknown attribute {_quoted(unknown)} (opset {node.opset})")
     missing = op.required - node.attributes.keys()
     if missing:
@@ -80,10 +79,6 @@ def _check_call(node: Node, op: Op, file: str) -> None:
         raise ModelError(f"{where}: has {len(node.inputs)} inputs, takes at most {op.max_inputs}")
     if schema is not None and len(node.outputs) > schema.max_outputs:
         raise ModelError(f"{where}: has {len(node.outputs)} outputs, gives at most {schema.max_outputs}")
-
-
-def _takes_any_attribute(op: Op) -> bool:
-    return any(p.kind is p.VAR_KEYWORD for p in inspect.signature(op.function).parameters.values())
 
 
 # -- attributes' types ------------------------------------------------------------------

@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from functools import cache, cached_property
 from typing import Any, NamedTuple, Protocol, TypeVar
 
 import numpy as np
@@ -79,35 +80,87 @@ class Fast:
     in_place: bool = False
 
 
-@dataclass(frozen=True)
 class Op:
-    """One registered operator version."""
+    """One registered operator version; what follows from its signature is found out when it is asked for."""
 
-    domain: str
-    name: str
-    since: int
-    function: Callable[..., Any]
-    shape: Callable[..., Any] | None
-    pure: bool
-    takes_ctx: bool
-    shape_takes_ctx: bool
-    min_inputs: int
-    max_inputs: int | None
-    attributes: dict[str, Any]
-    required: frozenset[str]
-    fast: list[Fast] = field(default_factory=list)
+    def __init__(
+        self,
+        domain: str,
+        name: str,
+        since: int,
+        function: Callable[..., Any],
+        shape: Callable[..., Any] | None,
+        pure: bool,
+    ) -> None:
+        self.domain = domain
+        self.name = name
+        self.since = since
+        self.function = function
+        self.shape = shape
+        self.pure = pure
+
+    @property
+    def fast(self) -> list[Fast]:
+        """Its kernels, as far as `tinyonnx.kernels` is imported."""
+        return _FAST.get(self.function, [])
 
     @property
     def label(self) -> str:
         return f"{self.domain}.{self.name}" if self.domain else self.name
 
+    @cached_property
+    def takes_ctx(self) -> bool:
+        return _takes_ctx(self.function)
+
+    @cached_property
+    def shape_takes_ctx(self) -> bool:
+        return self.shape is not None and _takes_ctx(self.shape)
+
+    @cached_property
+    def min_inputs(self) -> int:
+        return sum(p.default is p.empty for p in self._positional)
+
+    @cached_property
+    def max_inputs(self) -> int | None:
+        variadic = any(p.kind is p.VAR_POSITIONAL for p in self._parameters)
+        return None if variadic else len(self._positional)
+
+    @cached_property
+    def attributes(self) -> dict[str, Any]:
+        return {p.name: None if p.default is p.empty else p.default for p in self._keywords}
+
+    @cached_property
+    def required(self) -> frozenset[str]:
+        return frozenset(p.name for p in self._keywords if p.default is p.empty)
+
+    @cached_property
+    def takes_any_attribute(self) -> bool:
+        return any(p.kind is p.VAR_KEYWORD for p in self._parameters)
+
+    @cached_property
+    def _parameters(self) -> list[inspect.Parameter]:
+        return list(_parameters(self.function).values())[self.takes_ctx :]
+
+    @property
+    def _positional(self) -> list[inspect.Parameter]:
+        return [p for p in self._parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
+
+    @property
+    def _keywords(self) -> list[inspect.Parameter]:
+        return [p for p in self._parameters if p.kind is p.KEYWORD_ONLY]
+
 
 _OPS: dict[tuple[str, str], dict[int, Op]] = {}
-_BY_FUNCTION: dict[Callable[..., Any], list[Op]] = {}
+_FAST: dict[Callable[..., Any], list[Fast]] = {}
 
 
 def _takes_ctx(function: Callable[..., Any]) -> bool:
-    return next(iter(inspect.signature(function).parameters), None) == "ctx"
+    return next(iter(_parameters(function)), None) == "ctx"
+
+
+@cache
+def _parameters(function: Callable[..., Any]) -> dict[str, inspect.Parameter]:
+    return dict(inspect.signature(function).parameters)
 
 
 def op(
@@ -129,32 +182,13 @@ def op(
     """
 
     def register(function: F) -> F:
-        parameters = list(inspect.signature(function).parameters.values())
-        takes_ctx = _takes_ctx(function)
-        if takes_ctx:
-            parameters = parameters[1:]
-        positional = [p for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
-        keywords = [p for p in parameters if p.kind is p.KEYWORD_ONLY]
-        variadic = any(p.kind is p.VAR_POSITIONAL for p in parameters)
-        entry = Op(
-            domain=domain,
-            name=name,
-            since=since,
-            function=function,
-            shape=shape,
-            pure=pure,
-            takes_ctx=takes_ctx,
-            shape_takes_ctx=shape is not None and _takes_ctx(shape),
-            min_inputs=sum(p.default is p.empty for p in positional),
-            max_inputs=None if variadic else len(positional),
-            attributes={p.name: None if p.default is p.empty else p.default for p in keywords},
-            required=frozenset(p.name for p in keywords if p.default is p.empty),
-        )
-        versions = _OPS.setdefault((domain, name), {})
-        if since in versions:
+        entry = Op(domain, name, since, function, shape, pure)
+        if not function.__module__.startswith("tinyonnx."):
+            _import_all()
+        registered = _OPS.setdefault((domain, name), {})
+        if since in registered:
             raise ValueError(f"{entry.label} since {since} is registered twice")
-        versions[since] = entry
-        _BY_FUNCTION.setdefault(function, []).append(entry)
+        registered[since] = entry
         return function
 
     return register
@@ -177,8 +211,7 @@ def fast(
     """
 
     def register(bind: F) -> F:
-        for entry in _BY_FUNCTION[function]:
-            entry.fast.append(Fast(bind, when, layout, in_place))
+        _FAST.setdefault(function, []).append(Fast(bind, when, layout, in_place))
         return bind
 
     return register
@@ -189,21 +222,41 @@ def lookup(domain: str, name: str, opset: int) -> Op:
 
     Raises ModelError, saying which versions exist.
     """
-    if domain == "ai.onnx":
-        domain = ""
-    versions = _OPS.get((domain, name), {})
-    fitting = [s for s in versions if s <= opset]
+    known = versions(name, domain)
+    if not any(since <= opset for since in known):
+        _import_all()  # of an older version
+        known = versions(name, domain)
+    fitting = [since for since in known if since <= opset]
     if fitting:
-        return versions[max(fitting)]
-    label = f"{domain}.{name}" if domain else name
-    if versions:
-        raise ModelError(f"{label} exists since opset {min(versions)}, the model uses opset {opset}")
+        return known[max(fitting)]
+    label = f"{domain}.{name}" if domain not in ("", "ai.onnx") else name
+    if known:
+        raise ModelError(f"{label} exists since opset {min(known)}, the model uses opset {opset}")
     raise ModelError(f"{label} is not supported")
+
+
+def versions(name: str, domain: str = "") -> dict[int, Op]:
+    """The registered versions of an operator by `since`; empty if there is none."""
+    key = ("" if domain == "ai.onnx" else domain, name)
+    if key not in _OPS:
+        _import_all()
+    return _OPS.get(key, {})
+
+
+def functions(name: str, since: int = 1) -> list[Callable[..., Any]]:
+    """The different meanings that an operator of ai.onnx has had from an opset on."""
+    return list(dict.fromkeys(op.function for number, op in versions(name).items() if number >= since))
 
 
 def registered() -> list[Op]:
     """Every registered operator version, sorted by domain, name and version."""
+    _import_all()
     return [_OPS[key][since] for key in sorted(_OPS) for since in sorted(_OPS[key])]
+
+
+def _import_all() -> None:
+    """Register the operators that `tinyonnx.ops` leaves for later."""
+    import tinyonnx.ops.others  # noqa: F401
 
 
 # -- shape rules ------------------------------------------------------------------------
@@ -245,9 +298,9 @@ def by_running(function: Callable[..., Any], *needs: str) -> Callable[..., Any]:
     `needs` names the inputs whose values decide the shape (the target of a Reshape): these
     must be constants, else nothing is known. The zeros take no memory (stride 0).
     """
-    names = [p.name for p in inspect.signature(function).parameters.values() if p.name != "ctx"]
 
     def arguments(inputs: tuple[Info | None, ...]) -> list[Array | None] | None:
+        names = [name for name in _parameters(function) if name != "ctx"]
         arrays: list[Array | None] = []
         for i, info in enumerate(inputs):
             if info is None:
@@ -273,4 +326,4 @@ def by_running(function: Callable[..., Any], *needs: str) -> Callable[..., Any]:
         arrays = arguments(inputs)
         return None if arrays is None else describe(function(ctx, *arrays, **attributes))
 
-    return rule_with_ctx if _takes_ctx(function) else rule
+    return rule_with_ctx if function.__code__.co_varnames[:1] == ("ctx",) else rule

@@ -14,7 +14,7 @@ from tinyonnx.kernels._kernel import jit, kernel, share
 from tinyonnx.kernels._strided import Axes, rank_refused, walk
 from tinyonnx.kernels.elementwise import ADD, DIVIDE, MULTIPLY, SUBTRACT, combine, combine_scalar, take
 from tinyonnx.kernels.unary import SQUARE, map_unary
-from tinyonnx.registry import Call, Info, fast, registered
+from tinyonnx.registry import Call, Info, fast, functions
 
 MINIMUM, MAXIMUM, POWER = 6, 7, 8
 """After elementwise's codes."""
@@ -139,12 +139,9 @@ def _bind_square(pool: ConstantPool, out: Array, x: Array, _: Array, **__: Any) 
     return Call(map_unary, (flat(x), flat(out), SQUARE))
 
 
-# before opset 7 these operators broadcast in another way
-for _function, _name in {
-    entry.function: entry.name
-    for entry in registered()
-    if not entry.domain and entry.name in _CODES and (entry.since >= 7 or entry.name in ("Min", "Max"))
-}.items():
-    if _name == "Pow":
-        fast(_function, when=_square_refused, layout="any", in_place=True)(_bind_square)
-    fast(_function, when=_refused, layout="any", in_place=True)(_bind(_CODES[_name]))
+for _function in functions("Pow", since=7):
+    fast(_function, when=_square_refused, layout="any", in_place=True)(_bind_square)
+for _name, _code in _CODES.items():
+    # before opset 7 these operators, but for two, broadcast in another way
+    for _function in functions(_name, since=1 if _name in ("Min", "Max") else 7):
+        fast(_function, when=_refused, layout="any", in_place=True)(_bind(_code))

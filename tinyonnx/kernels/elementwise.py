@@ -13,7 +13,7 @@ from tinyonnx.ir import Array, ConstantPool
 from tinyonnx.kernels._arrays import HARD_SIGMOID, LEAKY_RELU, SIGMOID, SWISH, TANH, epilogue_of, flat, float32_refused
 from tinyonnx.kernels._kernel import jit, kernel, share
 from tinyonnx.kernels._tiles import CLIP, HARD_SWISH, bits_from_float, float_from_bits
-from tinyonnx.registry import Call, Info, fast, registered
+from tinyonnx.registry import Call, Info, fast, functions
 
 # exp(x) = 2^n · exp(r), |r| ≤ ln 2 / 2; ln 2 in two parts, the first exact in float32 times n
 _LOG2_E = np.float32(1.4426950408889634)
@@ -273,10 +273,9 @@ def _register() -> None:
     binders["Clip"] = _bind_clip, _clip_refused
     for code, name in enumerate(("Add", "Sub", "Mul", "Div")):
         binders[name] = _bind_combine(code), _combine_refused
-    functions = {entry.function: entry.name for entry in registered() if not entry.domain and entry.name in binders}
-    for function, name in functions.items():
-        bind, refused = binders[name]
-        fast(function, when=refused, layout="any", in_place=True)(bind)
+    for name, (bind, refused) in binders.items():
+        for function in functions(name):
+            fast(function, when=refused, layout="any", in_place=True)(bind)
 
 
 _register()

@@ -14,7 +14,7 @@ from tinyonnx.kernels._arrays import Geometry, Shape, flat, float32_refused, geo
 from tinyonnx.kernels._kernel import kernel, share
 from tinyonnx.kernels.conv import inside
 from tinyonnx.ops.pool import average_pool, global_average_pool, max_pool, pool_windows
-from tinyonnx.registry import Call, Info, fast, registered
+from tinyonnx.registry import Call, Info, fast, functions
 
 _LOWEST = np.float32(-math.inf)
 _RUN = 256
@@ -181,5 +181,5 @@ def _spatial_mean_refused(
     return _refused(out, x)
 
 
-for _function in {entry.function for entry in registered() if entry.label == "ReduceMean"}:
+for _function in functions("ReduceMean"):
     fast(_function, when=_spatial_mean_refused)(bind_global_mean)

@@ -15,7 +15,7 @@ from tinyonnx.kernels._kernel import jit, kernel, share
 from tinyonnx.kernels.elementwise import exp
 from tinyonnx.ops.activation import softmax, softmax_1
 from tinyonnx.ops.norm import layer_normalization
-from tinyonnx.registry import Call, Info, fast, registered
+from tinyonnx.registry import Call, Info, fast, functions
 
 _ZERO, _ONE = np.float32(0), np.float32(1)
 _LANES = 16
@@ -220,6 +220,6 @@ def _bind_reduction(code: int) -> Callable[..., Call]:
     return bind
 
 
-for _function, _name in {entry.function: entry.name for entry in registered() if not entry.domain}.items():
-    if _name in _REDUCTIONS:
-        fast(_function, when=_reduction_refused, layout="row_major")(_bind_reduction(_REDUCTIONS[_name]))
+for _name, _code in _REDUCTIONS.items():
+    for _function in functions(_name):
+        fast(_function, when=_reduction_refused, layout="row_major")(_bind_reduction(_code))

@@ -13,7 +13,7 @@ from tinyonnx.ir import Array, ConstantPool
 from tinyonnx.kernels._arrays import flat, float32_refused
 from tinyonnx.kernels._kernel import jit, kernel
 from tinyonnx.kernels.elementwise import exp, share_lines, take
-from tinyonnx.registry import Call, Info, fast, registered
+from tinyonnx.registry import Call, Info, fast, functions
 
 NEGATE, ABSOLUTE, SQUARE, ROOT, INVERT, EXPONENTIAL, LOGARITHM, ERROR_FUNCTION, GELU = range(9)
 
@@ -132,6 +132,6 @@ def _bind(code: int) -> Callable[..., Call]:
     return bind
 
 
-for _function, _name in {entry.function: entry.name for entry in registered() if not entry.domain}.items():
-    if _name in _CODES:
-        fast(_function, when=_refused, layout="any", in_place=True)(_bind(_CODES[_name]))
+for _name, _code in _CODES.items():
+    for _function in functions(_name):
+        fast(_function, when=_refused, layout="any", in_place=True)(_bind(_code))
