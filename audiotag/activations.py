@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import math
 import os
 from typing import TYPE_CHECKING
+
+import numpy as np
 
 from audiotag import audio
 from audiotag.errors import OutputError
 from audiotag.mel import DEFAULT, log_mel
 from tinyonnx.tools.inspect import inspect_plan, report_graph
-from tinyonnx.tools.report import Report, Section, curve, small_picture
+from tinyonnx.tools.report import Axis, Report, Section, curve, small_picture
 from tinyonnx.tools.trace import trace
 
 if TYPE_CHECKING:
     from audiotag.audio import Source
     from audiotag.results import Result
     from audiotag.tagger import Tagger
+
+_MARKED_HZ = 0, 500, 1000, 2000, 4000, 8000
 
 
 def write_activations(tagger: Tagger, source: Source, result: Result, path: str) -> None:
@@ -28,17 +33,37 @@ def write_activations(tagger: Tagger, source: Source, result: Result, path: str)
     network = tagger.network
     session, feeds = network.session, network.feeds(features[None])
     graph = session.plan_for(None, feeds).graph
+    seconds = len(samples) / DEFAULT.sample_rate
+    time, frequency = _time_axis(seconds), _frequency_axis()
+    # (batch, channels, frequency, time): a convolution's maps keep the extent of the spectrogram
     report = Report(
-        f"{os.path.basename(result.path)} heard by {result.model}", report_graph(session, graph, {}), flip=True
-    )
+        f"{os.path.basename(result.path)} heard by {result.model}", report_graph(session, graph, {}),
+        axes={2: frequency, 3: time},
+    )  # fmt: skip
     report.add_plan(inspect_plan(session, feeds))
-    length = f"{result.duration:.2f} s"
-    report.sections.append(Section("waveform", curve=curve(samples), note=length))
-    bands = f"{DEFAULT.n_mels} mel bands, low at the bottom, {features.shape[1]} frames"
-    report.sections.append(Section("log-mel spectrogram", image=small_picture(features, flip=True), note=bands))
-    report.sections.append(Section("tags", bars=[(tag.label, tag.score) for tag in result.tags]))
+    mel = small_picture(features, flip=True)
+    report.sections = [
+        Section("waveform", curve=curve(samples), columns=time),
+        Section("log-mel spectrogram", mel, rows=frequency, columns=time, note=f"{len(features)} mel bands"),
+        Section("tags", bars=[(tag.label, tag.score) for tag in result.tags]),
+    ]
     trace(session, feeds, report.add_activation)
     try:
         report.write(path)
     except OSError as error:
         raise OutputError(path, error.strerror or str(error)) from None
+
+
+def _time_axis(seconds: float) -> Axis:
+    """Ticks at round times, five at most, and at the end."""
+    step = 10 ** math.floor(math.log10(max(seconds, 1e-3)))
+    step = next(step * factor for factor in (0.2, 0.5, 1, 2) if seconds / (step * factor) <= 5)
+    marks = [i * step for i in range(math.ceil(seconds / step)) if seconds - i * step >= step]
+    return Axis("time", [(t / seconds, f"{t:g}") for t in marks] + [(1.0, f"{seconds:.3g} s")] if seconds else [])
+
+
+def _frequency_axis() -> Axis:
+    """Ticks in Hz on the mel scale."""
+    low, high = (np.log1p(hz / 700) for hz in (DEFAULT.fmin, DEFAULT.fmax))
+    places = [(float((np.log1p(hz / 700) - low) / (high - low)), hz) for hz in _MARKED_HZ]
+    return Axis("frequency", [(p, f"{hz / 1000:g} kHz" if hz >= 1000 else f"{hz} Hz") for p, hz in places], upward=True)

@@ -70,7 +70,7 @@ def test_a_trace_is_clicked_filtered_sorted_and_walked_through(
     text = details(browser)
     assert "Relu" in text
     assert "histogram" in text
-    assert browser.execute_script("return document.querySelectorAll('#details img').length") == 7
+    assert browser.execute_script("return document.querySelectorAll('#details img').length") == 7  # mean, 6 channels
     assert browser.execute_script("return [...document.images].every(i => i.complete && i.naturalWidth > 0)")
     # a click on a box of the graph
     browser.find_elements("css selector", "g.node")[3].click()
@@ -109,6 +109,76 @@ def test_differences_and_times(browser: Any, model: Path, tmp_path: Path, capsys
     assert len(rows(browser)) == 12
 
 
+def chosen(browser: Any) -> str:
+    script = "return document.querySelector('tr[aria-selected=true]').cells[2].textContent"
+    return str(browser.execute_script(script))
+
+
+def test_graph_chart_table_and_details_follow_each_other(
+    browser: Any, model: Path, tmp_path: Path, capsys: Any
+) -> None:
+    other, page = write(tmp_path / "other.onnx", change=0.01), tmp_path / "page.html"
+    call(capsys, "compare", model, "--against", other, "--unoptimized", "--dim", "t=10", "--html", page, code=1)
+    look(browser, page)
+    verdict = browser.find_element("id", "verdict")
+    assert "FIRST OVER: conv" in verdict.text
+    assert verdict.get_attribute("class") == "failed"
+    assert chosen(browser) == "conv"  # the first that differs
+    assert len(browser.find_elements("css selector", "#bars rect.measure.over")) == 5
+    assert browser.find_elements("css selector", "#bars line.limit")
+    body = browser.find_element("tag name", "body")
+    body.send_keys("n")
+    assert chosen(browser) == "norm"
+    browser.find_element("css selector", "#details .link").click()  # what made its input
+    assert chosen(browser) == "conv"
+    assert len(browser.find_elements("css selector", "g.node.selected")) == 1
+    from selenium.webdriver import ActionChains
+
+    bars = browser.find_element("css selector", "#bars svg")
+    ActionChains(browser).move_to_element_with_offset(bars, bars.size["width"] // 2 - 3, 0).click().perform()
+    assert chosen(browser) == "y"
+    before = browser.execute_script("return view.getAttribute('transform')")
+    body.send_keys("+")
+    ActionChains(browser).key_down("\ue008").send_keys("\ue015").key_up("\ue008").perform()  # Shift + down
+    assert browser.execute_script("return view.getAttribute('transform')") != before
+    assert chosen(browser) == "y"
+    titles = [option.text for option in browser.find_elements("css selector", "#measure option")]
+    assert titles == ["relative error (logarithmic)", "multiplications", "bytes of the result", "parameters"]
+
+
+def test_the_page_asks_for_nothing_and_knows_dark(browser: Any, model: Path, tmp_path: Path, capsys: Any) -> None:
+    page = tmp_path / "page.html"
+    call(capsys, "profile", model, "--dim", "t=10", "--html", page, "--repeats", "2")
+    dark = {"features": [{"name": "prefers-color-scheme", "value": "dark"}]}
+    colour = "return getComputedStyle(document.body).backgroundColor"
+    look(browser, page)
+    light = browser.execute_script(colour)
+    assert browser.execute_script("return performance.getEntriesByType('resource').map(e => e.name)") == []
+    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", dark)
+    try:
+        assert browser.execute_script(colour) != light
+        browser.find_element("id", "theme").click()
+        assert browser.execute_script(colour) == light
+    finally:
+        browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": []})
+
+
+def test_a_body_hangs_on_its_loop(browser: Any, tmp_path: Path, capsys: Any) -> None:
+    proto = onnx.parser.parse_model("""
+        <ir_version: 8, opset_import: ["": 17]> net (float[2] x, int64 n, bool go) => (float[2] y, string s) {
+            y = Loop (n, go, x) <body = once (int64 i, bool more, float[2] a) => (bool again, float[2] b) {
+                again = Identity (more) b = Add (a, a)
+            }>
+            s = Constant <value_string = "text"> ()
+        }
+    """)
+    onnx.save(proto, tmp_path / "m.onnx")
+    call(capsys, "trace", tmp_path / "m.onnx", "--html", tmp_path / "page.html")
+    look(browser, tmp_path / "page.html")
+    assert {"y", "y/body/again", "y/body/b"} <= set(rows(browser))
+    assert browser.execute_script("return data.inside.length") == 2
+
+
 def test_names_from_a_model_stay_text(browser: Any, tmp_path: Path, capsys: Any) -> None:
     name = "</script><img src=x onerror=document.title='owned'>"
     node = onnx.helper.make_node("Relu", ["x"], ["y"], name=name)
@@ -134,11 +204,26 @@ def test_a_large_model_opens_at_once_and_is_small(browser: Any, tmp_path: Path, 
 
 def test_layout_puts_nodes_below_what_they_read() -> None:
     edges = [(0, 1), (0, 2), (1, 3), (2, 3), (0, 4), (3, 4)]
-    places = layout(5, edges)
+    places, routes = layout(5, edges)
     assert [row for _, row in places] == [0, 1, 1, 2, 3]
     assert len(set(places)) == 5
     assert abs(places[1][0] - places[2][0]) >= 1
-    assert layout(0, []) == []
+    assert [[row for _, row in route] for route in routes] == [[], [], [], [], [1, 2], []]
+    assert layout(0, []) == ([], [])
+
+
+def test_layout_keeps_a_chain_straight_and_leads_its_shortcuts_around() -> None:
+    chain = [(i, i + 1) for i in range(20)]
+    shortcuts = [(i, i + 4) for i in range(0, 20, 4)]
+    places, routes = layout(21, chain + shortcuts)
+    assert {column for column, _ in places} == {0}
+    passed = [place for route in routes for place in route]
+    assert len(passed) == 3 * len(shortcuts)
+    assert all(abs(column) > 0.6 for column, _ in passed)  # beside the box of half a column
+    # a constant that everything reads has no route of its own, and stands above its first reader
+    places, routes = layout(102, [(0, i) for i in range(2, 102)] + [(i, i + 1) for i in range(1, 101)])
+    assert max(map(len, routes)) < 50
+    assert places[0][1] == places[2][1] - 1
 
 
 def test_shrinking_keeps_the_mean() -> None:

@@ -63,6 +63,7 @@ def _run(args: argparse.Namespace) -> int:
     if args.html:
         report = new_report(f"against {os.path.basename(args.against)}:", session, feeds)
         report.add_comparison(comparison, args.tolerance)
+        report.verdict, report.failed = " · ".join(_summary(comparison, culprit, args)), culprit is not None
         report.write(args.html)
     if args.json:
         print_json(
@@ -75,7 +76,7 @@ def _run(args: argparse.Namespace) -> int:
             }
         )
     else:
-        print(_text(comparison, culprit, args))
+        print("\n".join(_summary(comparison, culprit, args)), layer_table(comparison, args.tolerance), sep="\n\n")
     return 1 if culprit else 0
 
 
@@ -98,7 +99,7 @@ def _other(args: argparse.Namespace, session: InferenceSession, feeds: Mapping[s
             return session_values(path, feeds, names=names)
 
 
-def _text(comparison: Comparison, culprit: Layer | None, args: argparse.Namespace) -> str:
+def _summary(comparison: Comparison, culprit: Layer | None, args: argparse.Namespace) -> list[str]:
     worst = comparison.worst
     lines = [
         f"{shown(args.model)} against {args.against}: {len(comparison.layers)} layers, tolerance {args.tolerance:g}"
@@ -109,7 +110,7 @@ def _text(comparison: Comparison, culprit: Layer | None, args: argparse.Namespac
     if comparison.unmatched:
         names = ", ".join(map(shown, comparison.unmatched))
         lines.append(f"not on the other side, not compared: {names}")
-    return "\n".join(lines) + "\n\n" + layer_table(comparison, args.tolerance)
+    return lines
 
 
 def _verdict(layer: Layer) -> str:

@@ -66,8 +66,11 @@ def _run(args: argparse.Namespace) -> int:
     graph = inspect_graph(session, feeds)
     plan = inspect_plan(session, feeds) if args.optimized and feeds is not None else None
     if args.html:
-        title = f"inspect {os.path.basename(session.name)}"
-        (new_report("plan of", session, feeds) if plan and feeds else Report(title, graph)).write(args.html)
+        page = Report(f"inspect {os.path.basename(session.name)}", graph)
+        if plan and feeds:
+            page = new_report("plan of", session, feeds)
+            page.verdict = _plan_head(plan)
+        page.write(args.html)
     if args.json:
         print_json({"graph": graph, "plan": plan} if plan else graph)
     else:
@@ -106,7 +109,11 @@ def _plan_text(graph: GraphReport, plan: PlanReport) -> str:
         how = " ".join(step.kernels) if step.kind == "kernel" else step.why
         origin = " + ".join(step.origin) if step.origin != [step.name] else ""
         rows.append((str(number), step.kind, step.op, step.name, shape, quantity(step.macs), place, how, origin))
+    return f"{_head(graph)}\nplan    {_plan_head(plan)}\n\n{table(rows, right=(0, 5, 6))}"
+
+
+def _plan_head(plan: PlanReport) -> str:
     kinds = [step.kind for step in plan.steps]
     counts = ", ".join(f"{kinds.count(kind)} {kind} steps" for kind in ("kernel", "layout", "numpy") if kind in kinds)
     memory = f"arena {quantity(plan.arena_bytes, 'B')}, constants of numpy steps {quantity(plan.constant_bytes, 'B')}"
-    return f"{_head(graph)}\nplan    {counts}; {memory}\n\n{table(rows, right=(0, 5, 6))}"
+    return f"{counts}; {memory}"

@@ -48,6 +48,7 @@ def _run(args: argparse.Namespace) -> int:
     if args.html:
         report = new_report("profile of", session, feeds)
         report.add_profile(result)
+        report.verdict = _head(result)
         report.write(args.html)
     if args.json:
         print_json({"profile": result, "by_op": result.by_op(), "by_group": result.by_group()})
@@ -56,12 +57,15 @@ def _run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _text(result: Profile) -> str:
+def _head(result: Profile) -> str:
     machine = f"{quantity(result.machine.flops, 'FLOP/s')}, {quantity(result.machine.bandwidth, 'B/s')} on one thread"
-    head = (
+    return (
         f"{result.total * 1e3:.3f} ms in {len(result.steps)} steps, {result.unprofiled * 1e3:.3f} ms unprofiled "
         f"(medians of {result.repeats} runs, threads: {result.threads}); machine: {machine}"
     )
+
+
+def _text(result: Profile) -> str:
     rows = [
         ("step", "kind", "op", "name", "result", "µs", "share", "GFLOP/s", "bytes", "roof", "made of, or why numpy")
     ]
@@ -84,7 +88,7 @@ def _text(result: Profile) -> str:
                 made,
             )
         )
-    parts = [head, table(rows, right=(0, 5, 6, 7, 8, 9))]
+    parts = [_head(result), table(rows, right=(0, 5, 6, 7, 8, 9))]
     for title, groups in (("operator", result.by_op()), ("fused group", result.by_group())):
         lines = [(title, "steps", "µs", "share")]
         lines += [(key, str(n), f"{t * 1e6:.1f}", _share(t, result.total)) for key, n, t in groups]

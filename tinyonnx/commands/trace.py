@@ -54,14 +54,15 @@ def _run(args: argparse.Namespace) -> int:
                 report.add_activation(activation, value)
 
         trace(session, feeds, read)
-    if report is not None:
-        report.write(args.html)
     bad = next((a for a in activations if not a.finite), None)
+    verdict = f"first non-finite: {shown(bad.name)} ({bad.op} {shown(bad.path)})" if bad else "all numbers are finite"
+    if report is not None:
+        report.verdict, report.failed = verdict, bad is not None
+        report.write(args.html)
     if args.json:
         print_json({"first_non_finite": bad.name if bad else None, "activations": activations})
         return 0
-    print(_text(activations))
-    print(f"\nfirst non-finite: {shown(bad.name)} ({bad.op} {shown(bad.path)})" if bad else "\nall numbers are finite")
+    print(f"{_text(activations)}\n\n{verdict}")
     return 0
 
 

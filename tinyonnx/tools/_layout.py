@@ -1,33 +1,128 @@
-"""Where the nodes of a graph stand in a picture."""
+"""Where the nodes of a graph stand in a picture, and how its edges run between them.
+
+Layers as in Sugiyama, Tagawa and Toda (1981): a node's row is the longest way to it; an edge
+over several rows goes through a free place in each row between, so that it crosses no node.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from itertools import pairwise
+from typing import NamedTuple
+
+_SWEEPS = 4
+_LONGEST = 40
+"""Rows over which an edge gets places of its own; longer ones (a constant read everywhere) run free."""
 
 
-def layout(count: int, edges: Sequence[tuple[int, int]]) -> list[tuple[float, int]]:
-    """A (column, row) for each of `count` nodes in executable order.
+class _Kind(NamedTuple):
+    """How many columns something takes, and how much its wish counts: nodes stay in line, edges give way."""
 
-    A node's row is the longest way to it (layers as in Sugiyama, Tagawa and Toda 1981). In a
-    row nodes stand one column apart, in the order of the middle of those that they read.
-    """
-    before: list[list[int]] = [[] for _ in range(count)]
+    room: float
+    weight: float
+
+
+_NODE, _PASSING = _Kind(1.0, 1.0), _Kind(0.3, 1e-6)
+
+Place = tuple[float, int]
+
+
+class Layout(NamedTuple):
+    """A (column, row) for each node, and for each edge those that it passes in between."""
+
+    places: list[Place]
+    routes: list[list[Place]]
+
+
+def layout(count: int, edges: Sequence[tuple[int, int]]) -> Layout:
+    """Places of `count` nodes in executable order, one column apart at least in a row, and routes of the edges."""
+    row = _rows(count, edges)
+    links: list[tuple[int, int]] = []
+    passing: list[list[int]] = []
     for source, target in edges:
-        before[target].append(source)
+        between = range(row[source] + 1, row[target]) if row[target] - row[source] <= _LONGEST else ()
+        points = list(range(len(row), len(row) + len(between)))
+        row.extend(between)
+        passing.append(points)
+        links += zip([source, *points], [*points, target])
+    column = _columns(row, count, links)
+    place = [(round(column[i], 3), row[i]) for i in range(len(row))]
+    return Layout(place[:count], [[place[i] for i in points] for points in passing])
+
+
+def _rows(count: int, edges: Sequence[tuple[int, int]]) -> list[int]:
     row = [0] * count
+    after: dict[int, list[int]] = {}
+    targets = set()
+    for source, target in sorted(edges, key=lambda edge: edge[1]):
+        row[target] = max(row[target], row[source] + 1)
+        after.setdefault(source, []).append(target)
+        targets.add(target)
     for node in range(count):
-        row[node] = max((row[source] + 1 for source in before[node]), default=0)
-    column = [0.0] * count
-    rows: dict[int, list[int]] = {}
-    for node in range(count):
-        rows.setdefault(row[node], []).append(node)
-    for _, members in sorted(rows.items()):
-        wish = {n: sum(column[s] for s in before[n]) / len(before[n]) if before[n] else 0.0 for n in members}
-        members.sort(key=lambda n: (wish[n], n))
-        place = [wish[n] for n in members]
-        for i in range(1, len(place)):
-            place[i] = max(place[i], place[i - 1] + 1)
-        shift = sum(wish[n] - p for n, p in zip(members, place)) / len(place)
-        for n, p in zip(members, place):
-            column[n] = round(p + shift, 3)
-    return list(zip(column, row))
+        if node not in targets and node in after:  # what reads nothing stands just above its readers
+            row[node] = min(row[target] for target in after[node]) - 1
+    return row
+
+
+def _columns(row: Sequence[int], count: int, links: Sequence[tuple[int, int]]) -> list[float]:
+    above: dict[int, list[int]] = {}
+    below: dict[int, list[int]] = {}
+    for source, target in links:
+        above.setdefault(target, []).append(source)
+        below.setdefault(source, []).append(target)
+    members: list[list[int]] = [[] for _ in range(max(row, default=-1) + 1)]
+    for node in range(len(row)):
+        members[row[node]].append(node)
+    both = {node: above.get(node, []) + below.get(node, []) for node in range(len(row))}
+    grid = _Grid([0.0] * len(row), [_NODE if node < count else _PASSING for node in range(len(row))])
+    for _ in range(_SWEEPS):
+        grid.sweep(members, above)
+        grid.sweep(members[::-1], below)
+    grid.sweep(members, both, sort=False)
+    grid.sweep(members, above, sort=False)
+    grid.straighten(members)
+    return grid.column
+
+
+class _Grid(NamedTuple):
+    """Where nodes and passing edges stand so far, and what each of them takes."""
+
+    column: list[float]
+    kind: list[_Kind]
+
+    def sweep(self, rows: Sequence[list[int]], near: Mapping[int, list[int]], sort: bool = True) -> None:
+        """Move each row's members towards the middle of those that they are `near` to."""
+        for members in rows:
+            wish = {n: self._middle(near[n]) if near.get(n) else self.column[n] for n in members}
+            if sort:
+                members.sort(key=lambda n: (wish[n], n))
+            for node, place in zip(members, _apart([(wish[n], self.kind[n]) for n in members])):
+                self.column[node] = place
+
+    def straighten(self, rows: Sequence[list[int]]) -> None:
+        """Put all nodes that are alone in their row below each other; those that follow move along."""
+        shift = 0.0
+        for members in rows:
+            if len(members) == 1:
+                shift = -self.column[members[0]]
+            for node in members:
+                self.column[node] += shift
+
+    def _middle(self, others: Sequence[int]) -> float:
+        return sum(self.column[n] * self.kind[n].weight for n in others) / sum(self.kind[n].weight for n in others)
+
+
+def _apart(wishes: Sequence[tuple[float, _Kind]]) -> list[float]:
+    """The places nearest to the wishes (least squares) in this order with room for each: pool adjacent violators."""
+    offsets = [0.0]
+    for (_, left), (_, right) in pairwise(wishes):
+        offsets.append(offsets[-1] + (left.room + right.room) / 2)
+    pools: list[tuple[float, float, int]] = []  # weighted sum of the wishes, weight, size
+    for (wish, kind), offset in zip(wishes, offsets):
+        pool = (wish - offset) * kind.weight, kind.weight, 1
+        while pools and pools[-1][0] / pools[-1][1] >= pool[0] / pool[1]:
+            last = pools.pop()
+            pool = last[0] + pool[0], last[1] + pool[1], last[2] + pool[2]
+        pools.append(pool)
+    bases = [total / weight for total, weight, size in pools for _ in range(size)]
+    return [base + offset for base, offset in zip(bases, offsets)]

@@ -31,7 +31,10 @@ class Tensor:
 
 @dataclass(frozen=True)
 class NodeRow:
-    """A node: `path` leads to it through subgraphs; None is what can't be known without shapes."""
+    """A node: `path` leads to it through subgraphs, `owner` is the path of the node whose subgraph it is in.
+
+    None is what can't be known without shapes.
+    """
 
     path: str
     index: int
@@ -45,6 +48,7 @@ class NodeRow:
     macs: int | None
     bytes: int | None
     origin: list[str] = field(default_factory=list)
+    owner: str | None = None
 
 
 @dataclass(frozen=True)
@@ -201,7 +205,7 @@ def _steps(plan: Plan, macs: Mapping[str, int | None]) -> Iterator[StepRow]:
             )  # fmt: skip
 
 
-def _rows(graph: Graph, path: str) -> Iterator[NodeRow]:
+def _rows(graph: Graph, path: str, owner: str | None = None) -> Iterator[NodeRow]:
     for node in graph.nodes:
         yield NodeRow(
             path=path + node.label,
@@ -216,10 +220,11 @@ def _rows(graph: Graph, path: str) -> Iterator[NodeRow]:
             macs=costs.macs(node),
             bytes=costs.result_bytes(node),
             origin=list(node.origin),
+            owner=owner,
         )
         for name, attribute in node.attributes.items():
             if isinstance(attribute, Graph):
-                yield from _rows(attribute, f"{path}{node.label}/{name}/")
+                yield from _rows(attribute, f"{path}{node.label}/{name}/", path + node.label)
 
 
 def _plain(value: Any) -> Any:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import math
 import os
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from importlib.resources import files
 from typing import Any
@@ -11,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from tinyonnx.ir import Array
-from tinyonnx.tools._images import picture, shrink
+from tinyonnx.tools._images import Picture, picture, shrink
 from tinyonnx.tools._layout import layout
 from tinyonnx.tools.compare import Comparison
 from tinyonnx.tools.inspect import GraphReport, PlanReport
@@ -19,40 +21,59 @@ from tinyonnx.tools.profile import Profile
 from tinyonnx.tools.trace import HISTOGRAM_BINS, Activation
 
 _MAP = 64, 160
-"""Rows and columns of an activation's picture at most."""
-
 _TILE = 32, 64
 _TILES = 8
-"""Size and number of pictures of single channels."""
+"""Rows and columns of an activation's picture and of those of single channels at most, and how many of these."""
 
-_PICTURE_BYTES = 3_500_000
-"""All pictures of a report together: then the file stays below 5 MB."""
+_SMALLEST_TILE = 256
+"""Points below which a channel shows nothing."""
+
+_POINTS = 3_000_000
+"""Of all pictures of a report together; one takes about a byte: the file stays below 5 MB."""
+
+_CURVE = 512
+"""Points of the curve of a vector."""
 
 
-@dataclass
-class Section:
-    """Something above the graph: a picture (`image`, a data URI), a curve, or bars, with a title."""
+@dataclass(frozen=True)
+class Axis:
+    """What an axis of a picture stands for: ticks at places from 0, its begin, to 1; `upward` puts 0 at the bottom."""
 
     title: str
-    image: str = ""
+    ticks: list[tuple[float, str]]
+    upward: bool = False
+
+
+@dataclass(frozen=True)
+class Section:
+    """Something above the graph: a picture, a curve between its extremes, or bars, with a title."""
+
+    title: str
+    picture: Picture | None = None
     curve: list[float] = field(default_factory=list)
     bars: list[tuple[str, float]] = field(default_factory=list)
+    unit: str = ""
     note: str = ""
+    rows: Axis | None = None
+    columns: Axis | None = None
 
 
 class Report:
     """Collects what is known of the nodes of one graph, and writes it as a page.
 
-    Nodes are known by their path, as `inspect`, `trace` and `profile` give it.
+    Nodes are known by their path, as `inspect`, `trace` and `profile` give it. `axes` says what
+    the axes of activations stand for, by number.
     """
 
-    def __init__(self, title: str, graph: GraphReport, flip: bool = False) -> None:
-        self.title, self.flip = title, flip
+    def __init__(self, title: str, graph: GraphReport, axes: Mapping[int, Axis] | None = None) -> None:
+        self.title, self.axes = title, dict(axes or {})
         self.sections: list[Section] = []
+        self.verdict = ""
+        self.failed = False
         self._graph = graph
+        self._tolerance: float | None = None
         self._rows: dict[str, dict[str, Any]] = {}
         self._by_output: dict[str, str] = {}
-        self._spent = 0
         for node in graph.nodes:
             row = asdict(node)
             row["name"] = node.path
@@ -79,7 +100,7 @@ class Report:
         if isinstance(value, np.ndarray) and value.size and value.dtype.kind in "fiubV":
             numbers = value.astype(np.float32)
             row["histogram"] = _histogram(numbers, activation)
-            self._add_pictures(row, numbers)
+            row |= self._shown(numbers)
 
     def add_profile(self, profile: Profile) -> None:
         """Times."""
@@ -88,9 +109,13 @@ class Report:
             if row is not None and step.kind != "layout":
                 row |= {"us": step.seconds * 1e6, "share": step.seconds / profile.total if profile.total else 0}
                 row |= {"gflops": step.gflops, "roof": step.roof, "why": step.why, "kind": step.kind}
+        for title, groups in (("time per operator", profile.by_op()), ("time per fused group", profile.by_group())):
+            bars = [(f"{key} ({n}×)" if n > 1 else key, seconds * 1e6) for key, n, seconds in groups[:8]]
+            self.sections.append(Section(title, bars=bars, unit="µs"))
 
     def add_comparison(self, comparison: Comparison, tolerance: float) -> None:
         """Differences from the other side."""
+        self._tolerance = tolerance
         for layer in comparison.layers:
             row = self._rows.get(self._by_output.get(layer.name, ""))
             if row is not None:
@@ -101,66 +126,98 @@ class Report:
         """The page."""
         graph = self._graph
         rows = list(self._rows.values())
-        edges = self._edges()
+        edges, inside = self._edges()
+        places, routes = layout(len(rows), edges + inside)
         data = {
             "title": self.title,
+            "verdict": self.verdict,
+            "failed": self.failed,
+            "tolerance": self._tolerance,
             "file": os.path.basename(graph.file),
             "opsets": graph.opsets,
             "inputs": [asdict(t) for t in graph.inputs],
             "outputs": [asdict(t) for t in graph.outputs],
             "totals": {"parameters": graph.parameters, "macs": graph.macs, "bytes": graph.bytes},
+            "axes": {number: asdict(axis) for number, axis in self.axes.items()},
             "sections": [asdict(section) for section in self.sections],
             "nodes": rows,
             "edges": edges,
-            "places": layout(len(rows), edges),
+            "inside": inside,
+            "places": places,
+            "routes": routes,
         }
-        text = json.dumps(_finite(data), separators=(",", ":"), allow_nan=False).replace("<", "\\u003c")
-        template = files("tinyonnx.tools").joinpath("report.html").read_text(encoding="utf-8")
-        return template.replace("/*DATA*/null", text)
+        text = json.dumps(_compact(data), separators=(",", ":"), allow_nan=False).replace("<", "\\u003c")
+        page = _asset("html").replace("/*CSS*/", _asset("css")).replace("/*JS*/", _asset("js"))
+        return page.replace("/*DATA*/null", text)
 
     def write(self, path: str) -> None:
         """Write the page. Raises OSError."""
         with open(path, "w", encoding="utf-8") as file:
             file.write(self.html())
 
-    def _edges(self) -> list[tuple[int, int]]:
+    def _edges(self) -> tuple[list[tuple[int, int]], list[tuple[int, int]]]:
+        """Who reads whose result, and which nodes of a subgraph, reading nothing within it, belong to which node."""
         number = {path: i for i, path in enumerate(self._rows)}
-        edges = []
+        edges: list[tuple[int, int]] = []
+        inside: list[tuple[int, int]] = []
         for target, row in enumerate(self._rows.values()):
+            before = len(edges)
             for tensor in row["inputs"]:
                 source = number.get(self._by_output.get(tensor["name"], "")) if tensor is not None else None
                 if source is not None and source < target:
                     edges.append((source, target))
-        return list(dict.fromkeys(edges))
+            owner = number.get(row["owner"])
+            if owner is not None and all(source < owner for source, _ in edges[before:]):
+                inside.append((owner, target))
+        return list(dict.fromkeys(edges)), inside
 
-    def _add_pictures(self, row: dict[str, Any], numbers: Array) -> None:
-        if numbers.ndim < 2 or self._spent > _PICTURE_BYTES:
-            return
-        # batch and channels in front, one or two axes behind; a vector per channel is a map of its own
-        first = numbers[0] if numbers.ndim > 2 else numbers
-        channels = first.reshape(-1, *first.shape[-2:]) if first.ndim > 2 else first[None]
-        if channels.shape[1] * channels.shape[2] < 4:
-            return
-        row["map"] = picture(shrink(channels.mean(axis=0), *_MAP), self.flip)
-        self._spent += len(row["map"])
-        if len(channels) > 1 and len(self._rows) <= 150:
-            # the channels that vary most show most
-            with np.errstate(invalid="ignore", over="ignore"):
-                spread = np.nan_to_num(channels.std(axis=(1, 2)), posinf=0)
-            chosen = np.sort(np.argsort(-spread, kind="stable")[:_TILES])
-            row["tiles"] = [[int(c), picture(shrink(channels[c], *_TILE), self.flip)] for c in chosen]
-            self._spent += sum(len(tile) for _, tile in row["tiles"])
+    def _shown(self, numbers: Array) -> dict[str, Any]:
+        """What a page shows of an activation: a picture and those of some channels, or a curve."""
+        axes = [axis for axis, size in enumerate(numbers.shape) if size > 1]
+        values = numbers.squeeze()
+        while values.ndim > 3:
+            values, axes = values[0], axes[1:]
+        if values.ndim < 2:
+            return {"curve": curve(values.reshape(-1), _CURVE), "axes": axes} if values.size > 2 else {}
+        budget = _POINTS // len(self._rows)
+        channels = values[None] if values.ndim == 2 else values
+        flip = axes[-2] in self.axes and self.axes[axes[-2]].upward
+        shown: dict[str, Any] = {"axes": axes[-2:], "of": len(channels)}
+        count = min(len(channels), _TILES, budget // 2 // _SMALLEST_TILE) if len(channels) > 1 else 0
+        with np.errstate(invalid="ignore", over="ignore"):
+            mean = channels.mean(axis=0)
+            spread = np.nan_to_num(channels.std(axis=(1, 2)), posinf=0)
+        shown["map"] = asdict(picture(_fitted(mean, _MAP, budget // 2 if count else budget), flip))
+        # the channels that vary most show most
+        chosen = np.sort(np.argsort(-spread, kind="stable")[:count])
+        tiles = [picture(_fitted(channels[c], _TILE, budget // 2 // count), flip) for c in chosen]
+        shown["tiles"] = [{"channel": int(c)} | asdict(tile) for c, tile in zip(chosen, tiles)]
+        return shown
 
 
-def small_picture(values: Array, flip: bool = False) -> str:
-    """A matrix as the data URI of a picture of at most 128 × 640 points."""
+def small_picture(values: Array, flip: bool = False) -> Picture:
+    """A matrix as a picture of at most 128 × 640 points."""
     return picture(shrink(values, 128, 640), flip)
 
 
 def curve(samples: Array, points: int = 1200) -> list[float]:
-    """A long curve as minima and maxima of stretches, one after the other: what a screen can show."""
-    stretches = np.array_split(np.asarray(samples, np.float64), min(points // 2, max(len(samples), 1)))
-    return [round(float(v), 5) for s in stretches if len(s) for v in (s.min(), s.max())]
+    """A curve of at most so many points: a long one as minima and maxima of stretches, one after the other."""
+    samples = np.asarray(samples, np.float64)
+    if len(samples) > points:
+        stretches = np.array_split(samples, points // 2)
+        samples = np.array([extreme for s in stretches for extreme in (s.min(), s.max())])
+    return [float(f"{v:.5g}") for v in samples]
+
+
+def _asset(ending: str) -> str:
+    return files("tinyonnx.tools").joinpath(f"report.{ending}").read_text(encoding="utf-8")
+
+
+def _fitted(values: Array, most: tuple[int, int], points: int) -> Array:
+    """A matrix with at most so many rows, columns and points."""
+    height, width = min(values.shape[0], most[0]), min(values.shape[1], most[1])
+    factor = min(1.0, math.sqrt(points / (height * width)))
+    return shrink(values, max(1, int(height * factor)), max(1, int(width * factor)))
 
 
 def _histogram(numbers: Array, activation: Activation) -> list[int]:
@@ -173,14 +230,14 @@ def _histogram(numbers: Array, activation: Activation) -> list[int]:
     return [int(n) for n in np.histogram(finite, HISTOGRAM_BINS, span)[0]]
 
 
-def _finite(value: Any) -> Any:
-    """JSON has neither NaN nor infinity: those become text."""
+def _compact(value: Any) -> Any:
+    """What JSON holds of it: numbers with the six digits that a page needs, NaN and infinities as text, no None."""
     if isinstance(value, dict):
-        return {str(k): _finite(v) for k, v in value.items()}
+        return {str(k): _compact(v) for k, v in value.items() if v is not None}
     if isinstance(value, (list, tuple)):
-        return [_finite(item) for item in value]
+        return [_compact(item) for item in value]
     if isinstance(value, np.generic):
-        return _finite(value.item())
+        return _compact(value.item())
     if isinstance(value, float):
-        return value if np.isfinite(value) else str(value)
+        return float(f"{value:.6g}") if math.isfinite(value) else str(value)
     return value
