@@ -177,7 +177,8 @@ class Executable:
 
             return [copy_layout(step.source.view(self.arena), step.target.view(self.arena))]
         arrays = [x.view(self.arena) if isinstance(x, Buffer) else x for x in step.inputs]
-        out = step.output.view(self.arena)
+        outs = [None if b is None else b.view(self.arena) for b in step.outputs]
+        out = outs if step.fast.outputs else outs[0]
         try:
             found = step.fast.bind(self.plan.pool, out, *arrays, **step.node.attributes)
         except MemoryError as error:
@@ -229,7 +230,7 @@ class _Segment:
             at += len(kernels)
             budget.check()
             if hook is not None and isinstance(step, KernelStep):
-                hook(step.node, [step.output.view(self.arena)])
+                hook(step.node, [None if b is None else b.view(self.arena) for b in step.outputs])
 
     def time(self, _: Environment, budget: Budget) -> Iterator[float]:
         """Run the steps one by one: seconds of each."""

@@ -40,7 +40,13 @@ class KernelStep:
     node: Node
     fast: Fast
     inputs: list[Buffer | Array | None]
-    output: Buffer
+    outputs: list[Buffer | None]
+
+    @property
+    def output(self) -> Buffer:
+        """The first one, which most have alone."""
+        assert self.outputs[0] is not None
+        return self.outputs[0]
 
 
 @dataclass
@@ -165,12 +171,12 @@ class _Planner:
         if any(0 in (i.shape or ()) for i in known):
             self.why[id(node)] = "a tensor is empty"
             return
-        if any(v is not None and v.uses for v in node.outputs[1:]):
-            self.why[id(node)] = "a second output is read"
-            return
+        second = any(v is not None and v.uses for v in node.outputs[1:])
         reasons = []
         for candidate in candidates:
             reason = self._reason(candidate, out, infos, node)
+            if second and not candidate.outputs:
+                reason = "a second output is read"
             if reason is None:
                 self.chosen[id(node)] = candidate
                 return
@@ -275,10 +281,12 @@ class _Planner:
         for buffer in operands:
             if isinstance(buffer, Buffer):
                 buffer.end = len(self.steps)
-        target = self._buffer(output)
-        assert target is not None
-        self.steps.append(KernelStep(node, fast, operands, target))
-        self._slot(output)
+        results = [value if value is not None and value.uses else None for value in node.outputs[1:]]
+        targets = [None if value is None else self._buffer(value) for value in (output, *results)]
+        self.steps.append(KernelStep(node, fast, operands, targets))
+        for result in (output, *results):
+            if result is not None:
+                self._slot(result)
 
     # -- lifetimes ----------------------------------------------------------------------
 

@@ -71,13 +71,15 @@ class Fast:
 
     `layout` is the memory order that it wants of rank-3-and-up activations:
     "channels_last", "row_major", or "any" (elementwise: whatever, but the same for all).
-    `in_place` says that the output may share the first input's memory.
+    `in_place` says that the output may share the first input's memory, `outputs` that the
+    kernel gives all outputs of the node that are read, not only the first.
     """
 
     bind: Callable[..., Call]
     when: Callable[..., str | None]
     layout: str
     in_place: bool = False
+    outputs: bool = False
 
 
 class Op:
@@ -200,6 +202,7 @@ def fast(
     when: Callable[..., str | None],
     layout: str = "channels_last",
     in_place: bool = False,
+    outputs: bool = False,
 ) -> Callable[[F], F]:
     """Register a kernel for every operator that `function` is the meaning of.
 
@@ -208,10 +211,11 @@ def fast(
     `bind(pool, out, *inputs, **attributes)`, with the arrays that every run will use (views
     of the arena, constants) in their logical ONNX shape, strided as `layout` says; it packs
     weights through `pool` and returns a `Call`, or a list of those that follow each other.
+    With `outputs` it gets a list of arrays for `out`, None for those that nobody reads.
     """
 
     def register(bind: F) -> F:
-        _FAST.setdefault(function, []).append(Fast(bind, when, layout, in_place))
+        _FAST.setdefault(function, []).append(Fast(bind, when, layout, in_place, outputs))
         return bind
 
     return register

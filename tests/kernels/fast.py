@@ -8,9 +8,11 @@ from typing import Any
 import numpy as np
 
 import tinyonnx.kernels
-from tinyonnx.ir import Array, ConstantPool
+from tinyonnx.calls import OpContext
+from tinyonnx.ir import Array, ConstantPool, Node
 from tinyonnx.kernels import Bound
 from tinyonnx.kernels._kernel import DISABLED
+from tinyonnx.limits import Limits
 from tinyonnx.registry import FUSED, Call, Fast, Info, Op, lookup
 
 assert tinyonnx.kernels
@@ -49,15 +51,18 @@ def run(
     fused: bool = False,
     opset: int = 24,
     in_place: bool = False,
+    second: bool = False,
     **attributes: Any,
 ) -> tuple[Array, Array]:
     """(the kernel's result, the operator's first); inputs at `constants` are constant and read-only.
 
     `layout` matters only where the kernel takes any. Asserts that nothing around the
-    output and the inputs was written.
+    output and the inputs was written. With `second` the second output is asked for, and given;
+    the first is then asserted.
     """
     entry = lookup(FUSED if fused else "", name, opset)
-    ctx = (None,) if entry.takes_ctx else ()
+    node = Node(name, inputs, [None, None], opset=opset)  # type: ignore[arg-type]
+    ctx = (OpContext(node, Limits()) if second else None,) if entry.takes_ctx else ()
     results = entry.function(*ctx, *inputs, **attributes)
     expected = np.asarray(results[0] if isinstance(results, tuple) else results)
     infos = [None if x is None else Info(x.dtype, x.shape, x if i in constants else None) for i, x in enumerate(inputs)]
@@ -79,7 +84,9 @@ def run(
         assert out is not None
     else:
         out = place(np.full(expected.shape, np.nan, np.float32), order, surroundings)
-    found = chosen.bind(ConstantPool(), out, *arrays, **attributes)
+    other = place(np.full(results[1].shape, np.nan, np.float32), order, surroundings) if second else None
+    outs = [out, other] if chosen.outputs else out
+    found = chosen.bind(ConstantPool(), outs, *arrays, **attributes)
     calls = found if isinstance(found, list) else [found]
     run_shares(calls, 1)
     if not in_place:
@@ -90,6 +97,9 @@ def run(
     for memory in surroundings:
         assert (memory[:MARGIN] == POISON).all()
         assert (memory[-MARGIN:] == POISON).all()
+    if other is not None:
+        assert_close(out, expected)
+        return other, results[1]
     return out, expected
 
 

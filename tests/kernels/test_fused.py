@@ -44,7 +44,20 @@ SAMPLES: dict[str, list[tuple[tuple[Array, ...], tuple[int, ...], dict[str, Any]
         )
     ],
     "FusedGemm": [((noise(0, 9, 20), noise(1, 20, 33) / 4, noise(2, 33)), (1, 2), {})],
-    "SqueezeExcite": [
+    "GatedConv": [
+        (
+            (
+                noise(0, 2, 20, 6, 13),
+                noise(1, 2, 20, 1, 1),
+                noise(2, 40, 20, 1, 1) / 4,
+                noise(3, 40),
+                noise(4, 2, 40, 6, 13),
+            ),
+            (2, 3),
+            {},
+        )
+    ],
+    "SqueezeGate": [
         ((noise(0, 2, 20, 6, 13), noise(1, 20, 5), noise(2, 5), noise(3, 5, 20), noise(4, 20)), (1, 2, 3, 4), {})
     ],
 }

@@ -52,26 +52,3 @@ def test_mean_of_many_pixels_is_exact_enough() -> None:
     x = noise(0, 1, 2, 400, 500) + 100
     actual, _ = run("GlobalAveragePool", x)
     np.testing.assert_allclose(actual, x.mean(axis=(2, 3), dtype=np.float64, keepdims=True), rtol=1e-6)
-
-
-@pytest.mark.parametrize("biases", [True, False])
-@pytest.mark.parametrize("gate", ["Sigmoid", "HardSigmoid"])
-@pytest.mark.parametrize("in_place", [False, True])
-def test_squeeze_excite(biases: bool, gate: str, in_place: bool) -> None:
-    for c, s, shape in ((24, 8, (3, 24, 5, 7)), (3, 1, (1, 3, 9)), (37, 5, (2, 37, 1, 1))):
-        b1, b2 = (noise(3, s), noise(4, c)) if biases else (None, None)
-        inputs = noise(0, *shape), noise(1, c, s), b1, noise(2, s, c), b2
-        attributes = {"activation": "Relu", "gate": gate, "gate_alpha": 0.2, "gate_beta": 0.5}
-        actual, expected = run(
-            "SqueezeExcite", *inputs, constants=(1, 2, 3, 4), fused=True, in_place=in_place, **attributes
-        )
-        assert_close(actual, expected)
-
-
-def test_squeeze_excite_keeps_nan_in_its_item() -> None:
-    x = noise(0, 2, 4, 3, 3)
-    x[1, 2, 0, 0] = np.nan
-    inputs = x, noise(1, 4, 2), None, noise(2, 2, 4)
-    actual, expected = run("SqueezeExcite", *inputs, constants=(1, 3), fused=True)
-    assert_close(actual, expected)
-    assert np.isfinite(actual[0]).all()

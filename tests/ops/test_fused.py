@@ -9,7 +9,8 @@ import tinyonnx.ops.activation
 import tinyonnx.ops.math  # noqa: F401
 from tests.ops import oracles
 from tinyonnx.errors import OpError
-from tinyonnx.ops.fused import activate, fused_conv, fused_conv_shape, fused_gemm, squeeze_excite, squeeze_excite_shape
+from tinyonnx.ops.fused import activate, fused_conv, fused_conv_shape, fused_gemm
+from tinyonnx.ops.gated import gated_conv, gated_conv_shape, squeeze_gate, squeeze_gate_shape
 from tinyonnx.registry import FUSED, Info, lookup
 
 # activation, its attributes in a fused operator, the public operator's
@@ -66,17 +67,30 @@ def test_gemm() -> None:
 
 @pytest.mark.parametrize("biased", [False, True])
 @pytest.mark.parametrize("spatial", [(5,), (3, 4)])
-def test_squeeze_excite(biased: bool, spatial: tuple[int, ...]) -> None:
+def test_squeeze_gate(biased: bool, spatial: tuple[int, ...]) -> None:
     rng = np.random.default_rng(0)
     x, w1, w2 = (rng.standard_normal(s, np.float32) for s in ((2, 6, *spatial), (6, 3), (3, 6)))
     b1, b2 = (rng.standard_normal(s, np.float32) if biased else None for s in (3, 6))
-    y = squeeze_excite(x, w1, b1, w2, b2, gate="HardSigmoid", gate_alpha=0.2, gate_beta=0.5)
+    y = squeeze_gate(x, w1, b1, w2, b2, gate="HardSigmoid", gate_alpha=0.2, gate_beta=0.5)
     hidden = np.maximum(x.reshape(2, 6, -1).mean(axis=2) @ w1 + (0 if b1 is None else b1), 0)
     gate = np.clip(0.2 * (hidden @ w2 + (0 if b2 is None else b2)) + 0.5, 0, 1)
-    np.testing.assert_allclose(y, x * gate.reshape(2, 6, *(1 for _ in spatial)), rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(y, gate.reshape(2, 6, *(1 for _ in spatial)), rtol=1e-4, atol=1e-5)
     assert y.dtype == np.float32
     infos = [None if a is None else Info(a.dtype, a.shape) for a in (x, w1, b1, w2, b2)]
-    assert squeeze_excite_shape(*infos, gate="Sigmoid") == Info(F4, x.shape)  # type: ignore[arg-type]
+    assert squeeze_gate_shape(*infos, gate="Sigmoid") == Info(F4, y.shape)  # type: ignore[arg-type]
+
+
+def test_gated_conv() -> None:
+    rng = np.random.default_rng(0)
+    shapes = (2, 6, 3, 4), (2, 6, 1, 1), (5, 6, 1, 1), (5,), (2, 5, 3, 4)
+    x, gate, w, b, residual = (rng.standard_normal(s, np.float32) for s in shapes)
+    y = gated_conv(None, x, gate, w, b, residual, activation="Relu")
+    product = np.einsum("nchw,oc->nohw", x * gate, w[:, :, 0, 0]) + b.reshape(5, 1, 1) + residual
+    np.testing.assert_allclose(y, np.maximum(product, 0), rtol=1e-4, atol=1e-5)
+    infos = [Info(a.dtype, a.shape) for a in (x, gate, w, b, residual)]
+    assert gated_conv_shape(*infos, activation="Relu") == Info(F4, y.shape)
+    with pytest.raises(OpError, match="the gate has shape"):
+        gated_conv(None, x, gate[:1], w)
 
 
 def test_bad_operands() -> None:
@@ -86,10 +100,10 @@ def test_bad_operands() -> None:
     with pytest.raises(OpError, match="residual has shape"):
         fused_conv(None, x, w, None, np.zeros((1, 3, 1), "f4"))
     with pytest.raises(OpError, match="x has 2 channels, w1 has shape"):
-        squeeze_excite(x, np.zeros((3, 1), "f4"), None, np.zeros((1, 3), "f4"))
+        squeeze_gate(x, np.zeros((3, 1), "f4"), None, np.zeros((1, 3), "f4"))
     with pytest.raises(OpError, match="w2"):
-        squeeze_excite(x, np.zeros((2, 1), "f4"), None, np.zeros((1, 3), "f4"))
+        squeeze_gate(x, np.zeros((2, 1), "f4"), None, np.zeros((1, 3), "f4"))
     with pytest.raises(OpError, match="b1 has shape"):
-        squeeze_excite(x, np.zeros((2, 1), "f4"), np.zeros(2, "f4"), np.zeros((1, 2), "f4"))
+        squeeze_gate(x, np.zeros((2, 1), "f4"), np.zeros(2, "f4"), np.zeros((1, 2), "f4"))
     with pytest.raises(OpError, match="needs at least 3"):
-        squeeze_excite(x[0], np.zeros((2, 1), "f4"), None, np.zeros((1, 2), "f4"))
+        squeeze_gate(x[0], np.zeros((2, 1), "f4"), None, np.zeros((1, 2), "f4"))

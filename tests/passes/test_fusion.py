@@ -220,23 +220,57 @@ SE = {
 
 @pytest.mark.parametrize("spelling", SE)
 @pytest.mark.parametrize("batch", [1, 3])
-def test_squeeze_and_excitation_becomes_one_node(optimise, spelling, batch):
+def test_the_gate_of_squeeze_and_excitation_becomes_one_node(optimise, spelling, batch):
     weights = "int64[1] last = {-1}, int64[1] first = {0}, "
     weights += ", ".join([floats("w1", 4, 12), floats("w2", 12, 4), floats("b1", 4), floats("b2", 12)])
     weights += f", {floats('k1', 4, 12, 1, 1)}, {floats('k2', 12, 4, 1, 1)}"
     text = model_text(SE[spelling], "float[N,12,7,5] x", "float[n,c,h,k] y", weights)
     result = optimise(text, x=data(batch, 12, 7, 5))
-    assert dict(result.ops) == {"SqueezeExcite": 1}
+    assert dict(result.ops) == {"SqueezeGate": 1, "Mul": 1}
     assert result.error < 1e-5
 
 
-def test_a_gate_that_is_read_elsewhere_is_refused(optimise):
-    body = SE["torchvision"] + " t = Identity(s)"
+def test_squeeze_and_excitation_inside_is_refused_where_it_is_read_elsewhere(optimise):
     weights = f"{floats('b1', 4)}, {floats('b2', 12)}, {floats('k1', 4, 12, 1, 1)}, {floats('k2', 12, 4, 1, 1)}"
-    text = model_text(body, "float[1,12,7,5] x", "float[n,c,h,k] y, float[n,c,h,k] t", weights)
-    result = optimise(text, x=data(1, 12, 7, 5))
-    assert "SqueezeExcite" not in result.ops
-    assert result.refusals()
+    for inner, fused in (("s", True), ("h", False), ("m", False)):
+        body = SE["torchvision"] + f" t = Identity({inner})"
+        text = model_text(body, "float[1,12,7,5] x", "float[n,c,h,k] y, float[n,c,h,k] t", weights)
+        result = optimise(text, x=data(1, 12, 7, 5))
+        assert ("SqueezeGate" in result.ops) == fused
+        assert fused or result.refusals()
+        assert result.error < 1e-5
+
+
+@pytest.mark.parametrize("batch", [1, 3])
+@pytest.mark.parametrize("inner", ["Relu", "Sigmoid"])
+def test_a_bottleneck_with_squeeze_and_excitation(optimise, batch, inner):
+    """Its depthwise convolution gives the means, and its last one takes in the gate."""
+    body = f"""a = Conv(x, we, be) b = Relu(a)
+        c = Conv<group=12, kernel_shape=[3,3], pads=[1,1,1,1]>(b, wd) d = {inner}(c)
+        m = GlobalAveragePool(d) p = Conv(m, k1, b1) h = Relu(p) g = Conv(h, k2, b2) s = HardSigmoid(g)
+        z = Mul(d, s) o = Conv(z, wp) y = Add(o, x)"""
+    weights = ", ".join(
+        floats(*w)
+        for w in [
+            ("we", 12, 4, 1, 1), ("be", 12), ("wd", 12, 1, 3, 3), ("k1", 3, 12, 1, 1), ("b1", 3), ("k2", 12, 3, 1, 1),
+            ("b2", 12), ("wp", 4, 12, 1, 1),
+        ]
+    )  # fmt: skip
+    text = model_text(body, "float[N,4,7,9] x", "float[n,c,h,k] y", weights)
+    result = optimise(text, x=data(batch, 4, 7, 9))
+    assert dict(result.ops) == {"ExpandDepthwise": 1, "SqueezeGate": 1, "GatedConv": 1}
+    assert [v.shape for v in result.graph.nodes[0].outputs] == [(batch, 12, 7, 9), (batch, 12, 7, 1)]
+    assert result.graph.nodes[1].inputs[0] is result.graph.nodes[0].outputs[1]
+    assert result.error < 2e-5
+
+
+def test_a_gated_image_that_is_read_elsewhere_is_computed(optimise):
+    body = "z = Mul(g, x) y = Conv(z, w) t = Relu(z)"
+    inputs = "float[1,4,6,5] x, float[1,4,1,1] g"
+    text = model_text(body, inputs, "float[n,c,h,k] y, float[n,c,h,k] t", floats("w", 4, 4, 1, 1))
+    result = optimise(text, x=data(1, 4, 6, 5), g=data(1, 4, 1, 1))
+    assert "GatedConv" not in result.ops
+    assert any("not fused with" in r for r in result.refusals())
     assert result.error < 1e-5
 
 
@@ -255,7 +289,7 @@ def test_a_gate_whose_maps_are_not_those_of_channels_stays(optimise, w1, w2, bia
     shapes = f"int64[2] rows = {{-1, {inner}}}, int64[4] gate = {{4, 4, 1, 1}}"
     text = model_text(body, "float[4,4,3,3] x", "float[n,c,h,k] y", f"{w1}, {w2}, {bias}, {shapes}")
     result = optimise(text, x=data(4, 4, 3, 3))
-    assert "SqueezeExcite" not in result.ops
+    assert "SqueezeGate" not in result.ops
     assert result.refusals()
     assert result.error < 1e-5
 

@@ -8,7 +8,7 @@
     gemm            products with a constant matrix
     matmul          products of two variable matrices
     rows            softmax, normalisation and reductions of the last axes
-    squeeze_excite  the block of MobileNetV3 and EfficientNet
+    gated           squeeze-and-excitation
     pool            windows and global
     elementwise     activations, arithmetic
     unary           exponentials, roots and the like
@@ -34,6 +34,7 @@ from tinyonnx.kernels import (  # noqa: F401
     depthwise_pointwise,
     elementwise,
     expand_depthwise,
+    gated,
     gemm,
     matmul,
     move,
@@ -42,7 +43,6 @@ from tinyonnx.kernels import (  # noqa: F401
     reshape,
     resize,
     rows,
-    squeeze_excite,
     unary,
 )
 from tinyonnx.kernels._kernel import Bound

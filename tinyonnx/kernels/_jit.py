@@ -275,8 +275,10 @@ class _Emitter:
                 phi.add_incoming(result, block)
         return list(phis)
 
-    def finish(self, values: list[Any], offsets: list[Any], out: Any, residual: Any, epilogue: Any, mask: Any) -> None:
-        """Add the residual, apply the activation, store: value i at offset i."""
+    def finish(
+        self, values: list[Any], offsets: list[Any], out: Any, residual: Any, epilogue: Any, mask: Any
+    ) -> list[Any]:
+        """Add the residual, apply the activation, store: value i at offset i. What was stored."""
         b = self.builder
         has_residual, code, alpha, beta = cgutils.unpack_tuple(b, epilogue, 4)
         is_code = [b.icmp_signed("==", code, _index(i)) for i in range(POSTPONED)]
@@ -297,6 +299,23 @@ class _Emitter:
         values = self.either([(is_code[CLIP], clip), (is_code[HARD_SWISH], hard_swish)], values)
         for value, offset in zip(values, offsets, strict=True):
             self.store(value, self.at(out, offset), mask)
+        return values
+
+    def add_up(self, values: list[Any], skip: Any, total: Any, mask: Any) -> None:
+        """total[...] += the sum of the values but for the first `skip`; nothing if all are to be skipped."""
+        b = self.builder
+        zero = ir.Constant(_vector, [0.0] * LANES)
+
+        def cut(values: list[Any]) -> list[Any]:
+            return [b.select(b.icmp_signed("<", _index(i), skip), zero, v) for i, v in enumerate(values)]
+
+        with b.if_then(b.icmp_signed("<", skip, _index(len(values)))):
+            values = self.either([(b.icmp_signed("!=", skip, _index(0)), cut)], values)
+            while len(values) > 1:
+                values = [
+                    b.fadd(*values[i : i + 2]) if i + 1 < len(values) else values[i] for i in range(0, len(values), 2)
+                ]
+            self.store(b.fadd(self.load(total, mask), values[0]), total, mask)
 
 
 def _literal(argument: Any) -> int:
@@ -388,19 +407,22 @@ def _gemm_tile(
 def _taps_tile(
     _context: Any, pixels: Any, width: Any, stride: Any, masked: Any, x: Any, x_at: Any, x_step: Any, taps: Any, w: Any,
     w_at: Any, bias: Any, b_at: Any, out: Any, o_at: Any, o_step: Any, lanes: Any, residual: Any, epilogue: Any,
+    sums: Any, s_at: Any, skip: Any,
 ) -> Any:  # fmt: skip
     n_pixels, n_taps, n_stride, is_masked = _literal(pixels), _literal(width), _literal(stride), _literal(masked)
     i64 = types.intp
     signature = types.void(
         pixels, width, stride, masked, x, i64, i64, types.UniTuple(i64, 7), w, i64, bias, i64, out, i64, i64, i64,
-        residual, _EPILOGUE,
+        residual, _EPILOGUE, sums, i64, i64,
     )  # fmt: skip
 
     def emit(context: Any, builder: Any, sig: Any, args: Any) -> Any:
         e = _Emitter(builder)
-        _, _, _, _, x, x_at, x_step, taps, w, w_at, bias, b_at, out, o_at, o_step, lanes, residual, epilogue = args
-        x, w, bias, out, residual = (
-            _data(context, builder, sig.args[i], a) for i, a in ((4, x), (8, w), (10, bias), (12, out), (16, residual))
+        x, x_at, x_step, taps, w, w_at, bias, b_at, out, o_at, o_step, lanes, residual, epilogue = args[4:18]
+        sums, s_at, skip = args[18:]
+        x, w, bias, out, residual, sums = (
+            _data(context, builder, sig.args[i], a)
+            for i, a in ((4, x), (8, w), (10, bias), (12, out), (16, residual), (18, sums))
         )
         outer, outer_step, inner, inner_step, w_outer, wrap_at, wrap = cgutils.unpack_tuple(builder, taps, 7)
         x, w = e.at(x, x_at), e.at(w, w_at)
@@ -428,7 +450,8 @@ def _taps_tile(
 
         total = e.loop(outer, [e.load(e.at(bias, b_at))] * n_pixels, over_outer)
         offsets = [builder.add(o_at, e.times(o_step, p)) for p in range(n_pixels)]
-        e.finish(total, offsets, out, residual, epilogue, mask)
+        results = e.finish(total, offsets, out, residual, epilogue, mask)
+        e.add_up(results, skip, e.at(sums, s_at), mask)
         return context.get_dummy_value()
 
     return signature, emit

@@ -22,7 +22,7 @@ def _window(x: Array, start: int, shape: tuple[int, ...], steps: tuple[int, ...]
     return as_strided(x[start:], shape, [step * x.itemsize for step in steps])
 
 
-def _finish(values: Array, out: Array, residual: Array, start: int, step: int, epilogue: Any) -> None:
+def _finish(values: Array, out: Array, residual: Array, start: int, step: int, epilogue: Any) -> Array:
     has_residual, code, alpha, beta = epilogue
     shape, steps = values.shape, (step, 1)
     if has_residual:
@@ -32,6 +32,7 @@ def _finish(values: Array, out: Array, residual: Array, start: int, step: int, e
     elif code == 2:
         values = values * np.clip(values * np.float32(1 / 6) + np.float32(0.5), np.float32(0), np.float32(1))
     _window(out, start, shape, steps)[...] = values
+    return values
 
 
 def gemm_tile(
@@ -56,6 +57,7 @@ def gemm_tile(
 def taps_tile(
     pixels: int, width: int, stride: int, masked: int, x: Array, x_at: int, x_step: int, taps: Any, w: Array, w_at: int,
     bias: Array, b_at: int, out: Array, o_at: int, o_step: int, lanes: int, residual: Array, epilogue: Any,
+    sums: Array, s_at: int, skip: int,
 ) -> None:  # fmt: skip
     """See `_jit.taps_tile`."""
     outer, outer_step, inner, inner_step, w_outer, wrap_at, wrap = taps
@@ -67,7 +69,9 @@ def taps_tile(
                 column = w[w_at + i * w_outer + j * LANES :][:count]
                 at = x_at + i * outer_step - (wrap if i >= wrap_at else 0) + j * inner_step
                 total += _window(x, at, (pixels, count), (x_step, 1)) * column
-        _finish(total, out, residual, o_at, o_step, epilogue)
+        results = _finish(total, out, residual, o_at, o_step, epilogue)
+        if skip < pixels:
+            sums[s_at : s_at + count] += results[skip:].sum(axis=0)
 
 
 def float_from_bits(bits: Any) -> Any:

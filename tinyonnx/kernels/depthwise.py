@@ -42,12 +42,14 @@ STRIP = 2 * PIXELS
 def convolve_pixels(
     x: Array, x_at: int, pixel: int, stride: int, taps: RowTaps, w: Array, w_at: int, bias: Array, b_at: int,
     out: Array, o_at: int, o_step: int, count: int, lanes: int, residual: Array, epilogue: Epilogue,
+    sums: Array, s_at: int,
 ) -> None:  # fmt: skip
     """One block of channels of `count` neighbouring output pixels whose windows are complete.
 
     Pixels of x are `pixel` elements apart. `taps` says how the taps lie: count of rows and
     their distance, count of columns and their distance, weights of a row; from row
-    `wrap_at` on, rows lie `wrap` elements further back.
+    `wrap_at` on, rows lie `wrap` elements further back. The results are added to sums[s_at:]
+    unless `s_at` is negative.
     """
     step = stride * pixel
     p = 0
@@ -55,53 +57,63 @@ def convolve_pixels(
         # the intrinsic takes its tile as literals, hence a call for each
         if lanes < LANES and count >= PIXELS:
             q = min(p, count - PIXELS)
+            skip = PIXELS if s_at < 0 else p - q
             taps_tile(
                 PIXELS, 0, 1, 1, x, x_at + q * step, step, taps, w, w_at, bias, b_at,
-                out, o_at + q * o_step, o_step, lanes, residual, epilogue,
+                out, o_at + q * o_step, o_step, lanes, residual, epilogue, sums, s_at, skip,
             )  # fmt: skip
             p += PIXELS
         elif lanes < LANES:
+            skip = 1 if s_at < 0 else 0
             taps_tile(
                 1, 0, 1, 1, x, x_at + p * step, step, taps, w, w_at, bias, b_at,
-                out, o_at + p * o_step, o_step, lanes, residual, epilogue,
+                out, o_at + p * o_step, o_step, lanes, residual, epilogue, sums, s_at, skip,
             )  # fmt: skip
             p += 1
         elif count >= PIXELS:
             q = min(p, count - PIXELS)
+            skip = PIXELS if s_at < 0 else p - q
             at, o = x_at + q * step, o_at + q * o_step
             p += PIXELS
             variant = taps[2] * 2 + stride if taps[3] == pixel and stride <= 2 else 0
             if variant == 7:
                 taps_tile(
-                    PIXELS, 3, 1, 0, x, at, step, taps, w, w_at, bias, b_at, out, o, o_step, lanes, residual, epilogue
-                )
+                    PIXELS, 3, 1, 0, x, at, step, taps, w, w_at, bias, b_at, out, o, o_step, lanes, residual, epilogue,
+                    sums, s_at, skip,
+                )  # fmt: skip
             elif variant == 8:
                 taps_tile(
-                    PIXELS, 3, 2, 0, x, at, step, taps, w, w_at, bias, b_at, out, o, o_step, lanes, residual, epilogue
-                )
+                    PIXELS, 3, 2, 0, x, at, step, taps, w, w_at, bias, b_at, out, o, o_step, lanes, residual, epilogue,
+                    sums, s_at, skip,
+                )  # fmt: skip
             elif variant == 11:
                 taps_tile(
-                    PIXELS, 5, 1, 0, x, at, step, taps, w, w_at, bias, b_at, out, o, o_step, lanes, residual, epilogue
-                )
+                    PIXELS, 5, 1, 0, x, at, step, taps, w, w_at, bias, b_at, out, o, o_step, lanes, residual, epilogue,
+                    sums, s_at, skip,
+                )  # fmt: skip
             elif variant == 12:
                 taps_tile(
-                    PIXELS, 5, 2, 0, x, at, step, taps, w, w_at, bias, b_at, out, o, o_step, lanes, residual, epilogue
-                )
+                    PIXELS, 5, 2, 0, x, at, step, taps, w, w_at, bias, b_at, out, o, o_step, lanes, residual, epilogue,
+                    sums, s_at, skip,
+                )  # fmt: skip
             else:
                 taps_tile(
-                    PIXELS, 0, 1, 0, x, at, step, taps, w, w_at, bias, b_at, out, o, o_step, lanes, residual, epilogue
-                )
+                    PIXELS, 0, 1, 0, x, at, step, taps, w, w_at, bias, b_at, out, o, o_step, lanes, residual, epilogue,
+                    sums, s_at, skip,
+                )  # fmt: skip
         elif count >= FEW_PIXELS:
             q = min(p, count - FEW_PIXELS)
+            skip = FEW_PIXELS if s_at < 0 else p - q
             taps_tile(
                 FEW_PIXELS, 0, 1, 0, x, x_at + q * step, step, taps, w, w_at, bias, b_at,
-                out, o_at + q * o_step, o_step, lanes, residual, epilogue,
+                out, o_at + q * o_step, o_step, lanes, residual, epilogue, sums, s_at, skip,
             )  # fmt: skip
             p += FEW_PIXELS
         else:
+            skip = 1 if s_at < 0 else 0
             taps_tile(
                 1, 0, 1, 0, x, x_at + p * step, step, taps, w, w_at, bias, b_at,
-                out, o_at + p * o_step, o_step, lanes, residual, epilogue,
+                out, o_at + p * o_step, o_step, lanes, residual, epilogue, sums, s_at, skip,
             )  # fmt: skip
             p += 1
 
@@ -139,7 +151,7 @@ def depthwise_row(
             count = count // pair * pair
             convolve_pixels(
                 x, line + p * c, c, pair, taps, w, i0 * LANES * k_w, bias, 0,
-                out, o_line + p * c, LANES, count // pair, LANES, residual, epilogue,
+                out, o_line + p * c, LANES, count // pair, LANES, residual, epilogue, out, -1,
             )  # fmt: skip
             p += count
             continue
@@ -148,7 +160,7 @@ def depthwise_row(
             convolve_pixels(
                 x, line + (p * s_w + j0 * d_w) * c + channel, c, s_w, taps,
                 w, (first * k_h + i0 * LANES) * k_w + j0 * LANES, bias, first,
-                out, o_line + p * c + channel, c, count, lanes, residual, epilogue,
+                out, o_line + p * c + channel, c, count, lanes, residual, epilogue, out, -1,
             )  # fmt: skip
         p += count
     if epilogue[1] >= POSTPONED:

@@ -20,6 +20,7 @@ from tinyonnx.kernels._arrays import (
     Shape,
     activation_refused,
     epilogue_of,
+    flat,
     float32_refused,
     geometry_of,
     geometry_refused,
@@ -44,7 +45,7 @@ def margin(width: int, out_width: int, taps: int, stride: int, dilation: int, pa
 @jit
 def convolve_ring(
     x: Array, x_at: int, stride: int, taps: RowTaps, w: Array, w_at: int, bias: Array, b_at: int, out: Array,
-    o_at: int, o_step: int, count: int, lanes: int, epilogue: Epilogue,
+    o_at: int, o_step: int, count: int, lanes: int, epilogue: Epilogue, sums: Array, s_at: int,
 ) -> None:  # fmt: skip
     """`convolve_pixels` for pixels that are LANES elements apart.
 
@@ -55,57 +56,68 @@ def convolve_ring(
     variant = taps[2] * 2 + stride if regular else 0
     if variant != 7 and variant != 8 and variant != 11 and variant != 12:
         convolve_pixels(
-            x, x_at, LANES, stride, taps, w, w_at, bias, b_at, out, o_at, o_step, count, lanes, out, epilogue
-        )
+            x, x_at, LANES, stride, taps, w, w_at, bias, b_at, out, o_at, o_step, count, lanes, out, epilogue,
+            sums, s_at,
+        )  # fmt: skip
         return
     near = (taps[0], taps[1], taps[2], LANES, taps[2] * LANES, taps[5], taps[6])
     p = 0
     while p < count:
         q = min(p, count - pixels)
+        skip = pixels if s_at < 0 else p - q
         one, two, o = x_at + q * LANES, x_at + q * 2 * LANES, o_at + q * o_step
         # the intrinsic takes its tile as literals, hence a call for each
         if pixels == PIXELS:
             if variant == 7:
                 taps_tile(
-                    PIXELS, 3, 1, 0, x, one, LANES, near, w, w_at, bias, b_at, out, o, o_step, lanes, out, epilogue
-                )
+                    PIXELS, 3, 1, 0, x, one, LANES, near, w, w_at, bias, b_at, out, o, o_step, lanes, out, epilogue,
+                    sums, s_at, skip,
+                )  # fmt: skip
             elif variant == 8:
                 taps_tile(
-                    PIXELS, 3, 2, 0, x, two, 2 * LANES, near, w, w_at, bias, b_at, out, o, o_step, lanes, out, epilogue
-                )
+                    PIXELS, 3, 2, 0, x, two, 2 * LANES, near, w, w_at, bias, b_at, out, o, o_step, lanes, out, epilogue,
+                    sums, s_at, skip,
+                )  # fmt: skip
             elif variant == 11:
                 taps_tile(
-                    PIXELS, 5, 1, 0, x, one, LANES, near, w, w_at, bias, b_at, out, o, o_step, lanes, out, epilogue
-                )
+                    PIXELS, 5, 1, 0, x, one, LANES, near, w, w_at, bias, b_at, out, o, o_step, lanes, out, epilogue,
+                    sums, s_at, skip,
+                )  # fmt: skip
             else:
                 taps_tile(
-                    PIXELS, 5, 2, 0, x, two, 2 * LANES, near, w, w_at, bias, b_at, out, o, o_step, lanes, out, epilogue
-                )
+                    PIXELS, 5, 2, 0, x, two, 2 * LANES, near, w, w_at, bias, b_at, out, o, o_step, lanes, out, epilogue,
+                    sums, s_at, skip,
+                )  # fmt: skip
         elif variant == 7:
             taps_tile(
-                FEW_PIXELS, 3, 1, 0, x, one, LANES, near, w, w_at, bias, b_at, out, o, o_step, lanes, out, epilogue
-            )
+                FEW_PIXELS, 3, 1, 0, x, one, LANES, near, w, w_at, bias, b_at, out, o, o_step, lanes, out, epilogue,
+                sums, s_at, skip,
+            )  # fmt: skip
         elif variant == 8:
             taps_tile(
-                FEW_PIXELS, 3, 2, 0, x, two, 2 * LANES, near, w, w_at, bias, b_at, out, o, o_step, lanes, out, epilogue
-            )
+                FEW_PIXELS, 3, 2, 0, x, two, 2 * LANES, near, w, w_at, bias, b_at, out, o, o_step, lanes, out, epilogue,
+                sums, s_at, skip,
+            )  # fmt: skip
         elif variant == 11:
             taps_tile(
-                FEW_PIXELS, 5, 1, 0, x, one, LANES, near, w, w_at, bias, b_at, out, o, o_step, lanes, out, epilogue
-            )
+                FEW_PIXELS, 5, 1, 0, x, one, LANES, near, w, w_at, bias, b_at, out, o, o_step, lanes, out, epilogue,
+                sums, s_at, skip,
+            )  # fmt: skip
         else:
             taps_tile(
-                FEW_PIXELS, 5, 2, 0, x, two, 2 * LANES, near, w, w_at, bias, b_at, out, o, o_step, lanes, out, epilogue
-            )
+                FEW_PIXELS, 5, 2, 0, x, two, 2 * LANES, near, w, w_at, bias, b_at, out, o, o_step, lanes, out, epilogue,
+                sums, s_at, skip,
+            )  # fmt: skip
         p += pixels
 
 
 @kernel
 def expand_and_convolve(
     x: Array, x_shape: Shape, w: Array, bias: Array, taps_w: Array, taps_bias: Array, out: Array, out_shape: Shape,
-    geometry: Geometry, expand_epilogue: Epilogue, epilogue: Epilogue, scratch: Array, part: int, parts: int,
+    geometry: Geometry, expand_epilogue: Epilogue, epilogue: Epilogue, means: Array, wants_means: int, scratch: Array,
+    part: int, parts: int,
 ) -> None:  # fmt: skip
-    """Channels-last images, shapes (batch, height, width, channels).
+    """Channels-last images, shapes (batch, height, width, channels); `means` of every row if wanted.
 
     Scratch holds the ring: rows under the kernel × padded width × 3 vectors.
     """
@@ -153,17 +165,27 @@ def expand_and_convolve(
             wrap_at = (ring - slot + d_h - 1) // d_h
             taps = (i1 - i0, d_h * row, k_w, d_w * LANES, k_w * LANES, wrap_at, plane)
             line = (item * out_height + y) * out_width * n
+            m_line = (item * out_height + y) * n
             for v in range(vectors):
                 first = column + v * LANES
                 channel = min(first, max(n - LANES, 0))
+                m_at = m_line + channel if wants_means != 0 else -1
+                for i in range(lanes if wants_means != 0 else 0):
+                    means[m_at + i] = np.float32(0)
                 convolve_ring(
                     scratch, room + v * plane + slot * row, s_w, taps, taps_w, (first * k_h + i0 * LANES) * k_w,
                     taps_bias, first, out, line + channel, n, out_width, lanes, epilogue,
+                    means, -1 if epilogue[1] >= POSTPONED else m_at,
                 )  # fmt: skip
+            end_column = min(column + columns, n)
             if epilogue[1] >= POSTPONED:
                 for p in range(out_width):
-                    pixel = out[line + p * n + column : line + p * n + min(column + columns, n)]
+                    pixel = out[line + p * n + column : line + p * n + end_column]
                     activate(pixel, epilogue[1], epilogue[2], epilogue[3])
+                    for i in range(pixel.shape[0] if wants_means != 0 else 0):
+                        means[m_line + column + i] += pixel[i]
+            for i in range(column, end_column if wants_means != 0 else column):
+                means[m_line + i] /= np.float32(out_width)
 
 
 # -- the operator -----------------------------------------------------------------------
@@ -201,14 +223,16 @@ def _refused(
     )
 
 
-@fast(expand_depthwise, when=_refused)
+@fast(expand_depthwise, when=_refused, outputs=True)
 def bind_expand_depthwise(
-    pool: ConstantPool, out: Array, x: Array, w: Array, b: Array | None, taps: Array, taps_b: Array | None = None, *,
-    activation: str = "", activation_alpha: float = 0.0, activation_beta: float = 0.0,
+    pool: ConstantPool, outs: list[Array | None], x: Array, w: Array, b: Array | None, taps: Array,
+    taps_b: Array | None = None, *, activation: str = "", activation_alpha: float = 0.0, activation_beta: float = 0.0,
     expand_activation: str = "", expand_activation_alpha: float = 0.0, expand_activation_beta: float = 0.0,
     **attributes: Any,
 ) -> Call:  # fmt: skip
     """Weights are packed as for a 1×1 and a depthwise convolution."""
+    out, means = (*outs, None)[:2]
+    assert out is not None
     (source, x_shape), (target, out_shape) = image(x), image(out)
     geometry = geometry_of(depthwise_windows(x, w, taps, **attributes))
     args = (
@@ -217,5 +241,6 @@ def bind_expand_depthwise(
         target, out_shape, geometry,
         epilogue_of(expand_activation, expand_activation_alpha, expand_activation_beta),
         epilogue_of(activation, activation_alpha, activation_beta),
+        target if means is None else flat(means), int(means is not None),
     )  # fmt: skip
     return Call(expand_and_convolve, args, scratch=_ring_size(x, out, geometry))

@@ -29,7 +29,7 @@ from tinyonnx.ops import matmul as ops
 from tinyonnx.ops.fused import fused_gemm
 from tinyonnx.registry import Call, Info, fast
 
-_BLOCK, _NARROW_BLOCK = 24, 96
+BLOCK, _NARROW_BLOCK = 24, 96
 """Rows that visit all panels before the next rows come: whole tiles, few enough to stay in the nearest cache.
 
 A result of one vector has a single panel to visit, and taller tiles.
@@ -157,6 +157,16 @@ def share_columns(n: int, part: int, parts: int) -> tuple[int, int]:
     return min(panel_start(first), n), n if part == parts - 1 else min(panel_start(end), n)
 
 
+@jit
+def share_product(m: int, n: int, part: int, parts: int) -> tuple[int, int, int, int]:
+    """First row, last, first column and last of a share of a product [m, n]: whole tiles of rows, or whole panels."""
+    if m >= ROWS_2 * parts:
+        row, end = share((m + ROWS_2 - 1) // ROWS_2, part, parts)
+        return row * ROWS_2, min(end * ROWS_2, m), 0, n
+    column, column_end = share_columns(n, part, parts)
+    return 0, m, column, column_end
+
+
 @kernel
 def multiply(
     x: Array, w: Array, bias: Array, residual: Array, out: Array, m: int, k: int, n: int, epilogue: Epilogue,
@@ -164,15 +174,9 @@ def multiply(
 ) -> None:  # fmt: skip
     """out[m, n] = epilogue(x[m, k] · w + bias + residual); all arrays flat, `w` and `bias` packed."""
     taps = (1, 0, 1, 0, k, 0)
-    row, end = 0, m
-    column, column_end = 0, n
-    if m >= ROWS_2 * parts:
-        row, end = share((m + ROWS_2 - 1) // ROWS_2, part, parts)
-        row, end = row * ROWS_2, min(end * ROWS_2, m)
-    else:
-        column, column_end = share_columns(n, part, parts)
+    row, end, column, column_end = share_product(m, n, part, parts)
     columns = column_end - column
-    block = _BLOCK if n > LANES else _NARROW_BLOCK
+    block = BLOCK if n > LANES else _NARROW_BLOCK
     for first in range(row, end, block):
         count = min(block, end - first)
         multiply_rows(

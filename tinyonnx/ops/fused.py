@@ -144,62 +144,6 @@ def fused_gemm(
     return activate(y, activation, activation_alpha, activation_beta)
 
 
-# -- SqueezeExcite ----------------------------------------------------------------------
-
-
-def _check_squeeze_excite(
-    x: Array | Info, w1: Array | Info, b1: Array | Info | None, w2: Array | Info, b2: Array | Info | None
-) -> None:
-    if x.shape is None or w1.shape is None or w2.shape is None:
-        return
-    if len(x.shape) < 3:
-        raise OpError(f"x has {len(x.shape)} dimensions, needs at least 3: batch, channels, spatial axes")
-    if len(w1.shape) != 2 or w1.shape[0] != x.shape[1]:
-        raise OpError(f"x has {x.shape[1]} channels, w1 has shape {list(w1.shape)}")
-    if tuple(w2.shape) != tuple(w1.shape[::-1]):
-        raise OpError(f"w1 has shape {list(w1.shape)}, w2 has {list(w2.shape)}, not {list(w1.shape[::-1])}")
-    for name, bias, units in (("b1", b1, w1.shape[1]), ("b2", b2, x.shape[1])):
-        if bias is not None and bias.shape is not None and tuple(bias.shape) != (units,):
-            raise OpError(f"{name} has shape {list(bias.shape)}, not {[units]}")
-
-
-def squeeze_excite_shape(
-    x: Info, w1: Info, b1: Info | None, w2: Info, b2: Info | None = None, **attributes: Any
-) -> Info:
-    """Shape rule of SqueezeExcite."""
-    _check_squeeze_excite(x, w1, b1, w2, b2)
-    return Info(x.dtype, x.shape)
-
-
-@op("SqueezeExcite", domain=FUSED, shape=squeeze_excite_shape)
-def squeeze_excite(
-    x: Array,
-    w1: Array,
-    b1: Array | None,
-    w2: Array,
-    b2: Array | None = None,
-    *,
-    activation: str = "Relu",
-    activation_alpha: float = 0.0,
-    activation_beta: float = 0.0,
-    gate: str = "Sigmoid",
-    gate_alpha: float = 0.0,
-    gate_beta: float = 0.0,
-) -> Array:
-    """Scale the channels of `x` [N, C, *spatial] by gate(activation(mean(x) @ w1 + b1) @ w2 + b2).
-
-    `w1` is [C, S], `b1` [S], `w2` [S, C], `b2` [C].
-    """
-    _check_squeeze_excite(x, w1, b1, w2, b2)
-    mean = lookup("", "GlobalAveragePool", _OPSET).function(x).reshape(x.shape[:2])
-    hidden = fused_gemm(
-        mean, w1, b1, activation=activation, activation_alpha=activation_alpha, activation_beta=activation_beta
-    )
-    scale = fused_gemm(hidden, w2, b2, activation=gate, activation_alpha=gate_alpha, activation_beta=gate_beta)
-    with np.errstate(all="ignore"):
-        return np.multiply(x, scale.reshape(*scale.shape, *(1,) * (x.ndim - 2)))
-
-
 # -- ExpandDepthwise --------------------------------------------------------------------
 
 
@@ -226,10 +170,11 @@ def expand_depthwise_shape(
     expand_activation_alpha: float = 0.0,
     expand_activation_beta: float = 0.0,
     **attributes: Any,
-) -> Info:
+) -> list[Info]:
     """Shape rule of ExpandDepthwise."""
     wide = conv_shape(x, w, b)
-    return conv_shape(wide, taps, taps_b, group=1 if w.shape is None else w.shape[0], **attributes)
+    y = conv_shape(wide, taps, taps_b, group=1 if w.shape is None else w.shape[0], **attributes)
+    return [y, Info(y.dtype, None if y.shape is None else (*y.shape[:-1], 1))]
 
 
 @op("ExpandDepthwise", domain=FUSED, shape=expand_depthwise_shape)
@@ -252,8 +197,11 @@ def expand_depthwise(
     expand_activation: str = "",
     expand_activation_alpha: float = 0.0,
     expand_activation_beta: float = 0.0,
-) -> Array:
-    """Two FusedConvs in a row: 1×1 with `w` [E, C, 1, 1], then depthwise with `taps` [E, 1, *kernel]."""
+) -> Array | tuple[Array, Array]:
+    """Two FusedConvs in a row: 1×1 with `w` [E, C, 1, 1], then depthwise with `taps` [E, 1, *kernel].
+
+    A second output is the mean of every row of the result, [N, E, H, 1].
+    """
     wide = fused_conv(
         ctx,
         x,
@@ -263,7 +211,7 @@ def expand_depthwise(
         activation_alpha=expand_activation_alpha,
         activation_beta=expand_activation_beta,
     )
-    return fused_conv(
+    y = fused_conv(
         ctx,
         wide,
         taps,
@@ -278,6 +226,7 @@ def expand_depthwise(
         activation_alpha=activation_alpha,
         activation_beta=activation_beta,
     )
+    return (y, y.mean(axis=-1, keepdims=True)) if ctx is not None and ctx.n_outputs > 1 else y
 
 
 # -- DepthwisePointwise -----------------------------------------------------------------

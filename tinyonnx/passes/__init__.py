@@ -16,7 +16,9 @@ from tinyonnx.passes.fold_channelwise import fold_channelwise
 from tinyonnx.passes.fuse_activation import fuse_activation
 from tinyonnx.passes.fuse_depthwise_pointwise import fuse_depthwise_pointwise
 from tinyonnx.passes.fuse_expand_depthwise import fuse_expand_depthwise
+from tinyonnx.passes.fuse_gated_conv import fuse_gated_conv
 from tinyonnx.passes.fuse_residual import fuse_residual
+from tinyonnx.passes.fuse_row_means import fuse_row_means
 from tinyonnx.passes.fuse_squeeze_excite import fuse_squeeze_excite
 from tinyonnx.passes.recognise_hardswish import recognise_hardswish
 from tinyonnx.passes.recognise_swish import recognise_swish
@@ -45,8 +47,10 @@ PIPELINE: list[Pass] = [
     fuse_activation,
     # last, as they are made of fused linear maps
     fuse_squeeze_excite,
+    fuse_gated_conv,
     fuse_expand_depthwise,
     fuse_depthwise_pointwise,
+    fuse_row_means,
     drop_dead,
 ]
 

@@ -1,4 +1,4 @@
-"""Squeeze-and-excitation in one step: y = x · gate(W2·act(W1·mean(x) + b1) + b2).
+"""The gate of squeeze-and-excitation in one step: gate(W2·act(W1·mean(x) + b1) + b2).
 
 The mean is a GlobalAveragePool or a ReduceMean over the spatial axes; the two linear maps
 are Gemms on [N, C] (EfficientAT, timm) or 1×1 convolutions on [N, C, 1, 1] (torchvision).
@@ -18,7 +18,7 @@ from tinyonnx.registry import FUSED
 
 
 def fuse_squeeze_excite(rewrite: Rewrite) -> None:
-    """Apply the rewrite to every Mul that ends such a block."""
+    """Apply the rewrite to the gate of every Mul that ends such a block."""
     for mul in [n for n in rewrite.graph.nodes if n.op_type == "Mul" and not n.domain and len(n.inputs) == 2]:
         a, b = mul.inputs
         for x, gate in ((a, b), (b, a)):
@@ -33,7 +33,7 @@ def fuse_squeeze_excite(rewrite: Rewrite) -> None:
             if reason:
                 rewrite.refused(mul, reason)
                 continue
-            _fuse(rewrite, mul, x, chain)
+            _fuse(rewrite, x, chain)
             break
 
 
@@ -69,7 +69,7 @@ def _why_not(chain: list[Node], x: Value) -> str | None:
         axes = axes_of(mean)
         if axes is None or sorted(a % 4 for a in axes) != [2, 3]:
             return f"{mean.label} does not reduce exactly the spatial axes"
-    for node in chain:
+    for node in chain[:-1]:
         if reader(node.output) is None:
             return f"{node.label}: {why_not_private(node.output)}"
     assert x.static_shape is not None
@@ -97,7 +97,7 @@ def _why_not(chain: list[Node], x: Value) -> str | None:
     return None
 
 
-def _fuse(rewrite: Rewrite, mul: Node, x: Value, chain: list[Node]) -> None:
+def _fuse(rewrite: Rewrite, x: Value, chain: list[Node]) -> None:
     first, second = _linear(chain)
     attributes: dict[str, Any] = {}
     for node, name in ((first, "activation"), (second, "gate")):
@@ -105,7 +105,7 @@ def _fuse(rewrite: Rewrite, mul: Node, x: Value, chain: list[Node]) -> None:
         for parameter in ("alpha", "beta"):
             attributes[f"{name}_{parameter}"] = node.attributes.get(f"activation_{parameter}", 0.0)
     operands = [*_weights(rewrite, first), *_weights(rewrite, second)]
-    fused = rewrite.fuse(mul, chain, "SqueezeExcite", [x, *operands], attributes)
+    fused = rewrite.fuse(chain[-1], chain[:-1], "SqueezeGate", [x, *operands], attributes)
     rewrite.applied(fused, f"one step for {', '.join(n.label for n in chain)}")
 
 
@@ -141,8 +141,8 @@ def _weights(rewrite: Rewrite, node: Node) -> list[Value | None]:
         return np.ascontiguousarray(np.broadcast_to(b.reshape(-1), (channels,)))
 
     return [
-        rewrite.constant(f"{weight.name}:matrix", ("squeeze_excite", as_is), matrix, weight.const),
+        rewrite.constant(f"{weight.name}:matrix", ("squeeze_gate", as_is), matrix, weight.const),
         None
         if bias is None or bias.const is None
-        else rewrite.constant(f"{bias.name}:vector", ("squeeze_excite", channels), vector, bias.const),
+        else rewrite.constant(f"{bias.name}:vector", ("squeeze_gate", channels), vector, bias.const),
     ]
