@@ -19,7 +19,6 @@ from tinyonnx.ops.math import is_float, quiet
 from tinyonnx.ops.shape import INT64, Shape, integers
 from tinyonnx.registry import Context, Info, op
 
-
 _of_process: np.random.SeedSequence | None = None
 
 
