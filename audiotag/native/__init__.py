@@ -7,7 +7,8 @@ the kernel whose number is in `control[KERNEL]`, then does what that left in
 
     OPEN    open the file whose name, ended by a NUL, starts at arguments[control[PLACE]]; PLACE -1 is standard
             input. control[RESULT] = 0, or -errno
-    READ    read from it: control[RESULT] = read(fd, input, size of input), or -errno
+    READ    read from it into `input`, from place control[COUNT] on, as much as fits:
+            control[RESULT] = the number of bytes, 0 at the end, or -errno
     MODEL   control[FRAMES] frames of log-mel, float32 [1, 1, 128, FRAMES], are in `features`: run the model,
             put the 527 logits, float32, in `logits`; control[RESULT] = 0, or -1 if it has no program for so many
     WRITE   write all of output[:control[COUNT]] to file descriptor control[PLACE]; control[RESULT] = 0, or -errno
@@ -23,8 +24,9 @@ are called with part 0 of 1.
 `Program` (module `program`) says it all to whoever makes the executable:
 
     program.kernels     (kernel, arguments) by number: every argument is an integer or one of the arrays
-    program.arrays      arrays by name; of those that can't be written to (flags.writeable) the content
-                        counts, the others are zeros when the program starts. `arguments` is empty here.
+    program.memory      one block that all writeable arrays lie in: zeros when the program starts
+    program.constants   one block that all others lie in: its content counts
+    program.arrays      arrays by name, for those that the glue needs to know; `arguments` is empty here
     program.run         the glue in Python, for tests
 
 Modules, in the order of the data: `options` (argv), `wav` (headers), `samples` (bytes to mono

@@ -1,7 +1,57 @@
-"""Registers that the kernels and the glue share, actions of the glue, and the kernels' numbers."""
+"""Registers that kernels and glue share, the glue's actions, and what can be wrong with a clip."""
 
-# registers of the array `control`
+from __future__ import annotations
+
+from audiotag.audio import MAX_RATE, MIN_RATE
+
+# registers of the array `control`, those of the glue first
 KERNEL, ACTION, PLACE, COUNT, RESULT, FRAMES = range(6)
+# what of `input` is still to be read; bytes read so far; whether that is all
+AT, END, TOTAL, ENDED = range(6, 10)
+# of the header: whether it has begun, and samples come next; bytes to skip; whether it is RF64, with which size
+BEGUN, READY, SKIP, IS_LONG, LONG_SIZE = range(10, 15)
+# of the samples: kind and bits as the header says, how to read them, channels, Hz, bytes that are left of them
+KIND, BITS, ENCODING, CHANNELS, RATE, LEFT = range(15, 21)
+# what is wrong with the clip, and numbers to name
+PROBLEM, NUMBER, NUMBER_2 = range(21, 24)
+# whether samples are being read; mono ones that wait to be resampled, from where to where; those at 32 kHz that wait to
+# be analysed, and whether they are the last of the clip
+STARTED, MONO_AT, MONO_END, SAMPLES, LAST = range(24, 29)
 
 # actions
 NOTHING, OPEN, READ, MODEL, WRITE, CLOSE, EXIT = range(7)
+
+# what the user wants, in the array `settings`: samples without a header, how they are encoded
+RAW_ENCODING, RAW_CHANNELS, RAW_RATE = range(3)
+
+# kernels
+DECODE, ANALYSE, REPORT = range(3)
+
+# encodings
+UNSIGNED_8, SIGNED_16, SIGNED_24, SIGNED_32, FLOAT_32, FLOAT_64 = range(1, 7)
+
+FINE = 0
+(
+    EMPTY, NO_WAV, NO_FORMAT, NO_SAMPLES, COMPRESSED, NO_WIDTH, NO_CHANNELS, MANY_CHANNELS, NO_RATE, BAD_RATE,
+    BAD_SAMPLES, PART_OF_FRAME, TOO_LONG, NO_PROGRAM, BAD_SCORES, SYSTEM,
+) = range(1, 17)  # fmt: skip
+
+PROBLEMS = {
+    EMPTY: "is empty",
+    NO_WAV: "is not WAV, the only format read here (try: ffmpeg -i FILE -f wav - | …)",
+    NO_FORMAT: "its header does not say what its samples are",
+    NO_SAMPLES: "ends before its samples begin",
+    COMPRESSED: "its samples are compressed (WAV format {}): only PCM and floats are read here",
+    NO_WIDTH: "its samples have {} bits",
+    NO_CHANNELS: "its header gives no channels",
+    MANY_CHANNELS: "has {} channels, at most 1024 are read",
+    NO_RATE: "its header gives no valid sample rate (0 Hz?) or channels",
+    BAD_RATE: f"sample rate {{}} Hz is not in {MIN_RATE}..{MAX_RATE} Hz",
+    BAD_SAMPLES: "has NaN, infinite or absurdly large samples",
+    PART_OF_FRAME: "{} bytes are no whole number of {}-byte frames: another --raw or --channels?",
+    TOO_LONG: "too long to tag in one piece, more than {} s: give --window",
+    NO_PROGRAM: "this program can't tag clips of {} frames",
+    BAD_SCORES: "the model gives NaN or infinite scores",
+    SYSTEM: "",
+}
+"""Texts, with places for the numbers; SYSTEM is the system's own, by errno."""

@@ -1,0 +1,269 @@
+"""Samples of any rate to 32 kHz: a windowed-sinc filter in polyphase form, block by block.
+
+With L/M the ratio of the rates in lowest terms, output m is the convolution at the place
+m · M/L of the input with h(u) = c·sinc(c·u)·Kaiser(u), u in samples of the lower rate. The
+passband ends at 0.913 of the lower Nyquist frequency, the stopband of -126 dB begins at it,
+as with soxr's quality HQ.
+
+Outputs that are `P` apart, a multiple of L, meet the same weights: these are a matrix [inputs,
+P], stretches of the input that are `Q` = P·M/L apart are the rows of another, and their product
+is the output. Where L is large (44056 Hz: 4000), weights lie between those of a finer filter,
+and so do the sums: each output is interpolated between four.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from audiotag.audio import MAX_RATE
+from audiotag.mel import DEFAULT
+from tinyonnx import jit
+from tinyonnx.kernels._tiles import LANES, LINEAR, ROWS_1, gemm_tile
+
+if TYPE_CHECKING:
+    from tinyonnx.ir import Array
+
+TARGET = DEFAULT.sample_rate
+"""Hz."""
+
+PASSBAND = 0.913
+"""Its end, as a part of the Nyquist frequency."""
+
+ATTENUATION = 126.0
+"""Of the stopband, in dB."""
+
+DENSITY = 128
+"""Points of the prototype per sample: interpolating a cubic between them errs by 1e-8."""
+
+HALF_WIDTH = 94
+"""Samples on each side, that the window needs for this transition: (A - 7.95) / (2.285 Δω) / 2, Kaiser 1974."""
+
+RATE, _L, _M, _PERIOD, _STEP, _HALF, _DEPTH, _BEGIN, _END, _SEEN, _GIVEN, _PHASE, REGISTERS = range(13)
+"""Registers: the rate that the weights are for; L, M, P (0: interpolating) and Q or the number of the finer filter's
+phases; inputs on each side of an output and rows of the weights; the stretch of `inputs` in use, inputs and outputs
+so far; where between two inputs the next output is, in L-ths (interpolating)."""
+
+WEIGHTS = 400_000
+"""Length of `weights`."""
+
+_MAX_STEP = WEIGHTS // (2 * HALF_WIDTH)
+_MAX_DEPTH = (2 * HALF_WIDTH + 96) * MAX_RATE // TARGET
+INPUTS = 16 * _MAX_STEP + 2 * _MAX_DEPTH + (1 << 14)
+"""Length of `inputs`: those of a tile of 16 rows, and room for more."""
+
+LARGEST = 16 * _MAX_STEP
+"""Outputs that come at once, at most: so much room is needed."""
+
+SUMS = 16
+"""Length of `sums`, a constant, for the compiler to make vectors of."""
+
+_0, _1, _2, _3, _4, _SUMS = (np.uint64(n) for n in (0, 1, 2, 3, 4, SUMS))
+_ZERO = np.float32(0)
+
+
+def prototype() -> Array:
+    """h(k / DENSITY), float64, k from -1 until all is zero."""
+    u = np.arange(-1, HALF_WIDTH * DENSITY + 4) / DENSITY
+    cutoff = (1 + PASSBAND) / 2
+    beta = 0.1102 * (ATTENUATION - 8.7)
+    window = np.i0(beta * np.sqrt(np.maximum(0, 1 - (u / HALF_WIDTH) ** 2))) / np.i0(beta)
+    values: Array = np.where(np.abs(u) <= HALF_WIDTH, cutoff * np.sinc(cutoff * u) * window, 0)
+    return values
+
+
+@jit
+def outputs_of(n: int, rate: int) -> int:
+    """Number of samples that `n` become, rounded as soxr does."""
+    return (2 * n * TARGET + rate) // (2 * rate)
+
+
+@jit
+def at(u: Any, curve: Array) -> Any:
+    """The prototype at |u|, by a cubic through four points."""
+    place = abs(u) * DENSITY
+    i = int(place)
+    if i + 3 >= len(curve):
+        return 0.0
+    t = place - i
+    a, b, c, d = curve[i], curve[i + 1], curve[i + 2], curve[i + 3]
+    return b + t * (c - a / 3 - b / 2 - d / 6 + t * ((a + c) / 2 - b + t * ((d - a) / 6 + (b - c) / 2)))
+
+
+@jit
+def common(a: int, b: int) -> int:
+    """The greatest common divisor."""
+    while b:
+        a, b = b, a % b
+    return a
+
+
+@jit
+def start(r: Array, rate: int, weights: Array, inputs: Array, curve: Array) -> None:
+    """Begin a clip."""
+    if r[RATE] != rate:
+        design(r, rate, weights, curve)
+    inputs[: r[_HALF]] = _ZERO
+    r[_BEGIN] = r[_SEEN] = r[_GIVEN] = r[_PHASE] = 0
+    r[_END] = r[_HALF]
+
+
+@jit
+def design(r: Array, rate: int, weights: Array, curve: Array) -> None:
+    """Weights for a rate: panels of LANES outputs, or those of a finer filter, one phase after the other."""
+    divisor = common(TARGET, rate)
+    up, down = TARGET // divisor, rate // divisor
+    scale = min(1.0, up / down)
+    half = int(HALF_WIDTH / scale) + 1
+    period = up * ((LANES + up - 1) // up)
+    step = period // up * down
+    depth = 2 * half + LANES * down // up + 1
+    r[RATE], r[_L], r[_M], r[_HALF] = rate, up, down, half
+    if (period + LANES) * depth <= WEIGHTS and step <= _MAX_STEP:
+        r[_PERIOD], r[_STEP], r[_DEPTH] = period, step, depth
+        for panel in range((period + LANES - 1) // LANES):
+            first = panel_start(panel, period)
+            begin = first * down // up - half + 1
+            for k in range(depth):
+                for lane in range(LANES):
+                    # exact, unlike the difference of two rounded places
+                    u = ((first + lane) * down - (begin + k) * up) / up
+                    weights[(panel * depth + k) * LANES + lane] = np.float32(scale * at(u * scale, curve))
+    else:
+        phases = int(DENSITY * scale) + 1
+        depth = (2 * half // (4 * SUMS) + 1) * 4 * SUMS
+        r[_PERIOD], r[_STEP], r[_DEPTH] = 0, phases, depth
+        for phase in range(phases + 3):
+            for k in range(depth):
+                u = (phase - 1) / phases + half - 1 - k
+                weights[phase * depth + k] = np.float32(scale * at(u * scale, curve))
+
+
+@jit
+def panel_start(panel: int, period: int) -> int:
+    """The first output of a panel: the last one is moved to the left where it wouldn't be full."""
+    return min(panel * LANES, period - LANES)
+
+
+@jit
+def accept(r: Array, x: Array, begin: int, end: int, inputs: Array) -> int:
+    """Take samples x[begin:end], as many as there is room for; how many."""
+    if r[_END] + end - begin > len(inputs):
+        forget(r, inputs)
+    count = min(end - begin, len(inputs) - r[_END])
+    i, o = np.uint64(begin), np.uint64(r[_END])
+    for j in range(np.uint64(count)):
+        inputs[o + j] = x[i + j]
+    r[_END] += count
+    r[_SEEN] += count
+    return int(count)
+
+
+@jit
+def forget(r: Array, inputs: Array) -> None:
+    """Move what is in use to the beginning."""
+    kept = r[_END] - r[_BEGIN]
+    begin = np.uint64(r[_BEGIN])
+    for j in range(np.uint64(kept)):
+        inputs[j] = inputs[begin + j]
+    r[_BEGIN], r[_END] = 0, kept
+
+
+@jit
+def produce(
+    r: Array, ended: bool, inputs: Array, weights: Array, zeros: Array, sums: Array, out: Array, begin: int
+) -> int:
+    """Put outputs at out[begin] and after, while there is input and room for LARGEST; where they end.
+
+    `zeros` are at least LANES, `sums` SUMS of them to work with.
+    """
+    total = outputs_of(r[_SEEN], r[RATE]) if ended else -1
+    if r[_PERIOD]:
+        needed = (ROWS_1 - 1) * r[_STEP] + (r[_PERIOD] - LANES) * r[_M] // r[_L] + 1 + r[_DEPTH]
+    else:
+        needed = r[_M] // r[_L] + 2 + r[_DEPTH]
+    end = begin
+    while end + LARGEST <= len(out) and r[_GIVEN] != total:
+        missing = r[_BEGIN] + needed - r[_END]
+        if missing > 0:
+            if not ended:
+                break
+            forget(r, inputs)
+            inputs[r[_END] : r[_END] + missing] = _ZERO
+            r[_END] += missing
+        if r[_PERIOD]:
+            count = tile(r, inputs, weights, zeros, out, end)
+        else:
+            count = interpolate(r, needed, inputs, weights, sums, out, end)
+        if ended:
+            count = min(count, total - r[_GIVEN])
+        r[_GIVEN] += count
+        end += count
+    return end
+
+
+@jit
+def done(r: Array) -> bool:
+    """Whether a clip that has ended has given all outputs."""
+    return bool(r[_GIVEN] == outputs_of(r[_SEEN], r[RATE]))
+
+
+@jit
+def tile(r: Array, inputs: Array, weights: Array, zeros: Array, out: Array, begin: int) -> int:
+    """The outputs of ROWS_1 periods."""
+    period, step, depth = r[_PERIOD], r[_STEP], r[_DEPTH]
+    taps, linear = (1, 0, 1, 0, depth, 0), (0, LINEAR, _ZERO, _ZERO)
+    for panel in range((period + LANES - 1) // LANES):
+        first = panel_start(panel, period)
+        # inputs[_BEGIN] is _HALF before the first output
+        place = r[_BEGIN] + first * r[_M] // r[_L] + 1
+        gemm_tile(
+            ROWS_1, 1, inputs, place, step, taps, weights, panel * depth * LANES, zeros, 0,
+            out, begin + first, period, LANES, 0, LANES, out, linear,
+        )  # fmt: skip
+    r[_BEGIN] += ROWS_1 * step
+    return int(ROWS_1 * period)
+
+
+@jit
+def interpolate(
+    r: Array, needed: int, inputs: Array, weights: Array, sums: Array, out: Array, begin: int
+) -> int:  # fmt: skip
+    """As many outputs as there is input for, up to LARGEST."""
+    up, down, phases, depth = r[_L], r[_M], r[_STEP], np.uint64(r[_DEPTH])
+    phase, place, count = r[_PHASE], r[_BEGIN], 0
+    while place + needed <= r[_END] and count < LARGEST:
+        row, rest = phase * phases // up, phase * phases % up
+        t = rest / up
+        wa, wb = np.float32(t * (t * (3 - t) - 2) / 6), np.float32(1 + t * (t * (t / 2 - 1) - 0.5))
+        wc, wd = np.float32(t + t * t * (1 - t) / 2), np.float32(t * (t * t - 1) / 6)
+        a, i = np.uint64(row) * depth, np.uint64(place) + _1
+        for lane in range(_SUMS):
+            sums[lane] = _ZERO
+        for k in range(_0, depth, _4 * _SUMS):
+            for lane in range(_SUMS):
+                j: Any = k + lane
+                total = inputs[i + j] * blend(weights, a + j, depth, wa, wb, wc, wd)
+                j += _SUMS
+                total += inputs[i + j] * blend(weights, a + j, depth, wa, wb, wc, wd)
+                j += _SUMS
+                total += inputs[i + j] * blend(weights, a + j, depth, wa, wb, wc, wd)
+                j += _SUMS
+                sums[lane] += total + inputs[i + j] * blend(weights, a + j, depth, wa, wb, wc, wd)
+        total = _ZERO
+        for lane in range(_SUMS):
+            total += sums[lane]
+        out[begin + count] = total
+        count += 1
+        phase += down
+        place += phase // up
+        phase %= up
+    r[_PHASE], r[_BEGIN] = phase, place
+    return count
+
+
+@jit
+def blend(weights: Array, i: Any, step: Any, a: Any, b: Any, c: Any, d: Any) -> Any:
+    """Between four phases."""
+    return a * weights[i] + b * weights[i + step] + (c * weights[i + _2 * step] + d * weights[i + _3 * step])

@@ -1,0 +1,52 @@
+"""The decoder as a function of bytes."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from audiotag.native import control, resampler, samples
+from audiotag.native.decoder import decode
+from tests.native.resampling import CURVE
+from tinyonnx.kernels._tiles import LANES
+
+
+class Decoder:
+    """The kernel and its memory; it may be used for one clip after the other."""
+
+    def __init__(self, size=1 << 16, room=1 << 15):
+        self.c, self.settings = np.zeros(64, np.int64), np.zeros(64, np.int64)
+        block = np.empty(size, np.uint8)
+        self.data = block
+        views = [block.view(kind) for kind in (np.uint8, np.int16, np.int32, np.float32, np.float64)]
+        values, mono = (np.full(samples.VALUES, np.nan, np.float32) for _ in range(2))
+        self.samples = np.full(resampler.LARGEST + room, np.nan, np.float32)
+        self.arguments = (
+            self.c, self.settings, *views, values, mono, np.zeros(resampler.REGISTERS, np.int64),
+            np.zeros(resampler.WEIGHTS, np.float32), np.full(resampler.INPUTS, np.nan, np.float32), CURVE,
+            np.zeros(LANES, np.float32), np.zeros(resampler.SUMS, np.float32), self.samples,
+        )  # fmt: skip
+
+    def __call__(self, content, piece=1 << 30, raw=(0, 0, 0)):
+        """(what is wrong, samples) of a file that comes in pieces; raw: encoding, channels, rate."""
+        c, data, at, found = self.c, self.data, 0, []
+        self.settings[:3] = raw
+        c[control.ACTION], c[control.RESULT] = control.OPEN, 0
+        for _ in range(3 * len(content) + 100):
+            decode(*self.arguments)
+            if c[control.KERNEL] == control.REPORT:
+                return int(c[control.PROBLEM]), np.concatenate([*found, np.empty(0, np.float32)])
+            if c[control.KERNEL] == control.ANALYSE:
+                found.append(self.samples[: c[control.SAMPLES]].copy())
+                c[control.SAMPLES] = 0
+                if c[control.LAST]:
+                    return 0, np.concatenate(found)
+            else:
+                assert c[control.ACTION] == control.READ
+                begin = int(c[control.COUNT])
+                size = min(piece, len(data) - begin, len(content) - at)
+                assert len(data) > begin
+                data[begin : begin + size] = np.frombuffer(content[at : at + size], np.uint8)
+                data[begin + size :] = 0x55
+                at += size
+                c[control.RESULT] = size
+        raise AssertionError("no end")
