@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from audiotag import audio, mel
+from audiotag import arrow, audio, mel
 from audiotag.errors import AudioError, Error
 from audiotag.labels import all_labels, select
 from audiotag.network import Network
@@ -137,7 +137,8 @@ class Tagger:
         Returns:
             The batch with two more columns: "tags", a list of {"label", "mid", "index",
             "score"} for each row, and "error", a message where a row could not be read (its
-            tags are an empty list), else None.
+            tags are an empty list), else None. A batch of lists gets lists, one of arrays, as
+            Ray Data gives it, Arrow arrays where pyarrow is installed.
 
         Raises:
             ModelError: the model can't be loaded.
@@ -164,6 +165,8 @@ class Tagger:
             else:
                 tags.append([tag.to_dict() for tag in result.tags])
                 errors.append(None)
+        if isinstance(batch[column], np.ndarray):
+            return {**batch, **arrow.columns(tags, errors)}
         return {**batch, "tags": tags, "error": errors}
 
     def _score(self, source: Source, rate: int | None, raw: RawFormat | None, name: str) -> tuple[Array, float]:

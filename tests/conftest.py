@@ -1,8 +1,12 @@
-"""Fixtures for what lies outside the repository: real weights, real recordings, PyTorch's numbers."""
+"""Fixtures for what lies outside the repository: real weights, real recordings, PyTorch's numbers, a browser."""
 
 from __future__ import annotations
 
+import os
+import shutil
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -24,3 +28,21 @@ def mn04(shared: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("mn04") / "mn04.onnx"
     models.convert(shared / "data/mn04_as_mAP_432.pt", path)
     return path
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Any]:
+    """Selenium's driver of a headless Chromium that logs what pages say."""
+    web = pytest.importorskip("selenium.webdriver")
+    chromium, driver = shutil.which("chromium"), shutil.which("chromedriver")
+    if not chromium or not driver:
+        assert not os.environ.get("CI"), "CI must have a browser"
+        pytest.skip("no chromium and chromedriver here")
+    options = web.ChromeOptions()
+    options.binary_location = chromium
+    for argument in ("--headless", "--no-sandbox", "--disable-gpu", "--window-size=1500,900"):
+        options.add_argument(argument)
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
+    started = web.Chrome(options=options, service=web.ChromeService(driver))
+    yield started
+    started.quit()

@@ -7,6 +7,7 @@ import os
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from audiotag.arrow import tags_type
 from audiotag.errors import Error
 
 if TYPE_CHECKING:
@@ -54,13 +55,12 @@ def _fields(row: Result | Failure) -> dict[str, Any]:
 
 def _schema(pa: Any, options: Options) -> Any:
     text, seconds = pa.string(), pa.float64()
-    tag = pa.struct([("label", text), ("mid", text), ("index", pa.int32()), ("score", seconds)])
     columns = [
         ("path", text),
         ("start", seconds),
         ("end", seconds),
         ("duration", seconds),
-        ("tags", pa.list_(tag)),
+        ("tags", tags_type(pa)),
         ("model", pa.struct([("name", text), ("sha256", text)])),
         ("audiotag", text),
         ("error", pa.struct([("type", text), ("message", text)])),

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,24 +16,6 @@ from tests.tools.test_commands import call, write
 from tinyonnx import save_model
 from tinyonnx.tools._images import shrink
 from tinyonnx.tools._layout import layout
-
-WEB = pytest.importorskip("selenium.webdriver")
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    chromium, driver = shutil.which("chromium"), shutil.which("chromedriver")
-    if not chromium or not driver:
-        assert not os.environ.get("CI"), "CI must have a browser"
-        pytest.skip("no chromium and chromedriver here")
-    options = WEB.ChromeOptions()
-    options.binary_location = chromium
-    for argument in ("--headless", "--no-sandbox", "--disable-gpu", "--window-size=1500,900"):
-        options.add_argument(argument)
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-    started = WEB.Chrome(options=options, service=WEB.ChromeService(driver))
-    yield started
-    started.quit()
 
 
 def look(browser: Any, page: Path) -> None:

@@ -1,0 +1,51 @@
+"""A folder of clips to Parquet with a real Ray, as docs/ray.md shows."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+from audiotag import Tagger
+
+pytest.importorskip("ray")
+
+PIPELINE = """
+import sys
+import ray
+from audiotag import Tagger
+
+source, target = sys.argv[1:]
+ray.init(num_cpus=2, include_dashboard=False, logging_level="ERROR")
+clips = ray.data.read_binary_files(source, include_paths=True, override_num_blocks=4)
+tagged = clips.map_batches(Tagger, fn_kwargs={"top": 5}, compute=ray.data.ActorPoolStrategy(size=1), batch_size=1)
+tagged.drop_columns(["bytes"]).write_parquet(target)
+"""
+
+
+def test_a_folder_of_clips_to_parquet(tmp_path: Path) -> None:
+    import pyarrow.parquet
+
+    source, target = tmp_path / "clips", tmp_path / "tags"
+    source.mkdir()
+    rng = np.random.default_rng(0)
+    for i in range(5):
+        soundfile.write(source / f"{i}.flac", rng.standard_normal(32000) * 0.1, 32000)
+    (source / "5.flac").write_text("no sound")
+    script = tmp_path / "pipeline.py"
+    script.write_text(PIPELINE)
+    subprocess.run([sys.executable, script, source, target], check=True, capture_output=True, timeout=240)
+    rows = {row["path"]: row for row in pyarrow.parquet.read_table(target).to_pylist()}
+    assert sorted(rows) == [str(source / f"{i}.flac") for i in range(6)]
+    tagger = Tagger()
+    for i in range(5):
+        path = str(source / f"{i}.flac")
+        expected = [tag.to_dict() for tag in tagger.tag(path, top=5).tags]
+        assert rows[path] == {"path": path, "tags": expected, "error": None}
+    bad = rows[str(source / "5.flac")]
+    assert bad["tags"] == []
+    assert "not sound in a format" in bad["error"]
