@@ -9,15 +9,17 @@ import re
 import shutil
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from tinyonnx.kernels import _machine, elementwise
+from tinyonnx.kernels import Bound, _machine, elementwise
 from tinyonnx.kernels._kernel import kernel
 from tinyonnx.kernels._tiles import LANES
+from tinyonnx.kernels.program import HAS_CLOCK, Program, note_time
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -191,3 +193,21 @@ def test_machine_code_needs_nothing_but_the_system() -> None:
 def test_unfit_arguments_are_refused() -> None:
     with pytest.raises(TypeError, match="takes no str"):
         kernel(double)("text")
+
+
+@pytest.mark.skipif(not HAS_CLOCK, reason="the clock is machine code")
+@pytest.mark.parametrize("threads", [1, 2])
+def test_a_program_notes_the_time_between_its_steps(threads: int) -> None:
+    times = np.zeros(3, np.int64)
+    x, out, expected = np.linspace(-3, 3, 64, dtype=np.float32), *np.zeros((2, 64), np.float32)
+    elementwise.map_activation(x, expected, 3, np.float32(0), np.float32(0))
+    steps = [Bound(note_time, (times, i)) for i in range(3)]
+    steps.insert(1, Bound(elementwise.map_activation, (x, out, 3, np.float32(0), np.float32(0))))
+    program = Program(steps)
+    for _ in range(3):
+        begin = time.clock_gettime_ns(time.CLOCK_MONOTONIC)
+        program.run(threads)
+        end = time.clock_gettime_ns(time.CLOCK_MONOTONIC)
+        assert begin <= times[0] < times[1] <= times[2] <= end
+        np.testing.assert_array_equal(out, expected)
+        out[:] = 0

@@ -234,6 +234,7 @@ def test_profile(model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
     assert sum(row[2] for row in result["by_op"]) == pytest.approx(result["profile"]["total"])
     assert steps[0]["macs"] == 6 * 160 * 4
     assert steps[0]["roof"] > 0
+    assert 0 <= result["profile"]["undisturbed"] <= result["profile"]["repeats"] >= 3
 
 
 @pytest.mark.parametrize(

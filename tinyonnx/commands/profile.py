@@ -59,9 +59,14 @@ def _run(args: argparse.Namespace) -> int:
 
 def _head(result: Profile) -> str:
     machine = f"{quantity(result.machine.flops, 'FLOP/s')}, {quantity(result.machine.bandwidth, 'B/s')} on one thread"
+    runs = f"{result.repeats} runs"
+    if not result.undisturbed:
+        runs += ", all of them disturbed by other processes"
+    elif result.undisturbed < result.repeats:
+        runs = f"{result.undisturbed} undisturbed ones of {runs}"
     return (
         f"{result.total * 1e3:.3f} ms in {len(result.steps)} steps, {result.unprofiled * 1e3:.3f} ms unprofiled "
-        f"(medians of {result.repeats} runs, threads: {result.threads}); machine: {machine}"
+        f"(medians of {runs}, threads: {result.threads}); machine: {machine}"
     )
 
 

@@ -7,6 +7,7 @@ lacks the code of a kernel.  What has to run at the FMA peak goes through `gemm_
 
 from __future__ import annotations
 
+import time
 import types as python
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -531,10 +532,23 @@ def _yield_processor(_context: Any) -> Any:
     return types.void(), emit
 
 
+def _nanoseconds(_context: Any) -> Any:
+    def emit(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        pair = builder.alloca(ir.ArrayType(_index, 2))  # a timespec
+        kind = ir.FunctionType(_i32, [_i32, pair.type])
+        clock = cgutils.get_or_insert_function(builder.module, kind, "clock_gettime")
+        builder.call(clock, [_i32(time.CLOCK_MONOTONIC), pair])
+        seconds, rest = (builder.extract_value(builder.load(pair), i) for i in range(2))
+        return builder.add(builder.mul(seconds, _index(10**9)), rest)
+
+    return types.int64(), emit
+
+
 _PRIMITIVES: dict[str, Any] = {
     emit.__name__.removeprefix("_"): intrinsic(emit)
     for emit in (
         _gemm_tile, _taps_tile, _float_from_bits, _bits_from_float,
         _call_entry, _atomic_add, _atomic_load, _exchange_if, _pause, _yield_processor,
+        _nanoseconds,
     )
 }  # fmt: skip

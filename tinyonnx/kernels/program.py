@@ -8,6 +8,7 @@ else, finds the work done by the others: nobody waits for a thread that hasn't t
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 
 import numpy as np
@@ -27,8 +28,9 @@ def _primitive(name: str) -> Primitive:
     return primitive
 
 
-call_entry, atomic_add, atomic_load, exchange_if, pause, yield_processor = map(
-    _primitive, ("call_entry", "atomic_add", "atomic_load", "exchange_if", "pause", "yield_processor")
+call_entry, atomic_add, atomic_load, exchange_if, pause, yield_processor, nanoseconds = map(
+    _primitive,
+    ("call_entry", "atomic_add", "atomic_load", "exchange_if", "pause", "yield_processor", "nanoseconds"),
 )
 
 SHARES_PER_THREAD = 2
@@ -86,6 +88,17 @@ def run_table_shared(table: Array, taken: Array, done: Array, current: Array, ru
                 pause()
             else:
                 yield_processor()
+
+
+@kernel
+def note_time(times: Array, at: int, part: int, parts: int) -> None:
+    """A step between others, which have all ended when it runs: the clock's nanoseconds into `times[at]`."""
+    if part == 0:
+        times[at] = nanoseconds()
+
+
+HAS_CLOCK = not DISABLED and sys.platform != "win32"
+"""Whether `note_time` can run here."""
 
 
 class Program:

@@ -7,7 +7,7 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import numpy as np
 
@@ -18,6 +18,17 @@ from tinyonnx.memory import Buffer
 from tinyonnx.plan import KernelStep, LayoutStep, NumpyStep, Step
 from tinyonnx.session import InferenceSession
 from tinyonnx.tools.inspect import origin_macs, step_macs
+
+try:
+    import resource
+except ImportError:  # Windows
+    resource = None  # type: ignore[assignment]
+
+T = TypeVar("T")
+
+_ENOUGH = 3
+_PATIENCE = 2.0
+"""On a busy machine runs go on until so many were undisturbed, for so many seconds at most."""
 
 
 @dataclass(frozen=True)
@@ -56,12 +67,18 @@ class StepProfile:
 
 @dataclass(frozen=True)
 class Profile:
-    """Medians of several runs: of the steps, of their sum, and of runs that nobody looked into."""
+    """Medians of several runs: of the steps, and of `unprofiled` runs that nobody looked into.
+
+    `total` is the sum of the steps. Of the `repeats` runs of each sort those count that were
+    `undisturbed`: the system took no processor away from this process meanwhile. Where there
+    are none of a sort, all count, and times are too long.
+    """
 
     steps: list[StepProfile]
     total: float
     unprofiled: float
     repeats: int
+    undisturbed: int
     threads: int
     machine: Machine
 
@@ -87,7 +104,7 @@ class Profile:
 
 
 def profile(session: InferenceSession, feeds: Mapping[str, Any], repeats: int = 20) -> Profile:
-    """Time every step of a model's plan.
+    """Time every step of a model's plan in `repeats` runs, or in more on a busy machine.
 
     Profiled and plain runs take turns, so that both see the same machine. Raises InputError
     for fewer than one repeat, and what `InferenceSession.run` raises.
@@ -97,20 +114,53 @@ def profile(session: InferenceSession, feeds: Mapping[str, Any], repeats: int = 
     plan = session.plan_for(None, feeds)
     ops = {node.label: node.op_type for node in session.graph.nodes}
     session.run(None, feeds)
-    runs, plain = [], []
-    for times in timed_runs(plan, [feeds[arg.name] for arg in session.get_inputs()], repeats):
-        runs.append(times)
+    timed = timed_runs(plan, [feeds[arg.name] for arg in session.get_inputs()])
+
+    def run_plainly() -> float:
         begin = time.perf_counter()
         session.run(None, feeds)
-        plain.append(time.perf_counter() - begin)
-    seconds = np.median(np.array(runs), axis=0) if plan.steps else np.zeros(0)
+        return time.perf_counter() - begin
+
+    profiled, plain = _Runs(lambda: next(timed)), _Runs(run_plainly)
+    begin = time.perf_counter()
+    while len(plain.all) < repeats or (
+        min(len(profiled.undisturbed), len(plain.undisturbed)) < min(_ENOUGH, repeats)
+        and time.perf_counter() < begin + _PATIENCE
+    ):
+        profiled.add()
+        plain.add()
+    seconds = np.median(np.array(profiled.best()), axis=0) if plan.steps else np.zeros(0)
     machine = measure_machine()
     macs = origin_macs(session, feeds)
     steps, start = [], 0.0
     for step, median in zip(plan.steps, seconds, strict=True):
         steps.append(_profile(step, float(median), start, macs, ops, machine, plan.threads))
         start += float(median)
-    return Profile(steps, start, statistics.median(plain), repeats, plan.threads, machine)
+    undisturbed = min(len(profiled.undisturbed), len(plain.undisturbed))
+    return Profile(steps, start, statistics.median(plain.best()), len(plain.all), undisturbed, plan.threads, machine)
+
+
+class _Runs(Generic[T]):
+    """Results of a call, and those of the calls during which the system took no processor away."""
+
+    def __init__(self, call: Callable[[], T]) -> None:
+        self.call = call
+        self.all: list[T] = []
+        self.undisturbed: list[T] = []
+
+    def add(self) -> None:
+        before = _switches()
+        self.all.append(self.call())
+        if _switches() == before:
+            self.undisturbed.append(self.all[-1])
+
+    def best(self) -> list[T]:
+        return self.undisturbed or self.all
+
+
+def _switches() -> int:
+    """How often the system made this process wait for another one so far; 0 where it doesn't say."""
+    return 0 if resource is None else resource.getrusage(resource.RUSAGE_SELF).ru_nivcsw
 
 
 def _profile(
