@@ -11,21 +11,17 @@ one is an error.
 
 from __future__ import annotations
 
-import io
 import os
-import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
-from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 import numpy as np
-import soundfile
 import soxr
 
 from audiotag.containers import SUFFIXES as CONTAINER_SUFFIXES
-from audiotag.containers import Container
+from audiotag.decode import BLOCK, as_float, open_blocks, reason
 from audiotag.errors import AudioError
 from audiotag.mel import DEFAULT
 
@@ -40,12 +36,6 @@ MIN_RATE, MAX_RATE = 1_000, 1_000_000
 
 MAX_CHANNELS = 1024
 MAX_PEAK = 1e9
-BLOCK = 1 << 16
-"""Values (frames x channels) decoded at a time."""
-
-SPOOL = 64 << 20
-"""Bytes of a pipe that are kept in memory; more goes to a temporary file."""
-
 SUFFIXES = CONTAINER_SUFFIXES | frozenset(
     f".{suffix}"
     for suffix in (
@@ -108,7 +98,7 @@ def stream(
                 raise AudioError(name, "headerless samples are read from file objects only")
             blocks, rate = _raw_blocks(source, raw, name), _checked_rate(raw.rate, name)
         else:
-            blocks, rate = _open(source, name, stack)
+            blocks, rate = open_blocks(source, name, stack)
             _checked_rate(rate, name)
         yield from _resample(_mono(blocks, name), rate)
 
@@ -168,20 +158,7 @@ def _array_blocks(samples: Array, name: str) -> Iterator[Array]:
     samples = samples[:, None] if samples.ndim == 1 else samples
     step = max(1, BLOCK // samples.shape[1])
     for start in range(0, len(samples), step):
-        yield _as_float(samples[start : start + step], name)
-
-
-def _as_float(samples: Array, name: str) -> Array:
-    kind, size = samples.dtype.kind, samples.dtype.itemsize
-    if kind == "f":
-        with np.errstate(over="ignore"):
-            return samples.astype(np.float32, copy=False)
-    if kind == "i" or (kind == "u" and size == 1):
-        full_scale = 2.0 ** (8 * size - 1)
-        # powers of two: nothing is rounded but an integer that float32 can't hold
-        scaled: Array = np.multiply(samples, np.float32(1 / full_scale), dtype=np.float32, casting="same_kind")
-        return scaled - np.float32(1) if kind == "u" else scaled
-    raise AudioError(name, f"samples of type {samples.dtype}: expected floats or signed integers")
+        yield as_float(samples[start : start + step], name)
 
 
 def _raw_blocks(file: Any, raw: RawFormat, name: str) -> Iterator[Array]:
@@ -190,12 +167,13 @@ def _raw_blocks(file: Any, raw: RawFormat, name: str) -> Iterator[Array]:
         raise AudioError(name, f"no such raw format: {raw.encoding} with {raw.channels} channels")
     frame = dtype.itemsize * raw.channels
     rest, total = b"", 0
-    while data := _read(file, max(frame, BLOCK * dtype.itemsize), name):
+    read = getattr(file, "read1", file.read)  # what is there, without waiting for more
+    while data := _read(read, max(frame, BLOCK * dtype.itemsize), name):
         total += len(data)
         data = rest + data
         whole = len(data) // frame * frame
         rest = data[whole:]
-        yield _as_float(np.frombuffer(data[:whole], dtype).reshape(-1, raw.channels), name)
+        yield as_float(np.frombuffer(data[:whole], dtype).reshape(-1, raw.channels), name)
     if not total:
         raise AudioError(name, "is empty")
     if rest:
@@ -204,178 +182,11 @@ def _raw_blocks(file: Any, raw: RawFormat, name: str) -> Iterator[Array]:
         )
 
 
-def _read(file: Any, size: int, name: str) -> bytes:
+def _read(read: Callable[[int], Any], size: int, name: str) -> bytes:
     try:
-        data = file.read(size)
+        data = read(size)
     except (OSError, ValueError) as error:
-        raise AudioError(name, _reason(error)) from None
+        raise AudioError(name, reason(error)) from None
     if not isinstance(data, (bytes, bytearray)):
         raise AudioError(name, "is not a binary file object")
     return bytes(data)
-
-
-# -- files ------------------------------------------------------------------------------
-
-
-class _SoundFile(soundfile.SoundFile):  # type: ignore[misc]
-    """Reads straight on: soundfile would seek after each block, which a FLAC of unknown length can't."""
-
-    guard: _Guard
-
-    def seekable(self) -> bool:
-        return False
-
-
-class _Guard:
-    """A file for libsndfile's callbacks, which swallow exceptions: keeps the first, Ctrl-C too, for the caller.
-
-    libsndfile gets no file name that way, and so has to go by content: from names it would
-    take noise for 8 kHz µ-law (.snd) or ADPCM (.vox).
-    """
-
-    def __init__(self, file: IO[bytes]) -> None:
-        self.file = file
-        self.error: BaseException | None = None
-
-    def read(self, size: int) -> bytes:
-        try:
-            return b"" if self.error else self.file.read(size)
-        except BaseException as error:
-            self.error = error
-            return b""
-
-    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
-        try:
-            return self.file.seek(offset, whence)
-        except BaseException as error:
-            self.error = self.error or error
-            return -1
-
-    def tell(self) -> int:
-        return self.file.tell()
-
-    def check(self) -> None:
-        if self.error:
-            raise self.error
-
-
-def _open(source: Any, name: str, stack: ExitStack) -> tuple[Iterator[Array], int]:
-    """Blocks of a file and their rate: by libsndfile, or by FFmpeg what that doesn't know."""
-    try:
-        path = None
-        if isinstance(source, (str, os.PathLike)):
-            path = Path(source)
-            if path.is_dir():
-                raise AudioError(name, "is a directory")
-            file: IO[bytes] = stack.enter_context(path.open("rb", buffering=0))
-            if not file.seekable():
-                file = _spool(file, name, stack)
-        elif isinstance(source, (bytes, bytearray, memoryview)):
-            file = io.BytesIO(source)
-        elif hasattr(source, "read"):
-            file = _spool(source, name, stack)
-        else:
-            raise AudioError(name, f"{type(source).__name__} is no path, bytes, binary file object or array")
-        head = file.read(SPOOL >> 10)
-        file.seek(0)
-    except (OSError, ValueError) as error:
-        raise AudioError(name, _reason(error)) from None
-    if not head:
-        raise AudioError(name, "is empty")
-    guard = _Guard(file)
-    try:
-        # from a file of its own libsndfile reads by itself; not by name either, see _Guard
-        opened = _SoundFile(file.fileno(), closefd=False) if isinstance(file, io.FileIO) else _SoundFile(guard)
-    except (soundfile.SoundFileError, OSError, TypeError, ValueError) as error:
-        guard.check()
-        if path is not None and _needs_name(path, head):
-            try:
-                opened = _SoundFile(path)
-            except (soundfile.SoundFileError, OSError, TypeError, ValueError) as again:
-                raise AudioError(name, _reason(again)) from None
-        elif getattr(error, "error_string", None) in _UNKNOWN:
-            return _open_container(file, name, stack)
-        else:
-            raise AudioError(name, _reason(error)) from None
-    opened.guard = guard
-    stack.enter_context(opened)
-    return _file_blocks(opened, name), opened.samplerate
-
-
-def _open_container(file: IO[bytes], name: str, stack: ExitStack) -> tuple[Iterator[Array], int]:
-    file.seek(0)
-    try:
-        container = Container(file, name)
-    except ImportError:
-        raise AudioError(
-            name,
-            "is not sound in a format that libsndfile reads; for m4a, webm and video: pip install 'audiotag[formats]'",
-        ) from None
-    stack.callback(container.close)
-    return container.blocks(), container.samplerate
-
-
-def _needs_name(path: Path, head: bytes) -> bool:
-    """Only a name tells Sound Designer files, which have a second file beside them, and MP3 after junk."""
-    suffix = path.suffix.lower()
-    return suffix == ".sd2" or (suffix == ".mp3" and any(bytes([0xFF, b]) in head for b in (0xFA, 0xFB, 0xF2, 0xF3)))
-
-
-def _spool(file: Any, name: str, stack: ExitStack) -> IO[bytes]:
-    """Copy what may be a pipe to where libsndfile can seek."""
-    spool: Any = stack.enter_context(tempfile.SpooledTemporaryFile(SPOOL))  # noqa: SIM115
-    while data := _read(file, 1 << 20, name):
-        spool.write(data)
-    spool.seek(0)
-    result: IO[bytes] = spool
-    return result
-
-
-_PLAIN = frozenset(("WAV", "WAVEX", "RF64", "W64", "AIFF", "FLAC"))
-_INTEGERS = {"PCM_16": "int16", "PCM_24": "int32", "PCM_32": "int32"}
-"""Formats and subtypes whose integers we make floats of: libsndfile takes eight times as long."""
-
-
-def _file_blocks(file: _SoundFile, name: str) -> Iterator[Array]:
-    size = max(1, BLOCK // file.channels)
-    dtype = _INTEGERS.get(file.subtype, "float32") if file.format in _PLAIN else "float32"
-    total = 0
-    while True:
-        try:
-            block = file.read(size, dtype=dtype, always_2d=True)
-        except (soundfile.SoundFileError, OSError) as error:
-            raise AudioError(
-                name, f"damaged or truncated after {total / file.samplerate:.2f} s: {_reason(error)}"
-            ) from None
-        finally:
-            _raise_io_error(file.guard, name)
-        if not len(block):
-            break
-        total += len(block)
-        yield _as_float(block, name)
-    promised = file.frames
-    if file.format == "FLAC" and total < promised < np.iinfo(np.int64).max:
-        raise AudioError(name, f"truncated: {total} of {promised} frames are there")
-
-
-def _raise_io_error(guard: _Guard, name: str) -> None:
-    try:
-        guard.check()
-    except (OSError, ValueError) as error:
-        raise AudioError(name, _reason(error)) from None
-
-
-_UNKNOWN = ("Format not recognised.", "File contains data in an unimplemented format.")
-
-_REASONS = {
-    "Internal error : SF_INFO struct incomplete.": "its header gives no valid sample rate (0 Hz?) or channels",
-    "File does not exist or is not a regular file (possibly a pipe?).": "has no sound that could be decoded",
-    "System error.": "can't be read",
-}
-
-
-def _reason(error: Exception) -> str:
-    if isinstance(error, OSError) and error.strerror:
-        return error.strerror
-    text = getattr(error, "error_string", None) or str(error) or type(error).__name__
-    return _REASONS.get(text, text)

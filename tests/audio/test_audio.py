@@ -3,7 +3,9 @@ from __future__ import annotations
 import io
 import os
 import pickle
+import shutil
 import struct
+import subprocess
 import threading
 
 import numpy as np
@@ -278,3 +280,59 @@ def test_a_file_object_that_breaks(raw):
             raise OSError(5, "Input/output error")
 
     fails(Broken(), r"broken\.wav: Input/output error", raw=raw)
+
+
+@pytest.mark.parametrize("size", [0, 0x7FFFF000, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFF])
+def test_a_wav_whose_header_was_never_finished_is_read_to_its_end(size, tmp_path):
+    path = tmp_path / "clip.wav"
+    path.write_bytes(wav(size=size))
+    for source in (path, path.read_bytes(), Pipe(path.read_bytes())):
+        np.testing.assert_array_equal(audio.read(source), audio.read(wav()))
+
+
+def test_what_follows_the_samples_of_a_wav_is_no_sound():
+    for content in (wav(), wav(frames=0)):
+        info = b"LIST" + struct.pack("<I", 4) + b"INFO"
+        np.testing.assert_array_equal(audio.read(Pipe(content + info)), audio.read(content))
+
+
+@pytest.mark.parametrize("options", [["-write_xing", "0", "-id3v2_version", "0"], ["-write_xing", "0"], []])
+def test_mp3_as_ffmpeg_streams_it(options, tmp_path, noise):
+    if shutil.which("ffmpeg") is None:
+        pytest.skip("needs ffmpeg")
+    soundfile.write(tmp_path / "clip.wav", np.tile(noise[:, :2], (5, 1)), 44100)
+    command = ["ffmpeg", "-v", "error", "-i", tmp_path / "clip.wav", "-f", "mp3", *options, "-"]
+    content = subprocess.run(command, capture_output=True, check=True).stdout
+    (tmp_path / "clip.mp3").write_bytes(content)
+    expected = audio.read(tmp_path / "clip.mp3")
+    assert len(expected) > 110_000
+    for part in (len(content), len(content) * 2 // 3):
+        (tmp_path / "clip.mp3").write_bytes(content[:part])
+        expected = audio.read(tmp_path / "clip.mp3")
+        np.testing.assert_array_equal(audio.read(Pipe(content[:part])), expected)
+        np.testing.assert_array_equal(audio.read(content[:part]), expected)
+
+
+@pytest.mark.parametrize("format", ["WAV", "FLAC", "OGG", "MP3", "AU"])
+def test_a_stream_is_decoded_while_it_arrives(format, noise):
+    content = encoded(np.tile(noise[:, :1], (60, 1)), 32000, format)
+    taken = 0
+
+    class Counting(Pipe):
+        def read(self, size):
+            nonlocal taken
+            data = super().read(size)
+            taken += len(data)
+            return data
+
+    blocks = audio.stream(Counting(content))
+    next(block for block in blocks if len(block))
+    assert taken < len(content) / 3
+    sum(map(len, blocks))
+    assert taken == len(content)
+
+
+def test_a_wav_header_without_end():
+    for head in (b"RIFF\0\0\0\0WAVE", b"RIFF\0\0\0\0WAVEfmt \x10\0", b"RIFF\0\0\0\0WAVE" + b"abcd\0\0\0\0" * 10_000):
+        with pytest.raises(AudioError, match="chunk"):
+            audio.read(Pipe(head))

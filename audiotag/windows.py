@@ -1,0 +1,102 @@
+"""Windows on a timeline, cut from sound that arrives in blocks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from audiotag.mel import DEFAULT
+
+if TYPE_CHECKING:
+    from tinyonnx.ir import Array
+
+MIN_WINDOW = 0.02
+"""Seconds of the shortest window: the shortest clip that has features of its own is 16 ms."""
+
+MIN_HOP = DEFAULT.hop_length / DEFAULT.sample_rate
+"""Seconds of the smallest step between windows: one frame of the features."""
+
+MAX_PIECE = 1200.0
+"""Seconds that are tagged in one piece at most; memory grows with them, by 0.5 to 0.7 MB a second."""
+
+
+@dataclass(frozen=True)
+class Grid:
+    """Where windows are: the k-th begins at k * `hop` and ends `window` later, both in seconds.
+
+    What is left at the end, and would be in the next window if that could be filled, gets a
+    window of full length, too, that ends with the clip. A clip shorter than a window gives
+    one result, over the whole of it. With a `hop` longer than the `window` the gaps between
+    them are left out.
+
+    Raises:
+        ValueError: `window` is not in MIN_WINDOW..MAX_PIECE, or `hop` below MIN_HOP.
+    """
+
+    window: float
+    hop: float
+
+    def __post_init__(self) -> None:
+        # written so that NaN fails it
+        if not MIN_WINDOW <= self.window <= MAX_PIECE:
+            raise ValueError(f"window must lie in {MIN_WINDOW:g}..{MAX_PIECE:g} s, is {self.window:g}")
+        if not MIN_HOP <= self.hop < float("inf"):
+            raise ValueError(f"hop must be at least {MIN_HOP:g} s, is {self.hop:g}")
+
+    def start(self, k: int) -> int:
+        """Where the k-th window begins, in samples; rounded by itself, so that nothing adds up in a long recording."""
+        return round(k * self.hop * DEFAULT.sample_rate)
+
+    def cut(self, blocks: Iterable[Array]) -> Iterator[tuple[int, Array]]:
+        """First sample and samples of each window, as soon as the last of its samples is there.
+
+        Args:
+            blocks: mono samples (n,) at the features' rate.
+
+        Yields:
+            (start, samples): samples may be overwritten once the next window is asked for.
+        """
+        size = round(self.window * DEFAULT.sample_rate)
+        tape = _Tape(size)
+        k, end = 0, 0
+        for block in blocks:
+            tape.append(block)
+            while (start := self.start(k)) + size <= tape.end:
+                yield start, tape.part(start, start + size)
+                k, end = k + 1, start + size
+                tape.forget(min(self.start(k), tape.end - size))
+            tape.forget(min(start, tape.end - size))
+        if k == 0 or (end < tape.end and self.start(k) < tape.end):
+            start = max(0, tape.end - size)
+            yield start, tape.part(start, tape.end)
+
+
+class _Tape:
+    """The last samples of a stream."""
+
+    def __init__(self, size: int) -> None:
+        self._samples = np.empty(2 * size, np.float32)
+        self._first = 0  # of the stream's samples, the first one on the tape
+        self._kept = 0  # and the first that is still needed
+        self.end = 0
+
+    def append(self, block: Array) -> None:
+        if self.end + len(block) - self._first > len(self._samples):
+            kept = self.part(self._kept, self.end)
+            if len(kept) + len(block) > len(self._samples):
+                self._samples = np.concatenate([kept, np.empty(len(kept) + 2 * len(block), np.float32)])
+            else:
+                self._samples[: len(kept)] = kept
+            self._first = self._kept
+        self.end += len(block)
+        self.part(self.end - len(block), self.end)[:] = block
+
+    def part(self, start: int, end: int) -> Array:
+        return self._samples[start - self._first : end - self._first]
+
+    def forget(self, before: int) -> None:
+        """Samples before that one are not needed any more."""
+        self._kept = max(self._kept, before)
