@@ -1,0 +1,258 @@
+from __future__ import annotations
+
+import ctypes
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from audiotag.errors import Error, ManifestError, ModelError
+from audiotag.models import ResolvedModel
+from audiotag.pool import CHUNK, SPOOL, Pool
+from audiotag.results import Failure
+from audiotag.work import End, Rows
+
+ROOT = Path(__file__).resolve().parents[2]
+MODEL = ResolvedModel("fake", "", "0" * 64, True, "")
+
+
+class Job:
+    """Does what the names of files say."""
+
+    def __init__(self, folder: Path, at_load: str = "") -> None:
+        self.folder = folder
+        self.at_load = at_load
+
+    def load(self):
+        with open(self.folder / "loads", "a") as file:
+            file.write(f"{os.getpid()}\n")
+        if self.at_load == "die":
+            os._exit(7)
+        if self.at_load == "refuse":
+            raise ModelError("no such model")
+        if self.at_load == "change":
+            return replace(MODEL, sha256=str(os.getpid()))
+        return MODEL
+
+    def warm_up(self):
+        if self.at_load == "slow":
+            time.sleep(2)
+        with open(self.folder / "loads") as file:
+            self.first = len(file.readlines()) == 1
+
+    def events(self, path):
+        what, _, detail = path.partition(" ")
+        if what == "exit":
+            os._exit(3)
+        elif what == "signal":
+            os.kill(os.getpid(), int(detail))
+        elif what == "once" and not (self.folder / detail).exists():
+            (self.folder / detail).touch()
+            yield Rows(b"half of it\n" * CHUNK)
+            os.kill(os.getpid(), signal.SIGSEGV)
+        elif what == "hang":
+            time.sleep(1000)
+        elif what == "hold":
+            ctypes.PyDLL(None).sleep(1000)  # without letting go of the interpreter's lock
+        elif what == "sleep":
+            time.sleep(float(detail))
+        elif what == "large":
+            for _ in range(int(detail)):
+                yield Rows(b"x" * 999 + b"\n")
+        elif what == "fail":
+            yield Rows(b"before\n")
+            yield End(path, Failure(path, "AudioError", "bad"), 1.0)
+            return
+        elif what == "first":
+            time.sleep(float(detail or 0))
+            yield Rows(b"alone " if self.first else b"later ")
+        yield Rows(f"{path}\n".encode())
+        yield End(path, None, 2.0)
+
+
+def run(folder, paths, workers=2, timeout=None, at_load=""):
+    """{path: (its rows, its end)}."""
+    found, data = {}, b""
+    with Pool(Job(folder, at_load), workers, timeout) as pool:
+        assert pool.start() == MODEL
+        for event in pool.run(paths):
+            if isinstance(event, Rows):
+                data += event.data
+            elif event is not None:
+                assert event.path not in found
+                found[event.path], data = (data, event), b""
+    assert data == b""
+    assert set(found) == {path.path if isinstance(path, Failure) else path for path in paths}
+    return found
+
+
+def loads(folder):
+    return len((folder / "loads").read_text().splitlines())
+
+
+def test_every_file_is_done_once(tmp_path):
+    paths = [f"file {number}" for number in range(1000)]
+    found = run(tmp_path, paths, workers=3)
+    assert all(found[path] == (f"{path}\n".encode(), End(path, None, 2.0)) for path in paths)
+    assert loads(tmp_path) == 3
+
+
+def test_the_first_worker_warms_up_alone(tmp_path):
+    found = run(tmp_path, ["first", *(f"first {number / 100}" for number in range(1, 40))], workers=3, at_load="slow")
+    assert {data.split()[0] for data, _ in found.values()} == {b"alone", b"later"}
+    assert loads(tmp_path) == 3
+
+
+def test_no_more_workers_than_files(tmp_path):
+    run(tmp_path, ["a"], workers=8)
+    assert loads(tmp_path) == 1
+    assert run(tmp_path, []) == {}
+
+
+def test_failures_among_the_paths_and_of_files(tmp_path):
+    known = Failure("gone", "AudioError", "no file matches")
+    found = run(tmp_path, ["a", known, "fail"])
+    assert found["gone"] == (b"", End("gone", known))
+    assert found["fail"] == (b"before\n", End("fail", Failure("fail", "AudioError", "bad"), 1.0))
+
+
+def test_rows_of_a_long_file(tmp_path):
+    count = 3 * SPOOL // 1000
+    data, _ = run(tmp_path, [f"large {count}", *(f"file {n}" for n in range(50))])[f"large {count}"]
+    assert data == (b"x" * 999 + b"\n") * count + f"large {count}\n".encode()
+
+
+@pytest.mark.parametrize(
+    ("culprit", "how"),
+    [
+        ("exit", "exit code 3"),
+        (f"signal {int(signal.SIGSEGV)}", "SIGSEGV"),
+        (f"signal {int(signal.SIGKILL)}", "SIGKILL (out of memory?)"),
+    ],
+)
+def test_a_file_that_kills_costs_no_other(culprit, how, tmp_path):
+    others = [f"file {number}" for number in range(40)]
+    found = run(tmp_path, [*others[:20], culprit, *others[20:]])
+    assert all(found[path][1].failure is None for path in others)
+    message = f"{culprit}: ended two processes that worked on it: {how}"
+    assert found[culprit] == (b"", End(culprit, Failure(culprit, "CrashError", message)))
+
+
+def test_a_file_that_kills_once_is_done_in_the_second_attempt(tmp_path):
+    found = run(tmp_path, ["a", "once only", "b"])
+    assert found["once only"] == (b"once only\n", End("once only", None, 2.0))
+
+
+def test_many_that_kill(tmp_path):
+    paths = [f"exit {number}" if number % 3 else f"file {number}" for number in range(12)]
+    found = run(tmp_path, paths)
+    assert {path for path in paths if found[path][1].failure} == {path for path in paths if path.startswith("exit")}
+
+
+def test_time_limit(tmp_path):
+    paths = ["hang 1", "sleep 0.1", "hang 2", "sleep 0.2", "a"]
+    began = time.monotonic()
+    found = run(tmp_path, paths, timeout=1)
+    assert time.monotonic() - began < 60
+    for path in paths:
+        failure = Failure(path, "TimeLimitError", f"{path}: took longer than 1 s") if "hang" in path else None
+        assert found[path][1].failure == failure
+
+
+def test_waiting_for_the_consumer_is_not_the_files_time(tmp_path):
+    with Pool(Job(tmp_path), 1, 1.0) as pool:
+        pool.start()
+        ends = []
+        for event in pool.run(["sleep 0.1", "large 5000", "sleep 0.1", "a"]):
+            if isinstance(event, End):
+                ends.append(event)
+                time.sleep(1.5)
+    assert [end.failure for end in ends] == [None] * 4
+
+
+def test_workers_that_die_at_their_start(tmp_path):
+    with Pool(Job(tmp_path, "die"), 2) as pool, pytest.raises(Error, match="die while they start: exit code 7"):
+        pool.start()
+    assert loads(tmp_path) == 2
+
+
+def test_a_model_that_cannot_be_loaded(tmp_path):
+    with Pool(Job(tmp_path, "refuse"), 2) as pool, pytest.raises(ModelError, match="no such model"):
+        pool.start()
+    assert loads(tmp_path) == 1
+
+
+def test_a_model_that_changes(tmp_path):
+    with Pool(Job(tmp_path, "change"), 2) as pool:
+        pool.start()
+        with pytest.raises(ModelError, match="changed during the run"):
+            list(pool.run(["sleep 0.5", "sleep 0.5", "sleep 0.5"]))
+
+
+def test_an_error_of_the_paths(tmp_path):
+    def paths():
+        yield "a"
+        raise ManifestError("list.csv", "broken")
+
+    with Pool(Job(tmp_path), 2) as pool:
+        pool.start()
+        with pytest.raises(ManifestError, match="broken"):
+            list(pool.run(paths()))
+
+
+def test_results_do_not_wait_for_the_next_path(tmp_path):
+    arrived = []
+
+    def paths():
+        yield "a"
+        deadline = time.monotonic() + 60
+        while not arrived and time.monotonic() < deadline:
+            time.sleep(0.01)
+        yield "b" if arrived else "too late"
+
+    with Pool(Job(tmp_path), 2) as pool:
+        pool.start()
+        for event in pool.run(paths()):
+            if isinstance(event, End):
+                arrived.append(event.path)
+    assert sorted(arrived) == ["a", "b"]
+
+
+@pytest.mark.skipif(os.name == "nt", reason="needs POSIX signals")
+@pytest.mark.parametrize("kind", ["hang", "sleep 0.001", "hold"])
+def test_no_worker_outlives_its_parent(kind, tmp_path):
+    code = f"""
+from pathlib import Path
+from tests.audio.test_pool import Job, Pool
+if __name__ == "__main__":
+    with Pool(Job(Path({str(tmp_path)!r})), 2) as pool:
+        pool.start()
+        for _ in pool.run([{kind!r}] * 100_000):
+            pass
+"""
+    script = tmp_path / "script.py"
+    script.write_text(code)
+    process = subprocess.Popen([sys.executable, script], env=os.environ | {"PYTHONPATH": str(ROOT)})
+    deadline = time.monotonic() + 60
+    while not (tmp_path / "loads").exists() or loads(tmp_path) < 2:
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    process.kill()
+    process.wait()
+    workers = [int(line) for line in (tmp_path / "loads").read_text().splitlines()]
+    while any(alive(pid) for pid in workers):
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def alive(pid: int) -> bool:
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except OSError:
+        return False
+    return state != "Z"
