@@ -17,7 +17,7 @@ import os
 import sys
 import zlib
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import numpy as np
@@ -59,15 +59,16 @@ class Journal:
         if found and resume and not os.path.exists(self.path):
             raise OutputError(sink.path, f"has no journal ({self.path}), which would say what is done")
         header = json.loads(json.dumps({"audiotag": __version__, **settings}))
-        with self._explained():
-            self._file = _open_locked(self.path, sink.path)
+        with ExitStack() as undo, self._explained():
+            self._file = undo.enter_context(_open_locked(self.path, sink.path))
             done, position, length = self._read(header, found) if resume else (b"", 0, 0)
-            sink.cut(position)
             self._file.truncate(length)
             self._file.seek(length)
             if not length:
                 self._append(header)
                 sync_folder(self.path)
+            sink.cut(position)
+            undo.pop_all()
         # 16 bytes for each file
         fingerprints = np.frombuffer(done, f"S{FINGERPRINT}")
         self._done, counts = np.unique(fingerprints, return_counts=True)

@@ -7,6 +7,7 @@ import os
 import pickle
 import re
 import time
+from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any, Protocol
 
 from audiotag.errors import OutputError
@@ -73,13 +74,15 @@ class FileSink:
         return os.path.getsize(self.path) if os.path.exists(self.path) else None
 
     def cut(self, position: int) -> None:
-        self._file = open_raw(self.path)
-        self._file.truncate(position)
-        self._end = self._file.seek(position)
-        if not position:
-            self.put(self._header)
-            self.end()
-        sync_folder(self.path)
+        with ExitStack() as undo:
+            self._file = undo.enter_context(open_raw(self.path))
+            self._file.truncate(position)
+            self._end = self._file.seek(position)
+            if not position:
+                self.put(self._header)
+                self.end()
+            sync_folder(self.path)
+            undo.pop_all()
 
     def put(self, data: bytes) -> None:
         write_all(self._file, data if self._end else data.removeprefix(b"\n"))
