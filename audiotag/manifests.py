@@ -107,7 +107,11 @@ def _parquet(path: str, column: str) -> Iterator[str]:
     with pyarrow.parquet.ParquetFile(path) as file:
         _position(path, column, file.schema_arrow.names)
         for batch in file.iter_batches(_BATCH, columns=[column]):
-            yield from (value for value in batch.column(0).to_pylist() if value)
+            for value in batch.column(0).to_pylist():
+                if not isinstance(value, str | None):
+                    raise ManifestError(path, f"{column!r} is not text")
+                if value:
+                    yield value
 
 
 def _position(path: str, column: str, columns: list[str]) -> int:
