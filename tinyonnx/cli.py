@@ -9,7 +9,7 @@ import sys
 from collections.abc import Sequence
 
 import tinyonnx
-from tinyonnx.commands import compare, inspect, ops, profile, run, trace
+from tinyonnx.commands import compare, compile, inspect, ops, profile, run, trace
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -48,6 +48,6 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--verbose", action="store_true", help="say what every pass did and refused, and why")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
-    for command in (run, inspect, trace, compare, profile, ops):
+    for command in (run, inspect, trace, compare, profile, compile, ops):
         command.add(commands)
     return parser

@@ -130,7 +130,7 @@ class Executable:
         for slot, buffer in plan.buffers.items():
             self.template[slot] = buffer.view(self.arena)
         self.protected = set(_constants(plan))
-        found = [self._kernels(step) for step in plan.steps]
+        found = kernel_calls(plan, self.arena)
         scratch = _scratch(plan, (call for calls in found for call in calls))
         self.calls: list[_NumpyCall | _Segment] = []
         for is_numpy, run in groupby(zip(plan.steps, found, strict=True), lambda pair: isinstance(pair[0], NumpyStep)):
@@ -168,24 +168,32 @@ class Executable:
                 environment[slot] = feed
         return environment
 
-    def _kernels(self, step: Step) -> list[Call]:
-        """The kernels of a step with their arguments but for scratch; none for a numpy step."""
-        if isinstance(step, NumpyStep):
-            return []
-        if isinstance(step, LayoutStep):
-            from tinyonnx.kernels import copy_layout
 
-            return [copy_layout(step.source.view(self.arena), step.target.view(self.arena))]
-        arrays = [x.view(self.arena) if isinstance(x, Buffer) else x for x in step.inputs]
-        outs = [None if b is None else b.view(self.arena) for b in step.outputs]
-        out = outs if step.fast.outputs else outs[0]
-        try:
-            found = step.fast.bind(self.plan.pool, out, *arrays, **step.node.attributes)
-        except MemoryError as error:
-            raise ResourceError(str(node_error(self.plan.model, step.node, "out of memory", arrays))) from error
-        except Exception as error:
-            raise node_error(self.plan.model, step.node, error, arrays) from error
-        return found if isinstance(found, list) else [found]
+def kernel_calls(plan: Plan, arena: Array) -> list[list[Call]]:
+    """The kernels of each step in that arena, with their arguments but for scratch; none for a numpy step.
+
+    Raises NodeError, ResourceError.
+    """
+    return [_step_calls(plan, step, arena) for step in plan.steps]
+
+
+def _step_calls(plan: Plan, step: Step, arena: Array) -> list[Call]:
+    if isinstance(step, NumpyStep):
+        return []
+    if isinstance(step, LayoutStep):
+        from tinyonnx.kernels import copy_layout
+
+        return [copy_layout(step.source.view(arena), step.target.view(arena))]
+    arrays = [x.view(arena) if isinstance(x, Buffer) else x for x in step.inputs]
+    outs = [None if b is None else b.view(arena) for b in step.outputs]
+    out = outs if step.fast.outputs else outs[0]
+    try:
+        found = step.fast.bind(plan.pool, out, *arrays, **step.node.attributes)
+    except MemoryError as error:
+        raise ResourceError(str(node_error(plan.model, step.node, "out of memory", arrays))) from error
+    except Exception as error:
+        raise node_error(plan.model, step.node, error, arrays) from error
+    return found if isinstance(found, list) else [found]
 
 
 def _arena(plan: Plan) -> Array:

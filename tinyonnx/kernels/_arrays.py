@@ -70,6 +70,15 @@ def zeros(size: int) -> Array:
     return result
 
 
+class Temporary(np.ndarray[Any, Any]):
+    """Memory between the kernels of one step: of their arrays outside the arena the only ones that are written."""
+
+
+def temporary(size: int) -> Array:
+    """Uninitialised float32 for the kernels of a step."""
+    return np.empty(size, np.float32).view(Temporary)
+
+
 def image(x: Array) -> tuple[Array, Shape]:
     """A channels-last activation of rank 3 or 4: its memory, and (batch, height, width, channels)."""
     assert np.moveaxis(x, 1, -1).flags.c_contiguous, "activation is not channels-last"

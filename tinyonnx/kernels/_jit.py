@@ -53,8 +53,12 @@ _OPTIONS: dict[str, Any] = {
 """No wrappers and no reference counts: the code must run without numba, and without Python."""
 
 
-def compile_kernel(kernel: Kernel, kinds: str) -> bytes:
-    """An object file with the entry point `_machine.SYMBOL` for arguments of these kinds."""
+def compile_kernel(kernel: Kernel, kinds: str, symbol: str = _machine.SYMBOL, linkable: bool = False) -> bytes:
+    """An object file with the entry point `symbol` for arguments of these kinds.
+
+    It is for this process's loader or, if `linkable`, for a linker: position-independent, and
+    without other symbols of its own.
+    """
     body, arguments = _compiled(kernel), _arguments(kinds)
 
     def entry(row: Any, part: int, parts: int) -> None:
@@ -68,7 +72,7 @@ def compile_kernel(kernel: Kernel, kinds: str) -> bytes:
         result.library._ensure_finalized()
     with global_compiler_lock:
         result.library._optimize_final_module()
-    return _renamed(result.library, result.fndesc.llvm_func_name)
+    return _object(result.library, result.fndesc.llvm_func_name, symbol, linkable)
 
 
 @contextmanager
@@ -94,10 +98,20 @@ def _without_machine_code() -> Iterator[None]:
             setattr(owner, name, function)
 
 
-def _renamed(library: Any, name: str) -> bytes:
-    """The object file of a library whose function `name` is called `_machine.SYMBOL`."""
-    text = library.get_llvm_str().replace(f'"{name}"', _machine.SYMBOL).replace(f"@{name}(", f"@{_machine.SYMBOL}(")
-    return bytes(library.codegen._tm.emit_object(codegen.ll.parse_assembly(text)))
+def _object(library: Any, name: str, symbol: str, linkable: bool) -> bytes:
+    """The object file of a library whose function `name` is to be called `symbol`."""
+    text = library.get_llvm_str().replace(f'"{name}"', symbol).replace(f"@{name}(", f"@{symbol}(")
+    module = codegen.ll.parse_assembly(text)
+    if not linkable:
+        return bytes(library.codegen._tm.emit_object(module))
+    for inner in (*module.functions, *module.global_variables):
+        if not inner.is_declaration and inner.name != symbol:
+            inner.linkage = "internal"
+    module.get_function(symbol).visibility = "hidden"
+    target = codegen.ll.Target.from_triple(module.triple)
+    name, features = library.codegen._get_host_cpu_name(), library.codegen._tm_features
+    machine = target.create_target_machine(cpu=name, features=features, opt=3, reloc="pic", codemodel="small")
+    return bytes(machine.emit_object(module))
 
 
 def _resolve(value: Any) -> Any:

@@ -175,6 +175,23 @@ def entry_point(kernel: Kernel, kinds: str) -> int:
     return result
 
 
+def linkable(kernel: Kernel, kinds: str) -> tuple[str, bytes]:
+    """The entry point's symbol and the object file of a kernel, for a linker; kept like the code for this process."""
+    path = _file(kernel, kinds)
+    if path is None:
+        raise ValueError(f"{kernel.__name__} has no source file")
+    path = path.with_suffix(".linkable.o")
+    symbol = f"{SYMBOL}_{path.stem.removesuffix('.linkable').rpartition('-')[2]}"
+    with _lock:
+        code = _read(path)
+        if code is None:
+            from tinyonnx.kernels import _jit
+
+            code = _jit.compile_kernel(kernel, kinds, symbol, linkable=True)
+            _write(path, code)
+    return symbol, code
+
+
 @contextmanager
 def _one_process(path: Path | None) -> Iterator[None]:
     """Let one process compile at a time, so that several first runs share the work; none waits for ever."""

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from tinyonnx.ir import Array, ConstantPool
-from tinyonnx.kernels._arrays import Epilogue, activation_refused, epilogue_of, flat, float32_refused, image
+from tinyonnx.kernels._arrays import Epilogue, activation_refused, epilogue_of, flat, float32_refused, image, temporary
 from tinyonnx.kernels._kernel import kernel, share
 from tinyonnx.kernels._tiles import LANES, POSTPONED
 from tinyonnx.kernels.depthwise import convolve_pixels
@@ -52,7 +52,7 @@ def bind_squeeze_gate(
     c, s = w1.shape
     batch = x.shape[0]
     pixels = x.size // (batch * c)
-    mean, partial, hidden = (np.empty(batch * n, np.float32) for n in (c, c, s))
+    mean, partial, hidden = (temporary(batch * n) for n in (c, c, s))
     first = epilogue_of(activation, activation_alpha, activation_beta)
     second = epilogue_of(gate, gate_alpha, gate_beta)
     return [
@@ -140,7 +140,7 @@ def bind_gated_conv(
     if pixels <= filters:
         args = (source, gates, pixels, packed, bias, other, target, *sizes, epilogue, np.zeros(LANES, np.float32))
         return [Call(multiply_gated, args, scratch=BLOCK * channels)]
-    weights = np.empty_like(packed)
+    weights = temporary(packed.size)
     calls = []
     for item in range(batch):
         x_i, other_i, out_i, gate_i = (a.reshape(batch, -1)[item] for a in (source, other, target, gates))

@@ -10,7 +10,16 @@ import numpy as np
 from tinyonnx import ops  # noqa: F401  registers the operators
 from tinyonnx.errors import OpError
 from tinyonnx.ir import Array, ConstantPool
-from tinyonnx.kernels._arrays import Geometry, Shape, flat, float32_refused, geometry_of, geometry_refused, image
+from tinyonnx.kernels._arrays import (
+    Geometry,
+    Shape,
+    flat,
+    float32_refused,
+    geometry_of,
+    geometry_refused,
+    image,
+    temporary,
+)
 from tinyonnx.kernels._kernel import kernel, share
 from tinyonnx.kernels.conv import inside
 from tinyonnx.ops.pool import average_pool, global_average_pool, max_pool, pool_windows
@@ -161,7 +170,7 @@ def bind_global_mean(pool: ConstantPool, out: Array, x: Array, *_: Array | None,
     """Means over all spatial axes."""
     batch, channels = x.shape[:2]
     pixels = x.size // (batch * channels)
-    return Call(global_mean, (flat(x), batch, pixels, channels, flat(out), np.empty(batch * channels, np.float32)))
+    return Call(global_mean, (flat(x), batch, pixels, channels, flat(out), temporary(batch * channels)))
 
 
 def _spatial_mean_refused(

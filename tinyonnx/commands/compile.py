@@ -1,0 +1,33 @@
+"""`tinyonnx compile`: a model as a shared library or an executable."""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any
+
+from tinyonnx.commands._shared import add_model, feeds_of, open_session, shown
+
+
+def add(commands: Any) -> None:
+    """Declare the command."""
+    parser = commands.add_parser(
+        "compile",
+        help="make a library or an executable of a model",
+        description="Link a model and its kernels, for inputs of fixed shapes, into one file for x86-64 Linux that"
+        " needs nothing else: a shared library with a C header, or an executable from raw numbers on standard input to raw"
+        " numbers on standard output. TINYONNX_CPU=v2 or v3 makes an executable use the kernels of a lower CPU level.",
+    )
+    add_model(parser)
+    parser.add_argument(
+        "-o", "--output", required=True, metavar="FILE", help="FILE.so: a library, and FILE.h; else an executable"
+    )
+    parser.set_defaults(run=_run)
+
+
+def _run(args: argparse.Namespace) -> int:
+    from tinyonnx.native.products import compile_model
+
+    session = open_session(args)
+    for file in compile_model(args.model, feeds_of(args, session), args.output):
+        print(f"{shown(str(file))}: {file.stat().st_size:,} bytes")
+    return 0

@@ -1,0 +1,191 @@
+"""Units of several CPU levels become one assembly file, one file of constants, and object files.
+
+Constants are there once: those of the first level as they are, those of the others, where
+they are the same numbers in another order, as the recipe to bring them into it at start.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from tinyonnx.ir import Array
+from tinyonnx.memory import ALIGNMENT
+from tinyonnx.native.unit import Constant, Place, Unit
+
+
+def write(units: Sequence[Unit], folder: Path) -> list[Path]:
+    """Write what is to be linked into a folder; returns the files to give to the compiler."""
+    constants = _Constants()
+    texts = [_level(unit, constants) for unit in units]
+    memory = max(size for _, size in texts)
+    (folder / "constants").write_bytes(b"".join(constants.parts))
+    assembly = folder / "layout.s"
+    assembly.write_text("\n".join([*_head(folder, units, memory), *(line for lines, _ in texts for line in lines), ""]))
+    files = [assembly]
+    for unit in units:
+        for symbol, content in unit.objects:
+            files.append(folder / f"{symbol}.o")
+            files[-1].write_bytes(content)
+    return files
+
+
+def _head(folder: Path, units: Sequence[Unit], memory: int) -> Iterator[str]:
+    yield '.section .rodata,"a"'
+    yield f".balign {ALIGNMENT}"
+    yield "constants:"
+    yield f'.incbin "{folder / "constants"}"'
+    yield ".bss"
+    yield ".balign 4096"
+    yield from _symbol("tinyonnx_memory")
+    yield f".skip {max(memory, 1)}"
+    yield from _symbol("tinyonnx_memory_end")
+    yield '.section .data.rel.ro,"aw"'
+    yield ".balign 8"
+    yield from _symbol("tinyonnx_levels")
+    for unit in units:
+        yield f".quad {_name(unit)}_calls, {_name(unit)}_places"
+
+
+def _symbol(name: str) -> Iterator[str]:
+    yield from (f".globl {name}", f".hidden {name}", f"{name}:")
+
+
+def _name(unit: Unit) -> str:
+    return unit.level.rpartition("-")[2]
+
+
+def _level(unit: Unit, constants: _Constants) -> tuple[list[str], int]:
+    """The lines of a level, and the bytes of memory that it needs."""
+    name = _name(unit)
+    rooms, memory = [], 0
+    for size in unit.memory:
+        rooms.append(memory)
+        memory += -(-size // ALIGNMENT) * ALIGNMENT
+    unpacked, runs, wanted = constants.add(unit.constants)
+    numbers = {
+        "constants": "constants",
+        "length of constants": constants.size // 4,
+        "runs": f"{name}_runs",
+        "length of runs": runs.size,
+        "unpacked": f"tinyonnx_memory+{memory}",
+        "length of unpacked": wanted // 4,
+        "words": f"{name}_words",
+        "length of words": len(unit.words),
+        "all memory": "tinyonnx_memory",
+        "length of all memory": memory // 4,
+    }
+
+    def text(cell: int | Place) -> str:
+        if isinstance(cell, int):
+            return str(cell)
+        match cell.section:
+            case "constant":
+                section, offset = unpacked[cell.number]
+                return f"{numbers[section]}+{offset + cell.offset}"
+            case "kernel":
+                return unit.objects[cell.number][0]
+            case "memory":
+                return f"tinyonnx_memory+{rooms[cell.number] + cell.offset}"
+        return f"{numbers[cell.section]}+{cell.offset}"
+
+    def quads(label: str, cells: Sequence[int | Place]) -> Iterator[str]:
+        yield f"{label}:"
+        yield from (f".quad {text(cell)}" for cell in cells)
+
+    calls = [cell for kernel, row in unit.calls for cell in (Place("kernel", 0, kernel), row)]
+    lines = [
+        *quads(f"{name}_calls", calls),
+        *quads(f"{name}_places", [cell for place in unit.places for cell in place]),
+        *quads(f"{name}_runs", runs.tolist()),
+        '.section .data,"aw"',
+        ".balign 16",
+        *quads(f"{name}_words", unit.words),
+        '.section .data.rel.ro,"aw"',
+    ]
+    return lines, memory + wanted
+
+
+class _Constants:
+    """The bytes of all constants, each at the start of a cache line."""
+
+    def __init__(self) -> None:
+        self.parts: list[bytes] = []
+        self.size = 0
+        self._offsets: dict[bytes, int] = {}
+        self._origins = np.empty(0, np.int64)
+        self._elements = np.empty(0, np.uint32)
+
+    def add(self, constants: Sequence[Constant]) -> tuple[list[tuple[str, int]], Array, int]:
+        """Add a level's constants.
+
+        Returns section and offset of each, the runs that unpack those that aren't kept as they
+        are, and the bytes of these.
+        """
+        first = not self.parts
+        places, runs, unpacked = [], [np.empty((0, 5), np.int64)], 0
+        for constant in constants:
+            content = constant.content.tobytes()
+            sources = None if first or content in self._offsets else self._sources(constant)
+            if sources is None:
+                places.append(("constants", self._keep(content)))
+                continue
+            places.append(("unpacked", unpacked))
+            found = runs_of(sources)
+            found[:, 0] += unpacked // 4
+            runs.append(found)
+            unpacked += -(-len(content) // ALIGNMENT) * ALIGNMENT
+        if first:
+            self._remember(constants)
+        return places, np.concatenate(runs).reshape(-1), unpacked
+
+    def _keep(self, content: bytes) -> int:
+        if content not in self._offsets:
+            self._offsets[content] = self.size
+            padding = -len(content) % ALIGNMENT
+            self.parts += content, bytes(padding)
+            self.size += len(content) + padding
+        return self._offsets[content]
+
+    def _remember(self, constants: Sequence[Constant]) -> None:
+        """Where each numbered element is."""
+        numbered = [(c.ids, self._offsets[c.content.tobytes()] // 4) for c in constants if c.ids is not None]
+        self._origins = np.full(max((ids.max() for ids, _ in numbered), default=0) + 1, -1, np.int64)
+        for ids, offset in numbered:
+            self._origins[ids] = offset + np.arange(len(ids))
+        self._origins[0] = -1
+        self._elements = np.frombuffer(b"".join(self.parts), np.uint32)
+
+    def _sources(self, constant: Constant) -> Array | None:
+        """For every element the place of an equal one, counted in float32, or -1 for zero."""
+        if constant.ids is None or constant.ids.max() >= len(self._origins):
+            return None
+        sources: Array = self._origins[constant.ids]
+        there = np.where(sources < 0, 0, self._elements[sources])
+        return sources if np.array_equal(there, constant.content.view(np.uint32)) else None
+
+
+def runs_of(sources: Array) -> Array:
+    """Rows (target, source, length, step, count) for `unpack`, from the source of each element or -1."""
+    before = np.concatenate([[-2], sources[:-1]])
+    starts = np.flatnonzero((sources != before + 1) | (before < 0))
+    lengths = np.diff(starts, append=len(sources))
+    present = sources[starts] >= 0
+    starts, lengths = starts[present], lengths[present]
+    origins = sources[starts]
+    # runs that are alike may follow each other in one row, as long as the step is the same
+    alike = (lengths[1:] == lengths[:-1]) & (starts[1:] == starts[:-1] + lengths[:-1])
+    links = np.where(alike, np.diff(origins), -np.arange(1, len(alike) + 1) - len(origins) - sources.max(initial=0))
+    changes = np.append(np.flatnonzero(links[1:] != links[:-1]) + 1, len(links))
+    rows = []
+    at = 0
+    while at < len(starts):
+        count, step = 1, 0
+        if at < len(links) and alike[at]:
+            count = int(changes[np.searchsorted(changes, at, "right")]) - at + 1
+            step = int(links[at])
+        rows.append((starts[at], origins[at], lengths[at], step, count))
+        at += count
+    return np.array(rows, np.int64).reshape(-1, 5)

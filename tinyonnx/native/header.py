@@ -1,0 +1,122 @@
+"""The C declarations of a compiled model."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from tinyonnx.dtypes import onnx_type
+from tinyonnx.ir import Value
+from tinyonnx.native.model import CompileError
+
+_TYPES = {"f4": "float", "f8": "double", "b1": "uint8_t", "f2": "uint16_t"}
+_KEYWORDS = {
+    *("auto", "break", "case", "char", "const", "continue", "default", "do", "double", "else", "enum", "extern"),
+    *("float", "for", "goto", "if", "inline", "int", "long", "register", "restrict", "return", "short", "signed"),
+    *("sizeof", "static", "struct", "switch", "typedef", "union", "unsigned", "void", "volatile", "while"),
+}
+
+
+class Parameter(NamedTuple):
+    """An input or output of a model: its name in C, type of elements and shape."""
+
+    name: str
+    type: str
+    shape: tuple[int, ...]
+
+
+def parameters(values: Sequence[Value], names: Sequence[str], taken: Iterable[str] = ()) -> list[Parameter]:
+    """Parameters for tensors, named like them as far as C allows. Raises CompileError for a type that C lacks."""
+    used, found = {*taken, *_KEYWORDS}, []
+    for value, name in zip(values, names, strict=True):
+        assert value.dtype is not None
+        assert value.static_shape is not None
+        found.append(Parameter(_identifier(name, used), _type(name, value.dtype), value.static_shape))
+        used.add(found[-1].name)
+    return found
+
+
+def function_name(stem: str) -> str:
+    """The name of the function of a library in a file of that name."""
+    return _identifier(stem.removeprefix("lib") or stem, _KEYWORDS)
+
+
+def declaration(name: str, inputs: Sequence[Parameter], outputs: Sequence[Parameter]) -> str:
+    """The function that runs a model."""
+    arguments = [f"const {p.type} *{p.name}" for p in inputs] + [f"{p.type} *{p.name}" for p in outputs]
+    return f"int {name}_run({', '.join(arguments)})"
+
+
+def header(name: str, model: str, inputs: Sequence[Parameter], outputs: Sequence[Parameter]) -> str:
+    """A header file."""
+    shapes = "\n".join(f"   {p.name}: {p.type}[{']['.join(map(str, p.shape)) or '1'}]" for p in (*inputs, *outputs))
+    guard = f"{name.upper()}_H"
+    return f"""\
+#ifndef {guard}
+#define {guard}
+
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {{
+#endif
+
+/* Run {_comment(model)}.
+
+{shapes}
+
+   Returns 0, or -1 where the processor lacks x86-64-v2. Memory is the library's own: calls must not overlap. */
+{declaration(name, inputs, outputs)};
+
+/* Run on the kernels for x86-64-v2, -v3 or -v4 from now on, or on lower ones where the processor lacks these;
+   0 for the best, as without a call. Returns the level. */
+int {name}_level(int level);
+
+#ifdef __cplusplus
+}}
+#endif
+
+#endif
+"""
+
+
+def wrapper(name: str, inputs: Sequence[Parameter], outputs: Sequence[Parameter]) -> str:
+    """The C file that defines what the header declares."""
+    return f"""\
+#include "library.c"
+
+PUBLIC {declaration(name, inputs, outputs)} {{
+    const void *inputs[] = {{{", ".join(p.name for p in inputs)}}};
+    void *outputs[] = {{{", ".join(p.name for p in outputs)}}};
+    return run(inputs, outputs);
+}}
+
+PUBLIC int {name}_level(int level) {{
+    return use(level);
+}}
+"""
+
+
+def _identifier(name: str, used: set[str]) -> str:
+    text = re.sub(r"\W", "_", name, flags=re.ASCII)
+    if not text or text[0].isdigit():
+        text = f"_{text}"
+    while text in used:
+        text += "_"
+    return text
+
+
+def _comment(text: str) -> str:
+    return "".join(c if c.isprintable() and c.isascii() else "?" for c in text).replace("*/", "* /")
+
+
+def _type(name: str, dtype: np.dtype[np.generic]) -> str:
+    text = dtype.str[1:]
+    if text in _TYPES:
+        return _TYPES[text]
+    if dtype.kind in "iu":
+        return f"{'u' if dtype.kind == 'u' else ''}int{8 * dtype.itemsize}_t"
+    raise CompileError(f'can\'t be compiled, C has no type for "{name}", {onnx_type(dtype) or dtype}')

@@ -1,0 +1,68 @@
+"""A unit for each CPU level, laid out by a process that compiles for that level."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import pickle
+import subprocess
+import sys
+from collections.abc import Callable
+from contextlib import ExitStack
+from typing import Any
+
+from tinyonnx.errors import Error
+from tinyonnx.native.unit import Unit
+
+LEVELS = ("x86-64-v4", "x86-64-v3", "x86-64-v2")
+"""Best first; weights are kept as the first one wants them."""
+
+
+def units(builder: Callable[..., Unit], *args: Any) -> list[Unit]:
+    """`builder(*args)`, a function of a module, at every level.
+
+    Raises what the builder raises, if it is an Error.
+    """
+    environment = {key: value for key, value in os.environ.items() if not key.startswith("NUMBA_")}
+    environment |= {key: os.environ[key] for key in ("NUMBA_CACHE_DIR",) if key in os.environ}
+    environment |= {"NUMBA_CPU_FEATURES": "", "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    request = pickle.dumps((builder.__module__, builder.__qualname__, args))
+    with ExitStack() as stack:
+        processes = [
+            stack.enter_context(
+                subprocess.Popen(
+                    [sys.executable, "-m", "tinyonnx.native.levels"],
+                    stdin=subprocess.PIPE,
+                    stdout=subprocess.PIPE,
+                    env={**environment, "NUMBA_CPU_NAME": level},
+                )
+            )
+            for level in LEVELS
+        ]
+        for process in processes:
+            assert process.stdin is not None
+            process.stdin.write(request)
+            process.stdin.close()
+        answers = [process.stdout.read() for process in processes if process.stdout is not None]
+    results = []
+    for process, answer, level in zip(processes, answers, LEVELS, strict=True):
+        if process.returncode != 0:
+            raise Error(f"the process that compiles for {level} failed")
+        results.append(pickle.loads(answer))
+    failed = next((result for result in results if isinstance(result, Error)), None)
+    if failed is not None:
+        raise failed
+    return results
+
+
+def _main() -> None:
+    module, name, args = pickle.load(sys.stdin.buffer)
+    try:
+        result = getattr(importlib.import_module(module), name)(*args)
+    except Error as error:
+        result = error
+    sys.stdout.buffer.write(pickle.dumps(result))
+
+
+if __name__ == "__main__":
+    _main()

@@ -1,0 +1,30 @@
+/* A model as a function; the declaration of RUN and its arguments are in the generated part. */
+#include "start.h"
+
+#define PUBLIC __attribute__((visibility("default")))
+
+static int level = -1, ready = -1;
+
+static int use(int wanted) {
+    int best = best_level(), asked = V2 + 2 - wanted;
+    level = wanted >= 2 && wanted <= 4 && asked > best ? asked : best;
+    return level == UNSUPPORTED ? 1 : V2 + 2 - level;
+}
+
+static int run(const void *const *inputs, void *const *outputs) {
+    if (level < 0)
+        use(0);
+    if (level == UNSUPPORTED)
+        return -1;
+    const struct level *model = &tinyonnx_levels[level];
+    if (ready != level)
+        call(&model->calls[0]);
+    ready = level;
+    const struct place *place = model->places;
+    for (int i = 0; i < INPUTS; i++, place++)
+        memcpy(place->at, inputs[i], place->size);
+    call(&model->calls[1]);
+    for (int i = 0; i < OUTPUTS; i++, place++)
+        memcpy(outputs[i], place->at, place->size);
+    return 0;
+}

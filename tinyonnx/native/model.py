@@ -1,0 +1,169 @@
+"""The calls of a model: of one plan, or of plans for every size of an axis."""
+
+from __future__ import annotations
+
+import math
+import mmap
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from tinyonnx.errors import Error
+from tinyonnx.executor import kernel_calls
+from tinyonnx.ir import Array, ConstantPool, Node
+from tinyonnx.kernels import copy_layout
+from tinyonnx.kernels._arrays import Temporary
+from tinyonnx.kernels._kernel import Kernel, kinds_of
+from tinyonnx.memory import Buffer
+from tinyonnx.native.unit import Cell, Layout, Place
+from tinyonnx.plan import KernelStep, Plan
+from tinyonnx.registry import Call
+from tinyonnx.session import InferenceSession
+
+_FEW = 64
+"""Constants of fewer elements may be attributes in disguise."""
+
+
+class CompileError(Error):
+    """A model, or what is asked of it, can't become native code."""
+
+
+class Step(NamedTuple):
+    """A call whose arguments are laid out; `scratch` says that the last one is the scratch."""
+
+    kernel: Kernel
+    kinds: str
+    cells: list[Cell]
+    scratch: bool
+
+
+class Bound(NamedTuple):
+    """A plan whose calls are laid out; places of inputs and outputs, row-major, with their size in bytes."""
+
+    steps: list[Step]
+    inputs: list[tuple[Place, int]]
+    outputs: list[tuple[Place, int]]
+
+
+def plan_of(session: InferenceSession, names: Sequence[str] | None, feeds: Mapping[str, Array]) -> Plan:
+    """The plan for these inputs. Raises CompileError naming the nodes that keep it from being native code."""
+    plan = session.plan_for(names, feeds)
+    if plan.numpy_steps:
+        listed = "".join(f"\n  {_label(step.node)}: {step.why}" for step in plan.numpy_steps)
+        raise CompileError(f"{session.name}: can't be compiled, these nodes have no kernel:{listed}")
+    return plan
+
+
+def bind(layout: Layout, plan: Plan, arena: Array, number: bool = True) -> Bound:
+    """Lay out a plan's calls, its buffers being in that arena.
+
+    With `number`, constants that are new to the layout get their ids.
+
+    Raises CompileError for an output that no kernel writes.
+    """
+    layout.map(arena, layout.room("arena", plan.arena_bytes))
+    inputs, before = _edge(layout, plan, arena, "input", plan.inputs)
+    outputs, after = _edge(layout, plan, arena, "output", plan.outputs)
+    calls = [call for step in kernel_calls(plan, arena) for call in step]
+    numbered, count = _numbered(plan, arena, calls) if number else (calls, 0)
+    temporaries: set[int] = set()
+    for call, twin in zip(calls, numbered):
+        for arg, numbers in zip(call.args, twin.args):
+            if isinstance(arg, Temporary):
+                whole = _root(arg)
+                if whole.ctypes.data not in temporaries:
+                    layout.map(whole, layout.room(f"temporary {len(temporaries)}", whole.nbytes))
+                    temporaries.add(whole.ctypes.data)
+            elif isinstance(arg, np.ndarray) and arg.dtype == np.float32 and not np.may_share_memory(arg, arena):
+                ids = numbers.view(np.int32)
+                layout.constant(arg, ids if ids.min() >= 0 and ids.max() < count else None)
+    return Bound([_step(layout, call) for call in (*before, *calls, *after)], inputs, outputs)
+
+
+def virtual(nbytes: int) -> Array:
+    """Zeros that take no memory until they are touched."""
+    return np.frombuffer(mmap.mmap(-1, max(nbytes, 1), mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS), np.uint8)
+
+
+def _edge(
+    layout: Layout, plan: Plan, arena: Array, what: str, slots: Sequence[int]
+) -> tuple[list[tuple[Place, int]], list[Call]]:
+    """Places for all inputs or outputs, and the calls that bring them into the memory order of the plan, or back."""
+    places, calls = [], []
+    values = plan.graph.inputs if what == "input" else plan.graph.outputs
+    for number, (slot, value) in enumerate(zip(slots, values, strict=True)):
+        buffer = plan.buffers.get(slot)
+        if buffer is not None and (buffer.layout == "row_major" or buffer.one_order):
+            places.append((layout.place(_memory(buffer, arena)), buffer.nbytes))
+            continue
+        if buffer is None and what == "output":
+            raise CompileError(f'{plan.model}: can\'t be compiled, output "{value.name}" is computed by no kernel')
+        shape, dtype = value.static_shape, value.dtype
+        assert shape is not None
+        assert dtype is not None
+        outside = virtual(math.prod(shape) * dtype.itemsize)
+        place = layout.room(f"{what} {number}", len(outside))
+        layout.map(outside, place)
+        places.append((place, len(outside)))
+        if buffer is not None:
+            pair = outside.view(dtype).reshape(shape), buffer.view(arena)
+            calls.append(copy_layout(*(pair if what == "input" else pair[::-1])))
+    return places, calls
+
+
+def _memory(buffer: Buffer, arena: Array) -> Array:
+    return arena[buffer.root.offset : buffer.root.offset + buffer.nbytes]
+
+
+def _step(layout: Layout, call: Call) -> Step:
+    kinds, cells = kinds_of(call.args), layout.cells(call.args)
+    if call.scratch:
+        cells += layout.room("scratch", call.scratch * 4), call.scratch
+        kinds += " <f4"
+    return Step(call.kernel, kinds, cells, bool(call.scratch))
+
+
+def _numbered(plan: Plan, arena: Array, calls: list[Call]) -> tuple[list[Call], int]:
+    """The calls once more, with numbers below a count in place of the elements of the model's large constants.
+
+    Packing moves elements, and what it does to the numbers tells where they come from. Each is
+    the bits of a float32, from 1 on, as 0 is padding. Where that fails, the calls themselves.
+    """
+    numbers: dict[int, Array] = {}
+    count = 1
+
+    def numbered(operand: Buffer | Array | None) -> Buffer | Array | None:
+        nonlocal count
+        if not isinstance(operand, np.ndarray) or operand.dtype != np.float32 or operand.size < _FEW:
+            return operand
+        if id(operand) not in numbers:
+            ids = np.arange(count, count + operand.size, dtype=np.int32)
+            numbers[id(operand)] = ids.view(np.float32).reshape(operand.shape)
+            count += operand.size
+        return numbers[id(operand)]
+
+    steps = [
+        replace(step, inputs=list(map(numbered, step.inputs))) if isinstance(step, KernelStep) else step
+        for step in plan.steps
+    ]
+    try:
+        found = [c for step in kernel_calls(replace(plan, steps=steps, pool=ConstantPool()), arena) for c in step]
+    except Error:
+        return calls, 0
+    return (found, count) if list(map(_form, found)) == list(map(_form, calls)) else (calls, 0)
+
+
+def _form(call: Call) -> tuple[Any, ...]:
+    return call.kernel, *(arg.shape if isinstance(arg, np.ndarray) else type(arg) for arg in call.args)
+
+
+def _root(array: Array) -> Array:
+    while isinstance(array.base, np.ndarray):
+        array = array.base
+    return array
+
+
+def _label(node: Node) -> str:
+    return f'{node.op_type} "{node.label}" (node {node.index})'

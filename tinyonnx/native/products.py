@@ -1,0 +1,81 @@
+"""Executables and libraries of a model for given shapes of its inputs."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from tinyonnx.ir import Array
+from tinyonnx.native import binary, toolchain
+from tinyonnx.native.header import function_name, header, parameters, wrapper
+from tinyonnx.native.kernels import run_steps, unpack
+from tinyonnx.native.levels import units
+from tinyonnx.native.model import bind, plan_of, virtual
+from tinyonnx.native.unit import CONSTANTS, RUNS, UNPACKED, WORDS, Layout, Unit
+from tinyonnx.session import InferenceSession
+
+HERE = Path(__file__).parent
+
+
+def compile_model(source: str | bytes, feeds: Mapping[str, Array], output: str | os.PathLike[str]) -> list[Path]:
+    """Make native code of a model, for inputs of the shapes and types of `feeds`.
+
+    A file `*.so` is a shared library, with a header beside it; any other an executable that
+    reads all inputs from its standard input, as they lie in memory and in their order, and writes the
+    outputs to its standard output.
+
+    Returns the files that were written. Raises CompileError, and what loading and planning raise.
+    """
+    session = InferenceSession(source)
+    plan = plan_of(session, None, feeds)
+    output = Path(output)
+    names = [value.name for value in session.graph.inputs]
+    inputs = parameters(plan.graph.inputs, names)
+    outputs = parameters(plan.graph.outputs, session.graph.output_names, {p.name for p in inputs})
+    macros = {"INPUTS": len(inputs), "OUTPUTS": len(outputs)}
+    found = units(model_unit, source, {name: feeds[name] for name in names})
+    if output.suffix != ".so":
+        link_units(found, '#include "executable.c"\n', macros, output)
+        return [output]
+    name = function_name(output.stem)
+    link_units(found, wrapper(name, inputs, outputs), macros, output, shared=True)
+    text = header(name, os.path.basename(session.name), inputs, outputs)
+    output.with_suffix(".h").write_text(text, encoding="ascii")
+    return [output, output.with_suffix(".h")]
+
+
+def model_unit(source: str | bytes, feeds: Mapping[str, Array]) -> Unit:
+    """Call 0 prepares the memory, call 1 runs the model; places are the inputs and the outputs."""
+    plan = plan_of(InferenceSession(source), None, feeds)
+    layout = Layout()
+    bound = bind(layout, plan, virtual(plan.arena_bytes))
+    kernels = [layout.kernel(step.kernel, step.kinds) for step in bound.steps]
+    first, last = layout.add_table(kernels, [layout.add_words(step.cells) for step in bound.steps])
+    layout.add_call(unpack, (RUNS, CONSTANTS, UNPACKED), "<i8 <u4 <u4")
+    layout.add_call(run_steps, (WORDS, first, last), "<i8 i i")
+    for place, size in (*bound.inputs, *bound.outputs):
+        layout.add_place(place, size)
+    return layout.unit
+
+
+def link_units(
+    found: Sequence[Unit], code: str, macros: Mapping[str, int], output: Path, *, shared: bool = False
+) -> None:
+    """Link units and C code, which sees `macros`, into a file that appears when it is complete."""
+    with tempfile.TemporaryDirectory() as folder:
+        main = Path(folder) / "main.c"
+        main.write_text(code, encoding="ascii")
+        files = binary.write(found, Path(folder))
+        toolchain.link([main, *files], Path(folder) / "built", shared, macros, [HERE])
+        partial = output.with_name(f".{output.name}.part")
+        partial.write_bytes((Path(folder) / "built").read_bytes())
+        partial.chmod(0o777 & ~_umask())
+        os.replace(partial, output)
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask

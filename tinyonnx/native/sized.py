@@ -1,0 +1,197 @@
+"""A model's calls for every size of an axis: rows whose integers are functions of the size.
+
+Between two sizes at which a plan has the same kernels, in buffers that live from the same step
+to the same step, only numbers change: widths, counts, lengths. Each is a + b·⌊(size + c) / s⌋,
+as sizes of convolutions are; a, b, c and s are found from plans of some sizes. Buffers lie
+where the plan of the greatest size has them. Where the kernels change, or a number is another
+function, another range of sizes begins.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import cache
+from itertools import pairwise
+from typing import NamedTuple
+
+import numpy as np
+
+from tinyonnx.ir import Array
+from tinyonnx.kernels.elementwise import copy
+from tinyonnx.native.model import Bound, CompileError, Step, bind, virtual
+from tinyonnx.native.unit import Cell, Layout, Place
+from tinyonnx.plan import Plan
+
+_MOST = 40
+"""So many ranges say that the sizes of a model are none of these functions."""
+
+_SAMPLES = 8
+_DIVISORS = (1, 2, 4, 8, 16, 32, 64, 3, 5, 6, 7, 9, 10, 12, 20, 24, 40, 48)
+
+
+class _Term(NamedTuple):
+    """A cell that depends on the size: `base` is the cell at a function value of zero."""
+
+    row: int
+    cell: int
+    base: Cell
+    factor: int
+    shift: int
+    divisor: int
+
+
+class _Range(NamedTuple):
+    """Sizes from `first` to `last`, and the calls for them."""
+
+    first: int
+    last: int
+    steps: list[Step]
+    terms: list[_Term]
+
+
+def lay_out_sizes(
+    layout: Layout, plan_for: Callable[[int], Plan], bounds: Sequence[int], source: Array, target: Array
+) -> tuple[int, int]:
+    """Lay out a model of one input and one output for all sizes from bounds[0] to bounds[-1].
+
+    The bounds between them divide the sizes, for plans that fit them better. The kernels copy the
+    input from the start of `source` and the output to that of `target`, which are mapped.
+    Returns what `kernels.run_sized` takes: where in the words the ranges are, and how many.
+
+    Raises CompileError.
+    """
+    found: list[_Range] = []
+    binder = _Binder(layout, plan_for, source, target)
+    for first, last in pairwise(bounds):
+        _cover(binder, first if not found else first + 1, last, found)
+    rows: list[Cell] = []
+    for part in found:
+        words = [layout.add_words(step.cells) for step in part.steps]
+        first, last = layout.add_table([layout.kernel(s.kernel, s.kinds) for s in part.steps], words)
+        terms = layout.add_words(
+            number
+            for t in part.terms
+            for number in (words[t.row].offset // 8 + t.cell, t.base, t.factor, t.shift, t.divisor)
+        )
+        at = terms.offset // 8
+        rows += (part.first, part.last, first, last, at, at + 5 * len(part.terms))
+    return layout.add_words(rows).offset // 8, len(found)
+
+
+class _Binder:
+    """Binds the plans of any size."""
+
+    def __init__(self, layout: Layout, plan_for: Callable[[int], Plan], source: Array, target: Array) -> None:
+        self.layout, self.plan_for, self.source, self.target = layout, plan_for, source, target
+
+    def largest(self, size: int) -> tuple[Plan, Array, list[Step]]:
+        plan = self.plan_for(size)
+        arena = virtual(plan.arena_bytes)
+        return plan, arena, self._steps(bind(self.layout, plan, arena))
+
+    def like(self, largest: tuple[Plan, Array, list[Step]], size: int) -> list[Step] | None:
+        """The calls for a size in the buffers of another one; None if they are of another kind."""
+        model, arena, steps = largest
+        plan = self.plan_for(size)
+        if not _alike(plan, model):
+            return None
+        with _offsets_of(model, plan):
+            found = self._steps(bind(self.layout, plan, arena, number=False))
+        return found if [(s.kernel, s.kinds) for s in found] == [(s.kernel, s.kinds) for s in steps] else None
+
+    def _steps(self, bound: Bound) -> list[Step]:
+        (entry, n), (exit, m) = bound.inputs[0], bound.outputs[0]
+        source, target = self.layout.place(self.source), self.layout.place(self.target)
+        return [
+            Step(copy, "<u4 <u4", [source, n // 4, entry, n // 4], False),
+            *bound.steps,
+            Step(copy, "<u4 <u4", [exit, m // 4, target, m // 4], False),
+        ]
+
+
+def _alike(plan: Plan, model: Plan) -> bool:
+    """Whether a plan's buffers would do where another plan's are."""
+    return len(plan.all_buffers) == len(model.all_buffers) and all(
+        (own.layout, own.dtype, own.start, own.end) == (other.layout, other.dtype, other.start, other.end)
+        and own.nbytes <= other.nbytes
+        and (own.shares is None) == (other.shares is None)
+        for own, other in zip(plan.all_buffers, model.all_buffers)
+    )
+
+
+@contextmanager
+def _offsets_of(model: Plan, plan: Plan) -> Iterator[None]:
+    """Put a plan's buffers where another plan's are."""
+    before = [buffer.offset for buffer in plan.all_buffers]
+    for own, other in zip(plan.all_buffers, model.all_buffers):
+        own.offset = other.offset
+    yield
+    for own, offset in zip(plan.all_buffers, before):
+        own.offset = offset
+
+
+def _cover(binder: _Binder, first: int, last: int, found: list[_Range]) -> None:
+    """Append ranges for all sizes from `first` to `last`, in order."""
+    largest = binder.largest(last)
+    begin, end = first, last
+    if binder.like(largest, first) is None:
+        while end - begin > 1:
+            middle = (begin + end) // 2
+            begin, end = (begin, middle) if binder.like(largest, middle) is not None else (middle, end)
+        _cover(binder, first, end - 1, found)
+        first = end
+    merged = _merge(binder, largest, first, last)
+    if merged is None:
+        middle = (first + last) // 2
+        _cover(binder, first, middle, found)
+        _cover(binder, middle + 1, last, found)
+    else:
+        found.append(merged)
+    if len(found) > _MOST:
+        raise CompileError("can't be compiled for every size: its steps depend on it in too many ways")
+
+
+def _merge(binder: _Binder, largest: tuple[Plan, Array, list[Step]], first: int, last: int) -> _Range | None:
+    """The calls for a range of sizes, None if a number is no function of the kind."""
+    sizes = sorted({*range(first, min(first + 4, last)), *range(max(last - 3, first), last + 1), *_some(first, last)})
+    samples = [binder.like(largest, size) for size in sizes]
+    steps, terms = largest[2], []
+    for row, step in enumerate(steps):
+        for cell, value in enumerate(step.cells):
+            if step.scratch and cell == len(step.cells) - 1:
+                continue  # a place of the greatest size has room for the others
+            values = [None if sample is None else sample[row].cells[cell] for sample in samples]
+            if all(v == value for v in values):
+                continue
+            numbers = tuple(_number(v, value) for v in values)
+            function = None if None in numbers else _function(tuple(sizes), numbers)
+            if function is None:
+                return None
+            base, *others = function
+            terms.append(_Term(row, cell, value._replace(offset=base) if isinstance(value, Place) else base, *others))
+    return _Range(first, last, steps, terms)
+
+
+def _some(first: int, last: int) -> Iterator[int]:
+    yield from np.random.default_rng(0).integers(first, last + 1, _SAMPLES).tolist()
+
+
+def _number(cell: Cell | None, like: Cell) -> int | None:
+    """What may change of a cell: a number, or the offset of a place."""
+    if isinstance(cell, Place) and isinstance(like, Place):
+        return cell.offset if cell._replace(offset=like.offset) == like else None
+    return cell if isinstance(cell, int) and isinstance(like, int) else None
+
+
+@cache
+def _function(sizes: tuple[int, ...], values: tuple[int, ...]) -> tuple[int, int, int, int] | None:
+    """(a, b, c, s) with a + b·⌊(size + c) / s⌋ = value everywhere."""
+    x, y = np.array(sizes, np.int64), np.array(values, np.int64)
+    for divisor in _DIVISORS:
+        for shift in range(divisor):
+            steps = (x + shift) // divisor
+            rise, run = int(y[-1] - y[0]), int(steps[-1] - steps[0])
+            if run and rise % run == 0 and np.array_equal(y - y[0], rise // run * (steps - steps[0])):
+                return int(y[0] - rise // run * steps[0]), rise // run, shift, divisor
+    return None

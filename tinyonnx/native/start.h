@@ -1,0 +1,58 @@
+/* What every entry point needs: the CPU's level, calls of kernels, and the little of C's library that they use. */
+#include <stddef.h>
+#include <stdint.h>
+
+typedef int kernel(void *, void *, const int64_t *, int64_t, int64_t);
+struct call { kernel *entry; const int64_t *row; };
+struct place { char *at; int64_t size; };
+struct level { const struct call *calls; const struct place *places; };
+
+/* x86-64-v4, -v3, -v2 */
+extern const struct level tinyonnx_levels[3];
+extern char tinyonnx_memory[], tinyonnx_memory_end[];
+enum { V4, V3, V2, UNSUPPORTED };
+
+__attribute__((visibility("hidden"))) void *memset(void *to, int value, size_t n) {
+    void *at = to;
+    __asm__ volatile("rep stosb" : "+D"(at), "+c"(n) : "a"(value) : "memory");
+    return to;
+}
+
+__attribute__((visibility("hidden"))) void *memcpy(void *restrict to, const void *restrict from, size_t n) {
+    void *at = to;
+    __asm__ volatile("rep movsb" : "+D"(at), "+S"(from), "+c"(n) : : "memory");
+    return to;
+}
+
+static void call(const struct call *which) {
+    int64_t unused[8];
+    which->entry(unused, unused, which->row, 0, 1);
+}
+
+static void cpuid(uint32_t leaf, uint32_t r[4]) {
+    __asm__("cpuid" : "=a"(r[0]), "=b"(r[1]), "=c"(r[2]), "=d"(r[3]) : "a"(leaf), "c"(0));
+}
+
+/* The best level of this processor and its system. Source: x86-64 psABI, table of micro-architecture levels. */
+static int best_level(void) {
+    uint32_t top[4], one[4], seven[4] = {0}, extended[4] = {0}, low = 0, high;
+    cpuid(0, top);
+    cpuid(1, one);
+    if (top[0] >= 7)
+        cpuid(7, seven);
+    cpuid(0x80000001, extended);
+    /* cx16, popcnt, sse3, sse4.1, sse4.2, ssse3; lahf */
+    const uint32_t v2 = 1u << 13 | 1u << 23 | 1u << 0 | 1u << 19 | 1u << 20 | 1u << 9;
+    if ((one[2] & v2) != v2 || !(extended[2] & 1))
+        return UNSUPPORTED;
+    /* fma, movbe, osxsave, avx, f16c; bmi1, avx2, bmi2; lzcnt */
+    const uint32_t v3 = 1u << 12 | 1u << 22 | 1u << 27 | 1u << 28 | 1u << 29, v3_7 = 1u << 3 | 1u << 5 | 1u << 8;
+    if ((one[2] & v3) != v3 || (seven[1] & v3_7) != v3_7 || !(extended[2] & 1u << 5))
+        return V2;
+    __asm__("xgetbv" : "=a"(low), "=d"(high) : "c"(0));
+    if ((low & 6) != 6)
+        return V2;
+    /* avx512 f, dq, cd, bw, vl */
+    const uint32_t v4 = 1u << 16 | 1u << 17 | 1u << 28 | 1u << 30 | 1u << 31;
+    return (seven[1] & v4) == v4 && (low & 0xe6) == 0xe6 ? V4 : V3;
+}

@@ -1,0 +1,171 @@
+"""What one CPU level puts into a binary: object files, constants, and rows of integers that refer to them."""
+
+from __future__ import annotations
+
+import hashlib
+from bisect import bisect_left, bisect_right
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from tinyonnx.ir import Array
+from tinyonnx.kernels import _machine
+from tinyonnx.kernels._kernel import Kernel, encode, kinds_of
+
+
+class Place(NamedTuple):
+    """An address that the linker will know: so many bytes into a section.
+
+    Sections are "constant", "kernel" and "memory", zeros at start (several, by `number`),
+    "words", the rows themselves, and those that `binary` adds. "length of X", of a section, is
+    its number of elements.
+    """
+
+    section: str
+    offset: int = 0
+    number: int = 0
+
+
+Cell = int | Place
+"""One number of a row."""
+
+Extent = tuple[Place, Place]
+"""An argument that is given as the place and the length of an array."""
+
+
+def _extent(section: str) -> Extent:
+    return Place(section), Place(f"length of {section}")
+
+
+WORDS = _extent("words")
+"""All words, an array of int64."""
+
+MEMORY = _extent("all memory")
+"""All memory, an array of float32."""
+
+RUNS, CONSTANTS, UNPACKED = map(_extent, ("runs", "constants", "unpacked"))
+"""The arguments of `kernels.unpack`, arrays of int64, uint32 and uint32."""
+
+
+class Constant(NamedTuple):
+    """An array that is only read; `ids`, if known, are of the same shape and say where each element comes from."""
+
+    content: Array
+    ids: Array | None = None
+
+
+@dataclass
+class Unit:
+    """Plain data, to be sent from one process to another.
+
+    `objects` are pairs of symbol and object file; `memory` the bytes of each room; `words` are
+    rows and tables; `calls` (kernel and row) and `places` (with their size in bytes) are what the
+    C code refers to, by position.
+    """
+
+    level: str = ""
+    objects: list[tuple[str, bytes]] = field(default_factory=list)
+    constants: list[Constant] = field(default_factory=list)
+    memory: list[int] = field(default_factory=list)
+    words: list[Cell] = field(default_factory=list)
+    calls: list[tuple[int, Place]] = field(default_factory=list)
+    places: list[tuple[Place, int]] = field(default_factory=list)
+
+
+class Layout:
+    """Collects calls; arrays are recognised by where they are in this process."""
+
+    def __init__(self) -> None:
+        self.unit = Unit(_machine.processor().name)
+        self._rooms: dict[str, int] = {}
+        self._kernels: dict[tuple[Kernel, str], int] = {}
+        self._known: dict[bytes, int] = {}
+        self._seen: dict[tuple[int, int], tuple[Array, int]] = {}
+        self._starts: list[int] = []
+        self._regions: list[tuple[int, Place, Array]] = []
+
+    # -- memory and constants -----------------------------------------------------------
+
+    def room(self, name: str, nbytes: int) -> Place:
+        """The memory of that name, made as large as anybody asked for."""
+        if name not in self._rooms:
+            self._rooms[name] = len(self.unit.memory)
+            self.unit.memory.append(0)
+        index = self._rooms[name]
+        self.unit.memory[index] = max(self.unit.memory[index], nbytes)
+        return Place("memory", 0, index)
+
+    def map(self, array: Array, place: Place) -> None:
+        """Let an array, and whatever is a part of it, be a place in memory."""
+        start = array.ctypes.data
+        at = bisect_left(self._starts, start)
+        if self._starts[at : at + 1] != [start]:
+            self._starts.insert(at, start)
+            # the array is kept, so that no other gets its address
+            self._regions.insert(at, (start + array.nbytes, place, array))
+
+    def constant(self, array: Array, ids: Array | None = None) -> Place:
+        """An array's content, once for all that are equal."""
+        key = (array.ctypes.data, array.nbytes)
+        if key not in self._seen:
+            digest = hashlib.sha256(array.tobytes()).digest()
+            if digest not in self._known:
+                self._known[digest] = len(self.unit.constants)
+                self.unit.constants.append(Constant(array.reshape(-1).copy(), ids))
+            self._seen[key] = array, self._known[digest]
+        return Place("constant", 0, self._seen[key][1])
+
+    def place(self, array: Array) -> Place:
+        """Where an array is: in memory, if told so, else among the constants."""
+        start = array.ctypes.data
+        at = bisect_right(self._starts, start) - 1
+        if at >= 0 and start + array.nbytes <= self._regions[at][0]:
+            place = self._regions[at][1]
+            return place._replace(offset=place.offset + start - self._starts[at])
+        return self.constant(array)
+
+    # -- calls --------------------------------------------------------------------------
+
+    def cells(self, args: Sequence[Any]) -> list[Cell]:
+        """The row of a call; an array may also be given as its place and size."""
+        row: list[Cell] = []
+        for arg in args:
+            if isinstance(arg, np.ndarray):
+                row += self.place(arg), arg.size
+            elif isinstance(arg, tuple) and isinstance(arg[0], Place):
+                row += arg
+            else:
+                row += encode([arg]).tolist()
+        return row
+
+    def kernel(self, kernel: Kernel, kinds: str) -> int:
+        """The number of a kernel for arguments of these kinds."""
+        if (kernel, kinds) not in self._kernels:
+            self._kernels[kernel, kinds] = len(self.unit.objects)
+            self.unit.objects.append(_machine.linkable(kernel, kinds))
+        return self._kernels[kernel, kinds]
+
+    def add_words(self, cells: Iterable[Cell]) -> Place:
+        """Put numbers among the words."""
+        place = Place("words", len(self.unit.words) * 8)
+        self.unit.words += cells
+        return place
+
+    def add_table(self, kernels: Sequence[int], rows: Sequence[Place]) -> tuple[int, int]:
+        """Steps for `run_table` on all words: the first one, and the one after the last."""
+        if len(self.unit.words) % 2:
+            self.unit.words.append(0)
+        first = len(self.unit.words) // 2
+        self.add_words(cell for kernel, row in zip(kernels, rows) for cell in (Place("kernel", 0, kernel), row))
+        return first, first + len(rows)
+
+    def add_call(self, kernel: Kernel, args: Sequence[Any], kinds: str | None = None) -> None:
+        """A call that the C code makes."""
+        number = self.kernel(kernel, kinds_of(args) if kinds is None else kinds)
+        self.unit.calls.append((number, self.add_words(self.cells(args))))
+
+    def add_place(self, place: Place, nbytes: int) -> None:
+        """Memory that the C code reads or writes."""
+        self.unit.places.append((place, nbytes))
