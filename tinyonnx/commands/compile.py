@@ -14,8 +14,9 @@ def add(commands: Any) -> None:
         "compile",
         help="make a library or an executable of a model",
         description="Link a model and its kernels, for inputs of fixed shapes, into one file for x86-64 Linux that"
-        " needs nothing else: a shared library with a C header, or an executable from raw numbers on standard input to raw"
-        " numbers on standard output. TINYONNX_CPU=v2 or v3 makes an executable use the kernels of a lower CPU level.",
+        " needs nothing else: a shared library with a C header, or an executable from raw numbers on standard input"
+        " to raw numbers on standard output. TINYONNX_CPU=v2 or v3 makes an executable use the kernels of a lower"
+        " CPU level.",
     )
     add_model(parser)
     parser.add_argument(
