@@ -11,13 +11,15 @@ import pytest
 
 import tinyonnx
 from audiotag.mobilenet import random_graph
+from tests.native.sized import sized_unit
 
 pytest.importorskip("ziglang")
 if sys.platform != "linux" or platform.machine() != "x86_64":
     pytest.skip("native code is for x86-64 Linux", allow_module_level=True)
 
 from tinyonnx.native.binary import runs_of
-from tinyonnx.native.products import compile_model
+from tinyonnx.native.levels import units
+from tinyonnx.native.products import compile_model, link_units
 
 LEVELS = {"v4": "avx512vl", "v3": "avx2", "v2": "sse4_2"}
 
@@ -38,19 +40,48 @@ def executable(network: bytes, tmp_path_factory: pytest.TempPathFactory) -> Path
     return file
 
 
+def skip_without(level: str) -> None:
+    if LEVELS[level] not in Path("/proc/cpuinfo").read_text():
+        pytest.skip(f"this processor lacks x86-64-{level}")
+
+
 def features() -> Any:
     return np.random.default_rng(0).standard_normal((1, 1, 128, 301)).astype(np.float32)
 
 
 @pytest.mark.parametrize("level", LEVELS)
 def test_gives_what_the_session_gives_at_every_level(network: bytes, executable: Path, level: str) -> None:
-    if LEVELS[level] not in Path("/proc/cpuinfo").read_text():
-        pytest.skip(f"this processor lacks x86-64-{level}")
+    skip_without(level)
     x = features()
     result = run(executable, x.tobytes(), level)
     assert (result.returncode, result.stderr) == (0, b"")
     expected = np.concatenate([y.ravel() for y in tinyonnx.InferenceSession(network).run(None, {"melspec": x})])
     np.testing.assert_allclose(np.frombuffer(result.stdout, np.float32), expected, rtol=1e-4, atol=1e-4)
+
+
+@pytest.fixture(scope="module")
+def sized(network: bytes, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    file = tmp_path_factory.mktemp("native") / "sized"
+    code = (Path(__file__).parent / "sized.c").read_text()
+    link_units(units(sized_unit, network, (2, 100, 2000)), code, {}, file)
+    return file
+
+
+@pytest.mark.parametrize("level", LEVELS)
+def test_any_number_of_frames(network: bytes, sized: Path, level: str) -> None:
+    skip_without(level)
+    rng = np.random.default_rng(0)
+    sizes = [*range(2, 40), *rng.integers(40, 2000, 20).tolist(), 2000]
+    clips = [rng.standard_normal((1, 1, 128, size)).astype(np.float32) for size in sizes]
+    result = run(sized, b"".join(np.int64(c.shape[3]).tobytes() + c.tobytes() for c in clips), level)
+    assert (result.returncode, result.stderr) == (0, b"")
+    session = tinyonnx.InferenceSession(network)
+    expected = [session.run(["logits"], {"melspec": clip})[0][0] for clip in clips]
+    np.testing.assert_allclose(np.frombuffer(result.stdout, np.float32).reshape(-1, 527), expected, atol=1e-4)
+
+
+def test_frames_beyond_all_ranges(sized: Path) -> None:
+    assert run(sized, np.int64(2001).tobytes() + bytes(2001 * 512)).returncode == 3
 
 
 def test_needs_nothing_from_the_system(executable: Path) -> None:

@@ -2,7 +2,8 @@
 
 Between two sizes at which a plan has the same kernels, in buffers that live from the same step
 to the same step, only numbers change: widths, counts, lengths. Each is a + b·⌊(size + c) / s⌋,
-as sizes of convolutions are; a, b, c and s are found from plans of some sizes. Buffers lie
+as sizes of convolutions are; a, b, c and s are found from the plans of some sizes, and of more until
+no two functions are left that differ. Buffers lie
 where the plan of the greatest size has them. Where the kernels change, or a number is another
 function, another range of sizes begins.
 """
@@ -26,8 +27,11 @@ from tinyonnx.plan import Plan
 _MOST = 40
 """So many ranges say that the sizes of a model are none of these functions."""
 
-_SAMPLES = 8
-_DIVISORS = (1, 2, 4, 8, 16, 32, 64, 3, 5, 6, 7, 9, 10, 12, 20, 24, 40, 48)
+_LARGEST_DIVISOR = 64
+"""Of strides, multiplied with each other."""
+
+_GRID = 4 * _LARGEST_DIVISOR
+"""Sizes at both ends of a range at which functions that agree are taken for the same."""
 
 
 class _Term(NamedTuple):
@@ -154,27 +158,37 @@ def _cover(binder: _Binder, first: int, last: int, found: list[_Range]) -> None:
 
 def _merge(binder: _Binder, largest: tuple[Plan, Array, list[Step]], first: int, last: int) -> _Range | None:
     """The calls for a range of sizes, None if a number is no function of the kind."""
-    sizes = sorted({*range(first, min(first + 4, last)), *range(max(last - 3, first), last + 1), *_some(first, last)})
-    samples = [binder.like(largest, size) for size in sizes]
-    steps, terms = largest[2], []
-    for row, step in enumerate(steps):
-        for cell, value in enumerate(step.cells):
-            if step.scratch and cell == len(step.cells) - 1:
-                continue  # a place of the greatest size has room for the others
-            values = [None if sample is None else sample[row].cells[cell] for sample in samples]
-            if all(v == value for v in values):
-                continue
-            numbers = tuple(_number(v, value) for v in values)
-            function = None if None in numbers else _function(tuple(sizes), numbers)
-            if function is None:
+    samples: dict[int, list[Step]] = {}
+    doubtful = {first, last, (first + last) // 2}
+    grid = np.unique(np.clip([np.arange(first, first + _GRID), np.arange(last - _GRID, last) + 1], first, last))
+    while doubtful:
+        for size in doubtful:
+            steps = binder.like(largest, size)
+            if steps is None:
                 return None
-            base, *others = function
-            terms.append(_Term(row, cell, value._replace(offset=base) if isinstance(value, Place) else base, *others))
-    return _Range(first, last, steps, terms)
+            samples[size] = steps
+        doubtful = set()
+        terms = []
+        sizes = sorted(samples)
+        for place, values in _changing(largest[2], [samples[size] for size in sizes]):
+            numbers = tuple(_number(value, values[0]) for value in values)
+            found = [] if None in numbers else _functions(tuple(sizes), numbers)
+            if not found:
+                return None
+            a, b, c, s = found[0]
+            terms.append(_Term(*place, values[0]._replace(offset=a) if isinstance(values[0], Place) else a, b, c, s))
+            doubtful |= _doubtful(tuple(found), tuple(grid.tolist()))
+    return _Range(first, last, largest[2], terms)
 
 
-def _some(first: int, last: int) -> Iterator[int]:
-    yield from np.random.default_rng(0).integers(first, last + 1, _SAMPLES).tolist()
+def _changing(steps: list[Step], samples: list[list[Step]]) -> Iterator[tuple[tuple[int, int], list[Cell]]]:
+    """Row and cell of what isn't the same in all samples, with its values."""
+    for row, step in enumerate(steps):
+        # scratch of the greatest size is enough for the others
+        for cell in range(len(step.cells) - step.scratch):
+            values = [sample[row].cells[cell] for sample in samples]
+            if any(value != values[0] for value in values):
+                yield (row, cell), values
 
 
 def _number(cell: Cell | None, like: Cell) -> int | None:
@@ -185,13 +199,23 @@ def _number(cell: Cell | None, like: Cell) -> int | None:
 
 
 @cache
-def _function(sizes: tuple[int, ...], values: tuple[int, ...]) -> tuple[int, int, int, int] | None:
-    """(a, b, c, s) with a + b·⌊(size + c) / s⌋ = value everywhere."""
+def _functions(sizes: tuple[int, ...], values: tuple[int, ...]) -> list[tuple[int, int, int, int]]:
+    """All (a, b, c, s) with a + b·⌊(size + c) / s⌋ = value everywhere."""
     x, y = np.array(sizes, np.int64), np.array(values, np.int64)
-    for divisor in _DIVISORS:
+    found = []
+    for divisor in range(1, _LARGEST_DIVISOR + 1):
         for shift in range(divisor):
             steps = (x + shift) // divisor
             rise, run = int(y[-1] - y[0]), int(steps[-1] - steps[0])
             if run and rise % run == 0 and np.array_equal(y - y[0], rise // run * (steps - steps[0])):
-                return int(y[0] - rise // run * steps[0]), rise // run, shift, divisor
-    return None
+                found.append((int(y[0] - rise // run * steps[0]), rise // run, shift, divisor))
+    return found
+
+
+@cache
+def _doubtful(functions: tuple[tuple[int, int, int, int], ...], grid: tuple[int, ...]) -> set[int]:
+    """A size at which the functions differ, if there is one."""
+    sizes = np.array(grid, np.int64)
+    predicted = np.array([a + b * ((sizes + c) // s) for a, b, c, s in functions])
+    different = np.flatnonzero((predicted != predicted[0]).any(axis=0))
+    return set(sizes[different[len(different) // 2 :][:1]].tolist())
