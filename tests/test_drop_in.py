@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import sys
 import threading
 from collections.abc import Iterator
@@ -77,6 +78,34 @@ def test_the_real_one_is_not_replaced(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "onnxruntime", real)
     with pytest.raises(RuntimeError, match="imported already"):
         tinyonnx.install_as_onnxruntime()
+
+
+def test_parts_that_are_missing_are_named(stand_in: ModuleType) -> None:
+    for part in ("quantization", "transformers.optimizer", "tools"):
+        with pytest.raises(ModuleNotFoundError, match=rf"onnxruntime\.{part.split('.')[0]} is a part of ONNX Runtime"):
+            importlib.import_module(f"onnxruntime.{part}")
+    with pytest.raises(ModuleNotFoundError, match="No module named 'onnxruntimes'"):
+        importlib.import_module("onnxruntimes")
+    with pytest.raises(NotImplementedError, match="tinyonnx profile"):
+        session(stand_in).end_profiling()
+
+
+def test_functions_of_the_process(ort: ModuleType) -> None:
+    ort.preload_dlls(cuda=False, directory="")
+    ort.disable_telemetry_events()
+    ort.set_default_logger_severity(3)
+    assert isinstance(ort.get_build_info(), str)
+    noise = onnx.parser.parse_model("""
+        <ir_version: 8, opset_import: ["": 17]> noise () => (float[4] y) { y = RandomNormal<shape = [4]>() }
+    """).SerializeToString()
+    drawn = []
+    for seed in (7, 7, 8):
+        ort.set_seed(seed)
+        made = ort.InferenceSession(noise, providers=["CPUExecutionProvider"])
+        drawn.append([made.run(None, {})[0] for _ in range(2)])
+    np.testing.assert_array_equal(drawn[0], drawn[1])
+    assert not np.array_equal(*drawn[0])
+    assert not np.array_equal(drawn[0], drawn[2])
 
 
 def test_what_a_session_says_of_itself(ort: ModuleType) -> None:

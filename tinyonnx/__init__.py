@@ -9,6 +9,18 @@ onnx parses the file, numpy defines what every operator means, numba runs the ho
 import os
 from typing import TYPE_CHECKING, Any
 
+from tinyonnx.environment import (
+    disable_telemetry_events,
+    enable_telemetry_events,
+    get_all_providers,
+    get_available_providers,
+    get_build_info,
+    get_device,
+    preload_dlls,
+    set_default_logger_severity,
+    set_default_logger_verbosity,
+    set_seed,
+)
 from tinyonnx.errors import Error, InputError, ModelError, NodeError, OpError, ResourceError
 from tinyonnx.ir import Graph, Node, Value
 from tinyonnx.limits import Limits
@@ -45,16 +57,20 @@ __all__ = [
     "SessionOptions",
     "Value",
     "disable_telemetry_events",
+    "enable_telemetry_events",
     "get_all_providers",
     "get_available_providers",
+    "get_build_info",
     "get_device",
     "install_as_onnxruntime",
     "jit",
     "kernel",
     "op",
+    "preload_dlls",
     "save_model",
     "set_default_logger_severity",
     "set_default_logger_verbosity",
+    "set_seed",
     "to_bytes",
 ]
 
@@ -65,33 +81,6 @@ def __getattr__(name: str) -> Any:
 
         return getattr(_kernel, name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-
-
-def get_available_providers() -> list[str]:
-    """Always the CPU, as onnxruntime names it."""
-    return ["CPUExecutionProvider"]
-
-
-def get_all_providers() -> list[str]:
-    """Always the CPU, as onnxruntime names it."""
-    return ["CPUExecutionProvider"]
-
-
-def get_device() -> str:
-    """Always "CPU"."""
-    return "CPU"
-
-
-def set_default_logger_severity(severity: int) -> None:
-    """Accepted; the logger is `logging.getLogger("tinyonnx")`."""
-
-
-def set_default_logger_verbosity(verbosity: int) -> None:
-    """Accepted; the logger is `logging.getLogger("tinyonnx")`."""
-
-
-def disable_telemetry_events() -> None:
-    """Accepted; there is no telemetry."""
 
 
 def install_as_onnxruntime() -> None:

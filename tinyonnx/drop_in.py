@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from types import ModuleType
 from typing import Any
 
@@ -33,7 +34,7 @@ def install() -> None:
     Raises RuntimeError if the real onnxruntime was imported before.
     """
     if "onnxruntime" in sys.modules:
-        if getattr(sys.modules["onnxruntime"], "InferenceSession", None) is tinyonnx.InferenceSession:
+        if _is_installed():
             return
         raise RuntimeError("onnxruntime is imported already; call install_as_onnxruntime() earlier")
     public = {name: getattr(tinyonnx, name) for name in tinyonnx.__all__ if name != "install_as_onnxruntime"}
@@ -48,6 +49,24 @@ def install() -> None:
     }
     for name, content in tree.items():
         _install(name, content)
+    if _Missing not in sys.meta_path:
+        sys.meta_path.append(_Missing)
+
+
+def _is_installed() -> bool:
+    return getattr(sys.modules.get("onnxruntime"), "InferenceSession", None) is tinyonnx.InferenceSession
+
+
+class _Missing:
+    """The last to be asked for a module: says of onnxruntime's others why they aren't there."""
+
+    @staticmethod
+    def find_spec(name: str, path: Sequence[str] | None = None, target: ModuleType | None = None) -> None:
+        """Raises ModuleNotFoundError for a part of onnxruntime."""
+        if name.startswith("onnxruntime.") and _is_installed():
+            raise ModuleNotFoundError(
+                f"{name} is a part of ONNX Runtime that tinyonnx, which stands in for it here, doesn't have", name=name
+            )
 
 
 def _install(name: str, content: dict[str, Any]) -> None:

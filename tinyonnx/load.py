@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import re
 import stat
 import sys
 from collections.abc import Iterable
@@ -177,15 +178,22 @@ def _schema(key: Key) -> Schema | None:
         schema = newest
     inputs = []
     for position, formal in enumerate(schema.inputs):
-        types = set(formal.types)
+        types = types_of(schema, position)
         if position < len(newest.inputs):
-            types |= newest.inputs[position].types
+            types |= types_of(newest, position)
         is_shared = formal.is_homogeneous and not formal.type_str.endswith(")")
         options = OpSchema.FormalParameterOption
         required = formal.option == options.Single or (formal.option == options.Variadic and formal.is_homogeneous)
         inputs.append(Input(formal.name, frozenset(types), formal.type_str if is_shared else "", required))
     variadic = bool(schema.inputs) and schema.inputs[-1].option == OpSchema.FormalParameterOption.Variadic
     return Schema(tuple(inputs), variadic, schema.min_input, schema.max_output)
+
+
+def types_of(schema: OpSchema, position: int) -> set[str]:
+    """The types of an input, as values have them; what onnx 1.20 has of them itself can't be read."""
+    name = schema.inputs[position].type_str
+    constraints = {c.type_param_str: c.allowed_type_strs for c in schema.type_constraints}
+    return {re.sub(r"map\((\w+), (\w+)\)", r"map(\1,tensor(\2))", t) for t in constraints.get(name, [name])}
 
 
 def _opset_imports(imports: Iterable[Message], where: str) -> dict[str, int]:

@@ -216,6 +216,10 @@ class InferenceSession:
         """Run on what is bound. Raises what `run` raises."""
         iobinding.run(run_options)
 
+    def end_profiling(self) -> str:
+        """Refused: `tinyonnx profile MODEL --trace FILE` writes such a file. Raises NotImplementedError."""
+        raise NotImplementedError(f"{self._name}: a session has no profile of itself: use `tinyonnx profile --trace`")
+
     def trace(self, input_feed: Mapping[str, Any]) -> Iterator[tuple[Node, list[Any]]]:
         """Run the model step by step: yields every node, also of subgraphs, with its outputs.
 
@@ -349,8 +353,11 @@ def _check_value(where: str, wanted: str, shape: Sequence[int | str | None] | No
         array = np.asarray(feed, from_onnx_type(wanted) if of_numbers else None)
     except (ValueError, TypeError, OverflowError, KeyError) as error:
         raise InputError(f"{where}: {error}") from error
-    if array.dtype.kind in "UT" or (array.dtype == object and wanted == "tensor(string)"):
-        array = array.astype(object)
+    if array.dtype.kind in "SUT" or (array.dtype == object and wanted == "tensor(string)"):
+        try:
+            array = (np.char.decode(array, "utf-8") if array.dtype.kind == "S" else array).astype(object)
+        except UnicodeDecodeError as error:
+            raise InputError(f"{where}: {error}") from error
         if not all(isinstance(item, str) for item in array.flat):
             raise InputError(f"{where} expects strings, got other objects")
     if not array.dtype.isnative:

@@ -47,6 +47,13 @@ def test_feeds_that_are_no_dict(feeds: Any) -> None:
         session(model("y = Relu(x)", "float[2,3] x")).run(None, feeds)
 
 
+def test_bytes_are_strings(tmp_path: Path) -> None:
+    proto = model("y = Identity(x)", "string[n] x")
+    words = np.array(["é", "abc"])
+    np.testing.assert_array_equal(session(proto).run(None, {"x": np.char.encode(words, "utf-8")})[0], words)
+    refused(proto, tinyonnx.InputError, "can't decode", folder=tmp_path, feeds={"x": np.array([b"\xff\xfe"])})
+
+
 class Array(np.ndarray):  # type: ignore[type-arg]
     """A subclass with its own ideas."""
 

@@ -144,6 +144,20 @@ def test_graphs_change_scores_and_probabilities() -> None:
     np.testing.assert_allclose(y, weights @ v.repeat(2, axis=1) / 2, rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.parametrize(
+    "body", ["(float[B,N,L,T] s) => (t, u) { t = Tanh(s) u = Abs(s) }", "(float[B,N,L,T] s) => (t) { t = Size(s) }"]
+)
+def test_graphs_that_change_them_to_something_else(body: str) -> None:
+    model = onnx.parser.parse_model(f"""
+        <ir_version: 10, opset_import: ["": 24, "ai.onnx.preview": 1]>
+        g (float[2,4,5,8] q, float[2,2,7,8] k, float[2,2,7,3] v) => (y) {{
+            y = ai.onnx.preview.FlexAttention<score_mod = m {body}>(q, k, v)
+        }}
+    """)
+    with pytest.raises(tinyonnx.NodeError, match="score_mod must give one tensor like its input"):
+        tinyonnx.InferenceSession(model.SerializeToString()).run(None, dict(zip("qkv", operands(), strict=True)))
+
+
 # -- RotaryEmbedding, TensorScatter -------------------------------------------------------
 
 

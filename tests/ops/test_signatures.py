@@ -8,6 +8,7 @@ import pytest
 from onnx import defs
 
 import tinyonnx.ops
+from tinyonnx.load import types_of
 from tinyonnx.registry import Op, registered
 
 NEWEST = defs.onnx_opset_version()
@@ -120,3 +121,11 @@ ConstantOfShape Range Cast Where Clip Identity Dropout If Loop Scan
 def test_the_named_operators_are_there() -> None:
     named = set(NAMED.split())
     assert named <= {entry.name for entry in registered()}
+
+
+def test_types_are_those_that_onnx_itself_reads_from_its_schemas() -> None:
+    if onnx.__version__.startswith("1.20."):
+        pytest.skip("onnx 1.20 can't read them")
+    for schema in defs.get_all_schemas_with_history():
+        for position, formal in enumerate(schema.inputs):
+            assert types_of(schema, position) == formal.types, schema.name

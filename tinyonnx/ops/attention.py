@@ -275,10 +275,11 @@ def flex_attention(
 def _modified(ctx: Context, name: str, graph: Graph | None, values: Array) -> Array:
     if graph is None:
         return values
-    (result,) = ctx.run_graph(graph, [values])
-    if not isinstance(result, np.ndarray) or (result.dtype, result.shape) != (values.dtype, values.shape):
-        raise OpError(f"{name} must give a tensor like its input, {values.dtype}{list(values.shape)}")
-    return result
+    results = ctx.run_graph(graph, [values])
+    given = [(r.dtype, r.shape) for r in results if isinstance(r, np.ndarray)]
+    if len(results) != 1 or given != [(values.dtype, values.shape)]:
+        raise OpError(f"{name} must give one tensor like its input, {values.dtype}{list(values.shape)}")
+    return np.asarray(results[0])
 
 
 # -- RotaryEmbedding --------------------------------------------------------------------

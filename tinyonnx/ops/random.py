@@ -19,10 +19,20 @@ from tinyonnx.ops.math import is_float, quiet
 from tinyonnx.ops.shape import INT64, Shape, integers
 from tinyonnx.registry import Context, Info, op
 
+_of_process: np.random.SeedSequence | None = None
+
+
+def set_seed(seed: int) -> None:
+    """What operators without a seed draw from now on follows from this one. Raises ValueError if it is negative."""
+    global _of_process
+    _of_process = np.random.SeedSequence(seed)
+
 
 def _generator(seed: float | None) -> np.random.Generator:
     """Seeds are float32: those that differ there give different numbers."""
-    return np.random.default_rng(None if seed is None else int.from_bytes(struct.pack("<f", seed), "little"))
+    if seed is not None:
+        return np.random.default_rng(int.from_bytes(struct.pack("<f", seed), "little"))
+    return np.random.default_rng(_of_process and _of_process.spawn(1)[0])
 
 
 def _float_dtype(dtype: np.dtype[Any]) -> np.dtype[Any]:
