@@ -1,0 +1,109 @@
+from __future__ import annotations
+
+import ctypes
+import platform
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+
+import tinyonnx
+from tinyonnx.cli import main
+from tinyonnx.native.header import function_name, parameters
+from tinyonnx.native.model import CompileError
+
+pytest.importorskip("ziglang")
+if sys.platform != "linux" or platform.machine() != "x86_64":
+    pytest.skip("native code is for x86-64 Linux", allow_module_level=True)
+
+MODEL = """
+    <ir_version: 8, opset_import: ["" : 17]>
+    image (float[N, 3, H, W] x, float[8, 3, 3, 3] w, float[8] b) => (float[N, 8, H, W] y, float[N, 8] int) {
+        c = Conv <pads = [1, 1, 1, 1]> (x, w, b)
+        y = Sigmoid (c)
+        g = GlobalAveragePool (y)
+        int = Flatten (g)
+    }
+"""
+SHAPE = (2, 3, 9, 11)
+
+
+def image_model(tmp_path: Path) -> Path:
+    model = onnx.parser.parse_model(MODEL)
+    rng = np.random.default_rng(0)
+    for value in list(model.graph.input)[1:]:
+        shape = [d.dim_value for d in value.type.tensor_type.shape.dim]
+        array = rng.standard_normal(shape).astype(np.float32)
+        model.graph.initializer.append(onnx.numpy_helper.from_array(array, value.name))
+        model.graph.input.remove(value)
+    onnx.save(model, tmp_path / "image.onnx")
+    return tmp_path / "image.onnx"
+
+
+def pointer(array: Any) -> Any:
+    return array.ctypes.data_as(ctypes.POINTER(ctypes.c_float))
+
+
+def test_a_library_is_called_through_ctypes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    model, library = image_model(tmp_path), tmp_path / "libimage-2.so"
+    assert main(["compile", str(model), "-o", str(library), "--input", "x=shape:2,3,9,11"]) == 0
+    assert "libimage-2.h" in capsys.readouterr().out
+    header = library.with_suffix(".h").read_text()
+    assert "int image_2_run(const float *x, float *y, float *int_);" in header
+    assert "x: float[2][3][9][11]" in header
+    functions = ctypes.CDLL(str(library))
+    x = np.random.default_rng(1).standard_normal(SHAPE).astype(np.float32)
+    expected = tinyonnx.InferenceSession(str(model)).run(None, {"x": x})
+    for level in (2, 3, 0):
+        assert functions.image_2_level(level) in (2, 3, 4)
+        outputs = [np.full_like(array, np.nan) for array in expected]
+        assert functions.image_2_run(*map(pointer, [x, *outputs])) == 0
+        for output, wanted in zip(outputs, expected, strict=True):
+            np.testing.assert_allclose(output, wanted, atol=1e-5)
+    symbols = subprocess.run(["readelf", "--dyn-syms", "-W", library], capture_output=True, text=True, check=True)
+    exported = {line.split()[7] for line in symbols.stdout.splitlines() if " GLOBAL " in line and " UND " not in line}
+    assert exported == {"image_2_run", "image_2_level"}
+    assert "NEEDED" not in subprocess.run(["readelf", "-dW", library], capture_output=True, text=True).stdout
+
+
+def test_the_same_model_gives_the_same_bytes(tmp_path: Path) -> None:
+    model = image_model(tmp_path)
+    for name in ("one", "two"):
+        assert main(["compile", str(model), "-o", str(tmp_path / name), "--input", "x=shape:2,3,9,11"]) == 0
+    assert (tmp_path / "one").read_bytes() == (tmp_path / "two").read_bytes()
+
+
+def test_nodes_without_a_kernel_are_listed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    text = """
+        <ir_version: 8, opset_import: ["" : 17]>
+        odd (float[4] x) => (int64[1, N] places, float[4] sorted) {
+            places = NonZero (x)
+            k = Constant <value_ints = [4]> ()
+            sorted, indices = TopK <axis = 0> (x, k)
+        }
+    """
+    onnx.save(onnx.parser.parse_model(text), tmp_path / "odd.onnx")
+    assert main(["compile", str(tmp_path / "odd.onnx"), "-o", str(tmp_path / "odd")]) == 1
+    error = capsys.readouterr().err
+    assert "odd.onnx: can't be compiled" in error
+    assert 'NonZero "places" (node 0): no kernel for this operator' in error
+    assert 'TopK "sorted"' in error
+    assert not (tmp_path / "odd").exists()
+
+
+def test_names_in_c() -> None:
+    assert function_name("libmn10") == "mn10"
+    assert function_name("7-zip") == "_7_zip"
+    assert function_name("int") == "int_"
+    graph = tinyonnx.ir.Graph("", {})
+    values = [graph.add_input(tinyonnx.Value(str(i), np.dtype(t), (2,))) for i, t in enumerate(["<f4", "<i8", "?"])]
+    found = parameters(values, ["a.b", "a/b", "über"], {"x"})
+    assert [p.name for p in found] == ["a_b", "a_b_", "_ber"]
+    assert [p.type for p in found] == ["float", "int64_t", "uint8_t"]
+    strings = graph.add_input(tinyonnx.Value("s", np.dtype("c8"), (2,)))
+    with pytest.raises(CompileError, match="C has no type"):
+        parameters([strings], ["s"])
