@@ -352,3 +352,13 @@ def test_onnxruntimes_operators_take_tensors_only(tmp_path: Path) -> None:
     proto = model("[act] y = com.microsoft.FastGelu(s)", "seq(float[a]) s")
     expected = 'com.microsoft.FastGelu "act" (node 0, opset 1): an input can\'t be seq(tensor(float))'
     refused(proto, tinyonnx.NodeError, expected, folder=tmp_path, feeds={"s": zeros((3,))})
+
+
+def test_bounds_of_another_type(tmp_path: Path) -> None:
+    proto = model(
+        "c = Conv(x, w) [act] y = Clip(c, , six)",
+        "float[1,1,3,3] x",
+        constants="float[1,1,1,1] w = {1}, int64 six = {6}",
+    )
+    feeds = {"x": np.zeros((1, 1, 3, 3), np.float32)}
+    refused(proto, tinyonnx.NodeError, "input and max must have the same type", folder=tmp_path, feeds=feeds)

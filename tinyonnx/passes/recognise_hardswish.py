@@ -116,11 +116,14 @@ def _relu6(gate: Value, x: Value) -> list[Node] | None:
 
 
 def clip_range(node: Node) -> tuple[float, float] | None:
-    """The bounds of a Clip node, attributes or constant inputs; None if they aren't known."""
+    """The bounds of a Clip node, attributes or constant inputs; None if they aren't known, or of another type."""
     low, high = -math.inf, math.inf
     if node.opset < 11:
         return float(node.attributes.get("min", low)), float(node.attributes.get("max", high))
     bounds = [*node.inputs[1:3], None, None][:2]
+    x = node.inputs[0]
+    if x is None or any(v is not None and v.dtype != x.dtype for v in bounds):
+        return None
     numbers = [scalar(v) for v in bounds]
     if any(v is not None and n is None for v, n in zip(bounds, numbers, strict=True)):
         return None
