@@ -336,9 +336,10 @@ def test_a_rule_that_foresees_less_than_nothing(tmp_path: Path) -> None:
     refused(proto, tinyonnx.NodeError, 'TreeEnsemble "act"', folder=tmp_path, feeds={"x": np.zeros((6, 1), np.float32)})
 
 
-def test_a_missing_state_of_a_scan(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("inputs", "opset"), [(", , x", 8), (", x", 9), ("x, ", 9)])
+def test_a_missing_state_of_a_scan(inputs: str, opset: int, tmp_path: Path) -> None:
     body = "b (float[c] s, float[c] v) => (t, w) { t = Add(s, v) w = Identity(t) }"
-    proto = model(f"[act] y, z = Scan(, , x)<num_scan_inputs = 1, body = {body}>", "float[a,b,c] x", opset=8)
+    proto = model(f"[act] y, z = Scan({inputs})<num_scan_inputs = 1, body = {body}>", "float[a,b,c] x", opset=opset)
     refused(proto, tinyonnx.NodeError, "missing", folder=tmp_path, feeds={"x": np.zeros((1, 3, 2), np.float32)})
 
 

@@ -114,6 +114,9 @@ def _scan(
 
 
 def _count_states(inputs: Sequence[Any], num_scan_inputs: int, body: Graph) -> int:
+    """How many of the inputs, all of which must be tensors, are states. Raises OpError."""
+    if any(not isinstance(x, np.ndarray) for x in inputs):
+        raise OpError("an initial state or scan input is missing, or no tensor")
     count = len(inputs) - num_scan_inputs
     if num_scan_inputs < 1 or count < 0:
         raise OpError(f"num_scan_inputs is {num_scan_inputs}, there are {len(inputs)} inputs")
@@ -173,8 +176,6 @@ def scan_8(
     inputs = list(initial_state_and_scan_inputs)
     n_states = _count_states(inputs, num_scan_inputs, body)
     backwards = _per_scan(directions, num_scan_inputs, "directions")
-    if any(not isinstance(x, np.ndarray) for x in inputs):
-        raise OpError("an initial state or scan input is missing, or no tensor")
     flat = [x for x in inputs[n_states:] if x.ndim < 2]
     if flat:
         raise OpError(f"a scan input needs batch and sequence axes, has shape {list(flat[0].shape)}")
