@@ -57,6 +57,21 @@ SAMPLES: dict[str, list[tuple[tuple[Array, ...], tuple[int, ...], dict[str, Any]
             {},
         )
     ],
+    "Stem": [
+        (
+            (
+                noise(0, 2, 1, 11, 37),
+                noise(1, 16, 1, 3, 3) / 3,
+                noise(2, 16),
+                noise(3, 16, 1, 3, 3) / 3,
+                noise(4, 16),
+                noise(5, 16, 16, 1, 1) / 4,
+                noise(6, 16),
+            ),
+            (1, 2, 3, 4, 5, 6),
+            {"stem_strides": [2, 2], "stem_pads": [1, 1, 1, 1], "residual": 1, **SAME},
+        )
+    ],
     "SqueezeGate": [
         ((noise(0, 2, 20, 6, 13), noise(1, 20, 5), noise(2, 5), noise(3, 5, 20), noise(4, 20)), (1, 2, 3, 4), {})
     ],

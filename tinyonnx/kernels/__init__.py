@@ -3,6 +3,7 @@
     pointwise       1×1 convolutions
     depthwise       one filter per channel
     expand_depthwise, depthwise_pointwise  two of them in a row
+    stem            three of them in a row
     conv            every other convolution
     conv_transpose  and their transposes
     gemm            products with a constant matrix
@@ -43,6 +44,7 @@ from tinyonnx.kernels import (  # noqa: F401
     reshape,
     resize,
     rows,
+    stem,
     unary,
 )
 from tinyonnx.kernels._kernel import Bound

@@ -419,6 +419,46 @@ def _gemm_tile(
     return signature, emit
 
 
+def _window_tile(
+    _context: Any, pixels: Any, width: Any, height: Any, depth: Any, step: Any, x: Any, x_at: Any, x_row: Any, w: Any,
+    w_at: Any, bias: Any, b_at: Any, out: Any, o_at: Any, o_step: Any, last: Any, lanes: Any, residual: Any,
+    epilogue: Any,
+) -> Any:  # fmt: skip
+    n_pixels, n_vectors, n_rows, n_run, n_step = map(_literal, (pixels, width, height, depth, step))
+    i64 = types.intp
+    signature = types.void(
+        pixels, width, height, depth, step, x, i64, i64, w, i64, bias, i64, out, i64, i64, i64, i64, residual, _EPILOGUE
+    )
+
+    def emit(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        e = _Emitter(builder)
+        x, x_at, x_row, w, w_at, bias, b_at, out, o_at, o_step, last, lanes, residual, epilogue = args[5:]
+        x, w, bias, out, residual = (
+            _data(context, builder, sig.args[i], a) for i, a in ((5, x), (8, w), (10, bias), (12, out), (17, residual))
+        )
+        x, w, bias = e.at(x, x_at), e.at(w, w_at), e.at(bias, b_at)
+        acc = [e.load(e.at(bias, v * LANES)) for v in range(n_vectors)] * n_pixels
+        for i in range(n_rows):
+            row = e.at(x, e.times(x_row, i))
+            at = (i * n_run * n_vectors, (i + 1) * n_run * n_vectors)
+            columns = [e.load(e.at(w, j * LANES)) for j in range(*at)]
+            seen: dict[int, Any] = {}
+            for p in range(n_pixels):
+                for j in range(n_run):
+                    place = p * n_step + j
+                    if place not in seen:
+                        seen[place] = e.splat(builder.load(e.at(row, place)))
+                    for v in range(n_vectors):
+                        a = p * n_vectors + v
+                        acc[a] = e.fma(seen[place], columns[j * n_vectors + v], acc[a])
+        ends = [_index(v * LANES) for v in range(n_vectors - 1)] + [last]
+        offsets = [builder.add(builder.add(o_at, e.times(o_step, p)), c) for p in range(n_pixels) for c in ends]
+        e.finish(acc, offsets, out, residual, epilogue, e.first(lanes) if n_vectors == 1 else None)
+        return context.get_dummy_value()
+
+    return signature, emit
+
+
 def _taps_tile(
     _context: Any, pixels: Any, width: Any, stride: Any, masked: Any, x: Any, x_at: Any, x_step: Any, taps: Any, w: Any,
     w_at: Any, bias: Any, b_at: Any, out: Any, o_at: Any, o_step: Any, lanes: Any, residual: Any, epilogue: Any,
@@ -561,7 +601,7 @@ def _nanoseconds(_context: Any) -> Any:
 _PRIMITIVES: dict[str, Any] = {
     emit.__name__.removeprefix("_"): intrinsic(emit)
     for emit in (
-        _gemm_tile, _taps_tile, _float_from_bits, _bits_from_float,
+        _gemm_tile, _window_tile, _taps_tile, _float_from_bits, _bits_from_float,
         _call_entry, _atomic_add, _atomic_load, _exchange_if, _pause, _yield_processor,
         _nanoseconds,
     )

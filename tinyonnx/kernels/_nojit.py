@@ -54,6 +54,18 @@ def gemm_tile(
         _finish(tail, out, residual, o_at + last, o_step, epilogue)
 
 
+def window_tile(
+    pixels: int, vectors: int, height: int, run: int, step: int, x: Array, x_at: int, x_row: int, w: Array, w_at: int,
+    bias: Array, b_at: int, out: Array, o_at: int, o_step: int, last: int, lanes: int, residual: Array, epilogue: Any,
+) -> None:  # fmt: skip
+    """See `_jit.window_tile`."""
+    taps = (height, x_row, 1, 0, run, run * vectors * LANES)
+    gemm_tile(
+        pixels, vectors, x, x_at, step, taps, w, w_at, bias, b_at,
+        out, o_at, o_step, LANES, last, lanes, residual, epilogue,
+    )  # fmt: skip
+
+
 def taps_tile(
     pixels: int, width: int, stride: int, masked: int, x: Array, x_at: int, x_step: int, taps: Any, w: Array, w_at: int,
     bias: Array, b_at: int, out: Array, o_at: int, o_step: int, lanes: int, residual: Array, epilogue: Any,

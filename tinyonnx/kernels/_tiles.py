@@ -28,6 +28,7 @@ FEW_PIXELS = PIXELS // 2
 """The same for images that are narrower."""
 
 gemm_tile = Primitive(_nojit.gemm_tile)
+window_tile = Primitive(_nojit.window_tile)
 taps_tile = Primitive(_nojit.taps_tile)
 float_from_bits = Primitive(_nojit.float_from_bits)
 bits_from_float = Primitive(_nojit.bits_from_float)

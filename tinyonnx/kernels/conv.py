@@ -173,7 +173,8 @@ def _block(x_shape: Shape, out_shape: Shape, geometry: Geometry, groups: int) ->
     return max(_GATHERED // (geometry[0] * k_w * x_shape[3]) // _ROWS, 3) * _ROWS
 
 
-def _pack(w: Array, groups: int) -> Array:
+def pack(w: Array, groups: int) -> Array:
+    """Weights [filters, channels, *kernel] as panels of [*kernel, channels] rows, group by group."""
     rows = np.moveaxis(w, 1, -1).reshape(groups, w.shape[0] // groups, -1)
     return np.concatenate([pack_panels(group.T) for group in rows])
 
@@ -199,7 +200,7 @@ def bind_conv(
     """Weights [filters, channels, *kernel] become panels of [*kernel, channels] rows, group by group."""
     (source, x_shape), (target, out_shape) = image(x), image(out)
     geometry = geometry_of(windows_of(x, w, {**attributes, "group": group}))
-    packed = pool.derive(("conv", group), lambda w: _pack(w, group), w)
+    packed = pool.derive(("conv", group), lambda w: pack(w, group), w)
     if group == 1:
         bias = bias_panels(pool, b, w.shape[0])
     else:

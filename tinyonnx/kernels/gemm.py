@@ -29,11 +29,11 @@ from tinyonnx.ops import matmul as ops
 from tinyonnx.ops.fused import fused_gemm
 from tinyonnx.registry import Call, Info, fast
 
-BLOCK, _NARROW_BLOCK = 24, 96
-"""Rows that visit all panels before the next rows come: whole tiles, few enough to stay in the nearest cache.
+BLOCK, _LARGEST_BLOCK = 24, 96
+"""Rows that visit all panels before the next rows come: whole tiles."""
 
-A result of one vector has a single panel to visit, and taller tiles.
-"""
+_NEAR = 4096
+"""Floats of such rows: few enough to stay in the nearest cache."""
 
 
 @jit
@@ -92,59 +92,79 @@ def multiply_rows(
         o = o_at + column // LANES * o_column
         rows = tile_rows(m, width)
         i = 0
-        while i < m:
-            r = min(i, m - rows)
-            x_r, o_r = x_at + r * x_step, o + r * o_step
-            i += rows
-            # the intrinsics take their tile as literals, hence a call for each
-            if width == 2:
-                if rows == ROWS_2:
-                    gemm_tile(
-                        ROWS_2, 2, x, x_r, x_step, here, w, at, bias, b,
-                        out, o_r, o_step, o_column, last, lanes, residual, epilogue,
-                    )  # fmt: skip
-                elif rows == FEW_2:
-                    gemm_tile(
-                        FEW_2, 2, x, x_r, x_step, here, w, at, bias, b,
-                        out, o_r, o_step, o_column, last, lanes, residual, epilogue,
-                    )  # fmt: skip
-                else:
-                    gemm_tile(
-                        1, 2, x, x_r, x_step, here, w, at, bias, b,
-                        out, o_r, o_step, o_column, last, lanes, residual, epilogue,
-                    )  # fmt: skip
-            elif width == 3:
-                if rows == ROWS_3:
-                    gemm_tile(
-                        ROWS_3, 3, x, x_r, x_step, here, w, at, bias, b,
-                        out, o_r, o_step, o_column, last, lanes, residual, epilogue,
-                    )  # fmt: skip
-                elif rows == FEW_3:
-                    gemm_tile(
-                        FEW_3, 3, x, x_r, x_step, here, w, at, bias, b,
-                        out, o_r, o_step, o_column, last, lanes, residual, epilogue,
-                    )  # fmt: skip
-                else:
-                    gemm_tile(
-                        1, 3, x, x_r, x_step, here, w, at, bias, b,
-                        out, o_r, o_step, o_column, last, lanes, residual, epilogue,
-                    )  # fmt: skip
-            else:
-                if rows == ROWS_1:
-                    gemm_tile(
-                        ROWS_1, 1, x, x_r, x_step, here, w, at, bias, b,
-                        out, o_r, o_step, o_column, last, lanes, residual, epilogue,
-                    )  # fmt: skip
-                elif rows == FEW_1:
-                    gemm_tile(
-                        FEW_1, 1, x, x_r, x_step, here, w, at, bias, b,
-                        out, o_r, o_step, o_column, last, lanes, residual, epilogue,
-                    )  # fmt: skip
-                else:
-                    gemm_tile(
-                        1, 1, x, x_r, x_step, here, w, at, bias, b,
-                        out, o_r, o_step, o_column, last, lanes, residual, epilogue,
-                    )  # fmt: skip
+        # the intrinsics take their tile as literals, hence a loop for each
+        if width == 2 and rows == ROWS_2:
+            while i < m:
+                r = min(i, m - rows)
+                gemm_tile(
+                    ROWS_2, 2, x, x_at + r * x_step, x_step, here, w, at, bias, b,
+                    out, o + r * o_step, o_step, o_column, last, lanes, residual, epilogue,
+                )  # fmt: skip
+                i += rows
+        elif width == 2 and rows == FEW_2:
+            while i < m:
+                r = min(i, m - rows)
+                gemm_tile(
+                    FEW_2, 2, x, x_at + r * x_step, x_step, here, w, at, bias, b,
+                    out, o + r * o_step, o_step, o_column, last, lanes, residual, epilogue,
+                )  # fmt: skip
+                i += rows
+        elif width == 2:
+            while i < m:
+                r = min(i, m - rows)
+                gemm_tile(
+                    1, 2, x, x_at + r * x_step, x_step, here, w, at, bias, b,
+                    out, o + r * o_step, o_step, o_column, last, lanes, residual, epilogue,
+                )  # fmt: skip
+                i += rows
+        elif width == 3 and rows == ROWS_3:
+            while i < m:
+                r = min(i, m - rows)
+                gemm_tile(
+                    ROWS_3, 3, x, x_at + r * x_step, x_step, here, w, at, bias, b,
+                    out, o + r * o_step, o_step, o_column, last, lanes, residual, epilogue,
+                )  # fmt: skip
+                i += rows
+        elif width == 3 and rows == FEW_3:
+            while i < m:
+                r = min(i, m - rows)
+                gemm_tile(
+                    FEW_3, 3, x, x_at + r * x_step, x_step, here, w, at, bias, b,
+                    out, o + r * o_step, o_step, o_column, last, lanes, residual, epilogue,
+                )  # fmt: skip
+                i += rows
+        elif width == 3:
+            while i < m:
+                r = min(i, m - rows)
+                gemm_tile(
+                    1, 3, x, x_at + r * x_step, x_step, here, w, at, bias, b,
+                    out, o + r * o_step, o_step, o_column, last, lanes, residual, epilogue,
+                )  # fmt: skip
+                i += rows
+        elif width == 1 and rows == ROWS_1:
+            while i < m:
+                r = min(i, m - rows)
+                gemm_tile(
+                    ROWS_1, 1, x, x_at + r * x_step, x_step, here, w, at, bias, b,
+                    out, o + r * o_step, o_step, o_column, last, lanes, residual, epilogue,
+                )  # fmt: skip
+                i += rows
+        elif width == 1 and rows == FEW_1:
+            while i < m:
+                r = min(i, m - rows)
+                gemm_tile(
+                    FEW_1, 1, x, x_at + r * x_step, x_step, here, w, at, bias, b,
+                    out, o + r * o_step, o_step, o_column, last, lanes, residual, epilogue,
+                )  # fmt: skip
+                i += rows
+        elif width == 1:
+            while i < m:
+                r = min(i, m - rows)
+                gemm_tile(
+                    1, 1, x, x_at + r * x_step, x_step, here, w, at, bias, b,
+                    out, o + r * o_step, o_step, o_column, last, lanes, residual, epilogue,
+                )  # fmt: skip
+                i += rows
         panel += depth * columns
         column += columns
         vectors -= width
@@ -176,7 +196,9 @@ def multiply(
     taps = (1, 0, 1, 0, k, 0)
     row, end, column, column_end = share_product(m, n, part, parts)
     columns = column_end - column
-    block = BLOCK if n > LANES else _NARROW_BLOCK
+    # more rows where they are short, or have a single panel to visit: a call costs as much as half a tile
+    block = min(_NEAR // k // BLOCK * BLOCK, _LARGEST_BLOCK) if panels_of(n) > 1 else _LARGEST_BLOCK
+    block = max(block, BLOCK)
     for first in range(row, end, block):
         count = min(block, end - first)
         multiply_rows(

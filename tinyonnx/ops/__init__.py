@@ -8,7 +8,7 @@ conv         Conv, ConvTranspose                pool         windows and global 
 matmul       MatMul, Gemm                       resize       Resize, Upsample
 shape        Reshape … Expand, Shape, Size      index        Gather, Scatter, OneHot, TopK …
 tensor       Constant, Concat, Split, Slice …   pad          Pad
-cast         Cast, CastLike                     fused, gated  what the passes create
+cast         Cast, CastLike                     fused, gated, stem  what the passes create
 
 The registry imports `others` when it is asked for any other operator:
 
@@ -42,5 +42,6 @@ from tinyonnx.ops import (  # noqa: F401
     reduce,
     resize,
     shape,
+    stem,
     tensor,
 )

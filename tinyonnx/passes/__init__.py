@@ -20,6 +20,7 @@ from tinyonnx.passes.fuse_gated_conv import fuse_gated_conv
 from tinyonnx.passes.fuse_residual import fuse_residual
 from tinyonnx.passes.fuse_row_means import fuse_row_means
 from tinyonnx.passes.fuse_squeeze_excite import fuse_squeeze_excite
+from tinyonnx.passes.fuse_stem import fuse_stem
 from tinyonnx.passes.recognise_hardswish import recognise_hardswish
 from tinyonnx.passes.recognise_swish import recognise_swish
 from tinyonnx.passes.remove_noops import remove_noops
@@ -50,6 +51,7 @@ PIPELINE: list[Pass] = [
     fuse_gated_conv,
     fuse_expand_depthwise,
     fuse_depthwise_pointwise,
+    fuse_stem,
     fuse_row_means,
     drop_dead,
 ]
