@@ -24,7 +24,7 @@ einsum       Einsum                             loss         NegativeLogLikeliho
 training     Adagrad, Adam, Momentum            gradient     Gradient
 attention    Attention, RotaryEmbedding …       linear_attention  LinearAttention …
 depth_space  DepthToSpace, SpaceToDepth
-microsoft_*  ONNX Runtime's own: attention, fused, matmul, norm, quantized, recurrent
+microsoft_*  ONNX Runtime's own: attention, blocks, fused, matmul, norm, quantized, recurrent
 """
 
 from tinyonnx.ops import (  # noqa: F401

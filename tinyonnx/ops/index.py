@@ -27,14 +27,14 @@ def _wrap(indices: Array, length: int, what: str = "index") -> Array:
 # -- Gather -------------------------------------------------------------------------------
 
 
-def _gather_rule(data: Info, indices: Info, *, axis: int = 0) -> Info:
+def gather_shape(data: Info, indices: Info, *, axis: int = 0) -> Info:
     if data.shape is None or indices.shape is None:
         return Info(data.dtype, None)
     (axis,) = normalise_axes([axis], len(data.shape))
     return Info(data.dtype, (*data.shape[:axis], *indices.shape, *data.shape[axis + 1 :]))
 
 
-@op("Gather", since=1, shape=_gather_rule)
+@op("Gather", since=1, shape=gather_shape)
 def gather(data: Array, indices: Array, *, axis: int = 0) -> Array:
     (axis,) = normalise_axes([axis], data.ndim)
     return np.asarray(np.take(data, _wrap(indices, data.shape[axis]), axis), data.dtype)

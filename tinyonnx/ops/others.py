@@ -11,6 +11,7 @@ from tinyonnx.ops import (  # noqa: F401
     linear_attention,
     loss,
     microsoft_attention,
+    microsoft_blocks,
     microsoft_fused,
     microsoft_matmul,
     microsoft_norm,
