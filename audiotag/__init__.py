@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 from audiotag.errors import AudioError, Error, LabelError, ModelError, OutputError
 
 if TYPE_CHECKING:
+    from audiotag.events import EventOptions
     from audiotag.results import Failure, Result, Tag
     from audiotag.tagger import Tagger
 
@@ -24,6 +25,7 @@ __version__ = "0.1.0"
 __all__ = [
     "AudioError",
     "Error",
+    "EventOptions",
     "Failure",
     "LabelError",
     "ModelError",
@@ -45,6 +47,10 @@ def __getattr__(name: str) -> object:
         from audiotag.tagger import Tagger
 
         return Tagger
+    if name == "EventOptions":
+        from audiotag.events import EventOptions
+
+        return EventOptions
     if name in ("Failure", "Result", "Tag"):
         from audiotag import results
 

@@ -71,7 +71,7 @@ def name_of(source: Source) -> str:
 
 
 def stream(
-    source: Source, rate: int | None = None, *, raw: RawFormat | None = None, name: str | None = None
+    source: Source, rate: float | None = None, *, raw: RawFormat | None = None, name: str | None = None
 ) -> Iterator[Array]:
     """Mono blocks (n,) float32 at 32 kHz.
 
@@ -103,13 +103,13 @@ def stream(
         yield from _resample(_mono(blocks, name), rate)
 
 
-def read(source: Source, rate: int | None = None, *, raw: RawFormat | None = None, name: str | None = None) -> Array:
+def read(source: Source, rate: float | None = None, *, raw: RawFormat | None = None, name: str | None = None) -> Array:
     """The whole clip, (n,) mono float32 at 32 kHz; see `stream`."""
     blocks = list(stream(source, rate, raw=raw, name=name))
     return np.concatenate(blocks) if blocks else np.empty(0, np.float32)
 
 
-def _checked_rate(rate: int | None, name: str) -> int:
+def _checked_rate(rate: float | None, name: str) -> float:
     if rate is None:
         raise AudioError(name, "an array needs its sample rate (rate=)")
     if not MIN_RATE <= rate <= MAX_RATE:
@@ -139,7 +139,7 @@ def _average(block: Array) -> Array:
     return mean
 
 
-def _resample(blocks: Iterator[Array], rate: int) -> Iterator[Array]:
+def _resample(blocks: Iterator[Array], rate: float) -> Iterator[Array]:
     if rate == SAMPLE_RATE:
         yield from blocks
         return

@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import os
 import tempfile
-import time
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -16,7 +15,7 @@ import soundfile
 
 from audiotag.containers import Container
 from audiotag.errors import AudioError
-from audiotag.pipes import Pipe, is_tagless_mp3, read_wav_header, streams
+from audiotag.pipes import SAMPLE_BYTES, Pipe, is_tagless_mp3, read_wav_header, streams
 
 if TYPE_CHECKING:
     from tinyonnx.ir import Array
@@ -24,8 +23,8 @@ if TYPE_CHECKING:
 BLOCK = 1 << 16
 """Values (frames x channels) decoded at a time."""
 
-LIVE = 20
-"""Pieces in a second of sound that arrives no faster than it is heard."""
+LIVE = 10
+"""Pieces in a second of sound that comes through a pipe, which should not wait for more than that."""
 
 SPOOL = 64 << 20
 """Bytes that are kept in memory of a pipe that can't be decoded as it arrives; more goes to a temporary file."""
@@ -118,7 +117,7 @@ def open_blocks(source: Any, name: str, stack: ExitStack) -> tuple[Iterator[Arra
     opened.guard = guard
     stack.enter_context(opened)
     if isinstance(file, Pipe):
-        file.opened()
+        file.opened(whole=opened.format not in _PACKED)
     return _file_blocks(opened, name), opened.samplerate
 
 
@@ -159,7 +158,7 @@ def _again(guard: _Guard, path: Path | None, options: dict[str, Any], error: Exc
 def _open_container(file: Any, name: str, stack: ExitStack) -> tuple[Iterator[Array], int]:
     file.seek(0)
     if isinstance(file, Pipe):
-        file.opened()
+        file.opened(whole=True)
     try:
         container = Container(file, name)
     except ImportError:
@@ -183,13 +182,16 @@ def _needs_name(path: Path, file: Any) -> bool:
 
 def _spool(pipe: Pipe, stack: ExitStack) -> IO[bytes]:
     """Copy a pipe to where libsndfile can seek."""
-    pipe.opened()
+    pipe.opened(whole=True)
     spool: Any = stack.enter_context(tempfile.SpooledTemporaryFile(SPOOL))  # noqa: SIM115
     while data := pipe.read(1 << 20):
         spool.write(data)
     result: IO[bytes] = spool
     return result
 
+
+_PACKED = frozenset(("FLAC", "OGG", "MP3"))
+"""Formats that are read in pieces of any size."""
 
 _PLAIN = frozenset(("WAV", "WAVEX", "RF64", "W64", "AIFF", "FLAC", "RAW"))
 _INTEGERS = {"PCM_16": "int16", "PCM_24": "int32", "PCM_32": "int32"}
@@ -203,7 +205,8 @@ def _file_blocks(file: _SoundFile, name: str) -> Iterator[Array]:
     dtype = _INTEGERS.get(file.subtype, "float32") if file.format in _PLAIN else "float32"
     total, ended = 0, False
     while not ended:
-        began = time.monotonic()
+        if file.format == "RAW" and pipe is not None:
+            size = max(few, min(pipe.waiting() // (SAMPLE_BYTES[file.subtype] * file.channels), most))
         try:
             if pipe is not None and file.format == "MP3":
                 block, ended = _mp3_block(file, pipe, size)
@@ -218,9 +221,6 @@ def _file_blocks(file: _SoundFile, name: str) -> Iterator[Array]:
         if not len(block):
             break
         total += len(block)
-        # what comes faster than it is heard is no live sound and may go in large pieces
-        live = (time.monotonic() - began) * file.samplerate > len(block) / 4
-        size = few if live else min(2 * size, most)
         yield as_float(block, name)
     promised = file.frames
     if file.format == "FLAC" and total < promised < np.iinfo(np.int64).max:

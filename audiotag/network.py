@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,10 +13,12 @@ from audiotag.labels import N_CLASSES
 from audiotag.mel import DEFAULT
 
 if TYPE_CHECKING:
-    from tinyonnx.ir import Array
+    from tinyonnx.ir import Array, Node
 
 
 _FLOATS = {"tensor(float)": np.float32, "tensor(float16)": np.float16, "tensor(double)": np.float64}
+
+_POOLS = ("GlobalAveragePool", "AveragePool", "ReduceMean")
 
 
 class Network:
@@ -47,12 +50,30 @@ class Network:
 
         Raises ModelError.
         """
+        return self._logits(self._run([self._output], log_mel)[0], len(log_mel))
+
+    def with_embedding(self, log_mel: Array) -> tuple[Array, Array]:
+        """Logits (batch, 527) and embeddings (batch, n) float32 of features (batch, 128, time) float32.
+
+        The embedding is the mean over time and frequency that the classifier begins with.
+
+        Raises ModelError.
+        """
         batch = len(log_mel)
-        feeds = self.feeds(log_mel)
+        logits, embedding = self._run([self._output, self.embedding], log_mel)
+        if np.size(embedding) % batch:
+            raise self._error(
+                f"tensor {self.embedding!r} has shape {np.shape(embedding)}: no embedding of {batch} clips"
+            )
+        return self._logits(logits, batch), np.reshape(embedding, (batch, -1)).astype(np.float32, copy=False)
+
+    def _run(self, outputs: list[str], log_mel: Array) -> list[Array]:
         try:
-            (logits,) = self.session.run([self._output], feeds)
+            return self.session.run(outputs, self.feeds(log_mel))
         except tinyonnx.Error as error:
             raise self._error(str(error)) from None
+
+    def _logits(self, logits: Array, batch: int) -> Array:
         # some exports squeeze the batch away, or put it second
         if np.size(logits) != batch * N_CLASSES:
             raise self._error(f"output {self._output!r} has shape {np.shape(logits)}, not ({batch}, {N_CLASSES})")
@@ -109,6 +130,23 @@ class Network:
         listed = ", ".join(f"{output.name} {output.shape}" for output in outputs[:4])
         more = f" and {len(outputs) - 4} more" if len(outputs) > 4 else ""
         raise self._error(f"is no AudioSet tagger: no output has {N_CLASSES} classes (outputs: {listed}{more})")
+
+    @cached_property
+    def embedding(self) -> str:
+        """The tensor that is the embedding: the pooled one that is nearest to the logits.
+
+        Raises ModelError.
+        """
+        nodes = [node for node in [self._producer(self._output)] if node]
+        for node in nodes:  # grows: breadth first, from the end to the beginning
+            if node.op_type in _POOLS and node.outputs[0] is not None:
+                return str(node.outputs[0].name)
+            before = (value.producer for value in node.inputs if value is not None)
+            nodes += [producer for producer in before if producer is not None and producer not in nodes]
+        raise self._error("has no embedding: nothing is averaged before the classifier")
+
+    def _producer(self, name: str) -> Node | None:
+        return next((value.producer for value in self.session.graph.outputs if value.name == name), None)
 
     def _error(self, problem: str) -> ModelError:
         return ModelError(printable(problem if problem.startswith(self.name) else f"{self.name}: {problem}"))

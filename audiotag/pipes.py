@@ -9,6 +9,7 @@ begin with the end.
 
 from __future__ import annotations
 
+import io
 import os
 import struct
 from dataclasses import dataclass
@@ -16,6 +17,9 @@ from typing import IO, Any
 
 KEPT = 64 << 20
 """Bytes of a pipe that are kept at most while it is opened, and how far that may look ahead."""
+
+AHEAD = 1 << 16
+"""Bytes that are taken at once, if there are so many."""
 
 END = 1 << 60
 """Where a pipe seems to end."""
@@ -31,11 +35,14 @@ class Pipe:
 
     def __init__(self, file: IO[bytes]) -> None:
         self._file = file
+        # what is there, without waiting for more
+        self._some = getattr(file, "read1", file.read if isinstance(file, io.RawIOBase) else None)
+        self._ahead: bytes | bytearray = b""
         self._kept = bytearray()
         self._position = 0
         self._stop: int | None = None
         self.ended = False
-        self._opening, self._failed = True, False
+        self._opening, self._whole, self._failed = True, True, False
         # how often the end was looked for, and may be: libsndfile begins with that
         self._measured, self._measures = 0, 1
 
@@ -46,7 +53,7 @@ class Pipe:
         return data
 
     def read(self, size: int) -> bytes:
-        """That many bytes, less only at the end: also where the pipe gives what it has."""
+        """That many bytes, less only at the end, or where that does; none only at the end."""
         if self._stop is not None:
             size = min(size, self._stop - self._position)
         if self._opening:
@@ -58,7 +65,8 @@ class Pipe:
         if not self._opening:
             if not data:
                 self._kept.clear()
-            data += self._read(size - len(data))
+            if not data or self._whole:
+                data += self._read(size - len(data))
         self._position += len(data)
         return data
 
@@ -86,19 +94,26 @@ class Pipe:
         self._position = 0
         self._stop = size
 
-    def opened(self) -> None:
-        """Keep nothing from now on."""
-        self._opening = False
+    def opened(self, whole: bool) -> None:
+        """Keep nothing from now on; give as much as is asked for, if that must be `whole`, or else what is there."""
+        self._opening, self._whole = False, whole
+
+    def waiting(self) -> int:
+        """Bytes that can be read without waiting, at least."""
+        return len(self._ahead) + max(len(self._kept) - self._position, 0)
 
     def _read(self, size: int) -> bytes:
-        parts = []
-        while size > 0 and (part := self._file.read(size)):
-            if not isinstance(part, (bytes, bytearray)):
-                raise ValueError("is not a binary file object")
-            parts.append(part)
-            size -= len(part)
-        self.ended = self.ended or size > 0
-        return b"".join(parts)
+        data = b""
+        while len(data) < size and not self.ended and (self._whole or not data):
+            if not self._ahead:
+                self._ahead = self._some(AHEAD) if self._some else self._file.read(size - len(data))
+                if not isinstance(self._ahead, (bytes, bytearray)):
+                    raise ValueError("is not a binary file object")
+                self.ended = not self._ahead
+            wanted = size - len(data)
+            data += self._ahead[:wanted]
+            self._ahead = self._ahead[wanted:]
+        return data
 
 
 @dataclass(frozen=True)
@@ -135,6 +150,8 @@ _SUBTYPES = {
     (7, 1): "ULAW",
 }
 """By the code of the encoding and the bytes of a sample."""
+
+SAMPLE_BYTES = {subtype: size for (_, size), subtype in _SUBTYPES.items()}
 
 _EXTENSIBLE = 0xFFFE
 

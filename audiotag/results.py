@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
 
 from audiotag import __version__
 from audiotag.errors import printable
+
+if TYPE_CHECKING:
+    from tinyonnx.ir import Array
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +29,8 @@ class Tag:
 class Result:
     """Tags, best first, of the part from `start` to `end` of a clip; times in seconds.
 
-    `model` and `sha256` say what produced them, `trained` whether the scores mean anything.
+    `model` and `sha256` say what produced them, `trained` whether the scores mean anything;
+    `embedding` (n,) float32 is there if it was asked for.
     """
 
     path: str
@@ -37,10 +41,11 @@ class Result:
     model: str
     sha256: str
     trained: bool
+    embedding: Array | None = field(default=None, repr=False, compare=False)
 
     def to_dict(self) -> dict[str, Any]:
         """The object of one JSONL line."""
-        return {
+        fields = {
             "path": self.path,
             "start": self.start,
             "end": self.end,
@@ -49,6 +54,10 @@ class Result:
             "model": {"name": self.model, "sha256": self.sha256},
             "audiotag": __version__,
         }
+        if self.embedding is not None:
+            # as many digits as float32 needs
+            fields["embedding"] = [float(f"{x:.9g}") for x in self.embedding.tolist()]
+        return fields
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from audiotag import arrow, audio, mel
 from audiotag.errors import AudioError, Error
+from audiotag.events import HOP, WINDOW, Event, EventOptions, Segmenter
 from audiotag.labels import all_labels, select
 from audiotag.network import Network
-from audiotag.results import Result, Tag
+from audiotag.results import Failure, Result, Tag
+from audiotag.windows import MAX_PIECE, Grid
 
 if TYPE_CHECKING:
     from audiotag.audio import RawFormat, Source
@@ -69,13 +72,14 @@ class Tagger:
     def tag(
         self,
         source: Source,
-        rate: int | None = None,
+        rate: float | None = None,
         top: int | None = 10,
         threshold: float | None = None,
         labels: str | Iterable[str | int] | None = None,
         *,
         raw: RawFormat | None = None,
         name: str | None = None,
+        embedding: bool = False,
     ) -> Result:
         """The best tags of a clip.
 
@@ -88,37 +92,110 @@ class Tagger:
             labels: consider these classes only: names, MIDs or indices, or a comma-separated text.
             raw: says that a file object has samples without a header.
             name: what results and errors call the source, by default its path.
+            embedding: give the embedding, too.
 
         Raises:
-            AudioError: the sound can't be read.
-            ModelError: the model can't be loaded or run.
+            AudioError: the sound can't be read, or is longer than `audiotag.windows.MAX_PIECE` seconds.
+            ModelError: the model can't be loaded or run, or has no embedding.
             LabelError: no such class.
             ValueError: `top` is negative or `threshold` is not a probability.
         """
-        if top is not None and top < 0:
-            raise ValueError(f"top must not be negative, is {top}")
-        if threshold is not None and not 0 <= threshold <= 1:
-            raise ValueError(f"threshold must lie in 0..1, is {threshold}")
-        among = None if labels is None else select(labels)
+        choice = Choice.of(top, threshold, labels)
         name = audio.name_of(source) if name is None else name
-        scores, duration = self._score(source, rate, raw, name)
-        return Result(
-            path=name,
-            start=0.0,
-            end=duration,
-            duration=duration,
-            tags=best_tags(scores, top, threshold, among),
-            model=self.model.name,
-            sha256=self.model.sha256,
-            trained=self.model.trained,
-        )
+        return self._result(name, self._piece(source, rate, raw, name, embedding), choice)
 
-    def scores(self, source: Source, rate: int | None = None) -> Array:
+    def tag_windows(
+        self,
+        source: Source,
+        window: float,
+        hop: float | None = None,
+        rate: float | None = None,
+        top: int | None = 10,
+        threshold: float | None = None,
+        labels: str | Iterable[str | int] | None = None,
+        *,
+        raw: RawFormat | None = None,
+        name: str | None = None,
+        embedding: bool = False,
+    ) -> Iterator[Result]:
+        """The best tags of each window of a clip, each as soon as its last sample was read.
+
+        A window's result is that of its samples as a clip of their own. The source may be of any
+        length, and never end: memory doesn't grow with it.
+
+        `window` is in seconds, and so is `hop`, from the beginning of a window to that of the
+        next, by default `window`. What is left at the end gets a window of full length, too, that
+        ends with the clip; a clip shorter than a window gives one result; more in
+        `audiotag.windows.Grid`. The other arguments are those of `tag`.
+
+        Raises:
+            ValueError: `window` or `hop` is too short, or `window` too long.
+            AudioError: iterating raises it where the sound can't be read, perhaps after some results.
+            Error: as in `tag`.
+        """
+        choice = Choice.of(top, threshold, labels)
+        grid = Grid(window, window if hop is None else hop)
+        name = audio.name_of(source) if name is None else name
+        return (self._result(name, heard, choice) for heard in self._windows(grid, source, rate, raw, name, embedding))
+
+    def find_events(
+        self,
+        source: Source,
+        options: EventOptions | None = None,
+        window: float = WINDOW,
+        hop: float | None = HOP,
+        rate: float | None = None,
+        labels: str | Iterable[str | int] | None = None,
+        *,
+        raw: RawFormat | None = None,
+        name: str | None = None,
+    ) -> Iterator[Result]:
+        """What is heard when: a result with one tag, its best score, for each event, as soon as it is over.
+
+        A clip without events gives one result without tags, over the whole of it. `options` say when
+        an event begins and ends, `window` and `hop` which windows are tagged for that; the other
+        arguments are those of `tag`.
+
+        Raises:
+            Error, ValueError: as in `tag_windows`.
+        """
+        among = None if labels is None else tuple(select(labels))
+        segmenter = Segmenter(options or EventOptions(), among)
+        grid = Grid(window, window if hop is None else hop)
+        name = audio.name_of(source) if name is None else name
+        return self._events(segmenter, self._windows(grid, source, rate, raw, name, False), name)
+
+    def embed(self, source: Source, rate: float | None = None) -> Array:
+        """The embedding (n,) float32 of a clip: 960 numbers of an mn10, 384 of an mn04.
+
+        Arguments and errors are those of `tag`.
+        """
+        embedding = self._piece(source, rate, None, audio.name_of(source), True).embedding
+        assert embedding is not None
+        return embedding
+
+    def scores(self, source: Source, rate: float | None = None) -> Array:
         """Sigmoid probabilities (527,) float64 of all classes, in the order of `audiotag.labels.all_labels()`.
 
         Arguments and errors are those of `tag`.
         """
-        return self._score(source, rate, None, audio.name_of(source))[0]
+        return self._piece(source, rate, None, audio.name_of(source), False).scores
+
+    def tag_batch(
+        self, sources: Iterable[Source], rate: float | None = None, top: int | None = 10, **options: Any
+    ) -> list[Result | Failure]:
+        """Results of many clips, in their order, with a `Failure` for each that can't be read.
+
+        Arguments and errors are those of `tag`.
+        """
+        _ = self.network
+        results: list[Result | Failure] = []
+        for source in sources:
+            try:
+                results.append(self.tag(source, rate, top, **options))
+            except AudioError as error:
+                results.append(Failure.of(error.name, error))
+        return results
 
     def __call__(
         self,
@@ -148,7 +225,7 @@ class Tagger:
         column = next((name for name in COLUMNS if name in batch), None)
         if column is None:
             raise KeyError(f"a batch needs a column {' or '.join(map(repr, COLUMNS))}; it has {sorted(batch)}")
-        among = None if labels is None else select(labels)
+        choice = Choice.of(top, threshold, labels)
         _ = self.network
         paths, rates = batch.get("path"), batch.get("rate") if column == "audio" else None
         tags: list[list[dict[str, Any]]] = []
@@ -158,32 +235,108 @@ class Tagger:
             try:
                 if column == "audio":
                     source = np.asarray(source)
-                result = self.tag(source, None if rates is None else rates[row], top, threshold, among, name=name)
+                heard = self._piece(source, None if rates is None else rates[row], None, name, False)
             except Error as error:
                 tags.append([])
                 errors.append(str(error))
             else:
-                tags.append([tag.to_dict() for tag in result.tags])
+                tags.append([tag.to_dict() for tag in choice(heard.scores)])
                 errors.append(None)
         if isinstance(batch[column], np.ndarray):
             return {**batch, **arrow.columns(tags, errors)}
         return {**batch, "tags": tags, "error": errors}
 
-    def _score(self, source: Source, rate: int | None, raw: RawFormat | None, name: str) -> tuple[Array, float]:
+    def _piece(self, source: Source, rate: float | None, raw: RawFormat | None, name: str, embedding: bool) -> Heard:
+        """A clip heard in one piece."""
         features = mel.LogMelStream()
         # first, so that a broken model is reported before any file is read
         network = self.network
 
-        def frames() -> Any:
+        def frames() -> Iterator[Array]:
             for block in audio.stream(source, rate, raw=raw, name=name):
                 yield features.push(block)
+                if features.n_samples > MAX_PIECE * audio.SAMPLE_RATE:
+                    raise AudioError(
+                        name, f"longer than {MAX_PIECE / 60:g} min: too long for one result, give a window (--window)"
+                    )
             yield features.finish()
 
         try:
-            logits = network(mel.join_frames(frames())[None])[0]
+            return _heard(network, mel.join_frames(frames()), 0, features.n_samples, embedding)
         except MemoryError:
-            raise AudioError(name, "too long to tag in one piece in this machine's memory") from None
-        return sigmoid(logits), features.n_samples / audio.SAMPLE_RATE
+            raise AudioError(
+                name, "too long to tag in one piece in this machine's memory, give a window (--window)"
+            ) from None
+
+    def _windows(
+        self, grid: Grid, source: Source, rate: float | None, raw: RawFormat | None, name: str, embedding: bool
+    ) -> Iterator[Heard]:
+        network = self.network
+        for start, samples in grid.cut(audio.stream(source, rate, raw=raw, name=name)):
+            yield _heard(network, mel.log_mel(samples), start, start + len(samples), embedding)
+
+    def _events(self, segmenter: Segmenter, windows: Iterable[Heard], name: str) -> Iterator[Result]:
+        found, end = False, 0.0
+        for heard in windows:
+            end = heard.end
+            for event in segmenter.push(heard.start, heard.end, heard.scores):
+                found = True
+                yield self._event(name, event)
+        for event in segmenter.finish():
+            found = True
+            yield self._event(name, event)
+        if not found:
+            yield self._make(name, 0.0, end, ())
+
+    def _event(self, name: str, event: Event) -> Result:
+        return self._make(name, event.start, event.end, (tag_of(event.label, event.score),))
+
+    def _result(self, name: str, heard: Heard, choice: Choice) -> Result:
+        return self._make(name, heard.start, heard.end, choice(heard.scores), heard.embedding)
+
+    def _make(
+        self, name: str, start: float, end: float, tags: tuple[Tag, ...], embedding: Array | None = None
+    ) -> Result:
+        model = self.model
+        # neither has more digits than a sample needs
+        length = round(end - start, 9)
+        return Result(name, start, end, length, tags, model.name, model.sha256, model.trained, embedding)
+
+
+class Heard(NamedTuple):
+    """Scores (527,) of a part of a clip from `start` to `end`, in seconds."""
+
+    start: float
+    end: float
+    scores: Array
+    embedding: Array | None
+
+
+def _heard(network: Network, features: Array, start: int, end: int, embedding: bool) -> Heard:
+    logits, embeddings = network.with_embedding(features[None]) if embedding else (network(features[None]), None)
+    vector = None if embeddings is None else embeddings[0]
+    return Heard(start / audio.SAMPLE_RATE, end / audio.SAMPLE_RATE, sigmoid(logits[0]), vector)
+
+
+@dataclass(frozen=True)
+class Choice:
+    """Which of a clip's tags to give: the best `top` of those not below `threshold` and, if given, in `among`."""
+
+    top: int | None
+    threshold: float | None
+    among: tuple[int, ...] | None
+
+    @classmethod
+    def of(cls, top: int | None, threshold: float | None, labels: str | Iterable[str | int] | None) -> Choice:
+        """Raises LabelError, ValueError."""
+        if top is not None and top < 0:
+            raise ValueError(f"top must not be negative, is {top}")
+        if threshold is not None and not 0 <= threshold <= 1:
+            raise ValueError(f"threshold must lie in 0..1, is {threshold}")
+        return cls(top, threshold, None if labels is None else tuple(select(labels)))
+
+    def __call__(self, scores: Array) -> tuple[Tag, ...]:
+        return best_tags(scores, self.top, self.threshold, self.among)
 
 
 def sigmoid(logits: Array) -> Array:
@@ -209,5 +362,10 @@ def best_tags(
     indices = indices[np.argsort(-scores[indices], kind="stable")]
     if threshold is not None:
         indices = indices[scores[indices] >= threshold]
-    labels = all_labels()
-    return tuple(Tag(labels[i].name, labels[i].mid, labels[i].index, float(scores[i])) for i in indices[:top].tolist())
+    return tuple(tag_of(i, float(scores[i])) for i in indices[:top].tolist())
+
+
+def tag_of(index: int, score: float) -> Tag:
+    """The tag of a class."""
+    label = all_labels()[index]
+    return Tag(label.name, label.mid, label.index, score)

@@ -17,6 +17,7 @@ from audiotag.results import Failure, Result
 
 if TYPE_CHECKING:
     from audiotag.audio import RawFormat
+    from audiotag.events import EventOptions
     from audiotag.models import ResolvedModel
     from audiotag.tagger import Tagger
 
@@ -27,13 +28,18 @@ CLIP_SECONDS = 10.0
 
 @dataclass(frozen=True)
 class Options:
-    """What is asked for each clip; names and meanings are those of the command's options."""
+    """What is asked for each clip; names and meanings are those of the command's options.
+
+    With `events` there is a `window`, too.
+    """
 
     top: int | None = 10
     threshold: float | None = None
     labels: tuple[int, ...] | None = None
     window: float | None = None
     hop: float | None = None
+    events: EventOptions | None = None
+    embeddings: bool = False
     raw: RawFormat | None = None
 
     def to_dict(self) -> dict[str, Any]:
@@ -57,7 +63,14 @@ def _results(tagger: Tagger, path: str, options: Options) -> Iterator[Result]:
         if sys.stdin is None:
             raise AudioError(path, "standard input is closed")
         source = sys.stdin.buffer
-    yield tagger.tag(source, None, options.top, options.threshold, options.labels, raw=options.raw, name=path)
+    common: Any = {"labels": options.labels, "raw": options.raw, "name": path}
+    choice: Any = {"top": options.top, "threshold": options.threshold, "embedding": options.embeddings}
+    if options.window is None:
+        yield tagger.tag(source, **common, **choice)
+    elif options.events is None:
+        yield from tagger.tag_windows(source, options.window, options.hop, **common, **choice)
+    else:
+        yield from tagger.find_events(source, options.events, options.window, options.hop, **common)
 
 
 class Rows(NamedTuple):

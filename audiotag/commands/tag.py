@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import os
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -16,6 +17,7 @@ from audiotag.work import Job, Options
 
 if TYPE_CHECKING:
     from audiotag.audio import RawFormat
+    from audiotag.events import EventOptions
     from audiotag.models import ResolvedModel
     from audiotag.pool import Pool
     from audiotag.results import Result
@@ -32,9 +34,18 @@ examples:
   audiotag tag *.flac --labels 'Dog,Siren' --threshold 0.3
   sox clip.mp3 -t wav - | audiotag tag -
   audiotag tag - --raw s16le --rate 44100 --channels 2 < samples.raw
+  audiotag tag day.flac --window 10 --top 3
+  audiotag tag day.flac --events 'Dog=0.5:0.3,Siren=0.4' --format audacity --output labels.txt
 
 A file that can't be read is reported on stderr (in JSONL by a line, too), all others
 are done, and the exit code is 1."""
+
+
+WINDOWS = """\
+Windows begin at 0, HOP, 2 HOP ...; what is left at the end gets a window of full length, too,
+that ends with the sound. A file that is shorter than a window gives one result. Results come as
+soon as their window is complete, also of sound on standard input that never ends. Events need
+no --window; theirs are 2 s, every 0.5 s."""
 
 
 def add_parser(subparsers: Any) -> None:
@@ -58,12 +69,26 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument("--top", type=number, default=10, metavar="N", help="how many tags at most (default: 10)")
     parser.add_argument("--threshold", type=probability, metavar="P", help="leave out tags with a score below P")
     parser.add_argument("--labels", type=classes, metavar="A,B,...", help="consider these classes only (names or MIDs)")
+    parser.add_argument("--embeddings", action="store_true", help="give the vectors behind the tags, too")
     parser.add_argument("--threads", type=number, default=1, metavar="N", help="threads that share a clip (default: 1)")
     parser.add_argument(
         "--format", choices=(*FORMATS, *PARTS), default="text", help="form of the results (default: text)"
     )
     parser.add_argument("--output", metavar="FILE", help="write results to FILE (default: standard output)")
     parser.add_argument("--activations", metavar="REPORT.html", help="show waveform, mel and every layer of one clip")
+    time = parser.add_argument_group("what is heard when", WINDOWS)
+    time.add_argument("--window", type=seconds, metavar="SECONDS", help="tag windows of that length, not whole files")
+    time.add_argument("--hop", type=seconds, metavar="SECONDS", help="from window to window (default: their length)")
+    time.add_argument(
+        "--events",
+        nargs="?",
+        const="",
+        metavar="[CLASS=]ON[:OFF],...",
+        help="when sounds begin and end: where a class's score reaches ON, and falls below OFF (default: 0.5:0.3); "
+        "classes may have thresholds of their own",
+    )
+    time.add_argument("--min-event", type=seconds, metavar="SECONDS", help="leave out shorter events")
+    time.add_argument("--max-gap", type=seconds, metavar="SECONDS", help="join events with no more between them")
     batch = parser.add_argument_group("many files")
     batch.add_argument("--workers", type=number, metavar="N", help="processes, one thread each (default: this one)")
     batch.add_argument("--timeout", type=seconds, metavar="SECONDS", help="give up on a file after so long")
@@ -82,6 +107,7 @@ def add_parser(subparsers: Any) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Tag everything and return the exit code."""
+    _give_back(args)
     options = _options(args)
     _check(args)
     from audiotag import batch
@@ -109,6 +135,13 @@ def run(args: argparse.Namespace) -> int:
     return 1 if failed or output.failures else 0
 
 
+def _give_back(args: argparse.Namespace) -> None:
+    """Make a path again of what argparse took for the value of --events, which needs none."""
+    if args.events and (os.path.lexists(args.events) or args.events.startswith(("-", "@"))):
+        args.paths.insert(0, args.events)
+        args.events = ""
+
+
 def _pool(args: argparse.Namespace, job: Job) -> Pool | None:
     if args.workers is None and args.timeout is None:
         return None
@@ -133,9 +166,10 @@ def _check(args: argparse.Namespace) -> None:
         error("the following arguments are required: PATH")
     if stdin > 1:
         error("standard input can be read once only")
-    if args.activations is not None and (
-        len(args.paths) != 1 or args.paths[0][0] in "-@" or os.path.isdir(args.paths[0]) or args.workers or args.timeout
-    ):
+    one = len(args.paths) == 1 and not args.paths[0].startswith("@") and not os.path.isdir(args.paths[0])
+    if args.format == "audacity" and not one:
+        error("--format audacity is for one file: labels don't name theirs")
+    if args.activations is not None and (not one or args.paths == ["-"] or args.workers or args.timeout):
         error("--activations shows one file")
     if "-" in args.paths and (args.workers or args.timeout or args.resume):
         error("sound on standard input (-) goes without --workers, --timeout and --resume")
@@ -158,7 +192,55 @@ def hint_at_full_size(model: ResolvedModel) -> None:
 
 
 def _options(args: argparse.Namespace) -> Options:
-    return Options(top=args.top, threshold=args.threshold, labels=args.labels, raw=_raw_format(args))
+    _check_times(args)
+    events = _events(args)
+    window, hop = args.window, args.hop
+    if events is not None and window is None:
+        from audiotag.events import HOP, WINDOW
+
+        window, hop = WINDOW, hop or HOP
+    if window is not None:
+        from audiotag.windows import Grid
+
+        try:
+            Grid(window, hop or window)
+        except ValueError as error:
+            args.parser.error(f"--window, --hop: {error}")
+    return Options(
+        top=args.top,
+        threshold=args.threshold,
+        labels=args.labels,
+        window=window,
+        hop=hop,
+        events=events,
+        embeddings=args.embeddings or args.format == "npy",
+        raw=_raw_format(args),
+    )
+
+
+def _check_times(args: argparse.Namespace) -> None:
+    error = args.parser.error
+    if args.hop is not None and args.window is None and args.events is None:
+        error("--hop needs --window")
+    if args.events is None and (args.min_event is not None or args.max_gap is not None):
+        error("--min-event and --max-gap go with --events")
+    if args.embeddings and args.format not in ("jsonl", "parquet", "npy"):
+        error("--embeddings goes with --format jsonl, parquet or npy")
+    if args.events is not None and (args.embeddings or args.format == "npy"):
+        error("events have no embeddings")
+
+
+def _events(args: argparse.Namespace) -> EventOptions | None:
+    if args.events is None:
+        return None
+    from audiotag.events import EventOptions, parse
+
+    options = EventOptions()
+    try:
+        options = parse(args.events) if args.events else options
+    except (LabelError, ValueError) as error:
+        args.parser.error(f"argument --events: {error}")
+    return dataclasses.replace(options, min_duration=args.min_event or 0.0, max_gap=args.max_gap or 0.0)
 
 
 def _raw_format(args: argparse.Namespace) -> RawFormat | None:

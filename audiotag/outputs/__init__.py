@@ -5,8 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
+from audiotag.outputs.audacity import AudacityEncoder
+from audiotag.outputs.csv import CsvEncoder
 from audiotag.outputs.jsonl import JsonlEncoder
+from audiotag.outputs.npy import NpyWriter
 from audiotag.outputs.parquet import ParquetWriter
+from audiotag.outputs.rttm import RttmEncoder
 from audiotag.outputs.text import TextEncoder
 
 if TYPE_CHECKING:
@@ -45,8 +49,14 @@ class PartWriter(Protocol):
         ...
 
 
-FORMATS: dict[str, Callable[[Options], Encoder]] = {"text": TextEncoder, "jsonl": JsonlEncoder}
+FORMATS: dict[str, Callable[[Options], Encoder]] = {
+    "text": TextEncoder,
+    "jsonl": JsonlEncoder,
+    "csv": CsvEncoder,
+    "audacity": AudacityEncoder,
+    "rttm": RttmEncoder,
+}
 """Formats that are text, in one file or on standard output."""
 
-PARTS: dict[str, Callable[[Options], PartWriter]] = {"parquet": ParquetWriter}
+PARTS: dict[str, Callable[[Options], PartWriter]] = {"parquet": ParquetWriter, "npy": NpyWriter}
 """Formats whose output is a folder of files."""

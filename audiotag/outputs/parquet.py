@@ -50,7 +50,9 @@ class ParquetWriter:
 
 def _fields(row: Result | Failure) -> dict[str, Any]:
     # names of files may have bytes that are no text
-    return row.to_dict() | {"path": row.path.encode(errors="backslashreplace").decode()}
+    fields = row.to_dict() | {"path": row.path.encode(errors="backslashreplace").decode()}
+    embedding = getattr(row, "embedding", None)
+    return fields if embedding is None else fields | {"embedding": embedding}
 
 
 def _schema(pa: Any, options: Options) -> Any:
@@ -65,4 +67,6 @@ def _schema(pa: Any, options: Options) -> Any:
         ("audiotag", text),
         ("error", pa.struct([("type", text), ("message", text)])),
     ]
+    if options.embeddings:
+        columns.append(("embedding", pa.list_(pa.float32())))
     return pa.schema(columns, metadata={"audiotag.settings": json.dumps(options.to_dict())})

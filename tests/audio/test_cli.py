@@ -266,7 +266,7 @@ def test_version_and_help():
     assert process("--version").stdout.decode().strip() == f"audiotag {__version__}"
     help_text = process("tag", "--help").stdout.decode()
     assert "--labels" in help_text
-    assert "--window" not in help_text
+    assert "--window" in help_text
 
 
 def test_importing_is_cheap():
@@ -339,3 +339,73 @@ def test_results_come_out_where_messages_can_not(folder, monkeypatch, capsys, st
 def test_text_of_an_untrained_model_says_so_on_standard_output(folder, capsys):
     assert cli.main(["tag", "a.wav", "--model", "untrained-mn01"]) == 0
     assert "untrained, scores mean nothing" in capsys.readouterr().out
+
+
+def test_windows_and_events(tag, folder, model):
+    code, out, _ = tag("a.wav", "--window", "0.5", "--format", "jsonl", "--top", "1")
+    assert code == 0
+    first, last = rows(out)
+    assert (first["start"], first["end"], last["duration"]) == (0, 0.5, 0.5)
+    assert last["end"] == pytest.approx(32000 / 44100, abs=1e-4)
+    expected = [result.to_dict() for result in Tagger(model).tag_windows("a.wav", 0.5, 0.3, top=1)]
+    assert rows(tag("a.wav", "--window", "0.5", "--hop", "0.3", "--format", "jsonl", "--top", "1")[1]) == json.loads(
+        json.dumps(expected)
+    )
+    # the value of --events may be left out, also before a file
+    all_events = tag("--events", "a.wav", "--window", "0.2", "--format", "jsonl")
+    assert all_events[0] == 0
+    assert tag("a.wav", "--window", "0.2", "--format", "jsonl", "--events") == all_events
+    assert tag("a.wav", "--window", "0.2", "--format", "jsonl", "--events", "0.5:0.3") == all_events
+    found = rows(tag("a.wav", "--window", "0.2", "--format", "jsonl", "--events", "Dog=0.001")[1])
+    assert [row["tags"][0]["label"] for row in found] == ["Dog"]
+
+
+def test_a_clip_that_is_shorter_than_a_window_gives_one_result(tag, folder):
+    whole, window = (rows(tag("a.wav", *more, "--format", "jsonl")[1]) for more in ([], ["--window", "10"]))
+    assert window == whole
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["--hop", "1"],
+        ["--window", "0"],
+        ["--window", "0.001"],
+        ["--window", "1e9"],
+        ["--window", "1", "--hop", "0.001"],
+        ["--window", "x"],
+        ["--events", "Dogg=0.5"],
+        ["--events", "2"],
+        ["--events", "0.2:0.3"],
+        ["--min-event", "1"],
+        ["--max-gap", "1", "--window", "3"],
+        ["--embeddings"],
+        ["--embeddings", "--format", "csv"],
+        ["--events", "--embeddings", "--format", "jsonl"],
+        ["--format", "audacity", "b.flac"],
+    ],
+)
+def test_wrong_times(arguments, folder, capsys):
+    with pytest.raises(SystemExit) as caught:
+        cli.main(["tag", "a.wav", *arguments])
+    assert caught.value.code == 2
+    assert "error: " in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("format", ["csv", "rttm"])
+def test_failures_in_other_formats(tag, folder, format):
+    code, out, err = tag("a.wav", "no.wav", "--format", format, "--top", "1")
+    assert code == 1
+    assert err == "audiotag: no.wav: No such file or directory\n"
+    assert len(out.splitlines()) == {"csv": 3, "rttm": 1}[format]
+
+
+def test_embeddings(folder, capsys):
+    assert cli.main(["tag", "a.wav", "no.wav", "--embeddings", "--format", "jsonl"]) == 1
+    good, bad = rows(capsys.readouterr().out)
+    assert len(good["embedding"]) == 384
+    assert "embedding" not in bad
+    assert cli.main(["tag", "a.wav", "no.wav", "--format", "npy", "--output", "vectors"]) == 1
+    array = np.load("vectors/part-00000.npy")
+    np.testing.assert_array_equal(array[0], np.float32(good["embedding"]))
+    assert np.isnan(array[1]).all()

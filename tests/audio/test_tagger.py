@@ -2,14 +2,19 @@ from __future__ import annotations
 
 import io
 import pickle
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
+import onnx
 import onnxruntime
 import pytest
 import soundfile
+from onnx import numpy_helper, parser
 
 import audiotag
-from audiotag import LabelError, ModelError, Tagger, mel
+from audiotag import Failure, LabelError, ModelError, Result, Tagger, mel
 from audiotag.tagger import best_tags, sigmoid
 from tests.audio.conftest import make_tagger
 
@@ -186,3 +191,90 @@ def test_the_package_exports_what_it_says():
         assert getattr(audiotag, name) is not None
     with pytest.raises(AttributeError):
         _ = audiotag.nothing
+
+
+EXPORTS = (
+    "mn04_torchscript.onnx",
+    "mn04_torchscript_opset13.onnx",
+    "mn04_dynamo.onnx",
+    "mn04_hear_multi_output.onnx",
+)
+
+
+@pytest.mark.parametrize("name", [*EXPORTS, "ours"])
+def test_embeddings_are_pytorchs(name, shared, golden, mn04):
+    tagger = Tagger(mn04 if name == "ours" else shared / "data/onnx" / name)
+    for clip in sorted({key.split(":")[0] for key in golden if key.endswith(":embedding")})[:3]:
+        path = shared / f"data/esc10/{clip}.ogg"
+        embedding = tagger.embed(path)
+        assert (embedding.shape, embedding.dtype) == ((384,), np.float32)
+        np.testing.assert_allclose(embedding, golden[f"{clip}:embedding"].reshape(-1), rtol=0, atol=1e-4)
+        result = tagger.tag(path, top=None, embedding=True)
+        np.testing.assert_array_equal(result.embedding, embedding)
+        expected = sorted(sigmoid(golden[f"{clip}:logits"]).reshape(-1), reverse=True)
+        np.testing.assert_allclose([tag.score for tag in result.tags], expected, rtol=0, atol=1e-4)
+
+
+def test_embeddings_of_windows_are_those_of_clips(noise):
+    tagger = Tagger()
+    x = np.tile(noise[:, 0], 3)
+    for result in tagger.tag_windows(x, 1, 0.7, 32000, embedding=True):
+        part = x[round(result.start * 32000) : round(result.end * 32000)]
+        np.testing.assert_array_equal(result.embedding, tagger.embed(part, 32000))
+        np.testing.assert_array_equal(np.float32(result.to_dict()["embedding"]), result.embedding)
+
+
+def test_a_model_without_an_embedding_says_so(tmp_path, clip):
+    model = parser.parse_model("""
+        <ir_version: 8, opset_import: ["" : 17]>
+        agraph (float[batch, 1, 128, time] x) => (float[batch, 527] logits) {
+            peak = ReduceMax <axes = [1, 3], keepdims = 0> (x)
+            logits = MatMul (peak, weights)
+        }""")
+    model.graph.initializer.append(numpy_helper.from_array(np.ones((128, 527), np.float32), "weights"))
+    onnx.save(model, tmp_path / "model.onnx")
+    with pytest.raises(ModelError, match=r"model\.onnx: has no embedding"):
+        Tagger(tmp_path / "model.onnx").embed(clip)
+
+
+def test_many_clips(tagger, clip):
+    results = tagger.tag_batch([clip, "no.wav", clip.read_bytes()], top=2)
+    assert [type(result) for result in results] == [Result, Failure, Result]
+    assert results[0] == tagger.tag(clip, top=2)
+    assert results[2].tags == results[0].tags
+    assert str(results[1]) == "no.wav: No such file or directory"
+
+
+@pytest.mark.parametrize("rate", [8000, 11025.0, 22050, np.int64(44100), 96000, 31999.5])
+def test_arrays_at_any_rate(tagger, rate):
+    result = tagger.tag(np.zeros(int(rate)), rate)
+    assert result.duration == pytest.approx(1, abs=1e-3)
+
+
+def test_a_users_script_is_typed(tmp_path):
+    pytest.importorskip("mypy")
+    script = tmp_path / "script.py"
+    script.write_text("""
+import pickle
+from pathlib import Path
+
+import numpy as np
+
+from audiotag import EventOptions, Failure, Result, Tag, Tagger
+
+tagger: Tagger = pickle.loads(pickle.dumps(Tagger(Path("model.onnx"))))
+result: Result = tagger.tag("clip.wav", top=3, labels=["Dog", 3])
+tags: tuple[Tag, ...] = result.tags
+score: float = tags[0].score
+for window in tagger.tag_windows(np.zeros(44100, np.float32), 1.0, hop=0.5, rate=44100):
+    start: float = window.start
+for event in tagger.find_events(Path("clip.wav"), EventOptions(max_gap=1.0)):
+    label: str = event.tags[0].label
+size: int = tagger.embed(b"RIFF").shape[0]
+rows: list[Result | Failure] = tagger.tag_batch(["a.wav", b"RIFF"])
+with open("clip.wav", "rb") as file:
+    tagger.tag(file)
+""")
+    command = [sys.executable, "-m", "mypy", "--strict", "--cache-dir", str(tmp_path / "cache"), str(script)]
+    result = subprocess.run(command, cwd=Path(__file__).parents[2], capture_output=True, text=True)
+    assert result.stdout.startswith("Success"), result.stdout

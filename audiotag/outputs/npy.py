@@ -1,0 +1,54 @@
+"""Embeddings as numpy arrays, each with a JSONL file beside it."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Sequence
+from typing import IO, TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from audiotag.results import Failure, Result
+    from audiotag.work import Options
+
+
+class NpyWriter:
+    """Writes `part-00000.npy` and so on: the embeddings (rows, n) float32 of the rows of `part-00000.jsonl`.
+
+    The row of a failure is not a number (NaN).
+    """
+
+    def __init__(self, options: Options) -> None:
+        pass
+
+    def pack(self, rows: Sequence[Result | Failure]) -> tuple[Any, int]:
+        lines, vectors = [], []
+        for row in rows:
+            fields = row.to_dict()
+            fields.pop("embedding", None)
+            lines.append(json.dumps(fields) + "\n")
+            vectors.append(getattr(row, "embedding", None))
+        return (lines, vectors), sum(map(len, lines)) + sum(0 if x is None else x.nbytes for x in vectors)
+
+    def write(self, packs: Sequence[Any], rows: int, folder: str, number: int) -> None:
+        import numpy as np
+
+        lines = [line for pack in packs for line in pack[0]][:rows]
+        vectors = [vector for pack in packs for vector in pack[1]][:rows]
+        size = next((len(vector) for vector in vectors if vector is not None), 0)
+        array = np.full((len(vectors), size), np.nan, np.float32)
+        for i, vector in enumerate(vectors):
+            if vector is not None:
+                array[i] = vector
+        # a part is there once its array is
+        _replace(folder, f"part-{number:05d}.jsonl", lambda file: file.write("".join(lines).encode()))
+        _replace(folder, f"part-{number:05d}.npy", lambda file: np.save(file, array))
+
+
+def _replace(folder: str, name: str, write: Callable[[IO[bytes]], object]) -> None:
+    temporary = os.path.join(folder, f".{name}.tmp")
+    with open(temporary, "wb") as file:
+        write(file)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(temporary, os.path.join(folder, name))
