@@ -22,7 +22,6 @@ from models.train import generate, sources
 RATE = 32000
 LONGEST = 60 * RATE
 SHORTEST = 800
-SPEECH, MUSIC = 1500, 128
 _LICENCES = {
     "esc10": "CC BY 3.0 or CC0, recording by recording",
     "voices": "made by GPL-3+ and BSD-like programs from made-up sentences",
@@ -55,12 +54,15 @@ class Bank:
         return self.samples[sound.start + start : sound.start + end].astype(np.float32) / 32768
 
 
-def make(folder: Path, esc10: Path, seed: int = 0) -> None:
-    """Read everything there is into `bank.raw` and `bank.json`, and its summary into `sources.csv`."""
+def make(folder: Path, esc10: Path, speech: int, music: int, seed: int = 0) -> None:
+    """Read everything there is into `bank.raw` and `bank.json`, and its summary into `sources.csv`.
+
+    So many utterances and minutes of music are made for it.
+    """
     sounds: list[Sound] = []
     position = 0
     with open(folder / "bank.raw", "wb") as file:
-        for name, origin, group, held_out, content in _all(folder, esc10, seed):
+        for name, origin, group, held_out, content in _all(folder, esc10, speech, music, seed):
             try:
                 samples = audio.read(content, name=name)[:LONGEST]
             except AudioError as error:
@@ -76,7 +78,9 @@ def make(folder: Path, esc10: Path, seed: int = 0) -> None:
     _summary(folder, sounds)
 
 
-def _all(folder: Path, esc10: Path, seed: int) -> Iterator[tuple[str, str, str, bool, Path | bytes]]:
+def _all(
+    folder: Path, esc10: Path, speech: int, music: int, seed: int
+) -> Iterator[tuple[str, str, str, bool, Path | bytes]]:
     rng = random.Random(seed)
     for path in sorted(esc10.glob("*/*.ogg")):
         if (fold := int(path.name.partition("-")[0])) <= 4:
@@ -90,8 +94,8 @@ def _all(folder: Path, esc10: Path, seed: int) -> Iterator[tuple[str, str, str, 
                 yield name, package, group, _held_out(f"{package}/{name}"), content
     soundfont = next((folder / "packages" / sources.SOUNDFONT).rglob("*.sf2"))
     made: Iterable[tuple[str, str, Path]] = [
-        *(("espeak-ng, flite", *made) for made in generate.speech(folder / "made/speech", SPEECH, seed)),
-        *(("fluidsynth", *made) for made in generate.music(folder / "made/music", soundfont, MUSIC, seed)),
+        *(("espeak-ng, flite", *made) for made in generate.speech(folder / "made/speech", speech, seed)),
+        *(("fluidsynth", *made) for made in generate.music(folder / "made/music", soundfont, music, seed)),
     ]
     for origin, name, path in made:
         yield name, origin, "voices" if name.startswith("speech") else "midi", _held_out(name), path

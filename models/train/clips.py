@@ -17,7 +17,6 @@ from models.train.synth import GENERATORS, OFTEN, noise
 
 Array = np.ndarray[Any, Any]
 SECONDS = 5
-SHARD = 500
 GROUPS = {"esc10": 0.20, "voices": 0.14, "music": 0.14, "midi": 0.12, "effects": 0.24, "synth": 0.16}
 """How often a layer of a clip comes from each group."""
 _OFTEN = np.array([OFTEN.get(name, 1.0) for name in GENERATORS])
@@ -115,12 +114,12 @@ def reverberate(rng: np.random.Generator, x: Array) -> Array:
     return fftconvolve(x, room)[: len(x)]
 
 
-def write_shard(folder: Path, bank: Bank, index: int, held_out: bool, seed: int = 0) -> Path:
-    """Make a shard, unless it is there."""
+def write_shard(folder: Path, bank: Bank, index: int, held_out: bool, size: int, seed: int = 0) -> Path:
+    """Make a shard of `size` clips, unless it is there."""
     path = folder / f"{'held' if held_out else 'train'}-{index:03}.npy"
     if not path.exists():
         mixer = Mixer(bank, held_out)
-        clips = [mixer.clip((seed, int(held_out), index * SHARD + i)) for i in range(SHARD)]
+        clips = [mixer.clip((seed, int(held_out), index * size + i)) for i in range(size)]
         part = path.with_suffix(".part")
         with open(part, "wb") as file:
             np.save(file, np.stack([mel.log_mel(clip) for clip in clips]).astype(np.float16))

@@ -88,10 +88,13 @@ PACKAGES: dict[str, dict[str, int]] = {
 SOUNDFONT = "fluid-soundfont-gm"
 """The Debian package whose instruments play the generated music."""
 
+ALL = [SOUNDFONT, *(name for group in PACKAGES.values() for name in group)]
+FEW = [SOUNDFONT, "klettres-data", "frozen-bubble-data", "kbounce"]
+"""Small ones of each kind, to try everything out."""
 
-def fetch(folder: Path) -> None:
+
+def fetch(folder: Path, names: list[str]) -> None:
     """Download and unpack the packages that are not in `folder` yet; sound files stay, the rest is thrown away."""
-    names = [SOUNDFONT, *(name for group in PACKAGES.values() for name in group)]
     debs = folder / "debs"
     debs.mkdir(parents=True, exist_ok=True)
     for name in names:
