@@ -174,7 +174,9 @@ def test_trace_names_the_first_layer_that_is_not_finite(model: Path, tmp_path: P
     np.save(tmp_path / "x.npy", x)
     text = call(capsys, "trace", model, "--input", f"x={tmp_path / 'x.npy'}")
     assert "first non-finite: conv" in text
-    row = call_json(capsys, "trace", model, "--input", f"x={tmp_path / 'x.npy'}")["activations"][0]
+    report = call_json(capsys, "trace", model, "--input", f"x={tmp_path / 'x.npy'}", "--only", "^conv$")
+    (row,) = report["activations"]
+    assert report["first_non_finite"] == "conv"
     assert row["nans"] == 6
     assert row["infinities"] > 0
 
@@ -244,15 +246,63 @@ def test_profile(model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
         (["compare", "{}", "--against", "missing.npz"], "missing.npz"),
         (["compare", "{}", "--against", "missing.onnx"], "missing.onnx"),
         (["compare", "{}", "--against", __file__], "test_commands.py"),
-        (["profile", "{}", "--repeats", "0"], "--repeats"),
+        (["trace", "{}", "--inputs", __file__], "not an .npz file"),
+        (["inspect", "{}", "--save", "/no/such/folder/m.onnx"], "/no/such/folder/m.onnx: No such file"),
+        (["trace", "{}", "--html", "/dev/full"], "/dev/full: No space left"),
+        (["profile", "{}", "--repeats", "1", "--trace", "/dev/full"], "/dev/full: No space left"),
         (["trace", "{}", "--save", "/no/such/folder/a.npz"], "/no/such/folder/a.npz"),
-        (["trace", "{}", "--save", "{}.npz", "--only", "["], "regular expression"),
+        (["trace", "{}", "--only", "["], "regular expression"),
         (["inspect", "{}", "--dim", "q=3"], "'batch', 't'"),
         (["trace", "{}", "--input", "x=shape:1,2"], "expects shape"),
     ],
 )
 def test_mistakes_are_named(model: Path, arguments: list[str], message: str, capsys: Any) -> None:
     assert message in call(capsys, *[a.format(model) for a in arguments], code=1)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["profile", "{}", "--repeats", "0"],
+        ["profile", "{}", "--threads", "-1"],
+        ["trace", "{}", "--seed", "-1"],
+        ["compare", "{}", "--against", "unoptimized", "--tolerance", "nan"],
+        ["compare", "{}", "--against", "unoptimized", "--tolerance", "-0.1"],
+        ["compare", "{}"],
+    ],
+)
+def test_usage(model: Path, arguments: list[str], capsys: Any) -> None:
+    with pytest.raises(SystemExit) as end:
+        main([a.format(model) for a in arguments])
+    assert end.value.code == 2
+    assert arguments[-2] in capsys.readouterr().err or len(arguments) == 2
+
+
+def test_results_that_shapes_decide_are_traced_too(model: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rows = call_json(capsys, "trace", model, "--dim", "t=10")["activations"]
+    assert {row["name"]: row["op"] for row in rows if row["shape"] == [4] or row["name"] == "target"} == {
+        "s": "Shape", "target": "Concat"
+    }  # fmt: skip
+    assert len(rows) == 12
+    assert len(call_json(capsys, "trace", model, "--dim", "t=10", "--optimized")["activations"]) == 3
+
+
+def test_all_inputs_from_one_file(model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    x = np.random.default_rng(5).standard_normal((2, 4, 3, 16), dtype=np.float32)
+    np.savez(tmp_path / "feeds.npz", x=x)
+    assert main(["trace", str(model), "--inputs", str(tmp_path / "feeds.npz"), "--only", "active", "--json"]) == 0
+    captured = capsys.readouterr()
+    (row,) = json.loads(captured.out)["activations"]
+    (expected,) = tinyonnx.InferenceSession(model).run(["active"], {"x": x})
+    assert row["maximum"] == pytest.approx(float(expected.max()), rel=1e-5)
+    assert captured.err == ""
+    np.savez(tmp_path / "feeds.npz", z=x)
+    assert "'z': the inputs are 'x'" in call(capsys, "run", model, "--inputs", tmp_path / "feeds.npz", code=1)
+
+
+def test_inspecting_shapes_takes_no_memory(model: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    report = call_json(capsys, "inspect", model, "--dim", "t=100000000000")
+    assert report["bytes"] > 10**13
 
 
 def test_names_cannot_command_the_terminal(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -6,7 +6,7 @@ import argparse
 import json
 import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, is_dataclass
 from typing import Any
 
@@ -15,7 +15,7 @@ import numpy as np
 from tinyonnx.ir import Array
 from tinyonnx.options import GraphOptimizationLevel, SessionOptions
 from tinyonnx.session import InferenceSession
-from tinyonnx.tools.feeds import DEFAULT_SIZE, make_feeds, parse_dims
+from tinyonnx.tools.feeds import DEFAULT_SIZE, load_arrays, make_feeds, parse_dims
 from tinyonnx.tools.inspect import inspect_plan, report_graph
 from tinyonnx.tools.report import Report
 
@@ -31,7 +31,21 @@ def add_model(parser: argparse.ArgumentParser) -> None:
         "--dim", action="append", default=[], metavar="NAME=N",
         help=f"size of a symbolic dimension (default: 1 where it comes first, else {DEFAULT_SIZE})",
     )  # fmt: skip
-    parser.add_argument("--seed", type=int, default=0, metavar="N", help="of the noise (default: %(default)s)")
+    parser.add_argument("--inputs", metavar="FILE.npz", help="arrays by input name, such as np.savez writes")
+    parser.add_argument("--seed", type=at_least(0), default=0, metavar="N", help="of the noise (default: %(default)s)")
+
+
+def at_least(least: float, kind: type[float] = int) -> Callable[[str], float]:
+    """The type of an argument that is a finite number, not below `least`."""
+
+    def parse(text: str) -> float:
+        number = kind(text)
+        if not least <= number < float("inf"):
+            raise argparse.ArgumentTypeError(f"{text} is not a number from {least} on")
+        return number
+
+    parse.__name__ = "number"
+    return parse
 
 
 def add_html(parser: argparse.ArgumentParser) -> None:
@@ -61,11 +75,12 @@ def open_session(args: argparse.Namespace, optimised: bool = True, threads: int 
     return InferenceSession(args.model, options)
 
 
-def feeds_of(args: argparse.Namespace, session: InferenceSession) -> dict[str, Array]:
-    """The inputs that the arguments ask for; says on stderr which sizes were made up."""
+def feeds_of(args: argparse.Namespace, session: InferenceSession, numbers: bool = True) -> dict[str, Array]:
+    """The inputs that the arguments ask for, or only their shapes; says on stderr which sizes were made up."""
     dims = parse_dims(args.dim)
-    feeds = make_feeds(session, args.input, dims, args.seed)
-    named = {text.partition("=")[0] for text in args.input}
+    arrays = load_arrays(args.inputs) if args.inputs else {}
+    feeds = make_feeds(session, args.input, dims, args.seed if numbers else None, arrays=arrays)
+    named = {text.partition("=")[0] for text in args.input} | set(arrays)
     for arg in session.get_inputs():
         open_dims = [d for d in arg.shape if not isinstance(d, int) and d not in dims]
         if open_dims and arg.name not in named:

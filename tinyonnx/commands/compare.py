@@ -11,6 +11,7 @@ from tinyonnx.commands._shared import (
     add_html,
     add_json,
     add_model,
+    at_least,
     feeds_of,
     new_report,
     open_session,
@@ -25,10 +26,10 @@ from tinyonnx.tools.compare import (
     TOLERANCE,
     Comparison,
     Layer,
+    RunningValues,
     SavedValues,
     compare_layers,
     layer_names,
-    session_values,
 )
 
 
@@ -46,7 +47,7 @@ def add(commands: Any) -> None:
         "a model with the same tensor names, or what `trace --save` wrote",
     )  # fmt: skip
     parser.add_argument(
-        "--tolerance", type=float, default=TOLERANCE, metavar="X",
+        "--tolerance", type=at_least(0, float), default=TOLERANCE, metavar="X",
         help="greatest difference relative to the layer's scale (default: %(default)g)",
     )  # fmt: skip
     parser.add_argument("--unoptimized", action="store_true", help="compare the file's own nodes in numpy")
@@ -81,7 +82,7 @@ def _run(args: argparse.Namespace) -> int:
 
 
 def _other(args: argparse.Namespace, session: InferenceSession, feeds: Mapping[str, Any]) -> compare.Values:
-    names = layer_names(session, feeds)
+    names = [*layer_names(session, feeds), *(arg.name for arg in session.get_outputs())]
     match args.against:
         case "reference":
             from tinyonnx.tools.oracles import reference_values
@@ -92,11 +93,11 @@ def _other(args: argparse.Namespace, session: InferenceSession, feeds: Mapping[s
 
             return onnxruntime_values(args.model, feeds, names)
         case "unoptimized":
-            return session_values(args.model, feeds, names=names)
+            return RunningValues(args.model, feeds, names)
         case path if path.endswith(".npz"):
             return SavedValues(path)
         case path:
-            return session_values(path, feeds, names=names)
+            return RunningValues(path, feeds, names)
 
 
 def _summary(comparison: Comparison, culprit: Layer | None, args: argparse.Namespace) -> list[str]:

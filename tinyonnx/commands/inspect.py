@@ -51,8 +51,9 @@ def add(commands: Any) -> None:
 
 def _run(args: argparse.Namespace) -> int:
     session = open_session(args)
-    needed = args.optimized or args.pass_name or args.save or args.input or args.dim or is_known(session)
-    feeds = feeds_of(args, session) if needed else None
+    given = args.input or args.inputs or args.dim
+    needed = args.optimized or args.pass_name or args.save or given or is_known(session)
+    feeds = feeds_of(args, session, numbers=False) if needed else None
     if args.save and feeds is not None:
         tinyonnx.save_model(session.rewrite(shapes_only(feeds), EXPRESSIBLE).graph, args.save)
     if args.pass_name and feeds is not None:

@@ -10,6 +10,7 @@ from tinyonnx.commands._shared import (
     add_html,
     add_json,
     add_model,
+    at_least,
     feeds_of,
     new_report,
     open_session,
@@ -18,6 +19,7 @@ from tinyonnx.commands._shared import (
     shape_text,
     table,
 )
+from tinyonnx.tools._files import write_text
 from tinyonnx.tools.profile import Profile, profile
 
 
@@ -30,8 +32,8 @@ def add(commands: Any) -> None:
         "at its best measured rate of operations or of memory traffic.",
     )
     add_model(parser)
-    parser.add_argument("--repeats", type=int, default=20, metavar="N", help="runs (default: %(default)s)")
-    parser.add_argument("--threads", type=int, default=1, metavar="N", help="default: %(default)s")
+    parser.add_argument("--repeats", type=at_least(1), default=20, metavar="N", help="runs (default: %(default)s)")
+    parser.add_argument("--threads", type=at_least(0), default=1, metavar="N", help="0: all (default: %(default)s)")
     parser.add_argument("--trace", metavar="OUT.json", help="a timeline for Perfetto or chrome://tracing")
     add_html(parser)
     add_json(parser)
@@ -43,8 +45,7 @@ def _run(args: argparse.Namespace) -> int:
     feeds = feeds_of(args, session)
     result = profile(session, feeds, args.repeats)
     if args.trace:
-        with open(args.trace, "w", encoding="utf-8") as file:
-            json.dump(result.chrome_trace(), file)
+        write_text(args.trace, json.dumps(result.chrome_trace(), allow_nan=False))
     if args.html:
         report = new_report("profile of", session, feeds)
         report.add_profile(result)

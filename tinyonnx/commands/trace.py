@@ -18,7 +18,7 @@ from tinyonnx.commands._shared import (
     shown,
     table,
 )
-from tinyonnx.tools.trace import Activation, saving, trace
+from tinyonnx.tools.trace import Activation, matching, saving, trace
 
 
 def add(commands: Any) -> None:
@@ -26,14 +26,14 @@ def add(commands: Any) -> None:
     parser = commands.add_parser(
         "trace",
         help="every activation's shape, range, zeros, NaNs",
-        description="Runs the file's own nodes, one by one. Prints one line an activation, as it comes.",
+        description="Runs the file's own nodes, one by one. One line an activation, in the order in which they come.",
     )
     add_model(parser)
     parser.add_argument(
         "--optimized", action="store_true", help="the fused nodes that really run, instead of the file's"
     )
     parser.add_argument("--save", metavar="FILE.npz", help="write every activation, too, each as soon as it is there")
-    parser.add_argument("--only", metavar="REGEX", help="save only tensors whose name matches")
+    parser.add_argument("--only", default="", metavar="REGEX", help="show and save only tensors whose name matches")
     add_html(parser)
     add_json(parser)
     parser.set_defaults(run=_run)
@@ -44,17 +44,21 @@ def _run(args: argparse.Namespace) -> int:
     feeds = feeds_of(args, session)
     activations: list[Activation] = []
     report = new_report("trace of", session, feeds) if args.html else None
-    with saving(args.save, args.only) if args.save else nullcontext() as save:
+    wanted, bad = matching(args.only), None
+    with saving(args.save) if args.save else nullcontext() as save:
 
         def read(activation: Activation, value: Any) -> None:
-            activations.append(activation)
-            if save is not None:
-                save(activation, value)
+            nonlocal bad
+            if bad is None and not activation.finite:
+                bad = activation
             if report is not None:
                 report.add_activation(activation, value)
+            if wanted(activation.name):
+                activations.append(activation)
+                if save is not None:
+                    save(activation, value)
 
-        trace(session, feeds, read)
-    bad = next((a for a in activations if not a.finite), None)
+        trace(session, feeds, read, constants=not args.optimized)
     verdict = f"first non-finite: {shown(bad.name)} ({bad.op} {shown(bad.path)})" if bad else "all numbers are finite"
     if report is not None:
         report.verdict, report.failed = verdict, bad is not None

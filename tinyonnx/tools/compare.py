@@ -6,7 +6,7 @@ replaced, so that its result has a counterpart of the same name wherever the fil
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -108,28 +108,47 @@ def compare_layers(session: InferenceSession, feeds: Mapping[str, Any], other: V
 # -- the other side -----------------------------------------------------------------------
 
 
-def session_values(
-    source: str | bytes, feeds: Mapping[str, Any], optimised: bool = False, names: Sequence[str] | None = None
-) -> Values:
-    """The results of every node of a model here, node by node in numpy unless `optimised`; copies.
+class RunningValues(Mapping[str, Any]):
+    """The results of a model's own nodes, one by one in numpy, for those who ask in about the order of the run.
 
-    `names` restricts what is kept. Raises what a session raises.
+    The run goes on as far as a result that is asked for. Of what it passes only the `names`
+    are kept, until somebody has taken them: so that two runs beside each other take little
+    memory. Each can be had once. Raises what a session raises, and while it goes on what
+    `session.run` raises.
     """
-    options = SessionOptions()
-    if not optimised:
+
+    def __init__(self, source: str | bytes, feeds: Mapping[str, Any], names: Iterable[str]) -> None:
+        options = SessionOptions()
         options.graph_optimization_level = GraphOptimizationLevel.ORT_DISABLE_ALL
-    session = InferenceSession(source, options)
-    wanted = None if names is None else set(names)
-    values: dict[str, Any] = {}
+        self._session = InferenceSession(source, options)
+        inputs = {arg.name for arg in self._session.get_inputs()}
+        self._feeds = {name: array for name, array in feeds.items() if name in inputs}
+        self._names = set(names)
+        self._run = self._session.trace(self._feeds)
+        self._waiting: dict[str, Any] = {}
 
-    def hook(node: Node, outputs: list[Any]) -> None:
-        for value, result in zip(node.outputs, outputs):
-            if value is not None and (wanted is None or value.name in wanted):
-                values[value.name] = result.copy() if isinstance(result, np.ndarray) else result
+    def __contains__(self, name: object) -> bool:
+        while name not in self._waiting:
+            step = next(self._run, None)
+            if step is None:
+                break
+            for value, result in zip(step[0].outputs, step[1]):
+                if value is not None and value.name in self._names:
+                    self._waiting[value.name] = result.copy() if isinstance(result, np.ndarray) else result
+        if name not in self._waiting and name in {arg.name for arg in self._session.get_outputs()}:
+            self._waiting[str(name)] = self._session.run([str(name)], self._feeds)[0]  # no node's result
+        return name in self._waiting
 
-    inputs = {arg.name for arg in session.get_inputs()}
-    results = session.run_with_hook({k: v for k, v in feeds.items() if k in inputs}, hook)
-    return values | dict(zip((arg.name for arg in session.get_outputs()), results, strict=True))
+    def __getitem__(self, name: str) -> Any:
+        if name not in self:
+            raise KeyError(name)
+        return self._waiting.pop(name)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._names)
+
+    def __len__(self) -> int:
+        return len(self._names)
 
 
 class SavedValues(Mapping[str, Any]):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zipfile
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -31,45 +32,62 @@ def make_feeds(
     session: InferenceSession,
     given: Iterable[str] = (),
     dims: Mapping[str, int] | None = None,
-    seed: int = 0,
+    seed: int | None = 0,
     default: int | None = DEFAULT_SIZE,
+    arrays: Mapping[str, Array] | None = None,
 ) -> dict[str, Array]:
-    """An array per input: from NAME=FILE.npy or NAME=shape:1,2,3 in `given`, else noise.
+    """An array per input: from NAME=FILE.npy or NAME=shape:1,2,3 in `given`, from `arrays`, else noise.
 
     Noise is normal for floats, 0 or 1 for integers and bools, "a" or "b" for strings. `dims`
     sizes symbolic dimensions; of the others one that comes first is 1, any other `default`.
-    The arrays of one seed are the same each time.
+    The arrays of one seed are the same each time; without a seed they are zeros that take no memory.
 
     Raises InputError for an unknown input or dimension, one that nobody sized, a file that is no
     array, an input that isn't a tensor; OSError for a file that can't be read.
     """
     arguments = {arg.name: arg for arg in session.get_inputs()}
     sources: dict[str, str] = {}
+    loaded = dict(arrays or {})
+    if unknown := [name for name in loaded if name not in arguments]:
+        raise InputError(f"{_quoted(unknown)}: the inputs are {_quoted(arguments)}")
     for text in given:
         name, equals, source = text.partition("=")
         if not equals or not source:
             raise InputError(f"--input {text}: expected NAME=FILE.npy or NAME=shape:1,1,128,1000")
         if name not in arguments:
-            raise InputError(f"--input {text}: the inputs are {', '.join(map(repr, arguments))}")
+            raise InputError(f"--input {text}: the inputs are {_quoted(arguments)}")
         sources[name] = source
     known = dict(dims or {})
     symbolic = {d for arg in arguments.values() for d in arg.shape if isinstance(d, str)}
     for name in known:
         if name not in symbolic:
-            raise InputError(
-                f"--dim {name}: the symbolic dimensions are {', '.join(map(repr, sorted(symbolic))) or 'none'}"
-            )
+            raise InputError(f"--dim {name}: the symbolic dimensions are {_quoted(sorted(symbolic)) or 'none'}")
     for name, source in sources.items():
-        known |= _sizes(arguments[name], _shape(source) if source.startswith("shape:") else _load(source).shape)
-    rng = np.random.default_rng(seed)
+        if not source.startswith("shape:"):
+            loaded[name] = _load(source)
+    for name, arg in arguments.items():
+        if name in loaded:
+            known |= _sizes(arg, loaded[name].shape)
+        elif name in sources:
+            known |= _sizes(arg, _shape(sources[name]))
+    rng = None if seed is None else np.random.default_rng(seed)
     feeds = {}
     for name, arg in arguments.items():
-        source = sources.get(name, "")
-        if source and not source.startswith("shape:"):
-            feeds[name] = _load(source)
+        if name in loaded:
+            feeds[name] = loaded[name]
         else:
-            feeds[name] = _noise(arg, _shape(source) if source else _complete(arg, known, default), rng)
+            shape = _shape(sources[name]) if name in sources else _complete(arg, known, default)
+            feeds[name] = _noise(arg, shape, rng)
     return feeds
+
+
+def load_arrays(path: str) -> dict[str, Array]:
+    """The arrays of an .npz file by name. Raises InputError if it is none, OSError if it can't be read."""
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            return dict(file)
+    except (ValueError, EOFError, AttributeError, TypeError, zipfile.BadZipFile):
+        raise InputError(f"{path}: not an .npz file of arrays") from None
 
 
 def shapes_only(feeds: Mapping[str, Any]) -> dict[str, Any]:
@@ -113,16 +131,24 @@ def _complete(arg: NodeArg, known: Mapping[str, int], default: int | None) -> tu
     return tuple(shape)
 
 
+def _quoted(names: Iterable[str]) -> str:
+    return ", ".join(map(repr, names))
+
+
 def _text(arg: NodeArg) -> str:
     return f"[{', '.join('?' if d is None else str(d) for d in arg.shape)}]"
 
 
-def _noise(arg: NodeArg, shape: tuple[int, ...], rng: np.random.Generator) -> Array:
+def _noise(arg: NodeArg, shape: tuple[int, ...], rng: np.random.Generator | None) -> Array:
     if not arg.type.startswith("tensor("):
         raise InputError(f'input "{arg.name}" is a {arg.type or "value of unknown type"}: it can\'t be made up')
     dtype = from_onnx_type(arg.type)
+    if rng is None:
+        return np.broadcast_to(np.array("" if dtype.kind == "O" else 0, dtype), shape)
     if dtype.kind == "O":
         return rng.choice(np.array(["a", "b"], object), shape)
+    if dtype == np.float32:
+        return np.asarray(rng.standard_normal(shape, np.float32))
     if dtype.kind in "fcV":
         return np.asarray(rng.standard_normal(shape)).astype(dtype)
     return np.asarray(rng.integers(0, 2, shape)).astype(dtype)
@@ -131,8 +157,8 @@ def _noise(arg: NodeArg, shape: tuple[int, ...], rng: np.random.Generator) -> Ar
 def _load(source: str) -> Any:
     try:
         array = np.load(source, allow_pickle=False)
-    except (ValueError, EOFError) as error:
-        raise InputError(f"{source}: not a .npy file ({error})") from error
+    except (ValueError, EOFError, zipfile.BadZipFile):
+        raise InputError(f"{source}: not a .npy file of numbers") from None
     if not isinstance(array, np.ndarray):
         raise InputError(f"{source}: an archive of arrays; expected a .npy file")
     return array

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from tinyonnx.ir import Array
+from tinyonnx.tools._files import write_text
 from tinyonnx.tools._images import Picture, picture, shrink
 from tinyonnx.tools._layout import layout
 from tinyonnx.tools.compare import Comparison
@@ -152,8 +153,7 @@ class Report:
 
     def write(self, path: str) -> None:
         """Write the page. Raises OSError."""
-        with open(path, "w", encoding="utf-8") as file:
-            file.write(self.html())
+        write_text(path, self.html())
 
     def _edges(self) -> tuple[list[tuple[int, int]], list[tuple[int, int]]]:
         """Who reads whose result, and which nodes of a subgraph, reading nothing within it, belong to which node."""

@@ -14,7 +14,10 @@ import numpy as np
 from tinyonnx.dtypes import onnx_type
 from tinyonnx.errors import InputError
 from tinyonnx.ir import Array, Graph, Node
+from tinyonnx.passes import BASIC
 from tinyonnx.session import InferenceSession
+from tinyonnx.tools._files import named
+from tinyonnx.tools.feeds import shapes_only
 
 HISTOGRAM_BINS = 64
 
@@ -53,11 +56,20 @@ Reader = Callable[[Activation, Any], None]
 """Gets an activation and the value itself, which must be copied to be kept."""
 
 
-def trace(session: InferenceSession, feeds: Mapping[str, Any], read: Reader) -> list[Any]:
+def trace(session: InferenceSession, feeds: Mapping[str, Any], read: Reader, constants: bool = False) -> list[Any]:
     """Run a model and give `read` every result of every node as it comes; returns the outputs.
 
-    Nothing is kept here: memory is that of a run. Raises what `InferenceSession.run` raises.
+    With `constants` the results that shapes and constants alone decide come first: those nodes
+    don't run. Nothing is kept here: memory is that of a run. Raises what `InferenceSession.run`
+    raises.
     """
+    if constants:
+        folded = session.rewrite(shapes_only(feeds), BASIC).folded
+        producers = {value.name: node for node in session.graph.nodes for value in node.outputs if value is not None}
+        for name, value in folded.items():
+            if name in producers:
+                node = producers[name]
+                read(describe(node.label, node.op_type, tuple(node.origin), name, value.const), value.const)
     paths: dict[int, str] = {}
 
     def hook(node: Node, outputs: list[Any]) -> None:
@@ -105,22 +117,27 @@ def _paths(graph: Graph, prefix: str) -> Iterator[tuple[int, str]]:
                 yield from _paths(attribute, f"{prefix}{node.label}/{name}/")
 
 
-@contextmanager
-def saving(path: str, only: str | None = None) -> Iterator[Reader]:
-    """A reader that appends every tensor whose name matches `only` to an .npz file, one at a time.
-
-    A name that comes again (in a loop) gets #2, #3 … behind it. Raises InputError for a
-    malformed expression, OSError where the file can't be written.
-    """
+def matching(only: str) -> Callable[[str], bool]:
+    """Whether a name matches a regular expression somewhere. Raises InputError for a malformed one."""
     try:
-        wanted = re.compile(only or "")
+        wanted = re.compile(only)
     except re.error as error:
         raise InputError(f"{only!r} is no regular expression: {error}") from None
+    return lambda name: wanted.search(name) is not None
+
+
+@contextmanager
+def saving(path: str) -> Iterator[Reader]:
+    """A reader that appends every tensor to an .npz file, one at a time.
+
+    A name that comes again (in a loop) gets #2, #3 … behind it. What is no tensor, or one of
+    strings, isn't saved. Raises OSError where the file can't be written.
+    """
     count: dict[str, int] = {}
-    with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED, allowZip64=True) as archive:
+    with named(path), zipfile.ZipFile(path, "w", zipfile.ZIP_STORED, allowZip64=True) as archive:
 
         def read(activation: Activation, result: Any) -> None:
-            if not isinstance(result, np.ndarray) or result.dtype.kind == "O" or not wanted.search(activation.name):
+            if not isinstance(result, np.ndarray) or result.dtype.kind == "O":
                 return
             count[activation.name] = times = count.get(activation.name, 0) + 1
             name = activation.name if times == 1 else f"{activation.name}#{times}"
