@@ -6,6 +6,7 @@ replaced, so that its result has a counterpart of the same name wherever the fil
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -73,8 +74,10 @@ class Comparison:
 def compare_layers(session: InferenceSession, feeds: Mapping[str, Any], other: Values) -> Comparison:
     """Run a model and compare every layer and output with the other side's values.
 
-    Raises InputError if the other side has none of the layers, and what `session.run` raises.
+    Results that only fused nodes have are not compared. Raises InputError if the other side has
+    none of the layers, and what `session.run` raises.
     """
+    in_file = session.graph.values()
     ops = {node.label: node.op_type for node in session.graph.nodes}
     layers: list[Layer] = []
     unmatched: list[str] = []
@@ -92,7 +95,7 @@ def compare_layers(session: InferenceSession, feeds: Mapping[str, Any], other: V
             return
         origin = tuple(ops.get(name, name) for name in node.origin)
         for value, result in zip(node.outputs, outputs):
-            if value is not None:
+            if value is not None and value.name in in_file:
                 compare(value.name, node.op_type, origin, result)
 
     results = session.run_with_hook(feeds, hook)
@@ -181,21 +184,35 @@ def layer_names(session: InferenceSession, feeds: Mapping[str, Any]) -> list[str
 # -- distances ----------------------------------------------------------------------------
 
 
+_CHUNK = 1 << 16
+"""Elements that are compared at a time: both sides stay in the cache, and memory small."""
+
+
+def _chunks(ours: Array, other: Array) -> Iterator[tuple[Array, Array]]:
+    a, b = np.ravel(ours), np.ravel(other)
+    return ((a[i : i + _CHUNK], b[i : i + _CHUNK]) for i in range(0, a.size, _CHUNK))
+
+
 def difference(ours: Array, other: Array) -> tuple[float, float]:
     """Greatest absolute difference of two arrays of one shape, and the same relative to the scale.
 
     The scale is the other's greatest finite magnitude (1 where that is 0). Both are
     infinite if NaN and infinities don't stand in the same places.
     """
-    if ours.size == 0:
-        return 0.0, 0.0
     wide = np.complex128 if other.dtype.kind == "c" else np.float64
-    a, b = ours.astype(wide), other.astype(wide)
-    finite = np.isfinite(b)
-    if not np.array_equal(a[~finite], b[~finite], equal_nan=True) or not np.isfinite(a[finite]).all():
-        return np.inf, np.inf
-    error = float(np.abs(a[finite] - b[finite]).max(initial=0.0))
-    return error, error / (float(np.abs(b[finite]).max(initial=0.0)) or 1.0)
+    error = scale = 0.0
+    for a, b in _chunks(ours, other):
+        a, b = a.astype(wide), b.astype(wide)
+        finite = np.isfinite(b)
+        if not finite.all():
+            if not np.array_equal(a[~finite], b[~finite], equal_nan=True):
+                return np.inf, np.inf
+            a, b = a[finite], b[finite]
+        if not np.isfinite(a).all():
+            return np.inf, np.inf
+        error = max(error, float(np.abs(a - b).max(initial=0.0)))
+        scale = max(scale, float(np.abs(b).max(initial=0.0)))
+    return error, error / (scale or 1.0)
 
 
 _BITS: dict[int, Any] = {1: np.int8, 2: np.int16, 4: np.int32, 8: np.int64}
@@ -203,14 +220,16 @@ _BITS: dict[int, Any] = {1: np.int8, 2: np.int16, 4: np.int32, 8: np.int64}
 
 def ulps(ours: Array, other: Array) -> int:
     """Greatest distance of two arrays of one floating-point type, counted in representable numbers."""
-    if ours.dtype.kind not in "fV" or not ours.size:
+    if ours.dtype.kind not in "fV":
         return 0
-    with np.errstate(invalid="ignore"):
-        both = np.isfinite(ours.astype(np.float64)) & np.isfinite(other.astype(np.float64))
-    bits = _BITS[ours.dtype.itemsize]
-    a, b = (_ordered(np.ascontiguousarray(x).view(bits)[both], bits) for x in (ours, other))
-    distance = np.where(a > b, a.astype(np.uint64) - b.astype(np.uint64), b.astype(np.uint64) - a.astype(np.uint64))
-    return int(distance.max(initial=0))
+    bits, greatest = _BITS[ours.dtype.itemsize], 0
+    for a, b in _chunks(ours, other):
+        with np.errstate(invalid="ignore"):
+            both = np.isfinite(a.astype(np.float64)) & np.isfinite(b.astype(np.float64))
+        i, j = (_ordered(x.view(bits) if both.all() else x.view(bits)[both], bits) for x in (a, b))
+        distance = np.where(i > j, i.astype(np.uint64) - j.astype(np.uint64), j.astype(np.uint64) - i.astype(np.uint64))
+        greatest = max(greatest, int(distance.max(initial=0)))
+    return greatest
 
 
 def _ordered(bits: Array, kind: Any) -> Array:
@@ -220,12 +239,15 @@ def _ordered(bits: Array, kind: Any) -> Array:
 
 def cosine(ours: Array, other: Array) -> float:
     """Cosine of the angle between two arrays as vectors; 1 where both are 0, NaN with NaN or infinities."""
-    a, b = ours.astype(np.float64).ravel(), other.astype(np.float64).ravel()
-    with np.errstate(invalid="ignore"):
-        norms = float(np.linalg.norm(a)), float(np.linalg.norm(b))
-        if 0.0 in norms:
-            return float(norms[0] == norms[1])
-        return float(np.clip(a @ b / (norms[0] * norms[1]), -1, 1))
+    product = first = second = 0.0
+    with np.errstate(invalid="ignore", over="ignore"):
+        for a, b in _chunks(ours, other):
+            a, b = a.astype(np.float64), b.astype(np.float64)
+            product += float((a * b).sum())
+            first, second = first + float((a * a).sum()), second + float((b * b).sum())
+    if not first or not second:
+        return float(first == second)
+    return float(np.clip(product / math.sqrt(first) / math.sqrt(second), -1, 1))
 
 
 def _compare(name: str, op: str, origin: tuple[str, ...], ours: Any, other: Any) -> Layer:
