@@ -123,18 +123,29 @@ class Found:
 
 
 class Run:
-    """One run of a model on a clip, with every tensor of its plan."""
+    """One run of a model on a clip, with every tensor of its plan.
+
+    For a clip with feature maps also with those tensors of the file that are gone inside of fused
+    steps: a second run is asked for them.
+    """
 
     def __init__(self, session: InferenceSession, clip: Clip) -> None:
         self.clip = clip
-        self.tensors: list[tuple[str, Array]] = []
-        self.results = session.run_with_hook(feeds(session, clip), self._keep)
-        self.output_names = [arg.name for arg in session.get_outputs()]
+        made: dict[str, Any] = {}
 
-    def _keep(self, node: Node, outputs: list[Any]) -> None:
-        for value, result in zip(node.outputs, outputs):
-            if value is not None and isinstance(result, np.ndarray) and result.dtype.kind == "f":
-                self.tensors.append((value.name, result.copy()))
+        def keep(node: Node, outputs: list[Any]) -> None:
+            pairs = zip(node.outputs, outputs)
+            made.update((v.name, r.copy()) for v, r in pairs if v is not None and isinstance(r, np.ndarray))
+
+        inputs = feeds(session, clip)
+        self.results = session.run_with_hook(inputs, keep)
+        self.output_names = [arg.name for arg in session.get_outputs()]
+        names = [value.name for node in session.graph.nodes for value in node.outputs if value is not None]
+        gone = [name for name in names if name not in made] if clip.features else []
+        if gone:
+            made |= zip(gone, session.run(gone, inputs), strict=True)
+        kept = [(name, made[name]) for name in names if name in made]
+        self.tensors = [(name, t) for name, t in kept if isinstance(t, np.ndarray) and t.dtype.kind == "f"]
 
     def logits_error(self) -> float:
         """Greatest absolute error of the logits."""
