@@ -21,15 +21,17 @@ after the other, which is how Linux lays them out: its address is argv[0], its l
 to the last NUL. Kernels have the C signature that `tinyonnx.kernels._kernel` describes, and
 are called with part 0 of 1.
 
-`Program` (module `program`) says it all to whoever makes the executable:
+`program.Program` says it all to whoever makes the executable:
 
-    program.kernels     (kernel, arguments) by number: every argument is an integer or one of the arrays
-    program.memory      one block that all writeable arrays lie in: zeros when the program starts
-    program.constants   one block that all others lie in: its content counts
-    program.arrays      arrays by name, for those that the glue needs to know; `arguments` is empty here
+    program.kernels     (kernel, arguments) by number: every argument is an array or a tuple of integers
+    program.memory      one block that the writeable arrays lie in: zeros when the program starts
+    program.constants   one block that the others lie in: its content counts
+    program.arrays      arrays by name: "control", "input", "output", "features", "logits"; "arguments" is empty here.
+                        Features and logits may be memory of the model, and then lie in neither block
     program.run         the glue in Python, for tests
 
-Modules, in the order of the data: `options` (argv), `wav` (headers), `samples` (bytes to mono
-float32), `resampler`, `analysis` (samples to windows and features), `scores` (logits to the
-best tags), `decimals` (numbers as Python prints them), `report` (rows), `program`.
+Modules, in the order of the data: `arguments` (argv), `wav` (headers), `samples` (bytes to mono
+float32), `resampler`, `decoder` (all that: the kernel from bytes to samples at 32 kHz),
+`analysis` (to windows and features), `scores` (logits to the best tags), `decimals` (numbers as
+Python prints them), `texts`, `report` (rows), `program`; `control` numbers the registers.
 """

@@ -21,11 +21,21 @@ STARTED, MONO_AT, MONO_END, SAMPLES, LAST = range(24, 29)
 # actions
 NOTHING, OPEN, READ, MODEL, WRITE, CLOSE, EXIT = range(7)
 
-# what the user wants, in the array `settings`: samples without a header, how they are encoded
-RAW_ENCODING, RAW_CHANNELS, RAW_RATE = range(3)
+# whether the command line is checked (2: and all is done); the kernel that goes on after something was written; the
+# clip's name in `arguments`; whether a clip failed, and whether there was a heading; exit code
+CHECKED, NEXT, NAME, NAME_END, FAILED, WRITTEN, CODE = range(29, 36)
+# windows: how many there were, samples on the tape, where it begins and the last window ended in the clip;
+# samples of the clip that were heard; the part of it that the features are of; whether the report is on its second part
+WINDOWS, TAPED, TAPE_START, COVERED, HEARD, PART_START, PART_END, SECOND, REGISTERS = range(36, 45)
+
+# what the user wants, in the array `settings`: samples without a header, how they are encoded; how many tags; JSON;
+# samples of a window, 0 for none; the number of a text that is all that was asked for
+RAW_ENCODING, RAW_CHANNELS, RAW_RATE, TOP, JSON, WINDOW, TEXT_ONLY, SETTINGS = range(8)
+# and in `reals`: the least score; seconds of a window, and from one to the next
+THRESHOLD, WINDOW_SECONDS, HOP, REALS = range(4)
 
 # kernels
-DECODE, ANALYSE, REPORT = range(3)
+ARRANGE, DECODE, ANALYSE, REPORT = range(4)
 
 # encodings
 UNSIGNED_8, SIGNED_16, SIGNED_24, SIGNED_32, FLOAT_32, FLOAT_64 = range(1, 7)
@@ -38,7 +48,7 @@ FINE = 0
 
 PROBLEMS = {
     EMPTY: "is empty",
-    NO_WAV: "is not WAV, the only format read here (try: ffmpeg -i FILE -f wav - | …)",
+    NO_WAV: "is not WAV, the only format read here (others: ffmpeg -i FILE -f wav - | PROGRAM -)",
     NO_FORMAT: "its header does not say what its samples are",
     NO_SAMPLES: "ends before its samples begin",
     COMPRESSED: "its samples are compressed (WAV format {}): only PCM and floats are read here",

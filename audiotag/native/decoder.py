@@ -13,6 +13,7 @@ from audiotag.native.control import (
     BAD_SAMPLES,
     BEGUN,
     CHANNELS,
+    CLOSE,
     COUNT,
     DECODE,
     EMPTY,
@@ -64,6 +65,7 @@ def decode(
 
     `shorts` to `doubles` are `data` seen as numbers, from `r` to `sums` all is the resampler's.
     """
+    opened = c[ACTION] != OPEN or c[RESULT] >= 0
     take_result(c, settings)
     c[KERNEL], c[ACTION] = DECODE, NOTHING
     if not c[READY] and not c[PROBLEM]:
@@ -86,6 +88,8 @@ def decode(
         else:
             c[MONO_AT] += accept(r, mono, c[MONO_AT], c[MONO_END], inputs)
             c[SAMPLES] = produce(r, False, inputs, weights, zeros, sums, samples, c[SAMPLES])
+    if c[LAST] or (c[PROBLEM] and opened):
+        c[ACTION] = CLOSE
     if c[PROBLEM]:
         c[KERNEL] = REPORT
     elif c[SAMPLES] or c[LAST]:

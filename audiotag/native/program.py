@@ -1,0 +1,228 @@
+"""The whole program but for the model and the glue: kernels, their arguments, and the memory that these lie in."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import IO, TYPE_CHECKING, Any
+
+import numpy as np
+
+from audiotag import __version__, mel, mel_kernel, mel_stream
+from audiotag.errors import printable
+from audiotag.labels import N_CLASSES, all_labels
+from audiotag.native import arguments, control, decimals, resampler, samples, texts
+from audiotag.native.analysis import analyse
+from audiotag.native.arguments import arrange
+from audiotag.native.decoder import decode
+from audiotag.native.report import report
+from tinyonnx.kernels._tiles import LANES
+
+if TYPE_CHECKING:
+    from tinyonnx.ir import Array
+    from tinyonnx.kernels._kernel import Kernel
+
+NAME = "audio-inference"
+
+INPUT, OUTPUT, SAMPLES = 1 << 16, 1 << 20, 1 << 15
+"""Bytes read at a time, bytes of a row at most, samples at 32 kHz that are analysed at a time."""
+
+_ALIGNMENT = 64
+
+_SCRATCH = "slab", "spectrum", "other", "energies", "energy_bits", "exponents"
+_CALLS = (
+    (arrange, "control settings reals look arguments tape texts places output"),
+    (
+        decode,
+        "control settings input input_i2 input_i4 input_f4 input_f8 values mono "
+        "resampler weights delayed curve zeros sums samples",
+    ),
+    (
+        analyse,
+        "control settings reals samples tape features mel y "
+        "sizes mel_numbers mel_indices slab spectrum other energies energy_bits exponents",
+    ),
+    (report, "control settings reals arguments logits scores order limbs texts places edges output"),
+)
+"""Kernels by number, with the names of their arguments."""
+
+HELP = """\
+usage: {name} [options] FILE... | -
+
+Tags sounds with the 527 classes of AudioSet. Files are WAV: PCM of 8 to 32 bits or floats, at any
+sample rate, with any number of channels; - is standard input.
+
+  --top N              how many tags at most (default: 10)
+  --threshold P        leave out tags with a score below P
+  --window SECONDS     a timeline: tag windows of so many seconds, up to {seconds}
+  --hop SECONDS        from the beginning of a window to that of the next (default: --window)
+  --json               one JSON object a line, failures too
+  --raw f32le|s16le    standard input is samples without a header,
+    --rate HZ          of this rate,
+    --channels N       so many channels (default: 1)
+  --version, --help
+
+Exit codes: 0 all is well, 1 a file could not be read, 2 wrong usage.
+"""
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What the program says of itself; `build` is more of it for --version, in lines."""
+
+    model: str
+    sha256: str
+    trained: bool = True
+    build: str = ""
+
+
+class Program:
+    """See `audiotag.native`.
+
+    Args:
+        facts: about the model.
+        seconds: of the longest clip, and window, that is tagged in one piece.
+        features: where log-mel features go, (128 · frames,) float32, if not into memory of its own.
+        logits: where the model leaves its results, (527,) float32, likewise.
+    """
+
+    def __init__(
+        self, facts: Facts, seconds: int = 600, features: Array | None = None, logits: Array | None = None
+    ) -> None:
+        self.seconds = seconds
+        config = mel.DEFAULT
+        tables = mel_kernel.tables(mel.hann_window(config), mel.mel_filterbank(config), config.hop_length)
+        packed, places = texts.pack(_texts(facts, seconds))
+        fixed = {
+            "texts": packed, "places": places, "edges": texts.edges(), "curve": resampler.prototype(),
+            "mel_numbers": tables.numbers, "mel_indices": tables.indices,
+        }  # fmt: skip
+        self.constants, constants = _together({name: (len(x), x.dtype) for name, x in fixed.items()})
+        for name, array in fixed.items():
+            constants[name][:] = array
+        scratch = dict(zip(_SCRATCH, tables.scratch(), strict=True))
+        given = {name: x for name, x in (("features", features), ("logits", logits)) if x is not None}
+        wanted: dict[str, tuple[int, Any]] = {
+            "control": (control.REGISTERS, np.int64),
+            "settings": (control.SETTINGS, np.int64),
+            "reals": (control.REALS, np.float64),
+            "look": (arguments.LOOK, np.int64),
+            "input": (INPUT, np.uint8),
+            "output": (OUTPUT, np.uint8),
+            "values": (samples.VALUES, np.float32),
+            "mono": (samples.VALUES, np.float32),
+            "resampler": (resampler.REGISTERS, np.int64),
+            "weights": (resampler.WEIGHTS, np.float32),
+            "delayed": (resampler.INPUTS, np.float32),
+            "zeros": (LANES, np.float32),
+            "sums": (resampler.SUMS, np.float32),
+            "samples": (resampler.LARGEST + SAMPLES, np.float32),
+            "tape": (2 * seconds * config.sample_rate, np.float32),
+            "mel": (mel_stream.REGISTERS, np.int64),
+            "y": (mel_stream.capacity(config.n_fft, config.hop_length), np.float32),
+            **{name: (len(x), x.dtype) for name, x in scratch.items() if name != "energy_bits"},
+            "features": (config.n_mels * config.n_frames(seconds * config.sample_rate), np.float32),
+            "logits": (N_CLASSES, np.float32),
+            "scores": (N_CLASSES, np.float64),
+            "order": (N_CLASSES, np.int64),
+            "limbs": (decimals.LIMBS, np.int64),
+            "arguments": (0, np.uint8),
+        }
+        self.memory, own = _together({name: size for name, size in wanted.items() if name not in given})
+        a = {**constants, **own, **given}
+        a["energy_bits"] = a["energies"].view(np.int32)
+        self.arrays: Mapping[str, Array] = a
+        numbers = {kind: a["input"].view(kind) for kind in ("i2", "i4", "f4", "f8")}
+        a |= {f"input_{kind}": view for kind, view in numbers.items()}
+        self.kernels: Sequence[tuple[Kernel, tuple[Any, ...]]] = [
+            (kernel, tuple(tables.sizes if name == "sizes" else a[name] for name in names.split()))
+            for kernel, names in _CALLS
+        ]
+
+    def run(
+        self,
+        argv: Sequence[bytes],
+        model: Callable[[Array], Array],
+        stdin: IO[bytes],
+        write: Callable[[int, bytes], None],
+        piece: int = INPUT,
+    ) -> int:
+        """What the executable does, and its exit code.
+
+        Args:
+            argv: the command line, the program's name first.
+            model: from features (1, 1, 128, frames) to logits (527,).
+            stdin: standard input.
+            write: takes a file descriptor, 1 or 2, and bytes.
+            piece: bytes that are read at once, at most.
+        """
+        a, registers = self.arrays, self.arrays["control"]
+        words = np.frombuffer(b"".join(word + b"\0" for word in argv), np.uint8)
+        file: IO[bytes] = stdin
+        self.memory[:] = 0
+        while True:
+            kernel, given = self.kernels[registers[control.KERNEL]]
+            kernel(*(words if array is a["arguments"] else array for array in given))
+            place, count = int(registers[control.PLACE]), int(registers[control.COUNT])
+            result = 0
+            try:
+                match int(registers[control.ACTION]):
+                    case control.OPEN:
+                        name = words[place:].tobytes().partition(b"\0")[0]
+                        file = stdin if place < 0 else open(name, "rb", buffering=0)  # noqa: SIM115
+                    case control.READ:
+                        data = file.read(min(piece, len(a["input"]) - count))
+                        a["input"][count : count + len(data)] = np.frombuffer(data, np.uint8)
+                        result = len(data)
+                    case control.MODEL:
+                        frames = registers[control.FRAMES]
+                        features = a["features"][: mel.DEFAULT.n_mels * frames]
+                        a["logits"][:] = model(features.reshape(1, 1, -1, frames))
+                    case control.WRITE:
+                        write(place, a["output"][:count].tobytes())
+                    case control.CLOSE if file is not stdin:
+                        file.close()
+                    case control.EXIT:
+                        return place
+            except OSError as error:
+                result = -(error.errno or 5)
+            registers[control.RESULT] = result
+
+
+def _together(sizes: Mapping[str, tuple[int, Any]]) -> tuple[Array, dict[str, Array]]:
+    """One block of zeros, and arrays in it."""
+    lengths = [n * np.dtype(kind).itemsize for n, kind in sizes.values()]
+    starts = np.cumsum([0, *(-(-length // _ALIGNMENT) * _ALIGNMENT for length in lengths)])
+    memory = np.zeros(starts[-1] + _ALIGNMENT, np.uint8)
+    skipped = -memory.ctypes.data % _ALIGNMENT
+    block = memory[skipped : skipped + starts[-1]]
+    parts = zip(sizes.items(), starts, lengths)
+    return block, {name: block[start : start + length].view(kind) for (name, (_, kind)), start, length in parts}
+
+
+def _texts(facts: Facts, seconds: int) -> dict[int, str]:
+    """All texts by number."""
+    warning = "" if facts.trained else ": untrained, scores mean nothing"
+    model = json.dumps({"name": facts.model, "sha256": facts.sha256})
+    version = f"{NAME} {__version__}\nmodel {printable(facts.model)}{warning}, sha256 {facts.sha256}\n{facts.build}"
+    labels = all_labels()
+    return {
+        **texts.FIXED,
+        **texts.system_texts(),
+        **{texts.PROBLEM_TEXT + code: text for code, text in control.PROBLEMS.items()},
+        **{texts.OPTION_TEXT + number: name for number, name in enumerate(arguments.OPTIONS)},
+        **{texts.WRONG_TEXT + code: text for code, text in arguments.WRONG.items()},
+        **{texts.LABEL + label.index: label.name for label in labels},
+        **{texts.JSON_LABEL + label.index: _json_label(label) for label in labels},
+        texts.PROGRAM: f"{NAME}: ",
+        texts.HELP: HELP.format(name=NAME, seconds=seconds),
+        texts.VERSION: version,
+        texts.HEADING_END: f"  [{printable(facts.model)}{warning}]\n",
+        texts.JSON_END: f', "model": {model}, "audiotag": {json.dumps(__version__)}}}\n',
+    }
+
+
+def _json_label(label: Any) -> str:
+    """A tag up to its score."""
+    return json.dumps({"label": label.name, "mid": label.mid, "index": label.index})[:-1] + ', "score": '

@@ -1,0 +1,73 @@
+"""Logits to probabilities and the best of them, as `audiotag.tagger` computes them, in float64."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from tinyonnx import jit
+
+if TYPE_CHECKING:
+    from tinyonnx.ir import Array
+
+# ln 2 in two parts, the first times a number up to 1100 exact
+_LN_2_HIGH, _LN_2_LOW, _LOG2_E = 0.6931471803691238, 1.9082149292705877e-10, 1.4426950408889634
+_FAR = 746.0
+_LARGEST = np.float32(3.4028235e38)
+
+
+@jit
+def exp_of_minus(x: Any) -> Any:
+    """e^-x for x >= 0, within 1 ulp."""
+    if x > _FAR:
+        return 0.0
+    k = int(x * _LOG2_E + 0.5)
+    r = k * _LN_2_LOW - (x - k * _LN_2_HIGH)
+    total = 1.0
+    for n in range(14, 0, -1):
+        total = 1.0 + total * r / n
+    power = 0.5
+    while k:
+        if k & 1:
+            total *= power
+        power *= power
+        k >>= 1
+    return total
+
+
+@jit
+def probability(logit: Any) -> Any:
+    """The sigmoid."""
+    small = exp_of_minus(abs(logit))
+    return (1.0 if logit >= 0 else small) / (1.0 + small)
+
+
+@jit
+def rank(logits: Array, top: int, threshold: Any, scores: Array, order: Array) -> int:
+    """The indices of the `top` best that reach the threshold, best first; how many, -1 if one is no number.
+
+    Equal ones come in the order of their index.
+    """
+    n = len(scores)
+    for i in range(n):
+        if not abs(logits[i]) <= _LARGEST:
+            return -1
+        scores[i] = probability(np.float64(logits[i]))
+    count = 0
+    while count < min(top, n):
+        best = -1
+        for i in range(n):
+            # what comes before the last one that was taken is taken
+            later = (
+                count == 0
+                or scores[i] < scores[order[count - 1]]
+                or (scores[i] == scores[order[count - 1]] and i > order[count - 1])
+            )
+            if later and (best < 0 or scores[i] > scores[best]):
+                best = i
+        if best < 0 or scores[best] < threshold:
+            break
+        order[count] = best
+        count += 1
+    return count

@@ -1,0 +1,190 @@
+"""What the kernels write: a table of UTF-8 texts, made once, and how names and texts get into the output.
+
+Texts are numbered: `places` says where in `texts` each begins.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from audiotag.native.control import (
+    NUMBER,
+    NUMBER_2,
+)
+from audiotag.native.decimals import put, put_integer
+from tinyonnx import jit
+
+if TYPE_CHECKING:
+    from tinyonnx.ir import Array
+
+# numbers of texts, or of the first of several: the system's errors by errno, options, labels
+PROBLEM_TEXT, SYSTEM_TEXT, OPTION_TEXT, WRONG_TEXT = 0, 32, 288, 320
+SYSTEM_TEXTS = 256
+PROGRAM, HELP, VERSION, HEADING_END, JSON_END, STANDARD_OUTPUT = range(340, 346)
+(
+    BLANKS, LENGTH_START, LENGTH_END, NO_TAG, PATH, START, STOP, DURATION, TAGS, TAGS_END, SCORE_END, BETWEEN, ERROR,
+    ERROR_END, COLON, TRY_HELP,
+) = range(346, 362)  # fmt: skip
+LABEL, JSON_LABEL = 400, 1000
+
+FIXED = {
+    BLANKS: "  ", LENGTH_START: "  (", LENGTH_END: " s)", NO_TAG: "  (no tag reaches the threshold)\n", COLON: ": ",
+    PATH: '{"path": "', START: '", "start": ', STOP: ', "end": ', DURATION: ', "duration": ', TAGS: ', "tags": [',
+    SCORE_END: "}", BETWEEN: ", ", TAGS_END: "]", ERROR: '", "error": {"type": "AudioError", "message": "',
+    ERROR_END: '"}}\n', STANDARD_OUTPUT: "standard output: ", TRY_HELP: " (--help says more)\n",
+}  # fmt: skip
+
+
+def pack(texts: Mapping[int, str]) -> tuple[Array, Array]:
+    """(texts, places) of texts by number."""
+    rows = [texts.get(i, "").encode() for i in range(max(texts) + 1)]
+    places = np.cumsum([0, *map(len, rows)])
+    return np.frombuffer(b"".join(rows), np.uint8).copy(), places.astype(np.int64)
+
+
+def system_texts() -> dict[int, str]:
+    """What errors of the system are called, by number."""
+    return {SYSTEM_TEXT + code: os.strerror(code) for code in range(1, SYSTEM_TEXTS)}
+
+
+def edges() -> Array:
+    """The code points at which characters begin to be unprintable, or printable, in turn."""
+    printable = np.array([chr(code).isprintable() for code in range(sys.maxunicode + 1)])
+    starts: Array = np.flatnonzero(np.diff(printable, prepend=True)).astype(np.int64)
+    return starts
+
+
+def inside(text: str) -> str:
+    """A text as it stands between the quotes of JSON."""
+    return json.dumps(text)[1:-1]
+
+
+@jit
+def put_text(c: Array, out: Array, number: int, texts: Array, places: Array) -> None:
+    """One of the texts."""
+    for at in range(places[number], places[number + 1]):
+        put(c, out, texts[at])
+
+
+@jit
+def put_filled(c: Array, out: Array, number: int, texts: Array, places: Array) -> None:
+    """One of the texts, with the clip's numbers for each {} in it."""
+    at, end, value = places[number], places[number + 1], c[NUMBER]
+    while at < end:
+        if texts[at] == 123:
+            put_integer(c, out, value, 1)
+            value = c[NUMBER_2]
+            at += 1
+        else:
+            put(c, out, texts[at])
+        at += 1
+
+
+@jit
+def put_name(c: Array, out: Array, name: Array, at: int, end: int, shown: bool, quoted: bool, edges: Array) -> None:
+    """name[at:end], a file's: as `printable` shows it, as it stands in JSON, or one in the other."""
+    while at < end:
+        code, length = decode_utf8(name, at, end)
+        at += length
+        if shown and not is_printable(code, edges):
+            put_escape(c, out, code, quoted)
+        else:
+            put_character(c, out, code, quoted)
+
+
+@jit
+def decode_utf8(data: Array, at: int, end: int) -> Any:
+    """(character, bytes) at a place; a byte that is no UTF-8 is, as Python has it, U+DC00 and more."""
+    first: Any = np.int64(data[at])
+    length = 1 if first < 0x80 else 2 if 0xC2 <= first < 0xE0 else 3 if 0xE0 <= first < 0xF0 else 4
+    if length == 1:
+        return first, 1
+    code: Any = first & (0x7F >> length)
+    if 0xC2 <= first <= 0xF4 and at + length <= end:
+        for i in range(1, length):
+            byte = np.int64(data[at + i])
+            code = code << 6 | byte & 0x3F if byte & 0xC0 == 0x80 else 1 << 40
+        overlong = (length == 3 and code < 0x800) or (length == 4 and code < 0x10000)
+        if not overlong and not 0xD800 <= code < 0xE000 and code <= 0x10FFFF:
+            return code, length
+    return 0xDC00 + first, 1
+
+
+@jit
+def is_printable(code: int, edges: Array) -> bool:
+    """As `str.isprintable`."""
+    low, high = 0, len(edges)
+    while low < high:
+        middle = (low + high) // 2
+        if edges[middle] <= code:
+            low = middle + 1
+        else:
+            high = middle
+    return low % 2 == 0
+
+
+@jit
+def put_hex(c: Array, out: Array, value: int, digits: int) -> None:
+    """So many hexadecimal digits."""
+    for i in range(digits - 1, -1, -1):
+        digit = value >> 4 * i & 15
+        put(c, out, digit + (48 if digit < 10 else 87))
+
+
+@jit
+def put_escape(c: Array, out: Array, code: int, quoted: bool) -> None:
+    """A character as Python's unicode_escape; its backslash is escaped once more between quotes."""
+    put(c, out, 92)
+    if quoted:
+        put(c, out, 92)
+    if code in (9, 10, 13):
+        put(c, out, 116 if code == 9 else 110 if code == 10 else 114)
+    elif code < 0x100:
+        put(c, out, 120)
+        put_hex(c, out, code, 2)
+    elif code < 0x10000:
+        put(c, out, 117)
+        put_hex(c, out, code, 4)
+    else:
+        put(c, out, 85)
+        put_hex(c, out, code, 8)
+
+
+@jit
+def put_character(c: Array, out: Array, code: int, quoted: bool) -> None:
+    """A character in UTF-8 or, between quotes, as `json.dumps` has it."""
+    if not quoted:
+        if code < 0x80:
+            put(c, out, code)
+            return
+        length = 2 if code < 0x800 else 3 if code < 0x10000 else 4
+        put(c, out, (0xF00 >> length & 0xFF) | code >> 6 * (length - 1))
+        for i in range(length - 2, -1, -1):
+            put(c, out, 0x80 | code >> 6 * i & 0x3F)
+    elif code in (34, 92):
+        put(c, out, 92)
+        put(c, out, code)
+    elif 32 <= code < 127:
+        put(c, out, code)
+    elif code in (8, 9, 10, 12, 13):
+        put(c, out, 92)
+        put(c, out, 98 if code == 8 else 116 if code == 9 else 110 if code == 10 else 102 if code == 12 else 114)
+    elif code < 0x10000:
+        put_unit(c, out, code)
+    else:
+        put_unit(c, out, 0xD800 + (code - 0x10000 >> 10))
+        put_unit(c, out, 0xDC00 + (code - 0x10000 & 0x3FF))
+
+
+@jit
+def put_unit(c: Array, out: Array, unit: int) -> None:
+    """A unit of UTF-16, escaped."""
+    put(c, out, 92)
+    put(c, out, 117)
+    put_hex(c, out, unit, 4)

@@ -1,0 +1,79 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from audiotag.native import control, decimals
+from audiotag.native.decimals import put, put_fixed, put_score, put_seconds
+from tinyonnx import kernel
+
+
+@kernel
+def write_scores(c, values, limbs, out, part, parts):
+    for i in range(len(values)):
+        put_score(c, out, values[i], limbs)
+        put(c, out, 10)
+
+
+@kernel
+def write_seconds(c, values, out, part, parts):
+    for i in range(len(values)):
+        put_seconds(c, out, values[i])
+        put(c, out, 10)
+
+
+@kernel
+def write_fixed(c, values, places, width, limbs, out, part, parts):
+    for i in range(len(values)):
+        put_fixed(c, out, values[i], places, width, limbs)
+        put(c, out, 10)
+
+
+def lines(kernel, values, *arguments):
+    c, limbs = np.zeros(64, np.int64), np.zeros(decimals.LIMBS, np.int64)
+    out = np.zeros(40 * len(values) + 340, np.uint8)
+    kernel(c, values, *arguments, *([] if kernel is write_seconds else [limbs]), out)
+    return out[: c[control.COUNT]].tobytes().decode().split("\n")[:-1]
+
+
+def numbers(n):
+    """Probabilities: of all sizes, near ties of six digits, and the ends."""
+    random = np.random.default_rng(0)
+    ties = (random.integers(0, 10**7, n // 4) * 10 + 5) / 10.0 ** random.integers(7, 12, n // 4)
+    parts = [
+        random.random(n // 4),
+        1 / (1 + np.exp(-random.uniform(-30, 10, n // 4))),
+        ties[ties <= 1],
+        np.nextafter(ties[ties <= 1], 0),
+        random.integers(0, 1 << 20, n // 4) / (1 << 20),
+        [0.0, 1.0, 0.5, 1e-300, 2.2250738585072014e-308, 1e-5, 9.999995e-5, 0.9999995, 0.99999949, 1e-4],
+        10.0 ** random.uniform(-307, 0, 1000),
+    ]
+    return np.concatenate(parts)
+
+
+@pytest.mark.parametrize("n", [1_000_000])
+def test_scores_in_json(n):
+    values = numbers(n)
+    assert lines(write_scores, values) == [repr(float(f"{value:.6g}")) for value in values.tolist()]
+
+
+def test_scores_in_text():
+    values = np.concatenate([numbers(500_000), np.arange(20_001) / 20_000])
+    assert lines(write_fixed, values, 4, 6) == [f"{value:6.4f}" for value in values.tolist()]
+
+
+def sample_counts(n):
+    random = np.random.default_rng(1)
+    return np.concatenate([np.arange(n), random.integers(0, 10**7, n), random.integers(0, 32 * 10**9, n)])
+
+
+def test_seconds_in_json():
+    counts = sample_counts(1_000_000)
+    assert lines(write_seconds, counts) == [repr(count / 32000) for count in counts.tolist()]
+
+
+@pytest.mark.parametrize("width", [0, 8])
+def test_seconds_in_text(width):
+    seconds = sample_counts(200_000) / 32000
+    assert lines(write_fixed, seconds, 2, width) == [f"{value:{width or ''}.2f}" for value in seconds.tolist()]
