@@ -7,6 +7,8 @@ import numpy as np
 from audiotag.native import control, resampler, samples
 from audiotag.native.decoder import decode
 from tests.native.resampling import CURVE
+from tinyonnx.kernels import Bound
+from tinyonnx.kernels._kernel import _UNUSED, DISABLED
 from tinyonnx.kernels._tiles import LANES
 
 
@@ -25,6 +27,15 @@ class Decoder:
             np.zeros(resampler.WEIGHTS, np.float32), np.full(resampler.INPUTS, np.nan, np.float32), CURVE,
             np.zeros(LANES, np.float32), np.zeros(resampler.SUMS, np.float32), self.samples,
         )  # fmt: skip
+        self.bound = Bound(decode, self.arguments)
+
+    def step(self):
+        """One call of the kernel, which must not fail, as one compiled with NUMBA_BOUNDSCHECK=1 can."""
+        if DISABLED:
+            self.bound.run(0, 1)
+        else:
+            failed = self.bound._entry(_UNUSED, _UNUSED, self.bound.row_address, 0, 1)
+            assert not failed, "the kernel uses an index outside its array"
 
     def __call__(self, content, piece=1 << 30, raw=(0, 0, 0)):
         """(what is wrong, samples) of a file that comes in pieces; raw: encoding, channels, rate."""
@@ -32,7 +43,7 @@ class Decoder:
         self.settings[:3] = raw
         c[control.ACTION], c[control.RESULT] = control.OPEN, 0
         for _ in range(3 * len(content) + 100):
-            decode(*self.arguments)
+            self.step()
             if c[control.KERNEL] == control.REPORT:
                 return int(c[control.PROBLEM]), np.concatenate([*found, np.empty(0, np.float32)])
             if c[control.KERNEL] == control.ANALYSE:
