@@ -19,7 +19,7 @@ from collections import deque
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
-from multiprocessing import connection
+from multiprocessing import connection, resource_tracker
 from typing import IO, TYPE_CHECKING, Any
 
 from audiotag.errors import CrashError, Error, ModelError, TimeLimitError, printable
@@ -207,6 +207,8 @@ class _Worker:
         self.pipe, theirs = context.Pipe()
         self.process = context.Process(target=_work, args=(job, theirs), daemon=True)
         # a terminal's Ctrl-C, or a batch system's SIGTERM, reaches all processes: what it means is decided in this one
+        if os.name == "posix":
+            resource_tracker.ensure_running()  # or else it is started below, and unblocks the signals
         with blocked():
             self.process.start()
         theirs.close()

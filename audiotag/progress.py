@@ -40,8 +40,8 @@ class Progress:
 
     def start(self, name: str) -> None:
         """A clip begins, the only one at this time."""
-        self._current = f"  {printable(name)}"
         if self._terminal:
+            self._current = f", {printable(name)}"
             show(self._line())
 
     def add(self, seconds: float, failed: bool) -> None:

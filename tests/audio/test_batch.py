@@ -1,13 +1,24 @@
+"""Runs over many files through the command line."""
+
 from __future__ import annotations
 
 import json
 import os
+import random
+import re
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 import soundfile
 
 from audiotag import cli
+
+POSIX = pytest.mark.skipif(os.name == "nt", reason="needs POSIX signals")
 
 
 @pytest.fixture
@@ -30,12 +41,340 @@ def tag(model, capfd):
     return run
 
 
+@pytest.fixture
+def command(model):
+    return [sys.executable, "-m", "audiotag", "tag", "--format", "jsonl", "--model", model]
+
+
 def rows(text):
     return [json.loads(line) for line in text.splitlines()]
 
 
+def lines(path):
+    return sorted(Path(path).read_text().splitlines())
+
+
 def test_workers_give_the_same_rows_in_any_order(tag, clips):
     code, expected, err = tag("clips")
+    assert code == 1
     assert [row["path"] for row in rows(expected)] == clips
     assert tag("clips", "--workers", "2", "--output", "out.jsonl") == (code, "", err)
-    assert sorted(Path("out.jsonl").read_text().splitlines()) == sorted(expected.splitlines())
+    assert lines("out.jsonl") == sorted(expected.splitlines())
+
+
+@pytest.mark.parametrize("workers", [[], ["--workers", "1"]])
+def test_text_is_the_same_whoever_writes_it(workers, tag, clips, model, capfd):
+    code, expected, err = cli.main(["tag", "clips", "--model", model]), *capfd.readouterr()
+    arguments = ["tag", "--model", model, "--output", "out.txt", "--resume", *workers]
+    assert cli.main([*arguments, *clips[:3]]) == 1
+    assert cli.main([*arguments, *clips[3:]]) == code
+    assert Path("out.txt").read_text() == expected
+    assert capfd.readouterr().err == f"{err}audiotag: out.txt: 3 files are done\n"
+
+
+def test_no_output_is_thrown_away_unasked(tag, clips):
+    assert tag(clips[0], "--output", "out.jsonl") == (0, "", "")
+    before = Path("out.jsonl").read_bytes()
+    code, _, err = tag(clips[0], "--output", "out.jsonl")
+    assert (code, err) == (
+        1,
+        "audiotag: out.jsonl: exists already: --resume goes on with it, --overwrite begins anew\n",
+    )
+    assert tag(clips[0], "--output", "out.jsonl", "--overwrite") == (0, "", "")
+    assert Path("out.jsonl").read_bytes() == before
+
+
+def test_the_output_is_no_input(tag, clips, model):
+    for output, source in ((clips[1], "clips"), (model, clips[1])):
+        before = Path(output).read_bytes()
+        for option in ([], ["--overwrite"], ["--resume"]):
+            code, _, err = tag(source, "--output", output, *option)
+            assert code == 1
+            assert "is also read" in err if option == ["--overwrite"] else output in err
+            assert Path(output).read_bytes() == before
+
+
+def test_exit_code_counts_errors_of_earlier_runs(tag, clips):
+    assert tag("clips", "--output", "out.jsonl")[0] == 1
+    assert tag("clips", "--output", "out.jsonl", "--resume") == (1, "", "audiotag: out.jsonl: 7 files are done\n")
+    assert tag(clips[0], "--output", "other.jsonl")[0] == 0
+    assert tag(*clips[:2], "--output", "other.jsonl", "--resume")[0] == 0
+    assert [row["path"] for row in rows(Path("other.jsonl").read_text())] == clips[:2]
+
+
+def test_resume_with_other_settings(tag, clips):
+    assert tag(clips[0], "--output", "out.jsonl")[0] == 0
+    code, _, err = tag("clips", "--output", "out.jsonl", "--resume", "--top", "3", "--shard", "1/2")
+    assert code == 1
+    assert err == 'audiotag: out.jsonl: was begun with other settings: shard was null, is "1/2"; top was 10, is 3\n'
+
+
+def test_shards(tag, clips):
+    expected = tag("clips")[1]
+    found = [tag("clips", "--shard", f"{number}/3")[1] for number in (1, 2, 3)]
+    assert sorted("".join(found).splitlines()) == sorted(expected.splitlines())
+    assert all(found)
+
+
+def test_lists(tag, clips, command):
+    Path("list.txt").write_text("\n".join([*clips, "missing.wav"]))
+    Path("list.csv").write_text("\n".join(["file", *clips]))
+    assert [row["path"] for row in rows(tag("@list.txt")[1])] == [*clips, "missing.wav"]
+    assert [row["path"] for row in rows(tag(clips[0], "@list.csv:file")[1])] == [clips[0], *clips]
+    stdin = "\0".join(clips).encode()
+    for workers in ([], ["--workers", "2"]):
+        done = subprocess.run([*command, "--files0-from", "-", *workers], input=stdin, capture_output=True, timeout=120)
+        assert sorted(row["path"] for row in rows(done.stdout)) == sorted(clips)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["--shard", "0/2"],
+        ["--shard", "3/2"],
+        ["--shard", "1"],
+        ["--workers", "0"],
+        ["--timeout", "0"],
+        ["--timeout", "nan"],
+        ["--resume"],
+        ["--resume", "--overwrite", "--output", "x"],
+        ["-", "--workers", "2"],
+        ["-", "--resume", "--output", "x"],
+        ["-", "@-"],
+        ["@-", "--files0-from", "-"],
+    ],
+)
+def test_wrong_usage(arguments, capsys):
+    with pytest.raises(SystemExit) as caught:
+        cli.main(["tag", "a.wav", *arguments])
+    assert caught.value.code == 2
+    assert "error: " in capsys.readouterr().err
+
+
+def test_a_broken_model_is_one_line_with_workers_too(clips, capfd):
+    Path("bad.onnx").write_bytes(b"no model" * 100)
+    assert cli.main(["tag", "clips", "--model", "bad.onnx", "--workers", "2", "--output", "out.txt"]) == 1
+    out, err = capfd.readouterr()
+    assert (out, err.count("\n")) == ("", 1)
+    assert err.startswith("audiotag: bad.onnx: ")
+    assert not os.path.exists("out.txt.journal")
+
+
+@POSIX
+def test_a_file_that_hangs(tag, clips):
+    os.mkfifo("clips/hangs.wav")
+    code, out, err = tag(*clips, "clips/hangs.wav", "--timeout", "2")
+    assert code == 1
+    found = {row["path"]: row.get("error") for row in rows(out)}
+    assert sorted(found) == sorted([*clips, "clips/hangs.wav"])
+    assert found["clips/hangs.wav"] == {"type": "TimeLimitError", "message": "clips/hangs.wav: took longer than 2 s"}
+    assert "audiotag: clips/hangs.wav: took longer than 2 s\n" in err
+
+
+def test_standard_input_into_a_file(clips, command):
+    content = Path(clips[0]).read_bytes()
+    done = subprocess.run([*command, "-", "--output", "out.jsonl"], input=content, timeout=120)
+    assert done.returncode == 0
+    (row,) = rows(Path("out.jsonl").read_text())
+    assert row["path"] == "-"
+
+
+# -- cut off ----------------------------------------------------------------------------
+
+
+@pytest.fixture
+def many(tmp_path, monkeypatch):
+    """A list of 600 short clips, some of which are none."""
+    monkeypatch.chdir(tmp_path)
+    rng = np.random.default_rng(3)
+    paths = []
+    for number in range(600):
+        path = Path(f"{number}.wav")
+        if number % 20:
+            samples = rng.standard_normal(rng.integers(100, 9000)) * 0.1
+            soundfile.write(path, samples, 32000, subtype="PCM_16")
+        else:
+            path.write_bytes(rng.bytes(number))
+        paths.append(str(path))
+    Path("list.txt").write_text("\n".join(paths))
+    return paths
+
+
+@pytest.fixture
+def expected(many, tag):
+    assert tag("@list.txt", "--output", "expected.jsonl")[0] == 1
+    found = lines("expected.jsonl")
+    assert len(found) == len(many)
+    return found
+
+
+def at_work(process, path="out.jsonl", size=20_000):
+    """Wait until the output has grown."""
+    began = os.path.getsize(path) if os.path.exists(path) else 0
+    deadline = time.monotonic() + 120
+    while process.poll() is None and (not os.path.exists(path) or os.path.getsize(path) < began + size):
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+@POSIX
+@pytest.mark.parametrize("workers", [[], ["--workers", "2"]])
+def test_killed_again_and_again(workers, many, expected, command):
+    generator = random.Random(5)
+    arguments = [*command, "@list.txt", "--output", "out.jsonl", "--resume", *workers]
+    kills = 0
+    for _ in range(6):
+        process = subprocess.Popen(arguments, stderr=subprocess.DEVNULL)
+        at_work(process, size=generator.randrange(60_000))
+        kills += process.poll() is None
+        process.kill()
+        process.wait()
+    assert kills > 2
+    done = subprocess.run(arguments, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 1, done.stderr
+    assert lines("out.jsonl") == expected
+
+
+@POSIX
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("workers", [[], ["--workers", "2"]])
+def test_interrupted(number, workers, many, expected, command):
+    """As by a terminal or a batch system: all processes get the signal."""
+    arguments = [*command, "@list.txt", "--output", "out.jsonl", *workers]
+    process = subprocess.Popen(arguments, stderr=subprocess.PIPE, text=True, start_new_session=True)
+    at_work(process)
+    began = time.monotonic()
+    os.killpg(process.pid, number)
+    err = process.communicate(timeout=60)[1]
+    assert process.returncode == 130, err
+    assert time.monotonic() - began < 10
+    *_, hint, last = err.splitlines()
+    assert hint == "audiotag: out.jsonl: the same command with --resume goes on"
+    assert last == "audiotag: interrupted"
+    assert "Traceback" not in err
+    interrupted = Path("out.jsonl").read_text()
+    assert set(interrupted.splitlines()) < set(expected)
+    done = subprocess.run([*arguments, "--resume"], capture_output=True, text=True, timeout=300)
+    # what the interrupted run finished is kept, not only what it had made durable
+    assert f"audiotag: out.jsonl: {len(rows(interrupted))} files are done\n" in done.stderr
+    assert done.returncode == 1
+    assert lines("out.jsonl") == expected
+
+
+@POSIX
+def test_the_second_interrupt_kills(command):
+    code = """
+import os, signal, sys, time
+from audiotag.signals import interruptible
+try:
+    with interruptible():
+        print("here", flush=True)
+        time.sleep(100)
+except KeyboardInterrupt:
+    pass
+with interruptible():
+    try:
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(100)
+    finally:
+        print("cleaning up", flush=True)
+        time.sleep(100)
+"""
+    process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
+    assert process.stdout.readline() == "here\n"
+    process.send_signal(signal.SIGINT)
+    assert process.stdout.readline() == "cleaning up\n"
+    process.send_signal(signal.SIGINT)
+    assert process.wait(60) == -signal.SIGINT
+    process.stdout.close()
+
+
+@POSIX
+def test_who_ignores_interrupts_goes_on_doing_so(many, expected, command):
+    arguments = [*command, "@list.txt", "--output", "out.jsonl"]
+    process = subprocess.Popen(
+        arguments, stderr=subprocess.DEVNULL, preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_IGN)
+    )
+    at_work(process)
+    process.send_signal(signal.SIGINT)
+    assert process.wait(120) == 1
+    assert lines("out.jsonl") == expected
+
+
+@POSIX
+@pytest.mark.parametrize("workers", [[], ["--workers", "2"]])
+def test_full_disk(workers, many, expected, command):
+    import resource
+
+    arguments = [*command, "@list.txt", "--output", "out.jsonl", *workers]
+    limit = lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))  # noqa: E731
+    done = subprocess.run(arguments, capture_output=True, text=True, timeout=120, preexec_fn=limit)
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[-1] == "audiotag: out.jsonl: File too large"
+    assert "Traceback" not in done.stderr
+    assert rows(Path("out.jsonl").read_text())  # no torn line
+    done = subprocess.run([*arguments, "--resume"], capture_output=True, text=True, timeout=300)
+    assert done.returncode == 1
+    assert lines("out.jsonl") == expected
+
+
+@POSIX
+def test_parquet_goes_on(many, expected, command):
+    parquet = pytest.importorskip("pyarrow.parquet")
+    arguments = [*command, "--format", "parquet", "@list.txt", "--output", "out", "--workers", "2"]
+    process = subprocess.Popen(arguments, stderr=subprocess.DEVNULL)
+    at_work(process, "out.journal", 100)
+    time.sleep(1)
+    process.send_signal(signal.SIGINT)
+    assert process.wait(60) == 130
+    subprocess.run([*arguments, "--resume"], stderr=subprocess.DEVNULL, timeout=300)
+    table = parquet.read_table("out").to_pylist()
+    assert sorted(row["path"] for row in table) == sorted(many)
+    assert sorted(row["path"] for row in table if row["error"]) == sorted(
+        row["path"] for row in map(json.loads, expected) if "error" in row
+    )
+
+
+# -- progress ---------------------------------------------------------------------------
+
+
+def test_lines_of_progress(many, command):
+    arguments = [*command, "@list.txt", "--output", "out.jsonl", "--log-every", "0.2"]
+    done = subprocess.run(arguments, capture_output=True, text=True, timeout=300)
+    told = [line for line in done.stderr.splitlines() if "files/s" in line]
+    assert len(told) > 2
+    line = r"audiotag: \d+ of 600 \(\d+ %\) files, \d+ errors, [\d.]+ files/s, \d+ × real time, \d+:\d\d left"
+    assert re.fullmatch(line, told[-2])
+    last = r"audiotag: 600 files, 30 errors, [\d.]+ files/s, \d+ × real time, \d+:\d\d"
+    assert re.fullmatch(last, told[-1])
+
+
+@POSIX
+def test_the_line_on_a_terminal(many, command):
+    import pty
+
+    ours, theirs = pty.openpty()
+    arguments = [*command, "@list.txt", "--output", "out.jsonl", "--workers", "1"]
+    process = subprocess.Popen(arguments, stderr=theirs, env=os.environ | {"COLUMNS": "200"})
+    os.close(theirs)
+    screen = b""
+    try:
+        while data := os.read(ours, 1 << 16):
+            screen += data
+    except OSError:
+        pass
+    os.close(ours)
+    assert process.wait(60) == 1
+    text = screen.decode()
+    # an error takes the place of the line, which comes again
+    line = r"\d+ of 600 \(\d+ %\) files, \d+ errors, [\d.]+ files/s, \d+ × real time, \d+:\d\d left"
+    assert re.search(rf"{line}\r\x1b\[Kaudiotag: \d+\.wav: [^\r]*\r\n{line}\r\x1b\[K", text)
+    assert re.search(r"(\r\x1b\[K|\n)audiotag: 600 files, 30 errors, [^\r\n]*\r\n$", text)
+
+
+@POSIX
+def test_a_closed_stderr_stops_nothing(many, expected, command):
+    arguments = [*command, "@list.txt", "--output", "out.jsonl", "--workers", "2", "--log-every", "0.1"]
+    done = subprocess.run(arguments, preexec_fn=lambda: os.close(2), timeout=300)
+    assert done.returncode == 1
+    assert lines("out.jsonl") == expected
