@@ -41,7 +41,7 @@ def tag(model, capfd):
     return run
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def command(model):
     return [sys.executable, "-m", "audiotag", "tag", "--format", "jsonl", "--model", model]
 
@@ -182,30 +182,38 @@ def test_standard_input_into_a_file(clips, command):
 # -- cut off ----------------------------------------------------------------------------
 
 
-@pytest.fixture
-def many(tmp_path, monkeypatch):
-    """A list of 600 short clips, some of which are none."""
-    monkeypatch.chdir(tmp_path)
+@pytest.fixture(scope="module")
+def library(tmp_path_factory):
+    """A folder with a list.txt of 600 short clips, some of which are none."""
+    folder = tmp_path_factory.mktemp("library")
     rng = np.random.default_rng(3)
-    paths = []
     for number in range(600):
-        path = Path(f"{number}.wav")
+        path = folder / f"{number}.wav"
         if number % 20:
             samples = rng.standard_normal(rng.integers(100, 9000)) * 0.1
             soundfile.write(path, samples, 32000, subtype="PCM_16")
         else:
             path.write_bytes(rng.bytes(number))
-        paths.append(str(path))
-    Path("list.txt").write_text("\n".join(paths))
-    return paths
+    (folder / "list.txt").write_text("".join(f"{folder / str(number)}.wav\n" for number in range(600)))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def expected(library, model):
+    """The rows of an undisturbed run."""
+    output = str(library / "expected.jsonl")
+    arguments = ["tag", f"@{library}/list.txt", "--format", "jsonl", "--model", model, "--output", output]
+    assert cli.main(arguments) == 1
+    found = lines(output)
+    assert len(found) == 600
+    return found
 
 
 @pytest.fixture
-def expected(many, tag):
-    assert tag("@list.txt", "--output", "expected.jsonl")[0] == 1
-    found = lines("expected.jsonl")
-    assert len(found) == len(many)
-    return found
+def crawl(library, command, tmp_path, monkeypatch):
+    """The command that tags the library into out.jsonl."""
+    monkeypatch.chdir(tmp_path)
+    return [*command, f"@{library}/list.txt", "--output", "out.jsonl"]
 
 
 def at_work(process, path="out.jsonl", size=20_000):
@@ -219,9 +227,9 @@ def at_work(process, path="out.jsonl", size=20_000):
 
 @POSIX
 @pytest.mark.parametrize("workers", [[], ["--workers", "2"]])
-def test_killed_again_and_again(workers, many, expected, command):
+def test_killed_again_and_again(workers, expected, crawl):
     generator = random.Random(5)
-    arguments = [*command, "@list.txt", "--output", "out.jsonl", "--resume", *workers]
+    arguments = [*crawl, "--resume", *workers]
     kills = 0
     for _ in range(6):
         process = subprocess.Popen(arguments, stderr=subprocess.DEVNULL)
@@ -238,9 +246,9 @@ def test_killed_again_and_again(workers, many, expected, command):
 @POSIX
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 @pytest.mark.parametrize("workers", [[], ["--workers", "2"]])
-def test_interrupted(number, workers, many, expected, command):
+def test_interrupted(number, workers, expected, crawl):
     """As by a terminal or a batch system: all processes get the signal."""
-    arguments = [*command, "@list.txt", "--output", "out.jsonl", *workers]
+    arguments = [*crawl, *workers]
     process = subprocess.Popen(arguments, stderr=subprocess.PIPE, text=True, start_new_session=True)
     at_work(process)
     began = time.monotonic()
@@ -262,7 +270,7 @@ def test_interrupted(number, workers, many, expected, command):
 
 
 @POSIX
-def test_the_second_interrupt_kills(command):
+def test_the_second_interrupt_kills():
     code = """
 import os, signal, sys, time
 from audiotag.signals import interruptible
@@ -290,8 +298,8 @@ with interruptible():
 
 
 @POSIX
-def test_who_ignores_interrupts_goes_on_doing_so(many, expected, command):
-    arguments = [*command, "@list.txt", "--output", "out.jsonl"]
+def test_who_ignores_interrupts_goes_on_doing_so(expected, crawl):
+    arguments = [*crawl]
     process = subprocess.Popen(
         arguments, stderr=subprocess.DEVNULL, preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_IGN)
     )
@@ -303,10 +311,10 @@ def test_who_ignores_interrupts_goes_on_doing_so(many, expected, command):
 
 @POSIX
 @pytest.mark.parametrize("workers", [[], ["--workers", "2"]])
-def test_full_disk(workers, many, expected, command):
+def test_full_disk(workers, expected, crawl):
     import resource
 
-    arguments = [*command, "@list.txt", "--output", "out.jsonl", *workers]
+    arguments = [*crawl, *workers]
     limit = lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))  # noqa: E731
     done = subprocess.run(arguments, capture_output=True, text=True, timeout=120, preexec_fn=limit)
     assert done.returncode == 1
@@ -319,9 +327,9 @@ def test_full_disk(workers, many, expected, command):
 
 
 @POSIX
-def test_parquet_goes_on(many, expected, command):
+def test_parquet_goes_on(expected, crawl):
     parquet = pytest.importorskip("pyarrow.parquet")
-    arguments = [*command, "--format", "parquet", "@list.txt", "--output", "out", "--workers", "2"]
+    arguments = [*crawl, "--format", "parquet", "--output", "out", "--workers", "2"]
     process = subprocess.Popen(arguments, stderr=subprocess.DEVNULL)
     at_work(process, "out.journal", 100)
     time.sleep(1)
@@ -329,17 +337,16 @@ def test_parquet_goes_on(many, expected, command):
     assert process.wait(60) == 130
     subprocess.run([*arguments, "--resume"], stderr=subprocess.DEVNULL, timeout=300)
     table = parquet.read_table("out").to_pylist()
-    assert sorted(row["path"] for row in table) == sorted(many)
-    assert sorted(row["path"] for row in table if row["error"]) == sorted(
-        row["path"] for row in map(json.loads, expected) if "error" in row
-    )
+    wanted = [json.loads(line) for line in expected]
+    assert sorted(row["path"] for row in table) == sorted(row["path"] for row in wanted)
+    assert {row["path"] for row in table if row["error"]} == {row["path"] for row in wanted if "error" in row}
 
 
 # -- progress ---------------------------------------------------------------------------
 
 
-def test_lines_of_progress(many, command):
-    arguments = [*command, "@list.txt", "--output", "out.jsonl", "--log-every", "0.2"]
+def test_lines_of_progress(crawl):
+    arguments = [*crawl, "--log-every", "0.2"]
     done = subprocess.run(arguments, capture_output=True, text=True, timeout=300)
     told = [line for line in done.stderr.splitlines() if "files/s" in line]
     assert len(told) > 2
@@ -350,11 +357,11 @@ def test_lines_of_progress(many, command):
 
 
 @POSIX
-def test_the_line_on_a_terminal(many, command):
+def test_the_line_on_a_terminal(crawl):
     import pty
 
     ours, theirs = pty.openpty()
-    arguments = [*command, "@list.txt", "--output", "out.jsonl", "--workers", "1"]
+    arguments = [*crawl, "--workers", "1"]
     process = subprocess.Popen(arguments, stderr=theirs, env=os.environ | {"COLUMNS": "200"})
     os.close(theirs)
     screen = b""
@@ -368,13 +375,13 @@ def test_the_line_on_a_terminal(many, command):
     text = screen.decode()
     # an error takes the place of the line, which comes again
     line = r"\d+ of 600 \(\d+ %\) files, \d+ errors, [\d.]+ files/s, \d+ × real time, \d+:\d\d left"
-    assert re.search(rf"{line}\r\x1b\[Kaudiotag: \d+\.wav: [^\r]*\r\n{line}\r\x1b\[K", text)
+    assert re.search(rf"{line}\r\x1b\[Kaudiotag: [^\r]*\d\.wav: [^\r]*\r\n{line}\r\x1b\[K", text)
     assert re.search(r"(\r\x1b\[K|\n)audiotag: 600 files, 30 errors, [^\r\n]*\r\n$", text)
 
 
 @POSIX
-def test_a_closed_stderr_stops_nothing(many, expected, command):
-    arguments = [*command, "@list.txt", "--output", "out.jsonl", "--workers", "2", "--log-every", "0.1"]
+def test_a_closed_stderr_stops_nothing(expected, crawl):
+    arguments = [*crawl, "--workers", "2", "--log-every", "0.1"]
     done = subprocess.run(arguments, preexec_fn=lambda: os.close(2), timeout=300)
     assert done.returncode == 1
     assert lines("out.jsonl") == expected
