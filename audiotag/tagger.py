@@ -136,7 +136,9 @@ class Tagger:
         choice = Choice.of(top, threshold, labels)
         grid = Grid(window, window if hop is None else hop)
         name = audio.name_of(source) if name is None else name
-        return (self._result(name, heard, choice) for heard in self._windows(grid, source, rate, raw, name, embedding))
+        return (
+            self._result(name, heard, choice) for heard in self.score_windows(source, grid, rate, raw, name, embedding)
+        )
 
     def find_events(
         self,
@@ -163,7 +165,21 @@ class Tagger:
         segmenter = Segmenter(options or EventOptions(), among)
         grid = Grid(window, window if hop is None else hop)
         name = audio.name_of(source) if name is None else name
-        return self._events(segmenter, self._windows(grid, source, rate, raw, name, False), name)
+        return self._events(segmenter, self.score_windows(source, grid, rate, raw, name), name)
+
+    def score_windows(
+        self,
+        source: Source,
+        grid: Grid,
+        rate: float | None = None,
+        raw: RawFormat | None = None,
+        name: str | None = None,
+        embedding: bool = False,
+    ) -> Iterator[Heard]:
+        """The scores of all classes in each window; arguments and errors are those of `tag_windows`."""
+        network = self.network
+        for start, samples in grid.cut(audio.stream(source, rate, raw=raw, name=name)):
+            yield _heard(network, mel.log_mel(samples), start, start + len(samples), embedding)
 
     def embed(self, source: Source, rate: float | None = None) -> Array:
         """The embedding (n,) float32 of a clip: 960 numbers of an mn10, 384 of an mn04.
@@ -267,13 +283,6 @@ class Tagger:
             raise AudioError(
                 name, "too long to tag in one piece in this machine's memory, give a window (--window)"
             ) from None
-
-    def _windows(
-        self, grid: Grid, source: Source, rate: float | None, raw: RawFormat | None, name: str, embedding: bool
-    ) -> Iterator[Heard]:
-        network = self.network
-        for start, samples in grid.cut(audio.stream(source, rate, raw=raw, name=name)):
-            yield _heard(network, mel.log_mel(samples), start, start + len(samples), embedding)
 
     def _events(self, segmenter: Segmenter, windows: Iterable[Heard], name: str) -> Iterator[Result]:
         found, end = False, 0.0

@@ -89,6 +89,7 @@ def add_parser(subparsers: Any) -> None:
     )
     time.add_argument("--min-event", type=seconds, metavar="SECONDS", help="leave out shorter events")
     time.add_argument("--max-gap", type=seconds, metavar="SECONDS", help="join events with no more between them")
+    parser.add_argument("--plot", metavar="OUT.png", help="draw one clip's spectrogram and what is heard when")
     batch = parser.add_argument_group("many files")
     batch.add_argument("--workers", type=number, metavar="N", help="processes, one thread each (default: this one)")
     batch.add_argument("--timeout", type=seconds, metavar="SECONDS", help="give up on a file after so long")
@@ -116,6 +117,10 @@ def run(args: argparse.Namespace) -> int:
     from audiotag.signals import interruptible
     from audiotag.tagger import Tagger
 
+    if args.plot is not None:
+        from audiotag.plot import check, write_plot
+
+        check(args.plot)
     tagger = Tagger(args.model, args.threads)
     job = Job(tagger, options, args.format)
     files = batch.Files(lists_in(args.paths, args.files0_from), args.shard and Shard(*args.shard))
@@ -132,6 +137,8 @@ def run(args: argparse.Namespace) -> int:
         events = pool.run(todo) if pool else batch.in_process(job, todo, progress)
         failed = batch.write(events, job, output, progress, _watch(args, tagger))
         progress.finish()
+        if args.plot is not None and not failed:
+            write_plot(tagger, args.paths[0], options, args.plot)
     return 1 if failed or output.failures else 0
 
 
@@ -169,8 +176,11 @@ def _check(args: argparse.Namespace) -> None:
     one = len(args.paths) == 1 and not args.paths[0].startswith("@") and not os.path.isdir(args.paths[0])
     if args.format == "audacity" and not one:
         error("--format audacity is for one file: labels don't name theirs")
-    if args.activations is not None and (not one or args.paths == ["-"] or args.workers or args.timeout):
-        error("--activations shows one file")
+    for name in ("activations", "plot"):
+        if getattr(args, name) is not None and (not one or args.paths == ["-"] or args.workers or args.timeout):
+            error(f"--{name} shows one file")
+    if args.activations is not None and (args.window or args.events is not None):
+        error("--activations shows a file in one piece, without --window and --events")
     if "-" in args.paths and (args.workers or args.timeout or args.resume):
         error("sound on standard input (-) goes without --workers, --timeout and --resume")
     if args.resume and args.output is None:
