@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -132,25 +131,3 @@ def locked(path: Path) -> Iterator[None]:
 
             fcntl.flock(file, fcntl.LOCK_EX)
             yield
-
-
-def cache_dir() -> Path:
-    """$AUDIOTAG_HOME, else `audiotag` in the user's cache directory; it may not exist yet.
-
-    For a user without a home it is a path where nothing can exist.
-    """
-    home = os.environ.get("AUDIOTAG_HOME")
-    if home:
-        return Path(home)
-    base = os.environ.get("XDG_CACHE_HOME", "")
-    if os.path.isabs(base):  # as the XDG specification says
-        return Path(base) / "audiotag"
-    try:
-        user = Path.home()
-    except RuntimeError:
-        return Path(os.devnull) / "audiotag"
-    if sys.platform == "win32":
-        return Path(os.environ.get("LOCALAPPDATA") or user / "AppData" / "Local") / "audiotag"
-    if sys.platform == "darwin":
-        return user / "Library" / "Caches" / "audiotag"
-    return user / ".cache" / "audiotag"

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from difflib import get_close_matches
 from functools import cache
-from importlib.resources import files
+from pathlib import Path
 
 from audiotag.errors import LabelError
 
@@ -25,7 +24,7 @@ class Label:
 @cache
 def all_labels() -> tuple[Label, ...]:
     """All classes in the order of a model's output."""
-    text = files("audiotag").joinpath("data/audioset_labels.tsv").read_text(encoding="utf-8")
+    text = (Path(__file__).parent / "data" / "audioset_labels.tsv").read_text(encoding="utf-8")
     rows = (line.split("\t") for line in text.splitlines() if not line.startswith("#"))
     return tuple(Label(int(index), mid, name) for index, mid, name in rows)
 
@@ -46,6 +45,8 @@ def find(name: str) -> Label:
     """
     label = _by_key().get(_key(name))
     if label is None:
+        from difflib import get_close_matches
+
         near = get_close_matches(_key(name), _by_key(), n=3)
         hint = f"; did you mean {' or '.join(repr(_by_key()[key].name) for key in near)}?" if near else ""
         raise LabelError(f"no AudioSet class is called {name!r}{hint}")

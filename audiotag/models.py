@@ -5,24 +5,26 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from audiotag.checkpoint import read_checkpoint
-from audiotag.download import Progress, PullError, cache_dir, download, locked
 from audiotag.errors import ModelError, printable
-from audiotag.mobilenet import WIDTHS, graph_from_state, random_graph
 from tinyonnx import Error as EngineError
 from tinyonnx import Graph, save_model, to_bytes
+
+if TYPE_CHECKING:
+    from audiotag.download import Progress
 
 __all__ = [
     "DEFAULT",
     "FULL_SIZE",
     "MODELS",
     "ModelNotFound",
-    "PullError",
     "ReleaseModel",
     "ResolvedModel",
     "cache_dir",
@@ -107,15 +109,53 @@ out: audiotag computes one kind of spectrogram, and theirs is another."""
 class ResolvedModel:
     """A model that is here.
 
-    `source` is the path of an ONNX file or its content, `sha256` the hash of that content;
-    `trained` is False where the scores mean nothing; `note` says in one line what it is.
+    `source` is the path of an ONNX file or its content; `trained` is False where the scores
+    mean nothing; `note` says in one line what it is.
     """
 
     name: str
     source: str | bytes
-    sha256: str
     trained: bool
     note: str
+
+    @cached_property
+    def sha256(self) -> str:
+        """The hash of the ONNX file's content, in hex. Raises ModelError if it can't be read."""
+        return hashlib.sha256(self.source).hexdigest() if isinstance(self.source, bytes) else sha256_of(self.source)
+
+    def hashed(self, sha256: str) -> None:
+        """Take over a hash that is known already."""
+        vars(self)["sha256"] = sha256
+
+    def without_content(self) -> ResolvedModel:
+        """The same but for the content, if that is what `source` is."""
+        if isinstance(self.source, str):
+            return self
+        described = replace(self, source="")
+        described.hashed(self.sha256)
+        return described
+
+
+def cache_dir() -> Path:
+    """$AUDIOTAG_HOME, else `audiotag` in the user's cache directory; it may not exist yet.
+
+    For a user without a home it is a path where nothing can exist.
+    """
+    home = os.environ.get("AUDIOTAG_HOME")
+    if home:
+        return Path(home)
+    base = os.environ.get("XDG_CACHE_HOME", "")
+    if os.path.isabs(base):  # as the XDG specification says
+        return Path(base) / "audiotag"
+    try:
+        user = Path.home()
+    except RuntimeError:
+        return Path(os.devnull) / "audiotag"
+    if sys.platform == "win32":
+        return Path(os.environ.get("LOCALAPPDATA") or user / "AppData" / "Local") / "audiotag"
+    if sys.platform == "darwin":
+        return user / "Library" / "Caches" / "audiotag"
+    return user / ".cache" / "audiotag"
 
 
 # -- finding ----------------------------------------------------------------------------
@@ -135,8 +175,8 @@ def resolve(name_or_path: str | os.PathLike[str] | None = None) -> ResolvedModel
     name = DEFAULT if name_or_path is None else os.fspath(name_or_path)
     if name == DEFAULT:
         path = default_path()
-        return ResolvedModel(name, str(path), sha256_of(path), True, _DEFAULT_NOTE)
-    if name.removeprefix(_UNTRAINED) in WIDTHS and name.startswith(_UNTRAINED):
+        return ResolvedModel(name, str(path), True, _DEFAULT_NOTE)
+    if name.startswith(_UNTRAINED) and _is_network(name.removeprefix(_UNTRAINED)):
         return _untrained(name)
     if name in MODELS:
         return _pulled(MODELS[name])
@@ -162,9 +202,17 @@ def default_path() -> Path:
     return shipped if shipped.exists() else package.parent / "models" / "default.onnx"
 
 
+def _is_network(name: str) -> bool:
+    from audiotag.mobilenet import WIDTHS
+
+    return name in WIDTHS
+
+
 def _untrained(name: str) -> ResolvedModel:
+    from audiotag.mobilenet import random_graph
+
     content = to_bytes(random_graph(name.removeprefix(_UNTRAINED)))
-    return ResolvedModel(name, content, hashlib.sha256(content).hexdigest(), False, _UNTRAINED_NOTE)
+    return ResolvedModel(name, content, False, _UNTRAINED_NOTE)
 
 
 def _pulled(model: ReleaseModel) -> ResolvedModel:
@@ -172,7 +220,7 @@ def _pulled(model: ReleaseModel) -> ResolvedModel:
     if not path.exists():
         raise ModelNotFound(f"{model.name}: not on this machine; fetch it with: audiotag models pull {model.name}")
     note = f"EfficientAT {model.architecture}, AudioSet mAP {model.mean_ap:.3f}"
-    return ResolvedModel(model.name, str(path), sha256_of(path), True, note)
+    return ResolvedModel(model.name, str(path), True, note)
 
 
 def _from_path(name: str) -> ResolvedModel:
@@ -180,18 +228,20 @@ def _from_path(name: str) -> ResolvedModel:
     if path.suffix.lower() in _CHECKPOINT_SUFFIXES:
         content = to_bytes(_graph_of(path, path.name))
         note = f"converted in memory from {path.name}"
-        return ResolvedModel(path.name, content, hashlib.sha256(content).hexdigest(), True, note)
-    sha256 = sha256_of(path)
+        return ResolvedModel(path.name, content, True, note)
     if _says_untrained(path):
-        return ResolvedModel(path.name, name, sha256, False, _UNTRAINED_NOTE)
-    return ResolvedModel(path.name, name, sha256, True, f"file {path.name}")
+        return ResolvedModel(path.name, name, False, _UNTRAINED_NOTE)
+    return ResolvedModel(path.name, name, True, f"file {path.name}")
 
 
 def _says_untrained(path: Path) -> bool:
-    """Whether a file that `random_graph` made says so; metadata come last in an ONNX file."""
-    with open(path, "rb") as file:
-        file.seek(max(0, os.path.getsize(path) - 4096))
-        return _UNTRAINED_ENTRY in file.read()
+    """Whether a file that `random_graph` made says so; metadata come last in an ONNX file. Raises ModelError."""
+    try:
+        with open(path, "rb") as file:
+            file.seek(max(0, os.path.getsize(path) - 4096))
+            return _UNTRAINED_ENTRY in file.read()
+    except OSError as error:
+        raise _unreadable(path, error) from None
 
 
 def sha256_of(path: str | os.PathLike[str]) -> str:
@@ -200,7 +250,11 @@ def sha256_of(path: str | os.PathLike[str]) -> str:
         with open(path, "rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:
-        raise ModelError(printable(f"{os.fspath(path)}: can't be read: {error.strerror}")) from None
+        raise _unreadable(path, error) from None
+
+
+def _unreadable(path: str | os.PathLike[str], error: OSError) -> ModelError:
+    return ModelError(printable(f"{os.fspath(path)}: can't be read: {error.strerror}"))
 
 
 # -- making -----------------------------------------------------------------------------
@@ -218,6 +272,9 @@ def convert(checkpoint: str | os.PathLike[str], out: str | os.PathLike[str]) -> 
 
 
 def _graph_of(checkpoint: Path, source: str) -> Graph:
+    from audiotag.checkpoint import read_checkpoint
+    from audiotag.mobilenet import graph_from_state
+
     state = read_checkpoint(checkpoint)
     try:
         graph = graph_from_state(state)
@@ -248,6 +305,8 @@ def pull(name: str, base_url: str = RELEASE_URL, progress: Progress | None = Non
 
     Raises ModelNotFound for an unknown name, PullError for what goes wrong on the way.
     """
+    from audiotag.download import download, locked
+
     model = MODELS.get(name)
     if model is None:
         raise ModelNotFound(printable(f"{name}: no such model; pull knows {', '.join(MODELS)}"))
@@ -266,6 +325,8 @@ def pull(name: str, base_url: str = RELEASE_URL, progress: Progress | None = Non
 
 def _adopt(model: ReleaseModel, part: Path, target: Path) -> None:
     """Make the downloaded checkpoint the model; one that doesn't fit is removed."""
+    from audiotag.download import PullError
+
     try:
         seen = sha256_of(part)
         if model.sha256 is not None and seen != model.sha256:
@@ -281,6 +342,8 @@ def _adopt(model: ReleaseModel, part: Path, target: Path) -> None:
 @contextmanager
 def _told(name: str) -> Iterator[None]:
     """Whatever fails is a PullError that begins with the model's name."""
+    from audiotag.download import PullError
+
     try:
         yield
     except ModelError as error:

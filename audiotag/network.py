@@ -29,6 +29,9 @@ class Network:
         name: what errors call the model.
         threads: that share the work of a run, at most one per processor.
 
+    Attributes:
+        sha256: the hash of the file's content, in hex; None for a content that was given.
+
     Raises:
         ModelError: the model can't be loaded, or its input or outputs are not a tagger's.
     """
@@ -41,6 +44,7 @@ class Network:
             self.session = tinyonnx.InferenceSession(source, options)
         except (tinyonnx.Error, OSError) as error:
             raise self._error(str(error)) from None
+        self.sha256 = self.session.sha256
         self._input = self._checked_input()
         self._dtype = _FLOATS[self._input.type]
         self._output = self._find_logits()

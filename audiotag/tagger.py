@@ -67,7 +67,10 @@ class Tagger:
         """
         source = self.model.source
         # a file is called by its path, as the user knows it
-        return Network(source, source if isinstance(source, str) else self.model.name, self.threads)
+        network = Network(source, source if isinstance(source, str) else self.model.name, self.threads)
+        if network.sha256 is not None:
+            self.model.hashed(network.sha256)
+        return network
 
     def tag(
         self,

@@ -106,7 +106,7 @@ class Job:
         """
         _ = self._tagger.network
         model = self._tagger.model
-        return model if isinstance(model.source, str) else dataclasses.replace(model, source="")
+        return model.without_content()
 
     def warm_up(self) -> None:
         """Tag silence, so that what has to be compiled is."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import os
 import re
-import stat
 import sys
 from collections.abc import Iterable
 from functools import cache
@@ -23,12 +22,12 @@ from tinyonnx.differentiate import attach_functions
 from tinyonnx.dtypes import TENSOR_TYPES
 from tinyonnx.errors import ModelError
 from tinyonnx.external_data import ExternalData
+from tinyonnx.files import read_file
 from tinyonnx.ir import Array, Graph
 from tinyonnx.limits import Limits, ModelLimitError
 from tinyonnx.protos import Message
 from tinyonnx.schemas import Input, Key, Schema, is_known, learn
 
-_MAX_FILE_BYTES = (1 << 31) - 1
 _MAX_RANK = 64
 _DATA_FIELDS = ("float_data", "int32_data", "string_data", "int64_data", "double_data", "uint64_data")
 
@@ -67,33 +66,20 @@ def load(
     """
     limits = limits or Limits()
     if isinstance(source, bytes | bytearray | memoryview):
-        file = "<bytes>"
-        model = _parse(bytes(source), file)
-    else:
-        file = os.fspath(source)
-        folder = folder if folder is not None else os.path.dirname(file) or "."
-        model = _parse(_read_file(file), file)
+        return load_bytes(bytes(source), "<bytes>", limits, folder)
+    file = os.fspath(source)
+    return load_bytes(read_file(file), file, limits, os.path.dirname(file) or "." if folder is None else folder)
+
+
+def load_bytes(data: bytes, file: str, limits: Limits, folder: str | os.PathLike[str] | None) -> Graph:
+    """`load` of what a file holds; `file` is what errors call it."""
+    model = _parse(data, file)
     external = None if folder is None else ExternalData(folder)
     try:
         return _to_graph(model, file, limits, external)
     finally:
         if external is not None:
             external.close()
-
-
-def _read_file(file: str) -> bytes:
-    try:
-        with open(file, "rb", buffering=0) as handle:
-            status = os.fstat(handle.fileno())
-            if not stat.S_ISREG(status.st_mode):
-                raise ModelError(f"{file}: is not a regular file")
-            if status.st_size > _MAX_FILE_BYTES:
-                raise ModelError(f"{file}: has {status.st_size} bytes, the format allows {_MAX_FILE_BYTES}")
-            return handle.read()
-    except ValueError as error:
-        raise ModelError(f"{file!r}: can't be opened: {error}") from None
-    except OSError as error:
-        raise ModelError(f"{file}: can't be read: {error.strerror}") from None
 
 
 def _parse(data: bytes, file: str) -> ModelProto:

@@ -153,6 +153,7 @@ class Op:
 
 
 _OPS: dict[tuple[str, str], dict[int, Op]] = {}
+_custom = False
 _FAST: dict[Callable[..., Any], list[Fast]] = {}
 
 
@@ -186,6 +187,8 @@ def op(
     def register(function: F) -> F:
         entry = Op(domain, name, since, function, shape, pure)
         if not function.__module__.startswith("tinyonnx."):
+            global _custom
+            _custom = True
             _import_all()
         registered = _OPS.setdefault((domain, name), {})
         if since in registered:
@@ -250,6 +253,11 @@ def versions(name: str, domain: str = "") -> dict[int, Op]:
 def functions(name: str, since: int = 1) -> list[Callable[..., Any]]:
     """The different meanings that an operator of ai.onnx has had from an opset on."""
     return list(dict.fromkeys(op.function for number, op in versions(name).items() if number >= since))
+
+
+def has_custom() -> bool:
+    """Whether any operator was registered that isn't tinyonnx's own."""
+    return _custom
 
 
 def registered() -> list[Op]:

@@ -68,13 +68,19 @@ class InferenceSession:
         providers: Sequence[Any] | None = None,
         **ignored: Any,
     ) -> None:
-        from tinyonnx.load import load
-
         self._options = sess_options or SessionOptions()
         if isinstance(path_or_bytes, (bytearray, memoryview)):
             path_or_bytes = bytes(path_or_bytes)
         self._name = "<bytes>" if isinstance(path_or_bytes, bytes) else os.fspath(path_or_bytes)
-        self._graph = load(path_or_bytes, self._options.limits)
+        self._sha256: str | None = None
+        if isinstance(path_or_bytes, bytes):
+            from tinyonnx.load import load
+
+            self._graph = load(path_or_bytes, self._options.limits)
+        else:
+            from tinyonnx import graph_cache
+
+            self._graph, self._sha256 = graph_cache.load(self._name, self._options.limits)
         self._apply_options()
         self._pool = ConstantPool()
         for node in (None, *self._graph.walk()):
@@ -109,6 +115,11 @@ class InferenceSession:
     def name(self) -> str:
         """The file's path, or "<bytes>"."""
         return self._name
+
+    @property
+    def sha256(self) -> str | None:
+        """The SHA-256 of the file's content, in hex; None if the session was made of bytes."""
+        return self._sha256
 
     @property
     def graph(self) -> Graph:

@@ -52,7 +52,7 @@ def process(*arguments, **options):
 
 
 def test_threads_change_nothing_but_the_time(tag, folder):
-    assert tag("a.wav", "--threads", "2") == tag("a.wav")
+    assert tag("a.wav", "--threads", "2")[:2] == tag("a.wav")[:2]
     with pytest.raises(SystemExit, match="2"):
         tag("a.wav", "--threads", "0")
 
@@ -276,6 +276,7 @@ def test_importing_is_cheap():
 
 @pytest.mark.skipif(os.name == "nt", reason="needs POSIX pipes and signals")
 def test_a_reader_that_goes_away_is_no_error(folder, model):
+    Tagger(model).tag("a.wav")  # so that nothing has to be compiled, which would be said
     files = "a.wav b.flac " * 3
     command = f'"{sys.executable}" -m audiotag tag --model "{model}" --format jsonl {files} | head -n 1'
     result = subprocess.run(command, shell=True, capture_output=True, cwd=folder, timeout=120)

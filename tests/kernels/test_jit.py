@@ -171,14 +171,13 @@ def test_constants_that_are_computed_at_run_time_are_told_apart(cache: Path, mon
 
 
 def test_kernels_of_old_versions_are_removed(cache: Path) -> None:
-    old, recent = cache.parent / "kernels-1", cache.parent / "kernels-2"
-    for folder in (old, recent):
+    folders = [cache.parent / f"kernels-{i}" for i in range(26)]
+    for seconds, folder in enumerate(folders):
         folder.mkdir()
         (folder / "a.o").touch()
-    os.utime(old, (0, 0))
+        os.utime(folder, (seconds, seconds))
     assert doubled() == [4]
-    assert not old.exists()
-    assert recent.exists()
+    assert [folder.exists() for folder in folders] == [False] * 2 + [True] * 24
 
 
 def test_machine_code_needs_nothing_but_the_system() -> None:

@@ -14,9 +14,10 @@ import pytest
 
 import tinyonnx
 from audiotag import cli, download, models
+from audiotag.download import PullError
 from audiotag.errors import ModelError
 from audiotag.mobilenet import random_graph
-from audiotag.models import MODELS, ModelNotFound, PullError, model_path, pull, resolve
+from audiotag.models import MODELS, ModelNotFound, model_path, pull, resolve
 from tests.models import torchfile
 from tests.models.torchfile import tensor
 

@@ -1,8 +1,7 @@
 """Machine code: for which processor, where it is kept, how it gets into memory.
 
-Compiled kernels lie in one folder per state of the kernels' sources, an object file each
-with its SHA-256 in front. Loading needs neither numba nor, on x86-64 Linux, LLVM. What
-can't be read is compiled again, what can't be written isn't kept.
+Compiled kernels lie in one folder per state of the kernels' sources, an object file each.
+Loading needs neither numba nor, on x86-64 Linux, LLVM.
 """
 
 from __future__ import annotations
@@ -13,9 +12,7 @@ import logging
 import os
 import platform
 import queue
-import shutil
 import sys
-import tempfile
 import threading
 import time
 from collections.abc import Iterator
@@ -24,6 +21,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from tinyonnx import cache as disk
 from tinyonnx.kernels import _elf
 
 if TYPE_CHECKING:
@@ -41,8 +39,8 @@ _NO_WISHES = ("NUMBA_CACHE_DIR", "NUMBA_NUM_THREADS")
 _PATIENCE = 20
 """Seconds that a process waits for another that compiles."""
 
-_KEPT_SECONDS = 30 * 24 * 3600
-"""How long the code of another version stays after it was last used to compile."""
+_KEPT = 24
+"""How many versions' code stays, those that were used last."""
 
 
 @cache
@@ -100,12 +98,10 @@ def folder() -> Path:
     digest = hashlib.sha256()
     for source in sorted(Path(__file__).parent.glob("*.py")):
         digest.update(source.read_bytes())
-    base = os.environ.get("NUMBA_CACHE_DIR") or os.environ.get("XDG_CACHE_HOME") or ""
-    if not os.path.isabs(base):  # as the XDG specification says
-        base = os.path.join(os.path.expanduser("~"), ".cache")
-    if not os.path.isabs(base) or not os.environ.get("HOME", "?"):  # a user without a home: nothing is kept
-        base = os.devnull
-    return Path(base) / "tinyonnx" / f"kernels-{digest.hexdigest()[:12]}"
+    path = disk.folder() / f"kernels-{digest.hexdigest()[:12]}"
+    with suppress(OSError):
+        os.utime(path)
+    return path
 
 
 def _file(kernel: Kernel, kinds: str) -> Path | None:
@@ -122,36 +118,6 @@ def _file(kernel: Kernel, kinds: str) -> Path | None:
         folder()
         / f"{kernel.function.__module__}.{kernel.__name__}-{hashlib.sha256(key.encode() + foreign).hexdigest()[:16]}.o"
     )
-
-
-def _read(path: Path) -> bytes | None:
-    with suppress(OSError):
-        content = path.read_bytes()
-        digest, code = content[:32], content[32:]
-        if hashlib.sha256(code).digest() == digest:
-            return code
-    return None
-
-
-def _write(path: Path, code: bytes) -> None:
-    """Atomically, so that two first runs at once don't meet."""
-    with suppress(OSError):
-        if not path.parent.exists():
-            path.parent.mkdir(parents=True)
-            _remove_old(path.parent)
-        handle, temporary = tempfile.mkstemp(dir=path.parent, suffix=".part")
-        try:
-            with os.fdopen(handle, "wb") as file:
-                file.write(hashlib.sha256(code).digest() + code)
-            os.replace(temporary, path)
-        except OSError:
-            os.unlink(temporary)
-
-
-def _remove_old(current: Path) -> None:
-    for other in current.parent.glob("kernels-*"):
-        if other != current and time.time() - other.stat().st_mtime > _KEPT_SECONDS:
-            shutil.rmtree(other, ignore_errors=True)
 
 
 # -- loading ----------------------------------------------------------------------------
@@ -183,12 +149,12 @@ def linkable(kernel: Kernel, kinds: str) -> tuple[str, bytes]:
     path = path.with_suffix(".linkable.o")
     symbol = f"{SYMBOL}_{path.stem.removesuffix('.linkable').rpartition('-')[2]}"
     with _lock:
-        code = _read(path)
+        code = disk.read(path)
         if code is None:
             from tinyonnx.kernels import _jit
 
             code = _jit.compile_kernel(kernel, kinds, symbol, linkable=True)
-            _write(path, code)
+            _keep(path, code)
     return symbol, code
 
 
@@ -203,7 +169,7 @@ def _one_process(path: Path | None) -> Iterator[None]:
     with ExitStack() as stack:
         with suppress(OSError):
             path.parent.parent.mkdir(parents=True, exist_ok=True)
-            file = stack.enter_context(open(path.parent.with_suffix(".lock"), "wb"))
+            file = stack.enter_context(open(path.parent.parent / "kernels.lock", "wb"))
             end = time.monotonic() + _PATIENCE
             while time.monotonic() < end:
                 try:
@@ -215,11 +181,18 @@ def _one_process(path: Path | None) -> Iterator[None]:
 
 
 def _cached(path: Path | None) -> int | None:
-    code = _read(path) if path else None
+    code = disk.read(path) if path else None
     if code is not None:
         with suppress(RuntimeError):
             return _load(code)
     return None
+
+
+def _keep(path: Path, code: bytes) -> None:
+    new = not path.parent.exists()
+    disk.write(path, code)
+    if new:
+        disk.remove_old(path.parent.parent.glob("kernels-*/"), _KEPT)
 
 
 def _compile(kernel: Kernel, kinds: str, path: Path | None, results: queue.SimpleQueue[int | BaseException]) -> None:
@@ -235,7 +208,7 @@ def _compile(kernel: Kernel, kinds: str, path: Path | None, results: queue.Simpl
 
                 code = _jit.compile_kernel(kernel, kinds)
                 if path:
-                    _write(path, code)
+                    _keep(path, code)
                 address = _load(code)
         results.put(address)
     except BaseException as error:  # it is the waiting thread's

@@ -1,0 +1,234 @@
+"""Models' files that were loaded before: their graphs, without onnx and protobuf.
+
+Importing these and parsing takes longer than running a small model. What a file was found to
+hold is kept: the graph but for the tensors, and for each tensor where it lies in the file. A
+file is known by the SHA-256 of its content. Only flat graphs are kept (no subgraphs, no
+external data, no operators registered by the user), which is what most models are.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import marshal
+import os
+import sys
+from contextlib import suppress
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tinyonnx import cache as disk
+from tinyonnx import registry, schemas
+from tinyonnx.files import read_file
+from tinyonnx.ir import Array, Graph, Node, Value
+from tinyonnx.limits import Limits
+
+SMALLEST, LARGEST = 64 << 10, 256 << 20
+"""Bytes of a file: smaller ones are loaded as fast, larger ones rarely."""
+
+KEPT = 32
+"""How many graphs are kept."""
+
+_WITHIN = 1 << 20
+"""So many bytes of tensors may be kept by value: those that lie in the file in another form, or in another file."""
+
+
+class _Unkept(Exception):
+    """The graph has something that isn't kept."""
+
+
+def load(path: str, limits: Limits) -> tuple[Graph, str]:
+    """The graph of a model's file, and the SHA-256 of its content in hex. Raises what `tinyonnx.load.load` raises."""
+    data = read_file(path)
+    sha256 = hashlib.sha256(data).hexdigest()
+    file = _file(sha256, limits) if SMALLEST <= len(data) <= LARGEST and not registry.has_custom() else None
+    stored = disk.read(file) if file else None
+    if file and stored:
+        with suppress(OSError):
+            os.utime(file)
+        return _decoded(marshal.loads(stored), data), sha256
+
+    from tinyonnx.load import load_bytes
+
+    graph = load_bytes(data, path, limits, os.path.dirname(path) or ".")
+    if file and b"location" not in data:  # of external data, which may change
+        with suppress(_Unkept, ValueError):  # marshal's, for what it doesn't know
+            disk.write(file, marshal.dumps(_encoded(graph, data)))
+            disk.remove_old(file.parent.iterdir(), KEPT)
+    return graph, sha256
+
+
+def _file(sha256: str, limits: Limits) -> Path:
+    key = hashlib.sha256(repr((sha256, limits, _versions())).encode()).hexdigest()
+    return disk.folder() / "graphs" / key[:32]
+
+
+@cache
+def _versions() -> list[Any]:
+    """What decides how a file is understood: the state of this package, of onnx and of Python."""
+    here = Path(__file__).parent
+    onnx = importlib.util.find_spec("onnx")
+    sources = [*here.glob("*.py"), *(here / "ops").glob("*.py"), *([Path(onnx.origin)] if onnx and onnx.origin else [])]
+    return [sys.version, *((str(s), s.stat().st_size, s.stat().st_mtime_ns) for s in sorted(sources))]
+
+
+# -- to plain objects -------------------------------------------------------------------
+
+
+def _encoded(graph: Graph, data: bytes) -> Any:
+    arrays, values = _Arrays(data), _Values()
+    nodes = [
+        (
+            n.op_type,
+            [-1 if v is None else values.number(v) for v in n.inputs],
+            [-1 if v is None else values.number(v) for v in n.outputs],
+            {name: _attribute(value, arrays) for name, value in n.attributes.items()},
+            n.domain,
+            n.opset,
+            n.name,
+            n.index,
+            n.origin,
+        )
+        for n in graph.nodes
+    ]
+    lists = [
+        [values.number(v) for v in vs] for vs in (graph.inputs, graph.initializers, graph.overridable, graph.outputs)
+    ]
+    declared = [_value(v, arrays) for v in graph.declared_outputs]
+    return (
+        (graph.name, graph.opsets, graph.metadata, graph.output_names),
+        [_value(v, arrays) for v in values.found],
+        lists,
+        declared,
+        nodes,
+        arrays.places,
+        [(key, schema and _schema(schema)) for key, schema in _schemas(graph).items()],
+    )
+
+
+class _Values:
+    """Numbers for values."""
+
+    def __init__(self) -> None:
+        self.found: list[Value] = []
+        self._numbers: dict[int, int] = {}
+
+    def number(self, value: Value) -> int:
+        if id(value) not in self._numbers:
+            self._numbers[id(value)] = len(self.found)
+            self.found.append(value)
+        return self._numbers[id(value)]
+
+
+class _Arrays:
+    """Where arrays lie in a file: dtype, shape, offset; or their bytes."""
+
+    def __init__(self, data: bytes) -> None:
+        self.places: list[tuple[str, tuple[int, ...], int | bytes]] = []
+        self._data = data
+        self._at = 0
+        self._within = 0
+        self._numbers: dict[int, int] = {}
+
+    def number(self, array: Array) -> int:
+        if id(array) not in self._numbers:
+            if array.dtype.isbuiltin != 1 or array.dtype == object:
+                raise _Unkept
+            content = array.tobytes()
+            place: int | bytes = content if len(content) <= 16 else self._find(content)
+            self._numbers[id(array)] = len(self.places)
+            self.places.append((array.dtype.str, array.shape, place))
+        return self._numbers[id(array)]
+
+    def _find(self, content: bytes) -> int | bytes:
+        """Tensors mostly follow each other in the file."""
+        place = self._data.find(content, self._at)
+        if place < 0:
+            place = self._data.find(content, 0, self._at)
+        if place >= 0:
+            self._at = place + len(content)
+            return place
+        self._within += len(content)
+        if self._within > _WITHIN:
+            raise _Unkept
+        return content
+
+
+def _value(value: Value, arrays: _Arrays) -> Any:
+    const = -1 if value.const is None else arrays.number(value.const)
+    if value.dtype is not None and (value.dtype.isbuiltin != 1 or value.dtype == object):
+        raise _Unkept
+    return value.name, value.dtype and value.dtype.str, value.shape, value.type, const
+
+
+def _attribute(value: Any, arrays: _Arrays) -> Any:
+    """Itself; a tuple with the number of an array."""
+    if isinstance(value, np.ndarray):
+        return (arrays.number(value),)
+    if type(value) in (int, float, str) or (isinstance(value, list) and {*map(type, value)} <= {int, float, str}):
+        return value
+    raise _Unkept
+
+
+def _schemas(graph: Graph) -> dict[schemas.Key, schemas.Schema | None]:
+    return {(node.domain, node.op_type, node.opset): schemas.schema_of(node) for node in graph.nodes}
+
+
+def _schema(schema: schemas.Schema) -> Any:
+    inputs = [(i.name, sorted(i.types), i.shared, i.required) for i in schema.inputs]
+    return inputs, schema.variadic, schema.min_inputs, schema.max_outputs
+
+
+# -- and back ---------------------------------------------------------------------------
+
+
+def _decoded(stored: Any, data: bytes) -> Graph:
+    (name, opsets, metadata, output_names), values, lists, declared, nodes, places, learned = stored
+    for key, schema in learned:
+        if not schemas.is_known(key):
+            schemas.learn(key, schema and _schema_of(*schema))
+    arrays = [_array_of(data, *place) for place in places]
+    found = [_value_of(arrays, *value) for value in values]
+    graph = Graph(name, opsets)
+    graph.metadata = metadata
+    graph.inputs, graph.initializers, graph.overridable, outputs = ([found[i] for i in numbers] for numbers in lists)
+    for op_type, inputs, results, attributes, domain, opset, node_name, index, origin in nodes:
+        graph.add_node(
+            Node(
+                op_type,
+                [None if i < 0 else found[i] for i in inputs],
+                [None if i < 0 else found[i] for i in results],
+                {key: arrays[value[0]] if isinstance(value, tuple) else value for key, value in attributes.items()},
+                domain=domain,
+                opset=opset,
+                name=node_name,
+                index=index,
+                origin=origin,
+            )
+        )
+    for value, output_name in zip(outputs, output_names, strict=True):
+        graph.add_output(value, output_name)
+    graph.declared_outputs = [_value_of(arrays, *value) for value in declared]
+    return graph
+
+
+def _array_of(data: bytes, dtype: str, shape: tuple[int, ...], place: int | bytes) -> Array:
+    # a copy: in the file numbers lie at odd addresses, where arithmetic is slow
+    lies, at = (data, place) if isinstance(place, int) else (place, 0)
+    array: Array = np.ndarray(shape, dtype, lies, at).copy()
+    array.flags.writeable = False
+    return array
+
+
+def _value_of(arrays: list[Array], name: str, dtype: str | None, shape: Any, type: str | None, const: int) -> Value:
+    value = Value(name, None if dtype is None else np.dtype(dtype), shape, arrays[const] if const >= 0 else None)
+    value.type = type
+    return value
+
+
+def _schema_of(inputs: list[Any], variadic: bool, min_inputs: int, max_outputs: int) -> schemas.Schema:
+    known = tuple(schemas.Input(name, frozenset(types), shared, required) for name, types, shared, required in inputs)
+    return schemas.Schema(known, variadic, min_inputs, max_outputs)
