@@ -108,14 +108,12 @@ def kernel_names(plan: Plan) -> list[list[str]]:
         executable = plan.idle.pop()
     except IndexError:
         executable = Executable(plan)
-    names = []
+    names: dict[int, list[str]] = {}
     for call in executable.calls:
-        if isinstance(call, _Segment):
-            names += [[bound.kernel.__name__ for bound in kernels] for _, kernels in call.steps]
-        else:
-            names.append([])
+        for step, kernels in call.steps if isinstance(call, _Segment) else []:
+            names.setdefault(id(step), [bound.kernel.__name__ for bound in kernels])
     plan.idle.append(executable)
-    return names
+    return [names.get(id(step), []) for step in plan.steps]
 
 
 class Executable:
@@ -133,7 +131,8 @@ class Executable:
         found = kernel_calls(plan, self.arena)
         scratch = _scratch(plan, (call for calls in found for call in calls))
         self.calls: list[_NumpyCall | _Segment] = []
-        for is_numpy, run in groupby(zip(plan.steps, found, strict=True), lambda pair: isinstance(pair[0], NumpyStep)):
+        steps = (plan.steps[position] for position, _ in plan.order)
+        for is_numpy, run in groupby(zip(steps, found, strict=True), lambda pair: isinstance(pair[0], NumpyStep)):
             if is_numpy:
                 self.calls += (_NumpyCall(plan, cast(NumpyStep, step), self.arena) for step, _ in run)
             else:
@@ -170,22 +169,31 @@ class Executable:
 
 
 def kernel_calls(plan: Plan, arena: Array) -> list[list[Call]]:
-    """The kernels of each step in that arena, with their arguments but for scratch; none for a numpy step.
+    """The kernels of each entry of `plan.order`, in that arena, with their arguments but for scratch.
 
-    Raises NodeError, ResourceError.
+    There are none for a numpy step. Raises NodeError, ResourceError.
     """
-    return [_step_calls(plan, step, arena) for step in plan.steps]
+    whole = {run.items for run in plan.runs}
+    return [_step_calls(plan, plan.steps[position], arena, items, whole) for position, items in plan.order]
 
 
-def _step_calls(plan: Plan, step: Step, arena: Array) -> list[Call]:
+def _step_calls(plan: Plan, step: Step, arena: Array, items: slice, whole: set[int]) -> list[Call]:
     if isinstance(step, NumpyStep):
         return []
     if isinstance(step, LayoutStep):
         from tinyonnx.kernels import copy_layout
 
         return [copy_layout(step.source.view(arena), step.target.view(arena))]
-    arrays = [x.view(arena) if isinstance(x, Buffer) else x for x in step.inputs]
-    outs = [None if b is None else b.view(arena) for b in step.outputs]
+
+    def view(buffer: Buffer) -> Array:
+        array = buffer.view(arena)
+        if items == slice(None):
+            return array
+        # what only lives from step to step has room for one group of items
+        return array[items] if len(array) in whole else array[: items.stop - items.start]
+
+    arrays = [view(x) if isinstance(x, Buffer) else x for x in step.inputs]
+    outs = [None if b is None else view(b) for b in step.outputs]
     out = outs if step.fast.outputs else outs[0]
     try:
         found = step.fast.bind(plan.pool, out, *arrays, **step.node.attributes)
@@ -255,15 +263,23 @@ class _Segment:
             program, times = self.clocked
             budget.check()
             program.run(self.threads)
-            yield from (np.diff(times) * 1e-9).tolist()
+            yield from self._by_step((np.diff(times) * 1e-9).tolist())
             return
-        at = 0
+        at, seconds = 0, []
         for _step, kernels in self.steps:
             budget.check()
             begin = time.perf_counter()
             self.program.run(self.threads, at, at + len(kernels))
-            yield time.perf_counter() - begin
+            seconds.append(time.perf_counter() - begin)
             at += len(kernels)
+        yield from self._by_step(seconds)
+
+    def _by_step(self, seconds: list[float]) -> Iterable[float]:
+        """The sum of what a step took for each group of items."""
+        total: dict[int, float] = {}
+        for (step, _), each in zip(self.steps, seconds, strict=True):
+            total[id(step)] = total.get(id(step), 0.0) + each
+        return total.values()
 
 
 def _info(value: Any) -> Info | None:

@@ -12,6 +12,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
+from tinyonnx.batches import Run, find_runs, shrink_buffers
 from tinyonnx.calls import check_sizes
 from tinyonnx.ir import Array, ConstantPool, Graph, Node, Value
 from tinyonnx.limits import Limits
@@ -78,9 +79,21 @@ class Plan:
     outputs: list[int]
     captures: list[tuple[Value, int]]
     slot_of: dict[int, int]
+    runs: list[Run] = field(default_factory=list)
     threads: int = 1
     remarks: list[Remark] = field(default_factory=list)
     idle: list[Any] = field(default_factory=list)
+
+    @property
+    def order(self) -> list[tuple[int, slice]]:
+        """Positions of steps and the items of the batch that they take, as they are executed."""
+        order: list[tuple[int, slice]] = []
+        at = 0
+        for run in self.runs:
+            order += ((i, slice(None)) for i in range(at, run.first))
+            order += ((i, items) for items in run.groups for i in range(run.first, run.end))
+            at = run.end
+        return order + [(i, slice(None)) for i in range(at, len(self.steps))]
 
     @property
     def kernel_steps(self) -> list[KernelStep]:
@@ -91,20 +104,25 @@ class Plan:
         return [s for s in self.steps if isinstance(s, NumpyStep)]
 
 
-def make_plan(graph: Graph, *, model: str, limits: Limits, pool: ConstantPool, kernels: bool = True) -> Plan:
+def make_plan(
+    graph: Graph, *, model: str, limits: Limits, pool: ConstantPool, kernels: bool = True, by_item: bool = True
+) -> Plan:
     """Plan a specialised graph.
 
-    With `kernels=False` every step is a numpy step. Raises ResourceError where a tensor is
-    over the limit.
+    With `kernels=False` every step is a numpy step; with `by_item=False` every tensor exists
+    as a whole after its step. Raises ResourceError where a tensor is over the limit.
     """
     if kernels:
         import tinyonnx.kernels  # noqa: F401  registers the kernels; importing numba takes a while
-    return _Planner(graph, model, limits, pool, kernels).plan()
+    return _Planner(graph, model, limits, pool, kernels, by_item).plan()
 
 
 class _Planner:
-    def __init__(self, graph: Graph, model: str, limits: Limits, pool: ConstantPool, kernels: bool) -> None:
+    def __init__(
+        self, graph: Graph, model: str, limits: Limits, pool: ConstantPool, kernels: bool, by_item: bool = False
+    ) -> None:
         self.graph, self.model, self.limits, self.pool, self.kernels = graph, model, limits, pool, kernels
+        self.by_item = by_item
         self.slots: dict[int, int] = {}
         self.constants: dict[int, Array] = {}
         self.buffers: dict[int, Buffer] = {}  # by id of the value
@@ -128,6 +146,7 @@ class _Planner:
         for value in self.graph.outputs:
             self._touch(value, len(self.steps))
         self._share_in_place()
+        runs = self._split_batches()
         self._release(set(outputs))
         arena_bytes = assign_offsets(self.all_buffers)
         return Plan(
@@ -145,6 +164,7 @@ class _Planner:
             outputs=outputs,
             captures=captures,
             slot_of=self.slots,
+            runs=runs,
         )
 
     # -- choices ------------------------------------------------------------------------
@@ -301,6 +321,15 @@ class _Planner:
             if (source.shape, source.dtype, source.layout) == (target.shape, target.dtype, target.layout):
                 target.shares = source.root
                 source.root.end = max(source.root.end, target.end)
+
+    def _split_batches(self) -> list[Run]:
+        """Steps that go through the batch item by item."""
+        if not self.by_item:
+            return []
+        runs = find_runs([s if isinstance(s, KernelStep) and s.fast.by_item else None for s in self.steps])
+        fed = {id(self.buffers[id(v)]) for v in self.graph.inputs if id(v) in self.buffers}
+        shrink_buffers(runs, self.all_buffers, lambda buffer: id(buffer) in fed)
+        return runs
 
     def _release(self, kept: set[int]) -> None:
         """After its last reader a value that lives by reference is let go."""

@@ -72,7 +72,8 @@ class Fast:
     `layout` is the memory order that it wants of rank-3-and-up activations:
     "channels_last", "row_major", or "any" (elementwise: whatever, but the same for all).
     `in_place` says that the output may share the first input's memory, `outputs` that the
-    kernel gives all outputs of the node that are read, not only the first.
+    kernel gives all outputs of the node that are read, not only the first, `by_item` that
+    every item of a batch (axis 0 of all inputs that vary and all outputs) is computed from that item alone.
     """
 
     bind: Callable[..., Call]
@@ -80,6 +81,7 @@ class Fast:
     layout: str
     in_place: bool = False
     outputs: bool = False
+    by_item: bool = False
 
 
 class Op:
@@ -206,6 +208,7 @@ def fast(
     layout: str = "channels_last",
     in_place: bool = False,
     outputs: bool = False,
+    by_item: bool = False,
 ) -> Callable[[F], F]:
     """Register a kernel for every operator that `function` is the meaning of.
 
@@ -218,7 +221,7 @@ def fast(
     """
 
     def register(bind: F) -> F:
-        _FAST.setdefault(function, []).append(Fast(bind, when, layout, in_place, outputs))
+        _FAST.setdefault(function, []).append(Fast(bind, when, layout, in_place, outputs, by_item))
         return bind
 
     return register

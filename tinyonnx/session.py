@@ -245,12 +245,12 @@ class InferenceSession:
 
         Returns all outputs. Raises what `run` and the hook raise.
         """
-        plan, feeds = self._prepare(None, input_feed)
+        plan, feeds = self._prepare(None, input_feed, by_item=False)
         return execute(plan, feeds, hook)
 
-    def plan_for(self, output_names: Sequence[str] | None, input_feed: Mapping[str, Any]) -> Plan:
-        """The plan that `run` would use with these arguments. Raises what `run` raises."""
-        return self._prepare(output_names, input_feed)[0]
+    def plan_for(self, output_names: Sequence[str] | None, input_feed: Mapping[str, Any], by_item: bool = True) -> Plan:
+        """The plan that `run` would use with these arguments, or a hook without `by_item`. Raises what `run` raises."""
+        return self._prepare(output_names, input_feed, by_item)[0]
 
     def rewrite(self, input_feed: Mapping[str, Any], passes: list[Pass] = PIPELINE) -> Rewrite:
         """A copy of the graph for inputs of these shapes after some passes, and their remarks.
@@ -262,7 +262,9 @@ class InferenceSession:
 
     # -- preparation --------------------------------------------------------------------
 
-    def _prepare(self, output_names: Sequence[str] | None, input_feed: Mapping[str, Any]) -> tuple[Plan, list[Any]]:
+    def _prepare(
+        self, output_names: Sequence[str] | None, input_feed: Mapping[str, Any], by_item: bool = True
+    ) -> tuple[Plan, list[Any]]:
         inputs, feeds = self._check_feeds(input_feed)
         if isinstance(output_names, str):
             raise InputError(f"{self._name}: output names must be a list, not {output_names!r}")
@@ -270,20 +272,30 @@ class InferenceSession:
         level = self._options.graph_optimization_level
         overridden = tuple(inputs[len(self._graph.inputs) :])
         key = (names, level, overridden, tuple(_signature(feed) for feed in feeds))
+        optimise = level != GraphOptimizationLevel.ORT_DISABLE_ALL
         with self._lock:
-            plan = self._plans.get(key)
-            if plan is None:
-                optimise = level != GraphOptimizationLevel.ORT_DISABLE_ALL
-                plan = self._plans[key] = self._make_plan(names, overridden, feeds, optimise)
-                while len(self._plans) > PLANS_KEPT:
-                    self._plans.popitem(last=False)
-            self._plans.move_to_end(key)
+            plan = self._planned((True, *key), lambda: self._make_plan(names, overridden, feeds, optimise, True))
+            if plan.runs and not by_item:
+                plan = self._planned((False, *key), lambda: self._make_plan(names, overridden, feeds, optimise, False))
         return plan, feeds
 
-    def _make_plan(self, names: tuple[str, ...], overridden: tuple[str, ...], feeds: list[Any], optimise: bool) -> Plan:
+    def _planned(self, key: tuple[Any, ...], make: Callable[[], Plan]) -> Plan:
+        plan = self._plans.get(key)
+        if plan is None:
+            plan = self._plans[key] = make()
+            while len(self._plans) > PLANS_KEPT:
+                self._plans.popitem(last=False)
+        self._plans.move_to_end(key)
+        return plan
+
+    def _make_plan(
+        self, names: tuple[str, ...], overridden: tuple[str, ...], feeds: list[Any], optimise: bool, by_item: bool
+    ) -> Plan:
         rewrite = self._rewrite(names, overridden, feeds, PIPELINE if optimise else BASIC)
         limits = self._options.limits
-        plan = make_plan(rewrite.graph, model=rewrite.model, limits=limits, pool=self._pool, kernels=optimise)
+        plan = make_plan(
+            rewrite.graph, model=rewrite.model, limits=limits, pool=self._pool, kernels=optimise, by_item=by_item
+        )
         plan.remarks = rewrite.remarks
         plan.threads = self._threads()
         return plan

@@ -191,8 +191,8 @@ def _refused(out: Info, x: Info | None, w: Info | None, *others: Info | None, **
     return conv_refused(out, x, w, *others, **attributes)
 
 
-@fast(conv, when=_refused)
-@fast(fused_conv, when=_refused)
+@fast(conv, when=_refused, by_item=True)
+@fast(fused_conv, when=_refused, by_item=True)
 def bind_conv(
     pool: ConstantPool, out: Array, x: Array, w: Array, b: Array | None = None, residual: Array | None = None, *,
     group: int = 1, **attributes: Any,

@@ -109,7 +109,7 @@ def _pack(w: Array, groups: int) -> Array:
     ])  # fmt: skip
 
 
-@fast(conv_transpose, when=_refused)
+@fast(conv_transpose, when=_refused, by_item=True)
 def bind_conv_transpose(
     pool: ConstantPool, out: Array, x: Array, w: Array, b: Array | None = None, *, group: int = 1, **attributes: Any
 ) -> Call:

@@ -215,8 +215,8 @@ def _refused(
     return conv_refused(out, x, w, b, residual, group=group, **attributes)
 
 
-@fast(conv, when=_refused)
-@fast(fused_conv, when=_refused)
+@fast(conv, when=_refused, by_item=True)
+@fast(fused_conv, when=_refused, by_item=True)
 def bind_depthwise(
     pool: ConstantPool, out: Array, x: Array, w: Array, b: Array | None = None, residual: Array | None = None,
     **attributes: Any,

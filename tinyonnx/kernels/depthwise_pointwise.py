@@ -74,7 +74,7 @@ def _refused(
     )
 
 
-@fast(depthwise_pointwise, when=_refused)
+@fast(depthwise_pointwise, when=_refused, by_item=True)
 def bind_depthwise_pointwise(
     pool: ConstantPool, out: Array, x: Array, taps: Array, taps_b: Array | None, w: Array, b: Array | None = None,
     residual: Array | None = None, *, activation: str = "", activation_alpha: float = 0.0,

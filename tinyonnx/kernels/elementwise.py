@@ -275,7 +275,7 @@ def _register() -> None:
         binders[name] = _bind_combine(code), _combine_refused
     for name, (bind, refused) in binders.items():
         for function in functions(name):
-            fast(function, when=refused, layout="any", in_place=True)(bind)
+            fast(function, when=refused, layout="any", in_place=True, by_item=True)(bind)
 
 
 _register()

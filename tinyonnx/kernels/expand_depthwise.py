@@ -223,7 +223,7 @@ def _refused(
     )
 
 
-@fast(expand_depthwise, when=_refused, outputs=True)
+@fast(expand_depthwise, when=_refused, outputs=True, by_item=True)
 def bind_expand_depthwise(
     pool: ConstantPool, outs: list[Array | None], x: Array, w: Array, b: Array | None, taps: Array,
     taps_b: Array | None = None, *, activation: str = "", activation_alpha: float = 0.0, activation_beta: float = 0.0,

@@ -42,7 +42,7 @@ def _gate_refused(
     return activation_refused(activation) or activation_refused(gate) or float32_refused(out, x, *constants)
 
 
-@fast(squeeze_gate, when=_gate_refused)
+@fast(squeeze_gate, when=_gate_refused, by_item=True)
 def bind_squeeze_gate(
     pool: ConstantPool, out: Array, x: Array, w1: Array, b1: Array | None, w2: Array, b2: Array | None = None, *,
     activation: str = "Relu", activation_alpha: float = 0.0, activation_beta: float = 0.0,
@@ -123,7 +123,7 @@ def _refused(
     return pointwise_refused(out, x, w, b, residual, **attributes) or float32_refused(gate)
 
 
-@fast(gated_conv, when=_refused)
+@fast(gated_conv, when=_refused, by_item=True)
 def bind_gated_conv(
     pool: ConstantPool, out: Array, x: Array, gate: Array, w: Array, b: Array | None = None,
     residual: Array | None = None, *, activation: str = "", activation_alpha: float = 0.0,

@@ -29,8 +29,8 @@ def pointwise_refused(
     return None if geometry.out == x.shape[2:] and not any(geometry.begin) else "a 1×1 convolution with padding"
 
 
-@fast(conv, when=pointwise_refused)
-@fast(fused_conv, when=pointwise_refused)
+@fast(conv, when=pointwise_refused, by_item=True)
+@fast(fused_conv, when=pointwise_refused, by_item=True)
 def bind_pointwise(
     pool: ConstantPool, out: Array, x: Array, w: Array, b: Array | None = None, residual: Array | None = None,
     **attributes: Any,

@@ -151,13 +151,13 @@ def _bind_windows(out: Array, x: Array, average: int, attributes: dict[str, Any]
     return Call(pool_windowed, (source, x_shape, target, out_shape, geometry_of(w), ends, average))
 
 
-@fast(max_pool, when=_windows_refused)
+@fast(max_pool, when=_windows_refused, by_item=True)
 def bind_max_pool(pool: ConstantPool, out: Array, x: Array, *, storage_order: int = 0, **attributes: Any) -> Call:
     """Maxima alone; a node whose indices are read stays with numpy."""
     return _bind_windows(out, x, 0, attributes)
 
 
-@fast(average_pool, when=_windows_refused)
+@fast(average_pool, when=_windows_refused, by_item=True)
 def bind_average_pool(
     pool: ConstantPool, out: Array, x: Array, *, count_include_pad: int = 0, **attributes: Any
 ) -> Call:
@@ -165,7 +165,7 @@ def bind_average_pool(
     return _bind_windows(out, x, 2 if count_include_pad else 1, attributes)
 
 
-@fast(global_average_pool, when=_refused)
+@fast(global_average_pool, when=_refused, by_item=True)
 def bind_global_mean(pool: ConstantPool, out: Array, x: Array, *_: Array | None, **__: Any) -> Call:
     """Means over all spatial axes."""
     batch, channels = x.shape[:2]

@@ -207,7 +207,7 @@ def _refused(
     return next(filter(None, reasons), None) or float32_refused(out, x, *constants)
 
 
-@fast(stem, when=_refused)
+@fast(stem, when=_refused, by_item=True)
 def bind_stem(
     pool: ConstantPool, out: Array, x: Array, first: Array, first_b: Array | None, taps: Array,
     taps_b: Array | None, w: Array, b: Array | None = None, *, stem_strides: Any, stem_pads: Any, residual: int = 0,

@@ -88,7 +88,7 @@ def compare_layers(session: InferenceSession, feeds: Mapping[str, Any], other: V
         else:
             unmatched.append(name)
 
-    own = {id(node) for node in session.plan_for(None, feeds).graph.nodes}
+    own = {id(node) for node in session.plan_for(None, feeds, by_item=False).graph.nodes}
 
     def hook(node: Node, outputs: list[Any]) -> None:
         if id(node) not in own:  # of a subgraph: the other side tells only what comes out of it

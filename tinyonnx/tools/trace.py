@@ -80,7 +80,7 @@ def trace(session: InferenceSession, feeds: Mapping[str, Any], read: Reader, con
             if value is not None:
                 read(describe(path, node.op_type, tuple(node.origin), value.name, result), result)
 
-    plan = session.plan_for(None, feeds)
+    plan = session.plan_for(None, feeds, by_item=False)
     return session.run_with_hook(feeds, hook)
 
 

@@ -1,0 +1,102 @@
+"""Which steps of a plan go through a batch item by item, so that what they pass on stays in the cache.
+
+An image is written and read by steps that follow each other. With a whole batch between
+the two it has gone to memory; with one item it is still near. What that costs is reading the
+weights again for each item, so it is done where images are larger than weights.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from typing import Protocol
+
+from tinyonnx.ir import Array
+from tinyonnx.memory import Buffer
+
+_CACHE = 1 << 20
+"""Bytes of a second cache: smaller batches stay in it anyway."""
+
+_MOST = 64
+"""Groups of items: each needs a row of arguments for each step."""
+
+
+class Step(Protocol):
+    """What is asked of a step."""
+
+    @property
+    def inputs(self) -> Sequence[Buffer | Array | None]: ...
+
+    @property
+    def outputs(self) -> Sequence[Buffer | None]: ...
+
+
+@dataclass(frozen=True)
+class Run:
+    """Steps `first` to `end` (exclusive) go through a batch of `items` in groups of `group`."""
+
+    first: int
+    end: int
+    items: int
+    group: int
+
+    @property
+    def groups(self) -> list[slice]:
+        return [slice(at, min(at + self.group, self.items)) for at in range(0, self.items, self.group)]
+
+
+def find_runs(steps: Sequence[Step | None]) -> list[Run]:
+    """The runs of a plan; `steps` has None for those that need all items at once."""
+    batches = [0 if step is None else _batch(step) for step in steps]
+    runs, at = [], 0
+    for items, group in groupby(batches):
+        count = len(list(group))
+        if items > 1:
+            first, end = _best([_gain(step, items) for step in steps[at : at + count] if step is not None])
+            if end - first > 1:
+                runs.append(Run(at + first, at + end, items, -(-items // _MOST)))
+        at += count
+    return runs
+
+
+def shrink_buffers(runs: Sequence[Run], buffers: Sequence[Buffer], fed: Callable[[Buffer], bool]) -> None:
+    """Let what lives inside a run hold one group of items, and what reaches beyond it live through all of it."""
+    for run in runs:
+        inside = [b for b in buffers if run.first <= b.root.start and b.root.end < run.end and not fed(b.root)]
+        for buffer in inside:
+            buffer.shape = (run.group, *buffer.shape[1:])
+        known = set(map(id, inside))
+        for buffer in buffers:
+            if id(buffer) not in known and buffer.start < run.end and buffer.end >= run.first:
+                buffer.start, buffer.end = min(buffer.start, run.first), max(buffer.end, run.end - 1)
+
+
+def _batch(step: Step) -> int:
+    """The size of the batch that all inputs and outputs of a step have, or 0."""
+    sizes = {b.shape[0] if b.shape else 0 for b in _buffers(step)}
+    return sizes.pop() if len(sizes) == 1 else 0
+
+
+def _gain(step: Step, items: int) -> int:
+    """What a step saves by going through the batch item by item, in bytes of an image."""
+    moved = sum(buffer.nbytes for buffer in _buffers(step))
+    weights = sum(x.nbytes for x in step.inputs if x is not None and not isinstance(x, Buffer))
+    return (moved // items if moved > _CACHE else 0) - weights
+
+
+def _best(gains: Sequence[int]) -> tuple[int, int]:
+    """The range with the largest sum, empty if none is above zero."""
+    best = total = begin = 0
+    found = (0, 0)
+    for i, gain in enumerate(gains):
+        if total <= 0:
+            total, begin = 0, i
+        total += gain
+        if total > best:
+            best, found = total, (begin, i + 1)
+    return found
+
+
+def _buffers(step: Step) -> list[Buffer]:
+    return [x for x in (*step.inputs, *step.outputs) if isinstance(x, Buffer)]
