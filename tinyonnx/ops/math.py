@@ -247,7 +247,7 @@ def _integer_power(x: Array, y: Array) -> Array:
     """Wraps around like the type; a negative exponent gives the real power, truncated."""
     exponent = np.clip(y, 0, np.iinfo(np.int64).max).astype(np.int64)
     power = np.power(x.astype(np.int64), exponent).astype(x.dtype)
-    inverse = np.where(x == 1, 1, np.where(x == -1, 1 - 2 * (y & 1), 0)).astype(x.dtype)
+    inverse = np.where(x == 1, 1, np.where(x == -1, 1 - 2 * (y & y.dtype.type(1)), 0)).astype(x.dtype)
     return np.where(y < 0, inverse, power)
 
 
