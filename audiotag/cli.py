@@ -15,7 +15,7 @@ from audiotag import __version__
 from audiotag.errors import Error
 from audiotag.messages import relay_engine, say
 
-COMMANDS = ("tag", "demo", "models")
+COMMANDS = ("tag", "serve", "demo", "models")
 
 
 def main(argv: Sequence[str] | None = None) -> int:

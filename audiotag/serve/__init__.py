@@ -1,0 +1,1 @@
+"""`audiotag serve`: sound over HTTP in, tags as JSON out; needs the extra `serve`."""
