@@ -15,7 +15,7 @@ from audiotag import __version__
 from audiotag.errors import Error
 from audiotag.messages import relay_engine, say
 
-COMMANDS = ("tag", "serve", "demo", "models")
+COMMANDS = ("tag", "serve", "demo", "models", "standalone")
 
 
 def main(argv: Sequence[str] | None = None) -> int:

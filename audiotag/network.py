@@ -86,6 +86,17 @@ class Network:
             raise self._error("gives NaN or infinite scores")
         return result
 
+    @property
+    def output(self) -> str:
+        """The name of the logits."""
+        return self._output
+
+    @property
+    def frames(self) -> int | None:
+        """The number of frames that the model is made for, None for any."""
+        fixed = self._input.shape[3]
+        return fixed if isinstance(fixed, int) else None
+
     def feeds(self, log_mel: Array) -> dict[str, Array]:
         """The session's input for features (batch, 128, time) float32.
 

@@ -11,7 +11,6 @@ static int read_all(char *to, int64_t size) {
 int run(int count, char **arguments, char **environment) {
     const struct level *model = &tinyonnx_levels[chosen_level(environment)];
     const struct place *control = &model->places[0], *features = &model->places[1], *logits = &model->places[2];
-    prepare_memory();
     call(&model->calls[0]);
     while (read_all(control->at, 8)) {
         int64_t size = *(int64_t *)control->at * 512;

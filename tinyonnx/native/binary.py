@@ -39,18 +39,13 @@ def _head(folder: Path, units: Sequence[Unit], memory: int) -> Iterator[str]:
     yield f'.incbin "{folder / "constants"}"'
     yield ".bss"
     yield ".balign 4096"
-    yield from _symbol("tinyonnx_memory")
+    yield "memory:"
     yield f".skip {max(memory, 1)}"
-    yield from _symbol("tinyonnx_memory_end")
     yield '.section .data.rel.ro,"aw"'
     yield ".balign 8"
-    yield from _symbol("tinyonnx_levels")
+    yield from (".globl tinyonnx_levels", ".hidden tinyonnx_levels", "tinyonnx_levels:")
     for unit in units:
         yield f".quad {_name(unit)}_calls, {_name(unit)}_places"
-
-
-def _symbol(name: str) -> Iterator[str]:
-    yield from (f".globl {name}", f".hidden {name}", f"{name}:")
 
 
 def _name(unit: Unit) -> str:
@@ -70,11 +65,11 @@ def _level(unit: Unit, constants: _Constants) -> tuple[list[str], int]:
         "length of constants": constants.size // 4,
         "runs": f"{name}_runs",
         "length of runs": runs.size,
-        "unpacked": f"tinyonnx_memory+{memory}",
+        "unpacked": f"memory+{memory}",
         "length of unpacked": wanted // 4,
         "words": f"{name}_words",
         "length of words": len(unit.words),
-        "all memory": "tinyonnx_memory",
+        "all memory": "memory",
         "length of all memory": memory // 4,
     }
 
@@ -88,7 +83,7 @@ def _level(unit: Unit, constants: _Constants) -> tuple[list[str], int]:
             case "kernel":
                 return unit.objects[cell.number][0]
             case "memory":
-                return f"tinyonnx_memory+{rooms[cell.number] + cell.offset}"
+                return f"memory+{rooms[cell.number] + cell.offset}"
         return f"{numbers[cell.section]}+{cell.offset}"
 
     def quads(label: str, cells: Sequence[int | Place]) -> Iterator[str]:

@@ -6,7 +6,7 @@ int run(int count, char **arguments, char **environment) {
     if (level == UNSUPPORTED)
         fail("this processor lacks x86-64-v2\n");
     const struct level *model = &tinyonnx_levels[level];
-    prepare_memory();
+    prefer_large_pages(&model->places[INPUTS + OUTPUTS]);
     for (int i = 0; i < INPUTS; i++) {
         const struct place *input = &model->places[i];
         for (int64_t have = 0; have < input->size;) {

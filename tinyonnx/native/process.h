@@ -60,11 +60,11 @@ static int chosen_level(char **environment) {
     return best;
 }
 
-/* Large pages where there are any: a small page takes as long to get as to use. */
-static void prepare_memory(void) {
+/* Large pages where there are any: a small one takes as long to get as to use. */
+static void prefer_large_pages(const struct place *room) {
     const uint64_t page = 1 << 12;
-    uint64_t first = (uint64_t)tinyonnx_memory & -page, last = (uint64_t)tinyonnx_memory_end;
-    system_call(MADVISE, first, (last - first + page - 1) & -page, 14);
+    uint64_t first = (uint64_t)room->at & -page, last = ((uint64_t)room->at + room->size + page - 1) & -page;
+    system_call(MADVISE, first, last - first, 14 /* MADV_HUGEPAGE */);
 }
 
 int run(int count, char **arguments, char **environment);

@@ -47,7 +47,7 @@ def compile_model(source: str | bytes, feeds: Mapping[str, Array], output: str |
 
 
 def model_unit(source: str | bytes, feeds: Mapping[str, Array]) -> Unit:
-    """Call 0 prepares the memory, call 1 runs the model; places are the inputs and the outputs."""
+    """Call 0 prepares the memory, call 1 runs the model; places are the inputs, the outputs, and the arena."""
     plan = plan_of(InferenceSession(source), None, feeds)
     layout = Layout()
     bound = bind(layout, plan, virtual(plan.arena_bytes))
@@ -57,6 +57,7 @@ def model_unit(source: str | bytes, feeds: Mapping[str, Array]) -> Unit:
     layout.add_call(run_steps, (WORDS, first, last), "<i8 i i")
     for place, size in (*bound.inputs, *bound.outputs):
         layout.add_place(place, size)
+    layout.add_place(layout.room("arena", 0), plan.arena_bytes)
     return layout.unit
 
 

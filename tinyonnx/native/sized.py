@@ -201,15 +201,21 @@ def _number(cell: Cell | None, like: Cell) -> int | None:
 @cache
 def _functions(sizes: tuple[int, ...], values: tuple[int, ...]) -> list[tuple[int, int, int, int]]:
     """All (a, b, c, s) with a + b·⌊(size + c) / s⌋ = value everywhere."""
-    x, y = np.array(sizes, np.int64), np.array(values, np.int64)
-    found = []
-    for divisor in range(1, _LARGEST_DIVISOR + 1):
-        for shift in range(divisor):
-            steps = (x + shift) // divisor
-            rise, run = int(y[-1] - y[0]), int(steps[-1] - steps[0])
-            if run and rise % run == 0 and np.array_equal(y - y[0], rise // run * (steps - steps[0])):
-                found.append((int(y[0] - rise // run * steps[0]), rise // run, shift, divisor))
-    return found
+    shifts, divisors, steps = _steps_of(sizes)
+    rise, run = np.array(values) - values[0], steps - steps[:, :1]
+    usable = (run[:, -1] != 0) & (rise[-1] % np.maximum(run[:, -1], 1) == 0)
+    factors = np.where(usable, rise[-1] // np.maximum(run[:, -1], 1), 0)
+    fits = np.flatnonzero(usable & (factors[:, None] * run == rise).all(axis=1))
+    starts = values[0] - factors * steps[:, 0]
+    return [(int(starts[i]), int(factors[i]), int(shifts[i]), int(divisors[i])) for i in fits]
+
+
+@cache
+def _steps_of(sizes: tuple[int, ...]) -> tuple[Array, Array, Array]:
+    """c, s, and ⌊(size + c) / s⌋ for each size, for all c and s."""
+    pairs = [(shift, divisor) for divisor in range(1, _LARGEST_DIVISOR + 1) for shift in range(divisor)]
+    shifts, divisors = np.array(pairs).T
+    return shifts, divisors, (np.array(sizes) + shifts[:, None]) // divisors[:, None]
 
 
 @cache

@@ -9,7 +9,6 @@ struct level { const struct call *calls; const struct place *places; };
 
 /* x86-64-v4, -v3, -v2 */
 extern const struct level tinyonnx_levels[3];
-extern char tinyonnx_memory[], tinyonnx_memory_end[];
 enum { V4, V3, V2, UNSUPPORTED };
 
 __attribute__((visibility("hidden"))) void *memset(void *to, int value, size_t n) {

@@ -97,6 +97,10 @@ class Layout:
         self.unit.memory[index] = max(self.unit.memory[index], nbytes)
         return Place("memory", 0, index)
 
+    def size(self, room: str) -> int:
+        """Bytes of a room so far."""
+        return self.unit.memory[self._rooms[room]]
+
     def map(self, array: Array, place: Place) -> None:
         """Let an array, and whatever is a part of it, be a place in memory."""
         start = array.ctypes.data
@@ -161,10 +165,12 @@ class Layout:
         self.add_words(cell for kernel, row in zip(kernels, rows) for cell in (Place("kernel", 0, kernel), row))
         return first, first + len(rows)
 
-    def add_call(self, kernel: Kernel, args: Sequence[Any], kinds: str | None = None) -> None:
-        """A call that the C code makes."""
+    def add_call(self, kernel: Kernel, args: Sequence[Any], kinds: str | None = None) -> Place:
+        """A call that the C code makes; returns its row."""
         number = self.kernel(kernel, kinds_of(args) if kinds is None else kinds)
-        self.unit.calls.append((number, self.add_words(self.cells(args))))
+        row = self.add_words(self.cells(args))
+        self.unit.calls.append((number, row))
+        return row
 
     def add_place(self, place: Place, nbytes: int) -> None:
         """Memory that the C code reads or writes."""

@@ -1,0 +1,107 @@
+"""The executable: the kernels of this package and those of a model, linked."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from audiotag import mel
+from audiotag.errors import ModelError
+from audiotag.labels import N_CLASSES
+from audiotag.native import control
+from audiotag.native.program import Facts, Program
+from audiotag.network import Network
+from tinyonnx import Error as EngineError
+from tinyonnx import kernel
+from tinyonnx.kernels._kernel import encode
+from tinyonnx.native import products
+from tinyonnx.native.kernels import run_sized, unpack
+from tinyonnx.native.levels import units
+from tinyonnx.native.model import plan_of
+from tinyonnx.native.sized import lay_out_sizes
+from tinyonnx.native.unit import CONSTANTS, RUNS, UNPACKED, WORDS, Layout, Unit
+
+if TYPE_CHECKING:
+    from audiotag.models import ResolvedModel
+    from tinyonnx.ir import Array
+    from tinyonnx.plan import Plan
+
+SECONDS = 600
+"""Longest clip, or window, that is tagged in one piece."""
+
+_BOUNDS = 5.12, 10.24, 60.0
+"""Seconds, between which plans lie in memory of their own: clips of five and ten seconds are common."""
+
+_HERE = Path(__file__).parent
+
+
+def build(model: ResolvedModel, output: Path) -> None:
+    """Write the executable for a model.
+
+    Raises ModelError for one that is no tagger or can't be compiled, OSError where it can't be written.
+    """
+    source = model.source if isinstance(model.source, bytes) else str(Path(model.source).resolve())
+    name = model.source if isinstance(model.source, str) else model.name
+    Network(source, name)
+    facts = Facts(model.name, model.sha256, model.trained)
+    registers = {f"AT_{r}": getattr(control, r) for r in ("KERNEL", "ACTION", "PLACE", "COUNT", "RESULT")}
+    actions = {f"DO_{a}": getattr(control, a) for a in ("OPEN", "READ", "MODEL", "WRITE", "CLOSE", "EXIT")}
+    try:
+        found = units(unit, source, name, facts)
+        words = len(found[0].places) - _FIXED_PLACES
+        code = (_HERE / "glue.c").read_text(encoding="ascii")
+        products.link_units(found, code, {**registers, **actions, "ARGUMENTS": words}, output)
+    except EngineError as error:
+        raise ModelError(str(error)) from None
+
+
+_FIXED_PLACES = 4
+
+
+@kernel
+def run_model(c: Array, words: Array, at: int, count: int, part: int, parts: int) -> None:
+    """The glue's MODEL."""
+    c[control.RESULT] = run_sized(c[control.FRAMES], words, at, count)
+
+
+def unit(source: str | bytes, name: str, facts: Facts) -> Unit:
+    """What `glue.c` goes through.
+
+    Calls are: unpacking the weights, the model, the program's kernels. Places are control,
+    input, output, arena, and for each row with the command line where that goes.
+    """
+    network = Network(source, name)
+    program = Program(facts, SECONDS)
+    layout = Layout()
+    layout.map(program.memory, layout.room("program", program.memory.nbytes))
+    arrays = program.arrays
+
+    def plan_for(frames: int) -> Plan:
+        features = np.broadcast_to(np.float32(0), (1, mel.DEFAULT.n_mels, frames))
+        plan = plan_of(network.session, [network.output], network.feeds(features))
+        (logits,) = plan.graph.outputs
+        if logits.dtype != np.float32 or plan.graph.inputs[0].dtype != np.float32:
+            raise ModelError(f"{name}: computes {logits.dtype}, only float32 can be compiled")
+        if np.prod(logits.static_shape or ()) != N_CLASSES:
+            raise ModelError(f"{name}: gives {logits.static_shape} numbers, not {N_CLASSES}")
+        return plan
+
+    if network.frames is not None:
+        bounds = [network.frames, network.frames]
+    else:
+        rate = mel.DEFAULT.sample_rate
+        bounds = [mel.DEFAULT.n_frames(int(seconds * rate)) for seconds in (0, *_BOUNDS, SECONDS)]
+    at, count = lay_out_sizes(layout, plan_for, bounds, arrays["features"], arrays["logits"])
+    layout.add_call(unpack, (RUNS, CONSTANTS, UNPACKED), "<i8 <u4 <u4")
+    layout.add_call(run_model, (arrays["control"], WORDS, at, count), "<i8 <i8 i i")
+    for array in (arrays["control"], arrays["input"], arrays["output"]):
+        layout.add_place(layout.place(array), array.nbytes)
+    layout.add_place(layout.room("arena", 0), layout.size("arena"))
+    for called, arguments in program.kernels:
+        row = layout.add_call(called, arguments)
+        for index, argument in enumerate(arguments):
+            if argument is arrays["arguments"]:
+                layout.add_place(row._replace(offset=row.offset + 8 * len(encode(arguments[:index]))), 16)
+    return layout.unit
