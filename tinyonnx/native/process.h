@@ -1,4 +1,4 @@
-/* A process without C's library: its entry point and its system calls. */
+/* A process that needs no C library: its entry point and its system calls. */
 #include "start.h"
 
 static long system_call(long number, long a, long b, long c) {
@@ -69,6 +69,11 @@ static void prefer_large_pages(const struct place *room) {
 
 int run(int count, char **arguments, char **environment);
 
+#ifdef WITH_LIBC
+int main(int count, char **arguments, char **environment) {
+    leave(run(count, arguments, environment));
+}
+#else
 __asm__(".globl _start\n_start:\n xor %ebp, %ebp\n mov %rsp, %rdi\n and $-16, %rsp\n call begin\n");
 
 __attribute__((used)) static _Noreturn void begin(long *stack) {
@@ -76,3 +81,4 @@ __attribute__((used)) static _Noreturn void begin(long *stack) {
     char **arguments = (char **)(stack + 1);
     leave(run(count, arguments, arguments + count + 1));
 }
+#endif

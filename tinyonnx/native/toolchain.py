@@ -10,23 +10,30 @@ from pathlib import Path
 
 from tinyonnx.native.model import CompileError
 
-_BUILTIN = {"memset", "memcpy", "memmove"}
-"""What start.h has of C's library."""
+_OPTIONS = (
+    *("-march=x86_64", "-O2", "-s", "-fno-builtin", "-fno-stack-protector", "-fno-sanitize=undefined"),
+    *("-Wl,--build-id=none", "-Wl,-z,defs"),
+)
 
 
 def link(files: Sequence[Path], output: Path, shared: bool, macros: Mapping[str, int], include: Sequence[Path]) -> None:
     """Compile and link C, assembly and object files.
 
+    C's library comes in only where a kernel calls a function of it (powf, logf): musl's, or in
+    a shared library that of the process. Building musl takes a while, once.
+
     Raises CompileError where `ziglang` isn't installed, or fails.
     """
     if importlib.util.find_spec("ziglang") is None:
         raise CompileError("linking takes the package ziglang: pip install ziglang")
-    command = [sys.executable, "-m", "ziglang", "cc", "-target", "x86_64-linux-musl", "-march=x86_64", "-O2", "-s"]
-    command += ["-fno-sanitize=undefined", "-fno-stack-protector", "-fno-builtin", "-nostdlib", "-Wl,--build-id=none"]
-    command += ["-shared", "-Wl,-z,defs"] if shared else ["-static"]
+    command = [sys.executable, "-m", "ziglang", "cc", *_OPTIONS, "-shared" if shared else "-static"]
     command += [f"-D{name}={value}" for name, value in macros.items()]
     command += [f"-I{folder}" for folder in include]
-    command += [str(file) for file in files] + ["-o", str(output)]
-    done = subprocess.run(command, capture_output=True, text=True)
+    command += [*map(str, files), "-o", str(output)]
+    target = "x86_64-linux-gnu.2.17" if shared else "x86_64-linux-musl"
+    for libraries in (["-nostdlib"], ["-DWITH_LIBC", "-lm"]):
+        done = subprocess.run([*command, "-target", target, *libraries], capture_output=True, text=True)
+        if done.returncode == 0 or "undefined symbol" not in done.stderr:
+            break
     if done.returncode:
         raise CompileError(f"the linker failed:\n{done.stderr}")
