@@ -22,7 +22,6 @@ from audiotag.native.control import (
     LAST,
     MODEL,
     NOTHING,
-    NUMBER,
     PART_END,
     PART_START,
     PROBLEM,
@@ -52,7 +51,7 @@ def analyse(
 ) -> None:  # fmt: skip
     """Take c[SAMPLES] samples; ask for more, or for a run of the model on `features`.
 
-    `tape` is twice as long as the longest window; `registers` to `exponents` are the mel stream's.
+    `tape` is longer than the longest window; `registers` to `exponents` are the mel stream's.
     """
     c[KERNEL], c[ACTION] = DECODE, NOTHING
     size = settings[WINDOW]
@@ -60,7 +59,7 @@ def analyse(
         most = len(features) // _MELS
         heard = c[HEARD] + c[SAMPLES]
         if frames_of(heard) > most:
-            c[PROBLEM], c[NUMBER], c[KERNEL] = TOO_LONG, most * _MEL_HOP // _RATE, REPORT
+            c[PROBLEM], c[KERNEL] = TOO_LONG, REPORT
             if not c[LAST]:
                 c[ACTION] = CLOSE
             return

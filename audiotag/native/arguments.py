@@ -5,7 +5,8 @@ from __future__ import annotations
 import errno
 from typing import TYPE_CHECKING, Any
 
-from audiotag.audio import MAX_CHANNELS, MAX_RATE, MIN_RATE, SAMPLE_RATE
+from audiotag.audio import MAX_CHANNELS, MAX_RATE, MIN_RATE
+from audiotag.mel import DEFAULT
 from audiotag.native.analysis import start_of
 from audiotag.native.control import (
     ACTION,
@@ -102,14 +103,15 @@ WRONG = {
 _AT, _BEGIN, _END, _ONLY_NAMES, _OPTION, _VALUE, _VALUE_END, LOOK = range(8)
 
 _NONE, _NAME, _IS_OPTION = range(3)
+_FEATURES_OF_A_SECOND = DEFAULT.n_mels * DEFAULT.sample_rate // DEFAULT.hop_length
 _EPIPE = errno.EPIPE
 _MINUS, _EQUALS, _POINT = (ord(letter) for letter in "-=.")
 
 
 @kernel
 def arrange(
-    c: Array, settings: Array, reals: Array, look: Array, arguments: Array, tape: Array, texts: Array, places: Array,
-    out: Array, part: int, parts: int,
+    c: Array, settings: Array, reals: Array, look: Array, arguments: Array, features: Array, texts: Array,
+    places: Array, out: Array, part: int, parts: int,
 ) -> None:  # fmt: skip
     """Go on after a row; when called first, read the options; open the next file or, after the last one, exit."""
     if c[CHECKED] == 2:
@@ -126,7 +128,7 @@ def arrange(
     if not c[CHECKED]:
         c[CHECKED] = 1
         settings[TOP], reals[THRESHOLD] = 10, -1.0
-        wrong = check(c, settings, reals, look, arguments, tape, texts, places)
+        wrong = check(c, settings, reals, look, arguments, features, texts, places)
         if wrong:
             refuse(c, look, arguments, wrong, texts, places, out)
         elif settings[TEXT_ONLY]:
@@ -245,7 +247,7 @@ def is_stdin(look: Array, arguments: Array) -> bool:
 
 @jit
 def check(
-    c: Array, settings: Array, reals: Array, look: Array, arguments: Array, tape: Array, texts: Array, places: Array
+    c: Array, settings: Array, reals: Array, look: Array, arguments: Array, features: Array, texts: Array, places: Array
 ) -> int:  # fmt: skip
     """Read all options; what is wrong with them, 0 if nothing is."""
     rewind(look, arguments)
@@ -257,7 +259,7 @@ def check(
             names += 1
             from_stdin += is_stdin(look, arguments)
         else:
-            wrong = apply(c, settings, reals, look, arguments, tape, texts, places)
+            wrong = apply(c, settings, reals, look, arguments, features, texts, places)
             if wrong or settings[TEXT_ONLY]:
                 return wrong
             hop = hop or look[_OPTION] == _HOP
@@ -280,7 +282,7 @@ def check(
 
 @jit
 def apply(
-    c: Array, settings: Array, reals: Array, look: Array, arguments: Array, tape: Array, texts: Array, places: Array
+    c: Array, settings: Array, reals: Array, look: Array, arguments: Array, features: Array, texts: Array, places: Array
 ) -> int:  # fmt: skip
     """Take an option; what is wrong with it, 0 if nothing is."""
     option, begin, end = look[_OPTION], look[_VALUE], look[_VALUE_END]
@@ -311,12 +313,12 @@ def apply(
         else:
             return _NO_RAW
     else:
-        return apply_real(c, settings, reals, option, real_number(arguments, begin, end), tape)
+        return apply_real(c, settings, reals, option, real_number(arguments, begin, end), features)
     return 0
 
 
 @jit
-def apply_real(c: Array, settings: Array, reals: Array, option: int, value: Any, tape: Array) -> int:
+def apply_real(c: Array, settings: Array, reals: Array, option: int, value: Any, features: Array) -> int:
     """Take an option whose value is a real number, negative if it is none."""
     if option == _THRESHOLD:
         reals[THRESHOLD] = value
@@ -324,7 +326,7 @@ def apply_real(c: Array, settings: Array, reals: Array, option: int, value: Any,
     if option == _HOP:
         reals[HOP] = value
         return 0 if value >= MIN_HOP else _NO_HOP
-    most = len(tape) // 2 // SAMPLE_RATE
+    most = len(features) // _FEATURES_OF_A_SECOND
     c[NUMBER] = most
     reals[WINDOW_SECONDS] = value
     settings[WINDOW] = start_of(1, value)

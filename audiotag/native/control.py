@@ -59,7 +59,7 @@ PROBLEMS = {
     BAD_RATE: f"sample rate {{}} Hz is not in {MIN_RATE}..{MAX_RATE} Hz",
     BAD_SAMPLES: "has NaN, infinite or absurdly large samples",
     PART_OF_FRAME: "{} bytes are no whole number of {}-byte frames: another --raw or --channels?",
-    TOO_LONG: "too long to tag in one piece, more than {} s: give --window",
+    TOO_LONG: "longer than {} min: too long for one result, give a window (--window)",
     NO_PROGRAM: "this program can't tag clips of {} frames",
     BAD_SCORES: "the model gives NaN or infinite scores",
     SYSTEM: "",

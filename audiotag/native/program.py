@@ -17,6 +17,7 @@ from audiotag.native.analysis import analyse
 from audiotag.native.arguments import arrange
 from audiotag.native.decoder import decode
 from audiotag.native.report import report
+from audiotag.windows import MAX_PIECE
 from tinyonnx.kernels._tiles import LANES
 
 if TYPE_CHECKING:
@@ -28,11 +29,14 @@ NAME = "audio-inference"
 INPUT, OUTPUT, SAMPLES = 1 << 16, 1 << 20, 1 << 15
 """Bytes read at a time, bytes of a row at most, samples at 32 kHz that are analysed at a time."""
 
+TAPE = 60
+"""Seconds that are on the tape of windows beside the longest window, so that it is seldom moved."""
+
 _ALIGNMENT = 64
 
 _SCRATCH = "slab", "spectrum", "other", "energies", "energy_bits", "exponents"
 _CALLS = (
-    (arrange, "control settings reals look arguments tape texts places output"),
+    (arrange, "control settings reals look arguments features texts places output"),
     (
         decode,
         "control settings input input_i2 input_i4 input_f4 input_f8 values mono "
@@ -88,7 +92,7 @@ class Program:
     """
 
     def __init__(
-        self, facts: Facts, seconds: int = 600, features: Array | None = None, logits: Array | None = None
+        self, facts: Facts, seconds: int = int(MAX_PIECE), features: Array | None = None, logits: Array | None = None
     ) -> None:
         self.seconds = seconds
         config = mel.DEFAULT
@@ -118,7 +122,7 @@ class Program:
             "zeros": (LANES, np.float32),
             "sums": (resampler.SUMS, np.float32),
             "samples": (resampler.LARGEST + SAMPLES, np.float32),
-            "tape": (2 * seconds * config.sample_rate, np.float32),
+            "tape": ((seconds + TAPE) * config.sample_rate, np.float32),
             "mel": (mel_stream.REGISTERS, np.int64),
             "y": (mel_stream.capacity(config.n_fft, config.hop_length), np.float32),
             **{name: (len(x), x.dtype) for name, x in scratch.items() if name != "energy_bits"},
@@ -211,6 +215,7 @@ def _texts(facts: Facts, seconds: int) -> dict[int, str]:
         **texts.FIXED,
         **texts.system_texts(),
         **{texts.PROBLEM_TEXT + code: text for code, text in control.PROBLEMS.items()},
+        texts.PROBLEM_TEXT + control.TOO_LONG: control.PROBLEMS[control.TOO_LONG].format(f"{seconds / 60:g}"),
         **{texts.OPTION_TEXT + number: name for number, name in enumerate(arguments.OPTIONS)},
         **{texts.WRONG_TEXT + code: text for code, text in arguments.WRONG.items()},
         **{texts.LABEL + label.index: label.name for label in labels},

@@ -8,31 +8,35 @@ import numpy as np
 import pytest
 import soundfile
 
-from audiotag import audio, mel, windows
+from audiotag import Tagger
 from audiotag.native import texts
 from audiotag.native.program import NAME, Facts, Program
 from audiotag.outputs.jsonl import JsonlEncoder
 from audiotag.outputs.text import TextEncoder
-from audiotag.results import Failure, Result
-from audiotag.tagger import best_tags, sigmoid
+from audiotag.results import Failure
 from audiotag.work import Options
+from tests.audio.conftest import make_tagger
 
-FACTS = Facts("mn é {}", "12" * 32)
-WEIGHTS = np.random.default_rng(0).standard_normal((128, 527)) / 3
 SECONDS = 20
 
 
-def model(features):
-    return (features.mean(axis=(0, 1, 3)) @ WEIGHTS).astype(np.float32)
+@pytest.fixture(scope="module")
+def tagger(tmp_path_factory):
+    return Tagger(make_tagger(tmp_path_factory.mktemp("model") / "mn é {}.onnx"))
 
 
 @pytest.fixture(scope="module")
-def program():
-    return Program(FACTS, SECONDS)
+def program(tagger):
+    return Program(Facts(tagger.model.name, tagger.model.sha256, tagger.model.trained), SECONDS)
 
 
 @pytest.fixture
-def run(program):
+def model(tagger):
+    return lambda features: tagger.network(features[0])[0]
+
+
+@pytest.fixture
+def run(program, model):
     def run(*arguments, stdin=b"", model=model, piece=1 << 16):
         written = {1: b"", 2: b""}
 
@@ -43,18 +47,6 @@ def run(program):
         return program.run(argv, model, io.BytesIO(stdin), write, piece), written[1].decode(), written[2].decode()
 
     return run
-
-
-def results(path, samples, top=10, threshold=None, grid=None):
-    """What the package makes of a clip."""
-    samples = audio.read(samples) if isinstance(samples, bytes) else samples
-    parts = [(0, samples)] if grid is None else [(a, x.copy()) for a, x in grid.cut([samples])]
-    for start, part in parts:
-        scores = sigmoid(model(mel.log_mel(part)[None, None]))
-        tags = best_tags(scores, top, threshold)
-        begin, end = start / 32000, (start + len(part)) / 32000
-        length = end if grid is None else len(part) / 32000
-        yield Result(path, begin, end, length, tags, FACTS.model, FACTS.sha256, FACTS.trained)
 
 
 def rows(encoder, found):
@@ -77,14 +69,14 @@ NAMES = ["a.wav", "ä ö €.wav", "two\nlines\t\x01.wav", 'quo"te\\.wav', "emoj
 
 @pytest.mark.parametrize("n", [0, 1, 2, 3, 500, 32000, 100_001])
 @pytest.mark.parametrize("piece", [777, 1 << 16])
-def test_rows_are_the_package_s(run, tmp_path, monkeypatch, n, piece):
+def test_rows_are_the_package_s(run, tagger, tmp_path, monkeypatch, n, piece):
     monkeypatch.chdir(tmp_path)
     for i, name in enumerate(map(os.fsdecode, NAMES)):
         content = encoded(noise(n + i, 1 + i % 3))
         with open(name, "wb") as file:
             file.write(content)
     names = list(map(os.fsdecode, NAMES))
-    found = [row for name in names for row in results(name, audio.read(name))]
+    found = [tagger.tag(name) for name in names]
     text, encoder = run(*names, piece=piece), TextEncoder(Options())
     # the first heading of a file is preceded by nothing
     assert text == (0, rows(encoder, found).removeprefix("\n"), "")
@@ -92,10 +84,10 @@ def test_rows_are_the_package_s(run, tmp_path, monkeypatch, n, piece):
 
 
 @pytest.mark.parametrize("options", [(3, None), (527, None), (10, 0.6), (1000, 0.0), (5, 1.0)])
-def test_top_and_threshold(run, options):
+def test_top_and_threshold(run, tagger, options):
     top, threshold = options
     content = encoded(noise(40_000))
-    found = list(results("-", content, top, threshold))
+    found = [tagger.tag(content, top=top, threshold=threshold, name="-")]
     arguments = ["--top", str(top), *([] if threshold is None else [f"--threshold={threshold}"]), "-"]
     assert run(*arguments, stdin=content)[1] == rows(TextEncoder(Options()), found).removeprefix("\n")
     assert run("--json", *arguments, stdin=content)[1] == rows(JsonlEncoder(Options()), found)
@@ -107,21 +99,20 @@ GRIDS = [(1.0, None), (1.0, 0.5), (0.31, 0.07), (0.02, 0.31), (20.0, None), (0.7
 @pytest.mark.parametrize(("window", "hop"), GRIDS)
 @pytest.mark.parametrize("n", [0, 600, 32000, 100_001, 32000 * 25])
 @pytest.mark.parametrize("piece", [3333, 1 << 16])
-def test_windows_are_the_package_s(run, window, hop, n, piece):
+def test_windows_are_the_package_s(run, tagger, window, hop, n, piece):
     window = float(f"{window:.6f}")
     content = encoded(noise(n))
-    grid = windows.Grid(window, window if hop is None else hop)
     options = ["--window", str(window), *([] if hop is None else ["--hop", str(hop)]), "--top=2", "-"]
-    found = list(results("-", content, 2, grid=grid))
+    found = list(tagger.tag_windows(content, window, hop, top=2, name="-"))
     assert run(*options, "--json", stdin=content, piece=piece)[1] == rows(JsonlEncoder(Options()), found)
     timeline = TextEncoder(Options(window=window))
     assert run(*options, stdin=content, piece=piece)[1] == rows(timeline, found).removeprefix("\n")
 
 
-def test_samples_without_a_header(run):
+def test_samples_without_a_header(run, tagger):
     samples = noise(50_000, 2).astype("<f4")
     arguments = "-", "--raw", "f32le", "--rate", "32000", "--channels=2", "--json"
-    (expected,) = results("-", samples.mean(axis=1))
+    expected = tagger.tag(samples, 32000, name="-")
     assert run(*arguments, stdin=samples.tobytes())[1] == rows(JsonlEncoder(Options()), [expected])
     code, out, err = run(*arguments, stdin=samples.tobytes()[:-3])
     assert code == 1
@@ -157,7 +148,7 @@ def test_too_long_for_one_piece_but_not_for_windows(run):
     content = encoded(noise(32000 * (SECONDS + 1)))
     code, out, err = run("-", stdin=content)
     assert (code, out) == (1, "")
-    assert f"more than {SECONDS} s: give --window" in err
+    assert f"longer than {SECONDS / 60:g} min: too long for one result, give a window (--window)" in err
     assert run("-", "--window", "5", stdin=content)[0] == 0
     assert run("-", stdin=encoded(noise(32000 * SECONDS)))[0] == 0
 
@@ -186,15 +177,15 @@ def test_wrong_usage(run, arguments, message):
     assert err.endswith("(--help says more)\n")
 
 
-def test_help_and_version(run):
+def test_help_and_version(run, tagger):
     code, out, err = run("--help")
     assert (code, err) == (0, "")
     for option in ("--top", "--threshold", "--window", "--hop", "--json", "--raw", "--rate", "--channels", "--version"):
         assert option in out
     assert run("a", "-h") == (code, out, err)
     code, out, err = run("--version")
-    assert FACTS.model in out
-    assert FACTS.sha256 in out
+    assert tagger.model.name in out
+    assert tagger.model.sha256 in out
 
 
 def test_names_that_look_like_options(run, tmp_path, monkeypatch):
@@ -205,7 +196,7 @@ def test_names_that_look_like_options(run, tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize(("number", "code"), [(32, 0), (28, 1)])
-def test_standard_output_that_takes_no_more(program, number, code):
+def test_standard_output_that_takes_no_more(program, model, number, code):
     said = []
 
     def write(file, data):
