@@ -59,7 +59,8 @@ CONTENT = """
 import json, sys
 from magika import Magika
 
-texts = [b"function log(msg) {console.log(msg);}", b"SELECT a FROM t WHERE a = 3;" * 3, b"def f(x):\\n    return x * 2\\n\\n" * 9]
+texts = [b"function log(msg) {console.log(msg);}", b"SELECT a FROM t WHERE a = 3;" * 3]
+texts.append(b"def f(x):\\n    return x * 2\\n\\n" * 9)
 results = [Magika().identify_bytes(text) for text in texts]
 json.dump([[r.output.label, float(r.score)] for r in results], sys.stdout)
 """
