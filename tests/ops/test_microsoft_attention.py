@@ -107,6 +107,32 @@ def test_attention_refusals(changes, attributes, message):
         call("Attention", *inputs, **{"num_heads": N, **attributes})
 
 
+# -- QAttention -------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("per_column", [False, True])
+@pytest.mark.parametrize("dtype", [np.int8, np.uint8])
+@pytest.mark.parametrize("mask", MASKS)
+def test_quantized_attention(per_column, dtype, mask):
+    random = np.random.default_rng(0)
+    x = random.integers(0, 256, (B, S, D)).astype(np.uint8)
+    w = random.integers(0, 100, (D, 3 * N * H)).astype(dtype)
+    wide = (3 * N * H,) if per_column else ()
+    scale, zero = np.full(wide, 0.01, F32), np.full(wide, 50, dtype)
+    inputs = [x, w, normal(3 * N * H), F32(0.02), scale, MASKS[mask], np.uint8(128), zero]
+    inputs = [None if i is None else np.asarray(i) for i in inputs]
+    check_contrib("QAttention", *inputs, num_heads=N, **TOLERANCE)
+
+
+def test_quantized_attention_with_a_past():
+    random = np.random.default_rng(0)
+    x = random.integers(0, 256, (B, S, D)).astype(np.uint8)
+    w = random.integers(-50, 50, (D, 3 * N * H)).astype(np.int8)
+    past = normal(2, B, N, 3, H, seed=3)
+    inputs = [x, w, normal(3 * N * H), *map(np.asarray, (F32(0.02), F32(0.01))), None, None, None, past]
+    check_contrib("QAttention", *inputs, n_outputs=2, num_heads=N, unidirectional=1, **TOLERANCE)
+
+
 # -- MultiHeadAttention -----------------------------------------------------------------
 
 T = 7

@@ -1,4 +1,4 @@
-"""com.microsoft: Attention, MultiHeadAttention, RotaryEmbedding.
+"""com.microsoft: Attention, QAttention, MultiHeadAttention, RotaryEmbedding.
 
 Shapes are written with B sequences of S queries and T keys, in N heads of H (values: V) numbers.
 """
@@ -14,6 +14,7 @@ from tinyonnx.errors import OpError
 from tinyonnx.ir import Array
 from tinyonnx.ops._microsoft import check_dtypes, check_shape, microsoft, unsupported
 from tinyonnx.ops.math import quiet, widened
+from tinyonnx.ops.microsoft_matmul import matmul_integer_to_float
 from tinyonnx.registry import Context, Info, same_as
 
 MASKED = -10000.0
@@ -182,28 +183,90 @@ def attention(
     projected = widened(input) @ widened(weights)
     if bias is not None:
         projected = projected + widened(bias)
-    parts = np.split(projected, [sizes[0], 2 * sizes[0]], axis=-1)
-    q, k, v = (_split(part, num_heads) for part in parts)
-    equal = sizes[0] == sizes[2]
-    if past is not None:
-        if not equal or past.ndim != 5:
-            raise OpError(f"past has shape {list(past.shape)}, needs five axes, and values as long as keys")
-        check_shape("past", past, (2, batch, num_heads, past.shape[3], k.shape[3]))
-        k, v = (np.concatenate([widened(old), new], axis=2) for old, new in zip(past, (k, v)))
-    if ctx.n_outputs > 1 and not equal:
-        raise OpError(f"present needs values as long as keys, they have {sizes[2]} and {sizes[0]} numbers")
-    y, _ = _attend(
+    outputs = _self_attention(
         ctx,
-        *(q, k, v),
-        before=0 if past is None else past.shape[3],
+        projected,
+        sizes,
+        num_heads,
+        past,
         scale=scale,
         mask=mask_index,
         bias=attention_bias,
         unidirectional=unidirectional,
         filtered=mask_filter_value,
     )
-    outputs = [_joined(y), *([np.stack([k, v])] if equal else [])]
-    return tuple(o.astype(input.dtype) for o in outputs)
+    return tuple(output.astype(input.dtype, copy=False) for output in outputs)
+
+
+def _self_attention(
+    ctx: Context, projected: Array, sizes: tuple[int, int, int], heads: int, past: Array | None, **settings: Any
+) -> tuple[Array, ...]:
+    """The outputs of Attention from what the weights make of its input; `settings` are those of `_attend`."""
+    parts = np.split(projected, [sizes[0], 2 * sizes[0]], axis=-1)
+    q, k, v = (_split(widened(part), heads) for part in parts)
+    equal = sizes[0] == sizes[2]
+    if past is not None:
+        if not equal or past.ndim != 5:
+            raise OpError(f"past has shape {list(past.shape)}, needs five axes, and values as long as keys")
+        check_shape("past", past, (2, len(projected), heads, past.shape[3], k.shape[3]))
+        k, v = (np.concatenate([widened(old), new], axis=2) for old, new in zip(past, (k, v)))
+    if ctx.n_outputs > 1 and not equal:
+        raise OpError(f"present needs values as long as keys, they have {sizes[2]} and {sizes[0]} numbers")
+    y, _ = _attend(ctx, q, k, v, before=0 if past is None else past.shape[3], **settings)
+    return _joined(y), *([np.stack([k, v])] if equal else [])
+
+
+# -- QAttention -------------------------------------------------------------------------
+
+
+def _quantized_shape(
+    x: Info, weights: Info, bias: Info, input_scale: Info, weight_scale: Info, *others: Info | None, num_heads: int,
+    **_: Any,
+) -> list[Info] | None:  # fmt: skip
+    past = others[3] if len(others) > 3 else None
+    return _attention_shape(Info(bias.dtype, x.shape), weights, bias, None, past, num_heads=num_heads)
+
+
+@microsoft("QAttention", shape=_quantized_shape)
+@quiet
+def quantized_attention(
+    ctx: Context,
+    input: Array,
+    weight: Array,
+    bias: Array,
+    input_scale: Array,
+    weight_scale: Array,
+    mask_index: Array | None = None,
+    input_zero_point: Array | None = None,
+    weight_zero_point: Array | None = None,
+    past: Array | None = None,
+    *,
+    num_heads: int,
+    do_rotary: int = 0,
+    mask_filter_value: float = MASKED,
+    past_present_share_buffer: int = 0,
+    scale: float | None = None,
+    unidirectional: int = 0,
+) -> tuple[Array, ...]:
+    """Attention of bytes, projected by bytes."""
+    unsupported(do_rotary=do_rotary, past_present_share_buffer=past_present_share_buffer)
+    _check_rank("input", input, 3)
+    _check_rank("weight", weight, 2)
+    check_dtypes(bias, past=past)
+    sizes = _hidden_sizes(weight, num_heads, None)
+    ctx.check_size((*input.shape[:2], sum(sizes)), np.float32)
+    return _self_attention(
+        ctx,
+        matmul_integer_to_float(input, weight, input_scale, weight_scale, input_zero_point, weight_zero_point, bias),
+        sizes,
+        num_heads,
+        past,
+        scale=scale,
+        mask=mask_index,
+        bias=None,
+        unidirectional=unidirectional,
+        filtered=mask_filter_value,
+    )
 
 
 # -- MultiHeadAttention -----------------------------------------------------------------
