@@ -6,7 +6,7 @@ Exit codes: 0 all is well; 1 a file or the model failed; 2 wrong usage; 130 inte
 from __future__ import annotations
 
 import argparse
-import importlib.util
+import importlib
 import os
 import sys
 from collections.abc import Sequence
@@ -51,7 +51,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     """Parse, with options also between paths, which argparse can't do below a subcommand."""
-    parser = make_parser()
+    given = sys.argv[1:] if argv is None else list(argv)
+    # each command takes a while to import
+    parser = make_parser(given[:1] if given and given[0] in COMMANDS else COMMANDS)
     args, rest = parser.parse_known_args(argv)
     if rest and hasattr(args, "paths") and all(arg == "-" or not arg.startswith("-") for arg in rest):
         args.paths += rest
@@ -60,15 +62,13 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     return args
 
 
-def make_parser() -> argparse.ArgumentParser:
-    """The parser of the whole command line."""
+def make_parser(commands: Sequence[str] = COMMANDS) -> argparse.ArgumentParser:
+    """The parser of the command line, with some of its commands."""
     parser = argparse.ArgumentParser(
         prog="audiotag", description="Tag sounds with the 527 classes of AudioSet.", allow_abbrev=False
     )
     parser.add_argument("--version", action="version", version=f"audiotag {__version__}")
     subparsers = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    for name in COMMANDS:
-        module = f"audiotag.commands.{name}"
-        if importlib.util.find_spec(module) is not None:
-            importlib.import_module(module).add_parser(subparsers)
+    for name in commands:
+        importlib.import_module(f"audiotag.commands.{name}").add_parser(subparsers)
     return parser

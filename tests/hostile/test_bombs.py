@@ -158,9 +158,11 @@ def test_bombs_of_terabytes_with_the_default_limits(tmp_path: Path) -> None:
     for i, (node, constants) in enumerate(nodes):
         paths.append(tmp_path / f"{i}.onnx")
         paths[-1].write_bytes(model(node, "float[1,1,4] x", constants=constants).SerializeToString())
-    done = subprocess.run([sys.executable, "-c", HUGE, *map(str, paths)], capture_output=True, text=True, timeout=60)
-    assert done.returncode == 0, done.stderr
-    assert "ran" not in done.stdout, done.stdout
+    for _ in range(2):  # the first may have to compile kernels, which takes memory, too
+        command = [sys.executable, "-c", HUGE, *map(str, paths)]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+        assert done.returncode == 0, done.stderr
+        assert "ran" not in done.stdout, done.stdout
     assert int(done.stdout) < 700
 
 
