@@ -2,6 +2,6 @@
 
 import sys
 
-from audiotag.cli import main
+from audiotag.cli import command
 
-sys.exit(main())
+sys.exit(command())

@@ -11,11 +11,20 @@ import os
 import sys
 from collections.abc import Sequence
 
-from audiotag import __version__
+from audiotag import __version__, garbage
 from audiotag.errors import Error
 from audiotag.messages import relay_engine, say
 
 COMMANDS = ("tag", "serve", "demo", "models", "standalone")
+
+
+def command() -> int:
+    """`main` as a process of its own."""
+    garbage.pause()
+    try:
+        return main()
+    finally:
+        garbage.leave()
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
-from audiotag import labels
+from audiotag import garbage, labels
 from audiotag.errors import LabelError, printable
 from audiotag.messages import on_terminal, say
 from audiotag.outputs import FORMATS, PARTS
@@ -127,6 +127,7 @@ def run(args: argparse.Namespace) -> int:
     with interruptible(), ExitStack() as stack:
         pool = _pool(args, job)
         model = stack.enter_context(pool).start() if pool else job.load()
+        garbage.resume()
         warn_if_untrained(model)
         hint_at_full_size(model)
         output = stack.enter_context(
