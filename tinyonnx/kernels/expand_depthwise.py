@@ -27,7 +27,7 @@ from tinyonnx.kernels._arrays import (
     image,
 )
 from tinyonnx.kernels._kernel import jit, kernel, share
-from tinyonnx.kernels._tiles import FEW_PIXELS, LANES, PIXELS, POSTPONED, taps_tile
+from tinyonnx.kernels._tiles import FEW_PIXELS, LANES, PIXELS, POSTPONED, ROWS_2, taps_tile
 from tinyonnx.kernels.conv import inside
 from tinyonnx.kernels.depthwise import RowTaps, convolve_pixels, depthwise_bias, pack_depthwise
 from tinyonnx.kernels.elementwise import activate
@@ -111,15 +111,32 @@ def convolve_ring(
         p += pixels
 
 
+@jit
+def expand_pixels(
+    x: Array, x_at: int, c: int, count: int, w: Array, w_at: int, bias: Array, b_at: int, vectors: int, out: Array,
+    o_at: int, plane: int, epilogue: Epilogue,
+) -> None:  # fmt: skip
+    """One panel of the 1×1 convolution; each of its vectors to a plane of its own."""
+    multiply_rows(
+        x, x_at, c, count, (1, 0, 1, 0, c, 0), w, w_at, 0, c, bias, b_at, vectors * LANES,
+        out, o_at, LANES, plane, out, epilogue,
+    )  # fmt: skip
+    if epilogue[1] >= POSTPONED:
+        for v in range(vectors):
+            filled = out[o_at + v * plane : o_at + v * plane + count * LANES]
+            activate(filled, epilogue[1], epilogue[2], epilogue[3])
+
+
 @kernel
 def expand_and_convolve(
     x: Array, x_shape: Shape, w: Array, bias: Array, taps_w: Array, taps_bias: Array, out: Array, out_shape: Shape,
-    geometry: Geometry, expand_epilogue: Epilogue, epilogue: Epilogue, means: Array, wants_means: int, scratch: Array,
-    part: int, parts: int,
+    geometry: Geometry, expand_epilogue: Epilogue, epilogue: Epilogue, means: Array, wants_means: int, pixels: int,
+    scratch: Array, part: int, parts: int,
 ) -> None:  # fmt: skip
     """Channels-last images, shapes (batch, height, width, channels); `means` of every row if wanted.
 
-    Scratch holds the ring: rows under the kernel × padded width × 3 vectors.
+    Scratch holds the ring: rows under the kernel × padded width × 3 vectors; before it, if `pixels` is not 0, the
+    whole expanded image of so many pixels × 3 vectors.
     """
     batch, height, width, c = x_shape
     _, out_height, out_width, n = out_shape
@@ -127,11 +144,15 @@ def expand_and_convolve(
     lanes = min(n, LANES)
     ring = (k_h - 1) * d_h + 1
     right = margin(width, out_width, k_w, s_w, d_w, p_w)
-    room = ring * (p_w + width + right) * 3 * LANES * part
+    whole = (ring * (p_w + width + right) + pixels) * 3 * LANES * part
+    room = whole + pixels * 3 * LANES
     panels = panels_of(n)
     # images and panels come first; only where they are too few are rows divided as well
     cuts = min((parts + batch * panels - 1) // (batch * panels), out_height)
-    first_work, end_work = share(batch * panels * cuts, part, parts)
+    # the longest shares come first: what comes last is short to wait for
+    each, more = batch * panels * cuts // parts, batch * panels * cuts % parts
+    first_work = each * part + min(part, more)
+    end_work = first_work + (each + 1 if part < more else each)
     for work in range(first_work, end_work):
         item, panel, cut = work // cuts // panels, work // cuts % panels, work % cuts
         column = panel_start(panel)
@@ -146,25 +167,34 @@ def expand_and_convolve(
             for j in range((p_w + width) * LANES, row):
                 scratch[at + j] = np.float32(0)
         first_y, end_y = share(out_height, cut, cuts)
-        ready = max(first_y * s_h - p_h, 0)
+        ready = begin = max(first_y * s_h - p_h, 0)
+        if pixels > 0:
+            end = min((end_y - 1) * s_h - p_h + ring, height)
+            expand_pixels(
+                x, (item * height + begin) * width * c, c, (end - begin) * width, w, column * c, bias, column, vectors,
+                scratch, whole, pixels * LANES, expand_epilogue,
+            )  # fmt: skip
         for y in range(first_y, end_y):
             top = y * s_h - p_h
             for source in range(max(ready, top), min(top + ring, height)):
                 target = room + source % ring * row + p_w * LANES
-                multiply_rows(
-                    x, (item * height + source) * width * c, c, width, (1, 0, 1, 0, c, 0), w, column * c, 0, c,
-                    bias, column, columns, scratch, target, LANES, plane, scratch, expand_epilogue,
-                )  # fmt: skip
-                if expand_epilogue[1] >= POSTPONED:
+                if pixels > 0:
                     for v in range(vectors):
-                        filled = scratch[target + v * plane : target + v * plane + width * LANES]
-                        activate(filled, expand_epilogue[1], expand_epilogue[2], expand_epilogue[3])
+                        at, to = whole + (v * pixels + (source - begin) * width) * LANES, target + v * plane
+                        line, copied = scratch[to : to + width * LANES], scratch[at : at + width * LANES]
+                        for j in range(width * LANES):
+                            line[j] = copied[j]
+                else:
+                    expand_pixels(
+                        x, (item * height + source) * width * c, c, width, w, column * c, bias, column, vectors,
+                        scratch, target, plane, expand_epilogue,
+                    )  # fmt: skip
             ready = max(ready, min(top + ring, height))
             i0, i1 = inside(top, d_h, k_h, height)
             slot = (top + i0 * d_h) % ring
             wrap_at = (ring - slot + d_h - 1) // d_h
             taps = (i1 - i0, d_h * row, k_w, d_w * LANES, k_w * LANES, wrap_at, plane)
-            line = (item * out_height + y) * out_width * n
+            o_line = (item * out_height + y) * out_width * n
             m_line = (item * out_height + y) * n
             for v in range(vectors):
                 first = column + v * LANES
@@ -174,13 +204,13 @@ def expand_and_convolve(
                     means[m_at + i] = np.float32(0)
                 convolve_ring(
                     scratch, room + v * plane + slot * row, s_w, taps, taps_w, (first * k_h + i0 * LANES) * k_w,
-                    taps_bias, first, out, line + channel, n, out_width, lanes, epilogue,
+                    taps_bias, first, out, o_line + channel, n, out_width, lanes, epilogue,
                     means, -1 if epilogue[1] >= POSTPONED else m_at,
                 )  # fmt: skip
             end_column = min(column + columns, n)
             if epilogue[1] >= POSTPONED:
                 for p in range(out_width):
-                    pixel = out[line + p * n + column : line + p * n + end_column]
+                    pixel = out[o_line + p * n + column : o_line + p * n + end_column]
                     activate(pixel, epilogue[1], epilogue[2], epilogue[3])
                     for i in range(pixel.shape[0] if wants_means != 0 else 0):
                         means[m_line + column + i] += pixel[i]
@@ -198,6 +228,17 @@ def _ring_size(x: Array | Info, out: Array | Info, geometry: Geometry) -> int:
     k_h, k_w, _, s_w, d_h, d_w, _, p_w = geometry
     width = p_w + x.shape[-1] + margin(x.shape[-1], out.shape[-1], k_w, s_w, d_w, p_w)
     return ((k_h - 1) * d_h + 1) * width * 3 * LANES
+
+
+_SMALL, _CUT = 512, 1.1
+"""An image of at most so many pixels is expanded as a whole where tiles of single rows do so many times the work."""
+
+
+def _whole_pixels(x_shape: Shape) -> int:
+    """The pixels of an image that is expanded as a whole, else 0: its rows don't fill tiles."""
+    _, height, width, _ = x_shape
+    tiled = -(-width // ROWS_2) * ROWS_2
+    return height * width if tiled >= _CUT * width and height * width <= _SMALL else 0
 
 
 def _refused(
@@ -243,4 +284,6 @@ def bind_expand_depthwise(
         epilogue_of(activation, activation_alpha, activation_beta),
         target if means is None else flat(means), int(means is not None),
     )  # fmt: skip
-    return Call(expand_and_convolve, args, scratch=_ring_size(x, out, geometry))
+    pixels = _whole_pixels(x_shape)
+    scratch = _ring_size(x, out, geometry) + pixels * 3 * LANES
+    return Call(expand_and_convolve, (*args, pixels), scratch=scratch)
