@@ -201,6 +201,7 @@ def test_trace_goes_into_loops(tmp_path: Path, capsys: pytest.CaptureFixture[str
     assert report["activations"][-1]["value"] == "sequence of 2"
     saved = np.load(tmp_path / "a.npz")
     np.testing.assert_allclose(saved["b#3"], 4 * saved["b"])
+    assert saved["go_out"].shape == ()
 
 
 @pytest.mark.parametrize("against", ["reference", "onnxruntime", "unoptimized", "itself", "saved"])

@@ -55,15 +55,18 @@ def add_html(parser: argparse.ArgumentParser) -> None:
 
 def new_report(title: str, session: InferenceSession, feeds: Mapping[str, Array]) -> Report:
     """A report on the plan of a session, for its own kind of numbers to be added."""
-    graph = session.plan_for(None, feeds).graph
-    report = Report(f"{title} {os.path.basename(session.name)}", report_graph(session, graph, {}))
+    plan = session.plan_for(None, feeds)
+    report = Report(f"{title} {os.path.basename(session.name)}", report_graph(session, plan.graph, {}))
     report.add_plan(inspect_plan(session, feeds))
+    report.add_remarks(plan.remarks)
     return report
 
 
-def add_json(parser: argparse.ArgumentParser) -> None:
-    """The argument for machine-readable output."""
-    parser.add_argument("--json", action="store_true", help="everything as JSON")
+def add_json(parser: argparse.ArgumentParser, content: str) -> None:
+    """The argument for machine-readable output, and what it holds."""
+    parser.add_argument(
+        "--json", action="store_true", help=f"as JSON instead, NaN and infinities as strings: {content}"
+    )
 
 
 def open_session(args: argparse.Namespace, optimised: bool = True, threads: int = 1) -> InferenceSession:
@@ -91,7 +94,7 @@ def feeds_of(args: argparse.Namespace, session: InferenceSession, numbers: bool 
 
 def print_json(value: Any) -> None:
     """A value, dataclasses included, as JSON; NaN and infinities, which JSON lacks, as strings."""
-    print(json.dumps(_plain(value), indent=1))
+    print(json.dumps(_plain(value), indent=1, allow_nan=False))
 
 
 def _plain(value: Any) -> Any:

@@ -52,7 +52,11 @@ def add(commands: Any) -> None:
     )  # fmt: skip
     parser.add_argument("--unoptimized", action="store_true", help="compare the file's own nodes in numpy")
     add_html(parser)
-    add_json(parser)
+    add_json(
+        parser,
+        "{first_over: a layer's name or null, tolerance, worst: tinyonnx.tools.compare.Layer, layers: [Layer], "
+        "unmatched: [names]}",
+    )
     parser.set_defaults(run=_run)
 
 

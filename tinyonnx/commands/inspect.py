@@ -45,7 +45,11 @@ def add(commands: Any) -> None:
         help="write the model for these shapes, constants folded and normalisations folded into weights",
     )  # fmt: skip
     add_html(parser)
-    add_json(parser)
+    add_json(
+        parser,
+        "a tinyonnx.tools.inspect.GraphReport; with --optimized {graph, plan: PlanReport}; "
+        "with --pass {graph, remarks: [{pass_name, applied, node, text}]}",
+    )
     parser.set_defaults(run=_run)
 
 
@@ -58,6 +62,10 @@ def _run(args: argparse.Namespace) -> int:
         tinyonnx.save_model(session.rewrite(shapes_only(feeds), EXPRESSIBLE).graph, args.save)
     if args.pass_name and feeds is not None:
         report = inspect_pass(session, feeds, args.pass_name)
+        if args.html:
+            page = Report(f"{os.path.basename(session.name)} after {args.pass_name}", report.graph)
+            page.add_remarks(report.remarks)
+            page.write(args.html)
         if args.json:
             print_json({"graph": report.graph, "remarks": [remark._asdict() for remark in report.remarks]})
         else:

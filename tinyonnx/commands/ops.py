@@ -18,7 +18,7 @@ def add(commands: Any) -> None:
         description="One line an operator with its versions, then counts, then what is missing.",
     )
     parser.add_argument("--domain", metavar="DOMAIN", help="only this one, such as ai.onnx or ai.onnx.ml")
-    add_json(parser)
+    add_json(parser, "{onnx: its version, operators: [tinyonnx.tools.operators.Operator]}")
     parser.set_defaults(run=_run)
 
 

@@ -36,7 +36,10 @@ def add(commands: Any) -> None:
     parser.add_argument("--threads", type=at_least(0), default=1, metavar="N", help="0: all (default: %(default)s)")
     parser.add_argument("--trace", metavar="OUT.json", help="a timeline for Perfetto or chrome://tracing")
     add_html(parser)
-    add_json(parser)
+    add_json(
+        parser,
+        "{profile: tinyonnx.tools.profile.Profile, by_op and by_group: [[name, steps, seconds]]}",
+    )
     parser.set_defaults(run=_run)
 
 

@@ -35,7 +35,7 @@ def add(commands: Any) -> None:
     parser.add_argument("--save", metavar="FILE.npz", help="write every activation, too, each as soon as it is there")
     parser.add_argument("--only", default="", metavar="REGEX", help="show and save only tensors whose name matches")
     add_html(parser)
-    add_json(parser)
+    add_json(parser, "{first_non_finite: a tensor's name or null, activations: [tinyonnx.tools.trace.Activation]}")
     parser.set_defaults(run=_run)
 
 

@@ -175,7 +175,7 @@ const textOf = (column, node) => String((column.text ? column.text(node) : few(c
 const head = document.querySelector("#list thead tr"), body = document.querySelector("#list tbody");
 let order = nodes.slice(), sorted = null, falling = false, chosen = null;
 for (const node of nodes) {
-  node.text = [node.name, node.op, node.domain, result(node), (node.origin || []).join(" "), node.kind, node.why, bad(node) ? "over nan" : ""].join(" ").toLowerCase();
+  node.text = [node.name, node.op, node.domain, result(node), (node.origin || []).join(" "), node.kind, node.why, (node.remarks || []).join(" "), bad(node) ? "over nan" : ""].join(" ").toLowerCase();
   node.row = element("tr", { tabIndex: -1 });
   node.row.setAttribute("aria-selected", "false");
   node.row.onclick = () => select(node);
@@ -426,6 +426,7 @@ function describe(node) {
     ["parameters", short(node.parameters)], ["multiplications", short(node.macs)], ["bytes", short(node.bytes)],
     ["kernels", (node.kernels || []).join(", ")], ["arena", node.arena && `${node.arena[1]} bytes at ${node.arena[0]}`],
     ["numpy because", node.why],
+    ["passes", node.remarks && element("dd", {}, ...node.remarks.map((remark) => element("div", { textContent: remark })))],
   ]));
   return parts;
 }
@@ -483,9 +484,11 @@ for (const [splitter, property, panel, way] of [[0, "--graph", "graph", 1], [1, 
   const bar = document.querySelectorAll(".splitter")[splitter], main = document.querySelector("main");
   const widen = (by) => {
     const width = Math.min(Math.max(find(panel).clientWidth + way * by, 120), main.clientWidth * 0.6);
-    main.style.setProperty(property, width + "px");
+    if (by) main.style.setProperty(property, width + "px");
+    bar.setAttribute("aria-valuenow", Math.round((100 * width) / main.clientWidth));
     place();
   };
+  widen(0);
   bar.onpointerdown = (e) => bar.setPointerCapture(e.pointerId);
   bar.onpointermove = (e) => { if (bar.hasPointerCapture(e.pointerId)) widen(e.movementX); };
   bar.onkeydown = (e) => { if (e.key === "ArrowLeft" || e.key === "ArrowRight") { widen(e.key === "ArrowLeft" ? -24 : 24); e.preventDefault(); } };

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from importlib.resources import files
 from typing import Any
@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from tinyonnx.ir import Array
+from tinyonnx.passes import Remark
 from tinyonnx.tools._files import write_text
 from tinyonnx.tools._images import Picture, picture, shrink
 from tinyonnx.tools._layout import layout
@@ -90,6 +91,14 @@ class Report:
             if row is not None and step.kind != "layout":
                 row |= {"kind": step.kind, "kernels": step.kernels, "why": step.why, "macs": step.macs}
                 row |= {"arena": None if step.offset is None else [step.offset, step.bytes]}
+
+    def add_remarks(self, remarks: Iterable[Remark]) -> None:
+        """What passes did to the nodes that are left, and what they refused."""
+        for remark in remarks:
+            row = self._rows.get(remark.node)
+            if row is not None:
+                skipped = "" if remark.applied else "skipped: "
+                row.setdefault("remarks", []).append(f"{remark.pass_name}: {skipped}{remark.text}")
 
     def add_activation(self, activation: Activation, value: Any) -> None:
         """Statistics, a histogram and pictures of a node's first result; of a loop's the last."""

@@ -144,6 +144,6 @@ def saving(path: str) -> Iterator[Reader]:
             if result.dtype.kind == "V":  # numpy's files can't say bfloat16 or float8
                 result = result.astype(np.float32)
             with archive.open(f"{name}.npy", "w", force_zip64=True) as file:
-                np.lib.format.write_array(file, np.ascontiguousarray(result), allow_pickle=False)
+                np.lib.format.write_array(file, np.asarray(result, order="C"), allow_pickle=False)
 
         yield read
