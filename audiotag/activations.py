@@ -11,7 +11,7 @@ import numpy as np
 from audiotag import audio
 from audiotag.errors import OutputError
 from audiotag.mel import DEFAULT, log_mel
-from tinyonnx.tools.inspect import inspect_plan, report_graph
+from tinyonnx.tools.inspect import inspect_plan, report_rewritten
 from tinyonnx.tools.report import Axis, Report, Section, curve, small_picture
 from tinyonnx.tools.trace import trace
 
@@ -37,7 +37,7 @@ def write_activations(tagger: Tagger, source: Source, result: Result, path: str)
     time, frequency = _time_axis(seconds), _frequency_axis()
     # (batch, channels, frequency, time): a convolution's maps keep the extent of the spectrogram
     report = Report(
-        f"{os.path.basename(result.path)} heard by {result.model}", report_graph(session, graph, {}),
+        f"{os.path.basename(result.path)} heard by {result.model}", report_rewritten(session, feeds, graph),
         axes={2: frequency, 3: time},
     )  # fmt: skip
     report.add_plan(inspect_plan(session, feeds))

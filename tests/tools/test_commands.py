@@ -106,6 +106,8 @@ def test_numpy_steps_say_why(tmp_path: Path, capsys: pytest.CaptureFixture[str])
 def test_a_pass_and_what_was_done(model: Path, capsys: pytest.CaptureFixture[str]) -> None:
     text = call(capsys, "inspect", model, "--pass", "fold_batchnorm", "--dim", "t=10")
     assert "fold_batchnorm: norm" in text
+    fused = call_json(capsys, "inspect", model, "--pass", "fuse_activation", "--dim", "t=10")["graph"]
+    assert fused["macs"] == call_json(capsys, "inspect", model, "--dim", "t=10")["macs"]
     assert "tinyonnx.FusedConv" not in text
     assert "tinyonnx.FusedConv" in call(capsys, "inspect", model, "--pass", "fuse_activation", "--dim", "t=10")
     assert "specialise" in call(capsys, "inspect", model, "--pass", "nonsense", code=1)

@@ -16,7 +16,7 @@ from tinyonnx.ir import Array
 from tinyonnx.options import GraphOptimizationLevel, SessionOptions
 from tinyonnx.session import InferenceSession
 from tinyonnx.tools.feeds import DEFAULT_SIZE, load_arrays, make_feeds, parse_dims
-from tinyonnx.tools.inspect import inspect_plan, report_graph
+from tinyonnx.tools.inspect import inspect_plan, report_rewritten
 from tinyonnx.tools.report import Report
 
 
@@ -56,7 +56,7 @@ def add_html(parser: argparse.ArgumentParser) -> None:
 def new_report(title: str, session: InferenceSession, feeds: Mapping[str, Array]) -> Report:
     """A report on the plan of a session, for its own kind of numbers to be added."""
     plan = session.plan_for(None, feeds)
-    report = Report(f"{title} {os.path.basename(session.name)}", report_graph(session, plan.graph, {}))
+    report = Report(f"{title} {os.path.basename(session.name)}", report_rewritten(session, feeds, plan.graph))
     report.add_plan(inspect_plan(session, feeds))
     report.add_remarks(plan.remarks)
     return report

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -109,13 +109,25 @@ def inspect_graph(session: InferenceSession, feeds: Mapping[str, Array] | None =
     return report_graph(session, session.graph.clone(), known)
 
 
-def report_graph(session: InferenceSession, graph: Graph, known: Mapping[str, Value]) -> GraphReport:
-    """A report of a graph; it takes over the shapes of the values of the same names in `known`."""
+def report_rewritten(session: InferenceSession, feeds: Mapping[str, Array], graph: Graph) -> GraphReport:
+    """A report of what passes made of the graph for inputs of these shapes."""
+    return report_graph(session, graph, {}, origin_macs(session, feeds))
+
+
+def report_graph(
+    session: InferenceSession, graph: Graph, known: Mapping[str, Value], macs: Mapping[str, int | None] | None = None
+) -> GraphReport:
+    """A report of a graph; it takes over the shapes of the values of the same names in `known`.
+
+    With `macs`, those of the file's nodes, a node counts what its origins do.
+    """
     for value in _all_values(graph):
         better = known.get(value.name)
         if better is not None and better.shape is not None:
             value.dtype, value.shape = better.dtype, better.shape
     rows = list(_rows(graph, ""))
+    if macs is not None:
+        rows = [row if row.owner else replace(row, macs=_origins_macs(row.origin, macs)) for row in rows]
     operands = [v for node in graph.walk() for v in node.inputs if v is not None]
     constants = {id(v.const): v.const.size for v in operands if v.const is not None}
     return GraphReport(
@@ -155,7 +167,7 @@ def inspect_pass(session: InferenceSession, feeds: Mapping[str, Array], name: st
     Raises InputError for an unknown name, and what `InferenceSession.run` raises of its feeds.
     """
     rewrite = after_pass(session, feeds, name)
-    return PassReport(report_graph(session, rewrite.graph, {}), rewrite.remarks)
+    return PassReport(report_rewritten(session, feeds, rewrite.graph), rewrite.remarks)
 
 
 def after_pass(session: InferenceSession, feeds: Mapping[str, Array], name: str | None = None) -> Rewrite:
@@ -175,7 +187,11 @@ def origin_macs(session: InferenceSession, feeds: Mapping[str, Array]) -> dict[s
 
 def step_macs(node: Node, of_origin: Mapping[str, int | None]) -> int | None:
     """Multiplications of a node of the plan."""
-    return _total([of_origin.get(name, 0) for name in node.origin])
+    return _origins_macs(node.origin, of_origin)
+
+
+def _origins_macs(origin: Iterable[str], macs: Mapping[str, int | None]) -> int | None:
+    return _total([macs.get(name, 0) for name in origin])
 
 
 def _steps(plan: Plan, macs: Mapping[str, int | None]) -> Iterator[StepRow]:

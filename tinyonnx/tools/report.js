@@ -502,3 +502,4 @@ find("theme").onclick = () => {
 if (measure) drawChart();
 start();
 if (nodes.length) select(nodes.find(bad) || (has((n) => n.us) ? nodes.reduce((a, b) => ((b.us || 0) > (a.us || 0) ? b : a)) : nodes[0]));
+if (chosen) chosen.row.scrollIntoView({ block: "center" });
