@@ -11,10 +11,8 @@ import soundfile
 
 from audiotag.cli import main
 from audiotag.mobilenet import random_graph
-from tests.tools.test_report import browser, look, rows
+from tests.tools.test_report import look, rows
 from tinyonnx import save_model
-
-assert browser  # a fixture
 
 
 @pytest.fixture
