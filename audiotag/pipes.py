@@ -186,7 +186,7 @@ def read_wav_header(pipe: Pipe) -> Samples | None:
     if code == _EXTENSIBLE and len(form) >= 26:
         (code,) = struct.unpack_from("<H", form, 24)
     subtype = _SUBTYPES.get((code, frame // max(channels, 1)))
-    if subtype is None or not rate or frame % channels:
+    if subtype is None or not 0 < rate < 1 << 31 or frame % channels:
         return None
     if size == 0xFFFFFFFF and kind == b"RF64":
         size = long_size

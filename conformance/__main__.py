@@ -1,4 +1,4 @@
-"""`python -m conformance layers | esc10 | backend`. Exit codes: 0 conforms, 1 doesn't or couldn't be run, 2 usage."""
+"""`python -m conformance layers | esc10 | resampling | backend`. Exit codes: 0 conforms, 1 doesn't or couldn't be run, 2 usage."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ import tinyonnx
 from audiotag.models import resolve
 from audiotag.network import Network
 from conformance import ConformanceError, backend, esc10, golden
+from conformance.resampling import table
 from tinyonnx.commands.compare import layer_table
 from tinyonnx.tools import compare
 from tinyonnx.tools.feeds import DEFAULT_SIZE, make_feeds
@@ -75,6 +76,9 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--json", action="store_true", help="counts and every decision as JSON")
     command.set_defaults(run=_esc10)
 
+    command = commands.add_parser("resampling", help="the standalone program's resampler beside soxr's")
+    command.set_defaults(run=_resampling)
+
     backend.add(commands)
     return parser
 
@@ -122,6 +126,11 @@ def _layers(args: argparse.Namespace) -> bool:
             print("skipped melspec: no recordings (--audio DIR)")
     compared = len(comparison.layers) >= len(comparison.unmatched)
     return culprit is None and compared and all(check.ok for check in checks)
+
+
+def _resampling(_: argparse.Namespace) -> bool:
+    print(table())
+    return True
 
 
 def _esc10(args: argparse.Namespace) -> bool:

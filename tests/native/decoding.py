@@ -6,7 +6,7 @@ import numpy as np
 
 from audiotag.native import control, resampler, samples
 from audiotag.native.decoder import decode
-from tests.native.resampling import CURVE
+from audiotag.native.resampler import prototype
 from tinyonnx.kernels import Bound
 from tinyonnx.kernels._kernel import _UNUSED, DISABLED
 from tinyonnx.kernels._tiles import LANES
@@ -24,7 +24,7 @@ class Decoder:
         self.samples = np.full(resampler.LARGEST + room, np.nan, np.float32)
         self.arguments = (
             self.c, self.settings, *views, values, mono, np.zeros(resampler.REGISTERS, np.int64),
-            np.zeros(resampler.WEIGHTS, np.float32), np.full(resampler.INPUTS, np.nan, np.float32), CURVE,
+            np.zeros(resampler.WEIGHTS, np.float32), np.full(resampler.INPUTS, np.nan, np.float32), prototype(),
             np.zeros(LANES, np.float32), np.zeros(resampler.SUMS, np.float32), self.samples,
         )  # fmt: skip
         self.bound = Bound(decode, self.arguments)

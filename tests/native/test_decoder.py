@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from audiotag import AudioError, audio
 from audiotag.native import control
+from tests.fuzz.fuzz_wav import Pipe
 from tests.native.decoding import Decoder
 
 SUBTYPES = ["PCM_U8", "PCM_16", "PCM_24", "PCM_32", "FLOAT", "DOUBLE"]
@@ -171,8 +172,9 @@ def test_headers_and_samples_that_are_refused(decode, name):
     for piece in (1, 1 << 20):
         assert decode(content, piece)[0] == problem
     if problem != control.COMPRESSED:
-        with pytest.raises(AudioError):
-            audio.read(content)
+        for source in (content, Pipe(content)):
+            with pytest.raises(AudioError):
+                audio.read(source)
 
 
 def both(decode, content, piece):

@@ -5,26 +5,9 @@ import pytest
 import soxr
 
 from audiotag.native import resampler
-from tests.native.resampling import Resampler
+from conformance.resampling import RATES, Resampler, decibels, measure, table
 
-RATES = [
-    1000,
-    8000,
-    11025,
-    12000,
-    16000,
-    22050,
-    24000,
-    37800,
-    44056,
-    44100,
-    48000,
-    88200,
-    96000,
-    192000,
-    31999,
-    999_983,
-]
+MORE_RATES = [*RATES, 1000, 12000, 24000, 37800, 88200, 31999, 999_983]
 
 
 @pytest.fixture(scope="module")
@@ -36,62 +19,44 @@ def noise(n, seed=0):
     return (np.random.default_rng(seed).standard_normal(n) * 0.1).astype(np.float32)
 
 
-def limited(n, rate, edge):
-    """Noise (n,) without what is above `edge` of the lower Nyquist frequency, and the same at 32 kHz."""
-    spectrum = np.fft.rfft(noise(n))
-    spectrum[int(n / 2 * edge * min(1, 32000 / rate)) :] = 0
-    x = np.fft.irfft(spectrum, n).astype(np.float32)
-    m = n * 32000 // rate
-    found, wanted = np.fft.rfft(x), np.zeros(m // 2 + 1, complex)
-    shared = min(len(found), len(wanted))
-    wanted[:shared] = found[:shared]
-    return x, np.fft.irfft(wanted, m) * m / n
+@pytest.mark.parametrize("rate", [*RATES, 1000, 31999, 88200])
+def test_the_response_is_as_good_as_soxr_s(resample, rate):
+    response = measure(resample, rate)
+    assert abs(response.ripple) < 1e-4
+    assert -4 < response.edge < -2
+    assert response.leak < -125
+    assert response.error < -120
 
 
-def decibels(power):
-    return 10 * np.log10(power)
+def test_the_table():
+    first, *lines = table([44100]).splitlines()[2:]
+    assert "native" in first
+    (cells,) = (line.split() for line in lines)
+    assert cells[0] == "44100"
+    assert len(cells) == 9
 
 
-@pytest.mark.parametrize("rate", [1000, 8000, 11025, 16000, 22050, 44056, 44100, 48000, 96000, 31999])
-def test_the_passband_is_that_of_an_ideal_filter(resample, rate):
-    x, expected = limited(2 * rate, rate, resampler.PASSBAND)
-    error = resample(x, rate) - expected
-    inside = slice(len(expected) // 4, -len(expected) // 4)
-    assert decibels(np.mean(error[inside] ** 2) / np.mean(expected[inside] ** 2)) < -125
-
-
-@pytest.mark.parametrize("rate", [44100, 44056, 48000, 96000, 192000, 999_983])
-@pytest.mark.parametrize("above", [1.002, 1.1, 1.3])
-def test_what_the_lower_rate_cannot_hold_is_gone(resample, rate, above):
-    t = np.arange(rate) / rate
-    out = resample(np.sin(2 * np.pi * 16000 * above * t), rate)
-    assert decibels(np.mean(out[4000:-4000] ** 2) / 0.5) < -120
-
-
-@pytest.mark.parametrize("rate", [8000, 11025, 12000, 16000, 22050, 31999 / 2])
+@pytest.mark.parametrize("rate", [8000, 11025, 12000, 16000, 22050, 15999])
 def test_no_images_above_the_input_s_band(resample, rate):
-    rate = int(rate)
     t = np.arange(rate) / rate
     out = resample(np.sin(2 * np.pi * 0.45 * rate * t), rate)[4000:-4000]
-    window = np.kaiser(len(out), 25)
-    spectrum = np.abs(np.fft.rfft(out * window)) ** 2
+    spectrum = np.abs(np.fft.rfft(out * np.kaiser(len(out), 25))) ** 2
     frequency = np.arange(len(spectrum)) / len(out) * 32000
     assert decibels(spectrum[frequency > rate / 2].sum() / spectrum.sum()) < -120
 
 
-@pytest.mark.parametrize("rate", RATES)
+@pytest.mark.parametrize("rate", MORE_RATES)
 @pytest.mark.parametrize("n", [0, 1, 2, 100, 5000])
 def test_as_many_samples_as_soxr_and_nearly_the_same(resample, rate, n):
-    x, expected = noise(n, n), None
-    expected = soxr.resample(x, rate, 32000)
-    result = resample(x, rate)
+    x = noise(n, n)
+    expected, result = soxr.resample(x, rate, 32000), resample(x, rate)
     assert len(result) == len(expected) == resampler.outputs_of(n, rate)
     assert np.isfinite(result).all()
-    # where the two filters differ most: between passband and stopband, and white noise is there, too
+    # they differ most between passband and stopband, where white noise is, too
     assert np.abs(result - expected).max(initial=0) < 0.1
 
 
-@pytest.mark.parametrize("rate", RATES)
+@pytest.mark.parametrize("rate", MORE_RATES)
 def test_blocks_do_not_show(resample, rate):
     x = noise(70_000, 1)
     whole = resample(x, rate, len(x))
@@ -100,7 +65,7 @@ def test_blocks_do_not_show(resample, rate):
 
 
 def test_silence_stays_silence_and_a_constant_itself(resample):
-    for rate in RATES:
+    for rate in MORE_RATES:
         assert not resample(np.zeros(3000), rate).any()
         out = resample(np.ones(rate // 2), rate)
         np.testing.assert_allclose(out[len(out) // 3 : -len(out) // 3], 1, rtol=0, atol=3e-6)
