@@ -1,4 +1,4 @@
-"""`python -m conformance layers | esc10 | resampling | backend`. Exit codes: 0 conforms, 1 doesn't or couldn't be run, 2 usage."""
+"""`python -m conformance COMMAND`. Exit codes: 0 conforms, 1 doesn't or couldn't be run, 2 usage."""
 
 from __future__ import annotations
 
