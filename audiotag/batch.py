@@ -38,11 +38,14 @@ class Files:
             if self.shard is None or name in self.shard:
                 yield Failure.of(name, path) if isinstance(path, AudioError) else path
 
+    @property
+    def repeatable(self) -> bool:
+        """Whether they can be gone through more than once: a list on standard input can't."""
+        return not any(isinstance(path, Manifest) and path.path == STDIN for path in self.paths)
+
     def count(self) -> int | None:
-        """How many there are; None if standard input would be used up by counting."""
-        if any(isinstance(path, Manifest) and path.path == STDIN for path in self.paths):
-            return None
-        return sum(1 for _ in self)
+        """How many there are, None if that can't be told beforehand."""
+        return sum(1 for _ in self) if self.repeatable else None
 
 
 class Output(Protocol):
@@ -161,7 +164,7 @@ def open_output(
             resumed; rows can't be written.
         BrokenPipeError: the reader has gone.
     """
-    if path is None or (os.path.exists(path) and not os.path.isfile(path) and not os.path.isdir(path)):
+    if path is None or _is_device(path):
         with _stream(path, job) as output:
             yield output
         return
@@ -182,11 +185,16 @@ def open_output(
     except BaseException as error:
         if STDIN in files.paths:  # what was heard, of sound that would not end otherwise
             journal.end(STDIN, failed=False)
-        elif isinstance(error, KeyboardInterrupt):
+        elif isinstance(error, KeyboardInterrupt | OutputError):
             say(f"{printable(path)}: the same command with --resume goes on")
         raise
     finally:
         journal.close()
+
+
+def _is_device(path: str) -> bool:
+    """Whether it is something else than a file or a folder, or may be; /dev/stdout may be a file."""
+    return path.startswith("/dev/") or (os.path.exists(path) and not os.path.isfile(path) and not os.path.isdir(path))
 
 
 @contextmanager
@@ -212,6 +220,6 @@ def _header(job: Job) -> str:
 
 def _spare(output: str, files: Files, model: ResolvedModel) -> None:
     """Raise OutputError if writing to `output` would destroy one of the files, or the model."""
-    for source in chain([model.source], files):
+    for source in chain([model.source], files if files.repeatable else ()):
         if isinstance(source, str) and os.path.exists(source) and os.path.samefile(source, output):
             raise OutputError(output, f"is also read, as {source}: results would overwrite it")

@@ -15,6 +15,9 @@ from audiotag.errors import Error, ManifestError, printable
 COLUMN = "path"
 """The column that has the paths if none is named."""
 
+LONGEST = 1 << 15
+"""Characters that no path has: what has is no list, but perhaps a sound."""
+
 _BATCH = 10_000
 
 
@@ -44,16 +47,25 @@ class Manifest(NamedTuple):
 
         Raises ManifestError.
         """
-        if self.path == "-" and sys.stdin is None:
-            raise ManifestError("-", "standard input is closed")
-        read = _TABLES.get(os.path.splitext(self.path)[1].lower())
         with _explained(self.path):
-            if read is not None and self.separator == b"\n":
-                yield from read(self.path, self.column)
-            else:
-                # a file object of its own: the interpreter could not shut down while a thread waits in sys.stdin
-                with open(0 if self.path == "-" else self.path, "rb", closefd=self.path != "-") as file:
-                    yield from map(os.fsdecode, _names(file, self.separator))
+            for path in self._read():
+                if len(path) >= LONGEST or "\0" in path:
+                    raise ManifestError(self.path, "is no list of paths")
+                yield path
+
+    def _read(self) -> Iterator[str]:
+        read = _TABLES.get(os.path.splitext(self.path)[1].lower())
+        if read is not None and self.separator == b"\n":
+            yield from read(self.path, self.column)
+        elif self.path != "-":
+            with open(self.path, "rb") as file:
+                yield from map(os.fsdecode, _names(file, self.separator))
+        elif sys.stdin is None:
+            raise ManifestError(self.path, "standard input is closed")
+        else:
+            # a file object of its own: the interpreter could not shut down while a thread waits in sys.stdin
+            with open(0, "rb", closefd=False) as file:
+                yield from map(os.fsdecode, _names(file, self.separator))
 
 
 @contextmanager
@@ -69,14 +81,17 @@ def _explained(name: str) -> Iterator[None]:
 
 def _names(file: IO[bytes], separator: bytes) -> Iterator[bytes]:
     if separator == b"\n":
-        # a line that only looks empty may be a name
-        yield from (name for line in file if (name := line.rstrip(b"\r\n")))
+        while line := file.readline(LONGEST):
+            if name := line.rstrip(b"\r\n"):
+                yield name
         return
     rest = b""
     # a pipe gives what it has: whoever writes a name now and then sees it tagged
     while data := file.read1(1 << 16):  # type: ignore[attr-defined]
         *names, rest = (rest + data).split(separator)
         yield from filter(None, names)
+        if len(rest) >= LONGEST:
+            break
     if rest:
         yield rest
 

@@ -31,7 +31,7 @@ CORRUPT: dict[str, Callable[[bytes, random.Random], bytes]] = {
     "empty": lambda content, rng: b"",
     "text": lambda content, rng: b"not a sound, in spite of the name\n" * 20,
     "random": lambda content, rng: rng.randbytes(len(content)),
-    "truncated": lambda content, rng: content[: rng.randrange(1, 44)],
+    "truncated": lambda content, rng: content[: rng.randrange(1, 36)],
     "wrong header": lambda content, rng: content[:20] + rng.randbytes(16) + content[36:],
 }
 
@@ -58,9 +58,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     with tempfile.TemporaryDirectory() as folder:
         os.chdir(folder)
         bad = make_files(args.files, args.seconds, args.lengths)
-        print(
-            f"{args.files} files of {args.lengths} lengths up to {args.seconds:g} s, {bad} of them corrupt; {args.model}"
-        )
+        print(f"{args.files} files of {args.lengths} lengths up to {args.seconds:g} s, {bad} corrupt; {args.model}")
         runs: dict[int, list[Run]] = {1: [], args.workers: []}
         for _ in range(args.repeats):
             for workers, measured in runs.items():

@@ -171,6 +171,22 @@ def test_a_file_that_hangs(tag, clips):
     assert "audiotag: clips/hangs.wav: took longer than 2 s\n" in err
 
 
+@pytest.mark.skipif(not os.path.exists("/dev/stdout"), reason="needs /dev/stdout")
+def test_devices_have_no_journal(clips, command):
+    with open("out.jsonl", "w") as file:
+        done = subprocess.run([*command, clips[0], "--output", "/dev/stdout"], stdout=file, timeout=120)
+    assert done.returncode == 0
+    assert len(lines("out.jsonl")) == 1
+    assert not os.path.exists("/dev/stdout.journal")
+
+
+def test_overwriting_does_not_use_up_a_list_on_standard_input(clips, command):
+    Path("out.jsonl").write_text("something\n")
+    arguments = [*command, "@-", "--output", "out.jsonl", "--overwrite"]
+    subprocess.run(arguments, input="\n".join(clips).encode(), timeout=120, stderr=subprocess.DEVNULL)
+    assert [row["path"] for row in rows(Path("out.jsonl").read_text())] == clips
+
+
 def test_standard_input_into_a_file(clips, command):
     content = Path(clips[0]).read_bytes()
     done = subprocess.run([*command, "-", "--output", "out.jsonl"], input=content, timeout=120)
@@ -318,7 +334,10 @@ def test_full_disk(workers, expected, crawl):
     limit = lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))  # noqa: E731
     done = subprocess.run(arguments, capture_output=True, text=True, timeout=120, preexec_fn=limit)
     assert done.returncode == 1
-    assert done.stderr.splitlines()[-1] == "audiotag: out.jsonl: File too large"
+    assert done.stderr.splitlines()[-2:] == [
+        "audiotag: out.jsonl: the same command with --resume goes on",
+        "audiotag: out.jsonl: File too large",
+    ]
     assert "Traceback" not in done.stderr
     assert rows(Path("out.jsonl").read_text())  # no torn line
     done = subprocess.run([*arguments, "--resume"], capture_output=True, text=True, timeout=300)

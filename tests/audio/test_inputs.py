@@ -123,6 +123,16 @@ def test_lists_that_are_wrong(name, content, problem, here):
     assert str(caught.value).startswith(f"{name}: {problem}")
 
 
+@pytest.mark.parametrize("content", [b"a.wav\nb\0c.wav\n", b"a.wav\n" + b"x" * 100_000])
+def test_what_is_no_list(content, here):
+    (here / "list").write_bytes(content)
+    with pytest.raises(ManifestError, match="list: is no list of paths"):
+        listed("@list")
+    if b"\0" not in content:
+        with pytest.raises(ManifestError, match="list: is no list of paths"):
+            listed(files0_from="list")
+
+
 def test_a_list_that_is_missing_is_noticed_before_the_work_begins(here):
     with pytest.raises(ManifestError, match=r"list\.txt: No such file"):
         lists_in(["a.wav", "@list.txt"])
