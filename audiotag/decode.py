@@ -15,7 +15,7 @@ import soundfile
 
 from audiotag.containers import Container
 from audiotag.errors import AudioError
-from audiotag.pipes import SAMPLE_BYTES, Pipe, is_tagless_mp3, read_wav_header, streams
+from audiotag.pipes import SAMPLE_BYTES, Pipe, is_live_container, is_tagless_mp3, read_wav_header, streams
 
 if TYPE_CHECKING:
     from tinyonnx.ir import Array
@@ -100,6 +100,8 @@ def open_blocks(source: Any, name: str, stack: ExitStack) -> tuple[Iterator[Arra
             source = io.BytesIO(source)
         file, options = _decodable(source, path is not None, name, stack)
         file.seek(0)
+        if isinstance(file, Pipe) and is_live_container(file):
+            return _open_container(file, name, stack)
     except (OSError, ValueError) as error:
         raise AudioError(name, reason(error)) from None
     guard = _Guard(file)
@@ -135,7 +137,7 @@ def _decodable(file: Any, named: bool, name: str, stack: ExitStack) -> tuple[Any
     pipe.seek(0)
     if seekable and (named or not is_tagless_mp3(pipe)):
         return file, {}
-    return pipe if streams(pipe) else _spool(pipe, stack), {}
+    return pipe if streams(pipe) or is_live_container(pipe) else _spool(pipe, name, stack), {}
 
 
 def _sound_file(guard: _Guard, options: dict[str, Any]) -> _SoundFile:
@@ -158,7 +160,7 @@ def _again(guard: _Guard, path: Path | None, options: dict[str, Any], error: Exc
 def _open_container(file: Any, name: str, stack: ExitStack) -> tuple[Iterator[Array], int]:
     file.seek(0)
     if isinstance(file, Pipe):
-        file.opened(whole=True)
+        file.opened(whole=False)
     try:
         container = Container(file, name)
     except ImportError:
@@ -180,14 +182,30 @@ def _needs_name(path: Path, file: Any) -> bool:
     return any(bytes([0xFF, b]) in head for b in (0xFA, 0xFB, 0xF2, 0xF3))
 
 
-def _spool(pipe: Pipe, stack: ExitStack) -> IO[bytes]:
+def _spool(pipe: Pipe, name: str, stack: ExitStack) -> IO[bytes]:
     """Copy a pipe to where libsndfile can seek."""
     pipe.opened(whole=True)
     spool: Any = stack.enter_context(tempfile.SpooledTemporaryFile(SPOOL))  # noqa: SIM115
+    checked = False
     while data := pipe.read(1 << 20):
         spool.write(data)
+        if not checked and spool.tell() > SPOOL // 2:
+            checked = True
+            _refuse_noise(spool, name)
     result: IO[bytes] = spool
     return result
+
+
+def _refuse_noise(spool: Any, name: str) -> None:
+    """Raise AudioError if that is nothing that sound begins with: a pipe may fill the disk with it."""
+    end = spool.tell()
+    spool.seek(0)
+    movie = spool.read(8)[4:] == b"ftyp"  # may have what FFmpeg wants to see first at its end
+    spool.seek(0)
+    if not movie:
+        with ExitStack() as stack:
+            open_blocks(spool, name, stack)
+    spool.seek(end)
 
 
 _PACKED = frozenset(("FLAC", "OGG", "MP3"))

@@ -27,6 +27,9 @@ END = 1 << 60
 _STREAMED = (b"fLaC", b"OggS", b"ID3", b".snd", b"RIFF", b"RF64", b"riff", b"FORM", b"caff")
 """How files begin that libsndfile reads straight on, once they are open."""
 
+_CONTAINERS = (b"\x1aE\xdf\xa3", b"FLV", b"\xff\xf0", b"\xff\xf1", b"\xff\xf8", b"\xff\xf9", b"G@")
+"""And those that FFmpeg does: Matroska and WebM, FLV, AAC with ADTS headers, MPEG transport streams."""
+
 _EMPTY_ID3 = b"ID3\x04" + bytes(5) + b"\x20" + bytes(32)
 
 
@@ -77,6 +80,9 @@ class Pipe:
             self._position = offset + (0, self._position, END)[whence]
             self._failed = self._opening and KEPT < self._position < END - 128
         return self.tell()
+
+    def seekable(self) -> bool:
+        return False
 
     def tell(self) -> int:
         return -1 if self._failed else self._position
@@ -137,6 +143,11 @@ def streams(pipe: Pipe) -> bool:
     if is_tagless_mp3(pipe):
         pipe.begin(prefix=_EMPTY_ID3)
     return pipe.peek(4).startswith(_STREAMED)
+
+
+def is_live_container(pipe: Pipe) -> bool:
+    """Whether what comes is no format of libsndfile's, but one that FFmpeg decodes as it arrives."""
+    return pipe.peek(4).startswith(_CONTAINERS)
 
 
 _SUBTYPES = {

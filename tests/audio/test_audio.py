@@ -13,7 +13,7 @@ import pytest
 import soundfile
 import soxr
 
-from audiotag import AudioError, audio
+from audiotag import AudioError, audio, decode
 
 FORMATS = sorted(set(soundfile.available_formats()) - {"RAW"})
 
@@ -336,3 +336,33 @@ def test_a_wav_header_without_end():
     for head in (b"RIFF\0\0\0\0WAVE", b"RIFF\0\0\0\0WAVEfmt \x10\0", b"RIFF\0\0\0\0WAVE" + b"abcd\0\0\0\0" * 10_000):
         with pytest.raises(AudioError, match="chunk"):
             audio.read(Pipe(head))
+
+
+def test_endless_noise_is_refused():
+    class Noise:
+        taken = 0
+
+        def read(self, size):
+            self.taken += size
+            return b"\x07\x55\x99\xab" * (size // 4) + bytes(size % 4)
+
+    noise = Noise()
+    with pytest.raises(AudioError, match="is not sound"):
+        audio.read(noise)
+    assert noise.taken <= decode.SPOOL
+
+
+@pytest.mark.parametrize("format", ["adts", "webm", "matroska", "mpegts", "flv"])
+def test_containers_that_are_decoded_while_they_arrive(format, tmp_path, noise):
+    pytest.importorskip("av")
+    if shutil.which("ffmpeg") is None:
+        pytest.skip("needs ffmpeg")
+    soundfile.write(tmp_path / "clip.wav", np.tile(noise[:, :1], (60, 1)), 44100)
+    codec = "libopus" if format == "webm" else "aac"
+    command = ["ffmpeg", "-v", "error", "-i", tmp_path / "clip.wav", "-c:a", codec, "-f", format, "-"]
+    content = subprocess.run(command, capture_output=True, check=True).stdout
+    pipe = Pipe(content)
+    blocks = audio.stream(pipe)
+    first = next(block for block in blocks if len(block))
+    assert pipe._file.tell() < len(content) / 2
+    np.testing.assert_array_equal(np.concatenate([first, *blocks]), audio.read(content))
