@@ -20,19 +20,14 @@ from tinyonnx.ops.quantize import centered, check_type, is_integer, saturated
 from tinyonnx.registry import Context, Info, op
 
 _FLOAT32_EXACT = 1 << 24
-_GREATEST_PRODUCT = 255 * 255
-"""Of two bytes from which a zero point was subtracted."""
+_GREATEST = 255
+"""Of a byte from which a zero point was subtracted."""
 
 
-def exact_type(terms: int) -> np.dtype[Any]:
-    """The floating-point type that holds every sum of that many products of bytes."""
-    return np.dtype(np.float32 if terms * _GREATEST_PRODUCT <= _FLOAT32_EXACT else np.float64)
-
-
-def exact_factor(weights: Array, zero_point: Array | None) -> Array:
-    """Centred `weights` [terms, columns] in the type that holds every sum of their products with bytes."""
+def exact_factor(weights: Array, zero_point: Array | None, axis: int | tuple[int, ...]) -> Array:
+    """Centred weights in the floating-point type that holds every sum, along `axis`, of their products with bytes."""
     whole = centered(weights, zero_point, np.int32)
-    greatest = 255 * int(np.abs(whole).sum(axis=0).max(initial=0))
+    greatest = _GREATEST * int(np.abs(whole).sum(axis).max(initial=0))
     return whole.astype(np.float32 if greatest <= _FLOAT32_EXACT else np.float64)
 
 
@@ -90,11 +85,12 @@ def exact_product(a: Array, b: Array, a_zero_point: Array | None, b_zero_point: 
     """(a - a_zero_point) (b - b_zero_point) as floating-point numbers. Raises OpError."""
     check_type(a, a_zero_point, "a")
     check_type(b, b_zero_point, "b")
-    wide = exact_type(a.shape[-1] if a.ndim else 1) if is_integer(a.dtype) and is_integer(b.dtype) else np.float32
-    return matmul(
-        centered(a, _per_line("a_zero_point", a_zero_point, a, -2), wide),
-        centered(b, _per_line("b_zero_point", b_zero_point, b, -1), wide),
-    )
+    b_zero_point = _per_line("b_zero_point", b_zero_point, b, -1)
+    if is_integer(a.dtype) and is_integer(b.dtype):
+        factor = exact_factor(b, b_zero_point, -2 if b.ndim > 1 else 0)
+    else:
+        factor = centered(b, b_zero_point, np.float32)
+    return matmul(centered(a, _per_line("a_zero_point", a_zero_point, a, -2), factor.dtype), factor)
 
 
 def _qlinear_matmul_shape(a: Info, a_scale: Info, a_zero: Info, b: Info, *rest: Info) -> Info:
@@ -158,8 +154,8 @@ def _exact_conv(
     check_type(w, w_zero_point, "w")
     zero = None if x_zero_point is None else one_number("x_zero_point", x_zero_point)
     zeros = None if w_zero_point is None else _per_filter("w_zero_point", w_zero_point, w, w.ndim)
-    wide = exact_type(int(np.prod(w.shape[1:])))
-    return conv(ctx, centered(x, zero, wide), centered(w, zeros, wide), **attributes)
+    filters = exact_factor(w, zeros, tuple(range(1, w.ndim)))
+    return conv(ctx, centered(x, zero, filters.dtype), filters, **attributes)
 
 
 def _conv_integer_shape(x: Info, w: Info, *_: Info | None, **attributes: Any) -> Info:

@@ -23,7 +23,7 @@ class _QuantizedFactor:
     __array_ufunc__ = None  # so that numpy leaves `@` to us
 
     def __init__(self, weights: Array, scale: Array, zero_point: Array | None) -> None:
-        self._weights = exact_factor(weights, zero_point)
+        self._weights = exact_factor(weights, zero_point, 0)
         self._scale = scale
 
     def __rmatmul__(self, x: Array) -> Array:
