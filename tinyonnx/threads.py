@@ -34,7 +34,7 @@ class _Helper(threading.Thread):
 
 # lists because their append and pop are atomic: a fork never finds a lock held
 _idle: list[_Helper] = []
-_all: list[_Helper] = []
+_places: list[None] = []
 
 
 def run_shared(job: Job, a: int, b: int, threads: int) -> None:
@@ -59,20 +59,21 @@ def _take(count: int, helpers: list[_Helper]) -> None:
         try:
             helpers.append(_idle.pop())
         except IndexError:
-            if len(_all) >= available() - 1:
+            _places.append(None)  # beforehand: of two callers at once none may take a place too many
+            if len(_places) >= available():
+                _places.pop()
                 return
             try:
-                helper = _Helper()
+                helpers.append(_Helper())
             except RuntimeError:  # the system has no room for more
+                _places.pop()
                 return
-            _all.append(helper)
-            helpers.append(helper)
 
 
 def _forget() -> None:
     """A forked child has none of its parent's threads."""
     _idle.clear()
-    _all.clear()
+    _places.clear()
 
 
 if hasattr(os, "register_at_fork"):

@@ -18,6 +18,7 @@ import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from functools import cache
+from itertools import takewhile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -69,7 +70,8 @@ def processor() -> Processor:
         return Processor(name, frozenset(enabled))
     # Linux says it without LLVM
     with suppress(OSError):
-        lines = Path("/proc/cpuinfo").read_text().split("\n\n")[0].splitlines()
+        with open("/proc/cpuinfo") as file:  # of the first processor: reading about hundreds takes a while
+            lines = list(takewhile(str.strip, file))
         facts = {key.strip(): value.strip() for key, _, value in (line.partition(":") for line in lines)}
         if "flags" in facts:
             model = [facts.get(key, "") for key in ("vendor_id", "cpu family", "model")]
