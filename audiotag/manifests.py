@@ -15,7 +15,7 @@ from audiotag.errors import Error, ManifestError, printable
 COLUMN = "path"
 """The column that has the paths if none is named."""
 
-LONGEST = 1 << 15
+LONGEST = 1 << 12
 """Characters that no path has: what has is no list, but perhaps a sound."""
 
 _BATCH = 10_000

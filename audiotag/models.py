@@ -123,6 +123,12 @@ class ResolvedModel:
         """The hash of the ONNX file's content, in hex. Raises ModelError if it can't be read."""
         return hashlib.sha256(self.source).hexdigest() if isinstance(self.source, bytes) else sha256_of(self.source)
 
+    def summary(self) -> ResolvedModel:
+        """The same without the content, but with its hash, for other processes. Raises ModelError."""
+        summary = self if isinstance(self.source, str) else replace(self, source="")
+        vars(summary)["sha256"] = self.sha256
+        return summary
+
     def hashed(self, sha256: str) -> None:
         """Take over a hash that is known already."""
         vars(self)["sha256"] = sha256

@@ -31,8 +31,11 @@ from audiotag.work import End, Event, Job, Rows
 if TYPE_CHECKING:
     from audiotag.models import ResolvedModel
 
-DEPTH = 2
-"""Files that a worker has: one that it is at, one so that it needn't wait for the next."""
+MIN_DEPTH, MAX_DEPTH = 2, 16
+"""Files that a worker has: one that it is at, and some so that it needn't wait for the next."""
+
+AHEAD = 0.1
+"""Seconds of work that it has: on a busy machine it may take as long until this process is heard."""
 
 QUEUE = 1000
 """Paths that are read ahead."""
@@ -119,7 +122,7 @@ class Pool:
         while True:
             worker = min(self._workers, key=lambda worker: len(worker.tasks), default=None)
             more = len(self._workers) < self._count
-            if not more and (worker is None or len(worker.tasks) >= DEPTH):
+            if not more and (worker is None or len(worker.tasks) >= worker.depth):
                 return
             task = self._retries.popleft() if self._retries else source.next()
             if task is None:
@@ -148,7 +151,7 @@ class Pool:
         if not worker.ready:
             worker.ready, self._failed_starts = True, 0
             worker.since = time.monotonic()
-            if self._model not in (None, message):
+            if self._model is not None and self._model.sha256 != message.sha256:
                 raise ModelError(f"{printable(message.name)}: the model changed during the run")
             self._model = message
             return
@@ -156,7 +159,6 @@ class Pool:
         worker.spool.write(data)
         if end is not None:
             worker.tasks.popleft()
-            worker.since = time.monotonic()
             yield from worker.take(end)
 
     def _check_time(self, now: float, lost: float) -> Iterator[Event]:
@@ -215,7 +217,13 @@ class _Worker:
         self.tasks: deque[_Task] = deque()
         self.ready = False
         self.since = time.monotonic()
+        self._pace = AHEAD  # seconds per file, averaged over the last ones
         self.spool = _spool()
+
+    @property
+    def depth(self) -> int:
+        """How many files it shall have."""
+        return min(max(MIN_DEPTH, int(AHEAD / max(self._pace, 1e-6))), MAX_DEPTH)
 
     def give(self, task: _Task) -> None:
         if not self.tasks:
@@ -226,6 +234,9 @@ class _Worker:
 
     def take(self, end: End) -> Iterator[Event]:
         """The events of the file that ended."""
+        now = time.monotonic()
+        self._pace += (now - self.since - self._pace) / MAX_DEPTH
+        self.since = now
         with self.spool as spool:
             self.spool = _spool()
             spool.seek(0)
@@ -297,7 +308,7 @@ def _work(job: Job, pipe: connection.Connection) -> None:
     relay_engine()
     with suppress(EOFError, BrokenPipeError, ConnectionResetError):
         try:
-            model = job.load()
+            model = job.load().summary()
             job.warm_up()
         except Error as error:
             pipe.send(error)

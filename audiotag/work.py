@@ -100,13 +100,12 @@ class Job:
         self.format = format
 
     def load(self) -> ResolvedModel:
-        """Load the model and say which it is (without its content).
+        """Load the model and say which it is.
 
         Raises ModelError.
         """
         _ = self._tagger.network
-        model = self._tagger.model
-        return model.without_content()
+        return self._tagger.model
 
     def warm_up(self) -> None:
         """Tag silence, so that what has to be compiled is."""

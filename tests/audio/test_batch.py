@@ -62,6 +62,18 @@ def test_workers_give_the_same_rows_in_any_order(tag, clips):
     assert lines("out.jsonl") == sorted(expected.splitlines())
 
 
+def test_workers_say_which_model_it_is(clips, capfd):
+    arguments = ["tag", clips[0], "--model", "untrained-mn01", "--format", "jsonl"]
+    assert cli.main(arguments) == 0
+    expected = capfd.readouterr()
+    assert cli.main([*arguments, "--workers", "1", "--output", "out.jsonl"]) == 0
+    assert Path("out.jsonl").read_text() == expected.out
+    assert capfd.readouterr().err == expected.err
+    settings = json.loads(Path("out.jsonl.journal").read_text().splitlines()[0].partition(" ")[2])
+    (row,) = rows(expected.out)
+    assert {"name": settings["model"], "sha256": settings["sha256"]} == row["model"]
+
+
 @pytest.mark.parametrize("workers", [[], ["--workers", "1"]])
 def test_text_is_the_same_whoever_writes_it(workers, tag, clips, model, capfd):
     code, expected, err = cli.main(["tag", "clips", "--model", model]), *capfd.readouterr()

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import ctypes
+import hashlib
 import os
 import signal
 import subprocess
@@ -18,7 +19,7 @@ from audiotag.results import Failure
 from audiotag.work import End, Rows
 
 ROOT = Path(__file__).resolve().parents[2]
-MODEL = ResolvedModel("fake", "", "0" * 64, True, "")
+MODEL = ResolvedModel("fake", b"content", True, "")
 
 
 class Job:
@@ -36,7 +37,7 @@ class Job:
         if self.at_load == "refuse":
             raise ModelError("no such model")
         if self.at_load == "change":
-            return replace(MODEL, sha256=str(os.getpid()))
+            return replace(MODEL, source=str(os.getpid()).encode())
         return MODEL
 
     def warm_up(self):
@@ -79,7 +80,8 @@ def run(folder, paths, workers=2, timeout=None, at_load=""):
     """{path: (its rows, its end)}."""
     found, data = {}, b""
     with Pool(Job(folder, at_load), workers, timeout) as pool:
-        assert pool.start() == MODEL
+        model = pool.start()
+        assert (model.name, model.source, model.sha256) == ("fake", "", hashlib.sha256(b"content").hexdigest())
         for event in pool.run(paths):
             if isinstance(event, Rows):
                 data += event.data
