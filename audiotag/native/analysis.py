@@ -40,6 +40,9 @@ if TYPE_CHECKING:
 
 _RATE, _MELS, _FFT, _MEL_HOP = DEFAULT.sample_rate, DEFAULT.n_mels, DEFAULT.n_fft, DEFAULT.hop_length
 _PREEMPHASIS, _OFFSET = np.float32(DEFAULT.preemphasis), np.float32(DEFAULT.log_offset)
+_FAR = 1e18
+"""Samples that no clip has."""
+
 _MORE, _LAST, _FRAMES = mel_stream.MORE, mel_stream.LAST, mel_stream.FRAMES
 
 
@@ -103,7 +106,7 @@ def compact(features: Array, frames: int, step: int) -> None:
 @jit
 def start_of(k: int, hop: Any) -> int:
     """The k-th window's first sample, as `windows.Grid.start`: round(k * hop * 32000), halves to even."""
-    place = k * hop * _RATE
+    place = min(k * hop * _RATE, _FAR)
     whole = int(place)
     rest = place - whole
     if rest > 0.5 or (rest == 0.5 and whole & 1):

@@ -105,7 +105,7 @@ _AT, _BEGIN, _END, _ONLY_NAMES, _OPTION, _VALUE, _VALUE_END, LOOK = range(8)
 _NONE, _NAME, _IS_OPTION = range(3)
 _FEATURES_OF_A_SECOND = DEFAULT.n_mels * DEFAULT.sample_rate // DEFAULT.hop_length
 _EPIPE = errno.EPIPE
-_MINUS, _EQUALS, _POINT = (ord(letter) for letter in "-=.")
+_MINUS, _PLUS, _EQUALS, _POINT, _E = (ord(letter) for letter in "-+=.e")
 
 
 @kernel
@@ -349,19 +349,31 @@ def whole_number(data: Array, at: int, end: int) -> int:
 
 @jit
 def real_number(data: Array, at: int, end: int) -> Any:
-    """The number that data[at:end] is, as Python's float reads up to 15 digits and no exponent; -1.0 if it is none."""
-    value, digits, decimals, point = 0, 0, 0, False
-    for i in range(at, end):
-        digit = int(data[i]) - 48
-        if data[i] == _POINT and not point:
+    """The number that data[at:end] is, as Python's float reads up to 15 digits, then nearly; -1.0 if it is none."""
+    value, digits, exponent, point = 0, 0, 0, False
+    while at < end and ((data[at] == _POINT and not point) or 48 <= data[at] <= 57):
+        if data[at] == _POINT:
             point = True
-        elif 0 <= digit <= 9 and digits < 15:
-            value = value * 10 + digit
-            digits += 1
-            decimals += point
         else:
+            digits += 1
+            if value < 10**17:
+                value = value * 10 + int(data[at]) - 48
+                exponent -= point
+            else:
+                exponent += not point
+        at += 1
+    if digits and at < end and data[at] | 32 == _E:
+        at += 1
+        sign = -1 if at < end and data[at] == _MINUS else 1
+        at += at < end and (data[at] == _MINUS or data[at] == _PLUS)
+        power = whole_number(data, at, end)
+        if power < 0:
             return -1.0
+        exponent += sign * min(power, 400)
+        at = end
+    if not digits or at < end:
+        return -1.0
     scale = 1.0
-    for _ in range(decimals):
+    for _ in range(abs(exponent)):
         scale *= 10.0
-    return value / scale if digits else -1.0
+    return value / scale if exponent < 0 else value * scale

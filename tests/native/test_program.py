@@ -10,12 +10,14 @@ import soundfile
 
 from audiotag import Tagger
 from audiotag.native import texts
+from audiotag.native.arguments import real_number
 from audiotag.native.program import NAME, Facts, Program
 from audiotag.outputs.jsonl import JsonlEncoder
 from audiotag.outputs.text import TextEncoder
 from audiotag.results import Failure
 from audiotag.work import Options
 from tests.audio.conftest import make_tagger
+from tinyonnx import kernel
 
 SECONDS = 20
 
@@ -93,14 +95,13 @@ def test_top_and_threshold(run, tagger, options):
     assert run("--json", *arguments, stdin=content)[1] == rows(JsonlEncoder(Options()), found)
 
 
-GRIDS = [(1.0, None), (1.0, 0.5), (0.31, 0.07), (0.02, 0.31), (20.0, None), (0.7, 3.3), (1 / 3, 0.1001)]
+GRIDS = [(1.0, None), (1.0, 0.5), (0.31, 0.07), (0.02, 0.31), (20.0, None), (0.7, 3.3), (1 / 3, 0.1001), (2.0, 1e300)]
 
 
 @pytest.mark.parametrize(("window", "hop"), GRIDS)
 @pytest.mark.parametrize("n", [0, 600, 32000, 100_001, 32000 * 25])
 @pytest.mark.parametrize("piece", [3333, 1 << 16])
 def test_windows_are_the_package_s(run, tagger, window, hop, n, piece):
-    window = float(f"{window:.6f}")
     content = encoded(noise(n))
     options = ["--window", str(window), *([] if hop is None else ["--hop", str(hop)]), "--top=2", "-"]
     found = list(tagger.tag_windows(content, window, hop, top=2, name="-"))
@@ -166,6 +167,24 @@ WRONG = [
     (["a", "--raw", "s16le", "--rate", "8000"], "as the only file"), (["-", "-"], "once only"),
     (["-", "a", "--raw", "s16le", "--rate", "8000"], "as the only file"), (["a", "--\x1b[2J"], "--?[2J: "),
 ]  # fmt: skip
+
+
+NUMBERS = ["0", "1", ".5", "1.", "0.3333333333333333", "1e-3", "5E-1", "2.5e-2", "1e+0", "0.12345678901234567890123", "1e-999",
+           "000000000000000000000.25", "10000000000000000000000e-23"]  # fmt: skip
+
+
+@kernel
+def read_number(data, out, part, parts):
+    out[0] = real_number(data, 0, len(data))
+
+
+@pytest.mark.parametrize(
+    "text", [*NUMBERS, "", ".", "e5", "1e", "1e-", "1 ", "-1", "0x1", "1e5.0", "1..2", "1e5e5", "nan"]
+)
+def test_numbers_are_read_as_python_reads_them(text):
+    out = np.empty(1)
+    read_number(np.frombuffer(text.encode(), np.uint8), out)
+    assert out[0] == pytest.approx(float(text), rel=4e-16, abs=0) if text in NUMBERS else out[0] == -1
 
 
 @pytest.mark.parametrize(("arguments", "message"), WRONG)
