@@ -13,6 +13,9 @@ if TYPE_CHECKING:
 WINDOW, HOP = 2.0, 0.5
 """Seconds of the windows that are looked at, and from one to the next, if nothing else is said."""
 
+TICK = 1e-6
+"""Seconds that an event has at least: a clip without samples has none."""
+
 ON, OFF = 0.5, 0.6
 """The score that begins an event, and the part of it below which it ends."""
 
@@ -161,5 +164,5 @@ class Segmenter:
         done = [event for event in self._ended.values() if now - event.end >= self._options.max_gap]
         for event in sorted(done, key=lambda event: (event.start, event.label)):
             del self._ended[event.label]
-            if event.end - event.start >= self._options.min_duration:
+            if event.end - event.start >= max(self._options.min_duration, TICK):
                 yield event

@@ -126,3 +126,8 @@ def test_a_dog_between_rain_is_found(shared):
 def test_a_clip_without_events_has_a_row():
     (only,) = Tagger().find_events(np.zeros(100_000, np.float32), EventOptions(1, 1), rate=32000)
     assert (only.start, only.end, only.tags) == (0, 3.125, ())
+
+
+def test_a_clip_without_samples_has_no_events():
+    (only,) = Tagger().find_events(np.zeros(0, np.float32), EventOptions(0.01, 0.01), rate=32000)
+    assert (only.start, only.end, only.tags) == (0, 0, ())

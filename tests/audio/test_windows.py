@@ -163,3 +163,22 @@ def test_a_live_stream_gives_results_as_windows_complete(kind, model, samples, t
     finally:
         child.kill()
         child.communicate()
+
+
+@pytest.mark.skipif(os.name == "nt", reason="needs POSIX accounting")
+def test_a_long_stream_takes_no_more_memory_than_a_short_one(model):
+    """Bytes of the process, with the decoder's and the model's, for 1 and for 60 minutes of a pipe."""
+    code = (
+        "import resource, sys; from audiotag import cli; cli.main(sys.argv[1:]); "
+        "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, file=sys.stderr)"
+    )
+    peaks = []
+    for minutes in (1, 60):
+        command = [sys.executable, "-c", code, "tag", "-", "--raw", "s16le", "--rate", "16000", "--window", "10"]
+        child = subprocess.Popen(
+            [*command, "--model", model], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        )
+        out, err = child.communicate(bytes(minutes * 60 * 16000 * 2), timeout=300)
+        assert out.count(b"\n") == minutes * 6 + 1
+        peaks.append(int(err.split()[-1]))
+    assert peaks[1] - peaks[0] < 20 * 1024 * (1 if sys.platform == "linux" else 1024)
