@@ -33,11 +33,11 @@ def add_parser(subparsers: Any) -> None:
 def run(args: argparse.Namespace) -> int:
     """Build it and return the exit code."""
     from audiotag.models import resolve
-    from audiotag.native.build import build
+    from audiotag.native.build import build_program
 
     output = Path(args.output)
     try:
-        build(resolve(args.model), output)
+        build_program(resolve(args.model), output)
         size = output.stat().st_size
     except OSError as error:
         raise OutputError(args.output, error.strerror or str(error)) from None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,10 +19,11 @@ from tinyonnx import kernel
 from tinyonnx.kernels._kernel import encode
 from tinyonnx.native import products
 from tinyonnx.native.kernels import run_sized, unpack
-from tinyonnx.native.levels import units
+from tinyonnx.native.levels import LEVELS, units
 from tinyonnx.native.model import plan_of
 from tinyonnx.native.sized import lay_out_sizes
-from tinyonnx.native.unit import CONSTANTS, RUNS, UNPACKED, WORDS, Layout, Unit
+from tinyonnx.native.toolchain import require
+from tinyonnx.native.unit import CONSTANTS, RUNS, UNPACKED, UNPACKED_BYTES, WORDS, Layout, Unit
 
 if TYPE_CHECKING:
     from audiotag.models import ResolvedModel
@@ -36,8 +38,11 @@ _BOUNDS = 5.12, 10.24, 60.0
 
 _HERE = Path(__file__).parent
 
+_FIXED_PLACES = 5
+"""Before those for the command line; see `unit`."""
 
-def build(model: ResolvedModel, output: Path) -> None:
+
+def build_program(model: ResolvedModel, output: Path) -> None:
     """Write the executable for a model.
 
     Raises ModelError for one that is no tagger or can't be compiled, OSError where it can't be written.
@@ -45,19 +50,22 @@ def build(model: ResolvedModel, output: Path) -> None:
     source = model.source if isinstance(model.source, bytes) else str(Path(model.source).resolve())
     name = model.source if isinstance(model.source, str) else model.name
     Network(source, name)
-    facts = Facts(model.name, model.sha256, model.trained)
-    registers = {f"AT_{r}": getattr(control, r) for r in ("KERNEL", "ACTION", "PLACE", "COUNT", "RESULT")}
-    actions = {f"DO_{a}": getattr(control, a) for a in ("OPEN", "READ", "MODEL", "WRITE", "CLOSE", "EXIT")}
     try:
-        found = units(unit, source, name, facts)
-        words = len(found[0].places) - _FIXED_PLACES
+        require(output)
+        found = units(unit, source, name, _facts(model))
         code = (_HERE / "glue.c").read_text(encoding="ascii")
+        registers = {f"AT_{r}": getattr(control, r) for r in ("KERNEL", "ACTION", "PLACE", "COUNT", "RESULT")}
+        actions = {f"DO_{a}": getattr(control, a) for a in ("OPEN", "READ", "MODEL", "WRITE", "CLOSE", "EXIT")}
+        words = len(found[0].places) - _FIXED_PLACES
         products.link_units(found, code, {**registers, **actions, "ARGUMENTS": words}, output)
     except EngineError as error:
         raise ModelError(str(error)) from None
 
 
-_FIXED_PLACES = 4
+def _facts(model: ResolvedModel) -> Facts:
+    tools = ", ".join(f"{tool} {version(tool)}" for tool in ("numba", "llvmlite", "ziglang"))
+    build = f"kernels for {', '.join(LEVELS)} (TINYONNX_CPU=v3 or v2 for lower ones)\nbuilt with {tools}\n"
+    return Facts(model.name, model.sha256, model.trained, build)
 
 
 @kernel
@@ -70,7 +78,7 @@ def unit(source: str | bytes, name: str, facts: Facts) -> Unit:
     """What `glue.c` goes through.
 
     Calls are: unpacking the weights, the model, the program's kernels. Places are control,
-    input, output, arena, and for each row with the command line where that goes.
+    input, output, arena, unpacked weights, and for each row with the command line where that goes.
     """
     network = Network(source, name)
     program = Program(facts, SECONDS)
@@ -99,6 +107,7 @@ def unit(source: str | bytes, name: str, facts: Facts) -> Unit:
     for array in (arrays["control"], arrays["input"], arrays["output"]):
         layout.add_place(layout.place(array), array.nbytes)
     layout.add_place(layout.room("arena", 0), layout.size("arena"))
+    layout.add_place(*UNPACKED_BYTES)
     for called, arguments in program.kernels:
         row = layout.add_call(called, arguments)
         for index, argument in enumerate(arguments):

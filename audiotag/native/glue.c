@@ -2,7 +2,7 @@
 #include "process.h"
 
 enum { UNPACK, RUN_MODEL, FIRST_KERNEL };
-enum { CONTROL, INPUT, OUTPUT, ARENA, FIRST_ARGUMENTS };
+enum { CONTROL, INPUT, OUTPUT, ARENA, UNPACKED, FIRST_ARGUMENTS };
 
 static int64_t open_file(const char *name) {
     long file;
@@ -20,6 +20,7 @@ int run(int count, char **arguments, char **environment) {
     int64_t *control = (int64_t *)program->places[CONTROL].at;
     const struct place *input = &program->places[INPUT];
     prefer_large_pages(&program->places[ARENA]);
+    prefer_large_pages(&program->places[UNPACKED]);
     if (count) {
         const char *end = arguments[count - 1];
         while (*end++)

@@ -67,6 +67,7 @@ def _level(unit: Unit, constants: _Constants) -> tuple[list[str], int]:
         "length of runs": runs.size,
         "unpacked": f"memory+{memory}",
         "length of unpacked": wanted // 4,
+        "bytes of unpacked": wanted,
         "words": f"{name}_words",
         "length of words": len(unit.words),
         "all memory": "memory",

@@ -7,6 +7,7 @@ int run(int count, char **arguments, char **environment) {
         fail("this processor lacks x86-64-v2\n");
     const struct level *model = &tinyonnx_levels[level];
     prefer_large_pages(&model->places[INPUTS + OUTPUTS]);
+    prefer_large_pages(&model->places[INPUTS + OUTPUTS + 1]);
     for (int i = 0; i < INPUTS; i++) {
         const struct place *input = &model->places[i];
         for (int64_t have = 0; have < input->size;) {

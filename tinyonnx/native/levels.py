@@ -21,7 +21,7 @@ LEVELS = ("x86-64-v4", "x86-64-v3", "x86-64-v2")
 def units(builder: Callable[..., Unit], *args: Any) -> list[Unit]:
     """`builder(*args)`, a function of a module, at every level.
 
-    Raises what the builder raises, if it is an Error.
+    Raises what the builder raises.
     """
     environment = {key: value for key, value in os.environ.items() if not key.startswith("NUMBA_")}
     environment |= {key: os.environ[key] for key in ("NUMBA_CACHE_DIR",) if key in os.environ}
@@ -49,7 +49,7 @@ def units(builder: Callable[..., Unit], *args: Any) -> list[Unit]:
         if process.returncode != 0:
             raise Error(f"the process that compiles for {level} failed")
         results.append(pickle.loads(answer))
-    failed = next((result for result in results if isinstance(result, Error)), None)
+    failed = next((result for result in results if isinstance(result, Exception)), None)
     if failed is not None:
         raise failed
     return results
@@ -59,7 +59,7 @@ def _main() -> None:
     module, name, args = pickle.load(sys.stdin.buffer)
     try:
         result = getattr(importlib.import_module(module), name)(*args)
-    except Error as error:
+    except Exception as error:  # it is the parent's
         result = error
     sys.stdout.buffer.write(pickle.dumps(result))
 

@@ -13,7 +13,7 @@ from tinyonnx.native.header import function_name, header, parameters, wrapper
 from tinyonnx.native.kernels import run_steps, unpack
 from tinyonnx.native.levels import units
 from tinyonnx.native.model import bind, plan_of, virtual
-from tinyonnx.native.unit import CONSTANTS, RUNS, UNPACKED, WORDS, Layout, Unit
+from tinyonnx.native.unit import CONSTANTS, RUNS, UNPACKED, UNPACKED_BYTES, WORDS, Layout, Unit
 from tinyonnx.session import InferenceSession
 
 HERE = Path(__file__).parent
@@ -30,6 +30,7 @@ def compile_model(source: str | bytes, feeds: Mapping[str, Array], output: str |
     """
     session = InferenceSession(source)
     plan = plan_of(session, None, feeds)
+    toolchain.require(Path(output))
     output = Path(output)
     names = [value.name for value in session.graph.inputs]
     inputs = parameters(plan.graph.inputs, names)
@@ -47,7 +48,7 @@ def compile_model(source: str | bytes, feeds: Mapping[str, Array], output: str |
 
 
 def model_unit(source: str | bytes, feeds: Mapping[str, Array]) -> Unit:
-    """Call 0 prepares the memory, call 1 runs the model; places are the inputs, the outputs, and the arena."""
+    """Call 0 prepares the memory, call 1 runs the model; places are inputs, outputs, arena and unpacked weights."""
     plan = plan_of(InferenceSession(source), None, feeds)
     layout = Layout()
     bound = bind(layout, plan, virtual(plan.arena_bytes))
@@ -58,6 +59,7 @@ def model_unit(source: str | bytes, feeds: Mapping[str, Array]) -> Unit:
     for place, size in (*bound.inputs, *bound.outputs):
         layout.add_place(place, size)
     layout.add_place(layout.room("arena", 0), plan.arena_bytes)
+    layout.add_place(*UNPACKED_BYTES)
     return layout.unit
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import importlib.util
+import os
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
@@ -16,16 +18,22 @@ _OPTIONS = (
 )
 
 
+def require(output: Path) -> None:
+    """Before anything that takes long: raise CompileError where the compiler isn't installed, OSError for no folder."""
+    if importlib.util.find_spec("ziglang") is None:
+        raise CompileError("native code is linked by the package ziglang: pip install ziglang")
+    if not output.parent.is_dir():
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(output.parent))
+
+
 def link(files: Sequence[Path], output: Path, shared: bool, macros: Mapping[str, int], include: Sequence[Path]) -> None:
     """Compile and link C, assembly and object files.
 
     C's library comes in only where a kernel calls a function of it (powf, logf): musl's, or in
     a shared library that of the process. Building musl takes a while, once.
 
-    Raises CompileError where `ziglang` isn't installed, or fails.
+    Raises CompileError where that fails.
     """
-    if importlib.util.find_spec("ziglang") is None:
-        raise CompileError("linking takes the package ziglang: pip install ziglang")
     command = [sys.executable, "-m", "ziglang", "cc", *_OPTIONS, "-shared" if shared else "-static"]
     command += [f"-D{name}={value}" for name, value in macros.items()]
     command += [f"-I{folder}" for folder in include]

@@ -48,6 +48,9 @@ MEMORY = _extent("all memory")
 RUNS, CONSTANTS, UNPACKED = map(_extent, ("runs", "constants", "unpacked"))
 """The arguments of `kernels.unpack`, arrays of int64, uint32 and uint32."""
 
+UNPACKED_BYTES = Place("unpacked"), Place("bytes of unpacked")
+"""The last of them as memory."""
+
 
 class Constant(NamedTuple):
     """An array that is only read; `ids`, if known, are of the same shape and say where each element comes from."""
@@ -71,7 +74,7 @@ class Unit:
     memory: list[int] = field(default_factory=list)
     words: list[Cell] = field(default_factory=list)
     calls: list[tuple[int, Place]] = field(default_factory=list)
-    places: list[tuple[Place, int]] = field(default_factory=list)
+    places: list[tuple[Place, Cell]] = field(default_factory=list)
 
 
 class Layout:
@@ -172,6 +175,6 @@ class Layout:
         self.unit.calls.append((number, row))
         return row
 
-    def add_place(self, place: Place, nbytes: int) -> None:
+    def add_place(self, place: Place, nbytes: Cell) -> None:
         """Memory that the C code reads or writes."""
         self.unit.places.append((place, nbytes))
