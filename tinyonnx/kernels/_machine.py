@@ -108,10 +108,11 @@ def folder() -> Path:
 
 def _file(kernel: Kernel, kinds: str) -> Path | None:
     """Where a kernel's code is kept; None for one that was typed in and has no source file to tell versions apart."""
-    sources = {Path(inspect.getsourcefile(helper.function) or "") for helper in kernel.helpers()}
-    if not all(source.is_file() for source in sources):
+    sources = {inspect.getsourcefile(helper.function) or "" for helper in kernel.helpers()}
+    if not all(map(os.path.isfile, sources)):
         return None
-    foreign = b"".join(s.read_bytes() for s in sorted(sources) if s.parent != Path(__file__).parent)
+    here = os.path.dirname(__file__)
+    foreign = b"".join(Path(source).read_bytes() for source in sorted(sources) if os.path.dirname(source) != here)
     name, features = processor()
     wishes = sorted((k, v) for k, v in os.environ.items() if k.startswith("NUMBA_") and k not in _NO_WISHES)
     code = kernel.function.__code__
