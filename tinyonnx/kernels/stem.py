@@ -28,7 +28,7 @@ from tinyonnx.kernels._kernel import jit, kernel, share
 from tinyonnx.kernels._tiles import LANES, POSTPONED, ROWS_1, window_tile
 from tinyonnx.kernels.conv import inside
 from tinyonnx.kernels.conv import pack as pack_conv
-from tinyonnx.kernels.depthwise import RowTaps, convolve_pixels, depthwise_bias, pack_depthwise
+from tinyonnx.kernels.depthwise import RowTaps, depthwise_bias, pack_depthwise
 from tinyonnx.kernels.elementwise import activate
 from tinyonnx.kernels.expand_depthwise import convolve_ring, margin
 from tinyonnx.kernels.gemm import bias_panels, multiply_rows, pack_panels
@@ -95,21 +95,18 @@ def depthwise_ring(
     # pixels of 8 channels stand side by side, and two of them fill a vector of 16, as one with a stride of 2
     pair = LANES // c if c < LANES and LANES % c == 0 and stride == 1 else 1
     paired = width // pair * pair if pair > 1 else 0
-    if paired > 0:
-        convolve_pixels(
-            x, x_at, c, pair, taps, w, w_row * LANES * k_w, bias, 0,
-            out, o_at, LANES, paired // pair, LANES, out, epilogue, out, -1,
-        )  # fmt: skip
-    if c == LANES:
-        convolve_ring(
-            x, x_at, stride, taps, w, w_row * LANES * k_w, bias, 0, out, o_at, LANES, width, LANES, epilogue, out, -1
-        )
-    elif paired < width:
-        for first in range(0, c, LANES):
-            channel = min(first, max(c - LANES, 0))
-            convolve_pixels(
-                x, x_at + paired * stride * c + channel, c, stride, taps, w, (first * k_h + w_row * LANES) * k_w,
-                bias, first, out, o_at + paired * c + channel, c, width - paired, lanes, out, epilogue, out, -1,
+    # pairs, then blocks of channels of what they leave: a single call, which the compiler copies here
+    for block in range(-1, (c + LANES - 1) // LANES):
+        first = max(block, 0) * LANES
+        channel = min(first, max(c - LANES, 0))
+        at, step, o, o_step = x_at + paired * stride * c + channel, stride, o_at + paired * c + channel, c
+        count, used = width - paired, lanes
+        if block < 0:
+            at, step, o, o_step, count, used = x_at, pair, o_at, LANES, paired // pair, LANES
+        if count > 0:
+            convolve_ring(
+                x, at, c, step, taps, w, (first * k_h + w_row * LANES) * k_w, bias, first,
+                out, o, o_step, count, used, epilogue, out, -1,
             )  # fmt: skip
     if epilogue[1] >= POSTPONED:
         activate(out[o_at : o_at + width * c], epilogue[1], epilogue[2], epilogue[3])
