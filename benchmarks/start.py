@@ -19,7 +19,9 @@ LAUNCH = Path(__file__).with_name("launch.py")
 
 def run_process(command: Sequence[str], cache: str, into: Measurement) -> None:
     """One run of a command with that folder for caches; adds to the measurement, or says why it is absent."""
-    environment = {key: value for key, value in pinned(1).items() if key != "NUMBA_CACHE_DIR"}
+    # with bytecode, as an installed package has it
+    hidden = ("NUMBA_CACHE_DIR", "PYTHONDONTWRITEBYTECODE")
+    environment = {key: value for key, value in pinned(1).items() if key not in hidden}
     launch = subprocess.run(
         [sys.executable, "-S", "-P", str(LAUNCH), *command],
         env=environment | {"XDG_CACHE_HOME": cache},
