@@ -120,9 +120,10 @@ class Pool:
 
     def _hand_out(self, source: _ReadAhead) -> Iterator[Event]:
         while True:
-            worker = min(self._workers, key=lambda worker: len(worker.tasks), default=None)
+            # one that is idle, else the one that can take most
+            worker = min(self._workers, key=lambda worker: (bool(worker.tasks), -worker.room), default=None)
             more = len(self._workers) < self._count
-            if not more and (worker is None or len(worker.tasks) >= worker.depth):
+            if not more and (worker is None or worker.room <= 0):
                 return
             task = self._retries.popleft() if self._retries else source.next()
             if task is None:
@@ -221,9 +222,9 @@ class _Worker:
         self.spool = _spool()
 
     @property
-    def depth(self) -> int:
-        """How many files it shall have."""
-        return min(max(MIN_DEPTH, int(AHEAD / max(self._pace, 1e-6))), MAX_DEPTH)
+    def room(self) -> int:
+        """How many more files it shall have."""
+        return min(max(MIN_DEPTH, int(AHEAD / max(self._pace, 1e-6))), MAX_DEPTH) - len(self.tasks)
 
     def give(self, task: _Task) -> None:
         if not self.tasks:
