@@ -107,3 +107,27 @@ def test_names_in_c() -> None:
     strings = graph.add_input(tinyonnx.Value("s", np.dtype("c8"), (2,)))
     with pytest.raises(CompileError, match="C has no type"):
         parameters([strings], ["s"])
+
+
+POWERS = """
+    <ir_version: 8, opset_import: ["" : 17]>
+    powers (float[4, 5] x, float[5] e) => (float[4, 5] y) {
+        a = Abs (x)
+        y = Pow (a, e)
+    }
+"""
+
+
+@pytest.mark.parametrize("name", ["powers.so", "powers"])
+def test_functions_of_the_c_library_are_linked(tmp_path: Path, name: str) -> None:
+    onnx.save(onnx.parser.parse_model(POWERS), tmp_path / "powers.onnx")
+    assert main(["compile", str(tmp_path / "powers.onnx"), "-o", str(tmp_path / name)]) == 0
+    x = np.random.default_rng(0).standard_normal((4, 5)).astype(np.float32)
+    e, y = np.arange(5, dtype=np.float32) / 2, np.empty_like(x)
+    if name == "powers":
+        data = x.tobytes() + e.tobytes()
+        result = subprocess.run([tmp_path / name], input=data, capture_output=True, check=True, env={})
+        y = np.frombuffer(result.stdout, np.float32).reshape(4, 5)
+    else:
+        assert ctypes.CDLL(str(tmp_path / name)).powers_run(*map(pointer, [x, e, y])) == 0
+    np.testing.assert_allclose(y, np.abs(x) ** e, rtol=1e-6)
