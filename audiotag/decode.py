@@ -67,9 +67,17 @@ class _Guard:
     def tell(self) -> int:
         return self.file.tell()
 
+    def seekable(self) -> bool:
+        return self.file.seekable()
+
     def check(self) -> None:
-        if self.error:
-            raise self.error
+        error, self.error = self.error, None
+        try:
+            if error:
+                raise error
+        finally:
+            # the error knows this frame: a circle would keep the decoder, and the resampler complains at exit
+            del error
 
 
 _OPENING = (soundfile.SoundFileError, OSError, TypeError, ValueError)
@@ -161,15 +169,26 @@ def _open_container(file: Any, name: str, stack: ExitStack) -> tuple[Iterator[Ar
     file.seek(0)
     if isinstance(file, Pipe):
         file.opened(whole=False)
+    guard: Any = _Guard(file)
     try:
-        container = Container(file, name)
+        container = Container(guard, name)
     except ImportError:
         raise AudioError(
             name,
             "is not sound in a format that libsndfile reads; for m4a, webm and video: pip install 'audiotag[formats]'",
         ) from None
+    except AudioError:
+        _raise_io_error(guard, name)
+        raise
     stack.callback(container.close)
-    return container.blocks(), container.samplerate
+    return _guarded(container.blocks(), guard, name), container.samplerate
+
+
+def _guarded(blocks: Iterator[Array], guard: _Guard, name: str) -> Iterator[Array]:
+    try:
+        yield from blocks
+    finally:
+        _raise_io_error(guard, name)
 
 
 def _needs_name(path: Path, file: Any) -> bool:

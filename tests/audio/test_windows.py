@@ -3,9 +3,12 @@ from __future__ import annotations
 import io
 import json
 import os
+import shutil
+import signal
 import subprocess
 import sys
 import threading
+import time
 import tracemalloc
 
 import numpy as np
@@ -182,3 +185,29 @@ def test_a_long_stream_takes_no_more_memory_than_a_short_one(model):
         assert out.count(b"\n") == minutes * 6 + 1
         peaks.append(int(err.split()[-1]))
     assert peaks[1] - peaks[0] < 20 * 1024 * (1 if sys.platform == "linux" else 1024)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="needs POSIX signals")
+@pytest.mark.parametrize("kind", ["wav", "mp3", "webm"])
+def test_ctrl_c_ends_a_live_stream(kind, model, samples, tmp_path):
+    """Also where the decoder's callbacks swallow exceptions, and with a resampler that complains if it is kept."""
+    if kind == "webm":
+        pytest.importorskip("av")
+        if shutil.which("ffmpeg") is None:
+            pytest.skip("needs ffmpeg")
+        soundfile.write(tmp_path / "clip.wav", samples, 44100)
+        command = ["ffmpeg", "-v", "error", "-i", tmp_path / "clip.wav", "-c:a", "libopus", tmp_path / "clip.webm"]
+        subprocess.run(command, check=True)
+    else:
+        soundfile.write(tmp_path / f"clip.{kind}", samples, 44100)
+    content = (tmp_path / f"clip.{kind}").read_bytes()
+    command = [sys.executable, "-m", "audiotag", "tag", "-", "--window", "0.5", "--format", "jsonl", "--model", model]
+    pipe = subprocess.PIPE
+    child = subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe)
+    child.stdin.write(content[: len(content) // 2])
+    child.stdin.flush()
+    assert json.loads(child.stdout.readline())["start"] == 0
+    time.sleep(0.5)
+    child.send_signal(signal.SIGINT)
+    _, err = child.communicate(timeout=60)
+    assert (child.returncode, err) == (130, b"audiotag: interrupted\n")
