@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import chain
@@ -99,7 +99,7 @@ def remaining(files: Files, output: Output) -> Iterator[str | Failure]:
             yield file
 
 
-def in_process(job: Job, files: Iterable[str | Failure], progress: Progress) -> Iterator[Event]:
+def in_process(job: Job, files: Iterable[str | Failure], progress: Progress) -> Generator[Event, None, None]:
     """Do the job here, one file after the other."""
     for file in files:
         if isinstance(file, Failure):

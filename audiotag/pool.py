@@ -16,7 +16,7 @@ import tempfile
 import threading
 import time
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
 from multiprocessing import connection, resource_tracker
@@ -92,7 +92,7 @@ class Pool:
                 pass
         return self._model
 
-    def run(self, paths: Iterable[str | Failure]) -> Iterator[Event | None]:
+    def run(self, paths: Iterable[str | Failure]) -> Generator[Event | None, None, None]:
         """Do the job on all paths; failures among them are passed on. To be called once, after `start`.
 
         The events of a file come one after the other: its rows, then its end. None is a sign of

@@ -136,6 +136,8 @@ def run(args: argparse.Namespace) -> int:
         progress = Progress(output.n_done, files.count, args.log_every)
         todo = batch.remaining(files, output)
         events = pool.run(todo) if pool else batch.in_process(job, todo, progress)
+        # whatever ends the run, what decodes ends with it
+        stack.callback(events.close)
         failed = batch.write(events, job, output, progress, _watch(args, tagger))
         progress.finish()
         if args.plot is not None and not failed:

@@ -211,3 +211,11 @@ def test_ctrl_c_ends_a_live_stream(kind, model, samples, tmp_path):
     child.send_signal(signal.SIGINT)
     _, err = child.communicate(timeout=60)
     assert (child.returncode, err) == (130, b"audiotag: interrupted\n")
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs /dev/full")
+def test_a_full_disk_in_the_midst_of_a_clip_is_one_line(model, samples, tmp_path):
+    soundfile.write(tmp_path / "clip.wav", samples, 44100)
+    command = [sys.executable, "-m", "audiotag", "tag", "clip.wav", "--window", "1", "--model", model]
+    result = subprocess.run([*command, "--output", "/dev/full"], cwd=tmp_path, capture_output=True, timeout=120)
+    assert (result.returncode, result.stderr) == (1, b"audiotag: /dev/full: No space left on device\n")
