@@ -187,9 +187,9 @@ def read_wav_header(pipe: Pipe) -> Samples | None:
         if chunk == bytes(4) or size > KEPT:
             return None
         body = pipe.read(size + size % 2)
-        if chunk == b"fmt " and size >= 16:
+        if chunk == b"fmt " and len(body) >= 16:
             form = body
-        if chunk == b"ds64" and size >= 16:
+        if chunk == b"ds64" and len(body) >= 16:
             (long_size,) = struct.unpack_from("<Q", body, 8)
     if form is None:
         return None

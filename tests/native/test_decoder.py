@@ -143,6 +143,8 @@ BAD = {
     "text": (b"This is no sound.\n" * 100, control.NO_WAV),
     "AVI": (b"RIFF\0\0\0\0AVI " + bytes(100), control.NO_WAV),
     "half a header": (bad(chunk(b"fmt ", fmt()))[:20], control.NO_SAMPLES),
+    "half a format": (bad(chunk(b"fmt ", fmt()))[:30], control.NO_SAMPLES),
+    "half a size": (bad(chunk(b"ds64", bytes(28)), name=b"RF64")[:30], control.NO_SAMPLES),
     "no samples": (riff(chunk(b"fmt ", fmt())), control.NO_SAMPLES),
     "no format": (bad(), control.NO_FORMAT),
     "format too late": (bad() + chunk(b"fmt ", fmt()), control.NO_FORMAT),
