@@ -10,7 +10,7 @@ types in the file, stay.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
@@ -46,9 +46,13 @@ class Value:
     @property
     def static_shape(self) -> tuple[int, ...] | None:
         """The shape if every dimension is a known integer, else None."""
-        if self.shape is None or any(not isinstance(d, int) for d in self.shape):
+        # asked tens of thousands of times a plan: half the speed with any() and a generator
+        if self.shape is None:
             return None
-        return tuple(d for d in self.shape if isinstance(d, int))
+        for dim in self.shape:
+            if not isinstance(dim, int):
+                return None
+        return cast(tuple[int, ...], self.shape)
 
     def __repr__(self) -> str:
         return f"Value({self.name!r}, {self.dtype}, {self.shape})"

@@ -312,7 +312,7 @@ class InferenceSession:
             is_tensor = isinstance(feed, np.ndarray)
             value.dtype, value.shape = (feed.dtype, feed.shape) if is_tensor else (None, None)
         rewrite = Rewrite(graph, self._pool, self._options.limits, os.path.basename(self._name) or self._name, [])
-        run_passes(rewrite, passes)
+        run_passes(rewrite, passes, verify_each=not self._plans)
         return rewrite
 
     def _threads(self) -> int:

@@ -70,13 +70,17 @@ EXPRESSIBLE: list[Pass] = [
 __all__ = ["BASIC", "EXPRESSIBLE", "PIPELINE", "Pass", "Remark", "Rewrite", "run_passes"]
 
 
-def run_passes(rewrite: Rewrite, passes: list[Pass]) -> None:
-    """Run passes in order, verifying the graph after each; one of very many nodes only after the last."""
-    each = len(rewrite.graph.nodes) <= _MANY
+def run_passes(rewrite: Rewrite, passes: list[Pass], verify_each: bool = True) -> None:
+    """Run passes in order; the graph is verified after the last, and unless it has very many nodes after each.
+
+    Verifying is half of the work: without `verify_each` a session, whose first plan was verified
+    after each pass, makes one for another length of clip in half the time.
+    """
+    verify_each = verify_each and len(rewrite.graph.nodes) <= _MANY
     for function in passes:
         rewrite.pass_name = function.__name__
         function(rewrite)
-        if each:
+        if verify_each:
             rewrite.graph.verify()
-    if not each:
+    if not verify_each:
         rewrite.graph.verify()
