@@ -230,7 +230,7 @@ def _ring_size(x: Array | Info, out: Array | Info, geometry: Geometry) -> int:
     return ((k_h - 1) * d_h + 1) * width * 3 * LANES
 
 
-_SMALL, _CUT = 512, 1.1
+SMALL, _CUT = 512, 1.1
 """An image of at most so many pixels is expanded as a whole where tiles of single rows do so many times the work."""
 
 
@@ -238,7 +238,7 @@ def _whole_pixels(x_shape: Shape) -> int:
     """The pixels of an image that is expanded as a whole, else 0: its rows don't fill tiles."""
     _, height, width, _ = x_shape
     tiled = -(-width // ROWS_2) * ROWS_2
-    return height * width if tiled >= _CUT * width and height * width <= _SMALL else 0
+    return height * width if tiled >= _CUT * width and height * width <= SMALL else 0
 
 
 def _refused(
