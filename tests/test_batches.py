@@ -49,6 +49,20 @@ def test_results_are_those_of_whole_steps(batch: int, threads: int) -> None:
     np.testing.assert_array_equal(actual, again)
 
 
+def test_the_batch_of_another_run_may_be_as_large_as_a_group() -> None:
+    """128 small images go by pairs, then 2 large ones one by one."""
+    weights = ", ".join(floats(name, 8, inputs, 3, 3) for name, inputs in [("a", 3), ("b", 8), ("c", 8), ("d", 8)])
+    weights += ", int64[4] s = {2, 8, 256, 256}"
+    body = """h = Conv<pads=[1,1,1,1]>(x, a) i = Conv<pads=[1,1,1,1]>(h, b) j = Reshape(i, s)
+        k = Conv<pads=[1,1,1,1]>(j, c) y = Conv<pads=[1,1,1,1]>(k, d)"""
+    model = onnx.parser.parse_model(model_text(body, "float[N,3,32,32] x", "float[2,8,256,256] y", weights))
+    here, feeds = tinyonnx.InferenceSession(model.SerializeToString()), {"x": data(128, 3, 32, 32)}
+    assert [(run.items, run.group) for run in here.plan_for(None, feeds).runs] == [(128, 2), (2, 1)]
+    (actual,) = here.run(None, feeds)
+    *_, (_, (expected,)) = here.trace(feeds)
+    np.testing.assert_array_equal(actual, expected)
+
+
 def test_the_arena_holds_one_item_of_what_lives_from_step_to_step() -> None:
     def size(batch: int) -> int:
         return session().plan_for(None, {"x": data(batch, 3, 40, 40)}).arena_bytes

@@ -173,11 +173,14 @@ def kernel_calls(plan: Plan, arena: Array) -> list[list[Call]]:
 
     There are none for a numpy step. Raises NodeError, ResourceError.
     """
-    whole = {run.items for run in plan.runs}
-    return [_step_calls(plan, plan.steps[position], arena, items, whole) for position, items in plan.order]
+    batches = {position: run.items for run in plan.runs for position in range(run.first, run.end)}
+    return [
+        _step_calls(plan, plan.steps[position], arena, items, batches.get(position, 0))
+        for position, items in plan.order
+    ]
 
 
-def _step_calls(plan: Plan, step: Step, arena: Array, items: slice, whole: set[int]) -> list[Call]:
+def _step_calls(plan: Plan, step: Step, arena: Array, items: slice, batch: int) -> list[Call]:
     if isinstance(step, NumpyStep):
         return []
     if isinstance(step, LayoutStep):
@@ -190,7 +193,7 @@ def _step_calls(plan: Plan, step: Step, arena: Array, items: slice, whole: set[i
         if items == slice(None):
             return array
         # what only lives from step to step has room for one group of items
-        return array[items] if len(array) in whole else array[: items.stop - items.start]
+        return array[items] if len(array) == batch else array[: items.stop - items.start]
 
     arrays = [view(x) if isinstance(x, Buffer) else x for x in step.inputs]
     outs = [None if b is None else view(b) for b in step.outputs]

@@ -294,6 +294,17 @@ def test_a_gate_whose_maps_are_not_those_of_channels_stays(optimise, w1, w2, bia
     assert result.error < 1e-5
 
 
+def test_a_gate_that_mixes_the_items_of_the_batch_stays(optimise):
+    weights = ", ".join([floats("w1", 3, 4, 1, 1), floats("w2", 4, 3, 1, 1)])
+    body = """m = GlobalAveragePool(x) f = Reshape(m, mixed) a = Conv(f, w1) h = Relu(a)
+        g = Conv(h, w2) s = Sigmoid(g) e = Reshape(s, gate) y = Mul(x, e)"""
+    shapes = "int64[4] mixed = {1, 4, 2, 1}, int64[4] gate = {2, 4, 1, 1}"
+    text = model_text(body, "float[2,4,3,3] x", "float[n,c,h,k] y", f"{weights}, {shapes}")
+    result = optimise(text, x=data(2, 4, 3, 3))
+    assert "SqueezeGate" not in result.ops
+    assert result.error < 1e-5
+
+
 def test_nan_and_infinity_survive_fusion(optimise):
     body = "c = Conv(x, w) y = Relu(c)"
     text = model_text(body, "float[1,1,1,4] x", "float[n,c,h,k] y", "float[1,1,1,1] w = {1.0}")

@@ -74,6 +74,10 @@ def _why_not(chain: list[Node], x: Value) -> str | None:
             return f"{node.label}: {why_not_private(node.output)}"
     assert x.static_shape is not None
     for node in _linear(chain):
+        operand = node.inputs[0]
+        shape = None if operand is None else operand.static_shape
+        if shape is None or shape[0] != x.static_shape[0] or any(n != 1 for n in shape[2:]):
+            return f"{node.label} maps {shape}, not one vector per item"
         weight = node.inputs[1].const if node.inputs[1] is not None else None
         if weight is None or any(v is not None and v.const is None for v in node.inputs[2:]):
             return f"{node.label}: its weights are not constant"
