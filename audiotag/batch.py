@@ -40,8 +40,8 @@ class Files:
 
     @property
     def repeatable(self) -> bool:
-        """Whether they can be gone through more than once: a list on standard input can't."""
-        return not any(isinstance(path, Manifest) and path.path == STDIN for path in self.paths)
+        """Whether they can be gone through more than once: a list that comes through a pipe can't."""
+        return all(path.repeatable for path in self.paths if isinstance(path, Manifest))
 
     def count(self) -> int | None:
         """How many there are, None if that can't be told beforehand."""
@@ -183,7 +183,7 @@ def open_output(
             say(f"{printable(path)}: {journal.n_done:,} files are done")
         yield journal
     except BaseException as error:
-        if STDIN in files.paths:  # what was heard, of sound that would not end otherwise
+        if files.paths == [STDIN]:  # what was heard, of sound that would not end otherwise
             journal.end(STDIN, failed=False)
         elif isinstance(error, KeyboardInterrupt | OutputError):
             say(f"{printable(path)}: the same command with --resume goes on")
@@ -193,8 +193,9 @@ def open_output(
 
 
 def _is_device(path: str) -> bool:
-    """Whether it is something else than a file or a folder, or may be; /dev/stdout may be a file."""
-    return path.startswith("/dev/") or (os.path.exists(path) and not os.path.isfile(path) and not os.path.isdir(path))
+    """Whether it is something else than a file or a folder, or a name for what this process has open, of any kind."""
+    kept = os.path.isfile(path) or os.path.isdir(path) or not os.path.exists(path)
+    return path.startswith(("/dev/std", "/dev/fd/", "/proc/self/fd/")) or not kept
 
 
 @contextmanager

@@ -7,6 +7,7 @@ import hashlib
 import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 from audiotag.audio import SUFFIXES
 from audiotag.errors import AudioError
@@ -51,10 +52,11 @@ def expand(paths: Iterable[str | Manifest]) -> Iterator[str | AudioError]:
             found = False
             seen: set[str] = set()
             for match in sorted(glob.glob(path, recursive=True)):
-                real = os.path.realpath(match)
-                # `**` follows links, in circles, too; reading from a named pipe would wait for ever
-                if real not in seen and (os.path.isdir(match) or os.path.isfile(match)):
-                    seen.add(real)
+                real = Path(os.path.realpath(match))
+                # `**` means folders and what is in them, and follows links, in circles, too; reading from a named
+                # pipe would wait for ever
+                if seen.isdisjoint(map(str, (real, *real.parents))) and (os.path.isdir(match) or os.path.isfile(match)):
+                    seen.add(str(real))
                     found = True
                     yield from _one(match)
             if not found:

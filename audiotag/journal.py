@@ -53,6 +53,7 @@ class Journal:
         self._sink = sink
         self._fingerprints = bytearray()
         self._new_failures = 0
+        self._doubtful = False
         found = sink.size()
         if found and not resume and not overwrite:
             raise OutputError(sink.path, "exists already: --resume goes on with it, --overwrite begins anew")
@@ -106,9 +107,16 @@ class Journal:
                 self._sink.close()
 
     def _commit(self) -> None:
-        position = self._sink.sync()
-        if position is None or not self._fingerprints:
+        # where that fails once, what it should have written may be gone, and yet it succeeds the next time
+        if self._doubtful:
             return
+        self._doubtful = True
+        position = self._sink.sync()
+        if position is not None and self._fingerprints:
+            self._note(position)
+        self._doubtful = False
+
+    def _note(self, position: int) -> None:
         files = base64.b64encode(self._fingerprints).decode()
         self._append({"at": position, "failures": self._new_failures, "files": files})
         self.failures += self._new_failures

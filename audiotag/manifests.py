@@ -36,9 +36,15 @@ class Manifest(NamedTuple):
             return cls(table, column)
         return cls(text)
 
+    @property
+    def repeatable(self) -> bool:
+        """Whether it can be read more than once: a pipe, such as the shell's `<(find …)`, or a terminal can't."""
+        return os.path.isfile(self.path)
+
     def check(self) -> None:
         """Raise ManifestError if the list can't be opened, before hours of work on what stands before it."""
-        if self.path != "-":
+        # whoever writes into a named pipe would take the one who opens it for a reader
+        if self.repeatable or os.path.isdir(self.path) or (self.path != "-" and not os.path.exists(self.path)):
             with _explained(self.path), open(self.path, "rb"):
                 pass
 

@@ -65,7 +65,8 @@ class FileSink:
     def __init__(self, path: str, header: str) -> None:
         self.path = path
         self._header = header.encode()
-        self._end = 0
+        self._end = 0  # after the clips that ended,
+        self._whole = 0  # and after the last row that fitted on the disk
         self._synced = time.monotonic()
 
     def size(self) -> int | None:
@@ -77,7 +78,7 @@ class FileSink:
         with ExitStack() as undo:
             self._file = undo.enter_context(open_raw(self.path))
             self._file.truncate(position)
-            self._end = self._file.seek(position)
+            self._end = self._whole = self._file.seek(position)
             if not position:
                 self.put(self._header)
                 self.end()
@@ -86,9 +87,10 @@ class FileSink:
 
     def put(self, data: bytes) -> None:
         write_all(self._file, data if self._end else data.removeprefix(b"\n"))
+        self._whole = self._file.tell()
 
     def end(self) -> None:
-        self._end = self._file.tell()
+        self._end = self._whole
 
     def due(self) -> bool:
         return time.monotonic() - self._synced >= SYNC_SECONDS
@@ -139,6 +141,7 @@ class PartSink:
                 os.unlink(os.path.join(self.path, name))
         self._parts = self._synced_parts = position
         sync_folder(self.path)
+        sync_folder(os.path.dirname(self.path) or ".")
 
     def put(self, data: bytes) -> None:
         source = io.BytesIO(data)

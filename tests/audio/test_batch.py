@@ -9,6 +9,7 @@ import re
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -197,6 +198,43 @@ def test_overwriting_does_not_use_up_a_list_on_standard_input(clips, command):
     arguments = [*command, "@-", "--output", "out.jsonl", "--overwrite"]
     subprocess.run(arguments, input="\n".join(clips).encode(), timeout=120, stderr=subprocess.DEVNULL)
     assert [row["path"] for row in rows(Path("out.jsonl").read_text())] == clips
+
+
+@POSIX
+@pytest.mark.skipif(not os.path.exists("/dev/fd"), reason="needs /dev/fd")
+def test_overwriting_does_not_use_up_a_list_from_a_pipe(clips, command):
+    Path("out.jsonl").write_text("something\n")
+    read, write = os.pipe()
+    os.write(write, "\n".join(clips).encode())
+    os.close(write)
+    arguments = [*command, f"@/dev/fd/{read}", "--output", "out.jsonl", "--overwrite"]
+    subprocess.run(arguments, pass_fds=[read], timeout=120, stderr=subprocess.DEVNULL)
+    os.close(read)
+    assert [row["path"] for row in rows(Path("out.jsonl").read_text())] == clips
+
+
+@pytest.mark.skipif(not os.access("/dev/shm", os.W_OK), reason="needs /dev/shm")
+def test_files_in_memory_have_a_journal(tag, clips):
+    with tempfile.TemporaryDirectory(dir="/dev/shm") as folder:
+        output = os.path.join(folder, "out.jsonl")
+        assert tag(clips[0], "--output", output)[0] == 0
+        assert tag(clips[0], "--output", output)[0] == 1
+        assert tag(*clips[:2], "--output", output, "--resume")[0] == 0
+        assert [row["path"] for row in rows(Path(output).read_text())] == clips[:2]
+
+
+@POSIX
+def test_an_interrupt_after_standard_input_keeps_no_half_of_a_file(clips, command, noise):
+    content = Path(clips[0]).read_bytes()
+    soundfile.write("long.wav", np.tile(noise[:, 0], 1000), 32000, subtype="PCM_16")
+    arguments = [*command, "-", "long.wav", "--window", "0.5", "--output", "out.jsonl"]
+    process = subprocess.Popen(arguments, stdin=subprocess.PIPE, stderr=subprocess.DEVNULL)
+    process.stdin.write(content)
+    process.stdin.close()
+    at_work(process)
+    process.send_signal(signal.SIGINT)
+    assert process.wait(60) == 130
+    assert {row["path"] for row in rows(Path("out.jsonl").read_text())} == {"-"}
 
 
 def test_standard_input_into_a_file(clips, command):

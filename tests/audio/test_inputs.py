@@ -157,6 +157,27 @@ def test_counting(here):
     assert Files([Manifest("-")]).count() is None
 
 
+@pytest.mark.skipif(os.name == "nt", reason="needs named pipes")
+def test_lists_from_pipes_are_read_once(here):
+    """The shell's <(find ...) is one: whoever counted its names would take them away."""
+    os.mkfifo("pipe")
+    writer = os.open("pipe", os.O_RDWR)
+    assert not Files(lists_in(["a.wav", "@pipe"])).repeatable
+    assert Files(lists_in([], "pipe")).count() is None
+    os.close(writer)
+
+
+def test_patterns_for_folders_and_what_is_in_them(here):
+    for name in ("a/b/c.wav", "a/b/.hidden.wav", "a/b/text.txt", "a/d.wav", "a/b/e/f.wav", "g.wav"):
+        (here / name).parent.mkdir(parents=True, exist_ok=True)
+        (here / name).touch()
+    (here / "link").symlink_to("a")
+    within = [os.path.join("a", *name.split()) for name in ("d.wav", "b c.wav", "b e f.wav")]
+    assert listed("a/**") == [os.path.join("a", "", name[2:]) for name in within]
+    assert listed("a/*") == [within[1], within[2], within[0]]
+    assert listed("**") == [*within, "g.wav"]
+
+
 PATHS = st.lists(st.text(st.characters(codec="utf-8")) | st.sampled_from(NAMES), max_size=50)
 
 

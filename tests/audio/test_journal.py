@@ -322,6 +322,44 @@ def test_disk_full_at_any_moment(out, monkeypatch, at_once, no_disk):
     assert error is None
 
 
+def test_what_could_not_be_made_durable_is_done_again(out, monkeypatch, at_once):
+    """The system says so once, drops what it could not write, and then all is well again."""
+    first = open_file(out)
+    do(first, stop_after=3)
+
+    def fail(_):
+        monkeypatch.undo()
+        raise OSError(5, "Input/output error")
+
+    monkeypatch.setattr(os, "fsync", fail)
+    with pytest.raises(OutputError, match="Input/output error"):
+        do(first, FILES[3:])
+    first.close()
+    second = open_file(out, resume=True)
+    assert second.n_done == 3
+    do(second)
+    second.close()
+    assert out.read_bytes() == expected()
+
+
+def test_half_a_row_is_never_kept(out, monkeypatch):
+    """As at the end of a live stream, whose rows are kept although it did not end."""
+    first = open_file(out)
+    first.put(b"whole row\n")
+
+    def full(file, data):
+        file.write(data[:5])
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(sinks, "write_all", full)
+        with pytest.raises(OutputError, match="No space left"):
+            first.put(b"another row\n")
+    first.end("-", failed=False)
+    first.close()
+    assert out.read_bytes() == b"whole row\n"
+
+
 # -- parts ------------------------------------------------------------------------------
 
 
