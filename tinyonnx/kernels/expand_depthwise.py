@@ -127,16 +127,27 @@ def expand_pixels(
             activate(filled, epilogue[1], epilogue[2], epilogue[3])
 
 
+_SMALL, _CUT = 512, 1.1
+"""An image of at most so many pixels is expanded as a whole where tiles of single rows do so many times the work."""
+
+
+@jit
+def whole_pixels(height: int, width: int) -> int:
+    """The pixels of an image that is expanded as a whole, else 0: its rows don't fill tiles."""
+    tiled = (width + ROWS_2 - 1) // ROWS_2 * ROWS_2
+    return height * width if tiled >= _CUT * width and height * width <= _SMALL else 0
+
+
 @kernel
 def expand_and_convolve(
     x: Array, x_shape: Shape, w: Array, bias: Array, taps_w: Array, taps_bias: Array, out: Array, out_shape: Shape,
-    geometry: Geometry, expand_epilogue: Epilogue, epilogue: Epilogue, means: Array, wants_means: int, pixels: int,
-    scratch: Array, part: int, parts: int,
+    geometry: Geometry, expand_epilogue: Epilogue, epilogue: Epilogue, means: Array, wants_means: int, scratch: Array,
+    part: int, parts: int,
 ) -> None:  # fmt: skip
     """Channels-last images, shapes (batch, height, width, channels); `means` of every row if wanted.
 
-    Scratch holds the ring: rows under the kernel × padded width × 3 vectors; before it, if `pixels` is not 0, the
-    whole expanded image of so many pixels × 3 vectors.
+    Scratch holds the ring: rows under the kernel × padded width × 3 vectors; before it, if `whole_pixels` says so,
+    the whole expanded image × 3 vectors.
     """
     batch, height, width, c = x_shape
     _, out_height, out_width, n = out_shape
@@ -144,6 +155,7 @@ def expand_and_convolve(
     lanes = min(n, LANES)
     ring = (k_h - 1) * d_h + 1
     right = margin(width, out_width, k_w, s_w, d_w, p_w)
+    pixels = whole_pixels(height, width)
     whole = (ring * (p_w + width + right) + pixels) * 3 * LANES * part
     room = whole + pixels * 3 * LANES
     panels = panels_of(n)
@@ -221,24 +233,12 @@ def expand_and_convolve(
 # -- the operator -----------------------------------------------------------------------
 
 
-def _ring_size(x: Array | Info, out: Array | Info, geometry: Geometry) -> int:
-    """Floats of a ring with 3 vectors."""
-    assert x.shape is not None
-    assert out.shape is not None
+def _scratch(x_shape: Shape, out_shape: Shape, geometry: Geometry) -> int:
+    """Floats of a ring and of what may be a whole image, both with 3 vectors: never fewer for a larger image."""
     k_h, k_w, _, s_w, d_h, d_w, _, p_w = geometry
-    width = p_w + x.shape[-1] + margin(x.shape[-1], out.shape[-1], k_w, s_w, d_w, p_w)
-    return ((k_h - 1) * d_h + 1) * width * 3 * LANES
-
-
-SMALL, _CUT = 512, 1.1
-"""An image of at most so many pixels is expanded as a whole where tiles of single rows do so many times the work."""
-
-
-def _whole_pixels(x_shape: Shape) -> int:
-    """The pixels of an image that is expanded as a whole, else 0: its rows don't fill tiles."""
     _, height, width, _ = x_shape
-    tiled = -(-width // ROWS_2) * ROWS_2
-    return height * width if tiled >= _CUT * width and height * width <= SMALL else 0
+    row = p_w + width + margin(width, out_shape[2], k_w, s_w, d_w, p_w)
+    return (((k_h - 1) * d_h + 1) * row + min(height * width, _SMALL)) * 3 * LANES
 
 
 def _refused(
@@ -284,6 +284,4 @@ def bind_expand_depthwise(
         epilogue_of(activation, activation_alpha, activation_beta),
         target if means is None else flat(means), int(means is not None),
     )  # fmt: skip
-    pixels = _whole_pixels(x_shape)
-    scratch = _ring_size(x, out, geometry) + pixels * 3 * LANES
-    return Call(expand_and_convolve, (*args, pixels), scratch=scratch)
+    return Call(expand_and_convolve, args, scratch=_scratch(x_shape, out_shape, geometry))

@@ -19,7 +19,6 @@ from typing import NamedTuple
 import numpy as np
 
 from tinyonnx.ir import Array
-from tinyonnx.kernels import expand_depthwise
 from tinyonnx.kernels.elementwise import copy
 from tinyonnx.native.model import Bound, CompileError, Step, bind, virtual
 from tinyonnx.native.unit import Cell, Layout, Place
@@ -67,8 +66,6 @@ def lay_out_sizes(
     Raises CompileError.
     """
     found: list[_Range] = []
-    # what pays for one width and not for the next would make a range of sizes of each
-    expand_depthwise.SMALL = 0
     binder = _Binder(layout, plan_for, source, target)
     for first, last in pairwise(bounds):
         _cover(binder, first if not found else first + 1, last, found)
