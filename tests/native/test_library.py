@@ -70,6 +70,27 @@ def test_a_library_is_called_through_ctypes(tmp_path: Path, capsys: pytest.Captu
     assert "NEEDED" not in subprocess.run(["readelf", "-dW", library], capture_output=True, text=True).stdout
 
 
+def test_parameters_may_be_called_like_anything_in_c(tmp_path: Path) -> None:
+    text = """
+        <ir_version: 8, opset_import: ["" : 17]>
+        names (float[4] inputs, float[4] new, float[4] unix, float[4] INPUTS) => (float[4] outputs, float[4] run) {
+            a = Add (inputs, unix)
+            outputs = Add (a, INPUTS)
+            run = Mul (inputs, new)
+        }
+    """
+    onnx.save(onnx.parser.parse_model(text), tmp_path / "names.onnx")
+    library = tmp_path / "libnames.so"
+    assert main(["compile", str(tmp_path / "names.onnx"), "-o", str(library)]) == 0
+    for suffix in ("c", "cc"):
+        (tmp_path / f"user.{suffix}").write_text('#include "libnames.h"\n')
+        command = [sys.executable, "-m", "ziglang", "cc", "-Wall", "-Werror", "-c", f"user.{suffix}", "-o", "user.o"]
+        subprocess.run(command, cwd=tmp_path, check=True)
+    xs, ys = np.arange(16, dtype=np.float32).reshape(4, 4), np.empty((2, 4), np.float32)
+    assert ctypes.CDLL(str(library)).names_run(*map(pointer, [*xs, *ys])) == 0
+    np.testing.assert_array_equal(ys, [xs[0] + xs[2] + xs[3], xs[0] * xs[1]])
+
+
 def test_the_same_model_gives_the_same_bytes(tmp_path: Path) -> None:
     model = image_model(tmp_path)
     for name in ("one", "two"):

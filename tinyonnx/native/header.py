@@ -13,11 +13,22 @@ from tinyonnx.ir import Value
 from tinyonnx.native.model import CompileError
 
 _TYPES = {"f4": "float", "f8": "double", "b1": "uint8_t", "f2": "uint16_t"}
-_KEYWORDS = {
+_TAKEN = {
     *("auto", "break", "case", "char", "const", "continue", "default", "do", "double", "else", "enum", "extern"),
     *("float", "for", "goto", "if", "inline", "int", "long", "register", "restrict", "return", "short", "signed"),
     *("sizeof", "static", "struct", "switch", "typedef", "union", "unsigned", "void", "volatile", "while"),
+    # C++ includes the header, too
+    *("alignas", "alignof", "and", "and_eq", "asm", "bitand", "bitor", "bool", "catch", "char16_t", "char32_t"),
+    *("char8_t", "class", "co_await", "co_return", "co_yield", "compl", "concept", "const_cast", "consteval"),
+    *("constexpr", "constinit", "decltype", "delete", "dynamic_cast", "explicit", "export", "false", "friend"),
+    *("mutable", "namespace", "new", "noexcept", "not", "not_eq", "nullptr", "operator", "or", "or_eq", "private"),
+    *("protected", "public", "reinterpret_cast", "requires", "static_assert", "static_cast", "template", "this"),
+    *("thread_local", "throw", "true", "try", "typeid", "typename", "typeof", "typeof_unqual", "using", "virtual"),
+    *("wchar_t", "xor", "xor_eq"),
+    # macros of compilers and of stdint.h, and its types
+    *("linux", "unix", "i386", *(f"{u}int{n}_t" for u in ("", "u") for n in (8, 16, 32, 64))),
 }
+"""Names that parameters can't have."""
 
 
 class Parameter(NamedTuple):
@@ -30,7 +41,7 @@ class Parameter(NamedTuple):
 
 def parameters(values: Sequence[Value], names: Sequence[str], taken: Iterable[str] = ()) -> list[Parameter]:
     """Parameters for tensors, named like them as far as C allows. Raises CompileError for a type that C lacks."""
-    used, found = {*taken, *_KEYWORDS}, []
+    used, found = {*taken, *_TAKEN}, []
     for value, name in zip(values, names, strict=True):
         assert value.dtype is not None
         assert value.static_shape is not None
@@ -41,7 +52,7 @@ def parameters(values: Sequence[Value], names: Sequence[str], taken: Iterable[st
 
 def function_name(stem: str) -> str:
     """The name of the function of a library in a file of that name."""
-    return _identifier(stem.removeprefix("lib") or stem, _KEYWORDS)
+    return _identifier(stem.removeprefix("lib") or stem, _TAKEN)
 
 
 def declaration(name: str, inputs: Sequence[Parameter], outputs: Sequence[Parameter]) -> str:
@@ -84,7 +95,9 @@ int {name}_level(int level);
 
 
 def wrapper(name: str, inputs: Sequence[Parameter], outputs: Sequence[Parameter]) -> str:
-    """The C file that defines what the header declares."""
+    """The C file that defines what the header declares, with names that nothing of `library.c` has."""
+    inputs = [p._replace(name=f"input_{i}") for i, p in enumerate(inputs)]
+    outputs = [p._replace(name=f"output_{i}") for i, p in enumerate(outputs)]
     return f"""\
 #include "library.c"
 

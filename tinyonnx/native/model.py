@@ -51,8 +51,8 @@ def plan_of(session: InferenceSession, names: Sequence[str] | None, feeds: Mappi
     """The plan for these inputs. Raises CompileError naming the nodes that keep it from being native code."""
     plan = session.plan_for(names, feeds)
     if plan.numpy_steps:
-        listed = "".join(f"\n  {_label(step.node)}: {step.why}" for step in plan.numpy_steps)
-        raise CompileError(f"{session.name}: can't be compiled, these nodes have no kernel:{listed}")
+        listed = "; ".join(f"{_label(step.node)}: {step.why}" for step in plan.numpy_steps)
+        raise CompileError(f"{session.name}: can't be compiled, these nodes have no kernel: {listed}")
     return plan
 
 
