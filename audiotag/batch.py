@@ -133,6 +133,7 @@ def write(
             progress.tick()
         elif isinstance(event, Rows):
             output.put(event.data)
+            progress.tick()
             if watch is not None and event.result is not None:
                 watch(event.result)
         else:

@@ -50,7 +50,13 @@ def add_parser(subparsers: Any) -> None:
         metavar="N",
         help="sounds tagged at a time (default: the number of cores)",
     )
-    parser.add_argument("--max-mib", type=number, default=64, metavar="N", help="largest upload, in MiB (default: 64)")
+    parser.add_argument(
+        "--max-mib",
+        type=number,
+        default=64,
+        metavar="N",
+        help="largest upload, in MiB (default: 64); those that wait take 32 times that at most, then 503",
+    )
     parser.add_argument(
         "--max-seconds", type=number, default=600, metavar="N", help="longest sound, in seconds (default: 600)"
     )

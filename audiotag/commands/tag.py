@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import glob
 import os
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -176,7 +177,7 @@ def _check(args: argparse.Namespace) -> None:
         error("the following arguments are required: PATH")
     if stdin > 1:
         error("standard input can be read once only")
-    one = len(args.paths) == 1 and not args.paths[0].startswith("@") and not os.path.isdir(args.paths[0])
+    one = len(args.paths) == 1 and args.files0_from is None and _is_one_file(args.paths[0])
     if args.format == "audacity" and not one:
         error("--format audacity is for one file: labels don't name theirs")
     for name in ("activations", "plot"):
@@ -188,6 +189,11 @@ def _check(args: argparse.Namespace) -> None:
         error("sound on standard input (-) goes without --workers, --timeout and --resume")
     if args.resume and args.output is None:
         error("--resume needs --output")
+
+
+def _is_one_file(path: str) -> bool:
+    """Whether it is no folder, list or pattern."""
+    return not os.path.isdir(path) and (os.path.lexists(path) or not (path.startswith("@") or glob.has_magic(path)))
 
 
 def warn_if_untrained(model: ResolvedModel) -> None:

@@ -45,5 +45,6 @@ def _fields(tag: Tag | None) -> tuple[object, ...]:
 
 def _line(fields: tuple[object, ...]) -> str:
     text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerow(fields)
-    return text.getvalue()
+    # what is in the end of a line is put in quotes, wherever it is, and a \r would end a row, too
+    csv.writer(text, lineterminator="\r\n").writerow(fields)
+    return text.getvalue().removesuffix("\r\n") + "\n"

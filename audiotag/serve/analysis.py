@@ -12,15 +12,24 @@ import numpy as np
 from audiotag import audio
 from audiotag.audio import MAX_CHANNELS, MAX_RATE, MIN_RATE, RAW_ENCODINGS, SAMPLE_RATE, RawFormat
 from audiotag.errors import AudioError
-from audiotag.labels import select
+from audiotag.labels import N_CLASSES, select
 from audiotag.mel import log_mel
 from audiotag.tagger import Tagger
 from audiotag.windows import Grid
 from tinyonnx.tools.report import small_picture
 
+OVERLAP = 20
+"""How often a sound of the greatest length may be tagged, in windows that overlap."""
+
+SHORTEST = 2.0
+"""Seconds of a window that takes as much work as shorter ones."""
+
+MAX_TAGS = 400_000
+"""Of one answer: an hour in seconds with a hundred tags each, or ten minutes with all classes."""
+
 
 class TooLongError(AudioError):
-    """A sound is longer than the server takes."""
+    """A sound is longer than the server takes, or there would be too many windows of it."""
 
 
 @dataclass(frozen=True)
@@ -109,6 +118,7 @@ def analyse(tagger: Tagger, file: IO[bytes], name: str, query: Query, max_second
     Raises TooLongError, AudioError, ModelError.
     """
     samples = _read(file, name, query.raw, max_seconds)
+    _check_windows(query, name, len(samples) / SAMPLE_RATE, max_seconds)
     options: dict[str, Any] = {"top": query.top, "threshold": query.threshold, "labels": query.labels, "name": name}
     content: Any
     if query.grid is None:
@@ -119,6 +129,19 @@ def analyse(tagger: Tagger, file: IO[bytes], name: str, query: Query, max_second
     if query.spectrogram:
         content = {"results": content, "spectrogram": small_picture(log_mel(samples), flip=True).src}
     return Answer(content, len(samples) / SAMPLE_RATE)
+
+
+def _check_windows(query: Query, name: str, seconds: float, max_seconds: float) -> None:
+    """Raise TooLongError if a sound of that length makes more work, or a longer answer, than a request may."""
+    if query.grid is None:
+        return
+    windows = 1 + max(0, math.ceil((seconds - query.grid.window) / query.grid.hop))
+    tags = windows * min(query.top, N_CLASSES if query.labels is None else len(query.labels))
+    each = max(min(query.grid.window, seconds), SHORTEST)
+    if windows * each > OVERLAP * max_seconds + SHORTEST or tags > MAX_TAGS:
+        raise TooLongError(
+            name, f"{windows} windows and {tags} tags are too many for one answer, take a longer hop or a smaller top"
+        )
 
 
 def _read(file: IO[bytes], name: str, raw: RawFormat | None, max_seconds: float) -> Any:

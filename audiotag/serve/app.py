@@ -19,8 +19,8 @@ from starlette.routing import Route
 from audiotag import __version__
 from audiotag.errors import AudioError, Error, LabelError
 from audiotag.labels import all_labels
-from audiotag.serve.analysis import Query, TooLongError, analyse
-from audiotag.serve.body import discard, read_upload
+from audiotag.serve.analysis import Answer, Query, TooLongError, analyse
+from audiotag.serve.body import SHARES, Room, Upload, discard, full, receive
 from audiotag.serve.metrics import Metrics
 from audiotag.tagger import Tagger
 
@@ -62,6 +62,7 @@ class _Service:
     def __init__(self, tagger: Tagger, limits: Limits, workers: int) -> None:
         self.tagger, self.limits = tagger, limits
         self.metrics = Metrics()
+        self._room = Room(SHARES * limits.max_bytes)
         self._pool = ThreadPoolExecutor(workers, thread_name_prefix="tag")
         self._page = files("audiotag.serve").joinpath("page.html").read_text(encoding="utf-8")
         self._waiting = 0
@@ -77,7 +78,7 @@ class _Service:
         try:
             if self._waiting > self.limits.queue:
                 await discard(request)
-                raise HTTPException(503, "too many requests are waiting", {"Retry-After": "1"})
+                raise full("too many requests are waiting")
             response = await self._tag(request)
             status = response.status_code
             return response
@@ -96,22 +97,25 @@ class _Service:
             query = Query.of(request.query_params)
         except (ValueError, LabelError) as error:
             raise HTTPException(400, str(error)) from None
-        upload = await read_upload(request, self.limits.max_bytes, self.limits.body_seconds)
-        name = query.name or upload.name or "<request>"
-        loop = asyncio.get_running_loop()
-        with upload.file as file, self.metrics.running.track_inprogress():
-            try:
-                answer = await loop.run_in_executor(
-                    self._pool, analyse, self.tagger, file, name, query, self.limits.max_seconds
-                )
-            except TooLongError as error:
-                raise HTTPException(413, str(error)) from None
-            except AudioError as error:
-                raise HTTPException(422, str(error)) from None
-            except Error as error:
-                raise HTTPException(500, str(error)) from None
+        async with receive(request, self.limits.max_bytes, self.limits.body_seconds, self._room) as upload:
+            answer = await self._analyse(upload, query)
         self.metrics.sound(answer.duration)
         return JSONResponse(answer.content)
+
+    async def _analyse(self, upload: Upload, query: Query) -> Answer:
+        name = query.name or upload.name or "<request>"
+        loop = asyncio.get_running_loop()
+        try:
+            with self.metrics.running.track_inprogress():
+                return await loop.run_in_executor(
+                    self._pool, analyse, self.tagger, upload.file, name, query, self.limits.max_seconds
+                )
+        except TooLongError as error:
+            raise HTTPException(413, str(error)) from None
+        except AudioError as error:
+            raise HTTPException(422, str(error)) from None
+        except Error as error:
+            raise HTTPException(500, str(error)) from None
 
     async def page(self, _: Request) -> Response:
         return HTMLResponse(self._page, headers={"Content-Security-Policy": CONTENT_POLICY})

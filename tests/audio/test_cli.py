@@ -390,6 +390,7 @@ def test_a_clip_that_is_shorter_than_a_window_gives_one_result(tag, folder):
         ["--embeddings", "--format", "csv"],
         ["--events", "--embeddings", "--format", "jsonl"],
         ["--format", "audacity", "b.flac"],
+        ["--format", "audacity", "--files0-from", "list"],
     ],
 )
 def test_wrong_times(arguments, folder, capsys):
@@ -397,6 +398,13 @@ def test_wrong_times(arguments, folder, capsys):
         cli.main(["tag", "a.wav", *arguments])
     assert caught.value.code == 2
     assert "error: " in capsys.readouterr().err
+
+
+def test_labels_for_a_pattern_would_mix_recordings(folder, capsys):
+    with pytest.raises(SystemExit) as caught:
+        cli.main(["tag", "*.wav", "--format", "audacity"])
+    assert caught.value.code == 2
+    assert "--format audacity is for one file" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("format", ["csv", "rttm"])

@@ -175,6 +175,39 @@ def test_a_body_of_unknown_length_is_counted(server: Server) -> None:
     assert exchange(server, head, chunk).startswith(b"HTTP/1.1 413 ")
 
 
+def test_too_many_windows(server: Server) -> None:
+    for query in ("window=0.02&hop=0.01&top=1", "window=5&hop=0.1&top=1"):
+        status, content = server.ask(f"tag?{query}", wav(19))
+        assert status == 413
+        assert "windows and" in content["error"]["message"]
+    assert len(server.ask("tag?window=1&hop=0.1&top=527", wav(19))[1]) == 181
+    assert len(server.ask("tag?window=1200", wav())[1]) == 1
+
+
+def test_uploads_that_wait_have_room_in_all() -> None:
+    from starlette.exceptions import HTTPException
+    from starlette.requests import Request as Asked
+
+    from audiotag.serve.body import Room, receive
+
+    async def upload(size: int, room: Room) -> bytes:
+        async def body() -> dict[str, Any]:
+            return {"type": "http.request", "body": bytes(size), "more_body": False}
+
+        async with receive(Asked({"type": "http", "headers": []}, body), 100, 1, room) as received:
+            if room.left > 50:
+                with pytest.raises(HTTPException) as caught:
+                    await upload(80, room)
+                assert caught.value.status_code == 503
+            return received.file.read()
+
+    room = Room(150)
+    assert asyncio.run(upload(80, room)) == bytes(80)
+    with pytest.raises(HTTPException, match="413"):
+        asyncio.run(upload(101, room))
+    assert room.left == 150
+
+
 def test_a_client_that_asks_first_is_told_before_it_sends(server: Server) -> None:
     head = b"POST /tag HTTP/1.1\r\nHost: x\r\nContent-Length: 99999999\r\nExpect: 100-continue\r\n\r\n"
     assert exchange(server, head).startswith(b"HTTP/1.1 413 ")
