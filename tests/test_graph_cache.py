@@ -4,6 +4,7 @@ import hashlib
 import os
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -200,6 +201,38 @@ def test_few_graphs_are_kept(folder: Path, tmp_path: Path, monkeypatch: pytest.M
     before = {kept.name for kept in folder.iterdir()}
     graph_cache.load(paths[0], LIMITS)
     assert {kept.name for kept in folder.iterdir()} == before
+
+
+class Searched(bytes):
+    """Counts the bytes that are searched, at most."""
+
+    count = 0
+
+    def find(self, wanted: Any, start: Any = 0, end: Any = None, /) -> int:
+        self.count += (len(self) if end is None else min(end, len(self))) - start
+        return super().find(wanted, start, len(self) if end is None else end)
+
+
+@pytest.mark.parametrize("size", [64, 8000])
+def test_tensors_in_another_form_are_not_looked_for_in_vain_again_and_again(size: int) -> None:
+    data = Searched(4 << 20)
+    arrays = graph_cache._Arrays(data)
+    tensors = [np.full(size // 8, i + 1) for i in range(1000)]
+    with suppress(graph_cache._Unkept):
+        for tensor in tensors:
+            arrays.number(tensor)
+    assert data.count < 100 * len(data)
+
+
+@pytest.mark.skipif(os.name != "posix", reason="no modes")
+def test_what_is_kept_is_the_user_s_alone(folder: Path, model: Path) -> None:
+    mask = os.umask(0)
+    try:
+        graph_cache.load(str(model), LIMITS)
+    finally:
+        os.umask(mask)
+    for path in (folder, *folder.iterdir()):
+        assert not path.stat().st_mode & 0o077
 
 
 @pytest.mark.skipif(not hasattr(os, "geteuid"), reason="no modes")

@@ -1,7 +1,8 @@
 """What is kept on disk for later processes: machine code, and what models' files were found to hold.
 
 Every file has the SHA-256 of its content in front. What can't be read counts as absent, what
-can't be written isn't kept.
+can't be written isn't kept. Who can write here can make this user's processes do anything, as
+with Python's own bytecode: the folders are for the user alone.
 """
 
 from __future__ import annotations
@@ -42,14 +43,15 @@ def write(path: Path, content: bytes) -> None:
     import tempfile
 
     with suppress(OSError):
-        path.parent.mkdir(parents=True, exist_ok=True)
+        path.parent.mkdir(0o700, parents=True, exist_ok=True)
         handle, temporary = tempfile.mkstemp(dir=path.parent, suffix=".part")
         try:
             with os.fdopen(handle, "wb") as file:
                 file.write(hashlib.sha256(content).digest() + content)
             os.replace(temporary, path)
-        except OSError:
+        except BaseException:
             os.unlink(temporary)
+            raise
 
 
 def remove_old(paths: Iterable[Path], kept: int) -> None:

@@ -36,6 +36,13 @@ _WITHIN = 1 << 20
 """So many bytes of tensors may be kept by value: those that lie in the file in another form, or in another file."""
 
 
+_LARGE, _NEAR = 4 << 10, 64 << 10
+"""Bytes of a tensor that is looked for anywhere in the file, and how far ahead smaller ones are."""
+
+_IN_VAIN = 64
+"""Searching so many bytes for a tensor that isn't there counts like keeping one, so that it ends."""
+
+
 class _Unkept(Exception):
     """The graph has something that isn't kept."""
 
@@ -57,7 +64,7 @@ def load(path: str, limits: Limits) -> tuple[Graph, str]:
     if file and b"location" not in data:  # of external data, which may change
         with suppress(_Unkept, ValueError):  # marshal's, for what it doesn't know
             disk.write(file, marshal.dumps(_encoded(graph, data)))
-            disk.remove_old(file.parent.iterdir(), KEPT)
+            disk.remove_old(file.parent.glob("*"), KEPT)
     return graph, sha256
 
 
@@ -144,14 +151,15 @@ class _Arrays:
         return self._numbers[id(array)]
 
     def _find(self, content: bytes) -> int | bytes:
-        """Tensors mostly follow each other in the file."""
-        place = self._data.find(content, self._at)
-        if place < 0:
+        """Tensors mostly follow each other in the file; the whole file is searched for large ones alone."""
+        far = len(content) >= _LARGE
+        place = self._data.find(content, self._at, None if far else self._at + len(content) + _NEAR)
+        if place < 0 and far:
             place = self._data.find(content, 0, self._at)
         if place >= 0:
             self._at = place + len(content)
             return place
-        self._within += len(content)
+        self._within += max(len(content), len(self._data) // _IN_VAIN if far else 0)
         if self._within > _WITHIN:
             raise _Unkept
         return content
