@@ -49,6 +49,8 @@ class Progress:
         self._files += 1
         self._failures += failed
         self._seconds += seconds
+        if failed and self._terminal and self._told:
+            self._next = 0.0  # what was said of it took the place of the line
         self.tick()
 
     def tick(self) -> None:

@@ -425,6 +425,12 @@ def test_lines_of_progress(crawl):
     assert re.fullmatch(last, told[-1])
 
 
+def test_progress_within_a_long_file(tag, clips, noise):
+    soundfile.write("long.wav", np.tile(noise[:, 0], 100), 32000, subtype="PCM_16")
+    _, _, err = tag("long.wav", "--window", "0.5", "--output", "out.jsonl", "--log-every", "0.01")
+    assert len(re.findall(r"^audiotag: 0( of 1 \(0 %\))? files, 0 errors$", err, re.M)) > 1
+
+
 @POSIX
 def test_the_line_on_a_terminal(crawl):
     import pty
