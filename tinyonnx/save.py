@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import secrets
 from collections import ChainMap
 from collections.abc import Iterator
 from contextlib import suppress
@@ -27,6 +26,7 @@ from onnx import (
 )
 
 from tinyonnx.errors import ModelError
+from tinyonnx.files import target_of, write_file
 from tinyonnx.ir import Array, Graph, Node, Value
 
 _MAX_FILE_BYTES = (1 << 31) - 1
@@ -43,24 +43,8 @@ def save(graph: Graph, path: str | os.PathLike[str]) -> None:
     Raises ModelError if ONNX can't express the graph (see `to_bytes`) or `path` is
     something else than a file, OSError if it can't be written.
     """
-    target = os.path.realpath(path)
-    if os.path.exists(target) and not os.path.isfile(target):
-        raise ModelError(f"{os.fspath(path)}: is not a regular file")
-    data = to_bytes(graph)
-    folder, name = os.path.split(target)
-    partial = os.path.join(folder, f".{name[:64]}.{secrets.token_hex(8)}.part")
-    try:
-        with open(partial, "xb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(partial, target)
-    except BaseException as error:
-        with suppress(OSError):
-            os.remove(partial)
-        if isinstance(error, OSError):
-            raise OSError(error.errno, error.strerror, os.fspath(path)) from error
-        raise
+    target_of(path)
+    write_file(path, to_bytes(graph))
 
 
 def to_bytes(graph: Graph) -> bytes:

@@ -16,6 +16,7 @@ from audiotag.native.program import Facts, Program
 from audiotag.network import Network
 from tinyonnx import Error as EngineError
 from tinyonnx import kernel
+from tinyonnx.files import target_of
 from tinyonnx.kernels._kernel import encode
 from tinyonnx.native import products
 from tinyonnx.native.kernels import run_sized, unpack
@@ -51,7 +52,8 @@ def build_program(model: ResolvedModel, output: Path) -> None:
     name = model.source if isinstance(model.source, str) else model.name
     Network(source, name)
     try:
-        require(output)
+        require()
+        target_of(output)
         found = units(unit, source, name, _facts(model))
         code = (_HERE / "glue.c").read_text(encoding="ascii")
         registers = {f"AT_{r}": getattr(control, r) for r in ("KERNEL", "ACTION", "PLACE", "COUNT", "RESULT")}

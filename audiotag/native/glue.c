@@ -9,6 +9,11 @@ static int64_t open_file(const char *name) {
     do
         file = system_call(OPEN, (long)name, 0x80000 /* O_RDONLY | O_CLOEXEC */, 0);
     while (file == INTERRUPTED);
+    if (file == 0) {
+        /* closed standard input isn't to become this file */
+        file = system_call(FCNTL, 0, 1030 /* F_DUPFD_CLOEXEC */, 1);
+        system_call(CLOSE, 0, 0, 0);
+    }
     return file;
 }
 

@@ -26,8 +26,9 @@ if TYPE_CHECKING:
 
 NAME = "audio-inference"
 
-INPUT, OUTPUT, SAMPLES = 1 << 16, 1 << 20, 1 << 15
-"""Bytes read at a time, bytes of a row at most, samples at 32 kHz that are analysed at a time."""
+INPUT, OUTPUT, SAMPLES = 1 << 16, 1 << 21, 1 << 15
+"""Bytes read at a time, bytes of a row at most (the longest argument that Linux passes, escaped twice), samples at
+32 kHz that are analysed at a time."""
 
 TAPE = 60
 """Seconds that are on the tape of windows beside the longest window, so that it is seldom moved."""

@@ -98,6 +98,30 @@ def test_the_same_model_gives_the_same_bytes(tmp_path: Path) -> None:
     assert (tmp_path / "one").read_bytes() == (tmp_path / "two").read_bytes()
 
 
+def test_files_beside_it_are_no_matter(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = image_model(tmp_path)
+    for name in ("random", "zig", "ziglang", "tinyonnx"):
+        (tmp_path / f"{name}.py").write_text("raise SystemExit(9)")
+    (tmp_path / ".image.part").write_text("another build's")
+    monkeypatch.chdir(tmp_path)
+    assert main(["compile", str(model), "-o", "image", "--input", "x=shape:1,3,9,11"]) == 0
+    assert (tmp_path / ".image.part").read_text() == "another build's"
+    assert not [path for path in tmp_path.glob(".*") if path.name != ".image.part"]
+
+
+def test_what_can_t_be_written_is_said_before_anything_is_compiled(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = image_model(tmp_path)
+    monkeypatch.setattr("tinyonnx.native.products.units", lambda *_: pytest.fail("compiles"))
+    for output, message in ((tmp_path, "is not a regular file"), (tmp_path / "no" / "lib.so", "No such file")):
+        assert main(["compile", str(model), "-o", str(output), "--input", "x=shape:1,3,9,11"]) == 1
+        error = capsys.readouterr().err
+        assert message in error
+        assert str(output) in error
+        assert error.count("\n") == 1
+
+
 def test_nodes_without_a_kernel_are_listed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     text = """
         <ir_version: 8, opset_import: ["" : 17]>

@@ -138,6 +138,14 @@ def test_a_bad_file_is_said_and_the_others_are_done(run, tmp_path):
     assert run(*paths)[1].count("\n") == 11
 
 
+def test_the_longest_name_is_said_whole(run):
+    name = b"\xff" * (131071 - len("a.wav")) + b"a.wav"
+    code, out, err = run("--json", name)
+    row = json.loads(out)
+    assert (code, os.fsencode(row["path"])) == (1, name)
+    assert err == f"{NAME}: {row['error']['message']}\n"
+
+
 def test_a_model_that_fails(run):
     content = encoded(noise(9))
     code, out, err = run("-", stdin=content, model=lambda _: np.full(527, np.nan))

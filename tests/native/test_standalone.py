@@ -98,6 +98,12 @@ def test_a_failure_is_one_of_many(program: Path, clips: dict[str, Path], tmp_pat
     assert result.stderr.count(b"\n") == 2
 
 
+def test_closed_standard_input_is_no_other_file(program: Path, clips: dict[str, Path]) -> None:
+    result = run(program, clips["five"], "-", clips["short"], preexec_fn=lambda: os.close(0))
+    assert (result.returncode, result.stdout.count(b" s)  [")) == (1, 2)
+    assert result.stderr == b"audio-inference: -: Bad file descriptor\n"
+
+
 def test_needs_no_other_file(program: Path, clips: dict[str, Path], tmp_path: Path) -> None:
     headers = subprocess.run(["readelf", "-lW", program], capture_output=True, text=True, check=True).stdout
     assert "INTERP" not in headers

@@ -25,25 +25,33 @@ def units(builder: Callable[..., Unit], *args: Any) -> list[Unit]:
     """
     environment = {key: value for key, value in os.environ.items() if not key.startswith("NUMBA_")}
     environment |= {key: os.environ[key] for key in ("NUMBA_CACHE_DIR",) if key in os.environ}
-    environment |= {"NUMBA_CPU_FEATURES": "", "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    environment |= {"NUMBA_CPU_FEATURES": "", "PYTHONPATH": os.pathsep.join(path or os.getcwd() for path in sys.path)}
     request = pickle.dumps((builder.__module__, builder.__qualname__, args))
     with ExitStack() as stack:
         processes = [
             stack.enter_context(
                 subprocess.Popen(
-                    [sys.executable, "-m", "tinyonnx.native.levels"],
+                    # modules of the present folder are none of ours
+                    [sys.executable, "-P", "-m", "tinyonnx.native.levels"],
                     stdin=subprocess.PIPE,
                     stdout=subprocess.PIPE,
                     env={**environment, "NUMBA_CPU_NAME": level},
+                    # this process ends them when it is interrupted
+                    process_group=0,
                 )
             )
             for level in LEVELS
         ]
-        for process in processes:
-            assert process.stdin is not None
-            process.stdin.write(request)
-            process.stdin.close()
-        answers = [process.stdout.read() for process in processes if process.stdout is not None]
+        try:
+            for process in processes:
+                assert process.stdin is not None
+                process.stdin.write(request)
+                process.stdin.close()
+            answers = [process.stdout.read() for process in processes if process.stdout is not None]
+        except BaseException:
+            for process in processes:
+                process.kill()
+            raise
     results = []
     for process, answer, level in zip(processes, answers, LEVELS, strict=True):
         if process.returncode != 0:

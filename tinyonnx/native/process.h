@@ -7,7 +7,7 @@ static long system_call(long number, long a, long b, long c) {
     return result;
 }
 
-enum { READ = 0, WRITE = 1, OPEN = 2, CLOSE = 3, MADVISE = 28, EXIT = 60 };
+enum { READ = 0, WRITE = 1, OPEN = 2, CLOSE = 3, MADVISE = 28, EXIT = 60, FCNTL = 72 };
 enum { INTERRUPTED = -4 };
 
 static _Noreturn void leave(int code) {

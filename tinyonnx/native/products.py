@@ -7,6 +7,7 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from tinyonnx.files import target_of, write_file
 from tinyonnx.ir import Array
 from tinyonnx.native import binary, toolchain
 from tinyonnx.native.header import function_name, header, parameters, wrapper
@@ -30,8 +31,9 @@ def compile_model(source: str | bytes, feeds: Mapping[str, Array], output: str |
     """
     session = InferenceSession(source)
     plan = plan_of(session, None, feeds)
-    toolchain.require(Path(output))
     output = Path(output)
+    toolchain.require()
+    target_of(output)
     names = [value.name for value in session.graph.inputs]
     inputs = parameters(plan.graph.inputs, names)
     outputs = parameters(plan.graph.outputs, session.graph.output_names, {p.name for p in inputs})
@@ -43,7 +45,7 @@ def compile_model(source: str | bytes, feeds: Mapping[str, Array], output: str |
     name = function_name(output.stem)
     link_units(found, wrapper(name, inputs, outputs), macros, output, shared=True)
     text = header(name, os.path.basename(session.name), inputs, outputs)
-    output.with_suffix(".h").write_text(text, encoding="ascii")
+    write_file(output.with_suffix(".h"), text.encode("ascii"))
     return [output, output.with_suffix(".h")]
 
 
@@ -66,19 +68,10 @@ def model_unit(source: str | bytes, feeds: Mapping[str, Array]) -> Unit:
 def link_units(
     found: Sequence[Unit], code: str, macros: Mapping[str, int], output: Path, *, shared: bool = False
 ) -> None:
-    """Link units and C code, which sees `macros`, into a file that appears when it is complete."""
+    """Link units and C code, which sees `macros`, into a file."""
     with tempfile.TemporaryDirectory() as folder:
         main = Path(folder) / "main.c"
         main.write_text(code, encoding="ascii")
         files = binary.write(found, Path(folder))
         toolchain.link([main, *files], Path(folder) / "built", shared, macros, [HERE])
-        partial = output.with_name(f".{output.name}.part")
-        partial.write_bytes((Path(folder) / "built").read_bytes())
-        partial.chmod(0o777 & ~_umask())
-        os.replace(partial, output)
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
+        write_file(output, (Path(folder) / "built").read_bytes(), 0o777)

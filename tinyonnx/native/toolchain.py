@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import errno
 import importlib.util
-import os
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
@@ -18,12 +16,10 @@ _OPTIONS = (
 )
 
 
-def require(output: Path) -> None:
-    """Before anything that takes long: raise CompileError where the compiler isn't installed, OSError for no folder."""
+def require() -> None:
+    """Before anything that takes long: raise CompileError where the compiler isn't installed."""
     if importlib.util.find_spec("ziglang") is None:
         raise CompileError("native code is linked by the package ziglang: pip install ziglang")
-    if not output.parent.is_dir():
-        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(output.parent))
 
 
 def link(files: Sequence[Path], output: Path, shared: bool, macros: Mapping[str, int], include: Sequence[Path]) -> None:
@@ -34,7 +30,7 @@ def link(files: Sequence[Path], output: Path, shared: bool, macros: Mapping[str,
 
     Raises CompileError where that fails.
     """
-    command = [sys.executable, "-m", "ziglang", "cc", *_OPTIONS, "-shared" if shared else "-static"]
+    command = [sys.executable, "-P", "-m", "ziglang", "cc", *_OPTIONS, "-shared" if shared else "-static"]
     command += [f"-D{name}={value}" for name, value in macros.items()]
     command += [f"-I{folder}" for folder in include]
     command += [*map(str, files), "-o", str(output)]
