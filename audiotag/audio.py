@@ -83,7 +83,7 @@ def stream(
         name: what errors call the source, by default its path.
 
     Raises:
-        AudioError: the source can't be read, is no sound, ends early or has impossible samples.
+        AudioError: the source can't be read, is no sound, ends early, has no samples or impossible ones.
     """
     name = name_of(source) if name is None else name
     with ExitStack() as stack:
@@ -100,7 +100,8 @@ def stream(
         else:
             blocks, rate = open_blocks(source, name, stack)
             _checked_rate(rate, name)
-        yield from _resample(_mono(blocks, name), rate)
+        mono = _mono(blocks, name)
+        yield from _resample(mono if isinstance(source, np.ndarray) else _some(mono, name), rate)
 
 
 def read(source: Source, rate: float | None = None, *, raw: RawFormat | None = None, name: str | None = None) -> Array:
@@ -115,6 +116,16 @@ def _checked_rate(rate: float | None, name: str) -> float:
     if not MIN_RATE <= rate <= MAX_RATE:
         raise AudioError(name, f"sample rate {rate} Hz is not in {MIN_RATE}..{MAX_RATE} Hz")
     return rate
+
+
+def _some(blocks: Iterator[Array], name: str) -> Iterator[Array]:
+    """Refuse a file without samples, such as a download that was cut off: a network hears things in nothing, too."""
+    found = False
+    for block in blocks:
+        found = found or len(block) > 0
+        yield block
+    if not found:
+        raise AudioError(name, "has no samples")
 
 
 def _mono(blocks: Iterator[Array], name: str) -> Iterator[Array]:

@@ -14,8 +14,8 @@ BEGUN, READY, SKIP, IS_LONG, LONG_SIZE = range(10, 15)
 KIND, BITS, ENCODING, CHANNELS, RATE, LEFT = range(15, 21)
 # what is wrong with the clip, and numbers to name
 PROBLEM, NUMBER, NUMBER_2 = range(21, 24)
-# whether samples are being read; mono ones that wait to be resampled, from where to where; those at 32 kHz that wait to
-# be analysed, and whether they are the last of the clip
+# whether samples are being read (2: there were some); mono ones that wait to be resampled, from where to where; those
+# at 32 kHz that wait to be analysed, and whether they are the last of the clip
 STARTED, MONO_AT, MONO_END, SAMPLES, LAST = range(24, 29)
 
 # actions
@@ -43,8 +43,8 @@ UNSIGNED_8, SIGNED_16, SIGNED_24, SIGNED_32, FLOAT_32, FLOAT_64 = range(1, 7)
 FINE = 0
 (
     EMPTY, NO_WAV, NO_FORMAT, NO_SAMPLES, COMPRESSED, NO_WIDTH, NO_CHANNELS, MANY_CHANNELS, NO_RATE, BAD_RATE,
-    BAD_SAMPLES, PART_OF_FRAME, TOO_LONG, NO_PROGRAM, BAD_SCORES, SYSTEM,
-) = range(1, 17)  # fmt: skip
+    BAD_SAMPLES, PART_OF_FRAME, NO_FRAMES, TOO_LONG, NO_PROGRAM, BAD_SCORES, SYSTEM,
+) = range(1, 18)  # fmt: skip
 
 PROBLEMS = {
     EMPTY: "is empty",
@@ -59,6 +59,7 @@ PROBLEMS = {
     BAD_RATE: f"sample rate {{}} Hz is not in {MIN_RATE}..{MAX_RATE} Hz",
     BAD_SAMPLES: "has NaN, infinite or absurdly large samples",
     PART_OF_FRAME: "{} bytes are no whole number of {}-byte frames: another --raw or --channels?",
+    NO_FRAMES: "has no samples",
     TOO_LONG: "longer than {} min: too long for one result, give a window (--window)",
     NO_PROGRAM: "this program can't tag clips of {} frames",
     BAD_SCORES: "the model gives NaN or infinite scores",

@@ -25,6 +25,7 @@ from audiotag.native.control import (
     LEFT,
     MONO_AT,
     MONO_END,
+    NO_FRAMES,
     NO_SAMPLES,
     NO_WAV,
     NOTHING,
@@ -147,17 +148,19 @@ def mix(
         c[PROBLEM] = BAD_SAMPLES
     c[AT] += frames * width * channels
     c[LEFT] -= frames * width * channels
-    c[MONO_AT], c[MONO_END] = 0, frames
+    c[MONO_AT], c[MONO_END], c[STARTED] = 0, frames, 2
     return True
 
 
 @jit
 def end(c: Array, settings: Array) -> None:
-    """No more frames: of samples without a header nothing may be left."""
+    """No more frames: there must have been some, and of samples without a header nothing may be left."""
     if settings[RAW_ENCODING] and c[END] > c[AT]:
         c[PROBLEM], c[NUMBER], c[NUMBER_2] = PART_OF_FRAME, c[TOTAL], frame_of(c)
     elif not c[TOTAL]:
         c[PROBLEM] = EMPTY
+    elif c[STARTED] == 1:
+        c[PROBLEM] = NO_FRAMES
 
 
 @jit
