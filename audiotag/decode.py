@@ -13,6 +13,7 @@ from typing import IO, TYPE_CHECKING, Any
 import numpy as np
 import soundfile
 
+from audiotag.chains import Link, links
 from audiotag.containers import Container
 from audiotag.errors import AudioError
 from audiotag.pipes import SAMPLE_BYTES, Pipe, is_live_container, is_tagless_mp3, read_wav_header, streams
@@ -107,6 +108,8 @@ def open_blocks(source: Any, name: str, stack: ExitStack) -> tuple[Iterator[Arra
         elif isinstance(source, (bytes, bytearray, memoryview)):
             source = io.BytesIO(source)
         file, options = _decodable(source, path is not None, name, stack)
+        if not isinstance(file, Pipe) and len(chain := links(file)) > 1:
+            return _open_chain(chain, name, stack)
         file.seek(0)
         if isinstance(file, Pipe) and is_live_container(file):
             return _open_container(file, name, stack)
@@ -129,6 +132,22 @@ def open_blocks(source: Any, name: str, stack: ExitStack) -> tuple[Iterator[Arra
     if isinstance(file, Pipe):
         file.opened(whole=opened.format not in _PACKED)
     return _file_blocks(opened, name), opened.samplerate
+
+
+def _open_chain(chain: list[Link], name: str, stack: ExitStack) -> tuple[Iterator[Array], int]:
+    """Sound of Ogg files that lie one after the other in a file."""
+    first, rate = open_blocks(chain[0], name, stack)
+
+    def blocks() -> Iterator[Array]:
+        yield from first
+        for number, link in enumerate(chain[1:], 2):
+            with ExitStack() as inner:
+                following, its_rate = open_blocks(link, name, inner)
+                if its_rate != rate:
+                    raise AudioError(name, f"Ogg stream {number} in it has {its_rate} Hz, those before {rate} Hz")
+                yield from following
+
+    return blocks(), rate
 
 
 def _decodable(file: Any, named: bool, name: str, stack: ExitStack) -> tuple[Any, dict[str, Any]]:
@@ -260,6 +279,9 @@ def _file_blocks(file: _SoundFile, name: str) -> Iterator[Array]:
         total += len(block)
         yield as_float(block, name)
     promised = file.frames
+    if file.format == "OGG" and pipe is not None and b"OggS" in pipe.read(BLOCK):
+        problem = "another Ogg stream follows, and of a pipe only the first is read"
+        raise AudioError(name, f"after {total / file.samplerate:.2f} s {problem}")
     if file.format == "FLAC" and total < promised < np.iinfo(np.int64).max:
         raise AudioError(name, f"truncated: {total} of {promised} frames are there")
 
