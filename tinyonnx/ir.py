@@ -152,6 +152,11 @@ class Graph:
         value.const = None
         return self.add_input(value)
 
+    def drop_initializers(self) -> None:
+        """Forget the initializers that nothing reads, but for the overridable ones."""
+        kept = set(map(id, self.overridable))
+        self.initializers = [v for v in self.initializers if v.uses or id(v) in kept]
+
     def add_output(self, value: Value, name: str | None = None) -> None:
         value.uses.append((self, len(self.outputs)))
         self.outputs.append(value)

@@ -120,9 +120,22 @@ def test_the_optimised_model_as_a_file(model: Path, tmp_path: Path, capsys: pyte
     call(capsys, "inspect", model, "--save", saved, "--dim", "t=10")
     onnx.checker.check_model(onnx.load(saved))
     assert [node.op_type for node in onnx.load(saved).graph.node] == ["Conv", "Relu", "GlobalAveragePool", "Reshape"]
+    read = {name for node in onnx.load(saved).graph.node for name in node.input}
+    assert {tensor.name for tensor in onnx.load(saved).graph.initializer} <= read
     feeds = {"x": np.random.default_rng(1).standard_normal((1, 4, 10, 16), dtype=np.float32)}
     results = [onnxruntime.InferenceSession(path).run(None, feeds)[0] for path in (model, saved)]
     np.testing.assert_allclose(*results, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("command", [("inspect", "--save"), ("compile", "--output")])
+def test_the_model_itself_is_not_overwritten(model: Path, capsys: pytest.CaptureFixture[str], command: Any) -> None:
+    name, option = command
+    content = model.read_bytes()
+    with pytest.raises(SystemExit) as ended:
+        main([name, str(model), option, str(model)])
+    assert ended.value.code == 2
+    assert "would overwrite the model" in capsys.readouterr().err
+    assert model.read_bytes() == content
 
 
 @pytest.mark.parametrize("opset", [7, 11, 12, 17])

@@ -50,10 +50,12 @@ def add(commands: Any) -> None:
         "a tinyonnx.tools.inspect.GraphReport; with --optimized {graph, plan: PlanReport}; "
         "with --pass {graph, remarks: [{pass_name, applied, node, text}]}",
     )
-    parser.set_defaults(run=_run)
+    parser.set_defaults(run=_run, parser=parser)
 
 
 def _run(args: argparse.Namespace) -> int:
+    if args.save and os.path.exists(args.save) and os.path.samefile(args.model, args.save):
+        args.parser.error(f"--save {shown(args.save)} would overwrite the model")
     session = open_session(args)
     given = args.input or args.inputs or args.dim
     needed = args.optimized or args.pass_name or args.save or given or is_known(session)
