@@ -94,6 +94,21 @@ print(json.dumps([early, {str(key): sorted(versions) for key, versions in regist
         assert late[key][-len(versions) :] == versions, key
 
 
+def test_versions_that_are_imported_later_are_registered_newest_first():
+    """A thread may look one up while another imports them."""
+    versions = in_a_new_process(
+        """
+import json, tinyonnx.ops
+from tinyonnx import registry
+early = set(registry._OPS)
+registry.registered()
+print(json.dumps({str(key): list(versions) for key, versions in registry._OPS.items() if key not in early}))
+"""
+    )
+    assert versions
+    assert [key for key, numbers in versions.items() if numbers != sorted(numbers, reverse=True)] == []
+
+
 LATER = [("", "Loop", 13), ("ai.onnx", "Loop", 13), ("com.microsoft", "BiasGelu", 1), ("", "LayerNormalization", 9)]
 
 

@@ -330,7 +330,7 @@ class Graph:
         self._verify(set(), uses, seen)
         for key, value in seen.items():
             expected, actual = uses.get(key, []), value.uses
-            same = len(expected) == len(actual) and {(id(u), i) for u, i in expected} == {(id(u), i) for u, i in actual}
+            same = expected == actual or (len(expected) == len(actual) and set(expected) == set(actual))
             assert same, f"use list of {value.name}: has {actual}, should be {expected}"
 
     def _verify(self, outer: set[int], uses: dict[int, list[tuple[Node | Graph, int]]], seen: dict[int, Value]) -> None:
@@ -341,9 +341,12 @@ class Graph:
             seen[id(value)] = value
 
         def read(value: Value, user: Node | Graph, index: int) -> None:
-            assert id(value) in defined or value.const is not None, f"{value.name} is read by {user!r} before it exists"
-            seen[id(value)] = value
-            uses.setdefault(id(value), []).append((user, index))
+            key = id(value)
+            assert key in defined or value.const is not None, f"{value.name} is read by {user!r} before it exists"
+            if key in uses:
+                uses[key].append((user, index))
+            else:
+                seen[key], uses[key] = value, [(user, index)]
 
         for node in self.nodes:
             for i, operand in enumerate(node.inputs):

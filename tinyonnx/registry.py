@@ -230,6 +230,8 @@ def fast(
 def lookup(domain: str, name: str, opset: int) -> Op:
     """The version with the greatest `since` <= `opset`.
 
+    Ours are registered newest first: who comes while another thread imports them finds the right one or waits.
+
     Raises ModelError, saying which versions exist.
     """
     known = versions(name, domain)

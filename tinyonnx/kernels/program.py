@@ -71,7 +71,7 @@ def run_table_shared(table: Array, taken: Array, done: Array, current: Array, ru
 
     Returns when all is done, or as soon as `current` is another run.
     """
-    first, last, shares = steps >> 40, steps >> 20 & 0xFFFFF, steps & 0xFFFFF
+    first, last, shares = steps >> 38, steps >> 12 & 0x3FFFFFF, steps & 0xFFF
     for i in range(first, last):
         while True:
             share = take_share(taken, i * _LINE, run, shares)
@@ -129,7 +129,7 @@ class Program:
             self._current[0] = run
             self._taken[:] = run * _RUN
             self._done[:] = 0
-            run_shared(self._help, run, first << 40 | last << 20 | shares, threads)
+            run_shared(self._help, run, first << 38 | last << 12 | shares, threads)
 
     def _help(self, run: int, steps: int) -> None:
         # a method, so that a helper that comes late keeps alive all that the steps read and write

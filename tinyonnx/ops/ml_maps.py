@@ -56,14 +56,6 @@ def _strings(values: Strings) -> Array:
     return as_array(values) if values else np.empty(0, STRING)
 
 
-@op("LabelEncoder", since=1, domain=DOMAIN, shape=_other_kind)
-def label_encoder_1(
-    x: Array, *, classes_strings: Strings = None, default_int64: int = -1, default_string: str = "_Unused"
-) -> Array:
-    strings = _strings(classes_strings)
-    return _between(x, np.arange(len(strings)), strings, default_int64, default_string)
-
-
 def _encoder_rule(
     x: Info,
     *,
@@ -132,6 +124,14 @@ def label_encoder(
         given = f"{_name(default_tensor)}{list(default_tensor.shape)}"
         raise OpError(f"default_tensor must be one {_name(values)}, is {given}")
     return _looked_up(x, keys, values, default_tensor)
+
+
+@op("LabelEncoder", since=1, domain=DOMAIN, shape=_other_kind)
+def label_encoder_1(
+    x: Array, *, classes_strings: Strings = None, default_int64: int = -1, default_string: str = "_Unused"
+) -> Array:
+    strings = _strings(classes_strings)
+    return _between(x, np.arange(len(strings)), strings, default_int64, default_string)
 
 
 def _name(x: Array) -> str:
