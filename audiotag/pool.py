@@ -22,7 +22,7 @@ from dataclasses import dataclass, field
 from multiprocessing import connection, resource_tracker
 from typing import IO, TYPE_CHECKING, Any
 
-from audiotag.errors import CrashError, Error, ModelError, TimeLimitError, printable
+from audiotag.errors import CrashError, Error, ModelError, OutputError, TimeLimitError, printable
 from audiotag.messages import relay_engine
 from audiotag.results import Failure
 from audiotag.signals import blocked
@@ -98,7 +98,8 @@ class Pool:
         The events of a file come one after the other: its rows, then its end. None is a sign of
         life: nothing happened for `TICK` seconds.
 
-        Raises what iterating over `paths` raises, and Error if workers die at their start.
+        Raises what iterating over `paths` raises, Error if workers die at their start, and
+        OutputError if there is no room for temporary files.
         """
         source = _ReadAhead(paths)
         looked = time.monotonic()
@@ -157,7 +158,10 @@ class Pool:
             self._model = message
             return
         data, end = message
-        worker.spool.write(data)
+        try:
+            worker.spool.write(data)
+        except OSError as error:
+            raise OutputError(tempfile.gettempdir(), error.strerror or str(error)) from None
         if end is not None:
             worker.tasks.popleft()
             yield from worker.take(end)

@@ -49,10 +49,17 @@ class ParquetWriter:
 
 
 def _fields(row: Result | Failure) -> dict[str, Any]:
-    # names of files may have bytes that are no text
-    fields = row.to_dict() | {"path": row.path.encode(errors="backslashreplace").decode()}
+    fields = row.to_dict()
+    fields["path"] = _text(row.path)
+    if "model" in fields:
+        fields["model"]["name"] = _text(fields["model"]["name"])
     embedding = getattr(row, "embedding", None)
     return fields if embedding is None else fields | {"embedding": embedding}
+
+
+def _text(name: str) -> str:
+    """The name of a file, which may have bytes that are no text."""
+    return name.encode(errors="backslashreplace").decode()
 
 
 def _schema(pa: Any, options: Options) -> Any:

@@ -396,6 +396,24 @@ def test_full_disk(workers, expected, crawl):
 
 
 @POSIX
+def test_no_room_for_temporary_files(clips, command, noise, tmp_path):
+    """Rows of a long file wait there until it is done."""
+    import resource
+
+    soundfile.write("long.wav", np.tile(noise[:, 0], 600), 32000, subtype="PCM_16")
+    limit = lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (1_100_000, 1_100_000))  # noqa: E731
+    arguments = [*command, clips[0], "long.wav", "--window", "0.5", "--output", "out.jsonl", "--workers", "1"]
+    environment = os.environ | {"TMPDIR": str(tmp_path)}
+    done = subprocess.run(arguments, capture_output=True, text=True, timeout=120, preexec_fn=limit, env=environment)
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[-2:] == [
+        "audiotag: out.jsonl: the same command with --resume goes on",
+        f"audiotag: {tmp_path}: File too large",
+    ]
+    assert {row["path"] for row in rows(Path("out.jsonl").read_text())} == {clips[0]}
+
+
+@POSIX
 def test_parquet_goes_on(expected, crawl):
     parquet = pytest.importorskip("pyarrow.parquet")
     arguments = [*crawl, "--format", "parquet", "--output", "out", "--workers", "2"]

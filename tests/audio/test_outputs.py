@@ -99,6 +99,15 @@ def test_npy(tmp_path):
     assert list(map(json.loads, lines)) == without
 
 
+def test_names_that_are_no_text_in_parquet(tmp_path):
+    parquet = pytest.importorskip("pyarrow.parquet")
+    writer = PARTS["parquet"](Options())
+    odd = Result("\udcff.wav", 0.0, 1.0, 1.0, (), "\udcff.onnx", "00ff", True)
+    writer.write([writer.pack([odd, Failure("\udcff", "AudioError", "bad")])[0]], 2, str(tmp_path), 0)
+    first, second = parquet.read_table(tmp_path / "part-00000.parquet").to_pylist()
+    assert (first["path"], first["model"]["name"], second["path"]) == ("\\udcff.wav", "\\udcff.onnx", "\\udcff")
+
+
 def test_embeddings_in_parquet_and_jsonl(tmp_path):
     parquet = pytest.importorskip("pyarrow.parquet")
     vector = np.float32([0.1, 1 / 3, -1e-9])
