@@ -131,7 +131,8 @@ def _some(blocks: Iterator[Array], name: str) -> Iterator[Array]:
 def _mono(blocks: Iterator[Array], name: str) -> Iterator[Array]:
     """Average the channels of (n, channels) blocks and refuse what is no sound."""
     for block in blocks:
-        mono = block[:, 0] if block.shape[1] == 1 else _average(block)
+        with np.errstate(invalid="ignore", over="ignore"):
+            mono = block[:, 0] if block.shape[1] == 1 else _average(block)
         # written so that NaN fails it
         if len(mono) and not max(mono.max(), -mono.min()) <= MAX_PEAK:
             raise AudioError(name, "has NaN, infinite or absurdly large samples")

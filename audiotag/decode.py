@@ -16,7 +16,7 @@ import soundfile
 from audiotag.chains import Link, links
 from audiotag.containers import Container
 from audiotag.errors import AudioError
-from audiotag.pipes import SAMPLE_BYTES, Pipe, is_live_container, is_tagless_mp3, read_wav_header, streams
+from audiotag.pipes import END, SAMPLE_BYTES, Pipe, is_live_container, is_tagless_mp3, read_wav_header, streams
 
 if TYPE_CHECKING:
     from tinyonnx.ir import Array
@@ -66,7 +66,7 @@ class _Guard:
             return -1
 
     def tell(self) -> int:
-        return self.file.tell()
+        return END if self.error else self.file.tell()
 
     def seekable(self) -> bool:
         return self.file.seekable()
@@ -121,7 +121,7 @@ def open_blocks(source: Any, name: str, stack: ExitStack) -> tuple[Iterator[Arra
     except _OPENING as error:
         _raise_io_error(guard, name)
         if getattr(error, "error_string", None) in _UNKNOWN and not (path and _needs_name(path, file)):
-            return _open_container(file, name, stack)
+            return _open_container(guard.file, name, stack)
         try:
             opened = _again(guard, path, options, error)
         except _OPENING as again:
@@ -129,8 +129,8 @@ def open_blocks(source: Any, name: str, stack: ExitStack) -> tuple[Iterator[Arra
             raise AudioError(name, reason(again)) from None
     opened.guard = guard
     stack.enter_context(opened)
-    if isinstance(file, Pipe):
-        file.opened(whole=opened.format not in _PACKED)
+    if isinstance(guard.file, Pipe):
+        guard.file.opened(whole=opened.format not in _PACKED)
     return _file_blocks(opened, name), opened.samplerate
 
 
@@ -159,6 +159,7 @@ def _decodable(file: Any, named: bool, name: str, stack: ExitStack) -> tuple[Any
     samples = read_wav_header(pipe)
     if samples is not None and (samples.size is None or not seekable):
         pipe.begin(samples.size)
+        pipe.opened(whole=True)
         form = {"format": "RAW", "subtype": samples.subtype, "endian": "LITTLE"}
         return pipe, {**form, "samplerate": samples.rate, "channels": samples.channels}
     pipe.seek(0)
@@ -171,7 +172,20 @@ def _sound_file(guard: _Guard, options: dict[str, Any]) -> _SoundFile:
     # from a file of its own libsndfile reads by itself; not by name either, see _Guard
     if isinstance(guard.file, io.FileIO):
         return _SoundFile(guard.file.fileno(), closefd=False)
-    return _SoundFile(guard, **options)
+    if not isinstance(guard.file, Pipe) or options:
+        return _SoundFile(guard, **options)
+    try:
+        opened = _SoundFile(guard)
+    except _OPENING:
+        if not guard.file.ended:
+            raise
+    else:
+        if not guard.file.ended:
+            return opened
+        opened.close()
+    guard.check()
+    guard.file = io.BytesIO(guard.file.content())
+    return _SoundFile(guard)
 
 
 def _again(guard: _Guard, path: Path | None, options: dict[str, Any], error: Exception) -> _SoundFile:

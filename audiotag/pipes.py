@@ -1,7 +1,8 @@
 """Sound that arrives through a pipe and is decoded on the way, for as long as it goes on.
 
 libsndfile wants to seek while it opens a file, afterwards it reads straight on. So a `Pipe`
-keeps what it gave until the file is open, and says that its end is far away. Of WAV the
+keeps what it gave until the file is open, and says that its end is far away; one that ends
+before it is open was short, and is opened again as what it is, bytes. Of WAV the
 header is read here, of files, too: programs that write WAV into a pipe, or die before they
 are done, leave lengths in it that libsndfile would believe, and end after two gigabytes or
 begin with the end.
@@ -45,7 +46,7 @@ class Pipe:
         self._position = 0
         self._stop: int | None = None
         self.ended = False
-        self._opening, self._whole, self._failed = True, True, False
+        self._opening, self._whole, self._failed, self._far = True, True, False, False
         # how often the end was looked for, and may be: libsndfile begins with that
         self._measured, self._measures = 0, 1
 
@@ -62,7 +63,8 @@ class Pipe:
         if self._opening:
             end = self._position + size
             if end > KEPT:
-                return bytes(max(END - self._position, 0)) if self._position >= END - 128 else b""
+                self._far = self._position < END - 128
+                return b"" if self._far else bytes(max(END - self._position, 0))
             self._kept += self._read(end - len(self._kept))
         data = bytes(self._kept[self._position : self._position + size])
         if not self._opening:
@@ -78,14 +80,26 @@ class Pipe:
         self._measured += whence == os.SEEK_END
         if not self._failed:
             self._position = offset + (0, self._position, END)[whence]
-            self._failed = self._opening and KEPT < self._position < END - 128
+            far = self._opening and KEPT < self._position < END - 128
+            self._far = whence == os.SEEK_CUR and (far or self._far)
+            self._failed = self._position < 0 or (far and not self._far)
         return self.tell()
 
     def seekable(self) -> bool:
         return False
 
     def tell(self) -> int:
-        return -1 if self._failed else self._position
+        """Where it is, or -1 after a seek that failed.
+
+        Where there is nothing more to see while it is opened that is `END`, to which libsndfile goes on searching.
+        """
+        if self._failed:
+            return -1
+        return END if self._opening and (self._far or self.ended) else self._position
+
+    def content(self) -> bytes:
+        """All there was, if it has ended and isn't open."""
+        return bytes(self._kept)
 
     def again(self) -> None:
         """Before a second try to open: now also the decoder may see the end, and that there is no tag.
@@ -109,7 +123,7 @@ class Pipe:
         return len(self._ahead) + max(len(self._kept) - self._position, 0)
 
     def _read(self, size: int) -> bytes:
-        data = b""
+        data = bytearray()
         while len(data) < size and not self.ended and (self._whole or not data):
             if not self._ahead:
                 self._ahead = self._some(AHEAD) if self._some else self._file.read(size - len(data))
@@ -119,7 +133,7 @@ class Pipe:
             wanted = size - len(data)
             data += self._ahead[:wanted]
             self._ahead = self._ahead[wanted:]
-        return data
+        return bytes(data)
 
 
 @dataclass(frozen=True)
@@ -197,7 +211,7 @@ def read_wav_header(pipe: Pipe) -> Samples | None:
     if code == _EXTENSIBLE and len(form) >= 26:
         (code,) = struct.unpack_from("<H", form, 24)
     subtype = _SUBTYPES.get((code, frame // max(channels, 1)))
-    if subtype is None or not 0 < rate < 1 << 31 or frame % channels:
+    if subtype is None or not channels or not 0 < rate < 1 << 31 or frame % channels:
         return None
     if size == 0xFFFFFFFF and kind == b"RF64":
         size = long_size
