@@ -133,7 +133,8 @@ for path in sys.argv[1:]:
             print(path, level, "ran")
         except tinyonnx.ResourceError as error:
             assert "max_tensor_bytes" in str(error) or "too large" in str(error), error
-print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 10)
+# not ru_maxrss, which begins with that of the process that started this one
+print(next(int(line.split()[1]) for line in open("/proc/self/status") if line.startswith("VmHWM")) >> 10)
 """
 
 
@@ -163,7 +164,7 @@ def test_bombs_of_terabytes_with_the_default_limits(tmp_path: Path) -> None:
         done = subprocess.run(command, capture_output=True, text=True, timeout=60)
         assert done.returncode == 0, done.stderr
         assert "ran" not in done.stdout, done.stdout
-    assert int(done.stdout) < 700
+    assert int(done.stdout) < 200
 
 
 def test_results_whose_size_only_the_operator_knows(tmp_path: Path) -> None:
