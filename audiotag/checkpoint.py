@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 import os
 import pickletools
+import warnings
 import zipfile
 import zlib
 from collections.abc import Mapping
@@ -220,7 +221,10 @@ def _run_pickle(data: bytes) -> Any:
     Every step takes time and memory in proportion to what it reads, so the whole does.
     """
     try:
-        return _Machine().run(data)
+        with warnings.catch_warnings():
+            # pickletools decodes old text opcodes before we refuse them, and warns of escapes in them
+            warnings.simplefilter("ignore", DeprecationWarning)
+            return _Machine().run(data)
     except (IndexError, KeyError, TypeError, ValueError, AttributeError) as error:
         raise _Refusal(f"has a damaged pickle: {error}") from None
 

@@ -320,6 +320,12 @@ def test_flipped_bytes_in_the_pickle_never_crash(tmp_path):
         settles(path)
 
 
+@pytest.mark.parametrize("escape", [b"\\8", b"\\d", b"\\777", b"\\x"])
+def test_text_of_old_pickles_with_odd_escapes_is_refused(escape, tmp_path):
+    path = torchfile.write(tmp_path / "a.pt", b"S'" + escape + b"'\n.", {})
+    assert "pickle" in refusal(path)
+
+
 def test_a_flipped_byte_of_data_is_noticed(tmp_path):
     path = torchfile.save(tmp_path / "a.pt", {"w": tensor(np.full(64, 1.5, np.float32))})
     data = bytearray(path.read_bytes())
