@@ -98,7 +98,8 @@ class Segmenter:
     """Makes events of windows as they come.
 
     Where windows overlap, or follow each other, each speaks for the time that is nearer to its
-    middle than to those of its neighbours; between windows with a gap nothing is heard.
+    middle than to those of its neighbours; between windows with a gap nothing is heard, and an
+    event goes on there only if the gap is no longer than `max_gap`.
 
     Args:
         options: when an event begins and ends.
@@ -128,7 +129,7 @@ class Segmenter:
         self._window = start, end
         for index, event in list(self._heard.items()):
             self._heard[index] = replace(event, end=left)
-            if not scores[index] >= self._off[index]:
+            if not (scores[index] >= self._off[index] and right - left <= self._options.max_gap):
                 self._ended[index] = self._heard.pop(index)
         for index in (scores >= self._on).nonzero()[0].tolist():
             if index not in self._heard:

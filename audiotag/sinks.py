@@ -135,10 +135,7 @@ class PartSink:
 
     def cut(self, position: int) -> None:
         os.makedirs(self.path, exist_ok=True)
-        for name in os.listdir(self.path):
-            match = _PART.fullmatch(name.removeprefix(".").removesuffix(".tmp"))
-            if match and (name.startswith(".") or int(match[1]) >= position):
-                os.unlink(os.path.join(self.path, name))
+        self._remove(position)
         self._parts = self._synced_parts = position
         sync_folder(self.path)
         sync_folder(os.path.dirname(self.path) or ".")
@@ -173,7 +170,15 @@ class PartSink:
         return self._parts
 
     def close(self) -> None:
-        pass
+        if self._split:
+            self._remove(self._synced_parts)
+
+    def _remove(self, position: int) -> None:
+        """Remove the parts from there on, and what is left of those that were being written."""
+        for name in os.listdir(self.path):
+            match = _PART.fullmatch(name.removeprefix(".").removesuffix(".tmp"))
+            if match and (name.startswith(".") or int(match[1]) >= position):
+                os.unlink(os.path.join(self.path, name))
 
     def _pack(self) -> None:
         pack, size = self._writer.pack(self._rows)

@@ -36,7 +36,10 @@ def test_overlapping_windows_speak_for_their_middles():
 
 
 def test_nothing_is_heard_in_gaps_between_windows():
-    assert events([0, 0.9, 0, 0.9, 0.9], window=1, hop=3) == [(3, 4, 0.9), (9, 13, 0.9)]
+    scores = [0, 0.9, 0, 0.9, 0.4]
+    assert events(scores, window=1, hop=3) == [(3, 4, 0.9), (9, 10, 0.9)]
+    assert events([*scores, 0.8], window=1, hop=3, max_gap=1.9) == [(3, 4, 0.9), (9, 10, 0.9), (15, 16, 0.8)]
+    assert events(scores, window=1, hop=3, max_gap=2) == [(3, 4, 0.9), (9, 13, 0.9)]
 
 
 def test_short_events_and_short_gaps():

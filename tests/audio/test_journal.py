@@ -439,6 +439,20 @@ def test_interrupted_parts(parts):
     assert read_parts(parts) == EXPECTED
 
 
+def test_parts_of_a_clip_that_did_not_end_are_removed(parts, monkeypatch):
+    first = open_parts(parts)
+    do_parts(first, stop_after=4)
+    with monkeypatch.context() as patch:
+        patch.setattr(sinks, "PART_SECONDS", 0)
+        first.end("another", failed=False)
+    before = read_parts(parts)
+    monkeypatch.setattr(sinks, "PART_BYTES", 1)
+    first.put(pickle.dumps(Failure("half a clip", "", "")) * 3)
+    assert len(read_parts(parts)) > len(before)
+    first.close()
+    assert read_parts(parts) == before
+
+
 def test_a_folder_without_rows_says_its_columns(parts):
     open_parts(parts).close()
     assert os.listdir(parts) == ["part-00000.parquet"]
