@@ -255,10 +255,10 @@ def test_nesting_of_functions():
 
 
 def test_functions_that_multiply_are_stopped_early():
-    start = time.monotonic()
+    start = time.process_time()
     error = refused(functions(50, 3), "more than 20000 nodes", limits=Limits(max_nodes=20_000))
     assert isinstance(error, ResourceError)
-    assert time.monotonic() - start < 10
+    assert time.process_time() - start < 10
 
 
 def test_operands_count_like_nodes():
