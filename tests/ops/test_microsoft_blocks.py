@@ -55,6 +55,11 @@ def test_small_integers(dtype, axes, zero_points):
         ({}, {"quantize_axis": 2}, "axis 2 is out of range"),
         ({1: np.array([7])}, {}, "7 is out of range"),
         ({2: normal(ROWS, 2)}, {}, rf"scales has shape \[{ROWS}, 2\], should be \[{ROWS}, {BLOCKS}\]"),
+        (
+            {3: whole(np.uint8, ROWS, BLOCKS)},
+            {},
+            rf"zero_points has shape \[{ROWS}, {BLOCKS}\], should be \[{ROWS}, 2\]",
+        ),
         ({3: np.zeros((ROWS, 2), np.int8)}, {}, "data is uint8, its zero point int8"),
     ],
 )

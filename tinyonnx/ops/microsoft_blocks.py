@@ -150,6 +150,7 @@ def gather_block_quantized(
         raise OpError("can't gather along the last axis, where bytes hold several numbers")
     whole = (*data.shape[:-1], data.shape[-1] * packed)
     check_shape("scales", scales, (*whole[:axis], -(-whole[axis] // block_size), *whole[axis + 1 :]))
+    check_shape("zero_points", zero_points, (*scales.shape[:-1], -(-scales.shape[-1] // packed)))
     x, scale = (gather(part, indices, axis=along) for part in (data, scales))
     zero = None if zero_points is None else gather(zero_points, indices, axis=along)
     ctx.check_size((*x.shape[:-1], x.shape[-1] * packed), np.float32)
