@@ -61,7 +61,11 @@ def add_parser(subparsers: Any) -> None:
         "--max-seconds", type=number, default=600, metavar="N", help="longest sound, in seconds (default: 600)"
     )
     parser.add_argument(
-        "--body-timeout", type=number, default=30, metavar="S", help="seconds that an upload may take (default: 30)"
+        "--body-timeout",
+        type=number,
+        default=30,
+        metavar="S",
+        help="seconds that a request's head, and its body, may take (default: 30)",
     )
     parser.add_argument(
         "--queue", type=number, default=2048, metavar="N", help="requests that may wait (default: 2048), then 503"
@@ -82,6 +86,7 @@ def run(args: argparse.Namespace) -> int:
         import uvicorn
 
         from audiotag.serve.app import Limits, make_app
+        from audiotag.serve.connections import impatient
     except ImportError as error:
         raise ServeError(f"{error.name} is missing: pip install 'audiotag[serve]'") from None
     import numpy as np
@@ -98,7 +103,13 @@ def run(args: argparse.Namespace) -> int:
     listener = _listen(args.host, args.port)
     host, bound = listener.getsockname()[:2]
     say(f"model {tagger.model.name}, listening on http://{f'[{host}]' if ':' in host else host}:{bound}/")
-    config = uvicorn.Config(app, log_level="warning", access_log=False, timeout_graceful_shutdown=30)
+    config = uvicorn.Config(
+        app,
+        http=impatient(args.body_timeout),
+        log_level="warning",
+        access_log=False,
+        timeout_graceful_shutdown=30,
+    )
     try:
         uvicorn.Server(config).run([listener])
     finally:

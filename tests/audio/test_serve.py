@@ -220,6 +220,21 @@ def test_slow_clients_and_garbage(server: Server) -> None:
     assert server.ask("health")[0] == 200
 
 
+def test_heads_that_do_not_come(server: Server) -> None:
+    health = b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n"
+    half = b"POST /tag HTTP/1.1\r\nHo"
+    for head in (b"", half):
+        assert exchange(server, head).startswith(b"HTTP/1.1 408 ")
+    with socket.create_connection(("127.0.0.1", server.port), timeout=20) as client:
+        client.sendall(health)
+        answers = client.recv(1 << 16)
+        time.sleep(0.2)
+        client.sendall(half)
+        while data := client.recv(1 << 16):
+            answers += data
+    assert answers.count(b"HTTP/1.1 200 ") == answers.count(b"HTTP/1.1 408 ") == 1
+
+
 def test_clients_that_go_away(server: Server) -> None:
     for sent in (b"", b"POST /tag", b"POST /tag HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\nRIFF"):
         with socket.create_connection(("127.0.0.1", server.port)) as client:
