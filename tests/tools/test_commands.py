@@ -316,6 +316,15 @@ def test_all_inputs_from_one_file(model: Path, tmp_path: Path, capsys: pytest.Ca
     assert "'z': the inputs are 'x'" in call(capsys, "run", model, "--inputs", tmp_path / "feeds.npz", code=1)
 
 
+@pytest.mark.parametrize("command", ["trace", "inspect", "profile"])
+@pytest.mark.parametrize("size", ["9" * 17, "9" * 20, "9" * 5000])
+def test_sizes_beyond_all_bounds(command: str, size: str, model: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert "tinyonnx: " in call(capsys, command, model, "--dim", f"t={size}", code=1)
+    assert "tinyonnx: " in call(capsys, command, model, "--input", f"x=shape:1,4,{size},16", code=1)
+    many = ",".join(["1"] * 65)
+    assert "expected dimensions" in call(capsys, command, model, "--input", f"x=shape:{many}", code=1)
+
+
 def test_inspecting_shapes_takes_no_memory(model: Path, capsys: pytest.CaptureFixture[str]) -> None:
     report = call_json(capsys, "inspect", model, "--dim", "t=100000000000")
     assert report["bytes"] > 10**13

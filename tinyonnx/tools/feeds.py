@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import zipfile
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -16,13 +17,19 @@ from tinyonnx.session import InferenceSession, NodeArg
 DEFAULT_SIZE = 256
 """What a symbolic dimension becomes that nobody sizes, unless it is the first (batch: 1)."""
 
+_ITEM_BYTES = 8
+"""Of a made-up number, whatever becomes of it."""
+
+_MAX_RANK = 64
+"""Numpy's."""
+
 
 def parse_dims(texts: Iterable[str]) -> dict[str, int]:
     """Sizes of symbolic dimensions from NAME=N. Raises InputError."""
     dims = {}
     for text in texts:
         name, _, size = text.partition("=")
-        if not name or not size.isdecimal():
+        if not name or not _is_size(size):
             raise InputError(f"--dim {text}: expected NAME=N")
         dims[name] = int(size)
     return dims
@@ -77,6 +84,10 @@ def make_feeds(
             feeds[name] = loaded[name]
         else:
             shape = _shape(sources[name]) if name in sources else _complete(arg, known, default)
+            # zeros take no memory, but numpy has its own limit
+            limit = np.iinfo(np.int64).max if rng is None else session.get_session_options().limits.max_tensor_bytes
+            if math.prod(shape) * _ITEM_BYTES > limit:
+                raise InputError(f'input "{name}" of shape {list(shape)} would be over the limit of {limit} bytes')
             feeds[name] = _noise(arg, shape, rng)
     return feeds
 
@@ -112,9 +123,13 @@ def _sizes(arg: NodeArg, shape: tuple[int, ...]) -> dict[str, int]:
 
 def _shape(source: str) -> tuple[int, ...]:
     dims = [d.strip() for d in source.removeprefix("shape:").split(",") if d.strip()]
-    if not all(d.isdecimal() for d in dims):
+    if not all(map(_is_size, dims)) or len(dims) > _MAX_RANK:
         raise InputError(f"{source}: expected dimensions such as shape:1,1,128,1000")
     return tuple(map(int, dims))
+
+
+def _is_size(text: str) -> bool:
+    return text.isdecimal() and len(text) < len(str(np.iinfo(np.int64).max))
 
 
 def _complete(arg: NodeArg, known: Mapping[str, int], default: int | None) -> tuple[int, ...]:
