@@ -235,6 +235,14 @@ def test_what_is_kept_is_the_user_s_alone(folder: Path, model: Path) -> None:
         assert not path.stat().st_mode & 0o077
 
 
+def test_nothing_is_kept_by_a_package_without_files(folder: Path, model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As in one executable or archive, where new versions look like old ones."""
+    monkeypatch.setattr(graph_cache, "__file__", "/nowhere/archive.zip/tinyonnx/graph_cache.py")
+    monkeypatch.setattr(graph_cache, "_versions", graph_cache._versions.__wrapped__)
+    assert described(graph_cache.load(str(model), LIMITS)[0]) == described(load(model))
+    assert not folder.exists()
+
+
 @pytest.mark.skipif(not hasattr(os, "geteuid"), reason="no modes")
 def test_a_folder_that_cannot_be_written(folder: Path, model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cache, "folder", lambda: Path(os.devnull) / "tinyonnx")

@@ -68,7 +68,12 @@ def load(path: str, limits: Limits) -> tuple[Graph, str]:
     return graph, sha256
 
 
-def _file(sha256: str, limits: Limits) -> Path:
+def _file(sha256: str, limits: Limits) -> Path | None:
+    """Where the graph is kept; None where this package or onnx isn't made of files, of which one sees changes."""
+    try:
+        _versions()
+    except OSError:
+        return None
     key = hashlib.sha256(repr((sha256, limits, _versions())).encode()).hexdigest()
     return disk.folder() / "graphs" / key[:32]
 
@@ -78,7 +83,12 @@ def _versions() -> list[Any]:
     """What decides how a file is understood: the state of this package, of onnx and of Python."""
     here = Path(__file__).parent
     onnx = importlib.util.find_spec("onnx")
-    sources = [*here.glob("*.py"), *(here / "ops").glob("*.py"), *([Path(onnx.origin)] if onnx and onnx.origin else [])]
+    sources = {
+        Path(__file__),
+        *here.glob("*.py"),
+        *(here / "ops").glob("*.py"),
+        *([Path(onnx.origin)] if onnx and onnx.origin else []),
+    }
     return [sys.version, *((str(s), s.stat().st_size, s.stat().st_mtime_ns) for s in sorted(sources))]
 
 
