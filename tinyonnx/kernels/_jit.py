@@ -2,14 +2,14 @@
 
 Nothing else in the package imports numba, and this module is imported only when a machine
 lacks the code of a kernel.  What has to run at the FMA peak goes through `gemm_tile` and
-`taps_tile`, intrinsics that emit LLVM vector code with all accumulators in registers.
+`taps_tile`, intrinsics that emit vector code (`_vectors`) with all accumulators in registers.
 """
 
 from __future__ import annotations
 
 import time
 import types as python
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
 from typing import Any
@@ -27,7 +27,8 @@ from numba.extending import intrinsic
 
 from tinyonnx.kernels import _machine
 from tinyonnx.kernels._kernel import Helper, Kernel, Primitive
-from tinyonnx.kernels._tiles import CLIP, HARD_SWISH, LANES, POSTPONED
+from tinyonnx.kernels._tiles import LANES
+from tinyonnx.kernels._vectors import F32, I32, INDEX, Emitter
 
 # numba's own annotations cover only a part of it
 types: Any = numba.types
@@ -155,16 +156,16 @@ def _arguments(kinds: str) -> Any:
 
             def number(kind: Any) -> Any:
                 nonlocal position
-                value = builder.load(builder.gep(row, [_index(position)]))
+                value = builder.load(builder.gep(row, [INDEX(position)]))
                 position += 1
                 if kind == types.float32:
-                    return builder.bitcast(builder.trunc(value, _i32), _f32)
+                    return builder.bitcast(builder.trunc(value, I32), F32)
                 return builder.bitcast(value, ir.DoubleType()) if kind == types.float64 else value
 
             def array(kind: Any) -> Any:
                 result = context.make_array(kind)(context, builder)
                 pointer = builder.inttoptr(number(types.int64), context.get_data_type(kind.dtype).as_pointer())
-                itemsize = _index(context.get_abi_sizeof(context.get_data_type(kind.dtype)))
+                itemsize = INDEX(context.get_abi_sizeof(context.get_data_type(kind.dtype)))
                 shape, strides = [number(types.int64)], [itemsize]
                 arrayobj.populate_array(result, pointer, shape, strides, itemsize, meminfo=None)
                 return result._getvalue()
@@ -185,152 +186,6 @@ def _arguments(kinds: str) -> Any:
 
 
 # -- LLVM vector code -------------------------------------------------------------------
-
-_f32, _i32, _index = ir.FloatType(), ir.IntType(32), ir.IntType(64)
-_vector = ir.VectorType(_f32, LANES)
-_mask = ir.VectorType(ir.IntType(1), LANES)
-_pointer = _vector.as_pointer()
-
-
-class _Emitter:
-    """Shorthand for code on vectors of LANES floats."""
-
-    def __init__(self, builder: Any) -> None:
-        self.builder = builder
-
-    def intrinsic(self, name: str, result: Any, *arguments: Any) -> Any:
-        kind = ir.FunctionType(result, [a.type for a in arguments])
-        function = cgutils.get_or_insert_function(self.builder.module, kind, name)
-        return self.builder.call(function, arguments)
-
-    def fma(self, a: Any, b: Any, c: Any) -> Any:
-        return self.intrinsic(f"llvm.fmuladd.v{LANES}f32", _vector, a, b, c)
-
-    def at(self, pointer: Any, *offsets: Any) -> Any:
-        for offset in offsets:
-            pointer = self.builder.gep(pointer, [_index(offset) if isinstance(offset, int) else offset])
-        return pointer
-
-    def times(self, step: Any, count: int) -> Any:
-        return self.builder.mul(step, _index(count))
-
-    def splat(self, scalar: Any) -> Any:
-        undefined = ir.Constant(_vector, ir.Undefined)
-        one = self.builder.insert_element(undefined, scalar, _i32(0))
-        return self.builder.shuffle_vector(one, undefined, ir.Constant(ir.VectorType(_i32, LANES), None))
-
-    def first(self, lanes: Any) -> Any:
-        """The mask of the first `lanes` lanes."""
-        wide = ir.VectorType(_i32, LANES)
-        undefined = ir.Constant(wide, ir.Undefined)
-        one = self.builder.insert_element(undefined, self.builder.trunc(lanes, _i32), _i32(0))
-        count = self.builder.shuffle_vector(one, undefined, ir.Constant(wide, None))
-        return self.builder.icmp_signed("<", ir.Constant(wide, list(range(LANES))), count)
-
-    def load(self, pointer: Any, mask: Any = None) -> Any:
-        pointer = self.builder.bitcast(pointer, _pointer)
-        if mask is not None:
-            name = f"llvm.masked.load.v{LANES}f32.p0"
-            return self.intrinsic(name, _vector, pointer, _i32(4), mask, ir.Constant(_vector, None))
-        loaded = self.builder.load(pointer)
-        loaded.align = 4
-        return loaded
-
-    def store(self, value: Any, pointer: Any, mask: Any = None) -> None:
-        pointer = self.builder.bitcast(pointer, _pointer)
-        if mask is not None:
-            self.intrinsic(f"llvm.masked.store.v{LANES}f32.p0", ir.VoidType(), value, pointer, _i32(4), mask)
-        else:
-            self.builder.store(value, pointer).align = 4
-
-    def clip(self, value: Any, low: Any, high: Any) -> Any:
-        """NaN stays NaN: the comparison is false for it."""
-        value = self.builder.select(self.builder.fcmp_ordered(">", low, value), low, value)
-        return self.builder.select(self.builder.fcmp_ordered("<", high, value), high, value)
-
-    def loop(self, count: Any, carried: list[Any], body: Callable[[Any, list[Any]], list[Any]]) -> list[Any]:
-        """`for i in range(count): carried = body(i, carried)`."""
-        b = self.builder
-        entry = b.block
-        head, inside, done = (b.append_basic_block(name) for name in ("loop", "body", "done"))
-        b.branch(head)
-        b.position_at_end(head)
-        i = b.phi(_index)
-        phis = [b.phi(value.type) for value in carried]
-        b.cbranch(b.icmp_signed("<", i, count), inside, done)
-        b.position_at_end(inside)
-        results = body(i, list(phis))
-        i.add_incoming(_index(0), entry)
-        i.add_incoming(b.add(i, _index(1)), b.block)
-        for phi, before, after in zip(phis, carried, results, strict=True):
-            phi.add_incoming(before, entry)
-            phi.add_incoming(after, b.block)
-        b.branch(head)
-        b.position_at_end(done)
-        return list(phis)
-
-    def either(self, cases: list[tuple[Any, Callable[[list[Any]], list[Any]]]], values: list[Any]) -> list[Any]:
-        """`values`, rewritten by the first case whose condition holds."""
-        b = self.builder
-        done = b.append_basic_block("chosen")
-        ends = []
-        for condition, rewrite in cases:
-            yes, no = b.append_basic_block("yes"), b.append_basic_block("no")
-            b.cbranch(condition, yes, no)
-            b.position_at_end(yes)
-            ends.append((rewrite(values), b.block))
-            b.branch(done)
-            b.position_at_end(no)
-        ends.append((values, b.block))
-        b.branch(done)
-        b.position_at_end(done)
-        phis = [b.phi(value.type) for value in values]
-        for results, block in ends:
-            for phi, result in zip(phis, results, strict=True):
-                phi.add_incoming(result, block)
-        return list(phis)
-
-    def finish(
-        self, values: list[Any], offsets: list[Any], out: Any, residual: Any, epilogue: Any, mask: Any
-    ) -> list[Any]:
-        """Add the residual, apply the activation, store: value i at offset i. What was stored."""
-        b = self.builder
-        has_residual, code, alpha, beta = cgutils.unpack_tuple(b, epilogue, 4)
-        is_code = [b.icmp_signed("==", code, _index(i)) for i in range(POSTPONED)]
-
-        def add(values: list[Any]) -> list[Any]:
-            others = [self.load(self.at(residual, offset), mask) for offset in offsets]
-            return [b.fadd(v, other) for v, other in zip(values, others, strict=True)]
-
-        def clip(values: list[Any]) -> list[Any]:
-            low, high = self.splat(alpha), self.splat(beta)
-            return [self.clip(v, low, high) for v in values]
-
-        def hard_swish(values: list[Any]) -> list[Any]:
-            sixth, half, zero, one = (ir.Constant(_vector, [c] * LANES) for c in (1 / 6, 0.5, 0.0, 1.0))
-            return [b.fmul(v, self.clip(self.fma(v, sixth, half), zero, one)) for v in values]
-
-        values = self.either([(b.icmp_signed("!=", has_residual, _index(0)), add)], values)
-        values = self.either([(is_code[CLIP], clip), (is_code[HARD_SWISH], hard_swish)], values)
-        for value, offset in zip(values, offsets, strict=True):
-            self.store(value, self.at(out, offset), mask)
-        return values
-
-    def add_up(self, values: list[Any], skip: Any, total: Any, mask: Any) -> None:
-        """total[...] += the sum of the values but for the first `skip`; nothing if all are to be skipped."""
-        b = self.builder
-        zero = ir.Constant(_vector, [0.0] * LANES)
-
-        def cut(values: list[Any]) -> list[Any]:
-            return [b.select(b.icmp_signed("<", _index(i), skip), zero, v) for i, v in enumerate(values)]
-
-        with b.if_then(b.icmp_signed("<", skip, _index(len(values)))):
-            values = self.either([(b.icmp_signed("!=", skip, _index(0)), cut)], values)
-            while len(values) > 1:
-                values = [
-                    b.fadd(*values[i : i + 2]) if i + 1 < len(values) else values[i] for i in range(0, len(values), 2)
-                ]
-            self.store(b.fadd(self.load(total, mask), values[0]), total, mask)
 
 
 def _literal(argument: Any) -> int:
@@ -358,7 +213,7 @@ def _gemm_tile(
     )  # fmt: skip
 
     def emit(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        e = _Emitter(builder)
+        e = Emitter(builder)
         (
             _,
             _,
@@ -387,7 +242,7 @@ def _gemm_tile(
         panel = n_vectors * LANES
         rows = [e.at(x, e.times(x_step, r)) for r in range(n_rows)]
         start = [e.load(e.at(bias, v * LANES)) for v in range(n_vectors)] * n_rows
-        run = builder.mul(depth, _index(panel))
+        run = builder.mul(depth, INDEX(panel))
 
         def over_outer(o: Any, acc: list[Any]) -> list[Any]:
             x_o, w_o = builder.mul(o, outer_step), builder.mul(o, w_outer)
@@ -398,7 +253,7 @@ def _gemm_tile(
                 weights = e.at(w, builder.add(w_o, builder.mul(i, run)))
 
                 def over_depth(k: Any, acc: list[Any]) -> list[Any]:
-                    here = e.at(weights, builder.mul(k, _index(panel)))
+                    here = e.at(weights, builder.mul(k, INDEX(panel)))
                     columns = [e.load(e.at(here, v * LANES)) for v in range(n_vectors)]
                     new = []
                     for r, row in enumerate(run_rows):
@@ -431,7 +286,7 @@ def _window_tile(
     )
 
     def emit(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        e = _Emitter(builder)
+        e = Emitter(builder)
         x, x_at, x_row, w, w_at, bias, b_at, out, o_at, o_step, last, lanes, residual, epilogue = args[5:]
         x, w, bias, out, residual = (
             _data(context, builder, sig.args[i], a) for i, a in ((5, x), (8, w), (10, bias), (12, out), (17, residual))
@@ -451,7 +306,7 @@ def _window_tile(
                     for v in range(n_vectors):
                         a = p * n_vectors + v
                         acc[a] = e.fma(seen[place], columns[j * n_vectors + v], acc[a])
-        ends = [_index(v * LANES) for v in range(n_vectors - 1)] + [last]
+        ends = [INDEX(v * LANES) for v in range(n_vectors - 1)] + [last]
         offsets = [builder.add(builder.add(o_at, e.times(o_step, p)), c) for p in range(n_pixels) for c in ends]
         e.finish(acc, offsets, out, residual, epilogue, e.first(lanes) if n_vectors == 1 else None)
         return context.get_dummy_value()
@@ -472,7 +327,7 @@ def _taps_tile(
     )  # fmt: skip
 
     def emit(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        e = _Emitter(builder)
+        e = Emitter(builder)
         x, x_at, x_step, taps, w, w_at, bias, b_at, out, o_at, o_step, lanes, residual, epilogue = args[4:18]
         sums, s_at, skip = args[18:]
         x, w, bias, out, residual, sums = (
@@ -493,13 +348,13 @@ def _taps_tile(
         def looped(row: Any, weights: Any, acc: list[Any]) -> list[Any]:
             def over_inner(j: Any, acc: list[Any]) -> list[Any]:
                 here = e.at(row, builder.mul(j, inner_step))
-                column = e.load(e.at(weights, builder.mul(j, _index(LANES))))
+                column = e.load(e.at(weights, builder.mul(j, INDEX(LANES))))
                 return [e.fma(e.load(e.at(here, e.times(x_step, p)), mask), column, acc[p]) for p in range(n_pixels)]
 
             return e.loop(inner, acc, over_inner)
 
         def over_outer(i: Any, acc: list[Any]) -> list[Any]:
-            back = builder.select(builder.icmp_signed(">=", i, wrap_at), wrap, _index(0))
+            back = builder.select(builder.icmp_signed(">=", i, wrap_at), wrap, INDEX(0))
             row, weights = e.at(x, builder.sub(builder.mul(i, outer_step), back)), e.at(w, builder.mul(i, w_outer))
             return (unrolled if n_taps else looped)(row, weights, acc)
 
@@ -513,11 +368,11 @@ def _taps_tile(
 
 
 def _float_from_bits(_context: Any, bits: Any) -> Any:
-    return types.float32(types.int32), lambda _c, builder, _s, args: builder.bitcast(args[0], _f32)
+    return types.float32(types.int32), lambda _c, builder, _s, args: builder.bitcast(args[0], F32)
 
 
 def _bits_from_float(_context: Any, value: Any) -> Any:
-    return types.int32(types.float32), lambda _c, builder, _s, args: builder.bitcast(args[0], _i32)
+    return types.int32(types.float32), lambda _c, builder, _s, args: builder.bitcast(args[0], I32)
 
 
 # -- programs and threads ---------------------------------------------------------------
@@ -529,8 +384,8 @@ def _call_entry(_context: Any, entry: Any, row: Any, part: Any, parts: Any) -> A
     def emit(context: Any, builder: Any, sig: Any, args: Any) -> Any:
         entry, row, part, parts = args
         pointer = ir.IntType(8).as_pointer()
-        kind = ir.FunctionType(_i32, [pointer, pointer, pointer, _index, _index])
-        ignored = builder.bitcast(cgutils.alloca_once(builder, ir.ArrayType(_index, 4)), pointer)
+        kind = ir.FunctionType(I32, [pointer, pointer, pointer, INDEX, INDEX])
+        ignored = builder.bitcast(cgutils.alloca_once(builder, ir.ArrayType(INDEX, 4)), pointer)
         function = builder.inttoptr(entry, kind.as_pointer())
         builder.call(function, [ignored, ignored, builder.inttoptr(row, pointer), part, parts])
         return context.get_dummy_value()
@@ -560,7 +415,7 @@ def _exchange_if(_context: Any, array: Any, index: Any, old: Any, new: Any) -> A
     def emit(context: Any, builder: Any, sig: Any, args: Any) -> Any:
         place = _element(context, builder, sig, args)
         outcome = builder.cmpxchg(place, args[2], args[3], "seq_cst", "seq_cst")
-        return builder.zext(builder.extract_value(outcome, 1), _index)
+        return builder.zext(builder.extract_value(outcome, 1), INDEX)
 
     return types.int64(array, types.int64, types.int64, types.int64), emit
 
@@ -579,7 +434,7 @@ def _pause(_context: Any) -> Any:
 def _yield_processor(_context: Any) -> Any:
     def emit(context: Any, builder: Any, sig: Any, args: Any) -> Any:
         if "windows" not in builder.module.triple:
-            kind = ir.FunctionType(_i32, [])
+            kind = ir.FunctionType(I32, [])
             builder.call(cgutils.get_or_insert_function(builder.module, kind, "sched_yield"), [])
         return context.get_dummy_value()
 
@@ -588,12 +443,12 @@ def _yield_processor(_context: Any) -> Any:
 
 def _nanoseconds(_context: Any) -> Any:
     def emit(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        pair = builder.alloca(ir.ArrayType(_index, 2))  # a timespec
-        kind = ir.FunctionType(_i32, [_i32, pair.type])
+        pair = builder.alloca(ir.ArrayType(INDEX, 2))  # a timespec
+        kind = ir.FunctionType(I32, [I32, pair.type])
         clock = cgutils.get_or_insert_function(builder.module, kind, "clock_gettime")
-        builder.call(clock, [_i32(time.CLOCK_MONOTONIC), pair])
+        builder.call(clock, [I32(time.CLOCK_MONOTONIC), pair])
         seconds, rest = (builder.extract_value(builder.load(pair), i) for i in range(2))
-        return builder.add(builder.mul(seconds, _index(10**9)), rest)
+        return builder.add(builder.mul(seconds, INDEX(10**9)), rest)
 
     return types.int64(), emit
 

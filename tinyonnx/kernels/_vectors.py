@@ -1,0 +1,156 @@
+"""LLVM code on vectors of LANES floats, for the intrinsics of `_jit`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from llvmlite import ir
+
+from tinyonnx.kernels._tiles import CLIP, HARD_SWISH, LANES, POSTPONED
+
+F32, I32, INDEX = ir.FloatType(), ir.IntType(32), ir.IntType(64)
+VECTOR = ir.VectorType(F32, LANES)
+POINTER = VECTOR.as_pointer()
+
+
+class Emitter:
+    """Shorthand for code on vectors of LANES floats."""
+
+    def __init__(self, builder: Any) -> None:
+        self.builder = builder
+
+    def intrinsic(self, name: str, result: Any, *arguments: Any) -> Any:
+        kind = ir.FunctionType(result, [a.type for a in arguments])
+        module = self.builder.module
+        function = module.globals.get(name) or ir.Function(module, kind, name)
+        return self.builder.call(function, arguments)
+
+    def fma(self, a: Any, b: Any, c: Any) -> Any:
+        return self.intrinsic(f"llvm.fmuladd.v{LANES}f32", VECTOR, a, b, c)
+
+    def at(self, pointer: Any, *offsets: Any) -> Any:
+        for offset in offsets:
+            pointer = self.builder.gep(pointer, [INDEX(offset) if isinstance(offset, int) else offset])
+        return pointer
+
+    def times(self, step: Any, count: int) -> Any:
+        return self.builder.mul(step, INDEX(count))
+
+    def splat(self, scalar: Any) -> Any:
+        undefined = ir.Constant(VECTOR, ir.Undefined)
+        one = self.builder.insert_element(undefined, scalar, I32(0))
+        return self.builder.shuffle_vector(one, undefined, ir.Constant(ir.VectorType(I32, LANES), None))
+
+    def first(self, lanes: Any) -> Any:
+        """The mask of the first `lanes` lanes."""
+        wide = ir.VectorType(I32, LANES)
+        undefined = ir.Constant(wide, ir.Undefined)
+        one = self.builder.insert_element(undefined, self.builder.trunc(lanes, I32), I32(0))
+        count = self.builder.shuffle_vector(one, undefined, ir.Constant(wide, None))
+        return self.builder.icmp_signed("<", ir.Constant(wide, list(range(LANES))), count)
+
+    def load(self, pointer: Any, mask: Any = None) -> Any:
+        pointer = self.builder.bitcast(pointer, POINTER)
+        if mask is not None:
+            name = f"llvm.masked.load.v{LANES}f32.p0"
+            return self.intrinsic(name, VECTOR, pointer, I32(4), mask, ir.Constant(VECTOR, None))
+        loaded = self.builder.load(pointer)
+        loaded.align = 4
+        return loaded
+
+    def store(self, value: Any, pointer: Any, mask: Any = None) -> None:
+        pointer = self.builder.bitcast(pointer, POINTER)
+        if mask is not None:
+            self.intrinsic(f"llvm.masked.store.v{LANES}f32.p0", ir.VoidType(), value, pointer, I32(4), mask)
+        else:
+            self.builder.store(value, pointer).align = 4
+
+    def clip(self, value: Any, low: Any, high: Any) -> Any:
+        """NaN stays NaN: the comparison is false for it."""
+        value = self.builder.select(self.builder.fcmp_ordered(">", low, value), low, value)
+        return self.builder.select(self.builder.fcmp_ordered("<", high, value), high, value)
+
+    def loop(self, count: Any, carried: list[Any], body: Callable[[Any, list[Any]], list[Any]]) -> list[Any]:
+        """`for i in range(count): carried = body(i, carried)`."""
+        b = self.builder
+        entry = b.block
+        head, inside, done = (b.append_basic_block(name) for name in ("loop", "body", "done"))
+        b.branch(head)
+        b.position_at_end(head)
+        i = b.phi(INDEX)
+        phis = [b.phi(value.type) for value in carried]
+        b.cbranch(b.icmp_signed("<", i, count), inside, done)
+        b.position_at_end(inside)
+        results = body(i, list(phis))
+        i.add_incoming(INDEX(0), entry)
+        i.add_incoming(b.add(i, INDEX(1)), b.block)
+        for phi, before, after in zip(phis, carried, results, strict=True):
+            phi.add_incoming(before, entry)
+            phi.add_incoming(after, b.block)
+        b.branch(head)
+        b.position_at_end(done)
+        return list(phis)
+
+    def either(self, cases: list[tuple[Any, Callable[[list[Any]], list[Any]]]], values: list[Any]) -> list[Any]:
+        """`values`, rewritten by the first case whose condition holds."""
+        b = self.builder
+        done = b.append_basic_block("chosen")
+        ends = []
+        for condition, rewrite in cases:
+            yes, no = b.append_basic_block("yes"), b.append_basic_block("no")
+            b.cbranch(condition, yes, no)
+            b.position_at_end(yes)
+            ends.append((rewrite(values), b.block))
+            b.branch(done)
+            b.position_at_end(no)
+        ends.append((values, b.block))
+        b.branch(done)
+        b.position_at_end(done)
+        phis = [b.phi(value.type) for value in values]
+        for results, block in ends:
+            for phi, result in zip(phis, results, strict=True):
+                phi.add_incoming(result, block)
+        return list(phis)
+
+    def finish(
+        self, values: list[Any], offsets: list[Any], out: Any, residual: Any, epilogue: Any, mask: Any
+    ) -> list[Any]:
+        """Add the residual, apply the activation, store: value i at offset i. What was stored."""
+        b = self.builder
+        has_residual, code, alpha, beta = (b.extract_value(epilogue, i) for i in range(4))
+        is_code = [b.icmp_signed("==", code, INDEX(i)) for i in range(POSTPONED)]
+
+        def add(values: list[Any]) -> list[Any]:
+            others = [self.load(self.at(residual, offset), mask) for offset in offsets]
+            return [b.fadd(v, other) for v, other in zip(values, others, strict=True)]
+
+        def clip(values: list[Any]) -> list[Any]:
+            low, high = self.splat(alpha), self.splat(beta)
+            return [self.clip(v, low, high) for v in values]
+
+        def hard_swish(values: list[Any]) -> list[Any]:
+            sixth, half, zero, one = (ir.Constant(VECTOR, [c] * LANES) for c in (1 / 6, 0.5, 0.0, 1.0))
+            return [b.fmul(v, self.clip(self.fma(v, sixth, half), zero, one)) for v in values]
+
+        values = self.either([(b.icmp_signed("!=", has_residual, INDEX(0)), add)], values)
+        values = self.either([(is_code[CLIP], clip), (is_code[HARD_SWISH], hard_swish)], values)
+        for value, offset in zip(values, offsets, strict=True):
+            self.store(value, self.at(out, offset), mask)
+        return values
+
+    def add_up(self, values: list[Any], skip: Any, total: Any, mask: Any) -> None:
+        """total[...] += the sum of the values but for the first `skip`; nothing if all are to be skipped."""
+        b = self.builder
+        zero = ir.Constant(VECTOR, [0.0] * LANES)
+
+        def cut(values: list[Any]) -> list[Any]:
+            return [b.select(b.icmp_signed("<", INDEX(i), skip), zero, v) for i, v in enumerate(values)]
+
+        with b.if_then(b.icmp_signed("<", skip, INDEX(len(values)))):
+            values = self.either([(b.icmp_signed("!=", skip, INDEX(0)), cut)], values)
+            while len(values) > 1:
+                values = [
+                    b.fadd(*values[i : i + 2]) if i + 1 < len(values) else values[i] for i in range(0, len(values), 2)
+                ]
+            self.store(b.fadd(self.load(total, mask), values[0]), total, mask)
