@@ -418,8 +418,8 @@ def test_parquet_goes_on(expected, crawl):
     parquet = pytest.importorskip("pyarrow.parquet")
     arguments = [*crawl, "--format", "parquet", "--output", "out", "--workers", "2"]
     process = subprocess.Popen(arguments, stderr=subprocess.DEVNULL)
+    # its first line: workers have their first files then, and most are still to be done
     at_work(process, "out.journal", 100)
-    time.sleep(1)
     process.send_signal(signal.SIGINT)
     assert process.wait(60) == 130
     subprocess.run([*arguments, "--resume"], stderr=subprocess.DEVNULL, timeout=300)

@@ -38,7 +38,7 @@ def test_a_picture_beside_the_results(clip, model, capsys, more):
     assert len(np.unique(picture.reshape(-1, 3), axis=0)) > 200
 
 
-@pytest.mark.parametrize("n", [0, 1, 1000])
+@pytest.mark.parametrize("n", [1, 1000])
 def test_tiny_clips(n, model, tmp_path):
     soundfile.write(tmp_path / "clip.wav", np.zeros(n), RATE)
     plot.write_plot(Tagger(model), str(tmp_path / "clip.wav"), Options(), str(tmp_path / "out.png"))
