@@ -92,20 +92,37 @@ Event = Rows | End
 
 
 class Job:
-    """From clips to rows of an output format; it can be sent to workers, which load the model then."""
+    """From clips to rows of an output format; it can be sent to workers, which load the model then.
 
-    def __init__(self, tagger: Tagger, options: Options, format: str) -> None:
-        self._tagger = tagger
+    Args:
+        model: the tagger's.
+        threads: the tagger's.
+        options: what is asked for each clip.
+        format: a name in `audiotag.outputs.FORMATS` or `PARTS`.
+    """
+
+    def __init__(self, model: str | None, threads: int, options: Options, format: str) -> None:
+        self._arguments = model, threads
         self.options = options
         self.format = format
+
+    def __reduce__(self) -> tuple[type[Job], tuple[Any, ...]]:
+        return type(self), (*self._arguments, self.options, self.format)
+
+    @cached_property
+    def tagger(self) -> Tagger:
+        """Not made before it is needed, as a process that only sends the job to others can do without."""
+        from audiotag.tagger import Tagger
+
+        return Tagger(*self._arguments)
 
     def load(self) -> ResolvedModel:
         """Load the model and say which it is.
 
         Raises ModelError.
         """
-        _ = self._tagger.network
-        return self._tagger.model
+        _ = self.tagger.network
+        return self.tagger.model
 
     def warm_up(self) -> None:
         """Tag silence, so that what has to be compiled is."""
@@ -115,12 +132,12 @@ class Job:
 
         seconds = self.options.window or CLIP_SECONDS
         with suppress(Error):  # clips of their own length may do better
-            self._tagger.tag(np.zeros(int(seconds * SAMPLE_RATE), np.float32), SAMPLE_RATE)
+            self.tagger.tag(np.zeros(int(seconds * SAMPLE_RATE), np.float32), SAMPLE_RATE)
 
     def events(self, path: str) -> Iterator[Event]:
         """What comes of a clip: its rows as they come, then its end."""
         seconds, failure = 0.0, None
-        for row in rows_of(self._tagger, path, self.options):
+        for row in rows_of(self.tagger, path, self.options):
             if isinstance(row, Failure):
                 failure = row
             else:

@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from audiotag.models import ResolvedModel
     from audiotag.pool import Pool
     from audiotag.results import Result
-    from audiotag.tagger import Tagger
 
 DESCRIPTION = """\
 Tag sound files (WAV, FLAC, OGG, Opus, MP3 and whatever else libsndfile reads, at any
@@ -112,22 +111,24 @@ def run(args: argparse.Namespace) -> int:
     _give_back(args)
     options = _options(args)
     _check(args)
-    from audiotag import batch
-    from audiotag.inputs import Shard, lists_in
-    from audiotag.progress import Progress
     from audiotag.signals import interruptible
-    from audiotag.tagger import Tagger
 
     if args.plot is not None:
         from audiotag.plot import check, write_plot
 
         check(args.plot)
-    tagger = Tagger(args.model, args.threads)
-    job = Job(tagger, options, args.format)
-    files = batch.Files(lists_in(args.paths, args.files0_from), args.shard and Shard(*args.shard))
+    job = Job(args.model, args.threads, options, args.format)
     with interruptible(), ExitStack() as stack:
         pool = _pool(args, job)
-        model = stack.enter_context(pool).start() if pool else job.load()
+        if pool:
+            stack.enter_context(pool)
+        # while the first worker starts
+        from audiotag import batch
+        from audiotag.inputs import Shard, lists_in
+        from audiotag.progress import Progress
+
+        files = batch.Files(lists_in(args.paths, args.files0_from), args.shard and Shard(*args.shard))
+        model = pool.model() if pool else job.load()
         garbage.resume()
         warn_if_untrained(model)
         hint_at_full_size(model)
@@ -139,10 +140,10 @@ def run(args: argparse.Namespace) -> int:
         events = pool.run(todo) if pool else batch.in_process(job, todo, progress)
         # whatever ends the run, what decodes ends with it
         stack.callback(events.close)
-        failed = batch.write(events, job, output, progress, _watch(args, tagger))
+        failed = batch.write(events, job, output, progress, _watch(args, job))
         progress.finish()
         if args.plot is not None and not failed:
-            write_plot(tagger, args.paths[0], options, args.plot)
+            write_plot(job.tagger, args.paths[0], options, args.plot)
     return 1 if failed or output.failures else 0
 
 
@@ -161,12 +162,12 @@ def _pool(args: argparse.Namespace, job: Job) -> Pool | None:
     return Pool(job, args.workers or 1, args.timeout)
 
 
-def _watch(args: argparse.Namespace, tagger: Tagger) -> Callable[[Result], None] | None:
+def _watch(args: argparse.Namespace, job: Job) -> Callable[[Result], None] | None:
     if args.activations is None:
         return None
     from audiotag.activations import write_activations
 
-    return lambda result: write_activations(tagger, result.path, result, args.activations)
+    return lambda result: write_activations(job.tagger, result.path, result, args.activations)
 
 
 def _check(args: argparse.Namespace) -> None:

@@ -12,14 +12,23 @@ from pathlib import Path
 
 import pytest
 
+from audiotag import workers
 from audiotag.errors import Error, ManifestError, ModelError
 from audiotag.models import ResolvedModel
-from audiotag.pool import CHUNK, SPOOL, Pool
+from audiotag.pool import PATHS, QUEUE, SPOOL, Pool
 from audiotag.results import Failure
 from audiotag.work import End, Rows
+from audiotag.workers import CHUNK
 
 ROOT = Path(__file__).resolve().parents[2]
 MODEL = ResolvedModel("fake", b"content", True, "")
+FORK = pytest.param(True, id="forked", marks=pytest.mark.skipif(not workers.FORK, reason="Linux only"))
+
+
+@pytest.fixture(params=[FORK, pytest.param(False, id="spawned")], autouse=True)
+def fork(request, monkeypatch):
+    monkeypatch.setattr(workers, "FORK", request.param)
+    return request.param
 
 
 class Job:
@@ -28,10 +37,10 @@ class Job:
     def __init__(self, folder: Path, at_load: str = "") -> None:
         self.folder = folder
         self.at_load = at_load
+        self.worker = 0
 
     def load(self):
-        with open(self.folder / "loads", "a") as file:
-            file.write(f"{os.getpid()}\n")
+        note_pid(self.folder / "loads")
         if self.at_load == "die":
             os._exit(7)
         if self.at_load == "refuse":
@@ -47,6 +56,9 @@ class Job:
             self.first = len(file.readlines()) == 1
 
     def events(self, path):
+        if self.worker != os.getpid():
+            self.worker = os.getpid()
+            note_pid(self.folder / "works")
         what, _, detail = path.partition(" ")
         if what == "exit":
             os._exit(3)
@@ -63,7 +75,7 @@ class Job:
         elif what == "sleep":
             time.sleep(float(detail))
         elif what == "large":
-            for _ in range(int(detail)):
+            for _ in range(int(detail.split()[0])):
                 yield Rows(b"x" * 999 + b"\n")
         elif what == "fail":
             yield Rows(b"before\n")
@@ -72,15 +84,22 @@ class Job:
         elif what == "first":
             time.sleep(float(detail or 0))
             yield Rows(b"alone " if self.first else b"later ")
+        elif what == "who":
+            time.sleep(0.01)
+            yield Rows(f"{os.getpid()} ".encode())
+        elif what == "orphan" and not (self.folder / detail).exists():
+            (self.folder / detail).touch()
+            os.kill(os.getppid(), signal.SIGKILL)
+            time.sleep(1000)
         yield Rows(f"{path}\n".encode())
         yield End(path, None, 2.0)
 
 
-def run(folder, paths, workers=2, timeout=None, at_load=""):
+def run(folder, paths, count=2, timeout=None, at_load=""):
     """{path: (its rows, its end)}."""
     found, data = {}, b""
-    with Pool(Job(folder, at_load), workers, timeout) as pool:
-        model = pool.start()
+    with Pool(Job(folder, at_load), count, timeout) as pool:
+        model = pool.model()
         assert (model.name, model.source, model.sha256) == ("fake", "", hashlib.sha256(b"content").hexdigest())
         for event in pool.run(paths):
             if isinstance(event, Rows):
@@ -93,25 +112,51 @@ def run(folder, paths, workers=2, timeout=None, at_load=""):
     return found
 
 
+def note_pid(path):
+    with open(path, "a") as file:
+        file.write(f"{os.getpid()}\n")
+
+
+def pids(path):
+    return {int(line) for line in path.read_text().splitlines()} if path.exists() else set()
+
+
 def loads(folder):
-    return len((folder / "loads").read_text().splitlines())
+    return len(pids(folder / "loads"))
 
 
 def test_every_file_is_done_once(tmp_path):
-    paths = [f"file {number}" for number in range(1000)]
-    found = run(tmp_path, paths, workers=3)
+    paths = [f"file {number}" for number in range(4 * QUEUE)]
+    found = run(tmp_path, paths, count=3)
     assert all(found[path] == (f"{path}\n".encode(), End(path, None, 2.0)) for path in paths)
-    assert loads(tmp_path) == 3
 
 
-def test_the_first_worker_warms_up_alone(tmp_path):
-    found = run(tmp_path, ["first", *(f"first {number / 100}" for number in range(1, 40))], workers=3, at_load="slow")
-    assert {data.split()[0] for data, _ in found.values()} == {b"alone", b"later"}
-    assert loads(tmp_path) == 3
+def test_the_first_worker_warms_up_alone(fork, tmp_path):
+    found = run(tmp_path, ["first", *(f"first {number / 100}" for number in range(1, 40))], count=3, at_load="slow")
+    assert {data.split()[0] for data, _ in found.values()} == ({b"alone"} if fork else {b"alone", b"later"})
+    assert loads(tmp_path) == (1 if fork else 3)
+
+
+def test_all_workers_work(tmp_path):
+    found = run(tmp_path, [f"who {number}" for number in range(300)], count=3)
+    assert len({data.split()[0] for data, _ in found.values()}) == 3
+
+
+def test_long_paths_with_long_answers(tmp_path):
+    run(tmp_path, [f"large 300 {number:0{PATHS - 100}}" for number in range(30)])
+
+
+def test_a_nursery_that_is_killed(fork, tmp_path):
+    if not fork:
+        pytest.skip("there is none")
+    others = [f"who {number}" for number in range(40)]
+    found = run(tmp_path, [*others, "orphan once", *(f"file {number}" for number in range(40))])
+    assert all(end.failure is None for _, end in found.values())
+    assert loads(tmp_path) == 2
 
 
 def test_no_more_workers_than_files(tmp_path):
-    run(tmp_path, ["a"], workers=8)
+    run(tmp_path, ["a"], count=8)
     assert loads(tmp_path) == 1
     assert run(tmp_path, []) == {}
 
@@ -168,7 +213,7 @@ def test_time_limit(tmp_path):
 
 def test_waiting_for_the_consumer_is_not_the_files_time(tmp_path):
     with Pool(Job(tmp_path), 1, 1.0) as pool:
-        pool.start()
+        pool.model()
         ends = []
         for event in pool.run(["sleep 0.1", "large 5000", "sleep 0.1", "a"]):
             if isinstance(event, End):
@@ -179,21 +224,22 @@ def test_waiting_for_the_consumer_is_not_the_files_time(tmp_path):
 
 def test_workers_that_die_at_their_start(tmp_path):
     with Pool(Job(tmp_path, "die"), 2) as pool, pytest.raises(Error, match="die while they start: exit code 7"):
-        pool.start()
+        pool.model()
     assert loads(tmp_path) == 2
 
 
 def test_a_model_that_cannot_be_loaded(tmp_path):
     with Pool(Job(tmp_path, "refuse"), 2) as pool, pytest.raises(ModelError, match="no such model"):
-        pool.start()
+        pool.model()
     assert loads(tmp_path) == 1
 
 
-def test_a_model_that_changes(tmp_path):
+def test_a_model_that_changes(fork, tmp_path):
+    paths = ["orphan once"] if fork else ["sleep 0.5", "sleep 0.5", "sleep 0.5"]
     with Pool(Job(tmp_path, "change"), 2) as pool:
-        pool.start()
+        pool.model()
         with pytest.raises(ModelError, match="changed during the run"):
-            list(pool.run(["sleep 0.5", "sleep 0.5", "sleep 0.5"]))
+            list(pool.run(paths))
 
 
 def test_an_error_of_the_paths(tmp_path):
@@ -202,7 +248,7 @@ def test_an_error_of_the_paths(tmp_path):
         raise ManifestError("list.csv", "broken")
 
     with Pool(Job(tmp_path), 2) as pool:
-        pool.start()
+        pool.model()
         with pytest.raises(ManifestError, match="broken"):
             list(pool.run(paths()))
 
@@ -218,7 +264,7 @@ def test_results_do_not_wait_for_the_next_path(tmp_path):
         yield "b" if arrived else "too late"
 
     with Pool(Job(tmp_path), 2) as pool:
-        pool.start()
+        pool.model()
         for event in pool.run(paths()):
             if isinstance(event, End):
                 arrived.append(event.path)
@@ -227,13 +273,14 @@ def test_results_do_not_wait_for_the_next_path(tmp_path):
 
 @pytest.mark.skipif(os.name == "nt", reason="needs POSIX signals")
 @pytest.mark.parametrize("kind", ["hang", "sleep 0.001", "hold"])
-def test_no_worker_outlives_its_parent(kind, tmp_path):
+def test_no_worker_outlives_its_parent(fork, kind, tmp_path):
     code = f"""
 from pathlib import Path
-from tests.audio.test_pool import Job, Pool
+from tests.audio.test_pool import Job, Pool, workers
 if __name__ == "__main__":
+    workers.FORK = {fork}
     with Pool(Job(Path({str(tmp_path)!r})), 2) as pool:
-        pool.start()
+        pool.model()
         for _ in pool.run([{kind!r}] * 100_000):
             pass
 """
@@ -241,13 +288,12 @@ if __name__ == "__main__":
     script.write_text(code)
     process = subprocess.Popen([sys.executable, script], env=os.environ | {"PYTHONPATH": str(ROOT)})
     deadline = time.monotonic() + 60
-    while not (tmp_path / "loads").exists() or loads(tmp_path) < 2:
+    while len(pids(tmp_path / "works")) < 2:
         assert time.monotonic() < deadline
         time.sleep(0.02)
     process.kill()
     process.wait()
-    workers = [int(line) for line in (tmp_path / "loads").read_text().splitlines()]
-    while any(alive(pid) for pid in workers):
+    while any(alive(pid) for pid in pids(tmp_path / "loads") | pids(tmp_path / "works")):
         assert time.monotonic() < deadline
         time.sleep(0.02)
 
