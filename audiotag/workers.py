@@ -19,6 +19,7 @@ from contextlib import suppress
 from multiprocessing import connection, reduction, resource_tracker
 from typing import TYPE_CHECKING, NamedTuple, NoReturn, Protocol
 
+from audiotag import garbage
 from audiotag.errors import Error
 from audiotag.messages import relay_engine
 from audiotag.signals import blocked
@@ -232,12 +233,14 @@ def _reap(pid: int, patience: float) -> int:
 
 
 def _prepare(job: Job) -> ResolvedModel | Error:
+    garbage.pause()
     relay_engine()
     try:
         model = job.load().summary()
         job.warm_up()
     except Error as error:
         return error
+    garbage.resume()
     return model
 
 
