@@ -17,7 +17,7 @@ import traceback
 from collections.abc import Callable
 from contextlib import suppress
 from multiprocessing import connection, reduction, resource_tracker
-from typing import TYPE_CHECKING, NamedTuple, NoReturn, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn, Protocol
 
 from audiotag import garbage
 from audiotag.errors import Error
@@ -119,11 +119,12 @@ class Forks:
 
 class _Spawned:
     def __init__(self, target: Callable[[Job, connection.Connection], None], job: Job) -> None:
-        context = multiprocessing.get_context("spawn")
+        fork = FORK and _alone()
+        context: Any = multiprocessing.get_context("fork" if fork else "spawn")
         self.pipe, theirs = context.Pipe()
         self.process = context.Process(target=target, args=(job, theirs), daemon=True)
         # a terminal's Ctrl-C, or a batch system's SIGTERM, reaches all processes: what it means is decided in this one
-        if os.name == "posix":
+        if not fork and os.name == "posix":
             resource_tracker.ensure_running()  # or else it is started below, and unblocks the signals
         with blocked(), theirs:
             self.process.start()
@@ -134,7 +135,16 @@ class _Spawned:
             self.process.join(patience)
         self.process.kill()
         self.process.join()
-        return self.process.exitcode
+        code: int | None = self.process.exitcode
+        return code
+
+
+def _alone() -> bool:
+    """Whether this process has one thread, as the command has: then a child may go on with what is imported."""
+    try:
+        return len(os.listdir("/proc/self/task")) == 1
+    except OSError:
+        return False
 
 
 class _Forked:

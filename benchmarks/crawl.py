@@ -18,6 +18,7 @@ import tempfile
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from statistics import median
 from typing import NamedTuple
 
 import numpy as np
@@ -52,7 +53,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--lengths", type=int, default=4, help="of clips: a model plans anew for each (default: 4)")
     parser.add_argument("--model", default="untrained-mn10")
     parser.add_argument("--workers", type=int, default=2)
-    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--kills", type=int, default=0)
     args = parser.parse_args(argv)
     with tempfile.TemporaryDirectory() as folder:
@@ -65,13 +66,14 @@ def main(argv: Sequence[str] | None = None) -> int:
                 measured.append(tag(args.model, "out.jsonl", workers))
                 if not accounted_for("out.jsonl", args.files, bad):
                     return 1
-        best = {workers: min(measured) for workers, measured in runs.items()}
-        for workers, run in best.items():
+        for workers, measured in runs.items():
+            seconds, cpu = (median(run[i] for run in measured) for i in (0, 1))
             print(
-                f"{workers} workers: {args.files / run.seconds:.1f} files/s, {1e3 * run.cpu / args.files:.2f} ms of "
-                f"processor time per file, largest process {run.peak:.0f} MiB"
+                f"{workers} workers: {args.files / seconds:.1f} files/s, {1e3 * cpu / args.files:.2f} ms of "
+                f"processor time per file, largest process {max(run.peak for run in measured):.0f} MiB"
             )
-        print(f"speedup {best[1].seconds / best[args.workers].seconds:.2f}, best of {args.repeats} turns")
+        ratios = [one.seconds / more.seconds for one, more in zip(*runs.values(), strict=True)]
+        print(f"speedup {median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f}), medians of {args.repeats} turns")
         return 0 if not args.kills or survives(args.model, args.workers, args.kills) else 1
 
 
