@@ -1,12 +1,14 @@
 from __future__ import annotations
 
 import random
+from concurrent.futures import ThreadPoolExecutor
+from itertools import pairwise
 
 import numpy as np
 import pytest
 
 from tinyonnx import memory
-from tinyonnx.memory import ALIGNMENT, Buffer, allocate, assign_offsets
+from tinyonnx.memory import ALIGNMENT, BLOCK, LARGE_PAGE, Buffer, allocate, allocate_lasting, assign_offsets
 
 
 def buffer(size: int, start: int, end: int) -> Buffer:
@@ -70,3 +72,18 @@ def test_very_many_buffers_take_over_places_of_their_size(seed, monkeypatch):
         for b in buffers[:i]:
             together = a.start <= b.end and b.start <= a.end
             assert not together or a.offset + a.nbytes <= b.offset or b.offset + b.nbytes <= a.offset
+
+
+def test_what_lasts_is_aligned_and_overlaps_nothing():
+    sizes = random.Random(3).choices([1, 100, 4096, BLOCK // 8, BLOCK // 2 - 1, 2 * BLOCK], [9, 9, 9, 3, 1, 0.2], k=400)
+    with ThreadPoolExecutor(4) as threads:
+        arrays = list(threads.map(allocate_lasting, sizes))
+    assert [len(array) for array in arrays] == sizes
+    starts = [array.ctypes.data for array in arrays]
+    assert all(start % ALIGNMENT == 0 for start in starts)
+    ordered = sorted(zip(starts, sizes, strict=True))
+    assert all(a + size <= b for (a, size), (b, _) in pairwise(ordered))
+
+
+def test_large_arrays_begin_with_a_large_page():
+    assert allocate(BLOCK).ctypes.data % LARGE_PAGE == 0

@@ -9,7 +9,7 @@ import numpy as np
 from tinyonnx.errors import OpError
 from tinyonnx.ir import Array
 from tinyonnx.kernels._tiles import CLIP, HARD_SWISH, LINEAR, POSTPONED
-from tinyonnx.memory import allocate
+from tinyonnx.memory import allocate_lasting
 from tinyonnx.ops._windows import Windows
 from tinyonnx.ops.conv import conv_windows
 from tinyonnx.registry import Info
@@ -64,8 +64,8 @@ def flat(x: Array) -> Array:
 
 
 def zeros(size: int) -> Array:
-    """Flat float32 zeros that start with a cache line."""
-    result: Array = allocate(size * 4).view(np.float32)
+    """Flat float32 zeros that start with a cache line, for weights."""
+    result: Array = allocate_lasting(size * 4).view(np.float32)
     result[...] = 0
     return result
 
