@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from tinyonnx.ahead import Ahead
 from tinyonnx.dtypes import from_onnx_type, onnx_type
 from tinyonnx.errors import Error, InputError
 from tinyonnx.executor import Hook, execute, iterate
@@ -86,6 +87,7 @@ class InferenceSession:
         for node in (None, *self._graph.walk()):
             for array in _constants(self._graph, node):
                 self._pool.adopt(array)
+        self._ahead = Ahead()
         self._plans: OrderedDict[Any, Plan] = OrderedDict()
         self._lock = threading.Lock()
         _sessions.add(self)
@@ -291,7 +293,15 @@ class InferenceSession:
     def _make_plan(
         self, names: tuple[str, ...], overridden: tuple[str, ...], feeds: list[Any], optimise: bool, by_item: bool
     ) -> Plan:
-        rewrite = self._rewrite(names, overridden, feeds, PIPELINE if optimise else BASIC)
+        if optimise:
+            rewrite = self._ahead.rewrite(
+                (names, overridden),
+                lambda: self._copy(names, overridden),
+                lambda graph: self._run_passes(graph, PIPELINE),
+                lambda graph: self._run_passes(_sized(graph, feeds), PIPELINE),
+            )
+        else:
+            rewrite = self._rewrite(names, overridden, feeds, BASIC)
         limits = self._options.limits
         plan = make_plan(
             rewrite.graph, model=rewrite.model, limits=limits, pool=self._pool, kernels=optimise, by_item=by_item
@@ -303,14 +313,18 @@ class InferenceSession:
     def _rewrite(
         self, names: tuple[str, ...], overridden: tuple[str, ...], feeds: list[Any], passes: list[Pass]
     ) -> Rewrite:
+        return self._run_passes(_sized(self._copy(names, overridden), feeds), passes)
+
+    def _copy(self, names: tuple[str, ...], overridden: tuple[str, ...]) -> Graph:
+        """The graph with these outputs (none: its own) and with inputs for initializers that are fed."""
         graph = self._graph.clone()
         for name in overridden:
             graph.override(name)
         if names:
             self._request(graph, names)
-        for value, feed in zip(graph.inputs, feeds, strict=True):
-            is_tensor = isinstance(feed, np.ndarray)
-            value.dtype, value.shape = (feed.dtype, feed.shape) if is_tensor else (None, None)
+        return graph
+
+    def _run_passes(self, graph: Graph, passes: list[Pass]) -> Rewrite:
         rewrite = Rewrite(graph, self._pool, self._options.limits, os.path.basename(self._name) or self._name, [])
         run_passes(rewrite, passes, verify_each=not self._plans)
         return rewrite
@@ -354,6 +368,14 @@ class InferenceSession:
     def _check_feed(self, value: Value, feed: Any) -> Any:
         where = f'{self._name}: input "{value.name}"'
         return _check_value(where, value.type or "", value.shape, feed._value if isinstance(feed, OrtValue) else feed)
+
+
+def _sized(graph: Graph, feeds: list[Any]) -> Graph:
+    """The graph for inputs of these types and shapes."""
+    for value, feed in zip(graph.inputs, feeds, strict=True):
+        is_tensor = isinstance(feed, np.ndarray)
+        value.dtype, value.shape = (feed.dtype, feed.shape) if is_tensor else (None, None)
+    return graph
 
 
 def _check_value(where: str, wanted: str, shape: Sequence[int | str | None] | None, feed: Any) -> Any:

@@ -9,7 +9,7 @@ import numpy as np
 from tinyonnx.errors import OpError
 from tinyonnx.ir import Array
 from tinyonnx.kernels._tiles import CLIP, HARD_SWISH, LINEAR, POSTPONED
-from tinyonnx.memory import allocate_lasting
+from tinyonnx.memory import allocate_lasting, channels_innermost
 from tinyonnx.ops._windows import Windows
 from tinyonnx.ops.conv import conv_windows
 from tinyonnx.registry import Info
@@ -58,7 +58,7 @@ def float32_refused(*infos: Info | None) -> str | None:
 def flat(x: Array) -> Array:
     """A row-major or channels-last array as the 1-D array of its memory."""
     if not x.flags.c_contiguous:
-        x = np.moveaxis(x, 1, -1)
+        x = channels_innermost(x)
     assert x.flags.c_contiguous, "array in an unexpected memory order"
     return x.reshape(-1)
 
@@ -81,9 +81,10 @@ def temporary(size: int) -> Array:
 
 def image(x: Array) -> tuple[Array, Shape]:
     """A channels-last activation of rank 3 or 4: its memory, and (batch, height, width, channels)."""
-    assert np.moveaxis(x, 1, -1).flags.c_contiguous, "activation is not channels-last"
+    pixels = channels_innermost(x)
+    assert pixels.flags.c_contiguous, "activation is not channels-last"
     height = x.shape[2] if x.ndim == 4 else 1
-    return np.moveaxis(x, 1, -1).reshape(-1), (x.shape[0], height, x.shape[-1], x.shape[1])
+    return pixels.reshape(-1), (x.shape[0], height, x.shape[-1], x.shape[1])
 
 
 Geometry = tuple[int, int, int, int, int, int, int, int]

@@ -140,6 +140,8 @@ _FLOAT64 = _Number("d", lambda value: int(np.float64(value).view(np.int64)))
 
 
 def _number(value: Any) -> _Number:
+    if type(value) is int:  # most of them are
+        return _INTEGER
     if isinstance(value, np.float32):
         return _FLOAT32
     if isinstance(value, float):
@@ -158,7 +160,7 @@ def kinds_of(args: Sequence[Any]) -> str:
             assert value.flags.c_contiguous, "arrays must be contiguous"
             kinds.append(value.dtype.str)
         elif isinstance(value, tuple):
-            kinds.append(f"({''.join(_number(item).kind for item in value)})")
+            kinds.append(f"({''.join([_number(item).kind for item in value])})")
         else:
             kinds.append(_number(value).kind)
     return " ".join(kinds)
@@ -171,7 +173,7 @@ def encode(args: Sequence[Any]) -> Array:
         if isinstance(value, np.ndarray):
             row += value.ctypes.data, value.size
         elif isinstance(value, tuple):
-            row += (_number(item).bits(item) for item in value)
+            row += [_number(item).bits(item) for item in value]
         else:
             row.append(_number(value).bits(value))
     return np.array(row, np.int64)

@@ -14,6 +14,7 @@ from tinyonnx.kernels._kernel import jit, kernel, share
 from tinyonnx.kernels._strided import Axes, rank_refused, walk
 from tinyonnx.kernels.elementwise import ADD, DIVIDE, MULTIPLY, SUBTRACT, combine, combine_scalar, take
 from tinyonnx.kernels.unary import SQUARE, map_unary
+from tinyonnx.memory import channels_innermost
 from tinyonnx.registry import Call, Info, fast, functions
 
 MINIMUM, MAXIMUM, POWER = 6, 7, 8
@@ -126,7 +127,7 @@ def _bind(code: int) -> Callable[..., Call]:
 
 
 def _dense(x: Array) -> bool:
-    return x.flags.c_contiguous or (x.ndim > 2 and np.moveaxis(x, 1, -1).flags.c_contiguous)
+    return x.flags.c_contiguous or (x.ndim > 2 and channels_innermost(x).flags.c_contiguous)
 
 
 def _square_refused(out: Info, x: Info | None, y: Info | None, **_: Any) -> str | None:

@@ -8,6 +8,7 @@ are treated alike, so nothing is ever read or written beside the arrays.
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -222,7 +223,7 @@ def _starts(n: int) -> list[int]:
 
 
 def pack_bias(bias: Array) -> Array:
-    """A bias [n] in the order of the panels' columns."""
+    """A bias of n numbers in the order of the panels' columns."""
     return pack_panels(bias.reshape(1, -1))
 
 
@@ -291,6 +292,7 @@ def bind_gemm(
     return Call(multiply, (flat(a), w, bias, target, target, m, a.size // m, n, epilogue))
 
 
+@cache
 def no_bias(n: int) -> Array:
     """A packed bias of zeros."""
     return pack_bias(np.zeros(n, np.float32))
@@ -298,7 +300,7 @@ def no_bias(n: int) -> Array:
 
 def bias_panels(pool: ConstantPool, b: Array | None, columns: int) -> Array:
     """A bias, zeros if absent, in the order of the panels."""
-    return no_bias(columns) if b is None else np.asarray(pool.derive("bias", pack_bias, b.reshape(-1)))
+    return no_bias(columns) if b is None else np.asarray(pool.derive("bias", pack_bias, b))
 
 
 def linear(pool: ConstantPool, x: Array, w: Array, b: Array | None, out: Array, epilogue: Epilogue) -> Call:

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import math
 
-import numpy as np
-
 from tinyonnx.ir import Array
 from tinyonnx.kernels._kernel import kernel, share
+from tinyonnx.memory import channels_innermost
 from tinyonnx.registry import Call
 
 _BLOCK = 16
@@ -34,7 +33,7 @@ def copy_layout(source: Array, target: Array) -> Call:
     batch, channels = source.shape[:2]
     pixels = math.prod(source.shape[2:])
     if source.flags.c_contiguous:
-        flat = source.reshape(-1), np.moveaxis(target, 1, -1).reshape(-1)
+        flat = source.reshape(-1), channels_innermost(target).reshape(-1)
         return Call(transpose, (*flat, batch, channels, pixels))
-    flat = np.moveaxis(source, 1, -1).reshape(-1), target.reshape(-1)
+    flat = channels_innermost(source).reshape(-1), target.reshape(-1)
     return Call(transpose, (*flat, batch, pixels, channels))

@@ -14,6 +14,7 @@ from tinyonnx import ops  # noqa: F401  registers the operators
 from tinyonnx.ir import Array, ConstantPool
 from tinyonnx.kernels._kernel import kernel, share
 from tinyonnx.kernels._strided import Axes, bits, movable, position, rank_refused, walk
+from tinyonnx.memory import channels_innermost
 from tinyonnx.ops.pad import pad
 from tinyonnx.ops.shape import expand, transpose
 from tinyonnx.ops.tensor import concat, concat_1, slice_, slice_1
@@ -143,7 +144,7 @@ def bind_concat(pool: ConstantPool, out: Array, *inputs: Array, axis: int = 1) -
         end = first + x.shape[axis]
         where = [slice(None)] * out.ndim
         where[axis] = slice(first, end)
-        if not (x.flags.c_contiguous or (x.ndim > 2 and np.moveaxis(x, 1, -1).flags.c_contiguous)):
+        if not (x.flags.c_contiguous or (x.ndim > 2 and channels_innermost(x).flags.c_contiguous)):
             x = np.ascontiguousarray(x)
         calls.append(move_view(x, x, out[tuple(where)], out))
         first = end
