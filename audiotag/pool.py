@@ -20,17 +20,19 @@ from typing import IO, TYPE_CHECKING
 
 from audiotag.errors import CrashError, Error, ModelError, OutputError, TimeLimitError, printable
 from audiotag.results import Failure
+from audiotag.signals import blocked
 from audiotag.work import End, Event, Job, Rows
 from audiotag.workers import CHUNK, Process, Ready, in_words, source
 
 if TYPE_CHECKING:
     from audiotag.models import ResolvedModel
 
-MIN_DEPTH, MAX_DEPTH = 2, 100
-"""Files that a worker has: one that it is at, and some so that it needn't wait for the next."""
-
 AHEAD = 0.1
-"""Seconds of work that it has: on a busy machine it may take as long until this process is heard."""
+"""Seconds of work that a worker has besides the file that it is at: on a busy machine it may take as long until this
+process is heard."""
+
+MAX_AHEAD = 100
+"""Files that it has besides, at most."""
 
 PATHS = 4096
 """Bytes of paths that it has at most, unless it is one path: more may not fit into a pipe, for which nobody waits."""
@@ -48,10 +50,13 @@ SPOOL = 1 << 20
 """Bytes of one file's rows that are kept in memory until it is done; more go to a temporary file."""
 
 ATTEMPTS = 2
-"""How often a file may end its worker, or a worker its start in a row."""
+"""How often a file may end its worker."""
+
+DEATHS = 3
+"""How often processes may die over no file, before one of them has done a file."""
 
 TICK = 0.25
-"""Seconds after which `Pool.run` gives a sign of life; the precision of time limits."""
+"""Seconds after which `Pool.run` gives a sign of life at the latest; the precision of time limits."""
 
 _QUICK = 0.01
 _PATIENCE = 1.0
@@ -73,16 +78,20 @@ class Pool:
         self._workers: list[_Worker] = []
         self._model: ResolvedModel | None = None
         self._retries: deque[_Task] = deque()
-        self._failed_starts = 0
+        self._deaths = 0
 
     def __enter__(self) -> Pool:
-        self._start_one()
         return self
 
     def __exit__(self, *_: object) -> None:
-        for worker in self._workers:
-            worker.end()
-        self._source.close()
+        with blocked():
+            for worker in self._workers:
+                worker.end()
+            self._source.close()
+
+    def start(self) -> None:
+        """Begin to start the first worker, for which `model` waits."""
+        self._start_one()
 
     def model(self) -> ResolvedModel:
         """Wait for the first worker; the model that it loaded.
@@ -100,7 +109,7 @@ class Pool:
         """Do the job on all paths; failures among them are passed on. To be called once, after `model`.
 
         The events of a file come one after the other: its rows, then its end. None is a sign of
-        life: nothing happened for `TICK` seconds.
+        life: no file had an end for a while.
 
         Raises what iterating over `paths` raises, Error if workers die at their start, and
         OutputError if there is no room for temporary files.
@@ -117,7 +126,8 @@ class Pool:
                 time.sleep(min(NAP, *(worker.ahead / 2 for worker in busy)))
             ready = connection.wait([worker.pipe for worker in self._workers], _QUICK if hungry else TICK)
             for worker in [worker for worker in self._workers if worker.pipe in ready]:
-                yield from self._listen(worker)
+                if worker in self._workers:  # still: others may have taken it along
+                    yield from self._listen(worker)
             if not ready:
                 yield None
             # the time that this process was stopped, or waited for whoever reads its output, is no file's fault
@@ -126,34 +136,40 @@ class Pool:
             yield from self._check_time(now, lost)
 
     def _hand_out(self, ahead: _ReadAhead) -> Iterator[Event]:
+        for failure in ahead.failures():
+            yield End(failure.path, failure)
+        waiting = ahead.waiting + len(self._retries)
         free = sum(not worker.tasks for worker in self._workers)
-        for _ in range(min(self._count - len(self._workers), ahead.waiting + len(self._retries) - free)):
+        for _ in range(min(self._count - len(self._workers), waiting - free)):
             self._start_one()
-        # so that all have something to do until the end
-        share = ahead.waiting // self._count if ahead.complete else MAX_DEPTH
+        # so that all have something to do until the end, those that are still starting, too
+        given = sum(len(worker.tasks) for worker in self._workers)
+        share = -(-(waiting + given) // self._count) if ahead.complete else MAX_AHEAD
+        starting = self._count - sum(worker.ready for worker in self._workers)
         takers = [worker for worker in self._workers if worker.room(share) > 0]
-        while takers:
-            task = self._retries.popleft() if self._retries else ahead.next()
-            if task is None:
-                break
-            if isinstance(task, Failure):
-                yield End(task.path, task)
-                continue
+        while takers and waiting:
             worker = min(takers, key=lambda worker: len(worker.tasks))
-            worker.give(task)
+            if worker.tasks and waiting <= starting:
+                break
+            worker.give(self._retries.popleft() if self._retries else ahead.next())
+            waiting -= 1
             if worker.room(share) <= 0:
                 takers.remove(worker)
         for worker in self._workers:
             worker.send()
 
     def _start_one(self) -> _Worker:
-        worker = _Worker(self._source.start())
-        self._workers.append(worker)
-        return worker
+        self._source.prepare()
+        try:
+            with blocked():  # until it is known that there is something to end
+                self._workers.append(_Worker(self._source.start()))
+        except OSError as error:
+            raise Error(f"worker processes can't be started: {error.strerror or error}") from None
+        return self._workers[-1]
 
     def _listen(self, worker: _Worker) -> Iterator[Event]:
         """Take what a worker has said, but not for ever."""
-        for _ in range(MAX_DEPTH):
+        for _ in range(MAX_AHEAD):
             yield from self._hear(worker)
             if worker not in self._workers or not worker.pipe.poll():
                 break
@@ -171,10 +187,12 @@ class Pool:
         if isinstance(message, Ready):
             if self._model is not None and self._model.sha256 != message.model.sha256:
                 raise ModelError(f"{printable(message.model.name)}: the model changed during the run")
-            self._model, self._failed_starts = message.model, 0
+            self._model = message.model
             worker.begin(message.pid)
             return
         data, end = message
+        if end is not None:
+            self._deaths = 0
         try:
             yield from worker.take(data, end)
         except OSError as error:
@@ -185,7 +203,7 @@ class Pool:
             worker.since += lost
             late = self._timeout is not None and now - worker.since > self._timeout
             # what it has said, but nobody has heard yet, may be the end of its file
-            if late and worker.pid is not None and worker.tasks and not worker.pipe.poll():
+            if late and worker.ready and worker.tasks and not worker.pipe.poll():
                 task = worker.tasks.popleft()
                 self._remove(worker)
                 problem = TimeLimitError(task.path, f"took longer than {self._timeout:g} s")
@@ -193,12 +211,17 @@ class Pool:
 
     def _bury(self, worker: _Worker) -> Iterator[Event]:
         """Of the files of a worker that died, the one that it was at is tried again in a fresh one."""
-        task = worker.tasks.popleft() if worker.pid is not None and worker.tasks else None
+        task = worker.tasks.popleft() if worker.ready and worker.tasks else None
         code = self._remove(worker, _PATIENCE)
-        if worker.pid is None:
-            self._failed_starts += 1
-            if self._failed_starts == ATTEMPTS:
+        if not worker.ready:
+            self._deaths += 1
+            if self._deaths == DEATHS:
                 raise Error(f"worker processes die while they start: {in_words(code)}")
+            # the others that wait for what died with it
+            for other in [other for other in self._workers if other.origin is worker.origin and not other.ready]:
+                self._remove(other)
+        elif task is not None and code is None:
+            self._retries.append(task)
         elif task is not None:
             task.attempts += 1
             if task.attempts < ATTEMPTS:
@@ -208,10 +231,11 @@ class Pool:
                 yield End(task.path, Failure.of(task.path, problem))
 
     def _remove(self, worker: _Worker, patience: float = 0) -> int | None:
-        """End a worker and let others have its files; its exit code."""
+        """End a worker and let others have its files; its exit code, None if what it came from took it along."""
         self._workers.remove(worker)
         self._retries.extend(worker.tasks)
-        return worker.end(patience)
+        with blocked():
+            return worker.end(patience)
 
 
 @dataclass
@@ -229,35 +253,38 @@ class _Worker:
 
     def __init__(self, process: Process) -> None:
         self._process = process
-        self.pipe = process.pipe
-        self.pid: int | None = None
-        """Of one that is ready."""
+        self._pid: int | None = None  # of one that is ready
+        self.pipe, self.origin = process.pipe, process.origin
         self.tasks: deque[_Task] = deque()
         self.since = time.monotonic()
         """When it began with the first of them."""
         self._unsent: list[str] = []
         self._size = 0
         self._spool: IO[bytes] | None = None
-        self._pace = AHEAD  # seconds per file, averaged over the last ones
+        self._pace = 1.0  # seconds per file, averaged over the last ones
         self._paced, self._paced_done = 0.0, 0  # when that was last looked at, and files that were done
         self._done = 0
 
     def begin(self, pid: int) -> None:
         """It is ready."""
-        self.pid = pid
+        self._pid = pid
         self.since = self._paced = time.monotonic()
+
+    @property
+    def ready(self) -> bool:
+        return self._pid is not None
 
     def room(self, share: int) -> int:
         """How many more files it shall have, if that many of those that are left are its share."""
-        if self.pid is None or (self.tasks and self._size >= PATHS):
+        if not self.ready or (self.tasks and self._size >= PATHS):
             return 0
-        depth = min(int(AHEAD / max(self._pace, 1e-6)), share, MAX_DEPTH)
-        return max(depth, MIN_DEPTH) - len(self.tasks)
+        ahead = min(int(AHEAD / max(self._pace, 1e-6)), MAX_AHEAD)
+        return min(1 + ahead, share) - len(self.tasks)
 
     @property
     def ahead(self) -> float:
-        """Seconds that it needs for the files after the first, as far as is known."""
-        return self._pace * (len(self.tasks) - 1) if self._done else 0.0
+        """Seconds that it needs for the files after the first."""
+        return self._pace * (len(self.tasks) - 1)
 
     def give(self, task: _Task) -> None:
         if not self.tasks:
@@ -268,7 +295,7 @@ class _Worker:
 
     def send(self) -> None:
         """What it was given, if it is ready."""
-        if self.pid is not None and self._unsent:
+        if self.ready and self._unsent:
             with suppress(OSError):  # it died: that is seen when its answer is awaited
                 self.pipe.send(self._unsent)
             self._unsent = []
@@ -304,7 +331,7 @@ class _Worker:
     def end(self, patience: float = 0) -> int | None:
         if self._spool is not None:
             self._spool.close()
-        return self._process.end(self.pid, patience)
+        return self._process.end(self._pid, patience)
 
 
 def _spool() -> IO[bytes]:
@@ -315,7 +342,9 @@ class _ReadAhead:
     """Iterates in a thread, as the next path may be long in coming."""
 
     def __init__(self, paths: Iterable[str | Failure]) -> None:
-        self._found: deque[_Task | Failure | Exception] = deque()
+        self._found: deque[_Task] = deque()
+        self._failures: deque[Failure] = deque()
+        self._error: Exception | None = None
         self._wanted = threading.Event()
         self.complete = False
         """Whether all are found."""
@@ -324,14 +353,21 @@ class _ReadAhead:
     def _read(self, paths: Iterable[str | Failure]) -> None:
         try:
             for path in paths:
-                self._found.append(path if isinstance(path, Failure) else _Task(path))
-                if len(self._found) >= QUEUE:
+                if isinstance(path, Failure):
+                    self._failures.append(path)
+                else:
+                    self._found.append(_Task(path))
+                if self._many > QUEUE:
                     self._wanted.clear()
-                    if len(self._found) > QUEUE // 2:  # still: they are taken meanwhile
+                    if self._many > QUEUE // 2:  # still: they are taken meanwhile
                         self._wanted.wait()
         except Exception as error:
-            self._found.append(error)
+            self._error = error
         self.complete = True
+
+    @property
+    def _many(self) -> int:
+        return len(self._found) + len(self._failures)
 
     @property
     def waiting(self) -> int:
@@ -340,16 +376,26 @@ class _ReadAhead:
 
     @property
     def ended(self) -> bool:
-        return self.complete and not self._found
+        """Whether all are taken. Raises what iterating raised, once what came before is taken."""
+        if not self.complete or self._many:
+            return False
+        if self._error is not None:
+            raise self._error
+        return True
 
-    def next(self) -> _Task | Failure | None:
-        """The next one, None if there is none yet or no more."""
-        if not self._found:
-            return None
-        item = self._found.popleft()
+    def next(self) -> _Task:
+        """The next one of those that wait."""
+        task = self._found.popleft()
+        self._wake()
+        return task
+
+    def failures(self) -> Iterator[Failure]:
+        """Those that are known to fail."""
+        while self._failures:
+            yield self._failures.popleft()
+            self._wake()
+
+    def _wake(self) -> None:
         # for many at once, as to wake a thread for each costs more than all else
-        if len(self._found) <= QUEUE // 2 and not self._wanted.is_set():
+        if self._many <= QUEUE // 2 and not self._wanted.is_set():
             self._wanted.set()
-        if isinstance(item, Exception):
-            raise item
-        return item

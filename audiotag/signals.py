@@ -16,23 +16,31 @@ _pending = False
 
 @contextmanager
 def interruptible() -> Iterator[None]:
-    """Within, the first of the signals raises KeyboardInterrupt; the next one has its default effect."""
+    """Within, the first of the signals raises KeyboardInterrupt; the next one has its default effect.
+
+    Children can be waited for, also where who started us has said that we shall ignore when they end.
+    """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
     # who started us in the background may have said that we shall ignore one
-    before = {number: signal.getsignal(number) for number in _BOTH if signal.getsignal(number) != signal.SIG_IGN}
+    before: dict[int, Any] = {
+        number: signal.getsignal(number) for number in _BOTH if signal.getsignal(number) != signal.SIG_IGN
+    }
 
     def interrupt(_number: int, _frame: Any) -> None:
         global _pending
-        for number in before:
+        for number in handlers:
             signal.signal(number, signal.SIG_DFL)
         if not _undisturbed:
             raise KeyboardInterrupt
         _pending = True
 
-    for number in before:
-        signal.signal(number, interrupt)
+    handlers: dict[int, Any] = dict.fromkeys(before, interrupt)
+    if hasattr(signal, "SIGCHLD") and signal.getsignal(signal.SIGCHLD) == signal.SIG_IGN:
+        before[signal.SIGCHLD], handlers[signal.SIGCHLD] = signal.SIG_IGN, signal.SIG_DFL
+    for number, handler in handlers.items():
+        signal.signal(number, handler)
     try:
         yield
     finally:

@@ -2,7 +2,9 @@
 
 On Linux they are forked from a process that has loaded the model and done nothing else: they
 are there at once and share its memory, so that weights take up room, also in the processors'
-caches, once and not once per worker. Elsewhere each is spawned and loads its own.
+caches, once and not once per worker. That process, the nursery, is itself forked from the
+command while that has one thread and nothing much in memory, else spawned. On other systems
+each worker is spawned and loads its own.
 """
 
 from __future__ import annotations
@@ -22,7 +24,6 @@ from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn, Protocol
 from audiotag import garbage
 from audiotag.errors import Error
 from audiotag.messages import relay_engine
-from audiotag.signals import blocked
 from audiotag.work import End, Job
 
 if TYPE_CHECKING:
@@ -55,6 +56,8 @@ class Process(Protocol):
     """A worker, seen from this side: its pipe takes lists of paths once it is ready, and is at its end if it dies."""
 
     pipe: connection.Connection
+    origin: object
+    """What it dies with."""
 
     def end(self, pid: int | None, patience: float = 0) -> int | None:
         """Kill it, unless it ends by itself in so many seconds, and close the pipe.
@@ -72,8 +75,12 @@ class Process(Protocol):
 class Source(Protocol):
     """Where workers come from."""
 
+    def prepare(self) -> None:
+        """Do what comes before `start` and may let signals through."""
+        ...
+
     def start(self) -> Process:
-        """Begin to start one."""
+        """Begin to start one; it never gets the signals that are blocked now. Raises OSError."""
         ...
 
     def close(self) -> None:
@@ -92,6 +99,9 @@ class Spawns:
     def __init__(self, job: Job) -> None:
         self._job = job
 
+    def prepare(self) -> None:
+        _track_resources()
+
     def start(self) -> Process:
         return _Spawned(_be_spawned, self._job)
 
@@ -106,10 +116,14 @@ class Forks:
         self._job = job
         self._nursery: _Spawned | None = None
 
+    def prepare(self) -> None:
+        if not _alone():
+            _track_resources()
+
     def start(self) -> Process:
         if self._nursery is None or not self._nursery.process.is_alive():
             self.close()
-            self._nursery = _Spawned(_be_nursery, self._job)
+            self._nursery = _Spawned(_be_nursery, self._job, "fork" if _alone() else "spawn")
         return _Forked(self._nursery)
 
     def close(self) -> None:
@@ -117,16 +131,28 @@ class Forks:
             self._nursery.end(None)
 
 
+def _alone() -> bool:
+    """Whether this process has one thread: then a child may go on with what it has imported."""
+    try:
+        return len(os.listdir("/proc/self/task")) == 1
+    except OSError:
+        return False
+
+
+def _track_resources() -> None:
+    """Start multiprocessing's process for that, as is done with the first that is spawned: it unblocks signals."""
+    if os.name == "posix":
+        resource_tracker.ensure_running()
+
+
 class _Spawned:
-    def __init__(self, target: Callable[[Job, connection.Connection], None], job: Job) -> None:
-        fork = FORK and _alone()
-        context: Any = multiprocessing.get_context("fork" if fork else "spawn")
+    def __init__(self, target: Callable[[Job, connection.Connection], None], job: Job, method: str = "spawn") -> None:
+        context: Any = multiprocessing.get_context(method)
         self.pipe, theirs = context.Pipe()
-        self.process = context.Process(target=target, args=(job, theirs), daemon=True)
-        # a terminal's Ctrl-C, or a batch system's SIGTERM, reaches all processes: what it means is decided in this one
-        if not fork and os.name == "posix":
-            resource_tracker.ensure_running()  # or else it is started below, and unblocks the signals
-        with blocked(), theirs:
+        self.origin: object = self
+        ours = self.pipe if method == "fork" else None
+        self.process = context.Process(target=_run, args=(target, job, theirs, ours), daemon=True)
+        with theirs:
             self.process.start()
 
     def end(self, pid: int | None, patience: float = 0) -> int | None:
@@ -139,20 +165,13 @@ class _Spawned:
         return code
 
 
-def _alone() -> bool:
-    """Whether this process has one thread, as the command has: then a child may go on with what is imported."""
-    try:
-        return len(os.listdir("/proc/self/task")) == 1
-    except OSError:
-        return False
-
-
 class _Forked:
     def __init__(self, nursery: _Spawned) -> None:
         self._nursery = nursery
+        self.origin: object = nursery
         self.pipe, theirs = multiprocessing.Pipe()
         assert nursery.process.pid is not None
-        with theirs, suppress(OSError):  # the nursery is dead: then the pipe is at its end
+        with theirs, suppress(ConnectionError):  # the nursery is dead: then the pipe is at its end
             nursery.pipe.send(None)
             reduction.send_handle(nursery.pipe, theirs.fileno(), nursery.process.pid)
 
@@ -184,30 +203,44 @@ def in_words(code: int | None) -> str:
 # -- in those processes -----------------------------------------------------------------
 
 
+def _run(
+    target: Callable[[Job, connection.Connection], None],
+    job: Job,
+    pipe: connection.Connection,
+    other_end: connection.Connection | None,
+) -> None:
+    if other_end is not None:  # a fork has it, too
+        other_end.close()
+    with suppress(*_UNHEARD):
+        target(job, pipe)
+
+
 def _be_spawned(job: Job, pipe: connection.Connection) -> None:
     parent = multiprocessing.parent_process()
     assert parent is not None
     _die_with(parent.pid)
     threading.Thread(target=_follow, args=(parent.sentinel,), daemon=True).start()
-    with suppress(*_UNHEARD):
-        model = _prepare(job)
-        pipe.send(model if isinstance(model, Error) else Ready(os.getpid(), model))
-        _work(job, pipe)
+    model = _prepare(job)
+    pipe.send(model if isinstance(model, Error) else Ready(os.getpid(), model))
+    _work(job, pipe)
 
 
 def _be_nursery(job: Job, control: connection.Connection) -> None:
     parent = multiprocessing.parent_process()
     assert parent is not None
     _die_with(parent.pid)
-    with suppress(*_UNHEARD):
-        model = _prepare(job)
-        while True:
-            request = control.recv()
-            if request is None:
-                with connection.Connection(reduction.recv_handle(control)) as pipe:
-                    pipe.send(model if isinstance(model, Error) else _fork(job, model, pipe, control))
-            else:
-                control.send(_reap(*request))
+    model = _prepare(job)
+    while True:
+        request = control.recv()
+        if request is None:
+            try:
+                handle = reduction.recv_handle(control)
+            except RuntimeError:  # it could not be sent
+                return
+            with connection.Connection(handle) as pipe:
+                pipe.send(model if isinstance(model, Error) else _fork(job, model, pipe, control))
+        else:
+            control.send(_reap(*request))
 
 
 def _fork(job: Job, model: ResolvedModel, pipe: connection.Connection, control: connection.Connection) -> Ready | Error:

@@ -19,9 +19,11 @@ _MANY = 3000
 ALIGNMENT = 64
 """Bytes: a cache line, and the widest vector."""
 
-
 LARGE_PAGE = 2 << 20
+"""Bytes of those that x86-64 and ARM have besides their usual ones."""
+
 BLOCK = 4 * LARGE_PAGE
+"""Bytes from which on numpy asks for large pages, twice over."""
 
 
 @dataclass(eq=False)

@@ -111,21 +111,21 @@ def run(args: argparse.Namespace) -> int:
     _give_back(args)
     options = _options(args)
     _check(args)
-    from audiotag.signals import interruptible
+    from audiotag.signals import interruptible, undisturbed
 
     if args.plot is not None:
         from audiotag.plot import check, write_plot
 
         check(args.plot)
-    job = Job(args.model, args.threads, options, args.format)
+    job = Job(args.model, args.threads if args.workers is None else 1, options, args.format)
     with interruptible(), ExitStack() as stack:
         pool = _pool(args, job)
         if pool:
-            stack.enter_context(pool)
-        # while the first worker starts
-        from audiotag import batch
-        from audiotag.inputs import Shard, lists_in
-        from audiotag.progress import Progress
+            stack.enter_context(pool).start()
+        with undisturbed():  # C extensions may not survive an interrupt of their import
+            from audiotag import batch
+            from audiotag.inputs import Shard, lists_in
+            from audiotag.progress import Progress
 
         files = batch.Files(lists_in(args.paths, args.files0_from), args.shard and Shard(*args.shard))
         model = pool.model() if pool else job.load()

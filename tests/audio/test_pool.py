@@ -1,13 +1,16 @@
 from __future__ import annotations
 
 import ctypes
+import faulthandler
 import hashlib
+import multiprocessing
 import os
 import signal
 import subprocess
 import sys
 import time
 from dataclasses import replace
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 import pytest
@@ -15,20 +18,31 @@ import pytest
 from audiotag import workers
 from audiotag.errors import Error, ManifestError, ModelError
 from audiotag.models import ResolvedModel
-from audiotag.pool import PATHS, QUEUE, SPOOL, Pool
+from audiotag.pool import ATTEMPTS, DEATHS, PATHS, QUEUE, SPOOL, Pool
 from audiotag.results import Failure
+from audiotag.signals import interruptible
 from audiotag.work import End, Rows
 from audiotag.workers import CHUNK
 
 ROOT = Path(__file__).resolve().parents[2]
 MODEL = ResolvedModel("fake", b"content", True, "")
-FORK = pytest.param(True, id="forked", marks=pytest.mark.skipif(not workers.FORK, reason="Linux only"))
+LINUX = pytest.mark.skipif(not workers.FORK, reason="Linux only")
 
 
-@pytest.fixture(params=[FORK, pytest.param(False, id="spawned")], autouse=True)
+@pytest.fixture(
+    params=[
+        # the test's process has threads: Python >= 3.12 warns of what the command does only without any
+        pytest.param("all forked", marks=[LINUX, pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")]),
+        pytest.param("nursery spawned", marks=LINUX),
+        "spawned",
+    ],
+    autouse=True,
+)
 def fork(request, monkeypatch):
-    monkeypatch.setattr(workers, "FORK", request.param)
-    return request.param
+    """Whether workers are forked."""
+    monkeypatch.setattr(workers, "FORK", request.param != "spawned")
+    monkeypatch.setattr(workers, "_alone", lambda: request.param == "all forked")
+    return request.param != "spawned"
 
 
 class Job:
@@ -56,6 +70,7 @@ class Job:
             self.first = len(file.readlines()) == 1
 
     def events(self, path):
+        faulthandler.disable()  # of a test's process: it would report
         if self.worker != os.getpid():
             self.worker = os.getpid()
             note_pid(self.folder / "works")
@@ -85,7 +100,7 @@ class Job:
             time.sleep(float(detail or 0))
             yield Rows(b"alone " if self.first else b"later ")
         elif what == "who":
-            time.sleep(0.01)
+            time.sleep(0.01 if " " not in detail else 1)
             yield Rows(f"{os.getpid()} ".encode())
         elif what == "orphan" and not (self.folder / detail).exists():
             (self.folder / detail).touch()
@@ -143,16 +158,47 @@ def test_all_workers_work(tmp_path):
 
 
 def test_long_paths_with_long_answers(tmp_path):
-    run(tmp_path, [f"large 300 {number:0{PATHS - 100}}" for number in range(30)])
+    run(tmp_path, [f"large 300 {number:0{PATHS - 100}}" for number in range(200)])
+
+
+@pytest.mark.parametrize("count", [2, 3, 5])
+def test_few_long_files_are_shared_out(count, tmp_path):
+    found = run(tmp_path, [f"who {number} {number}" for number in range(count)], count)
+    assert len({data.split()[0] for data, _ in found.values()}) == count
 
 
 def test_a_nursery_that_is_killed(fork, tmp_path):
     if not fork:
         pytest.skip("there is none")
-    others = [f"who {number}" for number in range(40)]
-    found = run(tmp_path, [*others, "orphan once", *(f"file {number}" for number in range(40))])
+    orphans = [f"orphan {number}" for number in range(2 * ATTEMPTS)]
+    found = run(tmp_path, [*(f"who {number}" for number in range(40)), *orphans, "file 1"], count=4)
     assert all(end.failure is None for _, end in found.values())
-    assert loads(tmp_path) == 2
+    assert loads(tmp_path) > 1
+
+
+def test_a_signal_while_a_process_starts(fork, tmp_path, monkeypatch):
+    """It is raised once what was started can be ended, and all is ended."""
+    start = BaseProcess.start
+
+    def start_and_signal(process):
+        start(process)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    monkeypatch.setattr(BaseProcess, "start", start_and_signal)
+    with pytest.raises(KeyboardInterrupt), interruptible(), Pool(Job(tmp_path, "slow"), 2) as pool:
+        pool.start()
+    assert not multiprocessing.active_children()
+
+
+def test_children_that_nobody_wants_to_hear_of(tmp_path):
+    """Whoever started us may have said so."""
+    before = signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+    try:
+        with interruptible():
+            found = run(tmp_path, ["a", "exit 1", "b"])
+    finally:
+        signal.signal(signal.SIGCHLD, before)
+    assert [path for path, (_, end) in found.items() if end.failure] == ["exit 1"]
 
 
 def test_no_more_workers_than_files(tmp_path):
@@ -225,7 +271,7 @@ def test_waiting_for_the_consumer_is_not_the_files_time(tmp_path):
 def test_workers_that_die_at_their_start(tmp_path):
     with Pool(Job(tmp_path, "die"), 2) as pool, pytest.raises(Error, match="die while they start: exit code 7"):
         pool.model()
-    assert loads(tmp_path) == 2
+    assert loads(tmp_path) == DEATHS
 
 
 def test_a_model_that_cannot_be_loaded(tmp_path):
