@@ -7,6 +7,7 @@ file that it still has.
 
 from __future__ import annotations
 
+import atexit
 import tempfile
 import threading
 import time
@@ -81,13 +82,19 @@ class Pool:
         self._deaths = 0
 
     def __enter__(self) -> Pool:
+        atexit.register(self.close)  # an interrupt can keep `__exit__` from being called
         return self
 
     def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Kill all workers."""
         with blocked():
             for worker in self._workers:
                 worker.end()
             self._source.close()
+        atexit.unregister(self.close)
 
     def start(self) -> None:
         """Begin to start the first worker, for which `model` waits."""

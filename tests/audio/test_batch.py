@@ -433,7 +433,7 @@ def test_parquet_goes_on(expected, crawl):
 
 
 def test_lines_of_progress(crawl):
-    arguments = [*crawl, "--log-every", "0.2"]
+    arguments = [*crawl, "--log-every", "0.05"]
     done = subprocess.run(arguments, capture_output=True, text=True, timeout=300)
     told = [line for line in done.stderr.splitlines() if "files/s" in line]
     assert len(told) > 2
