@@ -181,7 +181,7 @@ def open_output(
     journal = Journal(sink, {**settings, **job.options.to_dict()}, resume=resume, overwrite=overwrite)
     try:
         if journal.n_done:
-            say(f"{printable(path)}: {journal.n_done:,} files are done")
+            say(f"{printable(path)}: {journal.n_done:,} files are done, {journal.failures:,} of them with errors")
         yield journal
     except BaseException as error:
         if files.paths == [STDIN]:  # what was heard, of sound that would not end otherwise

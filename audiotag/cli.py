@@ -10,6 +10,7 @@ import importlib
 import os
 import sys
 from collections.abc import Sequence
+from typing import NoReturn
 
 from audiotag import __version__, garbage
 from audiotag.errors import Error
@@ -71,11 +72,16 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     return args
 
 
+class _Parser(argparse.ArgumentParser):
+    """Says what is wrong without pages of usage before it."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"{self.prog}: error: {message} (see {self.prog} --help)\n")
+
+
 def make_parser(commands: Sequence[str] = COMMANDS) -> argparse.ArgumentParser:
     """The parser of the command line, with some of its commands."""
-    parser = argparse.ArgumentParser(
-        prog="audiotag", description="Tag sounds with the 527 classes of AudioSet.", allow_abbrev=False
-    )
+    parser = _Parser(prog="audiotag", description="Tag sounds with the 527 classes of AudioSet.", allow_abbrev=False)
     parser.add_argument("--version", action="version", version=f"audiotag {__version__}")
     subparsers = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     for name in commands:

@@ -18,18 +18,23 @@ class Progress:
     """Counts files, errors and seconds of audio.
 
     Args:
-        done: files that earlier runs did.
+        done: files that earlier runs did,
+        failures: and those of them that failed.
         count: finds out how many there are in all; called in a thread once it is worth it.
         log_every: seconds between lines where there is no terminal, 0 for none.
     """
 
     def __init__(
-        self, done: int = 0, count: Callable[[], int | None] | None = None, log_every: float = LOG_SECONDS
+        self,
+        done: int = 0,
+        failures: int = 0,
+        count: Callable[[], int | None] | None = None,
+        log_every: float = LOG_SECONDS,
     ) -> None:
         self._done = done
         self._count = count
         self._total: int | None = None
-        self._files = self._failures = 0
+        self._files, self._failures = 0, failures
         self._seconds = 0.0
         self._current = ""
         self._terminal = on_terminal()

@@ -38,8 +38,8 @@ def read(path: Path) -> bytes | None:
     return None
 
 
-def write(path: Path, content: bytes) -> None:
-    """Atomically, so that two processes that write the same file don't meet."""
+def write(path: Path, content: bytes) -> bool:
+    """Atomically, so that two processes that write the same file don't meet; whether that worked."""
     import tempfile
 
     with suppress(OSError):
@@ -52,6 +52,8 @@ def write(path: Path, content: bytes) -> None:
         except BaseException:
             os.unlink(temporary)
             raise
+        return True
+    return False
 
 
 def remove_old(paths: Iterable[Path], kept: int) -> None:

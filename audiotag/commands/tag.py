@@ -74,7 +74,7 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument(
         "--format", choices=(*FORMATS, *PARTS), default="text", help="form of the results (default: text)"
     )
-    parser.add_argument("--output", metavar="FILE", help="write results to FILE (default: standard output)")
+    parser.add_argument("--output", metavar="FILE", help="write results to FILE (default: -, standard output)")
     parser.add_argument("--activations", metavar="REPORT.html", help="show waveform, mel and every layer of one clip")
     time = parser.add_argument_group("what is heard when", WINDOWS)
     time.add_argument("--window", type=seconds, metavar="SECONDS", help="tag windows of that length, not whole files")
@@ -109,6 +109,8 @@ def add_parser(subparsers: Any) -> None:
 def run(args: argparse.Namespace) -> int:
     """Tag everything and return the exit code."""
     _give_back(args)
+    if args.output == "-":
+        args.output = None
     options = _options(args)
     _check(args)
     from audiotag.signals import interruptible, undisturbed
@@ -119,13 +121,17 @@ def run(args: argparse.Namespace) -> int:
         check(args.plot)
     job = Job(args.model, args.threads if args.workers is None else 1, options, args.format)
     with interruptible(), ExitStack() as stack:
-        pool = _pool(args, job)
+        with undisturbed():  # modules may not survive an interrupt of their import
+            pool = _pool(args, job)
         if pool:
             stack.enter_context(pool).start()
-        with undisturbed():  # C extensions may not survive an interrupt of their import
+        with undisturbed():
             from audiotag import batch
             from audiotag.inputs import Shard, lists_in
             from audiotag.progress import Progress
+
+            if not pool:
+                _ = job.tagger
 
         files = batch.Files(lists_in(args.paths, args.files0_from), args.shard and Shard(*args.shard))
         model = pool.model() if pool else job.load()
@@ -135,7 +141,7 @@ def run(args: argparse.Namespace) -> int:
         output = stack.enter_context(
             batch.open_output(args.output, job, files, model, resume=args.resume, overwrite=args.overwrite)
         )
-        progress = Progress(output.n_done, files.count, args.log_every)
+        progress = Progress(output.n_done, output.failures, files.count, args.log_every)
         todo = batch.remaining(files, output)
         events = pool.run(todo) if pool else batch.in_process(job, todo, progress)
         # whatever ends the run, what decodes ends with it
@@ -182,8 +188,10 @@ def _check(args: argparse.Namespace) -> None:
     if args.format == "audacity" and not one:
         error("--format audacity is for one file: labels don't name theirs")
     for name in ("activations", "plot"):
-        if getattr(args, name) is not None and (not one or args.paths == ["-"] or args.workers or args.timeout):
+        if getattr(args, name) is not None and (not one or args.paths == ["-"]):
             error(f"--{name} shows one file")
+        if getattr(args, name) is not None and (args.workers or args.timeout):
+            error(f"--{name} goes without --workers and --timeout")
     if args.activations is not None and (args.window or args.events is not None):
         error("--activations shows a file in one piece, without --window and --events")
     if "-" in args.paths and (args.workers or args.timeout or args.resume):

@@ -82,7 +82,12 @@ def test_text_is_the_same_whoever_writes_it(workers, tag, clips, model, capfd):
     assert cli.main([*arguments, *clips[:3]]) == 1
     assert cli.main([*arguments, *clips[3:]]) == code
     assert Path("out.txt").read_text() == expected
-    assert capfd.readouterr().err == f"{err}audiotag: out.txt: 3 files are done\n"
+    assert capfd.readouterr().err == f"{err}audiotag: out.txt: 3 files are done, 1 of them with errors\n"
+
+
+def test_the_output_may_be_called_standard_output(tag, clips):
+    assert tag(clips[0], "--output", "-") == tag(clips[0])
+    assert not os.path.exists("-")
 
 
 def test_no_output_is_thrown_away_unasked(tag, clips):
@@ -109,7 +114,11 @@ def test_the_output_is_no_input(tag, clips, model):
 
 def test_exit_code_counts_errors_of_earlier_runs(tag, clips):
     assert tag("clips", "--output", "out.jsonl")[0] == 1
-    assert tag("clips", "--output", "out.jsonl", "--resume") == (1, "", "audiotag: out.jsonl: 7 files are done\n")
+    assert tag("clips", "--output", "out.jsonl", "--resume") == (
+        1,
+        "",
+        "audiotag: out.jsonl: 7 files are done, 1 of them with errors\n",
+    )
     assert tag(clips[0], "--output", "other.jsonl")[0] == 0
     assert tag(*clips[:2], "--output", "other.jsonl", "--resume")[0] == 0
     assert [row["path"] for row in rows(Path("other.jsonl").read_text())] == clips[:2]
@@ -330,7 +339,7 @@ def test_interrupted(number, workers, expected, crawl):
     assert set(interrupted.splitlines()) < set(expected)
     done = subprocess.run([*arguments, "--resume"], capture_output=True, text=True, timeout=300)
     # what the interrupted run finished is kept, not only what it had made durable
-    assert f"audiotag: out.jsonl: {len(rows(interrupted))} files are done\n" in done.stderr
+    assert f"audiotag: out.jsonl: {len(rows(interrupted))} files are done, " in done.stderr
     assert done.returncode == 1
     assert lines("out.jsonl") == expected
 

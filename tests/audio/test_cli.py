@@ -227,7 +227,9 @@ def test_wrong_usage(arguments, capsys):
     with pytest.raises(SystemExit) as caught:
         cli.main(arguments)
     assert caught.value.code == 2
-    assert "error: " in capsys.readouterr().err
+    err = capsys.readouterr().err
+    assert "error: " in err
+    assert err.count("\n") == 1
 
 
 @pytest.mark.parametrize("content", [None, b"", b"no model" * 100])
@@ -397,7 +399,9 @@ def test_wrong_times(arguments, folder, capsys):
     with pytest.raises(SystemExit) as caught:
         cli.main(["tag", "a.wav", *arguments])
     assert caught.value.code == 2
-    assert "error: " in capsys.readouterr().err
+    err = capsys.readouterr().err
+    assert "error: " in err
+    assert err.count("\n") == 1
 
 
 def test_labels_for_a_pattern_would_mix_recordings(folder, capsys):

@@ -89,10 +89,12 @@ def test_what_goes_wrong_is_said(clip, model, capsys, monkeypatch):
     assert "out.xyz: is no name of a picture: " in capsys.readouterr().err
     assert cli.main([*arguments, "--plot", "nowhere/out.png"]) == 1
     assert "nowhere/out.png: No such file" in capsys.readouterr().err
-    for more in (["-"], [clip], ["--workers", "2"]):
+    for more, problem in (
+        (["-"], "shows one file"), ([clip], "shows one file"), (["--workers", "2"], "goes without --workers"),
+    ):  # fmt: skip
         with pytest.raises(SystemExit):
             cli.main([*arguments, *more, "--plot", "out.png"])
-        assert "--plot shows one file" in capsys.readouterr().err
+        assert f"--plot {problem}" in capsys.readouterr().err
     monkeypatch.setitem(sys.modules, "matplotlib.backend_bases", None)
     assert cli.main([*arguments, "--plot", "out.png"]) == 1
     assert "pip install 'audiotag[plot]'" in capsys.readouterr().err

@@ -132,6 +132,25 @@ def test_an_interrupt_while_compiling_harms_nothing(seconds: str, tmp_path: Path
     assert (done.stdout, done.stderr) == ("2.0\n", "")
 
 
+UNKEPT = """
+import logging
+import numpy as np
+logging.basicConfig(level=logging.INFO, format="%(message)s")
+from tinyonnx.kernels import elementwise
+x, out = np.ones(1, np.float32), np.zeros(1, np.float32)
+elementwise.map_pair(x, x, out, 0)
+"""
+
+
+def test_it_is_said_that_machine_code_cannot_be_kept(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    environment = {"XDG_CACHE_HOME": str(tmp_path / "file"), "NUMBA_CACHE_DIR": "", "PYTHONPATH": str(ROOT)}
+    script = [sys.executable, "-c", UNKEPT]
+    done = subprocess.run(script, env=os.environ | environment, capture_output=True, text=True, timeout=120)
+    assert "compiling kernels" in done.stderr
+    assert f"{tmp_path / 'file' / 'tinyonnx'} can't be written" in done.stderr
+
+
 def test_a_change_in_a_file_that_a_kernel_calls_is_noticed(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Kernels of other packages may be spread over files."""
     monkeypatch.syspath_prepend(cache.parent)

@@ -32,7 +32,7 @@ log = logging.getLogger("tinyonnx")
 
 _lock = threading.RLock()
 _kept: list[Any] = []  # what owns the machine code
-_said = False
+_said = ""
 
 _NO_WISHES = ("NUMBA_CACHE_DIR", "NUMBA_NUM_THREADS")
 """The only variables of numba that certainly don't change the code."""
@@ -192,9 +192,16 @@ def _cached(path: Path | None) -> int | None:
 
 
 def _keep(path: Path, code: bytes) -> None:
+    global _said
     new = not path.parent.exists()
-    disk.write(path, code)
-    if new:
+    if not disk.write(path, code):
+        if _said != "not kept":
+            _said = "not kept"
+            log.warning(
+                "%s can't be written: kernels are compiled anew by each process (XDG_CACHE_HOME names another place)",
+                disk.folder(),
+            )
+    elif new:
         disk.remove_old(path.parent.parent.glob("kernels-*/"), _KEPT)
 
 
@@ -205,7 +212,7 @@ def _compile(kernel: Kernel, kinds: str, path: Path | None, results: queue.Simpl
             address = _cached(path)  # another thread or process may have compiled it meanwhile
             if address is None:
                 if not _said:
-                    _said = True
+                    _said = "compiling"
                     log.info("compiling kernels for this machine; this happens once and takes some seconds")
                 from tinyonnx.kernels import _jit
 
