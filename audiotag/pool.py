@@ -21,7 +21,7 @@ from typing import IO, TYPE_CHECKING
 
 from audiotag.errors import CrashError, Error, ModelError, OutputError, TimeLimitError, printable
 from audiotag.results import Failure
-from audiotag.signals import blocked
+from audiotag.signals import blocked, undisturbed
 from audiotag.work import End, Event, Job, Rows
 from audiotag.workers import CHUNK, Process, Ready, in_words, source
 
@@ -90,7 +90,7 @@ class Pool:
 
     def close(self) -> None:
         """Kill all workers."""
-        with blocked():
+        with undisturbed():
             for worker in self._workers:
                 worker.end()
             self._source.close()
@@ -168,7 +168,7 @@ class Pool:
     def _start_one(self) -> _Worker:
         self._source.prepare()
         try:
-            with blocked():  # until it is known that there is something to end
+            with undisturbed(), blocked():  # until it is known that there is something to end
                 self._workers.append(_Worker(self._source.start()))
         except OSError as error:
             raise Error(f"worker processes can't be started: {error.strerror or error}") from None
@@ -241,7 +241,7 @@ class Pool:
         """End a worker and let others have its files; its exit code, None if what it came from took it along."""
         self._workers.remove(worker)
         self._retries.extend(worker.tasks)
-        with blocked():
+        with undisturbed():
             return worker.end(patience)
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 _BOTH = (signal.SIGINT, signal.SIGTERM)
 
-_undisturbed = False
+_undisturbed = 0
 _pending = False
 
 
@@ -50,14 +50,14 @@ def interruptible() -> Iterator[None]:
 
 @contextmanager
 def undisturbed() -> Iterator[None]:
-    """Within, an interrupt waits until the end. Not to be nested; for the main thread."""
+    """Within, an interrupt waits until the end. For the main thread."""
     global _undisturbed, _pending
-    _undisturbed = True
+    _undisturbed += 1
     try:
         yield
     finally:
-        _undisturbed = False
-        if _pending:
+        _undisturbed -= 1
+        if _pending and not _undisturbed:
             _pending = False
             raise KeyboardInterrupt
 
