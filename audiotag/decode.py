@@ -31,7 +31,7 @@ SPOOL = 64 << 20
 """Bytes that are kept in memory of a pipe that can't be decoded as it arrives; more goes to a temporary file."""
 
 
-class _SoundFile(soundfile.SoundFile):  # type: ignore[misc]
+class _SoundFile(soundfile.SoundFile):  # type: ignore[misc]  # which has no types
     """Reads straight on: soundfile would seek after each block, which a FLAC of unknown length can't."""
 
     guard: _Guard
@@ -237,7 +237,7 @@ def _needs_name(path: Path, file: Any) -> bool:
 def _spool(pipe: Pipe, name: str, stack: ExitStack) -> IO[bytes]:
     """Copy a pipe to where libsndfile can seek."""
     pipe.opened(whole=True)
-    spool: Any = stack.enter_context(tempfile.SpooledTemporaryFile(SPOOL))  # noqa: SIM115
+    spool: Any = stack.enter_context(tempfile.SpooledTemporaryFile(SPOOL))  # noqa: SIM115  the stack closes it
     checked = False
     while data := pipe.read(1 << 20):
         spool.write(data)

@@ -93,7 +93,7 @@ def _names(file: IO[bytes], separator: bytes) -> Iterator[bytes]:
         return
     rest = b""
     # a pipe gives what it has: whoever writes a name now and then sees it tagged
-    while data := file.read1(1 << 16):  # type: ignore[attr-defined]
+    while data := file.read1(1 << 16):  # type: ignore[attr-defined]  # buffered files have it, IO doesn't say so
         *names, rest = (rest + data).split(separator)
         yield from filter(None, names)
         if len(rest) >= LONGEST:

@@ -12,7 +12,7 @@ import os
 import sys
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import tinyonnx
 from audiotag.errors import Error as AudiotagError
@@ -167,7 +167,7 @@ def several(kind: type[T]) -> Callable[[str], list[T]]:
     """A parser of comma-separated values."""
 
     def values(text: str) -> list[T]:
-        one: Callable[[str], T] = positive if kind is float else counted  # type: ignore[assignment]
+        one: Callable[[str], Any] = positive if kind is float else counted
         return [one(part) for part in text.split(",")]
 
     return values

@@ -106,7 +106,7 @@ def measure(
 ) -> Case:  # fmt: skip
     """All peers on one model and one set of feeds."""
     feeds_path = os.path.join(folder, "feeds.npz")
-    np.savez(feeds_path, **feeds)  # type: ignore[arg-type]
+    np.savez(feeds_path, **feeds)  # type: ignore[arg-type]  # no input is called allow_pickle
     arguments = {"model": path, "feeds": feeds_path, "threads": threads}
     contenders = [Contender(peer, f"benchmarks.peers:{peer}", arguments) for peer in MODEL_PEERS]
     # kernels that aren't on disk yet would count as time and memory of the first case

@@ -175,7 +175,7 @@ class Program:
                 match int(registers[control.ACTION]):
                     case control.OPEN:
                         name = words[place:].tobytes().partition(b"\0")[0]
-                        file = stdin if place < 0 else open(name, "rb", buffering=0)  # noqa: SIM115
+                        file = stdin if place < 0 else open(name, "rb", buffering=0)  # noqa: SIM115  open until CLOSE
                     case control.READ:
                         data = file.read(min(piece, len(a["input"]) - count))
                         a["input"][count : count + len(data)] = np.frombuffer(data, np.uint8)

@@ -13,7 +13,7 @@ _LATE = b"HTTP/1.1 408 Request Timeout\r\nConnection: close\r\nContent-Length: 0
 def impatient(seconds: float) -> type[asyncio.Protocol]:
     """Uvicorn's protocol, but a request's head may take so many seconds, also that of a connection's first one."""
 
-    class Impatient(AutoHTTPProtocol):  # type: ignore[misc, valid-type]
+    class Impatient(AutoHTTPProtocol):  # type: ignore[misc, valid-type]  # a class that uvicorn chooses when it runs
         _timer: asyncio.TimerHandle | None = None
 
         def connection_made(self, transport: Any) -> None:

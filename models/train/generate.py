@@ -17,7 +17,7 @@ next early young important few public bad same able yes no please stop listen to
 window music machine paper letter money engine garden question answer winter summer breakfast coffee street bridge
 we they you she he it was is are were have had will would can could should said told asked went came saw made gave
 quickly slowly never always perhaps because although under over between without against hello goodbye thank sorry
-""".split()  # noqa: SIM905
+""".split()  # noqa: SIM905  a list of strings would take a page
 
 VARIANTS = ["", "+m1", "+m2", "+m3", "+m4", "+m5", "+m6", "+m7", "+f1", "+f2", "+f3", "+f4", "+f5"]
 RARE_VARIANTS = ["+whisper", "+whisperf", "+croak", "+klatt2", "+klatt4"]

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -390,7 +391,7 @@ def test_full_disk(workers, expected, crawl):
     import resource
 
     arguments = [*crawl, *workers]
-    limit = lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))  # noqa: E731
+    limit = partial(resource.setrlimit, resource.RLIMIT_FSIZE, (100_000, 100_000))
     done = subprocess.run(arguments, capture_output=True, text=True, timeout=120, preexec_fn=limit)
     assert done.returncode == 1
     assert done.stderr.splitlines()[-2:] == [
@@ -410,7 +411,7 @@ def test_no_room_for_temporary_files(clips, command, noise, tmp_path):
     import resource
 
     soundfile.write("long.wav", np.tile(noise[:, 0], 600), 32000, subtype="PCM_16")
-    limit = lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (1_100_000, 1_100_000))  # noqa: E731
+    limit = partial(resource.setrlimit, resource.RLIMIT_FSIZE, (1_100_000, 1_100_000))
     arguments = [*command, clips[0], "long.wav", "--window", "0.5", "--output", "out.jsonl", "--workers", "1"]
     environment = os.environ | {"TMPDIR": str(tmp_path)}
     done = subprocess.run(arguments, capture_output=True, text=True, timeout=120, preexec_fn=limit, env=environment)

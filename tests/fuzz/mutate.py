@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from typing import Any
 
 import numpy as np
 from onnx import AttributeProto, GraphProto, ModelProto, NodeProto, TensorProto, helper, numpy_helper
@@ -14,7 +15,7 @@ from tinyonnx.registry import Op, registered
 INTS = [0, 1, -1, 2, 3, -2, -3, 7, 64, 65, 255, 2**31 - 1, 2**31, -(2**31), 2**40, 2**62, 2**63 - 1, -(2**63)]
 FLOATS = [0.0, -0.0, 1.0, -1.0, 0.5, 2.0, 1e-30, 3e38, -3e38, float("inf"), float("-inf"), float("nan")]
 STRINGS = [b"", b"NOTSET", b"SAME_UPPER", b"VALID", b"constant", b"reflect", b"wrap", b"linear", b"nearest", b"add"]
-DTYPES = [TensorProto.DataType.Value(name) for name in TensorProto.DataType.keys()]  # noqa: SIM118
+DTYPES = [TensorProto.DataType.Value(name) for name in TensorProto.DataType.keys()]  # noqa: SIM118  protobuf's enums can't be iterated over
 DIMS = [0, 1, 2, 3, 5, 17, -1, 2**31, 2**62]
 OPS = [op for op in registered() if op.domain in ("", "ai.onnx.ml", "com.microsoft")]
 NAMES = sorted({(op.domain, op.name) for op in OPS})
@@ -105,8 +106,8 @@ def _change_attribute(r: Random, model: ModelProto) -> None:
             _change_values(r, a.t)
 
 
-def _change_list(r: Random, values: object, choices: Sequence[object]) -> None:
-    items = list(values)  # type: ignore[call-overload]
+def _change_list(r: Random, values: Any, choices: Sequence[object]) -> None:
+    items = list(values)
     match r.randrange(6):
         case 0:
             items.append(r.choice(choices))
@@ -114,7 +115,7 @@ def _change_list(r: Random, values: object, choices: Sequence[object]) -> None:
             items.pop(r.randrange(len(items)))
         case _:
             items[r.randrange(len(items))] = r.choice(choices)
-    values[:] = items  # type: ignore[index]
+    values[:] = items
 
 
 def _other_attribute(r: Random, model: ModelProto) -> None:
