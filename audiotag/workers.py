@@ -42,14 +42,14 @@ _PR_SET_PDEATHSIG = 1
 
 
 class Ready(NamedTuple):
-    """A worker's first message; in its place comes an Error if there is no model."""
+    """A worker's first message; in its place comes an Error if there is no model.
+
+    Each other one is a pair: rows of the first file that the worker still has; None or, with the
+    last of them, the file's `End`.
+    """
 
     pid: int
     model: ResolvedModel
-
-
-Answer = tuple[bytes, End | None]
-"""Each other message: rows of the first file that the worker still has and, with the last ones, its end."""
 
 
 class Process(Protocol):
