@@ -20,6 +20,7 @@ from typing import Any
 
 import numpy as np
 
+import tinyonnx
 from tinyonnx import cache as disk
 from tinyonnx import registry, schemas
 from tinyonnx.files import read_file
@@ -31,6 +32,9 @@ SMALLEST, LARGEST = 64 << 10, 256 << 20
 
 KEPT = 32
 """How many graphs are kept."""
+
+_DECISIVE = ("*.py", "onnxfile/**/*.py", "ops/**/*.py")
+"""Sources of this package that decide how a file is understood."""
 
 _WITHIN = 1 << 20
 """So many bytes of tensors may be kept by value: those that lie in the file in another form, or in another file."""
@@ -81,12 +85,11 @@ def _file(sha256: str, limits: Limits) -> Path | None:
 @cache
 def _versions() -> list[Any]:
     """What decides how a file is understood: the state of this package, of onnx and of Python."""
-    here = Path(__file__).parent
     onnx = importlib.util.find_spec("onnx")
+    package = Path(tinyonnx.__file__).parent
     sources = {
         Path(__file__),
-        *here.glob("*.py"),
-        *(here / "ops").glob("*.py"),
+        *(path for pattern in _DECISIVE for path in package.glob(pattern)),
         *([Path(onnx.origin)] if onnx and onnx.origin else []),
     }
     return [sys.version, *((str(s), s.stat().st_size, s.stat().st_mtime_ns) for s in sorted(sources))]

@@ -40,6 +40,9 @@ _NO_WISHES = ("NUMBA_CACHE_DIR", "NUMBA_NUM_THREADS")
 _PATIENCE = 20
 """Seconds that a process waits for another that compiles."""
 
+_PACKAGES = (Path(__file__).parent,)
+"""Folders whose sources decide, as a whole, what machine code kernels become."""
+
 _KEPT = 24
 """How many versions' code stays, those that were used last."""
 
@@ -98,7 +101,7 @@ def vector_shape() -> tuple[int, int]:
 def folder() -> Path:
     """Where machine code is kept: one folder for each state of the kernels' sources."""
     digest = hashlib.sha256()
-    for source in sorted(Path(__file__).parent.glob("*.py")):
+    for source in sorted(path for package in _PACKAGES for path in package.rglob("*.py")):
         digest.update(source.read_bytes())
     path = disk.folder() / f"kernels-{digest.hexdigest()[:12]}"
     with suppress(OSError):
@@ -111,8 +114,8 @@ def _file(kernel: Kernel, kinds: str) -> Path | None:
     sources = {inspect.getsourcefile(helper.function) or "" for helper in kernel.helpers()}
     if not all(map(os.path.isfile, sources)):
         return None
-    here = os.path.dirname(__file__)
-    foreign = b"".join(Path(source).read_bytes() for source in sorted(sources) if os.path.dirname(source) != here)
+    elsewhere = [path for path in map(Path, sorted(sources)) if not any(map(path.is_relative_to, _PACKAGES))]
+    foreign = b"".join(path.read_bytes() for path in elsewhere)
     name, features = processor()
     wishes = sorted((k, v) for k, v in os.environ.items() if k.startswith("NUMBA_") and k not in _NO_WISHES)
     code = kernel.function.__code__
