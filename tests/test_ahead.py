@@ -9,7 +9,7 @@ from tinyonnx import InferenceSession, to_bytes
 from tinyonnx.ahead import Ahead, alike
 from tinyonnx.ir import Value
 from tinyonnx.limits import Limits
-from tinyonnx.load import load
+from tinyonnx.onnxfile.load import load
 from tinyonnx.passes import Rewrite
 
 SIZES = [40, 100, 33, 101, 257]

@@ -15,10 +15,11 @@ import pytest
 
 import tinyonnx
 from audiotag.mobilenet import random_graph
-from tinyonnx import cache, graph_cache, registry
+from tinyonnx import cache, registry
 from tinyonnx.ir import Graph, Value
 from tinyonnx.limits import Limits
-from tinyonnx.load import load
+from tinyonnx.onnxfile import graph_cache
+from tinyonnx.onnxfile.load import load
 
 LIMITS = Limits()
 
@@ -106,7 +107,7 @@ def test_everything_that_flat_graphs_have(folder: Path, tmp_path: Path, monkeypa
     path = write(tmp_path / "m.onnx", VARIETY, *weights)
     expected = described(load(path))
     assert described(graph_cache.load(path, LIMITS)[0]) == expected
-    monkeypatch.delattr("tinyonnx.load.load_bytes")
+    monkeypatch.delattr("tinyonnx.onnxfile.load.load_bytes")
     assert described(graph_cache.load(path, LIMITS)[0]) == expected
 
 
@@ -237,7 +238,7 @@ def test_what_is_kept_is_the_user_s_alone(folder: Path, model: Path) -> None:
 
 def test_nothing_is_kept_by_a_package_without_files(folder: Path, model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """As in one executable or archive, where new versions look like old ones."""
-    monkeypatch.setattr(graph_cache, "__file__", "/nowhere/archive.zip/tinyonnx/graph_cache.py")
+    monkeypatch.setattr(graph_cache, "__file__", "/nowhere/archive.zip/tinyonnx/onnxfile/graph_cache.py")
     monkeypatch.setattr(graph_cache, "_versions", graph_cache._versions.__wrapped__)
     assert described(graph_cache.load(str(model), LIMITS)[0]) == described(load(model))
     assert not folder.exists()

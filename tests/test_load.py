@@ -15,7 +15,7 @@ from onnx import TensorProto, helper, numpy_helper
 import tinyonnx
 from tinyonnx.ir import Graph
 from tinyonnx.limits import Limits
-from tinyonnx.load import load
+from tinyonnx.onnxfile.load import load
 
 HEADER = '<ir_version: 8, opset_import: ["": 17]>'
 

@@ -12,9 +12,9 @@ import pytest
 from onnx import TensorProto
 
 from tests.test_load_hostile import FLOAT, refused, with_tensor
-from tinyonnx import external_data
 from tinyonnx.limits import Limits
-from tinyonnx.load import load
+from tinyonnx.onnxfile import external_data
+from tinyonnx.onnxfile.load import load
 
 
 def external(folder: Path, location: str, dims: list[int] | None = None, **entries: Any) -> Path:

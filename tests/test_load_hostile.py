@@ -19,7 +19,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from tinyonnx.errors import ModelError, ResourceError
 from tinyonnx.limits import Limits
-from tinyonnx.load import load
+from tinyonnx.onnxfile.load import load
 
 HEADER = '<ir_version: 9, opset_import: ["": 18, "f": 1]>'
 SMALL = HEADER + " g (float[2] x) => (float[2] y) { [act] y = Relu(x) }"

@@ -13,7 +13,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from tinyonnx import Graph, ModelError, Node, Value, save_model, to_bytes
-from tinyonnx.load import load
+from tinyonnx.onnxfile.load import load
 
 F32 = np.dtype(np.float32)
 

@@ -95,13 +95,13 @@ def install_as_onnxruntime() -> None:
 
 def save_model(graph: Graph, path: str | os.PathLike[str]) -> None:
     """Write a graph as an ONNX file, atomically. Raises ModelError for what ONNX can't express."""
-    from tinyonnx.save import save
+    from tinyonnx.onnxfile.save import save
 
     save(graph, path)
 
 
 def to_bytes(graph: Graph) -> bytes:
     """A graph as the content of an ONNX file. Raises ModelError for what ONNX can't express."""
-    from tinyonnx import save
+    from tinyonnx.onnxfile import save
 
     return save.to_bytes(graph)

@@ -16,9 +16,9 @@ import numpy as np
 from tinyonnx.errors import Error, NodeError, OpError, ResourceError
 from tinyonnx.ir import Graph, Node, Value
 from tinyonnx.limits import Limits
+from tinyonnx.onnxfile.schemas import misfit
 from tinyonnx.options import RunOptions
 from tinyonnx.registry import Info, lookup
-from tinyonnx.schemas import misfit
 
 _MAX_RANK = 64
 """Numpy's."""

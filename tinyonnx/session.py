@@ -75,11 +75,11 @@ class InferenceSession:
         self._name = "<bytes>" if isinstance(path_or_bytes, bytes) else os.fspath(path_or_bytes)
         self._sha256: str | None = None
         if isinstance(path_or_bytes, bytes):
-            from tinyonnx.load import load
+            from tinyonnx.onnxfile.load import load
 
             self._graph = load(path_or_bytes, self._options.limits)
         else:
-            from tinyonnx import graph_cache
+            from tinyonnx.onnxfile import graph_cache
 
             self._graph, self._sha256 = graph_cache.load(self._name, self._options.limits)
         self._apply_options()

@@ -27,10 +27,10 @@ if atheris and sys.argv[1:2] == ["fuzz"]:
     kernels = [f"tinyonnx.kernels.{path.stem}" for path in Path(__file__).parents[2].glob("tinyonnx/kernels/*.py")]
     with atheris.instrument_imports(include=["tinyonnx"], exclude=["tinyonnx.kernels", *kernels]):
         import tinyonnx
-        import tinyonnx.load
+        import tinyonnx.onnxfile.load
 else:
     import tinyonnx
-    import tinyonnx.load
+    import tinyonnx.onnxfile.load
 
 import numpy as np
 from onnx import ModelProto, numpy_helper

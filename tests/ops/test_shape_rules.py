@@ -15,7 +15,7 @@ from tinyonnx.calls import OpContext, evaluate
 from tinyonnx.errors import ModelError, OpError
 from tinyonnx.ir import Graph, Node
 from tinyonnx.limits import Limits
-from tinyonnx.load import load
+from tinyonnx.onnxfile.load import load
 from tinyonnx.registry import Info, lookup
 
 LIMITS = Limits()

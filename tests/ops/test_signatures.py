@@ -8,7 +8,7 @@ import pytest
 from onnx import defs
 
 import tinyonnx.ops
-from tinyonnx.load import types_of
+from tinyonnx.onnxfile.load import types_of
 from tinyonnx.registry import Op, registered
 
 NEWEST = defs.onnx_opset_version()

@@ -13,7 +13,7 @@ import numpy as np
 from tinyonnx.errors import ModelError
 from tinyonnx.ir import Array, Dim, Graph, Node, Value
 from tinyonnx.limits import Limits, ModelLimitError
-from tinyonnx.protos import Kind, Message, all_names, domain_of, function_label, in_order, label_of, where_is
+from tinyonnx.onnxfile.messages import Kind, Message, all_names, domain_of, function_label, in_order, label_of, where_is
 
 _OPERANDS_PER_NODE = 16
 """A node with more operands than that counts for several against `Limits.max_nodes`."""

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from tinyonnx.check import describe
 from tinyonnx.errors import ModelError
 from tinyonnx.ir import Graph, Node, Value
+from tinyonnx.onnxfile.check import describe
 
 _DOMAIN = "ai.onnx.preview.training"
 

@@ -12,8 +12,8 @@ import numpy as np
 
 from tinyonnx.errors import ModelError
 from tinyonnx.ir import Graph, Node
+from tinyonnx.onnxfile.schemas import schema_of
 from tinyonnx.registry import Op, lookup
-from tinyonnx.schemas import schema_of
 
 
 @dataclass

@@ -16,17 +16,17 @@ from onnx import ModelProto, SparseTensorProto, TensorProto, TypeProto, helper, 
 from onnx.defs import OpSchema, SchemaError, get_schema, onnx_opset_version
 
 import tinyonnx.ops  # noqa: F401  (registers the operators)
-from tinyonnx.build import Builder, Type
-from tinyonnx.check import check_operators
-from tinyonnx.differentiate import attach_functions
 from tinyonnx.dtypes import TENSOR_TYPES
 from tinyonnx.errors import ModelError
-from tinyonnx.external_data import ExternalData
 from tinyonnx.files import read_file
 from tinyonnx.ir import Array, Graph
 from tinyonnx.limits import Limits, ModelLimitError
-from tinyonnx.protos import Message
-from tinyonnx.schemas import Input, Key, Schema, is_known, learn
+from tinyonnx.onnxfile.build import Builder, Type
+from tinyonnx.onnxfile.check import check_operators
+from tinyonnx.onnxfile.external_data import ExternalData
+from tinyonnx.onnxfile.gradients import attach_functions
+from tinyonnx.onnxfile.messages import Message
+from tinyonnx.onnxfile.schemas import Input, Key, Schema, is_known, learn
 
 _MAX_RANK = 64
 _DATA_FIELDS = ("float_data", "int32_data", "string_data", "int64_data", "double_data", "uint64_data")

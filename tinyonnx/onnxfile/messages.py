@@ -7,8 +7,8 @@ from enum import IntEnum
 from graphlib import CycleError, TopologicalSorter
 from typing import Any
 
-from tinyonnx.check import describe
 from tinyonnx.errors import ModelError
+from tinyonnx.onnxfile.check import describe
 
 Message = Any
 """A protobuf message of onnx."""

@@ -1,4 +1,4 @@
-"""`ir.Graph` to ONNX files: the inverse of `tinyonnx.load`, for graphs that we built or rewrote."""
+"""`ir.Graph` to ONNX files: the inverse of `tinyonnx.onnxfile.load`, for graphs that we built or rewrote."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def to_bytes(graph: Graph) -> bytes:
     """The content of an ONNX file with this graph; the same graph gives the same bytes.
 
     Constants become initializers with raw data. An output whose name isn't its value's gets
-    an Identity. `Graph.metadata` is written under the names that `tinyonnx.load` reads.
+    an Identity. `Graph.metadata` is written under the names that `tinyonnx.onnxfile.load` reads.
 
     Raises ModelError if ONNX can't express the graph: names used twice, inputs or outputs
     without a type, attributes or constants of a type that ONNX hasn't, operators of several

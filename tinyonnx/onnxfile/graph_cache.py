@@ -22,10 +22,11 @@ import numpy as np
 
 import tinyonnx
 from tinyonnx import cache as disk
-from tinyonnx import registry, schemas
+from tinyonnx import registry
 from tinyonnx.files import read_file
 from tinyonnx.ir import Array, Graph, Node, Value
 from tinyonnx.limits import Limits
+from tinyonnx.onnxfile import schemas
 
 SMALLEST, LARGEST = 64 << 10, 256 << 20
 """Bytes of a file: smaller ones are loaded as fast, larger ones rarely."""
@@ -52,7 +53,7 @@ class _Unkept(Exception):
 
 
 def load(path: str, limits: Limits) -> tuple[Graph, str]:
-    """The graph of a model's file, and the SHA-256 of its content in hex. Raises what `tinyonnx.load.load` raises."""
+    """The graph of a model's file, and the SHA-256 of its content in hex. Raises what `tinyonnx.onnxfile.load.load` raises."""
     data = read_file(path)
     sha256 = hashlib.sha256(data).hexdigest()
     file = _file(sha256, limits) if SMALLEST <= len(data) <= LARGEST and not registry.has_custom() else None
@@ -62,7 +63,7 @@ def load(path: str, limits: Limits) -> tuple[Graph, str]:
             os.utime(file)
         return _decoded(marshal.loads(stored), data), sha256
 
-    from tinyonnx.load import load_bytes
+    from tinyonnx.onnxfile.load import load_bytes
 
     graph = load_bytes(data, path, limits, os.path.dirname(path) or ".")
     if file and b"location" not in data:  # of external data, which may change
