@@ -9,7 +9,11 @@ onnx parses the file, numpy defines what every operator means, numba runs the ho
 import os
 from typing import TYPE_CHECKING, Any
 
-from tinyonnx.environment import (
+from tinyonnx.errors import Error, InputError, ModelError, NodeError, OpError, ResourceError
+from tinyonnx.ir import Graph, Node, Value
+from tinyonnx.limits import Limits
+from tinyonnx.ort.options import ExecutionMode, ExecutionOrder, GraphOptimizationLevel, RunOptions, SessionOptions
+from tinyonnx.ort.process import (
     disable_telemetry_events,
     enable_telemetry_events,
     get_all_providers,
@@ -21,13 +25,9 @@ from tinyonnx.environment import (
     set_default_logger_verbosity,
     set_seed,
 )
-from tinyonnx.errors import Error, InputError, ModelError, NodeError, OpError, ResourceError
-from tinyonnx.ir import Graph, Node, Value
-from tinyonnx.limits import Limits
-from tinyonnx.options import ExecutionMode, ExecutionOrder, GraphOptimizationLevel, RunOptions, SessionOptions
-from tinyonnx.ortvalue import IOBinding, OrtDevice, OrtValue
+from tinyonnx.ort.session import InferenceSession, ModelMetadata, NodeArg
+from tinyonnx.ort.values import IOBinding, OrtDevice, OrtValue
 from tinyonnx.registry import op
-from tinyonnx.session import InferenceSession, ModelMetadata, NodeArg
 
 if TYPE_CHECKING:
     from tinyonnx.kernels._kernel import jit, kernel
@@ -88,7 +88,7 @@ def install_as_onnxruntime() -> None:
 
     Raises RuntimeError if the real onnxruntime was imported before.
     """
-    from tinyonnx.drop_in import install
+    from tinyonnx.ort.drop_in import install
 
     install()
 

@@ -17,8 +17,8 @@ from onnx.backend.base import Backend, BackendRep, Device, DeviceType, namedtupl
 from onnx.defs import get_all_schemas_with_history, onnx_opset_version
 
 from tinyonnx.errors import InputError, ModelError
-from tinyonnx.options import SessionOptions
-from tinyonnx.session import InferenceSession
+from tinyonnx.ort.options import SessionOptions
+from tinyonnx.ort.session import InferenceSession
 
 
 class TinyonnxRep(BackendRep):

@@ -17,7 +17,7 @@ from tinyonnx.errors import Error, NodeError, OpError, ResourceError
 from tinyonnx.ir import Graph, Node, Value
 from tinyonnx.limits import Limits
 from tinyonnx.onnxfile.schemas import misfit
-from tinyonnx.options import RunOptions
+from tinyonnx.ort.options import RunOptions
 from tinyonnx.registry import Info, lookup
 
 _MAX_RANK = 64

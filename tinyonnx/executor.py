@@ -15,7 +15,7 @@ from tinyonnx.calls import Budget, OpContext, check_sizes, describe, evaluate, i
 from tinyonnx.errors import OpError, ResourceError
 from tinyonnx.ir import Array, Graph, Node
 from tinyonnx.memory import Buffer, allocate
-from tinyonnx.options import RunOptions
+from tinyonnx.ort.options import RunOptions
 from tinyonnx.plan import KernelStep, LayoutStep, NumpyStep, Plan, Step
 from tinyonnx.registry import Call, Info
 

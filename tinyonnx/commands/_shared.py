@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 
 from tinyonnx.ir import Array
-from tinyonnx.options import GraphOptimizationLevel, SessionOptions
-from tinyonnx.session import InferenceSession
+from tinyonnx.ort.options import GraphOptimizationLevel, SessionOptions
+from tinyonnx.ort.session import InferenceSession
 from tinyonnx.tools.feeds import DEFAULT_SIZE, load_arrays, make_feeds, parse_dims
 from tinyonnx.tools.inspect import inspect_plan, report_rewritten
 from tinyonnx.tools.report import Report

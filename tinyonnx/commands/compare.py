@@ -20,7 +20,7 @@ from tinyonnx.commands._shared import (
     shown,
     table,
 )
-from tinyonnx.session import InferenceSession
+from tinyonnx.ort.session import InferenceSession
 from tinyonnx.tools import compare
 from tinyonnx.tools.compare import (
     TOLERANCE,

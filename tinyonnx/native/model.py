@@ -18,9 +18,9 @@ from tinyonnx.kernels._arrays import Temporary
 from tinyonnx.kernels._kernel import Kernel, kinds_of
 from tinyonnx.memory import Buffer
 from tinyonnx.native.unit import Cell, Layout, Place
+from tinyonnx.ort.session import InferenceSession
 from tinyonnx.plan import KernelStep, Plan
 from tinyonnx.registry import Call
-from tinyonnx.session import InferenceSession
 
 _FEW = 64
 """Constants of fewer elements may be attributes in disguise."""

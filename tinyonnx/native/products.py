@@ -15,7 +15,7 @@ from tinyonnx.native.kernels import run_steps, unpack
 from tinyonnx.native.levels import units
 from tinyonnx.native.model import bind, plan_of, virtual
 from tinyonnx.native.unit import CONSTANTS, RUNS, UNPACKED, UNPACKED_BYTES, WORDS, Layout, Unit
-from tinyonnx.session import InferenceSession
+from tinyonnx.ort.session import InferenceSession
 
 HERE = Path(__file__).parent
 

@@ -15,7 +15,7 @@ import numpy as np
 
 from tinyonnx.dtypes import onnx_type
 from tinyonnx.ir import Node
-from tinyonnx.maps import TypedMap
+from tinyonnx.ort.maps import TypedMap
 from tinyonnx.registry import Info
 
 

@@ -15,8 +15,8 @@ import numpy as np
 
 from tinyonnx.errors import InputError
 from tinyonnx.ir import Array, Node
-from tinyonnx.options import GraphOptimizationLevel, SessionOptions
-from tinyonnx.session import InferenceSession
+from tinyonnx.ort.options import GraphOptimizationLevel, SessionOptions
+from tinyonnx.ort.session import InferenceSession
 
 TOLERANCE = 1e-4
 """Greatest error of a layer relative to its scale that counts as equal."""

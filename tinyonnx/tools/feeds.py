@@ -12,7 +12,7 @@ import numpy as np
 from tinyonnx.dtypes import from_onnx_type
 from tinyonnx.errors import InputError
 from tinyonnx.ir import Array
-from tinyonnx.session import InferenceSession, NodeArg
+from tinyonnx.ort.session import InferenceSession, NodeArg
 
 DEFAULT_SIZE = 256
 """What a symbolic dimension becomes that nobody sizes, unless it is the first (batch: 1)."""

@@ -12,9 +12,9 @@ from tinyonnx.dtypes import onnx_type
 from tinyonnx.errors import InputError
 from tinyonnx.executor import kernel_names
 from tinyonnx.ir import Array, Dim, Graph, Node, Value
+from tinyonnx.ort.session import InferenceSession
 from tinyonnx.passes import BASIC, PIPELINE, Remark, Rewrite
 from tinyonnx.plan import KernelStep, LayoutStep, NumpyStep, Plan
-from tinyonnx.session import InferenceSession
 from tinyonnx.tools import costs
 from tinyonnx.tools.feeds import shapes_only
 

@@ -15,8 +15,8 @@ from tinyonnx.errors import InputError
 from tinyonnx.executor import timed_runs
 from tinyonnx.ir import ConstantPool
 from tinyonnx.memory import Buffer
+from tinyonnx.ort.session import InferenceSession
 from tinyonnx.plan import KernelStep, LayoutStep, NumpyStep, Step
-from tinyonnx.session import InferenceSession
 from tinyonnx.tools.inspect import origin_macs, step_macs
 
 try:

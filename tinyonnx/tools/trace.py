@@ -14,8 +14,8 @@ import numpy as np
 from tinyonnx.dtypes import onnx_type
 from tinyonnx.errors import InputError
 from tinyonnx.ir import Array, Graph, Node
+from tinyonnx.ort.session import InferenceSession
 from tinyonnx.passes import BASIC
-from tinyonnx.session import InferenceSession
 from tinyonnx.tools._files import named
 from tinyonnx.tools.feeds import shapes_only
 

@@ -14,7 +14,7 @@ from tinyonnx.errors import InputError
 from tinyonnx.ir import Array
 
 if TYPE_CHECKING:
-    from tinyonnx.session import InferenceSession
+    from tinyonnx.ort.session import InferenceSession
 
 
 class OrtDevice:

@@ -17,9 +17,9 @@ from tinyonnx.dtypes import from_onnx_type, onnx_type
 from tinyonnx.errors import Error, InputError
 from tinyonnx.executor import Hook, execute, iterate
 from tinyonnx.ir import Array, ConstantPool, Graph, Node, Value
-from tinyonnx.maps import as_map
-from tinyonnx.options import GraphOptimizationLevel, RunOptions, SessionOptions
-from tinyonnx.ortvalue import IOBinding, OrtValue
+from tinyonnx.ort.maps import as_map
+from tinyonnx.ort.options import GraphOptimizationLevel, RunOptions, SessionOptions
+from tinyonnx.ort.values import IOBinding, OrtValue
 from tinyonnx.passes import BASIC, PIPELINE, Pass, Rewrite, run_passes
 from tinyonnx.plan import Plan, make_plan
 from tinyonnx.threads import available
