@@ -6,11 +6,11 @@ import pytest
 
 from audiotag.mobilenet import random_graph
 from tinyonnx import InferenceSession, to_bytes
-from tinyonnx.ahead import Ahead, alike
 from tinyonnx.ir import Value
 from tinyonnx.limits import Limits
 from tinyonnx.onnxfile.load import load
 from tinyonnx.passes import Rewrite
+from tinyonnx.runtime.shape_independent import Ahead, alike
 
 SIZES = [40, 100, 33, 101, 257]
 

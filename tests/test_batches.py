@@ -8,9 +8,9 @@ import pytest
 
 import tinyonnx
 from tests.passes.conftest import data, floats, model_text
-from tinyonnx.batches import Run, _best
-from tinyonnx.executor import Executable, kernel_names
-from tinyonnx.plan import NumpyStep
+from tinyonnx.runtime.executor import Executable, kernel_names
+from tinyonnx.runtime.item_loops import Run, _best
+from tinyonnx.runtime.plan import NumpyStep
 
 WEIGHTS = ", ".join(
     floats(*w) for w in [("a", 16, 3, 3, 3), ("b", 16, 16, 1, 1), ("c", 16, 1, 3, 3), ("d", 8, 16, 1, 1), ("e", 8)]

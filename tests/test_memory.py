@@ -7,8 +7,8 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from tinyonnx import memory
-from tinyonnx.memory import ALIGNMENT, BLOCK, LARGE_PAGE, Buffer, allocate, allocate_lasting, assign_offsets
+from tinyonnx.runtime import arena
+from tinyonnx.runtime.arena import ALIGNMENT, BLOCK, LARGE_PAGE, Buffer, allocate, allocate_lasting, assign_offsets
 
 
 def buffer(size: int, start: int, end: int) -> Buffer:
@@ -61,7 +61,7 @@ def test_a_channels_last_view_keeps_channels_innermost():
 
 @pytest.mark.parametrize("seed", range(5))
 def test_very_many_buffers_take_over_places_of_their_size(seed, monkeypatch):
-    monkeypatch.setattr(memory, "_MANY", 10)
+    monkeypatch.setattr(arena, "_MANY", 10)
     rng = random.Random(seed)
     sizes = [64 * rng.randrange(1, 9) for _ in range(4)]
     buffers = [buffer(rng.choice(sizes), i, i + rng.randrange(1, 9)) for i in range(300)]

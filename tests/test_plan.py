@@ -9,8 +9,8 @@ import pytest
 import tinyonnx
 from tests.passes.conftest import data
 from tinyonnx.kernels.elementwise import ADD, map_pair, map_scalar
-from tinyonnx.plan import KernelStep, LayoutStep, NumpyStep
 from tinyonnx.registry import Call, fast, op, same_as
+from tinyonnx.runtime.plan import KernelStep, LayoutStep, NumpyStep
 
 DOMAIN = "test.plan"
 

@@ -8,7 +8,7 @@ import pytest
 
 import tinyonnx
 from tests.passes.conftest import data, floats, model_text
-from tinyonnx.plan import KernelStep, NumpyStep
+from tinyonnx.runtime.plan import KernelStep, NumpyStep
 
 
 def session(text: str, **options: object) -> tinyonnx.InferenceSession:

@@ -18,9 +18,9 @@ import pytest
 
 import tinyonnx
 from audiotag.mobilenet import random_graph
-from tinyonnx import threads
 from tinyonnx.ir import Array
 from tinyonnx.kernels._kernel import DISABLED
+from tinyonnx.runtime import threads
 
 
 @pytest.fixture(scope="module")

@@ -29,7 +29,7 @@ from tinyonnx.native.unit import CONSTANTS, RUNS, UNPACKED, UNPACKED_BYTES, WORD
 if TYPE_CHECKING:
     from audiotag.models import ResolvedModel
     from tinyonnx.ir import Array
-    from tinyonnx.plan import Plan
+    from tinyonnx.runtime.plan import Plan
 
 SECONDS = 600
 """Longest clip, or window, that is tagged in one piece."""

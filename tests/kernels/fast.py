@@ -8,12 +8,12 @@ from typing import Any
 import numpy as np
 
 import tinyonnx.kernels
-from tinyonnx.calls import OpContext
 from tinyonnx.ir import Array, ConstantPool, Node
 from tinyonnx.kernels import Bound
 from tinyonnx.kernels._kernel import DISABLED
 from tinyonnx.limits import Limits
 from tinyonnx.registry import FUSED, Call, Fast, Info, Op, lookup
+from tinyonnx.runtime.operator_call import OpContext
 
 assert tinyonnx.kernels
 

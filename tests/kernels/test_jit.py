@@ -19,7 +19,7 @@ import pytest
 from tinyonnx.kernels import Bound, _machine, elementwise
 from tinyonnx.kernels._kernel import kernel
 from tinyonnx.kernels._tiles import LANES
-from tinyonnx.kernels.program import HAS_CLOCK, Program, note_time
+from tinyonnx.runtime.program import HAS_CLOCK, Program, note_time
 
 ROOT = Path(__file__).resolve().parents[2]
 

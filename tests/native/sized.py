@@ -10,7 +10,7 @@ from tinyonnx.native.kernels import run_sized, unpack
 from tinyonnx.native.model import plan_of
 from tinyonnx.native.sized import lay_out_sizes
 from tinyonnx.native.unit import CONSTANTS, RUNS, UNPACKED, WORDS, Layout, Unit
-from tinyonnx.plan import Plan
+from tinyonnx.runtime.plan import Plan
 
 
 @kernel

@@ -10,10 +10,10 @@ import onnxruntime
 
 import tinyonnx
 from tests.ops.running import assert_same
-from tinyonnx.calls import OpContext
 from tinyonnx.ir import Node
 from tinyonnx.limits import Limits
 from tinyonnx.registry import Info, lookup
+from tinyonnx.runtime.operator_call import OpContext
 
 OPSETS = {"com.microsoft": 1, "": 16}
 

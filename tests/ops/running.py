@@ -16,10 +16,10 @@ from onnx.backend.test.case.test_case import TestCase
 from onnx.backend.test.loader import load_model_tests
 
 import tinyonnx.ops  # noqa: F401, registers the operators
-from tinyonnx.calls import OpContext
 from tinyonnx.ir import Node
 from tinyonnx.limits import Limits
 from tinyonnx.registry import Info, lookup, registered
+from tinyonnx.runtime.operator_call import OpContext
 
 NEWEST = 22
 """Opset of a test that doesn't care."""

@@ -14,11 +14,11 @@ from tests.ops.running import (
     onnxruntime_outputs,
     outputs_of,
 )
-from tinyonnx.calls import OpContext
 from tinyonnx.errors import OpError, ResourceError
 from tinyonnx.ir import Node
 from tinyonnx.limits import Limits
 from tinyonnx.registry import lookup
+from tinyonnx.runtime.operator_call import OpContext
 
 F32 = np.float32
 GATES = {"RNN": 1, "GRU": 3, "LSTM": 4}

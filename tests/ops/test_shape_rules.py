@@ -11,12 +11,12 @@ import onnx
 import pytest
 from onnx.backend.test.loader import load_model_tests
 
-from tinyonnx.calls import OpContext, evaluate
 from tinyonnx.errors import ModelError, OpError
 from tinyonnx.ir import Graph, Node
 from tinyonnx.limits import Limits
 from tinyonnx.onnxfile.load import load
 from tinyonnx.registry import Info, lookup
+from tinyonnx.runtime.operator_call import OpContext, evaluate
 
 LIMITS = Limits()
 

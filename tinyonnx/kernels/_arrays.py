@@ -9,10 +9,10 @@ import numpy as np
 from tinyonnx.errors import OpError
 from tinyonnx.ir import Array
 from tinyonnx.kernels._tiles import CLIP, HARD_SWISH, LINEAR, POSTPONED
-from tinyonnx.memory import allocate_lasting, channels_innermost
 from tinyonnx.ops._windows import Windows
 from tinyonnx.ops.conv import conv_windows
 from tinyonnx.registry import Info
+from tinyonnx.runtime.arena import allocate_lasting, channels_innermost
 
 Epilogue = tuple[int, int, Any, Any]
 """Whether a residual is added, then the activation: code, alpha, beta (float32)."""

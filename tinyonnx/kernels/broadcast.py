@@ -14,8 +14,8 @@ from tinyonnx.kernels._kernel import jit, kernel, share
 from tinyonnx.kernels._strided import Axes, rank_refused, walk
 from tinyonnx.kernels.elementwise import ADD, DIVIDE, MULTIPLY, SUBTRACT, combine, combine_scalar, take
 from tinyonnx.kernels.unary import SQUARE, map_unary
-from tinyonnx.memory import channels_innermost
 from tinyonnx.registry import Call, Info, fast, functions
+from tinyonnx.runtime.arena import channels_innermost
 
 MINIMUM, MAXIMUM, POWER = 6, 7, 8
 """After elementwise's codes."""

@@ -6,8 +6,8 @@ import math
 
 from tinyonnx.ir import Array
 from tinyonnx.kernels._kernel import kernel, share
-from tinyonnx.memory import channels_innermost
 from tinyonnx.registry import Call
+from tinyonnx.runtime.arena import channels_innermost
 
 _BLOCK = 16
 """Rows and columns of a block: cache lines of both arrays, all of them used while they are near."""

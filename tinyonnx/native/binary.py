@@ -12,8 +12,8 @@ from pathlib import Path
 import numpy as np
 
 from tinyonnx.ir import Array
-from tinyonnx.memory import ALIGNMENT
 from tinyonnx.native.unit import Constant, Place, Unit
+from tinyonnx.runtime.arena import ALIGNMENT
 
 
 def write(units: Sequence[Unit], folder: Path) -> list[Path]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from tinyonnx.ir import Array
 from tinyonnx.kernels._kernel import jit, kernel
-from tinyonnx.kernels.program import run_table
+from tinyonnx.runtime.program import run_table
 
 
 @kernel

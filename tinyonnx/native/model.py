@@ -11,16 +11,16 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from tinyonnx.errors import Error
-from tinyonnx.executor import kernel_calls
 from tinyonnx.ir import Array, ConstantPool, Node
 from tinyonnx.kernels import copy_layout
 from tinyonnx.kernels._arrays import Temporary
 from tinyonnx.kernels._kernel import Kernel, kinds_of
-from tinyonnx.memory import Buffer
 from tinyonnx.native.unit import Cell, Layout, Place
 from tinyonnx.ort.session import InferenceSession
-from tinyonnx.plan import KernelStep, Plan
 from tinyonnx.registry import Call
+from tinyonnx.runtime.arena import Buffer
+from tinyonnx.runtime.executor import kernel_calls
+from tinyonnx.runtime.plan import KernelStep, Plan
 
 _FEW = 64
 """Constants of fewer elements may be attributes in disguise."""

@@ -22,7 +22,7 @@ from tinyonnx.ir import Array
 from tinyonnx.kernels.elementwise import copy
 from tinyonnx.native.model import Bound, CompileError, Step, bind, virtual
 from tinyonnx.native.unit import Cell, Layout, Place
-from tinyonnx.plan import Plan
+from tinyonnx.runtime.plan import Plan
 
 _MOST = 40
 """So many ranges say that the sizes of a model are none of these functions."""

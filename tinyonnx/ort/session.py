@@ -12,17 +12,17 @@ from typing import Any
 
 import numpy as np
 
-from tinyonnx.ahead import Ahead
 from tinyonnx.dtypes import from_onnx_type, onnx_type
 from tinyonnx.errors import Error, InputError
-from tinyonnx.executor import Hook, execute, iterate
 from tinyonnx.ir import Array, ConstantPool, Graph, Node, Value
 from tinyonnx.ort.maps import as_map
 from tinyonnx.ort.options import GraphOptimizationLevel, RunOptions, SessionOptions
 from tinyonnx.ort.values import IOBinding, OrtValue
 from tinyonnx.passes import BASIC, PIPELINE, Pass, Rewrite, run_passes
-from tinyonnx.plan import Plan, make_plan
-from tinyonnx.threads import available
+from tinyonnx.runtime.executor import Hook, execute, iterate
+from tinyonnx.runtime.plan import Plan, make_plan
+from tinyonnx.runtime.shape_independent import Ahead
+from tinyonnx.runtime.threads import available
 
 PLANS_KEPT = 8
 """How many plans (one per set of input shapes and outputs) a session keeps."""

@@ -12,11 +12,11 @@ from typing import Any
 
 import numpy as np
 
-from tinyonnx.calls import OpContext, evaluate, infer
 from tinyonnx.errors import Error
 from tinyonnx.ir import Array, Graph, Node, Value
 from tinyonnx.passes._rewrite import Rewrite
 from tinyonnx.registry import Info, lookup
+from tinyonnx.runtime.operator_call import OpContext, evaluate, infer
 
 FOLD_LIMIT, FOLD_TOTAL = 16 << 20, 512 << 20
 """A folded constant may have this many bytes, and all together so many, or else no more than what

@@ -10,11 +10,11 @@ import numpy as np
 
 from tinyonnx.dtypes import onnx_type
 from tinyonnx.errors import InputError
-from tinyonnx.executor import kernel_names
 from tinyonnx.ir import Array, Dim, Graph, Node, Value
 from tinyonnx.ort.session import InferenceSession
 from tinyonnx.passes import BASIC, PIPELINE, Remark, Rewrite
-from tinyonnx.plan import KernelStep, LayoutStep, NumpyStep, Plan
+from tinyonnx.runtime.executor import kernel_names
+from tinyonnx.runtime.plan import KernelStep, LayoutStep, NumpyStep, Plan
 from tinyonnx.tools import costs
 from tinyonnx.tools.feeds import shapes_only
 

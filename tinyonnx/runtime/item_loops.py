@@ -13,7 +13,7 @@ from itertools import groupby
 from typing import Protocol
 
 from tinyonnx.ir import Array
-from tinyonnx.memory import Buffer
+from tinyonnx.runtime.arena import Buffer
 
 _CACHE = 1 << 20
 """Bytes of a second cache: smaller batches stay in it anyway."""

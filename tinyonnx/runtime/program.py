@@ -15,7 +15,7 @@ import numpy as np
 
 from tinyonnx.ir import Array
 from tinyonnx.kernels._kernel import DISABLED, Bound, Primitive, jit, kernel
-from tinyonnx.threads import run_shared
+from tinyonnx.runtime.threads import run_shared
 
 
 def _native(*_: int) -> int:

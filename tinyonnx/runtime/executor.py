@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
-from tinyonnx.calls import Budget, OpContext, check_sizes, describe, evaluate, infer, node_error
 from tinyonnx.errors import OpError, ResourceError
 from tinyonnx.ir import Array, Graph, Node
-from tinyonnx.memory import Buffer, allocate
 from tinyonnx.ort.options import RunOptions
-from tinyonnx.plan import KernelStep, LayoutStep, NumpyStep, Plan, Step
 from tinyonnx.registry import Call, Info
+from tinyonnx.runtime.arena import Buffer, allocate
+from tinyonnx.runtime.operator_call import Budget, OpContext, check_sizes, describe, evaluate, infer, node_error
+from tinyonnx.runtime.plan import KernelStep, LayoutStep, NumpyStep, Plan, Step
 
 if TYPE_CHECKING:
     from tinyonnx.kernels import Bound
@@ -216,14 +216,14 @@ def _arena(plan: Plan) -> Array:
 
 def _scratch(plan: Plan, calls: Iterable[Call]) -> Array:
     """Room for the hungriest of the kernels: they follow each other and share it."""
-    from tinyonnx.kernels.program import shares_for
+    from tinyonnx.runtime.program import shares_for
 
     return allocate(max((call.scratch for call in calls), default=0) * shares_for(plan.threads) * 4).view(np.float32)
 
 
 def _bound(call: Call, scratch: Array, threads: int) -> Bound:
     from tinyonnx.kernels import Bound
-    from tinyonnx.kernels.program import shares_for
+    from tinyonnx.runtime.program import shares_for
 
     wanted = call.scratch * shares_for(threads)
     return Bound(call.kernel, (*call.args, scratch[:wanted]) if wanted else call.args)
@@ -233,7 +233,7 @@ class _Segment:
     """Kernels that follow each other: one program."""
 
     def __init__(self, steps: list[tuple[_FastStep, list[Bound]]], arena: Array, threads: int) -> None:
-        from tinyonnx.kernels.program import Program
+        from tinyonnx.runtime.program import Program
 
         self.steps, self.arena, self.threads = steps, arena, threads
         self.program = Program([bound for _, kernels in steps for bound in kernels])
@@ -255,7 +255,7 @@ class _Segment:
     def time(self, _: Environment, budget: Budget) -> Iterator[float]:
         """Seconds of each step, from a program that notes the time after every step."""
         from tinyonnx.kernels import Bound
-        from tinyonnx.kernels.program import HAS_CLOCK, Program, note_time
+        from tinyonnx.runtime.program import HAS_CLOCK, Program, note_time
 
         if HAS_CLOCK and len(self.arena) < _LONG_RUN:
             if self.clocked is None:

@@ -12,14 +12,14 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
-from tinyonnx.batches import Run, find_runs, shrink_buffers
-from tinyonnx.calls import check_sizes
 from tinyonnx.ir import Array, ConstantPool, Graph, Node, Value
 from tinyonnx.limits import Limits
-from tinyonnx.memory import Buffer, assign_offsets
 from tinyonnx.passes._rewrite import Remark
 from tinyonnx.passes.specialise import info_of
 from tinyonnx.registry import Fast, Info, lookup
+from tinyonnx.runtime.arena import Buffer, assign_offsets
+from tinyonnx.runtime.item_loops import Run, find_runs, shrink_buffers
+from tinyonnx.runtime.operator_call import check_sizes
 
 
 @dataclass
