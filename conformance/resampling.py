@@ -12,7 +12,7 @@ from audiotag.native import resampler
 from audiotag.native.resampler import accept, produce, start
 from tinyonnx import kernel
 from tinyonnx.ir import Array
-from tinyonnx.kernels._tiles import LANES
+from tinyonnx.jit.primitives import LANES
 
 RATES = 8000, 11025, 16000, 22050, 44056, 44100, 48000, 96000, 192000
 """Hz, that the table has."""

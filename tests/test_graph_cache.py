@@ -15,7 +15,7 @@ import pytest
 
 import tinyonnx
 from audiotag.mobilenet import random_graph
-from tinyonnx import cache, registry
+from tinyonnx import disk_cache, registry
 from tinyonnx.ir import Graph, Value
 from tinyonnx.limits import Limits
 from tinyonnx.onnxfile import graph_cache
@@ -27,7 +27,7 @@ LIMITS = Limits()
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Where graphs are kept in this test."""
-    monkeypatch.setattr(cache, "folder", lambda: tmp_path / "cache")
+    monkeypatch.setattr(disk_cache, "folder", lambda: tmp_path / "cache")
     monkeypatch.setattr(registry, "_custom", False)  # other tests register operators
     return tmp_path / "cache" / "graphs"
 
@@ -246,6 +246,6 @@ def test_nothing_is_kept_by_a_package_without_files(folder: Path, model: Path, m
 
 @pytest.mark.skipif(not hasattr(os, "geteuid"), reason="no modes")
 def test_a_folder_that_cannot_be_written(folder: Path, model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cache, "folder", lambda: Path(os.devnull) / "tinyonnx")
+    monkeypatch.setattr(disk_cache, "folder", lambda: Path(os.devnull) / "tinyonnx")
     for _ in range(2):
         assert described(graph_cache.load(str(model), LIMITS)[0]) == described(load(model))

@@ -19,7 +19,7 @@ import pytest
 import tinyonnx
 from audiotag.mobilenet import random_graph
 from tinyonnx.ir import Array
-from tinyonnx.kernels._kernel import DISABLED
+from tinyonnx.jit.kernel import DISABLED
 from tinyonnx.runtime import threads
 
 

@@ -30,7 +30,7 @@ from tinyonnx.ort.values import IOBinding, OrtDevice, OrtValue
 from tinyonnx.registry import op
 
 if TYPE_CHECKING:
-    from tinyonnx.kernels._kernel import jit, kernel
+    from tinyonnx.jit.kernel import jit, kernel
 
 __version__ = "0.1.0"
 
@@ -77,9 +77,9 @@ __all__ = [
 
 def __getattr__(name: str) -> Any:
     if name in ("jit", "kernel"):  # the way to the compiler takes a while to import
-        from tinyonnx.kernels import _kernel
+        from tinyonnx.jit import kernel
 
-        return getattr(_kernel, name)
+        return getattr(kernel, name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 

@@ -17,7 +17,7 @@ from audiotag.network import Network
 from tinyonnx import Error as EngineError
 from tinyonnx import kernel
 from tinyonnx.files import target_of
-from tinyonnx.kernels._kernel import encode
+from tinyonnx.jit.kernel import encode
 from tinyonnx.native import products
 from tinyonnx.native.kernels import run_sized, unpack
 from tinyonnx.native.levels import LEVELS, units

@@ -18,11 +18,11 @@ from audiotag.native.arguments import arrange
 from audiotag.native.decoder import decode
 from audiotag.native.report import report
 from audiotag.windows import MAX_PIECE
-from tinyonnx.kernels._tiles import LANES
+from tinyonnx.jit.primitives import LANES
 
 if TYPE_CHECKING:
     from tinyonnx.ir import Array
-    from tinyonnx.kernels._kernel import Kernel
+    from tinyonnx.jit.kernel import Kernel
 
 NAME = "audio-inference"
 

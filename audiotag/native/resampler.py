@@ -20,7 +20,7 @@ import numpy as np
 from audiotag.audio import MAX_RATE
 from audiotag.mel import DEFAULT
 from tinyonnx import jit
-from tinyonnx.kernels._tiles import LANES, LINEAR, ROWS_1, gemm_tile
+from tinyonnx.jit.primitives import LANES, LINEAR, ROWS_1, gemm_tile
 
 if TYPE_CHECKING:
     from tinyonnx.ir import Array

@@ -9,8 +9,8 @@ import numpy as np
 
 import tinyonnx.kernels
 from tinyonnx.ir import Array, ConstantPool, Node
+from tinyonnx.jit.kernel import DISABLED
 from tinyonnx.kernels import Bound
-from tinyonnx.kernels._kernel import DISABLED
 from tinyonnx.limits import Limits
 from tinyonnx.registry import FUSED, Call, Fast, Info, Op, lookup
 from tinyonnx.runtime.operator_call import OpContext

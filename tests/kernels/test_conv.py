@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from tests.kernels.fast import assert_close, choose, run
 from tinyonnx.ir import Array
-from tinyonnx.kernels._tiles import LANES
+from tinyonnx.jit.primitives import LANES
 from tinyonnx.registry import FUSED, Info, lookup
 
 ACTIVATIONS: list[dict[str, Any]] = [

@@ -16,9 +16,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tinyonnx.kernels import Bound, _machine, elementwise
-from tinyonnx.kernels._kernel import kernel
-from tinyonnx.kernels._tiles import LANES
+from tinyonnx.jit import machine
+from tinyonnx.jit.kernel import kernel
+from tinyonnx.jit.primitives import LANES
+from tinyonnx.kernels import Bound, elementwise
 from tinyonnx.runtime.program import HAS_CLOCK, Program, note_time
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -43,7 +44,7 @@ fast.assert_close(*fast.run("Add", noise(0, 50), noise(1, 50), constants=()))
 inputs = noise(0, 2, 6, 4, 9), noise(1, 6, 3), noise(2, 3), noise(3, 3, 6), noise(4, 6)
 fast.assert_close(*fast.run("SqueezeGate", *inputs, constants=(1, 2, 3, 4), fused=True))
 from tinyonnx.kernels import _tiles
-print(_tiles.LANES, "tinyonnx.kernels._jit" in sys.modules)
+print(_tiles.LANES, "tinyonnx.jit.compiler" in sys.modules)
 """
 
 
@@ -81,7 +82,7 @@ def test_a_second_process_needs_no_compiler_and_a_blocked_cache_only_costs_it(tm
 @pytest.fixture
 def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     folder = tmp_path / "cache"
-    monkeypatch.setattr(_machine, "folder", lambda: folder)
+    monkeypatch.setattr(machine, "folder", lambda: folder)
     return folder
 
 
@@ -202,7 +203,7 @@ def test_kernels_of_old_versions_are_removed(cache: Path) -> None:
 def test_machine_code_needs_nothing_but_the_system() -> None:
     """It has to run without numba and Python: as an executable."""
     elementwise.map_activation(np.ones(4, np.float32), np.ones(4, np.float32), 3, np.float32(0), np.float32(0))
-    files = list(_machine.folder().iterdir())
+    files = list(machine.folder().iterdir())
     assert files
     for file in files:
         assert not re.findall(rb"NRT_\w+|numba_\w+|Py[A-Z]\w+", file.read_bytes())

@@ -7,9 +7,9 @@ import numpy as np
 from audiotag.native import control, resampler, samples
 from audiotag.native.decoder import decode
 from audiotag.native.resampler import prototype
+from tinyonnx.jit.kernel import _UNUSED, DISABLED
+from tinyonnx.jit.primitives import LANES
 from tinyonnx.kernels import Bound
-from tinyonnx.kernels._kernel import _UNUSED, DISABLED
-from tinyonnx.kernels._tiles import LANES
 
 
 class Decoder:

@@ -27,6 +27,7 @@ loads their machine code.
 
 from __future__ import annotations
 
+from tinyonnx.jit.kernel import Bound
 from tinyonnx.kernels import (  # noqa: F401
     broadcast,
     conv,
@@ -47,7 +48,6 @@ from tinyonnx.kernels import (  # noqa: F401
     stem,
     unary,
 )
-from tinyonnx.kernels._kernel import Bound
 from tinyonnx.kernels.layout import copy_layout
 
 __all__ = ["Bound", "copy_layout"]

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from tinyonnx.ir import Array
-from tinyonnx.kernels._arrays import flat
+from tinyonnx.kernels._common import flat
 
 RANK = 6
 """Axes that kernels loop over; the two last ones are the inner loops."""

@@ -14,7 +14,9 @@ from typing import Any
 import numpy as np
 
 from tinyonnx.ir import Array, ConstantPool
-from tinyonnx.kernels._arrays import (
+from tinyonnx.jit.kernel import jit, kernel, share
+from tinyonnx.jit.primitives import LANES, POSTPONED, ROWS_3
+from tinyonnx.kernels._common import (
     Epilogue,
     Geometry,
     Shape,
@@ -25,8 +27,6 @@ from tinyonnx.kernels._arrays import (
     is_depthwise,
     windows_of,
 )
-from tinyonnx.kernels._kernel import jit, kernel, share
-from tinyonnx.kernels._tiles import LANES, POSTPONED, ROWS_3
 from tinyonnx.kernels.elementwise import activate
 from tinyonnx.kernels.gemm import bias_panels, multiply_rows, pack_bias, pack_panels
 from tinyonnx.kernels.pointwise import pointwise_refused

@@ -14,7 +14,9 @@ import numpy as np
 from tinyonnx import ops  # noqa: F401  registers the operators
 from tinyonnx.errors import OpError
 from tinyonnx.ir import Array, ConstantPool
-from tinyonnx.kernels._arrays import (
+from tinyonnx.jit.kernel import kernel, share
+from tinyonnx.jit.primitives import LANES
+from tinyonnx.kernels._common import (
     Geometry,
     Shape,
     epilogue_of,
@@ -23,8 +25,6 @@ from tinyonnx.kernels._arrays import (
     geometry_refused,
     image,
 )
-from tinyonnx.kernels._kernel import kernel, share
-from tinyonnx.kernels._tiles import LANES
 from tinyonnx.kernels.conv import inside
 from tinyonnx.kernels.gemm import multiply_rows, no_bias, pack_bias, pack_panels
 from tinyonnx.ops.conv import conv_transpose, conv_transpose_windows

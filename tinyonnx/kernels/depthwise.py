@@ -12,7 +12,9 @@ from typing import Any
 import numpy as np
 
 from tinyonnx.ir import Array, ConstantPool
-from tinyonnx.kernels._arrays import (
+from tinyonnx.jit.kernel import jit, kernel, share
+from tinyonnx.jit.primitives import FEW_PIXELS, LANES, PIXELS, POSTPONED, taps_tile
+from tinyonnx.kernels._common import (
     Epilogue,
     Geometry,
     Shape,
@@ -24,8 +26,6 @@ from tinyonnx.kernels._arrays import (
     windows_of,
     zeros,
 )
-from tinyonnx.kernels._kernel import jit, kernel, share
-from tinyonnx.kernels._tiles import FEW_PIXELS, LANES, PIXELS, POSTPONED, taps_tile
 from tinyonnx.kernels.conv import inside, interior
 from tinyonnx.kernels.elementwise import activate
 from tinyonnx.ops.conv import conv

@@ -5,7 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from tinyonnx.ir import Array, ConstantPool
-from tinyonnx.kernels._arrays import (
+from tinyonnx.jit.kernel import kernel, share
+from tinyonnx.jit.primitives import LANES, POSTPONED
+from tinyonnx.kernels._common import (
     Epilogue,
     Geometry,
     Shape,
@@ -17,8 +19,6 @@ from tinyonnx.kernels._arrays import (
     image,
     windows_of,
 )
-from tinyonnx.kernels._kernel import kernel, share
-from tinyonnx.kernels._tiles import LANES, POSTPONED
 from tinyonnx.kernels.depthwise import depthwise_bias, depthwise_row, pack_depthwise
 from tinyonnx.kernels.elementwise import activate
 from tinyonnx.kernels.gemm import bias_panels, multiply_rows, pack_panels

@@ -10,9 +10,9 @@ import numpy as np
 
 from tinyonnx import ops  # noqa: F401  registers the operators
 from tinyonnx.ir import Array, ConstantPool
-from tinyonnx.kernels._arrays import HARD_SIGMOID, LEAKY_RELU, SIGMOID, SWISH, TANH, epilogue_of, flat, float32_refused
-from tinyonnx.kernels._kernel import jit, kernel, share
-from tinyonnx.kernels._tiles import CLIP, HARD_SWISH, bits_from_float, float_from_bits
+from tinyonnx.jit.kernel import jit, kernel, share
+from tinyonnx.jit.primitives import CLIP, HARD_SWISH, bits_from_float, float_from_bits
+from tinyonnx.kernels._common import HARD_SIGMOID, LEAKY_RELU, SIGMOID, SWISH, TANH, epilogue_of, flat, float32_refused
 from tinyonnx.registry import Call, Info, fast, functions
 
 # exp(x) = 2^n · exp(r), |r| ≤ ln 2 / 2; ln 2 in two parts, the first exact in float32 times n

@@ -14,7 +14,9 @@ import numpy as np
 
 from tinyonnx.errors import OpError
 from tinyonnx.ir import Array, ConstantPool
-from tinyonnx.kernels._arrays import (
+from tinyonnx.jit.kernel import jit, kernel, share
+from tinyonnx.jit.primitives import FEW_PIXELS, LANES, PIXELS, POSTPONED, ROWS_2, taps_tile
+from tinyonnx.kernels._common import (
     Epilogue,
     Geometry,
     Shape,
@@ -26,8 +28,6 @@ from tinyonnx.kernels._arrays import (
     geometry_refused,
     image,
 )
-from tinyonnx.kernels._kernel import jit, kernel, share
-from tinyonnx.kernels._tiles import FEW_PIXELS, LANES, PIXELS, POSTPONED, ROWS_2, taps_tile
 from tinyonnx.kernels.conv import inside
 from tinyonnx.kernels.depthwise import RowTaps, convolve_pixels, depthwise_bias, pack_depthwise
 from tinyonnx.kernels.elementwise import activate

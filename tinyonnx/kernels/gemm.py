@@ -14,7 +14,9 @@ from typing import Any
 import numpy as np
 
 from tinyonnx.ir import Array, ConstantPool
-from tinyonnx.kernels._arrays import (
+from tinyonnx.jit.kernel import jit, kernel, share
+from tinyonnx.jit.primitives import FEW_1, FEW_2, FEW_3, LANES, POSTPONED, ROWS_1, ROWS_2, ROWS_3, gemm_tile
+from tinyonnx.kernels._common import (
     Epilogue,
     Taps,
     activation_refused,
@@ -23,8 +25,6 @@ from tinyonnx.kernels._arrays import (
     float32_refused,
     zeros,
 )
-from tinyonnx.kernels._kernel import jit, kernel, share
-from tinyonnx.kernels._tiles import FEW_1, FEW_2, FEW_3, LANES, POSTPONED, ROWS_1, ROWS_2, ROWS_3, gemm_tile
 from tinyonnx.kernels.elementwise import activate
 from tinyonnx.ops import matmul as ops
 from tinyonnx.ops.fused import fused_gemm

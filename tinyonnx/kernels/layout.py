@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 from tinyonnx.ir import Array
-from tinyonnx.kernels._kernel import kernel, share
+from tinyonnx.jit.kernel import kernel, share
 from tinyonnx.registry import Call
 from tinyonnx.runtime.arena import channels_innermost
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from tinyonnx.ir import Array, ConstantPool
-from tinyonnx.kernels._arrays import conv_epilogue, conv_refused, image, windows_of
+from tinyonnx.kernels._common import conv_epilogue, conv_refused, image, windows_of
 from tinyonnx.kernels.gemm import bias_panels, multiply, pack_panels
 from tinyonnx.ops.conv import conv
 from tinyonnx.ops.fused import fused_conv

@@ -10,7 +10,8 @@ import numpy as np
 from tinyonnx import ops  # noqa: F401  registers the operators
 from tinyonnx.errors import OpError
 from tinyonnx.ir import Array, ConstantPool
-from tinyonnx.kernels._arrays import (
+from tinyonnx.jit.kernel import kernel, share
+from tinyonnx.kernels._common import (
     Geometry,
     Shape,
     flat,
@@ -20,7 +21,6 @@ from tinyonnx.kernels._arrays import (
     image,
     temporary,
 )
-from tinyonnx.kernels._kernel import kernel, share
 from tinyonnx.kernels.conv import inside
 from tinyonnx.ops.pool import average_pool, global_average_pool, max_pool, pool_windows
 from tinyonnx.registry import Call, Info, fast, functions

@@ -12,8 +12,8 @@ import numpy as np
 
 from tinyonnx import ops  # noqa: F401  registers the operators
 from tinyonnx.ir import Array, ConstantPool
-from tinyonnx.kernels._arrays import Shape, float32_refused, image
-from tinyonnx.kernels._kernel import kernel, share
+from tinyonnx.jit.kernel import kernel, share
+from tinyonnx.kernels._common import Shape, float32_refused, image
 from tinyonnx.ops import resize as meaning
 from tinyonnx.registry import Call, Info, fast
 

@@ -10,8 +10,8 @@ import numpy as np
 
 from tinyonnx import ops  # noqa: F401  registers the operators
 from tinyonnx.ir import Array, ConstantPool
-from tinyonnx.kernels._arrays import flat, float32_refused
-from tinyonnx.kernels._kernel import jit, kernel, share
+from tinyonnx.jit.kernel import jit, kernel, share
+from tinyonnx.kernels._common import flat, float32_refused
 from tinyonnx.kernels.elementwise import exp
 from tinyonnx.ops.activation import softmax, softmax_1
 from tinyonnx.ops.norm import layer_normalization

@@ -13,7 +13,9 @@ import numpy as np
 
 from tinyonnx.errors import OpError
 from tinyonnx.ir import Array, ConstantPool
-from tinyonnx.kernels._arrays import (
+from tinyonnx.jit.kernel import jit, kernel, share
+from tinyonnx.jit.primitives import LANES, POSTPONED, ROWS_1, window_tile
+from tinyonnx.kernels._common import (
     Epilogue,
     Geometry,
     Shape,
@@ -24,8 +26,6 @@ from tinyonnx.kernels._arrays import (
     geometry_refused,
     image,
 )
-from tinyonnx.kernels._kernel import jit, kernel, share
-from tinyonnx.kernels._tiles import LANES, POSTPONED, ROWS_1, window_tile
 from tinyonnx.kernels.conv import inside
 from tinyonnx.kernels.conv import pack as pack_conv
 from tinyonnx.kernels.depthwise import RowTaps, depthwise_bias, pack_depthwise

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from tinyonnx.ir import Array
-from tinyonnx.kernels._kernel import jit, kernel
+from tinyonnx.jit.kernel import jit, kernel
 from tinyonnx.runtime.program import run_table
 
 

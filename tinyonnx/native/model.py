@@ -12,9 +12,9 @@ import numpy as np
 
 from tinyonnx.errors import Error
 from tinyonnx.ir import Array, ConstantPool, Node
+from tinyonnx.jit.kernel import Kernel, kinds_of
 from tinyonnx.kernels import copy_layout
-from tinyonnx.kernels._arrays import Temporary
-from tinyonnx.kernels._kernel import Kernel, kinds_of
+from tinyonnx.kernels._common import Temporary
 from tinyonnx.native.unit import Cell, Layout, Place
 from tinyonnx.ort.session import InferenceSession
 from tinyonnx.registry import Call

@@ -11,8 +11,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from tinyonnx.ir import Array
-from tinyonnx.kernels import _machine
-from tinyonnx.kernels._kernel import Kernel, encode, kinds_of
+from tinyonnx.jit import machine
+from tinyonnx.jit.kernel import Kernel, encode, kinds_of
 
 
 class Place(NamedTuple):
@@ -81,7 +81,7 @@ class Layout:
     """Collects calls; arrays are recognised by where they are in this process."""
 
     def __init__(self) -> None:
-        self.unit = Unit(_machine.processor().name)
+        self.unit = Unit(machine.processor().name)
         self._rooms: dict[str, int] = {}
         self._kernels: dict[tuple[Kernel, str], int] = {}
         self._known: dict[bytes, int] = {}
@@ -151,7 +151,7 @@ class Layout:
         """The number of a kernel for arguments of these kinds."""
         if (kernel, kinds) not in self._kernels:
             self._kernels[kernel, kinds] = len(self.unit.objects)
-            self.unit.objects.append(_machine.linkable(kernel, kinds))
+            self.unit.objects.append(machine.linkable(kernel, kinds))
         return self._kernels[kernel, kinds]
 
     def add_words(self, cells: Iterable[Cell]) -> Place:

@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 
 import tinyonnx
-from tinyonnx import cache as disk
+from tinyonnx import disk_cache as disk
 from tinyonnx import registry
 from tinyonnx.files import read_file
 from tinyonnx.ir import Array, Graph, Node, Value

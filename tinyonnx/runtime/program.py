@@ -14,7 +14,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from tinyonnx.ir import Array
-from tinyonnx.kernels._kernel import DISABLED, Bound, Primitive, jit, kernel
+from tinyonnx.jit.kernel import DISABLED, Bound, Primitive, jit, kernel
 from tinyonnx.runtime.threads import run_shared
 
 

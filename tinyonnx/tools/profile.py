@@ -222,7 +222,7 @@ def _grouped(terms: Iterable[tuple[str, float]]) -> list[tuple[str, int, float]]
 def measure_machine(seconds: float = 0.2) -> Machine:
     """One thread's best at a matrix product that stays in the cache, and at copying within the last-level cache."""
     from tinyonnx.kernels import Bound
-    from tinyonnx.kernels._arrays import epilogue_of
+    from tinyonnx.kernels._common import epilogue_of
     from tinyonnx.kernels.gemm import linear
 
     size = 192

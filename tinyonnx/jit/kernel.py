@@ -80,9 +80,9 @@ class Kernel(Helper):
     def address(self, kinds: str) -> int:
         """Where the machine code for arguments of these kinds starts; compiled if this machine lacks it."""
         if kinds not in self._addresses:
-            from tinyonnx.kernels import _machine
+            from tinyonnx.jit import machine
 
-            self._addresses[kinds] = _machine.entry_point(self, kinds)
+            self._addresses[kinds] = machine.entry_point(self, kinds)
         return self._addresses[kinds]
 
 

@@ -25,10 +25,10 @@ from llvmlite import ir
 from numba.core.compiler_lock import global_compiler_lock
 from numba.extending import intrinsic
 
-from tinyonnx.kernels import _machine
-from tinyonnx.kernels._kernel import Helper, Kernel, Primitive
-from tinyonnx.kernels._tiles import LANES
-from tinyonnx.kernels._vectors import F32, I32, INDEX, Emitter
+from tinyonnx.jit import machine
+from tinyonnx.jit.emitter import F32, I32, INDEX, Emitter
+from tinyonnx.jit.kernel import Helper, Kernel, Primitive
+from tinyonnx.jit.primitives import LANES
 
 # numba's own annotations cover only a part of it
 types: Any = numba.types
@@ -54,7 +54,7 @@ _OPTIONS: dict[str, Any] = {
 """No wrappers and no reference counts: the code must run without numba, and without Python."""
 
 
-def compile_kernel(kernel: Kernel, kinds: str, symbol: str = _machine.SYMBOL, linkable: bool = False) -> bytes:
+def compile_kernel(kernel: Kernel, kinds: str, symbol: str = machine.SYMBOL, linkable: bool = False) -> bytes:
     """An object file with the entry point `symbol` for arguments of these kinds.
 
     It is for this process's loader or, if `linkable`, for a linker: position-independent, and

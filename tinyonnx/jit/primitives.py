@@ -5,14 +5,14 @@ The primitives' meaning, in numpy, is in `_nojit`; `_jit` emits them as vector c
 
 from __future__ import annotations
 
-from tinyonnx.kernels import _machine, _nojit
-from tinyonnx.kernels._kernel import DISABLED, Primitive
+from tinyonnx.jit import machine, primitives_numpy
+from tinyonnx.jit.kernel import DISABLED, Primitive
 
 # Activations that the primitives apply in registers; codes from `POSTPONED` on are for
 # `elementwise.activate`, and linear here.
 LINEAR, CLIP, HARD_SWISH, POSTPONED = 0, 1, 2, 3
 
-LANES, _REGISTERS = (_nojit.LANES, 16) if DISABLED else _machine.vector_shape()
+LANES, _REGISTERS = (primitives_numpy.LANES, 16) if DISABLED else machine.vector_shape()
 """Floats in a vector."""
 
 ROWS_1, ROWS_2, ROWS_3 = (16, 8, 8) if _REGISTERS == 32 else (8, 6, 4)
@@ -27,8 +27,8 @@ PIXELS = 8 if _REGISTERS == 32 else 4
 FEW_PIXELS = PIXELS // 2
 """The same for images that are narrower."""
 
-gemm_tile = Primitive(_nojit.gemm_tile)
-window_tile = Primitive(_nojit.window_tile)
-taps_tile = Primitive(_nojit.taps_tile)
-float_from_bits = Primitive(_nojit.float_from_bits)
-bits_from_float = Primitive(_nojit.bits_from_float)
+gemm_tile = Primitive(primitives_numpy.gemm_tile)
+window_tile = Primitive(primitives_numpy.window_tile)
+taps_tile = Primitive(primitives_numpy.taps_tile)
+float_from_bits = Primitive(primitives_numpy.float_from_bits)
+bits_from_float = Primitive(primitives_numpy.bits_from_float)

@@ -22,11 +22,11 @@ from itertools import takewhile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from tinyonnx import cache as disk
-from tinyonnx.kernels import _elf
+from tinyonnx import disk_cache as disk
+from tinyonnx.jit import elf
 
 if TYPE_CHECKING:
-    from tinyonnx.kernels._kernel import Kernel
+    from tinyonnx.jit.kernel import Kernel
 
 log = logging.getLogger("tinyonnx")
 
@@ -157,9 +157,9 @@ def linkable(kernel: Kernel, kinds: str) -> tuple[str, bytes]:
     with _lock:
         code = disk.read(path)
         if code is None:
-            from tinyonnx.kernels import _jit
+            from tinyonnx.jit import compiler
 
-            code = _jit.compile_kernel(kernel, kinds, symbol, linkable=True)
+            code = compiler.compile_kernel(kernel, kinds, symbol, linkable=True)
             _keep(path, code)
     return symbol, code
 
@@ -217,9 +217,9 @@ def _compile(kernel: Kernel, kinds: str, path: Path | None, results: queue.Simpl
                 if not _said:
                     _said = "compiling"
                     log.info("compiling kernels for this machine; this happens once and takes some seconds")
-                from tinyonnx.kernels import _jit
+                from tinyonnx.jit import compiler
 
-                code = _jit.compile_kernel(kernel, kinds)
+                code = compiler.compile_kernel(kernel, kinds)
                 if path:
                     _keep(path, code)
                 address = _load(code)
@@ -236,7 +236,7 @@ def _load(code: bytes) -> int:
     """Bring an object file into this process. Raises RuntimeError if that fails."""
     if sys.platform == "linux" and platform.machine() == "x86_64":
         with suppress(ValueError, OSError):
-            address, memory = _elf.load(code, SYMBOL)
+            address, memory = elf.load(code, SYMBOL)
             _kept.append(memory)
             return address
     llvm = _llvm()

@@ -8,7 +8,7 @@ import numpy as np
 
 from tinyonnx.errors import OpError
 from tinyonnx.ir import Array
-from tinyonnx.kernels._tiles import CLIP, HARD_SWISH, LINEAR, POSTPONED
+from tinyonnx.jit.primitives import CLIP, HARD_SWISH, LINEAR, POSTPONED
 from tinyonnx.ops._windows import Windows
 from tinyonnx.ops.conv import conv_windows
 from tinyonnx.registry import Info
