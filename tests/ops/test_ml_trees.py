@@ -11,7 +11,7 @@ import pytest
 import tinyonnx
 from tests.ops.ml import check_against_onnxruntime, make_model, outputs_of, run
 from tests.ops.trees import MODES, Leaf, classic, grow, modern, scores_of
-from tinyonnx.ops import _tree_attributes, _trees
+from tinyonnx.ops.ml import _tree_attributes, _trees
 
 F16, F32, F64, I32, I64 = np.float16, np.float32, np.float64, np.int32, np.int64
 TRANSFORMS = ["NONE", "SOFTMAX", "LOGISTIC", "SOFTMAX_ZERO", "PROBIT"]

@@ -14,8 +14,8 @@ import numpy as np
 from tinyonnx.dtypes import NUMPY_DTYPE
 from tinyonnx.errors import OpError
 from tinyonnx.ir import Array, Graph
-from tinyonnx.ops._microsoft import check_shape
 from tinyonnx.ops.math import quiet, widened
+from tinyonnx.ops.microsoft._common import check_shape
 from tinyonnx.registry import Context, Info, op, same_as
 
 

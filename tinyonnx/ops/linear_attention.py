@@ -12,8 +12,8 @@ import numpy as np
 
 from tinyonnx.errors import OpError
 from tinyonnx.ir import Array
-from tinyonnx.ops._microsoft import check_shape
 from tinyonnx.ops.math import quiet, widened
+from tinyonnx.ops.microsoft._common import check_shape
 from tinyonnx.registry import Context, Info, op
 
 _RULES = ("linear", "gated", "delta", "gated_delta")

@@ -1,34 +1,38 @@
 """The families that few models need: importing this module registers their operators."""
 
-from tinyonnx.ops import (  # noqa: F401
-    attention,
-    control,
-    depth_space,
-    detection,
-    einsum,
-    gradient,
-    integer,
-    linear_attention,
-    loss,
-    microsoft_attention,
-    microsoft_blocks,
-    microsoft_fused,
-    microsoft_matmul,
-    microsoft_norm,
-    microsoft_quantized,
-    microsoft_recurrent,
-    ml_features,
-    ml_linear,
-    ml_maps,
-    ml_svm,
-    ml_trees,
-    quantize,
-    random,
-    recurrent,
-    sampling,
-    sequence,
-    signal,
-    text,
-    training,
-    vision,
+from tinyonnx.ops import (
+    attention,  # noqa: F401
+    control,  # noqa: F401
+    depth_space,  # noqa: F401
+    detection,  # noqa: F401
+    einsum,  # noqa: F401
+    gradient,  # noqa: F401
+    integer,  # noqa: F401
+    linear_attention,  # noqa: F401
+    loss,  # noqa: F401
+    quantize,  # noqa: F401
+    random,  # noqa: F401
+    recurrent,  # noqa: F401
+    sampling,  # noqa: F401
+    sequence,  # noqa: F401
+    signal,  # noqa: F401
+    text,  # noqa: F401
+    training,  # noqa: F401
+    vision,  # noqa: F401
+)
+from tinyonnx.ops.microsoft import (
+    attention,  # noqa: F401
+    blocks,  # noqa: F401
+    fused,  # noqa: F401
+    matmul,  # noqa: F401
+    norm,  # noqa: F401
+    quantized,  # noqa: F401
+    recurrent,  # noqa: F401
+)
+from tinyonnx.ops.ml import (
+    features,  # noqa: F401
+    linear,  # noqa: F401
+    maps,  # noqa: F401
+    svm,  # noqa: F401
+    trees,  # noqa: F401
 )

@@ -13,7 +13,7 @@ import numpy as np
 
 from tinyonnx.errors import OpError
 from tinyonnx.ir import Array
-from tinyonnx.ops._ml import (
+from tinyonnx.ops.ml._common import (
     DOMAIN,
     FLOAT,
     TRANSFORMS,
@@ -26,8 +26,8 @@ from tinyonnx.ops._ml import (
     transformed,
     two_columns,
 )
-from tinyonnx.ops._tree_attributes import Same, classic_ensemble, ensemble_5, numbers
-from tinyonnx.ops._trees import AGGREGATES
+from tinyonnx.ops.ml._tree_attributes import Same, classic_ensemble, ensemble_5, numbers
+from tinyonnx.ops.ml._trees import AGGREGATES
 from tinyonnx.registry import Context, Info, op
 
 

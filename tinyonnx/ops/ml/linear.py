@@ -8,7 +8,7 @@ import numpy as np
 
 from tinyonnx.errors import OpError
 from tinyonnx.ir import Array
-from tinyonnx.ops._ml import (
+from tinyonnx.ops.ml._common import (
     DOMAIN,
     FLOAT,
     Floats,

@@ -10,11 +10,11 @@ import numpy as np
 from tinyonnx.errors import OpError
 from tinyonnx.ir import Array
 from tinyonnx.ops import activation as act
-from tinyonnx.ops._microsoft import check_shape, microsoft, unsupported
 from tinyonnx.ops._windows import Ints
 from tinyonnx.ops.conv import conv, conv_shape
 from tinyonnx.ops.math import clip_6, one_axis, quiet, widened
 from tinyonnx.ops.matmul import gemm, gemm_shape, matmul, matmul_shape
+from tinyonnx.ops.microsoft._common import check_shape, microsoft, unsupported
 from tinyonnx.ops.pad import pad
 from tinyonnx.ops.tensor import range_
 from tinyonnx.registry import Context, Info, broadcast, by_running, same_as

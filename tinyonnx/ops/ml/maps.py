@@ -8,8 +8,8 @@ import numpy as np
 
 from tinyonnx.errors import OpError
 from tinyonnx.ir import Array
-from tinyonnx.ops._ml import DOMAIN, STRING, Floats, Ints, Strings, as_array, class_labels, positions, the_one
 from tinyonnx.ops.cast import convert
+from tinyonnx.ops.ml._common import DOMAIN, STRING, Floats, Ints, Strings, as_array, class_labels, positions, the_one
 from tinyonnx.ort.maps import TypedMap
 from tinyonnx.registry import Context, Info, op
 

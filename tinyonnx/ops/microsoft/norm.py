@@ -8,8 +8,8 @@ import numpy as np
 
 from tinyonnx.errors import OpError
 from tinyonnx.ir import Array
-from tinyonnx.ops._microsoft import check_dtypes, check_shape, microsoft, present
 from tinyonnx.ops.math import one_axis, quiet, widened
+from tinyonnx.ops.microsoft._common import check_dtypes, check_shape, microsoft, present
 from tinyonnx.ops.reduce import mean_over
 from tinyonnx.registry import Info, op
 

@@ -12,12 +12,12 @@ import numpy as np
 
 from tinyonnx.errors import OpError
 from tinyonnx.ir import Array
-from tinyonnx.ops._microsoft import microsoft, present
 from tinyonnx.ops._windows import Ints
 from tinyonnx.ops.activation import leaky_relu, sigmoid, softmax, softmax_1
 from tinyonnx.ops.conv import conv_shape
 from tinyonnx.ops.integer import one_number, qlinear_conv
 from tinyonnx.ops.math import quiet
+from tinyonnx.ops.microsoft._common import microsoft, present
 from tinyonnx.ops.pool import average_pool, max_pool, max_pool_shape, pool_windows
 from tinyonnx.ops.quantize import (
     centered,

@@ -6,10 +6,10 @@ import numpy as np
 
 from tinyonnx.errors import OpError
 from tinyonnx.ir import Array
-from tinyonnx.ops._microsoft import check_dtypes, check_shape, microsoft, present
 from tinyonnx.ops.integer import exact_product, matmul_integer_shape, one_number
 from tinyonnx.ops.math import quiet, widened
 from tinyonnx.ops.matmul import gemm_shape
+from tinyonnx.ops.microsoft._common import check_dtypes, check_shape, microsoft, present
 from tinyonnx.ops.quantize import dynamic_quantize_linear, saturated
 from tinyonnx.registry import Info
 

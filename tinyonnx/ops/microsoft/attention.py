@@ -12,9 +12,9 @@ import numpy as np
 
 from tinyonnx.errors import OpError
 from tinyonnx.ir import Array
-from tinyonnx.ops._microsoft import check_dtypes, check_shape, microsoft, unsupported
 from tinyonnx.ops.math import quiet, widened
-from tinyonnx.ops.microsoft_matmul import matmul_integer_to_float
+from tinyonnx.ops.microsoft._common import check_dtypes, check_shape, microsoft, unsupported
+from tinyonnx.ops.microsoft.matmul import matmul_integer_to_float
 from tinyonnx.registry import Context, Info, same_as
 
 MASKED = -10000.0

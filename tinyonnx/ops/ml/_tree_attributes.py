@@ -10,8 +10,8 @@ import numpy as np
 
 from tinyonnx.errors import OpError
 from tinyonnx.ir import Array
-from tinyonnx.ops._ml import FLOAT, Floats, Ints
-from tinyonnx.ops._trees import MISSING, MODES, Ensemble, Members, Trees, Votes
+from tinyonnx.ops.ml._common import FLOAT, Floats, Ints
+from tinyonnx.ops.ml._trees import MISSING, MODES, Ensemble, Members, Trees, Votes
 
 _KEPT = 8
 """Ensembles that are kept ready: their attributes are long Python lists."""

@@ -8,9 +8,9 @@ import numpy as np
 
 from tinyonnx.errors import OpError
 from tinyonnx.ir import Array
-from tinyonnx.ops._microsoft import check_dtypes, check_shape, microsoft
 from tinyonnx.ops.index import gather, gather_shape
 from tinyonnx.ops.math import one_axis, quiet, widened
+from tinyonnx.ops.microsoft._common import check_dtypes, check_shape, microsoft
 from tinyonnx.ops.quantize import centered, check_type, spread
 from tinyonnx.registry import Context, Info
 
