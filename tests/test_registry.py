@@ -142,6 +142,7 @@ except ValueError as error:
 
 
 def test_every_family_is_imported():
-    families = {path.stem for path in Path(ops.__file__).parent.glob("[!_]*.py")}
+    root = Path(ops.__file__).parent
+    families = {".".join(path.relative_to(root).with_suffix("").parts) for path in root.rglob("[!_]*.py")}
     registered()
     assert {f"tinyonnx.ops.{family}" for family in families} <= sys.modules.keys()

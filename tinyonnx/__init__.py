@@ -77,9 +77,9 @@ __all__ = [
 
 def __getattr__(name: str) -> Any:
     if name in ("jit", "kernel"):  # the way to the compiler takes a while to import
-        from tinyonnx.jit import kernel
+        from tinyonnx.jit import kernel as module
 
-        return getattr(kernel, name)
+        return getattr(module, name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 

@@ -43,8 +43,8 @@ fast.assert_close(*fast.run("Sigmoid", noise(0, 50)))
 fast.assert_close(*fast.run("Add", noise(0, 50), noise(1, 50), constants=()))
 inputs = noise(0, 2, 6, 4, 9), noise(1, 6, 3), noise(2, 3), noise(3, 3, 6), noise(4, 6)
 fast.assert_close(*fast.run("SqueezeGate", *inputs, constants=(1, 2, 3, 4), fused=True))
-from tinyonnx.kernels import _tiles
-print(_tiles.LANES, "tinyonnx.jit.compiler" in sys.modules)
+from tinyonnx.jit import primitives
+print(primitives.LANES, "tinyonnx.jit.compiler" in sys.modules)
 """
 
 

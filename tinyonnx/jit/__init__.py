@@ -1,1 +1,1 @@
-"""TODO."""
+"""Compilation of Python functions to machine code, and its cache; knows no operator."""

@@ -40,7 +40,7 @@ _NO_WISHES = ("NUMBA_CACHE_DIR", "NUMBA_NUM_THREADS")
 _PATIENCE = 20
 """Seconds that a process waits for another that compiles."""
 
-_PACKAGES = (Path(__file__).parent,)
+_PACKAGES = tuple(Path(__file__).parents[1] / name for name in ("jit", "kernels"))
 """Folders whose sources decide, as a whole, what machine code kernels become."""
 
 _KEPT = 24

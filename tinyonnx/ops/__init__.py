@@ -15,16 +15,15 @@ The registry imports `others` when it is asked for any other operator:
 control      If, Loop, Scan                     sequence     sequences and optionals
 sampling     GridSample, DeformConv …          detection    RoiAlign, NonMaxSuppression …
 vision       Col2Im, MaxUnpool, ImageDecoder …  signal       DFT, STFT, windows, mel scale
-ml_features  Scaler, Imputer, OneHotEncoder …   ml_maps      LabelEncoder, ZipMap, CastMap …
-ml_linear    linear models                      ml_svm       support vector machines
-ml_trees     tree ensembles                     quantize     QuantizeLinear, DequantizeLinear …
 integer      MatMulInteger, QLinearConv …       recurrent    RNN, GRU, LSTM
+quantize     QuantizeLinear, DequantizeLinear …
 random       random numbers                     text         strings, TfIdfVectorizer
 einsum       Einsum                             loss         NegativeLogLikelihoodLoss …
 training     Adagrad, Adam, Momentum            gradient     Gradient
 attention    Attention, RotaryEmbedding …       linear_attention  LinearAttention …
 depth_space  DepthToSpace, SpaceToDepth
-microsoft_*  ONNX Runtime's own: attention, blocks, fused, matmul, norm, quantized, recurrent
+ml           the domain ai.onnx.ml: features, linear models, maps, support vector machines, trees
+microsoft    ONNX Runtime's own domain: attention, blocks, fused, matmul, norm, quantized, recurrent
 """
 
 from tinyonnx.ops import (  # noqa: F401

@@ -1,4 +1,4 @@
-"""The families that few models need: importing this module registers their operators."""
+"""The operators that few models need; importing this module registers them."""
 
 from tinyonnx.ops import (
     attention,  # noqa: F401
@@ -10,6 +10,8 @@ from tinyonnx.ops import (
     integer,  # noqa: F401
     linear_attention,  # noqa: F401
     loss,  # noqa: F401
+    microsoft,  # noqa: F401
+    ml,  # noqa: F401
     quantize,  # noqa: F401
     random,  # noqa: F401
     recurrent,  # noqa: F401
@@ -19,20 +21,4 @@ from tinyonnx.ops import (
     text,  # noqa: F401
     training,  # noqa: F401
     vision,  # noqa: F401
-)
-from tinyonnx.ops.microsoft import (
-    attention,  # noqa: F401
-    blocks,  # noqa: F401
-    fused,  # noqa: F401
-    matmul,  # noqa: F401
-    norm,  # noqa: F401
-    quantized,  # noqa: F401
-    recurrent,  # noqa: F401
-)
-from tinyonnx.ops.ml import (
-    features,  # noqa: F401
-    linear,  # noqa: F401
-    maps,  # noqa: F401
-    svm,  # noqa: F401
-    trees,  # noqa: F401
 )

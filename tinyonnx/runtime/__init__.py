@@ -1,1 +1,1 @@
-"""TODO."""
+"""Planning and execution: graph to plan, plan to results."""
