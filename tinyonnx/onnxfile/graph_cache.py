@@ -53,7 +53,7 @@ class _Unkept(Exception):
 
 
 def load(path: str, limits: Limits) -> tuple[Graph, str]:
-    """The graph of a model's file, and the SHA-256 of its content in hex. Raises what `tinyonnx.onnxfile.load.load` raises."""
+    """The graph of a model's file, and the SHA-256 of its content in hex. Raises what `load.load` raises."""
     data = read_file(path)
     sha256 = hashlib.sha256(data).hexdigest()
     file = _file(sha256, limits) if SMALLEST <= len(data) <= LARGEST and not registry.has_custom() else None
