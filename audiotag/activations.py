@@ -8,16 +8,16 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from audiotag import audio
 from audiotag.errors import OutputError
 from audiotag.mel import DEFAULT, log_mel
+from audiotag.sound import audio
 from tinyonnx.tools.inspect import inspect_plan, report_rewritten
 from tinyonnx.tools.report import Axis, Report, Section, curve, small_picture
 from tinyonnx.tools.trace import trace
 
 if TYPE_CHECKING:
-    from audiotag.audio import Source
     from audiotag.results import Result
+    from audiotag.sound.audio import Source
     from audiotag.tagger import Tagger
 
 _MARKED_HZ = 0, 500, 1000, 2000, 4000, 8000

@@ -9,9 +9,9 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from audiotag.audio import SUFFIXES
 from audiotag.errors import AudioError
 from audiotag.manifests import Manifest
+from audiotag.sound.audio import SUFFIXES
 
 STDIN = "-"
 FINGERPRINT = 12
@@ -35,7 +35,7 @@ def lists_in(paths: Iterable[str], files0_from: str | None = None) -> list[str |
 def expand(paths: Iterable[str | Manifest]) -> Iterator[str | AudioError]:
     """Files for paths, folders, patterns and lists, found as they are needed, in a fixed order.
 
-    A folder means the sound files in it and below (`audiotag.audio.SUFFIXES`; hidden files and
+    A folder means the sound files in it and below (`audiotag.sound.audio.SUFFIXES`; hidden files and
     links to folders are left out), a pattern that no file is called by means what it matches
     (`**` too), a manifest the files that it lists, taken literally. What means nothing at all
     comes out as an error in its place.

@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from audiotag import audio, mel
+from audiotag import mel
 from audiotag.errors import Error, OutputError, printable
 from audiotag.events import Segmenter
 from audiotag.labels import all_labels
-from audiotag.windows import Grid
+from audiotag.sound import audio
+from audiotag.sound.windows import Grid
 
 if TYPE_CHECKING:
     from audiotag.events import Event

@@ -10,17 +10,18 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from audiotag import arrow, audio, mel
+from audiotag import arrow, mel
 from audiotag.errors import AudioError, Error
 from audiotag.events import HOP, WINDOW, Event, EventOptions, Segmenter
 from audiotag.labels import all_labels, select
 from audiotag.network import Network
 from audiotag.results import Failure, Result, Tag
-from audiotag.windows import MAX_PIECE, Grid
+from audiotag.sound import audio
+from audiotag.sound.windows import MAX_PIECE, Grid
 
 if TYPE_CHECKING:
-    from audiotag.audio import RawFormat, Source
     from audiotag.models import ResolvedModel
+    from audiotag.sound.audio import RawFormat, Source
     from tinyonnx.ir import Array
 
 COLUMNS = ("bytes", "audio", "path")
@@ -98,7 +99,7 @@ class Tagger:
             embedding: give the embedding, too.
 
         Raises:
-            AudioError: the sound can't be read, or is longer than `audiotag.windows.MAX_PIECE` seconds.
+            AudioError: the sound can't be read, or is longer than `audiotag.sound.windows.MAX_PIECE` seconds.
             ModelError: the model can't be loaded or run, or has no embedding.
             LabelError: no such class.
             ValueError: `top` is negative or `threshold` is not a probability.
@@ -129,7 +130,7 @@ class Tagger:
         `window` is in seconds, and so is `hop`, from the beginning of a window to that of the
         next, by default `window`. What is left at the end gets a window of full length, too, that
         ends with the clip; a clip shorter than a window gives one result; more in
-        `audiotag.windows.Grid`. The other arguments are those of `tag`.
+        `audiotag.sound.windows.Grid`. The other arguments are those of `tag`.
 
         Raises:
             ValueError: `window` or `hop` is too short, or `window` too long.

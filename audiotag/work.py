@@ -16,9 +16,9 @@ from audiotag.outputs import FORMATS
 from audiotag.results import Failure, Result
 
 if TYPE_CHECKING:
-    from audiotag.audio import RawFormat
     from audiotag.events import EventOptions
     from audiotag.models import ResolvedModel
+    from audiotag.sound.audio import RawFormat
     from audiotag.tagger import Tagger
 
 
@@ -128,7 +128,7 @@ class Job:
         """Tag silence, so that what has to be compiled is."""
         import numpy as np
 
-        from audiotag.audio import SAMPLE_RATE
+        from audiotag.sound.audio import SAMPLE_RATE
 
         seconds = self.options.window or CLIP_SECONDS
         with suppress(Error):  # clips of their own length may do better

@@ -12,8 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from audiotag import audio, labels, mel
+from audiotag import labels, mel
 from audiotag.network import Network
+from audiotag.sound import audio
 from conformance import ConformanceError, pick_logits
 from tinyonnx.ir import Array
 

@@ -16,7 +16,8 @@ from typing import Any
 
 import numpy as np
 
-from audiotag import audio, mel
+from audiotag import mel
+from audiotag.sound import audio
 from conformance import ConformanceError, pick_logits
 from tinyonnx import InferenceSession, Node
 from tinyonnx.ir import Array

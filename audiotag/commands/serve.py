@@ -91,7 +91,7 @@ def run(args: argparse.Namespace) -> int:
         raise ServeError(f"{error.name} is missing: pip install 'audiotag[serve]'") from None
     import numpy as np
 
-    from audiotag.audio import SAMPLE_RATE
+    from audiotag.sound.audio import SAMPLE_RATE
     from audiotag.tagger import Tagger
 
     tagger = Tagger(args.model)

@@ -17,11 +17,11 @@ from audiotag.outputs import FORMATS, PARTS
 from audiotag.work import Job, Options
 
 if TYPE_CHECKING:
-    from audiotag.audio import RawFormat
     from audiotag.events import EventOptions
     from audiotag.models import ResolvedModel
     from audiotag.pool import Pool
     from audiotag.results import Result
+    from audiotag.sound.audio import RawFormat
 
 DESCRIPTION = """\
 Tag sound files (WAV, FLAC, OGG, Opus, MP3 and whatever else libsndfile reads, at any
@@ -228,7 +228,7 @@ def _options(args: argparse.Namespace) -> Options:
 
         window, hop = WINDOW, hop or HOP
     if window is not None:
-        from audiotag.windows import Grid
+        from audiotag.sound.windows import Grid
 
         try:
             Grid(window, hop or window)
@@ -280,7 +280,7 @@ def _raw_format(args: argparse.Namespace) -> RawFormat | None:
         args.parser.error("--raw reads standard input: give - as the only PATH")
     if args.rate is None:
         args.parser.error("--raw needs --rate")
-    from audiotag.audio import RawFormat
+    from audiotag.sound.audio import RawFormat
 
     return RawFormat(args.raw, args.rate, args.channels or 1)
 
@@ -295,7 +295,7 @@ def number(text: str) -> int:
 
 def sample_rate(text: str) -> int:
     """An argument in Hz."""
-    from audiotag.audio import MAX_RATE, MIN_RATE
+    from audiotag.sound.audio import MAX_RATE, MIN_RATE
 
     value = int(text)
     if not MIN_RATE <= value <= MAX_RATE:

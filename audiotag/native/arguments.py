@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 from typing import TYPE_CHECKING, Any
 
-from audiotag.audio import MAX_CHANNELS, MAX_RATE, MIN_RATE
 from audiotag.mel import DEFAULT
 from audiotag.native.analysis import start_of
 from audiotag.native.control import (
@@ -60,7 +59,8 @@ from audiotag.native.texts import (
     put_filled,
     put_text,
 )
-from audiotag.windows import MIN_HOP, MIN_WINDOW
+from audiotag.sound.audio import MAX_CHANNELS, MAX_RATE, MIN_RATE
+from audiotag.sound.windows import MIN_HOP, MIN_WINDOW
 from tinyonnx import jit, kernel
 
 if TYPE_CHECKING:

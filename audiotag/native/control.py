@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from audiotag.audio import MAX_RATE, MIN_RATE
+from audiotag.sound.audio import MAX_RATE, MIN_RATE
 
 # registers of the array `control`, those of the glue first
 KERNEL, ACTION, PLACE, COUNT, RESULT, FRAMES = range(6)

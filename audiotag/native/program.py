@@ -17,7 +17,7 @@ from audiotag.native.analysis import analyse
 from audiotag.native.arguments import arrange
 from audiotag.native.decoder import decode
 from audiotag.native.report import report
-from audiotag.windows import MAX_PIECE
+from audiotag.sound.windows import MAX_PIECE
 from tinyonnx.jit.primitives import LANES
 
 if TYPE_CHECKING:

@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from audiotag.audio import MAX_RATE
 from audiotag.mel import DEFAULT
+from audiotag.sound.audio import MAX_RATE
 from tinyonnx import jit
 from tinyonnx.jit.primitives import LANES, LINEAR, ROWS_1, gemm_tile
 

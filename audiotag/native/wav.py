@@ -1,7 +1,7 @@
 """WAV headers: RIFF and RF64, chunks in any order before the samples.
 
 The header is read as it arrives: what there is too little of waits for more. What it says
-is taken as `audiotag.pipes` takes it: a length may be one that a program that writes into
+is taken as `audiotag.sound.pipe` takes it: a length may be one that a program that writes into
 a pipe couldn't know, and the chunks after the samples aren't looked at.
 
 Sources: Microsoft, "Multiple channel audio data and WAVE files"; EBU Tech 3306 (RF64).
@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from audiotag.audio import MAX_CHANNELS, MAX_RATE, MIN_RATE
 from audiotag.native.control import (
     AT,
     BAD_RATE,
@@ -42,6 +41,7 @@ from audiotag.native.control import (
     READY,
     SKIP,
 )
+from audiotag.sound.audio import MAX_CHANNELS, MAX_RATE, MIN_RATE
 from tinyonnx import jit
 
 if TYPE_CHECKING:

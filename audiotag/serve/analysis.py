@@ -9,13 +9,13 @@ from typing import IO, Any
 
 import numpy as np
 
-from audiotag import audio
-from audiotag.audio import MAX_CHANNELS, MAX_RATE, MIN_RATE, RAW_ENCODINGS, SAMPLE_RATE, RawFormat
 from audiotag.errors import AudioError
 from audiotag.labels import N_CLASSES, select
 from audiotag.mel import log_mel
+from audiotag.sound import audio
+from audiotag.sound.audio import MAX_CHANNELS, MAX_RATE, MIN_RATE, RAW_ENCODINGS, SAMPLE_RATE, RawFormat
+from audiotag.sound.windows import Grid
 from audiotag.tagger import Tagger
-from audiotag.windows import Grid
 from tinyonnx.tools.report import small_picture
 
 OVERLAP = 20

@@ -15,8 +15,8 @@ from pathlib import Path
 
 import numpy as np
 
-from audiotag import audio
 from audiotag.errors import AudioError
+from audiotag.sound import audio
 from models.train import generate, sources
 
 RATE = 32000

@@ -23,9 +23,10 @@ import torch
 from torch import Tensor, nn
 
 import tinyonnx
-from audiotag import audio, labels, mel
+from audiotag import labels, mel
 from audiotag.checkpoint import read_checkpoint
 from audiotag.mobilenet import Config
+from audiotag.sound import audio
 from conformance import esc10
 from models.train.student import Net, Pruned, loaded, prune
 

@@ -15,8 +15,9 @@ from typing import Any
 
 import numpy as np
 
-from audiotag import audio, labels, mel, models
+from audiotag import labels, mel, models
 from audiotag.network import Network
+from audiotag.sound import audio
 from audiotag.tagger import sigmoid
 from conformance import esc10
 

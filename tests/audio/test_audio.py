@@ -13,7 +13,8 @@ import pytest
 import soundfile
 import soxr
 
-from audiotag import AudioError, audio, decode
+from audiotag import AudioError
+from audiotag.sound import audio, decode
 
 FORMATS = sorted(set(soundfile.available_formats()) - {"RAW"})
 

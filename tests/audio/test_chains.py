@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 import soundfile
 
-from audiotag import AudioError, audio
-from audiotag.chains import links
+from audiotag import AudioError
+from audiotag.sound import audio
+from audiotag.sound.ogg_chains import links
 
 
 def ogg(samples: np.ndarray, rate: int = 32000, subtype: str = "VORBIS") -> bytes:

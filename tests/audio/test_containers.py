@@ -11,9 +11,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from audiotag import audio
-from audiotag.containers import Container
 from audiotag.errors import AudioError
+from audiotag.sound import audio
+from audiotag.sound.ffmpeg import Container
 
 av = pytest.importorskip("av")
 

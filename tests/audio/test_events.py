@@ -113,7 +113,7 @@ def test_unknown_classes_and_times():
 
 
 def test_a_dog_between_rain_is_found(shared):
-    from audiotag import audio
+    from audiotag.sound import audio
 
     clips = [shared / "data/esc10" / name for name in ("rain/1-17367-A.ogg", "dog_bark/1-100032-A.ogg")]
     if not all(clip.exists() for clip in clips):

@@ -3,7 +3,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from audiotag import audio, mel
+from audiotag import mel
+from audiotag.sound import audio
 
 SILENCE = np.float32(-1.402585)
 

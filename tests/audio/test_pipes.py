@@ -13,7 +13,8 @@ import numpy as np
 import pytest
 import soundfile
 
-from audiotag import AudioError, audio
+from audiotag import AudioError
+from audiotag.sound import audio
 
 FORMATS = ["WAV", "AIFF", "AU", "CAF", "FLAC", "OGG", "MP3", "W64", "RF64"]
 

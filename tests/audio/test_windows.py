@@ -15,8 +15,9 @@ import numpy as np
 import pytest
 import soundfile
 
-from audiotag import AudioError, LabelError, Tagger, audio
-from audiotag.windows import MAX_PIECE, MIN_WINDOW, Grid
+from audiotag import AudioError, LabelError, Tagger
+from audiotag.sound import audio
+from audiotag.sound.windows import MAX_PIECE, MIN_WINDOW, Grid
 
 RATE = 32000
 

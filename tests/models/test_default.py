@@ -14,10 +14,11 @@ import numpy as np
 import pytest
 
 import tinyonnx
-from audiotag import Tagger, audio, cli, mel, models
+from audiotag import Tagger, cli, mel, models
 from audiotag.labels import all_labels
 from audiotag.mobilenet import random_graph
 from audiotag.network import Network
+from audiotag.sound import audio
 from conformance import esc10
 from tinyonnx.ir import Array
 

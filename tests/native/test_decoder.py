@@ -9,8 +9,9 @@ import soundfile
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from audiotag import AudioError, audio
+from audiotag import AudioError
 from audiotag.native import control
+from audiotag.sound import audio
 from tests.fuzz.fuzz_wav import Pipe
 from tests.native.decoding import Decoder
 

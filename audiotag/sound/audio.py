@@ -20,10 +20,10 @@ from typing import IO, TYPE_CHECKING, Any
 import numpy as np
 import soxr
 
-from audiotag.containers import SUFFIXES as CONTAINER_SUFFIXES
-from audiotag.decode import BLOCK, as_float, open_blocks, reason
 from audiotag.errors import AudioError
 from audiotag.mel import DEFAULT
+from audiotag.sound.decode import BLOCK, as_float, open_blocks, reason
+from audiotag.sound.ffmpeg import SUFFIXES as CONTAINER_SUFFIXES
 
 if TYPE_CHECKING:
     from tinyonnx.ir import Array

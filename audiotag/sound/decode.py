@@ -13,10 +13,10 @@ from typing import IO, TYPE_CHECKING, Any
 import numpy as np
 import soundfile
 
-from audiotag.chains import Link, links
-from audiotag.containers import Container
 from audiotag.errors import AudioError
-from audiotag.pipes import END, SAMPLE_BYTES, Pipe, is_live_container, is_tagless_mp3, read_wav_header, streams
+from audiotag.sound.ffmpeg import Container
+from audiotag.sound.ogg_chains import Link, links
+from audiotag.sound.pipe import END, SAMPLE_BYTES, Pipe, is_live_container, is_tagless_mp3, read_wav_header, streams
 
 if TYPE_CHECKING:
     from tinyonnx.ir import Array
