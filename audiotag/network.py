@@ -9,8 +9,8 @@ import numpy as np
 
 import tinyonnx
 from audiotag.errors import ModelError, printable
+from audiotag.features.log_mel import DEFAULT
 from audiotag.labels import N_CLASSES
-from audiotag.mel import DEFAULT
 
 if TYPE_CHECKING:
     from tinyonnx.ir import Array, Node

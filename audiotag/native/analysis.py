@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from audiotag import mel_stream
-from audiotag.mel import DEFAULT
-from audiotag.mel_stream import stream
+from audiotag.features import mel_stream
+from audiotag.features.log_mel import DEFAULT
+from audiotag.features.mel_stream import stream
 from audiotag.native.control import (
     ACTION,
     ARRANGE,

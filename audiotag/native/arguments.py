@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 from typing import TYPE_CHECKING, Any
 
-from audiotag.mel import DEFAULT
+from audiotag.features.log_mel import DEFAULT
 from audiotag.native.analysis import start_of
 from audiotag.native.control import (
     ACTION,

@@ -9,8 +9,9 @@ from typing import IO, TYPE_CHECKING, Any
 
 import numpy as np
 
-from audiotag import __version__, mel, mel_kernel, mel_stream
+from audiotag import __version__
 from audiotag.errors import printable
+from audiotag.features import fft_kernel, log_mel, mel_stream
 from audiotag.labels import N_CLASSES, all_labels
 from audiotag.native import arguments, control, decimals, resampler, samples, texts
 from audiotag.native.analysis import analyse
@@ -96,8 +97,8 @@ class Program:
         self, facts: Facts, seconds: int = int(MAX_PIECE), features: Array | None = None, logits: Array | None = None
     ) -> None:
         self.seconds = seconds
-        config = mel.DEFAULT
-        tables = mel_kernel.tables(mel.hann_window(config), mel.mel_filterbank(config), config.hop_length)
+        config = log_mel.DEFAULT
+        tables = fft_kernel.tables(log_mel.hann_window(config), log_mel.mel_filterbank(config), config.hop_length)
         packed, places = texts.pack(_texts(facts, seconds))
         fixed = {
             "texts": packed, "places": places, "edges": texts.edges(), "curve": resampler.prototype(),
@@ -182,7 +183,7 @@ class Program:
                         result = len(data)
                     case control.MODEL:
                         frames = registers[control.FRAMES]
-                        features = a["features"][: mel.DEFAULT.n_mels * frames]
+                        features = a["features"][: log_mel.DEFAULT.n_mels * frames]
                         a["logits"][:] = model(features.reshape(1, 1, -1, frames))
                     case control.WRITE:
                         write(place, a["output"][:count].tobytes())

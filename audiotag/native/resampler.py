@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from audiotag.mel import DEFAULT
+from audiotag.features.log_mel import DEFAULT
 from audiotag.sound.audio import MAX_RATE
 from tinyonnx import jit
 from tinyonnx.jit.primitives import LANES, LINEAR, ROWS_1, gemm_tile

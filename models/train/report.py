@@ -15,7 +15,8 @@ from typing import Any
 
 import numpy as np
 
-from audiotag import labels, mel, models
+from audiotag import labels, models
+from audiotag.features import log_mel
 from audiotag.network import Network
 from audiotag.sound import audio
 from audiotag.tagger import sigmoid
@@ -62,7 +63,7 @@ def main() -> None:
 
     held = np.concatenate([np.load(path) for path in sorted((args.work / "clips").glob("held-*.npy"))])
     theirs, ours = scores(teacher, held), scores(student, held)
-    recordings = [mel.log_mel(audio.read(path)) for path, _, _ in esc10.find_clips(args.shared / "esc10", [4])]
+    recordings = [log_mel.log_mel(audio.read(path)) for path, _, _ in esc10.find_clips(args.shared / "esc10", [4])]
     for name, a, b in (
         ("held-out clips", theirs, ours),
         ("fold 4", scores(teacher, recordings), scores(student, recordings)),

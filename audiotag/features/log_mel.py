@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from audiotag import mel_stream
-from audiotag.mel_kernel import Tables, tables
+from audiotag.features import mel_stream
+from audiotag.features.fft_kernel import Tables, tables
 
 if TYPE_CHECKING:
     from tinyonnx.ir import Array

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from audiotag.mel_kernel import LANES, log_mel
+from audiotag.features.fft_kernel import LANES, log_mel
 from tinyonnx import jit, kernel
 
 if TYPE_CHECKING:
