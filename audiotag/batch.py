@@ -21,7 +21,7 @@ from audiotag.sinks import FileSink, PartSink
 from audiotag.work import End, Event, Job, Rows
 
 if TYPE_CHECKING:
-    from audiotag.models import ResolvedModel
+    from audiotag.models.catalog import ResolvedModel
     from audiotag.progress import Progress
 
 

@@ -18,7 +18,7 @@ from audiotag.sound.windows import Grid
 
 if TYPE_CHECKING:
     from audiotag.events import Event
-    from audiotag.models import ResolvedModel
+    from audiotag.models.catalog import ResolvedModel
     from audiotag.tagger import Tagger
     from audiotag.work import Options
     from tinyonnx.ir import Array

@@ -26,7 +26,7 @@ from audiotag.work import End, Event, Job, Rows
 from audiotag.workers import CHUNK, Process, Ready, in_words, source
 
 if TYPE_CHECKING:
-    from audiotag.models import ResolvedModel
+    from audiotag.models.catalog import ResolvedModel
 
 AHEAD = 0.1
 """Seconds of work that a worker has besides the file that it is at: on a busy machine it may take as long until this

@@ -15,13 +15,13 @@ from audiotag.errors import AudioError, Error
 from audiotag.events import HOP, WINDOW, Event, EventOptions, Segmenter
 from audiotag.features import log_mel
 from audiotag.labels import all_labels, select
-from audiotag.network import Network
+from audiotag.models.network import Network
 from audiotag.results import Failure, Result, Tag
 from audiotag.sound import audio
 from audiotag.sound.windows import MAX_PIECE, Grid
 
 if TYPE_CHECKING:
-    from audiotag.models import ResolvedModel
+    from audiotag.models.catalog import ResolvedModel
     from audiotag.sound.audio import RawFormat, Source
     from tinyonnx.ir import Array
 
@@ -57,7 +57,7 @@ class Tagger:
 
         Raises ModelError.
         """
-        from audiotag.models import resolve
+        from audiotag.models.catalog import resolve
 
         return resolve(self._requested)
 

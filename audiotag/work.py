@@ -17,7 +17,7 @@ from audiotag.results import Failure, Result
 
 if TYPE_CHECKING:
     from audiotag.events import EventOptions
-    from audiotag.models import ResolvedModel
+    from audiotag.models.catalog import ResolvedModel
     from audiotag.sound.audio import RawFormat
     from audiotag.tagger import Tagger
 

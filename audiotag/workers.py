@@ -27,7 +27,7 @@ from audiotag.messages import relay_engine
 from audiotag.work import End, Job
 
 if TYPE_CHECKING:
-    from audiotag.models import ResolvedModel
+    from audiotag.models.catalog import ResolvedModel
 
 FORK = sys.platform == "linux"
 """Elsewhere system libraries that numpy uses may not survive it, or there is no such thing."""

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 import tinyonnx
-from audiotag.mobilenet import N_MELS, WIDTHS, random_graph
+from audiotag.models.mobilenet import N_MELS, WIDTHS, random_graph
 from benchmarks.peers import MODEL_PEERS
 from benchmarks.turns import Array, Case, Contender, take_turns
 from tinyonnx.dtypes import from_onnx_type

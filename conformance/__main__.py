@@ -11,8 +11,8 @@ from pathlib import Path
 
 import audiotag
 import tinyonnx
-from audiotag.models import resolve
-from audiotag.network import Network
+from audiotag.models.catalog import resolve
+from audiotag.models.network import Network
 from conformance import ConformanceError, backend, esc10, golden
 from conformance.resampling import table
 from tinyonnx.commands.compare import layer_table

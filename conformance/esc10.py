@@ -14,7 +14,7 @@ from typing import Any
 
 from audiotag import labels
 from audiotag.features import log_mel
-from audiotag.network import Network
+from audiotag.models.network import Network
 from audiotag.sound import audio
 from conformance import ConformanceError, pick_logits
 from tinyonnx.ir import Array

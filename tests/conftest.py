@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from audiotag import models
+from audiotag.models.catalog import catalog
 
 
 @pytest.fixture(scope="session")
@@ -26,7 +26,7 @@ def shared() -> Path:
 def mn04(shared: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """EfficientAT's mn04_as as we convert it from its checkpoint."""
     path = tmp_path_factory.mktemp("mn04") / "mn04.onnx"
-    models.convert(shared / "data/mn04_as_mAP_432.pt", path)
+    catalog.convert(shared / "data/mn04_as_mAP_432.pt", path)
     return path
 
 

@@ -4,7 +4,7 @@ import numpy as np
 import onnx.parser
 import pytest
 
-from audiotag.mobilenet import random_graph
+from audiotag.models.mobilenet import random_graph
 from tinyonnx import InferenceSession, to_bytes
 from tinyonnx.ir import Value
 from tinyonnx.limits import Limits

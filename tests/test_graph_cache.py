@@ -14,7 +14,7 @@ import onnx.parser
 import pytest
 
 import tinyonnx
-from audiotag.mobilenet import random_graph
+from audiotag.models.mobilenet import random_graph
 from tinyonnx import disk_cache, registry
 from tinyonnx.ir import Graph, Value
 from tinyonnx.limits import Limits

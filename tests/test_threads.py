@@ -17,7 +17,7 @@ import onnx
 import pytest
 
 import tinyonnx
-from audiotag.mobilenet import random_graph
+from audiotag.models.mobilenet import random_graph
 from tinyonnx.ir import Array
 from tinyonnx.jit.kernel import DISABLED
 from tinyonnx.runtime import threads

@@ -47,7 +47,7 @@ def synthesise(rate: int = 32000) -> Array:
 
 def run(args: argparse.Namespace) -> int:
     """Make, tag and explain the clip."""
-    from audiotag.models import DEFAULT, FULL_SIZE
+    from audiotag.models.catalog import DEFAULT, FULL_SIZE
     from audiotag.sound.audio import SAMPLE_RATE
     from audiotag.tagger import Tagger
 

@@ -10,7 +10,7 @@ from audiotag.errors import ModelError, printable
 from audiotag.messages import show
 
 if TYPE_CHECKING:
-    from audiotag.models import ResolvedModel
+    from audiotag.models.catalog import ResolvedModel
 
 
 def add_parser(subparsers: Any) -> None:
@@ -47,8 +47,8 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _list(_: argparse.Namespace) -> None:
-    from audiotag.mobilenet import count_parameters, named_config, parameter_count
-    from audiotag.models import DEFAULT, MODELS, model_path, resolve
+    from audiotag.models.catalog import DEFAULT, MODELS, model_path, resolve
+    from audiotag.models.mobilenet import count_parameters, named_config, parameter_count
 
     rows = [("NAME", "PARAMETERS", "mAP", "SHA256", "STATE")]
     shipped = f"{count_parameters(_session(resolve(DEFAULT)).graph):,}"
@@ -63,7 +63,7 @@ def _list(_: argparse.Namespace) -> None:
 
 
 def _pull(args: argparse.Namespace) -> None:
-    from audiotag.models import MODELS, pull, resolve
+    from audiotag.models.catalog import MODELS, pull, resolve
 
     def progress(have: int, total: int | None) -> None:
         of = f" of {total / 1e6:.1f} MB ({have / total:.0%})" if total else " MB"
@@ -79,15 +79,15 @@ def _pull(args: argparse.Namespace) -> None:
 
 
 def _convert(args: argparse.Namespace) -> None:
-    from audiotag.models import convert, sha256_of
+    from audiotag.models.catalog import convert, sha256_of
 
     convert(args.checkpoint, args.out)
     print(f"{printable(args.out)}: sha256 {sha256_of(args.out)}")
 
 
 def _info(args: argparse.Namespace) -> None:
-    from audiotag.mobilenet import count_parameters
-    from audiotag.models import resolve
+    from audiotag.models.catalog import resolve
+    from audiotag.models.mobilenet import count_parameters
 
     model = resolve(args.model)
     session = _session(model)

@@ -18,7 +18,7 @@ from audiotag.work import Job, Options
 
 if TYPE_CHECKING:
     from audiotag.events import EventOptions
-    from audiotag.models import ResolvedModel
+    from audiotag.models.catalog import ResolvedModel
     from audiotag.pool import Pool
     from audiotag.results import Result
     from audiotag.sound.audio import RawFormat
@@ -213,7 +213,7 @@ def warn_if_untrained(model: ResolvedModel) -> None:
 
 def hint_at_full_size(model: ResolvedModel) -> None:
     """Say on a terminal that there are better models than the one that ships with the package."""
-    from audiotag.models import DEFAULT, FULL_SIZE
+    from audiotag.models.catalog import DEFAULT, FULL_SIZE
 
     if model.name == DEFAULT and on_terminal():
         say(f"model {DEFAULT}: small, for a quick start; for better tags: audiotag models pull {FULL_SIZE}")

@@ -11,9 +11,9 @@ import numpy as np
 from audiotag.errors import ModelError
 from audiotag.features import log_mel
 from audiotag.labels import N_CLASSES
+from audiotag.models.network import Network
 from audiotag.native import control
 from audiotag.native.program import Facts, Program
-from audiotag.network import Network
 from tinyonnx import Error as EngineError
 from tinyonnx import kernel
 from tinyonnx.files import target_of
@@ -27,7 +27,7 @@ from tinyonnx.native.toolchain import require
 from tinyonnx.native.unit import CONSTANTS, RUNS, UNPACKED, UNPACKED_BYTES, WORDS, Layout, Unit
 
 if TYPE_CHECKING:
-    from audiotag.models import ResolvedModel
+    from audiotag.models.catalog import ResolvedModel
     from tinyonnx.ir import Array
     from tinyonnx.runtime.plan import Plan
 

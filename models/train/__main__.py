@@ -7,10 +7,10 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from audiotag import models
-from audiotag.models import sha256_of
-from models.train import bank, clips, distil, sources
-from models.train.export import export
+from catalog.train import bank, clips, distil, sources
+from catalog.train.export import export
+
+from audiotag.models.catalog import catalog, sha256_of
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ SMOKE = Scale(sources.FEW, 20, 2, 1, 40, 3)
 
 def main() -> None:
     """Run all steps, or one."""
-    parser = argparse.ArgumentParser(prog="python -m models.train", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m catalog.train", description=__doc__)
     parser.add_argument("--work", type=Path, required=True, help="folder for everything big, 15 GB")
     parser.add_argument("--shared", type=Path, default=Path("../shared/data"), help="teacher's checkpoint and ESC-10")
     parser.add_argument("--out", type=Path, help="default: models/default.onnx, with --smoke below --work")
@@ -59,7 +59,7 @@ def main() -> None:
             if index % of == part:
                 print(clips.write_shard(work / "clips", sounds, index, held_out, scale.clips), flush=True)
     if "train" in todo:
-        models.convert(checkpoint, work / "teacher.onnx")
+        catalog.convert(checkpoint, work / "teacher.onnx")
         plan = distil.Plan(steps=steps)
         net = distil.train(work, checkpoint, args.shared / "esc10", plan, args.threads)
         source = f"distilled by audiotag's models/train in {plan.steps} steps from EfficientAT mn04_as"

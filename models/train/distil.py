@@ -24,9 +24,9 @@ from torch import Tensor, nn
 
 import tinyonnx
 from audiotag import labels
-from audiotag.checkpoint import read_checkpoint
 from audiotag.features import log_mel
-from audiotag.mobilenet import Config
+from audiotag.models.checkpoint import read_checkpoint
+from audiotag.models.mobilenet import Config
 from audiotag.sound import audio
 from conformance import esc10
 from models.train.student import Net, Pruned, loaded, prune

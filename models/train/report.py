@@ -1,6 +1,6 @@
 """What the card says: how far the student follows its teacher, class by class, and what it was never shown.
 
-    python -m models.train.report --work /tmp/train
+    python -m catalog.train.report --work /tmp/train
 
 writes `classes.csv` beside this file and prints the numbers of `models/CARD.md`.
 """
@@ -15,9 +15,10 @@ from typing import Any
 
 import numpy as np
 
-from audiotag import labels, models
+from audiotag import labels
 from audiotag.features import log_mel
-from audiotag.network import Network
+from audiotag.models.catalog import catalog
+from audiotag.models.network import Network
 from audiotag.sound import audio
 from audiotag.tagger import sigmoid
 from conformance import esc10
@@ -50,7 +51,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--work", type=Path, required=True)
     parser.add_argument("--shared", type=Path, default=Path("../shared/data"))
-    parser.add_argument("--student", type=Path, default=models.default_path())
+    parser.add_argument("--student", type=Path, default=catalog.default_path())
     args = parser.parse_args()
     teacher = Network(str(args.work / "teacher.onnx"), "teacher")
     student = Network(str(args.student), "student")

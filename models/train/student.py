@@ -1,7 +1,7 @@
 """The student: a MobileNetV3 of EfficientAT's family in torch, and how it begins as a pruned teacher.
 
 Parameters are called as in EfficientAT's checkpoints, so that one state dict serves torch and
-`audiotag.mobilenet`. The student has the teacher's blocks with about half of the expanded
+`audiotag.models.mobilenet`. The student has the teacher's blocks with about half of the expanded
 channels; what goes from block to block, and the classifier, are of the teacher's sizes.
 """
 
@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from audiotag.mobilenet import BATCHNORM_EPSILON, Block, Config, build
+from audiotag.models.mobilenet import BATCHNORM_EPSILON, Block, Config, build
 from tinyonnx import Graph
 
 Array = np.ndarray[Any, Any]

@@ -10,7 +10,7 @@ import pytest
 import soundfile
 
 from audiotag.cli import main
-from audiotag.mobilenet import random_graph
+from audiotag.models.mobilenet import random_graph
 from tests.tools.test_report import look, rows
 from tinyonnx import save_model
 

@@ -19,7 +19,7 @@ import pytest
 import soundfile
 from onnx import TensorProto, helper
 
-from audiotag import models
+from audiotag.models.catalog import catalog
 
 ROOT = Path(__file__).resolve().parents[2]
 RATE = 32000
@@ -177,7 +177,7 @@ def test_random_model(tmp_path: Path, clip: Path) -> None:
 
 @pytest.mark.parametrize("fraction", [0.02, 0.5, 0.999])
 def test_truncated_model(fraction: float, tmp_path: Path, clip: Path) -> None:
-    whole = models.resolve("untrained-mn01").source
+    whole = catalog.resolve("untrained-mn01").source
     assert isinstance(whole, bytes)
     model = tmp_path / "cut.onnx"
     model.write_bytes(whole[: int(len(whole) * fraction)])

@@ -17,7 +17,7 @@ import pytest
 
 from audiotag import workers
 from audiotag.errors import Error, ManifestError, ModelError
-from audiotag.models import ResolvedModel
+from audiotag.models.catalog import ResolvedModel
 from audiotag.pool import DEATHS, PATHS, QUEUE, SPOOL, Pool
 from audiotag.results import Failure
 from audiotag.signals import interruptible

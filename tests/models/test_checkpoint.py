@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from audiotag.checkpoint import CheckpointError, read_checkpoint
+from audiotag.models.checkpoint import CheckpointError, read_checkpoint
 from tests.models import torchfile
 from tests.models.torchfile import Parameter, Storage, Tensor, tensor
 

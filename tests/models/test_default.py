@@ -14,11 +14,12 @@ import numpy as np
 import pytest
 
 import tinyonnx
-from audiotag import Tagger, cli, models
+from audiotag import Tagger, cli
 from audiotag.features import log_mel
 from audiotag.labels import all_labels
-from audiotag.mobilenet import random_graph
-from audiotag.network import Network
+from audiotag.models.catalog import catalog
+from audiotag.models.mobilenet import random_graph
+from audiotag.models.network import Network
 from audiotag.sound import audio
 from conformance import esc10
 from tinyonnx.ir import Array
@@ -116,14 +117,14 @@ def test_dogs(tagger: Tagger, shared: Path) -> None:
 
 
 def test_recordings_that_it_was_not_trained_on(shared: Path) -> None:
-    network = Network(str(models.default_path()), "default")
+    network = Network(str(catalog.default_path()), "default")
     decisions, _ = esc10.decide(esc10.find_clips(shared / "data/esc10", [4]), network)
     assert sum(decision.correct for decision in decisions) >= 0.85 * len(decisions)
 
 
 def test_it_agrees_with_its_teacher(shared: Path, mn04: Path) -> None:
     """Best class of 527 on fold 4, which no training clip has."""
-    teacher, student = Network(str(mn04), "mn04"), Network(str(models.default_path()), "default")
+    teacher, student = Network(str(mn04), "mn04"), Network(str(catalog.default_path()), "default")
     same = []
     for path in sorted((shared / "data/esc10").glob("*/4-*.ogg")):
         features = log_mel.log_mel(audio.read(path))[None]
@@ -132,17 +133,17 @@ def test_it_agrees_with_its_teacher(shared: Path, mn04: Path) -> None:
 
 
 def test_size_and_hash() -> None:
-    model = models.resolve(None)
+    model = catalog.resolve(None)
     assert model.name == "audiotag-tiny"
     assert model.trained
-    assert model == models.resolve("audiotag-tiny")
-    assert models.default_path().stat().st_size <= 2_000_000
-    assert models.sha256_of(models.default_path()) == model.sha256
+    assert model == catalog.resolve("audiotag-tiny")
+    assert catalog.default_path().stat().st_size <= 2_000_000
+    assert catalog.sha256_of(catalog.default_path()) == model.sha256
 
 
 def test_scores_are_those_of_onnxruntime(tagger: Tagger) -> None:
     onnxruntime = pytest.importorskip("onnxruntime")
-    session = onnxruntime.InferenceSession(models.default_path(), providers=["CPUExecutionProvider"])
+    session = onnxruntime.InferenceSession(catalog.default_path(), providers=["CPUExecutionProvider"])
     features = log_mel.log_mel(music(np.random.default_rng(3), 5 * RATE).astype(np.float32))[None]
     (theirs,) = session.run(["logits"], {"melspec": features[:, None]})
     np.testing.assert_allclose(tagger.network(features), theirs, atol=1e-4)
@@ -152,7 +153,7 @@ def test_scores_are_those_of_onnxruntime(tagger: Tagger) -> None:
 def test_it_takes_a_quarter_of_the_time_of_mn10() -> None:
     options = tinyonnx.SessionOptions()
     options.intra_op_num_threads = 1
-    sources = str(models.default_path()), tinyonnx.to_bytes(random_graph("mn10"))
+    sources = str(catalog.default_path()), tinyonnx.to_bytes(random_graph("mn10"))
     sessions = [tinyonnx.InferenceSession(source, options) for source in sources]
     features = np.random.default_rng(0).standard_normal((1, 1, 128, 1000), np.float32)
     least = [float("inf")] * 2
@@ -166,7 +167,7 @@ def test_it_takes_a_quarter_of_the_time_of_mn10() -> None:
 
 def test_the_card_names_the_file() -> None:
     card = Path(__file__).resolve().parents[2] / "models" / "CARD.md"
-    assert models.resolve(None).sha256 in card.read_text(encoding="utf-8")
+    assert catalog.resolve(None).sha256 in card.read_text(encoding="utf-8")
 
 
 def test_the_command_line_uses_it_and_hints_at_more(
@@ -194,4 +195,4 @@ def test_lists_and_facts(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["models", "info", "audiotag-tiny"]) == 0
     out = capsys.readouterr().out
     assert "mn04_as" in out
-    assert models.resolve(None).sha256 in out
+    assert catalog.resolve(None).sha256 in out

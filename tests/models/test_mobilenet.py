@@ -7,9 +7,9 @@ import onnx.shape_inference
 import onnxruntime as ort
 import pytest
 
-from audiotag.checkpoint import read_checkpoint
 from audiotag.errors import ModelError
-from audiotag.mobilenet import (
+from audiotag.models.checkpoint import read_checkpoint
+from audiotag.models.mobilenet import (
     WIDTHS,
     Config,
     count_parameters,

@@ -13,11 +13,11 @@ import numpy as np
 import pytest
 
 import tinyonnx
-from audiotag import cli, download, models
-from audiotag.download import PullError
+from audiotag import cli
 from audiotag.errors import ModelError
-from audiotag.mobilenet import random_graph
-from audiotag.models import MODELS, ModelNotFound, model_path, pull, resolve
+from audiotag.models.catalog import MODELS, ModelNotFound, catalog, download, model_path, pull, resolve
+from audiotag.models.download import PullError
+from audiotag.models.mobilenet import random_graph
 from tests.models import torchfile
 from tests.models.torchfile import tensor
 
@@ -281,7 +281,7 @@ def test_untrained_models_are_honest(tmp_path):
 def test_a_checkpoint_is_converted_in_memory(checkpoint, tmp_path):
     model = resolve(checkpoint)
     out = tmp_path / "mn01.onnx"
-    models.convert(checkpoint, out)
+    catalog.convert(checkpoint, out)
     assert model.source == out.read_bytes()
     assert resolve(str(out)).sha256 == model.sha256
     assert resolve(str(out)).source == str(out)
@@ -326,7 +326,7 @@ def test_cache_folder(monkeypatch, variables, platform, expected):
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
     monkeypatch.setattr("sys.platform", platform)
-    assert models.cache_dir() == Path(expected)
+    assert catalog.cache_dir() == Path(expected)
 
 
 # -- command line -------------------------------------------------------------------------
@@ -357,8 +357,8 @@ def test_convert_and_info(checkpoint, tmp_path, capsys):
 
 
 def test_pull_command(server, monkeypatch, capsys):
-    real = models.pull
-    monkeypatch.setattr(models, "pull", lambda name, progress: real(name, server.url, progress))
+    real = catalog.pull
+    monkeypatch.setattr(catalog, "pull", lambda name, progress: real(name, server.url, progress))
     assert audiotag("pull", "mn01_as") == 0
     text = capsys.readouterr().out
     assert str(model_path("mn01_as")) in text

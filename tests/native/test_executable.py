@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import tinyonnx
-from audiotag.mobilenet import random_graph
+from audiotag.models.mobilenet import random_graph
 from tests.native.sized import sized_unit
 
 pytest.importorskip("ziglang")

@@ -11,7 +11,7 @@ import onnx
 import onnx.parser
 import pytest
 
-from audiotag.mobilenet import random_graph
+from audiotag.models.mobilenet import random_graph
 from tests.tools.test_commands import call, write
 from tinyonnx import save_model
 from tinyonnx.tools._images import shrink

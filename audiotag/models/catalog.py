@@ -18,7 +18,7 @@ from tinyonnx import Error as EngineError
 from tinyonnx import Graph, save_model, to_bytes
 
 if TYPE_CHECKING:
-    from audiotag.download import Progress
+    from audiotag.models.download import Progress
 
 __all__ = [
     "DEFAULT",
@@ -209,13 +209,13 @@ def default_path() -> Path:
 
 
 def _is_network(name: str) -> bool:
-    from audiotag.mobilenet import WIDTHS
+    from audiotag.models.mobilenet import WIDTHS
 
     return name in WIDTHS
 
 
 def _untrained(name: str) -> ResolvedModel:
-    from audiotag.mobilenet import random_graph
+    from audiotag.models.mobilenet import random_graph
 
     content = to_bytes(random_graph(name.removeprefix(_UNTRAINED)))
     return ResolvedModel(name, content, False, _UNTRAINED_NOTE)
@@ -278,8 +278,8 @@ def convert(checkpoint: str | os.PathLike[str], out: str | os.PathLike[str]) -> 
 
 
 def _graph_of(checkpoint: Path, source: str) -> Graph:
-    from audiotag.checkpoint import read_checkpoint
-    from audiotag.mobilenet import graph_from_state
+    from audiotag.models.checkpoint import read_checkpoint
+    from audiotag.models.mobilenet import graph_from_state
 
     state = read_checkpoint(checkpoint)
     try:
@@ -311,7 +311,7 @@ def pull(name: str, base_url: str = RELEASE_URL, progress: Progress | None = Non
 
     Raises ModelNotFound for an unknown name, PullError for what goes wrong on the way.
     """
-    from audiotag.download import download, locked
+    from audiotag.models.download import download, locked
 
     model = MODELS.get(name)
     if model is None:
@@ -331,7 +331,7 @@ def pull(name: str, base_url: str = RELEASE_URL, progress: Progress | None = Non
 
 def _adopt(model: ReleaseModel, part: Path, target: Path) -> None:
     """Make the downloaded checkpoint the model; one that doesn't fit is removed."""
-    from audiotag.download import PullError
+    from audiotag.models.download import PullError
 
     try:
         seen = sha256_of(part)
@@ -348,7 +348,7 @@ def _adopt(model: ReleaseModel, part: Path, target: Path) -> None:
 @contextmanager
 def _told(name: str) -> Iterator[None]:
     """Whatever fails is a PullError that begins with the model's name."""
-    from audiotag.download import PullError
+    from audiotag.models.download import PullError
 
     try:
         yield
