@@ -17,10 +17,10 @@ from audiotag.sound import audio
 from audiotag.sound.windows import Grid
 
 if TYPE_CHECKING:
+    from audiotag.crawl.job import Options
     from audiotag.events import Event
     from audiotag.models.catalog import ResolvedModel
     from audiotag.tagger import Tagger
-    from audiotag.work import Options
     from tinyonnx.ir import Array
 
 COLUMNS = 1600

@@ -14,8 +14,8 @@ from audiotag.outputs.rttm import RttmEncoder
 from audiotag.outputs.text import TextEncoder
 
 if TYPE_CHECKING:
+    from audiotag.crawl.job import Options
     from audiotag.results import Failure, Result
-    from audiotag.work import Options
 
 
 class Encoder(Protocol):

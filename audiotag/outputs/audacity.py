@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from audiotag.results import Failure, Result
 
 if TYPE_CHECKING:
-    from audiotag.work import Options
+    from audiotag.crawl.job import Options
 
 
 class AudacityEncoder:

@@ -10,7 +10,7 @@ from audiotag import __version__
 from audiotag.results import Failure, Result, Tag
 
 if TYPE_CHECKING:
-    from audiotag.work import Options
+    from audiotag.crawl.job import Options
 
 COLUMNS = (
     *("path", "start", "end", "duration", "label", "mid", "index", "score"),

@@ -6,8 +6,8 @@ import json
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from audiotag.crawl.job import Options
     from audiotag.results import Failure, Result
-    from audiotag.work import Options
 
 
 class JsonlEncoder:

@@ -8,8 +8,8 @@ from collections.abc import Callable, Sequence
 from typing import IO, TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from audiotag.crawl.job import Options
     from audiotag.results import Failure, Result
-    from audiotag.work import Options
 
 
 class NpyWriter:

@@ -11,8 +11,8 @@ from audiotag.arrow import tags_type
 from audiotag.errors import Error
 
 if TYPE_CHECKING:
+    from audiotag.crawl.job import Options
     from audiotag.results import Failure, Result
-    from audiotag.work import Options
 
 
 class ParquetWriter:

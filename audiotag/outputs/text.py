@@ -8,7 +8,7 @@ from audiotag.errors import printable
 from audiotag.results import Failure, Result
 
 if TYPE_CHECKING:
-    from audiotag.work import Options
+    from audiotag.crawl.job import Options
 
 
 class TextEncoder:

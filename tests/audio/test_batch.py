@@ -349,7 +349,7 @@ def test_interrupted(number, workers, expected, crawl):
 def test_the_second_interrupt_kills():
     code = """
 import os, signal, sys, time
-from audiotag.signals import interruptible
+from audiotag.crawl.signals import interruptible
 try:
     with interruptible():
         print("here", flush=True)

@@ -10,10 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from audiotag.batch import Files
+from audiotag.crawl.inputs import FINGERPRINT, Shard, expand, fingerprint, lists_in
+from audiotag.crawl.manifests import Manifest
+from audiotag.crawl.run import Files
 from audiotag.errors import Error, ManifestError
-from audiotag.inputs import FINGERPRINT, Shard, expand, fingerprint, lists_in
-from audiotag.manifests import Manifest
 
 NAMES = ["a.wav", "sub/b c.wav", "[x]*.wav", "-", "ü.wav", "odd\udcff.wav", "@f.wav", " space .wav"]
 FOUND = [os.path.join(".", "-") if name == "-" else name for name in NAMES]

@@ -9,14 +9,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from audiotag import journal as module
-from audiotag import sinks
+from audiotag.crawl import journal as module
+from audiotag.crawl import sinks
+from audiotag.crawl.job import Options
+from audiotag.crawl.journal import Journal
+from audiotag.crawl.sinks import FileSink, PartSink
 from audiotag.errors import OutputError
-from audiotag.journal import Journal
 from audiotag.outputs.parquet import ParquetWriter
 from audiotag.results import Failure
-from audiotag.sinks import FileSink, PartSink
-from audiotag.work import Options
 
 SETTINGS = {"top": 10, "labels": (1, 2)}
 FILES = [f"clip {number}.wav" for number in range(12)]

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from audiotag import Failure, Result, Tag, __version__
+from audiotag.crawl.job import Options
 from audiotag.outputs import FORMATS, PARTS
 from audiotag.outputs.csv import COLUMNS
-from audiotag.work import Options
 
 DOG = Tag("Dog", "/m/0bt9lr", 74, 0.75)
 SPEECH = Tag("Male speech, man speaking", "/m/05zppz", 1, 0.5)

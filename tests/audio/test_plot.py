@@ -7,9 +7,9 @@ import pytest
 import soundfile
 
 from audiotag import EventOptions, Tagger, cli, plot
+from audiotag.crawl.job import Options
 from audiotag.events import Event
 from audiotag.features import log_mel
-from audiotag.work import Options
 
 pytest.importorskip("matplotlib")
 

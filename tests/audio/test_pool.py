@@ -15,14 +15,14 @@ from pathlib import Path
 
 import pytest
 
-from audiotag import workers
+from audiotag.crawl import workers
+from audiotag.crawl.job import End, Rows
+from audiotag.crawl.pool import DEATHS, PATHS, QUEUE, SPOOL, Pool
+from audiotag.crawl.signals import interruptible
+from audiotag.crawl.workers import CHUNK
 from audiotag.errors import Error, ManifestError, ModelError
 from audiotag.models.catalog import ResolvedModel
-from audiotag.pool import DEATHS, PATHS, QUEUE, SPOOL, Pool
 from audiotag.results import Failure
-from audiotag.signals import interruptible
-from audiotag.work import End, Rows
-from audiotag.workers import CHUNK
 
 ROOT = Path(__file__).resolve().parents[2]
 MODEL = ResolvedModel("fake", b"content", True, "")

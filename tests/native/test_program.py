@@ -9,13 +9,13 @@ import pytest
 import soundfile
 
 from audiotag import Tagger
+from audiotag.crawl.job import Options
 from audiotag.native import texts
 from audiotag.native.arguments import real_number
 from audiotag.native.program import NAME, Facts, Program
 from audiotag.outputs.jsonl import JsonlEncoder
 from audiotag.outputs.text import TextEncoder
 from audiotag.results import Failure
-from audiotag.work import Options
 from tests.audio.conftest import make_tagger
 from tinyonnx import kernel
 

@@ -56,7 +56,7 @@ def rows_of(tagger: Tagger, path: str, options: Options) -> Iterator[Result | Fa
 
 
 def _results(tagger: Tagger, path: str, options: Options) -> Iterator[Result]:
-    from audiotag.inputs import STDIN
+    from audiotag.crawl.inputs import STDIN
 
     source: Any = path
     if path == STDIN:

@@ -19,11 +19,11 @@ from functools import cached_property
 from multiprocessing import connection
 from typing import IO, TYPE_CHECKING
 
+from audiotag.crawl.job import End, Event, Job, Rows
+from audiotag.crawl.signals import blocked, undisturbed
+from audiotag.crawl.workers import CHUNK, Process, Ready, in_words, source
 from audiotag.errors import CrashError, Error, ModelError, OutputError, TimeLimitError, printable
 from audiotag.results import Failure
-from audiotag.signals import blocked, undisturbed
-from audiotag.work import End, Event, Job, Rows
-from audiotag.workers import CHUNK, Process, Ready, in_words, source
 
 if TYPE_CHECKING:
     from audiotag.models.catalog import ResolvedModel

@@ -9,8 +9,8 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from audiotag.crawl.manifests import Manifest
 from audiotag.errors import AudioError
-from audiotag.manifests import Manifest
 from audiotag.sound.audio import SUFFIXES
 
 STDIN = "-"

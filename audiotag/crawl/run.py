@@ -10,19 +10,19 @@ from dataclasses import dataclass
 from itertools import chain
 from typing import TYPE_CHECKING, Protocol, TextIO
 
+from audiotag.crawl.inputs import STDIN, Shard, expand
+from audiotag.crawl.job import End, Event, Job, Rows
+from audiotag.crawl.journal import Journal
+from audiotag.crawl.manifests import Manifest
+from audiotag.crawl.sinks import FileSink, PartSink
 from audiotag.errors import AudioError, OutputError, printable
-from audiotag.inputs import STDIN, Shard, expand
-from audiotag.journal import Journal
-from audiotag.manifests import Manifest
 from audiotag.messages import say, show
 from audiotag.outputs import FORMATS, PARTS
 from audiotag.results import Failure, Result
-from audiotag.sinks import FileSink, PartSink
-from audiotag.work import End, Event, Job, Rows
 
 if TYPE_CHECKING:
+    from audiotag.crawl.progress import Progress
     from audiotag.models.catalog import ResolvedModel
-    from audiotag.progress import Progress
 
 
 @dataclass(frozen=True)
