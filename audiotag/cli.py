@@ -13,8 +13,8 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 from audiotag import __version__, garbage
+from audiotag.console import relay_engine, say
 from audiotag.errors import Error
-from audiotag.messages import relay_engine, say
 
 COMMANDS = ("tag", "serve", "demo", "models", "standalone")
 

@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from audiotag import arrow
 from audiotag.errors import AudioError, Error
 from audiotag.events import HOP, WINDOW, Event, EventOptions, Segmenter
 from audiotag.features import log_mel
 from audiotag.labels import all_labels, select
 from audiotag.models.network import Network
+from audiotag.outputs import arrow
 from audiotag.results import Failure, Result, Tag
 from audiotag.sound import audio
 from audiotag.sound.windows import MAX_PIECE, Grid

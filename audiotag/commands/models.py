@@ -6,8 +6,8 @@ import argparse
 import os
 from typing import TYPE_CHECKING, Any
 
+from audiotag.console import show
 from audiotag.errors import ModelError, printable
-from audiotag.messages import show
 
 if TYPE_CHECKING:
     from audiotag.models.catalog import ResolvedModel

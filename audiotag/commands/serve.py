@@ -8,8 +8,8 @@ import socket
 from typing import Any
 
 from audiotag.commands.tag import number, warn_if_untrained
+from audiotag.console import say
 from audiotag.errors import Error
-from audiotag.messages import say
 
 EPILOG = """\
 examples:

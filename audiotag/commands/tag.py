@@ -11,9 +11,9 @@ from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
 from audiotag import garbage, labels
+from audiotag.console import on_terminal, say
 from audiotag.crawl.job import Job, Options
 from audiotag.errors import LabelError, printable
-from audiotag.messages import on_terminal, say
 from audiotag.outputs import FORMATS, PARTS
 
 if TYPE_CHECKING:
@@ -116,7 +116,7 @@ def run(args: argparse.Namespace) -> int:
     from audiotag.crawl.signals import interruptible, undisturbed
 
     if args.plot is not None:
-        from audiotag.plot import check, write_plot
+        from audiotag.pictures.plot import check, write_plot
 
         check(args.plot)
     job = Job(args.model, args.threads if args.workers is None else 1, options, args.format)
@@ -171,7 +171,7 @@ def _pool(args: argparse.Namespace, job: Job) -> Pool | None:
 def _watch(args: argparse.Namespace, job: Job) -> Callable[[Result], None] | None:
     if args.activations is None:
         return None
-    from audiotag.activations import write_activations
+    from audiotag.pictures.activations import write_activations
 
     return lambda result: write_activations(job.tagger, result.path, result, args.activations)
 

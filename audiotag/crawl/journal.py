@@ -23,11 +23,11 @@ from typing import Any
 import numpy as np
 
 from audiotag import __version__
+from audiotag.console import say
 from audiotag.crawl.inputs import FINGERPRINT, fingerprint
 from audiotag.crawl.signals import undisturbed
 from audiotag.crawl.sinks import Sink, open_raw, sync_folder, write_all
 from audiotag.errors import OutputError, printable
-from audiotag.messages import say
 
 SUFFIX = ".journal"
 

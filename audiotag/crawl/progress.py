@@ -7,8 +7,8 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 
+from audiotag.console import on_terminal, say, show
 from audiotag.errors import Error, printable
-from audiotag.messages import on_terminal, say, show
 
 REDRAW_SECONDS = 0.1
 LOG_SECONDS = 60.0

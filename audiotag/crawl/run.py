@@ -10,13 +10,13 @@ from dataclasses import dataclass
 from itertools import chain
 from typing import TYPE_CHECKING, Protocol, TextIO
 
+from audiotag.console import say, show
 from audiotag.crawl.inputs import STDIN, Shard, expand
 from audiotag.crawl.job import End, Event, Job, Rows
 from audiotag.crawl.journal import Journal
 from audiotag.crawl.manifests import Manifest
 from audiotag.crawl.sinks import FileSink, PartSink
 from audiotag.errors import AudioError, OutputError, printable
-from audiotag.messages import say, show
 from audiotag.outputs import FORMATS, PARTS
 from audiotag.results import Failure, Result
 

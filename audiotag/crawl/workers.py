@@ -22,9 +22,9 @@ from multiprocessing import connection, reduction, resource_tracker
 from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn, Protocol
 
 from audiotag import garbage
+from audiotag.console import relay_engine
 from audiotag.crawl.job import End, Job
 from audiotag.errors import Error
-from audiotag.messages import relay_engine
 
 if TYPE_CHECKING:
     from audiotag.models.catalog import ResolvedModel

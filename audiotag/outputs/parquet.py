@@ -7,8 +7,8 @@ import os
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from audiotag.arrow import tags_type
 from audiotag.errors import Error
+from audiotag.outputs.arrow import tags_type
 
 if TYPE_CHECKING:
     from audiotag.crawl.job import Options

@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 import soundfile
 
-from audiotag import EventOptions, Tagger, cli, plot
+from audiotag import EventOptions, Tagger, cli
 from audiotag.crawl.job import Options
 from audiotag.events import Event
 from audiotag.features import log_mel
+from audiotag.pictures import plot
 
 pytest.importorskip("matplotlib")
 
