@@ -8,8 +8,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import soxr
 
-from audiotag.native import resampler
-from audiotag.native.resampler import accept, produce, start
+from audiotag.standalone import resampler
+from audiotag.standalone.resampler import accept, produce, start
 from tinyonnx import kernel
 from tinyonnx.ir import Array
 from tinyonnx.jit.primitives import LANES

@@ -33,7 +33,7 @@ def add_parser(subparsers: Any) -> None:
 def run(args: argparse.Namespace) -> int:
     """Build it and return the exit code."""
     from audiotag.models.catalog import resolve
-    from audiotag.native.build import build_program
+    from audiotag.standalone.build import build_program
 
     output = Path(args.output)
     try:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from audiotag.native import control, resampler, samples
-from audiotag.native.decoder import decode
-from audiotag.native.resampler import prototype
+from audiotag.standalone import control, resampler, samples
+from audiotag.standalone.decoder import decode
+from audiotag.standalone.resampler import prototype
 from tinyonnx.jit.kernel import _UNUSED, DISABLED
 from tinyonnx.jit.primitives import LANES
 from tinyonnx.kernels import Bound

@@ -3,8 +3,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from audiotag.native import control, decimals
-from audiotag.native.decimals import put, put_fixed, put_score, put_seconds
+from audiotag.standalone import control, decimals
+from audiotag.standalone.decimals import put, put_fixed, put_score, put_seconds
 from tinyonnx import kernel
 
 

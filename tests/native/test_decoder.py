@@ -10,8 +10,8 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from audiotag import AudioError
-from audiotag.native import control
 from audiotag.sound import audio
+from audiotag.standalone import control
 from tests.fuzz.fuzz_wav import Pipe
 from tests.native.decoding import Decoder
 

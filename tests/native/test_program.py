@@ -10,12 +10,12 @@ import soundfile
 
 from audiotag import Tagger
 from audiotag.crawl.job import Options
-from audiotag.native import texts
-from audiotag.native.arguments import real_number
-from audiotag.native.program import NAME, Facts, Program
 from audiotag.outputs.jsonl import JsonlEncoder
 from audiotag.outputs.text import TextEncoder
 from audiotag.results import Failure
+from audiotag.standalone import texts
+from audiotag.standalone.arguments import real_number
+from audiotag.standalone.program import NAME, Facts, Program
 from tests.audio.conftest import make_tagger
 from tinyonnx import kernel
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import soxr
 
-from audiotag.native import resampler
+from audiotag.standalone import resampler
 from conformance.resampling import RATES, Resampler, decibels, measure, table
 
 MORE_RATES = [*RATES, 1000, 12000, 24000, 37800, 88200, 31999, 999_983]

@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from audiotag.native.scores import probability, rank
+from audiotag.standalone.scores import probability, rank
 from audiotag.tagger import best_tags, sigmoid
 from tinyonnx import kernel
 

@@ -13,12 +13,12 @@ from audiotag import __version__
 from audiotag.errors import printable
 from audiotag.features import fft_kernel, log_mel, mel_stream
 from audiotag.labels import N_CLASSES, all_labels
-from audiotag.native import arguments, control, decimals, resampler, samples, texts
-from audiotag.native.analysis import analyse
-from audiotag.native.arguments import arrange
-from audiotag.native.decoder import decode
-from audiotag.native.report import report
 from audiotag.sound.windows import MAX_PIECE
+from audiotag.standalone import arguments, control, decimals, resampler, samples, texts
+from audiotag.standalone.arguments import arrange
+from audiotag.standalone.decoder import decode
+from audiotag.standalone.features import analyse
+from audiotag.standalone.report import report
 from tinyonnx.jit.primitives import LANES
 
 if TYPE_CHECKING:
@@ -84,7 +84,7 @@ class Facts:
 
 
 class Program:
-    """See `audiotag.native`.
+    """See `audiotag.standalone`.
 
     Args:
         facts: about the model.

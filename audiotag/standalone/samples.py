@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from audiotag.native.control import FLOAT_32, FLOAT_64, SIGNED_16, SIGNED_24, SIGNED_32, UNSIGNED_8
 from audiotag.sound.audio import MAX_PEAK
+from audiotag.standalone.control import FLOAT_32, FLOAT_64, SIGNED_16, SIGNED_24, SIGNED_32, UNSIGNED_8
 from tinyonnx import jit
 
 if TYPE_CHECKING:

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from audiotag.native.control import (
+from audiotag.sound.audio import MAX_CHANNELS, MAX_RATE, MIN_RATE
+from audiotag.standalone.control import (
     AT,
     BAD_RATE,
     BEGUN,
@@ -41,7 +42,6 @@ from audiotag.native.control import (
     READY,
     SKIP,
 )
-from audiotag.sound.audio import MAX_CHANNELS, MAX_RATE, MIN_RATE
 from tinyonnx import jit
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ import numpy as np
 from audiotag.features import mel_stream
 from audiotag.features.log_mel import DEFAULT
 from audiotag.features.mel_stream import stream
-from audiotag.native.control import (
+from audiotag.standalone.control import (
     ACTION,
     ARRANGE,
     CLOSE,

@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from audiotag.native.control import (
+from audiotag.standalone.control import (
     NUMBER,
     NUMBER_2,
 )
-from audiotag.native.decimals import put, put_integer
+from audiotag.standalone.decimals import put, put_integer
 from tinyonnx import jit
 
 if TYPE_CHECKING:

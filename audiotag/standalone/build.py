@@ -12,8 +12,8 @@ from audiotag.errors import ModelError
 from audiotag.features import log_mel
 from audiotag.labels import N_CLASSES
 from audiotag.models.network import Network
-from audiotag.native import control
-from audiotag.native.program import Facts, Program
+from audiotag.standalone import control
+from audiotag.standalone.program import Facts, Program
 from tinyonnx import Error as EngineError
 from tinyonnx import kernel
 from tinyonnx.files import target_of

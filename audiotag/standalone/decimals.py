@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from audiotag.native.control import COUNT
+from audiotag.standalone.control import COUNT
 from tinyonnx import jit
 
 if TYPE_CHECKING:

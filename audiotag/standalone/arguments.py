@@ -6,8 +6,9 @@ import errno
 from typing import TYPE_CHECKING, Any
 
 from audiotag.features.log_mel import DEFAULT
-from audiotag.native.analysis import start_of
-from audiotag.native.control import (
+from audiotag.sound.audio import MAX_CHANNELS, MAX_RATE, MIN_RATE
+from audiotag.sound.windows import MIN_HOP, MIN_WINDOW
+from audiotag.standalone.control import (
     ACTION,
     CHECKED,
     CODE,
@@ -44,8 +45,9 @@ from audiotag.native.control import (
     WINDOWS,
     WRITE,
 )
-from audiotag.native.decimals import put
-from audiotag.native.texts import (
+from audiotag.standalone.decimals import put
+from audiotag.standalone.features import start_of
+from audiotag.standalone.texts import (
     COLON,
     HELP,
     OPTION_TEXT,
@@ -59,8 +61,6 @@ from audiotag.native.texts import (
     put_filled,
     put_text,
 )
-from audiotag.sound.audio import MAX_CHANNELS, MAX_RATE, MIN_RATE
-from audiotag.sound.windows import MIN_HOP, MIN_WINDOW
 from tinyonnx import jit, kernel
 
 if TYPE_CHECKING:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from audiotag.native.control import (
+from audiotag.standalone.control import (
     ACTION,
     ANALYSE,
     ARRANGE,
@@ -35,9 +35,9 @@ from audiotag.native.control import (
     WRITE,
     WRITTEN,
 )
-from audiotag.native.decimals import put, put_fixed, put_score, put_seconds
-from audiotag.native.scores import rank
-from audiotag.native.texts import (
+from audiotag.standalone.decimals import put, put_fixed, put_score, put_seconds
+from audiotag.standalone.scores import rank
+from audiotag.standalone.texts import (
     BETWEEN,
     BLANKS,
     COLON,

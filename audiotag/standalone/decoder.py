@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from audiotag.native.control import (
+from audiotag.standalone.control import (
     ACTION,
     ANALYSE,
     AT,
@@ -47,9 +47,9 @@ from audiotag.native.control import (
     SYSTEM,
     TOTAL,
 )
-from audiotag.native.resampler import LARGEST, TARGET, accept, done, produce, start
-from audiotag.native.samples import VALUES, average, convert, sound, width_of
-from audiotag.native.wav import ENDLESS, begin, read
+from audiotag.standalone.resampler import LARGEST, TARGET, accept, done, produce, start
+from audiotag.standalone.samples import VALUES, average, convert, sound, width_of
+from audiotag.standalone.wav import ENDLESS, begin, read
 from tinyonnx import jit, kernel
 
 if TYPE_CHECKING:

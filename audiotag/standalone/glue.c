@@ -1,4 +1,4 @@
-/* The loop around the kernels of audiotag.native, whose documentation describes it. */
+/* The loop around the kernels of audiotag.standalone, whose documentation describes it. */
 #include "process.h"
 
 enum { UNPACK, RUN_MODEL, FIRST_KERNEL };
