@@ -12,7 +12,7 @@ import numpy as np
 
 from audiotag.errors import AudioError, Error
 from audiotag.events import HOP, WINDOW, Event, EventOptions, Segmenter
-from audiotag.features import log_mel
+from audiotag.features import mel
 from audiotag.labels import all_labels, select
 from audiotag.models.network import Network
 from audiotag.outputs import arrow
@@ -184,7 +184,7 @@ class Tagger:
         """The scores of all classes in each window; arguments and errors are those of `tag_windows`."""
         network = self.network
         for start, samples in grid.cut(audio.stream(source, rate, raw=raw, name=name)):
-            yield _heard(network, log_mel.log_mel(samples), start, start + len(samples), embedding)
+            yield _heard(network, mel.log_mel(samples), start, start + len(samples), embedding)
 
     def embed(self, source: Source, rate: float | None = None) -> Array:
         """The embedding (n,) float32 of a clip: 960 numbers of an mn10, 384 of an mn04.
@@ -269,7 +269,7 @@ class Tagger:
 
     def _piece(self, source: Source, rate: float | None, raw: RawFormat | None, name: str, embedding: bool) -> Heard:
         """A clip heard in one piece."""
-        features = log_mel.LogMelStream()
+        features = mel.LogMelStream()
         # first, so that a broken model is reported before any file is read
         network = self.network
 
@@ -283,7 +283,7 @@ class Tagger:
             yield features.finish()
 
         try:
-            return _heard(network, log_mel.join_frames(frames()), 0, features.n_samples, embedding)
+            return _heard(network, mel.join_frames(frames()), 0, features.n_samples, embedding)
         except MemoryError:
             raise AudioError(
                 name, "too long to tag in one piece in this machine's memory, give a window (--window)"

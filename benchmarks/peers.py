@@ -100,7 +100,7 @@ MODEL_PEERS = ("tinyonnx", "onnxruntime", "openvino", "tract")
 
 def audiotag_mel(samples: str) -> Run:
     """This project's features."""
-    from audiotag.features.log_mel import log_mel
+    from audiotag.features.mel import log_mel
 
     x = np.load(samples)
     return lambda: [log_mel(x)]

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from audiotag import labels
-from audiotag.features import log_mel
+from audiotag.features import mel
 from audiotag.models.network import Network
 from audiotag.sound import audio
 from conformance import ConformanceError, pick_logits
@@ -101,7 +101,7 @@ def decide(
     names = [label.name for label in labels.all_labels()]
     ours, theirs = [], []
     for path, fold, label in clips:
-        features = log_mel.log_mel(audio.read(path))
+        features = mel.log_mel(audio.read(path))
         ours.append(Decision(path, fold, label, class_scores(network(features[None])[0], names)))
         if other:
             theirs.append(Decision(path, fold, label, class_scores(other(features), names)))

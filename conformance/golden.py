@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from audiotag.features import log_mel
+from audiotag.features import mel
 from audiotag.sound import audio
 from conformance import ConformanceError, pick_logits
 from tinyonnx import InferenceSession, Node
@@ -184,6 +184,6 @@ def check_features(clips: Sequence[Clip], folder: Path) -> Check:
         path = folder / f"{clip.name}.ogg"
         if not path.is_file():
             raise ConformanceError(f"{path}: no such recording")
-        ours = log_mel.log_mel(audio.read(path))
+        ours = mel.log_mel(audio.read(path))
         errors.append((difference(ours, clip.melspec)[0] if ours.shape == clip.melspec.shape else np.inf, clip.name))
     return _greatest("melspec", errors)

@@ -11,8 +11,8 @@ import soxr
 from audiotag.standalone import resampler
 from audiotag.standalone.resampler import accept, produce, start
 from tinyonnx import kernel
+from tinyonnx.codegen.primitives import LANES
 from tinyonnx.ir import Array
-from tinyonnx.jit.primitives import LANES
 
 RATES = 8000, 11025, 16000, 22050, 44056, 44100, 48000, 96000, 192000
 """Hz, that the table has."""

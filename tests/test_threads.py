@@ -18,8 +18,8 @@ import pytest
 
 import tinyonnx
 from audiotag.models.mobilenet import random_graph
+from tinyonnx.codegen.kernel import DISABLED
 from tinyonnx.ir import Array
-from tinyonnx.jit.kernel import DISABLED
 from tinyonnx.runtime import threads
 
 

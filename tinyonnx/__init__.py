@@ -30,7 +30,7 @@ from tinyonnx.ort.values import IOBinding, OrtDevice, OrtValue
 from tinyonnx.registry import op
 
 if TYPE_CHECKING:
-    from tinyonnx.jit.kernel import jit, kernel
+    from tinyonnx.codegen.kernel import jit, kernel
 
 __version__ = "0.1.0"
 
@@ -77,7 +77,7 @@ __all__ = [
 
 def __getattr__(name: str) -> Any:
     if name in ("jit", "kernel"):  # the way to the compiler takes a while to import
-        from tinyonnx.jit import kernel as module
+        from tinyonnx.codegen import kernel as module
 
         return getattr(module, name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -91,13 +91,13 @@ def add_parser(subparsers: Any) -> None:
     time.add_argument("--max-gap", type=seconds, metavar="SECONDS", help="join events with no more between them")
     parser.add_argument("--plot", metavar="OUT.png", help="draw one clip's spectrogram and what is heard when")
     batch = parser.add_argument_group("many files")
-    run.add_argument("--workers", type=number, metavar="N", help="processes, one thread each (default: this one)")
-    run.add_argument("--timeout", type=seconds, metavar="SECONDS", help="give up on a file after so long")
-    run.add_argument("--shard", type=shard, metavar="I/N", help="only the I-th of N parts of the files")
-    there = run.add_mutually_exclusive_group()
+    batch.add_argument("--workers", type=number, metavar="N", help="processes, one thread each (default: this one)")
+    batch.add_argument("--timeout", type=seconds, metavar="SECONDS", help="give up on a file after so long")
+    batch.add_argument("--shard", type=shard, metavar="I/N", help="only the I-th of N parts of the files")
+    there = batch.add_mutually_exclusive_group()
     there.add_argument("--resume", action="store_true", help="go on with the output that is there, if any")
     there.add_argument("--overwrite", action="store_true", help="throw away the output that is there")
-    run.add_argument(
+    batch.add_argument(
         "--log-every", type=seconds, default=60.0, metavar="SECONDS", help="progress without a terminal (default: 60)"
     )
     raw = parser.add_argument_group("headerless samples on standard input")
@@ -126,27 +126,27 @@ def run(args: argparse.Namespace) -> int:
         if pool:
             stack.enter_context(pool).start()
         with undisturbed():
-            from audiotag.crawl import run
+            from audiotag.crawl import run as crawl
             from audiotag.crawl.inputs import Shard, lists_in
             from audiotag.crawl.progress import Progress
 
             if not pool:
                 _ = job.tagger
 
-        files = run.Files(lists_in(args.paths, args.files0_from), args.shard and Shard(*args.shard))
+        files = crawl.Files(lists_in(args.paths, args.files0_from), args.shard and Shard(*args.shard))
         model = pool.model() if pool else job.load()
         garbage.resume()
         warn_if_untrained(model)
         hint_at_full_size(model)
         output = stack.enter_context(
-            run.open_output(args.output, job, files, model, resume=args.resume, overwrite=args.overwrite)
+            crawl.open_output(args.output, job, files, model, resume=args.resume, overwrite=args.overwrite)
         )
         progress = Progress(output.n_done, output.failures, files.count, args.log_every)
-        todo = run.remaining(files, output)
-        events = pool.run(todo) if pool else run.in_process(job, todo, progress)
+        todo = crawl.remaining(files, output)
+        events = pool.run(todo) if pool else crawl.in_process(job, todo, progress)
         # whatever ends the run, what decodes ends with it
         stack.callback(events.close)
-        failed = run.write(events, job, output, progress, _watch(args, job))
+        failed = crawl.write(events, job, output, progress, _watch(args, job))
         progress.finish()
         if args.plot is not None and not failed:
             write_plot(job.tagger, args.paths[0], options, args.plot)

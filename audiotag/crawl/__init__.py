@@ -1,1 +1,1 @@
-"""TODO."""
+"""Many files into one output: inputs, workers, journal, resumption."""

@@ -1,1 +1,1 @@
-"""TODO."""
+"""Log-mel features of samples: whole clips and streams."""

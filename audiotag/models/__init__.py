@@ -1,1 +1,35 @@
-"""TODO."""
+"""Models: the catalogue of names, downloads, checkpoints and the networks they hold."""
+
+from audiotag.models.catalog import (
+    DEFAULT,
+    FULL_SIZE,
+    MODELS,
+    RELEASE_URL,
+    ModelNotFound,
+    ReleaseModel,
+    ResolvedModel,
+    cache_dir,
+    convert,
+    default_path,
+    model_path,
+    pull,
+    resolve,
+    sha256_of,
+)
+
+__all__ = [
+    "DEFAULT",
+    "FULL_SIZE",
+    "MODELS",
+    "RELEASE_URL",
+    "ModelNotFound",
+    "ReleaseModel",
+    "ResolvedModel",
+    "cache_dir",
+    "convert",
+    "default_path",
+    "model_path",
+    "pull",
+    "resolve",
+    "sha256_of",
+]

@@ -203,7 +203,7 @@ def model_path(name: str) -> Path:
 
 def default_path() -> Path:
     """Where the model is that ships with the package: inside of it, or in the checkout that it runs from."""
-    package = Path(__file__).parent
+    package = Path(__file__).parents[1]
     shipped = package / "data" / "default.onnx"
     return shipped if shipped.exists() else package.parent / "models" / "default.onnx"
 

@@ -9,7 +9,7 @@ import numpy as np
 
 import tinyonnx
 from audiotag.errors import ModelError, printable
-from audiotag.features.log_mel import DEFAULT
+from audiotag.features.mel import DEFAULT
 from audiotag.labels import N_CLASSES
 
 if TYPE_CHECKING:

@@ -1,1 +1,1 @@
-"""TODO."""
+"""Plots of tags over time and pages of activations."""

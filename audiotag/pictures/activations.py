@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from audiotag.errors import OutputError
-from audiotag.features.log_mel import DEFAULT, log_mel
+from audiotag.features.mel import DEFAULT, log_mel
 from audiotag.sound import audio
 from tinyonnx.tools.inspect import inspect_plan, report_rewritten
 from tinyonnx.tools.report import Axis, Report, Section, curve, small_picture

@@ -11,7 +11,7 @@ import numpy as np
 
 from audiotag.errors import Error, OutputError, printable
 from audiotag.events import Segmenter
-from audiotag.features import log_mel
+from audiotag.features import mel
 from audiotag.labels import all_labels
 from audiotag.sound import audio
 from audiotag.sound.windows import Grid
@@ -103,8 +103,8 @@ def classes(
 
 def _spectrogram(source: str) -> tuple[float, Array]:
     """Seconds of a clip, and its log-mel energies in decibels, (bands, columns), with no more than 2 * COLUMNS."""
-    stream = log_mel.LogMelStream()
-    columns, width = np.empty((log_mel.DEFAULT.n_mels, 0), np.float32), 1
+    stream = mel.LogMelStream()
+    columns, width = np.empty((mel.DEFAULT.n_mels, 0), np.float32), 1
     rest = columns
 
     def add(frames: Array) -> None:
@@ -238,8 +238,8 @@ def _clock(seconds: float) -> str:
 
 def _band(hz: float) -> float:
     """Where a frequency lies among the mel bands, whose middles have whole numbers and a half."""
-    low, high = (1127 * np.log(1 + f / 700) for f in (log_mel.DEFAULT.fmin, log_mel.DEFAULT.fmax))
-    place = (1127 * np.log(1 + hz / 700) - low) / (high - low) * (log_mel.DEFAULT.n_mels + 1)
+    low, high = (1127 * np.log(1 + f / 700) for f in (mel.DEFAULT.fmin, mel.DEFAULT.fmax))
+    place = (1127 * np.log(1 + hz / 700) - low) / (high - low) * (mel.DEFAULT.n_mels + 1)
     return float(place) - 0.5
 
 

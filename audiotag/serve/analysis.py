@@ -10,7 +10,7 @@ from typing import IO, Any
 import numpy as np
 
 from audiotag.errors import AudioError
-from audiotag.features.log_mel import log_mel
+from audiotag.features.mel import log_mel
 from audiotag.labels import N_CLASSES, select
 from audiotag.sound import audio
 from audiotag.sound.audio import MAX_CHANNELS, MAX_RATE, MIN_RATE, RAW_ENCODINGS, SAMPLE_RATE, RawFormat

@@ -21,7 +21,7 @@ import numpy as np
 import soxr
 
 from audiotag.errors import AudioError
-from audiotag.features.log_mel import DEFAULT
+from audiotag.features.mel import DEFAULT
 from audiotag.sound.decode import BLOCK, as_float, open_blocks, reason
 from audiotag.sound.ffmpeg import SUFFIXES as CONTAINER_SUFFIXES
 

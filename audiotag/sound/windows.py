@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from audiotag.features.log_mel import DEFAULT
+from audiotag.features.mel import DEFAULT
 
 if TYPE_CHECKING:
     from tinyonnx.ir import Array

@@ -18,7 +18,7 @@ the kernel whose number is in `control[KERNEL]`, then does what that left in
 
 `read` and `write` go on after EINTR. `arguments` are argv's strings, each ended by a NUL, one
 after the other, which is how Linux lays them out: its address is argv[0], its length reaches
-to the last NUL. Kernels have the C signature that `tinyonnx.jit.kernel` describes, and
+to the last NUL. Kernels have the C signature that `tinyonnx.codegen.kernel` describes, and
 are called with part 0 of 1.
 
 `program.Program` says it all to whoever makes the executable:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 from typing import TYPE_CHECKING, Any
 
-from audiotag.features.log_mel import DEFAULT
+from audiotag.features.mel import DEFAULT
 from audiotag.sound.audio import MAX_CHANNELS, MAX_RATE, MIN_RATE
 from audiotag.sound.windows import MIN_HOP, MIN_WINDOW
 from audiotag.standalone.control import (

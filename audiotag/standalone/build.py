@@ -9,15 +9,15 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from audiotag.errors import ModelError
-from audiotag.features import log_mel
+from audiotag.features import mel
 from audiotag.labels import N_CLASSES
 from audiotag.models.network import Network
 from audiotag.standalone import control
 from audiotag.standalone.program import Facts, Program
 from tinyonnx import Error as EngineError
 from tinyonnx import kernel
+from tinyonnx.codegen.kernel import encode
 from tinyonnx.files import target_of
-from tinyonnx.jit.kernel import encode
 from tinyonnx.native import products
 from tinyonnx.native.kernels import run_sized, unpack
 from tinyonnx.native.levels import LEVELS, units
@@ -89,7 +89,7 @@ def unit(source: str | bytes, name: str, facts: Facts) -> Unit:
     arrays = program.arrays
 
     def plan_for(frames: int) -> Plan:
-        features = np.broadcast_to(np.float32(0), (1, log_mel.DEFAULT.n_mels, frames))
+        features = np.broadcast_to(np.float32(0), (1, mel.DEFAULT.n_mels, frames))
         plan = plan_of(network.session, [network.output], network.feeds(features))
         (logits,) = plan.graph.outputs
         if logits.dtype != np.float32 or plan.graph.inputs[0].dtype != np.float32:
@@ -101,8 +101,8 @@ def unit(source: str | bytes, name: str, facts: Facts) -> Unit:
     if network.frames is not None:
         bounds = [network.frames, network.frames]
     else:
-        rate = log_mel.DEFAULT.sample_rate
-        bounds = [log_mel.DEFAULT.n_frames(int(seconds * rate)) for seconds in (0, *_BOUNDS, SECONDS)]
+        rate = mel.DEFAULT.sample_rate
+        bounds = [mel.DEFAULT.n_frames(int(seconds * rate)) for seconds in (0, *_BOUNDS, SECONDS)]
     at, count = lay_out_sizes(layout, plan_for, bounds, arrays["features"], arrays["logits"])
     layout.add_call(unpack, (RUNS, CONSTANTS, UNPACKED), "<i8 <u4 <u4")
     layout.add_call(run_model, (arrays["control"], WORDS, at, count), "<i8 <i8 i i")

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from audiotag.features import mel_stream
-from audiotag.features.log_mel import DEFAULT
+from audiotag.features.mel import DEFAULT
 from audiotag.features.mel_stream import stream
 from audiotag.standalone.control import (
     ACTION,

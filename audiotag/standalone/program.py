@@ -11,7 +11,7 @@ import numpy as np
 
 from audiotag import __version__
 from audiotag.errors import printable
-from audiotag.features import fft_kernel, log_mel, mel_stream
+from audiotag.features import fft_kernel, mel, mel_stream
 from audiotag.labels import N_CLASSES, all_labels
 from audiotag.sound.windows import MAX_PIECE
 from audiotag.standalone import arguments, control, decimals, resampler, samples, texts
@@ -19,11 +19,11 @@ from audiotag.standalone.arguments import arrange
 from audiotag.standalone.decoder import decode
 from audiotag.standalone.features import analyse
 from audiotag.standalone.report import report
-from tinyonnx.jit.primitives import LANES
+from tinyonnx.codegen.primitives import LANES
 
 if TYPE_CHECKING:
+    from tinyonnx.codegen.kernel import Kernel
     from tinyonnx.ir import Array
-    from tinyonnx.jit.kernel import Kernel
 
 NAME = "audio-inference"
 
@@ -97,8 +97,8 @@ class Program:
         self, facts: Facts, seconds: int = int(MAX_PIECE), features: Array | None = None, logits: Array | None = None
     ) -> None:
         self.seconds = seconds
-        config = log_mel.DEFAULT
-        tables = fft_kernel.tables(log_mel.hann_window(config), log_mel.mel_filterbank(config), config.hop_length)
+        config = mel.DEFAULT
+        tables = fft_kernel.tables(mel.hann_window(config), mel.mel_filterbank(config), config.hop_length)
         packed, places = texts.pack(_texts(facts, seconds))
         fixed = {
             "texts": packed, "places": places, "edges": texts.edges(), "curve": resampler.prototype(),
@@ -183,7 +183,7 @@ class Program:
                         result = len(data)
                     case control.MODEL:
                         frames = registers[control.FRAMES]
-                        features = a["features"][: log_mel.DEFAULT.n_mels * frames]
+                        features = a["features"][: mel.DEFAULT.n_mels * frames]
                         a["logits"][:] = model(features.reshape(1, 1, -1, frames))
                     case control.WRITE:
                         write(place, a["output"][:count].tobytes())

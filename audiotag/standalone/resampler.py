@@ -17,10 +17,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from audiotag.features.log_mel import DEFAULT
+from audiotag.features.mel import DEFAULT
 from audiotag.sound.audio import MAX_RATE
 from tinyonnx import jit
-from tinyonnx.jit.primitives import LANES, LINEAR, ROWS_1, gemm_tile
+from tinyonnx.codegen.primitives import LANES, LINEAR, ROWS_1, gemm_tile
 
 if TYPE_CHECKING:
     from tinyonnx.ir import Array

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from scipy.signal import butter, fftconvolve, sosfilt
 
-from audiotag.features import log_mel
+from audiotag.features import mel
 from models.train.bank import RATE, Bank, Sound
 from models.train.synth import GENERATORS, OFTEN, noise
 
@@ -122,6 +122,6 @@ def write_shard(folder: Path, bank: Bank, index: int, held_out: bool, size: int,
         clips = [mixer.clip((seed, int(held_out), index * size + i)) for i in range(size)]
         part = path.with_suffix(".part")
         with open(part, "wb") as file:
-            np.save(file, np.stack([log_mel.log_mel(clip) for clip in clips]).astype(np.float16))
+            np.save(file, np.stack([mel.log_mel(clip) for clip in clips]).astype(np.float16))
         part.rename(path)
     return path

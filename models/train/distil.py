@@ -24,7 +24,7 @@ from torch import Tensor, nn
 
 import tinyonnx
 from audiotag import labels
-from audiotag.features import log_mel
+from audiotag.features import mel
 from audiotag.models.checkpoint import read_checkpoint
 from audiotag.models.mobilenet import Config
 from audiotag.sound import audio
@@ -32,7 +32,7 @@ from conformance import esc10
 from models.train.student import Net, Pruned, loaded, prune
 
 Array = np.ndarray[Any, Any]
-FLOOR = (math.log(log_mel.DEFAULT.log_offset) + 4.5) / 5
+FLOOR = (math.log(mel.DEFAULT.log_offset) + 4.5) / 5
 """The log-mel value of digital silence."""
 
 
@@ -142,7 +142,7 @@ class Judge:
         self.clips = np.concatenate(shards).astype(np.float32)
         self.logits, self.embeddings = views.ask(self.clips)
         self.names = [label.name for label in labels.all_labels()]
-        self.fold = [(log_mel.log_mel(audio.read(p)), label) for p, _, label in esc10.find_clips(recordings, [4])]
+        self.fold = [(mel.log_mel(audio.read(p)), label) for p, _, label in esc10.find_clips(recordings, [4])]
 
     def __call__(self, net: Net) -> dict[str, float]:
         net.eval()

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from audiotag import labels
-from audiotag.features import log_mel
+from audiotag.features import mel
 from audiotag.models.catalog import catalog
 from audiotag.models.network import Network
 from audiotag.sound import audio
@@ -64,7 +64,7 @@ def main() -> None:
 
     held = np.concatenate([np.load(path) for path in sorted((args.work / "clips").glob("held-*.npy"))])
     theirs, ours = scores(teacher, held), scores(student, held)
-    recordings = [log_mel.log_mel(audio.read(path)) for path, _, _ in esc10.find_clips(args.shared / "esc10", [4])]
+    recordings = [mel.log_mel(audio.read(path)) for path, _, _ in esc10.find_clips(args.shared / "esc10", [4])]
     for name, a, b in (
         ("held-out clips", theirs, ours),
         ("fold 4", scores(teacher, recordings), scores(student, recordings)),

@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from audiotag.features import log_mel
+from audiotag.features import mel
 from audiotag.sound import audio
 
 SILENCE = np.float32(-1.402585)
@@ -20,20 +20,20 @@ def test_features_agree_with_pytorch_on_all_clips(shared, golden):
         samples = audio.read(shared / f"data/esc10/{name}.ogg")
         assert len(samples) == golden[f"{name}:num_samples"]
         np.testing.assert_array_equal(samples[:64], golden[f"{name}:samples_32k_head"])
-        np.testing.assert_allclose(log_mel.log_mel(samples), golden[f"{name}:melspec"], rtol=0, atol=1e-4, err_msg=name)
+        np.testing.assert_allclose(mel.log_mel(samples), golden[f"{name}:melspec"], rtol=0, atol=1e-4, err_msg=name)
 
 
 def test_filterbank_and_window_are_pytorchs(golden):
-    ours = log_mel.mel_filterbank()
+    ours = mel.mel_filterbank()
     # one unit in the last place of a log_mel, about 2.4e-4, over the width of a bank, 27 log_mel, and twice that
     np.testing.assert_allclose(ours, golden["mel_filterbank"], rtol=0, atol=2e-5)
     np.testing.assert_array_equal(ours != 0, golden["mel_filterbank"] != 0)
-    np.testing.assert_allclose(log_mel.hann_window()[112:912], golden["window"], rtol=0, atol=3e-7)
-    assert not log_mel.hann_window()[:112].any()
-    assert not log_mel.hann_window()[912:].any()
+    np.testing.assert_allclose(mel.hann_window()[112:912], golden["window"], rtol=0, atol=3e-7)
+    assert not mel.hann_window()[:112].any()
+    assert not mel.hann_window()[912:].any()
 
 
-def energies(x, config=log_mel.DEFAULT):
+def energies(x, config=mel.DEFAULT):
     """The definition, in float64 and without blocks or bands: (n_mels, T), and the frames' own energies (T,)."""
     half = config.n_fft // 2
     x = np.pad(x.astype(np.float64), (0, max(0, config.min_samples - len(x))))
@@ -44,10 +44,10 @@ def energies(x, config=log_mel.DEFAULT):
     starts = range(0, len(y) - config.n_fft + 1, config.hop_length)
     frames = np.array([y[start : start + config.n_fft] * window for start in starts])
     power = np.abs(np.fft.rfft(frames)) ** 2
-    return (power @ log_mel.mel_filterbank(config).T.astype(np.float64)).T, power.mean(axis=1)
+    return (power @ mel.mel_filterbank(config).T.astype(np.float64)).T, power.mean(axis=1)
 
 
-def reference(x, config=log_mel.DEFAULT):
+def reference(x, config=mel.DEFAULT):
     return (np.log(energies(x, config)[0] + config.log_offset) + 4.5) / 5
 
 
@@ -59,8 +59,8 @@ def noise(n, seed):
     return x.astype(np.float32)
 
 
-def in_blocks(x, block, config=log_mel.DEFAULT):
-    return log_mel.join_frames(log_mel.log_mel_blocks((x[i : i + block] for i in range(0, len(x), block)), config))
+def in_blocks(x, block, config=mel.DEFAULT):
+    return mel.join_frames(mel.log_mel_blocks((x[i : i + block] for i in range(0, len(x), block)), config))
 
 
 LENGTHS = [0, 1, 2, 100, 513, 514, 515, 799, 800, 1023, 1024, 1025, 1600, 32000, 100_001]
@@ -69,9 +69,9 @@ LENGTHS = [0, 1, 2, 100, 513, 514, 515, 799, 800, 1023, 1024, 1025, 1600, 32000,
 @pytest.mark.parametrize("n", LENGTHS)
 def test_any_length_follows_the_definition(n):
     x = noise(n, n)
-    features = log_mel.log_mel(x)
+    features = mel.log_mel(x)
     assert features.dtype == np.float32
-    assert features.shape == (128, log_mel.DEFAULT.n_frames(n))
+    assert features.shape == (128, mel.DEFAULT.n_frames(n))
     np.testing.assert_allclose(features, reference(x), rtol=0, atol=3e-5)
 
 
@@ -80,21 +80,21 @@ def test_energies_of_white_noise_are_off_by_rounding_of_the_whole_frame(n):
     # a Fourier transform in float32 rounds every bin by as much as the loudest needs: pre-emphasis leaves
     # white noise with low bands a thousand times weaker than the others, where a logarithm shows that
     x = np.random.default_rng(n).standard_normal(n).astype(np.float32)
-    ours = np.exp(5 * log_mel.log_mel(x).astype(np.float64) - 4.5) - log_mel.DEFAULT.log_offset
+    ours = np.exp(5 * mel.log_mel(x).astype(np.float64) - 4.5) - mel.DEFAULT.log_offset
     expected, mean = energies(x)
     rounding = 1e-6 * np.sqrt(mean)
-    bound = rounding * (2 * np.sqrt(expected) + rounding) + 1e-6 * (expected + log_mel.DEFAULT.log_offset)
+    bound = rounding * (2 * np.sqrt(expected) + rounding) + 1e-6 * (expected + mel.DEFAULT.log_offset)
     assert (np.abs(ours - expected) <= bound).all()
 
 
 CONFIGS = [
-    log_mel.MelConfig(n_fft=512, win_length=400, hop_length=160, sample_rate=16000, n_mels=64, fmax=7600.0),
-    log_mel.MelConfig(n_fft=400, win_length=400, hop_length=160, sample_rate=16000, n_mels=80, fmax=8000.0),
-    log_mel.MelConfig(n_fft=2048, win_length=1100, hop_length=441, sample_rate=44100, n_mels=256, fmax=20000.0),
-    log_mel.MelConfig(n_fft=256, win_length=255, hop_length=77, sample_rate=8000, n_mels=20, fmin=50.0, fmax=4000.0),
-    log_mel.MelConfig(n_fft=64, win_length=64, hop_length=63, n_mels=5),
-    log_mel.MelConfig(n_fft=64, win_length=50, hop_length=301, n_mels=5),
-    log_mel.MelConfig(n_fft=8, win_length=8, hop_length=1, n_mels=2),
+    mel.MelConfig(n_fft=512, win_length=400, hop_length=160, sample_rate=16000, n_mels=64, fmax=7600.0),
+    mel.MelConfig(n_fft=400, win_length=400, hop_length=160, sample_rate=16000, n_mels=80, fmax=8000.0),
+    mel.MelConfig(n_fft=2048, win_length=1100, hop_length=441, sample_rate=44100, n_mels=256, fmax=20000.0),
+    mel.MelConfig(n_fft=256, win_length=255, hop_length=77, sample_rate=8000, n_mels=20, fmin=50.0, fmax=4000.0),
+    mel.MelConfig(n_fft=64, win_length=64, hop_length=63, n_mels=5),
+    mel.MelConfig(n_fft=64, win_length=50, hop_length=301, n_mels=5),
+    mel.MelConfig(n_fft=8, win_length=8, hop_length=1, n_mels=2),
 ]
 
 
@@ -102,7 +102,7 @@ CONFIGS = [
 @pytest.mark.parametrize("n", [1, 3000])
 def test_any_configuration_follows_the_definition(config, n):
     x = noise(n, n)
-    features = log_mel.log_mel(x, config)
+    features = mel.log_mel(x, config)
     assert features.shape == (config.n_mels, config.n_frames(n))
     np.testing.assert_allclose(features, reference(x, config), rtol=0, atol=3e-5)
     for block in (1, 100, 1111):
@@ -121,15 +121,15 @@ def test_any_configuration_follows_the_definition(config, n):
 )
 def test_impossible_settings_are_refused(setting, message):
     with pytest.raises(ValueError, match=message):
-        log_mel.MelConfig(**setting)
+        mel.MelConfig(**setting)
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
 def test_a_sample_that_is_no_number_spoils_its_frames_only(value):
     x = noise(32000, 1)
-    clean = log_mel.log_mel(x)
+    clean = mel.log_mel(x)
     x[16000] = value
-    spoilt = log_mel.log_mel(x)
+    spoilt = mel.log_mel(x)
     touched = np.array([t * 320 - 512 <= 16000 and t * 320 + 512 > 15999 for t in range(clean.shape[1])])
     assert not np.isfinite(spoilt[:, touched]).any()
     np.testing.assert_array_equal(spoilt[:, ~touched], clean[:, ~touched])
@@ -141,22 +141,22 @@ def test_blocks_do_not_show(n, block):
     if block == 1 and n > 4000:
         block = 5
     x = np.random.default_rng(n).standard_normal(n).astype(np.float32)
-    np.testing.assert_array_equal(in_blocks(x, block), log_mel.log_mel(x))
+    np.testing.assert_array_equal(in_blocks(x, block), mel.log_mel(x))
 
 
 @pytest.mark.parametrize("n", [0, 100, 50_000])
 def test_silence_is_one_value(n):
-    features = log_mel.log_mel(np.zeros(n, np.float32))
+    features = mel.log_mel(np.zeros(n, np.float32))
     np.testing.assert_allclose(features, SILENCE, rtol=0, atol=1e-6)
 
 
 def test_short_clips_are_continued_with_zeros():
     x = np.random.default_rng(0).standard_normal(300).astype(np.float32)
-    np.testing.assert_array_equal(log_mel.log_mel(x), log_mel.log_mel(np.pad(x, (0, 214))))
+    np.testing.assert_array_equal(mel.log_mel(x), mel.log_mel(np.pad(x, (0, 214))))
 
 
 def test_stream_counts_the_clips_own_samples():
-    stream = log_mel.LogMelStream()
+    stream = mel.LogMelStream()
     stream.push(np.zeros(100, np.float32))
     stream.finish()
     assert stream.n_samples == 100

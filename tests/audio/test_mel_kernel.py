@@ -2,13 +2,13 @@ from __future__ import annotations
 
 import numpy as np
 
-from audiotag.features import fft_kernel, log_mel
+from audiotag.features import fft_kernel, mel
 from audiotag.features.fft_kernel import log_mel
 from tests.kernels.fast import POISON
 from tinyonnx import kernel
 
 OFFSET = np.float32(1e-5)
-SMALL = log_mel.MelConfig(n_fft=32, win_length=30, hop_length=12, n_mels=4)
+SMALL = mel.MelConfig(n_fft=32, win_length=30, hop_length=12, n_mels=4)
 
 
 @kernel
@@ -25,18 +25,18 @@ def run_log_mel(
     slab,
     spectrum,
     other,
-    log_mel,
+    mel,
     bits,
     exponents,
     part,
     parts,
 ):
-    log_mel(y, out, at, step, frames, offset, sizes, numbers, indices, slab, spectrum, other, log_mel, bits, exponents)
+    log_mel(y, out, at, step, frames, offset, sizes, numbers, indices, slab, spectrum, other, mel, bits, exponents)
 
 
-def run(y, config=log_mel.DEFAULT):
+def run(y, config=mel.DEFAULT):
     """The features of every frame, with poison around what is written and not-a-numbers in the scratch."""
-    tables = fft_kernel.tables(log_mel.hann_window(config), log_mel.mel_filterbank(config), config.hop_length)
+    tables = fft_kernel.tables(mel.hann_window(config), mel.mel_filterbank(config), config.hop_length)
     frames = (len(y) - config.n_fft) // config.hop_length + 1
     out = np.full((config.n_mels + 2, frames + 7), POISON, np.float32)
     scratch = tables.scratch()
@@ -64,7 +64,7 @@ def test_a_frame_does_not_depend_on_its_lane_or_its_group():
 
 
 def test_python_gives_the_same_up_to_rounding():
-    tables = fft_kernel.tables(log_mel.hann_window(SMALL), log_mel.mel_filterbank(SMALL), SMALL.hop_length)
+    tables = fft_kernel.tables(mel.hann_window(SMALL), mel.mel_filterbank(SMALL), SMALL.hop_length)
     y = samples(32 + 12 * 17)
     out = np.full((4, 18), np.nan, np.float32)
     log_mel.function(y, out.reshape(-1), 0, 18, 18, OFFSET, *tables, *tables.scratch())
@@ -73,7 +73,7 @@ def test_python_gives_the_same_up_to_rounding():
 
 def logarithms(values):
     """What becomes of silence, where the offset is all that there is."""
-    tables = fft_kernel.tables(log_mel.hann_window(SMALL), log_mel.mel_filterbank(SMALL), SMALL.hop_length)
+    tables = fft_kernel.tables(mel.hann_window(SMALL), mel.mel_filterbank(SMALL), SMALL.hop_length)
     y, out, scratch = np.zeros(32, np.float32), np.empty((len(values), 4), np.float32), tables.scratch()
     for row, value in zip(out, np.float32(values), strict=True):
         run_log_mel(y, row, 0, 1, 1, value, *tables, *scratch)

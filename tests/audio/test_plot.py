@@ -9,7 +9,7 @@ import soundfile
 from audiotag import EventOptions, Tagger, cli
 from audiotag.crawl.job import Options
 from audiotag.events import Event
-from audiotag.features import log_mel
+from audiotag.features import mel
 from audiotag.pictures import plot
 
 pytest.importorskip("matplotlib")
@@ -52,7 +52,7 @@ def test_the_spectrogram_of_a_long_clip_is_summed_up(clip, columns, monkeypatch)
     monkeypatch.setattr(plot, "COLUMNS", columns)
     duration, spectrogram = plot._spectrogram(clip)
     x, _ = soundfile.read(clip, dtype="float32")
-    frames = 10 / np.log(10) * (5 * log_mel.log_mel(x) - 4.5)
+    frames = 10 / np.log(10) * (5 * mel.log_mel(x) - 4.5)
     assert duration == 5
     assert spectrogram.shape[1] <= 2 * columns
     width = -(-frames.shape[1] // spectrogram.shape[1])

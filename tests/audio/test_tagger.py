@@ -15,7 +15,7 @@ from onnx import numpy_helper, parser
 
 import audiotag
 from audiotag import Failure, LabelError, ModelError, Result, Tagger
-from audiotag.features import log_mel
+from audiotag.features import mel
 from audiotag.tagger import best_tags, sigmoid
 from tests.audio.conftest import make_tagger
 
@@ -33,7 +33,7 @@ def clip(noise, tmp_path):
 
 
 def test_scores_are_the_models_own(tagger, model, noise, clip):
-    (logits,) = onnxruntime.InferenceSession(model).run(None, {"x": log_mel.log_mel(noise[:, 0])[None, None]})
+    (logits,) = onnxruntime.InferenceSession(model).run(None, {"x": mel.log_mel(noise[:, 0])[None, None]})
     expected = 1 / (1 + np.exp(-logits[0].astype(np.float64)))
     np.testing.assert_allclose(tagger.scores(noise[:, 0], 32000), expected, atol=1e-5)
     result = tagger.tag(clip, top=None)

@@ -12,7 +12,7 @@ import onnx
 import onnx.parser
 import pytest
 
-from audiotag.features.log_mel import log_mel
+from audiotag.features.mel import log_mel
 from benchmarks import machine, model, report
 from benchmarks.__main__ import input_shape, main, make_parser
 from benchmarks.audio import make_samples

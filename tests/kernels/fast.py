@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 
 import tinyonnx.kernels
+from tinyonnx.codegen.kernel import DISABLED
 from tinyonnx.ir import Array, ConstantPool, Node
-from tinyonnx.jit.kernel import DISABLED
 from tinyonnx.kernels import Bound
 from tinyonnx.limits import Limits
 from tinyonnx.registry import FUSED, Call, Fast, Info, Op, lookup

@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.kernels.fast import assert_close, choose, run
+from tinyonnx.codegen.primitives import LANES
 from tinyonnx.ir import Array
-from tinyonnx.jit.primitives import LANES
 from tinyonnx.registry import FUSED, Info, lookup
 
 ACTIVATIONS: list[dict[str, Any]] = [

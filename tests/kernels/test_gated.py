@@ -9,7 +9,7 @@ import pytest
 
 from tests.kernels.fast import assert_close, run
 from tests.kernels.test_conv import ACTIVATIONS, noise
-from tinyonnx.jit.primitives import LANES
+from tinyonnx.codegen.primitives import LANES
 
 
 @pytest.mark.parametrize("biases", [True, False])

@@ -16,9 +16,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tinyonnx.jit import machine
-from tinyonnx.jit.kernel import kernel
-from tinyonnx.jit.primitives import LANES
+from tinyonnx.codegen import machine
+from tinyonnx.codegen.kernel import kernel
+from tinyonnx.codegen.primitives import LANES
 from tinyonnx.kernels import Bound, elementwise
 from tinyonnx.runtime.program import HAS_CLOCK, Program, note_time
 
@@ -43,8 +43,8 @@ fast.assert_close(*fast.run("Sigmoid", noise(0, 50)))
 fast.assert_close(*fast.run("Add", noise(0, 50), noise(1, 50), constants=()))
 inputs = noise(0, 2, 6, 4, 9), noise(1, 6, 3), noise(2, 3), noise(3, 3, 6), noise(4, 6)
 fast.assert_close(*fast.run("SqueezeGate", *inputs, constants=(1, 2, 3, 4), fused=True))
-from tinyonnx.jit import primitives
-print(primitives.LANES, "tinyonnx.jit.compiler" in sys.modules)
+from tinyonnx.codegen import primitives
+print(primitives.LANES, "tinyonnx.codegen.compiler" in sys.modules)
 """
 
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from tests.kernels.fast import assert_close, choose, run
 from tests.kernels.test_conv import noise
-from tinyonnx.jit.primitives import LANES
+from tinyonnx.codegen.primitives import LANES
 from tinyonnx.registry import Info, lookup
 
 WIDTHS = [1, 2, 15, 16, 17, 40, 131]

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from tests.kernels.fast import assert_close, run
 from tests.kernels.test_conv import ACTIVATIONS, noise
-from tinyonnx.jit.primitives import LANES, ROWS_1
+from tinyonnx.codegen.primitives import LANES, ROWS_1
 
 
 @given(data=st.data())

@@ -15,7 +15,7 @@ import pytest
 
 import tinyonnx
 from audiotag import Tagger, cli
-from audiotag.features import log_mel
+from audiotag.features import mel
 from audiotag.labels import all_labels
 from audiotag.models.catalog import catalog
 from audiotag.models.mobilenet import random_graph
@@ -127,7 +127,7 @@ def test_it_agrees_with_its_teacher(shared: Path, mn04: Path) -> None:
     teacher, student = Network(str(mn04), "mn04"), Network(str(catalog.default_path()), "default")
     same = []
     for path in sorted((shared / "data/esc10").glob("*/4-*.ogg")):
-        features = log_mel.log_mel(audio.read(path))[None]
+        features = mel.log_mel(audio.read(path))[None]
         same.append(teacher(features).argmax() == student(features).argmax())
     assert np.mean(same) >= 0.6
 
@@ -144,7 +144,7 @@ def test_size_and_hash() -> None:
 def test_scores_are_those_of_onnxruntime(tagger: Tagger) -> None:
     onnxruntime = pytest.importorskip("onnxruntime")
     session = onnxruntime.InferenceSession(catalog.default_path(), providers=["CPUExecutionProvider"])
-    features = log_mel.log_mel(music(np.random.default_rng(3), 5 * RATE).astype(np.float32))[None]
+    features = mel.log_mel(music(np.random.default_rng(3), 5 * RATE).astype(np.float32))[None]
     (theirs,) = session.run(["logits"], {"melspec": features[:, None]})
     np.testing.assert_allclose(tagger.network(features), theirs, atol=1e-4)
     assert theirs.shape == (1, len(all_labels()))

@@ -7,8 +7,8 @@ import numpy as np
 from audiotag.standalone import control, resampler, samples
 from audiotag.standalone.decoder import decode
 from audiotag.standalone.resampler import prototype
-from tinyonnx.jit.kernel import _UNUSED, DISABLED
-from tinyonnx.jit.primitives import LANES
+from tinyonnx.codegen.kernel import _UNUSED, DISABLED
+from tinyonnx.codegen.primitives import LANES
 from tinyonnx.kernels import Bound
 
 

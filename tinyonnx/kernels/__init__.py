@@ -27,7 +27,7 @@ loads their machine code.
 
 from __future__ import annotations
 
-from tinyonnx.jit.kernel import Bound
+from tinyonnx.codegen.kernel import Bound
 from tinyonnx.kernels import (  # noqa: F401
     broadcast,
     conv,

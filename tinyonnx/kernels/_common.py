@@ -6,9 +6,9 @@ from typing import Any
 
 import numpy as np
 
+from tinyonnx.codegen.primitives import CLIP, HARD_SWISH, LINEAR, POSTPONED
 from tinyonnx.errors import OpError
 from tinyonnx.ir import Array
-from tinyonnx.jit.primitives import CLIP, HARD_SWISH, LINEAR, POSTPONED
 from tinyonnx.ops._windows import Windows
 from tinyonnx.ops.conv import conv_windows
 from tinyonnx.registry import Info

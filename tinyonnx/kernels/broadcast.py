@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 
 from tinyonnx import ops  # noqa: F401  registers the operators
+from tinyonnx.codegen.kernel import jit, kernel, share
 from tinyonnx.ir import Array, ConstantPool
-from tinyonnx.jit.kernel import jit, kernel, share
 from tinyonnx.kernels._common import flat, float32_refused
 from tinyonnx.kernels._strided import Axes, rank_refused, walk
 from tinyonnx.kernels.elementwise import ADD, DIVIDE, MULTIPLY, SUBTRACT, combine, combine_scalar, take

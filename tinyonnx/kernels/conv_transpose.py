@@ -12,10 +12,10 @@ from typing import Any
 import numpy as np
 
 from tinyonnx import ops  # noqa: F401  registers the operators
+from tinyonnx.codegen.kernel import kernel, share
+from tinyonnx.codegen.primitives import LANES
 from tinyonnx.errors import OpError
 from tinyonnx.ir import Array, ConstantPool
-from tinyonnx.jit.kernel import kernel, share
-from tinyonnx.jit.primitives import LANES
 from tinyonnx.kernels._common import (
     Geometry,
     Shape,

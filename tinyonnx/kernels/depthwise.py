@@ -11,9 +11,9 @@ from typing import Any
 
 import numpy as np
 
+from tinyonnx.codegen.kernel import jit, kernel, share
+from tinyonnx.codegen.primitives import FEW_PIXELS, LANES, PIXELS, POSTPONED, taps_tile
 from tinyonnx.ir import Array, ConstantPool
-from tinyonnx.jit.kernel import jit, kernel, share
-from tinyonnx.jit.primitives import FEW_PIXELS, LANES, PIXELS, POSTPONED, taps_tile
 from tinyonnx.kernels._common import (
     Epilogue,
     Geometry,

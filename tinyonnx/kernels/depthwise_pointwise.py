@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
+from tinyonnx.codegen.kernel import kernel, share
+from tinyonnx.codegen.primitives import LANES, POSTPONED
 from tinyonnx.ir import Array, ConstantPool
-from tinyonnx.jit.kernel import kernel, share
-from tinyonnx.jit.primitives import LANES, POSTPONED
 from tinyonnx.kernels._common import (
     Epilogue,
     Geometry,

@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 
 from tinyonnx import ops  # noqa: F401  registers the operators
+from tinyonnx.codegen.kernel import jit, kernel, share
+from tinyonnx.codegen.primitives import CLIP, HARD_SWISH, bits_from_float, float_from_bits
 from tinyonnx.ir import Array, ConstantPool
-from tinyonnx.jit.kernel import jit, kernel, share
-from tinyonnx.jit.primitives import CLIP, HARD_SWISH, bits_from_float, float_from_bits
 from tinyonnx.kernels._common import HARD_SIGMOID, LEAKY_RELU, SIGMOID, SWISH, TANH, epilogue_of, flat, float32_refused
 from tinyonnx.registry import Call, Info, fast, functions
 

@@ -12,10 +12,10 @@ from typing import Any
 
 import numpy as np
 
+from tinyonnx.codegen.kernel import jit, kernel, share
+from tinyonnx.codegen.primitives import FEW_PIXELS, LANES, PIXELS, POSTPONED, ROWS_2, taps_tile
 from tinyonnx.errors import OpError
 from tinyonnx.ir import Array, ConstantPool
-from tinyonnx.jit.kernel import jit, kernel, share
-from tinyonnx.jit.primitives import FEW_PIXELS, LANES, PIXELS, POSTPONED, ROWS_2, taps_tile
 from tinyonnx.kernels._common import (
     Epilogue,
     Geometry,

@@ -6,9 +6,9 @@ from typing import Any
 
 import numpy as np
 
+from tinyonnx.codegen.kernel import kernel, share
+from tinyonnx.codegen.primitives import LANES, POSTPONED
 from tinyonnx.ir import Array, ConstantPool
-from tinyonnx.jit.kernel import kernel, share
-from tinyonnx.jit.primitives import LANES, POSTPONED
 from tinyonnx.kernels._common import Epilogue, activation_refused, epilogue_of, flat, float32_refused, image, temporary
 from tinyonnx.kernels.depthwise import convolve_pixels
 from tinyonnx.kernels.elementwise import activate

@@ -13,9 +13,9 @@ from typing import Any
 
 import numpy as np
 
+from tinyonnx.codegen.kernel import jit, kernel, share
+from tinyonnx.codegen.primitives import FEW_1, FEW_2, FEW_3, LANES, POSTPONED, ROWS_1, ROWS_2, ROWS_3, gemm_tile
 from tinyonnx.ir import Array, ConstantPool
-from tinyonnx.jit.kernel import jit, kernel, share
-from tinyonnx.jit.primitives import FEW_1, FEW_2, FEW_3, LANES, POSTPONED, ROWS_1, ROWS_2, ROWS_3, gemm_tile
 from tinyonnx.kernels._common import (
     Epilogue,
     Taps,

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 
+from tinyonnx.codegen.kernel import kernel, share
 from tinyonnx.ir import Array
-from tinyonnx.jit.kernel import kernel, share
 from tinyonnx.registry import Call
 from tinyonnx.runtime.arena import channels_innermost
 

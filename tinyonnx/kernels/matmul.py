@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
+from tinyonnx.codegen.kernel import jit, kernel, share
+from tinyonnx.codegen.primitives import LANES
 from tinyonnx.ir import Array, ConstantPool
-from tinyonnx.jit.kernel import jit, kernel, share
-from tinyonnx.jit.primitives import LANES
 from tinyonnx.kernels._common import epilogue_of, flat, float32_refused
 from tinyonnx.kernels.gemm import multiply_rows, no_bias, panel_width
 from tinyonnx.ops.matmul import matmul

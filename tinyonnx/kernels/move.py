@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 
 from tinyonnx import ops  # noqa: F401  registers the operators
+from tinyonnx.codegen.kernel import kernel, share
 from tinyonnx.ir import Array, ConstantPool
-from tinyonnx.jit.kernel import kernel, share
 from tinyonnx.kernels._strided import Axes, bits, movable, position, rank_refused, walk
 from tinyonnx.ops.pad import pad
 from tinyonnx.ops.shape import expand, transpose

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 from tinyonnx import ops  # noqa: F401  registers the operators
+from tinyonnx.codegen.kernel import jit, kernel, share
 from tinyonnx.ir import Array, ConstantPool
-from tinyonnx.jit.kernel import jit, kernel, share
 from tinyonnx.kernels._common import flat, float32_refused
 from tinyonnx.kernels.elementwise import exp
 from tinyonnx.ops.activation import softmax, softmax_1

@@ -11,10 +11,10 @@ from typing import Any
 
 import numpy as np
 
+from tinyonnx.codegen.kernel import jit, kernel, share
+from tinyonnx.codegen.primitives import LANES, POSTPONED, ROWS_1, window_tile
 from tinyonnx.errors import OpError
 from tinyonnx.ir import Array, ConstantPool
-from tinyonnx.jit.kernel import jit, kernel, share
-from tinyonnx.jit.primitives import LANES, POSTPONED, ROWS_1, window_tile
 from tinyonnx.kernels._common import (
     Epilogue,
     Geometry,

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 from tinyonnx import ops  # noqa: F401  registers the operators
+from tinyonnx.codegen.kernel import jit, kernel
 from tinyonnx.ir import Array, ConstantPool
-from tinyonnx.jit.kernel import jit, kernel
 from tinyonnx.kernels._common import flat, float32_refused
 from tinyonnx.kernels.elementwise import exp, share_lines, take
 from tinyonnx.registry import Call, Info, fast, functions

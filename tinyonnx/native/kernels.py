@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from tinyonnx.codegen.kernel import jit, kernel
 from tinyonnx.ir import Array
-from tinyonnx.jit.kernel import jit, kernel
 from tinyonnx.runtime.program import run_table
 
 

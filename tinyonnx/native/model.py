@@ -10,9 +10,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from tinyonnx.codegen.kernel import Kernel, kinds_of
 from tinyonnx.errors import Error
 from tinyonnx.ir import Array, ConstantPool, Node
-from tinyonnx.jit.kernel import Kernel, kinds_of
 from tinyonnx.kernels import copy_layout
 from tinyonnx.kernels._common import Temporary
 from tinyonnx.native.unit import Cell, Layout, Place

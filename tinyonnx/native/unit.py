@@ -10,9 +10,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from tinyonnx.codegen import machine
+from tinyonnx.codegen.kernel import Kernel, encode, kinds_of
 from tinyonnx.ir import Array
-from tinyonnx.jit import machine
-from tinyonnx.jit.kernel import Kernel, encode, kinds_of
 
 
 class Place(NamedTuple):

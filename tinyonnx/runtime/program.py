@@ -13,8 +13,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from tinyonnx.codegen.kernel import DISABLED, Bound, Primitive, jit, kernel
 from tinyonnx.ir import Array
-from tinyonnx.jit.kernel import DISABLED, Bound, Primitive, jit, kernel
 from tinyonnx.runtime.threads import run_shared
 
 

@@ -25,10 +25,10 @@ from llvmlite import ir
 from numba.core.compiler_lock import global_compiler_lock
 from numba.extending import intrinsic
 
-from tinyonnx.jit import machine
-from tinyonnx.jit.emitter import F32, I32, INDEX, Emitter
-from tinyonnx.jit.kernel import Helper, Kernel, Primitive
-from tinyonnx.jit.primitives import LANES
+from tinyonnx.codegen import machine
+from tinyonnx.codegen.emitter import F32, I32, INDEX, Emitter
+from tinyonnx.codegen.kernel import Helper, Kernel, Primitive
+from tinyonnx.codegen.primitives import LANES
 
 # numba's own annotations cover only a part of it
 types: Any = numba.types

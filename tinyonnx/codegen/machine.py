@@ -23,10 +23,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from tinyonnx import disk_cache as disk
-from tinyonnx.jit import elf
+from tinyonnx.codegen import elf
 
 if TYPE_CHECKING:
-    from tinyonnx.jit.kernel import Kernel
+    from tinyonnx.codegen.kernel import Kernel
 
 log = logging.getLogger("tinyonnx")
 
@@ -40,7 +40,7 @@ _NO_WISHES = ("NUMBA_CACHE_DIR", "NUMBA_NUM_THREADS")
 _PATIENCE = 20
 """Seconds that a process waits for another that compiles."""
 
-_PACKAGES = tuple(Path(__file__).parents[1] / name for name in ("jit", "kernels"))
+_PACKAGES = tuple(Path(__file__).parents[1] / name for name in ("codegen", "kernels"))
 """Folders whose sources decide, as a whole, what machine code kernels become."""
 
 _KEPT = 24
@@ -157,7 +157,7 @@ def linkable(kernel: Kernel, kinds: str) -> tuple[str, bytes]:
     with _lock:
         code = disk.read(path)
         if code is None:
-            from tinyonnx.jit import compiler
+            from tinyonnx.codegen import compiler
 
             code = compiler.compile_kernel(kernel, kinds, symbol, linkable=True)
             _keep(path, code)
@@ -217,7 +217,7 @@ def _compile(kernel: Kernel, kinds: str, path: Path | None, results: queue.Simpl
                 if not _said:
                     _said = "compiling"
                     log.info("compiling kernels for this machine; this happens once and takes some seconds")
-                from tinyonnx.jit import compiler
+                from tinyonnx.codegen import compiler
 
                 code = compiler.compile_kernel(kernel, kinds)
                 if path:

@@ -80,7 +80,7 @@ class Kernel(Helper):
     def address(self, kinds: str) -> int:
         """Where the machine code for arguments of these kinds starts; compiled if this machine lacks it."""
         if kinds not in self._addresses:
-            from tinyonnx.jit import machine
+            from tinyonnx.codegen import machine
 
             self._addresses[kinds] = machine.entry_point(self, kinds)
         return self._addresses[kinds]

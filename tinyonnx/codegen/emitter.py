@@ -7,7 +7,7 @@ from typing import Any
 
 from llvmlite import ir
 
-from tinyonnx.jit.primitives import CLIP, HARD_SWISH, LANES, POSTPONED
+from tinyonnx.codegen.primitives import CLIP, HARD_SWISH, LANES, POSTPONED
 
 F32, I32, INDEX = ir.FloatType(), ir.IntType(32), ir.IntType(64)
 VECTOR = ir.VectorType(F32, LANES)

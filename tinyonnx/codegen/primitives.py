@@ -5,8 +5,8 @@ The primitives' meaning, in numpy, is in `_nojit`; `_jit` emits them as vector c
 
 from __future__ import annotations
 
-from tinyonnx.jit import machine, primitives_numpy
-from tinyonnx.jit.kernel import DISABLED, Primitive
+from tinyonnx.codegen import machine, primitives_numpy
+from tinyonnx.codegen.kernel import DISABLED, Primitive
 
 # Activations that the primitives apply in registers; codes from `POSTPONED` on are for
 # `elementwise.activate`, and linear here.
