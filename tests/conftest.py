@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from audiotag.models.catalog import catalog
+from audiotag.models import catalog
 
 
 @pytest.fixture(scope="session")

@@ -7,10 +7,10 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from catalog.train import bank, clips, distil, sources
-from catalog.train.export import export
-
-from audiotag.models.catalog import catalog, sha256_of
+from audiotag.models import catalog
+from audiotag.models.catalog import sha256_of
+from models.train import bank, clips, distil, sources
+from models.train.export import export
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ SMOKE = Scale(sources.FEW, 20, 2, 1, 40, 3)
 
 def main() -> None:
     """Run all steps, or one."""
-    parser = argparse.ArgumentParser(prog="python -m catalog.train", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m models.train", description=__doc__)
     parser.add_argument("--work", type=Path, required=True, help="folder for everything big, 15 GB")
     parser.add_argument("--shared", type=Path, default=Path("../shared/data"), help="teacher's checkpoint and ESC-10")
     parser.add_argument("--out", type=Path, help="default: models/default.onnx, with --smoke below --work")

@@ -1,6 +1,6 @@
 """What the card says: how far the student follows its teacher, class by class, and what it was never shown.
 
-    python -m catalog.train.report --work /tmp/train
+    python -m models.train.report --work /tmp/train
 
 writes `classes.csv` beside this file and prints the numbers of `models/CARD.md`.
 """
@@ -17,7 +17,7 @@ import numpy as np
 
 from audiotag import labels
 from audiotag.features import mel
-from audiotag.models.catalog import catalog
+from audiotag.models import catalog
 from audiotag.models.network import Network
 from audiotag.sound import audio
 from audiotag.tagger import sigmoid

@@ -17,7 +17,7 @@ import tinyonnx
 from audiotag import Tagger, cli
 from audiotag.features import mel
 from audiotag.labels import all_labels
-from audiotag.models.catalog import catalog
+from audiotag.models import catalog
 from audiotag.models.mobilenet import random_graph
 from audiotag.models.network import Network
 from audiotag.sound import audio

@@ -1,0 +1,281 @@
+from __future__ import annotations
+
+import io
+import pickle
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+import soundfile
+from onnx import numpy_helper, parser
+
+import audiotag
+from audiotag import Failure, LabelError, ModelError, Result, Tagger
+from audiotag.features import mel
+from audiotag.tagger import best_tags, sigmoid
+from tests.audiotag.conftest import make_tagger
+
+
+@pytest.fixture(scope="module")
+def tagger(model):
+    return Tagger(model)
+
+
+@pytest.fixture
+def clip(noise, tmp_path):
+    path = tmp_path / "clip.wav"
+    soundfile.write(path, noise[:, 0], 32000, subtype="FLOAT")
+    return path
+
+
+def test_scores_are_the_models_own(tagger, model, noise, clip):
+    (logits,) = onnxruntime.InferenceSession(model).run(None, {"x": mel.log_mel(noise[:, 0])[None, None]})
+    expected = 1 / (1 + np.exp(-logits[0].astype(np.float64)))
+    np.testing.assert_allclose(tagger.scores(noise[:, 0], 32000), expected, atol=1e-5)
+    result = tagger.tag(clip, top=None)
+    assert [tag.index for tag in result.tags] == np.argsort(-expected, kind="stable").tolist()
+    assert (result.path, result.start, result.end, result.duration) == (str(clip), 0.0, 1.0, 1.0)
+
+
+def test_logits_are_pytorchs(shared, golden, mn04):
+    tagger = Tagger(mn04)
+    for name in sorted({key.split(":")[0] for key in golden if key.endswith(":logits")}):
+        expected = sigmoid(golden[f"{name}:logits"])
+        np.testing.assert_allclose(tagger.scores(shared / f"data/esc10/{name}.ogg"), expected, rtol=0, atol=1e-4)
+
+
+def test_every_kind_of_source_gives_the_same(tagger, clip, noise):
+    expected = tagger.tag(clip).tags
+    content = clip.read_bytes()
+    for source in (str(clip), content, io.BytesIO(content)):
+        assert tagger.tag(source).tags == expected
+    assert tagger.tag(noise[:, 0], 32000, name="noise").tags == expected
+
+
+def test_top_threshold_labels(tagger, clip):
+    scores = tagger.scores(clip)
+    best = int(scores.argmax())
+    assert len(tagger.tag(clip).tags) == 10
+    assert [tag.index for tag in tagger.tag(clip, top=1).tags] == [best]
+    assert len(tagger.tag(clip, top=None, threshold=0.5).tags) == (scores >= 0.5).sum()
+    chosen = tagger.tag(clip, labels="Dog,Siren").tags
+    assert sorted(tag.label for tag in chosen) == ["Dog", "Siren"]
+    assert chosen[0].score >= chosen[1].score
+    assert tagger.tag(clip, threshold=1).tags == ()
+    with pytest.raises(LabelError):
+        tagger.tag(clip, labels="Dogg")
+
+
+def test_equal_scores_come_in_the_order_of_the_classes():
+    assert [tag.index for tag in best_tags(np.full(527, 0.5), among=[7, 3, 5])] == [3, 5, 7]
+
+
+def test_sigmoid_neither_overflows_nor_loses_small_scores():
+    np.testing.assert_allclose(
+        sigmoid(np.array([-700.0, -40, 0, 40, 1e4])), [9.8597e-305, 4.2484e-18, 0.5, 1, 1], rtol=1e-4
+    )
+
+
+@pytest.mark.parametrize("n", [0, 1, 513, 514, 320_000])
+def test_clips_of_any_length(tagger, n):
+    result = tagger.tag(np.zeros(n, np.float32), 32000)
+    assert len(result.tags) == 10
+    assert result.duration == n / 32000
+
+
+def test_it_is_lazy_and_picklable(model, clip, tmp_path):
+    Tagger(tmp_path / "no-such-model.onnx")
+    used = Tagger(model, threads=1)
+    expected = used.tag(clip)
+    assert pickle.loads(pickle.dumps(used)).tag(clip) == expected
+    with pytest.raises(ValueError, match="threads"):
+        Tagger(threads=0)
+
+
+def test_the_default_model_is_trained_and_untrained_ones_say_that_they_are_not(clip):
+    assert Tagger().tag(clip).trained
+    assert Tagger().tag(clip).model == "audiotag-tiny"
+    assert not Tagger("untrained-mn01").tag(clip).trained
+
+
+def test_batches_of_columns(tagger, clip, noise):
+    expected = [tag.to_dict() for tag in tagger.tag(clip).tags]
+    content = clip.read_bytes()
+    for batch in (
+        {"path": np.array([str(clip), "no.wav"], object)},
+        {"bytes": np.array([content, b""], object), "path": ["a.wav", "b.wav"]},
+        {"audio": [noise[:, 0], np.array([np.nan])], "rate": np.array([32000, 32000]), "more": [1, 2]},
+    ):
+        result = tagger(batch)
+        assert set(result) == {*batch, "tags", "error"}
+        # columns that are arrays get Arrow's
+        result |= {name: column.to_pylist() for name, column in result.items() if hasattr(column, "to_pylist")}
+        assert result["tags"] == [expected, []]
+        assert result["error"][0] is None
+        assert "\n" not in result["error"][1]
+    assert "b.wav: is empty" in tagger({"bytes": [b""], "path": ["b.wav"]})["error"]
+    assert len(tagger({"path": [str(clip)]}, top=3)["tags"][0]) == 3
+    with pytest.raises(KeyError, match="needs a column"):
+        tagger({"file": ["a.wav"]})
+
+
+NOT_TAGGERS = {
+    "mels.onnx": (
+        {"input": "float[batch, 1, 64, time] x"},
+        "its input 'x' is tensor\\(float\\) \\(batch, 1, 64, time\\)",
+    ),
+    "rank.onnx": ({"input": "float[batch, samples] x"}, "expected one input"),
+    "type.onnx": ({"input": "int64[batch, 1, 128, time] x"}, "tensor\\(int64\\)"),
+    "two.onnx": ({"input": "float[batch, 1, 128, time] x, float[1] y"}, "it has 2 inputs"),
+    "classes.onnx": ({"output": "float[batch, 10] scores", "classes": 10}, "no output has 527 classes"),
+}
+
+
+@pytest.mark.parametrize("name", NOT_TAGGERS)
+def test_models_that_are_no_taggers(name, tmp_path, clip):
+    options, message = NOT_TAGGERS[name]
+    path = make_tagger(tmp_path / name, **options)
+    with pytest.raises(ModelError, match=message) as caught:
+        Tagger(path).tag(clip)
+    assert str(caught.value).startswith(f"{path}: ")
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("output", ["float[batch, 527] scores", "float[batch, n] scores", "float[batch, n] logits"])
+def test_logits_are_found_by_name_or_by_size(output, tmp_path, tagger, clip):
+    path = make_tagger(tmp_path / "model.onnx", output=output)
+    assert Tagger(path).tag(clip).tags == tagger.tag(clip).tags
+
+
+@pytest.mark.parametrize("kind", ["float16", "double"])
+def test_models_in_other_precisions(kind, tmp_path, tagger, clip):
+    path = make_tagger(
+        tmp_path / "model.onnx", input=f"{kind}[batch, 1, 128, time] x", output=f"{kind}[batch, 527] logits", kind=kind
+    )
+    close = pytest.approx([tag.score for tag in tagger.tag(clip).tags], abs=1e-2 if kind == "float16" else 1e-6)
+    assert [tag.score for tag in Tagger(path).tag(clip).tags] == close
+
+
+@pytest.mark.parametrize("wrong", [{"top": -1}, {"threshold": float("nan")}, {"threshold": 1.5}])
+def test_impossible_limits_are_refused(tagger, clip, wrong):
+    with pytest.raises(ValueError, match=next(iter(wrong))):
+        tagger.tag(clip, **wrong)
+
+
+def test_an_output_that_turns_out_to_have_another_size(tmp_path, clip):
+    path = make_tagger(tmp_path / "model.onnx", output="float[batch, n] scores", classes=10)
+    with pytest.raises(ModelError, match=r"output 'scores' has shape \(1, 10\), not \(1, 527\)"):
+        Tagger(path).tag(clip)
+
+
+def test_a_model_of_fixed_length(tmp_path, noise):
+    tagger = Tagger(make_tagger(tmp_path / "model.onnx", input="float[1, 1, 128, 100] x"))
+    assert tagger.tag(noise[:32000, 0], 32000).tags
+    with pytest.raises(ModelError, match="takes exactly 100 frames, here are 50; it is made for clips of 1 s"):
+        tagger.tag(noise[:16000, 0], 32000)
+
+
+@pytest.mark.parametrize("content", [b"", b"random bytes, no model" * 50])
+def test_files_that_are_no_models(content, tmp_path, clip):
+    path = tmp_path / "bad.onnx"
+    path.write_bytes(content)
+    with pytest.raises(ModelError, match=r"bad\.onnx"):
+        Tagger(path).tag(clip)
+
+
+def test_the_package_exports_what_it_says():
+    for name in audiotag.__all__:
+        assert getattr(audiotag, name) is not None
+    with pytest.raises(AttributeError):
+        _ = audiotag.nothing
+
+
+EXPORTS = (
+    "mn04_torchscript.onnx",
+    "mn04_torchscript_opset13.onnx",
+    "mn04_dynamo.onnx",
+    "mn04_hear_multi_output.onnx",
+)
+
+
+@pytest.mark.parametrize("name", [*EXPORTS, "ours"])
+def test_embeddings_are_pytorchs(name, shared, golden, mn04):
+    tagger = Tagger(mn04 if name == "ours" else shared / "data/onnx" / name)
+    for clip in sorted({key.split(":")[0] for key in golden if key.endswith(":embedding")})[:3]:
+        path = shared / f"data/esc10/{clip}.ogg"
+        embedding = tagger.embed(path)
+        assert (embedding.shape, embedding.dtype) == ((384,), np.float32)
+        np.testing.assert_allclose(embedding, golden[f"{clip}:embedding"].reshape(-1), rtol=0, atol=1e-4)
+        result = tagger.tag(path, top=None, embedding=True)
+        np.testing.assert_array_equal(result.embedding, embedding)
+        expected = sorted(sigmoid(golden[f"{clip}:logits"]).reshape(-1), reverse=True)
+        np.testing.assert_allclose([tag.score for tag in result.tags], expected, rtol=0, atol=1e-4)
+
+
+def test_embeddings_of_windows_are_those_of_clips(noise):
+    tagger = Tagger()
+    x = np.tile(noise[:, 0], 3)
+    for result in tagger.tag_windows(x, 1, 0.7, 32000, embedding=True):
+        part = x[round(result.start * 32000) : round(result.end * 32000)]
+        np.testing.assert_array_equal(result.embedding, tagger.embed(part, 32000))
+        np.testing.assert_array_equal(np.float32(result.to_dict()["embedding"]), result.embedding)
+
+
+def test_a_model_without_an_embedding_says_so(tmp_path, clip):
+    model = parser.parse_model("""
+        <ir_version: 8, opset_import: ["" : 17]>
+        agraph (float[batch, 1, 128, time] x) => (float[batch, 527] logits) {
+            peak = ReduceMax <axes = [1, 3], keepdims = 0> (x)
+            logits = MatMul (peak, weights)
+        }""")
+    model.graph.initializer.append(numpy_helper.from_array(np.ones((128, 527), np.float32), "weights"))
+    onnx.save(model, tmp_path / "model.onnx")
+    with pytest.raises(ModelError, match=r"model\.onnx: has no embedding"):
+        Tagger(tmp_path / "model.onnx").embed(clip)
+
+
+def test_many_clips(tagger, clip):
+    results = tagger.tag_batch([clip, "no.wav", clip.read_bytes()], top=2)
+    assert [type(result) for result in results] == [Result, Failure, Result]
+    assert results[0] == tagger.tag(clip, top=2)
+    assert results[2].tags == results[0].tags
+    assert str(results[1]) == "no.wav: No such file or directory"
+
+
+@pytest.mark.parametrize("rate", [8000, 11025.0, 22050, np.int64(44100), 96000, 31999.5])
+def test_arrays_at_any_rate(tagger, rate):
+    result = tagger.tag(np.zeros(int(rate)), rate)
+    assert result.duration == pytest.approx(1, abs=1e-3)
+
+
+def test_a_users_script_is_typed(tmp_path):
+    pytest.importorskip("mypy")
+    script = tmp_path / "script.py"
+    script.write_text("""
+import pickle
+from pathlib import Path
+
+import numpy as np
+
+from audiotag import EventOptions, Failure, Result, Tag, Tagger
+
+tagger: Tagger = pickle.loads(pickle.dumps(Tagger(Path("model.onnx"))))
+result: Result = tagger.tag("clip.wav", top=3, labels=["Dog", 3])
+tags: tuple[Tag, ...] = result.tags
+score: float = tags[0].score
+for window in tagger.tag_windows(np.zeros(44100, np.float32), 1.0, hop=0.5, rate=44100):
+    start: float = window.start
+for event in tagger.find_events(Path("clip.wav"), EventOptions(max_gap=1.0)):
+    label: str = event.tags[0].label
+size: int = tagger.embed(b"RIFF").shape[0]
+rows: list[Result | Failure] = tagger.tag_batch(["a.wav", b"RIFF"])
+with open("clip.wav", "rb") as file:
+    tagger.tag(file)
+""")
+    command = [sys.executable, "-m", "mypy", "--strict", "--cache-dir", str(tmp_path / "cache"), str(script)]
+    result = subprocess.run(command, cwd=Path(__file__).parents[2], capture_output=True, text=True)
+    assert result.stdout.startswith("Success"), result.stdout

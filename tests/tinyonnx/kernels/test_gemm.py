@@ -1,0 +1,51 @@
+"""Products with a constant matrix."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from tests.tinyonnx.kernels.fast import assert_close, choose, run
+from tests.tinyonnx.kernels.test_conv import noise
+from tinyonnx.registry import Info, lookup
+
+
+@pytest.mark.parametrize("m", [1, 2, 9, 100])
+@pytest.mark.parametrize("n", [1, 15, 16, 33, 70, 527])
+def test_gemm(m: int, n: int) -> None:
+    a, b, c = noise(0, m, 19), noise(1, 19, n), noise(2, n)
+    assert_close(*run("Gemm", a, b, c))
+    assert_close(*run("Gemm", a, np.ascontiguousarray(b.T), c, transB=1, alpha=0.5, beta=-2.0))
+    assert_close(*run("Gemm", a, b, c[None, :1], beta=0.5))
+    assert_close(*run("Gemm", a, b))
+    assert_close(*run("FusedGemm", a, b, c, fused=True, activation="HardSwish"))
+    assert_close(*run("FusedGemm", a, b, c, fused=True, activation="Sigmoid", beta=0.0))
+
+
+def test_gemm_of_a_transposed_vector() -> None:
+    assert_close(*run("Gemm", noise(0, 19, 1), noise(1, 19, 7), transA=1))
+
+
+@pytest.mark.parametrize("shape", [(1, 8), (3, 8), (2, 5, 8), (2, 3, 4, 8)])
+def test_matmul(shape: tuple[int, ...]) -> None:
+    assert_close(*run("MatMul", noise(0, *shape), noise(1, 8, 21)))
+
+
+def test_non_finite_values() -> None:
+    a = noise(0, 20, 8)
+    a[3, 2], a[5, 1], a[6, 0] = np.nan, np.inf, -np.inf
+    for activation in ("", "Relu", "HardSwish", "Sigmoid"):
+        assert_close(*run("FusedGemm", a, noise(1, 8, 21), fused=True, activation=activation))
+
+
+def test_refusals() -> None:
+    def info(*shape: int, constant: bool = False) -> Info:
+        return Info(np.dtype(np.float32), shape, np.zeros(shape, np.float32) if constant else None)
+
+    gemm, matmul = lookup("", "Gemm", 13), lookup("", "MatMul", 13)
+    b = info(4, 5, constant=True)
+    assert choose(gemm, info(3, 5), [info(3, 4), info(4, 5)], {}) == "the right matrix is not constant"
+    assert choose(gemm, info(3, 5), [info(4, 3), b], {"transA": 1}) == "a is transposed"
+    assert choose(gemm, info(3, 5), [info(3, 4), b, info(3, 5, constant=True)], {}) == "c differs from row to row"
+    assert "the left operand is a vector" in str(choose(matmul, info(5), [info(4), b], {}))
+    assert not isinstance(choose(matmul, info(2, 3, 5), [info(3, 4), info(2, 4, 5, constant=True)], {}), str)

@@ -1,0 +1,54 @@
+"""Pools, means and squeeze-and-excitation."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tests.tinyonnx.kernels.fast import assert_close, run
+from tests.tinyonnx.kernels.test_conv import noise
+
+
+@given(data=st.data())
+@settings(max_examples=80, deadline=None, derandomize=True)
+def test_windows(data: st.DataObject) -> None:
+    draw = data.draw
+    rank = draw(st.integers(1, 2), "rank")
+
+    def several(low: int, high: int, name: str, count: int = rank) -> list[int]:
+        return [draw(st.integers(low, high), name) for _ in range(count)]
+
+    kernel = several(2, 4, "kernel")
+    attributes: dict[str, Any] = {
+        "kernel_shape": kernel,
+        "strides": several(1, 3, "stride"),
+        "dilations": several(1, 2, "dilation"),
+        "pads": several(0, 1, "pad", 2 * rank),
+        "ceil_mode": draw(st.integers(0, 1), "ceil"),
+    }
+    x = noise(0, 2, draw(st.sampled_from([1, 5, 16, 20]), "channels"), *several(7, 14, "size"))
+    if draw(st.booleans(), "NaN"):
+        x.flat[3] = np.nan
+    assert_close(*run("MaxPool", x, **attributes))
+    for include in (0, 1):
+        assert_close(*run("AveragePool", x, count_include_pad=include, **attributes))
+
+
+@pytest.mark.parametrize("shape", [(1, 3, 4, 5), (3, 20, 7, 1), (2, 17, 300), (1, 1, 1, 1)])
+def test_global_mean(shape: tuple[int, ...]) -> None:
+    x = noise(0, *shape)
+    axes = list(range(2, len(shape)))
+    assert_close(*run("GlobalAveragePool", x))
+    assert_close(*run("ReduceMean", x, opset=13, axes=axes))
+    assert_close(*run("ReduceMean", x, opset=13, axes=[a - len(shape) for a in axes], keepdims=0))
+    assert_close(*run("ReduceMean", x, np.array(axes), opset=18))
+
+
+def test_mean_of_many_pixels_is_exact_enough() -> None:
+    x = noise(0, 1, 2, 400, 500) + 100
+    actual, _ = run("GlobalAveragePool", x)
+    np.testing.assert_allclose(actual, x.mean(axis=(2, 3), dtype=np.float64, keepdims=True), rtol=1e-6)

@@ -1,0 +1,58 @@
+"""Three convolutions in one step, against their composition in numpy."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tests.tinyonnx.kernels.fast import assert_close, run
+from tests.tinyonnx.kernels.test_conv import ACTIVATIONS, noise
+from tinyonnx.codegen.primitives import LANES, ROWS_1
+
+
+@given(data=st.data())
+@settings(max_examples=150, deadline=None, derandomize=True)
+def test_geometry(data: st.DataObject) -> None:
+    draw = data.draw
+    channels, c = draw(st.sampled_from([1, 1, 1, 2, 3]), "channels"), draw(st.sampled_from([1, 3, 8, 16, 24, 40]), "c")
+    usual = draw(st.booleans(), "3×3, stride 2")
+    kernel = [3, 3] if usual else [draw(st.sampled_from([1, 2, 3, 5]), "kernel") for _ in range(2)]
+    strides = [2, 2] if usual else [draw(st.integers(1, 3), "stride") for _ in range(2)]
+    pads = [draw(st.integers(0, 2), "pad") for _ in range(4)]
+    smallest = [max(k - p - q, 1) for k, p, q in zip(kernel, pads[:2], pads[2:])]
+    space = [draw(st.integers(low, low + most), "size") for low, most in zip(smallest, (16, 4 * ROWS_1))]
+    x = noise(0, draw(st.integers(1, 3), "batch"), channels, *space)
+    middle = [(s + p + q - k) // d + 1 for s, p, q, k, d in zip(space, pads[:2], pads[2:], kernel, strides)]
+    residual = draw(st.booleans(), "residual")
+    size = 3 if residual else draw(st.sampled_from([1, 2, 3, 5]), "taps")
+    before = 1 if residual else draw(st.integers(0, size - 1), "before")
+    after = 1 if residual else draw(st.integers(max(size - before - min(middle), 0), size), "after")
+    stride = 1 if residual else draw(st.integers(1, 2), "taps' stride")
+    n = c if residual else draw(st.sampled_from([1, LANES, LANES + 3]), "n")
+    attributes = dict(draw(st.sampled_from(ACTIVATIONS), "activation"))
+    attributes |= {f"stem_{k}": v for k, v in draw(st.sampled_from(ACTIVATIONS), "first").items()}
+    attributes |= {f"depthwise_{k}": v for k, v in draw(st.sampled_from(ACTIVATIONS), "second").items()}
+    biases = [noise(i, m) if draw(st.booleans(), "bias") else None for i, m in ((3, c), (4, c), (5, n))]
+    geometry: dict[str, Any] = {
+        "stem_strides": strides, "stem_pads": pads, "residual": int(residual), "strides": [stride, stride],
+        "pads": [before, before, after, after],
+    }  # fmt: skip
+    first, taps, w = noise(1, c, channels, *kernel), noise(2, c, 1, size, size), noise(6, n, c, 1, 1)
+    inputs = x, first, biases[0], taps, biases[1], w, biases[2]
+    constants = (1, 2, 3, 4, 5, 6)
+    assert_close(*run("Stem", *inputs, constants=constants, fused=True, **geometry, **attributes))
+
+
+def test_nan_and_infinity_stay_where_they_are() -> None:
+    for special in (np.nan, np.inf):
+        x = noise(0, 1, 1, 12, 80)
+        x[0, 0, 6, 30] = special
+        weights = noise(1, 16, 1, 3, 3), None, noise(2, 16, 1, 3, 3), None, noise(3, 16, 16, 1, 1), None
+        geometry: dict[str, Any] = {"stem_strides": [2, 2], "stem_pads": [1] * 4, "pads": [1] * 4, "residual": 1}
+        actual, expected = run("Stem", x, *weights, constants=(1, 2, 3, 4, 5, 6), fused=True, **geometry)
+        assert_close(actual, expected)
+        assert np.isfinite(actual[..., :10]).all()
+        assert not np.isfinite(actual[0, :, 3, 15]).any()

@@ -1,0 +1,126 @@
+from __future__ import annotations
+
+import platform
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import tinyonnx
+from audiotag.models.mobilenet import random_graph
+from tests.tinyonnx.native.sized import sized_unit
+
+pytest.importorskip("ziglang")
+if sys.platform != "linux" or platform.machine() != "x86_64":
+    pytest.skip("native code is for x86-64 Linux", allow_module_level=True)
+
+from tinyonnx.native.binary import runs_of
+from tinyonnx.native.levels import units
+from tinyonnx.native.products import compile_model, link_units
+
+LEVELS = {"v4": "avx512vl", "v3": "avx2", "v2": "sse4_2"}
+
+
+def run(file: Path, data: bytes, level: str = "v2") -> subprocess.CompletedProcess[bytes]:
+    return subprocess.run([file], input=data, capture_output=True, env={"TINYONNX_CPU": level}, check=False)
+
+
+@pytest.fixture(scope="module")
+def network() -> bytes:
+    return tinyonnx.to_bytes(random_graph("mn01"))
+
+
+@pytest.fixture(scope="module")
+def executable(network: bytes, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    file = tmp_path_factory.mktemp("native") / "mn01"
+    compile_model(network, {"melspec": np.zeros((1, 1, 128, 301), np.float32)}, file)
+    return file
+
+
+def skip_without(level: str) -> None:
+    if LEVELS[level] not in Path("/proc/cpuinfo").read_text():
+        pytest.skip(f"this processor lacks x86-64-{level}")
+
+
+def features() -> Any:
+    return np.random.default_rng(0).standard_normal((1, 1, 128, 301)).astype(np.float32)
+
+
+@pytest.mark.parametrize("level", LEVELS)
+def test_gives_what_the_session_gives_at_every_level(network: bytes, executable: Path, level: str) -> None:
+    skip_without(level)
+    x = features()
+    result = run(executable, x.tobytes(), level)
+    assert (result.returncode, result.stderr) == (0, b"")
+    expected = np.concatenate([y.ravel() for y in tinyonnx.InferenceSession(network).run(None, {"melspec": x})])
+    np.testing.assert_allclose(np.frombuffer(result.stdout, np.float32), expected, rtol=1e-4, atol=1e-4)
+
+
+@pytest.fixture(scope="module")
+def sized(network: bytes, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    file = tmp_path_factory.mktemp("native") / "sized"
+    code = (Path(__file__).parent / "sized.c").read_text()
+    link_units(units(sized_unit, network, (2, 100, 2000)), code, {}, file)
+    return file
+
+
+@pytest.mark.parametrize("level", LEVELS)
+def test_any_number_of_frames(network: bytes, sized: Path, level: str) -> None:
+    skip_without(level)
+    rng = np.random.default_rng(0)
+    sizes = [*range(2, 40), *rng.integers(40, 2000, 20).tolist(), 2000]
+    clips = [rng.standard_normal((1, 1, 128, size)).astype(np.float32) for size in sizes]
+    result = run(sized, b"".join(np.int64(c.shape[3]).tobytes() + c.tobytes() for c in clips), level)
+    assert (result.returncode, result.stderr) == (0, b"")
+    session = tinyonnx.InferenceSession(network)
+    expected = [session.run(["logits"], {"melspec": clip})[0][0] for clip in clips]
+    np.testing.assert_allclose(np.frombuffer(result.stdout, np.float32).reshape(-1, 527), expected, atol=1e-4)
+
+
+def test_frames_beyond_all_ranges(sized: Path) -> None:
+    assert run(sized, np.int64(2001).tobytes() + bytes(2001 * 512)).returncode == 3
+
+
+def test_needs_nothing_from_the_system(executable: Path) -> None:
+    headers = subprocess.run(["readelf", "-lW", executable], capture_output=True, text=True, check=True).stdout
+    assert "EXEC" in headers
+    assert "INTERP" not in headers
+    assert "DYNAMIC" not in headers
+
+
+@pytest.mark.parametrize("n", [0, 5, 128 * 301 * 4 - 1, 128 * 301 * 4 + 1])
+def test_says_that_the_input_has_another_size(executable: Path, n: int) -> None:
+    result = run(executable, bytes(n))
+    assert result.returncode == 1
+    assert result.stdout == b""
+    assert result.stderr.startswith(b"standard input")
+
+
+@pytest.mark.parametrize(
+    ("sources", "rows"),
+    [
+        ([], []),
+        ([-1, -1], []),
+        ([5, 6, 7], [(0, 5, 3, 0, 1)]),
+        ([0, 1, 8, 9, 16, 17], [(0, 0, 2, 8, 3)]),
+        ([0, 1, 8, 9, -1, 0, 1, 2], [(0, 0, 2, 8, 2), (5, 0, 3, 0, 1)]),
+        ([0, 1, 8, 9, 30, 31, 38, 39], [(0, 0, 2, 8, 2), (4, 30, 2, 8, 2)]),
+    ],
+)
+def test_runs(sources: list[int], rows: list[tuple[int, ...]]) -> None:
+    assert runs_of(np.array(sources, np.int64)).tolist() == [list(row) for row in rows]
+
+
+def test_runs_unpack_any_order() -> None:
+    rng = np.random.default_rng(1)
+    for _ in range(200):
+        n = int(rng.integers(1, 60))
+        sources = rng.integers(-1, 40, n) if rng.random() < 0.5 else (np.arange(n) // 3 * 7 + np.arange(n) % 3)
+        source, target = np.arange(1, 1000), np.zeros(n, np.int64)
+        for t, s, length, step, count in runs_of(np.asarray(sources, np.int64)):
+            for i in range(count):
+                target[t + i * length : t + (i + 1) * length] = source[s + i * step : s + i * step + length]
+        np.testing.assert_array_equal(target, sources + 1)

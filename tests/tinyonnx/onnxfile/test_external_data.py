@@ -1,0 +1,140 @@
+"""External data: read inside the model's own folder alone, and never more than there is."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto
+
+from tests.tinyonnx.onnxfile.test_hostile_files import FLOAT, refused, with_tensor
+from tinyonnx.limits import Limits
+from tinyonnx.onnxfile import external_data
+from tinyonnx.onnxfile.load import load
+
+
+def external(folder: Path, location: str, dims: list[int] | None = None, **entries: Any) -> Path:
+    """A model in `folder` with one float initializer at `location`, by default of two values."""
+    model = with_tensor(data_type=FLOAT, dims=[2] if dims is None else dims, data_location=TensorProto.EXTERNAL)
+    for key, value in {"location": location, **entries}.items():
+        model.graph.initializer[0].external_data.add(key=key, value=str(value))
+    path = folder / "m.onnx"
+    path.write_bytes(model.SerializeToString())
+    return path
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A folder for a model, with eight bytes of data in it and eight more beside it."""
+    (tmp_path / "secret").write_bytes(bytes(8))
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model/data").write_bytes(bytes(8))
+    return tmp_path / "model"
+
+
+@pytest.fixture(params=[True, False], ids=["openat", "portable"])
+def openat(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> bool:
+    """Both ways of opening, where the system has both."""
+    if request.param and not external_data._HAS_DIR_FD:
+        pytest.skip("needs openat")
+    monkeypatch.setattr(external_data, "_HAS_DIR_FD", request.param)
+    return bool(request.param)
+
+
+@pytest.mark.usefixtures("openat")
+def test_external_data_that_is_fine(folder: Path):
+    for location in ("data", "./data", ".//data"):
+        load(external(folder, location), Limits()).verify()
+    load(external(folder, "data", dims=[1], offset=4, length=4, checksum="?"), Limits()).verify()
+
+
+@pytest.mark.usefixtures("openat")
+@pytest.mark.parametrize(
+    ("location", "cause"),
+    [
+        ("../secret", "leaves the folder"),
+        ("sub/../../secret", "leaves the folder"),
+        ("..", "leaves the folder"),
+        ("/etc/passwd", "not a relative path"),
+        ("C:\\secret", "not a relative path"),
+        ("C:/secret", "not a relative path"),
+        ("..\\secret", "not a relative path"),
+        ("da\0ta", "not a relative path"),
+        ("", "names no file"),
+        (".", "names no file"),
+        ("none", "No such file"),
+        ("data/x", "can't be opened"),
+        ("x" * 5000, "can't be opened"),
+    ],
+)
+def test_external_data_elsewhere(folder: Path, location: str, cause: str):
+    refused(external(folder, location), 'initializer "w"', cause)
+
+
+@pytest.mark.usefixtures("openat")
+def test_external_data_that_is_no_plain_file(folder: Path):
+    (folder / "sub").mkdir()
+    refused(external(folder, "sub"), "sub")
+    (folder / "link").symlink_to("data")
+    refused(external(folder, "link"), "symbolic link")
+    (folder / "linked").symlink_to(folder.parent)
+    refused(external(folder, "linked/secret"), "symbolic link")
+    (folder / "hard").hardlink_to(folder.parent / "secret")
+    refused(external(folder, "hard"), "hard links")
+    if hasattr(os, "mkfifo"):
+        os.mkfifo(folder / "pipe")
+        refused(external(folder, "pipe"), "not a regular file")
+
+
+@pytest.mark.parametrize(
+    ("entries", "cause"),
+    [
+        ({"offset": 4}, "8 bytes from 4 on"),
+        ({"offset": 1 << 40}, "has 8 bytes"),
+        ({"offset": -1}, "offset '-1' is not a valid number"),
+        ({"offset": "9" * 5000}, "not a valid number"),
+        ({"offset": "1_0"}, "not a valid number"),
+        ({"length": 4}, "4 bytes"),
+        ({"length": -8}, "not a valid number"),
+        ({"dims": [3]}, "12 bytes"),
+        ({"dims": [1 << 40]}, "over"),
+    ],
+)
+def test_external_data_of_the_wrong_size(folder: Path, entries: dict[str, Any], cause: str):
+    refused(external(folder, "data", **entries), 'initializer "w"', cause)
+
+
+def test_external_data_without_location_or_folder(folder: Path):
+    model = with_tensor(data_type=FLOAT, dims=[2], data_location=TensorProto.EXTERNAL)
+    path = folder / "m.onnx"
+    path.write_bytes(model.SerializeToString())
+    refused(path, "without a location")
+    refused(external(folder, "data").read_bytes(), "from bytes has no folder")
+
+
+def test_overlapping_external_data_can_not_fill_the_memory(folder: Path):
+    (folder / "data").write_bytes(bytes(1 << 20))
+    model = onnx.load(external(folder, "data"), load_external_data=False)
+    del model.graph.initializer[:]
+    for i in range(50):
+        tensor = model.graph.initializer.add(name=f"w{i}", data_type=FLOAT, data_location=TensorProto.EXTERNAL)
+        tensor.dims.append((1 << 18) - 50)
+        tensor.external_data.add(key="location", value="data")
+        tensor.external_data.add(key="offset", value=str(4 * i))
+    (folder / "m.onnx").write_bytes(model.SerializeToString())
+    refused(folder / "m.onnx", '"w1"', "overlapping")
+
+
+def test_tied_external_data_is_read_once(folder: Path):
+    model = onnx.load(external(folder, "data"), load_external_data=False)
+    model.graph.initializer.add().CopyFrom(model.graph.initializer[0])
+    model.graph.initializer[1].name = "tied"
+    (folder / "m.onnx").write_bytes(model.SerializeToString())
+    first, second = (v.const for v in load(folder / "m.onnx", Limits()).initializers)
+    assert first is not None
+    assert second is not None
+    assert np.shares_memory(first, second)

@@ -1,0 +1,138 @@
+"""Layouts, buffers and in-place steps, with kernels made for the test."""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx.parser
+import pytest
+
+import tinyonnx
+from tests.tinyonnx.passes.conftest import data
+from tinyonnx.kernels.elementwise import ADD, map_pair, map_scalar
+from tinyonnx.registry import Call, fast, op, same_as
+from tinyonnx.runtime.plan import KernelStep, LayoutStep, NumpyStep
+
+DOMAIN = "test.plan"
+
+
+def _kernel(name, layout, in_place=False):
+    """An operator that adds one, with a kernel that checks the memory order it was promised."""
+
+    def add_one(x, y=None):
+        return x + np.float32(1) if y is None else x + y
+
+    op(name, domain=DOMAIN, shape=same_as())(add_one)
+
+    def promised(array):
+        if layout == "channels_last":
+            return array.transpose(0, 2, 3, 1).flags.c_contiguous
+        return layout == "any" or array.flags.c_contiguous
+
+    def memory(array):
+        return array.ravel(order="K")
+
+    @fast(add_one, when=lambda out, *inputs: None, layout=layout, in_place=in_place)
+    def bind(pool, out, x, y=None):
+        assert promised(out)
+        assert promised(x)
+        assert y is None or (promised(y) and y.strides == out.strides)
+        if y is None:
+            return Call(map_scalar, (memory(x), np.float32(1), memory(out), ADD))
+        return Call(map_pair, (memory(x), memory(y), memory(out), ADD))
+
+
+_kernel("Last", "channels_last")
+_kernel("Rows", "row_major")
+_kernel("Any", "any", in_place=True)
+
+
+@op("Slow", domain=DOMAIN, shape=same_as())
+def slow(x):
+    return x + np.float32(1)
+
+
+@op("View", domain=DOMAIN, shape=same_as())
+def view(x):
+    return x[...]
+
+
+@op("Liar", domain=DOMAIN, shape=same_as())
+def liar(x):
+    return x[:1]
+
+
+def session(body: str, outputs: str = "y") -> tinyonnx.InferenceSession:
+    names = ", ".join(f"float[a,b,c,d] {name}" for name in outputs.split())
+    text = f"""<ir_version: 8, opset_import: ["" : 17, "{DOMAIN}" : 1]>
+        g (float[a,b,c,d] x) => ({names}) {{ {body.replace("@", DOMAIN + ".")} }}"""
+    return tinyonnx.InferenceSession(onnx.parser.parse_model(text).SerializeToString())
+
+
+X = data(2, 3, 4, 5)
+
+
+@pytest.mark.parametrize(
+    ("body", "added", "layout_steps"),
+    [
+        ("h = @Last(x) y = @Last(h)", 2, 0),
+        ("h = @Last(x) i = @Any(h) y = @Last(i)", 3, 0),
+        ("h = @Rows(x) i = @Any(h) y = @Rows(i)", 3, 0),
+        ("h = @Last(x) y = @Rows(h)", 2, 1),
+        ("h = @Rows(x) i = @Last(h) y = @Rows(i)", 3, 2),
+        ("h = @Slow(x) i = @Last(h) y = @Slow(i)", 3, 0),
+        ("h = @View(x) i = @Last(h) j = @View(i) k = @Last(x) y = @Last(j)", 2, 0),
+    ],
+)
+def test_layouts_are_copied_only_where_kernels_disagree(body, added, layout_steps):
+    s = session(body)
+    (y,) = s.run(None, {"x": X})
+    np.testing.assert_allclose(y, X + added, rtol=1e-6)
+    assert y.flags.c_contiguous
+    steps = s.plan_for(None, {"x": X}).steps
+    assert sum(isinstance(step, LayoutStep) for step in steps) == layout_steps
+
+
+def test_an_elementwise_step_brings_its_operands_into_one_layout():
+    s = session("a = @Last(x) b = @Rows(x) y = @Any(a, b)")
+    np.testing.assert_allclose(s.run(None, {"x": X})[0], 2 * X + 2, rtol=1e-6)
+
+
+def test_in_place_only_where_the_input_dies():
+    s = session("h = @Last(x) y = @Any(h)")
+    step = s.plan_for(None, {"x": X}).steps[-1]
+    assert isinstance(step, KernelStep)
+    assert step.output.shares is step.inputs[0].root
+    kept = session("h = @Last(x) y = @Any(h) z = @Last(h)", "y z")
+    y, z = kept.run(None, {"x": X})
+    np.testing.assert_allclose(y, X + 2, rtol=1e-6)
+    np.testing.assert_allclose(z, X + 2, rtol=1e-6)
+    (same,) = session("y = @Any(x)").run(None, {"x": X})
+    np.testing.assert_allclose(same, X + 1, rtol=1e-6)
+
+
+def test_a_view_of_the_arena_is_detached_before_it_is_overwritten():
+    s = session("h = @Last(x) v = @View(h) i = @Last(h) j = @Last(i) k = @Last(j) w = @Slow(v)", "w k")
+    w, k = s.run(None, {"x": X})
+    np.testing.assert_allclose(w, X + 2, rtol=1e-6)
+    np.testing.assert_allclose(k, X + 4, rtol=1e-6)
+
+
+def test_an_operator_whose_shape_rule_lies_is_caught():
+    with pytest.raises(tinyonnx.NodeError, match=r"gave f32\[1,3,4,5\] where .* was planned"):
+        session("h = @Liar(x) y = @Last(h)").run(None, {"x": X})
+
+
+def test_values_between_numpy_steps_are_released():
+    s = session("a = @Slow(x) b = @Slow(a) c = @Slow(b) y = @Slow(c)")
+    steps = s.plan_for(None, {"x": X}).steps
+    released = [len(step.release) for step in steps if isinstance(step, NumpyStep)]
+    assert released == [1, 1, 1, 1]
+    np.testing.assert_allclose(s.run(None, {"x": X})[0], X + 4, rtol=1e-6)
+
+
+@pytest.mark.parametrize("shape", [(2, 1, 4, 5), (2, 6, 1, 1)])
+def test_no_copy_where_both_layouts_are_the_same_memory(shape):
+    s = session("h = @Rows(x) i = @Last(h) j = @Rows(i) y = @Any(j)")
+    x = data(*shape)
+    np.testing.assert_allclose(s.run(None, {"x": x})[0], x + 4, rtol=1e-6)
+    assert not any(isinstance(step, LayoutStep) for step in s.plan_for(None, {"x": x}).steps)
