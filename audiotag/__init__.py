@@ -19,8 +19,7 @@ if TYPE_CHECKING:
     from audiotag.events import EventOptions
     from audiotag.results import Failure, Result, Tag
     from audiotag.tagger import Tagger
-
-__version__ = "0.1.0"
+    from tinyonnx import __version__
 
 __all__ = [
     "AudioError",
@@ -43,6 +42,10 @@ def __dir__() -> list[str]:
 
 def __getattr__(name: str) -> object:
     # numpy, soundfile and the engine load when they are first needed, not on import
+    if name == "__version__":  # one distribution, one version
+        import tinyonnx
+
+        return tinyonnx.__version__
     if name == "Tagger":
         from audiotag.tagger import Tagger
 

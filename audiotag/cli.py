@@ -12,7 +12,7 @@ import sys
 from collections.abc import Sequence
 from typing import NoReturn
 
-from audiotag import __version__, garbage
+from audiotag import garbage
 from audiotag.console import relay_engine, say
 from audiotag.errors import Error
 
@@ -79,10 +79,20 @@ class _Parser(argparse.ArgumentParser):
         self.exit(2, f"{self.prog}: error: {message} (see {self.prog} --help)\n")
 
 
+class _ShowVersion(argparse.Action):
+    """Print the version, which takes importing the engine, and exit."""
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> NoReturn:
+        from audiotag import __version__
+
+        print(f"audiotag {__version__}")
+        parser.exit(0)
+
+
 def make_parser(commands: Sequence[str] = COMMANDS) -> argparse.ArgumentParser:
     """The parser of the command line, with some of its commands."""
     parser = _Parser(prog="audiotag", description="Tag sounds with the 527 classes of AudioSet.", allow_abbrev=False)
-    parser.add_argument("--version", action="version", version=f"audiotag {__version__}")
+    parser.add_argument("--version", action=_ShowVersion, nargs=0, help="show program's version number and exit")
     subparsers = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     for name in commands:
         importlib.import_module(f"audiotag.commands.{name}").add_parser(subparsers)

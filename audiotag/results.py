@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from audiotag import __version__
+import audiotag
 from audiotag.errors import printable
 
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ class Result:
             "duration": self.duration,
             "tags": [tag.to_dict() for tag in self.tags],
             "model": {"name": self.model, "sha256": self.sha256},
-            "audiotag": __version__,
+            "audiotag": audiotag.__version__,
         }
         if self.embedding is not None:
             # as many digits as float32 needs

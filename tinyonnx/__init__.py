@@ -32,7 +32,7 @@ from tinyonnx.registry import op
 if TYPE_CHECKING:
     from tinyonnx.codegen.kernel import jit, kernel
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 __all__ = [
     "Error",

@@ -88,7 +88,7 @@ def run(args: argparse.Namespace) -> int:
         from audiotag.serve.app import Limits, make_app
         from audiotag.serve.connections import impatient
     except ImportError as error:
-        raise ServeError(f"{error.name} is missing: pip install 'audiotag[serve]'") from None
+        raise ServeError(f"{error.name} is missing: pip install 'tinyonnx[serve]'") from None
     import numpy as np
 
     from audiotag.sound.audio import SAMPLE_RATE

@@ -11,7 +11,7 @@ from audiotag.errors import OutputError
 DESCRIPTION = """\
 Write an executable that tags WAV files and standard input with a model, and needs nothing
 else: copy it to any x86-64 Linux machine. Building it takes the package ziglang
-(pip install 'audiotag[standalone]')."""
+(pip install 'tinyonnx[standalone]')."""
 
 
 def add_parser(subparsers: Any) -> None:

@@ -124,7 +124,7 @@ def _parquet(path: str, column: str) -> Iterator[str]:
     try:
         import pyarrow.parquet
     except ImportError:
-        raise Error(f"{printable(path)}: needs pyarrow: pip install 'audiotag[parquet]'") from None
+        raise Error(f"{printable(path)}: needs pyarrow: pip install 'tinyonnx[parquet]'") from None
     with pyarrow.parquet.ParquetFile(path) as file:
         _position(path, column, file.schema_arrow.names)
         for batch in file.iter_batches(_BATCH, columns=[column]):

@@ -6,7 +6,7 @@ import csv
 import io
 from typing import TYPE_CHECKING
 
-from audiotag import __version__
+import audiotag
 from audiotag.results import Failure, Result, Tag
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ class CsvEncoder:
         if isinstance(row, Failure):
             return _line((row.path, *[""] * 10, row.type, row.message))
         where = (row.path, f"{row.start:.10g}", f"{row.end:.10g}", f"{row.duration:.10g}")
-        whence = (row.model, row.sha256, __version__, "", "")
+        whence = (row.model, row.sha256, audiotag.__version__, "", "")
         return "".join(_line((*where, *_fields(tag), *whence)) for tag in row.tags or (None,))
 
 

@@ -29,7 +29,7 @@ class ParquetWriter:
             import pyarrow
             import pyarrow.parquet
         except ImportError:
-            raise Error("--format parquet needs pyarrow: pip install 'audiotag[parquet]'") from None
+            raise Error("--format parquet needs pyarrow: pip install 'tinyonnx[parquet]'") from None
         self._pa: Any = pyarrow
         self._schema = _schema(pyarrow, options)
 

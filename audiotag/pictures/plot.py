@@ -58,7 +58,7 @@ def check(path: str) -> None:
     try:
         from matplotlib.backend_bases import FigureCanvasBase
     except ImportError:
-        raise Error("--plot needs matplotlib: pip install 'audiotag[plot]'") from None
+        raise Error("--plot needs matplotlib: pip install 'tinyonnx[plot]'") from None
     kinds = FigureCanvasBase.get_supported_filetypes()
     if os.path.splitext(path)[1][1:].lower() not in kinds:
         raise OutputError(path, f"is no name of a picture: {', '.join('.' + kind for kind in sorted(kinds))}")

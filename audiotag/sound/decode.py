@@ -208,7 +208,7 @@ def _open_container(file: Any, name: str, stack: ExitStack) -> tuple[Iterator[Ar
     except ImportError:
         raise AudioError(
             name,
-            "is not sound in a format that libsndfile reads; for m4a, webm and video: pip install 'audiotag[formats]'",
+            "is not sound in a format that libsndfile reads; for m4a, webm and video: pip install 'tinyonnx[formats]'",
         ) from None
     except AudioError:
         _raise_io_error(guard, name)

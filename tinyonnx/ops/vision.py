@@ -204,7 +204,7 @@ def image_decoder(ctx: Context, encoded_stream: Array, *, pixel_format: str = "R
     try:
         from PIL import Image
     except ImportError:
-        raise OpError('needs Pillow: pip install "audiotag[images]"') from None
+        raise OpError("needs Pillow: pip install 'tinyonnx[images]'") from None
     channels = _CHANNELS[pixel_format]
     try:
         with warnings.catch_warnings():

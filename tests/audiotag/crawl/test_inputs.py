@@ -71,7 +71,7 @@ def test_parquet_without_pyarrow(here, monkeypatch):
     (here / "list.parquet").touch()
     monkeypatch.setitem(sys.modules, "pyarrow.parquet", None)
     monkeypatch.setitem(sys.modules, "pyarrow", None)
-    with pytest.raises(Error, match=r"pip install 'audiotag\[parquet\]'"):
+    with pytest.raises(Error, match=r"pip install 'tinyonnx\[parquet\]'"):
         listed("@list.parquet")
 
 

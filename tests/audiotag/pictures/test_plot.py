@@ -99,4 +99,4 @@ def test_what_goes_wrong_is_said(clip, model, capsys, monkeypatch):
         assert f"--plot {problem}" in capsys.readouterr().err
     monkeypatch.setitem(sys.modules, "matplotlib.backend_bases", None)
     assert cli.main([*arguments, "--plot", "out.png"]) == 1
-    assert "pip install 'audiotag[plot]'" in capsys.readouterr().err
+    assert "pip install 'tinyonnx[plot]'" in capsys.readouterr().err

@@ -126,5 +126,5 @@ def test_a_folder_has_them_and_their_absence_names_the_extra(tmp_path: Path) -> 
     program = "import sys; sys.modules['av'] = None; from audiotag.cli import main; sys.exit(main(sys.argv[1:]))"
     done = subprocess.run([sys.executable, "-c", program, "tag", tmp_path], capture_output=True, text=True)
     assert done.returncode == 1
-    assert "pip install 'audiotag[formats]'" in done.stderr
+    assert "pip install 'tinyonnx[formats]'" in done.stderr
     assert "Traceback" not in done.stderr
