@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from tinyonnx.errors import Error, InputError, ModelError, NodeError, OpError, ResourceError
 from tinyonnx.ir import Graph, Node, Value
 from tinyonnx.limits import Limits
+from tinyonnx.ort.io_binding import IOBinding
 from tinyonnx.ort.options import ExecutionMode, ExecutionOrder, GraphOptimizationLevel, RunOptions, SessionOptions
 from tinyonnx.ort.process import (
     disable_telemetry_events,
@@ -26,7 +27,7 @@ from tinyonnx.ort.process import (
     set_seed,
 )
 from tinyonnx.ort.session import InferenceSession, ModelMetadata, NodeArg
-from tinyonnx.ort.values import IOBinding, OrtDevice, OrtValue
+from tinyonnx.ort.values import OrtDevice, OrtValue
 from tinyonnx.registry import op
 
 if TYPE_CHECKING:

@@ -4,7 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
+
 from tinyonnx.errors import ModelError, ResourceError
+
+MAX_RANK = 64 if np.lib.NumpyVersion(np.__version__) >= "2.0.0" else 32
+"""The highest rank of a numpy array."""
 
 
 class ModelLimitError(ModelError, ResourceError):

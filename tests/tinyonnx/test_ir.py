@@ -3,7 +3,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from tinyonnx.ir import ConstantPool, Graph, Node, Value
+from tinyonnx.ir import Graph, Node, Value
+from tinyonnx.runtime.constants import ConstantPool
 
 
 def chain() -> tuple[Graph, list[Value]]:

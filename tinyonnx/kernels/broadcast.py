@@ -9,13 +9,14 @@ import numpy as np
 
 from tinyonnx import ops  # noqa: F401  registers the operators
 from tinyonnx.codegen.kernel import jit, kernel, share
-from tinyonnx.ir import Array, ConstantPool
+from tinyonnx.ir import Array
 from tinyonnx.kernels._common import flat, float32_refused
 from tinyonnx.kernels._strided import Axes, rank_refused, walk
 from tinyonnx.kernels.elementwise import ADD, DIVIDE, MULTIPLY, SUBTRACT, combine, combine_scalar, take
 from tinyonnx.kernels.unary import SQUARE, map_unary
 from tinyonnx.registry import Call, Info, fast, functions
 from tinyonnx.runtime.arena import channels_innermost
+from tinyonnx.runtime.constants import ConstantPool
 
 MINIMUM, MAXIMUM, POWER = 6, 7, 8
 """After elementwise's codes."""

@@ -15,7 +15,7 @@ import numpy as np
 
 from tinyonnx.codegen.kernel import jit, kernel, share
 from tinyonnx.codegen.primitives import LANES, POSTPONED, ROWS_3
-from tinyonnx.ir import Array, ConstantPool
+from tinyonnx.ir import Array
 from tinyonnx.kernels._common import (
     Epilogue,
     Geometry,
@@ -33,6 +33,7 @@ from tinyonnx.kernels.pointwise import pointwise_refused
 from tinyonnx.ops.conv import conv
 from tinyonnx.ops.fused import fused_conv
 from tinyonnx.registry import Call, Info, fast
+from tinyonnx.runtime.constants import ConstantPool
 
 _ROWS = 8
 """Pixels that are not divided between threads."""

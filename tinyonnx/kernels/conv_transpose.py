@@ -15,7 +15,7 @@ from tinyonnx import ops  # noqa: F401  registers the operators
 from tinyonnx.codegen.kernel import kernel, share
 from tinyonnx.codegen.primitives import LANES
 from tinyonnx.errors import OpError
-from tinyonnx.ir import Array, ConstantPool
+from tinyonnx.ir import Array
 from tinyonnx.kernels._common import (
     Geometry,
     Shape,
@@ -29,6 +29,7 @@ from tinyonnx.kernels.conv import inside
 from tinyonnx.kernels.gemm import multiply_rows, no_bias, pack_bias, pack_panels
 from tinyonnx.ops.conv import conv_transpose, conv_transpose_windows
 from tinyonnx.registry import Call, Info, fast
+from tinyonnx.runtime.constants import ConstantPool
 
 _LINEAR = epilogue_of("")
 

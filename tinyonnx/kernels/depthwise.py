@@ -13,7 +13,7 @@ import numpy as np
 
 from tinyonnx.codegen.kernel import jit, kernel, share
 from tinyonnx.codegen.primitives import FEW_PIXELS, LANES, PIXELS, POSTPONED, taps_tile
-from tinyonnx.ir import Array, ConstantPool
+from tinyonnx.ir import Array
 from tinyonnx.kernels._common import (
     Epilogue,
     Geometry,
@@ -31,6 +31,7 @@ from tinyonnx.kernels.elementwise import activate
 from tinyonnx.ops.conv import conv
 from tinyonnx.ops.fused import fused_conv
 from tinyonnx.registry import Call, Info, fast
+from tinyonnx.runtime.constants import ConstantPool
 
 RowTaps = tuple[int, int, int, int, int, int, int]
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from tinyonnx.codegen.kernel import kernel, share
 from tinyonnx.codegen.primitives import LANES, POSTPONED
-from tinyonnx.ir import Array, ConstantPool
+from tinyonnx.ir import Array
 from tinyonnx.kernels._common import (
     Epilogue,
     Geometry,
@@ -24,6 +24,7 @@ from tinyonnx.kernels.elementwise import activate
 from tinyonnx.kernels.gemm import bias_panels, multiply_rows, pack_panels
 from tinyonnx.ops.fused import depthwise_pointwise
 from tinyonnx.registry import Call, Info, fast
+from tinyonnx.runtime.constants import ConstantPool
 
 
 @kernel

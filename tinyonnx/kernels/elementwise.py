@@ -11,9 +11,10 @@ import numpy as np
 from tinyonnx import ops  # noqa: F401  registers the operators
 from tinyonnx.codegen.kernel import jit, kernel, share
 from tinyonnx.codegen.primitives import CLIP, HARD_SWISH, bits_from_float, float_from_bits
-from tinyonnx.ir import Array, ConstantPool
+from tinyonnx.ir import Array
 from tinyonnx.kernels._common import HARD_SIGMOID, LEAKY_RELU, SIGMOID, SWISH, TANH, epilogue_of, flat, float32_refused
 from tinyonnx.registry import Call, Info, fast, functions
+from tinyonnx.runtime.constants import ConstantPool
 
 # exp(x) = 2^n · exp(r), |r| ≤ ln 2 / 2; ln 2 in two parts, the first exact in float32 times n
 _LOG2_E = np.float32(1.4426950408889634)

@@ -15,7 +15,7 @@ import numpy as np
 from tinyonnx.codegen.kernel import jit, kernel, share
 from tinyonnx.codegen.primitives import FEW_PIXELS, LANES, PIXELS, POSTPONED, ROWS_2, taps_tile
 from tinyonnx.errors import OpError
-from tinyonnx.ir import Array, ConstantPool
+from tinyonnx.ir import Array
 from tinyonnx.kernels._common import (
     Epilogue,
     Geometry,
@@ -34,6 +34,7 @@ from tinyonnx.kernels.elementwise import activate
 from tinyonnx.kernels.gemm import bias_panels, multiply_rows, pack_panels, panel_start, panel_width, panels_of
 from tinyonnx.ops.fused import depthwise_windows, expand_depthwise
 from tinyonnx.registry import Call, Info, fast
+from tinyonnx.runtime.constants import ConstantPool
 
 
 @jit

@@ -8,7 +8,7 @@ import numpy as np
 
 from tinyonnx.codegen.kernel import kernel, share
 from tinyonnx.codegen.primitives import LANES, POSTPONED
-from tinyonnx.ir import Array, ConstantPool
+from tinyonnx.ir import Array
 from tinyonnx.kernels._common import Epilogue, activation_refused, epilogue_of, flat, float32_refused, image, temporary
 from tinyonnx.kernels.depthwise import convolve_pixels
 from tinyonnx.kernels.elementwise import activate
@@ -26,6 +26,7 @@ from tinyonnx.kernels.pointwise import pointwise_refused
 from tinyonnx.kernels.pool import global_mean
 from tinyonnx.ops.gated import gated_conv, squeeze_gate
 from tinyonnx.registry import Call, Info, fast
+from tinyonnx.runtime.constants import ConstantPool
 
 
 def _gate_refused(

@@ -15,7 +15,7 @@ import numpy as np
 
 from tinyonnx.codegen.kernel import jit, kernel, share
 from tinyonnx.codegen.primitives import FEW_1, FEW_2, FEW_3, LANES, POSTPONED, ROWS_1, ROWS_2, ROWS_3, gemm_tile
-from tinyonnx.ir import Array, ConstantPool
+from tinyonnx.ir import Array
 from tinyonnx.kernels._common import (
     Epilogue,
     Taps,
@@ -29,6 +29,7 @@ from tinyonnx.kernels.elementwise import activate
 from tinyonnx.ops import matmul as ops
 from tinyonnx.ops.fused import fused_gemm
 from tinyonnx.registry import Call, Info, fast
+from tinyonnx.runtime.constants import ConstantPool
 
 BLOCK, _LARGEST_BLOCK = 24, 96
 """Rows that visit all panels before the next rows come: whole tiles."""

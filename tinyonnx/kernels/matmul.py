@@ -9,11 +9,12 @@ import numpy as np
 
 from tinyonnx.codegen.kernel import jit, kernel, share
 from tinyonnx.codegen.primitives import LANES
-from tinyonnx.ir import Array, ConstantPool
+from tinyonnx.ir import Array
 from tinyonnx.kernels._common import epilogue_of, flat, float32_refused
 from tinyonnx.kernels.gemm import multiply_rows, no_bias, panel_width
 from tinyonnx.ops.matmul import matmul
 from tinyonnx.registry import Call, Info, fast
+from tinyonnx.runtime.constants import ConstantPool
 
 _ROWS = 96
 """Rows that are not divided between threads: each packs the right matrix by itself."""

@@ -12,13 +12,14 @@ import numpy as np
 
 from tinyonnx import ops  # noqa: F401  registers the operators
 from tinyonnx.codegen.kernel import kernel, share
-from tinyonnx.ir import Array, ConstantPool
+from tinyonnx.ir import Array
 from tinyonnx.kernels._strided import Axes, bits, movable, position, rank_refused, walk
 from tinyonnx.ops.pad import pad
 from tinyonnx.ops.shape import expand, transpose
 from tinyonnx.ops.tensor import concat, concat_1, slice_, slice_1
 from tinyonnx.registry import Call, Info, fast
 from tinyonnx.runtime.arena import channels_innermost
+from tinyonnx.runtime.constants import ConstantPool
 
 _BLOCK = 16
 """Rows and columns that are transposed at a time: cache lines of both arrays, all used while they are near."""

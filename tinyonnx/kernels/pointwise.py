@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
-from tinyonnx.ir import Array, ConstantPool
+from tinyonnx.ir import Array
 from tinyonnx.kernels._common import conv_epilogue, conv_refused, image, windows_of
 from tinyonnx.kernels.gemm import bias_panels, multiply, pack_panels
 from tinyonnx.ops.conv import conv
 from tinyonnx.ops.fused import fused_conv
 from tinyonnx.registry import Call, Info, fast
+from tinyonnx.runtime.constants import ConstantPool
 
 
 def pointwise_refused(

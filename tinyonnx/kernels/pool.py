@@ -10,7 +10,7 @@ import numpy as np
 from tinyonnx import ops  # noqa: F401  registers the operators
 from tinyonnx.codegen.kernel import kernel, share
 from tinyonnx.errors import OpError
-from tinyonnx.ir import Array, ConstantPool
+from tinyonnx.ir import Array
 from tinyonnx.kernels._common import (
     Geometry,
     Shape,
@@ -24,6 +24,7 @@ from tinyonnx.kernels._common import (
 from tinyonnx.kernels.conv import inside
 from tinyonnx.ops.pool import average_pool, global_average_pool, max_pool, pool_windows
 from tinyonnx.registry import Call, Info, fast, functions
+from tinyonnx.runtime.constants import ConstantPool
 
 _LOWEST = np.float32(-math.inf)
 _RUN = 256

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from tinyonnx.ir import Array, ConstantPool
+from tinyonnx.ir import Array
 from tinyonnx.kernels._strided import bits, movable
 from tinyonnx.kernels.elementwise import copy
 from tinyonnx.ops.shape import reshape
 from tinyonnx.registry import Call, Info, fast
+from tinyonnx.runtime.constants import ConstantPool
 
 
 def _refused(out: Info, x: Info | None, shape: Info | None, **_: Any) -> str | None:

@@ -10,12 +10,13 @@ import numpy as np
 
 from tinyonnx import ops  # noqa: F401  registers the operators
 from tinyonnx.codegen.kernel import jit, kernel, share
-from tinyonnx.ir import Array, ConstantPool
+from tinyonnx.ir import Array
 from tinyonnx.kernels._common import flat, float32_refused
 from tinyonnx.kernels.elementwise import exp
 from tinyonnx.ops.activation import softmax, softmax_1
 from tinyonnx.ops.norm import layer_normalization
 from tinyonnx.registry import Call, Info, fast, functions
+from tinyonnx.runtime.constants import ConstantPool
 
 _ZERO, _ONE = np.float32(0), np.float32(1)
 _LANES = 16

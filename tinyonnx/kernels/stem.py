@@ -14,7 +14,7 @@ import numpy as np
 from tinyonnx.codegen.kernel import jit, kernel, share
 from tinyonnx.codegen.primitives import LANES, POSTPONED, ROWS_1, window_tile
 from tinyonnx.errors import OpError
-from tinyonnx.ir import Array, ConstantPool
+from tinyonnx.ir import Array
 from tinyonnx.kernels._common import (
     Epilogue,
     Geometry,
@@ -36,6 +36,7 @@ from tinyonnx.ops._windows import Windows
 from tinyonnx.ops.conv import conv_windows
 from tinyonnx.ops.stem import stem, stem_windows
 from tinyonnx.registry import Call, Info, fast
+from tinyonnx.runtime.constants import ConstantPool
 
 _ZERO = np.float32(0)
 

@@ -10,10 +10,11 @@ import numpy as np
 
 from tinyonnx import ops  # noqa: F401  registers the operators
 from tinyonnx.codegen.kernel import jit, kernel
-from tinyonnx.ir import Array, ConstantPool
+from tinyonnx.ir import Array
 from tinyonnx.kernels._common import flat, float32_refused
 from tinyonnx.kernels.elementwise import exp, share_lines, take
 from tinyonnx.registry import Call, Info, fast, functions
+from tinyonnx.runtime.constants import ConstantPool
 
 NEGATE, ABSOLUTE, SQUARE, ROOT, INVERT, EXPONENTIAL, LOGARITHM, ERROR_FUNCTION, GELU = range(9)
 

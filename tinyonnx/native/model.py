@@ -12,13 +12,14 @@ import numpy as np
 
 from tinyonnx.codegen.kernel import Kernel, kinds_of
 from tinyonnx.errors import Error
-from tinyonnx.ir import Array, ConstantPool, Node
+from tinyonnx.ir import Array, Node
 from tinyonnx.kernels import copy_layout
 from tinyonnx.kernels._common import Temporary
 from tinyonnx.native.unit import Cell, Layout, Place
 from tinyonnx.ort.session import InferenceSession
 from tinyonnx.registry import Call
 from tinyonnx.runtime.arena import Buffer
+from tinyonnx.runtime.constants import ConstantPool
 from tinyonnx.runtime.executor import kernel_calls
 from tinyonnx.runtime.plan import KernelStep, Plan
 

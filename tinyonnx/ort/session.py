@@ -12,13 +12,14 @@ from typing import Any
 
 import numpy as np
 
-from tinyonnx.dtypes import from_onnx_type, onnx_type
 from tinyonnx.errors import Error, InputError
-from tinyonnx.ir import Array, ConstantPool, Graph, Node, Value
-from tinyonnx.ort.maps import as_map
+from tinyonnx.ir import Array, Graph, Node, Value
+from tinyonnx.ort.feeds import check_feeds, dims_text
+from tinyonnx.ort.io_binding import IOBinding
 from tinyonnx.ort.options import GraphOptimizationLevel, RunOptions, SessionOptions
-from tinyonnx.ort.values import IOBinding, OrtValue
+from tinyonnx.ort.values import OrtValue
 from tinyonnx.passes import BASIC, PIPELINE, Pass, Rewrite, run_passes
+from tinyonnx.runtime.constants import ConstantPool
 from tinyonnx.runtime.executor import Hook, execute, iterate
 from tinyonnx.runtime.plan import Plan, make_plan
 from tinyonnx.runtime.shape_independent import Ahead
@@ -104,9 +105,9 @@ class InferenceSession:
             if old is None or old.const is None:
                 raise InputError(f'{self._name}: there is no initializer "{name}" to replace')
             if (old.const.dtype, old.const.shape) != (array.dtype, array.shape):
-                expected = f"{old.const.dtype}{_dims(old.const.shape)}"
+                expected = f"{old.const.dtype}{dims_text(old.const.shape)}"
                 raise InputError(
-                    f'{self._name}: initializer "{name}" is {expected}, not {array.dtype}{_dims(array.shape)}'
+                    f'{self._name}: initializer "{name}" is {expected}, not {array.dtype}{dims_text(array.shape)}'
                 )
             old.const = array.copy()
 
@@ -259,7 +260,7 @@ class InferenceSession:
 
         Raises what `run` raises of its feeds.
         """
-        inputs, feeds = self._check_feeds(input_feed)
+        inputs, feeds = check_feeds(self._graph, input_feed, self._name)
         return self._rewrite((), tuple(inputs[len(self._graph.inputs) :]), feeds, passes)
 
     # -- preparation --------------------------------------------------------------------
@@ -267,7 +268,7 @@ class InferenceSession:
     def _prepare(
         self, output_names: Sequence[str] | None, input_feed: Mapping[str, Any], by_item: bool = True
     ) -> tuple[Plan, list[Any]]:
-        inputs, feeds = self._check_feeds(input_feed)
+        inputs, feeds = check_feeds(self._graph, input_feed, self._name)
         if isinstance(output_names, str):
             raise InputError(f"{self._name}: output names must be a list, not {output_names!r}")
         names = tuple(output_names or ())
@@ -349,26 +350,6 @@ class InferenceSession:
         for name in names:
             graph.add_output(values[name], name)
 
-    def _check_feeds(self, input_feed: Mapping[str, Any]) -> tuple[list[str], list[Any]]:
-        """Names and values of the inputs, then of the initializers that are fed."""
-        if not isinstance(input_feed, Mapping):
-            raise InputError(f"{self._name}: the feeds must be a dict of arrays by input name")
-        required = [v.name for v in self._graph.inputs]
-        optional = [v for v in self._graph.overridable if v.name in input_feed]
-        known = {*required, *(v.name for v in optional)}
-        unknown = [n for n in input_feed if n not in known]
-        missing = [n for n in required if n not in input_feed]
-        if unknown or missing:
-            parts = [f"unknown {', '.join(map(repr, unknown))}"] if unknown else []
-            parts += [f"missing {', '.join(map(repr, missing))}"] if missing else []
-            raise InputError(f"{self._name}: inputs are {', '.join(map(repr, required))}: {'; '.join(parts)}")
-        wanted = [*self._graph.inputs, *optional]
-        return [v.name for v in wanted], [self._check_feed(v, input_feed[v.name]) for v in wanted]
-
-    def _check_feed(self, value: Value, feed: Any) -> Any:
-        where = f'{self._name}: input "{value.name}"'
-        return _check_value(where, value.type or "", value.shape, feed._value if isinstance(feed, OrtValue) else feed)
-
 
 def _sized(graph: Graph, feeds: list[Any]) -> Graph:
     """The graph for inputs of these types and shapes."""
@@ -376,59 +357,6 @@ def _sized(graph: Graph, feeds: list[Any]) -> Graph:
         is_tensor = isinstance(feed, np.ndarray)
         value.dtype, value.shape = (feed.dtype, feed.shape) if is_tensor else (None, None)
     return graph
-
-
-def _check_value(where: str, wanted: str, shape: Sequence[int | str | None] | None, feed: Any) -> Any:
-    """A feed as operators expect it, if it is of the type `wanted` ("" for any)."""
-    if "map(" in wanted:
-        return _check_map(where, wanted, feed)
-    if wanted.startswith("optional("):
-        return None if feed is None else _check_value(where, wanted[len("optional(") : -1], None, feed)
-    if wanted.startswith("seq("):
-        if not isinstance(feed, (list, tuple)):
-            raise InputError(f"{where} expects {wanted}, a list, got {type(feed).__name__}")
-        inner = wanted[len("seq(") : -1]
-        return [_check_value(f"{where}, element {i}", inner, None, element) for i, element in enumerate(feed)]
-    wanted = wanted.removeprefix("sparse_")
-    if not isinstance(feed, (np.ndarray, np.generic, list, tuple, int, float, bool, str)):
-        raise InputError(f"{where} expects an array, got {type(feed).__name__}")
-    try:
-        # like onnxruntime: a list takes the type that is wanted, an array has to have it
-        of_numbers = isinstance(feed, (list, tuple)) and wanted not in ("tensor(string)", "")
-        array = np.asarray(feed, from_onnx_type(wanted) if of_numbers else None)
-    except (ValueError, TypeError, OverflowError, KeyError) as error:
-        raise InputError(f"{where}: {error}") from error
-    if array.dtype.kind in "SUT" or (array.dtype == object and wanted == "tensor(string)"):
-        try:
-            array = (np.char.decode(array, "utf-8") if array.dtype.kind == "S" else array).astype(object)
-        except UnicodeDecodeError as error:
-            raise InputError(f"{where}: {error}") from error
-        if not all(isinstance(item, str) for item in array.flat):
-            raise InputError(f"{where} expects strings, got other objects")
-    if not array.dtype.isnative:
-        array = array.astype(array.dtype.newbyteorder("="))
-    given = onnx_type(array.dtype)
-    if given is None or wanted not in (given, ""):
-        raise InputError(f"{where} expects {wanted or 'a tensor'}, got {given or array.dtype}")
-    if shape is not None:
-        fits = len(shape) == array.ndim and all(
-            not isinstance(d, int) or d == n for d, n in zip(shape, array.shape, strict=True)
-        )
-        if not fits:
-            raise InputError(f"{where} expects shape {_dims(shape)}, got {_dims(array.shape)}")
-    return array
-
-
-def _check_map(where: str, wanted: str, feed: Any) -> Any:
-    """A map, or a list of maps."""
-    try:
-        if not wanted.startswith("seq("):
-            return as_map(feed, wanted)
-        if not isinstance(feed, (list, tuple)):
-            raise TypeError(f"expects {wanted}, a list of dicts, got {type(feed).__name__}")
-        return [as_map(item, wanted.removeprefix("seq(").removesuffix(")")) for item in feed]
-    except (TypeError, ValueError, OverflowError, KeyError) as error:
-        raise InputError(f"{where}: {error}") from error
 
 
 _sessions: weakref.WeakSet[InferenceSession] = weakref.WeakSet()
@@ -442,10 +370,6 @@ def _unlock() -> None:
 
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_unlock)
-
-
-def _dims(shape: Sequence[int | str | None]) -> str:
-    return f"[{', '.join('?' if d is None else str(d) for d in shape)}]"
 
 
 def _constants(graph: Graph, node: Node | None) -> list[Array]:

@@ -1,11 +1,9 @@
-"""Values and bindings by onnxruntime's names; all memory is the CPU's, and numpy's."""
+"""`OrtValue` and `OrtDevice`, named as in onnxruntime. All memory is CPU memory and belongs to numpy arrays."""
 
 from __future__ import annotations
 
-import ctypes
-import math
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -13,36 +11,35 @@ from tinyonnx.dtypes import NUMPY_DTYPE, from_onnx_type, onnx_type
 from tinyonnx.errors import InputError
 from tinyonnx.ir import Array
 
-if TYPE_CHECKING:
-    from tinyonnx.ort.session import InferenceSession
-
 
 class OrtDevice:
-    """Where memory is: always on the CPU."""
+    """A memory location; the CPU is the only one."""
 
     def __init__(self, device_type: str = "cpu", device_id: int = 0) -> None:
-        _check_device(device_type)
+        check_device(device_type)
         self._device_id = device_id
 
     @staticmethod
     def make(ort_device_name: str, device_id: int, vendor_id: int = -1) -> OrtDevice:
-        """A device by name. Raises InputError unless it is "cpu"."""
+        """Return the device of this name. Raises InputError unless it is "cpu"."""
         return OrtDevice(ort_device_name, device_id)
 
     @staticmethod
     def cpu() -> int:
-        """The number of the CPU among kinds of devices."""
+        """Return onnxruntime's number for the CPU as a kind of device."""
         return 0
 
     @staticmethod
     def default_memory() -> int:
-        """The number of the default kind of memory."""
+        """Return onnxruntime's number for the default kind of memory."""
         return 0
 
     def device_type(self) -> str:
+        """Return "cpu"."""
         return "cpu"
 
     def device_id(self) -> int:
+        """Return the number given when the device was made."""
         return self._device_id
 
 
@@ -54,25 +51,28 @@ class OrtValue:
 
     @classmethod
     def ortvalue_from_numpy(cls, numpy_obj: Any, device_type: str = "cpu", device_id: int = 0) -> OrtValue:
-        """A value that shares the array's memory. Raises InputError for another device than the CPU."""
-        _check_device(device_type)
+        """Wrap an array without copying it. Raises InputError for a device other than the CPU."""
+        check_device(device_type)
         return cls(np.asarray(numpy_obj))
 
     @classmethod
     def ortvalue_from_numpy_with_onnx_type(cls, data: Array, onnx_element_type: int) -> OrtValue:
-        """An array of bits seen as a type that numpy itself lacks; `onnx_element_type` is a `TensorProto.DataType`."""
-        return cls(data.view(_dtype(onnx_element_type)))
+        """Reinterpret the bits of an array as a type that numpy lacks; the type is a `TensorProto.DataType`."""
+        return cls(data.view(element_dtype(onnx_element_type)))
 
     @classmethod
     def ortvalue_from_shape_and_type(
         cls, shape: Sequence[int], element_type: Any, device_type: str = "cpu", device_id: int = 0
     ) -> OrtValue:
-        """Uninitialised memory of a shape; `element_type` is a numpy type or a `TensorProto.DataType`."""
-        _check_device(device_type)
-        return cls(np.empty([int(n) for n in shape], _dtype(element_type)))
+        """Allocate an uninitialised tensor; `element_type` is a numpy type or a `TensorProto.DataType`.
+
+        Raises InputError for an unknown element type and for a device other than the CPU.
+        """
+        check_device(device_type)
+        return cls(np.empty([int(n) for n in shape], element_dtype(element_type)))
 
     def numpy(self) -> Array:
-        """The array. Raises InputError if this is no tensor."""
+        """Return the array, without copying it. Raises InputError if this is not a tensor."""
         return self._tensor()
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> Array:
@@ -86,43 +86,50 @@ class OrtValue:
         return int(kind), index
 
     def shape(self) -> list[int]:
+        """Return the tensor's shape. Raises InputError if this is not a tensor."""
         return list(self._tensor().shape)
 
     def data_type(self) -> str:
-        """Such as ``tensor(float)``."""
+        """Return the ONNX type: ``tensor(float)`` and so on, ``seq`` or ``map``."""
         if not isinstance(self._value, np.ndarray):
             return "seq" if isinstance(self._value, list) else "map"
         return onnx_type(self._value.dtype) or str(self._value.dtype)
 
     def element_type(self) -> int:
-        """The `TensorProto.DataType`."""
+        """Return the element type as a `TensorProto.DataType`. Raises InputError if this is not a tensor."""
         dtype = self._tensor().dtype
         return next(number for number, known in NUMPY_DTYPE.items() if known == dtype)
 
     def data_ptr(self) -> int:
-        """The address of the first element."""
+        """Return the address of the first element. Raises InputError if this is not a tensor."""
         return int(self._tensor().ctypes.data)
 
     def tensor_size_in_bytes(self) -> int:
+        """Return the tensor's size in bytes. Raises InputError if this is not a tensor."""
         return self._tensor().nbytes
 
     def device_name(self) -> str:
+        """Return "cpu"."""
         return "cpu"
 
     def has_value(self) -> bool:
+        """Return False for an optional without an element."""
         return self._value is not None
 
     def is_tensor(self) -> bool:
+        """Return whether this is a tensor."""
         return isinstance(self._value, np.ndarray)
 
     def is_tensor_sequence(self) -> bool:
+        """Return whether this is a sequence."""
         return isinstance(self._value, list)
 
     def is_sparse_tensor(self) -> bool:
+        """Return False: sparse tensors are held dense."""
         return False
 
     def update_inplace(self, np_arr: Array) -> None:
-        """Overwrite the numbers. Raises InputError if the array's dtype or shape is another."""
+        """Overwrite the elements. Raises InputError if dtype or shape differ."""
         target = self._tensor()
         if (np_arr.dtype, np_arr.shape) != (target.dtype, target.shape):
             raise InputError(
@@ -136,96 +143,25 @@ class OrtValue:
         return self._value
 
 
-class IOBinding:
-    """Inputs and outputs that are bound to memory before a run; made by `InferenceSession.io_binding`."""
-
-    def __init__(self, session: InferenceSession) -> None:
-        self._session = session
-        self._inputs: dict[str, Any] = {}
-        self._targets: dict[str, Array | None] = {}
-        self._results: dict[str, OrtValue] = {}
-
-    def bind_cpu_input(self, name: str, arr_on_cpu: Any) -> None:
-        """Feed an array; it is read when the session runs."""
-        self._inputs[name] = arr_on_cpu
-
-    def bind_input(
-        self, name: str, device_type: str, device_id: int, element_type: Any, shape: Sequence[int], buffer_ptr: int
-    ) -> None:
-        """Feed the memory at an address. Raises InputError for another device than the CPU."""
-        _check_device(device_type)
-        self._inputs[name] = _at_address(buffer_ptr, element_type, shape)
-
-    def bind_ortvalue_input(self, name: str, ortvalue: OrtValue) -> None:
-        """Feed a value."""
-        self._inputs[name] = ortvalue._value
-
-    def bind_output(
-        self,
-        name: str,
-        device_type: str = "cpu",
-        device_id: int = 0,
-        element_type: Any = None,
-        shape: Sequence[int] | None = None,
-        buffer_ptr: int | None = None,
-    ) -> None:
-        """Ask for an output; with an address it is written there. Raises InputError for another device."""
-        _check_device(device_type)
-        placed = buffer_ptr is not None and shape is not None
-        self._targets[name] = _at_address(buffer_ptr or 0, element_type, shape or ()) if placed else None
-
-    def bind_ortvalue_output(self, name: str, ortvalue: OrtValue) -> None:
-        """Ask for an output and write it into a value's memory."""
-        self._targets[name] = ortvalue.numpy()
-
-    def get_outputs(self) -> list[OrtValue]:
-        """The results of the last run in the order of binding."""
-        return [self._results[name] for name in self._targets if name in self._results]
-
-    def copy_outputs_to_cpu(self) -> list[Any]:
-        """The results of the last run as arrays."""
-        return [value._value for value in self.get_outputs()]
-
-    def clear_binding_inputs(self) -> None:
-        self._inputs.clear()
-
-    def clear_binding_outputs(self) -> None:
-        self._targets.clear()
-        self._results.clear()
-
-    def synchronize_inputs(self) -> None:
-        """Nothing has to be waited for."""
-
-    def synchronize_outputs(self) -> None:
-        """Nothing has to be waited for."""
-
-    def run(self, run_options: Any = None) -> None:
-        """Run the session on what is bound. Raises what `InferenceSession.run` raises."""
-        results = self._session.run(list(self._targets), self._inputs, run_options)
-        for (name, target), result in zip(self._targets.items(), results, strict=True):
-            value = OrtValue(result if target is None else target)
-            if target is not None:
-                value.update_inplace(result)
-            self._results[name] = value
+def unwrap(value: Any) -> Any:
+    """Return the object inside an OrtValue; return anything else unchanged."""
+    return value._value if isinstance(value, OrtValue) else value
 
 
-def _check_device(device_type: str) -> None:
+def check_device(device_type: str) -> None:
+    """Raise InputError unless the device is the CPU."""
     if str(device_type).lower() != "cpu":
-        raise InputError(f"there is no device {device_type!r}: everything is on the CPU")
+        raise InputError(f"device {device_type!r} does not exist: everything is on the CPU")
 
 
-def _dtype(element_type: Any) -> np.dtype[Any]:
+def element_dtype(element_type: Any) -> np.dtype[Any]:
+    """Return the dtype for a `TensorProto.DataType`, an ONNX type such as ``tensor(float)`` or a numpy type.
+
+    Raises InputError if it is none of them.
+    """
     if isinstance(element_type, int) and element_type in NUMPY_DTYPE:
         return NUMPY_DTYPE[element_type]
     try:
         return from_onnx_type(element_type) if str(element_type).startswith("tensor(") else np.dtype(element_type)
     except (TypeError, KeyError):
         raise InputError(f"unknown element type {element_type!r}") from None
-
-
-def _at_address(address: int, element_type: Any, shape: Sequence[int]) -> Array:
-    dtype, dims = _dtype(element_type), tuple(int(n) for n in shape)
-    if dtype.hasobject:
-        raise InputError("strings can't be bound by address")
-    memory = (ctypes.c_byte * (math.prod(dims) * dtype.itemsize)).from_address(address)
-    return np.ndarray(dims, dtype, memoryview(memory))

@@ -7,9 +7,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from tinyonnx.ir import Array, ConstantPool, Graph, Node, Value
+from tinyonnx.ir import Array, Graph, Node, Value
 from tinyonnx.limits import Limits
 from tinyonnx.registry import FUSED
+from tinyonnx.runtime.constants import ConstantPool
 
 _LOG = logging.getLogger("tinyonnx.passes")
 

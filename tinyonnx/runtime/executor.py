@@ -13,6 +13,7 @@ import numpy as np
 
 from tinyonnx.errors import OpError, ResourceError
 from tinyonnx.ir import Array, Graph, Node
+from tinyonnx.limits import MAX_RANK
 from tinyonnx.ort.options import RunOptions
 from tinyonnx.registry import Call, Info
 from tinyonnx.runtime.arena import Buffer, allocate
@@ -21,9 +22,6 @@ from tinyonnx.runtime.plan import KernelStep, LayoutStep, NumpyStep, Plan, Step
 
 if TYPE_CHECKING:
     from tinyonnx.kernels import Bound
-
-_MAX_RANK = 64
-"""Numpy's."""
 
 _LONG_RUN = 64 << 20
 """With an arena of so many bytes steps take long, and run one by one: Ctrl-C is heard in between."""
@@ -289,7 +287,7 @@ def _info(value: Any) -> Info | None:
     """What a shape rule may see at run time: the values only of what is small enough to be a shape."""
     if not isinstance(value, np.ndarray):
         return None if value is None else Info(None, None)
-    return Info(value.dtype, value.shape, value if value.size <= _MAX_RANK else None)
+    return Info(value.dtype, value.shape, value if value.size <= MAX_RANK else None)
 
 
 def _own(value: Any, taken: set[int]) -> Any:

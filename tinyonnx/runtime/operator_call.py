@@ -15,13 +15,10 @@ import numpy as np
 
 from tinyonnx.errors import Error, NodeError, OpError, ResourceError
 from tinyonnx.ir import Graph, Node, Value
-from tinyonnx.limits import Limits
+from tinyonnx.limits import MAX_RANK, Limits
 from tinyonnx.onnxfile.schemas import misfit
 from tinyonnx.ort.options import RunOptions
 from tinyonnx.registry import Info, lookup
-
-_MAX_RANK = 64
-"""Numpy's."""
 
 _SHORT = {"float": "f", "bfloat": "bf", "int": "i", "uint": "u", "complex": "c"}
 
@@ -122,8 +119,8 @@ def check_sizes(model: str, node: Node, outputs: Sequence[Info | None], inputs: 
 
 
 def _too_much(shape: Sequence[int], dtype: np.dtype[Any], limits: Limits) -> str | None:
-    if len(shape) > _MAX_RANK:
-        return f"has rank {len(shape)}, supported are up to {_MAX_RANK}"
+    if len(shape) > MAX_RANK:
+        return f"has rank {len(shape)}, supported are up to {MAX_RANK}"
     # the other dimensions of an empty tensor count, too: numpy multiplies them, and operators walk along them
     size = math.prod(max(int(dim), 1) for dim in shape) * dtype.itemsize
     if size <= limits.max_tensor_bytes:

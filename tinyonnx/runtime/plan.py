@@ -12,12 +12,13 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
-from tinyonnx.ir import Array, ConstantPool, Graph, Node, Value
+from tinyonnx.ir import Array, Graph, Node, Value
 from tinyonnx.limits import Limits
 from tinyonnx.passes._rewrite import Remark
 from tinyonnx.passes.specialise import info_of
 from tinyonnx.registry import Fast, Info, lookup
 from tinyonnx.runtime.arena import Buffer, assign_offsets
+from tinyonnx.runtime.constants import ConstantPool
 from tinyonnx.runtime.item_loops import Run, find_runs, shrink_buffers
 from tinyonnx.runtime.operator_call import check_sizes
 

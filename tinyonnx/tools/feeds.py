@@ -12,6 +12,7 @@ import numpy as np
 from tinyonnx.dtypes import from_onnx_type
 from tinyonnx.errors import InputError
 from tinyonnx.ir import Array
+from tinyonnx.limits import MAX_RANK
 from tinyonnx.ort.session import InferenceSession, NodeArg
 
 DEFAULT_SIZE = 256
@@ -19,9 +20,6 @@ DEFAULT_SIZE = 256
 
 _ITEM_BYTES = 8
 """Of a made-up number, whatever becomes of it."""
-
-_MAX_RANK = 64
-"""Numpy's."""
 
 
 def parse_dims(texts: Iterable[str]) -> dict[str, int]:
@@ -123,7 +121,7 @@ def _sizes(arg: NodeArg, shape: tuple[int, ...]) -> dict[str, int]:
 
 def _shape(source: str) -> tuple[int, ...]:
     dims = [d.strip() for d in source.removeprefix("shape:").split(",") if d.strip()]
-    if not all(map(_is_size, dims)) or len(dims) > _MAX_RANK:
+    if not all(map(_is_size, dims)) or len(dims) > MAX_RANK:
         raise InputError(f"{source}: expected dimensions such as shape:1,1,128,1000")
     return tuple(map(int, dims))
 

@@ -12,9 +12,9 @@ from typing import Any, Generic, TypeVar
 import numpy as np
 
 from tinyonnx.errors import InputError
-from tinyonnx.ir import ConstantPool
 from tinyonnx.ort.session import InferenceSession
 from tinyonnx.runtime.arena import Buffer
+from tinyonnx.runtime.constants import ConstantPool
 from tinyonnx.runtime.executor import timed_runs
 from tinyonnx.runtime.plan import KernelStep, LayoutStep, NumpyStep, Step
 from tinyonnx.tools.inspect import origin_macs, step_macs

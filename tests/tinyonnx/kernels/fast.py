@@ -9,10 +9,11 @@ import numpy as np
 
 import tinyonnx.kernels
 from tinyonnx.codegen.kernel import DISABLED
-from tinyonnx.ir import Array, ConstantPool, Node
+from tinyonnx.ir import Array, Node
 from tinyonnx.kernels import Bound
 from tinyonnx.limits import Limits
 from tinyonnx.registry import FUSED, Call, Fast, Info, Op, lookup
+from tinyonnx.runtime.constants import ConstantPool
 from tinyonnx.runtime.operator_call import OpContext
 
 assert tinyonnx.kernels

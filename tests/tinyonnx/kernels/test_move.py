@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.tinyonnx.kernels.fast import choose, run
-from tinyonnx.ir import ConstantPool
 from tinyonnx.registry import Info, lookup
+from tinyonnx.runtime.constants import ConstantPool
 
 SIZES = st.sampled_from([1, 2, 3, 15, 16, 17, 33])
 
@@ -65,8 +65,8 @@ def test_old_attributes() -> None:
 @pytest.mark.parametrize("dtype", [bool, np.int8, np.float16, np.int64, np.float64])
 def test_every_size_of_element(dtype: Any) -> None:
     """The arrays that `run` places are of float32; here others are bound directly."""
-    from tinyonnx.ir import ConstantPool
     from tinyonnx.kernels import Bound
+    from tinyonnx.runtime.constants import ConstantPool
 
     x = (np.arange(24) % 5).astype(dtype).reshape(2, 3, 4)
     entry = lookup("", "Pad", 22)
