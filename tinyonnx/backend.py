@@ -1,9 +1,9 @@
-"""onnx's backend interface, by which its own tests and other tools run models::
+"""onnx's backend interface, through which its test suite and other tools run models::
 
     rep = tinyonnx.backend.prepare(model)
     outputs = rep.run([x])
 
-`onnx.backend.test.BackendTest(tinyonnx.backend, __name__)` makes tests of onnx's suite.
+`onnx.backend.test.BackendTest(tinyonnx.backend, __name__)` turns onnx's suite into test cases.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from tinyonnx.ort.session import InferenceSession
 
 
 class TinyonnxRep(BackendRep):
-    """A model that is loaded."""
+    """A loaded model."""
 
     def __init__(self, session: InferenceSession) -> None:
         self.session = session
@@ -31,12 +31,12 @@ class TinyonnxRep(BackendRep):
         """Run the model.
 
         Args:
-            inputs: a value by name, or one value per input in the model's order, without
-                those that have an initializer; a lone array is the first.
+            inputs: values by name, or one value per input in the model's order, without
+                inputs that have an initializer; a single array for a single input.
             kwargs: accepted; there are no options.
 
         Returns:
-            The outputs, also by name.
+            A named tuple of the outputs.
 
         Raises:
             Error: what `InferenceSession.run` raises.
@@ -48,11 +48,11 @@ class TinyonnxRep(BackendRep):
 
 
 class TinyonnxBackend(Backend):
-    """The interface's class methods, which are this module's functions, too."""
+    """The interface's class methods, which are also functions of this module."""
 
     @classmethod
     def is_compatible(cls, model: ModelProto, device: str = "CPU", **kwargs: Any) -> bool:
-        """Whether the model can be loaded and the device is the CPU."""
+        """Return whether the device is the CPU and the model can be loaded."""
         if not cls.supports_device(device):
             return False
         try:
@@ -69,9 +69,12 @@ class TinyonnxBackend(Backend):
         sess_options: SessionOptions | None = None,
         **kwargs: Any,
     ) -> TinyonnxRep:
-        """Load a model, its bytes, or a file. Raises ModelError, and InputError for a device other than the CPU."""
+        """Load a ModelProto, its serialised bytes or a file.
+
+        Raises ModelError if it can't be loaded, InputError for a device other than the CPU.
+        """
         if not cls.supports_device(device):
-            raise InputError(f"device {device!r} isn't supported, only CPU is")
+            raise InputError(f"device {device!r} is not supported: everything runs on the CPU")
         source = model.SerializeToString() if isinstance(model, ModelProto) else model
         return TinyonnxRep(InferenceSession(source, sess_options))
 
@@ -79,7 +82,7 @@ class TinyonnxBackend(Backend):
     def run_model(
         cls, model: ModelProto | bytes | str, inputs: Any, device: str = "CPU", **kwargs: Any
     ) -> tuple[Any, ...]:
-        """`prepare` and `run`."""
+        """Load and run a model. Raises what `prepare` and `TinyonnxRep.run` raise."""
         return cls.prepare(model, device, **kwargs).run(inputs)
 
     @classmethod
@@ -95,9 +98,9 @@ class TinyonnxBackend(Backend):
 
         Args:
             node: the node; an input with an empty name is absent.
-            inputs: a value by name, or one value per input that isn't absent.
+            inputs: values by name, or one value per input that is not absent.
             device: "CPU".
-            outputs_info: dtypes and shapes of the outputs; not needed.
+            outputs_info: dtypes and shapes of the outputs; ignored.
             kwargs: `opset_version` of the node's domain (default: the newest).
 
         Raises:
@@ -118,7 +121,7 @@ class TinyonnxBackend(Backend):
 
     @classmethod
     def supports_device(cls, device: str) -> bool:
-        """Whether the device is the CPU, which is all that there is."""
+        """Return whether the device is the CPU, the only one supported."""
         try:
             return bool(Device(device).type == DeviceType.CPU)
         except (AttributeError, ValueError):
@@ -133,7 +136,7 @@ supports_device = TinyonnxBackend.supports_device
 
 
 def _named(inputs: Any, names: Sequence[str], where: str) -> Mapping[str, Any]:
-    """Values by name from such a mapping, a sequence in the order of the names, or a lone array."""
+    """Return values by name, given such a mapping, a sequence in the order of the names, or a single array."""
     if isinstance(inputs, Mapping):
         return inputs
     values = inputs if isinstance(inputs, (list, tuple)) else [inputs]
@@ -143,12 +146,12 @@ def _named(inputs: Any, names: Sequence[str], where: str) -> Mapping[str, Any]:
 
 
 def _newest(domain: str) -> int:
-    """The newest version of a domain that onnx knows; 1 for those that it doesn't."""
+    """Return the newest opset of a domain in the installed onnx; 1 for a domain that it does not have."""
     return max((s.since_version for s in get_all_schemas_with_history() if s.domain == domain), default=1)
 
 
 def _type(value: Any) -> TypeProto:
-    """The ONNX type of a value."""
+    """Return the ONNX type of a value."""
     if isinstance(value, (list, tuple)):
         return helper.make_sequence_type_proto(_type(value[0]) if value else helper.make_tensor_type_proto(1, None))
     array = np.asarray(value)

@@ -1,4 +1,4 @@
-"""The `tinyonnx` command. Exit codes: 0 ok, 1 the model or input failed, 2 usage."""
+"""The `tinyonnx` command. Exit codes: 0 success, 1 the model or an input failed, 2 wrong usage."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tinyonnx.commands import compare, compile, inspect, ops, profile, run, trac
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command; returns the exit code."""
+    """Run the command and return its exit code."""
     if sys.stdout is None:
         print("tinyonnx: standard output is closed", file=sys.stderr)
         return 1
@@ -25,7 +25,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         sys.stdout.flush()
         return code
     except BrokenPipeError:
-        # the reader has gone; keep the interpreter from complaining while it flushes at exit
+        # the reader is gone: without this the interpreter reports an error when it flushes at exit
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except KeyboardInterrupt:
@@ -43,9 +43,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="tinyonnx", description="Run ONNX models, and look inside them.")
+    parser = argparse.ArgumentParser(prog="tinyonnx", description="Run ONNX models and look inside them.")
     parser.add_argument("--version", action="version", version=f"tinyonnx {tinyonnx.__version__}")
-    parser.add_argument("--verbose", action="store_true", help="say what every pass did and refused, and why")
+    parser.add_argument("--verbose", action="store_true", help="log what each pass rewrote and refused, and why")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
     for command in (run, inspect, trace, compare, profile, compile, ops):

@@ -1,8 +1,8 @@
-"""What is kept on disk for later processes: machine code, and what models' files were found to hold.
+"""Cache files on disk for later processes: machine code and decoded graphs.
 
-Every file has the SHA-256 of its content in front. What can't be read counts as absent, what
-can't be written isn't kept. Who can write here can make this user's processes do anything, as
-with Python's own bytecode: the folders are for the user alone.
+Each file begins with the SHA-256 of its content. A file that is damaged or can't be read counts as absent; one that
+can't be written is skipped. Whoever can write to the cache can run code in the processes that read it, as with
+Python's own bytecode: the folders are accessible to their owner only.
 """
 
 from __future__ import annotations
@@ -14,14 +14,17 @@ from contextlib import suppress
 from functools import cache
 from pathlib import Path
 
+from tinyonnx.errors import ModelError
+from tinyonnx.files import write_file
+
 _DIGEST_BYTES = 32
 
 
 @cache
 def folder() -> Path:
-    """Where everything is kept; nowhere for a user without a home."""
+    """Return the cache directory; a path that can never exist if the user has no home directory."""
     base = os.environ.get("NUMBA_CACHE_DIR") or os.environ.get("XDG_CACHE_HOME") or ""
-    if not os.path.isabs(base):  # as the XDG specification says
+    if not os.path.isabs(base):  # the XDG specification says to ignore relative paths
         base = os.path.join(os.path.expanduser("~"), ".cache")
     if not os.path.isabs(base) or not os.environ.get("HOME", "?"):
         base = os.devnull
@@ -29,7 +32,7 @@ def folder() -> Path:
 
 
 def read(path: Path) -> bytes | None:
-    """The content of a file that `write` made; None if it is absent or damaged."""
+    """Return the content of a file that `write` made; None if it is absent or damaged."""
     with suppress(OSError):
         content = path.read_bytes()
         digest, content = content[:_DIGEST_BYTES], content[_DIGEST_BYTES:]
@@ -39,25 +42,16 @@ def read(path: Path) -> bytes | None:
 
 
 def write(path: Path, content: bytes) -> bool:
-    """Atomically, so that two processes that write the same file don't meet; whether that worked."""
-    import tempfile
-
-    with suppress(OSError):
+    """Write a file atomically, so that processes may write the same one at once; return whether that worked."""
+    with suppress(OSError, ModelError):
         path.parent.mkdir(0o700, parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(dir=path.parent, suffix=".part")
-        try:
-            with os.fdopen(handle, "wb") as file:
-                file.write(hashlib.sha256(content).digest() + content)
-            os.replace(temporary, path)
-        except BaseException:
-            os.unlink(temporary)
-            raise
+        write_file(path, hashlib.sha256(content).digest() + content, 0o600, durable=False)
         return True
     return False
 
 
 def remove_old(paths: Iterable[Path], kept: int) -> None:
-    """Leave only so many files or folders, those that were last written to."""
+    """Keep the `kept` most recently written files or folders and delete the rest."""
     import shutil
 
     with suppress(OSError):

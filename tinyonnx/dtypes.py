@@ -1,7 +1,8 @@
-"""ONNX's element types as numpy dtypes, and as onnxruntime spells them."""
+"""ONNX types in Python: element types as numpy dtypes and in onnxruntime's spelling, maps as typed dicts."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import ml_dtypes
@@ -45,15 +46,24 @@ _NAME = {np.dtype(dtype): name for _, name, dtype in _TABLE}
 _DTYPE = {f"tensor({name})": np.dtype(dtype) for _, name, dtype in _TABLE}
 
 TENSOR_TYPES = tuple(_DTYPE)
-"""``tensor(float)`` and all others."""
+"""All tensor types in onnxruntime's spelling, such as ``tensor(float)``."""
 
 
 def onnx_type(dtype: np.dtype[Any]) -> str | None:
-    """``tensor(float)`` for float32 and so on, as onnxruntime writes it; None for what ONNX hasn't."""
+    """Return the type as onnxruntime spells it, ``tensor(float)`` for float32; None for a dtype that ONNX lacks."""
     return f"tensor({_NAME[dtype]})" if dtype in _NAME else None
 
 
 def from_onnx_type(text: str) -> np.dtype[Any]:
-    """The dtype of ``tensor(float)``; raises KeyError for what is no tensor type."""
+    """Return the dtype of ``tensor(float)`` and the like. Raises KeyError for any other text."""
     dtype: np.dtype[Any] = _DTYPE[text]
     return dtype
+
+
+class TypedMap(dict[Any, Any]):
+    """A map as a dict that knows its ONNX type in onnxruntime's spelling and the dtype of its values."""
+
+    def __init__(self, items: Mapping[Any, Any], type: str, dtype: np.dtype[Any]) -> None:
+        super().__init__(items)
+        self.type = type
+        self.dtype = dtype

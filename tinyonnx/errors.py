@@ -1,25 +1,24 @@
-"""What can go wrong, as one tree.
+"""Exceptions, in one tree.
 
 ::
 
     Error
-    ├── ModelError      the model can't be loaded; lists every unsupported operator at once
+    ├── ModelError      the model can't be loaded; all unsupported operators are listed at once
     ├── InputError      the feeds or the requested outputs don't fit the model
     ├── NodeError       an operator failed: names file, node, op, opset, cause, dtypes and shapes
-    └── ResourceError   a limit of ``SessionOptions.limits`` was reached
+    └── ResourceError   a limit of ``SessionOptions.limits`` was exceeded
 
-Operators raise a bare ``OpError``; only the executor knows which node was running and
-turns it into a ``NodeError``.
+Operators raise ``OpError`` with the cause alone; the caller, which knows the node, turns it into a ``NodeError``.
 """
 
 _LONGEST = 8000
-"""Characters of a message: enough for every operator of a large model, not for a model's names of megabytes."""
+"""Maximum characters of a message: room for every operator of a large model; names in a model may take megabytes."""
 
 
 class Error(Exception):
-    """Base of everything that tinyonnx raises on purpose.
+    """Base class of all exceptions that tinyonnx raises on purpose.
 
-    Its text is one line that is safe to print: names in a model may hold escape sequences of terminals.
+    The message is one line that is safe to print: control characters from names in a model are escaped.
     """
 
     def __str__(self) -> str:
@@ -38,7 +37,7 @@ class ModelError(Error):
 
 
 class InputError(Error, ValueError):
-    """The feeds or the requested outputs don't fit the model; a ValueError, as in onnxruntime."""
+    """The feeds or the requested outputs don't fit the model. It is a ValueError, as in onnxruntime."""
 
 
 class NodeError(Error):
@@ -46,8 +45,8 @@ class NodeError(Error):
 
 
 class ResourceError(Error):
-    """A limit was reached (tensor size, number of nodes, loop iterations, seconds)."""
+    """A limit was exceeded: tensor size, number of nodes, loop iterations or seconds."""
 
 
 class OpError(Exception):
-    """Raised by operators: the cause alone, without saying which node it was."""
+    """The cause of an operator's failure, without its node. Operators raise it; users see a NodeError."""

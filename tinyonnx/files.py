@@ -1,27 +1,31 @@
-"""Reads models' files, and writes files whole or not at all."""
+"""Read model files; write files atomically."""
 
 from __future__ import annotations
 
 import errno
 import os
-import secrets
 import stat
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 
 from tinyonnx.errors import ModelError
 
-_MAX_FILE_BYTES = (1 << 31) - 1
+_MAX_MODEL_BYTES = (1 << 31) - 1
+"""Largest size of a protobuf message, and so of an ONNX file without external data."""
 
 
 def read_file(path: str) -> bytes:
-    """The content of a regular file, at most as large as the format allows. Raises ModelError."""
+    """Return the content of a regular file of at most 2 GiB.
+
+    Raises ModelError if it can't be read, is not a regular file or is larger.
+    """
     try:
         with open(path, "rb", buffering=0) as handle:
             status = os.fstat(handle.fileno())
             if not stat.S_ISREG(status.st_mode):
                 raise ModelError(f"{path}: is not a regular file")
-            if status.st_size > _MAX_FILE_BYTES:
-                raise ModelError(f"{path}: has {status.st_size} bytes, the format allows {_MAX_FILE_BYTES}")
+            if status.st_size > _MAX_MODEL_BYTES:
+                raise ModelError(f"{path}: has {status.st_size} bytes, the format allows {_MAX_MODEL_BYTES}")
             return handle.read()
     except ValueError as error:
         raise ModelError(f"{path!r}: can't be opened: {error}") from None
@@ -30,9 +34,9 @@ def read_file(path: str) -> bytes:
 
 
 def target_of(path: str | os.PathLike[str]) -> str:
-    """The file to write for a path, links followed.
+    """Return the path of the file to write, with symbolic links resolved.
 
-    Raises ModelError if it is something else than a file, OSError if none can be made there.
+    Raises ModelError if something other than a regular file is there, OSError if no file can be created there.
     """
     target = os.path.realpath(path)
     if os.path.exists(target) and not os.path.isfile(target):
@@ -44,22 +48,48 @@ def target_of(path: str | os.PathLike[str]) -> str:
     return target
 
 
-def write_file(path: str | os.PathLike[str], content: bytes, mode: int = 0o666) -> None:
-    """Write a file that appears under its name only once it is complete; the umask takes from its mode.
+def write_file(path: str | os.PathLike[str], content: bytes, mode: int = 0o666, *, durable: bool = True) -> None:
+    """Write a file atomically: it appears under its name once it is complete, or not at all.
 
-    Raises what `target_of` raises, OSError if it can't be written.
+    `mode` is that of a new file before the umask applies; `durable` waits until the content is on the disk.
+    Raises what `target_of` raises, and OSError, with the path as its filename, if the file can't be written.
     """
     folder, name = os.path.split(target_of(path))
-    partial = os.path.join(folder, f".{name[:64]}.{secrets.token_hex(8)}.part")
+    partial = os.path.join(folder, f".{name[:64]}.{os.urandom(8).hex()}.part")
     try:
         with open(partial, "xb", opener=lambda path, flags: os.open(path, flags, mode)) as file:
             file.write(content)
             file.flush()
-            os.fsync(file.fileno())
+            if durable:
+                os.fsync(file.fileno())
         os.replace(partial, os.path.join(folder, name))
     except BaseException as error:
         with suppress(OSError):
             os.remove(partial)
         if isinstance(error, OSError):
             raise OSError(error.errno, error.strerror, os.fspath(path)) from error
+        raise
+
+
+def write_text(path: str, text: str) -> None:
+    """Write UTF-8 text: atomically to a regular file, directly to a device or pipe.
+
+    Raises OSError, with the path as its filename.
+    """
+    content = text.encode("utf-8")
+    if os.path.exists(path) and not os.path.isfile(path):
+        with naming_file(path), open(path, "wb") as file:
+            file.write(content)
+    else:
+        write_file(path, content)
+
+
+@contextmanager
+def naming_file(path: str) -> Iterator[None]:
+    """Give an OSError without a filename, such as a full disk's, this one."""
+    try:
+        yield
+    except OSError as error:
+        if error.filename is None:
+            error.filename = path
         raise

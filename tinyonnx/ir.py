@@ -1,10 +1,9 @@
-"""The graph: values, nodes, subgraphs, and the edits that keep use lists right.
+"""The intermediate representation: values, nodes, graphs and subgraphs, with use lists.
 
-A `Value` is one tensor (or sequence) of the model; nodes refer to values directly, also
-across the border of a subgraph, so that a captured value has its uses in the subgraph's
-nodes like any other.  Outputs of a graph are uses, too: `Graph.outputs` may be rewired by
-a pass while `Graph.output_names`, what the user asks for, and `Graph.declared_outputs`, their
-types in the file, stay.
+A `Value` is one tensor (or sequence) of the model. Nodes refer to values directly, also those of an enclosing
+graph: the uses of a captured value include nodes of subgraphs. An output of a graph is a use, too. A pass may
+rewire `Graph.outputs`; `Graph.output_names` (the names that users request) and `Graph.declared_outputs` (the
+types in the file) stay as they are.
 """
 
 from __future__ import annotations
@@ -19,11 +18,16 @@ Dim = int | str | None
 
 
 class Value:
-    """One tensor of a graph.
+    """One tensor, sequence or map of a graph.
 
-    `dtype` and `shape` are what is known (None: unknown; a dim may be a symbolic name);
-    `type` is the declared ONNX type as onnxruntime writes it, for graph inputs and outputs.
-    `const` holds an initializer or a folded constant.
+    Attributes:
+        name: unique within its graph.
+        dtype: None if unknown.
+        shape: None if unknown; a dimension is a size, a symbolic name or None.
+        type: declared ONNX type in onnxruntime's spelling; only for inputs, outputs and declared values.
+        const: the array of an initializer or a folded constant, else None.
+        producer: the node with this output; None for inputs and constants.
+        uses: pairs of a node and the position among its inputs, or of a graph and the position among its outputs.
     """
 
     __slots__ = ("const", "dtype", "name", "producer", "shape", "type", "uses")
@@ -45,8 +49,8 @@ class Value:
 
     @property
     def static_shape(self) -> tuple[int, ...] | None:
-        """The shape if every dimension is a known integer, else None."""
-        # asked tens of thousands of times a plan: half the speed with any() and a generator
+        """The shape if every dimension is a known size, else None."""
+        # called tens of thousands of times per plan: any() over a generator takes twice as long
         if self.shape is None:
             return None
         for dim in self.shape:
@@ -59,10 +63,17 @@ class Value:
 
 
 class Node:
-    """One operator call.
+    """One call of an operator.
 
-    `opset` is the version of the node's own domain; `origin` names the nodes of the model
-    that a fused node replaced (its own name otherwise); an absent optional input is None.
+    Attributes:
+        op_type, domain: the operator; the domain of ONNX's own operators is "".
+        opset: version of the node's domain.
+        inputs: values; None for an absent optional input.
+        outputs: values; None for an output that nothing reads.
+        attributes: Python values by name; a subgraph is a `Graph`.
+        name: as in the file, may be empty.
+        index: position in the file.
+        origin: labels of the nodes of the model that this node replaces; its own label unless it is fused.
     """
 
     __slots__ = ("attributes", "domain", "index", "inputs", "name", "op_type", "opset", "origin", "outputs")
@@ -92,20 +103,21 @@ class Node:
 
     @property
     def label(self) -> str:
-        """The node's name, or its first output's where it has none."""
+        """The node's name; if it has none, the name of its first output."""
         if self.name:
             return self.name
         return next((v.name for v in self.outputs if v is not None), f"#{self.index}")
 
     @property
     def output(self) -> Value:
-        """The first output, for the many ops that have just one."""
+        """The first output; most operators have only one."""
         value = self.outputs[0]
         assert value is not None
         return value
 
     @property
     def subgraphs(self) -> list[Graph]:
+        """The graphs among the attributes."""
         return [a for a in self.attributes.values() if isinstance(a, Graph)]
 
     def __repr__(self) -> str:
@@ -113,12 +125,12 @@ class Node:
 
 
 class Graph:
-    """Nodes in executable order, inputs, outputs; a subgraph knows nothing of its parent.
+    """Nodes in executable order, with inputs, initializers and outputs. A subgraph has no link to its parent.
 
-    `overridable` are the initializers that are inputs, too: a feed may replace them.
+    `overridable` holds the initializers that are inputs as well: a feed may replace them.
 
-    Edit only through the methods: they keep `Value.uses` and `Value.producer` right, and
-    `verify()` proves it.
+    Edit a graph through its methods only: they keep `Value.uses` and `Value.producer` consistent, which `verify`
+    checks.
     """
 
     def __init__(self, name: str = "", opsets: Mapping[str, int] | None = None) -> None:
@@ -136,16 +148,18 @@ class Graph:
     # -- building ---------------------------------------------------------------------
 
     def add_input(self, value: Value) -> Value:
+        """Append an input and return it."""
         self.inputs.append(value)
         return value
 
     def add_initializer(self, name: str, array: Array) -> Value:
+        """Append an initializer with this array and return its value."""
         value = Value(name, array.dtype, array.shape, array)
         self.initializers.append(value)
         return value
 
     def override(self, name: str) -> Value:
-        """Make an input of an overridable initializer."""
+        """Turn an overridable initializer into an input and return it."""
         value = next(v for v in self.overridable if v.name == name)
         self.overridable.remove(value)
         self.initializers.remove(value)
@@ -153,11 +167,12 @@ class Graph:
         return self.add_input(value)
 
     def drop_initializers(self) -> None:
-        """Forget the initializers that nothing reads, but for the overridable ones."""
+        """Remove the initializers that nothing reads, except overridable ones."""
         kept = set(map(id, self.overridable))
         self.initializers = [v for v in self.initializers if v.uses or id(v) in kept]
 
     def add_output(self, value: Value, name: str | None = None) -> None:
+        """Append an output; `name` is the one that users request (default: the value's)."""
         value.uses.append((self, len(self.outputs)))
         self.outputs.append(value)
         self.output_names.append(value.name if name is None else name)
@@ -166,12 +181,13 @@ class Graph:
         self.declared_outputs.append(declared)
 
     def clear_outputs(self) -> None:
+        """Remove all outputs."""
         for i, value in enumerate(self.outputs):
             value.uses.remove((self, i))
         self.outputs, self.output_names, self.declared_outputs = [], [], []
 
     def add_node(self, node: Node, at: int | None = None) -> Node:
-        """Insert a node (at the end, or at position `at`) and register its uses."""
+        """Insert a node at position `at` (default: the end), register its uses and return it."""
         self.nodes.insert(len(self.nodes) if at is None else at, node)
         for i, value in enumerate(node.inputs):
             if value is not None:
@@ -185,6 +201,7 @@ class Graph:
     # -- editing ----------------------------------------------------------------------
 
     def set_input(self, node: Node, index: int, value: Value | None) -> None:
+        """Replace one input of a node; None makes it absent."""
         old = node.inputs[index]
         if old is not None:
             old.uses.remove((node, index))
@@ -193,7 +210,7 @@ class Graph:
             value.uses.append((node, index))
 
     def replace_all_uses_with(self, old: Value, new: Value) -> None:
-        """Everything that read `old`, in this graph or a subgraph, now reads `new`."""
+        """Let every reader of `old`, in this graph or a subgraph, read `new` instead."""
         for user, index in list(old.uses):
             if isinstance(user, Graph):
                 user.outputs[index] = new
@@ -203,7 +220,7 @@ class Graph:
         old.uses.clear()
 
     def remove_node(self, node: Node) -> None:
-        """Remove a node whose outputs nothing reads any more."""
+        """Remove a node whose outputs have no uses left."""
         for value in node.outputs:
             assert value is None or not value.uses, f"{value.name} is still used"
         for i, value in enumerate(node.inputs):
@@ -217,6 +234,7 @@ class Graph:
         self.nodes.remove(node)
 
     def _drop(self) -> None:
+        """Unregister all uses by this graph, which is removed with its node."""
         self.clear_outputs()
         for node in self.nodes:
             for i, operand in enumerate(node.inputs):
@@ -226,9 +244,9 @@ class Graph:
                 subgraph._drop()
 
     def replace_node(self, old: Node, new: Node) -> Node:
-        """Put `new` where `old` stood; `new.outputs` must be fresh values or None.
+        """Put `new` in the place of `old` and return it.
 
-        Outputs of `old` are matched by position, and the new values take over their names.
+        The outputs of `new` must be values without a producer, or None; they replace those of `old` by position.
         """
         at = self.nodes.index(old)
         self.add_node(new, at)
@@ -241,14 +259,14 @@ class Graph:
     # -- reading ----------------------------------------------------------------------
 
     def walk(self) -> Iterator[Node]:
-        """Every node, also those of subgraphs."""
+        """Yield every node, including those of subgraphs."""
         for node in self.nodes:
             yield node
             for subgraph in node.subgraphs:
                 yield from subgraph.walk()
 
     def values(self) -> dict[str, Value]:
-        """Every value of this graph (not of its subgraphs) by name."""
+        """Return the values of this graph, without those of its subgraphs, by name."""
         found = {v.name: v for v in (*self.inputs, *self.initializers)}
         for node in self.nodes:
             found.update({v.name: v for v in node.outputs if v is not None})
@@ -256,7 +274,7 @@ class Graph:
         return found
 
     def captures(self) -> list[Value]:
-        """Values of enclosing graphs that this graph, or a subgraph of it, reads."""
+        """Return the values of enclosing graphs that this graph or a subgraph of it reads."""
         own: set[int] = set()
         found: dict[int, Value] = {}
 
@@ -277,7 +295,7 @@ class Graph:
         return list(found.values())
 
     def clone(self) -> Graph:
-        """A copy that can be edited freely; constant arrays are shared."""
+        """Return a copy that can be edited; constant arrays are shared."""
         return self._clone({})
 
     def _clone(self, known: dict[int, Value]) -> Graph:
@@ -321,9 +339,9 @@ class Graph:
         return graph
 
     def verify(self) -> None:
-        """Check every invariant: order, single producers, use lists in both directions.
+        """Check all invariants: execution order, single producers, use lists in both directions.
 
-        Raises AssertionError; a failure is a bug in a pass, never the user's mistake.
+        Raises AssertionError: a violation is a bug in a pass, never the user's mistake.
         """
         uses: dict[int, list[tuple[Node | Graph, int]]] = {}
         seen: dict[int, Value] = {}

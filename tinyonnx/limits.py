@@ -1,4 +1,4 @@
-"""What a model may cost at most: the guard against hostile and broken models."""
+"""Resource limits, which guard against hostile and broken models."""
 
 from __future__ import annotations
 
@@ -13,31 +13,31 @@ MAX_RANK = 64 if np.lib.NumpyVersion(np.__version__) >= "2.0.0" else 32
 
 
 class ModelLimitError(ModelError, ResourceError):
-    """The model can't be loaded because it goes over one of its limits."""
+    """The model can't be loaded because it exceeds a limit."""
 
 
 @dataclass(frozen=True)
 class Limits:
-    """Upper bounds on what loading and running a model may take.
+    """Upper bounds on the resources that loading and running a model may take.
 
-    The defaults are far above what real models need and far below what harms a machine,
-    except that time is not bounded: how long is too long only the caller can say.
+    The defaults are far above what real models need and far below what harms a machine. Time is unlimited by
+    default: only the caller knows how long is too long. Raises ValueError for a negative bound.
     """
 
     max_tensor_bytes: int = 4 << 30
-    """Bytes of any one tensor, initializers and results alike."""
+    """Maximum bytes of one tensor, whether initializer or result."""
 
     max_nodes: int = 1_000_000
-    """Nodes of the model, after model-local functions were inlined."""
+    """Maximum nodes of the model after inlining model-local functions."""
 
     max_loop_iterations: int = 1_000_000
-    """Iterations of all Loop and Scan nodes in one run, taken together."""
+    """Maximum iterations of all Loop and Scan nodes in one run, taken together."""
 
     max_seconds: float | None = None
-    """Wall-clock seconds of one run."""
+    """Maximum wall-clock seconds of one run; None for no limit."""
 
     max_depth: int = 64
-    """Subgraphs within subgraphs and function calls within function calls."""
+    """Maximum nesting of subgraphs and function calls."""
 
     def __post_init__(self) -> None:
         for name in ("max_tensor_bytes", "max_nodes", "max_loop_iterations", "max_depth"):

@@ -19,7 +19,7 @@ from tinyonnx.commands._shared import (
     shape_text,
     table,
 )
-from tinyonnx.tools._files import write_text
+from tinyonnx.files import write_text
 from tinyonnx.tools.profile import Profile, profile
 
 

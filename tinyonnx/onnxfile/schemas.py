@@ -13,9 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from tinyonnx.dtypes import onnx_type
+from tinyonnx.dtypes import TypedMap, onnx_type
 from tinyonnx.ir import Node
-from tinyonnx.ort.maps import TypedMap
 from tinyonnx.registry import Info
 
 

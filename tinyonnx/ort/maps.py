@@ -8,18 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from tinyonnx.dtypes import from_onnx_type
+from tinyonnx.dtypes import TypedMap, from_onnx_type
 
 _SPELLING = re.compile(r"map\((\w+),(tensor\(\w+\))\)")
-
-
-class TypedMap(dict[Any, Any]):
-    """A map that a model is fed: a dict that knows its type, as onnxruntime writes it, and its values' dtype."""
-
-    def __init__(self, items: Mapping[Any, Any], type: str, dtype: np.dtype[Any]) -> None:
-        super().__init__(items)
-        self.type = type
-        self.dtype = dtype
 
 
 def as_map(feed: Any, wanted: str) -> TypedMap:

@@ -9,10 +9,10 @@ from tinyonnx.ir import Array
 
 
 class ConstantPool:
-    """Arrays derived from a model's constants (folded, packed), computed once for all plans.
+    """Caches arrays derived from a model's initializers (folded, packed), so that plans share them.
 
-    Only what derives from adopted arrays (the initializers) alone is kept: a constant that
-    came from the input shapes of one plan must not outlive it.
+    Only results that derive from adopted arrays alone are kept: a constant that depends on the input shapes of one
+    plan must not outlive that plan.
     """
 
     def __init__(self) -> None:
@@ -20,11 +20,14 @@ class ConstantPool:
         self._derived: dict[tuple[Any, ...], Any] = {}
 
     def adopt(self, array: Array) -> None:
-        """Let what derives from this array be kept; the pool keeps the array alive."""
+        """Keep an array alive, and cache what derives from it."""
         self._owned[id(array)] = array
 
     def derive(self, tag: object, compute: Callable[..., Any], *sources: Array) -> Any:
-        """`compute(*sources)`, an array or a list of arrays; the same objects each time where sources are adopted."""
+        """Return `compute(*sources)`, an array or a list of arrays; the cached objects if all sources are adopted.
+
+        `tag` and the identities of the sources are the key: the same tag must mean the same computation.
+        """
         if any(id(source) not in self._owned for source in sources):
             return compute(*sources)
         key = (tag, *map(id, sources))

@@ -12,9 +12,9 @@ from typing import Any
 
 import numpy as np
 
+from tinyonnx.files import write_text
 from tinyonnx.ir import Array
 from tinyonnx.passes import Remark
-from tinyonnx.tools._files import write_text
 from tinyonnx.tools._images import Picture, picture, shrink
 from tinyonnx.tools._layout import layout
 from tinyonnx.tools.compare import Comparison

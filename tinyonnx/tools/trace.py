@@ -13,10 +13,10 @@ import numpy as np
 
 from tinyonnx.dtypes import onnx_type
 from tinyonnx.errors import InputError
+from tinyonnx.files import naming_file
 from tinyonnx.ir import Array, Graph, Node
 from tinyonnx.ort.session import InferenceSession
 from tinyonnx.passes import BASIC
-from tinyonnx.tools._files import named
 from tinyonnx.tools.feeds import shapes_only
 
 HISTOGRAM_BINS = 64
@@ -134,7 +134,7 @@ def saving(path: str) -> Iterator[Reader]:
     strings, isn't saved. Raises OSError where the file can't be written.
     """
     count: dict[str, int] = {}
-    with named(path), zipfile.ZipFile(path, "w", zipfile.ZIP_STORED, allowZip64=True) as archive:
+    with naming_file(path), zipfile.ZipFile(path, "w", zipfile.ZIP_STORED, allowZip64=True) as archive:
 
         def read(activation: Activation, result: Any) -> None:
             if not isinstance(result, np.ndarray) or result.dtype.kind == "O":

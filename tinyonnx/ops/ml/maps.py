@@ -6,11 +6,11 @@ from typing import Any
 
 import numpy as np
 
+from tinyonnx.dtypes import TypedMap
 from tinyonnx.errors import OpError
 from tinyonnx.ir import Array
 from tinyonnx.ops.cast import convert
 from tinyonnx.ops.ml._common import DOMAIN, STRING, Floats, Ints, Strings, as_array, class_labels, positions, the_one
-from tinyonnx.ort.maps import TypedMap
 from tinyonnx.registry import Context, Info, op
 
 INT64 = np.dtype(np.int64)
