@@ -1,7 +1,7 @@
-"""The rewrites, in the order in which they run; `Graph.verify()` proves the graph after each.
+"""The optimisation passes and their order; `Graph.verify` checks the graph after each.
 
-A pass is one file: its docstring is the algebra, it matches a pattern, says why not where it
-refuses (`Rewrite.refused`), and rewrites.
+A pass is one file. Its docstring is the algebra; it matches a pattern, records a reason where it refuses a match
+(`Rewrite.refused`), and rewrites the graph.
 """
 
 from __future__ import annotations
@@ -30,23 +30,23 @@ from tinyonnx.passes.split_into_slices import split_into_slices
 Pass = Callable[[Rewrite], None]
 
 PIPELINE: list[Pass] = [
-    # shapes first: every later pass may ask for them, and the exporters' shape chains vanish
+    # shapes first: later passes need them, and the exporters' shape chains disappear
     specialise,
     drop_dead,
-    # patterns are written for graphs without identities and with one spelling of everything
+    # patterns assume a graph without no-ops and with one form of each operation
     drop_empty_options,
     split_into_slices,
     remove_noops,
     drop_dead,
     recognise_hardswish,
     recognise_swish,
-    # into the weights before into the epilogue: a fused convolution is no longer a Conv
+    # into the weights before the epilogue: a fused convolution is no longer a Conv
     fold_channelwise,
     fold_batchnorm,
-    # epilogue in the order in which it computes: sum, then activation
+    # the epilogue in order of execution: sum, then activation
     fuse_residual,
     fuse_activation,
-    # last, as they are made of fused linear maps
+    # last, because their patterns consist of fused convolutions
     fuse_squeeze_excite,
     fuse_gated_conv,
     fuse_expand_depthwise,
@@ -57,26 +57,26 @@ PIPELINE: list[Pass] = [
 ]
 
 BASIC: list[Pass] = [specialise, drop_dead]
-"""What an unoptimised plan needs: shapes known, nothing fused."""
+"""Passes of an unoptimised plan: shapes are inferred, nothing is fused."""
 
-_MANY = 5000
-"""Verifying takes most of the time of planning so many nodes."""
+_VERIFIED_NODES = 5000
+"""Largest graph verified after each pass: beyond, verifying dominates the time of planning."""
 
 EXPRESSIBLE: list[Pass] = [
     specialise, drop_dead, remove_noops, drop_dead, fold_channelwise, fold_batchnorm, drop_dead,
 ]  # fmt: skip
-"""What leaves only ONNX's own operators: the optimised model as a file for any runtime."""
+"""Passes whose result has only ONNX's own operators: an optimised model for any runtime."""
 
 __all__ = ["BASIC", "EXPRESSIBLE", "PIPELINE", "Pass", "Remark", "Rewrite", "run_passes"]
 
 
 def run_passes(rewrite: Rewrite, passes: list[Pass], verify_each: bool = True) -> None:
-    """Run passes in order; the graph is verified after the last, and unless it has very many nodes after each.
+    """Run passes in order and verify the graph: after each pass if it is not very large, else after the last.
 
-    Verifying is half of the work: without `verify_each` a session, whose first plan was verified
-    after each pass, makes one for another length of clip in half the time.
+    Without `verify_each` it is verified after the last only, which halves the time; sessions do so once their first
+    plan was verified after each pass.
     """
-    verify_each = verify_each and len(rewrite.graph.nodes) <= _MANY
+    verify_each = verify_each and len(rewrite.graph.nodes) <= _VERIFIED_NODES
     for function in passes:
         rewrite.pass_name = function.__name__
         function(rewrite)

@@ -1,22 +1,24 @@
-"""What every pass works with: the graph, derived constants, and a report of what it did."""
+"""The state of a pipeline run, and questions about values and nodes that many passes ask."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 from tinyonnx.ir import Array, Graph, Node, Value
 from tinyonnx.limits import Limits
 from tinyonnx.registry import FUSED
 from tinyonnx.runtime.constants import ConstantPool
 
+T = TypeVar("T")
+
 _LOG = logging.getLogger("tinyonnx.passes")
 
 
 class Remark(NamedTuple):
-    """One thing that a pass did, or refused to do, and why."""
+    """One rewrite that a pass applied, or refused with a reason."""
 
     pass_name: str
     applied: bool
@@ -29,7 +31,18 @@ class Remark(NamedTuple):
 
 @dataclass
 class Rewrite:
-    """The state of one run of the pipeline over one graph; `folded` has the values that became constants."""
+    """The state of one run of the pipeline over one graph.
+
+    Attributes:
+        graph: edited in place.
+        pool: shares derived constants between plans.
+        limits: sizes of folded constants are checked against them.
+        model: name of the file, for messages.
+        remarks: rewrites applied and refused, in order.
+        pass_name: the pass that is running.
+        folded: values of the graph that became constants, by name.
+        folded_bytes: their total size.
+    """
 
     graph: Graph
     pool: ConstantPool
@@ -41,11 +54,11 @@ class Rewrite:
     folded_bytes: int = 0
 
     def applied(self, node: Node, text: str) -> None:
-        """Record what was done to a node."""
+        """Record a rewrite that led to this node."""
         self._remark(True, node, text)
 
     def refused(self, node: Node, text: str) -> None:
-        """Record why a node that looked right was left alone."""
+        """Record why a node that matches the pattern is left as it is."""
         self._remark(False, node, text)
 
     def _remark(self, applied: bool, node: Node, text: str) -> None:
@@ -54,7 +67,7 @@ class Rewrite:
         _LOG.debug("%s: %s", self.model, remark)
 
     def constant(self, name: str, tag: object, compute: Callable[..., Array], *sources: Array) -> Value:
-        """A constant value computed from constant arrays, once for all plans."""
+        """Return a constant computed from constant arrays, once for all plans; see `ConstantPool.derive`."""
         array = self.pool.derive(tag, compute, *sources)
         return Value(name, array.dtype, array.shape, array)
 
@@ -69,10 +82,10 @@ class Rewrite:
         domain: str = FUSED,
         opset: int = 1,
     ) -> Node:
-        """Replace `last` by a new node that also does what `others` did (dead from now on).
+        """Replace `last` by a node that also does the work of `others`, and return it.
 
-        The new node keeps the name of `last`, because its output is the one that stays,
-        and the origins of all.
+        The new node has the label of `last`, whose output it replaces, and the origins of all of them. Those of
+        `others` that nothing else reads are removed.
         """
         result = Value(last.output.name, last.output.dtype, last.output.shape)
         new = Node(
@@ -95,32 +108,42 @@ class Rewrite:
         return new
 
 
-def reader(value: Value) -> Node | None:
-    """The node that reads a value if it is the only use, else None."""
+def producer(value: Value | None) -> Node | None:
+    """Return the node with this output; None for inputs, constants and absent values."""
+    return None if value is None else value.producer
+
+
+def sole_reader(value: Value) -> Node | None:
+    """Return the node that reads a value if that is the value's only use, else None."""
     if len(value.uses) == 1 and isinstance(value.uses[0][0], Node):
         return value.uses[0][0]
     return None
 
 
-def why_not_private(value: Value) -> str:
-    """Why `reader` found no single reader, in words."""
+def why_no_sole_reader(value: Value) -> str:
+    """Return the reason, for a remark, why `sole_reader` is None or not the expected node."""
     readers = [f"by {user.label}" if isinstance(user, Node) else "as an output" for user, _ in value.uses]
     return f"its output is read {' and '.join(readers)}" if readers else "nothing reads its output"
 
 
 def constant(value: Value | None) -> Array | None:
-    """The array of a constant value, else None."""
+    """Return the array of a constant value; None for an absent or variable one."""
     return None if value is None else value.const
 
 
 def scalar(value: Value | None) -> float | None:
-    """The number in a one-element constant, else None."""
+    """Return the number in a constant with one element, else None."""
     array = constant(value)
     return float(array.reshape(())) if array is not None and array.size == 1 and array.dtype.kind in "fiu" else None
 
 
+def first_reason(checks: Iterable[Callable[[T], str | None]], match: T) -> str | None:
+    """Run checks in order and return the first reason against a match; None if there is none."""
+    return next(filter(None, (check(match) for check in checks)), None)
+
+
 def axes_of(node: Node) -> list[int] | None:
-    """The axes of a Reduce*, Squeeze or Unsqueeze node, given as attribute or constant input; None if unknown."""
+    """Return the axes of a Reduce*, Squeeze or Unsqueeze node; [] if not given, None if not constant."""
     if node.attributes.get("axes") is not None:
         return [int(a) for a in node.attributes["axes"]]
     if len(node.inputs) < 2 or node.inputs[1] is None:

@@ -1,8 +1,7 @@
-r"""BatchNormalization folded into the convolution before it.
+r"""Fold BatchNormalization into the convolution before it.
 
-With σ = √(var + ε) per output channel: W' = W·γ/σ and b' = β + (b − mean)·γ/σ.
-It holds for any group count, depthwise too, because γ/σ scales whole output channels.
-The new weights are computed in float64 and rounded once.
+With σ = √(var + ε) per output channel: W' = W·γ/σ and b' = β + (b − mean)·γ/σ. This holds for any number of groups,
+because γ/σ scales whole output channels. The new weights are computed in float64 and rounded once.
 """
 
 from __future__ import annotations
@@ -12,15 +11,14 @@ from typing import Any
 import numpy as np
 
 from tinyonnx.ir import Array, Node
-from tinyonnx.passes._rewrite import Rewrite, constant, reader, why_not_private
+from tinyonnx.passes._rewrite import Rewrite, constant, producer, sole_reader, why_no_sole_reader
 
 
 def fold_batchnorm(rewrite: Rewrite) -> None:
-    """Apply the rewrite to every Conv, ConvTranspose → BatchNormalization."""
+    """Fold every BatchNormalization that reads a Conv or ConvTranspose."""
     for norm in [n for n in rewrite.graph.nodes if n.op_type == "BatchNormalization" and not n.domain]:
-        source = norm.inputs[0]
-        conv = source.producer if source is not None else None
-        if source is None or conv is None or conv.op_type not in ("Conv", "ConvTranspose") or conv.domain:
+        conv = producer(norm.inputs[0])
+        if conv is None or conv.op_type not in ("Conv", "ConvTranspose") or conv.domain:
             continue
         reason = _why_not(rewrite, conv, norm)
         if reason:
@@ -56,14 +54,14 @@ def fold_batchnorm(rewrite: Rewrite) -> None:
             domain="",
             opset=conv.opset,
         )
-        rewrite.applied(folded, f"BatchNormalization is part of the weights of {name} now")
+        rewrite.applied(folded, f"BatchNormalization is folded into the weights of {name}")
 
 
 def scale_outputs(w: Array, factor: Array, group: int) -> Array:
-    """The weight of a convolution times one factor (C,) per output channel.
+    """Return the weight of a convolution times one factor per output channel, [C].
 
-    `group` is 0 for Conv, [out, in/group, ...], and the number of groups for ConvTranspose,
-    [in, out/group, ...], whose output channels lie on axis 1 within each group of inputs.
+    `group` is 0 for Conv, with the weight [out, in/group, ...], and the number of groups for ConvTranspose, with the
+    weight [in, out/group, ...], whose output channels lie on axis 1 within each group of inputs.
     """
     if group:
         split = w.reshape(group, w.shape[0] // group, w.shape[1], -1)
@@ -72,7 +70,7 @@ def scale_outputs(w: Array, factor: Array, group: int) -> Array:
 
 
 def why_not_scaled(rewrite: Rewrite, weight: Array, factor: Array) -> str | None:
-    """Why the products of weights and factors may not fit the weights' type, or None."""
+    """Return the reason why products of weights and factors may leave the range of the weights' dtype, or None."""
     if weight.dtype.itemsize < 4:
         return f"{weight.dtype} has too little range for scaled weights"
     largest = float(rewrite.pool.derive("largest", lambda w: np.asarray(np.abs(w).max(initial=0)), weight))
@@ -82,15 +80,17 @@ def why_not_scaled(rewrite: Rewrite, weight: Array, factor: Array) -> str | None
 
 
 def _scale(parameters: tuple[Array, ...], epsilon: float) -> Array:
+    """Return γ/σ, [C] of float64, from (γ, β, mean, variance)."""
     gamma, _, _, variance = parameters[:4]
     return np.asarray(gamma / np.sqrt(variance.astype(np.float64) + epsilon))
 
 
 def _why_not(rewrite: Rewrite, conv: Node, norm: Node) -> str | None:
-    if reader(conv.output) is not norm:
-        return why_not_private(conv.output)
+    """Return the reason against folding `norm`, or None."""
+    if sole_reader(conv.output) is not norm:
+        return why_no_sole_reader(conv.output)
     if norm.output.dtype is None:
-        return "it is no valid call"
+        return "its inputs or attributes are invalid"
     weight = constant(conv.inputs[1])
     if weight is None:
         return "the convolution's weight is not constant"
@@ -103,14 +103,14 @@ def _why_not(rewrite: Rewrite, conv: Node, norm: Node) -> str | None:
     if conv.op_type == "ConvTranspose":
         channels = weight.shape[1] * int(conv.attributes.get("group", 1))
     if any(p is not None and p.shape != (channels,) for p in parameters):
-        return f"its parameters don't have the shape of {channels} channels"
+        return f"its parameters are not vectors of {channels} channels"
     if norm.attributes.get("training_mode") or any(v is not None and v.uses for v in norm.outputs[1:]):
         return "it runs in training mode"
     variance = parameters[3]
     epsilon = float(norm.attributes.get("epsilon", 1e-5))
     if variance is not None and not (variance.astype(np.float64) + epsilon > 0).all():
         return "its variance is not positive"
-    # before opset 7 `is_test` = 0, the default, meant training
+    # before opset 7 the default of `is_test`, 0, means training
     if norm.opset < 7 and not norm.attributes.get("is_test"):
         return "it runs in training mode"
     factor = _scale(tuple(p for p in parameters if p is not None), epsilon)

@@ -1,8 +1,8 @@
-"""Arithmetic with one constant per channel folded into the convolution before it.
+"""Fold arithmetic with one constant per channel into the convolution before it.
 
-Some exporters write a bias as Add and a scale as Mul. With a constant c per output channel
-(or one for all): (W ∗ x + b) + c has the bias b + c; (W ∗ x + b)·c has W·c and b·c; Sub and
-Div likewise. Computed in float64 and rounded once.
+Some exporters write a bias as Add and a scale as Mul. With a constant c per output channel, or one for all channels:
+(W ∗ x + b) + c has the bias b + c; (W ∗ x + b)·c has the weights W·c and the bias b·c; Sub and Div likewise. The new
+weights are computed in float64 and rounded once.
 """
 
 from __future__ import annotations
@@ -10,15 +10,15 @@ from __future__ import annotations
 import numpy as np
 
 from tinyonnx.ir import Array, Node, Value
-from tinyonnx.passes._rewrite import Rewrite, constant, reader, why_not_private
+from tinyonnx.passes._rewrite import Rewrite, constant, producer, sole_reader, why_no_sole_reader
 from tinyonnx.passes.fold_batchnorm import scale_outputs, why_not_scaled
 
 _OPS = ("Add", "Sub", "Mul", "Div")
 
 
 def fold_channelwise(rewrite: Rewrite) -> None:
-    """Apply the rewrite to every Conv, ConvTranspose → Add, Sub, Mul, Div with a constant."""
-    for node in [n for n in rewrite.graph.nodes if n.op_type in _OPS and not n.domain and len(n.inputs) == 2]:
+    """Fold every Add, Sub, Mul and Div by a constant that reads a Conv or ConvTranspose."""
+    for node in [n for n in rewrite.graph.nodes if n.op_type in _OPS and not n.domain]:
         found = _match(node)
         if found is None:
             continue
@@ -31,11 +31,11 @@ def fold_channelwise(rewrite: Rewrite) -> None:
 
 
 def _match(node: Node) -> tuple[Node, Array] | None:
-    """The convolution and the constant, as one number per output channel."""
+    """Return the convolution and the constant broadcast to one number per output channel, [C]; None without either."""
     left, right = node.inputs
     orders = [(left, right), (right, left)] if node.op_type in ("Add", "Mul") else [(left, right)]
     for value, other in orders:
-        conv = value.producer if value is not None else None
+        conv = producer(value)
         array = constant(other)
         if conv is None or array is None or conv.op_type not in ("Conv", "ConvTranspose") or conv.domain:
             continue
@@ -49,12 +49,13 @@ def _match(node: Node) -> tuple[Node, Array] | None:
 
 
 def _why_not(rewrite: Rewrite, conv: Node, node: Node, numbers: Array) -> str | None:
+    """Return the reason against folding `node`, or None."""
     if not np.isfinite(numbers).all() or (node.op_type == "Div" and not numbers.all()):
-        return "infinities would meet the zeros of the weights"
-    if reader(conv.output) is not node:
-        return why_not_private(conv.output)
+        return "products of infinities and zero weights would be NaN"
+    if sole_reader(conv.output) is not node:
+        return why_no_sole_reader(conv.output)
     if node.opset < 7:
-        return f"opset {node.opset} broadcasts otherwise"
+        return f"opset {node.opset} has other broadcasting rules"
     operands = [v for v in conv.inputs[1:3] if v is not None]
     if any(v.const is None or v.const.dtype.kind != "f" for v in operands):
         return "the weights are not constant floats"
@@ -65,7 +66,7 @@ def _why_not(rewrite: Rewrite, conv: Node, node: Node, numbers: Array) -> str | 
 
 
 def _factor(node: Node, numbers: Array) -> Array:
-    """What Mul or Div multiplies by."""
+    """Return the factors, [C] of float64, by which Mul or Div multiplies."""
     wide = numbers.astype(np.float64)
     return wide if node.op_type == "Mul" else np.asarray(1 / wide)
 
@@ -93,4 +94,4 @@ def _fold(rewrite: Rewrite, conv: Node, node: Node, numbers: Array) -> None:
         biases = [] if bias is None else [bias]
         inputs.append(rewrite.constant(f"{conv.label}:bias", (*tag, "bias"), new_bias, source, weight, *biases))
     fused = rewrite.fuse(node, [conv], conv.op_type, inputs, conv.attributes, domain="", opset=conv.opset)
-    rewrite.applied(fused, f"{node.op_type} is part of the weights of {conv.label} now")
+    rewrite.applied(fused, f"{node.op_type} is folded into the weights of {conv.label}")

@@ -1,11 +1,12 @@
-"""Conv or Gemm followed by an activation: act(x ∗ W + b) in one step."""
+"""Fuse a Conv or Gemm with the activation that alone reads it: act(x ∗ W + b)."""
 
 from __future__ import annotations
 
 from typing import Any
 
 from tinyonnx.ir import Node
-from tinyonnx.passes._rewrite import Rewrite, reader, why_not_private
+from tinyonnx.passes._pairs import FusedCall, Pair, PairFusion
+from tinyonnx.passes._rewrite import Rewrite
 from tinyonnx.passes.recognise_hardswish import clip_range
 from tinyonnx.registry import FUSED
 
@@ -13,43 +14,53 @@ _FUSED_NAME = {"Conv": "FusedConv", "Gemm": "FusedGemm", "FusedConv": "FusedConv
 
 
 def fuse_activation(rewrite: Rewrite) -> None:
-    """Apply the rewrite to every activation that reads a convolution or Gemm."""
-    for node in list(rewrite.graph.nodes):
-        source = node.inputs[0].producer if node.inputs and node.inputs[0] is not None else None
-        if node.domain or source is None or source.op_type not in _FUSED_NAME or source.domain not in ("", FUSED):
-            continue
-        attributes = _activation(node)
-        if attributes is None:
-            continue
-        if source.output.dtype is not None and source.output.dtype.kind in "iu":
-            rewrite.refused(source, f"not fused with {node.label}: it is of integers")
-            continue
-        if reader(source.output) is not node:
-            rewrite.refused(source, f"not fused with {node.label}: {why_not_private(source.output)}")
-            continue
-        if source.attributes.get("activation"):
-            rewrite.refused(source, f"not fused with {node.label}: has {source.attributes['activation']} already")
-            continue
-        if source.op_type == "Gemm" and source.opset < 7:
-            rewrite.refused(source, f"not fused with {node.label}: opset {source.opset} broadcasts otherwise")
-            continue
-        fused = rewrite.fuse(
-            node, [source], _FUSED_NAME[source.op_type], source.inputs, {**source.attributes, **attributes}
-        )
-        rewrite.applied(fused, f"{node.op_type} in the epilogue of {source.label}")
+    """Fuse every convolution or Gemm, also one with a residual, and activation."""
+    _FUSION.apply(rewrite)
+
+
+def _matches(pair: Pair) -> bool:
+    first, second = pair
+    return first.op_type in _FUSED_NAME and first.domain in ("", FUSED) and _activation(second) is not None
 
 
 def _activation(node: Node) -> dict[str, Any] | None:
-    """The attributes that express the activation in a fused op; None if it is none that they know."""
-    if node.op_type in ("Relu", "HardSwish", "Sigmoid", "Tanh"):
-        return {"activation": node.op_type}
-    if node.op_type == "LeakyRelu":
-        return {"activation": "LeakyRelu", "activation_alpha": node.attributes.get("alpha", 0.01)}
-    if node.op_type == "Swish":
-        return {"activation": "Swish", "activation_alpha": node.attributes.get("alpha", 1.0)}
-    if node.op_type == "HardSigmoid":
-        alpha, beta = node.attributes.get("alpha", 0.2), node.attributes.get("beta", 0.5)
-        return {"activation": "HardSigmoid", "activation_alpha": alpha, "activation_beta": beta}
-    if node.op_type == "Clip" and (bounds := clip_range(node)) is not None:
-        return {"activation": "Clip", "activation_alpha": bounds[0], "activation_beta": bounds[1]}
+    """Return the attributes that express a node as the activation of a fused one; None if that is impossible."""
+    if node.domain:
+        return None
+    get = node.attributes.get
+    match node.op_type:
+        case "Relu" | "HardSwish" | "Sigmoid" | "Tanh":
+            return {"activation": node.op_type}
+        case "LeakyRelu":
+            return {"activation": "LeakyRelu", "activation_alpha": get("alpha", 0.01)}
+        case "Swish":
+            return {"activation": "Swish", "activation_alpha": get("alpha", 1.0)}
+        case "HardSigmoid":
+            alpha, beta = get("alpha", 0.2), get("beta", 0.5)
+            return {"activation": "HardSigmoid", "activation_alpha": alpha, "activation_beta": beta}
+        case "Clip" if (bounds := clip_range(node)) is not None:
+            return {"activation": "Clip", "activation_alpha": bounds[0], "activation_beta": bounds[1]}
     return None
+
+
+def _integers(pair: Pair) -> str | None:
+    dtype = pair.first.output.dtype
+    return "its results are integers" if dtype is not None and dtype.kind in "iu" else None
+
+
+def _second_activation(pair: Pair) -> str | None:
+    activation = pair.first.attributes.get("activation")
+    return f"it has the activation {activation} already" if activation else None
+
+
+def _legacy_broadcast(pair: Pair) -> str | None:
+    first = pair.first
+    return f"its bias broadcasts as in opset {first.opset}" if first.op_type == "Gemm" and first.opset < 7 else None
+
+
+def _call(pair: Pair) -> FusedCall:
+    first, second = pair
+    return FusedCall(_FUSED_NAME[first.op_type], first.inputs, first.attributes | (_activation(second) or {}))
+
+
+_FUSION = PairFusion(_matches, _call, "is the epilogue of", checks=(_integers, _second_activation, _legacy_broadcast))

@@ -1,29 +1,33 @@
-"""A 1×1 convolution read by a depthwise one alone: both in one step, and the wide image never exists."""
+"""Fuse a 1×1 convolution with the depthwise one that alone reads it: the wide image between them never exists."""
 
 from __future__ import annotations
 
 from tinyonnx.passes._convolutions import (
     activation_of,
-    has_residual,
-    is_convolution,
+    geometry_of,
     is_depthwise,
     is_pointwise,
+    residual_of,
     weights_of,
 )
-from tinyonnx.passes._rewrite import Rewrite, reader, why_not_private
+from tinyonnx.passes._pairs import FusedCall, Pair, PairFusion
+from tinyonnx.passes._rewrite import Rewrite
 
 
 def fuse_expand_depthwise(rewrite: Rewrite) -> None:
-    """Apply the rewrite to every depthwise convolution that widens nothing and is fed by a 1×1 one."""
-    for second in [n for n in rewrite.graph.nodes if is_convolution(n)]:
-        first = second.inputs[0].producer if second.inputs[0] is not None else None
-        if first is None or not is_depthwise(second) or not is_pointwise(first) or has_residual(first):
-            continue
-        if reader(first.output) is not second:
-            rewrite.refused(second, f"not fused with {first.label}: {why_not_private(first.output)}")
-            continue
-        attributes = {k: v for k, v in second.attributes.items() if k != "group"}
-        attributes |= {f"expand_{k}": v for k, v in activation_of(first).items()}
-        inputs = [first.inputs[0], *weights_of(first), *weights_of(second)]
-        fused = rewrite.fuse(second, [first], "ExpandDepthwise", inputs, attributes)
-        rewrite.applied(fused, f"takes in the 1×1 convolution {first.label}")
+    """Fuse every 1×1 convolution, without residual, and depthwise convolution."""
+    _FUSION.apply(rewrite)
+
+
+def _matches(pair: Pair) -> bool:
+    return is_depthwise(pair.second) and is_pointwise(pair.first) and residual_of(pair.first) is None
+
+
+def _call(pair: Pair) -> FusedCall:
+    first, second = pair
+    attributes = {name: value for name, value in geometry_of(second).items() if name != "group"}
+    attributes |= activation_of(second) | {f"expand_{name}": value for name, value in activation_of(first).items()}
+    return FusedCall("ExpandDepthwise", [first.inputs[0], *weights_of(first), *weights_of(second)], attributes)
+
+
+_FUSION = PairFusion(_matches, _call, "takes in the 1×1 convolution")

@@ -1,30 +1,24 @@
-"""A product with a gate per channel, read by a 1×1 convolution alone: y = (x · g) ∗ W + b in one step."""
+"""Fuse a product with one gate per channel with the 1×1 convolution that alone reads it: y = (x · g) ∗ W + b."""
 
 from __future__ import annotations
 
 from tinyonnx.ir import Node, Value
-from tinyonnx.passes._convolutions import activation_of, has_residual, is_convolution, is_pointwise, weights_of
-from tinyonnx.passes._rewrite import Rewrite, reader, why_not_private
+from tinyonnx.passes._convolutions import activation_of, is_pointwise, residual_of, weights_of
+from tinyonnx.passes._pairs import FusedCall, Pair, PairFusion
+from tinyonnx.passes._rewrite import Rewrite
 
 
 def fuse_gated_conv(rewrite: Rewrite) -> None:
-    """Apply the rewrite to every 1×1 convolution that is fed by a Mul with one number per item and channel."""
-    for conv in [n for n in rewrite.graph.nodes if is_convolution(n) and is_pointwise(n)]:
-        mul = conv.inputs[0].producer if conv.inputs[0] is not None else None
-        operands = None if mul is None else _operands(mul)
-        if mul is None or operands is None:
-            continue
-        if reader(mul.output) is not conv:
-            rewrite.refused(conv, f"not fused with {mul.label}: {why_not_private(mul.output)}")
-            continue
-        residual = conv.inputs[3] if has_residual(conv) else None
-        inputs = [*operands, *weights_of(conv), residual]
-        fused = rewrite.fuse(conv, [mul], "GatedConv", inputs, activation_of(conv))
-        rewrite.applied(fused, f"takes in the gate of {mul.label}")
+    """Fuse every Mul by one number per item and channel, and 1×1 convolution; the latter may have a residual."""
+    _FUSION.apply(rewrite)
 
 
-def _operands(mul: Node) -> list[Value | None] | None:
-    """The image and the gate of a Mul, or None if it is not such a product."""
+def _matches(pair: Pair) -> bool:
+    return is_pointwise(pair.second) and _image_and_gate(pair.first) is not None
+
+
+def _image_and_gate(mul: Node) -> list[Value | None] | None:
+    """Return image [N, C, ...] and gate [N, C, 1, ...] of a Mul; None for any other node."""
     if mul.op_type != "Mul" or mul.domain or mul.opset < 7:
         return None
     for x, gate in (mul.inputs, mul.inputs[::-1]):
@@ -34,3 +28,13 @@ def _operands(mul: Node) -> list[Value | None] | None:
         if shape is not None and len(shape) > 2 and gate.static_shape == (*shape[:2], *[1] * (len(shape) - 2)):
             return [x, gate]
     return None
+
+
+def _call(pair: Pair) -> FusedCall:
+    operands = _image_and_gate(pair.first)
+    assert operands is not None
+    inputs = [*operands, *weights_of(pair.second), residual_of(pair.second)]
+    return FusedCall("GatedConv", inputs, activation_of(pair.second))
+
+
+_FUSION = PairFusion(_matches, _call, "takes in the gate of")

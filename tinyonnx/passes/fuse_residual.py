@@ -1,16 +1,16 @@
-"""Conv followed by Add of a tensor of the same shape: y = (x ∗ W + b) + r in one step."""
+"""Fuse a Conv with the Add of a tensor of the same shape that alone reads it: y = (x ∗ W + b) + r."""
 
 from __future__ import annotations
 
 from tinyonnx.ir import Node, Value
-from tinyonnx.passes._rewrite import Rewrite, reader, why_not_private
+from tinyonnx.passes._rewrite import Rewrite, producer, sole_reader, why_no_sole_reader
 
 
 def fuse_residual(rewrite: Rewrite) -> None:
-    """Apply the rewrite to every Add that reads a convolution."""
-    for add in [n for n in rewrite.graph.nodes if n.op_type == "Add" and not n.domain and len(n.inputs) == 2]:
+    """Fuse every Conv and Add."""
+    for add in [n for n in rewrite.graph.nodes if n.op_type == "Add" and not n.domain]:
         a, b = add.inputs
-        # where both sides are convolutions the later one takes the sum: its result is still in the cache
+        # if both operands are convolutions, the later one takes the sum: its result is still in the cache
         pairs = [(value, other) for value, other in ((a, b), (b, a)) if _conv(value) is not None]
         if len(pairs) == 2:
             order = {id(node): i for i, node in enumerate(rewrite.graph.nodes)}
@@ -29,15 +29,15 @@ def fuse_residual(rewrite: Rewrite) -> None:
 
 
 def _conv(value: Value | None) -> Node | None:
-    node = value.producer if value is not None else None
+    node = producer(value)
     return node if node is not None and node.op_type == "Conv" and not node.domain else None
 
 
 def _why_not(conv: Node, other: Value | None, add: Node) -> str | None:
-    if reader(conv.output) is not add:
-        return why_not_private(conv.output)
+    if sole_reader(conv.output) is not add:
+        return why_no_sole_reader(conv.output)
     if other is None or other.static_shape is None or conv.output.static_shape is None:
-        return "shapes are not known"
+        return "shapes are unknown"
     if other.static_shape != conv.output.static_shape:
         return f"the other operand has shape {list(other.static_shape)}, not {list(conv.output.static_shape)}"
     if other.dtype != conv.output.dtype:

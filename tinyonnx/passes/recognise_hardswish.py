@@ -1,7 +1,7 @@
-"""HardSwish in its three spellings becomes the operator HardSwish.
+"""Replace spelled-out HardSwish by the operator.
 
-HardSwish(x) = x · HardSigmoid(x; α=1/6, β=1/2) = x · Clip(x + 3, 0, 6) / 6, where the
-division may stand before or after the product, or be a product with 1/6.
+HardSwish(x) = x · HardSigmoid(x; α=1/6, β=1/2) = x · Clip(x + 3, 0, 6) / 6. The division may come before or after the
+product and may be a multiplication by 1/6.
 """
 
 from __future__ import annotations
@@ -9,13 +9,13 @@ from __future__ import annotations
 import math
 
 from tinyonnx.ir import Node, Value
-from tinyonnx.passes._rewrite import Rewrite, reader, scalar, why_not_private
+from tinyonnx.passes._rewrite import Rewrite, producer, scalar, sole_reader, why_no_sole_reader
 
 
 def recognise_hardswish(rewrite: Rewrite) -> None:
-    """Apply the rewrite to every Mul and Div that ends such a pattern."""
+    """Replace every pattern that ends in a Mul or Div."""
     for node in list(rewrite.graph.nodes):
-        if node.domain or node.op_type not in ("Mul", "Div") or len(node.inputs) != 2:
+        if node.domain or node.op_type not in ("Mul", "Div"):
             continue
         found = _match(node)
         if found is None:
@@ -25,9 +25,9 @@ def recognise_hardswish(rewrite: Rewrite) -> None:
         if reason:
             rewrite.refused(node, reason)
             continue
-        shared = next((n for n in inner if reader(n.output) is None), None)
+        shared = next((n for n in inner if sole_reader(n.output) is None), None)
         if shared is not None:
-            rewrite.refused(node, f"{shared.label}: {why_not_private(shared.output)}")
+            rewrite.refused(node, f"{shared.label}: {why_no_sole_reader(shared.output)}")
             continue
         spelling = " · ".join(n.op_type for n in (*inner, node))
         fused = rewrite.fuse(node, inner, "HardSwish", [x], {}, domain="", opset=14)
@@ -36,17 +36,17 @@ def recognise_hardswish(rewrite: Rewrite) -> None:
 
 def _why_not(x: Value, node: Node) -> str | None:
     if x.dtype is None or x.dtype.kind in "iu":
-        return "its input is not of floats"
+        return "its input has integers"
     if x.static_shape is None or x.static_shape != node.output.static_shape:
         return "its input's shape is not known, or a constant broadcasts it"
     return None
 
 
 def _match(node: Node) -> tuple[Value, list[Node]] | None:
-    """`x` and the inner nodes, in order, if `node` is the last of x · gate(x)."""
+    """Return x and the nodes before `node`, in execution order, if `node` computes HardSwish(x)."""
     whole = _over_six(node)
     if whole is not None:  # (x · relu6(x + 3)) / 6
-        product = whole.producer
+        product = producer(whole)
         if product is not None and product.op_type == "Mul" and not product.domain:
             for x, gate in _orders(product):
                 inner = _relu6(gate, x)
@@ -69,13 +69,14 @@ def _match(node: Node) -> tuple[Value, list[Node]] | None:
 
 
 def _orders(node: Node) -> list[tuple[Value, Value]]:
+    """Return the two operands of a commutative node in both orders."""
     a, b = node.inputs
     return [(a, b), (b, a)] if a is not None and b is not None else []
 
 
 def _over_six(node: Node) -> Value | None:
-    """The dividend if the node divides by six."""
-    if node.domain or len(node.inputs) != 2:
+    """Return the dividend if the node divides by six, else None."""
+    if node.domain or node.op_type not in ("Mul", "Div"):
         return None
     a, b = node.inputs
     if node.op_type == "Div" and scalar(b) == 6:
@@ -89,26 +90,26 @@ def _over_six(node: Node) -> Value | None:
 
 
 def _hard_sigmoid(gate: Value, x: Value) -> list[Node] | None:
-    """The nodes of gate = HardSigmoid(x), or of gate = relu6(x + 3) / 6."""
+    """Return the nodes that compute gate = HardSigmoid(x), spelled so or as Clip(x + 3, 0, 6) / 6, else None."""
     node = gate.producer
     if node is None or node.domain:
         return None
     if node.op_type == "HardSigmoid":
         alpha, beta = node.attributes.get("alpha", 0.2), node.attributes.get("beta", 0.5)
-        right = math.isclose(alpha, 1 / 6, rel_tol=1e-6) and beta == 0.5
-        return [node] if right and node.inputs[0] is x else None
+        is_gate = math.isclose(alpha, 1 / 6, rel_tol=1e-6) and beta == 0.5
+        return [node] if is_gate and node.inputs[0] is x else None
     dividend = _over_six(node)
     inner = _relu6(dividend, x) if dividend is not None else None
     return [*inner, node] if inner is not None else None
 
 
 def _relu6(gate: Value, x: Value) -> list[Node] | None:
-    """The nodes of gate = Clip(x + 3, 0, 6)."""
+    """Return the nodes that compute gate = Clip(x + 3, 0, 6), else None."""
     clip = gate.producer
     if clip is None or clip.domain or clip.op_type != "Clip" or clip.inputs[0] is None or clip_range(clip) != (0, 6):
         return None
     add = clip.inputs[0].producer
-    if add is None or add.domain or add.op_type != "Add" or len(add.inputs) != 2:
+    if add is None or add.domain or add.op_type != "Add":
         return None
     a, b = add.inputs
     plus_three = (a is x and scalar(b) == 3) or (b is x and scalar(a) == 3)
@@ -116,7 +117,10 @@ def _relu6(gate: Value, x: Value) -> list[Node] | None:
 
 
 def clip_range(node: Node) -> tuple[float, float] | None:
-    """The bounds of a Clip node, attributes or constant inputs; None if they aren't known, or of another type."""
+    """Return the bounds of a Clip node, attributes or inputs; None if one is variable, NaN or of another dtype.
+
+    A missing bound is infinite.
+    """
     low, high = -math.inf, math.inf
     if node.opset < 11:
         return float(node.attributes.get("min", low)), float(node.attributes.get("max", high))

@@ -1,8 +1,8 @@
-"""Identities out, everything that only renames dimensions into one Reshape.
+"""Remove nodes that change nothing; turn nodes that keep the order of elements into one Reshape.
 
-Exporters leave many: ``max`` over a stack of one branch (Unsqueeze, Concat, ReduceMax),
-Squeeze after Squeeze, Dropout at inference. A Reshape of a Reshape reads the first one's
-input; a Reshape to the shape that is there already vanishes.
+Exporters leave many of them: a maximum over a stack of one branch (Unsqueeze, Concat, ReduceMax), Squeeze after
+Squeeze, Dropout at inference. A Reshape of a Reshape reads the input of the first; a Reshape to the shape of its input
+is removed.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ import numpy as np
 from tinyonnx.ir import Node, Value
 from tinyonnx.passes._rewrite import Rewrite, axes_of
 
-_RENAMING = {"Reshape", "Squeeze", "Unsqueeze", "Flatten"}
+_RESHAPING = {"Reshape", "Squeeze", "Unsqueeze", "Flatten"}
 _REDUCTIONS = {"ReduceMax", "ReduceMin", "ReduceMean", "ReduceSum", "ReduceProd"}
 
 
 def remove_noops(rewrite: Rewrite) -> None:
-    """Apply the rewrite to every node of the graph."""
+    """Remove or replace every such node of the graph."""
     for node in list(rewrite.graph.nodes):
         if node.domain or not node.inputs or node.inputs[0] is None or not node.outputs or node.outputs[0] is None:
             continue
@@ -28,11 +28,12 @@ def remove_noops(rewrite: Rewrite) -> None:
         is_valid = node.output.dtype is not None or node.op_type == "Identity"
         if rule is not None and is_valid and rule(node):
             _bypass(rewrite, node, source, f"{node.op_type} changes nothing")
-        elif _only_renames(node):
+        elif _keeps_order(node):
             _to_reshape(rewrite, node, source)
 
 
 def _bypass(rewrite: Rewrite, node: Node, source: Value, why: str) -> None:
+    """Let the readers of a node read `source` instead, and remove the node."""
     if any(v is not None and v.uses for v in node.outputs[1:]):
         rewrite.refused(node, "a second output is read")
         return
@@ -41,13 +42,14 @@ def _bypass(rewrite: Rewrite, node: Node, source: Value, why: str) -> None:
     rewrite.graph.remove_node(node)
 
 
-def _only_renames(node: Node) -> bool:
+def _keeps_order(node: Node) -> bool:
+    """Return whether the output has the elements of the first input in the same order, and known shapes."""
     source = node.inputs[0]
     assert source is not None
     shape, result = source.static_shape, node.output.static_shape
     if shape is None or result is None or source.dtype is None:
         return False
-    if node.op_type in _RENAMING:
+    if node.op_type in _RESHAPING:
         return True
     if node.op_type == "Transpose":
         order = node.attributes.get("perm") or list(range(len(shape)))[::-1]
@@ -64,6 +66,7 @@ def _only_renames(node: Node) -> bool:
 
 
 def _to_reshape(rewrite: Rewrite, node: Node, source: Value) -> None:
+    """Replace a node by a Reshape of the first value of another shape before it, or remove it."""
     shape = node.output.static_shape
     assert shape is not None
     producer = source.producer
@@ -75,10 +78,10 @@ def _to_reshape(rewrite: Rewrite, node: Node, source: Value) -> None:
     elif node.op_type != "Reshape" or node.inputs[0] is not source:
         target = Value(f"{node.label}:shape", np.dtype(np.int64), (len(shape),), np.array(shape, np.int64))
         attributes = {"allowzero": 1} if 0 in shape else {}
-        # the node's own version, so that the graph can be saved, where it takes these inputs and attributes
+        # of the node's own opset if Reshape has these inputs and attributes there, so that the graph can be saved
         opset = node.opset if node.opset >= (14 if attributes else 5) else 14
         rewrite.fuse(node, [], "Reshape", [source, target], attributes, domain="", opset=opset)
-        rewrite.applied(node, f"{node.op_type} only renames dimensions, now a Reshape to {list(shape)}")
+        rewrite.applied(node, f"{node.op_type} keeps the order of elements: replaced by a Reshape to {list(shape)}")
 
 
 def _same_type(node: Node) -> bool:
@@ -93,7 +96,7 @@ def _same_shape(node: Node) -> bool:
 
 def _inference_dropout(node: Node) -> bool:
     training = node.inputs[2] if len(node.inputs) > 2 else None
-    # before opset 7 `is_test` decides, with 0 (training) as the default
+    # before opset 7 `is_test` decides; its default, 0, means training
     old_training = node.opset < 7 and not node.attributes.get("is_test", 0)
     return not old_training and (training is None or (training.const is not None and not training.const.any()))
 

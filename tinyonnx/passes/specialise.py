@@ -1,9 +1,8 @@
-"""Shapes in, shape arithmetic out.
+"""Infer shapes and fold constants.
 
-Walks the graph once with concrete input shapes. Every value gets the dtype and shape that
-the shape rules can tell; what depends on constants and shapes only (weights' transposes,
-the Shape/Gather/Concat chains of exporters) is computed now and becomes a constant; an If
-with a constant condition is replaced by the branch taken.
+Walks the graph once with the input shapes of a plan. Each value gets the dtype and shape that shape rules infer. What
+depends on constants and shapes only (transposes of weights, the Shape, Gather, Concat chains of exporters) is computed
+and becomes a constant. An If with a constant condition is replaced by the branch taken.
 """
 
 from __future__ import annotations
@@ -19,18 +18,19 @@ from tinyonnx.registry import Info, lookup
 from tinyonnx.runtime.operator_call import OpContext, evaluate, infer
 
 FOLD_LIMIT, FOLD_TOTAL = 16 << 20, 512 << 20
-"""A folded constant may have this many bytes, and all together so many, or else no more than what
-it was made from: folding must save time, not blow up a one-line ConstantOfShape into a gigabyte
-kept forever. Weights that a ConstantOfShape makes are worth it: convolutions want them constant."""
+"""Maximum bytes of one folded constant, and of all together; a constant no larger than its sources is exempt.
+
+Folding must not expand a small model into gigabytes that the session keeps. The limits leave room for weights that a
+ConstantOfShape makes: convolution kernels need constant weights."""
 
 
 def specialise(rewrite: Rewrite) -> None:
-    """Propagate shapes and fold constants through the graph and its subgraphs."""
+    """Infer shapes and fold constants in the graph and its subgraphs."""
     _propagate(rewrite, rewrite.graph)
 
 
 def info_of(value: Value | None) -> Info | None:
-    """What is known of a value."""
+    """Return what is known about a value; None for an absent one."""
     if value is None:
         return None
     if value.const is not None:
@@ -48,7 +48,7 @@ def _propagate(rewrite: Rewrite, graph: Graph) -> None:
             continue
         for subgraph in node.subgraphs:
             for fed in subgraph.inputs:
-                fed.shape = None  # a loop may feed other shapes than declared
+                fed.shape = None  # a loop may pass other shapes than declared
             _propagate(rewrite, subgraph)
         inputs = [info_of(v) for v in node.inputs]
         infos = infer(node, inputs, rewrite.limits)
@@ -68,6 +68,7 @@ def _propagate(rewrite: Rewrite, graph: Graph) -> None:
 
 
 def _fold(rewrite: Rewrite, node: Node, infos: list[Info | None]) -> list[Array] | None:
+    """Return the outputs of a node as constants; None if it can't or should not be folded."""
     if all(info is not None and info.value is not None for info in infos):
         return [info.value for info in infos if info is not None and info.value is not None]
     if node.subgraphs or not lookup(node.domain, node.op_type, node.opset).pure:
@@ -92,7 +93,7 @@ def _fold(rewrite: Rewrite, node: Node, infos: list[Info | None]) -> list[Array]
     try:
         results = rewrite.pool.derive(_fold_tag(node), compute, *sources)
     except Error:
-        return None  # reported when the node really runs
+        return None  # the error is reported when the node runs
     if not all(isinstance(result, np.ndarray) for result in results):
         return None
     rewrite.folded_bytes += size
@@ -101,7 +102,7 @@ def _fold(rewrite: Rewrite, node: Node, infos: list[Info | None]) -> list[Array]
 
 
 def _fold_tag(node: Node) -> tuple[Any, ...]:
-    """What decides a folded node's results besides its constant inputs; names don't, they may be shared."""
+    """Return what determines a node's results besides its constant inputs. Names do not: two nodes may share one."""
     attributes = tuple(
         (name, id(value) if isinstance(value, np.ndarray) else repr(value))
         for name, value in sorted(node.attributes.items())
@@ -120,7 +121,7 @@ def _nbytes(info: Info) -> int:
 
 
 def _branch_taken(node: Node) -> Graph | None:
-    """The branch of an If whose condition is constant; a malformed one is left to fail when it runs."""
+    """Return the branch taken by an If with a constant condition; None for any other node and for an invalid If."""
     condition = node.inputs[0] if node.op_type == "If" and not node.domain else None
     if condition is None or condition.const is None or condition.const.size != 1 or condition.const.dtype != np.bool_:
         return None
@@ -129,6 +130,7 @@ def _branch_taken(node: Node) -> Graph | None:
 
 
 def _inline_branch(rewrite: Rewrite, graph: Graph, node: Node, branch: Graph) -> None:
+    """Replace an If by the nodes of a branch."""
     at = graph.nodes.index(node)
     nodes, results = branch.nodes, branch.outputs
     branch.clear_outputs()
@@ -138,5 +140,5 @@ def _inline_branch(rewrite: Rewrite, graph: Graph, node: Node, branch: Graph) ->
         if old is not None:
             graph.replace_all_uses_with(old, new)
     taken = "then" if branch is node.attributes["then_branch"] else "else"
-    rewrite.applied(node, f"its condition is constant, took the {taken} branch")
+    rewrite.applied(node, f"its condition is constant: replaced by the {taken} branch")
     graph.remove_node(node)

@@ -1,4 +1,4 @@
-"""Split becomes one Slice for each part: a kernel writes one output, and parts that nobody reads cost nothing."""
+"""Replace Split by one Slice for each part: kernels write one output, and parts that nothing reads cost nothing."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from tinyonnx.passes._rewrite import Rewrite
 
 
 def split_into_slices(rewrite: Rewrite) -> None:
-    """Apply the rewrite to every Split whose parts have known sizes."""
+    """Replace every Split whose parts have known sizes."""
     for node in [n for n in rewrite.graph.nodes if n.op_type == "Split" and not n.domain]:
         source = node.inputs[0]
         shapes = [None if v is None else v.static_shape for v in node.outputs]
         if source is None or source.static_shape is None or None in shapes:
-            rewrite.refused(node, "its parts have unknown sizes")
+            rewrite.refused(node, "the sizes of its parts are unknown")
             continue
         axis = int(node.attributes.get("axis", 0)) % len(source.static_shape)
         at, first = rewrite.graph.nodes.index(node), 0
@@ -37,8 +37,9 @@ def split_into_slices(rewrite: Rewrite) -> None:
                 rewrite.graph.replace_all_uses_with(part, new)
             first = end
         rewrite.graph.remove_node(node)
-        rewrite.applied(node, "a Slice for each part")
+        rewrite.applied(node, "replaced by a Slice for each part")
 
 
 def _vector(name: str, number: int) -> Value:
+    """Return a constant int64 vector with one element."""
     return Value(name, np.dtype(np.int64), (1,), np.array([number], np.int64))

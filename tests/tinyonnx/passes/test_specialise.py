@@ -1,3 +1,5 @@
+"""Shape inference and constant folding."""
+
 from __future__ import annotations
 
 import numpy as np
@@ -12,6 +14,8 @@ CHAIN = """s = Shape(x)
     c = Gather<axis=0>(s, one) c1 = Unsqueeze(c, front)
     t = Concat<axis=0>(n1, c1, rest)
     y = Reshape(x, t)"""
+
+
 INDICES = "int64 zero = {0}, int64 one = {1}, int64[1] front = {0}, int64[1] rest = {-1}"
 
 
@@ -45,20 +49,6 @@ def test_an_if_with_a_constant_condition_becomes_its_branch(optimise):
         result = optimise(model_text(body, "float[n] x", "float[n] y", "int64 five = {5}"), x=data(size))
         assert dict(result.ops) == {op: 1}
         assert result.error < 1e-6
-
-
-def test_noops_disappear(optimise):
-    body = """a = Identity(x) b = Dropout(a) c = Cast<to=1>(b) d = Unsqueeze(c, front) e = Squeeze(d, front)
-        f = Transpose<perm=[0,1]>(e) g = Concat<axis=0>(f) y = Relu(g)"""
-    result = optimise(model_text(body, "float[3,4] x", "float[n,c] y", "int64[1] front = {0}"), x=data(3, 4))
-    assert dict(result.ops) == {"Relu": 1}
-    assert result.error == 0
-
-
-def test_an_input_that_is_an_output_through_noops(optimise):
-    result = optimise(model_text("y = Identity(x)", "float[3] x", "float[n] y"), x=data(3))
-    assert not result.graph.nodes
-    assert result.graph.output_names == ["y"]
 
 
 @pytest.mark.parametrize("condition", [False, True])

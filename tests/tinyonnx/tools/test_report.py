@@ -88,7 +88,7 @@ def test_differences_and_times(browser: Any, model: Path, tmp_path: Path, capsys
     assert len(rows(browser)) == 12
     call(capsys, "inspect", model, "--dim", "t=10", "--pass", "fold_batchnorm", "--html", page)
     look(browser, page)
-    assert "fold_batchnorm: BatchNormalization is part of the weights of conv now" in details(browser)
+    assert "fold_batchnorm: BatchNormalization is folded into the weights of conv" in details(browser)
 
 
 def chosen(browser: Any) -> str:

@@ -1,0 +1,54 @@
+"""1×1 convolutions after depthwise ones."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from tests.tinyonnx.passes.conftest import model_text, numbers
+
+WEIGHTS = ", ".join(
+    (
+        f"float[24, 8, 1, 1] w = {numbers(192)}",
+        f"float[24, 1, 3, 3] t = {numbers(216)}",
+        f"float[8, 1, 3, 3] d = {numbers(72)}",
+        f"float[24] b = {numbers(24)}",
+    )
+)
+
+
+X = np.random.default_rng(9).normal(size=(2, 8, 9, 11)).astype(np.float32)
+
+
+def text(body: str, outputs: str = "float[N, 24, H, W] y") -> str:
+    return model_text(body, "float[2, 8, 9, 11] x", outputs, WEIGHTS)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        "h = Conv <group = 8, pads = [1, 1, 1, 1]> (x, d) y = Conv(h, w, b)",
+        "h = Conv <group = 8> (x, d) i = Relu(h) j = Conv(i, w) y = HardSwish(j)",
+        "h = Conv <group = 8, strides = [2, 2]> (x, d) i = Sigmoid(h) j = Conv(i, w) y = Tanh(j)",
+    ],
+)
+def test_depthwise_goes_into_the_convolution_after_it(optimise, body):
+    result = optimise(text(body), x=X)
+    assert result.ops["DepthwisePointwise"] == 1
+    assert result.ops["Conv"] == result.ops["FusedConv"] == 0
+    assert result.error < 1e-4
+
+
+def test_a_residual_comes_along(optimise):
+    body = "r = Conv(x, w) h = Conv <group = 8, pads = [1, 1, 1, 1]> (x, d) j = Conv(h, w) k = Add(j, r) y = Relu(k)"
+    result = optimise(text(body), x=X)
+    assert result.ops == {"Conv": 1, "DepthwisePointwise": 1}
+    assert result.error < 1e-4
+
+
+def test_depthwise_that_is_read_twice_stays(optimise):
+    result = optimise(
+        text("h = Conv <group = 8> (x, d) y = Conv(h, w) z = Relu(h)", "float[N, 24, H, W] y, float[N, 8, I, J] z"), x=X
+    )
+    assert "DepthwisePointwise" not in result.ops
+    assert result.error < 1e-4
