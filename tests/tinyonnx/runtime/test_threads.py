@@ -94,7 +94,7 @@ INTERRUPTED = """
 import signal, sys, threading
 import numpy as np
 import tinyonnx
-from tinyonnx import threads
+from tinyonnx.runtime import threads
 
 threads.available = lambda: 4
 options = tinyonnx.SessionOptions()
@@ -133,10 +133,10 @@ def run():
 
 
 compiling = threading.Event()
-from tinyonnx.kernels import _jit
+from tinyonnx.codegen import compiler
 
-compile_kernel = _jit.compile_kernel
-_jit.compile_kernel = lambda *args: (compiling.set(), compile_kernel(*args))[1]
+compile_kernel = compiler.compile_kernel
+compiler.compile_kernel = lambda *args: (compiling.set(), compile_kernel(*args))[1]
 worker = threading.Thread(target=run)
 worker.start()
 assert compiling.wait(60)
