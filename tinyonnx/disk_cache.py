@@ -1,23 +1,32 @@
 """Cache files on disk for later processes: machine code and decoded graphs.
 
 Each file begins with the SHA-256 of its content. A file that is damaged or can't be read counts as absent; one that
-can't be written is skipped. Whoever can write to the cache can run code in the processes that read it, as with
-Python's own bytecode: the folders are accessible to their owner only.
+can't be written is skipped. Whoever can write to the cache can run code in the processes that read it. So only files
+are read that belong to the effective user, in folders that do, none of which another user may write to; the cache
+directory loses such permissions if an earlier umask gave them.
 """
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
+import stat
 from collections.abc import Iterable
 from contextlib import suppress
 from functools import cache
 from pathlib import Path
+from typing import BinaryIO
 
 from tinyonnx.errors import ModelError
 from tinyonnx.files import write_file
 
 _DIGEST_BYTES = 32
+
+_OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH
+
+_found_private: set[Path] = set()
+"""Folders known to be private: only their owner could change that."""
 
 
 @cache
@@ -32,9 +41,14 @@ def folder() -> Path:
 
 
 def read(path: Path) -> bytes | None:
-    """Return the content of a file that `write` made; None if it is absent or damaged."""
+    """Return the content of a file that `write` made; None if it is absent, damaged or not private to this user."""
     with suppress(OSError):
-        content = path.read_bytes()
+        if not _all_private(path.parent):
+            return None
+        with open(path, "rb", opener=_open_itself) as file:
+            if not _is_private(os.fstat(file.fileno())):
+                return None
+            content = file.read()
         digest, content = content[:_DIGEST_BYTES], content[_DIGEST_BYTES:]
         if hashlib.sha256(content).digest() == digest:
             return content
@@ -44,10 +58,57 @@ def read(path: Path) -> bytes | None:
 def write(path: Path, content: bytes) -> bool:
     """Write a file atomically, so that processes may write the same one at once; return whether that worked."""
     with suppress(OSError, ModelError):
-        path.parent.mkdir(0o700, parents=True, exist_ok=True)
-        write_file(path, hashlib.sha256(content).digest() + content, 0o600, durable=False)
+        _make(path.parent)
+        if _all_private(path.parent):
+            write_file(path, hashlib.sha256(content).digest() + content, 0o600, durable=False)
+            return True
+    return False
+
+
+def open_lock(name: str) -> BinaryIO:
+    """Open a file for locking in the cache directory. Raises OSError, also if the directory is not private."""
+    _make(folder())
+    if not _all_private(folder()):
+        raise PermissionError(errno.EACCES, "another user may write to the cache directory", str(folder()))
+    return open(folder() / name, "wb", opener=_open_itself)
+
+
+def _make(path: Path) -> None:
+    """Create a folder in the cache directory, and that directory, for this user alone whatever the umask is."""
+    root = folder()
+    root.parent.mkdir(parents=True, exist_ok=True)
+    for part in [root, *reversed([p for p in (path, *path.parents) if root in p.parents])]:
+        with suppress(FileExistsError):
+            part.mkdir(0o700)
+
+
+def _all_private(path: Path) -> bool:
+    """Return whether a folder is private to this user, with all folders above it up to the cache directory.
+
+    Raises OSError if one is absent.
+    """
+    if path in _found_private:
+        return True
+    root = folder()
+    if os.name == "posix" and os.stat(root).st_mode & _OTHERS_WRITE:
+        os.chmod(root, 0o700)  # made by an earlier version under a umask such as 002; fails for another user's
+    folders = [part for part in (path, *path.parents) if part == root or root in part.parents]
+    if all(_is_private(os.stat(part)) for part in folders or [path]):
+        _found_private.add(path)
         return True
     return False
+
+
+def _is_private(status: os.stat_result) -> bool:
+    """Return whether a file or folder belongs to the effective user and only they may write to it."""
+    if os.name != "posix":  # on Windows a profile's folders are private unless their owner shares them
+        return True
+    return status.st_uid == os.geteuid() and not status.st_mode & _OTHERS_WRITE
+
+
+def _open_itself(path: str, flags: int) -> int:
+    """Open a file, but not through a symbolic link."""
+    return os.open(path, flags | getattr(os, "O_NOFOLLOW", 0), 0o600)
 
 
 def remove_old(paths: Iterable[Path], kept: int) -> None:

@@ -11,12 +11,13 @@ from __future__ import annotations
 
 import ctypes
 import mmap
+import os
 import struct
 from typing import NamedTuple
 
 _X86_64, _RELOCATABLE = 62, 1
 _SYMBOLS, _RELA, _NOBITS = 2, 4, 8
-_ALLOCATE = 2
+_WRITE, _ALLOCATE = 1, 2
 _UNDEFINED, _COMMON = 0, 0xFFF2
 
 
@@ -67,12 +68,15 @@ def _load(code: bytes, symbol: str) -> tuple[int, mmap.mmap]:
     (count,) = struct.unpack_from("<H", code, 60)
     sections = [_Section(*struct.unpack_from("<IIQQQQIIQQ", code, table + 64 * i)) for i in range(count)]
 
-    place, end = {}, 0
-    for i, section in enumerate(sections):
-        if section.flags & _ALLOCATE and section.size:
-            end = _round_up(end, max(section.alignment, 1))
-            place[i] = end
-            end += section.size
+    # what is only read or executed comes first, in pages that lose their permission to be written
+    place, end, fixed = {}, 0, 0
+    for writable in (0, _WRITE):
+        fixed = end = _round_up(end, mmap.PAGESIZE)
+        for i, section in enumerate(sections):
+            if section.flags & _ALLOCATE and section.flags & _WRITE == writable and section.size:
+                end = _round_up(end, max(section.alignment, 1))
+                place[i] = end
+                end += section.size
     symbols = next(s for s in sections if s.type == _SYMBOLS)
     names = sections[symbols.link].offset
     table_of_symbols = [
@@ -85,7 +89,7 @@ def _load(code: bytes, symbol: str) -> tuple[int, mmap.mmap]:
             common[i] = _round_up(end, max(entry.value, 1))
             end = common[i] + entry.size
 
-    memory = mmap.mmap(-1, max(end, 1), prot=mmap.PROT_READ | mmap.PROT_WRITE | mmap.PROT_EXEC)
+    memory = mmap.mmap(-1, max(end, 1), prot=mmap.PROT_READ | mmap.PROT_WRITE)
     base = ctypes.addressof(ctypes.c_char.from_buffer(memory))
     for i, start in place.items():
         section = sections[i]
@@ -119,6 +123,9 @@ def _load(code: bytes, symbol: str) -> tuple[int, mmap.mmap]:
                 case other:
                     raise ValueError(f"relocation of kind {other}")
             memory[where : where + 8] = (value & 0xFFFFFFFFFFFFFFFF).to_bytes(8, "little")
+    protect = ctypes.CDLL(None, use_errno=True).mprotect
+    if protect(ctypes.c_void_p(base), ctypes.c_size_t(fixed), mmap.PROT_READ | mmap.PROT_EXEC):
+        raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
     found = next(i for i, e in enumerate(table_of_symbols) if name_of(e) == symbol)
     return address_of(found), memory
 

@@ -174,8 +174,7 @@ def _one_process(path: Path | None) -> Iterator[None]:
 
     with ExitStack() as stack:
         with suppress(OSError):
-            path.parent.parent.mkdir(parents=True, exist_ok=True)
-            file = stack.enter_context(open(path.parent.parent / "kernels.lock", "wb"))
+            file = stack.enter_context(disk.open_lock("kernels.lock"))
             end = time.monotonic() + _PATIENCE
             while time.monotonic() < end:
                 try:
