@@ -74,12 +74,11 @@ def open_lock(name: str) -> BinaryIO:
 
 
 def _make(path: Path) -> None:
-    """Create a folder in the cache directory, and that directory, for this user alone whatever the umask is."""
+    """Create a folder of the cache for this user alone, with what is above it, whatever the umask is."""
     root = folder()
     root.parent.mkdir(parents=True, exist_ok=True)
-    for part in [root, *reversed([p for p in (path, *path.parents) if root in p.parents])]:
-        with suppress(FileExistsError):
-            part.mkdir(0o700)
+    for part in (root, *reversed([p for p in path.parents if root in p.parents]), path):
+        part.mkdir(0o700, exist_ok=True)
 
 
 def _all_private(path: Path) -> bool:
