@@ -26,11 +26,13 @@ class Value:
         shape: None if unknown; a dimension is a size, a symbolic name or None.
         type: declared ONNX type in onnxruntime's spelling; only for inputs, outputs and declared values.
         const: the array of an initializer or a folded constant, else None.
+        sizes: an array of objects, the content of an integer tensor that follows from the sizes of the model's inputs,
+            where these are expressions (`tinyonnx.sizes`); else None.
         producer: the node with this output; None for inputs and constants.
         uses: pairs of a node and the position among its inputs, or of a graph and the position among its outputs.
     """
 
-    __slots__ = ("const", "dtype", "name", "producer", "shape", "type", "uses")
+    __slots__ = ("const", "dtype", "name", "producer", "shape", "sizes", "type", "uses")
 
     def __init__(
         self,
@@ -44,19 +46,25 @@ class Value:
         self.shape = shape
         self.type: str | None = None
         self.const = const
+        self.sizes: Array | None = None
         self.producer: Node | None = None
         self.uses: list[tuple[Node | Graph, int]] = []
 
     @property
     def static_shape(self) -> tuple[int, ...] | None:
-        """The shape if every dimension is a known size, else None."""
+        """The shape if every dimension is a known size, or an expression that behaves like one, else None."""
         # called tens of thousands of times per plan: any() over a generator takes twice as long
         if self.shape is None:
             return None
         for dim in self.shape:
-            if not isinstance(dim, int):
+            if dim is None or isinstance(dim, str):
                 return None
         return cast(tuple[int, ...], self.shape)
+
+    @property
+    def is_constant(self) -> bool:
+        """Whether its content is known before a run, given the sizes of the inputs."""
+        return self.const is not None or self.sizes is not None
 
     def __repr__(self) -> str:
         return f"Value({self.name!r}, {self.dtype}, {self.shape})"
@@ -282,13 +290,13 @@ class Graph:
             own.update(id(v) for v in graph.inputs)
             for node in graph.nodes:
                 for value in node.inputs:
-                    if value is not None and id(value) not in own and value.const is None:
+                    if value is not None and id(value) not in own and not value.is_constant:
                         found[id(value)] = value
                 for subgraph in node.subgraphs:
                     visit(subgraph)
                 own.update(id(v) for v in node.outputs if v is not None)
             for value in graph.outputs:
-                if id(value) not in own and value.const is None:
+                if id(value) not in own and not value.is_constant:
                     found[id(value)] = value
 
         visit(self)
@@ -304,7 +312,7 @@ class Graph:
                 return None
             if id(value) not in known:
                 new = Value(value.name, value.dtype, value.shape, value.const)
-                new.type = value.type
+                new.type, new.sizes = value.type, value.sizes
                 known[id(value)] = new
             return known[id(value)]
 
@@ -360,7 +368,7 @@ class Graph:
 
         def read(value: Value, user: Node | Graph, index: int) -> None:
             key = id(value)
-            assert key in defined or value.const is not None, f"{value.name} is read by {user!r} before it exists"
+            assert key in defined or value.is_constant, f"{value.name} is read by {user!r} before it exists"
             if key in uses:
                 uses[key].append((user, index))
             else:

@@ -18,6 +18,7 @@ import numpy as np
 
 from tinyonnx.errors import ModelError, OpError
 from tinyonnx.ir import Array, Graph
+from tinyonnx.sizes.expressions import broadcast_shapes
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -26,7 +27,11 @@ FUSED = "tinyonnx"
 
 
 class Info(NamedTuple):
-    """What is known of a value at planning time; `value` is set for constants."""
+    """What is known of a value at planning time; `value` is set for constants.
+
+    Sizes in `shape` may be expressions that behave like ints (`tinyonnx.sizes`); then `value` may be an array of
+    objects, of integers that follow from them.
+    """
 
     dtype: np.dtype[Any] | None
     shape: tuple[int, ...] | None
@@ -302,7 +307,7 @@ def broadcast(dtype: Any = None, dtype_of: int = 0) -> Callable[..., Info]:
         if len(shapes) < len(present):
             return Info(result, None)
         try:
-            return Info(result, np.broadcast_shapes(*shapes))
+            return Info(result, broadcast_shapes(*shapes))
         except ValueError:
             raise OpError(f"shapes {', '.join(map(str, shapes))} don't broadcast") from None
 

@@ -22,6 +22,8 @@ from typing import Any, NamedTuple, TypeVar, cast
 import numpy as np
 
 from tinyonnx.ir import Array
+from tinyonnx.sizes.arrays import SizedArray
+from tinyonnx.sizes.expressions import Size
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -135,6 +137,7 @@ class _Number(NamedTuple):
 
 
 _INTEGER = _Number("i", int)
+_SIZE = _Number("i", lambda value: value)
 _FLOAT32 = _Number("f", lambda value: int(np.float32(value).view(np.int32)))
 _FLOAT64 = _Number("d", lambda value: int(np.float64(value).view(np.int64)))
 
@@ -146,6 +149,8 @@ def _number(value: Any) -> _Number:
         return _FLOAT32
     if isinstance(value, float):
         return _FLOAT64
+    if isinstance(value, Size):
+        return _SIZE
     if isinstance(value, int | np.integer):
         return _INTEGER
     raise TypeError(f"a kernel takes no {type(value).__name__}")
@@ -155,7 +160,7 @@ def kinds_of(args: Sequence[Any]) -> str:
     """The types of arguments, as the compiler needs them: "<f4" for an array, "i", "f", "d", "(iif)"."""
     kinds = []
     for value in args:
-        if isinstance(value, np.ndarray):
+        if isinstance(value, np.ndarray | SizedArray):
             assert value.ndim == 1, "arrays must be flat"
             assert value.flags.c_contiguous, "arrays must be contiguous"
             kinds.append(value.dtype.str)
@@ -168,12 +173,17 @@ def kinds_of(args: Sequence[Any]) -> str:
 
 def encode(args: Sequence[Any]) -> Array:
     """The row of int64 that a compiled kernel reads its arguments from."""
+    return np.array(cells(args), np.int64)
+
+
+def cells(args: Sequence[Any]) -> list[int]:
+    """The numbers of a row; expressions where arguments are `tinyonnx.sizes`."""
     row: list[int] = []
     for value in args:
-        if isinstance(value, np.ndarray):
+        if isinstance(value, np.ndarray | SizedArray):
             row += value.ctypes.data, value.size
         elif isinstance(value, tuple):
             row += [_number(item).bits(item) for item in value]
         else:
             row.append(_number(value).bits(value))
-    return np.array(row, np.int64)
+    return row

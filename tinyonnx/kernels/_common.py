@@ -13,6 +13,8 @@ from tinyonnx.ops._windows import Windows
 from tinyonnx.ops.conv import conv_windows
 from tinyonnx.registry import Info
 from tinyonnx.runtime.arena import allocate_lasting, channels_innermost
+from tinyonnx.sizes.arrays import temporary_memory
+from tinyonnx.sizes.expressions import is_size
 
 Epilogue = tuple[int, int, Any, Any]
 """Whether a residual is added, then the activation: code, alpha, beta (float32)."""
@@ -76,6 +78,9 @@ class Temporary(np.ndarray[Any, Any]):
 
 def temporary(size: int) -> Array:
     """Uninitialised float32 for the kernels of a step."""
+    if is_size(size):
+        memory: Array = temporary_memory(size, np.dtype(np.float32))
+        return memory
     return np.empty(size, np.float32).view(Temporary)
 
 
@@ -102,8 +107,8 @@ _MAX_GEOMETRY = 1 << 31
 
 def geometry_refused(w: Windows) -> str | None:
     """Refuse steps so large that positions might overflow; numpy has no limit there."""
-    largest = max(abs(n) for numbers in w for n in numbers)
-    return None if largest < _MAX_GEOMETRY else f"a stride, dilation or pad of {largest}"
+    wrong = next((n for numbers in w for n in numbers if abs(n) >= _MAX_GEOMETRY), None)
+    return None if wrong is None else f"a stride, dilation or pad of {abs(wrong)}"
 
 
 def conv_refused(

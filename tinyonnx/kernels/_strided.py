@@ -51,7 +51,7 @@ def _axes(numbers: list[int]) -> Axes:
 
 def position(view: Array, base: Array) -> int:
     """The element of `base`, counted in its memory, at which a view of it starts."""
-    return int(view.ctypes.data - base.ctypes.data) // base.itemsize
+    return (view.ctypes.data - base.ctypes.data) // base.itemsize
 
 
 def bits(x: Array) -> Array:

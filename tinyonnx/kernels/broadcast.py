@@ -17,6 +17,7 @@ from tinyonnx.kernels.unary import SQUARE, map_unary
 from tinyonnx.registry import Call, Info, fast, functions
 from tinyonnx.runtime.arena import channels_innermost
 from tinyonnx.runtime.constants import ConstantPool
+from tinyonnx.sizes.arrays import broadcast_to
 
 MINIMUM, MAXIMUM, POWER = 6, 7, 8
 """After elementwise's codes."""
@@ -121,7 +122,7 @@ def _refused(out: Info, *operands: Info | None, **_: Any) -> str | None:
 def _bind(code: int) -> Callable[..., Call]:
     def bind(pool: ConstantPool, out: Array, *operands: Array, **_: Any) -> Call:
         a, b = (x if _dense(x) else np.ascontiguousarray(x) for x in operands)
-        sizes, (out_steps, *steps) = walk(out, *(np.broadcast_to(x, out.shape) for x in (a, b)))
+        sizes, (out_steps, *steps) = walk(out, *(broadcast_to(x, out.shape) for x in (a, b)))
         return Call(map_broadcast, (flat(a), steps[0], flat(b), steps[1], flat(out), out_steps, sizes, code))
 
     return bind

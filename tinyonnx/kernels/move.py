@@ -20,6 +20,7 @@ from tinyonnx.ops.tensor import concat, concat_1, slice_, slice_1
 from tinyonnx.registry import Call, Info, fast
 from tinyonnx.runtime.arena import channels_innermost
 from tinyonnx.runtime.constants import ConstantPool
+from tinyonnx.sizes.arrays import broadcast_to
 
 _BLOCK = 16
 """Rows and columns that are transposed at a time: cache lines of both arrays, all used while they are near."""
@@ -125,7 +126,7 @@ def _same_rank_refused(out: Info, x: Info | None, *others: Info | None, **_: Any
 @fast(expand, when=_same_rank_refused, layout="any")
 def bind_expand(pool: ConstantPool, out: Array, x: Array, shape: Array) -> Call:
     """The same elements again and again: steps of zero."""
-    return move_view(np.broadcast_to(x, out.shape), x, out, out)
+    return move_view(broadcast_to(x, out.shape), x, out, out)
 
 
 def _concat_refused(out: Info, *inputs: Info | None, **_: Any) -> str | None:
@@ -173,9 +174,10 @@ def bind_pad(
 ) -> list[Call]:
     """Everything is the value first; negative pads cut."""
     which = range(x.ndim) if axes is None else [int(a) % x.ndim for a in axes.ravel()]
-    before, after = np.zeros(x.ndim, np.int64), np.zeros(x.ndim, np.int64)
+    before, after = [0] * x.ndim, [0] * x.ndim
+    numbers = pads.ravel().tolist()
     for i, axis in enumerate(which):
-        before[axis], after[axis] = pads.ravel()[i], pads.ravel()[i + len(which)]
+        before[axis], after[axis] = numbers[i], numbers[i + len(which)]
     inner = tuple(slice(max(-b, 0), n - max(-a, 0)) for b, a, n in zip(before, after, x.shape))
     outer = tuple(slice(max(b, 0), n - max(a, 0)) for b, a, n in zip(before, after, out.shape))
     filler = np.zeros(1, out.dtype) if value is None or not value.size else value.reshape(1)

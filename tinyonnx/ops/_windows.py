@@ -11,6 +11,7 @@ from numpy.lib.stride_tricks import sliding_window_view
 from tinyonnx.errors import OpError
 from tinyonnx.ir import Array
 from tinyonnx.registry import Context
+from tinyonnx.sizes.expressions import maximum, minimum
 
 Ints = Sequence[int]
 
@@ -90,13 +91,13 @@ def windows(
         extent = (kernel[i] - 1) * dilations[i] + 1
         if auto_pad.startswith("SAME"):
             out[i] = -(-size // strides[i])
-            total = max(0, (out[i] - 1) * strides[i] + extent - size)
+            total = maximum(0, (out[i] - 1) * strides[i] + extent - size)
             begin[i] = (total if auto_pad == "SAME_UPPER" else total + 1) // 2
             end[i] = total - begin[i]
-        if min(begin[i], 0) + min(end[i], 0) + size < 0:
+        if minimum(begin[i], 0) + minimum(end[i], 0) + size < 0:
             raise OpError(f"pads {[*befores, *afters]} crop more than there is: spatial axis {i} has size {size}")
         padded = size + begin[i] + end[i]
-        if max(padded, extent) > _LONGEST:
+        if padded > _LONGEST or extent > _LONGEST:
             raise OpError(f"spatial axis {i} has size {size} and pads {begin[i]} + {end[i]}, more than memory can hold")
         if not auto_pad.startswith("SAME"):
             steps = padded - extent

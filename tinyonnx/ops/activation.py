@@ -13,6 +13,7 @@ from tinyonnx.errors import OpError
 from tinyonnx.ir import Array
 from tinyonnx.ops.math import Ints, Shape, erf, one_axis, quiet, widened
 from tinyonnx.registry import Info, op, same_as
+from tinyonnx.sizes.expressions import broadcast_shapes
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -75,7 +76,7 @@ def _channel_slope(x: Shape, slope: Shape) -> Shape:
 
 def _check_slope(x: Shape, slope: Shape) -> None:
     try:
-        fits = np.broadcast_shapes(x, slope) == x
+        fits = broadcast_shapes(x, slope) == x
     except ValueError:
         fits = False
     if not fits:

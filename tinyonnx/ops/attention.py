@@ -17,6 +17,7 @@ from tinyonnx.ir import Array, Graph
 from tinyonnx.ops.math import quiet, widened
 from tinyonnx.ops.microsoft._common import check_shape
 from tinyonnx.registry import Context, Info, op, same_as
+from tinyonnx.sizes.expressions import broadcast_shapes
 
 
 def _in_heads(name: str, x: Array, heads: int | None) -> Array:
@@ -77,7 +78,7 @@ def _bias(
             fill = False if mask.dtype == np.bool_ else -np.inf
             mask = np.pad(mask, [(0, 0)] * (mask.ndim - 1) + [(0, missing)], constant_values=fill)
         try:
-            np.broadcast_shapes(mask.shape, shape)
+            broadcast_shapes(mask.shape, shape)
         except ValueError:
             raise OpError(f"attn_mask of shape {list(mask.shape)} doesn't broadcast to {list(shape)}") from None
         if mask.dtype == np.bool_:

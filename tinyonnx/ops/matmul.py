@@ -9,6 +9,7 @@ import numpy as np
 from tinyonnx.errors import OpError
 from tinyonnx.ir import Array
 from tinyonnx.registry import Info, op
+from tinyonnx.sizes.expressions import broadcast_shapes
 
 
 def _product(a: Array, b: Array) -> Array:
@@ -34,7 +35,7 @@ def _matmul_shape(a: tuple[int, ...], b: tuple[int, ...]) -> tuple[int, ...]:
     if a[-1] != inner:
         raise OpError(f"can't multiply shapes {list(a)} and {list(b)}: {a[-1]} columns meet {inner} rows")
     try:
-        batch = np.broadcast_shapes(a[:-2], b[:-2])
+        batch = broadcast_shapes(a[:-2], b[:-2])
     except ValueError:
         raise OpError(f"can't multiply shapes {list(a)} and {list(b)}: batches don't broadcast") from None
     return (*batch, *a[-2:-1], *(b[-1:] if len(b) > 1 else ()))

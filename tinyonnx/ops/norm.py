@@ -16,6 +16,7 @@ from tinyonnx.ir import Array
 from tinyonnx.ops.math import Ints, Shape, one_axis, quiet, widened
 from tinyonnx.ops.reduce import mean_over, several_axes
 from tinyonnx.registry import Context, Info, op, same_as
+from tinyonnx.sizes.expressions import broadcast_shapes
 
 Outputs = Array | tuple[Array, ...]
 
@@ -248,7 +249,7 @@ def _check_last(x: Shape, axis: int, **vectors: Shape | None) -> int:
         if shape is None:
             continue
         try:
-            fits = np.broadcast_shapes(x, shape) == x
+            fits = broadcast_shapes(x, shape) == x
         except ValueError:
             fits = False
         if not fits:

@@ -11,6 +11,7 @@ import numpy as np
 from tinyonnx.errors import OpError
 from tinyonnx.ir import Array
 from tinyonnx.registry import Context, Info, op, same_as
+from tinyonnx.sizes.expressions import are_sizes, vector
 
 INT64 = np.dtype(np.int64)
 Shape = tuple[int, ...]
@@ -19,17 +20,19 @@ Shape = tuple[int, ...]
 def integers(values: Any, what: str) -> list[int]:
     """A list of integers from an attribute or an input; raises OpError unless it is one."""
     array = np.asarray(values)
-    if array.ndim > 1 or (array.dtype.kind not in "iu" and array.size):
+    if array.ndim > 1 or (array.dtype.kind not in "iu" and array.size and not are_sizes(array)):
         raise OpError(f"{what} must be a list of integers, is {array.dtype}{list(array.shape)}")
-    return [int(v) for v in array.reshape(-1)]
+    numbers: list[int] = array.reshape(-1).tolist()
+    return numbers
 
 
 def integer(value: Any, what: str) -> int:
     """One integer from an attribute or an input of one element; raises OpError unless it is one."""
     array = np.asarray(value)
-    if array.size != 1 or array.dtype.kind not in "iu":
+    if array.size != 1 or (array.dtype.kind not in "iu" and not are_sizes(array)):
         raise OpError(f"{what} must be one integer, is {array.dtype}{list(array.shape)}")
-    return int(array.reshape(()))
+    number: int = array.reshape(-1).tolist()[0]
+    return number
 
 
 def normalise_axes(axes: Sequence[int], rank: int) -> list[int]:
@@ -229,12 +232,12 @@ def expand(ctx: Context | None, x: Array, shape: Array) -> Array:
 def _shape_rule(data: Info, *, start: int = 0, end: int | None = None) -> Info | None:
     if data.shape is None:
         return None
-    value = np.array(data.shape[start:end], INT64)
+    value = vector(data.shape[start:end])
     return Info(INT64, value.shape, value)
 
 
 def _size_rule(data: Info) -> Info:
-    return Info(INT64, (), None if data.shape is None else np.array(math.prod(data.shape), INT64))
+    return Info(INT64, (), None if data.shape is None else vector([math.prod(data.shape)]).reshape(()))
 
 
 @op("Shape", since=1, shape=_shape_rule)

@@ -12,6 +12,7 @@ from tinyonnx.errors import OpError
 from tinyonnx.ir import Array
 from tinyonnx.ops.shape import Shape, integer, integers, normalise_axes
 from tinyonnx.registry import Context, Info, op
+from tinyonnx.sizes.expressions import maximum
 
 # -- Constant, ConstantOfShape, Range -----------------------------------------------------
 
@@ -284,7 +285,15 @@ def _slices(
 
 
 def _sliced(shape: Shape, slices: tuple[slice, ...]) -> Shape:
-    return tuple(len(range(*s.indices(d))) for s, d in zip(slices, shape, strict=True))
+    return tuple(d if s == slice(None) else _length(s, d) for s, d in zip(slices, shape, strict=True))
+
+
+def _length(cut: slice, size: int) -> int:
+    """The elements of a slice as `_slices` makes them: within an axis of that size."""
+    step = cut.step
+    stop = -1 if cut.stop is None else cut.stop
+    length: int = maximum(-((cut.start - stop) // step), 0)
+    return length
 
 
 def _cut_out(data: Array, slices: tuple[slice, ...]) -> Array:

@@ -14,6 +14,7 @@ from tinyonnx.ir import Array
 from tinyonnx.ops._regex import Pattern
 from tinyonnx.ops.shape import INT64, Shape
 from tinyonnx.registry import Context, Info, broadcast, op, same_as
+from tinyonnx.sizes.expressions import broadcast_shapes
 
 Strings = Sequence[str] | None
 
@@ -37,7 +38,7 @@ def _strings(values: Sequence[str], shape: Shape) -> Array:
 def string_concat(ctx: Context, x: Array, y: Array) -> Array:
     _check_strings(X=x, Y=y)
     try:
-        shape = np.broadcast_shapes(x.shape, y.shape)
+        shape = broadcast_shapes(x.shape, y.shape)
     except ValueError:
         raise OpError(f"shapes {list(x.shape)} and {list(y.shape)} don't broadcast") from None
     ctx.check_size(shape, object)

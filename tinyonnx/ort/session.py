@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from tinyonnx.codegen.kernel import DISABLED
 from tinyonnx.errors import Error, InputError
 from tinyonnx.ir import Array, Graph, Node, Value
 from tinyonnx.ort.feeds import check_feeds, dims_text
@@ -20,10 +21,15 @@ from tinyonnx.ort.options import GraphOptimizationLevel, RunOptions, SessionOpti
 from tinyonnx.ort.values import OrtValue
 from tinyonnx.passes import BASIC, PIPELINE, Pass, Rewrite, run_passes
 from tinyonnx.runtime.constants import ConstantPool
-from tinyonnx.runtime.executor import Hook, execute, iterate
-from tinyonnx.runtime.plan import Plan, make_plan
+from tinyonnx.runtime.executor import execute
+from tinyonnx.runtime.plan import Plan
+from tinyonnx.runtime.planner import make_plan
 from tinyonnx.runtime.shape_independent import Ahead
+from tinyonnx.runtime.sized import SizedPlan, Unfit, Values
+from tinyonnx.runtime.sized_plans import SizedPlans, shapes_of
 from tinyonnx.runtime.threads import available
+from tinyonnx.runtime.trace import Hook, iterate
+from tinyonnx.sizes.expressions import SizeError
 
 PLANS_KEPT = 8
 """How many plans (one per set of input shapes and outputs) a session keeps."""
@@ -89,6 +95,7 @@ class InferenceSession:
             for array in _constants(self._graph, node):
                 self._pool.adopt(array)
         self._ahead = Ahead()
+        self._sized: dict[Any, SizedPlans] = {}
         self._plans: OrderedDict[Any, Plan] = OrderedDict()
         self._lock = threading.Lock()
         _sessions.add(self)
@@ -196,7 +203,18 @@ class InferenceSession:
             NodeError: an operator failed.
             ResourceError: a limit was reached.
         """
-        plan, feeds = self._prepare(output_names, input_feed)
+        request = self._request(output_names, input_feed)
+        with self._lock:
+            plan = self._plans.get((True, *request.key))
+        if plan is None:
+            for sized, values in self._sized_plans(request):
+                try:
+                    results = sized.run(request.feeds, values, run_options)
+                except Unfit:
+                    continue
+                self._sized[request.kind].prefer(sized)
+                return results
+        plan, feeds = self._prepare(request)
         return execute(plan, feeds, run_options=run_options)
 
     def run_with_ort_values(
@@ -248,12 +266,12 @@ class InferenceSession:
 
         Returns all outputs. Raises what `run` and the hook raise.
         """
-        plan, feeds = self._prepare(None, input_feed, by_item=False)
+        plan, feeds = self._prepare(self._request(None, input_feed), by_item=False)
         return execute(plan, feeds, hook)
 
     def plan_for(self, output_names: Sequence[str] | None, input_feed: Mapping[str, Any], by_item: bool = True) -> Plan:
         """The plan that `run` would use with these arguments, or a hook without `by_item`. Raises what `run` raises."""
-        return self._prepare(output_names, input_feed, by_item)[0]
+        return self._prepare(self._request(output_names, input_feed), by_item)[0]
 
     def rewrite(self, input_feed: Mapping[str, Any], passes: list[Pass] = PIPELINE) -> Rewrite:
         """A copy of the graph for inputs of these shapes after some passes, and their remarks.
@@ -265,22 +283,44 @@ class InferenceSession:
 
     # -- preparation --------------------------------------------------------------------
 
-    def _prepare(
-        self, output_names: Sequence[str] | None, input_feed: Mapping[str, Any], by_item: bool = True
-    ) -> tuple[Plan, list[Any]]:
+    def _request(self, output_names: Sequence[str] | None, input_feed: Mapping[str, Any]) -> _Request:
         inputs, feeds = check_feeds(self._graph, input_feed, self._name)
         if isinstance(output_names, str):
             raise InputError(f"{self._name}: output names must be a list, not {output_names!r}")
         names = tuple(output_names or ())
         level = self._options.graph_optimization_level
-        overridden = tuple(inputs[len(self._graph.inputs) :])
-        key = (names, level, overridden, tuple(_signature(feed) for feed in feeds))
-        optimise = level != GraphOptimizationLevel.ORT_DISABLE_ALL
+        return _Request(names, tuple(inputs[len(self._graph.inputs) :]), level, feeds)
+
+    def _prepare(self, request: _Request, by_item: bool = True) -> tuple[Plan, list[Any]]:
         with self._lock:
-            plan = self._planned((True, *key), lambda: self._make_plan(names, overridden, feeds, optimise, True))
+            plan = self._planned((True, *request.key), lambda: self._make_plan(request, True))
             if plan.runs and not by_item:
-                plan = self._planned((False, *key), lambda: self._make_plan(names, overridden, feeds, optimise, False))
-        return plan, feeds
+                plan = self._planned((False, *request.key), lambda: self._make_plan(request, False))
+        return plan, request.feeds
+
+    def _sized_plans(self, request: _Request) -> Iterator[tuple[SizedPlan, Values]]:
+        """Plans for many sizes that may do for these feeds; none for the first sizes that a session meets."""
+        if not request.optimise or DISABLED:
+            return iter(())
+        shapes = shapes_of(request.feeds)
+        plans = self._sized.get(request.kind)
+        if plans is None:
+            values = {v.name: v.shape or () for v in (*self._graph.inputs, *self._graph.overridable)}
+            names = [values[name] for name in (*(v.name for v in self._graph.inputs), *request.overridden)]
+            with self._lock:
+                self._sized.setdefault(request.kind, SizedPlans(shapes, names))
+            return iter(())
+        return plans.candidates(shapes, lambda trace, shapes: self._make_sized(request, shapes))
+
+    def _make_sized(self, request: _Request, shapes: list[tuple[Any, ...]]) -> Plan:
+        graph = self._copy(request.names, request.overridden)
+        rewrite = self._run_passes(_sized(graph, request.feeds, shapes), PIPELINE)
+        if any(node.subgraphs for node in rewrite.graph.nodes):
+            raise SizeError("subgraphs are planned size by size")
+        limits = self._options.limits
+        plan = make_plan(rewrite.graph, model=rewrite.model, limits=limits, pool=self._pool)
+        plan.threads = self._threads()
+        return plan
 
     def _planned(self, key: tuple[Any, ...], make: Callable[[], Plan]) -> Plan:
         plan = self._plans.get(key)
@@ -291,10 +331,9 @@ class InferenceSession:
         self._plans.move_to_end(key)
         return plan
 
-    def _make_plan(
-        self, names: tuple[str, ...], overridden: tuple[str, ...], feeds: list[Any], optimise: bool, by_item: bool
-    ) -> Plan:
-        if optimise:
+    def _make_plan(self, request: _Request, by_item: bool) -> Plan:
+        names, overridden, feeds = request.names, request.overridden, request.feeds
+        if request.optimise:
             rewrite = self._ahead.rewrite(
                 (names, overridden),
                 lambda: self._copy(names, overridden),
@@ -305,7 +344,12 @@ class InferenceSession:
             rewrite = self._rewrite(names, overridden, feeds, BASIC)
         limits = self._options.limits
         plan = make_plan(
-            rewrite.graph, model=rewrite.model, limits=limits, pool=self._pool, kernels=optimise, by_item=by_item
+            rewrite.graph,
+            model=rewrite.model,
+            limits=limits,
+            pool=self._pool,
+            kernels=request.optimise,
+            by_item=by_item,
         )
         plan.remarks = rewrite.remarks
         plan.threads = self._threads()
@@ -322,7 +366,7 @@ class InferenceSession:
         for name in overridden:
             graph.override(name)
         if names:
-            self._request(graph, names)
+            self._set_outputs(graph, names)
         return graph
 
     def _run_passes(self, graph: Graph, passes: list[Pass]) -> Rewrite:
@@ -336,7 +380,7 @@ class InferenceSession:
             raise InputError(f"intra_op_num_threads must be an int, not {wanted!r}")
         return min(wanted, available()) if wanted > 0 else available()
 
-    def _request(self, graph: Graph, names: tuple[str, ...]) -> None:
+    def _set_outputs(self, graph: Graph, names: tuple[str, ...]) -> None:
         """Make the named values the outputs of the graph."""
         values = graph.values()
         values.update(zip(graph.output_names, graph.outputs, strict=True))
@@ -351,11 +395,26 @@ class InferenceSession:
             graph.add_output(values[name], name)
 
 
-def _sized(graph: Graph, feeds: list[Any]) -> Graph:
+class _Request:
+    """What a run is asked for: outputs (none: all), initializers that are fed, and the values of all inputs.
+
+    `key` tells requests apart that need plans of their own, `kind` those that differ in more than sizes.
+    """
+
+    def __init__(
+        self, names: tuple[str, ...], overridden: tuple[str, ...], level: GraphOptimizationLevel, feeds: list[Any]
+    ) -> None:
+        self.names, self.overridden, self.feeds = names, overridden, feeds
+        self.optimise = level != GraphOptimizationLevel.ORT_DISABLE_ALL
+        self.key = (names, level, overridden, tuple(_signature(feed) for feed in feeds))
+        self.kind = (names, level, overridden, tuple(_kind(feed) for feed in feeds))
+
+
+def _sized(graph: Graph, feeds: list[Any], shapes: Sequence[tuple[Any, ...]] | None = None) -> Graph:
     """The graph for inputs of these types and shapes."""
-    for value, feed in zip(graph.inputs, feeds, strict=True):
+    for value, feed, shape in zip(graph.inputs, feeds, shapes_of(feeds) if shapes is None else shapes, strict=True):
         is_tensor = isinstance(feed, np.ndarray)
-        value.dtype, value.shape = (feed.dtype, feed.shape) if is_tensor else (None, None)
+        value.dtype, value.shape = (feed.dtype, shape) if is_tensor else (None, None)
     return graph
 
 
@@ -366,6 +425,8 @@ def _unlock() -> None:
     """In a forked child the thread that held a lock doesn't exist."""
     for session in _sessions:
         session._lock = threading.Lock()
+        for plans in session._sized.values():
+            plans.unlock()
 
 
 if hasattr(os, "register_at_fork"):
@@ -381,6 +442,11 @@ def _constants(graph: Graph, node: Node | None) -> list[Array]:
 def _signature(feed: Any) -> Any:
     """What a plan depends on of a feed."""
     return (feed.dtype, feed.shape) if isinstance(feed, np.ndarray) else None
+
+
+def _kind(feed: Any) -> Any:
+    """What plans for all sizes depend on of a feed."""
+    return (feed.dtype, feed.ndim) if isinstance(feed, np.ndarray) else None
 
 
 def _node_arg(value: Value, name: str) -> NodeArg:

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, TypeVar
+
+import numpy as np
 
 from tinyonnx.ir import Array, Graph, Node, Value
 from tinyonnx.limits import Limits
 from tinyonnx.registry import FUSED
 from tinyonnx.runtime.constants import ConstantPool
+from tinyonnx.sizes.expressions import are_sizes, vector
 
 T = TypeVar("T")
 
@@ -106,6 +109,17 @@ class Rewrite:
             if not any(v.uses for v in node.outputs if v is not None):
                 self.graph.remove_node(node)
         return new
+
+
+def constant_sizes(name: str, numbers: Sequence[int]) -> Value:
+    """Return a vector of int64 as a value: a constant, unless some of the numbers are expressions."""
+    content = vector(numbers)
+    value = Value(name, np.dtype(np.int64), (len(numbers),))
+    if are_sizes(content):
+        value.sizes = content
+    else:
+        value.const = content
+    return value
 
 
 def producer(value: Value | None) -> Node | None:

@@ -9,10 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-import numpy as np
-
 from tinyonnx.ir import Node, Value
-from tinyonnx.passes._rewrite import Rewrite, axes_of
+from tinyonnx.passes._rewrite import Rewrite, axes_of, constant_sizes
 
 _RESHAPING = {"Reshape", "Squeeze", "Unsqueeze", "Flatten"}
 _REDUCTIONS = {"ReduceMax", "ReduceMin", "ReduceMean", "ReduceSum", "ReduceProd"}
@@ -76,7 +74,7 @@ def _to_reshape(rewrite: Rewrite, node: Node, source: Value) -> None:
     if source.static_shape == shape:
         _bypass(rewrite, node, source, f"{node.op_type} changes nothing")
     elif node.op_type != "Reshape" or node.inputs[0] is not source:
-        target = Value(f"{node.label}:shape", np.dtype(np.int64), (len(shape),), np.array(shape, np.int64))
+        target = constant_sizes(f"{node.label}:shape", shape)
         attributes = {"allowzero": 1} if 0 in shape else {}
         # of the node's own opset if Reshape has these inputs and attributes there, so that the graph can be saved
         opset = node.opset if node.opset >= (14 if attributes else 5) else 14

@@ -14,8 +14,10 @@ import numpy as np
 from tinyonnx.errors import Error
 from tinyonnx.ir import Array, Graph, Node, Value
 from tinyonnx.passes._rewrite import Rewrite
+from tinyonnx.passes._size_arithmetic import fold_sizes
 from tinyonnx.registry import Info, lookup
 from tinyonnx.runtime.operator_call import OpContext, evaluate, infer
+from tinyonnx.sizes.expressions import are_sizes
 
 FOLD_LIMIT, FOLD_TOTAL = 16 << 20, 512 << 20
 """Maximum bytes of one folded constant, and of all together; a constant no larger than its sources is exempt.
@@ -35,7 +37,7 @@ def info_of(value: Value | None) -> Info | None:
         return None
     if value.const is not None:
         return Info(value.const.dtype, value.const.shape, value.const)
-    return Info(value.dtype, value.static_shape)
+    return Info(value.dtype, value.static_shape, value.sizes)
 
 
 def _propagate(rewrite: Rewrite, graph: Graph) -> None:
@@ -54,9 +56,9 @@ def _propagate(rewrite: Rewrite, graph: Graph) -> None:
         infos = infer(node, inputs, rewrite.limits)
         folded = _fold(rewrite, node, infos)
         if folded is not None:
-            for value, array in zip(node.outputs, folded, strict=True):
+            for value, array, info in zip(node.outputs, folded, infos, strict=True):
                 if value is not None:
-                    constant = rewrite.folded[value.name] = Value(value.name, array.dtype, array.shape, array)
+                    constant = rewrite.folded[value.name] = _constant(value.name, array, info)
                     graph.replace_all_uses_with(value, constant)
             graph.remove_node(node)
             continue
@@ -67,12 +69,23 @@ def _propagate(rewrite: Rewrite, graph: Graph) -> None:
         position += 1
 
 
+def _constant(name: str, array: Array, info: Info | None) -> Value:
+    if not are_sizes(array):
+        return Value(name, array.dtype, array.shape, array)
+    assert info is not None
+    value = Value(name, info.dtype, array.shape)
+    value.sizes = array
+    return value
+
+
 def _fold(rewrite: Rewrite, node: Node, infos: list[Info | None]) -> list[Array] | None:
     """Return the outputs of a node as constants; None if it can't or should not be folded."""
     if all(info is not None and info.value is not None for info in infos):
         return [info.value for info in infos if info is not None and info.value is not None]
     if node.subgraphs or not lookup(node.domain, node.op_type, node.opset).pure:
         return None
+    if any(v is not None and v.sizes is not None for v in node.inputs):
+        return fold_sizes(node, infos[0].dtype if infos[0] is not None else None)
     sources = [v.const for v in node.inputs if v is not None and v.const is not None]
     if len(sources) < sum(v is not None for v in node.inputs):
         return None

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import numpy as np
-
 from tinyonnx.ir import Node, Value
-from tinyonnx.passes._rewrite import Rewrite
+from tinyonnx.passes._rewrite import Rewrite, constant_sizes
 
 
 def split_into_slices(rewrite: Rewrite) -> None:
@@ -24,7 +22,7 @@ def split_into_slices(rewrite: Rewrite) -> None:
             end = first + shape[axis]
             if part.uses:
                 bounds = [
-                    _vector(f"{node.label}:{name}{i}", n)
+                    constant_sizes(f"{node.label}:{name}{i}", [n])
                     for name, n in (("start", first), ("end", end), ("axis", axis))
                 ]
                 new = Value(part.name, part.dtype, part.shape)
@@ -38,8 +36,3 @@ def split_into_slices(rewrite: Rewrite) -> None:
             first = end
         rewrite.graph.remove_node(node)
         rewrite.applied(node, "replaced by a Slice for each part")
-
-
-def _vector(name: str, number: int) -> Value:
-    """Return a constant int64 vector with one element."""
-    return Value(name, np.dtype(np.int64), (1,), np.array([number], np.int64))

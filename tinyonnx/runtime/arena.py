@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from heapq import heappop, heappush
 from itertools import accumulate
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
 from tinyonnx.ir import Array
+from tinyonnx.sizes.arrays import SizedArray, is_sized
+from tinyonnx.sizes.expressions import maximum, value_of
 
 _MANY = 3000
 """So many buffers are too many to compare each with each other."""
@@ -24,6 +26,9 @@ LARGE_PAGE = 2 << 20
 
 BLOCK = 4 * LARGE_PAGE
 """Bytes from which on numpy asks for large pages, twice over."""
+
+
+BYTE = np.dtype(np.uint8)
 
 
 @dataclass(eq=False)
@@ -61,11 +66,25 @@ class Buffer:
     def view(self, arena: Array) -> Array:
         """The tensor as an array in `arena` (uint8), in its logical shape."""
         offset = self.root.offset
-        flat = arena[offset : offset + self.nbytes].view(self.dtype)
-        if self.layout == "channels_last" and len(self.shape) > 2:
-            batch, channels, *space = self.shape
-            return flat.reshape(batch, *space, channels).transpose(0, len(space) + 1, *range(1, len(space) + 1))
-        return flat.reshape(self.shape)
+        if is_sized(arena):
+            flat: Any = cast(SizedArray, arena).part(offset, (math.prod(self.shape),), self.dtype)
+        else:
+            flat = arena[offset : offset + self.nbytes].view(self.dtype)
+        return cast(Array, _in_layout(flat, self.shape, self.layout))
+
+
+def view_of(arena: Array, offset: int, shape: Sequence[int], dtype: np.dtype[Any], layout: str) -> Array:
+    """The view of a buffer with these properties."""
+    flat = arena[offset : offset + math.prod(shape) * dtype.itemsize].view(dtype)
+    return cast(Array, _in_layout(flat, shape, layout))
+
+
+def _in_layout(flat: Any, shape: Sequence[int], layout: str) -> Any:
+    """Memory seen in the logical shape of a tensor."""
+    if layout == "channels_last" and len(shape) > 2:
+        batch, channels, *space = shape
+        return flat.reshape(batch, *space, channels).transpose(0, len(space) + 1, *range(1, len(space) + 1))
+    return flat.reshape(shape)
 
 
 def channels_innermost(x: Array) -> Array:
@@ -82,8 +101,12 @@ def assign_offsets(buffers: list[Buffer]) -> int:
     the square of their number, very many only take over places of their own size. Returns
     the arena's size in bytes. Source: Pisarchyk & Lee, Efficient Memory Management for Deep Neural
     Net Inference, 2020 (greedy by size for offset calculation).
+
+    Where sizes are expressions, so are offsets: buffers keep the order in memory that they get for the sizes at hand.
     """
     owners = [b for b in buffers if b.shares is None]
+    if any(not isinstance(b.nbytes, int) for b in owners):
+        return _express_offsets(owners)
     if len(owners) > _MANY:
         return _place_by_size(owners)
     orders: list[Callable[[Buffer], Any]] = [
@@ -106,13 +129,35 @@ def assign_offsets(buffers: list[Buffer]) -> int:
     return max(total, 0)
 
 
+def _express_offsets(buffers: list[Buffer]) -> int:
+    """Offsets for all sizes: each buffer begins where those below it, that live at the same time, end."""
+    stand_ins = [Buffer(b.name, (value_of(b.nbytes),), BYTE, b.layout, b.start, b.end) for b in buffers]
+    assign_offsets(stand_ins)
+    order = sorted(range(len(buffers)), key=lambda i: stand_ins[i].offset)
+    below: dict[int, int] = {}  # the buffers that lie below one, directly or not, as bits
+    ends: list[int] = [0] * len(buffers)
+    tops = 0
+    for at, i in enumerate(order):
+        buffer, implied, offset = buffers[i], 0, 0
+        for j in reversed(order[:at]):
+            other = buffers[j]
+            if not implied >> j & 1 and other.start <= buffer.end and buffer.start <= other.end:
+                implied |= below[j] | 1 << j
+                offset = maximum(offset, ends[j])
+        below[i] = implied
+        tops = tops & ~implied | 1 << i
+        buffer.offset, ends[i] = offset, offset + aligned(buffer.nbytes)
+    nbytes: int = maximum(0, *(end for i, end in enumerate(ends) if tops >> i & 1))
+    return nbytes
+
+
 def _place_by_size(buffers: list[Buffer]) -> int:
     """Offsets in one walk through time: a buffer gets a place of its size that is free, or a new one."""
     free: dict[int, list[int]] = {}
     living: list[tuple[int, int, int]] = []
     total = 0
     for buffer in sorted(buffers, key=lambda b: b.start):
-        size = _aligned(buffer.nbytes)
+        size = aligned(buffer.nbytes)
         while living and living[0][0] < buffer.start:
             _, offset, freed = heappop(living)
             free.setdefault(freed, []).append(offset)
@@ -128,7 +173,7 @@ def _largest_sum(buffers: list[Buffer]) -> int:
     """The most bytes that live at one time: no arena is smaller."""
     changes: dict[int, int] = {}
     for b in buffers:
-        size = _aligned(b.nbytes)
+        size = aligned(b.nbytes)
         changes[b.start] = changes.get(b.start, 0) + size
         changes[b.end + 1] = changes.get(b.end + 1, 0) - size
     return max(accumulate(changes[step] for step in sorted(changes)), default=0)
@@ -139,14 +184,14 @@ def _place(buffers: list[Buffer]) -> int:
     placed: list[Buffer] = []
     total = 0
     for buffer in buffers:
-        size = _aligned(buffer.nbytes)
+        size = aligned(buffer.nbytes)
         neighbours = [b for b in placed if b.start <= buffer.end and buffer.start <= b.end]
         best, best_gap, position = -1, -1, 0
         for other in sorted(neighbours, key=lambda b: b.offset):
             gap = other.offset - position
             if gap >= size and (best < 0 or gap < best_gap):
                 best, best_gap = position, gap
-            position = max(position, other.offset + _aligned(other.nbytes))
+            position = max(position, other.offset + aligned(other.nbytes))
         buffer.offset = position if best < 0 else best
         placed.append(buffer)
         total = max(total, buffer.offset + size)
@@ -170,7 +215,7 @@ def allocate_lasting(size: int) -> Array:
 
     Weights that are spread over thousands of small pages take a twentieth longer to stream.
     """
-    taken = _aligned(size)
+    taken = aligned(size)
     if taken >= BLOCK // 2:
         return allocate(size)
     try:
@@ -183,5 +228,6 @@ def allocate_lasting(size: int) -> Array:
     return rest[:size]
 
 
-def _aligned(size: int) -> int:
+def aligned(size: int) -> int:
+    """The size, rounded up to whole cache lines."""
     return -(-size // ALIGNMENT) * ALIGNMENT

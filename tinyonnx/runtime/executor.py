@@ -2,23 +2,23 @@
 
 from __future__ import annotations
 
-import queue
-import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import groupby
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
 from tinyonnx.errors import OpError, ResourceError
-from tinyonnx.ir import Array, Graph, Node
+from tinyonnx.ir import Array, Graph
 from tinyonnx.limits import MAX_RANK
 from tinyonnx.ort.options import RunOptions
 from tinyonnx.registry import Call, Info
 from tinyonnx.runtime.arena import Buffer, allocate
 from tinyonnx.runtime.operator_call import Budget, OpContext, check_sizes, describe, evaluate, infer, node_error
 from tinyonnx.runtime.plan import KernelStep, LayoutStep, NumpyStep, Plan, Step
+from tinyonnx.runtime.trace import Hook
+from tinyonnx.sizes.expressions import SizeError
 
 if TYPE_CHECKING:
     from tinyonnx.kernels import Bound
@@ -28,8 +28,6 @@ _LONG_RUN = 64 << 20
 
 Environment = list[Any]
 _FastStep = KernelStep | LayoutStep
-Hook = Callable[[Node, list[Any]], None]
-"""Called after every node with its outputs; arrays may be views that the next step overwrites."""
 
 
 def execute(
@@ -51,48 +49,6 @@ def execute(
     return results
 
 
-def iterate(run: Callable[[Hook], Any]) -> Iterator[tuple[Node, list[Any]]]:
-    """What `run(hook)` gives its hook, as an iterator; `run` waits in a thread of its own meanwhile.
-
-    Raises what `run` raises; if the iterator is closed early, `run` ends at its next node.
-    """
-    asked, given = threading.Semaphore(0), queue.SimpleQueue[Any]()
-    closed = False
-
-    def hook(node: Node, outputs: list[Any]) -> None:
-        given.put((node, outputs))
-        asked.acquire()
-        if closed:
-            raise _Closed
-
-    def work() -> None:
-        asked.acquire()
-        try:
-            if not closed:
-                run(hook)
-            given.put(None)
-        except BaseException as error:  # it is the reader's
-            given.put(error)
-
-    threading.Thread(target=work, name="tinyonnx trace", daemon=True).start()
-    try:
-        while True:
-            asked.release()
-            item = given.get()
-            if item is None:
-                return
-            if isinstance(item, BaseException):
-                raise item
-            yield item
-    finally:
-        closed = True
-        asked.release()
-
-
-class _Closed(BaseException):
-    """Ends a run whose trace nobody reads any more."""
-
-
 def timed_runs(plan: Plan, feeds: Sequence[Any]) -> Iterator[list[float]]:
     """Seconds of every step of a plan, in one run after the other. Raises what `execute` raises."""
     executable = Executable(plan)
@@ -108,7 +64,7 @@ def kernel_names(plan: Plan) -> list[list[str]]:
         executable = Executable(plan)
     names: dict[int, list[str]] = {}
     for call in executable.calls:
-        for step, kernels in call.steps if isinstance(call, _Segment) else []:
+        for step, kernels in call.steps if isinstance(call, KernelSegment) else []:
             names.setdefault(id(step), [bound.kernel.__name__ for bound in kernels])
     plan.idle.append(executable)
     return [names.get(id(step), []) for step in plan.steps]
@@ -119,7 +75,7 @@ class Executable:
 
     def __init__(self, plan: Plan) -> None:
         self.plan = plan
-        self.arena = _arena(plan)
+        self.arena = allocate_arena(plan, plan.arena_bytes)
         self.template: Environment = [None] * plan.n_slots
         for slot, array in plan.constants.items():
             self.template[slot] = array
@@ -128,17 +84,17 @@ class Executable:
         self.protected = set(_constants(plan))
         found = kernel_calls(plan, self.arena)
         scratch = _scratch(plan, (call for calls in found for call in calls))
-        self.calls: list[_NumpyCall | _Segment] = []
+        self.calls: list[NumpyCall | KernelSegment] = []
         steps = (plan.steps[position] for position, _ in plan.order)
         for is_numpy, run in groupby(zip(steps, found, strict=True), lambda pair: isinstance(pair[0], NumpyStep)):
             if is_numpy:
-                self.calls += (_NumpyCall(plan, cast(NumpyStep, step), self.arena) for step, _ in run)
+                self.calls += (NumpyCall(plan, cast(NumpyStep, step), self.arena) for step, _ in run)
             else:
                 kernels = [
                     (cast(_FastStep, step), [_bound(call, scratch, plan.threads) for call in calls])
                     for step, calls in run
                 ]
-                self.calls.append(_Segment(kernels, self.arena, plan.threads))
+                self.calls.append(KernelSegment(kernels, self.arena, plan.threads))
 
     def run(self, feeds: Sequence[Any], hook: Hook | None, budget: Budget) -> list[Any]:
         plan, environment = self.plan, self._fed(feeds)
@@ -173,12 +129,12 @@ def kernel_calls(plan: Plan, arena: Array) -> list[list[Call]]:
     """
     batches = {position: run.items for run in plan.runs for position in range(run.first, run.end)}
     return [
-        _step_calls(plan, plan.steps[position], arena, items, batches.get(position, 0))
-        for position, items in plan.order
+        step_calls(plan, plan.steps[position], arena, items, batches.get(position, 0)) for position, items in plan.order
     ]
 
 
-def _step_calls(plan: Plan, step: Step, arena: Array, items: slice, batch: int) -> list[Call]:
+def step_calls(plan: Plan, step: Step, arena: Array, items: slice, batch: int) -> list[Call]:
+    """The kernels of a step for some items of a batch. Raises NodeError, ResourceError."""
     if isinstance(step, NumpyStep):
         return []
     if isinstance(step, LayoutStep):
@@ -200,16 +156,19 @@ def _step_calls(plan: Plan, step: Step, arena: Array, items: slice, batch: int) 
         found = step.fast.bind(plan.pool, out, *arrays, **step.node.attributes)
     except MemoryError as error:
         raise ResourceError(str(node_error(plan.model, step.node, "out of memory", arrays))) from error
+    except SizeError:
+        raise
     except Exception as error:
         raise node_error(plan.model, step.node, error, arrays) from error
     return found if isinstance(found, list) else [found]
 
 
-def _arena(plan: Plan) -> Array:
+def allocate_arena(plan: Plan, nbytes: int) -> Array:
+    """The memory of a plan's buffers. Raises ResourceError."""
     try:
-        return allocate(plan.arena_bytes)
+        return allocate(nbytes)
     except MemoryError:
-        raise ResourceError(f"{plan.model}: no memory for {plan.arena_bytes} bytes of activations") from None
+        raise ResourceError(f"{plan.model}: no memory for {nbytes} bytes of activations") from None
 
 
 def _scratch(plan: Plan, calls: Iterable[Call]) -> Array:
@@ -227,7 +186,7 @@ def _bound(call: Call, scratch: Array, threads: int) -> Bound:
     return Bound(call.kernel, (*call.args, scratch[:wanted]) if wanted else call.args)
 
 
-class _Segment:
+class KernelSegment:
     """Kernels that follow each other: one program."""
 
     def __init__(self, steps: list[tuple[_FastStep, list[Bound]]], arena: Array, threads: int) -> None:
@@ -306,16 +265,18 @@ def _constants(plan: Plan) -> Iterator[int]:
             yield from _constants(subplan)
 
 
-class _NumpyCall:
+class NumpyCall:
     """One numpy step."""
 
     def __init__(self, plan: Plan, step: NumpyStep, arena: Array) -> None:
         self.plan, self.step, self.arena = plan, step, arena
-        self.planned = [None if v is None else (v.dtype, v.static_shape) for v in step.node.outputs]
+        self.planned: list[tuple[Any, Any] | None] = [
+            None if v is None else (v.dtype, v.static_shape) for v in step.node.outputs
+        ]
         self.unforeseen = any(v is not None and v.static_shape is None for v in step.node.outputs)
         nothing = np.empty(0, np.uint8)  # a subplan has no arena
         self.subcalls = {
-            key: [_NumpyCall(subplan, inner, nothing) for inner in subplan.numpy_steps]
+            key: [NumpyCall(subplan, inner, nothing) for inner in subplan.numpy_steps]
             for key, subplan in step.subplans.items()
         }
 

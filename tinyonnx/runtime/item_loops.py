@@ -14,6 +14,7 @@ from typing import Protocol
 
 from tinyonnx.ir import Array
 from tinyonnx.runtime.arena import Buffer
+from tinyonnx.sizes.expressions import value_of
 
 _CACHE = 1 << 20
 """Bytes of a second cache: smaller batches stay in it anyway."""
@@ -53,8 +54,10 @@ def find_runs(steps: Sequence[Step | None]) -> list[Run]:
     for items, group in groupby(batches):
         count = len(list(group))
         if items > 1:
-            first, end = _best([_gain(step, items) for step in steps[at : at + count] if step is not None])
+            gains = [_gain(step, value_of(items)) for step in steps[at : at + count] if step is not None]
+            first, end = _best(gains)
             if end - first > 1:
+                items = int(items)
                 runs.append(Run(at + first, at + end, items, -(-items // _MOST)))
         at += count
     return runs
@@ -74,13 +77,14 @@ def shrink_buffers(runs: Sequence[Run], buffers: Sequence[Buffer], fed: Callable
 
 def _batch(step: Step) -> int:
     """The size of the batch that all inputs and outputs of a step have, or 0."""
-    sizes = {b.shape[0] if b.shape else 0 for b in _buffers(step)}
-    return sizes.pop() if len(sizes) == 1 else 0
+    buffers = _buffers(step)
+    first = buffers[0].shape[0] if buffers and buffers[0].shape else 0
+    return first if all(b.shape and b.shape[0] == first for b in buffers) else 0
 
 
 def _gain(step: Step, items: int) -> int:
     """What a step saves by going through the batch item by item, in bytes of an image."""
-    moved = sum(buffer.nbytes for buffer in _buffers(step))
+    moved = sum(value_of(buffer.nbytes) for buffer in _buffers(step))
     weights = sum(x.nbytes for x in step.inputs if x is not None and not isinstance(x, Buffer))
     return (moved // items if moved > _CACHE else 0) - weights
 

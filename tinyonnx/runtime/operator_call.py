@@ -122,7 +122,7 @@ def _too_much(shape: Sequence[int], dtype: np.dtype[Any], limits: Limits) -> str
     if len(shape) > MAX_RANK:
         return f"has rank {len(shape)}, supported are up to {MAX_RANK}"
     # the other dimensions of an empty tensor count, too: numpy multiplies them, and operators walk along them
-    size = math.prod(max(int(dim), 1) for dim in shape) * dtype.itemsize
+    size = math.prod(dim if dim > 0 else 1 for dim in shape) * dtype.itemsize
     if size <= limits.max_tensor_bytes:
         return None
     takes = "would take, weren't it empty," if 0 in shape else "takes"
@@ -185,6 +185,6 @@ def infer(node: Node, inputs: Sequence[Info | None], limits: Limits) -> list[Inf
     except Exception:
         return nothing
     results = [result] if result is None or isinstance(result, Info) else list(result)
-    if any(info is not None and min(info.shape or (0,)) < 0 for info in results):
+    if any(info is not None and any(dim < 0 for dim in info.shape or ()) for info in results):
         return nothing
     return (results + nothing)[: len(node.outputs)]

@@ -12,6 +12,7 @@ from tinyonnx.ops.matmul import gemm_shape
 from tinyonnx.ops.microsoft._common import check_dtypes, check_shape, microsoft, present
 from tinyonnx.ops.quantize import dynamic_quantize_linear, saturated
 from tinyonnx.registry import Info
+from tinyonnx.sizes.expressions import broadcast_shapes
 
 FLOAT32 = np.dtype(np.float32)
 
@@ -106,7 +107,7 @@ def qgemm(
     sums = exact_product(a, b, a_zero_point, b_zero_point).astype(np.float64)
     if c is not None:
         try:
-            fits = np.broadcast_shapes(c.shape, sums.shape) == sums.shape
+            fits = broadcast_shapes(c.shape, sums.shape) == sums.shape
         except ValueError:
             fits = False
         if not fits or c.dtype != np.int32:

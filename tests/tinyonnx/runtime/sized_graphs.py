@@ -1,0 +1,242 @@
+"""Random networks that take inputs of any size: images with convolutions, and sequences with attention."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+from onnx import ModelProto, TensorProto, helper, numpy_helper
+
+
+class Graphs:
+    """Adds random layers to `value`; axes that vary are never named by a number."""
+
+    def __init__(self, seed: int) -> None:
+        self.random = np.random.default_rng(seed)
+        self.nodes: list[object] = []
+        self.weights: list[object] = []
+        self.value = "x"
+
+    def add(self, op: str, *inputs: str, outputs: int = 1, **attributes: object) -> str:
+        names = [f"v{len(self.nodes)}_{i}" for i in range(outputs)]
+        self.nodes.append(helper.make_node(op, list(inputs), names, **attributes))
+        return names[0]
+
+    def constant(self, array: object) -> str:
+        self.weights.append(numpy_helper.from_array(np.asarray(array), f"w{len(self.weights)}"))
+        return f"w{len(self.weights) - 1}"
+
+    def normal(self, *shape: int) -> str:
+        scale = np.sqrt(np.prod(shape[1:], dtype=int))
+        return self.constant((self.random.standard_normal(shape) / scale).astype(np.float32))
+
+    def ints(self, *numbers: int) -> str:
+        return self.constant(np.array(numbers, np.int64))
+
+    def dim(self, value: str, axis: int) -> str:
+        """The size of an axis, as a vector of one number."""
+        return self.add("Gather", self.add("Shape", value), self.ints(axis), axis=0)
+
+    def flip(self) -> bool:
+        return bool(self.random.integers(2))
+
+    def choose(self, *layers: Callable[[], None]) -> None:
+        layers[self.random.integers(len(layers))]()
+
+    def model(self, inputs: dict[str, list[object]], outputs: list[str]) -> ModelProto:
+        graph = helper.make_graph(
+            self.nodes,
+            "random",
+            [helper.make_tensor_value_info(name, TensorProto.FLOAT, shape) for name, shape in inputs.items()],
+            [helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in dict.fromkeys(outputs)],
+            self.weights,
+        )
+        return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+
+
+class Images(Graphs):
+    """Networks over [batch, channels, height, width]."""
+
+    def __init__(self, seed: int) -> None:
+        super().__init__(seed)
+        self.channels = 4
+        self.earlier: list[tuple[str, int]] = []
+        self.scale = 0
+
+    def conv(self) -> None:
+        size = int(self.random.choice([1, 3, 5]))
+        group = int(self.random.choice([1, 1, self.channels]))
+        out = self.channels if group > 1 else int(self.random.choice([4, 8, 24]))
+        stride = int(self.random.choice([1, 1, 2]))
+        pad: dict[str, object] = {"pads": [size // 2] * 4}
+        if self.flip():
+            pad = {"auto_pad": str(self.random.choice(["SAME_UPPER", "SAME_LOWER"]))}
+        inputs = [self.value, self.normal(out, self.channels // group, size, size)]
+        if self.flip():
+            inputs.append(self.normal(out))
+        self.value = self.add("Conv", *inputs, group=group, strides=[stride, stride], **pad)
+        self.channels = out
+        self.scale += stride == 2
+        if self.flip():
+            self.activation()
+
+    def bottleneck(self) -> None:
+        """Expansion, depthwise, squeeze and excitation, projection: what mobile networks are made of."""
+        x, wide, size = self.value, 3 * self.channels, int(self.random.choice([3, 5]))
+        y = self.add("HardSwish", self.add("Conv", x, self.normal(wide, self.channels, 1, 1), self.normal(wide)))
+        stride = int(self.random.choice([1, 2]))
+        y = self.add(
+            "Conv", y, self.normal(wide, 1, size, size), self.normal(wide), group=wide, strides=[stride] * 2,
+            pads=[size // 2] * 4,
+        )  # fmt: skip
+        y = self.add("Relu", y)
+        if self.flip():
+            mean = self.add("GlobalAveragePool", y)
+            gate = self.add("Relu", self.add("Conv", mean, self.normal(6, wide, 1, 1), self.normal(6)))
+            gate = self.add("HardSigmoid", self.add("Conv", gate, self.normal(wide, 6, 1, 1), self.normal(wide)))
+            y = self.add("Mul", y, gate)
+        self.value = self.add("Conv", y, self.normal(self.channels, wide, 1, 1), self.normal(self.channels))
+        if stride == 1:
+            self.value = self.add("Add", self.value, x)
+        self.scale += stride == 2
+
+    def activation(self) -> None:
+        self.value = self.add(str(self.random.choice(["Relu", "Sigmoid", "HardSwish", "Tanh", "Exp"])), self.value)
+
+    def pool(self) -> None:
+        op = str(self.random.choice(["MaxPool", "AveragePool"]))
+        stride = int(self.random.choice([1, 2]))
+        ceil = int(self.flip())
+        self.value = self.add(
+            op, self.value, kernel_shape=[3, 3], strides=[stride] * 2, pads=[1] * 4, ceil_mode=ceil
+        )  # fmt: skip
+        self.scale += stride == 2
+
+    def arithmetic(self) -> None:
+        shape = [(), (1,), (self.channels, 1, 1), (1, self.channels, 1, 1)][self.random.integers(4)]
+        other = self.normal(*shape) if shape else self.constant(np.float32(0.5))
+        self.value = self.add(str(self.random.choice(["Add", "Mul", "Sub"])), self.value, other)
+
+    def join(self) -> None:
+        if self.channels <= 24:
+            self.value = self.add("Concat", self.value, self.add("Neg", self.value), axis=1)
+            self.channels *= 2
+
+    def pad(self) -> None:
+        self.value = self.add("Pad", self.value, self.ints(0, 0, 1, 0, 0, 0, 0, 2))
+
+    def there_and_back(self) -> None:
+        """Reshape to rows of pixels and back, with the sizes that Shape gives."""
+        shape = self.add("Shape", self.value)
+        flat = self.add("Reshape", self.value, self.ints(0, self.channels, -1))
+        self.value = self.add("Reshape", self.add("Relu", flat) if self.flip() else flat, shape)
+
+    def transpose(self) -> None:
+        self.value = self.add("Transpose", self.value, perm=[0, 1, 3, 2])
+
+    def cut(self) -> None:
+        """All but the first row and the last column."""
+        self.value = self.add("Slice", self.value, self.ints(1, 0), self.ints(1 << 62, -1), self.ints(2, 3))
+
+    def spread(self) -> None:
+        """The means of rows, expanded to the whole again."""
+        mean = self.add("ReduceMean", self.value, axes=[3], keepdims=1)
+        wide = self.add("Expand", mean, self.add("Shape", self.value))
+        self.value = self.add("Sub", self.value, wide if self.flip() else mean)
+
+    def build(self) -> ModelProto:
+        layers = [
+            self.conv, self.conv, self.bottleneck, self.bottleneck, self.pool, self.pool,
+            self.activation, self.arithmetic, self.join, self.pad,
+            self.there_and_back, self.transpose, self.cut, self.spread,
+        ]  # fmt: skip
+        self.conv()
+        for _ in range(int(self.random.integers(3, 9))):
+            self.choose(*(layers if self.scale < 3 else layers[6:]))
+        pooled = self.add("Flatten", self.add("GlobalAveragePool", self.value))
+        head = self.add("Gemm", pooled, self.normal(5, self.channels), transB=1)
+        return self.model({"x": ["batch", 4, "height", "width"]}, [head, self.value] if self.flip() else [head])
+
+
+class Sequences(Graphs):
+    """Networks over [batch, length, 24]."""
+
+    width, heads = 24, 3
+
+    def linear(self, x: str) -> str:
+        return self.add("Add", self.add("MatMul", x, self.normal(self.width, self.width)), self.normal(self.width))
+
+    def split(self, x: str) -> str:
+        """[batch, heads, length, 8], in one of the ways of exporters."""
+        if self.flip():
+            shape = self.ints(0, 0, self.heads, -1)
+        else:
+            sizes = [self.dim(x, 0), self.dim(x, 1), self.ints(self.heads), self.ints(self.width // self.heads)]
+            shape = self.add("Concat", *sizes, axis=0)
+        return self.add("Transpose", self.add("Reshape", x, shape), perm=[0, 2, 1, 3])
+
+    def attention(self) -> None:
+        q, k, v = (self.split(self.linear(self.value)) for _ in range(3))
+        scores = self.add("MatMul", q, self.add("Transpose", k, perm=[0, 1, 3, 2]))
+        scores = self.add("Div", scores, self.constant(np.float32(3)))
+        if self.flip():
+            scores = self.add("Add", scores, self.causal())
+        mixed = self.add("MatMul", self.add("Softmax", scores, axis=-1), v)
+        joined = self.add("Reshape", self.add("Transpose", mixed, perm=[0, 2, 1, 3]), self.ints(0, 0, self.width))
+        self.value = self.add("Add", self.value, self.linear(joined))
+
+    def causal(self) -> str:
+        """A mask that is made of the length alone."""
+        length = self.dim(self.value, 1)
+        ones = self.add("ConstantOfShape", self.add("Concat", length, length, axis=0),
+                        value=numpy_helper.from_array(np.array([-9], np.float32)))  # fmt: skip
+        return self.add("Trilu", ones, self.constant(np.int64(1)), upper=1)
+
+    def normalise(self) -> None:
+        self.value = self.add(
+            "LayerNormalization", self.value, self.normal(self.width), self.normal(self.width), axis=-1
+        )
+
+    def feed_forward(self) -> None:
+        inner = self.add("MatMul", self.value, self.normal(self.width, 50))
+        inner = self.add(str(self.random.choice(["Relu", "Erf", "Tanh"])), inner)
+        self.value = self.add("Add", self.value, self.add("MatMul", inner, self.normal(50, self.width)))
+
+    def positions(self) -> None:
+        """Rows of a table, as many as there are."""
+        table = self.constant(self.random.standard_normal((1, 200, self.width)).astype(np.float32))
+        cut = self.add("Slice", table, self.ints(0), self.dim(self.value, 1), self.ints(1))
+        self.value = self.add("Add", self.value, cut)
+
+    def halves(self) -> None:
+        """Split the width, swap the parts."""
+        first = self.add("Split", self.value, outputs=2, axis=2)
+        self.value = self.add("Concat", first.replace("_0", "_1"), first, axis=2)
+
+    def ends(self) -> None:
+        """The first and the last element beside all others."""
+        first = self.add("Slice", self.value, self.ints(0), self.ints(1), self.ints(1))
+        last = self.add("Slice", self.value, self.ints(-1), self.ints(1 << 62), self.ints(1))
+        self.value = self.add("Concat", first, self.value, last, axis=1)
+
+    def means(self) -> None:
+        mean = self.add("ReduceMean", self.value, axes=[1], keepdims=1)
+        count = self.add("Cast", self.dim(self.value, 1), to=TensorProto.FLOAT)
+        self.value = self.add("Sub", self.value, self.add("Div", mean, count))
+
+    def rotate(self) -> None:
+        """Halve the sequence at a size that is computed, and swap the halves."""
+        half = self.add("Div", self.dim(self.value, 1), self.ints(2))
+        front = self.add("Slice", self.value, self.ints(0), half, self.ints(1))
+        back = self.add("Slice", self.value, half, self.dim(self.value, 1), self.ints(1))
+        self.value = self.add("Concat", back, front, axis=1)
+
+    def build(self) -> ModelProto:
+        layers = [
+            self.attention, self.attention, self.normalise, self.feed_forward, self.positions, self.halves, self.ends,
+            self.means, self.rotate,
+        ]  # fmt: skip
+        for _ in range(int(self.random.integers(2, 8))):
+            self.choose(*layers)
+        pooled = self.add("ReduceMean", self.value, axes=[1], keepdims=0)
+        return self.model({"x": ["batch", "length", self.width]}, [self.value, pooled])

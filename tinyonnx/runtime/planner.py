@@ -1,0 +1,296 @@
+"""Make a plan of a graph with known shapes: everything that is decided before a run.
+
+A node becomes a kernel step where a registered kernel accepts it, else a numpy step; both
+kinds are in one list, in the graph's order. What a kernel reads or writes gets a buffer
+in the arena, in the memory order that the kernel wants; where two disagree, a layout step
+copies. Everything else is passed by reference from step to step.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from tinyonnx.ir import Array, Graph, Node, Value
+from tinyonnx.limits import Limits
+from tinyonnx.passes.specialise import info_of
+from tinyonnx.registry import Fast, Info, lookup
+from tinyonnx.runtime.arena import Buffer, assign_offsets
+from tinyonnx.runtime.constants import ConstantPool
+from tinyonnx.runtime.item_loops import Run, find_runs, shrink_buffers
+from tinyonnx.runtime.operator_call import check_sizes
+from tinyonnx.runtime.plan import KernelStep, LayoutStep, NumpyStep, Plan, Step
+
+
+def make_plan(
+    graph: Graph, *, model: str, limits: Limits, pool: ConstantPool, kernels: bool = True, by_item: bool = True
+) -> Plan:
+    """Plan a specialised graph.
+
+    With `kernels=False` every step is a numpy step; with `by_item=False` every tensor exists
+    as a whole after its step. Raises ResourceError where a tensor is over the limit.
+    """
+    if kernels:
+        import tinyonnx.kernels  # noqa: F401  registers the kernels; importing numba takes a while
+    return _Planner(graph, model, limits, pool, kernels, by_item).plan()
+
+
+class _Planner:
+    def __init__(
+        self, graph: Graph, model: str, limits: Limits, pool: ConstantPool, kernels: bool, by_item: bool = False
+    ) -> None:
+        self.graph, self.model, self.limits, self.pool, self.kernels = graph, model, limits, pool, kernels
+        self.by_item = by_item
+        self.slots: dict[int, int] = {}
+        self.constants: dict[int, Array] = {}
+        self.sizes: dict[int, Value] = {}
+        self.buffers: dict[int, Buffer] = {}  # by id of the value
+        self.copies: dict[tuple[int, str], Buffer] = {}
+        self.all_buffers: list[Buffer] = []
+        self.steps: list[Step] = []
+        self.chosen: dict[int, Fast] = {}
+        self.why: dict[int, str] = {}
+
+    def plan(self) -> Plan:
+        self._check_sizes()
+        for node in self.graph.nodes:
+            self._choose(node)
+        captures = [(value, self._slot(value)) for value in self.graph.captures()]
+        inputs = [self._slot(value) for value in self.graph.inputs]
+        for value in self.graph.inputs:
+            self._buffer(value)
+        for node in self.graph.nodes:
+            self._add_step(node)
+        outputs = [self._slot(value) for value in self.graph.outputs]
+        for value in self.graph.outputs:
+            self._touch(value, len(self.steps))
+        self._find_steps_by_sizes()
+        self._share_in_place()
+        runs = self._split_batches()
+        self._release(set(outputs))
+        arena_bytes = assign_offsets(self.all_buffers)
+        return Plan(
+            model=self.model,
+            limits=self.limits,
+            pool=self.pool,
+            graph=self.graph,
+            steps=self.steps,
+            constants=self.constants,
+            buffers={self.slots[key]: buffer for key, buffer in self.buffers.items() if key in self.slots},
+            all_buffers=self.all_buffers,
+            arena_bytes=arena_bytes,
+            n_slots=len(self.slots),
+            inputs=inputs,
+            outputs=outputs,
+            captures=captures,
+            slot_of=self.slots,
+            sizes=self.sizes,
+            runs=runs,
+        )
+
+    # -- choices ------------------------------------------------------------------------
+
+    def _check_sizes(self) -> None:
+        for node in self.graph.nodes:
+            outputs, inputs = ([info_of(v) for v in values] for values in (node.outputs, node.inputs))
+            check_sizes(self.model, node, outputs, inputs, self.limits)
+
+    def _choose(self, node: Node) -> None:
+        if not self.kernels:
+            self.why[id(node)] = "kernels are off"
+            return
+        candidates = lookup(node.domain, node.op_type, node.opset).fast
+        if not candidates:
+            self.why[id(node)] = "no kernel for this operator"
+            return
+        infos = [info_of(v) for v in node.inputs]
+        out = info_of(node.outputs[0])
+        known = [i for i in (*infos, out) if i is not None]
+        if out is None or any(i.shape is None or i.dtype is None for i in known):
+            self.why[id(node)] = "shapes depend on data"
+            return
+        if any(0 in (i.shape or ()) for i in known):
+            self.why[id(node)] = "a tensor is empty"
+            return
+        second = any(v is not None and v.uses for v in node.outputs[1:])
+        reasons = []
+        for candidate in candidates:
+            reason = self._reason(candidate, out, infos, node)
+            if second and not candidate.outputs:
+                reason = "a second output is read"
+            if reason is None:
+                self.chosen[id(node)] = candidate
+                return
+            reasons.append(reason)
+        self.why[id(node)] = "; ".join(dict.fromkeys(reasons))
+
+    @staticmethod
+    def _reason(candidate: Fast, out: Info, infos: list[Info | None], node: Node) -> str | None:
+        return candidate.when(out, *infos, **node.attributes)
+
+    def _layout(self, value: Value) -> str:
+        """The memory order of a value: what its producer's kernel writes, else what its readers want."""
+        node = value.producer
+        fast = self.chosen.get(id(node)) if node is not None else None
+        if fast is not None and fast.layout != "any":
+            return fast.layout
+        if fast is not None and node is not None:
+            first = next((v for v in node.inputs if v is not None and id(v) in self.buffers), None)
+            if first is not None:
+                return self.buffers[id(first)].layout
+        for user, _ in value.uses:
+            wish = self.chosen.get(id(user))
+            if wish is not None and wish.layout != "any":
+                return wish.layout
+        return "row_major"
+
+    # -- steps --------------------------------------------------------------------------
+
+    def _slot(self, value: Value) -> int:
+        if id(value) not in self.slots:
+            self.slots[id(value)] = len(self.slots)
+            if value.const is not None:
+                self.constants[self.slots[id(value)]] = value.const
+            elif value.sizes is not None:
+                self.sizes[self.slots[id(value)]] = value
+        return self.slots[id(value)]
+
+    def _buffer(self, value: Value) -> Buffer | None:
+        """The buffer of a value that a kernel writes or reads, made when first asked for."""
+        if id(value) in self.buffers:
+            return self.buffers[id(value)]
+        written = id(value.producer) in self.chosen
+        if not written and not any(id(user) in self.chosen for user, _ in value.uses):
+            return None
+        shape = value.static_shape
+        assert shape is not None
+        assert value.dtype is not None
+        buffer = self._new_buffer(value.name, shape, value.dtype, self._layout(value))
+        self.buffers[id(value)] = buffer
+        return buffer
+
+    def _new_buffer(self, name: str, shape: tuple[int, ...], dtype: Any, layout: str) -> Buffer:
+        buffer = Buffer(name, shape, dtype, layout, len(self.steps), len(self.steps))
+        self.all_buffers.append(buffer)
+        return buffer
+
+    def _touch(self, value: Value, step: int) -> None:
+        buffer = self.buffers.get(id(value))
+        if buffer is not None:
+            buffer.end = max(buffer.end, step)
+
+    def _in_layout(self, value: Value, layout: str) -> Buffer:
+        """The value's buffer, or a copy of it in another memory order."""
+        buffer = self._buffer(value)
+        assert buffer is not None
+        if layout in ("any", buffer.layout) or buffer.one_order:
+            return buffer
+        key = (id(value), layout)
+        if key not in self.copies:
+            self.copies[key] = self._new_buffer(f"{value.name}:{layout}", buffer.shape, buffer.dtype, layout)
+            buffer.end = len(self.steps)
+            self.steps.append(LayoutStep(buffer, self.copies[key]))
+        return self.copies[key]
+
+    def _add_step(self, node: Node) -> None:
+        fast = self.chosen.get(id(node))
+        if fast is None:
+            step = NumpyStep(
+                node,
+                [-1 if v is None else self._slot(v) for v in node.inputs],
+                [-1 if v is None or not v.uses else self._slot(v) for v in node.outputs],
+                self.why[id(node)],
+            )
+            for subgraph in node.subgraphs:
+                step.subplans[id(subgraph)] = _Planner(subgraph, self.model, self.limits, self.pool, False).plan()
+            for value in _reads(node):
+                self._touch(value, len(self.steps))
+            for result in node.outputs:
+                if result is not None and result.uses:
+                    self._buffer(result)
+            for subplan in step.subplans.values():
+                for value, _ in subplan.captures:
+                    self._slot(value)
+            self.steps.append(step)
+            return
+        output = node.output
+        layout = self._layout(output) if fast.layout == "any" else fast.layout
+        operands: list[Buffer | Array | None] = []
+        for operand in node.inputs:
+            if operand is None or operand.is_constant:
+                operands.append(None if operand is None else operand.sizes if operand.const is None else operand.const)
+            else:
+                operands.append(self._in_layout(operand, layout))
+        for buffer in operands:
+            if isinstance(buffer, Buffer):
+                buffer.end = len(self.steps)
+        results = [value if value is not None and value.uses else None for value in node.outputs[1:]]
+        targets = [None if value is None else self._buffer(value) for value in (output, *results)]
+        self.steps.append(KernelStep(node, fast, operands, targets))
+        for result in (output, *results):
+            if result is not None:
+                self._slot(result)
+
+    def _find_steps_by_sizes(self) -> None:
+        """Mark the steps whose outputs follow from the sizes of the inputs; what they give lives through all runs."""
+        if not self.sizes:
+            return
+        known = {*self.constants, *self.sizes}
+        for step in self.steps:
+            if (
+                not isinstance(step, NumpyStep)
+                or step.subplans
+                or not known.issuperset(s for s in step.inputs if s >= 0)
+            ):
+                continue
+            if lookup(step.node.domain, step.node.op_type, step.node.opset).pure:
+                step.by_sizes = True
+                known.update(slot for slot in step.outputs if slot >= 0)
+                for value in step.node.outputs:
+                    buffer = None if value is None else self.buffers.get(id(value))
+                    if buffer is not None:
+                        buffer.start, buffer.end = 0, len(self.steps)
+
+    # -- lifetimes ----------------------------------------------------------------------
+
+    def _share_in_place(self) -> None:
+        """Let an in-place kernel write over its first input where that dies with the step."""
+        for position, step in enumerate(self.steps):
+            if not isinstance(step, KernelStep) or not step.fast.in_place:
+                continue
+            source, target = step.inputs[0], step.output
+            if not isinstance(source, Buffer) or source.root.end != position:
+                continue
+            if (source.shape, source.dtype, source.layout) == (target.shape, target.dtype, target.layout):
+                target.shares = source.root
+                source.root.end = max(source.root.end, target.end)
+
+    def _split_batches(self) -> list[Run]:
+        """Steps that go through the batch item by item."""
+        if not self.by_item:
+            return []
+        runs = find_runs([s if isinstance(s, KernelStep) and s.fast.by_item else None for s in self.steps])
+        fed = {id(self.buffers[id(v)]) for v in self.graph.inputs if id(v) in self.buffers}
+        shrink_buffers(runs, self.all_buffers, lambda buffer: id(buffer) in fed)
+        return runs
+
+    def _release(self, kept: set[int]) -> None:
+        """After its last reader a value that lives by reference is let go."""
+        by_reference = set(self.slots.values()) - set(self.constants) - set(self.sizes)
+        by_reference -= {self.slots[key] for key in self.buffers if key in self.slots}
+        last: dict[int, NumpyStep] = {}
+        for step in self.steps:
+            if isinstance(step, NumpyStep) and not step.by_sizes:
+                captured = [self.slots[id(v)] for sub in step.subplans.values() for v, _ in sub.captures]
+                for slot in (*step.inputs, *step.outputs, *captured):
+                    if slot in by_reference and slot not in kept:
+                        last[slot] = step
+        for slot, step in last.items():
+            step.release.append(slot)
+
+
+def _reads(node: Node) -> Iterable[Value]:
+    """Everything that a node reads, captured values included."""
+    yield from (v for v in node.inputs if v is not None)
+    for subgraph in node.subgraphs:
+        yield from subgraph.captures()

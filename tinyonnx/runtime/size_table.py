@@ -1,0 +1,160 @@
+"""Expressions of sizes as a table of instructions, and the kernel that evaluates it.
+
+The table is made once for a plan. For other sizes of the inputs one call computes every number that depends on
+them, checks the conditions under which the plan holds, and writes the numbers into the kernels' rows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+
+from tinyonnx.codegen.kernel import kernel
+from tinyonnx.ir import Array
+from tinyonnx.sizes.expressions import (
+    ADDRESS,
+    EQUAL,
+    MAXIMUM,
+    QUOTIENT,
+    SYMBOL,
+    UNEQUAL,
+    Condition,
+    Monomial,
+    Size,
+    SizeError,
+    Trace,
+)
+
+SET, ADD, MULTIPLY, DIVIDE, GREATER, LESSER, IS_ZERO, IS_NOT_ZERO, IS_NOT_NEGATIVE = range(9)
+"""Instructions (code, target, a, b): values[target] = a, += values[a]·b, = values[a] ∘ values[b]; checks of a value."""
+
+
+@kernel
+def evaluate(code: Array, values: Array, places: Array, rows: Array, part: int, parts: int) -> None:
+    """Run the instructions, then set rows[places[2i]] = values[places[2i + 1]]; values[0] is 1 if all checks passed."""
+    if part > 0:
+        return
+    values[0] = 0
+    for i in range(code.shape[0] // 4):
+        what, target, a, b = code[4 * i], code[4 * i + 1], code[4 * i + 2], code[4 * i + 3]
+        if what == SET:
+            values[target] = a
+        elif what == ADD:
+            values[target] += values[a] * b
+        elif what == MULTIPLY:
+            values[target] = values[a] * values[b]
+        elif what == DIVIDE:
+            if values[b] == 0:
+                return
+            values[target] = values[a] // values[b]
+        elif what == GREATER:
+            values[target] = max(values[a], values[b])
+        elif what == LESSER:
+            values[target] = min(values[a], values[b])
+        elif what == IS_ZERO:
+            if values[a] != 0:
+                return
+        elif what == IS_NOT_ZERO:
+            if values[a] == 0:
+                return
+        elif values[a] < 0:
+            return
+    for i in range(places.shape[0] // 2):
+        rows[places[2 * i]] = values[places[2 * i + 1]]
+    values[0] = 1
+
+
+class SizeTable:
+    """Collects expressions; `slots` says where in the values each size is found.
+
+    values[0] is the outcome, the next ones are the `inputs`: symbols and addresses of memory. `defined` gives
+    further addresses as expressions.
+    """
+
+    def __init__(self, trace: Trace, inputs: Sequence[Size], defined: Iterable[tuple[Size, Any]] = ()) -> None:
+        self.trace = trace
+        self.count = 1
+        self._code: list[int] = []
+        self._atoms: dict[int, int] = {}
+        self._monomials: dict[Monomial, int] = {}
+        self._slots: dict[int, int] = {}
+        self._seen: list[Size] = []
+        self._constants: dict[int, int] = {}
+        self._defined: dict[int, Any] = {}
+        for size in inputs:
+            self._atoms[_number(size)] = self._new()
+        for size, expression in defined:
+            self._defined[_number(size)] = expression
+
+    def check(self, conditions: Iterable[Condition]) -> None:
+        """Let the evaluation fail unless these hold."""
+        for condition in conditions:
+            code = {EQUAL: IS_ZERO, UNEQUAL: IS_NOT_ZERO}.get(condition.kind, IS_NOT_NEGATIVE)
+            self._code += code, 0, self.slot(condition.size), 0
+
+    def slot(self, size: Any) -> int:
+        """Where the value of a size is found."""
+        if not isinstance(size, Size):
+            if size not in self._constants:
+                self._constants[size] = self._emit(SET, size, 0)
+            return self._constants[size]
+        slot = self._slots.get(id(size))
+        if slot is None:
+            self._seen.append(size)
+            slot = self._slots[id(size)] = self._sum(size)
+        return slot
+
+    def largest_symbol(self) -> int:
+        """A power of two up to which symbols may go, so that no number reaches 2**62."""
+        return self.trace.largest_symbol(self._seen)
+
+    def code(self) -> Array:
+        """The instructions so far."""
+        return np.array(self._code, np.int64)
+
+    def _new(self) -> int:
+        self.count += 1
+        return self.count - 1
+
+    def _emit(self, code: int, a: int, b: int) -> int:
+        target = self._new()
+        self._code += code, target, a, b
+        return target
+
+    def _sum(self, size: Size) -> int:
+        terms = [(monomial, factor) for monomial, factor in size.terms if monomial]
+        if terms == [*size.terms] and len(terms) == 1 and terms[0][1] == 1:
+            return self._product(terms[0][0])
+        products = [(self._product(monomial), factor) for monomial, factor in terms]
+        target = self._emit(SET, next((factor for monomial, factor in size.terms if not monomial), 0), 0)
+        for slot, factor in products:
+            self._code += ADD, target, slot, factor
+        return target
+
+    def _product(self, monomial: Monomial) -> int:
+        if monomial not in self._monomials:
+            *rest, last = monomial
+            slot = self._atom(last)
+            self._monomials[monomial] = self._emit(MULTIPLY, self._product(tuple(rest)), slot) if rest else slot
+        return self._monomials[monomial]
+
+    def _atom(self, number: int) -> int:
+        if number not in self._atoms:
+            atom = self.trace.atoms[number]
+            if number in self._defined:
+                self._atoms[number] = self.slot(self._defined[number])
+            elif atom.kind in (SYMBOL, ADDRESS):
+                raise SizeError(f"{atom.name} has no value")
+            else:
+                a, b = map(self.slot, atom.operands)
+                code = {QUOTIENT: DIVIDE, MAXIMUM: GREATER}.get(atom.kind, LESSER)
+                self._atoms[number] = self._emit(code, a, b)
+        return self._atoms[number]
+
+
+def _number(size: Size) -> int:
+    """The number of the atom that a size is."""
+    ((monomial, _),) = size.terms
+    return monomial[0]

@@ -1,0 +1,333 @@
+"""Plans for every size: one set of steps, rows of numbers that are evaluated for the sizes at hand.
+
+A `SizedPlan` is a plan whose shapes are expressions, with the conditions under which it holds. Its steps are
+bound to kernels once; where a binder decides by a size, it is asked again for sizes that its decision doesn't
+hold for, and the plan keeps both bindings. A `Variant` is a choice of bindings, compiled to a table that gives
+every number in the kernels' rows. An executable follows the sizes of its feeds: for others than those of the
+last run it evaluates the table, which takes microseconds, and lets its arena grow where it has to.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from collections.abc import Sequence
+from itertools import groupby
+from typing import Any, NamedTuple, cast
+
+import numpy as np
+
+from tinyonnx.codegen.kernel import Bound, cells, kinds_of
+from tinyonnx.errors import Error
+from tinyonnx.ir import Array
+from tinyonnx.ort.options import RunOptions
+from tinyonnx.registry import Call
+from tinyonnx.runtime.arena import aligned, view_of
+from tinyonnx.runtime.executor import Executable, KernelSegment, NumpyCall, allocate_arena, step_calls
+from tinyonnx.runtime.operator_call import Budget
+from tinyonnx.runtime.plan import NumpyStep, Plan
+from tinyonnx.runtime.program import shares_for
+from tinyonnx.runtime.size_table import SizeTable, evaluate
+from tinyonnx.sizes.arrays import memory
+from tinyonnx.sizes.expressions import EQUAL, SYMBOL, Condition, Size, SizeError, Trace, is_size, maximum
+
+_BINDINGS = 16
+"""Bindings of a step that are kept: a step that needs more depends on sizes in a way of its own."""
+
+_VARIANTS = 32
+"""Choices of bindings that are kept."""
+
+_GROWTH = 1.25
+"""How much larger than needed an arena is made that has grown before, so that rising sizes don't move it each time."""
+
+Values = tuple[int, ...]
+"""The values of a plan's symbols."""
+
+
+class Unfit(Exception):
+    """The plan doesn't hold for these sizes."""
+
+
+class Binding(NamedTuple):
+    """The kernel calls of a step, the conditions that led to them, and the memory that they use for themselves."""
+
+    conditions: list[Condition]
+    calls: list[Call]
+    temporaries: list[tuple[Size, Any]]
+
+
+class Row(NamedTuple):
+    """A kernel with its arguments, as `Program` needs it."""
+
+    entry_address: int
+    row_address: int
+
+
+class Visible(NamedTuple):
+    """A buffer that numpy sees: where in the visible numbers its offset is found; its shape follows."""
+
+    slot: int
+    at: int
+    rank: int
+    dtype: np.dtype[Any]
+    layout: str
+
+
+class SizedPlan:
+    """A plan whose sizes are expressions of `symbols`."""
+
+    def __init__(self, plan: Plan, trace: Trace, symbols: Sequence[Size]) -> None:
+        self.plan, self.trace, self.symbols = plan, trace, list(symbols)
+        self.conditions = list(trace.conditions.values())
+        self.arena = memory(trace, "arena", plan.arena_bytes)
+        self.idle: list[SizedExecutable] = []
+        self._order = plan.order
+        self._items = {position: run.items for run in plan.runs for position in range(run.first, run.end)}
+        self._bindings: list[list[Binding]] = [[] for _ in self._order]
+        self._variants: OrderedDict[tuple[int, ...], Variant] = OrderedDict()
+        self._lock = threading.Lock()
+        self.variant_for(tuple(symbol.value for symbol in symbols))
+
+    @property
+    def is_pinned(self) -> bool:
+        """Whether it holds for one size alone."""
+        conditions = [*self.conditions, *(c for bindings in self._bindings for b in bindings for c in b.conditions)]
+        pinned = {_symbol_of(c) for c in conditions if c.kind == EQUAL}
+        return all(symbol.terms[0][0][0] in pinned for symbol in self.symbols)
+
+    def run(self, feeds: Sequence[Any], values: Values, run_options: RunOptions | None = None) -> list[Any]:
+        """`executor.execute` for these sizes. Raises Unfit where the plan doesn't hold, else what `execute` raises."""
+        try:
+            executable = self.idle.pop()  # atomic
+        except IndexError:
+            executable = SizedExecutable(self)
+        executable.resize(values)
+        results = executable.run(feeds, None, Budget(self.plan.limits, run_options))
+        self.idle.append(executable)
+        return results
+
+    def unlock(self) -> None:
+        """In a forked child the thread that held a lock doesn't exist."""
+        self._lock = threading.Lock()
+
+    def variant_for(self, values: Values) -> Variant:
+        """The bindings for these sizes. Raises Unfit, and what binders raise."""
+        with self._lock:
+            self.trace.set_values(self.symbols, values)
+            if not all(condition.holds() for condition in self.conditions):
+                raise Unfit
+            try:
+                chosen = tuple(self._binding(position) for position in range(len(self._order)))
+            except (Error, SizeError) as error:  # the plan for this size alone says what is wrong
+                raise Unfit from error
+            variant = self._variants.get(chosen)
+            if variant is None:
+                bindings = [self._bindings[i][number] for i, number in enumerate(chosen)]
+                variant = self._variants[chosen] = Variant(self, bindings)
+                while len(self._variants) > _VARIANTS:
+                    self._variants.popitem(last=False)
+            self._variants.move_to_end(chosen)
+            if max(values) > variant.largest:
+                raise Unfit
+            return variant
+
+    def _binding(self, position: int) -> int:
+        """The number of the step's binding that holds for the sizes at hand."""
+        known = self._bindings[position]
+        for number, binding in enumerate(known):
+            if all(condition.holds() for condition in binding.conditions):
+                return number
+        if len(known) >= _BINDINGS:
+            raise Unfit
+        at, items = self._order[position]
+        first = len(self.trace.temporaries)
+        with self.trace.recording() as conditions:
+            calls = step_calls(self.plan, self.plan.steps[at], cast(Array, self.arena), items, self._items.get(at, 0))
+        known.append(Binding(list(conditions.values()), calls, self.trace.temporaries[first:]))
+        return len(known) - 1
+
+
+class Variant:
+    """A choice of bindings, compiled: the table that gives all numbers, and rows with those that never change."""
+
+    def __init__(self, sized: SizedPlan, bindings: Sequence[Binding]) -> None:
+        plan, trace = sized.plan, sized.trace
+        arena = sized.arena.address
+        free = aligned(plan.arena_bytes)
+        scratch_address = trace.address("scratch")
+        wanted = maximum(0, *(call.scratch for binding in bindings for call in binding.calls))
+        shares = shares_for(plan.threads)
+        defined: list[tuple[Size, Any]] = [(scratch_address, arena + free)]
+        free = end = free + aligned(wanted * shares * 4)
+        for binding in bindings:
+            at = free
+            for address, nbytes in binding.temporaries:
+                defined.append((address, arena + at))
+                at = at + aligned(nbytes)
+            end = maximum(end, at)
+        table = SizeTable(trace, [*sized.symbols, arena], defined)
+        table.check(sized.conditions)
+        for binding in bindings:
+            table.check(binding.conditions)
+        self.bytes_at = table.slot(end)
+        self.entries: list[list[tuple[int, int]]] = []
+        self.kept: list[Any] = []
+        row: list[int] = []
+        places: list[int] = []
+        for binding in bindings:
+            kernels = []
+            for call in binding.calls:
+                kinds = kinds_of(call.args)
+                numbers: list[Any] = [*cells(call.args)]
+                if is_size(call.scratch) or call.scratch:
+                    kinds += " <f4"
+                    numbers += scratch_address, call.scratch * shares
+                kernels.append((call.kernel.address(kinds), len(row)))
+                for number in numbers:
+                    if isinstance(number, Size):
+                        places += len(row), table.slot(number)
+                    row.append(0 if isinstance(number, Size) else number)
+                self.kept.append(call.args)
+            self.entries.append(kernels)
+        self._see(sized, table)
+        self.rows, self.places, self.code = (np.array(x, np.int64) for x in (row, places, table.code()))
+        self.n_values = table.count
+        self.largest = table.largest_symbol()
+
+    def _see(self, sized: SizedPlan, table: SizeTable) -> None:
+        """The numbers that Python needs: places and shapes of buffers, contents of shapes."""
+        plan = sized.plan
+        numpy_slots = {slot for step in plan.numpy_steps for slot in (*step.inputs, *step.outputs)}
+        wanted: list[int] = []
+        self.buffers: list[Visible] = []
+        for slot in sorted({*plan.inputs, *plan.outputs, *numpy_slots} & set(plan.buffers)):
+            buffer = plan.buffers[slot]
+            self.buffers.append(Visible(slot, len(wanted), len(buffer.shape), buffer.dtype, buffer.layout))
+            wanted += map(table.slot, (buffer.root.offset, *buffer.shape))
+        self.contents: list[tuple[int, int, np.dtype[Any], tuple[int, ...]]] = []
+        for slot, value in plan.sizes.items():
+            assert value.sizes is not None
+            assert value.dtype is not None
+            self.contents.append((slot, len(wanted), value.dtype, value.sizes.shape))
+            wanted += map(table.slot, value.sizes.flat)
+        self.planned: list[list[tuple[int, int, np.dtype[Any]] | None]] = []
+        for step in plan.numpy_steps:
+            shapes: list[tuple[int, int, np.dtype[Any]] | None] = []
+            for output in step.node.outputs:
+                shape = None if output is None else output.static_shape
+                if shape is None or output is None or output.dtype is None:
+                    shapes.append(None)
+                    continue
+                shapes.append((len(wanted), len(shape), output.dtype))
+                wanted += map(table.slot, shape)
+            self.planned.append(shapes)
+        self.wanted = np.array(wanted, np.int64)
+
+
+class _Loaded:
+    """A variant in memory of an executable's own."""
+
+    def __init__(self, variant: Variant, sized: SizedPlan) -> None:
+        self.variant = variant
+        self.rows, self.values = variant.rows.copy(), np.zeros(variant.n_values, np.int64)
+        self.evaluation = Bound(evaluate, (variant.code, self.values, variant.places, self.rows))
+        start = self.rows.ctypes.data
+        self.kernels = [[Row(entry, start + 8 * at) for entry, at in kernels] for kernels in variant.entries]
+        self.calls: list[NumpyCall | KernelSegment] = []
+        self.numpy_calls: list[NumpyCall] = []
+        steps = [sized.plan.steps[position] for position, _ in sized.plan.order]
+        nothing = np.empty(0, np.uint8)
+        for is_numpy, run in groupby(zip(steps, self.kernels), lambda pair: isinstance(pair[0], NumpyStep)):
+            if is_numpy:
+                found = [NumpyCall(sized.plan, cast(NumpyStep, step), nothing) for step, _ in run]
+                self.numpy_calls += found
+                self.calls += (call for call in found if not call.step.by_sizes)
+            else:
+                self.calls.append(KernelSegment(cast(Any, list(run)), nothing, sized.plan.threads))
+
+    def evaluate(self, values: Values, address: int) -> bool:
+        """Compute all numbers for these sizes; whether the variant holds for them."""
+        if max(values) > self.variant.largest:
+            return False
+        self.values[1 : len(values) + 1] = values
+        self.values[len(values) + 1] = address
+        self.evaluation.run(0, 1)
+        return bool(self.values[0])
+
+    @property
+    def nbytes(self) -> int:
+        """The memory that is needed."""
+        return int(self.values[self.variant.bytes_at])
+
+
+class SizedExecutable(Executable):
+    """A sized plan bound to an arena of its own."""
+
+    def __init__(self, sized: SizedPlan) -> None:
+        self.sized, self.plan = sized, sized.plan
+        self.sizes: Values = ()
+        self.arena = np.empty(0, np.uint8)
+        self.known: list[_Loaded] = []
+        self.calls = []
+        self.template = []
+        self.protected = set()
+
+    def resize(self, values: Values) -> None:
+        """Prepare for runs of these sizes. Raises Unfit, and what steps raise that depend on sizes alone."""
+        if values == self.sizes:
+            return
+        self.sizes = ()
+        address = self.arena.ctypes.data
+        loaded = next((known for known in self.known if known.evaluate(values, address)), None)
+        if loaded is None:
+            variant = self.sized.variant_for(values)
+            loaded = next((known for known in self.known if known.variant is variant), None)
+            loaded = _Loaded(variant, self.sized) if loaded is None else loaded
+            if not loaded.evaluate(values, address):
+                raise Unfit
+        else:
+            self.known.remove(loaded)
+        self.known.insert(0, loaded)
+        del self.known[_VARIANTS:]
+        if loaded.nbytes > len(self.arena):
+            self._grow(loaded.nbytes)
+            loaded.evaluate(values, self.arena.ctypes.data)
+        self.calls = loaded.calls
+        self._show(loaded)
+        self.sizes = values
+
+    def _grow(self, nbytes: int) -> None:
+        self.arena = allocate_arena(self.plan, int(nbytes * _GROWTH) if len(self.arena) else nbytes)
+
+    def _show(self, loaded: _Loaded) -> None:
+        """Make the arrays that numpy sees, and run what depends on sizes alone."""
+        plan, variant, arena = self.plan, loaded.variant, self.arena
+        numbers = loaded.values[variant.wanted].tolist()
+        template: list[Any] = [None] * plan.n_slots
+        for slot, array in plan.constants.items():
+            template[slot] = array
+        for slot, at, rank, dtype, layout in variant.buffers:
+            template[slot] = view_of(arena, numbers[at], numbers[at + 1 : at + 1 + rank], dtype, layout)
+        for slot, at, dtype, shape in variant.contents:
+            count = int(np.prod(shape))
+            template[slot] = np.array(numbers[at : at + count], dtype).reshape(shape)
+        for call in loaded.calls:
+            call.arena = arena
+        for call, shapes in zip(loaded.numpy_calls, variant.planned, strict=True):
+            call.arena = arena
+            call.planned = [s if s is None else (s[2], tuple(numbers[s[0] : s[0] + s[1]])) for s in shapes]
+        budget = Budget(plan.limits)
+        for call in loaded.numpy_calls:
+            if call.step.by_sizes:
+                call.run(template, budget)
+        self.template = template
+        self.protected = {id(value) for value in template if value is not None}
+
+
+def _symbol_of(condition: Condition) -> int | None:
+    """The number of the symbol that a condition gives a value to, None if it does no such thing."""
+    terms = [(monomial, factor) for monomial, factor in condition.size.terms if monomial]
+    if len(terms) != 1 or len(terms[0][0]) != 1:
+        return None
+    number = terms[0][0][0]
+    return number if condition.size.trace.atoms[number].kind == SYMBOL else None

@@ -1,0 +1,132 @@
+"""The plans for many sizes that a session has for inputs of one kind."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+
+from tinyonnx.errors import Error
+from tinyonnx.runtime.plan import Plan
+from tinyonnx.runtime.sized import SizedPlan, Values
+from tinyonnx.sizes.expressions import SMALLEST, Trace
+
+_LOG = logging.getLogger("tinyonnx.sizes")
+
+PLANS_KEPT = 8
+"""How many plans are made; a model that needs more is planned size by size."""
+
+_CHANCES = 3
+"""Sizes for which a plan is tried before it is taken for granted that plans hold for one size alone."""
+
+Shapes = tuple[tuple[int, ...], ...]
+"""Of all inputs; those that aren't tensors have none."""
+
+Make = Callable[[Trace, list[tuple[Any, ...]]], Plan]
+"""Makes a plan for inputs of these shapes, some of whose sizes are symbols."""
+
+
+class SizedPlans:
+    """Finds out which sizes of the inputs vary, and plans for all their values.
+
+    Args:
+        shapes: those of a first set of inputs.
+        names: for every axis of every input the name that the model gives to its size, or something else. Axes of
+            one name have the same size.
+    """
+
+    def __init__(self, shapes: Shapes, names: Sequence[Sequence[Any]]) -> None:
+        self._shapes, self._names = shapes, names
+        self._groups: list[list[tuple[int, int]]] = []
+        self._plans: list[SizedPlan] = []
+        self._made = 0
+        self._pinned = 0
+        self.refused = ""
+        self._lock = threading.Lock()
+
+    def candidates(self, shapes: Shapes, make: Make) -> Iterator[tuple[SizedPlan, Values]]:
+        """Plans that may hold for these shapes, with the values of their symbols; none if there can't be any."""
+        if self._made > PLANS_KEPT or not self._learn(shapes):
+            return
+        values = tuple(shapes[group[0][0]][group[0][1]] for group in self._groups)
+        if min(values, default=0) < SMALLEST:
+            return
+        for plan in list(self._plans):
+            yield plan, values
+        with self._lock:
+            plan_made = self._make(shapes, values, make)
+        if plan_made is not None:
+            yield plan_made, values
+
+    def prefer(self, plan: SizedPlan) -> None:
+        """Let a plan be tried first."""
+        if self._plans and self._plans[0] is not plan:
+            self._plans.sort(key=lambda other: other is not plan)
+
+    def unlock(self) -> None:
+        """In a forked child the thread that held a lock doesn't exist."""
+        self._lock = threading.Lock()
+        for plan in self._plans:
+            plan.unlock()
+
+    def _learn(self, shapes: Shapes) -> bool:
+        """Note which sizes vary; whether sizes of one name are equal."""
+        known = {place for group in self._groups for place in group}
+        new = {
+            self._name(i, axis)
+            for i, (old, shape) in enumerate(zip(self._shapes, shapes, strict=True))
+            for axis, (a, b) in enumerate(zip(old, shape, strict=True))
+            if a != b and (i, axis) not in known
+        }
+        if new:
+            with self._lock:
+                places = ((i, axis) for i, shape in enumerate(shapes) for axis in range(len(shape)))
+                groups: dict[Any, list[tuple[int, int]]] = {}
+                for place in places:
+                    name = self._name(*place)
+                    if name in new or place in known:
+                        groups.setdefault(name, []).append(place)
+                self._groups, self._plans = list(groups.values()), []
+        return all(shapes[i][axis] == shapes[group[0][0]][group[0][1]] for group in self._groups for i, axis in group)
+
+    def _give_up(self, reason: str) -> SizedPlan | None:
+        _LOG.debug("planning size by size: %s", reason)
+        self.refused, self._made = reason, PLANS_KEPT + 1
+        return None
+
+    def _name(self, i: int, axis: int) -> Any:
+        """The name of a size; a pair of numbers where the model gives it none."""
+        names = self._names[i]
+        return names[axis] if axis < len(names) and isinstance(names[axis], str) else (i, axis)
+
+    def _make(self, shapes: Shapes, values: Values, make: Make) -> SizedPlan | None:
+        self._made += 1
+        trace = Trace()
+        symbolic: list[list[Any]] = [list(shape) for shape in shapes]
+        symbols = []
+        for group, value in zip(self._groups, values, strict=True):
+            name = self._name(*group[0])
+            symbol = trace.symbol(name if isinstance(name, str) else f"size{name[0]}_{name[1]}", value)
+            symbols.append(symbol)
+            for i, axis in group:
+                symbolic[i][axis] = symbol
+        try:
+            plan = SizedPlan(make(trace, [tuple(shape) for shape in symbolic]), trace, symbols)
+        except Error:  # the plan for this size alone says what is wrong
+            self._made -= 1
+            return None
+        except Exception as error:  # whatever can't be done for all sizes can be done for one
+            return self._give_up(f"{type(error).__name__}: {error}")
+        if plan.is_pinned:  # perhaps because this size happens to be another one's
+            self._pinned += 1
+            return None if self._pinned < _CHANCES else self._give_up("plans hold for one size alone")
+        self._plans.insert(0, plan)
+        return plan
+
+
+def shapes_of(feeds: Sequence[Any]) -> Shapes:
+    """The shapes of the feeds, as `SizedPlans` takes them."""
+    return tuple(feed.shape if isinstance(feed, np.ndarray) else () for feed in feeds)

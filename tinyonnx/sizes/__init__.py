@@ -1,0 +1,1 @@
+"""Sizes as expressions, arrays of such sizes, and their evaluation."""

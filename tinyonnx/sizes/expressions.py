@@ -1,0 +1,567 @@
+"""Sizes that are expressions: one shape inference, one plan for every length of an input.
+
+A `Size` stands for an integer that depends on the symbols of a `Trace`, the sizes of the axes of a model's
+inputs. It is a polynomial with integer coefficients, kept in normal form, so that equal expressions are the
+same object; its atoms are symbols, floor divisions, minima and maxima. Arithmetic gives further sizes. A
+comparison is decided for all values of the symbols where that is possible; else it is decided for the
+values at hand and recorded as a `Condition`: what was computed holds for all values that meet the
+conditions. A conversion to int, and hashing, records that the size equals the value that it has, so that
+no code can lose the dependence by accident.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any, NamedTuple
+
+import numpy as np
+
+Array = np.ndarray[Any, Any]
+
+Monomial = tuple[int, ...]
+"""Numbers of atoms, ascending; the empty one is 1."""
+
+Terms = tuple[tuple[Monomial, int], ...]
+"""Monomials, ascending, with their coefficients, none of which is 0."""
+
+SMALLEST, LARGEST = 2, 1 << 40
+"""The values that a symbol may have: 0 and 1 mean something else to many operators."""
+
+SYMBOL, QUOTIENT, MAXIMUM, MINIMUM, ADDRESS = range(5)
+
+EQUAL, UNEQUAL, POSITIVE = range(3)
+
+_LIMIT = 1 << 62
+"""Sizes of a plan stay below it for all values of the symbols, so that 64 bits hold them."""
+
+
+class SizeError(Exception):
+    """Something can't be computed for all sizes at once."""
+
+
+class Atom(NamedTuple):
+    """An indivisible part of sizes: its kind and operands, its name, and bounds, where they are known."""
+
+    kind: int
+    operands: tuple[Any, ...]
+    name: str
+    least: int | None
+    most: int | None
+
+
+class Condition(NamedTuple):
+    """`size` is 0 (EQUAL), is not 0 (UNEQUAL), or is at least 0 (POSITIVE)."""
+
+    kind: int
+    size: Size
+
+    def holds(self) -> bool:
+        """Whether it does for the values that the symbols have now."""
+        value = self.size.value
+        return value == 0 if self.kind == EQUAL else value != 0 if self.kind == UNEQUAL else value >= 0
+
+
+class Trace:
+    """Symbols with their values, and the conditions under which what was computed holds."""
+
+    def __init__(self) -> None:
+        self.atoms: list[Atom] = []
+        self.values: dict[int, int] = {}
+        self.conditions: dict[tuple[int, int], Condition] = {}
+        self._atoms: dict[Any, int] = {}
+        self._sizes: dict[Terms, Size] = {}
+        self._known: dict[tuple[int, int], bool] = {}
+        self.version = 0
+        self.temporaries: list[tuple[Size, Any]] = []
+
+    # -- symbols ------------------------------------------------------------------------
+
+    def symbol(self, name: str, value: int) -> Size:
+        """The symbol of that name, at least SMALLEST; `value` is what it has now."""
+        if value < SMALLEST:
+            raise SizeError(f"{name} is {value}")
+        number = self._atom(SYMBOL, (), name, SMALLEST, LARGEST)
+        self.values[number] = value
+        symbol: Size = self.size({(number,): 1})
+        return symbol
+
+    def address(self, name: str) -> Size:
+        """The place of memory that is allocated later: only differences to others of the same memory have a value."""
+        address: Size = self.size({(self._atom(ADDRESS, (), name, None, None),): 1})
+        return address
+
+    def temporary(self, nbytes: Any) -> Size:
+        """The address of memory for one step; `temporaries` has the bytes of each."""
+        address = self.address(f"temporary {len(self.temporaries)}")
+        self.temporaries.append((address, nbytes))
+        return address
+
+    def set_values(self, symbols: Sequence[Size], values: Sequence[int]) -> None:
+        """Give symbols other values."""
+        self.values = {symbol.terms[0][0][0]: value for symbol, value in zip(symbols, values, strict=True)}
+        self.version += 1
+
+    @contextmanager
+    def recording(self) -> Iterator[dict[tuple[int, int], Condition]]:
+        """Conditions within are collected apart from those without."""
+        outer, known = self.conditions, self._known
+        inner: dict[tuple[int, int], Condition] = {}
+        self.conditions, self._known = inner, dict(known)
+        try:
+            yield inner
+        finally:
+            self.conditions, self._known = outer, known
+
+    # -- expressions --------------------------------------------------------------------
+
+    def size(self, terms: Mapping[Monomial, int]) -> Any:
+        """The polynomial, as an int where it is one."""
+        found = tuple(sorted((m, c) for m, c in terms.items() if c))
+        if not found:
+            return 0
+        if len(found) == 1 and not found[0][0]:
+            return found[0][1]
+        size = self._sizes.get(found)
+        if size is None:
+            size = self._sizes[found] = Size(self, found)
+        return size
+
+    def _atom(self, kind: int, operands: tuple[Any, ...], name: str, least: int | None, most: int | None) -> int:
+        key = (kind, name, *(o if isinstance(o, int) else o.terms for o in operands))
+        if key not in self._atoms:
+            self._atoms[key] = len(self.atoms)
+            self.atoms.append(Atom(kind, operands, name, least, most))
+        return self._atoms[key]
+
+    def quotient(self, a: Any, b: Any) -> Any:
+        """⌊a / b⌋, simplified where b divides terms of a."""
+        if isinstance(b, int):
+            if b == 0:
+                raise ZeroDivisionError
+            if isinstance(a, int):
+                return a // b
+            whole = {m: c // b for m, c in a.terms}
+            rest = {m: c - whole[m] * b for m, c in a.terms}
+            remainder = self.size(rest)
+            if isinstance(remainder, int):
+                whole[()] = whole.get((), 0) + remainder // b
+                return self.size(whole)
+            sign = 1 if b > 0 else -1
+            return self.size(whole) + self._divided(remainder * sign, b * sign)
+        if b == 0:  # records that it isn't
+            raise ZeroDivisionError
+        exact = _divide(self.size, _terms(a), b.terms)
+        return self._divided(a, b) if exact is None else exact
+
+    def _divided(self, a: Any, b: Any) -> Any:
+        least = most = None
+        (low, high), (divisor, _) = bounds(a), bounds(b)
+        if low is not None and low >= 0 and divisor is not None and divisor > 0:
+            least = low // b if isinstance(b, int) else 0
+            most = None if high is None else high // divisor
+        return self.size({(self._atom(QUOTIENT, (a, b), "", least, most),): 1})
+
+    def extreme(self, a: Any, b: Any, kind: int) -> Any:
+        """The maximum or minimum of two sizes."""
+        difference = a - b
+        low, high = bounds(difference)
+        if low is not None and low >= 0:
+            return a if kind == MAXIMUM else b
+        if high is not None and high <= 0:
+            return b if kind == MAXIMUM else a
+        (low_a, high_a), (low_b, high_b) = bounds(a), bounds(b)
+        if kind == MAXIMUM:
+            low = _known(max, low_a, low_b) if None not in (low_a, low_b) else low_b if low_a is None else low_a
+            high = _known(max, high_a, high_b)
+        else:
+            low = _known(min, low_a, low_b)
+            high = _known(min, high_a, high_b) if None not in (high_a, high_b) else high_b if high_a is None else high_a
+        return self.size({(self._atom(kind, (a, b), "", low, high),): 1})
+
+    # -- comparisons --------------------------------------------------------------------
+
+    def decide(self, kind: int, size: Any) -> bool:
+        """Whether the condition EQUAL or POSITIVE holds; recorded if that depends on the symbols."""
+        if isinstance(size, int):
+            return size == 0 if kind == EQUAL else size >= 0
+        key = kind, id(size)  # sizes are never let go
+        known = self._known.get(key)
+        if known is not None:
+            return known
+        low, high = bounds(size)
+        if kind == EQUAL:
+            never = (low is not None and low > 0) or (high is not None and high < 0)
+            result = False
+        else:
+            never = high is not None and high < 0
+            result = low is not None and low >= 0
+        if not never and not result:
+            result = Condition(kind, size).holds()
+            if result:
+                self._record(Condition(kind, size))
+            else:
+                self._record(Condition(UNEQUAL, size) if kind == EQUAL else Condition(POSITIVE, -size - 1))
+        self._known[key] = result
+        return result
+
+    def _record(self, condition: Condition) -> None:
+        self.conditions[condition.kind, id(condition.size)] = condition
+
+    # -- evaluation ---------------------------------------------------------------------
+
+    def evaluate(self, size: Any) -> int:
+        """The value of a size now."""
+        return size if isinstance(size, int) else size.value
+
+    def largest_symbol(self, sizes: Iterable[Any]) -> int:
+        """A power of two up to which symbols may go so that no size reaches 2**62."""
+        wanted = [size for size in sizes if not isinstance(size, int)]
+        for power in (LARGEST.bit_length() - 1, 32, 28, 24, 20, 16, 12, 8):
+            bounds: dict[int, int] = {}
+            if all(self._bound(size, 1 << power, bounds) < _LIMIT for size in wanted) and all(
+                bound < _LIMIT for bound in bounds.values()
+            ):
+                return 1 << power
+        return 0
+
+    def _bound(self, size: Any, largest: int, bounds: dict[int, int]) -> int:
+        """A bound of the absolute value of a size, and of all products and sums in it."""
+        if isinstance(size, int):
+            return abs(size)
+        total = 0
+        for monomial, coefficient in size.terms:
+            product = abs(coefficient)
+            for atom in monomial:
+                product *= self._bound_of_atom(atom, largest, bounds)
+            total += product
+        return total
+
+    def _bound_of_atom(self, number: int, largest: int, bounds: dict[int, int]) -> int:
+        if number not in bounds:
+            atom = self.atoms[number]
+            if atom.kind == SYMBOL:
+                bounds[number] = largest
+            elif atom.kind == ADDRESS:
+                bounds[number] = 1 << 56
+            else:
+                bounds[number] = max([1, *(self._bound(o, largest, bounds) for o in atom.operands)])
+        return bounds[number]
+
+
+class Size:
+    """An integer that depends on symbols; behaves like an int in arithmetic and comparisons."""
+
+    __slots__ = ("_value", "_version", "terms", "trace")
+    __array_ufunc__ = None
+
+    def __init__(self, trace: Trace, terms: Terms) -> None:
+        self.trace, self.terms = trace, terms
+        self._version = -1
+        self._value = 0
+
+    @property
+    def value(self) -> int:
+        """What it is for the values that the symbols have now: for decisions that results don't depend on."""
+        if self._version != self.trace.version:
+            total = 0
+            for monomial, coefficient in self.terms:
+                for atom in monomial:
+                    coefficient *= self._value_of(atom)
+                total += coefficient
+            self._value, self._version = total, self.trace.version
+        return self._value
+
+    def _value_of(self, number: int) -> int:
+        atom = self.trace.atoms[number]
+        if atom.kind == SYMBOL:
+            return self.trace.values[number]
+        if atom.kind == ADDRESS:
+            raise SizeError(f"the address of {atom.name} has no value yet")
+        a, b = map(self.trace.evaluate, atom.operands)
+        return a // b if atom.kind == QUOTIENT else max(a, b) if atom.kind == MAXIMUM else min(a, b)
+
+    # -- arithmetic ---------------------------------------------------------------------
+
+    def _other(self, other: Any) -> Any:
+        """The other operand as an int or a size of the same trace; None if it is none."""
+        if type(other) is int:
+            return other
+        if isinstance(other, Size):
+            if other.trace is not self.trace:
+                raise SizeError("sizes of two plans meet")
+            return other
+        return int(other) if isinstance(other, int | np.integer) else None
+
+    def __add__(self, other: Any) -> Any:
+        other = self._other(other)
+        if other is None:
+            return NotImplemented
+        if type(other) is int and other == 0:
+            return self
+        terms = dict(self.terms)
+        for monomial, coefficient in _terms(other):
+            terms[monomial] = terms.get(monomial, 0) + coefficient
+        return self.trace.size(terms)
+
+    __radd__ = __add__
+
+    def __neg__(self) -> Any:
+        return self.trace.size({m: -c for m, c in self.terms})
+
+    def __pos__(self) -> Any:
+        return self
+
+    def __sub__(self, other: Any) -> Any:
+        other = self._other(other)
+        if other is None:
+            return NotImplemented
+        terms = dict(self.terms)
+        for monomial, coefficient in _terms(other):
+            terms[monomial] = terms.get(monomial, 0) - coefficient
+        return self.trace.size(terms)
+
+    def __rsub__(self, other: Any) -> Any:
+        other = self._other(other)
+        return NotImplemented if other is None else -self + other
+
+    def __mul__(self, other: Any) -> Any:
+        other = self._other(other)
+        if other is None:
+            return NotImplemented
+        if type(other) is int:
+            return self if other == 1 else self.trace.size({m: c * other for m, c in self.terms})
+        terms: dict[Monomial, int] = {}
+        for m, c in self.terms:
+            for n, d in other.terms:
+                product = tuple(sorted(m + n))
+                terms[product] = terms.get(product, 0) + c * d
+        return self.trace.size(terms)
+
+    __rmul__ = __mul__
+
+    def __floordiv__(self, other: Any) -> Any:
+        other = self._other(other)
+        return NotImplemented if other is None else self.trace.quotient(self, other)
+
+    def __rfloordiv__(self, other: Any) -> Any:
+        other = self._other(other)
+        return NotImplemented if other is None else self.trace.quotient(other, self)
+
+    def __mod__(self, other: Any) -> Any:
+        other = self._other(other)
+        return NotImplemented if other is None else self - other * self.trace.quotient(self, other)
+
+    def __rmod__(self, other: Any) -> Any:
+        other = self._other(other)
+        return NotImplemented if other is None else other - self * self.trace.quotient(other, self)
+
+    def __divmod__(self, other: Any) -> Any:
+        return self // other, self % other
+
+    def __abs__(self) -> Any:
+        return self if self >= 0 else -self
+
+    # -- comparisons --------------------------------------------------------------------
+
+    def __eq__(self, other: object) -> Any:
+        if other is self:
+            return True
+        number = self._other(other)
+        return NotImplemented if number is None else self.trace.decide(EQUAL, self - number)
+
+    def __ne__(self, other: object) -> Any:
+        equal = self.__eq__(other)
+        return NotImplemented if equal is NotImplemented else not equal
+
+    def __ge__(self, other: Any) -> Any:
+        number = self._other(other)
+        return NotImplemented if number is None else self.trace.decide(POSITIVE, self - number)
+
+    def __gt__(self, other: Any) -> Any:
+        number = self._other(other)
+        return NotImplemented if number is None else self.trace.decide(POSITIVE, self - number - 1)
+
+    def __le__(self, other: Any) -> Any:
+        number = self._other(other)
+        return NotImplemented if number is None else self.trace.decide(POSITIVE, -self + number)
+
+    def __lt__(self, other: Any) -> Any:
+        number = self._other(other)
+        return NotImplemented if number is None else self.trace.decide(POSITIVE, -self + number - 1)
+
+    def __bool__(self) -> bool:
+        return not self.trace.decide(EQUAL, self)
+
+    # -- conversions: the plan holds for this value alone -------------------------------
+
+    def __index__(self) -> int:
+        value = self.value
+        if not self.trace.decide(EQUAL, self - value):
+            raise SizeError(f"{self!r} has lost its value")
+        return value
+
+    __int__ = __index__
+
+    def __float__(self) -> float:
+        return float(self.__index__())
+
+    def __hash__(self) -> int:
+        return hash(self.__index__())
+
+    def __truediv__(self, other: Any) -> Any:
+        return self.__index__() / other
+
+    def __rtruediv__(self, other: Any) -> Any:
+        return other / self.__index__()
+
+    def __copy__(self) -> Size:
+        return self
+
+    def __deepcopy__(self, _: Any) -> Size:
+        return self
+
+    def __reduce__(self) -> Any:
+        raise SizeError("a size can't be pickled")
+
+    def __repr__(self) -> str:
+        return " + ".join(
+            "*".join([*([str(c)] if c != 1 or not m else []), *(self._name(atom) for atom in m)]) for m, c in self.terms
+        )
+
+    def _name(self, number: int) -> str:
+        atom = self.trace.atoms[number]
+        if atom.kind in (SYMBOL, ADDRESS):
+            return atom.name
+        a, b = atom.operands
+        name = {MAXIMUM: "max", MINIMUM: "min"}.get(atom.kind)
+        return f"{name}({a}, {b})" if name else f"⌊({a})/({b})⌋"
+
+
+def _terms(a: Any) -> Terms:
+    return a.terms if isinstance(a, Size) else (((), a),) if a else ()
+
+
+def _known(choose: Any, a: int | None, b: int | None) -> Any:
+    return None if a is None or b is None else choose(a, b)
+
+
+def bounds(a: Any) -> tuple[int | None, int | None]:
+    """Between which numbers a size certainly is; None where that isn't known."""
+    if isinstance(a, int):
+        return a, a
+    low: int | None = 0
+    high: int | None = 0
+    atoms = a.trace.atoms
+    for monomial, coefficient in a.terms:
+        least: int | None = 1
+        most: int | None = 1
+        for number in monomial:
+            atom = atoms[number]
+            if atom.least is None or atom.least < 0:
+                return None, None
+            least = least * atom.least if least is not None else None
+            most = None if most is None or atom.most is None else most * atom.most
+        if coefficient < 0:
+            least, most = most, least
+        low = None if low is None or least is None else low + coefficient * least
+        high = None if high is None or most is None else high + coefficient * most
+    return low, high
+
+
+def _divide(make: Any, a: Terms, b: Terms) -> Any:
+    """a / b if that is a polynomial, else None."""
+    rest, result = dict(a), dict[Monomial, int]()
+    leading, factor = max(b)
+    while rest:
+        monomial = max(rest)
+        coefficient = rest[monomial]
+        left = _without(monomial, leading)
+        if left is None or coefficient % factor:
+            return None
+        quotient = coefficient // factor
+        result[left] = quotient
+        for m, c in b:
+            product = tuple(sorted(m + left))
+            rest[product] = rest.get(product, 0) - c * quotient
+            if not rest[product]:
+                del rest[product]
+        if len(result) > 64:
+            return None
+    return make(result)
+
+
+def _without(monomial: Monomial, factor: Monomial) -> Monomial | None:
+    """The monomial divided by another one, if that divides it."""
+    left = list(monomial)
+    for atom in factor:
+        if atom not in left:
+            return None
+        left.remove(atom)
+    return tuple(left)
+
+
+# -- for code that takes ints or sizes --------------------------------------------------
+
+
+def maximum(*numbers: Any) -> Any:
+    """The greatest of ints and sizes, without a condition."""
+    return _extreme(numbers, MAXIMUM)
+
+
+def minimum(*numbers: Any) -> Any:
+    """The least of ints and sizes, without a condition."""
+    return _extreme(numbers, MINIMUM)
+
+
+def _extreme(numbers: Sequence[Any], kind: int) -> Any:
+    result = numbers[0]
+    for number in numbers[1:]:
+        trace = next((n.trace for n in (result, number) if isinstance(n, Size)), None)
+        if trace is not None:
+            result = trace.extreme(result, number, kind)
+        else:
+            result = max(result, number) if kind == MAXIMUM else min(result, number)
+    return result
+
+
+def value_of(a: Any) -> int:
+    """The value of an int or of a size now: for decisions that results don't depend on."""
+    return a.value if isinstance(a, Size) else int(a)
+
+
+def is_size(a: Any) -> bool:
+    """Whether it is an expression."""
+    return isinstance(a, Size)
+
+
+def vector(numbers: Sequence[Any]) -> Array:
+    """The int64 array of ints; an array of objects where there are sizes among them."""
+    known = not any(isinstance(n, Size) for n in numbers)
+    return np.array(numbers, np.int64) if known else _objects(numbers)
+
+
+def _objects(numbers: Sequence[Any]) -> Array:
+    array = np.empty(len(numbers), object)
+    array[:] = numbers
+    return array
+
+
+def broadcast_shapes(*shapes: tuple[Any, ...]) -> tuple[Any, ...]:
+    """The shape of arrays of these shapes together. Raises ValueError where they don't fit."""
+    result: list[Any] = [1] * max(map(len, shapes), default=0)
+    for shape in shapes:
+        for i, size in enumerate(reversed(shape), 1):
+            have = result[-i]
+            if size is have or size == 1:
+                continue
+            if have == 1:
+                result[-i] = size
+            elif have != size:
+                raise ValueError(f"shapes {shapes} don't broadcast")
+    return tuple(result)
+
+
+def are_sizes(array: Array) -> bool:
+    """Whether an array of objects holds integers, some of which are sizes."""
+    return array.dtype == object and any(isinstance(n, Size) for n in array.flat)
