@@ -2,17 +2,19 @@
 
 The Python signature of an operator is its schema: positional parameters are inputs
 (`*args` variadic), keyword-only parameters are attributes under their ONNX names with
-their ONNX defaults; an attribute without a default is required.  An operator that needs
-more than that takes a `Context` as a first parameter called `ctx`.
+their ONNX defaults; an attribute without a default is required.  A keyword-only parameter
+annotated with a subclass of `Attributes` stands for several attributes.  An operator that
+needs more than that takes a `Context` as a first parameter called `ctx`.
 """
 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import cache, cached_property
-from typing import Any, NamedTuple, Protocol, TypeVar
+from functools import cache, cached_property, wraps
+from types import CodeType
+from typing import Any, ClassVar, NamedTuple, Protocol, Self, TypeVar, cast, dataclass_transform, get_type_hints
 
 import numpy as np
 
@@ -57,6 +59,40 @@ class Context(Protocol):
 
     def tick(self) -> None:
         """Called before each iteration of a loop: raise ResourceError if the run is over a limit."""
+
+
+@dataclass_transform(kw_only_default=True)
+class Attributes:
+    """Base class of attribute groups: attributes that several operators share, declared once.
+
+    A subclass lists them as annotated names with their defaults; one without a default is
+    required. It inherits those of its base class. Instances are not changed after creation.
+    """
+
+    defaults: ClassVar[dict[str, Any]] = {}
+    """The default of every field; `inspect.Parameter.empty` for required ones."""
+
+    def __init_subclass__(cls) -> None:
+        own = inspect.get_annotations(cls)
+        cls.defaults = cls.defaults | {name: getattr(cls, name, inspect.Parameter.empty) for name in own}
+
+    def __init__(self, **values: Any) -> None:
+        for name in values.keys() - self.defaults.keys():
+            raise TypeError(f"{type(self).__name__} has no field {name!r}")
+        for name, default in self.defaults.items():
+            value = values.get(name, default)
+            if value is inspect.Parameter.empty:
+                raise TypeError(f"{type(self).__name__} needs a value of {name!r}")
+            setattr(self, name, value)
+
+    def replace(self, **values: Any) -> Self:
+        """A copy with some fields changed."""
+        return type(self)(**(vars(self) | values))
+
+    @classmethod
+    def attribute_name(cls, parameter: str, field: str) -> str:
+        """The ONNX attribute that `field` holds where an operator calls the group `parameter`: the field's own name."""
+        return field
 
 
 class Call(NamedTuple):
@@ -136,11 +172,24 @@ class Op:
 
     @cached_property
     def attributes(self) -> dict[str, Any]:
-        return {p.name: None if p.default is p.empty else p.default for p in self._keywords}
+        """Every attribute with its default; None for required ones."""
+        return {name: None if default is _REQUIRED else default for name, default in self._defaults.items()}
 
     @cached_property
     def required(self) -> frozenset[str]:
-        return frozenset(p.name for p in self._keywords if p.default is p.empty)
+        return frozenset(name for name, default in self._defaults.items() if default is _REQUIRED)
+
+    @cached_property
+    def attribute_types(self) -> dict[str, Any]:
+        """The annotated type of every attribute; empty if they can't be resolved (a custom operator's)."""
+        try:
+            types = get_type_hints(self.function)
+            for parameter, group in _groups(self.function).items():
+                hints = get_type_hints(group)
+                types |= {group.attribute_name(parameter, field): hints[field] for field in group.defaults}
+        except Exception:
+            return {}
+        return {name: types[name] for name in self._defaults if name in types}
 
     @cached_property
     def takes_any_attribute(self) -> bool:
@@ -154,10 +203,21 @@ class Op:
     def _positional(self) -> list[inspect.Parameter]:
         return [p for p in self._parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
 
-    @property
-    def _keywords(self) -> list[inspect.Parameter]:
-        return [p for p in self._parameters if p.kind is p.KEYWORD_ONLY]
+    @cached_property
+    def _defaults(self) -> dict[str, Any]:
+        defaults: dict[str, Any] = {}
+        groups = _groups(self.function)
+        for p in self._parameters:
+            if p.name in groups:
+                group = groups[p.name]
+                values = group.defaults if p.default is p.empty else vars(p.default)
+                defaults |= {group.attribute_name(p.name, field): value for field, value in values.items()}
+            elif p.kind is p.KEYWORD_ONLY:
+                defaults[p.name] = p.default
+        return defaults
 
+
+_REQUIRED = inspect.Parameter.empty
 
 _OPS: dict[tuple[str, str], dict[int, Op]] = {}
 _custom = False
@@ -171,6 +231,49 @@ def _takes_ctx(function: Callable[..., Any]) -> bool:
 @cache
 def _parameters(function: Callable[..., Any]) -> dict[str, inspect.Parameter]:
     return dict(inspect.signature(function).parameters)
+
+
+def _groups(function: Callable[..., Any]) -> dict[str, type[Attributes]]:
+    """The keyword-only parameters that are attribute groups: annotated with a class, or the name of a global one."""
+    function = inspect.unwrap(function)
+    code: CodeType | None = getattr(function, "__code__", None)
+    if code is None:
+        return {}
+    groups = {}
+    for parameter in code.co_varnames[code.co_argcount : code.co_argcount + code.co_kwonlyargcount]:
+        hint = function.__annotations__.get(parameter)
+        kind = function.__globals__.get(hint) if isinstance(hint, str) else hint
+        if isinstance(kind, type) and issubclass(kind, Attributes):
+            groups[parameter] = kind
+    return groups
+
+
+def with_groups(function: F) -> F:
+    """Let a function with attribute groups be called with their attributes one by one, too; others are returned as is.
+
+    Attributes that are given replace those of the group's default.
+    """
+    groups = _groups(function)
+    if not groups:
+        return function
+    fields = {
+        parameter: {group.attribute_name(parameter, field): field for field in group.defaults}
+        for parameter, group in groups.items()
+    }
+    defaults: Mapping[str, Any] = inspect.unwrap(function).__kwdefaults__ or {}
+
+    @wraps(function)
+    def call(*args: Any, **attributes: Any) -> Any:
+        for parameter, group in groups.items():
+            if isinstance(attributes.get(parameter), Attributes):
+                continue
+            named = fields[parameter]
+            given = {named[name]: attributes.pop(name) for name in named.keys() & attributes.keys()}
+            default = defaults.get(parameter)
+            attributes[parameter] = group(**given) if default is None else default.replace(**given)
+        return function(*args, **attributes)
+
+    return cast(F, call)
 
 
 def op(
@@ -191,8 +294,11 @@ def op(
     Raises ValueError if that version is registered already.
     """
 
+    rule = None if shape is None else with_groups(shape)
+
     def register(function: F) -> F:
-        entry = Op(domain, name, since, function, shape, pure)
+        function = with_groups(function)
+        entry = Op(domain, name, since, function, rule, pure)
         if not function.__module__.startswith("tinyonnx."):
             global _custom
             _custom = True
@@ -226,7 +332,8 @@ def fast(
     """
 
     def register(bind: F) -> F:
-        _FAST.setdefault(function, []).append(Fast(bind, when, layout, in_place, outputs, by_item))
+        kernel = Fast(with_groups(bind), with_groups(when), layout, in_place, outputs, by_item)
+        _FAST.setdefault(function, []).append(kernel)
         return bind
 
     return register
@@ -321,6 +428,8 @@ def by_running(function: Callable[..., Any], *needs: str) -> Callable[..., Any]:
     must be constants, else nothing is known. The zeros take no memory (stride 0).
     """
 
+    call = with_groups(function)
+
     def arguments(inputs: tuple[Info | None, ...]) -> list[Array | None] | None:
         names = [name for name in _parameters(function) if name != "ctx"]
         arrays: list[Array | None] = []
@@ -342,10 +451,10 @@ def by_running(function: Callable[..., Any], *needs: str) -> Callable[..., Any]:
 
     def rule(*inputs: Info | None, **attributes: Any) -> Any:
         arrays = arguments(inputs)
-        return None if arrays is None else describe(function(*arrays, **attributes))
+        return None if arrays is None else describe(call(*arrays, **attributes))
 
     def rule_with_ctx(ctx: Context, *inputs: Info | None, **attributes: Any) -> Any:
         arrays = arguments(inputs)
-        return None if arrays is None else describe(function(ctx, *arrays, **attributes))
+        return None if arrays is None else describe(call(ctx, *arrays, **attributes))
 
-    return rule_with_ctx if function.__code__.co_varnames[:1] == ("ctx",) else rule
+    return rule_with_ctx if inspect.unwrap(function).__code__.co_varnames[:1] == ("ctx",) else rule

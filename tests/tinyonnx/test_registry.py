@@ -10,7 +10,7 @@ import pytest
 
 from tinyonnx import ops
 from tinyonnx.errors import ModelError, OpError
-from tinyonnx.registry import Info, broadcast, by_running, lookup, op, registered, same_as
+from tinyonnx.registry import Attributes, Info, broadcast, by_running, lookup, op, registered, same_as
 
 DOMAIN = "test.registry"
 F32 = np.dtype(np.float32)
@@ -47,6 +47,57 @@ def test_the_signature_is_the_schema():
     assert (entry.min_inputs, entry.max_inputs) == (1, None)
     assert entry.attributes == {"axis": None, "keepdims": 1}
     assert entry.required == {"axis"}
+
+
+class Placement(Attributes):
+    strides: list[int]
+    pads: list[int] | None = None
+
+
+class Scaling(Attributes):
+    kind: str = "linear"
+    factor: float = 1.0
+
+    @classmethod
+    def attribute_name(cls, parameter, field):
+        return parameter if field == "kind" else f"{parameter}_{field}"
+
+
+class Scaled(Placement):
+    scale: float = 1.0
+
+
+def test_attribute_groups_are_part_of_the_schema():
+    def shape(x, *, placement: Scaled, **rest):
+        return placement, rest
+
+    @op("Groups", domain=DOMAIN, shape=shape)
+    def groups(ctx, x, *, placement: Scaled, gate: Scaling = Scaling(factor=2.0), axis=1):
+        return placement, gate, axis
+
+    entry = lookup(DOMAIN, "Groups", 1)
+    assert entry.attributes == {
+        "strides": None, "pads": None, "scale": 1.0, "gate": "linear", "gate_factor": 2.0, "axis": 1
+    }  # fmt: skip
+    assert entry.required == {"strides"}
+    assert entry.attribute_types["pads"] == list[int] | None
+    assert entry.attribute_types["gate_factor"] is float
+    placement, gate, axis = entry.function(None, 0, strides=[2], gate="cubic", axis=3)
+    assert (placement.strides, placement.pads, placement.scale) == ([2], None, 1.0)
+    assert (gate.kind, gate.factor, axis) == ("cubic", 2.0, 3)
+    assert groups(None, 0, placement=placement, gate=gate)[:2] == (placement, gate)
+    placement, rest = entry.shape(0, strides=[3], gate="cubic")
+    assert (placement.strides, rest) == ([3], {"gate": "cubic"})
+    with pytest.raises(TypeError, match="needs a value of 'strides'"):
+        entry.function(None, 0)
+    with pytest.raises(TypeError, match="unexpected keyword argument 'stride'"):
+        entry.function(None, 0, strides=[1], stride=[2])
+
+
+def test_a_group_has_no_other_fields():
+    with pytest.raises(TypeError, match="Placement has no field 'stride'"):
+        Placement(strides=[1], stride=[2])
+    assert Placement(strides=[1]).replace(pads=[0]).pads == [0]
 
 
 def test_unknown_operators_are_named():

@@ -10,7 +10,8 @@ from tinyonnx.codegen.primitives import CLIP, HARD_SWISH, LINEAR, POSTPONED
 from tinyonnx.errors import OpError
 from tinyonnx.ir import Array
 from tinyonnx.ops._windows import Windows
-from tinyonnx.ops.conv import conv_windows
+from tinyonnx.ops.conv import ConvAttributes, conv_windows
+from tinyonnx.ops.fused import Activation
 from tinyonnx.registry import Info
 from tinyonnx.runtime.arena import allocate_lasting, channels_innermost
 from tinyonnx.sizes.arrays import temporary_memory
@@ -39,16 +40,19 @@ _CODES = {
 }
 
 
-def epilogue_of(activation: str, alpha: float = 0.0, beta: float = 0.0, residual: bool = False) -> Epilogue:
-    """The codes of an activation with ONNX's attributes (for Clip the bounds)."""
-    if activation == "Relu":
-        alpha, beta = 0.0, float("inf")
-    return int(residual), _CODES[activation], np.float32(alpha), np.float32(beta)
+def epilogue_of(activation: Activation, residual: bool = False) -> Epilogue:
+    """The codes of an activation, after the sum with a residual if there is one."""
+    alpha, beta = (0.0, float("inf")) if activation.name == "Relu" else (activation.alpha, activation.beta)
+    return int(residual), _CODES[activation.name], np.float32(alpha), np.float32(beta)
 
 
-def activation_refused(activation: str) -> str | None:
+NO_EPILOGUE = epilogue_of(Activation())
+"""The epilogue that leaves sums as they are."""
+
+
+def activation_refused(activation: Activation) -> str | None:
     """Why an activation can't be fused, or None."""
-    return None if activation in _CODES else f"activation {activation!r}"
+    return None if activation.name in _CODES else f"activation {activation.name!r}"
 
 
 def float32_refused(*infos: Info | None) -> str | None:
@@ -113,9 +117,9 @@ def geometry_refused(w: Windows) -> str | None:
 
 def conv_refused(
     out: Info, x: Info | None, w: Info | None, b: Info | None = None, residual: Info | None = None, *,
-    activation: str = "", **attributes: Any,
+    geometry: ConvAttributes, activation: Activation = Activation(),
 ) -> str | None:  # fmt: skip
-    """What no kernel for convolutions can take."""
+    """Refuse what no kernel for convolutions can take."""
     if x is None or w is None or w.value is None or (b is not None and b.value is None):
         return "weights are not constant"
     if x.value is not None:
@@ -125,10 +129,10 @@ def conv_refused(
     if x.shape is None or len(x.shape) not in (3, 4):
         return "not one or two spatial axes"
     try:
-        geometry = conv_windows(x, w, b, **_without_activation(attributes))
+        windows = conv_windows(x, w, b, geometry=geometry)
     except OpError as error:
         return str(error)
-    return geometry_refused(geometry) or activation_refused(activation) or float32_refused(out, x, w, b, residual)
+    return geometry_refused(windows) or activation_refused(activation) or float32_refused(out, x, w, b, residual)
 
 
 def is_depthwise(x: Info | None, w: Info | None, group: int) -> bool:
@@ -136,19 +140,3 @@ def is_depthwise(x: Info | None, w: Info | None, group: int) -> bool:
     if x is None or w is None or x.shape is None or w.shape is None:
         return False
     return len(x.shape) > 2 and len(w.shape) > 2 and 1 < group == x.shape[1] == w.shape[0]
-
-
-def windows_of(x: Array | Info, w: Array | Info, attributes: dict[str, Any]) -> Windows:
-    """The geometry of a convolution whose attributes may include those of an activation."""
-    return conv_windows(x, w, **_without_activation(attributes))
-
-
-def _without_activation(attributes: dict[str, Any]) -> dict[str, Any]:
-    return {k: v for k, v in attributes.items() if not k.startswith("activation")}
-
-
-def conv_epilogue(residual: Array | None, attributes: dict[str, Any]) -> Epilogue:
-    """The epilogue that a convolution's attributes and residual ask for."""
-    activation = attributes.get("activation", "")
-    alpha, beta = attributes.get("activation_alpha", 0.0), attributes.get("activation_beta", 0.0)
-    return epilogue_of(activation, alpha, beta, residual=residual is not None)

@@ -9,8 +9,6 @@ gathered for a block of pixels, which may then span lines.
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
 from tinyonnx.codegen.kernel import jit, kernel, share
@@ -20,18 +18,17 @@ from tinyonnx.kernels._common import (
     Epilogue,
     Geometry,
     Shape,
-    conv_epilogue,
     conv_refused,
+    epilogue_of,
     geometry_of,
     image,
     is_depthwise,
-    windows_of,
 )
 from tinyonnx.kernels.elementwise import activate
 from tinyonnx.kernels.gemm import bias_panels, multiply_rows, pack_bias, pack_panels
 from tinyonnx.kernels.pointwise import pointwise_refused
-from tinyonnx.ops.conv import conv
-from tinyonnx.ops.fused import fused_conv
+from tinyonnx.ops.conv import ConvAttributes, conv, conv_windows
+from tinyonnx.ops.fused import Activation, fused_conv
 from tinyonnx.registry import Call, Info, fast
 from tinyonnx.runtime.constants import ConstantPool
 
@@ -184,23 +181,26 @@ def _pack_bias(b: Array, groups: int) -> Array:
     return np.concatenate([pack_bias(group) for group in b.reshape(groups, -1)])
 
 
-def _refused(out: Info, x: Info | None, w: Info | None, *others: Info | None, **attributes: Any) -> str | None:
-    if pointwise_refused(out, x, w, *others, **attributes) is None:
+def _refused(
+    out: Info, x: Info | None, w: Info | None, *others: Info | None, geometry: ConvAttributes,
+    activation: Activation = Activation(),
+) -> str | None:  # fmt: skip
+    if pointwise_refused(out, x, w, *others, geometry=geometry, activation=activation) is None:
         return "pointwise: has a kernel of its own"
-    if is_depthwise(x, w, attributes.get("group", 1)):
+    if is_depthwise(x, w, geometry.group):
         return "depthwise: has a kernel of its own"
-    return conv_refused(out, x, w, *others, **attributes)
+    return conv_refused(out, x, w, *others, geometry=geometry, activation=activation)
 
 
 @fast(conv, when=_refused, by_item=True)
 @fast(fused_conv, when=_refused, by_item=True)
 def bind_conv(
     pool: ConstantPool, out: Array, x: Array, w: Array, b: Array | None = None, residual: Array | None = None, *,
-    group: int = 1, **attributes: Any,
+    geometry: ConvAttributes, activation: Activation = Activation(),
 ) -> Call:  # fmt: skip
     """Weights [filters, channels, *kernel] become panels of [*kernel, channels] rows, group by group."""
-    (source, x_shape), (target, out_shape) = image(x), image(out)
-    geometry = geometry_of(windows_of(x, w, {**attributes, "group": group}))
+    (source, x_shape), (target, out_shape), group = image(x), image(out), geometry.group
+    numbers = geometry_of(conv_windows(x, w, b, geometry=geometry))
     packed = pool.derive(("conv", group), lambda w: pack(w, group), w)
     if group == 1:
         bias = bias_panels(pool, b, w.shape[0])
@@ -208,16 +208,16 @@ def bind_conv(
         zeros = np.zeros(w.shape[0], np.float32)
         bias = pool.derive(("conv bias", group), lambda w, *b: _pack_bias(b[0] if b else zeros, group), w, *_given(b))
     other = target if residual is None else image(residual)[0]
-    epilogue = conv_epilogue(residual, attributes)
-    block = _block(x_shape, out_shape, geometry, group)
+    epilogue = epilogue_of(activation, residual is not None)
+    block = _block(x_shape, out_shape, numbers, group)
     if block:
         block = min(block, -(-out.size // (out.shape[1] * _ROWS)) * _ROWS)
         return Call(
             convolve_gathered,
-            (source, x_shape, packed, bias, other, target, out_shape, geometry, block, epilogue),
+            (source, x_shape, packed, bias, other, target, out_shape, numbers, block, epilogue),
             scratch=block * w[0].size,
         )
-    return Call(convolve, (source, x_shape, packed, bias, other, target, out_shape, geometry, group, epilogue))
+    return Call(convolve, (source, x_shape, packed, bias, other, target, out_shape, numbers, group, epilogue))
 
 
 def _given(b: Array | None) -> tuple[Array, ...]:

@@ -17,9 +17,9 @@ from tinyonnx.codegen.primitives import LANES
 from tinyonnx.errors import OpError
 from tinyonnx.ir import Array
 from tinyonnx.kernels._common import (
+    NO_EPILOGUE,
     Geometry,
     Shape,
-    epilogue_of,
     float32_refused,
     geometry_of,
     geometry_refused,
@@ -27,11 +27,9 @@ from tinyonnx.kernels._common import (
 )
 from tinyonnx.kernels.conv import inside
 from tinyonnx.kernels.gemm import multiply_rows, no_bias, pack_bias, pack_panels
-from tinyonnx.ops.conv import conv_transpose, conv_transpose_windows
+from tinyonnx.ops.conv import ConvTransposeAttributes, conv_transpose, conv_transpose_windows
 from tinyonnx.registry import Call, Info, fast
 from tinyonnx.runtime.constants import ConstantPool
-
-_LINEAR = epilogue_of("")
 
 
 @kernel
@@ -88,16 +86,18 @@ def transposed(
 # -- operators --------------------------------------------------------------------------
 
 
-def _refused(out: Info, x: Info | None, w: Info | None, b: Info | None = None, **attributes: Any) -> str | None:
+def _refused(
+    out: Info, x: Info | None, w: Info | None, b: Info | None = None, *, geometry: ConvTransposeAttributes
+) -> str | None:
     if x is None or w is None or w.value is None or (b is not None and b.value is None):
         return "weights are not constant"
     if x.value is not None or x.shape is None or len(x.shape) not in (3, 4):
         return "not one or two spatial axes, or a constant"
     try:
-        geometry = conv_transpose_windows(x, w, b, **attributes)
+        windows = conv_transpose_windows(x, w, b, geometry=geometry)
     except OpError as error:
         return str(error)
-    return geometry_refused(geometry) or float32_refused(out, x, w, b)
+    return geometry_refused(windows) or float32_refused(out, x, w, b)
 
 
 def _pack(w: Array, groups: int) -> Array:
@@ -112,13 +112,12 @@ def _pack(w: Array, groups: int) -> Array:
 
 @fast(conv_transpose, when=_refused, by_item=True)
 def bind_conv_transpose(
-    pool: ConstantPool, out: Array, x: Array, w: Array, b: Array | None = None, *, group: int = 1, **attributes: Any
+    pool: ConstantPool, out: Array, x: Array, w: Array, b: Array | None = None, *, geometry: ConvTransposeAttributes
 ) -> Call:
     """`output_padding` and `output_shape` only say how large `out` is."""
-    windows = conv_transpose_windows(x, w, b, group=group, **attributes)
-    geometry = geometry_of(windows)
+    numbers, group = geometry_of(conv_transpose_windows(x, w, b, geometry=geometry)), geometry.group
     (source, x_shape), (target, out_shape) = image(x), image(out)
-    k_h, k_w, s_h, s_w, d_h, d_w, _, p_w = geometry
+    k_h, k_w, s_h, s_w, d_h, d_w, _, p_w = numbers
     exact = k_w == s_w and d_w == 1 and p_w == 0 and out.shape[-1] == x.shape[-1] * s_w
     direct = exact and k_h <= s_h and d_h == 1 and group == 1
     filters = out.shape[1]
@@ -131,6 +130,6 @@ def bind_conv_transpose(
         product_bias = no_bias(columns)
     return Call(
         transposed,
-        (source, x_shape, packed, product_bias, given, target, out_shape, geometry, group, int(direct), _LINEAR),
+        (source, x_shape, packed, product_bias, given, target, out_shape, numbers, group, int(direct), NO_EPILOGUE),
         scratch=1 if direct else x.shape[-1] * columns,
     )

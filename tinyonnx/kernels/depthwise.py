@@ -7,8 +7,6 @@ have several pixels in a vector, or need a mask.
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
 from tinyonnx.codegen.kernel import jit, kernel, share
@@ -18,18 +16,17 @@ from tinyonnx.kernels._common import (
     Epilogue,
     Geometry,
     Shape,
-    conv_epilogue,
     conv_refused,
+    epilogue_of,
     geometry_of,
     image,
     is_depthwise,
-    windows_of,
     zeros,
 )
 from tinyonnx.kernels.conv import inside, interior
 from tinyonnx.kernels.elementwise import activate
-from tinyonnx.ops.conv import conv
-from tinyonnx.ops.fused import fused_conv
+from tinyonnx.ops.conv import ConvAttributes, conv, conv_windows
+from tinyonnx.ops.fused import Activation, fused_conv
 from tinyonnx.registry import Call, Info, fast
 from tinyonnx.runtime.constants import ConstantPool
 
@@ -209,23 +206,23 @@ def depthwise_bias(pool: ConstantPool, b: Array | None, channels: int) -> Array:
 
 def _refused(
     out: Info, x: Info | None, w: Info | None, b: Info | None = None, residual: Info | None = None, *,
-    group: int = 1, **attributes: Any,
+    geometry: ConvAttributes, activation: Activation = Activation(),
 ) -> str | None:  # fmt: skip
-    if not is_depthwise(x, w, group):
+    if not is_depthwise(x, w, geometry.group):
         return "not depthwise"
-    return conv_refused(out, x, w, b, residual, group=group, **attributes)
+    return conv_refused(out, x, w, b, residual, geometry=geometry, activation=activation)
 
 
 @fast(conv, when=_refused, by_item=True)
 @fast(fused_conv, when=_refused, by_item=True)
 def bind_depthwise(
     pool: ConstantPool, out: Array, x: Array, w: Array, b: Array | None = None, residual: Array | None = None,
-    **attributes: Any,
+    *, geometry: ConvAttributes, activation: Activation = Activation(),
 ) -> Call:  # fmt: skip
     """Weights [channels, 1, *kernel] become blocks of channels."""
     (source, x_shape), (target, out_shape) = image(x), image(out)
-    geometry = geometry_of(windows_of(x, w, attributes))
+    numbers = geometry_of(conv_windows(x, w, b, geometry=geometry))
     other = target if residual is None else image(residual)[0]
     packed, bias = pack_depthwise(pool, w), depthwise_bias(pool, b, len(w))
-    epilogue = conv_epilogue(residual, attributes)
-    return Call(convolve_depthwise, (source, x_shape, packed, bias, other, target, out_shape, geometry, epilogue))
+    epilogue = epilogue_of(activation, residual is not None)
+    return Call(convolve_depthwise, (source, x_shape, packed, bias, other, target, out_shape, numbers, epilogue))

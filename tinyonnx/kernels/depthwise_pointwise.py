@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from tinyonnx.codegen.kernel import kernel, share
 from tinyonnx.codegen.primitives import LANES, POSTPONED
 from tinyonnx.ir import Array
@@ -17,12 +15,12 @@ from tinyonnx.kernels._common import (
     float32_refused,
     geometry_of,
     image,
-    windows_of,
 )
 from tinyonnx.kernels.depthwise import depthwise_bias, depthwise_row, pack_depthwise
 from tinyonnx.kernels.elementwise import activate
 from tinyonnx.kernels.gemm import bias_panels, multiply_rows, pack_panels
-from tinyonnx.ops.fused import depthwise_pointwise
+from tinyonnx.ops.conv import ConvAttributes, conv_windows
+from tinyonnx.ops.fused import Activation, depthwise_pointwise
 from tinyonnx.registry import Call, Info, fast
 from tinyonnx.runtime.constants import ConstantPool
 
@@ -57,7 +55,8 @@ def convolve_both(
 
 def _refused(
     out: Info, x: Info | None, taps: Info | None, taps_b: Info | None, w: Info | None, b: Info | None = None,
-    residual: Info | None = None, *, activation: str = "", depthwise_activation: str = "", **attributes: Any,
+    residual: Info | None = None, *, geometry: ConvAttributes, activation: Activation = Activation(),
+    depthwise_activation: Activation = Activation(),
 ) -> str | None:  # fmt: skip
     if x is None or w is None or taps is None or x.shape is None or taps.shape is None or out.shape is None:
         return "shapes are not known"
@@ -65,12 +64,10 @@ def _refused(
         return "weights are not constant"
     if residual is not None and (residual.value is not None or residual.shape != out.shape):
         return "the residual is constant or of another shape"
-    geometry = {k: v for k, v in attributes.items() if "activation" not in k}
     middle = Info(out.dtype, (x.shape[0], taps.shape[0], *out.shape[2:]))
     return (
-        conv_refused(middle, x, taps, taps_b, group=taps.shape[0], **geometry)
+        conv_refused(middle, x, taps, taps_b, geometry=geometry, activation=depthwise_activation)
         or activation_refused(activation)
-        or activation_refused(depthwise_activation)
         or float32_refused(out, w, b, residual)
     )
 
@@ -78,9 +75,8 @@ def _refused(
 @fast(depthwise_pointwise, when=_refused, by_item=True)
 def bind_depthwise_pointwise(
     pool: ConstantPool, out: Array, x: Array, taps: Array, taps_b: Array | None, w: Array, b: Array | None = None,
-    residual: Array | None = None, *, activation: str = "", activation_alpha: float = 0.0,
-    activation_beta: float = 0.0, depthwise_activation: str = "", depthwise_activation_alpha: float = 0.0,
-    depthwise_activation_beta: float = 0.0, **attributes: Any,
+    residual: Array | None = None, *, geometry: ConvAttributes, activation: Activation = Activation(),
+    depthwise_activation: Activation = Activation(),
 ) -> Call:  # fmt: skip
     """Weights are packed as for a depthwise and a 1×1 convolution."""
     (source, x_shape), (target, out_shape) = image(x), image(out)
@@ -88,8 +84,7 @@ def bind_depthwise_pointwise(
         source, x_shape, pack_depthwise(pool, taps), depthwise_bias(pool, taps_b, len(taps)),
         pool.derive("pointwise", lambda w: pack_panels(w.reshape(w.shape[:2]).T), w), bias_panels(pool, b, len(w)),
         target if residual is None else image(residual)[0], target, out_shape,
-        geometry_of(windows_of(x, taps, {**attributes, "group": len(taps)})),
-        epilogue_of(depthwise_activation, depthwise_activation_alpha, depthwise_activation_beta),
-        epilogue_of(activation, activation_alpha, activation_beta, residual=residual is not None),
+        geometry_of(conv_windows(x, taps, taps_b, geometry=geometry)),
+        epilogue_of(depthwise_activation), epilogue_of(activation, residual is not None),
     )  # fmt: skip
     return Call(convolve_both, args, scratch=-(-out_shape[2] * x_shape[3] // LANES) * LANES)

@@ -13,6 +13,7 @@ from tinyonnx.codegen.kernel import jit, kernel, share
 from tinyonnx.codegen.primitives import CLIP, HARD_SWISH, bits_from_float, float_from_bits
 from tinyonnx.ir import Array
 from tinyonnx.kernels._common import HARD_SIGMOID, LEAKY_RELU, SIGMOID, SWISH, TANH, epilogue_of, flat, float32_refused
+from tinyonnx.ops.fused import Activation
 from tinyonnx.registry import Call, Info, fast, functions
 from tinyonnx.runtime.constants import ConstantPool
 
@@ -219,7 +220,8 @@ def _bind_activation(name: str) -> Callable[..., Call]:
     def bind(
         pool: ConstantPool, out: Array, x: Array, *, alpha: float = default[0], beta: float = default[1], **_: Any
     ) -> Call:
-        return Call(map_activation, (flat(x), flat(out), *epilogue_of(name, alpha, beta)[1:]))
+        activation = epilogue_of(Activation(name=name, alpha=alpha, beta=beta))
+        return Call(map_activation, (flat(x), flat(out), *activation[1:]))
 
     return bind
 
@@ -238,7 +240,8 @@ def _bind_clip(
 ) -> Call:  # fmt: skip
     lower = min if low is None else float(low.reshape(()))
     upper = max if high is None else float(high.reshape(()))
-    return Call(map_activation, (flat(x), flat(out), *epilogue_of("Clip", lower, upper)[1:]))
+    activation = epilogue_of(Activation(name="Clip", alpha=lower, beta=upper))
+    return Call(map_activation, (flat(x), flat(out), *activation[1:]))
 
 
 def _combine_refused(out: Info, a: Info | None, b: Info | None, *, axis: int | None = None, **_: Any) -> str | None:

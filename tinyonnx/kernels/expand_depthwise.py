@@ -8,8 +8,6 @@ one vector of channels side by side, and with margins of zeros, so that there ar
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
 from tinyonnx.codegen.kernel import jit, kernel, share
@@ -32,7 +30,8 @@ from tinyonnx.kernels.conv import inside
 from tinyonnx.kernels.depthwise import RowTaps, convolve_pixels, depthwise_bias, pack_depthwise
 from tinyonnx.kernels.elementwise import activate
 from tinyonnx.kernels.gemm import bias_panels, multiply_rows, pack_panels, panel_start, panel_width, panels_of
-from tinyonnx.ops.fused import depthwise_windows, expand_depthwise
+from tinyonnx.ops.conv import ConvAttributes
+from tinyonnx.ops.fused import Activation, depthwise_windows, expand_depthwise
 from tinyonnx.registry import Call, Info, fast
 from tinyonnx.runtime.constants import ConstantPool
 
@@ -244,7 +243,7 @@ def _scratch(x_shape: Shape, out_shape: Shape, geometry: Geometry) -> int:
 
 def _refused(
     out: Info, x: Info | None, w: Info | None, b: Info | None, taps: Info | None, taps_b: Info | None = None, *,
-    activation: str = "", expand_activation: str = "", **attributes: Any,
+    geometry: ConvAttributes, activation: Activation = Activation(), expand_activation: Activation = Activation(),
 ) -> str | None:  # fmt: skip
     constants = (w, b, taps, taps_b)
     if x is None or w is None or taps is None or any(i is not None and i.value is None for i in constants):
@@ -252,7 +251,7 @@ def _refused(
     if x.value is not None or x.shape is None or len(x.shape) not in (3, 4):
         return "the input is constant, or has not one or two spatial axes"
     try:
-        windows = depthwise_windows(x, w, taps, **{k: v for k, v in attributes.items() if "activation" not in k})
+        windows = depthwise_windows(x, w, taps, geometry)
     except OpError as error:
         return str(error)
     if min(windows.begin) < 0:
@@ -268,21 +267,18 @@ def _refused(
 @fast(expand_depthwise, when=_refused, outputs=True, by_item=True)
 def bind_expand_depthwise(
     pool: ConstantPool, outs: list[Array | None], x: Array, w: Array, b: Array | None, taps: Array,
-    taps_b: Array | None = None, *, activation: str = "", activation_alpha: float = 0.0, activation_beta: float = 0.0,
-    expand_activation: str = "", expand_activation_alpha: float = 0.0, expand_activation_beta: float = 0.0,
-    **attributes: Any,
+    taps_b: Array | None = None, *, geometry: ConvAttributes, activation: Activation = Activation(),
+    expand_activation: Activation = Activation(),
 ) -> Call:  # fmt: skip
     """Weights are packed as for a 1×1 and a depthwise convolution."""
     out, means = (*outs, None)[:2]
     assert out is not None
     (source, x_shape), (target, out_shape) = image(x), image(out)
-    geometry = geometry_of(depthwise_windows(x, w, taps, **attributes))
+    numbers = geometry_of(depthwise_windows(x, w, taps, geometry))
     args = (
         source, x_shape, pool.derive("pointwise", lambda w: pack_panels(w.reshape(w.shape[:2]).T), w),
         bias_panels(pool, b, w.shape[0]), pack_depthwise(pool, taps), depthwise_bias(pool, taps_b, len(taps)),
-        target, out_shape, geometry,
-        epilogue_of(expand_activation, expand_activation_alpha, expand_activation_beta),
-        epilogue_of(activation, activation_alpha, activation_beta),
+        target, out_shape, numbers, epilogue_of(expand_activation), epilogue_of(activation),
         target if means is None else flat(means), int(means is not None),
     )  # fmt: skip
-    return Call(expand_and_convolve, args, scratch=_scratch(x_shape, out_shape, geometry))
+    return Call(expand_and_convolve, args, scratch=_scratch(x_shape, out_shape, numbers))

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
 from tinyonnx.codegen.kernel import kernel, share
@@ -24,6 +22,8 @@ from tinyonnx.kernels.gemm import (
 )
 from tinyonnx.kernels.pointwise import pointwise_refused
 from tinyonnx.kernels.pool import global_mean
+from tinyonnx.ops.conv import ConvAttributes
+from tinyonnx.ops.fused import Activation
 from tinyonnx.ops.gated import gated_conv, squeeze_gate
 from tinyonnx.registry import Call, Info, fast
 from tinyonnx.runtime.constants import ConstantPool
@@ -31,7 +31,7 @@ from tinyonnx.runtime.constants import ConstantPool
 
 def _gate_refused(
     out: Info, x: Info | None, w1: Info | None, b1: Info | None, w2: Info | None, b2: Info | None = None, *,
-    activation: str = "Relu", gate: str = "Sigmoid", **_: Any,
+    activation: Activation = Activation(name="Relu"), gate: Activation = Activation(name="Sigmoid"),
 ) -> str | None:  # fmt: skip
     constants = (w1, b1, w2, b2)
     if any(i is not None and i.value is None for i in constants) or x is None or x.value is not None:
@@ -46,20 +46,17 @@ def _gate_refused(
 @fast(squeeze_gate, when=_gate_refused, by_item=True)
 def bind_squeeze_gate(
     pool: ConstantPool, out: Array, x: Array, w1: Array, b1: Array | None, w2: Array, b2: Array | None = None, *,
-    activation: str = "Relu", activation_alpha: float = 0.0, activation_beta: float = 0.0,
-    gate: str = "Sigmoid", gate_alpha: float = 0.0, gate_beta: float = 0.0,
+    activation: Activation = Activation(name="Relu"), gate: Activation = Activation(name="Sigmoid"),
 ) -> list[Call]:  # fmt: skip
     """Three phases, each of which needs all of the one before."""
     c, s = w1.shape
     batch = x.shape[0]
     pixels = x.size // (batch * c)
     mean, partial, hidden = (temporary(batch * n) for n in (c, c, s))
-    first = epilogue_of(activation, activation_alpha, activation_beta)
-    second = epilogue_of(gate, gate_alpha, gate_beta)
     return [
         Call(global_mean, (flat(x), batch, pixels, c, mean, partial)),
-        linear(pool, mean, w1, b1, hidden, first),
-        linear(pool, hidden, w2, b2, flat(out), second),
+        linear(pool, mean, w1, b1, hidden, epilogue_of(activation)),
+        linear(pool, hidden, w2, b2, flat(out), epilogue_of(gate)),
     ]
 
 
@@ -117,25 +114,25 @@ def multiply_gated(
 
 def _refused(
     out: Info, x: Info | None, gate: Info | None, w: Info | None, b: Info | None = None,
-    residual: Info | None = None, **attributes: Any,
+    residual: Info | None = None, *, activation: Activation = Activation(),
 ) -> str | None:  # fmt: skip
     if gate is None or gate.value is not None:
         return "the gate is constant"
-    return pointwise_refused(out, x, w, b, residual, **attributes) or float32_refused(gate)
+    refused = pointwise_refused(out, x, w, b, residual, geometry=ConvAttributes(), activation=activation)
+    return refused or float32_refused(gate)
 
 
 @fast(gated_conv, when=_refused, by_item=True)
 def bind_gated_conv(
     pool: ConstantPool, out: Array, x: Array, gate: Array, w: Array, b: Array | None = None,
-    residual: Array | None = None, *, activation: str = "", activation_alpha: float = 0.0,
-    activation_beta: float = 0.0,
+    residual: Array | None = None, *, activation: Activation = Activation(),
 ) -> list[Call]:  # fmt: skip
     """Where an image has more pixels than there are filters, the weights are gated instead, item by item."""
     (source, (batch, height, width, channels)), (target, (*_, filters)) = image(x), image(out)
     packed = pool.derive("pointwise", lambda w: pack_panels(w.reshape(w.shape[:2]).T), w)
     bias = bias_panels(pool, b, filters)
     other = target if residual is None else image(residual)[0]
-    epilogue = epilogue_of(activation, activation_alpha, activation_beta, residual=residual is not None)
+    epilogue = epilogue_of(activation, residual is not None)
     pixels, gates = height * width, flat(gate)
     sizes = (batch * pixels, channels, filters)
     if pixels <= filters:

@@ -9,7 +9,6 @@ are treated alike, so nothing is ever read or written beside the arrays.
 from __future__ import annotations
 
 from functools import cache
-from typing import Any
 
 import numpy as np
 
@@ -17,6 +16,7 @@ from tinyonnx.codegen.kernel import jit, kernel, share
 from tinyonnx.codegen.primitives import FEW_1, FEW_2, FEW_3, LANES, POSTPONED, ROWS_1, ROWS_2, ROWS_3, gemm_tile
 from tinyonnx.ir import Array
 from tinyonnx.kernels._common import (
+    NO_EPILOGUE,
     Epilogue,
     Taps,
     activation_refused,
@@ -27,7 +27,8 @@ from tinyonnx.kernels._common import (
 )
 from tinyonnx.kernels.elementwise import activate
 from tinyonnx.ops import matmul as ops
-from tinyonnx.ops.fused import fused_gemm
+from tinyonnx.ops.fused import Activation, fused_gemm
+from tinyonnx.ops.matmul import GemmAttributes
 from tinyonnx.registry import Call, Info, fast
 from tinyonnx.runtime.constants import ConstantPool
 
@@ -256,10 +257,10 @@ def _matrix_refused(out: Info, a: Info | None, b: Info | None, *others: Info | N
 
 
 def _gemm_refused(
-    out: Info, a: Info | None, b: Info | None, c: Info | None = None, *, transA: int = 0, beta: float = 1.0,
-    activation: str = "", **_: Any,
+    out: Info, a: Info | None, b: Info | None, c: Info | None = None, *, product: GemmAttributes,
+    activation: Activation = Activation(),
 ) -> str | None:  # fmt: skip
-    if transA and a is not None and a.shape is not None and a.shape[0] != 1 and a.shape[1] != 1:
+    if product.transA and a is not None and a.shape is not None and a.shape[0] != 1 and a.shape[1] != 1:
         return "a is transposed"
     if c is not None:
         if c.value is None:
@@ -272,12 +273,11 @@ def _gemm_refused(
 @fast(ops.gemm, when=_gemm_refused, layout="row_major")
 @fast(fused_gemm, when=_gemm_refused, layout="row_major")
 def bind_gemm(
-    pool: ConstantPool, out: Array, a: Array, b: Array, c: Array | None = None, *, alpha: float = 1.0,
-    beta: float = 1.0, transA: int = 0, transB: int = 0, activation: str = "", activation_alpha: float = 0.0,
-    activation_beta: float = 0.0,
+    pool: ConstantPool, out: Array, a: Array, b: Array, c: Array | None = None, *, product: GemmAttributes,
+    activation: Activation = Activation(),
 ) -> Call:  # fmt: skip
     """alpha and beta disappear into the packed constants."""
-    m, n = out.shape
+    (m, n), alpha, beta, transB = out.shape, product.alpha, product.beta, product.transB
     scale, share = np.float32(alpha), np.float32(beta)
 
     def pack_matrix(b: Array) -> Array:
@@ -289,7 +289,7 @@ def bind_gemm(
     w = pool.derive(("gemm", alpha, transB), pack_matrix, b)
     bias = no_bias(n) if c is None or beta == 0 else pool.derive(("gemm bias", beta, n), pack_c, c)
     target = flat(out)
-    epilogue = epilogue_of(activation, activation_alpha, activation_beta)
+    epilogue = epilogue_of(activation)
     return Call(multiply, (flat(a), w, bias, target, target, m, a.size // m, n, epilogue))
 
 
@@ -322,4 +322,4 @@ def _matmul_refused(out: Info, a: Info | None, b: Info | None) -> str | None:
 @fast(ops.matmul, when=_matmul_refused, layout="row_major")
 def bind_matmul(pool: ConstantPool, out: Array, a: Array, b: Array) -> Call:
     """A product of [..., k] with a constant [k, n]."""
-    return linear(pool, flat(a), b, None, flat(out), epilogue_of(""))
+    return linear(pool, flat(a), b, None, flat(out), NO_EPILOGUE)

@@ -9,7 +9,7 @@ import numpy as np
 from tinyonnx.codegen.kernel import jit, kernel, share
 from tinyonnx.codegen.primitives import LANES
 from tinyonnx.ir import Array
-from tinyonnx.kernels._common import epilogue_of, flat, float32_refused
+from tinyonnx.kernels._common import NO_EPILOGUE, flat, float32_refused
 from tinyonnx.kernels._strided import Axes, rank_refused, walk
 from tinyonnx.kernels.gemm import multiply_rows, panel_width
 from tinyonnx.ops.matmul import matmul
@@ -98,5 +98,5 @@ def bind_matmul(pool: ConstantPool, out: Array, a: Array, b: Array) -> Call:
     a, b = (x if x.flags.c_contiguous else np.ascontiguousarray(x) for x in (a, b))
     items = (broadcast_to(x[..., :1, :1], (*out.shape[:-2], 1, 1)) for x in (out, a, b))
     batch, (_, a_steps, b_steps) = walk(*items)
-    arguments = (flat(a), a_steps, flat(b), b_steps, flat(out), batch, m, k, n, epilogue_of(""))
+    arguments = (flat(a), a_steps, flat(b), b_steps, flat(out), batch, m, k, n, NO_EPILOGUE)
     return Call(multiply_batch, arguments, scratch=-(-n // LANES) * LANES * (k + 1))

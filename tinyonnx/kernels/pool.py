@@ -22,7 +22,7 @@ from tinyonnx.kernels._common import (
     temporary,
 )
 from tinyonnx.kernels.conv import inside
-from tinyonnx.ops.pool import average_pool, global_average_pool, max_pool, pool_windows
+from tinyonnx.ops.pool import PoolAttributes, average_pool, global_average_pool, max_pool, pool_windows
 from tinyonnx.registry import Call, Info, fast, functions
 from tinyonnx.runtime.constants import ConstantPool
 
@@ -132,38 +132,41 @@ def _refused(out: Info, x: Info | None) -> str | None:
     return float32_refused(out, x)
 
 
-def _windows_refused(out: Info, x: Info | None, *, storage_order: int = 0, **attributes: Any) -> str | None:
-    attributes.pop("count_include_pad", None)
+def _windows_refused(
+    out: Info, x: Info | None, *, geometry: PoolAttributes, storage_order: int = 0, **_: Any
+) -> str | None:
     if x is None or x.shape is None or len(x.shape) not in (3, 4) or storage_order not in (0, 1):
         return "not one or two spatial axes"
     try:
-        geometry = pool_windows(x, kernel_shape=attributes.pop("kernel_shape", None), **attributes)
+        placement = pool_windows(x, geometry)
     except OpError as error:
         return str(error)
-    if attributes.get("ceil_mode") and min(geometry.end) < 0:
+    if geometry.ceil_mode and min(placement.end) < 0:
         return "its last windows reach into what negative pads cut off"
-    return geometry_refused(geometry) or _refused(out, x)
+    return geometry_refused(placement) or _refused(out, x)
 
 
-def _bind_windows(out: Array, x: Array, average: int, attributes: dict[str, Any]) -> Call:
-    w = pool_windows(x, **attributes)
+def _bind_windows(out: Array, x: Array, average: int, geometry: PoolAttributes) -> Call:
+    w = pool_windows(x, geometry)
     (source, x_shape), (target, out_shape) = image(x), image(out)
     ends = (0, *w.end)[-2:] if average == 2 else (0, 0)
     return Call(pool_windowed, (source, x_shape, target, out_shape, geometry_of(w), ends, average))
 
 
 @fast(max_pool, when=_windows_refused, by_item=True)
-def bind_max_pool(pool: ConstantPool, out: Array, x: Array, *, storage_order: int = 0, **attributes: Any) -> Call:
+def bind_max_pool(
+    pool: ConstantPool, out: Array, x: Array, *, geometry: PoolAttributes, storage_order: int = 0
+) -> Call:
     """Maxima alone; a node whose indices are read stays with numpy."""
-    return _bind_windows(out, x, 0, attributes)
+    return _bind_windows(out, x, 0, geometry)
 
 
 @fast(average_pool, when=_windows_refused, by_item=True)
 def bind_average_pool(
-    pool: ConstantPool, out: Array, x: Array, *, count_include_pad: int = 0, **attributes: Any
+    pool: ConstantPool, out: Array, x: Array, *, geometry: PoolAttributes, count_include_pad: int = 0
 ) -> Call:
     """Means."""
-    return _bind_windows(out, x, 2 if count_include_pad else 1, attributes)
+    return _bind_windows(out, x, 2 if count_include_pad else 1, geometry)
 
 
 @fast(global_average_pool, when=_refused, by_item=True)

@@ -7,8 +7,6 @@ borders.
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
 from tinyonnx.codegen.kernel import jit, kernel, share
@@ -33,8 +31,9 @@ from tinyonnx.kernels.elementwise import activate
 from tinyonnx.kernels.expand_depthwise import convolve_ring, margin
 from tinyonnx.kernels.gemm import bias_panels, multiply_rows, pack_panels
 from tinyonnx.ops._windows import Windows
-from tinyonnx.ops.conv import conv_windows
-from tinyonnx.ops.stem import stem, stem_windows
+from tinyonnx.ops.conv import ConvAttributes, conv_windows
+from tinyonnx.ops.fused import Activation
+from tinyonnx.ops.stem import StemAttributes, stem, stem_windows
 from tinyonnx.registry import Call, Info, fast
 from tinyonnx.runtime.constants import ConstantPool
 
@@ -172,22 +171,21 @@ def convolve_three(
 
 
 def _windows(
-    x: Array | Info, first: Array | Info, taps: Array | Info, stem_strides: Any, stem_pads: Any,
-    attributes: dict[str, Any],
-) -> tuple[Windows, Windows]:  # fmt: skip
-    """Of the first and the depthwise convolution. Raises OpError."""
-    before = stem_windows(x, first, stem_strides, stem_pads)
+    x: Array | Info, first: Array | Info, taps: Array | Info, stem: StemAttributes, geometry: ConvAttributes
+) -> tuple[Windows, Windows]:
+    """The windows of the first and of the depthwise convolution. Raises OpError."""
+    before = stem_windows(x, first, stem)
     assert x.shape is not None
     assert first.shape is not None
     middle = Info(x.dtype, (x.shape[0], first.shape[0], *before.out))
-    geometry = {k: v for k, v in attributes.items() if "activation" not in k}
-    return before, conv_windows(middle, taps, **geometry, group=first.shape[0])
+    return before, conv_windows(middle, taps, geometry=geometry)
 
 
 def _refused(
     out: Info, x: Info | None, first: Info | None, first_b: Info | None, taps: Info | None, taps_b: Info | None,
-    w: Info | None, b: Info | None = None, *, stem_strides: Any, stem_pads: Any, residual: int = 0,
-    **attributes: Any,
+    w: Info | None, b: Info | None = None, *, stem: StemAttributes, geometry: ConvAttributes,
+    stem_activation: Activation = Activation(), depthwise_activation: Activation = Activation(),
+    activation: Activation = Activation(),
 ) -> str | None:  # fmt: skip
     constants = (first, first_b, taps, taps_b, w, b)
     if x is None or first is None or taps is None or any(i is not None and i.value is None for i in constants):
@@ -195,12 +193,12 @@ def _refused(
     if x.value is not None or x.shape is None or len(x.shape) != 4:
         return "the input is constant, or has not two spatial axes"
     try:
-        before, windows = _windows(x, first, taps, stem_strides, stem_pads, attributes)
+        before, windows = _windows(x, first, taps, stem, geometry)
     except OpError as error:
         return str(error)
     if min((*before.begin, *before.end, *windows.begin)) < 0 or windows.begin[0] >= windows.extent[0]:
         return "a pad is negative, or as high as the kernel"
-    activations = (attributes.get(k, "") for k in ("activation", "stem_activation", "depthwise_activation"))
+    activations = (stem_activation, depthwise_activation, activation)
     reasons = [geometry_refused(before), geometry_refused(windows), *map(activation_refused, activations)]
     return next(filter(None, reasons), None) or float32_refused(out, x, *constants)
 
@@ -208,25 +206,21 @@ def _refused(
 @fast(stem, when=_refused, by_item=True)
 def bind_stem(
     pool: ConstantPool, out: Array, x: Array, first: Array, first_b: Array | None, taps: Array,
-    taps_b: Array | None, w: Array, b: Array | None = None, *, stem_strides: Any, stem_pads: Any, residual: int = 0,
-    **attributes: Any,
+    taps_b: Array | None, w: Array, b: Array | None = None, *, stem: StemAttributes, geometry: ConvAttributes,
+    stem_activation: Activation = Activation(), depthwise_activation: Activation = Activation(),
+    activation: Activation = Activation(),
 ) -> Call:  # fmt: skip
     """Weights are packed as for the three convolutions."""
     (source, x_shape), (target, out_shape) = image(x), image(out)
-    before, windows = _windows(x, first, taps, stem_strides, stem_pads, attributes)
+    before, windows = _windows(x, first, taps, stem, geometry)
     c = len(first)
     middle_shape = (x_shape[0], *before.out, c)
-
-    def epilogue(name: str, residual: bool = False) -> Epilogue:
-        alpha, beta = (attributes.get(f"{name}activation_{end}", 0.0) for end in ("alpha", "beta"))
-        return epilogue_of(attributes.get(f"{name}activation", ""), alpha, beta, residual)
-
     args = (
         source, x_shape, pool.derive(("conv", 1), lambda w: pack_conv(w, 1), first), bias_panels(pool, first_b, c),
         pack_depthwise(pool, taps), depthwise_bias(pool, taps_b, c),
         pool.derive("pointwise", lambda w: pack_panels(w.reshape(w.shape[:2]).T), w), bias_panels(pool, b, len(w)),
         target, middle_shape, out_shape, geometry_of(before), geometry_of(windows),
-        epilogue("stem_"), epilogue("depthwise_"), epilogue("", bool(residual)),
+        epilogue_of(stem_activation), epilogue_of(depthwise_activation), epilogue_of(activation, bool(stem.residual)),
     )  # fmt: skip
     return Call(convolve_three, args, scratch=_scratch_size(x_shape, before, windows, c))
 

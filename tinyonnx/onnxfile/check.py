@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from functools import cache
 from types import NoneType, UnionType
-from typing import Any, Union, get_args, get_origin, get_type_hints
+from typing import Any, Union, get_args, get_origin
 
 import numpy as np
 
@@ -66,7 +65,7 @@ def _check_call(node: Node, op: Op, file: str) -> None:
     missing = op.required - node.attributes.keys()
     if missing:
         raise ModelError(f"{where}: required attribute {_quoted(missing)} is missing")
-    hints = _attribute_types(op.function)
+    hints = op.attribute_types
     for name, value in node.attributes.items():
         if name in hints and not _fits(value, hints[name]):
             raise ModelError(f'{where}: attribute "{name}" is {_kind_of(value)}, must be {_in_words(hints[name])}')
@@ -82,15 +81,6 @@ def _check_call(node: Node, op: Op, file: str) -> None:
 
 
 # -- attributes' types ------------------------------------------------------------------
-
-
-@cache
-def _attribute_types(function: Callable[..., Any]) -> dict[str, Any]:
-    """The annotations of an operator's attributes; none if they can't be resolved (a custom operator's)."""
-    try:
-        return get_type_hints(function)
-    except Exception:
-        return {}
 
 
 def _fits(value: Any, hint: Any) -> bool:

@@ -1,4 +1,4 @@
-"""Where the windows of convolutions and pools lie: one geometry for shape rules and operators."""
+"""Positions of the windows of convolutions and pools, for shape rules and operators alike."""
 
 from __future__ import annotations
 
@@ -10,10 +10,19 @@ from numpy.lib.stride_tricks import sliding_window_view
 
 from tinyonnx.errors import OpError
 from tinyonnx.ir import Array
-from tinyonnx.registry import Context
+from tinyonnx.registry import Attributes, Context
 from tinyonnx.sizes.expressions import maximum, minimum
 
 Ints = Sequence[int]
+
+
+class WindowAttributes(Attributes):
+    """Where windows lie on the spatial axes of an input."""
+
+    dilations: Ints | None = None
+    pads: Ints | None = None
+    strides: Ints | None = None
+
 
 _LONGEST = 1 << 60
 """Elements of a padded axis; positions on it are computed in 64 bits."""
@@ -67,14 +76,7 @@ def check_auto_pad(auto_pad: str) -> None:
 
 
 def windows(
-    spatial: Ints,
-    kernel: Ints,
-    *,
-    strides: Ints | None = None,
-    dilations: Ints | None = None,
-    pads: Ints | None = None,
-    auto_pad: str = "NOTSET",
-    ceil_mode: int = 0,
+    spatial: Ints, kernel: Ints, attributes: WindowAttributes, *, auto_pad: str = "NOTSET", ceil_mode: int = 0
 ) -> Windows:
     """The windows over an input of shape `spatial` (without batch and channels).
 
@@ -82,10 +84,10 @@ def windows(
     """
     rank = len(spatial)
     kernel = positive("kernel_shape", kernel, rank)
-    strides = positive("strides", strides, rank)
-    dilations = positive("dilations", dilations, rank)
+    strides = positive("strides", attributes.strides, rank)
+    dilations = positive("dilations", attributes.dilations, rank)
     check_auto_pad(auto_pad)
-    befores, afters = split_pads(pads if auto_pad == "NOTSET" else None, rank)
+    befores, afters = split_pads(attributes.pads if auto_pad == "NOTSET" else None, rank)
     begin, end, out = list(befores), list(afters), [0] * rank
     for i, size in enumerate(spatial):
         extent = (kernel[i] - 1) * dilations[i] + 1

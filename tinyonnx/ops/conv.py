@@ -11,11 +11,36 @@ import numpy as np
 
 from tinyonnx.errors import OpError
 from tinyonnx.ir import Array
-from tinyonnx.ops._windows import Ints, Windows, check_auto_pad, pad, positive, split_pads, view, windows
+from tinyonnx.ops._windows import (
+    Ints,
+    WindowAttributes,
+    Windows,
+    check_auto_pad,
+    pad,
+    positive,
+    split_pads,
+    view,
+    windows,
+)
 from tinyonnx.registry import Context, Info, op
 
 _BLOCK_BYTES = 16 << 20
-"""Most memory that the unfolded input of one matrix product may take."""
+"""Maximum bytes of the unfolded input of one matrix product."""
+
+
+class ConvAttributes(WindowAttributes):
+    """The attributes of a convolution."""
+
+    auto_pad: str = "NOTSET"
+    group: int = 1
+    kernel_shape: Ints | None = None
+
+
+class ConvTransposeAttributes(ConvAttributes):
+    """The attributes of a transposed convolution."""
+
+    output_padding: Ints | None = None
+    output_shape: Ints | None = None
 
 
 def _check_operands(x: Array | Info, w: Array | Info, b: Array | Info | None, group: int) -> None:
@@ -53,21 +78,13 @@ def _compute_dtype(dtype: np.dtype[Any]) -> np.dtype[Any]:
 
 
 def conv_windows(
-    x: Array | Info,
-    w: Array | Info,
-    b: Array | Info | None = None,
-    *,
-    auto_pad: str = "NOTSET",
-    dilations: Ints | None = None,
-    group: int = 1,
-    kernel_shape: Ints | None = None,
-    pads: Ints | None = None,
-    strides: Ints | None = None,
+    x: Array | Info, w: Array | Info, b: Array | Info | None = None, *, geometry: ConvAttributes
 ) -> Windows:
-    """Geometry of a Conv, from arrays or from `Info`s with known shapes.
+    """The windows of a Conv, from arrays or from `Info`s with known shapes.
 
     Raises OpError where operands or attributes don't fit together.
     """
+    group = geometry.group
     _check_operands(x, w, b, group)
     assert x.shape is not None
     assert w.shape is not None
@@ -77,16 +94,15 @@ def conv_windows(
     if w.shape[0] % group:
         raise OpError(f"group {group} doesn't divide the {w.shape[0]} filters of w")
     _check_bias(b, w.shape[0])
-    kernel = _check_kernel_shape(kernel_shape, w)
-    return windows(x.shape[2:], kernel, strides=strides, dilations=dilations, pads=pads, auto_pad=auto_pad)
+    kernel = _check_kernel_shape(geometry.kernel_shape, w)
+    return windows(x.shape[2:], kernel, geometry, auto_pad=geometry.auto_pad)
 
 
-def conv_shape(x: Info, w: Info, b: Info | None = None, **attributes: Any) -> Info:
+def conv_shape(x: Info, w: Info, b: Info | None = None, *, geometry: ConvAttributes = ConvAttributes()) -> Info:
     """Shape rule of Conv."""
     if x.shape is None or w.shape is None:
         return Info(x.dtype, None)
-    geometry = conv_windows(x, w, b, **attributes)
-    return Info(x.dtype, (x.shape[0], w.shape[0], *geometry.out))
+    return Info(x.dtype, (x.shape[0], w.shape[0], *conv_windows(x, w, b, geometry=geometry).out))
 
 
 def _blocks(batch: int, rows: int, row_bytes: int) -> Iterator[tuple[slice, slice]]:
@@ -99,44 +115,24 @@ def _blocks(batch: int, rows: int, row_bytes: int) -> Iterator[tuple[slice, slic
 
 @op("Conv", since=1, shape=conv_shape)
 def conv(
-    ctx: Context | None,
-    x: Array,
-    w: Array,
-    b: Array | None = None,
-    *,
-    auto_pad: str = "NOTSET",
-    dilations: Ints | None = None,
-    group: int = 1,
-    kernel_shape: Ints | None = None,
-    pads: Ints | None = None,
-    strides: Ints | None = None,
+    ctx: Context | None, x: Array, w: Array, b: Array | None = None, *, geometry: ConvAttributes = ConvAttributes()
 ) -> Array:
-    geometry = conv_windows(
-        x,
-        w,
-        b,
-        auto_pad=auto_pad,
-        dilations=dilations,
-        group=group,
-        kernel_shape=kernel_shape,
-        pads=pads,
-        strides=strides,
-    )
-    (n, c), rank = x.shape[:2], x.ndim - 2
+    placement = conv_windows(x, w, b, geometry=geometry)
+    (n, c), rank, group = x.shape[:2], x.ndim - 2, geometry.group
     dtype = _compute_dtype(x.dtype)
     filters = w.reshape(group, w.shape[0] // group, prod(w.shape[1:])).astype(dtype, copy=False)
     bias = None if b is None else b.reshape(group, -1, 1).astype(dtype, copy=False)
-    patches = view(pad(ctx, x, geometry, 0), geometry)
+    patches = view(pad(ctx, x, placement, 0), placement)
     patches = patches.reshape(n, group, c // group, *patches.shape[2:])
     patches = np.moveaxis(patches, range(3, 3 + rank), range(-rank, 0))  # [N, G, C / G, *kernel, *out]
-    shape = (n, *filters.shape[:2], *geometry.out)
+    shape = (n, *filters.shape[:2], *placement.out)
     if ctx is not None:
         ctx.check_size(shape, x.dtype)
     y = np.empty(shape, x.dtype)
-    row_bytes = c * prod(geometry.kernel) * prod(geometry.out[1:]) * dtype.itemsize
+    row_bytes = c * prod(placement.kernel) * prod(placement.out[1:]) * dtype.itemsize
     with np.errstate(all="ignore"):
         whole = (slice(None),) * (rank - 1)
-        for items, rows in _blocks(n, geometry.out[0], row_bytes):
+        for items, rows in _blocks(n, placement.out[0], row_bytes):
             block: tuple[Any, ...] = (items, ..., rows, *whole)
             target = y[block]
             source = patches[block]
@@ -146,30 +142,20 @@ def conv(
             if bias is not None:
                 result += bias
             target[...] = result.reshape(target.shape)
-    return y.reshape(n, w.shape[0], *geometry.out)
+    return y.reshape(n, w.shape[0], *placement.out)
 
 
 # -- ConvTranspose ----------------------------------------------------------------------
 
 
 def conv_transpose_windows(
-    x: Array | Info,
-    w: Array | Info,
-    b: Array | Info | None = None,
-    *,
-    auto_pad: str = "NOTSET",
-    dilations: Ints | None = None,
-    group: int = 1,
-    kernel_shape: Ints | None = None,
-    output_padding: Ints | None = None,
-    output_shape: Ints | None = None,
-    pads: Ints | None = None,
-    strides: Ints | None = None,
+    x: Array | Info, w: Array | Info, b: Array | Info | None = None, *, geometry: ConvTransposeAttributes
 ) -> Windows:
-    """Geometry of a ConvTranspose: `begin` and `end` are cut off the scattered sum, `out` is what is left.
+    """The windows of a ConvTranspose: `begin` and `end` are cut off the scattered sum, of which `out` is left.
 
     Raises OpError where operands or attributes don't fit together.
     """
+    group, auto_pad, output_shape = geometry.group, geometry.auto_pad, geometry.output_shape
     _check_operands(x, w, b, group)
     assert x.shape is not None
     assert w.shape is not None
@@ -180,10 +166,10 @@ def conv_transpose_windows(
     _check_bias(b, w.shape[1] * group)
     spatial = x.shape[2:]
     rank = len(spatial)
-    kernel = positive("kernel_shape", _check_kernel_shape(kernel_shape, w), rank)
-    strides, dilations = positive("strides", strides, rank), positive("dilations", dilations, rank)
+    kernel = positive("kernel_shape", _check_kernel_shape(geometry.kernel_shape, w), rank)
+    strides, dilations = positive("strides", geometry.strides, rank), positive("dilations", geometry.dilations, rank)
     check_auto_pad(auto_pad)
-    extra = (0,) * rank if output_padding is None else tuple(output_padding)
+    extra = (0,) * rank if geometry.output_padding is None else tuple(geometry.output_padding)
     if len(extra) != rank or min(extra) < 0:
         raise OpError(f"output_padding {list(extra)} must be {rank} values that aren't negative")
     full = [
@@ -191,7 +177,7 @@ def conv_transpose_windows(
         for n, k, s, d, e in zip(spatial, kernel, strides, dilations, extra)
     ]
     if output_shape is None and not auto_pad.startswith("SAME"):
-        begin, end = split_pads(pads if auto_pad == "NOTSET" else None, rank)
+        begin, end = split_pads(geometry.pads if auto_pad == "NOTSET" else None, rank)
         out = tuple(f - p - q for f, p, q in zip(full, begin, end))
         if min(out) < 1:
             raise OpError(f"pads {[*begin, *end]} leave nothing of the output, {full} without them")
@@ -206,12 +192,12 @@ def conv_transpose_windows(
     return Windows(kernel, strides, dilations, begin, tuple(f - o - p for f, o, p in zip(full, out, begin)), out)
 
 
-def conv_transpose_shape(x: Info, w: Info, b: Info | None = None, *, group: int = 1, **attributes: Any) -> Info:
+def conv_transpose_shape(x: Info, w: Info, b: Info | None = None, *, geometry: ConvTransposeAttributes) -> Info:
     """Shape rule of ConvTranspose."""
     if x.shape is None or w.shape is None:
         return Info(x.dtype, None)
-    geometry = conv_transpose_windows(x, w, b, group=group, **attributes)
-    return Info(x.dtype, (x.shape[0], w.shape[1] * group, *geometry.out))
+    out = conv_transpose_windows(x, w, b, geometry=geometry).out
+    return Info(x.dtype, (x.shape[0], w.shape[1] * geometry.group, *out))
 
 
 @op("ConvTranspose", since=1, shape=conv_transpose_shape)
@@ -221,31 +207,12 @@ def conv_transpose(
     w: Array,
     b: Array | None = None,
     *,
-    auto_pad: str = "NOTSET",
-    dilations: Ints | None = None,
-    group: int = 1,
-    kernel_shape: Ints | None = None,
-    output_padding: Ints | None = None,
-    output_shape: Ints | None = None,
-    pads: Ints | None = None,
-    strides: Ints | None = None,
+    geometry: ConvTransposeAttributes = ConvTransposeAttributes(),
 ) -> Array:
-    geometry = conv_transpose_windows(
-        x,
-        w,
-        b,
-        auto_pad=auto_pad,
-        dilations=dilations,
-        group=group,
-        kernel_shape=kernel_shape,
-        output_padding=output_padding,
-        output_shape=output_shape,
-        pads=pads,
-        strides=strides,
-    )
-    (n, c), spatial = x.shape[:2], x.shape[2:]
+    placement = conv_transpose_windows(x, w, b, geometry=geometry)
+    (n, c), spatial, group = x.shape[:2], x.shape[2:], geometry.group
     dtype = _compute_dtype(x.dtype)
-    shape = (n, group, w.shape[1], *geometry.out)
+    shape = (n, group, w.shape[1], *placement.out)
     if ctx is not None:
         ctx.check_size(shape, dtype)
     filters = w.reshape(group, c // group, *w.shape[1:]).swapaxes(1, 2).astype(dtype, copy=False)
@@ -253,15 +220,15 @@ def conv_transpose(
     y = np.zeros(shape, dtype)
     every = (slice(None),) * 3
     with np.errstate(all="ignore"):
-        for tap in np.ndindex(geometry.kernel):
-            hits = [_hits(geometry, i, k, size) for i, (k, size) in enumerate(zip(tap, spatial))]
+        for tap in np.ndindex(placement.kernel):
+            hits = [_hits(placement, i, k, size) for i, (k, size) in enumerate(zip(tap, spatial))]
             source = signal[every + tuple(s for s, _ in hits)]
             target = y[every + tuple(t for _, t in hits)]
             weights = np.ascontiguousarray(filters[(*every, *tap)])
             target += (weights @ source.reshape(*source.shape[:3], prod(source.shape[3:]))).reshape(target.shape)
         if b is not None:
             y += b.reshape(group, -1, *(1,) * len(spatial)).astype(dtype, copy=False)
-    return y.reshape(n, group * w.shape[1], *geometry.out).astype(x.dtype, copy=False)
+    return y.reshape(n, group * w.shape[1], *placement.out).astype(x.dtype, copy=False)
 
 
 def _hits(w: Windows, axis: int, tap: int, size: int) -> tuple[slice, slice]:

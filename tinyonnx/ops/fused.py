@@ -1,6 +1,6 @@
-"""Operators that only our passes create: compositions of public ones in a single step.
+"""Operators that only the passes create: compositions of standard ones in a single step.
 
-The bodies here are the meaning; kernels have to agree with them.
+The bodies here define the meaning; kernels must agree with them.
 """
 
 from __future__ import annotations
@@ -11,36 +11,49 @@ import numpy as np
 
 from tinyonnx.errors import OpError
 from tinyonnx.ir import Array
-from tinyonnx.ops._windows import Ints, Windows
-from tinyonnx.ops.conv import conv, conv_shape, conv_windows
-from tinyonnx.ops.matmul import gemm, gemm_shape
-from tinyonnx.registry import FUSED, Context, Info, lookup, op
+from tinyonnx.ops._windows import Windows
+from tinyonnx.ops.conv import ConvAttributes, conv, conv_shape, conv_windows
+from tinyonnx.ops.matmul import GemmAttributes, gemm, gemm_shape
+from tinyonnx.registry import FUSED, Attributes, Context, Info, lookup, op
 
 _OPSET = 24
-"""Opset whose activations are meant."""
+"""The opset whose activations are applied."""
 
 
-def activate(x: Array, activation: str, alpha: float = 0.0, beta: float = 0.0) -> Array:
-    """Apply the activation of that name ("": none).
+class Activation(Attributes):
+    """An activation within another operator: its name ("": none) and its attributes, for Clip the bounds.
 
-    `alpha` and `beta` are the operator's attributes, for Clip the bounds. Raises OpError.
+    An operator that calls it `gate` has the attributes `gate`, `gate_alpha` and `gate_beta`.
     """
+
+    name: str = ""
+    alpha: float = 0.0
+    beta: float = 0.0
+
+    @classmethod
+    def attribute_name(cls, parameter: str, field: str) -> str:
+        """The ONNX attribute that holds a field."""
+        return parameter if field == "name" else f"{parameter}_{field}"
+
+
+def activate(x: Array, activation: Activation) -> Array:
+    """Apply an activation. Raises OpError if it can't be fused."""
     attributes: dict[str, Any] = {}
     bounds: list[Array] = []
-    match activation:
+    match activation.name:
         case "":
             return x
         case "Relu" | "Sigmoid" | "Tanh" | "HardSwish":
             pass
         case "LeakyRelu" | "Swish":
-            attributes = {"alpha": alpha}
+            attributes = {"alpha": activation.alpha}
         case "HardSigmoid":
-            attributes = {"alpha": alpha, "beta": beta}
+            attributes = {"alpha": activation.alpha, "beta": activation.beta}
         case "Clip":
-            bounds = [np.array(alpha, x.dtype), np.array(beta, x.dtype)]
+            bounds = [np.array(activation.alpha, x.dtype), np.array(activation.beta, x.dtype)]
         case _:
-            raise OpError(f"activation {activation!r} can't be fused")
-    result: Array = lookup("", activation, _OPSET).function(x, *bounds, **attributes)
+            raise OpError(f"activation {activation.name!r} can't be fused")
+    result: Array = lookup("", activation.name, _OPSET).function(x, *bounds, **attributes)
     return result
 
 
@@ -58,13 +71,11 @@ def fused_conv_shape(
     b: Info | None = None,
     residual: Info | None = None,
     *,
-    activation: str = "",
-    activation_alpha: float = 0.0,
-    activation_beta: float = 0.0,
-    **attributes: Any,
+    geometry: ConvAttributes = ConvAttributes(),
+    activation: Activation = Activation(),
 ) -> Info:
     """Shape rule of FusedConv."""
-    info = conv_shape(x, w, b, **attributes)
+    info = conv_shape(x, w, b, geometry=geometry)
     if residual is not None and info.shape is not None:
         _check_residual(residual, info.shape)
     return info
@@ -78,51 +89,26 @@ def fused_conv(
     b: Array | None = None,
     residual: Array | None = None,
     *,
-    auto_pad: str = "NOTSET",
-    dilations: Ints | None = None,
-    group: int = 1,
-    kernel_shape: Ints | None = None,
-    pads: Ints | None = None,
-    strides: Ints | None = None,
-    activation: str = "",
-    activation_alpha: float = 0.0,
-    activation_beta: float = 0.0,
+    geometry: ConvAttributes = ConvAttributes(),
+    activation: Activation = Activation(),
 ) -> Array:
     """activation(Conv(x, w, b) + residual); the residual has the shape of the result."""
-    y = conv(
-        ctx,
-        x,
-        w,
-        b,
-        auto_pad=auto_pad,
-        dilations=dilations,
-        group=group,
-        kernel_shape=kernel_shape,
-        pads=pads,
-        strides=strides,
-    )
+    y = conv(ctx, x, w, b, geometry=geometry)
     if residual is not None:
         _check_residual(residual, y.shape)
         with np.errstate(all="ignore"):
             y = y + residual
-    return activate(y, activation, activation_alpha, activation_beta)
+    return activate(y, activation)
 
 
 # -- FusedGemm --------------------------------------------------------------------------
 
 
 def fused_gemm_shape(
-    a: Info,
-    b: Info,
-    c: Info | None = None,
-    *,
-    activation: str = "",
-    activation_alpha: float = 0.0,
-    activation_beta: float = 0.0,
-    **attributes: Any,
+    a: Info, b: Info, c: Info | None = None, *, product: GemmAttributes, activation: Activation
 ) -> Info:
     """Shape rule of FusedGemm."""
-    return gemm_shape(a, b, c, **attributes)
+    return gemm_shape(a, b, c, product=product)
 
 
 @op("FusedGemm", domain=FUSED, shape=fused_gemm_shape)
@@ -131,29 +117,20 @@ def fused_gemm(
     b: Array,
     c: Array | None = None,
     *,
-    alpha: float = 1.0,
-    beta: float = 1.0,
-    transA: int = 0,
-    transB: int = 0,
-    activation: str = "",
-    activation_alpha: float = 0.0,
-    activation_beta: float = 0.0,
+    product: GemmAttributes = GemmAttributes(),
+    activation: Activation = Activation(),
 ) -> Array:
     """activation(Gemm(a, b, c))."""
-    y = gemm(a, b, c, alpha=alpha, beta=beta, transA=transA, transB=transB)
-    return activate(y, activation, activation_alpha, activation_beta)
+    return activate(gemm(a, b, c, product=product), activation)
 
 
 # -- ExpandDepthwise --------------------------------------------------------------------
 
 
-def depthwise_windows(x: Array | Info, w: Array | Info, taps: Array | Info, **attributes: Any) -> Windows:
+def depthwise_windows(x: Array | Info, w: Array | Info, taps: Array | Info, geometry: ConvAttributes) -> Windows:
     """The windows of the depthwise convolution on the expanded image. Raises OpError."""
-    return conv_windows(_expanded(x, w), taps, **attributes, group=w.shape[0] if w.shape is not None else 1)
-
-
-def _expanded(x: Array | Info, w: Array | Info) -> Info:
-    return conv_shape(Info(x.dtype, x.shape), Info(w.dtype, w.shape))
+    expanded = conv_shape(Info(x.dtype, x.shape), Info(w.dtype, w.shape))
+    return conv_windows(expanded, taps, geometry=geometry)
 
 
 def expand_depthwise_shape(
@@ -163,17 +140,12 @@ def expand_depthwise_shape(
     taps: Info,
     taps_b: Info | None = None,
     *,
-    activation: str = "",
-    activation_alpha: float = 0.0,
-    activation_beta: float = 0.0,
-    expand_activation: str = "",
-    expand_activation_alpha: float = 0.0,
-    expand_activation_beta: float = 0.0,
-    **attributes: Any,
+    geometry: ConvAttributes,
+    activation: Activation,
+    expand_activation: Activation,
 ) -> list[Info]:
     """Shape rule of ExpandDepthwise."""
-    wide = conv_shape(x, w, b)
-    y = conv_shape(wide, taps, taps_b, group=1 if w.shape is None else w.shape[0], **attributes)
+    y = conv_shape(conv_shape(x, w, b), taps, taps_b, geometry=geometry)
     return [y, Info(y.dtype, None if y.shape is None else (*y.shape[:-1], 1))]
 
 
@@ -186,46 +158,16 @@ def expand_depthwise(
     taps: Array,
     taps_b: Array | None = None,
     *,
-    auto_pad: str = "NOTSET",
-    dilations: Ints | None = None,
-    kernel_shape: Ints | None = None,
-    pads: Ints | None = None,
-    strides: Ints | None = None,
-    activation: str = "",
-    activation_alpha: float = 0.0,
-    activation_beta: float = 0.0,
-    expand_activation: str = "",
-    expand_activation_alpha: float = 0.0,
-    expand_activation_beta: float = 0.0,
+    geometry: ConvAttributes,
+    activation: Activation = Activation(),
+    expand_activation: Activation = Activation(),
 ) -> Array | tuple[Array, Array]:
-    """Two FusedConvs in a row: 1×1 with `w` [E, C, 1, 1], then depthwise with `taps` [E, 1, *kernel].
+    """Two FusedConvs in a row: 1×1 with `w` [E, C, 1, 1], then depthwise with `taps` [E, 1, *kernel] and `geometry`.
 
     A second output is the mean of every row of the result, [N, E, H, 1].
     """
-    wide = fused_conv(
-        ctx,
-        x,
-        w,
-        b,
-        activation=expand_activation,
-        activation_alpha=expand_activation_alpha,
-        activation_beta=expand_activation_beta,
-    )
-    y = fused_conv(
-        ctx,
-        wide,
-        taps,
-        taps_b,
-        auto_pad=auto_pad,
-        dilations=dilations,
-        group=len(w),
-        kernel_shape=kernel_shape,
-        pads=pads,
-        strides=strides,
-        activation=activation,
-        activation_alpha=activation_alpha,
-        activation_beta=activation_beta,
-    )
+    wide = fused_conv(ctx, x, w, b, activation=expand_activation)
+    y = fused_conv(ctx, wide, taps, taps_b, geometry=geometry, activation=activation)
     return (y, y.mean(axis=-1, keepdims=True)) if ctx is not None and ctx.n_outputs > 1 else y
 
 
@@ -240,17 +182,12 @@ def depthwise_pointwise_shape(
     b: Info | None = None,
     residual: Info | None = None,
     *,
-    activation: str = "",
-    activation_alpha: float = 0.0,
-    activation_beta: float = 0.0,
-    depthwise_activation: str = "",
-    depthwise_activation_alpha: float = 0.0,
-    depthwise_activation_beta: float = 0.0,
-    **attributes: Any,
+    geometry: ConvAttributes,
+    activation: Activation,
+    depthwise_activation: Activation,
 ) -> Info:
     """Shape rule of DepthwisePointwise."""
-    middle = conv_shape(x, taps, taps_b, group=1 if taps.shape is None else taps.shape[0], **attributes)
-    return fused_conv_shape(middle, w, b, residual)
+    return fused_conv_shape(conv_shape(x, taps, taps_b, geometry=geometry), w, b, residual)
 
 
 @op("DepthwisePointwise", domain=FUSED, shape=depthwise_pointwise_shape)
@@ -263,41 +200,10 @@ def depthwise_pointwise(
     b: Array | None = None,
     residual: Array | None = None,
     *,
-    auto_pad: str = "NOTSET",
-    dilations: Ints | None = None,
-    kernel_shape: Ints | None = None,
-    pads: Ints | None = None,
-    strides: Ints | None = None,
-    activation: str = "",
-    activation_alpha: float = 0.0,
-    activation_beta: float = 0.0,
-    depthwise_activation: str = "",
-    depthwise_activation_alpha: float = 0.0,
-    depthwise_activation_beta: float = 0.0,
+    geometry: ConvAttributes,
+    activation: Activation = Activation(),
+    depthwise_activation: Activation = Activation(),
 ) -> Array:
     """Two FusedConvs in a row: depthwise with `taps` [C, 1, *kernel], then 1×1 with `w` [N, C, 1, 1] and residual."""
-    middle = fused_conv(
-        ctx,
-        x,
-        taps,
-        taps_b,
-        auto_pad=auto_pad,
-        dilations=dilations,
-        group=len(taps),
-        kernel_shape=kernel_shape,
-        pads=pads,
-        strides=strides,
-        activation=depthwise_activation,
-        activation_alpha=depthwise_activation_alpha,
-        activation_beta=depthwise_activation_beta,
-    )
-    return fused_conv(
-        ctx,
-        middle,
-        w,
-        b,
-        residual,
-        activation=activation,
-        activation_alpha=activation_alpha,
-        activation_beta=activation_beta,
-    )
+    middle = fused_conv(ctx, x, taps, taps_b, geometry=geometry, activation=depthwise_activation)
+    return fused_conv(ctx, middle, w, b, residual, activation=activation)

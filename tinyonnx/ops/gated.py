@@ -6,7 +6,7 @@ import numpy as np
 
 from tinyonnx.errors import OpError
 from tinyonnx.ir import Array
-from tinyonnx.ops.fused import fused_conv, fused_conv_shape, fused_gemm
+from tinyonnx.ops.fused import Activation, fused_conv, fused_conv_shape, fused_gemm
 from tinyonnx.registry import FUSED, Context, Info, lookup, op
 
 _OPSET = 24
@@ -45,12 +45,8 @@ def squeeze_gate(
     w2: Array,
     b2: Array | None = None,
     *,
-    activation: str = "Relu",
-    activation_alpha: float = 0.0,
-    activation_beta: float = 0.0,
-    gate: str = "Sigmoid",
-    gate_alpha: float = 0.0,
-    gate_beta: float = 0.0,
+    activation: Activation = Activation(name="Relu"),
+    gate: Activation = Activation(name="Sigmoid"),
 ) -> Array:
     """gate(activation(mean(x) @ w1 + b1) @ w2 + b2), [N, C, 1, …], of `x` [N, C, *spatial].
 
@@ -58,10 +54,8 @@ def squeeze_gate(
     """
     _check_gate(x, w1, b1, w2, b2)
     mean = lookup("", "GlobalAveragePool", _OPSET).function(x).reshape(x.shape[:2])
-    hidden = fused_gemm(
-        mean, w1, b1, activation=activation, activation_alpha=activation_alpha, activation_beta=activation_beta
-    )
-    scale = fused_gemm(hidden, w2, b2, activation=gate, activation_alpha=gate_alpha, activation_beta=gate_beta)
+    hidden = fused_gemm(mean, w1, b1, activation=activation)
+    scale = fused_gemm(hidden, w2, b2, activation=gate)
     return scale.reshape(*scale.shape, *(1,) * (x.ndim - 2))
 
 
@@ -90,21 +84,10 @@ def gated_conv(
     b: Array | None = None,
     residual: Array | None = None,
     *,
-    activation: str = "",
-    activation_alpha: float = 0.0,
-    activation_beta: float = 0.0,
+    activation: Activation = Activation(),
 ) -> Array:
     """FusedConv of x · gate; the gate has one number per item and channel."""
     _check_gated(x, gate)
     with np.errstate(all="ignore"):
         gated = np.multiply(x, gate)
-    return fused_conv(
-        ctx,
-        gated,
-        w,
-        b,
-        residual,
-        activation=activation,
-        activation_alpha=activation_alpha,
-        activation_beta=activation_beta,
-    )
+    return fused_conv(ctx, gated, w, b, residual, activation=activation)

@@ -6,14 +6,11 @@ can be rounded. Only then they wrap to int32, or are scaled and rounded once.
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
 from tinyonnx.errors import OpError
 from tinyonnx.ir import Array
-from tinyonnx.ops._windows import Ints
-from tinyonnx.ops.conv import conv, conv_shape
+from tinyonnx.ops.conv import ConvAttributes, conv, conv_shape
 from tinyonnx.ops.math import quiet
 from tinyonnx.ops.matmul import matmul, matmul_shape
 from tinyonnx.ops.quantize import centered, check_type, is_integer, saturated
@@ -147,7 +144,7 @@ def _exact_conv(
     w: Array,
     x_zero_point: Array | None,
     w_zero_point: Array | None,
-    attributes: dict[str, Any],
+    geometry: ConvAttributes,
 ) -> Array:
     _check_bytes(x=x, w=w)
     check_type(x, x_zero_point)
@@ -155,12 +152,12 @@ def _exact_conv(
     zero = None if x_zero_point is None else one_number("x_zero_point", x_zero_point)
     zeros = None if w_zero_point is None else _per_filter("w_zero_point", w_zero_point, w, w.ndim)
     filters = exact_factor(w, zeros, tuple(range(1, w.ndim)))
-    return conv(ctx, centered(x, zero, filters.dtype), filters, **attributes)
+    return conv(ctx, centered(x, zero, filters.dtype), filters, geometry=geometry)
 
 
-def _conv_integer_shape(x: Info, w: Info, *_: Info | None, **attributes: Any) -> Info:
+def _conv_integer_shape(x: Info, w: Info, *_: Info | None, geometry: ConvAttributes) -> Info:
     whole = np.dtype(np.int32)
-    return conv_shape(Info(whole, x.shape), Info(whole, w.shape), **attributes)
+    return conv_shape(Info(whole, x.shape), Info(whole, w.shape), geometry=geometry)
 
 
 @op("ConvInteger", since=10, shape=_conv_integer_shape)
@@ -171,29 +168,16 @@ def conv_integer(
     x_zero_point: Array | None = None,
     w_zero_point: Array | None = None,
     *,
-    auto_pad: str = "NOTSET",
-    dilations: Ints | None = None,
-    group: int = 1,
-    kernel_shape: Ints | None = None,
-    pads: Ints | None = None,
-    strides: Ints | None = None,
+    geometry: ConvAttributes = ConvAttributes(),
 ) -> Array:
-    attributes = {
-        "auto_pad": auto_pad,
-        "dilations": dilations,
-        "group": group,
-        "kernel_shape": kernel_shape,
-        "pads": pads,
-        "strides": strides,
-    }
-    return wrapped(_exact_conv(ctx, x, w, x_zero_point, w_zero_point, attributes))
+    return wrapped(_exact_conv(ctx, x, w, x_zero_point, w_zero_point, geometry))
 
 
 def _qlinear_conv_shape(
-    x: Info, x_scale: Info, x_zero: Info, w: Info, w_scale: Info, w_zero: Info, *rest: Info | None, **attributes: Any
+    x: Info, x_scale: Info, x_zero: Info, w: Info, *rest: Info | None, geometry: ConvAttributes
 ) -> Info:
-    assert rest[1] is not None
-    return Info(rest[1].dtype, _conv_integer_shape(x, w, **attributes).shape)
+    assert rest[3] is not None
+    return Info(rest[3].dtype, _conv_integer_shape(x, w, geometry=geometry).shape)
 
 
 @op("QLinearConv", since=10, shape=_qlinear_conv_shape)
@@ -210,22 +194,9 @@ def qlinear_conv(
     y_zero_point: Array,
     b: Array | None = None,
     *,
-    auto_pad: str = "NOTSET",
-    dilations: Ints | None = None,
-    group: int = 1,
-    kernel_shape: Ints | None = None,
-    pads: Ints | None = None,
-    strides: Ints | None = None,
+    geometry: ConvAttributes = ConvAttributes(),
 ) -> Array:
-    attributes = {
-        "auto_pad": auto_pad,
-        "dilations": dilations,
-        "group": group,
-        "kernel_shape": kernel_shape,
-        "pads": pads,
-        "strides": strides,
-    }
-    sums = _exact_conv(ctx, x, w, x_zero_point, w_zero_point, attributes)
+    sums = _exact_conv(ctx, x, w, x_zero_point, w_zero_point, geometry)
     if b is not None:
         if b.dtype != np.int32 or b.shape != w.shape[:1]:
             raise OpError(f"b is {b.dtype} of shape {list(b.shape)}, should be int32 of shape {list(w.shape[:1])}")

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
 from tinyonnx.errors import OpError
 from tinyonnx.ir import Array
-from tinyonnx.registry import Info, op
+from tinyonnx.registry import Attributes, Info, op
 from tinyonnx.sizes.expressions import broadcast_shapes
 
 
@@ -57,7 +55,16 @@ def matmul(a: Array, b: Array) -> Array:
 # -- Gemm -------------------------------------------------------------------------------
 
 
-def _gemm_dims(a: Array | Info, b: Array | Info, c: Array | Info | None, transA: int, transB: int) -> tuple[int, int]:
+class GemmAttributes(Attributes):
+    """The attributes of Gemm."""
+
+    alpha: float = 1.0
+    beta: float = 1.0
+    transA: int = 0
+    transB: int = 0
+
+
+def _gemm_dims(a: Array | Info, b: Array | Info, c: Array | Info | None, product: GemmAttributes) -> tuple[int, int]:
     """Shape of the result; raises OpError where operands don't fit together."""
     _check_dtypes(a, b)
     assert a.shape is not None
@@ -65,8 +72,8 @@ def _gemm_dims(a: Array | Info, b: Array | Info, c: Array | Info | None, transA:
     for name, operand in (("a", a), ("b", b)):
         if operand.ndim != 2:
             raise OpError(f"{name} has {operand.ndim} dimensions, Gemm takes matrices")
-    m, k = a.shape[::-1] if transA else a.shape
-    inner, n = b.shape[::-1] if transB else b.shape
+    m, k = a.shape[::-1] if product.transA else a.shape
+    inner, n = b.shape[::-1] if product.transB else b.shape
     if k != inner:
         raise OpError(f"can't multiply [{m}, {k}] and [{inner}, {n}]: {k} columns meet {inner} rows")
     if c is not None:
@@ -82,35 +89,18 @@ def _check_broadcast(c: tuple[int, ...], result: tuple[int, int]) -> None:
         raise OpError(f"c of shape {list(c)} doesn't broadcast to {list(result)}")
 
 
-def gemm_shape(
-    a: Info,
-    b: Info,
-    c: Info | None = None,
-    *,
-    alpha: float = 1.0,
-    beta: float = 1.0,
-    transA: int = 0,
-    transB: int = 0,
-) -> Info:
+def gemm_shape(a: Info, b: Info, c: Info | None = None, *, product: GemmAttributes) -> Info:
     """Shape rule of Gemm."""
     if a.shape is None or b.shape is None:
         return Info(a.dtype, None)
-    return Info(a.dtype, _gemm_dims(a, b, c, transA, transB))
+    return Info(a.dtype, _gemm_dims(a, b, c, product))
 
 
 @op("Gemm", since=7, shape=gemm_shape)
-def gemm(
-    a: Array,
-    b: Array,
-    c: Array | None = None,
-    *,
-    alpha: float = 1.0,
-    beta: float = 1.0,
-    transA: int = 0,
-    transB: int = 0,
-) -> Array:
-    _gemm_dims(a, b, c, transA, transB)
-    y = _product(a.T if transA else a, b.T if transB else b)
+def gemm(a: Array, b: Array, c: Array | None = None, *, product: GemmAttributes = GemmAttributes()) -> Array:
+    _gemm_dims(a, b, c, product)
+    alpha, beta = product.alpha, product.beta
+    y = _product(a.T if product.transA else a, b.T if product.transB else b)
     with np.errstate(all="ignore"):
         if alpha != 1:
             y = (y * alpha).astype(y.dtype, copy=False)
@@ -120,9 +110,9 @@ def gemm(
         return y.astype(a.dtype, copy=False)
 
 
-def gemm_shape_1(a: Info, b: Info, c: Info, *, broadcast: int = 0, **attributes: Any) -> Info:
+def gemm_shape_1(a: Info, b: Info, c: Info, *, product: GemmAttributes, broadcast: int = 0) -> Info:
     """Shape rule of Gemm before opset 7."""
-    info = gemm_shape(a, b, c, **attributes)
+    info = gemm_shape(a, b, c, product=product)
     if info.shape is not None and c.shape is not None:
         _check_same(c.shape, info.shape, broadcast)
     return info
@@ -134,16 +124,6 @@ def _check_same(c: tuple[int, ...], result: tuple[int, ...], broadcast: int) -> 
 
 
 @op("Gemm", since=1, shape=gemm_shape_1)
-def gemm_1(
-    a: Array,
-    b: Array,
-    c: Array,
-    *,
-    alpha: float = 1.0,
-    beta: float = 1.0,
-    broadcast: int = 0,
-    transA: int = 0,
-    transB: int = 0,
-) -> Array:
-    _check_same(c.shape, _gemm_dims(a, b, c, transA, transB), broadcast)
-    return gemm(a, b, c, alpha=alpha, beta=beta, transA=transA, transB=transB)
+def gemm_1(a: Array, b: Array, c: Array, *, product: GemmAttributes = GemmAttributes(), broadcast: int = 0) -> Array:
+    _check_same(c.shape, _gemm_dims(a, b, c, product), broadcast)
+    return gemm(a, b, c, product=product)

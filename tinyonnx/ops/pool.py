@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from math import prod
 from typing import Any
 
@@ -10,8 +10,16 @@ import numpy as np
 
 from tinyonnx.errors import OpError
 from tinyonnx.ir import Array
-from tinyonnx.ops._windows import Ints, Windows, pad, windows
+from tinyonnx.ops._windows import Ints, WindowAttributes, Windows, pad, windows
 from tinyonnx.registry import Context, Info, op
+
+
+class PoolAttributes(WindowAttributes):
+    """The attributes of a pool."""
+
+    auto_pad: str = "NOTSET"
+    ceil_mode: int = 0
+    kernel_shape: Ints
 
 
 def _check_rank(x: Array | Info) -> None:
@@ -19,42 +27,18 @@ def _check_rank(x: Array | Info) -> None:
         raise OpError(f"x has {x.ndim} dimensions, needs at least 3: batch, channels, spatial axes")
 
 
-def pool_windows(
-    x: Array | Info,
-    *,
-    kernel_shape: Ints | None,
-    auto_pad: str = "NOTSET",
-    ceil_mode: int = 0,
-    dilations: Ints | None = None,
-    pads: Ints | None = None,
-    strides: Ints | None = None,
-) -> Windows:
-    """Geometry of a pool, from an array or from an `Info` with a known shape; raises OpError."""
+def pool_windows(x: Array | Info, geometry: PoolAttributes) -> Windows:
+    """The windows of a pool, from an array or from an `Info` with a known shape. Raises OpError."""
     _check_rank(x)
-    if kernel_shape is None:
-        raise OpError("kernel_shape is missing")
     assert x.shape is not None
     return windows(
-        x.shape[2:],
-        kernel_shape,
-        strides=strides,
-        dilations=dilations,
-        pads=pads,
-        auto_pad=auto_pad,
-        ceil_mode=ceil_mode,
+        x.shape[2:], geometry.kernel_shape, geometry, auto_pad=geometry.auto_pad, ceil_mode=geometry.ceil_mode
     )
 
 
-def _pool_rule(*ignored: str) -> Callable[..., Info]:
-    """Shape rule of a pool; the `ignored` attributes don't matter to it."""
-
-    def rule(x: Info, **attributes: Any) -> Info:
-        if x.shape is None:
-            return Info(x.dtype, None)
-        geometry = pool_windows(x, **{k: v for k, v in attributes.items() if k not in ignored})
-        return Info(x.dtype, (*x.shape[:2], *geometry.out))
-
-    return rule
+def pool_shape(x: Info, *, geometry: PoolAttributes, **_: Any) -> Info:
+    """Shape rule of pools with one output."""
+    return Info(x.dtype, None if x.shape is None else (*x.shape[:2], *pool_windows(x, geometry).out))
 
 
 def _taps(x: Array, w: Windows, axis: int) -> Iterator[Array]:
@@ -85,11 +69,10 @@ def _sums(ctx: Context | None, x: Array, w: Windows) -> Array:
 # -- MaxPool ----------------------------------------------------------------------------
 
 
-def max_pool_shape(ctx: Context | None, x: Info, *, storage_order: int = 0, **attributes: Any) -> list[Info]:
+def max_pool_shape(ctx: Context, x: Info, *, geometry: PoolAttributes, storage_order: int = 0) -> list[Info]:
     """Shape rule of MaxPool: the maxima and, if `ctx` asks for two outputs, their indices."""
-    y = _pool_rule()(x, **attributes)
-    wanted = 1 if ctx is None else ctx.n_outputs
-    return [y, Info(np.dtype(np.int64), y.shape)][:wanted]
+    y = pool_shape(x, geometry=geometry)
+    return [y, Info(np.dtype(np.int64), y.shape)][: ctx.n_outputs]
 
 
 def _lowest(dtype: np.dtype[Any]) -> Any:
@@ -101,33 +84,20 @@ def max_pool(
     ctx: Context | None,
     x: Array,
     *,
-    kernel_shape: Ints,
-    auto_pad: str = "NOTSET",
-    ceil_mode: int = 0,
-    dilations: Ints | None = None,
-    pads: Ints | None = None,
+    geometry: PoolAttributes,
     storage_order: int = 0,
-    strides: Ints | None = None,
 ) -> Array | tuple[Array, Array]:
     """The maxima and, if `ctx` asks for two outputs, where in the flattened `x` they are.
 
     Of equal maxima the first in row-major order counts; a NaN is greater than any number.
     """
-    geometry = pool_windows(
-        x,
-        kernel_shape=kernel_shape,
-        auto_pad=auto_pad,
-        ceil_mode=ceil_mode,
-        dilations=dilations,
-        pads=pads,
-        strides=strides,
-    )
+    placement = pool_windows(x, geometry)
     if storage_order not in (0, 1):
         raise OpError(f"storage_order is {storage_order}, not 0 or 1")
-    padded = pad(ctx, x, geometry, _lowest(x.dtype))
+    padded = pad(ctx, x, placement, _lowest(x.dtype))
     if ctx is not None and ctx.n_outputs > 1:
-        return _max_with_indices(ctx, padded, geometry, x.shape, storage_order)
-    return _reduce(padded, geometry, np.maximum)
+        return _max_with_indices(ctx, padded, placement, x.shape, storage_order)
+    return _reduce(padded, placement, np.maximum)
 
 
 def _max_with_indices(
@@ -163,32 +133,19 @@ def _counts(spatial: Ints, w: Windows, count_include_pad: int) -> Array:
     return counts
 
 
-@op("AveragePool", since=1, shape=_pool_rule("count_include_pad"))
+@op("AveragePool", since=1, shape=pool_shape)
 def average_pool(
     ctx: Context | None,
     x: Array,
     *,
-    kernel_shape: Ints,
-    auto_pad: str = "NOTSET",
-    ceil_mode: int = 0,
+    geometry: PoolAttributes,
     count_include_pad: int = 0,
-    dilations: Ints | None = None,
-    pads: Ints | None = None,
-    strides: Ints | None = None,
 ) -> Array:
     """Means of the windows; a window that sees nothing but padding gives 0."""
-    geometry = pool_windows(
-        x,
-        kernel_shape=kernel_shape,
-        auto_pad=auto_pad,
-        ceil_mode=ceil_mode,
-        dilations=dilations,
-        pads=pads,
-        strides=strides,
-    )
-    counts = np.maximum(_counts(x.shape[2:], geometry, count_include_pad), 1)
+    placement = pool_windows(x, geometry)
+    counts = np.maximum(_counts(x.shape[2:], placement, count_include_pad), 1)
     with np.errstate(all="ignore"):
-        sums = _sums(ctx, x, geometry)
+        sums = _sums(ctx, x, placement)
         sums /= counts.astype(sums.dtype)
         return sums.astype(x.dtype, copy=False)
 
@@ -207,33 +164,18 @@ def _root(sums: Array, p: float) -> Array:
     return np.asarray(np.power(sums, 1 / p))
 
 
-@op("LpPool", since=2, shape=_pool_rule("p"))
-def lp_pool(
-    ctx: Context | None,
-    x: Array,
-    *,
-    kernel_shape: Ints,
-    auto_pad: str = "NOTSET",
-    ceil_mode: int = 0,
-    dilations: Ints | None = None,
-    p: int = 2,
-    pads: Ints | None = None,
-    strides: Ints | None = None,
-) -> Array:
-    geometry = pool_windows(
-        x,
-        kernel_shape=kernel_shape,
-        auto_pad=auto_pad,
-        ceil_mode=ceil_mode,
-        dilations=dilations,
-        pads=pads,
-        strides=strides,
-    )
+@op("LpPool", since=2, shape=pool_shape)
+def lp_pool(ctx: Context | None, x: Array, *, geometry: PoolAttributes, p: int = 2) -> Array:
+    return _lp_pool(ctx, x, geometry, p)
+
+
+def _lp_pool(ctx: Context | None, x: Array, geometry: PoolAttributes, p: float) -> Array:
+    placement = pool_windows(x, geometry)
     with np.errstate(all="ignore"):
-        return _root(_sums(ctx, _power(x, p), geometry), p).astype(x.dtype, copy=False)
+        return _root(_sums(ctx, _power(x, p), placement), p).astype(x.dtype, copy=False)
 
 
-@op("LpPool", since=1, shape=_pool_rule("p"))
+@op("LpPool", since=1, shape=pool_shape)
 def lp_pool_1(
     ctx: Context | None,
     x: Array,
@@ -246,7 +188,8 @@ def lp_pool_1(
 ) -> Array:
     if kernel_shape is None:
         raise OpError("kernel_shape is missing")
-    return lp_pool(ctx, x, kernel_shape=kernel_shape, auto_pad=auto_pad, p=p, pads=pads, strides=strides)  # type: ignore[arg-type]
+    geometry = PoolAttributes(kernel_shape=kernel_shape, auto_pad=auto_pad, pads=pads, strides=strides)
+    return _lp_pool(ctx, x, geometry, p)
 
 
 # -- global -----------------------------------------------------------------------------

@@ -13,7 +13,7 @@ import numpy as np
 
 from tinyonnx.errors import OpError
 from tinyonnx.ir import Array
-from tinyonnx.ops._windows import Windows, positive, windows
+from tinyonnx.ops._windows import WindowAttributes, Windows, positive, windows
 from tinyonnx.ops.math import is_float, quiet, widened
 from tinyonnx.ops.shape import Shape, integers
 from tinyonnx.registry import Context, Info, op
@@ -239,21 +239,19 @@ def grid_sample_16(
 # -- DeformConv -------------------------------------------------------------------------
 
 
+class DeformAttributes(WindowAttributes):
+    """The attributes of DeformConv."""
+
+    group: int = 1
+    kernel_shape: Ints = None
+    offset_group: int = 1
+
+
 def _deform_windows(
-    x: Shape,
-    w: Shape,
-    offset: Shape | None,
-    b: Shape | None,
-    mask: Shape | None,
-    *,
-    dilations: Ints,
-    group: int,
-    kernel_shape: Ints,
-    offset_group: int,
-    pads: Ints,
-    strides: Ints,
+    x: Shape, w: Shape, offset: Shape | None, b: Shape | None, mask: Shape | None, geometry: DeformAttributes
 ) -> Windows:
-    rank = len(x) - 2
+    rank, group, offset_group = len(x) - 2, geometry.group, geometry.offset_group
+    kernel_shape = geometry.kernel_shape
     if rank < 1 or len(w) != len(x):
         raise OpError(f"X has {len(x)} dimensions, W {len(w)}; they need the same number, at least 3")
     if kernel_shape is not None and positive("kernel_shape", kernel_shape, rank) != w[2:]:
@@ -262,59 +260,37 @@ def _deform_windows(
         raise OpError(f"X has {x[1]} channels, W of shape {list(w)} doesn't fit that in {group} groups")
     if offset_group < 1 or x[1] % offset_group:
         raise OpError(f"{x[1]} channels can't be divided into {offset_group} offset groups")
-    geometry = windows(x[2:], w[2:], strides=strides, dilations=dilations, pads=pads)
+    placement = windows(x[2:], w[2:], geometry)
     taps = offset_group * prod(w[2:])
     for name, shape, wanted in (
-        ("offset", offset, (x[0], taps * rank, *geometry.out)),
-        ("mask", mask, (x[0], taps, *geometry.out)),
+        ("offset", offset, (x[0], taps * rank, *placement.out)),
+        ("mask", mask, (x[0], taps, *placement.out)),
         ("B", b, (w[0],)),
     ):
         if shape is not None and shape != wanted:
             raise OpError(f"{name} has shape {list(shape)}, should be {list(wanted)}")
-    return geometry
+    return placement
 
 
 def _deform_rule(
-    x: Info,
-    w: Info,
-    offset: Info,
-    b: Info | None = None,
-    mask: Info | None = None,
-    *,
-    dilations: Ints = None,
-    group: int = 1,
-    kernel_shape: Ints = None,
-    offset_group: int = 1,
-    pads: Ints = None,
-    strides: Ints = None,
+    x: Info, w: Info, offset: Info, b: Info | None = None, mask: Info | None = None, *, geometry: DeformAttributes
 ) -> Info:
     if x.shape is None or w.shape is None:
         return Info(x.dtype, None)
-    geometry = _deform_windows(
-        x.shape,
-        w.shape,
-        offset.shape,
-        None if b is None else b.shape,
-        None if mask is None else mask.shape,
-        dilations=dilations,
-        group=group,
-        kernel_shape=kernel_shape,
-        offset_group=offset_group,
-        pads=pads,
-        strides=strides,
-    )
-    return Info(x.dtype, (x.shape[0], w.shape[0], *geometry.out))
+    b_shape, mask_shape = (None if info is None else info.shape for info in (b, mask))
+    placement = _deform_windows(x.shape, w.shape, offset.shape, b_shape, mask_shape, geometry)
+    return Info(x.dtype, (x.shape[0], w.shape[0], *placement.out))
 
 
-def _regular(geometry: Windows) -> list[Array]:
-    """Per spatial axis: where a convolution's taps lie, [kernel elements, outputs]."""
-    rank = len(geometry.kernel)
+def _regular(w: Windows) -> list[Array]:
+    """Positions of an ordinary convolution's taps along each spatial axis, [kernel elements, outputs]."""
+    rank = len(w.kernel)
     positions = []
-    for axis, (k, s, d, begin, _, out) in enumerate(zip(*geometry)):
+    for axis, (k, s, d, begin, _, out) in enumerate(zip(*w)):
         line = np.arange(k)[:, None] * d + np.arange(out) * s - begin
         line = line.reshape([k if i == axis else out if i == rank + axis else 1 for i in range(2 * rank)])
-        whole = np.broadcast_to(line, (*geometry.kernel, *geometry.out))
-        positions.append(whole.reshape(prod(geometry.kernel), prod(geometry.out)))
+        whole = np.broadcast_to(line, (*w.kernel, *w.out))
+        positions.append(whole.reshape(prod(w.kernel), prod(w.out)))
     return positions
 
 
@@ -327,32 +303,17 @@ def deform_conv(
     b: Array | None = None,
     mask: Array | None = None,
     *,
-    dilations: Ints = None,
-    group: int = 1,
-    kernel_shape: Ints = None,
-    offset_group: int = 1,
-    pads: Ints = None,
-    strides: Ints = None,
+    geometry: DeformAttributes = DeformAttributes(),
 ) -> Array:
     """A convolution whose every tap is moved by its own offset: y before x, one set for each offset group."""
-    geometry = _deform_windows(
-        x.shape,
-        w.shape,
-        offset.shape,
-        None if b is None else b.shape,
-        None if mask is None else mask.shape,
-        dilations=dilations,
-        group=group,
-        kernel_shape=kernel_shape,
-        offset_group=offset_group,
-        pads=pads,
-        strides=strides,
-    )
+    b_shape, mask_shape = (None if array is None else array.shape for array in (b, mask))
+    placement = _deform_windows(x.shape, w.shape, offset.shape, b_shape, mask_shape, geometry)
     (n, c), spatial, filters = x.shape[:2], x.shape[2:], w.shape[0]
-    taps, outputs = prod(geometry.kernel), prod(geometry.out)
-    regular = _regular(geometry)
+    group, offset_group = geometry.group, geometry.offset_group
+    taps, outputs = prod(placement.kernel), prod(placement.out)
+    regular = _regular(placement)
     weights = widened(w).reshape(group, filters // group, -1)
-    y = np.empty((n, filters, *geometry.out), x.dtype)
+    y = np.empty((n, filters, *placement.out), x.dtype)
     for i in range(n):
         moved = widened(offset[i]).reshape(offset_group, taps, len(spatial), outputs)
         positions = [

@@ -12,7 +12,7 @@ import numpy as np
 
 from tinyonnx.errors import OpError, ResourceError
 from tinyonnx.ir import Array
-from tinyonnx.ops._windows import Windows, positive, split_pads, windows
+from tinyonnx.ops._windows import WindowAttributes, Windows, positive, split_pads, windows
 from tinyonnx.ops.math import quiet, widened
 from tinyonnx.ops.shape import Shape, integers, normalise_axes
 from tinyonnx.registry import Context, Info, op
@@ -23,37 +23,27 @@ Ints = Sequence[int] | None
 # -- Col2Im -----------------------------------------------------------------------------
 
 
-def _blocks(
-    shape: Shape, image: Sequence[int], block: Sequence[int], dilations: Ints, pads: Ints, strides: Ints
-) -> Windows:
+def _blocks(shape: Shape, image: Sequence[int], block: Sequence[int], geometry: WindowAttributes) -> Windows:
     if len(image) < 1 or len(block) != len(image) or min(image) < 1:
         raise OpError(f"image_shape {list(image)} and block_shape {list(block)} don't fit each other")
-    if pads is not None and min(pads, default=0) < 0:
-        raise OpError(f"pads {list(pads)} has a negative value")
-    geometry = windows(image, block, strides=strides, dilations=dilations, pads=pads)
-    elements, count = prod(geometry.kernel), prod(geometry.out)
+    if geometry.pads is not None and min(geometry.pads, default=0) < 0:
+        raise OpError(f"pads {list(geometry.pads)} has a negative value")
+    placement = windows(image, block, geometry)
+    elements, count = prod(placement.kernel), prod(placement.out)
     if len(shape) != 3 or shape[1] % elements or shape[2] != count:
         raise OpError(
             f"input has shape {list(shape)}; {count} blocks of {elements} elements need [N, C * {elements}, {count}]"
         )
-    return geometry
+    return placement
 
 
-def _col2im_rule(
-    input: Info,
-    image_shape: Info,
-    block_shape: Info,
-    *,
-    dilations: Ints = None,
-    pads: Ints = None,
-    strides: Ints = None,
-) -> Info:
+def _col2im_rule(input: Info, image_shape: Info, block_shape: Info, *, geometry: WindowAttributes) -> Info:
     if input.shape is None or image_shape.value is None or block_shape.value is None:
         return Info(input.dtype, None)
     image = integers(image_shape.value, "image_shape")
     block = integers(block_shape.value, "block_shape")
-    geometry = _blocks(input.shape, image, block, dilations, pads, strides)
-    return Info(input.dtype, (input.shape[0], input.shape[1] // prod(geometry.kernel), *image))
+    placement = _blocks(input.shape, image, block, geometry)
+    return Info(input.dtype, (input.shape[0], input.shape[1] // prod(placement.kernel), *image))
 
 
 @op("Col2Im", since=18, shape=_col2im_rule)
@@ -64,21 +54,19 @@ def col2im(
     image_shape: Array,
     block_shape: Array,
     *,
-    dilations: Ints = None,
-    pads: Ints = None,
-    strides: Ints = None,
+    geometry: WindowAttributes = WindowAttributes(),
 ) -> Array:
     """Blocks laid side by side and over each other; where they overlap they add up."""
     image, block = integers(image_shape, "image_shape"), integers(block_shape, "block_shape")
     if input.dtype.kind == "O":
         raise OpError("strings can't be added up")
-    geometry = _blocks(input.shape, image, block, dilations, pads, strides)
-    n, c, rank = input.shape[0], input.shape[1] // prod(geometry.kernel), len(image)
-    padded = [max(i + b + e, x) for i, b, e, x in zip(image, geometry.begin, geometry.end, geometry.extent)]
-    x = widened(input).reshape(n, c, *geometry.kernel, *geometry.out)
+    w = _blocks(input.shape, image, block, geometry)
+    n, c, rank = input.shape[0], input.shape[1] // prod(w.kernel), len(image)
+    padded = [max(i + b + e, x) for i, b, e, x in zip(image, w.begin, w.end, w.extent)]
+    x = widened(input).reshape(n, c, *w.kernel, *w.out)
     for axis in range(rank):
-        x = _fold(ctx, x, rank - axis, padded[axis], geometry.strides[axis], geometry.dilations[axis])
-    inner = [slice(b, b + i) for b, i in zip(geometry.begin, image)]
+        x = _fold(ctx, x, rank - axis, padded[axis], w.strides[axis], w.dilations[axis])
+    inner = [slice(b, b + i) for b, i in zip(w.begin, image)]
     return np.ascontiguousarray(x[:, :, *inner]).astype(input.dtype, copy=False)
 
 

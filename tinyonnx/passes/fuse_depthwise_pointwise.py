@@ -33,8 +33,8 @@ def _too_many_weights(pair: Pair) -> str | None:
 
 def _call(pair: Pair) -> FusedCall:
     first, second = pair
-    attributes = {name: value for name, value in geometry_of(first).items() if name != "group"}
-    attributes |= activation_of(second) | {f"depthwise_{name}": value for name, value in activation_of(first).items()}
+    attributes = geometry_of(first) | activation_of(second)
+    attributes |= {f"depthwise_{name}": value for name, value in activation_of(first).items()}
     inputs = [first.inputs[0], *weights_of(first), *weights_of(second), residual_of(second)]
     return FusedCall("DepthwisePointwise", inputs, attributes)
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from tinyonnx.passes._convolutions import (
     activation_of,
-    geometry_of,
     is_depthwise,
     is_pointwise,
     residual_of,
@@ -25,8 +24,7 @@ def _matches(pair: Pair) -> bool:
 
 def _call(pair: Pair) -> FusedCall:
     first, second = pair
-    attributes = {name: value for name, value in geometry_of(second).items() if name != "group"}
-    attributes |= activation_of(second) | {f"expand_{name}": value for name, value in activation_of(first).items()}
+    attributes = second.attributes | {f"expand_{name}": value for name, value in activation_of(first).items()}
     return FusedCall("ExpandDepthwise", [first.inputs[0], *weights_of(first), *weights_of(second)], attributes)
 
 

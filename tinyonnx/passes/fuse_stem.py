@@ -7,7 +7,7 @@ convolution may add the result of the first.
 from __future__ import annotations
 
 from tinyonnx.errors import OpError
-from tinyonnx.ops.conv import conv_windows
+from tinyonnx.ops.conv import ConvAttributes, conv_windows
 from tinyonnx.passes._convolutions import activation_of, geometry_of, is_convolution, residual_of, weights_of
 from tinyonnx.passes._rewrite import Rewrite, producer, why_no_sole_reader
 from tinyonnx.passes.specialise import info_of
@@ -35,7 +35,7 @@ def fuse_stem(rewrite: Rewrite) -> None:
             rewrite.refused(node, f"not fused with {first.label}: {reason}")
             continue
         try:
-            windows = conv_windows(x, w, **geometry_of(first))
+            windows = conv_windows(x, w, geometry=ConvAttributes(**geometry_of(first)))
         except OpError as error:
             rewrite.refused(node, f"not fused with {first.label}: {error}")
             continue

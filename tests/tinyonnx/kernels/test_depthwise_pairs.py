@@ -33,8 +33,11 @@ def test_geometry(data: st.DataObject) -> None:
     attributes = attributes | {f"expand_{k}": v for k, v in draw(st.sampled_from(ACTIVATIONS), "expand").items()}
     geometry: dict[str, Any] = {"strides": strides, "dilations": dilations, "pads": pads}
     inputs = x, w, biases[0], taps, biases[1]
-    assert_close(*run("ExpandDepthwise", *inputs, constants=(1, 2, 3, 4), fused=True, **geometry, **attributes))
+    assert_close(
+        *run("ExpandDepthwise", *inputs, constants=(1, 2, 3, 4), fused=True, group=wide, **geometry, **attributes)
+    )
 
+    geometry["group"] = x.shape[1]
     taps, w, biases[0] = noise(2, x.shape[1], 1, *kernel), noise(1, wide, x.shape[1], *[1] * len(spatial)), None
     shape = depthwise_pointwise(None, x, taps, None, w, **geometry).shape
     residual = noise(5, *shape) if draw(st.booleans(), "residual") else None

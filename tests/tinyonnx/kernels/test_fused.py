@@ -33,14 +33,14 @@ SAMPLES: dict[str, list[tuple[tuple[Array, ...], tuple[int, ...], dict[str, Any]
                 noise(5, 2, 40, 6, 13),
             ),
             (1, 2, 3, 4),
-            SAME,
+            {"group": 20, **SAME},
         )
     ],
     "ExpandDepthwise": [
         (
             (noise(0, 2, 20, 6, 13), noise(1, 40, 20, 1, 1) / 4, noise(2, 40), noise(3, 40, 1, 3, 3) / 4, noise(4, 40)),
             (1, 2, 3, 4),
-            SAME,
+            {"group": 40, **SAME},
         )
     ],
     "FusedGemm": [((noise(0, 9, 20), noise(1, 20, 33) / 4, noise(2, 33)), (1, 2), {})],
@@ -69,7 +69,7 @@ SAMPLES: dict[str, list[tuple[tuple[Array, ...], tuple[int, ...], dict[str, Any]
                 noise(6, 16),
             ),
             (1, 2, 3, 4, 5, 6),
-            {"stem_strides": [2, 2], "stem_pads": [1, 1, 1, 1], "residual": 1, **SAME},
+            {"stem_strides": [2, 2], "stem_pads": [1, 1, 1, 1], "residual": 1, "group": 16, **SAME},
         )
     ],
     "SqueezeGate": [

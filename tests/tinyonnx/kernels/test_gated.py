@@ -64,7 +64,7 @@ def test_means_of_rows(kernel: int, activation: dict[str, Any]) -> None:
         pads = [kernel // 2] * 4
         means, expected = run(
             "ExpandDepthwise", *inputs, constants=(1, 2, 3, 4), fused=True, second=True, pads=pads,
-            strides=[1, stride], **activation,
+            strides=[1, stride], group=channels, **activation,
         )  # fmt: skip
         assert expected.shape[-1] == 1
         assert_close(means, expected)

@@ -38,9 +38,10 @@ def test_geometry(data: st.DataObject) -> None:
     biases = [noise(i, m) if draw(st.booleans(), "bias") else None for i, m in ((3, c), (4, c), (5, n))]
     geometry: dict[str, Any] = {
         "stem_strides": strides, "stem_pads": pads, "residual": int(residual), "strides": [stride, stride],
-        "pads": [before, before, after, after],
+        "pads": [before, before, after, after], "group": c,
     }  # fmt: skip
-    first, taps, w = noise(1, c, channels, *kernel), noise(2, c, 1, size, size), noise(6, n, c, 1, 1)
+    # sums of the size of their terms, so that rounding errors stay small beside clipped results
+    first, taps, w = noise(1, c, channels, *kernel) / 4, noise(2, c, 1, size, size) / 4, noise(6, n, c, 1, 1) / 4
     inputs = x, first, biases[0], taps, biases[1], w, biases[2]
     constants = (1, 2, 3, 4, 5, 6)
     assert_close(*run("Stem", *inputs, constants=constants, fused=True, **geometry, **attributes))
@@ -51,7 +52,8 @@ def test_nan_and_infinity_stay_where_they_are() -> None:
         x = noise(0, 1, 1, 12, 80)
         x[0, 0, 6, 30] = special
         weights = noise(1, 16, 1, 3, 3), None, noise(2, 16, 1, 3, 3), None, noise(3, 16, 16, 1, 1), None
-        geometry: dict[str, Any] = {"stem_strides": [2, 2], "stem_pads": [1] * 4, "pads": [1] * 4, "residual": 1}
+        geometry: dict[str, Any] = {"stem_strides": [2, 2], "stem_pads": [1] * 4, "residual": 1}
+        geometry |= {"pads": [1] * 4, "group": 16}
         actual, expected = run("Stem", x, *weights, constants=(1, 2, 3, 4, 5, 6), fused=True, **geometry)
         assert_close(actual, expected)
         assert np.isfinite(actual[..., :10]).all()

@@ -8,7 +8,7 @@ import pytest
 from tests.tinyonnx.ops import oracles
 from tinyonnx.errors import OpError
 from tinyonnx.ops import conv as module
-from tinyonnx.ops.conv import conv, conv_shape, conv_transpose
+from tinyonnx.ops.conv import ConvAttributes, conv, conv_shape, conv_transpose
 from tinyonnx.registry import Info
 
 
@@ -122,7 +122,7 @@ def test_bad_conv(x: tuple[int, ...], w: tuple[int, ...], attributes: dict[str, 
     with pytest.raises(OpError, match=message):
         conv(None, np.zeros(x, "f4"), np.zeros(w, "f4"), **attributes)
     with pytest.raises(OpError, match=message):
-        conv_shape(Info(np.dtype("f4"), x), Info(np.dtype("f4"), w), **attributes)
+        conv_shape(Info(np.dtype("f4"), x), Info(np.dtype("f4"), w), geometry=ConvAttributes(**attributes))
 
 
 def test_bad_operands() -> None:

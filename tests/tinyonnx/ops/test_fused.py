@@ -9,7 +9,8 @@ import tinyonnx.ops.activation
 import tinyonnx.ops.math  # noqa: F401
 from tests.tinyonnx.ops import oracles
 from tinyonnx.errors import OpError
-from tinyonnx.ops.fused import activate, fused_conv, fused_conv_shape, fused_gemm
+from tinyonnx.ops.conv import ConvAttributes
+from tinyonnx.ops.fused import Activation, activate, fused_conv, fused_conv_shape, fused_gemm
 from tinyonnx.ops.gated import gated_conv, gated_conv_shape, squeeze_gate, squeeze_gate_shape
 from tinyonnx.registry import FUSED, Info, lookup
 
@@ -29,29 +30,33 @@ F4 = np.dtype("f4")
 def test_activation_like_onnxruntime(name: str, parameters: tuple[float, float], attributes: dict[str, float]) -> None:
     x = np.linspace(-5, 5, 21, dtype=np.float32)
     (expected,) = oracles.ort(name, 14, [x], attributes)
-    np.testing.assert_allclose(activate(x, name, *parameters), expected, rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(
+        activate(x, Activation(name=name, alpha=parameters[0], beta=parameters[1])), expected, rtol=1e-5, atol=1e-6
+    )
 
 
 def test_clip_and_none() -> None:
     x = np.array([-1, 3, 9], "f4")
-    assert activate(x, "Clip", 0.0, 6.0).tolist() == [0, 3, 6]
-    assert activate(x, "").tolist() == x.tolist()
-    assert activate(x.astype("f2"), "Clip", 0.0, 6.0).dtype == np.float16
+    clip = Activation(name="Clip", alpha=0.0, beta=6.0)
+    assert activate(x, clip).tolist() == [0, 3, 6]
+    assert activate(x, Activation()).tolist() == x.tolist()
+    assert activate(x.astype("f2"), clip).dtype == np.float16
 
 
 @pytest.mark.parametrize("with_residual", [False, True])
 def test_conv(with_residual: bool) -> None:
     rng = np.random.default_rng(0)
     x, w, b = (rng.standard_normal(s, np.float32) for s in ((2, 4, 9, 7), (6, 2, 3, 3), (6,)))
-    geometry: dict[str, Any] = {"group": 2, "pads": [1, 1, 1, 1], "strides": [2, 1]}
-    (expected,) = oracles.ort("Conv", 11, [x, w, b], geometry)
+    attributes: dict[str, Any] = {"group": 2, "pads": [1, 1, 1, 1], "strides": [2, 1]}
+    (expected,) = oracles.ort("Conv", 11, [x, w, b], attributes)
     residual = rng.standard_normal(expected.shape, np.float32) if with_residual else None
     if residual is not None:
         expected = expected + residual
-    y = fused_conv(None, x, w, b, residual, **geometry, activation="LeakyRelu", activation_alpha=0.1)
+    geometry = ConvAttributes(**attributes)
+    y = fused_conv(None, x, w, b, residual, geometry=geometry, activation=Activation(name="LeakyRelu", alpha=0.1))
     np.testing.assert_allclose(y, np.where(expected < 0, 0.1 * expected, expected), rtol=1e-4, atol=1e-5)
     infos = [None if a is None else Info(a.dtype, a.shape) for a in (x, w, b, residual)]
-    assert fused_conv_shape(*infos, **geometry, activation="Relu") == Info(F4, y.shape)  # type: ignore[arg-type]
+    assert fused_conv_shape(*infos, geometry=geometry) == Info(F4, y.shape)  # type: ignore[arg-type]
 
 
 def test_gemm() -> None:

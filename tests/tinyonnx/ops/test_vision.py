@@ -21,7 +21,7 @@ from tests.tinyonnx.ops.running import (
 )
 from tinyonnx.errors import OpError, ResourceError
 from tinyonnx.limits import Limits
-from tinyonnx.ops._windows import pad, view, windows
+from tinyonnx.ops._windows import WindowAttributes, pad, view, windows
 from tinyonnx.ops.pool import max_pool
 from tinyonnx.registry import lookup
 
@@ -45,7 +45,7 @@ def _columns(rank: int, seed: int):
         "pads": rng.integers(0, 3, 2 * rank).tolist(),
         "dilations": rng.integers(1, 3, rank).tolist(),
     }
-    geometry = windows(image, block, **attributes)
+    geometry = windows(image, block, WindowAttributes(**attributes))
     columns = rng.integers(-9, 9, (2, 3 * prod(block), prod(geometry.out))).astype(F32)
     return columns, np.array(image), np.array(block), attributes, geometry
 

@@ -10,14 +10,13 @@ import numpy as np
 from tinyonnx.errors import OpError
 from tinyonnx.ir import Array
 from tinyonnx.ops import activation as act
-from tinyonnx.ops._windows import Ints
-from tinyonnx.ops.conv import conv, conv_shape
+from tinyonnx.ops.conv import ConvAttributes, conv, conv_shape
 from tinyonnx.ops.math import clip_6, one_axis, quiet, widened
-from tinyonnx.ops.matmul import gemm, gemm_shape, matmul, matmul_shape
+from tinyonnx.ops.matmul import GemmAttributes, gemm, gemm_shape, matmul, matmul_shape
 from tinyonnx.ops.microsoft._common import check_shape, microsoft, unsupported
 from tinyonnx.ops.pad import pad
 from tinyonnx.ops.tensor import range_
-from tinyonnx.registry import Context, Info, broadcast, by_running, same_as
+from tinyonnx.registry import Attributes, Context, Info, broadcast, by_running, same_as
 
 # -- activations in other operators -----------------------------------------------------
 
@@ -56,16 +55,9 @@ def activated(x: Array, name: str, params: Sequence[float | None] | None = None,
 
 
 def _fused_conv_shape(
-    x: Info,
-    w: Info,
-    b: Info | None = None,
-    z: Info | None = None,
-    *,
-    activation: str = "",
-    activation_params: Sequence[float] | None = None,
-    **attributes: Any,
+    x: Info, w: Info, b: Info | None = None, z: Info | None = None, *, geometry: ConvAttributes, **_: Any
 ) -> Info:
-    info = conv_shape(x, w, b, **attributes)
+    info = conv_shape(x, w, b, geometry=geometry)
     if info.shape is not None:
         check_shape("Z", z, info.shape)
     return info
@@ -80,28 +72,12 @@ def fused_conv(
     b: Array | None = None,
     z: Array | None = None,
     *,
+    geometry: ConvAttributes = ConvAttributes(),
     activation: str = "",
     activation_params: Sequence[float] | None = None,
-    auto_pad: str = "NOTSET",
-    dilations: Ints | None = None,
-    group: int = 1,
-    kernel_shape: Ints | None = None,
-    pads: Ints | None = None,
-    strides: Ints | None = None,
 ) -> Array:
     """activation(Conv(x, w, b) + z)"""
-    y = conv(
-        ctx,
-        x,
-        w,
-        b,
-        auto_pad=auto_pad,
-        dilations=dilations,
-        group=group,
-        kernel_shape=kernel_shape,
-        pads=pads,
-        strides=strides,
-    )
+    y = conv(ctx, x, w, b, geometry=geometry)
     check_shape("Z", z, y.shape)
     return activated(y if z is None else y + z, activation, activation_params)
 
@@ -109,18 +85,8 @@ def fused_conv(
 # -- products ---------------------------------------------------------------------------
 
 
-def _fused_gemm_shape(
-    a: Info,
-    b: Info,
-    c: Info | None = None,
-    *,
-    activation: str = "",
-    activation_alpha: float | None = None,
-    activation_beta: float | None = None,
-    activation_gamma: float | None = None,
-    **attributes: Any,
-) -> Info:
-    return gemm_shape(a, b, c, **attributes)
+def _fused_gemm_shape(a: Info, b: Info, c: Info | None = None, *, product: GemmAttributes, **_: Any) -> Info:
+    return gemm_shape(a, b, c, product=product)
 
 
 @microsoft("FusedGemm", shape=_fused_gemm_shape)
@@ -130,16 +96,13 @@ def fused_gemm(
     b: Array,
     c: Array | None = None,
     *,
+    product: GemmAttributes = GemmAttributes(),
     activation: str = "",
     activation_alpha: float | None = None,
     activation_beta: float | None = None,
     activation_gamma: float | None = None,
-    alpha: float = 1.0,
-    beta: float = 1.0,
-    transA: int = 0,
-    transB: int = 0,
 ) -> Array:
-    y = gemm(a, b, c, alpha=alpha, beta=beta, transA=transA, transB=transB)
+    y = gemm(a, b, c, product=product)
     return activated(y, activation, alpha=activation_alpha, beta=activation_beta, gamma=activation_gamma)
 
 
@@ -153,42 +116,34 @@ def _order(rank: int, batch: int, trans: int) -> list[int]:
     return axes
 
 
-def _fused_matmul_shape(
-    a: Info,
-    b: Info,
-    *,
-    alpha: float = 1.0,
-    transA: int = 0,
-    transB: int = 0,
-    transBatchA: int = 0,
-    transBatchB: int = 0,
-) -> Info:
+class FusedMatMulAttributes(Attributes):
+    """A factor, and the order of the operands' axes."""
+
+    alpha: float = 1.0
+    transA: int = 0
+    transB: int = 0
+    transBatchA: int = 0
+    transBatchB: int = 0
+
+
+def _fused_matmul_shape(a: Info, b: Info, *, product: FusedMatMulAttributes) -> Info:
     if a.shape is None or b.shape is None:
         return Info(a.dtype, None)
-    a_shape = tuple(a.shape[i] for i in _order(a.ndim, transBatchA, transA))
-    b_shape = tuple(b.shape[i] for i in _order(b.ndim, transBatchB, transB))
+    a_shape = tuple(a.shape[i] for i in _order(a.ndim, product.transBatchA, product.transA))
+    b_shape = tuple(b.shape[i] for i in _order(b.ndim, product.transBatchB, product.transB))
     return matmul_shape(Info(a.dtype, a_shape), Info(b.dtype, b_shape))
 
 
 @microsoft("TransposeMatMul", shape=_fused_matmul_shape)
 @microsoft("FusedMatMul", shape=_fused_matmul_shape)
 @quiet
-def fused_matmul(
-    a: Array,
-    b: Array,
-    *,
-    alpha: float = 1.0,
-    transA: int = 0,
-    transB: int = 0,
-    transBatchA: int = 0,
-    transBatchB: int = 0,
-) -> Array:
-    """`alpha` times the product of operands, whose axes come in another order."""
-    a = a.transpose(_order(a.ndim, transBatchA, transA))
-    b = b.transpose(_order(b.ndim, transBatchB, transB))
-    if alpha == 1:
+def fused_matmul(a: Array, b: Array, *, product: FusedMatMulAttributes) -> Array:
+    """`alpha` times the product of the operands after their axes have been reordered."""
+    a = a.transpose(_order(a.ndim, product.transBatchA, product.transA))
+    b = b.transpose(_order(b.ndim, product.transBatchB, product.transB))
+    if product.alpha == 1:
         return matmul(a, b)
-    return np.asarray(matmul(widened(a), widened(b)) * alpha).astype(a.dtype, copy=False)
+    return np.asarray(matmul(widened(a), widened(b)) * product.alpha).astype(a.dtype, copy=False)
 
 
 # -- activations ------------------------------------------------------------------------

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from tinyonnx.errors import OpError
 from tinyonnx.ir import Array
 from tinyonnx.ops.integer import exact_product, matmul_integer_shape, one_number
 from tinyonnx.ops.math import quiet, widened
-from tinyonnx.ops.matmul import gemm_shape
+from tinyonnx.ops.matmul import GemmAttributes, gemm_shape
 from tinyonnx.ops.microsoft._common import check_dtypes, check_shape, microsoft, present
 from tinyonnx.ops.quantize import dynamic_quantize_linear, saturated
 from tinyonnx.registry import Info
@@ -68,17 +70,11 @@ def dynamic_quantize_matmul(
 
 
 def _qgemm_shape(
-    a: Info,
-    a_scale: Info,
-    a_zero: Info | None,
-    b: Info,
-    *rest: Info | None,
-    alpha: float = 1.0,
-    transA: int = 0,
-    transB: int = 0,
+    a: Info, a_scale: Info, a_zero: Info | None, b: Info, *rest: Info | None, transA: int = 0, transB: int = 0, **_: Any
 ) -> Info:
     y_zero = rest[4] if len(rest) > 4 else None
-    shape = gemm_shape(Info(FLOAT32, a.shape), Info(FLOAT32, b.shape), transA=transA, transB=transB).shape
+    product = GemmAttributes(transA=transA, transB=transB)
+    shape = gemm_shape(Info(FLOAT32, a.shape), Info(FLOAT32, b.shape), product=product).shape
     return Info(FLOAT32 if y_zero is None else y_zero.dtype, shape)
 
 

@@ -12,13 +12,12 @@ import numpy as np
 
 from tinyonnx.errors import OpError
 from tinyonnx.ir import Array
-from tinyonnx.ops._windows import Ints
 from tinyonnx.ops.activation import leaky_relu, sigmoid, softmax, softmax_1
-from tinyonnx.ops.conv import conv_shape
+from tinyonnx.ops.conv import ConvAttributes, conv_shape
 from tinyonnx.ops.integer import one_number, qlinear_conv
 from tinyonnx.ops.math import quiet
 from tinyonnx.ops.microsoft._common import microsoft, present
-from tinyonnx.ops.pool import average_pool, max_pool, max_pool_shape, pool_windows
+from tinyonnx.ops.pool import PoolAttributes, average_pool, max_pool, pool_windows
 from tinyonnx.ops.quantize import (
     centered,
     check_type,
@@ -223,18 +222,18 @@ def qlinear_global_average_pool(
     return _quantized(mean, y_scale, y_zero_point, x.dtype)
 
 
-def _average_shape(
-    x: Info, *_: Info | None, channels_last: int = 0, count_include_pad: int = 0, **attributes: Any
+def _pool_shape(
+    x: Info, *_: Info | None, geometry: PoolAttributes, channels_last: int = 0, count_include_pad: int = 0
 ) -> Info:
     if x.shape is None:
         return x
     image = _first(x) if channels_last else x
     assert image.shape is not None
-    y = Info(x.dtype, (*image.shape[:2], *pool_windows(image, **attributes).out))
+    y = Info(x.dtype, (*image.shape[:2], *pool_windows(image, geometry).out))
     return _last(y) if channels_last else y
 
 
-@microsoft("QLinearAveragePool", shape=_average_shape)
+@microsoft("QLinearAveragePool", shape=_pool_shape)
 @quiet
 def qlinear_average_pool(
     ctx: Context,
@@ -244,61 +243,34 @@ def qlinear_average_pool(
     y_scale: Array | None = None,
     y_zero_point: Array | None = None,
     *,
-    kernel_shape: Ints,
-    auto_pad: str = "NOTSET",
-    ceil_mode: int = 0,
+    geometry: PoolAttributes,
     channels_last: int = 0,
     count_include_pad: int = 0,
-    pads: Ints | None = None,
-    strides: Ints | None = None,
 ) -> Array:
     (y_scale,) = present(y_scale=y_scale)
     real = _real(x, x_scale, x_zero_point)
-    y = average_pool(
-        ctx,
-        _channels_first(real) if channels_last else real,
-        kernel_shape=kernel_shape,
-        auto_pad=auto_pad,
-        ceil_mode=ceil_mode,
-        count_include_pad=count_include_pad,
-        pads=pads,
-        strides=strides,
-    )
+    image = _channels_first(real) if channels_last else real
+    y = average_pool(ctx, image, geometry=geometry, count_include_pad=count_include_pad)
     y = np.moveaxis(y, 1, -1) if channels_last else y
     return _quantized(y, y_scale, y_zero_point, x.dtype, shift_first=True)
 
 
-@microsoft("NhwcMaxPool", shape=lambda x, **kw: _last(max_pool_shape(None, _first(x), **kw)[0]))
-def nhwc_max_pool(
-    ctx: Context,
-    x: Array,
-    *,
-    kernel_shape: Ints,
-    auto_pad: str = "NOTSET",
-    ceil_mode: int = 0,
-    dilations: Ints | None = None,
-    pads: Ints | None = None,
-    strides: Ints | None = None,
-) -> Array:
-    y = max_pool(
-        ctx,
-        _channels_first(x),
-        kernel_shape=kernel_shape,
-        auto_pad=auto_pad,
-        ceil_mode=ceil_mode,
-        dilations=dilations,
-        pads=pads,
-        strides=strides,
-    )
+def _nhwc_pool_shape(x: Info, *, geometry: PoolAttributes) -> Info:
+    return _pool_shape(x, geometry=geometry, channels_last=1)
+
+
+@microsoft("NhwcMaxPool", shape=_nhwc_pool_shape)
+def nhwc_max_pool(ctx: Context, x: Array, *, geometry: PoolAttributes) -> Array:
+    y = max_pool(ctx, _channels_first(x), geometry=geometry)
     assert isinstance(y, np.ndarray)
     return np.moveaxis(y, 1, -1)
 
 
 def _conv_shape(
-    x: Info, x_scale: Info, x_zero: Info, w: Info, *rest: Info | None, channels_last: int = 0, **attributes: Any
+    x: Info, x_scale: Info, x_zero: Info, w: Info, *_: Info | None, geometry: ConvAttributes, channels_last: int = 0
 ) -> Info:
     image = _first(x) if channels_last else x
-    y = conv_shape(image, Info(x.dtype, w.shape), **attributes)
+    y = conv_shape(image, Info(x.dtype, w.shape), geometry=geometry)
     return _last(y) if channels_last else y
 
 
@@ -315,24 +287,14 @@ def qlinear_conv_(
     y_zero_point: Array,
     b: Array | None = None,
     *,
-    auto_pad: str = "NOTSET",
+    geometry: ConvAttributes = ConvAttributes(),
     channels_last: int = 0,
-    dilations: Ints | None = None,
-    group: int = 1,
-    kernel_shape: Ints | None = None,
-    pads: Ints | None = None,
-    strides: Ints | None = None,
 ) -> Array:
     """ONNX's, but the images may have their channels last; the filters are ONNX's."""
     y = qlinear_conv(
         ctx,
         *(_channels_first(x) if channels_last else x, x_scale, x_zero_point, w, w_scale, w_zero_point),
         *(y_scale, y_zero_point, b),
-        auto_pad=auto_pad,
-        dilations=dilations,
-        group=group,
-        kernel_shape=kernel_shape,
-        pads=pads,
-        strides=strides,
+        geometry=geometry,
     )
     return np.moveaxis(y, 1, -1) if channels_last else y
