@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -102,10 +103,11 @@ HAS_CLOCK = not DISABLED and sys.platform != "win32"
 
 
 class Program:
-    """Bound kernels that run in order."""
+    """Bound kernels that run in order; `kept` is memory that they use and don't keep alive themselves."""
 
     def __init__(self, steps: Sequence[Bound]) -> None:
         self.steps = steps
+        self.kept: Any = None
         if DISABLED:
             return
         table = np.array([[step.entry_address, step.row_address] for step in steps], np.int64).reshape(-1)

@@ -78,8 +78,10 @@ class SizedPlan:
 
     def __init__(self, plan: Plan, trace: Trace, symbols: Sequence[Size]) -> None:
         self.plan, self.trace, self.symbols = plan, trace, list(symbols)
-        self.conditions = list(trace.conditions.values())
+        _check_attributes(plan)
         self.arena = memory(trace, "arena", plan.arena_bytes)
+        self.conditions = list(trace.conditions.values())
+        trace.close()
         self.idle: list[SizedExecutable] = []
         self._order = plan.order
         self._items = {position: run.items for run in plan.runs for position in range(run.first, run.end)}
@@ -118,14 +120,14 @@ class SizedPlan:
                 raise Unfit
             try:
                 chosen = tuple(self._binding(position) for position in range(len(self._order)))
+                variant = self._variants.get(chosen)
+                if variant is None:
+                    bindings = [self._bindings[i][number] for i, number in enumerate(chosen)]
+                    variant = self._variants[chosen] = Variant(self, bindings)
             except (Error, SizeError) as error:  # the plan for this size alone says what is wrong
                 raise Unfit from error
-            variant = self._variants.get(chosen)
-            if variant is None:
-                bindings = [self._bindings[i][number] for i, number in enumerate(chosen)]
-                variant = self._variants[chosen] = Variant(self, bindings)
-                while len(self._variants) > _VARIANTS:
-                    self._variants.popitem(last=False)
+            while len(self._variants) > _VARIANTS:
+                self._variants.popitem(last=False)
             self._variants.move_to_end(chosen)
             if max(values) > variant.largest:
                 raise Unfit
@@ -231,6 +233,7 @@ class _Loaded:
         self.variant = variant
         self.rows, self.values = variant.rows.copy(), np.zeros(variant.n_values, np.int64)
         self.evaluation = Bound(evaluate, (variant.code, self.values, variant.places, self.rows))
+        self.kept: list[Any] = [self.rows, variant.kept, None]
         start = self.rows.ctypes.data
         self.kernels = [[Row(entry, start + 8 * at) for entry, at in kernels] for kernels in variant.entries]
         self.calls: list[NumpyCall | KernelSegment] = []
@@ -243,7 +246,9 @@ class _Loaded:
                 self.numpy_calls += found
                 self.calls += (call for call in found if not call.step.by_sizes)
             else:
-                self.calls.append(KernelSegment(cast(Any, list(run)), nothing, sized.plan.threads))
+                segment = KernelSegment(cast(Any, list(run)), nothing, sized.plan.threads)
+                segment.program.kept = self.kept
+                self.calls.append(segment)
 
     def evaluate(self, values: Values, address: int) -> bool:
         """Compute all numbers for these sizes; whether the variant holds for them."""
@@ -311,6 +316,7 @@ class SizedExecutable(Executable):
         for slot, at, dtype, shape in variant.contents:
             count = int(np.prod(shape))
             template[slot] = np.array(numbers[at : at + count], dtype).reshape(shape)
+        loaded.kept[2] = arena
         for call in loaded.calls:
             call.arena = arena
         for call, shapes in zip(loaded.numpy_calls, variant.planned, strict=True):
@@ -331,3 +337,11 @@ def _symbol_of(condition: Condition) -> int | None:
         return None
     number = terms[0][0][0]
     return number if condition.size.trace.atoms[number].kind == SYMBOL else None
+
+
+def _check_attributes(plan: Plan) -> None:
+    """Raise SizeError if an attribute of a numpy step is a size: numpy would take the value of one run for all."""
+    for step in plan.numpy_steps:
+        for value in step.node.attributes.values():
+            if any(is_size(n) for n in (value if isinstance(value, list | tuple) else [value])):
+                raise SizeError(f"an attribute of {step.node.label} depends on sizes")

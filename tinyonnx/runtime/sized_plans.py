@@ -42,24 +42,31 @@ class SizedPlans:
         self._shapes, self._names = shapes, names
         self._groups: list[list[tuple[int, int]]] = []
         self._plans: list[SizedPlan] = []
-        self._made = 0
         self._pinned = 0
         self.refused = ""
         self._lock = threading.Lock()
 
     def candidates(self, shapes: Shapes, make: Make) -> Iterator[tuple[SizedPlan, Values]]:
         """Plans that may hold for these shapes, with the values of their symbols; none if there can't be any."""
-        if self._made > PLANS_KEPT or not self._learn(shapes):
+        if self.refused or not self._learn(shapes):
             return
         values = tuple(shapes[group[0][0]][group[0][1]] for group in self._groups)
         if min(values, default=0) < SMALLEST:
             return
-        for plan in list(self._plans):
+        tried: list[SizedPlan] = []
+        while True:
+            plan = next((plan for plan in self._plans if plan not in tried), None)
+            if plan is None:
+                with self._lock:
+                    if any(plan not in tried for plan in self._plans):
+                        continue  # of another thread
+                    if len(tried) >= PLANS_KEPT:
+                        return
+                    plan = self._make(shapes, values, make)
+            if plan is None:
+                return
+            tried.append(plan)
             yield plan, values
-        with self._lock:
-            plan_made = self._make(shapes, values, make)
-        if plan_made is not None:
-            yield plan_made, values
 
     def prefer(self, plan: SizedPlan) -> None:
         """Let a plan be tried first."""
@@ -94,7 +101,7 @@ class SizedPlans:
 
     def _give_up(self, reason: str) -> SizedPlan | None:
         _LOG.debug("planning size by size: %s", reason)
-        self.refused, self._made = reason, PLANS_KEPT + 1
+        self.refused = reason
         return None
 
     def _name(self, i: int, axis: int) -> Any:
@@ -103,7 +110,6 @@ class SizedPlans:
         return names[axis] if axis < len(names) and isinstance(names[axis], str) else (i, axis)
 
     def _make(self, shapes: Shapes, values: Values, make: Make) -> SizedPlan | None:
-        self._made += 1
         trace = Trace()
         symbolic: list[list[Any]] = [list(shape) for shape in shapes]
         symbols = []
@@ -116,7 +122,6 @@ class SizedPlans:
         try:
             plan = SizedPlan(make(trace, [tuple(shape) for shape in symbolic]), trace, symbols)
         except Error:  # the plan for this size alone says what is wrong
-            self._made -= 1
             return None
         except Exception as error:  # whatever can't be done for all sizes can be done for one
             return self._give_up(f"{type(error).__name__}: {error}")

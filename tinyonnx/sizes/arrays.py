@@ -128,7 +128,7 @@ class _Flags:
         """Whether the elements lie in row-major order without gaps."""
         expected: Any = self._array.itemsize
         for size, stride in zip(reversed(self._array.shape), reversed(self._array.strides)):
-            if size != 1 and stride != expected:
+            if stride is not expected and stride != expected and size != 1:
                 return False
             expected = expected * size
         return True

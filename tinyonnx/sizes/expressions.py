@@ -72,6 +72,7 @@ class Trace:
         self._atoms: dict[Any, int] = {}
         self._sizes: dict[Terms, Size] = {}
         self._known: dict[tuple[int, int], bool] = {}
+        self._closed = False
         self.version = 0
         self.temporaries: list[tuple[Size, Any]] = []
 
@@ -105,13 +106,17 @@ class Trace:
     @contextmanager
     def recording(self) -> Iterator[dict[tuple[int, int], Condition]]:
         """Conditions within are collected apart from those without."""
-        outer, known = self.conditions, self._known
+        outer = self.conditions, self._known, self._closed
         inner: dict[tuple[int, int], Condition] = {}
-        self.conditions, self._known = inner, dict(known)
+        self.conditions, self._known, self._closed = inner, dict(self._known), False
         try:
             yield inner
         finally:
-            self.conditions, self._known = outer, known
+            self.conditions, self._known, self._closed = outer
+
+    def close(self) -> None:
+        """Refuse further conditions outside of `recording`: nobody would check them."""
+        self._closed = True
 
     # -- expressions --------------------------------------------------------------------
 
@@ -197,6 +202,8 @@ class Trace:
             never = high is not None and high < 0
             result = low is not None and low >= 0
         if not never and not result:
+            if self._closed:
+                raise SizeError(f"a decision by {size!r} comes too late")
             result = Condition(kind, size).holds()
             if result:
                 self._record(Condition(kind, size))

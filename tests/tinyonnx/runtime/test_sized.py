@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import threading
+
 import numpy as np
+import onnx
 import onnxruntime
 import pytest
 from onnx import ModelProto
@@ -71,3 +75,167 @@ def test_sequences(seed: int) -> None:
     else:
         shapes = [(int(m), int(n), 24) for m, n in zip(random.integers(1, 5, 9), random.integers(1, 60, 9))]
     check(Sequences(seed).build(), shapes, seed)
+
+
+def parsed(text: str) -> bytes:
+    return onnx.parser.parse_model(f'<ir_version: 8, opset_import: ["" : 17]>\n{text}').SerializeToString()
+
+
+CONV = """g (float[1, 2, n, m] x, float[k] y) => (float[1, 2, h, w] z, float[k] v)
+<float[2, 2, 3, 3] w0 = {1,2,3,4,5,6,7,8,9,1,2,3,4,5,6,7,8,9,1,2,3,4,5,6,7,8,9,1,2,3,4,5,6,7,8,9}>
+{ c = Conv<pads = [1, 1, 1, 1]>(x, w0) z = Relu(c) v = Tanh(y) }"""
+
+
+def images(n: int, m: int = 9, k: int = 3) -> dict[str, Array]:
+    random = np.random.default_rng(n)
+    return {"x": random.standard_normal((1, 2, n, m)).astype(np.float32), "y": np.arange(k, dtype=np.float32)}
+
+
+def test_sizes_that_begin_to_vary_later() -> None:
+    model = parsed(CONV)
+    here = session(model)
+    for n, m, k in ((8, 9, 3), (12, 9, 3), (9, 9, 3), (9, 11, 3), (10, 12, 3), (10, 12, 5), (11, 13, 6), (8, 9, 3)):
+        feeds = images(n, m, k)
+        for a, b in zip(here.run(None, feeds), fresh(model, feeds), strict=True):
+            np.testing.assert_array_equal(a, b)
+    assert [len(plan.symbols) for plan in sized_plans(here)] == [3]
+
+
+@pytest.mark.parametrize("sizes", [(8, 1, 2, 1, 9), (1, 5, 7, 1), (6, 0, 7, 0, 9)])
+def test_sizes_zero_and_one(sizes: tuple[int, ...]) -> None:
+    model = parsed("g (float[n, 3] x) => (float[n, 3] y, float[3] s) { y = Exp(x) s = ReduceSum<keepdims = 0>(x, a) }"
+                   .replace("{ y", "<int64[1] a = {0}> { y"))  # fmt: skip
+    here = session(model)
+    for n in sizes:
+        feeds = {"x": np.ones((n, 3), np.float32)}
+        for a, b in zip(here.run(None, feeds), fresh(model, feeds), strict=True):
+            np.testing.assert_array_equal(a, b)
+
+
+def test_two_names_of_one_size_that_differ() -> None:
+    """The model says that both are equal; onnxruntime doesn't insist."""
+    model = parsed("g (float[n] x, float[n] y) => (float[m] z) { a = Exp(x) z = Concat<axis = 0>(a, y) }")
+    here = session(model)
+    for a, b in ((3, 3), (5, 5), (4, 4), (4, 6), (7, 2), (8, 8)):
+        (z,) = here.run(None, {"x": np.zeros(a, np.float32), "y": np.zeros(b, np.float32)})
+        assert z.tolist() == [1] * a + [0] * b
+
+
+def test_a_size_that_must_be_another_ones() -> None:
+    """What fits for one size alone fails for others, in the words of a plan for that size."""
+    model = parsed("g (float[n, 4] x, float[m, 4] y) => (float[n, 4] z) { a = Exp(x) z = Add(a, y) }")
+    here = session(model)
+
+    def run(n: int, m: int) -> Array:
+        return here.run(None, {"x": np.zeros((n, 4), np.float32), "y": np.zeros((m, 4), np.float32)})[0]
+
+    for n, m in ((3, 3), (5, 5), (6, 6), (6, 1), (1, 7), (4, 1), (9, 9)):
+        assert run(n, m).shape == (max(n, m), 4)
+    for n, m in ((3, 5), (6, 7)):
+        with pytest.raises(tinyonnx.NodeError, match=rf"f32\[{n},4\], f32\[{m},4\]"):
+            run(n, m)
+    assert run(8, 8).shape == (8, 4)
+
+
+def test_limits_hold_for_every_size() -> None:
+    options = tinyonnx.SessionOptions()
+    options.limits = tinyonnx.Limits(max_tensor_bytes=1 << 12)
+    model = parsed("g (float[n] x) => (float[n] y) { a = Exp(x) y = Neg(a) }")
+    here = tinyonnx.InferenceSession(model, options)
+    for n in (100, 200, 1024, 7):
+        assert here.run(None, {"x": np.zeros(n, np.float32)})[0].shape == (n,)
+    with pytest.raises(tinyonnx.ResourceError, match="max_tensor_bytes"):
+        here.run(None, {"x": np.zeros(1025, np.float32)})
+
+
+def test_threads_and_sizes() -> None:
+    """Several threads run one session at different sizes; each result is right."""
+    model = Images(3).build().SerializeToString()
+    random = np.random.default_rng(0)
+    feeds = [{"x": random.standard_normal((1, 4, 20, n)).astype(np.float32)} for n in range(20, 50, 3)]
+    expected = [fresh(model, feed, 2) for feed in feeds]
+    here = session(model, 2)
+    wrong: list[object] = []
+
+    def work(first: int) -> None:
+        for i in range(30):
+            number = (first + i * 7) % len(feeds)
+            try:
+                for a, b in zip(here.run(None, feeds[number]), expected[number], strict=True):
+                    np.testing.assert_array_equal(a, b)
+            except BaseException as error:
+                wrong.append(error)
+
+    threads = [threading.Thread(target=work, args=[i]) for i in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not wrong
+    assert sized_plans(here)
+
+
+def test_results_own_their_memory() -> None:
+    model = parsed("g (float[n] x) => (int64[1] s, float[n] y, float[k] z)"
+                   " { s = Shape(x) y = Exp(x) z = ConstantOfShape(s) }")  # fmt: skip
+    here = session(model)
+    kept = [here.run(None, {"x": np.zeros(n, np.float32)}) for n in (3, 4, 5, 6, 3, 4)]
+    for results in kept:
+        for result in results:
+            result += 1
+    assert [[r.shape[0] if r.dtype != np.int64 else int(r[0]) for r in results] for results in kept] == [
+        [n + 1, n, n] for n in (3, 4, 5, 6, 3, 4)
+    ]
+    s, y, z = here.run(None, {"x": np.zeros(6, np.float32)})
+    assert (s.tolist(), y.tolist(), z.tolist()) == ([6], [1] * 6, [0] * 6)
+
+
+def test_memory_grows_to_the_largest_size_alone() -> None:
+    model = parsed(CONV)
+    here = session(model)
+    for n in (10, 40, 80, 20, 80, 30, 12, 80):
+        here.run(None, images(n))
+    (plan,) = sized_plans(here)
+    (executable,) = plan.idle
+    assert len(executable.arena) <= 2 * 80 * 9 * 2 * 4 * 2 + 4096
+
+
+def test_an_operator_that_pins_sizes_is_planned_size_by_size() -> None:
+    """A resize's tables are made for one size; results are right nevertheless."""
+    model = parsed("""g (float[1, 2, n, 4] x) => (float[1, 2, m, 8] z)
+        <float[4] s = {1, 1, 2, 2}, float[0] r = {}> { a = Relu(x) z = Resize<mode = "linear">(a, r, s) }""")
+    here = session(model)
+    for n in (5, 8, 13, 6, 21, 9):
+        feeds = {"x": np.random.default_rng(n).standard_normal((1, 2, n, 4)).astype(np.float32)}
+        np.testing.assert_array_equal(here.run(None, feeds)[0], fresh(model, feeds)[0])
+
+
+def test_subgraphs() -> None:
+    """An If whose condition is known by sizes is decided for each; a Loop runs as ever."""
+    model = parsed("""g (float[n] x) => (float[m] y) <int64 four = {4}>
+        { s = Size(x) c = Greater(s, four)
+          y = If(c)<then_branch = t () => (float[k] a) { a = Exp(x) },
+                    else_branch = e () => (float[k] b) { b = Neg(x) }> }
+        """)
+    here = session(model)
+    for n in (3, 7, 9, 2, 4, 5, 30):
+        (y,) = here.run(None, {"x": np.ones(n, np.float32)})
+        np.testing.assert_allclose(y, np.exp(np.ones(n)) if n > 4 else -np.ones(n), rtol=1e-6)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
+def test_fork() -> None:
+    model = parsed(CONV)
+    here = session(model)
+    for n in (8, 12, 9):
+        here.run(None, images(n))
+    (plans,) = here._sized.values()
+    with plans._lock, plans._plans[0]._lock:
+        child = os.fork()
+        if child == 0:
+            try:
+                np.testing.assert_array_equal(here.run(None, images(31))[0], fresh(model, images(31))[0])
+                os._exit(0)
+            finally:
+                os._exit(1)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
