@@ -20,11 +20,12 @@ BYTE = np.dtype(np.uint8)
 class SizedArray:
     """A view of memory at `address`, an expression in bytes, with a shape and strides of expressions."""
 
-    __slots__ = ("address", "dtype", "shape", "strides")
+    __slots__ = ("address", "dtype", "is_contiguous", "shape", "strides")
 
     def __init__(self, address: Any, shape: Sequence[Any], dtype: np.dtype[Any], strides: Sequence[Any] = ()) -> None:
         self.address, self.shape, self.dtype = address, tuple(shape), dtype
         self.strides = tuple(strides) if strides else _strides(self.shape, dtype.itemsize)
+        self.is_contiguous = not strides
 
     @property
     def ndim(self) -> int:
@@ -126,11 +127,14 @@ class _Flags:
     @property
     def c_contiguous(self) -> bool:
         """Whether the elements lie in row-major order without gaps."""
+        if self._array.is_contiguous:
+            return True
         expected: Any = self._array.itemsize
         for size, stride in zip(reversed(self._array.shape), reversed(self._array.strides)):
             if stride is not expected and stride != expected and size != 1:
                 return False
             expected = expected * size
+        self._array.is_contiguous = True
         return True
 
 

@@ -11,7 +11,7 @@ no code can lose the dependence by accident.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
@@ -71,6 +71,7 @@ class Trace:
         self.conditions: dict[tuple[int, int], Condition] = {}
         self._atoms: dict[Any, int] = {}
         self._sizes: dict[Terms, Size] = {}
+        self.computed: dict[tuple[str, int, int, bool], Any] = {}
         self._known: dict[tuple[int, int], bool] = {}
         self._closed = False
         self.version = 0
@@ -304,14 +305,18 @@ class Size:
         other = self._other(other)
         if other is None:
             return NotImplemented
-        if type(other) is int and other == 0:
-            return self
-        terms = dict(self.terms)
-        for monomial, coefficient in _terms(other):
-            terms[monomial] = terms.get(monomial, 0) + coefficient
-        return self.trace.size(terms)
+        return self._computed("+", other, _sum)
 
     __radd__ = __add__
+
+    def _computed(self, name: str, other: Any, compute: Callable[[Size, Any], Any]) -> Any:
+        """The result of an operation, which is the same object each time."""
+        is_int = type(other) is int
+        key = name, id(self), other if is_int else id(other), is_int
+        result = self.trace.computed.get(key)
+        if result is None:
+            result = self.trace.computed[key] = compute(self, other)
+        return result
 
     def __neg__(self) -> Any:
         return self.trace.size({m: -c for m, c in self.terms})
@@ -323,10 +328,7 @@ class Size:
         other = self._other(other)
         if other is None:
             return NotImplemented
-        terms = dict(self.terms)
-        for monomial, coefficient in _terms(other):
-            terms[monomial] = terms.get(monomial, 0) - coefficient
-        return self.trace.size(terms)
+        return self._computed("-", other, _difference)
 
     def __rsub__(self, other: Any) -> Any:
         other = self._other(other)
@@ -336,14 +338,7 @@ class Size:
         other = self._other(other)
         if other is None:
             return NotImplemented
-        if type(other) is int:
-            return self if other == 1 else self.trace.size({m: c * other for m, c in self.terms})
-        terms: dict[Monomial, int] = {}
-        for m, c in self.terms:
-            for n, d in other.terms:
-                product = tuple(sorted(m + n))
-                terms[product] = terms.get(product, 0) + c * d
-        return self.trace.size(terms)
+        return self._computed("*", other, _product)
 
     __rmul__ = __mul__
 
@@ -443,6 +438,31 @@ class Size:
         a, b = atom.operands
         name = {MAXIMUM: "max", MINIMUM: "min"}.get(atom.kind)
         return f"{name}({a}, {b})" if name else f"⌊({a})/({b})⌋"
+
+
+def _sum(a: Size, b: Any) -> Any:
+    terms = dict(a.terms)
+    for monomial, coefficient in _terms(b):
+        terms[monomial] = terms.get(monomial, 0) + coefficient
+    return a.trace.size(terms)
+
+
+def _difference(a: Size, b: Any) -> Any:
+    terms = dict(a.terms)
+    for monomial, coefficient in _terms(b):
+        terms[monomial] = terms.get(monomial, 0) - coefficient
+    return a.trace.size(terms)
+
+
+def _product(a: Size, b: Any) -> Any:
+    if type(b) is int:
+        return a.trace.size({m: c * b for m, c in a.terms})
+    terms: dict[Monomial, int] = {}
+    for m, c in a.terms:
+        for n, d in b.terms:
+            product = tuple(sorted(m + n))
+            terms[product] = terms.get(product, 0) + c * d
+    return a.trace.size(terms)
 
 
 def _terms(a: Any) -> Terms:
