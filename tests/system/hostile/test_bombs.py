@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -86,16 +87,20 @@ def test_padding_is_no_bomb_either(case: str, level: int) -> None:
         f"y = {op_type}<{PADDED[case]}>(x{', w' if op_type == 'Conv' else ''})", "float[n,c,w] x",
         constants="float[1,1,1] w = {1}",
     )  # fmt: skip
-    with within(8 * LIMIT), in_time():
-        try:
-            (y,) = session(proto, level, max_tensor_bytes=LIMIT).run(None, {"x": np.ones((1, 1, 8), np.float32)})
-        except tinyonnx.ResourceError as error:
-            message = str(error)
-        else:
-            assert level == 99
-            assert y.size < 10
-            return
-        assert "max_tensor_bytes" in message
+
+    def check() -> None:
+        with in_time():
+            try:
+                (y,) = session(proto, level, max_tensor_bytes=LIMIT).run(None, {"x": np.ones((1, 1, 8), np.float32)})
+            except tinyonnx.ResourceError as error:
+                message = str(error)
+            else:
+                assert level == 99
+                assert y.size < 10
+                return
+            assert "max_tensor_bytes" in message
+
+    _again_within(8 * LIMIT, check)
 
 
 @pytest.mark.parametrize("case", BOMBS)
@@ -104,16 +109,19 @@ def test_memory_bombs(case: str, tmp_path: Path) -> None:
     op_type = node.partition("(")[0].partition("<")[0]
     proto = model(f"[act] y = {node}", inputs, constants=constants)
     fed = dict(zip((i.name for i in proto.graph.input), feeds, strict=True))
-    with within(8 * LIMIT):
-        refused(
-            proto,
-            tinyonnx.ResourceError,
-            op_type,
-            "max_tensor_bytes",
-            folder=tmp_path,
-            feeds=fed,
-            max_tensor_bytes=LIMIT,
-        )
+    expected = op_type, "max_tensor_bytes"
+
+    def check() -> None:
+        refused(proto, tinyonnx.ResourceError, *expected, folder=tmp_path, feeds=fed, max_tensor_bytes=LIMIT)
+
+    _again_within(8 * LIMIT, check)
+
+
+def _again_within(limit: int, check: Callable[[], None]) -> None:
+    """The check holds, and once it has imported and compiled what it needs, it holds in that much memory."""
+    check()
+    with within(limit):
+        check()
 
 
 HUGE = """
@@ -161,7 +169,7 @@ def test_bombs_of_terabytes_with_the_default_limits(tmp_path: Path) -> None:
         paths[-1].write_bytes(model(node, "float[1,1,4] x", constants=constants).SerializeToString())
     for _ in range(2):  # the first may have to compile kernels, which takes memory, too
         command = [sys.executable, "-c", HUGE, *map(str, paths)]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+        done = subprocess.run(command, capture_output=True, text=True, timeout=600)
         assert done.returncode == 0, done.stderr
         assert "ran" not in done.stdout, done.stdout
     assert int(done.stdout) < 200
@@ -220,10 +228,12 @@ def test_a_loop_that_fills_the_memory(tmp_path: Path) -> None:
     feeds = {"x": np.zeros(1 << 12, np.float32)}
     for body, outputs in ((doubles, "y"), (stacks, "y, z")):
         loop = model(f"[act] {outputs} = Loop(, c, x) <body = {body}>", outputs=outputs, constants="bool c = {1}")
-        with within(8 * LIMIT):
-            refused(
-                loop, tinyonnx.ResourceError, "max_tensor_bytes", folder=tmp_path, feeds=feeds, max_tensor_bytes=LIMIT
-            )
+
+        def check(loop: onnx.ModelProto = loop) -> None:
+            error = tinyonnx.ResourceError
+            refused(loop, error, "max_tensor_bytes", folder=tmp_path, feeds=feeds, max_tensor_bytes=LIMIT)
+
+        _again_within(8 * LIMIT, check)
 
 
 def test_very_many_nodes() -> None:
