@@ -41,7 +41,7 @@ def __dir__() -> list[str]:
 
 
 def __getattr__(name: str) -> object:
-    # numpy, soundfile and the engine load when they are first needed, not on import
+    # lazy, so that importing audiotag does not import numpy, soundfile and the engine
     if name == "__version__":  # one distribution, one version
         import tinyonnx
 

@@ -1,18 +1,18 @@
 """The `audiotag` command.
 
-Exit codes: 0 all is well; 1 a file or the model failed; 2 wrong usage; 130 interrupted.
+Exit codes: 0 success; 1 a file or the model failed; 2 wrong usage; 130 interrupted.
 """
 
 from __future__ import annotations
 
 import argparse
+import gc
 import importlib
 import os
 import sys
 from collections.abc import Sequence
 from typing import NoReturn
 
-from audiotag import garbage
 from audiotag.console import relay_engine, say
 from audiotag.errors import Error
 
@@ -20,12 +20,16 @@ COMMANDS = ("tag", "serve", "demo", "models", "standalone")
 
 
 def command() -> int:
-    """`main` as a process of its own."""
-    garbage.pause()
+    """Run `main` as the whole of a process, without garbage collection during start and exit.
+
+    What a command imports and loads lives until its end: collecting among it is wasted CPU time.
+    Commands that run long enable collection with `audiotag.crawl.job.resume_collection`.
+    """
+    gc.disable()
     try:
         return main()
     finally:
-        garbage.leave()
+        gc.freeze()  # so that the interpreter's last collection finds nothing to scan
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -35,7 +39,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 1
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
-            # a label or file name that the terminal's encoding lacks must not end the run
+            # a label or file name that the terminal's encoding can't express must not end the run
             stream.reconfigure(errors="backslashreplace")
     args = _parse(argv)
     relay_engine()
@@ -47,22 +51,22 @@ def main(argv: Sequence[str] | None = None) -> int:
         say("interrupted")
         return 130
     except BrokenPipeError:
-        # the reader has what it wanted; python would complain again when it flushes at exit
+        # the reader has closed the pipe, which is no error; python would raise again when it flushes at exit
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except Error as error:
         say(str(error))
         return 1
     except OSError as error:
-        # commands name the files that they fail on: what is left is the full disk behind print()
+        # commands convert errors of their files: what remains is a write to standard output
         say(f"{error.filename or 'standard output'}: {error.strerror or error}")
         return 1
 
 
 def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
-    """Parse, with options also between paths, which argparse can't do below a subcommand."""
+    """Parse the command line; unlike argparse, accept options between the paths of a subcommand."""
     given = sys.argv[1:] if argv is None else list(argv)
-    # each command takes a while to import
+    # import only the command that is used: each takes a while
     parser = make_parser(given[:1] if given and given[0] in COMMANDS else COMMANDS)
     args, rest = parser.parse_known_args(argv)
     if rest and hasattr(args, "paths") and all(arg == "-" or not arg.startswith("-") for arg in rest):
@@ -73,7 +77,7 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
 
 
 class _Parser(argparse.ArgumentParser):
-    """Says what is wrong without pages of usage before it."""
+    """Reports wrong usage in one line, without the usage text."""
 
     def error(self, message: str) -> NoReturn:
         self.exit(2, f"{self.prog}: error: {message} (see {self.prog} --help)\n")
@@ -90,7 +94,7 @@ class _ShowVersion(argparse.Action):
 
 
 def make_parser(commands: Sequence[str] = COMMANDS) -> argparse.ArgumentParser:
-    """The parser of the command line, with some of its commands."""
+    """Make the parser of the command line with the given commands."""
     parser = _Parser(prog="audiotag", description="Tag sounds with the 527 classes of AudioSet.", allow_abbrev=False)
     parser.add_argument("--version", action=_ShowVersion, nargs=0, help="show program's version number and exit")
     subparsers = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)

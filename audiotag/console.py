@@ -1,6 +1,6 @@
-"""What is said on stderr: messages, and on a terminal the progress.
+"""Messages on stderr, and on a terminal a status line.
 
-Results matter more than messages: a stderr that is closed, or full, stops nothing.
+A stderr that is closed or full is ignored, because results matter more than messages.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ _shown = False
 
 
 def say(text: str) -> None:
-    """One line of the program's own; it takes the place of the line of progress."""
+    """Print a message line; it replaces the status line."""
     _write(f"{_clearing()}audiotag: {text}\n")
 
 
@@ -24,7 +24,7 @@ class _Relay(logging.Handler):
 
 
 def relay_engine() -> None:
-    """Say what the engine has to say, such as that it compiles."""
+    """Print log messages of the engine, such as that it compiles kernels."""
     logger = logging.getLogger("tinyonnx")
     if not any(isinstance(handler, _Relay) for handler in logger.handlers):
         logger.addHandler(_Relay(logging.INFO))
@@ -32,12 +32,12 @@ def relay_engine() -> None:
 
 
 def on_terminal() -> bool:
-    """Whether somebody watches stderr."""
+    """Whether stderr is a terminal."""
     return sys.stderr is not None and sys.stderr.isatty()
 
 
 def show(text: str) -> None:
-    """Rewrite the line of progress, on a terminal; an empty text clears it."""
+    """Replace the status line on a terminal; an empty text clears it."""
     global _shown
     if on_terminal():
         _write(f"{_clearing()}{text[: shutil.get_terminal_size().columns - 1]}")

@@ -1,33 +1,33 @@
-"""What can go wrong, as one tree.
+"""Exceptions.
 
 ::
 
     Error
-    ├── AudioError    the sound can't be read; names the file
-    ├── ModelError    the model can't be found, loaded or run, or is no AudioSet tagger
-    ├── LabelError    no such AudioSet class
-    ├── OutputError   results can't be written, or would destroy others; names the file
-    ├── ManifestError a list of files can't be read; names it
-    ├── TimeLimitError the work on a file took too long; names it
-    └── CrashError    the work on a file ended the process that did it; names it
+    ├── AudioError      the sound can't be read; names the file
+    ├── ModelError      the model can't be found, loaded or run, or is not an AudioSet tagger
+    ├── LabelError      unknown AudioSet class
+    ├── OutputError     results can't be written, or would overwrite something; names the file
+    ├── ManifestError   a list of files can't be read; names the list
+    ├── TimeLimitError  a file exceeded the time limit; names the file
+    └── CrashError      a file crashed the process that worked on it; names the file
 
-Every message is one line, fit for a terminal.
+Every message is a single line without control characters.
 """
 
 from __future__ import annotations
 
 
 def printable(text: str) -> str:
-    """The text with control characters and undecodable bytes of file names escaped, so that it stays one line."""
+    """Escape control characters, line breaks and undecodable bytes of file names."""
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 class Error(Exception):
-    """Base of everything that audiotag raises on purpose."""
+    """Base of all exceptions that audiotag raises deliberately."""
 
 
 class _AboutFile(Error):
-    """An error of one file: `name` is the file as the user gave it, `problem` what is wrong with it."""
+    """An error of one file: `name` is the file as the user gave it, `problem` the cause."""
 
     def __init__(self, name: str, problem: str) -> None:
         super().__init__(name, problem)
@@ -43,11 +43,11 @@ class AudioError(_AboutFile):
 
 
 class ModelError(Error):
-    """The model can't be found, loaded or run, or is no AudioSet tagger."""
+    """The model can't be found, loaded or run, or is not an AudioSet tagger."""
 
 
 class LabelError(Error):
-    """No such AudioSet class."""
+    """Unknown AudioSet class."""
 
 
 class OutputError(_AboutFile):
@@ -59,8 +59,8 @@ class ManifestError(_AboutFile):
 
 
 class TimeLimitError(_AboutFile):
-    """The work on a file took longer than it may."""
+    """A file exceeded the time limit."""
 
 
 class CrashError(_AboutFile):
-    """The work on a file ended the process that did it."""
+    """A file crashed the process that worked on it."""

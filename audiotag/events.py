@@ -1,4 +1,4 @@
-"""From scores of windows to events: a class, and from when to when it is heard."""
+"""Conversion of window scores to events: a class with its begin and end time."""
 
 from __future__ import annotations
 
@@ -11,26 +11,26 @@ if TYPE_CHECKING:
     from tinyonnx.ir import Array
 
 WINDOW, HOP = 2.0, 0.5
-"""Seconds of the windows that are looked at, and from one to the next, if nothing else is said."""
+"""Default window length and hop in seconds."""
 
 TICK = 1e-6
-"""Seconds that an event has at least: a clip without samples has none."""
+"""Minimum length of an event in seconds; a clip without samples has no event."""
 
 ON, OFF = 0.5, 0.6
-"""The score that begins an event, and the part of it below which it ends."""
+"""Default onset threshold, and the offset threshold as a fraction of it."""
 
 
 @dataclass(frozen=True)
 class EventOptions:
-    """When an event begins and ends.
+    """Thresholds that define when an event begins and ends.
 
     Args:
-        on: an event begins where the score of its class reaches this,
-        off: and ends where it falls below this (hysteresis).
-        classes: (index, on, off) for classes with thresholds of their own.
-        only: leave out the classes that are not among these.
-        min_duration: leave out shorter events, in seconds.
-        max_gap: join events of a class with no more than this between them, in seconds.
+        on: an event begins when the score of its class reaches this onset threshold.
+        off: it ends when the score falls below this offset threshold (hysteresis).
+        classes: (index, on, off) of classes with their own thresholds.
+        only: ignore all classes that are not in `classes`.
+        min_duration: omit shorter events; seconds.
+        max_gap: join events of a class separated by at most this time; seconds.
 
     Raises:
         ValueError: not 0 < off <= on <= 1, or a negative time.
@@ -45,12 +45,12 @@ class EventOptions:
 
     def __post_init__(self) -> None:
         for on, off in ((self.on, self.off), *((on, off) for _, on, off in self.classes)):
-            # written so that NaN fails it
+            # NaN fails this form of the comparison
             if not 0 < off <= on <= 1:
-                raise ValueError(f"thresholds {on:g}:{off:g} are not on:off with 0 < off <= on <= 1")
+                raise ValueError(f"thresholds {on:g}:{off:g} must satisfy 0 < OFF <= ON <= 1")
         for name, value in (("min_duration", self.min_duration), ("max_gap", self.max_gap)):
             if not 0 <= value < float("inf"):
-                raise ValueError(f"{name} must not be negative, is {value:g}")
+                raise ValueError(f"{name} must be a finite number >= 0, not {value:g}")
 
 
 _THRESHOLDS = r"\s*([-+.\d]+)\s*(?::\s*([-+.\d]+))?\s*(?:,|$)"
@@ -58,9 +58,9 @@ _FOR_ALL, _FOR_ONE = re.compile("()" + _THRESHOLDS), re.compile("([^=]+)=" + _TH
 
 
 def parse(text: str) -> EventOptions:
-    """Thresholds as the command line gives them: "ON[:OFF]" for all classes, "CLASS=ON[:OFF]" for one, with commas.
+    """Parse comma-separated thresholds: "ON[:OFF]" for all classes, "CLASS=ON[:OFF]" for one class.
 
-    Without the first, only the named classes are looked for. OFF is 0.6 of ON where it isn't given.
+    Without an item for all classes, only the named ones are reported. OFF defaults to 0.6 * ON.
 
     Raises LabelError, ValueError.
     """
@@ -72,7 +72,9 @@ def parse(text: str) -> EventOptions:
     while at < len(text) or not text:
         item = _FOR_ALL.match(text, at) or _FOR_ONE.match(text, at)
         if item is None:
-            raise ValueError(f"{text[at:]!r} is no ON, ON:OFF, CLASS=ON or CLASS=ON:OFF, such as 0.5:0.3 or Dog=0.5")
+            raise ValueError(
+                f"{text[at:]!r} is not ON, ON:OFF, CLASS=ON or CLASS=ON:OFF, for example 0.5:0.3 or Dog=0.5"
+            )
         at = item.end()
         name, on = item[1], float(item[2])
         thresholds = on, float(item[3]) if item[3] else OFF * on
@@ -86,7 +88,7 @@ def parse(text: str) -> EventOptions:
 
 @dataclass(frozen=True)
 class Event:
-    """A class, `label`, by its index, when it is heard in seconds, and its best score."""
+    """One occurrence of a class: its index `label`, begin and end in seconds, and its highest score."""
 
     label: int
     start: float
@@ -95,15 +97,15 @@ class Event:
 
 
 class Segmenter:
-    """Makes events of windows as they come.
+    """Converts the scores of successive windows to events.
 
-    Where windows overlap, or follow each other, each speaks for the time that is nearer to its
-    middle than to those of its neighbours; between windows with a gap nothing is heard, and an
-    event goes on there only if the gap is no longer than `max_gap`.
+    Of overlapping or adjacent windows, each determines the time that is nearer to its middle than
+    to the middle of its neighbours. An event continues across a gap between windows only if the gap
+    is at most `max_gap`.
 
     Args:
         options: when an event begins and ends.
-        among: indices of the classes that are looked for; None for all.
+        among: indices of the classes to report; None for all.
     """
 
     def __init__(self, options: EventOptions, among: tuple[int, ...] | None = None) -> None:
@@ -119,33 +121,33 @@ class Segmenter:
         if among is not None:
             wanted &= np.isin(np.arange(N_CLASSES), among)
         self._on[~wanted] = np.inf
-        self._heard: dict[int, Event] = {}
+        self._active: dict[int, Event] = {}
         self._ended: dict[int, Event] = {}
         self._window: tuple[float, float] | None = None
 
     def push(self, start: float, end: float, scores: Array) -> Iterator[Event]:
-        """The next window, with a score (527,) for each class; gives the events that can't change any more."""
+        """Add the next window with its scores (527,); yield the events that can't change any more."""
         left, right = self._borders(start, end)
         self._window = start, end
-        for index, event in list(self._heard.items()):
-            self._heard[index] = replace(event, end=left)
+        for index, event in list(self._active.items()):
+            self._active[index] = replace(event, end=left)
             if not (scores[index] >= self._off[index] and right - left <= self._options.max_gap):
-                self._ended[index] = self._heard.pop(index)
+                self._ended[index] = self._active.pop(index)
         for index in (scores >= self._on).nonzero()[0].tolist():
-            if index not in self._heard:
-                self._heard[index] = self._begin(index, right)
-        for index, event in self._heard.items():
-            self._heard[index] = replace(event, end=end, score=max(event.score, float(scores[index])))
+            if index not in self._active:
+                self._active[index] = self._begin(index, right)
+        for index, event in self._active.items():
+            self._active[index] = replace(event, end=end, score=max(event.score, float(scores[index])))
         yield from self._take(right)
 
     def finish(self) -> Iterator[Event]:
-        """The clip is over."""
-        self._ended |= self._heard
-        self._heard = {}
+        """End the clip; yield the remaining events."""
+        self._ended |= self._active
+        self._active = {}
         yield from self._take(float("inf"))
 
     def _borders(self, start: float, end: float) -> tuple[float, float]:
-        """When the window before stops to speak, and this one begins."""
+        """Times at which the previous window ends and this one begins to count."""
         if self._window is None:
             return start, start
         first, last = self._window
@@ -161,7 +163,7 @@ class Segmenter:
         return Event(index, start, start, 0.0)
 
     def _take(self, now: float) -> Iterator[Event]:
-        """Events that ended too long ago to go on, in the order of their beginning."""
+        """Remove and yield the events that ended too long ago to be joined, in the order of their start."""
         done = [event for event in self._ended.values() if now - event.end >= self._options.max_gap]
         for event in sorted(done, key=lambda event: (event.start, event.label)):
             del self._ended[event.label]

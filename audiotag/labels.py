@@ -1,4 +1,4 @@
-"""The 527 classes of AudioSet: index in a model's output, ontology id (MID) and display name."""
+"""The 527 classes of AudioSet: index in the model output, ontology id (MID) and display name."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ N_CLASSES = 527
 
 @dataclass(frozen=True, slots=True)
 class Label:
-    """One class."""
+    """A class of AudioSet."""
 
     index: int
     mid: str
@@ -23,7 +23,7 @@ class Label:
 
 @cache
 def all_labels() -> tuple[Label, ...]:
-    """All classes in the order of a model's output."""
+    """All classes in the order of the model output."""
     text = (Path(__file__).parent / "data" / "audioset_labels.tsv").read_text(encoding="utf-8")
     rows = (line.split("\t") for line in text.splitlines() if not line.startswith("#"))
     return tuple(Label(int(index), mid, name) for index, mid, name in rows)
@@ -39,9 +39,9 @@ def _key(text: str) -> str:
 
 
 def find(name: str) -> Label:
-    """The class with that display name (in any case) or MID.
+    """Find a class by display name, ignoring case, or by MID.
 
-    Raises LabelError, with the nearest names.
+    Raises LabelError, which suggests similar names.
     """
     label = _by_key().get(_key(name))
     if label is None:
@@ -49,14 +49,14 @@ def find(name: str) -> Label:
 
         near = get_close_matches(_key(name), _by_key(), n=3)
         hint = f"; did you mean {' or '.join(repr(_by_key()[key].name) for key in near)}?" if near else ""
-        raise LabelError(f"no AudioSet class is called {name!r}{hint}")
+        raise LabelError(f"no AudioSet class is named {name!r}{hint}")
     return label
 
 
 def parse(text: str) -> tuple[Label, ...]:
-    """Classes of a comma-separated list; names that hold commas themselves need no quotes.
+    """Parse a comma-separated list of classes; names that contain commas need no quotes.
 
-    "Dog, Male speech, man speaking" is two classes: the longest name that fits wins.
+    "Dog, Male speech, man speaking" is two classes: the longest matching name is taken.
 
     Raises LabelError.
     """
@@ -75,12 +75,12 @@ def parse(text: str) -> tuple[Label, ...]:
             found.append(label)
         parts = parts[size:]
     if not found:
-        raise LabelError("no AudioSet class is named")
+        raise LabelError("the list of AudioSet classes is empty")
     return tuple(dict.fromkeys(found))
 
 
 def select(labels: str | Iterable[str | int]) -> Sequence[int]:
-    """Indices of classes given as a comma-separated text, or as names, MIDs and indices.
+    """Convert comma-separated text, or names, MIDs and indices, to class indices.
 
     Raises LabelError.
     """
@@ -95,5 +95,5 @@ def select(labels: str | Iterable[str | int]) -> Sequence[int]:
         else:
             raise LabelError(f"class {item} is not in 0..{N_CLASSES - 1}")
     if not indices:
-        raise LabelError("no AudioSet class is named")
+        raise LabelError("the list of AudioSet classes is empty")
     return list(dict.fromkeys(indices))

@@ -1,4 +1,4 @@
-"""What tagging gives: a `Result` for a clip, or a `Failure` where it could not be read."""
+"""Results of tagging: a `Result` per clip, window or event, or a `Failure` for a clip that could not be read."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Tag:
-    """One class of AudioSet and its score, the sigmoid probability."""
+    """A class of AudioSet and its score, a probability."""
 
     label: str
     mid: str
@@ -27,10 +27,10 @@ class Tag:
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """Tags, best first, of the part from `start` to `end` of a clip; times in seconds.
+    """Tags, best first, of the part of a clip from `start` to `end` in seconds.
 
-    `model` and `sha256` say what produced them, `trained` whether the scores mean anything;
-    `embedding` (n,) float32 is there if it was asked for.
+    `model` and `sha256` identify the model; `trained` is False if its scores mean nothing;
+    `embedding` is (n,) float32 if it was requested, otherwise None.
     """
 
     path: str
@@ -44,7 +44,7 @@ class Result:
     embedding: Array | None = field(default=None, repr=False, compare=False)
 
     def to_dict(self) -> dict[str, Any]:
-        """The object of one JSONL line."""
+        """The row as a JSON object, one line of JSONL."""
         fields = {
             "path": self.path,
             "start": self.start,
@@ -55,14 +55,14 @@ class Result:
             "audiotag": audiotag.__version__,
         }
         if self.embedding is not None:
-            # as many digits as float32 needs
+            # nine digits represent a float32 exactly
             fields["embedding"] = [float(f"{x:.9g}") for x in self.embedding.tolist()]
         return fields
 
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """A clip that gave no result, and why."""
+    """A clip that could not be tagged, with the type and message of the error."""
 
     path: str
     type: str
@@ -73,10 +73,10 @@ class Failure:
         return cls(path, type(error).__name__, str(error))
 
     def to_dict(self) -> dict[str, Any]:
-        """The object of one JSONL line."""
+        """The row as a JSON object, one line of JSONL."""
         return {"path": self.path, "error": {"type": self.type, "message": self.message}}
 
     def __str__(self) -> str:
-        """One line that names the clip and the cause."""
+        """One line with the clip and the cause."""
         name, message = printable(self.path), printable(self.message)
         return message if message.startswith(f"{name}: ") else f"{name}: {self.type}: {message}"

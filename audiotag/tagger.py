@@ -1,4 +1,4 @@
-"""`Tagger`: a sound in, AudioSet tags out."""
+"""`Tagger`: computes the AudioSet tags of sounds."""
 
 from __future__ import annotations
 
@@ -22,21 +22,23 @@ from audiotag.sound.windows import MAX_PIECE, Grid
 
 if TYPE_CHECKING:
     from audiotag.models.catalog import ResolvedModel
+    from audiotag.options import TagOptions
     from audiotag.sound.audio import RawFormat, Source
     from tinyonnx.ir import Array
 
 COLUMNS = ("bytes", "audio", "path")
+"""Columns of a batch that may contain the sound, in order of preference."""
 
 
 class Tagger:
     """Tags sounds with the 527 classes of AudioSet.
 
-    The model is loaded on first use, so that a tagger is cheap to make, to pickle and to send
-    to other processes, where it loads its own.
+    The model is loaded on first use, so that a tagger is cheap to create and to pickle; an unpickled
+    tagger loads the model again.
 
     Args:
-        model: a model's name or an ONNX file; by default the one that ships with the package.
-        threads: that share the work on a clip, at most one per processor.
+        model: a model name or an ONNX file; by default the bundled model.
+        threads: number of threads per clip, at most one per processor.
     """
 
     def __init__(self, model: str | os.PathLike[str] | None = None, threads: int = 1) -> None:
@@ -53,7 +55,7 @@ class Tagger:
 
     @cached_property
     def model(self) -> ResolvedModel:
-        """Name, sha256 and provenance of the model.
+        """Name, SHA-256 and origin of the model.
 
         Raises ModelError.
         """
@@ -68,7 +70,7 @@ class Tagger:
         Raises ModelError.
         """
         source = self.model.source
-        # a file is called by its path, as the user knows it
+        # messages name a file by the path that the user gave
         network = Network(source, source if isinstance(source, str) else self.model.name, self.threads)
         if network.sha256 is not None:
             self.model.hashed(network.sha256)
@@ -86,18 +88,18 @@ class Tagger:
         name: str | None = None,
         embedding: bool = False,
     ) -> Result:
-        """The best tags of a clip.
+        """Return the best tags of a clip.
 
         Args:
-            source: a path, the bytes of a sound file, a binary file object (a pipe, too), or an
+            source: a path, the bytes of a sound file, a binary file object (also a pipe), or an
                 array of samples, (frames,) or (frames, channels), full scale 1.0 for floats.
-            rate: sample rate in Hz, for arrays.
-            top: how many tags to give at most; None for all.
-            threshold: leave out tags with a lower score.
-            labels: consider these classes only: names, MIDs or indices, or a comma-separated text.
-            raw: says that a file object has samples without a header.
-            name: what results and errors call the source, by default its path.
-            embedding: give the embedding, too.
+            rate: sample rate in Hz; for arrays only.
+            top: maximum number of tags; None for all.
+            threshold: omit tags with a lower score.
+            labels: consider only these classes: names, MIDs or indices, or comma-separated text.
+            raw: format of a file object that has samples without a header.
+            name: name of the source in results and errors, by default its path.
+            embedding: include the embedding.
 
         Raises:
             AudioError: the sound can't be read, or is longer than `audiotag.sound.windows.MAX_PIECE` seconds.
@@ -105,9 +107,9 @@ class Tagger:
             LabelError: no such class.
             ValueError: `top` is negative or `threshold` is not a probability.
         """
-        choice = Choice.of(top, threshold, labels)
+        selection = Selection.of(top, threshold, labels)
         name = audio.name_of(source) if name is None else name
-        return self._result(name, self._piece(source, rate, raw, name, embedding), choice)
+        return self._result(name, self._score_clip(source, rate, raw, name, embedding), selection)
 
     def tag_windows(
         self,
@@ -123,26 +125,27 @@ class Tagger:
         name: str | None = None,
         embedding: bool = False,
     ) -> Iterator[Result]:
-        """The best tags of each window of a clip, each as soon as its last sample was read.
+        """Yield the best tags of each window of a clip as soon as its last sample has been read.
 
-        A window's result is that of its samples as a clip of their own. The source may be of any
-        length, and never end: memory doesn't grow with it.
+        The result of a window equals that of a clip with the same samples. The source may be of any
+        length, also endless: memory use does not grow with it.
 
-        `window` is in seconds, and so is `hop`, from the beginning of a window to that of the
-        next, by default `window`. What is left at the end gets a window of full length, too, that
-        ends with the clip; a clip shorter than a window gives one result; more in
-        `audiotag.sound.windows.Grid`. The other arguments are those of `tag`.
+        `window` and `hop`, the time between window starts, are in seconds; `hop` is `window` by
+        default. Samples left at the end get a window of full length that ends with the clip; a clip
+        shorter than a window gives one result; see `audiotag.sound.windows.Grid`. The other
+        arguments are those of `tag`.
 
         Raises:
             ValueError: `window` or `hop` is too short, or `window` too long.
-            AudioError: iterating raises it where the sound can't be read, perhaps after some results.
+            AudioError: while iterating, perhaps after some results, if the sound can't be read.
             Error: as in `tag`.
         """
-        choice = Choice.of(top, threshold, labels)
+        selection = Selection.of(top, threshold, labels)
         grid = Grid(window, window if hop is None else hop)
         name = audio.name_of(source) if name is None else name
         return (
-            self._result(name, heard, choice) for heard in self.score_windows(source, grid, rate, raw, name, embedding)
+            self._result(name, scored, selection)
+            for scored in self.score_windows(source, grid, rate, raw, name, embedding)
         )
 
     def find_events(
@@ -157,11 +160,11 @@ class Tagger:
         raw: RawFormat | None = None,
         name: str | None = None,
     ) -> Iterator[Result]:
-        """What is heard when: a result with one tag, its best score, for each event, as soon as it is over.
+        """Yield a result for each event when it has ended: one tag, with the highest score of the event.
 
-        A clip without events gives one result without tags, over the whole of it. `options` say when
-        an event begins and ends, `window` and `hop` which windows are tagged for that; the other
-        arguments are those of `tag`.
+        A clip without events gives one result without tags, over its whole length. `options` define
+        when an event begins and ends, `window` and `hop` which windows are tagged for that; the
+        other arguments are those of `tag`.
 
         Raises:
             Error, ValueError: as in `tag_windows`.
@@ -172,6 +175,21 @@ class Tagger:
         name = audio.name_of(source) if name is None else name
         return self._events(segmenter, self.score_windows(source, grid, rate, raw, name), name)
 
+    def rows(self, source: Source, options: TagOptions, name: str) -> Iterator[Result]:
+        """Yield the results that `options` ask for: one for the clip, one per window, or one per event.
+
+        Raises:
+            Error: as in `tag`, `tag_windows` and `find_events`.
+        """
+        common: Any = {"labels": options.labels, "raw": options.raw, "name": name}
+        selection: Any = {"top": options.top, "threshold": options.threshold, "embedding": options.embeddings}
+        if options.window is None:
+            yield self.tag(source, **common, **selection)
+        elif options.events is None:
+            yield from self.tag_windows(source, options.window, options.hop, **common, **selection)
+        else:
+            yield from self.find_events(source, options.events, options.window, options.hop, **common)
+
     def score_windows(
         self,
         source: Source,
@@ -180,32 +198,32 @@ class Tagger:
         raw: RawFormat | None = None,
         name: str | None = None,
         embedding: bool = False,
-    ) -> Iterator[Heard]:
-        """The scores of all classes in each window; arguments and errors are those of `tag_windows`."""
+    ) -> Iterator[Scored]:
+        """Yield the scores of all classes for each window; arguments and errors are those of `tag_windows`."""
         network = self.network
         for start, samples in grid.cut(audio.stream(source, rate, raw=raw, name=name)):
-            yield _heard(network, mel.log_mel(samples), start, start + len(samples), embedding)
+            yield _scored(network, mel.log_mel(samples), start, start + len(samples), embedding)
 
     def embed(self, source: Source, rate: float | None = None) -> Array:
-        """The embedding (n,) float32 of a clip: 960 numbers of an mn10, 384 of an mn04.
+        """Return the embedding (n,) float32 of a clip; n is 960 for mn10 and 384 for mn04.
 
         Arguments and errors are those of `tag`.
         """
-        embedding = self._piece(source, rate, None, audio.name_of(source), True).embedding
+        embedding = self._score_clip(source, rate, None, audio.name_of(source), True).embedding
         assert embedding is not None
         return embedding
 
     def scores(self, source: Source, rate: float | None = None) -> Array:
-        """Sigmoid probabilities (527,) float64 of all classes, in the order of `audiotag.labels.all_labels()`.
+        """Return the probabilities (527,) float64 of all classes, in the order of `audiotag.labels.all_labels()`.
 
         Arguments and errors are those of `tag`.
         """
-        return self._piece(source, rate, None, audio.name_of(source), False).scores
+        return self._score_clip(source, rate, None, audio.name_of(source), False).scores
 
     def tag_batch(
         self, sources: Iterable[Source], rate: float | None = None, top: int | None = 10, **options: Any
     ) -> list[Result | Failure]:
-        """Results of many clips, in their order, with a `Failure` for each that can't be read.
+        """Return the results of many clips in order, with a `Failure` for each clip that can't be read.
 
         Arguments and errors are those of `tag`.
         """
@@ -226,27 +244,27 @@ class Tagger:
         threshold: float | None = None,
         labels: str | Iterable[str | int] | None = None,
     ) -> dict[str, Any]:
-        """Tag a batch of columns, as Ray Data's `map_batches` gives it.
+        """Tag a batch of columns, the form that Ray Data's `map_batches` passes.
 
-        The sound comes from the first of these columns that is there: "bytes" (of sound
+        The sound is read from the first of these columns that exists: "bytes" (contents of sound
         files), "audio" (arrays, with their sample rates in a column "rate"), "path". A column
-        "path" beside the others names the clips in messages.
+        "path" beside another one names the clips in messages.
 
         Returns:
-            The batch with two more columns: "tags", a list of {"label", "mid", "index",
-            "score"} for each row, and "error", a message where a row could not be read (its
-            tags are an empty list), else None. A batch of lists gets lists, one of arrays, as
-            Ray Data gives it, Arrow arrays where pyarrow is installed.
+            The batch with two more columns: "tags", a list of {"label", "mid", "index", "score"}
+            for each row, and "error", None or the message for a row that could not be read, whose
+            tags are an empty list. A batch of lists gets lists; a batch of arrays, the form of Ray
+            Data, gets Arrow arrays if pyarrow is installed.
 
         Raises:
             ModelError: the model can't be loaded.
             LabelError: no such class.
-            KeyError: the batch has no column of sounds.
+            KeyError: the batch has none of these columns.
         """
         column = next((name for name in COLUMNS if name in batch), None)
         if column is None:
-            raise KeyError(f"a batch needs a column {' or '.join(map(repr, COLUMNS))}; it has {sorted(batch)}")
-        choice = Choice.of(top, threshold, labels)
+            raise KeyError(f"the batch has columns {sorted(batch)}, but none of {', '.join(map(repr, COLUMNS))}")
+        selection = Selection.of(top, threshold, labels)
         _ = self.network
         paths, rates = batch.get("path"), batch.get("rate") if column == "audio" else None
         tags: list[list[dict[str, Any]]] = []
@@ -256,21 +274,23 @@ class Tagger:
             try:
                 if column == "audio":
                     source = np.asarray(source)
-                heard = self._piece(source, None if rates is None else rates[row], None, name, False)
+                scored = self._score_clip(source, None if rates is None else rates[row], None, name, False)
             except Error as error:
                 tags.append([])
                 errors.append(str(error))
             else:
-                tags.append([tag.to_dict() for tag in choice(heard.scores)])
+                tags.append([tag.to_dict() for tag in selection(scored.scores)])
                 errors.append(None)
         if isinstance(batch[column], np.ndarray):
             return {**batch, **arrow.columns(tags, errors)}
         return {**batch, "tags": tags, "error": errors}
 
-    def _piece(self, source: Source, rate: float | None, raw: RawFormat | None, name: str, embedding: bool) -> Heard:
-        """A clip heard in one piece."""
+    def _score_clip(
+        self, source: Source, rate: float | None, raw: RawFormat | None, name: str, embedding: bool
+    ) -> Scored:
+        """Score a clip in one piece."""
         features = mel.LogMelStream()
-        # first, so that a broken model is reported before any file is read
+        # load the model before any file is read, so that its errors are reported first
         network = self.network
 
         def frames() -> Iterator[Array]:
@@ -278,47 +298,45 @@ class Tagger:
                 yield features.push(block)
                 if features.n_samples > MAX_PIECE * audio.SAMPLE_RATE:
                     raise AudioError(
-                        name, f"longer than {MAX_PIECE / 60:g} min: too long for one result, give a window (--window)"
+                        name, f"longer than {MAX_PIECE / 60:g} min: too long for one result, use windows (--window)"
                     )
             yield features.finish()
 
         try:
-            return _heard(network, mel.join_frames(frames()), 0, features.n_samples, embedding)
+            return _scored(network, mel.join_frames(frames()), 0, features.n_samples, embedding)
         except MemoryError:
-            raise AudioError(
-                name, "too long to tag in one piece in this machine's memory, give a window (--window)"
-            ) from None
+            raise AudioError(name, "not enough memory to tag it in one piece, use windows (--window)") from None
 
-    def _events(self, segmenter: Segmenter, windows: Iterable[Heard], name: str) -> Iterator[Result]:
+    def _events(self, segmenter: Segmenter, windows: Iterable[Scored], name: str) -> Iterator[Result]:
         found, end = False, 0.0
-        for heard in windows:
-            end = heard.end
-            for event in segmenter.push(heard.start, heard.end, heard.scores):
+        for scored in windows:
+            end = scored.end
+            for event in segmenter.push(scored.start, scored.end, scored.scores):
                 found = True
                 yield self._event(name, event)
         for event in segmenter.finish():
             found = True
             yield self._event(name, event)
         if not found:
-            yield self._make(name, 0.0, end, ())
+            yield self._build(name, 0.0, end, ())
 
     def _event(self, name: str, event: Event) -> Result:
-        return self._make(name, event.start, event.end, (tag_of(event.label, event.score),))
+        return self._build(name, event.start, event.end, (tag_of(event.label, event.score),))
 
-    def _result(self, name: str, heard: Heard, choice: Choice) -> Result:
-        return self._make(name, heard.start, heard.end, choice(heard.scores), heard.embedding)
+    def _result(self, name: str, scored: Scored, selection: Selection) -> Result:
+        return self._build(name, scored.start, scored.end, selection(scored.scores), scored.embedding)
 
-    def _make(
+    def _build(
         self, name: str, start: float, end: float, tags: tuple[Tag, ...], embedding: Array | None = None
     ) -> Result:
         model = self.model
-        # neither has more digits than a sample needs
+        # rounded to remove the error of the subtraction
         length = round(end - start, 9)
         return Result(name, start, end, length, tags, model.name, model.sha256, model.trained, embedding)
 
 
-class Heard(NamedTuple):
-    """Scores (527,) of a part of a clip from `start` to `end`, in seconds."""
+class Scored(NamedTuple):
+    """Scores (527,) of the part of a clip from `start` to `end` in seconds, and its embedding if requested."""
 
     start: float
     end: float
@@ -326,27 +344,27 @@ class Heard(NamedTuple):
     embedding: Array | None
 
 
-def _heard(network: Network, features: Array, start: int, end: int, embedding: bool) -> Heard:
+def _scored(network: Network, features: Array, start: int, end: int, embedding: bool) -> Scored:
     logits, embeddings = network.with_embedding(features[None]) if embedding else (network(features[None]), None)
     vector = None if embeddings is None else embeddings[0]
-    return Heard(start / audio.SAMPLE_RATE, end / audio.SAMPLE_RATE, sigmoid(logits[0]), vector)
+    return Scored(start / audio.SAMPLE_RATE, end / audio.SAMPLE_RATE, sigmoid(logits[0]), vector)
 
 
 @dataclass(frozen=True)
-class Choice:
-    """Which of a clip's tags to give: the best `top` of those not below `threshold` and, if given, in `among`."""
+class Selection:
+    """Which tags to report: the best `top` of those with a score of at least `threshold`, of the classes `among`."""
 
     top: int | None
     threshold: float | None
     among: tuple[int, ...] | None
 
     @classmethod
-    def of(cls, top: int | None, threshold: float | None, labels: str | Iterable[str | int] | None) -> Choice:
+    def of(cls, top: int | None, threshold: float | None, labels: str | Iterable[str | int] | None) -> Selection:
         """Raises LabelError, ValueError."""
         if top is not None and top < 0:
-            raise ValueError(f"top must not be negative, is {top}")
+            raise ValueError(f"top must not be negative, not {top}")
         if threshold is not None and not 0 <= threshold <= 1:
-            raise ValueError(f"threshold must lie in 0..1, is {threshold}")
+            raise ValueError(f"threshold must be in 0..1, not {threshold}")
         return cls(top, threshold, None if labels is None else tuple(select(labels)))
 
     def __call__(self, scores: Array) -> tuple[Tag, ...]:
@@ -354,8 +372,8 @@ class Choice:
 
 
 def sigmoid(logits: Array) -> Array:
-    """Probabilities, float64, of logits of any shape."""
-    # exp can't overflow: its argument is never positive
+    """Convert logits of any shape to probabilities, float64."""
+    # exp can't overflow because its argument is never positive
     small = np.exp(-np.abs(logits.astype(np.float64)))
     probabilities: Array = np.where(logits >= 0, 1, small) / (1 + small)
     return probabilities
@@ -364,13 +382,13 @@ def sigmoid(logits: Array) -> Array:
 def best_tags(
     scores: Array, top: int | None = 10, threshold: float | None = None, among: Iterable[int] | None = None
 ) -> tuple[Tag, ...]:
-    """The best of (527,) scores, best first, equal ones in the order of their index.
+    """Return the tags of the best of (527,) scores in descending order; equal scores in the order of their index.
 
     Args:
-        scores: one score for each class.
-        top: how many at most; None for all.
-        threshold: leave out lower ones.
-        among: consider these indices only.
+        scores: one score per class.
+        top: maximum number of tags; None for all.
+        threshold: omit lower scores.
+        among: consider only these indices.
     """
     indices = np.arange(len(scores)) if among is None else np.array(sorted(among), np.intp)
     indices = indices[np.argsort(-scores[indices], kind="stable")]
@@ -380,6 +398,6 @@ def best_tags(
 
 
 def tag_of(index: int, score: float) -> Tag:
-    """The tag of a class."""
+    """Make the tag of a class."""
     label = all_labels()[index]
     return Tag(label.name, label.mid, label.index, score)

@@ -1,4 +1,4 @@
-"""`audiotag tag`: files, folders, patterns or standard input to tags."""
+"""`audiotag tag`: tag files, folders, patterns or standard input."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
-from audiotag import garbage, labels
 from audiotag.console import on_terminal, say
-from audiotag.crawl.job import Job, Options
+from audiotag.crawl.job import Job, resume_collection
 from audiotag.errors import LabelError, printable
-from audiotag.outputs import FORMATS, PARTS
+from audiotag.options import TAGS, WINDOWS, TagOptions, flags, number, seconds
+from audiotag.outputs import ALL
 
 if TYPE_CHECKING:
     from audiotag.crawl.pool import Pool
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from audiotag.sound.audio import RawFormat
 
 DESCRIPTION = """\
-Tag sound files (WAV, FLAC, OGG, Opus, MP3 and whatever else libsndfile reads, at any
+Tag sound files (WAV, FLAC, OGG, Opus, MP3 and all other formats that libsndfile reads, at any
 sample rate and with any number of channels) with the 527 classes of AudioSet."""
 
 EPILOG = """\
@@ -37,15 +37,15 @@ examples:
   audiotag tag day.flac --window 10 --top 3
   audiotag tag day.flac --events 'Dog=0.5:0.3,Siren=0.4' --format audacity --output labels.txt
 
-A file that can't be read is reported on stderr (in JSONL by a line, too), all others
-are done, and the exit code is 1."""
+A file that can't be read is reported on stderr (with JSONL also as a row); all other files
+are tagged, and the exit code is 1."""
 
 
-WINDOWS = """\
-Windows begin at 0, HOP, 2 HOP ...; what is left at the end gets a window of full length, too,
-that ends with the sound. A file that is shorter than a window gives one result. Results come as
-soon as their window is complete, also of sound on standard input that never ends. Events need
-no --window; theirs are 2 s, every 0.5 s."""
+WINDOW_HELP = """\
+Windows start at 0, HOP, 2 HOP and so on. Samples left at the end get a window of full length
+that ends with the sound. A file shorter than one window gives one result. Each result is written
+as soon as its window is complete, also for endless sound on standard input. Events do not
+need --window: by default they use windows of 2 s every 0.5 s."""
 
 
 def add_parser(subparsers: Any) -> None:
@@ -58,62 +58,62 @@ def add_parser(subparsers: Any) -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
-    parser.set_defaults(run=run, parser=parser)
+    parser.set_defaults(run=run, parser=parser, **dataclasses.asdict(TagOptions()))
     parser.add_argument(
         "paths", nargs="*", metavar="PATH", help="file, folder, pattern or @list of files; - for standard input"
     )
-    parser.add_argument("--files0-from", metavar="FILE", help="a list of files that end with NUL; - for standard input")
-    parser.add_argument(
-        "--model", metavar="NAME|PATH", help="a model's name or an ONNX file (default: the shipped one)"
-    )
-    parser.add_argument("--top", type=number, default=10, metavar="N", help="how many tags at most (default: 10)")
-    parser.add_argument("--threshold", type=probability, metavar="P", help="leave out tags with a score below P")
-    parser.add_argument("--labels", type=classes, metavar="A,B,...", help="consider these classes only (names or MIDs)")
-    parser.add_argument("--embeddings", action="store_true", help="give the vectors behind the tags, too")
-    parser.add_argument("--threads", type=number, default=1, metavar="N", help="threads that share a clip (default: 1)")
-    parser.add_argument(
-        "--format", choices=(*FORMATS, *PARTS), default="text", help="form of the results (default: text)"
-    )
+    parser.add_argument("--files0-from", metavar="FILE", help="list of files separated by NUL; - for standard input")
+    parser.add_argument("--model", metavar="NAME|PATH", help="model name or ONNX file (default: the bundled model)")
+    for _, flag in flags(TAGS):
+        flag.add_to(parser)
+    parser.add_argument("--threads", type=number, default=1, metavar="N", help="threads per clip (default: 1)")
+    parser.add_argument("--format", choices=tuple(ALL), default="text", help="output format (default: text)")
     parser.add_argument("--output", metavar="FILE", help="write results to FILE (default: -, standard output)")
-    parser.add_argument("--activations", metavar="REPORT.html", help="show waveform, mel and every layer of one clip")
-    time = parser.add_argument_group("what is heard when", WINDOWS)
-    time.add_argument("--window", type=seconds, metavar="SECONDS", help="tag windows of that length, not whole files")
-    time.add_argument("--hop", type=seconds, metavar="SECONDS", help="from window to window (default: their length)")
+    parser.add_argument(
+        "--activations", metavar="REPORT.html", help="write a page with waveform, log-mel and all layers of one clip"
+    )
+    time = parser.add_argument_group("windows and events", WINDOW_HELP)
+    for _, flag in flags(WINDOWS):
+        flag.add_to(time)
     time.add_argument(
         "--events",
         nargs="?",
         const="",
         metavar="[CLASS=]ON[:OFF],...",
-        help="when sounds begin and end: where a class's score reaches ON, and falls below OFF (default: 0.5:0.3); "
-        "classes may have thresholds of their own",
+        help="report when classes begin and end: at scores of at least ON, and below OFF (default: 0.5:0.3); "
+        "thresholds may be given per class",
     )
-    time.add_argument("--min-event", type=seconds, metavar="SECONDS", help="leave out shorter events")
-    time.add_argument("--max-gap", type=seconds, metavar="SECONDS", help="join events with no more between them")
-    parser.add_argument("--plot", metavar="OUT.png", help="draw one clip's spectrogram and what is heard when")
+    time.add_argument("--min-event", type=seconds, metavar="SECONDS", help="omit shorter events")
+    time.add_argument("--max-gap", type=seconds, metavar="SECONDS", help="join events of a class with a smaller gap")
+    parser.add_argument("--plot", metavar="OUT.png", help="draw spectrogram and class scores over time of one clip")
     batch = parser.add_argument_group("many files")
-    batch.add_argument("--workers", type=number, metavar="N", help="processes, one thread each (default: this one)")
-    batch.add_argument("--timeout", type=seconds, metavar="SECONDS", help="give up on a file after so long")
+    batch.add_argument("--workers", type=number, metavar="N", help="worker processes, one thread each (default: none)")
+    batch.add_argument("--timeout", type=seconds, metavar="SECONDS", help="maximum time per file")
     batch.add_argument("--shard", type=shard, metavar="I/N", help="only the I-th of N parts of the files")
-    there = batch.add_mutually_exclusive_group()
-    there.add_argument("--resume", action="store_true", help="go on with the output that is there, if any")
-    there.add_argument("--overwrite", action="store_true", help="throw away the output that is there")
+    existing = batch.add_mutually_exclusive_group()
+    existing.add_argument("--resume", action="store_true", help="resume from an existing output file")
+    existing.add_argument("--overwrite", action="store_true", help="overwrite an existing output file")
     batch.add_argument(
-        "--log-every", type=seconds, default=60.0, metavar="SECONDS", help="progress without a terminal (default: 60)"
+        "--log-every",
+        type=seconds,
+        default=60.0,
+        metavar="SECONDS",
+        help="seconds between progress lines when stderr is not a terminal (default: 60)",
     )
     raw = parser.add_argument_group("headerless samples on standard input")
     raw.add_argument("--raw", choices=("f32le", "s16le"), help="32-bit floats or 16-bit integers, little-endian")
     raw.add_argument("--rate", type=sample_rate, metavar="HZ", help="sample rate")
-    raw.add_argument("--channels", type=number, metavar="N", help="interleaved channels (default: 1)")
+    raw.add_argument("--channels", type=number, metavar="N", help="number of interleaved channels (default: 1)")
 
 
 def run(args: argparse.Namespace) -> int:
-    """Tag everything and return the exit code."""
-    _give_back(args)
+    """Tag all files and return the exit code."""
+    _restore_path(args)
     if args.output == "-":
         args.output = None
     options = _options(args)
     _check(args)
-    from audiotag.crawl.signals import interruptible, undisturbed
+    from audiotag.crawl.signals import deferred, interruptible
 
     if args.plot is not None:
         from audiotag.pictures.plot import check, write_plot
@@ -121,11 +121,11 @@ def run(args: argparse.Namespace) -> int:
         check(args.plot)
     job = Job(args.model, args.threads if args.workers is None else 1, options, args.format)
     with interruptible(), ExitStack() as stack:
-        with undisturbed():  # modules may not survive an interrupt of their import
+        with deferred():  # an interrupted import may leave a module unusable
             pool = _pool(args, job)
         if pool:
             stack.enter_context(pool).start()
-        with undisturbed():
+        with deferred():
             from audiotag.crawl import run as crawl
             from audiotag.crawl.inputs import Shard, lists_in
             from audiotag.crawl.progress import Progress
@@ -135,7 +135,7 @@ def run(args: argparse.Namespace) -> int:
 
         files = crawl.Files(lists_in(args.paths, args.files0_from), args.shard and Shard(*args.shard))
         model = pool.model() if pool else job.load()
-        garbage.resume()
+        resume_collection()
         warn_if_untrained(model)
         hint_at_full_size(model)
         output = stack.enter_context(
@@ -144,7 +144,7 @@ def run(args: argparse.Namespace) -> int:
         progress = Progress(output.n_done, output.failures, files.count, args.log_every)
         todo = crawl.remaining(files, output)
         events = pool.run(todo) if pool else crawl.in_process(job, todo, progress)
-        # whatever ends the run, what decodes ends with it
+        # an open decoder must be closed however the run ends
         stack.callback(events.close)
         failed = crawl.write(events, job, output, progress, _watch(args, job))
         progress.finish()
@@ -153,8 +153,8 @@ def run(args: argparse.Namespace) -> int:
     return 1 if failed or output.failures else 0
 
 
-def _give_back(args: argparse.Namespace) -> None:
-    """Make a path again of what argparse took for the value of --events, which needs none."""
+def _restore_path(args: argparse.Namespace) -> None:
+    """Move a path that argparse took for the optional value of --events back to the paths."""
     if args.events and (os.path.lexists(args.events) or args.events.startswith(("-", "@"))):
         args.paths.insert(0, args.events)
         args.events = ""
@@ -177,49 +177,50 @@ def _watch(args: argparse.Namespace, job: Job) -> Callable[[Result], None] | Non
 
 
 def _check(args: argparse.Namespace) -> None:
-    """Refuse options that don't go together."""
+    """Refuse combinations of options that are not possible, with exit code 2."""
     error = args.parser.error
     stdin = args.paths.count("-") + args.paths.count("@-") + (args.files0_from == "-")
     if not args.paths and args.files0_from is None:
         error("the following arguments are required: PATH")
     if stdin > 1:
-        error("standard input can be read once only")
+        error("standard input (-) is given twice")
     one = len(args.paths) == 1 and args.files0_from is None and _is_one_file(args.paths[0])
-    if args.format == "audacity" and not one:
-        error("--format audacity is for one file: labels don't name theirs")
+    if ALL[args.format].one_clip and not one:
+        error(f"--format {args.format} takes a single file: its rows do not name their file")
     for name in ("activations", "plot"):
         if getattr(args, name) is not None and (not one or args.paths == ["-"]):
-            error(f"--{name} shows one file")
+            error(f"--{name} takes a single file")
         if getattr(args, name) is not None and (args.workers or args.timeout):
-            error(f"--{name} goes without --workers and --timeout")
+            error(f"--{name} can't be combined with --workers or --timeout")
     if args.activations is not None and (args.window or args.events is not None):
-        error("--activations shows a file in one piece, without --window and --events")
+        error("--activations can't be combined with --window or --events")
     if "-" in args.paths and (args.workers or args.timeout or args.resume):
-        error("sound on standard input (-) goes without --workers, --timeout and --resume")
+        error("sound on standard input (-) can't be combined with --workers, --timeout or --resume")
     if args.resume and args.output is None:
         error("--resume needs --output")
 
 
 def _is_one_file(path: str) -> bool:
-    """Whether it is no folder, list or pattern."""
+    """Whether a path names a single file rather than a folder, list or pattern."""
     return not os.path.isdir(path) and (os.path.lexists(path) or not (path.startswith("@") or glob.has_magic(path)))
 
 
 def warn_if_untrained(model: ResolvedModel) -> None:
-    """Say on stderr that the scores of a model with random weights mean nothing."""
+    """Warn on stderr if the model has random weights, so that its scores mean nothing."""
     if not model.trained:
         say(f"model {model.name}: {printable(model.note)}")
 
 
 def hint_at_full_size(model: ResolvedModel) -> None:
-    """Say on a terminal that there are better models than the one that ships with the package."""
+    """Recommend a larger model on a terminal if the bundled one is used."""
     from audiotag.models.catalog import DEFAULT, FULL_SIZE
 
     if model.name == DEFAULT and on_terminal():
-        say(f"model {DEFAULT}: small, for a quick start; for better tags: audiotag models pull {FULL_SIZE}")
+        say(f"model {DEFAULT} is small; for better tags: audiotag models pull {FULL_SIZE}")
 
 
-def _options(args: argparse.Namespace) -> Options:
+def _options(args: argparse.Namespace) -> TagOptions:
+    """Build the options from all flags; those made of several arguments are composed here."""
     _check_times(args)
     events = _events(args)
     window, hop = args.window, args.hop
@@ -234,16 +235,15 @@ def _options(args: argparse.Namespace) -> Options:
             Grid(window, hop or window)
         except ValueError as error:
             args.parser.error(f"--window, --hop: {error}")
-    return Options(
-        top=args.top,
-        threshold=args.threshold,
-        labels=args.labels,
-        window=window,
-        hop=hop,
-        events=events,
-        embeddings=args.embeddings or args.format == "npy",
-        raw=_raw_format(args),
-    )
+    declared = {field: getattr(args, field) for field, _ in flags()}
+    composed = {
+        "window": window,
+        "hop": hop,
+        "events": events,
+        "embeddings": args.embeddings or ALL[args.format].embeddings == "always",
+        "raw": _raw_format(args),
+    }
+    return TagOptions(**declared | composed)
 
 
 def _check_times(args: argparse.Namespace) -> None:
@@ -251,10 +251,12 @@ def _check_times(args: argparse.Namespace) -> None:
     if args.hop is not None and args.window is None and args.events is None:
         error("--hop needs --window")
     if args.events is None and (args.min_event is not None or args.max_gap is not None):
-        error("--min-event and --max-gap go with --events")
-    if args.embeddings and args.format not in ("jsonl", "parquet", "npy"):
-        error("--embeddings goes with --format jsonl, parquet or npy")
-    if args.events is not None and (args.embeddings or args.format == "npy"):
+        error("--min-event and --max-gap need --events")
+    embeddings = ALL[args.format].embeddings
+    if args.embeddings and embeddings == "never":
+        able = ", ".join(name for name, format in ALL.items() if format.embeddings != "never")
+        error(f"--format {args.format} has no embeddings; formats that have: {able}")
+    if args.events is not None and (args.embeddings or embeddings == "always"):
         error("events have no embeddings")
 
 
@@ -274,10 +276,10 @@ def _events(args: argparse.Namespace) -> EventOptions | None:
 def _raw_format(args: argparse.Namespace) -> RawFormat | None:
     if args.raw is None:
         if args.rate is not None or args.channels is not None:
-            args.parser.error("--rate and --channels describe --raw samples: a file says its own")
+            args.parser.error("--rate and --channels need --raw: files contain their own rate and channels")
         return None
     if args.paths != ["-"]:
-        args.parser.error("--raw reads standard input: give - as the only PATH")
+        args.parser.error("--raw reads standard input: - must be the only PATH")
     if args.rate is None:
         args.parser.error("--raw needs --rate")
     from audiotag.sound.audio import RawFormat
@@ -285,16 +287,8 @@ def _raw_format(args: argparse.Namespace) -> RawFormat | None:
     return RawFormat(args.raw, args.rate, args.channels or 1)
 
 
-def number(text: str) -> int:
-    """An argument that counts something; argparse calls it by the function's name."""
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"{value} is not at least 1")
-    return value
-
-
 def sample_rate(text: str) -> int:
-    """An argument in Hz."""
+    """Parse a sample rate in Hz."""
     from audiotag.sound.audio import MAX_RATE, MIN_RATE
 
     value = int(text)
@@ -303,34 +297,10 @@ def sample_rate(text: str) -> int:
     return value
 
 
-def seconds(text: str) -> float:
-    """An argument that is a length of time."""
-    value = float(text)
-    if not 0 < value < float("inf"):
-        raise argparse.ArgumentTypeError(f"{text} is no positive number of seconds")
-    return value
-
-
 def shard(text: str) -> tuple[int, int]:
-    """An argument I/N."""
+    """Parse a shard I/N."""
     number, _, count = text.partition("/")
     value = int(number), int(count)
     if not 1 <= value[0] <= value[1]:
         raise argparse.ArgumentTypeError(f"{text} is not in 1/N to N/N")
     return value
-
-
-def probability(text: str) -> float:
-    """An argument from 0 to 1."""
-    value = float(text)
-    if not 0 <= value <= 1:
-        raise argparse.ArgumentTypeError(f"{text} is not in 0..1")
-    return value
-
-
-def classes(text: str) -> tuple[int, ...]:
-    """An argument that lists classes of AudioSet."""
-    try:
-        return tuple(labels.select(text))
-    except LabelError as error:
-        raise argparse.ArgumentTypeError(str(error)) from None

@@ -1,4 +1,4 @@
-"""From what the user names on the command line to the files that it means."""
+"""Expansion of command-line paths to files: folders, patterns, lists and shards."""
 
 from __future__ import annotations
 
@@ -15,11 +15,14 @@ from audiotag.sound.audio import SUFFIXES
 
 STDIN = "-"
 FINGERPRINT = 12
-"""Bytes of a path's fingerprint: among a billion paths two are equal with a probability of 1e-11."""
+"""Bytes of a path's fingerprint; among a billion paths the probability of a collision is 1e-11."""
 
 
 def lists_in(paths: Iterable[str], files0_from: str | None = None) -> list[str | Manifest]:
-    """The paths, with manifests for those that are `@list` and not names of files, and for a list separated by NUL."""
+    """Replace each `@list` by a manifest, unless a file has that name, and append the NUL-separated list, if given.
+
+    Raises ManifestError if a list can't be opened.
+    """
     found: list[str | Manifest] = [
         Manifest.of(path[1:]) if len(path) > 1 and path[0] == "@" and not os.path.lexists(path) else path
         for path in paths
@@ -33,18 +36,18 @@ def lists_in(paths: Iterable[str], files0_from: str | None = None) -> list[str |
 
 
 def expand(paths: Iterable[str | Manifest]) -> Iterator[str | AudioError]:
-    """Files for paths, folders, patterns and lists, found as they are needed, in a fixed order.
+    """Yield the files of paths, folders, patterns and lists lazily and in a fixed order.
 
-    A folder means the sound files in it and below (`audiotag.sound.audio.SUFFIXES`; hidden files and
-    links to folders are left out), a pattern that no file is called by means what it matches
-    (`**` too), a manifest the files that it lists, taken literally. What means nothing at all
-    comes out as an error in its place.
+    A folder stands for the sound files in it and its subfolders (`audiotag.sound.audio.SUFFIXES`),
+    without hidden files and links to folders. A pattern, which may contain `**`, stands for its
+    matches, unless a file has that name. A manifest stands for the files that it lists, taken
+    literally. A path, pattern or folder without files yields an error in its place.
 
     Raises ManifestError for a list that can't be read.
     """
     for path in paths:
         if isinstance(path, Manifest):
-            # in a list it is the name of a file
+            # in a list, "-" is the name of a file
             yield from (os.path.join(".", name) if name == STDIN else name for name in path)
         elif path == STDIN or os.path.lexists(path):
             yield from _one(path)
@@ -53,8 +56,8 @@ def expand(paths: Iterable[str | Manifest]) -> Iterator[str | AudioError]:
             seen: set[str] = set()
             for match in sorted(glob.glob(path, recursive=True)):
                 real = Path(os.path.realpath(match))
-                # `**` means folders and what is in them, and follows links, in circles, too; reading from a named
-                # pipe would wait for ever
+                # `**` yields folders as well as their content, and follows links, even in cycles;
+                # opening a named pipe would block forever
                 if seen.isdisjoint(map(str, (real, *real.parents))) and (os.path.isdir(match) or os.path.isfile(match)):
                     seen.add(str(real))
                     found = True
@@ -67,10 +70,10 @@ def expand(paths: Iterable[str | Manifest]) -> Iterator[str | AudioError]:
 
 @dataclass(frozen=True)
 class Shard:
-    """The part `number` of `count`, from 1, of any set of paths.
+    """Part `number` of `count`, counted from 1, of a set of paths.
 
-    A path's part follows from its spelling alone: every machine that is given the same paths
-    agrees, and those added later move none.
+    A path's shard depends on its spelling alone: all machines that get the same paths agree, and
+    adding paths does not move others to another shard.
     """
 
     number: int
@@ -84,7 +87,7 @@ class Shard:
 
 
 def fingerprint(path: str) -> bytes:
-    """`FINGERPRINT` bytes that stand for a path as it is spelled."""
+    """Hash the spelling of a path to `FINGERPRINT` bytes."""
     return hashlib.blake2b(path.encode(errors="surrogatepass"), digest_size=FINGERPRINT).digest()
 
 
@@ -103,7 +106,7 @@ def _folder(folder: str) -> Iterator[str | AudioError]:
         for name in sorted(files):
             path = os.path.join(where, name)
             sound = not name.startswith(".") and os.path.splitext(name)[1].lower() in SUFFIXES
-            # reading from a named pipe would wait for ever; a dangling link is a file that can't be read
+            # opening a named pipe would block forever; a dangling link is reported as an unreadable file
             if sound and (os.path.isfile(path) or not os.path.exists(path)):
                 found = True
                 yield path

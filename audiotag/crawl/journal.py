@@ -1,20 +1,18 @@
-"""Which files are done, so that a run that was cut off, however hard, goes on without losing or doubling a row.
+"""The journal of an output: which files are done, so that an interrupted run resumes without losing or doubling a row.
 
-Beside an output lies `OUTPUT.journal`, lines of `CRC32 JSON`. The first one has the run's
-settings; each other one says that the rows of some files are safely in the output, up to a
-position in it (bytes of a file, parts of a folder). The output reaches the disk before
-such a line is written. To go on, the output is cut back to the position of the last whole
-line, and the files of all lines are left out.
+The journal `OUTPUT.journal` lies beside the output and consists of lines `CRC32 JSON`. The first
+line has the settings of the run; each further line says that the rows of some files are durable in
+the output up to a position (bytes of a file, parts of a folder), and has a checksum of the bytes
+before it. The output is made durable before such a line is written. To resume, the output is
+truncated to the position of the last complete line, and the files of all lines are skipped. A
+journal whose checksum does not fit the output belongs to another run and is refused.
 """
 
 from __future__ import annotations
 
 import base64
-import errno
-import io
 import json
 import os
-import sys
 import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
@@ -25,11 +23,12 @@ import numpy as np
 from audiotag import __version__
 from audiotag.console import say
 from audiotag.crawl.inputs import FINGERPRINT, fingerprint
-from audiotag.crawl.signals import undisturbed
-from audiotag.crawl.sinks import Sink, open_raw, sync_folder, write_all
+from audiotag.crawl.signals import deferred
+from audiotag.crawl.sinks import JOURNAL_SUFFIX, Sink, open_locked, sync_folder, write_all
 from audiotag.errors import OutputError, printable
 
-SUFFIX = ".journal"
+_VERSION, _IDENTITY = "audiotag", "output"
+"""Keys of the header that are not settings: the version of audiotag, and the inode number of the output."""
 
 
 class Journal:
@@ -37,18 +36,18 @@ class Journal:
 
     Args:
         sink: the output.
-        settings: what its rows depend on, fit for JSON.
-        resume: go on with what is there.
-        overwrite: throw away what is there.
+        settings: everything that its rows depend on, JSON-compatible.
+        resume: continue an existing output.
+        overwrite: discard an existing output.
 
     Raises:
-        OutputError: there is an output already (and neither `resume` nor `overwrite`), another
-            run is writing it, it was made with other settings, there is no way to know what is
-            done of it, or something can't be written.
+        OutputError: there is an output already (and neither `resume` nor `overwrite`), another run
+            is writing it, it was made with other settings, its journal is missing, damaged or of
+            another run, or something can't be written.
     """
 
     def __init__(self, sink: Sink, settings: Mapping[str, Any], *, resume: bool, overwrite: bool) -> None:
-        self.path = sink.path + SUFFIX
+        self.path = sink.path + JOURNAL_SUFFIX
         self.failures = 0
         self._sink = sink
         self._fingerprints = bytearray()
@@ -56,27 +55,31 @@ class Journal:
         self._doubtful = False
         found = sink.size()
         if found and not resume and not overwrite:
-            raise OutputError(sink.path, "exists already: --resume goes on with it, --overwrite begins anew")
+            raise OutputError(sink.name, "exists already: --resume continues it, --overwrite replaces it")
         if found and resume and not os.path.exists(self.path):
-            raise OutputError(sink.path, f"has no journal ({self.path}), which would say what is done")
-        header = json.loads(json.dumps({"audiotag": __version__, **settings}))
+            raise OutputError(sink.name, f"can't be resumed: its journal ({self.path}) is missing")
+        header = json.loads(json.dumps({_VERSION: __version__, **settings}))
         with ExitStack() as undo, self._explained():
-            self._file = undo.enter_context(_open_locked(self.path, sink.path))
+            self._file = undo.enter_context(open_locked(self.path, sink.name))
+            undo.callback(sink.release)
+            sink.lock()
             done, position, length = self._read(header, found) if resume else (b"", 0, 0)
+            sink.create()
             self._file.truncate(length)
             self._file.seek(length)
             if not length:
-                self._append(header)
+                self._append(header | {_IDENTITY: sink.identity()})
                 sync_folder(self.path)
-            sink.cut(position)
+            sink.truncate(position)
             undo.pop_all()
-        # 16 bytes for each file
+        # 16 bytes of memory per file
         fingerprints = np.frombuffer(done, f"S{FINGERPRINT}")
         self._done, counts = np.unique(fingerprints, return_counts=True)
         self._counts = counts.astype(np.uint32)
         self.n_done = len(fingerprints)
 
     def done_before(self, path: str) -> bool:
+        """Whether an earlier run has done the file; True as often as the file has been done."""
         key = np.array(fingerprint(path), self._done.dtype)
         left, right = np.searchsorted(self._done, key), np.searchsorted(self._done, key, "right")
         if left == right or not self._counts[left]:
@@ -85,13 +88,13 @@ class Journal:
         return True
 
     def put(self, data: bytes) -> None:
-        """Add rows of a file. Raises OutputError."""
+        """Append rows of a file. Raises OutputError."""
         with self._explained():
             self._sink.put(data)
 
     def end(self, path: str, failed: bool) -> None:
-        """Note that all rows of a file are there; they become durable now and then, in groups. Raises OutputError."""
-        with undisturbed(), self._explained():
+        """Record that all rows of a file have been appended; commits happen at intervals. Raises OutputError."""
+        with deferred(), self._explained():
             self._sink.end()
             self._fingerprints += fingerprint(path)
             self._new_failures += failed
@@ -99,15 +102,15 @@ class Journal:
                 self._commit()
 
     def close(self) -> None:
-        """Make durable what is done. Raises OutputError."""
-        with undisturbed(), self._explained(), self._file:
+        """Commit everything that is done and close the output. Raises OutputError."""
+        with deferred(), self._explained(), self._file:
             try:
                 self._commit()
             finally:
                 self._sink.close()
 
     def _commit(self) -> None:
-        # where that fails once, what it should have written may be gone, and yet it succeeds the next time
+        # after a failed fsync the data may be lost although a later fsync reports success
         if self._doubtful:
             return
         self._doubtful = True
@@ -117,8 +120,10 @@ class Journal:
         self._doubtful = False
 
     def _note(self, position: int) -> None:
+        """Append the entry for all files since the last one."""
         files = base64.b64encode(self._fingerprints).decode()
-        self._append({"at": position, "failures": self._new_failures, "files": files})
+        crc = self._sink.checksum(position)
+        self._append({"at": position, "crc": crc, "failures": self._new_failures, "files": files})
         self.failures += self._new_failures
         self._fingerprints.clear()
         self._new_failures = 0
@@ -129,38 +134,59 @@ class Journal:
         os.fsync(self._file.fileno())
 
     def _read(self, header: Mapping[str, Any], found: int | None) -> tuple[bytes, int, int]:
-        """What is noted and in the output: fingerprints, the position in the output, the length of the journal."""
+        """Read the entries that the output contains.
+
+        Args:
+            header: the header of this run.
+            found: the size of the output, None if there is none.
+
+        Returns:
+            Fingerprints of the files, the position in the output, the length of the journal.
+        """
+        name = self._sink.name
         entries = _entries(self.path)
         begin, length = next(entries, (None, 0))
         if begin is None:
             if found:
-                raise OutputError(self._sink.path, f"its journal ({self.path}) is damaged: no way to know what is done")
+                raise OutputError(name, f"can't be resumed: its journal ({self.path}) is damaged")
             return b"", 0, 0
-        _compare(begin, header, self._sink.path)
-        done, position = bytearray(), 0
+        _compare(begin, header, name)
+        done, position, crc = bytearray(), 0, None
         for entry, end in entries:
             if entry["at"] > (found or 0):
                 if found is None:
-                    raise OutputError(
-                        self._sink.path, f"is gone, but its journal is here; remove {self.path} to begin anew"
-                    )
-                say(f"{printable(self._sink.path)}: shorter than its journal says; what is missing is done again")
+                    raise OutputError(name, f"is gone, but its journal is left; remove {self.path} to start anew")
+                say(f"{printable(name)}: is shorter than its journal says; missing files are done again")
                 break
             done += base64.b64decode(entry["files"])
-            position, length = entry["at"], end
+            position, length, crc = entry["at"], end, entry.get("crc")
             self.failures += entry["failures"]
+        if found and not self._describes(begin, found, position, crc):
+            raise OutputError(name, f"is not the output of the run that wrote its journal ({self.path})")
         return bytes(done), position, length
+
+    def _describes(self, begin: Mapping[str, Any], found: int, position: int, crc: int | None) -> bool:
+        """Whether the journal belongs to the output: judged by the rows up to `position` or, without any, by the inode.
+
+        Entries of versions that recorded neither are trusted.
+        """
+        if crc is not None and crc != self._sink.checksum(position):
+            return False
+        if crc is not None and position > self._sink.empty_size:
+            return True
+        return found <= position or begin.get(_IDENTITY) in (None, self._sink.identity())
 
     @contextmanager
     def _explained(self) -> Iterator[None]:
+        """Convert OSError to an OutputError that names the output."""
         try:
             yield
         except OSError as error:
-            raise OutputError(self._sink.path, error.strerror or str(error)) from None
+            raise OutputError(self._sink.name, error.strerror or str(error)) from None
 
 
 def _entries(path: str) -> Iterator[tuple[dict[str, Any], int]]:
-    """The entries of whole lines, up to the first one that is none, and where they end."""
+    """Yield the entry of each line and the offset of its end, up to the first incomplete or damaged line."""
     with open(path, "rb") as file:
         end = 0
         for line in file:
@@ -172,28 +198,13 @@ def _entries(path: str) -> Iterator[tuple[dict[str, Any], int]]:
 
 
 def _compare(then: Mapping[str, Any], now: Mapping[str, Any], output: str) -> None:
-    """Raise OutputError if the settings differ; another version of audiotag may go on."""
+    """Raise OutputError if the settings differ; a different version of audiotag is reported and accepted."""
     changed = [
         f"{name} was {json.dumps(then.get(name))}, is {json.dumps(now.get(name))}"
         for name in {**then, **now}
-        if then.get(name) != now.get(name) and name != "audiotag"
+        if then.get(name) != now.get(name) and name not in (_VERSION, _IDENTITY)
     ]
     if changed:
-        raise OutputError(output, f"was begun with other settings: {'; '.join(changed)}")
-    if then["audiotag"] != now["audiotag"]:
-        say(f"{printable(output)}: was begun by audiotag {then['audiotag']}, goes on with {now['audiotag']}")
-
-
-def _open_locked(path: str, output: str) -> io.FileIO:
-    file = open_raw(path)
-    if sys.platform != "win32":
-        import fcntl
-
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            # some network file systems have no locks
-            if error.errno in (errno.EAGAIN, errno.EACCES):
-                file.close()
-                raise OutputError(output, "another run is writing it") from None
-    return file
+        raise OutputError(output, f"was started with other settings: {'; '.join(changed)}")
+    if then[_VERSION] != now[_VERSION]:
+        say(f"{printable(output)}: was started by audiotag {then[_VERSION]}, continues with {now[_VERSION]}")

@@ -1,4 +1,4 @@
-"""Lists of files: `@list.txt`, a column of a table, names separated by NUL. They are streamed, never held whole."""
+"""Lists of files, streamed: lines of text, a column of a table, or names separated by NUL."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from typing import IO, NamedTuple
 from audiotag.errors import Error, ManifestError, printable
 
 COLUMN = "path"
-"""The column that has the paths if none is named."""
+"""Default name of the column with the paths."""
 
 LONGEST = 1 << 12
-"""Characters that no path has: what has is no list, but perhaps a sound."""
+"""Maximum path length in characters; a longer entry means that the file is not a list (probably audio)."""
 
 _BATCH = 10_000
 
 
 class Manifest(NamedTuple):
-    """A list of files, `-` for standard input; `column` for tables; names end with `separator`."""
+    """A list of files: `path` is `-` for standard input, `column` applies to tables, `separator` to plain lists."""
 
     path: str
     column: str = COLUMN
@@ -30,7 +30,7 @@ class Manifest(NamedTuple):
 
     @classmethod
     def of(cls, text: str) -> Manifest:
-        """From what stands after the @: FILE, or TABLE:COLUMN."""
+        """Parse the text after the @: FILE, or TABLE:COLUMN."""
         table, colon, column = text.rpartition(":")
         if colon and column and os.path.splitext(table)[1].lower() in _TABLES and not os.path.exists(text):
             return cls(table, column)
@@ -38,25 +38,25 @@ class Manifest(NamedTuple):
 
     @property
     def repeatable(self) -> bool:
-        """Whether it can be read more than once: a pipe, such as the shell's `<(find …)`, or a terminal can't."""
+        """Whether the list can be read more than once; a pipe, such as the shell's `<(find .)`, or a terminal can't."""
         return os.path.isfile(self.path)
 
     def check(self) -> None:
-        """Raise ManifestError if the list can't be opened, before hours of work on what stands before it."""
-        # whoever writes into a named pipe would take the one who opens it for a reader
+        """Raise ManifestError if the list can't be opened, before any work on the paths in front of it."""
+        # opening a named pipe here would make its writer believe that it has a reader
         if self.repeatable or os.path.isdir(self.path) or (self.path != "-" and not os.path.exists(self.path)):
             with _explained(self.path), open(self.path, "rb"):
                 pass
 
     def __iter__(self) -> Iterator[str]:
-        """The paths, as they stand there.
+        """Yield the paths as they are written in the list.
 
         Raises ManifestError.
         """
         with _explained(self.path):
             for path in self._read():
                 if len(path) >= LONGEST or "\0" in path:
-                    raise ManifestError(self.path, "is no list of paths")
+                    raise ManifestError(self.path, "is not a list of paths")
                 yield path
 
     def _read(self) -> Iterator[str]:
@@ -69,14 +69,14 @@ class Manifest(NamedTuple):
         elif sys.stdin is None:
             raise ManifestError(self.path, "standard input is closed")
         else:
-            # a file object of its own: the interpreter could not shut down while a thread waits in sys.stdin
+            # not sys.stdin: the interpreter can't shut down while a thread waits in it
             with open(0, "rb", closefd=False) as file:
                 yield from map(os.fsdecode, _names(file, self.separator))
 
 
 @contextmanager
 def _explained(name: str) -> Iterator[None]:
-    """Whatever fails is a ManifestError that names the list."""
+    """Convert OSError and parse errors to a ManifestError that names the list."""
     try:
         yield
     except OSError as error:
@@ -92,7 +92,7 @@ def _names(file: IO[bytes], separator: bytes) -> Iterator[bytes]:
                 yield name
         return
     rest = b""
-    # a pipe gives what it has: whoever writes a name now and then sees it tagged
+    # read1 returns what a pipe has now, so that names arriving slowly are tagged at once
     while data := file.read1(1 << 16):  # type: ignore[attr-defined]  # buffered files have it, IO doesn't say so
         *names, rest = (rest + data).split(separator)
         yield from filter(None, names)
@@ -116,7 +116,7 @@ def _jsonl(path: str, column: str) -> Iterator[str]:
             if line.strip():
                 row = json.loads(line)
                 if not isinstance(row, dict) or not isinstance(row.get(column), str):
-                    raise ManifestError(path, f"line {number} has no {column!r}")
+                    raise ManifestError(path, f"line {number} has no string field {column!r}")
                 yield row[column]
 
 

@@ -1,4 +1,4 @@
-"""How a run goes: on a terminal a line that is rewritten, elsewhere a line now and then."""
+"""Progress of a run: a status line on a terminal, otherwise a log line at regular intervals."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ class Progress:
     """Counts files, errors and seconds of audio.
 
     Args:
-        done: files that earlier runs did,
-        failures: and those of them that failed.
-        count: finds out how many there are in all; called in a thread once it is worth it.
-        log_every: seconds between lines where there is no terminal, 0 for none.
+        done: number of files finished by earlier runs.
+        failures: number of those that failed.
+        count: returns the total number of files, None if unknown; called in a thread when progress is first shown.
+        log_every: seconds between log lines if stderr is not a terminal; 0 disables them.
     """
 
     def __init__(
@@ -41,45 +41,45 @@ class Progress:
         self._interval = REDRAW_SECONDS if self._terminal else log_every
         self._began = time.monotonic()
         self._next = self._began + self._interval
-        self._told = False
+        self._shown = False
 
     def start(self, name: str) -> None:
-        """A clip begins, the only one at this time."""
+        """Show the name of the clip that begins; for runs that process one clip at a time."""
         if self._terminal:
             self._current = f", {printable(name)}"
             show(self._line())
 
     def add(self, seconds: float, failed: bool) -> None:
-        """A clip of so many seconds is done."""
+        """Count a finished clip of the given length in seconds."""
         self._files += 1
         self._failures += failed
         self._seconds += seconds
-        if failed and self._terminal and self._told:
-            self._next = 0.0  # what was said of it took the place of the line
+        if failed and self._terminal and self._shown:
+            self._next = 0.0  # its error message has replaced the status line
         self.tick()
 
     def tick(self) -> None:
-        """Tell, if it is time to."""
+        """Show the progress if the interval has passed."""
         now = time.monotonic()
         if not self._interval or now < self._next:
             return
         self._next = now + self._interval
-        self._told = True
+        self._shown = True
         if self._count is not None:
             threading.Thread(target=self._find_total, args=(self._count,), daemon=True).start()
             self._count = None
         (show if self._terminal else say)(self._line())
 
     def finish(self) -> None:
-        """Sum up, unless it went too fast to be worth it."""
-        if self._told and self._files > 1:
+        """Print a summary if progress has been shown and there was more than one file; clear the status line."""
+        if self._shown and self._files > 1:
             self._total, self._current = None, ""
             say(f"{self._line()}, {_clock(time.monotonic() - self._began)}")
         elif self._terminal:
             show("")
 
     def _find_total(self, count: Callable[[], int | None]) -> None:
-        with suppress(Error):  # which those who need the files see, too
+        with suppress(Error):  # the run itself reports errors of the lists
             self._total = count()
 
     def _line(self) -> str:

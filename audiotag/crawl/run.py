@@ -1,4 +1,4 @@
-"""A run: many files through a job into one output."""
+"""A run: many files are processed by a job into one output."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Protocol, TextIO
 
 from audiotag.console import say, show
 from audiotag.crawl.inputs import STDIN, Shard, expand
-from audiotag.crawl.job import End, Event, Job, Rows
+from audiotag.crawl.job import End, Job, JobEvent, Rows
 from audiotag.crawl.journal import Journal
 from audiotag.crawl.manifests import Manifest
 from audiotag.crawl.sinks import FileSink, PartSink
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Files:
-    """What a run is about: the files that paths mean, or one shard of them, found as they are needed."""
+    """The files of a run, or one shard of them, found lazily from paths and lists."""
 
     paths: Sequence[str | Manifest]
     shard: Shard | None = None
@@ -40,41 +40,41 @@ class Files:
 
     @property
     def repeatable(self) -> bool:
-        """Whether they can be gone through more than once: a list that comes through a pipe can't."""
+        """Whether the files can be iterated over more than once; a list from a pipe can't."""
         return all(path.repeatable for path in self.paths if isinstance(path, Manifest))
 
     def count(self) -> int | None:
-        """How many there are, None if that can't be told beforehand."""
+        """The number of files, None if they can be read only once."""
         return sum(1 for _ in self) if self.repeatable else None
 
 
 class Output(Protocol):
-    """Where rows go; failures and files of earlier runs, if it has some."""
+    """Destination of rows; `failures` and `n_done` count files of earlier runs."""
 
     failures: int
     n_done: int
 
     def done_before(self, path: str) -> bool:
-        """Whether an earlier run did the file. Of a path that was done n times, the first n times that it is asked."""
+        """Whether an earlier run has done the file; True as often as the file has been done."""
         ...
 
     def put(self, data: bytes) -> None:
-        """Add rows of a file. Raises OutputError."""
+        """Append rows of a file. Raises OutputError."""
         ...
 
     def end(self, path: str, failed: bool) -> None:
-        """All rows of a file are there. Raises OutputError."""
+        """Record that all rows of a file have been appended. Raises OutputError."""
         ...
 
 
 class Stream:
-    """Text to a pipe, a terminal or a device; rows are out once `put` returns, for those who read along."""
+    """Text written to a pipe, a terminal or a device, flushed after each `put`."""
 
     failures = n_done = 0
 
     def __init__(self, file: TextIO, header: str) -> None:
         self._file = file
-        self._begun = False
+        self._started = False
         self.put(header.encode())
 
     def done_before(self, path: str) -> bool:
@@ -84,23 +84,23 @@ class Stream:
         if data:
             show("")
             text = data.decode()
-            self._file.write(text if self._begun else text.removeprefix("\n"))
+            self._file.write(text if self._started else text.removeprefix("\n"))
             self._file.flush()
-            self._begun = True
+            self._started = True
 
     def end(self, path: str, failed: bool) -> None:
         pass
 
 
 def remaining(files: Files, output: Output) -> Iterator[str | Failure]:
-    """The files that the output doesn't have from an earlier run."""
+    """Yield the files that the output does not contain from an earlier run."""
     for file in files:
         if not output.done_before(file.path if isinstance(file, Failure) else file):
             yield file
 
 
-def in_process(job: Job, files: Iterable[str | Failure], progress: Progress) -> Generator[Event, None, None]:
-    """Do the job here, one file after the other."""
+def in_process(job: Job, files: Iterable[str | Failure], progress: Progress) -> Generator[JobEvent, None, None]:
+    """Process files one after the other in this process."""
     for file in files:
         if isinstance(file, Failure):
             yield End(file.path, file)
@@ -110,20 +110,20 @@ def in_process(job: Job, files: Iterable[str | Failure], progress: Progress) -> 
 
 
 def write(
-    events: Iterable[Event | None],
+    events: Iterable[JobEvent | None],
     job: Job,
     output: Output,
     progress: Progress,
     watch: Callable[[Result], None] | None = None,
 ) -> bool:
-    """Write what comes of files; whether any failed, each of which is said.
+    """Write the rows of all files, report each failure, and return whether there was any.
 
     Args:
-        events: of one file after the other; None is an occasion to tell how it goes.
-        job: what they come from.
-        output: where rows go.
-        progress: told about each file.
-        watch: called with results that were made in this process.
+        events: events of one file after the other; None only updates the progress.
+        job: encodes failures.
+        output: destination of the rows.
+        progress: updated for each event.
+        watch: called with each result that was computed in this process.
 
     Raises OutputError, and what `events` raises.
     """
@@ -150,27 +150,27 @@ def write(
 def open_output(
     path: str | None, job: Job, files: Files, model: ResolvedModel, *, resume: bool = False, overwrite: bool = False
 ) -> Iterator[Output]:
-    """Open standard output (None), a device, or a file or folder that can be resumed.
+    """Open standard output (None), a device, or a file or folder with a journal.
 
     Args:
-        path: where rows go.
-        job: what they come from.
-        files: which they are about; no output that is there may be one of them.
-        model: the job's.
-        resume: go on with what is there.
-        overwrite: throw away what is there.
+        path: the output.
+        job: the job whose rows are written.
+        files: the input files, which the output must not overwrite.
+        model: the model of the job, for the journal.
+        resume: continue an existing output.
+        overwrite: replace an existing output.
 
     Raises:
-        OutputError: there is something, and neither `resume` nor `overwrite`; it can't be
-            resumed; rows can't be written.
-        BrokenPipeError: the reader has gone.
+        OutputError: the output exists and neither `resume` nor `overwrite` is given, it can't be
+            resumed, or rows can't be written.
+        BrokenPipeError: the reader of standard output has closed it.
     """
     if path is None or _is_device(path):
         with _stream(path, job) as output:
             yield output
         return
     if overwrite and os.path.isfile(path):
-        _spare(path, files, model)
+        _refuse_inputs(path, files, model)
     sink = FileSink(path, _header(job)) if job.format in FORMATS else PartSink(path, PARTS[job.format](job.options))
     settings = {
         "model": model.name,
@@ -181,20 +181,20 @@ def open_output(
     journal = Journal(sink, {**settings, **job.options.to_dict()}, resume=resume, overwrite=overwrite)
     try:
         if journal.n_done:
-            say(f"{printable(path)}: {journal.n_done:,} files are done, {journal.failures:,} of them with errors")
+            say(f"{printable(path)}: {journal.n_done:,} files done already, {journal.failures:,} of them with errors")
         yield journal
     except BaseException as error:
-        if files.paths == [STDIN]:  # what was heard, of sound that would not end otherwise
+        if files.paths == [STDIN]:  # keep the rows of a live stream, which ends by an interrupt only
             journal.end(STDIN, failed=False)
         elif isinstance(error, KeyboardInterrupt | OutputError):
-            say(f"{printable(path)}: the same command with --resume goes on")
+            say(f"{printable(path)}: to continue, run the same command with --resume")
         raise
     finally:
         journal.close()
 
 
 def _is_device(path: str) -> bool:
-    """Whether it is something else than a file or a folder, or a name for what this process has open, of any kind."""
+    """Whether a path is neither a file nor a folder, or is an alias of an open file of this process."""
     kept = os.path.isfile(path) or os.path.isdir(path) or not os.path.exists(path)
     return path.startswith(("/dev/std", "/dev/fd/", "/proc/self/fd/")) or not kept
 
@@ -220,8 +220,8 @@ def _header(job: Job) -> str:
     return FORMATS[job.format](job.options).header()
 
 
-def _spare(output: str, files: Files, model: ResolvedModel) -> None:
-    """Raise OutputError if writing to `output` would destroy one of the files, or the model."""
+def _refuse_inputs(output: str, files: Files, model: ResolvedModel) -> None:
+    """Raise OutputError if `output` is one of the input files, or the model."""
     for source in chain([model.source], files if files.repeatable else ()):
         if isinstance(source, str) and os.path.exists(source) and os.path.samefile(source, output):
-            raise OutputError(output, f"is also read, as {source}: results would overwrite it")
+            raise OutputError(output, f"is also an input, {source}: results would overwrite it")

@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM: both interrupt, neither in the middle of a write, and the second one ends the process at once."""
+"""Ctrl-C and SIGTERM: both raise KeyboardInterrupt, outside of writes; a second signal ends the process at once."""
 
 from __future__ import annotations
 
@@ -10,20 +10,20 @@ from typing import Any
 
 _BOTH = (signal.SIGINT, signal.SIGTERM)
 
-_undisturbed = 0
+_deferring = 0
 _pending = False
 
 
 @contextmanager
 def interruptible() -> Iterator[None]:
-    """Within, the first of the signals raises KeyboardInterrupt; the next one has its default effect.
+    """Raise KeyboardInterrupt for the first SIGINT or SIGTERM; give later ones their default effect.
 
-    Children can be waited for, also where who started us has said that we shall ignore when they end.
+    An ignored SIGCHLD is restored to its default, because child processes can't be waited for otherwise.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    # who started us in the background may have said that we shall ignore one
+    # a shell starts background processes with SIGINT ignored: keep that
     before: dict[int, Any] = {
         number: signal.getsignal(number) for number in _BOTH if signal.getsignal(number) != signal.SIG_IGN
     }
@@ -32,7 +32,7 @@ def interruptible() -> Iterator[None]:
         global _pending
         for number in handlers:
             signal.signal(number, signal.SIG_DFL)
-        if not _undisturbed:
+        if not _deferring:
             raise KeyboardInterrupt
         _pending = True
 
@@ -49,22 +49,22 @@ def interruptible() -> Iterator[None]:
 
 
 @contextmanager
-def undisturbed() -> Iterator[None]:
-    """Within, an interrupt waits until the end. For the main thread."""
-    global _undisturbed, _pending
-    _undisturbed += 1
+def deferred() -> Iterator[None]:
+    """Defer interrupts until the block ends. Main thread only."""
+    global _deferring, _pending
+    _deferring += 1
     try:
         yield
     finally:
-        _undisturbed -= 1
-        if _pending and not _undisturbed:
+        _deferring -= 1
+        if _pending and not _deferring:
             _pending = False
             raise KeyboardInterrupt
 
 
 @contextmanager
 def blocked() -> Iterator[None]:
-    """Processes started within never get the signals; on Windows they do."""
+    """Block both signals, also in processes started within; no effect on Windows."""
     if not hasattr(signal, "pthread_sigmask"):
         yield
         return

@@ -1,14 +1,15 @@
-"""Worker processes: how they come to be, what they do, and how they end.
+"""Start, main loop and end of worker processes.
 
-On Linux they are forked from a process that has loaded the model and done nothing else: they
-are there at once and share its memory, so that weights take up room, also in the processors'
-caches, once and not once per worker. That process, the nursery, is itself forked from the
-command while that has one thread and nothing much in memory, else spawned. On other systems
-each worker is spawned and loads its own.
+On Linux, workers are forked from a process that has loaded the model and done nothing else, the
+nursery: they start at once and share its memory, so that weights occupy memory and processor
+caches once instead of once per worker. The nursery itself is forked from the command if that
+still has a single thread, otherwise spawned. On other systems each worker is spawned and loads
+the model itself.
 """
 
 from __future__ import annotations
 
+import gc
 import multiprocessing
 import os
 import signal
@@ -16,103 +17,115 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from multiprocessing import connection, reduction, resource_tracker
-from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn, Protocol
+from typing import Any, NamedTuple, NoReturn, Protocol
 
-from audiotag import garbage
 from audiotag.console import relay_engine
-from audiotag.crawl.job import End, Job
+from audiotag.crawl.job import End, Rows, resume_collection
 from audiotag.errors import Error
 
-if TYPE_CHECKING:
-    from audiotag.models.catalog import ResolvedModel
-
 FORK = sys.platform == "linux"
-"""Elsewhere system libraries that numpy uses may not survive it, or there is no such thing."""
+"""Whether to fork: elsewhere the libraries that numpy uses may not survive a fork, or there is none."""
 
 CHUNK = 1 << 16
-"""Bytes of rows that a worker collects before it sends them."""
+"""Bytes of rows that a worker collects before it sends a message."""
 
-_UNHEARD = (EOFError, BrokenPipeError, ConnectionResetError)
-"""Nobody is at the other end of a pipe."""
+_PEER_GONE = (EOFError, BrokenPipeError, ConnectionResetError)
+"""Errors that mean the peer has closed the pipe."""
 
 _PR_SET_PDEATHSIG = 1
 
 
-class Ready(NamedTuple):
-    """A worker's first message; in its place comes an Error if there is no model.
+class Work(Protocol):
+    """The work that processes do; it is pickled for spawned ones."""
 
-    Each other one is a pair: rows of the first file that the worker still has; None or, with the
-    last of them, the file's `End`.
+    def load(self) -> Any:
+        """Load what the work needs and return a description of it that can be pickled. Raises Error."""
+        ...
+
+    def warm_up(self) -> None:
+        """Do everything slow that happens only once, such as compiling."""
+        ...
+
+    def events(self, item: Any) -> Iterator[Rows | End]:
+        """Yield the rows of an item, then its end."""
+        ...
+
+
+class Ready(NamedTuple):
+    """A worker's first message, or an Error if loading failed; `model` is the result of `Work.load`.
+
+    Every further message is a pair: rows of the first item that the worker still has, and the
+    item's `End` with the last of its rows, otherwise None.
     """
 
     pid: int
-    model: ResolvedModel
+    model: Any
 
 
 class Process(Protocol):
-    """A worker, seen from this side: its pipe takes lists of paths once it is ready, and is at its end if it dies."""
+    """A worker as the parent sees it: once ready, its pipe takes lists of items; it ends when the worker dies."""
 
     pipe: connection.Connection
     origin: object
-    """What it dies with."""
+    """The process whose death also kills this worker."""
 
     def end(self, pid: int | None, patience: float = 0) -> int | None:
-        """Kill it, unless it ends by itself in so many seconds, and close the pipe.
+        """Close the pipe, and kill the process unless it exits by itself.
 
         Args:
-            pid: what it has told, if it was ready.
-            patience: seconds.
+            pid: the process id from `Ready`, None if the worker was not ready.
+            patience: seconds to wait for the process to exit by itself.
 
         Returns:
-            the exit code, negative for a signal; None if something else took it along.
+            The exit code, negative for a signal; None if the process died with its origin.
         """
         ...
 
 
 class Source(Protocol):
-    """Where workers come from."""
+    """Creates worker processes."""
 
     def prepare(self) -> None:
-        """Do what comes before `start` and may let signals through."""
+        """Do the part of starting that unblocks signals; call it before `start`."""
         ...
 
     def start(self) -> Process:
-        """Begin to start one; it never gets the signals that are blocked now. Raises OSError."""
+        """Start a worker without waiting for it; signals blocked now stay blocked in it. Raises OSError."""
         ...
 
     def close(self) -> None:
-        """No more are needed, nor those that are."""
+        """Stop accepting requests and kill all workers."""
         ...
 
 
-def source(job: Job) -> Source:
-    """Where workers for a job come from on this system."""
+def process_source(job: Work) -> Source:
+    """The way to create workers on this system."""
     return Forks(job) if FORK else Spawns(job)
 
 
 class Spawns:
-    """Each worker is a new process that loads the model."""
+    """Spawns each worker as a new process that loads the model itself."""
 
-    def __init__(self, job: Job) -> None:
+    def __init__(self, job: Work) -> None:
         self._job = job
 
     def prepare(self) -> None:
         _track_resources()
 
     def start(self) -> Process:
-        return _Spawned(_be_spawned, self._job)
+        return _Spawned(_run_spawned, self._job)
 
     def close(self) -> None:
         pass
 
 
 class Forks:
-    """Workers are children of one process that is spawned, the nursery, and die with it."""
+    """Forks workers from the nursery, with which they die."""
 
-    def __init__(self, job: Job) -> None:
+    def __init__(self, job: Work) -> None:
         self._job = job
         self._nursery: _Spawned | None = None
 
@@ -123,7 +136,7 @@ class Forks:
     def start(self) -> Process:
         if self._nursery is None or not self._nursery.process.is_alive():
             self.close()
-            self._nursery = _Spawned(_be_nursery, self._job, "fork" if _alone() else "spawn")
+            self._nursery = _Spawned(_run_nursery, self._job, "fork" if _alone() else "spawn")
         return _Forked(self._nursery)
 
     def close(self) -> None:
@@ -132,7 +145,7 @@ class Forks:
 
 
 def _alone() -> bool:
-    """Whether this process has one thread: then a child may go on with what it has imported."""
+    """Whether this process has a single thread, so that a forked child can use its imported modules."""
     try:
         return len(os.listdir("/proc/self/task")) == 1
     except OSError:
@@ -140,13 +153,13 @@ def _alone() -> bool:
 
 
 def _track_resources() -> None:
-    """Start multiprocessing's process for that, as is done with the first that is spawned: it unblocks signals."""
+    """Start multiprocessing's resource tracker now: its start, otherwise part of the first spawn, unblocks signals."""
     if os.name == "posix":
         resource_tracker.ensure_running()
 
 
 class _Spawned:
-    def __init__(self, target: Callable[[Job, connection.Connection], None], job: Job, method: str = "spawn") -> None:
+    def __init__(self, target: Callable[[Work, connection.Connection], None], job: Work, method: str = "spawn") -> None:
         context: Any = multiprocessing.get_context(method)
         self.pipe, theirs = context.Pipe()
         self.origin: object = self
@@ -171,7 +184,7 @@ class _Forked:
         self.origin: object = nursery
         self.pipe, theirs = multiprocessing.Pipe()
         assert nursery.process.pid is not None
-        with theirs, suppress(ConnectionError):  # the nursery is dead: then the pipe is at its end
+        with theirs, suppress(ConnectionError):  # the nursery is dead: reading the pipe will show that
             nursery.pipe.send(None)
             reduction.send_handle(nursery.pipe, theirs.fileno(), nursery.process.pid)
 
@@ -187,8 +200,8 @@ class _Forked:
         return code
 
 
-def in_words(code: int | None) -> str:
-    """How a process ended."""
+def describe_exit(code: int | None) -> str:
+    """Describe an exit code in words; None means that the process died with its origin."""
     if code is None:
         return "the process that it came from died"
     if code >= 0:
@@ -200,32 +213,32 @@ def in_words(code: int | None) -> str:
     return f"{name} (out of memory?)" if name == "SIGKILL" else name
 
 
-# -- in those processes -----------------------------------------------------------------
+# -- in the worker processes ---------------------------------------------------------------
 
 
 def _run(
-    target: Callable[[Job, connection.Connection], None],
-    job: Job,
+    target: Callable[[Work, connection.Connection], None],
+    job: Work,
     pipe: connection.Connection,
     other_end: connection.Connection | None,
 ) -> None:
-    if other_end is not None:  # a fork has it, too
+    if other_end is not None:  # inherited by a forked process
         other_end.close()
-    with suppress(*_UNHEARD):
+    with suppress(*_PEER_GONE):
         target(job, pipe)
 
 
-def _be_spawned(job: Job, pipe: connection.Connection) -> None:
+def _run_spawned(job: Work, pipe: connection.Connection) -> None:
     parent = multiprocessing.parent_process()
     assert parent is not None
     _die_with(parent.pid)
-    threading.Thread(target=_follow, args=(parent.sentinel,), daemon=True).start()
+    threading.Thread(target=_exit_with, args=(parent.sentinel,), daemon=True).start()
     model = _prepare(job)
     pipe.send(model if isinstance(model, Error) else Ready(os.getpid(), model))
     _work(job, pipe)
 
 
-def _be_nursery(job: Job, control: connection.Connection) -> None:
+def _run_nursery(job: Work, control: connection.Connection) -> None:
     parent = multiprocessing.parent_process()
     assert parent is not None
     _die_with(parent.pid)
@@ -235,7 +248,7 @@ def _be_nursery(job: Job, control: connection.Connection) -> None:
         if request is None:
             try:
                 handle = reduction.recv_handle(control)
-            except RuntimeError:  # it could not be sent
+            except RuntimeError:  # the parent failed to send it
                 return
             with connection.Connection(handle) as pipe:
                 pipe.send(model if isinstance(model, Error) else _fork(job, model, pipe, control))
@@ -243,19 +256,19 @@ def _be_nursery(job: Job, control: connection.Connection) -> None:
             control.send(_reap(*request))
 
 
-def _fork(job: Job, model: ResolvedModel, pipe: connection.Connection, control: connection.Connection) -> Ready | Error:
+def _fork(job: Work, model: Any, pipe: connection.Connection, control: connection.Connection) -> Ready | Error:
     nursery = os.getpid()
     try:
         pid = os.fork()
     except OSError as error:
-        return Error(f"no more processes: {error.strerror}")
+        return Error(f"worker processes can't be forked: {error.strerror}")
     if pid:
         return Ready(pid, model)
     code = 1
     try:
         _die_with(nursery)
         control.close()
-        with suppress(*_UNHEARD):
+        with suppress(*_PEER_GONE):
             _work(job, pipe)
         code = 0
     except BaseException:
@@ -265,7 +278,7 @@ def _fork(job: Job, model: ResolvedModel, pipe: connection.Connection, control: 
 
 
 def _reap(pid: int, patience: float) -> int:
-    """End a child, as `Process.end` says; its exit code."""
+    """End a child as `Process.end` describes and return its exit code."""
     deadline = time.monotonic() + patience
     while not (found := os.waitpid(pid, os.WNOHANG))[0] and time.monotonic() < deadline:
         time.sleep(0.001)
@@ -275,28 +288,29 @@ def _reap(pid: int, patience: float) -> int:
     return os.waitstatus_to_exitcode(found[1])
 
 
-def _prepare(job: Job) -> ResolvedModel | Error:
-    garbage.pause()
+def _prepare(job: Work) -> Any:
+    """Load and warm up; return the description of what was loaded, or the Error."""
+    gc.disable()
     relay_engine()
     try:
-        model = job.load().summary()
+        model = job.load()
         job.warm_up()
     except Error as error:
         return error
-    garbage.resume()
+    resume_collection()
     return model
 
 
-def _work(job: Job, pipe: connection.Connection) -> NoReturn:
+def _work(job: Work, pipe: connection.Connection) -> NoReturn:
     while True:
-        for path in pipe.recv():
-            _do(job, path, pipe)
+        for item in pipe.recv():
+            _process(job, item, pipe)
 
 
-def _do(job: Job, path: str, pipe: connection.Connection) -> None:
-    """Send the rows of a file in chunks, and its end with the last one."""
+def _process(job: Work, item: Any, pipe: connection.Connection) -> None:
+    """Send the rows of an item in chunks, and its end with the last one."""
     chunk = bytearray()
-    for event in job.events(path):
+    for event in job.events(item):
         if isinstance(event, End):
             pipe.send((bytes(chunk), event))
         else:
@@ -307,7 +321,7 @@ def _do(job: Job, path: str, pipe: connection.Connection) -> None:
 
 
 def _die_with(parent: int | None) -> None:
-    """Linux sees to it, also when this process is in the middle of something."""
+    """Have Linux kill this process when its parent dies, whatever it is doing then."""
     if sys.platform == "linux":
         import ctypes
 
@@ -316,7 +330,7 @@ def _die_with(parent: int | None) -> None:
             os._exit(1)
 
 
-def _follow(parent: int) -> None:
-    """Elsewhere a thread does, when it gets to run."""
+def _exit_with(parent: int) -> None:
+    """Exit when the parent dies; for other systems, in a thread."""
     connection.wait([parent])
     os._exit(1)

@@ -1,4 +1,4 @@
-"""Arrow's types of what tagging gives: the same in every part of a table, whatever is in it."""
+"""Arrow types of the columns that tagging produces, independent of the values in them."""
 
 from __future__ import annotations
 
@@ -6,15 +6,15 @@ from typing import Any
 
 
 def tags_type(pa: Any) -> Any:
-    """The type of a column of tags; `pa` is pyarrow."""
+    """The Arrow type of a column of tags; `pa` is the pyarrow module."""
     fields = [("label", pa.string()), ("mid", pa.string()), ("index", pa.int32()), ("score", pa.float64())]
     return pa.list_(pa.struct(fields))
 
 
 def columns(tags: list[list[dict[str, Any]]], errors: list[str | None]) -> dict[str, Any]:
-    """The columns that tagging adds to a batch, as Arrow arrays; as lists where pyarrow isn't installed.
+    """The columns "tags" and "error" of a batch as Arrow arrays, or as lists if pyarrow is not installed.
 
-    From lists alone, Arrow would take a column of no errors, or of no tags, for one of another type.
+    The types are explicit because Arrow would infer another type for a column without errors or without tags.
     """
     try:
         import pyarrow as pa

@@ -1,26 +1,15 @@
-"""Labels for Audacity (File > Import > Labels): when, and what is heard, of one recording."""
+"""Label tracks for Audacity (File > Import > Labels), for one recording."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
+from audiotag.outputs.interface import Encoder
 from audiotag.results import Failure, Result
 
-if TYPE_CHECKING:
-    from audiotag.crawl.job import Options
 
+class AudacityEncoder(Encoder):
+    """One label per event, or per window with the names of its tags. Failures are reported on stderr only."""
 
-class AudacityEncoder:
-    """A label for each event, or for each window the names of its tags. Failures are left to stderr.
-
-    Labels say nothing of the recording that they belong to, so all are of one.
-    """
-
-    def __init__(self, options: Options) -> None:
-        pass
-
-    def header(self) -> str:
-        return ""
+    one_clip = True
 
     def encode(self, row: Result | Failure) -> str:
         if isinstance(row, Failure) or not row.tags:

@@ -1,16 +1,13 @@
-"""For spreadsheets: one line for each tag."""
+"""CSV, for spreadsheets: one line per tag."""
 
 from __future__ import annotations
 
 import csv
 import io
-from typing import TYPE_CHECKING
 
 import audiotag
+from audiotag.outputs.interface import Encoder
 from audiotag.results import Failure, Result, Tag
-
-if TYPE_CHECKING:
-    from audiotag.crawl.job import Options
 
 COLUMNS = (
     *("path", "start", "end", "duration", "label", "mid", "index", "score"),
@@ -18,15 +15,12 @@ COLUMNS = (
 )
 
 
-class CsvEncoder:
-    """A table whose columns are always the same.
+class CsvEncoder(Encoder):
+    """A table with the fixed columns `COLUMNS`.
 
-    A result without tags has a line with empty fields for them, a failure one with its path and
-    the last two columns.
+    A result without tags is one line with empty tag columns; a failure is one line with its path
+    and the last two columns.
     """
-
-    def __init__(self, options: Options) -> None:
-        pass
 
     def header(self) -> str:
         return _line(COLUMNS)
@@ -34,9 +28,9 @@ class CsvEncoder:
     def encode(self, row: Result | Failure) -> str:
         if isinstance(row, Failure):
             return _line((row.path, *[""] * 10, row.type, row.message))
-        where = (row.path, f"{row.start:.10g}", f"{row.end:.10g}", f"{row.duration:.10g}")
-        whence = (row.model, row.sha256, audiotag.__version__, "", "")
-        return "".join(_line((*where, *_fields(tag), *whence)) for tag in row.tags or (None,))
+        clip = (row.path, f"{row.start:.10g}", f"{row.end:.10g}", f"{row.duration:.10g}")
+        origin = (row.model, row.sha256, audiotag.__version__, "", "")
+        return "".join(_line((*clip, *_fields(tag), *origin)) for tag in row.tags or (None,))
 
 
 def _fields(tag: Tag | None) -> tuple[object, ...]:
@@ -45,6 +39,6 @@ def _fields(tag: Tag | None) -> tuple[object, ...]:
 
 def _line(fields: tuple[object, ...]) -> str:
     text = io.StringIO()
-    # what is in the end of a line is put in quotes, wherever it is, and a \r would end a row, too
+    # csv quotes fields that contain a character of the line terminator; \r must be quoted because it also ends a row
     csv.writer(text, lineterminator="\r\n").writerow(fields)
     return text.getvalue().removesuffix("\r\n") + "\n"

@@ -1,23 +1,20 @@
-"""For programs: one JSON object a line, failures too."""
+"""JSON Lines: one JSON object per result or failure."""
 
 from __future__ import annotations
 
 import json
 from typing import TYPE_CHECKING
 
+from audiotag.outputs.interface import Encoder
+
 if TYPE_CHECKING:
-    from audiotag.crawl.job import Options
     from audiotag.results import Failure, Result
 
 
-class JsonlEncoder:
-    """JSON lines."""
+class JsonlEncoder(Encoder):
+    """One line per row: `to_dict()` of the result or failure."""
 
-    def __init__(self, options: Options) -> None:
-        pass
-
-    def header(self) -> str:
-        return ""
+    embeddings = "optional"
 
     def encode(self, row: Result | Failure) -> str:
         return json.dumps(row.to_dict()) + "\n"

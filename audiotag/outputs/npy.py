@@ -1,4 +1,4 @@
-"""Embeddings as numpy arrays, each with a JSONL file beside it."""
+"""Embeddings as .npy arrays, each beside a JSONL file with its rows."""
 
 from __future__ import annotations
 
@@ -7,19 +7,19 @@ import os
 from collections.abc import Callable, Sequence
 from typing import IO, TYPE_CHECKING, Any
 
+from audiotag.outputs.interface import PartWriter
+
 if TYPE_CHECKING:
-    from audiotag.crawl.job import Options
     from audiotag.results import Failure, Result
 
 
-class NpyWriter:
-    """Writes `part-00000.npy` and so on: the embeddings (rows, n) float32 of the rows of `part-00000.jsonl`.
+class NpyWriter(PartWriter):
+    """Writes `part-00000.npy`, ...: embeddings (rows, n) float32 of the rows of `part-00000.jsonl`, ...
 
-    The row of a failure is not a number (NaN).
+    The embedding of a failure is NaN.
     """
 
-    def __init__(self, options: Options) -> None:
-        pass
+    embeddings = "always"
 
     def pack(self, rows: Sequence[Result | Failure]) -> tuple[Any, int]:
         lines, vectors = [], []
@@ -40,7 +40,7 @@ class NpyWriter:
         for i, vector in enumerate(vectors):
             if vector is not None:
                 array[i] = vector
-        # a part is there once its array is
+        # the array last: its existence marks the part as complete
         _replace(folder, f"part-{number:05d}.jsonl", lambda file: file.write("".join(lines).encode()))
         _replace(folder, f"part-{number:05d}.npy", lambda file: np.save(file, array))
 

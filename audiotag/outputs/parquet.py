@@ -1,4 +1,4 @@
-"""Parquet, for data frames and query engines: a folder of part files (extra `parquet`)."""
+"""Parquet, for data frames and query engines (extra `parquet`)."""
 
 from __future__ import annotations
 
@@ -9,22 +9,26 @@ from typing import TYPE_CHECKING, Any
 
 from audiotag.errors import Error
 from audiotag.outputs.arrow import tags_type
+from audiotag.outputs.interface import PartWriter
 
 if TYPE_CHECKING:
-    from audiotag.crawl.job import Options
+    from audiotag.options import TagOptions
     from audiotag.results import Failure, Result
 
 
-class ParquetWriter:
-    """Writes `part-00000.parquet` and so on; the columns are JSONL's, and null where a row has no such field.
+class ParquetWriter(PartWriter):
+    """Writes `part-00000.parquet`, ...; the columns are the fields of JSONL, null where a row lacks the field.
 
-    The run's settings are in the files' metadata under "audiotag.settings", as JSON.
+    The file metadata contain the options as JSON under "audiotag.settings".
 
     Raises:
         Error: pyarrow is not installed.
     """
 
-    def __init__(self, options: Options) -> None:
+    embeddings = "optional"
+
+    def __init__(self, options: TagOptions) -> None:
+        super().__init__(options)
         try:
             import pyarrow
             import pyarrow.parquet
@@ -39,7 +43,7 @@ class ParquetWriter:
 
     def write(self, packs: Sequence[Any], rows: int, folder: str, number: int) -> None:
         path = os.path.join(folder, f"part-{number:05d}.parquet")
-        # readers of a folder leave out names that begin with a dot
+        # readers of a folder skip names that begin with a dot
         temporary = os.path.join(folder, f".{os.path.basename(path)}.tmp")
         with open(temporary, "wb") as file:
             self._pa.parquet.write_table(self._pa.concat_tables(packs).slice(0, rows), file, compression="zstd")
@@ -58,11 +62,11 @@ def _fields(row: Result | Failure) -> dict[str, Any]:
 
 
 def _text(name: str) -> str:
-    """The name of a file, which may have bytes that are no text."""
+    """A file name as valid UTF-8, with undecodable bytes escaped."""
     return name.encode(errors="backslashreplace").decode()
 
 
-def _schema(pa: Any, options: Options) -> Any:
+def _schema(pa: Any, options: TagOptions) -> Any:
     text, seconds = pa.string(), pa.float64()
     columns = [
         ("path", text),

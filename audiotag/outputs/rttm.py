@@ -1,26 +1,16 @@
-"""RTTM, as programs for diarisation and detection read it: one line for each tag."""
+"""RTTM, the format of diarisation and detection tools: one line per tag."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
+from audiotag.outputs.interface import Encoder
 from audiotag.results import Failure, Result
 
-if TYPE_CHECKING:
-    from audiotag.crawl.job import Options
 
+class RttmEncoder(Encoder):
+    """`SPEAKER file 1 start duration <NA> <NA> class score <NA>`, with whitespace in names replaced by `_`.
 
-class RttmEncoder:
-    """`SPEAKER file 1 start duration <NA> <NA> class score <NA>`, without spaces in names. Failures go to stderr.
-
-    That type of line is the only one that most readers look at.
+    The type is SPEAKER because most readers ignore lines of other types. Failures are reported on stderr only.
     """
-
-    def __init__(self, options: Options) -> None:
-        pass
-
-    def header(self) -> str:
-        return ""
 
     def encode(self, row: Result | Failure) -> str:
         if isinstance(row, Failure):

@@ -1,25 +1,27 @@
-"""For people: the clip, then its tags."""
+"""Text for people: a heading for each clip, then its tags."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
 from audiotag.errors import printable
+from audiotag.outputs.interface import Encoder
 from audiotag.results import Failure, Result
 
 if TYPE_CHECKING:
-    from audiotag.crawl.job import Options
+    from audiotag.options import TagOptions
 
 
-class TextEncoder:
-    """A heading for each clip and a line for each tag or, of a timeline, each window. Failures are left to stderr."""
+class TextEncoder(Encoder):
+    """A heading for each clip; below it one line per tag or, with windows, per window.
 
-    def __init__(self, options: Options) -> None:
+    Failures are reported on stderr only.
+    """
+
+    def __init__(self, options: TagOptions) -> None:
+        super().__init__(options)
         self._timeline = options.window is not None
         self._clip: str | None = None
-
-    def header(self) -> str:
-        return ""
 
     def encode(self, row: Result | Failure) -> str:
         if isinstance(row, Failure):

@@ -17,9 +17,9 @@ from audiotag.sound import audio
 from audiotag.sound.windows import Grid
 
 if TYPE_CHECKING:
-    from audiotag.crawl.job import Options
     from audiotag.events import Event
     from audiotag.models.catalog import ResolvedModel
+    from audiotag.options import TagOptions
     from audiotag.tagger import Tagger
     from tinyonnx.ir import Array
 
@@ -64,7 +64,7 @@ def check(path: str) -> None:
         raise OutputError(path, f"is no name of a picture: {', '.join('.' + kind for kind in sorted(kinds))}")
 
 
-def write_plot(tagger: Tagger, source: str, options: Options, path: str) -> None:
+def write_plot(tagger: Tagger, source: str, options: TagOptions, path: str) -> None:
     """Write the picture of a clip; the suffix of `path` says in which format.
 
     The options say which windows (by default some that suit the clip's length), how many and
@@ -133,7 +133,9 @@ def _means(columns: Array, width: int) -> Array:
     return means
 
 
-def _listen(tagger: Tagger, source: str, grid: Grid, duration: float, spectrogram: Array, options: Options) -> Timeline:
+def _listen(
+    tagger: Tagger, source: str, grid: Grid, duration: float, spectrogram: Array, options: TagOptions
+) -> Timeline:
     segmenter = None if options.events is None else Segmenter(options.events, options.labels)
     spans, scores = [], []
     events: list[Event] = []

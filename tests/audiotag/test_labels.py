@@ -37,9 +37,9 @@ def test_lists():
     [
         ("Dogg", "'Dogg'; did you mean 'Dog'"),
         ("Dog,xqzw", "'xqzw'$"),
-        ("", "named"),
-        (",", "named"),
-        ([], "named"),
+        ("", "is empty"),
+        (",", "is empty"),
+        ([], "is empty"),
         ([527], "0..526"),
     ],
 )

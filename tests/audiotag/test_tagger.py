@@ -119,7 +119,7 @@ def test_batches_of_columns(tagger, clip, noise):
         assert "\n" not in result["error"][1]
     assert "b.wav: is empty" in tagger({"bytes": [b""], "path": ["b.wav"]})["error"]
     assert len(tagger({"path": [str(clip)]}, top=3)["tags"][0]) == 3
-    with pytest.raises(KeyError, match="needs a column"):
+    with pytest.raises(KeyError, match="none of 'bytes', 'audio', 'path'"):
         tagger({"file": ["a.wav"]})
 
 

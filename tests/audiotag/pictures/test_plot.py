@@ -7,9 +7,9 @@ import pytest
 import soundfile
 
 from audiotag import EventOptions, Tagger, cli
-from audiotag.crawl.job import Options
 from audiotag.events import Event
 from audiotag.features import mel
+from audiotag.options import TagOptions
 from audiotag.pictures import plot
 
 pytest.importorskip("matplotlib")
@@ -43,7 +43,7 @@ def test_a_picture_beside_the_results(clip, model, capsys, more):
 @pytest.mark.parametrize("n", [1, 1000])
 def test_tiny_clips(n, model, tmp_path):
     soundfile.write(tmp_path / "clip.wav", np.zeros(n), RATE)
-    plot.write_plot(Tagger(model), str(tmp_path / "clip.wav"), Options(), str(tmp_path / "out.png"))
+    plot.write_plot(Tagger(model), str(tmp_path / "clip.wav"), TagOptions(), str(tmp_path / "out.png"))
     assert pixels(tmp_path / "out.png").size
 
 
@@ -76,7 +76,7 @@ def test_windows_suit_the_length():
 
 
 def test_windows_are_drawn_where_they_are(clip, model):
-    options = Options(window=1.0, hop=0.5, events=EventOptions(0.01, 0.005))
+    options = TagOptions(window=1.0, hop=0.5, events=EventOptions(0.01, 0.005))
     tagger = Tagger(model)
     timeline = plot._listen(tagger, clip, plot.Grid(1.0, 0.5), 5.0, np.zeros((128, 10)), options)
     np.testing.assert_array_equal(timeline.edges, [0, 0.75, 1.25, 1.75, 2.25, 2.75, 3.25, 3.75, 4.25, 5])

@@ -1,0 +1,134 @@
+"""Options that determine the rows of a clip, each declared once.
+
+A field of `TagOptions` that is made with `flag` is also an option of `audiotag tag`. All fields
+are sent to worker processes, recorded in the journal of an output, and handed to
+`Tagger.rows`, which applies them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from audiotag.errors import LabelError
+
+if TYPE_CHECKING:
+    from audiotag.events import EventOptions
+    from audiotag.sound.audio import RawFormat
+
+TAGS, WINDOWS = "tags", "windows"
+"""Groups of flags, as `audiotag tag --help` lists them."""
+
+
+# -- parsers: argparse names them in messages by their function names -----------------------
+
+
+def number(text: str) -> int:
+    """Parse a count of at least 1."""
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"{value} is less than 1")
+    return value
+
+
+def seconds(text: str) -> float:
+    """Parse a positive, finite number of seconds."""
+    value = float(text)
+    if not 0 < value < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text} is not a positive number of seconds")
+    return value
+
+
+def probability(text: str) -> float:
+    """Parse a number from 0 to 1."""
+    value = float(text)
+    if not 0 <= value <= 1:
+        raise argparse.ArgumentTypeError(f"{text} is not in 0..1")
+    return value
+
+
+def classes(text: str) -> tuple[int, ...]:
+    """Parse a comma-separated list of class names or MIDs into indices."""
+    from audiotag.labels import select
+
+    try:
+        return tuple(select(text))
+    except LabelError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+
+
+# -- declaration ----------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Flag:
+    """Command-line form of a `TagOptions` field; `parse` is None for a switch without a value."""
+
+    name: str
+    parse: Callable[[str], Any] | None
+    metavar: str | None
+    help: str
+    group: str
+
+    def add_to(self, parser: Any) -> None:
+        """Add the option to an argparse parser or argument group."""
+        if self.parse is None:
+            parser.add_argument(self.name, action="store_true", help=self.help)
+        else:
+            parser.add_argument(self.name, type=self.parse, metavar=self.metavar, help=self.help)
+
+
+def flag(
+    name: str,
+    default: Any,
+    help: str,
+    *,
+    parse: Callable[[str], Any] | None = None,
+    metavar: str | None = None,
+    group: str = TAGS,
+) -> Any:
+    """Declare a field of `TagOptions` that is also a command-line option."""
+    return dataclasses.field(default=default, metadata={"flag": Flag(name, parse, metavar, help, group)})
+
+
+@dataclass(frozen=True)
+class TagOptions:
+    """Options that determine the rows of a clip.
+
+    `events` requires `window`. `events` and `raw` are each composed of several command-line
+    options (`audiotag.commands.tag`).
+    """
+
+    top: int | None = flag("--top", 10, "maximum number of tags (default: 10)", parse=number, metavar="N")
+    threshold: float | None = flag(
+        "--threshold", None, "omit tags with a score below P", parse=probability, metavar="P"
+    )
+    labels: tuple[int, ...] | None = flag(
+        "--labels", None, "consider only these classes (names or MIDs)", parse=classes, metavar="A,B,..."
+    )
+    embeddings: bool = flag("--embeddings", False, "also write the embedding vector of each result")
+    window: float | None = flag(
+        "--window", None, "tag windows of this length instead of whole files", parse=seconds, metavar="SECONDS",
+        group=WINDOWS,
+    )  # fmt: skip
+    hop: float | None = flag(
+        "--hop", None, "time between window starts (default: the window length)", parse=seconds, metavar="SECONDS",
+        group=WINDOWS,
+    )  # fmt: skip
+    events: EventOptions | None = None
+    raw: RawFormat | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """The options as JSON-compatible values, for the journal and for file metadata."""
+        return dataclasses.asdict(self)
+
+
+def flags(group: str | None = None) -> Iterator[tuple[str, Flag]]:
+    """Yield (field name, flag) of the fields of `TagOptions` that are command-line options, of one group if given."""
+    for field in dataclasses.fields(TagOptions):
+        declared = field.metadata.get("flag")
+        if declared is not None and group in (None, declared.group):
+            yield field.name, declared

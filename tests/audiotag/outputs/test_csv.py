@@ -1,0 +1,24 @@
+from __future__ import annotations
+
+import csv
+import io
+
+from audiotag import __version__
+from audiotag.outputs.csv import COLUMNS
+from tests.audiotag.outputs.examples import DOG, ERROR, SPEECH, encoded, result
+
+
+def test_csv():
+    text = encoded(
+        "csv", result(DOG, SPEECH), result(), ERROR, result(DOG, path='odd "name",\n.wav'), result(path="\r")
+    )
+    rows = list(csv.DictReader(io.StringIO(text, newline="")))
+    assert tuple(rows[0]) == COLUMNS
+    assert all(None not in row and None not in row.values() for row in rows)
+    assert [row["label"] for row in rows] == ["Dog", "Male speech, man speaking", "", "", "Dog", ""]
+    assert [row["path"] for row in rows] == ["a.wav"] * 3 + ["b.wav", 'odd "name",\n.wav', "\r"]
+    assert [row["error"] for row in rows] == ["", "", "", 'b.wav: is "empty"', "", ""]
+    assert list(rows[0].values()) == [
+        *("a.wav", "0.5", "2.5", "2", "Dog", "/m/0bt9lr", "74", "0.75"),
+        *("linear", "00ff", __version__, "", ""),
+    ]
