@@ -1,15 +1,20 @@
-"""`audiotag serve`: tags over HTTP, and a page to try it."""
+"""`audiotag serve`: an HTTP server for tags."""
 
 from __future__ import annotations
 
 import argparse
+import logging
 import os
+import signal
 import socket
+import sys
+from contextlib import nullcontext, suppress
 from typing import Any
 
-from audiotag.commands.tag import number, warn_if_untrained
+from audiotag.commands.tag import warn_if_untrained
 from audiotag.console import say
 from audiotag.errors import Error
+from audiotag.options import number
 
 EPILOG = """\
 examples:
@@ -18,9 +23,13 @@ examples:
   curl -F file=@clip.flac 'http://127.0.0.1:8000/tag?window=10&hop=5'
 
 POST /tag answers with the object that --format jsonl writes, or with window= a list of
-them. Also: raw=, rate= and channels= for headerless samples, threshold=, labels=.
-GET /labels, /health, /metrics (Prometheus). It binds to this machine alone unless --host
-says otherwise; it knows no users: before others may reach it, put a proxy in front."""
+them. More parameters: threshold=, labels=; raw=, rate= and channels= for headerless samples.
+GET /labels, /health, /metrics (Prometheus). The server listens on this machine only unless
+--host is given. It has no authentication: put a proxy in front before others can reach it,
+and name the proxy's host with --allow-host."""
+
+STOP_SECONDS = 3
+"""Time for answering requests in progress when the server is terminated."""
 
 
 class ServeError(Error):
@@ -31,49 +40,65 @@ def add_parser(subparsers: Any) -> None:
     """Add the subcommand to the command line."""
     parser = subparsers.add_parser(
         "serve",
-        help="tags over HTTP, and a page to try it",
-        description="Answer HTTP requests with tags; the page at / takes a file or a recording.",
+        help="answer HTTP requests with tags",
+        description="Answer HTTP requests with tags; the page at / tags a file or a recording.",
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
     parser.set_defaults(run=run, parser=parser)
+    parser.add_argument("--model", metavar="NAME|PATH", help="model name or ONNX file (default: the bundled model)")
+    parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: 127.0.0.1)")
+    parser.add_argument("--port", type=port, default=8000, help="TCP port, 0 for any free one (default: 8000)")
     parser.add_argument(
-        "--model", metavar="NAME|PATH", help="a model's name or an ONNX file (default: the shipped one)"
+        "--allow-host",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="host name that requests may use, beside IP addresses, localhost and --host; may be repeated",
     )
-    parser.add_argument("--host", default="127.0.0.1", help="address to bind to (default: 127.0.0.1)")
-    parser.add_argument("--port", type=port, default=8000, help="0 takes any that is free (default: 8000)")
     parser.add_argument(
         "--workers",
         type=number,
         default=os.cpu_count() or 1,
         metavar="N",
-        help="sounds tagged at a time (default: the number of cores)",
+        help="sounds tagged at the same time (default: the number of cores)",
     )
     parser.add_argument(
         "--max-mib",
         type=number,
         default=64,
         metavar="N",
-        help="largest upload, in MiB (default: 64); those that wait take 32 times that at most, then 503",
+        help="largest upload in MiB (default: 64); waiting uploads may take 32 times that, then the answer is 503",
     )
     parser.add_argument(
-        "--max-seconds", type=number, default=600, metavar="N", help="longest sound, in seconds (default: 600)"
+        "--max-seconds", type=number, default=600, metavar="N", help="longest sound in seconds (default: 600)"
     )
     parser.add_argument(
         "--body-timeout",
         type=number,
         default=30,
         metavar="S",
-        help="seconds that a request's head, and its body, may take (default: 30)",
+        help="seconds for receiving the head of a request, and its body (default: 30)",
     )
     parser.add_argument(
-        "--queue", type=number, default=2048, metavar="N", help="requests that may wait (default: 2048), then 503"
+        "--write-timeout",
+        type=number,
+        default=30,
+        metavar="S",
+        help="seconds after which a client that reads nothing of its answer is disconnected (default: 30)",
+    )
+    parser.add_argument(
+        "--queue",
+        type=number,
+        default=2048,
+        metavar="N",
+        help="requests that may wait (default: 2048); further ones are answered with 503",
     )
 
 
 def port(text: str) -> int:
-    """An argument that is a TCP port."""
+    """Parse a TCP port."""
     value = int(text)
     if not 0 <= value < 1 << 16:
         raise argparse.ArgumentTypeError(f"{value} is not in 0..65535")
@@ -86,35 +111,82 @@ def run(args: argparse.Namespace) -> int:
         import uvicorn
 
         from audiotag.serve.app import Limits, make_app
-        from audiotag.serve.connections import impatient
+        from audiotag.serve.connections import limited_protocol
+        from audiotag.serve.decoders import Decoders
     except ImportError as error:
         raise ServeError(f"{error.name} is missing: pip install 'tinyonnx[serve]'") from None
+    from audiotag.tagger import Tagger
+
+    decoders = Decoders()
+    decoders.start()
+    try:
+        tagger = Tagger(args.model)
+        _warm_up(tagger)
+        warn_if_untrained(tagger.model)
+        limits = Limits(args.max_mib << 20, args.max_seconds, args.body_timeout, args.queue)
+        hosts = [args.host, socket.gethostname(), *args.allow_host]
+        app = make_app(tagger, decoders, limits, args.workers, hosts)
+        listener = _listen(args.host, args.port)
+        host, bound = listener.getsockname()[:2]
+        say(f"model {tagger.model.name}, listening on http://{f'[{host}]' if ':' in host else host}:{bound}/")
+        config = uvicorn.Config(
+            app,
+            http=limited_protocol(args.body_timeout, args.write_timeout),
+            ws="none",
+            log_level="warning",
+            access_log=False,
+            timeout_graceful_shutdown=STOP_SECONDS,
+        )
+        received = _serve(uvicorn.Server(config), listener)
+        if app.state.service.close():
+            _exit_now(received)
+    finally:
+        decoders.close()
+    if received == signal.SIGINT:
+        raise KeyboardInterrupt
+    return 0
+
+
+def _warm_up(tagger: Any) -> None:
+    """Tag a second of silence, so that no request waits for the compiler."""
     import numpy as np
 
     from audiotag.sound.audio import SAMPLE_RATE
-    from audiotag.tagger import Tagger
 
-    tagger = Tagger(args.model)
-    # so that a machine's first run compiles before anybody waits
     tagger.tag(np.zeros(SAMPLE_RATE, np.float32), SAMPLE_RATE)
-    warn_if_untrained(tagger.model)
-    limits = Limits(args.max_mib << 20, args.max_seconds, args.body_timeout, args.queue)
-    app = make_app(tagger, limits, args.workers)
-    listener = _listen(args.host, args.port)
-    host, bound = listener.getsockname()[:2]
-    say(f"model {tagger.model.name}, listening on http://{f'[{host}]' if ':' in host else host}:{bound}/")
-    config = uvicorn.Config(
-        app,
-        http=impatient(args.body_timeout),
-        log_level="warning",
-        access_log=False,
-        timeout_graceful_shutdown=30,
-    )
+
+
+def _serve(server: Any, listener: socket.socket) -> int | None:
+    """Run the server until SIGINT or SIGTERM; return the signal.
+
+    uvicorn's own handling would raise the signal again at the end, and SIGTERM would kill the process.
+    """
+    received: int | None = None
+
+    def stop(number: int, frame: Any) -> None:
+        nonlocal received
+        received = number
+        # uvicorn would log a traceback for each request that is cut off
+        logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL + 1)
+        server.handle_exit(number, frame)
+
+    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
+    server.capture_signals = nullcontext
     try:
-        uvicorn.Server(config).run([listener])
+        server.run([listener])
     finally:
-        app.state.close()
-    return 0
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    return received
+
+
+def _exit_now(received: int | None) -> None:
+    """End the process although a thread is still tagging: the interpreter would wait for it."""
+    for stream in (sys.stdout, sys.stderr):
+        if stream is not None:
+            with suppress(OSError):
+                stream.flush()
+    os._exit(130 if received == signal.SIGINT else 0)
 
 
 def _listen(host: str, port: int) -> socket.socket:

@@ -1,1 +1,1 @@
-"""`audiotag serve`: sound over HTTP in, tags as JSON out; needs the extra `serve`."""
+"""The HTTP server of `audiotag serve`: receives sounds, answers with tags as JSON (extra `serve`)."""

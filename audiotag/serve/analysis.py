@@ -1,40 +1,34 @@
-"""From the sound of a request to the content of its answer."""
+"""Analysis of a request: parameters, tagging of the sound, and content of the answer."""
 
 from __future__ import annotations
 
 import math
+import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import IO, Any
+from typing import Any
 
-import numpy as np
-
-from audiotag.errors import AudioError
 from audiotag.features.mel import log_mel
 from audiotag.labels import N_CLASSES, select
-from audiotag.sound import audio
+from audiotag.serve.decoders import ClientGoneError, Decoders, Sound, TooLongError
 from audiotag.sound.audio import MAX_CHANNELS, MAX_RATE, MIN_RATE, RAW_ENCODINGS, SAMPLE_RATE, RawFormat
 from audiotag.sound.windows import Grid
 from audiotag.tagger import Tagger
 from tinyonnx.tools.report import small_picture
 
 OVERLAP = 20
-"""How often a sound of the greatest length may be tagged, in windows that overlap."""
+"""Maximum work of a request: this many times a sound of the maximum length, in overlapping windows."""
 
 SHORTEST = 2.0
-"""Seconds of a window that takes as much work as shorter ones."""
+"""Window length in seconds below which the work per window does not decrease."""
 
 MAX_TAGS = 400_000
-"""Of one answer: an hour in seconds with a hundred tags each, or ten minutes with all classes."""
-
-
-class TooLongError(AudioError):
-    """A sound is longer than the server takes, or there would be too many windows of it."""
+"""Maximum number of tags in one answer: 4,000 windows with 100 tags, or 760 with all classes."""
 
 
 @dataclass(frozen=True)
 class Query:
-    """What a request asks for, in its query string."""
+    """The parameters in the query string of a request."""
 
     name: str | None = None
     top: int = 10
@@ -53,7 +47,7 @@ class Query:
         known = {"name", "top", "threshold", "labels", "window", "hop", "raw", "rate", "channels", "spectrogram"}
         unknown = sorted(set(parameters) - known)
         if unknown:
-            raise ValueError(f"no parameter is called {unknown[0]!r}; there are {', '.join(sorted(known))}")
+            raise ValueError(f"unknown parameter {unknown[0]!r}; known are {', '.join(sorted(known))}")
         given = _Given(parameters)
         window, hop = given.number("window", 0, math.inf), given.number("hop", 0, math.inf)
         if hop is not None and window is None:
@@ -82,7 +76,7 @@ class _Given:
         except ValueError:
             value = math.nan
         if not low <= value <= high:
-            raise ValueError(f"{name}={text} is no {'whole ' * whole}number in {low:g}..{high:g}")
+            raise ValueError(f"{name}={text} is not {'an integer' if whole else 'a number'} in {low:g}..{high:g}")
         return value
 
     def flag(self, name: str) -> bool:
@@ -97,42 +91,50 @@ class _Given:
         channels = self.number("channels", 1, MAX_CHANNELS, whole=True)
         if encoding is None:
             if rate is not None or channels is not None:
-                raise ValueError("rate and channels describe raw samples: a file says its own")
+                raise ValueError("rate and channels need raw: files contain their own rate and channels")
             return None
         if encoding not in RAW_ENCODINGS or rate is None:
-            raise ValueError(f"raw is one of {', '.join(RAW_ENCODINGS)} and needs rate")
+            raise ValueError(f"raw must be one of {', '.join(RAW_ENCODINGS)}, and needs rate")
         return RawFormat(encoding, int(rate), int(channels or 1))
 
 
 @dataclass(frozen=True)
 class Answer:
-    """What goes back, and how many seconds of sound it took."""
+    """The JSON-compatible content of an answer, and the length of the sound in seconds."""
 
     content: Any
     duration: float
 
 
-def analyse(tagger: Tagger, file: IO[bytes], name: str, query: Query, max_seconds: float) -> Answer:
-    """Decode and tag a sound.
+def analyse(
+    tagger: Tagger, decoders: Decoders, sound: Sound, query: Query, abandoned: threading.Event | None = None
+) -> Answer:
+    """Decode and tag a sound; stop early when `abandoned` is set.
 
-    Raises TooLongError, AudioError, ModelError.
+    Raises TooLongError, AudioError, CrashError, ModelError, ClientGoneError.
     """
-    samples = _read(file, name, query.raw, max_seconds)
-    _check_windows(query, name, len(samples) / SAMPLE_RATE, max_seconds)
-    options: dict[str, Any] = {"top": query.top, "threshold": query.threshold, "labels": query.labels, "name": name}
+    abandoned = abandoned or threading.Event()
+    samples = decoders.decode(sound, abandoned)
+    _check_windows(query, sound.name, len(samples) / SAMPLE_RATE, sound.max_seconds)
+    options: dict[str, Any] = {
+        "top": query.top, "threshold": query.threshold, "labels": query.labels, "name": sound.name
+    }  # fmt: skip
     content: Any
     if query.grid is None:
         content = tagger.tag(samples, SAMPLE_RATE, **options).to_dict()
     else:
-        windows = tagger.tag_windows(samples, query.grid.window, query.grid.hop, rate=SAMPLE_RATE, **options)
-        content = [row.to_dict() for row in windows]
+        content = []
+        for row in tagger.tag_windows(samples, query.grid.window, query.grid.hop, rate=SAMPLE_RATE, **options):
+            if abandoned.is_set():
+                raise ClientGoneError
+            content.append(row.to_dict())
     if query.spectrogram:
         content = {"results": content, "spectrogram": small_picture(log_mel(samples), flip=True).src}
     return Answer(content, len(samples) / SAMPLE_RATE)
 
 
 def _check_windows(query: Query, name: str, seconds: float, max_seconds: float) -> None:
-    """Raise TooLongError if a sound of that length makes more work, or a longer answer, than a request may."""
+    """Raise TooLongError if the windows of a sound exceed the work or the answer size of a request."""
     if query.grid is None:
         return
     windows = 1 + max(0, math.ceil((seconds - query.grid.window) / query.grid.hop))
@@ -140,16 +142,5 @@ def _check_windows(query: Query, name: str, seconds: float, max_seconds: float) 
     each = max(min(query.grid.window, seconds), SHORTEST)
     if windows * each > OVERLAP * max_seconds + SHORTEST or tags > MAX_TAGS:
         raise TooLongError(
-            name, f"{windows} windows and {tags} tags are too many for one answer, take a longer hop or a smaller top"
+            name, f"{windows} windows and {tags} tags are too many for one answer: use a longer hop or a smaller top"
         )
-
-
-def _read(file: IO[bytes], name: str, raw: RawFormat | None, max_seconds: float) -> Any:
-    """The sound, unless it turns out to be longer than allowed."""
-    blocks, size = [np.empty(0, np.float32)], 0
-    for block in audio.stream(file, raw=raw, name=name):
-        blocks.append(block)
-        size += len(block)
-        if size > max_seconds * SAMPLE_RATE:
-            raise TooLongError(name, f"longer than {max_seconds:g} s")
-    return np.concatenate(blocks)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
-from concurrent.futures import ThreadPoolExecutor
+import threading
+from collections.abc import Iterable, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from importlib.resources import files
 from time import perf_counter
@@ -12,38 +13,64 @@ from typing import Any
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import HTMLResponse, JSONResponse, Response
 from starlette.routing import Route
 
 from audiotag import __version__
-from audiotag.errors import AudioError, Error, LabelError
+from audiotag.errors import AudioError, CrashError, Error, LabelError
 from audiotag.labels import all_labels
-from audiotag.serve.analysis import Answer, Query, TooLongError, analyse
-from audiotag.serve.body import SHARES, Room, Upload, discard, full, receive
+from audiotag.serve.analysis import Answer, Query, analyse
+from audiotag.serve.body import Room, discard, overloaded, receive
+from audiotag.serve.decoders import Decoders, Sound, TooLongError
+from audiotag.serve.guard import Guard
 from audiotag.serve.metrics import Metrics
+from audiotag.serve.responses import PacedResponse
 from audiotag.tagger import Tagger
 
 CONTENT_POLICY = (
     "default-src 'none'; connect-src 'self'; img-src 'self' data:; media-src blob:; "
-    "script-src 'unsafe-inline'; style-src 'unsafe-inline'"
+    "script-src 'unsafe-inline'; style-src 'unsafe-inline'; frame-ancestors 'none'"
 )
-"""The page loads nothing from anywhere."""
+"""Content security policy of the page: it loads nothing, and no other page may frame it."""
 
 
 @dataclass(frozen=True)
 class Limits:
-    """What a request may cost, and how many may wait."""
+    """Limits of a request, and of all requests together.
+
+    Attributes:
+        max_bytes: largest upload.
+        max_seconds: longest sound.
+        body_seconds: time for receiving a body.
+        queue: number of requests that may wait.
+        uploads: number of uploads of the largest size that may exist at the same time; of smaller
+            ones, as many as take the same space.
+        unsent_bytes: bytes of all answers that clients have not read yet.
+    """
 
     max_bytes: int = 64 << 20
     max_seconds: float = 600.0
     body_seconds: float = 30.0
     queue: int = 2048
+    uploads: int = 32
+    unsent_bytes: int = 256 << 20
 
 
-def make_app(tagger: Tagger, limits: Limits = Limits(), workers: int = 1) -> Starlette:
-    """The ASGI application; `workers` sounds are tagged at a time, up to `limits.queue` requests wait."""
-    service = _Service(tagger, limits, workers)
+def make_app(
+    tagger: Tagger, decoders: Decoders, limits: Limits = Limits(), workers: int = 1, hosts: Iterable[str] = ()
+) -> Starlette:
+    """Make the ASGI application.
+
+    Args:
+        tagger: tags the sounds.
+        decoders: decode them.
+        limits: limits of each request, and of all together.
+        workers: number of sounds tagged at the same time.
+        hosts: host names that requests may use beside IP addresses and localhost.
+    """
+    service = Service(tagger, decoders, limits, workers)
     app = Starlette(
         routes=[
             Route("/", service.page),
@@ -52,33 +79,42 @@ def make_app(tagger: Tagger, limits: Limits = Limits(), workers: int = 1) -> Sta
             Route("/health", service.health),
             Route("/metrics", service.metrics.page),
         ],
+        middleware=[Middleware(Guard, hosts=hosts)],
         exception_handlers={HTTPException: _explain, ClientDisconnect: _gone},
     )
-    app.state.close = service.close
+    app.state.service = service
     return app
 
 
-class _Service:
-    def __init__(self, tagger: Tagger, limits: Limits, workers: int) -> None:
-        self.tagger, self.limits = tagger, limits
+class Service:
+    """Handlers of the routes."""
+
+    def __init__(self, tagger: Tagger, decoders: Decoders, limits: Limits, workers: int) -> None:
+        self.tagger, self.decoders, self.limits = tagger, decoders, limits
         self.metrics = Metrics()
-        self._room = Room(SHARES * limits.max_bytes)
+        self._uploads = Room(limits.uploads * limits.max_bytes)
+        self._answers = Room(limits.unsent_bytes)
+        self.metrics.watch_unsent(lambda: limits.unsent_bytes - self._answers.left)
         self._pool = ThreadPoolExecutor(workers, thread_name_prefix="tag")
+        self._running: set[Future[Answer]] = set()
         self._page = files("audiotag.serve").joinpath("page.html").read_text(encoding="utf-8")
         self._waiting = 0
 
-    def close(self) -> None:
-        self._pool.shutdown(cancel_futures=True)
+    def close(self) -> bool:
+        """Drop waiting requests and kill the decoders; return whether a thread is still tagging."""
+        self._pool.shutdown(wait=False, cancel_futures=True)
+        self.decoders.close()
+        return any(future.running() for future in self._running)
 
     async def tag(self, request: Request) -> Response:
-        """The row of `--format jsonl` of a sound, or with `window=` a list of them."""
+        """Answer with the JSONL row of a sound, or with `window=` a list of them."""
         self._waiting += 1
         started = perf_counter()
         status = 500
         try:
             if self._waiting > self.limits.queue:
                 await discard(request)
-                raise full("too many requests are waiting")
+                raise overloaded("too many requests are waiting")
             response = await self._tag(request)
             status = response.status_code
             return response
@@ -88,6 +124,9 @@ class _Service:
         except ClientDisconnect:
             status = 499
             raise
+        except asyncio.CancelledError:
+            status = 503
+            raise overloaded("the server is stopping") from None
         finally:
             self._waiting -= 1
             self.metrics.request(status, perf_counter() - started)
@@ -97,33 +136,52 @@ class _Service:
             query = Query.of(request.query_params)
         except (ValueError, LabelError) as error:
             raise HTTPException(400, str(error)) from None
-        async with receive(request, self.limits.max_bytes, self.limits.body_seconds, self._room) as upload:
-            answer = await self._analyse(upload, query)
+        limits = self.limits
+        async with receive(request, limits.max_bytes, limits.body_seconds, self._uploads) as upload:
+            name = query.name or upload.name or "<request>"
+            sound = Sound(name, upload.file.read(), limits.max_seconds, query.raw)
+            answer = await self._analyse(request, sound, query)
         self.metrics.sound(answer.duration)
-        return JSONResponse(answer.content)
+        response = PacedResponse(answer.content, self._answers)
+        if response.size > self._answers.left:
+            raise overloaded("too many answers have not been read")
+        return response
 
-    async def _analyse(self, upload: Upload, query: Query) -> Answer:
-        name = query.name or upload.name or "<request>"
-        loop = asyncio.get_running_loop()
+    async def _analyse(self, request: Request, sound: Sound, query: Query) -> Answer:
+        """Analyse in a thread; drop the work when the client leaves."""
+        abandoned = threading.Event()
+        future = self._pool.submit(analyse, self.tagger, self.decoders, sound, query, abandoned)
+        self._running.add(future)
+        future.add_done_callback(self._running.discard)
+        answer = asyncio.wrap_future(future)
+        gone = asyncio.ensure_future(_disconnected(request))
         try:
             with self.metrics.running.track_inprogress():
-                return await loop.run_in_executor(
-                    self._pool, analyse, self.tagger, upload.file, name, query, self.limits.max_seconds
-                )
+                await asyncio.wait((answer, gone), return_when=asyncio.FIRST_COMPLETED)
+            if not answer.done():
+                raise ClientDisconnect
+            return answer.result()
         except TooLongError as error:
             raise HTTPException(413, str(error)) from None
-        except AudioError as error:
+        except (AudioError, CrashError) as error:
             raise HTTPException(422, str(error)) from None
         except Error as error:
             raise HTTPException(500, str(error)) from None
+        finally:
+            abandoned.set()
+            answer.cancel()  # takes the work out of the queue
+            gone.cancel()
 
     async def page(self, _: Request) -> Response:
+        """Answer with the page for trying the tagger."""
         return HTMLResponse(self._page, headers={"Content-Security-Policy": CONTENT_POLICY})
 
     async def labels(self, _: Request) -> Response:
+        """Answer with all classes."""
         return JSONResponse([{"index": each.index, "mid": each.mid, "label": each.name} for each in all_labels()])
 
     async def health(self, _: Request) -> Response:
+        """Answer with the model, the limits and the number of requests in progress."""
         model = self.tagger.model
         content = {
             "status": "ok",
@@ -139,10 +197,16 @@ async def _explain(_: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     headers: Mapping[str, str] = error.headers or {}
     if error.status_code in (408, 413, 503):
-        # what is left of the body isn't read
+        # the rest of the body is not read
         headers = {**headers, "Connection": "close"}
     content: dict[str, Any] = {"error": {"status": error.status_code, "message": error.detail}}
     return JSONResponse(content, error.status_code, headers)
+
+
+async def _disconnected(request: Request) -> None:
+    """Return when the client has closed the connection; call it when the body has been received."""
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
 
 
 async def _gone(_: Request, __: Exception) -> Response:

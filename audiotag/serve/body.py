@@ -1,4 +1,4 @@
-"""Request bodies, read within limits of size and time into a file that is in memory only while it is small."""
+"""Reception of request bodies within limits of size and time, in memory or, if large, in a temporary file."""
 
 from __future__ import annotations
 
@@ -14,26 +14,22 @@ from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import ClientDisconnect, Request
 
 IN_MEMORY = 1 << 20
-"""Bytes of one request that are kept in memory; more goes to a temporary file."""
+"""Bytes of one request kept in memory; larger bodies go to a temporary file."""
 
 DRAIN_SECONDS = 2.0
-"""How long a client that sends too much may go on: most read no answer before they have sent everything."""
-
-
-SHARES = 32
-"""Uploads of the greatest size that may be there at a time; of smaller ones, as many as take the same room."""
+"""Time for which the rest of a refused body is read: most clients read no answer before they have sent it all."""
 
 
 @dataclass
 class Room:
-    """Bytes that uploads may still take, all together."""
+    """Bytes that are left of a limit for all requests together."""
 
     left: int
 
 
 @dataclass(frozen=True)
 class Upload:
-    """A sound that was sent, and what the client calls it."""
+    """An uploaded file, and its name if the client gave one."""
 
     file: IO[bytes]
     name: str | None
@@ -41,10 +37,10 @@ class Upload:
 
 @asynccontextmanager
 async def receive(request: Request, max_bytes: int, seconds: float, room: Room) -> AsyncGenerator[Upload, None]:
-    """The sound of a request: its whole body, or the one file of a form; it is there within the context.
+    """Receive the upload of a request, its whole body or the file of a form; it is deleted after the context.
 
-    Raises HTTPException: 400 for a broken form or no file, 408 if the body takes longer than
-    `seconds`, 413 if it is longer than `max_bytes`, 503 if there is no room for it.
+    Raises HTTPException: 400 for a broken form or one without a file, 408 if the body takes longer
+    than `seconds`, 413 if it is longer than `max_bytes`, 503 if `room` is used up.
     """
     body = _Body(request, max_bytes, room)
     try:
@@ -70,23 +66,23 @@ async def _read(request: Request, body: _Body, seconds: float) -> Upload:
         raise HTTPException(408, f"the body took longer than {seconds:g} s") from None
 
 
-def full(why: str) -> HTTPException:
-    """What a client is told that should come back later."""
-    return HTTPException(503, why, {"Retry-After": "1"})
+def overloaded(cause: str) -> HTTPException:
+    """Make the error for a client that should try again later."""
+    return HTTPException(503, cause, {"Retry-After": "1"})
 
 
 async def discard(request: Request) -> None:
-    """Take in what a client sends before it is told that nothing comes of it."""
+    """Read and discard the body of a request that will be refused."""
     await _Body(request, 0, Room(0)).drain()
 
 
 class _Body:
-    """The bytes of a request, up to a limit; those that came take `size` bytes of the room."""
+    """The body of a request: counts its bytes against its own limit and against the room for all."""
 
     def __init__(self, request: Request, max_bytes: int, room: Room) -> None:
         self.request, self.max_bytes, self.room = request, max_bytes, room
         self.size = 0
-        self.too_large = HTTPException(413, f"more than {max_bytes} bytes")
+        self.too_large = HTTPException(413, f"the body is larger than {max_bytes} bytes")
         self.more = True
 
     async def blocks(self) -> AsyncGenerator[bytes, None]:
@@ -99,7 +95,7 @@ class _Body:
                 raise self.too_large
             if self.room.left < 0:
                 await self.drain()
-                raise full("too many uploads are waiting")
+                raise overloaded("too many uploads are waiting")
             yield data
 
     async def drain(self) -> None:
@@ -118,10 +114,10 @@ class _Body:
 
 
 async def _plain(body: _Body) -> Upload:
-    file: Any = tempfile.SpooledTemporaryFile(IN_MEMORY)  # noqa: SIM115  whoever takes the upload closes it
+    file: Any = tempfile.SpooledTemporaryFile(IN_MEMORY)  # noqa: SIM115  closed by `receive`
     try:
         async for data in body.blocks():
-            # a disk that is slow holds up nobody else
+            # in a thread, because a slow disk would block all other requests
             await asyncio.to_thread(file.write, data) if file.tell() + len(data) > IN_MEMORY else file.write(data)
     except BaseException:
         file.close()

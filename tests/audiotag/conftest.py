@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -58,3 +60,13 @@ def golden(shared: Path) -> dict[str, np.ndarray]:
 def noise() -> np.ndarray:
     """(32000, 8) float32."""
     return (np.random.default_rng(7).standard_normal((32000, 8)) * 0.1).astype(np.float32)
+
+
+@pytest.fixture(scope="module")
+def server(model: str) -> Iterator[Any]:
+    """A running server with small limits."""
+    pytest.importorskip("uvicorn")
+    from tests.audiotag.serve.servers import serving
+
+    with serving(model, "--max-mib", "2", "--max-seconds", "20", "--body-timeout", "1") as started:
+        yield started

@@ -1,0 +1,198 @@
+"""Decoder processes: a sound that crashes its decoder costs its own request, not the server.
+
+Decoding runs third-party C code on untrusted data. Each decoder is a process that decodes one sound at
+a time; it is killed and replaced when it crashes, takes too long, or its client has left.
+"""
+
+from __future__ import annotations
+
+import io
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from audiotag.crawl.job import End, Rows
+from audiotag.crawl.signals import blocked
+from audiotag.crawl.workers import Process, Ready, describe_exit, process_source
+from audiotag.errors import AudioError, CrashError, Error
+from audiotag.results import Failure
+
+if TYPE_CHECKING:
+    from audiotag.sound.audio import RawFormat
+    from tinyonnx.ir import Array
+
+DECODE_SECONDS = 120.0
+"""Maximum time for decoding one sound."""
+
+_POLL_SECONDS = 0.1
+"""How often a waiting request checks whether its client has left."""
+
+_PATIENCE = 1.0
+"""Seconds that a decoder whose pipe is closed gets to exit by itself, so that its exit code is known."""
+
+_ATTEMPTS = 3
+"""How many decoders are tried for one sound if they are already dead when it is sent."""
+
+
+class TooLongError(AudioError):
+    """The sound, or the answer to a request, is longer than the server allows."""
+
+
+class ClientGoneError(Exception):
+    """The client has left, so nobody reads the answer."""
+
+
+@dataclass(frozen=True)
+class Sound:
+    """The content of a sound file, or headerless samples if `raw` is given."""
+
+    name: str
+    data: bytes
+    max_seconds: float
+    raw: RawFormat | None = None
+
+
+class Decoding:
+    """The work of a decoder process, see `audiotag.crawl.workers.Work`: mono float32 samples at 32 kHz as rows."""
+
+    def load(self) -> None:
+        """Import the decoding libraries."""
+        import audiotag.sound.audio  # noqa: F401
+
+    def warm_up(self) -> None:
+        """Nothing else is slow."""
+
+    def events(self, item: Sound) -> Iterator[Rows | End]:
+        """Yield the samples of a sound, then its end with the error, if any."""
+        from audiotag.sound import audio
+
+        size = 0
+        try:
+            for block in audio.stream(io.BytesIO(item.data), raw=item.raw, name=item.name):
+                size += len(block)
+                if size > item.max_seconds * audio.SAMPLE_RATE:
+                    raise TooLongError(item.name, f"longer than {item.max_seconds:g} s")
+                yield Rows(block.tobytes())
+        except Exception as error:
+            yield End(item.name, Failure.of(item.name, error))
+        else:
+            yield End(item.name)
+
+
+@dataclass
+class _Decoder:
+    process: Process
+    pid: int
+
+
+class Decoders:
+    """Decoder processes, started as needed and reused; `decode` may be called from any number of threads."""
+
+    def __init__(self) -> None:
+        self._source = process_source(Decoding())
+        self._lock = threading.Lock()
+        self._idle: list[_Decoder] = []
+        self._closed = False
+
+    def start(self) -> None:
+        """Start the first decoder and wait until it is ready. Main thread: on Linux its children live as long as it.
+
+        Raises Error.
+        """
+        self._idle.append(self._start_one())
+
+    def decode(self, sound: Sound, abandoned: threading.Event | None = None) -> Array:
+        """Decode a sound to mono samples (n,) float32 at 32 kHz.
+
+        Args:
+            sound: what to decode.
+            abandoned: set from another thread to stop, because the result is no longer needed.
+
+        Raises:
+            AudioError: the sound can't be decoded or takes too long.
+            TooLongError: it is longer than allowed.
+            CrashError: the decoder crashed.
+            ClientGoneError: `abandoned` was set.
+            Error: no process could be started, or the decoder raised an unexpected exception.
+        """
+        for _ in range(_ATTEMPTS):
+            decoder = self._take()
+            try:
+                decoder.process.pipe.send([sound])
+            except OSError:  # it died while it was idle
+                self._end(decoder)
+                continue
+            return self._receive(decoder, sound, abandoned or threading.Event())
+        raise Error("decoder processes die before they get any work")
+
+    def close(self) -> None:
+        """Kill all decoders."""
+        self._closed = True
+        for decoder in self._idle:
+            self._end(decoder)
+        with self._lock:
+            self._source.close()
+
+    def _receive(self, decoder: _Decoder, sound: Sound, abandoned: threading.Event) -> Array:
+        """Collect the samples of a sound; on any error the decoder is ended, otherwise it becomes idle again."""
+        samples = bytearray()
+        deadline = time.monotonic() + DECODE_SECONDS
+        end: End | None = None
+        try:
+            while end is None:
+                if abandoned.is_set():
+                    raise ClientGoneError
+                if time.monotonic() > deadline:
+                    raise AudioError(sound.name, f"decoding took longer than {DECODE_SECONDS:g} s")
+                if decoder.process.pipe.poll(_POLL_SECONDS):
+                    data, end = decoder.process.pipe.recv()
+                    samples += data
+        except (EOFError, OSError):
+            how = describe_exit(self._end(decoder, _PATIENCE))
+            raise CrashError(sound.name, f"crashed the decoder: {how}") from None
+        except BaseException:
+            self._end(decoder)
+            raise
+        with self._lock:
+            self._idle.append(decoder)
+        if end.failure is not None:
+            raise _error_of(end.failure)
+        return np.frombuffer(samples, np.float32)
+
+    def _take(self) -> _Decoder:
+        with self._lock:
+            if self._idle:
+                return self._idle.pop()
+        return self._start_one()
+
+    def _start_one(self) -> _Decoder:
+        try:
+            with self._lock:
+                if self._closed:
+                    raise Error("the server is stopping")
+                self._source.prepare()
+                with blocked():
+                    process = self._source.start()
+            message = process.pipe.recv()
+        except (EOFError, OSError) as error:
+            raise Error(f"decoder processes can't be started: {error}") from None
+        if not isinstance(message, Ready):
+            raise message
+        return _Decoder(process, message.pid)
+
+    def _end(self, decoder: _Decoder, patience: float = 0) -> int | None:
+        with self._lock:
+            return decoder.process.end(decoder.pid, patience)
+
+
+def _error_of(failure: Failure) -> Error:
+    """The exception that the decoder process reported."""
+    problem = failure.message.removeprefix(f"{failure.path}: ")
+    for kind in (TooLongError, AudioError):
+        if failure.type == kind.__name__:
+            return kind(failure.path, problem)
+    return Error(str(failure))
