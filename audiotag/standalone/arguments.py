@@ -1,4 +1,4 @@
-"""The kernel that reads the command line: first all options, then one clip's name after the other."""
+"""The kernel that parses the command line: first all options, then the name of one clip after the other."""
 
 from __future__ import annotations
 
@@ -8,43 +8,9 @@ from typing import TYPE_CHECKING, Any
 from audiotag.features.mel import DEFAULT
 from audiotag.sound.audio import MAX_CHANNELS, MAX_RATE, MIN_RATE
 from audiotag.sound.windows import MIN_HOP, MIN_WINDOW
-from audiotag.standalone.control import (
-    ACTION,
-    CHECKED,
-    CODE,
-    COUNT,
-    COVERED,
-    DECODE,
-    EXIT,
-    FAILED,
-    FLOAT_32,
-    HEARD,
-    HOP,
-    JSON,
-    KERNEL,
-    NAME,
-    NAME_END,
-    NEXT,
-    NOTHING,
-    NUMBER,
-    OPEN,
-    PLACE,
-    RAW_CHANNELS,
-    RAW_ENCODING,
-    RAW_RATE,
-    RESULT,
-    SECOND,
-    SIGNED_16,
-    TAPE_START,
-    TAPED,
-    TEXT_ONLY,
-    THRESHOLD,
-    TOP,
-    WINDOW,
-    WINDOW_SECONDS,
-    WINDOWS,
-    WRITE,
-)
+from audiotag.standalone import registers as reg
+from audiotag.standalone import settings as setting
+from audiotag.standalone.control import DECODE, EXIT, FLOAT_32, NOTHING, OPEN, SIGNED_16, WRITE
 from audiotag.standalone.decimals import put
 from audiotag.standalone.features import start_of
 from audiotag.standalone.texts import (
@@ -72,16 +38,16 @@ OPTIONS = ("--help", "-h", "--version", "--json", "--top", "--threshold", "--win
     _HELP, _H, _VERSION, _JSON, _TOP, _THRESHOLD, _WINDOW, _HOP, _RAW, _RATE, _CHANNELS, _F32LE, _S16LE
 ) = range(13)  # fmt: skip
 
-# what can be wrong
+# errors of the command line
 (
     _NO_OPTION, _NO_VALUE, _NO_COUNT, _NO_PROBABILITY, _NO_RATE, _NO_CHANNELS, _NO_WINDOW, _NO_HOP, _NO_RAW, _HOP_ALONE,
     _RAW_FILE, _RAW_RATE, _RATE_ALONE, _TWICE, _NOTHING,
 ) = range(1, 16)  # fmt: skip
 _ABOUT_ONE = _NO_RAW
-"""The last of those that are wrong with the argument that was looked at."""
+"""The last error that concerns the current argument, which the message names."""
 
 WRONG = {
-    _NO_OPTION: "there is no such option",
+    _NO_OPTION: "unknown option",
     _NO_VALUE: "a value must follow",
     _NO_COUNT: "a number of at least 1 must follow",
     _NO_PROBABILITY: "a number from 0 to 1 must follow",
@@ -91,15 +57,15 @@ WRONG = {
     _NO_HOP: f"seconds from {MIN_HOP:g} on must follow",
     _NO_RAW: "f32le or s16le must follow",
     _HOP_ALONE: "--hop needs --window",
-    _RAW_FILE: "--raw reads standard input: give - as the only file",
+    _RAW_FILE: "--raw reads standard input: - must be the only file",
     _RAW_RATE: "--raw needs --rate",
-    _RATE_ALONE: "--rate and --channels describe --raw samples: a file says its own",
-    _TWICE: "standard input (-) can be read once only",
-    _NOTHING: "no file is named",
+    _RATE_ALONE: "--rate and --channels need --raw: files contain their own rate and channels",
+    _TWICE: "standard input (-) is given twice",
+    _NOTHING: "no file is given",
 }
 
-# registers of a look at the command line: where it is; where the present argument begins and ends; whether only names
-# follow; the option and where its value begins (-1: nowhere) and ends
+# registers of the parser: position; begin and end of the current argument; whether only names follow; number of the
+# option (-1: unknown); begin (-1: no value) and end of its value
 _AT, _BEGIN, _END, _ONLY_NAMES, _OPTION, _VALUE, _VALUE_END, LOOK = range(8)
 
 _NONE, _NAME, _IS_OPTION = range(3)
@@ -113,69 +79,71 @@ def arrange(
     c: Array, settings: Array, reals: Array, look: Array, arguments: Array, features: Array, texts: Array,
     places: Array, out: Array, part: int, parts: int,
 ) -> None:  # fmt: skip
-    """Go on after a row; when called first, read the options; open the next file or, after the last one, exit."""
-    if c[CHECKED] == 2:
-        c[ACTION], c[PLACE] = EXIT, c[CODE]
+    """Continue after a row: read the options in the first call, then open the next file, or exit after the last one."""
+    if c[reg.STATE] == 2:
+        c[reg.ACTION], c[reg.PLACE] = EXIT, c[reg.EXIT_CODE]
         return
-    if c[ACTION] == WRITE and c[PLACE] == 1 and c[RESULT] < 0:
+    if c[reg.ACTION] == WRITE and c[reg.PLACE] == 1 and c[reg.RESULT] < 0:
         write_failed(c, texts, places, out)
         return
-    c[ACTION] = NOTHING
-    if c[NEXT]:
-        c[KERNEL], c[NEXT] = c[NEXT], 0
+    c[reg.ACTION] = NOTHING
+    if c[reg.NEXT_KERNEL]:
+        c[reg.KERNEL], c[reg.NEXT_KERNEL] = c[reg.NEXT_KERNEL], 0
         return
-    c[COUNT] = 0
-    if not c[CHECKED]:
-        c[CHECKED] = 1
-        settings[TOP], reals[THRESHOLD] = 10, -1.0
+    c[reg.COUNT] = 0
+    if not c[reg.STATE]:
+        c[reg.STATE] = 1
+        settings[setting.TOP], reals[setting.THRESHOLD] = 10, -1.0
         wrong = check(c, settings, reals, look, arguments, features, texts, places)
         if wrong:
             refuse(c, look, arguments, wrong, texts, places, out)
-        elif settings[TEXT_ONLY]:
-            put_text(c, out, settings[TEXT_ONLY], texts, places)
+        elif settings[setting.TEXT_ONLY]:
+            put_text(c, out, settings[setting.TEXT_ONLY], texts, places)
             finish(c, 1, 0)
-        if c[CHECKED] == 2:
+        if c[reg.STATE] == 2:
             return
         rewind(look, arguments)
     kind = advance(look, arguments, texts, places)
     while kind == _IS_OPTION:
         kind = advance(look, arguments, texts, places)
     if kind == _NONE:
-        c[ACTION], c[PLACE] = EXIT, c[FAILED]
+        c[reg.ACTION], c[reg.PLACE] = EXIT, c[reg.ANY_FAILED]
         return
-    c[NAME], c[NAME_END] = look[_BEGIN], look[_END]
-    c[WINDOWS] = c[TAPED] = c[TAPE_START] = c[COVERED] = c[HEARD] = c[SECOND] = 0
-    c[ACTION], c[KERNEL] = OPEN, DECODE
-    c[PLACE] = -1 if is_stdin(look, arguments) else c[NAME]
+    c[reg.NAME_START], c[reg.NAME_END] = look[_BEGIN], look[_END]
+    c[reg.WINDOW_COUNT] = c[reg.TAPE_SAMPLES] = c[reg.TAPE_START] = c[reg.COVERED_END] = c[reg.CLIP_SAMPLES] = c[
+        reg.ERROR_REPORTED
+    ] = 0
+    c[reg.ACTION], c[reg.KERNEL] = OPEN, DECODE
+    c[reg.PLACE] = -1 if is_stdin(look, arguments) else c[reg.NAME_START]
 
 
 @jit
 def finish(c: Array, file: int, code: int) -> None:
-    """Write what there is, then exit."""
-    c[ACTION], c[PLACE], c[CODE], c[CHECKED] = WRITE, file, code, 2
+    """Write the output, then exit."""
+    c[reg.ACTION], c[reg.PLACE], c[reg.EXIT_CODE], c[reg.STATE] = WRITE, file, code, 2
 
 
 @jit
 def write_failed(c: Array, texts: Array, places: Array, out: Array) -> None:
-    """Standard output takes no more: a reader that has gone has what it wanted."""
-    if c[RESULT] == -_EPIPE:
-        c[ACTION], c[PLACE] = EXIT, 0
+    """Handle a failed write to standard output; a closed pipe is not an error."""
+    if c[reg.RESULT] == -_EPIPE:
+        c[reg.ACTION], c[reg.PLACE] = EXIT, 0
         return
-    c[COUNT] = 0
+    c[reg.COUNT] = 0
     put_text(c, out, PROGRAM, texts, places)
     put_text(c, out, STANDARD_OUTPUT, texts, places)
-    put_text(c, out, SYSTEM_TEXT + min(-c[RESULT], SYSTEM_TEXTS - 1), texts, places)
+    put_text(c, out, SYSTEM_TEXT + min(-c[reg.RESULT], SYSTEM_TEXTS - 1), texts, places)
     put(c, out, 10)
     finish(c, 2, 1)
 
 
 @jit
 def refuse(c: Array, look: Array, arguments: Array, wrong: int, texts: Array, places: Array, out: Array) -> None:
-    """Say what is wrong with the command line."""
+    """Report an error of the command line and exit."""
     put_text(c, out, PROGRAM, texts, places)
     if wrong <= _ABOUT_ONE:
         for i in range(look[_BEGIN], look[_END]):
-            # a terminal takes control characters for commands
+            # control characters could contain commands for the terminal
             put(c, out, arguments[i] if arguments[i] >= 32 and arguments[i] != 127 else 63)
         put_text(c, out, COLON, texts, places)
     put_filled(c, out, WRONG_TEXT + wrong, texts, places)
@@ -188,7 +156,7 @@ def refuse(c: Array, look: Array, arguments: Array, wrong: int, texts: Array, pl
 
 @jit
 def end_of(arguments: Array, at: int) -> int:
-    """Where a string ends."""
+    """End of the string that starts at a position."""
     while at < len(arguments) and arguments[at]:
         at += 1
     return at
@@ -196,14 +164,14 @@ def end_of(arguments: Array, at: int) -> int:
 
 @jit
 def rewind(look: Array, arguments: Array) -> None:
-    """Begin after the program's name."""
+    """Move to the argument after the program's name."""
     look[:] = 0
     look[_AT] = end_of(arguments, 0) + 1
 
 
 @jit
 def advance(look: Array, arguments: Array, texts: Array, places: Array) -> int:
-    """Look at the next argument: none, a name or an option, with its value."""
+    """Parse the next argument; return whether it is a name or an option, or none is left."""
     while look[_AT] < len(arguments):
         begin, end = look[_AT], end_of(arguments, look[_AT])
         look[_BEGIN], look[_END], look[_AT] = begin, end, end + 1
@@ -231,7 +199,7 @@ def advance(look: Array, arguments: Array, texts: Array, places: Array) -> int:
 
 @jit
 def is_text(data: Array, at: int, end: int, number: int, texts: Array, places: Array) -> bool:
-    """Whether data[at:end] is that text."""
+    """Whether data[at:end] equals a text by number."""
     begin, length = places[number], places[number + 1] - places[number]
     same = 0
     while same < length and at + same < end and data[at + same] == texts[begin + same]:
@@ -241,7 +209,7 @@ def is_text(data: Array, at: int, end: int, number: int, texts: Array, places: A
 
 @jit
 def is_stdin(look: Array, arguments: Array) -> bool:
-    """Whether a name is that of standard input."""
+    """Whether the current argument is -, standard input."""
     return bool(look[_END] == look[_BEGIN] + 1 and arguments[look[_BEGIN]] == _MINUS)
 
 
@@ -249,10 +217,10 @@ def is_stdin(look: Array, arguments: Array) -> bool:
 def check(
     c: Array, settings: Array, reals: Array, look: Array, arguments: Array, features: Array, texts: Array, places: Array
 ) -> int:  # fmt: skip
-    """Read all options; what is wrong with them, 0 if nothing is."""
+    """Parse all options; return an error, 0 for none."""
     rewind(look, arguments)
     names, from_stdin, hop, rate = 0, 0, False, False
-    settings[RAW_CHANNELS] = 1
+    settings[setting.RAW_CHANNELS] = 1
     kind = advance(look, arguments, texts, places)
     while kind != _NONE:
         if kind == _NAME:
@@ -260,7 +228,7 @@ def check(
             from_stdin += is_stdin(look, arguments)
         else:
             wrong = apply(c, settings, reals, look, arguments, features, texts, places)
-            if wrong or settings[TEXT_ONLY]:
+            if wrong or settings[setting.TEXT_ONLY]:
                 return wrong
             hop = hop or look[_OPTION] == _HOP
             rate = rate or look[_OPTION] in (_RATE, _CHANNELS)
@@ -269,47 +237,47 @@ def check(
         return _NOTHING
     if from_stdin > 1:
         return _TWICE
-    if hop and not settings[WINDOW]:
+    if hop and not settings[setting.WINDOW]:
         return _HOP_ALONE
     if not hop:
-        reals[HOP] = reals[WINDOW_SECONDS]
-    if not settings[RAW_ENCODING]:
+        reals[setting.HOP] = reals[setting.WINDOW_SECONDS]
+    if not settings[setting.RAW_ENCODING]:
         return _RATE_ALONE if rate else 0
     if names > 1 or not from_stdin:
         return _RAW_FILE
-    return 0 if settings[RAW_RATE] else _RAW_RATE
+    return 0 if settings[setting.RAW_RATE] else _RAW_RATE
 
 
 @jit
 def apply(
     c: Array, settings: Array, reals: Array, look: Array, arguments: Array, features: Array, texts: Array, places: Array
 ) -> int:  # fmt: skip
-    """Take an option; what is wrong with it, 0 if nothing is."""
+    """Apply an option; return an error, 0 for none."""
     option, begin, end = look[_OPTION], look[_VALUE], look[_VALUE_END]
     if option < 0 or (option < _TOP and begin >= 0):
         return _NO_OPTION
     if option >= _TOP and begin < 0:
         return _NO_VALUE
     if option <= _H:
-        settings[TEXT_ONLY] = HELP
+        settings[setting.TEXT_ONLY] = HELP
     elif option == _VERSION:
-        settings[TEXT_ONLY] = VERSION
+        settings[setting.TEXT_ONLY] = VERSION
     elif option == _JSON:
-        settings[JSON] = 1
+        settings[setting.JSON] = 1
     elif option == _TOP:
-        settings[TOP] = whole_number(arguments, begin, end)
-        return _NO_COUNT if settings[TOP] < 1 else 0
+        settings[setting.TOP] = whole_number(arguments, begin, end)
+        return _NO_COUNT if settings[setting.TOP] < 1 else 0
     elif option == _RATE:
-        settings[RAW_RATE] = whole_number(arguments, begin, end)
-        return 0 if MIN_RATE <= settings[RAW_RATE] <= MAX_RATE else _NO_RATE
+        settings[setting.RAW_RATE] = whole_number(arguments, begin, end)
+        return 0 if MIN_RATE <= settings[setting.RAW_RATE] <= MAX_RATE else _NO_RATE
     elif option == _CHANNELS:
-        settings[RAW_CHANNELS] = whole_number(arguments, begin, end)
-        return 0 if 1 <= settings[RAW_CHANNELS] <= MAX_CHANNELS else _NO_CHANNELS
+        settings[setting.RAW_CHANNELS] = whole_number(arguments, begin, end)
+        return 0 if 1 <= settings[setting.RAW_CHANNELS] <= MAX_CHANNELS else _NO_CHANNELS
     elif option == _RAW:
         if is_text(arguments, begin, end, OPTION_TEXT + _F32LE, texts, places):
-            settings[RAW_ENCODING] = FLOAT_32
+            settings[setting.RAW_ENCODING] = FLOAT_32
         elif is_text(arguments, begin, end, OPTION_TEXT + _S16LE, texts, places):
-            settings[RAW_ENCODING] = SIGNED_16
+            settings[setting.RAW_ENCODING] = SIGNED_16
         else:
             return _NO_RAW
     else:
@@ -319,23 +287,23 @@ def apply(
 
 @jit
 def apply_real(c: Array, settings: Array, reals: Array, option: int, value: Any, features: Array) -> int:
-    """Take an option whose value is a real number, negative if it is none."""
+    """Apply an option with a real value, negative if it is not a number; return an error, 0 for none."""
     if option == _THRESHOLD:
-        reals[THRESHOLD] = value
+        reals[setting.THRESHOLD] = value
         return 0 if 0 <= value <= 1 else _NO_PROBABILITY
     if option == _HOP:
-        reals[HOP] = value
+        reals[setting.HOP] = value
         return 0 if value >= MIN_HOP else _NO_HOP
     most = len(features) // _FEATURES_OF_A_SECOND
-    c[NUMBER] = most
-    reals[WINDOW_SECONDS] = value
-    settings[WINDOW] = start_of(1, value)
+    c[reg.NUMBER] = most
+    reals[setting.WINDOW_SECONDS] = value
+    settings[setting.WINDOW] = start_of(1, value)
     return 0 if MIN_WINDOW <= value <= most else _NO_WINDOW
 
 
 @jit
 def whole_number(data: Array, at: int, end: int) -> int:
-    """The number that data[at:end] is; -1 if it is none, or has more than 15 digits."""
+    """Parse an integer of at most 15 digits; -1 if data[at:end] is none."""
     if not 0 < end - at <= 15:
         return -1
     value = 0
@@ -349,7 +317,7 @@ def whole_number(data: Array, at: int, end: int) -> int:
 
 @jit
 def real_number(data: Array, at: int, end: int) -> Any:
-    """The number that data[at:end] is, as Python's float reads up to 15 digits, then nearly; -1.0 if it is none."""
+    """Parse a real number, exactly as Python's float for up to 15 digits; -1.0 if data[at:end] is none."""
     value, digits, exponent, point = 0, 0, 0, False
     while at < end and ((data[at] == _POINT and not point) or 48 <= data[at] <= 57):
         if data[at] == _POINT:

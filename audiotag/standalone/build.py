@@ -1,4 +1,4 @@
-"""The executable: the kernels of this package and those of a model, linked."""
+"""Build of the executable: links the kernels of this package with those of a model."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from audiotag.errors import ModelError
 from audiotag.features import mel
 from audiotag.labels import N_CLASSES
 from audiotag.models.network import Network
-from audiotag.standalone import control
+from audiotag.standalone import control, registers
 from audiotag.standalone.program import Facts, Program
 from tinyonnx import Error as EngineError
 from tinyonnx import kernel
@@ -32,21 +32,21 @@ if TYPE_CHECKING:
     from tinyonnx.runtime.plan import Plan
 
 SECONDS = 600
-"""Longest clip, or window, that is tagged in one piece."""
+"""Length of the longest clip or window that is tagged in one piece."""
 
 _BOUNDS = 5.12, 10.24, 60.0
-"""Seconds, between which plans lie in memory of their own: clips of five and ten seconds are common."""
+"""Clip lengths in seconds that separate ranges with their own plan and memory; 5 s and 10 s are common lengths."""
 
 _HERE = Path(__file__).parent
 
 _FIXED_PLACES = 5
-"""Before those for the command line; see `unit`."""
+"""Number of places before those for the command line, see `unit`."""
 
 
 def build_program(model: ResolvedModel, output: Path) -> None:
     """Write the executable for a model.
 
-    Raises ModelError for one that is no tagger or can't be compiled, OSError where it can't be written.
+    Raises ModelError if the model is not a tagger or can't be compiled, OSError if the file can't be written.
     """
     source = model.source if isinstance(model.source, bytes) else str(Path(model.source).resolve())
     name = model.source if isinstance(model.source, str) else model.name
@@ -56,10 +56,10 @@ def build_program(model: ResolvedModel, output: Path) -> None:
         target_of(output)
         found = units(unit, source, name, _facts(model))
         code = (_HERE / "glue.c").read_text(encoding="ascii")
-        registers = {f"AT_{r}": getattr(control, r) for r in ("KERNEL", "ACTION", "PLACE", "COUNT", "RESULT")}
+        places = {f"AT_{r}": getattr(registers, r) for r in ("KERNEL", "ACTION", "PLACE", "COUNT", "RESULT")}
         actions = {f"DO_{a}": getattr(control, a) for a in ("OPEN", "READ", "MODEL", "WRITE", "CLOSE", "EXIT")}
         words = len(found[0].places) - _FIXED_PLACES
-        products.link_units(found, code, {**registers, **actions, "ARGUMENTS": words}, output)
+        products.link_units(found, code, {**places, **actions, "ARGUMENTS": words}, output)
     except EngineError as error:
         raise ModelError(str(error)) from None
 
@@ -72,15 +72,15 @@ def _facts(model: ResolvedModel) -> Facts:
 
 @kernel
 def run_model(c: Array, words: Array, at: int, count: int, part: int, parts: int) -> None:
-    """The glue's MODEL."""
-    c[control.RESULT] = run_sized(c[control.FRAMES], words, at, count)
+    """Run the model; the glue's action MODEL."""
+    c[registers.RESULT] = run_sized(c[registers.FRAMES], words, at, count)
 
 
 def unit(source: str | bytes, name: str, facts: Facts) -> Unit:
-    """What `glue.c` goes through.
+    """Lay out the calls and places that `glue.c` uses.
 
-    Calls are: unpacking the weights, the model, the program's kernels. Places are control,
-    input, output, arena, unpacked weights, and for each row with the command line where that goes.
+    Calls: unpacking of the weights, the model, the program's kernels. Places: control, input,
+    output, arena, unpacked weights, and for each call with the command line the place of its address.
     """
     network = Network(source, name)
     program = Program(facts, SECONDS)

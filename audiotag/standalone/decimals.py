@@ -1,14 +1,14 @@
-"""Numbers as Python prints them: exact binary fractions, one decimal digit after the other.
+"""Decimal formatting of numbers exactly as in Python, digit by digit.
 
-`limbs` are the fraction of a float64 in [0, 1) as a number of base 2^32, of
-which each multiplication by ten gives the next digit.
+`limbs` represent the fraction of a float64 in [0, 1) in base 2^32; multiplying it by ten gives the
+next decimal digit.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from audiotag.standalone.control import COUNT
+from audiotag.standalone import registers as reg
 from tinyonnx import jit
 
 if TYPE_CHECKING:
@@ -22,15 +22,15 @@ _BASE, _MASK = 4294967296.0, 0xFFFFFFFF
 
 @jit
 def put(c: Array, out: Array, byte: int) -> None:
-    """Append a byte to the output; what finds no room is lost."""
-    if c[COUNT] < len(out):
-        out[c[COUNT]] = byte
-        c[COUNT] += 1
+    """Append a byte to the output; it is dropped if the output is full."""
+    if c[reg.COUNT] < len(out):
+        out[c[reg.COUNT]] = byte
+        c[reg.COUNT] += 1
 
 
 @jit
 def split(fraction: Any, limbs: Array) -> None:
-    """The limbs of a number in [0, 1): each step is exact."""
+    """Convert a number in [0, 1) to limbs, exactly."""
     for i in range(LIMBS):
         fraction *= _BASE
         limb = int(fraction)
@@ -40,7 +40,7 @@ def split(fraction: Any, limbs: Array) -> None:
 
 @jit
 def next_digit(limbs: Array) -> int:
-    """Take off a decimal digit."""
+    """Remove the next decimal digit from the limbs and return it."""
     carry = 0
     for i in range(LIMBS - 1, -1, -1):
         value = limbs[i] * 10 + carry
@@ -51,7 +51,7 @@ def next_digit(limbs: Array) -> int:
 
 @jit
 def rounds_up(limbs: Array, last: int) -> bool:
-    """Whether what is left is more than a half, or a half after an odd digit."""
+    """Whether the remaining fraction rounds up: more than one half, or exactly one half after an odd digit."""
     half = 1 << 31
     if limbs[0] != half:
         return bool(limbs[0] > half)
@@ -63,7 +63,7 @@ def rounds_up(limbs: Array, last: int) -> bool:
 
 @jit
 def put_integer(c: Array, out: Array, value: int, places: int) -> None:
-    """At least so many digits."""
+    """Format an integer with at least `places` digits."""
     power, width = 1, 1
     while value // power >= 10 or width < places:
         power *= 10
@@ -75,7 +75,7 @@ def put_integer(c: Array, out: Array, value: int, places: int) -> None:
 
 @jit
 def put_fixed(c: Array, out: Array, value: Any, decimals: int, width: int, limbs: Array) -> None:
-    """A number from 0 to 2^40 with so many decimals, after blanks up to a width."""
+    """Format a number from 0 to 2^40 with `decimals` decimals, padded with blanks to `width`."""
     whole = int(value)
     split(value - whole, limbs)
     power, digits = 1, 0
@@ -99,7 +99,7 @@ def put_fixed(c: Array, out: Array, value: Any, decimals: int, width: int, limbs
 
 @jit
 def put_scaled(c: Array, out: Array, digits: int, exponent: int) -> None:
-    """digits · 10^exponent as repr prints a float below 1e16: the shortest, if it has up to 15 digits."""
+    """Format digits · 10^exponent as repr formats a float below 1e16; `digits` has at most 15 digits."""
     if digits == 0:
         exponent = -1
     while digits and digits % 10 == 0:
@@ -135,13 +135,13 @@ def put_scaled(c: Array, out: Array, digits: int, exponent: int) -> None:
 
 @jit
 def put_seconds(c: Array, out: Array, samples: int) -> None:
-    """repr(samples / 32000): of eight decimals, which up to 15 digits together are the shortest."""
+    """Format samples / 32000 like repr; eight decimals represent it exactly."""
     put_scaled(c, out, samples * 3125, -8)
 
 
 @jit
 def put_score(c: Array, out: Array, value: Any, limbs: Array) -> None:
-    """repr(float(f"{value:.6g}")) of a number in [0, 1] that isn't subnormal."""
+    """Format repr(float(f"{value:.6g}")) of a number in [0, 1] that is not subnormal."""
     if value >= 1.0 or value == 0.0:
         put_scaled(c, out, int(value), 0)
         return

@@ -6,49 +6,26 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from audiotag.standalone import registers as reg
+from audiotag.standalone import settings as setting
 from audiotag.standalone.control import (
-    ACTION,
     ANALYSE,
-    AT,
     BAD_SAMPLES,
-    BEGUN,
-    CHANNELS,
     CLOSE,
-    COUNT,
     DECODE,
     EMPTY,
-    ENCODING,
-    END,
-    ENDED,
-    KERNEL,
-    LAST,
-    LEFT,
-    MONO_AT,
-    MONO_END,
     NO_FRAMES,
     NO_SAMPLES,
     NO_WAV,
     NOTHING,
-    NUMBER,
-    NUMBER_2,
     OPEN,
     PART_OF_FRAME,
-    PROBLEM,
-    RATE,
-    RAW_CHANNELS,
-    RAW_ENCODING,
-    RAW_RATE,
     READ,
-    READY,
     REPORT,
-    RESULT,
-    SAMPLES,
-    STARTED,
     SYSTEM,
-    TOTAL,
 )
 from audiotag.standalone.resampler import LARGEST, TARGET, accept, done, produce, start
-from audiotag.standalone.samples import VALUES, average, convert, sound, width_of
+from audiotag.standalone.samples import VALUES, average, convert, is_valid, width_of
 from audiotag.standalone.wav import ENDLESS, begin, read
 from tinyonnx import jit, kernel
 
@@ -62,122 +39,124 @@ def decode(
     mono: Array, r: Array, weights: Array, inputs: Array, curve: Array, zeros: Array, sums: Array, samples: Array,
     part: int, parts: int,
 ) -> None:  # fmt: skip
-    """Take what was read, put c[SAMPLES] samples in `samples`; ask for more, or for the analysis of these.
+    """Decode the bytes that were read into `samples`; request more bytes, or the analysis of the samples.
 
-    `shorts` to `doubles` are `data` seen as numbers, from `r` to `sums` all is the resampler's.
+    `shorts` to `doubles` are views of `data`; `r` to `sums` are the arrays of the resampler.
     """
-    opened = c[ACTION] != OPEN or c[RESULT] >= 0
+    opened = c[reg.ACTION] != OPEN or c[reg.RESULT] >= 0
     take_result(c, settings)
-    c[KERNEL], c[ACTION] = DECODE, NOTHING
-    if not c[READY] and not c[PROBLEM]:
+    c[reg.KERNEL], c[reg.ACTION] = DECODE, NOTHING
+    if not c[reg.HEADER_DONE] and not c[reg.PROBLEM]:
         read(c, data)
-        if c[ENDED] and not c[READY] and not c[PROBLEM]:
-            c[PROBLEM] = EMPTY if not c[TOTAL] else NO_SAMPLES if c[BEGUN] else NO_WAV
-    if c[READY] and not c[STARTED] and not c[PROBLEM]:
-        c[STARTED] = 1
-        start(r, c[RATE], weights, inputs, curve)
-    while c[STARTED] and not c[LAST] and not c[PROBLEM] and c[SAMPLES] + LARGEST <= len(samples):
-        if c[MONO_AT] == c[MONO_END] and not mix(c, data, shorts, ints, floats, doubles, values, mono):
-            if not c[ENDED] and c[LEFT] >= frame_of(c):
+        if c[reg.INPUT_ENDED] and not c[reg.HEADER_DONE] and not c[reg.PROBLEM]:
+            c[reg.PROBLEM] = EMPTY if not c[reg.INPUT_BYTES] else NO_SAMPLES if c[reg.HEADER_STARTED] else NO_WAV
+    if c[reg.HEADER_DONE] and not c[reg.DECODING] and not c[reg.PROBLEM]:
+        c[reg.DECODING] = 1
+        start(r, c[reg.RATE], weights, inputs, curve)
+    while c[reg.DECODING] and not c[reg.LAST] and not c[reg.PROBLEM] and c[reg.SAMPLES] + LARGEST <= len(samples):
+        if c[reg.MONO_START] == c[reg.MONO_END] and not mix(c, data, shorts, ints, floats, doubles, values, mono):
+            if not c[reg.INPUT_ENDED] and c[reg.DATA_LEFT] >= frame_of(c):
                 break
             end(c, settings)
-            if c[RATE] != TARGET:
-                c[SAMPLES] = produce(r, True, inputs, weights, zeros, sums, samples, c[SAMPLES])
-            c[LAST] = int(c[RATE] == TARGET or done(r))
-        elif c[RATE] == TARGET:
+            if c[reg.RATE] != TARGET:
+                c[reg.SAMPLES] = produce(r, True, inputs, weights, zeros, sums, samples, c[reg.SAMPLES])
+            c[reg.LAST] = int(c[reg.RATE] == TARGET or done(r))
+        elif c[reg.RATE] == TARGET:
             pass_on(c, mono, samples)
         else:
-            c[MONO_AT] += accept(r, mono, c[MONO_AT], c[MONO_END], inputs)
-            c[SAMPLES] = produce(r, False, inputs, weights, zeros, sums, samples, c[SAMPLES])
-    if c[LAST] or (c[PROBLEM] and opened):
-        c[ACTION] = CLOSE
-    if c[PROBLEM]:
-        c[KERNEL] = REPORT
-    elif c[SAMPLES] or c[LAST]:
-        # before anything is read: that may take a while
-        c[KERNEL] = ANALYSE
+            c[reg.MONO_START] += accept(r, mono, c[reg.MONO_START], c[reg.MONO_END], inputs)
+            c[reg.SAMPLES] = produce(r, False, inputs, weights, zeros, sums, samples, c[reg.SAMPLES])
+    if c[reg.LAST] or (c[reg.PROBLEM] and opened):
+        c[reg.ACTION] = CLOSE
+    if c[reg.PROBLEM]:
+        c[reg.KERNEL] = REPORT
+    elif c[reg.SAMPLES] or c[reg.LAST]:
+        # analyse before reading more, which may block
+        c[reg.KERNEL] = ANALYSE
     else:
         move_to_front(c, data)
-        c[ACTION], c[COUNT] = READ, c[END]
+        c[reg.ACTION], c[reg.COUNT] = READ, c[reg.INPUT_END]
 
 
 @jit
 def take_result(c: Array, settings: Array) -> None:
-    """What the glue did."""
-    if c[ACTION] == OPEN:
-        c[AT] = c[END] = c[TOTAL] = c[ENDED] = c[STARTED] = c[PROBLEM] = 0
-        c[MONO_AT] = c[MONO_END] = c[SAMPLES] = c[LAST] = 0
+    """Handle the result of the glue's action."""
+    if c[reg.ACTION] == OPEN:
+        c[reg.INPUT_START] = c[reg.INPUT_END] = c[reg.INPUT_BYTES] = c[reg.INPUT_ENDED] = c[reg.DECODING] = c[
+            reg.PROBLEM
+        ] = 0
+        c[reg.MONO_START] = c[reg.MONO_END] = c[reg.SAMPLES] = c[reg.LAST] = 0
         begin(c)
-        if settings[RAW_ENCODING]:
-            c[ENCODING], c[CHANNELS] = settings[RAW_ENCODING], settings[RAW_CHANNELS]
-            c[RATE], c[LEFT], c[READY] = settings[RAW_RATE], ENDLESS, 1
-    elif c[ACTION] == READ:
-        if c[RESULT] > 0:
-            c[END] += c[RESULT]
-            c[TOTAL] += c[RESULT]
-        elif c[RESULT] == 0:
-            c[ENDED] = 1
-    if c[ACTION] in (OPEN, READ) and c[RESULT] < 0:
-        c[PROBLEM], c[NUMBER] = SYSTEM, -c[RESULT]
+        if settings[setting.RAW_ENCODING]:
+            c[reg.ENCODING], c[reg.CHANNELS] = settings[setting.RAW_ENCODING], settings[setting.RAW_CHANNELS]
+            c[reg.RATE], c[reg.DATA_LEFT], c[reg.HEADER_DONE] = settings[setting.RAW_RATE], ENDLESS, 1
+    elif c[reg.ACTION] == READ:
+        if c[reg.RESULT] > 0:
+            c[reg.INPUT_END] += c[reg.RESULT]
+            c[reg.INPUT_BYTES] += c[reg.RESULT]
+        elif c[reg.RESULT] == 0:
+            c[reg.INPUT_ENDED] = 1
+    if c[reg.ACTION] in (OPEN, READ) and c[reg.RESULT] < 0:
+        c[reg.PROBLEM], c[reg.NUMBER] = SYSTEM, -c[reg.RESULT]
 
 
 @jit
 def frame_of(c: Array) -> int:
-    """Bytes of a frame."""
-    return int(width_of(c[ENCODING]) * c[CHANNELS])
+    """Size of a frame in bytes."""
+    return int(width_of(c[reg.ENCODING]) * c[reg.CHANNELS])
 
 
 @jit
 def mix(
     c: Array, data: Array, shorts: Array, ints: Array, floats: Array, doubles: Array, values: Array, mono: Array
 ) -> bool:
-    """Decode frames of what was read; whether there were any."""
-    width, channels = width_of(c[ENCODING]), c[CHANNELS]
-    frames = min(min(c[END] - c[AT], c[LEFT]) // (width * channels), VALUES // channels)
+    """Decode unread frames to mono; return whether there were any."""
+    width, channels = width_of(c[reg.ENCODING]), c[reg.CHANNELS]
+    frames = min(min(c[reg.INPUT_END] - c[reg.INPUT_START], c[reg.DATA_LEFT]) // (width * channels), VALUES // channels)
     if frames < 1:
         return False
-    if width != 3 and c[AT] % width:
+    if width != 3 and c[reg.INPUT_START] % width:
         move_to_front(c, data)
-    at = c[AT]
+    at = c[reg.INPUT_START]
     convert(
-        c[ENCODING], frames * channels, data[at:], shorts[at // 2 :], ints[at // 4 :], floats[at // 4 :],
+        c[reg.ENCODING], frames * channels, data[at:], shorts[at // 2 :], ints[at // 4 :], floats[at // 4 :],
         doubles[at // 8 :], values,
     )  # fmt: skip
     average(values, channels, frames, mono)
-    if not sound(mono, frames):
-        c[PROBLEM] = BAD_SAMPLES
-    c[AT] += frames * width * channels
-    c[LEFT] -= frames * width * channels
-    c[MONO_AT], c[MONO_END], c[STARTED] = 0, frames, 2
+    if not is_valid(mono, frames):
+        c[reg.PROBLEM] = BAD_SAMPLES
+    c[reg.INPUT_START] += frames * width * channels
+    c[reg.DATA_LEFT] -= frames * width * channels
+    c[reg.MONO_START], c[reg.MONO_END], c[reg.DECODING] = 0, frames, 2
     return True
 
 
 @jit
 def end(c: Array, settings: Array) -> None:
-    """No more frames: there must have been some, and of samples without a header nothing may be left."""
-    if settings[RAW_ENCODING] and c[END] > c[AT]:
-        c[PROBLEM], c[NUMBER], c[NUMBER_2] = PART_OF_FRAME, c[TOTAL], frame_of(c)
-    elif not c[TOTAL]:
-        c[PROBLEM] = EMPTY
-    elif c[STARTED] == 1:
-        c[PROBLEM] = NO_FRAMES
+    """Check that there were frames and, for samples without a header, that no incomplete frame is left."""
+    if settings[setting.RAW_ENCODING] and c[reg.INPUT_END] > c[reg.INPUT_START]:
+        c[reg.PROBLEM], c[reg.NUMBER], c[reg.NUMBER_2] = PART_OF_FRAME, c[reg.INPUT_BYTES], frame_of(c)
+    elif not c[reg.INPUT_BYTES]:
+        c[reg.PROBLEM] = EMPTY
+    elif c[reg.DECODING] == 1:
+        c[reg.PROBLEM] = NO_FRAMES
 
 
 @jit
 def pass_on(c: Array, mono: Array, samples: Array) -> None:
-    """Samples that have the right rate."""
-    count = np.uint64(min(c[MONO_END] - c[MONO_AT], len(samples) - c[SAMPLES]))
-    i, o = np.uint64(c[MONO_AT]), np.uint64(c[SAMPLES])
+    """Copy mono samples that need no resampling to the output."""
+    count = np.uint64(min(c[reg.MONO_END] - c[reg.MONO_START], len(samples) - c[reg.SAMPLES]))
+    i, o = np.uint64(c[reg.MONO_START]), np.uint64(c[reg.SAMPLES])
     for j in range(count):
         samples[o + j] = mono[i + j]
-    c[MONO_AT] += count
-    c[SAMPLES] += count
+    c[reg.MONO_START] += count
+    c[reg.SAMPLES] += count
 
 
 @jit
 def move_to_front(c: Array, data: Array) -> None:
-    """What is still to be read."""
-    at, count = np.uint64(c[AT]), np.uint64(c[END] - c[AT])
+    """Move the unread bytes to the beginning of `data`."""
+    at, count = np.uint64(c[reg.INPUT_START]), np.uint64(c[reg.INPUT_END] - c[reg.INPUT_START])
     for i in range(count):
         data[i] = data[at + i]
-    c[AT], c[END] = 0, count
+    c[reg.INPUT_START], c[reg.INPUT_END] = 0, count

@@ -1,4 +1,4 @@
-"""The whole program but for the model and the glue: kernels, their arguments, and the memory that these lie in."""
+"""The program without model and glue: kernels, their arguments, and the memory of these."""
 
 from __future__ import annotations
 
@@ -15,6 +15,8 @@ from audiotag.features import fft_kernel, mel, mel_stream
 from audiotag.labels import N_CLASSES, all_labels
 from audiotag.sound.windows import MAX_PIECE
 from audiotag.standalone import arguments, control, decimals, resampler, samples, texts
+from audiotag.standalone import registers as reg
+from audiotag.standalone import settings as setting
 from audiotag.standalone.arguments import arrange
 from audiotag.standalone.decoder import decode
 from audiotag.standalone.features import analyse
@@ -28,11 +30,11 @@ if TYPE_CHECKING:
 NAME = "audio-inference"
 
 INPUT, OUTPUT, SAMPLES = 1 << 16, 1 << 21, 1 << 15
-"""Bytes read at a time, bytes of a row at most (the longest argument that Linux passes, escaped twice), samples at
-32 kHz that are analysed at a time."""
+"""Sizes: bytes per read; bytes per row (the longest argument that Linux passes, escaped twice); samples at 32 kHz per
+analysis."""
 
 TAPE = 60
-"""Seconds that are on the tape of windows beside the longest window, so that it is seldom moved."""
+"""Seconds of the window tape beyond the longest window, so that its content is rarely moved."""
 
 _ALIGNMENT = 64
 
@@ -51,7 +53,7 @@ _CALLS = (
     ),
     (report, "control settings reals arguments logits scores order limbs texts places edges output"),
 )
-"""Kernels by number, with the names of their arguments."""
+"""Kernels in the order of their numbers (`control.ARRANGE`, ...), with the names of their arguments."""
 
 HELP = """\
 usage: {name} [options] FILE... | -
@@ -59,23 +61,23 @@ usage: {name} [options] FILE... | -
 Tags sounds with the 527 classes of AudioSet. Files are WAV: PCM of 8 to 32 bits or floats, at any
 sample rate, with any number of channels; - is standard input.
 
-  --top N              how many tags at most (default: 10)
-  --threshold P        leave out tags with a score below P
-  --window SECONDS     a timeline: tag windows of so many seconds, up to {seconds}
-  --hop SECONDS        from the beginning of a window to that of the next (default: --window)
-  --json               one JSON object a line, failures too
-  --raw f32le|s16le    standard input is samples without a header,
-    --rate HZ          of this rate,
-    --channels N       so many channels (default: 1)
+  --top N              maximum number of tags (default: 10)
+  --threshold P        omit tags with a score below P
+  --window SECONDS     tag windows of this length, up to {seconds}
+  --hop SECONDS        time between window starts (default: the window length)
+  --json               one JSON object per line, also for failures
+  --raw f32le|s16le    standard input has samples without a header,
+    --rate HZ          of this sample rate,
+    --channels N       with this number of channels (default: 1)
   --version, --help
 
-Exit codes: 0 all is well, 1 a file could not be read, 2 wrong usage.
+Exit codes: 0 success, 1 a file could not be read, 2 wrong usage.
 """
 
 
 @dataclass(frozen=True)
 class Facts:
-    """What the program says of itself; `build` is more of it for --version, in lines."""
+    """Description of the program for headings and --version; `build` has further lines for the latter."""
 
     model: str
     sha256: str
@@ -84,13 +86,13 @@ class Facts:
 
 
 class Program:
-    """See `audiotag.standalone`.
+    """The kernels with their memory; see `audiotag.standalone`.
 
     Args:
-        facts: about the model.
-        seconds: of the longest clip, and window, that is tagged in one piece.
-        features: where log-mel features go, (128 · frames,) float32, if not into memory of its own.
-        logits: where the model leaves its results, (527,) float32, likewise.
+        facts: description of the model.
+        seconds: length of the longest clip or window that is tagged in one piece.
+        features: memory for log-mel features, (128 · frames,) float32; by default allocated here.
+        logits: memory for the model's result, (527,) float32; by default allocated here.
     """
 
     def __init__(
@@ -104,15 +106,15 @@ class Program:
             "texts": packed, "places": places, "edges": texts.edges(), "curve": resampler.prototype(),
             "mel_numbers": tables.numbers, "mel_indices": tables.indices,
         }  # fmt: skip
-        self.constants, constants = _together({name: (len(x), x.dtype) for name, x in fixed.items()})
+        self.constants, constants = _allocate({name: (len(x), x.dtype) for name, x in fixed.items()})
         for name, array in fixed.items():
             constants[name][:] = array
         scratch = dict(zip(_SCRATCH, tables.scratch(), strict=True))
         given = {name: x for name, x in (("features", features), ("logits", logits)) if x is not None}
         wanted: dict[str, tuple[int, Any]] = {
-            "control": (control.REGISTERS, np.int64),
-            "settings": (control.SETTINGS, np.int64),
-            "reals": (control.REALS, np.float64),
+            "control": (reg.REGISTERS, np.int64),
+            "settings": (setting.SETTINGS, np.int64),
+            "reals": (setting.REALS, np.float64),
             "look": (arguments.LOOK, np.int64),
             "input": (INPUT, np.uint8),
             "output": (OUTPUT, np.uint8),
@@ -135,7 +137,7 @@ class Program:
             "limbs": (decimals.LIMBS, np.int64),
             "arguments": (0, np.uint8),
         }
-        self.memory, own = _together({name: size for name, size in wanted.items() if name not in given})
+        self.memory, own = _allocate({name: size for name, size in wanted.items() if name not in given})
         a = {**constants, **own, **given}
         a["energy_bits"] = a["energies"].view(np.int32)
         self.arrays: Mapping[str, Array] = a
@@ -154,26 +156,26 @@ class Program:
         write: Callable[[int, bytes], None],
         piece: int = INPUT,
     ) -> int:
-        """What the executable does, and its exit code.
+        """Run the program like the executable does and return its exit code.
 
         Args:
-            argv: the command line, the program's name first.
-            model: from features (1, 1, 128, frames) to logits (527,).
+            argv: the command line, starting with the name of the program.
+            model: maps features (1, 1, 128, frames) to logits (527,).
             stdin: standard input.
-            write: takes a file descriptor, 1 or 2, and bytes.
-            piece: bytes that are read at once, at most.
+            write: called with a file descriptor, 1 or 2, and bytes.
+            piece: maximum number of bytes per read.
         """
         a, registers = self.arrays, self.arrays["control"]
         words = np.frombuffer(b"".join(word + b"\0" for word in argv), np.uint8)
         file: IO[bytes] = stdin
         self.memory[:] = 0
         while True:
-            kernel, given = self.kernels[registers[control.KERNEL]]
+            kernel, given = self.kernels[registers[reg.KERNEL]]
             kernel(*(words if array is a["arguments"] else array for array in given))
-            place, count = int(registers[control.PLACE]), int(registers[control.COUNT])
+            place, count = int(registers[reg.PLACE]), int(registers[reg.COUNT])
             result = 0
             try:
-                match int(registers[control.ACTION]):
+                match int(registers[reg.ACTION]):
                     case control.OPEN:
                         name = words[place:].tobytes().partition(b"\0")[0]
                         file = stdin if place < 0 else open(name, "rb", buffering=0)  # noqa: SIM115  open until CLOSE
@@ -182,7 +184,7 @@ class Program:
                         a["input"][count : count + len(data)] = np.frombuffer(data, np.uint8)
                         result = len(data)
                     case control.MODEL:
-                        frames = registers[control.FRAMES]
+                        frames = registers[reg.FRAMES]
                         features = a["features"][: mel.DEFAULT.n_mels * frames]
                         a["logits"][:] = model(features.reshape(1, 1, -1, frames))
                     case control.WRITE:
@@ -193,11 +195,11 @@ class Program:
                         return place
             except OSError as error:
                 result = -(error.errno or 5)
-            registers[control.RESULT] = result
+            registers[reg.RESULT] = result
 
 
-def _together(sizes: Mapping[str, tuple[int, Any]]) -> tuple[Array, dict[str, Array]]:
-    """One block of zeros, and arrays in it."""
+def _allocate(sizes: Mapping[str, tuple[int, Any]]) -> tuple[Array, dict[str, Array]]:
+    """Allocate a zeroed block and arrays of the given lengths and types in it."""
     lengths = [n * np.dtype(kind).itemsize for n, kind in sizes.values()]
     starts = np.cumsum([0, *(-(-length // _ALIGNMENT) * _ALIGNMENT for length in lengths)])
     memory = np.zeros(starts[-1] + _ALIGNMENT, np.uint8)
@@ -208,7 +210,7 @@ def _together(sizes: Mapping[str, tuple[int, Any]]) -> tuple[Array, dict[str, Ar
 
 
 def _texts(facts: Facts, seconds: int) -> dict[int, str]:
-    """All texts by number."""
+    """All texts by their numbers in `texts`."""
     warning = "" if facts.trained else ": untrained, scores mean nothing"
     model = json.dumps({"name": facts.model, "sha256": facts.sha256})
     version = f"{NAME} {__version__}\nmodel {printable(facts.model)}{warning}, sha256 {facts.sha256}\n{facts.build}"
@@ -231,5 +233,5 @@ def _texts(facts: Facts, seconds: int) -> dict[int, str]:
 
 
 def _json_label(label: Any) -> str:
-    """A tag up to its score."""
+    """The JSON of a tag up to its score."""
     return json.dumps({"label": label.name, "mid": label.mid, "index": label.index})[:-1] + ', "score": '

@@ -1,40 +1,12 @@
-"""The kernel from logits, or from what went wrong, to rows of text or JSON."""
+"""The kernel from logits, or from an error, to rows of text or JSON."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from audiotag.standalone.control import (
-    ACTION,
-    ANALYSE,
-    ARRANGE,
-    BAD_SCORES,
-    COUNT,
-    FAILED,
-    FRAMES,
-    JSON,
-    KERNEL,
-    MODEL,
-    NAME,
-    NAME_END,
-    NEXT,
-    NO_PROGRAM,
-    NUMBER,
-    PART_END,
-    PART_START,
-    PLACE,
-    PROBLEM,
-    REPORT,
-    RESULT,
-    SECOND,
-    SYSTEM,
-    THRESHOLD,
-    TOP,
-    WINDOW,
-    WINDOWS,
-    WRITE,
-    WRITTEN,
-)
+from audiotag.standalone import registers as reg
+from audiotag.standalone import settings as setting
+from audiotag.standalone.control import ANALYSE, ARRANGE, BAD_SCORES, MODEL, NO_PROGRAM, REPORT, SYSTEM, WRITE
 from audiotag.standalone.decimals import put, put_fixed, put_score, put_seconds
 from audiotag.standalone.scores import rank
 from audiotag.standalone.texts import (
@@ -78,36 +50,36 @@ def report(
     c: Array, settings: Array, reals: Array, arguments: Array, logits: Array, scores: Array, order: Array, limbs: Array,
     texts: Array, places: Array, edges: Array, out: Array, part: int, parts: int,
 ) -> None:  # fmt: skip
-    """Write a row and go on with the clip, or say what is wrong with it and go on with the next one."""
-    c[COUNT] = 0
-    if c[ACTION] == MODEL and c[RESULT] < 0:
-        c[PROBLEM], c[NUMBER] = NO_PROGRAM, c[FRAMES]
+    """Write a row and continue with the clip, or write its error and continue with the next clip."""
+    c[reg.COUNT] = 0
+    if c[reg.ACTION] == MODEL and c[reg.RESULT] < 0:
+        c[reg.PROBLEM], c[reg.NUMBER] = NO_PROGRAM, c[reg.FRAMES]
     count = 0
-    if not c[PROBLEM]:
-        count = rank(logits, settings[TOP], reals[THRESHOLD], scores, order)
+    if not c[reg.PROBLEM]:
+        count = rank(logits, settings[setting.TOP], reals[setting.THRESHOLD], scores, order)
         if count < 0:
-            c[PROBLEM] = BAD_SCORES
-    c[ACTION], c[KERNEL] = WRITE, ARRANGE
-    if c[PROBLEM] and not c[SECOND]:
-        c[FAILED] = 1
+            c[reg.PROBLEM] = BAD_SCORES
+    c[reg.ACTION], c[reg.KERNEL] = WRITE, ARRANGE
+    if c[reg.PROBLEM] and not c[reg.ERROR_REPORTED]:
+        c[reg.ANY_FAILED] = 1
         put_text(c, out, PROGRAM, texts, places)
         put_problem(c, arguments, False, texts, places, edges, out)
         put(c, out, 10)
-        c[PLACE] = 2
-        if settings[JSON]:
-            c[SECOND], c[NEXT] = 1, REPORT
+        c[reg.PLACE] = 2
+        if settings[setting.JSON]:
+            c[reg.ERROR_REPORTED], c[reg.NEXT_KERNEL] = 1, REPORT
         return
-    c[PLACE] = 1
-    if c[PROBLEM]:
+    c[reg.PLACE] = 1
+    if c[reg.PROBLEM]:
         put_text(c, out, PATH, texts, places)
-        put_name(c, out, arguments, c[NAME], c[NAME_END], False, True, edges)
+        put_name(c, out, arguments, c[reg.NAME_START], c[reg.NAME_END], False, True, edges)
         put_text(c, out, ERROR, texts, places)
         put_problem(c, arguments, True, texts, places, edges, out)
         put_text(c, out, ERROR_END, texts, places)
         return
-    if settings[WINDOW]:
-        c[NEXT] = ANALYSE
-    if settings[JSON]:
+    if settings[setting.WINDOW]:
+        c[reg.NEXT_KERNEL] = ANALYSE
+    if settings[setting.JSON]:
         put_json(c, arguments, scores, order, count, limbs, texts, places, edges, out)
     else:
         put_lines(c, settings, arguments, scores, order, count, limbs, texts, places, edges, out)
@@ -117,13 +89,13 @@ def report(
 def put_problem(
     c: Array, arguments: Array, quoted: bool, texts: Array, places: Array, edges: Array, out: Array
 ) -> None:  # fmt: skip
-    """The clip and what is wrong with it."""
-    put_name(c, out, arguments, c[NAME], c[NAME_END], True, quoted, edges)
+    """Append the name of the clip and its error message."""
+    put_name(c, out, arguments, c[reg.NAME_START], c[reg.NAME_END], True, quoted, edges)
     put_text(c, out, COLON, texts, places)
-    if c[PROBLEM] == SYSTEM:
-        put_text(c, out, SYSTEM_TEXT + min(c[NUMBER], SYSTEM_TEXTS - 1), texts, places)
+    if c[reg.PROBLEM] == SYSTEM:
+        put_text(c, out, SYSTEM_TEXT + min(c[reg.NUMBER], SYSTEM_TEXTS - 1), texts, places)
     else:
-        put_filled(c, out, PROBLEM_TEXT + c[PROBLEM], texts, places)
+        put_filled(c, out, PROBLEM_TEXT + c[reg.PROBLEM], texts, places)
 
 
 @jit
@@ -131,15 +103,15 @@ def put_json(
     c: Array, arguments: Array, scores: Array, order: Array, count: int, limbs: Array, texts: Array, places: Array,
     edges: Array, out: Array,
 ) -> None:  # fmt: skip
-    """A line of JSON."""
+    """Append a row as a line of JSON."""
     put_text(c, out, PATH, texts, places)
-    put_name(c, out, arguments, c[NAME], c[NAME_END], False, True, edges)
+    put_name(c, out, arguments, c[reg.NAME_START], c[reg.NAME_END], False, True, edges)
     put_text(c, out, START, texts, places)
-    put_seconds(c, out, c[PART_START])
+    put_seconds(c, out, c[reg.PART_START])
     put_text(c, out, STOP, texts, places)
-    put_seconds(c, out, c[PART_END])
+    put_seconds(c, out, c[reg.PART_END])
     put_text(c, out, DURATION, texts, places)
-    put_seconds(c, out, c[PART_END] - c[PART_START])
+    put_seconds(c, out, c[reg.PART_END] - c[reg.PART_START])
     put_text(c, out, TAGS, texts, places)
     for i in range(count):
         if i:
@@ -156,23 +128,23 @@ def put_lines(
     c: Array, settings: Array, arguments: Array, scores: Array, order: Array, count: int, limbs: Array, texts: Array,
     places: Array, edges: Array, out: Array,
 ) -> None:  # fmt: skip
-    """A heading and the tags, or the tags of a window in one line."""
-    timeline = settings[WINDOW] > 0
-    if c[WINDOWS] <= 1:
-        if c[WRITTEN]:
+    """Append a row as text: a heading and one line per tag, or one line for a window."""
+    timeline = settings[setting.WINDOW] > 0
+    if c[reg.WINDOW_COUNT] <= 1:
+        if c[reg.HEADING_WRITTEN]:
             put(c, out, 10)
-        c[WRITTEN] = 1
-        put_name(c, out, arguments, c[NAME], c[NAME_END], True, False, edges)
+        c[reg.HEADING_WRITTEN] = 1
+        put_name(c, out, arguments, c[reg.NAME_START], c[reg.NAME_END], True, False, edges)
         if not timeline:
             put_text(c, out, LENGTH_START, texts, places)
-            put_fixed(c, out, c[PART_END] / _RATE, 2, 0, limbs)
+            put_fixed(c, out, c[reg.PART_END] / _RATE, 2, 0, limbs)
             put_text(c, out, LENGTH_END, texts, places)
         put_text(c, out, HEADING_END, texts, places)
     if timeline:
         put_text(c, out, BLANKS, texts, places)
-        put_fixed(c, out, c[PART_START] / _RATE, 2, 8, limbs)
+        put_fixed(c, out, c[reg.PART_START] / _RATE, 2, 8, limbs)
         put(c, out, 32)
-        put_fixed(c, out, c[PART_END] / _RATE, 2, 8, limbs)
+        put_fixed(c, out, c[reg.PART_END] / _RATE, 2, 8, limbs)
         put_text(c, out, BLANKS, texts, places)
         if not count:
             put(c, out, 45)

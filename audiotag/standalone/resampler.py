@@ -1,14 +1,14 @@
-"""Samples of any rate to 32 kHz: a windowed-sinc filter in polyphase form, block by block.
+"""Resampler from any rate to 32 kHz: a windowed-sinc filter in polyphase form, block by block.
 
-With L/M the ratio of the rates in lowest terms, output m is the convolution at the place
-m · M/L of the input with h(u) = c·sinc(c·u)·Kaiser(u), u in samples of the lower rate. The
-passband ends at 0.913 of the lower Nyquist frequency, the stopband of -126 dB begins at it,
-as with soxr's quality HQ.
+With L/M the ratio of the rates in lowest terms, output m is the convolution of the input at position
+m · M/L with h(u) = c·sinc(c·u)·Kaiser(u), u in samples of the lower rate. The passband ends at 0.913
+of the lower Nyquist frequency; the stopband of -126 dB begins at the Nyquist frequency, as with
+soxr's quality HQ.
 
-Outputs that are `P` apart, a multiple of L, meet the same weights: these are a matrix [inputs,
-P], stretches of the input that are `Q` = P·M/L apart are the rows of another, and their product
-is the output. Where L is large (44056 Hz: 4000), weights lie between those of a finer filter,
-and so do the sums: each output is interpolated between four.
+Outputs at a distance of `P`, a multiple of L, have the same weights. These form a matrix [inputs, P];
+input ranges at a distance of `Q` = P·M/L are the rows of another matrix, and their product is the
+output. If L is large (44056 Hz: 4000), the weights are interpolated between four phases of a filter
+with fewer phases.
 """
 
 from __future__ import annotations
@@ -26,24 +26,24 @@ if TYPE_CHECKING:
     from tinyonnx.ir import Array
 
 TARGET = DEFAULT.sample_rate
-"""Hz."""
+"""Output rate in Hz."""
 
 PASSBAND = 0.913
-"""Its end, as a part of the Nyquist frequency."""
+"""End of the passband as a fraction of the lower Nyquist frequency."""
 
 ATTENUATION = 126.0
-"""Of the stopband, in dB."""
+"""Attenuation of the stopband in dB."""
 
 DENSITY = 128
-"""Points of the prototype per sample: interpolating a cubic between them errs by 1e-8."""
+"""Points of the prototype filter per sample; cubic interpolation between them has an error of 1e-8."""
 
 HALF_WIDTH = 94
-"""Samples on each side, that the window needs for this transition: (A - 7.95) / (2.285 Δω) / 2, Kaiser 1974."""
+"""Half the filter length in samples for this transition band: (A - 7.95) / (2.285 Δω) / 2, Kaiser 1974."""
 
 RATE, _L, _M, _PERIOD, _STEP, _HALF, _DEPTH, _BEGIN, _END, _SEEN, _GIVEN, _PHASE, REGISTERS = range(13)
-"""Registers: the rate that the weights are for; L, M, P (0: interpolating) and Q or the number of the finer filter's
-phases; inputs on each side of an output and rows of the weights; the stretch of `inputs` in use, inputs and outputs
-so far; where between two inputs the next output is, in L-ths (interpolating)."""
+"""Registers: input rate of the weights; L; M; P (0: interpolate); Q, or the number of phases; half the filter length;
+rows of the weights; begin and end of the used range of `inputs`; numbers of inputs and outputs so far; position of the
+next output between two inputs in units of 1/L (when interpolating)."""
 
 WEIGHTS = 400_000
 """Length of `weights`."""
@@ -51,20 +51,20 @@ WEIGHTS = 400_000
 _MAX_STEP = WEIGHTS // (2 * HALF_WIDTH)
 _MAX_DEPTH = (2 * HALF_WIDTH + 96) * MAX_RATE // TARGET
 INPUTS = 16 * _MAX_STEP + 2 * _MAX_DEPTH + (1 << 14)
-"""Length of `inputs`: those of a tile of 16 rows, and room for more."""
+"""Length of `inputs`: those of a tile of 16 rows, and space for more."""
 
 LARGEST = 16 * _MAX_STEP
-"""Outputs that come at once, at most: so much room is needed."""
+"""Maximum number of outputs produced at once, the space that `produce` needs."""
 
 SUMS = 16
-"""Length of `sums`, a constant, for the compiler to make vectors of."""
+"""Length of `sums`; a constant, so that the compiler can vectorise."""
 
 _0, _1, _2, _3, _4, _SUMS = (np.uint64(n) for n in (0, 1, 2, 3, 4, SUMS))
 _ZERO = np.float32(0)
 
 
 def prototype() -> Array:
-    """h(k / DENSITY), float64, k from -1 until all is zero."""
+    """The prototype filter h(k / DENSITY), float64, for k = -1, 0, ... until it is zero."""
     u = np.arange(-1, HALF_WIDTH * DENSITY + 4) / DENSITY
     cutoff = (1 + PASSBAND) / 2
     beta = 0.1102 * (ATTENUATION - 8.7)
@@ -75,13 +75,13 @@ def prototype() -> Array:
 
 @jit
 def outputs_of(n: int, rate: int) -> int:
-    """Number of samples that `n` become, rounded as soxr does."""
+    """Number of outputs for `n` inputs, rounded as in soxr."""
     return (2 * n * TARGET + rate) // (2 * rate)
 
 
 @jit
 def at(u: Any, curve: Array) -> Any:
-    """The prototype at |u|, by a cubic through four points."""
+    """The prototype filter at |u|, by cubic interpolation of four points."""
     place = abs(u) * DENSITY
     i = int(place)
     if i + 3 >= len(curve):
@@ -93,7 +93,7 @@ def at(u: Any, curve: Array) -> Any:
 
 @jit
 def common(a: int, b: int) -> int:
-    """The greatest common divisor."""
+    """Greatest common divisor."""
     while b:
         a, b = b, a % b
     return a
@@ -101,7 +101,7 @@ def common(a: int, b: int) -> int:
 
 @jit
 def start(r: Array, rate: int, weights: Array, inputs: Array, curve: Array) -> None:
-    """Begin a clip."""
+    """Start a clip."""
     if r[RATE] != rate:
         design(r, rate, weights, curve)
     inputs[: r[_HALF]] = _ZERO
@@ -111,7 +111,7 @@ def start(r: Array, rate: int, weights: Array, inputs: Array, curve: Array) -> N
 
 @jit
 def design(r: Array, rate: int, weights: Array, curve: Array) -> None:
-    """Weights for a rate: panels of LANES outputs, or those of a finer filter, one phase after the other."""
+    """Compute the weights for a rate: panels of LANES outputs or, when interpolating, the phases of a filter."""
     divisor = common(TARGET, rate)
     up, down = TARGET // divisor, rate // divisor
     scale = min(1.0, up / down)
@@ -127,7 +127,7 @@ def design(r: Array, rate: int, weights: Array, curve: Array) -> None:
             begin = first * down // up - half + 1
             for k in range(depth):
                 for lane in range(LANES):
-                    # exact, unlike the difference of two rounded places
+                    # exact, unlike a difference of two rounded positions
                     u = ((first + lane) * down - (begin + k) * up) / up
                     weights[(panel * depth + k) * LANES + lane] = np.float32(scale * at(u * scale, curve))
     else:
@@ -142,13 +142,13 @@ def design(r: Array, rate: int, weights: Array, curve: Array) -> None:
 
 @jit
 def panel_start(panel: int, period: int) -> int:
-    """The first output of a panel: the last one is moved to the left where it wouldn't be full."""
+    """First output of a panel; the last panel overlaps its predecessor so that it is full."""
     return min(panel * LANES, period - LANES)
 
 
 @jit
 def accept(r: Array, x: Array, begin: int, end: int, inputs: Array) -> int:
-    """Take samples x[begin:end], as many as there is room for; how many."""
+    """Append as many samples of x[begin:end] as there is space for; return their number."""
     if r[_END] + end - begin > len(inputs):
         forget(r, inputs)
     count = min(end - begin, len(inputs) - r[_END])
@@ -162,7 +162,7 @@ def accept(r: Array, x: Array, begin: int, end: int, inputs: Array) -> int:
 
 @jit
 def forget(r: Array, inputs: Array) -> None:
-    """Move what is in use to the beginning."""
+    """Move the used range to the beginning of `inputs`."""
     kept = r[_END] - r[_BEGIN]
     begin = np.uint64(r[_BEGIN])
     for j in range(np.uint64(kept)):
@@ -174,9 +174,9 @@ def forget(r: Array, inputs: Array) -> None:
 def produce(
     r: Array, ended: bool, inputs: Array, weights: Array, zeros: Array, sums: Array, out: Array, begin: int
 ) -> int:
-    """Put outputs at out[begin] and after, while there is input and room for LARGEST; where they end.
+    """Write outputs from out[begin] on, while there are inputs and space for LARGEST outputs; return their end.
 
-    `zeros` are at least LANES, `sums` SUMS of them to work with.
+    `zeros` has at least LANES zeros; `sums` is scratch memory of length SUMS.
     """
     total = outputs_of(r[_SEEN], r[RATE]) if ended else -1
     if r[_PERIOD]:
@@ -205,13 +205,13 @@ def produce(
 
 @jit
 def done(r: Array) -> bool:
-    """Whether a clip that has ended has given all outputs."""
+    """Whether all outputs of a clip that has ended have been produced."""
     return bool(r[_GIVEN] == outputs_of(r[_SEEN], r[RATE]))
 
 
 @jit
 def tile(r: Array, inputs: Array, weights: Array, zeros: Array, out: Array, begin: int) -> int:
-    """The outputs of ROWS_1 periods."""
+    """Compute the outputs of ROWS_1 periods as a matrix product."""
     period, step, depth = r[_PERIOD], r[_STEP], r[_DEPTH]
     taps, linear = (1, 0, 1, 0, depth, 0), (0, LINEAR, _ZERO, _ZERO)
     for panel in range((period + LANES - 1) // LANES):
@@ -230,7 +230,7 @@ def tile(r: Array, inputs: Array, weights: Array, zeros: Array, out: Array, begi
 def interpolate(
     r: Array, needed: int, inputs: Array, weights: Array, sums: Array, out: Array, begin: int
 ) -> int:  # fmt: skip
-    """As many outputs as there is input for, up to LARGEST."""
+    """Compute outputs with interpolated weights while there are inputs, at most LARGEST."""
     up, down, phases, depth = r[_L], r[_M], r[_STEP], np.uint64(r[_DEPTH])
     phase, place, count = r[_PHASE], r[_BEGIN], 0
     while place + needed <= r[_END] and count < LARGEST:
@@ -265,5 +265,5 @@ def interpolate(
 
 @jit
 def blend(weights: Array, i: Any, step: Any, a: Any, b: Any, c: Any, d: Any) -> Any:
-    """Between four phases."""
+    """Interpolate a weight between four phases."""
     return a * weights[i] + b * weights[i + step] + (c * weights[i + _2 * step] + d * weights[i + _3 * step])

@@ -1,4 +1,4 @@
-"""Interleaved samples as bytes to mono float32, full scale 1.0: libsndfile's numbers, then the channels' mean."""
+"""Conversion of interleaved samples to mono float32, full scale 1.0: scaled as in libsndfile, then averaged."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from tinyonnx.ir import Array
 
 VALUES = 1 << 13
-"""Values (frames x channels) decoded at a time."""
+"""Number of values (frames x channels) decoded at a time."""
 
 _0, _1, _2, _3, _8 = np.uint64(0), np.uint64(1), np.uint64(2), np.uint64(3), np.uint64(8)
 _ZERO, _HALF = np.float32(0), np.float32(0.5)
@@ -24,7 +24,7 @@ _MOST = np.float32(MAX_PEAK)
 
 @jit
 def width_of(encoding: int) -> int:
-    """Bytes of a value."""
+    """Size of a value in bytes."""
     return 8 if encoding == FLOAT_64 else 4 if encoding == FLOAT_32 else encoding
 
 
@@ -32,7 +32,7 @@ def width_of(encoding: int) -> int:
 def convert(
     encoding: int, n: int, bytes_: Array, shorts: Array, ints: Array, floats: Array, doubles: Array, out: Array
 ) -> None:  # fmt: skip
-    """The first n values of a memory, seen as numbers of every kind, to out[:n]."""
+    """Convert the first n values to out[:n]; `bytes_` to `doubles` are views of the same memory."""
     count = np.uint64(n)
     if encoding == UNSIGNED_8:
         for i in range(count):
@@ -59,7 +59,7 @@ def convert(
 
 @jit
 def average(values: Array, channels: int, frames: int, out: Array) -> None:
-    """out[i] = the mean of values[i·channels : (i+1)·channels], added in numpy's order."""
+    """out[i] = mean of values[i·channels : (i+1)·channels], added in the order of numpy."""
     count, step = np.uint64(frames), np.uint64(channels)
     if channels == 1:
         for i in range(count):
@@ -75,7 +75,7 @@ def average(values: Array, channels: int, frames: int, out: Array) -> None:
 
 @jit
 def sum_of(values: Array, at: Any, n: Any) -> Any:
-    """The sum of n values, as numpy adds up to 128: eight sums side by side, and what is left."""
+    """Sum n values as numpy does for up to 128: eight partial sums, then the remainder."""
     total = _ZERO
     i = _0
     if n >= _8:
@@ -98,8 +98,8 @@ def sum_of(values: Array, at: Any, n: Any) -> Any:
 
 
 @jit
-def sound(x: Array, n: int) -> bool:
-    """Whether x[:n] has no NaN, infinity or absurdly large samples."""
+def is_valid(x: Array, n: int) -> bool:
+    """Whether x[:n] has no NaN, infinite or absurdly large samples."""
     bad = np.int32(0)
     for i in range(np.uint64(n)):
         bad |= np.int32(not abs(x[i]) <= _MOST)

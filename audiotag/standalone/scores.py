@@ -1,4 +1,4 @@
-"""Logits to probabilities and the best of them, as `audiotag.tagger` computes them, in float64."""
+"""Probabilities of logits and the best of them, in float64 as in `audiotag.tagger`."""
 
 from __future__ import annotations
 
@@ -38,16 +38,16 @@ def exp_of_minus(x: Any) -> Any:
 
 @jit
 def probability(logit: Any) -> Any:
-    """The sigmoid."""
+    """Sigmoid of a logit."""
     small = exp_of_minus(abs(logit))
     return (1.0 if logit >= 0 else small) / (1.0 + small)
 
 
 @jit
 def rank(logits: Array, top: int, threshold: Any, scores: Array, order: Array) -> int:
-    """The indices of the `top` best that reach the threshold, best first; how many, -1 if one is no number.
+    """Put the indices of the `top` best scores of at least `threshold` into `order`, best first.
 
-    Equal ones come in the order of their index.
+    Equal scores come in the order of their index. Returns their number, -1 if a logit is NaN or infinite.
     """
     n = len(scores)
     for i in range(n):
@@ -58,7 +58,7 @@ def rank(logits: Array, top: int, threshold: Any, scores: Array, order: Array) -
     while count < min(top, n):
         best = -1
         for i in range(n):
-            # what comes before the last one that was taken is taken
+            # all scores ranked before the last chosen one have been chosen
             later = (
                 count == 0
                 or scores[i] < scores[order[count - 1]]

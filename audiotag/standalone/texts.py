@@ -1,6 +1,6 @@
-"""What the kernels write: a table of UTF-8 texts, made once, and how names and texts get into the output.
+"""Output of texts and names: a table of UTF-8 texts, packed once, and functions that append to the output.
 
-Texts are numbered: `places` says where in `texts` each begins.
+Texts are numbered; `places` has the offset of each in `texts`.
 """
 
 from __future__ import annotations
@@ -13,17 +13,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from audiotag.standalone.control import (
-    NUMBER,
-    NUMBER_2,
-)
+from audiotag.standalone import registers as reg
 from audiotag.standalone.decimals import put, put_integer
 from tinyonnx import jit
 
 if TYPE_CHECKING:
     from tinyonnx.ir import Array
 
-# numbers of texts, or of the first of several: the system's errors by errno, options, labels
+# numbers of texts, or of the first of a group: errors of clips, of the system by errno, options, labels
 PROBLEM_TEXT, SYSTEM_TEXT, OPTION_TEXT, WRONG_TEXT = 0, 32, 288, 320
 SYSTEM_TEXTS = 256
 PROGRAM, HELP, VERSION, HEADING_END, JSON_END, STANDARD_OUTPUT = range(340, 346)
@@ -42,44 +39,44 @@ FIXED = {
 
 
 def pack(texts: Mapping[int, str]) -> tuple[Array, Array]:
-    """(texts, places) of texts by number."""
+    """Pack texts by number into the arrays (texts, places)."""
     rows = [texts.get(i, "").encode() for i in range(max(texts) + 1)]
     places = np.cumsum([0, *map(len, rows)])
     return np.frombuffer(b"".join(rows), np.uint8).copy(), places.astype(np.int64)
 
 
 def system_texts() -> dict[int, str]:
-    """What errors of the system are called, by number."""
+    """System error messages by text number."""
     return {SYSTEM_TEXT + code: os.strerror(code) for code in range(1, SYSTEM_TEXTS)}
 
 
 def edges() -> Array:
-    """The code points at which characters begin to be unprintable, or printable, in turn."""
+    """Code points at which printable and unprintable ranges alternate, beginning with an unprintable one."""
     printable = np.array([chr(code).isprintable() for code in range(sys.maxunicode + 1)])
     starts: Array = np.flatnonzero(np.diff(printable, prepend=True)).astype(np.int64)
     return starts
 
 
 def inside(text: str) -> str:
-    """A text as it stands between the quotes of JSON."""
+    """Escape a text for use between the quotes of JSON."""
     return json.dumps(text)[1:-1]
 
 
 @jit
 def put_text(c: Array, out: Array, number: int, texts: Array, places: Array) -> None:
-    """One of the texts."""
+    """Append a text by number."""
     for at in range(places[number], places[number + 1]):
         put(c, out, texts[at])
 
 
 @jit
 def put_filled(c: Array, out: Array, number: int, texts: Array, places: Array) -> None:
-    """One of the texts, with the clip's numbers for each {} in it."""
-    at, end, value = places[number], places[number + 1], c[NUMBER]
+    """Append a text by number, with NUMBER and NUMBER_2 in place of its {}."""
+    at, end, value = places[number], places[number + 1], c[reg.NUMBER]
     while at < end:
         if texts[at] == 123:
             put_integer(c, out, value, 1)
-            value = c[NUMBER_2]
+            value = c[reg.NUMBER_2]
             at += 1
         else:
             put(c, out, texts[at])
@@ -88,7 +85,7 @@ def put_filled(c: Array, out: Array, number: int, texts: Array, places: Array) -
 
 @jit
 def put_name(c: Array, out: Array, name: Array, at: int, end: int, shown: bool, quoted: bool, edges: Array) -> None:
-    """name[at:end], a file's: as `printable` shows it, as it stands in JSON, or one in the other."""
+    """Append the file name name[at:end]: escaped like `printable` if `shown`, and for JSON if `quoted`."""
     while at < end:
         code, length = decode_utf8(name, at, end)
         at += length
@@ -100,7 +97,7 @@ def put_name(c: Array, out: Array, name: Array, at: int, end: int, shown: bool, 
 
 @jit
 def decode_utf8(data: Array, at: int, end: int) -> Any:
-    """(character, bytes) at a place; a byte that is no UTF-8 is, as Python has it, U+DC00 and more."""
+    """Decode the character at a position: (code point, bytes); an invalid byte is U+DC00 + byte, as in Python."""
     first: Any = np.int64(data[at])
     length = 1 if first < 0x80 else 2 if 0xC2 <= first < 0xE0 else 3 if 0xE0 <= first < 0xF0 else 4
     if length == 1:
@@ -131,7 +128,7 @@ def is_printable(code: int, edges: Array) -> bool:
 
 @jit
 def put_hex(c: Array, out: Array, value: int, digits: int) -> None:
-    """So many hexadecimal digits."""
+    """Append a number in hexadecimal with the given number of digits."""
     for i in range(digits - 1, -1, -1):
         digit = value >> 4 * i & 15
         put(c, out, digit + (48 if digit < 10 else 87))
@@ -139,7 +136,7 @@ def put_hex(c: Array, out: Array, value: int, digits: int) -> None:
 
 @jit
 def put_escape(c: Array, out: Array, code: int, quoted: bool) -> None:
-    """A character as Python's unicode_escape; its backslash is escaped once more between quotes."""
+    """Append a character escaped like Python's unicode_escape; within JSON its backslash is doubled."""
     put(c, out, 92)
     if quoted:
         put(c, out, 92)
@@ -158,7 +155,7 @@ def put_escape(c: Array, out: Array, code: int, quoted: bool) -> None:
 
 @jit
 def put_character(c: Array, out: Array, code: int, quoted: bool) -> None:
-    """A character in UTF-8 or, between quotes, as `json.dumps` has it."""
+    """Append a character in UTF-8 or, within JSON, escaped like `json.dumps`."""
     if not quoted:
         if code < 0x80:
             put(c, out, code)
@@ -184,7 +181,7 @@ def put_character(c: Array, out: Array, code: int, quoted: bool) -> None:
 
 @jit
 def put_unit(c: Array, out: Array, unit: int) -> None:
-    """A unit of UTF-16, escaped."""
+    """Append an escaped UTF-16 code unit."""
     put(c, out, 92)
     put(c, out, 117)
     put_hex(c, out, unit, 4)

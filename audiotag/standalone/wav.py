@@ -1,8 +1,8 @@
-"""WAV headers: RIFF and RF64, chunks in any order before the samples.
+"""Parser of WAV headers: RIFF and RF64, with chunks in any order before the samples.
 
-The header is read as it arrives: what there is too little of waits for more. What it says
-is taken as `audiotag.sound.pipe` takes it: a length may be one that a program that writes into
-a pipe couldn't know, and the chunks after the samples aren't looked at.
+The header is parsed incrementally: an incomplete chunk waits for more bytes. It is interpreted as in
+`audiotag.sound.pipe`: the length of the samples may be a placeholder, written by a program that
+writes to a pipe, and chunks after the samples are ignored.
 
 Sources: Microsoft, "Multiple channel audio data and WAVE files"; EBU Tech 3306 (RF64).
 """
@@ -14,33 +14,18 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from audiotag.sound.audio import MAX_CHANNELS, MAX_RATE, MIN_RATE
+from audiotag.standalone import registers as reg
 from audiotag.standalone.control import (
-    AT,
     BAD_RATE,
-    BEGUN,
-    BITS,
-    CHANNELS,
     COMPRESSED,
-    ENCODING,
-    END,
-    ENDED,
     FLOAT_32,
     FLOAT_64,
-    IS_LONG,
-    KIND,
-    LEFT,
-    LONG_SIZE,
     MANY_CHANNELS,
     NO_CHANNELS,
     NO_FORMAT,
     NO_RATE,
     NO_WAV,
     NO_WIDTH,
-    NUMBER,
-    PROBLEM,
-    RATE,
-    READY,
-    SKIP,
 )
 from tinyonnx import jit
 
@@ -55,7 +40,7 @@ def _four(text: str) -> int:
 _RIFF, _RF64, _WAVE, _FMT, _DS64, _DATA = map(_four, ("RIFF", "RF64", "WAVE", "fmt ", "ds64", "data"))
 
 _CHUNKS = tuple(map(_four, ("LIST", "id3 ", "ID3 ", "bext", "cue ", "fact", "JUNK", "PEAK", "iXML", "smpl", "_PMX")))
-"""What follows where there are no samples."""
+"""Chunks that follow an empty data chunk."""
 
 _PCM, _FLOAT, _EXTENSIBLE = 1, 3, 0xFFFE
 
@@ -65,7 +50,7 @@ ENDLESS = 1 << 60
 
 @jit
 def little(data: Array, at: int, size: int) -> int:
-    """An unsigned number of `size` bytes, up to 7."""
+    """Read an unsigned little-endian number of `size` bytes, at most 7."""
     value = np.int64(0)
     for i in range(size):
         value |= np.int64(data[at + i]) << np.int64(8 * i)
@@ -74,23 +59,23 @@ def little(data: Array, at: int, size: int) -> int:
 
 @jit
 def begin(c: Array) -> None:
-    """Begin a header."""
-    c[READY] = c[SKIP] = c[BEGUN] = c[IS_LONG] = c[LONG_SIZE] = c[ENCODING] = 0
-    c[KIND] = -1
+    """Reset the registers of the header."""
+    c[reg.HEADER_DONE] = c[reg.SKIP] = c[reg.HEADER_STARTED] = c[reg.RF64] = c[reg.RF64_DATA_SIZE] = c[reg.ENCODING] = 0
+    c[reg.FORMAT] = -1
 
 
 @jit
 def read(c: Array, data: Array) -> None:
-    """Read on in data[c[AT] : c[END]] until samples come next (READY), there is a PROBLEM, or all is read."""
-    while not c[READY] and not c[PROBLEM]:
-        at, have = c[AT], c[END] - c[AT]
-        if c[SKIP] > 0:
-            skipped = min(c[SKIP], have)
-            c[AT] += skipped
-            c[SKIP] -= skipped
-            if c[SKIP] > 0:
+    """Parse the unread input until the header is complete, has an error, or needs more bytes."""
+    while not c[reg.HEADER_DONE] and not c[reg.PROBLEM]:
+        at, have = c[reg.INPUT_START], c[reg.INPUT_END] - c[reg.INPUT_START]
+        if c[reg.SKIP] > 0:
+            skipped = min(c[reg.SKIP], have)
+            c[reg.INPUT_START] += skipped
+            c[reg.SKIP] -= skipped
+            if c[reg.SKIP] > 0:
                 return
-        elif not c[BEGUN]:
+        elif not c[reg.HEADER_STARTED]:
             if have < 12:
                 return
             riff(c, data)
@@ -100,7 +85,7 @@ def read(c: Array, data: Array) -> None:
             size = little(data, at + 4, 4)
             name = little(data, at, 4)
             wanted = min(size, 40) if name == _FMT else min(size, 16) if name == _DS64 else 0
-            if name == _DATA and not c[ENDED]:
+            if name == _DATA and not c[reg.INPUT_ENDED]:
                 wanted = 4
             if have < 8 + wanted:
                 return
@@ -109,40 +94,40 @@ def read(c: Array, data: Array) -> None:
 
 @jit
 def riff(c: Array, data: Array) -> None:
-    """The first twelve bytes."""
-    at = c[AT]
+    """Parse the RIFF header, the first twelve bytes."""
+    at = c[reg.INPUT_START]
     name = little(data, at, 4)
     if name in (_RIFF, _RF64) and little(data, at + 8, 4) == _WAVE:
-        c[BEGUN], c[IS_LONG] = 1, int(name == _RF64)
-        c[AT] += 12
+        c[reg.HEADER_STARTED], c[reg.RF64] = 1, int(name == _RF64)
+        c[reg.INPUT_START] += 12
     else:
-        c[PROBLEM] = NO_WAV
+        c[reg.PROBLEM] = NO_WAV
 
 
 @jit
 def chunk(c: Array, data: Array, name: int, size: int) -> None:
-    """A chunk whose first bytes are there."""
-    at = c[AT] + 8
+    """Parse a chunk header and, of a format or size chunk, its content."""
+    at = c[reg.INPUT_START] + 8
     if name == _DATA:
         check(c)
-        if c[PROBLEM]:
+        if c[reg.PROBLEM]:
             return
-        c[READY] = 1
-        if size == _UNKNOWN and c[IS_LONG]:
-            size = c[LONG_SIZE]
-        c[LEFT] = ENDLESS if unknown(size, data, at, c[END]) else size
+        c[reg.HEADER_DONE] = 1
+        if size == _UNKNOWN and c[reg.RF64]:
+            size = c[reg.RF64_DATA_SIZE]
+        c[reg.DATA_LEFT] = ENDLESS if unknown(size, data, at, c[reg.INPUT_END]) else size
     else:
         if name == _FMT and size >= 16:
             describe(c, data, at, size)
         elif name == _DS64 and size >= 16:
-            c[LONG_SIZE] = ENDLESS if data[at + 15] else little(data, at + 8, 7)
-        c[SKIP] = size + (size & 1)
-    c[AT] = at
+            c[reg.RF64_DATA_SIZE] = ENDLESS if data[at + 15] else little(data, at + 8, 7)
+        c[reg.SKIP] = size + (size & 1)
+    c[reg.INPUT_START] = at
 
 
 @jit
 def unknown(size: int, data: Array, at: int, end: int) -> bool:
-    """Whether the size of the samples is one that the writer didn't know, or hasn't come to write."""
+    """Whether the size of the data chunk is a placeholder."""
     if size == 0:
         if end < at + 4:
             return end > at
@@ -154,24 +139,24 @@ def unknown(size: int, data: Array, at: int, end: int) -> bool:
 
 @jit
 def describe(c: Array, data: Array, at: int, size: int) -> None:
-    """A format chunk; the size of a frame counts where it can be right, then that of a sample."""
+    """Parse a format chunk; the sample width follows from the frame size if that is plausible, else from the bits."""
     kind, channels, rate, frame, bits = (
         little(data, at, 2), little(data, at + 2, 2), little(data, at + 4, 4), little(data, at + 12, 2),
         little(data, at + 14, 2),
     )  # fmt: skip
     if kind == _EXTENSIBLE and size >= 26:
         kind = little(data, at + 24, 2)
-    c[ENCODING] = 0
+    c[reg.ENCODING] = 0
     if channels > 0 and frame % channels == 0:
-        c[ENCODING] = encoding_of(kind, frame // channels)
-    if not c[ENCODING]:
-        c[ENCODING] = encoding_of(kind, (bits + 7) // 8)
-    c[KIND], c[BITS], c[CHANNELS], c[RATE] = kind, bits, channels, rate
+        c[reg.ENCODING] = encoding_of(kind, frame // channels)
+    if not c[reg.ENCODING]:
+        c[reg.ENCODING] = encoding_of(kind, (bits + 7) // 8)
+    c[reg.FORMAT], c[reg.BITS], c[reg.CHANNELS], c[reg.RATE] = kind, bits, channels, rate
 
 
 @jit
 def encoding_of(kind: int, width: int) -> int:
-    """How numbers of `width` bytes are to be read; 0 if they can't be."""
+    """Encoding of samples of `width` bytes, 0 if they can't be decoded."""
     if kind == _PCM:
         return width if 1 <= width <= 4 else 0
     if kind == _FLOAT:
@@ -181,18 +166,18 @@ def encoding_of(kind: int, width: int) -> int:
 
 @jit
 def check(c: Array) -> None:
-    """Refuse what can't be read."""
-    if c[KIND] < 0:
-        c[PROBLEM] = NO_FORMAT
-    elif c[KIND] != _PCM and c[KIND] != _FLOAT:
-        c[PROBLEM], c[NUMBER] = COMPRESSED, c[KIND]
-    elif c[CHANNELS] < 1:
-        c[PROBLEM] = NO_CHANNELS
-    elif c[CHANNELS] > MAX_CHANNELS:
-        c[PROBLEM], c[NUMBER] = MANY_CHANNELS, c[CHANNELS]
-    elif not c[ENCODING]:
-        c[PROBLEM], c[NUMBER] = NO_WIDTH, c[BITS]
-    elif c[RATE] == 0 or c[RATE] >= 1 << 31:
-        c[PROBLEM] = NO_RATE
-    elif not MIN_RATE <= c[RATE] <= MAX_RATE:
-        c[PROBLEM], c[NUMBER] = BAD_RATE, c[RATE]
+    """Set an error if the format can't be decoded."""
+    if c[reg.FORMAT] < 0:
+        c[reg.PROBLEM] = NO_FORMAT
+    elif c[reg.FORMAT] != _PCM and c[reg.FORMAT] != _FLOAT:
+        c[reg.PROBLEM], c[reg.NUMBER] = COMPRESSED, c[reg.FORMAT]
+    elif c[reg.CHANNELS] < 1:
+        c[reg.PROBLEM] = NO_CHANNELS
+    elif c[reg.CHANNELS] > MAX_CHANNELS:
+        c[reg.PROBLEM], c[reg.NUMBER] = MANY_CHANNELS, c[reg.CHANNELS]
+    elif not c[reg.ENCODING]:
+        c[reg.PROBLEM], c[reg.NUMBER] = NO_WIDTH, c[reg.BITS]
+    elif c[reg.RATE] == 0 or c[reg.RATE] >= 1 << 31:
+        c[reg.PROBLEM] = NO_RATE
+    elif not MIN_RATE <= c[reg.RATE] <= MAX_RATE:
+        c[reg.PROBLEM], c[reg.NUMBER] = BAD_RATE, c[reg.RATE]

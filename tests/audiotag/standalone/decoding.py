@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from audiotag.standalone import control, resampler, samples
+from audiotag.standalone import control, registers, resampler, samples
 from audiotag.standalone.decoder import decode
 from audiotag.standalone.resampler import prototype
 from tinyonnx.codegen.kernel import _UNUSED, DISABLED
@@ -41,23 +41,23 @@ class Decoder:
         """(what is wrong, samples) of a file that comes in pieces; raw: encoding, channels, rate."""
         c, data, at, found = self.c, self.data, 0, []
         self.settings[:3] = raw
-        c[control.ACTION], c[control.RESULT] = control.OPEN, 0
+        c[registers.ACTION], c[registers.RESULT] = control.OPEN, 0
         for _ in range(3 * len(content) + 100):
             self.step()
-            if c[control.KERNEL] == control.REPORT:
-                return int(c[control.PROBLEM]), np.concatenate([*found, np.empty(0, np.float32)])
-            if c[control.KERNEL] == control.ANALYSE:
-                found.append(self.samples[: c[control.SAMPLES]].copy())
-                c[control.SAMPLES] = 0
-                if c[control.LAST]:
+            if c[registers.KERNEL] == control.REPORT:
+                return int(c[registers.PROBLEM]), np.concatenate([*found, np.empty(0, np.float32)])
+            if c[registers.KERNEL] == control.ANALYSE:
+                found.append(self.samples[: c[registers.SAMPLES]].copy())
+                c[registers.SAMPLES] = 0
+                if c[registers.LAST]:
                     return 0, np.concatenate(found)
             else:
-                assert c[control.ACTION] == control.READ
-                begin = int(c[control.COUNT])
+                assert c[registers.ACTION] == control.READ
+                begin = int(c[registers.COUNT])
                 size = min(piece, len(data) - begin, len(content) - at)
                 assert len(data) > begin
                 data[begin : begin + size] = np.frombuffer(content[at : at + size], np.uint8)
                 data[begin + size :] = 0x55
                 at += size
-                c[control.RESULT] = size
+                c[registers.RESULT] = size
         raise AssertionError("no end")

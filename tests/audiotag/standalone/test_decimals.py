@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from audiotag.standalone import control, decimals
+from audiotag.standalone import decimals, registers
 from audiotag.standalone.decimals import put, put_fixed, put_score, put_seconds
 from tinyonnx import kernel
 
@@ -33,7 +33,7 @@ def lines(kernel, values, *arguments):
     c, limbs = np.zeros(64, np.int64), np.zeros(decimals.LIMBS, np.int64)
     out = np.zeros(40 * len(values) + 340, np.uint8)
     kernel(c, values, *arguments, *([] if kernel is write_seconds else [limbs]), out)
-    return out[: c[control.COUNT]].tobytes().decode().split("\n")[:-1]
+    return out[: c[registers.COUNT]].tobytes().decode().split("\n")[:-1]
 
 
 def numbers(n):

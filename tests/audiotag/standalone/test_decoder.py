@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from audiotag import AudioError
 from audiotag.sound import audio
-from audiotag.standalone import control
+from audiotag.standalone import control, registers
 from tests.audiotag.standalone.decoding import Decoder
 from tests.system.fuzz.fuzz_wav import Pipe
 
@@ -85,8 +85,8 @@ def test_samples_without_a_header(decode, channels, encoding, number, dtype):
     assert not problem
     np.testing.assert_array_equal(found, audio.read(io.BytesIO(content), raw=form))
     assert decode(content + b"1", raw=(number, channels, 32000))[0] == control.PART_OF_FRAME
-    assert decode.c[control.NUMBER] == len(content) + 1
-    assert decode.c[control.NUMBER_2] == samples.itemsize * channels
+    assert decode.c[registers.NUMBER] == len(content) + 1
+    assert decode.c[registers.NUMBER_2] == samples.itemsize * channels
     assert decode(b"", raw=(number, channels, 32000))[0] == control.EMPTY
 
 
@@ -222,6 +222,6 @@ def test_mutated_headers_give_what_the_package_reads_or_an_error(decode, content
     expected, problem, found = both(decode, content, piece)
     if not problem and expected is not None:
         assert len(found) == len(expected)
-        rate = int(decode.c[control.RATE])
+        rate = int(decode.c[registers.RATE])
         if rate == 32000:
             np.testing.assert_array_equal(found, expected)

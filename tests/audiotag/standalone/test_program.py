@@ -9,7 +9,7 @@ import pytest
 import soundfile
 
 from audiotag import Tagger
-from audiotag.crawl.job import Options
+from audiotag.options import TagOptions
 from audiotag.outputs.jsonl import JsonlEncoder
 from audiotag.outputs.text import TextEncoder
 from audiotag.results import Failure
@@ -79,10 +79,10 @@ def test_rows_are_the_package_s(run, tagger, tmp_path, monkeypatch, n, piece):
             file.write(content)
     names = list(map(os.fsdecode, NAMES))
     found = [tagger.tag(name) for name in names]
-    text, encoder = run(*names, piece=piece), TextEncoder(Options())
+    text, encoder = run(*names, piece=piece), TextEncoder(TagOptions())
     # the first heading of a file is preceded by nothing
     assert text == (0, rows(encoder, found).removeprefix("\n"), "")
-    assert run(*names, "--json", piece=piece) == (0, rows(JsonlEncoder(Options()), found), "")
+    assert run(*names, "--json", piece=piece) == (0, rows(JsonlEncoder(TagOptions()), found), "")
 
 
 @pytest.mark.parametrize("options", [(3, None), (527, None), (10, 0.6), (1000, 0.0), (5, 1.0)])
@@ -91,8 +91,8 @@ def test_top_and_threshold(run, tagger, options):
     content = encoded(noise(40_000))
     found = [tagger.tag(content, top=top, threshold=threshold, name="-")]
     arguments = ["--top", str(top), *([] if threshold is None else [f"--threshold={threshold}"]), "-"]
-    assert run(*arguments, stdin=content)[1] == rows(TextEncoder(Options()), found).removeprefix("\n")
-    assert run("--json", *arguments, stdin=content)[1] == rows(JsonlEncoder(Options()), found)
+    assert run(*arguments, stdin=content)[1] == rows(TextEncoder(TagOptions()), found).removeprefix("\n")
+    assert run("--json", *arguments, stdin=content)[1] == rows(JsonlEncoder(TagOptions()), found)
 
 
 GRIDS = [(1.0, None), (1.0, 0.5), (0.31, 0.07), (0.02, 0.31), (20.0, None), (0.7, 3.3), (1 / 3, 0.1001), (2.0, 1e300)]
@@ -105,8 +105,8 @@ def test_windows_are_the_package_s(run, tagger, window, hop, n, piece):
     content = encoded(noise(n))
     options = ["--window", str(window), *([] if hop is None else ["--hop", str(hop)]), "--top=2", "-"]
     found = list(tagger.tag_windows(content, window, hop, top=2, name="-"))
-    assert run(*options, "--json", stdin=content, piece=piece)[1] == rows(JsonlEncoder(Options()), found)
-    timeline = TextEncoder(Options(window=window))
+    assert run(*options, "--json", stdin=content, piece=piece)[1] == rows(JsonlEncoder(TagOptions()), found)
+    timeline = TextEncoder(TagOptions(window=window))
     assert run(*options, stdin=content, piece=piece)[1] == rows(timeline, found).removeprefix("\n")
 
 
@@ -114,7 +114,7 @@ def test_samples_without_a_header(run, tagger):
     samples = noise(50_000, 2).astype("<f4")
     arguments = "-", "--raw", "f32le", "--rate", "32000", "--channels=2", "--json"
     expected = tagger.tag(samples, 32000, name="-")
-    assert run(*arguments, stdin=samples.tobytes())[1] == rows(JsonlEncoder(Options()), [expected])
+    assert run(*arguments, stdin=samples.tobytes())[1] == rows(JsonlEncoder(TagOptions()), [expected])
     code, out, err = run(*arguments, stdin=samples.tobytes()[:-3])
     assert code == 1
     message = f"-: {50_000 * 8 - 3} bytes are no whole number of 8-byte frames: another --raw or --channels?"

@@ -102,7 +102,7 @@ def check(decoder: Decoder, content: bytes, piece: int) -> str:
     if problem:
         return "read by the package only"
     assert len(found) == len(expected), f"{len(found)} samples here, {len(expected)} in the package"
-    if decoder.c[control.RATE] == audio.SAMPLE_RATE:
+    if decoder.c[registers.RATE] == audio.SAMPLE_RATE:
         assert np.array_equal(found, expected), "other samples than the package's"
     return "read by both"
 
