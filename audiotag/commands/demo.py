@@ -1,4 +1,4 @@
-"""`audiotag demo`: a clip made on the spot, its tags, and what they mean."""
+"""`audiotag demo`: synthesises a clip, tags it and explains the result."""
 
 from __future__ import annotations
 
@@ -11,26 +11,24 @@ if TYPE_CHECKING:
     from tinyonnx.ir import Array
 
 PARTS = (("a siren", 4.0), ("a beeping telephone line", 3.0), ("bursts of noise", 3.0))
-"""What is heard in the demo clip, and for how many seconds."""
+"""Parts of the demo clip and their lengths in seconds."""
 
 
 def add_parser(subparsers: Any) -> None:
     """Add the subcommand to the command line."""
     parser = subparsers.add_parser(
         "demo",
-        help="make a short clip, tag it, explain the result",
-        description="Make a clip of ten seconds (a siren, beeps, noise), tag it and explain the result.",
+        help="synthesise a short clip, tag it, explain the result",
+        description="Synthesise a clip of ten seconds (a siren, beeps, noise), tag it and explain the result.",
         allow_abbrev=False,
     )
     parser.set_defaults(run=run, parser=parser)
-    parser.add_argument(
-        "--model", metavar="NAME|PATH", help="a model's name or an ONNX file (default: the shipped one)"
-    )
-    parser.add_argument("--save", metavar="FILE", help="write the clip, too; the suffix says in which format")
+    parser.add_argument("--model", metavar="NAME|PATH", help="model name or ONNX file (default: the bundled model)")
+    parser.add_argument("--save", metavar="FILE", help="also write the clip, in the format of the suffix")
 
 
 def synthesise(rate: int = 32000) -> Array:
-    """The demo clip: (10 * rate,) mono float32, the same each time."""
+    """Synthesise the demo clip, (10 * rate,) mono float32, identical each time."""
     import numpy as np
 
     siren, beeps, noise = (np.arange(int(seconds * rate)) / rate for _, seconds in PARTS)
@@ -46,7 +44,7 @@ def synthesise(rate: int = 32000) -> Array:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Make, tag and explain the clip."""
+    """Synthesise, tag and explain the clip."""
     from audiotag.models.catalog import DEFAULT, FULL_SIZE
     from audiotag.sound.audio import SAMPLE_RATE
     from audiotag.tagger import Tagger
@@ -54,8 +52,8 @@ def run(args: argparse.Namespace) -> int:
     tagger = Tagger(args.model)
     clip = synthesise(SAMPLE_RATE)
     result = tagger.tag(clip, SAMPLE_RATE, top=5, name="demo clip")
-    heard = ", then ".join(f"{what} ({seconds:.0f} s)" for what, seconds in PARTS)
-    print(f"The clip: {result.duration:.0f} seconds made by this program: {heard}.")
+    parts = ", then ".join(f"{what} ({seconds:.0f} s)" for what, seconds in PARTS)
+    print(f"The clip: {result.duration:.0f} seconds synthesised by this program: {parts}.")
     if args.save is not None:
         _save(args.save, clip, SAMPLE_RATE)
         print(f"It was written to {args.save}.")
@@ -65,13 +63,13 @@ def run(args: argparse.Namespace) -> int:
         print(f"  {tag.score:6.4f}  {tag.label}")
     print()
     if result.trained:
-        print("Each score is the model's own probability that the class is heard somewhere in the")
-        print("clip; several classes may be heard, so the scores need not add up to 1.")
+        print("Each score is the model's probability that the class occurs somewhere in the clip;")
+        print("several classes may occur, so the scores need not add up to 1.")
         if result.model == DEFAULT:
             print(f"This model is small; for better tags: audiotag models pull {FULL_SIZE}")
     else:
         print("This model is untrained: its weights are random numbers, so these scores mean nothing")
-        print("and only show that decoding, features and engine work. For real tags give a trained")
+        print("and only show that decoding, features and engine work. For real tags use a trained")
         print("model: --model NAME|PATH.")
     print("\nNext: audiotag tag YOUR_FILE")
     return 0
@@ -81,7 +79,7 @@ def _save(path: str, clip: Array, rate: int) -> None:
     import soundfile
 
     try:
-        open(path, "wb").close()  # says why not where libsndfile says "System error"
+        open(path, "wb").close()  # raises the actual error where libsndfile reports "System error"
         soundfile.write(path, clip, rate)
     except OSError as error:
         raise OutputError(path, error.strerror or str(error)) from None

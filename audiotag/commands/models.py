@@ -1,4 +1,4 @@
-"""`audiotag models`: list, pull, convert, info."""
+"""`audiotag models`: list, pull, convert and describe models."""
 
 from __future__ import annotations
 
@@ -23,25 +23,27 @@ def add_parser(subparsers: Any) -> None:
     )
     actions = parser.add_subparsers(title="actions", metavar="ACTION", required=True)
 
-    listing = actions.add_parser("list", help="which models there are, and which are on this machine")
+    listing = actions.add_parser("list", help="list all models and whether they are on this machine")
     listing.set_defaults(run=run, action=_list, parser=listing)
 
-    pull = actions.add_parser("pull", help="fetch a trained model of EfficientAT's release, once and with network")
-    pull.add_argument("name", metavar="NAME", help="as `audiotag models list` shows it, for example mn10_as")
+    pull = actions.add_parser("pull", help="download a trained model of EfficientAT's release")
+    pull.add_argument("name", metavar="NAME", help="name from `audiotag models list`, for example mn10_as")
     pull.set_defaults(run=run, action=_pull, parser=pull)
 
-    convert = actions.add_parser("convert", help="write an EfficientAT checkpoint as an ONNX file")
-    convert.add_argument("checkpoint", metavar="CHECKPOINT.pt", help="as torch.save wrote it; nothing in it is run")
+    convert = actions.add_parser("convert", help="convert an EfficientAT checkpoint to an ONNX file")
+    convert.add_argument(
+        "checkpoint", metavar="CHECKPOINT.pt", help="file written by torch.save; nothing in it is executed"
+    )
     convert.add_argument("out", metavar="OUT.onnx")
     convert.set_defaults(run=run, action=_convert, parser=convert)
 
-    info = actions.add_parser("info", help="size, hash, inputs, outputs and origin of a model")
+    info = actions.add_parser("info", help="print size, hash, inputs, outputs and origin of a model")
     info.add_argument("model", metavar="NAME|PATH")
     info.set_defaults(run=run, action=_info, parser=info)
 
 
 def run(args: argparse.Namespace) -> int:
-    """Do one of the actions and return the exit code; raises ModelError."""
+    """Run the chosen action and return the exit code. Raises ModelError."""
     args.action(args)
     return 0
 
@@ -52,11 +54,11 @@ def _list(_: argparse.Namespace) -> None:
 
     rows = [("NAME", "PARAMETERS", "mAP", "SHA256", "STATE")]
     shipped = f"{count_parameters(_session(resolve(DEFAULT)).graph):,}"
-    rows.append((DEFAULT, shipped, "-", "-", "the default, ships with audiotag"))
+    rows.append((DEFAULT, shipped, "-", "-", "the default, bundled with audiotag"))
     for model in MODELS.values():
         parameters = f"{parameter_count(named_config(model.architecture)):,}"
         pinned = "pinned" if model.sha256 else "not pinned"
-        state = "on this machine" if model_path(model.name).exists() else "to be pulled"
+        state = "on this machine" if model_path(model.name).exists() else "not pulled"
         rows.append((model.name, parameters, f"{model.mean_ap:.3f}", pinned, state))
     for name, parameters, mean_ap, pinned, state in rows:
         print(f"{name:<14}  {parameters:>10}  {mean_ap:>5}  {pinned:<10}  {state}")
@@ -75,7 +77,7 @@ def _pull(args: argparse.Namespace) -> None:
         show("")
     print(f"{args.name} is at {printable(str(path))}")
     if MODELS[args.name].sha256 is None:
-        print(f"Its sha256 is not pinned in audiotag; this one came from {_origin(_session(resolve(args.name)))}")
+        print(f"Its sha256 is not pinned in audiotag; origin of this file: {_origin(_session(resolve(args.name)))}")
 
 
 def _convert(args: argparse.Namespace) -> None:
@@ -99,7 +101,7 @@ def _info(args: argparse.Namespace) -> None:
         "name": model.name,
         "about": model.note,
         "from": _origin(session),
-        "file": model.source if isinstance(model.source, str) else "none, it is made in memory",
+        "file": model.source if isinstance(model.source, str) else "none, created in memory",
         "size": f"{_size(model):,} bytes",
         "sha256": model.sha256,
         "parameters": f"{count_parameters(graph):,}",
@@ -125,7 +127,7 @@ def _session(model: ResolvedModel) -> Any:
 
 
 def _origin(session: Any) -> str:
-    """What the file says of its origin."""
+    """The origin of the model according to its metadata."""
     metadata = session.get_modelmeta()
     custom: dict[str, str] = metadata.custom_metadata_map
     if "source" in custom:

@@ -1,4 +1,4 @@
-"""`audiotag standalone`: one file that tags sounds on any x86-64 Linux machine."""
+"""`audiotag standalone`: builds an executable that tags sounds on any x86-64 Linux machine."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from typing import Any
 from audiotag.errors import OutputError
 
 DESCRIPTION = """\
-Write an executable that tags WAV files and standard input with a model, and needs nothing
-else: copy it to any x86-64 Linux machine. Building it takes the package ziglang
+Write an executable that tags WAV files and standard input with a model and has no
+dependencies: copy it to any x86-64 Linux machine. Building it needs the package ziglang
 (pip install 'tinyonnx[standalone]')."""
 
 
@@ -18,20 +18,18 @@ def add_parser(subparsers: Any) -> None:
     """Add the subcommand to the command line."""
     parser = subparsers.add_parser(
         "standalone",
-        help="make one executable that needs nothing else",
+        help="build an executable without dependencies",
         description=DESCRIPTION,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
     parser.set_defaults(run=run, parser=parser)
-    parser.add_argument(
-        "--model", metavar="NAME|PATH", help="a model's name or an ONNX file (default: the shipped one)"
-    )
-    parser.add_argument("-o", "--output", required=True, metavar="FILE", help="the executable")
+    parser.add_argument("--model", metavar="NAME|PATH", help="model name or ONNX file (default: the bundled model)")
+    parser.add_argument("-o", "--output", required=True, metavar="FILE", help="path of the executable")
 
 
 def run(args: argparse.Namespace) -> int:
-    """Build it and return the exit code."""
+    """Build the executable and return the exit code."""
     from audiotag.models.catalog import resolve
     from audiotag.standalone.build import build_program
 

@@ -1,1 +1,1 @@
-"""Log-mel features of samples: whole clips and streams."""
+"""Log-mel features of whole clips and of streams."""

@@ -1,13 +1,12 @@
-"""Log-mel features in one compiled pass: frames to window, FFT, power, mel banks and logarithm.
+"""Log-mel features in one compiled pass: window, FFT, power, mel filter bank and logarithm.
 
-`LANES` frames go through side by side, one in each lane of the vectors, so that every step is
-arithmetic on whole rows: a row holds one number of every frame, a complex row the real parts
-and after them the imaginary ones.  Nothing but the features leaves the scratch of a group,
-which stays in the cache.
+`LANES` frames are processed together, one in each lane of the vectors, so that every step is
+arithmetic on whole rows: a row has one number per frame, a complex row the real parts followed by
+the imaginary parts. Intermediate results of a group stay in scratch memory that fits the cache.
 
-The real FFT of n samples is a complex one of n/2 (even samples real, odd ones imaginary) and
-a step that untangles the two. It runs in passes of constant geometry: each reads rows M/r
-apart and writes r neighbours, so that r digits later the frequencies lie in reversed order.
+The real FFT of n samples is a complex FFT of n/2 (even samples real, odd samples imaginary) and a
+step that separates the two. It runs in passes of constant geometry: each reads rows M/r apart and
+writes r adjacent ones, so that the frequencies end in digit-reversed order.
 """
 
 from __future__ import annotations
@@ -22,9 +21,9 @@ if TYPE_CHECKING:
     from tinyonnx.ir import Array
 
 LANES = 16
-"""Frames in a group, a constant, for the compiler to make vectors of."""
+"""Number of frames in a group; a constant, so that the compiler can vectorise."""
 
-# Indices are unsigned: numba looks at the sign of others, and then nothing becomes a vector.
+# Indices are unsigned, because numba's handling of negative ones prevents vectorisation.
 _0, _1, _2, _3, _4, _5, _6, _7, _8, _9, _10, _11, _12, _13 = (np.uint64(i) for i in range(14))
 _LANES, _ROW = np.uint64(LANES), np.uint64(2 * LANES)
 
@@ -32,16 +31,16 @@ _ZERO, _ONE = np.float32(0), np.float32(1)
 
 
 class Tables(NamedTuple):
-    """What the kernel knows about a window, an FFT and mel banks.
+    """Precomputed tables of window, FFT and mel filter bank.
 
-    `sizes` is (n_fft, hop, banks, passes, twiddles). `numbers` has the window, e^(-2πik/n_fft) for
-    k = 0 … n_fft/2, the twiddles, and the weights of the mel banks. `indices` has
+    `sizes` is (n_fft, hop, filters, passes, twiddles). `numbers` has the window, e^(-2πik/n_fft) for
+    k = 0, ..., n_fft/2, the twiddles, and the filter weights. `indices` has
 
-    * where in a slab each pair of samples is, n_fft/2 numbers;
-    * where the complex FFT leaves each frequency, n_fft/2 and again the first;
-    * for each pass of the FFT its radix r, how many sets of twiddles it has, how many butterflies
-      share each, and where they start;
-    * for each bank its first bin and its number of bins in eights.
+    * the position of each pair of samples in a slab, n_fft/2 numbers;
+    * the row of each frequency after the complex FFT, n_fft/2 numbers and again the first;
+    * for each pass of the FFT: radix r, number of sets of twiddles, number of butterflies per set,
+      and start of the sets;
+    * for each filter: first bin, and number of bins divided by eight.
     """
 
     sizes: tuple[int, int, int, int, int]
@@ -49,9 +48,9 @@ class Tables(NamedTuple):
     indices: Array
 
     def scratch(self) -> tuple[Array, ...]:
-        """Room to work in: slab, two spectra, mel energies, the bits of these, and exponents.
+        """Allocate scratch memory: slab, two spectra, mel energies, their bits, and exponents.
 
-        Many arrays and not one, for the compiler to see that they don't overlap.
+        Separate arrays, so that the compiler knows that they do not overlap.
         """
         n_fft, hop, n_mels, *_ = self.sizes
         pace = 2 - hop % 2
@@ -62,7 +61,7 @@ class Tables(NamedTuple):
 
 
 def tables(window: Array, filterbank: Array, hop: int) -> Tables:
-    """Tables for a window (n_fft,), n_fft a multiple of 8, and mel banks (n_mels, n_fft/2+1)."""
+    """Compute the tables for a window (n_fft,), n_fft a multiple of 8, and a filter bank (n_mels, n_fft/2+1)."""
     n_fft = len(window)
     half = n_fft // 2
     passes, twiddles = [], [np.empty(0)]
@@ -86,7 +85,7 @@ def tables(window: Array, filterbank: Array, hop: int) -> Tables:
         chunks = -(-(stop - first) // 8)
         bands += [first, chunks]
         weights.append(np.pad(row[first:stop], (0, 8 * chunks - (stop - first))))
-    # the halves of two terms that untangling adds up
+    # halved, because separating the two FFTs adds two terms
     halved = window * np.float32(0.5)
     turns = _pairs(np.exp(-2j * np.pi * np.arange(half + 1) / n_fft))
     factors = np.concatenate(twiddles)
@@ -105,14 +104,14 @@ def _entries(half: int, hop: int, columns: int) -> Array:
 
 
 def _aligned(n: int) -> Array:
-    """n floats at the start of a cache line: rows that straddle two take a fifth longer."""
+    """Allocate n floats aligned to a cache line; rows across two lines would take a fifth longer."""
     memory = np.empty(n + LANES, np.float32)
     skipped = -memory.ctypes.data % 64 // 4
     return memory[skipped : skipped + n]
 
 
 def _radices(n: int) -> list[int]:
-    """n as a product of eights, fours where they save a two, and then primes."""
+    """Factorise n into eights, fours where they avoid a two, and then primes."""
     radices = []
     while n > 1:
         radix = next(r for r in (8, 4, 2, *range(3, n + 1, 2)) if n % r == 0 and not (r == 8 and n % 32 == 16))
@@ -130,9 +129,9 @@ def log_mel(
     y: Array, out: Array, at: int, step: int, frames: int, offset: Any, sizes: tuple[int, int, int, int, int],
     numbers: Array, indices: Array, slab: Array, x: Array, z: Array, mel: Array, bits: Array, exponents: Array,
 ) -> None:  # fmt: skip
-    """Features of pre-emphasised samples: out[at + m * step + t] = (ln(energy + offset) + 4.5) / 5.
+    """Compute features of pre-emphasised samples: out[at + m * step + t] = (ln(energy + offset) + 4.5) / 5.
 
-    Frame t < `frames` is y[t * hop : t * hop + n_fft]; the last six arrays are from `Tables.scratch`.
+    Frame t < `frames` is y[t * hop : t * hop + n_fft]; `slab` to `exponents` are from `Tables.scratch`.
     """
     n_fft, hop, n_mels, n_passes = np.uint64(sizes[0]), np.uint64(sizes[1]), np.uint64(sizes[2]), np.uint64(sizes[3])
     half = n_fft >> _1
@@ -165,9 +164,9 @@ def log_mel(
 
 @jit
 def transpose(y: Array, start: Any, slab: Array, hop: Any, rows: Any, pace: Any, columns: Any) -> None:
-    """Pairs of samples, slab[r, j] = y[start + j * hop + r * pace] and its successor; zeros after the end.
+    """Transpose pairs of samples: slab[r, j] = y[start + j * hop + r * pace] and its successor; zeros after the end.
 
-    A sample is in several frames, but goes from its place to a lane only once.
+    A sample belongs to several frames but is transposed only once.
     """
     n = np.uint64(len(y))
     for j in range(columns):
@@ -184,7 +183,7 @@ def transpose(y: Array, start: Any, slab: Array, hop: Any, rows: Any, pace: Any,
 
 @jit
 def enter(slab: Array, entries: Array, window: Array, x: Array) -> None:
-    """x[n] = sample 2n + i · sample 2n+1, windowed; four at a time, as a shorter loop would become no vectors."""
+    """x[n] = windowed (sample 2n + i · sample 2n+1); four per iteration, because a shorter loop is not vectorised."""
     for n in range(_0, np.uint64(len(entries)), _4):
         a, b, c, d = entries[n], entries[n + _1], entries[n + _2], entries[n + _3]
         w = _2 * n
@@ -204,7 +203,7 @@ def enter(slab: Array, entries: Array, window: Array, x: Array) -> None:
 
 @jit
 def dft_4(ar: Any, ai: Any, br: Any, bi: Any, cr: Any, ci: Any, dr: Any, di: Any) -> Any:
-    """The DFT of four complex numbers."""
+    """DFT of four complex numbers."""
     pr, pi, qr, qi = ar + cr, ai + ci, ar - cr, ai - ci
     sr, si, tr, ti = br + dr, bi + di, br - dr, bi - di
     return pr + sr, pi + si, qr + ti, qi - tr, pr - sr, pi - si, qr - ti, qi + tr
@@ -215,7 +214,7 @@ _HALF_ROOT = np.float32(0.5**0.5)
 
 @jit
 def pass_of_eight(x: Array, y: Array, w: Array, n_twiddles: Any, shared: Any) -> None:
-    """One pass of the FFT: row 8j+k of y = w[j // shared, k] · DFT over i of the rows j + i · M/8 of x."""
+    """Radix-8 pass of the FFT: row 8j+k of y = w[j // shared, k] · DFT over i of the rows j + i · M/8 of x."""
     d = n_twiddles * shared * _ROW
     for p in range(n_twiddles):
         t = p * np.uint64(14)
@@ -263,13 +262,13 @@ def pass_of_eight(x: Array, y: Array, w: Array, n_twiddles: Any, shared: Any) ->
 
 @jit
 def times(ar: Any, ai: Any, br: Any, bi: Any) -> Any:
-    """The product of two complex numbers."""
+    """Product of two complex numbers."""
     return ar * br - ai * bi, ar * bi + ai * br
 
 
 @jit
 def pass_of_four(x: Array, y: Array, w: Array, n_twiddles: Any, shared: Any) -> None:
-    """The same for four."""
+    """Radix-4 pass of the FFT, see `pass_of_eight`."""
     d = n_twiddles * shared * _ROW
     for p in range(n_twiddles):
         t = p * _6
@@ -293,7 +292,7 @@ def pass_of_four(x: Array, y: Array, w: Array, n_twiddles: Any, shared: Any) -> 
 
 @jit
 def pass_of_any(x: Array, y: Array, w: Array, radix: Any, n_twiddles: Any, shared: Any) -> None:
-    """The same for any radix: row rj+k of y = Σ over i of w[j // shared, k, i] · row j + i · M/r of x."""
+    """Pass of the FFT with any radix: row rj+k of y = Σ over i of w[j // shared, k, i] · row j + i · M/r of x."""
     distance = n_twiddles * shared
     for j in range(distance):
         for k in range(radix):
@@ -312,7 +311,7 @@ def pass_of_any(x: Array, y: Array, w: Array, radix: Any, n_twiddles: Any, share
 
 @jit
 def power(x: Array, out: Array, places: Array, turns: Array, half: Any) -> None:
-    """Row k of out = |X[k]|², k = 0 … half, X the real FFT whose complex FFT of half the length is x.
+    """Row k of out = |X[k]|², k = 0, ..., half, with X the real FFT computed as the complex FFT x of half the length.
 
     With a = x[k] and b = conj x[half - k], X[k] = (a + b) - i · turns[k] · (a - b).
     """
@@ -352,7 +351,7 @@ def gather(power: Array, bands: Array, weights: Array, mel: Array, n_mels: Any, 
 # ln(1 + f) = f - f²/2 + f³ · series, fitted for √½ - 1 ≤ f ≤ √2 - 1, error below 6e-9 of the result
 _L3, _L4, _L5, _L6 = np.float32(0.33333331), np.float32(-0.25000823), np.float32(0.20001228), np.float32(-0.16623348)
 _L7, _L8, _L9, _L10 = np.float32(0.14201732), np.float32(-0.13160255), np.float32(0.12761821), np.float32(-0.07634614)
-# both parts of ln 2 are positive, for infinity to stay what it is; the first times an exponent is exact
+# both parts of ln 2 are positive, so that infinity is preserved; the first times an exponent is exact
 _LN_2_HIGH, _LN_2_LOW = np.float32(0.693145751953125), np.float32(1.42860677e-6)
 _HALF, _INFINITY, _NAN, _INFINITY_BITS = np.float32(0.5), np.float32(np.inf), np.float32(np.nan), np.int32(0x7F800000)
 _SHIFT, _SCALE = np.float32(4.5), np.float32(0.2)
@@ -380,7 +379,7 @@ def logarithm(v: Array, bits: Array, exponents: Array) -> None:
 
 @jit
 def copy_8(x: Array, i: Any, out: Array, o: Any) -> None:
-    """Eight numbers, all read before the first is written: then they are one vector."""
+    """Copy eight numbers; all are read before the first is written, so that they form one vector."""
     a, b, c, d = x[i], x[i + _1], x[i + _2], x[i + _3]
     e, f, g, h = x[i + _4], x[i + _5], x[i + _6], x[i + _7]
     out[o], out[o + _1], out[o + _2], out[o + _3] = a, b, c, d
@@ -389,7 +388,7 @@ def copy_8(x: Array, i: Any, out: Array, o: Any) -> None:
 
 @jit
 def store(mel: Array, out: Array, at: Any, step: Any, left: Any, n_mels: Any) -> None:
-    """The features of a group, of as many frames as are left."""
+    """Write the features of a group, of at most `left` frames."""
     for m in range(n_mels):
         i, o = m * _LANES, m * step + at
         if left >= _LANES:

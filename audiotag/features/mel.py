@@ -1,11 +1,10 @@
 """EfficientAT's log-mel features: pre-emphasis, Hann window, STFT, Kaldi mel banks, logarithm.
 
-Pure functions on float32 arrays, and `LogMelStream`, which does the same block by block in
-memory that doesn't grow with the clip.  Both give the same bits however a clip is cut up.
+Pure functions on float32 arrays, and `LogMelStream`, which computes the same features block by
+block in constant memory. Both give identical bits, however a clip is split into blocks.
 
-Clips shorter than `MelConfig.min_samples` (514 samples, 16 ms) can't be reflected at their
-ends; they are continued with zeros up to that length, down to a clip of no samples at all,
-and give two frames.
+Clips shorter than `MelConfig.min_samples` (514 samples, 16 ms) are too short for reflection at
+their ends; they are padded with zeros to that length and give two frames, even without any sample.
 """
 
 from __future__ import annotations
@@ -26,7 +25,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class MelConfig:
-    """Settings of the front end; the defaults are those that EfficientAT's models were trained with.
+    """Parameters of the front end; the defaults are those with which EfficientAT's models were trained.
 
     Rates and frequencies are in Hz, lengths in samples.
     """
@@ -54,7 +53,7 @@ class MelConfig:
 
     @property
     def min_samples(self) -> int:
-        """Shortest clip whose pre-emphasised samples can be reflected by half a window of the FFT."""
+        """Length of the shortest clip whose pre-emphasised samples can be reflected by half an FFT window."""
         return self.n_fft // 2 + 2
 
     def n_frames(self, n_samples: int) -> int:
@@ -77,10 +76,9 @@ def hann_window(config: MelConfig = DEFAULT) -> Array:
 
 @cache
 def mel_filterbank(config: MelConfig = DEFAULT) -> Array:
-    """Kaldi's triangular mel banks, (n_mels, n_fft/2+1) float32, the Nyquist bin zero.
+    """Kaldi's triangular mel filter bank, (n_mels, n_fft/2+1) float32, zero at the Nyquist bin.
 
-    Computed in float32 throughout: PyTorch's banks carry the rounding of that, and features
-    are compared with theirs.
+    Computed in float32 throughout, to have the same rounding errors as PyTorch's filter bank.
     """
     f32 = np.float32
     low, high = (1127 * np.log(1 + f / 700) for f in (config.fmin, config.fmax))
@@ -102,8 +100,8 @@ def _tables(config: MelConfig) -> Tables:
 class LogMelStream:
     """Log-mel features of a clip that arrives in blocks.
 
-    `push` takes (n,) float32 samples and `finish` ends the clip; both return the frames that
-    are complete by then, (n_mels, t) float32.
+    `push` takes (n,) float32 samples and `finish` ends the clip; both return the newly completed
+    frames, (n_mels, t) float32.
     """
 
     def __init__(self, config: MelConfig = DEFAULT) -> None:
@@ -115,7 +113,7 @@ class LogMelStream:
 
     @property
     def n_samples(self) -> int:
-        """Samples of the clip so far."""
+        """Number of samples so far."""
         return int(self._registers[mel_stream.SAMPLES])
 
     def push(self, x: Array) -> Array:
@@ -125,7 +123,7 @@ class LogMelStream:
         return self._columns(np.empty(0, np.float32), mel_stream.LAST)
 
     def _columns(self, x: Array, what: int) -> Array:
-        """The new frames, in memory of their own."""
+        """Return the new frames in memory of their own."""
         given = int(self._registers[mel_stream.FRAMES])
         most = self.config.n_frames(self.n_samples + len(x)) - given
         out = np.empty((self.config.n_mels, most), np.float32)
@@ -136,7 +134,7 @@ class LogMelStream:
         return out[:, :frames]
 
     def _give(self, x: Array, what: int, out: Array) -> None:
-        """Put new frames into columns of `out`, (n_mels, frames), from where the last ones ended."""
+        """Write new frames to the columns of `out`, (n_mels, frames), after those of the last call."""
         config, x = self.config, np.ascontiguousarray(x, np.float32)
         factor, offset = np.float32(config.preemphasis), np.float32(config.log_offset)
         arguments = (self._registers, self._y, x, what, out.reshape(-1), out.shape[1], factor, offset)
@@ -144,7 +142,7 @@ class LogMelStream:
 
 
 def log_mel_blocks(blocks: Iterable[Array], config: MelConfig = DEFAULT) -> Iterator[Array]:
-    """Log-mel frames of a clip given as blocks of (n,) float32 samples: blocks of (n_mels, t)."""
+    """Yield the log-mel frames of a clip as blocks (n_mels, t), given blocks of (n,) float32 samples."""
     stream = LogMelStream(config)
     for block in blocks:
         yield stream.push(block)
@@ -152,11 +150,11 @@ def log_mel_blocks(blocks: Iterable[Array], config: MelConfig = DEFAULT) -> Iter
 
 
 def log_mel(x: Array, config: MelConfig = DEFAULT) -> Array:
-    """Log-mel features of a clip.
+    """Compute the log-mel features of a clip.
 
     Args:
         x: (N,) mono samples at `config.sample_rate`, full scale 1.0; N may be 0.
-        config: settings of the front end.
+        config: parameters of the front end.
 
     Returns:
         (n_mels, 1 + (max(N, min_samples) - 1) // hop_length) float32; digital silence is -1.402585.
@@ -167,7 +165,7 @@ def log_mel(x: Array, config: MelConfig = DEFAULT) -> Array:
 
 
 def join_frames(blocks: Iterable[Array]) -> Array:
-    """Join (n, t) blocks along time, freeing each once it is copied."""
+    """Concatenate (n, t) blocks along time, freeing each after it is copied."""
     parts = list(blocks)
     joined = np.empty((len(parts[0]), sum(part.shape[1] for part in parts)), np.float32)
     parts.reverse()

@@ -1,7 +1,7 @@
-"""Log-mel features of a clip that comes in pieces: pre-emphasis across them, reflection at both ends.
+"""Log-mel features of a clip in blocks: pre-emphasis across blocks, reflection at both ends of the clip.
 
-`y` holds pre-emphasised samples that are still needed, the first half window of a clip before
-them reflected. A clip's features are the same bits however it is cut up.
+`y` contains the pre-emphasised samples that are still needed, at the start of a clip preceded by the
+reflection of the first half window. The features are identical bits, however a clip is split.
 """
 
 from __future__ import annotations
@@ -17,21 +17,21 @@ if TYPE_CHECKING:
     from tinyonnx.ir import Array
 
 SAMPLES, FRAMES, _END, _NEXT, _REFLECTED, REGISTERS = range(6)
-"""Registers of a stream: samples seen, frames given; where in `y` its samples end and the next frame begins;
-whether the beginning is reflected; and their number."""
+"""Registers of a stream: number of samples taken and of frames written; end of the samples in `y` and start of the next
+frame; whether the start has been reflected; number of registers."""
 
 MORE, ALL, LAST = range(3)
-"""What to give of the frames: those in whole groups, which costs least, all that are complete, or all there will be."""
+"""Frames to write: those in complete groups, which is most efficient; all complete ones; all, ending the clip."""
 
 _GROUPS = 4
-"""Groups of frames that fit into `y`: few, for it to stay in the nearest caches."""
+"""Number of groups of frames that fit into `y`; small, so that it stays in the L1 or L2 cache."""
 
 _1 = np.uint64(1)
 _ZERO = np.float32(0)
 
 
 def capacity(n_fft: int, hop: int) -> int:
-    """Length of `y`: room for a few groups of frames, what is kept for the end, and the last sample."""
+    """Length of `y`: a few groups of frames, the samples kept for the reflection at the end, and the last sample."""
     return n_fft + hop * LANES * (_GROUPS + 1) + n_fft // 2 + 2
 
 
@@ -41,10 +41,10 @@ def push(
     sizes: tuple[int, int, int, int, int], numbers: Array, indices: Array, slab: Array, spectrum: Array, other: Array,
     mel: Array, bits: Array, exponents: Array, part: int, parts: int,
 ) -> None:  # fmt: skip
-    """Take samples `x`; put frames t = registers[FRAMES] … into column t of `out`, rows `step` apart.
+    """Take samples `x`; write frame t = registers[FRAMES], ... to column t of `out`, whose rows are `step` apart.
 
-    A stream begins with registers of zero. `preemphasis` and `offset` are float32, what follows
-    is of `mel_kernel.Tables`.
+    The registers are zero at the start of a stream. `preemphasis` and `offset` are float32; `sizes`
+    to `exponents` are those of `fft_kernel.Tables`.
     """
     stream(registers, y, x, what, out, step, preemphasis, offset, sizes, numbers, indices,
            slab, spectrum, other, mel, bits, exponents)  # fmt: skip
@@ -56,7 +56,7 @@ def stream(
     sizes: tuple[int, int, int, int, int], numbers: Array, indices: Array, slab: Array, spectrum: Array, other: Array,
     mel: Array, bits: Array, exponents: Array,
 ) -> None:  # fmt: skip
-    """See `push`."""
+    """Implementation of `push` for other kernels."""
     n_fft, hop = sizes[0], sizes[1]
     half = n_fft // 2
     if registers[_END] == 0:
@@ -82,7 +82,7 @@ def stream(
 
 @jit
 def append(registers: Array, y: Array, x: Array, at: int, preemphasis: Any, half: int) -> int:
-    """Pre-emphasise samples of x from `at` on while there is room; how many."""
+    """Append pre-emphasised samples x[at:] while there is space; return their number."""
     room = len(y) - 1 - half - registers[_END]
     count = min(len(x) - at, room)
     if count <= 0:
@@ -103,7 +103,7 @@ def append(registers: Array, y: Array, x: Array, at: int, preemphasis: Any, half
 
 @jit
 def begin_clip(registers: Array, y: Array, half: int) -> None:
-    """Reflect the beginning, as soon as there is enough of it."""
+    """Reflect the start of the clip as soon as there are enough samples."""
     if not registers[_REFLECTED] and registers[_END] > 2 * half:
         registers[_REFLECTED] = 1
         for k in range(half):
@@ -112,7 +112,7 @@ def begin_clip(registers: Array, y: Array, half: int) -> None:
 
 @jit
 def end_clip(registers: Array, y: Array, preemphasis: Any, half: int) -> None:
-    """Reflect the end, of a clip that is long enough or continued with zeros."""
+    """Reflect the end of the clip, after padding it with zeros if it is too short."""
     samples, end = registers[SAMPLES], registers[_END]
     if 0 < samples < half + 2:
         y[end] = -preemphasis * y[len(y) - 1]
@@ -129,7 +129,7 @@ def end_clip(registers: Array, y: Array, preemphasis: Any, half: int) -> None:
 
 @jit
 def forget(registers: Array, y: Array, half: int) -> None:
-    """Drop what neither the next frame nor the reflection at the end needs."""
+    """Remove samples that neither the next frame nor the reflection at the end needs."""
     dropped = min(registers[_NEXT], registers[_END] - half - 1)
     kept = registers[_END] - dropped
     for i in range(kept):

@@ -1,4 +1,4 @@
-"""Models: the catalogue of names, downloads, checkpoints and the networks they hold."""
+"""Models: the catalogue of names, downloads, checkpoints, and the networks built from them."""
 
 from audiotag.models.catalog import (
     DEFAULT,

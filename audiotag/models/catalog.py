@@ -1,4 +1,4 @@
-"""Which models there are, where they are, and how they get there."""
+"""Catalogue of models: names, locations, downloads and conversions."""
 
 from __future__ import annotations
 
@@ -38,12 +38,12 @@ __all__ = [
 RELEASE_URL = "https://github.com/fschmid56/EfficientAT/releases/download/v0.0.1"
 
 DEFAULT = "audiotag-tiny"
-"""What runs if no model is named: the one that ships with the package."""
+"""The bundled model, used if no other is named."""
 
 FULL_SIZE = "mn10_as"
-"""What to pull for better tags."""
+"""The model recommended for better tags."""
 
-_DEFAULT_NOTE = "ships with audiotag, distilled from EfficientAT mn04_as (MIT)"
+_DEFAULT_NOTE = "bundled with audiotag, distilled from EfficientAT mn04_as (MIT)"
 
 _UNTRAINED = "untrained-"
 _UNTRAINED_NOTE = "untrained: seeded random weights, its scores mean nothing"
@@ -54,15 +54,15 @@ _CHECKPOINT_SUFFIXES = (".pt", ".pth", ".ckpt")
 
 
 class ModelNotFound(ModelError):
-    """No model of that name is on this machine."""
+    """The model does not exist or is not on this machine."""
 
 
 @dataclass(frozen=True)
 class ReleaseModel:
     """A checkpoint of EfficientAT's release v0.0.1, licensed MIT.
 
-    `mean_ap` is the mean average precision on AudioSet that its name states; `sha256` is None
-    where nobody of this project has seen the file: then it is not pinned.
+    `mean_ap` is the mean average precision on AudioSet stated in its name; `sha256` is None if the
+    file has not been verified by this project, so that its hash is not pinned.
     """
 
     name: str
@@ -101,16 +101,16 @@ MODELS = {
         ReleaseModel("mn40_as_ext", "mn40", 0.487, "mn40_as_ext_mAP_487.pt"),
     )
 }
-"""What can be pulled. The release's variants for another hop or number of mel bands are left
-out: audiotag computes one kind of spectrogram, and theirs is another."""
+"""Models that can be pulled, without the release's variants for another hop or number of mel bands, because audiotag
+computes only one kind of spectrogram."""
 
 
 @dataclass(frozen=True)
 class ResolvedModel:
-    """A model that is here.
+    """A model that is available.
 
-    `source` is the path of an ONNX file or its content; `trained` is False where the scores
-    mean nothing; `note` says in one line what it is.
+    `source` is the path of an ONNX file or its content; `trained` is False if its scores mean
+    nothing; `note` is a one-line description.
     """
 
     name: str
@@ -120,32 +120,24 @@ class ResolvedModel:
 
     @cached_property
     def sha256(self) -> str:
-        """The hash of the ONNX file's content, in hex. Raises ModelError if it can't be read."""
+        """SHA-256 of the ONNX file in hexadecimal. Raises ModelError if it can't be read."""
         return hashlib.sha256(self.source).hexdigest() if isinstance(self.source, bytes) else sha256_of(self.source)
 
     def summary(self) -> ResolvedModel:
-        """The same without the content, but with its hash, for other processes. Raises ModelError."""
+        """The description without the content but with its hash, for other processes. Raises ModelError."""
         summary = self if isinstance(self.source, str) else replace(self, source="")
         vars(summary)["sha256"] = self.sha256
         return summary
 
     def hashed(self, sha256: str) -> None:
-        """Take over a hash that is known already."""
+        """Store a hash that is already known."""
         vars(self)["sha256"] = sha256
-
-    def without_content(self) -> ResolvedModel:
-        """The same but for the content, if that is what `source` is."""
-        if isinstance(self.source, str):
-            return self
-        described = replace(self, source="")
-        described.hashed(self.sha256)
-        return described
 
 
 def cache_dir() -> Path:
-    """$AUDIOTAG_HOME, else `audiotag` in the user's cache directory; it may not exist yet.
+    """Return $AUDIOTAG_HOME, otherwise `audiotag` in the user's cache directory; it may not exist yet.
 
-    For a user without a home it is a path where nothing can exist.
+    For a user without a home directory it is a path that can never exist.
     """
     home = os.environ.get("AUDIOTAG_HOME")
     if home:
@@ -168,15 +160,14 @@ def cache_dir() -> Path:
 
 
 def resolve(name_or_path: str | os.PathLike[str] | None = None) -> ResolvedModel:
-    """The model of a name or path.
+    """Find the model of a name or path.
 
-    None is the model that ships with the package, `DEFAULT`. Other names are those of
-    `MODELS`, pulled before, and `untrained-mn01` to `untrained-mn40`: seeded random weights,
-    built on the fly. An ONNX file is taken as it is; a checkpoint (.pt, .pth, .ckpt) is
-    converted in memory.
+    None is the bundled model, `DEFAULT`. Other names are those of `MODELS`, which must have been
+    pulled, and `untrained-mn01` to `untrained-mn40`, networks with seeded random weights. An ONNX
+    file is used as it is; a checkpoint (.pt, .pth, .ckpt) is converted in memory.
 
-    Raises ModelNotFound saying what there is and how to get it, ModelError for a file that
-    can't be read.
+    Raises ModelNotFound, which says what exists and how to get it, and ModelError for a file
+    that can't be read.
     """
     name = DEFAULT if name_or_path is None else os.fspath(name_or_path)
     if name == DEFAULT:
@@ -192,17 +183,17 @@ def resolve(name_or_path: str | os.PathLike[str] | None = None) -> ResolvedModel
     if os.path.dirname(name) or Path(name).suffix in (".onnx", *_CHECKPOINT_SUFFIXES):
         raise ModelNotFound(printable(f"{name}: no such model file"))
     raise ModelNotFound(
-        printable(f"{name}: no such model or file; models are {known} (fetched by: audiotag models pull NAME)")
+        printable(f"{name}: no such model or file; models are {known} (fetch with: audiotag models pull NAME)")
     )
 
 
 def model_path(name: str) -> Path:
-    """Where the model of that name is, once it was pulled."""
+    """Path of a pulled model."""
     return cache_dir() / "models" / f"{name}.onnx"
 
 
 def default_path() -> Path:
-    """Where the model is that ships with the package: inside of it, or in the checkout that it runs from."""
+    """Path of the bundled model: in the package, or in the checkout from which it runs."""
     package = Path(__file__).parents[1]
     shipped = package / "data" / "default.onnx"
     return shipped if shipped.exists() else package.parent / "models" / "default.onnx"
@@ -241,7 +232,7 @@ def _from_path(name: str) -> ResolvedModel:
 
 
 def _says_untrained(path: Path) -> bool:
-    """Whether a file that `random_graph` made says so; metadata come last in an ONNX file. Raises ModelError."""
+    """Whether the metadata, at the end of an ONNX file, mark it as made by `random_graph`. Raises ModelError."""
     try:
         with open(path, "rb") as file:
             file.seek(max(0, os.path.getsize(path) - 4096))
@@ -251,7 +242,7 @@ def _says_untrained(path: Path) -> bool:
 
 
 def sha256_of(path: str | os.PathLike[str]) -> str:
-    """The hash of a file's content. Raises ModelError if it can't be read."""
+    """Return the SHA-256 of a file in hexadecimal. Raises ModelError if it can't be read."""
     try:
         with open(path, "rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
@@ -267,9 +258,9 @@ def _unreadable(path: str | os.PathLike[str], error: OSError) -> ModelError:
 
 
 def convert(checkpoint: str | os.PathLike[str], out: str | os.PathLike[str]) -> None:
-    """Write an EfficientAT checkpoint as an ONNX file, whole or not at all.
+    """Write an EfficientAT checkpoint as an ONNX file, atomically.
 
-    Raises ModelError (CheckpointError for what is none, or would run code).
+    Raises ModelError, and CheckpointError for a file that is not a checkpoint or contains code.
     """
     path = Path(checkpoint)
     if path.exists() and os.path.exists(out) and os.path.samefile(path, out):
@@ -305,21 +296,21 @@ def _save(graph: Graph, out: str | os.PathLike[str]) -> None:
 def pull(name: str, base_url: str = RELEASE_URL, progress: Progress | None = None) -> Path:
     """Fetch a model into the cache, unless it is there, and return its ONNX file.
 
-    Downloads the checkpoint (a cut download goes on where it stopped), checks its sha256 if
-    that is pinned, converts it, and only then gives the file its name. Other pulls of the
-    same model wait for the one that began.
+    Downloads the checkpoint (an interrupted download is resumed), verifies its SHA-256 if that is
+    pinned, converts it, and renames the result to its final name. Concurrent pulls of the same
+    model wait for the first one.
 
-    Raises ModelNotFound for an unknown name, PullError for what goes wrong on the way.
+    Raises ModelNotFound for an unknown name, PullError if anything else fails.
     """
     from audiotag.models.download import download, locked
 
     model = MODELS.get(name)
     if model is None:
-        raise ModelNotFound(printable(f"{name}: no such model; pull knows {', '.join(MODELS)}"))
+        raise ModelNotFound(printable(f"{name}: no such model; models that can be pulled: {', '.join(MODELS)}"))
     target = model_path(name)
     if target.exists():
         return target
-    with _told(name):
+    with _explained(name):
         target.parent.mkdir(parents=True, exist_ok=True)
         part = target.parent / f"{model.asset}.part"
         with locked(part.with_suffix(".lock")):
@@ -330,13 +321,13 @@ def pull(name: str, base_url: str = RELEASE_URL, progress: Progress | None = Non
 
 
 def _adopt(model: ReleaseModel, part: Path, target: Path) -> None:
-    """Make the downloaded checkpoint the model; one that doesn't fit is removed."""
+    """Verify and convert the downloaded checkpoint; remove it if it is wrong."""
     from audiotag.models.download import PullError
 
     try:
         seen = sha256_of(part)
         if model.sha256 is not None and seen != model.sha256:
-            raise PullError(f"the download has sha256 {seen}, expected is {model.sha256}; it was removed, pull again")
+            raise PullError(f"the download has sha256 {seen}, not {model.sha256}; it was removed, pull again")
         graph = _graph_of(part, model.asset)
     except ModelError:
         part.unlink(missing_ok=True)
@@ -346,8 +337,8 @@ def _adopt(model: ReleaseModel, part: Path, target: Path) -> None:
 
 
 @contextmanager
-def _told(name: str) -> Iterator[None]:
-    """Whatever fails is a PullError that begins with the model's name."""
+def _explained(name: str) -> Iterator[None]:
+    """Convert errors to a PullError that begins with the model's name."""
     from audiotag.models.download import PullError
 
     try:

@@ -1,8 +1,8 @@
-"""Reading what `torch.save` wrote, without torch and without running anything.
+"""Reader for files written by `torch.save`, without torch and without executing anything in them.
 
-A checkpoint is a pickle, and a pickle is a program that may call whatever it names. Here
-its opcodes are interpreted by a machine that has containers, numbers, text and tensors
-and calls nothing; the first opcode beyond those refuses the file.
+A checkpoint contains a pickle, and a pickle is a program that may call any function. Here its
+opcodes are interpreted by a machine that supports containers, numbers, text and tensors only and
+calls nothing; any other opcode is refused.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from audiotag.errors import ModelError, printable
 Array = np.ndarray[Any, Any]
 
 MAX_PICKLE_BYTES = 16 << 20
-"""Upper bound of the pickle in a checkpoint; the tensors' data is not in it."""
+"""Maximum size of the pickle in a checkpoint, which does not include the tensor data."""
 
 _MAX_RANK = 64
 _NESTED_KEYS = ("state_dict", "model_state_dict")
@@ -48,19 +48,18 @@ _KNOWN = {_CONTAINER, _TENSOR, _PARAMETER, *(f"torch.{name}" for name in _STORAG
 
 
 class CheckpointError(ModelError):
-    """The checkpoint can't be read; names the file."""
+    """The checkpoint can't be read; the message names the file."""
 
 
 def read_checkpoint(path: str | os.PathLike[str]) -> dict[str, Array]:
-    """The tensors of a state dict by name, in the file's order; read-only.
+    """Read the tensors of a state dict by name, in the order of the file; the arrays are read-only.
 
-    The state dict may be the whole file or its entry `state_dict` or `model_state_dict`.
-    Tensors keep their shape and type, except that bfloat16 becomes float32 (exactly);
-    tensors that share a storage share memory.
+    The state dict may be the whole file or its entry `state_dict` or `model_state_dict`. Tensors
+    keep their shape and type, except that bfloat16 becomes float32, exactly; tensors with a common
+    storage share memory.
 
-    Raises CheckpointError, in one line that names the file and the culprit, for whatever is
-    not a little-endian zip file as `torch.save` writes it since PyTorch 1.6; nothing in
-    the file is ever run.
+    Raises CheckpointError for anything but a little-endian zip file as written by `torch.save` since
+    PyTorch 1.6. Nothing in the file is ever executed.
     """
     name = os.fspath(path)
     try:
@@ -85,7 +84,7 @@ def read_checkpoint(path: str | os.PathLike[str]) -> dict[str, Array]:
 
 
 class _Refusal(Exception):
-    """Why a checkpoint is refused, without its name."""
+    """The reason why a checkpoint is refused, without the name of the file."""
 
 
 def _refuse_other_formats(file: BinaryIO) -> None:
@@ -105,7 +104,7 @@ def _refuse_other_formats(file: BinaryIO) -> None:
 
 @dataclass(frozen=True)
 class _Storage:
-    """A flat array in the archive, as the pickle refers to it."""
+    """Reference to a flat array in the archive."""
 
     key: str
     kind: str
@@ -124,7 +123,7 @@ class _Tensor(NamedTuple):
 
 
 class _State:
-    """One open archive."""
+    """An open checkpoint archive; `unread` bounds the bytes that may still be read."""
 
     def __init__(self, archive: zipfile.ZipFile, nbytes: int) -> None:
         self.archive = archive
@@ -155,9 +154,10 @@ class _State:
         return state
 
     def _entry(self, name: str, limit: int) -> bytes:
-        """The bytes of an entry; nothing is read before its size was checked.
+        """Read an entry after checking its size.
 
-        Entries can't inflate, and together not be larger than the file (by overlapping).
+        Entries must be uncompressed, and their total size must not exceed that of the file, so that
+        they can't overlap.
         """
         info = self.entries.get(self.folder + name)
         if info is None:
@@ -180,7 +180,7 @@ class _State:
             raise beyond
         if not size:
             return np.empty(shape, flat.dtype)
-        # in Python's integers: numpy's own check of huge strides overflows
+        # with Python integers, because numpy's own check overflows for huge strides
         if offset + sum((n - 1) * step for n, step in zip(shape, strides, strict=True)) >= len(flat):
             raise beyond
         array: Array = np.ndarray(
@@ -216,13 +216,13 @@ class _Global(NamedTuple):
 
 
 def _run_pickle(data: bytes) -> Any:
-    """Interpret the opcodes of a pickle that holds dicts, lists, tuples, scalars and tensors.
+    """Interpret the opcodes of a pickle of dicts, lists, tuples, scalars and tensors.
 
-    Every step takes time and memory in proportion to what it reads, so the whole does.
+    Time and memory are proportional to the size of the pickle.
     """
     try:
         with warnings.catch_warnings():
-            # pickletools decodes old text opcodes before we refuse them, and warns of escapes in them
+            # pickletools decodes obsolete text opcodes before they are refused, and warns of escapes in them
             warnings.simplefilter("ignore", DeprecationWarning)
             return _Machine().run(data)
     except (IndexError, KeyError, TypeError, ValueError, AttributeError) as error:
@@ -246,7 +246,7 @@ _TUPLES = {"TUPLE1": 1, "TUPLE2": 2, "TUPLE3": 3}
 
 
 class _Machine:
-    """Pickle's stack machine, without everything that could call something."""
+    """The stack machine of pickle without any opcode that calls a function."""
 
     def __init__(self) -> None:
         self.stack: list[Any] = []
@@ -299,7 +299,7 @@ class _Machine:
                         function, arguments = self._pop_from(len(self.stack) - 2)
                         push(_rebuild(function, arguments))
                     case "BUILD":
-                        # an OrderedDict's attributes: torch keeps version numbers there
+                        # attributes of an OrderedDict, where torch stores version numbers
                         if not isinstance(pop(), dict) or not isinstance(self.stack[-1], dict):
                             raise _Refusal("is refused: its pickle sets the state of something else than a dict")
                     case "STOP":
@@ -326,7 +326,7 @@ class _Machine:
     def _update(self, items: list[Any]) -> None:
         target = self.stack[-1]
         keys = items[::2]
-        # hashing a nested tuple can take forever
+        # restricted to simple keys because hashing a nested tuple can take exponential time
         if not isinstance(target, dict) or len(items) % 2 or not all(isinstance(k, str | int) for k in keys):
             raise ValueError("it sets items that are not those of a dict with names or numbers as keys")
         target.update(zip(keys, items[1::2], strict=True))
@@ -341,7 +341,7 @@ def _global(name: str) -> _Global:
 
 
 def _rebuild(function: Any, arguments: Any) -> Any:
-    """What calling a known global would have made of its arguments."""
+    """Return what calling a known global with these arguments would have created."""
     match function, arguments:
         case _Global(name=name), () if name == _CONTAINER:
             return {}
@@ -357,13 +357,13 @@ def _rebuild(function: Any, arguments: Any) -> Any:
 
 
 def _storage(reference: Any) -> _Storage:
-    """`("storage", class, key, device, number of elements)`, torch's persistent ids."""
+    """Convert a persistent id of torch, `("storage", class, key, device, number of elements)`."""
     match reference:
         case ("storage", _Global(name=name), str(key), str(), int(count)) if count >= 0:
             kind = name.removeprefix("torch.")
             if kind in _STORAGES:
                 return _Storage(key, kind, count)
-    raise _Refusal("is refused: its pickle has a persistent id that is no storage")
+    raise _Refusal("is refused: its pickle has a persistent id that is not a storage")
 
 
 def _integer(value: Any) -> int:

@@ -1,4 +1,4 @@
-"""One file over HTTP, resumed where it was cut, and a lock so that two pulls don't mix."""
+"""Download of one file over HTTP with resumption, and a lock against concurrent pulls."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from audiotag import __version__
 from audiotag.errors import ModelError
 
 Progress = Callable[[int, int | None], None]
-"""Called with the bytes there are, and those there will be if the server told."""
+"""Called with the number of bytes downloaded, and the total, if known."""
 
 MAX_BYTES = 1 << 30
 TIMEOUT_S = 30.0
@@ -23,19 +23,19 @@ _CHUNK = 1 << 16
 
 
 class PullError(ModelError):
-    """A model can't be fetched."""
+    """A model can't be downloaded."""
 
 
 def download(url: str, part: Path, size: int | None = None, progress: Progress | None = None) -> None:
-    """Fetch `url` into the file `part`, going on from what is there already.
+    """Download `url` to the file `part`, resuming after the bytes it already has.
 
     Args:
         url: http or https.
-        part: kept when the connection is cut, so that the next call resumes.
-        size: what the file must have, if known.
-        progress: told about every piece.
+        part: kept when the connection is lost, so that the next call resumes.
+        size: expected size of the file, if known.
+        progress: called after every chunk.
 
-    Raises PullError in one line: server not reached, its refusal, cut off, wrong size, disk full.
+    Raises PullError: server not reached, error response, connection lost, wrong size, disk full.
     """
     # slow to import, and only needed here
     import http.client
@@ -53,15 +53,15 @@ def download(url: str, part: Path, size: int | None = None, progress: Progress |
         if error.code != HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE:
             raise PullError(f"{url}: the server answers {error.code} {error.reason}") from None
         if error.headers.get("Content-Range") == f"bytes */{have}":
-            return  # it is whole already
+            return  # it is complete already
         part.unlink(missing_ok=True)
-        raise PullError(f"{url}: the part that was there didn't fit the file; pull again") from None
+        raise PullError(f"{url}: the partial download does not match the file; pull again") from None
     except urllib.error.URLError as error:
         raise PullError(f"{url}: can't be reached ({_reason(error.reason)}); is this machine offline?") from None
     except OSError as error:
-        raise PullError(f"{url}: {_reason(error)}; pull again to go on from there") from None
+        raise PullError(f"{url}: {_reason(error)}; pull again to resume") from None
     except (http.client.HTTPException, ValueError) as error:
-        raise PullError(f"{url}: broken answer ({error or type(error).__name__})") from None
+        raise PullError(f"{url}: invalid response ({error or type(error).__name__})") from None
 
 
 def _fetch(url: str, part: Path, have: int, size: int | None, progress: Progress | None) -> None:
@@ -76,7 +76,7 @@ def _fetch(url: str, part: Path, have: int, size: int | None, progress: Progress
         length = response.headers.get("Content-Length")
         total = have + int(length) if length is not None else size
         if size is not None and total != size:
-            raise PullError(f"{url}: has {total} bytes, expected are {size}")
+            raise PullError(f"{url}: has {total} bytes instead of {size}")
         with open(part, "ab" if resumed else "wb") as file:
             while chunk := response.read(_CHUNK):
                 have += len(chunk)
@@ -86,7 +86,7 @@ def _fetch(url: str, part: Path, have: int, size: int | None, progress: Progress
                 if progress is not None:
                     progress(have, total)
     if total is not None and have < total:
-        raise PullError(f"{url}: the connection was cut after {have} of {total} bytes; pull again to go on from there")
+        raise PullError(f"{url}: the connection was lost after {have} of {total} bytes; pull again to resume")
 
 
 def _resumes_at(response: Any, start: int) -> bool:
@@ -94,12 +94,12 @@ def _resumes_at(response: Any, start: int) -> bool:
         return False
     content_range = response.headers.get("Content-Range", "")
     if not start or not content_range.startswith(f"bytes {start}-"):
-        raise ValueError(f"asked for bytes from {start} on, it sends {content_range!r}")
+        raise ValueError(f"requested bytes from {start}, received {content_range!r}")
     return True
 
 
 def _reason(error: object) -> str:
-    """Why, in words; also told for what is no OSError."""
+    """Describe the cause of an error, which need not be an OSError."""
     if isinstance(error, OSError):
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             return "the disk is full"
@@ -109,7 +109,7 @@ def _reason(error: object) -> str:
 
 @contextmanager
 def locked(path: Path) -> Iterator[None]:
-    """Hold an exclusive lock on a file, waiting for it; the file stays, a lock left behind can't be."""
+    """Hold an exclusive lock on a file, waiting for it; the lock ends with the process, the file remains."""
     with open(path, "a+b") as file:
         if sys.platform == "win32":
             import msvcrt

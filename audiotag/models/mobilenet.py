@@ -1,4 +1,4 @@
-"""EfficientAT's MobileNetV3 family as ONNX graphs: any width, seeded random or from a checkpoint.
+"""The MobileNetV3 family of EfficientAT as ONNX graphs, with seeded random weights or those of a checkpoint.
 
 ::
 
@@ -9,7 +9,7 @@
 Input `melspec` (batch, 1, 128, time), outputs `logits` (batch, classes) and `embedding`
 (batch, channels), all float32. The output of every block is a value named like the block
 (`features.4`), every initializer is named like the tensor in the checkpoint, and batch
-normalisation stays a node of its own.
+normalisation remains a separate node.
 
 Source: Howard et al., Searching for MobileNetV3, 2019; Schmid et al., Efficient
 Large-scale Audio Tagging via Transformer-to-CNN Knowledge Distillation, 2023.
@@ -37,7 +37,7 @@ N_MELS = 128
 BATCHNORM_EPSILON = 1e-3
 
 WIDTHS = {"mn01": 0.1, "mn02": 0.2, "mn04": 0.4, "mn05": 0.5, "mn10": 1.0, "mn20": 2.0, "mn30": 3.0, "mn40": 4.0}
-"""The published members of the family by name."""
+"""Width multipliers of the published networks by name."""
 
 _LAST_CHANNELS = 1280
 _HEAD_EXPANSION = 6
@@ -47,16 +47,16 @@ _HEAD_EXPANSION = 6
 
 
 def make_divisible(channels: float, divisor: int = 8) -> int:
-    """The multiple of `divisor` nearest to `channels`, at least `divisor` and never below 90 % of `channels`."""
+    """Round `channels` to a multiple of `divisor`, at least `divisor` and at least 90 % of `channels`."""
     rounded = max(divisor, int(channels + divisor / 2) // divisor * divisor)
     return rounded + divisor if rounded < 0.9 * channels else rounded
 
 
 @dataclass(frozen=True)
 class Block:
-    """One inverted residual: expand 1×1, depthwise, squeeze-and-excitation, project 1×1.
+    """An inverted residual block: expand 1×1, depthwise, squeeze-and-excitation, project 1×1.
 
-    Channels are those at width 1 in `BLOCKS`, and real ones after `scaled`.
+    Channel counts in `BLOCKS` are those of width 1; `scaled` converts them.
     """
 
     channels: int
@@ -68,13 +68,13 @@ class Block:
     stride: int
 
     def scaled(self, width: float) -> Block:
-        """The block of a network of that width."""
+        """The block in a network of the given width."""
         channels, expanded, out = (make_divisible(c * width) for c in (self.channels, self.expanded, self.out))
         return Block(channels, self.kernel, expanded, out, self.squeeze, self.activation, self.stride)
 
     @property
     def squeezed(self) -> int:
-        """Channels between the two linear maps of squeeze-and-excitation."""
+        """Number of channels between the two linear maps of squeeze-and-excitation."""
         return make_divisible(self.expanded // 4)
 
     @property
@@ -88,7 +88,7 @@ class Block:
 
 @dataclass(frozen=True)
 class Conv:
-    """A convolution without bias, its batch normalisation and activation ("" for none)."""
+    """A convolution without bias, with batch normalisation and an activation ("" for none)."""
 
     channels: int
     out: int
@@ -119,7 +119,7 @@ BLOCKS = (
 
 @dataclass(frozen=True)
 class Config:
-    """A member of the family: width multiplier and number of classes."""
+    """A network of the family: width multiplier and number of classes."""
 
     width: float
     classes: int = N_CLASSES
@@ -130,12 +130,12 @@ class Config:
 
     @property
     def embedding(self) -> int:
-        """Channels of the embedding."""
+        """Number of channels of the embedding."""
         return _HEAD_EXPANSION * self.blocks[-1].out
 
     @property
     def hidden(self) -> int:
-        """Channels between the classifier's two linear maps."""
+        """Number of channels between the two linear maps of the classifier."""
         return make_divisible(_LAST_CHANNELS * self.width)
 
     @property
@@ -145,35 +145,35 @@ class Config:
 
 
 def named_config(name: str) -> Config:
-    """The config of `mn01` … `mn40`. Raises ModelError for another name."""
+    """Return the config of `mn01`, ..., `mn40`. Raises ModelError for another name."""
     if name not in WIDTHS:
-        raise ModelError(f"{name} is not in the MobileNetV3 family: {', '.join(WIDTHS)}")
+        raise ModelError(f"{name} is not a network of the MobileNetV3 family: {', '.join(WIDTHS)}")
     return Config(WIDTHS[name])
 
 
 # -- tensors ----------------------------------------------------------------------------
 
 Tensors = Callable[[str, Shape, float], Array]
-"""Gives the tensor of a name and shape, the names being those of EfficientAT's checkpoints.
+"""Function that returns the tensor of a name, as in EfficientAT's checkpoints, and shape.
 
-The third argument is for random ones: the factor on a weight's variance of 1 / fan-in that
-undoes what the input lost, or the centre of a scale.
+The third argument is for random tensors: for weights the factor on the variance 1 / fan-in that
+compensates the loss by the preceding activation, for scales the mean.
 """
 
 _INPUT_GAIN = {"": 1.0, "Relu": 2.0, "HardSwish": 2.5}
-"""Reciprocal second moment of a normal variable after each activation (HardSwish: 2 to 4, by scale)."""
+"""Reciprocal second moment of a normal variable after each activation (HardSwish: 2 to 4, depending on scale)."""
 
 _GATE_GAIN = 3.0
-"""A gate that varies around one half leaves about a third of the second moment."""
+"""Compensates a gate with values around one half, which leaves about a third of the second moment."""
 
 _EMBEDDING_GAIN = 4.0
 _RESIDUAL_SCALE = 0.5
 
 
 def random_tensors(seed: int) -> Tensors:
-    """Seeded random tensors through which activations neither explode nor vanish.
+    """Make seeded random tensors for which activations neither explode nor vanish.
 
-    Normal weights as He et al. propose, batch normalisation that is nearly the identity.
+    Normal weights as in He et al. (2015), and batch normalisation close to the identity.
     """
     rng = np.random.default_rng(seed)
 
@@ -191,7 +191,7 @@ def random_tensors(seed: int) -> Tensors:
 
 
 class _FromState:
-    """Tensors of a state dict; remembers which were used."""
+    """Provides the tensors of a state dict and records which were used."""
 
     def __init__(self, state: Mapping[str, Array]) -> None:
         self.state = state
@@ -213,9 +213,9 @@ class _FromState:
 
 
 def random_graph(name: str = "mn10", seed: int = 0) -> Graph:
-    """An untrained network, the same for the same name (`mn01` … `mn40`) and seed.
+    """Make an untrained network, identical for equal name (`mn01`, ..., `mn40`) and seed.
 
-    Its shapes and its speed are those of the trained one, its scores mean nothing.
+    Its shapes and speed are those of the trained network; its scores mean nothing.
     Raises ModelError for another name.
     """
     graph = build(named_config(name), random_tensors(seed))
@@ -224,18 +224,18 @@ def random_graph(name: str = "mn10", seed: int = 0) -> Graph:
 
 
 def graph_from_state(state: Mapping[str, Array]) -> Graph:
-    """The network of a checkpoint, its width and number of classes inferred from the shapes.
+    """Build the network of a checkpoint; width and number of classes follow from the tensor shapes.
 
-    Half and double precision become float32. Checkpoints for another hop or number of mel
-    bands have tensors of the same shapes: that they are such doesn't show.
+    Half and double precision become float32. Checkpoints for another hop or number of mel bands
+    can't be recognised, because their tensors have the same shapes.
 
-    Raises ModelError naming the tensor that is missing, left over, or has another shape.
+    Raises ModelError, which names the tensor that is missing, unexpected, or has another shape.
     """
     tensors = _FromState(state)
     graph = build(_infer_config(state), tensors)
     rest = [name for name in state if name not in tensors.used and not name.endswith(".num_batches_tracked")]
     if rest:
-        raise ModelError(f"not a checkpoint of EfficientAT's MobileNetV3: {rest[0]} has no place in it")
+        raise ModelError(f"not a checkpoint of EfficientAT's MobileNetV3: unexpected tensor {rest[0]}")
     graph.metadata["custom:trained"] = "yes"
     return graph
 
@@ -245,30 +245,30 @@ def _infer_config(state: Mapping[str, Array]) -> Config:
     for name in ("classifier.2.weight", "classifier.5.weight"):
         array = state.get(name)
         if array is None or array.ndim != 2:
-            raise ModelError(f"not a checkpoint of EfficientAT's MobileNetV3: {name} is missing or no matrix")
+            raise ModelError(f"not a checkpoint of EfficientAT's MobileNetV3: {name} is missing or not a matrix")
         sizes.append(array.shape[0])
     return Config(sizes[0] / _LAST_CHANNELS, sizes[1])
 
 
 def parameter_count(config: Config) -> int:
-    """Number of trainable parameters of a network."""
+    """Count the trainable parameters of a network."""
     return count_parameters(build(config, lambda name, shape, gain: np.broadcast_to(np.float32(0), shape)))
 
 
 def count_parameters(graph: Graph) -> int:
-    """Number of trainable parameters of any graph: floating-point constants but running statistics."""
+    """Count the trainable parameters of a graph: floating-point constants except running statistics."""
     statistics = {id(v) for node in graph.nodes if node.op_type == "BatchNormalization" for v in node.inputs[3:5]}
     weights = [v for v in graph.initializers if v.dtype is not None and v.dtype.kind == "f"]
     return sum(math.prod(v.static_shape or ()) for v in weights if id(v) not in statistics)
 
 
 def build(config: Config, tensors: Tensors) -> Graph:
-    """The graph of a config, its weights taken from `tensors`."""
+    """Build the graph of a config with weights from `tensors`."""
     return _Builder(config, tensors).graph
 
 
 class _Builder:
-    """Lays the layers one after the other."""
+    """Builds the graph layer by layer."""
 
     def __init__(self, config: Config, tensors: Tensors) -> None:
         self.tensors = tensors
@@ -320,7 +320,7 @@ class _Builder:
     def _conv_norm(
         self, name: str, x: Value, conv: Conv, gain: float, output: str | None = None, scale: float = 1.0
     ) -> Value:
-        """Convolution, batch normalisation, activation; `output` names the result."""
+        """Add convolution, batch normalisation and activation; `output` is the name of the result."""
         pad = (conv.kernel - 1) // 2
         attributes = {
             "dilations": [1, 1],
@@ -341,7 +341,7 @@ class _Builder:
         return self._node(conv.activation, f"{name}.activation", [x], output=output) if conv.activation else x
 
     def _squeeze_excite(self, name: str, x: Value, block: Block) -> Value:
-        """x · sigmoid(W2·relu(W1·mean(x) + b1) + b2), the mean over mel bands and time."""
+        """Add x · sigmoid(W2·relu(W1·mean(x) + b1) + b2) with the mean over mel bands and time."""
         layer = f"{name}.conc_se_layers.0"
         mean = self._node("ReduceMean", f"{name}.mean", [x], {"axes": [2, 3], "keepdims": 0})
         y = self._linear(f"{layer}.fc1", mean, block.expanded, block.squeezed, 2.0)

@@ -1,1 +1,1 @@
-"""Plots of tags over time and pages of activations."""
+"""Plots of class scores over time, and pages of activations."""

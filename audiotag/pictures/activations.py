@@ -1,4 +1,4 @@
-"""A page that shows what the model hears in a clip: waveform, log-mel, every layer, tags."""
+"""An HTML page with the waveform, log-mel spectrogram, tags and all layer activations of a clip."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _MARKED_HZ = 0, 500, 1000, 2000, 4000, 8000
 
 
 def write_activations(tagger: Tagger, source: Source, result: Result, path: str) -> None:
-    """Write the page of a clip that was tagged as `result`.
+    """Write the page of a clip and its result.
 
     Raises AudioError, ModelError, OutputError.
     """
@@ -35,9 +35,9 @@ def write_activations(tagger: Tagger, source: Source, result: Result, path: str)
     graph = session.plan_for(None, feeds).graph
     seconds = len(samples) / DEFAULT.sample_rate
     time, frequency = _time_axis(seconds), _frequency_axis()
-    # (batch, channels, frequency, time): a convolution's maps keep the extent of the spectrogram
+    # (batch, channels, frequency, time): feature maps cover the same extent as the spectrogram
     report = Report(
-        f"{os.path.basename(result.path)} heard by {result.model}", report_rewritten(session, feeds, graph),
+        f"{os.path.basename(result.path)} tagged by {result.model}", report_rewritten(session, feeds, graph),
         axes={2: frequency, 3: time},
     )  # fmt: skip
     report.add_plan(inspect_plan(session, feeds))
@@ -55,7 +55,7 @@ def write_activations(tagger: Tagger, source: Source, result: Result, path: str)
 
 
 def _time_axis(seconds: float) -> Axis:
-    """Ticks at round times, five at most, and at the end."""
+    """Place at most five ticks at round times, and one at the end."""
     step = 10 ** math.floor(math.log10(max(seconds, 1e-3)))
     step = next(step * factor for factor in (0.2, 0.5, 1, 2) if seconds / (step * factor) <= 5)
     marks = [i * step for i in range(math.ceil(seconds / step)) if seconds - i * step >= step]
@@ -63,7 +63,7 @@ def _time_axis(seconds: float) -> Axis:
 
 
 def _frequency_axis() -> Axis:
-    """Ticks in Hz on the mel scale."""
+    """Place ticks in Hz on the mel scale."""
     low, high = (np.log1p(hz / 700) for hz in (DEFAULT.fmin, DEFAULT.fmax))
     places = [(float((np.log1p(hz / 700) - low) / (high - low)), hz) for hz in _MARKED_HZ]
     return Axis("frequency", [(p, f"{hz / 1000:g} kHz" if hz >= 1000 else f"{hz} Hz") for p, hz in places], upward=True)

@@ -1,4 +1,4 @@
-"""A picture of a recording: its spectrogram, and below it what is heard when (extra `plot`)."""
+"""A plot of a recording: spectrogram, and class scores and events over time (extra `plot`)."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ if TYPE_CHECKING:
     from tinyonnx.ir import Array
 
 COLUMNS = 1600
-"""The most columns of a picture; more are summed up."""
+"""Maximum number of columns of a plot; more are averaged."""
 
 CLASSES = 10
 RANGE = 80.0
-"""Decibels from the loudest to the darkest of the spectrogram."""
+"""Dynamic range of the spectrogram in decibels."""
 
 _FREQUENCIES = (100, 250, 500, 1000, 2000, 4000, 8000, 15000)
 _INK, _HEAT, _EVENT = "#222222", "OrRd", "#1f4e79"
@@ -36,14 +36,14 @@ _INK, _HEAT, _EVENT = "#222222", "OrRd", "#1f4e79"
 
 @dataclass(frozen=True)
 class Timeline:
-    """What a picture shows.
+    """The content of a plot.
 
     Attributes:
-        duration: of the clip, in seconds.
-        spectrogram: (bands, columns) decibels, evenly over the duration.
-        edges: (n+1,) seconds, where the windows' columns begin and end.
+        duration: length of the clip in seconds.
+        spectrogram: (bands, columns) decibels, evenly spaced over the duration.
+        edges: (n+1,) borders of the windows' columns in seconds.
         scores: (n, 527) probabilities.
-        events: what begins and ends, if that was asked for.
+        events: events, if they were requested.
     """
 
     duration: float
@@ -54,27 +54,27 @@ class Timeline:
 
 
 def check(path: str) -> None:
-    """Raise Error if matplotlib is not there, OutputError if it doesn't write files of that name."""
+    """Raise Error if matplotlib is missing, OutputError if it does not support the suffix of the file."""
     try:
         from matplotlib.backend_bases import FigureCanvasBase
     except ImportError:
         raise Error("--plot needs matplotlib: pip install 'tinyonnx[plot]'") from None
     kinds = FigureCanvasBase.get_supported_filetypes()
     if os.path.splitext(path)[1][1:].lower() not in kinds:
-        raise OutputError(path, f"is no name of a picture: {', '.join('.' + kind for kind in sorted(kinds))}")
+        raise OutputError(path, f"has no suffix of a picture format: {', '.join('.' + kind for kind in sorted(kinds))}")
 
 
 def write_plot(tagger: Tagger, source: str, options: TagOptions, path: str) -> None:
-    """Write the picture of a clip; the suffix of `path` says in which format.
+    """Write the plot of a clip in the format given by the suffix of `path`.
 
-    The options say which windows (by default some that suit the clip's length), how many and
-    which classes, and whether events are marked.
+    The options determine the windows (by default chosen for the clip's length), the number and
+    selection of classes, and whether events are marked.
 
     Raises AudioError, ModelError, OutputError.
     """
     duration, spectrogram = _spectrogram(source)
     window, hop = (options.window, options.hop) if options.window else suitable(duration)
-    timeline = _listen(tagger, source, Grid(window, hop or window), duration, spectrogram, options)
+    timeline = _analyse(tagger, source, Grid(window, hop or window), duration, spectrogram, options)
     rows = classes(timeline.scores, options.top or CLASSES, options.threshold, options.labels)
     figure = draw(timeline, rows, os.path.basename(source), tagger.model)
     try:
@@ -84,7 +84,7 @@ def write_plot(tagger: Tagger, source: str, options: TagOptions, path: str) -> N
 
 
 def suitable(duration: float) -> tuple[float, float]:
-    """Seconds of window and hop for a picture of a clip."""
+    """Window and hop in seconds for a plot of a clip of the given length."""
     hop = min(max(0.5, duration / 240), 10.0)
     return min(max(2.0, 2 * hop), 10.0), hop
 
@@ -92,7 +92,7 @@ def suitable(duration: float) -> tuple[float, float]:
 def classes(
     scores: Array, top: int, threshold: float | None = None, among: Sequence[int] | None = None
 ) -> tuple[int, ...]:
-    """Indices of the classes to show: those that reach the highest scores, the ones that come first on top."""
+    """Indices of the classes with the highest scores, ordered by the time of their maximum."""
     best = scores.max(axis=0)
     indices = np.arange(len(best)) if among is None else np.array(sorted(among))
     if threshold is not None and (best[indices] >= threshold).any():
@@ -102,7 +102,7 @@ def classes(
 
 
 def _spectrogram(source: str) -> tuple[float, Array]:
-    """Seconds of a clip, and its log-mel energies in decibels, (bands, columns), with no more than 2 * COLUMNS."""
+    """Length of a clip in seconds, and its log-mel energies in decibels, (bands, columns), at most 2 * COLUMNS."""
     stream = mel.LogMelStream()
     columns, width = np.empty((mel.DEFAULT.n_mels, 0), np.float32), 1
     rest = columns
@@ -133,7 +133,7 @@ def _means(columns: Array, width: int) -> Array:
     return means
 
 
-def _listen(
+def _analyse(
     tagger: Tagger, source: str, grid: Grid, duration: float, spectrogram: Array, options: TagOptions
 ) -> Timeline:
     segmenter = None if options.events is None else Segmenter(options.events, options.labels)
@@ -155,7 +155,7 @@ def _listen(
 
 
 def draw(timeline: Timeline, rows: Sequence[int], name: str, model: ResolvedModel) -> Any:
-    """The figure, with a row for each of the classes."""
+    """Draw the figure with one row per class."""
     from matplotlib import rc_context
     from matplotlib.figure import Figure
 
@@ -213,7 +213,7 @@ def _draw_scores(figure: Any, axes: Any, timeline: Timeline, rows: Sequence[int]
 
 
 def _fewer(edges: Array, scores: Array) -> tuple[Array, Array]:
-    """The greatest scores of neighbours, where there are more windows than columns."""
+    """Reduce the windows to at most COLUMNS by taking the maximum of neighbouring scores."""
     step = -(-len(scores) // COLUMNS)
     starts = np.arange(0, len(scores), step)
     return np.append(edges[starts], edges[-1]), np.maximum.reduceat(scores, starts, axis=0)
@@ -239,7 +239,7 @@ def _clock(seconds: float) -> str:
 
 
 def _band(hz: float) -> float:
-    """Where a frequency lies among the mel bands, whose middles have whole numbers and a half."""
+    """Position of a frequency on the axis of mel bands, whose centres are at integers plus one half."""
     low, high = (1127 * np.log(1 + f / 700) for f in (mel.DEFAULT.fmin, mel.DEFAULT.fmax))
     place = (1127 * np.log(1 + hz / 700) - low) / (high - low) * (mel.DEFAULT.n_mels + 1)
     return float(place) - 0.5

@@ -19,7 +19,7 @@ import numpy as np
 
 from audiotag import AudioError
 from audiotag.sound import audio
-from audiotag.standalone import control
+from audiotag.standalone import registers
 from tests.audiotag.standalone.decoding import Decoder
 
 FIELDS = (0, 1, 2, 3, 4, 7, 8, 12, 15, 16, 17, 24, 25, 32, 40, 64, 100, 1000, 1024, 1025, 8000, 16000, 44100, 96000,
