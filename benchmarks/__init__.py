@@ -1,1 +1,1 @@
-"""Speed and memory beside peers: `python -m benchmarks`."""
+"""Benchmarks of speed and memory against other runtimes: `python -m benchmarks`."""

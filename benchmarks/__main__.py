@@ -1,6 +1,6 @@
-"""Speed and memory beside peers, medians and ratios; without a command everything, ending in a summary.
+"""Compare speed and memory with other runtimes; without a command run everything and print a summary.
 
-Peers that aren't installed are shown as absent: pip install -e '.[benchmarks]'.
+Runtimes that are not installed are shown as absent: pip install -e '.[benchmarks]'.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ from benchmarks.turns import Case
 T = TypeVar("T", int, float)
 
 REPEATS, STARTS, FIRST_STARTS = 30, 10, 3
-"""Timed runs of each contender; whole processes; whole processes that compile first."""
+"""Default numbers of timed runs: per contender, of whole processes, of whole processes that compile first."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Parse the command line, measure, print; the exit code."""
+    """Parse the command line, measure, print the results and return the exit code."""
     parser = make_parser()
     args = parser.parse_args(argv)
     facts, peak = machine.facts(), machine.fma_peak()
@@ -52,7 +52,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def make_parser() -> argparse.ArgumentParser:
-    """The parser of the command line."""
+    """Make the parser of the command line."""
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks",
         description=__doc__,
@@ -66,7 +66,7 @@ def make_parser() -> argparse.ArgumentParser:
             type=counted,
             metavar="N",
             default=argparse.SUPPRESS,
-            help="timed runs of each",
+            help="timed runs per contender",
         )
         each.add_argument(
             "--json",
@@ -148,7 +148,7 @@ def make_parser() -> argparse.ArgumentParser:
 
 
 def counted(text: str) -> int:
-    """An integer of at least 1."""
+    """Parse an integer of at least 1."""
     value = int(text)
     if value < 1:
         raise argparse.ArgumentTypeError(f"{value} is not at least 1")
@@ -156,7 +156,7 @@ def counted(text: str) -> int:
 
 
 def positive(text: str) -> float:
-    """A number of seconds that has at least one sample of features."""
+    """Parse a length in seconds of at least one sample."""
     value = float(text)
     if not 0.1 <= value <= 3600:
         raise argparse.ArgumentTypeError(f"{text} is not in 0.1..3600 seconds")
@@ -164,7 +164,7 @@ def positive(text: str) -> float:
 
 
 def several(kind: type[T]) -> Callable[[str], list[T]]:
-    """A parser of comma-separated values."""
+    """Make a parser of comma-separated values."""
 
     def values(text: str) -> list[T]:
         one: Callable[[str], Any] = positive if kind is float else counted
@@ -174,7 +174,7 @@ def several(kind: type[T]) -> Callable[[str], list[T]]:
 
 
 def input_shape(text: str) -> tuple[str, tuple[int, ...]]:
-    """`name:1,3,48,320`; a name may have colons, and a scalar has no dimensions."""
+    """Parse `name:1,3,48,320`; the name may contain colons, and a scalar has no dimensions."""
     name, colon, dims = text.rpartition(":")
     try:
         shape = tuple(int(dim) for dim in dims.split(",")) if dims else ()
@@ -189,7 +189,7 @@ def input_shape(text: str) -> tuple[str, tuple[int, ...]]:
 
 
 def model_cases(args: argparse.Namespace, folder: str) -> Iterable[Case]:
-    """The command `model`."""
+    """Yield the cases of the command `model`."""
     return model.cases(
         args.model, folder, seconds=args.seconds, batches=args.batch, threads=args.threads,
         repeats=args.repeats or REPEATS, shapes=dict(args.shape),
@@ -225,7 +225,7 @@ EVERYTHING = (
 
 
 def everything(args: argparse.Namespace, folder: str) -> Iterator[Case]:
-    """What the README quotes."""
+    """Run all benchmarks that the README quotes."""
     parser = make_parser()
     common = ["--repeats", str(args.repeats)] if args.repeats else []
     lines = [line for line in EVERYTHING if "threads 2" not in line or machine.cores() > 1]
@@ -234,13 +234,13 @@ def everything(args: argparse.Namespace, folder: str) -> Iterator[Case]:
 
 
 def run() -> int:
-    """`main`, ending quietly where the reader goes or the user interrupts."""
+    """Run `main`; end without a traceback on a closed pipe or an interrupt."""
     try:
         code = main()
         sys.stdout.flush()
         return code
     except BrokenPipeError:
-        # keep the interpreter from complaining while it flushes at exit
+        # otherwise the interpreter would raise again when it flushes at exit
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except KeyboardInterrupt:

@@ -1,4 +1,4 @@
-"""What surrounds the model: features, and a sound file's way to its tags."""
+"""Benchmarks of log-mel features and of tagging whole sound files."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ RATE = 32000
 
 
 def make_samples(seconds: float) -> Array:
-    """A tone that wanders, in noise: (n,) float32 at 32 kHz."""
+    """Synthesise a tone of varying pitch in noise: (n,) float32 at 32 kHz."""
     time = np.arange(round(seconds * RATE)) / RATE
     noise = np.random.default_rng(0).standard_normal(len(time))
     samples: Array = (0.3 * np.sin(2 * np.pi * 440 * time + 20 * np.sin(2 * time)) + 0.05 * noise).astype(np.float32)
@@ -21,7 +21,7 @@ def make_samples(seconds: float) -> Array:
 
 
 def make_clip(seconds: float, folder: str) -> str:
-    """The path of a 16-bit WAV file of that length, mono at 32 kHz."""
+    """Write a 16-bit WAV file of the given length, mono at 32 kHz, and return its path."""
     import soundfile
 
     path = os.path.join(folder, f"{seconds:g}s.wav")
@@ -30,7 +30,7 @@ def make_clip(seconds: float, folder: str) -> str:
 
 
 def mel_case(seconds: float, folder: str, repeats: int) -> Case:
-    """Features of a clip beside the plain numpy formulation, one thread each."""
+    """Compare the features of a clip with the plain numpy formulation, one thread each."""
     path = os.path.join(folder, "samples.npy")
     np.save(path, make_samples(seconds))
     contenders = [
@@ -43,7 +43,7 @@ def mel_case(seconds: float, folder: str, repeats: int) -> Case:
 
 
 def clip_case(model: str, seconds: float, threads: int, folder: str, repeats: int) -> Case:
-    """A WAV file to its ten best classes, model loaded beforehand; CPU time is what counts."""
+    """Compare tagging of a WAV file with a loaded model; CPU time is what counts."""
     arguments = {
         "model": model_file(model, folder),
         "clip": make_clip(seconds, folder),

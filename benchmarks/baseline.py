@@ -1,7 +1,7 @@
-"""What one would write without this project: soundfile, log-mel features in plain numpy, ONNX Runtime.
+"""Baseline without this project: soundfile, log-mel features in plain numpy, ONNX Runtime.
 
-`python -m benchmarks.baseline MODEL.onnx CLIP.wav` prints the ten best classes of a mono
-clip at 32 kHz.  Imports nothing of this project, so that its whole process can be measured.
+`python -m benchmarks.baseline MODEL.onnx CLIP.wav` prints the ten best classes of a mono clip at
+32 kHz. It imports nothing of this project, so that whole processes can be compared.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ RATE, N_FFT, WINDOW, HOP, N_MELS, TOP_HZ = 32000, 1024, 800, 320, 128, 15000.0
 
 
 class LogMel:
-    """Frames, window, rfft, dense filterbank, logarithm: (n,) samples to (128, frames), float32 throughout."""
+    """Log-mel features (128, frames) of (n,) samples: window, rfft, dense filter bank, logarithm, in float32."""
 
     def __init__(self) -> None:
         self.window = np.zeros(N_FFT, np.float32)
@@ -35,7 +35,7 @@ class LogMel:
 
 
 def _filterbank() -> Array:
-    """Triangles that are equally wide on Kaldi's mel scale, (128, 513), the Nyquist bin zero."""
+    """Triangular filters of equal width on Kaldi's mel scale, (128, 513), zero at the Nyquist bin."""
 
     def mel(hz: Any) -> Any:
         return 1127 * np.log(1 + np.asarray(hz) / 700)
@@ -48,7 +48,7 @@ def _filterbank() -> Array:
 
 
 class Script:
-    """A loaded model, ready for clips."""
+    """A loaded model that tags clips."""
 
     def __init__(self, model: str, threads: int = 1) -> None:
         import onnxruntime
@@ -59,7 +59,7 @@ class Script:
         self.log_mel = LogMel()
 
     def best(self, clip: str, top: int = 10) -> tuple[Array, Array]:
-        """Indices and probabilities of a clip's best classes."""
+        """Return indices and probabilities of the best classes of a clip."""
         import soundfile
 
         samples, rate = soundfile.read(clip, dtype="float32")

@@ -1,8 +1,8 @@
-"""A run over many files: `python -m benchmarks.crawl`.
+"""Benchmark of runs over many files: `python -m benchmarks.crawl`.
 
-Makes short clips, one in twenty of them no sound any more, and tags them with one and with
-more workers in turns. Every file must be accounted for, in each run. With `--kills` it also
-kills runs at random moments, resumes, and compares with an undisturbed one.
+Creates short clips, one in twenty of them corrupt, and tags them with one worker and with several
+in turns. Every run must account for every file. With `--kills` it also kills runs at random moments,
+resumes them, and compares the result with that of an uninterrupted run.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ import soundfile
 
 RATE = 32000
 BAD = 20
-"""One in so many files is corrupt."""
+"""One of this many files is corrupt."""
 
 CORRUPT: dict[str, Callable[[bytes, random.Random], bytes]] = {
     "empty": lambda content, rng: b"",
@@ -38,7 +38,7 @@ CORRUPT: dict[str, Callable[[bytes, random.Random], bytes]] = {
 
 
 class Run(NamedTuple):
-    """One run: its wall time and the processor time of all its processes, in seconds; MiB of the largest of them."""
+    """Measurements of a run: wall time, CPU time of all processes in seconds, peak memory of the largest one in MiB."""
 
     seconds: float
     cpu: float
@@ -46,11 +46,11 @@ class Run(NamedTuple):
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Make the files, tag them, print; the exit code is 1 if a file is missing or a row differs."""
+    """Create the files, tag them and print the results; return 1 if a file is missing or a row differs."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.crawl", description=__doc__.partition("\n")[0])
     parser.add_argument("--files", type=int, default=10_000)
-    parser.add_argument("--seconds", type=float, default=1.0, help="of the longest clip (default: 1)")
-    parser.add_argument("--lengths", type=int, default=4, help="of clips: a model plans anew for each (default: 4)")
+    parser.add_argument("--seconds", type=float, default=1.0, help="length of the longest clip (default: 1)")
+    parser.add_argument("--lengths", type=int, default=4, help="number of different clip lengths (default: 4)")
     parser.add_argument("--model", default="untrained-mn10")
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--repeats", type=int, default=5)
@@ -78,7 +78,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def make_files(count: int, seconds: float, lengths: int) -> int:
-    """Write `clips/`, whose corrupt files must fail; how many that are."""
+    """Write `clips/` and return the number of corrupt files, which must fail."""
     rng, numbers = random.Random(1), np.random.default_rng(1)
     noise = (numbers.standard_normal(int(seconds * RATE) + RATE) * 0.1).astype(np.float32)
     kinds = list(CORRUPT)
@@ -93,13 +93,13 @@ def make_files(count: int, seconds: float, lengths: int) -> int:
 
 
 def command(model: str, output: str, workers: int) -> list[str]:
-    """The command line of a run."""
+    """Make the command line of a run."""
     arguments = ["tag", "clips", "--model", model, "--format", "jsonl", "--output", output, "--workers", str(workers)]
     return [sys.executable, "-m", "audiotag", *arguments]
 
 
 def tag(model: str, output: str, workers: int) -> Run:
-    """Tag everything, anew."""
+    """Tag all files, overwriting earlier results."""
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     began = time.perf_counter()
     done = subprocess.run([*command(model, output, workers), "--overwrite"], stderr=subprocess.DEVNULL)
@@ -125,7 +125,7 @@ def accounted_for(output: str, files: int, bad: int) -> bool:
 
 
 def survives(model: str, workers: int, kills: int) -> bool:
-    """Whether runs that are killed so often give the rows of one that isn't."""
+    """Whether a run that is killed and resumed several times gives the rows of an uninterrupted one."""
     rng = random.Random(2)
     size = os.path.getsize("out.jsonl")
     arguments = [*command(model, "killed.jsonl", workers), "--resume"]

@@ -1,7 +1,7 @@
 """Run a command and print its exit code, wall and CPU seconds and `ru_maxrss` as JSON.
 
-A process of its own that imports next to nothing: a child's `ru_maxrss` begins with what
-its parent had when it forked.
+It is a separate process that imports almost nothing, because `ru_maxrss` of a child starts with the
+memory of its parent at the fork.
 """
 
 import json

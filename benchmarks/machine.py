@@ -1,4 +1,4 @@
-"""The machine: what it is, and how fast one of its cores multiplies and adds."""
+"""Description of the machine, and the peak FMA rate of one core."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ PACKAGES = (
 
 
 def facts() -> dict[str, Any]:
-    """Processor, cores, system and versions; nothing that says whose machine it is."""
+    """Return processor, cores, system and versions, without anything that identifies the machine."""
     versions = {}
     for package in PACKAGES:
         with suppress(importlib.metadata.PackageNotFoundError):
@@ -41,7 +41,7 @@ def facts() -> dict[str, Any]:
 
 
 def cores() -> int:
-    """How many cores this process may use."""
+    """Return the number of cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
@@ -60,9 +60,9 @@ def _cpu_model() -> str:
 
 
 def fma_peak(seconds: float = 0.5) -> float:
-    """Floating-point operations per second of one core in float32 FMAs that stay in registers.
+    """Measure the floating-point operations per second of one core with float32 FMAs on registers.
 
-    The best of many short loops within that time: what a core reaches when nothing disturbs it.
+    The maximum over many short loops within the given time, to exclude disturbances.
     """
     lanes, accumulators = _vector_shape()
     with _compiled(_loop_of_fmas(lanes, accumulators)) as loop:
@@ -76,7 +76,7 @@ def fma_peak(seconds: float = 0.5) -> float:
 
 
 def _vector_shape() -> tuple[int, int]:
-    """Lanes of a float32 vector, and enough independent sums to hide an FMA's latency without spilling."""
+    """Number of float32 lanes, and a number of independent sums that hides the FMA latency without spilling."""
     import llvmlite.binding as llvm
 
     features = llvm.get_host_cpu_features()
@@ -88,7 +88,7 @@ def _vector_shape() -> tuple[int, int]:
 
 
 def _loop_of_fmas(lanes: int, accumulators: int) -> str:
-    """LLVM code of `float fmas(int64 count, float x)`: every sum s becomes s·x + x, `count` times."""
+    """Generate LLVM code of `float fmas(int64 count, float x)`, which repeats s = s·x + x for every sum."""
     v, sums = f"<{lanes} x float>", range(accumulators)
     lines = [
         f"declare {v} @llvm.fmuladd.v{lanes}f32({v}, {v}, {v})",
@@ -99,7 +99,7 @@ def _loop_of_fmas(lanes: int, accumulators: int) -> str:
         "  br label %loop",
         "loop:",
         "  %i = phi i64 [0, %entry], [%next, %loop]",
-        # sums that begin alike would be found to be one and the same
+        # different start values, because the compiler would merge equal sums
         *(
             f"  %s{k} = phi {v} [<{', '.join([f'float {k}.0'] * lanes)}>, %entry], [%t{k}, %loop]"
             for k in sums
@@ -120,7 +120,7 @@ def _loop_of_fmas(lanes: int, accumulators: int) -> str:
 
 
 class _compiled:
-    """The function in memory for as long as the context lasts."""
+    """Compile the function; it exists until the context ends."""
 
     def __init__(self, code: str) -> None:
         import llvmlite.binding as llvm

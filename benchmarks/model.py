@@ -1,4 +1,4 @@
-"""One model beside the peers: its feeds, its operations, its cases."""
+"""Benchmark of one model against other runtimes: feeds, operation counts and cases."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ FRAMES_PER_SECOND = 100
 
 
 class UsageError(Exception):
-    """The command line asks for what can't be."""
+    """The command line asks for something impossible."""
 
 
 def model_file(name: str, folder: str) -> str:
-    """The path of an ONNX file, or of the named network with seeded random weights, written to `folder`."""
+    """Return the path of an ONNX file; a named network is written to `folder` with seeded random weights."""
     if name in WIDTHS:
         path = os.path.join(folder, f"{name}.onnx")
         if not os.path.exists(path):
@@ -35,7 +35,7 @@ def model_file(name: str, folder: str) -> str:
 
 
 def unoptimised(path: str) -> tinyonnx.InferenceSession:
-    """A session whose plans have the nodes of the file."""
+    """Make a session without graph optimisation, so that its plans have the nodes of the file."""
     options = tinyonnx.SessionOptions()
     options.graph_optimization_level = tinyonnx.GraphOptimizationLevel.ORT_DISABLE_ALL
     return tinyonnx.InferenceSession(path, options)
@@ -48,12 +48,12 @@ def is_audio(inputs: Iterable[tinyonnx.NodeArg]) -> bool:
 
 
 def audio_shape(seconds: float, batch: int) -> tuple[int, ...]:
-    """The shape of a batch of clips' features."""
+    """Return the shape of the features of a batch of clips."""
     return batch, 1, N_MELS, round(seconds * FRAMES_PER_SECOND)
 
 
 def make_feeds(inputs: Iterable[tinyonnx.NodeArg], shapes: Mapping[str, tuple[int, ...]]) -> dict[str, Array]:
-    """Seeded random feeds of the declared shapes, or of those in `shapes` by input name.
+    """Make seeded random feeds of the declared shapes, or of those in `shapes` by input name.
 
     Floats are standard normal, integers and booleans 0 or 1. Raises UsageError for a shape
     that is neither declared nor given, or doesn't fit.
@@ -78,7 +78,7 @@ def make_feeds(inputs: Iterable[tinyonnx.NodeArg], shapes: Mapping[str, tuple[in
 
 
 def count_flops(session: tinyonnx.InferenceSession, feeds: Mapping[str, Array]) -> int | None:
-    """Two operations per multiplication in convolutions and matrix products; None if a shape stays unknown."""
+    """Count two operations per multiplication in convolutions and matrix products; None if a shape is unknown."""
     total = 0
     for node in session.plan_for(None, feeds).graph.walk():
         if node.op_type not in ("Conv", "ConvTranspose", "Gemm", "MatMul"):
@@ -104,12 +104,12 @@ def measure(
     name: str, path: str, session: tinyonnx.InferenceSession, feeds: dict[str, Array], folder: str, *,
     title: str, threads: int, repeats: int, parameters: dict[str, Any],
 ) -> Case:  # fmt: skip
-    """All peers on one model and one set of feeds."""
+    """Measure all runtimes on one model and one set of feeds."""
     feeds_path = os.path.join(folder, "feeds.npz")
-    np.savez(feeds_path, **feeds)  # type: ignore[arg-type]  # no input is called allow_pickle
+    np.savez(feeds_path, **feeds)  # type: ignore[arg-type]  # no input is named allow_pickle
     arguments = {"model": path, "feeds": feeds_path, "threads": threads}
     contenders = [Contender(peer, f"benchmarks.peers:{peer}", arguments) for peer in MODEL_PEERS]
-    # kernels that aren't on disk yet would count as time and memory of the first case
+    # compile kernels that are not cached, so that they don't count for the first case
     take_turns(contenders[:1], threads=threads, repeats=0, reference="")
     measurements = take_turns(contenders, threads=threads, repeats=repeats, reference="onnxruntime")
     parameters = {
@@ -125,7 +125,7 @@ def cases(
     name: str, folder: str, *, seconds: list[float] | None, batches: list[int] | None, threads: list[int],
     repeats: int, shapes: Mapping[str, tuple[int, ...]] | None = None,
 ) -> Iterable[Case]:  # fmt: skip
-    """A case for each combination; `seconds` and `batches` are for audio models, `shapes` for others."""
+    """Yield a case for each combination; `seconds` and `batches` apply to audio models, `shapes` to others."""
     path = model_file(name, folder)
     label = os.path.basename(name).removesuffix(".onnx")
     session = unoptimised(path)
@@ -161,5 +161,5 @@ def cases(
 
 
 def plural(count: int, noun: str) -> str:
-    """`1 thread`, `2 threads`."""
+    """Format a count with its noun: `1 thread`, `2 threads`."""
     return f"{count} {noun}{'' if count == 1 else 's'}"

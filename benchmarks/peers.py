@@ -1,6 +1,6 @@
-"""Who takes part: functions that load, and return a function that runs once and gives its results.
+"""Contenders: functions that load something and return a function that runs once and returns its results.
 
-Each is called in a process of its own; a library is imported there, when its turn comes.
+Each is called in a process of its own, in which its library is imported.
 """
 
 from __future__ import annotations
@@ -99,7 +99,7 @@ MODEL_PEERS = ("tinyonnx", "onnxruntime", "openvino", "tract")
 
 
 def audiotag_mel(samples: str) -> Run:
-    """This project's features."""
+    """This project's log-mel features."""
     from audiotag.features.mel import log_mel
 
     x = np.load(samples)

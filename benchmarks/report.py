@@ -1,4 +1,4 @@
-"""Measurements as tables and as JSON."""
+"""Formatting of measurements as tables and as JSON."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ def _milli(seconds: float | None) -> str:
 
 
 def roofline(case: Case, measurement: Measurement, peak: float) -> float | None:
-    """Time divided by what the operations would take at the peak of the threads' cores."""
+    """Divide the time by that of the operations at the peak FMA rate of the cores in use."""
     if not case.flops or measurement.median is None:
         return None
     return measurement.median * peak * case.parameters.get("threads", 1) / case.flops
 
 
 def details(case: Case, peak: float) -> str:
-    """A case as a table, with a line below for each contender that is absent."""
+    """Format a case as a table, followed by a line for each absent contender."""
     ours = case.measurements[0]
     rows, remarks = [], []
     for m in case.measurements:
@@ -58,7 +58,7 @@ def details(case: Case, peak: float) -> str:
 
 
 def summary(cases: list[Case]) -> str:
-    """Two short tables: models by peer, and the rest beside its baseline."""
+    """Format two short tables: models by runtime, and everything else by baseline."""
     models = [case for case in cases if case.part == "model"]
     parts = []
     if models:
@@ -105,7 +105,7 @@ def _other_lines(case: Case) -> list[list[str]]:
 
 
 def machine_line(facts: dict[str, Any], peak: float) -> str:
-    """The machine in a line."""
+    """Describe the machine in one line."""
     versions = ", ".join(f"{name} {version}" for name, version in facts["versions"].items())
     return (
         f"{facts['cpu']}, {facts['cores']} cores, {peak / 1e9:.0f} GFLOP/s of FMAs on one; "
@@ -114,7 +114,7 @@ def machine_line(facts: dict[str, Any], peak: float) -> str:
 
 
 def to_json(facts: dict[str, Any], peak: float, cases: list[Case]) -> dict[str, Any]:
-    """Everything that was measured; medians and ratios (ours ÷ theirs) beside the single times."""
+    """Convert all measurements to JSON values: times, medians and ratios (ours ÷ theirs)."""
 
     def measured(case: Case, m: Measurement) -> dict[str, Any]:
         ours = case.measurements[0]

@@ -1,4 +1,4 @@
-"""Whole processes, from start to exit: `audiotag tag clip.wav` beside a minimal script."""
+"""Benchmark of whole processes from start to exit: `audiotag tag clip.wav` against a minimal script."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ LAUNCH = Path(__file__).with_name("launch.py")
 
 
 def run_process(command: Sequence[str], cache: str, into: Measurement) -> None:
-    """One run of a command with that folder for caches; adds to the measurement, or says why it is absent."""
-    # with bytecode, as an installed package has it
+    """Run a command with the given cache folder and add it to the measurement, or mark it as absent."""
+    # with bytecode, like an installed package
     hidden = ("NUMBA_CACHE_DIR", "PYTHONDONTWRITEBYTECODE")
     environment = {key: value for key, value in pinned(1).items() if key not in hidden}
     launch = subprocess.run(
@@ -40,7 +40,7 @@ def run_process(command: Sequence[str], cache: str, into: Measurement) -> None:
 
 
 def start_cases(model: str, seconds: float, folder: str, warm: int, cold: int) -> Iterable[Case]:
-    """The command with a warm cache, and with an empty one in which the kernels get compiled."""
+    """Yield the cases with a warm cache, and with an empty one so that kernels are compiled."""
     path, clip = model_file(model, folder), make_clip(seconds, folder)
     commands = {
         "audiotag": [sys.executable, "-m", "audiotag", "tag", "--model", path, clip],

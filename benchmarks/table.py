@@ -1,4 +1,4 @@
-"""Markdown tables that also read well in a terminal."""
+"""Markdown tables with aligned columns."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ ABSENT = "–"
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A Markdown table, columns aligned: the first to the left, numbers to the right."""
+    """Format a Markdown table with the first column aligned to the left and numbers to the right."""
     widths = [max(map(len, column)) for column in zip(header, *rows, strict=True)]
 
     def line(cells: Sequence[str]) -> str:
@@ -21,7 +21,7 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 
 def number(value: float | None, digits: int = 3) -> str:
-    """A positive number with that many significant digits, never in scientific notation; – for None and NaN."""
+    """Format a positive number with the given significant digits, without exponent; – for None and NaN."""
     if value is None or not math.isfinite(value):
         return ABSENT
     magnitude = math.floor(math.log10(value)) if value > 0 else 0
@@ -29,7 +29,7 @@ def number(value: float | None, digits: int = 3) -> str:
 
 
 def ratio(value: float | None, other: float | None) -> str:
-    """`value / other` to two decimals; – where one of them is missing."""
+    """Format `value / other` with two decimals; – if one of them is missing."""
     if not value or not other or not math.isfinite(value + other):
         return ABSENT
     return f"{value / other:.2f}"

@@ -1,4 +1,4 @@
-"""Contenders in processes of their own that take turns: memory is each one's, and noise meets all alike."""
+"""Measurement of contenders in separate processes that take turns, so that noise affects all equally."""
 
 from __future__ import annotations
 
@@ -25,22 +25,22 @@ Run = Callable[[], list[Array]]
 
 RUNS_PER_TURN = 3
 PAUSE = 0.02
-"""Seconds between turns, in which the threads of the last contender stop spinning."""
+"""Pause between turns in seconds, in which threads of the last contender stop spinning."""
 
 WARM_UP = 0.03
-"""Seconds of untimed runs in each turn: after a pause the processor is slow for some milliseconds."""
+"""Seconds of untimed runs per turn: after a pause the processor is slow for some milliseconds."""
 
 BUDGET = 8.0
-"""A contender whose timed runs took this many seconds in all sits out the remaining turns."""
+"""A contender whose timed runs took this many seconds in all skips the remaining turns."""
 
 
 class AbsentError(Exception):
-    """A contender can't take part; the message says why."""
+    """A contender can't be measured; the message gives the cause."""
 
 
 @dataclass(frozen=True)
 class Contender:
-    """Who takes part: `target` is "module:function", which makes a `Run` of the arguments (JSON values)."""
+    """A contender: `target` is "module:function", which makes a `Run` from the arguments (JSON values)."""
 
     name: str
     target: str
@@ -51,8 +51,8 @@ class Contender:
 class Measurement:
     """Wall and CPU seconds of each run, seconds until the first result, peak memory in MiB.
 
-    `difference` is the greatest absolute one from the reference's results; `absent` says why
-    there is nothing.
+    `difference` is the maximum absolute difference from the results of the reference; `absent` is the
+    reason if there are no runs.
     """
 
     name: str
@@ -76,7 +76,7 @@ class Measurement:
 
 @dataclass
 class Case:
-    """Contenders side by side, ours first; `parameters` and `flops` (of one run) say what was measured."""
+    """Measurements of several contenders, ours first, with the parameters and operations of one run."""
 
     part: str
     title: str
@@ -86,7 +86,7 @@ class Case:
 
 
 def pinned(threads: int) -> dict[str, str]:
-    """This process's environment with every thread pool limited."""
+    """Copy the environment with a limit for every thread pool."""
     names = (
         "OMP_NUM_THREADS",
         "OPENBLAS_NUM_THREADS",
@@ -136,7 +136,7 @@ def _compare(measurement: Measurement, got: list[Array], expected: list[Array]) 
 
 
 class _Worker:
-    """A contender's process, as seen from here."""
+    """The process of a contender, as the parent sees it."""
 
     def __init__(self, contender: Contender, results: str, threads: int) -> None:
         self.measurement = Measurement(contender.name)
@@ -177,7 +177,7 @@ class _Worker:
         self.measurement.cpu += reply.get("cpu", [])
 
     def close(self) -> list[Array] | None:
-        """End the process; the results of its first run, None if it is absent."""
+        """End the process and return the results of its first run, None if it is absent."""
         with suppress(BrokenPipeError):
             self.process.communicate()
         if self.measurement.absent is not None:
@@ -190,7 +190,7 @@ class _Worker:
 
 
 def maxrss_mib(value: int) -> float:
-    """`ru_maxrss`, which is in KiB but for macOS, in MiB."""
+    """Convert `ru_maxrss`, in KiB or on macOS in bytes, to MiB."""
     return value / (2**20 if sys.platform == "darwin" else 2**10)
 
 
@@ -207,7 +207,7 @@ def _peak_mib() -> float:
 
 def _serve() -> None:
     answers = os.fdopen(os.dup(1), "w")
-    os.dup2(2, 1)  # what libraries print must not get between the answers
+    os.dup2(2, 1)  # output of libraries must not mix with the replies
 
     def answer(**reply: Any) -> None:
         print(json.dumps(reply | {"peak_mib": _peak_mib()}), file=answers, flush=True)
@@ -248,7 +248,7 @@ def _reason(error: Exception) -> str:
 
 
 def finite(value: Any) -> Any:
-    """The value as JSON has it: NaN and infinity become null."""
+    """Replace NaN and infinity, which JSON lacks, by None."""
     if isinstance(value, float) and not math.isfinite(value):
         return None
     if isinstance(value, dict):
@@ -257,5 +257,5 @@ def finite(value: Any) -> Any:
 
 
 if __name__ == "__main__":
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's: it closes our standard input
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent handles Ctrl-C and closes this process's standard input
     _serve()

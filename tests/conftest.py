@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,10 @@ from typing import Any
 import pytest
 
 from audiotag.models import catalog
+
+if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+    # shells start background jobs with SIGINT ignored; tests send it to child processes, which inherit that
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")

@@ -13,9 +13,7 @@ from typing import TYPE_CHECKING, Protocol, TextIO
 from audiotag.console import say, show
 from audiotag.crawl.inputs import STDIN, Shard, expand
 from audiotag.crawl.job import End, Job, JobEvent, Rows
-from audiotag.crawl.journal import Journal
 from audiotag.crawl.manifests import Manifest
-from audiotag.crawl.sinks import FileSink, PartSink
 from audiotag.errors import AudioError, OutputError, printable
 from audiotag.outputs import FORMATS, PARTS
 from audiotag.results import Failure, Result
@@ -169,6 +167,10 @@ def open_output(
         with _stream(path, job) as output:
             yield output
         return
+    # only needed here: standard output has no journal
+    from audiotag.crawl.journal import Journal
+    from audiotag.crawl.sinks import FileSink, PartSink
+
     if overwrite and os.path.isfile(path):
         _refuse_inputs(path, files, model)
     sink = FileSink(path, _header(job)) if job.format in FORMATS else PartSink(path, PARTS[job.format](job.options))

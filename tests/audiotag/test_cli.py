@@ -408,7 +408,7 @@ def test_labels_for_a_pattern_would_mix_recordings(folder, capsys):
     with pytest.raises(SystemExit) as caught:
         cli.main(["tag", "*.wav", "--format", "audacity"])
     assert caught.value.code == 2
-    assert "--format audacity is for one file" in capsys.readouterr().err
+    assert "--format audacity takes a single file" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("format", ["csv", "rttm"])

@@ -219,7 +219,9 @@ def test_embeddings_are_pytorchs(name, shared, golden, mn04):
 def test_embeddings_of_windows_are_those_of_clips(noise):
     tagger = Tagger()
     x = np.tile(noise[:, 0], 3)
-    for result in tagger.tag_windows(x, 1, 0.7, 32000, embedding=True):
+    results = list(tagger.tag_windows(x, 1, 0.7, 32000, embedding=True))
+    assert [result.start for result in results] == [0.0, 0.7, 1.4, 2.0]
+    for result in results:
         part = x[round(result.start * 32000) : round(result.end * 32000)]
         np.testing.assert_array_equal(result.embedding, tagger.embed(part, 32000))
         np.testing.assert_array_equal(np.float32(result.to_dict()["embedding"]), result.embedding)

@@ -16,7 +16,8 @@ from __future__ import annotations
 
 import ctypes
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from types import ModuleType
 from typing import Any, NamedTuple, TypeVar, cast
 
 import numpy as np
@@ -63,9 +64,16 @@ class Helper:
 
     def constants(self) -> list[tuple[str, str]]:
         """The numbers in modules that become part of the machine code: they may have been computed at run time."""
-        code = ((helper.function.__globals__, helper.function.__code__.co_names) for helper in self.helpers())
-        values = ((name, names[name]) for names, used in code for name in used if name in names)
+        values = [pair for helper in self.helpers() for pair in _globals_of(helper.function)]
         return sorted({(name, repr(value)) for name, value in values if isinstance(value, _CONSTANT)})
+
+
+def _globals_of(function: Callable[..., Any]) -> Iterator[tuple[str, Any]]:
+    """Yield names and values of the globals that a function uses, and of attributes of modules among them."""
+    names, used = function.__globals__, function.__code__.co_names
+    modules = [(f"{name}.", vars(names[name])) for name in used if isinstance(names.get(name), ModuleType)]
+    for prefix, space in [("", names), *modules]:
+        yield from ((prefix + name, space[name]) for name in used if name in space)
 
 
 class Kernel(Helper):

@@ -342,7 +342,7 @@ def test_list(capsys):
     lines = capsys.readouterr().out.splitlines()
     assert len(lines) == 2 + len(MODELS)
     assert lines[1].startswith("audiotag-tiny")
-    assert "ships with audiotag" in lines[1]
+    assert "bundled with audiotag" in lines[1]
     assert any(line.startswith("mn10_as ") and "4,876,831" in line and "to be pulled" in line for line in lines)
 
 

@@ -182,7 +182,7 @@ def test_states_that_are_another_network():
     assert "features.0.1.running_var is missing" in refusal(**{"features.0.1.running_var": None})
     assert "features.3.block.1.0.weight has shape" in refusal(**{"features.3.block.1.0.weight": weight[:-1]})
     assert "int64" in refusal(**{"features.3.block.1.0.weight": weight.astype(np.int64)})
-    assert "layers.0.attn has no place" in refusal(**{"layers.0.attn": weight})
+    assert "unexpected tensor layers.0.attn" in refusal(**{"layers.0.attn": weight})
     assert "missing" in refusal(**dict.fromkeys(good))
 
 

@@ -78,7 +78,7 @@ def test_windows_suit_the_length():
 def test_windows_are_drawn_where_they_are(clip, model):
     options = TagOptions(window=1.0, hop=0.5, events=EventOptions(0.01, 0.005))
     tagger = Tagger(model)
-    timeline = plot._listen(tagger, clip, plot.Grid(1.0, 0.5), 5.0, np.zeros((128, 10)), options)
+    timeline = plot._analyse(tagger, clip, plot.Grid(1.0, 0.5), 5.0, np.zeros((128, 10)), options)
     np.testing.assert_array_equal(timeline.edges, [0, 0.75, 1.25, 1.75, 2.25, 2.75, 3.25, 3.75, 4.25, 5])
     assert timeline.scores.shape == (9, 527)
     assert all(isinstance(event, Event) for event in timeline.events)
@@ -88,7 +88,7 @@ def test_windows_are_drawn_where_they_are(clip, model):
 def test_what_goes_wrong_is_said(clip, model, capsys, monkeypatch):
     arguments = ["tag", clip, "--model", model]
     assert cli.main([*arguments, "--plot", "out.xyz"]) == 1
-    assert "out.xyz: is no name of a picture: " in capsys.readouterr().err
+    assert "out.xyz: has no suffix of a picture format: " in capsys.readouterr().err
     assert cli.main([*arguments, "--plot", "nowhere/out.png"]) == 1
     assert "nowhere/out.png: No such file" in capsys.readouterr().err
     for more, problem in (

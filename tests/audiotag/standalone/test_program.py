@@ -33,13 +33,13 @@ def program(tagger):
 
 
 @pytest.fixture
-def model(tagger):
+def scorer(tagger):
     return lambda features: tagger.network(features[0])[0]
 
 
 @pytest.fixture
-def run(program, model):
-    def run(*arguments, stdin=b"", model=model, piece=1 << 16):
+def run(program, scorer):
+    def run(*arguments, stdin=b"", model=scorer, piece=1 << 16):
         written = {1: b"", 2: b""}
 
         def write(file, data):
@@ -222,7 +222,7 @@ def test_names_that_look_like_options(run, tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize(("number", "code"), [(32, 0), (28, 1)])
-def test_standard_output_that_takes_no_more(program, model, number, code):
+def test_standard_output_that_takes_no_more(program, scorer, number, code):
     said = []
 
     def write(file, data):
@@ -233,7 +233,7 @@ def test_standard_output_that_takes_no_more(program, model, number, code):
     for arguments in (["-", "--window", "0.5"], ["-", "--json"], ["-"]):
         said.clear()
         argv = [b"program", *map(str.encode, arguments)]
-        assert program.run(argv, model, io.BytesIO(encoded(noise(99_999))), write) == code
+        assert program.run(argv, scorer, io.BytesIO(encoded(noise(99_999))), write) == code
         assert said == ([] if code == 0 else [f"{NAME}: standard output: No space left on device\n".encode()])
 
 

@@ -37,7 +37,7 @@ def test_the_page_shows_waveform_mel_layers_and_tags(browser: Any, model: Path, 
     assert browser.execute_script("return document.querySelectorAll('#sections .bar').length") == 10
     assert browser.execute_script("return [...document.images].every(i => i.complete && i.naturalWidth > 0)")
     assert len(rows(browser)) > 30
-    assert "clip.wav heard by mn01" in browser.title
+    assert "clip.wav tagged by mn01" in browser.title
 
 
 def test_one_file_only(model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -45,7 +45,7 @@ def test_one_file_only(model: Path, tmp_path: Path, capsys: pytest.CaptureFixtur
         with pytest.raises(SystemExit) as end:
             main(["tag", *paths, "--model", str(model), "--activations", str(tmp_path / "page.html")])
         assert end.value.code == 2
-        assert "--activations shows one file" in capsys.readouterr().err
+        assert "--activations takes a single file" in capsys.readouterr().err
 
 
 def test_a_page_that_cannot_be_written(model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -190,6 +190,24 @@ def test_constants_that_are_computed_at_run_time_are_told_apart(cache: Path, mon
     sys.modules.pop("a_kernel", None)
 
 
+def test_constants_of_other_modules_are_told_apart(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(cache.parent)
+    (cache.parent / "a_kernel.py").write_text(
+        "import some_numbers as numbers\nfrom tinyonnx import kernel\n"
+        "@kernel\ndef add(x, part, parts):\n    x[0] += numbers.STEP\n"
+    )
+    for step in (1.0, 10.0):
+        (cache.parent / "some_numbers.py").write_text(f"STEP = {step}\n")
+        for name in ("a_kernel", "some_numbers"):
+            sys.modules.pop(name, None)
+        shutil.rmtree(cache.parent / "__pycache__", ignore_errors=True)
+        x = np.array([2.0])
+        importlib.import_module("a_kernel").add(x)
+        assert x.tolist() == [2 + step]
+    for name in ("a_kernel", "some_numbers"):
+        sys.modules.pop(name, None)
+
+
 def test_kernels_of_old_versions_are_removed(cache: Path) -> None:
     folders = [cache.parent / f"kernels-{i}" for i in range(26)]
     for seconds, folder in enumerate(folders):
