@@ -7,9 +7,10 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
+import soundfile
 from onnx import numpy_helper, parser
 
-from audiotag import Tagger
+from audiotag import Tagger, cli
 
 
 def make_tagger(
@@ -70,3 +71,25 @@ def server(model: str) -> Iterator[Any]:
 
     with serving(model, "--max-mib", "2", "--max-seconds", "20", "--body-timeout", "1") as started:
         yield started
+
+
+@pytest.fixture
+def folder(tmp_path, noise, monkeypatch):
+    """a.wav, b.flac, sub/c.ogg, things that are no sound, and an empty folder."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "sub").mkdir()
+    (tmp_path / "empty").mkdir()
+    (tmp_path / ".hidden").mkdir()
+    for name in ("a.wav", "b.flac", "sub/c.ogg", ".hidden/d.wav", "._a.wav"):
+        soundfile.write(tmp_path / name, noise[:, :2], 44100)
+    (tmp_path / "notes.txt").write_text("no sound")
+    return tmp_path
+
+
+@pytest.fixture
+def tag(model, capsys):
+    def run(*arguments):
+        code = cli.main(["tag", *arguments, "--model", model])
+        return code, *capsys.readouterr()
+
+    return run
