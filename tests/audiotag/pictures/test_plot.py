@@ -92,7 +92,7 @@ def test_what_goes_wrong_is_said(clip, model, capsys, monkeypatch):
     assert cli.main([*arguments, "--plot", "nowhere/out.png"]) == 1
     assert "nowhere/out.png: No such file" in capsys.readouterr().err
     for more, problem in (
-        (["-"], "shows one file"), ([clip], "shows one file"), (["--workers", "2"], "goes without --workers"),
+        (["-"], "takes a single file"), ([clip], "takes a single file"), (["--workers", "2"], "can't be combined"),
     ):  # fmt: skip
         with pytest.raises(SystemExit):
             cli.main([*arguments, *more, "--plot", "out.png"])
