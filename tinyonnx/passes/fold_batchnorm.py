@@ -104,14 +104,11 @@ def _why_not(rewrite: Rewrite, conv: Node, norm: Node) -> str | None:
         channels = weight.shape[1] * int(conv.attributes.get("group", 1))
     if any(p is not None and p.shape != (channels,) for p in parameters):
         return f"its parameters are not vectors of {channels} channels"
-    if norm.attributes.get("training_mode") or any(v is not None and v.uses for v in norm.outputs[1:]):
+    if norm.attributes.get("training_mode") or len(norm.outputs) > 1:  # before opset 14 further outputs mean training
         return "it runs in training mode"
     variance = parameters[3]
     epsilon = float(norm.attributes.get("epsilon", 1e-5))
     if variance is not None and not (variance.astype(np.float64) + epsilon > 0).all():
         return "its variance is not positive"
-    # before opset 7 the default of `is_test`, 0, means training
-    if norm.opset < 7 and not norm.attributes.get("is_test"):
-        return "it runs in training mode"
     factor = _scale(tuple(p for p in parameters if p is not None), epsilon)
     return why_not_scaled(rewrite, weight, factor)

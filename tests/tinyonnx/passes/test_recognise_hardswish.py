@@ -60,3 +60,68 @@ def test_what_only_looks_like_hardswish_stays(optimise, body):
     result = optimise(model_text(body, "float[3,7] x", "float[n,c] y", constants), x=data(3, 7) * 4)
     assert "HardSwish" not in result.ops
     assert result.error < 1e-6
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        "a = Add(x, three) c = Clip(a, three, six) m = Mul(x, c) y = Div(m, six)",
+        'a = Add(x, three) c = Clip(a, "", six) m = Mul(x, c) y = Div(m, six)',
+        "a = Add(x, three) c = Clip(a, zero) m = Mul(x, c) y = Div(m, six)",
+        "a = Sub(x, three) c = Clip(a, zero, six) m = Mul(x, c) y = Div(m, six)",
+        "a = Add(x, three) c = Clip(a, zero, six) m = Add(x, c) y = Div(m, six)",
+        "a = Add(x, three) c = Clip(a, zero, six) m = Mul(x, c) y = Div(six, m)",
+        "a = Add(x, three) c = Clip(a, zero, six) m = Mul(x, c) y = Div(m, three)",
+        "a = Add(x, three) c = Clip(a, zero, six) m = Mul(x, c) y = Mul(m, three)",
+        "a = Add(x, three) c = Clip(a, zero, six) d = Mul(c, three) y = Mul(x, d)",
+        "a = Add(x, three) c = Clip(a, zero, six) d = Mul(c, sixth) y = Div(x, d)",
+        "n = Neg(x) a = Add(n, three) c = Clip(a, zero, six) m = Mul(x, c) y = Div(m, six)",
+        "n = Neg(x) a = Add(n, three) c = Clip(a, zero, six) d = Div(c, six) y = Mul(x, d)",
+        "n = Neg(x) a = Add(n, three) c = Clip(a, zero, six) d = Div(x, six) y = Mul(d, c)",
+        "a = Add(x, three) c = Relu(a) m = Mul(x, c) y = Div(m, six)",
+        "s = Sigmoid(x) y = Mul(x, s)",
+        "a = Add(x, x) c = Clip(a, zero, six) m = Mul(x, c) y = Div(m, six)",
+        "a = Add(x, three) c = Clip(a, zero, six) d = Div(c, six) y = Div(x, d)",
+    ],
+)
+def test_every_part_is_needed(optimise, body):
+    result = optimise(model_text(body, "float[3,7] x", "float[n,c] y", CONSTANTS), x=data(3, 7) * 4 + 0.125)
+    assert "HardSwish" not in result.ops
+    assert result.error < 1e-5 * max(1.0, float(np.abs(data(3, 7)).max()) ** 2) or "Div(six, m)" in body
+
+
+@pytest.mark.parametrize("bounds", ["min=0.0, max=6.0", "min=0.0, max=5.0", "max=6.0", "min=0.0"])
+def test_bounds_that_are_attributes(optimise, bounds):
+    body = f"a = Add(x, three) c = Clip<{bounds}>(a) m = Mul(x, c) y = Div(m, six)"
+    constants = "float three = {3.0}, float six = {6.0}"
+    result = optimise(model_text(body, "float[3,7] x", "float[n,c] y", constants, opset=10), x=data(3, 7) * 4)
+    assert (dict(result.ops) == {"HardSwish": 1}) == (bounds == "min=0.0, max=6.0")
+    assert result.error < 1e-6
+
+
+@pytest.mark.parametrize(("variable", "value"), [("three", 3), ("zero", 0), ("six", 6)])
+def test_constants_that_are_inputs(optimise, variable, value):
+    constants = ", ".join(c for c in CONSTANTS.split(", ") if f" {variable} " not in c)
+    body = "a = Add(x, three) c = Clip(a, zero, six) m = Mul(x, c) y = Div(m, six)"
+    text = model_text(body, f"float[3,7] x, float {variable}", "float[n,c] y", constants)
+    result = optimise(text, x=data(3, 7) * 4, **{variable: np.array(value, np.float32)})
+    assert "HardSwish" not in result.ops
+    assert result.error < 1e-6
+
+
+@pytest.mark.parametrize("inner", ["a", "c", "m"])
+def test_inner_values_that_are_read_elsewhere(optimise, inner):
+    body = f"a = Add(x, three) c = Clip(a, zero, six) m = Mul(x, c) y = Div(m, six) z = Identity({inner})"
+    result = optimise(model_text(body, "float[3,7] x", "float[n,c] y, float[n,c] z", CONSTANTS), x=data(3, 7) * 4)
+    assert "HardSwish" not in result.ops
+    assert result.refused(f"{inner}: its output is read")
+    assert result.error < 1e-6
+
+
+def test_an_input_of_unknown_shape(optimise):
+    body = "z = Reshape(x, target) a = Add(z, three) c = Clip(a, zero, six) m = Mul(z, c) y = Div(m, six)"
+    text = model_text(body, "float[3,7] x, int64[2] target", "float[n,c] y", CONSTANTS)
+    result = optimise(text, x=data(3, 7) * 4, target=np.array([3, 7]))
+    assert "HardSwish" not in result.ops
+    assert result.refused("its input's shape is not known")
+    assert result.error < 1e-6
