@@ -66,6 +66,13 @@ def optimise() -> Callable[..., Optimised]:
     return run
 
 
+def unoptimised(text: str, **feeds: np.ndarray) -> list[np.ndarray]:
+    """The results of the model's own nodes in numpy, for models that onnxruntime refuses."""
+    options = tinyonnx.SessionOptions()
+    options.graph_optimization_level = tinyonnx.GraphOptimizationLevel.ORT_DISABLE_ALL
+    return tinyonnx.InferenceSession(onnx.parser.parse_model(text).SerializeToString(), options).run(None, feeds)
+
+
 def model_text(body: str, inputs: str, outputs: str, initializers: str = "", opset: int = 17) -> str:
     """A model in onnx's textual syntax around a few nodes."""
     weights = f"<{initializers}>" if initializers else ""

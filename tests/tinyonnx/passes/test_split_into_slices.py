@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import numpy as np
+
 from tests.tinyonnx.passes.conftest import data, model_text
 
 
@@ -19,4 +21,45 @@ def test_split_into_equal_parts_and_outputs(optimise):
     text = model_text("a, b = Split<axis = 1>(x)", "float[2, 6, 3] x", "float[2, 3, 3] a, float[2, 3, 3] b", opset=12)
     result = optimise(text, x=data(2, 6, 3))
     assert result.ops == {"Slice": 2}
+    assert result.error == 0
+
+
+def test_parts_of_unknown_sizes_stay(optimise):
+    text = model_text("a, b = Split<axis = 0>(x, sizes)", "float[6] x, int64[2] sizes", "float[n] a, float[m] b")
+    result = optimise(text, x=data(6), sizes=np.array([2, 4]))
+    assert result.ops == {"Split": 1}
+    assert result.refused("the sizes of its parts are unknown")
+    assert result.error == 0
+
+
+def test_a_source_of_unknown_shape_stays(optimise):
+    text = model_text(
+        "z = Reshape(x, target) a, b = Split<axis = 0>(z)",
+        "float[6] x, int64[2] target",
+        "float[n, k] a, float[m, k] b",
+    )
+    result = optimise(text, x=data(6), target=np.array([2, 3]))
+    assert result.ops == {"Reshape": 1, "Split": 1}
+    assert result.error == 0
+
+
+def test_parts_that_a_subgraph_captures(optimise):
+    body = """a, b, c = Split<axis = 0>(x, sizes)
+        y = If (yes) <then_branch = t () => (float[n] p) { p = Neg(b) },
+                      else_branch = e () => (float[n] q) { q = Abs(c) }>"""
+    text = model_text(body, "float[6] x, bool yes", "float[n] y", "int64[3] sizes = {1, 2, 3}")
+    for yes in (True, False):
+        result = optimise(text, x=data(6), yes=np.array(yes))
+        assert result.ops == {"Slice": 2, "If": 1}
+        assert result.error == 0
+
+
+def test_the_slices_have_origin_and_names_of_the_split(optimise):
+    text = model_text(
+        "[s] a, b = Split<axis = 0, num_outputs = 2>(x)", "float[5] x", "float[n] a, float[m] b", opset=18
+    )
+    result = optimise(text, x=data(5))
+    assert [(node.op_type, node.origin, node.output.name) for node in result.graph.nodes] == [
+        ("Slice", ("s",), "a"), ("Slice", ("s",), "b"),
+    ]  # fmt: skip
     assert result.error == 0
