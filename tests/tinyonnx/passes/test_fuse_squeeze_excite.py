@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 
 from tests.tinyonnx.passes.conftest import data, floats, model_text
@@ -70,5 +71,121 @@ def test_a_gate_that_mixes_the_items_of_the_batch_stays(optimise):
     shapes = "int64[4] mixed = {1, 4, 2, 1}, int64[4] gate = {2, 4, 1, 1}"
     text = model_text(body, "float[2,4,3,3] x", "float[n,c,h,k] y", f"{weights}, {shapes}")
     result = optimise(text, x=data(2, 4, 3, 3))
+    assert "SqueezeGate" not in result.ops
+    assert result.error < 1e-5
+
+
+CONVOLUTIONS = """m = GlobalAveragePool(x) a = Conv(m, k1, b1) h = Relu(a)
+    g = Conv(h, k2, b2) s = HardSigmoid(g) y = Mul(x, s)"""
+GEMMS = """m = ReduceMean<axes=[2,3], keepdims=0>(x) a = Gemm<transB=1>(m, w1, b1) h = Relu(a)
+    g = Gemm<transB=1>(h, w2, b2) s = Sigmoid(g) e = Reshape(s, gate) y = Mul(x, e)"""
+SHAPES = {
+    "k1": (4, 12, 1, 1), "k2": (12, 4, 1, 1), "k3": (4, 12, 3, 3), "kwide": (12, 12, 1, 1), "grouped": (4, 6, 1, 1),
+    "w1": (4, 12), "w2": (12, 4), "v1": (12, 4), "v2": (4, 12), "wide": (12, 12), "b1": (4,), "b2": (12,), "one": (1,),
+}  # fmt: skip
+OPERANDS = {name: floats(name, *shape) for name, shape in SHAPES.items()}
+OPERANDS |= {"scalar": "float scalar = {0.3}", "gate": "int64[4] gate = {0, 12, 1, 1}"}
+
+
+def gated(body: str, shape: str = "N,12,7,5", inputs: str = "", constants: dict[str, str] = OPERANDS) -> str:
+    return model_text(body, f"float[{shape}] x{inputs}", "float[n,c,h,k] y", ", ".join(constants.values()))
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        CONVOLUTIONS,
+        GEMMS,
+        CONVOLUTIONS.replace(", b1", "").replace(", b2", ""),
+        GEMMS.replace("<transB=1>(m, w1", "(m, v1").replace("<transB=1>(h, w2", "(h, v2"),
+        GEMMS.replace("axes=[2,3]", "axes=[-1,-2]"),
+        GEMMS.replace("Sigmoid(g)", "HardSigmoid<alpha=0.3, beta=0.4>(g)").replace(
+            "Relu(a)", "LeakyRelu<alpha=0.2>(a)"
+        ),
+        GEMMS.replace("b1", "one").replace("b2", "scalar"),
+        CONVOLUTIONS.replace("Mul(x, s)", "Mul(s, x)"),
+    ],
+)
+def test_spellings_of_the_gate(optimise, body):
+    result = optimise(gated(body), x=data(2, 12, 7, 5))
+    assert result.ops == {"SqueezeGate": 1, "Mul": 1}
+    assert result.error < 1e-5
+
+
+@pytest.mark.parametrize(
+    ("body", "reason"),
+    [
+        (CONVOLUTIONS.replace("Pool(x)", "Pool(n)").replace("m =", "n = Neg(x) m ="), "the mean of another tensor"),
+        (GEMMS.replace("ReduceMean", "ReduceMax"), None),
+        (CONVOLUTIONS.replace("Average", "Max"), None),
+        (CONVOLUTIONS.replace("Mul(x", "Add(x"), None),
+        (CONVOLUTIONS.replace("Relu(a)", "Abs(a)"), None),
+        (CONVOLUTIONS.replace("Relu(a)", "Identity(a)"), "a has no activation that could be fused"),
+        (CONVOLUTIONS.replace("HardSigmoid(g)", "Identity(g)"), "g has no activation that could be fused"),
+        (CONVOLUTIONS.replace("h =", "l = Conv(m, k1) t = Tanh(l) f = Add(a, t) h =").replace("u(a)", "u(f)"), None),
+        (CONVOLUTIONS.replace("Conv(m, k1", "Conv<pads=[1,1,1,1]>(m, k3"), "is not a 1×1 convolution"),
+        (CONVOLUTIONS.replace("Conv(m, k1", "Conv<group=2>(m, grouped"), "is not a 1×1 convolution"),
+        (GEMMS.replace("<transB=1>(m", "<transB=1, alpha=0.5>(m"), "is a Gemm with factors"),
+        (GEMMS.replace("<transB=1>(m", "<transB=1, beta=0.5>(m"), "is a Gemm with factors"),
+        (GEMMS.replace("<transB=1>(h", "<transB=1, alpha=0.5>(h"), "is a Gemm with factors"),
+        (GEMMS.replace("s =", "i = Tanh(g) l = Gemm(i, wide) s =").replace("Sigmoid(g)", "Sigmoid(l)"), None),
+        ("m = GlobalAveragePool(x) g = Conv(m, kwide) s = Sigmoid(g) y = Mul(x, s)", None),
+    ],
+)
+def test_every_part_is_needed(optimise, body, reason):
+    result = optimise(gated(body), x=data(2, 12, 7, 5))
+    assert "SqueezeGate" not in result.ops
+    assert reason is None or result.refused(reason)
+    assert result.error < 1e-4
+
+
+@pytest.mark.parametrize("axes", ["[1,2]", "[1,3]"])
+def test_means_over_other_axes_stay(optimise, axes):
+    """The image is a cube, so that shapes don't tell."""
+    body = GEMMS.replace("[2,3]", axes)
+    result = optimise(gated(body, "2,12,12,12"), x=data(2, 12, 12, 12))
+    assert "SqueezeGate" not in result.ops
+    assert result.refused("does not reduce exactly the spatial axes")
+    assert result.error < 1e-5
+
+
+@pytest.mark.parametrize(
+    ("variable", "shape"), [("k1", (4, 12, 1, 1)), ("b1", (4,)), ("k2", (12, 4, 1, 1)), ("b2", (12,))]
+)
+def test_weights_that_are_not_constant_stay(optimise, variable, shape):
+    constants = {name: text for name, text in OPERANDS.items() if name != variable}
+    text = gated(CONVOLUTIONS, inputs=f", float[{','.join(map(str, shape))}] {variable}", constants=constants)
+    result = optimise(text, **{"x": data(2, 12, 7, 5), variable: data(*shape, seed=1)})
+    assert "SqueezeGate" not in result.ops
+    assert result.refused("has weights that are not constant")
+    assert result.error < 1e-5
+
+
+@pytest.mark.parametrize("inner", ["m", "h", "s"])
+def test_inner_values_that_a_subgraph_captures(optimise, inner):
+    """The gate's own result may be read by others, too."""
+    then, other = "t () => (float[n,c,h,k] p) { p = Neg(INNER) }", "e () => (float[n,c,h,k] q) { q = Abs(INNER) }"
+    branches = f"then_branch = {then}, else_branch = {other}".replace("INNER", inner)
+    text = model_text(
+        f"{CONVOLUTIONS} z = If (yes) <{branches}>", "float[2,12,7,5] x, bool yes",
+        "float[n,c,h,k] y, float[n,c,h,k] z", ", ".join(OPERANDS.values()),
+    )  # fmt: skip
+    result = optimise(text, x=data(2, 12, 7, 5), yes=np.array(True))
+    assert ("SqueezeGate" in result.ops) == (inner == "s")
+    assert inner == "s" or result.refused("its output is read")
+    assert result.error < 1e-5
+
+
+def test_a_gate_for_other_images_stays(optimise):
+    """Rank 3, one gate for all items, and one gate for each row."""
+    body = (
+        CONVOLUTIONS.replace("GlobalAveragePool(x)", "ReduceMean<axes=[2]>(x)").replace(", b1", "").replace(", b2", "")
+    )
+    weights = f"{floats('k1', 4, 12, 1)}, {floats('k2', 12, 4, 1)}"
+    result = optimise(model_text(body, "float[2,12,7] x", "float[n,c,h] y", weights), x=data(2, 12, 7))
+    assert "SqueezeGate" not in result.ops
+    assert result.error < 1e-5
+    rows = CONVOLUTIONS.replace("GlobalAveragePool(x)", "ReduceMean<axes=[3]>(x)")
+    result = optimise(gated(rows), x=data(2, 12, 7, 5))
     assert "SqueezeGate" not in result.ops
     assert result.error < 1e-5

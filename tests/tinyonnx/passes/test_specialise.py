@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 import numpy as np
 import onnx.parser
 import pytest
@@ -81,3 +83,70 @@ def test_a_malformed_if_fails_as_a_node(outputs, condition, message):
     model = onnx.parser.parse_model(model_text(body, "float[n] x", "float[n] y", condition))
     with pytest.raises(tinyonnx.NodeError, match=message):
         tinyonnx.InferenceSession(model.SerializeToString()).run(None, {"x": data(3)})
+
+
+def test_random_numbers_are_not_folded(optimise):
+    body = "r = RandomNormal<shape=[3]>() z = Mul(r, zero) y = Add(x, z)"
+    text = model_text(body, "float[3] x", "float[n] y", "float zero = {0.0}")
+    assert optimise(text, x=data(3)).ops["RandomNormal"] == 1
+
+
+def test_all_folded_constants_together_are_bounded(optimise, monkeypatch):
+    monkeypatch.setattr(sys.modules["tinyonnx.passes.specialise"], "FOLD_TOTAL", 30 * 4)
+    body = "a = Expand(v, ten) b = Expand(w, ten) c = Expand(u, eleven) s = Concat<axis=0>(x, a, b, c) y = Neg(s)"
+    constants = "float[1] v = {1}, float[1] w = {2}, float[1] u = {3}, int64[1] ten = {10}, int64[1] eleven = {11}"
+    result = optimise(model_text(body, "float[1] x", "float[n] y", constants), x=data(1))
+    assert result.ops == {"Expand": 1, "Concat": 1, "Neg": 1}
+    assert result.error == 0
+
+
+@pytest.mark.parametrize("condition", [True, False])
+def test_folded_values_that_a_subgraph_captures(optimise, condition):
+    body = """t = Transpose<perm=[1,0]>(w) s = Shape(x) n = Gather<axis=0>(s, zero)
+        y = If (c) <then_branch = yes () => (float[n,k] p) { p = MatMul(x, t) },
+                    else_branch = no () => (float[n,k] q) { r = Reshape(x, tail) f = Cast<to=1>(n) q = Mul(r, f) }>"""
+    constants = f"{floats('w', 4, 3)}, int64 zero = {{0}}, int64[2] tail = {{-1, 1}}"
+    text = model_text(body, "float[2,3] x, bool c", "float[n,k] y", constants)
+    result = optimise(text, x=data(2, 3), c=np.array(condition))
+    assert dict(result.ops) == {"If": 1}
+    assert result.error < 1e-6
+
+
+@pytest.mark.parametrize("condition", [True, False])
+def test_a_branch_that_is_taken_may_capture_and_nest(optimise, condition):
+    body = """k = Neg(x) yes = Greater(two, one)
+        y = If (yes) <
+            then_branch = t () => (float[n] a) {
+                m = Exp(k)
+                a = If (c) <then_branch = tt () => (float[n] b) { b = Add(m, k) },
+                            else_branch = te () => (float[n] d) { d = Sub(m, x) }> },
+            else_branch = e () => (float[n] f) { f = Abs(k) }>"""
+    text = model_text(body, "float[n] x, bool c", "float[n] y", "float one = {1.0}, float two = {2.0}")
+    result = optimise(text, x=data(5), c=np.array(condition))
+    assert dict(result.ops) == {"Neg": 1, "Exp": 1, "If": 1}
+    assert result.error < 1e-6
+
+
+def test_a_branch_within_a_branch_is_taken(optimise):
+    body = """yes = Greater(two, one)
+        y = If (c) <
+            then_branch = t () => (float[n] a) {
+                m = Exp(x)
+                a = If (yes) <then_branch = tt () => (float[n] b) { b = Neg(m) },
+                              else_branch = te () => (float[n] d) { d = Abs(m) }> },
+            else_branch = e () => (float[n] f) { f = Abs(x) }>"""
+    text = model_text(body, "float[n] x, bool c", "float[n] y", "float one = {1.0}, float two = {2.0}")
+    for condition in (True, False):
+        result = optimise(text, x=data(5), c=np.array(condition))
+        (node,) = result.graph.nodes
+        assert [inner.op_type for inner in node.attributes["then_branch"].nodes] == ["Exp", "Neg"]
+        assert result.error < 1e-6
+
+
+def test_a_loop_may_pass_other_shapes_than_declared(optimise):
+    """The carried tensor grows, so that its size must not be folded."""
+    body = """y = Loop (three, yes, x) <body = b (int64 i, bool go, float[1] v) => (bool more, float[k] w) {
+        more = Identity(go) s = Shape(v) f = Cast<to=1>(s) w = Concat<axis=0>(v, f) }>"""
+    text = model_text(body, "float[1] x", "float[n] y", "int64 three = {3}, bool yes = {1}")
+    expected = np.array([data(1)[0], 1, 2, 3], np.float32)
+    assert optimise(text, [expected], x=data(1)).error == 0
