@@ -99,11 +99,6 @@ def _why_not(rewrite: Rewrite, conv: Node, norm: Node) -> str | None:
     parameters = [constant(v) for v in norm.inputs[1:5]]
     if len(parameters) < 4 or any(p is None for p in parameters):
         return "scale, bias, mean or variance is not constant"
-    channels = weight.shape[0]
-    if conv.op_type == "ConvTranspose":
-        channels = weight.shape[1] * int(conv.attributes.get("group", 1))
-    if any(p is not None and p.shape != (channels,) for p in parameters):
-        return f"its parameters are not vectors of {channels} channels"
     if norm.attributes.get("training_mode") or len(norm.outputs) > 1:  # before opset 14 further outputs mean training
         return "it runs in training mode"
     variance = parameters[3]

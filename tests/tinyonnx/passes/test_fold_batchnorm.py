@@ -47,6 +47,14 @@ def test_the_default_of_epsilon(optimise):
     assert result.error < 1e-3
 
 
+@pytest.mark.parametrize("source", ["x", "r", "g"])
+def test_batchnorm_of_something_else_stays(optimise, source):
+    body = f"r = Relu(x) g = MatMul(x, w) y = BatchNormalization({source}, ng, nb, nm, nv)"
+    result = optimise(model_text(body, X, Y, f"{floats('w', 8, 8)}, {bn('n', 4)}"), x=data(2, 4, 9, 8))
+    assert result.ops["BatchNormalization"] == 1
+    assert result.error < 1e-5
+
+
 def test_batchnorm_stays_where_the_convolution_is_read_elsewhere(optimise):
     body = """c = Conv(x, w)
               y = BatchNormalization(c, ng, nb, nm, nv)
@@ -94,9 +102,10 @@ def test_statistics_of_the_batch_are_not_constants(optimise):
     assert result.ops["BatchNormalization"] == 1
     assert result.refused("training mode")
     assert result.error < 1e-5
-    alone = optimise(model_text(body, X, Y, weights), expected[:1], x=x)
-    assert alone.ops["BatchNormalization"] == 1
-    assert alone.error < 1e-5
+    for alone in (body, body.replace("y, m, v", "y")):
+        result = optimise(model_text(alone, X, Y, weights), expected[:1], x=x)
+        assert result.ops["BatchNormalization"] == 1
+        assert result.error < 1e-5
 
 
 @pytest.mark.parametrize("opset", [6, 9])
