@@ -95,6 +95,7 @@ def _head(graph: GraphReport) -> str:
     lines = [f"{shown(graph.file)}: {opsets}; {len(graph.nodes)} nodes, {totals}"]
     for what, tensors in (("input ", graph.inputs), ("output", graph.outputs)):
         lines += [f"{what}  {_tensor_text(tensor)}" for tensor in tensors]
+    lines += [f"caution  {shown(caution)}" for caution in graph.cautions]
     return "\n".join(lines)
 
 

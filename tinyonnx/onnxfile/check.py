@@ -67,7 +67,7 @@ def _check_call(node: Node, op: Op, file: str) -> None:
         raise ModelError(f"{where}: required attribute {_quoted(missing)} is missing")
     hints = op.attribute_types
     for name, value in node.attributes.items():
-        if name in hints and not _fits(value, hints[name]):
+        if name in hints and not fits(value, hints[name]):
             raise ModelError(f'{where}: attribute "{name}" is {_kind_of(value)}, must be {_in_words(hints[name])}')
     schema = schema_of(node)
     required = op.min_inputs if schema is None else max(op.min_inputs, schema.min_inputs)
@@ -83,14 +83,14 @@ def _check_call(node: Node, op: Op, file: str) -> None:
 # -- attributes' types ------------------------------------------------------------------
 
 
-def _fits(value: Any, hint: Any) -> bool:
+def fits(value: Any, hint: Any) -> bool:
     """Whether an attribute's value has the annotated type; a type that attributes can't have fits everything."""
     origin = get_origin(hint)
     if origin in (Union, UnionType):
-        return any(_fits(value, option) for option in get_args(hint) if option is not NoneType)
+        return any(fits(value, option) for option in get_args(hint) if option is not NoneType)
     if origin in (Sequence, list):
         # one item of each type stands for all: a forest has hundreds of thousands
-        return isinstance(value, list) and all(_fits(item, get_args(hint)[0]) for item in _one_of_each_type(value))
+        return isinstance(value, list) and all(fits(item, get_args(hint)[0]) for item in _one_of_each_type(value))
     if origin is np.ndarray:
         return isinstance(value, np.ndarray)
     return type(value) is hint if hint in _WORDS else True

@@ -154,7 +154,15 @@ def _schema(key: Key) -> Schema | None:
         required = formal.option == options.Single or (formal.option == options.Variadic and formal.is_homogeneous)
         inputs.append(Input(formal.name, frozenset(types), formal.type_str if is_shared else "", required))
     variadic = bool(schema.inputs) and schema.inputs[-1].option == OpSchema.FormalParameterOption.Variadic
-    return Schema(tuple(inputs), variadic, schema.min_input, schema.max_output)
+    return Schema(tuple(inputs), variadic, _required_inputs(schema, variadic), schema.max_output)
+
+
+def _required_inputs(schema: OpSchema, variadic: bool) -> int:
+    """How many inputs a node has to list; optional ones count only if others that are required follow them."""
+    if schema.min_input > len(schema.inputs) - variadic:
+        return int(schema.min_input)
+    single = [i for i, formal in enumerate(schema.inputs) if formal.option == OpSchema.FormalParameterOption.Single]
+    return max(single, default=-1) + 1
 
 
 def types_of(schema: OpSchema, position: int) -> set[str]:

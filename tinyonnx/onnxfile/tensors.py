@@ -172,7 +172,8 @@ class TensorDecoder:
         if "location" not in entries:
             raise ModelError(f"{what} has external data without a location")
         offset = _number(entries.get("offset", "0"), f"{what}: offset")
-        length = _number(entries.get("length", str(nbytes)), f"{what}: length")
+        # some writers leave the length at 0; like one that is absent it then follows from shape and type
+        length = _number(entries.get("length", "0"), f"{what}: length") or nbytes
         if length != nbytes:
             raise ModelError(f"{what} has external data of {length} bytes, its shape and type need {nbytes}")
         try:

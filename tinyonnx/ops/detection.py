@@ -308,7 +308,7 @@ def non_max_suppression(
 ) -> Array:
     """Batch, class and box of what stays; of equal scores the first box counts more, a box without area overlaps none.
 
-    A score equal to `score_threshold` stays, as ONNX's text says (onnxruntime removes it).
+    A box stays only if its score is greater than `score_threshold`, as in onnxruntime and onnx's reference.
     """
     if boxes.ndim != 3 or boxes.shape[2] != 4:
         raise OpError(f"boxes has shape {list(boxes.shape)}, should be [batches, boxes, 4]")
@@ -319,7 +319,7 @@ def non_max_suppression(
     threshold = _scalar(iou_threshold, "iou_threshold", 0)
     if not 0 <= threshold <= 1:
         raise OpError(f"iou_threshold is {threshold}, should be between 0 and 1")
-    least = _scalar(score_threshold, "score_threshold", -np.inf)
+    lowest = _scalar(score_threshold, "score_threshold", np.nan)
     limit = 0
     if max_output_boxes_per_class is not None and max_output_boxes_per_class.size:
         limit = integer(max_output_boxes_per_class, "max_output_boxes_per_class")
@@ -327,7 +327,7 @@ def non_max_suppression(
     for batch, rows in enumerate(scores if limit > 0 else ()):
         corners = _corners(boxes[batch], center_point_box)
         for label, row in enumerate(rows):
-            candidates = np.flatnonzero(row >= least)
+            candidates = np.flatnonzero(~np.isnan(row) if np.isnan(lowest) else row > lowest)
             best = candidates[np.argsort(-row[candidates], kind="stable")]
             stay = best[_suppress(corners[:, best], limit, threshold)]
             selected.append(np.stack([np.full_like(stay, batch), np.full_like(stay, label), stay], axis=1))

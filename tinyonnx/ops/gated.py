@@ -7,10 +7,8 @@ import numpy as np
 from tinyonnx.errors import OpError
 from tinyonnx.ir import Array
 from tinyonnx.ops.fused import Activation, fused_conv, fused_conv_shape, fused_gemm
-from tinyonnx.registry import FUSED, Context, Info, lookup, op
-
-_OPSET = 24
-"""Opset whose mean is meant."""
+from tinyonnx.ops.reduce import mean_over
+from tinyonnx.registry import FUSED, Context, Info, op
 
 
 def _check_gate(
@@ -53,7 +51,8 @@ def squeeze_gate(
     `w1` is [C, S], `b1` [S], `w2` [S, C], `b2` [C].
     """
     _check_gate(x, w1, b1, w2, b2)
-    mean = lookup("", "GlobalAveragePool", _OPSET).function(x).reshape(x.shape[:2])
+    with np.errstate(all="ignore"):  # the mean of an empty image is NaN, like that of ReduceMean
+        mean = mean_over(x, tuple(range(2, x.ndim)), False).astype(x.dtype, copy=False)
     hidden = fused_gemm(mean, w1, b1, activation=activation)
     scale = fused_gemm(hidden, w2, b2, activation=gate)
     return scale.reshape(*scale.shape, *(1,) * (x.ndim - 2))

@@ -221,8 +221,17 @@ def global_max_pool(x: Array) -> Array:
     return np.asarray(x.max(axis=_axes(x), keepdims=True))
 
 
+@op("GlobalLpPool", since=2, shape=global_shape)
+def global_lp_pool(x: Array, *, p: int = 2) -> Array:
+    return _global_lp_pool(x, p)
+
+
 @op("GlobalLpPool", since=1, shape=global_shape)
-def global_lp_pool(x: Array, *, p: float = 2) -> Array:
+def global_lp_pool_1(x: Array, *, p: float = 2.0) -> Array:
+    return _global_lp_pool(x, p)
+
+
+def _global_lp_pool(x: Array, p: float) -> Array:
     with np.errstate(all="ignore"):
         sums: Array = _power(x, p).sum(axis=_axes(x), keepdims=True)
         return _root(sums, p).astype(x.dtype, copy=False)

@@ -1,7 +1,7 @@
 """Remove nodes that change nothing; turn nodes that keep the order of elements into one Reshape.
 
 Exporters leave many of them: a maximum over a stack of one branch (Unsqueeze, Concat, ReduceMax), Squeeze after
-Squeeze, Dropout at inference. A Reshape of a Reshape reads the input of the first; a Reshape to the shape of its input
+Squeeze, Dropout. A Reshape of a Reshape reads the input of the first; a Reshape to the shape of its input
 is removed.
 """
 
@@ -28,6 +28,16 @@ def remove_noops(rewrite: Rewrite) -> None:
             _bypass(rewrite, node, source, f"{node.op_type} changes nothing")
         elif _keeps_order(node):
             _to_reshape(rewrite, node, source)
+        elif node.op_type == "Dropout":
+            _drop_training(rewrite, node, source)
+
+
+def _drop_training(rewrite: Rewrite, node: Node, source: Value) -> None:
+    """Remove a Dropout that was exported in training mode, as onnxruntime does, unless it gives an output."""
+    if any(value is node.output for value in rewrite.graph.outputs):
+        rewrite.refused(node, "it is in training mode, and its random result is an output")
+    else:
+        _bypass(rewrite, node, source, "Dropout in training mode is left out")
 
 
 def _bypass(rewrite: Rewrite, node: Node, source: Value, why: str) -> None:
@@ -94,9 +104,7 @@ def _same_shape(node: Node) -> bool:
 
 def _inference_dropout(node: Node) -> bool:
     training = node.inputs[2] if len(node.inputs) > 2 else None
-    # before opset 7 `is_test` decides; its default, 0, means training
-    old_training = node.opset < 7 and not node.attributes.get("is_test", 0)
-    return not old_training and (training is None or (training.const is not None and not training.const.any()))
+    return training is None or (training.const is not None and not training.const.any())
 
 
 def _nothing_padded(node: Node) -> bool:

@@ -16,6 +16,7 @@ from tinyonnx.passes import BASIC, PIPELINE, Remark, Rewrite
 from tinyonnx.runtime.executor import kernel_names
 from tinyonnx.runtime.plan import KernelStep, LayoutStep, NumpyStep, Plan
 from tinyonnx.tools import costs
+from tinyonnx.tools.cautions import cautions
 from tinyonnx.tools.feeds import shapes_only
 
 
@@ -53,7 +54,10 @@ class NodeRow:
 
 @dataclass(frozen=True)
 class GraphReport:
-    """Nodes and totals of a graph; totals are None where one of the terms is."""
+    """Nodes and totals of a graph; totals are None where one of the terms is.
+
+    `cautions` name nodes whose results are random or differ between runtimes.
+    """
 
     file: str
     opsets: dict[str, int]
@@ -63,6 +67,7 @@ class GraphReport:
     parameters: int
     macs: int | None
     bytes: int | None
+    cautions: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -139,6 +144,7 @@ def report_graph(
         parameters=sum(constants.values()),
         macs=_total([row.macs for row in rows]),
         bytes=_total([row.bytes for row in rows]),
+        cautions=cautions(graph),
     )
 
 

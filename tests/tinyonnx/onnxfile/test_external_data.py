@@ -18,10 +18,11 @@ from tinyonnx.onnxfile.load import load
 
 
 def external(folder: Path, location: str, dims: list[int] | None = None, **entries: Any) -> Path:
-    """A model in `folder` with one float initializer at `location`, by default of two values."""
+    """A model in `folder` with one float initializer, also an output, at `location`, by default of two values."""
     model = with_tensor(data_type=FLOAT, dims=[2] if dims is None else dims, data_location=TensorProto.EXTERNAL)
     for key, value in {"location": location, **entries}.items():
         model.graph.initializer[0].external_data.add(key=key, value=str(value))
+    model.graph.output.append(onnx.helper.make_tensor_value_info("w", FLOAT, None))
     path = folder / "m.onnx"
     path.write_bytes(model.SerializeToString())
     return path
@@ -45,11 +46,28 @@ def openat(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> b
     return bool(request.param)
 
 
+def initializer(path: Path) -> np.ndarray:
+    """The value of the initializer `w` of a model that `external` made."""
+    graph = load(path, Limits())
+    graph.verify()
+    value = graph.outputs[-1].const
+    assert value is not None
+    return value
+
+
 @pytest.mark.usefixtures("openat")
-def test_external_data_that_is_fine(folder: Path):
-    for location in ("data", "./data", ".//data"):
-        load(external(folder, location), Limits()).verify()
-    load(external(folder, "data", dims=[1], offset=4, length=4, checksum="?"), Limits()).verify()
+@pytest.mark.parametrize("location", ["data", "./data", ".//data"])
+def test_external_data_that_is_fine(folder: Path, location: str):
+    (folder / "data").write_bytes(np.array([1.5, -2], "<f4").tobytes())
+    assert initializer(external(folder, location)).tolist() == [1.5, -2]
+    assert initializer(external(folder, location, dims=[1], offset=4, length=4, checksum="?")).tolist() == [-2]
+
+
+@pytest.mark.parametrize("length", [{}, {"length": 0}])
+def test_external_data_without_a_length_is_as_long_as_the_tensor(folder: Path, length: dict[str, int]):
+    (folder / "data").write_bytes(np.array([1.5, -2, 7], "<f4").tobytes())
+    assert initializer(external(folder, "data", dims=[1], offset=4, **length)).tolist() == [-2]
+    refused(external(folder, "data", dims=[3], offset=4, **length), 'initializer "w"', "12 bytes from 4 on")
 
 
 @pytest.mark.usefixtures("openat")

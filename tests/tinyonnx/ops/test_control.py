@@ -50,6 +50,45 @@ def refusal(text: str, opset: int = 17, **feeds: Any) -> str:
     return str(caught.value)
 
 
+def test_a_loop_without_state_or_condition():
+    body = """agraph (int64 n) => (int64[k] y) <int64 two = {2}> {
+        y = Loop (n, CONDITION) <body = b (int64 i, bool going) => (bool go_on, int64 o) {
+            go_on = Identity (going) o = Mul (i, two)
+        }>
+    }"""
+    for text in (body.replace("CONDITION", '""'), body.replace(", CONDITION", "")):
+        (y,) = tinyonnx_outputs(model(text), {"n": np.array(3)})
+        assert y.tolist() == [0, 2, 4]
+    check(body.replace("CONDITION", '""'), n=np.array(3))
+
+
+def test_a_loop_without_a_limit_or_state():
+    body = """agraph (bool go) => (int64[k] y) <int64 last = {3}> {
+        y = Loop ("", go) <body = b (int64 i, bool going) => (bool go_on, int64 o) {
+            go_on = Less (i, last) o = Identity (i)
+        }>
+    }"""
+    assert check(body, go=np.array(True))[0].tolist() == [0, 1, 2, 3]
+    assert check(body, go=np.array(False))[0].tolist() == []
+
+
+def test_a_scan_without_state():
+    body = """agraph (float[n] x) => (float[k] y) {
+        y = Scan (x) <num_scan_inputs = 1, body = b (float s) => (float t) { t = Neg (s) }>
+    }"""
+    assert check(body, x=np.array([1, -2], F32))[0].tolist() == [-1, 2]
+
+
+def test_a_scan_without_anything_to_scan():
+    with pytest.raises(tinyonnx.ModelError, match="has 0 of 1 required inputs"):
+        tinyonnx_outputs(
+            model("""agraph (float[n] x) => (float[k] y) {
+            y = Scan () <num_scan_inputs = 1, body = b (float s) => (float t) { t = Neg (s) }>
+        }"""),
+            {},
+        )
+
+
 BRANCHES = """agraph (bool c, float[N] x) => (float[M] y) {
     y = If (c) <
         then_branch = yes () => (float[K] a) { a = Neg (x) },

@@ -171,8 +171,11 @@ def test_what_the_text_says_of_limits():
     boxes = np.array([[[0, 0, 1, 1], [0, 0.5, 1, 1.5], [9, 9, 9, 9], [9, 9, 9, 9]]], F32)
     scores = np.array([[[0.9, 0.8, 0.5, 0.4]]], F32)
     five, third = np.array(5), np.array(1 / 3, F32)
-    # an overlap equal to the threshold stays, so does a score equal to it; boxes without area overlap nothing
-    assert suppress(boxes, scores, five, third, np.array(0.5, F32))[:, 2].tolist() == [0, 1, 2]
+    # an overlap equal to the threshold stays, a score equal to it doesn't; boxes without area overlap nothing
+    inputs = boxes, scores, five, third, np.array(0.5, F32)
+    np.testing.assert_array_equal(suppress(*inputs), onnxruntime_outputs("NonMaxSuppression", *inputs, opset=11)[0])
+    assert suppress(*inputs)[:, 2].tolist() == [0, 1]
+    assert suppress(boxes, scores, five, third)[:, 2].tolist() == [0, 1, 2, 3]
     assert suppress(boxes, scores, five, np.array(0.3, F32))[:, 2].tolist() == [0, 2, 3]
     assert suppress(boxes, scores, np.array(0)).shape == suppress(boxes, scores).shape == (0, 3)
     assert suppress(boxes[:, :0], scores[:, :, :0], five).shape == (0, 3)

@@ -118,6 +118,8 @@ def test_half_precision_is_summed_wider() -> None:
 
 def test_opset_1_lp_pool() -> None:
     x = np.array([[[3, 4]]], "f4")
+    assert lookup("", "GlobalLpPool", 1).attribute_types["p"] is float
+    assert lookup("", "GlobalLpPool", 13).attribute_types["p"] is int
     assert lookup("", "LpPool", 1).function(None, x, kernel_shape=[2]).tolist() == [[[5]]]
     with pytest.raises(OpError, match="kernel_shape is missing"):
         lp_pool_1(None, x)

@@ -89,6 +89,40 @@ def test_nearest_to_sizes_is_exact(nearest_mode: str, x: float) -> None:
             assert y.tolist() == [min(max(rounding(q), 0), size - 1) for q in exact]
 
 
+@pytest.mark.parametrize("scale", [1.5, 1.1, 2.3, 3])
+def test_align_corners_maps_the_last_element_to_the_last(scale: float) -> None:
+    """As PyTorch, onnxruntime and OpenVINO do where a size that grows is cut to an integer."""
+    x = np.random.default_rng(0).standard_normal(5, np.float32)
+    inputs = [x[None, None], None, np.array([1, 1, scale], np.float32)]
+    attributes = {"mode": "linear", "coordinate_transformation_mode": "align_corners"}
+    (y,) = oracles.call("Resize", 19, inputs, attributes)
+    assert y.shape[-1] == int(5 * scale)
+    np.testing.assert_allclose(y[0, 0], np.interp(np.linspace(0, 4, int(5 * scale)), range(5), x), rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(y, oracles.ort("Resize", 19, inputs, attributes)[0], rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("shape", "inputs", "expected"),
+    [
+        ((0, 1, 4, 4), {"sizes": np.array([0, 1, 8, 8])}, (0, 1, 8, 8)),
+        ((0, 1, 4, 4), {"scales": np.array([1, 1, 2, 2], np.float32)}, (0, 1, 8, 8)),
+        ((2, 0, 4), {"sizes": np.array([2, 0, 3])}, (2, 0, 3)),
+        ((2, 3, 0), {"scales": np.array([1, 1, 2], np.float32)}, (2, 3, 0)),
+        ((2, 3, 4), {"sizes": np.array([2, 3, 0])}, (2, 3, 0)),
+    ],
+)
+def test_empty_tensors(shape: tuple[int, ...], inputs: dict[str, Any], expected: tuple[int, ...]) -> None:
+    x = np.zeros(shape, np.float32)
+    assert resize(None, x, **inputs).shape == expected
+    infos = {name: Info(value.dtype, value.shape, value) for name, value in inputs.items()}
+    assert resize_shape(Info(x.dtype, shape), **infos).shape == expected
+
+
+def test_an_empty_axis_leaves_the_aspect_ratio_to_the_others() -> None:
+    x = np.zeros((0, 4, 8), np.float32)
+    assert resize(None, x, sizes=np.array([0, 8, 8]), keep_aspect_ratio_policy="not_larger").shape == (0, 4, 8)
+
+
 def test_pytorch_half_pixel_to_one() -> None:
     x = np.array([1, 5, 9], "f4")
     y = resize(None, x, sizes=np.array([1]), mode="cubic", coordinate_transformation_mode="pytorch_half_pixel")
@@ -172,7 +206,7 @@ def test_unknown_sizes_leave_the_shape_open() -> None:
         ([None, np.array([1, np.nan], "f4")], {}, "must be positive"),
         ([None, None, np.array([1, -1])], {}, "must not be negative"),
         ([None, np.ones(1, "f4")], {"axes": [2]}, "out of range"),
-        ([None, np.ones(2, "f4")], {"axes": [1, -1]}, "repeat"),
+        ([None, np.ones(2, "f4")], {"axes": [1, -1]}, "duplicates"),
         ([None, np.ones(2, "f4")], {"mode": "bicubic"}, "mode is 'bicubic'"),
         ([None, np.ones(2, "f4")], {"nearest_mode": "up"}, "nearest_mode is 'up'"),
         ([None, np.ones(2, "f4")], {"coordinate_transformation_mode": "x"}, "coordinate_transformation_mode is 'x'"),

@@ -8,6 +8,7 @@ import pytest
 from onnx import defs
 
 import tinyonnx.ops
+from tinyonnx.onnxfile.check import fits
 from tinyonnx.onnxfile.load import types_of
 from tinyonnx.registry import Op, registered
 
@@ -101,6 +102,33 @@ def test_signature_is_no_looser_than_its_schemas(entry: Op) -> None:
     else:
         assert entry.max_inputs == max(len(s.inputs) for s in schemas)
         assert entry.min_inputs == min(map(_required_inputs, schemas))
+
+
+VALUES = {
+    defs.OpSchema.AttrType.INT: 1,
+    defs.OpSchema.AttrType.FLOAT: 1.0,
+    defs.OpSchema.AttrType.STRING: "a",
+    defs.OpSchema.AttrType.INTS: [1],
+    defs.OpSchema.AttrType.FLOATS: [1.0],
+    defs.OpSchema.AttrType.STRINGS: ["a"],
+    defs.OpSchema.AttrType.TENSOR: np.zeros(1),
+}
+"""A value of each type that an attribute may have; graphs and types of values aside."""
+
+OTHERWISE_TYPED = {("Cast", "to"), ("Gradient", "y")}
+"""Cast takes the types of all versions; the loader replaces Gradient's name of a value by a graph."""
+
+
+@pytest.mark.parametrize(
+    ("entry", "schema"), PAIRS, ids=[f"{e.label}-{e.since}-schema{s.since_version}" for e, s in PAIRS]
+)
+def test_attributes_have_the_types_of_the_schema(entry: Op, schema: defs.OpSchema) -> None:
+    accepted = {
+        name: {kind for kind, value in VALUES.items() if fits(value, entry.attribute_types[name])}
+        for name, attribute in schema.attributes.items()
+        if attribute.type in VALUES and (entry.name, name) not in OTHERWISE_TYPED
+    }
+    assert accepted == {name: {schema.attributes[name].type} for name in accepted}
 
 
 @pytest.mark.parametrize("entry", ENTRIES, ids=[f"{e.label}-{e.since}" for e in ENTRIES])

@@ -147,6 +147,17 @@ def test_wrong_feeds_are_named(feeds, message):
         session(CNN).run(None, feeds)
 
 
+@pytest.mark.parametrize("shape", [(), (1,), (1, 1)])
+def test_one_number_may_be_fed_for_a_scalar_in_any_shape(shape):
+    """As onnxruntime takes [1]; other counts it may take, too, but no scalar."""
+    text = '<ir_version: 8, opset_import: ["" : 17]> g (float[3] x, float w) => (float[3] y) { y = Add(x, w) }'
+    model = onnx.parser.parse_model(text).SerializeToString()
+    feeds = {"x": np.arange(3, dtype=np.float32), "w": np.full(shape, 2, np.float32)}
+    assert tinyonnx.InferenceSession(model).run(None, feeds)[0].tolist() == [2, 3, 4]
+    with pytest.raises(tinyonnx.InputError, match=r"expects shape \[\], got \[3\]"):
+        tinyonnx.InferenceSession(model).run(None, {**feeds, "w": np.ones(3, np.float32)})
+
+
 def test_an_unknown_tensor_is_named():
     with pytest.raises(tinyonnx.InputError, match="no tensor is called 'nope'"):
         session(CNN).run(["nope"], {"x": data(1, 3, 4, 4)})

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import numpy as np
+import onnx.parser
+import onnxruntime
 import pytest
 
+import tinyonnx
 from tests.tinyonnx.passes.conftest import data, floats, model_text
 
 
@@ -14,6 +17,37 @@ def test_noops_disappear(optimise):
     result = optimise(model_text(body, "float[3,4] x", "float[n,c] y", "int64[1] front = {0}"), x=data(3, 4))
     assert dict(result.ops) == {"Relu": 1}
     assert result.error == 0
+
+
+TRAINING = "float ratio = {0.5}, bool training = {1}"
+
+
+@pytest.mark.parametrize("seed", ["", "<seed = 3>"])
+def test_a_dropout_in_training_mode_is_left_out(seed):
+    """As in onnxruntime's optimised graphs; else the outputs would be random."""
+    body = f"a = Relu(x) b = Dropout{seed}(a, ratio, training) y = Neg(b)"
+    text = model_text(body, "float[50] x", "float[n] y", TRAINING, opset=13)
+    model = onnx.parser.parse_model(text).SerializeToString()
+    session, x = tinyonnx.InferenceSession(model), data(50)
+    (expected,) = onnxruntime.InferenceSession(model).run(None, {"x": x})
+    np.testing.assert_array_equal(session.run(None, {"x": x})[0], expected)
+    remarks = session.plan_for(None, {"x": x}).remarks
+    assert [str(r) for r in remarks if r.node == "b"] == ["remove_noops: b: Dropout in training mode is left out"]
+
+
+@pytest.mark.parametrize(
+    ("body", "reason"),
+    [
+        ("a = Relu(x) y = Dropout(a, ratio, training)", "its random result is an output"),
+        ("a = Relu(x) b, m = Dropout(a, ratio, training) c = Cast<to = 1>(m) y = Mul(b, c)", "second output is read"),
+    ],
+)
+def test_a_dropout_in_training_mode_whose_randomness_is_wanted(body, reason):
+    text = model_text(body, "float[99] x", "float[n] y", TRAINING, opset=13)
+    session = tinyonnx.InferenceSession(onnx.parser.parse_model(text).SerializeToString())
+    feeds = {"x": np.ones(99, np.float32)}
+    assert set(session.run(None, feeds)[0].tolist()) == {0.0, 2.0}
+    assert [r.text for r in session.plan_for(None, feeds).remarks if not r.applied and reason in r.text]
 
 
 def test_an_input_that_is_an_output_through_noops(optimise):
