@@ -18,7 +18,7 @@ from tinyonnx import Error as EngineError
 from tinyonnx import Graph, save_model, to_bytes
 
 if TYPE_CHECKING:
-    from audiotag.models.download import Progress
+    from audiotag.models.download import ProgressCallback
 
 __all__ = [
     "DEFAULT",
@@ -293,7 +293,7 @@ def _save(graph: Graph, out: str | os.PathLike[str]) -> None:
 # -- fetching ---------------------------------------------------------------------------
 
 
-def pull(name: str, base_url: str = RELEASE_URL, progress: Progress | None = None) -> Path:
+def pull(name: str, base_url: str = RELEASE_URL, progress: ProgressCallback | None = None) -> Path:
     """Fetch a model into the cache, unless it is there, and return its ONNX file.
 
     Downloads the checkpoint (an interrupted download is resumed), verifies its SHA-256 if that is

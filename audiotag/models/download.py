@@ -13,7 +13,7 @@ from typing import Any
 from audiotag import __version__
 from audiotag.errors import ModelError
 
-Progress = Callable[[int, int | None], None]
+ProgressCallback = Callable[[int, int | None], None]
 """Called with the number of bytes downloaded, and the total, if known."""
 
 MAX_BYTES = 1 << 30
@@ -26,7 +26,7 @@ class PullError(ModelError):
     """A model can't be downloaded."""
 
 
-def download(url: str, part: Path, size: int | None = None, progress: Progress | None = None) -> None:
+def download(url: str, part: Path, size: int | None = None, progress: ProgressCallback | None = None) -> None:
     """Download `url` to the file `part`, resuming after the bytes it already has.
 
     Args:
@@ -64,7 +64,7 @@ def download(url: str, part: Path, size: int | None = None, progress: Progress |
         raise PullError(f"{url}: invalid response ({error or type(error).__name__})") from None
 
 
-def _fetch(url: str, part: Path, have: int, size: int | None, progress: Progress | None) -> None:
+def _fetch(url: str, part: Path, have: int, size: int | None, progress: ProgressCallback | None) -> None:
     import urllib.request
 
     headers = {"User-Agent": f"audiotag/{__version__}"}

@@ -105,13 +105,13 @@ class Network:
         batch, _, time = log_mel.shape
         for fixed, given, what in zip(self._input.shape[::3], (batch, time), ("clips", "frames"), strict=True):
             if isinstance(fixed, int) and fixed != given:
-                raise self._error(f"takes exactly {fixed} {what}, not {given}{self._in_seconds(fixed, what)}")
+                raise self._error(f"takes exactly {fixed} {what}{self._in_seconds(fixed, what)}, not {given}")
         return {self._input.name: log_mel[:, None].astype(self._dtype, copy=False)}
 
     @staticmethod
     def _in_seconds(frames: int, what: str) -> str:
         seconds = frames * DEFAULT.hop_length / DEFAULT.sample_rate
-        return f"; its clips must have {seconds:g} s" if what == "frames" else ""
+        return f" ({seconds:g} s)" if what == "frames" else ""
 
     def _checked_input(self) -> Any:
         inputs = self.session.get_inputs()

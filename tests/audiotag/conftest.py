@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +13,11 @@ import soundfile
 from onnx import numpy_helper, parser
 
 from audiotag import Tagger, cli
+from audiotag.models.catalog import MODELS
+from audiotag.models.mobilenet import random_graph
+from tests.audiotag.models import torchfile
+from tests.audiotag.models.releases import Server
+from tests.audiotag.models.torchfile import tensor
 
 
 def make_tagger(
@@ -93,3 +100,35 @@ def tag(model, capsys):
         return code, *capsys.readouterr()
 
     return run
+
+
+@pytest.fixture
+def home(tmp_path, monkeypatch):
+    monkeypatch.setenv("AUDIOTAG_HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+    return tmp_path / "home"
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory):
+    """A checkpoint of mn01's shapes, as torch.save writes it."""
+    state = {v.name: tensor(v.const) for v in random_graph("mn01").initializers if v.name != "spatial_axes"}
+    state["features.0.1.num_batches_tracked"] = tensor(np.array(7), "LongStorage")
+    return torchfile.save(tmp_path_factory.mktemp("checkpoint") / "mn01.pt", state)
+
+
+@pytest.fixture
+def releases(checkpoint):
+    """A server of the checkpoint."""
+    server = Server(checkpoint.read_bytes())
+    yield server
+    server.close()
+
+
+@pytest.fixture
+def pinned(monkeypatch, checkpoint):
+    """mn01_as with the size and hash of our checkpoint."""
+    data = checkpoint.read_bytes()
+    model = replace(MODELS["mn01_as"], size=len(data), sha256=hashlib.sha256(data).hexdigest())
+    monkeypatch.setitem(MODELS, "mn01_as", model)
+    return model

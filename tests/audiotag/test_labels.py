@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import csv
+import hashlib
 
 import pytest
 
@@ -11,6 +12,15 @@ def test_all_classes_in_order(shared):
     with (shared / "data/audioset_labels.csv").open(newline="") as file:
         expected = [(int(row["index"]), row["mid"], row["display_name"]) for row in csv.DictReader(file)]
     assert [(x.index, x.mid, x.name) for x in labels.all_labels()] == expected
+
+
+def test_the_table_is_that_of_audioset():
+    """The hash of AudioSet's own table, class_labels_indices.csv: (index, mid, display_name) of each row."""
+    table = [(x.index, x.mid, x.name) for x in labels.all_labels()]
+    digest = hashlib.sha256(repr(table).encode()).hexdigest()
+    assert digest == "50dda4484cc3a167abf1d40ea582528e6237a167508018db1f4e7cbfc5c8bef8"
+    assert table[0] == (0, "/m/09x0r", "Speech")
+    assert table[-1] == (526, "/m/07hvw1", "Field recording")
 
 
 def test_every_class_is_found_by_name_and_mid_alone_and_in_one_list():
