@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 import threading
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, field
+from typing import IO, Any
 
 from audiotag.features.mel import log_mel
 from audiotag.labels import N_CLASSES, select
@@ -106,18 +106,29 @@ class Answer:
     duration: float
 
 
-def analyse(
-    tagger: Tagger, decoders: Decoders, sound: Sound, query: Query, abandoned: threading.Event | None = None
-) -> Answer:
-    """Decode and tag a sound; stop early when `abandoned` is set.
+@dataclass(frozen=True)
+class AnalysisRequest:
+    """An uploaded file to analyse; `abandoned` is set when the client has left."""
+
+    file: IO[bytes]
+    name: str
+    query: Query
+    max_seconds: float
+    abandoned: threading.Event = field(default_factory=threading.Event)
+
+
+def analyse(tagger: Tagger, decoders: Decoders, request: AnalysisRequest) -> Answer:
+    """Decode and tag a sound; stop early when the request is abandoned.
 
     Raises TooLongError, AudioError, CrashError, ModelError, ClientGoneError.
     """
-    abandoned = abandoned or threading.Event()
-    samples = decoders.decode(sound, abandoned)
-    _check_windows(query, sound.name, len(samples) / SAMPLE_RATE, sound.max_seconds)
+    query = request.query
+    # read now: a large upload stays on disk while it waits
+    sound = Sound(request.name, request.file.read(), request.max_seconds, query.raw)
+    samples = decoders.decode(sound, request.abandoned)
+    _check_windows(query, request.name, len(samples) / SAMPLE_RATE, request.max_seconds)
     options: dict[str, Any] = {
-        "top": query.top, "threshold": query.threshold, "labels": query.labels, "name": sound.name
+        "top": query.top, "threshold": query.threshold, "labels": query.labels, "name": request.name
     }  # fmt: skip
     content: Any
     if query.grid is None:
@@ -125,7 +136,7 @@ def analyse(
     else:
         content = []
         for row in tagger.tag_windows(samples, query.grid.window, query.grid.hop, rate=SAMPLE_RATE, **options):
-            if abandoned.is_set():
+            if request.abandoned.is_set():
                 raise ClientGoneError
             content.append(row.to_dict())
     if query.spectrogram:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import threading
 from collections.abc import Iterable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
@@ -21,9 +20,9 @@ from starlette.routing import Route
 from audiotag import __version__
 from audiotag.errors import AudioError, CrashError, Error, LabelError
 from audiotag.labels import all_labels
-from audiotag.serve.analysis import Answer, Query, analyse
+from audiotag.serve.analysis import Answer, AnalysisRequest, Query, analyse
 from audiotag.serve.body import Room, discard, overloaded, receive
-from audiotag.serve.decoders import Decoders, Sound, TooLongError
+from audiotag.serve.decoders import Decoders, TooLongError
 from audiotag.serve.guard import Guard
 from audiotag.serve.metrics import Metrics
 from audiotag.serve.responses import PacedResponse
@@ -139,18 +138,16 @@ class Service:
         limits = self.limits
         async with receive(request, limits.max_bytes, limits.body_seconds, self._uploads) as upload:
             name = query.name or upload.name or "<request>"
-            sound = Sound(name, upload.file.read(), limits.max_seconds, query.raw)
-            answer = await self._analyse(request, sound, query)
+            answer = await self._analyse(request, AnalysisRequest(upload.file, name, query, limits.max_seconds))
         self.metrics.sound(answer.duration)
         response = PacedResponse(answer.content, self._answers)
         if response.size > self._answers.left:
             raise overloaded("too many answers have not been read")
         return response
 
-    async def _analyse(self, request: Request, sound: Sound, query: Query) -> Answer:
+    async def _analyse(self, request: Request, job: AnalysisRequest) -> Answer:
         """Analyse in a thread; drop the work when the client leaves."""
-        abandoned = threading.Event()
-        future = self._pool.submit(analyse, self.tagger, self.decoders, sound, query, abandoned)
+        future = self._pool.submit(analyse, self.tagger, self.decoders, job)
         self._running.add(future)
         future.add_done_callback(self._running.discard)
         answer = asyncio.wrap_future(future)
@@ -168,7 +165,7 @@ class Service:
         except Error as error:
             raise HTTPException(500, str(error)) from None
         finally:
-            abandoned.set()
+            job.abandoned.set()
             answer.cancel()  # takes the work out of the queue
             gone.cancel()
 

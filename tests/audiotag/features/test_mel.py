@@ -135,15 +135,6 @@ def test_a_sample_that_is_no_number_spoils_its_frames_only(value):
     np.testing.assert_array_equal(spoilt[:, ~touched], clean[:, ~touched])
 
 
-@pytest.mark.parametrize("n", [0, 1, 513, 514, 4000, 40_000])
-@pytest.mark.parametrize("block", [1, 7, 320, 777])
-def test_blocks_do_not_show(n, block):
-    if block == 1 and n > 4000:
-        block = 5
-    x = np.random.default_rng(n).standard_normal(n).astype(np.float32)
-    np.testing.assert_array_equal(in_blocks(x, block), mel.log_mel(x))
-
-
 @pytest.mark.parametrize("n", [0, 100, 50_000])
 def test_silence_is_one_value(n):
     features = mel.log_mel(np.zeros(n, np.float32))
@@ -153,10 +144,3 @@ def test_silence_is_one_value(n):
 def test_short_clips_are_continued_with_zeros():
     x = np.random.default_rng(0).standard_normal(300).astype(np.float32)
     np.testing.assert_array_equal(mel.log_mel(x), mel.log_mel(np.pad(x, (0, 214))))
-
-
-def test_stream_counts_the_clips_own_samples():
-    stream = mel.LogMelStream()
-    stream.push(np.zeros(100, np.float32))
-    stream.finish()
-    assert stream.n_samples == 100
