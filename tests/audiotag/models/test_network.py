@@ -27,7 +27,9 @@ def clip(noise, tmp_path):
 
 def test_logits_are_pytorchs(shared, golden, mn04):
     tagger = Tagger(mn04)
-    for name in sorted({key.split(":")[0] for key in golden if key.endswith(":logits")}):
+    names = sorted({key.split(":")[0] for key in golden if key.endswith(":logits")})
+    assert len(names) == 10
+    for name in names:
         expected = sigmoid(golden[f"{name}:logits"])
         np.testing.assert_allclose(tagger.scores(shared / f"data/esc10/{name}.ogg"), expected, rtol=0, atol=1e-4)
 
@@ -101,7 +103,9 @@ EXPORTS = (
 @pytest.mark.parametrize("name", [*EXPORTS, "ours"])
 def test_embeddings_are_pytorchs(name, shared, golden, mn04):
     tagger = Tagger(mn04 if name == "ours" else shared / "data/onnx" / name)
-    for clip in sorted({key.split(":")[0] for key in golden if key.endswith(":embedding")})[:3]:
+    clips = sorted({key.split(":")[0] for key in golden if key.endswith(":embedding")})
+    assert len(clips) == 10
+    for clip in clips[:3]:
         path = shared / f"data/esc10/{clip}.ogg"
         embedding = tagger.embed(path)
         assert (embedding.shape, embedding.dtype) == ((384,), np.float32)
