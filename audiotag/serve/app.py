@@ -20,7 +20,7 @@ from starlette.routing import Route
 from audiotag import __version__
 from audiotag.errors import AudioError, CrashError, Error, LabelError
 from audiotag.labels import all_labels
-from audiotag.serve.analysis import Answer, AnalysisRequest, Query, analyse
+from audiotag.serve.analysis import AnalysisRequest, Answer, Query, analyse
 from audiotag.serve.body import Room, discard, overloaded, receive
 from audiotag.serve.decoders import Decoders, TooLongError
 from audiotag.serve.guard import Guard
