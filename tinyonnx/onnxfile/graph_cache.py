@@ -20,7 +20,6 @@ from typing import Any
 
 import numpy as np
 
-import tinyonnx
 from tinyonnx import disk_cache as disk
 from tinyonnx import registry
 from tinyonnx.files import read_file
@@ -87,7 +86,7 @@ def _file(sha256: str, limits: Limits) -> Path | None:
 def _versions() -> list[Any]:
     """What decides how a file is understood: the state of this package, of onnx and of Python."""
     onnx = importlib.util.find_spec("onnx")
-    package = Path(tinyonnx.__file__).parent
+    package = Path(registry.__file__).parent
     sources = {
         Path(__file__),
         *(path for pattern in _DECISIVE for path in package.glob(pattern)),

@@ -12,10 +12,18 @@ import numpy as np
 from tinyonnx.errors import OpError, ResourceError
 from tinyonnx.ir import Array, Graph
 from tinyonnx.limits import MAX_RANK
-from tinyonnx.ort.options import RunOptions
 from tinyonnx.registry import Call, Info
 from tinyonnx.runtime.arena import Buffer, allocate
-from tinyonnx.runtime.operator_call import Budget, OpContext, check_sizes, describe, evaluate, infer, node_error
+from tinyonnx.runtime.operator_call import (
+    Budget,
+    OpContext,
+    Stoppable,
+    check_sizes,
+    describe,
+    evaluate,
+    infer,
+    node_error,
+)
 from tinyonnx.runtime.plan import KernelStep, LayoutStep, NumpyStep, Plan, Step
 from tinyonnx.runtime.trace import Hook
 from tinyonnx.sizes.expressions import SizeError
@@ -31,7 +39,7 @@ _FastStep = KernelStep | LayoutStep
 
 
 def execute(
-    plan: Plan, feeds: Sequence[Any], hook: Hook | None = None, run_options: RunOptions | None = None
+    plan: Plan, feeds: Sequence[Any], hook: Hook | None = None, run_options: Stoppable | None = None
 ) -> list[Any]:
     """Run a plan on one value per graph input; the results own their memory.
 

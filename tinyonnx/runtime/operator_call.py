@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -17,7 +17,6 @@ from tinyonnx.errors import Error, NodeError, OpError, ResourceError
 from tinyonnx.ir import Graph, Node, Value
 from tinyonnx.limits import MAX_RANK, Limits
 from tinyonnx.onnxfile.schemas import misfit
-from tinyonnx.ort.options import RunOptions
 from tinyonnx.registry import Info, lookup
 
 _SHORT = {"float": "f", "bfloat": "bf", "int": "i", "uint": "u", "complex": "c"}
@@ -46,10 +45,17 @@ def node_error(model: str, node: Node, cause: object, inputs: Sequence[Any]) -> 
     return NodeError(f"{where}: {cause}; inputs {', '.join(map(describe, inputs)) or 'none'}")
 
 
+class Stoppable(Protocol):
+    """Options of one run, as far as the runtime reads them."""
+
+    terminate: bool
+    """Whether the run has to end at the next step."""
+
+
 class Budget:
     """What one run has used up of its limits: time, and iterations of all loops together."""
 
-    def __init__(self, limits: Limits, run_options: RunOptions | None = None) -> None:
+    def __init__(self, limits: Limits, run_options: Stoppable | None = None) -> None:
         self._limits = limits
         self._run_options = run_options
         self._deadline = None if limits.max_seconds is None else time.monotonic() + limits.max_seconds

@@ -20,11 +20,10 @@ import numpy as np
 from tinyonnx.codegen.kernel import Bound, cells, kinds_of
 from tinyonnx.errors import Error
 from tinyonnx.ir import Array
-from tinyonnx.ort.options import RunOptions
 from tinyonnx.registry import Call
 from tinyonnx.runtime.arena import aligned, view_of
 from tinyonnx.runtime.executor import Executable, KernelSegment, NumpyCall, allocate_arena, step_calls
-from tinyonnx.runtime.operator_call import Budget
+from tinyonnx.runtime.operator_call import Budget, Stoppable
 from tinyonnx.runtime.plan import NumpyStep, Plan
 from tinyonnx.runtime.program import shares_for
 from tinyonnx.runtime.size_table import SizeTable, evaluate
@@ -97,7 +96,7 @@ class SizedPlan:
         pinned = {_symbol_of(c) for c in conditions if c.kind == EQUAL}
         return all(symbol.terms[0][0][0] in pinned for symbol in self.symbols)
 
-    def run(self, feeds: Sequence[Any], values: Values, run_options: RunOptions | None = None) -> list[Any]:
+    def run(self, feeds: Sequence[Any], values: Values, run_options: Stoppable | None = None) -> list[Any]:
         """`executor.execute` for these sizes. Raises Unfit where the plan doesn't hold, else what `execute` raises."""
         try:
             executable = self.idle.pop()  # atomic

@@ -157,7 +157,8 @@ class Report:
             "routes": routes,
         }
         text = json.dumps(_compact(data), separators=(",", ":"), allow_nan=False).replace("<", "\\u003c")
-        page = _asset("html").replace("/*CSS*/", _asset("css")).replace("/*JS*/", _asset("js"))
+        page = _asset("report.html").replace("/*CSS*/", _asset("report.css"))
+        page = page.replace("/*JS*/", _asset("report_elements.js") + _asset("report.js"))
         return page.replace("/*DATA*/null", text)
 
     def write(self, path: str) -> None:
@@ -218,8 +219,9 @@ def curve(samples: Array, points: int = 1200) -> list[float]:
     return [float(f"{v:.5g}") for v in samples]
 
 
-def _asset(ending: str) -> str:
-    return files("tinyonnx.tools").joinpath(f"report.{ending}").read_text(encoding="utf-8")
+def _asset(name: str) -> str:
+    """Return a file of this package: a part of the page."""
+    return files("tinyonnx.tools").joinpath(name).read_text(encoding="utf-8")
 
 
 def _fitted(values: Array, most: tuple[int, int], points: int) -> Array:

@@ -1,0 +1,256 @@
+"""The structure of the source: which package may import which, no import circles, sizes of modules and functions."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+PACKAGES = ("tinyonnx", "audiotag")
+
+VOCABULARY = {"errors", "limits", "ir", "dtypes", "files", "disk_cache", "registry"}
+"""Top-level modules of tinyonnx that every package may import."""
+
+ALLOWED = {
+    "tinyonnx": {
+        "sizes": VOCABULARY,
+        "codegen": VOCABULARY | {"sizes"},
+        "ops": VOCABULARY | {"sizes"},
+        "onnxfile": VOCABULARY | {"sizes", "ops"},
+        "passes": VOCABULARY | {"sizes", "ops"},
+        "kernels": VOCABULARY | {"sizes", "ops", "codegen"},
+        "runtime": VOCABULARY | {"sizes", "ops", "codegen", "onnxfile", "passes", "kernels"},
+        "ort": VOCABULARY | {"sizes", "ops", "codegen", "onnxfile", "passes", "runtime", "tinyonnx"},
+        "native": VOCABULARY | {"sizes", "codegen", "kernels", "runtime", "ort"},
+        "tools": VOCABULARY | {"ops", "kernels", "passes", "runtime", "ort"},
+        "commands": VOCABULARY | {"passes", "ort", "tools", "native", "tinyonnx"},
+        "backend": VOCABULARY | {"ort"},
+        "cli": {"commands", "tinyonnx"},
+        "__main__": {"cli"},
+        "tinyonnx": VOCABULARY | {"codegen", "onnxfile", "ort"},
+        "errors": set(),
+        "ir": {"sizes"},
+        "dtypes": set(),
+        "limits": {"errors"},
+        "files": {"errors"},
+        "disk_cache": {"errors", "files"},
+        "registry": {"errors", "ir", "sizes", "ops"},  # ops, when it is asked for one that is not registered yet
+    },
+    "audiotag": {
+        "errors": set(),
+        "console": set(),
+        "options": {"errors", "labels", "events", "sound"},
+        "labels": {"errors"},
+        "results": {"errors", "audiotag"},
+        "events": {"labels", "results"},
+        "features": {"errors"},
+        "sound": {"errors", "features"},
+        "models": {"errors", "labels", "features", "audiotag"},
+        "outputs": {"errors", "results", "events", "options", "audiotag"},
+        "tagger": {"errors", "events", "labels", "results", "features", "models", "options", "outputs", "sound"},
+        "pictures": {"errors", "events", "labels", "results", "features", "sound", "tagger", "models", "options"},
+        "crawl": {
+            "errors", "console", "events", "labels", "results", "options", "models", "outputs", "sound", "tagger",
+            "audiotag",
+        },
+        "serve": {"errors", "labels", "features", "sound", "models", "tagger", "results", "crawl", "audiotag"},
+        "standalone": {"errors", "labels", "features", "models", "sound", "audiotag"},
+        "commands": {
+            "errors", "console", "events", "labels", "results", "options", "tagger", "crawl", "models", "outputs",
+            "pictures", "serve", "sound", "standalone",
+        },
+        "cli": {"errors", "console", "commands", "audiotag"},
+        "__main__": {"cli"},
+        "audiotag": {"errors", "events", "results", "tagger"},
+    },
+}  # fmt: skip
+"""Packages and top-level modules, and what they may import, at the top or within a function. The package's own name
+stands for its `__init__`."""
+
+SHARED = {"tinyonnx.runtime.arena", "tinyonnx.runtime.constants", "tinyonnx.runtime.operator_call"}
+"""Modules that packages below their own may import, as they import nothing above these."""
+
+OUTSIDE = {"tinyonnx": set(), "audiotag": {"tinyonnx"}}
+"""Other packages of this repository that one may import."""
+
+MOST_LINES, MOST_PARAMETERS, MOST_TOP_LEVEL = 500, 10, 10
+LONG = {
+    "tinyonnx/sizes/expressions.py",
+    "tests/tinyonnx/ops/random_nodes.py",
+}
+"""Files over the limit, each to be split."""
+
+WIDE = {
+    "conformance.resampling.run",
+    "audiotag.features.fft_kernel.log_mel",
+    "audiotag.features.mel_stream.push",
+    "audiotag.features.mel_stream.stream",
+    "audiotag.standalone.arguments.arrange",
+    "audiotag.standalone.decoder.decode",
+    "audiotag.standalone.features.analyse",
+    "audiotag.standalone.report.put_lines",
+    "audiotag.standalone.report.report",
+    "tinyonnx.codegen.compiler._gemm_tile",
+    "tinyonnx.codegen.compiler._taps_tile",
+    "tinyonnx.codegen.compiler._window_tile",
+    "tinyonnx.codegen.primitives_numpy.gemm_tile",
+    "tinyonnx.codegen.primitives_numpy.taps_tile",
+    "tinyonnx.codegen.primitives_numpy.window_tile",
+    "tinyonnx.kernels.conv.convolve",
+    "tinyonnx.kernels.conv.convolve_gathered",
+    "tinyonnx.kernels.conv_transpose.transposed",
+    "tinyonnx.kernels.depthwise.convolve_depthwise",
+    "tinyonnx.kernels.depthwise.convolve_pixels",
+    "tinyonnx.kernels.depthwise.depthwise_row",
+    "tinyonnx.kernels.depthwise_pointwise.bind_depthwise_pointwise",
+    "tinyonnx.kernels.depthwise_pointwise.convolve_both",
+    "tinyonnx.kernels.expand_depthwise.convolve_ring",
+    "tinyonnx.kernels.expand_depthwise.expand_and_convolve",
+    "tinyonnx.kernels.expand_depthwise.expand_pixels",
+    "tinyonnx.kernels.gated.multiply_gated",
+    "tinyonnx.kernels.gemm.multiply",
+    "tinyonnx.kernels.gemm.multiply_rows",
+    "tinyonnx.kernels.matmul.multiply_batch",
+    "tinyonnx.kernels.resize.resample",
+    "tinyonnx.kernels.stem._refused",
+    "tinyonnx.kernels.stem.bind_stem",
+    "tinyonnx.kernels.stem.convolve_three",
+    "tinyonnx.kernels.stem.depthwise_ring",
+    "tinyonnx.kernels.stem.stem_row",
+}
+"""Functions over the limit, each to be split. Exempt are operators (`ops/`: the
+signature is the schema) and modules that emit vector code."""
+
+
+@cache
+def modules(package: str) -> dict[str, Path]:
+    """The package's modules by dotted name."""
+    found = {}
+    for path in (ROOT / package).rglob("*.py"):
+        parts = path.relative_to(ROOT).with_suffix("").parts
+        found[".".join(parts[:-1] if parts[-1] == "__init__" else parts)] = path
+    return found
+
+
+@cache
+def imports(package: str) -> list[tuple[str, str, bool]]:
+    """Importing module, imported module or package of this repository, and whether that happens when it is imported.
+
+    Imports below `if TYPE_CHECKING` count like those at the top, but for those of a package's `__init__`, which declare
+    what its `__getattr__` imports later.
+    """
+    known = modules(package)
+    found = []
+    for name, path in known.items():
+        tree = ast.parse(path.read_text())
+        blocks = (ast.FunctionDef, ast.AsyncFunctionDef, *([ast.If] if name in PACKAGES else []))
+        later = {id(node) for block in ast.walk(tree) if isinstance(block, blocks) for node in ast.walk(block)}
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Import):
+                targets = [alias.name for alias in node.names]
+            elif isinstance(node, ast.ImportFrom) and node.module:
+                targets = [f"{node.module}.{alias.name}" for alias in node.names]
+                targets = [target if target in known else node.module for target in targets]
+            else:
+                continue
+            targets = [target for target in targets if target.split(".")[0] in (*PACKAGES, "tests")]
+            found += [(name, target, id(node) not in later) for target in targets]
+    return found
+
+
+def room(module: str) -> str:
+    """The package or top-level module that a module belongs to."""
+    return (module.split(".") + module.split("."))[1] if "." in module else module
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_packages_import_only_what_they_may(package):
+    allowed = ALLOWED[package]
+    wrong = set()
+    for module, target, _ in imports(package):
+        if target.split(".")[0] != package:
+            if target.split(".")[0] not in OUTSIDE[package]:
+                wrong.add(f"{module} imports {target}")
+        elif room(module) != room(target) and target not in SHARED and room(target) not in allowed[room(module)]:
+            wrong.add(f"{module} imports {target}")
+    assert not wrong
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_every_package_is_listed(package):
+    assert {room(module) for module in modules(package)} == ALLOWED[package].keys()
+
+
+def test_shared_modules_stay_below():
+    """They import nothing that imports them: neither passes nor kernels, nor the rest of the runtime."""
+    below = VOCABULARY | {"sizes", "codegen", "onnxfile"}
+    wrong = [
+        (module, target) for module, target, _ in imports("tinyonnx")
+        if module in SHARED and target not in SHARED and room(target) not in below
+    ]  # fmt: skip
+    assert not wrong
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_no_import_circles(package):
+    graph: dict[str, set[str]] = {module: set() for module in modules(package)}
+    for module, target, at_once in imports(package):
+        if at_once and target in graph and target != module:
+            graph[module].add(target)
+    assert list(circles(graph)) == []
+
+
+def circles(graph: dict[str, set[str]]) -> Iterator[list[str]]:
+    """One circle for each group of nodes that reach each other."""
+    done: set[str] = set()
+
+    def visit(node: str, path: list[str]) -> Iterator[list[str]]:
+        if node in path:
+            yield path[path.index(node) :]
+        elif node not in done:
+            for target in sorted(graph[node]):
+                yield from visit(target, [*path, node])
+            done.add(node)
+
+    for node in sorted(graph):
+        yield from visit(node, [])
+
+
+def test_circles_are_found():
+    assert list(circles({"a": {"b"}, "b": {"c"}, "c": {"a"}, "d": {"a"}})) == [["a", "b", "c"]]
+    assert list(circles({"a": {"b", "c"}, "b": {"c"}, "c": set()})) == []
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_few_modules_at_the_top(package):
+    top = {path.stem for path in (ROOT / package).glob("*.py")} - {"__init__", "__main__"}
+    assert len(top) <= MOST_TOP_LEVEL
+
+
+def test_no_file_is_long():
+    long = {
+        str(path.relative_to(ROOT))
+        for folder in (*PACKAGES, "conformance", "benchmarks", "tests", "examples")
+        for pattern in ("*.py", "*.c", "*.h", "*.js", "*.css", "*.html")
+        for path in (ROOT / folder).rglob(pattern)
+        if len(path.read_text().splitlines()) > MOST_LINES
+    }
+    assert long <= LONG
+
+
+def test_functions_take_few_parameters():
+    wide = set()
+    for package in (*PACKAGES, "conformance"):
+        for module, path in modules(package).items():
+            if module.startswith("tinyonnx.ops.") or path.name.startswith("emit"):
+                continue
+            for node in ast.walk(ast.parse(path.read_text())):
+                if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+                    names = [a.arg for a in (*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs)]
+                    if len([name for name in names if name not in ("self", "cls")]) > MOST_PARAMETERS:
+                        wide.add(f"{module}.{node.name}")
+    assert wide <= WIDE
