@@ -11,7 +11,6 @@ import numpy as np
 
 from tinyonnx.errors import OpError
 from tinyonnx.ir import Array
-from tinyonnx.ops._regex import Pattern
 from tinyonnx.ops.shape import INT64, Shape
 from tinyonnx.registry import Context, Info, broadcast, op, same_as
 from tinyonnx.sizes.expressions import broadcast_shapes
@@ -96,12 +95,22 @@ def string_normalizer(
 
 @op("RegexFullMatch", since=20, shape=same_as(0, bool))
 def regex_full_match(x: Array, *, pattern: str | None = None) -> Array:
-    """By RE2's syntax; see `_regex_syntax.parse` for the little that is missing."""
+    """Match whole strings; the syntax is RE2's, and the time linear in the strings' length."""
     _check_strings(X=x)
     if pattern is None:
         raise OpError("pattern is missing")
-    compiled = Pattern(pattern)
-    return np.array([compiled.matches(s) for s in x.reshape(-1)], bool).reshape(x.shape)
+    try:
+        import re2
+    except ImportError:
+        raise OpError("needs RE2: pip install 'tinyonnx[regex]'") from None
+    options = re2.Options()
+    options.log_errors = False
+    try:
+        compiled = re2.compile(pattern, options)
+    except re2.error as error:
+        reason = error.args[0]
+        raise OpError(f"pattern {pattern!r}: {reason.decode() if isinstance(reason, bytes) else reason}") from None
+    return np.array([compiled.fullmatch(s) is not None for s in x.reshape(-1)], bool).reshape(x.shape)
 
 
 # -- TfIdfVectorizer --------------------------------------------------------------------
