@@ -17,4 +17,4 @@ def piped(content, monkeypatch):
 
 
 def process(*arguments, **options):
-    return subprocess.run([sys.executable, "-m", "audiotag", *arguments], capture_output=True, timeout=120, **options)
+    return subprocess.run([sys.executable, "-m", "audiotag", *arguments], capture_output=True, timeout=300, **options)

@@ -71,7 +71,7 @@ def test_a_reader_that_goes_away_is_no_error(folder, model):
     Tagger(model).tag("a.wav")  # so that nothing has to be compiled, which would be said
     files = "a.wav b.flac " * 3
     command = f'"{sys.executable}" -m audiotag tag --model "{model}" --format jsonl {files} | head -n 1'
-    result = subprocess.run(command, shell=True, capture_output=True, cwd=folder, timeout=120)
+    result = subprocess.run(command, shell=True, capture_output=True, cwd=folder, timeout=300)
     assert result.stderr == b""
     assert rows(result.stdout.decode())[0]["path"] == "a.wav"
 
@@ -84,7 +84,7 @@ def test_ctrl_c(folder, model):
     assert json.loads(child.stdout.readline())["path"] == "a.wav"
     time.sleep(0.2)
     child.send_signal(signal.SIGINT)
-    out, err = child.communicate(timeout=60)
+    out, err = child.communicate(timeout=300)
     assert child.returncode == 130
     assert (out, err) == (b"", b"audiotag: interrupted\n")
 

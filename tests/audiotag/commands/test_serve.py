@@ -21,7 +21,7 @@ HEAD = b"POST /tag HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n"
 def end(server: Server, number: int) -> tuple[int, str]:
     """Exit code and last messages of a server that gets a signal."""
     server.process.send_signal(number)
-    _, said = server.process.communicate(timeout=120)
+    _, said = server.process.communicate(timeout=300)
     return server.process.returncode, said
 
 
@@ -35,7 +35,7 @@ def test_requests_in_progress_are_answered_before_the_end(model: str) -> None:
             client.sendall(data[-1000:])
             answer = client.recv(1 << 16)
         assert answer.startswith(b"HTTP/1.1 200 ")
-        _, said = ending.process.communicate(timeout=120)
+        _, said = ending.process.communicate(timeout=300)
         assert (ending.process.returncode, "Traceback" in said) == (0, False)
 
 

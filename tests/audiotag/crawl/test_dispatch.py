@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import select
+
 import pytest
 
 from audiotag.crawl.dispatch import (
@@ -60,6 +62,12 @@ def test_the_queue_of_a_worker_is_bounded_in_bytes():
     assert room(1, QUEUED_BYTES - 1, 0.0, QUEUED_FILES) > 0
     assert room(1, QUEUED_BYTES, 0.0, QUEUED_FILES) == 0
     assert room(0, QUEUED_BYTES, 0.0, QUEUED_FILES) > 0
+
+
+@pytest.mark.skipif(not hasattr(select, "PIPE_BUF"), reason="needs POSIX pipes")
+def test_queued_paths_fit_into_any_pipe():
+    """More could block the parent, which waits for no worker."""
+    assert QUEUED_BYTES <= 8 * select.PIPE_BUF
 
 
 def test_a_worker_gets_no_more_than_its_share():

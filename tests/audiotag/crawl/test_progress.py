@@ -44,7 +44,7 @@ def test_the_line_on_a_terminal(crawl):
     except OSError:
         pass
     os.close(ours)
-    assert process.wait(60) == 1
+    assert process.wait(300) == 1
     text = screen.decode()
     # an error takes the place of the line, which comes again
     line = r"\d+ of 600 \(\d+ %\) files, \d+ errors, [\d.]+ files/s, \d+ × real time, \d+:\d\d left"

@@ -109,7 +109,7 @@ def test_lists(tag, clips, command):
     assert [row["path"] for row in rows(tag(clips[0], "@list.csv:file")[1])] == [clips[0], *clips]
     stdin = "\0".join(clips).encode()
     for workers in ([], ["--workers", "2"]):
-        done = subprocess.run([*command, "--files0-from", "-", *workers], input=stdin, capture_output=True, timeout=120)
+        done = subprocess.run([*command, "--files0-from", "-", *workers], input=stdin, capture_output=True, timeout=300)
         assert sorted(row["path"] for row in rows(done.stdout)) == sorted(clips)
 
 
@@ -160,7 +160,7 @@ def test_a_file_that_hangs(tag, clips):
 @pytest.mark.skipif(not os.path.exists("/dev/stdout"), reason="needs /dev/stdout")
 def test_devices_have_no_journal(clips, command):
     with open("out.jsonl", "w") as file:
-        done = subprocess.run([*command, clips[0], "--output", "/dev/stdout"], stdout=file, timeout=120)
+        done = subprocess.run([*command, clips[0], "--output", "/dev/stdout"], stdout=file, timeout=300)
     assert done.returncode == 0
     assert len(lines("out.jsonl")) == 1
     assert not os.path.exists("/dev/stdout.journal")
@@ -169,7 +169,7 @@ def test_devices_have_no_journal(clips, command):
 def test_overwriting_does_not_use_up_a_list_on_standard_input(clips, command):
     Path("out.jsonl").write_text("something\n")
     arguments = [*command, "@-", "--output", "out.jsonl", "--overwrite"]
-    subprocess.run(arguments, input="\n".join(clips).encode(), timeout=120, stderr=subprocess.DEVNULL)
+    subprocess.run(arguments, input="\n".join(clips).encode(), timeout=300, stderr=subprocess.DEVNULL)
     assert [row["path"] for row in rows(Path("out.jsonl").read_text())] == clips
 
 
@@ -181,7 +181,7 @@ def test_overwriting_does_not_use_up_a_list_from_a_pipe(clips, command):
     os.write(write, "\n".join(clips).encode())
     os.close(write)
     arguments = [*command, f"@/dev/fd/{read}", "--output", "out.jsonl", "--overwrite"]
-    subprocess.run(arguments, pass_fds=[read], timeout=120, stderr=subprocess.DEVNULL)
+    subprocess.run(arguments, pass_fds=[read], timeout=300, stderr=subprocess.DEVNULL)
     os.close(read)
     assert [row["path"] for row in rows(Path("out.jsonl").read_text())] == clips
 
@@ -198,7 +198,7 @@ def test_files_in_memory_have_a_journal(tag, clips):
 
 def test_standard_input_into_a_file(clips, command):
     content = Path(clips[0]).read_bytes()
-    done = subprocess.run([*command, "-", "--output", "out.jsonl"], input=content, timeout=120)
+    done = subprocess.run([*command, "-", "--output", "out.jsonl"], input=content, timeout=300)
     assert done.returncode == 0
     (row,) = rows(Path("out.jsonl").read_text())
     assert row["path"] == "-"
@@ -232,7 +232,7 @@ def test_full_disk(workers, expected, crawl):
 
     arguments = [*crawl, *workers]
     limit = partial(resource.setrlimit, resource.RLIMIT_FSIZE, (100_000, 100_000))
-    done = subprocess.run(arguments, capture_output=True, text=True, timeout=120, preexec_fn=limit)
+    done = subprocess.run(arguments, capture_output=True, text=True, timeout=300, preexec_fn=limit)
     assert done.returncode == 1
     assert done.stderr.splitlines()[-2:] == [
         "audiotag: out.jsonl: to continue, run the same command with --resume",
@@ -254,7 +254,7 @@ def test_no_room_for_temporary_files(clips, command, noise, tmp_path):
     limit = partial(resource.setrlimit, resource.RLIMIT_FSIZE, (1_100_000, 1_100_000))
     arguments = [*command, clips[0], "long.wav", "--window", "0.5", "--output", "out.jsonl", "--workers", "1"]
     environment = os.environ | {"TMPDIR": str(tmp_path)}
-    done = subprocess.run(arguments, capture_output=True, text=True, timeout=120, preexec_fn=limit, env=environment)
+    done = subprocess.run(arguments, capture_output=True, text=True, timeout=300, preexec_fn=limit, env=environment)
     assert done.returncode == 1
     assert done.stderr.splitlines()[-2:] == [
         "audiotag: out.jsonl: to continue, run the same command with --resume",

@@ -81,7 +81,7 @@ with interruptible():
     process.send_signal(signal.SIGINT)
     assert process.stdout.readline() == "cleaning up\n"
     process.send_signal(signal.SIGINT)
-    assert process.wait(60) == -signal.SIGINT
+    assert process.wait(300) == -signal.SIGINT
     process.stdout.close()
 
 
@@ -93,5 +93,5 @@ def test_who_ignores_interrupts_goes_on_doing_so(expected, crawl):
     )
     at_work(process)
     process.send_signal(signal.SIGINT)
-    assert process.wait(120) == 1
+    assert process.wait(300) == 1
     assert lines("out.jsonl") == expected

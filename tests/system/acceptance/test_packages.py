@@ -103,6 +103,7 @@ def test_basic_pitch_hears_the_same(tmp_path: Path) -> None:
     sound = sum(np.sin(2 * np.pi * pitches * h * time) / h for h in range(1, 6)) * 0.2 * np.exp(-2 * (time % 1))
     soundfile.write(tmp_path / "notes.wav", sound, rate)
     (expected, expected_notes), (actual, actual_notes) = both("basic_pitch", PITCH, str(tmp_path / "notes.wav"))
+    assert expected
     for name, values in expected.items():
         np.testing.assert_allclose(actual[name], values, atol=1e-4)
     assert actual_notes == expected_notes
