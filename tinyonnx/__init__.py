@@ -1,6 +1,6 @@
 """An ONNX interpreter in Python.
 
-onnx parses the file, numpy defines what every operator means, numba runs the hot ones::
+onnx parses the file, numpy defines the meaning of every operator, numba compiles kernels for the frequent ones::
 
     session = tinyonnx.InferenceSession("model.onnx")
     (logits,) = session.run(["logits"], {"melspec": features})
@@ -77,7 +77,7 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    if name in ("jit", "kernel"):  # the way to the compiler takes a while to import
+    if name in ("jit", "kernel"):  # imported on first use, because the compiler takes long to import
         from tinyonnx.codegen import kernel as module
 
         return getattr(module, name)
@@ -85,7 +85,7 @@ def __getattr__(name: str) -> Any:
 
 
 def install_as_onnxruntime() -> None:
-    """Make `import onnxruntime` give this package, for packages that one can't edit.
+    """Make `import onnxruntime` give this package, for packages that can't be edited.
 
     Raises RuntimeError if the real onnxruntime was imported before.
     """
@@ -95,14 +95,17 @@ def install_as_onnxruntime() -> None:
 
 
 def save_model(graph: Graph, path: str | os.PathLike[str]) -> None:
-    """Write a graph as an ONNX file, atomically. Raises ModelError for what ONNX can't express."""
+    """Write a graph as an ONNX file, atomically.
+
+    Raises ModelError if ONNX can't express it, OSError if it can't be written.
+    """
     from tinyonnx.onnxfile.save import save
 
     save(graph, path)
 
 
 def to_bytes(graph: Graph) -> bytes:
-    """A graph as the content of an ONNX file. Raises ModelError for what ONNX can't express."""
+    """Serialise a graph as an ONNX file. Raises ModelError if ONNX can't express it."""
     from tinyonnx.onnxfile import save
 
     return save.to_bytes(graph)

@@ -1,1 +1,1 @@
-"""ONNX files: reading them into an `ir.Graph`, writing them, and what the format says of operators."""
+"""Read ONNX files into an `ir.Graph`, write them, and check operators against the ONNX schemas."""

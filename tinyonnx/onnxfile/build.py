@@ -1,4 +1,4 @@
-"""Protobuf graphs and functions to `ir.Graph`; works on the messages it is given, without onnx itself."""
+"""Build an `ir.Graph` from protobuf graphs and functions; uses the messages only, without importing onnx."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from tinyonnx.limits import Limits, ModelLimitError
 from tinyonnx.onnxfile.messages import Kind, Message, all_names, domain_of, function_label, in_order, label_of, where_is
 
 _OPERANDS_PER_NODE = 16
-"""A node with more operands than that counts for several against `Limits.max_nodes`."""
+"""Operands that count as one node against `Limits.max_nodes`: a node with more counts as several."""
 
 
 @dataclass(frozen=True)
 class Type:
-    """A declared type: onnxruntime's spelling, and for tensors dtype and shape."""
+    """A declared type: in onnxruntime's spelling, and for tensors dtype and shape; None where unknown."""
 
     text: str | None = None
     dtype: np.dtype[Any] | None = None
@@ -29,16 +29,16 @@ class Type:
 
 
 class Decoder(Protocol):
-    """Turns the leaves of a model into Python objects; `what` names them in a ModelError."""
+    """Converts the leaves of a model to Python objects; `what` names them in a ModelError."""
 
     def tensor(self, proto: Message, what: str) -> Array:
-        """A TensorProto's values, read-only."""
+        """Return the values of a TensorProto, read-only."""
 
     def sparse(self, proto: Message, what: str) -> Array:
-        """A SparseTensorProto's values as a dense array, read-only."""
+        """Return the values of a SparseTensorProto as a dense array, read-only."""
 
     def type(self, proto: Message, what: str) -> Type:
-        """A TypeProto."""
+        """Return the type in a TypeProto."""
 
 
 @dataclass(frozen=True)
@@ -54,10 +54,10 @@ class _Function:
 
 @dataclass(frozen=True)
 class _Frame:
-    """Where a node is built: what names mean there.
+    """The context in which nodes are built: one graph or one call of a function.
 
-    `scope` maps names to values, None being an absent optional input of a function;
-    `attributes` gives what `ref_attr_name` refers to, and is None outside of functions.
+    `scope` maps names to values, None for an absent optional input of a function. `attributes` maps names to functions
+    that give the values for `ref_attr_name`; it is None outside of functions.
     """
 
     scope: ChainMap[str, Value | None]
@@ -77,10 +77,9 @@ _ABSENT = object()
 class Builder:
     """Builds the graph of one model.
 
-    `functions` are the model's FunctionProtos, inlined wherever they are called: their
-    values and nodes are named `<label of the call>/<name in the function>`, their subgraphs
-    and attribute references are resolved. `opset_imports` checks a list of
-    OperatorSetIdProto and gives versions by domain.
+    `functions` are the model's FunctionProtos. Each call is inlined: values and nodes are named `<label of the
+    call>/<name in the function>`, subgraphs and attribute references are resolved. `opset_imports` checks a list of
+    OperatorSetIdProto and returns versions by domain.
     """
 
     def __init__(
@@ -108,7 +107,7 @@ class Builder:
             self._functions[key] = function
 
     def build(self, proto: Message, opsets: Mapping[str, int]) -> Graph:
-        """The main graph, from its GraphProto."""
+        """Build the main graph from its GraphProto. Raises ModelError."""
         if self._functions:
             self._used_names = all_names(proto)
         return self._graph(proto, _Frame(ChainMap(), opsets))
@@ -116,7 +115,7 @@ class Builder:
     # -- graphs -----------------------------------------------------------------------
 
     def _graph(self, proto: Message, frame: _Frame) -> Graph:
-        """One graph; `frame` already has a scope of the graph's own."""
+        """Build one graph; the first map of `frame.scope` is for its own names."""
         where = f'{self.file}: graph "{proto.name}"'
         self._spend(0, len(proto.input) + len(proto.output) + len(proto.initializer) + len(proto.value_info), where)
         graph = Graph(proto.name, frame.opsets)
@@ -225,7 +224,7 @@ class Builder:
             raise ModelError(f'{where}: reads "{name}", which nothing produces') from None
 
     def _attribute(self, proto: Message, frame: _Frame, where: str) -> Any:
-        """The Python value, or _ABSENT for a reference to an attribute that the caller left out."""
+        """Return the Python value; _ABSENT for a reference to an attribute that the caller omitted."""
         if proto.ref_attr_name:
             if frame.attributes is None:
                 raise ModelError(f'{where}: attribute "{proto.name}" refers to a function\'s, outside of any function')
@@ -321,7 +320,7 @@ class Builder:
                     _declare(value, frame.types.get(actual))
 
     def _given(self, proto: Message, frame: _Frame, where: str, default: Callable[[], Any] | None) -> Any:
-        """What a call passes; a reference that leads nowhere leaves the function's own default."""
+        """Return the attribute that a call passes; if that is an unresolved reference, the function's default."""
         value = self._attribute(proto, frame, where)
         return default() if value is _ABSENT and default is not None else value
 
@@ -352,7 +351,7 @@ class Builder:
         return replace(frame, depth=frame.depth + 1, **changes)
 
     def _spend(self, nodes: int, operands: int, where: str) -> None:
-        """Count what is built: small files can blow up by functions that call functions."""
+        """Count nodes against the limit: functions that call functions can expand a small file exponentially."""
         self._nodes += nodes
         self._operands += operands
         limit = self.limits.max_nodes
@@ -360,9 +359,9 @@ class Builder:
             raise ModelLimitError(f"{where}: the model has more than {limit} nodes, its functions inlined")
 
     def _once(self, proto: Message, decode: Callable[[Message, str], Any], what: str) -> Any:
-        """Decode once, so that a function's constants are shared by all its calls.
+        """Decode a message once, so that all calls of a function share its constants.
 
-        Keeping the message alive keeps its identity from being given to another.
+        The message is kept alive so that its identity is not reused.
         """
         if id(proto) not in self._decoded:
             self._decoded[id(proto)] = (proto, decode(proto, what))

@@ -1,4 +1,4 @@
-"""Is every node of a graph a legal call of a registered operator?"""
+"""Check that every node of a graph is a valid call of a registered operator."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ class _Unsupported:
 
 
 def check_operators(graph: Graph, file: str) -> None:
-    """Look up every node, also of subgraphs, and compare it with the operator's signature.
+    """Look up every node, including those of subgraphs, and compare it with the operator's signature.
 
-    Raises ModelError naming all unsupported operators at once, or else the first node with
-    an unknown, missing or wrongly typed attribute or a wrong number of inputs or outputs.
+    Raises ModelError naming all unsupported operators at once; otherwise the first node with an unknown, missing or
+    wrongly typed attribute or a wrong number of inputs or outputs.
     """
     unsupported: dict[str, _Unsupported] = {}
     found: dict[tuple[str, str, int], Op | str] = {}
@@ -53,7 +53,7 @@ def check_operators(graph: Graph, file: str) -> None:
 
 
 def describe(op_type: str, domain: str, label: str, index: int) -> str:
-    """How errors name a node: `Conv "features.3.0" (node 17)`."""
+    """Return how errors name a node: `Conv "features.3.0" (node 17)`."""
     return f'{domain + "." if domain else ""}{op_type} "{label}" (node {index})'
 
 
@@ -84,7 +84,7 @@ def _check_call(node: Node, op: Op, file: str) -> None:
 
 
 def fits(value: Any, hint: Any) -> bool:
-    """Whether an attribute's value has the annotated type; a type that attributes can't have fits everything."""
+    """Return whether an attribute's value has the annotated type; True for annotations that are no attribute type."""
     origin = get_origin(hint)
     if origin in (Union, UnionType):
         return any(fits(value, option) for option in get_args(hint) if option is not NoneType)

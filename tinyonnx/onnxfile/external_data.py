@@ -1,4 +1,4 @@
-"""Weights kept in files beside the model, read so that a model can't reach any other file."""
+"""Read tensors from files beside the model, without access to any other file."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tinyonnx.ir import Array
 
 _NOFOLLOW = getattr(os, "O_NOFOLLOW", 0)
 _DIRECTORY = getattr(os, "O_DIRECTORY", 0)
-# A FIFO must not block the open that is about to refuse it.
+# O_NONBLOCK: opening a FIFO must not block before it is refused
 _FILE_FLAGS = os.O_RDONLY | _NOFOLLOW | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
 _HAS_DIR_FD = os.open in os.supports_dir_fd and bool(_NOFOLLOW)
 
@@ -29,11 +29,10 @@ class _File:
 
 
 class ExternalData:
-    """The external data files of one model; each is opened once, `close` closes them all.
+    """The external data files of one model; each is opened once and kept open until `close`.
 
-    Only regular files below `folder` are read: no absolute path, no `..`, no symbolic link
-    in any component below the folder, no file with a second hard link.  All errors are
-    ModelErrors that name the file but not the tensor.
+    Only regular files below `folder` are read: no absolute path, no `..`, no symbolic link in any component below the
+    folder, no file with a second hard link. All errors are ModelErrors that name the file but not the tensor.
     """
 
     def __init__(self, folder: str | os.PathLike[str]) -> None:
@@ -41,10 +40,10 @@ class ExternalData:
         self._files: dict[str, _File] = {}
 
     def read(self, location: str, offset: int, nbytes: int) -> Array:
-        """`nbytes` bytes from `offset` on, as uint8 [nbytes], read-only.
+        """Return `nbytes` bytes from `offset` on, uint8 [nbytes], read-only.
 
-        A region that several tensors share is read once.  Regions may not overlap so much
-        that they add up to more than the file, which bounds the memory a model can claim.
+        A region that several tensors share is read once. Distinct regions may not add up to more bytes than the file
+        has, which bounds the memory that overlapping tensors can claim.
         """
         key = "/".join(_components(location))
         if key not in self._files:
@@ -63,6 +62,7 @@ class ExternalData:
         return file.regions[region]
 
     def close(self) -> None:
+        """Close all files."""
         for file in self._files.values():
             file.handle.close()
         self._files.clear()
@@ -94,7 +94,7 @@ def _open(folder: Path, location: str) -> _File:
 
 
 def _open_below(folder: Path, location: str) -> int:
-    """Open component by component, so that no swap of a folder for a link goes unnoticed."""
+    """Open component by component, so that replacing a folder by a link in between is detected."""
     *folders, name = location.split("/")
     fd = os.open(folder, os.O_RDONLY | _DIRECTORY)
     try:
@@ -108,7 +108,7 @@ def _open_below(folder: Path, location: str) -> int:
 
 
 def _open_portably(folder: Path, location: str) -> int:
-    """For systems without openat (Windows): checks and opens, which leaves a race to whoever can write there."""
+    """Open on systems without openat (Windows): checks first, which leaves a race for whoever can write there."""
     if _crosses_link(folder, location):
         raise OSError(0, "symbolic link")
     return os.open(folder / location, _FILE_FLAGS)

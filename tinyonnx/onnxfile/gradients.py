@@ -1,4 +1,4 @@
-"""Gives Gradient nodes what they differentiate: the part of the graph that leads to their `y`."""
+"""Attach to each Gradient node the part of the graph that it differentiates."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ _DOMAIN = "ai.onnx.preview.training"
 
 
 def attach_functions(graph: Graph, file: str) -> None:
-    """Replace the name in a Gradient's attribute `y` by a graph from the tensors `xs` and `zs` to that tensor.
+    """Replace the name in attribute `y` of each Gradient by a graph from the tensors `xs` and `zs` to that tensor.
 
-    Raises ModelError if a name is unknown or `y` depends on something else.
+    Raises ModelError if a name is unknown or `y` depends on other variables.
     """
     gradients = [node for node in graph.nodes if (node.domain, node.op_type) == (_DOMAIN, "Gradient")]
     if not gradients:
@@ -31,7 +31,7 @@ def attach_functions(graph: Graph, file: str) -> None:
 
 
 def _function(graph: Graph, leaves: list[Value], y: Value, where: str) -> Graph:
-    """The nodes between `leaves` and `y` as a graph of their own."""
+    """Return the nodes between `leaves` and `y` as a separate graph."""
     function = Graph("function", graph.opsets)
     copies: dict[int, Value] = {}
     for leaf in leaves:
@@ -56,7 +56,7 @@ def _function(graph: Graph, leaves: list[Value], y: Value, where: str) -> Graph:
 
 
 def _needed(y: Value, leaves: set[int]) -> set[int]:
-    """Identities of the nodes that `y` depends on, as far as the leaves."""
+    """Return the identities of the nodes that `y` depends on, up to the leaves."""
     needed: set[int] = set()
     todo = [y]
     while todo:

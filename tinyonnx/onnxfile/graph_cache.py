@@ -1,9 +1,8 @@
-"""Models' files that were loaded before: their graphs, without onnx and protobuf.
+"""Cache of decoded graphs, which saves importing onnx and parsing: that takes longer than running a small model.
 
-Importing these and parsing takes longer than running a small model. What a file was found to
-hold is kept: the graph but for the tensors, and for each tensor where it lies in the file. A
-file is known by the SHA-256 of its content. Only flat graphs are kept (no subgraphs, no
-external data, no operators registered by the user), which is what most models are.
+An entry holds the graph without its tensors, and for each tensor its position in the file. The key contains the SHA-256
+of the file's content. Only flat graphs are cached, as most models are: no subgraphs, no external data, no operators
+registered by the user.
 """
 
 from __future__ import annotations
@@ -28,31 +27,34 @@ from tinyonnx.limits import Limits
 from tinyonnx.onnxfile import schemas
 
 SMALLEST, LARGEST = 64 << 10, 256 << 20
-"""Bytes of a file: smaller ones are loaded as fast, larger ones rarely."""
+"""Smallest and largest file, in bytes, whose graph is cached: smaller ones load as fast, larger ones are rare."""
 
 KEPT = 32
-"""How many graphs are kept."""
+"""Maximum number of cached graphs."""
 
 _DECISIVE = ("*.py", "onnxfile/**/*.py", "ops/**/*.py")
-"""Sources of this package that decide how a file is understood."""
+"""Sources of this package that determine how a file is decoded; they are part of the key."""
 
 _WITHIN = 1 << 20
-"""So many bytes of tensors may be kept by value: those that lie in the file in another form, or in another file."""
+"""Maximum bytes of tensors kept by value: those that the file holds in another form or not at all."""
 
 
 _LARGE, _NEAR = 4 << 10, 64 << 10
-"""Bytes of a tensor that is looked for anywhere in the file, and how far ahead smaller ones are."""
+"""Smallest tensor, in bytes, that is searched for in the whole file; how far ahead smaller ones are searched for."""
 
 _IN_VAIN = 64
-"""Searching so many bytes for a tensor that isn't there counts like keeping one, so that it ends."""
+"""Divisor of the cost charged for a failed search of the whole file, so that the total search time stays bounded."""
 
 
 class _Unkept(Exception):
-    """The graph has something that isn't kept."""
+    """The graph has something that is not cached."""
 
 
 def load(path: str, limits: Limits) -> tuple[Graph, str]:
-    """The graph of a model's file, and the SHA-256 of its content in hex. Raises what `load.load` raises."""
+    """Load a file, from the cache if possible; return its graph and the SHA-256 of its content in hex.
+
+    Raises what `tinyonnx.onnxfile.load.load` raises.
+    """
     data = read_file(path)
     sha256 = hashlib.sha256(data).hexdigest()
     file = _file(sha256, limits) if SMALLEST <= len(data) <= LARGEST and not registry.has_custom() else None
@@ -65,15 +67,15 @@ def load(path: str, limits: Limits) -> tuple[Graph, str]:
     from tinyonnx.onnxfile.load import load_bytes
 
     graph = load_bytes(data, path, limits, os.path.dirname(path) or ".")
-    if file and b"location" not in data:  # of external data, which may change
-        with suppress(_Unkept, ValueError):  # marshal's, for what it doesn't know
+    if file and b"location" not in data:  # a key of external data, which may change
+        with suppress(_Unkept, ValueError):  # marshal raises ValueError for types that it does not support
             disk.write(file, marshal.dumps(_encoded(graph, data)))
             disk.remove_old(file.parent.glob("*"), KEPT)
     return graph, sha256
 
 
 def _file(sha256: str, limits: Limits) -> Path | None:
-    """Where the graph is kept; None where this package or onnx isn't made of files, of which one sees changes."""
+    """Return the path of the cache entry; None if tinyonnx or onnx is not installed as plain files."""
     try:
         _versions()
     except OSError:
@@ -84,7 +86,7 @@ def _file(sha256: str, limits: Limits) -> Path | None:
 
 @cache
 def _versions() -> list[Any]:
-    """What decides how a file is understood: the state of this package, of onnx and of Python."""
+    """Return what determines how a file is decoded: Python, and path, size and modification time of sources."""
     onnx = importlib.util.find_spec("onnx")
     package = Path(registry.__file__).parent
     sources = {
@@ -130,7 +132,7 @@ def _encoded(graph: Graph, data: bytes) -> Any:
 
 
 class _Values:
-    """Numbers for values."""
+    """Assigns consecutive numbers to values."""
 
     def __init__(self) -> None:
         self.found: list[Value] = []
@@ -144,7 +146,7 @@ class _Values:
 
 
 class _Arrays:
-    """Where arrays lie in a file: dtype, shape, offset; or their bytes."""
+    """Positions of arrays in a file (dtype, shape, offset), or their bytes if the file does not hold them."""
 
     def __init__(self, data: bytes) -> None:
         self.places: list[tuple[str, tuple[int, ...], int | bytes]] = []
@@ -164,7 +166,10 @@ class _Arrays:
         return self._numbers[id(array)]
 
     def _find(self, content: bytes) -> int | bytes:
-        """Tensors mostly follow each other in the file; the whole file is searched for large ones alone."""
+        """Return the offset of a tensor, or its bytes if it is not in the file.
+
+        Tensors mostly follow each other; the whole file is searched for large ones only.
+        """
         far = len(content) >= _LARGE
         place = self._data.find(content, self._at, None if far else self._at + len(content) + _NEAR)
         if place < 0 and far:
@@ -186,7 +191,7 @@ def _value(value: Value, arrays: _Arrays) -> Any:
 
 
 def _attribute(value: Any, arrays: _Arrays) -> Any:
-    """Itself; a tuple with the number of an array."""
+    """Encode an attribute: an array as a tuple with its number, anything else as itself. Raises _Unkept."""
     if isinstance(value, np.ndarray):
         return (arrays.number(value),)
     if type(value) in (int, float, str) or (isinstance(value, list) and {*map(type, value)} <= {int, float, str}):
@@ -237,7 +242,7 @@ def _decoded(stored: Any, data: bytes) -> Graph:
 
 
 def _array_of(data: bytes, dtype: str, shape: tuple[int, ...], place: int | bytes) -> Array:
-    # a copy: in the file numbers lie at odd addresses, where arithmetic is slow
+    # copied because arrays in the file are unaligned, which makes arithmetic slow
     lies, at = (data, place) if isinstance(place, int) else (place, 0)
     array: Array = np.ndarray(shape, dtype, lies, at).copy()
     array.flags.writeable = False

@@ -34,17 +34,17 @@ def load(
     *,
     folder: str | os.PathLike[str] | None = None,
 ) -> Graph:
-    """The graph of an ONNX model, with its functions inlined and its operators checked.
+    """Load an ONNX model: parse it, inline its functions and check its operators.
 
-    `source` is a path or the file's bytes. External data is looked for in `folder`, by
-    default the folder of the model; without a folder (bytes) it is refused.
+    `source` is a path or the content of a file. External data is read from `folder` (default: the folder of the model);
+    without a folder, for bytes, it is refused.
 
-    Inputs that have an initializer are only initializers, and `Graph.overridable`. `Graph.metadata` has
-    producer_name, producer_version, domain, model_version, description (of the model),
-    graph_name, graph_description and, as `custom:KEY`, the model's own metadata.
+    Inputs with an initializer are in `Graph.initializers` and `Graph.overridable` only. `Graph.metadata` has
+    producer_name, producer_version, domain, model_version, description (of the model), graph_name, graph_description
+    and, as `custom:KEY`, the model's own metadata.
 
-    Raises ModelError naming the file, the culprit in it and the cause, whatever is wrong;
-    one that is a ResourceError, too, if a limit was reached.
+    Raises ModelError, with file, location in it and cause, if anything is wrong; it is also a ResourceError if a limit
+    was exceeded.
     """
     limits = limits or Limits()
     if isinstance(source, bytes | bytearray | memoryview):
@@ -54,7 +54,7 @@ def load(
 
 
 def load_bytes(data: bytes, file: str, limits: Limits, folder: str | os.PathLike[str] | None) -> Graph:
-    """`load` of what a file holds; `file` is what errors call it."""
+    """Load the content of a file; `file` is its name in error messages. See `load`."""
     model = _parse(data, file)
     external = None if folder is None else ExternalData(folder)
     try:
@@ -80,9 +80,9 @@ def _parse(data: bytes, file: str) -> ModelProto:
 
 
 def _undecodable(message: Message) -> str | None:
-    """Path and bytes of the first string below `message` that isn't UTF-8.
+    """Return path and bytes of the first string below `message` that is not valid UTF-8, or None.
 
-    The parser leaves such strings as bytes, wherever they are.
+    The parser leaves such strings as bytes.
     """
     for name, is_text in _text_and_messages(message.DESCRIPTOR):
         value = getattr(message, name)
@@ -109,7 +109,7 @@ def _to_graph(model: ModelProto, file: str, limits: Limits, external: ExternalDa
     opsets = _opset_imports(model.opset_import, file)
     builder = Builder(file, TensorDecoder(limits, external), limits, model.functions, _opset_imports)
     graph = builder.build(model.graph, opsets)
-    if model.ir_version < 4:  # all initializers had to be inputs
+    if model.ir_version < 4:  # before IR version 4 all initializers had to be inputs
         graph.overridable.clear()
     graph.metadata = {
         "producer_name": model.producer_name,
@@ -131,7 +131,7 @@ def _to_graph(model: ModelProto, file: str, limits: Limits, external: ExternalDa
 
 
 _TENSORS = Schema((Input("an input", frozenset(TENSOR_TYPES)),), True, 0, sys.maxsize)
-"""ONNX Runtime's operators, which onnx has no schemas of, take nothing but tensors."""
+"""Schema of ONNX Runtime's own operators, which onnx does not know: tensors of all types."""
 
 
 def _schema(key: Key) -> Schema | None:
@@ -142,7 +142,7 @@ def _schema(key: Key) -> Schema | None:
         return _TENSORS if domain == "com.microsoft" else None
     try:
         schema = get_schema(name, opset, domain)
-    except SchemaError:  # an operator that some models use before it existed
+    except SchemaError:  # some models use an operator of an opset before it existed
         schema = newest
     inputs = []
     for position, formal in enumerate(schema.inputs):
@@ -158,7 +158,7 @@ def _schema(key: Key) -> Schema | None:
 
 
 def _required_inputs(schema: OpSchema, variadic: bool) -> int:
-    """How many inputs a node has to list; optional ones count only if others that are required follow them."""
+    """Return how many inputs a node has to list; optional ones count only if required ones follow."""
     if schema.min_input > len(schema.inputs) - variadic:
         return int(schema.min_input)
     single = [i for i, formal in enumerate(schema.inputs) if formal.option == OpSchema.FormalParameterOption.Single]
@@ -166,14 +166,14 @@ def _required_inputs(schema: OpSchema, variadic: bool) -> int:
 
 
 def types_of(schema: OpSchema, position: int) -> set[str]:
-    """The types of an input, as values have them; what onnx 1.20 has of them itself can't be read."""
+    """Return the allowed types of an input, spelled as in `dtypes`; onnx 1.20's own attribute can't be read."""
     name = schema.inputs[position].type_str
     constraints = {c.type_param_str: c.allowed_type_strs for c in schema.type_constraints}
     return {re.sub(r"map\((\w+), (\w+)\)", r"map(\1,tensor(\2))", t) for t in constraints.get(name, [name])}
 
 
 def _opset_imports(imports: Iterable[Message], where: str) -> dict[str, int]:
-    """Versions by domain, `ai.onnx` as the empty domain."""
+    """Check opset imports and return versions by domain, with `ai.onnx` as "". Raises ModelError."""
     opsets: dict[str, int] = {}
     for entry in imports:
         domain = "" if entry.domain == "ai.onnx" else entry.domain

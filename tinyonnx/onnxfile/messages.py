@@ -1,4 +1,4 @@
-"""Questions about nodes and graphs as protobuf messages: labels, names, order; without onnx itself."""
+"""Labels, names and order of nodes in protobuf messages; uses the messages only, without importing onnx."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Message = Any
 
 
 class Kind(IntEnum):
-    """AttributeProto.AttributeType."""
+    """Numbers of AttributeProto.AttributeType."""
 
     FLOAT = 1
     INT = 2
@@ -33,28 +33,28 @@ class Kind(IntEnum):
 
 
 def domain_of(domain: str) -> str:
-    """The domain under the name that the registry uses."""
+    """Return the domain as the registry spells it: "" for ai.onnx."""
     return "" if domain == "ai.onnx" else domain
 
 
 def label_of(node: Message, index: int) -> str:
-    """A node's name, or its first output's, or its position."""
+    """Return a node's name; if it has none, the name of its first output, else its position."""
     return node.name or next(filter(None, node.output), f"#{index}")
 
 
 def function_label(key: tuple[str, str, str]) -> str:
-    """`domain.name`, with the overload if there is one."""
+    """Return `domain.name` of a function, with its overload if it has one."""
     domain, name, overload = key
     return f"{domain}.{name}" + (f":{overload}" if overload else "")
 
 
 def where_is(file: str, node: Message, index: int, prefix: str = "") -> str:
-    """How errors begin that are about a node."""
+    """Return the beginning of an error message about a node: file, operator, label and position."""
     return f"{file}: {describe(node.op_type, domain_of(node.domain), prefix + label_of(node, index), index)}"
 
 
 def all_names(graph: Message) -> set[str]:
-    """Names defined in a graph or a subgraph of it."""
+    """Return the names defined in a graph and its subgraphs."""
     names = _own_names(graph)
     for node in graph.node:
         for subgraph in _subgraphs(node):
@@ -63,9 +63,9 @@ def all_names(graph: Message) -> set[str]:
 
 
 def in_order(nodes: Iterable[Message], defined: set[str], file: str, where: str) -> list[tuple[int, Message]]:
-    """The nodes with their positions in the file, each after those whose results it reads.
+    """Sort nodes topologically; return them with their positions in the file.
 
-    Raises ModelError if a name is defined twice, or if there is a cycle.
+    Raises ModelError if a name is defined twice or nodes form a cycle.
     """
     numbered = list(enumerate(nodes))
     producer: dict[str, int] = {}
@@ -97,7 +97,7 @@ def _own_names(graph: Message) -> set[str]:
 
 
 def _reads(node: Message) -> set[str]:
-    """Names that a node reads, with those that its subgraphs capture."""
+    """Return the names that a node reads, including those that its subgraphs capture."""
     names = set(node.input)
     for subgraph in _subgraphs(node):
         read = {v.name for v in subgraph.output}.union(*(_reads(n) for n in subgraph.node))

@@ -1,4 +1,4 @@
-"""`ir.Graph` to ONNX files: the inverse of `tinyonnx.onnxfile.load`, for graphs that we built or rewrote."""
+"""Write an `ir.Graph` as an ONNX file: the inverse of `tinyonnx.onnxfile.load`, for built and rewritten graphs."""
 
 from __future__ import annotations
 
@@ -36,26 +36,23 @@ _Scope = ChainMap[str, Value]
 
 
 def save(graph: Graph, path: str | os.PathLike[str]) -> None:
-    """Write a graph as an ONNX file, whole or not at all.
+    """Write a graph as an ONNX file atomically; symbolic links are followed.
 
-    The file appears under its name only once it is complete; a link is followed.
-
-    Raises ModelError if ONNX can't express the graph (see `to_bytes`) or `path` is
-    something else than a file, OSError if it can't be written.
+    Raises ModelError if ONNX can't express the graph (see `to_bytes`) or `path` is not a regular file, OSError if it
+    can't be written.
     """
     target_of(path)
     write_file(path, to_bytes(graph))
 
 
 def to_bytes(graph: Graph) -> bytes:
-    """The content of an ONNX file with this graph; the same graph gives the same bytes.
+    """Serialise a graph as an ONNX file; equal graphs give equal bytes.
 
-    Constants become initializers with raw data. An output whose name isn't its value's gets
-    an Identity. `Graph.metadata` is written under the names that `tinyonnx.onnxfile.load` reads.
+    Constants become initializers with raw data. An output whose name differs from its value's gets an Identity.
+    `Graph.metadata` is written under the names that `tinyonnx.onnxfile.load` reads.
 
-    Raises ModelError if ONNX can't express the graph: names used twice, inputs or outputs
-    without a type, attributes or constants of a type that ONNX hasn't, operators of several
-    opsets of one domain, more than 2 GiB.
+    Raises ModelError if ONNX can't express the graph: duplicate names, inputs or outputs without a type, attributes or
+    constants of a type that ONNX lacks, operators of different opsets of one domain, more than 2 GiB.
     """
     nbytes = sum(array.nbytes for array in _arrays(graph))
     if nbytes > _MAX_FILE_BYTES:
@@ -67,7 +64,7 @@ def to_bytes(graph: Graph) -> bytes:
 
 
 class _Writer:
-    """Turns one model into protobuf messages."""
+    """Converts one model to protobuf messages."""
 
     def __init__(self, graph: Graph) -> None:
         self.main = graph
@@ -96,7 +93,7 @@ class _Writer:
     # -- graphs -----------------------------------------------------------------------
 
     def graph(self, graph: Graph, scope: _Scope) -> GraphProto:
-        """`scope` has the names of this graph, none yet, in front of those of the graphs around it."""
+        """Convert a graph; the first map of `scope` is for its own names, the others for enclosing graphs."""
         proto = GraphProto(name=_name(graph))
         for value in graph.inputs:
             self._define(value, scope)
@@ -129,7 +126,7 @@ class _Writer:
         is_main = len(scope.maps) == 1
         if is_main and any(o.name == name for o in proto.output):
             raise ModelError(f'two outputs are called "{name}"')
-        # a subgraph's outputs go by position, so that one may be renamed, but must be its own
+        # outputs of a subgraph are matched by position, so that one may be renamed; it must be defined in the subgraph
         if value.name != name or value.name not in scope.maps[0]:
             while not is_main and name in scope:
                 name += "'"
@@ -223,7 +220,7 @@ _REFINED: dict[int, set[int]] = {
     AttributeProto.TENSOR: {AttributeProto.SPARSE_TENSOR},
     AttributeProto.TENSORS: {AttributeProto.SPARSE_TENSORS},
 }
-"""What the operator's schema may ask for where the Python type alone says the key."""
+"""Types that the schema may demand where the Python type alone suggests the key."""
 
 _PLURAL: dict[int, int] = {
     AttributeProto.FLOAT: AttributeProto.FLOATS,
@@ -235,7 +232,7 @@ _PLURAL: dict[int, int] = {
 
 
 def _kind(value: Any) -> int:
-    """The AttributeType by Python type; 0 where that doesn't tell."""
+    """Return the AttributeType for a Python value; 0 if the value alone does not determine it."""
     match value:
         case Graph():
             return AttributeProto.GRAPH
@@ -258,7 +255,7 @@ def _kind(value: Any) -> int:
 
 
 def _declared_kind(node: Node, key: str) -> int:
-    """The AttributeType by the operator's schema; INTS, for an empty list, where there is none."""
+    """Return the AttributeType in the operator's schema; without a schema INTS for an empty list, else 0."""
     value = node.attributes[key]
     with suppress(defs.SchemaError):
         declared = defs.get_schema(node.op_type, node.opset, node.domain).attributes.get(key)
@@ -302,7 +299,7 @@ def _sparse(array: Array, what: str) -> SparseTensorProto:
 
 
 def _type(text: str, shape: tuple[Any, ...] | None, what: str) -> TypeProto:
-    """A TypeProto from onnxruntime's spelling; `shape` is that of a tensor at the top."""
+    """Return the TypeProto for a type in onnxruntime's spelling; `shape` is for a tensor at the top level."""
     kind, _, inner = text.partition("(")
     inner = inner.removesuffix(")")
     match kind:
@@ -334,7 +331,7 @@ def _name(graph: Graph) -> str:
 
 
 def _constants(graph: Graph, outer: _Scope) -> Iterator[Value]:
-    """The graph's initializers, and the folded constants that it reads without listing them."""
+    """Yield the initializers of a graph, and the folded constants that it reads without listing them."""
     seen = {id(v) for v in graph.initializers}
     yield from graph.initializers
     read = [v for node in graph.nodes for v in node.inputs if v is not None]

@@ -1,8 +1,8 @@
-"""What the ONNX standard allows operators to be given: how many operands, of which types.
+"""Schemas of the ONNX standard: how many inputs an operator takes, and of which types.
 
-`load` learns it of the operators in its models, as only it may ask onnx; of others, such as custom and fused
-operators, nothing is known, and everything is allowed. Types are those of the model's opset and of the newest one:
-an old model may use bfloat16 where only a newer version says so.
+`load`, which may import onnx, calls `learn` for the operators of its models. For others, such as custom and fused
+operators, there is no schema and everything is allowed. Types are the union of those of the model's opset and of the
+newest one: an old model may use bfloat16 although only a newer version allows it.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from tinyonnx.registry import Info
 
 @dataclass(frozen=True)
 class Input:
-    """One input: its type strings, and the name of the type that it shares with others ("" for none)."""
+    """One input: allowed types in onnxruntime's spelling, and the type parameter that it shares with others, or ""."""
 
     name: str
     types: frozenset[str]
@@ -35,14 +35,14 @@ class Input:
 
 @dataclass(frozen=True)
 class Schema:
-    """One operator version; the last input stands for all further ones if it is `variadic`."""
+    """One operator version; if `variadic`, the last input stands for all further ones."""
 
     inputs: tuple[Input, ...]
     variadic: bool
     min_inputs: int
     max_outputs: int
     good: set[tuple[Any, ...]] = field(default_factory=set, compare=False)
-    """Combinations of types that were found to fit."""
+    """Combinations of types that fit, as a cache."""
 
 
 Key = tuple[str, str, int]
@@ -51,22 +51,22 @@ _SCHEMAS: dict[Key, Schema | None] = {}
 
 
 def is_known(key: Key) -> bool:
-    """Whether `learn` was called for this domain, operator and opset."""
+    """Return whether `learn` was called for this domain, operator and opset."""
     return key in _SCHEMAS
 
 
 def learn(key: Key, schema: Schema | None) -> None:
-    """Remember the schema of an operator version; None if the standard has none."""
+    """Store the schema of an operator version; None if the standard has none."""
     _SCHEMAS[key] = schema
 
 
 def schema_of(node: Node) -> Schema | None:
-    """What is known of a node's operator."""
+    """Return the schema of a node's operator, or None."""
     return _SCHEMAS.get((node.domain, node.op_type, node.opset))
 
 
 def misfit(node: Node, inputs: Sequence[Any]) -> str | None:
-    """What is wrong with the types of the values (or their `Info`s) that a node gets, or None."""
+    """Return the reason why values (or `Info`s) of these types are no valid inputs of a node, or None."""
     schema = schema_of(node)
     if schema is None:
         return None
@@ -97,7 +97,7 @@ _UNKNOWN = object()
 
 
 def _kind(value: Any) -> Any:
-    """Something that is the same for values of the same type; None for none."""
+    """Return a hashable that is equal for values of equal type; None for an absent value."""
     if isinstance(value, (np.ndarray, np.generic)):
         return value.dtype
     if isinstance(value, Info):

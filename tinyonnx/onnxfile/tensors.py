@@ -34,7 +34,7 @@ _PACKED_BITS = {
 
 
 class TensorDecoder:
-    """Tensors and types of one model; nothing is allocated before its size was checked."""
+    """Decodes tensors and types of one model; sizes are checked before memory is allocated."""
 
     def __init__(self, limits: Limits, external: ExternalData | None) -> None:
         self.limits = limits
@@ -42,7 +42,7 @@ class TensorDecoder:
         self._densified = 0
 
     def tensor(self, proto: TensorProto, what: str) -> Array:
-        """The values of a TensorProto, read-only; strings as an object array of str."""
+        """Return the values of a TensorProto, read-only; strings as an object array of str. Raises ModelError."""
         dtype = self._dtype(proto.data_type, what)
         if dtype is None:
             raise ModelError(f"{what} has no data type")
@@ -65,7 +65,7 @@ class TensorDecoder:
         return array
 
     def sparse(self, proto: SparseTensorProto, what: str) -> Array:
-        """The values of a SparseTensorProto as a dense array, read-only."""
+        """Return the values of a SparseTensorProto as a dense array, read-only. Raises ModelError."""
         values = self.tensor(proto.values, f"{what}, values")
         indices = self.tensor(proto.indices, f"{what}, indices")
         shape = self._shape(proto.dims, values.dtype, what)
@@ -96,7 +96,7 @@ class TensorDecoder:
         return dense.reshape(shape)
 
     def type(self, proto: TypeProto, what: str) -> Type:
-        """onnxruntime's spelling; for tensors dtype and shape (unknown dimensions None)."""
+        """Return a type in onnxruntime's spelling; for tensors with dtype and shape, None for unknown dimensions."""
         kind = proto.WhichOneof("value")
         if kind not in ("tensor_type", "sparse_tensor_type"):
             return Type(self._spelling(proto, what))
@@ -138,7 +138,7 @@ class TensorDecoder:
             raise ModelError(f"{what} has rank {len(shape)}, supported are up to {MAX_RANK}")
         if any(d < 0 for d in shape):
             raise ModelError(f"{what} has the negative dimension {min(shape)}")
-        # An empty tensor's other dimensions must not overflow numpy's strides either.
+        # the other dimensions of an empty tensor must not overflow numpy's strides either
         if math.prod(max(d, 1) for d in shape) * dtype.itemsize > self.limits.max_tensor_bytes:
             raise ModelLimitError(f"{what} has shape {list(shape)}, over {self.limits.max_tensor_bytes} bytes")
         return shape
@@ -160,7 +160,7 @@ class TensorDecoder:
             packed = TensorProto(dims=shape, data_type=proto.data_type, raw_data=data.tobytes())
             return np.asarray(numpy_helper.to_array(packed))
         if dtype == np.bool_:
-            # Any non-zero byte is true; numpy and kernels rely on ones.
+            # any non-zero byte is true; numpy and kernels rely on 1
             return data.astype(np.bool_).reshape(shape)
         array = data.view(dtype).reshape(shape)
         return array if sys.byteorder == "little" else array.byteswap()
@@ -172,7 +172,7 @@ class TensorDecoder:
         if "location" not in entries:
             raise ModelError(f"{what} has external data without a location")
         offset = _number(entries.get("offset", "0"), f"{what}: offset")
-        # some writers leave the length at 0; like one that is absent it then follows from shape and type
+        # some writers leave the length at 0: it then follows from shape and type, like an absent one
         length = _number(entries.get("length", "0"), f"{what}: length") or nbytes
         if length != nbytes:
             raise ModelError(f"{what} has external data of {length} bytes, its shape and type need {nbytes}")
@@ -218,6 +218,6 @@ def _from_field(proto: TensorProto, dtype: np.dtype[Any], shape: tuple[int, ...]
         raise ModelError(f"{what} has {actual} values in {field}, its shape {list(shape)} and type need {expected}")
     if not expected:
         return np.empty(shape, dtype)
-    # to_array prefers raw data that is set but empty.
+    # to_array prefers raw data, even if it is empty
     proto.ClearField("raw_data")
     return np.asarray(numpy_helper.to_array(proto))

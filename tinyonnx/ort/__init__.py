@@ -1,1 +1,1 @@
-"""The session and all else that is spelled as onnxruntime spells it."""
+"""The session and everything else that is named as in onnxruntime."""

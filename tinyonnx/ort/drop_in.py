@@ -1,4 +1,4 @@
-"""The modules that packages import as onnxruntime, made of this package."""
+"""Modules under the names of onnxruntime, for packages that import onnxruntime."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import tinyonnx
 from tinyonnx import errors
 
 API_VERSION = "1.23.0"
-"""The release of onnxruntime whose Python interface is offered."""
+"""The onnxruntime release whose Python interface is offered."""
 
 _EXCEPTIONS = {
     "InvalidArgument": errors.InputError,
@@ -58,11 +58,11 @@ def _is_installed() -> bool:
 
 
 class _Missing:
-    """The last to be asked for a module: says of onnxruntime's others why they aren't there."""
+    """The last finder asked for a module: explains why other modules of onnxruntime are missing."""
 
     @staticmethod
     def find_spec(name: str, path: Sequence[str] | None = None, target: ModuleType | None = None) -> None:
-        """Raises ModuleNotFoundError for a part of onnxruntime."""
+        """Raise ModuleNotFoundError for a module of onnxruntime; return None for any other."""
         if name.startswith("onnxruntime.") and _is_installed():
             raise ModuleNotFoundError(
                 f"{name} is a part of ONNX Runtime that tinyonnx, which stands in for it here, doesn't have", name=name

@@ -41,7 +41,7 @@ def check_feeds(graph: Graph, feeds: Mapping[str, Any], file: str) -> tuple[list
 
 
 def _check_value(where: str, wanted: str, shape: Sequence[int | str | None] | None, feed: Any) -> Any:
-    """A feed as operators expect it, if it is of the type `wanted` ("" for any)."""
+    """Convert a feed to the form that operators expect; `wanted` is its ONNX type, "" for any. Raises InputError."""
     if "map(" in wanted:
         return _check_map(where, wanted, feed)
     if wanted.startswith("optional("):
@@ -55,7 +55,7 @@ def _check_value(where: str, wanted: str, shape: Sequence[int | str | None] | No
     if not isinstance(feed, (np.ndarray, np.generic, list, tuple, int, float, bool, str)):
         raise InputError(f"{where} expects an array, got {type(feed).__name__}")
     try:
-        # like onnxruntime: a list takes the type that is wanted, an array has to have it
+        # as in onnxruntime: a list is converted to the wanted type, an array must have it
         of_numbers = isinstance(feed, (list, tuple)) and wanted not in ("tensor(string)", "")
         array = np.asarray(feed, from_onnx_type(wanted) if of_numbers else None)
     except (ValueError, TypeError, OverflowError, KeyError) as error:
@@ -74,7 +74,7 @@ def _check_value(where: str, wanted: str, shape: Sequence[int | str | None] | No
         raise InputError(f"{where} expects {wanted or 'a tensor'}, got {given or array.dtype}")
     if shape is not None:
         if not shape and array.size == 1:
-            array = array.reshape(())  # onnxruntime takes [1] for a scalar, too
+            array = array.reshape(())  # onnxruntime accepts [1] for a scalar as well
         fits = len(shape) == array.ndim and all(
             not isinstance(d, int) or d == n for d, n in zip(shape, array.shape, strict=True)
         )
@@ -84,7 +84,7 @@ def _check_value(where: str, wanted: str, shape: Sequence[int | str | None] | No
 
 
 def _check_map(where: str, wanted: str, feed: Any) -> Any:
-    """A map, or a list of maps."""
+    """Convert a map or a list of maps. Raises InputError."""
     try:
         if not wanted.startswith("seq("):
             return as_map(feed, wanted)

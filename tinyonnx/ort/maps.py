@@ -1,4 +1,4 @@
-"""Maps, which models of ai.onnx.ml take and give: Python dicts."""
+"""Maps, which models of ai.onnx.ml take and give, as Python dicts."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ _SPELLING = re.compile(r"map\((\w+),(tensor\(\w+\))\)")
 
 
 def as_map(feed: Any, wanted: str) -> TypedMap:
-    """A dict as ``map(int64,tensor(float))`` or the like; keys are int or str, values are plain Python objects.
+    """Convert a dict to the ONNX type `wanted`, such as ``map(int64,tensor(float))``.
 
-    Raises TypeError, ValueError or OverflowError saying what doesn't fit.
+    Keys become int or str, values plain Python objects. Raises TypeError, ValueError or OverflowError with the cause.
     """
     spelling = _SPELLING.fullmatch(wanted)
     if spelling is None:
@@ -26,7 +26,7 @@ def as_map(feed: Any, wanted: str) -> TypedMap:
     key_type, dtype = spelling[1], from_onnx_type(spelling[2])
     keys = [_plain(key, "string" if key_type == "string" else "integer", "key") for key in feed]
     if key_type != "string":
-        np.array(keys, from_onnx_type(f"tensor({key_type})"))  # overflows if one doesn't fit
+        np.array(keys, from_onnx_type(f"tensor({key_type})"))  # raises OverflowError if a key doesn't fit
     kind = {"O": "string", "f": "number"}.get(dtype.kind, "integer")
     values = [_plain(value, kind, f"value of key {key!r}") for key, value in feed.items()]
     if kind != "string":
@@ -39,7 +39,7 @@ _KINDS: dict[str, tuple[type, ...]] = {"string": (str,), "integer": (int,), "num
 
 
 def _plain(value: Any, kind: str, what: str) -> Any:
-    """A Python object from that or a numpy scalar."""
+    """Return a Python object or numpy scalar as a Python object. Raises TypeError if it is not of this kind."""
     plain = (
         value.item() if isinstance(value, np.generic) or (isinstance(value, np.ndarray) and not value.ndim) else value
     )

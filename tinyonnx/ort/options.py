@@ -1,4 +1,4 @@
-"""Options by onnxruntime's names; what has no meaning here is accepted and has no effect."""
+"""Options, named as in onnxruntime; those without a meaning here are accepted and ignored."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from tinyonnx.limits import Limits
 
 
 class GraphOptimizationLevel(enum.IntEnum):
-    """onnxruntime's levels; all but ORT_DISABLE_ALL mean the whole pipeline here."""
+    """onnxruntime's levels; all except ORT_DISABLE_ALL run the whole pipeline."""
 
     ORT_DISABLE_ALL = 0
     ORT_ENABLE_BASIC = 1
@@ -20,14 +20,14 @@ class GraphOptimizationLevel(enum.IntEnum):
 
 
 class ExecutionMode(enum.IntEnum):
-    """onnxruntime's execution modes; accepted, steps always run one after the other."""
+    """onnxruntime's execution modes; ignored: steps run one after the other."""
 
     ORT_SEQUENTIAL = 0
     ORT_PARALLEL = 1
 
 
 class ExecutionOrder(enum.IntEnum):
-    """onnxruntime's orders of nodes; accepted, the order is always that of the file."""
+    """onnxruntime's execution orders; ignored: nodes run in the order of the file."""
 
     DEFAULT = 0
     PRIORITY_BASED = 1
@@ -39,10 +39,10 @@ class SessionOptions:
 
     Attributes:
         graph_optimization_level: ORT_DISABLE_ALL runs the nodes of the file one by one in
-            numpy; anything else runs the pass pipeline and the kernels.
-        intra_op_num_threads: threads that share each kernel's work, at most one per
-            processor; 0 means all processors.
-        limits: what a model may use (`tinyonnx.Limits`).
+            numpy; all others run the pass pipeline and the kernels.
+        intra_op_num_threads: threads that share the work of each kernel, at most one per
+            processor; 0 for all processors.
+        limits: bounds on the resources of loading and running (`tinyonnx.Limits`).
     """
 
     def __init__(self) -> None:
@@ -67,26 +67,23 @@ class SessionOptions:
         self._config: dict[str, str] = {}
 
     def add_free_dimension_override_by_name(self, name: str, size: int) -> None:
-        """Fix a symbolic dimension: inputs must have, and declare, this size there."""
+        """Fix a symbolic dimension: inputs must have this size there."""
         self.free_dimensions[name] = int(size)
 
     def add_initializer(self, name: str, value: Any) -> None:
-        """Use this OrtValue, or array, in the place of an initializer of the model."""
+        """Replace an initializer of the model by this OrtValue or array."""
         self.replaced_initializers[name] = value.numpy() if hasattr(value, "numpy") else value
 
     def add_session_config_entry(self, key: str, value: str) -> None:
-        """Remember a configuration entry (none has an effect)."""
+        """Store a configuration entry; none has an effect."""
         self._config[key] = value
 
     def get_session_config_entry(self, key: str) -> str:
-        """A configuration entry; raises KeyError if it was never set."""
+        """Return a configuration entry. Raises KeyError if it was never set."""
         return self._config[key]
 
     def register_custom_ops_library(self, path: str) -> None:
-        """Refused: operators are Python functions here, see `tinyonnx.op`.
-
-        Raises NotImplementedError.
-        """
+        """Raise NotImplementedError: custom operators are Python functions, see `tinyonnx.op`."""
         raise NotImplementedError(f"{path}: custom operators are Python functions: register them by @tinyonnx.op")
 
 
@@ -94,7 +91,7 @@ class RunOptions:
     """Options of one run.
 
     Attributes:
-        terminate: set to True, from another thread, to end the run with a ResourceError
+        terminate: set it to True from another thread to end the run with a ResourceError
             at the next step.
     """
 
@@ -107,9 +104,9 @@ class RunOptions:
         self._config: dict[str, str] = {}
 
     def add_run_config_entry(self, key: str, value: str) -> None:
-        """Remember a configuration entry (none has an effect)."""
+        """Store a configuration entry; none has an effect."""
         self._config[key] = value
 
     def get_run_config_entry(self, key: str) -> str:
-        """A configuration entry; raises KeyError if it was never set."""
+        """Return a configuration entry. Raises KeyError if it was never set."""
         return self._config[key]

@@ -1,4 +1,4 @@
-"""The onnxruntime-compatible session."""
+"""`InferenceSession`, with the interface of onnxruntime's."""
 
 from __future__ import annotations
 
@@ -32,12 +32,12 @@ from tinyonnx.runtime.trace import Hook, iterate
 from tinyonnx.sizes.expressions import SizeError
 
 PLANS_KEPT = 8
-"""How many plans (one per set of input shapes and outputs) a session keeps."""
+"""How many plans a session keeps: one per set of requested outputs and input shapes."""
 
 
 @dataclass(frozen=True)
 class NodeArg:
-    """An input or output: name, type such as ``tensor(float)``, shape with symbolic names as strings."""
+    """Name, ONNX type (such as ``tensor(float)``) and shape of an input or output; symbolic dimensions are strings."""
 
     name: str
     type: str
@@ -46,7 +46,7 @@ class NodeArg:
 
 @dataclass(frozen=True)
 class ModelMetadata:
-    """What the file says of itself."""
+    """The metadata in the file."""
 
     producer_name: str = ""
     graph_name: str = ""
@@ -63,10 +63,11 @@ class InferenceSession:
     Args:
         path_or_bytes: an ONNX file, or its content.
         sess_options: see `SessionOptions`.
-        providers: accepted; everything runs on the CPU.
+        providers: accepted and ignored: everything runs on the CPU.
 
     Raises:
         ModelError: the model can't be loaded.
+        InputError: an option doesn't fit the model.
     """
 
     def __init__(
@@ -101,7 +102,7 @@ class InferenceSession:
         _sessions.add(self)
 
     def _apply_options(self) -> None:
-        """Fix free dimensions and replace initializers as the options say."""
+        """Fix free dimensions and replace initializers as the options demand. Raises InputError."""
         sizes = self._options.free_dimensions
         for value in (*self._graph.inputs, *self._graph.declared_outputs):
             if value.shape is not None:
@@ -123,33 +124,33 @@ class InferenceSession:
 
     @property
     def name(self) -> str:
-        """The file's path, or "<bytes>"."""
+        """The path of the file, or "<bytes>"."""
         return self._name
 
     @property
     def sha256(self) -> str | None:
-        """The SHA-256 of the file's content, in hex; None if the session was made of bytes."""
+        """The SHA-256 of the file's content in hex; None if the session was made from bytes."""
         return self._sha256
 
     @property
     def graph(self) -> Graph:
-        """The graph as loaded; not to be edited."""
+        """The graph as loaded; it must not be edited."""
         return self._graph
 
     def get_inputs(self) -> list[NodeArg]:
-        """The inputs that `run` needs."""
+        """Return the inputs that must be fed."""
         return [_node_arg(v, v.name) for v in self._graph.inputs]
 
     def get_outputs(self) -> list[NodeArg]:
-        """The outputs that `run(None, …)` gives."""
+        """Return the outputs that `run(None, feeds)` gives."""
         return [_node_arg(v, n) for v, n in zip(self._graph.outputs, self._graph.output_names, strict=True)]
 
     def get_overridable_initializers(self) -> list[NodeArg]:
-        """The inputs that need not be fed, because the file has a value for them."""
+        """Return the inputs that may be left out because the file has values for them."""
         return [_node_arg(v, v.name) for v in self._graph.overridable]
 
     def get_modelmeta(self) -> ModelMetadata:
-        """What the file says of itself."""
+        """Return the metadata in the file."""
         data = self._graph.metadata
         return ModelMetadata(
             producer_name=data.get("producer_name", ""),
@@ -164,25 +165,25 @@ class InferenceSession:
         )
 
     def get_providers(self) -> list[str]:
-        """Always the CPU."""
+        """Return onnxruntime's name for the CPU, the only provider."""
         return ["CPUExecutionProvider"]
 
     def get_provider_options(self) -> dict[str, dict[str, str]]:
-        """There are none."""
+        """Return no options for the only provider."""
         return {"CPUExecutionProvider": {}}
 
     def set_providers(self, providers: Sequence[Any] | None = None, provider_options: Any = None) -> None:
-        """Accepted; everything runs on the CPU."""
+        """Do nothing: everything runs on the CPU."""
 
     def get_session_options(self) -> SessionOptions:
-        """The options of this session."""
+        """Return the options of this session."""
         return self._options
 
     def disable_fallback(self) -> None:
-        """Accepted; there is nothing to fall back from."""
+        """Do nothing: there is no other provider to fall back to."""
 
     def enable_fallback(self) -> None:
-        """Accepted; there is nothing to fall back to."""
+        """Do nothing: there is no other provider to fall back to."""
 
     def run(
         self, output_names: Sequence[str] | None, input_feed: Mapping[str, Any], run_options: RunOptions | None = None
@@ -192,7 +193,7 @@ class InferenceSession:
         Args:
             output_names: any tensors of the graph by name, outputs or intermediate ones;
                 None or an empty list for all outputs.
-            input_feed: an array (or OrtValue) per input; also initializers that are inputs of the file.
+            input_feed: an array (or OrtValue) per input, and optionally for overridable initializers.
             run_options: see `RunOptions`.
 
         Returns:
@@ -201,7 +202,7 @@ class InferenceSession:
         Raises:
             InputError: a feed or a requested name doesn't fit the model.
             NodeError: an operator failed.
-            ResourceError: a limit was reached.
+            ResourceError: a limit was exceeded.
         """
         request = self._request(output_names, input_feed)
         with self._lock:
@@ -221,14 +222,17 @@ class InferenceSession:
         self, output_names: Sequence[str] | None, input_dict_ort_values: Mapping[str, OrtValue],
         run_options: RunOptions | None = None,
     ) -> list[OrtValue]:  # fmt: skip
-        """`run` from values to values."""
+        """Run the model on OrtValues and return OrtValues. See `run`."""
         return [OrtValue(result) for result in self.run(output_names, input_dict_ort_values, run_options)]
 
     def run_async(
         self, output_names: Sequence[str] | None, input_feed: Mapping[str, Any],
         callback: Callable[[list[Any], Any, str], None], user_data: Any, run_options: RunOptions | None = None,
     ) -> None:  # fmt: skip
-        """`run` on a thread of its own, which then calls callback(results, user_data, error message or "")."""
+        """Run the model on a new thread, which then calls `callback(results, user_data, message)`.
+
+        The message is "" unless the run failed; the results are empty then.
+        """
 
         def work() -> None:
             results, message = [], ""
@@ -241,42 +245,45 @@ class InferenceSession:
         threading.Thread(target=work).start()
 
     def io_binding(self) -> IOBinding:
-        """Bindings for `run_with_iobinding`."""
+        """Return a new binding for `run_with_iobinding`."""
         return IOBinding(self)
 
     def run_with_iobinding(self, iobinding: IOBinding, run_options: RunOptions | None = None) -> None:
-        """Run on what is bound. Raises what `run` raises."""
+        """Run the model on bound inputs and outputs. Raises what `run` raises."""
         iobinding.run(run_options)
 
     def end_profiling(self) -> str:
-        """Refused: `tinyonnx profile MODEL --trace FILE` writes such a file. Raises NotImplementedError."""
+        """Raise NotImplementedError: `tinyonnx profile MODEL --trace FILE` writes such a file."""
         raise NotImplementedError(f"{self._name}: a session has no profile of itself: use `tinyonnx profile --trace`")
 
     def trace(self, input_feed: Mapping[str, Any]) -> Iterator[tuple[Node, list[Any]]]:
-        """Run the model step by step: yields every node, also of subgraphs, with its outputs.
+        """Run the model step by step; yield each node, including those of subgraphs, with its outputs.
 
-        The nodes are those of the plan: the file's own with ORT_DISABLE_ALL, else fused ones
-        whose `origin` names what they replaced. An array may be overwritten as soon as the next
-        node is asked for: copy what you keep. Raises what `run` raises.
+        The nodes are those of the plan: with ORT_DISABLE_ALL the file's own, otherwise fused ones whose `origin` names
+        the nodes that they replaced. An array may be overwritten as soon as the next node is requested: copy it to keep
+        it. Raises what `run` raises.
         """
         return iterate(lambda hook: self.run_with_hook(input_feed, hook))
 
     def run_with_hook(self, input_feed: Mapping[str, Any], hook: Hook) -> list[Any]:
-        """Run the model and call `hook(node, outputs)` after every node, as `trace` yields them.
+        """Run the model, call `hook(node, outputs)` after each node as `trace` yields them, and return all outputs.
 
-        Returns all outputs. Raises what `run` and the hook raise.
+        Raises what `run` and the hook raise.
         """
         plan, feeds = self._prepare(self._request(None, input_feed), by_item=False)
         return execute(plan, feeds, hook)
 
     def plan_for(self, output_names: Sequence[str] | None, input_feed: Mapping[str, Any], by_item: bool = True) -> Plan:
-        """The plan that `run` would use with these arguments, or a hook without `by_item`. Raises what `run` raises."""
+        """Return the plan that `run`, or a run with a hook if not `by_item`, uses for these arguments.
+
+        Raises what `run` raises.
+        """
         return self._prepare(self._request(output_names, input_feed), by_item)[0]
 
     def rewrite(self, input_feed: Mapping[str, Any], passes: list[Pass] = PIPELINE) -> Rewrite:
-        """A copy of the graph for inputs of these shapes after some passes, and their remarks.
+        """Return a copy of the graph for these input shapes after some passes, and the remarks of the passes.
 
-        Raises what `run` raises of its feeds.
+        Raises what `run` raises for its feeds.
         """
         inputs, feeds = check_feeds(self._graph, input_feed, self._name)
         return self._rewrite((), tuple(inputs[len(self._graph.inputs) :]), feeds, passes)
@@ -299,7 +306,7 @@ class InferenceSession:
         return plan, request.feeds
 
     def _sized_plans(self, request: _Request) -> Iterator[tuple[SizedPlan, Values]]:
-        """Plans for many sizes that may do for these feeds; none for the first sizes that a session meets."""
+        """Return plans for many sizes that may fit these feeds; none for the first sizes that a session meets."""
         if not request.optimise or DISABLED:
             return iter(())
         shapes = shapes_of(request.feeds)
@@ -361,7 +368,7 @@ class InferenceSession:
         return self._run_passes(_sized(self._copy(names, overridden), feeds), passes)
 
     def _copy(self, names: tuple[str, ...], overridden: tuple[str, ...]) -> Graph:
-        """The graph with these outputs (none: its own) and with inputs for initializers that are fed."""
+        """Return a copy of the graph with these outputs (empty: its own) and with inputs for fed initializers."""
         graph = self._graph.clone()
         for name in overridden:
             graph.override(name)
@@ -381,7 +388,7 @@ class InferenceSession:
         return min(wanted, available()) if wanted > 0 else available()
 
     def _set_outputs(self, graph: Graph, names: tuple[str, ...]) -> None:
-        """Make the named values the outputs of the graph."""
+        """Make the named values the outputs of the graph. Raises InputError for an unknown name."""
         values = graph.values()
         values.update(zip(graph.output_names, graph.outputs, strict=True))
         unknown = [n for n in names if n not in values]
@@ -396,9 +403,9 @@ class InferenceSession:
 
 
 class _Request:
-    """What a run is asked for: outputs (none: all), initializers that are fed, and the values of all inputs.
+    """One request to run: outputs (empty for all), initializers that are fed, and the values of all inputs.
 
-    `key` tells requests apart that need plans of their own, `kind` those that differ in more than sizes.
+    `key` distinguishes requests that need separate plans, `kind` those that differ in more than sizes.
     """
 
     def __init__(
@@ -411,7 +418,7 @@ class _Request:
 
 
 def _sized(graph: Graph, feeds: list[Any], shapes: Sequence[tuple[Any, ...]] | None = None) -> Graph:
-    """The graph for inputs of these types and shapes."""
+    """Return the graph with the dtypes and shapes of these inputs."""
     for value, feed, shape in zip(graph.inputs, feeds, shapes_of(feeds) if shapes is None else shapes, strict=True):
         is_tensor = isinstance(feed, np.ndarray)
         value.dtype, value.shape = (feed.dtype, shape) if is_tensor else (None, None)
@@ -422,7 +429,7 @@ _sessions: weakref.WeakSet[InferenceSession] = weakref.WeakSet()
 
 
 def _unlock() -> None:
-    """In a forked child the thread that held a lock doesn't exist."""
+    """Replace the locks in a forked child, where the thread that held one does not exist."""
     for session in _sessions:
         session._lock = threading.Lock()
         for plans in session._sized.values():
@@ -434,18 +441,18 @@ if hasattr(os, "register_at_fork"):
 
 
 def _constants(graph: Graph, node: Node | None) -> list[Array]:
-    """The initializers of a graph (no node), or those of a node's subgraphs."""
+    """Return the initializers of a graph (`node` is None), or those of a node's subgraphs."""
     graphs = [graph] if node is None else node.subgraphs
     return [v.const for g in graphs for v in g.initializers if v.const is not None]
 
 
 def _signature(feed: Any) -> Any:
-    """What a plan depends on of a feed."""
+    """Return the part of a feed that a plan depends on."""
     return (feed.dtype, feed.shape) if isinstance(feed, np.ndarray) else None
 
 
 def _kind(feed: Any) -> Any:
-    """What plans for all sizes depend on of a feed."""
+    """Return the part of a feed that a plan for all sizes depends on."""
     return (feed.dtype, feed.ndim) if isinstance(feed, np.ndarray) else None
 
 
