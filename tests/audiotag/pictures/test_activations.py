@@ -16,7 +16,7 @@ from tinyonnx import save_model
 
 
 @pytest.fixture
-def model(tmp_path: Path) -> Path:
+def small(tmp_path: Path) -> Path:
     save_model(random_graph("mn01", seed=0), tmp_path / "mn01.onnx")
     return tmp_path / "mn01.onnx"
 
@@ -27,9 +27,9 @@ def clip(path: Path) -> Path:
     return path
 
 
-def test_the_page_shows_waveform_mel_layers_and_tags(browser: Any, model: Path, tmp_path: Path, capsys: Any) -> None:
+def test_the_page_shows_waveform_mel_layers_and_tags(browser: Any, small: Path, tmp_path: Path, capsys: Any) -> None:
     sound, page = clip(tmp_path / "clip.wav"), tmp_path / "page.html"
-    assert main(["tag", str(sound), "--model", str(model), "--activations", str(page), "--format", "jsonl"]) == 0
+    assert main(["tag", str(sound), "--model", str(small), "--activations", str(page), "--format", "jsonl"]) == 0
     capsys.readouterr()
     look(browser, page)
     titles = browser.execute_script("return [...document.querySelectorAll('#sections h2')].map(h => h.textContent)")
@@ -40,15 +40,15 @@ def test_the_page_shows_waveform_mel_layers_and_tags(browser: Any, model: Path, 
     assert "clip.wav tagged by mn01" in browser.title
 
 
-def test_one_file_only(model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_one_file_only(small: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for paths in (["a.wav", "b.wav"], ["-"], [str(tmp_path)]):
         with pytest.raises(SystemExit) as end:
-            main(["tag", *paths, "--model", str(model), "--activations", str(tmp_path / "page.html")])
+            main(["tag", *paths, "--model", str(small), "--activations", str(tmp_path / "page.html")])
         assert end.value.code == 2
         assert "--activations takes a single file" in capsys.readouterr().err
 
 
-def test_a_page_that_cannot_be_written(model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_page_that_cannot_be_written(small: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     sound = clip(tmp_path / "clip.wav")
-    assert main(["tag", str(sound), "--model", str(model), "--activations", "/no/such/folder/page.html"]) == 1
+    assert main(["tag", str(sound), "--model", str(small), "--activations", "/no/such/folder/page.html"]) == 1
     assert "/no/such/folder/page.html" in capsys.readouterr().err
