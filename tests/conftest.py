@@ -17,11 +17,78 @@ if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
     # shells start background jobs with SIGINT ignored; tests send it to child processes, which inherit that
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
+ROOT = Path(__file__).resolve().parents[1]
+
+SLOW = (
+    "tests/audiotag/crawl/test_pool.py",
+    "tests/audiotag/crawl/test_run.py",
+    "tests/audiotag/sound/test_pipe.py",
+    "tests/audiotag/standalone",
+    "tests/scripts",
+    "tests/system/acceptance",
+    "tests/tinyonnx/codegen/test_machine.py",
+    "tests/tinyonnx/native",
+)
+"""Files and folders that take long, build executables, or start many processes."""
+
+QUICK = (
+    "tests/audiotag/features",
+    "tests/audiotag/crawl/test_inputs.py",
+    "tests/audiotag/crawl/test_journal.py",
+    "tests/audiotag/models/test_catalog.py",
+    "tests/audiotag/outputs",
+    "tests/audiotag/sound/test_windows.py",
+    "tests/audiotag/test_events.py",
+    "tests/audiotag/test_labels.py",
+    "tests/audiotag/test_tagger.py",
+    "tests/docs/test_distribution.py",
+    "tests/tinyonnx/kernels/test_conv.py",
+    "tests/tinyonnx/kernels/test_elementwise.py",
+    "tests/tinyonnx/kernels/test_gemm.py",
+    "tests/tinyonnx/kernels/test_pool.py",
+    "tests/tinyonnx/kernels/test_rows.py",
+    "tests/tinyonnx/onnxfile/test_load.py",
+    "tests/tinyonnx/onnxfile/test_save.py",
+    "tests/tinyonnx/ops/test_conv.py",
+    "tests/tinyonnx/ops/test_math.py",
+    "tests/tinyonnx/ops/test_shape.py",
+    "tests/tinyonnx/ort",
+    "tests/tinyonnx/passes",
+    "tests/tinyonnx/runtime",
+    "tests/tinyonnx/test_custom_ops.py",
+    "tests/tinyonnx/test_ir.py",
+    "tests/tinyonnx/test_registry.py",
+)
+"""A selection across the packages that answers within half a minute."""
+
+
+def _is_below(path: Path, places: tuple[str, ...]) -> bool:
+    name = path.relative_to(ROOT).as_posix()
+    return any(name == place or name.startswith(f"{place}/") for place in places)
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """With `-m quick`, don't import the files of other tests, which takes longer than the quick ones."""
+    is_test = collection_path.is_file() and collection_path.name.startswith("test_")
+    if is_test and config.getoption("markexpr") == "quick" and not _is_below(collection_path, QUICK):
+        return True
+    return None
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark tests by where they are, and begin with the slow ones, so that no worker is left alone with one."""
+    for item in items:
+        if _is_below(item.path, SLOW):
+            item.add_marker("slow")
+        elif _is_below(item.path, QUICK):
+            item.add_marker("quick")
+    items.sort(key=lambda item: item.get_closest_marker("slow") is None)
+
 
 @pytest.fixture(scope="session")
 def shared() -> Path:
     """The folder `shared` beside the checkout; tests that need it skip without, but not in CI."""
-    path = Path(__file__).resolve().parents[2] / "shared"
+    path = ROOT.parent / "shared"
     if not path.is_dir():
         assert not os.environ.get("CI"), f"CI must have {path}: real weights and recordings"
         pytest.skip("needs ../shared: real weights and recordings")
