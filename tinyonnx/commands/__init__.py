@@ -1,1 +1,1 @@
-"""The subcommands of `tinyonnx`, a module each: `add` declares arguments, and the function that runs."""
+"""The subcommands of `tinyonnx`, one module each: `add` declares the arguments and the function that runs."""

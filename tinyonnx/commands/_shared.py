@@ -1,4 +1,4 @@
-"""What subcommands share: arguments for inputs, tables, numbers with units."""
+"""Arguments that subcommands share, and text output: tables, numbers with units."""
 
 from __future__ import annotations
 
@@ -21,22 +21,22 @@ from tinyonnx.tools.report import Report
 
 
 def add_model(parser: argparse.ArgumentParser) -> None:
-    """Arguments for a model and its inputs."""
+    """Declare the arguments for a model and its inputs."""
     parser.add_argument("model", metavar="MODEL.onnx")
     parser.add_argument(
         "--input", action="append", default=[], metavar="NAME=FILE.npy|NAME=shape:1,1,128,1000",
-        help="an array from a file, or seeded noise of a shape (default: noise)",
+        help="an array from a file, or noise of a shape (default: noise)",
     )  # fmt: skip
     parser.add_argument(
         "--dim", action="append", default=[], metavar="NAME=N",
-        help=f"size of a symbolic dimension (default: 1 where it comes first, else {DEFAULT_SIZE})",
+        help=f"size of a symbolic dimension (default: 1 if it is the first one of an input, else {DEFAULT_SIZE})",
     )  # fmt: skip
-    parser.add_argument("--inputs", metavar="FILE.npz", help="arrays by input name, such as np.savez writes")
-    parser.add_argument("--seed", type=at_least(0), default=0, metavar="N", help="of the noise (default: %(default)s)")
+    parser.add_argument("--inputs", metavar="FILE.npz", help="arrays by input name, as written by np.savez")
+    parser.add_argument("--seed", type=at_least(0), default=0, metavar="N", help="seed of noise (default: %(default)s)")
 
 
 def at_least(least: float, kind: type[float] = int) -> Callable[[str], float]:
-    """The type of an argument that is a finite number, not below `least`."""
+    """Return the argument type for a finite number not below `least`."""
 
     def parse(text: str) -> float:
         number = kind(text)
@@ -49,12 +49,12 @@ def at_least(least: float, kind: type[float] = int) -> Callable[[str], float]:
 
 
 def add_html(parser: argparse.ArgumentParser) -> None:
-    """The argument for a page."""
-    parser.add_argument("--html", metavar="REPORT.html", help="a page to look at: graph, table, each node")
+    """Declare the argument for a page."""
+    parser.add_argument("--html", metavar="REPORT.html", help="write a page with graph, table and details of each node")
 
 
 def new_report(title: str, session: InferenceSession, feeds: Mapping[str, Array]) -> Report:
-    """A report on the plan of a session, for its own kind of numbers to be added."""
+    """Return a report on the plan of a session, to which a command adds its own numbers."""
     plan = session.plan_for(None, feeds)
     report = Report(f"{title} {os.path.basename(session.name)}", report_rewritten(session, feeds, plan.graph))
     report.add_plan(inspect_plan(session, feeds))
@@ -63,14 +63,14 @@ def new_report(title: str, session: InferenceSession, feeds: Mapping[str, Array]
 
 
 def add_json(parser: argparse.ArgumentParser, content: str) -> None:
-    """The argument for machine-readable output, and what it holds."""
+    """Declare the argument for machine-readable output; `content` describes it."""
     parser.add_argument(
-        "--json", action="store_true", help=f"as JSON instead, NaN and infinities as strings: {content}"
+        "--json", action="store_true", help=f"print JSON instead, NaN and infinities as strings: {content}"
     )
 
 
 def open_session(args: argparse.Namespace, optimised: bool = True, threads: int = 1) -> InferenceSession:
-    """The model of the arguments."""
+    """Load the model that the arguments name. Raises what `InferenceSession` raises."""
     options = SessionOptions()
     options.intra_op_num_threads = threads
     if not optimised:
@@ -79,7 +79,10 @@ def open_session(args: argparse.Namespace, optimised: bool = True, threads: int 
 
 
 def feeds_of(args: argparse.Namespace, session: InferenceSession, numbers: bool = True) -> dict[str, Array]:
-    """The inputs that the arguments ask for, or only their shapes; says on stderr which sizes were made up."""
+    """Return the inputs that the arguments describe, or only their shapes; report generated sizes on stderr.
+
+    Raises what `make_feeds` raises.
+    """
     dims = parse_dims(args.dim)
     arrays = load_arrays(args.inputs) if args.inputs else {}
     feeds = make_feeds(session, args.input, dims, args.seed if numbers else None, arrays=arrays)
@@ -93,7 +96,7 @@ def feeds_of(args: argparse.Namespace, session: InferenceSession, numbers: bool 
 
 
 def print_json(value: Any) -> None:
-    """A value, dataclasses included, as JSON; NaN and infinities, which JSON lacks, as strings."""
+    """Print a value, dataclasses included, as JSON; NaN and infinities, which JSON lacks, become strings."""
     print(json.dumps(_plain(value), indent=1, allow_nan=False))
 
 
@@ -112,12 +115,12 @@ def _plain(value: Any) -> Any:
 
 
 def shown(text: str) -> str:
-    """A name from a file without what a terminal would obey."""
+    """Return a name from a file with control characters escaped, for a terminal."""
     return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
 
 
 def table(rows: Sequence[Sequence[str]], right: Sequence[int] = ()) -> str:
-    """Rows, the first of them titles, in columns; those of the numbers in `right` end together."""
+    """Format rows, the first of them titles, in columns; those numbered in `right` are right-aligned."""
     cells = [[shown(cell) for cell in row] for row in rows]
     widths = [max(len(row[column]) for row in cells) for column in range(len(cells[0]))]
     lines = []
@@ -128,14 +131,14 @@ def table(rows: Sequence[Sequence[str]], right: Sequence[int] = ()) -> str:
 
 
 def shape_text(shape: Sequence[Any] | None) -> str:
-    """1×128×t; "?" for what isn't known."""
+    """Format a shape: 1×128×t; "?" for what is unknown."""
     if shape is None:
         return "?"
     return "×".join("?" if d is None else str(d) for d in shape) or "scalar"
 
 
 def quantity(number: float | None, unit: str = "") -> str:
-    """A number with three digits and a prefix; "?" for None."""
+    """Format a number with three digits and a prefix; "?" for None."""
     if number is None:
         return "?"
     for prefix, size in (("G", 1e9), ("M", 1e6), ("k", 1e3)):

@@ -1,4 +1,4 @@
-"""`tinyonnx compare`: where two runs of a model part."""
+"""`tinyonnx compare`: find the layer where two runs of a model diverge."""
 
 from __future__ import annotations
 
@@ -37,14 +37,14 @@ def add(commands: Any) -> None:
     """Declare the command."""
     parser = commands.add_parser(
         "compare",
-        help="layer by layer against another runtime, model or saved activations",
+        help="compare layer by layer with another runtime, model or saved activations",
         description="Exit code 1 if a layer differs by more than the tolerance.",
     )
     add_model(parser)
     parser.add_argument(
         "--against", required=True, metavar="reference|onnxruntime|unoptimized|OTHER.onnx|ACTS.npz",
         help="onnx's reference, onnxruntime (if installed), the file's own nodes in numpy, "
-        "a model with the same tensor names, or what `trace --save` wrote",
+        "a model with the same tensor names, or a file written by `trace --save`",
     )  # fmt: skip
     parser.add_argument(
         "--tolerance", type=at_least(0, float), default=TOLERANCE, metavar="X",
@@ -123,7 +123,7 @@ def _verdict(layer: Layer) -> str:
 
 
 def layer_table(comparison: Comparison, tolerance: float) -> str:
-    """One line a layer: errors absolute, relative to its scale and in ULP, and the cosine."""
+    """Format one line per layer: absolute error, error relative to its scale and in ULP, and the cosine."""
     rows = [("layer", "op", "shape", "max |Δ|", "relative", "ULP", "cosine", "")]
     for layer in comparison.layers:
         numbers = f"{layer.error:.1e}", f"{layer.relative:.1e}", str(layer.ulp), f"{layer.cosine:.9f}"

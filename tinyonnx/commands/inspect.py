@@ -1,4 +1,4 @@
-"""`tinyonnx inspect`: what a model is made of, and what becomes of it."""
+"""`tinyonnx inspect`: show nodes, passes and plan of a model."""
 
 from __future__ import annotations
 
@@ -30,19 +30,19 @@ def add(commands: Any) -> None:
     """Declare the command."""
     parser = commands.add_parser(
         "inspect",
-        help="nodes, shapes and costs; what the passes did; the plan",
-        description="Without --input or --dim, dimensions that the file leaves open stay open.",
+        help="show nodes, shapes and costs, remarks of passes, the plan",
+        description="Dimensions that the file leaves open stay open without --input and --dim.",
     )
     add_model(parser)
     parser.add_argument(
-        "--optimized", action="store_true", help="the plan: fused nodes, kernels, arena, numpy steps and why"
+        "--optimized", action="store_true", help="show the plan: fused nodes, kernels, arena, numpy steps with reasons"
     )
     parser.add_argument(
-        "--pass", dest="pass_name", metavar="NAME", help="the graph after a pass, and what the passes did"
+        "--pass", dest="pass_name", metavar="NAME", help="show the graph after a pass, and the remarks of the passes"
     )
     parser.add_argument(
         "--save", metavar="FILE.onnx",
-        help="write the model for these shapes, constants folded and normalisations folded into weights",
+        help="write the model for these shapes, with constants and normalisations folded",
     )  # fmt: skip
     add_html(parser)
     add_json(

@@ -1,4 +1,4 @@
-"""`tinyonnx ops`: which operators can be run."""
+"""`tinyonnx ops`: list the supported operators."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ def add(commands: Any) -> None:
     """Declare the command."""
     parser = commands.add_parser(
         "ops",
-        help="supported operators and their versions, and what the standard has beyond them",
-        description="One line an operator with its versions, then counts, then what is missing.",
+        help="list supported operators with their versions, and missing ones of the standard",
+        description="One line per operator with its versions, then counts, then missing operators.",
     )
-    parser.add_argument("--domain", metavar="DOMAIN", help="only this one, such as ai.onnx or ai.onnx.ml")
+    parser.add_argument("--domain", metavar="DOMAIN", help="list this domain only, such as ai.onnx or ai.onnx.ml")
     add_json(parser, "{onnx: its version, operators: [tinyonnx.tools.operators.Operator]}")
     parser.set_defaults(run=_run)
 
@@ -42,7 +42,7 @@ def _run(args: argparse.Namespace) -> int:
 
 
 def _counts(operators: list[Operator]) -> str:
-    """Operators by domain: how many can be run, and how many the standard has."""
+    """Format the number of operators by domain: supported ones, and those of the standard."""
     rows = [("domain", "operators", f"onnx {onnx_version()}")]
     for domain in dict.fromkeys(operator.domain for operator in operators):
         mine = [operator for operator in operators if operator.domain == domain]

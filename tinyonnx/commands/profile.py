@@ -1,4 +1,4 @@
-"""`tinyonnx profile`: where the time goes."""
+"""`tinyonnx profile`: measure the time of each step."""
 
 from __future__ import annotations
 
@@ -27,14 +27,20 @@ def add(commands: Any) -> None:
     """Declare the command."""
     parser = commands.add_parser(
         "profile",
-        help="time per step, operator and fused group, against the machine's best",
-        description="Medians of several runs. roof: the share of a step's time that the machine would need "
-        "at its best measured rate of operations or of memory traffic.",
+        help="measure time per step, operator and fused group",
+        description="Medians of several runs. roof: the share of a step's time that it would take "
+        "at the highest measured rate of operations or of memory traffic.",
     )
     add_model(parser)
     parser.add_argument("--repeats", type=at_least(1), default=20, metavar="N", help="runs (default: %(default)s)")
-    parser.add_argument("--threads", type=at_least(0), default=1, metavar="N", help="0: all (default: %(default)s)")
-    parser.add_argument("--trace", metavar="OUT.json", help="a timeline for Perfetto or chrome://tracing")
+    parser.add_argument(
+        "--threads",
+        type=at_least(0),
+        default=1,
+        metavar="N",
+        help="0 for all (default: %(default)s)",
+    )
+    parser.add_argument("--trace", metavar="OUT.json", help="write a timeline for Perfetto or chrome://tracing")
     add_html(parser)
     add_json(
         parser,

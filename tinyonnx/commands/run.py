@@ -1,4 +1,4 @@
-"""`tinyonnx run`: a model on arrays."""
+"""`tinyonnx run`: run a model on arrays."""
 
 from __future__ import annotations
 
@@ -15,9 +15,12 @@ def add(commands: Any) -> None:
     parser = commands.add_parser("run", help="run a model on arrays")
     add_model(parser)
     parser.add_argument(
-        "--output", action="append", metavar="NAME", help="any tensor of the graph (default: all outputs)"
+        "--output",
+        action="append",
+        metavar="NAME",
+        help="a tensor of the graph (default: all outputs)",
     )
-    parser.add_argument("--save", metavar="FILE.npz", help="write the results instead of summarising them")
+    parser.add_argument("--save", metavar="FILE.npz", help="write the results instead of printing a summary")
     parser.set_defaults(run=_run)
 
 

@@ -1,4 +1,4 @@
-"""`tinyonnx trace`: what every layer computes."""
+"""`tinyonnx trace`: show statistics of every activation."""
 
 from __future__ import annotations
 
@@ -25,15 +25,15 @@ def add(commands: Any) -> None:
     """Declare the command."""
     parser = commands.add_parser(
         "trace",
-        help="every activation's shape, range, zeros, NaNs",
-        description="Runs the file's own nodes, one by one. One line an activation, in the order in which they come.",
+        help="show shape, range, zeros and NaNs of every activation",
+        description="Runs the file's own nodes one by one. One line per activation, in the order of execution.",
     )
     add_model(parser)
     parser.add_argument(
-        "--optimized", action="store_true", help="the fused nodes that really run, instead of the file's"
+        "--optimized", action="store_true", help="run the fused nodes of the plan instead of the file's own"
     )
-    parser.add_argument("--save", metavar="FILE.npz", help="write every activation, too, each as soon as it is there")
-    parser.add_argument("--only", default="", metavar="REGEX", help="show and save only tensors whose name matches")
+    parser.add_argument("--save", metavar="FILE.npz", help="also write every activation as soon as it is computed")
+    parser.add_argument("--only", default="", metavar="REGEX", help="show and save only tensors whose names match")
     add_html(parser)
     add_json(parser, "{first_non_finite: a tensor's name or null, activations: [tinyonnx.tools.trace.Activation]}")
     parser.set_defaults(run=_run)

@@ -1,11 +1,11 @@
-"""Looking inside: what a model is, what its layers compute, where two models part, where time goes.
+"""Tools to inspect models: structure, values of all layers, differences between two runs, time.
 
-Each module is a library call and its result; `tinyonnx.commands` prints them.
+Each module is a library function with its result; `tinyonnx.commands` prints them.
 
 feeds     inputs from files, shapes and seeds       costs     multiplications, parameters, bytes
 inspect   nodes, plan, passes                       trace     statistics of every activation
 compare   layer by layer against another runtime    profile   time per step
-oracles   results of onnx's reference, onnxruntime  report    all of it on one HTML page
+oracles   results of onnx's reference, onnxruntime  report    all of these on one HTML page
 
     session = tinyonnx.InferenceSession("model.onnx")
     feeds = make_feeds(session, dims={"time": 1000})

@@ -1,4 +1,4 @@
-"""Pictures of numbers for a page: small PNG files, written without a library."""
+"""Encode matrices as small PNG images for a page, without a library."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ import numpy as np
 from tinyonnx.ir import Array
 
 STOPS = [(68, 1, 84), (59, 82, 139), (33, 145, 140), (94, 201, 98), (253, 231, 37)]
-"""Dark to bright in steps that look equal, also to people who don't tell red from green."""
+"""Colours from dark to bright in perceptually equal steps, also for readers with red-green colour blindness."""
 
 _COLOURS = 64
 
 
 @dataclass(frozen=True)
 class Picture:
-    """A matrix as colours: the data URI of a picture, and the numbers that are its darkest and its brightest."""
+    """A matrix as colours: the data URI of an image, and the numbers of its darkest and brightest colour."""
 
     src: str
     low: float
@@ -27,7 +27,7 @@ class Picture:
 
 
 def picture(values: Array, flip: bool = False) -> Picture:
-    """A matrix with its least finite number dark, its greatest bright; NaN and infinities are transparent.
+    """Encode a matrix: its least finite number is dark, its greatest bright; NaN and infinities are transparent.
 
     `flip` puts the first row at the bottom.
     """
@@ -41,7 +41,7 @@ def picture(values: Array, flip: bool = False) -> Picture:
 
 
 def shrink(values: Array, height: int, width: int) -> Array:
-    """A matrix with at most so many rows and columns: means of equal blocks, the last ones smaller."""
+    """Reduce a matrix to at most this many rows and columns: means of equal blocks, the last of them smaller."""
     for axis, most in ((0, height), (1, width)):
         size = values.shape[axis]
         if size > most:
@@ -60,7 +60,7 @@ def _palette() -> bytes:
 
 
 def _png(pixels: Array) -> bytes:
-    """A picture of palette indices, rows from the top (PNG specification, colour type 3)."""
+    """Encode palette indices, rows from the top (PNG specification, colour type 3)."""
     height, width = pixels.shape
     rows = np.concatenate([np.zeros((height, 1), np.uint8), pixels], axis=1)  # filter 0 in front of each row
     header = struct.pack(">IIBBBBB", width, height, 8, 3, 0, 0, 0)

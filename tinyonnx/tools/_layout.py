@@ -1,7 +1,7 @@
-"""Where the nodes of a graph stand in a picture, and how its edges run between them.
+"""Place the nodes of a graph in a picture and route its edges between them.
 
-Layers as in Sugiyama, Tagawa and Toda (1981): a node's row is the longest way to it; an edge
-over several rows goes through a free place in each row between, so that it crosses no node.
+Layers as in Sugiyama, Tagawa and Toda (1981): a node's row is the longest path to it; an edge over several rows passes
+a free place in each row between, so that it crosses no node.
 """
 
 from __future__ import annotations
@@ -12,11 +12,11 @@ from typing import NamedTuple
 
 _SWEEPS = 4
 _LONGEST = 40
-"""Rows over which an edge gets places of its own; longer ones (a constant read everywhere) run free."""
+"""Most rows over which an edge gets places; longer ones (a constant that many nodes read) may cross nodes."""
 
 
 class _Kind(NamedTuple):
-    """How many columns something takes, and how much its wish counts: nodes stay in line, edges give way."""
+    """Columns that an item takes and the weight of its wish: nodes stay in line, edges give way."""
 
     room: float
     weight: float
@@ -28,14 +28,14 @@ Place = tuple[float, int]
 
 
 class Layout(NamedTuple):
-    """A (column, row) for each node, and for each edge those that it passes in between."""
+    """(column, row) of each node, and for each edge those of the places that it passes in between."""
 
     places: list[Place]
     routes: list[list[Place]]
 
 
 def layout(count: int, edges: Sequence[tuple[int, int]]) -> Layout:
-    """Places of `count` nodes in executable order, one column apart at least in a row, and routes of the edges."""
+    """Place `count` nodes in execution order, at least one column apart within a row, and route the edges."""
     row = _rows(count, edges)
     links: list[tuple[int, int]] = []
     passing: list[list[int]] = []
@@ -59,7 +59,7 @@ def _rows(count: int, edges: Sequence[tuple[int, int]]) -> list[int]:
         after.setdefault(source, []).append(target)
         targets.add(target)
     for node in range(count):
-        if node not in targets and node in after:  # what reads nothing stands just above its readers
+        if node not in targets and node in after:  # a node without inputs is placed just above its readers
             row[node] = min(row[target] for target in after[node]) - 1
     return row
 
@@ -85,13 +85,13 @@ def _columns(row: Sequence[int], count: int, links: Sequence[tuple[int, int]]) -
 
 
 class _Grid(NamedTuple):
-    """Where nodes and passing edges stand so far, and what each of them takes."""
+    """Current places of nodes and passing edges, and the room that each takes."""
 
     column: list[float]
     kind: list[_Kind]
 
     def sweep(self, rows: Sequence[list[int]], near: Mapping[int, list[int]], sort: bool = True) -> None:
-        """Move each row's members towards the middle of those that they are `near` to."""
+        """Move the members of each row towards the middle of those that they are `near` to."""
         for members in rows:
             wish = {n: self._middle(near[n]) if near.get(n) else self.column[n] for n in members}
             if sort:
@@ -100,7 +100,7 @@ class _Grid(NamedTuple):
                 self.column[node] = place
 
     def straighten(self, rows: Sequence[list[int]]) -> None:
-        """Put all nodes that are alone in their row below each other; those that follow move along."""
+        """Align all nodes that are alone in their row; later nodes move along."""
         shift = 0.0
         for members in rows:
             if len(members) == 1:
@@ -113,11 +113,14 @@ class _Grid(NamedTuple):
 
 
 def _apart(wishes: Sequence[tuple[float, _Kind]]) -> list[float]:
-    """The places nearest to the wishes (least squares) in this order with room for each: pool adjacent violators."""
+    """Return the places nearest to the wishes (least squares) in this order with room for each.
+
+    Pool adjacent violators.
+    """
     offsets = [0.0]
     for (_, left), (_, right) in pairwise(wishes):
         offsets.append(offsets[-1] + (left.room + right.room) / 2)
-    pools: list[tuple[float, float, int]] = []  # weighted sum of the wishes, weight, size
+    pools: list[tuple[float, float, int]] = []  # weighted sum of wishes, weight, size
     for (wish, kind), offset in zip(wishes, offsets):
         pool = (wish - offset) * kind.weight, kind.weight, 1
         while pools and pools[-1][0] / pools[-1][1] >= pool[0] / pool[1]:

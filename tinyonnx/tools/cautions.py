@@ -1,4 +1,4 @@
-"""Nodes that give other results elsewhere, or random ones."""
+"""Find nodes whose results are random or differ between runtimes."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from tinyonnx.onnxfile.check import describe
 
 
 def cautions(graph: Graph) -> list[str]:
-    """Return one sentence for each node, in subgraphs too, that a user should know of."""
+    """Return a sentence about each such node, including those of subgraphs."""
     found = []
     for node in graph.walk():
         reason = None if node.domain else _training_dropout(node) or _shrinks_to_fraction(node)

@@ -1,7 +1,7 @@
-"""Two runs of a model, layer by layer: where do they part?
+"""Compare two runs of a model layer by layer and find where they diverge.
 
-A layer is a node of the plan. A fused node keeps the output name of the last node that it
-replaced, so that its result has a counterpart of the same name wherever the file's own nodes run.
+A layer is a node of the plan. A fused node keeps the output name of the last node that it replaced, so that its result
+has a counterpart of the same name where the file's own nodes run.
 """
 
 from __future__ import annotations
@@ -19,19 +19,23 @@ from tinyonnx.ort.options import GraphOptimizationLevel, SessionOptions
 from tinyonnx.ort.session import InferenceSession
 
 TOLERANCE = 1e-4
-"""Greatest error of a layer relative to its scale that counts as equal."""
+"""Greatest error of a layer, relative to its scale, that counts as equal."""
 
 Values = Mapping[str, Any]
-"""What the other side computed, by the tensor's name."""
+"""The other side's tensors by name."""
 
 
 @dataclass(frozen=True)
 class Layer:
-    """One compared layer: `origin` lists the ops that a fused node replaced.
+    """One compared layer.
 
-    `error` is the greatest absolute difference, `relative` the same in units of the other
-    side's greatest magnitude, `ulp` the greatest distance in representable numbers of the
-    type, `cosine` the similarity of both as vectors; `problem` says what can't be put in numbers.
+    Attributes:
+        origin: operators that a fused node replaced.
+        error: greatest absolute difference.
+        relative: the same in units of the other side's greatest magnitude.
+        ulp: greatest distance in representable numbers of the type.
+        cosine: similarity of both as vectors.
+        problem: a difference that has no number, such as another shape.
     """
 
     name: str
@@ -45,37 +49,37 @@ class Layer:
     problem: str = ""
 
     def within(self, tolerance: float) -> bool:
-        """Whether the layer equals the other side's."""
+        """Return whether the layer equals the other side's up to the tolerance."""
         return not self.problem and self.relative <= tolerance
 
     @property
     def title(self) -> str:
-        """The op, and what it was made of."""
+        """The operator and its origin."""
         return f"{self.op} = {' + '.join(self.origin)}" if len(self.origin) > 1 else self.op
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """The layers in the order in which they ran, and the names that the other side doesn't have."""
+    """The layers in the order in which they ran, and the names that the other side lacks."""
 
     layers: list[Layer]
     unmatched: list[str]
 
     @property
     def worst(self) -> Layer:
-        """The layer with the greatest relative error; one with a problem is worse than any number."""
+        """The layer with the greatest relative error; a problem is worse than any number."""
         return max(self.layers, key=lambda layer: (bool(layer.problem), layer.relative))
 
     def first_over(self, tolerance: float) -> Layer | None:
-        """The first layer that differs: the later ones may only have inherited its error."""
+        """Return the first layer that differs, or None; later ones may only inherit its error."""
         return next((layer for layer in self.layers if not layer.within(tolerance)), None)
 
 
 def compare_layers(session: InferenceSession, feeds: Mapping[str, Any], other: Values) -> Comparison:
     """Run a model and compare every layer and output with the other side's values.
 
-    Results that only fused nodes have are not compared. Raises InputError if the other side has
-    none of the layers, and what `session.run` raises.
+    Results that only fused nodes have are not compared. Raises InputError if the other side has none of the layers, and
+    what `session.run` raises.
     """
     in_file = session.graph.values()
     ops = {node.label: node.op_type for node in session.graph.nodes}
@@ -91,7 +95,7 @@ def compare_layers(session: InferenceSession, feeds: Mapping[str, Any], other: V
     own = {id(node) for node in session.plan_for(None, feeds, by_item=False).graph.nodes}
 
     def hook(node: Node, outputs: list[Any]) -> None:
-        if id(node) not in own:  # of a subgraph: the other side tells only what comes out of it
+        if id(node) not in own:  # a node of a subgraph: the other side has the outputs of the subgraph only
             return
         origin = tuple(ops.get(name, name) for name in node.origin)
         for value, result in zip(node.outputs, outputs):
@@ -112,12 +116,11 @@ def compare_layers(session: InferenceSession, feeds: Mapping[str, Any], other: V
 
 
 class RunningValues(Mapping[str, Any]):
-    """The results of a model's own nodes, one by one in numpy, for those who ask in about the order of the run.
+    """The results of a model's own nodes, computed in numpy while they are requested in about the order of the run.
 
-    The run goes on as far as a result that is asked for. Of what it passes only the `names`
-    are kept, until somebody has taken them: so that two runs beside each other take little
-    memory. Each can be had once. Raises what a session raises, and while it goes on what
-    `session.run` raises.
+    The run continues up to the requested result. Results that it passes are kept only if they are in `names`, until
+    they are taken: two runs side by side need little memory. Each can be taken once. Raises what a session raises, and
+    on request what `session.run` raises.
     """
 
     def __init__(self, source: str | bytes, feeds: Mapping[str, Any], names: Iterable[str]) -> None:
@@ -139,7 +142,7 @@ class RunningValues(Mapping[str, Any]):
                 if value is not None and value.name in self._names:
                     self._waiting[value.name] = result.copy() if isinstance(result, np.ndarray) else result
         if name not in self._waiting and name in {arg.name for arg in self._session.get_outputs()}:
-            self._waiting[str(name)] = self._session.run([str(name)], self._feeds)[0]  # no node's result
+            self._waiting[str(name)] = self._session.run([str(name)], self._feeds)[0]  # not the result of a node
         return name in self._waiting
 
     def __getitem__(self, name: str) -> Any:
@@ -155,7 +158,10 @@ class RunningValues(Mapping[str, Any]):
 
 
 class SavedValues(Mapping[str, Any]):
-    """The arrays of an .npz file, read one at a time. Raises InputError if it is none, OSError if it can't be read."""
+    """The arrays of an .npz file, read one at a time.
+
+    Raises InputError if it is no such file, OSError if it can't be read.
+    """
 
     def __init__(self, path: str) -> None:
         try:
@@ -176,7 +182,7 @@ class SavedValues(Mapping[str, Any]):
 
 
 def layer_names(session: InferenceSession, feeds: Mapping[str, Any]) -> list[str]:
-    """Names of the results of the plan's nodes, in order."""
+    """Return the names of the results of the plan's nodes, in order."""
     nodes = session.plan_for(None, feeds).graph.nodes
     return [value.name for node in nodes for value in node.outputs if value is not None]
 
@@ -185,7 +191,7 @@ def layer_names(session: InferenceSession, feeds: Mapping[str, Any]) -> list[str
 
 
 _CHUNK = 1 << 16
-"""Elements that are compared at a time: both sides stay in the cache, and memory small."""
+"""Elements compared at a time, so that both sides stay in the cache and memory stays small."""
 
 
 def _chunks(ours: Array, other: Array) -> Iterator[tuple[Array, Array]]:
@@ -194,10 +200,10 @@ def _chunks(ours: Array, other: Array) -> Iterator[tuple[Array, Array]]:
 
 
 def difference(ours: Array, other: Array) -> tuple[float, float]:
-    """Greatest absolute difference of two arrays of one shape, and the same relative to the scale.
+    """Return the greatest absolute difference of two arrays of equal shape, and the same relative to the scale.
 
-    The scale is the other's greatest finite magnitude (1 where that is 0). Both are
-    infinite if NaN and infinities don't stand in the same places.
+    The scale is the other array's greatest finite magnitude (1 if that is 0). Both are infinite if NaN and infinities
+    are not in the same places.
     """
     wide = np.complex128 if other.dtype.kind == "c" else np.float64
     error = scale = 0.0
@@ -219,7 +225,7 @@ _BITS: dict[int, Any] = {1: np.int8, 2: np.int16, 4: np.int32, 8: np.int64}
 
 
 def ulps(ours: Array, other: Array) -> int:
-    """Greatest distance of two arrays of one floating-point type, counted in representable numbers."""
+    """Return the greatest distance of two arrays of one floating-point type, in representable numbers."""
     if ours.dtype.kind not in "fV":
         return 0
     bits, greatest = _BITS[ours.dtype.itemsize], 0
@@ -233,12 +239,12 @@ def ulps(ours: Array, other: Array) -> int:
 
 
 def _ordered(bits: Array, kind: Any) -> Array:
-    """Bits of floats as integers in the order of the numbers; both zeros are 0."""
+    """Return the bits of floats as integers in the order of the numbers; both zeros are 0."""
     return np.where(bits < 0, np.iinfo(kind).min - bits.astype(np.int64), bits.astype(np.int64))
 
 
 def cosine(ours: Array, other: Array) -> float:
-    """Cosine of the angle between two arrays as vectors; 1 where both are 0, NaN with NaN or infinities."""
+    """Return the cosine of the angle between two arrays as vectors; 1 if both are 0, NaN with NaN or infinities."""
     product = first = second = 0.0
     with np.errstate(invalid="ignore", over="ignore"):
         for a, b in _chunks(ours, other):
@@ -266,7 +272,7 @@ def _compare(name: str, op: str, origin: tuple[str, ...], ours: Any, other: Any)
 
 
 def _same(ours: Any, other: Any) -> bool:
-    """Equality of what has no distance: strings, sequences, optional values."""
+    """Return whether values without a distance are equal: strings, sequences, optional values."""
     if isinstance(ours, list) and isinstance(other, list):
         return len(ours) == len(other) and all(map(_same, ours, other))
     if isinstance(ours, np.ndarray) and isinstance(other, np.ndarray) and ours.dtype.kind in "fc":

@@ -1,4 +1,4 @@
-"""What a node costs: multiplications, parameters, memory of its results."""
+"""The costs of a node: multiplications, parameters, size of its results."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def _recurrent(inputs: Sequence[Shape], _: Shape, __: dict[str, Any]) -> int:
 
 
 def _qlinear(position: int, rule: Rule) -> Rule:
-    """A quantised operator's weights come after scale and zero point of its input."""
+    """Shapes of a quantised operator: scale and zero point of its input come before the weights."""
     return lambda inputs, out, attributes: rule([inputs[0], inputs[position]], out, attributes)
 
 
@@ -52,9 +52,9 @@ _RULES: dict[str, Rule] = {
 
 
 def macs(node: Node) -> int | None:
-    """Multiplications (with an addition each) of convolutions, products and recurrences.
+    """Return the multiply-accumulate operations of convolutions, matrix products and recurrences.
 
-    0 for any other operator; None where a shape isn't known.
+    0 for any other operator; None if a shape is unknown.
     """
     rule = _RULES.get(node.op_type)
     if rule is None:
@@ -65,17 +65,17 @@ def macs(node: Node) -> int | None:
         return None
     try:
         return rule([s for s in shapes if s is not None], out, node.attributes)
-    except IndexError:  # fewer inputs or axes than the operator needs: the run will say so
+    except IndexError:  # fewer inputs or axes than the operator needs: the run reports that
         return None
 
 
 def parameters(node: Node) -> int:
-    """Numbers in the node's constant inputs."""
+    """Return the number of elements in the constant inputs of a node."""
     return sum(value.const.size for value in node.inputs if value is not None and value.const is not None)
 
 
 def result_bytes(node: Node) -> int | None:
-    """Memory of the node's results; None where a shape isn't known."""
+    """Return the size of the results of a node in bytes; None if a shape is unknown."""
     total = 0
     for value in node.outputs:
         if value is None:

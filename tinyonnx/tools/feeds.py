@@ -1,4 +1,4 @@
-"""Inputs for a model: from .npy files, or made up from shapes and a seed."""
+"""Inputs for a model: from .npy files, or generated from shapes and a seed."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from tinyonnx.limits import MAX_RANK
 from tinyonnx.ort.session import InferenceSession, NodeArg
 
 DEFAULT_SIZE = 256
-"""What a symbolic dimension becomes that nobody sizes, unless it is the first (batch: 1)."""
+"""Size of a symbolic dimension that is not given, unless it is the first one of an input (batch: 1)."""
 
 _ITEM_BYTES = 8
-"""Of a made-up number, whatever becomes of it."""
+"""Bytes of a generated number before conversion to the dtype of the input."""
 
 
 def parse_dims(texts: Iterable[str]) -> dict[str, int]:
-    """Sizes of symbolic dimensions from NAME=N. Raises InputError."""
+    """Parse sizes of symbolic dimensions given as NAME=N. Raises InputError."""
     dims = {}
     for text in texts:
         name, _, size = text.partition("=")
@@ -41,14 +41,14 @@ def make_feeds(
     default: int | None = DEFAULT_SIZE,
     arrays: Mapping[str, Array] | None = None,
 ) -> dict[str, Array]:
-    """An array per input: from NAME=FILE.npy or NAME=shape:1,2,3 in `given`, from `arrays`, else noise.
+    """Return an array per input: from NAME=FILE.npy or NAME=shape:1,2,3 in `given`, from `arrays`, else noise.
 
-    Noise is normal for floats, 0 or 1 for integers and bools, "a" or "b" for strings. `dims`
-    sizes symbolic dimensions; of the others one that comes first is 1, any other `default`.
-    The arrays of one seed are the same each time; without a seed they are zeros that take no memory.
+    Noise is normally distributed for floats, 0 or 1 for integers and bools, "a" or "b" for strings. `dims` gives sizes
+    of symbolic dimensions; of the others the first one of an input is 1, any other `default`. Equal seeds give equal
+    arrays; without a seed they are zeros that take no memory.
 
-    Raises InputError for an unknown input or dimension, one that nobody sized, a file that is no
-    array, an input that isn't a tensor; OSError for a file that can't be read.
+    Raises InputError for an unknown input or dimension, a dimension without a size, a file that is no array, an input
+    that is no tensor; OSError if a file can't be read.
     """
     arguments = {arg.name: arg for arg in session.get_inputs()}
     sources: dict[str, str] = {}
@@ -82,7 +82,7 @@ def make_feeds(
             feeds[name] = loaded[name]
         else:
             shape = _shape(sources[name]) if name in sources else _complete(arg, known, default)
-            # zeros take no memory, but numpy has its own limit
+            # zeros take no memory, but numpy limits the size as well
             limit = np.iinfo(np.int64).max if rng is None else session.get_session_options().limits.max_tensor_bytes
             if math.prod(shape) * _ITEM_BYTES > limit:
                 raise InputError(f'input "{name}" of shape {list(shape)} would be over the limit of {limit} bytes')
@@ -91,7 +91,10 @@ def make_feeds(
 
 
 def load_arrays(path: str) -> dict[str, Array]:
-    """The arrays of an .npz file by name. Raises InputError if it is none, OSError if it can't be read."""
+    """Return the arrays of an .npz file by name.
+
+    Raises InputError if it is no such file, OSError if it can't be read.
+    """
     try:
         with np.load(path, allow_pickle=False) as file:
             return dict(file)
@@ -100,7 +103,7 @@ def load_arrays(path: str) -> dict[str, Array]:
 
 
 def shapes_only(feeds: Mapping[str, Any]) -> dict[str, Any]:
-    """Arrays of the same shapes and dtypes that take no memory: enough to plan with. What is no array stays."""
+    """Return arrays of the same shapes and dtypes that take no memory, for planning; other values stay."""
     fillers = {name: np.array("" if a.dtype.kind == "O" else 0, a.dtype) for name, a in feeds.items() if _is_array(a)}
     return {name: np.broadcast_to(fillers[name], a.shape) if name in fillers else a for name, a in feeds.items()}
 
@@ -110,12 +113,12 @@ def _is_array(feed: Any) -> bool:
 
 
 def is_known(session: InferenceSession) -> bool:
-    """Whether the file itself says every input's shape."""
+    """Return whether the file declares every input's shape."""
     return all(isinstance(d, int) for arg in session.get_inputs() for d in arg.shape)
 
 
 def _sizes(arg: NodeArg, shape: tuple[int, ...]) -> dict[str, int]:
-    """What a given array says of symbolic dimensions, for the other inputs that share them."""
+    """Return the sizes of symbolic dimensions that a given array implies for other inputs."""
     return {dim: size for dim, size in zip(arg.shape, shape, strict=False) if isinstance(dim, str)}
 
 

@@ -1,4 +1,4 @@
-"""What a model is made of, and what becomes of it: nodes, passes, plan."""
+"""The nodes of a model, the graph after each pass, and its plan."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from tinyonnx.tools.feeds import shapes_only
 
 @dataclass(frozen=True)
 class Tensor:
-    """A value's name, type as onnxruntime writes it, and shape (None: unknown; dims may be symbolic)."""
+    """A value's name, type in onnxruntime's spelling, and shape (None if unknown; dimensions may be symbolic)."""
 
     name: str
     type: str | None
@@ -32,9 +32,9 @@ class Tensor:
 
 @dataclass(frozen=True)
 class NodeRow:
-    """A node: `path` leads to it through subgraphs, `owner` is the path of the node whose subgraph it is in.
+    """A node: `path` leads to it through subgraphs, `owner` is the path of the node whose subgraph contains it.
 
-    None is what can't be known without shapes.
+    None stands for what is unknown without shapes.
     """
 
     path: str
@@ -54,9 +54,9 @@ class NodeRow:
 
 @dataclass(frozen=True)
 class GraphReport:
-    """Nodes and totals of a graph; totals are None where one of the terms is.
+    """Nodes and totals of a graph; a total is None if one of its terms is.
 
-    `cautions` name nodes whose results are random or differ between runtimes.
+    `cautions` are about nodes whose results are random or differ between runtimes.
     """
 
     file: str
@@ -74,9 +74,9 @@ class GraphReport:
 class StepRow:
     """A step of a plan.
 
-    `kind` is "kernel", "numpy" (`why` says what keeps it from being a kernel) or "layout" (a
-    copy into another memory order); `offset` and `bytes` place the result in the arena, if it
-    lies there; `origin` names the file's nodes that the step does the work of.
+    `kind` is "kernel", "numpy" (`why` is the reason against a kernel) or "layout" (a copy into another memory order);
+    `offset` and `bytes` place the result in the arena, if it is there; `origin` names the nodes of the file whose work
+    the step does.
     """
 
     kind: str
@@ -94,7 +94,7 @@ class StepRow:
 
 @dataclass(frozen=True)
 class PlanReport:
-    """The steps of a plan, and what it needs of memory."""
+    """The steps of a plan, and the memory that it needs."""
 
     steps: list[StepRow]
     arena_bytes: int
@@ -103,9 +103,9 @@ class PlanReport:
 
 
 def inspect_graph(session: InferenceSession, feeds: Mapping[str, Array] | None = None) -> GraphReport:
-    """The file's nodes, with shapes and costs if `feeds` say the inputs' shapes.
+    """Report the nodes of the file, with shapes and costs if `feeds` give the inputs' shapes.
 
-    Raises what `InferenceSession.run` raises of its feeds.
+    Raises what `InferenceSession.run` raises for its feeds.
     """
     known = {}
     if feeds is not None:
@@ -115,16 +115,16 @@ def inspect_graph(session: InferenceSession, feeds: Mapping[str, Array] | None =
 
 
 def report_rewritten(session: InferenceSession, feeds: Mapping[str, Array], graph: Graph) -> GraphReport:
-    """A report of what passes made of the graph for inputs of these shapes."""
+    """Report the graph that passes made for inputs of these shapes."""
     return report_graph(session, graph, {}, origin_macs(session, feeds))
 
 
 def report_graph(
     session: InferenceSession, graph: Graph, known: Mapping[str, Value], macs: Mapping[str, int | None] | None = None
 ) -> GraphReport:
-    """A report of a graph; it takes over the shapes of the values of the same names in `known`.
+    """Report a graph; `known` are values whose shapes it takes over by name.
 
-    With `macs`, those of the file's nodes, a node counts what its origins do.
+    `macs` are those of the file's nodes: a node counts those of its origins.
     """
     for value in _all_values(graph):
         better = known.get(value.name)
@@ -149,7 +149,7 @@ def report_graph(
 
 
 def inspect_plan(session: InferenceSession, feeds: Mapping[str, Array]) -> PlanReport:
-    """What runs for inputs of these shapes. Raises what `InferenceSession.run` raises of its feeds."""
+    """Report the plan for inputs of these shapes. Raises what `InferenceSession.run` raises for its feeds."""
     plan = session.plan_for(None, shapes_only(feeds))
     return PlanReport(
         steps=list(_steps(plan, origin_macs(session, feeds))),
@@ -161,23 +161,26 @@ def inspect_plan(session: InferenceSession, feeds: Mapping[str, Array]) -> PlanR
 
 @dataclass(frozen=True)
 class PassReport:
-    """The graph after a pass, and what the passes up to it did and refused."""
+    """The graph after a pass, and the remarks of the passes up to it."""
 
     graph: GraphReport
     remarks: list[Remark]
 
 
 def inspect_pass(session: InferenceSession, feeds: Mapping[str, Array], name: str) -> PassReport:
-    """The graph after the last run of the pass of that name, for inputs of these shapes.
+    """Report the graph after the last run of the named pass, for inputs of these shapes.
 
-    Raises InputError for an unknown name, and what `InferenceSession.run` raises of its feeds.
+    Raises InputError for an unknown name, and what `InferenceSession.run` raises for its feeds.
     """
     rewrite = after_pass(session, feeds, name)
     return PassReport(report_rewritten(session, feeds, rewrite.graph), rewrite.remarks)
 
 
 def after_pass(session: InferenceSession, feeds: Mapping[str, Array], name: str | None = None) -> Rewrite:
-    """The graph for inputs of these shapes after the last run of a pass, by default of all. Raises InputError."""
+    """Return the graph for inputs of these shapes after the last run of a pass, by default of all.
+
+    Raises InputError for an unknown name.
+    """
     names = [function.__name__ for function in PIPELINE]
     if name is not None and name not in names:
         raise InputError(f"no pass is called {name!r}; there are {', '.join(dict.fromkeys(names))}")
@@ -186,13 +189,13 @@ def after_pass(session: InferenceSession, feeds: Mapping[str, Array], name: str 
 
 
 def origin_macs(session: InferenceSession, feeds: Mapping[str, Array]) -> dict[str, int | None]:
-    """Multiplications of the file's nodes by label: a fused node does those of its origins."""
+    """Return the multiplications of the file's nodes by label: a fused node does those of its origins."""
     nodes = session.rewrite(shapes_only(feeds), BASIC).graph.nodes
     return {node.label: costs.macs(node) for node in nodes}
 
 
 def step_macs(node: Node, of_origin: Mapping[str, int | None]) -> int | None:
-    """Multiplications of a node of the plan."""
+    """Return the multiplications of a node of the plan."""
     return _origins_macs(node.origin, of_origin)
 
 
@@ -250,7 +253,7 @@ def _rows(graph: Graph, path: str, owner: str | None = None) -> Iterator[NodeRow
 
 
 def _plain(value: Any) -> Any:
-    """An attribute as JSON holds it; of large arrays and subgraphs only what they are."""
+    """Convert an attribute for JSON; large arrays and subgraphs become a description."""
     if isinstance(value, Graph):
         return f"graph of {len(value.nodes)} nodes"
     if isinstance(value, np.ndarray):

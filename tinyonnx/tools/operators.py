@@ -1,4 +1,4 @@
-"""Which operators there are, here and in the installed onnx."""
+"""The operators that tinyonnx and the installed onnx have."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from tinyonnx.registry import FUSED, registered
 class Operator:
     """One operator.
 
-    `versions` are those that can be run: the standard's, or the registered ones of an operator
-    that isn't in the standard; `missing` are the standard's others.
+    `versions` are those that can be run: the standard's, or the registered ones of an operator outside the standard.
+    `missing` are the standard's others.
     """
 
     domain: str
@@ -23,9 +23,9 @@ class Operator:
 
 
 def list_operators(domain: str | None = None) -> list[Operator]:
-    """Every operator that is registered or in the installed onnx, by domain and name; those of one domain if given.
+    """Return every registered or standard operator, by domain and name; with `domain`, those of that one.
 
-    Fused operators, which only passes make, are left out. The domain "" is called "ai.onnx".
+    Fused operators, which only passes create, are left out. The domain "" is called "ai.onnx".
     """
     import tinyonnx.ops  # noqa: F401  registers them
 
@@ -46,7 +46,7 @@ def list_operators(domain: str | None = None) -> list[Operator]:
 
 
 def onnx_version() -> str:
-    """Of the installed onnx."""
+    """Return the version of the installed onnx."""
     import onnx
 
     return str(onnx.__version__)

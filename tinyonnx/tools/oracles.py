@@ -1,4 +1,4 @@
-"""Other runtimes' results for every tensor of a model: onnx's reference, and onnxruntime where it is installed."""
+"""Results of other runtimes for every tensor of a model: onnx's reference, and onnxruntime if it is installed."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tinyonnx.tools.compare import Values
 
 
 def reference_values(source: str | bytes, feeds: Mapping[str, Any]) -> Values:
-    """All results in onnx's reference implementation, by name. Raises InputError if it can't run the model."""
+    """Return all results of onnx's reference implementation by name. Raises InputError if it can't run the model."""
     import onnx
     from onnx.reference import ReferenceEvaluator
 
@@ -23,14 +23,14 @@ def reference_values(source: str | bytes, feeds: Mapping[str, Any]) -> Values:
             warnings.simplefilter("ignore")
             model = onnx.load_from_string(source) if isinstance(source, bytes) else onnx.load(source)
             values = ReferenceEvaluator(model).run(None, dict(feeds), intermediate=True)
-    except Exception as error:  # an oracle may fail in any way
+    except Exception as error:  # another runtime may raise anything
         raise InputError(f"{_name(source)}: onnx.reference can't run it: {error!r}") from error
     assert isinstance(values, dict)
     return {name: value for name, value in values.items() if name and value is not None}
 
 
 def onnxruntime_values(source: str | bytes, feeds: Mapping[str, Any], names: Sequence[str]) -> Values:
-    """Results of these names in onnxruntime, unoptimised, on one thread.
+    """Return the named results of onnxruntime, unoptimised, on one thread.
 
     Raises InputError if onnxruntime isn't installed or can't run the model.
     """
@@ -53,7 +53,7 @@ def onnxruntime_values(source: str | bytes, feeds: Mapping[str, Any], names: Seq
 
 
 def _with_outputs(source: str | bytes, names: Sequence[str]) -> tuple[bytes, str]:
-    """The model with these results of its nodes as outputs, too, and the folder of its external data."""
+    """Return the model with these results as additional outputs, and the folder of its external data."""
     import onnx
 
     if isinstance(source, bytes):

@@ -1,4 +1,4 @@
-"""Where the time of a run goes: step by step, against what the machine could do at best."""
+"""The time of a run, step by step, compared with the best that the machine can do."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ T = TypeVar("T")
 
 _ENOUGH = 3
 _PATIENCE = 2.0
-"""On a busy machine runs go on until so many were undisturbed, for so many seconds at most."""
+"""Maximum seconds of additional runs on a busy machine until enough of them were undisturbed."""
 
 
 @dataclass(frozen=True)
 class Machine:
-    """What one thread reaches: float32 operations and bytes of memory per second."""
+    """Measured peak of one thread: float32 operations and bytes of memory traffic per second."""
 
     flops: float
     bandwidth: float
@@ -41,10 +41,10 @@ class Machine:
 
 @dataclass(frozen=True)
 class StepProfile:
-    """One step: `times` in seconds, one a run, `start` of the median run after its begin.
+    """One step: `times` in seconds, one per run, and `start` in the median run, relative to its begin.
 
-    `bytes` counts inputs, constants and results once each; `roof` is the share of the time
-    that the machine would need at best, by operations or by bytes, whichever takes longer.
+    `bytes` counts inputs, constants and results once each. `roof` is the share of the time that the machine needs at
+    its best, limited by operations or memory traffic.
     """
 
     kind: str
@@ -61,18 +61,17 @@ class StepProfile:
 
     @property
     def gflops(self) -> float | None:
-        """Operations per nanosecond, two for each multiplication with its addition; None where there are none."""
+        """Operations per nanosecond, two for each multiply-accumulate; None if there are none."""
         return 2 * self.macs / self.seconds / 1e9 if self.macs and self.seconds else None
 
 
 @dataclass(frozen=True)
 class Profile:
-    """Medians of several runs: of the steps, and of `unprofiled` runs that nobody looked into.
+    """Medians of several runs: of the steps, and of `unprofiled` runs without measurements inside.
 
-    `total` is the sum of the steps. Of the `repeats` runs of each sort those count that were
-    `undisturbed`: the system took no processor away from this process meanwhile. Where there
-    are none, all count for the steps, of which most are short enough to pass between
-    disturbances, and of the unprofiled runs the fastest.
+    `total` is the sum of the steps. Of the `repeats` runs of each kind those count that were `undisturbed`: the system
+    took no processor away from this process. If there are none, all runs count for the steps, most of which are short
+    enough to fall between disturbances, and the fastest one of the unprofiled runs.
     """
 
     steps: list[StepProfile]
@@ -84,15 +83,15 @@ class Profile:
     machine: Machine
 
     def by_op(self) -> list[tuple[str, int, float]]:
-        """(operator, steps, seconds), the slowest first."""
+        """Return (operator, steps, seconds), the slowest first."""
         return _grouped((step.op or "layout change", step.seconds) for step in self.steps)
 
     def by_group(self) -> list[tuple[str, int, float]]:
-        """(operators that a step replaced, steps, seconds), the slowest first."""
+        """Return (operators that a step replaced, steps, seconds), the slowest first."""
         return _grouped((" + ".join(step.origin) or "layout change", step.seconds) for step in self.steps)
 
     def chrome_trace(self) -> dict[str, Any]:
-        """The median run for chrome://tracing and Perfetto."""
+        """Return the median run as a trace for Perfetto and chrome://tracing."""
         events = [
             {
                 "name": f"{step.op or 'layout change'} {step.name}", "cat": step.kind, "ph": "X", "pid": 1, "tid": 1,
@@ -105,10 +104,10 @@ class Profile:
 
 
 def profile(session: InferenceSession, feeds: Mapping[str, Any], repeats: int = 20) -> Profile:
-    """Time every step of a model's plan in `repeats` runs, or in more on a busy machine.
+    """Time every step of a model's plan in `repeats` runs, in more on a busy machine.
 
-    Profiled and plain runs take turns, so that both see the same machine. Raises InputError
-    for fewer than one repeat, and what `InferenceSession.run` raises.
+    Profiled and plain runs alternate, so that both see the same conditions. Raises InputError for less than one repeat,
+    and what `InferenceSession.run` raises.
     """
     if repeats < 1:
         raise InputError("--repeats must be at least 1")
@@ -143,7 +142,7 @@ def profile(session: InferenceSession, feeds: Mapping[str, Any], repeats: int = 
 
 
 class _Runs(Generic[T]):
-    """Results of a call, and those of the calls during which the system took no processor away."""
+    """Results of repeated calls, and of those during which the system took no processor away."""
 
     def __init__(self, call: Callable[[], T]) -> None:
         self.call = call
@@ -158,7 +157,7 @@ class _Runs(Generic[T]):
 
 
 def _switches() -> int:
-    """How often the system made this process wait for another one so far; 0 where it doesn't say."""
+    """Return how often the system has preempted this process; 0 if it does not tell."""
     return 0 if resource is None else resource.getrusage(resource.RUSAGE_SELF).ru_nivcsw
 
 
@@ -220,7 +219,7 @@ def _grouped(terms: Iterable[tuple[str, float]]) -> list[tuple[str, int, float]]
 
 
 def measure_machine(seconds: float = 0.2) -> Machine:
-    """One thread's best at a matrix product that stays in the cache, and at copying within the last-level cache."""
+    """Measure one thread's peak: a matrix product that stays in the cache, and copying within the last-level cache."""
     from tinyonnx.kernels import Bound
     from tinyonnx.kernels._common import NO_EPILOGUE
     from tinyonnx.kernels.gemm import linear

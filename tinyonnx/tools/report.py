@@ -1,4 +1,4 @@
-"""One HTML file that shows a model: graph, table, activations, times, differences; no network needed."""
+"""One HTML file that shows a model: graph, table, activations, times, differences; it needs no network."""
 
 from __future__ import annotations
 
@@ -25,21 +25,21 @@ from tinyonnx.tools.trace import HISTOGRAM_BINS, Activation
 _MAP = 64, 160
 _TILE = 32, 64
 _TILES = 8
-"""Rows and columns of an activation's picture and of those of single channels at most, and how many of these."""
+"""Maximum rows and columns of pictures of an activation and of single channels, and maximum number of channels."""
 
 _SMALLEST_TILE = 256
-"""Points below which a channel shows nothing."""
+"""Fewest points of a channel that gets a picture."""
 
 _POINTS = 3_000_000
-"""Of all pictures of a report together; one takes about a byte: the file stays below 5 MB."""
+"""Maximum points of all pictures of a report; one takes about a byte, so that the file stays below 5 MB."""
 
 _CURVE = 512
-"""Points of the curve of a vector."""
+"""Maximum points of the curve of a vector."""
 
 
 @dataclass(frozen=True)
 class Axis:
-    """What an axis of a picture stands for: ticks at places from 0, its begin, to 1; `upward` puts 0 at the bottom."""
+    """The meaning of an axis of a picture: ticks at places from 0, its begin, to 1; `upward` puts 0 at the bottom."""
 
     title: str
     ticks: list[tuple[float, str]]
@@ -48,7 +48,7 @@ class Axis:
 
 @dataclass(frozen=True)
 class Section:
-    """Something above the graph: a picture, a curve between its extremes, or bars, with a title."""
+    """A part of the page above the graph: a picture, a curve between its extremes, or bars, with a title."""
 
     title: str
     picture: Picture | None = None
@@ -61,10 +61,10 @@ class Section:
 
 
 class Report:
-    """Collects what is known of the nodes of one graph, and writes it as a page.
+    """Collects what is known about the nodes of one graph, and writes it as a page.
 
-    Nodes are known by their path, as `inspect`, `trace` and `profile` give it. `axes` says what
-    the axes of activations stand for, by number.
+    Nodes are identified by their path, as in `inspect`, `trace` and `profile`. `axes` names the axes of activations, by
+    number.
     """
 
     def __init__(self, title: str, graph: GraphReport, axes: Mapping[int, Axis] | None = None) -> None:
@@ -85,7 +85,7 @@ class Report:
                     self._by_output.setdefault(tensor.name, node.path)
 
     def add_plan(self, plan: PlanReport) -> None:
-        """Kernels, places in the arena, reasons."""
+        """Add kernels, places in the arena and reasons."""
         for step in plan.steps:
             row = self._rows.get(step.name)
             if row is not None and step.kind != "layout":
@@ -93,7 +93,7 @@ class Report:
                 row |= {"arena": None if step.offset is None else [step.offset, step.bytes]}
 
     def add_remarks(self, remarks: Iterable[Remark]) -> None:
-        """What passes did to the nodes that are left, and what they refused."""
+        """Add the remarks of passes about the remaining nodes."""
         for remark in remarks:
             row = self._rows.get(remark.node)
             if row is not None:
@@ -101,7 +101,7 @@ class Report:
                 row.setdefault("remarks", []).append(f"{remark.pass_name}: {skipped}{remark.text}")
 
     def add_activation(self, activation: Activation, value: Any) -> None:
-        """Statistics, a histogram and pictures of a node's first result; of a loop's the last."""
+        """Add statistics, a histogram and pictures of a node's first result; in a loop, of the last iteration."""
         row = self._rows.get(activation.path)
         if row is None or row.get("stats", {}).get("name", activation.name) != activation.name:
             return
@@ -113,7 +113,7 @@ class Report:
             row |= self._shown(numbers)
 
     def add_profile(self, profile: Profile) -> None:
-        """Times."""
+        """Add times."""
         for step in profile.steps:
             row = self._rows.get(step.name)
             if row is not None and step.kind != "layout":
@@ -124,7 +124,7 @@ class Report:
             self.sections.append(Section(title, bars=bars, unit="µs"))
 
     def add_comparison(self, comparison: Comparison, tolerance: float) -> None:
-        """Differences from the other side."""
+        """Add differences from the other side."""
         self._tolerance = tolerance
         for layer in comparison.layers:
             row = self._rows.get(self._by_output.get(layer.name, ""))
@@ -133,7 +133,7 @@ class Report:
                 row["difference"] = numbers | {"over": not layer.within(tolerance)}
 
     def html(self) -> str:
-        """The page."""
+        """Return the page."""
         graph = self._graph
         rows = list(self._rows.values())
         edges, inside = self._edges()
@@ -166,7 +166,7 @@ class Report:
         write_text(path, self.html())
 
     def _edges(self) -> tuple[list[tuple[int, int]], list[tuple[int, int]]]:
-        """Who reads whose result, and which nodes of a subgraph, reading nothing within it, belong to which node."""
+        """Return the edges between nodes, and pairs of a node and one in its subgraph that reads nothing within it."""
         number = {path: i for i, path in enumerate(self._rows)}
         edges: list[tuple[int, int]] = []
         inside: list[tuple[int, int]] = []
@@ -182,7 +182,7 @@ class Report:
         return list(dict.fromkeys(edges)), inside
 
     def _shown(self, numbers: Array) -> dict[str, Any]:
-        """What a page shows of an activation: a picture and those of some channels, or a curve."""
+        """Return the parts of a page about an activation: a picture and those of some channels, or a curve."""
         axes = [axis for axis, size in enumerate(numbers.shape) if size > 1]
         values = numbers.squeeze()
         while values.ndim > 3:
@@ -198,7 +198,7 @@ class Report:
             mean = channels.mean(axis=0)
             spread = np.nan_to_num(channels.std(axis=(1, 2)), posinf=0)
         shown["map"] = asdict(picture(_fitted(mean, _MAP, budget // 2 if count else budget), flip))
-        # the channels that vary most show most
+        # channels with the greatest variance first
         chosen = np.sort(np.argsort(-spread, kind="stable")[:count])
         tiles = [picture(_fitted(channels[c], _TILE, budget // 2 // count), flip) for c in chosen]
         shown["tiles"] = [{"channel": int(c)} | asdict(tile) for c, tile in zip(chosen, tiles)]
@@ -206,12 +206,12 @@ class Report:
 
 
 def small_picture(values: Array, flip: bool = False) -> Picture:
-    """A matrix as a picture of at most 128 × 640 points."""
+    """Encode a matrix as a picture of at most 128 × 640 points."""
     return picture(shrink(values, 128, 640), flip)
 
 
 def curve(samples: Array, points: int = 1200) -> list[float]:
-    """A curve of at most so many points: a long one as minima and maxima of stretches, one after the other."""
+    """Reduce a curve to at most this many points: a long one to minima and maxima of consecutive stretches."""
     samples = np.asarray(samples, np.float64)
     if len(samples) > points:
         stretches = np.array_split(samples, points // 2)
@@ -225,7 +225,7 @@ def _asset(name: str) -> str:
 
 
 def _fitted(values: Array, most: tuple[int, int], points: int) -> Array:
-    """A matrix with at most so many rows, columns and points."""
+    """Reduce a matrix to at most this many rows, columns and points."""
     height, width = min(values.shape[0], most[0]), min(values.shape[1], most[1])
     factor = min(1.0, math.sqrt(points / (height * width)))
     return shrink(values, max(1, int(height * factor)), max(1, int(width * factor)))
@@ -242,7 +242,7 @@ def _histogram(numbers: Array, activation: Activation) -> list[int]:
 
 
 def _compact(value: Any) -> Any:
-    """What JSON holds of it: numbers with the six digits that a page needs, NaN and infinities as text, no None."""
+    """Convert for JSON: numbers to six digits, NaN and infinities to text, without None."""
     if isinstance(value, dict):
         return {str(k): _compact(v) for k, v in value.items() if v is not None}
     if isinstance(value, (list, tuple)):

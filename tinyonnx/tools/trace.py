@@ -1,4 +1,4 @@
-"""What every layer computes: shapes, ranges, zeros, NaNs, and the numbers themselves."""
+"""The values of every layer: shapes, ranges, zeros, NaNs, and the arrays themselves."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ HISTOGRAM_BINS = 64
 class Activation:
     """Statistics of one result of a node.
 
-    Minimum, maximum, mean and standard deviation are of the finite numbers, None where there
-    are none; `zeros` is a share of all. A node of a subgraph (`path` leads to it) has one
-    activation for each time that it ran. `value` describes what is no tensor of numbers.
+    Minimum, maximum, mean and standard deviation are of the finite numbers, None if there are none; `zeros` is a share
+    of all numbers. A node of a subgraph (`path` leads to it) has one activation for each time that it ran. `value`
+    describes anything that is no tensor of numbers.
     """
 
     path: str
@@ -53,15 +53,14 @@ class Activation:
 
 
 Reader = Callable[[Activation, Any], None]
-"""Gets an activation and the value itself, which must be copied to be kept."""
+"""Gets an activation and its value, which must be copied to be kept."""
 
 
 def trace(session: InferenceSession, feeds: Mapping[str, Any], read: Reader, constants: bool = False) -> list[Any]:
-    """Run a model and give `read` every result of every node as it comes; returns the outputs.
+    """Run a model, call `read` for every result of every node as soon as it is computed, and return the outputs.
 
-    With `constants` the results that shapes and constants alone decide come first: those nodes
-    don't run. Nothing is kept here: memory is that of a run. Raises what `InferenceSession.run`
-    raises.
+    With `constants`, results that depend on shapes and constants only come first: their nodes do not run. No results
+    are kept: memory is that of a run. Raises what `InferenceSession.run` raises.
     """
     if constants:
         folded = session.rewrite(shapes_only(feeds), BASIC).folded
@@ -85,7 +84,7 @@ def trace(session: InferenceSession, feeds: Mapping[str, Any], read: Reader, con
 
 
 def describe(path: str, op: str, origin: tuple[str, ...], name: str, result: Any) -> Activation:
-    """The statistics of one value."""
+    """Return the statistics of one value."""
     if not isinstance(result, np.ndarray):
         text = f"sequence of {len(result)}" if isinstance(result, list) else type(result).__name__
         return Activation(path, op, origin, name, "", (), value="absent" if result is None else text)
@@ -118,7 +117,7 @@ def _paths(graph: Graph, prefix: str) -> Iterator[tuple[int, str]]:
 
 
 def matching(only: str) -> Callable[[str], bool]:
-    """Whether a name matches a regular expression somewhere. Raises InputError for a malformed one."""
+    """Return a predicate: whether a regular expression is found in a name. Raises InputError if it is malformed."""
     try:
         wanted = re.compile(only)
     except re.error as error:
@@ -128,10 +127,10 @@ def matching(only: str) -> Callable[[str], bool]:
 
 @contextmanager
 def saving(path: str) -> Iterator[Reader]:
-    """A reader that appends every tensor to an .npz file, one at a time.
+    """Return a reader that appends every tensor to an .npz file, one at a time.
 
-    A name that comes again (in a loop) gets #2, #3 … behind it. What is no tensor, or one of
-    strings, isn't saved. Raises OSError where the file can't be written.
+    A repeated name (in a loop) gets #2, #3 and so on appended. Anything but tensors of numbers is skipped. Raises
+    OSError if the file can't be written.
     """
     count: dict[str, int] = {}
     with naming_file(path), zipfile.ZipFile(path, "w", zipfile.ZIP_STORED, allowZip64=True) as archive:
@@ -141,7 +140,7 @@ def saving(path: str) -> Iterator[Reader]:
                 return
             count[activation.name] = times = count.get(activation.name, 0) + 1
             name = activation.name if times == 1 else f"{activation.name}#{times}"
-            if result.dtype.kind == "V":  # numpy's files can't say bfloat16 or float8
+            if result.dtype.kind == "V":  # numpy's format lacks bfloat16 and float8
                 result = result.astype(np.float32)
             with archive.open(f"{name}.npy", "w", force_zip64=True) as file:
                 np.lib.format.write_array(file, np.asarray(result, order="C"), allow_pickle=False)
