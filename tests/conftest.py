@@ -20,8 +20,13 @@ if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
 ROOT = Path(__file__).resolve().parents[1]
 
 SLOW = (
+    "tests/audiotag/commands/test_serve.py",
     "tests/audiotag/crawl/test_pool.py",
+    "tests/audiotag/crawl/test_progress.py",
     "tests/audiotag/crawl/test_run.py",
+    "tests/audiotag/crawl/test_signals.py",
+    "tests/audiotag/crawl/test_workers.py",
+    "tests/audiotag/serve",
     "tests/audiotag/sound/test_pipe.py",
     "tests/audiotag/standalone",
     "tests/scripts",
@@ -33,13 +38,19 @@ SLOW = (
 
 QUICK = (
     "tests/audiotag/features",
+    "tests/audiotag/crawl/test_dispatch.py",
     "tests/audiotag/crawl/test_inputs.py",
-    "tests/audiotag/crawl/test_journal.py",
+    "tests/audiotag/crawl/test_job.py",
+    "tests/audiotag/crawl/test_manifests.py",
+    "tests/audiotag/crawl/test_worker_queue.py",
     "tests/audiotag/models/test_catalog.py",
     "tests/audiotag/outputs",
     "tests/audiotag/sound/test_windows.py",
+    "tests/audiotag/test_errors.py",
     "tests/audiotag/test_events.py",
     "tests/audiotag/test_labels.py",
+    "tests/audiotag/test_options.py",
+    "tests/audiotag/test_results.py",
     "tests/audiotag/test_tagger.py",
     "tests/docs/test_distribution.py",
     "tests/tinyonnx/kernels/test_conv.py",
