@@ -21,7 +21,7 @@ FORMATS = ["WAV", "AIFF", "AU", "CAF", "FLAC", "OGG", "MP3", "W64", "RF64"]
 ALIKE = ["CAF", "FLAC", "OGG", "MP3", "W64"]
 """Formats whose damaged lengths mean the same in a pipe, whose length nobody knows."""
 
-LIMIT = 20
+LIMIT = 600
 """Seconds for a file of some kilobytes, which takes milliseconds."""
 
 FIELDS = (0, 1, 2, 3, 4, 16, 40, 1000, 0x7FFF, 0xFFFF, 1 << 27, 0x7FFF0000, 2**31 - 1, 2**31, 2**32 - 1)
