@@ -151,18 +151,20 @@ class Journal:
                 raise OutputError(name, f"can't be resumed: its journal ({self.path}) is damaged")
             return b"", 0, 0
         _compare(begin, header, name)
-        done, position, crc = bytearray(), 0, None
+        done, position, crc, shorter = bytearray(), 0, None, False
         for entry, end in entries:
             if entry["at"] > (found or 0):
                 if found is None:
                     raise OutputError(name, f"is gone, but its journal is left; remove {self.path} to start anew")
-                say(f"{printable(name)}: is shorter than its journal says; missing files are done again")
+                shorter = True
                 break
             done += base64.b64decode(entry["files"])
             position, length, crc = entry["at"], end, entry.get("crc")
             self.failures += entry["failures"]
         if found and not self._describes(begin, found, position, crc):
             raise OutputError(name, f"is not the output of the run that wrote its journal ({self.path})")
+        if shorter:
+            say(f"{printable(name)}: is shorter than its journal says; missing files are done again")
         return bytes(done), position, length
 
     def _describes(self, begin: Mapping[str, Any], found: int, position: int, crc: int | None) -> bool:
