@@ -26,13 +26,12 @@ class WorkerQueue:
         self._pid: int | None = None  # known once the worker is ready
         self.pipe, self.origin = process.pipe, process.origin
         self.items: deque[WorkItem] = deque()
-        self.since = time.monotonic()
-        """When the work on the first item began."""
+        self.since = self._paced_at = 0.0
+        """When the work on the first item began, and since when the pace is measured."""
         self._unsent: list[str] = []
         self._path_bytes = 0
         self._spool: IO[bytes] | None = None
         self._pace = dispatch.Pace()
-        self._paced_at = 0.0
         self._finished = 0  # files since the pace was last updated
 
     def __len__(self) -> int:

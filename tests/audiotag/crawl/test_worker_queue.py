@@ -97,6 +97,20 @@ def test_pace_is_measured_while_there_is_work(process, monkeypatch):
     assert queue.queued_seconds == pytest.approx(3.0)
 
 
+def test_files_given_before_the_worker_is_ready_begin_then(process, monkeypatch):
+    now = 100.0
+    monkeypatch.setattr(time, "monotonic", lambda: now)
+    queue = queue_of(process, "a", "b", ready=False)
+    now = 200.0
+    queue.mark_ready(42)
+    assert queue.since == 200.0
+    now = 204.0
+    list(queue.receive(b"", End("a")))
+    queue.update_pace()
+    queue.assign(WorkItem("c"))
+    assert queue.queued_seconds == pytest.approx(4.0)
+
+
 def test_path_bytes_count_until_the_file_has_ended(process, monkeypatch):
     queue = queue_of(process, "x" * 3000)
     queue._pace.seconds = 1e-6
