@@ -1,4 +1,4 @@
-"""Proof against oracles that are not us: onnx.reference, PyTorch's golden numbers, ONNX Runtime, real recordings."""
+"""Conformance checks against independent oracles: onnx.reference, PyTorch's results, ONNX Runtime, real recordings."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ N_CLASSES = 527
 
 
 class ConformanceError(Exception):
-    """A run that can't be made: its data is missing or unusable, or the oracle fails."""
+    """A check that can't be run: its data is missing or unusable, or the oracle fails."""
 
 
 def pick_logits(names: Sequence[str], results: Sequence[Any]) -> Array:
-    """The logits of one clip, (527,): the output `logits`, or else the first of that size, as `audiotag` takes it.
+    """Return the logits of one clip, (527,): the output `logits`, else the first output of that size.
 
-    Exporters bake squeezes in, so that the batch axis may be missing. Raises
-    ConformanceError if no output has 527 values.
+    Exporters may squeeze outputs, so that the batch axis may be missing. Raises ConformanceError if no output has 527
+    values.
     """
     sized = {name: result for name, result in zip(names, results, strict=True) if result.size == N_CLASSES}
     if not sized:

@@ -1,4 +1,4 @@
-"""`python -m conformance COMMAND`. Exit codes: 0 conforms, 1 doesn't or couldn't be run, 2 usage."""
+"""`python -m conformance COMMAND`. Exit codes: 0 conforms, 1 does not or couldn't be run, 2 wrong usage."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ from tinyonnx.tools.oracles import reference_values
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command; returns the exit code."""
+    """Run the command and return its exit code."""
     args = _parser().parse_args(argv)
     try:
         conforms: bool = args.run(args)
         sys.stdout.flush()
     except BrokenPipeError:
-        # the reader has gone; keep the interpreter from complaining while it flushes at exit
+        # the reader is gone: without this the interpreter reports an error when it flushes at exit
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except KeyboardInterrupt:
@@ -41,42 +41,42 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m conformance", description="Proof against oracles that are not us.")
+    parser = argparse.ArgumentParser(prog="python -m conformance", description="Check against independent oracles.")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     model_help = "FILE.onnx, CHECKPOINT.pt, or a name that `audiotag models list` knows"
 
-    command = commands.add_parser("layers", help="every layer against onnx.reference")
+    command = commands.add_parser("layers", help="compare every layer with onnx.reference")
     command.add_argument("model", metavar="MODEL", help=model_help)
-    command.add_argument("--golden", type=Path, metavar="FILE.npz", help="PyTorch's numbers for this model")
-    command.add_argument("--audio", type=Path, metavar="DIR", help="the recordings of --golden, to check log-mels too")
+    command.add_argument("--golden", type=Path, metavar="FILE.npz", help="PyTorch's results for this model")
+    command.add_argument("--audio", type=Path, metavar="DIR", help="recordings of --golden, to check log-mels as well")
     command.add_argument(
         "--dim",
         type=_dim,
         action="append",
         default=[],
         metavar="NAME=N",
-        help=f"size of a symbolic dimension (default: 1 where it comes first, else {DEFAULT_SIZE})",
+        help=f"size of a symbolic dimension (default: 1 if it is the first one of an input, else {DEFAULT_SIZE})",
     )
-    command.add_argument("--seed", type=int, default=0, help="of the noise that is the input without --golden")
+    command.add_argument("--seed", type=int, default=0, help="seed of the noise that is fed without --golden")
     command.add_argument(
         "--tolerance",
         type=float,
         default=compare.TOLERANCE,
-        help="relative to each layer's scale (default: %(default)g)",
+        help="greatest error relative to each layer's scale (default: %(default)g)",
     )
-    command.add_argument("--unfused", action="store_true", help="the file's own nodes in numpy: no passes, no kernels")
+    command.add_argument("--unfused", action="store_true", help="run the file's own nodes in numpy, without kernels")
     command.set_defaults(run=_layers)
 
-    command = commands.add_parser("esc10", help="zero-shot accuracy on ESC-10")
-    command.add_argument("folder", type=Path, metavar="DIR", help="a folder per class, in it FOLD-*.ogg")
+    command = commands.add_parser("esc10", help="measure zero-shot accuracy on ESC-10")
+    command.add_argument("folder", type=Path, metavar="DIR", help="a folder per class with files FOLD-*.ogg")
     command.add_argument("--model", required=True, help=model_help)
-    command.add_argument("--folds", type=_folds, default="1,2,3,4", metavar="LIST", help="default: %(default)s")
-    command.add_argument("--at-least", type=int, default=0, metavar="N", help="fail with fewer right decisions")
-    command.add_argument("--against", choices=["onnxruntime"], help="fail if it decides otherwise on the same features")
-    command.add_argument("--json", action="store_true", help="counts and every decision as JSON")
+    command.add_argument("--folds", type=_folds, default="1,2,3,4", metavar="LIST", help="folds (default: %(default)s)")
+    command.add_argument("--at-least", type=int, default=0, metavar="N", help="fail with fewer correct decisions")
+    command.add_argument("--against", choices=["onnxruntime"], help="fail if it decides differently")
+    command.add_argument("--json", action="store_true", help="print counts and every decision as JSON")
     command.set_defaults(run=_esc10)
 
-    command = commands.add_parser("resampling", help="the standalone program's resampler beside soxr's")
+    command = commands.add_parser("resampling", help="compare the standalone program's resampler with soxr's")
     command.set_defaults(run=_resampling)
 
     backend.add(commands)
@@ -147,7 +147,7 @@ def _esc10(args: argparse.Namespace) -> bool:
         decisions = f"{a.predicted} by {a.margin:.4f}, {args.against}: {b.predicted} by {b.margin:.4f}"
         print(f"{a.path}: {decisions}", file=sys.stderr)
     if result["correct"] < args.at_least:
-        print(f"FAILED: {result['correct']} right, at least {args.at_least} wanted", file=sys.stderr)
+        print(f"FAILED: {result['correct']} correct, at least {args.at_least} wanted", file=sys.stderr)
     return result["correct"] >= args.at_least and not differing
 
 

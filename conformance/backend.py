@@ -1,4 +1,4 @@
-"""`python -m conformance backend`: the backend suite of the installed onnx on any runtime."""
+"""`python -m conformance backend`: run the backend suite of the installed onnx on any runtime."""
 
 from __future__ import annotations
 
@@ -28,23 +28,27 @@ MESSAGE_SHOWN = 240
 
 def add(commands: Any) -> None:
     """Declare the command."""
-    command = commands.add_parser("backend", help="onnx's backend suite, on any runtime")
+    command = commands.add_parser("backend", help="run onnx's backend suite on a runtime")
     command.add_argument("--runtime", choices=RUNTIMES, default="tinyonnx", help="default: %(default)s")
-    command.add_argument("--match", type=_pattern, metavar="REGEX", help="only cases with a name where this is found")
+    command.add_argument("--match", type=_pattern, metavar="REGEX", help="only cases whose names match")
     command.add_argument(
-        "--jobs", type=_count, default=os.cpu_count() or 1, metavar="N", help="processes (default: one per CPU)"
+        "--jobs",
+        type=_count,
+        default=os.cpu_count() or 1,
+        metavar="N",
+        help="processes (default: one per CPU)",
     )
     command.add_argument(
-        "--timeout", type=_seconds, default=60.0, metavar="SECONDS", help="for one case (default: %(default)g)"
+        "--timeout", type=_seconds, default=60.0, metavar="SECONDS", help="time limit of a case (default: %(default)g)"
     )
     command.add_argument(
         "--expected", type=Path, metavar="FILE",
-        help="failures that are expected, a name and a reason a line (default: what tinyonnx is known to fail)",
+        help="expected failures, one name and reason per line (default: those of tinyonnx)",
     )  # fmt: skip
-    command.add_argument("--ulp", action="store_true", help="how many floats lie between what came and what should")
-    command.add_argument("--json", type=Path, metavar="FILE", help="every case as JSON")
-    command.add_argument("--html", type=Path, metavar="FILE", help="a page to search")
-    command.add_argument("--junit", type=Path, metavar="FILE", help="XML as continuous integration reads it")
+    command.add_argument("--ulp", action="store_true", help="report distances in representable numbers")
+    command.add_argument("--json", type=Path, metavar="FILE", help="write every case as JSON")
+    command.add_argument("--html", type=Path, metavar="FILE", help="write a searchable page")
+    command.add_argument("--junit", type=Path, metavar="FILE", help="write JUnit XML for continuous integration")
     command.set_defaults(run=_backend)
 
 
@@ -81,7 +85,7 @@ def _backend(args: argparse.Namespace) -> bool:
 
 
 def run_backend(runtime: Runtime, suite: Sequence[Case], expected: dict[str, str], args: argparse.Namespace) -> bool:
-    """Run, print, write what the arguments ask for; whether everything is as expected."""
+    """Run cases, print a report, write the files of the arguments; return whether all results are as expected."""
     cases = [case for case in suite if args.match is None or args.match.search(case.name)]
     if not cases:
         raise ConformanceError(f"no case of the suite matches {args.match.pattern!r}")
@@ -127,7 +131,7 @@ def _fields(outcome: Any) -> tuple[str, str, float, float | None]:
 
 
 def text_report(summary: Summary, ulp: bool = False) -> str:
-    """Tables by kind and by operator, the worst distances, times, what was not expected."""
+    """Return tables by kind and by operator, the greatest distances, times, and unexpected results."""
     rows = summary.rows
     parts = [_counts("operator", rows, lambda row: row.operator), _counts("kind", rows, lambda row: row.kind)]
     if ulp:
@@ -152,7 +156,7 @@ def text_report(summary: Summary, ulp: bool = False) -> str:
 
 
 def _counts(title: str, rows: Sequence[Row], key: Any) -> str:
-    """Cases by status for each value of a key; a column for each status that there is."""
+    """Count cases by status for each value of a key; statuses without cases get no column."""
     statuses = [s for s in STATUSES if s in STATUSES[:3] or any(row.status == s for row in rows)]
     counts: dict[str, Counter[str]] = {}
     for row in rows:

@@ -1,4 +1,4 @@
-"""The backend suite of the installed onnx package, every kind of case in one form."""
+"""The cases of the backend suite of the installed onnx, all kinds in one form."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ KINDS = ("real", "simple", "pytorch-converted", "pytorch-operator", "node")
 """Folders of the suite; `real` holds the light models: whole networks without their weights."""
 
 SEVERAL = "several"
-"""The operator of a case whose model has more than one node."""
+"""Operator of a case whose model has more than one node."""
 
 
 @dataclass(frozen=True)
 class DataSet:
-    """Inputs by name and the outputs, in the model's order, that they should give.
+    """Inputs by name and the expected outputs in the order of the model.
 
     A value is an array, a list (sequence), a dict (map), or None (an empty optional).
     """
@@ -36,9 +36,9 @@ class DataSet:
 
 @dataclass(frozen=True)
 class Case:
-    """One model with inputs, expected outputs and the suite's tolerances.
+    """One model with inputs, expected outputs and the tolerances of the suite.
 
-    `operator` is what the case is about: an expanded case counts for the operator that it spells out.
+    `operator` is the one tested: an expanded case counts for the operator that it decomposes.
     """
 
     name: str
@@ -51,9 +51,9 @@ class Case:
 
 
 def load_suite(kinds: Iterable[str] = KINDS) -> list[Case]:
-    """All cases of these kinds, sorted by kind and name; takes seconds, as onnx computes the node cases.
+    """Load all cases of these kinds, sorted by kind and name; takes seconds, because onnx computes the node cases.
 
-    Raises ConformanceError if onnx doesn't have them.
+    Raises ConformanceError if onnx does not have them.
     """
     with warnings.catch_warnings(), np.errstate(all="ignore"):
         warnings.simplefilter("ignore")
@@ -94,13 +94,13 @@ def _data_set(model: ModelProto, inputs: Sequence[Any], outputs: Sequence[Any]) 
 
 
 def _required(model: ModelProto) -> list[str]:
-    """Names of the inputs without a value in the file."""
+    """Return the names of the inputs without a value in the file."""
     initializers = {tensor.name for tensor in model.graph.initializer}
     return [value.name for value in model.graph.input if value.name not in initializers]
 
 
 def _value(value: Any) -> Any:
-    """A proto, a scalar or an array as what a runtime takes and gives."""
+    """Convert a proto, a scalar or an array to the form of a runtime."""
     if isinstance(value, TensorProto):
         return numpy_helper.to_array(value)
     if isinstance(value, SequenceProto):
@@ -140,7 +140,10 @@ def _read(file: str, kind: TypeProto) -> Any:
 
 
 def _light(url: str) -> tuple[ModelProto, list[DataSet]]:
-    """A light model on the ramp that onnx's runner feeds, with outputs from its file or else onnx's reference."""
+    """Return a light model with the inputs of onnx's runner (a ramp).
+
+    Expected outputs are from its file, or else from onnx's reference.
+    """
     path = os.path.join(os.path.dirname(os.path.dirname(onnx.__file__)), *url.split("/"))
     if not url.startswith("onnx/backend/test/data/light/") or not os.path.isfile(path):
         raise ConformanceError(f"{url} doesn't come with onnx {onnx.__version__}; needs onnx >= 1.19")

@@ -1,4 +1,4 @@
-"""Are two outputs the same, by the rules of onnx's own runner, and how many floats lie between them?"""
+"""Compare outputs by the rules of onnx's own runner, and count the floats between them."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ import numpy as np
 from tinyonnx.ir import Array
 
 BFLOAT16_RTOL = 2.0**-6
-"""Two steps of bfloat16: the least relative tolerance that onnx's runner applies to it."""
+"""Two steps of bfloat16: the smallest relative tolerance that onnx's runner applies to it."""
 
 
 def mismatch(actual: Any, expected: Any, rtol: float, atol: float, where: str = "output") -> str | None:
-    """What is wrong with an output, or None.
+    """Return the difference between an output and the expected one, or None.
 
-    Shapes and dtypes must be equal, strings too; numbers may differ by atol + rtol·|expected|;
-    NaN equals NaN. Sequences must be as long, maps must have the same keys.
+    Shapes, dtypes and strings must be equal; numbers may differ by atol + rtol·|expected|; NaN equals NaN. Sequences
+    must have equal lengths, maps equal keys.
     """
     if expected is None or actual is None:
         return None if actual is expected else f"{where} is {_kind(actual)}, should be {_kind(expected)}"
@@ -54,7 +54,7 @@ def _numeric_mismatch(actual: Array, expected: Array, rtol: float, atol: float, 
         same = (a == e) | ((a != a) & (e != e))
         error = np.where(same, 0.0, np.abs(a - e))
         allowed = same | (error <= atol + rtol * np.abs(e))
-        # an infinity tolerates everything
+        # the tolerance of an infinity is infinite
         allowed &= same | (np.isfinite(a) & np.isfinite(e))
     wrong = int(allowed.size - np.count_nonzero(allowed))
     if not wrong:
@@ -67,10 +67,9 @@ def _numeric_mismatch(actual: Array, expected: Array, rtol: float, atol: float, 
 
 
 def ulp_distance(actual: Any, expected: Any) -> float:
-    """The greatest number of representable values between two outputs, of which `mismatch` found nothing.
+    """Return the greatest number of representable values between two outputs for which `mismatch` found nothing.
 
-    Integers count by their difference; NaN against a number is infinitely far, and so is
-    everything that has no distance.
+    Integers count by their difference. NaN against a number is infinitely far, as is anything without a distance.
     """
     if isinstance(expected, (list, tuple)):
         return max(map(ulp_distance, actual, expected), default=0.0)
@@ -94,7 +93,7 @@ def ulp_distance(actual: Any, expected: Any) -> float:
 
 
 def _ordinal(array: Array) -> Array:
-    """Integers in the order of the numbers, one apart where no number lies between."""
+    """Return integers in the order of the numbers; adjacent numbers differ by one."""
     if array.dtype.kind in "iub":
         return array if array.dtype.itemsize == 8 else array.astype(np.int64)
     if array.dtype.itemsize == 1:
@@ -108,7 +107,7 @@ def _ordinal(array: Array) -> Array:
 
 
 def _wide(array: Array) -> Array:
-    """The same numbers in a type that numpy calculates with; 64-bit integers stay exact where they are equal."""
+    """Return the numbers in a type that numpy calculates with; 64-bit integers stay exact if they are equal."""
     if array.dtype.kind == "c":
         return array.astype(np.complex128)
     if array.dtype.kind in "iu" and array.dtype.itemsize == 8:

@@ -1,7 +1,6 @@
-"""Zero-shot accuracy on ESC-10: real recordings, a folder per class, files called `<fold>-*.ogg`.
+"""Zero-shot accuracy on ESC-10: real recordings, a folder per class, files named `<fold>-*.ogg`.
 
-Each class's score is the greatest logit among its AudioSet labels; the decision is the
-class with the greatest score.
+The score of a class is the greatest logit among its AudioSet labels; the class with the greatest score is the decision.
 """
 
 from __future__ import annotations
@@ -31,7 +30,7 @@ CLASSES: dict[str, tuple[str, ...]] = {
     "rooster": ("Crowing, cock-a-doodle-doo", "Chicken, rooster", "Fowl"),
     "fire_crackling": ("Crackle", "Fire"),
 }
-"""The AudioSet labels of every class."""
+"""The AudioSet labels of each class."""
 
 TIE = 1e-3
 """Scores closer than this may be ordered either way."""
@@ -58,15 +57,15 @@ class Decision:
 
     @property
     def margin(self) -> float:
-        """How far the best score lies above the second best."""
+        """Difference between the best and the second-best score."""
         second, best = sorted(self.scores.values())[-2:]
         return best - second
 
 
 def find_clips(folder: Path, folds: Iterable[int]) -> list[tuple[Path, int, str]]:
-    """Path, fold and class of every clip of these folds, sorted.
+    """Return path, fold and class of every clip of these folds, sorted.
 
-    Raises ConformanceError if there are none, or if a folder or file isn't called as it should be.
+    Raises ConformanceError if there are none, or if a folder or file has an unexpected name.
     """
     if not folder.is_dir():
         raise ConformanceError(f"{folder}: no such directory")
@@ -86,7 +85,7 @@ def find_clips(folder: Path, folds: Iterable[int]) -> list[tuple[Path, int, str]
 
 
 def class_scores(logits: Array, labels: Sequence[str]) -> dict[str, float]:
-    """Each class's greatest logit among its AudioSet labels; `labels` names the logits."""
+    """Return each class's greatest logit among its AudioSet labels; `labels` names the logits."""
     index = {label: i for i, label in enumerate(labels)}
     return {name: max(float(logits[index[label]]) for label in members) for name, members in CLASSES.items()}
 
@@ -94,9 +93,9 @@ def class_scores(logits: Array, labels: Sequence[str]) -> dict[str, float]:
 def decide(
     clips: Sequence[tuple[Path, int, str]], network: Network, other: Callable[[Array], Array] | None = None
 ) -> tuple[list[Decision], list[Decision]]:
-    """Our decision on every clip, and those of another runtime on the same features (none without `other`).
+    """Return our decision on every clip, and those of another runtime on the same features (empty without `other`).
 
-    `other` takes a log-mel (128 × frames) to logits (527,). Raises AudioError, ModelError.
+    `other` maps a log-mel (128 × frames) to logits (527,). Raises AudioError, ModelError.
     """
     names = [label.name for label in labels.all_labels()]
     ours, theirs = [], []
@@ -109,7 +108,7 @@ def decide(
 
 
 def differing(ours: Sequence[Decision], theirs: Sequence[Decision]) -> list[tuple[Decision, Decision]]:
-    """Clips on which two runs decide differently although neither calls it a tie."""
+    """Return the pairs of decisions that differ although at least one is no tie."""
     return [
         (a, b)
         for a, b in zip(ours, theirs, strict=True)
@@ -118,9 +117,9 @@ def differing(ours: Sequence[Decision], theirs: Sequence[Decision]) -> list[tupl
 
 
 def onnxruntime_logits(source: str | bytes) -> Callable[[Array], Array]:
-    """The model in ONNX Runtime: log-mel (128 × frames) → logits.
+    """Return the model in ONNX Runtime as a function from log-mel (128 × frames) to logits.
 
-    Raises ConformanceError if that isn't installed or can't run the model.
+    Raises ConformanceError if it isn't installed or can't run the model.
     """
     try:
         import onnxruntime
@@ -130,7 +129,7 @@ def onnxruntime_logits(source: str | bytes) -> Callable[[Array], Array]:
     options.intra_op_num_threads = 1
     try:
         session = onnxruntime.InferenceSession(source, options, providers=["CPUExecutionProvider"])
-    except Exception as error:  # its exceptions have no common base
+    except Exception as error:  # onnxruntime's exceptions have no common base class
         raise ConformanceError(f"ONNX Runtime can't load the model: {error}") from error
     name = session.get_inputs()[0].name
     outputs = [output.name for output in session.get_outputs()]
@@ -142,7 +141,7 @@ def onnxruntime_logits(source: str | bytes) -> Callable[[Array], Array]:
 
 
 def summary(decisions: Sequence[Decision]) -> dict[str, Any]:
-    """Counts of a run, ready for JSON: total, per class, per fold, confusions, and each decision."""
+    """Return the counts of a run for JSON: total, per class, per fold, confusions, and each decision."""
 
     def counts(key: Callable[[Decision], str]) -> dict[str, dict[str, int]]:
         keys = sorted({key(d) for d in decisions})
@@ -169,7 +168,7 @@ def summary(decisions: Sequence[Decision]) -> dict[str, Any]:
 
 
 def report(result: Mapping[str, Any]) -> str:
-    """`summary` as text."""
+    """Format a `summary` as text."""
 
     def line(name: str, count: Mapping[str, int]) -> str:
         return f"{name:16}{count['correct']:4} / {count['clips']:<4}{count['correct'] / count['clips']:7.1%}"

@@ -1,4 +1,4 @@
-"""Expected failures as data: one exact name and a reason a line."""
+"""Expected failures as data: one exact name and a reason per line."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ import onnx
 from conformance import ConformanceError
 
 EXPECTED_FAILURES = Path(__file__).with_name("expected_failures.txt")
-"""What tinyonnx is known not to pass, and why."""
+"""Cases that tinyonnx is known to fail, with reasons."""
 
 RANDOM = "random: "
-"""What the reason of a case begins with that may pass by luck."""
+"""Prefix of the reason of a case that may pass by chance."""
 
 
 _VERSION = re.compile(r"onnx(?P<older><)?(?:>=)?(?P<major>\d+)\.(?P<minor>\d+): ")
-"""What the reason begins with of a case that isn't in every release's suite, or differs: `onnx<1.23: …`."""
+"""Prefix of the reason of a case that only some releases of onnx have or define in this way: `onnx<1.23: `."""
 
 
 def read_expected(path: Path, onnx_version: str = onnx.__version__) -> dict[str, str]:
-    """Reasons by case, of the lines that hold for this release of onnx.
+    """Return reasons by case, from the lines that apply to this release of onnx.
 
-    Raises ConformanceError for a line without a reason and a name that is listed twice.
+    Raises ConformanceError for a line without a reason and for a name listed twice.
     """
     reasons: dict[str, str] = {}
     for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
@@ -50,10 +50,10 @@ def _holds(reason: str, onnx_version: str) -> bool:
 
 
 def surprises(passed: Mapping[str, bool], expected: Mapping[str, str], suite: Iterable[str]) -> list[str]:
-    """What isn't as the list says, one line each.
+    """Return the deviations from the list, one line each.
 
-    `passed` has the cases that were run. A listed case that passes (unless it is random) is as
-    wrong as one that fails without being listed, and a listed name that the `suite` doesn't have.
+    `passed` has the cases that were run. A listed case that passes (unless it is random) is a deviation, like one that
+    fails without being listed, and a listed name that the `suite` does not have.
     """
     strict = {name for name, reason in expected.items() if not reason.startswith(RANDOM)}
     lines = [f"{name}: not in the suite, but listed" for name in sorted(expected.keys() - set(suite))]

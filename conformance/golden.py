@@ -1,8 +1,8 @@
-"""PyTorch's own numbers for a model: a file of arrays called `<clip>:<quantity>`.
+"""PyTorch's results for a model: a file of arrays named `<clip>:<quantity>`.
 
-Quantities: `melspec` (128 × frames), `logits`, `embedding` and, for some clips,
-`features.0` to `features.<n>`, the output of every block; all float32, without batch axis.
-Clips are named after their recordings: `dog_bark/1-30344-A` is `dog_bark/1-30344-A.ogg`.
+Quantities: `melspec` (128 × frames), `logits`, `embedding` and, for some clips, `features.0` to `features.<n>`, the
+output of every block; all float32, without batch axis. Clips are named after their recordings: `dog_bark/1-30344-A` is
+`dog_bark/1-30344-A.ogg`.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ from tinyonnx.ir import Array
 from tinyonnx.tools.compare import difference
 
 TOLERANCE = 1e-4
-"""Logits and log-mel features: absolute. Feature maps and embedding: relative to their own scale."""
+"""Greatest error: absolute for logits and log-mel features, relative to the scale for feature maps and embeddings."""
 
 
 @dataclass(frozen=True)
 class Clip:
-    """What PyTorch computed for one recording."""
+    """PyTorch's results for one recording."""
 
     name: str
     melspec: Array
@@ -40,7 +40,7 @@ class Clip:
 
 @dataclass(frozen=True)
 class Check:
-    """One number against its bar; `error` is infinite where there was nothing to compare."""
+    """An error compared with its limit; `error` is infinite if there was nothing to compare."""
 
     what: str
     error: float
@@ -56,9 +56,9 @@ class Check:
 
 
 def read_clips(path: Path) -> list[Clip]:
-    """The clips of a golden file, those with feature maps first.
+    """Return the clips of a golden file, those with feature maps first.
 
-    Raises ConformanceError if it isn't one, OSError.
+    Raises ConformanceError if it is no such file, OSError if it can't be read.
     """
     quantities: dict[str, dict[str, Array]] = defaultdict(dict)
     try:
@@ -84,9 +84,9 @@ def _clip(name: str, values: dict[str, Array]) -> Clip:
 
 
 def feeds(session: InferenceSession, clip: Clip) -> dict[str, Array]:
-    """A clip as the model's input, 1 × 1 × 128 × frames.
+    """Return a clip as the model's input, 1 × 1 × 128 × frames.
 
-    Raises ConformanceError if the model has more inputs than one.
+    Raises ConformanceError if the model has more than one input.
     """
     inputs = session.get_inputs()
     if len(inputs) != 1:
@@ -95,7 +95,7 @@ def feeds(session: InferenceSession, clip: Clip) -> dict[str, Array]:
 
 
 def check_model(session: InferenceSession, clips: Sequence[Clip]) -> Iterator[Check]:
-    """Logits and embeddings of all clips, every feature map of those that have them."""
+    """Check logits and embeddings of all clips, and every feature map of those that have them."""
     logits: list[tuple[float, str]] = []
     embeddings: list[tuple[float, str]] = []
     for clip in clips:
@@ -116,7 +116,7 @@ def _greatest(what: str, errors: list[tuple[float, str]]) -> Check:
 
 @dataclass(frozen=True)
 class Found:
-    """The tensor that came nearest to a golden array; `error` is relative to that array's scale."""
+    """The tensor nearest to a golden array; `error` is relative to that array's scale."""
 
     position: int
     name: str
@@ -126,8 +126,7 @@ class Found:
 class Run:
     """One run of a model on a clip, with every tensor of its plan.
 
-    For a clip with feature maps also with those tensors of the file that are gone inside of fused
-    steps: a second run is asked for them.
+    For a clip with feature maps, a second run gives the tensors of the file that fused steps do not have.
     """
 
     def __init__(self, session: InferenceSession, clip: Clip) -> None:
@@ -149,15 +148,14 @@ class Run:
         self.tensors = [(name, t) for name, t in kept if isinstance(t, np.ndarray) and t.dtype.kind == "f"]
 
     def logits_error(self) -> float:
-        """Greatest absolute error of the logits."""
+        """Return the greatest absolute error of the logits."""
         return difference(pick_logits(self.output_names, self.results), self.clip.logits)[0]
 
     def find(self, wanted: Sequence[Array]) -> list[Found]:
-        """For each array, in order, the nearest tensor of its shape that runs after the previous one's.
+        """Return for each array, in order, the nearest tensor of its shape that runs after the previous one's.
 
-        Exporters name tensors each in their own way, so that a block's output is known by its
-        shape, place and numbers alone; a wrong tensor isn't near by chance. Axes of size 1
-        don't count.
+        Exporters name tensors differently, so that the output of a block is identified by shape, place and numbers; a
+        wrong tensor is not near by chance. Axes of size 1 are ignored.
         """
         found: list[Found] = []
         after = -1
@@ -175,7 +173,7 @@ class Run:
 
 
 def check_features(clips: Sequence[Clip], folder: Path) -> Check:
-    """Our log-mel of the clips' recordings in `folder` against PyTorch's.
+    """Compare our log-mel of the recordings in `folder` with PyTorch's.
 
     Raises ConformanceError if a recording is missing.
     """

@@ -1,4 +1,4 @@
-"""What a run of the backend suite found, as JSON, as a page, and as JUnit's XML."""
+"""Results of the backend suite as JSON, as a page, and as JUnit XML."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _DATA = "/*DATA*/null"
 
 @dataclass(frozen=True)
 class Row:
-    """One case and what became of it; `expected` is why it is known to fail."""
+    """One case and its result; `expected` is the reason of a known failure."""
 
     name: str
     kind: str
@@ -36,7 +36,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Summary:
-    """One run; `surprises` are the lines that make it fail."""
+    """One run; `surprises` are the deviations that make it fail."""
 
     runtime: str
     version: str
@@ -50,7 +50,7 @@ class Summary:
 
 
 def as_json(summary: Summary) -> str:
-    """Everything; an infinite distance, which JSON lacks, is null."""
+    """Return everything as JSON; an infinite distance, which JSON lacks, is null."""
     data: dict[str, Any] = {"title": summary.title, "onnx": onnx.__version__, **asdict(summary)}
     for row in data["rows"]:
         if row["ulp"] is not None and not math.isfinite(row["ulp"]):
@@ -60,18 +60,18 @@ def as_json(summary: Summary) -> str:
 
 
 def write_json(summary: Summary, path: Path) -> None:
-    """Write `as_json`."""
+    """Write the result of `as_json`."""
     path.write_text(as_json(summary) + "\n", encoding="utf-8")
 
 
 def write_html(summary: Summary, path: Path) -> None:
-    """One page that needs nothing else."""
+    """Write a self-contained page."""
     data = as_json(summary).replace("<", "\\u003c")
     path.write_text(_PAGE.read_text(encoding="utf-8").replace(_DATA, data), encoding="utf-8")
 
 
 def write_junit(summary: Summary, path: Path) -> None:
-    """A suite per kind; failures that are expected count as skipped, crashes and timeouts as errors."""
+    """Write a suite per kind; expected failures count as skipped, crashes and timeouts as errors."""
     root = ET.Element("testsuites", {"name": _xml(summary.title), **_totals(summary.rows)})
     for kind in dict.fromkeys(row.kind for row in summary.rows):
         rows = [row for row in summary.rows if row.kind == kind]
@@ -120,5 +120,5 @@ def _totals(rows: Sequence[Row]) -> dict[str, str]:
 
 
 def _xml(text: str) -> str:
-    """Without the characters that XML 1.0 can't express."""
+    """Remove the characters that XML 1.0 does not allow."""
     return re.sub("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]", "�", text)

@@ -1,4 +1,4 @@
-"""The standalone program's resampler as a function of arrays, and measured beside soxr's quality HQ."""
+"""The standalone program's resampler as a function of arrays, and measurements beside soxr's quality HQ."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tinyonnx.codegen.primitives import LANES
 from tinyonnx.ir import Array
 
 RATES = 8000, 11025, 16000, 22050, 44056, 44100, 48000, 96000, 192000
-"""Hz, that the table has."""
+"""Sample rates in the table, in Hz."""
 
 TARGET = resampler.TARGET
 
@@ -25,7 +25,7 @@ def run(
     x: Array, rate: int, block: int, registers: Array, weights: Array, inputs: Array, curve: Array, zeros: Array,
     sums: Array, out: Array, ends: Array, part: int, parts: int,
 ) -> None:  # fmt: skip
-    """Resample x in blocks; ends[0] is the number of outputs."""
+    """Resample x in blocks; ends[0] becomes the number of outputs."""
     start(registers, rate, weights, inputs, curve)
     end, at, produced = 0, 0, -1
     while at < len(x):
@@ -38,7 +38,7 @@ def run(
 
 
 class Resampler:
-    """Resamples clips (n,) float32 to 32 kHz, in blocks of so many samples."""
+    """Resamples clips (n,) float32 to 32 kHz, in blocks of a given number of samples."""
 
     def __init__(self) -> None:
         self._registers = np.zeros(resampler.REGISTERS, np.int64)
@@ -55,8 +55,11 @@ class Resampler:
 
 
 class Response(NamedTuple):
-    """What a resampler does to sines: gain in dB up to `PASSBAND` and at 0.95 of the lower Nyquist frequency,
-    the loudest of what it folds or mirrors, and its error on noise within the passband, both in dB of the input."""
+    """Response of a resampler to sines and noise, all in dB of the input.
+
+    Gain up to `PASSBAND` and at 0.95 of the lower Nyquist frequency, the loudest alias or image, and the error on noise
+    within the passband.
+    """
 
     ripple: float
     edge: float
@@ -65,12 +68,12 @@ class Response(NamedTuple):
 
 
 def decibels(power: Any) -> float:
-    """Of a ratio of powers."""
+    """Return a ratio of powers in dB."""
     return float(10 * np.log10(max(power, 1e-30)))
 
 
 def measure(resample: Callable[[Array, int], Array], rate: int) -> Response:
-    """The response at a rate, of half a second."""
+    """Measure the response at a sample rate on half a second."""
     nyquist = min(rate, TARGET) / 2
     inside = [_gain(resample, rate, part * nyquist)[0] for part in (0.01, 0.3, 0.6, 0.8, 0.9, resampler.PASSBAND)]
     edge = _gain(resample, rate, 0.95 * nyquist)[0]
@@ -83,7 +86,7 @@ def measure(resample: Callable[[Array, int], Array], rate: int) -> Response:
 
 
 def _gain(resample: Callable[[Array, int], Array], rate: int, frequency: float) -> tuple[float, float]:
-    """(gain of a sine, all else that comes of it), in dB."""
+    """Return (gain of a sine, everything else in the output), in dB."""
     n = rate // 2
     out = resample(np.sin(2 * np.pi * frequency * np.arange(n) / rate).astype(np.float32), rate).astype(np.float64)
     middle = np.arange(len(out) // 4, 3 * len(out) // 4)
@@ -97,7 +100,7 @@ def _gain(resample: Callable[[Array, int], Array], rate: int, frequency: float) 
 
 
 def limited_noise(n: int, rate: int, edge: float) -> tuple[Array, Array]:
-    """Noise (n,) without what is above `edge` of the lower Nyquist frequency, and what an ideal filter makes of it."""
+    """Return noise (n,) without frequencies above `edge` of the lower Nyquist frequency, and its ideal resampling."""
     spectrum = np.fft.rfft(np.random.default_rng(0).standard_normal(n) * 0.1)
     spectrum[int(n / 2 * edge * min(1, TARGET / rate)) :] = 0
     x = np.fft.irfft(spectrum, n).astype(np.float32)
@@ -116,7 +119,7 @@ def _noise_error(resample: Callable[[Array, int], Array], rate: int) -> float:
 
 
 def table(rates: Sequence[int] = RATES) -> str:
-    """Both resamplers side by side, in dB."""
+    """Return a table of both resamplers, in dB."""
     ours = Resampler()
     lines = [
         f"to {TARGET} Hz, dB; the lower Nyquist frequency is 1",

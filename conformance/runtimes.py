@@ -1,6 +1,6 @@
-"""The runtimes that the backend suite can be run on, each behind the same three calls: start, prepare, run.
+"""The runtimes for the backend suite, each behind the same three calls: start, prepare, run.
 
-All run on one thread: the cases are spread over processes.
+All run on one thread, because the cases are spread over processes.
 """
 
 from __future__ import annotations
@@ -26,16 +26,15 @@ Run = Callable[[dict[str, Any]], Any]
 """From inputs by name to outputs in order."""
 
 Prepare = Callable[[bytes], Run]
-"""From a serialised model to what runs it."""
+"""From a serialised model to its `Run`."""
 
 
 @dataclass(frozen=True)
 class Runtime:
     """A way to run models.
 
-    `start` is called once in every worker, so it must be importable; `module` is what has to
-    be installed, with pip under the name `package`; errors that match `unsupported` mean
-    that the runtime doesn't claim to run the model.
+    `start` is called once in every worker, so it must be importable. `module` must be installed; pip installs it as
+    `package`. Errors that match `unsupported` mean that the runtime does not claim to support the model.
     """
 
     name: str
@@ -45,16 +44,16 @@ class Runtime:
     unsupported: str
 
     def check_installed(self) -> None:
-        """Raises ConformanceError if it isn't."""
+        """Raise ConformanceError if the runtime isn't installed."""
         if importlib.util.find_spec(self.module) is None:
             raise ConformanceError(f"--runtime {self.name} needs {self.package}: pip install {self.package}")
 
     def version(self) -> str:
-        """Of the module that is installed."""
+        """Return the version of the installed module."""
         return str(getattr(importlib.import_module(self.module), "__version__", "")) or metadata.version(self.package)
 
     def is_unsupported(self, error: BaseException) -> bool:
-        """Whether the error says that the runtime lacks something that the model needs."""
+        """Return whether the error means that the runtime lacks something that the model needs."""
         return re.search(self.unsupported, f"{type(error).__name__}: {error}") is not None
 
 
@@ -100,7 +99,7 @@ def _start_onnxruntime() -> Prepare:
 
 
 def _is_foreign(onnx_type: str) -> bool:
-    """Whether numpy itself lacks the type."""
+    """Return whether numpy itself lacks the type."""
     return re.search(r"\((bfloat16|float8\w+|float4\w+|u?int[24])\)", onnx_type) is not None
 
 
@@ -167,7 +166,7 @@ _OPENVINO_TYPES = {
     "i4": TensorProto.INT4,
     "u4": TensorProto.UINT4,
 }
-"""What numpy lacks and OpenVINO has, by OpenVINO's names."""
+"""Types that numpy lacks, by OpenVINO's names."""
 
 
 def _start_tract() -> Prepare:
@@ -178,7 +177,7 @@ def _start_tract() -> Prepare:
             try:
                 return infer(model, feeds)
             except tract.TractError:
-                # shapes and axes that are inputs have to be constants
+                # tract needs shapes and axes as constants
                 first = next(iter(feeds), "")
                 fixed = {name: feed for name, feed in feeds.items() if name != first}
                 if not fixed:
@@ -205,7 +204,7 @@ def _start_tract() -> Prepare:
 
 
 def _with_constants(model: bytes, values: dict[str, Any]) -> bytes:
-    """The model with some of its inputs fixed."""
+    """Return the model with some of its inputs fixed."""
     proto = load_from_string(model)
     kept = [value for value in proto.graph.input if value.name not in values]
     del proto.graph.input[:]
@@ -216,7 +215,7 @@ def _with_constants(model: bytes, values: dict[str, Any]) -> bytes:
 
 
 UNFUSED = "tinyonnx-unfused"
-"""tinyonnx without passes and kernels: what its operators mean in numpy."""
+"""tinyonnx without passes and kernels: the numpy implementation of its operators."""
 
 _LACKS = r"not supported|exists since opset"
 

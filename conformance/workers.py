@@ -1,4 +1,4 @@
-"""Cases spread over processes: one that crashes, hangs or runs out of memory costs that case and no other."""
+"""Run cases in worker processes: one that crashes, hangs or runs out of memory fails without affecting the others."""
 
 from __future__ import annotations
 
@@ -35,10 +35,10 @@ _LONGEST_MESSAGE = 2000
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of a case.
+    """The result of a case.
 
-    `seconds` are those of loading the model and its first run; `ulp` is the greatest distance
-    from what was expected in representable numbers, where the case passed.
+    `seconds` are those of loading the model and its first run; `ulp` is the greatest distance from the expected outputs
+    in representable numbers, if the case passed.
     """
 
     status: str
@@ -63,7 +63,7 @@ def run_case(case: Case, prepare: Prepare, runtime: Runtime, ulp: bool = False) 
                 distances.append(ulp_distance(list(results), data.expected))
     except KeyboardInterrupt:
         raise
-    except BaseException as error:  # a foreign runtime may raise whatever it likes, panics included
+    except BaseException as error:  # another runtime may raise anything, panics included
         status = UNSUPPORTED if runtime.is_unsupported(error) else FAILED
         message = f"{type(error).__name__}: {error}"[:_LONGEST_MESSAGE]
         return Outcome(status, message, time.perf_counter() - started)
@@ -73,7 +73,7 @@ def run_case(case: Case, prepare: Prepare, runtime: Runtime, ulp: bool = False) 
 def run_cases(
     cases: Sequence[Case], runtime: Runtime, jobs: int, timeout: float, ulp: bool = False
 ) -> Generator[tuple[int, Outcome]]:
-    """Every case's index and outcome, in the order in which they are done.
+    """Yield each case's index and outcome, in the order in which they finish.
 
     `timeout` is in seconds per case. Raises ConformanceError if the runtime can't be started.
     """
@@ -105,7 +105,7 @@ def _never() -> float:
 
 
 class _Worker:
-    """A process and the case that it runs."""
+    """A worker process and the case that it runs."""
 
     def __init__(self, runtime: Runtime, timeout: float, ulp: bool, log: Path) -> None:
         self.runtime, self.timeout, self.log = runtime, timeout, log
@@ -124,11 +124,11 @@ class _Worker:
     def give(self, index: int, case: Case) -> None:
         self.case = index
         self.deadline = time.monotonic() + self.timeout
-        with suppress(OSError):  # a worker that died while it was idle is noticed by poll
+        with suppress(OSError):  # poll notices a worker that died while idle
             self.pipe.send(case)
 
     def poll(self) -> Outcome | None:
-        """The outcome of the case, if there is one by now. Raises ConformanceError if the worker can't start."""
+        """Return the outcome of the case if it has finished. Raises ConformanceError if the worker can't start."""
         message = self._receive()
         if message is None and self.process.is_alive() and time.monotonic() < self.deadline:
             return None
@@ -172,7 +172,7 @@ class _Worker:
 
 @contextmanager
 def _interrupts_ignored() -> Iterator[None]:
-    """Children started meanwhile ignore Ctrl-C: their parent ends them."""
+    """Let child processes started meanwhile ignore Ctrl-C: their parent ends them."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -184,7 +184,7 @@ def _interrupts_ignored() -> Iterator[None]:
 
 
 def _serve(pipe: Connection, runtime: Runtime, timeout: float, ulp: bool, log: str) -> None:
-    """A worker's life: start the runtime, then cases in and outcomes out until the parent is gone."""
+    """Run a worker: start the runtime, then receive cases and send outcomes until the parent is gone."""
     with open(log, "ab") as file:
         os.dup2(file.fileno(), 1)
         os.dup2(file.fileno(), 2)
@@ -201,7 +201,7 @@ def _serve(pipe: Connection, runtime: Runtime, timeout: float, ulp: bool, log: s
         while True:
             case = pipe.recv()
             os.ftruncate(2, 0)
-            faulthandler.dump_traceback_later(2 * timeout + 10, exit=True, file=2)  # if the parent was killed
+            faulthandler.dump_traceback_later(2 * timeout + 10, exit=True, file=2)  # ends it if the parent was killed
             outcome = run_case(case, prepare, runtime, ulp)
             faulthandler.cancel_dump_traceback_later()
             pipe.send(outcome)
