@@ -16,7 +16,7 @@ from tinyonnx.errors import OpError
 from tinyonnx.ir import Array, Graph
 from tinyonnx.ops.math import quiet, widened
 from tinyonnx.ops.microsoft._common import check_shape
-from tinyonnx.registry import Context, Info, op, same_as
+from tinyonnx.registry import Attributes, Context, Info, op, same_as
 from tinyonnx.sizes.expressions import broadcast_shapes
 
 
@@ -102,10 +102,21 @@ def _bias(
     return hidden if bias is None else bias + hidden
 
 
+class AttentionAttributes(Attributes):
+    """The attributes of Attention, without its windows."""
+
+    is_causal: int = 0
+    kv_num_heads: int | None = None
+    q_num_heads: int | None = None
+    qk_matmul_output_mode: int = 0
+    scale: float | None = None
+    softcap: float = 0.0
+    softmax_precision: int | None = None
+
+
 def _attention_shape(
     ctx: Context, q: Info, k: Info, v: Info, mask: Info | None = None, past_key: Info | None = None,
-    past_value: Info | None = None, *_: Info | None, q_num_heads: int | None = None, kv_num_heads: int | None = None,
-    **__: Any,
+    *_: Info | None, options: AttentionAttributes, **__: Any,
 ) -> Any:  # fmt: skip
     shapes = [info.shape for info in (q, k, v) if info.shape is not None]
     past = 0
@@ -117,9 +128,9 @@ def _attention_shape(
         return None
     flat = len(shapes[0]) == 3
     if flat:
-        if not q_num_heads or not kv_num_heads:
+        if not options.q_num_heads or not options.kv_num_heads:
             return None
-        heads = q_num_heads, kv_num_heads, kv_num_heads
+        heads = options.q_num_heads, options.kv_num_heads, options.kv_num_heads
         shapes = [(s[0], n, s[1], s[2] // n) for s, n in zip(shapes, heads)]
     (batch, n, queries, _size), (_batch, kv, keys, size), (*_rest, value) = shapes
     total = past + keys
@@ -133,25 +144,24 @@ def _attention_shape(
 
 def _attention(
     ctx: Context, Q: Array, K: Array, V: Array, attn_mask: Array | None, past_key: Array | None,
-    past_value: Array | None, nonpad_kv_seqlen: Array | None, *, is_causal: int, kv_num_heads: int | None,
-    q_num_heads: int | None, qk_matmul_output_mode: int, scale: float | None, softcap: float,
-    softmax_precision: int | None, window: tuple[int, int],
+    past_value: Array | None, nonpad_kv_seqlen: Array | None, options: AttentionAttributes,
+    window: tuple[int, int] = (-1, -1),
 ) -> Any:  # fmt: skip
     if not Q.ndim == K.ndim == V.ndim:
         raise OpError(f"Q, K and V have ranks {Q.ndim}, {K.ndim} and {V.ndim}")
-    if not 0 <= qk_matmul_output_mode <= 3:
-        raise OpError(f"qk_matmul_output_mode {qk_matmul_output_mode} is not in 0..3")
+    if not 0 <= options.qk_matmul_output_mode <= 3:
+        raise OpError(f"qk_matmul_output_mode is {options.qk_matmul_output_mode}, must be 0 to 3")
     if min(window) < -1:
-        raise OpError(f"window sizes {window} are below -1")
-    q = _in_heads("Q", Q, q_num_heads)
-    k, v = _in_heads("K", K, kv_num_heads), _in_heads("V", V, kv_num_heads)
+        raise OpError(f"window sizes {window} must be at least -1")
+    q = _in_heads("Q", Q, options.q_num_heads)
+    k, v = _in_heads("K", K, options.kv_num_heads), _in_heads("V", V, options.kv_num_heads)
     _check_operands(q, k, v)
     if (past_key is None) != (past_value is None):
-        raise OpError("past_key and past_value need each other")
+        raise OpError("past_key and past_value must be given together")
     before = np.zeros(1, np.int64)
     if past_key is not None and past_value is not None:
         if nonpad_kv_seqlen is not None:
-            raise OpError("nonpad_kv_seqlen says how much of a cache outside is used, past_key is one inside")
+            raise OpError("nonpad_kv_seqlen, of an external cache, can't be given together with past_key")
         past = past_key.shape[2] if past_key.ndim == 4 else 0
         check_shape("past_key", past_key, (k.shape[0], k.shape[1], past, k.shape[3]))
         check_shape("past_value", past_value, (v.shape[0], v.shape[1], past, v.shape[3]))
@@ -163,13 +173,14 @@ def _attention(
     shape = (q.shape[0], q.shape[1], q.shape[2], k.shape[2])
     ctx.check_size(shape, np.float32)
     dtype = widened(q).dtype
-    bias = _bias(attn_mask, shape, before, bool(is_causal), window, nonpad_kv_seqlen, dtype)
-    stages = _scores(q, k, bias, scale, softcap)
-    weights = _softmax(stages[-1].astype(_softmax_dtype(softmax_precision, dtype), copy=False)).astype(dtype)
+    bias = _bias(attn_mask, shape, before, bool(options.is_causal), window, nonpad_kv_seqlen, dtype)
+    stages = _scores(q, k, bias, options.scale, options.softcap)
+    precision = _softmax_dtype(options.softmax_precision, dtype)
+    weights = _softmax(stages[-1].astype(precision, copy=False)).astype(dtype)
     y = (weights @ widened(_repeated(v, q.shape[1]))).astype(Q.dtype)
     if Q.ndim == 3:
         y = y.swapaxes(1, 2).reshape(y.shape[0], y.shape[2], -1)
-    shown = [*stages, weights][qk_matmul_output_mode].astype(Q.dtype)
+    shown = [*stages, weights][options.qk_matmul_output_mode].astype(Q.dtype)
     return (y, k, v, np.broadcast_to(shown, shape).copy())[: max(ctx.n_outputs, 1)]
 
 
@@ -178,8 +189,8 @@ def _scores(q: Array, k: Array, bias: Array | None, scale: float | None, softcap
     if scale is None:
         scale = 1 / math.sqrt(q.shape[3]) if q.shape[3] else 1.0
     if scale < 0:
-        raise OpError(f"scale {scale:g} is negative")
-    root = q.dtype.type(math.sqrt(scale))  # of the operands' own type, as the standard's function has it
+        raise OpError(f"scale is {scale:g}, must not be negative")
+    root = q.dtype.type(math.sqrt(scale))  # in the operands' type, as in the standard's function body
     left, right = widened(q * root), widened(_repeated(k, q.shape[1]) * root)
     raw = left @ right.swapaxes(-1, -2)
     capped = np.tanh(raw / softcap) * softcap if softcap > 0 else raw
@@ -191,7 +202,7 @@ def _softmax_dtype(number: int | None, dtype: Any) -> Any:
     if number is None:
         return dtype
     if number not in (1, 10, 11, 16):
-        raise OpError(f"softmax_precision {number} is none of 1, 10, 11, 16")
+        raise OpError(f"softmax_precision is {number}, must be 1, 10, 11 or 16")
     return NUMPY_DTYPE[number]
 
 
@@ -199,49 +210,32 @@ def _softmax_dtype(number: int | None, dtype: Any) -> Any:
 @quiet
 def attention(
     ctx: Context, Q: Array, K: Array, V: Array, attn_mask: Array | None = None, past_key: Array | None = None,
-    past_value: Array | None = None, nonpad_kv_seqlen: Array | None = None, *, is_causal: int = 0,
-    kv_num_heads: int | None = None, left_window_size: int = -1, q_num_heads: int | None = None,
-    qk_matmul_output_mode: int = 0, right_window_size: int = -1, scale: float | None = None, softcap: float = 0.0,
-    softmax_precision: int | None = None,
+    past_value: Array | None = None, nonpad_kv_seqlen: Array | None = None, *, options: AttentionAttributes,
+    left_window_size: int = -1, right_window_size: int = -1,
 ) -> Any:  # fmt: skip
     """Vaswani et al. 2017, with grouped heads, a cache, masks, windows and a soft cap."""
-    return _attention(
-        ctx, Q, K, V, attn_mask, past_key, past_value, nonpad_kv_seqlen, is_causal=is_causal,
-        kv_num_heads=kv_num_heads, q_num_heads=q_num_heads, qk_matmul_output_mode=qk_matmul_output_mode, scale=scale,
-        softcap=softcap, softmax_precision=softmax_precision, window=(left_window_size, right_window_size),
-    )  # fmt: skip
+    window = left_window_size, right_window_size
+    return _attention(ctx, Q, K, V, attn_mask, past_key, past_value, nonpad_kv_seqlen, options, window)
 
 
 @op("Attention", since=24, shape=_attention_shape)
 @quiet
 def attention_24(
     ctx: Context, Q: Array, K: Array, V: Array, attn_mask: Array | None = None, past_key: Array | None = None,
-    past_value: Array | None = None, nonpad_kv_seqlen: Array | None = None, *, is_causal: int = 0,
-    kv_num_heads: int | None = None, q_num_heads: int | None = None, qk_matmul_output_mode: int = 0,
-    scale: float | None = None, softcap: float = 0.0, softmax_precision: int | None = None,
+    past_value: Array | None = None, nonpad_kv_seqlen: Array | None = None, *, options: AttentionAttributes,
 ) -> Any:  # fmt: skip
-    """Before windows."""
-    return _attention(
-        ctx, Q, K, V, attn_mask, past_key, past_value, nonpad_kv_seqlen, is_causal=is_causal,
-        kv_num_heads=kv_num_heads, q_num_heads=q_num_heads, qk_matmul_output_mode=qk_matmul_output_mode, scale=scale,
-        softcap=softcap, softmax_precision=softmax_precision, window=(-1, -1),
-    )  # fmt: skip
+    """Attention without windows."""
+    return _attention(ctx, Q, K, V, attn_mask, past_key, past_value, nonpad_kv_seqlen, options)
 
 
 @op("Attention", since=23, shape=_attention_shape)
 @quiet
 def attention_23(
     ctx: Context, Q: Array, K: Array, V: Array, attn_mask: Array | None = None, past_key: Array | None = None,
-    past_value: Array | None = None, *, is_causal: int = 0, kv_num_heads: int | None = None,
-    q_num_heads: int | None = None, qk_matmul_output_mode: int = 0, scale: float | None = None, softcap: float = 0.0,
-    softmax_precision: int | None = None,
+    past_value: Array | None = None, *, options: AttentionAttributes,
 ) -> Any:  # fmt: skip
-    """Before caches of which a part is used."""
-    return _attention(
-        ctx, Q, K, V, attn_mask, past_key, past_value, None, is_causal=is_causal, kv_num_heads=kv_num_heads,
-        q_num_heads=q_num_heads, qk_matmul_output_mode=qk_matmul_output_mode, scale=scale, softcap=softcap,
-        softmax_precision=softmax_precision, window=(-1, -1),
-    )  # fmt: skip
+    """Attention without windows and without an external cache."""
+    return _attention(ctx, Q, K, V, attn_mask, past_key, past_value, None, options)
 
 
 # -- FlexAttention ----------------------------------------------------------------------

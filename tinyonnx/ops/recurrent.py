@@ -1,7 +1,7 @@
-"""RNN, GRU and LSTM: one scan over time, whose step is what makes them differ.
+"""RNN, GRU and LSTM: one scan over time with a different step each.
 
-Inside, a sequence is [time, batch, features], and everything is computed at least in
-float32; half floats are rounded when they come out.
+Internally a sequence is [time, batch, features], and everything is computed in float32 at
+least; results of half precision are rounded at the end.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ from tinyonnx.errors import OpError
 from tinyonnx.ir import Array
 from tinyonnx.ops.activation import elu, hard_sigmoid, leaky_relu, relu, sigmoid, softplus, softsign, tanh
 from tinyonnx.ops.math import quiet, widened
-from tinyonnx.registry import Context, Info, op
+from tinyonnx.registry import Attributes, Context, Info, op
 
 Function = Callable[[Array], Array]
 State = tuple[Array, ...]
 Step = Callable[[Array, State], State]
-"""From a step's input, multiplied by W and with its bias added, and the state: the next state, output first."""
+"""Maps a step's input, multiplied by W and with its bias added, and the state to the next state, output first."""
 
 Floats = Sequence[float] | None
 
@@ -40,12 +40,30 @@ _ACTIVATIONS: dict[str, tuple[Callable[..., Array], dict[str, float]]] = {
     "softsign": (softsign, {}),
     "softplus": (softplus, {}),
 }
-"""By name in small letters: the function and its defaults."""
+"""Function and default parameters by lower-case name."""
 
 
-def _functions(names: Sequence[str], settings: Settings) -> list[Function]:
-    """The activations; each takes the next alpha and beta if it has such."""
-    given = {"alpha": iter(settings.activation_alpha or ()), "beta": iter(settings.activation_beta or ())}
+class RecurrentAttributes(Attributes):
+    """Activations, direction and size of a layer."""
+
+    activations: Sequence[str] | None = None
+    activation_alpha: Floats = None
+    activation_beta: Floats = None
+    clip: float | None = None
+    direction: str = "forward"
+    hidden_size: int | None = None
+
+
+class LayerAttributes(RecurrentAttributes):
+    """What RNN, GRU and LSTM have in common; `output_sequence` of opset 1 has no effect."""
+
+    layout: int = 0
+    output_sequence: int = 0
+
+
+def _functions(names: Sequence[str], layer: LayerAttributes) -> list[Function]:
+    """The activations; each takes the next alpha and beta if it has such parameters."""
+    given = {"alpha": iter(layer.activation_alpha or ()), "beta": iter(layer.activation_beta or ())}
 
     def resolve(name: str) -> Function:
         if name.lower() not in _ACTIVATIONS:
@@ -57,7 +75,7 @@ def _functions(names: Sequence[str], settings: Settings) -> list[Function]:
 
 
 def _clipping(function: Function, clip: float | None) -> Function:
-    """The activation of a gate. LSTM's third one isn't a gate's: like other runtimes we don't clip the cell there."""
+    """The activation of a gate with its input clipped; as in other runtimes the third one of LSTM isn't clipped."""
     if clip is None:
         return function
     if not clip >= 0:
@@ -69,9 +87,9 @@ def _clipping(function: Function, clip: float | None) -> Function:
 
 
 class _Weights(NamedTuple):
-    """One direction's weights of `gates` gates; what is multiplied with W and R has the type to compute in."""
+    """The weights of one direction; the operands of W and R have the type to compute in."""
 
-    w: Any  # [features, gates * hidden], an array or what else `@` takes
+    w: Any  # [features, gates * hidden], an array or another operand of `@`
     r: Any  # [hidden, gates * hidden]
     wb: Array  # [gates * hidden]
     rb: Array  # [gates * hidden]
@@ -81,17 +99,17 @@ class _Weights(NamedTuple):
 Factors = Sequence[tuple[Any, Any]]
 
 Cell = Callable[[_Weights, list[Function]], tuple[Array, Step]]
-"""From weights and activations: the bias of the projected input, and the step."""
+"""Maps weights and activations to the bias of the projected input and the step."""
 
 
 def _reversal(time: int, lengths: Array) -> Array:
-    """Which step comes at [time, batch] when each sequence, as long as it is, runs backwards."""
+    """Index of the step to read at [time, batch] when each sequence is reversed within its own length."""
     t = np.arange(time)[:, None]
     return np.where(t < lengths, lengths - 1 - t, t)
 
 
 def _scan(x: Array, lengths: Array, state: State, bias: Array, w: Any, step: Step) -> tuple[Array, State]:
-    """Outputs [time, batch, hidden], zero after a sequence's end, and each sequence's last state."""
+    """Outputs [time, batch, hidden], zero after the end of a sequence, and the last state of each sequence."""
     time, batch, features = x.shape
     projected = (x.reshape(time * batch, features) @ w + bias).reshape(time, batch, len(bias))
     outputs = np.zeros((time, batch, state[0].shape[-1]), x.dtype)
@@ -117,11 +135,12 @@ class _Sizes(NamedTuple):
 
 
 _DIRECTIONS = {"forward": [False], "foward": [False], "reverse": [True], "bidirectional": [False, True]}
-"""Whether time runs backwards, per direction; the misspelt name is GRU-1's default."""
+"""Whether time is reversed, per direction; the misspelt name is GRU-1's default."""
 
 
-def _sizes(x: Any, w: Any, r: Any, gates: int, direction: str, layout: int, hidden_size: int | None) -> _Sizes:
-    """Raises OpError where attributes, X, W and R (arrays, or `Info`s with shapes) don't fit together."""
+def _sizes(x: Any, w: Any, r: Any, gates: int, layer: LayerAttributes) -> _Sizes:
+    """Sizes of a layer. Raises OpError if attributes, X, W and R (arrays or `Info`s) don't fit together."""
+    direction, layout, hidden_size = layer.direction, layer.layout, layer.hidden_size
     if direction not in _DIRECTIONS:
         raise OpError(f"direction is {direction!r}, must be forward, reverse or bidirectional")
     if layout not in (0, 1):
@@ -164,25 +183,13 @@ def _optional(name: str, value: Array | None, shape: tuple[int, ...], like: Arra
     return widened(value)
 
 
-class Settings(NamedTuple):
-    """The attributes that all three have."""
-
-    activations: Sequence[str] | None
-    activation_alpha: Floats
-    activation_beta: Floats
-    clip: float | None
-    direction: str
-    hidden_size: int | None
-    layout: int = 0
-
-
 @quiet
 def run_layer(
     ctx: Context,
     cell: Cell,
     defaults: tuple[str, ...],
     gates: int,
-    settings: Settings,
+    layer: LayerAttributes,
     weights: tuple[Array, Array, Array | None, Array | None],
     x: Array,
     sequence_lens: Array | None,
@@ -192,11 +199,11 @@ def run_layer(
 ) -> tuple[Array, ...]:
     """Y and each part of the last state; `weights` are W, R, B and P. Raises OpError, ResourceError.
 
-    `factors` are what to multiply with, per direction, where that isn't W and R transposed.
+    `factors` are the matrices to multiply with, per direction, unless they are W and R transposed.
     """
-    direction, layout = settings.direction, settings.layout
+    direction, layout = layer.direction, layer.layout
     w, r, b, p = weights
-    sizes = _sizes(x, w, r, gates, direction, layout, settings.hidden_size)
+    sizes = _sizes(x, w, r, gates, layer)
     if factors is None:
         for name, value in (("W", w), ("R", r)):
             if value.dtype != x.dtype:
@@ -204,10 +211,10 @@ def run_layer(
         factors = [(widened(w[d]).T, widened(r[d]).T) for d in range(sizes.directions)]
     time, batch, _, hidden, directions = sizes
     ctx.check_size((directions, time, batch, gates * hidden), widened(x).dtype)
-    names = settings.activations or defaults * directions
+    names = layer.activations or defaults * directions
     if len(names) != len(defaults) * directions:
         raise OpError(f"{len(names)} activations, {direction} needs {len(defaults) * directions}")
-    functions = _functions(names, settings)
+    functions = _functions(names, layer)
     biases = _optional("B", b, (directions, 2 * gates * hidden), x)
     peepholes = _optional("P", p, (directions, 3 * hidden), x)
     state_shape = (directions, batch, hidden) if layout == 0 else (batch, directions, hidden)
@@ -222,7 +229,7 @@ def run_layer(
         wb, rb = np.split(biases[d], 2)
         one = _Weights(*factors[d], wb, rb, None if p is None else peepholes[d])
         own = functions[d * len(defaults) : (d + 1) * len(defaults)]
-        bias, step = cell(one, [_clipping(f, settings.clip) for f in own[:2]] + own[2:])
+        bias, step = cell(one, [_clipping(f, layer.clip) for f in own[:2]] + own[2:])
         state = tuple(s[d] if layout == 0 else s[:, d] for s in states)
         ordered = sequence[backwards] if is_reverse else sequence
         outputs, state = _scan(ordered, lengths, state, bias, one.w, step)
@@ -235,21 +242,14 @@ def run_layer(
 
 
 def shape_rule(gates: int, states: int) -> Callable[..., list[Info] | None]:
-    def rule(
-        x: Info,
-        w: Info,
-        r: Info,
-        *others: Info | None,
-        direction: str = "forward",
-        layout: int = 0,
-        hidden_size: int | None = None,
-        **_: Any,
-    ) -> list[Info] | None:
+    """Shape rule of a layer with that many gates and outputs of its last state."""
+
+    def rule(x: Info, w: Info, r: Info, *_: Info | None, layer: LayerAttributes, **__: Any) -> list[Info] | None:
         if x.shape is None or w.shape is None or r.shape is None:
             return None
-        time, batch, _features, hidden, directions = _sizes(x, w, r, gates, direction, layout, hidden_size)
-        y = (batch, time, directions, hidden) if layout else (time, directions, batch, hidden)
-        last = (batch, directions, hidden) if layout else (directions, batch, hidden)
+        time, batch, _features, hidden, directions = _sizes(x, w, r, gates, layer)
+        y = (batch, time, directions, hidden) if layer.layout else (time, directions, batch, hidden)
+        last = (batch, directions, hidden) if layer.layout else (directions, batch, hidden)
         return [Info(x.dtype, y), *[Info(x.dtype, last)] * states]
 
     return rule
@@ -277,19 +277,11 @@ def rnn(
     sequence_lens: Array | None = None,
     initial_h: Array | None = None,
     *,
-    activation_alpha: Floats = None,
-    activation_beta: Floats = None,
-    activations: Sequence[str] = ("Tanh", "Tanh"),
-    clip: float | None = None,
-    direction: str = "forward",
-    hidden_size: int | None = None,
-    layout: int = 0,
-    output_sequence: int = 0,
+    layer: LayerAttributes = LayerAttributes(activations=("Tanh", "Tanh")),
 ) -> tuple[Array, ...]:
-    if len(activations) > 1 and direction != "bidirectional":
-        activations = activations[:1]  # the default has two for any direction
-    settings = Settings(activations, activation_alpha, activation_beta, clip, direction, hidden_size, layout)
-    return run_layer(ctx, _rnn_cell, ("Tanh",), 1, settings, (w, r, b, None), x, sequence_lens, initial_h=initial_h)
+    if layer.activations and layer.direction != "bidirectional":
+        layer = layer.replace(activations=layer.activations[:1])  # the default has two for any direction
+    return run_layer(ctx, _rnn_cell, ("Tanh",), 1, layer, (w, r, b, None), x, sequence_lens, initial_h=initial_h)
 
 
 # -- GRU --------------------------------------------------------------------------------
@@ -335,21 +327,12 @@ def gru(
     sequence_lens: Array | None = None,
     initial_h: Array | None = None,
     *,
-    activation_alpha: Floats = None,
-    activation_beta: Floats = None,
-    activations: Sequence[str] | None = None,
-    clip: float | None = None,
-    direction: str = "forward",
-    hidden_size: int | None = None,
-    layout: int = 0,
+    layer: LayerAttributes = LayerAttributes(),
     linear_before_reset: int = 0,
-    output_sequence: int = 0,
 ) -> tuple[Array, ...]:
     cell = _gru_cell_linear_before_reset if linear_before_reset else _gru_cell
-    settings = Settings(activations, activation_alpha, activation_beta, clip, direction, hidden_size, layout)
-    return run_layer(
-        ctx, cell, ("Sigmoid", "Tanh"), 3, settings, (w, r, b, None), x, sequence_lens, initial_h=initial_h
-    )
+    defaults = ("Sigmoid", "Tanh")
+    return run_layer(ctx, cell, defaults, 3, layer, (w, r, b, None), x, sequence_lens, initial_h=initial_h)
 
 
 @op("GRU", since=1, shape=shape_rule(gates=3, states=1))
@@ -362,17 +345,9 @@ def gru_1(
     sequence_lens: Array | None = None,
     initial_h: Array | None = None,
     *,
-    activation_alpha: Floats = None,
-    activation_beta: Floats = None,
-    activations: Sequence[str] | None = None,
-    clip: float | None = None,
-    direction: str = "foward",
-    hidden_size: int | None = None,
-    output_sequence: int = 0,
+    layer: LayerAttributes = LayerAttributes(direction="foward"),
 ) -> tuple[Array, ...]:
-    settings = Settings(activations, activation_alpha, activation_beta, clip, direction, hidden_size)
-    defaults = ("Sigmoid", "Tanh")
-    return run_layer(ctx, _gru_cell, defaults, 3, settings, (w, r, b, None), x, sequence_lens, initial_h=initial_h)
+    return gru(ctx, x, w, r, b, sequence_lens, initial_h, layer=layer)
 
 
 # -- LSTM -------------------------------------------------------------------------------
@@ -383,7 +358,7 @@ def _peeping(gate: Array, weight: Array | None, c: Array) -> Array:
 
 
 def lstm_cell(couple: bool) -> Cell:
-    """`couple` makes the forget gate what the input gate leaves over."""
+    """The cell of an LSTM; with `couple` the forget gate is 1 - input gate."""
 
     def cell(weights: _Weights, functions: list[Function]) -> tuple[Array, Step]:
         f, g, h = functions
@@ -415,23 +390,15 @@ def lstm(
     initial_c: Array | None = None,
     p: Array | None = None,
     *,
-    activation_alpha: Floats = None,
-    activation_beta: Floats = None,
-    activations: Sequence[str] | None = None,
-    clip: float | None = None,
-    direction: str = "forward",
-    hidden_size: int | None = None,
+    layer: LayerAttributes = LayerAttributes(),
     input_forget: int = 0,
-    layout: int = 0,
-    output_sequence: int = 0,
 ) -> tuple[Array, ...]:
-    settings = Settings(activations, activation_alpha, activation_beta, clip, direction, hidden_size, layout)
     return run_layer(
         ctx,
         lstm_cell(bool(input_forget)),
         ("Sigmoid", "Tanh", "Tanh"),
         4,
-        settings,
+        layer,
         (w, r, b, p),
         x,
         sequence_lens,

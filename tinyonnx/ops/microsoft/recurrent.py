@@ -1,8 +1,7 @@
-"""com.microsoft: DynamicQuantizeLSTM, what an LSTM becomes in a dynamically quantised model."""
+"""com.microsoft: DynamicQuantizeLSTM, the LSTM of dynamically quantised models."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -13,14 +12,14 @@ from tinyonnx.ops.integer import exact_factor
 from tinyonnx.ops.math import quiet
 from tinyonnx.ops.microsoft._common import check_shape, microsoft, present
 from tinyonnx.ops.quantize import centered, check_type, dynamic_quantize_linear
-from tinyonnx.ops.recurrent import Floats, Settings, lstm_cell, run_layer, shape_rule
+from tinyonnx.ops.recurrent import LayerAttributes, RecurrentAttributes, lstm_cell, run_layer, shape_rule
 from tinyonnx.registry import Context, Info
 
 
 class _QuantizedFactor:
-    """Weights [features, columns] of bytes: what they are multiplied with becomes bytes, too, by its own range."""
+    """Weights [features, columns] of bytes; the other operand of `@` is quantised dynamically, by its own range."""
 
-    __array_ufunc__ = None  # so that numpy leaves `@` to us
+    __array_ufunc__ = None  # numpy then calls __rmatmul__
 
     def __init__(self, weights: Array, scale: Array, zero_point: Array | None) -> None:
         self._weights = exact_factor(weights, zero_point, 0)
@@ -33,7 +32,7 @@ class _QuantizedFactor:
 
 
 def _factors(name: str, w: Array, scale: Array | None, zero_point: Array | None) -> list[_QuantizedFactor]:
-    """One per direction of `w` [directions, features, columns]; there are scales per direction, or also per column."""
+    """One factor per direction of `w` [directions, features, columns], with scales per direction or column."""
     if w.ndim != 3 or w.dtype not in (np.int8, np.uint8):
         raise OpError(f"{name} is {w.dtype} with {w.ndim} dimensions, must be int8 or uint8 with 3")
     (scale,) = present(**{f"{name}_scale": scale})
@@ -46,14 +45,14 @@ def _factors(name: str, w: Array, scale: Array | None, zero_point: Array | None)
     return [_QuantizedFactor(w[d], scale[d], None if zero_point is None else zero_point[d]) for d in range(len(w))]
 
 
-def _rule(x: Info, w: Info, r: Info, *_: Info | None, **attributes: Any) -> list[Info] | None:
-    def turned(info: Info) -> Info:
+def _shape(x: Info, w: Info, r: Info, *_: Info | None, layer: RecurrentAttributes, **__: Any) -> list[Info] | None:
+    def transposed(info: Info) -> Info:
         return Info(x.dtype, info.shape and (info.shape[0], info.shape[2], info.shape[1]))
 
-    return shape_rule(gates=4, states=2)(x, turned(w), turned(r), **attributes)
+    return shape_rule(gates=4, states=2)(x, transposed(w), transposed(r), layer=LayerAttributes(**vars(layer)))
 
 
-@microsoft("DynamicQuantizeLSTM", shape=_rule)
+@microsoft("DynamicQuantizeLSTM", shape=_shape)
 @quiet
 def dynamic_quantize_lstm(
     ctx: Context,
@@ -70,12 +69,7 @@ def dynamic_quantize_lstm(
     r_scale: Array | None = None,
     r_zero_point: Array | None = None,
     *,
-    activation_alpha: Floats = None,
-    activation_beta: Floats = None,
-    activations: Sequence[str] | None = None,
-    clip: float | None = None,
-    direction: str = "forward",
-    hidden_size: int | None = None,
+    layer: RecurrentAttributes = RecurrentAttributes(),
     input_forget: int = 0,
 ) -> tuple[Array, ...]:
     """LSTM of `w` [directions, features, 4 · hidden] and `r` [directions, hidden, 4 · hidden], transposed, as bytes."""
@@ -87,7 +81,7 @@ def dynamic_quantize_lstm(
         lstm_cell(bool(input_forget)),
         ("Sigmoid", "Tanh", "Tanh"),
         4,
-        Settings(activations, activation_alpha, activation_beta, clip, direction, hidden_size),
+        LayerAttributes(**vars(layer)),
         (w.swapaxes(1, 2), r.swapaxes(1, 2), b, p),
         x,
         sequence_lens,
