@@ -10,24 +10,75 @@ import numpy as np
 
 from tinyonnx.errors import OpError
 from tinyonnx.ir import Array
-from tinyonnx.ops.ml._common import FLOAT, Floats, Ints
+from tinyonnx.ops.ml._common import FLOAT, Floats, Ints, Strings
 from tinyonnx.ops.ml._trees import MISSING, MODES, Ensemble, Members, Trees, Votes
+from tinyonnx.registry import Attributes
 
 _KEPT = 8
-"""Ensembles that are kept ready: their attributes are long Python lists."""
+"""Number of ensembles kept ready: converting their attributes, long Python lists, takes long."""
+
+
+class NodeAttributes(Attributes):
+    """The nodes of all trees of TreeEnsembleClassifier and TreeEnsembleRegressor."""
+
+    nodes_falsenodeids: Ints = None
+    nodes_featureids: Ints = None
+    nodes_hitrates: Floats = None
+    nodes_hitrates_as_tensor: Array | None = None
+    nodes_missing_value_tracks_true: Ints = None
+    nodes_modes: Strings = None
+    nodes_nodeids: Ints = None
+    nodes_treeids: Ints = None
+    nodes_truenodeids: Ints = None
+    nodes_values: Floats = None
+    nodes_values_as_tensor: Array | None = None
+
+
+class VoteAttributes(Attributes):
+    """The votes of leaves for classes or targets: attributes that begin with `class_` or `target_`."""
+
+    ids: Ints = None
+    nodeids: Ints = None
+    treeids: Ints = None
+    weights: Floats = None
+    weights_as_tensor: Array | None = None
+
+    @classmethod
+    def attribute_name(cls, parameter: str, field: str) -> str:
+        """The ONNX attribute that holds a field; a parameter can't be called `class`, but `class_`."""
+        return f"{parameter.rstrip('_')}_{field}"
+
+
+class EnsembleAttributes(Attributes):
+    """The nodes and leaves of all trees of TreeEnsemble."""
+
+    leaf_targetids: Ints
+    leaf_weights: Array
+    membership_values: Array | None = None
+    nodes_falseleafs: Ints
+    nodes_falsenodeids: Ints
+    nodes_featureids: Ints
+    nodes_hitrates: Array | None = None
+    nodes_missing_value_tracks_true: Ints = None
+    nodes_modes: Array
+    nodes_splits: Array
+    nodes_trueleafs: Ints
+    nodes_truenodeids: Ints
+    tree_roots: Ints
 
 
 class Same:
-    """Attributes as a key: equal only to the very same objects, which it keeps alive."""
+    """A key of attribute groups: equal only if their values are the same objects, which it keeps alive."""
 
-    def __init__(self, *attributes: Any) -> None:
-        self.attributes = attributes
+    def __init__(self, *groups: Any) -> None:
+        self.groups = groups
+        self._values = [value for group in groups for value in vars(group).values()]
 
     def __hash__(self) -> int:
-        return hash(tuple(map(id, self.attributes)))
+        return hash(tuple(map(id, self._values)))
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, Same) and all(a is b for a, b in zip(self.attributes, other.attributes, strict=True))
+        return isinstance(other, Same) and all(a is b for a, b in zip(self._values, other._values, strict=True))
 
 
 def _check_length(count: int, **columns: Array) -> None:
@@ -41,7 +92,7 @@ def _integers(values: Ints) -> Array:
 
 
 def numbers(name: str, values: Floats, tensor: Array | None) -> Array:
-    """A list of float32, or its `_as_tensor` sibling."""
+    """A list of float32, or the tensor of its `_as_tensor` attribute."""
     if values and tensor is not None and tensor.size:
         raise OpError(f"{name} and {name}_as_tensor are both given")
     if tensor is None or not tensor.size:
@@ -56,7 +107,7 @@ def numbers(name: str, values: Floats, tensor: Array | None) -> Array:
 
 @dataclass(frozen=True)
 class _Places:
-    """Finds nodes, or trees, by their ids: `order` sorts the ids, which are pairs made one number."""
+    """An index of nodes by their ids: `order` sorts the pairs (tree, node), each combined into one number."""
 
     first: Array
     second: Array
@@ -71,7 +122,7 @@ class _Places:
         order = np.argsort(keys, kind="stable")
         if (np.diff(keys[order]) == 0).any():
             twice = order[1:][np.diff(keys[order]) == 0][0]
-            raise OpError(f"node {node[twice]} of tree {tree[twice]} is there twice")
+            raise OpError(f"node {node[twice]} of tree {tree[twice]} is given twice")
         return _Places(first, second, keys[order], order)
 
     def find(self, tree: Array, node: Array, what: str) -> Array:
@@ -88,7 +139,7 @@ class _Places:
 
 
 def _roots(tree: Array, is_child: Array) -> Array:
-    """The first node of every tree that is nobody's child, trees in the order of the nodes."""
+    """The first node of every tree that is no child of another; trees in the order of the nodes."""
     free = np.flatnonzero(~is_child)
     named, first = np.unique(tree[free], return_index=True)
     if len(named) < len(np.unique(tree)):
@@ -98,15 +149,16 @@ def _roots(tree: Array, is_child: Array) -> Array:
 
 @lru_cache(maxsize=_KEPT)
 def classic_ensemble(key: Same, targets: int) -> Ensemble:
-    """That of TreeEnsembleClassifier and TreeEnsembleRegressor; `key` has what describes nodes, then votes.
+    """The ensemble of TreeEnsembleClassifier or TreeEnsembleRegressor; `key` has NodeAttributes and VoteAttributes.
 
     Raises OpError if the attributes describe no ensemble.
     """
-    (tree_ids, node_ids, features, modes, trues, falses, missing, values, values_tensor) = key.attributes[:9]
-    (vote_trees, vote_nodes, vote_ids, weights, weights_tensor) = key.attributes[9:]
-    tree, node, feature = _integers(tree_ids), _integers(node_ids), _integers(features)
-    true, false, tracks = _integers(trues), _integers(falses), _integers(missing)
-    value = numbers("nodes_values", values, values_tensor)
+    nodes, votes = key.groups
+    modes = nodes.nodes_modes
+    tree, node, feature = map(_integers, (nodes.nodes_treeids, nodes.nodes_nodeids, nodes.nodes_featureids))
+    true, false = _integers(nodes.nodes_truenodeids), _integers(nodes.nodes_falsenodeids)
+    tracks = _integers(nodes.nodes_missing_value_tracks_true)
+    value = numbers("nodes_values", nodes.nodes_values, nodes.nodes_values_as_tensor)
     count = len(tree)
     if not count:
         raise OpError("has no nodes")
@@ -136,8 +188,8 @@ def classic_ensemble(key: Same, targets: int) -> Ensemble:
         number[np.stack(below, axis=1)].reshape(-1),
         number[_roots(tree, is_child)],
     )
-    vote_tree, vote_node, vote_id = _integers(vote_trees), _integers(vote_nodes), _integers(vote_ids)
-    weight = numbers("weights", weights, weights_tensor)
+    vote_tree, vote_node, vote_id = map(_integers, (votes.treeids, votes.nodeids, votes.ids))
+    weight = numbers("weights", votes.weights, votes.weights_as_tensor)
     _check_length(len(weight), treeids=vote_tree, nodeids=vote_node, ids=vote_id)
     voter = number[places.find(vote_tree, vote_node, "voting node")] - len(inner)
     counts = voter >= 0  # an inner node's votes never count
@@ -180,15 +232,16 @@ def _member_sets(values: Array | None, count: int) -> list[Array]:
 
 @lru_cache(maxsize=_KEPT)
 def ensemble_5(key: Same, targets: int) -> Ensemble:
-    """That of TreeEnsemble; `key` has what describes nodes, then leaves.
+    """The ensemble of TreeEnsemble; `key` has EnsembleAttributes.
 
     Raises OpError if the attributes describe no ensemble.
     """
-    (features, falses, false_leafs, trues, true_leafs, modes, splits, missing) = key.attributes[:8]
-    (members, tree_roots, leaf_targets, leaf_weights) = key.attributes[8:]
-    feature, target, roots, tracks = map(_integers, (features, leaf_targets, tree_roots, missing))
+    (given,) = key.groups
+    modes, splits = given.nodes_modes, given.nodes_splits
+    feature, target, roots = map(_integers, (given.nodes_featureids, given.leaf_targetids, given.tree_roots))
+    tracks = _integers(given.nodes_missing_value_tracks_true)
     nodes, leaves = len(feature), len(target)
-    weight = _wide(leaf_weights, "leaf_weights")
+    weight = _wide(given.leaf_weights, "leaf_weights")
     _check_length(leaves, leaf_weights=weight)
     _check_length(nodes, nodes_modes=modes, nodes_splits=splits)
     if tracks.size:
@@ -204,9 +257,9 @@ def ensemble_5(key: Same, targets: int) -> Ensemble:
     sets = None
     if is_member.any():
         of_node = np.where(is_member, np.cumsum(is_member) - 1, -1)
-        sets = Members.make(of_node, _member_sets(members, int(is_member.sum())))
-    false = _below(falses, false_leafs, nodes, leaves, "false")
-    true = _below(trues, true_leafs, nodes, leaves, "true")
+        sets = Members.make(of_node, _member_sets(given.membership_values, int(is_member.sum())))
+    false = _below(given.nodes_falsenodeids, given.nodes_falseleafs, nodes, leaves, "false")
+    true = _below(given.nodes_truenodeids, given.nodes_trueleafs, nodes, leaves, "true")
     children = np.stack([false, true], axis=1).reshape(-1)
     trees = Trees.make(feature, _wide(splits, "nodes_splits"), accepts, children, roots, sets)
     return Ensemble.make(trees, Votes.make(np.arange(leaves), target, weight, leaves, targets))

@@ -23,7 +23,7 @@ from tinyonnx.ops.ml._common import (
     transformed,
     two_columns,
 )
-from tinyonnx.registry import Context, Info, op
+from tinyonnx.registry import Attributes, Context, Info, op
 
 
 def _features(x: Array, count: int, what: str) -> Array:
@@ -33,8 +33,20 @@ def _features(x: Array, count: int, what: str) -> Array:
     return rows
 
 
-def _kernel(ctx: Context, x: Array, vectors: Array, kernel_type: str, params: Floats) -> Array:
+class MachineAttributes(Attributes):
+    """The attributes of both machines: the kernel, the support vectors and their coefficients."""
+
+    coefficients: Floats = None
+    kernel_params: Floats = None
+    kernel_type: str = "LINEAR"
+    post_transform: str = "NONE"
+    rho: Floats = None
+    support_vectors: Floats = None
+
+
+def _kernel(ctx: Context, x: Array, vectors: Array, machine: MachineAttributes) -> Array:
     """The kernel of every row with every support vector, [rows, vectors]."""
+    params, kernel_type = machine.kernel_params, machine.kernel_type
     if params and len(params) != 3:
         raise OpError(f"kernel_params should be gamma, coef0 and degree, has {len(params)} elements")
     gamma, coef0, degree = params or (0.0, 0.0, 0.0)
@@ -123,45 +135,39 @@ def _coupled(pairwise: Array, classes: int) -> Array:
     return p
 
 
-def _classifier_rule(
-    x: Info,
-    *,
-    classlabels_ints: Ints = None,
-    classlabels_strings: Strings = None,
-    vectors_per_class: Ints = None,
-    prob_a: Floats = None,
-    **_: Any,
-) -> list[Info] | None:
+class ClassAttributes(Attributes):
+    """The classes, and how the scores of pairs of them become probabilities."""
+
+    classlabels_ints: Ints = None
+    classlabels_strings: Strings = None
+    prob_a: Floats = None
+    prob_b: Floats = None
+    vectors_per_class: Ints = None
+
+    def labels(self) -> Array:
+        """The labels of the classes."""
+        return class_labels(self.classlabels_ints, self.classlabels_strings, "ints")
+
+
+def _classifier_rule(x: Info, *, classification: ClassAttributes, **_: Any) -> list[Info] | None:
     n = row_count(x)
     if n is None:
         return None
-    labels = class_labels(classlabels_ints, classlabels_strings, "ints")
+    labels = classification.labels()
     classes = len(labels)
-    one_by_pair = sum(vectors_per_class or ()) > 0 and not prob_a and classes > 2
+    one_by_pair = sum(classification.vectors_per_class or ()) > 0 and not classification.prob_a and classes > 2
     return [Info(labels.dtype, (n,)), Info(FLOAT, (n, classes * (classes - 1) // 2 if one_by_pair else classes))]
 
 
 @op("SVMClassifier", domain=DOMAIN, shape=_classifier_rule)
 def svm_classifier(
-    ctx: Context,
-    x: Array,
-    *,
-    classlabels_ints: Ints = None,
-    classlabels_strings: Strings = None,
-    coefficients: Floats = None,
-    kernel_params: Floats = None,
-    kernel_type: str = "LINEAR",
-    post_transform: str = "NONE",
-    prob_a: Floats = None,
-    prob_b: Floats = None,
-    rho: Floats = None,
-    support_vectors: Floats = None,
-    vectors_per_class: Ints = None,
+    ctx: Context, x: Array, *, machine: MachineAttributes, classification: ClassAttributes
 ) -> tuple[Array, Array]:
     """Labels [rows], and scores: probabilities of classes, or one score per pair of classes, or per linear class."""
-    labels = class_labels(classlabels_ints, classlabels_strings, "ints")
-    classes = len(labels)
-    counts = list(vectors_per_class or ())
+    labels = classification.labels()
+    classes, counts = len(labels), list(classification.vectors_per_class or ())
+    coefficients, rho, transform = machine.coefficients, machine.rho, machine.post_transform
+    prob_a, prob_b = classification.prob_a, classification.prob_b
     if any(count < 0 for count in counts):
         raise OpError(f"vectors_per_class {counts} has a negative one")
     if not rho or not coefficients:
@@ -171,7 +177,7 @@ def svm_classifier(
             weights = np.array(coefficients).reshape(classes, column_count(len(coefficients), classes, "coefficients"))
             scores = _features(x, weights.shape[1], "coefficients") @ weights.T + rho[0]
             chosen = _linear_choice(scores, bool(prob_a), min(coefficients) >= 0)
-            return labels[chosen], transformed(scores, post_transform)
+            return labels[chosen], transformed(scores, transform)
         pairs = classes * (classes - 1) // 2
         if classes < 2 or len(counts) != classes:
             raise OpError(f"{classes} class labels for {len(counts)} vectors_per_class, at least two are needed")
@@ -180,19 +186,19 @@ def svm_classifier(
                 raise OpError(f"{len(values or ())} values of {name} for {pairs} pairs of {classes} classes")
         if bool(prob_a) != bool(prob_b):
             raise OpError("needs both prob_a and prob_b, or neither")
-        vectors = _vectors(support_vectors, sum(counts))
+        vectors = _vectors(machine.support_vectors, sum(counts))
         if len(coefficients) != (classes - 1) * len(vectors):
             raise OpError(f"{len(coefficients)} coefficients for {len(vectors)} vectors and {classes} classes")
-        kernel = _kernel(ctx, _features(x, vectors.shape[1], "support_vectors"), vectors, kernel_type, kernel_params)
+        kernel = _kernel(ctx, _features(x, vectors.shape[1], "support_vectors"), vectors, machine)
         scores = _pair_scores(ctx, kernel, np.array(coefficients).reshape(classes - 1, -1), counts, np.array(rho))
         chosen = _votes(scores, classes)
         if prob_a and prob_b:
             ctx.check_size((len(scores), classes, classes), np.float64)
             likely = _coupled(1 - logistic(scores * np.array(prob_a) + np.array(prob_b)), classes)
-            return labels[chosen], transformed(likely, post_transform)
+            return labels[chosen], transformed(likely, transform)
         if classes == 2:
-            return labels[chosen], two_columns(scores[:, 0], post_transform, post_transform == "NONE")
-        return labels[chosen], transformed(scores, post_transform)
+            return labels[chosen], two_columns(scores[:, 0], transform, transform == "NONE")
+        return labels[chosen], transformed(scores, transform)
 
 
 def _linear_choice(scores: Array, probabilities: bool, positive: bool) -> Array:
@@ -214,31 +220,22 @@ def _regressor_rule(x: Info, **_: Any) -> Info:
 
 @op("SVMRegressor", domain=DOMAIN, shape=_regressor_rule)
 def svm_regressor(
-    ctx: Context,
-    x: Array,
-    *,
-    coefficients: Floats = None,
-    kernel_params: Floats = None,
-    kernel_type: str = "LINEAR",
-    n_supports: int = 0,
-    one_class: int = 0,
-    post_transform: str = "NONE",
-    rho: Floats = None,
-    support_vectors: Floats = None,
+    ctx: Context, x: Array, *, machine: MachineAttributes, n_supports: int = 0, one_class: int = 0
 ) -> Array:
     """Scores [rows, 1]; of a one-class machine 1 for what belongs and -1 for what doesn't."""
+    coefficients, rho = machine.coefficients, machine.rho
     if not rho or not coefficients or len(rho) != 1:
         raise OpError(f"needs coefficients and one rho, got {len(coefficients or ())} and {len(rho or ())}")
     with np.errstate(all="ignore"):
         if n_supports > 0:
-            vectors = _vectors(support_vectors, n_supports)
+            vectors = _vectors(machine.support_vectors, n_supports)
             if len(coefficients) != n_supports:
                 raise OpError(f"{len(coefficients)} coefficients for {n_supports} support vectors")
             rows = _features(x, vectors.shape[1], "support_vectors")
-            values = _kernel(ctx, rows, vectors, kernel_type, kernel_params)
+            values = _kernel(ctx, rows, vectors, machine)
         else:
             values = _features(x, len(coefficients), "coefficients")
         scores = values @ np.array(coefficients)[:, None] + rho[0]
         if one_class:
             return np.where(scores > 0, 1, -1).astype(FLOAT)
-        return transformed(scores, post_transform)
+        return transformed(scores, machine.post_transform)

@@ -1,7 +1,7 @@
 """TreeEnsembleClassifier, TreeEnsembleRegressor and TreeEnsemble of ai.onnx.ml.
 
-Where onnxruntime and the text differ the text counts: NaN takes the branch that
-nodes_missing_value_tracks_true says in every mode, labels are the class labels.
+Where onnxruntime differs from the standard's text, the text is followed: NaN takes the branch that
+nodes_missing_value_tracks_true selects in every mode, and labels are the class labels.
 """
 
 from __future__ import annotations
@@ -26,16 +26,36 @@ from tinyonnx.ops.ml._common import (
     transformed,
     two_columns,
 )
-from tinyonnx.ops.ml._tree_attributes import Same, classic_ensemble, ensemble_5, numbers
+from tinyonnx.ops.ml._tree_attributes import (
+    EnsembleAttributes,
+    NodeAttributes,
+    Same,
+    VoteAttributes,
+    classic_ensemble,
+    ensemble_5,
+    numbers,
+)
 from tinyonnx.ops.ml._trees import AGGREGATES
-from tinyonnx.registry import Context, Info, op
+from tinyonnx.registry import Attributes, Context, Info, op
 
 
-def _base(values: Floats, tensor: Array | None, targets: int) -> Array:
-    base = numbers("base_values", values, tensor).astype(np.float64)
-    if base.size not in (0, targets):
-        raise OpError(f"{base.size} base_values for {targets} targets or classes")
-    return base if base.size else np.zeros(targets)
+class TotalAttributes(Attributes):
+    """How the votes of all trees become scores."""
+
+    base_values: Floats = None
+    base_values_as_tensor: Array | None = None
+    post_transform: str = "NONE"
+
+    def base(self) -> Array:
+        """The values to add to the sums of the trees; empty if there are none."""
+        return numbers("base_values", self.base_values, self.base_values_as_tensor)
+
+    def base_of(self, targets: int) -> Array:
+        """The values to add, one per target or class."""
+        base = self.base().astype(np.float64)
+        if base.size not in (0, targets):
+            raise OpError(f"{base.size} base_values for {targets} targets or classes")
+        return base if base.size else np.zeros(targets)
 
 
 def _classifier_rule(
@@ -53,27 +73,11 @@ def tree_ensemble_classifier(
     ctx: Context,
     x: Array,
     *,
-    base_values: Floats = None,
-    base_values_as_tensor: Array | None = None,
-    class_ids: Ints = None,
-    class_nodeids: Ints = None,
-    class_treeids: Ints = None,
-    class_weights: Floats = None,
-    class_weights_as_tensor: Array | None = None,
+    nodes: NodeAttributes,
+    class_: VoteAttributes,
+    total: TotalAttributes,
     classlabels_int64s: Ints = None,
     classlabels_strings: Strings = None,
-    nodes_falsenodeids: Ints = None,
-    nodes_featureids: Ints = None,
-    nodes_hitrates: Floats = None,
-    nodes_hitrates_as_tensor: Array | None = None,
-    nodes_missing_value_tracks_true: Ints = None,
-    nodes_modes: Strings = None,
-    nodes_nodeids: Ints = None,
-    nodes_treeids: Ints = None,
-    nodes_truenodeids: Ints = None,
-    nodes_values: Floats = None,
-    nodes_values_as_tensor: Array | None = None,
-    post_transform: str = "NONE",
 ) -> tuple[Array, Array]:
     """Labels [rows] of the class with the greatest score among those voted for, scores [rows, classes].
 
@@ -81,38 +85,22 @@ def tree_ensemble_classifier(
     class, a probability if no weight is negative.
     """
     labels = class_labels(classlabels_int64s, classlabels_strings)
-    rows = as_rows(x)
-    key = Same(
-        nodes_treeids,
-        nodes_nodeids,
-        nodes_featureids,
-        nodes_modes,
-        nodes_truenodeids,
-        nodes_falsenodeids,
-        nodes_missing_value_tracks_true,
-        nodes_values,
-        nodes_values_as_tensor,
-        class_treeids,
-        class_nodeids,
-        class_ids,
-        class_weights,
-        class_weights_as_tensor,
-    )
-    ensemble = classic_ensemble(key, len(labels))
+    rows, transform = as_rows(x), total.post_transform
+    ensemble = classic_ensemble(Same(nodes, class_), len(labels))
     ctx.check_size((len(rows), len(labels)), np.float64)
     scores, voted = ensemble.scores(rows, "SUM", ctx.tick)
-    base = numbers("base_values", base_values, base_values_as_tensor)
+    base = total.base()
     if len(labels) == 2 and len(ensemble.voted_for) == 1 and base.size < 2:
         (only,) = ensemble.voted_for
         score = scores[:, only] + base.sum(dtype=scores.dtype)
         chosen = (score > (0 if ensemble.mixed else 0.5)).astype(int)
         if only == 0:
-            return labels[chosen], two_columns(score, post_transform, ensemble.mixed)
+            return labels[chosen], two_columns(score, transform, ensemble.mixed)
         pair = np.stack([np.zeros_like(score), score], axis=1)
-        return labels[chosen], transformed(pair, post_transform)
-    scores = scores + _base(base_values, base_values_as_tensor, len(labels)).astype(scores.dtype)
+        return labels[chosen], transformed(pair, transform)
+    scores = scores + total.base_of(len(labels)).astype(scores.dtype)
     chosen = scores.argmax(1) if base.size else np.where(voted, scores, -np.inf).argmax(1)
-    return labels[chosen], transformed(scores, post_transform)
+    return labels[chosen], transformed(scores, transform)
 
 
 def _regressor_rule(x: Info, *, n_targets: int | None = None, **_: Any) -> Info:
@@ -125,50 +113,17 @@ def tree_ensemble_regressor(
     ctx: Context,
     x: Array,
     *,
+    nodes: NodeAttributes,
+    target: VoteAttributes,
+    total: TotalAttributes,
     aggregate_function: str = "SUM",
-    base_values: Floats = None,
-    base_values_as_tensor: Array | None = None,
     n_targets: int | None = None,
-    nodes_falsenodeids: Ints = None,
-    nodes_featureids: Ints = None,
-    nodes_hitrates: Floats = None,
-    nodes_hitrates_as_tensor: Array | None = None,
-    nodes_missing_value_tracks_true: Ints = None,
-    nodes_modes: Strings = None,
-    nodes_nodeids: Ints = None,
-    nodes_treeids: Ints = None,
-    nodes_truenodeids: Ints = None,
-    nodes_values: Floats = None,
-    nodes_values_as_tensor: Array | None = None,
-    post_transform: str = "NONE",
-    target_ids: Ints = None,
-    target_nodeids: Ints = None,
-    target_treeids: Ints = None,
-    target_weights: Floats = None,
-    target_weights_as_tensor: Array | None = None,
 ) -> Array:
     """Scores [rows, n_targets]."""
     rows = as_rows(x)
     targets = _target_count(ctx, rows, n_targets)
-    key = Same(
-        nodes_treeids,
-        nodes_nodeids,
-        nodes_featureids,
-        nodes_modes,
-        nodes_truenodeids,
-        nodes_falsenodeids,
-        nodes_missing_value_tracks_true,
-        nodes_values,
-        nodes_values_as_tensor,
-        target_treeids,
-        target_nodeids,
-        target_ids,
-        target_weights,
-        target_weights_as_tensor,
-    )
-    scores, _ = classic_ensemble(key, targets).scores(rows, aggregate_function, ctx.tick)
-    base = _base(base_values, base_values_as_tensor, targets).astype(scores.dtype)
-    return transformed(scores + base, post_transform)
+    scores, _ = classic_ensemble(Same(nodes, target), targets).scores(rows, aggregate_function, ctx.tick)
+    return transformed(scores + total.base_of(targets).astype(scores.dtype), total.post_transform)
 
 
 def _target_count(ctx: Context, rows: Array, n_targets: int | None) -> int:
@@ -194,42 +149,16 @@ def tree_ensemble(
     ctx: Context,
     x: Array,
     *,
+    trees: EnsembleAttributes,
     aggregate_function: int = 1,
-    leaf_targetids: Ints,
-    leaf_weights: Array,
-    membership_values: Array | None = None,
     n_targets: int | None = None,
-    nodes_falseleafs: Ints,
-    nodes_falsenodeids: Ints,
-    nodes_featureids: Ints,
-    nodes_hitrates: Array | None = None,
-    nodes_missing_value_tracks_true: Ints = None,
-    nodes_modes: Array,
-    nodes_splits: Array,
-    nodes_trueleafs: Ints,
-    nodes_truenodeids: Ints,
     post_transform: int = 0,
-    tree_roots: Ints,
 ) -> Array:
     """Scores [rows, n_targets] in the input's type."""
     rows = as_rows(x)
     if x.dtype.kind != "f":
         raise OpError(f"needs floating-point numbers, got {x.dtype}")
-    key = Same(
-        nodes_featureids,
-        nodes_falsenodeids,
-        nodes_falseleafs,
-        nodes_truenodeids,
-        nodes_trueleafs,
-        nodes_modes,
-        nodes_splits,
-        nodes_missing_value_tracks_true,
-        membership_values,
-        tree_roots,
-        leaf_targetids,
-        leaf_weights,
-    )
     aggregate = _named(aggregate_function, AGGREGATES, "aggregate_function")
-    ensemble = ensemble_5(key, _target_count(ctx, rows, n_targets))
+    ensemble = ensemble_5(Same(trees), _target_count(ctx, rows, n_targets))
     scores, _ = ensemble.scores(rows, aggregate, ctx.tick)
     return transformed(scores, _named(post_transform, TRANSFORMS, "post_transform"), x.dtype)

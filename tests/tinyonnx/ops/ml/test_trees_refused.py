@@ -44,7 +44,7 @@ def changed(name, at, value):
         (changed("nodes_truenodeids", 0, 0), "has no root|on cycles"),
         (changed("nodes_truenodeids", 1, 0), "has no root|on cycles"),
         (changed("nodes_truenodeids", 1, 1), "on cycles, or below one"),
-        (changed("nodes_nodeids", 1, 0), "node 0 of tree 0 is there twice"),
+        (changed("nodes_nodeids", 1, 0), "node 0 of tree 0 is given twice"),
         (changed("nodes_featureids", 0, 3), "a node asks for feature 3, the input has 3"),
         (changed("nodes_featureids", 0, -1), "feature id -1 is negative"),
         (changed("target_nodeids", 0, 999), "voting node 999 of tree 0 doesn't exist"),
