@@ -115,8 +115,8 @@ class AttentionAttributes(Attributes):
 
 
 def _attention_shape(
-    ctx: Context, q: Info, k: Info, v: Info, mask: Info | None = None, past_key: Info | None = None,
-    *_: Info | None, options: AttentionAttributes, **__: Any,
+    ctx: Context, q: Info, k: Info, v: Info, mask: Info | None = None, past_key: Info | None = None, *_: Info | None,
+    options: AttentionAttributes, **__: Any,
 ) -> Any:  # fmt: skip
     shapes = [info.shape for info in (q, k, v) if info.shape is not None]
     past = 0

@@ -105,11 +105,7 @@ def _to_power_of_two(x: Array, saturate: bool, round_mode: str) -> Array:
     return np.where(valid, np.clip(code, 0, 254), 255).astype(np.uint8).view(_E8M0)
 
 
-@op(
-    "Cast",
-    since=1,
-    shape=lambda input, *, to, saturate=1, round_mode="up": Info(dtype_of(to), input.shape),
-)
+@op("Cast", since=1, shape=lambda input, *, to, saturate=1, round_mode="up": Info(dtype_of(to), input.shape))
 def cast(input: Array, *, to: int | str, saturate: int = 1, round_mode: str = "up") -> Array:
     return convert(input, dtype_of(to), bool(saturate), round_mode)
 

@@ -88,13 +88,9 @@ def loop(
 
 
 def _scan(
-    ctx: Context,
-    states: list[Any],
-    sequences: list[Array],
-    body: Graph,
-    input_directions: Sequence[int],
+    ctx: Context, states: list[Any], sequences: list[Array], body: Graph, input_directions: Sequence[int],
     stacks: Sequence[_Stack],
-) -> list[Any]:
+) -> list[Any]:  # fmt: skip
     """Run the body along the first axis of all sequences."""
     lengths = {len(sequence) for sequence in sequences}
     if len(lengths) != 1:
@@ -134,15 +130,10 @@ def _per_scan(values: Sequence[int] | None, count: int, what: str) -> list[int]:
 
 @op("Scan", since=9)
 def scan(
-    ctx: Context,
-    *initial_state_and_scan_inputs: Any,
-    body: Graph,
-    num_scan_inputs: int,
-    scan_input_axes: Sequence[int] | None = None,
-    scan_input_directions: Sequence[int] | None = None,
-    scan_output_axes: Sequence[int] | None = None,
-    scan_output_directions: Sequence[int] | None = None,
-) -> tuple[Any, ...]:
+    ctx: Context, *initial_state_and_scan_inputs: Any, body: Graph, num_scan_inputs: int,
+    scan_input_axes: Sequence[int] | None = None, scan_input_directions: Sequence[int] | None = None,
+    scan_output_axes: Sequence[int] | None = None, scan_output_directions: Sequence[int] | None = None,
+) -> tuple[Any, ...]:  # fmt: skip
     inputs = list(initial_state_and_scan_inputs)
     n_states = _count_states(inputs, num_scan_inputs, body)
     declared = body.declared_outputs[n_states:]
@@ -165,13 +156,9 @@ def scan(
 
 @op("Scan", since=8)
 def scan_8(
-    ctx: Context,
-    sequence_lens: Array | None = None,
-    *initial_state_and_scan_inputs: Any,
-    body: Graph,
-    num_scan_inputs: int,
-    directions: Sequence[int] | None = None,
-) -> tuple[Any, ...]:
+    ctx: Context, sequence_lens: Array | None = None, *initial_state_and_scan_inputs: Any, body: Graph,
+    num_scan_inputs: int, directions: Sequence[int] | None = None,
+) -> tuple[Any, ...]:  # fmt: skip
     """Version 8: a batch axis first and the scan axis second; what is beyond a sequence's length gives zeros."""
     inputs = list(initial_state_and_scan_inputs)
     n_states = _count_states(inputs, num_scan_inputs, body)

@@ -202,13 +202,9 @@ def conv_transpose_shape(x: Info, w: Info, b: Info | None = None, *, geometry: C
 
 @op("ConvTranspose", since=1, shape=conv_transpose_shape)
 def conv_transpose(
-    ctx: Context | None,
-    x: Array,
-    w: Array,
-    b: Array | None = None,
-    *,
+    ctx: Context | None, x: Array, w: Array, b: Array | None = None, *,
     geometry: ConvTransposeAttributes = ConvTransposeAttributes(),
-) -> Array:
+) -> Array:  # fmt: skip
     placement = conv_transpose_windows(x, w, b, geometry=geometry)
     (n, c), spatial, group = x.shape[:2], x.shape[2:], geometry.group
     dtype = _compute_dtype(x.dtype)

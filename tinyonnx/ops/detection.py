@@ -94,18 +94,10 @@ def _roi_align_rule(
 @op("RoiAlign", since=16, shape=_roi_align_rule)
 @quiet
 def roi_align(
-    ctx: Context,
-    x: Array,
-    rois: Array,
-    batch_indices: Array,
-    *,
-    coordinate_transformation_mode: str = "half_pixel",
-    mode: str = "avg",
-    output_height: int = 1,
-    output_width: int = 1,
-    sampling_ratio: int = 0,
+    ctx: Context, x: Array, rois: Array, batch_indices: Array, *, coordinate_transformation_mode: str = "half_pixel",
+    mode: str = "avg", output_height: int = 1, output_width: int = 1, sampling_ratio: int = 0,
     spatial_scale: float = 1.0,
-) -> Array:
+) -> Array:  # fmt: skip
     """Regions given as x1, y1, x2, y2."""
     _check_regions(x.shape, rois.shape, 4, output_height, output_width)
     if batch_indices.shape != (len(rois),):
@@ -148,17 +140,9 @@ def roi_align(
 
 @op("RoiAlign", since=10, shape=_roi_align_rule)
 def roi_align_10(
-    ctx: Context,
-    x: Array,
-    rois: Array,
-    batch_indices: Array,
-    *,
-    mode: str = "avg",
-    output_height: int = 1,
-    output_width: int = 1,
-    sampling_ratio: int = 0,
-    spatial_scale: float = 1.0,
-) -> Array:
+    ctx: Context, x: Array, rois: Array, batch_indices: Array, *, mode: str = "avg", output_height: int = 1,
+    output_width: int = 1, sampling_ratio: int = 0, spatial_scale: float = 1.0,
+) -> Array:  # fmt: skip
     return roi_align(
         ctx,
         x,
@@ -298,14 +282,9 @@ def _scalar(value: Array | None, name: str, default: float) -> Any:
 @op("NonMaxSuppression", since=10)
 @quiet
 def non_max_suppression(
-    boxes: Array,
-    scores: Array,
-    max_output_boxes_per_class: Array | None = None,
-    iou_threshold: Array | None = None,
-    score_threshold: Array | None = None,
-    *,
-    center_point_box: int = 0,
-) -> Array:
+    boxes: Array, scores: Array, max_output_boxes_per_class: Array | None = None, iou_threshold: Array | None = None,
+    score_threshold: Array | None = None, *, center_point_box: int = 0,
+) -> Array:  # fmt: skip
     """Batch, class and box of what stays; of equal scores the first box counts more, a box without area overlaps none.
 
     A box stays only if its score is greater than `score_threshold`, as in onnxruntime and onnx's reference.

@@ -66,14 +66,9 @@ def _check_residual(residual: Array | Info, shape: tuple[int, ...]) -> None:
 
 
 def fused_conv_shape(
-    x: Info,
-    w: Info,
-    b: Info | None = None,
-    residual: Info | None = None,
-    *,
-    geometry: ConvAttributes = ConvAttributes(),
-    activation: Activation = Activation(),
-) -> Info:
+    x: Info, w: Info, b: Info | None = None, residual: Info | None = None, *,
+    geometry: ConvAttributes = ConvAttributes(), activation: Activation = Activation(),
+) -> Info:  # fmt: skip
     """Shape rule of FusedConv."""
     info = conv_shape(x, w, b, geometry=geometry)
     if residual is not None and info.shape is not None:
@@ -83,15 +78,9 @@ def fused_conv_shape(
 
 @op("FusedConv", domain=FUSED, shape=fused_conv_shape)
 def fused_conv(
-    ctx: Context | None,
-    x: Array,
-    w: Array,
-    b: Array | None = None,
-    residual: Array | None = None,
-    *,
-    geometry: ConvAttributes = ConvAttributes(),
-    activation: Activation = Activation(),
-) -> Array:
+    ctx: Context | None, x: Array, w: Array, b: Array | None = None, residual: Array | None = None, *,
+    geometry: ConvAttributes = ConvAttributes(), activation: Activation = Activation(),
+) -> Array:  # fmt: skip
     """activation(Conv(x, w, b) + residual); the residual has the shape of the result."""
     y = conv(ctx, x, w, b, geometry=geometry)
     if residual is not None:
@@ -113,13 +102,9 @@ def fused_gemm_shape(
 
 @op("FusedGemm", domain=FUSED, shape=fused_gemm_shape)
 def fused_gemm(
-    a: Array,
-    b: Array,
-    c: Array | None = None,
-    *,
-    product: GemmAttributes = GemmAttributes(),
+    a: Array, b: Array, c: Array | None = None, *, product: GemmAttributes = GemmAttributes(),
     activation: Activation = Activation(),
-) -> Array:
+) -> Array:  # fmt: skip
     """activation(Gemm(a, b, c))."""
     return activate(gemm(a, b, c, product=product), activation)
 
@@ -134,16 +119,9 @@ def depthwise_windows(x: Array | Info, w: Array | Info, taps: Array | Info, geom
 
 
 def expand_depthwise_shape(
-    x: Info,
-    w: Info,
-    b: Info | None,
-    taps: Info,
-    taps_b: Info | None = None,
-    *,
-    geometry: ConvAttributes,
-    activation: Activation,
-    expand_activation: Activation,
-) -> list[Info]:
+    x: Info, w: Info, b: Info | None, taps: Info, taps_b: Info | None = None, *, geometry: ConvAttributes,
+    activation: Activation, expand_activation: Activation,
+) -> list[Info]:  # fmt: skip
     """Shape rule of ExpandDepthwise."""
     y = conv_shape(conv_shape(x, w, b), taps, taps_b, geometry=geometry)
     return [y, Info(y.dtype, None if y.shape is None else (*y.shape[:-1], 1))]
@@ -151,17 +129,9 @@ def expand_depthwise_shape(
 
 @op("ExpandDepthwise", domain=FUSED, shape=expand_depthwise_shape)
 def expand_depthwise(
-    ctx: Context | None,
-    x: Array,
-    w: Array,
-    b: Array | None,
-    taps: Array,
-    taps_b: Array | None = None,
-    *,
-    geometry: ConvAttributes,
-    activation: Activation = Activation(),
-    expand_activation: Activation = Activation(),
-) -> Array | tuple[Array, Array]:
+    ctx: Context | None, x: Array, w: Array, b: Array | None, taps: Array, taps_b: Array | None = None, *,
+    geometry: ConvAttributes, activation: Activation = Activation(), expand_activation: Activation = Activation(),
+) -> Array | tuple[Array, Array]:  # fmt: skip
     """Two FusedConvs in a row: 1×1 with `w` [E, C, 1, 1], then depthwise with `taps` [E, 1, *kernel] and `geometry`.
 
     A second output is the mean of every row of the result, [N, E, H, 1].
@@ -175,35 +145,19 @@ def expand_depthwise(
 
 
 def depthwise_pointwise_shape(
-    x: Info,
-    taps: Info,
-    taps_b: Info | None,
-    w: Info,
-    b: Info | None = None,
-    residual: Info | None = None,
-    *,
-    geometry: ConvAttributes,
-    activation: Activation,
-    depthwise_activation: Activation,
-) -> Info:
+    x: Info, taps: Info, taps_b: Info | None, w: Info, b: Info | None = None, residual: Info | None = None, *,
+    geometry: ConvAttributes, activation: Activation, depthwise_activation: Activation,
+) -> Info:  # fmt: skip
     """Shape rule of DepthwisePointwise."""
     return fused_conv_shape(conv_shape(x, taps, taps_b, geometry=geometry), w, b, residual)
 
 
 @op("DepthwisePointwise", domain=FUSED, shape=depthwise_pointwise_shape)
 def depthwise_pointwise(
-    ctx: Context | None,
-    x: Array,
-    taps: Array,
-    taps_b: Array | None,
-    w: Array,
-    b: Array | None = None,
-    residual: Array | None = None,
-    *,
-    geometry: ConvAttributes,
-    activation: Activation = Activation(),
+    ctx: Context | None, x: Array, taps: Array, taps_b: Array | None, w: Array, b: Array | None = None,
+    residual: Array | None = None, *, geometry: ConvAttributes, activation: Activation = Activation(),
     depthwise_activation: Activation = Activation(),
-) -> Array:
+) -> Array:  # fmt: skip
     """Two FusedConvs in a row: depthwise with `taps` [C, 1, *kernel], then 1×1 with `w` [N, C, 1, 1] and residual."""
     middle = fused_conv(ctx, x, taps, taps_b, geometry=geometry, activation=depthwise_activation)
     return fused_conv(ctx, middle, w, b, residual, activation=activation)

@@ -37,15 +37,9 @@ def squeeze_gate_shape(
 
 @op("SqueezeGate", domain=FUSED, shape=squeeze_gate_shape)
 def squeeze_gate(
-    x: Array,
-    w1: Array,
-    b1: Array | None,
-    w2: Array,
-    b2: Array | None = None,
-    *,
-    activation: Activation = Activation(name="Relu"),
-    gate: Activation = Activation(name="Sigmoid"),
-) -> Array:
+    x: Array, w1: Array, b1: Array | None, w2: Array, b2: Array | None = None, *,
+    activation: Activation = Activation(name="Relu"), gate: Activation = Activation(name="Sigmoid"),
+) -> Array:  # fmt: skip
     """gate(activation(mean(x) @ w1 + b1) @ w2 + b2), [N, C, 1, …], of `x` [N, C, *spatial].
 
     `w1` is [C, S], `b1` [S], `w2` [S, C], `b2` [C].
@@ -76,15 +70,9 @@ def gated_conv_shape(
 
 @op("GatedConv", domain=FUSED, shape=gated_conv_shape)
 def gated_conv(
-    ctx: Context | None,
-    x: Array,
-    gate: Array,
-    w: Array,
-    b: Array | None = None,
-    residual: Array | None = None,
-    *,
+    ctx: Context | None, x: Array, gate: Array, w: Array, b: Array | None = None, residual: Array | None = None, *,
     activation: Activation = Activation(),
-) -> Array:
+) -> Array:  # fmt: skip
     """FusedConv of x · gate; the gate has one number per item and channel."""
     _check_gated(x, gate)
     with np.errstate(all="ignore"):

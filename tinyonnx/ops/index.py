@@ -52,11 +52,7 @@ def _along(data: Array, indices: Array, axis: int) -> tuple[Array, ...]:
     return tuple(grid)
 
 
-@op(
-    "GatherElements",
-    since=11,
-    shape=lambda data, indices, *, axis=0: Info(data.dtype, indices.shape),
-)
+@op("GatherElements", since=11, shape=lambda data, indices, *, axis=0: Info(data.dtype, indices.shape))
 def gather_elements(data: Array, indices: Array, *, axis: int = 0) -> Array:
     (axis,) = normalise_axes([axis], data.ndim)
     return data[_along(data, indices, axis)]

@@ -97,15 +97,9 @@ def _qlinear_matmul_shape(a: Info, a_scale: Info, a_zero: Info, b: Info, *rest: 
 @op("QLinearMatMul", since=10, shape=_qlinear_matmul_shape)
 @quiet
 def qlinear_matmul(
-    a: Array,
-    a_scale: Array,
-    a_zero_point: Array,
-    b: Array,
-    b_scale: Array,
-    b_zero_point: Array,
-    y_scale: Array,
+    a: Array, a_scale: Array, a_zero_point: Array, b: Array, b_scale: Array, b_zero_point: Array, y_scale: Array,
     y_zero_point: Array,
-) -> Array:
+) -> Array:  # fmt: skip
     sums = exact_product(a, b, a_zero_point, b_zero_point)
     scale = _scale("a_scale", a_scale, a, -2) * _scale("b_scale", b_scale, b, -1)
     y = sums.astype(np.float32) * _squeezed(scale / _scale("y_scale", y_scale, sums, -2), a, b)
@@ -139,13 +133,9 @@ def _per_filter(name: str, parameter: Array, w: Array | Info, rank: int) -> Arra
 
 
 def _exact_conv(
-    ctx: Context | None,
-    x: Array,
-    w: Array,
-    x_zero_point: Array | None,
-    w_zero_point: Array | None,
+    ctx: Context | None, x: Array, w: Array, x_zero_point: Array | None, w_zero_point: Array | None,
     geometry: ConvAttributes,
-) -> Array:
+) -> Array:  # fmt: skip
     _check_bytes(x=x, w=w)
     check_type(x, x_zero_point)
     check_type(w, w_zero_point, "w")
@@ -162,14 +152,9 @@ def _conv_integer_shape(x: Info, w: Info, *_: Info | None, geometry: ConvAttribu
 
 @op("ConvInteger", since=10, shape=_conv_integer_shape)
 def conv_integer(
-    ctx: Context | None,
-    x: Array,
-    w: Array,
-    x_zero_point: Array | None = None,
-    w_zero_point: Array | None = None,
-    *,
+    ctx: Context | None, x: Array, w: Array, x_zero_point: Array | None = None, w_zero_point: Array | None = None, *,
     geometry: ConvAttributes = ConvAttributes(),
-) -> Array:
+) -> Array:  # fmt: skip
     return wrapped(_exact_conv(ctx, x, w, x_zero_point, w_zero_point, geometry))
 
 
@@ -183,19 +168,9 @@ def _qlinear_conv_shape(
 @op("QLinearConv", since=10, shape=_qlinear_conv_shape)
 @quiet
 def qlinear_conv(
-    ctx: Context | None,
-    x: Array,
-    x_scale: Array,
-    x_zero_point: Array,
-    w: Array,
-    w_scale: Array,
-    w_zero_point: Array,
-    y_scale: Array,
-    y_zero_point: Array,
-    b: Array | None = None,
-    *,
-    geometry: ConvAttributes = ConvAttributes(),
-) -> Array:
+    ctx: Context | None, x: Array, x_scale: Array, x_zero_point: Array, w: Array, w_scale: Array, w_zero_point: Array,
+    y_scale: Array, y_zero_point: Array, b: Array | None = None, *, geometry: ConvAttributes = ConvAttributes(),
+) -> Array:  # fmt: skip
     sums = _exact_conv(ctx, x, w, x_zero_point, w_zero_point, geometry)
     if b is not None:
         if b.dtype != np.int32 or b.shape != w.shape[:1]:

@@ -27,8 +27,8 @@ def _in_heads(name: str, x: Array, batch: int, tokens: int, heads: int) -> Array
 
 
 def _linear_shape(
-    query: Info, key: Info, value: Info, past: Info | None = None, *_: Info | None, kv_num_heads: int,
-    q_num_heads: int, **__: Any,
+    query: Info, key: Info, value: Info, past: Info | None = None, *_: Info | None, kv_num_heads: int, q_num_heads: int,
+    **__: Any,
 ) -> list[Info] | None:  # fmt: skip
     shapes = query.shape, key.shape, value.shape
     if any(s is None or len(s) != 3 for s in shapes) or kv_num_heads < 1 or q_num_heads < 1:
@@ -85,7 +85,7 @@ def linear_attention(
 
 
 def _gate(
-    name: str, gate: Array | None, needed: bool, batch: int, tokens: int, heads: int, sizes: tuple[int, ...]
+    name: str, gate: Array | None, needed: bool, batch: int, tokens: int, heads: int, sizes: tuple[int, ...],
 ) -> Array | None:  # fmt: skip
     """[T, B, N or 1, a size of `sizes`], or None if the rule doesn't need it."""
     if not needed:

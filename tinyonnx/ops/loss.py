@@ -10,7 +10,7 @@ from tinyonnx.registry import Info, op
 
 
 def _loss(
-    log_prob: Array, target: Array, weight: Array | None, ignore_index: int | None, reduction: str
+    log_prob: Array, target: Array, weight: Array | None, ignore_index: int | None, reduction: str,
 ) -> Array:  # fmt: skip
     """Loss of log-probabilities [N, C, d…] for classes [N, d…]; float32 at least."""
     if log_prob.ndim < 2:
@@ -65,13 +65,9 @@ def negative_log_likelihood_loss(
 
 
 def softmax_cross_entropy_loss(
-    scores: Array,
-    labels: Array,
-    weights: Array | None = None,
-    *,
-    ignore_index: int | None = None,
+    scores: Array, labels: Array, weights: Array | None = None, *, ignore_index: int | None = None,
     reduction: str = "mean",
-) -> tuple[Array, Array]:
+) -> tuple[Array, Array]:  # fmt: skip
     """Loss of scores, and the log-probabilities that they mean."""
     if scores.ndim < 2:
         raise OpError(f"scores has rank {scores.ndim}, needs [N, C, d…]")

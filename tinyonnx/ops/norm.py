@@ -88,16 +88,9 @@ def _batch_norm_training(
 @op("BatchNormalization", since=14, shape=_batch_norm_shape)
 @quiet
 def batch_normalization(
-    x: Array,
-    scale: Array,
-    b: Array,
-    input_mean: Array,
-    input_var: Array,
-    *,
-    epsilon: float = 1e-5,
-    momentum: float = 0.9,
-    training_mode: int = 0,
-) -> Outputs:
+    x: Array, scale: Array, b: Array, input_mean: Array, input_var: Array, *, epsilon: float = 1e-5,
+    momentum: float = 0.9, training_mode: int = 0,
+) -> Outputs:  # fmt: skip
     _batch_norm_check(x.shape, scale.shape, b.shape, input_mean.shape, input_var.shape)
     if training_mode:
         return _batch_norm_training(x, scale, b, input_mean, input_var, epsilon, momentum)[:3]
@@ -107,17 +100,9 @@ def batch_normalization(
 @op("BatchNormalization", since=7, shape=_batch_norm_shape)
 @quiet
 def batch_normalization_7(
-    ctx: Context,
-    x: Array,
-    scale: Array,
-    b: Array,
-    mean: Array,
-    var: Array,
-    *,
-    epsilon: float = 1e-5,
-    momentum: float = 0.9,
-    spatial: int = 1,
-) -> Outputs:
+    ctx: Context, x: Array, scale: Array, b: Array, mean: Array, var: Array, *, epsilon: float = 1e-5,
+    momentum: float = 0.9, spatial: int = 1,
+) -> Outputs:  # fmt: skip
     """Asking for more than one output means training."""
     _batch_norm_check(x.shape, scale.shape, b.shape, mean.shape, var.shape, spatial=spatial)
     if ctx.n_outputs > 1:
@@ -128,18 +113,9 @@ def batch_normalization_7(
 @op("BatchNormalization", since=6, shape=_batch_norm_shape)
 @quiet
 def batch_normalization_6(
-    ctx: Context,
-    x: Array,
-    scale: Array,
-    b: Array,
-    mean: Array,
-    var: Array,
-    *,
-    epsilon: float = 1e-5,
-    is_test: int = 0,
-    momentum: float = 0.9,
-    spatial: int = 1,
-) -> Outputs:
+    ctx: Context, x: Array, scale: Array, b: Array, mean: Array, var: Array, *, epsilon: float = 1e-5, is_test: int = 0,
+    momentum: float = 0.9, spatial: int = 1,
+) -> Outputs:  # fmt: skip
     """A single output means inference, whatever `is_test` says: exporters left it at 0."""
     _batch_norm_check(x.shape, scale.shape, b.shape, mean.shape, var.shape, spatial=spatial)
     if ctx.n_outputs > 1 and not is_test:
@@ -149,19 +125,9 @@ def batch_normalization_6(
 
 @op("BatchNormalization", since=1, shape=_batch_norm_shape)
 def batch_normalization_1(
-    ctx: Context,
-    x: Array,
-    scale: Array,
-    b: Array,
-    mean: Array,
-    var: Array,
-    *,
-    consumed_inputs: Ints,
-    epsilon: float = 1e-5,
-    is_test: int = 0,
-    momentum: float = 0.9,
-    spatial: int = 1,
-) -> Outputs:
+    ctx: Context, x: Array, scale: Array, b: Array, mean: Array, var: Array, *, consumed_inputs: Ints,
+    epsilon: float = 1e-5, is_test: int = 0, momentum: float = 0.9, spatial: int = 1,
+) -> Outputs:  # fmt: skip
     return batch_normalization_6(
         ctx, x, scale, b, mean, var, epsilon=epsilon, is_test=is_test, momentum=momentum, spatial=spatial
     )
@@ -271,13 +237,7 @@ def _layer_norm_shape(
 @op("LayerNormalization", since=17, shape=_layer_norm_shape)
 @quiet
 def layer_normalization(
-    x: Array,
-    scale: Array,
-    b: Array | None = None,
-    *,
-    axis: int = -1,
-    epsilon: float = 1e-5,
-    stash_type: int = 1,
+    x: Array, scale: Array, b: Array | None = None, *, axis: int = -1, epsilon: float = 1e-5, stash_type: int = 1
 ) -> tuple[Array, Array, Array]:
     """Y, the mean and the inverse of the standard deviation."""
     stash = _stash_dtype(stash_type, x.dtype)

@@ -80,14 +80,9 @@ def _pad_rule(
 
 @op("Pad", since=11, shape=_pad_rule)
 def pad(
-    ctx: Context | None,
-    data: Array,
-    pads: Array,
-    constant_value: Array | None = None,
-    axes: Array | None = None,
-    *,
+    ctx: Context | None, data: Array, pads: Array, constant_value: Array | None = None, axes: Array | None = None, *,
     mode: str = "constant",
-) -> Array:
+) -> Array:  # fmt: skip
     padding = _padding(data.shape, integers(pads, "pads"), None if axes is None else integers(axes, "axes"))
     value: Any = "" if data.dtype.kind == "O" else 0
     if constant_value is not None and constant_value.size:

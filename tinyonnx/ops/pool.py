@@ -81,11 +81,7 @@ def _lowest(dtype: np.dtype[Any]) -> Any:
 
 @op("MaxPool", since=1, shape=max_pool_shape)
 def max_pool(
-    ctx: Context | None,
-    x: Array,
-    *,
-    geometry: PoolAttributes,
-    storage_order: int = 0,
+    ctx: Context | None, x: Array, *, geometry: PoolAttributes, storage_order: int = 0
 ) -> Array | tuple[Array, Array]:
     """The maxima and, if `ctx` asks for two outputs, where in the flattened `x` they are.
 
@@ -134,13 +130,7 @@ def _counts(spatial: Ints, w: Windows, count_include_pad: int) -> Array:
 
 
 @op("AveragePool", since=1, shape=pool_shape)
-def average_pool(
-    ctx: Context | None,
-    x: Array,
-    *,
-    geometry: PoolAttributes,
-    count_include_pad: int = 0,
-) -> Array:
+def average_pool(ctx: Context | None, x: Array, *, geometry: PoolAttributes, count_include_pad: int = 0) -> Array:
     """Means of the windows; a window that sees nothing but padding gives 0."""
     placement = pool_windows(x, geometry)
     counts = np.maximum(_counts(x.shape[2:], placement, count_include_pad), 1)
@@ -177,15 +167,9 @@ def _lp_pool(ctx: Context | None, x: Array, geometry: PoolAttributes, p: float) 
 
 @op("LpPool", since=1, shape=pool_shape)
 def lp_pool_1(
-    ctx: Context | None,
-    x: Array,
-    *,
-    kernel_shape: Ints | None = None,
-    auto_pad: str = "NOTSET",
-    p: float = 2.0,
-    pads: Ints | None = None,
-    strides: Ints | None = None,
-) -> Array:
+    ctx: Context | None, x: Array, *, kernel_shape: Ints | None = None, auto_pad: str = "NOTSET", p: float = 2.0,
+    pads: Ints | None = None, strides: Ints | None = None,
+) -> Array:  # fmt: skip
     if kernel_shape is None:
         raise OpError("kernel_shape is missing")
     geometry = PoolAttributes(kernel_shape=kernel_shape, auto_pad=auto_pad, pads=pads, strides=strides)

@@ -148,16 +148,9 @@ def quantize_shape(
 @op("QuantizeLinear", since=10, shape=quantize_shape)
 @quiet
 def quantize_linear(
-    x: Array,
-    y_scale: Array,
-    y_zero_point: Array | None = None,
-    *,
-    axis: int = 1,
-    block_size: int = 0,
-    output_dtype: int = 0,
-    precision: int = 0,
-    saturate: int = 1,
-) -> Array:
+    x: Array, y_scale: Array, y_zero_point: Array | None = None, *, axis: int = 1, block_size: int = 0,
+    output_dtype: int = 0, precision: int = 0, saturate: int = 1,
+) -> Array:  # fmt: skip
     dtype = _quantized_type(y_zero_point, output_dtype)
     _check_zero_point(y_scale.shape, None if y_zero_point is None else y_zero_point.shape)
     if not is_float(x.dtype) and x.dtype != np.int32:
@@ -191,14 +184,9 @@ def dequantize_shape(
 @op("DequantizeLinear", since=10, shape=dequantize_shape)
 @quiet
 def dequantize_linear(
-    x: Array,
-    x_scale: Array,
-    x_zero_point: Array | None = None,
-    *,
-    axis: int = 1,
-    block_size: int = 0,
+    x: Array, x_scale: Array, x_zero_point: Array | None = None, *, axis: int = 1, block_size: int = 0,
     output_dtype: int = 0,
-) -> Array:
+) -> Array:  # fmt: skip
     dtype = _dequantized_type(x_scale.dtype, output_dtype)
     if not _is_quantized(x.dtype):
         raise OpError(f"x is {x.dtype}, no quantised type")

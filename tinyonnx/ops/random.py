@@ -87,56 +87,36 @@ def _like_rule(input: Info, *, dtype: int | None = None, **_: Any) -> Info:
 @op("RandomNormal", since=1, shape=_shape_rule, pure=False)
 @quiet
 def random_normal(
-    ctx: Context,
-    *,
-    shape: Sequence[int],
-    dtype: int = 1,
-    mean: float = 0.0,
-    scale: float = 1.0,
+    ctx: Context, *, shape: Sequence[int], dtype: int = 1, mean: float = 0.0, scale: float = 1.0,
     seed: float | None = None,
-) -> Array:
+) -> Array:  # fmt: skip
     return _normal(ctx, _dims(shape), dtype_of(dtype), mean, scale, seed)
 
 
 @op("RandomNormalLike", since=1, shape=_like_rule, pure=False)
 @quiet
 def random_normal_like(
-    ctx: Context,
-    input: Array,
-    *,
-    dtype: int | None = None,
-    mean: float = 0.0,
-    scale: float = 1.0,
+    ctx: Context, input: Array, *, dtype: int | None = None, mean: float = 0.0, scale: float = 1.0,
     seed: float | None = None,
-) -> Array:
+) -> Array:  # fmt: skip
     return _normal(ctx, input.shape, _declared(dtype, input), mean, scale, seed)
 
 
 @op("RandomUniform", since=1, shape=_shape_rule, pure=False)
 @quiet
 def random_uniform(
-    ctx: Context,
-    *,
-    shape: Sequence[int],
-    dtype: int = 1,
-    high: float = 1.0,
-    low: float = 0.0,
+    ctx: Context, *, shape: Sequence[int], dtype: int = 1, high: float = 1.0, low: float = 0.0,
     seed: float | None = None,
-) -> Array:
+) -> Array:  # fmt: skip
     return _uniform(ctx, _dims(shape), dtype_of(dtype), low, high, seed)
 
 
 @op("RandomUniformLike", since=1, shape=_like_rule, pure=False)
 @quiet
 def random_uniform_like(
-    ctx: Context,
-    input: Array,
-    *,
-    dtype: int | None = None,
-    high: float = 1.0,
-    low: float = 0.0,
+    ctx: Context, input: Array, *, dtype: int | None = None, high: float = 1.0, low: float = 0.0,
     seed: float | None = None,
-) -> Array:
+) -> Array:  # fmt: skip
     return _uniform(ctx, input.shape, _declared(dtype, input), low, high, seed)
 
 

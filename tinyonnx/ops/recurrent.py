@@ -185,18 +185,10 @@ def _optional(name: str, value: Array | None, shape: tuple[int, ...], like: Arra
 
 @quiet
 def run_layer(
-    ctx: Context,
-    cell: Cell,
-    defaults: tuple[str, ...],
-    gates: int,
-    layer: LayerAttributes,
-    weights: tuple[Array, Array, Array | None, Array | None],
-    x: Array,
-    sequence_lens: Array | None,
-    *,
-    factors: Factors | None = None,
-    **initial: Array | None,
-) -> tuple[Array, ...]:
+    ctx: Context, cell: Cell, defaults: tuple[str, ...], gates: int, layer: LayerAttributes,
+    weights: tuple[Array, Array, Array | None, Array | None], x: Array, sequence_lens: Array | None, *,
+    factors: Factors | None = None, **initial: Array | None,
+) -> tuple[Array, ...]:  # fmt: skip
     """Y and each part of the last state; `weights` are W, R, B and P. Raises OpError, ResourceError.
 
     `factors` are the matrices to multiply with, per direction, unless they are W and R transposed.
@@ -269,16 +261,9 @@ def _rnn_cell(weights: _Weights, functions: list[Function]) -> tuple[Array, Step
 
 @op("RNN", since=1, shape=shape_rule(gates=1, states=1))
 def rnn(
-    ctx: Context,
-    x: Array,
-    w: Array,
-    r: Array,
-    b: Array | None = None,
-    sequence_lens: Array | None = None,
-    initial_h: Array | None = None,
-    *,
-    layer: LayerAttributes = LayerAttributes(activations=("Tanh", "Tanh")),
-) -> tuple[Array, ...]:
+    ctx: Context, x: Array, w: Array, r: Array, b: Array | None = None, sequence_lens: Array | None = None,
+    initial_h: Array | None = None, *, layer: LayerAttributes = LayerAttributes(activations=("Tanh", "Tanh")),
+) -> tuple[Array, ...]:  # fmt: skip
     if layer.activations and layer.direction != "bidirectional":
         layer = layer.replace(activations=layer.activations[:1])  # the default has two for any direction
     return run_layer(ctx, _rnn_cell, ("Tanh",), 1, layer, (w, r, b, None), x, sequence_lens, initial_h=initial_h)
@@ -319,17 +304,9 @@ def _gru_cell_linear_before_reset(weights: _Weights, functions: list[Function]) 
 
 @op("GRU", since=3, shape=shape_rule(gates=3, states=1))
 def gru(
-    ctx: Context,
-    x: Array,
-    w: Array,
-    r: Array,
-    b: Array | None = None,
-    sequence_lens: Array | None = None,
-    initial_h: Array | None = None,
-    *,
-    layer: LayerAttributes = LayerAttributes(),
-    linear_before_reset: int = 0,
-) -> tuple[Array, ...]:
+    ctx: Context, x: Array, w: Array, r: Array, b: Array | None = None, sequence_lens: Array | None = None,
+    initial_h: Array | None = None, *, layer: LayerAttributes = LayerAttributes(), linear_before_reset: int = 0,
+) -> tuple[Array, ...]:  # fmt: skip
     cell = _gru_cell_linear_before_reset if linear_before_reset else _gru_cell
     defaults = ("Sigmoid", "Tanh")
     return run_layer(ctx, cell, defaults, 3, layer, (w, r, b, None), x, sequence_lens, initial_h=initial_h)
@@ -337,16 +314,9 @@ def gru(
 
 @op("GRU", since=1, shape=shape_rule(gates=3, states=1))
 def gru_1(
-    ctx: Context,
-    x: Array,
-    w: Array,
-    r: Array,
-    b: Array | None = None,
-    sequence_lens: Array | None = None,
-    initial_h: Array | None = None,
-    *,
-    layer: LayerAttributes = LayerAttributes(direction="foward"),
-) -> tuple[Array, ...]:
+    ctx: Context, x: Array, w: Array, r: Array, b: Array | None = None, sequence_lens: Array | None = None,
+    initial_h: Array | None = None, *, layer: LayerAttributes = LayerAttributes(direction="foward"),
+) -> tuple[Array, ...]:  # fmt: skip
     return gru(ctx, x, w, r, b, sequence_lens, initial_h, layer=layer)
 
 
@@ -380,19 +350,10 @@ def lstm_cell(couple: bool) -> Cell:
 
 @op("LSTM", since=1, shape=shape_rule(gates=4, states=2))
 def lstm(
-    ctx: Context,
-    x: Array,
-    w: Array,
-    r: Array,
-    b: Array | None = None,
-    sequence_lens: Array | None = None,
-    initial_h: Array | None = None,
-    initial_c: Array | None = None,
-    p: Array | None = None,
-    *,
-    layer: LayerAttributes = LayerAttributes(),
-    input_forget: int = 0,
-) -> tuple[Array, ...]:
+    ctx: Context, x: Array, w: Array, r: Array, b: Array | None = None, sequence_lens: Array | None = None,
+    initial_h: Array | None = None, initial_c: Array | None = None, p: Array | None = None, *,
+    layer: LayerAttributes = LayerAttributes(), input_forget: int = 0,
+) -> tuple[Array, ...]:  # fmt: skip
     return run_layer(
         ctx,
         lstm_cell(bool(input_forget)),

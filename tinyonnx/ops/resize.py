@@ -101,12 +101,9 @@ def _by_sizes(shape: Sequence[int], axes: Sequence[int], sizes: Array, policy: s
 
 
 def axes_of(
-    x: Array | Info,
-    scales: Array | Info | Sequence[float] | None,
-    sizes: Array | Info | None,
-    axes: Sequence[int] | None,
-    policy: str,
-) -> list[Axis]:
+    x: Array | Info, scales: Array | Info | Sequence[float] | None, sizes: Array | Info | None,
+    axes: Sequence[int] | None, policy: str,
+) -> list[Axis]:  # fmt: skip
     """The axes to resize; raises OpError where the inputs make no sense."""
     assert x.shape is not None
     chosen = list(range(x.ndim)) if axes is None else [int(a) for a in axes]
@@ -204,16 +201,10 @@ def _taps(
 
 
 def axis_taps(
-    axis: Axis,
-    *,
-    mode: str = "nearest",
-    coordinate_transformation_mode: str = "half_pixel",
-    nearest_mode: str = "round_prefer_floor",
-    antialias: int = 0,
-    cubic_coeff_a: float = -0.75,
-    exclude_outside: int = 0,
-    **_: Any,
-) -> tuple[Array, Array]:
+    axis: Axis, *, mode: str = "nearest", coordinate_transformation_mode: str = "half_pixel",
+    nearest_mode: str = "round_prefer_floor", antialias: int = 0, cubic_coeff_a: float = -0.75,
+    exclude_outside: int = 0, **_: Any,
+) -> tuple[Array, Array]:  # fmt: skip
     """Indices and weights of the inputs that make each output, both [taps, out]; without a region of interest."""
     nearest = mode == "nearest"
     if axis.out == axis.size and axis.scale == 1:
@@ -249,17 +240,9 @@ def _cast(y: Array, dtype: np.dtype[Any]) -> Array:
 
 
 def _resample(
-    ctx: Context | None,
-    x: Array,
-    axes: Sequence[Axis],
-    *,
-    mode: str,
-    transformation: str,
-    nearest_modes: Sequence[str],
-    rois: Sequence[tuple[float, float]],
-    extrapolation_value: float = 0.0,
-    **kernel: Any,
-) -> Array:
+    ctx: Context | None, x: Array, axes: Sequence[Axis], *, mode: str, transformation: str,
+    nearest_modes: Sequence[str], rois: Sequence[tuple[float, float]], extrapolation_value: float = 0.0, **kernel: Any,
+) -> Array:  # fmt: skip
     _check_modes(mode, transformation, *nearest_modes)
     shape = _output_shape(x.shape, axes)
     if ctx is not None:
@@ -301,18 +284,11 @@ def _check_modes(mode: str, transformation: str, *nearest_modes: str) -> None:
 
 
 def resize_shape(
-    x: Info,
-    roi: Info | None = None,
-    scales: Info | None = None,
-    sizes: Info | None = None,
-    *,
-    axes: Sequence[int] | None = None,
-    coordinate_transformation_mode: str = "half_pixel",
-    keep_aspect_ratio_policy: str = "stretch",
-    mode: str = "nearest",
-    nearest_mode: str = "round_prefer_floor",
+    x: Info, roi: Info | None = None, scales: Info | None = None, sizes: Info | None = None, *,
+    axes: Sequence[int] | None = None, coordinate_transformation_mode: str = "half_pixel",
+    keep_aspect_ratio_policy: str = "stretch", mode: str = "nearest", nearest_mode: str = "round_prefer_floor",
     **_: Any,
-) -> Info:
+) -> Info:  # fmt: skip
     """Shape rule of Resize; `scales` and `sizes` must be constants."""
     _check_modes(mode, coordinate_transformation_mode, nearest_mode)
     if x.shape is None or any(i is not None and i.value is None and i.shape != (0,) for i in (scales, sizes)):
@@ -322,22 +298,11 @@ def resize_shape(
 
 @op("Resize", since=11, shape=resize_shape)
 def resize(
-    ctx: Context | None,
-    x: Array,
-    roi: Array | None = None,
-    scales: Array | None = None,
-    sizes: Array | None = None,
-    *,
-    antialias: int = 0,
-    axes: Sequence[int] | None = None,
-    coordinate_transformation_mode: str = "half_pixel",
-    cubic_coeff_a: float = -0.75,
-    exclude_outside: int = 0,
-    extrapolation_value: float = 0.0,
-    keep_aspect_ratio_policy: str = "stretch",
-    mode: str = "nearest",
-    nearest_mode: str = "round_prefer_floor",
-) -> Array:
+    ctx: Context | None, x: Array, roi: Array | None = None, scales: Array | None = None, sizes: Array | None = None, *,
+    antialias: int = 0, axes: Sequence[int] | None = None, coordinate_transformation_mode: str = "half_pixel",
+    cubic_coeff_a: float = -0.75, exclude_outside: int = 0, extrapolation_value: float = 0.0,
+    keep_aspect_ratio_policy: str = "stretch", mode: str = "nearest", nearest_mode: str = "round_prefer_floor",
+) -> Array:  # fmt: skip
     """Resample `x`, the output being floor(size * scale) or `sizes` long.
 
     As in onnx's shape inference the `roi` doesn't change the size of the output.

@@ -208,13 +208,7 @@ def _grid_sample(
 @op("GridSample", since=20, shape=_grid_rule)
 @quiet
 def grid_sample(
-    ctx: Context,
-    x: Array,
-    grid: Array,
-    *,
-    align_corners: int = 0,
-    mode: str = "linear",
-    padding_mode: str = "zeros",
+    ctx: Context, x: Array, grid: Array, *, align_corners: int = 0, mode: str = "linear", padding_mode: str = "zeros"
 ) -> Array:
     """A position that is not a number gives no number."""
     return _grid_sample(ctx, x, grid, align_corners, mode, padding_mode, ("linear", "nearest", "cubic"))
@@ -223,13 +217,7 @@ def grid_sample(
 @op("GridSample", since=16, shape=_grid_rule)
 @quiet
 def grid_sample_16(
-    ctx: Context,
-    x: Array,
-    grid: Array,
-    *,
-    align_corners: int = 0,
-    mode: str = "bilinear",
-    padding_mode: str = "zeros",
+    ctx: Context, x: Array, grid: Array, *, align_corners: int = 0, mode: str = "bilinear", padding_mode: str = "zeros"
 ) -> Array:
     if x.ndim != 4:
         raise OpError(f"X has shape {list(x.shape)}, needs four axes before opset 20")
@@ -297,14 +285,9 @@ def _regular(w: Windows) -> list[Array]:
 @op("DeformConv", since=19, shape=_deform_rule)
 @quiet
 def deform_conv(
-    x: Array,
-    w: Array,
-    offset: Array,
-    b: Array | None = None,
-    mask: Array | None = None,
-    *,
+    x: Array, w: Array, offset: Array, b: Array | None = None, mask: Array | None = None, *,
     geometry: DeformAttributes = DeformAttributes(),
-) -> Array:
+) -> Array:  # fmt: skip
     """A convolution whose every tap is moved by its own offset: y before x, one set for each offset group."""
     b_shape, mask_shape = (None if array is None else array.shape for array in (b, mask))
     placement = _deform_windows(x.shape, w.shape, offset.shape, b_shape, mask_shape, geometry)

@@ -172,11 +172,7 @@ def unsqueeze(data: Array, axes: Array) -> Array:
     return data.reshape(_unsqueezed(data.shape, integers(axes, "axes")))
 
 
-@op(
-    "Flatten",
-    since=1,
-    shape=lambda x, *, axis=1: _renamed(x, None if x.shape is None else _flattened(x.shape, axis)),
-)
+@op("Flatten", since=1, shape=lambda x, *, axis=1: _renamed(x, None if x.shape is None else _flattened(x.shape, axis)))
 def flatten(x: Array, *, axis: int = 1) -> Array:
     return x.reshape(_flattened(x.shape, axis))
 

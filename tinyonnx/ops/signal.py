@@ -78,14 +78,9 @@ def _dft_rule(
 @op("DFT", since=20, shape=_dft_rule)
 @quiet
 def dft(
-    ctx: Context,
-    input: Array,
-    dft_length: Array | None = None,
-    axis: Array | None = None,
-    *,
-    inverse: int = 0,
+    ctx: Context, input: Array, dft_length: Array | None = None, axis: Array | None = None, *, inverse: int = 0,
     onesided: int = 0,
-) -> Array:
+) -> Array:  # fmt: skip
     length = None if dft_length is None else integer(dft_length, "dft_length")
     return _dft(ctx, input, length, -2 if axis is None else integer(axis, "axis"), inverse, onesided)
 
@@ -103,13 +98,7 @@ def _dft_rule_17(
 @op("DFT", since=17, shape=_dft_rule_17)
 @quiet
 def dft_17(
-    ctx: Context,
-    input: Array,
-    dft_length: Array | None = None,
-    *,
-    axis: int = 1,
-    inverse: int = 0,
-    onesided: int = 0,
+    ctx: Context, input: Array, dft_length: Array | None = None, *, axis: int = 1, inverse: int = 0, onesided: int = 0
 ) -> Array:
     return _dft(ctx, input, None if dft_length is None else integer(dft_length, "dft_length"), axis, inverse, onesided)
 
@@ -148,14 +137,9 @@ def _stft_rule(
 @op("STFT", since=17, shape=_stft_rule)
 @quiet
 def stft(
-    ctx: Context,
-    signal: Array,
-    frame_step: Array,
-    window: Array | None = None,
-    frame_length: Array | None = None,
-    *,
+    ctx: Context, signal: Array, frame_step: Array, window: Array | None = None, frame_length: Array | None = None, *,
     onesided: int = 1,
-) -> Array:
+) -> Array:  # fmt: skip
     """[batch, frames, bins, 2]."""
     step = integer(frame_step, "frame_step")
     wanted = None if frame_length is None else integer(frame_length, "frame_length")
@@ -230,15 +214,9 @@ def _hertz(value: Array, name: str) -> float:
 @op("MelWeightMatrix", since=17, shape=_mel_rule)
 @quiet
 def mel_weight_matrix(
-    ctx: Context,
-    num_mel_bins: Array,
-    dft_length: Array,
-    sample_rate: Array,
-    lower_edge_hertz: Array,
-    upper_edge_hertz: Array,
-    *,
-    output_datatype: int = 1,
-) -> Array:
+    ctx: Context, num_mel_bins: Array, dft_length: Array, sample_rate: Array, lower_edge_hertz: Array,
+    upper_edge_hertz: Array, *, output_datatype: int = 1,
+) -> Array:  # fmt: skip
     """[bins of the spectrum, bands]; edges are cut down to whole bins.
 
     As in ONNX's own case and in onnxruntime a step on the mel scale is the range divided by

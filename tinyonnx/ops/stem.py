@@ -31,18 +31,9 @@ def stem_windows(x: Array | Info, first: Array | Info, stem: StemAttributes) -> 
 
 
 def stem_shape(
-    x: Info,
-    first: Info,
-    first_b: Info | None,
-    taps: Info,
-    taps_b: Info | None,
-    w: Info,
-    b: Info | None = None,
-    *,
-    stem: StemAttributes,
-    geometry: ConvAttributes,
-    **_: Any,
-) -> Info:
+    x: Info, first: Info, first_b: Info | None, taps: Info, taps_b: Info | None, w: Info, b: Info | None = None, *,
+    stem: StemAttributes, geometry: ConvAttributes, **_: Any,
+) -> Info:  # fmt: skip
     """Shape rule of Stem."""
     middle = conv_shape(x, first, first_b, geometry=stem.geometry)
     return conv_shape(conv_shape(middle, taps, taps_b, geometry=geometry), w, b)
@@ -50,21 +41,11 @@ def stem_shape(
 
 @op("Stem", domain=FUSED, shape=stem_shape)
 def stem(
-    ctx: Context | None,
-    x: Array,
-    first: Array,
-    first_b: Array | None,
-    taps: Array,
-    taps_b: Array | None,
-    w: Array,
-    b: Array | None = None,
-    *,
-    stem: StemAttributes,
-    geometry: ConvAttributes,
-    stem_activation: Activation = Activation(),
-    depthwise_activation: Activation = Activation(),
+    ctx: Context | None, x: Array, first: Array, first_b: Array | None, taps: Array, taps_b: Array | None, w: Array,
+    b: Array | None = None, *, stem: StemAttributes, geometry: ConvAttributes,
+    stem_activation: Activation = Activation(), depthwise_activation: Activation = Activation(),
     activation: Activation = Activation(),
-) -> Array:
+) -> Array:  # fmt: skip
     """FusedConv with the filters `first`, then DepthwisePointwise; its residual is the former's result if wanted."""
     if x.ndim != 4:
         raise OpError(f"x has {x.ndim} dimensions, not 4")

@@ -19,16 +19,10 @@ from tinyonnx.sizes.expressions import maximum
 
 @op("Constant", since=1)
 def constant(
-    *,
-    value: Array | None = None,
-    sparse_value: Array | None = None,
-    value_float: float | None = None,
-    value_floats: Sequence[float] | None = None,
-    value_int: int | None = None,
-    value_ints: Sequence[int] | None = None,
-    value_string: str | None = None,
-    value_strings: Sequence[str] | None = None,
-) -> Array:
+    *, value: Array | None = None, sparse_value: Array | None = None, value_float: float | None = None,
+    value_floats: Sequence[float] | None = None, value_int: int | None = None, value_ints: Sequence[int] | None = None,
+    value_string: str | None = None, value_strings: Sequence[str] | None = None,
+) -> Array:  # fmt: skip
     given: list[tuple[Any, Any]] = [
         (value, None),
         (sparse_value, None),

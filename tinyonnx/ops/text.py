@@ -71,13 +71,9 @@ _CASES: dict[str, Callable[[str], str]] = {"NONE": str, "LOWER": str.lower, "UPP
 
 @op("StringNormalizer", since=10)
 def string_normalizer(
-    x: Array,
-    *,
-    case_change_action: str = "NONE",
-    is_case_sensitive: int = 0,
-    locale: str | None = None,
+    x: Array, *, case_change_action: str = "NONE", is_case_sensitive: int = 0, locale: str | None = None,
     stopwords: Strings = None,
-) -> Array:
+) -> Array:  # fmt: skip
     """Strings that are no stopwords, in the case wanted; upper and lower case are Unicode's in every locale."""
     _check_strings(X=x)
     if x.ndim not in (1, 2) or (x.ndim == 2 and x.shape[0] != 1):
@@ -178,19 +174,10 @@ def _find(rows: Array, grams: Array) -> Array:
 
 @op("TfIdfVectorizer", since=9, shape=_tf_idf_rule)
 def tf_idf_vectorizer(
-    ctx: Context,
-    x: Array,
-    *,
-    max_gram_length: int,
-    max_skip_count: int,
-    min_gram_length: int,
-    mode: str,
-    ngram_counts: Sequence[int],
-    ngram_indexes: Sequence[int],
-    pool_int64s: Sequence[int] | None = None,
-    pool_strings: Strings = None,
-    weights: Sequence[float] | None = None,
-) -> Array:
+    ctx: Context, x: Array, *, max_gram_length: int, max_skip_count: int, min_gram_length: int, mode: str,
+    ngram_counts: Sequence[int], ngram_indexes: Sequence[int], pool_int64s: Sequence[int] | None = None,
+    pool_strings: Strings = None, weights: Sequence[float] | None = None,
+) -> Array:  # fmt: skip
     """How often each n-gram of the pool occurs in a row, weighted as `mode` says.
 
     Weights belong to n-grams, not to columns: the text says so, onnxruntime has it the other way

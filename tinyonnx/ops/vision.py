@@ -49,13 +49,9 @@ def _col2im_rule(input: Info, image_shape: Info, block_shape: Info, *, geometry:
 @op("Col2Im", since=18, shape=_col2im_rule)
 @quiet
 def col2im(
-    ctx: Context,
-    input: Array,
-    image_shape: Array,
-    block_shape: Array,
-    *,
+    ctx: Context, input: Array, image_shape: Array, block_shape: Array, *,
     geometry: WindowAttributes = WindowAttributes(),
-) -> Array:
+) -> Array:  # fmt: skip
     """Blocks laid side by side and over each other; where they overlap they add up."""
     image, block = integers(image_shape, "image_shape"), integers(block_shape, "block_shape")
     if input.dtype.kind == "O":
@@ -104,14 +100,9 @@ def _unpooled_shapes(
 
 
 def _max_unpool_rule(
-    x: Info,
-    i: Info,
-    output_shape: Info | None = None,
-    *,
-    kernel_shape: Sequence[int],
-    pads: Ints = None,
+    x: Info, i: Info, output_shape: Info | None = None, *, kernel_shape: Sequence[int], pads: Ints = None,
     strides: Ints = None,
-) -> Info:
+) -> Info:  # fmt: skip
     if x.shape is None or (output_shape is not None and output_shape.value is None):
         return Info(x.dtype, None)
     wanted = None if output_shape is None else integers(output_shape.value, "output_shape")
@@ -120,15 +111,9 @@ def _max_unpool_rule(
 
 @op("MaxUnpool", since=9, shape=_max_unpool_rule)
 def max_unpool(
-    ctx: Context,
-    x: Array,
-    i: Array,
-    output_shape: Array | None = None,
-    *,
-    kernel_shape: Sequence[int],
-    pads: Ints = None,
-    strides: Ints = None,
-) -> Array:
+    ctx: Context, x: Array, i: Array, output_shape: Array | None = None, *, kernel_shape: Sequence[int],
+    pads: Ints = None, strides: Ints = None,
+) -> Array:  # fmt: skip
     """Zeros but for the elements of `x`, at the places `i` of the flattened shape that the attributes imply."""
     if x.shape != i.shape:
         raise OpError(f"X has shape {list(x.shape)}, its indices {list(i.shape)}")

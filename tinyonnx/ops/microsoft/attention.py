@@ -74,18 +74,9 @@ def _mask(mask: Array, batch: int, before: int, queries: int, keys: int, filtere
 
 
 def _attend(
-    ctx: Context,
-    q: Array,
-    k: Array,
-    v: Array,
-    *,
-    before: int,
-    scale: float | None,
-    mask: Array | None,
-    bias: Array | None,
-    unidirectional: int,
-    filtered: float,
-) -> tuple[Array, Array]:
+    ctx: Context, q: Array, k: Array, v: Array, *, before: int, scale: float | None, mask: Array | None,
+    bias: Array | None, unidirectional: int, filtered: float,
+) -> tuple[Array, Array]:  # fmt: skip
     """[B, N, S, V] and the scores [B, N, S, T] that Softmax gets; all in the type to compute in.
 
     The first query comes after `before` keys.
@@ -126,16 +117,9 @@ def _hidden_sizes(weights: Any, heads: int, sizes: list[int] | None) -> tuple[in
 
 
 def _attention_shape(
-    x: Info,
-    weights: Info,
-    bias: Info | None = None,
-    mask: Info | None = None,
-    past: Info | None = None,
-    *_: Info | None,
-    num_heads: int,
-    qkv_hidden_sizes: list[int] | None = None,
-    **__: Any,
-) -> list[Info] | None:
+    x: Info, weights: Info, bias: Info | None = None, mask: Info | None = None, past: Info | None = None,
+    *_: Info | None, num_heads: int, qkv_hidden_sizes: list[int] | None = None, **__: Any,
+) -> list[Info] | None:  # fmt: skip
     if x.shape is None or weights.shape is None or (past is not None and past.shape is None):
         return None
     batch, length, _input = x.shape
@@ -148,24 +132,12 @@ def _attention_shape(
 @microsoft("Attention", shape=_attention_shape)
 @quiet
 def attention(
-    ctx: Context,
-    input: Array,
-    weights: Array,
-    bias: Array | None = None,
-    mask_index: Array | None = None,
-    past: Array | None = None,
-    attention_bias: Array | None = None,
-    past_sequence_length: Array | None = None,
-    *,
-    num_heads: int,
-    do_rotary: int = 0,
-    mask_filter_value: float = MASKED,
-    past_present_share_buffer: int = 0,
-    qkv_hidden_sizes: list[int] | None = None,
-    rotary_embedding_dim: int = 0,
-    scale: float | None = None,
+    ctx: Context, input: Array, weights: Array, bias: Array | None = None, mask_index: Array | None = None,
+    past: Array | None = None, attention_bias: Array | None = None, past_sequence_length: Array | None = None, *,
+    num_heads: int, do_rotary: int = 0, mask_filter_value: float = MASKED, past_present_share_buffer: int = 0,
+    qkv_hidden_sizes: list[int] | None = None, rotary_embedding_dim: int = 0, scale: float | None = None,
     unidirectional: int = 0,
-) -> tuple[Array, ...]:
+) -> tuple[Array, ...]:  # fmt: skip
     """Self attention of `input` [B, S, D]; `weights` [D, 3 · N · H] project it.
 
     `past` and the second output are keys and values, [2, B, N, T, H].
@@ -230,24 +202,11 @@ def _quantized_shape(
 @microsoft("QAttention", shape=_quantized_shape)
 @quiet
 def quantized_attention(
-    ctx: Context,
-    input: Array,
-    weight: Array,
-    bias: Array,
-    input_scale: Array,
-    weight_scale: Array,
-    mask_index: Array | None = None,
-    input_zero_point: Array | None = None,
-    weight_zero_point: Array | None = None,
-    past: Array | None = None,
-    *,
-    num_heads: int,
-    do_rotary: int = 0,
-    mask_filter_value: float = MASKED,
-    past_present_share_buffer: int = 0,
-    scale: float | None = None,
-    unidirectional: int = 0,
-) -> tuple[Array, ...]:
+    ctx: Context, input: Array, weight: Array, bias: Array, input_scale: Array, weight_scale: Array,
+    mask_index: Array | None = None, input_zero_point: Array | None = None, weight_zero_point: Array | None = None,
+    past: Array | None = None, *, num_heads: int, do_rotary: int = 0, mask_filter_value: float = MASKED,
+    past_present_share_buffer: int = 0, scale: float | None = None, unidirectional: int = 0,
+) -> tuple[Array, ...]:  # fmt: skip
     """Attention of bytes, projected by bytes."""
     unsupported(do_rotary=do_rotary, past_present_share_buffer=past_present_share_buffer)
     _check_rank("input", input, 3)
@@ -331,23 +290,11 @@ def _multi_head_shape(ctx: Context, query: Info, *others: Info | None, num_heads
 @microsoft("MultiHeadAttention", shape=_multi_head_shape)
 @quiet
 def multi_head_attention(
-    ctx: Context,
-    query: Array,
-    key: Array | None = None,
-    value: Array | None = None,
-    bias: Array | None = None,
-    key_padding_mask: Array | None = None,
-    attention_bias: Array | None = None,
-    past_key: Array | None = None,
-    past_value: Array | None = None,
-    past_sequence_length: Array | None = None,
-    cache_indirection: Array | None = None,
-    *,
-    num_heads: int,
-    mask_filter_value: float = MASKED,
-    scale: float | None = None,
-    unidirectional: int = 0,
-) -> tuple[Array, ...]:
+    ctx: Context, query: Array, key: Array | None = None, value: Array | None = None, bias: Array | None = None,
+    key_padding_mask: Array | None = None, attention_bias: Array | None = None, past_key: Array | None = None,
+    past_value: Array | None = None, past_sequence_length: Array | None = None, cache_indirection: Array | None = None,
+    *, num_heads: int, mask_filter_value: float = MASKED, scale: float | None = None, unidirectional: int = 0,
+) -> tuple[Array, ...]:  # fmt: skip
     """The output [B, S, N · V], all keys and values [B, N, T, H], and the scores."""
     if past_sequence_length is not None or cache_indirection is not None:
         raise OpError("past_sequence_length and cache_indirection, of buffers that are shared, are not supported")
@@ -380,17 +327,9 @@ def multi_head_attention(
 @microsoft("RotaryEmbedding", shape=same_as())
 @quiet
 def rotary_embedding(
-    input: Array,
-    position_ids: Array,
-    cos_cache: Array,
-    sin_cache: Array,
-    *,
-    interleaved: int = 0,
-    is_packed_batching: int = 0,
-    num_heads: int = 0,
-    rotary_embedding_dim: int = 0,
-    scale: float = 1.0,
-) -> Array:
+    input: Array, position_ids: Array, cos_cache: Array, sin_cache: Array, *, interleaved: int = 0,
+    is_packed_batching: int = 0, num_heads: int = 0, rotary_embedding_dim: int = 0, scale: float = 1.0,
+) -> Array:  # fmt: skip
     """Turn pairs of numbers, neighbours or half a head apart, by an angle that grows with the position.
 
     `input` is [B, S, N · H] or [B, N, S, H]; `position_ids` is [B, S], or one number, the first.

@@ -32,21 +32,10 @@ def _n_bits_shape(a: Info, *_: Info | None, K: int, N: int, **__: Any) -> Info:
 @microsoft("MatMulNBits", shape=_n_bits_shape)
 @quiet
 def matmul_n_bits(
-    ctx: Context,
-    a: Array,
-    b: Array,
-    scales: Array,
-    zero_points: Array | None = None,
-    g_idx: Array | None = None,
-    bias: Array | None = None,
-    *,
-    K: int,
-    N: int,
-    block_size: int,
-    accuracy_level: int = 0,
-    bits: int = 4,
+    ctx: Context, a: Array, b: Array, scales: Array, zero_points: Array | None = None, g_idx: Array | None = None,
+    bias: Array | None = None, *, K: int, N: int, block_size: int, accuracy_level: int = 0, bits: int = 4,
     weight_prepacked: int = 0,
-) -> Array:
+) -> Array:  # fmt: skip
     """`a` [..., K] times the transpose of weights [N, K] that come in blocks along K.
 
     `b` is [N, blocks, block_size · bits / 8] bytes. Of each block there is a scale and perhaps
@@ -124,17 +113,9 @@ def _gather_blocks_shape(
 @microsoft("GatherBlockQuantized", shape=_gather_blocks_shape)
 @quiet
 def gather_block_quantized(
-    ctx: Context,
-    data: Array,
-    indices: Array,
-    scales: Array,
-    zero_points: Array | None = None,
-    *,
-    bits: int = 4,
-    block_size: int = 128,
-    gather_axis: int = 0,
-    quantize_axis: int = 1,
-) -> Array:
+    ctx: Context, data: Array, indices: Array, scales: Array, zero_points: Array | None = None, *, bits: int = 4,
+    block_size: int = 128, gather_axis: int = 0, quantize_axis: int = 1,
+) -> Array:  # fmt: skip
     """Gather of what `data` stands for, with a scale for each block along `quantize_axis`.
 
     Bytes hold numbers of `bits` bits along the last axis, lowest first, whose zero point is by default the middle.

@@ -66,16 +66,9 @@ def _fused_conv_shape(
 @microsoft("FusedConv", shape=_fused_conv_shape)
 @quiet
 def fused_conv(
-    ctx: Context | None,
-    x: Array,
-    w: Array,
-    b: Array | None = None,
-    z: Array | None = None,
-    *,
-    geometry: ConvAttributes = ConvAttributes(),
-    activation: str = "",
-    activation_params: Sequence[float] | None = None,
-) -> Array:
+    ctx: Context | None, x: Array, w: Array, b: Array | None = None, z: Array | None = None, *,
+    geometry: ConvAttributes = ConvAttributes(), activation: str = "", activation_params: Sequence[float] | None = None,
+) -> Array:  # fmt: skip
     """activation(Conv(x, w, b) + z)"""
     y = conv(ctx, x, w, b, geometry=geometry)
     check_shape("Z", z, y.shape)
@@ -92,16 +85,9 @@ def _fused_gemm_shape(a: Info, b: Info, c: Info | None = None, *, product: GemmA
 @microsoft("FusedGemm", shape=_fused_gemm_shape)
 @quiet
 def fused_gemm(
-    a: Array,
-    b: Array,
-    c: Array | None = None,
-    *,
-    product: GemmAttributes = GemmAttributes(),
-    activation: str = "",
-    activation_alpha: float | None = None,
-    activation_beta: float | None = None,
-    activation_gamma: float | None = None,
-) -> Array:
+    a: Array, b: Array, c: Array | None = None, *, product: GemmAttributes = GemmAttributes(), activation: str = "",
+    activation_alpha: float | None = None, activation_beta: float | None = None, activation_gamma: float | None = None,
+) -> Array:  # fmt: skip
     y = gemm(a, b, c, product=product)
     return activated(y, activation, alpha=activation_alpha, beta=activation_beta, gamma=activation_gamma)
 

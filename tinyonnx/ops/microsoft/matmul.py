@@ -43,14 +43,9 @@ def _columns(name: str, parameter: Array, b: Array) -> Array:
 @microsoft("MatMulIntegerToFloat", shape=lambda a, b, scale, *_: Info(scale.dtype, matmul_integer_shape(a, b).shape))
 @quiet
 def matmul_integer_to_float(
-    a: Array,
-    b: Array,
-    a_scale: Array,
-    b_scale: Array,
-    a_zero_point: Array | None = None,
-    b_zero_point: Array | None = None,
-    bias: Array | None = None,
-) -> Array:
+    a: Array, b: Array, a_scale: Array, b_scale: Array, a_zero_point: Array | None = None,
+    b_zero_point: Array | None = None, bias: Array | None = None,
+) -> Array:  # fmt: skip
     check_dtypes(a_scale, b_scale=b_scale, bias=bias)
     scale = one_number("a_scale", a_scale).astype(np.float32) * _columns("b_scale", b_scale, b)
     return _scaled(exact_product(a, b, a_zero_point, b_zero_point), scale, bias).astype(a_scale.dtype, copy=False)
@@ -81,20 +76,10 @@ def _qgemm_shape(
 @microsoft("QGemm", shape=_qgemm_shape)
 @quiet
 def qgemm(
-    a: Array,
-    a_scale: Array,
-    a_zero_point: Array,
-    b: Array,
-    b_scale: Array,
-    b_zero_point: Array,
-    c: Array | None = None,
-    y_scale: Array | None = None,
-    y_zero_point: Array | None = None,
-    *,
-    alpha: float = 1.0,
-    transA: int = 0,
-    transB: int = 0,
-) -> Array:
+    a: Array, a_scale: Array, a_zero_point: Array, b: Array, b_scale: Array, b_zero_point: Array,
+    c: Array | None = None, y_scale: Array | None = None, y_zero_point: Array | None = None, *, alpha: float = 1.0,
+    transA: int = 0, transB: int = 0,
+) -> Array:  # fmt: skip
     """alpha · (a b + c) as float32, or quantised if there is a scale for it; `c` has the scale of the product."""
     for name, operand in (("a", a), ("b", b)):
         if operand.ndim != 2:

@@ -114,14 +114,9 @@ def _skip_normalised(
 @microsoft("SkipLayerNormalization", shape=_skip_shape)
 @quiet
 def skip_layer_normalization(
-    input: Array,
-    skip: Array,
-    gamma: Array,
-    beta: Array | None = None,
-    bias: Array | None = None,
-    *,
+    input: Array, skip: Array, gamma: Array, beta: Array | None = None, bias: Array | None = None, *,
     epsilon: float = 1e-12,
-) -> tuple[Array, ...]:
+) -> tuple[Array, ...]:  # fmt: skip
     return _skip_normalised(input, skip, gamma, beta, bias, epsilon, center=True)
 
 
@@ -154,19 +149,10 @@ def _looked_up(name: str, table: Array, ids: Array) -> Array:
 @microsoft("EmbedLayerNormalization", shape=_embed_shape)
 @quiet
 def embed_layer_normalization(
-    input_ids: Array,
-    segment_ids: Array | None = None,
-    words: Array | None = None,
-    positions: Array | None = None,
-    segments: Array | None = None,
-    gamma: Array | None = None,
-    beta: Array | None = None,
-    mask: Array | None = None,
-    position_ids: Array | None = None,
-    *,
-    epsilon: float = 1e-12,
-    mask_index_type: int = 0,
-) -> tuple[Array, Array, Array]:
+    input_ids: Array, segment_ids: Array | None = None, words: Array | None = None, positions: Array | None = None,
+    segments: Array | None = None, gamma: Array | None = None, beta: Array | None = None, mask: Array | None = None,
+    position_ids: Array | None = None, *, epsilon: float = 1e-12, mask_index_type: int = 0,
+) -> tuple[Array, Array, Array]:  # fmt: skip
     """The normalised sum of the embeddings, how many tokens of each sequence the mask keeps, and the sum."""
     if input_ids.ndim != 2:
         raise OpError(f"input_ids has shape {list(input_ids.shape)}, needs [batch, length]")

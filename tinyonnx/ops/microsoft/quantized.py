@@ -68,15 +68,10 @@ def _binary(name: str, function: np.ufunc) -> Callable[..., Array]:
     @microsoft(name, shape=shape)
     @quiet
     def run(
-        a: Array,
-        a_scale: Array,
-        a_zero_point: Array | None = None,
-        b: Array | None = None,
-        b_scale: Array | None = None,
-        b_zero_point: Array | None = None,
-        c_scale: Array | None = None,
+        a: Array, a_scale: Array, a_zero_point: Array | None = None, b: Array | None = None,
+        b_scale: Array | None = None, b_zero_point: Array | None = None, c_scale: Array | None = None,
         c_zero_point: Array | None = None,
-    ) -> Array:
+    ) -> Array:  # fmt: skip
         b, b_scale, c_scale = present(b=b, b_scale=b_scale, c_scale=c_scale)
         if a.dtype != b.dtype:
             raise OpError(f"a is {a.dtype}, b is {b.dtype}")
@@ -97,12 +92,9 @@ qlinear_mul = _binary("QLinearMul", np.multiply)
 @microsoft("QLinearSigmoid", shape=same_as())
 @quiet
 def qlinear_sigmoid(
-    x: Array,
-    x_scale: Array,
-    x_zero_point: Array | None = None,
-    y_scale: Array | None = None,
+    x: Array, x_scale: Array, x_zero_point: Array | None = None, y_scale: Array | None = None,
     y_zero_point: Array | None = None,
-) -> Array:
+) -> Array:  # fmt: skip
     (y_scale,) = present(y_scale=y_scale)
     return _quantized(sigmoid(_real(x, x_scale, x_zero_point)), y_scale, y_zero_point, x.dtype)
 
@@ -110,14 +102,9 @@ def qlinear_sigmoid(
 @microsoft("QLinearLeakyRelu", shape=same_as())
 @quiet
 def qlinear_leaky_relu(
-    x: Array,
-    x_scale: Array,
-    x_zero_point: Array | None = None,
-    y_scale: Array | None = None,
-    y_zero_point: Array | None = None,
-    *,
-    alpha: float = 0.01,
-) -> Array:
+    x: Array, x_scale: Array, x_zero_point: Array | None = None, y_scale: Array | None = None,
+    y_zero_point: Array | None = None, *, alpha: float = 0.01,
+) -> Array:  # fmt: skip
     (y_scale,) = present(y_scale=y_scale)
     y = leaky_relu(_real(x, x_scale, x_zero_point), alpha=alpha)
     return _quantized(y, y_scale, y_zero_point, x.dtype)
@@ -126,15 +113,9 @@ def qlinear_leaky_relu(
 @microsoft("QLinearSoftmax", shape=same_as())
 @quiet
 def qlinear_softmax(
-    x: Array,
-    x_scale: Array,
-    x_zero_point: Array | None = None,
-    y_scale: Array | None = None,
-    y_zero_point: Array | None = None,
-    *,
-    opset: int,
-    axis: int = -1,
-) -> Array:
+    x: Array, x_scale: Array, x_zero_point: Array | None = None, y_scale: Array | None = None,
+    y_zero_point: Array | None = None, *, opset: int, axis: int = -1,
+) -> Array:  # fmt: skip
     """`opset` is that of the Softmax that is meant."""
     (y_scale,) = present(y_scale=y_scale)
     function = softmax if opset >= 13 else softmax_1
@@ -148,16 +129,9 @@ def _where_shape(condition: Info, x: Info, x_scale: Info, x_zero: Info, y: Info,
 @microsoft("QLinearWhere", shape=_where_shape)
 @quiet
 def qlinear_where(
-    condition: Array,
-    x: Array,
-    x_scale: Array,
-    x_zero_point: Array,
-    y: Array,
-    y_scale: Array,
-    y_zero_point: Array,
-    z_scale: Array,
-    z_zero_point: Array,
-) -> Array:
+    condition: Array, x: Array, x_scale: Array, x_zero_point: Array, y: Array, y_scale: Array, y_zero_point: Array,
+    z_scale: Array, z_zero_point: Array,
+) -> Array:  # fmt: skip
     if x.dtype != y.dtype:
         raise OpError(f"x is {x.dtype}, y is {y.dtype}")
     options = [
@@ -236,17 +210,9 @@ def _pool_shape(
 @microsoft("QLinearAveragePool", shape=_pool_shape)
 @quiet
 def qlinear_average_pool(
-    ctx: Context,
-    x: Array,
-    x_scale: Array,
-    x_zero_point: Array | None = None,
-    y_scale: Array | None = None,
-    y_zero_point: Array | None = None,
-    *,
-    geometry: PoolAttributes,
-    channels_last: int = 0,
-    count_include_pad: int = 0,
-) -> Array:
+    ctx: Context, x: Array, x_scale: Array, x_zero_point: Array | None = None, y_scale: Array | None = None,
+    y_zero_point: Array | None = None, *, geometry: PoolAttributes, channels_last: int = 0, count_include_pad: int = 0,
+) -> Array:  # fmt: skip
     (y_scale,) = present(y_scale=y_scale)
     real = _real(x, x_scale, x_zero_point)
     image = _channels_first(real) if channels_last else real
@@ -276,20 +242,10 @@ def _conv_shape(
 
 @microsoft("QLinearConv", shape=_conv_shape)
 def qlinear_conv_(
-    ctx: Context,
-    x: Array,
-    x_scale: Array,
-    x_zero_point: Array,
-    w: Array,
-    w_scale: Array,
-    w_zero_point: Array,
-    y_scale: Array,
-    y_zero_point: Array,
-    b: Array | None = None,
-    *,
-    geometry: ConvAttributes = ConvAttributes(),
+    ctx: Context, x: Array, x_scale: Array, x_zero_point: Array, w: Array, w_scale: Array, w_zero_point: Array,
+    y_scale: Array, y_zero_point: Array, b: Array | None = None, *, geometry: ConvAttributes = ConvAttributes(),
     channels_last: int = 0,
-) -> Array:
+) -> Array:  # fmt: skip
     """ONNX's, but the images may have their channels last; the filters are ONNX's."""
     y = qlinear_conv(
         ctx,

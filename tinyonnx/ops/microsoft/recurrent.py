@@ -55,23 +55,11 @@ def _shape(x: Info, w: Info, r: Info, *_: Info | None, layer: RecurrentAttribute
 @microsoft("DynamicQuantizeLSTM", shape=_shape)
 @quiet
 def dynamic_quantize_lstm(
-    ctx: Context,
-    x: Array,
-    w: Array,
-    r: Array,
-    b: Array | None = None,
-    sequence_lens: Array | None = None,
-    initial_h: Array | None = None,
-    initial_c: Array | None = None,
-    p: Array | None = None,
-    w_scale: Array | None = None,
-    w_zero_point: Array | None = None,
-    r_scale: Array | None = None,
-    r_zero_point: Array | None = None,
-    *,
-    layer: RecurrentAttributes = RecurrentAttributes(),
-    input_forget: int = 0,
-) -> tuple[Array, ...]:
+    ctx: Context, x: Array, w: Array, r: Array, b: Array | None = None, sequence_lens: Array | None = None,
+    initial_h: Array | None = None, initial_c: Array | None = None, p: Array | None = None,
+    w_scale: Array | None = None, w_zero_point: Array | None = None, r_scale: Array | None = None,
+    r_zero_point: Array | None = None, *, layer: RecurrentAttributes = RecurrentAttributes(), input_forget: int = 0,
+) -> tuple[Array, ...]:  # fmt: skip
     """LSTM of `w` [directions, features, 4 · hidden] and `r` [directions, hidden, 4 · hidden], transposed, as bytes."""
     if x.dtype != np.float32:
         raise OpError(f"X is {x.dtype}, must be float32")

@@ -89,12 +89,7 @@ class Trees:
 
     @staticmethod
     def make(
-        feature: Array,
-        threshold: Array,
-        accepts: Array,
-        children: Array,
-        roots: Array,
-        members: Members | None = None,
+        feature: Array, threshold: Array, accepts: Array, children: Array, roots: Array, members: Members | None = None
     ) -> Trees:
         """Children and roots have to be numbers of nodes. Branches may meet again, as those of converted categories do.
 

@@ -95,13 +95,9 @@ def feature_vectorizer(ctx: Context, *inputs: Array, inputdimensions: Ints = Non
 
 @op("Imputer", domain=DOMAIN, shape=same_as())
 def imputer(
-    x: Array,
-    *,
-    imputed_value_floats: Floats = None,
-    imputed_value_int64s: Ints = None,
-    replaced_value_float: float = 0.0,
-    replaced_value_int64: int = 0,
-) -> Array:
+    x: Array, *, imputed_value_floats: Floats = None, imputed_value_int64s: Ints = None,
+    replaced_value_float: float = 0.0, replaced_value_int64: int = 0,
+) -> Array:  # fmt: skip
     check_numbers(x)
     if x.dtype.kind == "f":
         given, name = np.array(imputed_value_floats or []), "imputed_value_floats"

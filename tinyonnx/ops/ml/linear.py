@@ -42,14 +42,9 @@ def _outputs(x_features: int, coefficients: Floats, intercepts: Floats) -> int:
 
 
 def _classifier_rule(
-    x: Info,
-    *,
-    coefficients: Floats,
-    intercepts: Floats = None,
-    classlabels_ints: Ints = None,
-    classlabels_strings: Strings = None,
-    **_: Any,
-) -> list[Info] | None:
+    x: Info, *, coefficients: Floats, intercepts: Floats = None, classlabels_ints: Ints = None,
+    classlabels_strings: Strings = None, **_: Any,
+) -> list[Info] | None:  # fmt: skip
     n = row_count(x)
     if n is None or not x.shape:
         return None
@@ -60,16 +55,9 @@ def _classifier_rule(
 
 @op("LinearClassifier", domain=DOMAIN, shape=_classifier_rule)
 def linear_classifier(
-    ctx: Context,
-    x: Array,
-    *,
-    coefficients: Floats,
-    intercepts: Floats = None,
-    classlabels_ints: Ints = None,
-    classlabels_strings: Strings = None,
-    multi_class: int = 0,
-    post_transform: str = "NONE",
-) -> tuple[Array, Array]:
+    ctx: Context, x: Array, *, coefficients: Floats, intercepts: Floats = None, classlabels_ints: Ints = None,
+    classlabels_strings: Strings = None, multi_class: int = 0, post_transform: str = "NONE",
+) -> tuple[Array, Array]:  # fmt: skip
     """Labels [rows] of the greatest score, scores [rows, classes]; two classes may share one row of coefficients."""
     labels = class_labels(classlabels_ints, classlabels_strings, "ints")
     outputs = _outputs(as_rows(x).shape[1], coefficients, intercepts)
@@ -89,14 +77,9 @@ def _regressor_rule(x: Info, *, targets: int = 1, **_: Any) -> Info:
 
 @op("LinearRegressor", domain=DOMAIN, shape=_regressor_rule)
 def linear_regressor(
-    ctx: Context,
-    x: Array,
-    *,
-    coefficients: Floats = None,
-    intercepts: Floats = None,
-    post_transform: str = "NONE",
+    ctx: Context, x: Array, *, coefficients: Floats = None, intercepts: Floats = None, post_transform: str = "NONE",
     targets: int = 1,
-) -> Array:
+) -> Array:  # fmt: skip
     if intercepts and len(intercepts) != targets:
         raise OpError(f"{len(intercepts)} intercepts for {targets} targets")
     return transformed(_linear(ctx, x, coefficients, intercepts, targets), post_transform)

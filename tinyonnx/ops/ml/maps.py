@@ -39,13 +39,9 @@ def _looked_up(x: Array, keys: Array, values: Array, default: Array) -> Array:
 
 @op("CategoryMapper", domain=DOMAIN, shape=_other_kind)
 def category_mapper(
-    x: Array,
-    *,
-    cats_int64s: Ints = None,
-    cats_strings: Strings = None,
-    default_int64: int = -1,
+    x: Array, *, cats_int64s: Ints = None, cats_strings: Strings = None, default_int64: int = -1,
     default_string: str = "_Unused",
-) -> Array:
+) -> Array:  # fmt: skip
     ints, strings = cats_int64s or [], cats_strings or []
     if len(ints) != len(strings):
         raise OpError(f"{len(ints)} cats_int64s for {len(strings)} cats_strings")
@@ -57,14 +53,9 @@ def _strings(values: Strings) -> Array:
 
 
 def _encoder_rule(
-    x: Info,
-    *,
-    values_floats: Floats = None,
-    values_int64s: Ints = None,
-    values_strings: Strings = None,
-    values_tensor: Array | None = None,
-    **_: Any,
-) -> Info:
+    x: Info, *, values_floats: Floats = None, values_int64s: Ints = None, values_strings: Strings = None,
+    values_tensor: Array | None = None, **_: Any,
+) -> Info:  # fmt: skip
     values = the_one(
         "values",
         values_floats=values_floats,
@@ -77,29 +68,15 @@ def _encoder_rule(
 
 @op("LabelEncoder", since=2, domain=DOMAIN, shape=_encoder_rule)
 def label_encoder(
-    x: Array,
-    *,
-    default_float: float = -0.0,
-    default_int64: int = -1,
-    default_string: str = "_Unused",
-    default_tensor: Array | None = None,
-    keys_floats: Floats = None,
-    keys_int64s: Ints = None,
-    keys_strings: Strings = None,
-    keys_tensor: Array | None = None,
-    values_floats: Floats = None,
-    values_int64s: Ints = None,
-    values_strings: Strings = None,
-    values_tensor: Array | None = None,
-) -> Array:
+    x: Array, *, default_float: float = -0.0, default_int64: int = -1, default_string: str = "_Unused",
+    default_tensor: Array | None = None, keys_floats: Floats = None, keys_int64s: Ints = None,
+    keys_strings: Strings = None, keys_tensor: Array | None = None, values_floats: Floats = None,
+    values_int64s: Ints = None, values_strings: Strings = None, values_tensor: Array | None = None,
+) -> Array:  # fmt: skip
     """Any key that is NaN matches any NaN; the last of equal keys counts."""
     keys = as_array(
         the_one(
-            "keys",
-            keys_floats=keys_floats,
-            keys_int64s=keys_int64s,
-            keys_strings=keys_strings,
-            keys_tensor=keys_tensor,
+            "keys", keys_floats=keys_floats, keys_int64s=keys_int64s, keys_strings=keys_strings, keys_tensor=keys_tensor
         )
     )
     values = as_array(

@@ -70,15 +70,9 @@ def _classifier_rule(
 
 @op("TreeEnsembleClassifier", domain=DOMAIN, shape=_classifier_rule)
 def tree_ensemble_classifier(
-    ctx: Context,
-    x: Array,
-    *,
-    nodes: NodeAttributes,
-    class_: VoteAttributes,
-    total: TotalAttributes,
-    classlabels_int64s: Ints = None,
-    classlabels_strings: Strings = None,
-) -> tuple[Array, Array]:
+    ctx: Context, x: Array, *, nodes: NodeAttributes, class_: VoteAttributes, total: TotalAttributes,
+    classlabels_int64s: Ints = None, classlabels_strings: Strings = None,
+) -> tuple[Array, Array]:  # fmt: skip
     """Labels [rows] of the class with the greatest score among those voted for, scores [rows, classes].
 
     Votes for one class only, of two, are those of a binary classifier: the score of the second
@@ -110,15 +104,9 @@ def _regressor_rule(x: Info, *, n_targets: int | None = None, **_: Any) -> Info:
 
 @op("TreeEnsembleRegressor", domain=DOMAIN, shape=_regressor_rule)
 def tree_ensemble_regressor(
-    ctx: Context,
-    x: Array,
-    *,
-    nodes: NodeAttributes,
-    target: VoteAttributes,
-    total: TotalAttributes,
-    aggregate_function: str = "SUM",
-    n_targets: int | None = None,
-) -> Array:
+    ctx: Context, x: Array, *, nodes: NodeAttributes, target: VoteAttributes, total: TotalAttributes,
+    aggregate_function: str = "SUM", n_targets: int | None = None,
+) -> Array:  # fmt: skip
     """Scores [rows, n_targets]."""
     rows = as_rows(x)
     targets = _target_count(ctx, rows, n_targets)
@@ -146,14 +134,9 @@ def _ensemble_rule(x: Info, *, n_targets: int | None = None, **_: Any) -> Info:
 
 @op("TreeEnsemble", since=5, domain=DOMAIN, shape=_ensemble_rule)
 def tree_ensemble(
-    ctx: Context,
-    x: Array,
-    *,
-    trees: EnsembleAttributes,
-    aggregate_function: int = 1,
-    n_targets: int | None = None,
+    ctx: Context, x: Array, *, trees: EnsembleAttributes, aggregate_function: int = 1, n_targets: int | None = None,
     post_transform: int = 0,
-) -> Array:
+) -> Array:  # fmt: skip
     """Scores [rows, n_targets] in the input's type."""
     rows = as_rows(x)
     if x.dtype.kind != "f":
