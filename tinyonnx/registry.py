@@ -1,10 +1,9 @@
-"""Operators by domain, name and opset version, and the fast kernels that implement them.
+"""The registry of operators, by domain, name and opset, and of the kernels that implement them.
 
-The Python signature of an operator is its schema: positional parameters are inputs
-(`*args` variadic), keyword-only parameters are attributes under their ONNX names with
-their ONNX defaults; an attribute without a default is required.  A keyword-only parameter
-annotated with a subclass of `Attributes` stands for several attributes.  An operator that
-needs more than that takes a `Context` as a first parameter called `ctx`.
+The Python signature of an operator is its schema: positional parameters are inputs (`*args` variadic), keyword-only
+parameters are attributes under their ONNX names with their ONNX defaults; an attribute without a default is
+required. A keyword-only parameter annotated with a subclass of `Attributes` stands for several attributes. An operator
+that needs more takes a `Context` as its first parameter, named `ctx`.
 """
 
 from __future__ import annotations
@@ -25,14 +24,14 @@ from tinyonnx.sizes.expressions import broadcast_shapes
 F = TypeVar("F", bound=Callable[..., Any])
 
 FUSED = "tinyonnx"
-"""Domain of the operators that passes create."""
+"""Domain of the operators that only passes create."""
 
 
 class Info(NamedTuple):
-    """What is known of a value at planning time; `value` is set for constants.
+    """What is known about a value at planning time: None if unknown; `value` is set for constants.
 
     Sizes in `shape` may be expressions that behave like ints (`tinyonnx.sizes`); then `value` may be an array of
-    objects, of integers that follow from them.
+    objects: integers that are such expressions.
     """
 
     dtype: np.dtype[Any] | None
@@ -41,24 +40,25 @@ class Info(NamedTuple):
 
     @property
     def ndim(self) -> int:
+        """The rank, of a value with a known shape."""
         assert self.shape is not None
         return len(self.shape)
 
 
 class Context(Protocol):
-    """What an operator may need beyond its inputs and attributes."""
+    """Services of the runtime that an operator may use, besides its inputs and attributes."""
 
     opset: int
     n_outputs: int
 
     def run_graph(self, graph: Graph, inputs: list[Any]) -> list[Any]:
-        """Run a subgraph; captured values are found by themselves."""
+        """Run a subgraph on its inputs and return its outputs; captured values are resolved by the runtime."""
 
     def check_size(self, shape: tuple[int, ...], dtype: Any) -> None:
-        """Raise ResourceError if an array of that size is over the limit."""
+        """Raise ResourceError if an array of this shape and dtype exceeds the size limit."""
 
     def tick(self) -> None:
-        """Called before each iteration of a loop: raise ResourceError if the run is over a limit."""
+        """Count one loop iteration. Raises ResourceError if the run exceeds a limit."""
 
 
 @dataclass_transform(kw_only_default=True)
@@ -86,19 +86,19 @@ class Attributes:
             setattr(self, name, value)
 
     def replace(self, **values: Any) -> Self:
-        """A copy with some fields changed."""
+        """Return a copy with some fields changed."""
         return type(self)(**(vars(self) | values))
 
     @classmethod
     def attribute_name(cls, parameter: str, field: str) -> str:
-        """The ONNX attribute that `field` holds where an operator calls the group `parameter`: the field's own name."""
+        """Return the ONNX attribute for `field` of the group `parameter` of an operator: the field's own name."""
         return field
 
 
 class Call(NamedTuple):
-    """A kernel and its arguments.
+    """A kernel with its arguments.
 
-    `scratch` asks for so many float32 per share of the work, in one more array argument.
+    `scratch` is the number of float32 elements that each share of the work needs, passed as one more array.
     """
 
     kernel: Any
@@ -108,13 +108,16 @@ class Call(NamedTuple):
 
 @dataclass(frozen=True)
 class Fast:
-    """A kernel for an operator, usable when `when` says so (a reason why not, or None).
+    """A kernel registered for an operator.
 
-    `layout` is the memory order that it wants of rank-3-and-up activations:
-    "channels_last", "row_major", or "any" (elementwise: whatever, but the same for all).
-    `in_place` says that the output may share the first input's memory, `outputs` that the
-    kernel gives all outputs of the node that are read, not only the first, `by_item` that
-    every item of a batch (axis 0 of all inputs that vary and all outputs) is computed from that item alone.
+    Attributes:
+        bind: makes the `Call`; see `fast`.
+        when: returns None if the kernel can be used, else the reason why it can't.
+        layout: memory order of activations of rank 3 and more: "channels_last", "row_major", or "any" (the same
+            for all of them).
+        in_place: the output may share the memory of the first input.
+        outputs: the kernel computes all outputs of the node that are read, not only the first.
+        by_item: each item of a batch (axis 0 of all non-constant inputs and all outputs) depends on that item alone.
     """
 
     bind: Callable[..., Call]
@@ -126,7 +129,7 @@ class Fast:
 
 
 class Op:
-    """One registered operator version; what follows from its signature is found out when it is asked for."""
+    """One registered version of an operator; properties of its signature are computed on first access."""
 
     def __init__(
         self,
@@ -146,42 +149,48 @@ class Op:
 
     @property
     def fast(self) -> list[Fast]:
-        """Its kernels, as far as `tinyonnx.kernels` is imported."""
+        """The operator's kernels; none before `tinyonnx.kernels` is imported."""
         return _FAST.get(self.function, [])
 
     @property
     def label(self) -> str:
+        """`domain.name`, or the name alone for ONNX's own domain."""
         return f"{self.domain}.{self.name}" if self.domain else self.name
 
     @cached_property
     def takes_ctx(self) -> bool:
+        """Whether the operator's first parameter is the context."""
         return _takes_ctx(self.function)
 
     @cached_property
     def shape_takes_ctx(self) -> bool:
+        """Whether the shape rule's first parameter is the context."""
         return self.shape is not None and _takes_ctx(self.shape)
 
     @cached_property
     def min_inputs(self) -> int:
+        """Number of inputs without a default."""
         return sum(p.default is p.empty for p in self._positional)
 
     @cached_property
     def max_inputs(self) -> int | None:
+        """Number of inputs; None if variadic."""
         variadic = any(p.kind is p.VAR_POSITIONAL for p in self._parameters)
         return None if variadic else len(self._positional)
 
     @cached_property
     def attributes(self) -> dict[str, Any]:
-        """Every attribute with its default; None for required ones."""
+        """Attributes with their defaults; None for a required one."""
         return {name: None if default is _REQUIRED else default for name, default in self._defaults.items()}
 
     @cached_property
     def required(self) -> frozenset[str]:
+        """Names of the attributes without a default."""
         return frozenset(name for name, default in self._defaults.items() if default is _REQUIRED)
 
     @cached_property
     def attribute_types(self) -> dict[str, Any]:
-        """The annotated type of every attribute; empty if they can't be resolved (a custom operator's)."""
+        """Annotated types of the attributes; {} if they can't be resolved (custom operators)."""
         try:
             types = get_type_hints(self.function)
             for parameter, group in _groups(self.function).items():
@@ -193,6 +202,7 @@ class Op:
 
     @cached_property
     def takes_any_attribute(self) -> bool:
+        """Whether the operator accepts attributes of any name."""
         return any(p.kind is p.VAR_KEYWORD for p in self._parameters)
 
     @cached_property
@@ -234,7 +244,7 @@ def _parameters(function: Callable[..., Any]) -> dict[str, inspect.Parameter]:
 
 
 def _groups(function: Callable[..., Any]) -> dict[str, type[Attributes]]:
-    """The keyword-only parameters that are attribute groups: annotated with a class, or the name of a global one."""
+    """Return the keyword-only parameters that are attribute groups: annotated with a class or the name of a global one."""
     function = inspect.unwrap(function)
     code: CodeType | None = getattr(function, "__code__", None)
     if code is None:
@@ -249,7 +259,7 @@ def _groups(function: Callable[..., Any]) -> dict[str, type[Attributes]]:
 
 
 def with_groups(function: F) -> F:
-    """Let a function with attribute groups be called with their attributes one by one, too; others are returned as is.
+    """Let a function with attribute groups also take the attributes one by one; return other functions as they are.
 
     Attributes that are given replace those of the group's default.
     """
@@ -284,14 +294,13 @@ def op(
     shape: Callable[..., Any] | None = None,
     pure: bool = True,
 ) -> Callable[[F], F]:
-    """Register a function as the meaning of an operator from opset `since` on.
+    """Register a function as the implementation of an operator from opset `since` on.
 
-    `shape` is the shape rule: called with one `Info` per input (None where absent) and the
-    attributes, it returns an `Info`, or a list of them, or None where shapes depend on data;
-    like the operator it may take `ctx` first.
-    `pure=False` keeps the operator from being folded (random numbers, side effects).
+    `shape` is the shape rule: called with one `Info` per input (None if absent) and the attributes, it returns an
+    `Info`, a list of them, or None if shapes depend on data; like the operator it may take `ctx` first.
+    `pure=False` prevents constant folding (random numbers, side effects).
 
-    Raises ValueError if that version is registered already.
+    Raises ValueError if that version is already registered.
     """
 
     rule = None if shape is None else with_groups(shape)
@@ -321,14 +330,13 @@ def fast(
     outputs: bool = False,
     by_item: bool = False,
 ) -> Callable[[F], F]:
-    """Register a kernel for every operator that `function` is the meaning of.
+    """Register a kernel for every operator that `function` implements.
 
-    `when(out, *inputs, **attributes)` sees `Info`s and returns None, or why the kernel
-    can't be used. The decorated binder is called once per plan,
-    `bind(pool, out, *inputs, **attributes)`, with the arrays that every run will use (views
-    of the arena, constants) in their logical ONNX shape, strided as `layout` says; it packs
-    weights through `pool` and returns a `Call`, or a list of those that follow each other.
-    With `outputs` it gets a list of arrays for `out`, None for those that nobody reads.
+    `when(out, *inputs, **attributes)` gets `Info`s and returns None, or the reason why the kernel can't be used.
+    The decorated binder is called once per plan, `bind(pool, out, *inputs, **attributes)`, with the arrays that
+    every run uses (views of the arena, constants) in their logical ONNX shape and the memory order that `layout`
+    demands. It packs weights through `pool` and returns a `Call`, or a list of consecutive ones. With `outputs`,
+    `out` is a list of arrays, None for outputs that nothing reads. See `Fast` for the flags.
     """
 
     def register(bind: F) -> F:
@@ -340,15 +348,16 @@ def fast(
 
 
 def lookup(domain: str, name: str, opset: int) -> Op:
-    """The version with the greatest `since` <= `opset`.
+    """Return the operator's version with the greatest `since` <= `opset`.
 
-    Ours are registered newest first: who comes while another thread imports them finds the right one or waits.
+    Built-in versions are registered newest first, so that a look-up while another thread imports them finds the
+    right one or waits for the import.
 
-    Raises ModelError, saying which versions exist.
+    Raises ModelError, with the versions that exist, if there is none.
     """
     known = versions(name, domain)
     if not any(since <= opset for since in known):
-        _import_all()  # of an older version
+        _import_all()
         known = versions(name, domain)
     fitting = [since for since in known if since <= opset]
     if fitting:
@@ -360,7 +369,7 @@ def lookup(domain: str, name: str, opset: int) -> Op:
 
 
 def versions(name: str, domain: str = "") -> dict[int, Op]:
-    """The registered versions of an operator by `since`; empty if there is none."""
+    """Return the registered versions of an operator by `since`; empty if there are none."""
     key = ("" if domain == "ai.onnx" else domain, name)
     if key not in _OPS:
         _import_all()
@@ -368,23 +377,23 @@ def versions(name: str, domain: str = "") -> dict[int, Op]:
 
 
 def functions(name: str, since: int = 1) -> list[Callable[..., Any]]:
-    """The different meanings that an operator of ai.onnx has had from an opset on."""
+    """Return the distinct implementations of an ai.onnx operator from opset `since` on."""
     return list(dict.fromkeys(op.function for number, op in versions(name).items() if number >= since))
 
 
 def has_custom() -> bool:
-    """Whether any operator was registered that isn't tinyonnx's own."""
+    """Return whether the user registered an operator."""
     return _custom
 
 
 def registered() -> list[Op]:
-    """Every registered operator version, sorted by domain, name and version."""
+    """Return every registered operator version, sorted by domain, name and version."""
     _import_all()
     return [_OPS[key][since] for key in sorted(_OPS) for since in sorted(_OPS[key])]
 
 
 def _import_all() -> None:
-    """Register the operators that `tinyonnx.ops` leaves for later."""
+    """Import the operator modules that `tinyonnx.ops` does not import at once."""
     import tinyonnx.ops.others  # noqa: F401
 
 
@@ -392,7 +401,7 @@ def _import_all() -> None:
 
 
 def same_as(index: int = 0, dtype: Any = None) -> Callable[..., Info]:
-    """Rule: the output has the shape (and the dtype, unless given) of input `index`."""
+    """Return the shape rule: shape of input `index`, and its dtype unless `dtype` is given."""
 
     def rule(*inputs: Info | None, **_: Any) -> Info:
         info = inputs[index]
@@ -403,7 +412,7 @@ def same_as(index: int = 0, dtype: Any = None) -> Callable[..., Info]:
 
 
 def broadcast(dtype: Any = None, dtype_of: int = 0) -> Callable[..., Info]:
-    """Rule: numpy broadcasting of all inputs; the dtype of one of them, unless given."""
+    """Return the shape rule: all inputs broadcast as in numpy; dtype of input `dtype_of` unless `dtype` is given."""
 
     def rule(*inputs: Info | None, **_: Any) -> Info:
         present = [i for i in inputs if i is not None]
@@ -422,10 +431,10 @@ def broadcast(dtype: Any = None, dtype_of: int = 0) -> Callable[..., Info]:
 
 
 def by_running(function: Callable[..., Any], *needs: str) -> Callable[..., Any]:
-    """Rule for cheap operators: run `function` on zeros of the right shapes.
+    """Return the shape rule for a cheap operator: run `function` on zeros of the input shapes.
 
-    `needs` names the inputs whose values decide the shape (the target of a Reshape): these
-    must be constants, else nothing is known. The zeros take no memory (stride 0).
+    `needs` names the inputs whose values determine the shape (the target of a Reshape): unless they are constant,
+    nothing is known. The zeros take no memory (stride 0).
     """
 
     call = with_groups(function)

@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 
 from tinyonnx.ir import Graph, Node, Value
-from tinyonnx.runtime.constants import ConstantPool
 
 
 def chain() -> tuple[Graph, list[Value]]:
@@ -105,13 +104,3 @@ def test_a_clone_is_independent():
     copy.remove_node(copy.nodes[0])
     graph.verify()
     assert len(graph.nodes) == 1
-
-
-def test_the_pool_keeps_what_derives_from_adopted_arrays_alone():
-    pool = ConstantPool()
-    weight, other = np.ones(3), np.ones(3)
-    pool.adopt(weight)
-    doubled = pool.derive("double", lambda w: w * 2, weight)
-    assert pool.derive("double", lambda w: w * 2, weight) is doubled
-    assert pool.derive("negate", lambda w: -w, doubled) is pool.derive("negate", lambda w: -w, doubled)
-    assert pool.derive("double", lambda w: w * 2, other) is not pool.derive("double", lambda w: w * 2, other)

@@ -140,7 +140,7 @@ registry.registered()
 print(json.dumps([early, {str(key): sorted(versions) for key, versions in registry._OPS.items()}]))
 """
     )
-    assert len(early) < len(late)
+    assert 0 < len(early) < len(late)
     for key, versions in early.items():
         assert late[key][-len(versions) :] == versions, key
 

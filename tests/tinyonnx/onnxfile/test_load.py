@@ -439,6 +439,7 @@ def test_exports(shared: Path, name: str):
     oracle = onnx.load(path)
     assert len(graph.nodes) == len(oracle.graph.node)
     assert graph.output_names == [o.name for o in oracle.graph.output]
+    assert graph.initializers
     for value, tensor in zip(graph.initializers, oracle.graph.initializer, strict=True):
         np.testing.assert_array_equal(value.const, numpy_helper.to_array(tensor))
 
