@@ -244,7 +244,7 @@ def _parameters(function: Callable[..., Any]) -> dict[str, inspect.Parameter]:
 
 
 def _groups(function: Callable[..., Any]) -> dict[str, type[Attributes]]:
-    """Return the keyword-only parameters that are attribute groups: annotated with a class or the name of a global one."""
+    """Return the keyword-only parameters that are attribute groups: annotated with a class or its global name."""
     function = inspect.unwrap(function)
     code: CodeType | None = getattr(function, "__code__", None)
     if code is None:

@@ -63,6 +63,14 @@ def test_what_is_not_per_channel_stays(optimise, body):
     assert result.error < 2e-5
 
 
+@pytest.mark.parametrize("source", ["x", "r", "g"])
+def test_arithmetic_after_something_else_stays(optimise, source):
+    body = f"r = Relu(x) g = MatMul(x, w) y = Mul({source}, k)"
+    result = optimise(model_text(body, X, Y, f"{floats('w', 8, 8)}, {floats('k', 1, 4, 1, 1)}"), x=data(2, 4, 9, 8))
+    assert result.ops["Mul"] == 1
+    assert result.error < 1e-5
+
+
 def test_a_constant_of_higher_rank_stays(optimise):
     text = model_text(
         "c = Conv(x, w) y = Add(c, k)",
