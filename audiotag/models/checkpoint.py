@@ -15,13 +15,14 @@ import zipfile
 import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, BinaryIO, NamedTuple
+from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
 
 import numpy as np
 
 from audiotag.errors import ModelError, printable
 
-Array = np.ndarray[Any, Any]
+if TYPE_CHECKING:
+    from tinyonnx.ir import Array
 
 MAX_PICKLE_BYTES = 16 << 20
 """Maximum size of the pickle in a checkpoint, which does not include the tensor data."""

@@ -26,13 +26,13 @@ from typing import Any
 import numpy as np
 
 from audiotag.errors import ModelError
+from audiotag.labels import N_CLASSES
 from tinyonnx import Graph, Node, Value
+from tinyonnx.ir import Array
 
-Array = np.ndarray[Any, Any]
 Shape = tuple[int, ...]
 
 OPSET = 17
-N_CLASSES = 527
 N_MELS = 128
 BATCHNORM_EPSILON = 1e-3
 
