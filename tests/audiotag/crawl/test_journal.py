@@ -331,3 +331,32 @@ def test_output_and_journal_may_be_copied_together(out):
     do(second)
     second.close()
     assert copy.read_bytes() == expected()
+
+
+@pytest.mark.usefixtures("at_once")
+@pytest.mark.parametrize("header", ["", "path,score\n"])
+def test_a_journal_of_another_run_that_has_no_rows_is_refused(header, out):
+    """Its checksum covers nothing, or a header that all runs have."""
+    theirs = open_file(out.with_name("other.txt"), header)
+    do(theirs, FILES[:1])
+    theirs.close()
+    assert rows_of(FILES[0]) == b""
+    ours = open_file(out, header)
+    do(ours)
+    ours.close()
+    before = out.read_bytes()
+    shutil.copy(theirs.path, ours.path)
+    with pytest.raises(OutputError, match="is not the output of the run"):
+        open_file(out, header, resume=True)
+    assert out.read_bytes() == before
+
+
+@pytest.mark.usefixtures("at_once")
+def test_failures_are_counted_once(out):
+    """Each commit counts those since the last one."""
+    first = open_file(out)
+    for number, file in enumerate(FILES):
+        first.end(file, failed=number % 3 == 0)
+    first.close()
+    assert first.failures == 4
+    assert open_file(out, resume=True).failures == 4
