@@ -8,6 +8,7 @@ import re
 import shutil
 import subprocess
 import sys
+import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
@@ -132,10 +133,11 @@ class _Page:
         self._servers.append(server)
         while True:
             try:
-                urllib.request.urlopen(f"http://127.0.0.1:{self.port}/health", timeout=60).close()
+                urllib.request.urlopen(f"http://127.0.0.1:{self.port}/health", timeout=600).close()
                 return
             except (urllib.error.URLError, ConnectionError):
                 assert server.poll() is None, "the server ended"
+                time.sleep(0.05)
 
     def close(self) -> None:
         for server in self._servers:

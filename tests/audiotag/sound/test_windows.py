@@ -211,7 +211,7 @@ def test_ctrl_c_ends_a_live_stream(kind, model, samples, tmp_path):
     assert json.loads(child.stdout.readline())["start"] == 0
     time.sleep(0.5)
     child.send_signal(signal.SIGINT)
-    _, err = child.communicate(timeout=60)
+    _, err = child.communicate(timeout=600)
     assert (child.returncode, err) == (130, b"audiotag: interrupted\n")
 
 

@@ -197,7 +197,7 @@ def test_child_processes(model: bytes, method: str, two_processors: None) -> Non
             queue = context.Queue()
             child = context.Process(target=_in_child, args=(parent if method == "fork" else model, queue))
             child.start()
-            np.testing.assert_array_equal(queue.get(timeout=60), expected)
+            np.testing.assert_array_equal(queue.get(timeout=600), expected)
             child.join(60)
             assert child.exitcode == 0
     finally:
