@@ -11,7 +11,8 @@ import onnx
 import pytest
 from onnx import TensorProto
 
-from tests.tinyonnx.onnxfile.test_hostile_files import FLOAT, refused, with_tensor
+from tests.tinyonnx.onnxfile.hostile import FLOAT, refused, with_tensor
+from tinyonnx.errors import ModelError
 from tinyonnx.limits import Limits
 from tinyonnx.onnxfile import external_data
 from tinyonnx.onnxfile.load import load
@@ -156,3 +157,47 @@ def test_tied_external_data_is_read_once(folder: Path):
     assert first is not None
     assert second is not None
     assert np.shares_memory(first, second)
+
+
+def test_regions_may_take_the_whole_file_and_no_byte_more(folder: Path):
+    (folder / "data").write_bytes(bytes(range(8)))
+    reader = external_data.ExternalData(folder)
+    first, rest = reader.read("data", 0, 3), reader.read("data", 3, 5)
+    assert [*first, *rest] == list(range(8))
+    assert not first.flags.writeable
+    assert reader.read("data", 0, 3) is first
+    assert reader.read("./data", 0, 3) is first
+    with pytest.raises(ModelError, match="overlapping tensors claim more"):
+        reader.read("data", 7, 1)
+    for offset, nbytes in ((-1, 2), (4, -1), (8, 1), (0, 9)):
+        with pytest.raises(ModelError, match="has 8 bytes"):
+            reader.read("data", offset, nbytes)
+    reader.close()
+
+
+def test_a_file_that_shrinks_after_it_was_opened(folder: Path):
+    reader = external_data.ExternalData(folder)
+    reader.read("data", 0, 4)
+    os.truncate(folder / "data", 6)
+    with pytest.raises(ModelError, match="shrank while it was read"):
+        reader.read("data", 4, 4)
+    reader.close()
+
+
+@pytest.mark.usefixtures("openat")
+@pytest.mark.skipif(not os.path.isdir("/proc/self/fd"), reason="needs /proc")
+@pytest.mark.parametrize("fails", [False, True])
+def test_files_are_closed_whether_or_not_the_model_loads(folder: Path, fails: bool):
+    def open_files() -> set[str]:
+        paths = (os.path.join("/proc/self/fd", fd) for fd in os.listdir("/proc/self/fd"))
+        return {os.readlink(path) for path in paths if os.path.exists(path)}
+
+    (folder / "sub").mkdir()
+    (folder / "sub" / "data").write_bytes(bytes(8))
+    path = external(folder, "sub/data", **({"offset": 4} if fails else {}))
+    if fails:
+        refused(path, "8 bytes from 4 on")
+        refused(external(folder, "sub"), "not a regular file")
+    else:
+        assert len(initializer(path)) == 2
+    assert not [name for name in open_files() if name.startswith(str(folder))]
