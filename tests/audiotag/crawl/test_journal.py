@@ -359,4 +359,6 @@ def test_failures_are_counted_once(out):
         first.end(file, failed=number % 3 == 0)
     first.close()
     assert first.failures == 4
-    assert open_file(out, resume=True).failures == 4
+    second = open_file(out, resume=True)
+    assert second.failures == 4
+    second.close()

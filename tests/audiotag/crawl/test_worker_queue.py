@@ -85,12 +85,14 @@ def test_pace_is_measured_while_there_is_work(process, monkeypatch):
     monkeypatch.setattr(time, "monotonic", lambda: now)
     queue = queue_of(process)
     now = 200.0  # idle until then
-    for path in "abc":
+    queue.assign(WorkItem("a"))
+    now = 201.0  # busy: this changes nothing
+    for path in "bc":
         queue.assign(WorkItem(path))
-    for path in "ab":
-        now += 3.0
+    assert queue.since == 200.0
+    for now, path in ((203.0, "a"), (206.0, "b")):
         list(queue.receive(b"", End(path)))
-    assert queue.since == 206.0
+        assert queue.since == now
     queue.update_pace()
     queue.update_pace()
     queue.assign(WorkItem("d"))
@@ -126,6 +128,9 @@ def test_the_process_is_ended_with_its_id(process):
     list(queue.receive(b"half", None))
     assert queue.end(1.5) == 7
     assert process.ended == [(42, 1.5)]
+    other = queue_of(process, "a", ready=False)
+    other.end()
+    assert process.ended[1:] == [(None, 0)]
 
 
 def test_a_dead_process_is_no_error_when_files_are_sent(process):
