@@ -23,7 +23,8 @@ examples:
   curl -F file=@clip.flac 'http://127.0.0.1:8000/tag?window=10&hop=5'
 
 POST /tag answers with the object that --format jsonl writes, or with window= a list of
-them. More parameters: threshold=, labels=; raw=, rate= and channels= for headerless samples.
+them. More parameters: threshold=, labels=; raw=, rate= and channels= for headerless samples;
+name= for the path in the answer, spectrogram=1 for a picture.
 GET /labels, /health, /metrics (Prometheus). The server listens on this machine only unless
 --host is given. It has no authentication: put a proxy in front before others can reach it,
 and name the proxy's host with --allow-host."""
@@ -47,7 +48,9 @@ def add_parser(subparsers: Any) -> None:
         allow_abbrev=False,
     )
     parser.set_defaults(run=run, parser=parser)
-    parser.add_argument("--model", metavar="NAME|PATH", help="model name or ONNX file (default: the bundled model)")
+    parser.add_argument(
+        "--model", metavar="NAME|PATH", help="name, ONNX file or checkpoint (default: the bundled model)"
+    )
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: 127.0.0.1)")
     parser.add_argument("--port", type=port, default=8000, help="TCP port, 0 for any free one (default: 8000)")
     parser.add_argument(

@@ -24,7 +24,9 @@ def add_parser(subparsers: Any) -> None:
         allow_abbrev=False,
     )
     parser.set_defaults(run=run, parser=parser)
-    parser.add_argument("--model", metavar="NAME|PATH", help="model name or ONNX file (default: the bundled model)")
+    parser.add_argument(
+        "--model", metavar="NAME|PATH", help="name, ONNX file or checkpoint (default: the bundled model)"
+    )
     parser.add_argument("-o", "--output", required=True, metavar="FILE", help="path of the executable")
 
 

@@ -63,7 +63,9 @@ def add_parser(subparsers: Any) -> None:
         "paths", nargs="*", metavar="PATH", help="file, folder, pattern or @list of files; - for standard input"
     )
     parser.add_argument("--files0-from", metavar="FILE", help="list of files separated by NUL; - for standard input")
-    parser.add_argument("--model", metavar="NAME|PATH", help="model name or ONNX file (default: the bundled model)")
+    parser.add_argument(
+        "--model", metavar="NAME|PATH", help="name, ONNX file or checkpoint (default: the bundled model)"
+    )
     for _, flag in flags(TAGS):
         flag.add_to(parser)
     parser.add_argument("--threads", type=number, default=1, metavar="N", help="threads per clip (default: 1)")

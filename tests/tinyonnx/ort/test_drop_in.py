@@ -88,7 +88,7 @@ def test_asynchronous_runs(ort: ModuleType) -> None:
         done.set()
 
     session(ort, options).run_async(["y"], FEEDS, callback, "mine")
-    assert done.wait(30)
+    assert done.wait(600)
     ((results, user_data, error),) = seen
     np.testing.assert_array_equal(results[0], Y)
     assert (user_data, error) == ("mine", "")

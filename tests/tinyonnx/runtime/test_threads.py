@@ -139,7 +139,7 @@ compile_kernel = compiler.compile_kernel
 compiler.compile_kernel = lambda *args: (compiling.set(), compile_kernel(*args))[1]
 worker = threading.Thread(target=run)
 worker.start()
-assert compiling.wait(60)
+assert compiling.wait(600)
 child = os.fork()
 if not child:
     run()
@@ -198,7 +198,7 @@ def test_child_processes(model: bytes, method: str, two_processors: None) -> Non
             child = context.Process(target=_in_child, args=(parent if method == "fork" else model, queue))
             child.start()
             np.testing.assert_array_equal(queue.get(timeout=600), expected)
-            child.join(60)
+            child.join(600)
             assert child.exitcode == 0
     finally:
         stop.set()
