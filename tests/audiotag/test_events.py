@@ -50,6 +50,36 @@ def test_short_events_and_short_gaps():
     assert events(scores, max_gap=1, min_duration=2) == [(0, 3, 0.9)]
 
 
+def pushed(windows, **options):
+    """(start, end) of the events of one class in windows (start, end, score)."""
+    segmenter = Segmenter(EventOptions(**options))
+    found = []
+    for start, end, score in windows:
+        row = np.zeros(527)
+        row[DOG] = score
+        found += segmenter.push(start, end, row)
+    return [(event.start, event.end) for event in [*found, *segmenter.finish()]]
+
+
+def test_a_gap_may_grow_too_long_between_two_windows():
+    """When the second window comes the event has not been given yet, and yet it is not continued."""
+    windows = [(0, 1, 0.9), (1, 2, 0), (3, 4, 0.9)]
+    assert pushed(windows, max_gap=1.0) == [(0, 1), (3, 4)]
+    assert pushed(windows, max_gap=2.0) == [(0, 4)]
+
+
+def test_borders_are_rounded_to_microseconds():
+    third = 1 / 3
+    (event,) = pushed([(0, 1, 0), (third, 1 + third, 0.9), (2 * third, 1 + 2 * third, 0)])
+    assert event == (0.666667, 1.0)
+    assert pushed([(0, 1, 0), (1.0000014, 2.0000014, 0.9)]) == [(1.0000014, 2.0000014)]
+
+
+def test_the_score_of_an_event_is_its_highest():
+    assert events([0.6, 0.9, 0.7]) == [(0, 3, 0.9)]
+    assert events([0.9, 0.6]) == [(0, 2, 0.9)]
+
+
 def test_events_come_as_soon_as_they_are_over():
     segmenter = Segmenter(EventOptions(max_gap=1))
     loud, quiet = np.zeros(527), np.zeros(527)
