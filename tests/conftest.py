@@ -80,6 +80,14 @@ def _is_below(path: Path, places: tuple[str, ...]) -> bool:
     return any(name == place or name.startswith(f"{place}/") for place in places)
 
 
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers() -> int | None:
+    """All processors for `-n auto`: xdist alone would leave out half of them where psutil is installed."""
+    if os.environ.get("PYTEST_XDIST_AUTO_NUM_WORKERS") or not hasattr(os, "sched_getaffinity"):
+        return None
+    return len(os.sched_getaffinity(0))
+
+
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
     """With `-m quick`, don't import the files of other tests, which takes longer than the quick ones."""
     is_test = collection_path.is_file() and collection_path.name.startswith("test_")
