@@ -22,6 +22,6 @@ def pick_logits(names: Sequence[str], results: Sequence[Any]) -> Array:
     """
     sized = {name: result for name, result in zip(names, results, strict=True) if result.size == N_CLASSES}
     if not sized:
-        raise ConformanceError(f"none of {', '.join(names)} has {N_CLASSES} logits")
+        raise ConformanceError(f"no output has {N_CLASSES} logits; the outputs are {', '.join(names)}")
     logits: Array = sized.get("logits", next(iter(sized.values())))
     return logits.reshape(N_CLASSES)

@@ -147,7 +147,7 @@ def _esc10(args: argparse.Namespace) -> bool:
         decisions = f"{a.predicted} by {a.margin:.4f}, {args.against}: {b.predicted} by {b.margin:.4f}"
         print(f"{a.path}: {decisions}", file=sys.stderr)
     if result["correct"] < args.at_least:
-        print(f"FAILED: {result['correct']} correct, at least {args.at_least} wanted", file=sys.stderr)
+        print(f"FAILED: {result['correct']} correct decisions, at least {args.at_least} required", file=sys.stderr)
     return result["correct"] >= args.at_least and not differing
 
 

@@ -91,7 +91,7 @@ def feeds_of(args: argparse.Namespace, session: InferenceSession, numbers: bool 
         open_dims = [d for d in arg.shape if not isinstance(d, int) and d not in dims]
         if open_dims and arg.name not in named:
             shape = ",".join(map(str, feeds[arg.name].shape))
-            print(f"tinyonnx: made up --input {shown(arg.name)}=shape:{shape}", file=sys.stderr)
+            print(f"tinyonnx: generated --input {shown(arg.name)}=shape:{shape}", file=sys.stderr)
     return feeds
 
 

@@ -26,7 +26,7 @@ def _run(args: argparse.Namespace) -> int:
     operators = list_operators(args.domain)
     if not operators:
         domains = ", ".join(dict.fromkeys(operator.domain for operator in list_operators()))
-        raise InputError(f"--domain {args.domain}: there are {domains}")
+        raise InputError(f"--domain {args.domain} is unknown; the domains are {domains}")
     if args.json:
         print_json({"onnx": onnx_version(), "operators": operators})
         return 0

@@ -23,7 +23,7 @@ def attach_functions(graph: Graph, file: str) -> None:
         names = [*node.attributes["xs"], *(node.attributes.get("zs") or [])]
         for name in (*names, node.attributes["y"]):
             if name not in values:
-                raise ModelError(f'{where}: there is no tensor "{name}"')
+                raise ModelError(f'{where}: tensor "{name}" does not exist')
         if len(names) != len(node.inputs):
             raise ModelError(f"{where}: has {len(node.inputs)} inputs for the {len(names)} tensors in xs and zs")
         leaves = [values[name] for name in names]

@@ -206,7 +206,7 @@ class _Writer:
                 case AttributeProto.TYPE_PROTOS:
                     proto.type_protos.extend(value)
                 case _:
-                    raise ModelError(f"{what} is {_describe(value)}, which ONNX can't hold")
+                    raise ModelError(f"{what} is {_describe(value)}, which ONNX can't represent")
         except (OverflowError, ValueError, TypeError) as error:
             raise ModelError(f"{what}: {error}") from None
         return proto
@@ -279,13 +279,13 @@ def _tensor_type(dtype: np.dtype[Any], what: str) -> int:
     try:
         return int(helper.np_dtype_to_tensor_dtype(dtype.newbyteorder("=")))
     except (ValueError, KeyError):
-        raise ModelError(f"{what} is of {dtype}, which ONNX hasn't") from None
+        raise ModelError(f"{what} has dtype {dtype}, which ONNX lacks") from None
 
 
 def _tensor(array: Array, name: str, what: str) -> TensorProto:
     if _tensor_type(array.dtype, what) == TensorProto.STRING:
         if not all(isinstance(item, str) for item in array.flat):
-            raise ModelError(f"{what} has objects that are not strings")
+            raise ModelError(f"{what} contains objects other than strings")
         strings = [str(item).encode() for item in array.flat]
         return TensorProto(name=name, data_type=TensorProto.STRING, dims=array.shape, string_data=strings)
     native = np.asarray(array, array.dtype.newbyteorder("="), order="C")

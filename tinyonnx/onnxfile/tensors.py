@@ -54,7 +54,7 @@ class TensorDecoder:
         sources = [name for name in _DATA_FIELDS if len(getattr(proto, name))]
         sources += ["raw_data"] * bool(raw) + ["external_data"] * external
         if len(sources) > 1:
-            raise ModelError(f"{what} has its data twice, in {' and '.join(sources)}")
+            raise ModelError(f"{what} has data in several fields: {' and '.join(sources)}")
         if raw or external:
             array = self._from_bytes(proto, raw, dtype, shape, what)
         elif proto.data_type == TensorProto.STRING:
@@ -147,7 +147,7 @@ class TensorDecoder:
         self, proto: TensorProto, raw: bytes, dtype: np.dtype[Any], shape: tuple[int, ...], what: str
     ) -> Array:
         if proto.data_type == TensorProto.STRING:
-            raise ModelError(f"{what} is of strings, which can't be raw bytes")
+            raise ModelError(f"{what} contains strings, which can't be raw bytes")
         bits = _PACKED_BITS.get(proto.data_type, 8 * dtype.itemsize)
         nbytes = -(-math.prod(shape) * bits // 8)
         if proto.data_location == TensorProto.EXTERNAL:

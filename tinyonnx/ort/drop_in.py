@@ -65,7 +65,7 @@ class _Missing:
         """Raise ModuleNotFoundError for a module of onnxruntime; return None for any other."""
         if name.startswith("onnxruntime.") and _is_installed():
             raise ModuleNotFoundError(
-                f"{name} is a part of ONNX Runtime that tinyonnx, which stands in for it here, doesn't have", name=name
+                f"{name} is missing: tinyonnx, which replaces onnxruntime here, does not implement it", name=name
             )
 
 

@@ -111,7 +111,7 @@ class InferenceSession:
         for name, array in self._options.replaced_initializers.items():
             array, old = np.asarray(array), initializers.get(name)
             if old is None or old.const is None:
-                raise InputError(f'{self._name}: there is no initializer "{name}" to replace')
+                raise InputError(f'{self._name}: initializer "{name}" to replace does not exist')
             if (old.const.dtype, old.const.shape) != (array.dtype, array.shape):
                 expected = f"{old.const.dtype}{dims_text(old.const.shape)}"
                 raise InputError(

@@ -140,7 +140,7 @@ def _complete(arg: NodeArg, known: Mapping[str, int], default: int | None) -> tu
         if size is None:
             wanted = f"--dim {dim}=N, or " if dim else ""
             raise InputError(
-                f'input "{arg.name}" has the shape {_text(arg)}: say {wanted}--input {arg.name}=shape:… '
+                f'input "{arg.name}" has the shape {_text(arg)}: give {wanted}--input {arg.name}=shape:… '
                 f"or {arg.name}=FILE.npy"
             )
         shape.append(size)
@@ -157,7 +157,7 @@ def _text(arg: NodeArg) -> str:
 
 def _noise(arg: NodeArg, shape: tuple[int, ...], rng: np.random.Generator | None) -> Array:
     if not arg.type.startswith("tensor("):
-        raise InputError(f'input "{arg.name}" is a {arg.type or "value of unknown type"}: it can\'t be made up')
+        raise InputError(f'input "{arg.name}" is a {arg.type or "value of unknown type"}: it can\'t be generated')
     dtype = from_onnx_type(arg.type)
     if rng is None:
         return np.broadcast_to(np.array("" if dtype.kind == "O" else 0, dtype), shape)

@@ -183,7 +183,7 @@ def after_pass(session: InferenceSession, feeds: Mapping[str, Array], name: str 
     """
     names = [function.__name__ for function in PIPELINE]
     if name is not None and name not in names:
-        raise InputError(f"no pass is called {name!r}; there are {', '.join(dict.fromkeys(names))}")
+        raise InputError(f"unknown pass {name!r}; the passes are {', '.join(dict.fromkeys(names))}")
     end = len(names) - names[::-1].index(name) if name is not None else len(names)
     return session.rewrite(shapes_only(feeds), PIPELINE[:end])
 
@@ -211,7 +211,7 @@ def _steps(plan: Plan, macs: Mapping[str, int | None]) -> Iterator[StepRow]:
             output = Tensor(target.name, onnx_type(target.dtype), list(target.shape))
             yield StepRow(
                 "layout", "", target.name, output, [], kernels[position], target.layout, target.root.offset,
-                target.nbytes, 0, f"a reader wants {target.layout}",
+                target.nbytes, 0, f"a reader needs {target.layout}",
             )  # fmt: skip
             continue
         node = step.node

@@ -121,7 +121,7 @@ def matching(only: str) -> Callable[[str], bool]:
     try:
         wanted = re.compile(only)
     except re.error as error:
-        raise InputError(f"{only!r} is no regular expression: {error}") from None
+        raise InputError(f"{only!r} is not a regular expression: {error}") from None
     return lambda name: wanted.search(name) is not None
 
 

@@ -23,7 +23,7 @@ from tinyonnx.onnxfile.load import load
         ({"dims": [3], "float_data": [1, 2]}, "2 values in float_data"),
         ({"dims": [3], "int32_data": [1, 2, 3]}, "0 values in float_data"),
         ({"dims": [3]}, "0 values"),
-        ({"dims": [2], "float_data": [1, 2], "raw_data": bytes(8)}, "twice"),
+        ({"dims": [2], "float_data": [1, 2], "raw_data": bytes(8)}, "in several fields"),
         ({"dims": [-1], "raw_data": bytes(4)}, "negative dimension -1"),
         ({"dims": [1 << 62, 4], "raw_data": bytes(4)}, "over"),
         ({"dims": [0, 1 << 62]}, "over"),

@@ -64,7 +64,7 @@ def test_with_respect_to_an_intermediate_tensor() -> None:
 @pytest.mark.parametrize(
     ("gradient", "message"),
     [
-        ('da = ai.onnx.preview.training.Gradient<xs=["q"], y="y">(a)', 'no tensor "q"'),
+        ('da = ai.onnx.preview.training.Gradient<xs=["q"], y="y">(a)', 'tensor "q" does not exist'),
         ('da = ai.onnx.preview.training.Gradient<xs=["a"], y="y">(a)', '"b", which is in neither'),
         ('da = ai.onnx.preview.training.Gradient<xs=["a","b"], y="y">(a)', "1 inputs for the 2"),
     ],

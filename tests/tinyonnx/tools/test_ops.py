@@ -56,4 +56,4 @@ def test_json(capsys):
 
 def test_an_unknown_domain(capsys):
     assert main(["ops", "--domain", "nowhere"]) == 1
-    assert "there are ai.onnx, ai.onnx.ml" in capsys.readouterr().err
+    assert "--domain nowhere is unknown; the domains are ai.onnx, ai.onnx.ml" in capsys.readouterr().err
