@@ -16,7 +16,7 @@ from audiotag.standalone import control, registers
 from audiotag.standalone.program import Facts, Program
 from tinyonnx import Error as EngineError
 from tinyonnx import kernel
-from tinyonnx.codegen.kernel import encode
+from tinyonnx.codegen.arguments import encode
 from tinyonnx.files import target_of
 from tinyonnx.native import products
 from tinyonnx.native.kernels import run_sized, unpack

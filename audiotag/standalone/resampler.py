@@ -20,7 +20,7 @@ import numpy as np
 from audiotag.features.mel import DEFAULT
 from audiotag.sound.audio import MAX_RATE
 from tinyonnx import jit
-from tinyonnx.codegen.primitives import LANES, LINEAR, ROWS_1, gemm_tile
+from tinyonnx.codegen.primitives import LANES, LINEAR, ROWS_1, Edge, Epilogue, Lines, Rows, Taps, Weights, gemm_tile
 
 if TYPE_CHECKING:
     from tinyonnx.ir import Array
@@ -213,14 +213,14 @@ def done(r: Array) -> bool:
 def tile(r: Array, inputs: Array, weights: Array, zeros: Array, out: Array, begin: int) -> int:
     """Compute the outputs of ROWS_1 periods as a matrix product."""
     period, step, depth = r[_PERIOD], r[_STEP], r[_DEPTH]
-    taps, linear = (1, 0, 1, 0, depth, 0), (0, LINEAR, _ZERO, _ZERO)
+    taps, linear = Taps(1, 0, 1, 0, depth, 0), Epilogue(0, LINEAR, _ZERO, _ZERO)
     for panel in range((period + LANES - 1) // LANES):
         first = panel_start(panel, period)
         # inputs[_BEGIN] is _HALF before the first output
         place = r[_BEGIN] + first * r[_M] // r[_L] + 1
         gemm_tile(
-            ROWS_1, 1, inputs, place, step, taps, weights, panel * depth * LANES, zeros, 0,
-            out, begin + first, period, LANES, 0, LANES, out, linear,
+            ROWS_1, 1, 0, 0, Rows(inputs, place, step), taps, Weights(weights, panel * depth * LANES, zeros, 0),
+            Lines(out, out, begin + first, period, LANES), Edge(0, LANES), linear,
         )  # fmt: skip
     r[_BEGIN] += ROWS_1 * step
     return int(ROWS_1 * period)

@@ -1,4 +1,4 @@
-"""LLVM code on vectors of LANES floats, for the intrinsics of `_jit`."""
+"""Shorthand for LLVM code on vectors of LANES floats."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ POINTER = VECTOR.as_pointer()
 
 
 class Emitter:
-    """Shorthand for code on vectors of LANES floats."""
+    """Emits code on vectors of LANES floats at the builder's position."""
 
     def __init__(self, builder: Any) -> None:
         self.builder = builder
@@ -67,12 +67,12 @@ class Emitter:
             self.builder.store(value, pointer).align = 4
 
     def clip(self, value: Any, low: Any, high: Any) -> Any:
-        """NaN stays NaN: the comparison is false for it."""
+        """Clip to [low, high]; NaN stays NaN, because comparisons with it are false."""
         value = self.builder.select(self.builder.fcmp_ordered(">", low, value), low, value)
         return self.builder.select(self.builder.fcmp_ordered("<", high, value), high, value)
 
     def loop(self, count: Any, carried: list[Any], body: Callable[[Any, list[Any]], list[Any]]) -> list[Any]:
-        """`for i in range(count): carried = body(i, carried)`."""
+        """Emit `for i in range(count): carried = body(i, carried)`; returns the last `carried`."""
         b = self.builder
         entry = b.block
         head, inside, done = (b.append_basic_block(name) for name in ("loop", "body", "done"))
@@ -93,7 +93,7 @@ class Emitter:
         return list(phis)
 
     def either(self, cases: list[tuple[Any, Callable[[list[Any]], list[Any]]]], values: list[Any]) -> list[Any]:
-        """`values`, rewritten by the first case whose condition holds."""
+        """Emit a chain of if and else: `values`, rewritten by the first case whose condition holds."""
         b = self.builder
         done = b.append_basic_block("chosen")
         ends = []
@@ -113,34 +113,34 @@ class Emitter:
                 phi.add_incoming(result, block)
         return list(phis)
 
-    def finish(
-        self, values: list[Any], offsets: list[Any], out: Any, residual: Any, epilogue: Any, mask: Any
-    ) -> list[Any]:
-        """Add the residual, apply the activation, store: value i at offset i. What was stored."""
+    def finish(self, values: list[Any], offsets: list[Any], out: Any, epilogue: Any, mask: Any) -> list[Any]:
+        """Apply the epilogue and store value i at offset i; returns what was stored.
+
+        `out` (with its residual) and `epilogue` are opened records.
+        """
         b = self.builder
-        has_residual, code, alpha, beta = (b.extract_value(epilogue, i) for i in range(4))
-        is_code = [b.icmp_signed("==", code, INDEX(i)) for i in range(POSTPONED)]
+        is_code = [b.icmp_signed("==", epilogue.activation, INDEX(i)) for i in range(POSTPONED)]
 
         def add(values: list[Any]) -> list[Any]:
-            others = [self.load(self.at(residual, offset), mask) for offset in offsets]
+            others = [self.load(self.at(out.residual, offset), mask) for offset in offsets]
             return [b.fadd(v, other) for v, other in zip(values, others, strict=True)]
 
         def clip(values: list[Any]) -> list[Any]:
-            low, high = self.splat(alpha), self.splat(beta)
+            low, high = self.splat(epilogue.alpha), self.splat(epilogue.beta)
             return [self.clip(v, low, high) for v in values]
 
         def hard_swish(values: list[Any]) -> list[Any]:
             sixth, half, zero, one = (ir.Constant(VECTOR, [c] * LANES) for c in (1 / 6, 0.5, 0.0, 1.0))
             return [b.fmul(v, self.clip(self.fma(v, sixth, half), zero, one)) for v in values]
 
-        values = self.either([(b.icmp_signed("!=", has_residual, INDEX(0)), add)], values)
+        values = self.either([(b.icmp_signed("!=", epilogue.residual, INDEX(0)), add)], values)
         values = self.either([(is_code[CLIP], clip), (is_code[HARD_SWISH], hard_swish)], values)
         for value, offset in zip(values, offsets, strict=True):
-            self.store(value, self.at(out, offset), mask)
+            self.store(value, self.at(out.data, offset), mask)
         return values
 
     def add_up(self, values: list[Any], skip: Any, total: Any, mask: Any) -> None:
-        """total[...] += the sum of the values but for the first `skip`; nothing if all are to be skipped."""
+        """Add the sum of the values except the first `skip` to the vector at `total`; skip all to leave it alone."""
         b = self.builder
         zero = ir.Constant(VECTOR, [0.0] * LANES)
 

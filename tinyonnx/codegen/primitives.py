@@ -1,34 +1,220 @@
-"""The shape of vectors and register tiles on this machine, and the primitives that kernels are made of.
+"""Primitives: the functions that the compiler emits vector code for, their records and tile sizes.
 
-The primitives' meaning, in numpy, is in `_nojit`; `_jit` emits them as vector code.
+The Python functions define the meaning, in numpy, and run with NUMBA_DISABLE_JIT=1: same
+parameters, same results up to rounding.  `emit_tiles` has the machine code.
 """
 
 from __future__ import annotations
 
-from tinyonnx.codegen import machine, primitives_numpy
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.lib.stride_tricks import as_strided
+
 from tinyonnx.codegen.kernel import DISABLED, Primitive
+from tinyonnx.codegen.processor import vector_shape
+from tinyonnx.ir import Array
 
-# Activations that the primitives apply in registers; codes from `POSTPONED` on are for
-# `elementwise.activate`, and linear here.
 LINEAR, CLIP, HARD_SWISH, POSTPONED = 0, 1, 2, 3
+"""Codes of activations that tiles apply in registers; those from POSTPONED on are linear in a tile, and applied
+afterwards by `kernels.elementwise.activate`."""
 
-LANES, _REGISTERS = (primitives_numpy.LANES, 16) if DISABLED else machine.vector_shape()
+LANES, _REGISTERS = (4, 16) if DISABLED else vector_shape()
 """Floats in a vector."""
 
 ROWS_1, ROWS_2, ROWS_3 = (16, 8, 8) if _REGISTERS == 32 else (8, 6, 4)
 """Rows of a GEMM tile that is 1, 2 or 3 vectors wide, measured: 12 rows of 2 spill and take twice the time."""
 
 FEW_1, FEW_2, FEW_3 = ROWS_1 // 2, ROWS_2 // 2, ROWS_3 // 2
-"""The same where fewer rows are left."""
+"""Rows of the tile for matrices with fewer rows."""
 
 PIXELS = 8 if _REGISTERS == 32 else 4
 """Neighbouring output pixels of a depthwise tile."""
 
 FEW_PIXELS = PIXELS // 2
-"""The same for images that are narrower."""
+"""Pixels of the tile for narrower images."""
 
-gemm_tile = Primitive(primitives_numpy.gemm_tile)
-window_tile = Primitive(primitives_numpy.window_tile)
-taps_tile = Primitive(primitives_numpy.taps_tile)
-float_from_bits = Primitive(primitives_numpy.float_from_bits)
-bits_from_float = Primitive(primitives_numpy.bits_from_float)
+
+# -- records ----------------------------------------------------------------------------
+
+
+class Epilogue(NamedTuple):
+    """The steps between a sum and its store: an optional residual (0 or 1), then an activation and its parameters."""
+
+    residual: int
+    activation: int
+    alpha: Any
+    beta: Any
+
+
+class Rows(NamedTuple):
+    """Rows of an array: row i starts at element start + i·step."""
+
+    data: Array
+    start: int
+    step: int
+
+
+class Taps(NamedTuple):
+    """The runs of consecutive elements that make up a row of a matrix product.
+
+    There are outer·inner runs of `run` elements, at o·outer_step + i·inner_step from the row's
+    start. The weights of an outer tap start `w_rows` rows after those of the one before, the
+    weights of inner taps follow each other.
+    """
+
+    outer: int
+    outer_step: int
+    inner: int
+    inner_step: int
+    run: int
+    w_rows: int
+
+
+class Window(NamedTuple):
+    """The taps of a depthwise convolution: rows and columns, and the elements between them.
+
+    `w_row` is the number of weights of a row. In a ring of rows, those from `wrap_at` on lie
+    `wrap` elements further back.
+    """
+
+    rows: int
+    row_step: int
+    columns: int
+    column_step: int
+    w_row: int
+    wrap_at: int
+    wrap: int
+
+
+class Weights(NamedTuple):
+    """Packed weights and bias: arrays and first elements."""
+
+    data: Array
+    start: int
+    bias: Array
+    bias_start: int
+
+
+class Lines(NamedTuple):
+    """Rows of results: row i at start + i·step, its vectors `column` elements apart; the residual lies alike."""
+
+    data: Array
+    residual: Array
+    start: int
+    step: int
+    column: int
+
+
+class Edge(NamedTuple):
+    """The last vector of a row of results: starts `last` elements after the first; if it is the only one, `lanes` of
+    its elements are stored."""
+
+    last: int
+    lanes: int
+
+
+class Pixels(NamedTuple):
+    """Results of `pixels` neighbouring pixels, `step` apart, for one vector of `lanes` channels; so lies the residual.
+
+    The sum over the pixels is added to sums[sums_start:], unless `sums_start` is negative.
+    """
+
+    data: Array
+    residual: Array
+    start: int
+    step: int
+    pixels: int
+    lanes: int
+    sums: Array
+    sums_start: int
+
+
+# -- meaning ----------------------------------------------------------------------------
+
+
+def _window(x: Array, start: int, shape: tuple[int, ...], steps: tuple[int, ...]) -> Array:
+    if 0 in shape:
+        return np.empty(shape, np.float32)
+    last = start + sum((size - 1) * step for size, step in zip(shape, steps))
+    assert start >= 0
+    assert last < len(x), "a kernel reads outside its array"
+    return as_strided(x[start:], shape, [step * x.itemsize for step in steps])
+
+
+def _finish(values: Array, out: Lines | Pixels, start: int, epilogue: Epilogue) -> Array:
+    shape, steps = values.shape, (out.step, 1)
+    if epilogue.residual:
+        values = values + _window(out.residual, start, shape, steps)
+    if epilogue.activation == CLIP:
+        values = np.minimum(np.maximum(values, np.float32(epilogue.alpha)), np.float32(epilogue.beta))
+    elif epilogue.activation == HARD_SWISH:
+        values = values * np.clip(values * np.float32(1 / 6) + np.float32(0.5), np.float32(0), np.float32(1))
+    _window(out.data, start, shape, steps)[...] = values
+    return values
+
+
+def _gemm_tile(
+    rows: int, vectors: int, run: int, step: int, x: Rows, taps: Taps, w: Weights, out: Lines, edge: Edge,
+    epilogue: Epilogue,
+) -> None:  # fmt: skip
+    """Multiply `rows` rows with a panel of `vectors` vectors of columns: out = epilogue(bias + Σ taps x · w).
+
+    With `run` > 0 the taps of a run, of which there are that many, are unrolled, and what
+    several rows read is loaded once; rows are then `step` apart.
+    """
+    panel = vectors * LANES
+    total = np.tile(w.bias[w.bias_start : w.bias_start + panel], (rows, 1))
+    with np.errstate(all="ignore"):
+        for o in range(taps.outer):
+            for i in range(taps.inner):
+                start = x.start + o * taps.outer_step + i * taps.inner_step
+                elements = _window(x.data, start, (rows, taps.run), (x.step, 1))
+                at = w.start + (o * taps.w_rows + i * taps.run) * panel
+                total += elements @ _window(w.data, at, (taps.run, panel), (panel, 1))
+        for v in range(vectors - 1):
+            _finish(total[:, v * LANES : (v + 1) * LANES], out, out.start + v * out.column, epilogue)
+        tail = total[:, panel - LANES : panel - LANES + (edge.lanes if vectors == 1 else LANES)]
+        _finish(tail, out, out.start + edge.last, epilogue)
+
+
+def _taps_tile(
+    pixels: int, columns: int, stride: int, masked: int, x: Rows, taps: Window, w: Weights, out: Pixels, skip: int,
+    epilogue: Epilogue,
+) -> None:  # fmt: skip
+    """Convolve `pixels` pixels, all at once, for one vector of channels.
+
+    With `columns` > 0 the taps of a row are unrolled: `columns` is their number, and pixels of
+    the input are `stride` columns apart. With `masked` only the first `out.lanes` lanes are
+    read and written. The first `skip` pixels are not added to the sums.
+    """
+    count = out.lanes if masked else LANES
+    total = np.tile(w.bias[w.bias_start : w.bias_start + count], (pixels, 1))
+    with np.errstate(all="ignore"):
+        for i in range(taps.rows):
+            for j in range(taps.columns):
+                column = w.data[w.start + i * taps.w_row + j * LANES :][:count]
+                at = x.start + i * taps.row_step - (taps.wrap if i >= taps.wrap_at else 0) + j * taps.column_step
+                total += _window(x.data, at, (pixels, count), (x.step, 1)) * column
+        results = _finish(total, out, out.start, epilogue)
+        if skip < pixels:
+            out.sums[out.sums_start : out.sums_start + count] += results[skip:].sum(axis=0)
+
+
+def _float_from_bits(bits: Any) -> Any:
+    """The float32 with these bits."""
+    return np.int32(bits).view(np.float32)
+
+
+def _bits_from_float(value: Any) -> Any:
+    """The bits of a float32 as int32."""
+    return np.float32(value).view(np.int32)
+
+
+def _primitive(function: Any) -> Primitive:
+    function.__name__ = function.__name__.removeprefix("_")
+    return Primitive(function)
+
+
+gemm_tile, taps_tile = map(_primitive, (_gemm_tile, _taps_tile))
+float_from_bits, bits_from_float = map(_primitive, (_float_from_bits, _bits_from_float))

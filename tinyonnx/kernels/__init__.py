@@ -27,7 +27,7 @@ loads their machine code.
 
 from __future__ import annotations
 
-from tinyonnx.codegen.kernel import Bound
+from tinyonnx.codegen.kernel import BoundKernel
 from tinyonnx.kernels import (  # noqa: F401
     broadcast,
     conv,
@@ -50,4 +50,4 @@ from tinyonnx.kernels import (  # noqa: F401
 )
 from tinyonnx.kernels.layout import copy_layout
 
-__all__ = ["Bound", "copy_layout"]
+__all__ = ["BoundKernel", "copy_layout"]

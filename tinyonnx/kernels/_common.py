@@ -1,12 +1,12 @@
-"""What the binders share: flat views, reasons to refuse, the epilogue's codes."""
+"""Shared by binders: records of arguments, flat views, reasons for refusals, epilogues."""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from tinyonnx.codegen.primitives import CLIP, HARD_SWISH, LINEAR, POSTPONED
+from tinyonnx.codegen.primitives import CLIP, HARD_SWISH, LINEAR, POSTPONED, Epilogue
 from tinyonnx.errors import OpError
 from tinyonnx.ir import Array
 from tinyonnx.ops._windows import Windows
@@ -17,13 +17,54 @@ from tinyonnx.runtime.arena import allocate_lasting, channels_innermost
 from tinyonnx.sizes.arrays import temporary_memory
 from tinyonnx.sizes.expressions import is_size
 
-Epilogue = tuple[int, int, Any, Any]
-"""Whether a residual is added, then the activation: code, alpha, beta (float32)."""
 
-Taps = tuple[int, int, int, int, int, int]
+class Layer(NamedTuple):
+    """The constants of a matrix product: packed weights, packed bias, epilogue."""
 
-Shape = tuple[int, int, int, int]
-"""Of an image: batch, height, width, channels."""
+    data: Array
+    bias: Array
+    epilogue: Epilogue
+
+
+class Geometry(NamedTuple):
+    """Kernel, strides, dilations and leading pads of windows, each (vertical, horizontal)."""
+
+    k_h: int
+    k_w: int
+    s_h: int
+    s_w: int
+    d_h: int
+    d_w: int
+    p_h: int
+    p_w: int
+
+
+class Convolution(NamedTuple):
+    """The constants of a convolution: packed weights, packed bias, epilogue, geometry."""
+
+    data: Array
+    bias: Array
+    epilogue: Epilogue
+    geometry: Geometry
+
+
+class Image(NamedTuple):
+    """A channels-last image [batch, height, width, channels]: its memory and its shape."""
+
+    data: Array
+    batch: int
+    height: int
+    width: int
+    channels: int
+
+
+class Product(NamedTuple):
+    """The sizes of a matrix product [m, k] · [k, n]."""
+
+    m: int
+    k: int
+    n: int
+
 
 HARD_SIGMOID, SIGMOID, TANH, LEAKY_RELU, SWISH = range(POSTPONED, POSTPONED + 5)
 
@@ -41,9 +82,9 @@ _CODES = {
 
 
 def epilogue_of(activation: Activation, residual: bool = False) -> Epilogue:
-    """The codes of an activation, after the sum with a residual if there is one."""
+    """The epilogue of an activation, after the sum with a residual if there is one."""
     alpha, beta = (0.0, float("inf")) if activation.name == "Relu" else (activation.alpha, activation.beta)
-    return int(residual), _CODES[activation.name], np.float32(alpha), np.float32(beta)
+    return Epilogue(int(residual), _CODES[activation.name], np.float32(alpha), np.float32(beta))
 
 
 NO_EPILOGUE = epilogue_of(Activation())
@@ -51,7 +92,7 @@ NO_EPILOGUE = epilogue_of(Activation())
 
 
 def activation_refused(activation: Activation) -> str | None:
-    """Why an activation can't be fused, or None."""
+    """Refuse activations that no epilogue has."""
     return None if activation.name in _CODES else f"activation {activation.name!r}"
 
 
@@ -77,7 +118,7 @@ def zeros(size: int) -> Array:
 
 
 class Temporary(np.ndarray[Any, Any]):
-    """Memory between the kernels of one step: of their arrays outside the arena the only ones that are written."""
+    """Memory between the kernels of one step: the only arrays outside the arena that kernels write."""
 
 
 def temporary(size: int) -> Array:
@@ -88,29 +129,31 @@ def temporary(size: int) -> Array:
     return np.empty(size, np.float32).view(Temporary)
 
 
-def image(x: Array) -> tuple[Array, Shape]:
-    """A channels-last activation of rank 3 or 4: its memory, and (batch, height, width, channels)."""
+def image(x: Array) -> Image:
+    """The record of a channels-last activation of rank 3 (a single row) or 4."""
     pixels = channels_innermost(x)
     assert pixels.flags.c_contiguous, "activation is not channels-last"
     height = x.shape[2] if x.ndim == 4 else 1
-    return pixels.reshape(-1), (x.shape[0], height, x.shape[-1], x.shape[1])
+    return Image(pixels.reshape(-1), x.shape[0], height, x.shape[-1], x.shape[1])
 
 
-Geometry = tuple[int, int, int, int, int, int, int, int]
+def memory_or(x: Array | None, default: Array) -> Array:
+    """The memory of a channels-last activation, or `default` if it is absent."""
+    return default if x is None else image(x).data
 
 
 def geometry_of(w: Windows) -> Geometry:
-    """Kernel, strides, dilations and leading pads, each (vertical, horizontal); one axis means a single row."""
+    """The geometry of windows over one axis (a single row) or two."""
     if len(w.kernel) == 1:
-        return 1, w.kernel[0], 1, w.strides[0], 1, w.dilations[0], 0, w.begin[0]
-    return (*w.kernel, *w.strides, *w.dilations, *w.begin)  # type: ignore[return-value]
+        return Geometry(1, w.kernel[0], 1, w.strides[0], 1, w.dilations[0], 0, w.begin[0])
+    return Geometry(*w.kernel, *w.strides, *w.dilations, *w.begin)
 
 
 _MAX_GEOMETRY = 1 << 31
 
 
 def geometry_refused(w: Windows) -> str | None:
-    """Refuse steps so large that positions might overflow; numpy has no limit there."""
+    """Refuse strides, dilations and pads so large that positions might overflow an int64."""
     wrong = next((n for numbers in w for n in numbers if abs(n) >= _MAX_GEOMETRY), None)
     return None if wrong is None else f"a stride, dilation or pad of {abs(wrong)}"
 
@@ -119,7 +162,7 @@ def conv_refused(
     out: Info, x: Info | None, w: Info | None, b: Info | None = None, residual: Info | None = None, *,
     geometry: ConvAttributes, activation: Activation = Activation(),
 ) -> str | None:  # fmt: skip
-    """Refuse what no kernel for convolutions can take."""
+    """Refuse what no kernel for convolutions takes."""
     if x is None or w is None or w.value is None or (b is not None and b.value is None):
         return "weights are not constant"
     if x.value is not None:

@@ -1,4 +1,4 @@
-"""Loops over arrays that lie in memory in different ways: common axes, as few as possible."""
+"""Loops over arrays of different memory orders: their common axes, merged as far as possible."""
 
 from __future__ import annotations
 
@@ -6,27 +6,36 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from tinyonnx.codegen.kernel import jit
 from tinyonnx.ir import Array
 from tinyonnx.kernels._common import flat
 
 RANK = 6
-"""Axes that kernels loop over; the two last ones are the inner loops."""
+"""Number of axes that kernels loop over; the last two are the inner loops."""
 
 Axes = tuple[int, int, int, int, int, int]
-"""A size or a step, in elements, for every axis."""
+"""The size of every axis, or its step in elements."""
+
+
+class Strided(NamedTuple):
+    """A view of an array: element (i, …) is at start + Σ i·step."""
+
+    data: Array
+    start: int
+    steps: Axes
 
 
 class Walk(NamedTuple):
-    """Sizes, and for every array the steps."""
+    """The sizes of common axes, and the steps of every array."""
 
     sizes: Axes
     steps: list[Axes]
 
 
 def walk(*views: Array) -> Walk:
-    """The axes of views of one shape, with at most RANK that aren't 1, in the order of the first one's memory.
+    """The common axes of views of one shape, at most RANK of them larger than 1, in the memory order of the first view.
 
-    Axes of size 1 vanish, axes that follow each other in all views merge.
+    Axes of size 1 are dropped; neighbouring axes that are contiguous in all views are merged.
     """
     shape = views[0].shape
     order = sorted((a for a in range(len(shape)) if shape[a] > 1), key=lambda a: -abs(views[0].strides[a]))
@@ -49,18 +58,35 @@ def _axes(numbers: list[int]) -> Axes:
     return tuple(numbers)  # type: ignore[return-value]
 
 
+@jit
+def grid_index(item: int, sizes: tuple[int, int, int, int]) -> tuple[int, int, int, int]:
+    """The indices of an item of four axes, counted in row-major order."""
+    i3 = item % sizes[3]
+    rest = item // sizes[3]
+    i2 = rest % sizes[2]
+    rest = rest // sizes[2]
+    return rest // sizes[1], rest % sizes[1], i2, i3
+
+
+@jit
+def offset(index: tuple[int, int, int, int], view: Strided) -> int:
+    """The element of a view at an index of its first four axes."""
+    s, i = view.steps, index
+    return view.start + i[0] * s[0] + i[1] * s[1] + i[2] * s[2] + i[3] * s[3]
+
+
 def position(view: Array, base: Array) -> int:
-    """The element of `base`, counted in its memory, at which a view of it starts."""
+    """The index, in the memory of `base`, of the first element of a view of it."""
     return (view.ctypes.data - base.ctypes.data) // base.itemsize
 
 
 def bits(x: Array) -> Array:
-    """The memory of an array of numbers, flat, as unsigned integers of the same size."""
+    """The memory of an array, flat, as unsigned integers of the size of its elements."""
     return flat(x).view(np.dtype(f"u{x.itemsize}"))
 
 
 def rank_refused(*shapes: tuple[int, ...] | None) -> str | None:
-    """Refuse what might need more than RANK axes."""
+    """Refuse shapes of more than RANK axes."""
     largest = max(len(shape or ()) for shape in shapes)
     return None if largest <= RANK else f"{largest} axes"
 

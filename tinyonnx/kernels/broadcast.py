@@ -11,7 +11,7 @@ from tinyonnx import ops  # noqa: F401  registers the operators
 from tinyonnx.codegen.kernel import jit, kernel, share
 from tinyonnx.ir import Array
 from tinyonnx.kernels._common import flat, float32_refused
-from tinyonnx.kernels._strided import Axes, rank_refused, walk
+from tinyonnx.kernels._strided import Axes, Strided, grid_index, offset, rank_refused, walk
 from tinyonnx.kernels.elementwise import ADD, DIVIDE, MULTIPLY, SUBTRACT, combine, combine_scalar, take
 from tinyonnx.kernels.unary import SQUARE, map_unary
 from tinyonnx.registry import Call, Info, fast, functions
@@ -20,18 +20,18 @@ from tinyonnx.runtime.constants import ConstantPool
 from tinyonnx.sizes.arrays import broadcast_to
 
 MINIMUM, MAXIMUM, POWER = 6, 7, 8
-"""After elementwise's codes."""
+"""Codes that follow those of `elementwise`."""
 
 _BLOCK = 16
-"""Rows that are not divided between threads."""
+"""Rows of a work item, which are not divided between threads."""
 
 _ROW = 4096
-"""Elements of a row that are copied and then worked on in the nearest cache."""
+"""Elements of a row at a time: they are copied to the result, then combined there while they are in the L1 cache."""
 
 
 @jit
 def combine_rare(out: Array, b: Array, step: int, code: int) -> None:
-    """out[i] = out[i] ∘ b[i·step]; of numbers and NaN the extremes are NaN."""
+    """out[i] = out[i] ∘ b[i·step]; extremes with NaN are NaN."""
     n = out.shape[0]
     if code == MINIMUM:
         for i in range(n):
@@ -46,56 +46,53 @@ def combine_rare(out: Array, b: Array, step: int, code: int) -> None:
             out[i] = out[i] ** b[i * step]
 
 
-@kernel
-def map_broadcast(
-    a: Array, a_steps: Axes, b: Array, b_steps: Axes, out: Array, out_steps: Axes, sizes: Axes, code: int,
-    part: int, parts: int,
-) -> None:  # fmt: skip
-    """out[Σ i·out_steps] = a[Σ i·a_steps] ∘ b[Σ i·b_steps] for all indices i below `sizes`; `out` may be `a`.
+@jit
+def take_row(x: Array, start: int, step: int, out: Array) -> None:
+    """out[i] = x[start + i·step]."""
+    if step == 1:
+        take(x[start : start + out.shape[0]], out)
+    elif step == 0:
+        value = x[start]
+        for i in range(out.shape[0]):
+            out[i] = value
+    else:
+        for i in range(out.shape[0]):
+            out[i] = x[start + i * step]
 
-    The last step of `out` is 1.
-    """
+
+@jit
+def combine_row(out: Array, b: Array, start: int, step: int, code: int) -> None:
+    """out[i] = out[i] ∘ b[start + i·step]."""
+    if code >= MINIMUM:
+        combine_rare(out, b[start:], step, code)
+    elif step == 1:
+        combine(out, b[start : start + out.shape[0]], code)
+    elif step == 0:
+        combine_scalar(out, b[start], code)
+    else:
+        for i in range(out.shape[0]):
+            combine(out[i : i + 1], b[start + i * step : start + i * step + 1], code)
+
+
+@kernel
+def map_broadcast(a: Strided, b: Strided, out: Strided, sizes: Axes, code: int, part: int, parts: int) -> None:
+    """out[i] = a[i] ∘ b[i] for all indices i below `sizes`; `out` may be `a`, and its last step is 1."""
     d0, d1, d2, d3, rows, columns = sizes
-    a0, a1, a2, a3, a_row, a_column = a_steps
-    b0, b1, b2, b3, b_row, b_column = b_steps
-    o0, o1, o2, o3, o_row, _ = out_steps
     row_blocks = (rows + _BLOCK - 1) // _BLOCK
     column_blocks = (columns + _ROW - 1) // _ROW
     first, end = share(d0 * d1 * d2 * d3 * row_blocks * column_blocks, part, parts)
     for item in range(first, end):
-        c0 = item % column_blocks * _ROW
-        rest = item // column_blocks
-        r0 = rest % row_blocks * _BLOCK
-        rest = rest // row_blocks
-        i3 = rest % d3
-        rest = rest // d3
-        i2 = rest % d2
-        rest = rest // d2
-        i0, i1 = rest // d1, rest % d1
-        count = min(_ROW, columns - c0)
-        for r in range(r0, min(r0 + _BLOCK, rows)):
-            a_at = i0 * a0 + i1 * a1 + i2 * a2 + i3 * a3 + r * a_row + c0 * a_column
-            b_at = i0 * b0 + i1 * b1 + i2 * b2 + i3 * b3 + r * b_row + c0 * b_column
-            o_at = i0 * o0 + i1 * o1 + i2 * o2 + i3 * o3 + r * o_row + c0
-            target = out[o_at : o_at + count]
-            if a_column == 1:
-                take(a[a_at : a_at + count], target)
-            elif a_column == 0:
-                value = a[a_at]
-                for c in range(count):
-                    target[c] = value
-            else:
-                for c in range(count):
-                    target[c] = a[a_at + c * a_column]
-            if code >= MINIMUM:
-                combine_rare(target, b[b_at:], b_column, code)
-            elif b_column == 1:
-                combine(target, b[b_at : b_at + count], code)
-            elif b_column == 0:
-                combine_scalar(target, b[b_at], code)
-            else:
-                for c in range(count):
-                    combine(target[c : c + 1], b[b_at + c * b_column : b_at + c * b_column + 1], code)
+        column = item % column_blocks * _ROW
+        row = item // column_blocks % row_blocks * _BLOCK
+        index = grid_index(item // column_blocks // row_blocks, (d0, d1, d2, d3))
+        count = min(_ROW, columns - column)
+        for r in range(row, min(row + _BLOCK, rows)):
+            o_at = offset(index, out) + r * out.steps[4] + column
+            target = out.data[o_at : o_at + count]
+            take_row(a.data, offset(index, a) + r * a.steps[4] + column * a.steps[5], a.steps[5], target)
+            combine_row(
+                target, b.data, offset(index, b) + r * b.steps[4] + column * b.steps[5], b.steps[5], code
+            )  # fmt: skip
 
 
 # -- operators --------------------------------------------------------------------------
@@ -123,7 +120,8 @@ def _bind(code: int) -> Callable[..., Call]:
     def bind(pool: ConstantPool, out: Array, *operands: Array, **_: Any) -> Call:
         a, b = (x if _dense(x) else np.ascontiguousarray(x) for x in operands)
         sizes, (out_steps, *steps) = walk(out, *(broadcast_to(x, out.shape) for x in (a, b)))
-        return Call(map_broadcast, (flat(a), steps[0], flat(b), steps[1], flat(out), out_steps, sizes, code))
+        views = Strided(flat(a), 0, steps[0]), Strided(flat(b), 0, steps[1]), Strided(flat(out), 0, out_steps)
+        return Call(map_broadcast, (*views, sizes, code))
 
     return bind
 

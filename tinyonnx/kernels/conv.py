@@ -12,20 +12,21 @@ from __future__ import annotations
 import numpy as np
 
 from tinyonnx.codegen.kernel import jit, kernel, share
-from tinyonnx.codegen.primitives import LANES, POSTPONED, ROWS_3
+from tinyonnx.codegen.primitives import LANES, POSTPONED, ROWS_3, Lines, Rows, Taps
 from tinyonnx.ir import Array
 from tinyonnx.kernels._common import (
-    Epilogue,
+    Convolution,
     Geometry,
-    Shape,
+    Image,
     conv_refused,
     epilogue_of,
     geometry_of,
     image,
     is_depthwise,
+    memory_or,
 )
 from tinyonnx.kernels.elementwise import activate
-from tinyonnx.kernels.gemm import bias_panels, multiply_rows, pack_bias, pack_panels
+from tinyonnx.kernels.gemm import Panels, bias_panels, multiply_matrix, multiply_rows, pack_bias, pack_panels
 from tinyonnx.kernels.pointwise import pointwise_refused
 from tinyonnx.ops.conv import ConvAttributes, conv, conv_windows
 from tinyonnx.ops.fused import Activation, fused_conv
@@ -36,13 +37,13 @@ _ROWS = 8
 """Pixels that are not divided between threads."""
 
 _GATHERED = 1 << 18
-"""Elements of a block of gathered pixels: they stay in the second cache, and the weights are seldom read again."""
+"""Elements of a block of gathered pixels: it stays in the L2 cache, and the weights are seldom read again."""
 
 _ALONE = 2.5
-"""What a pixel costs outside full tiles, compared with one inside. Measured."""
+"""Cost of a pixel outside full tiles, relative to one inside. Measured."""
 
 _GATHERING = 12
-"""What gathering costs per tap, compared with a product with one filter. Measured."""
+"""Cost of gathering a tap, relative to its product with one filter. Measured."""
 
 _ZERO = np.float32(0)
 
@@ -65,110 +66,114 @@ def interior(taps: int, stride: int, dilation: int, pad: int, size: int, out: in
 
 @kernel
 def convolve(
-    x: Array, x_shape: Shape, w: Array, bias: Array, residual: Array, out: Array, out_shape: Shape,
-    geometry: Geometry, groups: int, epilogue: Epilogue, part: int, parts: int,
+    x: Image, layer: Convolution, groups: int, residual: Array, out: Image, part: int, parts: int
 ) -> None:  # fmt: skip
-    """Channels-last images, shapes (batch, height, width, channels); `w` and `bias` are packed by group."""
-    batch, height, width, channels = x_shape
-    _, out_height, out_width, filters = out_shape
-    k_h, k_w, s_h, s_w, d_h, d_w, p_h, p_w = geometry
+    """Convolve; weights and bias are packed by group."""
+    k_h, k_w, s_h, s_w, d_h, d_w, p_h, p_w = layer.geometry
+    width, channels, filters, epilogue = x.width, x.channels, out.channels, layer.epilogue
     c, n = channels // groups, filters // groups
     columns = (n + LANES - 1) // LANES * LANES
     depth = k_h * k_w * c
     merged = d_w == 1 and groups == 1
-    begin, end = interior(k_w, s_w, d_w, p_w, width, out_width)
-    first_row, end_row = share(batch * out_height, part, parts)
+    begin, end = interior(k_w, s_w, d_w, p_w, width, out.width)
+    first_row, end_row = share(out.batch * out.height, part, parts)
     for row in range(first_row, end_row):
-        item, y = row // out_height, row % out_height
+        item, y = row // out.height, row % out.height
         top = y * s_h - p_h
-        i0, i1 = inside(top, d_h, k_h, height)
-        line = ((item * height + top + i0 * d_h) * width - p_w) * channels
-        o_line = row * out_width * filters
-        # a position outside the interior stands alone; the interior is the one at `begin`
+        i0, i1 = inside(top, d_h, k_h, x.height)
+        line = ((item * x.height + top + i0 * d_h) * width - p_w) * channels
+        o_line = row * out.width * filters
+        # a position outside the interior stands alone; the interior is done at once when `begin` is reached
         p = 0
-        while p < out_width:
+        while p < out.width:
             count = end - begin if p == begin and end > begin else 1
             j0, j1 = inside(p * s_w - p_w, d_w, k_w, width)
-            across = j1 - j0
-            taps = (i1 - i0, d_h * width * channels, 1, 0, across * c, k_w * c)
+            taps = Taps(i1 - i0, d_h * width * channels, 1, 0, (j1 - j0) * c, k_w * c)
             if not merged:
-                taps = (i1 - i0, d_h * width * channels, across, d_w * channels, c, k_w * c)
+                taps = Taps(i1 - i0, d_h * width * channels, j1 - j0, d_w * channels, c, k_w * c)
             at = line + (p * s_w + j0 * d_w) * channels
             for g in range(groups):
                 multiply_rows(
-                    x, at + g * c, s_w * channels, count, taps, w, g * depth * columns, (i0 * k_w + j0) * c, depth,
-                    bias, g * columns, n, out, o_line + p * filters + g * n, filters, LANES, residual, epilogue,
+                    Rows(x.data, at + g * c, s_w * channels), count, taps,
+                    Panels(layer.data, g * depth * columns, (i0 * k_w + j0) * c, depth, layer.bias, g * columns), n,
+                    Lines(out.data, residual, o_line + p * filters + g * n, filters, LANES), epilogue,
                 )  # fmt: skip
             p += count
-        if epilogue[1] >= POSTPONED:
-            activate(out[o_line : o_line + out_width * filters], epilogue[1], epilogue[2], epilogue[3])
+        if epilogue.activation >= POSTPONED:
+            activate(out.data[o_line : o_line + out.width * filters], epilogue)
+
+
+@jit
+def gather_pixel(x: Image, geometry: Geometry, item: int, y: int, z: int, window: Array) -> None:
+    """Copy what lies under the kernel at output pixel (y, z) to window[k_h, k_w, channels], zeros outside the image."""
+    width, channels, k_w, d_w = x.width, x.channels, geometry.k_w, geometry.d_w
+    top, left = y * geometry.s_h - geometry.p_h, z * geometry.s_w - geometry.p_w
+    j0, j1 = inside(left, d_w, k_w, width)
+    for i in range(geometry.k_h):
+        target = window[i * k_w * channels : (i + 1) * k_w * channels]
+        row = top + i * geometry.d_h
+        if not 0 <= row < x.height:
+            for k in range(k_w * channels):
+                target[k] = _ZERO
+            continue
+        at = ((item * x.height + row) * width + left) * channels
+        for k in range(j0 * channels):
+            target[k] = _ZERO
+        for k in range(j1 * channels, k_w * channels):
+            target[k] = _ZERO
+        if d_w == 1:
+            at += j0 * channels
+            source, middle = x.data[at : at + (j1 - j0) * channels], target[j0 * channels : j1 * channels]
+            for k in range((j1 - j0) * channels):
+                middle[k] = source[k]
+        else:
+            for j in range(j0, j1):
+                for k in range(channels):
+                    target[j * channels + k] = x.data[at + j * d_w * channels + k]
 
 
 @kernel
 def convolve_gathered(
-    x: Array, x_shape: Shape, w: Array, bias: Array, residual: Array, out: Array, out_shape: Shape,
-    geometry: Geometry, block: int, epilogue: Epilogue, scratch: Array, part: int, parts: int,
+    x: Image, layer: Convolution, block: int, residual: Array, out: Image, scratch: Array, part: int, parts: int
 ) -> None:  # fmt: skip
-    """As `convolve` with one group, up to `block` pixels at a time; `scratch` has room for them, [pixels, taps]."""
-    batch, height, width, channels = x_shape
-    _, out_height, out_width, filters = out_shape
-    k_h, k_w, s_h, s_w, d_h, d_w, p_h, p_w = geometry
-    depth = k_h * k_w * channels
-    taps = (1, 0, 1, 0, depth, 0)
-    pixels = out_height * out_width
+    """As `convolve` with one group, up to `block` pixels at a time; `scratch` holds them, [pixels, taps], per share."""
+    geometry, filters, epilogue = layer.geometry, out.channels, layer.epilogue
+    depth = geometry.k_h * geometry.k_w * x.channels
+    pixels = out.height * out.width
     room = scratch.shape[0] // parts * part
-    rows = scratch[room : room + block * depth]
-    first, end = share((batch * pixels + _ROWS - 1) // _ROWS, part, parts)
-    first, end = first * _ROWS, min(end * _ROWS, batch * pixels)
+    first, end = share((out.batch * pixels + _ROWS - 1) // _ROWS, part, parts)
+    first, end = first * _ROWS, min(end * _ROWS, out.batch * pixels)
     blocks = (end - first + block - 1) // block
     for b in range(blocks):
         begin, stop = share(end - first, b, blocks)
         for r in range(stop - begin):
             pixel = first + begin + r
-            item, y, z = pixel // pixels, pixel % pixels // out_width, pixel % out_width
-            top, left = y * s_h - p_h, z * s_w - p_w
-            j0, j1 = inside(left, d_w, k_w, width)
-            for i in range(k_h):
-                line = (r * k_h + i) * k_w * channels
-                target = rows[line : line + k_w * channels]
-                if not 0 <= top + i * d_h < height:
-                    for k in range(k_w * channels):
-                        target[k] = _ZERO
-                    continue
-                at = ((item * height + top + i * d_h) * width + left) * channels
-                for k in range(j0 * channels):
-                    target[k] = _ZERO
-                for k in range(j1 * channels, k_w * channels):
-                    target[k] = _ZERO
-                if d_w == 1:
-                    at += j0 * channels
-                    source, middle = x[at : at + (j1 - j0) * channels], target[j0 * channels : j1 * channels]
-                    for k in range((j1 - j0) * channels):
-                        middle[k] = source[k]
-                else:
-                    for j in range(j0, j1):
-                        for k in range(channels):
-                            target[j * channels + k] = x[at + j * d_w * channels + k]
+            window = scratch[room + r * depth : room + (r + 1) * depth]
+            gather_pixel(x, geometry, pixel // pixels, pixel % pixels // out.width, pixel % out.width, window)
         o_at = (first + begin) * filters
-        multiply_rows(
-            scratch, room, depth, stop - begin, taps, w, 0, 0, depth, bias, 0, filters,
-            out, o_at, filters, LANES, residual, epilogue,
+        multiply_matrix(
+            Rows(scratch, room, depth), stop - begin,
+            Panels(layer.data, 0, 0, depth, layer.bias, 0), filters,
+            Lines(out.data, residual, o_at, filters, LANES), epilogue,
         )  # fmt: skip
-        if epilogue[1] >= POSTPONED:
-            activate(out[o_at : o_at + (stop - begin) * filters], epilogue[1], epilogue[2], epilogue[3])
+        if epilogue.activation >= POSTPONED:
+            activate(out.data[o_at : o_at + (stop - begin) * filters], epilogue)
 
 
-def _block(x_shape: Shape, out_shape: Shape, geometry: Geometry, groups: int) -> int:
-    """How many pixels to gather at a time, or 0 where it doesn't pay."""
-    k_w, s_w, d_w, p_w = geometry[1::2]
-    out_width, filters = out_shape[2], out_shape[3]
-    if groups > 1 or filters < 2 * LANES:
+# -- operators --------------------------------------------------------------------------
+
+
+def _block(x: Image, out: Image, geometry: Geometry, groups: int) -> int:
+    """The number of pixels to gather at a time, or 0 if gathering doesn't pay."""
+    _, k_w, _, s_w, _, d_w, _, p_w = geometry
+    if groups > 1 or out.channels < 2 * LANES:
         return 0
-    begin, end = interior(k_w, s_w, d_w, p_w, x_shape[2], out_width)
+    begin, end = interior(k_w, s_w, d_w, p_w, x.width, out.width)
     full = -(-(end - begin) // ROWS_3) * ROWS_3 if end - begin >= ROWS_3 else (end - begin) * _ALONE
-    if full + (out_width - end + begin) * _ALONE < (1 + _GATHERING / filters) * out_width:
+    if full + (out.width - end + begin) * _ALONE < (1 + _GATHERING / out.channels) * out.width:
         return 0
-    return max(_GATHERED // (geometry[0] * k_w * x_shape[3]) // _ROWS, 3) * _ROWS
+    block = max(_GATHERED // (geometry.k_h * k_w * x.channels) // _ROWS, 3) * _ROWS
+    return min(block, -(-out.batch * out.height * out.width // _ROWS) * _ROWS)
 
 
 def pack(w: Array, groups: int) -> Array:
@@ -198,8 +203,8 @@ def bind_conv(
     pool: ConstantPool, out: Array, x: Array, w: Array, b: Array | None = None, residual: Array | None = None, *,
     geometry: ConvAttributes, activation: Activation = Activation(),
 ) -> Call:  # fmt: skip
-    """Weights [filters, channels, *kernel] become panels of [*kernel, channels] rows, group by group."""
-    (source, x_shape), (target, out_shape), group = image(x), image(out), geometry.group
+    """Bind a convolution, gathered where that pays."""
+    source, target, group = image(x), image(out), geometry.group
     numbers = geometry_of(conv_windows(x, w, b, geometry=geometry))
     packed = pool.derive(("conv", group), lambda w: pack(w, group), w)
     if group == 1:
@@ -207,17 +212,12 @@ def bind_conv(
     else:
         zeros = np.zeros(w.shape[0], np.float32)
         bias = pool.derive(("conv bias", group), lambda w, *b: _pack_bias(b[0] if b else zeros, group), w, *_given(b))
-    other = target if residual is None else image(residual)[0]
-    epilogue = epilogue_of(activation, residual is not None)
-    block = _block(x_shape, out_shape, numbers, group)
+    layer = Convolution(packed, bias, epilogue_of(activation, residual is not None), numbers)
+    other = memory_or(residual, target.data)
+    block = _block(source, target, numbers, group)
     if block:
-        block = min(block, -(-out.size // (out.shape[1] * _ROWS)) * _ROWS)
-        return Call(
-            convolve_gathered,
-            (source, x_shape, packed, bias, other, target, out_shape, numbers, block, epilogue),
-            scratch=block * w[0].size,
-        )
-    return Call(convolve, (source, x_shape, packed, bias, other, target, out_shape, numbers, group, epilogue))
+        return Call(convolve_gathered, (source, layer, block, other, target), scratch=block * w[0].size)
+    return Call(convolve, (source, layer, group, other, target))
 
 
 def _given(b: Array | None) -> tuple[Array, ...]:

@@ -7,80 +7,84 @@ Kernels as wide as their stride need no addition: the product is the row.
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
 from tinyonnx import ops  # noqa: F401  registers the operators
-from tinyonnx.codegen.kernel import kernel, share
-from tinyonnx.codegen.primitives import LANES
+from tinyonnx.codegen.kernel import jit, kernel, share
+from tinyonnx.codegen.primitives import LANES, Lines, Rows
 from tinyonnx.errors import OpError
 from tinyonnx.ir import Array
 from tinyonnx.kernels._common import (
     NO_EPILOGUE,
+    Convolution,
     Geometry,
-    Shape,
+    Image,
     float32_refused,
     geometry_of,
     geometry_refused,
     image,
 )
 from tinyonnx.kernels.conv import inside
-from tinyonnx.kernels.gemm import multiply_rows, no_bias, pack_bias, pack_panels
+from tinyonnx.kernels.gemm import Panels, multiply_matrix, no_bias, pack_bias, pack_panels
 from tinyonnx.ops.conv import ConvTransposeAttributes, conv_transpose, conv_transpose_windows
 from tinyonnx.registry import Call, Info, fast
 from tinyonnx.runtime.constants import ConstantPool
 
 
+@jit
+def add_columns(product: Array, groups: int, g: int, width: int, geometry: Geometry, row: Array) -> None:
+    """Add a product [width, k_w, filters of group g] to the pixels of row[out_width, filters]."""
+    n = product.shape[0] // (width * geometry.k_w)
+    filters = groups * n
+    for j in range(geometry.k_w):
+        start = j * geometry.d_w - geometry.p_w
+        q0, q1 = inside(start, geometry.s_w, width, row.shape[0] // filters)
+        for q in range(q0, q1):
+            o, s = (q * geometry.s_w + start) * filters + g * n, (q * geometry.k_w + j) * n
+            target, source = row[o : o + n], product[s : s + n]
+            for k in range(n):
+                target[k] += source[k]
+
+
 @kernel
 def transposed(
-    x: Array, x_shape: Shape, w: Array, packed_bias: Array, bias: Array, out: Array, out_shape: Shape,
-    geometry: Geometry, groups: int, direct: int, epilogue: tuple[int, int, Any, Any], scratch: Array,
-    part: int, parts: int,
+    x: Image, layer: Convolution, groups: int, bias: Array, direct: int, out: Image, scratch: Array, part: int,
+    parts: int,
 ) -> None:  # fmt: skip
-    """`w` is packed by group and kernel row, `packed_bias` like the columns of a product (zeros unless `direct`)."""
-    batch, height, width, channels = x_shape
-    _, out_height, out_width, filters = out_shape
-    k_h, k_w, s_h, s_w, d_h, d_w, p_h, p_w = geometry
-    c, n = channels // groups, filters // groups
+    """Convolve; weights are packed by group and kernel row, the layer's bias like the columns of a product.
+
+    Scratch holds the product of one row of the input and one kernel row per share. With `direct`
+    the product, with the bias, is the result; otherwise it is added to rows that begin with `bias`.
+    """
+    k_h, k_w, s_h, _, d_h, _, p_h, _ = layer.geometry
+    c, n = x.channels // groups, out.channels // groups
     across = k_w * n
     panel = (across + LANES - 1) // LANES * LANES * c
-    taps = (1, 0, 1, 0, c, 0)
     room = scratch.shape[0] // parts * part
-    first, end = share(batch * out_height, part, parts)
+    product = scratch[room : room + x.width * across]
+    first, end = share(out.batch * out.height, part, parts)
     for line in range(first, end):
-        item, y = line // out_height, line % out_height
-        o_line = line * out_width * filters
-        row = out[o_line : o_line + out_width * filters]
-        for z in range(out_width):
-            for k in range(filters):
-                row[z * filters + k] = bias[k]
+        item, y = line // out.height, line % out.height
+        o_line = line * out.width * out.channels
+        row = out.data[o_line : o_line + out.width * out.channels]
+        for z in range(out.width):
+            for k in range(out.channels):
+                row[z * out.channels + k] = bias[k]
         for i in range(k_h):
             shifted = y + p_h - i * d_h
-            if shifted < 0 or shifted % s_h != 0 or shifted // s_h >= height:
+            if shifted < 0 or shifted % s_h != 0 or shifted // s_h >= x.height:
                 continue
-            x_line = (item * height + shifted // s_h) * width * channels
+            x_line = (item * x.height + shifted // s_h) * x.width * x.channels
             for g in range(groups):
-                w_at = (g * k_h + i) * panel
-                if direct:
-                    multiply_rows(
-                        x, x_line, channels, width, taps, w, w_at, 0, c, packed_bias, 0, across,
-                        out, o_line, across, LANES, out, epilogue,
-                    )  # fmt: skip
-                    continue
-                multiply_rows(
-                    x, x_line + g * c, channels, width, taps, w, w_at, 0, c, packed_bias, 0, across,
-                    scratch, room, across, LANES, scratch, epilogue,
+                target = Lines(row, row, 0, across, LANES)
+                if not direct:
+                    target = Lines(scratch, scratch, room, across, LANES)
+                multiply_matrix(
+            Rows(x.data, x_line + g * c, x.channels), x.width,
+                    Panels(layer.data, (g * k_h + i) * panel, 0, c, layer.bias, 0), across, target, layer.epilogue,
                 )  # fmt: skip
-                for j in range(k_w):
-                    start = j * d_w - p_w
-                    q0, q1 = inside(start, s_w, width, out_width)
-                    for q in range(q0, q1):
-                        o = o_line + (q * s_w + start) * filters + g * n
-                        s = room + q * across + j * n
-                        target, source = out[o : o + n], scratch[s : s + n]
-                        for k in range(n):
-                            target[k] += source[k]
+                if not direct:
+                    add_columns(product, groups, g, x.width, layer.geometry, row)
 
 
 # -- operators --------------------------------------------------------------------------
@@ -114,13 +118,13 @@ def _pack(w: Array, groups: int) -> Array:
 def bind_conv_transpose(
     pool: ConstantPool, out: Array, x: Array, w: Array, b: Array | None = None, *, geometry: ConvTransposeAttributes
 ) -> Call:
-    """`output_padding` and `output_shape` only say how large `out` is."""
+    """`output_padding` and `output_shape` only affect the shape of `out`."""
     numbers, group = geometry_of(conv_transpose_windows(x, w, b, geometry=geometry)), geometry.group
-    (source, x_shape), (target, out_shape) = image(x), image(out)
+    source, target = image(x), image(out)
     k_h, k_w, s_h, s_w, d_h, d_w, _, p_w = numbers
     exact = k_w == s_w and d_w == 1 and p_w == 0 and out.shape[-1] == x.shape[-1] * s_w
     direct = exact and k_h <= s_h and d_h == 1 and group == 1
-    filters = out.shape[1]
+    filters = target.channels
     columns = k_w * filters // group
     packed = pool.derive(("conv transpose", group), lambda w: _pack(w, group), w)
     given = np.zeros(filters, np.float32) if b is None else b
@@ -128,8 +132,6 @@ def bind_conv_transpose(
         product_bias = pool.derive(("conv transpose bias", columns), lambda b: pack_bias(np.tile(b, k_w)), b)
     else:
         product_bias = no_bias(columns)
-    return Call(
-        transposed,
-        (source, x_shape, packed, product_bias, given, target, out_shape, numbers, group, int(direct), NO_EPILOGUE),
-        scratch=1 if direct else x.shape[-1] * columns,
-    )
+    layer = Convolution(packed, product_bias, NO_EPILOGUE, numbers)
+    arguments = (source, layer, group, given, int(direct), target)
+    return Call(transposed, arguments, scratch=1 if direct else x.shape[-1] * columns)

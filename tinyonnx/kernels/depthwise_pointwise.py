@@ -3,22 +3,23 @@
 from __future__ import annotations
 
 from tinyonnx.codegen.kernel import kernel, share
-from tinyonnx.codegen.primitives import LANES, POSTPONED
+from tinyonnx.codegen.primitives import LANES, POSTPONED, Lines, Rows
 from tinyonnx.ir import Array
 from tinyonnx.kernels._common import (
-    Epilogue,
-    Geometry,
-    Shape,
+    Convolution,
+    Image,
+    Layer,
     activation_refused,
     conv_refused,
     epilogue_of,
     float32_refused,
     geometry_of,
     image,
+    memory_or,
 )
-from tinyonnx.kernels.depthwise import depthwise_bias, depthwise_row, pack_depthwise
+from tinyonnx.kernels.depthwise import depthwise_layer, depthwise_row
 from tinyonnx.kernels.elementwise import activate
-from tinyonnx.kernels.gemm import bias_panels, multiply_rows, pack_panels
+from tinyonnx.kernels.gemm import Panels, multiply_matrix, pointwise_layer
 from tinyonnx.ops.conv import ConvAttributes, conv_windows
 from tinyonnx.ops.fused import Activation, depthwise_pointwise
 from tinyonnx.registry import Call, Info, fast
@@ -27,27 +28,24 @@ from tinyonnx.runtime.constants import ConstantPool
 
 @kernel
 def convolve_both(
-    x: Array, x_shape: Shape, taps_w: Array, taps_bias: Array, w: Array, bias: Array, residual: Array, out: Array,
-    out_shape: Shape, geometry: Geometry, first_epilogue: Epilogue, epilogue: Epilogue, scratch: Array, part: int,
-    parts: int,
+    x: Image, depthwise: Convolution, pointwise: Layer, residual: Array, out: Image,
+    scratch: Array, part: int, parts: int,
 ) -> None:  # fmt: skip
-    """Channels-last images, shapes (batch, height, width, channels); scratch holds a row between the two."""
-    batch, out_height, out_width, n = out_shape
-    c = x_shape[3]
-    room = (out_width * c + LANES - 1) // LANES * LANES * part
-    middle = (batch, out_height, out_width, c)
-    first, end = share(batch * out_height, part, parts)
+    """Convolve twice; scratch holds one row between the two convolutions per share."""
+    n, c = out.channels, x.channels
+    room = (out.width * c + LANES - 1) // LANES * LANES * part
+    middle = Image(scratch, out.batch, out.height, out.width, c)
+    first, end = share(out.batch * out.height, part, parts)
     for row in range(first, end):
-        depthwise_row(
-            x, x_shape, taps_w, taps_bias, scratch, scratch, room, middle, geometry, first_epilogue, row
+        depthwise_row(x, depthwise, scratch, middle, room, row)
+        at = row * out.width * n
+        multiply_matrix(
+            Rows(scratch, room, c), out.width,
+            Panels(pointwise.data, 0, 0, c, pointwise.bias, 0), n,
+            Lines(out.data, residual, at, n, LANES), pointwise.epilogue,
         )  # fmt: skip
-        at = row * out_width * n
-        multiply_rows(
-            scratch, room, c, out_width, (1, 0, 1, 0, c, 0), w, 0, 0, c,
-            bias, 0, n, out, at, n, LANES, residual, epilogue,
-        )  # fmt: skip
-        if epilogue[1] >= POSTPONED:
-            activate(out[at : at + out_width * n], epilogue[1], epilogue[2], epilogue[3])
+        if pointwise.epilogue.activation >= POSTPONED:
+            activate(out.data[at : at + out.width * n], pointwise.epilogue)
 
 
 # -- the operator -----------------------------------------------------------------------
@@ -78,13 +76,11 @@ def bind_depthwise_pointwise(
     residual: Array | None = None, *, geometry: ConvAttributes, activation: Activation = Activation(),
     depthwise_activation: Activation = Activation(),
 ) -> Call:  # fmt: skip
-    """Weights are packed as for a depthwise and a 1×1 convolution."""
-    (source, x_shape), (target, out_shape) = image(x), image(out)
-    args = (
-        source, x_shape, pack_depthwise(pool, taps), depthwise_bias(pool, taps_b, len(taps)),
-        pool.derive("pointwise", lambda w: pack_panels(w.reshape(w.shape[:2]).T), w), bias_panels(pool, b, len(w)),
-        target if residual is None else image(residual)[0], target, out_shape,
-        geometry_of(conv_windows(x, taps, taps_b, geometry=geometry)),
-        epilogue_of(depthwise_activation), epilogue_of(activation, residual is not None),
-    )  # fmt: skip
-    return Call(convolve_both, args, scratch=-(-out_shape[2] * x_shape[3] // LANES) * LANES)
+    """Bind both convolutions; the residual is added to the second one's result."""
+    source, target = image(x), image(out)
+    numbers = geometry_of(conv_windows(x, taps, taps_b, geometry=geometry))
+    depthwise = depthwise_layer(pool, taps, taps_b, epilogue_of(depthwise_activation), numbers)
+    pointwise = pointwise_layer(pool, w, b, epilogue_of(activation, residual is not None))
+    other = memory_or(residual, target.data)
+    args = (source, depthwise, pointwise, other, target)
+    return Call(convolve_both, args, scratch=-(-target.width * source.channels // LANES) * LANES)

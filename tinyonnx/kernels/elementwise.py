@@ -10,7 +10,7 @@ import numpy as np
 
 from tinyonnx import ops  # noqa: F401  registers the operators
 from tinyonnx.codegen.kernel import jit, kernel, share
-from tinyonnx.codegen.primitives import CLIP, HARD_SWISH, bits_from_float, float_from_bits
+from tinyonnx.codegen.primitives import CLIP, HARD_SWISH, Epilogue, bits_from_float, float_from_bits
 from tinyonnx.ir import Array
 from tinyonnx.kernels._common import HARD_SIGMOID, LEAKY_RELU, SIGMOID, SWISH, TANH, epilogue_of, flat, float32_refused
 from tinyonnx.ops.fused import Activation
@@ -64,9 +64,9 @@ def tanh(x: Any) -> Any:
 
 
 @jit
-def activate(out: Array, code: int, alpha: Any, beta: Any) -> None:
+def activate(out: Array, epilogue: Epilogue) -> None:
     """out[i] = activation(out[i])."""
-    n = out.shape[0]
+    n, code, alpha, beta = out.shape[0], epilogue.activation, epilogue.alpha, epilogue.beta
     if code == CLIP:
         for i in range(n):
             v = out[i]
@@ -174,13 +174,13 @@ def copy(x: Array, out: Array, part: int, parts: int) -> None:
 
 
 @kernel
-def map_activation(x: Array, out: Array, code: int, alpha: Any, beta: Any, part: int, parts: int) -> None:
+def map_activation(x: Array, out: Array, epilogue: Epilogue, part: int, parts: int) -> None:
     """out[i] = activation(x[i]); `out` may be `x`."""
     first, end = share_lines(out.shape[0], part, parts)
     for start in range(first, end, _CHUNK):
         stop = min(start + _CHUNK, end)
         take(x[start:stop], out[start:stop])
-        activate(out[start:stop], code, alpha, beta)
+        activate(out[start:stop], epilogue)
 
 
 @kernel
@@ -220,8 +220,8 @@ def _bind_activation(name: str) -> Callable[..., Call]:
     def bind(
         pool: ConstantPool, out: Array, x: Array, *, alpha: float = default[0], beta: float = default[1], **_: Any
     ) -> Call:
-        activation = epilogue_of(Activation(name=name, alpha=alpha, beta=beta))
-        return Call(map_activation, (flat(x), flat(out), *activation[1:]))
+        activation = Activation(name=name, alpha=alpha, beta=beta)
+        return Call(map_activation, (flat(x), flat(out), epilogue_of(activation)))
 
     return bind
 
@@ -240,8 +240,8 @@ def _bind_clip(
 ) -> Call:  # fmt: skip
     lower = min if low is None else float(low.reshape(()))
     upper = max if high is None else float(high.reshape(()))
-    activation = epilogue_of(Activation(name="Clip", alpha=lower, beta=upper))
-    return Call(map_activation, (flat(x), flat(out), *activation[1:]))
+    activation = Activation(name="Clip", alpha=lower, beta=upper)
+    return Call(map_activation, (flat(x), flat(out), epilogue_of(activation)))
 
 
 def _combine_refused(out: Info, a: Info | None, b: Info | None, *, axis: int | None = None, **_: Any) -> str | None:

@@ -1,23 +1,26 @@
 """A 1×1 convolution and the depthwise one that follows it, without the wide image in between.
 
-The expanded image of an inverted bottleneck is many times larger than what goes in and
-comes out. Here it exists only as a ring of as many rows as the depthwise kernel is high,
-for one panel of channels at a time: small enough to stay in a near cache, with the pixels of
-one vector of channels side by side, and with margins of zeros, so that there are no borders.
+The expanded image of an inverted bottleneck is many times larger than the block's input and
+output. Here it exists only as a ring of as many rows as the depthwise kernel is high, for one
+panel of channels at a time: small enough to stay in the L1 cache, with the pixels of one vector
+of channels side by side, and with margins of zeros, so that there are no borders.
 """
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 
 from tinyonnx.codegen.kernel import jit, kernel, share
-from tinyonnx.codegen.primitives import FEW_PIXELS, LANES, PIXELS, POSTPONED, ROWS_2, taps_tile
+from tinyonnx.codegen.primitives import LANES, POSTPONED, ROWS_2, Lines, Pixels, Rows, Weights, Window
 from tinyonnx.errors import OpError
 from tinyonnx.ir import Array
 from tinyonnx.kernels._common import (
-    Epilogue,
+    Convolution,
     Geometry,
-    Shape,
+    Image,
+    Layer,
     activation_refused,
     epilogue_of,
     flat,
@@ -27,218 +30,204 @@ from tinyonnx.kernels._common import (
     image,
 )
 from tinyonnx.kernels.conv import inside
-from tinyonnx.kernels.depthwise import RowTaps, convolve_pixels, depthwise_bias, pack_depthwise
+from tinyonnx.kernels.depthwise import convolve_pixels, depthwise_layer
 from tinyonnx.kernels.elementwise import activate
-from tinyonnx.kernels.gemm import bias_panels, multiply_rows, pack_panels, panel_start, panel_width, panels_of
+from tinyonnx.kernels.gemm import Panels, multiply_matrix, panel_start, panel_width, panels_of, pointwise_layer
 from tinyonnx.ops.conv import ConvAttributes
 from tinyonnx.ops.fused import Activation, depthwise_windows, expand_depthwise
 from tinyonnx.registry import Call, Info, fast
 from tinyonnx.runtime.constants import ConstantPool
 
+_SMALL, _CUT = 512, 1.1
+"""Expand the whole image at once if it has at most _SMALL pixels and per-row tiles would do at least _CUT times the
+work."""
+
+
+class Ring(NamedTuple):
+    """Rows of the expanded image: row y is in slot y % rows, and each vector of channels in a plane of its own.
+
+    A row has `row` elements, of which the first `margin` are left of the image. If `pixels` is
+    not 0, the whole expanded image, of that many pixels, starts at `whole` without margins.
+    """
+
+    data: Array
+    start: int
+    rows: int
+    row: int
+    margin: int
+    whole: int
+    pixels: int
+
+
+class Piece(NamedTuple):
+    """A work item: `vectors` vectors of channels from `column` on, rows `begin` to `end`, of an image's result."""
+
+    item: int
+    column: int
+    vectors: int
+    begin: int
+    end: int
+
 
 @jit
 def margin(width: int, out_width: int, taps: int, stride: int, dilation: int, pad: int) -> int:
-    """Pixels to the right of the image that a row of windows sees."""
+    """Pixels to the right of the image that a row of windows reads."""
     return max((out_width - 1) * stride + (taps - 1) * dilation + 1 - pad - width, 0)
 
 
 @jit
-def convolve_ring(
-    x: Array, x_at: int, pixel: int, stride: int, taps: RowTaps, w: Array, w_at: int, bias: Array, b_at: int,
-    out: Array, o_at: int, o_step: int, count: int, lanes: int, epilogue: Epilogue, sums: Array, s_at: int,
-) -> None:  # fmt: skip
-    """`convolve_pixels`, faster for pixels that are LANES elements apart.
-
-    With the distance known to the compiler the addresses cost nothing, which saves a third of the time.
-    """
-    pixels = PIXELS if count >= PIXELS else FEW_PIXELS
-    regular = pixel == LANES and stride <= 2 and taps[3] == LANES and lanes == LANES and count >= pixels
-    variant = taps[2] * 2 + stride if regular else 0
-    if variant != 7 and variant != 8 and variant != 11 and variant != 12:
-        convolve_pixels(
-            x, x_at, pixel, stride, taps, w, w_at, bias, b_at, out, o_at, o_step, count, lanes, out, epilogue,
-            sums, s_at,
-        )  # fmt: skip
-        return
-    near = (taps[0], taps[1], taps[2], LANES, taps[2] * LANES, taps[5], taps[6])
-    p = 0
-    while p < count:
-        q = min(p, count - pixels)
-        skip = pixels if s_at < 0 else p - q
-        one, two, o = x_at + q * LANES, x_at + q * 2 * LANES, o_at + q * o_step
-        # the intrinsic takes its tile as literals, hence a call for each
-        if pixels == PIXELS:
-            if variant == 7:
-                taps_tile(
-                    PIXELS, 3, 1, 0, x, one, LANES, near, w, w_at, bias, b_at, out, o, o_step, lanes, out, epilogue,
-                    sums, s_at, skip,
-                )  # fmt: skip
-            elif variant == 8:
-                taps_tile(
-                    PIXELS, 3, 2, 0, x, two, 2 * LANES, near, w, w_at, bias, b_at, out, o, o_step, lanes, out, epilogue,
-                    sums, s_at, skip,
-                )  # fmt: skip
-            elif variant == 11:
-                taps_tile(
-                    PIXELS, 5, 1, 0, x, one, LANES, near, w, w_at, bias, b_at, out, o, o_step, lanes, out, epilogue,
-                    sums, s_at, skip,
-                )  # fmt: skip
-            else:
-                taps_tile(
-                    PIXELS, 5, 2, 0, x, two, 2 * LANES, near, w, w_at, bias, b_at, out, o, o_step, lanes, out, epilogue,
-                    sums, s_at, skip,
-                )  # fmt: skip
-        elif variant == 7:
-            taps_tile(
-                FEW_PIXELS, 3, 1, 0, x, one, LANES, near, w, w_at, bias, b_at, out, o, o_step, lanes, out, epilogue,
-                sums, s_at, skip,
-            )  # fmt: skip
-        elif variant == 8:
-            taps_tile(
-                FEW_PIXELS, 3, 2, 0, x, two, 2 * LANES, near, w, w_at, bias, b_at, out, o, o_step, lanes, out, epilogue,
-                sums, s_at, skip,
-            )  # fmt: skip
-        elif variant == 11:
-            taps_tile(
-                FEW_PIXELS, 5, 1, 0, x, one, LANES, near, w, w_at, bias, b_at, out, o, o_step, lanes, out, epilogue,
-                sums, s_at, skip,
-            )  # fmt: skip
-        else:
-            taps_tile(
-                FEW_PIXELS, 5, 2, 0, x, two, 2 * LANES, near, w, w_at, bias, b_at, out, o, o_step, lanes, out, epilogue,
-                sums, s_at, skip,
-            )  # fmt: skip
-        p += pixels
-
-
-@jit
-def expand_pixels(
-    x: Array, x_at: int, c: int, count: int, w: Array, w_at: int, bias: Array, b_at: int, vectors: int, out: Array,
-    o_at: int, plane: int, epilogue: Epilogue,
-) -> None:  # fmt: skip
-    """One panel of the 1×1 convolution; each of its vectors to a plane of its own."""
-    multiply_rows(
-        x, x_at, c, count, (1, 0, 1, 0, c, 0), w, w_at, 0, c, bias, b_at, vectors * LANES,
-        out, o_at, LANES, plane, out, epilogue,
-    )  # fmt: skip
-    if epilogue[1] >= POSTPONED:
-        for v in range(vectors):
-            filled = out[o_at + v * plane : o_at + v * plane + count * LANES]
-            activate(filled, epilogue[1], epilogue[2], epilogue[3])
-
-
-_SMALL, _CUT = 512, 1.1
-"""An image of at most so many pixels is expanded as a whole where tiles of single rows do so many times the work."""
-
-
-@jit
 def whole_pixels(height: int, width: int) -> int:
-    """The pixels of an image that is expanded as a whole, else 0: its rows don't fill tiles."""
+    """The pixels of an image that is expanded at once because its rows don't fill tiles, else 0."""
     tiled = (width + ROWS_2 - 1) // ROWS_2 * ROWS_2
     return height * width if tiled >= _CUT * width and height * width <= _SMALL else 0
 
 
+@jit
+def share_larger_first(n: int, part: int, parts: int) -> tuple[int, int]:
+    """As `share`, but the larger shares come first, to minimise waiting at the end."""
+    each, more = n // parts, n % parts
+    first = each * part + min(part, more)
+    return first, first + (each + 1 if part < more else each)
+
+
+@jit
+def clear_margins(ring: Ring, vectors: int, width: int) -> None:
+    """Put zeros to the left and right of `width` pixels in all rows."""
+    for i in range(ring.rows * vectors):
+        at = ring.start + i * ring.row
+        for j in range(ring.margin):
+            ring.data[at + j] = np.float32(0)
+        for j in range(ring.margin + width * LANES, ring.row):
+            ring.data[at + j] = np.float32(0)
+
+
+@jit
+def expand_pixels(x: Rows, count: int, layer: Layer, piece: Piece, out: Array, start: int, plane: int) -> None:
+    """Expand `count` pixels; vector v of the result goes to plane v, planes being `plane` elements apart."""
+    c = x.step
+    multiply_matrix(
+        x, count, Panels(layer.data, piece.column * c, 0, c, layer.bias, piece.column),
+        piece.vectors * LANES, Lines(out, out, start, LANES, plane), layer.epilogue,
+    )  # fmt: skip
+    if layer.epilogue.activation >= POSTPONED:
+        for v in range(piece.vectors):
+            activate(out[start + v * plane : start + v * plane + count * LANES], layer.epilogue)
+
+
+@jit
+def copy_row(ring: Ring, source: int, target: int, count: int) -> None:
+    """Copy `count` elements within the ring's memory."""
+    line, copied = ring.data[target : target + count], ring.data[source : source + count]
+    for j in range(count):
+        line[j] = copied[j]
+
+
+@jit
+def fill_ring(x: Image, layer: Layer, ring: Ring, piece: Piece, rows: tuple[int, int], begin: int) -> None:
+    """Put a range of rows of the expanded image into the ring; `begin` is the first row of the whole image, if used."""
+    for y in range(rows[0], rows[1]):
+        target = ring.start + y % ring.rows * ring.row + ring.margin
+        if ring.pixels > 0:
+            for v in range(piece.vectors):
+                source = ring.whole + (v * ring.pixels + (y - begin) * x.width) * LANES
+                copy_row(ring, source, target + v * ring.rows * ring.row, x.width * LANES)
+        else:
+            pixels = Rows(x.data, (piece.item * x.height + y) * x.width * x.channels, x.channels)
+            expand_pixels(pixels, x.width, layer, piece, ring.data, target, ring.rows * ring.row)
+
+
+@jit
+def convolve_row(height: int, layer: Convolution, ring: Ring, piece: Piece, means: Array, out: Image, y: int) -> None:
+    """The depthwise convolution of row y of the result, and its means if `means` is not empty."""
+    k_h, k_w, s_h, s_w, d_h, d_w, p_h, _ = layer.geometry
+    n, epilogue, wanted = out.channels, layer.epilogue, means.shape[0] > 0
+    postponed = epilogue.activation >= POSTPONED
+    i0, i1 = inside(y * s_h - p_h, d_h, k_h, height)
+    slot = (y * s_h - p_h + i0 * d_h) % ring.rows
+    plane = ring.rows * ring.row
+    taps = Window(
+        i1 - i0, d_h * ring.row, k_w, d_w * LANES, k_w * LANES, (ring.rows - slot + d_h - 1) // d_h, plane
+    )  # fmt: skip
+    o_line, m_line = (piece.item * out.height + y) * out.width * n, (piece.item * out.height + y) * n
+    lanes = min(n, LANES)
+    for v in range(piece.vectors):
+        first = piece.column + v * LANES
+        channel = min(first, max(n - LANES, 0))
+        m_at = m_line + channel
+        for i in range(lanes if wanted else 0):
+            means[m_at + i] = np.float32(0)
+        source = Rows(ring.data, ring.start + v * plane + slot * ring.row, s_w * LANES)
+        w = Weights(layer.data, (first * k_h + i0 * LANES) * k_w, layer.bias, first)
+        target = Pixels(
+            out.data, out.data, o_line + channel, n, out.width, lanes, means, m_at if wanted and not postponed else -1
+        )
+        convolve_pixels(LANES, s_w if d_w == 1 else 0, source, taps, w, target, epilogue)
+    end = min(piece.column + piece.vectors * LANES, n)
+    if postponed:
+        for p in range(out.width):
+            pixel = out.data[o_line + p * n + piece.column : o_line + p * n + end]
+            activate(pixel, epilogue)
+            for i in range(pixel.shape[0] if wanted else 0):
+                means[m_line + piece.column + i] += pixel[i]
+    for i in range(piece.column, end if wanted else piece.column):
+        means[m_line + i] /= np.float32(out.width)
+
+
+@jit
+def convolve_piece(
+    x: Image, expand: Layer, depthwise: Convolution, ring: Ring, piece: Piece, means: Array, out: Image
+) -> None:
+    """Expand and convolve one work item."""
+    s_h, p_h = depthwise.geometry.s_h, depthwise.geometry.p_h
+    clear_margins(ring, piece.vectors, x.width)
+    ready = begin = max(piece.begin * s_h - p_h, 0)
+    if ring.pixels > 0:
+        end = min((piece.end - 1) * s_h - p_h + ring.rows, x.height)
+        pixels = Rows(x.data, (piece.item * x.height + begin) * x.width * x.channels, x.channels)
+        expand_pixels(pixels, (end - begin) * x.width, expand, piece, ring.data, ring.whole, ring.pixels * LANES)
+    for y in range(piece.begin, piece.end):
+        top = y * s_h - p_h
+        end = min(top + ring.rows, x.height)
+        fill_ring(x, expand, ring, piece, (max(ready, top), end), begin)
+        ready = max(ready, end)
+        convolve_row(x.height, depthwise, ring, piece, means, out, y)
+
+
 @kernel
 def expand_and_convolve(
-    x: Array, x_shape: Shape, w: Array, bias: Array, taps_w: Array, taps_bias: Array, out: Array, out_shape: Shape,
-    geometry: Geometry, expand_epilogue: Epilogue, epilogue: Epilogue, means: Array, wants_means: int, scratch: Array,
-    part: int, parts: int,
-) -> None:  # fmt: skip
-    """Channels-last images, shapes (batch, height, width, channels); `means` of every row if wanted.
+    x: Image, expand: Layer, depthwise: Convolution, means: Array, out: Image, scratch: Array, part: int, parts: int
+) -> None:
+    """Expand and convolve; `means`, if not empty, gets the mean of every row of the result.
 
-    Scratch holds the ring: rows under the kernel × padded width × 3 vectors; before it, if `whole_pixels` says so,
-    the whole expanded image × 3 vectors.
+    Scratch holds a ring of 3 vectors per share, and before it, if `whole_pixels` is not 0, as
+    many vectors of the whole expanded image.
     """
-    batch, height, width, c = x_shape
-    _, out_height, out_width, n = out_shape
-    k_h, k_w, s_h, s_w, d_h, d_w, p_h, p_w = geometry
-    lanes = min(n, LANES)
-    ring = (k_h - 1) * d_h + 1
-    right = margin(width, out_width, k_w, s_w, d_w, p_w)
-    pixels = whole_pixels(height, width)
-    whole = (ring * (p_w + width + right) + pixels) * 3 * LANES * part
-    room = whole + pixels * 3 * LANES
+    k_h, k_w, _, s_w, d_h, d_w, _, p_w = depthwise.geometry
+    rows = (k_h - 1) * d_h + 1
+    row = (p_w + x.width + margin(x.width, out.width, k_w, s_w, d_w, p_w)) * LANES
+    pixels = whole_pixels(x.height, x.width)
+    whole = (rows * row + pixels * LANES) * 3 * part
+    ring = Ring(scratch, whole + pixels * 3 * LANES, rows, row, p_w * LANES, whole, pixels)
+    n = out.channels
     panels = panels_of(n)
-    # images and panels come first; only where they are too few are rows divided as well
-    cuts = min((parts + batch * panels - 1) // (batch * panels), out_height)
-    # the longest shares come first: what comes last is short to wait for
-    each, more = batch * panels * cuts // parts, batch * panels * cuts % parts
-    first_work = each * part + min(part, more)
-    end_work = first_work + (each + 1 if part < more else each)
-    for work in range(first_work, end_work):
-        item, panel, cut = work // cuts // panels, work // cuts % panels, work % cuts
-        column = panel_start(panel)
-        vectors = panel_width((n - column + LANES - 1) // LANES)
-        columns = vectors * LANES
-        row = (p_w + width + right) * LANES
-        plane = ring * row
-        for i in range(ring * vectors):
-            at = room + i * row
-            for j in range(p_w * LANES):
-                scratch[at + j] = np.float32(0)
-            for j in range((p_w + width) * LANES, row):
-                scratch[at + j] = np.float32(0)
-        first_y, end_y = share(out_height, cut, cuts)
-        ready = begin = max(first_y * s_h - p_h, 0)
-        if pixels > 0:
-            end = min((end_y - 1) * s_h - p_h + ring, height)
-            expand_pixels(
-                x, (item * height + begin) * width * c, c, (end - begin) * width, w, column * c, bias, column, vectors,
-                scratch, whole, pixels * LANES, expand_epilogue,
-            )  # fmt: skip
-        for y in range(first_y, end_y):
-            top = y * s_h - p_h
-            for source in range(max(ready, top), min(top + ring, height)):
-                target = room + source % ring * row + p_w * LANES
-                if pixels > 0:
-                    for v in range(vectors):
-                        at, to = whole + (v * pixels + (source - begin) * width) * LANES, target + v * plane
-                        line, copied = scratch[to : to + width * LANES], scratch[at : at + width * LANES]
-                        for j in range(width * LANES):
-                            line[j] = copied[j]
-                else:
-                    expand_pixels(
-                        x, (item * height + source) * width * c, c, width, w, column * c, bias, column, vectors,
-                        scratch, target, plane, expand_epilogue,
-                    )  # fmt: skip
-            ready = max(ready, min(top + ring, height))
-            i0, i1 = inside(top, d_h, k_h, height)
-            slot = (top + i0 * d_h) % ring
-            wrap_at = (ring - slot + d_h - 1) // d_h
-            taps = (i1 - i0, d_h * row, k_w, d_w * LANES, k_w * LANES, wrap_at, plane)
-            o_line = (item * out_height + y) * out_width * n
-            m_line = (item * out_height + y) * n
-            for v in range(vectors):
-                first = column + v * LANES
-                channel = min(first, max(n - LANES, 0))
-                m_at = m_line + channel if wants_means != 0 else -1
-                for i in range(lanes if wants_means != 0 else 0):
-                    means[m_at + i] = np.float32(0)
-                convolve_ring(
-                    scratch, room + v * plane + slot * row, LANES, s_w, taps, taps_w,
-                    (first * k_h + i0 * LANES) * k_w, taps_bias, first, out, o_line + channel, n, out_width, lanes,
-                    epilogue, means, -1 if epilogue[1] >= POSTPONED else m_at,
-                )  # fmt: skip
-            end_column = min(column + columns, n)
-            if epilogue[1] >= POSTPONED:
-                for p in range(out_width):
-                    pixel = out[o_line + p * n + column : o_line + p * n + end_column]
-                    activate(pixel, epilogue[1], epilogue[2], epilogue[3])
-                    for i in range(pixel.shape[0] if wants_means != 0 else 0):
-                        means[m_line + column + i] += pixel[i]
-            for i in range(column, end_column if wants_means != 0 else column):
-                means[m_line + i] /= np.float32(out_width)
+    # divide images and panels; only where they are too few, rows as well
+    cuts = min((parts + x.batch * panels - 1) // (x.batch * panels), out.height)
+    first, end = share_larger_first(x.batch * panels * cuts, part, parts)
+    for work in range(first, end):
+        column = panel_start(work // cuts % panels)
+        y, end_y = share(out.height, work % cuts, cuts)
+        piece = Piece(work // cuts // panels, column, panel_width((n - column + LANES - 1) // LANES), y, end_y)
+        convolve_piece(x, expand, depthwise, ring, piece, means, out)
 
 
 # -- the operator -----------------------------------------------------------------------
 
 
-def _scratch(x_shape: Shape, out_shape: Shape, geometry: Geometry) -> int:
-    """Floats of a ring and of what may be a whole image, both with 3 vectors: never fewer for a larger image."""
+def _scratch(x: Image, out: Image, geometry: Geometry) -> int:
+    """Floats of a ring and of what may be a whole image, both of 3 vectors: never fewer for a larger image."""
     k_h, k_w, _, s_w, d_h, d_w, _, p_w = geometry
-    _, height, width, _ = x_shape
-    row = p_w + width + margin(width, out_shape[2], k_w, s_w, d_w, p_w)
-    return (((k_h - 1) * d_h + 1) * row + min(height * width, _SMALL)) * 3 * LANES
+    row = p_w + x.width + margin(x.width, out.width, k_w, s_w, d_w, p_w)
+    return (((k_h - 1) * d_h + 1) * row + min(x.height * x.width, _SMALL)) * 3 * LANES
 
 
 def _refused(
@@ -270,15 +259,13 @@ def bind_expand_depthwise(
     taps_b: Array | None = None, *, geometry: ConvAttributes, activation: Activation = Activation(),
     expand_activation: Activation = Activation(),
 ) -> Call:  # fmt: skip
-    """Weights are packed as for a 1×1 and a depthwise convolution."""
+    """The second output is the means of rows."""
     out, means = (*outs, None)[:2]
     assert out is not None
-    (source, x_shape), (target, out_shape) = image(x), image(out)
+    source, target = image(x), image(out)
     numbers = geometry_of(depthwise_windows(x, w, taps, geometry))
-    args = (
-        source, x_shape, pool.derive("pointwise", lambda w: pack_panels(w.reshape(w.shape[:2]).T), w),
-        bias_panels(pool, b, w.shape[0]), pack_depthwise(pool, taps), depthwise_bias(pool, taps_b, len(taps)),
-        target, out_shape, numbers, epilogue_of(expand_activation), epilogue_of(activation),
-        target if means is None else flat(means), int(means is not None),
-    )  # fmt: skip
-    return Call(expand_and_convolve, args, scratch=_scratch(x_shape, out_shape, numbers))
+    expand = pointwise_layer(pool, w, b, epilogue_of(expand_activation))
+    depthwise = depthwise_layer(pool, taps, taps_b, epilogue_of(activation), numbers)
+    sums = target.data[:0] if means is None else flat(means)
+    args = (source, expand, depthwise, sums, target)
+    return Call(expand_and_convolve, args, scratch=_scratch(source, target, numbers))

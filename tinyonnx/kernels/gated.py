@@ -4,20 +4,30 @@ from __future__ import annotations
 
 import numpy as np
 
-from tinyonnx.codegen.kernel import kernel, share
-from tinyonnx.codegen.primitives import LANES, POSTPONED
+from tinyonnx.codegen.kernel import jit, kernel, share
+from tinyonnx.codegen.primitives import LANES, LINEAR, POSTPONED, Epilogue, Lines, Pixels, Rows, Weights, Window
 from tinyonnx.ir import Array
-from tinyonnx.kernels._common import Epilogue, activation_refused, epilogue_of, flat, float32_refused, image, temporary
+from tinyonnx.kernels._common import (
+    Layer,
+    Product,
+    activation_refused,
+    epilogue_of,
+    flat,
+    float32_refused,
+    image,
+    memory_or,
+    temporary,
+)
 from tinyonnx.kernels.depthwise import convolve_pixels
 from tinyonnx.kernels.elementwise import activate
 from tinyonnx.kernels.gemm import (
     BLOCK,
-    bias_panels,
+    Panels,
     linear,
     multiply,
-    multiply_rows,
-    pack_panels,
+    multiply_matrix,
     panel_width,
+    pointwise_layer,
     share_product,
 )
 from tinyonnx.kernels.pointwise import pointwise_refused
@@ -27,6 +37,9 @@ from tinyonnx.ops.fused import Activation
 from tinyonnx.ops.gated import gated_conv, squeeze_gate
 from tinyonnx.registry import Call, Info, fast
 from tinyonnx.runtime.constants import ConstantPool
+
+_ZERO = np.float32(0)
+_NO_BIAS = np.zeros(LANES, np.float32)
 
 
 def _gate_refused(
@@ -62,53 +75,60 @@ def bind_squeeze_gate(
 
 @kernel
 def gate_panels(gate: Array, w: Array, k: int, n: int, out: Array, part: int, parts: int) -> None:
-    """Rows of the panels of w[k, n], each times its number in the gate [k]."""
+    """Multiply row r of all panels of w[k, n] by gate[r]."""
     first, end = share(k, part, parts)
     vectors = (n + LANES - 1) // LANES
     at = 0
     while vectors > 0:
         columns = panel_width(vectors) * LANES
         for r in range(first, end):
-            source, target = (
-                w[at + r * columns : at + (r + 1) * columns],
-                out[at + r * columns : at + (r + 1) * columns],
-            )
-            factor = gate[r]
+            begin = at + r * columns
+            source, target, factor = w[begin : begin + columns], out[begin : begin + columns], gate[r]
             for c in range(columns):
                 target[c] = source[c] * factor
         at += k * columns
         vectors -= columns // LANES
 
 
+@jit
+def gate_rows(x: Array, start: int, count: int, gate: Array, out: Array, zeros: Array) -> None:
+    """out[r] = x[r] · gate for `count` rows of x[start:], each as long as `gate`; `zeros` has LANES of them."""
+    k = gate.shape[0]
+    # a product with one number per channel is a depthwise convolution with a single tap
+    for channel in range(0, k, LANES) if k >= LANES else range(0):
+        c = min(channel, k - LANES)
+        convolve_pixels(
+            0, 0, Rows(x, start + c, k), Window(1, 0, 1, k, LANES, 1, 0), Weights(gate, c, zeros, 0),
+            Pixels(out, out, c, k, count, LANES, out, -1), Epilogue(0, LINEAR, _ZERO, _ZERO),
+        )  # fmt: skip
+    for r in range(count if k < LANES else 0):
+        for c in range(k):
+            out[r * k + c] = x[start + r * k + c] * gate[c]
+
+
 @kernel
 def multiply_gated(
-    x: Array, gate: Array, pixels: int, w: Array, bias: Array, residual: Array, out: Array, m: int, k: int, n: int,
-    epilogue: Epilogue, zeros: Array, scratch: Array, part: int, parts: int,
+    x: Array, gate: Array, zeros: Array, layer: Layer, residual: Array, out: Array, size: Product, scratch: Array,
+    part: int, parts: int,
 ) -> None:  # fmt: skip
-    """`gemm.multiply` of x[m, k] · gate[m / pixels, k]; scratch holds a block of gated rows."""
+    """`gemm.multiply` of x · gate[item] for each item of the batch; scratch holds a block of gated rows per share."""
+    m, k, n = size
+    pixels = m // (gate.shape[0] // k)
     first, end, column, column_end = share_product(m, n, part, parts)
-    columns = column_end - column
     room = BLOCK * k * part
+    w = Panels(layer.data, column * k, 0, k, layer.bias, column)
     while first < end:
         item = first // pixels
         count = min(min(BLOCK, end - first), (item + 1) * pixels - first)
-        # a product with one number per channel is a depthwise convolution with a single tap
-        for channel in range(0, k, LANES) if k >= LANES else range(0):
-            c = min(channel, k - LANES)
-            convolve_pixels(
-                x, first * k + c, k, 1, (1, 0, 1, k, LANES, 1, 0), gate, item * k + c, zeros, 0,
-                scratch, room + c, k, count, LANES, scratch, (0, 0, zeros[0], zeros[0]), scratch, -1,
-            )  # fmt: skip
-        for r in range(count if k < LANES else 0):
-            for c in range(k):
-                scratch[room + r * k + c] = x[(first + r) * k + c] * gate[item * k + c]
-        multiply_rows(
-            scratch, room, k, count, (1, 0, 1, 0, k, 0), w, column * k, 0, k, bias, column, columns,
-            out, first * n + column, n, LANES, residual, epilogue,
+        gated = scratch[room : room + count * k]
+        gate_rows(x, first * k, count, gate[item * k : (item + 1) * k], gated, zeros)
+        multiply_matrix(
+            Rows(scratch, room, k), count, w, column_end - column,
+            Lines(out, residual, first * n + column, n, LANES), layer.epilogue,
         )  # fmt: skip
-        if epilogue[1] >= POSTPONED:
+        if layer.epilogue.activation >= POSTPONED:
             for i in range(first, first + count):
-                activate(out[i * n + column : i * n + column_end], epilogue[1], epilogue[2], epilogue[3])
+                activate(out[i * n + column : i * n + column_end], layer.epilogue)
         first += count
 
 
@@ -127,21 +147,21 @@ def bind_gated_conv(
     pool: ConstantPool, out: Array, x: Array, gate: Array, w: Array, b: Array | None = None,
     residual: Array | None = None, *, activation: Activation = Activation(),
 ) -> list[Call]:  # fmt: skip
-    """Where an image has more pixels than there are filters, the weights are gated instead, item by item."""
-    (source, (batch, height, width, channels)), (target, (*_, filters)) = image(x), image(out)
-    packed = pool.derive("pointwise", lambda w: pack_panels(w.reshape(w.shape[:2]).T), w)
-    bias = bias_panels(pool, b, filters)
-    other = target if residual is None else image(residual)[0]
-    epilogue = epilogue_of(activation, residual is not None)
-    pixels, gates = height * width, flat(gate)
-    sizes = (batch * pixels, channels, filters)
+    """If an image has more pixels than there are filters, the weights are gated instead, item by item."""
+    source, target, gates = image(x), image(out), flat(gate)
+    layer = pointwise_layer(pool, w, b, epilogue_of(activation, residual is not None))
+    other = memory_or(residual, target.data)
+    batch, channels, filters = source.batch, source.channels, target.channels
+    pixels = source.height * source.width
     if pixels <= filters:
-        args = (source, gates, pixels, packed, bias, other, target, *sizes, epilogue, np.zeros(LANES, np.float32))
+        size = Product(batch * pixels, channels, filters)
+        args = (source.data, gates, _NO_BIAS, layer, other, target.data, size)
         return [Call(multiply_gated, args, scratch=BLOCK * channels)]
-    weights = temporary(packed.size)
+    weights = temporary(layer.data.size)
+    gated, size = layer._replace(data=weights), Product(pixels, channels, filters)
     calls = []
     for item in range(batch):
-        x_i, other_i, out_i, gate_i = (a.reshape(batch, -1)[item] for a in (source, other, target, gates))
-        calls.append(Call(gate_panels, (gate_i, packed, channels, filters, weights)))
-        calls.append(Call(multiply, (x_i, weights, bias, other_i, out_i, pixels, channels, filters, epilogue)))
+        x_i, other_i, out_i, gate_i = (a.reshape(batch, -1)[item] for a in (source.data, other, target.data, gates))
+        calls.append(Call(gate_panels, (gate_i, layer.data, channels, filters, weights)))
+        calls.append(Call(multiply, (x_i, gated, other_i, out_i, size)))
     return calls

@@ -1,24 +1,42 @@
 """Products with a constant matrix, in register tiles; Gemm, FusedGemm, MatMul.
 
 The constant is packed into panels of 2 vectors of columns (1 to 3 at the end), each [k, columns].
-Where the columns don't fill the last panel, its last vector is moved to the left over
-columns that are computed twice; only results narrower than one vector need a mask. Rows
-are treated alike, so nothing is ever read or written beside the arrays.
+Where the columns don't fill the last panel, its last vector is moved to the left over columns
+that are computed twice; only results narrower than one vector need a mask. The last tile of
+rows is moved up likewise, so that nothing outside the arrays is read or written.
 """
 
 from __future__ import annotations
 
 from functools import cache
+from typing import NamedTuple
 
 import numpy as np
 
+from tinyonnx.codegen.arguments import Static
 from tinyonnx.codegen.kernel import jit, kernel, share
-from tinyonnx.codegen.primitives import FEW_1, FEW_2, FEW_3, LANES, POSTPONED, ROWS_1, ROWS_2, ROWS_3, gemm_tile
+from tinyonnx.codegen.primitives import (
+    FEW_1,
+    FEW_2,
+    FEW_3,
+    LANES,
+    POSTPONED,
+    ROWS_1,
+    ROWS_2,
+    ROWS_3,
+    Edge,
+    Epilogue,
+    Lines,
+    Rows,
+    Taps,
+    Weights,
+    gemm_tile,
+)
 from tinyonnx.ir import Array
 from tinyonnx.kernels._common import (
     NO_EPILOGUE,
-    Epilogue,
-    Taps,
+    Layer,
+    Product,
     activation_refused,
     epilogue_of,
     flat,
@@ -33,21 +51,32 @@ from tinyonnx.registry import Call, Info, fast
 from tinyonnx.runtime.constants import ConstantPool
 
 BLOCK, _LARGEST_BLOCK = 24, 96
-"""Rows that visit all panels before the next rows come: whole tiles."""
+"""Rows per block (a multiple of the tile height): each block is multiplied by all panels before the next one starts."""
 
 _NEAR = 4096
-"""Floats of such rows: few enough to stay in the nearest cache."""
+"""Floats of a block of rows that stay in the L1 cache."""
+
+
+class Panels(NamedTuple):
+    """Packed weights and bias: panels of `depth` rows each, from `start` on; the first tap meets row `first`."""
+
+    data: Array
+    start: int
+    first: int
+    depth: int
+    bias: Array
+    bias_start: int
 
 
 @jit
 def panel_width(vectors: int) -> int:
-    """Vectors in the next panel when `vectors` are left: 2, as fast as 3 and easier to divide."""
+    """Vectors in the next panel when `vectors` are left: 2, as fast as 3 and easier to divide, unless 3 are left."""
     return 3 if vectors == 3 else min(vectors, 2)
 
 
 @jit
 def panels_of(n: int) -> int:
-    """How many panels `n` columns have."""
+    """The number of panels of `n` columns."""
     return max((n + LANES - 1) // LANES // 2, 1)
 
 
@@ -57,120 +86,71 @@ def panel_start(panel: int) -> int:
     return panel * 2 * LANES
 
 
-@jit
-def tile_rows(m: int, width: int) -> int:
-    """Rows of the tiles that cover `m` rows: a last tile is moved up where it would end below them."""
-    many, few = (ROWS_3, FEW_3) if width == 3 else (ROWS_2, FEW_2) if width == 2 else (ROWS_1, FEW_1)
-    return many if m >= many else few if m >= few else 1
+@jit(inline=True)
+def multiply_tiles(
+    rows: Static, vectors: Static, run: Static, step: Static, x: Rows, m: int, taps: Taps, w: Weights, out: Lines,
+    edge: Edge, epilogue: Epilogue,
+) -> None:  # fmt: skip
+    """Multiply `m` rows, at least as many as a tile has, with a panel; see `gemm_tile`."""
+    for i in range(0, m, rows):
+        r = min(i, m - rows)
+        gemm_tile(
+            rows, vectors, run, step, Rows(x.data, x.start + r * x.step, x.step), taps, w,
+            Lines(out.data, out.residual, out.start + r * out.step, out.step, out.column), edge, epilogue,
+        )  # fmt: skip
 
 
-@jit
-def multiply_rows(
-    x: Array, x_at: int, x_step: int, m: int, taps: Taps, w: Array, w_at: int, w_first: int, depth: int,
-    bias: Array, b_at: int, n: int, out: Array, o_at: int, o_step: int, o_column: int, residual: Array,
+@jit(inline=True)
+def multiply_panel(
+    many: Static, few: Static, vectors: Static, x: Rows, m: int, taps: Taps, w: Weights, out: Lines, edge: Edge,
     epilogue: Epilogue,
 ) -> None:  # fmt: skip
-    """out[i, :n] = epilogue(Σ taps x[i] · w + bias) for `m` rows.
+    """Multiply `m` rows with a panel in the highest tiles that they fill."""
+    if m >= many:
+        multiply_tiles(many, vectors, 0, 0, x, m, taps, w, out, edge, epilogue)
+    elif m >= few:
+        multiply_tiles(few, vectors, 0, 0, x, m, taps, w, out, edge, epilogue)
+    else:
+        multiply_tiles(1, vectors, 0, 0, x, m, taps, w, out, edge, epilogue)
 
-    Row i starts at x_at + i·x_step and is gathered in runs of consecutive elements: `taps` is
-    (outer count, outer step, inner count, inner step, run length, rows of w per outer tap).
-    The panels of w start at `w_at` and have `depth` rows each; the first tap meets row
-    `w_first`. Result rows start at o_at + i·o_step, and vector v of a row
-    v·o_column further; the residual is laid out like `out`.
-    """
-    outer, outer_step, inner, inner_step, run, w_outer = taps
+
+@jit(inline=True)
+def multiply_panels(x: Rows, m: int, taps: Taps, w: Panels, n: int, out: Lines, epilogue: Epilogue) -> None:
+    """`multiply_rows`, to be inlined."""
     vectors = (n + LANES - 1) // LANES
     lanes = min(n, LANES)
     column = 0
-    panel = w_at
+    panel = w.start
     while vectors > 0:
         width = panel_width(vectors)
         columns = width * LANES
-        last = (width - 1) * o_column
+        last = (width - 1) * out.column
         if width == vectors and n >= LANES:
             last -= column + columns - n
-        here = (outer, outer_step, inner, inner_step, run, w_outer * columns)
-        at = panel + w_first * columns
-        b = b_at + column
-        o = o_at + column // LANES * o_column
-        rows = tile_rows(m, width)
-        i = 0
-        # the intrinsics take their tile as literals, hence a loop for each
-        if width == 2 and rows == ROWS_2:
-            while i < m:
-                r = min(i, m - rows)
-                gemm_tile(
-                    ROWS_2, 2, x, x_at + r * x_step, x_step, here, w, at, bias, b,
-                    out, o + r * o_step, o_step, o_column, last, lanes, residual, epilogue,
-                )  # fmt: skip
-                i += rows
-        elif width == 2 and rows == FEW_2:
-            while i < m:
-                r = min(i, m - rows)
-                gemm_tile(
-                    FEW_2, 2, x, x_at + r * x_step, x_step, here, w, at, bias, b,
-                    out, o + r * o_step, o_step, o_column, last, lanes, residual, epilogue,
-                )  # fmt: skip
-                i += rows
-        elif width == 2:
-            while i < m:
-                r = min(i, m - rows)
-                gemm_tile(
-                    1, 2, x, x_at + r * x_step, x_step, here, w, at, bias, b,
-                    out, o + r * o_step, o_step, o_column, last, lanes, residual, epilogue,
-                )  # fmt: skip
-                i += rows
-        elif width == 3 and rows == ROWS_3:
-            while i < m:
-                r = min(i, m - rows)
-                gemm_tile(
-                    ROWS_3, 3, x, x_at + r * x_step, x_step, here, w, at, bias, b,
-                    out, o + r * o_step, o_step, o_column, last, lanes, residual, epilogue,
-                )  # fmt: skip
-                i += rows
-        elif width == 3 and rows == FEW_3:
-            while i < m:
-                r = min(i, m - rows)
-                gemm_tile(
-                    FEW_3, 3, x, x_at + r * x_step, x_step, here, w, at, bias, b,
-                    out, o + r * o_step, o_step, o_column, last, lanes, residual, epilogue,
-                )  # fmt: skip
-                i += rows
+        edge = Edge(last, lanes)
+        weights = Weights(w.data, panel + w.first * columns, w.bias, w.bias_start + column)
+        here = Lines(out.data, out.residual, out.start + column // LANES * out.column, out.step, out.column)
+        if width == 2:
+            multiply_panel(ROWS_2, FEW_2, 2, x, m, taps, weights, here, edge, epilogue)
         elif width == 3:
-            while i < m:
-                r = min(i, m - rows)
-                gemm_tile(
-                    1, 3, x, x_at + r * x_step, x_step, here, w, at, bias, b,
-                    out, o + r * o_step, o_step, o_column, last, lanes, residual, epilogue,
-                )  # fmt: skip
-                i += rows
-        elif width == 1 and rows == ROWS_1:
-            while i < m:
-                r = min(i, m - rows)
-                gemm_tile(
-                    ROWS_1, 1, x, x_at + r * x_step, x_step, here, w, at, bias, b,
-                    out, o + r * o_step, o_step, o_column, last, lanes, residual, epilogue,
-                )  # fmt: skip
-                i += rows
-        elif width == 1 and rows == FEW_1:
-            while i < m:
-                r = min(i, m - rows)
-                gemm_tile(
-                    FEW_1, 1, x, x_at + r * x_step, x_step, here, w, at, bias, b,
-                    out, o + r * o_step, o_step, o_column, last, lanes, residual, epilogue,
-                )  # fmt: skip
-                i += rows
-        elif width == 1:
-            while i < m:
-                r = min(i, m - rows)
-                gemm_tile(
-                    1, 1, x, x_at + r * x_step, x_step, here, w, at, bias, b,
-                    out, o + r * o_step, o_step, o_column, last, lanes, residual, epilogue,
-                )  # fmt: skip
-                i += rows
-        panel += depth * columns
+            multiply_panel(ROWS_3, FEW_3, 3, x, m, taps, weights, here, edge, epilogue)
+        else:
+            multiply_panel(ROWS_1, FEW_1, 1, x, m, taps, weights, here, edge, epilogue)
+        panel += w.depth * columns
         column += columns
         vectors -= width
+
+
+@jit
+def multiply_rows(x: Rows, m: int, taps: Taps, w: Panels, n: int, out: Lines, epilogue: Epilogue) -> None:
+    """out[i, :n] = epilogue(Σ taps x[i] · w + bias) for `m` rows; a postponed activation is left to the caller."""
+    multiply_panels(x, m, taps, w, n, out, epilogue)
+
+
+@jit
+def multiply_matrix(x: Rows, m: int, w: Panels, n: int, out: Lines, epilogue: Epilogue) -> None:
+    """`multiply_rows` of rows that are single runs of `w.depth` elements, without the loops over taps."""
+    multiply_panels(x, m, Taps(1, 0, 1, 0, w.depth, 0), w, n, out, epilogue)
 
 
 @jit
@@ -182,7 +162,7 @@ def share_columns(n: int, part: int, parts: int) -> tuple[int, int]:
 
 @jit
 def share_product(m: int, n: int, part: int, parts: int) -> tuple[int, int, int, int]:
-    """First row, last, first column and last of a share of a product [m, n]: whole tiles of rows, or whole panels."""
+    """A share of a product [m, n], whole tiles of rows or whole panels: (first row, end, first column, end)."""
     if m >= ROWS_2 * parts:
         row, end = share((m + ROWS_2 - 1) // ROWS_2, part, parts)
         return row * ROWS_2, min(end * ROWS_2, m), 0, n
@@ -191,26 +171,22 @@ def share_product(m: int, n: int, part: int, parts: int) -> tuple[int, int, int,
 
 
 @kernel
-def multiply(
-    x: Array, w: Array, bias: Array, residual: Array, out: Array, m: int, k: int, n: int, epilogue: Epilogue,
-    part: int, parts: int,
-) -> None:  # fmt: skip
-    """out[m, n] = epilogue(x[m, k] · w + bias + residual); all arrays flat, `w` and `bias` packed."""
-    taps = (1, 0, 1, 0, k, 0)
+def multiply(x: Array, layer: Layer, residual: Array, out: Array, size: Product, part: int, parts: int) -> None:
+    """out[m, n] = epilogue(x[m, k] · w + bias + residual); all arrays flat."""
+    m, k, n = size
     row, end, column, column_end = share_product(m, n, part, parts)
     columns = column_end - column
-    # more rows where they are short, or have a single panel to visit: a call costs as much as half a tile
+    # larger blocks if rows are short or there is a single panel: a call costs as much as half a tile
     block = min(_NEAR // k // BLOCK * BLOCK, _LARGEST_BLOCK) if panels_of(n) > 1 else _LARGEST_BLOCK
     block = max(block, BLOCK)
+    w = Panels(layer.data, column * k, 0, k, layer.bias, column)
     for first in range(row, end, block):
         count = min(block, end - first)
-        multiply_rows(
-            x, first * k, k, count, taps, w, column * k, 0, k, bias, column, columns,
-            out, first * n + column, n, LANES, residual, epilogue,
-        )  # fmt: skip
-        if epilogue[1] >= POSTPONED:
+        lines = Lines(out, residual, first * n + column, n, LANES)
+        multiply_matrix(Rows(x, first * k, k), count, w, columns, lines, layer.epilogue)
+        if layer.epilogue.activation >= POSTPONED:
             for i in range(first, first + count):
-                activate(out[i * n + column : i * n + column_end], epilogue[1], epilogue[2], epilogue[3])
+                activate(out[i * n + column : i * n + column_end], layer.epilogue)
 
 
 # -- packing ----------------------------------------------------------------------------
@@ -276,7 +252,7 @@ def bind_gemm(
     pool: ConstantPool, out: Array, a: Array, b: Array, c: Array | None = None, *, product: GemmAttributes,
     activation: Activation = Activation(),
 ) -> Call:  # fmt: skip
-    """alpha and beta disappear into the packed constants."""
+    """alpha and beta are multiplied into the packed constants."""
     (m, n), alpha, beta, transB = out.shape, product.alpha, product.beta, product.transB
     scale, share = np.float32(alpha), np.float32(beta)
 
@@ -289,8 +265,8 @@ def bind_gemm(
     w = pool.derive(("gemm", alpha, transB), pack_matrix, b)
     bias = no_bias(n) if c is None or beta == 0 else pool.derive(("gemm bias", beta, n), pack_c, c)
     target = flat(out)
-    epilogue = epilogue_of(activation)
-    return Call(multiply, (flat(a), w, bias, target, target, m, a.size // m, n, epilogue))
+    layer = Layer(w, bias, epilogue_of(activation))
+    return Call(multiply, (flat(a), layer, target, target, Product(m, a.size // m, n)))
 
 
 @cache
@@ -304,11 +280,17 @@ def bias_panels(pool: ConstantPool, b: Array | None, columns: int) -> Array:
     return no_bias(columns) if b is None else np.asarray(pool.derive("bias", pack_bias, b))
 
 
+def pointwise_layer(pool: ConstantPool, w: Array, b: Array | None, epilogue: Epilogue) -> Layer:
+    """The layer of a 1×1 convolution with weights [filters, channels, 1, 1]."""
+    packed = pool.derive("pointwise", lambda w: pack_panels(w.reshape(w.shape[:2]).T), w)
+    return Layer(packed, bias_panels(pool, b, len(w)), epilogue)
+
+
 def linear(pool: ConstantPool, x: Array, w: Array, b: Array | None, out: Array, epilogue: Epilogue) -> Call:
     """out[m, n] = epilogue(x[m, k] · w[k, n] + b[n]) with flat `x` and `out`."""
     k, n = w.shape
-    packed = pool.derive("linear", pack_panels, w)
-    return Call(multiply, (x, packed, bias_panels(pool, b, n), out, out, out.size // n, k, n, epilogue))
+    layer = Layer(pool.derive("linear", pack_panels, w), bias_panels(pool, b, n), epilogue)
+    return Call(multiply, (x, layer, out, out, Product(out.size // n, k, n)))
 
 
 def _matmul_refused(out: Info, a: Info | None, b: Info | None) -> str | None:

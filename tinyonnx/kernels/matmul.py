@@ -1,24 +1,22 @@
-"""Products of batches of matrices of which neither is constant: the right one is packed as it comes."""
+"""Products of batches of variable matrices; the right one is packed during the run."""
 
 from __future__ import annotations
-
-from typing import Any
 
 import numpy as np
 
 from tinyonnx.codegen.kernel import jit, kernel, share
-from tinyonnx.codegen.primitives import LANES
+from tinyonnx.codegen.primitives import LANES, LINEAR, Epilogue, Lines, Rows
 from tinyonnx.ir import Array
-from tinyonnx.kernels._common import NO_EPILOGUE, flat, float32_refused
-from tinyonnx.kernels._strided import Axes, rank_refused, walk
-from tinyonnx.kernels.gemm import multiply_rows, panel_width
+from tinyonnx.kernels._common import Product, flat, float32_refused
+from tinyonnx.kernels._strided import Axes, Strided, grid_index, offset, rank_refused, walk
+from tinyonnx.kernels.gemm import Panels, multiply_matrix, panel_width
 from tinyonnx.ops.matmul import matmul
 from tinyonnx.registry import Call, Info, fast
 from tinyonnx.runtime.constants import ConstantPool
 from tinyonnx.sizes.arrays import broadcast_to
 
 _ROWS = 96
-"""Rows that are not divided between threads: each packs the right matrix by itself."""
+"""Rows of a work item, which are not divided between threads: each share packs the right matrix by itself."""
 
 _ZERO = np.float32(0)
 
@@ -46,37 +44,34 @@ def pack(b: Array, b_at: int, k: int, n: int, out: Array, at: int) -> None:
 
 @kernel
 def multiply_batch(
-    a: Array, a_steps: Axes, b: Array, b_steps: Axes, out: Array, batch: Axes, m: int, k: int, n: int,
-    epilogue: tuple[int, int, Any, Any], scratch: Array, part: int, parts: int,
-) -> None:  # fmt: skip
-    """out[i] = a[Σ i·a_steps] · b[Σ i·b_steps], matrices [m, k] and [k, n], for all indices i below `batch`."""
+    a: Strided, b: Strided, out: Array, batch: Axes, size: Product, scratch: Array, part: int, parts: int
+) -> None:
+    """out[i] = a[i] · b[i], matrices [m, k] and [k, n], for all indices i below `batch`.
+
+    Scratch holds a packed matrix and a packed bias of zeros per share.
+    """
+    m, k, n = size
     blocks = (m + _ROWS - 1) // _ROWS
-    n0, n1, n2, n3, n4, n5 = batch
-    a0, a1, a2, a3, a4, a5 = a_steps
-    b0, b1, b2, b3, b4, b5 = b_steps
-    first, end = share(n0 * n1 * n2 * n3 * n4 * n5 * blocks, part, parts)
+    items = batch[0] * batch[1] * batch[2] * batch[3] * batch[4] * batch[5]
+    first, end = share(items * blocks, part, parts)
     room = scratch.shape[0] // parts * part
     columns = (n + LANES - 1) // LANES * LANES
     no_bias = room + k * columns
     for c in range(no_bias, no_bias + columns):
         scratch[c] = _ZERO
-    taps = (1, 0, 1, 0, k, 0)
     packed = -1
     for item in range(first, end):
         i, row = item // blocks, item % blocks * _ROWS
-        i5, rest = i % n5, i // n5
-        i4, rest = rest % n4, rest // n4
-        i3, rest = rest % n3, rest // n3
-        i2, rest = rest % n2, rest // n2
-        i1, i0 = rest % n1, rest // n1
-        a_start = i0 * a0 + i1 * a1 + i2 * a2 + i3 * a3 + i4 * a4 + i5 * a5
-        b_start = i0 * b0 + i1 * b1 + i2 * b2 + i3 * b3 + i4 * b4 + i5 * b5
+        i4, i5 = i // batch[5] % batch[4], i % batch[5]
+        index = grid_index(i // batch[5] // batch[4], (batch[0], batch[1], batch[2], batch[3]))
+        a_start = offset(index, a) + i4 * a.steps[4] + i5 * a.steps[5]
+        b_start = offset(index, b) + i4 * b.steps[4] + i5 * b.steps[5]
         if b_start != packed:
             packed = b_start
-            pack(b, packed, k, n, scratch, room)
-        multiply_rows(
-            a, a_start + row * k, k, min(_ROWS, m - row), taps, scratch, room, 0, k, scratch, no_bias, n,
-            out, (i * m + row) * n, n, LANES, out, epilogue,
+            pack(b.data, packed, k, n, scratch, room)
+        multiply_matrix(
+            Rows(a.data, a_start + row * k, k), min(_ROWS, m - row), Panels(scratch, room, 0, k, scratch, no_bias), n,
+            Lines(out, out, (i * m + row) * n, n, LANES), Epilogue(0, LINEAR, _ZERO, _ZERO),
         )  # fmt: skip
 
 
@@ -98,5 +93,5 @@ def bind_matmul(pool: ConstantPool, out: Array, a: Array, b: Array) -> Call:
     a, b = (x if x.flags.c_contiguous else np.ascontiguousarray(x) for x in (a, b))
     items = (broadcast_to(x[..., :1, :1], (*out.shape[:-2], 1, 1)) for x in (out, a, b))
     batch, (_, a_steps, b_steps) = walk(*items)
-    arguments = (flat(a), a_steps, flat(b), b_steps, flat(out), batch, m, k, n, NO_EPILOGUE)
+    arguments = (Strided(flat(a), 0, a_steps), Strided(flat(b), 0, b_steps), flat(out), batch, Product(m, k, n))
     return Call(multiply_batch, arguments, scratch=-(-n // LANES) * LANES * (k + 1))

@@ -1,7 +1,7 @@
 """Operators that only move elements: copies from one strided view of memory to another.
 
-Where a view of an input is what the operator means, the numpy operator makes the view, and
-one kernel copies it, whatever both memory orders and the type of the elements.
+The numpy operator makes the view of the input that is the operator's result, and one kernel
+copies it, for all memory orders and element types.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import numpy as np
 from tinyonnx import ops  # noqa: F401  registers the operators
 from tinyonnx.codegen.kernel import kernel, share
 from tinyonnx.ir import Array
-from tinyonnx.kernels._strided import Axes, bits, movable, position, rank_refused, walk
+from tinyonnx.kernels._strided import Axes, Strided, bits, grid_index, movable, offset, position, rank_refused, walk
 from tinyonnx.ops.pad import pad
 from tinyonnx.ops.shape import expand, transpose
 from tinyonnx.ops.tensor import concat, concat_1, slice_, slice_1
@@ -23,47 +23,37 @@ from tinyonnx.runtime.constants import ConstantPool
 from tinyonnx.sizes.arrays import broadcast_to
 
 _BLOCK = 16
-"""Rows and columns that are transposed at a time: cache lines of both arrays, all used while they are near."""
+"""Rows and columns that are transposed at a time: all of both arrays' cache lines is used while in the L1 cache."""
 
 _ROW = 4096
-"""Elements of a row at most, so that also a single long one is divided between threads."""
+"""Maximum elements of a row in a work item, so that a single long row is divided between threads, too."""
 
 
 @kernel
-def move(
-    x: Array, x_at: int, x_steps: Axes, out: Array, out_at: int, out_steps: Axes, sizes: Axes, part: int, parts: int
-) -> None:
-    """out[out_at + Σ i·out_steps] = x[x_at + Σ i·x_steps] for all indices i below `sizes`."""
+def move(x: Strided, out: Strided, sizes: Axes, part: int, parts: int) -> None:
+    """out[i] = x[i] for all indices i below `sizes`."""
     d0, d1, d2, d3, rows, columns = sizes
-    x0, x1, x2, x3, x_row, x_column = x_steps
-    o0, o1, o2, o3, o_row, o_column = out_steps
+    x_row, x_column, o_row, o_column = x.steps[4], x.steps[5], out.steps[4], out.steps[5]
     row_blocks = (rows + _BLOCK - 1) // _BLOCK
     column_blocks = (columns + _ROW - 1) // _ROW
     first, end = share(d0 * d1 * d2 * d3 * row_blocks * column_blocks, part, parts)
     for item in range(first, end):
         c0 = item % column_blocks * _ROW
-        rest = item // column_blocks
-        r0 = rest % row_blocks * _BLOCK
-        rest = rest // row_blocks
-        i3 = rest % d3
-        rest = rest // d3
-        i2 = rest % d2
-        rest = rest // d2
-        i0, i1 = rest // d1, rest % d1
-        source = x_at + i0 * x0 + i1 * x1 + i2 * x2 + i3 * x3
-        target = out_at + i0 * o0 + i1 * o1 + i2 * o2 + i3 * o3
+        r0 = item // column_blocks % row_blocks * _BLOCK
+        index = grid_index(item // column_blocks // row_blocks, (d0, d1, d2, d3))
+        source, target = offset(index, x), offset(index, out)
         r1, c1 = min(r0 + _BLOCK, rows), min(c0 + _ROW, columns)
         if x_column == 1 and o_column == 1:
             for r in range(r0, r1):
                 s, t = source + r * x_row + c0, target + r * o_row + c0
-                here, there = x[s : s + c1 - c0], out[t : t + c1 - c0]
+                here, there = x.data[s : s + c1 - c0], out.data[t : t + c1 - c0]
                 for c in range(c1 - c0):
                     there[c] = here[c]
         else:
             for begin in range(c0, c1, _BLOCK):
                 for r in range(r0, r1):
                     for c in range(begin, min(begin + _BLOCK, c1)):
-                        out[target + r * o_row + c * o_column] = x[source + r * x_row + c * x_column]
+                        out.data[target + r * o_row + c * o_column] = x.data[source + r * x_row + c * x_column]
 
 
 @kernel
@@ -83,7 +73,8 @@ def move_view(view: Array, x: Array, target: Array, out: Array) -> Call:
     if nearest != 4 and abs(x_steps[5]) != 1:
         order = [i for i in range(5) if i != nearest] + [nearest, 5]
         sizes, x_steps, out_steps = (tuple(steps[i] for i in order) for steps in (sizes, x_steps, out_steps))  # type: ignore[assignment]
-    return Call(move, (bits(x), position(view, x), x_steps, bits(out), position(target, out), out_steps, sizes))
+    source = Strided(bits(x), position(view, x), x_steps)
+    return Call(move, (source, Strided(bits(out), position(target, out), out_steps), sizes))
 
 
 # -- operators --------------------------------------------------------------------------
@@ -107,13 +98,13 @@ def bind_transpose(pool: ConstantPool, out: Array, x: Array, **attributes: Any) 
 
 @fast(slice_, when=_refused, layout="any")
 def bind_slice(pool: ConstantPool, out: Array, x: Array, *bounds: Array) -> Call:
-    """The view that slices make."""
+    """The sliced view."""
     return move_view(slice_(x, *bounds), x, out, out)
 
 
 @fast(slice_1, when=_refused, layout="any")
 def bind_slice_1(pool: ConstantPool, out: Array, x: Array, **attributes: Any) -> Call:
-    """Bounds are attributes."""
+    """The sliced view; bounds are attributes before opset 10."""
     return move_view(slice_1(x, **attributes), x, out, out)
 
 
@@ -125,7 +116,7 @@ def _same_rank_refused(out: Info, x: Info | None, *others: Info | None, **_: Any
 
 @fast(expand, when=_same_rank_refused, layout="any")
 def bind_expand(pool: ConstantPool, out: Array, x: Array, shape: Array) -> Call:
-    """The same elements again and again: steps of zero."""
+    """Repeated elements have steps of zero."""
     return move_view(broadcast_to(x, out.shape), x, out, out)
 
 
@@ -172,7 +163,7 @@ def bind_pad(
     axes: Array | None = None,
     **_: Any,
 ) -> list[Call]:
-    """Everything is the value first; negative pads cut."""
+    """Fill everything with the value, then copy; negative pads cut."""
     which = range(x.ndim) if axes is None else [int(a) % x.ndim for a in axes.ravel()]
     before, after = [0] * x.ndim, [0] * x.ndim
     numbers = pads.ravel().tolist()

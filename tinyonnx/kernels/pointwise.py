@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from tinyonnx.ir import Array
-from tinyonnx.kernels._common import conv_refused, epilogue_of, image
-from tinyonnx.kernels.gemm import bias_panels, multiply, pack_panels
+from tinyonnx.kernels._common import Product, conv_refused, epilogue_of, image, memory_or
+from tinyonnx.kernels.gemm import multiply, pointwise_layer
 from tinyonnx.ops.conv import ConvAttributes, conv, conv_windows
 from tinyonnx.ops.fused import Activation, fused_conv
 from tinyonnx.registry import Call, Info, fast
@@ -32,14 +32,11 @@ def pointwise_refused(
 @fast(conv, when=pointwise_refused, by_item=True)
 @fast(fused_conv, when=pointwise_refused, by_item=True)
 def bind_pointwise(
-    pool: ConstantPool, out: Array, x: Array, w: Array, b: Array | None = None, residual: Array | None = None,
-    *, geometry: ConvAttributes, activation: Activation = Activation(),
+    pool: ConstantPool, out: Array, x: Array, w: Array, b: Array | None = None, residual: Array | None = None, *,
+    geometry: ConvAttributes, activation: Activation = Activation(),
 ) -> Call:  # fmt: skip
-    """Weights [filters, channels, 1, 1] become panels."""
-    (source, (batch, height, width, channels)), (target, (*_, filters)) = image(x), image(out)
-    packed = pool.derive("pointwise", lambda w: pack_panels(w.reshape(w.shape[:2]).T), w)
-    bias = bias_panels(pool, b, filters)
-    other = target if residual is None else image(residual)[0]
-    epilogue = epilogue_of(activation, residual is not None)
-    m = batch * height * width
-    return Call(multiply, (source, packed, bias, other, target, m, channels, filters, epilogue))
+    """Bind `gemm.multiply`: a pixel is a row of the product."""
+    source, target = image(x), image(out)
+    layer = pointwise_layer(pool, w, b, epilogue_of(activation, residual is not None))
+    size = Product(source.batch * source.height * source.width, source.channels, target.channels)
+    return Call(multiply, (source.data, layer, memory_or(residual, target.data), target.data, size))

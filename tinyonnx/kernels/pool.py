@@ -1,4 +1,4 @@
-"""Pooling over channels-last images, global and by windows."""
+"""Pooling of channels-last images, global and by windows."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tinyonnx.errors import OpError
 from tinyonnx.ir import Array
 from tinyonnx.kernels._common import (
     Geometry,
-    Shape,
+    Image,
     flat,
     float32_refused,
     geometry_of,
@@ -27,9 +27,10 @@ from tinyonnx.registry import Call, Info, fast, functions
 from tinyonnx.runtime.constants import ConstantPool
 
 _LOWEST = np.float32(-math.inf)
-_RUN = 256
 _ZERO = np.float32(0)
 
+_RUN = 256
+"""Pixels that are summed by themselves, which keeps rounding small."""
 
 _LINE = 16
 """Channels that are not divided between threads: a cache line."""
@@ -41,13 +42,13 @@ def global_mean(
 ) -> None:
     """out[batch, channels] = means of the images x[batch, pixels, channels].
 
-    `partial`, as large as `out`, has the sums of one run of pixels, which keeps rounding small.
+    `partial`, as large as `out`, holds the sums of one run of pixels.
     """
     begin, end = share((channels + _LINE - 1) // _LINE, part, parts)
     begin, end = begin * _LINE, min(end * _LINE, channels)
     count = np.float32(pixels)
     for item in range(batch):
-        # slices and indices from 0 on: only then numba's handling of negative indices falls away
+        # slices indexed from 0: only then the compiler can drop numba's handling of negative indices
         total = out[item * channels + begin : item * channels + end]
         run = partial[item * channels + begin : item * channels + end]
         for c in range(end - begin):
@@ -58,7 +59,7 @@ def global_mean(
             last = min(first + _RUN, pixels)
             p = first
             while p + 4 <= last:
-                # four at a time, because a sum in memory takes as long to come back as four take to add
+                # four at a time: storing and reloading a sum takes as long as adding four pixels
                 at = (item * pixels + p) * channels
                 r0, r1 = x[at + begin : at + end], x[at + channels + begin : at + channels + end]
                 at += 2 * channels
@@ -80,36 +81,34 @@ def global_mean(
 
 @kernel
 def pool_windowed(
-    x: Array, x_shape: Shape, out: Array, out_shape: Shape, geometry: Geometry, ends: tuple[int, int], average: int,
-    part: int, parts: int,
-) -> None:  # fmt: skip
+    x: Image, out: Image, geometry: Geometry, ends: tuple[int, int], average: int, part: int, parts: int
+) -> None:
     """The maxima of windows or, with `average`, the means over the taps inside the image widened by pads.
 
     `ends` is how far beyond the image, at the bottom and at the right, taps still count;
     `average` is 1 if leading pads don't count and 2 if they do.
     """
-    batch, height, width, c = x_shape
-    _, out_height, out_width, _ = out_shape
+    c = x.channels
     k_h, k_w, s_h, s_w, d_h, d_w, p_h, p_w = geometry
     before_h, before_w = (max(p_h, 0), max(p_w, 0)) if average == 2 else (0, 0)
-    first_row, end_row = share(batch * out_height, part, parts)
+    first_row, end_row = share(out.batch * out.height, part, parts)
     for line in range(first_row, end_row):
-        item, y = line // out_height, line % out_height
+        item, y = line // out.height, line % out.height
         top = y * s_h - p_h
-        i0, i1 = inside(top, d_h, k_h, height)
-        n0, n1 = inside(top + before_h, d_h, k_h, height + before_h + ends[0])
-        for z in range(out_width):
+        i0, i1 = inside(top, d_h, k_h, x.height)
+        n0, n1 = inside(top + before_h, d_h, k_h, x.height + before_h + ends[0])
+        for z in range(out.width):
             left = z * s_w - p_w
-            j0, j1 = inside(left, d_w, k_w, width)
-            m0, m1 = inside(left + before_w, d_w, k_w, width + before_w + ends[1])
-            o = (line * out_width + z) * c
-            result = out[o : o + c]
+            j0, j1 = inside(left, d_w, k_w, x.width)
+            m0, m1 = inside(left + before_w, d_w, k_w, x.width + before_w + ends[1])
+            o = (line * out.width + z) * c
+            result = out.data[o : o + c]
             for k in range(c):
                 result[k] = _ZERO if average else _LOWEST
             for i in range(i0, i1):
                 for j in range(j0, j1):
-                    at = ((item * height + top + i * d_h) * width + left + j * d_w) * c
-                    pixel = x[at : at + c]
+                    at = ((item * x.height + top + i * d_h) * x.width + left + j * d_w) * c
+                    pixel = x.data[at : at + c]
                     if average:
                         for k in range(c):
                             result[k] += pixel[k]
@@ -138,26 +137,25 @@ def _windows_refused(
     if x is None or x.shape is None or len(x.shape) not in (3, 4) or storage_order not in (0, 1):
         return "not one or two spatial axes"
     try:
-        placement = pool_windows(x, geometry)
+        windows = pool_windows(x, geometry)
     except OpError as error:
         return str(error)
-    if geometry.ceil_mode and min(placement.end) < 0:
+    if geometry.ceil_mode and min(windows.end) < 0:
         return "its last windows reach into what negative pads cut off"
-    return geometry_refused(placement) or _refused(out, x)
+    return geometry_refused(windows) or _refused(out, x)
 
 
 def _bind_windows(out: Array, x: Array, average: int, geometry: PoolAttributes) -> Call:
     w = pool_windows(x, geometry)
-    (source, x_shape), (target, out_shape) = image(x), image(out)
     ends = (0, *w.end)[-2:] if average == 2 else (0, 0)
-    return Call(pool_windowed, (source, x_shape, target, out_shape, geometry_of(w), ends, average))
+    return Call(pool_windowed, (image(x), image(out), geometry_of(w), ends, average))
 
 
 @fast(max_pool, when=_windows_refused, by_item=True)
 def bind_max_pool(
     pool: ConstantPool, out: Array, x: Array, *, geometry: PoolAttributes, storage_order: int = 0
 ) -> Call:
-    """Maxima alone; a node whose indices are read stays with numpy."""
+    """Maxima without indices; a node whose indices are used runs in numpy."""
     return _bind_windows(out, x, 0, geometry)
 
 

@@ -1,19 +1,19 @@
 """Resampling of channels-last images: a pixel of the result is a weighted sum of pixels.
 
-Which pixels, and with which weights, is worked out once for rows and once for columns, by
-the operator's own arithmetic.
+The pixels and weights are computed once for rows and once for columns, by the numpy operator's
+functions.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from tinyonnx import ops  # noqa: F401  registers the operators
 from tinyonnx.codegen.kernel import kernel, share
 from tinyonnx.ir import Array
-from tinyonnx.kernels._common import Shape, float32_refused, image
+from tinyonnx.kernels._common import Image, float32_refused, image
 from tinyonnx.ops import resize as meaning
 from tinyonnx.registry import Call, Info, fast
 from tinyonnx.runtime.constants import ConstantPool
@@ -21,35 +21,38 @@ from tinyonnx.runtime.constants import ConstantPool
 _ZERO = np.float32(0)
 
 
+class Sampling(NamedTuple):
+    """The pixels along an axis that each pixel of the result is a sum of, `taps` each, and their weights."""
+
+    sources: Array
+    weights: Array
+    taps: int
+
+
 @kernel
-def resample(
-    x: Array, x_shape: Shape, out: Array, out_shape: Shape, rows: Array, row_weights: Array, columns: Array,
-    column_weights: Array, taps: tuple[int, int], part: int, parts: int,
-) -> None:  # fmt: skip
-    """out[y, z] = Σ row_weights[y, i]·column_weights[z, j]·x[rows[y, i], columns[z, j]] for `taps` i and j each."""
-    batch, height, width, c = x_shape
-    _, out_height, out_width, _ = out_shape
-    down, across = taps
-    first, end = share(batch * out_height, part, parts)
+def resample(x: Image, out: Image, rows: Sampling, columns: Sampling, part: int, parts: int) -> None:
+    """out[y, z] = Σ rows.weights[y, i] · columns.weights[z, j] · x[rows.sources[y, i], columns.sources[z, j]]."""
+    c, down, across = x.channels, rows.taps, columns.taps
+    first, end = share(out.batch * out.height, part, parts)
     for line in range(first, end):
-        item, y = line // out_height, line % out_height
-        for z in range(out_width):
-            o = (line * out_width + z) * c
-            result = out[o : o + c]
+        item, y = line // out.height, line % out.height
+        for z in range(out.width):
+            o = (line * out.width + z) * c
+            result = out.data[o : o + c]
             if down == 1 and across == 1:
-                at = ((item * height + rows[y]) * width + columns[z]) * c
-                pixel = x[at : at + c]
+                at = ((item * x.height + rows.sources[y]) * x.width + columns.sources[z]) * c
+                pixel = x.data[at : at + c]
                 for k in range(c):
                     result[k] = pixel[k]
             else:
                 for k in range(c):
                     result[k] = _ZERO
                 for i in range(down):
-                    base = (item * height + rows[y * down + i]) * width
+                    base = (item * x.height + rows.sources[y * down + i]) * x.width
                     for j in range(across):
-                        at = (base + columns[z * across + j]) * c
-                        weight = row_weights[y * down + i] * column_weights[z * across + j]
-                        pixel = x[at : at + c]
+                        at = (base + columns.sources[z * across + j]) * c
+                        weight = rows.weights[y * down + i] * columns.weights[z * across + j]
+                        pixel = x.data[at : at + c]
                         for k in range(c):
                             result[k] += weight * pixel[k]
 
@@ -93,7 +96,7 @@ def _refused_10(
 @fast(meaning.resize_10, when=_refused_10)
 @fast(meaning.upsample, when=_refused_10)
 def bind_resize_10(pool: ConstantPool, out: Array, x: Array, scales: Array, *, mode: str = "nearest") -> Call:
-    """Asymmetric, as the operators were before."""
+    """Before opset 11: asymmetric."""
     taps = {
         axis.at: meaning.axis_taps(
             axis, mode=mode, coordinate_transformation_mode="asymmetric",
@@ -105,19 +108,13 @@ def bind_resize_10(pool: ConstantPool, out: Array, x: Array, scales: Array, *, m
 
 
 def _call(out: Array, x: Array, taps: dict[int, tuple[Array, Array]]) -> Call:
-    (source, x_shape), (target, out_shape) = image(x), image(out)
-    nothing = np.zeros((1, 1), np.int64), np.ones((1, 1), np.float32)
-    (rows, row_weights), (columns, column_weights) = (
-        taps.get(axis, (np.arange(x.shape[axis])[None], np.ones((1, x.shape[axis])))) if axis > 1 else nothing
-        for axis in (x.ndim - 2, x.ndim - 1)
-    )
-    tables = [
-        np.ascontiguousarray(table.T).reshape(-1).astype(kind)
-        for table, kind in (
-            (rows, np.int64),
-            (row_weights, np.float32),
-            (columns, np.int64),
-            (column_weights, np.float32),
-        )
-    ]
-    return Call(resample, (source, x_shape, target, out_shape, *tables, (len(rows), len(columns))))
+    def sampling(axis: int) -> Sampling:
+        """The transposed taps of an axis; an axis that isn't resized is copied."""
+        if axis in taps and axis > 1:
+            sources, weights = taps[axis]
+        else:
+            size = x.shape[axis] if axis > 1 else 1
+            sources, weights = np.arange(size)[None], np.ones((1, size))
+        return Sampling(sources.T.ravel().astype(np.int64), weights.T.ravel().astype(np.float32), len(sources))
+
+    return Call(resample, (image(x), image(out), sampling(x.ndim - 2), sampling(x.ndim - 1)))

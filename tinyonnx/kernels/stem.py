@@ -7,16 +7,34 @@ borders.
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 
+from tinyonnx.codegen.arguments import Specialised, Static
 from tinyonnx.codegen.kernel import jit, kernel, share
-from tinyonnx.codegen.primitives import LANES, POSTPONED, ROWS_1, window_tile
+from tinyonnx.codegen.primitives import (
+    FEW_PIXELS,
+    LANES,
+    POSTPONED,
+    ROWS_1,
+    ROWS_2,
+    ROWS_3,
+    Edge,
+    Lines,
+    Pixels,
+    Rows,
+    Taps,
+    Weights,
+    Window,
+)
 from tinyonnx.errors import OpError
 from tinyonnx.ir import Array
 from tinyonnx.kernels._common import (
-    Epilogue,
+    Convolution,
     Geometry,
-    Shape,
+    Image,
+    Layer,
     activation_refused,
     epilogue_of,
     float32_refused,
@@ -26,10 +44,10 @@ from tinyonnx.kernels._common import (
 )
 from tinyonnx.kernels.conv import inside
 from tinyonnx.kernels.conv import pack as pack_conv
-from tinyonnx.kernels.depthwise import RowTaps, depthwise_bias, pack_depthwise
+from tinyonnx.kernels.depthwise import convolve_looped, convolve_unrolled, depthwise_layer, pixels_in_vector
 from tinyonnx.kernels.elementwise import activate
-from tinyonnx.kernels.expand_depthwise import convolve_ring, margin
-from tinyonnx.kernels.gemm import bias_panels, multiply_rows, pack_panels
+from tinyonnx.kernels.expand_depthwise import margin
+from tinyonnx.kernels.gemm import Panels, bias_panels, multiply_matrix, multiply_rows, multiply_tiles, pointwise_layer
 from tinyonnx.ops._windows import Windows
 from tinyonnx.ops.conv import ConvAttributes, conv_windows
 from tinyonnx.ops.fused import Activation
@@ -39,132 +57,172 @@ from tinyonnx.runtime.constants import ConstantPool
 
 _ZERO = np.float32(0)
 
+_LONGEST = 12
+"""Elements under a row of the first kernel that are unrolled at most."""
+
+_WIDEST = 5
+"""Columns of the depthwise kernel that are unrolled at most."""
+
+
+class Shapes(NamedTuple):
+    """Numbers that are compiled in.
+
+    Of the first convolution: rows and vectors of its tile, elements under a row of its kernel and
+    between two pixels (0 rows: a loop). Of the depthwise one: columns of its kernel (0: a loop),
+    their number between two pixels, and the elements between two of them (0: any number).
+    """
+
+    rows: Specialised
+    vectors: Specialised
+    run: Specialised
+    step: Specialised
+    columns: Specialised
+    stride: Specialised
+    distance: Specialised
+
+
+class Ring(NamedTuple):
+    """Scratch of a share: padded rows under the first kernel, the ring of `rows` rows, a row between the other two.
+
+    `padded_row` and `row` are the elements of a row, of which `margin` are left of the image in the ring.
+    """
+
+    data: Array
+    padded: int
+    padded_row: int
+    start: int
+    rows: int
+    row: int
+    margin: int
+    middle: int
+
+
+class Size(NamedTuple):
+    """The size of the image between the first and the depthwise convolution."""
+
+    height: int
+    width: int
+    channels: int
+
 
 @jit
-def room(floats: int) -> int:
-    """So many floats in whole vectors."""
+def whole_vectors(floats: int) -> int:
+    """The number of floats, rounded up to whole vectors."""
     return (floats + LANES - 1) // LANES * LANES
 
 
 @jit
 def stem_row(
-    x: Array, x_shape: Shape, item: int, y: int, w: Array, bias: Array, geometry: Geometry, out: Array, o_at: int,
-    width: int, c: int, epilogue: Epilogue, padded: int, row: int,
+    rows: Static, vectors: Static, run: Static, step: Static, x: Image, layer: Convolution, ring: Ring, middle: Size,
+    item: int, y: int,
 ) -> None:  # fmt: skip
-    """Row y of the first convolution, `width` pixels of `c` channels, to out[o_at:]; out[padded:] is for its input."""
-    _, height, x_width, channels = x_shape
-    k_h, k_w, s_h, s_w, _, _, p_h, p_w = geometry
+    """Row y of the first convolution, into its slot of the ring."""
+    k_h, k_w, s_h, s_w, _, _, p_h, p_w = layer.geometry
+    channels, width, c, data = x.channels, middle.width, middle.channels, ring.data
     for i in range(k_h):
         source = y * s_h - p_h + i
-        line = out[padded + i * row + p_w * channels : padded + i * row + (p_w + x_width) * channels]
-        if 0 <= source < height:
-            start = (item * height + source) * x_width * channels
-            read = x[start : start + x_width * channels]
-            for j in range(x_width * channels):
+        padded = ring.padded + i * ring.padded_row
+        line = data[padded + p_w * channels : padded + (p_w + x.width) * channels]
+        if 0 <= source < x.height:
+            start = (item * x.height + source) * x.width * channels
+            read = x.data[start : start + x.width * channels]
+            for j in range(x.width * channels):
                 line[j] = read[j]
         else:
-            for j in range(x_width * channels):
+            for j in range(x.width * channels):
                 line[j] = _ZERO
-    if k_h == 3 and k_w == 3 and s_w == 2 and channels == 1 and c <= LANES and width >= ROWS_1:
-        # so few taps take less time than the loops around them, if the compiler doesn't know how many there are
-        p = 0
-        while p < width:
-            q = min(p, width - ROWS_1)
-            window_tile(
-                ROWS_1, 1, 3, 3, 2, out, padded + 2 * q, row, w, 0, bias, 0,
-                out, o_at + q * c, c, 0, c, out, epilogue,
-            )  # fmt: skip
-            p += ROWS_1
+    at = ring.start + y % ring.rows * ring.row + ring.margin
+    lines = Lines(data, data, at, c, LANES)
+    taps = Taps(k_h, ring.padded_row, 1, 0, k_w * channels, k_w * channels)
+    pixels = Rows(data, ring.padded, s_w * channels)
+    if rows > 0 and width >= rows:
+        # so few taps take less time than the loops around them if the compiler doesn't know their number
+        weights, edge = Weights(layer.data, 0, layer.bias, 0), Edge(max(c - LANES, 0), min(c, LANES))
+        multiply_tiles(rows, vectors, run, step, pixels, width, taps, weights, lines, edge, layer.epilogue)
     else:
-        run = k_w * channels
-        multiply_rows(
-            out, padded, s_w * channels, width, (k_h, row, 1, 0, run, run), w, 0, 0, k_h * run,
-            bias, 0, c, out, o_at, c, LANES, out, epilogue,
-        )  # fmt: skip
-    if epilogue[1] >= POSTPONED:
-        activate(out[o_at : o_at + width * c], epilogue[1], epilogue[2], epilogue[3])
+        panels = Panels(layer.data, 0, 0, k_h * k_w * channels, layer.bias, 0)
+        multiply_rows(pixels, width, taps, panels, c, lines, layer.epilogue)
+    if layer.epilogue.activation >= POSTPONED:
+        activate(data[at : at + width * c], layer.epilogue)
 
 
 @jit
-def depthwise_ring(
-    x: Array, x_at: int, c: int, stride: int, taps: RowTaps, w: Array, w_row: int, k_h: int, bias: Array, out: Array,
-    o_at: int, width: int, epilogue: Epilogue,
-) -> None:  # fmt: skip
-    """A row of the depthwise convolution from the ring at x[x_at:]; `w_row` is the first row of its kernel."""
-    lanes, k_w = min(c, LANES), taps[2]
-    # pixels of 8 channels stand side by side, and two of them fill a vector of 16, as one with a stride of 2
-    pair = LANES // c if c < LANES and LANES % c == 0 and stride == 1 else 1
-    paired = width // pair * pair if pair > 1 else 0
-    # pairs, then blocks of channels of what they leave: a single call, which the compiler copies here
+def depthwise_ring_row(
+    columns: Static, stride: Static, distance: Static, layer: Convolution, ring: Ring, middle: Size, width: int, y: int
+) -> None:
+    """Row y of the depthwise convolution, `width` pixels, from the ring to ring.middle."""
+    k_h, k_w, s_h, s_w, d_h, d_w, p_h, _ = layer.geometry
+    c, data, epilogue = middle.channels, ring.data, layer.epilogue
+    top = y * s_h - p_h
+    i0, i1 = inside(top, d_h, k_h, middle.height)
+    slot = (top + i0 * d_h) % ring.rows
+    wrap_at = (ring.rows - slot + d_h - 1) // d_h
+    taps = Window(i1 - i0, d_h * ring.row, k_w, d_w * c, k_w * LANES, wrap_at, ring.rows * ring.row)
+    x_at = ring.start + slot * ring.row
+    group = pixels_in_vector(c, s_w)
+    vectors = width // group if group > 1 else 0
+    done = vectors * group
+    # pixels that share vectors, then blocks of channels of the others
     for block in range(-1, (c + LANES - 1) // LANES):
         first = max(block, 0) * LANES
         channel = min(first, max(c - LANES, 0))
-        at, step, o, o_step = x_at + paired * stride * c + channel, stride, o_at + paired * c + channel, c
-        count, used = width - paired, lanes
+        source = Rows(data, x_at + done * s_w * c + channel, s_w * c)
+        target = Pixels(data, data, ring.middle + done * c + channel, c, width - done, min(c, LANES), data, -1)
         if block < 0:
-            at, step, o, o_step, count, used = x_at, pair, o_at, LANES, paired // pair, LANES
-        if count > 0:
-            convolve_ring(
-                x, at, c, step, taps, w, (first * k_h + w_row * LANES) * k_w, bias, first,
-                out, o, o_step, count, used, epilogue, out, -1,
-            )  # fmt: skip
-    if epilogue[1] >= POSTPONED:
-        activate(out[o_at : o_at + width * c], epilogue[1], epilogue[2], epilogue[3])
+            source = Rows(data, x_at, group * c)
+            target = Pixels(data, data, ring.middle, LANES, vectors, LANES, data, -1)
+        if target.pixels > 0:
+            w = Weights(layer.data, (first * k_h + i0 * LANES) * k_w, layer.bias, first)
+            if columns > 0 and target.pixels >= FEW_PIXELS and target.lanes == LANES:
+                convolve_unrolled(columns, stride, distance, source, taps, w, target, epilogue)
+            else:
+                convolve_looped(source, taps, w, target, epilogue)
+    if epilogue.activation >= POSTPONED:
+        activate(data[ring.middle : ring.middle + width * c], epilogue)
 
 
 @kernel
 def convolve_three(
-    x: Array, x_shape: Shape, first_w: Array, first_bias: Array, taps_w: Array, taps_bias: Array, w: Array,
-    bias: Array, out: Array, middle_shape: Shape, out_shape: Shape, first_geometry: Geometry, geometry: Geometry,
-    first_epilogue: Epilogue, depthwise_epilogue: Epilogue, epilogue: Epilogue, scratch: Array, part: int, parts: int,
+    x: Image, first: Convolution, depthwise: Convolution, shapes: Shapes, pointwise: Layer, middle: Size, out: Image,
+    scratch: Array, part: int, parts: int,
 ) -> None:  # fmt: skip
-    """Channels-last images, shapes (batch, height, width, channels).
+    """Convolve three times; the first result, of size `middle`, is the residual of the last if its epilogue has one.
 
-    Scratch holds padded rows of the input, the ring, and a row of the depthwise convolution's
-    result. The residual, if the epilogue wants one, is the first convolution's result.
+    Scratch holds, per share, padded rows of the input, the ring, and a row of the depthwise
+    convolution's result.
     """
-    batch, height, width, c = middle_shape
-    _, out_height, out_width, n = out_shape
+    n, c, geometry = out.channels, middle.channels, depthwise.geometry
     k_h, k_w, s_h, s_w, d_h, d_w, p_h, p_w = geometry
-    ring = (k_h - 1) * d_h + 1
-    padded_row = room(((width - 1) * first_geometry[3] + first_geometry[1]) * x_shape[3])
-    padded_row = max(padded_row, room((first_geometry[7] + x_shape[2]) * x_shape[3]))
-    row = room((p_w + width + margin(width, out_width, k_w, s_w, d_w, p_w)) * c)
+    padded_row = whole_vectors(((middle.width - 1) * first.geometry.s_w + first.geometry.k_w) * x.channels)
+    padded_row = max(padded_row, whole_vectors((first.geometry.p_w + x.width) * x.channels))
+    rows = (k_h - 1) * d_h + 1
+    row = whole_vectors((p_w + middle.width + margin(middle.width, out.width, k_w, s_w, d_w, p_w)) * c)
     padded = scratch.shape[0] // parts * part
-    rows = padded + first_geometry[0] * padded_row
-    middle = rows + ring * row
-    for i in range(padded, middle):
+    start = padded + first.geometry.k_h * padded_row
+    ring = Ring(scratch, padded, padded_row, start, rows, row, p_w * c, start + rows * row)
+    for i in range(padded, ring.middle):
         scratch[i] = _ZERO
-    first, end = share(batch * out_height, part, parts)
+    begin, end = share(out.batch * out.height, part, parts)
     ready = 0
-    for line in range(first, end):
-        item, y = line // out_height, line % out_height
+    for line in range(begin, end):
+        item, y = line // out.height, line % out.height
         top = y * s_h - p_h
-        if line == first or y == 0:
+        if line == begin or y == 0:
             ready = max(top, 0)
-        for source in range(max(ready, top), min(top + ring, height)):
-            stem_row(
-                x, x_shape, item, source, first_w, first_bias, first_geometry, scratch,
-                rows + source % ring * row + p_w * c, width, c, first_epilogue, padded, padded_row,
-            )  # fmt: skip
-        ready = max(ready, min(top + ring, height))
-        i0, i1 = inside(top, d_h, k_h, height)
-        slot = (top + i0 * d_h) % ring
-        wrap_at = (ring - slot + d_h - 1) // d_h
-        taps = (i1 - i0, d_h * row, k_w, d_w * c, k_w * LANES, wrap_at, ring * row)
-        depthwise_ring(
-            scratch, rows + slot * row, c, s_w, taps, taps_w, i0, k_h, taps_bias, scratch, middle, out_width,
-            depthwise_epilogue,
+        for source in range(max(ready, top), min(top + rows, middle.height)):
+            stem_row(shapes.rows, shapes.vectors, shapes.run, shapes.step, x, first, ring, middle, item, source)
+        ready = max(ready, min(top + rows, middle.height))
+        depthwise_ring_row(shapes.columns, shapes.stride, shapes.distance, depthwise, ring, middle, out.width, y)
+        target = out.data[line * out.width * n : (line + 1) * out.width * n]
+        at = start + y % rows * row + ring.margin if pointwise.epilogue.residual != 0 else ring.middle
+        residual = scratch[at : at + out.width * n]
+        multiply_matrix(
+            Rows(scratch, ring.middle, c), out.width,
+            Panels(pointwise.data, 0, 0, c, pointwise.bias, 0), n, Lines(target, residual, 0, n, LANES),
+            pointwise.epilogue,
         )  # fmt: skip
-        target = out[line * out_width * n : (line + 1) * out_width * n]
-        at = rows + y % ring * row + p_w * c if epilogue[0] != 0 else middle
-        residual = scratch[at : at + out_width * n]
-        multiply_rows(
-            scratch, middle, c, out_width, (1, 0, 1, 0, c, 0), w, 0, 0, c, bias, 0, n, target, 0, n, LANES,
-            residual, epilogue,
-        )  # fmt: skip
-        if epilogue[1] >= POSTPONED:
-            activate(target, epilogue[1], epilogue[2], epilogue[3])
+        if pointwise.epilogue.activation >= POSTPONED:
+            activate(target, pointwise.epilogue)
 
 
 # -- the operator -----------------------------------------------------------------------
@@ -210,24 +268,38 @@ def bind_stem(
     stem_activation: Activation = Activation(), depthwise_activation: Activation = Activation(),
     activation: Activation = Activation(),
 ) -> Call:  # fmt: skip
-    """Weights are packed as for the three convolutions."""
-    (source, x_shape), (target, out_shape) = image(x), image(out)
+    """Bind all three convolutions; what is compiled in depends on the weights' shapes alone."""
+    source, target = image(x), image(out)
     before, windows = _windows(x, first, taps, stem, geometry)
     c = len(first)
-    middle_shape = (x_shape[0], *before.out, c)
+    packed = pool.derive(("conv", 1), lambda w: pack_conv(w, 1), first)
+    outer, inner = geometry_of(before), geometry_of(windows)
     args = (
-        source, x_shape, pool.derive(("conv", 1), lambda w: pack_conv(w, 1), first), bias_panels(pool, first_b, c),
-        pack_depthwise(pool, taps), depthwise_bias(pool, taps_b, c),
-        pool.derive("pointwise", lambda w: pack_panels(w.reshape(w.shape[:2]).T), w), bias_panels(pool, b, len(w)),
-        target, middle_shape, out_shape, geometry_of(before), geometry_of(windows),
-        epilogue_of(stem_activation), epilogue_of(depthwise_activation), epilogue_of(activation, bool(stem.residual)),
-    )  # fmt: skip
-    return Call(convolve_three, args, scratch=_scratch_size(x_shape, before, windows, c))
+        source,
+        Convolution(packed, bias_panels(pool, first_b, c), epilogue_of(stem_activation), outer),
+        depthwise_layer(pool, taps, taps_b, epilogue_of(depthwise_activation), inner),
+        _shapes(outer, inner, source.channels, c),
+        pointwise_layer(pool, w, b, epilogue_of(activation, bool(stem.residual))),
+        Size(before.out[0], before.out[1], c),
+        target,
+    )
+    return Call(convolve_three, args, scratch=_scratch_size(source, before, windows, c))
 
 
-def _scratch_size(x_shape: Shape, before: Windows, windows: Windows, c: int) -> int:
+def _shapes(first: Geometry, depthwise: Geometry, channels: int, c: int) -> Shapes:
+    vectors, run = -(-c // LANES), first.k_w * channels
+    rows = {1: ROWS_1, 2: ROWS_2, 3: ROWS_3}.get(vectors, 0) if run <= _LONGEST and first.d_w == 1 else 0
+    tile = (rows, vectors, run, first.s_w * channels) if rows else (0, 1, 1, 1)
+    stride = pixels_in_vector(c, depthwise.s_w)
+    stride = stride if stride > 1 else depthwise.s_w
+    few = depthwise.k_w <= _WIDEST and stride <= 2 and depthwise.d_w == 1
+    window = (depthwise.k_w, stride, c if c % LANES == 0 else 0) if few else (0, 1, 0)
+    return Shapes(*map(Specialised, (*tile, *window)))
+
+
+def _scratch_size(x: Image, before: Windows, windows: Windows, c: int) -> int:
     width, out_width = before.out[1], windows.out[1]
-    needed = max((width - 1) * before.strides[1] + before.kernel[1], before.begin[1] + x_shape[2])
+    needed = max((width - 1) * before.strides[1] + before.kernel[1], before.begin[1] + x.width)
     right = margin(width, out_width, windows.kernel[1], windows.strides[1], windows.dilations[1], windows.begin[1])
-    ring = windows.extent[0] * room((windows.begin[1] + width + right) * c)
-    return before.kernel[0] * room(needed * x_shape[3]) + ring + room(out_width * c)
+    ring = windows.extent[0] * whole_vectors((windows.begin[1] + width + right) * c)
+    return before.kernel[0] * whole_vectors(needed * x.channels) + ring + whole_vectors(out_width * c)

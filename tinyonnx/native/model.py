@@ -10,7 +10,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from tinyonnx.codegen.kernel import Kernel, kinds_of
+from tinyonnx.codegen.arguments import kinds_of, leaves
+from tinyonnx.codegen.kernel import Kernel
 from tinyonnx.errors import Error
 from tinyonnx.ir import Array, Node
 from tinyonnx.kernels import copy_layout
@@ -71,16 +72,23 @@ def bind(layout: Layout, plan: Plan, arena: Array, number: bool = True) -> Bound
     numbered, count = _numbered(plan, arena, calls) if number else (calls, 0)
     temporaries: set[int] = set()
     for call, twin in zip(calls, numbered):
-        for arg, numbers in zip(call.args, twin.args):
+        for arg, numbers in zip(leaves(call.args), leaves(twin.args)):
             if isinstance(arg, Temporary):
                 whole = _root(arg)
                 if whole.ctypes.data not in temporaries:
                     layout.map(whole, layout.room(f"temporary {len(temporaries)}", whole.nbytes))
                     temporaries.add(whole.ctypes.data)
-            elif isinstance(arg, np.ndarray) and arg.dtype == np.float32 and not np.may_share_memory(arg, arena):
+            elif _is_constant(arg, arena):
                 ids = numbers.view(np.int32)
                 layout.constant(arg, ids if ids.min() >= 0 and ids.max() < count else None)
     return Bound([_step(layout, call) for call in (*before, *calls, *after)], inputs, outputs)
+
+
+def _is_constant(arg: Any, arena: Array) -> bool:
+    # an empty array shares memory with nothing
+    return (
+        isinstance(arg, np.ndarray) and arg.dtype == np.float32 and arg.size > 0 and not np.may_share_memory(arg, arena)
+    )
 
 
 def virtual(nbytes: int) -> Array:
@@ -157,7 +165,7 @@ def _numbered(plan: Plan, arena: Array, calls: list[Call]) -> tuple[list[Call], 
 
 
 def _form(call: Call) -> tuple[Any, ...]:
-    return call.kernel, *(arg.shape if isinstance(arg, np.ndarray) else type(arg) for arg in call.args)
+    return call.kernel, *(arg.shape if isinstance(arg, np.ndarray) else type(arg) for arg in leaves(call.args))
 
 
 def _root(array: Array) -> Array:

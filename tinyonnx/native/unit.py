@@ -10,8 +10,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from tinyonnx.codegen import machine
-from tinyonnx.codegen.kernel import Kernel, encode, kinds_of
+from tinyonnx.codegen import code_cache
+from tinyonnx.codegen.arguments import encode, kinds_of, leaves
+from tinyonnx.codegen.kernel import Kernel
+from tinyonnx.codegen.processor import processor
 from tinyonnx.ir import Array
 
 
@@ -81,7 +83,7 @@ class Layout:
     """Collects calls; arrays are recognised by where they are in this process."""
 
     def __init__(self) -> None:
-        self.unit = Unit(machine.processor().name)
+        self.unit = Unit(processor().name)
         self._rooms: dict[str, int] = {}
         self._kernels: dict[tuple[Kernel, str], int] = {}
         self._known: dict[bytes, int] = {}
@@ -139,19 +141,21 @@ class Layout:
         """The row of a call; an array may also be given as its place and size."""
         row: list[Cell] = []
         for arg in args:
-            if isinstance(arg, np.ndarray):
-                row += self.place(arg), arg.size
-            elif isinstance(arg, tuple) and isinstance(arg[0], Place):
+            if isinstance(arg, tuple) and isinstance(arg[0], Place):
                 row += arg
-            else:
-                row += encode([arg]).tolist()
+                continue
+            for leaf in leaves([arg]):
+                if isinstance(leaf, np.ndarray):
+                    row += self.place(leaf), leaf.size
+                else:
+                    row += encode([leaf]).tolist()
         return row
 
     def kernel(self, kernel: Kernel, kinds: str) -> int:
         """The number of a kernel for arguments of these kinds."""
         if (kernel, kinds) not in self._kernels:
             self._kernels[kernel, kinds] = len(self.unit.objects)
-            self.unit.objects.append(machine.linkable(kernel, kinds))
+            self.unit.objects.append(code_cache.linkable(kernel, kinds))
         return self._kernels[kernel, kinds]
 
     def add_words(self, cells: Iterable[Cell]) -> Place:

@@ -29,7 +29,7 @@ from tinyonnx.runtime.trace import Hook
 from tinyonnx.sizes.expressions import SizeError
 
 if TYPE_CHECKING:
-    from tinyonnx.kernels import Bound
+    from tinyonnx.kernels import BoundKernel
 
 _LONG_RUN = 64 << 20
 """With an arena of so many bytes steps take long, and run one by one: Ctrl-C is heard in between."""
@@ -186,18 +186,18 @@ def _scratch(plan: Plan, calls: Iterable[Call]) -> Array:
     return allocate(max((call.scratch for call in calls), default=0) * shares_for(plan.threads) * 4).view(np.float32)
 
 
-def _bound(call: Call, scratch: Array, threads: int) -> Bound:
-    from tinyonnx.kernels import Bound
+def _bound(call: Call, scratch: Array, threads: int) -> BoundKernel:
+    from tinyonnx.kernels import BoundKernel
     from tinyonnx.runtime.program import shares_for
 
     wanted = call.scratch * shares_for(threads)
-    return Bound(call.kernel, (*call.args, scratch[:wanted]) if wanted else call.args)
+    return BoundKernel(call.kernel, (*call.args, scratch[:wanted]) if wanted else call.args)
 
 
 class KernelSegment:
     """Kernels that follow each other: one program."""
 
-    def __init__(self, steps: list[tuple[_FastStep, list[Bound]]], arena: Array, threads: int) -> None:
+    def __init__(self, steps: list[tuple[_FastStep, list[BoundKernel]]], arena: Array, threads: int) -> None:
         from tinyonnx.runtime.program import Program
 
         self.steps, self.arena, self.threads = steps, arena, threads
@@ -219,13 +219,13 @@ class KernelSegment:
 
     def time(self, _: Environment, budget: Budget) -> Iterator[float]:
         """Seconds of each step, from a program that notes the time after every step."""
-        from tinyonnx.kernels import Bound
+        from tinyonnx.kernels import BoundKernel
         from tinyonnx.runtime.program import HAS_CLOCK, Program, note_time
 
         if HAS_CLOCK and len(self.arena) < _LONG_RUN:
             if self.clocked is None:
                 times = np.zeros(len(self.steps) + 1, np.int64)
-                notes = [Bound(note_time, (times, i)) for i in range(len(times))]
+                notes = [BoundKernel(note_time, (times, i)) for i in range(len(times))]
                 timed = [b for note, (_, kernels) in zip(notes[1:], self.steps) for b in (*kernels, note)]
                 self.clocked = Program([notes[0], *timed]), times
             program, times = self.clocked

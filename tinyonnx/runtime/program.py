@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from tinyonnx.codegen.kernel import DISABLED, Bound, Primitive, jit, kernel
+from tinyonnx.codegen.kernel import DISABLED, BoundKernel, Primitive, jit, kernel
 from tinyonnx.ir import Array
 from tinyonnx.runtime.threads import run_shared
 
@@ -105,7 +105,7 @@ HAS_CLOCK = not DISABLED and sys.platform != "win32"
 class Program:
     """Bound kernels that run in order; `kept` is memory that they use and don't keep alive themselves."""
 
-    def __init__(self, steps: Sequence[Bound]) -> None:
+    def __init__(self, steps: Sequence[BoundKernel]) -> None:
         self.steps = steps
         self.kept: Any = None
         if DISABLED:
@@ -113,8 +113,8 @@ class Program:
         table = np.array([[step.entry_address, step.row_address] for step in steps], np.int64).reshape(-1)
         self._taken, self._done = np.zeros((2, len(steps) * _LINE), np.int64)
         self._current = np.zeros(1, np.int64)
-        self._alone = Bound(run_table, (table,))
-        self._shared = Bound(run_table_shared, (table, self._taken, self._done, self._current))
+        self._alone = BoundKernel(run_table, (table,))
+        self._shared = BoundKernel(run_table_shared, (table, self._taken, self._done, self._current))
 
     def run(self, threads: int = 1, first: int = 0, last: int | None = None) -> None:
         """Run the steps `first` to `last` on up to so many threads: fewer if others are using them."""

@@ -17,7 +17,8 @@ from typing import Any, NamedTuple, cast
 
 import numpy as np
 
-from tinyonnx.codegen.kernel import Bound, cells, kinds_of
+from tinyonnx.codegen.arguments import cells, kinds_of
+from tinyonnx.codegen.kernel import BoundKernel
 from tinyonnx.errors import Error
 from tinyonnx.ir import Array
 from tinyonnx.registry import Call
@@ -231,7 +232,7 @@ class _Loaded:
     def __init__(self, variant: Variant, sized: SizedPlan) -> None:
         self.variant = variant
         self.rows, self.values = variant.rows.copy(), np.zeros(variant.n_values, np.int64)
-        self.evaluation = Bound(evaluate, (variant.code, self.values, variant.places, self.rows))
+        self.evaluation = BoundKernel(evaluate, (variant.code, self.values, variant.places, self.rows))
         self.kept: list[Any] = [self.rows, variant.kept, None]
         start = self.rows.ctypes.data
         self.kernels = [[Row(entry, start + 8 * at) for entry, at in kernels] for kernels in variant.entries]

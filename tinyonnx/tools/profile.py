@@ -220,14 +220,14 @@ def _grouped(terms: Iterable[tuple[str, float]]) -> list[tuple[str, int, float]]
 
 def measure_machine(seconds: float = 0.2) -> Machine:
     """Measure one thread's peak: a matrix product that stays in the cache, and copying within the last-level cache."""
-    from tinyonnx.kernels import Bound
+    from tinyonnx.kernels import BoundKernel
     from tinyonnx.kernels._common import NO_EPILOGUE
     from tinyonnx.kernels.gemm import linear
 
     size = 192
     ones = np.ones((size, size), np.float32)
     call = linear(ConstantPool(), ones.reshape(-1), ones, None, np.empty(size * size, np.float32), NO_EPILOGUE)
-    product = Bound(call.kernel, call.args)
+    product = BoundKernel(call.kernel, call.args)
     return Machine(2 * size**3 / _best(lambda: product.run(0, 1), seconds / 2), _bandwidth(seconds / 2))
 
 

@@ -9,7 +9,7 @@ from audiotag.standalone.decoder import decode
 from audiotag.standalone.resampler import prototype
 from tinyonnx.codegen.kernel import _UNUSED, DISABLED
 from tinyonnx.codegen.primitives import LANES
-from tinyonnx.kernels import Bound
+from tinyonnx.kernels import BoundKernel
 
 
 class Decoder:
@@ -27,7 +27,7 @@ class Decoder:
             np.zeros(resampler.WEIGHTS, np.float32), np.full(resampler.INPUTS, np.nan, np.float32), prototype(),
             np.zeros(LANES, np.float32), np.zeros(resampler.SUMS, np.float32), self.samples,
         )  # fmt: skip
-        self.bound = Bound(decode, self.arguments)
+        self.bound = BoundKernel(decode, self.arguments)
 
     def step(self):
         """One call of the kernel, which must not fail, as one compiled with NUMBA_BOUNDSCHECK=1 can."""

@@ -14,10 +14,10 @@ pytestmark = pytest.mark.skipif(
 
 RUN_A_KERNEL_AND_PRINT_MAPPINGS = """
 import numpy as np
-from tinyonnx.kernels import Bound, elementwise
+from tinyonnx.kernels import BoundKernel, elementwise
 
 x, y = np.arange(5, dtype=np.uint32), np.zeros(5, np.uint32)
-Bound(elementwise.copy, (x, y)).run(0, 1)
+BoundKernel(elementwise.copy, (x, y)).run(0, 1)
 assert (x == y).all()
 print(open("/proc/self/maps").read())
 """

@@ -16,10 +16,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tinyonnx.codegen import machine
+from tinyonnx.codegen import code_cache
 from tinyonnx.codegen.kernel import kernel
 from tinyonnx.codegen.primitives import LANES
-from tinyonnx.kernels import Bound, elementwise
+from tinyonnx.kernels import BoundKernel, elementwise
+from tinyonnx.kernels._common import epilogue_of
 from tinyonnx.runtime.program import HAS_CLOCK, Program, note_time
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -92,7 +93,7 @@ def test_a_second_process_needs_no_compiler_and_a_blocked_cache_only_costs_it(tm
 @pytest.fixture
 def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     folder = tmp_path / "cache"
-    monkeypatch.setattr(machine, "folder", lambda: folder)
+    monkeypatch.setattr(code_cache, "folder", lambda: folder)
     return folder
 
 
@@ -230,8 +231,8 @@ def test_kernels_of_old_versions_are_removed(cache: Path) -> None:
 
 def test_machine_code_needs_nothing_but_the_system() -> None:
     """It has to run without numba and Python: as an executable."""
-    elementwise.map_activation(np.ones(4, np.float32), np.ones(4, np.float32), 3, np.float32(0), np.float32(0))
-    files = list(machine.folder().iterdir())
+    elementwise.map_activation(*np.ones((2, 4), np.float32), epilogue_of("HardSigmoid"))
+    files = list(code_cache.folder().iterdir())
     assert files
     for file in files:
         assert not re.findall(rb"NRT_\w+|numba_\w+|Py[A-Z]\w+", file.read_bytes())
@@ -247,9 +248,9 @@ def test_unfit_arguments_are_refused() -> None:
 def test_a_program_notes_the_time_between_its_steps(threads: int) -> None:
     times = np.zeros(3, np.int64)
     x, out, expected = np.linspace(-3, 3, 64, dtype=np.float32), *np.zeros((2, 64), np.float32)
-    elementwise.map_activation(x, expected, 3, np.float32(0), np.float32(0))
-    steps = [Bound(note_time, (times, i)) for i in range(3)]
-    steps.insert(1, Bound(elementwise.map_activation, (x, out, 3, np.float32(0), np.float32(0))))
+    elementwise.map_activation(x, expected, epilogue_of("HardSigmoid"))
+    steps = [BoundKernel(note_time, (times, i)) for i in range(3)]
+    steps.insert(1, BoundKernel(elementwise.map_activation, (x, out, epilogue_of("HardSigmoid"))))
     program = Program(steps)
     for _ in range(3):
         begin = time.clock_gettime_ns(time.CLOCK_MONOTONIC)
@@ -264,7 +265,7 @@ def test_a_program_notes_the_time_between_its_steps(threads: int) -> None:
 def test_a_program_may_have_millions_of_steps() -> None:
     """A batch is gone through item by item, with rows for each of them."""
     times = np.zeros(2, np.int64)
-    first, last = (Bound(note_time, (times, i)) for i in range(2))
+    first, last = (BoundKernel(note_time, (times, i)) for i in range(2))
     steps = [first] * (1 << 20) + [last]
     Program(steps).run(2, len(steps) - 2, len(steps))
     assert 0 < times[0] <= times[1]

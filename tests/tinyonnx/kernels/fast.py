@@ -10,7 +10,7 @@ import numpy as np
 import tinyonnx.kernels
 from tinyonnx.codegen.kernel import DISABLED
 from tinyonnx.ir import Array, Node
-from tinyonnx.kernels import Bound
+from tinyonnx.kernels import BoundKernel
 from tinyonnx.limits import Limits
 from tinyonnx.registry import FUSED, Call, Fast, Info, Op, lookup
 from tinyonnx.runtime.constants import ConstantPool
@@ -110,7 +110,7 @@ def run_shares(calls: Sequence[Call], parts: int) -> None:
         memory = np.full(call.scratch * parts + 2 * MARGIN, POISON, np.float32)
         scratch = memory[MARGIN:-MARGIN]
         scratch[:] = np.nan
-        bound = Bound(call.kernel, (*call.args, scratch) if call.scratch else call.args)
+        bound = BoundKernel(call.kernel, (*call.args, scratch) if call.scratch else call.args)
         for part in reversed(range(parts)):
             bound.run(part, parts)
         assert (memory[:MARGIN] == POISON).all()

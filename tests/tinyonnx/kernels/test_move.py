@@ -65,7 +65,7 @@ def test_old_attributes() -> None:
 @pytest.mark.parametrize("dtype", [bool, np.int8, np.float16, np.int64, np.float64])
 def test_every_size_of_element(dtype: Any) -> None:
     """The arrays that `run` places are of float32; here others are bound directly."""
-    from tinyonnx.kernels import Bound
+    from tinyonnx.kernels import BoundKernel
     from tinyonnx.runtime.constants import ConstantPool
 
     x = (np.arange(24) % 5).astype(dtype).reshape(2, 3, 4)
@@ -75,7 +75,7 @@ def test_every_size_of_element(dtype: Any) -> None:
     chosen = choose(entry, Info(out.dtype, out.shape), [Info(x.dtype, x.shape)], {})
     assert not isinstance(chosen, str)
     for call in chosen.bind(ConstantPool(), out, x, pads, value):
-        Bound(call.kernel, call.args).run(0, 1)
+        BoundKernel(call.kernel, call.args).run(0, 1)
     np.testing.assert_array_equal(out, np.pad(x, ((0, 0), (1, 1), (0, 0)), constant_values=value))
 
 

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tinyonnx.codegen.kernel import DISABLED, Bound
+from tinyonnx.codegen.kernel import DISABLED, BoundKernel
 from tinyonnx.runtime.size_table import SizeTable, evaluate
 from tinyonnx.sizes.expressions import (
     Size,
@@ -103,7 +103,7 @@ def test_table(program: list[tuple[int, int, int, int]], here: tuple[int, int], 
         return
     rows, results = np.zeros(len(found), np.int64), np.zeros(table.count, np.int64)
     results[1:3] = there
-    Bound(evaluate, (table.code(), results, np.array(places, np.int64), rows)).run(0, 1)
+    BoundKernel(evaluate, (table.code(), results, np.array(places, np.int64), rows)).run(0, 1)
     trace.set_values(symbols, there)
     holds = all(condition.holds() for condition in trace.conditions.values())
     assert bool(results[0]) == holds

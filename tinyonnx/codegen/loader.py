@@ -1,8 +1,8 @@
-"""Loads the object files that LLVM writes for x86-64 Linux, without LLVM.
+"""Object files into memory: the address of a kernel's entry point.
 
-LLVM's own linker would do, but importing it takes 40 ms and 40 MiB, more than a small model
-needs to run. Kernels are compiled for the large code model, so that everything they refer to
-is an absolute address: two kinds of relocation, no tables, no stubs.
+On x86-64 Linux without LLVM, whose import takes 40 ms and 40 MiB, more than a small model
+needs to run. Kernels are compiled for the large code model, so that everything they refer to is
+an absolute address: two kinds of relocation, no tables, no stubs. Elsewhere by LLVM's linker.
 
 Source: System V ABI, AMD64 supplement, chapter 4 (object files).
 """
@@ -12,8 +12,41 @@ from __future__ import annotations
 import ctypes
 import mmap
 import os
+import platform
 import struct
-from typing import NamedTuple
+import sys
+from contextlib import suppress
+from typing import Any, NamedTuple
+
+from tinyonnx.codegen.processor import llvm
+
+SYMBOL = "tinyonnx_kernel"
+"""Name of the entry point in every object file."""
+
+_loaded: list[Any] = []
+"""Owners of loaded machine code, which is never freed."""
+
+
+def load(code: bytes) -> int:
+    """Load an object file into this process; returns the address of its entry point. Raises RuntimeError on failure."""
+    if sys.platform == "linux" and platform.machine() == "x86_64":
+        with suppress(ValueError, OSError):
+            address, memory = load_elf(code, SYMBOL)
+            _loaded.append(memory)
+            return address
+    machine = llvm().Target.from_default_triple().create_target_machine(codemodel="jitdefault", jit=True)
+    # an engine for each file: names of inner functions may be alike in files compiled by different processes
+    engine = llvm().create_mcjit_compiler(llvm().parse_assembly(""), machine)
+    engine.add_object_file(llvm().ObjectFileRef.from_data(code))
+    engine.finalize_object()
+    address = int(engine.get_function_address(SYMBOL))
+    if not address:
+        raise RuntimeError("the object file has no entry point")
+    _loaded.append(engine)
+    return address
+
+
+# -- ELF, x86-64 ------------------------------------------------------------------------
 
 _X86_64, _RELOCATABLE = 62, 1
 _SYMBOLS, _RELA, _NOBITS = 2, 4, 8
@@ -49,18 +82,18 @@ class _Relocation(NamedTuple):
     addend: int
 
 
-def load(code: bytes, symbol: str) -> tuple[int, mmap.mmap]:
-    """The address of a symbol of an object file that is now in memory, and the memory, to be kept.
+def load_elf(code: bytes, symbol: str) -> tuple[int, mmap.mmap]:
+    """Load an object file; returns the address of a symbol, and the memory, which the caller must keep alive.
 
-    Raises ValueError for what this loader doesn't know, OSError where memory can't be executable.
+    Raises ValueError for an unsupported file, OSError if memory can't be made executable.
     """
     try:
-        return _load(code, symbol)
+        return _load_elf(code, symbol)
     except (struct.error, IndexError, AttributeError, KeyError, StopIteration) as error:
-        raise ValueError(f"not an object file that can be loaded: {error}") from None
+        raise ValueError(f"the object file can't be loaded: {error}") from None
 
 
-def _load(code: bytes, symbol: str) -> tuple[int, mmap.mmap]:
+def _load_elf(code: bytes, symbol: str) -> tuple[int, mmap.mmap]:
     kind, machine = struct.unpack_from("<HH", code, 16)
     if code[:6] != b"\x7fELF\x02\x01" or (kind, machine) != (_RELOCATABLE, _X86_64):
         raise ValueError("not an object file for x86-64")
@@ -68,7 +101,7 @@ def _load(code: bytes, symbol: str) -> tuple[int, mmap.mmap]:
     (count,) = struct.unpack_from("<H", code, 60)
     sections = [_Section(*struct.unpack_from("<IIQQQQIIQQ", code, table + 64 * i)) for i in range(count)]
 
-    # what is only read or executed comes first, in pages that lose their permission to be written
+    # read-only and executable sections come first, in pages that lose their permission to be written
     place, end, fixed = {}, 0, 0
     for writable in (0, _WRITE):
         fixed = end = _round_up(end, mmap.PAGESIZE)
@@ -135,11 +168,11 @@ def _round_up(n: int, step: int) -> int:
 
 
 def _system(name: str) -> int:
-    """The address of a function of the C library. Raises AttributeError if there is none of that name."""
+    """The address of a function of the C library. Raises AttributeError if it has no such function."""
     for library in (None, "libm.so.6"):
         try:
             function = getattr(ctypes.CDLL(library), name)
         except (OSError, AttributeError):
             continue
         return ctypes.cast(function, ctypes.c_void_p).value or 0
-    raise AttributeError(f"no function is called {name}")
+    raise AttributeError(f"the C library has no function {name}")

@@ -1,0 +1,167 @@
+"""Machine code of register tiles: what has to run at the FMA peak, with all accumulators in registers."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from types import SimpleNamespace
+from typing import Any
+
+import numba
+import numba.core.errors
+
+from tinyonnx.codegen.emitter import F32, I32, INDEX, Emitter
+from tinyonnx.codegen.primitives import LANES
+
+# numba's own annotations cover only a part of it
+types: Any = numba.types
+errors: Any = numba.core.errors
+
+
+def _opened(context: Any, builder: Any, kind: Any, value: Any) -> Any:
+    """A record as a namespace of its fields, an array as a pointer to its data, a number as int64 or float32."""
+    if isinstance(kind, types.BaseNamedTuple):
+        fields = enumerate(kind.fields)
+        return SimpleNamespace(
+            **{f: _opened(context, builder, kind[i], builder.extract_value(value, i)) for i, f in fields}
+        )
+    if isinstance(kind, types.Array):
+        return context.make_array(kind)(context, builder, value).data
+    return context.cast(builder, value, kind, types.intp if isinstance(kind, types.Integer) else types.float32)
+
+
+def _literal(kind: Any) -> int:
+    if not isinstance(kind, types.IntegerLiteral):
+        raise errors.RequireLiteralValue("the shape of a tile must be made of constants")
+    return int(kind.literal_value)
+
+
+def _tile(constants: int) -> Callable[[Callable[..., None]], Callable[..., Any]]:
+    """Make a primitive of a function that emits code: the first `constants` parameters are Python ints, then come
+    opened arguments."""
+
+    def decorate(emit: Callable[..., None]) -> Callable[..., Any]:
+        def primitive(_context: Any, *kinds: Any) -> Any:
+            shape = list(map(_literal, kinds[:constants]))
+
+            def lower(context: Any, builder: Any, signature: Any, values: Any) -> Any:
+                pairs = zip(signature.args[constants:], values[constants:], strict=True)
+                emit(Emitter(builder), *shape, *(_opened(context, builder, *pair) for pair in pairs))
+                return context.get_dummy_value()
+
+            return types.void(*kinds), lower
+
+        primitive.__name__ = emit.__name__
+        primitive.__signature__ = inspect.signature(emit)  # type: ignore[attr-defined]  # numba reads the parameters
+        return primitive
+
+    return decorate
+
+
+@_tile(constants=4)
+def gemm_tile(
+    e: Emitter, rows: int, vectors: int, run: int, step: int, x: Any, taps: Any, w: Any, out: Any, edge: Any,
+    epilogue: Any,
+) -> None:  # fmt: skip
+    """`primitives.gemm_tile`."""
+    b = e.builder
+    panel = vectors * LANES
+    source, weights, bias = e.at(x.data, x.start), e.at(w.data, w.start), e.at(w.bias, w.bias_start)
+    starts = [e.at(source, e.times(x.step, r)) for r in range(rows)]
+    bias_columns = [e.load(e.at(bias, v * LANES)) for v in range(vectors)]
+
+    def load_columns(weights: Any, k: Any) -> list[Any]:
+        here = e.at(weights, k * panel if isinstance(k, int) else e.times(k, panel))
+        return [e.load(e.at(here, v * LANES)) for v in range(vectors)]
+
+    def looped(offset: Any, weights: Any, acc: list[Any]) -> list[Any]:
+        run_starts = [e.at(start, offset) for start in starts]
+
+        def over_run(k: Any, acc: list[Any]) -> list[Any]:
+            columns = load_columns(weights, k)
+            new = []
+            for r, start in enumerate(run_starts):
+                value = e.splat(b.load(e.at(start, k)))
+                new += [e.fma(value, columns[v], acc[r * vectors + v]) for v in range(vectors)]
+            return new
+
+        return e.loop(taps.run, acc, over_run)
+
+    def unrolled(offset: Any, weights: Any, acc: list[Any]) -> list[Any]:
+        start = e.at(source, offset)
+        columns = [load_columns(weights, k) for k in range(run)]
+        loaded: dict[int, Any] = {}
+        acc = list(acc)
+        for r in range(rows):
+            for k in range(run):
+                place = r * step + k
+                if place not in loaded:
+                    loaded[place] = e.splat(b.load(e.at(start, place)))
+                for v in range(vectors):
+                    acc[r * vectors + v] = e.fma(loaded[place], columns[k][v], acc[r * vectors + v])
+        return acc
+
+    def over_outer(o: Any, acc: list[Any]) -> list[Any]:
+        x_o, w_o = b.mul(o, taps.outer_step), b.mul(o, taps.w_rows)
+
+        def over_inner(i: Any, acc: list[Any]) -> list[Any]:
+            offset = b.add(x_o, b.mul(i, taps.inner_step))
+            row = b.add(w_o, b.mul(i, taps.run))
+            return (unrolled if run else looped)(offset, e.at(weights, e.times(row, panel)), acc)
+
+        return e.loop(taps.inner, acc, over_inner)
+
+    total = e.loop(taps.outer, bias_columns * rows, over_outer)
+    columns = [e.times(out.column, v) for v in range(vectors - 1)] + [edge.last]
+    offsets = [b.add(b.add(out.start, e.times(out.step, r)), c) for r in range(rows) for c in columns]
+    e.finish(total, offsets, out, epilogue, e.first(edge.lanes) if vectors == 1 else None)
+
+
+@_tile(constants=4)
+def taps_tile(
+    e: Emitter, pixels: int, columns: int, stride: int, masked: int, x: Any, taps: Any, w: Any, out: Any, skip: Any,
+    epilogue: Any,
+) -> None:  # fmt: skip
+    """`primitives.taps_tile`."""
+    b = e.builder
+    source, weights = e.at(x.data, x.start), e.at(w.data, w.start)
+    mask = e.first(out.lanes) if masked else None
+
+    def unrolled(row: Any, weights: Any, acc: list[Any]) -> list[Any]:
+        factors = [e.load(e.at(weights, j * LANES)) for j in range(columns)]
+        seen = [e.load(e.at(row, e.times(taps.column_step, q))) for q in range((pixels - 1) * stride + columns)]
+        for j in range(columns):
+            acc = [e.fma(seen[p * stride + j], factors[j], acc[p]) for p in range(pixels)]
+        return acc
+
+    def looped(row: Any, weights: Any, acc: list[Any]) -> list[Any]:
+        def over_columns(j: Any, acc: list[Any]) -> list[Any]:
+            here = e.at(row, b.mul(j, taps.column_step))
+            factor = e.load(e.at(weights, e.times(j, LANES)))
+            return [e.fma(e.load(e.at(here, e.times(x.step, p)), mask), factor, acc[p]) for p in range(pixels)]
+
+        return e.loop(taps.columns, acc, over_columns)
+
+    def over_rows(i: Any, acc: list[Any]) -> list[Any]:
+        back = b.select(b.icmp_signed(">=", i, taps.wrap_at), taps.wrap, INDEX(0))
+        row = e.at(source, b.sub(b.mul(i, taps.row_step), back))
+        return (unrolled if columns else looped)(row, e.at(weights, b.mul(i, taps.w_row)), acc)
+
+    total = e.loop(taps.rows, [e.load(e.at(w.bias, w.bias_start))] * pixels, over_rows)
+    offsets = [b.add(out.start, e.times(out.step, p)) for p in range(pixels)]
+    results = e.finish(total, offsets, out, epilogue, mask)
+    e.add_up(results, skip, e.at(out.sums, out.sums_start), mask)
+
+
+def float_from_bits(_context: Any, bits: Any) -> Any:
+    """`primitives.float_from_bits`."""
+    return types.float32(types.int32), lambda _c, builder, _s, args: builder.bitcast(args[0], F32)
+
+
+def bits_from_float(_context: Any, value: Any) -> Any:
+    """`primitives.bits_from_float`."""
+    return types.int32(types.float32), lambda _c, builder, _s, args: builder.bitcast(args[0], I32)
+
+
+EMITTED = (gemm_tile, taps_tile, float_from_bits, bits_from_float)
+"""The primitives' types and code, by name; their parameters are those of numba's intrinsics."""

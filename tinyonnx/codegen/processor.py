@@ -1,0 +1,58 @@
+"""The processor that code is compiled for, and the shape of its vectors."""
+
+from __future__ import annotations
+
+import os
+import platform
+from contextlib import suppress
+from functools import cache
+from itertools import takewhile
+from typing import Any, NamedTuple
+
+
+@cache
+def llvm() -> Any:
+    """LLVM's binding, ready to compile for this machine; importing it takes 40 ms and 40 MiB."""
+    import llvmlite.binding as binding
+
+    binding.initialize_native_target()
+    binding.initialize_native_asmprinter()
+    return binding
+
+
+class Processor(NamedTuple):
+    """A processor's name and the features of its instruction set."""
+
+    name: str
+    features: frozenset[str]
+
+
+@cache
+def processor() -> Processor:
+    """This machine's, unless NUMBA_CPU_NAME (x86-64-v2, x86-64-v3, …) and NUMBA_CPU_FEATURES name another."""
+    name, features = os.environ.get("NUMBA_CPU_NAME"), os.environ.get("NUMBA_CPU_FEATURES")
+    if name is not None:
+        enabled = {feature[1:] for feature in (features or "").split(",") if feature.startswith("+")}
+        enabled |= {"x86-64-v4": {"avx512f"}, "x86-64-v3": {"avx2", "fma"}}.get(name, set())
+        return Processor(name, frozenset(enabled))
+    # Linux lists them without LLVM
+    with suppress(OSError):
+        with open("/proc/cpuinfo") as file:  # of the first processor: reading about hundreds takes a while
+            lines = list(takewhile(str.strip, file))
+        facts = {key.strip(): value.strip() for key, _, value in (line.partition(":") for line in lines)}
+        if "flags" in facts:
+            model = [facts.get(key, "") for key in ("vendor_id", "cpu family", "model")]
+            return Processor(" ".join(model), frozenset(facts["flags"].split()))
+    features_here = {name for name, on in llvm().get_host_cpu_features().items() if on}
+    return Processor(llvm().get_host_cpu_name(), frozenset(features_here))
+
+
+@cache
+def vector_shape() -> tuple[int, int]:
+    """Lanes of a float32 vector and the number of vector registers."""
+    features = processor().features
+    if "avx512f" in features:
+        return 16, 32
+    if {"avx2", "fma"} <= features:
+        return 8, 16
+    return 4, 32 if platform.machine() in ("aarch64", "arm64") else 16
