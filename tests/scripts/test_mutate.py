@@ -79,8 +79,8 @@ def test_what_is_left_alone(mutate: ModuleType, source: str) -> None:
 
 def test_the_tests_beside_a_module(mutate: ModuleType) -> None:
     assert mutate.tests_beside(Path("audiotag/crawl/journal.py")) == [Path("tests/audiotag/crawl/test_journal.py")]
-    assert mutate.tests_beside(Path("audiotag/crawl/sinks.py")) == [Path("tests/audiotag/crawl")]
-    assert Path("tests/tinyonnx/test_registry.py") in mutate.tests_beside(Path("tinyonnx/dtypes.py"))
+    assert mutate.tests_beside(Path("audiotag/crawl/__init__.py")) == [Path("tests/audiotag/crawl")]
+    assert Path("tests/tinyonnx/test_registry.py") in mutate.tests_beside(Path("tinyonnx/__init__.py"))
 
 
 def test_a_survivor_is_reported(
@@ -113,6 +113,7 @@ def test_a_survivor_is_reported(
     copy = mutate.Copy(tmp_path / "copy", Path("pack/thing.py"), [Path("tests/pack/test_thing.py")])
     assert copy.run(mutants[0].apply(before), limit=10) == "time limit"
     assert copy.run(before, limit=600) == "passed"
+    copy.close()
     assert module.read_text() == before
 
 
