@@ -22,7 +22,15 @@ from tinyonnx.commands._shared import (
 )
 from tinyonnx.passes import EXPRESSIBLE
 from tinyonnx.tools.feeds import is_known, shapes_only
-from tinyonnx.tools.inspect import GraphReport, PlanReport, Tensor, inspect_graph, inspect_pass, inspect_plan
+from tinyonnx.tools.inspect import (
+    GraphReport,
+    PassReport,
+    PlanReport,
+    Tensor,
+    inspect_graph,
+    inspect_pass,
+    inspect_plan,
+)
 from tinyonnx.tools.report import Report
 
 
@@ -63,16 +71,7 @@ def _run(args: argparse.Namespace) -> int:
     if args.save and feeds is not None:
         tinyonnx.save_model(session.rewrite(shapes_only(feeds), EXPRESSIBLE).graph, args.save)
     if args.pass_name and feeds is not None:
-        report = inspect_pass(session, feeds, args.pass_name)
-        if args.html:
-            page = Report(f"{os.path.basename(session.name)} after {args.pass_name}", report.graph)
-            page.add_remarks(report.remarks)
-            page.write(args.html)
-        if args.json:
-            print_json({"graph": report.graph, "remarks": [remark._asdict() for remark in report.remarks]})
-        else:
-            print(_graph_text(report.graph))
-            print("\n" + "\n".join(shown(str(remark)) for remark in report.remarks))
+        _show_pass(args, inspect_pass(session, feeds, args.pass_name))
         return 0
     graph = inspect_graph(session, feeds)
     plan = inspect_plan(session, feeds) if args.optimized and feeds is not None else None
@@ -87,6 +86,19 @@ def _run(args: argparse.Namespace) -> int:
     else:
         print(_plan_text(graph, plan) if plan else _graph_text(graph))
     return 0
+
+
+def _show_pass(args: argparse.Namespace, report: PassReport) -> None:
+    """Print the graph after a pass with the remarks, and write the page."""
+    if args.html:
+        page = Report(f"{os.path.basename(report.graph.file)} after {args.pass_name}", report.graph)
+        page.add_remarks(report.remarks)
+        page.write(args.html)
+    if args.json:
+        print_json({"graph": report.graph, "remarks": [remark._asdict() for remark in report.remarks]})
+    else:
+        print(_graph_text(report.graph))
+        print("\n" + "\n".join(shown(str(remark)) for remark in report.remarks))
 
 
 def _head(graph: GraphReport) -> str:
