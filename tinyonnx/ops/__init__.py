@@ -1,29 +1,48 @@
-"""The operators by family.
+"""The operators of ONNX, one module per family.
 
-Importing this package registers those that most models are made of:
+Importing this package registers the families that most models need; the registry imports `others`
+when it is asked for any other operator. Names that begin with an underscore are shared helpers.
 
-math         arithmetic, comparison, logic      activation   activations, softmax family
-reduce       reductions, ArgMax and ArgMin      norm         normalisations, Dropout
-conv         Conv, ConvTranspose                pool         windows and global pooling
-matmul       MatMul, Gemm                       resize       Resize, Upsample
-shape        Reshape … Expand, Shape, Size      index        Gather, Scatter, OneHot, TopK …
-tensor       Constant, Concat, Split, Slice …   pad          Pad
-cast         Cast, CastLike                     fused, gated, stem  what the passes create
+Registered at once:
+    activation    activations, Softmax, LogSoftmax, Hardmax
+    cast          Cast, CastLike, BitCast
+    conv          Conv, ConvTranspose
+    fused         convolutions and products with activations and residuals, made by the passes
+    gated         squeeze-and-excitation, made by the passes
+    index         Gather, Scatter, OneHot, NonZero, Compress, Unique
+    math          arithmetic, comparison, logic, bits, rounding, transcendental functions, CumSum, Clip
+    matmul        MatMul, Gemm
+    norm          normalisations, Dropout
+    pad           Pad
+    pool          pooling over windows and over images
+    reduce        reductions, ArgMax, ArgMin
+    resize        Resize, Upsample
+    shape         Reshape, Transpose, Squeeze, Unsqueeze, Flatten, Expand, Tile, Shape, Size
+    stem          the first convolutions of a mobile network, made by the passes
+    tensor        Constant, Concat, Split, Slice, Range, TopK, Where
 
-The registry imports `others` when it is asked for any other operator:
-
-control      If, Loop, Scan                     sequence     sequences and optionals
-sampling     GridSample, DeformConv …          detection    RoiAlign, NonMaxSuppression …
-vision       Col2Im, MaxUnpool, ImageDecoder …  signal       DFT, STFT, windows, mel scale
-integer      MatMulInteger, QLinearConv …       recurrent    RNN, GRU, LSTM
-quantize     QuantizeLinear, DequantizeLinear …
-random       random numbers                     text         strings, TfIdfVectorizer
-einsum       Einsum                             loss         NegativeLogLikelihoodLoss …
-training     Adagrad, Adam, Momentum            gradient     Gradient
-attention    Attention, RotaryEmbedding …       linear_attention  LinearAttention …
-depth_space  DepthToSpace, SpaceToDepth
-ml           the domain ai.onnx.ml: features, linear models, maps, support vector machines, trees
-microsoft    ONNX Runtime's own domain: attention, blocks, fused, matmul, norm, quantized, recurrent
+Registered by `others`:
+    attention     Attention, FlexAttention, RotaryEmbedding, TensorScatter
+    control       If, Loop, Scan, SequenceMap
+    depth_space   DepthToSpace, SpaceToDepth
+    detection     RoiAlign, MaxRoiPool, NonMaxSuppression
+    einsum        Einsum
+    gradient      Gradient
+    integer       MatMulInteger, ConvInteger, QLinearMatMul, QLinearConv
+    linear_attention  LinearAttention, CausalConvWithState
+    loss          NegativeLogLikelihoodLoss, SoftmaxCrossEntropyLoss
+    quantize      QuantizeLinear, DequantizeLinear, DynamicQuantizeLinear
+    random        random numbers, Bernoulli, Multinomial
+    recurrent     RNN, GRU, LSTM
+    sampling      AffineGrid, GridSample, DeformConv
+    sequence      sequences and optionals
+    signal        DFT, STFT, windows, MelWeightMatrix
+    text          strings, RegexFullMatch, TfIdfVectorizer
+    training      Adagrad, Adam, Momentum
+    vision        Col2Im, MaxUnpool, CenterCropPad, ImageDecoder
+    microsoft     com.microsoft, ONNX Runtime's own domain: attention, blocks (weights quantised in blocks),
+                  fused, matmul, norm, quantized, recurrent
+    ml            ai.onnx.ml: features, linear models, maps, support vector machines (svm), trees
 """
 
 from tinyonnx.ops import (  # noqa: F401

@@ -25,13 +25,13 @@ class WindowAttributes(Attributes):
 
 
 _LONGEST = 1 << 60
-"""Elements of a padded axis; positions on it are computed in 64 bits."""
+"""Maximum number of elements of a padded axis; positions on it are computed in 64 bits."""
 
 AUTO_PADS = ("NOTSET", "SAME_UPPER", "SAME_LOWER", "VALID")
 
 
 class Windows(NamedTuple):
-    """Per spatial axis: the window, its steps, the padding before and after, the number of windows.
+    """Kernel size, strides, dilations, padding before and after, and number of windows, per spatial axis.
 
     Negative padding crops.
     """
@@ -45,7 +45,7 @@ class Windows(NamedTuple):
 
     @property
     def extent(self) -> tuple[int, ...]:
-        """Input elements that a window spans, holes included."""
+        """Number of input elements that a window spans, including those that dilation skips."""
         return tuple((k - 1) * d + 1 for k, d in zip(self.kernel, self.dilations))
 
 
@@ -97,7 +97,7 @@ def windows(
             begin[i] = (total if auto_pad == "SAME_UPPER" else total + 1) // 2
             end[i] = total - begin[i]
         if minimum(begin[i], 0) + minimum(end[i], 0) + size < 0:
-            raise OpError(f"pads {[*befores, *afters]} crop more than there is: spatial axis {i} has size {size}")
+            raise OpError(f"pads {[*befores, *afters]} crop more than all of spatial axis {i}, which has size {size}")
         padded = size + begin[i] + end[i]
         if padded > _LONGEST or extent > _LONGEST:
             raise OpError(f"spatial axis {i} has size {size} and pads {begin[i]} + {end[i]}, more than memory can hold")

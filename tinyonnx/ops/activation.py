@@ -19,7 +19,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 
 def _activation(name: str, since: int = 1) -> Callable[[F], Callable[..., Array]]:
-    """Register an elementwise function; half floats are computed in float32 and rounded once."""
+    """Register an elementwise function; half precision is computed in float32 and rounded once."""
 
     def register(function: F) -> Callable[..., Array]:
         @wraps(function)
@@ -66,7 +66,7 @@ def shrink(x: Array, *, bias: float = 0.0, lambd: float = 0.5) -> Any:
 
 
 def _channel_slope(x: Shape, slope: Shape) -> Shape:
-    """The shape of the slope that broadcasts as opsets 1 to 6 did: one per channel, or one for all."""
+    """The shape of the slope for the broadcasting of opsets 1 to 6: one per channel, or one for all."""
     if math.prod(slope) == 1:
         return ()
     if len(x) < 2 or len(slope) != 1 or slope[0] != x[1]:
@@ -196,9 +196,9 @@ def swiglu(a: Array, b: Array, *, alpha: float = 1.0) -> Array:
 
 
 def _softmax(x: Array, axes: Shape, dtype: np.dtype[Any]) -> Any:
-    """ReduceMax, Sub, Exp, ReduceSum, Div, as the standard's function has it: short floats are rounded after each.
+    """Softmax by the standard's function body: types shorter than float32 are rounded after each of its operators.
 
-    But for a sum beyond the type's greatest number: there the function would give zeros.
+    Results that overflow the type, such as the sum, stay in float32: infinity would give zeros.
     """
 
     def rounded(y: Any) -> Any:
@@ -217,7 +217,7 @@ def _log_softmax(x: Array, axes: Shape, _: np.dtype[Any]) -> Any:
 
 
 def _hardmax(x: Array, axes: Shape, _: np.dtype[Any]) -> Any:
-    """`axes` are neighbours; the first greatest element in their row-major order wins."""
+    """1 at the first largest element of the adjacent `axes`, in row-major order, else 0."""
     inside = math.prod(x.shape[a] for a in axes)
     rows = x.reshape(*x.shape[: axes[0]], inside, *x.shape[axes[-1] + 1 :])
     result = np.zeros_like(rows)
@@ -229,7 +229,7 @@ def _hardmax(x: Array, axes: Shape, _: np.dtype[Any]) -> Any:
 def _softmax_family(
     name: str, function: Callable[[Array, Shape, np.dtype[Any]], Any]
 ) -> tuple[Callable[..., Array], ...]:
-    """Register both forms: over one axis from opset 13 on, before over all axes from `axis` on."""
+    """Register both forms: over one axis since opset 13, before that over all axes from `axis` on."""
 
     def rule(default: int) -> Callable[..., Info]:
         def shape(x: Info, *, axis: int = default) -> Info:

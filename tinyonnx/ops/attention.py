@@ -1,7 +1,7 @@
 """Scaled dot-product attention, its rotary embeddings and its cache.
 
 Shapes are written with B sequences of L queries and T keys, in N heads of H (values: V)
-numbers. Short floats are computed in float32 and rounded where a result comes out.
+numbers. Half precision is computed in float32; only results are rounded.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from tinyonnx.sizes.expressions import broadcast_shapes
 
 
 def _in_heads(name: str, x: Array, heads: int | None) -> Array:
-    """[B, L, N · H] → [B, N, L, H]; rank 4 stays."""
+    """Split heads: [B, L, N · H] → [B, N, L, H]; rank 4 is returned unchanged."""
     if x.ndim == 4:
         if heads is not None:
             raise OpError(f"{name} has its heads in an axis of its own: q_num_heads and kv_num_heads are for rank 3")
@@ -36,14 +36,14 @@ def _in_heads(name: str, x: Array, heads: int | None) -> Array:
 
 
 def _repeated(x: Array, heads: int) -> Array:
-    """Keys or values of fewer heads, each for a group of neighbouring query heads."""
+    """Keys or values, repeated so that each key head serves a group of adjacent query heads."""
     if heads % x.shape[1]:
-        raise OpError(f"{heads} query heads are no multiple of {x.shape[1]} key heads")
+        raise OpError(f"the number of query heads, {heads}, must be a multiple of that of key heads, {x.shape[1]}")
     return x if heads == x.shape[1] else np.repeat(x, heads // x.shape[1], axis=1)
 
 
 def _softmax(scores: Array) -> Array:
-    """Over the last axis; a row where everything is masked becomes zeros."""
+    """Softmax over the last axis; a fully masked row becomes zeros."""
     top = scores.max(axis=-1, keepdims=True, initial=-np.inf)
     weights = np.exp(scores - np.where(np.isneginf(top), scores.dtype.type(0), top))
     total = weights.sum(axis=-1, keepdims=True, dtype=weights.dtype)
@@ -66,7 +66,7 @@ def _bias(
     mask: Array | None, shape: tuple[int, int, int, int], before: Array, causal: bool, window: tuple[int, int],
     lengths: Array | None, dtype: Any,
 ) -> Array | None:  # fmt: skip
-    """What is added to the scores [B, N, L, T], or None; `before` counts the keys before the queries, [1] or [B]."""
+    """The bias of the scores [B, N, L, T], or None; `before` [1] or [B] is the number of keys before the queries."""
     _, _, queries, keys = shape
     bias: Array | None = None
     allowed = np.ones((1, 1, 1, 1), np.bool_)
@@ -252,7 +252,7 @@ def flex_attention(
     ctx: Context, Q: Array, K: Array, V: Array, *, prob_mod: Graph | None = None, scale: float | None = None,
     score_mod: Graph | None = None, softmax_precision: int | None = None,
 ) -> Array:  # fmt: skip
-    """Attention whose scores and probabilities graphs may change."""
+    """Attention whose scores and probabilities can be modified by subgraphs."""
     if not Q.ndim == K.ndim == V.ndim == 4:
         raise OpError(f"Q, K and V have ranks {Q.ndim}, {K.ndim} and {V.ndim}, not 4")
     _check_operands(Q, K, V)
@@ -286,11 +286,11 @@ def rotary_embedding(
     X: Array, cos_cache: Array, sin_cache: Array, position_ids: Array | None = None, *, interleaved: int = 0,
     num_heads: int | None = None, rotary_embedding_dim: int = 0,
 ) -> Array:  # fmt: skip
-    """Su et al. 2021: pairs of numbers, turned by an angle that grows with the position."""
+    """Rotate pairs of features by an angle proportional to the position (Su et al. 2021)."""
     x = _in_heads("X", X, (num_heads or None) if X.ndim == 3 else None)
     turned = rotary_embedding_dim or x.shape[3]
     if turned < 0 or turned > x.shape[3] or turned % 2:
-        raise OpError(f"rotary_embedding_dim {turned} is odd or not in 0..{x.shape[3]}")
+        raise OpError(f"rotary_embedding_dim is {turned}, must be even and at most {x.shape[3]}")
     cos, sin = (_angles(n, c, position_ids, x, turned) for n, c in (("cos", cos_cache), ("sin", sin_cache)))
     wide = widened(x)
     first = wide[..., 0:turned:2] if interleaved else wide[..., : turned // 2]
@@ -322,11 +322,11 @@ def _angles(name: str, cache: Array, positions: Array | None, x: Array, turned: 
 def tensor_scatter(
     past_cache: Array, update: Array, write_indices: Array | None = None, *, axis: int = -2, mode: str = "linear"
 ) -> Array:
-    """A copy of the cache [B, …] with new entries along `axis`, from a place of its own in each sample on."""
+    """A copy of the cache [B, …] with new entries along `axis`, starting at `write_indices` in each sample."""
     if not -past_cache.ndim <= axis < past_cache.ndim or axis % past_cache.ndim == 0:
-        raise OpError(f"axis {axis} is no axis behind the batch of a cache of rank {past_cache.ndim}")
+        raise OpError(f"axis is {axis}, must be one after the batch axis of a cache of rank {past_cache.ndim}")
     if mode not in ("linear", "circular"):
-        raise OpError(f"mode {mode!r} is neither linear nor circular")
+        raise OpError(f"mode is {mode!r}, must be linear or circular")
     axis %= past_cache.ndim
     most, count = past_cache.shape[axis], update.shape[axis] if update.ndim == past_cache.ndim else -1
     check_shape("update", update, (*past_cache.shape[:axis], count, *past_cache.shape[axis + 1 :]))

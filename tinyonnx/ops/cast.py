@@ -25,7 +25,7 @@ _SPECIAL = {"inf": "INF", "-inf": "-INF", "nan": "NaN", "True": "1", "False": "0
 
 
 def dtype_of(to: int | str) -> np.dtype[Any]:
-    """The numpy dtype of an element type's number, or name; raises OpError if ONNX has none such."""
+    """The numpy dtype of an element type given by number or name. Raises OpError if ONNX has no such type."""
     try:
         return from_onnx_type(f"tensor({to.lower()})") if isinstance(to, str) else NUMPY_DTYPE[to]
     except KeyError:
@@ -33,9 +33,9 @@ def dtype_of(to: int | str) -> np.dtype[Any]:
 
 
 def convert(x: Array, dtype: np.dtype[Any], saturate: bool = True, round_mode: str = "up") -> Array:
-    """`x` as `dtype`, by ONNX's rules: towards zero to integers, saturating to float8.
+    """Convert `x` to `dtype` by ONNX's rules: truncated to integers, saturated to float8.
 
-    Raises OpError for a string that is no number, and for complex numbers.
+    Raises OpError for strings that aren't numbers and for complex numbers.
     """
     if dtype == x.dtype:
         return x.copy()
@@ -94,7 +94,7 @@ def _is_integer(text: str) -> bool:
 
 
 def _to_power_of_two(x: Array, saturate: bool, round_mode: str) -> Array:
-    """To float8e8m0: byte `b` means 2**(b - 127), 255 is NaN; there are no zero and no negative numbers."""
+    """Convert to float8e8m0: byte `b` is 2**(b - 127), 255 is NaN; zero and negative numbers don't exist."""
     # x = fraction * 2**exponent with fraction in [0.5, 1): a power of two has 0.5, what is half-way 0.75
     fraction, exponent = np.frexp(x.astype(np.promote_types(x.dtype, np.float32)))
     if round_mode not in ("up", "down", "nearest"):
@@ -126,7 +126,7 @@ _NARROW = {"int2": 2, "uint2": 2, "int4": 4, "uint4": 4, "float4_e2m1fn": 4, "fl
 
 
 def _bits(dtype: np.dtype[Any]) -> int:
-    """The width of an element as ONNX stores it; numpy gives those below a byte a byte each."""
+    """The number of bits of an element as ONNX stores it; numpy uses a whole byte for shorter types."""
     if dtype.kind == "O":
         raise OpError("strings have no bits to cast")
     return _NARROW.get(dtype.name, dtype.itemsize * 8)
@@ -141,7 +141,7 @@ def _same_bits(dtype: np.dtype[Any] | None, to: int) -> np.dtype[Any]:
 
 @op("BitCast", since=26, shape=lambda input, *, to: Info(_same_bits(input.dtype, to), input.shape))
 def bit_cast(input: Array, *, to: int) -> Array:
-    """The same bits as another type of the same width; as a bool every bit pattern but 0 is true."""
+    """Reinterpret the bits as another type of the same width; as bool every bit pattern but 0 is true."""
     target = _same_bits(input.dtype, to)
     bits = _bits(target)
     if target == np.bool_:

@@ -27,7 +27,7 @@ def if_(ctx: Context, cond: Array, *, then_branch: Graph, else_branch: Graph) ->
 
 
 class _Stack:
-    """One scan output: what each iteration gives, along a new axis."""
+    """A scan output: the results of all iterations, stacked along a new axis."""
 
     def __init__(self, ctx: Context, declared: Value, axis: int = 0, backwards: bool = False) -> None:
         self.ctx, self.declared, self.axis, self.backwards = ctx, declared, axis, backwards
@@ -45,7 +45,7 @@ class _Stack:
         self.ctx.check_size((len(self.items), *item.shape), item.dtype)
 
     def result(self) -> Array:
-        """The stacked items; without any, an empty tensor of the declared type, unknown dimensions being 0."""
+        """The stacked items; without any, an empty tensor of the declared type, in which unknown dimensions are 0."""
         if self.items:
             (axis,) = normalise_axes([self.axis], self.items[0].ndim + 1)
             return np.stack(self.items[::-1] if self.backwards else self.items, axis)
@@ -110,9 +110,9 @@ def _scan(
 
 
 def _count_states(inputs: Sequence[Any], num_scan_inputs: int, body: Graph) -> int:
-    """How many of the inputs, all of which must be tensors, are states. Raises OpError."""
+    """The number of states among the inputs, all of which must be tensors. Raises OpError."""
     if any(not isinstance(x, np.ndarray) for x in inputs):
-        raise OpError("an initial state or scan input is missing, or no tensor")
+        raise OpError("an initial state or scan input is missing or isn't a tensor")
     count = len(inputs) - num_scan_inputs
     if num_scan_inputs < 1 or count < 0:
         raise OpError(f"num_scan_inputs is {num_scan_inputs}, there are {len(inputs)} inputs")
@@ -159,7 +159,7 @@ def scan_8(
     ctx: Context, sequence_lens: Array | None = None, *initial_state_and_scan_inputs: Any, body: Graph,
     num_scan_inputs: int, directions: Sequence[int] | None = None,
 ) -> tuple[Any, ...]:  # fmt: skip
-    """Version 8: a batch axis first and the scan axis second; what is beyond a sequence's length gives zeros."""
+    """Version 8: axis 0 is the batch and axis 1 is scanned; outputs beyond the length of a sequence are zeros."""
     inputs = list(initial_state_and_scan_inputs)
     n_states = _count_states(inputs, num_scan_inputs, body)
     backwards = _per_scan(directions, num_scan_inputs, "directions")
@@ -186,7 +186,7 @@ def scan_8(
 
 @op("SequenceMap", since=17)
 def sequence_map(ctx: Context, input_sequence: list[Any], *additional_inputs: Any, body: Graph) -> tuple[Any, ...]:
-    """The body, run for each place of the sequences; a tensor among the inputs is the same for all."""
+    """Run the body once per element of the sequences; tensor inputs are the same in every run."""
     if not isinstance(input_sequence, list):
         raise OpError("the first input must be a sequence")
     count = len(input_sequence)

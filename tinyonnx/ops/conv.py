@@ -44,7 +44,7 @@ class ConvTransposeAttributes(ConvAttributes):
 
 
 def _check_operands(x: Array | Info, w: Array | Info, b: Array | Info | None, group: int) -> None:
-    """What Conv and ConvTranspose ask of their operands, channels aside."""
+    """Check what Conv and ConvTranspose require of their operands, except for channel counts. Raises OpError."""
     if x.ndim < 3:
         raise OpError(f"x has {x.ndim} dimensions, needs at least 3: batch, channels, spatial axes")
     if w.ndim != x.ndim:
@@ -70,7 +70,7 @@ def _check_kernel_shape(kernel_shape: Ints | None, w: Array | Info) -> tuple[int
 
 
 def _compute_dtype(dtype: np.dtype[Any]) -> np.dtype[Any]:
-    """Half precision is summed in single precision."""
+    """The type to accumulate in: float32 for half precision, else `dtype`."""
     return np.dtype(np.float32) if dtype.itemsize < 4 else dtype
 
 
@@ -180,7 +180,7 @@ def conv_transpose_windows(
         begin, end = split_pads(geometry.pads if auto_pad == "NOTSET" else None, rank)
         out = tuple(f - p - q for f, p, q in zip(full, begin, end))
         if min(out) < 1:
-            raise OpError(f"pads {[*begin, *end]} leave nothing of the output, {full} without them")
+            raise OpError(f"pads {[*begin, *end]} are larger than the output, {full} without them")
         return Windows(kernel, strides, dilations, begin, end, out)
     if output_shape is None:
         out = tuple(n * s for n, s in zip(spatial, strides))
@@ -228,7 +228,7 @@ def conv_transpose(
 
 
 def _hits(w: Windows, axis: int, tap: int, size: int) -> tuple[slice, slice]:
-    """Which inputs kernel element `tap` sends into the output along `axis`, and where to."""
+    """Slices of the inputs that kernel element `tap` maps into the output along `axis`, and of their targets."""
     step, shift = w.strides[axis], tap * w.dilations[axis] - w.begin[axis]
     first = max(0, -(shift // step))
     last = min(size - 1, (w.out[axis] - 1 - shift) // step)

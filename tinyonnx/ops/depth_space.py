@@ -1,4 +1,4 @@
-"""Exchange of depth and space: channels become blocks of pixels, and back."""
+"""DepthToSpace and SpaceToDepth: move blocks of pixels from channels to spatial axes and back."""
 
 from __future__ import annotations
 

@@ -50,7 +50,7 @@ class _Samples(NamedTuple):
     per_bin: int
 
     def averaging(self, bins: int) -> tuple[slice, Array]:
-        """The elements that count, and their share in the mean of each bin, [bins, elements]."""
+        """The elements that are read, and their weights in the mean of each bin, [bins, elements]."""
         first, last = int(self.low.min()), int(self.high.max()) + 1
         size = last - first
         start = np.repeat(np.arange(bins), self.per_bin) * size - first
@@ -60,7 +60,7 @@ class _Samples(NamedTuple):
 
 
 def _samples(ctx: Context, start: Any, bin_size: Any, bins: int, sampling_ratio: int, size: int) -> _Samples:
-    """Points outside by more than one element weigh nothing."""
+    """The sampling points of a region; points more than one element outside have weight 0."""
     count = sampling_ratio if sampling_ratio > 0 else max(ceil(bin_size), 0)
     ctx.check_size((bins, count), np.float64)
     at = start + np.arange(bins)[:, None] * bin_size + (np.arange(count) + 0.5) * (bin_size / max(count, 1))
@@ -73,7 +73,7 @@ def _samples(ctx: Context, start: Any, bin_size: Any, bins: int, sampling_ratio:
 
 
 def _greatest(ctx: Context, image: Array, y: _Samples, x: _Samples, height: int, width: int) -> Array:
-    """Per bin the greatest weighted element, as ONNX's own case has it: weighted, but not summed."""
+    """The maximum of the weighted neighbours in each bin; as in ONNX's test case they aren't summed to interpolate."""
     ctx.check_size((len(image), 4, y.low.size, x.low.size), image.dtype)
     rows, columns = np.stack([y.low, y.high]), np.stack([x.low, x.high])
     weights_y, weights_x = np.stack([y.weight_low, y.weight_high]), np.stack([x.weight_low, x.weight_high])
@@ -98,7 +98,7 @@ def roi_align(
     mode: str = "avg", output_height: int = 1, output_width: int = 1, sampling_ratio: int = 0,
     spatial_scale: float = 1.0,
 ) -> Array:  # fmt: skip
-    """Regions given as x1, y1, x2, y2."""
+    """Pool regions given as x1, y1, x2, y2."""
     _check_regions(x.shape, rois.shape, 4, output_height, output_width)
     if batch_indices.shape != (len(rois),):
         raise OpError(f"batch_indices has shape {list(batch_indices.shape)} for {len(rois)} regions")
@@ -161,7 +161,7 @@ def roi_align_10(
 
 
 _LARGEST = 2**31
-"""Coordinates are cut to this; no image is as large."""
+"""Bound that coordinates are clipped to, beyond the size of any image."""
 
 
 def _pooled_shape(x: Shape, rois: Shape, pooled_shape: Sequence[int]) -> Shape:
@@ -179,7 +179,7 @@ def _max_roi_pool_rule(x: Info, rois: Info, *, pooled_shape: Sequence[int], spat
 
 
 def _bounds(first: int, last: int, bins: int, size: int) -> tuple[Array, Array]:
-    """Where the bins of a region of whole elements start and end; they may share elements."""
+    """First and end index of each bin of a region of whole elements; bins may overlap."""
     extent = max(last - first + 1, 1)
     edges = np.arange(bins + 1) * extent
     starts, ends = edges[:-1] // bins, -(-edges[1:] // bins)
@@ -191,7 +191,7 @@ def _bounds(first: int, last: int, bins: int, size: int) -> tuple[Array, Array]:
 def max_roi_pool(
     ctx: Context, x: Array, rois: Array, *, pooled_shape: Sequence[int], spatial_scale: float = 1.0
 ) -> Array:
-    """Regions given as image, x1, y1, x2, y2, rounded to whole elements, both ends included; an empty bin gives 0."""
+    """Pool regions given as image, x1, y1, x2, y2, rounded to whole elements, both ends included; empty bins give 0."""
     shape = _pooled_shape(x.shape, rois.shape, pooled_shape)
     ctx.check_size(shape, x.dtype)
     wide = _finite(rois)
@@ -238,7 +238,7 @@ def _above(boxes: Array, others: Array, threshold: Any) -> Array:
 
 
 def _overlap(boxes: Array, others: Array, threshold: Any) -> Array:
-    """`_above` for each pair, [boxes, others]; most pairs don't even touch."""
+    """`_above` for each pair, [boxes, others]; if few pairs intersect, it is computed for these only."""
     x1, y1, x2, y2, _ = boxes[:, :, None]
     result: Array = (x1 < others[2]) & (x2 > others[0]) & (y1 < others[3]) & (y2 > others[1])
     pairs = np.flatnonzero(result)
@@ -250,9 +250,9 @@ def _overlap(boxes: Array, others: Array, threshold: Any) -> Array:
 
 
 def _suppress(boxes: Array, limit: int, threshold: Any) -> Array:
-    """Which of the boxes [5, n], the best first, stay: those that no better one that stays overlaps.
+    """Indices of the boxes [5, n], sorted by score, that no selected box of a higher score overlaps.
 
-    A block at a time is compared with all that stay so far, then within itself.
+    Each block of boxes is compared with all boxes selected so far, then within itself.
     """
     kept: list[int] = []
     for first in range(0, boxes.shape[1], _BLOCK):
@@ -285,7 +285,7 @@ def non_max_suppression(
     boxes: Array, scores: Array, max_output_boxes_per_class: Array | None = None, iou_threshold: Array | None = None,
     score_threshold: Array | None = None, *, center_point_box: int = 0,
 ) -> Array:  # fmt: skip
-    """Batch, class and box of what stays; of equal scores the first box counts more, a box without area overlaps none.
+    """Batch, class and box index of selected boxes; equal scores keep their order, boxes without area overlap none.
 
     A box stays only if its score is greater than `score_threshold`, as in onnxruntime and onnx's reference.
     """

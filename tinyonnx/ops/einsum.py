@@ -38,7 +38,7 @@ def _parse(equation: str, ranks: list[int]) -> tuple[list[list[str]], list[str]]
         return axes, _expand(_DOTS, hidden or 0) + single
     named_out = _letters(right, equation)
     if len(set(named_out)) < len(named_out):
-        raise OpError(f"{equation!r} has an index twice in its result")
+        raise OpError(f"{equation!r} repeats an index in its result")
     missing = [letter for letter in named_out if letter not in letters]
     if missing:
         raise OpError(f"{equation!r} has {missing[0]!r} in its result only")
@@ -48,7 +48,7 @@ def _parse(equation: str, ranks: list[int]) -> tuple[list[list[str]], list[str]]
 def _letters(term: str, equation: str) -> str:
     letters = term.replace(_DOTS, "", 1)
     if not _LETTERS.issuperset(letters):
-        raise OpError(f"equation {equation!r}: {term!r} is no list of letters with at most one ellipsis")
+        raise OpError(f"equation {equation!r}: {term!r} must be letters with at most one ellipsis")
     return letters
 
 

@@ -1,4 +1,4 @@
-"""Squeeze-and-excitation as our passes write it: a gate per channel, and the convolution of a gated image."""
+"""Squeeze-and-excitation as the passes fuse it: a gate per channel, and the convolution of a gated image."""
 
 from __future__ import annotations
 

@@ -13,7 +13,7 @@ from tinyonnx.registry import Context, Info, lookup, op
 
 Gradients = Sequence[Array | None]
 Rule = Callable[[Array, Array, list[Any], dict[str, Any]], Gradients]
-"""(gradient of the result, result, inputs, attributes) → gradient of each input, None where there is none."""
+"""Maps (gradient of the result, result, inputs, attributes) to the gradient of each input; None if it has none."""
 
 
 def _matmul(g: Array, _: Array, x: list[Any], __: dict[str, Any]) -> Gradients:
@@ -99,10 +99,10 @@ def _shape(*inputs: Info | None, xs: Sequence[str], **_: Any) -> list[Info] | No
 
 @op("Gradient", domain="ai.onnx.preview.training", shape=_shape)
 def gradient(ctx: Context, *inputs: Array, xs: Sequence[str], y: Any, zs: Sequence[str] | None = None) -> Any:
-    """The derivatives of y, summed over its elements, with respect to each of `xs`.
+    """The derivatives of the sum of y's elements with respect to each of `xs`.
 
-    `y` is the function (a Graph) that loading found between the tensors and y. Raises
-    OpError for an operator on the way whose derivative isn't known here.
+    `y` is the function (a Graph) that the loader cut out between these tensors and y. Raises
+    OpError for an operator in it whose derivative isn't implemented.
     """
     assert isinstance(y, Graph)
     values: dict[int, Any] = {id(v): x for v, x in zip(y.inputs, inputs, strict=True)}
@@ -146,7 +146,7 @@ def _backward(node: Node, values: dict[int, Any], gradients: dict[int, Array]) -
 
 
 def _unbroadcast(g: Array, shape: tuple[int, ...]) -> Array:
-    """The sum over the axes along which numpy repeated an operand."""
+    """Sum over the axes along which an operand was broadcast."""
     g = g.sum(axis=tuple(range(g.ndim - len(shape))))
     repeated = tuple(axis for axis, size in enumerate(shape) if size == 1 and g.shape[axis] != 1)
     return np.asarray(g.sum(axis=repeated, keepdims=True)).reshape(shape)

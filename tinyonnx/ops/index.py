@@ -41,7 +41,7 @@ def gather(data: Array, indices: Array, *, axis: int = 0) -> Array:
 
 
 def _along(data: Array, indices: Array, axis: int) -> tuple[Array, ...]:
-    """Open index arrays that address, for each index, the element of `data` it means."""
+    """Open index arrays that address the element of `data` selected by each index along `axis`."""
     if indices.ndim != data.ndim:
         raise OpError(f"indices have rank {indices.ndim}, data has rank {data.ndim}")
     for i, (n, d) in enumerate(zip(indices.shape, data.shape, strict=True)):
@@ -59,7 +59,7 @@ def gather_elements(data: Array, indices: Array, *, axis: int = 0) -> Array:
 
 
 def _nd(data: Array, indices: Array, batch_dims: int) -> tuple[Array, ...]:
-    """Index arrays for GatherND and ScatterND: the last axis of `indices` is a coordinate."""
+    """Index arrays for GatherND and ScatterND; the last axis of `indices` holds coordinates."""
     depth = indices.shape[-1] if indices.ndim else 0
     if (
         depth < 1
@@ -186,7 +186,7 @@ def _one_hot_rule(indices: Info, depth: Info, values: Info, *, axis: int = -1) -
 
 @op("OneHot", since=9, shape=_one_hot_rule)
 def one_hot(ctx: Context | None, indices: Array, depth: Array, values: Array, *, axis: int = -1) -> Array:
-    """Indices outside of [-depth, depth) are no error: they give off-values throughout."""
+    """One-hot vectors; an index outside [-depth, depth) gives a vector of off-values instead of an error."""
     count = _depth(depth)
     if values.shape != (2,):
         raise OpError(f"values must be off and on, shape [2], have {list(values.shape)}")

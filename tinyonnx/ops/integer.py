@@ -1,7 +1,7 @@
 """Products and convolutions of quantised numbers.
 
-Sums are exact: floating-point products of small integers, in a type in which no sum of them
-can be rounded. Only then they wrap to int32, or are scaled and rounded once.
+Sums are exact: they are computed in a floating-point type that represents all sums of the products
+exactly. The result is then wrapped to int32, or scaled and rounded once.
 """
 
 from __future__ import annotations
@@ -18,23 +18,23 @@ from tinyonnx.registry import Context, Info, op
 
 _FLOAT32_EXACT = 1 << 24
 _GREATEST = 255
-"""Of a byte from which a zero point was subtracted."""
+"""Largest magnitude of a byte minus its zero point."""
 
 
 def exact_factor(weights: Array, zero_point: Array | None, axis: int | tuple[int, ...]) -> Array:
-    """Centred weights in the floating-point type that holds every sum, along `axis`, of their products with bytes."""
+    """Weights minus zero point, in the floating-point type that represents all sums of products with bytes exactly."""
     whole = centered(weights, zero_point, np.int32)
     greatest = _GREATEST * int(np.abs(whole).sum(axis).max(initial=0))
     return whole.astype(np.float32 if greatest <= _FLOAT32_EXACT else np.float64)
 
 
 def wrapped(y: Array) -> Array:
-    """Whole numbers as int32, modulo 2**32."""
+    """Convert integral floats to int32, modulo 2**32."""
     return y.astype(np.int64).astype(np.int32)
 
 
 def one_number(name: str, value: Array) -> Array:
-    """A scale or a zero point of a whole tensor as a scalar. Raises OpError if it is more than one number."""
+    """The scale or zero point of a whole tensor as a scalar. Raises OpError if it isn't exactly one number."""
     if value.size != 1:
         raise OpError(f"{name} has shape {list(value.shape)}, must be one number")
     return value.reshape(())
@@ -50,7 +50,7 @@ def _check_bytes(**operands: Array) -> None:
 
 
 def _per_line(name: str, parameter: Array | None, x: Array, axis: int) -> Array | None:
-    """The scale or zero point of `x` so that it broadcasts: one number, or one per row (axis -2) or column (-1)."""
+    """The scale or zero point of `x`, one number or one per row (axis -2) or column (-1), shaped to broadcast."""
     if parameter is None or parameter.size == 1:
         return None if parameter is None else parameter.reshape(())
     lines = x.shape[axis] if x.ndim > 1 else 1
@@ -113,7 +113,7 @@ def _scale(name: str, scale: Array, x: Array, axis: int) -> Array:
 
 
 def _squeezed(scale: Array, a: Array, b: Array) -> Array:
-    """Without the axes that the product of a vector doesn't have."""
+    """Remove the axes that a product with a vector doesn't have."""
     if scale.ndim and b.ndim == 1:
         scale = scale[..., 0]
     return scale[..., 0, :] if scale.ndim > 1 and a.ndim == 1 else scale
@@ -123,7 +123,7 @@ def _squeezed(scale: Array, a: Array, b: Array) -> Array:
 
 
 def _per_filter(name: str, parameter: Array, w: Array | Info, rank: int) -> Array:
-    """The scale or zero point of the filters, one number or one per filter, so that it broadcasts at `rank`."""
+    """The scale or zero point of the filters, one number or one per filter, shaped to broadcast at `rank`."""
     assert w.shape is not None
     if parameter.size == 1:
         return parameter.reshape(())

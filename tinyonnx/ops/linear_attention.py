@@ -1,4 +1,4 @@
-"""Attention by a state of fixed size, and the causal convolution in front of it.
+"""Linear attention, whose state has a fixed size, and the causal convolution before it.
 
 Shapes are written with B sequences of T tokens, in N heads of K (values: V) numbers.
 """
@@ -20,7 +20,7 @@ _RULES = ("linear", "gated", "delta", "gated_delta")
 
 
 def _in_heads(name: str, x: Array, batch: int, tokens: int, heads: int) -> Array:
-    """[B, T, N · K] → [T, B, N, K]"""
+    """Split heads, time first: [B, T, N · K] → [T, B, N, K]."""
     if x.ndim != 3 or x.shape[:2] != (batch, tokens) or x.shape[2] % heads:
         raise OpError(f"{name} has shape {list(x.shape)}, not [{batch}, {tokens}, a multiple of {heads}]")
     return widened(x).reshape(batch, tokens, heads, -1).swapaxes(0, 1)
@@ -47,12 +47,12 @@ def linear_attention(
     beta: Array | None = None, *, chunk_size: int = 64, kv_num_heads: int, q_num_heads: int, scale: float = 0.0,
     update_rule: str = "gated_delta",
 ) -> tuple[Array, Array]:  # fmt: skip
-    """The recurrence token by token: forget (decay), correct (delta) and add k ⊗ v, then read with q.
+    """Update the state token by token: decay, subtract the delta rule's correction, add k ⊗ v; then read it with q.
 
     Linear attention of Katharopoulos et al. 2020, gated as in Yang et al. 2024.
     """
     if update_rule not in _RULES:
-        raise OpError(f"update_rule {update_rule!r} is none of {', '.join(_RULES)}")
+        raise OpError(f"update_rule is {update_rule!r}, must be one of {', '.join(_RULES)}")
     if kv_num_heads < 1 or q_num_heads < 1 or q_num_heads % kv_num_heads:
         raise OpError(f"{q_num_heads} query heads are no multiple of {kv_num_heads} key heads")
     if query.ndim != 3:
@@ -114,7 +114,7 @@ def _causal_shape(x: Info, weight: Info, bias: Info | None = None, past: Info | 
 def causal_conv_with_state(
     x: Array, weight: Array, bias: Array | None = None, past_state: Array | None = None, *, activation: str = "none"
 ) -> tuple[Array, Array]:
-    """Depthwise convolution [B, C, length] that sees the present and the past, which is carried over."""
+    """Causal depthwise convolution of [B, C, length]; the last inputs are the state for the next call."""
     if x.ndim != 3 or weight.ndim != 3:
         raise OpError(f"input and weight have ranks {x.ndim} and {weight.ndim}, not 3")
     batch, channels, length = x.shape
@@ -125,7 +125,7 @@ def causal_conv_with_state(
     check_shape("bias", bias, (channels,))
     check_shape("past_state", past_state, (batch, channels, taps - 1))
     if activation not in ("none", "silu", "swish"):
-        raise OpError(f"activation {activation!r} is none of none, silu, swish")
+        raise OpError(f"activation is {activation!r}, must be none, silu or swish")
     past = np.zeros((batch, channels, taps - 1), x.dtype) if past_state is None else past_state
     whole = np.concatenate([widened(past), widened(x)], axis=2)
     y = np.zeros((batch, channels, length), whole.dtype)

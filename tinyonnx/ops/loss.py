@@ -1,4 +1,4 @@
-"""Losses of a classification: negative log likelihood, and softmax cross entropy on top of it."""
+"""Classification losses: negative log likelihood and softmax cross entropy."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tinyonnx.registry import Info, op
 def _loss(
     log_prob: Array, target: Array, weight: Array | None, ignore_index: int | None, reduction: str,
 ) -> Array:  # fmt: skip
-    """Loss of log-probabilities [N, C, d…] for classes [N, d…]; float32 at least."""
+    """Loss of log-probabilities [N, C, d…] for classes [N, d…], computed in float32 at least."""
     if log_prob.ndim < 2:
         raise OpError(f"input has rank {log_prob.ndim}, needs [N, C, d…]")
     classes = log_prob.shape[1]
@@ -24,7 +24,7 @@ def _loss(
     counted = np.ones(target.shape, np.bool_) if ignore_index is None else target != ignore_index
     wrong = counted & ((target < 0) | (target >= classes))
     if wrong.any():
-        raise OpError(f"target {int(target[wrong][0])} is no class of {classes}")
+        raise OpError(f"target {int(target[wrong][0])} is out of range for {classes} classes")
     chosen = np.where(counted, target, 0)
     if not classes:
         losses = np.zeros(target.shape, log_prob.dtype)
@@ -43,7 +43,7 @@ def _loss(
             with np.errstate(all="ignore"):
                 return np.asarray(losses.sum() / share.sum())
         case _:
-            raise OpError(f"reduction {reduction!r} is none of none, mean, sum")
+            raise OpError(f"reduction is {reduction!r}, must be none, mean or sum")
 
 
 def _wide(x: Array) -> Array:
@@ -60,7 +60,7 @@ def _nll_shape(
 def negative_log_likelihood_loss(
     x: Array, target: Array, weight: Array | None = None, *, ignore_index: int | None = None, reduction: str = "mean"
 ) -> Array:
-    """Loss of log-probabilities; what is ignored counts neither in the sum nor in the mean."""
+    """Loss of log-probabilities; ignored targets count neither in the sum nor in the mean."""
     return _loss(_wide(x), target, weight, ignore_index, reduction).astype(x.dtype)
 
 
@@ -68,7 +68,7 @@ def softmax_cross_entropy_loss(
     scores: Array, labels: Array, weights: Array | None = None, *, ignore_index: int | None = None,
     reduction: str = "mean",
 ) -> tuple[Array, Array]:  # fmt: skip
-    """Loss of scores, and the log-probabilities that they mean."""
+    """The loss of scores and their log-probabilities."""
     if scores.ndim < 2:
         raise OpError(f"scores has rank {scores.ndim}, needs [N, C, d…]")
     wide = _wide(scores)

@@ -17,21 +17,21 @@ Ints = Sequence[int] | None
 Function = Callable[..., Any]
 
 quiet = np.errstate(all="ignore")
-"""Decorator: inf and nan come out as IEEE 754 says, without numpy's warnings."""
+"""Decorator: compute inf and nan as IEEE 754 defines, without numpy's warnings."""
 
 
 def is_float(dtype: np.dtype[Any]) -> bool:
-    """Whether a dtype is a floating-point one; the small ones of ml_dtypes have kind V."""
+    """Whether a dtype is floating-point; those of ml_dtypes have kind V."""
     return dtype.kind in "fV"
 
 
 def widened(x: Array) -> Array:
-    """The array in the type to compute in: float32 for half and smaller floats, else unchanged.
+    """Convert to the type to compute in: float32 for floating-point types of 16 bits or less, else unchanged.
 
-    Raises OpError if it is of strings.
+    Raises OpError for strings.
     """
     if x.dtype == object:
-        raise OpError("strings are no numbers")
+        raise OpError("strings can't be computed with")
     return x.astype(np.float32) if is_float(x.dtype) and x.dtype.itemsize < 4 else x
 
 
@@ -174,7 +174,7 @@ def _binary(name: str, function: Function, since: int = 7, dtype: Any = None) ->
 
 
 def _limited_shape(a: Shape, b: Shape, axis: int | None, enabled: int) -> Shape:
-    """The shape to give `b` so that numpy broadcasts it as opsets 1 to 6 did."""
+    """The shape of `b` for the broadcasting of opsets 1 to 6."""
     if not enabled:
         if a != b:
             raise OpError(f"shapes {a} and {b} differ, and the attribute broadcast isn't set")
@@ -189,7 +189,7 @@ def _limited_shape(a: Shape, b: Shape, axis: int | None, enabled: int) -> Shape:
 
 
 def _limited(name: str, function: Function, dtype: Any = None, hint: bool = False) -> Function:
-    """Register the opset 1 form of a binary operator: `b` broadcasts to `a` from `axis` on, if asked to."""
+    """Register the opset 1 form of a binary operator: with `broadcast`, `b` is aligned with `a` from `axis` on."""
 
     def shape(a: Info, b: Info, *, axis: int | None = None, broadcast: int = 0, **_: Any) -> Info:
         if a.shape is not None and b.shape is not None:
@@ -244,7 +244,7 @@ less_1 = _limited("Less", less, dtype=bool)
 
 
 def _integer_power(x: Array, y: Array) -> Array:
-    """Wraps around like the type; a negative exponent gives the real power, truncated."""
+    """Integer power, modulo the type's range; a negative exponent gives the real power, truncated."""
     exponent = np.clip(y, 0, np.iinfo(np.int64).max).astype(np.int64)
     power = np.power(x.astype(np.int64), exponent).astype(x.dtype)
     inverse = np.where(x == 1, 1, np.where(x == -1, 1 - 2 * (y & y.dtype.type(1)), 0)).astype(x.dtype)
@@ -351,7 +351,7 @@ def _bound(name: str, value: Array | None) -> Array | None:
 
 
 def _attribute_bound(bound: float | None, dtype: np.dtype[Any]) -> float | int | None:
-    """A bound as the input's type can express it: old versions of integers have the defaults of floats."""
+    """A bound clipped to the range of the input's type; old versions have the defaults of floats for integers, too."""
     if bound is None or dtype.kind not in "iu":
         return bound
     if np.isnan(bound):

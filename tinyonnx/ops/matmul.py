@@ -11,7 +11,7 @@ from tinyonnx.sizes.expressions import broadcast_shapes
 
 
 def _product(a: Array, b: Array) -> Array:
-    """`a @ b`; half precision is summed in single precision and stays there."""
+    """`a @ b`; half precision is computed in float32, and the result is float32."""
     if a.dtype.itemsize < 4 and a.dtype.kind not in "iu":
         a, b = a.astype(np.float32), b.astype(np.float32)
     with np.errstate(all="ignore"):
@@ -28,7 +28,7 @@ def _check_dtypes(a: Array | Info, b: Array | Info) -> None:
 
 def _matmul_shape(a: tuple[int, ...], b: tuple[int, ...]) -> tuple[int, ...]:
     if not a or not b:
-        raise OpError(f"can't multiply shapes {list(a)} and {list(b)}: a scalar is no matrix")
+        raise OpError(f"can't multiply shapes {list(a)} and {list(b)}: scalars aren't allowed")
     inner = b[-2] if len(b) > 1 else b[0]
     if a[-1] != inner:
         raise OpError(f"can't multiply shapes {list(a)} and {list(b)}: {a[-1]} columns meet {inner} rows")

@@ -1,7 +1,7 @@
 """Normalisations, and Dropout.
 
-Statistics of half floats are computed in float32, those of float64 in float64 whatever
-`stash_type` says: it is a lower bound here.
+Statistics of half precision are computed in float32, those of float64 always in float64:
+`stash_type` is a lower bound.
 """
 
 from __future__ import annotations
@@ -33,19 +33,19 @@ def _channels(shape: Shape) -> int:
 
 
 def _align(vector: Array, rank: int) -> Array:
-    """A vector of one element per channel (or more axes after it) so that it broadcasts to that rank."""
+    """A vector with one element per channel, perhaps with further axes, reshaped to broadcast to that rank."""
     return widened(vector).reshape(*vector.shape, *(1,) * (rank - 1 - vector.ndim))
 
 
 def _moments(x: Array, axes: Shape) -> tuple[Array, Array, Array]:
-    """x - mean, and the mean and variance with the axes kept as ones."""
+    """x - mean, the mean and the variance, with reduced axes kept as ones."""
     mean = mean_over(x, axes, True)
     centered = x - mean
     return centered, mean, mean_over(np.square(centered), axes, True)
 
 
 def _standardized(x: Array, axes: Shape, epsilon: float) -> tuple[Array, Array, Array]:
-    """(x - mean) / deviation, and the mean and 1 / deviation with the axes kept as ones."""
+    """(x - mean) / deviation, the mean and 1 / deviation, with reduced axes kept as ones."""
     centered, mean, variance = _moments(x, axes)
     inverse = 1 / np.sqrt(variance + epsilon)
     return centered * inverse, mean, inverse
@@ -66,7 +66,7 @@ def _batch_norm_shape(x: Info, *vectors: Info, spatial: int = 1, **_: Any) -> li
 
 
 def _batch_norm(x: Array, scale: Array, b: Array, mean: Array, var: Array, epsilon: float) -> Array:
-    """Each vector has one element per channel, or per element of a sample."""
+    """Normalise with given statistics; vectors have one element per channel, or per element of a sample."""
     slope = widened(scale) / np.sqrt(widened(var) + epsilon)
     y = (widened(x) - _align(mean, x.ndim)) * _align(slope, x.ndim) + _align(b, x.ndim)
     return np.asarray(y, x.dtype)
@@ -103,7 +103,7 @@ def batch_normalization_7(
     ctx: Context, x: Array, scale: Array, b: Array, mean: Array, var: Array, *, epsilon: float = 1e-5,
     momentum: float = 0.9, spatial: int = 1,
 ) -> Outputs:  # fmt: skip
-    """Asking for more than one output means training."""
+    """Version 7: more than one output selects training mode."""
     _batch_norm_check(x.shape, scale.shape, b.shape, mean.shape, var.shape, spatial=spatial)
     if ctx.n_outputs > 1:
         return _batch_norm_training(x, scale, b, mean, var, epsilon, momentum, spatial)
@@ -116,7 +116,7 @@ def batch_normalization_6(
     ctx: Context, x: Array, scale: Array, b: Array, mean: Array, var: Array, *, epsilon: float = 1e-5, is_test: int = 0,
     momentum: float = 0.9, spatial: int = 1,
 ) -> Outputs:  # fmt: skip
-    """A single output means inference, whatever `is_test` says: exporters left it at 0."""
+    """Version 6: a single output selects inference even if `is_test` is 0, as exporters left it."""
     _batch_norm_check(x.shape, scale.shape, b.shape, mean.shape, var.shape, spatial=spatial)
     if ctx.n_outputs > 1 and not is_test:
         return _batch_norm_training(x, scale, b, mean, var, epsilon, momentum, spatial)
@@ -180,7 +180,7 @@ def _group_norm_shape(per_group: bool) -> Any:
 def group_normalization(
     x: Array, scale: Array, bias: Array, *, num_groups: int, epsilon: float = 1e-5, stash_type: int = 1
 ) -> Array:
-    """`scale` and `bias` have one element per channel."""
+    """Normalise groups of channels; `scale` and `bias` have one element per channel."""
     _group_norm_check(x.shape, scale.shape, bias.shape, num_groups, per_group=False)
     grouped = widened(x).reshape(x.shape[0], num_groups, x.shape[1] // num_groups, math.prod(x.shape[2:]))
     y = _standardized(grouped, (2, 3), epsilon)[0].reshape(x.shape)
@@ -189,7 +189,7 @@ def group_normalization(
 
 @op("GroupNormalization", since=18, shape=_group_norm_shape(per_group=True))
 def group_normalization_18(x: Array, scale: Array, bias: Array, *, num_groups: int, epsilon: float = 1e-5) -> Array:
-    """`scale` and `bias` have one element per group."""
+    """Version 18: `scale` and `bias` have one element per group."""
     _group_norm_check(x.shape, scale.shape, bias.shape, num_groups, per_group=True)
     size = x.shape[1] // num_groups
     return group_normalization(x, np.repeat(scale, size), np.repeat(bias, size), num_groups=num_groups, epsilon=epsilon)
@@ -209,7 +209,7 @@ def _stash_dtype(stash_type: int, x: np.dtype[Any] | None) -> np.dtype[Any] | No
 
 
 def _check_last(x: Shape, axis: int, **vectors: Shape | None) -> int:
-    """The axis counted from the front; scale and bias have to broadcast to `x`."""
+    """The non-negative axis. Raises OpError unless scale and bias broadcast to `x`."""
     first = one_axis(axis, len(x))
     for name, shape in vectors.items():
         if shape is None:
@@ -275,7 +275,7 @@ def _axis_shape(input: Info, *, axis: int = -1, **_: Any) -> Info:
 @op("LpNormalization", shape=_axis_shape)
 @quiet
 def lp_normalization(input: Array, *, axis: int = -1, p: int = 2) -> Array:
-    """What has norm zero stays zero."""
+    """Divide by the norm along an axis; vectors of norm zero stay zero."""
     if p not in (1, 2):
         raise OpError(f"p is {p}, should be 1 or 2")
     along, wide = one_axis(axis, input.ndim), widened(input)
@@ -289,7 +289,7 @@ def lp_normalization(input: Array, *, axis: int = -1, p: int = 2) -> Array:
 @op("LRN", shape=same_as())
 @quiet
 def lrn(x: Array, *, size: int, alpha: float = 1e-4, beta: float = 0.75, bias: float = 1.0) -> Array:
-    """Divide by a power of the mean square over `size` channels around each."""
+    """Divide by a power of the mean square over the `size` channels around each channel."""
     if x.ndim < 2:
         raise OpError(f"X has shape {x.shape}, needs a batch and channels")
     if size < 1:
@@ -334,7 +334,7 @@ def _dropout_shape(mask: Any = None) -> Any:
 def dropout(
     data: Array, ratio: Array | None = None, training_mode: Array | None = None, *, seed: int | None = None
 ) -> tuple[Array, Array]:
-    """The data and a mask of what is kept: everything, except in training."""
+    """The data and the mask of kept elements; outside of training mode all are kept."""
     if training_mode is None or not np.any(training_mode):
         return data, np.ones(data.shape, bool)
     if ratio is not None and ratio.size != 1:

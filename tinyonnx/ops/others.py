@@ -1,4 +1,4 @@
-"""The operators that few models need; importing this module registers them."""
+"""Rarely used operators; importing this module registers them."""
 
 from tinyonnx.ops import (
     attention,  # noqa: F401

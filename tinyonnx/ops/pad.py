@@ -1,4 +1,4 @@
-"""Pad: at the ends of axes, more or fewer elements."""
+"""Pad: add elements at the ends of axes, or remove them."""
 
 from __future__ import annotations
 

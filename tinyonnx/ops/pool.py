@@ -1,4 +1,4 @@
-"""Pooling: one number for each window, or for the whole of each channel."""
+"""Pooling over windows, or over all spatial axes."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def pool_shape(x: Info, *, geometry: PoolAttributes, **_: Any) -> Info:
 
 
 def _taps(x: Array, w: Windows, axis: int) -> Iterator[Array]:
-    """Per kernel element along one spatial axis: what it sees in every window (views)."""
+    """Views of the elements that each kernel element reads, over all windows along one spatial axis."""
     span = (w.out[axis] - 1) * w.strides[axis] + 1
     lead = (slice(None),) * (axis + 2)
     for k in range(w.kernel[axis]):
@@ -61,7 +61,7 @@ def _reduce(x: Array, w: Windows, combine: np.ufunc) -> Array:
 
 
 def _sums(ctx: Context | None, x: Array, w: Windows) -> Array:
-    """Sum of every window with zeros outside; half precision is summed in single precision."""
+    """The sum of every window, with zeros as padding; half precision is summed in float32."""
     padded = pad(ctx, x, w, 0)
     return _reduce(padded.astype(np.float32) if x.dtype.itemsize < 4 else padded, w, np.add)
 
@@ -83,9 +83,9 @@ def _lowest(dtype: np.dtype[Any]) -> Any:
 def max_pool(
     ctx: Context | None, x: Array, *, geometry: PoolAttributes, storage_order: int = 0
 ) -> Array | tuple[Array, Array]:
-    """The maxima and, if `ctx` asks for two outputs, where in the flattened `x` they are.
+    """The maxima and, if `ctx` asks for two outputs, their indices in the flattened `x`.
 
-    Of equal maxima the first in row-major order counts; a NaN is greater than any number.
+    The first of equal maxima in row-major order counts; NaN is greater than any number.
     """
     placement = pool_windows(x, geometry)
     if storage_order not in (0, 1):
@@ -119,7 +119,7 @@ def _max_with_indices(
 
 
 def _counts(spatial: Ints, w: Windows, count_include_pad: int) -> Array:
-    """How many elements each window averages, [*out]; positions over the padded end never count."""
+    """The number of elements that each window averages, [*out]; positions beyond the padded end never count."""
     counts = np.ones((), np.int64)
     for size, k, s, d, b, e, o in zip(spatial, *w):
         low, high = (-b, size + e) if count_include_pad else (0, min(size, size + e))
@@ -131,7 +131,7 @@ def _counts(spatial: Ints, w: Windows, count_include_pad: int) -> Array:
 
 @op("AveragePool", since=1, shape=pool_shape)
 def average_pool(ctx: Context | None, x: Array, *, geometry: PoolAttributes, count_include_pad: int = 0) -> Array:
-    """Means of the windows; a window that sees nothing but padding gives 0."""
+    """The means of the windows; a window of nothing but padding gives 0."""
     placement = pool_windows(x, geometry)
     counts = np.maximum(_counts(x.shape[2:], placement, count_include_pad), 1)
     with np.errstate(all="ignore"):
@@ -144,7 +144,7 @@ def average_pool(ctx: Context | None, x: Array, *, geometry: PoolAttributes, cou
 
 
 def _power(x: Array, p: float) -> Array:
-    """|x| ** p, at least in single precision; raises OpError if `p` is no norm's."""
+    """|x| ** p in float32 at least. Raises OpError unless `p` is positive."""
     if not p > 0:
         raise OpError(f"p is {p}, must be positive")
     return np.asarray(np.power(np.abs(x.astype(np.float32) if x.dtype.itemsize < 4 else x), p))
@@ -180,7 +180,7 @@ def lp_pool_1(
 
 
 def _axes(x: Array | Info) -> tuple[int, ...]:
-    """The spatial axes; raises OpError if there are none, or nothing on them."""
+    """The spatial axes. Raises OpError if there are none, or one of them is empty."""
     _check_rank(x)
     assert x.shape is not None
     if 0 in x.shape[2:]:

@@ -1,4 +1,4 @@
-"""Between real numbers and small ones: QuantizeLinear, DequantizeLinear, DynamicQuantizeLinear."""
+"""QuantizeLinear, DequantizeLinear, DynamicQuantizeLinear."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ from tinyonnx.registry import Info, op
 Shape = tuple[int, ...]
 
 _ROUNDED = ("float32", "float16", "bfloat16")
-"""Types that a division or a multiplication of the operators rounds to."""
+"""Types that quotients and products are rounded to."""
 
 _SMALL_FLOATS = ("float8", "float6", "float4")
 
 
 def is_integer(dtype: np.dtype[Any]) -> bool:
-    """Whether a dtype is an integer one; the small ones of ml_dtypes have kind V."""
+    """Whether a dtype is an integer type; those of ml_dtypes have kind V."""
     return "int" in dtype.name
 
 
 def limits(dtype: np.dtype[Any]) -> tuple[int, int]:
-    """The least and the greatest number of an integer type, also of those of ml_dtypes."""
+    """The smallest and the largest number of an integer type, including those of ml_dtypes."""
     info = ml_dtypes.iinfo(dtype)  # type: ignore[no-untyped-call]
     return int(info.min), int(info.max)
 
@@ -60,9 +60,9 @@ def _blocked_axis(x: Shape, scale: Shape, axis: int, block_size: int) -> int:
 
 
 def spread(parameter: Array, x: Shape, axis: int, block_size: int = 0) -> Array:
-    """A scale or a zero point so that it broadcasts to `x`: one number, one per index of `axis`, or one per block.
+    """A scale or zero point, one number or one per index or block along `axis`, shaped to broadcast to `x`.
 
-    Raises OpError where its shape is none of these.
+    Raises OpError for any other shape.
     """
     if block_size < 0:
         raise OpError(f"block_size is {block_size}, must not be negative")
@@ -84,7 +84,7 @@ def spread(parameter: Array, x: Shape, axis: int, block_size: int = 0) -> Array:
 
 @quiet
 def saturated(y: Array, zero_point: Array | None, dtype: np.dtype[Any], saturate: bool = True) -> Array:
-    """`y`, rounded to nearest even, plus the zero point, as the quantised type `dtype`.
+    """Round `y` to the nearest even, add the zero point and convert to the quantised type `dtype`.
 
     Integers saturate; float8 saturates if `saturate`, float6 and float4 always.
     """
@@ -102,13 +102,13 @@ def saturated(y: Array, zero_point: Array | None, dtype: np.dtype[Any], saturate
 
 
 def centered(x: Array, zero_point: Array | None, wide: Any) -> Array:
-    """x - zero_point, in the type `wide`, which has room for it."""
+    """x - zero_point in the type `wide`, which must be able to hold it."""
     shifted = x.astype(wide)
     return shifted if zero_point is None else np.asarray(shifted - zero_point.astype(wide))
 
 
 def check_type(x: Array | Info, zero_point: Array | Info | None, name: str = "x") -> None:
-    """Raise OpError unless a zero point has the type of what it belongs to."""
+    """Raise OpError unless a zero point has the type of its tensor."""
     if zero_point is not None and None not in (x.dtype, zero_point.dtype) and zero_point.dtype != x.dtype:
         raise OpError(f"{name} is {x.dtype}, its zero point {zero_point.dtype}")
 
@@ -127,7 +127,7 @@ def _quantized_type(zero_point: Array | Info | None, output_dtype: int) -> np.dt
 
 
 def _division_type(scale: np.dtype[Any], precision: int) -> np.dtype[Any]:
-    """The type that x / scale is rounded to; what has no sensible precision of its own divides in float64."""
+    """The type that x / scale is rounded to; float64 for scales of other types."""
     if precision:
         wanted = dtype_of(precision)
         if wanted.name not in _ROUNDED:
@@ -189,7 +189,7 @@ def dequantize_linear(
 ) -> Array:  # fmt: skip
     dtype = _dequantized_type(x_scale.dtype, output_dtype)
     if not _is_quantized(x.dtype):
-        raise OpError(f"x is {x.dtype}, no quantised type")
+        raise OpError(f"x is {x.dtype}, must be a quantised type")
     check_type(x, x_zero_point)
     _check_zero_point(x_scale.shape, None if x_zero_point is None else x_zero_point.shape)
     scale = spread(x_scale, x.shape, axis, block_size).astype(np.float32)
@@ -209,7 +209,7 @@ def _dynamic_shape(x: Info) -> list[Info]:
 @op("DynamicQuantizeLinear", since=11, shape=_dynamic_shape)
 @quiet
 def dynamic_quantize_linear(x: Array) -> tuple[Array, Array, Array]:
-    """`x` as bytes, the scale and the zero point; what is all zeros has scale 1."""
+    """`x` as bytes, the scale and the zero point; the scale is 1 if all elements are zero."""
     if x.dtype != np.float32:
         raise OpError(f"x is {x.dtype}, must be float32")
     least, greatest = x.min(initial=np.float32(0)), x.max(initial=np.float32(0))

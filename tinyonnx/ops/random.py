@@ -1,6 +1,6 @@
-"""Random numbers: other ones in every run, unless `seed` fixes them.
+"""Random numbers, different in every run unless `seed` is given.
 
-The numbers of a seed are our own: the operators' texts leave the generator open.
+The numbers of a seed differ from those of other runtimes: the standard doesn't specify the generator.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ _of_process: np.random.SeedSequence | None = None
 
 
 def set_seed(seed: int) -> None:
-    """What operators without a seed draw from now on follows from this one. Raises ValueError if it is negative."""
+    """Seed the generator of operators that have no seed of their own. Raises ValueError if it is negative."""
     global _of_process
     _of_process = np.random.SeedSequence(seed)
 
 
 def _generator(seed: float | None) -> np.random.Generator:
-    """Seeds are float32: those that differ there give different numbers."""
+    """The generator of a seed; seeds that differ as float32 give different numbers."""
     if seed is not None:
         return np.random.default_rng(int.from_bytes(struct.pack("<f", seed), "little"))
     return np.random.default_rng(_of_process and _of_process.spawn(1)[0])
@@ -42,7 +42,7 @@ def _float_dtype(dtype: np.dtype[Any]) -> np.dtype[Any]:
 
 
 def _declared(dtype: int | None, input: Array | Info) -> np.dtype[Any]:
-    """The type of the output: the attribute's or, without one, the input's."""
+    """The type of the output: that of the attribute, else that of the input."""
     if dtype is not None:
         return dtype_of(dtype)
     assert input.dtype is not None
@@ -126,7 +126,7 @@ def random_uniform_like(
 @op("Bernoulli", since=15, shape=_like_rule, pure=False)
 @quiet
 def bernoulli(ctx: Context, input: Array, *, dtype: int | None = None, seed: float | None = None) -> Array:
-    """1 with the probabilities given, else 0."""
+    """1 with the given probabilities, else 0."""
     probabilities = input.astype(np.float64)
     if not ((probabilities >= 0) & (probabilities <= 1)).all():
         raise OpError("input has a probability that isn't between 0 and 1")
@@ -157,7 +157,7 @@ def _multinomial_rule(input: Info, *, dtype: int = 6, sample_size: int = 1, **_:
 def multinomial(
     ctx: Context, input: Array, *, dtype: int = 6, sample_size: int = 1, seed: float | None = None
 ) -> Array:
-    """Classes drawn with replacement, each row of `input` being logarithms of unnormalised probabilities."""
+    """Classes drawn with replacement; each row of `input` holds logarithms of unnormalised probabilities."""
     shape = _sample_shape(input.shape, sample_size)
     ctx.check_size(shape, np.float64)
     logs = input.astype(np.float64)

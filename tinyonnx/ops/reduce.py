@@ -1,4 +1,4 @@
-"""Reductions over axes, which are an attribute at first and an input from opset 13 (ReduceSum) or 18 on."""
+"""Reductions; the axes are an attribute before, and an input since, opset 13 (ReduceSum) or 18."""
 
 from __future__ import annotations
 
@@ -17,22 +17,22 @@ Reducer = Callable[[Array, Shape, bool], Any]
 
 
 def several_axes(axes: Sequence[int], rank: int) -> Shape:
-    """The axes counted from the front. Raises OpError if one is out of range or named twice."""
+    """The non-negative axes. Raises OpError if one is out of range or given twice."""
     result = tuple(one_axis(int(a), rank) for a in axes)
     if len(set(result)) < len(result):
-        raise OpError(f"axes {tuple(axes)} name an axis twice")
+        raise OpError(f"axes contain duplicates: {list(axes)}")
     return result
 
 
 def reduced_shape(shape: Shape, axes: Shape, keepdims: int) -> Shape:
-    """The shape after reducing over axes, which are counted from the front."""
+    """The shape after reducing over non-negative axes."""
     if keepdims:
         return tuple(1 if i in axes else n for i, n in enumerate(shape))
     return tuple(n for i, n in enumerate(shape) if i not in axes)
 
 
 def _chosen(axes: Ints, rank: int, noop: int = 0) -> Shape:
-    """No axes mean all axes, or really none where the model says so."""
+    """The axes to reduce; without axes all of them, or none if `noop` is set."""
     if axes is not None and len(axes):
         return several_axes(axes, rank)
     return () if noop else tuple(range(rank))
@@ -171,7 +171,7 @@ def _position_shape(data: Info, *, axis: int = 0, keepdims: int = 1, **_: Any) -
 
 def _check_not_empty(shape: Shape, axis: int) -> None:
     if shape[axis] == 0:
-        raise OpError(f"axis {axis} of shape {shape} is empty, it has no extreme value")
+        raise OpError(f"axis {axis} of shape {shape} is empty")
 
 
 def _positions(function: Callable[..., Any], data: Array, axis: int, keepdims: int, last: int) -> Array:

@@ -1,4 +1,4 @@
-"""Resampling, and the exchange of depth and space.
+"""Resize and Upsample.
 
 A Resize is separable: each axis has its own taps, the input elements that an output
 element reads and their weights.
@@ -34,8 +34,8 @@ _NEAREST_MODES = ("round_prefer_floor", "round_prefer_ceil", "floor", "ceil")
 class Axis(NamedTuple):
     """One axis of a Resize.
 
-    `ratio` is the scale as a fraction, in which division is exact where sizes are given;
-    `width` is the output's size before it was cut to an integer.
+    `ratio` is the scale as a fraction, exact if sizes are given; `width` is the output's size
+    before it is cut to an integer.
     """
 
     at: int
@@ -104,7 +104,7 @@ def axes_of(
     x: Array | Info, scales: Array | Info | Sequence[float] | None, sizes: Array | Info | None,
     axes: Sequence[int] | None, policy: str,
 ) -> list[Axis]:  # fmt: skip
-    """The axes to resize; raises OpError where the inputs make no sense."""
+    """The axes to resize. Raises OpError if the inputs are inconsistent."""
     assert x.shape is not None
     chosen = list(range(x.ndim)) if axes is None else [int(a) for a in axes]
     if any(not -x.ndim <= a < x.ndim for a in chosen):
@@ -132,7 +132,7 @@ def _output_shape(shape: tuple[int, ...], axes: Sequence[Axis]) -> tuple[int, ..
 
 
 def _coordinates(axis: Axis, transformation: str, roi: tuple[float, float], precision: Any) -> Array:
-    """Where each output element lies on the input's axis, [out]."""
+    """The coordinate of each output element on the input's axis, [out]."""
     x, half, last = np.arange(axis.out, dtype=precision), precision(0.5), axis.size - 1
 
     def unscaled(values: Array) -> Array:
@@ -227,7 +227,7 @@ def _interpolate(y: Array, axis: int, index: Array, weights: Array) -> Array:
 
 
 def _cast(y: Array, dtype: np.dtype[Any]) -> Array:
-    """Back to the input's dtype; integers are cut, within their range."""
+    """Convert back to the input's dtype; integers are truncated and clipped to their range."""
     if dtype.kind not in "iu":
         return y.astype(dtype, copy=False)
     limits = np.iinfo(dtype)
@@ -339,7 +339,7 @@ def resize_shape_10(x: Info, scales: Info, *, mode: str = "nearest") -> Info:
 
 @op("Resize", since=10, shape=resize_shape_10)
 def resize_10(ctx: Context | None, x: Array, scales: Array, *, mode: str = "nearest") -> Array:
-    """Asymmetric; "nearest" is the element before on axes that grow, after on axes that shrink."""
+    """Version 10: asymmetric; "nearest" rounds down on axes that grow and up on axes that shrink."""
     _one_of("mode", mode, ("nearest", "linear"))
     axes = axes_of(x, scales, None, None, "stretch")
     return _resample(

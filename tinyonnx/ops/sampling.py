@@ -1,4 +1,4 @@
-"""Values between elements: AffineGrid, GridSample and DeformConv, with any number of spatial axes."""
+"""Interpolation at positions between elements: AffineGrid, GridSample and DeformConv."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ Taps = list[tuple[Array, Array]]
 Place = Callable[[Array, int], Array]
 
 _FAR = 4
-"""Positions so far outside touch no element, whatever the kernel."""
+"""Distance from the image beyond which no kernel reads an element."""
 
 
 # -- interpolation ----------------------------------------------------------------------
@@ -52,13 +52,13 @@ def _cubic(position: Array) -> Taps:
 
 
 def _inside(position: Array, size: int) -> Array:
-    """Whole positions as indices, -1 for those that are outside."""
+    """Integral positions as indices, -1 for those outside."""
     index = position.astype(np.int64)
     return np.where((index >= 0) & (index < size), index, -1)
 
 
 def _rows(x: Array) -> Array:
-    """`x` [N, C, *spatial] as [N, elements + 1, C]; the last row is what lies outside: zeros."""
+    """`x` [N, C, *spatial] as [N, elements + 1, C]; the last row, for positions outside, is zeros."""
     n, c = x.shape[:2]
     rows = np.full((n, prod(x.shape[2:]) + 1, c), "" if x.dtype.kind == "O" else 0, x.dtype)
     rows[:, :-1] = np.moveaxis(x.reshape(n, c, prod(x.shape[2:])), 1, 2)
@@ -66,7 +66,7 @@ def _rows(x: Array) -> Array:
 
 
 def _flat(indices: Sequence[Array], spatial: Sequence[int]) -> Array:
-    """One index per axis, -1 being outside, as an index of `_rows`; also so if there are no elements."""
+    """Combine one index per axis, -1 if outside, into a row number of `_rows`; there may be no elements."""
     outside = reduce(np.logical_or, [index < 0 for index in indices])
     flat = np.zeros(indices[0].shape, np.int64)
     for index, size in zip(indices, spatial, strict=True):
@@ -109,7 +109,7 @@ def _affine_rule(theta: Info, size: Info, *, align_corners: int = 0) -> Info:
 @op("AffineGrid", since=20, shape=_affine_rule)
 @quiet
 def affine_grid(ctx: Context, theta: Array, size: Array, *, align_corners: int = 0) -> Array:
-    """Positions x, y(, z) in [-1, 1] for every element of an image; one element alone lies at 0."""
+    """Positions x, y(, z) in [-1, 1] of every element of an image; a single element is at 0."""
     shape = _affine_shape(theta.shape, integers(size, "size"))
     ctx.check_size(shape, np.float64)
     spatial = shape[1:-1]
@@ -141,7 +141,7 @@ def _grid_rule(x: Info, grid: Info, **_: Any) -> Info:
 
 
 def _reflect(position: Array, low: float, high: float) -> Array:
-    """Mirrored at both ends until it lies between them."""
+    """Reflect positions at both ends until they are in range."""
     if high <= low:
         return np.full_like(position, low)
     around = np.abs(position - low) % (2 * (high - low))
@@ -149,7 +149,7 @@ def _reflect(position: Array, low: float, high: float) -> Array:
 
 
 def _within(position: Array, size: int, padding_mode: str, align_corners: int) -> Array:
-    """Positions, those outside the image moved to where `padding_mode` says; "zeros" leaves them outside, but near."""
+    """Move positions outside the image as `padding_mode` requires; "zeros" only clips them to just outside."""
     low, high = (0.0, size - 1.0) if align_corners else (-0.5, size - 0.5)
     if padding_mode == "zeros":
         return np.clip(position, -_FAR, size + _FAR)
@@ -160,7 +160,7 @@ def _within(position: Array, size: int, padding_mode: str, align_corners: int) -
 
 
 def _back(y: Array, dtype: np.dtype[Any]) -> Array:
-    """Rounded to floats, cut to integers within their range."""
+    """Convert back to `dtype`; integers are truncated and clipped to their range."""
     if dtype.kind not in "iu":
         return y.astype(dtype)
     limits = np.iinfo(dtype)
@@ -210,7 +210,7 @@ def _grid_sample(
 def grid_sample(
     ctx: Context, x: Array, grid: Array, *, align_corners: int = 0, mode: str = "linear", padding_mode: str = "zeros"
 ) -> Array:
-    """A position that is not a number gives no number."""
+    """Interpolate at the positions of `grid`; NaN positions give NaN."""
     return _grid_sample(ctx, x, grid, align_corners, mode, padding_mode, ("linear", "nearest", "cubic"))
 
 
@@ -288,7 +288,7 @@ def deform_conv(
     x: Array, w: Array, offset: Array, b: Array | None = None, mask: Array | None = None, *,
     geometry: DeformAttributes = DeformAttributes(),
 ) -> Array:  # fmt: skip
-    """A convolution whose every tap is moved by its own offset: y before x, one set for each offset group."""
+    """A convolution with an offset for every tap, y before x, and a set of offsets per offset group."""
     b_shape, mask_shape = (None if array is None else array.shape for array in (b, mask))
     placement = _deform_windows(x.shape, w.shape, offset.shape, b_shape, mask_shape, geometry)
     (n, c), spatial, filters = x.shape[:2], x.shape[2:], w.shape[0]

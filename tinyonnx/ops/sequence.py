@@ -15,7 +15,7 @@ from tinyonnx.registry import Context, Info, op
 
 
 def _position(position: Array, length: int) -> int:
-    """A place in 0 … length - 1, counted from the end if negative."""
+    """An index in [0, length); negative ones count from the end. Raises OpError."""
     index = integer(position, "position")
     if not -length <= index < length:
         raise OpError(f"position {index} is out of range for {length} places")

@@ -1,4 +1,4 @@
-"""Operators that rename, read or broadcast dimensions and leave the elements alone."""
+"""Operators that change, read or broadcast shapes without computing elements."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Shape = tuple[int, ...]
 
 
 def integers(values: Any, what: str) -> list[int]:
-    """A list of integers from an attribute or an input; raises OpError unless it is one."""
+    """The integers of an attribute or input. Raises OpError unless it is a list of integers."""
     array = np.asarray(values)
     if array.ndim > 1 or (array.dtype.kind not in "iu" and array.size and not are_sizes(array)):
         raise OpError(f"{what} must be a list of integers, is {array.dtype}{list(array.shape)}")
@@ -27,7 +27,7 @@ def integers(values: Any, what: str) -> list[int]:
 
 
 def integer(value: Any, what: str) -> int:
-    """One integer from an attribute or an input of one element; raises OpError unless it is one."""
+    """The integer of an attribute or one-element input. Raises OpError unless it is one integer."""
     array = np.asarray(value)
     if array.size != 1 or (array.dtype.kind not in "iu" and not are_sizes(array)):
         raise OpError(f"{what} must be one integer, is {array.dtype}{list(array.shape)}")
@@ -36,14 +36,14 @@ def integer(value: Any, what: str) -> int:
 
 
 def normalise_axes(axes: Sequence[int], rank: int) -> list[int]:
-    """Axes counted from the front; raises OpError if one is out of range or named twice."""
+    """The non-negative axes. Raises OpError if one is out of range or given twice."""
     result = []
     for axis in axes:
         if not -rank <= axis < rank:
             raise OpError(f"axis {axis} is out of range for rank {rank}")
         result.append(axis % rank)
     if len(set(result)) < len(result):
-        raise OpError(f"axes {list(axes)} name an axis twice")
+        raise OpError(f"axes contain duplicates: {list(axes)}")
     return result
 
 

@@ -23,7 +23,7 @@ def _dft_axis(shape: Shape, axis: int) -> int:
     if rank < 2 or shape[-1] not in (1, 2):
         raise OpError(f"input has shape {list(shape)}, needs a signal axis and a last axis of 1 (real) or 2 (complex)")
     if not -rank <= axis < rank or axis % rank == rank - 1:
-        raise OpError(f"axis {axis} is no signal axis of an input of rank {rank}")
+        raise OpError(f"axis is {axis}, must be a signal axis of an input of rank {rank}")
     return axis % rank
 
 
@@ -43,13 +43,13 @@ def _dft_shape(shape: Shape, length: int | None, axis: int, inverse: int, onesid
 
 
 def _complex(x: Array) -> Array:
-    """The last axis (real, or real and imaginary parts) as complex128, or float64 where it is real."""
+    """Join the last axis, real and imaginary parts, to complex128; float64 if there is only a real part."""
     wide = x.astype(np.float64)
     return wide[..., 0] if x.shape[-1] == 1 else wide[..., 0] + 1j * wide[..., 1]
 
 
 def _parts(y: Array, dtype: np.dtype[Any]) -> Array:
-    """Real and imaginary parts along a new last axis."""
+    """Split complex numbers into real and imaginary parts along a new last axis."""
     return np.stack([y.real, y.imag], axis=-1).astype(dtype)
 
 
@@ -140,7 +140,7 @@ def stft(
     ctx: Context, signal: Array, frame_step: Array, window: Array | None = None, frame_length: Array | None = None, *,
     onesided: int = 1,
 ) -> Array:  # fmt: skip
-    """[batch, frames, bins, 2]."""
+    """Short-time Fourier transform, [batch, frames, bins, 2]."""
     step = integer(frame_step, "frame_step")
     wanted = None if frame_length is None else integer(frame_length, "frame_length")
     weights = None if window is None else window.shape
@@ -159,7 +159,7 @@ def stft(
 
 
 def _window(name: str, *coefficients: float) -> Any:
-    """Register a sum of cosines, whose k-th coefficient belongs to k periods in the window."""
+    """Register a window that is a sum of cosines; the k-th coefficient belongs to k periods."""
 
     def length(size: Any) -> int:
         result = integer(size, "size")
@@ -217,10 +217,10 @@ def mel_weight_matrix(
     ctx: Context, num_mel_bins: Array, dft_length: Array, sample_rate: Array, lower_edge_hertz: Array,
     upper_edge_hertz: Array, *, output_datatype: int = 1,
 ) -> Array:  # fmt: skip
-    """[bins of the spectrum, bands]; edges are cut down to whole bins.
+    """Mel weights [bins of the spectrum, bands]; edges are rounded down to whole bins.
 
-    As in ONNX's own case and in onnxruntime a step on the mel scale is the range divided by
-    bands + 2, not + 1: the highest band ends one step below `upper_edge_hertz`.
+    As in ONNX's test case and in onnxruntime the step on the mel scale is the range divided by
+    bands + 2, not bands + 1: the highest band ends one step below `upper_edge_hertz`.
     """
     shape = _mel_shape(num_mel_bins, dft_length)
     ctx.check_size(shape, np.float64)

@@ -1,4 +1,4 @@
-"""Operators that make, join and cut tensors."""
+"""Operators that create, join and slice tensors."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ def _range_length(start: Any, limit: Any, delta: Any) -> int:
         return int(max(-((first - last) // step), 0))
     steps = (last - first) / step
     if not math.isfinite(steps):
-        raise OpError(f"a range from {first} to {last} by {step} has no end")
+        raise OpError(f"a range from {first} to {last} by {step} is infinite")
     return int(max(math.ceil(steps), 0))
 
 
@@ -141,7 +141,7 @@ def concat(*inputs: Array, axis: int) -> Array:
 
 
 def _split_sizes(length: int, parts: Sequence[int] | None, count: int, uneven: bool = False) -> list[int]:
-    """Sizes along the axis: as given, or `count` equal ones, of which the last may be smaller if `uneven`."""
+    """Sizes along the axis: the given ones, or `count` equal ones; with `uneven` the last may be smaller."""
     if parts is None:
         size = -(-length // count)
         sizes = [size] * (count - 1) + [length - size * (count - 1)]
@@ -283,7 +283,7 @@ def _sliced(shape: Shape, slices: tuple[slice, ...]) -> Shape:
 
 
 def _length(cut: slice, size: int) -> int:
-    """The elements of a slice as `_slices` makes them: within an axis of that size."""
+    """The number of elements of a slice that `_slices` made, which lies within an axis of that size."""
     step = cut.step
     stop = -1 if cut.stop is None else cut.stop
     length: int = maximum(-((cut.start - stop) // step), 0)

@@ -50,9 +50,9 @@ def string_concat(ctx: Context, x: Array, y: Array) -> Array:
 def string_split(
     ctx: Context, x: Array, *, delimiter: str | None = None, maxsplit: int | None = None
 ) -> tuple[Array, Array]:
-    """The parts of each string along a new last axis, filled up with empty strings, and how many each has.
+    """The parts of each string along a new last axis, padded with empty strings, and the number of parts.
 
-    Without a delimiter, white space on both sides goes first, and what is left after `maxsplit` keeps its own.
+    Without a delimiter, white space at both ends is removed; the rest after `maxsplit` keeps its white space.
     """
     _check_strings(X=x)
     limit = -1 if maxsplit is None else maxsplit
@@ -74,7 +74,7 @@ def string_normalizer(
     x: Array, *, case_change_action: str = "NONE", is_case_sensitive: int = 0, locale: str | None = None,
     stopwords: Strings = None,
 ) -> Array:  # fmt: skip
-    """Strings that are no stopwords, in the case wanted; upper and lower case are Unicode's in every locale."""
+    """Strings that aren't stopwords, in the given case; case conversion is Unicode's for every locale."""
     _check_strings(X=x)
     if x.ndim not in (1, 2) or (x.ndim == 2 and x.shape[0] != 1):
         raise OpError(f"X has shape {list(x.shape)}, should be [C] or [1, C]")
@@ -124,7 +124,7 @@ def _tf_idf_rule(x: Info, *, ngram_indexes: Sequence[int], **_: Any) -> Info:
 
 
 class _Section(NamedTuple):
-    """The n-grams of one length: their tokens in the pool, and the number of the first of them."""
+    """The n-grams of one length: their tokens in the pool, and the index of the first n-gram."""
 
     n: int
     tokens: slice
@@ -147,16 +147,16 @@ def _sections(ngram_counts: Sequence[int], size: int, total: int, longest: int) 
 
 
 def _token_ids(x: Array, pool: Sequence[int] | Sequence[str]) -> tuple[Array, Array]:
-    """Tokens of `x` and of the pool as numbers from 0 on; -1 for what the pool hasn't."""
+    """Tokens of `x` and of the pool as consecutive numbers; -1 for tokens that aren't in the pool."""
     known = {token: i for i, token in enumerate(dict.fromkeys(pool))}
     ids = [known.get(token, -1) for token in x.reshape(-1).tolist()]
     return np.array(ids, INT64).reshape(x.shape), np.array([known[token] for token in pool], INT64)
 
 
 def _find(rows: Array, grams: Array) -> Array:
-    """For each row [..., n] which of the different `grams` [count, n] it is, or -1.
+    """The index of each row [..., n] among the distinct `grams` [count, n], or -1.
 
-    One token after the other: the prefixes found so far have numbers, too.
+    Works token by token, numbering the prefixes found so far.
     """
     found, known = np.zeros(rows.shape[:-1], INT64), np.zeros(len(grams), INT64)
     base = int(grams.max(initial=0)) + 2
@@ -166,7 +166,7 @@ def _find(rows: Array, grams: Array) -> Array:
         place = np.minimum(np.searchsorted(codes, wanted), len(codes) - 1)
         found = np.where(codes[place] == wanted, place, -1)
     if len(np.unique(known)) < len(grams):
-        raise OpError("the pool has an n-gram twice")
+        raise OpError("the pool contains duplicate n-grams")
     which = np.empty(len(grams), INT64)
     which[known.reshape(-1)] = np.arange(len(grams))
     return np.where(found >= 0, which[found], -1)
@@ -178,10 +178,10 @@ def tf_idf_vectorizer(
     ngram_counts: Sequence[int], ngram_indexes: Sequence[int], pool_int64s: Sequence[int] | None = None,
     pool_strings: Strings = None, weights: Sequence[float] | None = None,
 ) -> Array:  # fmt: skip
-    """How often each n-gram of the pool occurs in a row, weighted as `mode` says.
+    """The number of occurrences of each n-gram of the pool in a row, weighted according to `mode`.
 
-    Weights belong to n-grams, not to columns: the text says so, onnxruntime has it the other way
-    (the same, where `ngram_indexes` counts up).
+    As in the standard's text, weights belong to n-grams; in onnxruntime they belong to columns, which
+    is the same if `ngram_indexes` is ascending.
     """
     length = _vector_length(ngram_indexes)
     if mode not in ("TF", "IDF", "TFIDF"):

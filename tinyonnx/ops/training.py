@@ -1,7 +1,7 @@
 """One step of an optimiser for any number of tensors (domain ai.onnx.preview.training).
 
-The inputs after rate and count are groups, tensor by tensor within each: all X, all
-gradients, all states; the outputs likewise all new X, then all new states.
+The inputs after rate and count are groups with one entry per tensor: all X, all gradients,
+all states. The outputs are all new X, then all new states.
 """
 
 from __future__ import annotations
@@ -96,7 +96,7 @@ def momentum(
 ) -> tuple[Array, ...]:
     """Stochastic gradient with momentum, standard or Nesterov's, with L2 regularisation."""
     if mode not in ("standard", "nesterov"):
-        raise OpError(f"mode {mode!r} is neither standard nor nesterov")
+        raise OpError(f"mode is {mode!r}, must be standard or nesterov")
     rate = _scalar(R, "R")
     scale = beta if _scalar(T, "T") > 0 else 1.0
 

@@ -1,4 +1,4 @@
-"""Images put together, undone, cut and read: Col2Im, MaxUnpool, CenterCropPad, ImageDecoder."""
+"""Operators on images: Col2Im, MaxUnpool, CenterCropPad, ImageDecoder."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def col2im(
     ctx: Context, input: Array, image_shape: Array, block_shape: Array, *,
     geometry: WindowAttributes = WindowAttributes(),
 ) -> Array:  # fmt: skip
-    """Blocks laid side by side and over each other; where they overlap they add up."""
+    """Assemble an image of blocks; overlapping blocks are added."""
     image, block = integers(image_shape, "image_shape"), integers(block_shape, "block_shape")
     if input.dtype.kind == "O":
         raise OpError("strings can't be added up")
@@ -67,7 +67,7 @@ def col2im(
 
 
 def _fold(ctx: Context, x: Array, blocks_behind: int, size: int, stride: int, dilation: int) -> Array:
-    """Axis 2 of `x` (elements of a block) and the axis so far behind (blocks) as one axis at the end."""
+    """Merge axis 2 of `x` (elements of a block) and the axis `blocks_behind` after it (blocks) into a last axis."""
     parts = np.moveaxis(x, (2, 2 + blocks_behind), (0, -1))
     shape = (*parts.shape[1:-1], size)
     ctx.check_size(shape, x.dtype)
@@ -83,7 +83,7 @@ def _fold(ctx: Context, x: Array, blocks_behind: int, size: int, stride: int, di
 def _unpooled_shapes(
     x: Shape, kernel_shape: Sequence[int], pads: Ints, strides: Ints, output_shape: Sequence[int] | None
 ) -> tuple[Shape, Shape]:
-    """The shape that the attributes imply, which the indices count in, and that of the output."""
+    """The shape implied by the attributes, to which indices refer, and the shape of the output."""
     rank = len(x) - 2
     if rank < 1:
         raise OpError(f"X has shape {list(x)}, needs a batch, channels and spatial axes")
@@ -92,7 +92,7 @@ def _unpooled_shapes(
     spatial = [(n - 1) * s + k - b - e for n, s, k, b, e in zip(x[2:], steps, kernel, begin, end)]
     inferred = (*x[:2], *spatial)
     if min(spatial) < 0:
-        raise OpError(f"pads {list(pads or ())} leave nothing of a shape {list(inferred)}")
+        raise OpError(f"pads {list(pads or ())} are too large: the output would have shape {list(inferred)}")
     result = inferred if output_shape is None else tuple(output_shape)
     if len(result) != len(x) or result[:2] != x[:2] or any(r < i for r, i in zip(result, inferred)):
         raise OpError(f"output_shape {list(result)} should be {list(inferred)} or larger in its spatial axes")
@@ -114,7 +114,7 @@ def max_unpool(
     ctx: Context, x: Array, i: Array, output_shape: Array | None = None, *, kernel_shape: Sequence[int],
     pads: Ints = None, strides: Ints = None,
 ) -> Array:  # fmt: skip
-    """Zeros but for the elements of `x`, at the places `i` of the flattened shape that the attributes imply."""
+    """Zeros except for the elements of `x`, at the indices `i` into the flattened shape implied by the attributes."""
     if x.shape != i.shape:
         raise OpError(f"X has shape {list(x.shape)}, its indices {list(i.shape)}")
     wanted = None if output_shape is None else integers(output_shape, "output_shape")
@@ -169,7 +169,7 @@ _CHANNELS = {"RGB": 3, "BGR": 3, "Grayscale": 1}
 
 @op("ImageDecoder", since=20)
 def image_decoder(ctx: Context, encoded_stream: Array, *, pixel_format: str = "RGB") -> Array:
-    """[height, width, channels] of uint8; what can't be decoded gives no rows and no columns."""
+    """Decode to uint8 [height, width, channels]; a stream that can't be decoded gives height and width 0."""
     if pixel_format not in _CHANNELS:
         raise OpError(f"pixel_format is {pixel_format!r}, should be RGB, BGR or Grayscale")
     if encoded_stream.ndim != 1 or encoded_stream.dtype != np.uint8:

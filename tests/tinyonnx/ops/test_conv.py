@@ -110,8 +110,8 @@ def test_empty_batch() -> None:
         ((1, 1, 5), (1, 1, 3), {"strides": [1, 1]}, "2 values for 1 spatial"),
         ((1, 1, 5), (1, 1, 3), {"dilations": [-1]}, r"dilations \[-1\] must be positive"),
         ((1, 1, 5), (1, 1, 3), {"pads": [1]}, "pads .* has 1 values, 1 spatial axes need 2"),
-        ((1, 1, 5), (1, 1, 3), {"pads": [-4, -2]}, "crop more than there is"),
-        ((1, 1, 5), (1, 1, 3), {"pads": [-7, 20]}, "crop more than there is"),
+        ((1, 1, 5), (1, 1, 3), {"pads": [-4, -2]}, "crop more than all of"),
+        ((1, 1, 5), (1, 1, 3), {"pads": [-7, 20]}, "crop more than all of"),
         ((1, 1, 5), (1, 1, 3), {"auto_pad": "SAME"}, "auto_pad is 'SAME'"),
         ((1, 1, 5), (1, 1, 3), {"kernel_shape": [2]}, "kernel_shape"),
         ((1, 1, 5), (1, 1, 3, 3), {}, "x has 3 dimensions, w has 4"),
@@ -136,7 +136,7 @@ def test_bad_operands() -> None:
 @pytest.mark.parametrize(
     ("attributes", "message"),
     [
-        ({"pads": [4, 4]}, "leave nothing"),
+        ({"pads": [4, 4]}, "larger than the output|too large"),
         ({"group": 3}, "group 3 doesn't divide the 4 channels"),
         ({"output_shape": [0]}, "output_shape"),
         ({"output_padding": [-1]}, "output_padding"),

@@ -61,7 +61,7 @@ def test_empty_sums() -> None:
         ("ij", [(2, 3, 4)], "rank 3"),
         ("ijk", [(2, 3)], "rank 2"),
         ("ij,jk", [(2, 3), (4, 5)], "'j' has sizes 3 and 4"),
-        ("ij->ii", [(2, 3)], "twice"),
+        ("ij->ii", [(2, 3)], "repeats an index"),
         ("ij->ik", [(2, 3)], "'k'"),
         ("i1", [(2, 3)], "letters"),
         ("i->j->k", [(2,)], "letters"),

@@ -76,7 +76,7 @@ def test_opset_1_broadcasts_only_if_told() -> None:
     ("a", "b", "message"),
     [
         ((2, 3), (4, 5), "3 columns meet 4 rows"),
-        ((), (3,), "a scalar is no matrix"),
+        ((), (3,), "scalars aren't allowed"),
         ((2, 1, 3), (3, 3, 1), "batches don't broadcast"),
     ],
 )

@@ -256,7 +256,7 @@ def test_types_that_are_refused():
     one = np.array(1, F32)
     with pytest.raises(OpError, match="x is int64"):
         run("QuantizeLinear", np.zeros(3, np.int64), one)
-    with pytest.raises(OpError, match="x is float32, no quantised type"):
+    with pytest.raises(OpError, match="x is float32, must be a quantised type"):
         run("DequantizeLinear", np.zeros(3, F32), one)
     with pytest.raises(OpError, match="x is uint8, its zero point int8"):
         run("DequantizeLinear", np.zeros(3, np.uint8), one, np.array(0, np.int8))

@@ -203,9 +203,9 @@ MEL = mel_arguments(8, 16, 8192, 0, 4096)
 @pytest.mark.parametrize(
     ("name", "inputs", "attributes", "message"),
     [
-        ("DFT", [REAL, None, np.array(2)], {}, "axis 2 is no signal axis"),
-        ("DFT", [REAL, None, np.array(-1)], {}, "axis -1 is no signal axis"),
-        ("DFT", [REAL, None, np.array(-4)], {}, "axis -4 is no signal axis"),
+        ("DFT", [REAL, None, np.array(2)], {}, "axis is 2, must be a signal axis"),
+        ("DFT", [REAL, None, np.array(-1)], {}, "axis is -1, must be a signal axis"),
+        ("DFT", [REAL, None, np.array(-4)], {}, "axis is -4, must be a signal axis"),
         ("DFT", [normal(2, 8, 3)], {}, r"last axis of 1 \(real\) or 2 \(complex\)"),
         ("DFT", [REAL[0, 0]], {}, "needs a signal axis"),
         ("DFT", [REAL, np.array(0)], {}, "length of the transform is 0"),

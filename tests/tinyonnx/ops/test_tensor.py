@@ -116,7 +116,7 @@ def test_shape_and_size_are_known_before_the_run():
         ("Reshape", [x(6), ints(3, 0)], {}, "copies dimension 1"),
         ("Squeeze", [x(2, 1), ints(0)], {}, "its size is not 1"),
         ("Squeeze", [x(2, 1), ints(5)], {}, "axis 5 is out of range for rank 2"),
-        ("Unsqueeze", [x(2), ints(0, 0)], {}, "name an axis twice"),
+        ("Unsqueeze", [x(2), ints(0, 0)], {}, "axes contain duplicates"),
         ("Transpose", [x(2, 3)], {"perm": [0, 0]}, "not a permutation"),
         ("Expand", [x(2, 3), ints(4, 3)], {}, "can't expand"),
         ("Concat", [x(2, 3), x(3, 3)], {"axis": 1}, "can't join"),

@@ -210,7 +210,7 @@ X, WORDS = np.array([1, 2]), strings("a", "b")
         ("TfIdfVectorizer", [X], {"weights": [1.0]}, "1 weights for 4 n-grams"),
         ("TfIdfVectorizer", [X], {"pool_int64s": None}, "needs one of"),
         ("TfIdfVectorizer", [X], {"pool_strings": ["a"] * 6}, "needs one of"),
-        ("TfIdfVectorizer", [X], {"pool_int64s": [1, 2, 1, 2, 1, 2]}, "n-gram twice"),
+        ("TfIdfVectorizer", [X], {"pool_int64s": [1, 2, 1, 2, 1, 2]}, "duplicate n-grams"),
         ("TfIdfVectorizer", [WORDS], {}, "X is object, the pool has integers"),
         ("TfIdfVectorizer", [X.astype(F32)], {}, "X is float32"),
         ("TfIdfVectorizer", [np.zeros((1, 1, 1), I64)], {}, r"should be \[C\] or \[N, C\]"),

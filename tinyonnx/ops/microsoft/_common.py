@@ -1,4 +1,4 @@
-"""What the operators of ONNX Runtime's own domain share. Their meaning is what ONNX Runtime's CPU provider does."""
+"""Shared by the operators of com.microsoft, whose meaning is defined by ONNX Runtime's CPU provider."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ microsoft = partial(op, domain=MICROSOFT)
 
 
 def unsupported(**attributes: Any) -> None:
-    """Raise OpError if one of the attributes, which only other providers know, is set."""
+    """Raise OpError if one of the attributes, which only other execution providers implement, is set."""
     for name, value in attributes.items():
         if value:
             raise OpError(f"{name} {value} is not supported")
@@ -36,7 +36,7 @@ def check_dtypes(x: Any, **others: Any) -> None:
 
 
 def present(**inputs: Array | None) -> list[Array]:
-    """The inputs, none of which may be absent; for those that follow an optional one. Raises OpError."""
+    """The inputs, as required ones although optional ones come before them. Raises OpError if one is absent."""
     missing = [name for name, value in inputs.items() if value is None]
     if missing:
         raise OpError(f"input {missing[0]} is missing")

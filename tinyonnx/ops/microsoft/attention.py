@@ -18,17 +18,17 @@ from tinyonnx.ops.microsoft.matmul import matmul_integer_to_float
 from tinyonnx.registry import Context, Info, same_as
 
 MASKED = -10000.0
-"""What the default mask adds to a score."""
+"""The default bias of masked scores."""
 
 
 def _split(x: Array, heads: int) -> Array:
-    """[B, S, N · H] → [B, N, S, H]"""
+    """Split heads: [B, S, N · H] → [B, N, S, H]."""
     batch, length, hidden = x.shape
     return x.reshape(batch, length, heads, hidden // heads).swapaxes(1, 2)
 
 
 def _joined(x: Array) -> Array:
-    """[B, N, S, H] → [B, S, N · H]"""
+    """Join heads: [B, N, S, H] → [B, S, N · H]."""
     batch, heads, length, size = x.shape
     return x.swapaxes(1, 2).reshape(batch, length, heads * size)
 
@@ -47,10 +47,10 @@ def _check_rank(name: str, x: Any, *ranks: int) -> None:
 
 
 def _mask(mask: Array, batch: int, before: int, queries: int, keys: int, filtered: float) -> Array:
-    """What a mask adds to the scores, broadcasting to [B, N, S, T].
+    """The bias for a mask, which broadcasts to the scores [B, N, S, T].
 
-    The mask has one number per sequence, its length, or two, end and start; or it has zeros
-    where nothing may be looked at: [B, T], [B, S, T], or [B, 1, most, most].
+    The mask has one number per sequence (its length) or two (end and start), or zeros at hidden
+    positions: [B, T], [B, S, T], or [B, 1, most, most].
     """
     position = np.arange(keys)
     if mask.shape == (batch,):
@@ -77,9 +77,9 @@ def _attend(
     ctx: Context, q: Array, k: Array, v: Array, *, before: int, scale: float | None, mask: Array | None,
     bias: Array | None, unidirectional: int, filtered: float,
 ) -> tuple[Array, Array]:  # fmt: skip
-    """[B, N, S, V] and the scores [B, N, S, T] that Softmax gets; all in the type to compute in.
+    """The output [B, N, S, V] and the scores [B, N, S, T] before Softmax, in the type of the operands.
 
-    The first query comes after `before` keys.
+    The first query is at position `before` of the keys.
     """
     batch, heads, queries, size = q.shape
     keys = k.shape[2]
@@ -173,7 +173,7 @@ def attention(
 def _self_attention(
     ctx: Context, projected: Array, sizes: tuple[int, int, int], heads: int, past: Array | None, **settings: Any
 ) -> tuple[Array, ...]:
-    """The outputs of Attention from what the weights make of its input; `settings` are those of `_attend`."""
+    """The outputs of Attention from its projected input; `settings` are passed on to `_attend`."""
     parts = np.split(projected, [sizes[0], 2 * sizes[0]], axis=-1)
     q, k, v = (_split(widened(part), heads) for part in parts)
     equal = sizes[0] == sizes[2]
@@ -207,7 +207,7 @@ def quantized_attention(
     past: Array | None = None, *, num_heads: int, do_rotary: int = 0, mask_filter_value: float = MASKED,
     past_present_share_buffer: int = 0, scale: float | None = None, unidirectional: int = 0,
 ) -> tuple[Array, ...]:  # fmt: skip
-    """Attention of bytes, projected by bytes."""
+    """Attention whose input and weights are quantised to bytes."""
     unsupported(do_rotary=do_rotary, past_present_share_buffer=past_present_share_buffer)
     _check_rank("input", input, 3)
     _check_rank("weight", weight, 2)
@@ -234,11 +234,11 @@ def quantized_attention(
 def _heads(
     query: Array, key: Array | None, value: Array | None, bias: Array | None, heads: int
 ) -> tuple[Array, Array, Array]:
-    """Queries, keys and values as [B, N, S or T, H], with their bias added, in the type to compute in."""
+    """Queries, keys and values as [B, N, S or T, H], with their bias added, at least in float32."""
     if query.ndim == 5:  # packed, [B, S, N, 3, H]
         check_shape("query", query, (*query.shape[:2], heads, 3, query.shape[4]))
         if key is not None or value is not None:
-            raise OpError("query holds keys and values already")
+            raise OpError("key and value must be absent if query holds all three")
         packed = widened(query).transpose(3, 0, 2, 1, 4)
         parts = [packed[0], packed[1], packed[2]]
     else:
@@ -249,7 +249,7 @@ def _heads(
         if key.ndim == 5:  # packed, [B, T, N, 2, H]
             check_shape("key", key, (query.shape[0], key.shape[1], heads, 2, query.shape[2] // heads))
             if value is not None:
-                raise OpError("key holds values already")
+                raise OpError("value must be absent if key holds keys and values")
             packed = widened(key).transpose(3, 0, 2, 1, 4)
             rest = [packed[0], packed[1]]
         elif value is None:
@@ -279,7 +279,7 @@ def _in_heads(name: str, x: Array, heads: int) -> Array:
 
 
 def _multi_head_shape(ctx: Context, query: Info, *others: Info | None, num_heads: int, **_: Any) -> Any:
-    """Known for what is most common: one output, of queries in three axes."""
+    """Shape rule for the common case only: one output and rank-3 queries."""
     value = others[1] if len(others) > 1 else None
     if query.shape is None or len(query.shape) != 3 or value is None or value.shape is None or ctx.n_outputs > 1:
         return None
@@ -330,7 +330,7 @@ def rotary_embedding(
     input: Array, position_ids: Array, cos_cache: Array, sin_cache: Array, *, interleaved: int = 0,
     is_packed_batching: int = 0, num_heads: int = 0, rotary_embedding_dim: int = 0, scale: float = 1.0,
 ) -> Array:  # fmt: skip
-    """Turn pairs of numbers, neighbours or half a head apart, by an angle that grows with the position.
+    """Rotate pairs of features, adjacent or half a head apart, by an angle proportional to the position.
 
     `input` is [B, S, N · H] or [B, N, S, H]; `position_ids` is [B, S], or one number, the first.
     """
@@ -343,7 +343,7 @@ def rotary_embedding(
     check_dtypes(input, cos_cache=cos_cache, sin_cache=sin_cache)
     rotated = 2 * cos_cache.shape[1]
     if rotary_embedding_dim and rotary_embedding_dim != rotated:
-        raise OpError(f"rotary_embedding_dim is {rotary_embedding_dim}, cos_cache turns {rotated} numbers")
+        raise OpError(f"rotary_embedding_dim is {rotary_embedding_dim}, cos_cache rotates {rotated} features")
     if rotary_embedding_dim and input.ndim == 3 and not num_heads:
         raise OpError("rotary_embedding_dim needs num_heads")
     if input.ndim == 3:
@@ -353,7 +353,7 @@ def rotary_embedding(
     else:
         x = widened(input)
     if x.shape[3] < rotated:
-        raise OpError(f"a head has {x.shape[3]} numbers, cos_cache turns {rotated}")
+        raise OpError(f"a head has {x.shape[3]} features, cos_cache rotates {rotated}")
     positions = _positions(position_ids, x.shape[0], x.shape[2], len(cos_cache))
     cos, sin = (widened(cache)[positions][:, None] for cache in (cos_cache, sin_cache))
     y = x.copy()

@@ -1,4 +1,4 @@
-"""com.microsoft: weights that are quantised in blocks of a few bits, as language models have them."""
+"""com.microsoft: weights quantised in blocks, with a few bits each, as in language models."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tinyonnx.registry import Context, Info
 
 
 def _unpacked(packed: Array, bits: int, count: int) -> Array:
-    """The first `count` numbers of `bits` bits each along the last axis of bytes, lowest bits first."""
+    """Unpack the first `count` numbers of `bits` bits along the last axis of bytes, lowest bits first."""
     shifts = np.arange(0, 8, bits, dtype=np.uint8)
     numbers = (packed[..., None] >> shifts) & np.uint8((1 << bits) - 1)
     return numbers.reshape(*packed.shape[:-1], -1)[..., :count]
@@ -93,7 +93,7 @@ def _zero_points(zero_points: Array | None, dtype: np.dtype[Any], bits: int, row
 
 
 def _per_byte(data: Array | Info, bits: int) -> int:
-    """How many numbers there are in an element; bytes are packed."""
+    """The number of values in one element; only bytes are packed."""
     if data.dtype != np.uint8:
         return 1
     if bits not in (2, 4, 8):
@@ -116,7 +116,7 @@ def gather_block_quantized(
     ctx: Context, data: Array, indices: Array, scales: Array, zero_points: Array | None = None, *, bits: int = 4,
     block_size: int = 128, gather_axis: int = 0, quantize_axis: int = 1,
 ) -> Array:  # fmt: skip
-    """Gather of what `data` stands for, with a scale for each block along `quantize_axis`.
+    """Gather dequantised elements of `data`, which has a scale per block along `quantize_axis`.
 
     Bytes hold numbers of `bits` bits along the last axis, lowest first, whose zero point is by default the middle.
     """

@@ -1,4 +1,4 @@
-"""com.microsoft: what ONNX Runtime fuses convolutions, products and activations to, and a few small ones."""
+"""com.microsoft: fused convolutions, products and activations, and a few small operators."""
 
 from __future__ import annotations
 
@@ -34,11 +34,11 @@ _FUSIBLE: dict[str, tuple[Callable[..., Array], tuple[str, ...]]] = {
     "Selu": (act.selu, ("alpha", "gamma")),
     "Clip": (clip_6, ("min", "max")),
 }
-"""By name: the function, and its numbers in the order of FusedConv's activation_params."""
+"""Function by name, with its parameters in the order of FusedConv's activation_params."""
 
 
 def activated(x: Array, name: str, params: Sequence[float | None] | None = None, **given: float | None) -> Array:
-    """The activation of that name ("": none) with its numbers in order or by name; absent ones have their default.
+    """Apply the activation of that name ("": none); parameters come in order or by name, absent ones have defaults.
 
     Raises OpError.
     """
@@ -93,7 +93,7 @@ def fused_gemm(
 
 
 def _order(rank: int, batch: int, trans: int) -> list[int]:
-    """The axes of an operand, its first one moved to the matrix if `batch`, the matrix transposed if `trans`."""
+    """The order of an operand's axes: axis 0 moves before the last if `batch`, the last two are swapped if `trans`."""
     axes = list(range(rank))
     if batch and rank > 1:
         axes.insert(rank - 2, axes.pop(0))
@@ -175,7 +175,7 @@ def quick_gelu(x: Array, *, alpha: float = 1.702) -> Array:
 @microsoft("BiasSoftmax", shape=broadcast())
 @quiet
 def bias_softmax(data: Array, bias: Array, *, is_inner_broadcast: int, axis: int = 1) -> Array:
-    """Softmax over all axes from `axis` on; the bias misses axes before that, or has ones there."""
+    """Softmax over all axes from `axis` on; the bias broadcasts along the axes before."""
     one_axis(axis, data.ndim)
     try:
         total = widened(data) + widened(bias)
@@ -229,7 +229,7 @@ def _signal_axes(shape: tuple[int, ...], signal_ndim: int, inverse: bool) -> tup
     if not 1 <= signal_ndim <= rank:
         raise OpError(f"signal_ndim is {signal_ndim}, should be between 1 and {rank}")
     if 0 in shape[:rank][-signal_ndim:] or (inverse and shape[rank - 1] < 2):
-        raise OpError(f"X has shape {list(shape)}, which holds no signal")
+        raise OpError(f"X has shape {list(shape)}: the signal is empty")
     return tuple(range(rank - signal_ndim, rank))
 
 

@@ -22,7 +22,7 @@ FLOAT32 = np.dtype(np.float32)
 
 
 def _scaled(sums: Array, scale: Array, bias: Array | None) -> Array:
-    """Sums of integers times the scale, one number or one per column, plus the bias, in float32."""
+    """sums · scale + bias in float32; the scale is one number or one per column."""
     y = sums.astype(np.float32) * scale
     if bias is None:
         return np.asarray(y)
@@ -31,7 +31,7 @@ def _scaled(sums: Array, scale: Array, bias: Array | None) -> Array:
 
 
 def _columns(name: str, parameter: Array, b: Array) -> Array:
-    """The scale of `b`, one number or one per column, so that it broadcasts; in float32."""
+    """The scale of `b`, one number or one per column, in float32 and shaped to broadcast."""
     wide = parameter.astype(np.float32)
     if parameter.size == 1:
         return wide.reshape(())
@@ -56,7 +56,7 @@ def matmul_integer_to_float(
 def dynamic_quantize_matmul(
     a: Array, b: Array, b_scale: Array, b_zero_point: Array | None = None, bias: Array | None = None
 ) -> Array:
-    """The product of `a`, quantised to bytes by its own range, with `b`."""
+    """The product of `a`, dynamically quantised to bytes, and `b`."""
     small, scale, zero_point = dynamic_quantize_linear(a)
     return matmul_integer_to_float(small, b, scale, b_scale, zero_point, b_zero_point, bias)
 
@@ -80,7 +80,7 @@ def qgemm(
     c: Array | None = None, y_scale: Array | None = None, y_zero_point: Array | None = None, *, alpha: float = 1.0,
     transA: int = 0, transB: int = 0,
 ) -> Array:  # fmt: skip
-    """alpha · (a b + c) as float32, or quantised if there is a scale for it; `c` has the scale of the product."""
+    """alpha · (a b + c) in float32, or quantised if `y_scale` is given; `c` has the scale of the product."""
     for name, operand in (("a", a), ("b", b)):
         if operand.ndim != 2:
             raise OpError(f"{name} has {operand.ndim} dimensions, QGemm takes matrices")

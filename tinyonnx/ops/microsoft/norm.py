@@ -1,4 +1,4 @@
-"""ONNX Runtime's normalisations: those that also add (com.microsoft), and two that it keeps in ONNX's own domain."""
+"""ONNX Runtime's normalisations: com.microsoft's fused with additions, and two in ONNX's domain."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def _normalised(
 ) -> tuple[Array, Array, Array]:
     """(x - mean) / deviation * scale + b over the axes from `first` on, the mean and 1 / deviation.
 
-    Without `center` the mean counts as 0, which makes the deviation the root of the mean square.
+    Without `center` the mean is taken as 0, and the deviation is the root mean square.
     """
     axes = tuple(range(first, x.ndim))
     mean = mean_over(x, axes, True) if center else np.zeros((), x.dtype)
@@ -36,7 +36,7 @@ def _normalised(
 
 
 def _first_axis(x: Any, axis: int, **vectors: Any) -> int:
-    """The axis counted from the front; the vectors have the shape of what follows it."""
+    """The non-negative axis. Raises OpError unless the vectors have the shape of the axes from it on."""
     first = one_axis(axis, x.ndim)
     for name, vector in vectors.items():
         check_shape(name, vector, tuple(x.shape[first:]))
@@ -60,7 +60,7 @@ def _layer_norm_shape(x: Info, scale: Info, b: Info | None = None, *, axis: int 
 def layer_normalization(
     x: Array, scale: Array, b: Array | None = None, *, axis: int = -1, epsilon: float = 1e-5, stash_type: int = 1
 ) -> tuple[Array, ...]:
-    """What exporters wrote before opset 17; Y has the type of the scale."""
+    """LayerNormalization as exporters wrote it before opset 17; Y has the type of the scale."""
     first = _first_axis(x, axis, Scale=scale, B=b)
     y, *statistics = _normalised(widened(x), scale, b, first, epsilon, center=True)
     return y.astype(scale.dtype), *(s.astype(_statistics(x)) for s in statistics)
@@ -153,7 +153,7 @@ def embed_layer_normalization(
     segments: Array | None = None, gamma: Array | None = None, beta: Array | None = None, mask: Array | None = None,
     position_ids: Array | None = None, *, epsilon: float = 1e-12, mask_index_type: int = 0,
 ) -> tuple[Array, Array, Array]:  # fmt: skip
-    """The normalised sum of the embeddings, how many tokens of each sequence the mask keeps, and the sum."""
+    """The normalised sum of the embeddings, the number of unmasked tokens per sequence, and the sum."""
     if input_ids.ndim != 2:
         raise OpError(f"input_ids has shape {list(input_ids.shape)}, needs [batch, length]")
     words, positions = present(word_embedding=words, position_embedding=positions)

@@ -1,6 +1,6 @@
-"""com.microsoft: operators on quantised numbers, which ONNX Runtime's quantiser writes.
+"""com.microsoft: operators on quantised tensors, as ONNX Runtime's quantiser writes them.
 
-Most of them mean: dequantise, do the same on real numbers, quantise. Sums of products are exact.
+Most of them dequantise, apply the operator to real numbers, and quantise. Sums of products are exact.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ microsoft("DequantizeLinear", shape=dequantize_shape)(dequantize_linear)
 
 
 def _real(x: Array, scale: Array, zero_point: Array | None, name: str = "x") -> Array:
-    """What `x` with one scale and zero point stands for, in float32."""
+    """Dequantise `x` with one scale and zero point to float32."""
     check_type(x, zero_point, name)
     zero = None if zero_point is None else one_number(f"the zero point of {name}", zero_point)
     return np.asarray(centered(x, zero, np.float32) * one_number(f"the scale of {name}", scale))
@@ -44,10 +44,10 @@ def _real(x: Array, scale: Array, zero_point: Array | None, name: str = "x") -> 
 def _quantized(
     y: Array, scale: Array, zero_point: Array | None, dtype: np.dtype[Any], shift_first: bool = False
 ) -> Array:
-    """Real numbers as `dtype`, which the zero point has, too.
+    """Quantise real numbers to `dtype`, the type of the zero point.
 
-    `shift_first` adds it before rounding to even, not after: some operators of ONNX Runtime
-    do, which shows in numbers half-way between two others.
+    With `shift_first` the zero point is added before rounding to even, not after, as some operators
+    of ONNX Runtime do; results differ for numbers half-way between two integers.
     """
     if zero_point is not None and zero_point.dtype != dtype:
         raise OpError(f"the output is {dtype}, its zero point {zero_point.dtype}")
@@ -116,7 +116,7 @@ def qlinear_softmax(
     x: Array, x_scale: Array, x_zero_point: Array | None = None, y_scale: Array | None = None,
     y_zero_point: Array | None = None, *, opset: int, axis: int = -1,
 ) -> Array:  # fmt: skip
-    """`opset` is that of the Softmax that is meant."""
+    """Softmax of quantised numbers; `opset` selects its version."""
     (y_scale,) = present(y_scale=y_scale)
     function = softmax if opset >= 13 else softmax_1
     return _quantized(function(_real(x, x_scale, x_zero_point), axis=axis), y_scale, y_zero_point, x.dtype)
@@ -148,7 +148,7 @@ def qlinear_where(
 @microsoft("QLinearConcat")
 @quiet
 def qlinear_concat(y_scale: Array, y_zero_point: Array, *inputs: Array | None, axis: int) -> Array:
-    """The inputs are triples: data, scale, zero point."""
+    """Concatenate inputs given as triples: data, scale, zero point."""
     triples = [(*inputs[i : i + 3], None, None)[:3] for i in range(0, len(inputs), 3)]
     parts = []
     for i, (x, scale, zero_point) in enumerate(triples):
@@ -246,7 +246,7 @@ def qlinear_conv_(
     y_scale: Array, y_zero_point: Array, b: Array | None = None, *, geometry: ConvAttributes = ConvAttributes(),
     channels_last: int = 0,
 ) -> Array:  # fmt: skip
-    """ONNX's, but the images may have their channels last; the filters are ONNX's."""
+    """QLinearConv of images that may have their channels last; filters have ONNX's layout."""
     y = qlinear_conv(
         ctx,
         *(_channels_first(x) if channels_last else x, x_scale, x_zero_point, w, w_scale, w_zero_point),

@@ -1,7 +1,7 @@
-"""What the operators of ai.onnx.ml share: rows of features, look-ups, class labels, post transforms.
+"""Shared by the operators of ai.onnx.ml: rows of features, look-ups, class labels, post transforms.
 
-Where the standard says little (what a binary classifier's second column holds, PROBIT's
-approximation) the numbers are those of ONNX Runtime.
+Where the standard leaves details open (the second column of a binary classifier, PROBIT's
+approximation), results are those of ONNX Runtime.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ Strings = Sequence[str] | None
 
 
 def check_numbers(x: Array) -> None:
-    """Raises OpError unless the elements are integers or floating-point numbers."""
+    """Raise OpError unless the elements are integers or floating-point numbers."""
     if x.dtype.kind not in "fiu":
         raise OpError(f"needs numbers, got {'strings' if x.dtype == STRING else x.dtype}")
 
@@ -40,14 +40,14 @@ def as_rows(x: Array) -> Array:
 
 
 def row_count(x: Info) -> int | None:
-    """How many rows `as_rows` will give."""
+    """The number of rows that `as_rows` returns, or None if it isn't known."""
     if x.shape is None or len(x.shape) not in (1, 2):
         return None
     return 1 if len(x.shape) == 1 else x.shape[0]
 
 
 def column_count(values: int, rows: int, what: str) -> int:
-    """The columns of a flat list that has so many rows. Raises OpError if it is empty or doesn't divide."""
+    """The number of columns of a flat list with that many rows. Raises OpError if it is empty or doesn't divide."""
     if rows < 1 or values < 1 or values % rows:
         raise OpError(f"{what}: {values} values don't make {rows} rows")
     return values // rows
@@ -57,7 +57,7 @@ def column_count(values: int, rows: int, what: str) -> int:
 
 
 def the_one(what: str, **candidates: Any) -> Any:
-    """The one attribute that is there and not empty. Raises OpError if there are none or several."""
+    """The only attribute that is given and not empty. Raises OpError if there are none or several."""
     given = [name for name, value in candidates.items() if value is not None and not _is_empty(value)]
     if len(given) != 1:
         raise OpError(f"{what} must be given once, by {' or '.join(candidates)}; got {' and '.join(given) or 'none'}")
@@ -80,12 +80,12 @@ def as_array(values: Sequence[Any] | Array) -> Array:
 
 
 def class_labels(ints: Ints, strings: Strings, suffix: str = "int64s") -> Array:
-    """The labels of a classifier's classes. Raises OpError unless exactly one list has some."""
+    """The class labels of a classifier. Raises OpError unless exactly one of the lists is given."""
     return as_array(the_one("the class labels", **{f"classlabels_{suffix}": ints, "classlabels_strings": strings}))
 
 
 def positions(x: Array, keys: Array) -> Array:
-    """Where each element of `x` is found among `keys`, -1 where it isn't; the last of equal keys, NaN finds NaN."""
+    """The index of each element of `x` in `keys`, or -1; the last one of equal keys. NaN equals NaN."""
     if x.dtype == STRING:
         places = {key: i for i, key in enumerate(keys.tolist())}
         found = (places.get(value, -1) for value in x.reshape(-1).tolist())
@@ -113,14 +113,14 @@ def _softmax(x: Array) -> Array:
 
 
 def _softmax_zero(x: Array) -> Array:
-    """Softmax over the scores that aren't zero; zeros stay."""
+    """Softmax over the non-zero scores; zeros stay zero."""
     e = np.where(np.abs(x) > 1e-7, np.exp(x - x.max(1, keepdims=True)), 0)
     total = e.sum(1, keepdims=True)
     return np.asarray(e / np.where(total == 0, 1, total))
 
 
 def _probit(x: Array) -> Array:
-    """The normal distribution's quantiles by Winitzki's approximation, as the other runtimes have them."""
+    """Quantiles of the normal distribution by Winitzki's approximation, as in other runtimes."""
     y = 2 * x - 1
     log = np.log((1 - y) * (1 + y))
     half = 2 / (math.pi * 0.147) + log / 2

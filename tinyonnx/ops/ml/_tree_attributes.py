@@ -126,7 +126,7 @@ class _Places:
         return _Places(first, second, keys[order], order)
 
     def find(self, tree: Array, node: Array, what: str) -> Array:
-        """Indices of the nodes. Raises OpError if one isn't there."""
+        """Indices of the nodes. Raises OpError if one doesn't exist."""
         a = np.minimum(np.searchsorted(self.first, tree), len(self.first) - 1)
         b = np.minimum(np.searchsorted(self.second, node), len(self.second) - 1)
         at = np.minimum(np.searchsorted(self.keys, a * len(self.second) + b), len(self.keys) - 1)
@@ -200,14 +200,14 @@ def classic_ensemble(key: Same, targets: int) -> Ensemble:
 
 
 def _wide(tensor: Array, what: str) -> Array:
-    """A tensor attribute of numbers; float16 as float32, in which it is exact."""
+    """A floating-point tensor attribute; float16 is converted to float32."""
     if tensor.dtype.kind != "f":
         raise OpError(f"{what} must be floating-point numbers, are {tensor.dtype}")
     return tensor.astype(np.float32) if tensor.dtype == np.float16 else tensor
 
 
 def _below(ids: Ints, are_leaves: Ints, nodes: int, leaves: int, what: str) -> Array:
-    """Numbers of children: leaves follow the nodes."""
+    """Indices of children, where leaves are numbered after all nodes."""
     child, is_leaf = _integers(ids), _integers(are_leaves)
     _check_length(nodes, **{f"nodes_{what}nodeids": child, f"nodes_{what}leafs": is_leaf})
     wrong = (child < 0) | (child >= np.where(is_leaf != 0, leaves, nodes))
@@ -217,7 +217,7 @@ def _below(ids: Ints, are_leaves: Ints, nodes: int, leaves: int, what: str) -> A
 
 
 def _member_sets(values: Array | None, count: int) -> list[Array]:
-    """The sets that NaNs separate, or end."""
+    """The sets of members, which NaNs separate or terminate."""
     values = np.empty(0) if values is None else _wide(values, "membership_values")
     if values.ndim != 1:
         raise OpError(f"membership_values must be a list, has shape {list(values.shape)}")

@@ -1,7 +1,7 @@
-"""Ensembles of decision trees as flat arrays, down which all rows walk together, all trees at once.
+"""Ensembles of decision trees as flat arrays, evaluated for all rows and all trees together.
 
-Nodes are numbered inner nodes first, then leaves; a leaf's number less the count of inner nodes
-is its place among the leaves. Comparing a feature with a threshold has one of four outcomes,
+Inner nodes are numbered first, then leaves; a leaf's number minus the number of inner nodes
+is its index among the leaves. Comparing a feature with a threshold has one of four outcomes,
 less, equal, greater, or missing (the feature is NaN), and a node's mode is the set of outcomes
 that lead to its true branch.
 """
@@ -28,7 +28,7 @@ MODES = {
     "BRANCH_NEQ": LESS | GREATER,
     "BRANCH_MEMBER": EQUAL,
 }
-"""Outcomes that lead to the true branch, in the order of the modes' numbers in TreeEnsemble."""
+"""The outcomes that lead to the true branch, by mode, in the order of TreeEnsemble's mode numbers."""
 
 _COMPARE: dict[int, Callable[[Array, Array], Array]] = {
     LESS | EQUAL: np.less_equal,
@@ -37,17 +37,17 @@ _COMPARE: dict[int, Callable[[Array, Array], Array]] = {
     GREATER: np.greater,
     EQUAL: np.equal,
 }
-"""Comparisons that send NaN to the false branch as a node does that doesn't accept MISSING."""
+"""Comparisons by the outcomes they accept; NaN compares false, like at a node that doesn't accept MISSING."""
 
 _PAIRS = 1 << 17
-"""Pairs of a row and a tree that walk together: what the caches hold."""
+"""Pairs of a row and a tree per block, chosen to fit into the caches."""
 
 _LEVELS_PER_TICK = 64
 
 
 @dataclass(frozen=True)
 class Members:
-    """The sets of BRANCH_MEMBER nodes: `of_node` [inner] has a set's number, or -1."""
+    """The sets of BRANCH_MEMBER nodes: `of_node` [inner] is the index of a node's set, or -1."""
 
     of_node: Array
     values: Array
@@ -55,13 +55,13 @@ class Members:
 
     @staticmethod
     def make(of_node: Array, sets: list[Array]) -> Members:
-        """From the sets in the order of their numbers."""
+        """Create from the sets in the order of their indices."""
         values = np.unique(np.concatenate(sets)) if sets else np.empty(0)
         keys = [i * len(values) + np.searchsorted(values, members) for i, members in enumerate(sets)]
         return Members(of_node, values, np.sort(np.concatenate(keys)) if keys else np.empty(0, np.int64))
 
     def contain(self, sets: Array, x: Array) -> Array:
-        """Whether each element of `x` is in the set of that number."""
+        """Whether each element of `x` is in the set of that index."""
         if not self.keys.size:
             return np.zeros(x.shape, np.bool_)
         rank = np.minimum(np.searchsorted(self.values, x), len(self.values) - 1)
@@ -72,11 +72,11 @@ class Members:
 
 @dataclass(frozen=True)
 class Trees:
-    """The structure of an ensemble; make it by `Trees.make`, which proves that it is one.
+    """The structure of an ensemble; created by `Trees.make`, which checks that there are no cycles.
 
     `feature`, `threshold` and `accepts` (outcomes of the true branch) are of inner nodes;
     `children` [2 · inner] are the false and the true child of each, one after the other;
-    `compare` is the one comparison that serves all nodes, if there is one.
+    `compare` is the comparison of all nodes if they have the same, else None.
     """
 
     feature: Array
@@ -91,7 +91,7 @@ class Trees:
     def make(
         feature: Array, threshold: Array, accepts: Array, children: Array, roots: Array, members: Members | None = None
     ) -> Trees:
-        """Children and roots have to be numbers of nodes. Branches may meet again, as those of converted categories do.
+        """Create from children and roots given as node numbers. Branches may join, as in trees of converted categories.
 
         Raises OpError for a negative feature and for a cycle.
         """
@@ -104,12 +104,12 @@ class Trees:
         return Trees(feature, threshold, accepts, children, roots, members, compare)
 
     def leaves(self, x: Array, tick: Callable[[], None]) -> Iterator[tuple[slice, Array]]:
-        """Where rows [n, features] arrive: blocks of rows, with places of leaves [trees, rows of the block].
+        """Yield blocks of rows [n, features] and indices of the leaves that they reach, [trees, rows of the block].
 
-        `tick` is called now and then. Raises OpError if a node asks for a feature that isn't there.
+        `tick` is called regularly. Raises OpError if a node reads a feature that the input doesn't have.
         """
         if len(self.feature) and self.feature.max() >= x.shape[1]:
-            raise OpError(f"a node asks for feature {self.feature.max()}, the input has {x.shape[1]}")
+            raise OpError(f"a node reads feature {self.feature.max()}, the input has {x.shape[1]}")
         if x.dtype != self.threshold.dtype:
             x = x.astype(np.float32 if x.dtype == np.float16 else np.float64)
         step = max(1, _PAIRS // len(self.roots))
@@ -172,12 +172,12 @@ def _check_acyclic(children: Array, inner: int) -> None:
                 if not left[child]:
                     free.append(child)
     if done < inner:
-        raise OpError(f"the nodes are no trees: {inner - done} of them are on cycles, or below one")
+        raise OpError(f"the nodes aren't trees: {inner - done} of them are on cycles, or below one")
 
 
 @dataclass(frozen=True)
 class Votes:
-    """What leaves say: leaf i has the votes start[i] … start[i + 1] - 1, each a weight for a target."""
+    """The votes of leaves: leaf i has votes start[i] to start[i + 1] - 1, each a weight for a target."""
 
     start: Array
     target: Array
@@ -186,7 +186,7 @@ class Votes:
 
     @staticmethod
     def make(leaf: Array, target: Array, weight: Array, leaves: int, targets: int) -> Votes:
-        """Sorted by leaf, votes of one leaf in the given order; raises OpError for a target out of range."""
+        """Create votes sorted by leaf, stable within a leaf. Raises OpError for a target out of range."""
         if target.size and (target.min() < 0 or target.max() >= targets):
             wrong = target.min() if target.min() < 0 else target.max()
             raise OpError(f"target or class {wrong} is out of range for {targets}")
@@ -195,7 +195,7 @@ class Votes:
         return Votes(start, target[order], weight[order], targets)
 
     def table(self) -> Array | None:
-        """Weights [leaves, targets], if every leaf votes for every target once, in order."""
+        """Weights [leaves, targets] if every leaf has one vote for every target, in order, else None."""
         shape = (len(self.start) - 1, self.targets)
         if len(self.target) != shape[0] * shape[1] or (np.diff(self.start) != self.targets).any():
             return None
@@ -203,7 +203,7 @@ class Votes:
         return self.weight.reshape(shape) if in_order else None
 
     def of(self, leaves: Array) -> tuple[Array, Array]:
-        """For each leaf in turn its votes' indices, and for each vote the position of its leaf."""
+        """The indices of the votes of the leaves, and for each vote the position of its leaf in `leaves`."""
         start = self.start.take(leaves)
         count = self.start.take(leaves + 1) - start
         voter = np.repeat(np.arange(len(leaves)), count)
@@ -218,14 +218,14 @@ _GATHER: dict[str, tuple[Any, float]] = {
     "MAX": (np.maximum, -np.inf),
 }
 AGGREGATES = ["AVERAGE", "SUM", "MIN", "MAX"]
-"""Names in the order of their numbers in TreeEnsemble."""
+"""Aggregate functions in the order of their numbers in TreeEnsemble."""
 
 
 @dataclass(frozen=True)
 class Ensemble:
-    """Trees and what their leaves say.
+    """Trees and the votes of their leaves.
 
-    `voted_for` are the targets that have votes, `mixed` says that some weights are negative.
+    `voted_for` are the targets with votes; `mixed` is true if some weights are negative.
     """
 
     trees: Trees
@@ -236,14 +236,14 @@ class Ensemble:
 
     @staticmethod
     def make(trees: Trees, votes: Votes) -> Ensemble:
-        """With what is worth computing once."""
+        """Create with precomputed properties of the votes."""
         voted_for = tuple(np.unique(votes.target).tolist())
         return Ensemble(trees, votes, votes.table(), voted_for, bool((votes.weight < 0).any()))
 
     def scores(self, x: Array, aggregate: str, tick: Callable[[], None]) -> tuple[Array, Array]:
         """Scores [n, targets] of rows [n, features], and whether any tree voted; 0 where none did.
 
-        They add up tree by tree in the weights' type, or in float64 for float64 rows. Raises
+        They are summed tree by tree in the type of the weights, or in float64 for float64 rows. Raises
         OpError for an unknown aggregate function, and what `Trees.leaves` raises.
         """
         if aggregate not in _GATHER:

@@ -1,4 +1,4 @@
-"""Operators of ai.onnx.ml that prepare features: choose, join, scale, fill in, encode."""
+"""Operators of ai.onnx.ml that prepare features: select, join, scale, impute, encode."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def _extractor_rule(x: Info, y: Info) -> Info:
 
 @op("ArrayFeatureExtractor", domain=DOMAIN, shape=_extractor_rule)
 def array_feature_extractor(ctx: Context, x: Array, y: Array) -> Array:
-    """Picks along the last axis; a vector is one row."""
+    """Select elements along the last axis; a vector is one row."""
     if x.ndim == 0 or y.dtype.kind not in "iu":
         raise OpError(f"needs indices into the last axis of an array, got {y.dtype} into {list(x.shape)}")
     index = y.reshape(-1)
@@ -70,7 +70,7 @@ def _vectorizer_rule(*inputs: Info, inputdimensions: Ints = None) -> Info:
 
 @op("FeatureVectorizer", domain=DOMAIN, shape=_vectorizer_rule)
 def feature_vectorizer(ctx: Context, *inputs: Array, inputdimensions: Ints = None) -> Array:
-    """Columns of all inputs side by side, each cut or filled with zeros to its inputdimension."""
+    """Join the columns of all inputs, each truncated or padded with zeros to its inputdimension."""
     if not inputs:
         raise OpError("needs an input")
     for x in inputs:
@@ -118,7 +118,7 @@ def imputer(
 
 @op("Normalizer", domain=DOMAIN, shape=same_as(dtype=FLOAT))
 def normalizer(x: Array, *, norm: str = "MAX") -> Array:
-    """Rows divided by their greatest element, their sum of absolute values, or their length; or left alone if zero."""
+    """Rows divided by their maximum, L1 norm or L2 norm; zero rows stay unchanged."""
     rows = as_rows(x).astype(np.float64)
     if norm == "MAX":
         size = rows.max(1, keepdims=True, initial=-np.inf)
@@ -157,7 +157,7 @@ def _one_hot_rule(x: Info, *, cats_int64s: Ints = None, cats_strings: Strings = 
 def one_hot_encoder(
     ctx: Context, x: Array, *, cats_int64s: Ints = None, cats_strings: Strings = None, zeros: int = 1
 ) -> Array:
-    """Fractions are cut off before integer categories are looked up."""
+    """One-hot vectors of categories; numbers are truncated before integer categories are looked up."""
     categories = as_array(the_one("categories", cats_int64s=cats_int64s, cats_strings=cats_strings))
     if (x.dtype == STRING) != (categories.dtype == STRING):
         raise OpError(f"categories are {_kind(categories)}, the input has {_kind(x)}")

@@ -37,7 +37,7 @@ def _linear(ctx: Context, x: Array, coefficients: Floats, intercepts: Floats, ou
 
 
 def _outputs(x_features: int, coefficients: Floats, intercepts: Floats) -> int:
-    """How many scores a row gets: as many as there are intercepts."""
+    """The number of scores per row: that of the intercepts."""
     return len(intercepts) if intercepts else column_count(len(coefficients or ()), x_features, "coefficients")
 
 
@@ -58,7 +58,7 @@ def linear_classifier(
     ctx: Context, x: Array, *, coefficients: Floats, intercepts: Floats = None, classlabels_ints: Ints = None,
     classlabels_strings: Strings = None, multi_class: int = 0, post_transform: str = "NONE",
 ) -> tuple[Array, Array]:  # fmt: skip
-    """Labels [rows] of the greatest score, scores [rows, classes]; two classes may share one row of coefficients."""
+    """Labels [rows] of the largest score, and scores [rows, classes]; two classes may share one row of coefficients."""
     labels = class_labels(classlabels_ints, classlabels_strings, "ints")
     outputs = _outputs(as_rows(x).shape[1], coefficients, intercepts)
     if len(labels) != max(outputs, 2):

@@ -1,4 +1,4 @@
-"""Operators of ai.onnx.ml that map values to values, and those that take or give maps, which are Python dicts."""
+"""Operators of ai.onnx.ml that map values to values, and those that take or return maps, which are Python dicts."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def _other_kind(x: Info, **_: Any) -> Info:
 
 
 def _between(x: Array, ints: Array, strings: Array, default_int64: int, default_string: str) -> Array:
-    """Strings to integers, or integers to strings."""
+    """Map strings to integers, or integers to strings."""
     if x.dtype == STRING:
         return _looked_up(x, strings, ints, np.array(default_int64, INT64))
     if x.dtype != INT64:
@@ -73,7 +73,7 @@ def label_encoder(
     keys_strings: Strings = None, keys_tensor: Array | None = None, values_floats: Floats = None,
     values_int64s: Ints = None, values_strings: Strings = None, values_tensor: Array | None = None,
 ) -> Array:  # fmt: skip
-    """Any key that is NaN matches any NaN; the last of equal keys counts."""
+    """Map keys to values; NaN keys match NaN, and the last one of equal keys counts."""
     keys = as_array(
         the_one(
             "keys", keys_floats=keys_floats, keys_int64s=keys_int64s, keys_strings=keys_strings, keys_tensor=keys_tensor
@@ -95,7 +95,7 @@ def label_encoder(
     if default_tensor is None:
         plain = {"O": default_string, "f": default_float}.get(values.dtype.kind, default_int64)
         if values.dtype.kind == "i" and not np.iinfo(values.dtype).min <= default_int64 <= np.iinfo(values.dtype).max:
-            raise OpError(f"default_int64 {default_int64} is no {values.dtype}")
+            raise OpError(f"default_int64 {default_int64} doesn't fit into {values.dtype}")
         default_tensor = np.array(plain, values.dtype)
     elif default_tensor.size != 1 or default_tensor.dtype != values.dtype:
         given = f"{_name(default_tensor)}{list(default_tensor.shape)}"
@@ -122,7 +122,7 @@ def _name(x: Array) -> str:
 def zip_map(
     x: Array, *, classlabels_int64s: Ints = None, classlabels_strings: Strings = None
 ) -> list[dict[Any, float]]:
-    """A dict per row; a vector is one row."""
+    """One dict per row; a vector is one row."""
     labels = class_labels(classlabels_int64s, classlabels_strings).tolist()
     if x.dtype.kind != "f" or x.ndim not in (1, 2) or x.shape[-1] != len(labels):
         raise OpError(f"needs rows of {len(labels)} numbers, one per label, got {x.dtype}{list(x.shape)}")
@@ -148,7 +148,7 @@ _CAST_TO = {"TO_FLOAT": np.dtype(np.float32), "TO_STRING": STRING, "TO_INT64": I
 def cast_map(
     ctx: Context, x: dict[int, Any], *, cast_to: str = "TO_FLOAT", map_form: str = "DENSE", max_map: int = 1
 ) -> Array:
-    """Values [1, n] in the order of their keys, or each at the place that its key says (SPARSE)."""
+    """Values [1, n] in the order of their keys (DENSE), or at the index given by their keys (SPARSE)."""
     _check_map(x)
     if cast_to not in _CAST_TO:
         raise OpError(f"unknown cast_to {cast_to!r}")
@@ -181,18 +181,18 @@ def _cast(values: list[Any], source: np.dtype[Any], target: np.dtype[Any]) -> Ar
         texts = [f"{value:f}" for value in array.tolist()]
         return _strings(texts)
     if target == INT64 and source.kind == "f" and not (np.abs(array) < 2.0**63).all():
-        raise OpError(f"{array[~(np.abs(array) < 2.0**63)][0]} is no int64")
+        raise OpError(f"{array[~(np.abs(array) < 2.0**63)][0]} doesn't fit into int64")
     return convert(array, target)
 
 
 @op("DictVectorizer", domain=DOMAIN)
 def dict_vectorizer(x: dict[Any, Any], *, int64_vocabulary: Ints = None, string_vocabulary: Strings = None) -> Array:
-    """Values [1, n] in the order of the vocabulary; keys that it hasn't are left out, as scikit-learn does."""
+    """Values [1, n] in the order of the vocabulary; other keys are ignored, as in scikit-learn."""
     _check_map(x)
     vocabulary = the_one("the vocabulary", int64_vocabulary=int64_vocabulary, string_vocabulary=string_vocabulary)
     wanted = type(vocabulary[0])
     if any(not isinstance(key, wanted) for key in x):
-        raise OpError(f"the vocabulary has {wanted.__name__} keys, the map hasn't")
+        raise OpError(f"the vocabulary has {wanted.__name__} keys, the keys of the map are of another type")
     dtype = _dtype_of(x)
     missing = "" if dtype == STRING else 0
     result = np.empty((1, len(vocabulary)), dtype)

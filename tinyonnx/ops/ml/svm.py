@@ -73,7 +73,7 @@ def _vectors(support_vectors: Floats, count: int) -> Array:
 
 
 def _pairs(classes: int) -> tuple[Array, Array]:
-    """First and second class of every pair, in the order of rho."""
+    """The first and the second class of every pair, in the order of rho."""
     return np.triu_indices(classes, 1)
 
 
@@ -98,7 +98,7 @@ def _pair_scores(ctx: Context, kernel: Array, coefficients: Array, counts: list[
 
 
 def _votes(scores: Array, classes: int) -> Array:
-    """Which class wins most pairs, the first of several."""
+    """The class that wins most pairs; the first one if there are several."""
     first, second = _pairs(classes)
     winners = np.where(scores > 0, first, second) + np.arange(len(scores))[:, None] * classes
     counts = np.bincount(winners.reshape(-1), minlength=len(scores) * classes)
@@ -185,7 +185,7 @@ def svm_classifier(
             if len(values or ()) != pairs and (values or name == "rho"):
                 raise OpError(f"{len(values or ())} values of {name} for {pairs} pairs of {classes} classes")
         if bool(prob_a) != bool(prob_b):
-            raise OpError("needs both prob_a and prob_b, or neither")
+            raise OpError("prob_a and prob_b must be given together")
         vectors = _vectors(machine.support_vectors, sum(counts))
         if len(coefficients) != (classes - 1) * len(vectors):
             raise OpError(f"{len(coefficients)} coefficients for {len(vectors)} vectors and {classes} classes")
@@ -202,7 +202,7 @@ def svm_classifier(
 
 
 def _linear_choice(scores: Array, probabilities: bool, positive: bool) -> Array:
-    """The greatest score; but with two classes, as onnxruntime does, the second if any is over the threshold."""
+    """The class of the largest score; as in onnxruntime, the second of two classes if a score exceeds the threshold."""
     chosen = np.asarray(scores.argmax(1))
     if scores.shape[1] == 2 and not probabilities:
         greatest = scores.max(1)
@@ -222,7 +222,7 @@ def _regressor_rule(x: Info, **_: Any) -> Info:
 def svm_regressor(
     ctx: Context, x: Array, *, machine: MachineAttributes, n_supports: int = 0, one_class: int = 0
 ) -> Array:
-    """Scores [rows, 1]; of a one-class machine 1 for what belongs and -1 for what doesn't."""
+    """Scores [rows, 1]; of a one-class machine 1 for members and -1 for outliers."""
     coefficients, rho = machine.coefficients, machine.rho
     if not rho or not coefficients or len(rho) != 1:
         raise OpError(f"needs coefficients and one rho, got {len(coefficients or ())} and {len(rho or ())}")

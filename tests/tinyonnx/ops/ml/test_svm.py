@@ -111,7 +111,7 @@ def test_classifier_refusals():
     refused("needs rho and coefficients", coefficients=None)
     refused("2 values of rho for 3 pairs of 3 classes", rho=[1.0, 2.0])
     refused("1 values of prob_a for 3 pairs", prob_a=[1.0], prob_b=[1.0])
-    refused("needs both prob_a and prob_b", prob_a=[1.0] * 3)
+    refused("prob_a and prob_b must be given together", prob_a=[1.0] * 3)
     refused("3 coefficients for 6 vectors and 3 classes", coefficients=[1.0] * 3)
     refused("support_vectors: 5 values don't make 6 rows", support_vectors=[1.0] * 5)
     refused("support_vectors: 0 values don't make 6 rows", support_vectors=None)
