@@ -227,7 +227,7 @@ POOLED, INDICES = np.zeros((1, 1, 2), F32), np.array([[[0, 1]]])
         ("MaxUnpool", [POOLED, INDICES, np.array([2, 1, 2])], {"kernel_shape": [1]}, "or larger"),
         ("CenterCropPad", [POOLED, np.array([1])], {}, "1 sizes for 3 axes"),
         ("CenterCropPad", [POOLED, np.array([1])], {"axes": [3]}, "axis 3 is out of range"),
-        ("CenterCropPad", [POOLED, np.array([1, 1])], {"axes": [0, -3]}, "twice"),
+        ("CenterCropPad", [POOLED, np.array([1, 1])], {"axes": [0, -3]}, "duplicates"),
         ("CenterCropPad", [POOLED, np.array([-1])], {"axes": [0]}, "negative"),
         ("ImageDecoder", [np.zeros(3, np.uint8)], {"pixel_format": "CMYK"}, "pixel_format is 'CMYK'"),
         ("ImageDecoder", [np.zeros((1, 3), np.uint8)], {}, "should be bytes"),

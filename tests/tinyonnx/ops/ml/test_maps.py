@@ -213,7 +213,7 @@ def test_cast_map_refusals():
     refused(r"X can't be map\(string,tensor\(float\)\)", x={"a": 1.0}, maps="map(string,tensor(float))")
     check_op_refuses("CastMap", {"a": 1.0}, match="needs integer keys, got strings")
     refused("inf doesn't fit into int64", x={1: float("inf")}, cast_to="TO_INT64")
-    refused("nan is no int64", x={1: NAN}, cast_to="TO_INT64")
+    refused("nan doesn't fit into int64", x={1: NAN}, cast_to="TO_INT64")
     refused("can't cast the string 'x'", x={1: "x"}, maps="map(int64,tensor(string))")
     check_op_refuses("CastMap", np.zeros(2, F32), match="needs a map, got ndarray")
 
