@@ -1,6 +1,6 @@
-"""Arithmetic of shapes whose sizes are expressions: the Shape/Gather/Concat chains of exporters, folded.
+"""Fold arithmetic on shapes whose sizes are expressions: the Shape, Gather, Concat chains of exporters.
 
-The operators' own functions rearrange arrays of objects as well as any others; arithmetic is the sizes' own.
+Operators that only rearrange elements work on arrays of objects; arithmetic is that of the expressions.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from tinyonnx.registry import lookup
 from tinyonnx.sizes.expressions import SizeError, are_sizes, maximum, minimum
 
 _MOST = 64
-"""Elements of an array that may be a shape."""
+"""Maximum elements of an array that is taken for a shape."""
 
 _DTYPES = tuple(map(np.dtype, (np.int64, np.int32, np.bool_)))
 
@@ -24,7 +24,7 @@ _REARRANGING = {"Concat", "Expand", "Gather", "Identity", "Reshape", "Slice", "S
 
 
 def fold_sizes(node: Node, dtype: np.dtype[Any] | None) -> list[Array] | None:
-    """The result of a node whose inputs are constants and sizes; None if it can't be computed for all sizes.
+    """Return the result of a node whose inputs are constants and sizes; None if it can't be computed for all sizes.
 
     `dtype` is that of the result.
     """
@@ -44,7 +44,7 @@ def fold_sizes(node: Node, dtype: np.dtype[Any] | None) -> list[Array] | None:
 
 
 def _fits(numbers: Array) -> bool:
-    """Whether the numbers fit into 32 bits."""
+    """Return whether the numbers fit into 32 bits."""
     return all(-(1 << 31) <= n < 1 << 31 for n in numbers.flat)
 
 
@@ -70,7 +70,7 @@ def _compute(node: Node, inputs: list[Array | None]) -> Array | None:
 
 
 def _rearranged(node: Node, inputs: list[Array | None]) -> Array | None:
-    """What an operator gives that moves the elements of its first input (Concat: of all)."""
+    """Return the result of an operator that moves the elements of its first input (Concat: of all)."""
     moved = len(inputs) if node.op_type == "Concat" else 1
     if any(x is not None and x.dtype == object for x in inputs[moved:]):
         return None
@@ -81,7 +81,7 @@ def _rearranged(node: Node, inputs: list[Array | None]) -> Array | None:
 
 
 def _divided(a: Any, b: Any) -> Any:
-    """Integer division as ONNX defines it, towards zero."""
+    """Divide integers as ONNX defines it, rounding towards zero."""
     if a < 0 or b < 0:
         raise SizeError("a negative size is divided")
     return a // b
