@@ -62,7 +62,10 @@ def node_cases() -> list[Any]:
 
 
 def cases_of(*op_types: str) -> list[Any]:
-    return [c for c in node_cases() if c.model.graph.node[0].op_type in op_types]
+    """The node cases of operators, each of which has some."""
+    found = [c for c in node_cases() if c.model.graph.node[0].op_type in op_types]
+    assert {c.model.graph.node[0].op_type for c in found} == set(op_types)
+    return found
 
 
 def check_case(case: Any) -> None:
@@ -70,6 +73,7 @@ def check_case(case: Any) -> None:
     node = case.model.graph.node[0]
     attributes = {a.name: helper.get_attribute_value(a) for a in node.attribute}
     attributes = {k: v.decode() if isinstance(v, bytes) else v for k, v in attributes.items()}
+    assert case.data
     for feeds, expected in case.data:
         by_name = dict(zip((i.name for i in case.model.graph.input), feeds))
         inputs = [by_name[name] if name else None for name in node.input]

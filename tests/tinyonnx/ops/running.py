@@ -107,6 +107,7 @@ def check_backend_cases(name: str) -> None:
         opset = next(o.version for o in case.model.opset_import if o.domain in ("", "ai.onnx"))
         attributes = {a.name: onnx.helper.get_attribute_value(a) for a in node.attribute}
         attributes = {k: v.decode() if isinstance(v, bytes) else v for k, v in attributes.items()}
+        assert case.data_sets
         for inputs, expected in case.data_sets:
             feeds = dict(zip((i.name for i in case.model.graph.input), map(_array, inputs), strict=True))
             args = [feeds[i] if i else None for i in node.input]

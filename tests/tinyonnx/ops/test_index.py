@@ -154,6 +154,7 @@ def test_backend_cases(case):
     attributes = {a.name: oracles.helper.get_attribute_value(a) for a in node.attribute}
     attributes = {k: v.decode() if isinstance(v, bytes) else v for k, v in attributes.items()}
     entry = lookup("", node.op_type, case.opset)
+    assert case.data
     for feeds, expected in case.data:
         known = dict(zip((i.name for i in case.model.graph.input), feeds, strict=True))
         inputs = [known[name] if name else None for name in node.input]

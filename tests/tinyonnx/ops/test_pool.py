@@ -14,7 +14,11 @@ POOLS = ("MaxPool", "AveragePool", "LpPool")
 GLOBAL = ("GlobalAveragePool", "GlobalMaxPool", "GlobalLpPool")
 
 
-@pytest.mark.parametrize("case", oracles.cases_of(*POOLS, *GLOBAL), ids=lambda c: c.name)
+CASES = oracles.cases_of(*POOLS, *(name for name in GLOBAL if name != "GlobalLpPool"))
+"""onnx has no case of GlobalLpPool."""
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda c: c.name)
 def test_onnx_case(case: Any) -> None:
     oracles.check_case(case)
 

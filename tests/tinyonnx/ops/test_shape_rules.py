@@ -96,6 +96,7 @@ def _run(graph: Graph, feeds: list[Any]) -> Iterator[tuple[Node, list[Any], list
 @pytest.mark.parametrize(("case", "graph"), CASES)
 def test_what_a_rule_claims_is_what_happens(case: Any, graph: Graph) -> None:
     feeds, _ = case.data_sets[0]
+    assert graph.nodes
     for node, inputs, results in _run(graph, [_value(feed) for feed in feeds]):
         if lookup(node.domain, node.op_type, node.opset).shape is None:
             continue
