@@ -12,9 +12,8 @@ import pytest
 import tinyonnx
 from tests.docs.blocks import ROOT
 
-if not os.environ.get("CI"):
-    pytest.importorskip("mkdocs")
-    pytest.importorskip("mkdocstrings")
+pytest.importorskip("mkdocs")
+pytest.importorskip("mkdocstrings")
 
 
 @pytest.mark.slow
