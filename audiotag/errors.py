@@ -11,6 +11,8 @@
     ├── TimeLimitError  a file exceeded the time limit; names the file
     └── CrashError      a file crashed the process that worked on it; names the file
 
+`AudioWarning` is the category of Python warnings about sound that was read incompletely.
+
 Every message is a single line without control characters.
 """
 
@@ -40,6 +42,10 @@ class _AboutFile(Error):
 
 class AudioError(_AboutFile):
     """The sound can't be read."""
+
+
+class AudioWarning(UserWarning):
+    """Sound is missing or implausible; where there is a result, its `warnings` say it instead."""
 
 
 class ModelError(Error):

@@ -60,6 +60,16 @@ def classes(text: str) -> tuple[int, ...]:
         raise argparse.ArgumentTypeError(str(error)) from None
 
 
+def channel(text: str) -> str | int:
+    """Parse the name or number of a channel."""
+    from audiotag.sound.channels import parse_channel
+
+    try:
+        return parse_channel(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+
+
 # -- declaration ----------------------------------------------------------------------------
 
 
@@ -109,6 +119,10 @@ class TagOptions:
     labels: tuple[int, ...] | None = flag(
         "--labels", None, "consider only these classes (names or MIDs)", parse=classes, metavar="A,B,..."
     )
+    channel: str | int = flag(
+        "--channel", "mean", "of several channels: mean (default), left, right, first, a number from 1, or loudest",
+        parse=channel, metavar="C",
+    )  # fmt: skip
     embeddings: bool = flag("--embeddings", False, "also write the embedding vector of each result")
     window: float | None = flag(
         "--window", None, "tag windows of this length instead of whole files", parse=seconds, metavar="SECONDS",

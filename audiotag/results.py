@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import audiotag
@@ -30,7 +31,8 @@ class Result:
     """Tags, best first, of the part of a clip from `start` to `end` in seconds.
 
     `model` and `sha256` identify the model; `trained` is False if its scores mean nothing;
-    `embedding` is (n,) float32 if it was requested, otherwise None.
+    `embedding` is (n,) float32 if it was requested, otherwise None; `warnings`
+    say what is doubtful about the sound, such as that some of it is missing.
     """
 
     path: str
@@ -42,6 +44,17 @@ class Result:
     sha256: str
     trained: bool
     embedding: Array | None = field(default=None, repr=False, compare=False)
+    warnings: tuple[str, ...] = ()
+
+    @property
+    def warning(self) -> str | None:
+        """All warnings in one line, None if there are none."""
+        return "; ".join(self.warnings) or None
+
+    def with_warnings(self, notes: Iterable[str]) -> Result:
+        """Return the result with `notes` before its own warnings, without repetitions."""
+        warnings = tuple(dict.fromkeys([*notes, *self.warnings]))
+        return self if warnings == self.warnings else replace(self, warnings=warnings)
 
     def to_dict(self) -> dict[str, Any]:
         """The row as a JSON object, one line of JSONL."""
@@ -54,6 +67,8 @@ class Result:
             "model": {"name": self.model, "sha256": self.sha256},
             "audiotag": audiotag.__version__,
         }
+        if self.warnings:
+            fields["warning"] = self.warning
         if self.embedding is not None:
             # nine digits represent a float32 exactly
             fields["embedding"] = [float(f"{x:.9g}") for x in self.embedding.tolist()]

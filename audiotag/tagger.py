@@ -18,7 +18,8 @@ from audiotag.models.network import Network
 from audiotag.outputs import arrow
 from audiotag.results import Failure, Result, Tag
 from audiotag.sound import audio
-from audiotag.sound.windows import MAX_PIECE, Grid
+from audiotag.sound.channels import check_channel
+from audiotag.sound.windows import MAX_PIECE, SHORTEST, TOO_SHORT, Grid
 
 if TYPE_CHECKING:
     from audiotag.models.catalog import ResolvedModel
@@ -39,19 +40,28 @@ class Tagger:
     Args:
         model: a model name or an ONNX file; by default the bundled model.
         threads: number of threads per clip, at most one per processor.
+        channel: what is tagged of sound with several channels: "mean", "left", "right", "first", the number of a
+            channel, or "loudest" (see `audiotag.sound.channels.Mixer`).
+
+    Raises:
+        ValueError: `threads` is less than 1, or `channel` is none of these.
     """
 
-    def __init__(self, model: str | os.PathLike[str] | None = None, threads: int = 1) -> None:
+    def __init__(
+        self, model: str | os.PathLike[str] | None = None, threads: int = 1, channel: str | int = "mean"
+    ) -> None:
         if threads < 1:
             raise ValueError(f"threads must be at least 1, not {threads}")
+        check_channel(channel)
         self._requested = model
         self.threads = threads
+        self.channel = channel
 
-    def __reduce__(self) -> tuple[type[Tagger], tuple[str | os.PathLike[str] | None, int]]:
-        return type(self), (self._requested, self.threads)
+    def __reduce__(self) -> tuple[type[Tagger], tuple[str | os.PathLike[str] | None, int, str | int]]:
+        return type(self), (self._requested, self.threads, self.channel)
 
     def __repr__(self) -> str:
-        return f"Tagger(model={self._requested!r}, threads={self.threads})"
+        return f"Tagger(model={self._requested!r}, threads={self.threads}, channel={self.channel!r})"
 
     @cached_property
     def model(self) -> ResolvedModel:
@@ -109,7 +119,9 @@ class Tagger:
         """
         selection = Selection.of(top, threshold, labels)
         name = audio.name_of(source) if name is None else name
-        return self._result(name, self._score_clip(source, rate, raw, name, embedding), selection)
+        notes: list[str] = []
+        scored = self._score_clip(source, rate, raw, name, embedding, notes)
+        return self._result(name, scored, selection).with_warnings(notes)
 
     def tag_windows(
         self,
@@ -143,10 +155,10 @@ class Tagger:
         selection = Selection.of(top, threshold, labels)
         grid = Grid(window, window if hop is None else hop)
         name = audio.name_of(source) if name is None else name
-        return (
-            self._result(name, scored, selection)
-            for scored in self.score_windows(source, grid, rate, raw, name, embedding)
-        )
+        notes: list[str] = []
+        windows = self.score_windows(source, grid, rate, raw, name, embedding, notes)
+        results = (self._result(name, scored, selection) for scored in windows)
+        return _with_notes(results, notes, name, audio.is_live(source))
 
     def find_events(
         self,
@@ -173,7 +185,9 @@ class Tagger:
         segmenter = Segmenter(options or EventOptions(), among)
         grid = Grid(window, window if hop is None else hop)
         name = audio.name_of(source) if name is None else name
-        return self._events(segmenter, self.score_windows(source, grid, rate, raw, name), name)
+        notes: list[str] = []
+        windows = self.score_windows(source, grid, rate, raw, name, False, notes)
+        return _with_notes(self._events(segmenter, windows, name), notes, name, audio.is_live(source))
 
     def rows(self, source: Source, options: TagOptions, name: str) -> Iterator[Result]:
         """Yield the results that `options` ask for: one for the clip, one per window, or one per event.
@@ -198,10 +212,18 @@ class Tagger:
         raw: RawFormat | None = None,
         name: str | None = None,
         embedding: bool = False,
+        notes: list[str] | None = None,
     ) -> Iterator[Scored]:
-        """Yield the scores of all classes for each window; arguments and errors are those of `tag_windows`."""
+        """Yield the scores of all classes for each window.
+
+        `notes` takes warnings about the sound, see `audiotag.sound.audio.stream`; the other arguments and errors are
+        those of `tag_windows`.
+        """
         network = self.network
-        for start, samples in grid.cut(audio.stream(source, rate, raw=raw, name=name)):
+        blocks = audio.stream(source, rate, raw=raw, name=name, channel=self.channel, notes=notes)
+        for start, samples in grid.cut(blocks):
+            if notes is not None and len(samples) < grid.size:
+                _note_length(len(samples), notes)
             yield _scored(network, mel.log_mel(samples), start, start + len(samples), embedding)
 
     def embed(self, source: Source, rate: float | None = None) -> Array:
@@ -209,7 +231,7 @@ class Tagger:
 
         Arguments and errors are those of `tag`.
         """
-        embedding = self._score_clip(source, rate, None, audio.name_of(source), True).embedding
+        embedding = self._score_clip(source, rate, None, audio.name_of(source), True, None).embedding
         assert embedding is not None
         return embedding
 
@@ -218,7 +240,7 @@ class Tagger:
 
         Arguments and errors are those of `tag`.
         """
-        return self._score_clip(source, rate, None, audio.name_of(source), False).scores
+        return self._score_clip(source, rate, None, audio.name_of(source), False, None).scores
 
     def tag_batch(
         self, sources: Iterable[Source], rate: float | None = None, top: int | None = 10, **options: Any
@@ -251,10 +273,11 @@ class Tagger:
         "path" beside another one names the clips in messages.
 
         Returns:
-            The batch with two more columns: "tags", a list of {"label", "mid", "index", "score"}
-            for each row, and "error", None or the message for a row that could not be read, whose
-            tags are an empty list. A batch of lists gets lists; a batch of arrays, the form of Ray
-            Data, gets Arrow arrays if pyarrow is installed.
+            The batch with three more columns: "tags", a list of {"label", "mid", "index", "score"}
+            for each row, "error", None or the message for a row that could not be read, whose
+            tags are an empty list, and "warning", None or what is doubtful about the sound. A
+            batch of lists gets lists; a batch of arrays, the form of Ray Data, gets Arrow arrays if
+            pyarrow is installed.
 
         Raises:
             ModelError: the model can't be loaded.
@@ -269,24 +292,33 @@ class Tagger:
         paths, rates = batch.get("path"), batch.get("rate") if column == "audio" else None
         tags: list[list[dict[str, Any]]] = []
         errors: list[str | None] = []
+        warnings: list[str | None] = []
         for row, source in enumerate(batch[column]):
             name = str(paths[row]) if paths is not None else f"row {row}"
+            notes: list[str] = []
             try:
                 if column == "audio":
                     source = np.asarray(source)
-                scored = self._score_clip(source, None if rates is None else rates[row], None, name, False)
+                scored = self._score_clip(source, None if rates is None else rates[row], None, name, False, notes)
             except Error as error:
                 tags.append([])
                 errors.append(str(error))
             else:
                 tags.append([tag.to_dict() for tag in selection(scored.scores)])
                 errors.append(None)
+            warnings.append("; ".join(notes) or None)
         if isinstance(batch[column], np.ndarray):
-            return {**batch, **arrow.columns(tags, errors)}
-        return {**batch, "tags": tags, "error": errors}
+            return {**batch, **arrow.columns(tags, errors, warnings)}
+        return {**batch, "tags": tags, "error": errors, "warning": warnings}
 
     def _score_clip(
-        self, source: Source, rate: float | None, raw: RawFormat | None, name: str, embedding: bool
+        self,
+        source: Source,
+        rate: float | None,
+        raw: RawFormat | None,
+        name: str,
+        embedding: bool,
+        notes: list[str] | None,
     ) -> Scored:
         """Score a clip in one piece."""
         features = mel.LogMelStream()
@@ -294,7 +326,7 @@ class Tagger:
         network = self.network
 
         def frames() -> Iterator[Array]:
-            for block in audio.stream(source, rate, raw=raw, name=name):
+            for block in audio.stream(source, rate, raw=raw, name=name, channel=self.channel, notes=notes):
                 yield features.push(block)
                 if features.n_samples > MAX_PIECE * audio.SAMPLE_RATE:
                     raise AudioError(
@@ -303,7 +335,10 @@ class Tagger:
             yield features.finish()
 
         try:
-            return _scored(network, mel.join_frames(frames()), 0, features.n_samples, embedding)
+            joined = mel.join_frames(frames())
+            if notes is not None:
+                _note_length(features.n_samples, notes)
+            return _scored(network, joined, 0, features.n_samples, embedding)
         except MemoryError:
             raise AudioError(name, "not enough memory to tag it in one piece, use windows (--window)") from None
 
@@ -333,6 +368,40 @@ class Tagger:
         # rounded to remove the error of the subtraction
         length = round(end - start, 9)
         return Result(name, start, end, length, tags, model.name, model.sha256, model.trained, embedding)
+
+
+def _note_length(samples: int, notes: list[str]) -> None:
+    """Warn of a clip of so many samples if it is too short to judge."""
+    if samples < SHORTEST * audio.SAMPLE_RATE:
+        notes.append(TOO_SHORT.format(samples / audio.SAMPLE_RATE))
+
+
+def _with_notes(results: Iterator[Result], notes: list[str], name: str, live: bool) -> Iterator[Result]:
+    """Yield results, each with the notes that were added before it.
+
+    A note that is added at the end of the sound goes to the last result, which is therefore delayed until then. Results
+    of live sources are not delayed; such a note is an AudioError after them.
+    """
+    held: Result | None = None
+    try:
+        for result in results:
+            if held:
+                yield held
+            held = result.with_warnings(notes)
+            notes.clear()
+            if live:
+                yield held
+                held = None
+        if held:
+            held = held.with_warnings(notes)
+        elif notes:
+            raise AudioError(name, "; ".join(notes))
+    except Error:
+        if held:
+            yield held
+        raise
+    if held:
+        yield held
 
 
 class Scored(NamedTuple):

@@ -58,11 +58,12 @@ class Rows(NamedTuple):
 
 
 class End(NamedTuple):
-    """The end of a clip: its error, if any, and the seconds of sound that were analysed."""
+    """The end of a clip: its error, if any, the seconds of sound that were analysed, and its warnings."""
 
     path: str
     failure: Failure | None = None
     seconds: float = 0.0
+    warnings: tuple[str, ...] = ()
 
 
 JobEvent = Rows | End
@@ -91,7 +92,7 @@ class Job:
         """The tagger, created on first use: a process that only sends the job to workers does not need one."""
         from audiotag.tagger import Tagger
 
-        return Tagger(*self._arguments)
+        return Tagger(*self._arguments, channel=self.options.channel)
 
     def load(self) -> ResolvedModel:
         """Load the model and return its description, without its content.
@@ -113,14 +114,15 @@ class Job:
 
     def events(self, path: str) -> Iterator[JobEvent]:
         """Yield the rows of a clip as they are computed, then its end."""
-        seconds, failure = 0.0, None
+        seconds, failure, warnings = 0.0, None, dict[str, None]()
         for row in rows_of(self.tagger, path, self.options):
             if isinstance(row, Failure):
                 failure = row
             else:
                 seconds = max(seconds, row.end)
+                warnings |= dict.fromkeys(row.warnings)
                 yield Rows(self.encode(row), row)
-        yield End(path, failure, seconds)
+        yield End(path, failure, seconds, tuple(warnings))
 
     @cached_property
     def encode(self) -> Callable[[Result | Failure], bytes]:

@@ -135,6 +135,8 @@ def write(
             if watch is not None and event.result is not None:
                 watch(event.result)
         else:
+            for warning in event.warnings:
+                say(f"{printable(event.path)}: warning: {printable(warning)}")
             if event.failure is not None:
                 failed = True
                 say(str(event.failure))

@@ -11,13 +11,18 @@ def tags_type(pa: Any) -> Any:
     return pa.list_(pa.struct(fields))
 
 
-def columns(tags: list[list[dict[str, Any]]], errors: list[str | None]) -> dict[str, Any]:
-    """The columns "tags" and "error" of a batch as Arrow arrays, or as lists if pyarrow is not installed.
+def columns(tags: list[list[dict[str, Any]]], errors: list[str | None], warnings: list[str | None]) -> dict[str, Any]:
+    """The columns "tags", "error" and "warning" of a batch as Arrow arrays, or as lists if pyarrow is not installed.
 
     The types are explicit because Arrow would infer another type for a column without errors or without tags.
     """
     try:
         import pyarrow as pa
     except ImportError:
-        return {"tags": tags, "error": errors}
-    return {"tags": pa.array(tags, tags_type(pa)), "error": pa.array(errors, pa.string())}
+        return {"tags": tags, "error": errors, "warning": warnings}
+    text = pa.string()
+    return {
+        "tags": pa.array(tags, tags_type(pa)),
+        "error": pa.array(errors, text),
+        "warning": pa.array(warnings, text),
+    }

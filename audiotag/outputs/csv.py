@@ -11,15 +11,15 @@ from audiotag.results import Failure, Result, Tag
 
 COLUMNS = (
     *("path", "start", "end", "duration", "label", "mid", "index", "score"),
-    *("model", "sha256", "audiotag", "error_type", "error"),
+    *("model", "sha256", "audiotag", "error_type", "error", "warning"),
 )
 
 
 class CsvEncoder(Encoder):
     """A table with the fixed columns `COLUMNS`.
 
-    A result without tags is one line with empty tag columns; a failure is one line with its path
-    and the last two columns.
+    A result without tags is one line with empty tag columns; a failure is one line with its path,
+    type and message.
     """
 
     def header(self) -> str:
@@ -27,9 +27,9 @@ class CsvEncoder(Encoder):
 
     def encode(self, row: Result | Failure) -> str:
         if isinstance(row, Failure):
-            return _line((row.path, *[""] * 10, row.type, row.message))
+            return _line((row.path, *[""] * 10, row.type, row.message, ""))
         clip = (row.path, f"{row.start:.10g}", f"{row.end:.10g}", f"{row.duration:.10g}")
-        origin = (row.model, row.sha256, audiotag.__version__, "", "")
+        origin = (row.model, row.sha256, audiotag.__version__, "", "", row.warning or "")
         return "".join(_line((*clip, *_fields(tag), *origin)) for tag in row.tags or (None,))
 
 

@@ -77,6 +77,7 @@ def _schema(pa: Any, options: TagOptions) -> Any:
         ("model", pa.struct([("name", text), ("sha256", text)])),
         ("audiotag", text),
         ("error", pa.struct([("type", text), ("message", text)])),
+        ("warning", text),
     ]
     if options.embeddings:
         columns.append(("embedding", pa.list_(pa.float32())))

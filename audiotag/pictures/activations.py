@@ -28,7 +28,7 @@ def write_activations(tagger: Tagger, source: Source, result: Result, path: str)
 
     Raises AudioError, ModelError, OutputError.
     """
-    samples = audio.read(source, name=result.path)
+    samples = audio.read(source, name=result.path, channel=tagger.channel, notes=[])
     features = log_mel(samples)
     network = tagger.network
     session, feeds = network.session, network.feeds(features[None])

@@ -72,7 +72,7 @@ def write_plot(tagger: Tagger, source: str, options: TagOptions, path: str) -> N
 
     Raises AudioError, ModelError, OutputError.
     """
-    duration, spectrogram = _spectrogram(source)
+    duration, spectrogram = _spectrogram(source, tagger.channel)
     window, hop = (options.window, options.hop) if options.window else suitable(duration)
     timeline = _analyse(tagger, source, Grid(window, hop or window), duration, spectrogram, options)
     rows = classes(timeline.scores, options.top or CLASSES, options.threshold, options.labels)
@@ -101,7 +101,7 @@ def classes(
     return tuple(chosen[np.argsort(scores[:, chosen].argmax(axis=0), kind="stable")].tolist())
 
 
-def _spectrogram(source: str) -> tuple[float, Array]:
+def _spectrogram(source: str, channel: str | int) -> tuple[float, Array]:
     """Length of a clip in seconds, and its log-mel energies in decibels, (bands, columns), at most 2 * COLUMNS."""
     stream = mel.LogMelStream()
     columns, width = np.empty((mel.DEFAULT.n_mels, 0), np.float32), 1
@@ -119,7 +119,8 @@ def _spectrogram(source: str) -> tuple[float, Array]:
             columns = _means(columns[:, : columns.shape[1] // 2 * 2], 2)
             width *= 2
 
-    for block in audio.stream(source):
+    # the rows have the warnings
+    for block in audio.stream(source, channel=channel, notes=[]):
         add(stream.push(block))
     add(stream.finish())
     if rest.shape[1]:
@@ -139,7 +140,7 @@ def _analyse(
     segmenter = None if options.events is None else Segmenter(options.events, options.labels)
     spans, scores = [], []
     events: list[Event] = []
-    for heard in tagger.score_windows(source, grid):
+    for heard in tagger.score_windows(source, grid, notes=[]):
         spans.append((heard.start, heard.end))
         scores.append(heard.scores.astype(np.float32))
         if segmenter is not None:

@@ -12,6 +12,7 @@ from audiotag.features.mel import log_mel
 from audiotag.labels import N_CLASSES, select
 from audiotag.serve.decoders import ClientGoneError, Decoders, Sound, TooLongError
 from audiotag.sound.audio import MAX_CHANNELS, MAX_RATE, MIN_RATE, RAW_ENCODINGS, SAMPLE_RATE, RawFormat
+from audiotag.sound.channels import parse_channel
 from audiotag.sound.windows import Grid
 from audiotag.tagger import Tagger
 from tinyonnx.tools.report import small_picture
@@ -37,6 +38,7 @@ class Query:
     grid: Grid | None = None
     raw: RawFormat | None = None
     spectrogram: bool = False
+    channel: str | int = "mean"
 
     @classmethod
     def of(cls, parameters: Mapping[str, str]) -> Query:
@@ -44,7 +46,8 @@ class Query:
 
         Raises ValueError, LabelError.
         """
-        known = {"name", "top", "threshold", "labels", "window", "hop", "raw", "rate", "channels", "spectrogram"}
+        known = {"name", "top", "threshold", "labels", "window", "hop", "raw", "rate", "channels"}
+        known |= {"spectrogram", "channel"}
         unknown = sorted(set(parameters) - known)
         if unknown:
             raise ValueError(f"unknown parameter {unknown[0]!r}; known are {', '.join(sorted(known))}")
@@ -60,6 +63,7 @@ class Query:
             grid=None if window is None else Grid(window, window if hop is None else hop),
             raw=given.raw(),
             spectrogram=given.flag("spectrogram"),
+            channel=parse_channel(parameters.get("channel", "mean")),
         )
 
 
@@ -124,21 +128,22 @@ def analyse(tagger: Tagger, decoders: Decoders, request: AnalysisRequest) -> Ans
     """
     query = request.query
     # read now: a large upload stays on disk while it waits
-    sound = Sound(request.name, request.file.read(), request.max_seconds, query.raw)
-    samples = decoders.decode(sound, request.abandoned)
+    sound = Sound(request.name, request.file.read(), request.max_seconds, query.raw, query.channel)
+    notes: list[str] = []
+    samples = decoders.decode(sound, request.abandoned, notes)
     _check_windows(query, request.name, len(samples) / SAMPLE_RATE, request.max_seconds)
     options: dict[str, Any] = {
         "top": query.top, "threshold": query.threshold, "labels": query.labels, "name": request.name
     }  # fmt: skip
     content: Any
     if query.grid is None:
-        content = tagger.tag(samples, SAMPLE_RATE, **options).to_dict()
+        content = tagger.tag(samples, SAMPLE_RATE, **options).with_warnings(notes).to_dict()
     else:
         content = []
         for row in tagger.tag_windows(samples, query.grid.window, query.grid.hop, rate=SAMPLE_RATE, **options):
             if request.abandoned.is_set():
                 raise ClientGoneError
-            content.append(row.to_dict())
+            content.append(row.with_warnings(() if content else notes).to_dict())
     if query.spectrogram:
         content = {"results": content, "spectrogram": small_picture(log_mel(samples), flip=True).src}
     return Answer(content, len(samples) / SAMPLE_RATE)

@@ -48,12 +48,13 @@ class ClientGoneError(Exception):
 
 @dataclass(frozen=True)
 class Sound:
-    """The content of a sound file, or headerless samples if `raw` is given."""
+    """The content of a sound file, or headerless samples if `raw` is given; `channel` is `audio.stream`'s."""
 
     name: str
     data: bytes
     max_seconds: float
     raw: RawFormat | None = None
+    channel: str | int = "mean"
 
 
 class Decoding:
@@ -71,8 +72,12 @@ class Decoding:
         from audiotag.sound import audio
 
         size = 0
+        notes: list[str] = []
         try:
-            for block in audio.stream(io.BytesIO(item.data), raw=item.raw, name=item.name):
+            blocks = audio.stream(
+                io.BytesIO(item.data), raw=item.raw, name=item.name, channel=item.channel, notes=notes
+            )
+            for block in blocks:
                 size += len(block)
                 if size > item.max_seconds * audio.SAMPLE_RATE:
                     raise TooLongError(item.name, f"longer than {item.max_seconds:g} s")
@@ -80,7 +85,7 @@ class Decoding:
         except Exception as error:
             yield End(item.name, Failure.of(item.name, error))
         else:
-            yield End(item.name)
+            yield End(item.name, warnings=tuple(notes))
 
 
 @dataclass
@@ -105,12 +110,13 @@ class Decoders:
         """
         self._idle.append(self._start_one())
 
-    def decode(self, sound: Sound, abandoned: threading.Event | None = None) -> Array:
+    def decode(self, sound: Sound, abandoned: threading.Event | None = None, notes: list[str] | None = None) -> Array:
         """Decode a sound to mono samples (n,) float32 at 32 kHz.
 
         Args:
             sound: what to decode.
             abandoned: set from another thread to stop, because the result is no longer needed.
+            notes: takes warnings about the sound.
 
         Raises:
             AudioError: the sound can't be decoded or takes too long.
@@ -126,7 +132,10 @@ class Decoders:
             except OSError:  # it died while it was idle
                 self._end(decoder)
                 continue
-            return self._receive(decoder, sound, abandoned or threading.Event())
+            samples, warnings = self._receive(decoder, sound, abandoned or threading.Event())
+            if notes is not None:
+                notes += warnings
+            return samples
         raise Error("decoder processes die before they get any work")
 
     def close(self) -> None:
@@ -137,8 +146,8 @@ class Decoders:
         with self._lock:
             self._source.close()
 
-    def _receive(self, decoder: _Decoder, sound: Sound, abandoned: threading.Event) -> Array:
-        """Collect the samples of a sound; on any error the decoder is ended, otherwise it becomes idle again."""
+    def _receive(self, decoder: _Decoder, sound: Sound, abandoned: threading.Event) -> tuple[Array, tuple[str, ...]]:
+        """Collect samples and warnings of a sound; on an error the decoder is ended, or else it becomes idle again."""
         samples = bytearray()
         deadline = time.monotonic() + DECODE_SECONDS
         end: End | None = None
@@ -161,7 +170,7 @@ class Decoders:
             self._idle.append(decoder)
         if end.failure is not None:
             raise _error_of(end.failure)
-        return np.frombuffer(samples, np.float32)
+        return np.frombuffer(samples, np.float32), end.warnings
 
     def _take(self) -> _Decoder:
         with self._lock:

@@ -1,17 +1,17 @@
 """Sound in: a file, bytes, a file object, a pipe or an array becomes mono float32 at the models' rate.
 
-Decoding, averaging the channels and resampling (in this order) go block by block, so that
+Decoding, mixing the channels and resampling (in this order) go block by block, so that
 memory does not grow with the clip; resampling in blocks gives the same bits as in one go.
 Samples are float32 with full scale 1.0.
 
-What is there of a clip is read: a WAV, Ogg or MP3 file that ends early gives a shorter
-clip, as their headers promise nothing that could be relied on; FLAC's do, and a truncated
-one is an error.
+What is there of a clip is read, and what was decoded is compared with what the source holds or promises: a shortfall
+is a note or an error, on every route alike.
 """
 
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -20,10 +20,12 @@ from typing import IO, TYPE_CHECKING, Any
 import numpy as np
 import soxr
 
-from audiotag.errors import AudioError
+from audiotag.errors import AudioError, AudioWarning, printable
 from audiotag.features.mel import DEFAULT
-from audiotag.sound.decode import BLOCK, as_float, open_blocks, reason
+from audiotag.sound.channels import Mixer
+from audiotag.sound.decode import open_blocks, reason
 from audiotag.sound.ffmpeg import SUFFIXES as CONTAINER_SUFFIXES
+from audiotag.sound.pcm import BLOCK, as_float
 
 if TYPE_CHECKING:
     from tinyonnx.ir import Array
@@ -35,7 +37,6 @@ MIN_RATE, MAX_RATE = 1_000, 1_000_000
 """Sample rates that sound has, in Hz: from telegraph-grade to ultrasound recorders."""
 
 MAX_CHANNELS = 1024
-MAX_PEAK = 1e9
 SUFFIXES = CONTAINER_SUFFIXES | frozenset(
     f".{suffix}"
     for suffix in (
@@ -70,8 +71,21 @@ def name_of(source: Source) -> str:
     return name if isinstance(name, str) else "<stream>"
 
 
+def is_live(source: Source) -> bool:
+    """Whether sound comes as it arises, from a pipe or a device, and may never end."""
+    if isinstance(source, (str, os.PathLike)):
+        return os.path.exists(source) and not os.path.isfile(source)
+    return hasattr(source, "read") and not (hasattr(source, "seekable") and source.seekable())
+
+
 def stream(
-    source: Source, rate: float | None = None, *, raw: RawFormat | None = None, name: str | None = None
+    source: Source,
+    rate: float | None = None,
+    *,
+    raw: RawFormat | None = None,
+    name: str | None = None,
+    channel: str | int = "mean",
+    notes: list[str] | None = None,
 ) -> Iterator[Array]:
     """Mono blocks (n,) float32 at 32 kHz.
 
@@ -81,14 +95,19 @@ def stream(
         rate: sample rate of an array in Hz; for nothing else.
         raw: says that a file object has samples without a header.
         name: what errors call the source, by default its path.
+        channel: which of several channels, see `audiotag.sound.channels.Mixer`.
+        notes: takes messages about sound that is missing or can't be right; without it they are `AudioWarning`s.
 
     Raises:
         AudioError: the source can't be read, is no sound, ends early, has no samples or impossible ones.
     """
     name = name_of(source) if name is None else name
+    found: list[str] = [] if notes is None else notes
+    mixer = Mixer(channel, name, found)
     with ExitStack() as stack:
+        blocks: Iterator[tuple[int, Array]]
         if isinstance(source, np.ndarray):
-            blocks, rate = _array_blocks(source, name), _checked_rate(rate, name)
+            blocks = _array_blocks(source, rate, name)
         elif not isinstance(source, (str, os.PathLike, bytes, bytearray, memoryview)) and not hasattr(source, "read"):
             raise AudioError(name, f"a {type(source).__name__} is no path, bytes, file object or numpy array")
         elif rate is not None:
@@ -96,17 +115,26 @@ def stream(
         elif raw is not None:
             if not hasattr(source, "read"):
                 raise AudioError(name, "headerless samples are read from file objects only")
-            blocks, rate = _raw_blocks(source, raw, name), _checked_rate(raw.rate, name)
+            blocks = _raw_blocks(source, raw, name)
         else:
-            blocks, rate = open_blocks(source, name, stack)
-            _checked_rate(rate, name)
-        mono = _mono(blocks, name)
-        yield from _resample(mono if isinstance(source, np.ndarray) else _some(mono, name), rate)
+            blocks = open_blocks(source, name, stack, found)
+        yield from _resample(mixer.mono(_some(blocks, name)), name)
+    if notes is None:
+        for note in found:
+            warnings.warn(AudioWarning(f"{printable(name)}: {note}"), stacklevel=2)
 
 
-def read(source: Source, rate: float | None = None, *, raw: RawFormat | None = None, name: str | None = None) -> Array:
+def read(
+    source: Source,
+    rate: float | None = None,
+    *,
+    raw: RawFormat | None = None,
+    name: str | None = None,
+    channel: str | int = "mean",
+    notes: list[str] | None = None,
+) -> Array:
     """The whole clip, (n,) mono float32 at 32 kHz; see `stream`."""
-    blocks = list(stream(source, rate, raw=raw, name=name))
+    blocks = list(stream(source, rate, raw=raw, name=name, channel=channel, notes=notes))
     return np.concatenate(blocks) if blocks else np.empty(0, np.float32)
 
 
@@ -118,62 +146,46 @@ def _checked_rate(rate: float | None, name: str) -> float:
     return rate
 
 
-def _some(blocks: Iterator[Array], name: str) -> Iterator[Array]:
-    """Refuse a file without samples, such as a download that was cut off: a network hears things in nothing, too."""
+def _some(blocks: Iterator[tuple[int, Array]], name: str) -> Iterator[tuple[int, Array]]:
+    """Refuse sound without samples, such as a download that was cut off: a network hears things in nothing, too."""
     found = False
-    for block in blocks:
+    for rate, block in blocks:
         found = found or len(block) > 0
-        yield block
+        yield rate, block
     if not found:
         raise AudioError(name, "has no samples")
 
 
-def _mono(blocks: Iterator[Array], name: str) -> Iterator[Array]:
-    """Average the channels of (n, channels) blocks and refuse what is no sound."""
-    for block in blocks:
-        with np.errstate(invalid="ignore", over="ignore"):
-            mono = block[:, 0] if block.shape[1] == 1 else _average(block)
-        # written so that NaN fails it
-        if len(mono) and not max(mono.max(), -mono.min()) <= MAX_PEAK:
-            raise AudioError(name, "has NaN, infinite or absurdly large samples")
-        yield mono
-
-
-def _average(block: Array) -> Array:
-    """The mean of each row, as numpy computes it, but column by column: it is slow along short rows."""
-    if block.shape[1] >= 8:
-        wide: Array = block.mean(axis=1, dtype=np.float32)
-        return wide
-    mean: Array = block[:, 0].copy()
-    for channel in range(1, block.shape[1]):
-        mean += block[:, channel]
-    mean /= np.float32(block.shape[1])
-    return mean
-
-
-def _resample(blocks: Iterator[Array], rate: float) -> Iterator[Array]:
-    if rate == SAMPLE_RATE:
-        yield from blocks
-        return
-    resampler = soxr.ResampleStream(rate, SAMPLE_RATE, 1, dtype="float32", quality="HQ")
-    for block in blocks:
-        yield resampler.resample_chunk(np.ascontiguousarray(block))
-    yield resampler.resample_chunk(np.empty(0, np.float32), last=True)
+def _resample(blocks: Iterator[tuple[int, Array]], name: str) -> Iterator[Array]:
+    """Bring blocks to 32 kHz; where their rate changes, what follows is resampled by itself."""
+    resampler, last = None, 0.0
+    for rate, block in blocks:
+        if rate != last:
+            _checked_rate(rate, name)
+            if resampler:
+                yield resampler.resample_chunk(np.empty(0, np.float32), last=True)
+            resampler, last = None, rate
+            if rate != SAMPLE_RATE:
+                resampler = soxr.ResampleStream(rate, SAMPLE_RATE, 1, dtype="float32", quality="HQ")
+        yield resampler.resample_chunk(np.ascontiguousarray(block)) if resampler else block
+    if resampler:
+        yield resampler.resample_chunk(np.empty(0, np.float32), last=True)
 
 
 # -- arrays and headerless samples ------------------------------------------------------
 
 
-def _array_blocks(samples: Array, name: str) -> Iterator[Array]:
+def _array_blocks(samples: Array, rate: float | None, name: str) -> Iterator[tuple[Any, Array]]:
+    rate = _checked_rate(rate, name)
     if samples.ndim not in (1, 2) or (samples.ndim == 2 and not 1 <= samples.shape[1] <= MAX_CHANNELS):
         raise AudioError(name, f"array of shape {samples.shape}: expected (frames,) or (frames, channels)")
     samples = samples[:, None] if samples.ndim == 1 else samples
     step = max(1, BLOCK // samples.shape[1])
     for start in range(0, len(samples), step):
-        yield as_float(samples[start : start + step], name)
+        yield rate, as_float(samples[start : start + step], name)
 
 
-def _raw_blocks(file: Any, raw: RawFormat, name: str) -> Iterator[Array]:
+def _raw_blocks(file: Any, raw: RawFormat, name: str) -> Iterator[tuple[int, Array]]:
     dtype = RAW_ENCODINGS.get(raw.encoding)
     if dtype is None or not 1 <= raw.channels <= MAX_CHANNELS:
         raise AudioError(name, f"no such raw format: {raw.encoding} with {raw.channels} channels")
@@ -185,7 +197,7 @@ def _raw_blocks(file: Any, raw: RawFormat, name: str) -> Iterator[Array]:
         data = rest + data
         whole = len(data) // frame * frame
         rest = data[whole:]
-        yield as_float(np.frombuffer(data[:whole], dtype).reshape(-1, raw.channels), name)
+        yield raw.rate, as_float(np.frombuffer(data[:whole], dtype).reshape(-1, raw.channels), name)
     if not total:
         raise AudioError(name, "is empty")
     if rest:

@@ -1,11 +1,22 @@
-"""Files of sound, and bytes, and pipes: to blocks of samples, by libsndfile or else by FFmpeg."""
+"""Files of sound, bytes and pipes to blocks of samples.
+
+What a source begins with decides how it is read, never its name:
+
+- uncompressed WAV, AIFF, AU and CAF by `pcm`;
+- MPEG audio, FLAC and Ogg are taken apart here (`mpeg`, `flac`, `ogg_chains`) and decoded by libsndfile;
+- containers that FFmpeg reads as they arrive, by `ffmpeg`;
+- everything else by libsndfile from a file that can seek, or else by FFmpeg.
+
+All of them read from front to back, so that a pipe gives what the file gives. What was decoded is compared with what
+the source holds or promises; a shortfall is an error or a note.
+"""
 
 from __future__ import annotations
 
 import io
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
@@ -14,232 +25,388 @@ import numpy as np
 import soundfile
 
 from audiotag.errors import AudioError
-from audiotag.sound.ffmpeg import Container
-from audiotag.sound.ogg_chains import Link, links
-from audiotag.sound.pipe import END, SAMPLE_BYTES, Pipe, is_live_container, is_tagless_mp3, read_wav_header, streams
+from audiotag.sound import flac, mpeg, ogg_chains, pcm, pcm_headers, wav_header
+from audiotag.sound.feed import Feed
+from audiotag.sound.ffmpeg import HINT, Container
+from audiotag.sound.pcm import BLOCK, ENDS_EARLY, LIVE, as_float
+from audiotag.sound.reader import Reader
 
 if TYPE_CHECKING:
     from tinyonnx.ir import Array
 
-BLOCK = 1 << 16
-"""Values (frames x channels) decoded at a time."""
-
-LIVE = 10
-"""Pieces in a second of sound that comes through a pipe, which should not wait for more than that."""
+    Blocks = Iterator[tuple[int, Array]]
 
 SPOOL = 64 << 20
 """Bytes that are kept in memory of a pipe that can't be decoded as it arrives; more goes to a temporary file."""
 
+_CONTAINERS = (b"\x1aE\xdf\xa3", b"FLV", b"G@")
+"""How files begin that FFmpeg reads straight on: Matroska and WebM, FLV, MPEG transport streams."""
+
+_OTHERS = (b"RIFF", b"OggS", b"\x1aE\xdf\xa3", b"FLV", b"\0\0\1\xba", b"0&\xb2u", b"wvpk", b"MAC ", b"TTA1")
+"""How containers begin that may hold MPEG frames in places, but are not read frame by frame."""
+
+_EMPTY_ID3 = b"ID3\x04" + bytes(5) + b"\x20" + bytes(32)
+"""A tag by which libsndfile knows what follows for MPEG audio, of which it recognises only some otherwise."""
+
+_SHORTFALL = 0.1
+"""Seconds by which a compressed stream may be shorter than its positions say."""
+
 
 class _SoundFile(soundfile.SoundFile):  # type: ignore[misc]  # which has no types
-    """Reads straight on: soundfile would seek after each block, which a FLAC of unknown length can't."""
-
-    guard: _Guard
+    """Reads straight on: soundfile would seek after each block, which streams can't."""
 
     def seekable(self) -> bool:
         return False
 
 
 class _Guard:
-    """A file for libsndfile's callbacks, which swallow exceptions: keeps the first, Ctrl-C too, for the caller.
+    """A file, or a function that gives the next bytes, for the callbacks of decoders; keeps the first exception.
 
     libsndfile gets no file name that way, and so has to go by content: from names it would
     take noise for 8 kHz µ-law (.snd) or ADPCM (.vox).
     """
 
     def __init__(self, file: IO[bytes]) -> None:
-        self.file = file
-        self.error: BaseException | None = None
+        self._file = file
+        self._error: BaseException | None = None
+        self._failed = False
 
     def read(self, size: int) -> bytes:
         try:
-            return b"" if self.error else self.file.read(size)
+            return b"" if self._error else self._file.read(size)
         except BaseException as error:
-            self.error = error
+            self._error = error
             return b""
 
     def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
         try:
-            return self.file.seek(offset, whence)
+            self._failed = False
+            return self._file.seek(offset, whence)
+        except (OSError, ValueError):  # where a damaged file leads nowhere
+            self._failed = True
+            return -1
         except BaseException as error:
-            self.error = self.error or error
+            self._error = self._error or error
             return -1
 
     def tell(self) -> int:
-        return END if self.error else self.file.tell()
+        return -1 if self._error or self._failed else self._file.tell()
 
     def seekable(self) -> bool:
-        return self.file.seekable()
+        return self._file.seekable()
 
     def check(self) -> None:
-        error, self.error = self.error, None
+        error, self._error = self._error, None
         try:
             if error:
                 raise error
         finally:
-            # the error knows this frame: a circle would keep the decoder, and the resampler complains at exit
+            # the error's traceback refers to this frame: a cycle would keep the decoder alive
             del error
+
+
+class _Stream:
+    """A function that gives the next bytes, as a file that can't seek, for FFmpeg's callbacks; see `_Guard`."""
+
+    def __init__(self, pull: Callable[[int], bytes]) -> None:
+        self._guard = _Guard(type("", (), {"read": staticmethod(pull)})())
+        self.read, self.check = self._guard.read, self._guard.check
 
 
 _OPENING = (soundfile.SoundFileError, OSError, TypeError, ValueError)
 """What soundfile raises where it can't open a file."""
 
 
-def open_blocks(source: Any, name: str, stack: ExitStack) -> tuple[Iterator[Array], int]:
-    """Sound of a file, in blocks, and its rate: by libsndfile, or by FFmpeg what that doesn't know.
+def open_blocks(source: Any, name: str, stack: ExitStack, notes: list[str]) -> Blocks:
+    """Decode a source; yield the rate in Hz and a block (frames, channels) float32 of full scale 1.0, many times.
 
     Args:
         source: a path, the bytes of a file, or a binary file object.
         name: what errors call it.
         stack: closes what is opened.
-
-    Returns:
-        Blocks (frames, channels) float32 of full scale 1.0, and frames in a second.
+        notes: takes messages about what is missing or damaged, at the latest before the end.
 
     Raises:
-        AudioError: it can't be read or is no sound; iterating raises it, too.
+        AudioError: it can't be read or is no sound.
     """
-    path = Path(source) if isinstance(source, (str, os.PathLike)) else None
     try:
+        path = Path(source) if isinstance(source, (str, os.PathLike)) else None
         if path is not None:
             if path.is_dir():
                 raise AudioError(name, "is a directory")
             source = stack.enter_context(path.open("rb", buffering=0))
         elif isinstance(source, (bytes, bytearray, memoryview)):
             source = io.BytesIO(source)
-        file, options = _decodable(source, path is not None, name, stack)
-        if not isinstance(file, Pipe) and len(chain := links(file)) > 1:
-            return _open_chain(chain, name, stack)
-        file.seek(0)
-        if isinstance(file, Pipe) and is_live_container(file):
-            return _open_container(file, name, stack)
-    except (OSError, ValueError) as error:
+        reader = Reader(source)
+        if not reader.peek(1):
+            raise AudioError(name, "is empty")
+        yield from _streamed(reader, name, stack, notes) or _seekable(reader, path, name, stack, notes)
+    except flac.SegmentError as error:
+        raise AudioError(name, str(error)) from None
+    except OSError as error:
         raise AudioError(name, reason(error)) from None
+
+
+def _streamed(reader: Reader, name: str, stack: ExitStack, notes: list[str]) -> Blocks | None:
+    """The blocks of a format that is read from front to back; None if it is none of these."""
+    while size := mpeg.id3_size(reader.peek(10)):
+        reader.skip(size)
+    head = reader.peek(12)
+    blocks: Blocks | None = None
+    if head[:4] in (b"RIFF", b"RF64"):
+        wav = wav_header.read_wav_header(reader)
+        if wav and wav.problem:
+            raise AudioError(name, wav.problem)
+        if wav and wav.layout:
+            blocks = _plain(reader, wav.layout, wav_header.runs(reader, wav, notes), name)
+    elif head[:4] in (b"FORM", b".snd", b"dns.", b"caff"):
+        header = pcm_headers.read_pcm_header(reader)
+        if header:
+            blocks = _plain(reader, header.layout, pcm_headers.runs(reader, header, notes), name)
+    elif head[:4] == flac.MARKER:
+        blocks = _flac(reader, name, notes)
+    elif head[:4] == ogg_chains.MARKER:
+        return _ogg(reader, name, stack, notes)
+    elif mpeg.is_mpeg(reader):
+        blocks = _mpeg(reader, name, stack, notes)
+    elif head.startswith(_CONTAINERS):
+        reader.rewind()
+        blocks = _ffmpeg(_Stream(lambda size: reader.read(size, 1)), name, stack, notes)
+    if blocks:
+        reader.commit()
+    return blocks
+
+
+def _plain(reader: Reader, layout: pcm.Layout, runs: Iterable[pcm.Run], name: str) -> Blocks:
+    for block in pcm.blocks(reader, layout, runs, name):
+        yield layout.rate, block
+
+
+# -- formats that are taken apart --------------------------------------------------------
+
+
+def _mpeg(reader: Reader, name: str, stack: ExitStack, notes: list[str]) -> Blocks:
+    frames = mpeg.Frames(reader)
+    found = promised = there = 0.0
+    for segment in frames.segments():
+        total = 0.0
+        if segment.form[1] == mpeg.AAC:
+            blocks = _ffmpeg(_Stream(segment.pull), name, stack, notes, format="aac")
+        else:
+            decoded = _decoded(Feed(_after(_EMPTY_ID3, segment.pull), tag=True), name, reader.seekable, frames.time)
+            blocks = ((segment.rate, block) for block in _trimmed(decoded, segment.skip, segment.drop))
+        for rate, block in blocks:
+            total += len(block) / rate
+            yield rate, block
+        found += total
+        held = segment.frames * segment.samples
+        lost = (held - segment.skip - segment.drop) / segment.rate - total
+        if lost > _SHORTFALL:
+            notes.append(f"{lost:.2f} s of {held / segment.rate:.2f} s of MPEG audio could not be decoded")
+        there += segment.frames * segment.samples / segment.rate
+        promised += max(segment.promised or 0, segment.frames) * segment.samples / segment.rate
+    if not found:
+        raise AudioError(name, "has no sound that could be decoded")
+    if there < promised - _SHORTFALL:
+        notes.append(ENDS_EARLY.format(promised, there))
+    if frames.junk:
+        places = f"{frames.places} places, the first one after" if frames.places > 1 else "one place, after"
+        notes.append(f"{frames.junk} bytes are no MPEG audio, in {places} {frames.first:.2f} s: sound may be missing")
+
+
+def _after(prefix: bytes, pull: Callable[[int], bytes]) -> Callable[[int], bytes]:
+    """`pull`, with other bytes before its own."""
+    rest = prefix
+
+    def pull_both(size: int) -> bytes:
+        nonlocal rest
+        data, rest = rest[:size], rest[size:]
+        return data or pull(size)
+
+    return pull_both
+
+
+def _trimmed(blocks: Iterator[Array], skip: int, drop: int) -> Iterator[Array]:
+    """Leave out the first `skip` and the last `drop` frames."""
+    kept: list[Array] = []
+    waiting = 0
+    for block in blocks:
+        skipped = min(skip, len(block))
+        skip -= skipped
+        block = block[skipped:]
+        if not drop:
+            yield block
+            continue
+        kept.append(block)
+        waiting += len(block)
+        while waiting - len(kept[0]) >= drop:
+            waiting -= len(kept[0])
+            yield kept.pop(0)
+    if drop and waiting > drop:
+        yield np.concatenate(kept)[: waiting - drop]
+
+
+def _flac(reader: Reader, name: str, notes: list[str]) -> Blocks:
+    before = 0.0
+    for segment in flac.segments(reader):
+        total = 0
+        feed = Feed(segment.pull)
+        if segment.grow(0):
+            with _opened(feed, name) as file:
+                size = _size(file, reader.seekable)
+                dtype = _INTEGERS.get(file.subtype, "float32")
+                while segment.grow(total):
+                    block = _read(
+                        file, feed, min(size, segment.known - total), dtype, name, before + total / file.samplerate
+                    )
+                    if not len(block):
+                        break
+                    total += len(block)
+                    yield file.samplerate, as_float(block, name)
+        promised = max(segment.promised, segment.known)
+        if total < promised:
+            raise AudioError(name, f"truncated: {total} of {promised} frames are there")
+        if segment.gap:
+            rate = segment.rate
+            notes.append(f"{segment.gap / rate:.2f} s are missing after {before + segment.gap_at / rate:.2f} s")
+        before += total / segment.rate
+
+
+def _ogg(reader: Reader, name: str, stack: ExitStack, notes: list[str]) -> Blocks:
+    chain = ogg_chains.Chain(reader)
+    before = 0.0
+    link = None
+    for number, link in enumerate(chain.links()):
+        feed = Feed(link.pull)
+        try:
+            file = _SoundFile(feed)
+        except _OPENING as error:
+            feed.check()
+            if number == 0:
+                reader.rewind()
+                yield from _ffmpeg(_Stream(lambda size: reader.read(size, 1)), name, stack, notes, error)
+                return
+            raise AudioError(name, f"Ogg stream {number + 1} in it, after {before:.2f} s: {reason(error)}") from None
+        reader.commit()
+        feed.opened()
+        total = 0
+        with file:
+            size, rate = _size(file, reader.seekable), file.samplerate
+            while len(block := _read(file, feed, size, "float32", name, before + total / rate)):
+                total += len(block)
+                yield rate, as_float(block, name)
+        clock = 48000 if link.codec == "opus" else rate
+        # streams that were cut out of others don't begin at 0
+        held = (link.last - (link.skip if link.first < 5 * clock else link.first)) / clock
+        if link.codec and link.last >= 0 and held - total / rate > _SHORTFALL:
+            lost = f"; {link.lost} pages are missing" if link.lost else ""
+            notes.append(f"{total / rate:.2f} s of {held:.2f} s of an Ogg stream could be decoded{lost}")
+        before += total / rate
+    if link and not before:
+        raise AudioError(name, "has no samples")
+    if link and (link.cut or not link.ended):
+        notes.append(f"ends {'within an Ogg page' if link.cut else 'without a last Ogg page'}: it may be cut off")
+    if chain.junk:
+        notes.append(f"{chain.junk} bytes between its Ogg pages are none: sound may be missing")
+
+
+# -- libsndfile ---------------------------------------------------------------------------
+
+
+_INTEGERS = {"PCM_16": "int16", "PCM_24": "int32", "PCM_32": "int32"}
+"""Subtypes whose integers we make floats of: libsndfile takes eight times as long."""
+
+_PLAIN = frozenset(("WAV", "WAVEX", "RF64", "W64", "AIFF"))
+"""Formats in which these are stored as they are."""
+
+
+def _opened(feed: Feed, name: str) -> _SoundFile:
+    """Open a feed. Raises AudioError."""
+    try:
+        file = _SoundFile(feed)
+    except _OPENING as error:
+        feed.check()
+        raise AudioError(name, reason(error)) from None
+    feed.opened()
+    return file
+
+
+def _size(file: _SoundFile, seekable: bool) -> int:
+    """Frames of a block."""
+    most = max(1, BLOCK // int(file.channels))
+    return most if seekable else min(most, int(file.samplerate) // LIVE + 1)
+
+
+def _read(file: _SoundFile, source: Any, size: int, dtype: str, name: str, time: float) -> Array:
+    """The next block, empty at the end. Raises AudioError."""
+    try:
+        block: Array = file.read(size, dtype=dtype, always_2d=True)
+    except (soundfile.SoundFileError, OSError) as error:
+        raise AudioError(name, f"damaged or truncated after {time:.2f} s: {reason(error)}") from None
+    finally:
+        source.check()
+    return block
+
+
+def _decoded(feed: Feed, name: str, seekable: bool, time: float) -> Iterator[Array]:
+    """All blocks of a feed that begins at that time, float32."""
+    with _opened(feed, name) as file:
+        size, rate, total = _size(file, seekable), file.samplerate, 0
+        while len(block := _read(file, feed, size, "float32", name, time + total / rate)):
+            total += len(block)
+            yield block
+
+
+def _seekable(reader: Reader, path: Path | None, name: str, stack: ExitStack, notes: list[str]) -> Blocks:
+    """The blocks of a source of which libsndfile or FFmpeg must see more than its beginning."""
+    reader.rewind()
+    file = reader.file if reader.seekable else _spool(reader, name, stack)
+    return _open_file(file, path, name, stack, notes)
+
+
+def _open_file(file: IO[bytes], path: Path | None, name: str, stack: ExitStack, notes: list[str]) -> Blocks:
+    file.seek(0)
     guard = _Guard(file)
     try:
-        opened = _sound_file(guard, options)
+        # from a file of its own libsndfile reads by itself; not by name either, see _Guard
+        plain = isinstance(file, io.FileIO)
+        opened = _SoundFile(file.fileno(), closefd=False) if plain else _SoundFile(guard)
     except _OPENING as error:
-        _raise_io_error(guard, name)
-        if getattr(error, "error_string", None) in _UNKNOWN and not (path and _needs_name(path, file)):
-            return _open_container(guard.file, name, stack)
-        try:
-            opened = _again(guard, path, options, error)
-        except _OPENING as again:
-            _raise_io_error(guard, name)
-            raise AudioError(name, reason(again)) from None
-    opened.guard = guard
-    stack.enter_context(opened)
-    if isinstance(guard.file, Pipe):
-        guard.file.opened(whole=opened.format not in _PACKED)
-    return _file_blocks(opened, name), opened.samplerate
+        guard.check()
+        if path is not None and path.suffix.lower() == ".sd2":
+            # the format of Sound Designer files is in a second file, which is found by the first one's name
+            return _file_blocks(stack.enter_context(_SoundFile(path)), guard, name, notes)
+        file.seek(0)
+        head = file.read(mpeg.SEARCHED)
+        if mpeg.has_frames(head) and not head.startswith(_OTHERS) and head[4:8] != b"ftyp":
+            file.seek(0)
+            return _mpeg(Reader(file), name, stack, notes)
+        file.seek(0)
+        return _ffmpeg(guard, name, stack, notes, error)
+    return _file_blocks(stack.enter_context(opened), guard, name, notes)
 
 
-def _open_chain(chain: list[Link], name: str, stack: ExitStack) -> tuple[Iterator[Array], int]:
-    """Sound of Ogg files that lie one after the other in a file."""
-    first, rate = open_blocks(chain[0], name, stack)
-
-    def blocks() -> Iterator[Array]:
-        yield from first
-        for number, link in enumerate(chain[1:], 2):
-            with ExitStack() as inner:
-                following, its_rate = open_blocks(link, name, inner)
-                if its_rate != rate:
-                    raise AudioError(name, f"Ogg stream {number} in it has {its_rate} Hz, those before {rate} Hz")
-                yield from following
-
-    return blocks(), rate
-
-
-def _decodable(file: Any, named: bool, name: str, stack: ExitStack) -> tuple[Any, dict[str, Any]]:
-    """What libsndfile can read, and what it must be told about it."""
-    seekable = hasattr(file, "seekable") and file.seekable() and file.tell() == 0
-    pipe = Pipe(file)
-    if not pipe.peek(1):
-        raise AudioError(name, "is empty")
-    samples = read_wav_header(pipe)
-    if samples is not None and (samples.size is None or not seekable):
-        pipe.begin(samples.size)
-        pipe.opened(whole=True)
-        form = {"format": "RAW", "subtype": samples.subtype, "endian": "LITTLE"}
-        return pipe, {**form, "samplerate": samples.rate, "channels": samples.channels}
-    pipe.seek(0)
-    if seekable and (named or not is_tagless_mp3(pipe)):
-        return file, {}
-    return pipe if streams(pipe) or is_live_container(pipe) else _spool(pipe, name, stack), {}
+def _file_blocks(file: _SoundFile, guard: _Guard, name: str, notes: list[str]) -> Blocks:
+    size, rate, total = _size(file, True), file.samplerate, 0
+    dtype = _INTEGERS.get(file.subtype, "float32") if file.format in _PLAIN else "float32"
+    while len(block := _read(file, guard, size, dtype, name, total / rate)):
+        total += len(block)
+        yield rate, as_float(block, name)
+    if total < file.frames < np.iinfo(np.int64).max:
+        notes.append(ENDS_EARLY.format(file.frames / rate, total / rate))
+        return
+    # libsndfile corrects lengths that don't fit the file, and says so in its log only
+    odd = [line.strip(" *") for line in file.extra_info.splitlines() if "should be" in line or "truncated" in line]
+    if odd:
+        notes.append(f"its length is not what its header says: it may be cut off ({odd[-1]})")
 
 
-def _sound_file(guard: _Guard, options: dict[str, Any]) -> _SoundFile:
-    # from a file of its own libsndfile reads by itself; not by name either, see _Guard
-    if isinstance(guard.file, io.FileIO):
-        return _SoundFile(guard.file.fileno(), closefd=False)
-    if not isinstance(guard.file, Pipe) or options:
-        return _SoundFile(guard, **options)
-    try:
-        opened = _SoundFile(guard)
-    except _OPENING:
-        if not guard.file.ended:
-            raise
-    else:
-        if not guard.file.ended:
-            return opened
-        opened.close()
-    guard.check()
-    guard.file = io.BytesIO(guard.file.content())
-    return _SoundFile(guard)
-
-
-def _again(guard: _Guard, path: Path | None, options: dict[str, Any], error: Exception) -> _SoundFile:
-    """Another try, for what there are other ways to open; for the rest the first error stands."""
-    if isinstance(guard.file, Pipe):
-        guard.file.again()
-        return _sound_file(guard, options)
-    if path is not None and _needs_name(path, guard.file):
-        return _SoundFile(path)
-    raise error
-
-
-def _open_container(file: Any, name: str, stack: ExitStack) -> tuple[Iterator[Array], int]:
-    file.seek(0)
-    if isinstance(file, Pipe):
-        file.opened(whole=False)
-    guard: Any = _Guard(file)
-    try:
-        container = Container(guard, name)
-    except ImportError:
-        raise AudioError(
-            name,
-            "is not sound in a format that libsndfile reads; for m4a, webm and video: pip install 'tinyonnx[formats]'",
-        ) from None
-    except AudioError:
-        _raise_io_error(guard, name)
-        raise
-    stack.callback(container.close)
-    return _guarded(container.blocks(), guard, name), container.samplerate
-
-
-def _guarded(blocks: Iterator[Array], guard: _Guard, name: str) -> Iterator[Array]:
-    try:
-        yield from blocks
-    finally:
-        _raise_io_error(guard, name)
-
-
-def _needs_name(path: Path, file: Any) -> bool:
-    """Only a name tells Sound Designer files, which have a second file beside them, and MP3 after junk."""
-    suffix = path.suffix.lower()
-    if suffix != ".mp3" or isinstance(file, Pipe):
-        return suffix == ".sd2"
-    file.seek(0)
-    head = file.read(SPOOL >> 10)
-    return any(bytes([0xFF, b]) in head for b in (0xFA, 0xFB, 0xF2, 0xF3))
-
-
-def _spool(pipe: Pipe, name: str, stack: ExitStack) -> IO[bytes]:
-    """Copy a pipe to where libsndfile can seek."""
-    pipe.opened(whole=True)
+def _spool(reader: Reader, name: str, stack: ExitStack) -> IO[bytes]:
+    """Copy a pipe to where decoders can seek."""
+    reader.commit()
     spool: Any = stack.enter_context(tempfile.SpooledTemporaryFile(SPOOL))  # noqa: SIM115  the stack closes it
     checked = False
-    while data := pipe.read(1 << 20):
+    while data := reader.read(1 << 20):
         spool.write(data)
         if not checked and spool.tell() > SPOOL // 2:
             checked = True
@@ -253,70 +420,42 @@ def _refuse_noise(spool: Any, name: str) -> None:
     end = spool.tell()
     spool.seek(0)
     movie = spool.read(8)[4:] == b"ftyp"  # may have what FFmpeg wants to see first at its end
-    spool.seek(0)
     if not movie:
         with ExitStack() as stack:
-            open_blocks(spool, name, stack)
+            _open_file(spool, None, name, stack, [])
     spool.seek(end)
 
 
-_PACKED = frozenset(("FLAC", "OGG", "MP3"))
-"""Formats that are read in pieces of any size."""
-
-_PLAIN = frozenset(("WAV", "WAVEX", "RF64", "W64", "AIFF", "FLAC", "RAW"))
-_INTEGERS = {"PCM_16": "int16", "PCM_24": "int32", "PCM_32": "int32"}
-"""Formats and subtypes whose integers we make floats of: libsndfile takes eight times as long."""
+# -- FFmpeg -------------------------------------------------------------------------------
 
 
-def _file_blocks(file: _SoundFile, name: str) -> Iterator[Array]:
-    pipe = file.guard.file if isinstance(file.guard.file, Pipe) else None
-    most = max(1, BLOCK // file.channels)
-    few = size = min(most, file.samplerate // LIVE + 1) if pipe else most
-    dtype = _INTEGERS.get(file.subtype, "float32") if file.format in _PLAIN else "float32"
-    total, ended = 0, False
-    while not ended:
-        if file.format == "RAW" and pipe is not None:
-            size = max(few, min(pipe.waiting() // (SAMPLE_BYTES[file.subtype] * file.channels), most))
-        try:
-            if pipe is not None and file.format == "MP3":
-                block, ended = _mp3_block(file, pipe, size)
-            else:
-                block = file.read(size, dtype=dtype, always_2d=True)
-        except (soundfile.SoundFileError, OSError) as error:
-            raise AudioError(
-                name, f"damaged or truncated after {total / file.samplerate:.2f} s: {reason(error)}"
-            ) from None
-        finally:
-            _raise_io_error(file.guard, name)
-        if not len(block):
-            break
-        total += len(block)
-        yield as_float(block, name)
-    promised = file.frames
-    if file.format == "OGG" and pipe is not None and b"OggS" in pipe.read(BLOCK):
-        problem = "another Ogg stream follows, and of a pipe only the first is read"
-        raise AudioError(name, f"after {total / file.samplerate:.2f} s {problem}")
-    if file.format == "FLAC" and total < promised < np.iinfo(np.int64).max:
-        raise AudioError(name, f"truncated: {total} of {promised} frames are there")
+def _ffmpeg(
+    guard: Any, name: str, stack: ExitStack, notes: list[str], error: Exception | None = None, format: str | None = None
+) -> Blocks:
+    """The blocks of a `_Guard` or `_Stream`; `error` is what libsndfile says of it. Raises AudioError.
 
-
-def _mp3_block(file: _SoundFile, pipe: Pipe, size: int) -> tuple[Array, bool]:
-    """The next block, and whether it is the last since the file ends within a frame: libsndfile takes that ill."""
-    block = np.full((size, file.channels), np.nan, np.float32)
+    `format` is FFmpeg's name of the format, if it is known.
+    """
+    known = error is not None and getattr(error, "error_string", None) not in _UNKNOWN
     try:
-        return file.read(out=block), False
-    except soundfile.SoundFileError:
-        block = block[~np.isnan(block[:, 0])]
-        if not pipe.ended or not len(block):
-            raise
-        return block, True
-
-
-def _raise_io_error(guard: _Guard, name: str) -> None:
-    try:
+        container = Container(guard, name, notes, format)
+    except ImportError:
+        cause = reason(error) if known and error else "is not sound in a format that libsndfile reads"
+        raise AudioError(name, f"{cause.rstrip('.')}; {HINT}") from None
+    except AudioError:
         guard.check()
-    except (OSError, ValueError) as error:
-        raise AudioError(name, reason(error)) from None
+        if known and error:
+            raise AudioError(name, reason(error)) from None
+        raise
+    stack.callback(container.close)
+    return _guarded(container.blocks(), guard)
+
+
+def _guarded(blocks: Blocks, guard: Any) -> Blocks:
+    try:
+        yield from blocks
+    finally:
+        guard.check()
 
 
 _UNKNOWN = ("Format not recognised.", "File contains data in an unimplemented format.")
@@ -334,17 +473,3 @@ def reason(error: Exception) -> str:
         return error.strerror
     text = getattr(error, "error_string", None) or str(error) or type(error).__name__
     return _REASONS.get(text, text)
-
-
-def as_float(samples: Array, name: str) -> Array:
-    """Samples of any type as float32 of full scale 1.0. Raises AudioError."""
-    kind, size = samples.dtype.kind, samples.dtype.itemsize
-    if kind == "f":
-        with np.errstate(over="ignore"):
-            return samples.astype(np.float32, copy=False)
-    if kind == "i" or (kind == "u" and size == 1):
-        full_scale = 2.0 ** (8 * size - 1)
-        # powers of two: nothing is rounded but an integer that float32 can't hold
-        scaled: Array = np.multiply(samples, np.float32(1 / full_scale), dtype=np.float32, casting="same_kind")
-        return scaled - np.float32(1) if kind == "u" else scaled
-    raise AudioError(name, f"samples of type {samples.dtype}: expected floats or signed integers")

@@ -1,56 +1,133 @@
-"""Ogg files in which one stream follows another, as radio programs are kept: libsndfile reads the first only."""
+"""Ogg files as chains of streams, page by page: libsndfile reads the first stream only.
+
+Source: RFC 3533.
+"""
 
 from __future__ import annotations
 
-import io
-import os
-from typing import IO, Any
+from collections.abc import Iterator
 
+from audiotag.sound.reader import AHEAD, Reader
+
+MARKER = b"OggS"
 _HEADER = 27
-_BEGINS = 2
-"""Bytes of a page before its table of segments, and the flag of a page that begins a stream."""
+"""Bytes of a page before its table of segments."""
+
+_BEGINS, _ENDS = 2, 4
+"""Flags of a page: the first, and the last one of its stream."""
 
 
-def links(file: IO[bytes]) -> list[Link]:
-    """The parts of a file that are Ogg files of their own; of what is no Ogg, none.
+class Link:
+    """A stream of a chain, or several that are multiplexed: `pull` gives its pages to a decoder.
 
-    Pages are looked at up to the first one that is none (RFC 3533).
+    Attributes:
+        codec: "opus", "vorbis" or "" for others.
+        first: granule position of the first page that has one and sound, -1 before there is one; `last` that of the
+            last such page.
+        skip: samples of an Opus stream that precede the sound.
+        lost: pages that are missing according to their numbers.
+        ended: whether a page said to be the last one has passed.
+        cut: whether the source ends within a page.
     """
-    starts: list[int] = []
-    position, before = 0, False
-    file.seek(0)
-    while (header := file.read(_HEADER))[:4] == b"OggS" and len(header) == _HEADER:
-        begins = bool(header[5] & _BEGINS)
-        # streams that sound at a time begin together
-        if begins and not before:
-            starts.append(position)
-        before = begins
-        position += _HEADER + header[26] + sum(file.read(header[26]))
-        file.seek(position)
-    ends = [*starts[1:], file.seek(0, os.SEEK_END)]
-    return [Link(file, start, end) for start, end in zip(starts, ends, strict=False)]
+
+    def __init__(self, chain: Chain) -> None:
+        self._chain = chain
+        self._rest = b""
+        self.codec = ""
+        self.first = self.last = -1
+        self.skip = self.lost = 0
+        self.ended = self.cut = False
+        self._numbers: dict[bytes, int] = {}
+
+    def pull(self, size: int) -> bytes:
+        """Return at most `size` bytes; b"" at the end of the stream."""
+        while not self._rest and (page := self._chain.page(self)):
+            self._rest = page
+        data, self._rest = self._rest[:size], self._rest[size:]
+        return data
+
+    def note(self, page: bytes) -> None:
+        """Take notice of a page on its way."""
+        flags, serial = page[5], page[14:18]
+        number, body = int.from_bytes(page[18:22], "little"), page[_HEADER + page[26] :]
+        if flags & _BEGINS:
+            if body[:8] == b"OpusHead":
+                self.codec, self.skip = "opus", int.from_bytes(body[10:12], "little")
+            elif body[:7] == b"\1vorbis":
+                self.codec = "vorbis"
+        elif serial in self._numbers:
+            self.lost += max(number - self._numbers[serial] - 1, 0)
+        self._numbers[serial] = number
+        granule = int.from_bytes(page[6:14], "little", signed=True)
+        if granule > 0:
+            self.first = granule if self.first < 0 else self.first
+            self.last = granule
+        self.ended = self.ended or bool(flags & _ENDS)
 
 
-class Link(io.RawIOBase):
-    """A part of a file, as a file."""
+class Chain:
+    """The streams of an Ogg file one after the other.
 
-    def __init__(self, file: IO[bytes], start: int, end: int) -> None:
-        self._file, self._start, self._size = file, start, end - start
-        self._position = 0
+    Attributes:
+        junk: bytes between pages that belong to none.
+    """
 
-    def readable(self) -> bool:
-        return True
+    def __init__(self, reader: Reader) -> None:
+        self._reader = reader
+        self._buffer = b""
+        self._began = False
+        self._more = True
+        self.junk = 0
 
-    def seekable(self) -> bool:
-        return True
+    def links(self) -> Iterator[Link]:
+        """Yield the streams; each one must be read to its end before the next is asked for."""
+        while self._more:
+            self._began, link = False, Link(self)
+            yield link
+            while link.pull(AHEAD):
+                pass
 
-    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
-        self._position = max(0, offset + (0, self._position, self._size)[whence])
-        return self._position
+    def page(self, link: Link) -> bytes:
+        """The next page of a link; b"" at its end."""
+        size = self._find(link)
+        page = self._buffer[:size]
+        if size:
+            begins = bool(page[5] & _BEGINS)
+            # streams that are multiplexed begin together
+            if begins and self._began:
+                return b""
+            self._began = self._began or not begins
+            self._buffer = self._buffer[size:]
+            link.note(page)
+        return page
 
-    def readinto(self, buffer: Any) -> int:
-        self._file.seek(self._start + self._position)
-        data = self._file.read(max(0, min(len(buffer), self._size - self._position)))
-        buffer[: len(data)] = data
-        self._position += len(data)
-        return len(data)
+    def _find(self, link: Link) -> int:
+        """Go on to the next page and return its size; 0 at the end."""
+        junk = 0
+        while True:
+            self._have(_HEADER)
+            place = self._buffer.find(MARKER)
+            if place > 0 or (place < 0 and len(self._buffer) > 3):
+                junk += place if place > 0 else len(self._buffer) - 3
+                self._buffer = self._buffer[place if place > 0 else -3 :]
+                continue
+            if place < 0 or len(self._buffer) < _HEADER:
+                link.cut = link.cut or place == 0
+                self._more = False
+                return 0
+            count = self._buffer[26]
+            self._have(_HEADER + count)
+            size = _HEADER + count + sum(self._buffer[_HEADER : _HEADER + count])
+            if self._have(size):
+                self.junk += junk
+                return size
+            if (following := self._buffer.find(MARKER, 4)) < 0:
+                link.cut, self._more = True, False
+                return 0
+            junk += following
+            self._buffer = self._buffer[following:]
+
+    def _have(self, size: int) -> bool:
+        while len(self._buffer) < size and (data := self._reader.read(AHEAD, 1)):
+            self._buffer += data
+        return len(self._buffer) >= size

@@ -23,12 +23,22 @@ MAX_PIECE = 1200.0
 """Seconds that are tagged in one piece at most; memory grows by 0.3 (mn04) to 0.5 MB (mn10) with each."""
 
 
+SHORTEST = 0.5
+"""Seconds of a clip below which its tags carry a warning."""
+
+TOO_SHORT = "only {:.2f} s long: too short to judge"
+
+MAX_REMAINDER = 0.1
+"""Seconds at the end of a clip that get no window of their own at most."""
+
+
 @dataclass(frozen=True)
 class Grid:
     """Where windows are: the k-th begins at k * `hop` and ends `window` later, both in seconds.
 
     What is left at the end, and would be in the next window if that could be filled, gets a
-    window of full length, too, that ends with the clip. A clip shorter than a window gives
+    window of full length, too, that ends with the clip, unless it is at most a twentieth of a
+    window and MAX_REMAINDER seconds. A clip shorter than a window gives
     one result, over the whole of it. With a `hop` longer than the `window` the gaps between
     them are left out.
 
@@ -46,6 +56,16 @@ class Grid:
         if not MIN_HOP <= self.hop < float("inf"):
             raise ValueError(f"hop must be at least {MIN_HOP:g} s, is {self.hop:g}")
 
+    @property
+    def size(self) -> int:
+        """Samples of a window."""
+        return round(self.window * DEFAULT.sample_rate)
+
+    @property
+    def remainder(self) -> int:
+        """Samples at the end of a clip that are too few for a window of their own."""
+        return int(min(MAX_REMAINDER, self.window / 20) * DEFAULT.sample_rate)
+
     def start(self, k: int) -> int:
         """Where the k-th window begins, in samples; rounded by itself, so that nothing adds up in a long recording."""
         return round(k * self.hop * DEFAULT.sample_rate)
@@ -59,7 +79,7 @@ class Grid:
         Yields:
             (start, samples): samples may be overwritten once the next window is asked for.
         """
-        size = round(self.window * DEFAULT.sample_rate)
+        size = self.size
         tape = _Tape(size)
         k, end = 0, 0
         for block in blocks:
@@ -69,7 +89,8 @@ class Grid:
                 k, end = k + 1, start + size
                 tape.forget(min(self.start(k), tape.end - size))
             tape.forget(min(start, tape.end - size))
-        if k == 0 or (end < tape.end and self.start(k) < tape.end):
+        left = tape.end - max(end, self.start(k))
+        if k == 0 or left > self.remainder:
             start = max(0, tape.end - size)
             yield start, tape.part(start, tape.end)
 

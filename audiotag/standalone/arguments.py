@@ -113,6 +113,8 @@ def arrange(
     c[reg.WINDOW_COUNT] = c[reg.TAPE_SAMPLES] = c[reg.TAPE_START] = c[reg.COVERED_END] = c[reg.CLIP_SAMPLES] = c[
         reg.ERROR_REPORTED
     ] = 0
+    c[reg.WARNINGS] = c[reg.WARNED] = c[reg.MIXED_FRAMES] = c[reg.LOOKS] = 0
+    reals[setting.MIXED_ENERGY] = reals[setting.CHANNEL_ENERGY] = 0.0
     c[reg.ACTION], c[reg.KERNEL] = OPEN, DECODE
     c[reg.PLACE] = -1 if is_stdin(look, arguments) else c[reg.NAME_START]
 

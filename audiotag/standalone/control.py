@@ -13,10 +13,13 @@ NOTHING, OPEN, READ, MODEL, WRITE, CLOSE, EXIT = range(7)
 UNSIGNED_8, SIGNED_16, SIGNED_24, SIGNED_32, FLOAT_32, FLOAT_64 = range(1, 7)
 """Encodings, values of `registers.ENCODING`; those of integers are their bytes."""
 
+LOUD, GOES_ON, ENDS_EARLY, CANCELLED, SHORT = 1, 2, 4, 8, 16
+"""Warnings, bits of `registers.WARNINGS`."""
+
 (
     EMPTY, NO_WAV, NO_FORMAT, NO_SAMPLES, COMPRESSED, NO_WIDTH, NO_CHANNELS, MANY_CHANNELS, NO_RATE, BAD_RATE,
-    BAD_SAMPLES, PART_OF_FRAME, NO_FRAMES, TOO_LONG, NO_PROGRAM, BAD_SCORES, SYSTEM,
-) = range(1, 18)  # fmt: skip
+    BAD_SAMPLES, PART_OF_FRAME, NO_FRAMES, TOO_LONG, NO_PROGRAM, BAD_SCORES, SYSTEM, DOUBTFUL,
+) = range(1, 19)  # fmt: skip
 """Errors of a clip, values of `registers.PROBLEM`."""
 
 PROBLEMS = {
@@ -37,5 +40,7 @@ PROBLEMS = {
     NO_PROGRAM: "this program can't tag clips of {} frames",
     BAD_SCORES: "the model gives NaN or infinite scores",
     SYSTEM: "",
+    DOUBTFUL: "",
 }
-"""Messages, with {} for `registers.NUMBER` and `NUMBER_2`; SYSTEM stands for the system's message by errno."""
+"""Messages, with {} for `registers.NUMBER` and `NUMBER_2`; SYSTEM stands for the system's message by errno, DOUBTFUL
+for warnings that arose after the last row."""

@@ -6,14 +6,18 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from audiotag.sound.channels import AUDIBLE, CANCELLING, ENOUGH, LOOK, MAX_PEAK, MAX_PLAUSIBLE_PEAK
 from audiotag.standalone import registers as reg
 from audiotag.standalone import settings as setting
 from audiotag.standalone.control import (
     ANALYSE,
     BAD_SAMPLES,
+    CANCELLED,
     CLOSE,
     DECODE,
     EMPTY,
+    ENDS_EARLY,
+    LOUD,
     NO_FRAMES,
     NO_SAMPLES,
     NO_WAV,
@@ -25,19 +29,22 @@ from audiotag.standalone.control import (
     SYSTEM,
 )
 from audiotag.standalone.resampler import LARGEST, TARGET, accept, done, produce, start
-from audiotag.standalone.samples import VALUES, average, convert, is_valid, width_of
-from audiotag.standalone.wav import ENDLESS, begin, read
+from audiotag.standalone.samples import VALUES, average, convert, peak_of, width_of
+from audiotag.standalone.wav import ENDLESS, MORE, OVER, RUNS, begin, follow, read
 from tinyonnx import jit, kernel
 
 if TYPE_CHECKING:
     from tinyonnx.ir import Array
 
+_STEP = 8
+_MOST, _LOUD = np.float32(MAX_PEAK), np.float32(MAX_PLAUSIBLE_PEAK)
+
 
 @kernel
 def decode(
-    c: Array, settings: Array, data: Array, shorts: Array, ints: Array, floats: Array, doubles: Array, values: Array,
-    mono: Array, r: Array, weights: Array, inputs: Array, curve: Array, zeros: Array, sums: Array, samples: Array,
-    part: int, parts: int,
+    c: Array, settings: Array, reals: Array, data: Array, shorts: Array, ints: Array, floats: Array, doubles: Array,
+    values: Array, mono: Array, r: Array, weights: Array, inputs: Array, curve: Array, zeros: Array, sums: Array,
+    samples: Array, part: int, parts: int,
 ) -> None:  # fmt: skip
     """Decode the bytes that were read into `samples`; request more bytes, or the analysis of the samples.
 
@@ -54,10 +61,18 @@ def decode(
         c[reg.DECODING] = 1
         start(r, c[reg.RATE], weights, inputs, curve)
     while c[reg.DECODING] and not c[reg.LAST] and not c[reg.PROBLEM] and c[reg.SAMPLES] + LARGEST <= len(samples):
-        if c[reg.MONO_START] == c[reg.MONO_END] and not mix(c, data, shorts, ints, floats, doubles, values, mono):
-            if not c[reg.INPUT_ENDED] and c[reg.DATA_LEFT] >= frame_of(c):
+        waiting = c[reg.MONO_START] < c[reg.MONO_END]
+        if not waiting and not mix(c, reals, data, shorts, ints, floats, doubles, values, mono):
+            following = OVER
+            if c[reg.DATA_LEFT] < frame_of(c):
+                following = follow(c, data)
+            elif not c[reg.INPUT_ENDED]:
+                following = MORE
+            if following == MORE:
                 break
-            end(c, settings)
+            if following == RUNS:
+                continue
+            end(c, settings, reals)
             if c[reg.RATE] != TARGET:
                 c[reg.SAMPLES] = produce(r, True, inputs, weights, zeros, sums, samples, c[reg.SAMPLES])
             c[reg.LAST] = int(c[reg.RATE] == TARGET or done(r))
@@ -108,8 +123,9 @@ def frame_of(c: Array) -> int:
 
 @jit
 def mix(
-    c: Array, data: Array, shorts: Array, ints: Array, floats: Array, doubles: Array, values: Array, mono: Array
-) -> bool:
+    c: Array, reals: Array, data: Array, shorts: Array, ints: Array, floats: Array, doubles: Array, values: Array,
+    mono: Array,
+) -> bool:  # fmt: skip
     """Decode unread frames to mono; return whether there were any."""
     width, channels = width_of(c[reg.ENCODING]), c[reg.CHANNELS]
     frames = min(min(c[reg.INPUT_END] - c[reg.INPUT_START], c[reg.DATA_LEFT]) // (width * channels), VALUES // channels)
@@ -123,8 +139,14 @@ def mix(
         doubles[at // 8 :], values,
     )  # fmt: skip
     average(values, channels, frames, mono)
-    if not is_valid(mono, frames):
+    peak = peak_of(mono, frames)
+    if not peak <= _MOST:
         c[reg.PROBLEM] = BAD_SAMPLES
+    elif peak > _LOUD:
+        c[reg.WARNINGS] |= LOUD & ~c[reg.WARNED]
+    if channels > 1:
+        note_cancellation(c, reals, values, mono, frames)
+    c[reg.DECODED_FRAMES] += frames
     c[reg.INPUT_START] += frames * width * channels
     c[reg.DATA_LEFT] -= frames * width * channels
     c[reg.MONO_START], c[reg.MONO_END], c[reg.DECODING] = 0, frames, 2
@@ -132,8 +154,41 @@ def mix(
 
 
 @jit
-def end(c: Array, settings: Array) -> None:
-    """Check that there were frames and, for samples without a header, that no incomplete frame is left."""
+def note_cancellation(c: Array, reals: Array, values: Array, mono: Array, frames: int) -> None:
+    """Add the energies of every eighth frame, and look for cancellation at regular times."""
+    channels = c[reg.CHANNELS]
+    mixed, each = 0.0, 0.0
+    for i in range(0, frames, _STEP):
+        mixed += np.float64(mono[i]) * np.float64(mono[i])
+        for j in range(i * channels, (i + 1) * channels):
+            each += np.float64(values[j]) * np.float64(values[j])
+    reals[setting.MIXED_ENERGY] += _STEP * mixed
+    reals[setting.CHANNEL_ENERGY] += _STEP * each / channels
+    c[reg.MIXED_FRAMES] += frames
+    if c[reg.MIXED_FRAMES] >= LOOK * c[reg.RATE]:
+        look(c, reals)
+
+
+@jit
+def look(c: Array, reals: Array) -> None:
+    """Warn once if the channels cancelled each other since the last look."""
+    mixed, each = reals[setting.MIXED_ENERGY], reals[setting.CHANNEL_ENERGY]
+    enough = c[reg.MIXED_FRAMES] >= ENOUGH * c[reg.RATE]
+    if enough and each > AUDIBLE * c[reg.MIXED_FRAMES] and mixed < CANCELLING * each:
+        if not (c[reg.WARNED] | c[reg.WARNINGS]) & CANCELLED:
+            c[reg.CANCELLED_AT] = LOOK * c[reg.LOOKS]
+        c[reg.WARNINGS] |= CANCELLED & ~c[reg.WARNED]
+    c[reg.LOOKS] += 1
+    c[reg.MIXED_FRAMES] = 0
+    reals[setting.MIXED_ENERGY] = reals[setting.CHANNEL_ENERGY] = 0.0
+
+
+@jit
+def end(c: Array, settings: Array, reals: Array) -> None:
+    """Check that there were frames and that, at the end, none is missing or incomplete."""
+    look(c, reals)
+    if c[reg.RUN_PROMISED] and c[reg.DATA_LEFT] >= frame_of(c):
+        c[reg.WARNINGS] |= ENDS_EARLY
     if settings[setting.RAW_ENCODING] and c[reg.INPUT_END] > c[reg.INPUT_START]:
         c[reg.PROBLEM], c[reg.NUMBER], c[reg.NUMBER_2] = PART_OF_FRAME, c[reg.INPUT_BYTES], frame_of(c)
     elif not c[reg.INPUT_BYTES]:

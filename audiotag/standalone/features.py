@@ -9,9 +9,10 @@ import numpy as np
 from audiotag.features import mel_stream
 from audiotag.features.mel import DEFAULT
 from audiotag.features.mel_stream import stream
+from audiotag.sound.windows import MAX_REMAINDER, SHORTEST
 from audiotag.standalone import registers as reg
 from audiotag.standalone import settings as setting
-from audiotag.standalone.control import ARRANGE, CLOSE, DECODE, MODEL, NOTHING, REPORT, TOO_LONG
+from audiotag.standalone.control import ARRANGE, CLOSE, DECODE, DOUBTFUL, MODEL, NOTHING, REPORT, SHORT, TOO_LONG
 from tinyonnx import jit, kernel
 
 if TYPE_CHECKING:
@@ -55,6 +56,7 @@ def analyse(
             c[reg.FRAMES] = registers[_FRAMES]
             compact(features, c[reg.FRAMES], most)
             c[reg.PART_START], c[reg.PART_END] = 0, heard
+            note_length(c)
             c[reg.ACTION], c[reg.KERNEL] = MODEL, REPORT
         return
     if next_window(c, settings, reals, samples, tape):
@@ -64,8 +66,17 @@ def analyse(
         stream(registers, y, tape[begin:end], _LAST, features, c[reg.FRAMES], _PREEMPHASIS, _OFFSET,
                sizes, numbers, indices, slab, spectrum, other, mel, bits, exponents)  # fmt: skip
         c[reg.ACTION], c[reg.KERNEL] = MODEL, REPORT
+    elif c[reg.LAST] and c[reg.WARNINGS]:
+        c[reg.PROBLEM], c[reg.KERNEL] = DOUBTFUL, REPORT
     elif c[reg.LAST]:
         c[reg.KERNEL] = ARRANGE
+
+
+@jit
+def note_length(c: Array) -> None:
+    """Warn of a clip that is too short to judge."""
+    if c[reg.PART_END] - c[reg.PART_START] < SHORTEST * _RATE:
+        c[reg.WARNINGS] |= SHORT
 
 
 @jit
@@ -99,6 +110,7 @@ def next_window(c: Array, settings: Array, reals: Array, samples: Array, tape: A
     """Set PART_START and PART_END to the next window if it is complete; return whether it is."""
     size = settings[setting.WINDOW]
     start = start_of(c[reg.WINDOW_COUNT], reals[setting.HOP])
+    remainder = int(min(MAX_REMAINDER, reals[setting.WINDOW_SECONDS] / 20) * _RATE)
     taken = 0
     while taken < c[reg.SAMPLES] and c[reg.CLIP_SAMPLES] < start + size:
         if c[reg.TAPE_SAMPLES] == len(tape):
@@ -117,8 +129,10 @@ def next_window(c: Array, settings: Array, reals: Array, samples: Array, tape: A
     c[reg.SAMPLES] -= taken
     if c[reg.CLIP_SAMPLES] >= start + size:
         c[reg.PART_START], c[reg.PART_END] = start, start + size
-    elif c[reg.LAST] and (c[reg.WINDOW_COUNT] == 0 or c[reg.COVERED_END] < c[reg.CLIP_SAMPLES] > start):
+    elif c[reg.LAST] and (c[reg.WINDOW_COUNT] == 0 or c[reg.CLIP_SAMPLES] - max(c[reg.COVERED_END], start) > remainder):
         c[reg.PART_START], c[reg.PART_END] = max(c[reg.CLIP_SAMPLES] - size, 0), c[reg.CLIP_SAMPLES]
+        if c[reg.CLIP_SAMPLES] < size:
+            note_length(c)
     else:
         return False
     c[reg.WINDOW_COUNT] += 1

@@ -43,7 +43,7 @@ _CALLS = (
     (arrange, "control settings reals look arguments features texts places output"),
     (
         decode,
-        "control settings input input_i2 input_i4 input_f4 input_f8 values mono "
+        "control settings reals input input_i2 input_i4 input_f4 input_f8 values mono "
         "resampler weights delayed curve zeros sums samples",
     ),
     (
@@ -228,7 +228,8 @@ def _texts(facts: Facts, seconds: int) -> dict[int, str]:
         texts.HELP: HELP.format(name=NAME, seconds=seconds),
         texts.VERSION: version,
         texts.HEADING_END: f"  [{printable(facts.model)}{warning}]\n",
-        texts.JSON_END: f', "model": {model}, "audiotag": {json.dumps(__version__)}}}\n',
+        texts.JSON_END: f', "model": {model}, "audiotag": {json.dumps(__version__)}',
+        texts.JSON_CLOSE: "}\n",
     }
 
 

@@ -157,5 +157,45 @@ PART_END = next(_index)
 ERROR_REPORTED = next(_index)
 """Whether a failure has been written to stderr, so that its JSON row comes next."""
 
+# -- runs of samples ------------------------------------------------------------------------
+
+RIFF_SIZE = next(_index)
+"""Size of the RIFF chunk, 0 if the header doesn't know it."""
+
+RUN_BYTES = next(_index)
+"""Size of the current run of samples."""
+
+RUN_PROMISED = next(_index)
+"""Whether the header promises the run."""
+
+PROMISED_FRAMES = next(_index)
+"""Frames in all runs that the header promises."""
+
+DECODED_FRAMES = next(_index)
+"""Frames decoded so far."""
+
+BEHIND_SAMPLES = next(_index)
+"""Whether chunks behind a run are being skipped."""
+
+# -- warnings -------------------------------------------------------------------------------
+
+WARNINGS = next(_index)
+"""Warnings for the next row as bits, see `control.LOUD`."""
+
+WARNED = next(_index)
+"""Warnings of earlier rows of the clip."""
+
+WARNING_WRITTEN = next(_index)
+"""Whether the warnings have been written to stderr, so that their row comes next."""
+
+MIXED_FRAMES = next(_index)
+"""Frames mixed since the last look for cancellation."""
+
+LOOKS = next(_index)
+"""How often cancellation was looked for."""
+
+CANCELLED_AT = next(_index)
+"""Second from which channels cancel."""
+
 REGISTERS = next(_index)
 """Number of registers."""

@@ -6,33 +6,62 @@ from typing import TYPE_CHECKING
 
 from audiotag.standalone import registers as reg
 from audiotag.standalone import settings as setting
-from audiotag.standalone.control import ANALYSE, ARRANGE, BAD_SCORES, MODEL, NO_PROGRAM, REPORT, SYSTEM, WRITE
+from audiotag.standalone.control import (
+    ANALYSE,
+    ARRANGE,
+    BAD_SCORES,
+    CANCELLED,
+    DOUBTFUL,
+    ENDS_EARLY,
+    GOES_ON,
+    LOUD,
+    MODEL,
+    NO_PROGRAM,
+    REPORT,
+    SHORT,
+    SYSTEM,
+    WRITE,
+)
 from audiotag.standalone.decimals import put, put_fixed, put_score, put_seconds
 from audiotag.standalone.scores import rank
 from audiotag.standalone.texts import (
     BETWEEN,
     BLANKS,
+    CANCELS,
     COLON,
+    COUNTS,
+    COUNTS_END,
     DURATION,
+    EARLY,
+    EARLY_END,
+    EARLY_MIDDLE,
     ERROR,
     ERROR_END,
+    FAR_TOO_LOUD,
     HEADING_END,
+    JSON_CLOSE,
     JSON_END,
     JSON_LABEL,
+    JSON_WARNING,
     LABEL,
     LENGTH_END,
     LENGTH_START,
     NO_TAG,
+    ONLY,
+    ONLY_END,
     PATH,
     PROBLEM_TEXT,
     PROGRAM,
+    QUOTE,
     SCORE_END,
+    SEMICOLON,
     START,
     STOP,
     SYSTEM_TEXT,
     SYSTEM_TEXTS,
     TAGS,
     TAGS_END,
+    WARNING,
     put_filled,
     put_name,
     put_text,
@@ -60,10 +89,19 @@ def report(
         if count < 0:
             c[reg.PROBLEM] = BAD_SCORES
     c[reg.ACTION], c[reg.KERNEL] = WRITE, ARRANGE
+    if not c[reg.PROBLEM] and c[reg.WARNINGS] and not c[reg.WARNING_WRITTEN]:
+        put_text(c, out, PROGRAM, texts, places)
+        put_name(c, out, arguments, c[reg.NAME_START], c[reg.NAME_END], True, False, edges)
+        put_text(c, out, WARNING, texts, places)
+        put_warnings(c, limbs, texts, places, out)
+        put(c, out, 10)
+        c[reg.PLACE], c[reg.WARNING_WRITTEN], c[reg.NEXT_KERNEL] = 2, 1, REPORT
+        return
+    c[reg.WARNING_WRITTEN] = 0
     if c[reg.PROBLEM] and not c[reg.ERROR_REPORTED]:
         c[reg.ANY_FAILED] = 1
         put_text(c, out, PROGRAM, texts, places)
-        put_problem(c, arguments, False, texts, places, edges, out)
+        put_problem(c, arguments, False, limbs, texts, places, edges, out)
         put(c, out, 10)
         c[reg.PLACE] = 2
         if settings[setting.JSON]:
@@ -74,7 +112,7 @@ def report(
         put_text(c, out, PATH, texts, places)
         put_name(c, out, arguments, c[reg.NAME_START], c[reg.NAME_END], False, True, edges)
         put_text(c, out, ERROR, texts, places)
-        put_problem(c, arguments, True, texts, places, edges, out)
+        put_problem(c, arguments, True, limbs, texts, places, edges, out)
         put_text(c, out, ERROR_END, texts, places)
         return
     if settings[setting.WINDOW]:
@@ -83,19 +121,60 @@ def report(
         put_json(c, arguments, scores, order, count, limbs, texts, places, edges, out)
     else:
         put_lines(c, settings, arguments, scores, order, count, limbs, texts, places, edges, out)
+    c[reg.WARNED] |= c[reg.WARNINGS]
+    c[reg.WARNINGS] = 0
 
 
 @jit
 def put_problem(
-    c: Array, arguments: Array, quoted: bool, texts: Array, places: Array, edges: Array, out: Array
+    c: Array, arguments: Array, quoted: bool, limbs: Array, texts: Array, places: Array, edges: Array, out: Array
 ) -> None:  # fmt: skip
     """Append the name of the clip and its error message."""
     put_name(c, out, arguments, c[reg.NAME_START], c[reg.NAME_END], True, quoted, edges)
     put_text(c, out, COLON, texts, places)
-    if c[reg.PROBLEM] == SYSTEM:
+    if c[reg.PROBLEM] == DOUBTFUL:
+        put_warnings(c, limbs, texts, places, out)
+    elif c[reg.PROBLEM] == SYSTEM:
         put_text(c, out, SYSTEM_TEXT + min(c[reg.NUMBER], SYSTEM_TEXTS - 1), texts, places)
     else:
         put_filled(c, out, PROBLEM_TEXT + c[reg.PROBLEM], texts, places)
+
+
+@jit
+def put_warnings(c: Array, limbs: Array, texts: Array, places: Array, out: Array) -> None:
+    """Append all warnings of a row."""
+    left = c[reg.WARNINGS]
+    if left & LOUD:
+        put_text(c, out, FAR_TOO_LOUD, texts, places)
+        left = separate(c, left & ~LOUD, texts, places, out)
+    if left & GOES_ON:
+        put_text(c, out, COUNTS, texts, places)
+        put_fixed(c, out, c[reg.PROMISED_FRAMES] / c[reg.RATE], 2, 0, limbs)
+        put_text(c, out, COUNTS_END, texts, places)
+        left = separate(c, left & ~GOES_ON, texts, places, out)
+    if left & ENDS_EARLY:
+        put_text(c, out, EARLY, texts, places)
+        put_fixed(c, out, c[reg.PROMISED_FRAMES] / c[reg.RATE], 2, 0, limbs)
+        put_text(c, out, EARLY_MIDDLE, texts, places)
+        put_fixed(c, out, c[reg.DECODED_FRAMES] / c[reg.RATE], 2, 0, limbs)
+        put_text(c, out, EARLY_END, texts, places)
+        left = separate(c, left & ~ENDS_EARLY, texts, places, out)
+    if left & CANCELLED:
+        c[reg.NUMBER] = c[reg.CANCELLED_AT]
+        put_filled(c, out, CANCELS, texts, places)
+        left = separate(c, left & ~CANCELLED, texts, places, out)
+    if left & SHORT:
+        put_text(c, out, ONLY, texts, places)
+        put_fixed(c, out, (c[reg.PART_END] - c[reg.PART_START]) / _RATE, 2, 0, limbs)
+        put_text(c, out, ONLY_END, texts, places)
+
+
+@jit
+def separate(c: Array, left: int, texts: Array, places: Array, out: Array) -> int:
+    """Append the separator of warnings if some are left, and return these."""
+    if left:
+        put_text(c, out, SEMICOLON, texts, places)
+    return left
 
 
 @jit
@@ -121,6 +200,11 @@ def put_json(
         put_text(c, out, SCORE_END, texts, places)
     put_text(c, out, TAGS_END, texts, places)
     put_text(c, out, JSON_END, texts, places)
+    if c[reg.WARNINGS]:
+        put_text(c, out, JSON_WARNING, texts, places)
+        put_warnings(c, limbs, texts, places, out)
+        put_text(c, out, QUOTE, texts, places)
+    put_text(c, out, JSON_CLOSE, texts, places)
 
 
 @jit

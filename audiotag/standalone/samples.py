@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from audiotag.sound.audio import MAX_PEAK
+from audiotag.sound.channels import MAX_PEAK
 from audiotag.standalone.control import FLOAT_32, FLOAT_64, SIGNED_16, SIGNED_24, SIGNED_32, UNSIGNED_8
 from tinyonnx import jit
 
@@ -98,9 +98,11 @@ def sum_of(values: Array, at: Any, n: Any) -> Any:
 
 
 @jit
-def is_valid(x: Array, n: int) -> bool:
-    """Whether x[:n] has no NaN, infinite or absurdly large samples."""
+def peak_of(x: Array, n: int) -> Any:
+    """Greatest magnitude in x[:n]; infinity if there is a NaN."""
+    peak = _ZERO
     bad = np.int32(0)
     for i in range(np.uint64(n)):
+        peak = max(peak, abs(x[i]))
         bad |= np.int32(not abs(x[i]) <= _MOST)
-    return bool(bad == 0)
+    return np.float32(np.inf) if bad else peak

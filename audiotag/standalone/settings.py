@@ -48,5 +48,11 @@ WINDOW_SECONDS = next(_real_index)
 HOP = next(_real_index)
 """Seconds from one window start to the next."""
 
+MIXED_ENERGY = next(_real_index)
+"""Not a setting: energy of the mean of the channels since the last look for cancellation."""
+
+CHANNEL_ENERGY = next(_real_index)
+"""Not a setting: mean energy of the channels since then."""
+
 REALS = next(_real_index)
 """Number of reals."""

@@ -13,6 +13,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from audiotag.sound.channels import CANCELLED, TOO_LOUD
+from audiotag.sound.pcm import ENDS_EARLY, GOES_ON
+from audiotag.sound.windows import TOO_SHORT
 from audiotag.standalone import registers as reg
 from audiotag.standalone.decimals import put, put_integer
 from tinyonnx import jit
@@ -28,13 +31,22 @@ PROGRAM, HELP, VERSION, HEADING_END, JSON_END, STANDARD_OUTPUT = range(340, 346)
     BLANKS, LENGTH_START, LENGTH_END, NO_TAG, PATH, START, STOP, DURATION, TAGS, TAGS_END, SCORE_END, BETWEEN, ERROR,
     ERROR_END, COLON, TRY_HELP,
 ) = range(346, 362)  # fmt: skip
+(
+    EARLY, EARLY_MIDDLE, EARLY_END, COUNTS, COUNTS_END, ONLY, ONLY_END, FAR_TOO_LOUD, CANCELS, WARNING, JSON_WARNING,
+    SEMICOLON, QUOTE, JSON_CLOSE,
+) = range(362, 376)  # fmt: skip
 LABEL, JSON_LABEL = 400, 1000
 
 FIXED = {
     BLANKS: "  ", LENGTH_START: "  (", LENGTH_END: " s)", NO_TAG: "  (no tag reaches the threshold)\n", COLON: ": ",
     PATH: '{"path": "', START: '", "start": ', STOP: ', "end": ', DURATION: ', "duration": ', TAGS: ', "tags": [',
     SCORE_END: "}", BETWEEN: ", ", TAGS_END: "]", ERROR: '", "error": {"type": "AudioError", "message": "',
-    ERROR_END: '"}}\n', STANDARD_OUTPUT: "standard output: ", TRY_HELP: " (--help says more)\n",
+    **dict(zip((EARLY, EARLY_MIDDLE, EARLY_END), ENDS_EARLY.split("{:.2f}"))),
+    **dict(zip((COUNTS, COUNTS_END), GOES_ON.split("{:.2f}"))),
+    **dict(zip((ONLY, ONLY_END), TOO_SHORT.split("{:.2f}"))),
+    FAR_TOO_LOUD: TOO_LOUD, CANCELS: CANCELLED, WARNING: ": warning: ", JSON_WARNING: ', "warning": "', QUOTE: '"',
+    SEMICOLON: "; ", JSON_CLOSE: "}\n", ERROR_END: '"}}\n', STANDARD_OUTPUT: "standard output: ",
+    TRY_HELP: " (--help says more)\n",
 }  # fmt: skip
 
 

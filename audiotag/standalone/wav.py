@@ -1,8 +1,7 @@
 """Parser of WAV headers: RIFF and RF64, with chunks in any order before the samples.
 
 The header is parsed incrementally: an incomplete chunk waits for more bytes. It is interpreted as in
-`audiotag.sound.pipe`: the length of the samples may be a placeholder, written by a program that
-writes to a pipe, and chunks after the samples are ignored.
+`audiotag.sound.wav_header`: lengths may be placeholders or wrong, so that what follows the samples is parsed, too.
 
 Sources: Microsoft, "Multiple channel audio data and WAVE files"; EBU Tech 3306 (RF64).
 """
@@ -14,12 +13,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from audiotag.sound.audio import MAX_CHANNELS, MAX_RATE, MIN_RATE
+from audiotag.sound.wav_header import LARGEST_CHUNK, TRAILER, UNSIZED_CHUNKS, WRAP
 from audiotag.standalone import registers as reg
 from audiotag.standalone.control import (
     BAD_RATE,
     COMPRESSED,
     FLOAT_32,
     FLOAT_64,
+    GOES_ON,
     MANY_CHANNELS,
     NO_CHANNELS,
     NO_FORMAT,
@@ -27,6 +28,7 @@ from audiotag.standalone.control import (
     NO_WAV,
     NO_WIDTH,
 )
+from audiotag.standalone.samples import width_of
 from tinyonnx import jit
 
 if TYPE_CHECKING:
@@ -39,13 +41,18 @@ def _four(text: str) -> int:
 
 _RIFF, _RF64, _WAVE, _FMT, _DS64, _DATA = map(_four, ("RIFF", "RF64", "WAVE", "fmt ", "ds64", "data"))
 
-_CHUNKS = tuple(map(_four, ("LIST", "id3 ", "ID3 ", "bext", "cue ", "fact", "JUNK", "PEAK", "iXML", "smpl", "_PMX")))
+_TAG, _ID3 = _four("TAG\0"), _four("ID3\0")
+
+_CHUNKS = tuple(int.from_bytes(name, "little") for name in UNSIZED_CHUNKS)
 """Chunks that follow an empty data chunk."""
 
 _PCM, _FLOAT, _EXTENSIBLE = 1, 3, 0xFFFE
 
 _UNKNOWN = 0xFFFF_FFFF
 ENDLESS = 1 << 60
+
+MORE, RUNS, OVER = range(3)
+"""What follows a run of samples: unknown until more is read, more samples, or the end."""
 
 
 @jit
@@ -61,6 +68,7 @@ def little(data: Array, at: int, size: int) -> int:
 def begin(c: Array) -> None:
     """Reset the registers of the header."""
     c[reg.HEADER_DONE] = c[reg.SKIP] = c[reg.HEADER_STARTED] = c[reg.RF64] = c[reg.RF64_DATA_SIZE] = c[reg.ENCODING] = 0
+    c[reg.RUN_PROMISED] = c[reg.RIFF_SIZE] = c[reg.PROMISED_FRAMES] = c[reg.DECODED_FRAMES] = c[reg.BEHIND_SAMPLES] = 0
     c[reg.FORMAT] = -1
 
 
@@ -99,6 +107,9 @@ def riff(c: Array, data: Array) -> None:
     name = little(data, at, 4)
     if name in (_RIFF, _RF64) and little(data, at + 8, 4) == _WAVE:
         c[reg.HEADER_STARTED], c[reg.RF64] = 1, int(name == _RF64)
+        size = little(data, at + 4, 4)
+        known = size > 8 and (not is_placeholder(size) or (size == _UNKNOWN and c[reg.RF64]))
+        c[reg.RIFF_SIZE] = size if known else 0
         c[reg.INPUT_START] += 12
     else:
         c[reg.PROBLEM] = NO_WAV
@@ -115,26 +126,97 @@ def chunk(c: Array, data: Array, name: int, size: int) -> None:
         c[reg.HEADER_DONE] = 1
         if size == _UNKNOWN and c[reg.RF64]:
             size = c[reg.RF64_DATA_SIZE]
-        c[reg.DATA_LEFT] = ENDLESS if unknown(size, data, at, c[reg.INPUT_END]) else size
+        begin_run(c, size)
+        if size == 0:
+            position = c[reg.INPUT_BYTES] - (c[reg.INPUT_END] - at)
+            following = little(data, at, 4) if c[reg.INPUT_END] >= at + 4 else 0
+            counted = c[reg.RIFF_SIZE] > 0 and c[reg.RIFF_SIZE] + 8 > position
+            if counted or c[reg.INPUT_END] == at or following in _CHUNKS:
+                c[reg.DATA_LEFT] = 0
     else:
         if name == _FMT and size >= 16:
             describe(c, data, at, size)
         elif name == _DS64 and size >= 16:
             c[reg.RF64_DATA_SIZE] = ENDLESS if data[at + 15] else little(data, at + 8, 7)
+            if c[reg.RIFF_SIZE] == _UNKNOWN:
+                long = ENDLESS if data[at + 7] else little(data, at, 7)
+                c[reg.RIFF_SIZE] = 0 if is_placeholder(long) else long
         c[reg.SKIP] = size + (size & 1)
     c[reg.INPUT_START] = at
 
 
 @jit
-def unknown(size: int, data: Array, at: int, end: int) -> bool:
-    """Whether the size of the data chunk is a placeholder."""
-    if size == 0:
-        if end < at + 4:
-            return end > at
-        following = little(data, at, 4)
-        return following not in _CHUNKS
+def begin_run(c: Array, size: int) -> None:
+    """Begin a run of `size` bytes of samples, of an unknown number if that is 0."""
+    c[reg.RUN_PROMISED] = int(not is_placeholder(size))
+    c[reg.DATA_LEFT] = c[reg.RUN_BYTES] = size if size else WRAP
+    if c[reg.RUN_PROMISED]:
+        c[reg.PROMISED_FRAMES] += size // (width_of(c[reg.ENCODING]) * c[reg.CHANNELS])
+
+
+@jit
+def is_placeholder(size: int) -> bool:
+    """Whether a size is one that writers use while they don't know it."""
     near_2, near_4 = 0x7FFF0000 <= size <= 0x80000000, 0xFFFF0000 <= size <= 0xFFFFFFFF
     return near_2 or near_4 or not 0 < size < ENDLESS
+
+
+@jit
+def follow(c: Array, data: Array) -> int:
+    """Parse what follows a run of samples with less than a frame left: RUNS, OVER or MORE."""
+    while True:
+        have = c[reg.INPUT_END] - c[reg.INPUT_START]
+        if c[reg.BEHIND_SAMPLES] and c[reg.SKIP] > 0:
+            skipped = min(c[reg.SKIP], have)
+            c[reg.INPUT_START] += skipped
+            c[reg.SKIP] -= skipped
+            if c[reg.SKIP] > 0:
+                return OVER if c[reg.INPUT_ENDED] else MORE
+            continue
+        rest = 0 if c[reg.BEHIND_SAMPLES] else c[reg.DATA_LEFT]
+        if have < rest + 1 + TRAILER and not c[reg.INPUT_ENDED]:
+            return MORE
+        if have < rest:
+            return OVER
+        at, have = c[reg.INPUT_START] + rest, have - rest
+        if not c[reg.BEHIND_SAMPLES] and c[reg.RUN_BYTES] & 1 and have >= 9 and is_chunk(data, at + 1):
+            at, have = at + 1, have - 1
+        if have >= 8 and is_chunk(data, at):
+            name, size = little(data, at, 4), little(data, at + 4, 4)
+            c[reg.INPUT_START] = at + 8
+            if name == _DATA:
+                c[reg.BEHIND_SAMPLES] = 0
+                begin_run(c, size)
+                return RUNS
+            c[reg.BEHIND_SAMPLES], c[reg.SKIP] = 1, size + (size & 1)
+            continue
+        if c[reg.BEHIND_SAMPLES] or have < TRAILER or not is_sound(data, at):
+            return OVER
+        if c[reg.RUN_PROMISED]:
+            c[reg.WARNINGS] |= GOES_ON & ~c[reg.WARNED]
+        c[reg.RUN_PROMISED], c[reg.RUN_BYTES] = 0, WRAP
+        c[reg.DATA_LEFT] += WRAP
+        return RUNS
+
+
+@jit
+def is_chunk(data: Array, at: int) -> bool:
+    """Whether a chunk that may follow samples begins at a place."""
+    for i in range(4):
+        if not 32 <= data[at + i] < 127:
+            return False
+    return little(data, at + 4, 4) < LARGEST_CHUNK or little(data, at, 4) == _DATA
+
+
+@jit
+def is_sound(data: Array, at: int) -> bool:
+    """Whether bytes behind samples may be samples: neither a tag nor only zeros."""
+    if little(data, at, 3) in (_TAG, _ID3):
+        return False
+    zeros = 0
+    while zeros < TRAILER and data[at + zeros] == 0:
+        zeros += 1
+    return zeros < TRAILER
 
 
 @jit

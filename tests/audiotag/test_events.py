@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from audiotag import LabelError, Tagger
+from audiotag import AudioError, LabelError, Tagger
 from audiotag.events import EventOptions, Segmenter, parse
 from audiotag.labels import find
 
@@ -161,6 +161,6 @@ def test_a_clip_without_events_has_a_row():
     assert (only.start, only.end, only.tags) == (0, 3.125, ())
 
 
-def test_a_clip_without_samples_has_no_events():
-    (only,) = Tagger().find_events(np.zeros(0, np.float32), EventOptions(0.01, 0.01), rate=32000)
-    assert (only.start, only.end, only.tags) == (0, 0, ())
+def test_a_clip_without_samples_is_an_error():
+    with pytest.raises(AudioError, match="has no samples"):
+        list(Tagger().find_events(np.zeros(0, np.float32), EventOptions(0.01, 0.01), rate=32000))

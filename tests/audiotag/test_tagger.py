@@ -12,7 +12,9 @@ import pytest
 import soundfile
 
 import audiotag
-from audiotag import Failure, LabelError, Result, Tagger
+from audiotag import AudioError, Failure, LabelError, Result, Tagger
+from audiotag.errors import AudioWarning
+from audiotag.events import EventOptions
 from audiotag.features import mel
 from audiotag.tagger import best_tags, sigmoid
 
@@ -70,11 +72,85 @@ def test_sigmoid_neither_overflows_nor_loses_small_scores():
     )
 
 
-@pytest.mark.parametrize("n", [0, 1, 513, 514, 320_000])
+@pytest.mark.parametrize("n", [1, 513, 514, 320_000])
 def test_clips_of_any_length(tagger, n):
     result = tagger.tag(np.zeros(n, np.float32), 32000)
     assert len(result.tags) == 10
     assert result.duration == n / 32000
+    assert result.warning == (None if n > 16000 else f"only {n / 32000:.2f} s long: too short to judge")
+
+
+def test_an_array_without_samples_is_an_error(tagger):
+    with pytest.raises(AudioError, match="has no samples"):
+        tagger.tag(np.zeros(0, np.float32), 32000)
+
+
+class Live:
+    """A file object that can only be read."""
+
+    def __init__(self, content):
+        self.read = io.BytesIO(content).read
+
+
+def cut_wav(samples):
+    file = io.BytesIO()
+    soundfile.write(file, samples, 32000, format="WAV")
+    return file.getvalue()[: 44 + 2 * 40_000]
+
+
+CUT = "ends early: its header promises 3.00 s, 1.25 s are there"
+
+
+def test_what_is_missing_is_a_warning_in_the_row(tagger):
+    content = cut_wav(np.tile(np.float32(0.1), 96_000))
+    for source in (content, Live(content)):
+        result = tagger.tag(source)
+        assert result.warning == result.to_dict()["warning"] == CUT
+    assert "warning" not in tagger.tag(np.zeros(32000), 32000).to_dict()
+    batch = tagger({"bytes": [content, b""]})
+    assert batch["warning"] == [CUT, None]
+    with pytest.warns(AudioWarning, match="ends early"):
+        tagger.scores(content)
+
+
+@pytest.mark.parametrize(("window", "rows"), [(1.0, 2), (0.25, 5), (2.0, 1)])
+def test_what_is_missing_is_a_warning_in_the_last_row(tagger, window, rows):
+    content = cut_wav(np.tile(np.float32(0.1), 96_000))
+    found = list(tagger.tag_windows(content, window))
+    assert [row.warning for row in found] == [None] * (rows - 1) + [CUT]
+    events = list(tagger.find_events(content, EventOptions(0.01, 0.005), window))
+    assert [event.warning for event in events if event.warning] == [CUT]
+
+
+def test_of_a_live_source_it_is_an_error_after_the_last_row(tagger):
+    content = cut_wav(np.tile(np.float32(0.1), 96_000))
+    found = tagger.tag_windows(Live(content), 0.25)
+    assert [next(found).warning for _ in range(5)] == [None] * 5
+    with pytest.raises(AudioError, match=CUT):
+        next(found)
+    # a row that is still to come has it
+    assert list(tagger.tag_windows(Live(content), 1.0))[-1].warning == CUT
+
+
+def test_an_error_comes_after_the_rows_before_it(tagger):
+    samples = np.zeros(96_000, np.float32)
+    samples[80_000] = np.nan
+    found = tagger.tag_windows(samples, 1.0, rate=32000)
+    assert [next(found).start, next(found).start] == [0, 1]
+    with pytest.raises(AudioError, match="NaN"):
+        next(found)
+
+
+def test_a_tagger_of_one_channel(model, noise):
+    left = Tagger(model).scores(noise[:, 0], 32000)
+    for channel in ("left", "first", 1):
+        np.testing.assert_array_equal(Tagger(model, channel=channel).scores(noise[:, :2], 32000), left)
+    again = pickle.loads(pickle.dumps(Tagger(model, channel="right")))
+    np.testing.assert_array_equal(again.scores(noise[:, :2], 32000), Tagger(model).scores(noise[:, 1], 32000))
+    with pytest.raises(AudioError, match="has 2 channels, no channel 3"):
+        Tagger(model, channel=3).tag(noise[:, :2], 32000)
+    with pytest.raises(ValueError, match="channel must be"):
+        Tagger(model, channel="middle")
 
 
 def test_it_is_lazy_and_picklable(model, clip, tmp_path):
@@ -101,7 +177,7 @@ def test_batches_of_columns(tagger, clip, noise):
         {"audio": [noise[:, 0], np.array([np.nan])], "rate": np.array([32000, 32000]), "more": [1, 2]},
     ):
         result = tagger(batch)
-        assert set(result) == {*batch, "tags", "error"}
+        assert set(result) == {*batch, "tags", "error", "warning"}
         # columns that are arrays get Arrow's
         result |= {name: column.to_pylist() for name, column in result.items() if hasattr(column, "to_pylist")}
         assert result["tags"] == [expected, []]

@@ -20,5 +20,5 @@ def test_csv():
     assert [row["error"] for row in rows] == ["", "", "", 'b.wav: is "empty"', "", ""]
     assert list(rows[0].values()) == [
         *("a.wav", "0.5", "2.5", "2", "Dog", "/m/0bt9lr", "74", "0.75"),
-        *("linear", "00ff", __version__, "", ""),
+        *("linear", "00ff", __version__, "", "", ""),
     ]

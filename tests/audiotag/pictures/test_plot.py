@@ -50,7 +50,7 @@ def test_tiny_clips(n, model, tmp_path):
 @pytest.mark.parametrize("columns", [1, 2, 7, 50, 1000])
 def test_the_spectrogram_of_a_long_clip_is_summed_up(clip, columns, monkeypatch):
     monkeypatch.setattr(plot, "COLUMNS", columns)
-    duration, spectrogram = plot._spectrogram(clip)
+    duration, spectrogram = plot._spectrogram(clip, "mean")
     x, _ = soundfile.read(clip, dtype="float32")
     frames = 10 / np.log(10) * (5 * mel.log_mel(x) - 4.5)
     assert duration == 5

@@ -21,11 +21,12 @@ FORMATS = sorted(set(soundfile.available_formats()) - {"RAW"})
 
 def wav(rate=32000, channels=1, frames=1000, size=None):
     data = b"\1\2" * frames * channels
+    riff = 36 + (len(data) if size is None else size)
     size = len(data) if size is None else size
     fmt = struct.pack("<HHIIHH", 1, channels, rate, rate * 2 * channels % 2**32, 2 * channels, 16)
     return (
         b"RIFF"
-        + struct.pack("<I", 36 + len(data))
+        + struct.pack("<I", riff % 2**32)
         + b"WAVEfmt \x10\0\0\0"
         + fmt
         + b"data"
@@ -137,7 +138,7 @@ def test_a_flac_that_was_streamed_and_does_not_know_its_length(noise):
 
 
 @pytest.mark.parametrize("rate", [1000, 8000, 11025, 22050, 44056, 44100, 48000, 96000, 192000, 31999])
-@pytest.mark.parametrize("n", [0, 1, 2, 100, 513, 799, 150_000])
+@pytest.mark.parametrize("n", [1, 2, 100, 513, 799, 150_000])
 def test_resampling_in_blocks_equals_one_go(rate, n):
     x = np.random.default_rng(n).standard_normal(n).astype(np.float32)
     result = audio.read(x, rate)
@@ -162,8 +163,8 @@ def test_short_files(n, noise):
 @pytest.mark.parametrize("rate", [32000, 44100])
 def test_files_without_samples_are_no_sound(rate, noise):
     assert "has no samples" in fails(encoded(noise[:0, 0], rate, subtype="FLOAT"), "has no samples")
-    # an array without samples says what it is
-    assert len(audio.read(noise[:0], rate)) == 0
+    fails(noise[:0], "has no samples", rate=rate)
+    fails(io.BytesIO(b""), "is empty", raw=audio.RawFormat("s16le", rate))
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from audiotag.standalone import control, registers, resampler, samples
+from audiotag.standalone import control, registers, resampler, samples, settings
 from audiotag.standalone.decoder import decode
 from audiotag.standalone.resampler import prototype
 from tinyonnx.codegen.kernel import _UNUSED, DISABLED
@@ -23,9 +23,10 @@ class Decoder:
         values, mono = (np.full(samples.VALUES, np.nan, np.float32) for _ in range(2))
         self.samples = np.full(resampler.LARGEST + room, np.nan, np.float32)
         self.arguments = (
-            self.c, self.settings, *views, values, mono, np.zeros(resampler.REGISTERS, np.int64),
-            np.zeros(resampler.WEIGHTS, np.float32), np.full(resampler.INPUTS, np.nan, np.float32), prototype(),
-            np.zeros(LANES, np.float32), np.zeros(resampler.SUMS, np.float32), self.samples,
+            self.c, self.settings, np.zeros(settings.REALS), *views, values, mono,
+            np.zeros(resampler.REGISTERS, np.int64), np.zeros(resampler.WEIGHTS, np.float32),
+            np.full(resampler.INPUTS, np.nan, np.float32), prototype(), np.zeros(LANES, np.float32),
+            np.zeros(resampler.SUMS, np.float32), self.samples,
         )  # fmt: skip
         self.bound = BoundKernel(decode, self.arguments)
 

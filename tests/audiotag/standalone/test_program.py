@@ -9,6 +9,7 @@ import pytest
 import soundfile
 
 from audiotag import Tagger
+from audiotag.errors import printable
 from audiotag.options import TagOptions
 from audiotag.outputs.jsonl import JsonlEncoder
 from audiotag.outputs.text import TextEncoder
@@ -81,8 +82,9 @@ def test_rows_are_the_package_s(run, tagger, tmp_path, monkeypatch, n, piece):
     found = [tagger.tag(name) for name in names]
     text, encoder = run(*names, piece=piece), TextEncoder(TagOptions())
     # the first heading of a file is preceded by nothing
-    assert text == (0, rows(encoder, found).removeprefix("\n"), "")
-    assert run(*names, "--json", piece=piece) == (0, rows(JsonlEncoder(TagOptions()), found), "")
+    said = "".join(f"{NAME}: {printable(row.path)}: warning: {row.warning}\n" for row in found if row.warning)
+    assert text == (0, rows(encoder, found).removeprefix("\n"), said)
+    assert run(*names, "--json", piece=piece) == (0, rows(JsonlEncoder(TagOptions()), found), said)
 
 
 @pytest.mark.parametrize("options", [(3, None), (527, None), (10, 0.6), (1000, 0.0), (5, 1.0)])
@@ -125,7 +127,7 @@ def test_samples_without_a_header(run, tagger):
 def test_a_bad_file_is_said_and_the_others_are_done(run, tmp_path):
     (tmp_path / "bad.wav").write_bytes(encoded(noise(9))[:30])
     (tmp_path / "loud.wav").write_bytes(encoded(np.full(9, np.nan), 44100, "FLOAT"))
-    (tmp_path / "good.wav").write_bytes(encoded(noise(9)))
+    (tmp_path / "good.wav").write_bytes(encoded(noise(32000)))
     paths = [str(tmp_path / name) for name in ("bad.wav", "loud.wav", "none\n.wav", "good.wav")]
     code, out, err = run(*paths, str(tmp_path), "--json")
     assert code == 1

@@ -1,0 +1,101 @@
+"""`Feed`: a stream of bytes as the file that libsndfile wants to open.
+
+libsndfile seeks while it opens a file: it measures it, reads the header more than once, and looks for tags at its end.
+Afterwards it reads straight on. So a feed keeps what it gave until the file is open and pretends to be very long.
+"""
+
+from __future__ import annotations
+
+import enum
+import os
+from collections.abc import Callable
+
+END = 1 << 60
+"""Apparent length of a feed in bytes."""
+
+TAG = 128
+"""Bytes of an ID3v1 tag, which mpg123 looks for at the end."""
+
+
+NEAR = 1 << 16
+"""Bytes beyond those read to which a decoder that looks for frames may seek."""
+
+
+class Phase(enum.Enum):
+    """What libsndfile does with a feed."""
+
+    MEASURING = enum.auto()
+    """It asks for the length, by the one seek to the end that always succeeds."""
+
+    OPENING = enum.auto()
+    """It reads the header, back and forth; everything given is kept."""
+
+    DECODING = enum.auto()
+    """It reads on; nothing is kept."""
+
+
+class Feed:
+    """A file object without an end for libsndfile's callbacks; exceptions are kept for `check`, as these swallow them.
+
+    Args:
+        pull: returns at least one and at most so many of the next bytes, or b"" at the end.
+        tag: whether the decoder may look at the last `TAG` bytes, where it finds zeros; otherwise seeks beyond what
+            was read fail, which tells it that the length is unknown.
+    """
+
+    def __init__(self, pull: Callable[[int], bytes], tag: bool = False) -> None:
+        self._pull, self._tag = pull, tag
+        self._kept = bytearray()
+        self._position = 0
+        self._failed = False
+        self._phase = Phase.MEASURING
+        self._error: BaseException | None = None
+
+    def opened(self) -> None:
+        """From now on bytes are read in order and not kept."""
+        self._phase = Phase.DECODING
+        del self._kept[: self._position]
+
+    def check(self) -> None:
+        """Raise what `pull` raised."""
+        error, self._error = self._error, None
+        try:
+            if error:
+                raise error
+        finally:
+            # the error's traceback refers to this frame: a cycle would keep the decoder alive
+            del error
+
+    def read(self, size: int) -> bytes:
+        try:
+            return b"" if self._error else self._read(size)
+        except BaseException as error:
+            self._error = error
+            return b""
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        target = offset + (0, self._position, END)[whence]
+        measuring, self._phase = self._phase is Phase.MEASURING, Phase(max(self._phase.value, Phase.OPENING.value))
+        reach = len(self._kept) + (NEAR if self._tag else 0)
+        known = 0 <= target <= reach or (measuring and target == END) or (self._tag and END - TAG <= target <= END)
+        self._failed = self._phase is Phase.DECODING or not known or self._error is not None
+        if not self._failed:
+            self._position = target
+        return self.tell()
+
+    def tell(self) -> int:
+        """The position, or -1 if the last seek failed: soundfile passes this on as the result of the seek."""
+        return -1 if self._failed else self._position
+
+    def _read(self, size: int) -> bytes:
+        if self._phase is Phase.DECODING:
+            data = bytes(self._kept[:size]) or self._pull(size)
+            del self._kept[: len(data)]
+        elif self._position >= END - TAG:
+            data = bytes(min(size, END - self._position))
+        else:
+            while (missing := self._position + size - len(self._kept)) > 0 and (more := self._pull(missing)):
+                self._kept += more
+            data = bytes(self._kept[self._position : self._position + size])
+        self._position += len(data)
+        return data

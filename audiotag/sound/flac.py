@@ -1,0 +1,178 @@
+"""FLAC as the sequence of frames that a file really holds.
+
+The number of samples in the header may be missing or wrong, and decoders fail at what lies behind the last frame. Here
+every frame header is found in the bytes on their way to the decoder, so that no more is asked of it than there is.
+A file behind a file is a `Segment` of its own.
+
+Source: RFC 9639.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from audiotag.sound.reader import AHEAD, Reader
+
+MARKER = b"fLaC"
+_STREAMINFO = 34
+
+_LONGEST_HEADER = 16
+_BITS = (0, 8, 12, 0, 16, 20, 24, 32)
+
+
+def _crc8_table() -> tuple[int, ...]:
+    table = []
+    for byte in range(256):
+        for _ in range(8):
+            byte = (byte << 1) ^ (0x107 if byte & 0x80 else 0)
+        table.append(byte)
+    return tuple(table)
+
+
+_CRC8 = _crc8_table()
+
+
+class SegmentError(Exception):
+    """The metadata of a stream can't be read."""
+
+
+class Segment:
+    """One FLAC stream: `pull` gives it to a decoder, with a header that promises no length.
+
+    Attributes:
+        promised: samples per channel according to the header, 0 if that doesn't say.
+        known: samples of frames that have passed as a whole, at the end of all frames.
+        gap: samples that are missing between frames according to their numbers, `gap_at` the first of them.
+        following: whether another stream follows.
+    """
+
+    def __init__(self, reader: Reader) -> None:
+        """Read the metadata. SegmentError if they are damaged or not all there."""
+        self._reader = reader
+        last, info = False, b""
+        if reader.read(4) != MARKER:
+            raise SegmentError("has no FLAC header")
+        while not last:
+            head = reader.read(4)
+            size = int.from_bytes(head[1:], "big")
+            if len(head) < 4:
+                raise SegmentError("truncated within its FLAC metadata")
+            last, kind = head[0] >= 0x80, head[0] & 0x7F
+            if kind == 0 and size == _STREAMINFO:
+                info = reader.read(size)
+            elif reader.skip(size) < size:
+                raise SegmentError("truncated within its FLAC metadata")
+        if len(info) < _STREAMINFO:
+            raise SegmentError("truncated: has no FLAC stream information")
+        packed = int.from_bytes(info[10:18], "big")
+        self.rate, self.promised = packed >> 44, packed & (1 << 36) - 1
+        self._channels, self._bits = (packed >> 41 & 7) + 1, (packed >> 36 & 31) + 1
+        self._block = int.from_bytes(info[2:4], "big")
+        unknown = packed >> 36 << 36
+        self._head = MARKER + b"\x80\0\0\x22" + info[:10] + unknown.to_bytes(8, "big") + info[18:]
+        self._out, self._scanned = b"", 0
+        self._size = 0
+        self._next: int | None = None  # number of the sample that the next frame begins with
+        self._first = 0
+        self._ended = False
+        self.gap = self.gap_at = 0
+        self.following = False
+
+    @property
+    def known(self) -> int:
+        return 0 if self._next is None else self._next - self._first - self.gap - (0 if self._ended else self._size)
+
+    def grow(self, done: int) -> bool:
+        """Read on until more than `done` samples are known; whether there are more."""
+        while self.known <= done and not self._ended:
+            self._more()
+        return self.known > done
+
+    def pull(self, size: int) -> bytes:
+        """Return at most `size` bytes of the stream; b"" at its end."""
+        if self._head:
+            data, self._head = self._head[:size], self._head[size:]
+            return data
+        while self._scanned == 0 and not self._ended:
+            self._more()
+        size = min(size, self._scanned)
+        data, self._out = self._out[:size], self._out[size:]
+        self._scanned -= size
+        return data
+
+    def _more(self) -> None:
+        data = self._reader.read(AHEAD, 1)
+        self._out += data
+        end = len(self._out) - (_LONGEST_HEADER if data else 0)
+        place, self._junk = self._scanned, 0
+        while (place := self._out.find(b"\xff", place, max(end, 0))) >= 0:
+            self._look(place)
+            place += 1
+        marker = self._out.find(MARKER, self._scanned)
+        if 0 <= marker < end and self._out[marker + 4 : marker + 8] in (b"\0\0\0\x22", b"\x80\0\0\x22"):
+            self._reader.unread(self._out[marker:])
+            self._out, data, end = self._out[:marker], b"", marker
+            self.following = True
+        self._scanned = max(self._scanned, end)
+        if self._junk:  # before the first frame
+            self._out, self._scanned = self._out[self._junk :], self._scanned - self._junk
+        self._ended = not data
+        if self._next is None:
+            self._out, self._scanned = self._out[self._scanned :], 0
+
+    def _look(self, at: int) -> None:
+        """Take notice of the frame header at a place, if there is one."""
+        data = self._out
+        if len(data) < at + 6 or data[at + 1] & 0xFE != 0xF8:
+            return
+        found = self._header(data[at : at + _LONGEST_HEADER])
+        if found is None:
+            return
+        number, size = found
+        if self._next is None:
+            self._first, self._junk = number, at
+        elif number < self._next:
+            return
+        elif number > self._next:
+            self.gap_at = self.gap_at or self._next - self._first
+            self.gap += number - self._next
+        self._next, self._size = number + size, size
+
+    def _header(self, data: bytes) -> tuple[int, int] | None:
+        """First sample and number of samples of a frame, None if its header is none of this stream."""
+        block, rate, channels, bits = data[2] >> 4, data[2] & 15, data[3] >> 4, data[3] >> 1 & 7
+        if block == 0 or rate == 15 or data[3] & 1 or channels > 10:
+            return None
+        if (channels + 1 if channels < 8 else 2) != self._channels or (bits and _BITS[bits] != self._bits):
+            return None
+        extra = next((n for n, low in enumerate((0x80, 0xC0, 0xE0, 0xF0, 0xF8, 0xFC, 0xFE, 0xFF)) if data[4] < low), 7)
+        if extra == 1:
+            return None
+        number = data[4] if not extra else data[4] & (0x7F >> extra)
+        at = 5
+        for byte in data[5 : 4 + max(extra, 1)]:
+            number = number << 6 | byte & 0x3F
+            at += 1
+        if block in (6, 7):
+            size = int.from_bytes(data[at : at + block - 5], "big") + 1
+            at += block - 5
+        else:
+            size = 192 if block == 1 else 576 << block - 2 if block < 6 else 256 << block - 8
+        at += {12: 1, 13: 2, 14: 2}.get(rate, 0)
+        if len(data) <= at:
+            return None
+        check = 0
+        for byte in data[:at]:
+            check = _CRC8[check ^ byte]
+        if check != data[at]:
+            return None
+        return (number if data[1] & 1 else number * self._block), size
+
+
+def segments(reader: Reader) -> Iterator[Segment]:
+    """Yield the streams of a source; each one must be read to its end before the next is asked for."""
+    following = True
+    while following:
+        segment = Segment(reader)
+        yield segment
+        following = segment.following

@@ -1,0 +1,194 @@
+"""WAV (RIFF and RF64): what the header says of the samples, and where they are.
+
+Programs that write WAV into a pipe, or die before they are done, leave lengths in the header that mean nothing, and
+lengths of more than 4 GiB don't fit into it. So what follows the samples is looked at, too: either further chunks, or
+more samples. `audiotag.standalone.wav` is the same for the executable.
+
+Sources: Microsoft, "Multiple channel audio data and WAVE files"; EBU Tech 3306 (RF64).
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from audiotag.sound.pcm import ENDS_EARLY, GOES_ON, Layout, Run
+from audiotag.sound.reader import KEPT, Reader
+
+_ENCODINGS = {
+    (1, 1): "u1",
+    (1, 2): "i2",
+    (1, 3): "i3",
+    (1, 4): "i4",
+    (3, 4): "f4",
+    (3, 8): "f8",
+    (6, 1): "alaw",
+    (7, 1): "ulaw",
+}
+"""By format tag and bytes per sample."""
+
+_EXTENSIBLE = 0xFFFE
+
+UNSIZED_CHUNKS = (
+    *(b"LIST", b"id3 ", b"ID3 ", b"bext", b"cue ", b"fact", b"JUNK", b"PEAK", b"iXML", b"smpl", b"_PMX", b"acid"),
+    *(b"axml", b"guan", b"inst", b"plst", b"chna", b"SAUR", b"PAD ", b"FLLR", b"minf", b"elm1", b"regn", b"umid"),
+)
+"""Chunks that show that a data chunk of length 0 is empty, where the length of the file is unknown."""
+
+WRAP = 1 << 32
+"""Lengths in the header count modulo this."""
+
+TRAILER = 4096
+"""Bytes behind the samples that are no chunk and taken for more samples; fewer are left out."""
+
+LARGEST_CHUNK = 1 << 28
+"""Bytes of a chunk behind the samples; a greater number is none."""
+
+
+@dataclass(frozen=True)
+class WavHeader:
+    """What stands before the samples.
+
+    Attributes:
+        layout: that of the samples, None for a compressed or damaged file.
+        problem: what is wrong with it, if nothing else could read it either.
+        size: bytes of the data chunk.
+        end: position behind the RIFF chunk; None if the header doesn't know it.
+    """
+
+    layout: Layout | None
+    problem: str | None
+    size: int
+    end: int | None
+
+
+def read_wav_header(reader: Reader) -> WavHeader | None:
+    """Read up to the first sample; None if that is no WAV or has no data chunk."""
+    start = reader.position
+    kind, riff_size, wave = _unpack("<4sI4s", reader)
+    if kind not in (b"RIFF", b"RF64") or wave != b"WAVE":
+        return None
+    long_riff = long_size = 0
+    form = b""
+    while True:
+        chunk, size = _unpack("<4sI", reader)
+        if chunk == b"data":
+            break
+        if chunk == bytes(4) or size > KEPT:
+            return None
+        body = reader.read(size + size % 2)
+        if chunk == b"fmt " and len(body) >= 16:
+            form = body
+        if chunk == b"ds64" and len(body) >= 16:
+            long_riff, long_size = struct.unpack_from("<QQ", body)
+    if kind == b"RF64":
+        riff_size = long_riff if riff_size == 0xFFFFFFFF else riff_size
+        size = long_size if size == 0xFFFFFFFF else size
+    layout, problem = _layout(form)
+    known = riff_size > 8 and not _is_placeholder(riff_size)
+    return WavHeader(layout, problem, size, start + riff_size + 8 if known else None)
+
+
+def _layout(form: bytes) -> tuple[Layout | None, str | None]:
+    if not form:
+        return None, "its header does not say what its samples are"
+    code, channels, rate, _, frame, _ = struct.unpack_from("<HHIIHH", form)
+    if code == _EXTENSIBLE and len(form) >= 26:
+        (code,) = struct.unpack_from("<H", form, 24)
+    if code not in {known for known, _ in _ENCODINGS}:
+        return None, None
+    if not channels:
+        return None, "its header gives no channels"
+    if not 0 < rate < 1 << 31:
+        return None, "its header gives no valid sample rate (0 Hz?)"
+    encoding = _ENCODINGS.get((code, frame // channels)) if frame % channels == 0 else None
+    return (Layout(encoding, rate, channels) if encoding else None), None
+
+
+def _is_placeholder(size: int) -> bool:
+    """Whether a length is one that writers use while they don't know it."""
+    return size == 0 or 0x7FFF0000 <= size <= 0x80000000 or 0xFFFF0000 <= size <= 0xFFFFFFFF or size >= 1 << 60
+
+
+def runs(reader: Reader, header: WavHeader, notes: list[str]) -> Iterator[Run]:
+    """Yield where samples are; the reader must have read a run before the next is asked for.
+
+    Args:
+        reader: at the first sample.
+        header: what was read before.
+        notes: takes messages about lengths that don't fit.
+    """
+    assert header.layout is not None
+    frame, rate = header.layout.frame, header.layout.rate
+    size, promised, goes_on, total, counted = header.size, not _is_placeholder(header.size), False, 0, 0
+    if header.size == 0:
+        empty = header.end is not None and header.end > reader.position
+        if empty or reader.peek(4) in (b"", *UNSIZED_CHUNKS):
+            return
+        size = WRAP
+    while True:
+        start = reader.position
+        yield Run(size, promised, goes_on)
+        read = reader.position - start
+        total += read
+        counted += size if promised else 0
+        if promised and read < size and size - read >= frame:
+            notes.append(ENDS_EARLY.format(counted / frame / rate, total / frame / rate))
+        if read < size:
+            return
+        end = reader.position
+        following = _next_data(reader, size)
+        if following is None:
+            if not _goes_on(reader, reader.position == end, notes):
+                return
+            if promised:
+                notes.append(GOES_ON.format(counted / frame / rate))
+            size, promised, goes_on = WRAP, False, True
+        else:
+            size, promised, goes_on = following or WRAP, not _is_placeholder(following), False
+
+
+def _next_data(reader: Reader, size: int) -> int | None:
+    """Skip chunks behind samples of `size` bytes; the size of another data chunk, None if there is none."""
+    if size % 2 and _is_chunk(reader.peek(9)[1:]):
+        reader.read(1)
+    while _is_chunk(head := reader.peek(8)):
+        reader.read(8)
+        size = int.from_bytes(head[4:], "little")
+        if head[:4] == b"data":
+            return size
+        reader.skip(size + size % 2)
+    return None
+
+
+def _is_chunk(head: bytes) -> bool:
+    """Whether those bytes begin a chunk that may follow samples."""
+    name = head[:4]
+    return (
+        len(head) >= 8
+        and all(32 <= byte < 127 for byte in name)
+        and (int.from_bytes(head[4:8], "little") < LARGEST_CHUNK or name == b"data")
+    )
+
+
+def _goes_on(reader: Reader, at_samples: bool, notes: list[str]) -> bool:
+    """Whether what follows are more samples, as it may right behind others; otherwise read it to its end."""
+    ahead = reader.peek(TRAILER)
+    if at_samples and len(ahead) == TRAILER and ahead.strip(b"\0") and not ahead.startswith((b"TAG", b"ID3")):
+        return True
+    size, empty = 0, True
+    while data := reader.read(1 << 20, 1):
+        size += len(data)
+        empty = empty and not data.strip(b"\0")
+    if size >= 2 * TRAILER and not empty:
+        notes.append(f"{size} bytes behind its samples are left out: its header does not count them")
+    return False
+
+
+def _unpack(layout: str, reader: Reader) -> tuple[Any, ...]:
+    """The fields of a structure, all zero if the source ends before."""
+    size = struct.calcsize(layout)
+    data = reader.read(size)
+    return struct.unpack(layout, data if len(data) == size else bytes(size))

@@ -1,0 +1,195 @@
+"""Hundreds of files, each a container with one kind of damage: none is read short without an error or a warning."""
+
+from __future__ import annotations
+
+import io
+import itertools
+import struct
+from collections.abc import Callable, Iterator
+from functools import cache
+from typing import Any
+
+import numpy as np
+import pytest
+import soundfile
+
+from audiotag import AudioError
+from audiotag.sound import audio
+
+RATE = 32000
+
+
+def sound(seconds: float) -> np.ndarray:
+    """(frames, 2) float32: a tone and noise that get louder, so that variable bit rates vary."""
+    time = np.arange(int(RATE * seconds)) / RATE
+    noise = np.random.default_rng(int(seconds * 10)).standard_normal(len(time)) * np.linspace(0, 0.3, len(time)) ** 2
+    tone = 0.2 * np.sin(2 * np.pi * 440 * time)
+    return np.stack([tone + noise, 0.8 * tone + noise], axis=1).astype(np.float32)
+
+
+def by_libsndfile(format: str, subtype: str | None = None, **options: Any) -> Callable[[np.ndarray], bytes]:
+    def encode(samples: np.ndarray) -> bytes:
+        file = io.BytesIO()
+        rate = 48000 if subtype == "OPUS" else RATE
+        soundfile.write(file, samples, rate, format=format, subtype=subtype, **options)
+        return file.getvalue()
+
+    return encode
+
+
+def by_ffmpeg(container: str, codec: str, **options: str) -> Callable[[np.ndarray], bytes]:
+    def encode(samples: np.ndarray) -> bytes:
+        av = pytest.importorskip("av")
+        file = io.BytesIO()
+        with av.open(file, "w", format=container, options=options) as out:
+            rate = 48000 if codec == "libopus" else RATE
+            track = out.add_stream(codec, rate=rate, layout="stereo")
+            frame = av.AudioFrame.from_ndarray(np.ascontiguousarray(samples.reshape(1, -1)), format="flt")
+            frame.sample_rate = rate
+            resampler = av.AudioResampler(track.format, "stereo", track.rate, frame_size=track.frame_size or 1024)
+            for part in [*resampler.resample(frame), *resampler.resample(None)]:
+                out.mux(track.encode(part))
+            out.mux(track.encode(None))
+        return file.getvalue()
+
+    return encode
+
+
+def mp3(xing: bool) -> Callable[[np.ndarray], bytes]:
+    def encode(samples: np.ndarray) -> bytes:
+        content = by_libsndfile("MP3", bitrate_mode="VARIABLE")(samples)
+        if not xing:
+            at = max(content.find(b"Xing"), content.find(b"Info")) - 36
+            return content[content.index(content[at : at + 2], at + 40) :]
+        return content
+
+    return encode
+
+
+CONTAINERS: dict[str, Callable[[np.ndarray], bytes]] = {
+    "wav": by_libsndfile("WAV"),
+    "wav24": by_libsndfile("WAV", "PCM_24"),
+    "wavex": by_libsndfile("WAVEX", "FLOAT"),
+    "rf64": by_libsndfile("RF64"),
+    "aiff": by_libsndfile("AIFF"),
+    "au": by_libsndfile("AU"),
+    "caf": by_libsndfile("CAF", "PCM_24"),
+    "w64": by_libsndfile("W64"),
+    "svx": lambda samples: by_libsndfile("SVX")(samples[:, 0]),
+    "flac": by_libsndfile("FLAC"),
+    "vorbis": by_libsndfile("OGG"),
+    "opus": by_libsndfile("OGG", "OPUS"),
+    "mp3": mp3(True),
+    "bare mp3": mp3(False),
+    "adpcm": by_libsndfile("WAV", "IMA_ADPCM"),
+    "m4a": by_ffmpeg("mp4", "aac"),
+    "mka": by_ffmpeg("matroska", "ac3"),
+    "webm": by_ffmpeg("webm", "libopus"),
+    "adts": by_ffmpeg("adts", "aac"),
+}
+
+SELF_FRAMED = ("bare mp3", "adts")
+"""Containers that don't know their length: of one that was cut off nothing is missing that was promised."""
+
+TAG = b"TAG" + bytes(range(33, 126)) + bytes(32)
+APE = b"APETAGEX" + struct.pack("<IIII", 2000, 32, 0, 0) + bytes(8)
+
+
+def junk(size: int) -> bytes:
+    return np.random.default_rng(size).bytes(size)
+
+
+def low_count(content: bytes) -> bytes:
+    """A third of the length in the header."""
+    for name, order in ((b"data", "<"), (b"SSND", ">")):
+        if content[:4] in (b"RIFF", b"FORM") and (at := content.find(name)) > 0:
+            (size,) = struct.unpack_from(order + "I", content, at + 4)
+            small = struct.pack(order + "I", size // 3 // 12 * 12)
+            content = content[: at + 4] + small + content[at + 8 :]
+            return content[:4] + struct.pack(order + "I", at + size // 3 // 12 * 12) + content[8:]
+    if content[:4] == b"fLaC":
+        frames = int.from_bytes(content[22:26], "big") // 3
+        return content[:22] + frames.to_bytes(4, "big") + content[26:]
+    at = max(content.find(b"Xing"), content.find(b"Info"))
+    (frames,) = struct.unpack_from(">I", content, at + 8)
+    return content[: at + 8] + struct.pack(">I", frames // 3) + content[at + 12 :]
+
+
+KINDS: dict[str, tuple[Callable[[bytes], bytes], float]] = {
+    "whole": (lambda x: x, 1),
+    "cut off": (lambda x: x[: len(x) * 2 // 3], 1),
+    "cut off early": (lambda x: x[: len(x) // 5], 1),
+    "zeros behind": (lambda x: x + bytes(512), 1),
+    "newline behind": (lambda x: x + b"\n", 1),
+    "ID3v1 behind": (lambda x: x + TAG, 1),
+    "APE behind": (lambda x: x + APE, 1),
+    "junk behind": (lambda x: x + junk(3000), 1),
+    "junk inside": (lambda x: x[: len(x) // 2] + junk(3000) + x[len(x) // 2 :], 1),
+    "part missing": (lambda x: x[: len(x) // 2] + x[len(x) // 2 + 5000 :], 1),
+    "ID3v2 before": (lambda x: b"ID3\4\0\0\0\0\0\x20" + bytes(32) + x, 1),
+    "joined": (lambda x: x + x, 2),
+    "low count": (low_count, 1),
+}
+
+BY_POSITION = ("wav", "wav24", "wavex", "rf64", "aiff", "au", "caf", "w64", "svx", "adpcm")
+"""Containers of samples without marks among them: what is missing or too much inside changes the length only."""
+
+COUNTED = ("wav", "wav24", "wavex", "aiff", "flac", "mp3")
+
+
+def cases() -> Iterator[tuple[str, str, float]]:
+    for container, kind, seconds in itertools.product(CONTAINERS, KINDS, (0.9, 6.0)):
+        if kind == "low count" and container not in COUNTED:
+            continue
+        if kind == "joined" and container in (*BY_POSITION, "m4a", "mka", "webm", "adts"):
+            continue  # what is behind is another file, which these formats don't allow for
+        if kind == "junk inside" and container in BY_POSITION:
+            continue
+        yield container, kind, seconds
+
+
+@cache
+def encoded(container: str, seconds: float) -> bytes:
+    return CONTAINERS[container](sound(seconds))
+
+
+class Unseekable:
+    def __init__(self, content: bytes) -> None:
+        self.read = io.BytesIO(content).read
+
+
+def read(source: Any) -> tuple[np.ndarray | None, list[str]]:
+    notes: list[str] = []
+    try:
+        return audio.read(source, notes=notes), notes
+    except AudioError as error:
+        return None, [error.problem]
+
+
+def test_there_are_hundreds() -> None:
+    assert len(list(cases())) >= 200
+
+
+@pytest.mark.parametrize(("container", "kind", "seconds"), list(cases()))
+def test_nothing_is_read_short_in_silence(container: str, kind: str, seconds: float) -> None:
+    damage, times = KINDS[kind]
+    whole = encoded(container, seconds)
+    content = damage(whole)
+    expected = times * len(audio.read(whole, notes=[]))
+    samples, said = read(content)
+    if kind.startswith("cut off") and container in SELF_FRAMED:
+        expected = int(len(content) / len(whole) * expected * 0.5)
+    if kind == "part missing" and container in SELF_FRAMED and samples is not None:
+        expected = 0  # nobody can know; frames that are cut are skipped or said
+    if samples is not None and not said:
+        assert len(samples) >= expected - 0.1 * RATE, (len(samples) / RATE, expected / RATE)
+    if kind in ("whole", "zeros behind", "newline behind", "ID3v1 behind", "APE behind") and container != "svx":
+        assert samples is not None, said
+        assert abs(len(samples) - expected) <= 0.1 * RATE
+    if kind == "whole":
+        assert not said
+    others = read(Unseekable(content))
+    assert (samples is None) == (others[0] is None), (said, others[1])
+    if samples is not None:
+        assert others[1] == said
+        np.testing.assert_array_equal(samples, others[0])
