@@ -159,23 +159,23 @@ def test_too_long_for_one_piece_but_not_for_windows(run):
     content = encoded(noise(32000 * (SECONDS + 1)))
     code, out, err = run("-", stdin=content)
     assert (code, out) == (1, "")
-    assert f"longer than {SECONDS / 60:g} min: too long for one result, give a window (--window)" in err
+    assert f"longer than {SECONDS / 60:g} min: too long for one result, use windows (--window)" in err
     assert run("-", "--window", "5", stdin=content)[0] == 0
     assert run("-", stdin=encoded(noise(32000 * SECONDS)))[0] == 0
 
 
 WRONG = [
-    ([], "no file is named"), (["--json"], "no file is named"), (["-x", "a"], "-x: there is no such option"),
+    ([], "no file is given"), (["--json"], "no file is given"), (["-x", "a"], "-x: unknown option"),
     (["a", "--top"], "--top: a value"), (["a", "--top", "0"], "at least 1"), (["a", "--top", "1e3"], "at least 1"),
-    (["a", "--top="], "--top: "), (["a", "--json=1"], "no such option"), (["a", "--threshold", "1.01"], "from 0 to 1"),
+    (["a", "--top="], "--top: "), (["a", "--json=1"], "unknown option"), (["a", "--threshold", "1.01"], "from 0 to 1"),
     (["a", "--threshold", "nan"], "from 0 to 1"), (["a", "--threshold", "-1"], "from 0 to 1"),
     (["a", "--window", "21"], "from 0.02 to 20"), (["a", "--window", "0.01"], "from 0.02 to 20"),
     (["a", "--hop", "1"], "--hop needs --window"), (["a", "--window=1", "--hop=0"], "from 0.01 on"),
     (["-", "--raw", "s24le"], "f32le or s16le"), (["-", "--raw", "s16le"], "--raw needs --rate"),
-    (["-", "--raw", "s16le", "--rate", "999"], "1000 to 1000000"), (["a", "--rate", "8000"], "describe --raw"),
-    (["-", "--channels", "1025", "--raw", "s16le"], "from 1 to 1024"), (["a", "--channels", "2"], "describe --raw"),
-    (["a", "--raw", "s16le", "--rate", "8000"], "as the only file"), (["-", "-"], "once only"),
-    (["-", "a", "--raw", "s16le", "--rate", "8000"], "as the only file"), (["a", "--\x1b[2J"], "--?[2J: "),
+    (["-", "--raw", "s16le", "--rate", "999"], "1000 to 1000000"), (["a", "--rate", "8000"], "need --raw"),
+    (["-", "--channels", "1025", "--raw", "s16le"], "from 1 to 1024"), (["a", "--channels", "2"], "need --raw"),
+    (["a", "--raw", "s16le", "--rate", "8000"], "must be the only file"), (["-", "-"], "given twice"),
+    (["-", "a", "--raw", "s16le", "--rate", "8000"], "must be the only file"), (["a", "--\x1b[2J"], "--?[2J: "),
 ]  # fmt: skip
 
 
