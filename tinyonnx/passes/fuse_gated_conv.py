@@ -19,7 +19,7 @@ def _matches(pair: Pair) -> bool:
 
 def _image_and_gate(mul: Node) -> list[Value | None] | None:
     """Return image [N, C, ...] and gate [N, C, 1, ...] of a Mul; None for any other node."""
-    if mul.op_type != "Mul" or mul.domain or mul.opset < 7:
+    if mul.op_type != "Mul" or mul.domain:
         return None
     for x, gate in (mul.inputs, mul.inputs[::-1]):
         if x is None or gate is None or x.const is not None or gate.const is not None:

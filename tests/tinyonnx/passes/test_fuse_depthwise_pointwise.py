@@ -6,22 +6,7 @@ import numpy as np
 import pytest
 
 from tests.tinyonnx.passes.conftest import model_text, numbers, unoptimised
-
-WEIGHTS = ", ".join(
-    (
-        f"float[24, 8, 1, 1] w = {numbers(192)}",
-        f"float[24, 1, 3, 3] t = {numbers(216)}",
-        f"float[8, 1, 3, 3] d = {numbers(72)}",
-        f"float[24] b = {numbers(24)}",
-    )
-)
-
-
-X = np.random.default_rng(9).normal(size=(2, 8, 9, 11)).astype(np.float32)
-
-
-def text(body: str, outputs: str = "float[N, 24, H, W] y") -> str:
-    return model_text(body, "float[2, 8, 9, 11] x", outputs, WEIGHTS)
+from tests.tinyonnx.passes.test_fuse_expand_depthwise import X, text
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ import onnx.parser
 import pytest
 
 import tinyonnx
-from tests.tinyonnx.passes.conftest import data, floats, model_text
+from tests.tinyonnx.passes.conftest import data, floats, model_text, unoptimised
 
 
 def test_a_gated_image_that_is_read_elsewhere_is_computed(optimise):
@@ -70,8 +70,13 @@ def test_other_convolutions_stay(optimise, attributes):
     assert result.error < 1e-5
 
 
-def test_a_product_with_other_broadcasting_stays():
-    """Before opset 7 operands of different shapes are an error without the attribute `broadcast`."""
-    model = onnx.parser.parse_model(model_text("z = Mul(x, g) y = Conv(z, w)", f"{X}, float[2,4,1,1] g", Y, W, opset=6))
+def test_a_product_of_an_old_opset(optimise):
+    """Operands of equal rank broadcast as they do today, but only if the attribute allows that."""
+    feeds = {"x": data(2, 4, 6, 5), "g": data(2, 4, 1, 1, seed=1)}
+    text = model_text("z = Mul<broadcast=1>(x, g) y = Conv(z, w)", f"{X}, float[2,4,1,1] g", Y, W, opset=6)
+    result = optimise(text, unoptimised(text, **feeds), **feeds)
+    assert dict(result.ops) == {"GatedConv": 1}
+    assert result.error < 1e-5
+    model = onnx.parser.parse_model(text.replace("<broadcast=1>", "")).SerializeToString()
     with pytest.raises(tinyonnx.NodeError, match='Mul "z"'):
-        tinyonnx.InferenceSession(model.SerializeToString()).run(None, {"x": data(2, 4, 6, 5), "g": data(2, 4, 1, 1)})
+        tinyonnx.InferenceSession(model).run(None, feeds)

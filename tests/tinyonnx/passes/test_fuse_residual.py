@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import numpy as np
+import onnx.parser
 import pytest
 
+import tinyonnx
 from tests.tinyonnx.passes.conftest import data, floats, model_text
 
 X, Y = "float[1,4,6,5] x", "float[n,c,h,k] y"
@@ -84,3 +86,11 @@ def test_unknown_shapes_are_refused(optimise, body):
     assert result.ops["Add"] == 1
     assert result.refused("shapes are unknown")
     assert result.error < 1e-5
+
+
+def test_operands_of_different_types_are_the_error_that_they_were():
+    model = onnx.parser.parse_model(model_text("c = Conv(x, w) y = Add(c, r)", f"{X}, double[1,4,6,5] r", Y, WEIGHTS))
+    with pytest.raises(tinyonnx.NodeError, match='Add "y"'):
+        tinyonnx.InferenceSession(model.SerializeToString()).run(
+            None, {"x": data(1, 4, 6, 5), "r": data(1, 4, 6, 5).astype(np.float64)}
+        )

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import ml_dtypes
 import numpy as np
 import pytest
 
-from tests.tinyonnx.passes.conftest import data, floats, model_text
+from tests.tinyonnx.passes.conftest import data, floats, model_text, unoptimised
 
 
 def test_swish_into_the_convolution(optimise):
@@ -106,3 +107,11 @@ def test_an_input_of_unknown_shape(optimise):
     result = optimise(text, x=data(3, 5), target=np.array([3, 5]))
     assert "Swish" not in result.ops
     assert result.error < 1e-6
+
+
+def test_bfloat16_keeps_its_three_roundings(optimise):
+    text = model_text("s = Sigmoid(x) y = Mul(x, s)", "bfloat16[2, 50] x", "bfloat16[n, c] y")
+    x = data(2, 50).astype(ml_dtypes.bfloat16)
+    result = optimise(text, unoptimised(text, x=x), x=x)
+    assert result.refused("its input has no floats")
+    assert result.error == 0
