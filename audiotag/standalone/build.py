@@ -21,21 +21,17 @@ from tinyonnx.files import target_of
 from tinyonnx.native import products
 from tinyonnx.native.kernels import run_sized, unpack
 from tinyonnx.native.levels import LEVELS, units
-from tinyonnx.native.model import plan_of
-from tinyonnx.native.sized import lay_out_sizes
+from tinyonnx.native.sized import lay_out_sizes, plan_for_size
 from tinyonnx.native.toolchain import require
 from tinyonnx.native.unit import CONSTANTS, RUNS, UNPACKED, UNPACKED_BYTES, WORDS, Layout, Unit
 
 if TYPE_CHECKING:
     from audiotag.models.catalog import ResolvedModel
     from tinyonnx.ir import Array
-    from tinyonnx.runtime.plan import Plan
+    from tinyonnx.runtime.sized import SizedPlan
 
 SECONDS = 600
 """Length of the longest clip or window that is tagged in one piece."""
-
-_BOUNDS = 5.12, 10.24, 60.0
-"""Clip lengths in seconds that separate ranges with their own plan and memory; 5 s and 10 s are common lengths."""
 
 _HERE = Path(__file__).parent
 
@@ -71,9 +67,11 @@ def _facts(model: ResolvedModel) -> Facts:
 
 
 @kernel
-def run_model(c: Array, words: Array, at: int, count: int, part: int, parts: int) -> None:
+def run_model(
+    c: Array, words: Array, at: int, count: int, arena: Array, features: Array, logits: Array, part: int, parts: int
+) -> None:
     """Run the model; the glue's action MODEL."""
-    c[registers.RESULT] = run_sized(c[registers.FRAMES], words, at, count)
+    c[registers.RESULT] = run_sized(c[registers.FRAMES], words, at, count, arena, features, logits)
 
 
 def unit(source: str | bytes, name: str, facts: Facts) -> Unit:
@@ -88,24 +86,30 @@ def unit(source: str | bytes, name: str, facts: Facts) -> Unit:
     layout.map(program.memory, layout.room("program", program.memory.nbytes))
     arrays = program.arrays
 
-    def plan_for(frames: int) -> Plan:
-        features = np.broadcast_to(np.float32(0), (1, mel.DEFAULT.n_mels, frames))
-        plan = plan_of(network.session, [network.output], network.feeds(features))
-        (logits,) = plan.graph.outputs
-        if logits.dtype != np.float32 or plan.graph.inputs[0].dtype != np.float32:
+    def plan_for(frames: int) -> SizedPlan:
+        feeds = network.feeds(np.broadcast_to(np.float32(0), (1, mel.DEFAULT.n_mels, frames)))
+        (only,) = feeds
+        plan = plan_for_size(network.session, [network.output], feeds, only, 3)
+        (logits,) = plan.plan.graph.outputs
+        if logits.dtype != np.float32 or plan.plan.graph.inputs[0].dtype != np.float32:
             raise ModelError(f"{name}: computes {logits.dtype}, only float32 can be compiled")
         if np.prod(logits.static_shape or ()) != N_CLASSES:
             raise ModelError(f"{name}: gives {logits.static_shape} numbers, not {N_CLASSES}")
         return plan
 
     if network.frames is not None:
-        bounds = [network.frames, network.frames]
+        first = last = network.frames
     else:
         rate = mel.DEFAULT.sample_rate
-        bounds = [mel.DEFAULT.n_frames(int(seconds * rate)) for seconds in (0, *_BOUNDS, SECONDS)]
-    at, count = lay_out_sizes(layout, plan_for, bounds, arrays["features"], arrays["logits"])
+        first, last = (mel.DEFAULT.n_frames(int(seconds * rate)) for seconds in (0, SECONDS))
+    at, count = lay_out_sizes(layout, plan_for, first, last, arrays["features"], arrays["logits"])
     layout.add_call(unpack, (RUNS, CONSTANTS, UNPACKED), "<i8 <u4 <u4")
-    layout.add_call(run_model, (arrays["control"], WORDS, at, count), "<i8 <i8 i i")
+    arena = layout.room("arena", 0), layout.size("arena") // 4
+    layout.add_call(
+        run_model,
+        (arrays["control"], WORDS, at, count, arena, arrays["features"], arrays["logits"]),
+        "<i8 <i8 i i <f4 <f4 <f4",
+    )
     for array in (arrays["control"], arrays["input"], arrays["output"]):
         layout.add_place(layout.place(array), array.nbytes)
     layout.add_place(layout.room("arena", 0), layout.size("arena"))

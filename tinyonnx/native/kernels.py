@@ -5,6 +5,7 @@ from __future__ import annotations
 from tinyonnx.codegen.kernel import jit, kernel
 from tinyonnx.ir import Array
 from tinyonnx.runtime.program import run_table
+from tinyonnx.runtime.size_table import evaluate
 
 
 @kernel
@@ -29,16 +30,17 @@ def run_steps(table: Array, first: int, last: int, part: int, parts: int) -> Non
 
 
 @jit
-def run_sized(size: int, words: Array, at: int, count: int) -> int:
-    """Run a model that was laid out for ranges of sizes, the first of `count` at words[at]; -1 if none has this size.
+def run_sized(size: int, words: Array, at: int, count: int, arena: Array, source: Array, target: Array) -> int:
+    """Run a model that was laid out for many sizes; -1 if it wasn't for this one.
 
-    A range is (first size, last size, first step, end of steps, first term, end of terms), a
-    term (place among the words, a, b, c, s), for a number a + b·⌊(size + c) / s⌋ there.
+    The first of `count` variants is described at words[at]: where among the words its code, its values, the places
+    of its numbers and its steps begin and end. The first one that holds for the size runs.
     """
-    for i in range(at, at + 6 * count, 6):
-        if words[i] <= size <= words[i + 1]:
-            for t in range(words[i + 4], words[i + 5], 5):
-                words[words[t]] = words[t + 1] + words[t + 2] * ((size + words[t + 3]) // words[t + 4])
-            run_table(words, words[i + 2], words[i + 3])
+    for i in range(at, at + 8 * count, 8):
+        values = words[words[i + 2] : words[i + 3]]
+        values[1], values[2], values[3], values[4] = size, arena.ctypes.data, source.ctypes.data, target.ctypes.data
+        evaluate(words[words[i] : words[i + 1]], values, words[words[i + 4] : words[i + 5]], words, 0, 1)
+        if values[0] != 0:
+            run_table(words, words[i + 6], words[i + 7])
             return 0
     return -1

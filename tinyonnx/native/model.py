@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import mmap
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import replace
 from typing import Any, NamedTuple
 
@@ -23,6 +24,8 @@ from tinyonnx.runtime.arena import Buffer
 from tinyonnx.runtime.constants import ConstantPool
 from tinyonnx.runtime.executor import kernel_calls
 from tinyonnx.runtime.plan import KernelStep, Plan
+from tinyonnx.runtime.sized import SizedPlan
+from tinyonnx.sizes.arrays import SizedArray
 
 _FEW = 64
 """Constants of fewer elements may be attributes in disguise."""
@@ -52,16 +55,24 @@ class Bound(NamedTuple):
 def plan_of(session: InferenceSession, names: Sequence[str] | None, feeds: Mapping[str, Array]) -> Plan:
     """The plan for these inputs. Raises CompileError naming the nodes that keep it from being native code."""
     plan = session.plan_for(names, feeds)
-    if plan.numpy_steps:
-        listed = "; ".join(f"{_label(step.node)}: {step.why}" for step in plan.numpy_steps)
-        raise CompileError(f"{session.name}: can't be compiled, these nodes have no kernel: {listed}")
+    _check_steps(plan, session.name)
     return plan
 
 
-def bind(layout: Layout, plan: Plan, arena: Array, number: bool = True) -> Bound:
-    """Lay out a plan's calls, its buffers being in that arena.
+def _check_steps(plan: Plan, name: str) -> None:
+    if plan.numpy_steps:
+        listed = "; ".join(f"{_label(step.node)}: {step.why}" for step in plan.numpy_steps)
+        raise CompileError(f"{name}: can't be compiled, these nodes have no kernel: {listed}")
 
-    With `number`, constants that are new to the layout get their ids.
+
+def check_steps(sized: SizedPlan) -> SizedPlan:
+    """The plan, if its steps are all kernels. Raises CompileError naming the nodes that keep it from native code."""
+    _check_steps(sized.plan, sized.plan.model)
+    return sized
+
+
+def bind(layout: Layout, plan: Plan, arena: Array) -> Bound:
+    """Lay out a plan's calls, its buffers being in that arena.
 
     Raises CompileError for an output that no kernel writes.
     """
@@ -69,7 +80,18 @@ def bind(layout: Layout, plan: Plan, arena: Array, number: bool = True) -> Bound
     inputs, before = _edge(layout, plan, arena, "input", plan.inputs)
     outputs, after = _edge(layout, plan, arena, "output", plan.outputs)
     calls = [call for step in kernel_calls(plan, arena) for call in step]
-    numbered, count = _numbered(plan, arena, calls) if number else (calls, 0)
+    add_constants(layout, plan, arena, calls)
+    return Bound([_step(layout, call) for call in (*before, *calls, *after)], inputs, outputs)
+
+
+def add_constants(layout: Layout, plan: Plan, arena: Any, calls: Sequence[Call]) -> None:
+    """Give temporaries their rooms, and constants that are new to the layout their ids.
+
+    `calls` are those of all steps of the plan, bound to `arena`, an array or a `SizedArray`.
+    """
+    is_sized = isinstance(arena, SizedArray)
+    with arena.address.trace.recording() if is_sized else nullcontext():
+        numbered, count = _numbered(plan, arena, list(calls))
     temporaries: set[int] = set()
     for call, twin in zip(calls, numbered):
         for arg, numbers in zip(leaves(call.args), leaves(twin.args)):
@@ -81,14 +103,13 @@ def bind(layout: Layout, plan: Plan, arena: Array, number: bool = True) -> Bound
             elif _is_constant(arg, arena):
                 ids = numbers.view(np.int32)
                 layout.constant(arg, ids if ids.min() >= 0 and ids.max() < count else None)
-    return Bound([_step(layout, call) for call in (*before, *calls, *after)], inputs, outputs)
 
 
-def _is_constant(arg: Any, arena: Array) -> bool:
+def _is_constant(arg: Any, arena: Any) -> bool:
     # an empty array shares memory with nothing
-    return (
-        isinstance(arg, np.ndarray) and arg.dtype == np.float32 and arg.size > 0 and not np.may_share_memory(arg, arena)
-    )
+    if not isinstance(arg, np.ndarray) or arg.dtype != np.float32 or not arg.size:
+        return False
+    return isinstance(arena, SizedArray) or not np.may_share_memory(arg, arena)
 
 
 def virtual(nbytes: int) -> Array:

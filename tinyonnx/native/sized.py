@@ -1,227 +1,162 @@
-"""A model's calls for every size of an axis: rows whose integers are functions of the size.
+"""A model for every size of an axis of its input: plans for many sizes, as words of a binary.
 
-Between two sizes at which a plan has the same kernels, in buffers that live from the same step
-to the same step, only numbers change: widths, counts, lengths. Each is a + b·⌊(size + c) / s⌋,
-as sizes of convolutions are; a, b, c and s are found from the plans of some sizes, and of more until
-no two functions are left that differ. Buffers lie
-where the plan of the greatest size has them. Where the kernels change, or a number is another
-function, another range of sizes begins.
+The kernels, the rows and the table that fills them are those of a session (`tinyonnx.runtime.sized`). A session
+asks binders again when it meets sizes for which they decide otherwise; here all variants are found beforehand, by
+evaluating the conditions of those that are known for all sizes that are left.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from functools import cache
-from itertools import pairwise
-from typing import NamedTuple
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, cast
 
 import numpy as np
 
+from tinyonnx.codegen.arguments import kinds_of
 from tinyonnx.ir import Array
+from tinyonnx.kernels import copy_layout
 from tinyonnx.kernels.elementwise import copy
-from tinyonnx.native.model import Bound, CompileError, Step, bind, virtual
-from tinyonnx.native.unit import Cell, Layout, Place
-from tinyonnx.runtime.plan import Plan
+from tinyonnx.native.model import CompileError, add_constants, check_steps
+from tinyonnx.native.unit import Cell, Layout
+from tinyonnx.ort.session import InferenceSession
+from tinyonnx.registry import Call
+from tinyonnx.runtime.sized import Binding, Rows, SizedPlan, Unfit
+from tinyonnx.sizes.arrays import SizedArray
+from tinyonnx.sizes.expressions import EQUAL, POSITIVE, SMALLEST, Condition, Size, SizeError, Trace
 
-_MOST = 40
-"""So many ranges say that the sizes of a model are none of these functions."""
+_MOST = 64
+"""Give up beyond this many variants: the model depends on the size in too many ways."""
 
-_LARGEST_DIVISOR = 64
-"""Of strides, multiplied with each other."""
+_CHUNK = 4096
+"""Sizes for which a table is evaluated at a time."""
 
-_GRID = 4 * _LARGEST_DIVISOR
-"""Sizes at both ends of a range at which functions that agree are taken for the same."""
-
-
-class _Term(NamedTuple):
-    """A cell that depends on the size: `base` is the cell at a function value of zero."""
-
-    row: int
-    cell: int
-    base: Cell
-    factor: int
-    shift: int
-    divisor: int
-
-
-class _Range(NamedTuple):
-    """Sizes from `first` to `last`, and the calls for them."""
-
-    first: int
-    last: int
-    steps: list[Step]
-    terms: list[_Term]
+VARIANT_WORDS = 8
+"""Words that describe a variant; see `kernels.run_sized`."""
 
 
 def lay_out_sizes(
-    layout: Layout, plan_for: Callable[[int], Plan], bounds: Sequence[int], source: Array, target: Array
+    layout: Layout, plan_for: Callable[[int], SizedPlan], first: int, last: int, source: Array, target: Array
 ) -> tuple[int, int]:
-    """Lay out a model of one input and one output for all sizes from bounds[0] to bounds[-1].
+    """Lay out a model of one input and one output for all sizes from `first` to `last`.
 
-    The bounds between them divide the sizes, for plans that fit them better. The kernels copy the
-    input from the start of `source` and the output to that of `target`, which are mapped.
-    Returns what `kernels.run_sized` takes: where in the words the ranges are, and how many.
+    Args:
+        layout: takes rows, constants and memory.
+        plan_for: makes a plan for a size, and as many others as possible. It has one symbol.
+        first: the least size.
+        last: the greatest size.
+        source: where the input begins, row-major; mapped.
+        target: where the output begins; mapped.
+
+    Returns what `kernels.run_sized` takes: where among the words the variants are described, and how many there are.
 
     Raises CompileError.
     """
-    found: list[_Range] = []
-    binder = _Binder(layout, plan_for, source, target)
-    for first, last in pairwise(bounds):
-        _cover(binder, first if not found else first + 1, last, found)
-    rows: list[Cell] = []
-    for part in found:
-        words = [layout.add_words(step.cells) for step in part.steps]
-        first, last = layout.add_table([layout.kernel(s.kernel, s.kinds) for s in part.steps], words)
-        terms = layout.add_words(
-            number
-            for t in part.terms
-            for number in (words[t.row].offset // 8 + t.cell, t.base, t.factor, t.shift, t.divisor)
-        )
-        at = terms.offset // 8
-        rows += (part.first, part.last, first, last, at, at + 5 * len(part.terms))
-    return layout.add_words(rows).offset // 8, len(found)
+    left = np.arange(first, last + 1)
+    plans: list[SizedPlan] = []
+    words: list[Cell] = []
+    while len(left):
+        size = int(left[-1])
+        plan, bindings = _bindings_for(plans, plan_for, size)
+        (symbol,) = plan.symbols
+        within = Condition(POSITIVE, symbol - first), Condition(POSITIVE, last - symbol)
+        found, good = _Variant(layout, plan, bindings, within, source, target).lay_out(left)
+        if not good[-1]:
+            raise CompileError(f"can't be compiled for size {size}: its own conditions don't hold")
+        words += found
+        left = left[~good]
+        if len(words) > _MOST * VARIANT_WORDS:
+            raise CompileError("can't be compiled for every size: its steps depend on it in too many ways")
+    return layout.add_words(words).offset // 8, len(words) // VARIANT_WORDS
 
 
-class _Binder:
-    """Binds the plans of any size."""
+def plan_for_size(
+    session: InferenceSession, names: Sequence[str], feeds: Mapping[str, Array], input: str, axis: int
+) -> SizedPlan:
+    """A plan for the size that an axis of an input has in `feeds`, and for others if possible.
 
-    def __init__(self, layout: Layout, plan_for: Callable[[int], Plan], source: Array, target: Array) -> None:
-        self.layout, self.plan_for, self.source, self.target = layout, plan_for, source, target
-
-    def largest(self, size: int) -> tuple[Plan, Array, list[Step]]:
-        plan = self.plan_for(size)
-        arena = virtual(plan.arena_bytes)
-        return plan, arena, self._steps(bind(self.layout, plan, arena))
-
-    def like(self, largest: tuple[Plan, Array, list[Step]], size: int) -> list[Step] | None:
-        """The calls for a size in the buffers of another one; None if they are of another kind."""
-        model, arena, steps = largest
-        plan = self.plan_for(size)
-        if not _alike(plan, model):
-            return None
-        with _offsets_of(model, plan):
-            found = self._steps(bind(self.layout, plan, arena, number=False))
-        return found if [(s.kernel, s.kinds) for s in found] == [(s.kernel, s.kinds) for s in steps] else None
-
-    def _steps(self, bound: Bound) -> list[Step]:
-        (entry, n), (exit, m) = bound.inputs[0], bound.outputs[0]
-        source, target = self.layout.place(self.source), self.layout.place(self.target)
-        return [
-            Step(copy, "<u4 <u4", [source, n // 4, entry, n // 4], False),
-            *bound.steps,
-            Step(copy, "<u4 <u4", [exit, m // 4, target, m // 4], False),
-        ]
+    Raises CompileError naming nodes without a kernel, and what planning raises.
+    """
+    size = feeds[input].shape[axis]
+    if size >= SMALLEST:
+        try:
+            return check_steps(session.plan_for_sizes(names, feeds, {input: axis}))
+        except (SizeError, Unfit):
+            pass
+    trace = Trace()
+    symbol = trace.symbol("size", SMALLEST)
+    plan = SizedPlan(session.plan_for(names, feeds), trace, [symbol])
+    plan.conditions.append(Condition(EQUAL, symbol - size))
+    return check_steps(plan)
 
 
-def _alike(plan: Plan, model: Plan) -> bool:
-    """Whether a plan's buffers would do where another plan's are."""
-    return len(plan.all_buffers) == len(model.all_buffers) and all(
-        (own.layout, own.dtype, own.start, own.end) == (other.layout, other.dtype, other.start, other.end)
-        and own.nbytes <= other.nbytes
-        and (own.shares is None) == (other.shares is None)
-        for own, other in zip(plan.all_buffers, model.all_buffers)
-    )
+def _bindings_for(
+    plans: list[SizedPlan], plan_for: Callable[[int], SizedPlan], size: int
+) -> tuple[SizedPlan, list[Binding]]:
+    for plan in plans:
+        try:
+            return plan, plan.bindings_for((size,))[1]
+        except (SizeError, Unfit):
+            continue
+    plans.append(plan_for(size))
+    return plans[-1], plans[-1].bindings_for((size,))[1]
 
 
-@contextmanager
-def _offsets_of(model: Plan, plan: Plan) -> Iterator[None]:
-    """Put a plan's buffers where another plan's are."""
-    before = [buffer.offset for buffer in plan.all_buffers]
-    for own, other in zip(plan.all_buffers, model.all_buffers):
-        own.offset = other.offset
-    yield
-    for own, offset in zip(plan.all_buffers, before):
-        own.offset = offset
+class _Variant:
+    """A choice of bindings on its way into the words."""
 
+    def __init__(
+        self, layout: Layout, plan: SizedPlan, bindings: Sequence[Binding], within: Sequence[Condition],
+        source: Array, target: Array,
+    ) -> None:  # fmt: skip
+        self.layout, self.plan = layout, plan
+        source_at, target_at = plan.trace.address("source"), plan.trace.address("target")
+        self.rows = Rows(plan, bindings, [*plan.symbols, plan.arena.address, source_at, target_at], shares=1)
+        self.rows.table.check(within)
+        calls = [call for binding in bindings for call in binding.calls]
+        add_constants(layout, plan.plan, plan.arena, calls)
+        (entry,), (exit,) = plan.plan.inputs, plan.plan.outputs
+        self.calls = [self._edge(entry, source_at, True), *calls, self._edge(exit, target_at, False)]
 
-def _cover(binder: _Binder, first: int, last: int, found: list[_Range]) -> None:
-    """Append ranges for all sizes from `first` to `last`, in order."""
-    largest = binder.largest(last)
-    begin, end = first, last
-    if binder.like(largest, first) is None:
-        while end - begin > 1:
-            middle = (begin + end) // 2
-            begin, end = (begin, middle) if binder.like(largest, middle) is not None else (middle, end)
-        _cover(binder, first, end - 1, found)
-        first = end
-    merged = _merge(binder, largest, first, last)
-    if merged is None:
-        middle = (first + last) // 2
-        _cover(binder, first, middle, found)
-        _cover(binder, middle + 1, last, found)
-    else:
-        found.append(merged)
-    if len(found) > _MOST:
-        raise CompileError("can't be compiled for every size: its steps depend on it in too many ways")
+    def _edge(self, slot: int, address: Size, is_input: bool) -> Call:
+        """The call that copies the input from, or the output to, row-major memory."""
+        buffer = self.plan.plan.buffers.get(slot)
+        if buffer is None:
+            raise CompileError(f"{self.plan.plan.model}: can't be compiled, its output is computed by no kernel")
+        inner: Any = buffer.view(cast(Array, self.plan.arena))
+        outer: Any = SizedArray(address, buffer.shape, buffer.dtype)
+        source, target = (outer, inner) if is_input else (inner, outer)
+        if buffer.layout != "row_major" and not buffer.one_order:
+            return copy_layout(source, target)
+        count = buffer.nbytes // 4
+        return Call(copy, tuple(SizedArray(x.address, (count,), np.dtype(np.uint32)) for x in (source, target)))
 
+    def lay_out(self, sizes: Array) -> tuple[list[Cell], Array]:
+        """The words that describe it, and for which of the sizes it holds."""
+        layout, table = self.layout, self.rows.table
+        kernels, starts = [], []
+        places: list[int] = []
+        for call in self.calls:
+            arguments = self.rows.arguments(call)
+            kernels.append(layout.kernel(call.kernel, kinds_of(arguments)))
+            cells = layout.cells(arguments)
+            start = len(layout.unit.words)
+            numbers, targets = self.rows.encode(cells, start)
+            starts.append(layout.add_words(numbers))
+            places += targets
+        first, last = layout.add_table(kernels, starts)
+        code = layout.add_words(table.code().tolist()).offset // 8
+        values = layout.add_words([0] * table.count).offset // 8
+        at = layout.add_words(places).offset // 8
+        good = np.concatenate([self._holds(sizes[i : i + _CHUNK]) for i in range(0, len(sizes), _CHUNK)])
+        words: list[Cell] = [
+            code, code + len(table.code()), values, values + table.count, at, at + len(places), first, last,
+        ]  # fmt: skip
+        return words, good
 
-def _merge(binder: _Binder, largest: tuple[Plan, Array, list[Step]], first: int, last: int) -> _Range | None:
-    """The calls for a range of sizes, None if a number is no function of the kind."""
-    samples: dict[int, list[Step]] = {}
-    doubtful = {first, last, (first + last) // 2}
-    grid = np.unique(np.clip([np.arange(first, first + _GRID), np.arange(last - _GRID, last) + 1], first, last))
-    while doubtful:
-        for size in doubtful:
-            steps = binder.like(largest, size)
-            if steps is None:
-                return None
-            samples[size] = steps
-        doubtful = set()
-        terms = []
-        sizes = sorted(samples)
-        for place, values in _changing(largest[2], [samples[size] for size in sizes]):
-            numbers = tuple(_number(value, values[0]) for value in values)
-            found = [] if None in numbers else _functions(tuple(sizes), numbers)
-            if not found:
-                return None
-            a, b, c, s = found[0]
-            terms.append(_Term(*place, values[0]._replace(offset=a) if isinstance(values[0], Place) else a, b, c, s))
-            doubtful |= _doubtful(tuple(found), tuple(grid.tolist()))
-    return _Range(first, last, largest[2], terms)
-
-
-def _changing(steps: list[Step], samples: list[list[Step]]) -> Iterator[tuple[tuple[int, int], list[Cell]]]:
-    """Row and cell of what isn't the same in all samples, with its values."""
-    for row, step in enumerate(steps):
-        # scratch of the greatest size is enough for the others
-        for cell in range(len(step.cells) - step.scratch):
-            values = [sample[row].cells[cell] for sample in samples]
-            if any(value != values[0] for value in values):
-                yield (row, cell), values
-
-
-def _number(cell: Cell | None, like: Cell) -> int | None:
-    """What may change of a cell: a number, or the offset of a place."""
-    if isinstance(cell, Place) and isinstance(like, Place):
-        return cell.offset if cell._replace(offset=like.offset) == like else None
-    return cell if isinstance(cell, int) and isinstance(like, int) else None
-
-
-@cache
-def _functions(sizes: tuple[int, ...], values: tuple[int, ...]) -> list[tuple[int, int, int, int]]:
-    """All (a, b, c, s) with a + b·⌊(size + c) / s⌋ = value everywhere."""
-    shifts, divisors, steps = _steps_of(sizes)
-    rise, run = np.array(values) - values[0], steps - steps[:, :1]
-    usable = (run[:, -1] != 0) & (rise[-1] % np.maximum(run[:, -1], 1) == 0)
-    factors = np.where(usable, rise[-1] // np.maximum(run[:, -1], 1), 0)
-    fits = np.flatnonzero(usable & (factors[:, None] * run == rise).all(axis=1))
-    starts = values[0] - factors * steps[:, 0]
-    return [(int(starts[i]), int(factors[i]), int(shifts[i]), int(divisors[i])) for i in fits]
-
-
-@cache
-def _steps_of(sizes: tuple[int, ...]) -> tuple[Array, Array, Array]:
-    """c, s, and ⌊(size + c) / s⌋ for each size, for all c and s."""
-    pairs = [(shift, divisor) for divisor in range(1, _LARGEST_DIVISOR + 1) for shift in range(divisor)]
-    shifts, divisors = np.array(pairs).T
-    return shifts, divisors, (np.array(sizes) + shifts[:, None]) // divisors[:, None]
-
-
-@cache
-def _doubtful(functions: tuple[tuple[int, int, int, int], ...], grid: tuple[int, ...]) -> set[int]:
-    """A size at which the functions differ, if there is one."""
-    sizes = np.array(grid, np.int64)
-    predicted = np.array([a + b * ((sizes + c) // s) for a, b, c, s in functions])
-    different = np.flatnonzero((predicted != predicted[0]).any(axis=0))
-    return set(sizes[different[len(different) // 2 :][:1]].tolist())
+    def _holds(self, sizes: Array) -> Array:
+        """For which sizes the variant holds; makes the arena as large as these need."""
+        good, values = self.rows.table.holds([sizes, 0, 0, 0])
+        good = good & (sizes <= self.rows.table.largest_symbol())
+        needed = np.where(good, values[self.rows.bytes_at], 0)
+        self.layout.room("arena", int(needed.max(initial=0)))
+        return np.asarray(good)

@@ -11,10 +11,11 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from tinyonnx.codegen import code_cache
-from tinyonnx.codegen.arguments import encode, kinds_of, leaves
+from tinyonnx.codegen.arguments import cells, kinds_of, leaves
 from tinyonnx.codegen.kernel import Kernel
 from tinyonnx.codegen.processor import processor
 from tinyonnx.ir import Array
+from tinyonnx.sizes.arrays import SizedArray
 
 
 class Place(NamedTuple):
@@ -138,7 +139,7 @@ class Layout:
     # -- calls --------------------------------------------------------------------------
 
     def cells(self, args: Sequence[Any]) -> list[Cell]:
-        """The row of a call; an array may also be given as its place and size."""
+        """The row of a call; an array may also be given as its place and size. Sizes stay expressions."""
         row: list[Cell] = []
         for arg in args:
             if isinstance(arg, tuple) and isinstance(arg[0], Place):
@@ -147,8 +148,10 @@ class Layout:
             for leaf in leaves([arg]):
                 if isinstance(leaf, np.ndarray):
                     row += self.place(leaf), leaf.size
+                elif isinstance(leaf, SizedArray):
+                    row += leaf.address, leaf.size
                 else:
-                    row += encode([leaf]).tolist()
+                    row += cells([leaf])
         return row
 
     def kernel(self, kernel: Kernel, kinds: str) -> int:

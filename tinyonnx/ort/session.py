@@ -26,7 +26,7 @@ from tinyonnx.runtime.plan import Plan
 from tinyonnx.runtime.planner import make_plan
 from tinyonnx.runtime.shape_independent import Ahead
 from tinyonnx.runtime.sized import SizedPlan, Unfit, Values
-from tinyonnx.runtime.sized_plans import SizedPlans, shapes_of
+from tinyonnx.runtime.sized_plans import SizedPlans, make_sized, shapes_of
 from tinyonnx.runtime.threads import available
 from tinyonnx.runtime.trace import Hook, iterate
 from tinyonnx.sizes.expressions import SizeError
@@ -280,6 +280,19 @@ class InferenceSession:
         """
         return self._prepare(self._request(output_names, input_feed), by_item)[0]
 
+    def plan_for_sizes(
+        self, output_names: Sequence[str] | None, input_feed: Mapping[str, Any], axes: Mapping[str, int]
+    ) -> SizedPlan:
+        """A plan for every size of one axis of each of these inputs, all of the same size.
+
+        Raises SizeError or Unfit where there is none, and what `run` raises of its feeds.
+        """
+        request = self._request(output_names, input_feed)
+        shapes = shapes_of(request.feeds)
+        names = [v.name for v in self._graph.inputs]
+        group = [(names.index(name), axis % len(shapes[names.index(name)])) for name, axis in axes.items()]
+        return make_sized(shapes, [group], lambda shapes: self._make_sized(request, shapes))
+
     def rewrite(self, input_feed: Mapping[str, Any], passes: list[Pass] = PIPELINE) -> Rewrite:
         """Return a copy of the graph for these input shapes after some passes, and the remarks of the passes.
 
@@ -317,7 +330,7 @@ class InferenceSession:
             with self._lock:
                 self._sized.setdefault(request.kind, SizedPlans(shapes, names))
             return iter(())
-        return plans.candidates(shapes, lambda trace, shapes: self._make_sized(request, shapes))
+        return plans.candidates(shapes, lambda shapes: self._make_sized(request, shapes))
 
     def _make_sized(self, request: _Request, shapes: list[tuple[Any, ...]]) -> Plan:
         graph = self._copy(request.names, request.overridden)

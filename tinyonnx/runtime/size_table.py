@@ -66,6 +66,11 @@ def evaluate(code: Array, values: Array, places: Array, rows: Array, part: int, 
     values[0] = 1
 
 
+_ARITHMETIC = {MULTIPLY: np.multiply, GREATER: np.maximum, LESSER: np.minimum}
+
+_CHECKS = {IS_ZERO: lambda x: x == 0, IS_NOT_ZERO: lambda x: x != 0, IS_NOT_NEGATIVE: lambda x: x >= 0}
+
+
 class SizeTable:
     """Collects expressions; `slots` says where in the values each size is found.
 
@@ -105,6 +110,27 @@ class SizeTable:
             self._seen.append(size)
             slot = self._slots[id(size)] = self._sum(size)
         return slot
+
+    def holds(self, inputs: Sequence[Any]) -> Any:
+        """For which of many sizes the conditions hold, and the values: `inputs` are numbers or arrays of them.
+
+        Returns booleans, and a list by slot.
+        """
+        values: list[Any] = [None, *inputs, *[None] * (self.count - 1 - len(inputs))]
+        good: Any = np.ones(np.broadcast_shapes(*map(np.shape, inputs)), np.bool_)
+        for code, target, a, b in zip(*[iter(self._code)] * 4):
+            if code == SET:
+                values[target] = np.int64(a)
+            elif code == ADD:
+                values[target] = values[target] + values[a] * b
+            elif code == DIVIDE:
+                good = good & (values[b] != 0)
+                values[target] = values[a] // np.where(values[b] == 0, 1, values[b])
+            elif code in _ARITHMETIC:
+                values[target] = _ARITHMETIC[code](values[a], values[b])
+            else:
+                good = good & _CHECKS[code](values[a])
+        return good, values
 
     def largest_symbol(self) -> int:
         """A power of two up to which symbols may go, so that no number reaches 2**62."""

@@ -28,7 +28,7 @@ from tinyonnx.runtime.operator_call import Budget, Stoppable
 from tinyonnx.runtime.plan import NumpyStep, Plan
 from tinyonnx.runtime.program import shares_for
 from tinyonnx.runtime.size_table import SizeTable, evaluate
-from tinyonnx.sizes.arrays import memory
+from tinyonnx.sizes.arrays import SizedArray, memory
 from tinyonnx.sizes.expressions import EQUAL, SYMBOL, Condition, Size, SizeError, Trace, is_size, maximum
 
 _BINDINGS = 16
@@ -112,17 +112,21 @@ class SizedPlan:
         """In a forked child the thread that held a lock doesn't exist."""
         self._lock = threading.Lock()
 
+    def bindings_for(self, values: Values) -> tuple[tuple[int, ...], list[Binding]]:
+        """The bindings for these sizes, with their numbers. Raises Unfit, and what binders raise."""
+        self.trace.set_values(self.symbols, values)
+        if not all(condition.holds() for condition in self.conditions):
+            raise Unfit
+        chosen = tuple(self._binding(position) for position in range(len(self._order)))
+        return chosen, [self._bindings[i][number] for i, number in enumerate(chosen)]
+
     def variant_for(self, values: Values) -> Variant:
-        """The bindings for these sizes. Raises Unfit, and what binders raise."""
+        """The variant for these sizes. Raises Unfit."""
         with self._lock:
-            self.trace.set_values(self.symbols, values)
-            if not all(condition.holds() for condition in self.conditions):
-                raise Unfit
             try:
-                chosen = tuple(self._binding(position) for position in range(len(self._order)))
+                chosen, bindings = self.bindings_for(values)
                 variant = self._variants.get(chosen)
                 if variant is None:
-                    bindings = [self._bindings[i][number] for i, number in enumerate(chosen)]
                     variant = self._variants[chosen] = Variant(self, bindings)
             except (Error, SizeError) as error:  # the plan for this size alone says what is wrong
                 raise Unfit from error
@@ -149,17 +153,23 @@ class SizedPlan:
         return len(known) - 1
 
 
-class Variant:
-    """A choice of bindings, compiled: the table that gives all numbers, and rows with those that never change."""
+class Rows:
+    """The rows of kernel calls, with the table that gives the numbers that depend on sizes.
 
-    def __init__(self, sized: SizedPlan, bindings: Sequence[Binding]) -> None:
+    Args:
+        sized: the plan.
+        bindings: one for each of its steps.
+        inputs: what the values begin with, after the outcome: addresses and symbols.
+        shares: into how many each kernel divides its work.
+    """
+
+    def __init__(self, sized: SizedPlan, bindings: Sequence[Binding], inputs: Sequence[Size], shares: int) -> None:
         plan, trace = sized.plan, sized.trace
-        arena = sized.arena.address
-        free = aligned(plan.arena_bytes)
-        scratch_address = trace.address("scratch")
+        arena, self._shares = sized.arena.address, shares
+        self._scratch = trace.address("scratch")
         wanted = maximum(0, *(call.scratch for binding in bindings for call in binding.calls))
-        shares = shares_for(plan.threads)
-        defined: list[tuple[Size, Any]] = [(scratch_address, arena + free)]
+        free = aligned(plan.arena_bytes)
+        defined: list[tuple[Size, Any]] = [(self._scratch, arena + free)]
         free = end = free + aligned(wanted * shares * 4)
         for binding in bindings:
             at = free
@@ -167,34 +177,47 @@ class Variant:
                 defined.append((address, arena + at))
                 at = at + aligned(nbytes)
             end = maximum(end, at)
-        table = SizeTable(trace, [*sized.symbols, arena], defined)
-        table.check(sized.conditions)
+        self.table = SizeTable(trace, inputs, defined)
+        self.table.check(sized.conditions)
         for binding in bindings:
-            table.check(binding.conditions)
-        self.bytes_at = table.slot(end)
+            self.table.check(binding.conditions)
+        self.bytes_at = self.table.slot(end)
+
+    def arguments(self, call: Call) -> tuple[Any, ...]:
+        """The arguments of a call, scratch included."""
+        if not is_size(call.scratch) and not call.scratch:
+            return call.args
+        floats = call.scratch * self._shares
+        return *call.args, SizedArray(self._scratch, (floats,), np.dtype(np.float32))
+
+    def encode(self, numbers: Sequence[Any], at: int) -> tuple[list[Any], list[int]]:
+        """A row that will be at place `at`, with 0 for what changes; pairs of the place of that and of its value."""
+        places = [n for i, size in enumerate(numbers) if is_size(size) for n in (at + i, self.table.slot(size))]
+        return [0 if is_size(number) else number for number in numbers], places
+
+
+class Variant:
+    """A choice of bindings, compiled: the table that gives all numbers, and rows with those that never change."""
+
+    def __init__(self, sized: SizedPlan, bindings: Sequence[Binding]) -> None:
+        rows = Rows(sized, bindings, [*sized.symbols, sized.arena.address], shares_for(sized.plan.threads))
         self.entries: list[list[tuple[int, int]]] = []
-        self.kept: list[Any] = []
+        self.kept = [call.args for binding in bindings for call in binding.calls]
         row: list[int] = []
         places: list[int] = []
         for binding in bindings:
             kernels = []
             for call in binding.calls:
-                kinds = kinds_of(call.args)
-                numbers: list[Any] = [*cells(call.args)]
-                if is_size(call.scratch) or call.scratch:
-                    kinds += " <f4"
-                    numbers += scratch_address, call.scratch * shares
-                kernels.append((call.kernel.address(kinds), len(row)))
-                for number in numbers:
-                    if isinstance(number, Size):
-                        places += len(row), table.slot(number)
-                    row.append(0 if isinstance(number, Size) else number)
-                self.kept.append(call.args)
+                arguments = rows.arguments(call)
+                kernels.append((call.kernel.address(kinds_of(arguments)), len(row)))
+                numbers, targets = rows.encode(cells(arguments), len(row))
+                row += numbers
+                places += targets
             self.entries.append(kernels)
-        self._see(sized, table)
-        self.rows, self.places, self.code = (np.array(x, np.int64) for x in (row, places, table.code()))
-        self.n_values = table.count
-        self.largest = table.largest_symbol()
+        self._see(sized, rows.table)
+        self.rows, self.places, self.code = (np.array(x, np.int64) for x in (row, places, rows.table.code()))
+        self.n_values, self.bytes_at = rows.table.count, rows.bytes_at
+        self.largest = rows.table.largest_symbol()
 
     def _see(self, sized: SizedPlan, table: SizeTable) -> None:
         """The numbers that Python needs: places and shapes of buffers, contents of shapes."""

@@ -25,7 +25,7 @@ _CHANCES = 3
 Shapes = tuple[tuple[int, ...], ...]
 """Of all inputs; those that aren't tensors have none."""
 
-Make = Callable[[Trace, list[tuple[Any, ...]]], Plan]
+Make = Callable[[list[tuple[Any, ...]]], Plan]
 """Makes a plan for inputs of these shapes, some of whose sizes are symbols."""
 
 
@@ -62,7 +62,7 @@ class SizedPlans:
                         continue  # of another thread
                     if len(tried) >= PLANS_KEPT:
                         return
-                    plan = self._make(shapes, values, make)
+                    plan = self._make(shapes, make)
             if plan is None:
                 return
             tried.append(plan)
@@ -109,18 +109,9 @@ class SizedPlans:
         names = self._names[i]
         return names[axis] if axis < len(names) and isinstance(names[axis], str) else (i, axis)
 
-    def _make(self, shapes: Shapes, values: Values, make: Make) -> SizedPlan | None:
-        trace = Trace()
-        symbolic: list[list[Any]] = [list(shape) for shape in shapes]
-        symbols = []
-        for group, value in zip(self._groups, values, strict=True):
-            name = self._name(*group[0])
-            symbol = trace.symbol(name if isinstance(name, str) else f"size{name[0]}_{name[1]}", value)
-            symbols.append(symbol)
-            for i, axis in group:
-                symbolic[i][axis] = symbol
+    def _make(self, shapes: Shapes, make: Make) -> SizedPlan | None:
         try:
-            plan = SizedPlan(make(trace, [tuple(shape) for shape in symbolic]), trace, symbols)
+            plan = make_sized(shapes, self._groups, make)
         except Error:  # the plan for this size alone says what is wrong
             return None
         except Exception as error:  # whatever can't be done for all sizes can be done for one
@@ -130,6 +121,22 @@ class SizedPlans:
             return None if self._pinned < _CHANCES else self._give_up("plans hold for one size alone")
         self._plans.insert(0, plan)
         return plan
+
+
+def make_sized(shapes: Shapes, groups: Sequence[Sequence[tuple[int, int]]], make: Make) -> SizedPlan:
+    """A plan for inputs of these shapes in which the sizes of some groups of axes, (input, axis), are symbols.
+
+    Raises SizeError, Unfit, and what `make` raises.
+    """
+    trace = Trace()
+    symbolic: list[list[Any]] = [list(shape) for shape in shapes]
+    symbols = []
+    for i, axis in (group[0] for group in groups):
+        symbols.append(trace.symbol(f"size{i}_{axis}", shapes[i][axis]))
+    for group, symbol in zip(groups, symbols):
+        for i, axis in group:
+            symbolic[i][axis] = symbol
+    return SizedPlan(make([tuple(shape) for shape in symbolic]), trace, symbols)
 
 
 def shapes_of(feeds: Sequence[Any]) -> Shapes:
