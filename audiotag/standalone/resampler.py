@@ -20,7 +20,7 @@ import numpy as np
 from audiotag.features.mel import DEFAULT
 from audiotag.sound.audio import MAX_RATE
 from tinyonnx import jit
-from tinyonnx.codegen.primitives import LANES, LINEAR, ROWS_1, Edge, Epilogue, Lines, Rows, Taps, Weights, gemm_tile
+from tinyonnx.codegen.primitives import LANES, LINEAR, ROWS_1, Block, Epilogue, Lines, Rows, Taps, Weights, gemm_tile
 
 if TYPE_CHECKING:
     from tinyonnx.ir import Array
@@ -220,7 +220,7 @@ def tile(r: Array, inputs: Array, weights: Array, zeros: Array, out: Array, begi
         place = r[_BEGIN] + first * r[_M] // r[_L] + 1
         gemm_tile(
             ROWS_1, 1, 0, 0, Rows(inputs, place, step), taps, Weights(weights, panel * depth * LANES, zeros, 0),
-            Lines(out, out, begin + first, period, LANES), Edge(0, LANES), linear,
+            Block(Lines(out, out, begin + first, period, LANES), 0, LANES), linear,
         )  # fmt: skip
     r[_BEGIN] += ROWS_1 * step
     return int(ROWS_1 * period)

@@ -60,8 +60,7 @@ def _tile(constants: int) -> Callable[[Callable[..., None]], Callable[..., Any]]
 
 @_tile(constants=4)
 def gemm_tile(
-    e: Emitter, rows: int, vectors: int, run: int, step: int, x: Any, taps: Any, w: Any, out: Any, edge: Any,
-    epilogue: Any,
+    e: Emitter, rows: int, vectors: int, run: int, step: int, x: Any, taps: Any, w: Any, out: Any, epilogue: Any,
 ) -> None:  # fmt: skip
     """`primitives.gemm_tile`."""
     b = e.builder
@@ -112,9 +111,10 @@ def gemm_tile(
         return e.loop(taps.inner, acc, over_inner)
 
     total = e.loop(taps.outer, bias_columns * rows, over_outer)
-    columns = [e.times(out.column, v) for v in range(vectors - 1)] + [edge.last]
-    offsets = [b.add(b.add(out.start, e.times(out.step, r)), c) for r in range(rows) for c in columns]
-    e.finish(total, offsets, out, epilogue, e.first(edge.lanes) if vectors == 1 else None)
+    lines = out.lines
+    columns = [e.times(lines.column, v) for v in range(vectors - 1)] + [out.last]
+    offsets = [b.add(b.add(lines.start, e.times(lines.step, r)), c) for r in range(rows) for c in columns]
+    e.finish(total, offsets, lines, epilogue, e.first(out.lanes) if vectors == 1 else None)
 
 
 @_tile(constants=4)

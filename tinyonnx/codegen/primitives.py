@@ -106,10 +106,13 @@ class Lines(NamedTuple):
     column: int
 
 
-class Edge(NamedTuple):
-    """The last vector of a row of results: starts `last` elements after the first; if it is the only one, `lanes` of
-    its elements are stored."""
+class Block(NamedTuple):
+    """Results of a panel: the last vector of each of `lines` starts `last` elements after the first.
 
+    If it is the only one, `lanes` of its elements are stored.
+    """
+
+    lines: Lines
     last: int
     lanes: int
 
@@ -155,15 +158,14 @@ def _finish(values: Array, out: Lines | Pixels, start: int, epilogue: Epilogue) 
 
 
 def _gemm_tile(
-    rows: int, vectors: int, run: int, step: int, x: Rows, taps: Taps, w: Weights, out: Lines, edge: Edge,
-    epilogue: Epilogue,
+    rows: int, vectors: int, run: int, step: int, x: Rows, taps: Taps, w: Weights, out: Block, epilogue: Epilogue,
 ) -> None:  # fmt: skip
     """Multiply `rows` rows with a panel of `vectors` vectors of columns: out = epilogue(bias + Σ taps x · w).
 
     With `run` > 0 the taps of a run, of which there are that many, are unrolled, and what
     several rows read is loaded once; rows are then `step` apart.
     """
-    panel = vectors * LANES
+    panel, lines = vectors * LANES, out.lines
     total = np.tile(w.bias[w.bias_start : w.bias_start + panel], (rows, 1))
     with np.errstate(all="ignore"):
         for o in range(taps.outer):
@@ -173,9 +175,9 @@ def _gemm_tile(
                 at = w.start + (o * taps.w_rows + i * taps.run) * panel
                 total += elements @ _window(w.data, at, (taps.run, panel), (panel, 1))
         for v in range(vectors - 1):
-            _finish(total[:, v * LANES : (v + 1) * LANES], out, out.start + v * out.column, epilogue)
-        tail = total[:, panel - LANES : panel - LANES + (edge.lanes if vectors == 1 else LANES)]
-        _finish(tail, out, out.start + edge.last, epilogue)
+            _finish(total[:, v * LANES : (v + 1) * LANES], lines, lines.start + v * lines.column, epilogue)
+        tail = total[:, panel - LANES : panel - LANES + (out.lanes if vectors == 1 else LANES)]
+        _finish(tail, lines, lines.start + out.last, epilogue)
 
 
 def _taps_tile(

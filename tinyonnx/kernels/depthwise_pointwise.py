@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from tinyonnx.codegen.kernel import kernel, share
 from tinyonnx.codegen.primitives import LANES, POSTPONED, Lines, Rows
 from tinyonnx.ir import Array
@@ -72,15 +74,14 @@ def _refused(
 
 @fast(depthwise_pointwise, when=_refused, by_item=True)
 def bind_depthwise_pointwise(
-    pool: ConstantPool, out: Array, x: Array, taps: Array, taps_b: Array | None, w: Array, b: Array | None = None,
-    residual: Array | None = None, *, geometry: ConvAttributes, activation: Activation = Activation(),
-    depthwise_activation: Activation = Activation(),
+    pool: ConstantPool, out: Array, x: Array, *others: Any, geometry: ConvAttributes,
+    activation: Activation = Activation(), depthwise_activation: Activation = Activation(),
 ) -> Call:  # fmt: skip
     """Bind both convolutions; the residual is added to the second one's result."""
+    taps, taps_b, w, b, residual = (*others, None, None)[:5]
     source, target = image(x), image(out)
     numbers = geometry_of(conv_windows(x, taps, taps_b, geometry=geometry))
     depthwise = depthwise_layer(pool, taps, taps_b, epilogue_of(depthwise_activation), numbers)
     pointwise = pointwise_layer(pool, w, b, epilogue_of(activation, residual is not None))
-    other = memory_or(residual, target.data)
-    args = (source, depthwise, pointwise, other, target)
+    args = (source, depthwise, pointwise, memory_or(residual, target.data), target)
     return Call(convolve_both, args, scratch=-(-target.width * source.channels // LANES) * LANES)

@@ -24,7 +24,7 @@ from tinyonnx.codegen.primitives import (
     ROWS_1,
     ROWS_2,
     ROWS_3,
-    Edge,
+    Block,
     Epilogue,
     Lines,
     Rows,
@@ -88,30 +88,34 @@ def panel_start(panel: int) -> int:
 
 @jit(inline=True)
 def multiply_tiles(
-    rows: Static, vectors: Static, run: Static, step: Static, x: Rows, m: int, taps: Taps, w: Weights, out: Lines,
-    edge: Edge, epilogue: Epilogue,
+    rows: Static, vectors: Static, run: Static, step: Static, x: Rows, m: int, taps: Taps, w: Weights, out: Block,
+    epilogue: Epilogue,
 ) -> None:  # fmt: skip
     """Multiply `m` rows, at least as many as a tile has, with a panel; see `gemm_tile`."""
+    lines = out.lines
     for i in range(0, m, rows):
         r = min(i, m - rows)
         gemm_tile(
             rows, vectors, run, step, Rows(x.data, x.start + r * x.step, x.step), taps, w,
-            Lines(out.data, out.residual, out.start + r * out.step, out.step, out.column), edge, epilogue,
+            Block(
+                Lines(lines.data, lines.residual, lines.start + r * lines.step, lines.step, lines.column),
+                out.last, out.lanes,
+            ), epilogue,
         )  # fmt: skip
 
 
 @jit(inline=True)
 def multiply_panel(
-    many: Static, few: Static, vectors: Static, x: Rows, m: int, taps: Taps, w: Weights, out: Lines, edge: Edge,
+    many: Static, few: Static, vectors: Static, x: Rows, m: int, taps: Taps, w: Weights, out: Block,
     epilogue: Epilogue,
 ) -> None:  # fmt: skip
     """Multiply `m` rows with a panel in the highest tiles that they fill."""
     if m >= many:
-        multiply_tiles(many, vectors, 0, 0, x, m, taps, w, out, edge, epilogue)
+        multiply_tiles(many, vectors, 0, 0, x, m, taps, w, out, epilogue)
     elif m >= few:
-        multiply_tiles(few, vectors, 0, 0, x, m, taps, w, out, edge, epilogue)
+        multiply_tiles(few, vectors, 0, 0, x, m, taps, w, out, epilogue)
     else:
-        multiply_tiles(1, vectors, 0, 0, x, m, taps, w, out, edge, epilogue)
+        multiply_tiles(1, vectors, 0, 0, x, m, taps, w, out, epilogue)
 
 
 @jit(inline=True)
@@ -127,15 +131,14 @@ def multiply_panels(x: Rows, m: int, taps: Taps, w: Panels, n: int, out: Lines, 
         last = (width - 1) * out.column
         if width == vectors and n >= LANES:
             last -= column + columns - n
-        edge = Edge(last, lanes)
         weights = Weights(w.data, panel + w.first * columns, w.bias, w.bias_start + column)
         here = Lines(out.data, out.residual, out.start + column // LANES * out.column, out.step, out.column)
         if width == 2:
-            multiply_panel(ROWS_2, FEW_2, 2, x, m, taps, weights, here, edge, epilogue)
+            multiply_panel(ROWS_2, FEW_2, 2, x, m, taps, weights, Block(here, last, lanes), epilogue)
         elif width == 3:
-            multiply_panel(ROWS_3, FEW_3, 3, x, m, taps, weights, here, edge, epilogue)
+            multiply_panel(ROWS_3, FEW_3, 3, x, m, taps, weights, Block(here, last, lanes), epilogue)
         else:
-            multiply_panel(ROWS_1, FEW_1, 1, x, m, taps, weights, here, edge, epilogue)
+            multiply_panel(ROWS_1, FEW_1, 1, x, m, taps, weights, Block(here, last, lanes), epilogue)
         panel += w.depth * columns
         column += columns
         vectors -= width

@@ -7,7 +7,7 @@ borders.
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -20,7 +20,7 @@ from tinyonnx.codegen.primitives import (
     ROWS_1,
     ROWS_2,
     ROWS_3,
-    Edge,
+    Block,
     Lines,
     Pixels,
     Rows,
@@ -137,8 +137,8 @@ def stem_row(
     pixels = Rows(data, ring.padded, s_w * channels)
     if rows > 0 and width >= rows:
         # so few taps take less time than the loops around them if the compiler doesn't know their number
-        weights, edge = Weights(layer.data, 0, layer.bias, 0), Edge(max(c - LANES, 0), min(c, LANES))
-        multiply_tiles(rows, vectors, run, step, pixels, width, taps, weights, lines, edge, layer.epilogue)
+        weights, block = Weights(layer.data, 0, layer.bias, 0), Block(lines, max(c - LANES, 0), min(c, LANES))
+        multiply_tiles(rows, vectors, run, step, pixels, width, taps, weights, block, layer.epilogue)
     else:
         panels = Panels(layer.data, 0, 0, k_h * k_w * channels, layer.bias, 0)
         multiply_rows(pixels, width, taps, panels, c, lines, layer.epilogue)
@@ -240,12 +240,11 @@ def _windows(
 
 
 def _refused(
-    out: Info, x: Info | None, first: Info | None, first_b: Info | None, taps: Info | None, taps_b: Info | None,
-    w: Info | None, b: Info | None = None, *, stem: StemAttributes, geometry: ConvAttributes,
+    out: Info, x: Info | None, *constants: Info | None, stem: StemAttributes, geometry: ConvAttributes,
     stem_activation: Activation = Activation(), depthwise_activation: Activation = Activation(),
     activation: Activation = Activation(),
 ) -> str | None:  # fmt: skip
-    constants = (first, first_b, taps, taps_b, w, b)
+    first, _, taps, *_ = constants
     if x is None or first is None or taps is None or any(i is not None and i.value is None for i in constants):
         return "weights are not constant"
     if x.value is not None or x.shape is None or len(x.shape) != 4:
@@ -263,12 +262,12 @@ def _refused(
 
 @fast(stem, when=_refused, by_item=True)
 def bind_stem(
-    pool: ConstantPool, out: Array, x: Array, first: Array, first_b: Array | None, taps: Array,
-    taps_b: Array | None, w: Array, b: Array | None = None, *, stem: StemAttributes, geometry: ConvAttributes,
+    pool: ConstantPool, out: Array, x: Array, *constants: Any, stem: StemAttributes, geometry: ConvAttributes,
     stem_activation: Activation = Activation(), depthwise_activation: Activation = Activation(),
     activation: Activation = Activation(),
 ) -> Call:  # fmt: skip
     """Bind all three convolutions; what is compiled in depends on the weights' shapes alone."""
+    first, first_b, taps, taps_b, w, b = (*constants, None)[:6]
     source, target = image(x), image(out)
     before, windows = _windows(x, first, taps, stem, geometry)
     c = len(first)

@@ -21,6 +21,7 @@ from tinyonnx.codegen.kernel import kernel
 from tinyonnx.codegen.primitives import LANES
 from tinyonnx.kernels import BoundKernel, elementwise
 from tinyonnx.kernels._common import epilogue_of
+from tinyonnx.ops.fused import Activation
 from tinyonnx.runtime.program import HAS_CLOCK, Program, note_time
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -231,7 +232,7 @@ def test_kernels_of_old_versions_are_removed(cache: Path) -> None:
 
 def test_machine_code_needs_nothing_but_the_system() -> None:
     """It has to run without numba and Python: as an executable."""
-    elementwise.map_activation(*np.ones((2, 4), np.float32), epilogue_of("HardSigmoid"))
+    elementwise.map_activation(*np.ones((2, 4), np.float32), epilogue_of(Activation(name="HardSigmoid")))
     files = list(code_cache.folder().iterdir())
     assert files
     for file in files:
@@ -248,9 +249,9 @@ def test_unfit_arguments_are_refused() -> None:
 def test_a_program_notes_the_time_between_its_steps(threads: int) -> None:
     times = np.zeros(3, np.int64)
     x, out, expected = np.linspace(-3, 3, 64, dtype=np.float32), *np.zeros((2, 64), np.float32)
-    elementwise.map_activation(x, expected, epilogue_of("HardSigmoid"))
+    elementwise.map_activation(x, expected, epilogue_of(Activation(name="HardSigmoid")))
     steps = [BoundKernel(note_time, (times, i)) for i in range(3)]
-    steps.insert(1, BoundKernel(elementwise.map_activation, (x, out, epilogue_of("HardSigmoid"))))
+    steps.insert(1, BoundKernel(elementwise.map_activation, (x, out, epilogue_of(Activation(name="HardSigmoid")))))
     program = Program(steps)
     for _ in range(3):
         begin = time.clock_gettime_ns(time.CLOCK_MONOTONIC)

@@ -1,4 +1,9 @@
-"""Runs a fast kernel as a plan would, with poison around every array."""
+"""Runs a kernel as a plan would, with poison around every array, and checks what each share of the work writes.
+
+Shares run one after the other, which would hide that two of them use the same memory. So the
+outputs and the scratch are marked anew before each share: no share finds what another one left,
+and no two may write the same element.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +13,7 @@ from typing import Any
 import numpy as np
 
 import tinyonnx.kernels
+from tinyonnx.codegen.arguments import leaves
 from tinyonnx.codegen.kernel import DISABLED
 from tinyonnx.ir import Array, Node
 from tinyonnx.kernels import BoundKernel
@@ -57,9 +63,9 @@ def run(
 ) -> tuple[Array, Array]:
     """(the kernel's result, the operator's first); inputs at `constants` are constant and read-only.
 
-    `layout` matters only where the kernel takes any. Asserts that nothing around the
-    output and the inputs was written. With `second` the second output is asked for, and given;
-    the first is then asserted.
+    `layout` matters only where the kernel takes any. Asserts that shares write to memory of their own, to no input
+    and to nothing around arrays, and that their number doesn't change the result. With `second`
+    the second output is asked for, and given; the first is then asserted.
     """
     entry = lookup(FUSED if fused else "", name, opset)
     node = Node(name, inputs, [None, None], opset=opset)  # type: ignore[arg-type]
@@ -88,33 +94,117 @@ def run(
     other = place(np.full(results[1].shape, np.nan, np.float32), order, surroundings) if second else None
     outs = [out, other] if chosen.outputs else out
     found = chosen.bind(ConstantPool(), outs, *arrays, **attributes)
-    calls = found if isinstance(found, list) else [found]
-    run_shares(calls, 1)
-    if not in_place:
-        whole = out.copy()
-        run_shares(calls, 3)  # a plan calls it again and again, on several threads
-        # numpy, in the place of the primitives, adds up in another order for another number of rows
-        np.testing.assert_allclose(out, whole, rtol=1e-5 if DISABLED else 0, atol=1e-5 if DISABLED else 0)
-    for memory in surroundings:
-        assert (memory[:MARGIN] == POISON).all()
-        assert (memory[-MARGIN:] == POISON).all()
+    calls = guard(found if isinstance(found, list) else [found], surroundings)
+    before = out.copy()
+    written = run_whole(calls, surroundings)
+    whole = out.copy()
+    if in_place:
+        out[...] = before
+    run_shares(calls, written, 3, surroundings, in_place)
+    # without the compiler numpy adds up in another order for another number of rows
+    np.testing.assert_allclose(out, whole, rtol=1e-5 if DISABLED else 0, atol=1e-5 if DISABLED else 0)
     if other is not None:
         assert_close(out, expected)
         return other, results[1]
     return out, expected
 
 
-def run_shares(calls: Sequence[Call], parts: int) -> None:
-    """One share after the other: what threads do in any order gives the same."""
+MARK = np.uint32(0x7FC5A5A5)
+"""Bits of a NaN that no kernel computes."""
+
+
+def guard(calls: Sequence[Call], surroundings: list[Array]) -> list[Call]:
+    """The calls with copies, surrounded by NaN, of the arrays that `run` didn't place: constants and temporaries."""
+    placed = [(memory.ctypes.data, memory.ctypes.data + memory.nbytes) for memory in surroundings]
+    copies: dict[tuple[int, int], Array] = {}
+
+    def copy(array: Array) -> Array:
+        at = array.ctypes.data
+        if any(begin <= at < end for begin, end in placed) or array.itemsize != 4 or not array.size:
+            return array
+        if (at, array.size) not in copies:
+            memory = np.full(array.size + 2 * MARGIN, np.nan, np.float32)
+            memory[MARGIN:-MARGIN] = array.view(np.float32)
+            surroundings.append(memory)
+            copies[at, array.size] = memory[MARGIN:-MARGIN].view(array.dtype)
+        return copies[at, array.size]
+
+    def guarded(value: Any) -> Any:
+        if isinstance(value, np.ndarray):
+            return copy(value)
+        if isinstance(value, tuple):
+            items = map(guarded, value)
+            return type(value)(*items) if hasattr(value, "_fields") else tuple(items)
+        return value
+
+    return [call._replace(args=guarded(call.args)) for call in calls]
+
+
+def memories(call: Call) -> list[Array]:
+    """The arrays of a call's arguments as bits, each once."""
+    arrays = [x for x in leaves(call.args) if isinstance(x, np.ndarray) and x.itemsize == 4]
+    return list({(x.ctypes.data, x.size): x.view(np.uint32) for x in arrays}.values())
+
+
+class Scratch:
+    """Scratch in the middle of poison, marked before each share."""
+
+    def __init__(self, call: Call, parts: int) -> None:
+        self.memory = np.full(call.scratch * parts + 2 * MARGIN, POISON, np.float32)
+        self.inner = self.memory[MARGIN:-MARGIN]
+        self.bound = BoundKernel(call.kernel, (*call.args, self.inner) if call.scratch else call.args)
+
+    def run(self, part: int, parts: int, surroundings: Sequence[Array]) -> Array:
+        """Run a share; returns where it wrote to the scratch. Asserts that it wrote to nothing around the arrays."""
+        bits = self.inner.view(np.uint32)
+        bits[:] = MARK
+        margins = [(memory, memory[:MARGIN].tobytes(), memory[-MARGIN:].tobytes()) for memory in surroundings]
+        self.bound.run(part, parts)
+        for memory, before, after in [*margins, (self.memory, *[np.full(MARGIN, POISON, np.float32).tobytes()] * 2)]:
+            assert memory[:MARGIN].tobytes() == before, "a share wrote in front of an array"
+            assert memory[-MARGIN:].tobytes() == after, "a share wrote behind an array"
+        return np.asarray(bits != MARK)
+
+
+def run_whole(calls: Sequence[Call], surroundings: Sequence[Array]) -> list[list[Array]]:
+    """Run each call as a single share; returns the arrays that it wrote to."""
+    written = []
     for call in calls:
-        memory = np.full(call.scratch * parts + 2 * MARGIN, POISON, np.float32)
-        scratch = memory[MARGIN:-MARGIN]
-        scratch[:] = np.nan
-        bound = BoundKernel(call.kernel, (*call.args, scratch) if call.scratch else call.args)
+        arrays = memories(call)
+        before = [array.copy() for array in arrays]
+        Scratch(call, 1).run(0, 1, surroundings)
+        written.append([array for array, old in zip(arrays, before) if (array != old).any()])
+    return written
+
+
+def run_shares(
+    calls: Sequence[Call], written: Sequence[Sequence[Array]], parts: int, surroundings: Sequence[Array], in_place: bool
+) -> None:
+    """Run each call as several shares, which must write to other elements of the scratch and of `written` each."""
+    for call, outputs in zip(calls, written, strict=True):
+        others = [array for array in memories(call) if not any(np.shares_memory(array, out) for out in outputs)]
+        contents = [array.copy() for array in others]
+        scratch = Scratch(call, parts)
+        used = np.zeros(scratch.inner.size, bool)
+        results = [array.copy() for array in outputs]
+        done = [np.zeros(array.size, bool) for array in outputs]
         for part in reversed(range(parts)):
-            bound.run(part, parts)
-        assert (memory[:MARGIN] == POISON).all()
-        assert (memory[-MARGIN:] == POISON).all()
+            if not in_place:
+                for array in outputs:
+                    array[:] = MARK
+            before = [array.copy() for array in outputs]
+            touched = scratch.run(part, parts, surroundings)
+            assert not (used & touched).any(), "two shares use the same scratch"
+            used |= touched
+            for array, old, result, taken in zip(outputs, before, results, done):
+                new = array != old
+                assert not (new & taken).any(), "two shares write the same element"
+                result[new] = array[new]
+                taken |= new
+        for array, result in zip(outputs, results):
+            array[:] = result
+        for array, content in zip(others, contents):
+            assert (array == content).all(), "a kernel wrote to an input"
 
 
 def assert_close(actual: Array, expected: Array, tolerance: float = 1e-5) -> None:
