@@ -54,6 +54,6 @@ def is_pointwise(node: Node | None) -> bool:
     if x is None or x.static_shape is None or node.output.static_shape is None:
         return False
     w, attributes = constant(node.inputs[1]), node.attributes
-    if w is None or w.ndim < 3 or any(n != 1 for n in w.shape[2:]) or attributes.get("group", 1) != 1:
+    if w is None or any(n != 1 for n in w.shape[2:]) or attributes.get("group", 1) != 1:
         return False
     return not any(attributes.get("pads") or ()) and all(n == 1 for n in attributes.get("strides") or ())

@@ -69,6 +69,8 @@ MORE = ", ".join(
     "body",
     [
         "h = Conv <pads = [1, 1, 1, 1]> (x, w3) y = Conv <group = 24> (h, t)",
+        "h = Conv(x, w3) y = Conv <group = 24> (h, t)",
+        'h = Conv <auto_pad = "SAME_UPPER"> (x, w3) y = Conv <group = 24> (h, t)',
         "h = Conv <group = 2> (x, wg) y = Conv <group = 24> (h, t)",
         "h = Conv(x, w) y = Conv(h, full)",
         "h = Conv(x, w) y = Conv <group = 8> (h, threes)",
