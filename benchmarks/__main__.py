@@ -24,6 +24,9 @@ T = TypeVar("T", int, float)
 REPEATS, STARTS, FIRST_STARTS = 30, 10, 3
 """Default numbers of timed runs: per contender, of whole processes, of whole processes that compile first."""
 
+LENGTH_REPEATS = 6
+"""Timed runs over many lengths."""
+
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Parse the command line, measure, print the results and return the exit code."""
@@ -111,6 +114,14 @@ def make_parser() -> argparse.ArgumentParser:
         *("--shape", "-s"), type=input_shape, action="append", default=[], metavar="NAME:1,3,48,320",
         help="shape of an input of any other model; may be repeated",
     )  # fmt: skip
+    lengths = add(
+        "lengths",
+        lengths_cases,
+        "one audio model on clips that all differ in length, beside peers with dynamic shapes",
+    )
+    lengths.add_argument("model", nargs="?", default="mn10", help="FILE.onnx, or mn04, mn10, … (mn10)")
+    lengths.add_argument("--count", type=counted, default=150, metavar="N", help="lengths between 1 and 10 s (150)")
+    lengths.add_argument("--threads", type=counted, default=1, metavar="N", help="threads (1)")
     for name, cases, text in (
         ("mel", mel_cases, "log-mel features beside plain numpy"),
         (
@@ -201,6 +212,12 @@ def mel_cases(args: argparse.Namespace, folder: str) -> Iterable[Case]:
     return [audio.mel_case(args.seconds, folder, args.repeats or REPEATS)]
 
 
+def lengths_cases(args: argparse.Namespace, folder: str) -> Iterable[Case]:
+    """The command `lengths`."""
+    repeats = args.repeats or LENGTH_REPEATS
+    return [model.lengths_case(args.model, folder, count=args.count, threads=args.threads, repeats=repeats)]
+
+
 def clip_cases(args: argparse.Namespace, folder: str) -> Iterable[Case]:
     """The command `clip`."""
     return [audio.clip_case(args.model, args.seconds, args.threads, folder, args.repeats or REPEATS)]
@@ -218,6 +235,8 @@ EVERYTHING = (
     "model mn10 --batch 8",
     "model mn10 --seconds 1,5,60",
     "model mn04 --seconds 1,10",
+    "lengths mn10",
+    "lengths mn04",
     "mel",
     "clip",
     "start",

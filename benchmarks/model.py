@@ -11,7 +11,7 @@ import numpy as np
 
 import tinyonnx
 from audiotag.models.mobilenet import N_MELS, WIDTHS, random_graph
-from benchmarks.peers import MODEL_PEERS
+from benchmarks.peers import LENGTH_PEERS, MODEL_PEERS
 from benchmarks.turns import Array, Case, Contender, take_turns
 from tinyonnx.dtypes import from_onnx_type
 
@@ -158,6 +158,27 @@ def cases(
                     label, path, session, feeds, folder, title=title, threads=count, repeats=repeats,
                     parameters={"seconds": length, "batch": batch},
                 )  # fmt: skip
+
+
+def lengths_case(name: str, folder: str, *, count: int, threads: int, repeats: int) -> Case:
+    """A case in which a run takes clips of `count` different lengths between 1 and 10 s, in random order."""
+    path = model_file(name, folder)
+    inputs = unoptimised(path).get_inputs()
+    if not is_audio(inputs):
+        raise UsageError(f"{name}: not an audio model")
+    rng = np.random.default_rng(0)
+    seconds = rng.permutation(np.linspace(1, 10, count)).tolist()
+    shapes = [audio_shape(length, 1) for length in seconds]
+    feeds_path = os.path.join(folder, "lengths.npz")
+    feeds = {f"{i}/{inputs[0].name}": rng.standard_normal(s).astype(np.float32) for i, s in enumerate(shapes)}
+    np.savez(feeds_path, **feeds)  # type: ignore[arg-type]  # no input is named allow_pickle
+    arguments = {"model": path, "feeds": feeds_path, "threads": threads}
+    contenders = [Contender(p.removesuffix("_lengths"), f"benchmarks.peers:{p}", arguments) for p in LENGTH_PEERS]
+    take_turns(contenders[:1], threads=threads, repeats=0, reference="")
+    measurements = take_turns(contenders, threads=threads, repeats=repeats, reference="onnxruntime", budget=60)
+    label = os.path.basename(name).removesuffix(".onnx")
+    title = f"{label}, {count} clips of {count} lengths (1 to 10 s), {plural(threads, 'thread')}"
+    return Case("lengths", title, measurements, {"model": label, "lengths": count, "threads": threads})
 
 
 def plural(count: int, noun: str) -> str:

@@ -92,6 +92,62 @@ def tract(model: str, feeds: str, threads: int) -> Run:
     return lambda: [tensor.to_numpy() for tensor in runnable.run(values)]
 
 
+# -- many lengths -------------------------------------------------------------------------
+
+
+def _feeds_of_lengths(path: str) -> list[dict[str, Array]]:
+    """Feeds that were saved as "number/name"."""
+    found: dict[str, dict[str, Array]] = {}
+    for key, array in _feeds(path).items():
+        number, _, name = key.partition("/")
+        found.setdefault(number, {})[name] = array
+    return list(found.values())
+
+
+def tinyonnx_lengths(model: str, feeds: str, threads: int) -> Run:
+    """This project, one run for each length."""
+    import tinyonnx
+
+    options = tinyonnx.SessionOptions()
+    options.intra_op_num_threads = threads
+    session, inputs = tinyonnx.InferenceSession(model, options), _feeds_of_lengths(feeds)
+    return lambda: [array for each in inputs for array in session.run(None, each)]
+
+
+def onnxruntime_lengths(model: str, feeds: str, threads: int) -> Run:
+    """ONNX Runtime with dynamic shapes."""
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.log_severity_level = 3
+    session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+    inputs = _feeds_of_lengths(feeds)
+    return lambda: [array for each in inputs for array in session.run(None, each)]
+
+
+def openvino_lengths(model: str, feeds: str, threads: int) -> Run:
+    """OpenVINO's CPU plugin with dynamic shapes, in float32."""
+    import openvino
+
+    core = openvino.Core()
+    settings = {
+        "INFERENCE_NUM_THREADS": threads,
+        "INFERENCE_PRECISION_HINT": "f32",
+        "PERFORMANCE_HINT": "LATENCY",
+    }
+    compiled = core.compile_model(core.read_model(model), "CPU", settings)
+    inputs = _feeds_of_lengths(feeds)
+
+    def run() -> list[Array]:
+        results = (compiled(each, share_inputs=True) for each in inputs)
+        return [np.array(result[port]) for result in results for port in compiled.outputs]
+
+    return run
+
+
+LENGTH_PEERS = ("tinyonnx_lengths", "onnxruntime_lengths", "openvino_lengths")
+
 MODEL_PEERS = ("tinyonnx", "onnxruntime", "openvino", "tract")
 
 

@@ -101,7 +101,7 @@ def _other_lines(case: Case) -> list[list[str]]:
         *(f"{case.title}: peak MiB", number(ours.peak_mib), number(theirs.peak_mib)),
         ratio(ours.peak_mib, theirs.peak_mib),
     ]
-    return {"mel": [time], "clip": [cpu, memory], "start": [time, cpu, memory]}[case.part]
+    return {"mel": [time], "clip": [cpu, memory], "lengths": [cpu, memory], "start": [time, cpu, memory]}[case.part]
 
 
 def machine_line(facts: dict[str, Any], peak: float) -> str:

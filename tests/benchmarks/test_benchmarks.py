@@ -102,6 +102,15 @@ def test_all_peers_agree_on_a_small_model(small: str, capsys: pytest.CaptureFixt
     assert document["machine"]["fma_peak_gflops"] > 0
 
 
+def test_peers_agree_on_many_lengths(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--json", "lengths", "mn01", "--count", "3", "--repeats", "1"]) == 0
+    (case,) = json.loads(capsys.readouterr().out)["cases"]
+    ours, ort, *_ = case["measurements"]
+    assert (case["part"], ours["name"], ort["name"]) == ("lengths", "tinyonnx", "onnxruntime")
+    assert ours["difference"] < 1e-4
+    assert len(ours["wall"]) == 1
+
+
 @pytest.mark.parametrize(
     ("target", "reason"),
     [("benchmarks.nobody:run", "isn't installed"), ("os:_exit", "exit code 3"), ("os:abort", "SIGABRT")],
