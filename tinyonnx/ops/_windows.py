@@ -105,7 +105,7 @@ def windows(
             steps = padded - extent
             out[i] = (-(-steps // strides[i]) if ceil_mode else steps // strides[i]) + 1
             if ceil_mode and (out[i] - 1) * strides[i] >= size + begin[i]:
-                out[i] -= 1  # the last window may reach over the end, but must start inside
+                out[i] -= 1  # the last window may reach beyond the end, but must start inside
         if out[i] < 1 or size == 0:
             raise OpError(
                 f"kernel is larger than the padded input: spatial axis {i} has size {size} "

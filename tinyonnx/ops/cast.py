@@ -48,7 +48,7 @@ def convert(x: Array, dtype: np.dtype[Any], saturate: bool = True, round_mode: s
     if dtype == np.bool_:
         return np.asarray(x != np.zeros((), x.dtype))
     with np.errstate(all="ignore"):
-        if x.dtype.kind not in "fiub":  # extension types don't convert to each other
+        if x.dtype.kind not in "fiub":  # the types of ml_dtypes don't convert to each other
             x = x.astype(np.int8 if "int" in x.dtype.name else np.float32)
         if dtype == _E8M0:
             return _to_power_of_two(x, saturate, round_mode)

@@ -186,7 +186,7 @@ def conv_transpose_windows(
         out = tuple(n * s for n, s in zip(spatial, strides))
     else:
         out = positive("output_shape", output_shape, rank)
-    # where the sum is too small for the wanted output, zeros follow at the end
+    # if the sum is smaller than the given output shape, zeros are appended
     total = [max(0, f - o) for f, o in zip(full, out)]
     begin = tuple(t // 2 if auto_pad == "SAME_UPPER" else t - t // 2 for t in total)
     return Windows(kernel, strides, dilations, begin, tuple(f - o - p for f, o, p in zip(full, out, begin)), out)

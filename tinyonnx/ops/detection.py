@@ -198,7 +198,7 @@ def max_roi_pool(
     images = wide[:, 0].astype(np.int64)
     _check_images(images, len(x))
     scaled = wide[:, 1:] * wide.dtype.type(spatial_scale)
-    rounded = np.copysign(np.floor(np.abs(scaled) + wide.dtype.type(0.5)), scaled)  # halves go away from zero
+    rounded = np.copysign(np.floor(np.abs(scaled) + wide.dtype.type(0.5)), scaled)  # halves are rounded away from zero
     corners = np.clip(rounded, -_LARGEST, _LARGEST).astype(np.int64)
     result = np.zeros(shape, x.dtype)
     for region, image, (x1, y1, x2, y2) in zip(result, images, corners):

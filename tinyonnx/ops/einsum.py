@@ -96,7 +96,7 @@ def einsum(ctx: Context, *inputs: Array, equation: str) -> Array:
     shape = tuple(sizes.get(axis, 1) for axis in result)
     dtype = inputs[0].dtype
     ctx.check_size(shape, dtype)
-    # numpy takes any hashable number for an axis, and never runs out of letters
+    # axes as numbers: numpy then has no limit on their count
     number = {axis: i for i, axis in enumerate(sizes)}
     wide = np.float32 if dtype.itemsize < 4 and dtype.kind in "fV" else dtype
     operands: list[Any] = []

@@ -160,7 +160,7 @@ def compress(input: Array, condition: Array, *, axis: int | None = None) -> Arra
 def unique(x: Array, *, axis: int | None = None, sorted: int = 1) -> tuple[Array, Array, Array, Array]:
     if axis is not None:
         (axis,) = normalise_axes([axis], x.ndim)
-    # numpy orders slices of strings only where they have a fixed length
+    # numpy sorts subarrays of strings only if these have a fixed length
     data = x.astype(str) if x.dtype.kind == "O" and axis is not None and x.size else x
     _, first, inverse, counts = np.unique(data, return_index=True, return_inverse=True, return_counts=True, axis=axis)
     inverse = inverse.reshape(-1)
@@ -205,7 +205,7 @@ def _top_k(x: Array, k: int, axis: int, largest: bool) -> tuple[Array, Array]:
     (axis,) = normalise_axes([axis], x.ndim)
     if not 0 <= k <= x.shape[axis]:
         raise OpError(f"k is {k}, the axis has {x.shape[axis]} elements")
-    # stable from the right end, flipped, keeps the lower index first among equals
+    # a stable sort of the reversed array, reversed, keeps the lower index first among equal elements
     if largest:
         order = x.shape[axis] - 1 - np.flip(np.argsort(np.flip(x, axis), axis, kind="stable"), axis)
     else:

@@ -108,7 +108,7 @@ def _max_with_indices(
         taps, index_taps = _taps(value, w, axis), _taps(index, w, axis)
         value, index = np.array(next(taps)), np.array(next(index_taps))
         for tap, tap_index in zip(taps, index_taps):
-            # padding loses against everything, also where the data itself is as low
+            # padding is never chosen, even if the data is equal to the fill value
             better = (tap > value) | ((tap != tap) & (value == value)) | ((index < 0) & (tap_index >= 0))
             np.copyto(value, tap, where=better)
             np.copyto(index, tap_index, where=better)

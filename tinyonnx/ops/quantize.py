@@ -94,7 +94,7 @@ def saturated(y: Array, zero_point: Array | None, dtype: np.dtype[Any], saturate
         if zero_point is not None:
             rounded = rounded + zero_point.astype(wide)
         least, greatest = limits(dtype)
-        # of NaN, as of what is too small, the least number remains
+        # NaN and values that are too small become the smallest number
         return np.asarray(np.fmin(np.fmax(rounded, wide(least)), wide(greatest))).astype(dtype)
     if zero_point is not None:
         y = (y.astype(np.float32) + zero_point.astype(np.float32)).astype(y.dtype)

@@ -72,7 +72,7 @@ def _uniform(ctx: Context, shape: Shape, dtype: np.dtype[Any], low: float, high:
     ctx.check_size(shape, np.float64)
     drawn = (low + (high - low) * _generator(seed).random(shape)).astype(_float_dtype(dtype))
     first, end = np.array([low, high]).astype(dtype)
-    # what was rounded up to the end goes back to the last number before it
+    # values rounded up to the end are replaced by the largest number below it
     return np.where(drawn < end, drawn, np.nextafter(end, first)).astype(dtype)
 
 
@@ -168,6 +168,6 @@ def multinomial(
     drawn = _generator(seed).random(shape) * bounds[:, -1:]
     result = np.empty(shape, _index_dtype(dtype))
     for row, limits, places in zip(result, bounds, drawn):
-        last = np.searchsorted(limits, limits[-1])  # the last class that has a probability
+        last = np.searchsorted(limits, limits[-1])  # the last class with a probability above 0
         row[:] = np.minimum(np.searchsorted(limits, places, side="right"), last)
     return result

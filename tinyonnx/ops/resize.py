@@ -210,7 +210,7 @@ def axis_taps(
     if axis.out == axis.size and axis.scale == 1:
         return np.arange(axis.size)[None], np.ones((1, axis.size))
     with np.errstate(all="ignore"):
-        # a float32 like 1/3 leads to the intended neighbours in its own precision only
+        # a float32 scale like 1/3 selects the intended neighbours only if computed in float32
         at = _coordinates(axis, coordinate_transformation_mode, (0.0, 1.0), axis.precision if nearest else np.float64)
         if nearest:
             index = np.clip(_nearest(at, nearest_mode), 0, axis.size - 1).astype(np.int64)
@@ -259,7 +259,7 @@ def _resample(
         for axis, nearest_mode, roi in steps:
             if axis.out == axis.size and axis.scale == 1 and transformation != _CROP:
                 continue
-            # a float32 like 1/3 leads to the intended neighbours in its own precision only
+            # a float32 scale like 1/3 selects the intended neighbours only if computed in float32
             at = _coordinates(axis, transformation, roi, axis.precision if nearest else np.float64)
             if transformation == _CROP:
                 outside.append((axis.at, (at < 0) | (at > axis.size - 1)))

@@ -181,7 +181,7 @@ def _grid_sample(
     if 0 in spatial:
         raise OpError(f"X of shape {list(x.shape)} has nothing to sample")
     points = widened(grid).reshape(len(grid), -1, len(spatial))
-    # PyTorch and onnxruntime pad the neighbours of a cubic position, not the position
+    # as in PyTorch and onnxruntime, the neighbours of a cubic position are padded, not the position
     moving = "zeros" if "cubic" in mode and padding_mode == "border" else padding_mode
     positions = []
     for i, size in enumerate(spatial):

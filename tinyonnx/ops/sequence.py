@@ -52,7 +52,7 @@ def sequence_insert(input_sequence: list[Any], tensor: Any, position: Array | No
     length = len(input_sequence)
     if position is None:
         at = length
-    else:  # behind the last element is a place, too, but none that a negative position names
+    else:  # inserting after the last element is allowed, but only by a non-negative position
         at = integer(position, "position")
         if not -length <= at <= length:
             raise OpError(f"position {at} is out of range for inserting into {length} elements")

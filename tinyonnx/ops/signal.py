@@ -175,7 +175,7 @@ def _window(name: str, *coefficients: float) -> Any:
     def window(ctx: Context, size: Array, *, output_datatype: int = 1, periodic: int = 1) -> Array:
         count = length(size)
         ctx.check_size((count,), np.float64)
-        if count == 1 and not periodic:  # the formula has 0 / 0; a window of one element is its peak
+        if count == 1 and not periodic:  # the formula gives 0 / 0; a window of one element is 1
             return convert(np.ones(1), dtype_of(output_datatype))
         angle = np.arange(count) * (2 * np.pi / max(count if periodic else count - 1, 1))
         return convert(

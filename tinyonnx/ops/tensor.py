@@ -97,7 +97,7 @@ def range_(ctx: Context | None, start: Array, limit: Array, delta: Array, *, sta
     length = _range_length(start, limit, delta)
     if ctx is not None:
         ctx.check_size((length,), start.dtype)
-    # half precision is computed in float32 (stash_type), everything else in its own type
+    # half precision is computed in float32 (stash_type), other types in their own
     wide = np.dtype(np.float32) if start.dtype.itemsize < 4 and start.dtype.kind not in "iu" else start.dtype
     steps = np.arange(length).astype(wide)
     return np.asarray(start.reshape(()).astype(wide) + steps * delta.reshape(()).astype(wide)).astype(start.dtype)
@@ -185,7 +185,7 @@ def _split_rule_1(
 def split_1(
     ctx: Context, input: Array, split_input: Array | None = None, *, axis: int = 0, split: Sequence[int] | None = None
 ) -> tuple[Array, ...]:
-    if split_input is not None:  # the sizes come in the input's dtype
+    if split_input is not None:  # the sizes have the dtype of the input
         split = integers(split_input.astype(np.int64), "split")
     return split_2(ctx, input, axis=axis, split=split)
 
@@ -237,7 +237,7 @@ def _tile_rule(input: Info, repeats: Info) -> Info:
 
 @op("Tile", since=1)
 def tile_1(ctx: Context | None, input: Array, tiles: Array, axis: Array) -> Array:
-    # both numbers come in the input's dtype
+    # both numbers have the dtype of the input
     (position,) = normalise_axes([integer(axis.astype(np.int64), "axis")], input.ndim)
     repeats = np.ones(input.ndim, np.int64)
     repeats[position] = integer(tiles.astype(np.int64), "tiles")
@@ -272,7 +272,7 @@ def _slices(
         end = end + length if end < 0 else end
         if step > 0 or length == 0:
             result[axis] = slice(min(max(start, 0), length), min(max(end, 0), length), abs(step))
-        else:  # the start is clamped into the axis, so that one before it means the first element
+        else:  # the start is clamped to the axis
             stop = min(max(end, -1), length - 1)
             result[axis] = slice(min(max(start, 0), length - 1), None if stop < 0 else stop, step)
     return tuple(result)
@@ -291,7 +291,7 @@ def _length(cut: slice, size: int) -> int:
 
 
 def _cut_out(data: Array, slices: tuple[slice, ...]) -> Array:
-    where: Any = (*slices, ...)  # the dots keep a scalar an array
+    where: Any = (*slices, ...)  # with an ellipsis a scalar stays an array
     view: Array = data[where]
     return view
 

@@ -189,7 +189,7 @@ def image_decoder(ctx: Context, encoded_stream: Array, *, pixel_format: str = "R
         raise OpError(str(error)) from None
     except (ResourceError, MemoryError):
         raise
-    except Exception:  # ONNX wants this for a stream that is broken in whatever way
+    except Exception:  # the standard requires this for any stream that can't be decoded
         return np.zeros((0, 0, channels), np.uint8)
     pixels = pixels.reshape(*pixels.shape[:2], channels)
     return np.ascontiguousarray(pixels[:, :, ::-1]) if pixel_format == "BGR" else pixels

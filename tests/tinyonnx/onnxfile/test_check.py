@@ -30,6 +30,9 @@ def test_operator_newer_than_the_opset():
     ("node", "cause"),
     [
         ("Relu<slope = 1>(x)", 'unknown attribute "slope"'),
+        ("Conv<stride = [1]>(x, x)", 'unknown attribute "stride"'),
+        ("Conv<strides = 1>(x, x)", 'attribute "strides" is an int, must be a list of ints'),
+        ("MaxPool<strides = [1]>(x)", 'required attribute "kernel_shape" is missing'),
         ("Cast(x)", 'required attribute "to" is missing'),
         ("Relu()", "0 of 1 required inputs"),
         ("Add(x)", "1 of 2 required inputs"),

@@ -272,7 +272,7 @@ def _heads(
 
 def _in_heads(name: str, x: Array, heads: int) -> Array:
     _check_rank(name, x, 3, 4)
-    if x.ndim == 4:  # of a cross attention, as it was kept
+    if x.ndim == 4:  # cached by a cross attention
         return widened(x)
     _check_heads(name, x.shape[2], heads)
     return _split(widened(x), heads)

@@ -192,7 +192,7 @@ def classic_ensemble(key: Same, targets: int) -> Ensemble:
     weight = numbers("weights", votes.weights, votes.weights_as_tensor)
     _check_length(len(weight), treeids=vote_tree, nodeids=vote_node, ids=vote_id)
     voter = number[places.find(vote_tree, vote_node, "voting node")] - len(inner)
-    counts = voter >= 0  # an inner node's votes never count
+    counts = voter >= 0  # votes of inner nodes are ignored
     return Ensemble.make(trees, Votes.make(voter[counts], vote_id[counts], weight[counts], len(leaves), targets))
 
 

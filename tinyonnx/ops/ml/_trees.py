@@ -158,7 +158,7 @@ class Trees:
 def _check_acyclic(children: Array, inner: int) -> None:
     is_branch = children < inner
     if (children > np.repeat(np.arange(inner), 2))[is_branch].all():
-        return  # every branch comes before what is below it, as most exporters write them
+        return  # parents come before children, as most exporters write them
     ways = np.bincount(children[is_branch], minlength=inner)
     left, below = ways.tolist(), children.tolist()
     free = [node for node, count in enumerate(left) if not count]

@@ -141,7 +141,7 @@ def scaler(x: Array, *, offset: Floats = None, scale: Floats = None) -> Array:
             if len(values) != 1 and (x.ndim == 0 or len(values) != x.shape[-1]):
                 raise OpError(f"{len(values)} values of {name} for shape {list(x.shape)}")
             with np.errstate(all="ignore"):
-                # one value: a scalar, which leaves the rank as it is
+                # one value: a scalar, which keeps the rank
                 result = apply(result, np.array(values) if len(values) > 1 else values[0])
     with np.errstate(all="ignore"):
         return np.asarray(result, FLOAT)

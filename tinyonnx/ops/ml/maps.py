@@ -33,7 +33,7 @@ def _between(x: Array, ints: Array, strings: Array, default_int64: int, default_
 
 
 def _looked_up(x: Array, keys: Array, values: Array, default: Array) -> Array:
-    # what isn't found has position -1: the default, last
+    # keys that aren't found have position -1: the default, which is last
     return np.asarray(np.append(values, default.reshape(1))[positions(x, keys)], values.dtype)
 
 
@@ -165,7 +165,7 @@ def cast_map(
     if keys and not 0 <= keys[0] <= keys[-1] < max_map:
         raise OpError(f"key {keys[0] if keys[0] < 0 else keys[-1]} is out of range for max_map {max_map}")
     ctx.check_size((1, max_map), values.dtype)
-    # onnxruntime's filler for strings; the standard says nothing
+    # onnxruntime's fill value for strings; the standard defines none
     result = np.full((1, max_map), "0.f" if values.dtype == STRING else 0, values.dtype)
     result[0, keys] = values
     return result
