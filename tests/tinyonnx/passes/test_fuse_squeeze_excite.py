@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from tests.tinyonnx.passes.conftest import data, floats, model_text
+from tests.tinyonnx.passes.conftest import data, floats, model_text, unoptimised
 
 SE = {
     "EfficientAT": """m = ReduceMean<axes=[2,3], keepdims=1>(x)
@@ -188,4 +188,39 @@ def test_a_gate_for_other_images_stays(optimise):
     rows = CONVOLUTIONS.replace("GlobalAveragePool(x)", "ReduceMean<axes=[3]>(x)")
     result = optimise(gated(rows), x=data(2, 12, 7, 5))
     assert "SqueezeGate" not in result.ops
+    assert result.error < 1e-5
+
+
+def test_another_operator_between_the_maps(optimise):
+    body = CONVOLUTIONS.replace("g = Conv(h", "n = Neg(h) g = Conv(n")
+    result = optimise(gated(body), x=data(2, 12, 7, 5))
+    assert "SqueezeGate" not in result.ops
+    assert result.error < 1e-5
+
+
+def test_shapes_that_broadcast_in_another_way(optimise):
+    """One gate for each row and column instead of each item and channel; an image of rank 3."""
+    body = GEMMS.replace("e = Reshape(s, gate) y = Mul(x, e)", "y = Mul(x, s)")
+    result = optimise(gated(body, "2,12,2,12"), x=data(2, 12, 2, 12))
+    assert "SqueezeGate" not in result.ops
+    assert result.error < 1e-5
+    body = GEMMS.replace("axes=[2,3]", "axes=[2]")
+    result = optimise(gated(body, "12,12,7"), x=data(12, 12, 7))
+    assert "SqueezeGate" not in result.ops
+    assert result.error < 1e-5
+
+
+def test_maps_across_the_batch(optimise):
+    """Possible with as many items as channels."""
+    result = optimise(gated(GEMMS.replace("<transB=1>(m", "<transA=1, transB=1>(m")), x=data(12, 12, 7, 5))
+    assert "SqueezeGate" not in result.ops
+    assert result.refused("is a Gemm with factors")
+    assert result.error < 1e-5
+
+
+def test_a_convolution_that_reads_its_padding(optimise):
+    text, x = gated(CONVOLUTIONS.replace("Conv(m, k1", "Conv<pads=[1,0,-1,0]>(m, k1")), data(2, 12, 7, 5)
+    result = optimise(text, unoptimised(text, x=x), x=x)
+    assert "SqueezeGate" not in result.ops
+    assert result.refused("is not a 1×1 convolution")
     assert result.error < 1e-5
