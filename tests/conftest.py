@@ -40,7 +40,7 @@ SLOW = (
     "tests/audiotag/standalone",
     "tests/scripts",
     "tests/system/acceptance",
-    "tests/tinyonnx/codegen/test_machine.py",
+    "tests/tinyonnx/codegen/test_code_cache.py",
     "tests/tinyonnx/native",
 )
 """Files and folders that take long, build executables, or start many processes."""

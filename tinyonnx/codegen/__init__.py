@@ -1,1 +1,13 @@
-"""Compilation of Python functions to machine code, and its cache; knows no operator."""
+"""Python functions to machine code, and its cache; knows no operator.
+
+| module | contents |
+|---|---|
+| `kernel` | decorators `jit` and `kernel`, kernels bound to arguments |
+| `arguments` | kinds of arguments, records, specialisation constants, the row of integers |
+| `primitives` | tile sizes, records of register tiles, their meaning in numpy |
+| `compiler` | numba and LLVM: a kernel to an object file |
+| `emit_tiles`, `emit_atomics`, `emitter` | LLVM code of the primitives, of atomic operations, of vectors |
+| `processor` | the CPU that code is compiled for |
+| `code_cache` | object files on disk: keys, locks, lookup |
+| `loader` | object files into memory |
+"""

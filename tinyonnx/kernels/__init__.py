@@ -1,28 +1,28 @@
-"""Compiled kernels; importing this registers all of them.
+"""Compiled kernels; importing this package registers all of them.
 
-    pointwise       1×1 convolutions
-    depthwise       one filter per channel
-    expand_depthwise, depthwise_pointwise  two of them in a row
-    stem            three of them in a row
-    conv            every other convolution
-    conv_transpose  and their transposes
-    gemm            products with a constant matrix
-    matmul          products of two variable matrices
-    rows            softmax, normalisation and reductions of the last axes
-    gated           squeeze-and-excitation
-    pool            windows and global
-    elementwise     activations, arithmetic
-    unary           exponentials, roots and the like
-    broadcast       arithmetic of operands of different shapes
-    reshape         copies in row-major order
-    move            transposing, cutting, joining, padding
-    resize          images of other sizes
-    layout          copies between memory orders
+| module | operators |
+|---|---|
+| `pointwise` | 1×1 convolutions |
+| `depthwise` | convolutions with one filter per channel |
+| `expand_depthwise`, `depthwise_pointwise`, `stem` | two or three convolutions in a row, fused |
+| `conv` | all other convolutions |
+| `conv_transpose` | transposed convolutions |
+| `gemm` | products with a constant matrix, and the register tiles that all products use |
+| `matmul` | products of two variable matrices |
+| `rows` | softmax, normalisation and reductions of the last axes |
+| `gated` | squeeze-and-excitation |
+| `pool` | pooling, by windows and global |
+| `elementwise` | activations and arithmetic on arrays of one shape |
+| `unary` | exponentials, roots and other functions of one number |
+| `broadcast` | arithmetic on arrays of different shapes |
+| `reshape` | copies in row-major order |
+| `move` | transposing, slicing, concatenating, padding |
+| `resize` | resampling of images |
+| `layout` | copies between memory orders |
+| `_common`, `_strided` | records and checks that binders share; axes of strided views |
 
-Each has the compiled functions and, at its end, the binders that `tinyonnx.registry.fast`
-describes.  `_kernel` says what a kernel is, `_tiles` what the fastest are made of, `program`
-runs many of them; `_jit` compiles them (the only way to numba) and `_machine` keeps and
-loads their machine code.
+Each module has its compiled functions first and, at its end, the binders that `tinyonnx.registry.fast`
+registers. `tinyonnx.codegen` compiles them; `tinyonnx.runtime.program` runs many in one call.
 """
 
 from __future__ import annotations

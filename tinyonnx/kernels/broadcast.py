@@ -143,6 +143,6 @@ def _bind_square(pool: ConstantPool, out: Array, x: Array, _: Array, **__: Any) 
 for _function in functions("Pow", since=7):
     fast(_function, when=_square_refused, layout="any", in_place=True)(_bind_square)
 for _name, _code in _CODES.items():
-    # before opset 7 these operators, but for two, broadcast in another way
+    # before opset 7 all of these except Min and Max broadcast by other rules
     for _function in functions(_name, since=1 if _name in ("Min", "Max") else 7):
         fast(_function, when=_refused, layout="any", in_place=True)(_bind(_code))

@@ -1,8 +1,8 @@
 """Transposed convolutions of channels-last images, row by row of the result.
 
-What a row of the input sends into a row of the result is a matrix product, [width, channels]
-times [channels, kernel columns · filters]; its columns are then added where they belong.
-Kernels as wide as their stride need no addition: the product is the row.
+The contribution of an input row to a row of the result is a matrix product, [width, channels]
+times [channels, kernel columns · filters], whose columns are then added to the right pixels.
+If the kernel is as wide as its stride nothing is added: the product is the row.
 """
 
 from __future__ import annotations
@@ -105,7 +105,7 @@ def _refused(
 
 
 def _pack(w: Array, groups: int) -> Array:
-    """[channels, filters, rows, columns] becomes, by group and kernel row, panels of [channels, columns · filters]."""
+    """Pack weights [channels, filters, rows, columns] by group and kernel row, as [channels, columns · filters]."""
     w = w.reshape(*w.shape[:2], -1, w.shape[-1]) if w.ndim == 4 else w[:, :, None]
     return np.concatenate([
         pack_panels(np.ascontiguousarray(group[:, :, i].transpose(0, 2, 1)).reshape(len(group), -1))

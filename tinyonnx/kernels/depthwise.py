@@ -1,4 +1,4 @@
-"""Depthwise convolutions on channels-last images: a vector is neighbouring channels of a pixel.
+"""Depthwise convolutions of channels-last images: a vector holds neighbouring channels of a pixel.
 
 Weights are packed per block of LANES channels, [kernel rows, kernel columns, LANES]. The last
 block is moved to the left where the channels don't fill it; images with fewer channels than lanes
@@ -44,7 +44,7 @@ from tinyonnx.registry import Call, Info, fast
 from tinyonnx.runtime.constants import ConstantPool
 
 STRIP = 2 * PIXELS
-"""Pixels of which all channels are done before the next ones."""
+"""Pixels per strip: all channels of a strip are computed before the next strip starts."""
 
 
 @jit(inline=True)
@@ -144,13 +144,12 @@ def depthwise_row(x: Image, layer: Convolution, residual: Array, out: Image, o_l
     top = y * s_h - p_h
     i0, i1 = inside(top, d_h, k_h, x.height)
     line = ((item * x.height + top + i0 * d_h) * width - p_w) * c
-    # all channels of a few pixels before the next ones, so that memory is visited almost in order;
-    # a pixel whose window is cut stands alone
+    # strip by strip, so that memory is visited almost in order; a pixel whose window is cut stands alone
     p = 0
     while p < out.width:
         count, j0, j1 = 1, 0, k_w
         if begin <= p < end:
-            # a rest too small for a tile goes with the pixels before it
+            # a remainder too small for a tile joins the strip before it
             count = min(strip, end - p) if end - p >= strip + PIXELS else end - p
         else:
             j0, j1 = inside(p * s_w - p_w, d_w, k_w, width)
@@ -184,7 +183,7 @@ def convolve_depthwise(x: Image, layer: Convolution, residual: Array, out: Image
 
 
 def _blocks(c: int) -> list[Array]:
-    """The channels of each block; the only block of few channels is short."""
+    """The channels of each block; the only block of fewer channels than lanes is short."""
     return [np.arange(min(f, max(c - LANES, 0)), min(min(f, max(c - LANES, 0)) + LANES, c)) for f in range(0, c, LANES)]
 
 
@@ -192,19 +191,19 @@ def _pack(w: Array) -> Array:
     taps = w.reshape(w.shape[0], -1).T
     packed = zeros(len(_blocks(w.shape[0])) * taps.size // w.shape[0] * LANES).reshape(-1, len(taps), LANES)
     for target, channels in zip(packed, _blocks(w.shape[0])):
-        # few channels are repeated, for the pixels that share a vector
+        # repeat few channels, for the pixels that share a vector
         repeated = np.tile(taps[:, channels], LANES // len(channels))
         target[:, : repeated.shape[1]] = repeated
     return packed.reshape(-1)
 
 
 def pack_depthwise(pool: ConstantPool, w: Array) -> Array:
-    """Weights [channels, 1, *kernel] as blocks of channels."""
+    """Pack weights [channels, 1, *kernel] by blocks of channels."""
     return np.asarray(pool.derive("depthwise", _pack, w))
 
 
 def depthwise_bias(pool: ConstantPool, b: Array | None, channels: int) -> Array:
-    """A bias [channels], zeros if absent, in blocks."""
+    """Pack a bias [channels], zeros if absent, by blocks of channels."""
     if b is None:
         return _pack(np.zeros(channels, np.float32))
     return np.asarray(pool.derive("depthwise bias", _pack, b))

@@ -1,4 +1,4 @@
-"""Activations and arithmetic on whole arrays, whatever their memory order."""
+"""Activations and arithmetic on whole arrays in any memory order."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def exp(x: Any) -> Any:
     return _ZERO if small else result
 
 
-# fitted at Chebyshev's points: tanh(x)/x in powers of x² below the split
+# fitted at Chebyshev nodes: tanh(x)/x in powers of x² below the split
 _SPLIT, _TWO = np.float32(0.625), np.float32(2)
 _T1, _T2, _T3, _T4, _T5 = (np.float32(c) for c in (-0.33333263, 0.1333115, -0.05372268, 0.020595679, -0.0056647751))
 
@@ -59,8 +59,8 @@ def tanh(x: Any) -> Any:
     return near if size < _SPLIT else far
 
 
-# Everything works in place: with a second array that may be the same one, LLVM's check for
-# overlap would send each in-place call to a scalar loop.
+# All functions work in place: with a second array that may be the same one, LLVM's check for
+# overlap would take the scalar loop in every in-place call.
 
 
 @jit
@@ -152,16 +152,16 @@ def take(x: Array, out: Array) -> None:
 
 
 _CHUNK = 4096
-"""Elements that are copied and then worked on in the nearest cache."""
+"""Elements at a time: they are copied to the result, then worked on there while they are in the L1 cache."""
 
 
 _LINE = 16
-"""Elements that are not divided between threads: a cache line."""
+"""Elements of a work item, which are not divided between threads: a cache line."""
 
 
 @jit
 def share_lines(n: int, part: int, parts: int) -> tuple[int, int]:
-    """The range of elements that is a share of `n`."""
+    """The range of `n` elements that is share `part`: whole cache lines."""
     first, end = share((n + _LINE - 1) // _LINE, part, parts)
     return first * _LINE, min(end * _LINE, n)
 

@@ -61,7 +61,7 @@ def bind_squeeze_gate(
     pool: ConstantPool, out: Array, x: Array, w1: Array, b1: Array | None, w2: Array, b2: Array | None = None, *,
     activation: Activation = Activation(name="Relu"), gate: Activation = Activation(name="Sigmoid"),
 ) -> list[Call]:  # fmt: skip
-    """Three phases, each of which needs all of the one before."""
+    """Bind three kernels, each of which needs the whole result of the one before."""
     c, s = w1.shape
     batch = x.shape[0]
     pixels = x.size // (batch * c)
@@ -92,7 +92,7 @@ def gate_panels(gate: Array, w: Array, k: int, n: int, out: Array, part: int, pa
 
 @jit
 def gate_rows(x: Array, start: int, count: int, gate: Array, out: Array, zeros: Array) -> None:
-    """out[r] = x[r] · gate for `count` rows of x[start:], each as long as `gate`; `zeros` has LANES of them."""
+    """out[r] = x[r] · gate for `count` rows of x[start:], each as long as `gate`; `zeros` are LANES zeros."""
     k = gate.shape[0]
     # a product with one number per channel is a depthwise convolution with a single tap
     for channel in range(0, k, LANES) if k >= LANES else range(0):
@@ -147,7 +147,7 @@ def bind_gated_conv(
     pool: ConstantPool, out: Array, x: Array, gate: Array, w: Array, b: Array | None = None,
     residual: Array | None = None, *, activation: Activation = Activation(),
 ) -> list[Call]:  # fmt: skip
-    """If an image has more pixels than there are filters, the weights are gated instead, item by item."""
+    """Bind a product with gated pixels or, if an image has more pixels than there are filters, with gated weights."""
     source, target, gates = image(x), image(out), flat(gate)
     layer = pointwise_layer(pool, w, b, epilogue_of(activation, residual is not None))
     other = memory_or(residual, target.data)

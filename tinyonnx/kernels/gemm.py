@@ -196,7 +196,7 @@ def multiply(x: Array, layer: Layer, residual: Array, out: Array, size: Product,
 
 
 def _starts(n: int) -> list[int]:
-    """The first column of each vector: the last one is moved to the left where it wouldn't be full."""
+    """The first column of each vector; the last one is moved to the left if it wouldn't be full."""
     starts = list(range(0, n, LANES))
     if n >= LANES:
         starts[-1] = n - LANES
@@ -204,12 +204,12 @@ def _starts(n: int) -> list[int]:
 
 
 def pack_bias(bias: Array) -> Array:
-    """A bias of n numbers in the order of the panels' columns."""
+    """Pack a bias of n numbers in the order of the panels' columns."""
     return pack_panels(bias.reshape(1, -1))
 
 
 def pack_panels(matrix: Array) -> Array:
-    """A matrix [k, n] as panels, flat."""
+    """Pack a matrix [k, n] into panels; returns a flat array."""
     k, n = matrix.shape
     starts = _starts(n)
     packed = zeros(k * len(starts) * LANES)
@@ -255,7 +255,7 @@ def bind_gemm(
     pool: ConstantPool, out: Array, a: Array, b: Array, c: Array | None = None, *, product: GemmAttributes,
     activation: Activation = Activation(),
 ) -> Call:  # fmt: skip
-    """alpha and beta are multiplied into the packed constants."""
+    """Bind a product; alpha and beta are multiplied into the packed constants."""
     (m, n), alpha, beta, transB = out.shape, product.alpha, product.beta, product.transB
     scale, share = np.float32(alpha), np.float32(beta)
 
@@ -279,7 +279,7 @@ def no_bias(n: int) -> Array:
 
 
 def bias_panels(pool: ConstantPool, b: Array | None, columns: int) -> Array:
-    """A bias, zeros if absent, in the order of the panels."""
+    """Pack a bias, zeros if absent, in the order of the panels' columns."""
     return no_bias(columns) if b is None else np.asarray(pool.derive("bias", pack_bias, b))
 
 
@@ -290,7 +290,7 @@ def pointwise_layer(pool: ConstantPool, w: Array, b: Array | None, epilogue: Epi
 
 
 def linear(pool: ConstantPool, x: Array, w: Array, b: Array | None, out: Array, epilogue: Epilogue) -> Call:
-    """out[m, n] = epilogue(x[m, k] · w[k, n] + b[n]) with flat `x` and `out`."""
+    """Bind out[m, n] = epilogue(x[m, k] · w[k, n] + b[n]) with flat `x` and `out`."""
     k, n = w.shape
     layer = Layer(pool.derive("linear", pack_panels, w), bias_panels(pool, b, n), epilogue)
     return Call(multiply, (x, layer, out, out, Product(out.size // n, k, n)))
@@ -306,5 +306,5 @@ def _matmul_refused(out: Info, a: Info | None, b: Info | None) -> str | None:
 
 @fast(ops.matmul, when=_matmul_refused, layout="row_major")
 def bind_matmul(pool: ConstantPool, out: Array, a: Array, b: Array) -> Call:
-    """A product of [..., k] with a constant [k, n]."""
+    """Bind a product of [..., k] with a constant [k, n]."""
     return linear(pool, flat(a), b, None, flat(out), NO_EPILOGUE)

@@ -10,7 +10,7 @@ from tinyonnx.registry import Call
 from tinyonnx.runtime.arena import channels_innermost
 
 _BLOCK = 16
-"""Rows and columns of a block: cache lines of both arrays, all of them used while they are near."""
+"""Rows and columns of a block: all of both arrays' cache lines is used while in the L1 cache."""
 
 
 @kernel

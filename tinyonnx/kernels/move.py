@@ -68,7 +68,7 @@ def fill(out: Array, value: Array, part: int, parts: int) -> None:
 def move_view(view: Array, x: Array, target: Array, out: Array) -> Call:
     """Copy `view`, a view of `x`, to `target`, a view of `out`, of the same shape."""
     sizes, (out_steps, x_steps) = walk(target, view)
-    # rows along the axis that is nearest in x: then neither side is read in large steps
+    # rows along the axis with the smallest step in x, so that neither side is accessed in large steps
     nearest = min((i for i in range(5) if sizes[i] > 1), key=lambda i: abs(x_steps[i]) or 1 << 62, default=4)
     if nearest != 4 and abs(x_steps[5]) != 1:
         order = [i for i in range(5) if i != nearest] + [nearest, 5]

@@ -30,10 +30,10 @@ _LOWEST = np.float32(-math.inf)
 _ZERO = np.float32(0)
 
 _RUN = 256
-"""Pixels that are summed by themselves, which keeps rounding small."""
+"""Pixels per partial sum, which keeps rounding errors small."""
 
 _LINE = 16
-"""Channels that are not divided between threads: a cache line."""
+"""Channels of a work item, which are not divided between threads: a cache line."""
 
 
 @kernel
@@ -163,13 +163,13 @@ def bind_max_pool(
 def bind_average_pool(
     pool: ConstantPool, out: Array, x: Array, *, geometry: PoolAttributes, count_include_pad: int = 0
 ) -> Call:
-    """Means."""
+    """Bind means of windows."""
     return _bind_windows(out, x, 2 if count_include_pad else 1, geometry)
 
 
 @fast(global_average_pool, when=_refused, by_item=True)
 def bind_global_mean(pool: ConstantPool, out: Array, x: Array, *_: Array | None, **__: Any) -> Call:
-    """Means over all spatial axes."""
+    """Bind means over all spatial axes."""
     batch, channels = x.shape[:2]
     pixels = x.size // (batch * channels)
     return Call(global_mean, (flat(x), batch, pixels, channels, flat(out), temporary(batch * channels)))
@@ -178,17 +178,17 @@ def bind_global_mean(pool: ConstantPool, out: Array, x: Array, *_: Array | None,
 def _spatial_mean_refused(
     out: Info, x: Info | None, axes_input: Info | None = None, *, axes: Any = None, **_: Any
 ) -> str | None:
-    """`axes` is an attribute or, from opset 18 on, an input."""
+    """Refuse what isn't a mean over all spatial axes; `axes` is an attribute or, from opset 18 on, an input."""
     if axes_input is not None:
         if axes_input.value is None:
             return "axes are not constant"
         axes = axes_input.value.ravel()
-    # of rank 3 it is more often a normalisation of rows than the pooling of a sequence
+    # with rank 3 it is more often part of a normalisation of rows than the pooling of a sequence
     if x is None or x.shape is None or len(x.shape) < 4 or axes is None:
         return "not two spatial axes or more"
     if {int(a) % len(x.shape) for a in axes} != set(range(2, len(x.shape))):
         return "axes are not the spatial ones"
-    # without keepdims the two remaining axes lie in memory alike
+    # without keepdims the two remaining axes have the same memory order
     return _refused(out, x)
 
 

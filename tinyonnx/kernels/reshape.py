@@ -1,4 +1,4 @@
-"""Reshape, which copies: the elements keep their row-major order."""
+"""Reshape: a copy in row-major order."""
 
 from __future__ import annotations
 
@@ -20,5 +20,5 @@ def _refused(out: Info, x: Info | None, shape: Info | None, **_: Any) -> str | N
 
 @fast(reshape, when=_refused, layout="row_major")
 def bind_reshape(pool: ConstantPool, out: Array, x: Array, shape: Array, **_: Any) -> Call:
-    """The target shape is known: it is that of `out`."""
+    """Bind a copy; `out` has the target shape."""
     return Call(copy, (bits(x), bits(out)))

@@ -81,7 +81,7 @@ def bind_resize(
     sizes: Array | None = None, *, axes: Any = None, keep_aspect_ratio_policy: str = "stretch",
     nearest_mode: str = "round_prefer_floor", **attributes: Any,
 ) -> Call:  # fmt: skip
-    """From opset 11 on."""
+    """Bind a resize of opset 11 or later."""
     chosen = meaning.axes_of(x, scales, sizes, axes, keep_aspect_ratio_policy)
     taps = {axis.at: meaning.axis_taps(axis, nearest_mode=nearest_mode, **attributes) for axis in chosen}
     return _call(out, x, taps)
@@ -96,7 +96,7 @@ def _refused_10(
 @fast(meaning.resize_10, when=_refused_10)
 @fast(meaning.upsample, when=_refused_10)
 def bind_resize_10(pool: ConstantPool, out: Array, x: Array, scales: Array, *, mode: str = "nearest") -> Call:
-    """Before opset 11: asymmetric."""
+    """Bind a resize before opset 11, whose coordinates are asymmetric."""
     taps = {
         axis.at: meaning.axis_taps(
             axis, mode=mode, coordinate_transformation_mode="asymmetric",

@@ -1,4 +1,4 @@
-"""Operators that treat every row of a matrix alike: softmax, normalisation and reductions of the last axes."""
+"""Row-wise operators: softmax, normalisation and reductions of the last axes."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ from tinyonnx.runtime.constants import ConstantPool
 
 _ZERO, _ONE = np.float32(0), np.float32(1)
 _LANES = 16
-"""Partial sums, which vectorise where one sum would not, and round less."""
+"""Number of partial sums: they vectorise, where a single sum would not, and round less."""
 
 _BLOCK = 256 * _LANES
-"""So many numbers are summed in float32; the sums of blocks are added in float64."""
+"""Numbers per block: a block is summed in float32, the sums of blocks in float64."""
 
 
 @jit
@@ -48,7 +48,7 @@ def total(row: Array, partial: Array) -> Any:
 
 @jit
 def extreme(row: Array, partial: Array, sign: Any) -> Any:
-    """The greatest number of a row (the least if `sign` is -1), NaN if one is."""
+    """The maximum of a row, or the minimum if `sign` is -1; NaN if the row has a NaN. `partial` as in `total`."""
     n = row.shape[0]
     for k in range(_LANES):
         partial[k] = sign * row[0]
@@ -69,7 +69,7 @@ def extreme(row: Array, partial: Array, sign: Any) -> Any:
 
 @kernel
 def softmax_rows(x: Array, out: Array, rows: int, n: int, scratch: Array, part: int, parts: int) -> None:
-    """out[r] = e^(x[r] - max x[r]) over its sum, for rows of `n`."""
+    """out[r] = e^(x[r] - max x[r]), divided by its sum, for rows of `n`; scratch holds partial sums per share."""
     first, end = share(rows, part, parts)
     room = scratch.shape[0] // parts * part
     partial = scratch[room : room + _LANES]
@@ -90,7 +90,10 @@ def normalise_rows(
     x: Array, scale: Array, shift: Array, out: Array, rows: int, n: int, epsilon: Any, scratch: Array,
     part: int, parts: int,
 ) -> None:  # fmt: skip
-    """out[r] = (x[r] - mean) / √(variance + epsilon) · scale + shift, for rows of `n`."""
+    """out[r] = (x[r] - mean) / √(variance + epsilon) · scale + shift, for rows of `n`.
+
+    Scratch holds partial sums and a row of squares per share.
+    """
     first, end = share(rows, part, parts)
     room = scratch.shape[0] // parts * part
     partial, squares = scratch[room : room + _LANES], scratch[room + _LANES : room + _LANES + n]
@@ -116,7 +119,7 @@ SUM, MEAN, MAXIMUM, MINIMUM = range(4)
 
 @kernel
 def reduce_rows(x: Array, out: Array, n: int, code: int, scratch: Array, part: int, parts: int) -> None:
-    """out[r] = sum, mean or extreme of x[r], for rows of `n`."""
+    """out[r] = sum, mean, maximum or minimum of x[r], for rows of `n`; scratch holds partial sums per share."""
     first, end = share(out.shape[0], part, parts)
     room = scratch.shape[0] // parts * part
     partial = scratch[room : room + _LANES]
@@ -147,7 +150,7 @@ def _softmax_refused(out: Info, x: Info | None, *, axis: int = -1) -> str | None
 
 @fast(softmax, when=_softmax_refused, layout="row_major")
 def bind_softmax(pool: ConstantPool, out: Array, x: Array, **_: Any) -> Call:
-    """Over the last axis."""
+    """Bind softmax over the last axis."""
     return _softmax(out, x, x.shape[-1])
 
 
@@ -159,7 +162,7 @@ def _softmax_1_refused(out: Info, x: Info | None, *, axis: int = 1) -> str | Non
 
 @fast(softmax_1, when=_softmax_1_refused, layout="row_major")
 def bind_softmax_1(pool: ConstantPool, out: Array, x: Array, *, axis: int = 1) -> Call:
-    """Before opset 13: over all axes from `axis` on, as one."""
+    """Bind softmax as before opset 13: over all axes from `axis` on, taken as one."""
     return _softmax(out, x, math.prod(x.shape[axis % x.ndim :]))
 
 
@@ -183,7 +186,7 @@ def bind_layer_normalization(
     pool: ConstantPool, out: Array, x: Array, scale: Array, b: Array | None = None, *, axis: int = -1,
     epsilon: float = 1e-5, **_: Any,
 ) -> Call:  # fmt: skip
-    """Scale and shift have, or broadcast to, the shape of the normalised axes."""
+    """Scale and shift are broadcast to the normalised axes."""
     normal = x.shape[axis % x.ndim :]
     n = math.prod(normal)
 

@@ -1,4 +1,4 @@
-"""A convolution of few taps, the depthwise one after it and the 1×1 one after that, row by row.
+"""A convolution of few taps, a depthwise one and a 1×1 one in a row, computed row by row.
 
 Rows of the first one's result lie in a ring with margins of zeros, as many as the depthwise
 kernel is high. Its input is copied row by row between margins, too, so that neither has
@@ -116,7 +116,7 @@ def stem_row(
     rows: Static, vectors: Static, run: Static, step: Static, x: Image, layer: Convolution, ring: Ring, middle: Size,
     item: int, y: int,
 ) -> None:  # fmt: skip
-    """Row y of the first convolution, into its slot of the ring."""
+    """Compute row y of the first convolution into its slot of the ring."""
     k_h, k_w, s_h, s_w, _, _, p_h, p_w = layer.geometry
     channels, width, c, data = x.channels, middle.width, middle.channels, ring.data
     for i in range(k_h):
@@ -136,7 +136,7 @@ def stem_row(
     taps = Taps(k_h, ring.padded_row, 1, 0, k_w * channels, k_w * channels)
     pixels = Rows(data, ring.padded, s_w * channels)
     if rows > 0 and width >= rows:
-        # so few taps take less time than the loops around them if the compiler doesn't know their number
+        # few taps: if their number were not compiled in, the loops around them would take longer than the products
         weights, block = Weights(layer.data, 0, layer.bias, 0), Block(lines, max(c - LANES, 0), min(c, LANES))
         multiply_tiles(rows, vectors, run, step, pixels, width, taps, weights, block, layer.epilogue)
     else:
@@ -150,7 +150,7 @@ def stem_row(
 def depthwise_ring_row(
     columns: Static, stride: Static, distance: Static, layer: Convolution, ring: Ring, middle: Size, width: int, y: int
 ) -> None:
-    """Row y of the depthwise convolution, `width` pixels, from the ring to ring.middle."""
+    """Compute row y of the depthwise convolution, `width` pixels, from the ring to ring.middle."""
     k_h, k_w, s_h, s_w, d_h, d_w, p_h, _ = layer.geometry
     c, data, epilogue = middle.channels, ring.data, layer.epilogue
     top = y * s_h - p_h

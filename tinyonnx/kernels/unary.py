@@ -1,4 +1,4 @@
-"""Functions of one number that no epilogue knows, on whole arrays in any memory order."""
+"""Functions of one number other than activations, on whole arrays in any memory order."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ _ZERO, _HALF, _ONE = np.float32(0), np.float32(0.5), np.float32(1)
 _E, _NEARLY_LARGEST = np.float32(math.e), np.float32(88)
 _ROOT_HALF = np.float32(math.sqrt(0.5))
 
-# Fitted at Chebyshev's points: erf(x)/x in powers of x² below the split, -log(1 - erf(x)) in powers
-# of x from there to where erf is 1 in float32. Together within 1.3e-7.
+# Fitted at Chebyshev nodes: erf(x)/x in powers of x² below the split, -log(1 - erf(x)) in powers of x
+# from there to the point where erf is 1 in float32. The error is below 1.3e-7.
 _SPLIT, _LAST = np.float32(0.9), np.float32(4)
 _N0, _N1, _N2, _N3, _N4, _N5, _N6 = (
     np.float32(c)
@@ -40,7 +40,7 @@ _F0, _F1, _F2, _F3, _F4, _F5, _F6, _F7, _F8, _F9 = (
 
 @jit
 def full_exp(x: Any) -> Any:
-    """e^x for every float32: infinite only where that is too large for the type, 0 below e^-88."""
+    """e^x for every float32: infinite only above the largest float32, 0 for x below -88."""
     large = x > _NEARLY_LARGEST
     power = exp(x - (_ONE if large else _ZERO))
     return power * (_E if large else _ONE)
@@ -93,7 +93,7 @@ def apply(out: Array, code: int) -> None:
 
 
 _CHUNK = 4096
-"""Elements that are copied and then worked on in the nearest cache."""
+"""Elements at a time: they are copied to the result, then worked on there while they are in the L1 cache."""
 
 
 @kernel

@@ -1,4 +1,4 @@
-"""The door to the JIT: without it, at lower CPU levels, without a place to cache."""
+"""The code cache: its keys, damaged files, interrupts; kernels without the compiler and at lower CPU levels."""
 
 from __future__ import annotations
 
