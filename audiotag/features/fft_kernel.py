@@ -30,10 +30,34 @@ _LANES, _ROW = np.uint64(LANES), np.uint64(2 * LANES)
 _ZERO, _ONE = np.float32(0), np.float32(1)
 
 
+class Sizes(NamedTuple):
+    """Sizes of the FFT, the hop and the filter bank; numbers of passes and of twiddle factors."""
+
+    n_fft: int
+    hop: int
+    n_mels: int
+    passes: int
+    twiddles: int
+
+
+class Scratch(NamedTuple):
+    """Scratch memory; separate arrays, so that the compiler knows that they do not overlap.
+
+    `bits` is the memory of `mel` as integers.
+    """
+
+    slab: Array
+    spectrum: Array
+    other: Array
+    mel: Array
+    bits: Array
+    exponents: Array
+
+
 class Tables(NamedTuple):
     """Precomputed tables of window, FFT and mel filter bank.
 
-    `sizes` is (n_fft, hop, filters, passes, twiddles). `numbers` has the window, e^(-2πik/n_fft) for
+    `numbers` has the window, e^(-2πik/n_fft) for
     k = 0, ..., n_fft/2, the twiddles, and the filter weights. `indices` has
 
     * the position of each pair of samples in a slab, n_fft/2 numbers;
@@ -43,21 +67,18 @@ class Tables(NamedTuple):
     * for each filter: first bin, and number of bins divided by eight.
     """
 
-    sizes: tuple[int, int, int, int, int]
+    sizes: Sizes
     numbers: Array
     indices: Array
 
-    def scratch(self) -> tuple[Array, ...]:
-        """Allocate scratch memory: slab, two spectra, mel energies, their bits, and exponents.
-
-        Separate arrays, so that the compiler knows that they do not overlap.
-        """
+    def scratch(self) -> Scratch:
+        """Allocate scratch memory."""
         n_fft, hop, n_mels, *_ = self.sizes
         pace = 2 - hop % 2
         slab = -(-min(n_fft, hop) // pace) * 2 * (LANES + (n_fft - 1) // hop)
         spectrum, mel = (n_fft + 8) * LANES, n_mels * LANES
         slabs, spectra, others, mels, exponents = map(_aligned, (slab, spectrum, spectrum, mel, mel))
-        return slabs, spectra, others, mels, mels.view(np.int32), exponents
+        return Scratch(slabs, spectra, others, mels, mels.view(np.int32), exponents)
 
 
 def tables(window: Array, filterbank: Array, hop: int) -> Tables:
@@ -91,7 +112,7 @@ def tables(window: Array, filterbank: Array, hop: int) -> Tables:
     factors = np.concatenate(twiddles)
     entries = _entries(half, hop, LANES + (n_fft - 1) // hop)
     return Tables(
-        (n_fft, hop, len(filterbank), len(radices), len(factors)),
+        Sizes(n_fft, hop, len(filterbank), len(radices), len(factors)),
         np.concatenate([halved, turns, factors, *weights]).astype(np.float32),
         np.concatenate([entries, places, places[:1], passes, bands]).astype(np.uint64),
     )
@@ -126,17 +147,19 @@ def _pairs(z: Array) -> Array:
 
 @jit
 def log_mel(
-    y: Array, out: Array, at: int, step: int, frames: int, offset: Any, sizes: tuple[int, int, int, int, int],
-    numbers: Array, indices: Array, slab: Array, x: Array, z: Array, mel: Array, bits: Array, exponents: Array,
+    y: Array, out: Array, at: int, step: int, frames: int, offset: Any, tables: Tables, scratch: Scratch
 ) -> None:  # fmt: skip
     """Compute features of pre-emphasised samples: out[at + m * step + t] = (ln(energy + offset) + 4.5) / 5.
 
-    Frame t < `frames` is y[t * hop : t * hop + n_fft]; `slab` to `exponents` are from `Tables.scratch`.
+    Frame t < `frames` is y[t * hop : t * hop + n_fft].
     """
-    n_fft, hop, n_mels, n_passes = np.uint64(sizes[0]), np.uint64(sizes[1]), np.uint64(sizes[2]), np.uint64(sizes[3])
+    sizes, numbers, indices = tables.sizes, tables.numbers, tables.indices
+    n_fft, hop = np.uint64(sizes.n_fft), np.uint64(sizes.hop)
+    n_mels, n_passes = np.uint64(sizes.n_mels), np.uint64(sizes.passes)
+    x, z, mel = scratch.spectrum, scratch.other, scratch.mel
     half = n_fft >> _1
     window, turns, twiddles = numbers[:n_fft], numbers[n_fft:], numbers[n_fft * _2 + _2 :]
-    weights = twiddles[np.uint64(sizes[4]) :]
+    weights = twiddles[np.uint64(sizes.twiddles) :]
     entries, places, passes = indices[:half], indices[half:], indices[n_fft + _1 :]
     bands = passes[n_passes * _4 :]
     columns = _LANES + (n_fft - _1) // hop
@@ -144,8 +167,8 @@ def log_mel(
     rows = (min(n_fft, hop) + pace - _1) // pace
     for group in range((np.uint64(frames) + _LANES - _1) // _LANES):
         first = group * _LANES
-        transpose(y, first * hop, slab, hop, rows, pace, columns)
-        enter(slab, entries, window, x)
+        transpose(y, first * hop, scratch.slab, hop, rows, pace, columns)
+        enter(scratch.slab, entries, window, x)
         for i in range(n_passes):
             at_pass = passes[_4 * i :]
             radix, n_twiddles, shared, start = at_pass[_0], at_pass[_1], at_pass[_2], at_pass[_3]
@@ -158,7 +181,7 @@ def log_mel(
             x, z = z, x
         power(x, z, places, turns, half)
         gather(z, bands, weights, mel, n_mels, offset)
-        logarithm(mel, bits, exponents)
+        logarithm(mel, scratch.bits, scratch.exponents)
         store(mel, out, np.uint64(at) + first, np.uint64(step), np.uint64(frames) - first, n_mels)
 
 

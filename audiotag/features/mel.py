@@ -18,6 +18,7 @@ import numpy as np
 
 from audiotag.features import mel_stream
 from audiotag.features.fft_kernel import Tables, tables
+from audiotag.features.mel_stream import FrontEnd, State
 
 if TYPE_CHECKING:
     from tinyonnx.ir import Array
@@ -97,6 +98,12 @@ def _tables(config: MelConfig) -> Tables:
     return tables(hann_window(config), mel_filterbank(config), config.hop_length)
 
 
+def front_end(config: MelConfig) -> FrontEnd:
+    """The parameters of a config for the kernels, with scratch memory of their own."""
+    tables_ = _tables(config)
+    return FrontEnd(np.float32(config.preemphasis), np.float32(config.log_offset), tables_, tables_.scratch())
+
+
 class LogMelStream:
     """Log-mel features of a clip that arrives in blocks.
 
@@ -107,9 +114,9 @@ class LogMelStream:
     def __init__(self, config: MelConfig = DEFAULT) -> None:
         self.config = config
         self._registers = np.zeros(mel_stream.REGISTERS, np.int64)
-        self._y = np.empty(mel_stream.capacity(config.n_fft, config.hop_length), np.float32)
-        self._tables = _tables(config)
-        self._scratch = self._tables.scratch()
+        y = np.empty(mel_stream.capacity(config.n_fft, config.hop_length), np.float32)
+        self._state = State(self._registers, y)
+        self._front = front_end(config)
 
     @property
     def n_samples(self) -> int:
@@ -135,10 +142,8 @@ class LogMelStream:
 
     def _give(self, x: Array, what: int, out: Array) -> None:
         """Write new frames to the columns of `out`, (n_mels, frames), after those of the last call."""
-        config, x = self.config, np.ascontiguousarray(x, np.float32)
-        factor, offset = np.float32(config.preemphasis), np.float32(config.log_offset)
-        arguments = (self._registers, self._y, x, what, out.reshape(-1), out.shape[1], factor, offset)
-        mel_stream.push(*arguments, *self._tables, *self._scratch)
+        x = np.ascontiguousarray(x, np.float32)
+        mel_stream.push(self._state, x, what, out.reshape(-1), out.shape[1], self._front)
 
 
 def log_mel_blocks(blocks: Iterable[Array], config: MelConfig = DEFAULT) -> Iterator[Array]:

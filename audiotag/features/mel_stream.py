@@ -6,11 +6,11 @@ reflection of the first half window. The features are identical bits, however a 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from audiotag.features.fft_kernel import LANES, log_mel
+from audiotag.features.fft_kernel import LANES, Scratch, Tables, log_mel
 from tinyonnx import jit, kernel
 
 if TYPE_CHECKING:
@@ -35,29 +35,35 @@ def capacity(n_fft: int, hop: int) -> int:
     return n_fft + hop * LANES * (_GROUPS + 1) + n_fft // 2 + 2
 
 
+class State(NamedTuple):
+    """The state of a stream: registers, zero at its start, and `y`, the pre-emphasised samples still needed."""
+
+    registers: Array
+    y: Array
+
+
+class FrontEnd(NamedTuple):
+    """Parameters (float32), tables and scratch memory of the front end."""
+
+    preemphasis: Any
+    offset: Any
+    tables: Tables
+    scratch: Scratch
+
+
 @kernel
 def push(
-    registers: Array, y: Array, x: Array, what: int, out: Array, step: int, preemphasis: Any, offset: Any,
-    sizes: tuple[int, int, int, int, int], numbers: Array, indices: Array, slab: Array, spectrum: Array, other: Array,
-    mel: Array, bits: Array, exponents: Array, part: int, parts: int,
+    state: State, x: Array, what: int, out: Array, step: int, front: FrontEnd, part: int, parts: int
 ) -> None:  # fmt: skip
-    """Take samples `x`; write frame t = registers[FRAMES], ... to column t of `out`, whose rows are `step` apart.
-
-    The registers are zero at the start of a stream. `preemphasis` and `offset` are float32; `sizes`
-    to `exponents` are those of `fft_kernel.Tables`.
-    """
-    stream(registers, y, x, what, out, step, preemphasis, offset, sizes, numbers, indices,
-           slab, spectrum, other, mel, bits, exponents)  # fmt: skip
+    """Take samples `x`; write frame t = registers[FRAMES], ... to column t of `out`, whose rows are `step` apart."""
+    stream(state, x, what, out, step, front)
 
 
 @jit
-def stream(
-    registers: Array, y: Array, x: Array, what: int, out: Array, step: int, preemphasis: Any, offset: Any,
-    sizes: tuple[int, int, int, int, int], numbers: Array, indices: Array, slab: Array, spectrum: Array, other: Array,
-    mel: Array, bits: Array, exponents: Array,
-) -> None:  # fmt: skip
+def stream(state: State, x: Array, what: int, out: Array, step: int, front: FrontEnd) -> None:
     """Implementation of `push` for other kernels."""
-    n_fft, hop = sizes[0], sizes[1]
+    registers, y, preemphasis = state.registers, state.y, front.preemphasis
+    n_fft, hop = front.tables.sizes.n_fft, front.tables.sizes.hop
     half = n_fft // 2
     if registers[_END] == 0:
         registers[_END] = half
@@ -71,8 +77,8 @@ def stream(
         if what == MORE or at < len(x):
             frames = frames // LANES * LANES
         if frames > 0:
-            log_mel(y[registers[_NEXT] : registers[_END]], out, registers[FRAMES], step, frames, offset,
-                    sizes, numbers, indices, slab, spectrum, other, mel, bits, exponents)  # fmt: skip
+            used = y[registers[_NEXT] : registers[_END]]
+            log_mel(used, out, registers[FRAMES], step, frames, front.offset, front.tables, front.scratch)
             registers[FRAMES] += frames
             registers[_NEXT] += frames * hop
         if at == len(x):

@@ -8,7 +8,7 @@ import numpy as np
 
 from audiotag.features import mel_stream
 from audiotag.features.mel import DEFAULT
-from audiotag.features.mel_stream import stream
+from audiotag.features.mel_stream import FrontEnd, State, stream
 from audiotag.sound.windows import MAX_REMAINDER, SHORTEST
 from audiotag.standalone import registers as reg
 from audiotag.standalone import settings as setting
@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from tinyonnx.ir import Array
 
 _RATE, _MELS, _FFT, _MEL_HOP = DEFAULT.sample_rate, DEFAULT.n_mels, DEFAULT.n_fft, DEFAULT.hop_length
-_PREEMPHASIS, _OFFSET = np.float32(DEFAULT.preemphasis), np.float32(DEFAULT.log_offset)
 _FAR = 1e18
 """More samples than any clip has."""
 
@@ -28,15 +27,15 @@ _MORE, _LAST, _FRAMES = mel_stream.MORE, mel_stream.LAST, mel_stream.FRAMES
 
 @kernel
 def analyse(
-    c: Array, settings: Array, reals: Array, samples: Array, tape: Array, features: Array, registers: Array, y: Array,
-    sizes: tuple[int, int, int, int, int], numbers: Array, indices: Array, slab: Array, spectrum: Array, other: Array,
-    mel: Array, bits: Array, exponents: Array, part: int, parts: int,
+    c: Array, settings: Array, reals: Array, samples: Array, tape: Array, features: Array, state: State,
+    front: FrontEnd, part: int, parts: int,
 ) -> None:  # fmt: skip
     """Take c[reg.SAMPLES] samples; request more of them, or a run of the model on `features`.
 
-    `tape` is longer than the longest window; `registers` to `exponents` are the arrays of the mel stream.
+    `tape` is longer than the longest window.
     """
     c[reg.KERNEL], c[reg.ACTION] = DECODE, NOTHING
+    registers = state.registers
     size = settings[setting.WINDOW]
     if not size:
         most = len(features) // _MELS
@@ -49,8 +48,7 @@ def analyse(
         if c[reg.CLIP_SAMPLES] == 0:
             registers[:] = 0
         what = _LAST if c[reg.LAST] else _MORE
-        stream(registers, y, samples[: c[reg.SAMPLES]], what, features, most, _PREEMPHASIS, _OFFSET,
-               sizes, numbers, indices, slab, spectrum, other, mel, bits, exponents)  # fmt: skip
+        stream(state, samples[: c[reg.SAMPLES]], what, features, most, front)
         c[reg.CLIP_SAMPLES], c[reg.SAMPLES] = heard, 0
         if c[reg.LAST]:
             c[reg.FRAMES] = registers[_FRAMES]
@@ -63,8 +61,7 @@ def analyse(
         begin, end = c[reg.PART_START] - c[reg.TAPE_START], c[reg.PART_END] - c[reg.TAPE_START]
         registers[:] = 0
         c[reg.FRAMES] = frames_of(end - begin)
-        stream(registers, y, tape[begin:end], _LAST, features, c[reg.FRAMES], _PREEMPHASIS, _OFFSET,
-               sizes, numbers, indices, slab, spectrum, other, mel, bits, exponents)  # fmt: skip
+        stream(state, tape[begin:end], _LAST, features, c[reg.FRAMES], front)
         c[reg.ACTION], c[reg.KERNEL] = MODEL, REPORT
     elif c[reg.LAST] and c[reg.WARNINGS]:
         c[reg.PROBLEM], c[reg.KERNEL] = DOUBTFUL, REPORT

@@ -38,7 +38,6 @@ TAPE = 60
 
 _ALIGNMENT = 64
 
-_SCRATCH = "slab", "spectrum", "other", "energies", "energy_bits", "exponents"
 _CALLS = (
     (arrange, "control settings reals look arguments features texts places output"),
     (
@@ -46,11 +45,7 @@ _CALLS = (
         "control settings reals input input_i2 input_i4 input_f4 input_f8 values mono "
         "resampler weights delayed curve zeros sums samples",
     ),
-    (
-        analyse,
-        "control settings reals samples tape features mel y "
-        "sizes mel_numbers mel_indices slab spectrum other energies energy_bits exponents",
-    ),
+    (analyse, "control settings reals samples tape features mel_state front_end"),
     (report, "control settings reals arguments logits scores order limbs texts places edges output"),
 )
 """Kernels in the order of their numbers (`control.ARRANGE`, ...), with the names of their arguments."""
@@ -100,16 +95,17 @@ class Program:
     ) -> None:
         self.seconds = seconds
         config = mel.DEFAULT
-        tables = fft_kernel.tables(mel.hann_window(config), mel.mel_filterbank(config), config.hop_length)
+        front = mel.front_end(config)
         packed, places = texts.pack(_texts(facts, seconds))
         fixed = {
             "texts": packed, "places": places, "edges": texts.edges(), "curve": resampler.prototype(),
-            "mel_numbers": tables.numbers, "mel_indices": tables.indices,
+            "mel_numbers": front.tables.numbers, "mel_indices": front.tables.indices,
         }  # fmt: skip
         self.constants, constants = _allocate({name: (len(x), x.dtype) for name, x in fixed.items()})
         for name, array in fixed.items():
             constants[name][:] = array
-        scratch = dict(zip(_SCRATCH, tables.scratch(), strict=True))
+        scratch = front.scratch._asdict()
+        bits = scratch.pop("bits")  # the memory of `mel`
         given = {name: x for name, x in (("features", features), ("logits", logits)) if x is not None}
         wanted: dict[str, tuple[int, Any]] = {
             "control": (reg.REGISTERS, np.int64),
@@ -127,9 +123,9 @@ class Program:
             "sums": (resampler.SUMS, np.float32),
             "samples": (resampler.LARGEST + SAMPLES, np.float32),
             "tape": ((seconds + TAPE) * config.sample_rate, np.float32),
-            "mel": (mel_stream.REGISTERS, np.int64),
+            "mel_registers": (mel_stream.REGISTERS, np.int64),
             "y": (mel_stream.capacity(config.n_fft, config.hop_length), np.float32),
-            **{name: (len(x), x.dtype) for name, x in scratch.items() if name != "energy_bits"},
+            **{f"scratch_{name}": (len(x), x.dtype) for name, x in scratch.items()},
             "features": (config.n_mels * config.n_frames(seconds * config.sample_rate), np.float32),
             "logits": (N_CLASSES, np.float32),
             "scores": (N_CLASSES, np.float64),
@@ -139,12 +135,18 @@ class Program:
         }
         self.memory, own = _allocate({name: size for name, size in wanted.items() if name not in given})
         a = {**constants, **own, **given}
-        a["energy_bits"] = a["energies"].view(np.int32)
         self.arrays: Mapping[str, Array] = a
+        placed = {name: a[f"scratch_{name}"] for name in scratch}
+        placed["bits"] = placed["mel"].view(bits.dtype)
+        tables = front.tables._replace(numbers=a["mel_numbers"], indices=a["mel_indices"])
+        records: dict[str, Any] = {
+            "mel_state": mel_stream.State(a["mel_registers"], a["y"]),
+            "front_end": front._replace(tables=tables, scratch=fft_kernel.Scratch(**placed)),
+        }
         numbers = {kind: a["input"].view(kind) for kind in ("i2", "i4", "f4", "f8")}
         a |= {f"input_{kind}": view for kind, view in numbers.items()}
         self.kernels: Sequence[tuple[Kernel, tuple[Any, ...]]] = [
-            (kernel, tuple(tables.sizes if name == "sizes" else a[name] for name in names.split()))
+            (kernel, tuple(records[name] if name in records else a[name] for name in names.split()))
             for kernel, names in _CALLS
         ]
 

@@ -12,26 +12,8 @@ SMALL = mel.MelConfig(n_fft=32, win_length=30, hop_length=12, n_mels=4)
 
 
 @kernel
-def run_log_mel(
-    y,
-    out,
-    at,
-    step,
-    frames,
-    offset,
-    sizes,
-    numbers,
-    indices,
-    slab,
-    spectrum,
-    other,
-    mel,
-    bits,
-    exponents,
-    part,
-    parts,
-):
-    log_mel(y, out, at, step, frames, offset, sizes, numbers, indices, slab, spectrum, other, mel, bits, exponents)
+def run_log_mel(y, out, at, step, frames, offset, tables, scratch, part, parts):
+    log_mel(y, out, at, step, frames, offset, tables, scratch)
 
 
 def run(y, config=mel.DEFAULT):
@@ -43,7 +25,7 @@ def run(y, config=mel.DEFAULT):
     for array in scratch:
         array[:] = -1 if array.dtype == np.int32 else np.nan  # the bits of one that is no number, too
     step = frames + 7
-    run_log_mel(y, out.reshape(-1), step + 3, step, frames, OFFSET, *tables, *scratch)
+    run_log_mel(y, out.reshape(-1), step + 3, step, frames, OFFSET, tables, scratch)
     features = out[1:-1, 3:-4].copy()
     out[1:-1, 3:-4] = POISON
     assert (out == POISON).all()
@@ -67,7 +49,7 @@ def test_python_gives_the_same_up_to_rounding():
     tables = fft_kernel.tables(mel.hann_window(SMALL), mel.mel_filterbank(SMALL), SMALL.hop_length)
     y = samples(32 + 12 * 17)
     out = np.full((4, 18), np.nan, np.float32)
-    log_mel.function(y, out.reshape(-1), 0, 18, 18, OFFSET, *tables, *tables.scratch())
+    log_mel.function(y, out.reshape(-1), 0, 18, 18, OFFSET, tables, tables.scratch())
     np.testing.assert_allclose(out, run(y, SMALL), rtol=0, atol=1e-5)
 
 
@@ -76,7 +58,7 @@ def logarithms(values):
     tables = fft_kernel.tables(mel.hann_window(SMALL), mel.mel_filterbank(SMALL), SMALL.hop_length)
     y, out, scratch = np.zeros(32, np.float32), np.empty((len(values), 4), np.float32), tables.scratch()
     for row, value in zip(out, np.float32(values), strict=True):
-        run_log_mel(y, row, 0, 1, 1, value, *tables, *scratch)
+        run_log_mel(y, row, 0, 1, 1, value, tables, scratch)
     np.testing.assert_array_equal(out, np.repeat(out[:, :1], 4, axis=1))
     return out[:, 0]
 
