@@ -86,14 +86,6 @@ LONG = {
 
 WIDE = {
     "conformance.resampling.run",
-    "audiotag.features.fft_kernel.log_mel",
-    "audiotag.features.mel_stream.push",
-    "audiotag.features.mel_stream.stream",
-    "audiotag.standalone.arguments.arrange",
-    "audiotag.standalone.decoder.decode",
-    "audiotag.standalone.features.analyse",
-    "audiotag.standalone.report.put_lines",
-    "audiotag.standalone.report.report",
 }
 """Functions over the limit, each to be split. Exempt are operators (`ops/`: the
 signature is the schema) and modules that emit vector code."""

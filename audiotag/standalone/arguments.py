@@ -13,6 +13,7 @@ from audiotag.standalone import settings as setting
 from audiotag.standalone.control import DECODE, EXIT, FLOAT_32, NOTHING, OPEN, SIGNED_16, WRITE
 from audiotag.standalone.decimals import put
 from audiotag.standalone.features import start_of
+from audiotag.standalone.records import Shared, Texts
 from audiotag.standalone.texts import (
     COLON,
     HELP,
@@ -76,10 +77,11 @@ _MINUS, _PLUS, _EQUALS, _POINT, _E = (ord(letter) for letter in "-+=.e")
 
 @kernel
 def arrange(
-    c: Array, settings: Array, reals: Array, look: Array, arguments: Array, features: Array, texts: Array,
-    places: Array, out: Array, part: int, parts: int,
+    shared: Shared, look: Array, arguments: Array, features: Array, table: Texts, out: Array, part: int, parts: int
 ) -> None:  # fmt: skip
     """Continue after a row: read the options in the first call, then open the next file, or exit after the last one."""
+    c, settings, reals = shared.control, shared.settings, shared.reals
+    texts, places = table.data, table.places
     if c[reg.STATE] == 2:
         c[reg.ACTION], c[reg.PLACE] = EXIT, c[reg.EXIT_CODE]
         return

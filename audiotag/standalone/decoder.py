@@ -28,6 +28,7 @@ from audiotag.standalone.control import (
     REPORT,
     SYSTEM,
 )
+from audiotag.standalone.records import Input, Resampler, Shared
 from audiotag.standalone.resampler import LARGEST, TARGET, accept, done, produce, start
 from audiotag.standalone.samples import VALUES, average, convert, peak_of, width_of
 from audiotag.standalone.wav import ENDLESS, MORE, OVER, RUNS, begin, follow, read
@@ -42,14 +43,13 @@ _MOST, _LOUD = np.float32(MAX_PEAK), np.float32(MAX_PLAUSIBLE_PEAK)
 
 @kernel
 def decode(
-    c: Array, settings: Array, reals: Array, data: Array, shorts: Array, ints: Array, floats: Array, doubles: Array,
-    values: Array, mono: Array, r: Array, weights: Array, inputs: Array, curve: Array, zeros: Array, sums: Array,
-    samples: Array, part: int, parts: int,
+    shared: Shared, source: Input, values: Array, mono: Array, resampler: Resampler, samples: Array,
+    part: int, parts: int,
 ) -> None:  # fmt: skip
-    """Decode the bytes that were read into `samples`; request more bytes, or the analysis of the samples.
-
-    `shorts` to `doubles` are views of `data`; `r` to `sums` are the arrays of the resampler.
-    """
+    """Decode the bytes that were read into `samples`; request more bytes, or the analysis of the samples."""
+    c, settings, reals, data = shared.control, shared.settings, shared.reals, source.data
+    r, weights, inputs = resampler.registers, resampler.weights, resampler.inputs
+    zeros, sums = resampler.zeros, resampler.sums
     opened = c[reg.ACTION] != OPEN or c[reg.RESULT] >= 0
     take_result(c, settings)
     c[reg.KERNEL], c[reg.ACTION] = DECODE, NOTHING
@@ -59,10 +59,10 @@ def decode(
             c[reg.PROBLEM] = EMPTY if not c[reg.INPUT_BYTES] else NO_SAMPLES if c[reg.HEADER_STARTED] else NO_WAV
     if c[reg.HEADER_DONE] and not c[reg.DECODING] and not c[reg.PROBLEM]:
         c[reg.DECODING] = 1
-        start(r, c[reg.RATE], weights, inputs, curve)
+        start(r, c[reg.RATE], weights, inputs, resampler.curve)
     while c[reg.DECODING] and not c[reg.LAST] and not c[reg.PROBLEM] and c[reg.SAMPLES] + LARGEST <= len(samples):
         waiting = c[reg.MONO_START] < c[reg.MONO_END]
-        if not waiting and not mix(c, reals, data, shorts, ints, floats, doubles, values, mono):
+        if not waiting and not mix(c, reals, source, values, mono):
             following = OVER
             if c[reg.DATA_LEFT] < frame_of(c):
                 following = follow(c, data)
@@ -122,11 +122,9 @@ def frame_of(c: Array) -> int:
 
 
 @jit
-def mix(
-    c: Array, reals: Array, data: Array, shorts: Array, ints: Array, floats: Array, doubles: Array, values: Array,
-    mono: Array,
-) -> bool:  # fmt: skip
+def mix(c: Array, reals: Array, source: Input, values: Array, mono: Array) -> bool:
     """Decode unread frames to mono; return whether there were any."""
+    data = source.data
     width, channels = width_of(c[reg.ENCODING]), c[reg.CHANNELS]
     frames = min(min(c[reg.INPUT_END] - c[reg.INPUT_START], c[reg.DATA_LEFT]) // (width * channels), VALUES // channels)
     if frames < 1:
@@ -135,8 +133,8 @@ def mix(
         move_to_front(c, data)
     at = c[reg.INPUT_START]
     convert(
-        c[reg.ENCODING], frames * channels, data[at:], shorts[at // 2 :], ints[at // 4 :], floats[at // 4 :],
-        doubles[at // 8 :], values,
+        c[reg.ENCODING], frames * channels, data[at:], source.shorts[at // 2 :], source.ints[at // 4 :],
+        source.floats[at // 4 :], source.doubles[at // 8 :], values,
     )  # fmt: skip
     average(values, channels, frames, mono)
     peak = peak_of(mono, frames)

@@ -13,6 +13,7 @@ from audiotag.sound.windows import MAX_REMAINDER, SHORTEST
 from audiotag.standalone import registers as reg
 from audiotag.standalone import settings as setting
 from audiotag.standalone.control import ARRANGE, CLOSE, DECODE, DOUBTFUL, MODEL, NOTHING, REPORT, SHORT, TOO_LONG
+from audiotag.standalone.records import Shared
 from tinyonnx import jit, kernel
 
 if TYPE_CHECKING:
@@ -27,15 +28,14 @@ _MORE, _LAST, _FRAMES = mel_stream.MORE, mel_stream.LAST, mel_stream.FRAMES
 
 @kernel
 def analyse(
-    c: Array, settings: Array, reals: Array, samples: Array, tape: Array, features: Array, state: State,
-    front: FrontEnd, part: int, parts: int,
+    shared: Shared, samples: Array, tape: Array, features: Array, state: State, front: FrontEnd, part: int, parts: int
 ) -> None:  # fmt: skip
     """Take c[reg.SAMPLES] samples; request more of them, or a run of the model on `features`.
 
     `tape` is longer than the longest window.
     """
+    c, settings, reals, registers = shared.control, shared.settings, shared.reals, state.registers
     c[reg.KERNEL], c[reg.ACTION] = DECODE, NOTHING
-    registers = state.registers
     size = settings[setting.WINDOW]
     if not size:
         most = len(features) // _MELS

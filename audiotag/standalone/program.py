@@ -20,6 +20,7 @@ from audiotag.standalone import settings as setting
 from audiotag.standalone.arguments import arrange
 from audiotag.standalone.decoder import decode
 from audiotag.standalone.features import analyse
+from audiotag.standalone.records import Input, Ranking, Resampler, Shared, Texts
 from audiotag.standalone.report import report
 from tinyonnx.codegen.primitives import LANES
 
@@ -39,14 +40,10 @@ TAPE = 60
 _ALIGNMENT = 64
 
 _CALLS = (
-    (arrange, "control settings reals look arguments features texts places output"),
-    (
-        decode,
-        "control settings reals input input_i2 input_i4 input_f4 input_f8 values mono "
-        "resampler weights delayed curve zeros sums samples",
-    ),
-    (analyse, "control settings reals samples tape features mel_state front_end"),
-    (report, "control settings reals arguments logits scores order limbs texts places edges output"),
+    (arrange, "shared look arguments features texts output"),
+    (decode, "shared input values mono resampler samples"),
+    (analyse, "shared samples tape features mel_state front_end"),
+    (report, "shared arguments logits ranking texts output"),
 )
 """Kernels in the order of their numbers (`control.ARRANGE`, ...), with the names of their arguments."""
 
@@ -139,12 +136,17 @@ class Program:
         placed = {name: a[f"scratch_{name}"] for name in scratch}
         placed["bits"] = placed["mel"].view(bits.dtype)
         tables = front.tables._replace(numbers=a["mel_numbers"], indices=a["mel_indices"])
+        views = (a["input"].view(kind) for kind in (np.int16, np.int32, np.float32, np.float64))
+        resampling = ("resampler", "weights", "delayed", "curve", "zeros", "sums")
         records: dict[str, Any] = {
+            "shared": Shared(a["control"], a["settings"], a["reals"]),
+            "input": Input(a["input"], *views),
+            "resampler": Resampler(*(a[name] for name in resampling)),
+            "ranking": Ranking(a["scores"], a["order"], a["limbs"]),
+            "texts": Texts(a["texts"], a["places"], a["edges"]),
             "mel_state": mel_stream.State(a["mel_registers"], a["y"]),
             "front_end": front._replace(tables=tables, scratch=fft_kernel.Scratch(**placed)),
         }
-        numbers = {kind: a["input"].view(kind) for kind in ("i2", "i4", "f4", "f8")}
-        a |= {f"input_{kind}": view for kind, view in numbers.items()}
         self.kernels: Sequence[tuple[Kernel, tuple[Any, ...]]] = [
             (kernel, tuple(records[name] if name in records else a[name] for name in names.split()))
             for kernel, names in _CALLS

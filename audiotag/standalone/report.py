@@ -23,6 +23,7 @@ from audiotag.standalone.control import (
     WRITE,
 )
 from audiotag.standalone.decimals import put, put_fixed, put_score, put_seconds
+from audiotag.standalone.records import Ranking, Shared, Texts
 from audiotag.standalone.scores import rank
 from audiotag.standalone.texts import (
     BETWEEN,
@@ -76,10 +77,12 @@ _RATE = 32000
 
 @kernel
 def report(
-    c: Array, settings: Array, reals: Array, arguments: Array, logits: Array, scores: Array, order: Array, limbs: Array,
-    texts: Array, places: Array, edges: Array, out: Array, part: int, parts: int,
+    shared: Shared, arguments: Array, logits: Array, ranking: Ranking, table: Texts, out: Array, part: int, parts: int
 ) -> None:  # fmt: skip
     """Write a row and continue with the clip, or write its error and continue with the next clip."""
+    c, settings, reals = shared.control, shared.settings, shared.reals
+    scores, order, limbs = ranking.scores, ranking.order, ranking.limbs
+    texts, places, edges = table.data, table.places, table.edges
     c[reg.COUNT] = 0
     if c[reg.ACTION] == MODEL and c[reg.RESULT] < 0:
         c[reg.PROBLEM], c[reg.NUMBER] = NO_PROGRAM, c[reg.FRAMES]
@@ -118,9 +121,9 @@ def report(
     if settings[setting.WINDOW]:
         c[reg.NEXT_KERNEL] = ANALYSE
     if settings[setting.JSON]:
-        put_json(c, arguments, scores, order, count, limbs, texts, places, edges, out)
+        put_json(c, arguments, ranking, count, table, out)
     else:
-        put_lines(c, settings, arguments, scores, order, count, limbs, texts, places, edges, out)
+        put_lines(c, settings, arguments, ranking, count, table, out)
     c[reg.WARNED] |= c[reg.WARNINGS]
     c[reg.WARNINGS] = 0
 
@@ -178,11 +181,10 @@ def separate(c: Array, left: int, texts: Array, places: Array, out: Array) -> in
 
 
 @jit
-def put_json(
-    c: Array, arguments: Array, scores: Array, order: Array, count: int, limbs: Array, texts: Array, places: Array,
-    edges: Array, out: Array,
-) -> None:  # fmt: skip
+def put_json(c: Array, arguments: Array, ranking: Ranking, count: int, table: Texts, out: Array) -> None:
     """Append a row as a line of JSON."""
+    scores, order, limbs = ranking.scores, ranking.order, ranking.limbs
+    texts, places, edges = table.data, table.places, table.edges
     put_text(c, out, PATH, texts, places)
     put_name(c, out, arguments, c[reg.NAME_START], c[reg.NAME_END], False, True, edges)
     put_text(c, out, START, texts, places)
@@ -209,10 +211,11 @@ def put_json(
 
 @jit
 def put_lines(
-    c: Array, settings: Array, arguments: Array, scores: Array, order: Array, count: int, limbs: Array, texts: Array,
-    places: Array, edges: Array, out: Array,
+    c: Array, settings: Array, arguments: Array, ranking: Ranking, count: int, table: Texts, out: Array
 ) -> None:  # fmt: skip
     """Append a row as text: a heading and one line per tag, or one line for a window."""
+    scores, order, limbs = ranking.scores, ranking.order, ranking.limbs
+    texts, places, edges = table.data, table.places, table.edges
     timeline = settings[setting.WINDOW] > 0
     if c[reg.WINDOW_COUNT] <= 1:
         if c[reg.HEADING_WRITTEN]:

@@ -6,6 +6,7 @@ import numpy as np
 
 from audiotag.standalone import control, registers, resampler, samples, settings
 from audiotag.standalone.decoder import decode
+from audiotag.standalone.records import Input, Resampler, Shared
 from audiotag.standalone.resampler import prototype
 from tinyonnx.codegen.kernel import _UNUSED, DISABLED
 from tinyonnx.codegen.primitives import LANES
@@ -22,12 +23,13 @@ class Decoder:
         views = [block.view(kind) for kind in (np.uint8, np.int16, np.int32, np.float32, np.float64)]
         values, mono = (np.full(samples.VALUES, np.nan, np.float32) for _ in range(2))
         self.samples = np.full(resampler.LARGEST + room, np.nan, np.float32)
-        self.arguments = (
-            self.c, self.settings, np.zeros(settings.REALS), *views, values, mono,
+        resampling = Resampler(
             np.zeros(resampler.REGISTERS, np.int64), np.zeros(resampler.WEIGHTS, np.float32),
             np.full(resampler.INPUTS, np.nan, np.float32), prototype(), np.zeros(LANES, np.float32),
-            np.zeros(resampler.SUMS, np.float32), self.samples,
+            np.zeros(resampler.SUMS, np.float32),
         )  # fmt: skip
+        shared = Shared(self.c, self.settings, np.zeros(settings.REALS))
+        self.arguments = (shared, Input(*views), values, mono, resampling, self.samples)
         self.bound = BoundKernel(decode, self.arguments)
 
     def step(self):
