@@ -16,16 +16,16 @@ from tinyonnx.sizes.arrays import SizedArray, is_sized
 from tinyonnx.sizes.expressions import maximum, value_of
 
 _MANY = 3000
-"""So many buffers are too many to compare each with each other."""
+"""Above this many buffers, pairwise placement (quadratic) is too slow."""
 
 ALIGNMENT = 64
 """Bytes: a cache line, and the widest vector."""
 
 LARGE_PAGE = 2 << 20
-"""Bytes of those that x86-64 and ARM have besides their usual ones."""
+"""Size of a huge page on x86-64 and ARM64 in bytes."""
 
 BLOCK = 4 * LARGE_PAGE
-"""Bytes from which on numpy asks for large pages, twice over."""
+"""Block size: twice the 4 MiB from which numpy requests huge pages."""
 
 
 BYTE = np.dtype(np.uint8)
@@ -199,7 +199,7 @@ def _place(buffers: list[Buffer]) -> int:
 
 
 def allocate(size: int) -> Array:
-    """`size` uninitialised bytes that start at a multiple of ALIGNMENT, for a lot of them of LARGE_PAGE."""
+    """`size` uninitialised bytes that start at a multiple of ALIGNMENT (LARGE_PAGE for large sizes)."""
     alignment = LARGE_PAGE if size >= BLOCK // 2 else ALIGNMENT
     raw = np.empty(size + alignment, np.uint8)
     start = -raw.ctypes.data % alignment

@@ -1,4 +1,4 @@
-"""Runs a plan."""
+"""Run a plan: kernels as programs, everything else by numpy."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from tinyonnx.kernels import BoundKernel
 
 _LONG_RUN = 64 << 20
-"""With an arena of so many bytes steps take long, and run one by one: Ctrl-C is heard in between."""
+"""Plans with an arena of at least this many bytes run step by step, so that Ctrl-C is handled between steps."""
 
 Environment = list[Any]
 _FastStep = KernelStep | LayoutStep
@@ -58,14 +58,14 @@ def execute(
 
 
 def timed_runs(plan: Plan, feeds: Sequence[Any]) -> Iterator[list[float]]:
-    """Seconds of every step of a plan, in one run after the other. Raises what `execute` raises."""
+    """Yield the seconds of every step of a plan, run after run. Raises what `execute` raises."""
     executable = Executable(plan)
     while True:
         yield executable.time(feeds)
 
 
 def kernel_names(plan: Plan) -> list[list[str]]:
-    """The kernels that each step of a plan calls."""
+    """Return the names of the kernels that each step of a plan calls."""
     try:
         executable = plan.idle.pop()
     except IndexError:
@@ -105,6 +105,7 @@ class Executable:
                 self.calls.append(KernelSegment(kernels, self.arena, plan.threads))
 
     def run(self, feeds: Sequence[Any], hook: Hook | None, budget: Budget) -> list[Any]:
+        """Run on one value per input; return the outputs, which own their memory."""
         plan, environment = self.plan, self._fed(feeds)
         for call in self.calls:
             call.run(environment, budget, hook)
@@ -116,7 +117,7 @@ class Executable:
         return results
 
     def time(self, feeds: Sequence[Any]) -> list[float]:
-        """Seconds of each step of a run."""
+        """Run and return the seconds of each step."""
         environment, budget = self._fed(feeds), Budget(self.plan.limits)
         return [seconds for call in self.calls for seconds in call.time(environment, budget)]
 
@@ -131,7 +132,7 @@ class Executable:
 
 
 def kernel_calls(plan: Plan, arena: Array) -> list[list[Call]]:
-    """The kernels of each entry of `plan.order`, in that arena, with their arguments but for scratch.
+    """Bind the kernels of each entry of `plan.order` to an arena; scratch is not among their arguments.
 
     There are none for a numpy step. Raises NodeError, ResourceError.
     """
@@ -142,7 +143,7 @@ def kernel_calls(plan: Plan, arena: Array) -> list[list[Call]]:
 
 
 def step_calls(plan: Plan, step: Step, arena: Array, items: slice, batch: int) -> list[Call]:
-    """The kernels of a step for some items of a batch. Raises NodeError, ResourceError."""
+    """Bind the kernels of a step for some items of a batch. Raises NodeError, ResourceError."""
     if isinstance(step, NumpyStep):
         return []
     if isinstance(step, LayoutStep):
@@ -172,7 +173,7 @@ def step_calls(plan: Plan, step: Step, arena: Array, items: slice, batch: int) -
 
 
 def allocate_arena(plan: Plan, nbytes: int) -> Array:
-    """The memory of a plan's buffers. Raises ResourceError."""
+    """Allocate the memory of a plan's buffers. Raises ResourceError."""
     try:
         return allocate(nbytes)
     except MemoryError:
@@ -180,7 +181,7 @@ def allocate_arena(plan: Plan, nbytes: int) -> Array:
 
 
 def _scratch(plan: Plan, calls: Iterable[Call]) -> Array:
-    """Room for the hungriest of the kernels: they follow each other and share it."""
+    """Allocate scratch memory for the kernel that needs most; kernels run one at a time and share it."""
     from tinyonnx.runtime.program import shares_for
 
     return allocate(max((call.scratch for call in calls), default=0) * shares_for(plan.threads) * 4).view(np.float32)
@@ -195,7 +196,7 @@ def _bound(call: Call, scratch: Array, threads: int) -> BoundKernel:
 
 
 class KernelSegment:
-    """Kernels that follow each other: one program."""
+    """Consecutive kernel steps, which run as one program."""
 
     def __init__(self, steps: list[tuple[_FastStep, list[BoundKernel]]], arena: Array, threads: int) -> None:
         from tinyonnx.runtime.program import Program
@@ -218,7 +219,7 @@ class KernelSegment:
                 hook(step.node, [None if b is None else b.view(self.arena) for b in step.outputs])
 
     def time(self, _: Environment, budget: Budget) -> Iterator[float]:
-        """Seconds of each step, from a program that notes the time after every step."""
+        """Yield the seconds of each step, from a program that stores the time after every step."""
         from tinyonnx.kernels import BoundKernel
         from tinyonnx.runtime.program import HAS_CLOCK, Program, note_time
 
@@ -251,14 +252,14 @@ class KernelSegment:
 
 
 def _info(value: Any) -> Info | None:
-    """What a shape rule may see at run time: the values only of what is small enough to be a shape."""
+    """Describe a value to a shape rule; its content only if it is small enough to be a shape."""
     if not isinstance(value, np.ndarray):
         return None if value is None else Info(None, None)
     return Info(value.dtype, value.shape, value if value.size <= MAX_RANK else None)
 
 
 def _own(value: Any, taken: set[int]) -> Any:
-    """The value in memory that belongs to the caller: not the arena, and none of the arrays in `taken` (by id)."""
+    """Copy a result unless the caller may own it: results may alias the arena or the arrays in `taken` (by id)."""
     if not isinstance(value, np.ndarray):
         return value
     shared = value.base is not None or id(value) in taken
@@ -326,7 +327,7 @@ class NumpyCall:
         yield time.perf_counter() - begin
 
     def _detach(self, result: Any) -> Any:
-        """A copy of what is a view into the arena, where a later step would overwrite it."""
+        """Copy results that alias the arena, because a later step would overwrite them."""
         if isinstance(result, np.ndarray):
             return result.copy() if np.may_share_memory(result, self.arena) else result
         if isinstance(result, list):

@@ -17,7 +17,7 @@ from tinyonnx.runtime.arena import Buffer
 from tinyonnx.sizes.expressions import value_of
 
 _CACHE = 1 << 20
-"""Bytes of a second cache: smaller batches stay in it anyway."""
+"""Typical L2 size in bytes: smaller batches fit in L2 without splitting."""
 
 _MOST = 64
 """Groups of items: each needs a row of arguments for each step."""
@@ -64,7 +64,7 @@ def find_runs(steps: Sequence[Step | None]) -> list[Run]:
 
 
 def shrink_buffers(runs: Sequence[Run], buffers: Sequence[Buffer], fed: Callable[[Buffer], bool]) -> None:
-    """Let what lives inside a run hold one group of items, and what reaches beyond it live through all of it."""
+    """Shrink buffers used only within a run to one group of items; extend the others' lifetime over all of it."""
     for run in runs:
         inside = [b for b in buffers if run.first <= b.root.start and b.root.end < run.end and not fed(b.root)]
         for buffer in inside:

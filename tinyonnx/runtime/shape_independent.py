@@ -1,7 +1,7 @@
-"""Graphs rewritten as far as that goes without the sizes of inputs: for sessions that meet many sizes.
+"""Shape-independent rewriting, done once per session, so that further plans for single shapes are cheaper.
 
-Clips of a crawl differ in length, and each length needs a plan of its own. Half of the work
-of making one is to fold and to fuse what doesn't depend on sizes.
+Models that can't be planned for every size (`sized_plans`) need a plan per size. Half of the work of making
+one is to fold and to fuse what doesn't depend on sizes.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ class Ahead:
 
 
 def alike(a: Graph, b: Graph) -> bool:
-    """Whether two graphs do the same in the same order."""
+    """Compare two graphs node by node."""
     return _Comparison().of_graphs(a, b)
 
 
