@@ -1,85 +1,179 @@
-"""Training clips: sounds of the bank and of `synth`, changed and mixed, as log-mel spectrograms.
+"""Training clips: recordings as they are, mixtures, and silence, hum and clicks, as log-mel spectrograms.
 
-Clip number i depends on the seed and i alone. Clips lie in shards of 500 as float16, (clips, 128, 500).
+Clip i depends on the seed and i alone. A shard holds the frames of its clips one after another, (frames, 128)
+float16, and a second file the number of frames of each clip.
 """
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from scipy.signal import butter, fftconvolve, sosfilt
+import soundfile
+from scipy.signal import butter, fftconvolve, resample_poly, sosfilt
 
 from audiotag.features import mel
 from models.train.bank import RATE, Bank, Sound
-from models.train.synth import GENERATORS, OFTEN, noise
+from models.train.signals import noise
+from models.train.synth import GENERATORS, OFTEN
 
 Array = np.ndarray[Any, Any]
-SECONDS = 5
-GROUPS = {"esc10": 0.20, "voices": 0.14, "music": 0.14, "midi": 0.12, "effects": 0.24, "synth": 0.16}
-"""How often a layer of a clip comes from each group."""
+GROUPS = {"esc10": 0.16, "voices": 0.16, "music": 0.16, "midi": 0.08, "effects": 0.28, "synth": 0.16}
+"""Probability of each group for a layer of a mixture; recordings are drawn from the same groups except synth."""
+
+SHORTEST, LONGEST, VERY_LONG = 0.3, 12.0, 30.0
+"""Limits of drawn lengths in seconds; one clip in 25 is between LONGEST and VERY_LONG."""
+
+LEAST = RATE // 10
+"""Samples to which shorter recordings are padded with zeros."""
+
+CODECS = (
+    ("MP3", "MPEG_LAYER_III", 1),
+    ("OGG", "VORBIS", 1),
+    ("OGG", "OPUS", 2),
+    ("WAV", "ULAW", 4),
+    ("WAV", "GSM610", 4),
+)
+"""Container and codec as soundfile names them, and the divisor of the sample rate."""
+
 _OFTEN = np.array([OFTEN.get(name, 1.0) for name in GENERATORS])
 CHANCES = _OFTEN / _OFTEN.sum()
 
 
 class Mixer:
-    """Makes clips of 5 s from one side of the split."""
+    """Makes clips from the sounds of a bank that are not held out."""
 
-    def __init__(self, bank: Bank, held_out: bool) -> None:
+    def __init__(self, bank: Bank) -> None:
         self.bank = bank
-        # fold 4 is for validation as it is, not for mixes
         self.groups: dict[str, dict[str, list[Sound]]] = {}
         for sound in bank.sounds:
-            if sound.held_out == held_out and not (held_out and sound.group == "esc10"):
+            if not sound.held_out:
                 self.groups.setdefault(sound.group, {}).setdefault(sound.origin, []).append(sound)
-        self.names = [name for name in GROUPS if name == "synth" or name in self.groups]
-        self.weights = np.array([GROUPS[name] for name in self.names])
-        self.weights /= self.weights.sum()
 
     def clip(self, seed: tuple[int, ...]) -> Array:
-        """Samples of a clip."""
+        """Return the samples of a clip, of any length from `LEAST` to `VERY_LONG`."""
         rng = np.random.default_rng(seed)
-        y = self._layer(rng)
-        for chance in (0.35, 0.15):
-            if rng.random() < chance:
-                y = y + self._layer(rng) * 10 ** rng.uniform(-1.2, 0)
-        if rng.random() < 0.15:
-            y = y + noise(rng, len(y), rng.uniform(0, 2)) * 10 ** rng.uniform(-3.5, -1)
-        if rng.random() < 0.25:
-            y = reverberate(rng, y)
-        if rng.random() < 0.95:
-            y = y / (np.abs(y).max() + 1e-6) * 10 ** rng.uniform(-1.5, 0)
-        if rng.random() < 0.05:
+        longer = rng.random() < 0.04
+        low, high = (LONGEST, VERY_LONG) if longer else (SHORTEST, LONGEST)
+        n = int(RATE * np.exp(rng.uniform(np.log(low), np.log(high))))
+        draw = rng.random()
+        if draw < 0.08:
+            return edge(rng, n).astype(np.float32)
+        y = self._recording(rng, n) if draw < 0.55 else self._mixture(rng, n)
+        if draw >= 0.3:
+            y = transmitted(rng, y)
+        if rng.random() < 0.7:
+            y = y / (np.abs(y).max() + 1e-6) * 10 ** rng.uniform(-2.5, 0)
+        if rng.random() < 0.03:
             y = np.clip(y * 10 ** rng.uniform(0, 1), -1, 1)
         return y.astype(np.float32)
 
-    def _layer(self, rng: np.random.Generator) -> Array:
-        n = SECONDS * RATE
-        group = self.names[rng.choice(len(self.names), p=self.weights)]
+    def _recording(self, rng: np.random.Generator, n: int) -> Array:
+        """A recording without changes: all of it if it is shorter than n, otherwise a cut, half of them from its start.
+
+        Recordings of ESC-10 are resampled, so that none is trained on as it is.
+        """
+        group = self._group(rng, synth=False)
+        sound = self._sound(rng, group)
+        start = rng.integers(sound.length - n) if sound.length > n and rng.random() < 0.5 else 0
+        x = self.bank.read(sound, start, int(n * 1.5))
+        if group == "esc10":
+            x = resampled(x, 2 ** rng.uniform(-0.5, 0.5))
+        x = x[:n]
+        return np.pad(x, (0, max(0, LEAST - len(x))))
+
+    def _mixture(self, rng: np.random.Generator, n: int) -> Array:
+        y = self._layer(rng, n)
+        for chance in (0.35, 0.15):
+            if rng.random() < chance:
+                y = y + self._layer(rng, n) * 10 ** rng.uniform(-1.2, 0)
+        return y
+
+    def _layer(self, rng: np.random.Generator, n: int) -> Array:
+        group = self._group(rng, synth=True)
         if group == "synth":
-            x = GENERATORS[list(GENERATORS)[rng.choice(len(GENERATORS), p=CHANCES)]](rng, n)
+            generate = GENERATORS[list(GENERATORS)[rng.choice(len(GENERATORS), p=CHANCES)]]
+            x = generate(rng, max(n, 3 * RATE))[:n]
             return filtered(rng, x / (np.abs(x).max() + 1e-3) * 0.9, 0.2)
-        origins = self.groups[group]
-        sizes = np.sqrt([len(sounds) for sounds in origins.values()])
-        sounds = list(origins.values())[rng.choice(len(sizes), p=sizes / sizes.sum())]
-        sound = sounds[rng.integers(len(sounds))]
+        sound = self._sound(rng, group)
         longest = int(n * 1.5)
         start = rng.integers(sound.length - longest) if sound.length > longest else 0
         x = self.bank.read(sound, start, longest)
-        # the recordings of ESC-10 are never shown as they are
-        if group == "esc10" or rng.random() < 0.5:
+        if group == "esc10" or rng.random() < 0.4:
             x = resampled(x, 2 ** rng.uniform(-0.5, 0.5))
         return filtered(rng, arranged(rng, x, n), 0.25)
 
+    def _group(self, rng: np.random.Generator, synth: bool) -> str:
+        names = [name for name in GROUPS if name in self.groups or (synth and name == "synth")]
+        weights = np.array([GROUPS[name] for name in names])
+        return names[rng.choice(len(names), p=weights / weights.sum())]
+
+    def _sound(self, rng: np.random.Generator, group: str) -> Sound:
+        origins = self.groups[group]
+        sizes = np.sqrt([len(sounds) for sounds in origins.values()])
+        sounds = list(origins.values())[rng.choice(len(sizes), p=sizes / sizes.sum())]
+        return sounds[rng.integers(len(sounds))]
+
+
+def edge(rng: np.random.Generator, n: int) -> Array:
+    """Return n samples of digital silence, a constant, a noise floor, mains hum, or one to three clicks."""
+    t = np.arange(n) / RATE
+    kind = rng.integers(6)
+    floor = noise(rng, n, rng.uniform(0, 2)) * 10 ** rng.uniform(-5, -1.5)
+    if kind == 0:
+        return np.zeros(n)
+    if kind == 1:
+        return np.full(n, rng.uniform(-0.5, 0.5))
+    if kind == 2:
+        return floor
+    if kind == 3:
+        harmonics = range(1, int(rng.integers(2, 12)))
+        gains = [rng.uniform(0, 1) / k for k in harmonics]
+        tone = sum(a * np.sin(2 * np.pi * k * rng.choice([50, 60]) * t) for a, k in zip(gains, harmonics, strict=True))
+        return np.asarray(tone) * 10 ** rng.uniform(-4, -0.5) + floor * (rng.random() < 0.5)
+    y = floor * (rng.random() < 0.5)
+    for at in rng.integers(n, size=1 if rng.random() < 0.6 else rng.integers(1, 4)):
+        length = int(10 ** rng.uniform(0, 2.5))
+        click = rng.choice([-1, 1]) * np.ones(length) if rng.random() < 0.5 else rng.standard_normal(length)
+        click = click * np.exp(-np.arange(length) / max(1, length / 4)) * 10 ** rng.uniform(-2.5, 0)
+        y[at : at + length] += click[: n - at]
+    return y
+
+
+def transmitted(rng: np.random.Generator, y: Array) -> Array:
+    """Return y as recorded in a room, with noise, or through a codec: each with some probability."""
+    if rng.random() < 0.2:
+        y = reverberate(rng, y)
+    if rng.random() < 0.2:
+        y = y + noise(rng, len(y), rng.uniform(0, 2)) * 10 ** rng.uniform(-3.5, -1)
+    if rng.random() < 0.12:
+        y = coded(rng, y)
+    return y
+
+
+def coded(rng: np.random.Generator, y: Array) -> Array:
+    """Return y encoded and decoded by a lossy codec."""
+    container, codec, divisor = CODECS[rng.integers(len(CODECS))]
+    file = io.BytesIO()
+    x = resample_poly(y, 1, divisor) if divisor > 1 else y
+    level = None if container == "WAV" else float(rng.uniform(0.3, 0.95))
+    peak = max(1.0, float(np.abs(x).max(initial=0)))
+    soundfile.write(file, x / peak, RATE // divisor, codec, format=container, compression_level=level)
+    file.seek(0)
+    decoded, rate = soundfile.read(file)
+    back = resample_poly(decoded * peak, RATE // rate, 1) if rate < RATE else decoded * peak
+    return np.pad(back[: len(y)], (0, max(0, len(y) - len(back))))
+
 
 def resampled(x: Array, speed: float) -> Array:
-    """x played faster, and as much higher."""
+    """Return x played `speed` times as fast, by linear interpolation."""
     return np.interp(np.arange(0, len(x) - 1, speed), np.arange(len(x)), x)
 
 
 def arranged(rng: np.random.Generator, x: Array, n: int) -> Array:
-    """n samples: a cut of a long sound, or a short one somewhere, once or again and again."""
+    """Return n samples: a cut of a longer sound; a shorter one at a random place, once or repeated."""
     if len(x) >= n:
         start = rng.integers(len(x) - n + 1)
         return x[start : start + n]
@@ -97,7 +191,7 @@ def arranged(rng: np.random.Generator, x: Array, n: int) -> Array:
 
 
 def filtered(rng: np.random.Generator, x: Array, chance: float) -> Array:
-    """Perhaps without its lows or highs, as over a bad microphone."""
+    """Return x through a random lowpass or highpass with probability `chance`."""
     if rng.random() < chance:
         kind = rng.choice(["lowpass", "highpass"])
         cut = 10 ** (rng.uniform(2.9, 4.1) if kind == "lowpass" else rng.uniform(1.7, 3))
@@ -106,7 +200,7 @@ def filtered(rng: np.random.Generator, x: Array, chance: float) -> Array:
 
 
 def reverberate(rng: np.random.Generator, x: Array) -> Array:
-    """x in a room of noise that decays."""
+    """Return x convolved with exponentially decaying noise of 0.1 to 1.6 s."""
     n = int(10 ** rng.uniform(-1, 0.2) * RATE)
     room = rng.standard_normal(n) * np.exp(-np.arange(n) / n * rng.uniform(4, 9))
     room *= 10 ** rng.uniform(-2.5, -1)
@@ -114,14 +208,15 @@ def reverberate(rng: np.random.Generator, x: Array) -> Array:
     return fftconvolve(x, room)[: len(x)]
 
 
-def write_shard(folder: Path, bank: Bank, index: int, held_out: bool, size: int, seed: int = 0) -> Path:
-    """Make a shard of `size` clips, unless it is there."""
-    path = folder / f"{'held' if held_out else 'train'}-{index:03}.npy"
+def write_shard(folder: Path, bank: Bank, index: int, size: int, seed: int = 0) -> Path:
+    """Write shard `index` of `size` clips unless it exists, and return its path."""
+    path = folder / f"{index:03}.npy"
     if not path.exists():
-        mixer = Mixer(bank, held_out)
-        clips = [mixer.clip((seed, int(held_out), index * size + i)) for i in range(size)]
+        mixer = Mixer(bank)
+        clips = [mel.log_mel(mixer.clip((seed, index * size + i))).T.astype(np.float16) for i in range(size)]
+        np.save(path.with_suffix(".lengths.npy"), [len(clip) for clip in clips])
         part = path.with_suffix(".part")
         with open(part, "wb") as file:
-            np.save(file, np.stack([mel.log_mel(clip) for clip in clips]).astype(np.float16))
+            np.save(file, np.concatenate(clips))
         part.rename(path)
     return path

@@ -1,9 +1,9 @@
-"""Distillation: the student learns to answer as the teacher does, on views that both see alike.
+"""Distillation: the student learns the teacher's answers and feature maps on the same views of unlabelled clips.
 
-Every step makes new views of stored spectrograms (mixed, louder, shifted, tilted, masked: all on
-the mel spectrogram) and asks the teacher, run by our own engine, about exactly these views; no
-label of any data set is used. Beyer et al., Knowledge distillation: a good teacher is patient and
-consistent, 2022; masks: Park et al., SpecAugment, 2019.
+Every step makes new views of stored spectrograms (mixed, louder, shifted, tilted, masked) and asks the teacher, run
+by tinyonnx, about exactly these views; no label of any data set is used. Batch normalisation keeps the teacher's
+statistics. Beyer et al., Knowledge distillation: a good teacher is patient and consistent, 2022; Romero et al.,
+FitNets, 2015; masks: Park et al., SpecAugment, 2019.
 """
 
 from __future__ import annotations
@@ -20,96 +20,132 @@ from typing import Any
 
 import numpy as np
 import torch
+from scipy.fft import next_fast_len
 from torch import Tensor, nn
 
 import tinyonnx
-from audiotag import labels
 from audiotag.features import mel
 from audiotag.models.checkpoint import read_checkpoint
 from audiotag.models.mobilenet import Config
-from audiotag.sound import audio
-from conformance import esc10
+from models.train.clips import edge
+from models.train.heldout import HeldOut, agreement
 from models.train.student import Net, Pruned, loaded, prune
 
 Array = np.ndarray[Any, Any]
 FLOOR = (math.log(mel.DEFAULT.log_offset) + 4.5) / 5
 """The log-mel value of digital silence."""
 
+Batch = tuple[Tensor, list[Tensor]]
+"""Views (batch, 1, 128, time), and the teacher's logits, embeddings and feature maps."""
+
+BLOCKS = (3, 6, 10, 12, 13, 15)
+"""Blocks whose outputs are compared."""
+
 
 @dataclass(frozen=True)
 class Plan:
-    """Settings of a run."""
+    """Settings of a run; `frames` is the number of spectrogram frames in a batch."""
 
-    steps: int = 2600
-    batch: int = 64
-    rate: float = 1.5e-3
-    warmup: int = 200
+    steps: int = 940
+    frames: int = 5000
+    most: int = 48
+    rate: float = 1.5e-4
+    warmup: int = 50
+    cooldown: float = 0.9
     decay: float = 1e-4
-    ema: float = 0.998
+    ema: float = 0.997
     seed: int = 0
-    every: int = 250
+    every: int = 100
+
+    def rate_at(self, step: int) -> float:
+        """Learning rate: linear warm-up, constant, and a linear decay to zero over the last share `cooldown`."""
+        falling = (self.steps - step) / (self.cooldown * self.steps)
+        return self.rate * min(1.0, (step + 1) / self.warmup, falling)
+
+
+class Clips:
+    """The training clips on disk in order of their length."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.refresh()
+
+    def refresh(self) -> None:
+        """Include shards written since the last call."""
+        paths = sorted(path for path in self.folder.glob("*.npy") if ".lengths" not in path.name)
+        self.shards = [np.load(path, mmap_mode="r") for path in paths]
+        lengths = [np.load(path.with_suffix(".lengths.npy")) for path in paths]
+        rows = [
+            (length, shard, start)
+            for shard, own in enumerate(lengths)
+            for length, start in zip(own, np.cumsum(own) - own, strict=True)
+        ]
+        self.index = np.array(sorted(rows), dtype=np.int64)
+
+    def alike(self, rng: np.random.Generator, plan: Plan) -> Array:
+        """Return clips of about one length, cut to the shortest of them: (batch, 128, time) float32."""
+        at = int(rng.integers(len(self.index)))
+        count = int(np.clip(plan.frames // self.index[at, 0], 4, plan.most))
+        first = max(0, min(at - count, len(self.index) - 2 * count))
+        near = self.index[first : first + 2 * count]
+        rows = near[np.sort(rng.permutation(len(near))[:count])]
+        frames = int(rows[:, 0].min())
+        clips = []
+        for length, shard, start in rows.tolist():
+            start += int(rng.integers(length - frames + 1))
+            clips.append(self.shards[shard][start : start + frames].T)
+        return np.stack(clips).astype(np.float32)
 
 
 class Views:
-    """Endless batches of views, the teacher's logits and its embeddings."""
+    """Endless batches of views of the training clips."""
 
-    def __init__(self, folder: Path, teacher: Path, plan: Plan, done: int = 0) -> None:
-        self.folder, self.plan = folder, plan
+    def __init__(self, clips: Clips, plan: Plan, done: int = 0) -> None:
+        self.clips, self.plan = clips, plan
         self.rng = np.random.default_rng((plan.seed, done))
-        options = tinyonnx.SessionOptions()
-        options.intra_op_num_threads = 1
-        self.session = tinyonnx.InferenceSession(str(teacher), options)
-        self.shards: list[Array] = []
 
-    def refresh(self) -> None:
-        """Take shards that came in the meantime."""
-        self.shards = [np.load(path, mmap_mode="r") for path in sorted(self.folder.glob("train-*.npy"))]
+    def batch(self) -> Array:
+        """Return views of one length, (batch, 128, time) float32."""
+        rng = self.rng
+        if rng.random() < 0.1:
+            return self.edges(160 * 6000 ** (rng.random() ** 1.5))
+        x = self.clips.alike(rng, self.plan)
+        frames = x.shape[2]
+        if frames > 60 and (draw := rng.random()) < 0.3:
+            frames = int(np.exp(rng.uniform(np.log(2 if draw < 0.05 else 30), np.log(frames))))
+        frames = frames if frames < 8 else frames // 4 * 4
+        start = int(rng.integers(x.shape[2] - frames + 1)) if rng.random() < 0.5 else 0
+        x = x[:, :, start : start + frames]
+        return np.stack([self._view(x, i) for i in range(len(x))])
 
-    def ask(self, x: Array) -> tuple[Array, Array]:
-        """The teacher's logits and embeddings of (batch, 128, time)."""
-        answers = [self.session.run(["logits", "embedding"], {"melspec": row[None, None]}) for row in x]
-        return np.concatenate([a[0] for a in answers]), np.concatenate([a[1] for a in answers])
+    def short(self) -> Array:
+        """Return silence, noise floors, hum and clicks of 5 to 200 ms: at most 21 frames."""
+        return self.edges(self.rng.uniform(160, 6400))
 
-    def batch(self) -> tuple[Array, Array, Array]:
-        """Views (batch, 128, time) float32 with logits and embeddings."""
-        size, draw = self.plan.batch, self.rng.random()
-        x = self._draw(size)
-        if draw < 0.15:  # clips of 10 s
-            x = np.concatenate([x[::2], x[1::2]], 2)
-        elif draw < 0.25:
-            length = int(self.rng.integers(100, 400))
-            start = int(self.rng.integers(500 - length))
-            x = x[:, :, start : start + length]
-        x = np.stack([self._view(row) for row in x])
-        return (x, *self.ask(x))
+    def edges(self, samples: float) -> Array:
+        """Return silence, noise floors, hum and clicks of about the given length, (batch, 128, time) float32."""
+        n = next_fast_len(int(samples))
+        count = int(np.clip(self.plan.frames * 320 // n, 4, self.plan.most // 2))
+        return np.stack([mel.log_mel(edge(self.rng, n).astype(np.float32)) for _ in range(count)])
 
-    def _draw(self, count: int) -> Array:
-        rows = [self._clip() for _ in range(count)]
-        for i in range(count):
-            if self.rng.random() < 0.5:
-                rows[i] = mixed(rows[i], self._clip(), 10 ** self.rng.uniform(-2, 0.3))
-        return np.stack(rows)
-
-    def _clip(self) -> Array:
-        shard = self.shards[self.rng.integers(len(self.shards))]
-        x = np.roll(shard[self.rng.integers(len(shard))].astype(np.float32), int(self.rng.integers(500)), 1)
-        return x
-
-    def _view(self, x: Array) -> Array:
-        rng, (bands, frames) = self.rng, x.shape
-        if rng.random() < 0.3:
+    def _view(self, batch: Array, index: int) -> Array:
+        rng, x = self.rng, batch[index]
+        bands, frames = x.shape
+        if rng.random() < 0.25:
+            x = mixed(x, batch[rng.integers(len(batch))], 10 ** rng.uniform(-2, 0.3))
+        if rng.random() < 0.1:
             x = np.roll(x, shift := int(rng.integers(-5, 6)), 0)
             if shift > 0:
                 x[:shift] = x[shift]
             elif shift < 0:
                 x[shift:] = x[shift - 1]
-        if rng.random() < 0.4:
+        if rng.random() < 0.2:
             x = x + (rng.uniform(-0.4, 0.4) * np.linspace(-1, 1, bands, dtype=np.float32))[:, None]
-        if rng.random() < 0.5:
+        if rng.random() < 0.25:
             x = x + np.float32(rng.uniform(-0.9, 0.25))
         x = np.maximum(x, np.float32(FLOOR))
-        if rng.random() < 0.4:
-            for axis, longest in ((0, 20), (1, frames // 8)) * 2:
+        if rng.random() < 0.1:
+            for axis, longest in ((0, 20), (1, frames // 8)):
                 width = int(rng.integers(longest + 1))
                 start = int(rng.integers(x.shape[axis] - width + 1))
                 x[(slice(start, start + width), slice(None))[:: 1 - 2 * axis]] = FLOOR
@@ -117,137 +153,156 @@ class Views:
 
 
 def mixed(a: Array, b: Array, gain: float) -> Array:
-    """The log-mel of two sounds at once: powers add, if phases are random."""
+    """Return the log-mel of two sounds played together: powers add if phases are random."""
     return np.maximum(np.log(np.exp(5 * a) + np.float32(gain) * np.exp(5 * b)) / 5, np.float32(FLOOR))
 
 
-def loss_of(logits: Tensor, embedding: Tensor, teacher: Tensor, features: Tensor) -> tuple[Tensor, dict[str, float]]:
-    """Divergence of probabilities, plus squared errors of logits and of embeddings."""
+class Teacher:
+    """The teacher's answers, by tinyonnx on one thread."""
+
+    def __init__(self, path: Path) -> None:
+        options = tinyonnx.SessionOptions()
+        options.intra_op_num_threads = 1
+        self.session = tinyonnx.InferenceSession(str(path), options)
+        self.names = ["logits", "embedding", *(f"features.{block}" for block in BLOCKS)]
+
+    def __call__(self, x: Array) -> list[Tensor]:
+        """Return logits, embeddings and the outputs of BLOCKS for (batch, 128, time)."""
+        answers = [self.session.run(self.names, {"melspec": row[None, None]}) for row in x]
+        return [torch.from_numpy(np.concatenate(parts)) for parts in zip(*answers, strict=True)]
+
+
+def loss_of(ours: list[Tensor], theirs: list[Tensor]) -> tuple[Tensor, dict[str, float]]:
+    """Return the loss and its parts: divergence of probabilities, errors of logits, embedding and feature maps.
+
+    A clip's error d counts as log(1 + d): clips of a few frames, on which networks differ by orders of magnitude more,
+    would outweigh all others.
+    """
+    logits, teacher = ours[0], theirs[0]
+    entropy = nn.functional.binary_cross_entropy_with_logits
     target = torch.sigmoid(teacher)
-    divergence = nn.functional.binary_cross_entropy_with_logits(logits, target, reduction="none")
-    divergence = (
-        (divergence - nn.functional.binary_cross_entropy_with_logits(teacher, target, reduction="none")).sum(1).mean()
-    )
-    error = (logits.clamp_min(-12) - teacher.clamp_min(-12)).square().mean()
-    deviation = (embedding - features).square().mean() / features.square().mean()
-    total = divergence + 0.5 * error + deviation
-    return total, {"divergence": divergence.item(), "logit_error": error.item(), "embedding_error": deviation.item()}
+    excess = entropy(logits, target, reduction="none") - entropy(teacher, target, reduction="none")
+    divergence = excess.sum(1).log1p().mean()
+    error = (logits.clamp_min(-10) - teacher.clamp_min(-10)).square().mean(1).log1p().mean()
+    embedding, *maps = [_relative(a, b) for a, b in zip(ours[1:], theirs[1:], strict=True)]
+    features = torch.stack(maps).mean()
+    total = 2 * divergence + 0.5 * error + embedding + features
+    parts = {"divergence": divergence, "logit_error": error, "embedding_error": embedding, "feature_error": features}
+    return total, {name: value.item() for name, value in parts.items()}
 
 
-class Judge:
-    """Measures a student on held-out clips and on ESC-10's fold 4."""
-
-    def __init__(self, folder: Path, recordings: Path, views: Views) -> None:
-        shards = [np.load(path) for path in sorted(folder.glob("held-*.npy"))]
-        self.clips = np.concatenate(shards).astype(np.float32)
-        self.logits, self.embeddings = views.ask(self.clips)
-        self.names = [label.name for label in labels.all_labels()]
-        self.fold = [(mel.log_mel(audio.read(p)), label) for p, _, label in esc10.find_clips(recordings, [4])]
-
-    def __call__(self, net: Net) -> dict[str, float]:
-        net.eval()
-        with torch.no_grad():
-            answers = [net(part[:, None]) for part in torch.from_numpy(self.clips).split(50)]
-            logits, embedding = (torch.cat([a[i] for a in answers]) for i in (0, 1))
-            loss, _ = loss_of(logits, embedding, torch.from_numpy(self.logits), torch.from_numpy(self.embeddings))
-            right = 0
-            for features, label in self.fold:
-                scores = esc10.class_scores(net(torch.from_numpy(features)[None, None])[0][0].numpy(), self.names)
-                right += max(scores, key=scores.__getitem__) == label
-        agreement = (logits.numpy().argmax(1) == self.logits.argmax(1)).mean()
-        return {"held_out_loss": loss.item(), "top1_agreement": float(agreement), "fold4": right / len(self.fold)}
+def _relative(ours: Tensor, theirs: Tensor) -> Tensor:
+    """Return the squared error of each clip relative to the teacher's power, compressed and averaged."""
+    error, power = (ours - theirs).flatten(1).square().mean(1), theirs.flatten(1).square().mean(1)
+    return (error / (power + 1e-3)).log1p().mean()
 
 
-COLUMNS = (
-    "step",
-    "minutes",
-    "rate",
-    "loss",
-    "divergence",
-    "logit_error",
-    "embedding_error",
-    "held_out_loss",
-    "top1_agreement",
-    "fold4",
-)
+PARTS = ("short_loss", "loss", "divergence", "logit_error", "embedding_error", "feature_error")
+COLUMNS = ("step", "minutes", "rate", *PARTS, "held_out_agreement", "held_out_difference")
 
 
-def train(work: Path, checkpoint: Path, recordings: Path, plan: Plan, threads: int) -> Net:
-    """Prune, distil, and return the student averaged over the last steps; goes on where a run was cut off."""
+def start(clips: Clips, checkpoint: Path, seed: int) -> Net:
+    """Return the student before training, pruned on 2.5 s of each of 500 training clips."""
+    rng = np.random.default_rng(seed)
+    teacher = loaded(Config(0.4), read_checkpoint(checkpoint)).eval()
+    near = clips.index[np.searchsorted(clips.index[:, 0], 250) :]
+    rows = near[rng.permutation(len(near))[:500]]
+    features = np.stack([clips.shards[shard][at : at + 250].T for _, shard, at in rows.tolist()])
+    return prune(teacher, Pruned(), torch.from_numpy(features[:, None].astype(np.float32))).eval()
+
+
+def train(work: Path, checkpoint: Path, held_out: HeldOut, plan: Plan, threads: int) -> None:
+    """Prune and distil, with a snapshot every `plan.every` steps; continues an interrupted run."""
     torch.manual_seed(plan.seed)
     torch.set_num_threads(threads)
-    views = Views(work / "clips", work / "teacher.onnx", plan)
-    views.refresh()
-    judge = Judge(work / "clips", recordings, views)
-    config = Pruned()
-    saved = work / "run.pt"
+    clips, teacher = Clips(work / "clips"), Teacher(work / "teacher.onnx")
+    saved, log = work / "run.pt", work / "log.csv"
     state = torch.load(saved, weights_only=True) if saved.exists() else None
+    net = Net(Pruned()).eval() if state else start(clips, checkpoint, plan.seed)
+    first = 0
     if state:
-        net = Net(config)
         net.load_state_dict(state["net"])
-    else:
-        teacher = loaded(Config(0.4), read_checkpoint(checkpoint)).eval()
-        clips = np.concatenate([np.roll(views.shards[i][:16], i, 2) for i in range(min(10, len(views.shards)))])
-        net = prune(teacher, config, torch.from_numpy(clips[:, None].astype(np.float32)))
     net = net.to(memory_format=torch.channels_last)
     average = copy.deepcopy(net)
     optimizer = torch.optim.AdamW(net.parameters(), plan.rate, weight_decay=plan.decay)
-    first = 0
     if state:
         average.load_state_dict(state["average"])
         optimizer.load_state_dict(state["optimizer"])
         first = state["step"]
-        views = Views(work / "clips", work / "teacher.onnx", plan, first)
-    batches = _ahead(views, first, plan.steps)
-    log = work / "log.csv"
-    if not state:
+    else:
         log.write_text(",".join(COLUMNS) + "\n")
-    start, sums, count = time.monotonic(), dict.fromkeys(COLUMNS[3:7], 0.0), 0
-    if not state:
-        print("pruned:", judge(net))
+        print("before training:", agreement(net, held_out), flush=True)
+    batches = _ahead(Views(clips, plan, first), teacher, plan.steps - first)
+    began, sums, count = time.monotonic(), dict.fromkeys(PARTS, 0.0), 0
     for step in range(first, plan.steps):
-        rate = plan.rate * min(1, (step + 1) / plan.warmup) * 0.5 * (1 + math.cos(math.pi * step / plan.steps))
         for group in optimizer.param_groups:
-            group["lr"] = rate
-        x, logits, embedding = map(torch.from_numpy, batches.get())
-        net.train()
-        loss, parts = loss_of(*net(x[:, None].contiguous(memory_format=torch.channels_last)), logits, embedding)
-        optimizer.zero_grad()
-        loss.backward()
-        nn.utils.clip_grad_norm_(net.parameters(), 5.0)
+            group["lr"] = plan.rate_at(step)
+        batch, shorts = batches.get()
+        gradients = []
+        for short in shorts:
+            sums["short_loss"] += _gradient(net, short, 2.0)[0] / len(shorts)
+            gradients.append([parameter.grad for parameter in net.parameters()])
+        total, parts = _gradient(net, batch, 5.0)
+        for parameter, *others in zip(net.parameters(), *gradients, strict=True):
+            parameter.grad += sum(others)
         optimizer.step()
         _follow(average, net, min(plan.ema, (step + 1) / (step + 20)))
-        for name, value in {"loss": loss.item(), **parts}.items():
+        for name, value in {"loss": total, **parts}.items():
             sums[name] += value
         count += 1
         if (step + 1) % plan.every == 0 or step + 1 == plan.steps:
-            row = {"step": step + 1, "minutes": (time.monotonic() - start) / 60, "rate": rate}
-            row |= {name: value / count for name, value in sums.items()} | judge(average)
+            row: dict[str, float] = {"step": step + 1, "minutes": (time.monotonic() - began) / 60}
+            row["rate"] = plan.rate_at(step)
+            row |= {name: value / count for name, value in sums.items()} | agreement(average, held_out)
             sums, count = dict.fromkeys(sums, 0.0), 0
             with open(log, "a", newline="") as file:
                 csv.writer(file).writerow([f"{row[name]:.5g}" for name in COLUMNS])
             state = {"net": net.state_dict(), "average": average.state_dict(), "optimizer": optimizer.state_dict()}
-            torch.save({**state, "step": step + 1}, saved)
+            torch.save({**state, "step": step + 1}, saved.with_suffix(".part"))
+            saved.with_suffix(".part").rename(saved)
             print(" ".join(f"{name}={row[name]:.4g}" for name in COLUMNS), flush=True)
-    return average.eval()
+
+
+def snapshot(work: Path) -> tuple[Net, int]:
+    """Return the student of the last snapshot, averaged over the last steps, and the number of its step."""
+    state = torch.load(work / "run.pt", weights_only=True)
+    net = Net(Pruned()).eval()
+    net.load_state_dict(state["average"])
+    return net, state["step"]
+
+
+def _gradient(net: Net, batch: Batch, limit: float) -> tuple[float, dict[str, float]]:
+    """Set the gradients, scaled to a norm of at most `limit`, and return the loss and its parts."""
+    x, theirs = batch
+    logits, embedding, maps = net.with_blocks(x, BLOCKS)
+    loss, parts = loss_of([logits, embedding, *maps], theirs)
+    net.zero_grad()
+    loss.backward()
+    nn.utils.clip_grad_norm_(net.parameters(), limit)
+    return loss.item(), parts
 
 
 def _follow(average: Net, net: Net, decay: float) -> None:
     with torch.no_grad():
-        for old, new in zip(average.state_dict().values(), net.state_dict().values(), strict=True):
-            if old.is_floating_point():
-                old.lerp_(new, 1 - decay)
+        for old, new in zip(average.parameters(), net.parameters(), strict=True):
+            old.lerp_(new, 1 - decay)
 
 
-def _ahead(views: Views, first: int, steps: int) -> queue.Queue[tuple[Array, Array, Array]]:
-    """Batches made in a thread of their own, a few ahead."""
-    batches: queue.Queue[tuple[Array, Array, Array]] = queue.Queue(3)
+def _ahead(views: Views, teacher: Teacher, steps: int) -> queue.Queue[tuple[Batch, list[Batch]]]:
+    """Return a queue filled by a thread: for each step a batch, and four of at most 21 frames, with the answers.
+
+    Networks differ most on so few frames, where padding dominates; such batches cost little.
+    """
+    batches: queue.Queue[tuple[Batch, list[Batch]]] = queue.Queue(3)
+
+    def ask(x: Array) -> Batch:
+        return torch.from_numpy(x[:, None]).contiguous(memory_format=torch.channels_last), teacher(x)
 
     def work() -> None:
-        for step in range(first, steps):
-            if (step - first) % 100 == 0:
-                views.refresh()
-            batches.put(views.batch())
+        for step in range(steps):
+            if step % 100 == 99:
+                views.clips.refresh()
+            batches.put((ask(views.batch()), [ask(views.short()) for _ in range(4)]))
 
     threading.Thread(target=work, daemon=True).start()
     return batches

@@ -1,4 +1,4 @@
-"""The trained student as an ONNX file with half-precision weights, checked against torch."""
+"""Write the trained student as an ONNX file with float16 weights and compare it with torch."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from models.train.student import Net, Pruned, graph_of
 from tinyonnx import Graph, Node, save_model
 
 SMALL = 1024
-"""Tensors of fewer values stay float32."""
+"""Tensors with fewer elements stay float32."""
 
 
 def halve(graph: Graph) -> None:
-    """Store big float32 initializers as float16, a Cast after each: half the file, the same speed once loaded."""
+    """Store large float32 initializers as float16 followed by a Cast, which is folded when the model is loaded."""
     opset = graph.nodes[0].opset
     for value in list(graph.initializers):
         if value.const is None or value.const.dtype != np.float32 or value.const.size < SMALL:
@@ -30,9 +30,9 @@ def halve(graph: Graph) -> None:
 
 
 def export(net: Net, path: Path, metadata: Mapping[str, str]) -> float:
-    """Write the student and return the greatest difference of its logits from torch's.
+    """Write the student and return the maximum difference between its logits and torch's with the same weights.
 
-    Raises ValueError if that is more than half-precision weights explain.
+    Raises ValueError if the difference exceeds 1e-4.
     """
     config = Pruned()
     with torch.no_grad():

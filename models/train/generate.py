@@ -1,6 +1,6 @@
-"""Sound that other programs make: speech by espeak-ng and flite, music by fluidsynth.
+"""Sounds made by other programs: speech by espeak-ng and flite, music by fluidsynth.
 
-Each generator yields (name, path of a WAV file); the same seed gives the same files.
+Each function yields (name, path of a WAV file); the same seed gives the same files.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ FLITE_VOICES = ["kal", "kal16", "awb", "rms", "slt"]
 
 
 def speech(folder: Path, count: int, seed: int) -> Iterator[tuple[str, Path]]:
-    """`count` utterances in all languages of espeak-ng, a tenth of them by flite."""
+    """Yield `count` utterances in the languages of espeak-ng, a tenth of them spoken by flite."""
     folder.mkdir(parents=True, exist_ok=True)
     rng = random.Random(seed)
     listed = subprocess.run(["espeak-ng", "--voices"], capture_output=True, text=True, check=True).stdout
@@ -52,7 +52,7 @@ def speech(folder: Path, count: int, seed: int) -> Iterator[tuple[str, Path]]:
 
 
 def music(folder: Path, soundfont: Path, count: int, seed: int) -> Iterator[tuple[str, Path]]:
-    """`count` pieces of a minute for one to five of the 128 General MIDI instruments, some with drums."""
+    """Yield `count` pieces of a minute for one to five General MIDI instruments, some with drums."""
     folder.mkdir(parents=True, exist_ok=True)
     rng = random.Random(seed)
     for i in range(count):
@@ -60,19 +60,8 @@ def music(folder: Path, soundfont: Path, count: int, seed: int) -> Iterator[tupl
         midi = path.with_suffix(".mid")
         midi.write_bytes(_piece(rng, i))
         if not path.exists():
-            command = [
-                "fluidsynth",
-                "-ni",
-                "-q",
-                "-r",
-                "32000",
-                "-g",
-                "0.6",
-                "-F",
-                str(path),
-                str(soundfont),
-                str(midi),
-            ]
+            options = ["-ni", "-q", "-r", "32000", "-g", "0.6", "-F", str(path)]
+            command = ["fluidsynth", *options, str(soundfont), str(midi)]
             subprocess.run(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         if path.exists() and path.stat().st_size > 64000:
             yield f"music/{i:05}", path
@@ -83,13 +72,13 @@ _TICKS = 96
 
 
 def _piece(rng: random.Random, index: int) -> bytes:
-    """A standard MIDI file with six passages, each with other instruments."""
+    """Return a standard MIDI file of six passages with different instruments."""
     events: list[tuple[int, bytes]] = []
     tempo, at = rng.randint(60, 180), 0
     passage = int(10 * tempo / 60 * _TICKS)
     for part in range(6):
         root, scale = rng.randint(36, 60), rng.choice(_SCALES)
-        # every instrument gets its turn as the first voice
+        # the first voice cycles through all instruments
         voices = [(index * 6 + part) % 128] + [rng.randrange(112) for _ in range(rng.choice((0, 0, 0, 1, 2, 4)))]
         for channel, program in enumerate(voices):
             events.append((at, bytes((0xC0 | channel, program))))

@@ -1,13 +1,13 @@
-"""The student: a MobileNetV3 of EfficientAT's family in torch, and how it begins as a pruned teacher.
+"""The student: a MobileNetV3 of EfficientAT's family in torch, initialised from a pruned teacher.
 
-Parameters are called as in EfficientAT's checkpoints, so that one state dict serves torch and
-`audiotag.models.mobilenet`. The student has the teacher's blocks with about half of the expanded
-channels; what goes from block to block, and the classifier, are of the teacher's sizes.
+Parameters have the names of EfficientAT's checkpoints, so that one state dict serves torch and
+`audiotag.models.mobilenet`. The student has the teacher's blocks with fewer expanded channels; the channels between
+blocks and the embedding have the teacher's sizes, so that both networks' tensors can be compared at every block.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -20,13 +20,13 @@ from tinyonnx import Graph
 
 Array = np.ndarray[Any, Any]
 
-EXPANDED = (8, 16, 24, 24, 24, 24, 48, 48, 48, 48, 64, 96, 96, 160, 160)
-"""Expanded channels of the student's blocks.
+EXPANDED = (8, 24, 32, 32, 48, 48, 96, 80, 64, 64, 176, 256, 256, 352, 352)
+"""Expanded channels of the student's blocks, multiples of 16 where the engine's vectors make that faster.
 
 mn04 has 8, 24, 32, 32, 48, 48, 96, 80, 72, 72, 192, 272, 272, 384, 384."""
 
 HIDDEN = 480
-"""Channels between the classifier's linear maps, 512 in mn04; the engine unfolds constants of up to 1 MiB."""
+"""Width of the classifier's hidden layer; mn04 has 512. The engine folds constants of up to 1 MiB only."""
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,7 @@ def conv_norm(
 
 
 class SqueezeExcite(nn.Module):
-    """Gates of channels, computed from their means."""
+    """Multiply each channel by a gate computed from the means of all channels."""
 
     def __init__(self, block: Block) -> None:
         super().__init__()
@@ -78,7 +78,7 @@ class SqueezeExcite(nn.Module):
 
 
 class Residual(nn.Module):
-    """A block of the network."""
+    """An inverted residual block."""
 
     def __init__(self, block: Block) -> None:
         super().__init__()
@@ -98,7 +98,7 @@ class Residual(nn.Module):
 
 
 class Net(nn.Module):
-    """(batch, 1, 128, time) to logits (batch, 527) and embedding (batch, channels)."""
+    """Map (batch, 1, 128, time) to logits (batch, 527) and embedding (batch, channels)."""
 
     def __init__(self, config: Config) -> None:
         super().__init__()
@@ -122,9 +122,19 @@ class Net(nn.Module):
         embedding = self.features(x).mean((2, 3))
         return self.classifier(embedding), embedding
 
+    def with_blocks(self, x: Tensor, blocks: Container[int]) -> tuple[Tensor, Tensor, list[Tensor]]:
+        """Return logits, embedding and the outputs of the given blocks (0: the first convolution)."""
+        kept = []
+        for index, layer in enumerate(self.features):
+            x = layer(x)
+            if index in blocks:
+                kept.append(x)
+        embedding = x.mean((2, 3))
+        return self.classifier(embedding), embedding, kept
+
 
 def loaded(config: Config, state: Mapping[str, Array]) -> Net:
-    """A network with the weights of a state dict."""
+    """Return a network with the weights of a state dict; raise ValueError if one is missing."""
     net = Net(config)
     tensors = {k: torch.from_numpy(np.array(v, np.float32)) for k, v in state.items() if "num_batches" not in k}
     missing = [k for k in net.load_state_dict(tensors, strict=False).missing_keys if "num_batches" not in k]
@@ -134,7 +144,7 @@ def loaded(config: Config, state: Mapping[str, Array]) -> Net:
 
 
 def graph_of(config: Config, net: Net) -> Graph:
-    """The same network as an ONNX graph."""
+    """Return the network as an ONNX graph."""
     state = {k: v.detach().numpy() for k, v in net.state_dict().items()}
     return build(config, lambda name, shape, gain: state[name].reshape(shape))
 
@@ -143,9 +153,9 @@ def graph_of(config: Config, net: Net) -> Graph:
 
 
 def choose(weight: Array, gram: Array, keep: int) -> Array:
-    """Which `keep` inputs x of y = weight · x give y best, greedily, gram being the mean of x · xᵀ.
+    """Select the `keep` inputs x from which y = weight · x is best predicted; `gram` is the mean of x · xᵀ.
 
-    Orthogonal matching pursuit: each step takes the input that explains most of what is left.
+    Orthogonal matching pursuit: each step takes the input that explains most of the remaining error.
     """
     gram = gram.astype(np.float64) + 1e-6 * np.trace(gram) / len(gram) * np.eye(len(gram))
     cross = weight.astype(np.float64) @ gram
@@ -163,39 +173,22 @@ def choose(weight: Array, gram: Array, keep: int) -> Array:
 
 
 def refit(weight: Array, gram: Array, kept: Array) -> Array:
-    """The least-squares weight that gives weight · x from the kept inputs."""
+    """Return the least-squares weight that predicts weight · x from the kept inputs."""
     gram = gram.astype(np.float64) + 1e-4 * np.trace(gram) / len(gram) * np.eye(len(gram))
     target = weight.astype(np.float64) @ gram[:, kept]
     return np.linalg.solve(gram[np.ix_(kept, kept)], target.T).T.astype(np.float32)
 
 
 def prune(teacher: Net, config: Config, features: Tensor) -> Net:
-    """A student whose blocks do nearly what the teacher's do on `features` (clips, 1, 128, time)."""
-    grams: dict[str, Array] = {}
-
-    def watch(name: str, module: nn.Module) -> None:
-        def hook(_: nn.Module, inputs: tuple[Tensor, ...]) -> None:
-            x = inputs[0].detach()
-            rows = (x.permute(0, 2, 3, 1).flatten(0, 2) if x.ndim == 4 else x).double()
-            grams[name] = grams.get(name, 0) + (rows.T @ rows).numpy() / len(rows)
-
-        module.register_forward_pre_hook(hook)
-
-    for name, module in teacher.named_modules():
-        if name.endswith((".fc1", ".fc2", "classifier.5")) or (
-            isinstance(module, nn.Conv2d) and module.kernel_size == (1, 1)
-        ):
-            watch(name, module)
-    with torch.no_grad():
-        for part in features.split(16):
-            teacher(part)
-
+    """Return a student whose blocks approximate the teacher's on `features` (clips, 1, 128, time)."""
+    grams = _grams(teacher, features)
     state = {k: v.numpy() for k, v in teacher.state_dict().items()}
+    full = {k: v.shape for k, v in Net(config).state_dict().items()}
     for index, block in enumerate(config.blocks, 1):
-        if not block.expands:
-            continue
         prefix = f"features.{index}.block"
         project = f"{prefix}.{3 if block.squeeze else 2}.0"
+        if not block.expands or state[f"{project}.weight"].shape == full[f"{project}.weight"]:
+            continue
         weight = state[f"{project}.weight"][:, :, 0, 0]
         kept = choose(weight, grams[project], block.expanded)
         state[f"{project}.weight"] = refit(weight, grams[project], kept)[:, :, None, None]
@@ -212,7 +205,33 @@ def prune(teacher: Net, config: Config, features: Tensor) -> Net:
     return loaded(config, state)
 
 
+def _grams(teacher: Net, features: Tensor) -> dict[str, Array]:
+    """Return the mean of x · xᵀ over all inputs x of every 1×1 convolution and linear map that is pruned."""
+    grams: dict[str, Array] = {}
+
+    def watch(name: str, module: nn.Module) -> None:
+        def hook(_: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+            x = inputs[0].detach()
+            rows = (x.permute(0, 2, 3, 1).flatten(0, 2) if x.ndim == 4 else x).double()
+            grams[name] = grams.get(name, 0) + (rows.T @ rows).numpy() / len(rows)
+
+        hooks.append(module.register_forward_pre_hook(hook))
+
+    hooks: list[torch.utils.hooks.RemovableHandle] = []
+    for name, module in teacher.named_modules():
+        pointwise = isinstance(module, nn.Conv2d) and module.kernel_size == (1, 1)
+        if pointwise or name.endswith((".fc1", ".fc2", "classifier.5")):
+            watch(name, module)
+    with torch.no_grad():
+        for part in features.split(16):
+            teacher(part)
+    for handle in hooks:
+        handle.remove()
+    return grams
+
+
 def _prune_gate(state: dict[str, Array], grams: Mapping[str, Array], name: str, kept: Array, squeezed: int) -> None:
+    """Prune the squeeze-and-excitation of a block to its kept channels and to `squeezed` hidden units."""
     first, second = state[f"{name}.fc1.weight"], state[f"{name}.fc2.weight"][kept]
     units = choose(second, grams[f"{name}.fc2"], squeezed)
     state[f"{name}.fc2.weight"] = refit(second, grams[f"{name}.fc2"], units)

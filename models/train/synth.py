@@ -1,84 +1,17 @@
-"""Sound out of nothing: some forty kinds of it as numpy, each different at every call.
+"""Synthesised sounds: 43 kinds in numpy, different at every call.
 
-Every generator takes a random generator and a number of samples at 32 kHz and returns that many,
-of any loudness. They needn't be true to life: the teacher says what they sound like.
+Every generator takes a random generator and a number of samples at 32 kHz and returns that many samples of any
+loudness. They need not be realistic, because the teacher labels them.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
-from scipy.signal import butter, fftconvolve, lfilter, sosfilt
+from scipy.signal import lfilter
 
-Array = np.ndarray[Any, Any]
-Rng = np.random.Generator
-RATE = 32000
-
-
-def tone(frequency: Array, harmonics: int = 1, slope: float = 1.0) -> Array:
-    """A tone of an instantaneous frequency in Hz, its harmonics falling as k**-slope."""
-    phase = 2 * np.pi * np.cumsum(frequency) / RATE
-    return sum(np.sin(k * phase) * k**-slope for k in range(1, harmonics + 1))
-
-
-def band(x: Array, low: float, high: float, order: int = 2) -> Array:
-    """x between two frequencies in Hz."""
-    low, high = max(low, 20.0), min(high, 15500.0)
-    return sosfilt(butter(order, [low, max(high, low * 1.05)], "band", fs=RATE, output="sos"), x)
-
-
-def noise(rng: Rng, n: int, slope: float = 0.0) -> Array:
-    """Noise whose power falls as f**-slope: 0 white, 1 pink, 2 brown."""
-    spectrum = np.fft.rfft(rng.standard_normal(n))
-    frequency = np.maximum(np.fft.rfftfreq(n, 1 / RATE), 20)
-    y = np.fft.irfft(spectrum * frequency ** (-slope / 2), n)
-    return y / (np.abs(y).max() + 1e-9)
-
-
-def slow(rng: Rng, n: int, hz: float) -> Array:
-    """A smooth random curve between 0 and 1 that changes about `hz` times a second."""
-    points = rng.random(max(4, int(n / RATE * hz) + 3))
-    return np.interp(np.linspace(0, len(points) - 1, n), np.arange(len(points)), points)
-
-
-def times(rng: Rng, n: int, per_second: float, regular: bool) -> Array:
-    """Sample positions of events, evenly or at random."""
-    if regular:
-        step = RATE / per_second
-        at = np.arange(rng.random() * step, n, step) * (1 + 0.0 * rng.random())
-    else:
-        at = rng.random(rng.poisson(per_second * n / RATE) + 1) * n
-    return at.astype(int)
-
-
-def scatter(n: int, at: Array, sounds: list[Array], gains: Array) -> Array:
-    """Sounds laid at positions, taken in turn."""
-    y = np.zeros(n)
-    for i, start in enumerate(at):
-        sound = sounds[i % len(sounds)]
-        end = min(n, start + len(sound))
-        if start < n:
-            y[start:end] += gains[i] * sound[: end - start]
-    return y
-
-
-def burst(rng: Rng, seconds: float, low: float, high: float) -> Array:
-    """A short decaying noise."""
-    n = max(64, int(seconds * RATE))
-    return band(rng.standard_normal(n), low, high) * np.exp(-np.arange(n) / (n / 6))
-
-
-def ring(rng: Rng, seconds: float, base: float, partials: list[float]) -> Array:
-    """A struck body: decaying partials, the higher the quicker."""
-    t = np.arange(int(seconds * RATE)) / RATE
-    y = np.zeros(len(t))
-    for i, p in enumerate(partials):
-        if base * p < 15000:
-            decay = np.exp(-t * (3 + 2 * i) / seconds)
-            y += rng.uniform(0.3, 1) / (i + 1) ** 0.5 * np.sin(2 * np.pi * base * p * t) * decay
-    return y
+from models.train.signals import RATE, Array, Rng, band, burst, in_room, noise, ring, scatter, slow, times, tone
 
 
 def wail(rng: Rng, n: int) -> Array:
@@ -147,7 +80,7 @@ def bells(rng: Rng, n: int) -> Array:
 
 
 def keyboard(rng: Rng, n: int) -> Array:
-    """Typing: a press and a release for every key, in bursts."""
+    """Typing: noise bursts for the press and the release of every key."""
     low, high = rng.uniform(300, 2500), rng.uniform(4000, 15000)
     keys = []
     for _ in range(8):
@@ -184,7 +117,7 @@ def clock(rng: Rng, n: int) -> Array:
 
 
 def engine(rng: Rng, n: int) -> Array:
-    """Pulses through resonances, the speed changing."""
+    """An engine: pulses of varying rate through three resonances."""
     base, top = rng.uniform(15, 60), rng.uniform(1, 5)
     speed = base * (1 + (top - 1) * slow(rng, n, rng.uniform(0.1, 1.5)))
     jitter = 1 + 0.05 * slow(rng, n, 30)
@@ -304,7 +237,7 @@ def crickets(rng: Rng, n: int) -> Array:
 
 
 def voice(rng: Rng, n: int) -> Array:
-    """A throat of some animal: gliding pitch through three formants."""
+    """Animal calls: gliding pitch through three formants."""
     calls = []
     for _ in range(3):
         m = int(rng.uniform(0.08, 1.2) * RATE)
@@ -320,7 +253,7 @@ def voice(rng: Rng, n: int) -> Array:
 
 
 def typing(rng: Rng, n: int) -> Array:
-    """Keys that ring, pressed and released, in a small room."""
+    """Typing: ringing keys, pressed and released, in a small room."""
     partials, decay, rough = rng.uniform(800, 7000, 5), rng.uniform(100, 600), rng.uniform(0.3, 2)
 
     def stroke(scale: float, fall: float, seconds: float) -> Array:
@@ -342,7 +275,7 @@ def typing(rng: Rng, n: int) -> Array:
 
 
 def dog(rng: Rng, n: int) -> Array:
-    """Barks: a pitch that rises and falls, through two formants, rough and clipped."""
+    """Barks: rising and falling pitch with noise through two formants, clipped, in a room."""
     m = int(rng.uniform(0.1, 0.35) * RATE)
     t = np.linspace(0, 1, m)
     rise = (rng.uniform(1.2, 2.5) - 1) * np.sin(np.pi * np.minimum(t * rng.uniform(1, 1.6), 1))
@@ -363,15 +296,6 @@ def dog(rng: Rng, n: int) -> Array:
     )
 
 
-def in_room(rng: Rng, x: Array, seconds: float, decay: float, level: float) -> Array:
-    """x with echoes that decay in `decay` samples, and the noise of a recording."""
-    n = int(seconds * RATE)
-    room = rng.standard_normal(n) * np.exp(-np.arange(n) / decay) * level
-    room[0] = 1
-    y = fftconvolve(x, room)[: len(x)]
-    return y / (np.abs(y).max() + 1e-9) * 0.4 + noise(rng, len(x), rng.uniform(1, 1.5)) * 10 ** rng.uniform(-3.5, -1.7)
-
-
 def bark(rng: Rng, n: int) -> Array:
     barks = []
     for _ in range(2):
@@ -386,7 +310,7 @@ def bark(rng: Rng, n: int) -> Array:
 
 
 def pluck(rng: Rng, n: int) -> Array:
-    """Karplus-Strong strings."""
+    """Plucked strings by the Karplus-Strong algorithm."""
     notes = []
     for _ in range(5):
         period = int(RATE / (rng.uniform(80, 300) * 2 ** (rng.integers(0, 24) / 12)))
@@ -534,7 +458,7 @@ GENERATORS: dict[str, Callable[[Rng, int], Array]] = {
         dog,
     )
 }
-"""All kinds of sound by name."""
+"""All generators by name."""
 
 OFTEN = {"typing": 5.0, "dog": 5.0, "wail": 3.0, "silence": 2.0, "hi_lo": 2.0}
-"""How often some are drawn, the others being drawn once."""
+"""Weights of generators in the draw; 1 for all others."""
