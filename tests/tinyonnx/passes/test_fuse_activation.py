@@ -7,7 +7,7 @@ import onnx.parser
 import pytest
 
 import tinyonnx
-from tests.tinyonnx.passes.conftest import data, floats, model_text
+from tests.tinyonnx.passes.conftest import data, floats, model_text, unoptimised
 
 
 @pytest.mark.parametrize(
@@ -159,3 +159,11 @@ def test_an_old_convolution_is_fused(optimise):
     identity = ", ".join(str(float(i == j)) for i in range(4) for j in range(4))
     text = model_text("c = Conv(x, w) y = Relu(c)", X, Y, f"float[4,4,1,1] w = {{{identity}}}", opset=6)
     assert optimise(text, [expected], x=data(1, 4, 6, 5)).ops == {"FusedConv": 1}
+
+
+@pytest.mark.parametrize("bounds", ["nan, one", "zero, nan"])
+def test_a_bound_that_is_not_a_number_stays(optimise, bounds):
+    constants = f"{W}, float zero = {{0.0}}, float one = {{1.0}}"
+    text = model_text(f"nan = Div(zero, zero) c = Conv(x, w) y = Clip(c, {bounds})", X, Y, constants)
+    result = optimise(text, unoptimised(text, x=data(1, 4, 6, 5)), x=data(1, 4, 6, 5))
+    assert dict(result.ops) == {"Conv": 1, "Clip": 1}
