@@ -11,10 +11,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+import numpy as np
+
 from audiotag.sound.reader import AHEAD, Reader
 
 MARKER = b"fLaC"
 _STREAMINFO = 34
+_BEGINNINGS = (MARKER + b"\0\0\0\x22", MARKER + b"\x80\0\0\x22")
+"""How a stream begins: the marker and the header of its first block of metadata."""
 
 _LONGEST_HEADER = 16
 _BITS = (0, 8, 12, 0, 16, 20, 24, 32)
@@ -30,6 +34,15 @@ def _crc8_table() -> tuple[int, ...]:
 
 
 _CRC8 = _crc8_table()
+
+
+def _find(data: bytes, two: bytes, begin: int, end: int) -> list[int]:
+    """Where in data[begin:end] those two bytes begin: `bytes.find` takes ten times as long."""
+    if end <= begin:
+        return []
+    values = np.frombuffer(data, np.uint8)[begin : end + 1]
+    found: list[int] = (np.flatnonzero((values[:-1] == two[0]) & (values[1:] == two[1])) + begin).tolist()
+    return found
 
 
 class SegmentError(Exception):
@@ -70,7 +83,9 @@ class Segment:
         self._block = int.from_bytes(info[2:4], "big")
         unknown = packed >> 36 << 36
         self._head = MARKER + b"\x80\0\0\x22" + info[:10] + unknown.to_bytes(8, "big") + info[18:]
-        self._out, self._scanned = b"", 0
+        # bytes read, where those that are not pulled begin, and how far frame headers were looked for
+        self._out, self._at, self._scanned = b"", 0, 0
+        self._syncs: tuple[bytes, ...] = (b"\xff\xf8", b"\xff\xf9")
         self._size = 0
         self._next: int | None = None  # number of the sample that the next frame begins with
         self._first = 0
@@ -93,44 +108,44 @@ class Segment:
         if self._head:
             data, self._head = self._head[:size], self._head[size:]
             return data
-        while self._scanned == 0 and not self._ended:
+        # a frame header that is not seen yet must not have passed
+        while self._at == self._scanned and not self._ended:
             self._more()
-        size = min(size, self._scanned)
-        data, self._out = self._out[:size], self._out[size:]
-        self._scanned -= size
+        data = self._out[self._at : min(self._at + size, self._scanned)]
+        self._at += len(data)
         return data
 
     def _more(self) -> None:
-        data = self._reader.read(AHEAD, 1)
-        self._out += data
+        """Read on and look for frame headers."""
+        data = self._reader.read(4 * AHEAD, 4 * AHEAD if self._reader.seekable else 1)
+        self._out = self._out[self._at :] + data if self._at < len(self._out) else data
+        self._scanned -= self._at
+        self._at = 0
         end = len(self._out) - (_LONGEST_HEADER if data else 0)
-        place, self._junk = self._scanned, 0
-        while (place := self._out.find(b"\xff", place, max(end, 0))) >= 0:
+        begin = self._scanned
+        for place in _find(self._out, MARKER[:2], begin, end):
+            if self._out[place : place + 8] in _BEGINNINGS:
+                self._reader.unread(self._out[place:])
+                self._out, data, end = self._out[:place], b"", place
+                self.following = True
+                break
+        for place in sorted(place for sync in self._syncs for place in _find(self._out, sync, begin, end)):
             self._look(place)
-            place += 1
-        marker = self._out.find(MARKER, self._scanned)
-        if 0 <= marker < end and self._out[marker + 4 : marker + 8] in (b"\0\0\0\x22", b"\x80\0\0\x22"):
-            self._reader.unread(self._out[marker:])
-            self._out, data, end = self._out[:marker], b"", marker
-            self.following = True
-        self._scanned = max(self._scanned, end)
-        if self._junk:  # before the first frame
-            self._out, self._scanned = self._out[self._junk :], self._scanned - self._junk
+        self._scanned = max(begin, end)
         self._ended = not data
-        if self._next is None:
-            self._out, self._scanned = self._out[self._scanned :], 0
+        if self._next is None:  # what is before the first frame is left out
+            self._at = self._scanned
 
     def _look(self, at: int) -> None:
         """Take notice of the frame header at a place, if there is one."""
         data = self._out
-        if len(data) < at + 6 or data[at + 1] & 0xFE != 0xF8:
-            return
-        found = self._header(data[at : at + _LONGEST_HEADER])
+        found = self._header(data[at : at + _LONGEST_HEADER]) if len(data) >= at + 6 else None
         if found is None:
             return
         number, size = found
         if self._next is None:
-            self._first, self._junk = number, at
+            self._first, self._at = number, at
+            self._syncs = (data[at : at + 2],)
         elif number < self._next:
             return
         elif number > self._next:

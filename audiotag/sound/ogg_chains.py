@@ -74,7 +74,7 @@ class Chain:
 
     def __init__(self, reader: Reader) -> None:
         self._reader = reader
-        self._buffer = b""
+        self._buffer, self._at = b"", 0
         self._began = False
         self._more = True
         self.junk = 0
@@ -90,14 +90,14 @@ class Chain:
     def page(self, link: Link) -> bytes:
         """The next page of a link; b"" at its end."""
         size = self._find(link)
-        page = self._buffer[:size]
+        page = self._buffer[self._at : self._at + size]
         if size:
             begins = bool(page[5] & _BEGINS)
             # streams that are multiplexed begin together
             if begins and self._began:
                 return b""
             self._began = self._began or not begins
-            self._buffer = self._buffer[size:]
+            self._at += size
             link.note(page)
         return page
 
@@ -106,28 +106,35 @@ class Chain:
         junk = 0
         while True:
             self._have(_HEADER)
-            place = self._buffer.find(MARKER)
-            if place > 0 or (place < 0 and len(self._buffer) > 3):
-                junk += place if place > 0 else len(self._buffer) - 3
-                self._buffer = self._buffer[place if place > 0 else -3 :]
+            place = self._buffer.find(MARKER, self._at)
+            if place != self._at:
+                # a marker may begin at the end of what is there
+                following = place if place >= 0 else max(len(self._buffer) - 3, self._at)
+                junk += following - self._at
+                self._at = following
+                if place < 0 and not self._have(_HEADER):
+                    self._more = False
+                    return 0
                 continue
-            if place < 0 or len(self._buffer) < _HEADER:
-                link.cut = link.cut or place == 0
-                self._more = False
+            if not self._have(_HEADER):
+                link.cut, self._more = True, False
                 return 0
-            count = self._buffer[26]
+            count = self._buffer[self._at + 26]
             self._have(_HEADER + count)
-            size = _HEADER + count + sum(self._buffer[_HEADER : _HEADER + count])
+            table = self._at + _HEADER
+            size = _HEADER + count + sum(self._buffer[table : table + count])
             if self._have(size):
                 self.junk += junk
                 return size
-            if (following := self._buffer.find(MARKER, 4)) < 0:
+            if (place := self._buffer.find(MARKER, self._at + 4)) < 0:
                 link.cut, self._more = True, False
                 return 0
-            junk += following
-            self._buffer = self._buffer[following:]
+            junk += place - self._at
+            self._at = place
 
     def _have(self, size: int) -> bool:
-        while len(self._buffer) < size and (data := self._reader.read(AHEAD, 1)):
-            self._buffer += data
-        return len(self._buffer) >= size
+        """Whether so many bytes follow; they are in the buffer then."""
+        while len(self._buffer) - self._at < size and (data := self._reader.read(AHEAD, 1)):
+            self._buffer = self._buffer[self._at :] + data
+            self._at = 0
+        return len(self._buffer) - self._at >= size

@@ -96,7 +96,8 @@ class Reader:
             self._buffer, self._at = self._buffer[self._at :], 0
         if self._keeping and self._at + size > KEPT and not self.seekable:
             self._keeping = False
-        parts = [self._buffer]
+        # whole blocks pass without being copied
+        parts = [self._buffer] if self._buffer else []
         while missing > 0:
             try:
                 data = self._some(max(missing, AHEAD)) if self._some else self._file.read(missing)

@@ -18,7 +18,8 @@ import numpy as np
 import pytest
 
 from audiotag import AudioError, Tagger
-from audiotag.serve.analysis import Query, analyse
+from audiotag.serve.analysis import AnalysisRequest, Query, analyse
+from audiotag.serve.decoders import Decoders
 from audiotag.sound import audio
 from audiotag.standalone import control
 from tests.audiotag.standalone.decoding import Decoder
@@ -53,6 +54,14 @@ EMPTY = ("guan.wav", "acid.wav", "axml.wav")
 @pytest.fixture(scope="session")
 def cases(shared: Path) -> Path:
     return shared / "cases/audio"
+
+
+@pytest.fixture(scope="module")
+def decoders() -> Iterator[Decoders]:
+    started = Decoders()
+    started.start()
+    yield started
+    started.close()
 
 
 class Unseekable:
@@ -164,18 +173,18 @@ def test_without_ffmpeg_an_error_names_the_extra(cases: Path, name: str) -> None
 
 
 @pytest.mark.parametrize("name", [*WHOLE, *WITH_FFMPEG, *EMPTY])
-def test_the_server_reads_it_as_the_command_does(cases: Path, name: str, model: str) -> None:
+def test_the_server_reads_it_as_the_command_does(cases: Path, name: str, model: str, decoders: Decoders) -> None:
     if name in WITH_FFMPEG:
         pytest.importorskip("av")
     tagger = Tagger(model)
+    request = AnalysisRequest(io.BytesIO((cases / name).read_bytes()), name, Query(), 600)
     try:
         expected: Any = tagger.tag(cases / name, name=name).to_dict()
     except AudioError as error:
         with pytest.raises(AudioError, match=error.problem):
-            analyse(tagger, io.BytesIO((cases / name).read_bytes()), name, Query(), 600)
+            analyse(tagger, decoders, request)
         return
-    answer = analyse(tagger, io.BytesIO((cases / name).read_bytes()), name, Query(), 600)
-    assert answer.content == expected
+    assert analyse(tagger, decoders, request).content == expected
 
 
 @pytest.mark.parametrize("name", [*EMPTY, "two_data.wav"])
