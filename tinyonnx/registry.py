@@ -19,7 +19,7 @@ import numpy as np
 
 from tinyonnx.errors import ModelError, OpError
 from tinyonnx.ir import Array, Graph
-from tinyonnx.sizes.expressions import broadcast_shapes
+from tinyonnx.sizes.integers import broadcast_shapes
 
 F = TypeVar("F", bound=Callable[..., Any])
 

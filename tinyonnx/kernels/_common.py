@@ -15,7 +15,7 @@ from tinyonnx.ops.fused import Activation
 from tinyonnx.registry import Info
 from tinyonnx.runtime.arena import allocate_lasting, channels_innermost
 from tinyonnx.sizes.arrays import temporary_memory
-from tinyonnx.sizes.expressions import is_size
+from tinyonnx.sizes.integers import is_size
 
 
 class Layer(NamedTuple):

@@ -11,7 +11,7 @@ from numpy.lib.stride_tricks import sliding_window_view
 from tinyonnx.errors import OpError
 from tinyonnx.ir import Array
 from tinyonnx.registry import Attributes, Context
-from tinyonnx.sizes.expressions import maximum, minimum
+from tinyonnx.sizes.integers import maximum, minimum
 
 Ints = Sequence[int]
 

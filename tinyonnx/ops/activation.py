@@ -13,7 +13,7 @@ from tinyonnx.errors import OpError
 from tinyonnx.ir import Array
 from tinyonnx.ops.math import Ints, Shape, erf, one_axis, quiet, widened
 from tinyonnx.registry import Info, op, same_as
-from tinyonnx.sizes.expressions import broadcast_shapes
+from tinyonnx.sizes.integers import broadcast_shapes
 
 F = TypeVar("F", bound=Callable[..., Any])
 

@@ -17,7 +17,7 @@ from tinyonnx.ir import Array, Graph
 from tinyonnx.ops.math import quiet, widened
 from tinyonnx.ops.microsoft._common import check_shape
 from tinyonnx.registry import Attributes, Context, Info, op, same_as
-from tinyonnx.sizes.expressions import broadcast_shapes
+from tinyonnx.sizes.integers import broadcast_shapes
 
 
 def _in_heads(name: str, x: Array, heads: int | None) -> Array:

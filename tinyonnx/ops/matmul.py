@@ -7,7 +7,7 @@ import numpy as np
 from tinyonnx.errors import OpError
 from tinyonnx.ir import Array
 from tinyonnx.registry import Attributes, Info, op
-from tinyonnx.sizes.expressions import broadcast_shapes
+from tinyonnx.sizes.integers import broadcast_shapes
 
 
 def _product(a: Array, b: Array) -> Array:

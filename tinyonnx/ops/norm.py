@@ -16,7 +16,7 @@ from tinyonnx.ir import Array
 from tinyonnx.ops.math import Ints, Shape, one_axis, quiet, widened
 from tinyonnx.ops.reduce import mean_over, several_axes
 from tinyonnx.registry import Context, Info, op, same_as
-from tinyonnx.sizes.expressions import broadcast_shapes
+from tinyonnx.sizes.integers import broadcast_shapes
 
 Outputs = Array | tuple[Array, ...]
 

@@ -11,7 +11,7 @@ import numpy as np
 from tinyonnx.errors import OpError
 from tinyonnx.ir import Array
 from tinyonnx.registry import Context, Info, op, same_as
-from tinyonnx.sizes.expressions import are_sizes, vector
+from tinyonnx.sizes.integers import are_sizes, vector
 
 INT64 = np.dtype(np.int64)
 Shape = tuple[int, ...]

@@ -12,7 +12,7 @@ from tinyonnx.errors import OpError
 from tinyonnx.ir import Array
 from tinyonnx.ops.shape import Shape, integer, integers, normalise_axes
 from tinyonnx.registry import Context, Info, op
-from tinyonnx.sizes.expressions import maximum
+from tinyonnx.sizes.integers import maximum
 
 # -- Constant, ConstantOfShape, Range -----------------------------------------------------
 

@@ -13,7 +13,7 @@ from tinyonnx.errors import OpError
 from tinyonnx.ir import Array
 from tinyonnx.ops.shape import INT64, Shape
 from tinyonnx.registry import Context, Info, broadcast, op, same_as
-from tinyonnx.sizes.expressions import broadcast_shapes
+from tinyonnx.sizes.integers import broadcast_shapes
 
 Strings = Sequence[str] | None
 

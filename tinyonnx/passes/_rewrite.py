@@ -13,7 +13,7 @@ from tinyonnx.ir import Array, Graph, Node, Value
 from tinyonnx.limits import Limits
 from tinyonnx.registry import FUSED
 from tinyonnx.runtime.constants import ConstantPool
-from tinyonnx.sizes.expressions import are_sizes, vector
+from tinyonnx.sizes.integers import are_sizes, vector
 
 T = TypeVar("T")
 

@@ -13,7 +13,8 @@ import numpy as np
 
 from tinyonnx.ir import Array, Node
 from tinyonnx.registry import lookup
-from tinyonnx.sizes.expressions import SizeError, are_sizes, maximum, minimum
+from tinyonnx.sizes.expressions import SizeError
+from tinyonnx.sizes.integers import are_sizes, maximum, minimum
 
 _MOST = 64
 """Maximum elements of an array that is taken for a shape."""

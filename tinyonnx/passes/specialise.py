@@ -17,7 +17,7 @@ from tinyonnx.passes._rewrite import Rewrite
 from tinyonnx.passes._size_arithmetic import fold_sizes
 from tinyonnx.registry import Info, lookup
 from tinyonnx.runtime.operator_call import OpContext, evaluate, infer
-from tinyonnx.sizes.expressions import are_sizes
+from tinyonnx.sizes.integers import are_sizes
 
 FOLD_LIMIT, FOLD_TOTAL = 16 << 20, 512 << 20
 """Maximum bytes of one folded constant, and of all together; a constant no larger than its sources is exempt.

@@ -13,7 +13,7 @@ import numpy as np
 
 from tinyonnx.ir import Array
 from tinyonnx.sizes.arrays import SizedArray, is_sized
-from tinyonnx.sizes.expressions import maximum, value_of
+from tinyonnx.sizes.integers import maximum, value_of
 
 _MANY = 3000
 """Above this many buffers, pairwise placement (quadratic) is too slow."""

@@ -14,7 +14,7 @@ from typing import Protocol
 
 from tinyonnx.ir import Array
 from tinyonnx.runtime.arena import Buffer
-from tinyonnx.sizes.expressions import value_of
+from tinyonnx.sizes.integers import value_of
 
 _CACHE = 1 << 20
 """Typical L2 size in bytes: smaller batches fit in L2 without splitting."""

@@ -21,11 +21,11 @@ from tinyonnx.sizes.expressions import (
     SYMBOL,
     UNEQUAL,
     Condition,
-    Monomial,
     Size,
     SizeError,
     Trace,
 )
+from tinyonnx.sizes.polynomials import Monomial
 
 SET, ADD, MULTIPLY, DIVIDE, GREATER, LESSER, IS_ZERO, IS_NOT_ZERO, IS_NOT_NEGATIVE = range(9)
 """Instructions (code, target, a, b): values[target] = a, += values[a]·b, = values[a] ∘ values[b]; checks of a value."""

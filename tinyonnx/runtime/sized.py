@@ -29,7 +29,8 @@ from tinyonnx.runtime.plan import NumpyStep, Plan
 from tinyonnx.runtime.program import shares_for
 from tinyonnx.runtime.size_table import SizeTable, evaluate
 from tinyonnx.sizes.arrays import SizedArray, memory
-from tinyonnx.sizes.expressions import EQUAL, SYMBOL, Condition, Size, SizeError, Trace, is_size, maximum
+from tinyonnx.sizes.expressions import EQUAL, SYMBOL, Condition, Size, SizeError, Trace
+from tinyonnx.sizes.integers import is_size, maximum
 
 _BINDINGS = 16
 """Bindings of a step that are kept: a step that needs more depends on sizes in a way of its own."""

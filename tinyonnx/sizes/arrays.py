@@ -12,7 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from tinyonnx.sizes.expressions import Size, SizeError, Trace, broadcast_shapes
+from tinyonnx.sizes.expressions import Size, SizeError, Trace
+from tinyonnx.sizes.integers import broadcast_shapes
 
 BYTE = np.dtype(np.uint8)
 

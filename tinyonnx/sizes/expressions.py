@@ -17,13 +17,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from tinyonnx.sizes.polynomials import Monomial, Terms, added, divided, multiplied, subtracted
+
 Array = np.ndarray[Any, Any]
-
-Monomial = tuple[int, ...]
-"""Numbers of atoms, ascending; the empty one is 1."""
-
-Terms = tuple[tuple[Monomial, int], ...]
-"""Monomials, ascending, with their coefficients, none of which is 0."""
 
 SMALLEST, LARGEST = 2, 1 << 40
 """The values that a symbol may have: 0 and 1 mean something else to many operators."""
@@ -157,8 +153,8 @@ class Trace:
             return self.size(whole) + self._divided(remainder * sign, b * sign)
         if b == 0:  # records that it isn't
             raise ZeroDivisionError
-        exact = _divide(self.size, _terms(a), b.terms)
-        return self._divided(a, b) if exact is None else exact
+        exact = divided(_terms(a), b.terms)
+        return self._divided(a, b) if exact is None else self.size(exact)
 
     def _divided(self, a: Any, b: Any) -> Any:
         least = most = None
@@ -305,17 +301,17 @@ class Size:
         other = self._other(other)
         if other is None:
             return NotImplemented
-        return self._computed("+", other, _sum)
+        return self._computed("+", other, added)
 
     __radd__ = __add__
 
-    def _computed(self, name: str, other: Any, compute: Callable[[Size, Any], Any]) -> Any:
+    def _computed(self, name: str, other: Any, compute: Callable[[Terms, Terms], dict[Monomial, int]]) -> Any:
         """The result of an operation, which is the same object each time."""
         is_int = type(other) is int
         key = name, id(self), other if is_int else id(other), is_int
         result = self.trace.computed.get(key)
         if result is None:
-            result = self.trace.computed[key] = compute(self, other)
+            result = self.trace.computed[key] = self.trace.size(compute(self.terms, _terms(other)))
         return result
 
     def __neg__(self) -> Any:
@@ -328,7 +324,7 @@ class Size:
         other = self._other(other)
         if other is None:
             return NotImplemented
-        return self._computed("-", other, _difference)
+        return self._computed("-", other, subtracted)
 
     def __rsub__(self, other: Any) -> Any:
         other = self._other(other)
@@ -338,7 +334,7 @@ class Size:
         other = self._other(other)
         if other is None:
             return NotImplemented
-        return self._computed("*", other, _product)
+        return self._computed("*", other, multiplied)
 
     __rmul__ = __mul__
 
@@ -440,31 +436,6 @@ class Size:
         return f"{name}({a}, {b})" if name else f"⌊({a})/({b})⌋"
 
 
-def _sum(a: Size, b: Any) -> Any:
-    terms = dict(a.terms)
-    for monomial, coefficient in _terms(b):
-        terms[monomial] = terms.get(monomial, 0) + coefficient
-    return a.trace.size(terms)
-
-
-def _difference(a: Size, b: Any) -> Any:
-    terms = dict(a.terms)
-    for monomial, coefficient in _terms(b):
-        terms[monomial] = terms.get(monomial, 0) - coefficient
-    return a.trace.size(terms)
-
-
-def _product(a: Size, b: Any) -> Any:
-    if type(b) is int:
-        return a.trace.size({m: c * b for m, c in a.terms})
-    terms: dict[Monomial, int] = {}
-    for m, c in a.terms:
-        for n, d in b.terms:
-            product = tuple(sorted(m + n))
-            terms[product] = terms.get(product, 0) + c * d
-    return a.trace.size(terms)
-
-
 def _terms(a: Any) -> Terms:
     return a.terms if isinstance(a, Size) else (((), a),) if a else ()
 
@@ -494,101 +465,3 @@ def bounds(a: Any) -> tuple[int | None, int | None]:
         low = None if low is None or least is None else low + coefficient * least
         high = None if high is None or most is None else high + coefficient * most
     return low, high
-
-
-def _divide(make: Any, a: Terms, b: Terms) -> Any:
-    """a / b if that is a polynomial, else None."""
-    rest, result = dict(a), dict[Monomial, int]()
-    leading, factor = max(b)
-    while rest:
-        monomial = max(rest)
-        coefficient = rest[monomial]
-        left = _without(monomial, leading)
-        if left is None or coefficient % factor:
-            return None
-        quotient = coefficient // factor
-        result[left] = quotient
-        for m, c in b:
-            product = tuple(sorted(m + left))
-            rest[product] = rest.get(product, 0) - c * quotient
-            if not rest[product]:
-                del rest[product]
-        if len(result) > 64:
-            return None
-    return make(result)
-
-
-def _without(monomial: Monomial, factor: Monomial) -> Monomial | None:
-    """The monomial divided by another one, if that divides it."""
-    left = list(monomial)
-    for atom in factor:
-        if atom not in left:
-            return None
-        left.remove(atom)
-    return tuple(left)
-
-
-# -- for code that takes ints or sizes --------------------------------------------------
-
-
-def maximum(*numbers: Any) -> Any:
-    """The greatest of ints and sizes, without a condition."""
-    return _extreme(numbers, MAXIMUM)
-
-
-def minimum(*numbers: Any) -> Any:
-    """The least of ints and sizes, without a condition."""
-    return _extreme(numbers, MINIMUM)
-
-
-def _extreme(numbers: Sequence[Any], kind: int) -> Any:
-    result = numbers[0]
-    for number in numbers[1:]:
-        trace = next((n.trace for n in (result, number) if isinstance(n, Size)), None)
-        if trace is not None:
-            result = trace.extreme(result, number, kind)
-        else:
-            result = max(result, number) if kind == MAXIMUM else min(result, number)
-    return result
-
-
-def value_of(a: Any) -> int:
-    """The value of an int or of a size now: for decisions that results don't depend on."""
-    return a.value if isinstance(a, Size) else int(a)
-
-
-def is_size(a: Any) -> bool:
-    """Whether it is an expression."""
-    return isinstance(a, Size)
-
-
-def vector(numbers: Sequence[Any]) -> Array:
-    """The int64 array of ints; an array of objects where there are sizes among them."""
-    known = not any(isinstance(n, Size) for n in numbers)
-    return np.array(numbers, np.int64) if known else _objects(numbers)
-
-
-def _objects(numbers: Sequence[Any]) -> Array:
-    array = np.empty(len(numbers), object)
-    array[:] = numbers
-    return array
-
-
-def broadcast_shapes(*shapes: tuple[Any, ...]) -> tuple[Any, ...]:
-    """The shape of arrays of these shapes together. Raises ValueError where they don't fit."""
-    result: list[Any] = [1] * max(map(len, shapes), default=0)
-    for shape in shapes:
-        for i, size in enumerate(reversed(shape), 1):
-            have = result[-i]
-            if size is have or size == 1:
-                continue
-            if have == 1:
-                result[-i] = size
-            elif have != size:
-                raise ValueError(f"shapes {shapes} don't broadcast")
-    return tuple(result)
-
-
-def are_sizes(array: Array) -> bool:
-    """Whether an array of objects holds integers, some of which are sizes."""
-    return array.dtype == object and any(isinstance(n, Size) for n in array.flat)

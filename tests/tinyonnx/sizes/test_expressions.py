@@ -13,17 +13,8 @@ from hypothesis import strategies as st
 
 from tinyonnx.codegen.kernel import DISABLED, BoundKernel
 from tinyonnx.runtime.size_table import SizeTable, evaluate
-from tinyonnx.sizes.expressions import (
-    Size,
-    SizeError,
-    Trace,
-    bounds,
-    broadcast_shapes,
-    maximum,
-    minimum,
-    value_of,
-    vector,
-)
+from tinyonnx.sizes.expressions import Size, SizeError, Trace, bounds
+from tinyonnx.sizes.integers import broadcast_shapes, maximum, minimum, value_of, vector
 
 ARITHMETIC: list[Callable[[Any, Any], Any]] = [
     operator.add, operator.sub, operator.mul, operator.floordiv, operator.mod, maximum, minimum,

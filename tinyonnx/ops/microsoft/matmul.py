@@ -14,7 +14,7 @@ from tinyonnx.ops.matmul import GemmAttributes, gemm_shape
 from tinyonnx.ops.microsoft._common import check_dtypes, check_shape, microsoft, present
 from tinyonnx.ops.quantize import dynamic_quantize_linear, saturated
 from tinyonnx.registry import Info
-from tinyonnx.sizes.expressions import broadcast_shapes
+from tinyonnx.sizes.integers import broadcast_shapes
 
 FLOAT32 = np.dtype(np.float32)
 
