@@ -17,6 +17,7 @@ VALUES = {
     "top": ("3", 3),
     "threshold": ("0.25", 0.25),
     "labels": ("Dog,Speech", (74, 0)),
+    "channel": ("left", "left"),
     "embeddings": (None, True),
     "window": ("2", 2.0),
     "hop": ("0.5", 0.5),
