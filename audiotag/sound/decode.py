@@ -249,27 +249,31 @@ def _trimmed(blocks: Iterator[Array], skip: int, drop: int) -> Iterator[Array]:
 def _flac(reader: Reader, name: str, notes: list[str]) -> Blocks:
     before = 0.0
     for segment in flac.segments(reader):
-        total = 0
-        feed = Feed(segment.pull)
-        if segment.grow(0):
+        more, promised = segment.grow(0), 0
+        while more:
+            total, feed = 0, Feed(segment.pull)
             with _opened(feed, name) as file:
                 size = _size(file, reader.seekable)
                 dtype = _INTEGERS.get(file.subtype, "float32")
                 while segment.grow(total):
-                    block = _read(
-                        file, feed, min(size, segment.known - total), dtype, name, before + total / file.samplerate
-                    )
+                    time = before + total / file.samplerate
+                    block = _read(file, feed, min(size, segment.known - total), dtype, name, time)
                     if not len(block):
                         break
+                    old = max(segment.skip - total, 0)
                     total += len(block)
-                    yield file.samplerate, as_float(block, name)
-        promised = max(segment.promised, segment.known)
-        if total < promised:
-            raise AudioError(name, f"truncated: {total} of {promised} frames are there")
-        if segment.gap:
-            rate = segment.rate
-            notes.append(f"{segment.gap / rate:.2f} s are missing after {before + segment.gap_at / rate:.2f} s")
-        before += total / segment.rate
+                    yield file.samplerate, as_float(block[old:], name)
+            if total < segment.known:
+                raise AudioError(name, f"truncated: {total} of {segment.known} frames are there")
+            total -= segment.skip
+            promised += total
+            if segment.gap:
+                time = before + segment.gap_at / segment.rate
+                notes.append(f"{segment.gap / segment.rate:.2f} s are missing after {time:.2f} s")
+            before += total / segment.rate
+            more = segment.look_behind()
+        if promised < segment.promised:
+            raise AudioError(name, f"truncated: {promised} of {segment.promised} frames are there")
 
 
 def _ogg(reader: Reader, name: str, stack: ExitStack, notes: list[str]) -> Blocks:

@@ -9,6 +9,7 @@ Source: RFC 9639.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterator
 
 import numpy as np
@@ -36,6 +37,10 @@ def _crc8_table() -> tuple[int, ...]:
 _CRC8 = _crc8_table()
 
 
+_BEHIND = 1 << 16
+"""Bytes before the decoder's place that may not be decoded yet: more than its buffer."""
+
+
 def _find(data: bytes, two: bytes, begin: int, end: int) -> list[int]:
     """Where in data[begin:end] those two bytes begin: `bytes.find` takes ten times as long."""
     if end <= begin:
@@ -54,8 +59,10 @@ class Segment:
 
     Attributes:
         promised: samples per channel according to the header, 0 if that doesn't say.
-        known: samples of frames that have passed as a whole, at the end of all frames.
+        known: samples that can be decoded: those that the header promises, or behind these, or without a number in the
+            header, those of the frames that were found so far.
         gap: samples that are missing between frames according to their numbers, `gap_at` the first of them.
+        skip: of frames behind those that the header promises, samples that were among the promised ones.
         following: whether another stream follows.
     """
 
@@ -87,26 +94,48 @@ class Segment:
         self._out, self._at, self._scanned = b"", 0, 0
         self._syncs: tuple[bytes, ...] = (b"\xff\xf8", b"\xff\xf9")
         self._size = 0
+        # while as many samples as the header promises are decoded nothing is looked at, but the last bytes are kept
+        self._counting, self._start = self.promised > 0, self._head
+        self._passed: deque[bytes] = deque()
+        self._kept = self._least = 0
         self._next: int | None = None  # number of the sample that the next frame begins with
         self._first = 0
         self._ended = False
-        self.gap = self.gap_at = 0
+        self.gap = self.gap_at = self.skip = 0
         self.following = False
 
     @property
     def known(self) -> int:
+        if self._counting:
+            return self.promised
         return 0 if self._next is None else self._next - self._first - self.gap - (0 if self._ended else self._size)
 
     def grow(self, done: int) -> bool:
         """Read on until more than `done` samples are known; whether there are more."""
-        while self.known <= done and not self._ended:
+        while self.known <= done and not self._ended and not self._counting:
             self._more()
         return self.known > done
+
+    def look_behind(self) -> bool:
+        """Look for frames behind those that the header promises; whether there are some, to be decoded anew."""
+        if not self._counting:
+            return False
+        self._counting, self._head, self._least = False, self._start, self.promised
+        self._reader.unread(b"".join(self._passed))
+        self._passed.clear()
+        return self.grow(0)
 
     def pull(self, size: int) -> bytes:
         """Return at most `size` bytes of the stream; b"" at its end."""
         if self._head:
             data, self._head = self._head[:size], self._head[size:]
+            return data
+        if self._counting:
+            data = self._reader.read(size, 1)
+            self._passed.append(data)
+            self._kept += len(data)
+            while self._kept - len(self._passed[0]) > _BEHIND:
+                self._kept -= len(self._passed.popleft())
             return data
         # a frame header that is not seen yet must not have passed
         while self._at == self._scanned and not self._ended:
@@ -143,8 +172,11 @@ class Segment:
         if found is None:
             return
         number, size = found
+        if self._next is None and number + size <= self._least:
+            return
         if self._next is None:
             self._first, self._at = number, at
+            self.skip = max(self._least - number, 0)
             self._syncs = (data[at : at + 2],)
         elif number < self._next:
             return

@@ -150,6 +150,10 @@ def test_the_warnings_say_where_and_how_much(cases: Path) -> None:
     assert heard[int(30.1 * rate) : int(31 * rate)].any()
 
 
+def test_samples_behind_a_count_that_is_too_low_join_those_before(cases: Path) -> None:
+    np.testing.assert_array_equal(audio.read(cases / "flac_lenshort.flac"), audio.read(cases / "id3v1real.flac"))
+
+
 @pytest.mark.parametrize("name", EMPTY)
 def test_metadata_are_no_sound(cases: Path, name: str) -> None:
     for route, samples, _ in routes(cases / name):
