@@ -51,7 +51,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         say("interrupted")
         return 130
     except BrokenPipeError:
-        # the reader has closed the pipe, which is no error; python would raise again when it flushes at exit
+        # the reader has closed the pipe, which is not an error; python would raise again when it flushes at exit
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except Error as error:

@@ -40,8 +40,8 @@ class Tagger:
     Args:
         model: a model name or an ONNX file; by default the bundled model.
         threads: number of threads per clip, at most one per processor.
-        channel: what is tagged of sound with several channels: "mean", "left", "right", "first", the number of a
-            channel, or "loudest" (see `audiotag.sound.channels.Mixer`).
+        channel: the channel or mix to tag: "mean", "left", "right", "first", the number of a channel, or "loudest" (see
+            `audiotag.sound.channels.Mixer`).
 
     Raises:
         ValueError: `threads` is less than 1, or `channel` is none of these.
@@ -371,7 +371,7 @@ class Tagger:
 
 
 def _note_length(samples: int, notes: list[str]) -> None:
-    """Warn of a clip of so many samples if it is too short to judge."""
+    """Add a note if a clip of `samples` samples is too short to judge."""
     if samples < SHORTEST * audio.SAMPLE_RATE:
         notes.append(TOO_SHORT.format(samples / audio.SAMPLE_RATE))
 

@@ -52,7 +52,7 @@ class Decision:
 
     @property
     def correct(self) -> bool:
-        """Whether that is the clip's class."""
+        """Whether the predicted class is the clip's class."""
         return self.predicted == self.label
 
     @property
@@ -108,7 +108,7 @@ def decide(
 
 
 def differing(ours: Sequence[Decision], theirs: Sequence[Decision]) -> list[tuple[Decision, Decision]]:
-    """Return the pairs of decisions that differ although at least one is no tie."""
+    """Return the pairs of decisions that differ although at least one is not a tie."""
     return [
         (a, b)
         for a, b in zip(ours, theirs, strict=True)

@@ -58,7 +58,7 @@ class Check:
 def read_clips(path: Path) -> list[Clip]:
     """Return the clips of a golden file, those with feature maps first.
 
-    Raises ConformanceError if it is no such file, OSError if it can't be read.
+    Raises ConformanceError if it is not such a file, OSError if it can't be read.
     """
     quantities: dict[str, dict[str, Array]] = defaultdict(dict)
     try:

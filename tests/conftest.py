@@ -36,7 +36,6 @@ SLOW = (
     "tests/audiotag/crawl/test_signals.py",
     "tests/audiotag/crawl/test_workers.py",
     "tests/audiotag/serve",
-    "tests/audiotag/sound/test_pipe.py",
     "tests/audiotag/standalone",
     "tests/scripts",
     "tests/system/acceptance",

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import ast
+import tomllib
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 
 import pytest
+
+from tests.conftest import QUICK, SLOW
 
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGES = ("tinyonnx", "audiotag")
@@ -188,6 +191,12 @@ def circles(graph: dict[str, set[str]]) -> Iterator[list[str]]:
 def test_circles_are_found():
     assert list(circles({"a": {"b"}, "b": {"c"}, "c": {"a"}, "d": {"a"}})) == [["a", "b", "c"]]
     assert list(circles({"a": {"b", "c"}, "b": {"c"}, "c": set()})) == []
+
+
+def test_lists_of_paths_name_what_exists():
+    ignores = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["ruff"]["lint"]["per-file-ignores"]
+    listed = {*SLOW, *QUICK, *LONG, *(path.removesuffix("/**") for path in ignores)}
+    assert sorted(path for path in listed if not (ROOT / path).exists()) == []
 
 
 @pytest.mark.parametrize("package", PACKAGES)

@@ -28,7 +28,7 @@ FUSED = "tinyonnx"
 
 
 class Info(NamedTuple):
-    """What is known about a value at planning time: None if unknown; `value` is set for constants.
+    """Type, shape and content of a value at planning time, None if unknown; `value` is set for constants.
 
     Sizes in `shape` may be expressions that behave like ints (`tinyonnx.sizes`); then `value` may be an array of
     objects: integers that are such expressions.

@@ -1,6 +1,6 @@
 """Policy of the pool: how many workers to start, and which worker gets the next file.
 
-It knows neither processes nor pipes. Goals: all workers are busy until the end, also those that
+It handles neither processes nor pipes. Goals: all workers are busy until the end, also those that
 are still starting; a worker has enough queued files to bridge the latency of this process; the
 queued paths fit into a pipe, so that sending never blocks.
 """

@@ -1,7 +1,7 @@
 """The journal of an output: which files are done, so that an interrupted run resumes without losing or doubling a row.
 
 The journal `OUTPUT.journal` lies beside the output and consists of lines `CRC32 JSON`. The first
-line has the settings of the run; each further line says that the rows of some files are durable in
+line has the settings of the run; each further line records that the rows of some files are durable in
 the output up to a position (bytes of a file, parts of a folder), and has a checksum of the bytes
 before it. The output is made durable before such a line is written. To resume, the output is
 truncated to the position of the last complete line, and the files of all lines are skipped. A
@@ -164,7 +164,7 @@ class Journal:
         if found and not self._describes(begin, found, position, crc):
             raise OutputError(name, f"is not the output of the run that wrote its journal ({self.path})")
         if shorter:
-            say(f"{printable(name)}: is shorter than its journal says; missing files are done again")
+            say(f"{printable(name)}: is shorter than its journal records; missing files are done again")
         return bytes(done), position, length
 
     def _describes(self, begin: Mapping[str, Any], found: int, position: int, crc: int | None) -> bool:

@@ -302,7 +302,7 @@ class _Machine:
                     case "BUILD":
                         # attributes of an OrderedDict, where torch stores version numbers
                         if not isinstance(pop(), dict) or not isinstance(self.stack[-1], dict):
-                            raise _Refusal("is refused: its pickle sets the state of something else than a dict")
+                            raise _Refusal("is refused: its pickle sets the state of an object other than a dict")
                     case "STOP":
                         return pop()
                     case _:
@@ -321,7 +321,7 @@ class _Machine:
 
     def _extend(self, items: list[Any]) -> None:
         if not isinstance(self.stack[-1], list):
-            raise ValueError("it appends to something else than a list")
+            raise ValueError("it appends to an object other than a list")
         self.stack[-1].extend(items)
 
     def _update(self, items: list[Any]) -> None:

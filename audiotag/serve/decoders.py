@@ -29,7 +29,7 @@ DECODE_SECONDS = 120.0
 """Maximum time for decoding one sound."""
 
 _POLL_SECONDS = 0.1
-"""How often a waiting request checks whether its client has left."""
+"""Seconds between checks whether the client of a waiting request has disconnected."""
 
 _PATIENCE = 1.0
 """Seconds that a decoder whose pipe is closed gets to exit by itself, so that its exit code is known."""

@@ -4,8 +4,8 @@ Decoding, mixing the channels and resampling (in this order) go block by block, 
 memory does not grow with the clip; resampling in blocks gives the same bits as in one go.
 Samples are float32 with full scale 1.0.
 
-What is there of a clip is read, and what was decoded is compared with what the source holds or promises: a shortfall
-is a note or an error, on every route alike.
+Everything in a clip is read, and the decoded length is compared with the length that the source holds or declares: a
+shortfall is a note or an error, on every route alike.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ class RawFormat:
 
 
 def name_of(source: Source) -> str:
-    """What to call a source in messages and results."""
+    """The name of a source in messages and results."""
     if isinstance(source, (str, os.PathLike)):
         return os.fspath(source)
     if isinstance(source, np.ndarray):
@@ -93,13 +93,13 @@ def stream(
         source: a path, the bytes of a file, a binary file object (a pipe, too), or an array of
             samples, (frames,) or (frames, channels); integers are scaled to full scale 1.0.
         rate: sample rate of an array in Hz; for nothing else.
-        raw: says that a file object has samples without a header.
-        name: what errors call the source, by default its path.
+        raw: format of a file object that holds samples without a header.
+        name: name of the source in errors, by default its path.
         channel: which of several channels, see `audiotag.sound.channels.Mixer`.
         notes: takes messages about sound that is missing or can't be right; without it they are `AudioWarning`s.
 
     Raises:
-        AudioError: the source can't be read, is no sound, ends early, has no samples or impossible ones.
+        AudioError: the source can't be read, is not sound, ends early, or has no samples or impossible ones.
     """
     name = name_of(source) if name is None else name
     found: list[str] = [] if notes is None else notes
@@ -109,9 +109,9 @@ def stream(
         if isinstance(source, np.ndarray):
             blocks = _array_blocks(source, rate, name)
         elif not isinstance(source, (str, os.PathLike, bytes, bytearray, memoryview)) and not hasattr(source, "read"):
-            raise AudioError(name, f"a {type(source).__name__} is no path, bytes, file object or numpy array")
+            raise AudioError(name, f"a {type(source).__name__} is not a path, bytes, file object or numpy array")
         elif rate is not None:
-            raise AudioError(name, "rate= is for arrays only: a file says its own")
+            raise AudioError(name, "rate= is for arrays only: a file states its own")
         elif raw is not None:
             if not hasattr(source, "read"):
                 raise AudioError(name, "headerless samples are read from file objects only")
@@ -147,7 +147,7 @@ def _checked_rate(rate: float | None, name: str) -> float:
 
 
 def _some(blocks: Iterator[tuple[int, Array]], name: str) -> Iterator[tuple[int, Array]]:
-    """Refuse sound without samples, such as a download that was cut off: a network hears things in nothing, too."""
+    """Refuse sound without samples, such as a truncated download: a model gives scores for an empty input, too."""
     found = False
     for rate, block in blocks:
         found = found or len(block) > 0
@@ -157,7 +157,7 @@ def _some(blocks: Iterator[tuple[int, Array]], name: str) -> Iterator[tuple[int,
 
 
 def _resample(blocks: Iterator[tuple[int, Array]], name: str) -> Iterator[Array]:
-    """Bring blocks to 32 kHz; where their rate changes, what follows is resampled by itself."""
+    """Bring blocks to 32 kHz; after a change of their rate, resampling starts anew."""
     resampler, last = None, 0.0
     for rate, block in blocks:
         if rate != last:
@@ -202,7 +202,7 @@ def _raw_blocks(file: Any, raw: RawFormat, name: str) -> Iterator[tuple[int, Arr
         raise AudioError(name, "is empty")
     if rest:
         raise AudioError(
-            name, f"{total} bytes are no whole number of {frame}-byte frames: another --raw or --channels?"
+            name, f"{total} bytes are not a whole number of {frame}-byte frames: another --raw or --channels?"
         )
 
 

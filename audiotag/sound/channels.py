@@ -40,7 +40,7 @@ def parse_channel(text: str) -> str | int:
 
 
 def check_channel(channel: str | int) -> None:
-    """Raise ValueError for what is no `channel`."""
+    """Raise ValueError for an invalid `channel`."""
     valid = channel >= 1 if isinstance(channel, int) else channel in ("mean", "loudest", *NAMES)
     if not valid:
         raise ValueError(f"channel must be mean, loudest, {', '.join(NAMES)} or a number from 1 on, is {channel!r}")
@@ -72,7 +72,7 @@ class Mixer:
         """Yield (n,) samples for (n, channels) blocks, each with its rate in Hz.
 
         Raises:
-            AudioError: there is no such channel; the samples are no sound.
+            AudioError: there is no such channel; the samples are not sound.
         """
         if self._channel == "loudest":
             blocks = self._loudest(blocks)

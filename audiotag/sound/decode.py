@@ -1,14 +1,14 @@
-"""Files of sound, bytes and pipes to blocks of samples.
+"""Decode sound files, bytes and pipes to blocks of samples.
 
-What a source begins with decides how it is read, never its name:
+The first bytes of a source decide how it is read, never its name:
 
 - uncompressed WAV, AIFF, AU and CAF by `pcm`;
 - MPEG audio, FLAC and Ogg are taken apart here (`mpeg`, `flac`, `ogg_chains`) and decoded by libsndfile;
 - containers that FFmpeg reads as they arrive, by `ffmpeg`;
 - everything else by libsndfile from a file that can seek, or else by FFmpeg.
 
-All of them read from front to back, so that a pipe gives what the file gives. What was decoded is compared with what
-the source holds or promises; a shortfall is an error or a note.
+All of them read from front to back, so that a pipe gives what the file gives. The decoded length is compared with
+that of the source, found or declared; a shortfall is an error or a note.
 """
 
 from __future__ import annotations
@@ -40,16 +40,16 @@ SPOOL = 64 << 20
 """Bytes that are kept in memory of a pipe that can't be decoded as it arrives; more goes to a temporary file."""
 
 _CONTAINERS = (b"\x1aE\xdf\xa3", b"FLV", b"G@")
-"""How files begin that FFmpeg reads straight on: Matroska and WebM, FLV, MPEG transport streams."""
+"""First bytes of files that FFmpeg reads sequentially: Matroska and WebM, FLV, MPEG transport streams."""
 
 _OTHERS = (b"RIFF", b"OggS", b"\x1aE\xdf\xa3", b"FLV", b"\0\0\1\xba", b"0&\xb2u", b"wvpk", b"MAC ", b"TTA1")
-"""How containers begin that may hold MPEG frames in places, but are not read frame by frame."""
+"""First bytes of containers that may hold MPEG frames in places, but are not read frame by frame."""
 
 _EMPTY_ID3 = b"ID3\x04" + bytes(5) + b"\x20" + bytes(32)
-"""A tag by which libsndfile knows what follows for MPEG audio, of which it recognises only some otherwise."""
+"""An empty tag that makes libsndfile open the following bytes as MPEG audio, which it does not always recognise."""
 
 _SHORTFALL = 0.1
-"""Seconds by which a compressed stream may be shorter than its positions say."""
+"""Seconds by which a compressed stream may be shorter than its positions indicate."""
 
 
 class _SoundFile(soundfile.SoundFile):  # type: ignore[misc]  # which has no types
@@ -114,7 +114,7 @@ class _Stream:
 
 
 _OPENING = (soundfile.SoundFileError, OSError, TypeError, ValueError)
-"""What soundfile raises where it can't open a file."""
+"""Exceptions of soundfile for a file that it can't open."""
 
 
 def open_blocks(source: Any, name: str, stack: ExitStack, notes: list[str]) -> Blocks:
@@ -127,7 +127,7 @@ def open_blocks(source: Any, name: str, stack: ExitStack, notes: list[str]) -> B
         notes: takes messages about what is missing or damaged, at the latest before the end.
 
     Raises:
-        AudioError: it can't be read or is no sound.
+        AudioError: it can't be read or is not sound.
     """
     try:
         path = Path(source) if isinstance(source, (str, os.PathLike)) else None
@@ -211,7 +211,7 @@ def _mpeg(reader: Reader, name: str, stack: ExitStack, notes: list[str]) -> Bloc
         notes.append(ENDS_EARLY.format(promised, there))
     if frames.junk:
         places = f"{frames.places} places, the first one after" if frames.places > 1 else "one place, after"
-        notes.append(f"{frames.junk} bytes are no MPEG audio, in {places} {frames.first:.2f} s: sound may be missing")
+        notes.append(f"{frames.junk} bytes are not MPEG audio, in {places} {frames.first:.2f} s: sound may be missing")
 
 
 def _after(prefix: bytes, pull: Callable[[int], bytes]) -> Callable[[int], bytes]:
@@ -399,10 +399,10 @@ def _file_blocks(file: _SoundFile, guard: _Guard, name: str, notes: list[str]) -
     if total < file.frames < np.iinfo(np.int64).max:
         notes.append(ENDS_EARLY.format(file.frames / rate, total / rate))
         return
-    # libsndfile corrects lengths that don't fit the file, and says so in its log only
+    # libsndfile corrects lengths that don't fit the file, and reports it in its log only
     odd = [line.strip(" *") for line in file.extra_info.splitlines() if "should be" in line or "truncated" in line]
     if odd:
-        notes.append(f"its length is not what its header says: it may be cut off ({odd[-1]})")
+        notes.append(f"its length differs from its header: it may be cut off ({odd[-1]})")
 
 
 def _spool(reader: Reader, name: str, stack: ExitStack) -> IO[bytes]:
@@ -420,10 +420,10 @@ def _spool(reader: Reader, name: str, stack: ExitStack) -> IO[bytes]:
 
 
 def _refuse_noise(spool: Any, name: str) -> None:
-    """Raise AudioError if that is nothing that sound begins with: a pipe may fill the disk with it."""
+    """Raise AudioError if the first part of a pipe is not the beginning of a sound file, before it fills the disk."""
     end = spool.tell()
     spool.seek(0)
-    movie = spool.read(8)[4:] == b"ftyp"  # may have what FFmpeg wants to see first at its end
+    movie = spool.read(8)[4:] == b"ftyp"  # its index, which FFmpeg needs first, may be at its end
     if not movie:
         with ExitStack() as stack:
             _open_file(spool, None, name, stack, [])
@@ -436,7 +436,7 @@ def _refuse_noise(spool: Any, name: str) -> None:
 def _ffmpeg(
     guard: Any, name: str, stack: ExitStack, notes: list[str], error: Exception | None = None, format: str | None = None
 ) -> Blocks:
-    """The blocks of a `_Guard` or `_Stream`; `error` is what libsndfile says of it. Raises AudioError.
+    """The blocks of a `_Guard` or `_Stream`; `error` is libsndfile's error. Raises AudioError.
 
     `format` is FFmpeg's name of the format, if it is known.
     """
@@ -472,7 +472,7 @@ _REASONS = {
 
 
 def reason(error: Exception) -> str:
-    """What an exception says, in words for users."""
+    """The cause that an exception gives, in words for users."""
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
     text = getattr(error, "error_string", None) or str(error) or type(error).__name__

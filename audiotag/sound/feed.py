@@ -1,7 +1,7 @@
-"""`Feed`: a stream of bytes as the file that libsndfile wants to open.
+"""`Feed`: a stream of bytes as a file that libsndfile can open.
 
-libsndfile seeks while it opens a file: it measures it, reads the header more than once, and looks for tags at its end.
-Afterwards it reads straight on. So a feed keeps what it gave until the file is open and pretends to be very long.
+While libsndfile opens a file, it seeks to measure the length, reads the header more than once, and looks for tags at
+the end. Afterwards it reads sequentially. So a feed keeps all bytes until the file is open and claims to be very long.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ NEAR = 1 << 16
 
 
 class Phase(enum.Enum):
-    """What libsndfile does with a feed."""
+    """Phase of libsndfile's reading."""
 
     MEASURING = enum.auto()
     """It asks for the length, by the one seek to the end that always succeeds."""
@@ -38,7 +38,7 @@ class Feed:
     """A file object without an end for libsndfile's callbacks; exceptions are kept for `check`, as these swallow them.
 
     Args:
-        pull: returns at least one and at most so many of the next bytes, or b"" at the end.
+        pull: returns at least one and at most the requested number of bytes, or b"" at the end.
         tag: whether the decoder may look at the last `TAG` bytes, where it finds zeros; otherwise seeks beyond what
             was read fail, which tells it that the length is unknown.
     """

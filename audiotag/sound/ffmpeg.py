@@ -24,7 +24,7 @@ SUFFIXES = frozenset(
 """File names that are taken for sound when a folder is searched."""
 
 HINT = "FFmpeg may read it: pip install 'tinyonnx[formats]'"
-"""What to do without the extra."""
+"""Advice in errors if the extra is not installed."""
 
 _ONLY_THIS_FILE = {"protocol_whitelist": "none"}
 """FFmpeg would follow playlists to other files, and to addresses in the network."""
@@ -36,7 +36,7 @@ _GAP = 0.1
 """Seconds by which a time stamp may differ from the samples before it."""
 
 _BACK = 1.0
-"""Seconds by which time stamps must go back to start anew, as in joined files."""
+"""Seconds: a larger jump back of the time stamps begins another recording, as in concatenated files."""
 
 _LONGEST_GAP = 86400.0
 """Seconds without packets that are taken for silence; time stamps that leap farther are damaged."""
@@ -47,7 +47,7 @@ class Container:
 
     Args:
         file: a binary file object; one that can't seek will do for most formats.
-        name: what errors call it.
+        name: its name in errors.
         notes: takes messages about what is missing or damaged.
         format: FFmpeg's name of the format, if it is known.
 
@@ -67,7 +67,7 @@ class Container:
             )
         except av.FFmpegError:
             raise AudioError(name, "is not sound in a format that libsndfile or FFmpeg reads") from None
-        # a track without a codec context has a codec that FFmpeg doesn't know
+        # a track without a codec context has a codec that FFmpeg doesn't support
         track = next((track for track in self._container.streams.audio if track.codec_context is not None), None)
         if track is None:
             self.close()

@@ -58,7 +58,7 @@ class Segment:
     """One FLAC stream: `pull` gives it to a decoder, with a header that promises no length.
 
     Attributes:
-        promised: samples per channel according to the header, 0 if that doesn't say.
+        promised: samples per channel according to the header, 0 if it has none.
         known: samples that can be decoded: those that the header promises, or behind these, or without a number in the
             header, those of the frames that were found so far.
         gap: samples that are missing between frames according to their numbers, `gap_at` the first of them.

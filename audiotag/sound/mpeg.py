@@ -17,7 +17,7 @@ from typing import NamedTuple
 from audiotag.sound.reader import AHEAD, Reader
 
 AAC = 4
-"""What stands for a layer in headers of AAC."""
+"""`Header.layer` of AAC."""
 
 _AAC_RATES = (96000, 88200, 64000, 48000, 44100, 32000, 24000, 22050, 16000, 12000, 11025, 8000, 7350)
 _RATES = (44100, 48000, 32000)
@@ -44,7 +44,7 @@ SEARCHED = 1 << 16
 
 
 class Header(NamedTuple):
-    """What the bytes at the start of a frame say."""
+    """The header of a frame."""
 
     version: int
     """1, 2, or 3 for MPEG 2.5; 2 or 4 for AAC."""
@@ -59,7 +59,7 @@ class Header(NamedTuple):
 
     @property
     def form(self) -> tuple[int, int, int, int]:
-        """What must stay the same within a segment."""
+        """Version, layer, rate and channels, which are constant within a segment."""
         return self[:4]
 
 
@@ -133,7 +133,7 @@ class Frames:
     """The frames of a source.
 
     Attributes:
-        junk: bytes that are no frames and no tags of a known kind; `places` is how many runs of them there were, and
+        junk: bytes that are neither frames nor known tags; `places` is how many runs of them there were, and
             `first` the time of the first one in seconds.
     """
 
@@ -268,7 +268,7 @@ class Frames:
         return id3_size(head)
 
     def _have(self, size: int) -> bool:
-        """Whether so many bytes follow; they are in `_data` then."""
+        """Read ahead until `_data` holds `size` unconsumed bytes; return whether there are that many."""
         missing = self._at + size - len(self._data)
         if missing > 0:
             if self._at > AHEAD:
@@ -293,7 +293,7 @@ def id3_size(head: bytes) -> int:
 
 
 def _tag_at(frame: bytes, header: Header) -> int:
-    """Where the Xing, Info or VBRI tag of a frame begins; 0 if it has none."""
+    """Offset of the Xing, Info or VBRI tag in a frame; 0 if it has none."""
     if header.layer == AAC:
         return 0
     if frame[36:40] == b"VBRI":
@@ -319,7 +319,7 @@ def has_frames(head: bytes) -> bool:
 
 
 def is_mpeg(reader: Reader) -> bool:
-    """Whether what follows is MPEG audio from the first byte on; no more is looked at than that takes."""
+    """Whether MPEG audio begins at the next byte; peeks at no more bytes than necessary."""
     at = 0
     first = header_at(reader.peek(HEADER))
     for _ in range(CONFIRMED):

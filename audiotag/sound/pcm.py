@@ -30,10 +30,10 @@ _WIDTHS = {"u1": 1, "i1": 1, "i2": 2, "i3": 3, "i4": 4, "f4": 4, "f8": 8, "alaw"
 
 @dataclass(frozen=True)
 class Layout:
-    """How samples lie in bytes.
+    """Encoding of uncompressed samples.
 
     Args:
-        encoding: "u1", "i1", "i2", "i3", "i4" (integers of so many bytes), "f4", "f8", "alaw" or "ulaw".
+        encoding: "u1", "i1", "i2", "i3", "i4" (integers of 1 to 4 bytes), "f4", "f8", "alaw" or "ulaw".
         rate: Hz.
         channels: interleaved.
         order: "<" or ">", the order of the bytes.

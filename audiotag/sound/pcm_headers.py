@@ -34,7 +34,7 @@ _AIFC = {
 _AU = {1: "ulaw", 2: "i1", 3: "i2", 4: "i3", 5: "i4", 6: "f4", 7: "f8", 27: "alaw"}
 
 ENDLESS = 1 << 60
-"""Bytes of samples whose number nobody knows."""
+"""Size in bytes of samples of unknown number."""
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,7 @@ def read_pcm_header(reader: Reader) -> PcmHeader | None:
 def runs(reader: Reader, header: PcmHeader, notes: list[str]) -> Iterator[Run]:
     """Yield the one run of samples; the reader must have read it before the end is asked for.
 
-    `notes` takes a message if it is shorter than the header says.
+    `notes` takes a message if it is shorter than the header declares.
     """
     start, rate, frame = reader.position, header.layout.rate, header.layout.frame
     size = ENDLESS if header.size is None else header.size

@@ -17,13 +17,13 @@ class Reader:
     """A binary file object read from front to back; short reads of the source are joined.
 
     Until `commit` is called everything read is kept (or, of a seekable file, found again by seeking), so that
-    `rewind` can start over. What goes wrong with the source is an OSError.
+    `rewind` can start over. Errors of the source are raised as OSError.
 
     Attributes:
         seekable: whether the source is a file that can seek and was given at its start.
         size: bytes of a seekable source, None for others.
         position: bytes consumed so far.
-        ended: whether the source has no more bytes; those that were looked at may still be unread.
+        ended: whether the source has no more bytes; bytes that were peeked at may still be unread.
     """
 
     def __init__(self, file: IO[bytes]) -> None:

@@ -1,8 +1,8 @@
-"""WAV (RIFF and RF64): what the header says of the samples, and where they are.
+"""WAV (RIFF and RF64): the header, and the positions of the samples.
 
 Programs that write WAV into a pipe, or die before they are done, leave lengths in the header that mean nothing, and
-lengths of more than 4 GiB don't fit into it. So what follows the samples is looked at, too: either further chunks, or
-more samples. `audiotag.standalone.wav` is the same for the executable.
+lengths of more than 4 GiB don't fit into it. So the bytes behind the samples are examined, too: either further chunks,
+or more samples. `audiotag.standalone.wav` is the same for the executable.
 
 Sources: Microsoft, "Multiple channel audio data and WAVE files"; EBU Tech 3306 (RF64).
 """
@@ -41,7 +41,7 @@ WRAP = 1 << 32
 """Lengths in the header count modulo this."""
 
 TRAILER = 4096
-"""Bytes behind the samples that are no chunk and taken for more samples; fewer are left out."""
+"""Bytes behind the samples that are not a chunk and taken for more samples; fewer are ignored."""
 
 LARGEST_CHUNK = 1 << 28
 """Bytes of a chunk behind the samples; a greater number is none."""
@@ -49,13 +49,13 @@ LARGEST_CHUNK = 1 << 28
 
 @dataclass(frozen=True)
 class WavHeader:
-    """What stands before the samples.
+    """The part of a WAV file before its samples.
 
     Attributes:
         layout: that of the samples, None for a compressed or damaged file.
-        problem: what is wrong with it, if nothing else could read it either.
+        problem: the fault of a header that no decoder could read.
         size: bytes of the data chunk.
-        end: position behind the RIFF chunk; None if the header doesn't know it.
+        end: position behind the RIFF chunk; None if the header doesn't give it.
     """
 
     layout: Layout | None
@@ -108,7 +108,7 @@ def _layout(form: bytes) -> tuple[Layout | None, str | None]:
 
 
 def _is_placeholder(size: int) -> bool:
-    """Whether a length is one that writers use while they don't know it."""
+    """Whether a length is one that writers use while it is unknown."""
     return size == 0 or 0x7FFF0000 <= size <= 0x80000000 or 0xFFFF0000 <= size <= 0xFFFFFFFF or size >= 1 << 60
 
 
@@ -117,7 +117,7 @@ def runs(reader: Reader, header: WavHeader, notes: list[str]) -> Iterator[Run]:
 
     Args:
         reader: at the first sample.
-        header: what was read before.
+        header: its result of `read_wav_header`.
         notes: takes messages about lengths that don't fit.
     """
     assert header.layout is not None
@@ -174,7 +174,7 @@ def _is_chunk(head: bytes) -> bool:
 
 
 def _goes_on(reader: Reader, at_samples: bool, notes: list[str]) -> bool:
-    """Whether what follows are more samples, as it may right behind others; otherwise read it to its end."""
+    """Whether more samples follow, which they may directly behind others; otherwise read the rest to its end."""
     ahead = reader.peek(TRAILER)
     if at_samples and len(ahead) == TRAILER and ahead.strip(b"\0") and not ahead.startswith((b"TAG", b"ID3")):
         return True

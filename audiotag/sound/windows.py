@@ -34,13 +34,11 @@ MAX_REMAINDER = 0.1
 
 @dataclass(frozen=True)
 class Grid:
-    """Where windows are: the k-th begins at k * `hop` and ends `window` later, both in seconds.
+    """Positions of windows: the k-th begins at k * `hop` and ends `window` later, both in seconds.
 
-    What is left at the end, and would be in the next window if that could be filled, gets a
-    window of full length, too, that ends with the clip, unless it is at most a twentieth of a
-    window and MAX_REMAINDER seconds. A clip shorter than a window gives
-    one result, over the whole of it. With a `hop` longer than the `window` the gaps between
-    them are left out.
+    A last window of full length ends with the clip, if samples remain for it beyond the last regular window: more
+    than a twentieth of a window, or more than MAX_REMAINDER seconds. A clip shorter than a window gives one result
+    for the whole clip. With a `hop` longer than the `window` the gaps between windows are skipped.
 
     Raises:
         ValueError: `window` is not in MIN_WINDOW..MAX_PIECE, or `hop` below MIN_HOP.
@@ -67,7 +65,7 @@ class Grid:
         return int(min(MAX_REMAINDER, self.window / 20) * DEFAULT.sample_rate)
 
     def start(self, k: int) -> int:
-        """Where the k-th window begins, in samples; rounded by itself, so that nothing adds up in a long recording."""
+        """First sample of the k-th window; each is rounded on its own, so that errors don't accumulate."""
         return round(k * self.hop * DEFAULT.sample_rate)
 
     def cut(self, blocks: Iterable[Array]) -> Iterator[tuple[int, Array]]:

@@ -1,7 +1,7 @@
 """The audio side of the standalone executable: everything around the model, as kernels.
 
 The executable consists of four kernels and a loop, the glue, which does all system calls and
-knows nothing about sound. They share an array of registers, `control` (module `registers`). The
+handles no sound. They share an array of registers, `control` (module `registers`). The
 glue calls the kernel whose number is in `control[KERNEL]`, then performs the action in
 `control[ACTION]`, and repeats this until EXIT:
 

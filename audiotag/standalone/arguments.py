@@ -175,7 +175,7 @@ def rewind(look: Array, arguments: Array) -> None:
 
 @jit
 def advance(look: Array, arguments: Array, texts: Array, places: Array) -> int:
-    """Parse the next argument; return whether it is a name or an option, or none is left."""
+    """Parse the next argument; return its kind: a name, an option, or the end of the arguments."""
     while look[_AT] < len(arguments):
         begin, end = look[_AT], end_of(arguments, look[_AT])
         look[_BEGIN], look[_END], look[_AT] = begin, end, end + 1

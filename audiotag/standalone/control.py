@@ -34,7 +34,7 @@ PROBLEMS = {
     NO_RATE: "its header gives no valid sample rate (0 Hz?) or channels",
     BAD_RATE: f"sample rate {{}} Hz is not in {MIN_RATE}..{MAX_RATE} Hz",
     BAD_SAMPLES: "has NaN, infinite or absurdly large samples",
-    PART_OF_FRAME: "{} bytes are no whole number of {}-byte frames: another --raw or --channels?",
+    PART_OF_FRAME: "{} bytes are not a whole number of {}-byte frames: another --raw or --channels?",
     NO_FRAMES: "has no samples",
     TOO_LONG: "longer than {} min: too long for one result, use windows (--window)",
     NO_PROGRAM: "this program can't tag clips of {} frames",

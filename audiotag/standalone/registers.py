@@ -69,7 +69,7 @@ BITS = next(_index)
 """Bits per sample according to the header."""
 
 ENCODING = next(_index)
-"""How samples are decoded, see `control.UNSIGNED_8`; 0 if they can't be."""
+"""Encoding of the samples, see `control.UNSIGNED_8`; 0 if they can't be."""
 
 CHANNELS = next(_index)
 """Number of channels."""
@@ -83,7 +83,7 @@ DATA_LEFT = next(_index)
 # -- error of the clip ----------------------------------------------------------------------
 
 PROBLEM = next(_index)
-"""What is wrong with the clip, see `control.EMPTY`; 0 if nothing is."""
+"""Error of the clip, see `control.EMPTY`; 0 if there is none."""
 
 NUMBER = next(_index)
 """Number in the error message."""
@@ -160,7 +160,7 @@ ERROR_REPORTED = next(_index)
 # -- runs of samples ------------------------------------------------------------------------
 
 RIFF_SIZE = next(_index)
-"""Size of the RIFF chunk, 0 if the header doesn't know it."""
+"""Size of the RIFF chunk, 0 if the header doesn't give it."""
 
 RUN_BYTES = next(_index)
 """Size of the current run of samples."""
@@ -192,7 +192,7 @@ MIXED_FRAMES = next(_index)
 """Frames mixed since the last look for cancellation."""
 
 LOOKS = next(_index)
-"""How often cancellation was looked for."""
+"""Number of checks for cancellation so far."""
 
 CANCELLED_AT = next(_index)
 """Second from which channels cancel."""

@@ -52,7 +52,7 @@ _UNKNOWN = 0xFFFF_FFFF
 ENDLESS = 1 << 60
 
 MORE, RUNS, OVER = range(3)
-"""What follows a run of samples: unknown until more is read, more samples, or the end."""
+"""Next after a run of samples: unknown until more is read, more samples, or the end."""
 
 
 @jit
@@ -156,7 +156,7 @@ def begin_run(c: Array, size: int) -> None:
 
 @jit
 def is_placeholder(size: int) -> bool:
-    """Whether a size is one that writers use while they don't know it."""
+    """Whether a size is one that writers use while it is unknown."""
     near_2, near_4 = 0x7FFF0000 <= size <= 0x80000000, 0xFFFF0000 <= size <= 0xFFFFFFFF
     return near_2 or near_4 or not 0 < size < ENDLESS
 

@@ -78,7 +78,7 @@ def test_in_a_subgraph():
     [
         ("y = own.Fail(x)", tinyonnx.NodeError, r'Fail "y" \(node 0, opset 1\): x is unlucky; inputs f32\[3\]'),
         ('y = own.Fail<how = "bug">(x)', tinyonnx.NodeError, "TypeError"),
-        ("a, b, y = own.Parts(x)", tinyonnx.NodeError, "gives 2 outputs, the model wants 3"),
+        ("a, b, y = own.Parts(x)", tinyonnx.NodeError, "gives 2 outputs, the model has 3"),
         ("y = own.Clamp<hihg = 2.0>(x)", tinyonnx.ModelError, 'unknown attribute "hihg"'),
         ("y = own.Clamp(x, x, x)", tinyonnx.ModelError, "has 3 inputs, takes at most 2"),
     ],

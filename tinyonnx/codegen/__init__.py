@@ -1,4 +1,4 @@
-"""Python functions to machine code, and its cache; knows no operator.
+"""Compile Python functions to machine code and cache it; independent of operators.
 
 | module | contents |
 |---|---|

@@ -62,7 +62,7 @@ def _tile(constants: int) -> Callable[[Callable[..., None]], Callable[..., Any]]
 def gemm_tile(
     e: Emitter, rows: int, vectors: int, run: int, step: int, x: Any, taps: Any, w: Any, out: Any, epilogue: Any,
 ) -> None:  # fmt: skip
-    """`primitives.gemm_tile`."""
+    """Emit the code of `primitives.gemm_tile`."""
     b = e.builder
     panel = vectors * LANES
     source, weights, bias = e.at(x.data, x.start), e.at(w.data, w.start), e.at(w.bias, w.bias_start)
@@ -122,7 +122,7 @@ def taps_tile(
     e: Emitter, pixels: int, columns: int, stride: int, masked: int, x: Any, taps: Any, w: Any, out: Any, skip: Any,
     epilogue: Any,
 ) -> None:  # fmt: skip
-    """`primitives.taps_tile`."""
+    """Emit the code of `primitives.taps_tile`."""
     b = e.builder
     source, weights = e.at(x.data, x.start), e.at(w.data, w.start)
     mask = e.first(out.lanes) if masked else None
@@ -154,12 +154,12 @@ def taps_tile(
 
 
 def float_from_bits(_context: Any, bits: Any) -> Any:
-    """`primitives.float_from_bits`."""
+    """Emit the code of `primitives.float_from_bits`."""
     return types.float32(types.int32), lambda _c, builder, _s, args: builder.bitcast(args[0], F32)
 
 
 def bits_from_float(_context: Any, value: Any) -> Any:
-    """`primitives.bits_from_float`."""
+    """Emit the code of `primitives.bits_from_float`."""
     return types.int32(types.float32), lambda _c, builder, _s, args: builder.bitcast(args[0], I32)
 
 

@@ -84,7 +84,7 @@ def _refused(out: Info, x: Info | None, *others: Info | None, **_: Any) -> str |
     if x is None or x.value is not None:
         return "the input is constant"
     if any(other is not None and other.value is None for other in others):
-        return "what is moved depends on data"
+        return "the moved region depends on data"
     if not movable(out.dtype) or x.dtype != out.dtype:
         return f"elements of {out.dtype}"
     return rank_refused(out.shape)

@@ -1,7 +1,7 @@
-"""Units of several CPU levels become one assembly file, one file of constants, and object files.
+"""Write units of several CPU levels as one assembly file, one file of constants, and object files.
 
-Constants are there once: those of the first level as they are, those of the others, where
-they are the same numbers in another order, as the recipe to bring them into it at start.
+Constants are stored once, in the order of the first level. If another level has the same numbers in another
+order, the runs to copy are stored instead, and the program rearranges the constants when it starts.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from tinyonnx.runtime.arena import ALIGNMENT
 
 
 def write(units: Sequence[Unit], folder: Path) -> list[Path]:
-    """Write what is to be linked into a folder; returns the files to give to the compiler."""
+    """Write the files to be linked into a folder; return those to pass to the compiler."""
     constants = _Constants()
     texts = [_level(unit, constants) for unit in units]
     memory = max(size for _, size in texts)
@@ -146,7 +146,7 @@ class _Constants:
         return self._offsets[content]
 
     def _remember(self, constants: Sequence[Constant]) -> None:
-        """Where each numbered element is."""
+        """Record the position of each numbered element among the constants."""
         numbered = [(c.ids, self._offsets[c.content.tobytes()] // 4) for c in constants if c.ids is not None]
         self._origins = np.full(max((ids.max() for ids, _ in numbered), default=0) + 1, -1, np.int64)
         for ids, offset in numbered:

@@ -95,7 +95,7 @@ int {name}_level(int level);
 
 
 def wrapper(name: str, inputs: Sequence[Parameter], outputs: Sequence[Parameter]) -> str:
-    """The C file that defines what the header declares, with names that nothing of `library.c` has."""
+    """Return the C file that defines the functions of the header; parameter names don't clash with `library.c`."""
     inputs = [p._replace(name=f"input_{i}") for i, p in enumerate(inputs)]
     outputs = [p._replace(name=f"output_{i}") for i, p in enumerate(outputs)]
     return f"""\

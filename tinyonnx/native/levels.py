@@ -15,13 +15,13 @@ from tinyonnx.errors import Error
 from tinyonnx.native.unit import Unit
 
 LEVELS = ("x86-64-v4", "x86-64-v3", "x86-64-v2")
-"""Best first; weights are kept as the first one wants them."""
+"""Best first; weights are stored in the order that the first one uses."""
 
 
 def units(builder: Callable[..., Unit], *args: Any) -> list[Unit]:
-    """`builder(*args)`, a function of a module, at every level.
+    """Run `builder(*args)`, a module-level function, once at every level, each in a process of its own.
 
-    Raises what the builder raises.
+    Exceptions of the builder are raised here.
     """
     environment = {key: value for key, value in os.environ.items() if not key.startswith("NUMBA_")}
     environment |= {key: os.environ[key] for key in ("NUMBA_CACHE_DIR",) if key in os.environ}

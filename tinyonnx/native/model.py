@@ -32,11 +32,11 @@ _FEW = 64
 
 
 class CompileError(Error):
-    """A model, or what is asked of it, can't become native code."""
+    """The model can't be compiled to native code, or not as requested."""
 
 
 class Step(NamedTuple):
-    """A call whose arguments are laid out; `scratch` says that the last one is the scratch."""
+    """A call whose arguments are laid out; `scratch` is whether the last one is the scratch memory."""
 
     kernel: Kernel
     kinds: str
@@ -156,10 +156,11 @@ def _step(layout: Layout, call: Call) -> Step:
 
 
 def _numbered(plan: Plan, arena: Array, calls: list[Call]) -> tuple[list[Call], int]:
-    """The calls once more, with numbers below a count in place of the elements of the model's large constants.
+    """Bind the calls again, with consecutive numbers in place of the elements of the model's large constants.
 
-    Packing moves elements, and what it does to the numbers tells where they come from. Each is
-    the bits of a float32, from 1 on, as 0 is padding. Where that fails, the calls themselves.
+    Packing moves elements; their numbers in the packed arrays show where each came from. Numbers are the bits
+    of float32 values and begin at 1, as 0 is padding. Returns the calls and the first unused number; if binding
+    fails, the original calls.
     """
     numbers: dict[int, Array] = {}
     count = 1

@@ -1,4 +1,4 @@
-"""What one CPU level puts into a binary: object files, constants, and rows of integers that refer to them."""
+"""The part of a binary for one CPU level: object files, constants, and rows of integers that refer to them."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tinyonnx.sizes.arrays import SizedArray
 
 
 class Place(NamedTuple):
-    """An address that the linker will know: so many bytes into a section.
+    """An address that the linker resolves: `offset` bytes into a section.
 
     Sections are "constant", "kernel" and "memory", zeros at start (several, by `number`),
     "words", the rows themselves, and those that `binary` adds. "length of X", of a section, is
@@ -52,11 +52,11 @@ RUNS, CONSTANTS, UNPACKED = map(_extent, ("runs", "constants", "unpacked"))
 """The arguments of `kernels.unpack`, arrays of int64, uint32 and uint32."""
 
 UNPACKED_BYTES = Place("unpacked"), Place("bytes of unpacked")
-"""The last of them as memory."""
+"""The `unpacked` section as (address, size in bytes)."""
 
 
 class Constant(NamedTuple):
-    """An array that is only read; `ids`, if known, are of the same shape and say where each element comes from."""
+    """An array that is only read; `ids`, if known, are of the same shape and number the source of each element."""
 
     content: Array
     ids: Array | None = None
@@ -64,7 +64,7 @@ class Constant(NamedTuple):
 
 @dataclass
 class Unit:
-    """Plain data, to be sent from one process to another.
+    """Object files, constants and rows of one CPU level, picklable.
 
     `objects` are pairs of symbol and object file; `memory` the bytes of each room; `words` are
     rows and tables; `calls` (kernel and row) and `places` (with their size in bytes) are what the
@@ -95,7 +95,7 @@ class Layout:
     # -- memory and constants -----------------------------------------------------------
 
     def room(self, name: str, nbytes: int) -> Place:
-        """The memory of that name, made as large as anybody asked for."""
+        """Return the memory of a name; its size is the maximum of all `nbytes`."""
         if name not in self._rooms:
             self._rooms[name] = len(self.unit.memory)
             self.unit.memory.append(0)
@@ -108,7 +108,7 @@ class Layout:
         return self.unit.memory[self._rooms[room]]
 
     def map(self, array: Array, place: Place) -> None:
-        """Let an array, and whatever is a part of it, be a place in memory."""
+        """Map an array, and all views within it, to a place in memory."""
         start = array.ctypes.data
         at = bisect_left(self._starts, start)
         if self._starts[at : at + 1] != [start]:
@@ -117,7 +117,7 @@ class Layout:
             self._regions.insert(at, (start + array.nbytes, place, array))
 
     def constant(self, array: Array, ids: Array | None = None) -> Place:
-        """An array's content, once for all that are equal."""
+        """Return the place of an array's content; equal contents share one place."""
         key = (array.ctypes.data, array.nbytes)
         if key not in self._seen:
             digest = hashlib.sha256(array.tobytes()).digest()
@@ -128,7 +128,7 @@ class Layout:
         return Place("constant", 0, self._seen[key][1])
 
     def place(self, array: Array) -> Place:
-        """Where an array is: in memory, if told so, else among the constants."""
+        """Return the place of an array: in memory if `map` has put it there, else among the constants."""
         start = array.ctypes.data
         at = bisect_right(self._starts, start) - 1
         if at >= 0 and start + array.nbytes <= self._regions[at][0]:

@@ -84,7 +84,7 @@ def _check_call(node: Node, op: Op, file: str) -> None:
 
 
 def fits(value: Any, hint: Any) -> bool:
-    """Return whether an attribute's value has the annotated type; True for annotations that are no attribute type."""
+    """Return whether an attribute's value has the annotated type; True for annotations that are not attribute types."""
     origin = get_origin(hint)
     if origin in (Union, UnionType):
         return any(fits(value, option) for option in get_args(hint) if option is not NoneType)

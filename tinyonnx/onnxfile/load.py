@@ -131,7 +131,7 @@ def _to_graph(model: ModelProto, file: str, limits: Limits, external: ExternalDa
 
 
 _TENSORS = Schema((Input("an input", frozenset(TENSOR_TYPES)),), True, 0, sys.maxsize)
-"""Schema of ONNX Runtime's own operators, which onnx does not know: tensors of all types."""
+"""Schema of ONNX Runtime's own operators, for which onnx has no schemas: tensors of all types."""
 
 
 def _schema(key: Key) -> Schema | None:

@@ -318,7 +318,7 @@ def _type(text: str, shape: tuple[Any, ...] | None, what: str) -> TypeProto:
 
 
 def _element(name: str, what: str) -> int:
-    if name.upper() not in TensorProto.DataType.keys():  # noqa: SIM118  (a protobuf enum is no mapping)
+    if name.upper() not in TensorProto.DataType.keys():  # noqa: SIM118  (a protobuf enum is not a mapping)
         raise ModelError(f"{what} has the unknown element type {name}")
     return int(TensorProto.DataType.Value(name.upper()))
 

@@ -66,7 +66,7 @@ def schema_of(node: Node) -> Schema | None:
 
 
 def misfit(node: Node, inputs: Sequence[Any]) -> str | None:
-    """Return the reason why values (or `Info`s) of these types are no valid inputs of a node, or None."""
+    """Return the reason why values (or `Info`s) of these types are not valid inputs of a node, or None."""
     schema = schema_of(node)
     if schema is None:
         return None

@@ -17,7 +17,7 @@ Ints = Sequence[int]
 
 
 class WindowAttributes(Attributes):
-    """Where windows lie on the spatial axes of an input."""
+    """Attributes that place windows on the spatial axes of an input."""
 
     dilations: Ints | None = None
     pads: Ints | None = None

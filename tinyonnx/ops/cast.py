@@ -77,7 +77,7 @@ def _parsed(x: Array, dtype: np.dtype[Any], saturate: bool, round_mode: str) -> 
     for text in map(str, x.reshape(-1)):
         try:
             if "_" in text:
-                raise ValueError(f"{text!r} is no number")
+                raise ValueError(f"{text!r} is not a number")
             number = int(text) if exact and _is_integer(text) else float(text)
             values.append(int(number) if exact else number)
         except (ValueError, OverflowError) as error:

@@ -35,7 +35,7 @@ class _Stack:
 
     def append(self, item: Any) -> None:
         if not isinstance(item, (np.ndarray, np.generic)):
-            raise OpError(f'"{self.declared.name}" is no tensor, only tensors can be stacked')
+            raise OpError(f'"{self.declared.name}" is not a tensor: only tensors can be stacked')
         item = np.asarray(item)
         first = self.items[0] if self.items else item
         if (item.shape, item.dtype) != (first.shape, first.dtype):

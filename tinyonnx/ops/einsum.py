@@ -26,7 +26,7 @@ def _parse(equation: str, ranks: list[int]) -> tuple[list[list[str]], list[str]]
     for number, (term, rank) in enumerate(zip(terms, ranks, strict=True)):
         named = len(_letters(term, equation))
         if named > rank or (named < rank and _DOTS not in term):
-            raise OpError(f"input {number} has rank {rank}, its term {term!r} in {equation!r} says {named}")
+            raise OpError(f"input {number} has rank {rank}, its term {term!r} in {equation!r} has {named}")
         if _DOTS in term:
             if hidden not in (None, rank - named):
                 raise OpError(f"ellipses of {equation!r} stand for {hidden} axes and for {rank - named}")

@@ -54,7 +54,7 @@ def linear_attention(
     if update_rule not in _RULES:
         raise OpError(f"update_rule is {update_rule!r}, must be one of {', '.join(_RULES)}")
     if kv_num_heads < 1 or q_num_heads < 1 or q_num_heads % kv_num_heads:
-        raise OpError(f"{q_num_heads} query heads are no multiple of {kv_num_heads} key heads")
+        raise OpError(f"{q_num_heads} query heads are not a multiple of {kv_num_heads} key heads")
     if query.ndim != 3:
         raise OpError(f"query has rank {query.ndim}, needs 3")
     batch, tokens, _ = query.shape

@@ -18,7 +18,7 @@ def _loss(
     classes = log_prob.shape[1]
     expected = (log_prob.shape[0], *log_prob.shape[2:])
     if target.shape != expected:
-        raise OpError(f"target has shape {list(target.shape)}, input {list(log_prob.shape)} wants {list(expected)}")
+        raise OpError(f"target has shape {list(target.shape)}, input {list(log_prob.shape)} requires {list(expected)}")
     if weight is not None and weight.shape != (classes,):
         raise OpError(f"weight has shape {list(weight.shape)}, not {[classes]}")
     counted = np.ones(target.shape, np.bool_) if ignore_index is None else target != ignore_index

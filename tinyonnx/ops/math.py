@@ -288,13 +288,13 @@ def bit_shift(x: Array, y: Array, *, direction: str) -> Array:
 
 def _variadic_shape(*inputs: Info | None, **_: Any) -> Info:
     if not inputs:
-        raise OpError("there are no inputs")
+        raise OpError("needs at least one input")
     return broadcast()(*inputs)
 
 
 def _fold(function: Function, inputs: tuple[Array, ...]) -> Array:
     if not inputs:
-        raise OpError("there are no inputs")
+        raise OpError("needs at least one input")
     return reduce(lambda a, b: _broadcasting(function, a, b), inputs[1:], inputs[0])
 
 

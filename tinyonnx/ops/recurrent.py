@@ -55,7 +55,7 @@ class RecurrentAttributes(Attributes):
 
 
 class LayerAttributes(RecurrentAttributes):
-    """What RNN, GRU and LSTM have in common; `output_sequence` of opset 1 has no effect."""
+    """Attributes that RNN, GRU and LSTM share; `output_sequence` of opset 1 has no effect."""
 
     layout: int = 0
     output_sequence: int = 0
@@ -234,7 +234,7 @@ def run_layer(
 
 
 def shape_rule(gates: int, states: int) -> Callable[..., list[Info] | None]:
-    """Shape rule of a layer with that many gates and outputs of its last state."""
+    """Shape rule of a layer, given its numbers of gates and of outputs of its last state."""
 
     def rule(x: Info, w: Info, r: Info, *_: Info | None, layer: LayerAttributes, **__: Any) -> list[Info] | None:
         if x.shape is None or w.shape is None or r.shape is None:

@@ -187,7 +187,9 @@ def tf_idf_vectorizer(
     if mode not in ("TF", "IDF", "TFIDF"):
         raise OpError(f"mode is {mode!r}, should be TF, IDF or TFIDF")
     if not 1 <= min_gram_length <= max_gram_length or max_skip_count < 0:
-        raise OpError(f"n-grams of {min_gram_length} to {max_gram_length} tokens, {max_skip_count} skipped")
+        raise OpError(
+            f"n-grams of {min_gram_length} to {max_gram_length} tokens with {max_skip_count} skipped are impossible"
+        )
     if x.ndim not in (1, 2):
         raise OpError(f"X has shape {list(x.shape)}, should be [C] or [N, C]")
     if (pool_int64s is None) == (pool_strings is None):

@@ -87,7 +87,7 @@ class IOBinding:
         """Do nothing: there are no asynchronous copies."""
 
     def run(self, run_options: Any = None) -> None:
-        """Run the session on what is bound. Raises what `InferenceSession.run` raises."""
+        """Run the session on the bound inputs and outputs. Raises the errors of `InferenceSession.run`."""
         results = self._session.run(list(self._targets), self._inputs, run_options)
         for (name, target), result in zip(self._targets.items(), results, strict=True):
             value = OrtValue(result if target is None else target)

@@ -35,7 +35,7 @@ class ExecutionOrder(enum.IntEnum):
 
 
 class SessionOptions:
-    """How a session loads and runs its model.
+    """Options for loading and running a model.
 
     Attributes:
         graph_optimization_level: ORT_DISABLE_ALL runs the nodes of the file one by one in

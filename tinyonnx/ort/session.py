@@ -32,7 +32,7 @@ from tinyonnx.runtime.trace import Hook, iterate
 from tinyonnx.sizes.expressions import SizeError
 
 PLANS_KEPT = 8
-"""How many plans a session keeps: one per set of requested outputs and input shapes."""
+"""Maximum number of plans that a session keeps: one per set of requested outputs and input shapes."""
 
 
 @dataclass(frozen=True)

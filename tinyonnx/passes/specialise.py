@@ -32,7 +32,7 @@ def specialise(rewrite: Rewrite) -> None:
 
 
 def info_of(value: Value | None) -> Info | None:
-    """Return what is known about a value; None for an absent one."""
+    """Return dtype, shape and content of a value as far as they are known; None for an absent value."""
     if value is None:
         return None
     if value.const is not None:

@@ -89,7 +89,7 @@ def _in_layout(flat: Any, shape: Sequence[int], layout: str) -> Any:
 
 def channels_innermost(x: Array) -> Array:
     """An array (batch, channels, ...) seen as (batch, ..., channels)."""
-    # a plan asks hundreds of times: np.moveaxis takes ten times as long
+    # called hundreds of times per plan: np.moveaxis takes ten times as long
     return x.transpose(0, *range(2, x.ndim), 1)
 
 
@@ -207,11 +207,11 @@ def allocate(size: int) -> Array:
 
 
 _rests: list[Array] = []
-"""What is left of blocks. A list because its pop and append are atomic: no thread and no fork finds it half changed."""
+"""Unused ends of blocks. A list, as its pop and append are atomic: safe with threads and across fork."""
 
 
 def allocate_lasting(size: int) -> Array:
-    """The same for what a model keeps: small arrays share blocks, for which numpy asks for large pages.
+    """Allocate memory that lives as long as a model: small arrays share blocks large enough for huge pages.
 
     Weights that are spread over thousands of small pages take a twentieth longer to stream.
     """

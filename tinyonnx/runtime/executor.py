@@ -244,7 +244,7 @@ class KernelSegment:
         yield from self._by_step(seconds)
 
     def _by_step(self, seconds: list[float]) -> Iterable[float]:
-        """The sum of what a step took for each group of items."""
+        """Return the time of every step, summed over the groups of items."""
         total: dict[int, float] = {}
         for (step, _), each in zip(self.steps, seconds, strict=True):
             total[id(step)] = total.get(id(step), 0.0) + each

@@ -24,7 +24,7 @@ _MOST = 64
 
 
 class Step(Protocol):
-    """What is asked of a step."""
+    """A step's input and output buffers, all that this module reads of it."""
 
     @property
     def inputs(self) -> Sequence[Buffer | Array | None]: ...
@@ -83,7 +83,7 @@ def _batch(step: Step) -> int:
 
 
 def _gain(step: Step, items: int) -> int:
-    """What a step saves by going through the batch item by item, in bytes of an image."""
+    """Memory traffic that a step saves by going through the batch item by item, in bytes per item."""
     moved = sum(value_of(buffer.nbytes) for buffer in _buffers(step))
     weights = sum(x.nbytes for x in step.inputs if x is not None and not isinstance(x, Buffer))
     return (moved // items if moved > _CACHE else 0) - weights

@@ -1,7 +1,6 @@
-"""Call one operator: its shape rule at planning time, its meaning at run time.
+"""Call one operator: its shape rule at planning time, its numpy function at run time.
 
-The only place that turns an operator's bare `OpError` into a `NodeError` that says which
-node of which file failed on what.
+The only place that turns an operator's bare `OpError` into a `NodeError` with file, node, cause and inputs.
 """
 
 from __future__ import annotations
@@ -39,7 +38,7 @@ def describe(value: Any) -> str:
 
 
 def node_error(model: str, node: Node, cause: object, inputs: Sequence[Any]) -> NodeError:
-    """The error of a node, with everything that one needs to find it."""
+    """Make the error of a node: file, operator, name, index, opset, cause, and types of the inputs."""
     op = f"{node.domain}.{node.op_type}" if node.domain else node.op_type
     where = f'{model}: {op} "{node.label}" (node {node.index}, opset {node.opset})'
     return NodeError(f"{where}: {cause}; inputs {', '.join(map(describe, inputs)) or 'none'}")
@@ -53,7 +52,7 @@ class Stoppable(Protocol):
 
 
 class Budget:
-    """What one run has used up of its limits: time, and iterations of all loops together."""
+    """Time and loop iterations that one run has used, checked against its limits."""
 
     def __init__(self, limits: Limits, run_options: Stoppable | None = None) -> None:
         self._limits = limits
@@ -67,14 +66,14 @@ class Budget:
         return self._deadline is not None or self._run_options is not None
 
     def check(self) -> None:
-        """Raise ResourceError if the run takes too long, or was told to end."""
+        """Raise ResourceError if the run is past its deadline or `terminate` is set."""
         if self._deadline is not None and time.monotonic() > self._deadline:
             raise ResourceError(f"the run took longer than {self._limits.max_seconds} s (limit max_seconds)")
         if self._run_options is not None and self._run_options.terminate:
             raise ResourceError("the run was ended by RunOptions.terminate")
 
     def count_iteration(self) -> None:
-        """Raise ResourceError if this iteration is one too many, or too late."""
+        """Count a loop iteration. Raises ResourceError beyond the maximum, or if the run is past its deadline."""
         self._iterations += 1
         if self._iterations > self._limits.max_loop_iterations:
             raise ResourceError(
@@ -167,15 +166,15 @@ def evaluate(model: str, node: Node, inputs: Sequence[Any], ctx: OpContext) -> l
         raise node_error(model, node, f"{type(error).__name__}: {error}", inputs) from error
     results = list(result) if isinstance(result, tuple) else [result]
     if len(results) < len(node.outputs):
-        raise node_error(model, node, f"gives {len(results)} outputs, the model wants {len(node.outputs)}", inputs)
+        raise node_error(model, node, f"gives {len(results)} outputs, the model has {len(node.outputs)}", inputs)
     return results[: len(node.outputs)]
 
 
 def infer(node: Node, inputs: Sequence[Info | None], limits: Limits) -> list[Info | None]:
-    """What the node's shape rule knows of each output; None where it knows nothing.
+    """Infer type and shape of each output by the node's shape rule; None where unknown.
 
-    A rule that fails knows nothing, either, nor one whose inputs have wrong types: the
-    operator itself, run on the real data, says what is wrong.
+    If the rule fails or the inputs have wrong types, all outputs are unknown: the operator, when run, raises the
+    error for the user.
     """
     op = lookup(node.domain, node.op_type, node.opset)
     nothing: list[Info | None] = [None] * len(node.outputs)

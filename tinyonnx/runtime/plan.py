@@ -59,9 +59,10 @@ Step = NumpyStep | KernelStep | LayoutStep
 
 @dataclass
 class Plan:
-    """What the executor needs; `slots` number the values that numpy steps and outputs refer to.
+    """Steps, buffers and constants of a graph, ready for the executor.
 
-    `sizes` are the slots whose content follows from the sizes of the inputs, in a plan for many sizes.
+    Slots number the values that numpy steps and outputs refer to. `sizes` are the slots whose content follows from the
+    sizes of the inputs, in a plan for many sizes.
     """
 
     model: str

@@ -41,15 +41,15 @@ _LINE = 8
 """Counters are a cache line apart."""
 
 _RUN = 1 << 20
-"""A counter of taken shares starts at so many times the number of the run: one of an earlier run takes none."""
+"""The counter of taken shares starts at this times the number of the run: threads of an earlier run take none."""
 
 _SPINS = 4000
-"""Some tens of microseconds, longer than shares of a step differ; then other threads are let run."""
+"""Iterations of busy waiting, tens of microseconds, before the thread yields: shares of a step differ by less."""
 
 
 @jit
 def take_share(taken: Array, at: int, run: int, parts: int) -> int:
-    """The number of a share that is now the caller's, or `parts` if none is left."""
+    """Take a share atomically; return its number, or `parts` if none is left."""
     while True:
         count = atomic_load(taken, at)
         share: int = count - run * _RUN
@@ -117,7 +117,7 @@ class Program:
         self._shared = BoundKernel(run_table_shared, (table, self._taken, self._done, self._current))
 
     def run(self, threads: int = 1, first: int = 0, last: int | None = None) -> None:
-        """Run the steps `first` to `last` on up to so many threads: fewer if others are using them."""
+        """Run the steps `first` to `last` on up to `threads` threads, fewer if other runs use them."""
         last = len(self.steps) if last is None else last
         shares = shares_for(threads)
         if DISABLED:

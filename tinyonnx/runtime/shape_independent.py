@@ -16,10 +16,10 @@ from tinyonnx.passes import Rewrite
 
 
 class Ahead:
-    """What was rewritten ahead, by a key that says of what.
+    """Graphs rewritten without regard to input sizes, by key.
 
-    The first rewrite is made as if there were no other. With the second it is tried whether a
-    graph that was rewritten ahead leads to the same result; if so, all others begin with it.
+    The first rewrite of a key starts from the original graph. At the second, the shape-independent rewrite is
+    made too and kept if it leads to the same result; all further rewrites start from it.
     """
 
     def __init__(self) -> None:
@@ -33,10 +33,10 @@ class Ahead:
         ahead: Callable[[Graph], Rewrite],
         finish: Callable[[Graph], Rewrite],
     ) -> Rewrite:
-        """What `finish(begin())` gives.
+        """Return the result of `finish(begin())`.
 
         Args:
-            key: of what `begin` gives.
+            key: identifies the graph that `begin` makes.
             begin: makes a graph.
             ahead: rewrites it in place, for any sizes of inputs.
             finish: rewrites it in place, for certain sizes.

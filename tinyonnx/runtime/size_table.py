@@ -72,7 +72,7 @@ _CHECKS = {IS_ZERO: lambda x: x == 0, IS_NOT_ZERO: lambda x: x != 0, IS_NOT_NEGA
 
 
 class SizeTable:
-    """Collects expressions; `slots` says where in the values each size is found.
+    """Compiles expressions to instructions; `slots` maps each size to its index in the values.
 
     values[0] is the outcome, the next ones are the `inputs`: symbols and addresses of memory. `defined` gives
     further addresses as expressions.
@@ -100,7 +100,7 @@ class SizeTable:
             self._code += code, 0, self.slot(condition.size), 0
 
     def slot(self, size: Any) -> int:
-        """Where the value of a size is found."""
+        """Return the index of a size in the values, adding the instructions that compute it."""
         if not isinstance(size, Size):
             if size not in self._constants:
                 self._constants[size] = self._emit(SET, size, 0)
@@ -181,6 +181,6 @@ class SizeTable:
 
 
 def _number(size: Size) -> int:
-    """The number of the atom that a size is."""
+    """The number of the only atom of a size that is a single symbol or address."""
     ((monomial, _),) = size.terms
     return monomial[0]

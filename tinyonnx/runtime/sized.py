@@ -1,8 +1,8 @@
 """Plans for every size: one set of steps, rows of numbers that are evaluated for the sizes at hand.
 
 A `SizedPlan` is a plan whose shapes are expressions, with the conditions under which it holds. Its steps are
-bound to kernels once; where a binder decides by a size, it is asked again for sizes that its decision doesn't
-hold for, and the plan keeps both bindings. A `Variant` is a choice of bindings, compiled to a table that gives
+bound to kernels once; where a binder's decision depends on a size, it runs again for sizes outside the range of
+that decision, and the plan keeps both bindings. A `Variant` is a choice of bindings, compiled to a table that gives
 every number in the kernels' rows. An executable follows the sizes of its feeds: for others than those of the
 last run it evaluates the table, which takes microseconds, and lets its arena grow where it has to.
 """
@@ -33,13 +33,13 @@ from tinyonnx.sizes.expressions import EQUAL, SYMBOL, Condition, Size, SizeError
 from tinyonnx.sizes.integers import is_size, maximum
 
 _BINDINGS = 16
-"""Bindings of a step that are kept: a step that needs more depends on sizes in a way of its own."""
+"""Bindings of a step that are kept: a step that needs more depends on the sizes in too many ways."""
 
 _VARIANTS = 32
 """Choices of bindings that are kept."""
 
 _GROWTH = 1.25
-"""How much larger than needed an arena is made that has grown before, so that rising sizes don't move it each time."""
+"""Factor by which an arena that grows again exceeds the size needed, so that slowly rising sizes rarely move it."""
 
 Values = tuple[int, ...]
 """The values of a plan's symbols."""
@@ -65,7 +65,7 @@ class Row(NamedTuple):
 
 
 class Visible(NamedTuple):
-    """A buffer that numpy sees: where in the visible numbers its offset is found; its shape follows."""
+    """A buffer that numpy steps use: index of its offset in the table of visible numbers; its shape follows."""
 
     slot: int
     at: int
@@ -129,7 +129,7 @@ class SizedPlan:
                 variant = self._variants.get(chosen)
                 if variant is None:
                     variant = self._variants[chosen] = Variant(self, bindings)
-            except (Error, SizeError) as error:  # the plan for this size alone says what is wrong
+            except (Error, SizeError) as error:  # planning for this size alone raises the error for the user
                 raise Unfit from error
             while len(self._variants) > _VARIANTS:
                 self._variants.popitem(last=False)
@@ -160,7 +160,7 @@ class Rows:
     Args:
         sized: the plan.
         bindings: one for each of its steps.
-        inputs: what the values begin with, after the outcome: addresses and symbols.
+        inputs: the first values after the outcome: addresses and symbols.
         shares: into how many each kernel divides its work.
     """
 
@@ -329,7 +329,7 @@ class SizedExecutable(Executable):
         self.arena = allocate_arena(self.plan, int(nbytes * _GROWTH) if len(self.arena) else nbytes)
 
     def _show(self, loaded: _Loaded) -> None:
-        """Make the arrays that numpy sees, and run what depends on sizes alone."""
+        """Make the arrays that numpy steps use, and run the steps that depend on sizes alone."""
         plan, variant, arena = self.plan, loaded.variant, self.arena
         numbers = loaded.values[variant.wanted].tolist()
         template: list[Any] = [None] * plan.n_slots

@@ -17,13 +17,13 @@ from tinyonnx.sizes.expressions import SMALLEST, Trace
 _LOG = logging.getLogger("tinyonnx.sizes")
 
 PLANS_KEPT = 8
-"""How many plans are made; a model that needs more is planned size by size."""
+"""Maximum number of plans; a model that needs more is planned for every size separately."""
 
 _CHANCES = 3
-"""Sizes for which a plan is tried before it is taken for granted that plans hold for one size alone."""
+"""Failed attempts after which a separate plan for every size is assumed to be necessary."""
 
 Shapes = tuple[tuple[int, ...], ...]
-"""Of all inputs; those that aren't tensors have none."""
+"""Shapes of all inputs; () for an input that is not a tensor."""
 
 Make = Callable[[list[tuple[Any, ...]]], Plan]
 """Makes a plan for inputs of these shapes, some of whose sizes are symbols."""
@@ -112,7 +112,7 @@ class SizedPlans:
     def _make(self, shapes: Shapes, make: Make) -> SizedPlan | None:
         try:
             plan = make_sized(shapes, self._groups, make)
-        except Error:  # the plan for this size alone says what is wrong
+        except Error:  # planning for this size alone raises the error for the user
             return None
         except Exception as error:  # whatever can't be done for all sizes can be done for one
             return self._give_up(f"{type(error).__name__}: {error}")

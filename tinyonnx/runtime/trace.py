@@ -14,9 +14,9 @@ Hook = Callable[[Node, list[Any]], None]
 
 
 def iterate(run: Callable[[Hook], Any]) -> Iterator[tuple[Node, list[Any]]]:
-    """What `run(hook)` gives its hook, as an iterator; `run` waits in a thread of its own meanwhile.
+    """Iterate over the calls of `hook` by `run(hook)`, which runs in a thread of its own and waits between them.
 
-    Raises what `run` raises; if the iterator is closed early, `run` ends at its next node.
+    Exceptions of `run` are raised here; if the iterator is closed early, `run` ends at its next node.
     """
     asked, given = threading.Semaphore(0), queue.SimpleQueue[Any]()
     closed = False

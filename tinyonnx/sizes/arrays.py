@@ -154,7 +154,7 @@ def _strides(shape: Sequence[Any], itemsize: int) -> tuple[Any, ...]:
 
 
 def _cut(cut: slice, size: Any) -> tuple[Any, Any, int]:
-    """Where a slice of an axis starts, how many elements it has, and its step, as numpy would have it."""
+    """Return start, number of elements and step of a slice of an axis, as numpy defines them."""
     step = 1 if cut.step is None else cut.step
     if step <= 0:
         first = size - 1 if cut.start is None else _within(cut.start, size, -1, size - 1)
@@ -178,7 +178,7 @@ def memory(trace: Trace, name: str, nbytes: Any) -> SizedArray:
 
 
 def temporary_memory(size: Any, dtype: np.dtype[Any]) -> Any:
-    """So many elements in memory that only the kernels of one step use."""
+    """Return `size` elements of memory that only the kernels of one step use."""
     return SizedArray(size.trace.temporary(size * dtype.itemsize), (size,), dtype)
 
 
@@ -188,7 +188,7 @@ def is_sized(x: Any) -> bool:
 
 
 def broadcast_to(x: Any, shape: Sequence[Any]) -> Any:
-    """numpy's, for arrays and shapes of expressions, too."""
+    """Broadcast like `np.broadcast_to`; array and shape may have sizes that are expressions."""
     if isinstance(x, np.ndarray):
         if not any(isinstance(n, Size) for n in shape):
             return np.broadcast_to(x, shape)

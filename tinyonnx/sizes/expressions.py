@@ -266,7 +266,7 @@ class Size:
 
     @property
     def value(self) -> int:
-        """What it is for the values that the symbols have now: for decisions that results don't depend on."""
+        """Its value for the current values of the symbols: for decisions that don't affect results."""
         if self._version != self.trace.version:
             total = 0
             for monomial, coefficient in self.terms:

@@ -6,6 +6,7 @@ feeds     inputs from files, shapes and seeds       costs     multiplications, p
 inspect   nodes, plan, passes                       trace     statistics of every activation
 compare   layer by layer against another runtime    profile   time per step
 oracles   results of onnx's reference, onnxruntime  report    all of these on one HTML page
+operators implemented and standard versions         cautions  nodes whose results are not comparable
 
     session = tinyonnx.InferenceSession("model.onnx")
     feeds = make_feeds(session, dims={"time": 1000})

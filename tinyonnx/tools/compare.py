@@ -160,7 +160,7 @@ class RunningValues(Mapping[str, Any]):
 class SavedValues(Mapping[str, Any]):
     """The arrays of an .npz file, read one at a time.
 
-    Raises InputError if it is no such file, OSError if it can't be read.
+    Raises InputError if it is not such a file, OSError if it can't be read.
     """
 
     def __init__(self, path: str) -> None:

@@ -47,8 +47,8 @@ def make_feeds(
     of symbolic dimensions; of the others the first one of an input is 1, any other `default`. Equal seeds give equal
     arrays; without a seed they are zeros that take no memory.
 
-    Raises InputError for an unknown input or dimension, a dimension without a size, a file that is no array, an input
-    that is no tensor; OSError if a file can't be read.
+    Raises InputError for an unknown input or dimension, a dimension without a size, a file without an array, an input
+    that is not a tensor; OSError if a file can't be read.
     """
     arguments = {arg.name: arg for arg in session.get_inputs()}
     sources: dict[str, str] = {}
@@ -93,7 +93,7 @@ def make_feeds(
 def load_arrays(path: str) -> dict[str, Array]:
     """Return the arrays of an .npz file by name.
 
-    Raises InputError if it is no such file, OSError if it can't be read.
+    Raises InputError if it is not such a file, OSError if it can't be read.
     """
     try:
         with np.load(path, allow_pickle=False) as file:

@@ -23,7 +23,7 @@ class Operator:
 
 
 def list_operators(domain: str | None = None) -> list[Operator]:
-    """Return every registered or standard operator, by domain and name; with `domain`, those of that one.
+    """Return every registered or standard operator, by domain and name; with `domain`, only those of that domain.
 
     Fused operators, which only passes create, are left out. The domain "" is called "ai.onnx".
     """

@@ -28,7 +28,7 @@ class Activation:
 
     Minimum, maximum, mean and standard deviation are of the finite numbers, None if there are none; `zeros` is a share
     of all numbers. A node of a subgraph (`path` leads to it) has one activation for each time that it ran. `value`
-    describes anything that is no tensor of numbers.
+    describes values other than tensors of numbers.
     """
 
     path: str
@@ -48,7 +48,7 @@ class Activation:
 
     @property
     def finite(self) -> bool:
-        """Whether there is neither a NaN nor an infinity."""
+        """Whether all elements are finite."""
         return not self.nans and not self.infinities
 
 

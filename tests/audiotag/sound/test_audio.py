@@ -269,13 +269,13 @@ def test_bad_arrays():
     fails(np.array([np.nan]), "NaN", rate=32000)
     fails(np.array([1e300]), "infinite", rate=32000)
     fails(wav(), "arrays only", rate=32000)
-    fails(3, "int is no path")
+    fails(3, "int is not a path")
 
 
 def test_bad_raw_samples():
     raw = audio.RawFormat("s16le", 32000, 2)
     fails(io.BytesIO(b""), "is empty", raw=raw)
-    fails(io.BytesIO(b"123456"), "no whole number of 4-byte frames", raw=raw)
+    fails(io.BytesIO(b"123456"), "not a whole number of 4-byte frames", raw=raw)
     fails(io.BytesIO(struct.pack("<f", np.nan)), "NaN", raw=audio.RawFormat("f32le", 32000))
     fails(io.StringIO("text"), "not a binary", raw=raw)
 

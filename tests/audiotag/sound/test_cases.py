@@ -141,7 +141,7 @@ def test_the_warnings_say_where_and_how_much(cases: Path) -> None:
     pytest.importorskip("av")
     notes: list[str] = []
     audio.read(cases / "gapmid.mp3", notes=notes)
-    assert notes == ["3000 bytes are no MPEG audio, in one place, after 1.85 s: sound may be missing"]
+    assert notes == ["3000 bytes are not MPEG audio, in one place, after 1.85 s: sound may be missing"]
     notes.clear()
     heard = audio.read(cases / "gap.mka", notes=notes)
     assert notes == ["has no sound from 9.99 s to 29.99 s: silence is put there"]

@@ -119,7 +119,7 @@ def test_samples_without_a_header(run, tagger):
     assert run(*arguments, stdin=samples.tobytes())[1] == rows(JsonlEncoder(TagOptions()), [expected])
     code, out, err = run(*arguments, stdin=samples.tobytes()[:-3])
     assert code == 1
-    message = f"-: {50_000 * 8 - 3} bytes are no whole number of 8-byte frames: another --raw or --channels?"
+    message = f"-: {50_000 * 8 - 3} bytes are not a whole number of 8-byte frames: another --raw or --channels?"
     assert json.loads(out) == Failure("-", "AudioError", message).to_dict()
     assert err == f"{NAME}: {message}\n"
 

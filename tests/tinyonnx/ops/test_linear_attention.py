@@ -70,7 +70,7 @@ def test_a_sequence_in_two_pieces(rule: str) -> None:
         ({"decay": normal(2, 6, 5)}, {}, "decay has shape"),
         ({"past": normal(2, 2, 3, 4)}, {}, "past_state"),
         ({"key": normal(2, 5, 6)}, {}, "key has shape"),
-        ({}, {"q_num_heads": 3}, "no multiple"),
+        ({}, {"q_num_heads": 3}, "not a multiple"),
         ({}, {"update_rule": "magic"}, "magic"),
     ],
 )

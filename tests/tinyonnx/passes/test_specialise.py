@@ -72,7 +72,7 @@ def test_constants_of_the_same_name_in_a_function_stay_apart(optimise):
 @pytest.mark.parametrize(
     ("outputs", "condition", "message"),
     [
-        ("y, z", "bool yes = {1}", "gives 1 outputs, the model wants 2"),
+        ("y, z", "bool yes = {1}", "gives 1 outputs, the model has 2"),
         ("y", "bool[0] yes = {}", r"must be one boolean, is bool\[0\]"),
         ("y", "bool[2] yes = {1, 0}", r"must be one boolean, is bool\[2\]"),
     ],

@@ -47,7 +47,7 @@ def row_count(x: Info) -> int | None:
 
 
 def column_count(values: int, rows: int, what: str) -> int:
-    """The number of columns of a flat list with that many rows. Raises OpError if it is empty or doesn't divide."""
+    """The number of columns of a flat list with `rows` rows. Raises OpError if it is empty or doesn't divide."""
     if rows < 1 or values < 1 or values % rows:
         raise OpError(f"{what}: {values} values don't make {rows} rows")
     return values // rows

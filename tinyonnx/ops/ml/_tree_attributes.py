@@ -139,7 +139,7 @@ class _Places:
 
 
 def _roots(tree: Array, is_child: Array) -> Array:
-    """The first node of every tree that is no child of another; trees in the order of the nodes."""
+    """The first node of every tree that is not a child of another; trees in the order of the nodes."""
     free = np.flatnonzero(~is_child)
     named, first = np.unique(tree[free], return_index=True)
     if len(named) < len(np.unique(tree)):

@@ -40,7 +40,7 @@ from tinyonnx.registry import Attributes, Context, Info, op
 
 
 class TotalAttributes(Attributes):
-    """How the votes of all trees become scores."""
+    """Attributes that turn the votes of all trees into scores."""
 
     base_values: Floats = None
     base_values_as_tensor: Array | None = None
