@@ -45,7 +45,7 @@ class AudioError(_AboutFile):
 
 
 class AudioWarning(UserWarning):
-    """Sound is missing or implausible; where there is a result, its `warnings` say it instead."""
+    """Sound is missing or implausible; if there is a result, this is in its `warnings` instead."""
 
 
 class ModelError(Error):

@@ -32,7 +32,7 @@ class Result:
 
     `model` and `sha256` identify the model; `trained` is False if its scores mean nothing;
     `embedding` is (n,) float32 if it was requested, otherwise None; `warnings`
-    say what is doubtful about the sound, such as that some of it is missing.
+    list faults of the sound, such as missing parts.
     """
 
     path: str

@@ -82,7 +82,7 @@ class TinyonnxBackend(Backend):
     def run_model(
         cls, model: ModelProto | bytes | str, inputs: Any, device: str = "CPU", **kwargs: Any
     ) -> tuple[Any, ...]:
-        """Load and run a model. Raises what `prepare` and `TinyonnxRep.run` raise."""
+        """Load and run a model. Raises the errors of `prepare` and `TinyonnxRep.run`."""
         return cls.prepare(model, device, **kwargs).run(inputs)
 
     @classmethod
@@ -136,7 +136,7 @@ supports_device = TinyonnxBackend.supports_device
 
 
 def _named(inputs: Any, names: Sequence[str], where: str) -> Mapping[str, Any]:
-    """Return values by name, given such a mapping, a sequence in the order of the names, or a single array."""
+    """Return values by name, given a mapping, a sequence in the order of the names, or a single array."""
     if isinstance(inputs, Mapping):
         return inputs
     values = inputs if isinstance(inputs, (list, tuple)) else [inputs]

@@ -56,7 +56,7 @@ def read(path: Path) -> bytes | None:
 
 
 def write(path: Path, content: bytes) -> bool:
-    """Write a file atomically, so that processes may write the same one at once; return whether that worked."""
+    """Write a file atomically, so that processes may write the same file at once; return whether it was written."""
     with suppress(OSError, ModelError):
         _make(path.parent)
         if _all_private(path.parent):
@@ -74,7 +74,7 @@ def open_lock(name: str) -> BinaryIO:
 
 
 def _make(path: Path) -> None:
-    """Create a folder of the cache for this user alone, with what is above it, whatever the umask is."""
+    """Create a folder of the cache and its parents, accessible to this user alone, whatever the umask is."""
     root = folder()
     root.parent.mkdir(parents=True, exist_ok=True)
     for part in (root, *reversed([p for p in path.parents if root in p.parents]), path):

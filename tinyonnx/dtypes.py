@@ -61,7 +61,7 @@ def from_onnx_type(text: str) -> np.dtype[Any]:
 
 
 class TypedMap(dict[Any, Any]):
-    """A map as a dict that knows its ONNX type in onnxruntime's spelling and the dtype of its values."""
+    """A map as a dict with its ONNX type in onnxruntime's spelling and the dtype of its values."""
 
     def __init__(self, items: Mapping[Any, Any], type: str, dtype: np.dtype[Any]) -> None:
         super().__init__(items)

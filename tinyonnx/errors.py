@@ -8,7 +8,7 @@
     ├── NodeError       an operator failed: names file, node, op, opset, cause, dtypes and shapes
     └── ResourceError   a limit of ``SessionOptions.limits`` was exceeded
 
-Operators raise ``OpError`` with the cause alone; the caller, which knows the node, turns it into a ``NodeError``.
+Operators raise ``OpError`` with the cause alone; the caller, which has the node, turns it into a ``NodeError``.
 """
 
 _LONGEST = 8000

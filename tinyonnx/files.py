@@ -86,7 +86,7 @@ def write_text(path: str, text: str) -> None:
 
 @contextmanager
 def naming_file(path: str) -> Iterator[None]:
-    """Give an OSError without a filename, such as a full disk's, this one."""
+    """Set the filename of an OSError that has none, such as that of a full disk."""
     try:
         yield
     except OSError as error:

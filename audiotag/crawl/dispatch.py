@@ -33,7 +33,7 @@ class Queue(Protocol):
         ...
 
     def room(self, share: int) -> int:
-        """How many more files to assign, given the worker's fair share of the remaining ones."""
+        """Number of further files to assign, given the worker's fair share of the remaining ones."""
         ...
 
 
@@ -41,12 +41,12 @@ Q = TypeVar("Q", bound=Queue)
 
 
 def workers_to_start(limit: int, started: int, idle: int, waiting: int) -> int:
-    """How many workers to start for `waiting` files, given `started` workers of which `idle` have no file yet."""
+    """Number of workers to start for `waiting` files, given `started` workers of which `idle` have no file yet."""
     return max(0, min(limit - started, waiting - idle))
 
 
 def fair_share(limit: int, waiting: int, assigned: int, complete: bool) -> int:
-    """How many files one of `limit` workers may have, so that the last files are spread over all of them.
+    """Maximum number of files of one of `limit` workers, so that the last files are spread over all of them.
 
     Args:
         limit: maximum number of workers.
@@ -58,7 +58,7 @@ def fair_share(limit: int, waiting: int, assigned: int, complete: bool) -> int:
 
 
 def room(assigned: int, path_bytes: int, pace: float, share: int) -> int:
-    """How many more files to assign to a worker that is ready.
+    """Number of further files to assign to a worker that is ready.
 
     Args:
         assigned: files it has.

@@ -30,10 +30,10 @@ NAP = 0.02
 """Seconds for which replies may wait, so that one wake-up handles several."""
 
 ATTEMPTS = 2
-"""How many workers a file may kill before it is reported as a failure."""
+"""Number of workers that a file may kill before it is reported as a failure."""
 
 DEATHS = 3
-"""How many workers may die outside of any file before the first file is finished."""
+"""Number of workers that may die outside of any file before the first file is finished."""
 
 TICK = 0.25
 """Maximum seconds between two events of `Pool.run`; also the precision of time limits."""

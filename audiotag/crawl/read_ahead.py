@@ -66,7 +66,7 @@ class ReadAhead:
 
     @property
     def exhausted(self) -> bool:
-        """Whether everything has been taken. Raises what iterating raised, after the paths read before it."""
+        """Whether all paths have been taken. Raises the iterator's error after the paths read before it."""
         if not self.complete or self._pending:
             return False
         if self._error is not None:

@@ -41,7 +41,7 @@ class Sizes(NamedTuple):
 
 
 class Scratch(NamedTuple):
-    """Scratch memory; separate arrays, so that the compiler knows that they do not overlap.
+    """Scratch memory; separate arrays, so that the compiler can assume that they do not overlap.
 
     `bits` is the memory of `mel` as integers.
     """

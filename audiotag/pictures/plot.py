@@ -140,11 +140,11 @@ def _analyse(
     segmenter = None if options.events is None else Segmenter(options.events, options.labels)
     spans, scores = [], []
     events: list[Event] = []
-    for heard in tagger.score_windows(source, grid, notes=[]):
-        spans.append((heard.start, heard.end))
-        scores.append(heard.scores.astype(np.float32))
+    for tagged in tagger.score_windows(source, grid, notes=[]):
+        spans.append((tagged.start, tagged.end))
+        scores.append(tagged.scores.astype(np.float32))
         if segmenter is not None:
-            events += segmenter.push(heard.start, heard.end, heard.scores)
+            events += segmenter.push(tagged.start, tagged.end, tagged.scores)
     if segmenter is not None:
         events += segmenter.finish()
     middles = np.array([sum(span) / 2 for span in spans])

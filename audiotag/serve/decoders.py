@@ -35,7 +35,7 @@ _PATIENCE = 1.0
 """Seconds that a decoder whose pipe is closed gets to exit by itself, so that its exit code is known."""
 
 _ATTEMPTS = 3
-"""How many decoders are tried for one sound if they are already dead when it is sent."""
+"""Maximum attempts to send one sound to a decoder, as decoders may die while idle."""
 
 
 class TooLongError(AudioError):

@@ -1,4 +1,4 @@
-"""From channels to one: their mean, one of them, or the loudest."""
+"""Reduce channels to one: their mean, a given one, or the loudest."""
 
 from __future__ import annotations
 

@@ -372,7 +372,7 @@ def _open_file(file: IO[bytes], path: Path | None, name: str, stack: ExitStack, 
     file.seek(0)
     guard = _Guard(file)
     try:
-        # from a file of its own libsndfile reads by itself; not by name either, see _Guard
+        # given a descriptor, libsndfile reads without callbacks; a name would mislead it, see _Guard
         plain = isinstance(file, io.FileIO)
         opened = _SoundFile(file.fileno(), closefd=False) if plain else _SoundFile(guard)
     except _OPENING as error:

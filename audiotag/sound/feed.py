@@ -52,7 +52,7 @@ class Feed:
         self._error: BaseException | None = None
 
     def opened(self) -> None:
-        """From now on bytes are read in order and not kept."""
+        """Switch to decoding: bytes are read in order and not kept."""
         self._phase = Phase.DECODING
         del self._kept[: self._position]
 

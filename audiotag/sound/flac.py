@@ -1,7 +1,7 @@
-"""FLAC as the sequence of frames that a file really holds.
+"""FLAC as the sequence of frames that a file holds.
 
-The number of samples in the header may be missing or wrong, and decoders fail at what lies behind the last frame. Here
-every frame header is found in the bytes on their way to the decoder, so that no more is asked of it than there is.
+The number of samples in the header may be missing or wrong, and decoders fail at bytes behind the last frame. Here
+every frame header is found before its bytes reach the decoder, which is asked for no more samples than exist.
 A file behind a file is a `Segment` of its own.
 
 Source: RFC 9639.
@@ -19,7 +19,7 @@ from audiotag.sound.reader import AHEAD, Reader
 MARKER = b"fLaC"
 _STREAMINFO = 34
 _BEGINNINGS = (MARKER + b"\0\0\0\x22", MARKER + b"\x80\0\0\x22")
-"""How a stream begins: the marker and the header of its first block of metadata."""
+"""First bytes of a stream: the marker and the header of its first block of metadata."""
 
 _LONGEST_HEADER = 16
 _BITS = (0, 8, 12, 0, 16, 20, 24, 32)
@@ -42,7 +42,7 @@ _BEHIND = 1 << 16
 
 
 def _find(data: bytes, two: bytes, begin: int, end: int) -> list[int]:
-    """Where in data[begin:end] those two bytes begin: `bytes.find` takes ten times as long."""
+    """Positions in data[begin:end] of two consecutive bytes: `bytes.find` takes ten times as long."""
     if end <= begin:
         return []
     values = np.frombuffer(data, np.uint8)[begin : end + 1]
@@ -59,15 +59,15 @@ class Segment:
 
     Attributes:
         promised: samples per channel according to the header, 0 if it has none.
-        known: samples that can be decoded: those that the header promises, or behind these, or without a number in the
-            header, those of the frames that were found so far.
+        known: samples that can be decoded so far: the number in the header; beyond it, or without one, the samples of
+            the frames found.
         gap: samples that are missing between frames according to their numbers, `gap_at` the first of them.
-        skip: of frames behind those that the header promises, samples that were among the promised ones.
+        skip: samples of the frames behind the promised ones that were already counted among the promised ones.
         following: whether another stream follows.
     """
 
     def __init__(self, reader: Reader) -> None:
-        """Read the metadata. SegmentError if they are damaged or not all there."""
+        """Read the metadata. Raises SegmentError if they are damaged or incomplete."""
         self._reader = reader
         last, info = False, b""
         if reader.read(4) != MARKER:
@@ -217,7 +217,7 @@ class Segment:
 
 
 def segments(reader: Reader) -> Iterator[Segment]:
-    """Yield the streams of a source; each one must be read to its end before the next is asked for."""
+    """Yield the streams of a source; each one must be read to its end before the iterator is advanced."""
     following = True
     while following:
         segment = Segment(reader)

@@ -146,7 +146,7 @@ class Frames:
         self.first = 0.0
 
     def segments(self) -> Iterator[Segment]:
-        """Yield segments; each one must be read to its end before the next is asked for."""
+        """Yield segments; each one must be read to its end before the iterator is advanced."""
         header = self._next(None)
         while header:
             segment = Segment(header.form, header.samples)

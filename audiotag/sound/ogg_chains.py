@@ -80,7 +80,7 @@ class Chain:
         self.junk = 0
 
     def links(self) -> Iterator[Link]:
-        """Yield the streams; each one must be read to its end before the next is asked for."""
+        """Yield the streams; each one must be read to its end before the iterator is advanced."""
         while self._more:
             self._began, link = False, Link(self)
             yield link
@@ -133,7 +133,7 @@ class Chain:
             self._at = place
 
     def _have(self, size: int) -> bool:
-        """Whether so many bytes follow; they are in the buffer then."""
+        """Read ahead until the buffer holds `size` unconsumed bytes; return whether there are that many."""
         while len(self._buffer) - self._at < size and (data := self._reader.read(AHEAD, 1)):
             self._buffer = self._buffer[self._at :] + data
             self._at = 0

@@ -58,7 +58,7 @@ def read_pcm_header(reader: Reader) -> PcmHeader | None:
 
 
 def runs(reader: Reader, header: PcmHeader, notes: list[str]) -> Iterator[Run]:
-    """Yield the one run of samples; the reader must have read it before the end is asked for.
+    """Yield the one run of samples; it must be read before the iterator is advanced.
 
     `notes` takes a message if it is shorter than the header declares.
     """

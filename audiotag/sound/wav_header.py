@@ -65,7 +65,7 @@ class WavHeader:
 
 
 def read_wav_header(reader: Reader) -> WavHeader | None:
-    """Read up to the first sample; None if that is no WAV or has no data chunk."""
+    """Read up to the first sample; None if that is not a WAV or has no data chunk."""
     start = reader.position
     kind, riff_size, wave = _unpack("<4sI4s", reader)
     if kind not in (b"RIFF", b"RF64") or wave != b"WAVE":
@@ -113,7 +113,7 @@ def _is_placeholder(size: int) -> bool:
 
 
 def runs(reader: Reader, header: WavHeader, notes: list[str]) -> Iterator[Run]:
-    """Yield where samples are; the reader must have read a run before the next is asked for.
+    """Yield the runs of samples; each one must be read before the iterator is advanced.
 
     Args:
         reader: at the first sample.

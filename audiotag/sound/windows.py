@@ -20,7 +20,7 @@ MIN_HOP = DEFAULT.hop_length / DEFAULT.sample_rate
 """Seconds of the smallest step between windows: one frame of the features."""
 
 MAX_PIECE = 1200.0
-"""Seconds that are tagged in one piece at most; memory grows by 0.3 (mn04) to 0.5 MB (mn10) with each."""
+"""Maximum seconds tagged in one piece; each second takes 0.3 (mn04) to 0.5 MB (mn10) of memory."""
 
 
 SHORTEST = 0.5
@@ -29,7 +29,7 @@ SHORTEST = 0.5
 TOO_SHORT = "only {:.2f} s long: too short to judge"
 
 MAX_REMAINDER = 0.1
-"""Seconds at the end of a clip that get no window of their own at most."""
+"""Maximum seconds at the end of a clip without a window of their own."""
 
 
 @dataclass(frozen=True)

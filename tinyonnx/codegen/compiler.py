@@ -83,7 +83,7 @@ def _without_machine_code() -> Iterator[None]:
         (codegen.CPUCodeLibrary, "_optimize_final_module"): lambda library: None,
         (codegen.JITCodeLibrary, "_finalize_specific"): lambda library: None,
         (codegen.JITCPUCodegen, "_add_module"): lambda machine, module: None,
-        # nobody calls what comes out, but it must be a builtin function, and one of its own for each
+        # the result is never called, but it must be a builtin function, and a different one for each
         (cpu.CPUContext, "get_executable"): lambda *_: [].append,
     }
     before = {place: getattr(*place) for place in idle}
@@ -123,7 +123,7 @@ def _resolve(value: Any) -> Any:
 
 @cache
 def _compiled(helper: Helper) -> Any:
-    """The numba dispatcher of a function, and with it those of all that it calls.
+    """The numba dispatcher of a function; makes those of all functions that it calls, too.
 
     numba would compile a function anew for every literal that it is called with; here it does so
     for the literals of `Static` parameters alone.

@@ -17,7 +17,7 @@ cgutils: Any = numba.core.cgutils
 
 
 def call_entry(_context: Any, entry: Any, row: Any, part: Any, parts: Any) -> Any:
-    """Call the entry point at an address with the row at another one, for a share of the work."""
+    """Call the entry point at one address with the row at another, for one share of the work."""
     i64 = types.int64
 
     def emit(context: Any, builder: Any, sig: Any, args: Any) -> Any:

@@ -1,4 +1,4 @@
-"""Machine code of register tiles: what has to run at the FMA peak, with all accumulators in registers."""
+"""LLVM code of register tiles, which run at the FMA peak with all accumulators in registers."""
 
 from __future__ import annotations
 

@@ -114,7 +114,7 @@ class Emitter:
         return list(phis)
 
     def finish(self, values: list[Any], offsets: list[Any], out: Any, epilogue: Any, mask: Any) -> list[Any]:
-        """Apply the epilogue and store value i at offset i; returns what was stored.
+        """Apply the epilogue and store value i at offset i; return the stored values.
 
         `out` (with its residual) and `epilogue` are opened records.
         """

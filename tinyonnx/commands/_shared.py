@@ -70,7 +70,7 @@ def add_json(parser: argparse.ArgumentParser, content: str) -> None:
 
 
 def open_session(args: argparse.Namespace, optimised: bool = True, threads: int = 1) -> InferenceSession:
-    """Load the model that the arguments name. Raises what `InferenceSession` raises."""
+    """Load the model that the arguments name. Raises the errors of `InferenceSession`."""
     options = SessionOptions()
     options.intra_op_num_threads = threads
     if not optimised:
@@ -131,7 +131,7 @@ def table(rows: Sequence[Sequence[str]], right: Sequence[int] = ()) -> str:
 
 
 def shape_text(shape: Sequence[Any] | None) -> str:
-    """Format a shape: 1×128×t; "?" for what is unknown."""
+    """Format a shape: 1×128×t; "?" for an unknown size or rank."""
     if shape is None:
         return "?"
     return "×".join("?" if d is None else str(d) for d in shape) or "scalar"

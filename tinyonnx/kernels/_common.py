@@ -92,7 +92,7 @@ NO_EPILOGUE = epilogue_of(Activation())
 
 
 def activation_refused(activation: Activation) -> str | None:
-    """Refuse activations that no epilogue has."""
+    """Refuse activations that epilogues don't support."""
     return None if activation.name in _CODES else f"activation {activation.name!r}"
 
 
@@ -162,7 +162,7 @@ def conv_refused(
     out: Info, x: Info | None, w: Info | None, b: Info | None = None, residual: Info | None = None, *,
     geometry: ConvAttributes, activation: Activation = Activation(),
 ) -> str | None:  # fmt: skip
-    """Refuse what no kernel for convolutions takes."""
+    """Refuse convolutions that no kernel supports."""
     if x is None or w is None or w.value is None or (b is not None and b.value is None):
         return "weights are not constant"
     if x.value is not None:

@@ -105,7 +105,7 @@ def convolve(
 
 @jit
 def gather_pixel(x: Image, geometry: Geometry, item: int, y: int, z: int, window: Array) -> None:
-    """Copy what lies under the kernel at output pixel (y, z) to window[k_h, k_w, channels], zeros outside the image."""
+    """Copy the pixels of output (y, z)'s receptive field to window[k_h, k_w, channels], zeros outside the image."""
     width, channels, k_w, d_w = x.width, x.channels, geometry.k_w, geometry.d_w
     top, left = y * geometry.s_h - geometry.p_h, z * geometry.s_w - geometry.p_w
     j0, j1 = inside(left, d_w, k_w, width)

@@ -1,4 +1,4 @@
-"""A depthwise convolution and the 1×1 one that follows it, row by row: what is in between stays in the cache."""
+"""A depthwise convolution and the following 1×1 one, row by row, so that the rows between them stay in the cache."""
 
 from __future__ import annotations
 

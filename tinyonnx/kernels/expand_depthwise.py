@@ -224,7 +224,7 @@ def expand_and_convolve(
 
 
 def _scratch(x: Image, out: Image, geometry: Geometry) -> int:
-    """Floats of a ring and of what may be a whole image, both of 3 vectors: never fewer for a larger image."""
+    """Floats of a ring and of an image expanded as a whole, both of 3 vectors; monotonic in the size of the image."""
     k_h, k_w, _, s_w, d_h, d_w, _, p_w = geometry
     row = p_w + x.width + margin(x.width, out.width, k_w, s_w, d_w, p_w)
     return (((k_h - 1) * d_h + 1) * row + min(x.height * x.width, _SMALL)) * 3 * LANES

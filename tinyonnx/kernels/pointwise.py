@@ -15,7 +15,7 @@ def pointwise_refused(
     out: Info, x: Info | None, w: Info | None, b: Info | None = None, residual: Info | None = None, *,
     geometry: ConvAttributes, activation: Activation = Activation(),
 ) -> str | None:  # fmt: skip
-    """Refuse what isn't a 1×1 convolution of stride 1 without padding."""
+    """Refuse all but a 1×1 convolution of stride 1 without padding."""
     refused = conv_refused(out, x, w, b, residual, geometry=geometry, activation=activation)
     if refused is not None:
         return refused

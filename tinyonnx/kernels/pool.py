@@ -178,7 +178,7 @@ def bind_global_mean(pool: ConstantPool, out: Array, x: Array, *_: Array | None,
 def _spatial_mean_refused(
     out: Info, x: Info | None, axes_input: Info | None = None, *, axes: Any = None, **_: Any
 ) -> str | None:
-    """Refuse what isn't a mean over all spatial axes; `axes` is an attribute or, from opset 18 on, an input."""
+    """Refuse all but a mean over all spatial axes; `axes` is an attribute or, from opset 18 on, an input."""
     if axes_input is not None:
         if axes_input.value is None:
             return "axes are not constant"

@@ -266,7 +266,7 @@ def bind_stem(
     stem_activation: Activation = Activation(), depthwise_activation: Activation = Activation(),
     activation: Activation = Activation(),
 ) -> Call:  # fmt: skip
-    """Bind all three convolutions; what is compiled in depends on the weights' shapes alone."""
+    """Bind all three convolutions; specialisation constants depend on the weights' shapes alone."""
     first, first_b, taps, taps_b, w, b = (*constants, None)[:6]
     source, target = image(x), image(out)
     before, windows = _windows(x, first, taps, stem, geometry)

@@ -27,7 +27,7 @@ def compile_model(source: str | bytes, feeds: Mapping[str, Array], output: str |
     reads all inputs from its standard input, as they lie in memory and in their order, and writes the
     outputs to its standard output.
 
-    Returns the files that were written. Raises CompileError, and what loading and planning raise.
+    Returns the files that were written. Raises CompileError, and the errors of loading and planning.
     """
     session = InferenceSession(source)
     plan = plan_of(session, None, feeds)

@@ -74,7 +74,7 @@ def plan_for_size(
 ) -> SizedPlan:
     """A plan for the size that an axis of an input has in `feeds`, and for others if possible.
 
-    Raises CompileError naming nodes without a kernel, and what planning raises.
+    Raises CompileError naming nodes without a kernel, and the errors of planning.
     """
     size = feeds[input].shape[axis]
     if size >= SMALLEST:

@@ -45,9 +45,6 @@ def _extent(section: str) -> Extent:
 WORDS = _extent("words")
 """All words, an array of int64."""
 
-MEMORY = _extent("all memory")
-"""All memory, an array of float32."""
-
 RUNS, CONSTANTS, UNPACKED = map(_extent, ("runs", "constants", "unpacked"))
 """The arguments of `kernels.unpack`, arrays of int64, uint32 and uint32."""
 

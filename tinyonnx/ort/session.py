@@ -249,7 +249,7 @@ class InferenceSession:
         return IOBinding(self)
 
     def run_with_iobinding(self, iobinding: IOBinding, run_options: RunOptions | None = None) -> None:
-        """Run the model on bound inputs and outputs. Raises what `run` raises."""
+        """Run the model on bound inputs and outputs. Raises the errors of `run`."""
         iobinding.run(run_options)
 
     def end_profiling(self) -> str:

@@ -30,7 +30,7 @@ def activation_of(node: Node) -> dict[str, Any]:
 
 
 def geometry_of(node: Node) -> dict[str, Any]:
-    """Return the attributes that say where the filters are applied: all but those of the activation."""
+    """Return the geometry attributes: all but those of the activation."""
     return {name: value for name, value in node.attributes.items() if not name.startswith("activation")}
 
 

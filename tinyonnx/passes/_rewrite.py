@@ -1,4 +1,4 @@
-"""The state of a pipeline run, and questions about values and nodes that many passes ask."""
+"""The state of a pipeline run, and queries on values and nodes that many passes need."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Fuse a Conv or Gemm with the activation that alone reads it: act(x ∗ W + b)."""
+"""Fuse a Conv or Gemm with the activation that is its only reader: act(x ∗ W + b)."""
 
 from __future__ import annotations
 

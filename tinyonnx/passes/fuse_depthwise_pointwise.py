@@ -1,4 +1,4 @@
-"""Fuse a depthwise convolution with the small 1×1 one that alone reads it; the kernel does both row by row."""
+"""Fuse a depthwise convolution with the small 1×1 one that is its only reader; the kernel computes both row by row."""
 
 from __future__ import annotations
 

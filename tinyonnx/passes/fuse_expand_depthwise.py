@@ -1,4 +1,4 @@
-"""Fuse a 1×1 convolution with the depthwise one that alone reads it: the wide image between them never exists."""
+"""Fuse a 1×1 convolution with the depthwise one that is its only reader, to avoid the wide image between them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Fuse a product with one gate per channel with the 1×1 convolution that alone reads it: y = (x · g) ∗ W + b."""
+"""Fuse a product with one gate per channel with the 1×1 convolution that is its only reader: y = (x · g) ∗ W + b."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Fuse a Conv with the Add of a tensor of the same shape that alone reads it: y = (x ∗ W + b) + r."""
+"""Fuse a Conv with the Add, its only reader, of a tensor of the same shape: y = (x ∗ W + b) + r."""
 
 from __future__ import annotations
 

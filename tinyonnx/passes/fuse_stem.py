@@ -18,7 +18,7 @@ _MOST_TAPS = 32
 
 
 def fuse_stem(rewrite: Rewrite) -> None:
-    """Fuse every convolution with few taps and DepthwisePointwise that alone reads it."""
+    """Fuse every convolution with few taps with the DepthwisePointwise that is its only reader."""
     for node in [n for n in rewrite.graph.nodes if (n.op_type, n.domain) == ("DepthwisePointwise", FUSED)]:
         image, residual = node.inputs[0], node.inputs[5]
         first = producer(image)

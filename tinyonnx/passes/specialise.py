@@ -115,7 +115,7 @@ def _fold(rewrite: Rewrite, node: Node, infos: list[Info | None]) -> list[Array]
 
 
 def _fold_tag(node: Node) -> tuple[Any, ...]:
-    """Return what determines a node's results besides its constant inputs. Names do not: two nodes may share one."""
+    """Return a key of everything but constant inputs that determines a node's results; names do not."""
     attributes = tuple(
         (name, id(value) if isinstance(value, np.ndarray) else repr(value))
         for name, value in sorted(node.attributes.items())

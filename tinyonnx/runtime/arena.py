@@ -97,10 +97,10 @@ def assign_offsets(buffers: list[Buffer]) -> int:
     """Give every buffer an offset so that none overlaps another that lives at the same time.
 
     Buffers are placed one by one, each into the smallest gap that holds it: the largest first
-    or, where that wastes memory, in whichever other order gives the smallest arena. As that takes
-    the square of their number, very many only take over places of their own size. Returns
-    the arena's size in bytes. Source: Pisarchyk & Lee, Efficient Memory Management for Deep Neural
-    Net Inference, 2020 (greedy by size for offset calculation).
+    or, where that wastes memory, in whichever other order gives the smallest arena. This takes quadratic
+    time; more than _MANY buffers only reuse places of their own size instead. Returns the arena's size in bytes.
+    Source: Pisarchyk & Lee, Efficient Memory Management for Deep Neural Net Inference, 2020 (greedy by size for offset
+    calculation).
 
     Where sizes are expressions, so are offsets: buffers keep the order in memory that they get for the sizes at hand.
     """
@@ -130,7 +130,7 @@ def assign_offsets(buffers: list[Buffer]) -> int:
 
 
 def _express_offsets(buffers: list[Buffer]) -> int:
-    """Offsets for all sizes: each buffer begins where those below it, that live at the same time, end."""
+    """Set offsets for all sizes: each buffer begins at the end of the buffers below it that live at the same time."""
     stand_ins = [Buffer(b.name, (value_of(b.nbytes),), BYTE, b.layout, b.start, b.end) for b in buffers]
     assign_offsets(stand_ins)
     order = sorted(range(len(buffers)), key=lambda i: stand_ins[i].offset)

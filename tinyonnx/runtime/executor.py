@@ -58,7 +58,7 @@ def execute(
 
 
 def timed_runs(plan: Plan, feeds: Sequence[Any]) -> Iterator[list[float]]:
-    """Yield the seconds of every step of a plan, run after run. Raises what `execute` raises."""
+    """Yield the seconds of every step of a plan, run after run. Raises the errors of `execute`."""
     executable = Executable(plan)
     while True:
         yield executable.time(feeds)

@@ -1,4 +1,4 @@
-"""Which steps of a plan go through a batch item by item, so that what they pass on stays in the cache.
+"""Choose the steps of a plan that go through a batch item by item, so that their results stay in the cache.
 
 An image is written and read by steps that follow each other. With a whole batch between
 the two it has gone to memory; with one item it is still near. What that costs is reading the

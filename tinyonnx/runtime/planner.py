@@ -2,7 +2,7 @@
 
 A node becomes a kernel step where a registered kernel accepts it, else a numpy step; both
 kinds are in one list, in the graph's order. What a kernel reads or writes gets a buffer
-in the arena, in the memory order that the kernel wants; where two disagree, a layout step
+in the arena, in the memory order that the kernel needs; where two disagree, a layout step
 copies. Everything else is passed by reference from step to step.
 """
 
@@ -129,7 +129,7 @@ class _Planner:
         return candidate.when(out, *infos, **node.attributes)
 
     def _layout(self, value: Value) -> str:
-        """The memory order of a value: what its producer's kernel writes, else what its readers want."""
+        """The memory order of a value: that of its producer's kernel, else that which its readers need."""
         node = value.producer
         fast = self.chosen.get(id(node)) if node is not None else None
         if fast is not None and fast.layout != "any":
@@ -156,7 +156,7 @@ class _Planner:
         return self.slots[id(value)]
 
     def _buffer(self, value: Value) -> Buffer | None:
-        """The buffer of a value that a kernel writes or reads, made when first asked for."""
+        """The buffer of a value that a kernel writes or reads, made on first use."""
         if id(value) in self.buffers:
             return self.buffers[id(value)]
         written = id(value.producer) in self.chosen
@@ -232,7 +232,7 @@ class _Planner:
                 self._slot(result)
 
     def _find_steps_by_sizes(self) -> None:
-        """Mark the steps whose outputs follow from the sizes of the inputs; what they give lives through all runs."""
+        """Mark the steps whose outputs follow from the sizes of the inputs; these outputs live through all runs."""
         if not self.sizes:
             return
         known = {*self.constants, *self.sizes}

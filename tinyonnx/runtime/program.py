@@ -35,7 +35,7 @@ call_entry, atomic_add, atomic_load, exchange_if, pause, yield_processor, nanose
 )
 
 SHARES_PER_THREAD = 2
-"""More than one, so that a thread that is held up leaves work to the others."""
+"""More than one share, so that other threads can take over work from one that is preempted."""
 
 _LINE = 8
 """Counters are a cache line apart."""
@@ -61,16 +61,16 @@ def take_share(taken: Array, at: int, run: int, parts: int) -> int:
 
 @kernel
 def run_table(table: Array, first: int, last: int) -> None:
-    """The steps of a table of (entry point, row) from `first` to `last`; not a share, but the whole."""
+    """Run the whole steps `first` to `last` of a table of (entry point, row) on one thread."""
     for i in range(first, last):
         call_entry(table[2 * i], table[2 * i + 1], 0, 1)
 
 
 @kernel
 def run_table_shared(table: Array, taken: Array, done: Array, current: Array, run: int, steps: int) -> None:
-    """The same on several threads that all call this; `steps` holds first, last and the number of shares.
+    """Run steps in shares on several threads that all call this; `steps` packs first, last and the number of shares.
 
-    Returns when all is done, or as soon as `current` is another run.
+    Returns when all steps are done, or as soon as `current` is another run.
     """
     first, last, shares = steps >> 38, steps >> 12 & 0x3FFFFFF, steps & 0xFFF
     for i in range(first, last):
@@ -93,7 +93,7 @@ def run_table_shared(table: Array, taken: Array, done: Array, current: Array, ru
 
 @kernel
 def note_time(times: Array, at: int, part: int, parts: int) -> None:
-    """A step between others, which have all ended when it runs: the clock's nanoseconds into `times[at]`."""
+    """Write the clock's nanoseconds to `times[at]`: a step that runs when those before it have ended."""
     if part == 0:
         times[at] = nanoseconds()
 

@@ -99,7 +99,7 @@ class SizedPlan:
         return all(symbol.terms[0][0][0] in pinned for symbol in self.symbols)
 
     def run(self, feeds: Sequence[Any], values: Values, run_options: Stoppable | None = None) -> list[Any]:
-        """`executor.execute` for these sizes. Raises Unfit where the plan doesn't hold, else what `execute` raises."""
+        """Run for these sizes. Raises Unfit if the plan doesn't hold for them, and the errors of `executor.execute`."""
         try:
             executable = self.idle.pop()  # atomic
         except IndexError:
@@ -114,7 +114,7 @@ class SizedPlan:
         self._lock = threading.Lock()
 
     def bindings_for(self, values: Values) -> tuple[tuple[int, ...], list[Binding]]:
-        """The bindings for these sizes, with their numbers. Raises Unfit, and what binders raise."""
+        """The bindings for these sizes, with their numbers. Raises Unfit, and the errors of binders."""
         self.trace.set_values(self.symbols, values)
         if not all(condition.holds() for condition in self.conditions):
             raise Unfit
@@ -161,7 +161,7 @@ class Rows:
         sized: the plan.
         bindings: one for each of its steps.
         inputs: the first values after the outcome: addresses and symbols.
-        shares: into how many each kernel divides its work.
+        shares: number of shares of each kernel's work.
     """
 
     def __init__(self, sized: SizedPlan, bindings: Sequence[Binding], inputs: Sequence[Size], shares: int) -> None:
@@ -192,13 +192,13 @@ class Rows:
         return *call.args, SizedArray(self._scratch, (floats,), np.dtype(np.float32))
 
     def encode(self, numbers: Sequence[Any], at: int) -> tuple[list[Any], list[int]]:
-        """A row that will be at place `at`, with 0 for what changes; pairs of the place of that and of its value."""
+        """Return a row for index `at`, 0 for numbers that depend on sizes; and pairs (their index, their slot)."""
         places = [n for i, size in enumerate(numbers) if is_size(size) for n in (at + i, self.table.slot(size))]
         return [0 if is_size(number) else number for number in numbers], places
 
 
 class Variant:
-    """A choice of bindings, compiled: the table that gives all numbers, and rows with those that never change."""
+    """A compiled choice of bindings: the table that computes all numbers, and rows with the constant ones filled in."""
 
     def __init__(self, sized: SizedPlan, bindings: Sequence[Binding]) -> None:
         rows = Rows(sized, bindings, [*sized.symbols, sized.arena.address], shares_for(sized.plan.threads))
@@ -302,7 +302,7 @@ class SizedExecutable(Executable):
         self.protected = set()
 
     def resize(self, values: Values) -> None:
-        """Prepare for runs of these sizes. Raises Unfit, and what steps raise that depend on sizes alone."""
+        """Prepare for runs of these sizes. Raises Unfit, and the errors of steps that depend on sizes alone."""
         if values == self.sizes:
             return
         self.sizes = ()
@@ -355,7 +355,7 @@ class SizedExecutable(Executable):
 
 
 def _symbol_of(condition: Condition) -> int | None:
-    """The number of the symbol that a condition gives a value to, None if it does no such thing."""
+    """The number of the symbol whose value a condition fixes; None if it fixes none."""
     terms = [(monomial, factor) for monomial, factor in condition.size.terms if monomial]
     if len(terms) != 1 or len(terms[0][0]) != 1:
         return None

@@ -47,7 +47,7 @@ class SizedPlans:
         self._lock = threading.Lock()
 
     def candidates(self, shapes: Shapes, make: Make) -> Iterator[tuple[SizedPlan, Values]]:
-        """Plans that may hold for these shapes, with the values of their symbols; none if there can't be any."""
+        """Yield plans that may hold for these shapes, with the values of their symbols."""
         if self.refused or not self._learn(shapes):
             return
         values = tuple(shapes[group[0][0]][group[0][1]] for group in self._groups)
@@ -105,7 +105,7 @@ class SizedPlans:
         return None
 
     def _name(self, i: int, axis: int) -> Any:
-        """The name of a size; a pair of numbers where the model gives it none."""
+        """The name of a size; (input, axis) if the model gives it none."""
         names = self._names[i]
         return names[axis] if axis < len(names) and isinstance(names[axis], str) else (i, axis)
 

@@ -7,7 +7,7 @@ import threading
 from collections.abc import Callable
 
 Job = Callable[[int, int], None]
-"""Works until all is done, together with the other threads that are in the same call."""
+"""Runs shares until none is left, together with the other threads in the same call."""
 
 
 def available() -> int:

@@ -1,4 +1,4 @@
-"""Arrays whose shape and place are expressions: what kernels are bound to when a plan is made for every size.
+"""Arrays whose shape and address are expressions: operands of kernels in plans for every size.
 
 A `SizedArray` is a strided view of memory that is allocated later. It has the part of numpy's interface that
 binders use; whatever else numpy may do with it raises SizeError, and the plan is made for one size alone.
@@ -81,7 +81,7 @@ class SizedArray:
         return SizedArray(self.address, [self.shape[a] for a in axes], self.dtype, [self.strides[a] for a in axes])
 
     def view(self, dtype: Any) -> SizedArray:
-        """The same memory as elements of another dtype of the same size."""
+        """View the memory as elements of another dtype of the same size."""
         dtype = np.dtype(dtype)
         if dtype.itemsize != self.itemsize:
             raise SizeError(f"{self.dtype} can't be seen as {dtype}")

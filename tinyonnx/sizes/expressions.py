@@ -76,7 +76,7 @@ class Trace:
     # -- symbols ------------------------------------------------------------------------
 
     def symbol(self, name: str, value: int) -> Size:
-        """The symbol of that name, at least SMALLEST; `value` is what it has now."""
+        """Make a symbol of at least SMALLEST; `value` is its current value."""
         if value < SMALLEST:
             raise SizeError(f"{name} is {value}")
         number = self._atom(SYMBOL, (), name, SMALLEST, LARGEST)
@@ -85,7 +85,7 @@ class Trace:
         return symbol
 
     def address(self, name: str) -> Size:
-        """The place of memory that is allocated later: only differences to others of the same memory have a value."""
+        """The address of memory that is allocated later: only differences of addresses in it have values."""
         address: Size = self.size({(self._atom(ADDRESS, (), name, None, None),): 1})
         return address
 
@@ -288,12 +288,12 @@ class Size:
     # -- arithmetic ---------------------------------------------------------------------
 
     def _other(self, other: Any) -> Any:
-        """The other operand as an int or a size of the same trace; None if it is none."""
+        """The other operand as an int or a size of the same trace; None if it is neither."""
         if type(other) is int:
             return other
         if isinstance(other, Size):
             if other.trace is not self.trace:
-                raise SizeError("sizes of two plans meet")
+                raise SizeError("the operands are sizes of two plans")
             return other
         return int(other) if isinstance(other, int | np.integer) else None
 
@@ -306,7 +306,7 @@ class Size:
     __radd__ = __add__
 
     def _computed(self, name: str, other: Any, compute: Callable[[Terms, Terms], dict[Monomial, int]]) -> Any:
-        """The result of an operation, which is the same object each time."""
+        """The result of an operation, cached: equal operations give the same object."""
         is_int = type(other) is int
         key = name, id(self), other if is_int else id(other), is_int
         result = self.trace.computed.get(key)

@@ -9,7 +9,7 @@ Terms = tuple[tuple[Monomial, int], ...]
 """Monomials, ascending, with their coefficients, none of which is 0."""
 
 _MOST = 64
-"""Steps of a division; what needs more is no shape."""
+"""Maximum steps of a division; shapes need fewer."""
 
 
 def added(a: Terms, b: Terms) -> dict[Monomial, int]:

@@ -16,7 +16,7 @@ _LONGEST = 40
 
 
 class _Kind(NamedTuple):
-    """Columns that an item takes and the weight of its wish: nodes stay in line, edges give way."""
+    """Columns that an item takes, and the weight of its preferred column: nodes stay in line, edges move aside."""
 
     room: float
     weight: float
@@ -28,7 +28,7 @@ Place = tuple[float, int]
 
 
 class Layout(NamedTuple):
-    """(column, row) of each node, and for each edge those of the places that it passes in between."""
+    """(column, row) of each node, and of the places that each edge passes between its nodes."""
 
     places: list[Place]
     routes: list[list[Place]]

@@ -34,7 +34,7 @@ class Tensor:
 class NodeRow:
     """A node: `path` leads to it through subgraphs, `owner` is the path of the node whose subgraph contains it.
 
-    None stands for what is unknown without shapes.
+    None stands for values unknown without shapes.
     """
 
     path: str
@@ -105,7 +105,7 @@ class PlanReport:
 def inspect_graph(session: InferenceSession, feeds: Mapping[str, Array] | None = None) -> GraphReport:
     """Report the nodes of the file, with shapes and costs if `feeds` give the inputs' shapes.
 
-    Raises what `InferenceSession.run` raises for its feeds.
+    Raises the errors of `InferenceSession.run` for its feeds.
     """
     known = {}
     if feeds is not None:
@@ -149,7 +149,7 @@ def report_graph(
 
 
 def inspect_plan(session: InferenceSession, feeds: Mapping[str, Array]) -> PlanReport:
-    """Report the plan for inputs of these shapes. Raises what `InferenceSession.run` raises for its feeds."""
+    """Report the plan for inputs of these shapes. Raises the errors of `InferenceSession.run` for its feeds."""
     plan = session.plan_for(None, shapes_only(feeds))
     return PlanReport(
         steps=list(_steps(plan, origin_macs(session, feeds))),

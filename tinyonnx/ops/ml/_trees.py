@@ -61,7 +61,7 @@ class Members:
         return Members(of_node, values, np.sort(np.concatenate(keys)) if keys else np.empty(0, np.int64))
 
     def contain(self, sets: Array, x: Array) -> Array:
-        """Whether each element of `x` is in the set of that index."""
+        """Whether each element of `x` is in the set whose index `sets` gives."""
         if not self.keys.size:
             return np.zeros(x.shape, np.bool_)
         rank = np.minimum(np.searchsorted(self.values, x), len(self.values) - 1)

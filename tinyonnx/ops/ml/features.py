@@ -112,7 +112,7 @@ def imputer(
     with np.errstate(over="ignore"):
         values = given.astype(x.dtype)
     if x.dtype.kind != "f" and (values != given).any():
-        raise OpError(f"{name} has {given[values != given][0]}, which is no {x.dtype}")
+        raise OpError(f"{name} has {given[values != given][0]}, which does not fit {x.dtype}")
     return np.asarray(np.where(missing, values, x))
 
 

@@ -114,7 +114,7 @@ def test_imputer_refusals():
     check_refused("Imputer", X, imputed_value_int64s=[1], match="needs imputed_value_floats for float32")
     check_refused("Imputer", X.astype(I64), imputed_value_floats=[1.0], match="needs imputed_value_int64s for int64")
     check_refused(
-        "Imputer", X.astype(I32), imputed_value_int64s=[1 << 40], match="has 1099511627776, which is no int32"
+        "Imputer", X.astype(I32), imputed_value_int64s=[1 << 40], match="has 1099511627776, which does not fit int32"
     )
     check_op_refuses("Imputer", S, imputed_value_floats=[1.0], match="needs numbers")
 
