@@ -33,6 +33,9 @@ _CHUNK = 4096
 VARIANT_WORDS = 8
 """Words that describe a variant; see `kernels.run_sized`."""
 
+_VALUES = 2
+"""Position among these words of the range of the table's values."""
+
 
 def lay_out_sizes(
     layout: Layout, plan_for: Callable[[int], SizedPlan], first: int, last: int, source: Array, target: Array
@@ -54,18 +57,25 @@ def lay_out_sizes(
     left = np.arange(first, last + 1)
     plans: list[SizedPlan] = []
     words: list[Cell] = []
+    most_values = 0
     while len(left):
         size = int(left[-1])
         plan, bindings = _bindings_for(plans, plan_for, size)
         (symbol,) = plan.symbols
         within = Condition(POSITIVE, symbol - first), Condition(POSITIVE, last - symbol)
-        found, good = _Variant(layout, plan, bindings, within, source, target).lay_out(left)
+        variant = _Variant(layout, plan, bindings, within, source, target)
+        found, good = variant.lay_out(left)
         if not good[-1]:
             raise CompileError(f"can't be compiled for size {size}: its own conditions don't hold")
         words += found
+        most_values = max(most_values, variant.rows.table.count)
         left = left[~good]
         if len(words) > _MOST * VARIANT_WORDS:
             raise CompileError("can't be compiled for every size: its steps depend on it in too many ways")
+    # one variant is evaluated at a time: they share the room for values
+    values = layout.add_words([0] * most_values).offset // 8
+    for at in range(0, len(words), VARIANT_WORDS):
+        words[at + _VALUES : at + _VALUES + 2] = values, values + most_values
     return layout.add_words(words).offset // 8, len(words) // VARIANT_WORDS
 
 
@@ -131,7 +141,7 @@ class _Variant:
         return Call(copy, tuple(SizedArray(x.address, (count,), np.dtype(np.uint32)) for x in (source, target)))
 
     def lay_out(self, sizes: Array) -> tuple[list[Cell], Array]:
-        """The words that describe it, and for which of the sizes it holds."""
+        """The words that describe it, without the place of its values, and for which of the sizes it holds."""
         layout, table = self.layout, self.rows.table
         kernels, starts = [], []
         places: list[int] = []
@@ -145,11 +155,10 @@ class _Variant:
             places += targets
         first, last = layout.add_table(kernels, starts)
         code = layout.add_words(table.code().tolist()).offset // 8
-        values = layout.add_words([0] * table.count).offset // 8
         at = layout.add_words(places).offset // 8
         good = np.concatenate([self._holds(sizes[i : i + _CHUNK]) for i in range(0, len(sizes), _CHUNK)])
         words: list[Cell] = [
-            code, code + len(table.code()), values, values + table.count, at, at + len(places), first, last,
+            code, code + len(table.code()), 0, 0, at, at + len(places), first, last,
         ]  # fmt: skip
         return words, good
 

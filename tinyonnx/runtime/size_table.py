@@ -31,14 +31,26 @@ SET, ADD, MULTIPLY, DIVIDE, GREATER, LESSER, IS_ZERO, IS_NOT_ZERO, IS_NOT_NEGATI
 """Instructions (code, target, a, b): values[target] = a, += values[a]·b, = values[a] ∘ values[b]; checks of a value."""
 
 
+_CODE_BITS, _INDEX_BITS = 4, 32
+_CODE, _INDEX = (1 << _CODE_BITS) - 1, (1 << _INDEX_BITS) - 1
+
+
+def place(index: int, slot: int) -> int:
+    """Return the word of `evaluate`'s places that stands for rows[index] = values[slot]."""
+    return index | slot << _INDEX_BITS
+
+
 @kernel
 def evaluate(code: Array, values: Array, places: Array, rows: Array, part: int, parts: int) -> None:
-    """Run the instructions, then set rows[places[2i]] = values[places[2i + 1]]; values[0] is 1 if all checks passed."""
+    """Run the instructions, then copy values into the rows; values[0] is 1 if all checks passed.
+
+    `code` has three words per instruction (`SizeTable.code`), `places` one word per number of the rows (`place`).
+    """
     if part > 0:
         return
     values[0] = 0
-    for i in range(code.shape[0] // 4):
-        what, target, a, b = code[4 * i], code[4 * i + 1], code[4 * i + 2], code[4 * i + 3]
+    for i in range(0, code.shape[0], 3):
+        what, target, a, b = code[i] & _CODE, code[i] >> _CODE_BITS, code[i + 1], code[i + 2]
         if what == SET:
             values[target] = a
         elif what == ADD:
@@ -61,8 +73,8 @@ def evaluate(code: Array, values: Array, places: Array, rows: Array, part: int, 
                 return
         elif values[a] < 0:
             return
-    for i in range(places.shape[0] // 2):
-        rows[places[2 * i]] = values[places[2 * i + 1]]
+    for word in places:
+        rows[word & _INDEX] = values[word >> _INDEX_BITS]
     values[0] = 1
 
 
@@ -137,8 +149,9 @@ class SizeTable:
         return self.trace.largest_symbol(self._seen)
 
     def code(self) -> Array:
-        """The instructions so far."""
-        return np.array(self._code, np.int64)
+        """Return the instructions so far, three words each: code and target in one, a, b."""
+        code, target, a, b = np.array(self._code, np.int64).reshape(-1, 4).T
+        return np.stack([code | target << _CODE_BITS, a, b], axis=1).reshape(-1)
 
     def _new(self) -> int:
         self.count += 1

@@ -27,7 +27,7 @@ from tinyonnx.runtime.executor import Executable, KernelSegment, NumpyCall, allo
 from tinyonnx.runtime.operator_call import Budget, Stoppable
 from tinyonnx.runtime.plan import NumpyStep, Plan
 from tinyonnx.runtime.program import shares_for
-from tinyonnx.runtime.size_table import SizeTable, evaluate
+from tinyonnx.runtime.size_table import SizeTable, evaluate, place
 from tinyonnx.sizes.arrays import SizedArray, memory
 from tinyonnx.sizes.expressions import EQUAL, SYMBOL, Condition, Size, SizeError, Trace
 from tinyonnx.sizes.integers import is_size, maximum
@@ -192,8 +192,8 @@ class Rows:
         return *call.args, SizedArray(self._scratch, (floats,), np.dtype(np.float32))
 
     def encode(self, numbers: Sequence[Any], at: int) -> tuple[list[Any], list[int]]:
-        """Return a row for index `at`, 0 for numbers that depend on sizes; and pairs (their index, their slot)."""
-        places = [n for i, size in enumerate(numbers) if is_size(size) for n in (at + i, self.table.slot(size))]
+        """Return a row that will begin at index `at`, with 0 for numbers that change, and `place` words for these."""
+        places = [place(at + i, self.table.slot(size)) for i, size in enumerate(numbers) if is_size(size)]
         return [0 if is_size(number) else number for number in numbers], places
 
 

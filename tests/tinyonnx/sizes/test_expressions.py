@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tinyonnx.codegen.kernel import DISABLED, BoundKernel
-from tinyonnx.runtime.size_table import SizeTable, evaluate
+from tinyonnx.runtime.size_table import SizeTable, evaluate, place
 from tinyonnx.sizes.expressions import Size, SizeError, Trace, bounds
 from tinyonnx.sizes.integers import broadcast_shapes, maximum, minimum, value_of, vector
 
@@ -89,7 +89,7 @@ def test_table(program: list[tuple[int, int, int, int]], here: tuple[int, int], 
         _ = size > 20
     table = SizeTable(trace, symbols)
     table.check(trace.conditions.values())
-    places = [number for i, size in enumerate(found) for number in (i, table.slot(size))]
+    places = [place(i, table.slot(size)) for i, size in enumerate(found)]
     if table.largest_symbol() < 300:
         return
     rows, results = np.zeros(len(found), np.int64), np.zeros(table.count, np.int64)
