@@ -22,7 +22,7 @@ COMMANDS = ("tag", "serve", "demo", "models", "standalone")
 def command() -> int:
     """Run `main` as the whole of a process, without garbage collection during start and exit.
 
-    What a command imports and loads lives until its end: collecting among it is wasted CPU time.
+    Imported modules and loaded models live until the command ends, so that collecting garbage wastes CPU time.
     Commands that run long enable collection with `audiotag.crawl.job.resume_collection`.
     """
     gc.disable()

@@ -154,8 +154,8 @@ class Run:
     def find(self, wanted: Sequence[Array]) -> list[Found]:
         """Return for each array, in order, the nearest tensor of its shape that runs after the previous one's.
 
-        Exporters name tensors differently, so that the output of a block is identified by shape, place and numbers; a
-        wrong tensor is not near by chance. Axes of size 1 are ignored.
+        Exporters name tensors differently, so that the output of a block is identified by shape, position and values; a
+        wrong tensor is very unlikely to be nearest. Axes of size 1 are ignored.
         """
         found: list[Found] = []
         after = -1

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import soxr
 
-from audiotag.standalone import resampler
+from audiotag.standalone import records, resampler
 from audiotag.standalone.resampler import accept, produce, start
 from tinyonnx import kernel
 from tinyonnx.codegen.primitives import LANES
@@ -22,10 +22,10 @@ TARGET = resampler.TARGET
 
 @kernel
 def run(
-    x: Array, rate: int, block: int, registers: Array, weights: Array, inputs: Array, curve: Array, zeros: Array,
-    sums: Array, out: Array, ends: Array, part: int, parts: int,
-) -> None:  # fmt: skip
+    x: Array, rate: int, block: int, memory: records.Resampler, out: Array, ends: Array, part: int, parts: int
+) -> None:
     """Resample x in blocks; ends[0] becomes the number of outputs."""
+    registers, weights, inputs, curve, zeros, sums = memory
     start(registers, rate, weights, inputs, curve)
     end, at, produced = 0, 0, -1
     while at < len(x):
@@ -41,16 +41,20 @@ class Resampler:
     """Resamples clips (n,) float32 to 32 kHz, in blocks of a given number of samples."""
 
     def __init__(self) -> None:
-        self._registers = np.zeros(resampler.REGISTERS, np.int64)
-        self._weights = np.zeros(resampler.WEIGHTS, np.float32)
-        self._inputs = np.full(resampler.INPUTS, np.nan, np.float32)
-        self._work = resampler.prototype(), np.zeros(LANES, np.float32), np.zeros(resampler.SUMS, np.float32)
+        self._memory = records.Resampler(
+            registers=np.zeros(resampler.REGISTERS, np.int64),
+            weights=np.zeros(resampler.WEIGHTS, np.float32),
+            inputs=np.full(resampler.INPUTS, np.nan, np.float32),
+            curve=resampler.prototype(),
+            zeros=np.zeros(LANES, np.float32),
+            sums=np.zeros(resampler.SUMS, np.float32),
+        )
 
     def __call__(self, x: Array, rate: int, block: int = 8192) -> Array:
         room = resampler.outputs_of(len(x), rate) + resampler.LARGEST
         out, ends = np.full(room, np.nan, np.float32), np.zeros(1, np.int64)
         x = np.ascontiguousarray(x, np.float32)
-        run(x, rate, block, self._registers, self._weights, self._inputs, *self._work, out, ends)
+        run(x, rate, block, self._memory, out, ends)
         return out[: ends[0]]
 
 

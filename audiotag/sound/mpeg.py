@@ -34,7 +34,7 @@ HEADER = 7
 """Bytes of a frame header, at most; four of them for MP1 to MP3, whose frames are longer than that, too."""
 
 DECODER_DELAY = 529
-"""Samples by which a decoder of layer 3 is late."""
+"""Delay of a layer 3 decoder in samples."""
 
 CONFIRMED = 3
 """Consecutive frames that make bytes of unknown kind MPEG audio, unless the source ends before."""

@@ -58,7 +58,7 @@ from tinyonnx.runtime.constants import ConstantPool
 _ZERO = np.float32(0)
 
 _LONGEST = 12
-"""Elements under a row of the first kernel that are unrolled at most."""
+"""Maximum number of unrolled elements in a row of the first kernel."""
 
 _WIDEST = 5
 """Columns of the depthwise kernel that are unrolled at most."""
