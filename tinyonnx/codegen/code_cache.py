@@ -162,7 +162,7 @@ def _compile(kernel: Kernel, kinds: str, path: Path | None, results: queue.Simpl
             if address is None:
                 if not _logged:
                     _logged.add("compiling")
-                    log.info("compiling kernels for this machine; this happens once and takes some seconds")
+                    log.info("compiling kernels for this machine; this takes some seconds, later runs reuse them")
                 from tinyonnx.codegen import compiler
 
                 code = compiler.compile_kernel(kernel, kinds)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import zipfile
 from collections.abc import Mapping
 from typing import Any
 
@@ -20,6 +21,7 @@ from tinyonnx.commands._shared import (
     shown,
     table,
 )
+from tinyonnx.errors import InputError
 from tinyonnx.ort.session import InferenceSession
 from tinyonnx.tools import compare
 from tinyonnx.tools.compare import (
@@ -98,8 +100,10 @@ def _other(args: argparse.Namespace, session: InferenceSession, feeds: Mapping[s
             return onnxruntime_values(args.model, feeds, names)
         case "unoptimized":
             return RunningValues(args.model, feeds, names)
-        case path if path.endswith(".npz"):
+        case path if path.endswith(".npz") or zipfile.is_zipfile(path):
             return SavedValues(path)
+        case path if not os.path.exists(path):
+            raise InputError(f"--against {path}: is neither a file nor one of reference, onnxruntime, unoptimized")
         case path:
             return RunningValues(path, feeds, names)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import logging
 import os
 import pickle
 import subprocess
@@ -14,6 +15,8 @@ from typing import Any
 from tinyonnx.errors import Error
 from tinyonnx.native.unit import Unit
 
+log = logging.getLogger("tinyonnx")
+
 LEVELS = ("x86-64-v4", "x86-64-v3", "x86-64-v2")
 """Best first; weights are stored in the order that the first one uses."""
 
@@ -23,6 +26,7 @@ def units(builder: Callable[..., Unit], *args: Any) -> list[Unit]:
 
     Exceptions of the builder are raised here.
     """
+    log.info("compiling kernels for %s: the first time this takes a minute or two", ", ".join(LEVELS))
     environment = {key: value for key, value in os.environ.items() if not key.startswith("NUMBA_")}
     environment |= {key: os.environ[key] for key in ("NUMBA_CACHE_DIR",) if key in os.environ}
     environment |= {"NUMBA_CPU_FEATURES": "", "PYTHONPATH": os.pathsep.join(path or os.getcwd() for path in sys.path)}

@@ -19,7 +19,7 @@ _OPTIONS = (
 def require() -> None:
     """Before anything that takes long: raise CompileError where the compiler isn't installed."""
     if importlib.util.find_spec("ziglang") is None:
-        raise CompileError("native code is linked by the package ziglang: pip install 'tinyonnx[standalone]'")
+        raise CompileError("ziglang, which links native code, is missing: pip install 'tinyonnx[standalone]'")
 
 
 def link(files: Sequence[Path], output: Path, shared: bool, macros: Mapping[str, int], include: Sequence[Path]) -> None:

@@ -18,7 +18,7 @@ class Pair(NamedTuple):
 
 
 class FusedCall(NamedTuple):
-    """Operator, inputs and attributes of a fused node."""
+    """Operator (of the domain FUSED), inputs and attributes of a fused node."""
 
     op_type: str
     inputs: list[Value | None]

@@ -24,7 +24,7 @@ def reference_values(source: str | bytes, feeds: Mapping[str, Any]) -> Values:
             model = onnx.load_from_string(source) if isinstance(source, bytes) else onnx.load(source)
             values = ReferenceEvaluator(model).run(None, dict(feeds), intermediate=True)
     except Exception as error:  # another runtime may raise anything
-        raise InputError(f"{_name(source)}: onnx.reference can't run it: {error!r}") from error
+        raise InputError(f"{_name(source)}: onnx.reference can't run it: {_first_line(error)}") from error
     assert isinstance(values, dict)
     return {name: value for name, value in values.items() if name and value is not None}
 
@@ -49,7 +49,13 @@ def onnxruntime_values(source: str | bytes, feeds: Mapping[str, Any], names: Seq
         present = [output.name for output in oracle.get_outputs()]
         return dict(zip(present, oracle.run(present, dict(feeds)), strict=True))
     except Exception as error:
-        raise InputError(f"{_name(source)}: onnxruntime can't run it: {error}") from error
+        raise InputError(f"{_name(source)}: onnxruntime can't run it: {_first_line(error)}") from error
+
+
+def _first_line(error: Exception) -> str:
+    """Return the type and the first line of the message, which may go on with a list of all operators."""
+    lines = str(error).splitlines() or [""]
+    return f"{type(error).__name__}: {lines[0]}".rstrip(": ")
 
 
 def _with_outputs(source: str | bytes, names: Sequence[str]) -> tuple[bytes, str]:

@@ -230,6 +230,13 @@ def test_compare(model: Path, against: str, tmp_path: Path, capsys: pytest.Captu
     assert result["worst"]["cosine"] > 0.999999
 
 
+def test_saved_activations_are_recognised_by_their_content(model: Path, tmp_path: Path, capsys: Any) -> None:
+    call(capsys, "trace", model, "--dim", "t=10", "--save", tmp_path / "acts")
+    result = call_json(capsys, "compare", model, "--against", tmp_path / "acts", "--dim", "t=10")
+    assert result["first_over"] is None
+    assert result["layers"]
+
+
 def test_a_corrupted_weight_is_found_where_it_is(model: Path, tmp_path: Path, capsys: Any) -> None:
     other = write(tmp_path / "corrupted.onnx", change=0.01)
     text = call(capsys, "compare", model, "--against", other, "--dim", "t=10", code=1)
@@ -262,6 +269,7 @@ def test_profile(model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
         (["compare", "{}", "--against", "missing.npz"], "missing.npz"),
         (["compare", "{}", "--against", "missing.onnx"], "missing.onnx"),
         (["compare", "{}", "--against", __file__], "test_commands.py"),
+        (["compare", "{}", "--against", "onnxruntim"], "neither a file nor one of reference, onnxruntime, unoptimized"),
         (["trace", "{}", "--inputs", __file__], "not an .npz file"),
         (["inspect", "{}", "--save", "/no/such/folder/m.onnx"], "/no/such/folder/m.onnx: No such file"),
         (["trace", "{}", "--html", "/dev/full"], "/dev/full: No space left"),

@@ -76,6 +76,18 @@ def test_a_model_that_the_reference_cannot_run(tmp_path: Path) -> None:
         compare(good, bad)
 
 
+def test_an_operator_that_the_reference_lacks_gives_one_line(tmp_path: Path) -> None:
+    model = onnx.parser.parse_model("""
+        <ir_version: 8, opset_import: ["": 17]>
+        net (float[1, 2, 4] x) => (float[1, 2, 1] y) { y = GlobalLpPool (x) }
+    """)
+    onnx.save(model, tmp_path / "pool.onnx")
+    with pytest.raises(InputError, match=r"pool\.onnx: onnx\.reference.*GlobalLpPool") as caught:
+        reference_values(str(tmp_path / "pool.onnx"), {"x": np.ones((1, 2, 4), np.float32)})
+    assert "\n" not in str(caught.value)
+    assert len(str(caught.value)) < 500
+
+
 @pytest.mark.parametrize(
     ("ours", "theirs", "expected"),
     [
