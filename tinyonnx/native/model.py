@@ -35,7 +35,7 @@ class CompileError(Error):
     """The model can't be compiled to native code, or not as requested."""
 
 
-class Step(NamedTuple):
+class LaidOutCall(NamedTuple):
     """A call whose arguments are laid out; `scratch` is whether the last one is the scratch memory."""
 
     kernel: Kernel
@@ -44,10 +44,10 @@ class Step(NamedTuple):
     scratch: bool
 
 
-class Bound(NamedTuple):
+class LaidOutPlan(NamedTuple):
     """A plan whose calls are laid out; places of inputs and outputs, row-major, with their size in bytes."""
 
-    steps: list[Step]
+    steps: list[LaidOutCall]
     inputs: list[tuple[Place, int]]
     outputs: list[tuple[Place, int]]
 
@@ -71,7 +71,7 @@ def check_steps(sized: SizedPlan) -> SizedPlan:
     return sized
 
 
-def bind(layout: Layout, plan: Plan, arena: Array) -> Bound:
+def bind(layout: Layout, plan: Plan, arena: Array) -> LaidOutPlan:
     """Lay out a plan's calls, its buffers being in that arena.
 
     Raises CompileError for an output that no kernel writes.
@@ -81,7 +81,7 @@ def bind(layout: Layout, plan: Plan, arena: Array) -> Bound:
     outputs, after = _edge(layout, plan, arena, "output", plan.outputs)
     calls = [call for step in kernel_calls(plan, arena) for call in step]
     add_constants(layout, plan, arena, calls)
-    return Bound([_step(layout, call) for call in (*before, *calls, *after)], inputs, outputs)
+    return LaidOutPlan([_step(layout, call) for call in (*before, *calls, *after)], inputs, outputs)
 
 
 def add_constants(layout: Layout, plan: Plan, arena: Any, calls: Sequence[Call]) -> None:
@@ -147,12 +147,12 @@ def _memory(buffer: Buffer, arena: Array) -> Array:
     return arena[buffer.root.offset : buffer.root.offset + buffer.nbytes]
 
 
-def _step(layout: Layout, call: Call) -> Step:
+def _step(layout: Layout, call: Call) -> LaidOutCall:
     kinds, cells = kinds_of(call.args), layout.cells(call.args)
     if call.scratch:
         cells += layout.room("scratch", call.scratch * 4), call.scratch
         kinds += " <f4"
-    return Step(call.kernel, kinds, cells, bool(call.scratch))
+    return LaidOutCall(call.kernel, kinds, cells, bool(call.scratch))
 
 
 def _numbered(plan: Plan, arena: Array, calls: list[Call]) -> tuple[list[Call], int]:

@@ -24,7 +24,7 @@ from tinyonnx.runtime.constants import ConstantPool
 from tinyonnx.runtime.executor import execute
 from tinyonnx.runtime.plan import Plan
 from tinyonnx.runtime.planner import make_plan
-from tinyonnx.runtime.shape_independent import Ahead
+from tinyonnx.runtime.shape_independent import ShapeIndependentRewrites
 from tinyonnx.runtime.sized import SizedPlan, Unfit, Values
 from tinyonnx.runtime.sized_plans import SizedPlans, make_sized, shapes_of
 from tinyonnx.runtime.threads import available
@@ -95,7 +95,7 @@ class InferenceSession:
         for node in (None, *self._graph.walk()):
             for array in _constants(self._graph, node):
                 self._pool.adopt(array)
-        self._ahead = Ahead()
+        self._rewrites = ShapeIndependentRewrites()
         self._sized: dict[Any, SizedPlans] = {}
         self._plans: OrderedDict[Any, Plan] = OrderedDict()
         self._lock = threading.Lock()
@@ -354,7 +354,7 @@ class InferenceSession:
     def _make_plan(self, request: _Request, by_item: bool) -> Plan:
         names, overridden, feeds = request.names, request.overridden, request.feeds
         if request.optimise:
-            rewrite = self._ahead.rewrite(
+            rewrite = self._rewrites.rewrite(
                 (names, overridden),
                 lambda: self._copy(names, overridden),
                 lambda graph: self._run_passes(graph, PIPELINE),

@@ -23,7 +23,7 @@ _MOST = 64
 """Groups of items: each needs a row of arguments for each step."""
 
 
-class Step(Protocol):
+class HasBuffers(Protocol):
     """A step's input and output buffers, all that this module reads of it."""
 
     @property
@@ -34,7 +34,7 @@ class Step(Protocol):
 
 
 @dataclass(frozen=True)
-class Run:
+class ItemLoop:
     """Steps `first` to `end` (exclusive) go through a batch of `items` in groups of `group`."""
 
     first: int
@@ -47,7 +47,7 @@ class Run:
         return [slice(at, min(at + self.group, self.items)) for at in range(0, self.items, self.group)]
 
 
-def find_runs(steps: Sequence[Step | None]) -> list[Run]:
+def find_runs(steps: Sequence[HasBuffers | None]) -> list[ItemLoop]:
     """The runs of a plan; `steps` has None for those that need all items at once."""
     batches = [0 if step is None else _batch(step) for step in steps]
     runs, at = [], 0
@@ -58,12 +58,12 @@ def find_runs(steps: Sequence[Step | None]) -> list[Run]:
             first, end = _best(gains)
             if end - first > 1:
                 items = int(items)
-                runs.append(Run(at + first, at + end, items, -(-items // _MOST)))
+                runs.append(ItemLoop(at + first, at + end, items, -(-items // _MOST)))
         at += count
     return runs
 
 
-def shrink_buffers(runs: Sequence[Run], buffers: Sequence[Buffer], fed: Callable[[Buffer], bool]) -> None:
+def shrink_buffers(runs: Sequence[ItemLoop], buffers: Sequence[Buffer], fed: Callable[[Buffer], bool]) -> None:
     """Shrink buffers used only within a run to one group of items; extend the others' lifetime over all of it."""
     for run in runs:
         inside = [b for b in buffers if run.first <= b.root.start and b.root.end < run.end and not fed(b.root)]
@@ -75,14 +75,14 @@ def shrink_buffers(runs: Sequence[Run], buffers: Sequence[Buffer], fed: Callable
                 buffer.start, buffer.end = min(buffer.start, run.first), max(buffer.end, run.end - 1)
 
 
-def _batch(step: Step) -> int:
+def _batch(step: HasBuffers) -> int:
     """The size of the batch that all inputs and outputs of a step have, or 0."""
     buffers = _buffers(step)
     first = buffers[0].shape[0] if buffers and buffers[0].shape else 0
     return first if all(b.shape and b.shape[0] == first for b in buffers) else 0
 
 
-def _gain(step: Step, items: int) -> int:
+def _gain(step: HasBuffers, items: int) -> int:
     """Memory traffic that a step saves by going through the batch item by item, in bytes per item."""
     moved = sum(value_of(buffer.nbytes) for buffer in _buffers(step))
     weights = sum(x.nbytes for x in step.inputs if x is not None and not isinstance(x, Buffer))
@@ -102,5 +102,5 @@ def _best(gains: Sequence[int]) -> tuple[int, int]:
     return found
 
 
-def _buffers(step: Step) -> list[Buffer]:
+def _buffers(step: HasBuffers) -> list[Buffer]:
     return [x for x in (*step.inputs, *step.outputs) if isinstance(x, Buffer)]

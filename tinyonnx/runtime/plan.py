@@ -11,7 +11,7 @@ from tinyonnx.passes._rewrite import Remark
 from tinyonnx.registry import Fast
 from tinyonnx.runtime.arena import Buffer
 from tinyonnx.runtime.constants import ConstantPool
-from tinyonnx.runtime.item_loops import Run
+from tinyonnx.runtime.item_loops import ItemLoop
 
 
 @dataclass
@@ -80,7 +80,7 @@ class Plan:
     captures: list[tuple[Value, int]]
     slot_of: dict[int, int]
     sizes: dict[int, Value] = field(default_factory=dict)
-    runs: list[Run] = field(default_factory=list)
+    runs: list[ItemLoop] = field(default_factory=list)
     threads: int = 1
     remarks: list[Remark] = field(default_factory=list)
     idle: list[Any] = field(default_factory=list)

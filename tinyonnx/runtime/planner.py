@@ -17,7 +17,7 @@ from tinyonnx.passes.specialise import info_of
 from tinyonnx.registry import Fast, Info, lookup
 from tinyonnx.runtime.arena import Buffer, assign_offsets
 from tinyonnx.runtime.constants import ConstantPool
-from tinyonnx.runtime.item_loops import Run, find_runs, shrink_buffers
+from tinyonnx.runtime.item_loops import ItemLoop, find_runs, shrink_buffers
 from tinyonnx.runtime.operator_call import check_sizes
 from tinyonnx.runtime.plan import KernelStep, LayoutStep, NumpyStep, Plan, Step
 
@@ -265,7 +265,7 @@ class _Planner:
                 target.shares = source.root
                 source.root.end = max(source.root.end, target.end)
 
-    def _split_batches(self) -> list[Run]:
+    def _split_batches(self) -> list[ItemLoop]:
         """Steps that go through the batch item by item."""
         if not self.by_item:
             return []

@@ -15,7 +15,7 @@ from tinyonnx.ir import Graph, Node, Value
 from tinyonnx.passes import Rewrite
 
 
-class Ahead:
+class ShapeIndependentRewrites:
     """Graphs rewritten without regard to input sizes, by key.
 
     The first rewrite of a key starts from the original graph. At the second, the shape-independent rewrite is

@@ -9,7 +9,7 @@ import pytest
 import tinyonnx
 from tests.tinyonnx.passes.conftest import data, floats, model_text
 from tinyonnx.runtime.executor import Executable, kernel_names
-from tinyonnx.runtime.item_loops import Run, _best
+from tinyonnx.runtime.item_loops import ItemLoop, _best
 from tinyonnx.runtime.plan import NumpyStep
 
 WEIGHTS = ", ".join(
@@ -100,5 +100,5 @@ def test_the_steps_that_save_most_together() -> None:
 
 
 def test_groups() -> None:
-    assert Run(0, 2, 5, 1).groups == [slice(i, i + 1) for i in range(5)]
-    assert Run(0, 2, 5, 2).groups == [slice(0, 2), slice(2, 4), slice(4, 5)]
+    assert ItemLoop(0, 2, 5, 1).groups == [slice(i, i + 1) for i in range(5)]
+    assert ItemLoop(0, 2, 5, 2).groups == [slice(0, 2), slice(2, 4), slice(4, 5)]

@@ -10,7 +10,7 @@ from tinyonnx.ir import Value
 from tinyonnx.limits import Limits
 from tinyonnx.onnxfile.load import load
 from tinyonnx.passes import Rewrite
-from tinyonnx.runtime.shape_independent import Ahead, alike
+from tinyonnx.runtime.shape_independent import ShapeIndependentRewrites, alike
 
 SIZES = [40, 100, 33, 101, 257]
 
@@ -74,7 +74,7 @@ class Steps:
 
 @pytest.mark.parametrize("spoil", [False, True])
 def test_graphs_are_rewritten_ahead_with_the_second_use_if_that_leads_to_the_same(spoil):
-    ahead, steps, done = Ahead(), Steps(spoil), []
+    ahead, steps, done = ShapeIndependentRewrites(), Steps(spoil), []
     for _ in range(4):
         result = ahead.rewrite("key", steps.begin, steps.ahead, steps.finish)
         done.append(" ".join(steps.done))
