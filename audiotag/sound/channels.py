@@ -28,6 +28,9 @@ CANCELLING = 1e-3
 AUDIBLE = 1e-8
 """Power of sound that may cancel (-80 dB)."""
 
+PART = 8
+"""Cancellation is looked for in the first of so many parts of a block."""
+
 LOOK, ENOUGH = 10, 0.5
 """Seconds of sound after which cancellation is looked for, and of those at the end that suffice."""
 
@@ -99,8 +102,10 @@ class Mixer:
             if self._frames >= span:
                 self._look()
             end = min(len(block), at + span - self._frames)
-            self._mixed += float(np.einsum("i,i->", mixed[at:end], mixed[at:end]))
-            self._each += float(np.einsum("ij,ij->", block[at:end], block[at:end])) / count
+            heard = at + 1 + (end - at) // PART
+            one, each = mixed[at:heard], block[at:heard]
+            self._mixed += float(np.einsum("i,i->", one, one))
+            self._each += float(np.einsum("ij,ij->", each, each)) / count
             self._frames += end - at
             at = end
         if self._frames >= span:
@@ -109,7 +114,7 @@ class Mixer:
 
     def _look(self) -> None:
         """Note once if the channels cancelled each other since this was last looked for."""
-        audible = self._frames >= ENOUGH * self._rate and self._each > AUDIBLE * self._frames
+        audible = self._frames >= ENOUGH * self._rate and self._each * PART > AUDIBLE * self._frames
         if not self._cancels and audible and self._mixed < CANCELLING * self._each:
             self._cancels = True
             self._notes.append(CANCELLED.format(self._looks * LOOK))

@@ -251,8 +251,9 @@ def _flac(reader: Reader, name: str, notes: list[str]) -> Blocks:
     for segment in flac.segments(reader):
         more, promised = segment.grow(0), 0
         while more:
-            total, feed = 0, Feed(segment.pull)
-            with _opened(feed, name) as file:
+            total, direct = 0, segment.direct
+            feed: Any = _Guard(reader.file) if direct else Feed(segment.pull)
+            with _opened_file(reader.file, name) if direct else _opened(feed, name) as file:
                 size = _size(file, reader.seekable)
                 dtype = _INTEGERS.get(file.subtype, "float32")
                 while segment.grow(total):
@@ -263,6 +264,8 @@ def _flac(reader: Reader, name: str, notes: list[str]) -> Blocks:
                     old = max(segment.skip - total, 0)
                     total += len(block)
                     yield file.samplerate, as_float(block[old:], name)
+            if direct:
+                segment.decoded()
             if total < segment.known:
                 raise AudioError(name, f"truncated: {total} of {segment.known} frames are there")
             total -= segment.skip
@@ -322,6 +325,15 @@ _INTEGERS = {"PCM_16": "int16", "PCM_24": "int32", "PCM_32": "int32"}
 
 _PLAIN = frozenset(("WAV", "WAVEX", "RF64", "W64", "AIFF"))
 """Formats in which these are stored as they are."""
+
+
+def _opened_file(file: IO[bytes], name: str) -> _SoundFile:
+    """Open a file of the system, which libsndfile then reads by itself. Raises AudioError."""
+    file.seek(0)
+    try:
+        return _SoundFile(file.fileno(), closefd=False)
+    except _OPENING as error:
+        raise AudioError(name, reason(error)) from None
 
 
 def _opened(feed: Feed, name: str) -> _SoundFile:

@@ -21,6 +21,10 @@ NEAR = 1 << 16
 """Bytes beyond those read to which a decoder that looks for frames may seek."""
 
 
+PULLED = 1 << 14
+"""Bytes that are pulled at once while decoding."""
+
+
 class Phase(enum.Enum):
     """Phase of libsndfile's reading."""
 
@@ -47,6 +51,7 @@ class Feed:
         self._pull, self._tag = pull, tag
         self._kept = bytearray()
         self._position = 0
+        self._chunk, self._taken = b"", 0
         self._failed = False
         self._phase = Phase.MEASURING
         self._error: BaseException | None = None
@@ -54,7 +59,8 @@ class Feed:
     def opened(self) -> None:
         """Switch to decoding: bytes are read in order and not kept."""
         self._phase = Phase.DECODING
-        del self._kept[: self._position]
+        self._chunk = bytes(self._kept[self._position :])
+        self._kept.clear()
 
     def check(self) -> None:
         """Raise what `pull` raised."""
@@ -89,8 +95,11 @@ class Feed:
 
     def _read(self, size: int) -> bytes:
         if self._phase is Phase.DECODING:
-            data = bytes(self._kept[:size]) or self._pull(size)
-            del self._kept[: len(data)]
+            # decoders of MPEG audio ask for some bytes at a time
+            if self._taken == len(self._chunk):
+                self._chunk, self._taken = self._pull(max(size, PULLED)), 0
+            data = self._chunk[self._taken : self._taken + size]
+            self._taken += len(data)
         elif self._position >= END - TAG:
             data = bytes(min(size, END - self._position))
         else:

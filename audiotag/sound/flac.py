@@ -9,6 +9,7 @@ Source: RFC 9639.
 
 from __future__ import annotations
 
+import io
 from collections import deque
 from collections.abc import Iterator
 
@@ -69,6 +70,7 @@ class Segment:
     def __init__(self, reader: Reader) -> None:
         """Read the metadata. Raises SegmentError if they are damaged or incomplete."""
         self._reader = reader
+        self._begin = reader.position
         last, info = False, b""
         if reader.read(4) != MARKER:
             raise SegmentError("has no FLAC header")
@@ -96,6 +98,7 @@ class Segment:
         self._size = 0
         # while as many samples as the header promises are decoded nothing is looked at, but the last bytes are kept
         self._counting, self._start = self.promised > 0, self._head
+        self._frames = reader.position
         self._passed: deque[bytes] = deque()
         self._kept = self._least = 0
         self._next: int | None = None  # number of the sample that the next frame begins with
@@ -115,6 +118,15 @@ class Segment:
         while self.known <= done and not self._ended and not self._counting:
             self._more()
         return self.known > done
+
+    @property
+    def direct(self) -> bool:
+        """Whether a decoder may read the source by itself, up to the samples that the header promises."""
+        return self._counting and self._begin == 0 and isinstance(self._reader.file, io.FileIO)
+
+    def decoded(self) -> None:
+        """Continue where a decoder left the source that it read by itself."""
+        self._reader.seek(max(self._reader.file.tell() - _BEHIND, self._frames))
 
     def look_behind(self) -> bool:
         """Look for frames behind those that the header promises; whether there are some, to be decoded anew."""

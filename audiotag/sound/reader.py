@@ -84,6 +84,11 @@ class Reader:
             raise OSError(f"is not identified by its first {KEPT >> 20} MiB")
         self._at = self.position = 0
 
+    def seek(self, position: int) -> None:
+        """Continue at another position of a seekable source."""
+        self._file.seek(position)
+        self._buffer, self._at, self.position, self.ended = b"", 0, position, False
+
     def commit(self) -> None:
         """Stop keeping what was read: there will be no `rewind`."""
         self._keeping = False
