@@ -9,23 +9,22 @@ from pathlib import Path
 
 from audiotag.models import catalog
 from audiotag.models.catalog import sha256_of
-from models.train import bank, clips, distil, heldout, sources
-from models.train.export import export
+from models.train import sources
 
 
 @dataclass(frozen=True)
 class Scale:
-    """Amounts: packages, utterances, minutes of music, shards, clips in each, steps."""
+    """Amounts: packages, utterances, minutes of music, shards, clips in each, steps (None: those of the plan)."""
 
     packages: list[str]
     speech: int
     music: int
     shards: int
     clips: int
-    steps: int
+    steps: int | None
 
 
-FULL = Scale(sources.ALL, 1500, 128, 40, 500, distil.Plan.steps)
+FULL = Scale(sources.ALL, 1500, 128, 40, 500, None)
 SMOKE = Scale(sources.FEW, 20, 2, 1, 40, 3)
 
 
@@ -37,12 +36,16 @@ def main() -> None:
     parser.add_argument("--out", type=Path, help="default: models/default.onnx, with --smoke below --work")
     parser.add_argument("--smoke", action="store_true", help="a trial run of every step, some minutes")
     parser.add_argument("--shards", type=int, help=f"training shards, by default {FULL.shards} (--smoke: 1)")
-    parser.add_argument("--steps", type=int, help=f"by default {FULL.steps} (--smoke: {SMOKE.steps})")
+    parser.add_argument("--steps", type=int, help=f"by default those of `distil.Plan` (--smoke: {SMOKE.steps})")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--only", choices=("fetch", "bank", "clips", "train", "export"))
     parser.add_argument("--part", default="0/1", help="with --only clips: this share of the shards, for parallel runs")
     args = parser.parse_args()
     scale = SMOKE if args.smoke else FULL
+    # torch and scipy, of the extra `train`, are not needed for --help
+    from models.train import bank, clips, distil, heldout
+    from models.train.export import export
+
     shards, steps = args.shards or scale.shards, args.steps or scale.steps
     out = args.out or (args.work / "smoke.onnx" if args.smoke else Path("models/default.onnx"))
     todo = (args.only,) if args.only else ("fetch", "bank", "clips", "train", "export")
@@ -59,7 +62,7 @@ def main() -> None:
             print(clips.write_shard(work / "clips", sounds, index, scale.clips), flush=True)
     if "train" in todo:
         catalog.convert(checkpoint, work / "teacher.onnx")
-        plan = distil.Plan(steps=steps)
+        plan = distil.Plan(steps=steps) if steps else distil.Plan()
         held_out = heldout.load(bank.Bank(work), work / "teacher.onnx", 2)
         distil.train(work, checkpoint, held_out, plan, args.threads)
     if "export" in todo:

@@ -21,6 +21,7 @@ from tinyonnx.codegen.arguments import cells, kinds_of
 from tinyonnx.codegen.kernel import BoundKernel
 from tinyonnx.errors import Error
 from tinyonnx.ir import Array
+from tinyonnx.kernels._common import Temporary
 from tinyonnx.registry import Call
 from tinyonnx.runtime.arena import aligned, view_of
 from tinyonnx.runtime.executor import Executable, KernelSegment, NumpyCall, allocate_arena, step_calls
@@ -150,6 +151,8 @@ class SizedPlan:
         first = len(self.trace.temporaries)
         with self.trace.recording() as conditions:
             calls = step_calls(self.plan, self.plan.steps[at], cast(Array, self.arena), items, self._items.get(at, 0))
+            owners: dict[int, tuple[Any, Size]] = {}
+            calls = [call._replace(args=_in_arena(call.args, self.trace, owners)) for call in calls]
         known.append(Binding(list(conditions.values()), calls, self.trace.temporaries[first:]))
         return len(known) - 1
 
@@ -352,6 +355,24 @@ class SizedExecutable(Executable):
                 call.run(template, budget)
         self.template = template
         self.protected = {id(value) for value in template if value is not None}
+
+
+def _in_arena(argument: Any, trace: Trace, owners: dict[int, tuple[Any, Size]]) -> Any:
+    """Replace temporary arrays in an argument by temporary memory of the arena.
+
+    Executables share the arguments of a binding, but not the arena: runs may overlap. `owners` has the arrays that
+    own memory, by id, with the address that takes their place.
+    """
+    if isinstance(argument, Temporary):
+        owner = argument if argument.base is None else argument.base
+        if id(owner) not in owners:
+            owners[id(owner)] = owner, trace.temporary(owner.nbytes)
+        offset = argument.ctypes.data - owner.ctypes.data
+        return SizedArray(owners[id(owner)][1] + offset, argument.shape, argument.dtype)
+    if isinstance(argument, tuple):
+        items = [_in_arena(item, trace, owners) for item in argument]
+        return argument._make(items) if hasattr(argument, "_make") else tuple(items)
+    return argument
 
 
 def _symbol_of(condition: Condition) -> int | None:

@@ -9,13 +9,17 @@ import numpy as np
 import onnx
 import onnxruntime
 import pytest
-from onnx import ModelProto
+from onnx import ModelProto, helper
 
 import tinyonnx
 from tests.tinyonnx.runtime.sized_graphs import Images, Sequences
+from tinyonnx.codegen.arguments import leaves
 from tinyonnx.codegen.kernel import DISABLED
 from tinyonnx.ir import Array
+from tinyonnx.kernels._common import Temporary
 from tinyonnx.runtime.sized import SizedPlan
+
+FLOAT = onnx.TensorProto.FLOAT
 
 pytestmark = pytest.mark.skipif(DISABLED, reason="plans for every size need machine code")
 
@@ -53,6 +57,21 @@ def check(model: ModelProto, shapes: list[tuple[int, ...]], seed: int) -> None:
             for a, b in zip(results, theirs, strict=True):
                 np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-4)
     assert sized_plans(here)
+
+
+def test_runs_that_overlap_share_no_memory_that_kernels_write() -> None:
+    """Memory between the kernels of a step has a size of its own in a global mean: it depends on channels alone."""
+    weights = helper.make_tensor("w", FLOAT, [24, 3, 3, 3], np.linspace(-1, 1, 648).tolist())
+    nodes = [helper.make_node("Conv", ["x", "w"], ["c"]), helper.make_node("GlobalAveragePool", ["c"], ["y"])]
+    x, y = (helper.make_tensor_value_info(name, FLOAT, [1, n, "h", "w_"]) for name, n in (("x", 3), ("y", 24)))
+    graph = helper.make_graph(nodes, "means", [x], [y], [weights])
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    s = session(model.SerializeToString())
+    for height in (20, 21, 22):
+        s.run(None, {"x": np.ones((1, 3, height, 9), np.float32)})
+    calls = [call for p in sized_plans(s) for known in p._bindings for binding in known for call in binding.calls]
+    assert any(call.kernel.__name__ == "global_mean" for call in calls)
+    assert not [call.kernel.__name__ for call in calls for leaf in leaves(call.args) if isinstance(leaf, Temporary)]
 
 
 @pytest.mark.parametrize("seed", range(40))
