@@ -90,7 +90,7 @@ def share_larger_first(n: int, part: int, parts: int) -> tuple[int, int]:
     return first, first + (each + 1 if part < more else each)
 
 
-@jit
+@jit(inline=True)
 def clear_margins(ring: Ring, vectors: int, width: int) -> None:
     """Put zeros to the left and right of `width` pixels in all rows."""
     for i in range(ring.rows * vectors):
@@ -122,7 +122,7 @@ def copy_row(ring: Ring, source: int, target: int, count: int) -> None:
         line[j] = copied[j]
 
 
-@jit
+@jit(inline=True)
 def fill_ring(x: Image, layer: Layer, ring: Ring, piece: Piece, rows: tuple[int, int], begin: int) -> None:
     """Put a range of rows of the expanded image into the ring; `begin` is the first row of the whole image, if used."""
     for y in range(rows[0], rows[1]):
@@ -136,7 +136,7 @@ def fill_ring(x: Image, layer: Layer, ring: Ring, piece: Piece, rows: tuple[int,
             expand_pixels(pixels, x.width, layer, piece, ring.data, target, ring.rows * ring.row)
 
 
-@jit
+@jit(inline=True)
 def convolve_row(height: int, layer: Convolution, ring: Ring, piece: Piece, means: Array, out: Image, y: int) -> None:
     """The depthwise convolution of row y of the result, and its means if `means` is not empty."""
     k_h, k_w, s_h, s_w, d_h, d_w, p_h, _ = layer.geometry
@@ -173,7 +173,7 @@ def convolve_row(height: int, layer: Convolution, ring: Ring, piece: Piece, mean
         means[m_line + i] /= np.float32(out.width)
 
 
-@jit
+@jit(inline=True)
 def convolve_piece(
     x: Image, expand: Layer, depthwise: Convolution, ring: Ring, piece: Piece, means: Array, out: Image
 ) -> None:
