@@ -187,7 +187,11 @@ def _numbered(plan: Plan, arena: Array, calls: list[Call]) -> tuple[list[Call], 
 
 
 def _form(call: Call) -> tuple[Any, ...]:
-    return call.kernel, *(arg.shape if isinstance(arg, np.ndarray) else type(arg) for arg in leaves(call.args))
+    # plans for every size have temporary memory as SizedArray, a binding of its own as Temporary
+    return call.kernel, *(
+        SizedArray if isinstance(arg, Temporary) else arg.shape if isinstance(arg, np.ndarray) else type(arg)
+        for arg in leaves(call.args)
+    )
 
 
 def _root(array: Array) -> Array:

@@ -45,7 +45,7 @@ def test_a_folder_of_clips_to_parquet(tmp_path: Path) -> None:
     for i in range(5):
         path = str(source / f"{i}.flac")
         expected = [tag.to_dict() for tag in tagger.tag(path, top=5).tags]
-        assert rows[path] == {"path": path, "tags": expected, "error": None}
+        assert rows[path] == {"path": path, "tags": expected, "error": None, "warning": None}
     bad = rows[str(source / "5.flac")]
     assert bad["tags"] == []
     assert "not sound in a format" in bad["error"]
