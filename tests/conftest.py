@@ -132,9 +132,17 @@ def mn04(shared: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
+@pytest.fixture
+def browser(chromium: Any) -> Any:
+    """Selenium's driver of a headless Chromium with an empty page and an empty log."""
+    chromium.get("about:blank")
+    chromium.get_log("browser")
+    return chromium
+
+
 @pytest.fixture(scope="session")
-def browser() -> Iterator[Any]:
-    """Selenium's driver of a headless Chromium that logs what pages say."""
+def chromium() -> Iterator[Any]:
+    """Selenium's driver of a headless Chromium that logs errors of pages; tests take `browser`."""
     web = pytest.importorskip("selenium.webdriver")
     chromium, driver = shutil.which("chromium"), shutil.which("chromedriver")
     if not chromium or not driver:

@@ -60,14 +60,15 @@ class _SoundFile(soundfile.SoundFile):  # type: ignore[misc]  # which has no typ
 
 
 class _Guard:
-    """A file, or a function that gives the next bytes, for the callbacks of decoders; keeps the first exception.
+    """A file from a position on, or a function that gives the next bytes, for decoders; keeps the first exception.
 
     libsndfile gets no file name that way, and so has to go by content: from names it would
     take noise for 8 kHz µ-law (.snd) or ADPCM (.vox).
     """
 
-    def __init__(self, file: IO[bytes]) -> None:
+    def __init__(self, file: IO[bytes], start: int = 0) -> None:
         self._file = file
+        self._start = start
         self._error: BaseException | None = None
         self._failed = False
 
@@ -81,7 +82,7 @@ class _Guard:
     def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
         try:
             self._failed = False
-            return self._file.seek(offset, whence)
+            return self._file.seek(offset + (self._start if whence == os.SEEK_SET else 0), whence) - self._start
         except (OSError, ValueError):  # where a damaged file leads nowhere
             self._failed = True
             return -1
@@ -90,7 +91,7 @@ class _Guard:
             return -1
 
     def tell(self) -> int:
-        return -1 if self._error or self._failed else self._file.tell()
+        return -1 if self._error or self._failed else self._file.tell() - self._start
 
     def seekable(self) -> bool:
         return self._file.seekable()
@@ -380,24 +381,37 @@ def _seekable(reader: Reader, path: Path | None, name: str, stack: ExitStack, no
     return _open_file(file, path, name, stack, notes)
 
 
+def _tags_size(file: IO[bytes]) -> int:
+    """Count the bytes of the ID3v2 tags that the file begins with."""
+    total = 0
+    while True:
+        file.seek(total)
+        size = mpeg.id3_size(file.read(10))
+        if not size:
+            return total
+        total += size
+
+
 def _open_file(file: IO[bytes], path: Path | None, name: str, stack: ExitStack, notes: list[str]) -> Blocks:
-    file.seek(0)
-    guard = _Guard(file)
+    # libsndfile skips a tag by itself, but then compares lengths with that of the whole file
+    start = _tags_size(file)
+    file.seek(start)
+    guard = _Guard(file, start)
     try:
         # given a descriptor, libsndfile reads without callbacks; a name would mislead it, see _Guard
-        plain = isinstance(file, io.FileIO)
+        plain = isinstance(file, io.FileIO) and not start
         opened = _SoundFile(file.fileno(), closefd=False) if plain else _SoundFile(guard)
     except _OPENING as error:
         guard.check()
         if path is not None and path.suffix.lower() == ".sd2":
             # the format of Sound Designer files is in a second file, which is found by the first one's name
             return _file_blocks(stack.enter_context(_SoundFile(path)), guard, name, notes)
-        file.seek(0)
+        file.seek(start)
         head = file.read(mpeg.SEARCHED)
         if mpeg.has_frames(head) and not head.startswith(_OTHERS) and head[4:8] != b"ftyp":
-            file.seek(0)
+            file.seek(start)
             return _mpeg(Reader(file), name, stack, notes)
-        file.seek(0)
+        file.seek(start)
         return _ffmpeg(guard, name, stack, notes, error)
     return _file_blocks(stack.enter_context(opened), guard, name, notes)
 
