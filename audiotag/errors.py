@@ -19,9 +19,14 @@ Every message is a single line without control characters.
 from __future__ import annotations
 
 
-def printable(text: str) -> str:
-    """Escape control characters, line breaks and undecodable bytes of file names."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+def printable(text: str, keep: str = "") -> str:
+    """Escape control characters, line breaks and undecodable bytes of file names, except the characters of `keep`.
+
+    Every text that comes from a file or from the user passes through here before it reaches a terminal.
+    """
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() or c in keep else c.encode("unicode_escape").decode() for c in text)
 
 
 class Error(Exception):

@@ -14,7 +14,7 @@ from audiotag.console import on_terminal, say
 from audiotag.crawl.job import Job, resume_collection
 from audiotag.errors import LabelError, printable
 from audiotag.options import TAGS, WINDOWS, TagOptions, flags, number, seconds
-from audiotag.outputs import ALL
+from audiotag.outputs import ALL, format_of
 
 if TYPE_CHECKING:
     from audiotag.crawl.pool import Pool
@@ -69,7 +69,9 @@ def add_parser(subparsers: Any) -> None:
     for _, flag in flags(TAGS):
         flag.add_to(parser)
     parser.add_argument("--threads", type=number, default=1, metavar="N", help="threads per clip (default: 1)")
-    parser.add_argument("--format", choices=tuple(ALL), default="text", help="output format (default: text)")
+    parser.add_argument(
+        "--format", choices=tuple(ALL), help="output format (default: by the suffix of --output, or text)"
+    )
     parser.add_argument("--output", metavar="FILE", help="write results to FILE (default: -, standard output)")
     parser.add_argument(
         "--activations", metavar="REPORT.html", help="write a page with waveform, log-mel and all layers of one clip"
@@ -113,6 +115,7 @@ def run(args: argparse.Namespace) -> int:
     _restore_path(args)
     if args.output == "-":
         args.output = None
+    args.format = args.format or format_of(args.output)
     options = _options(args)
     _check(args)
     from audiotag.crawl.signals import deferred, interruptible
@@ -141,7 +144,15 @@ def run(args: argparse.Namespace) -> int:
         warn_if_untrained(model)
         hint_at_full_size(model)
         output = stack.enter_context(
-            crawl.open_output(args.output, job, files, model, resume=args.resume, overwrite=args.overwrite)
+            crawl.open_output(
+                args.output,
+                job,
+                files,
+                model,
+                resume=args.resume,
+                overwrite=args.overwrite,
+                one_file=not args.resume and _one_file(args),
+            )
         )
         progress = Progress(output.n_done, output.failures, files.count, args.log_every)
         todo = crawl.remaining(files, output)
@@ -186,7 +197,7 @@ def _check(args: argparse.Namespace) -> None:
         error("the following arguments are required: PATH")
     if stdin > 1:
         error("standard input (-) is given twice")
-    one = len(args.paths) == 1 and args.files0_from is None and _is_one_file(args.paths[0])
+    one = _one_file(args)
     if ALL[args.format].one_clip and not one:
         error(f"--format {args.format} takes a single file: its rows do not name their file")
     for name in ("activations", "plot"):
@@ -202,8 +213,11 @@ def _check(args: argparse.Namespace) -> None:
         error("--resume needs --output")
 
 
-def _is_one_file(path: str) -> bool:
-    """Whether a path names a single file rather than a folder, list or pattern."""
+def _one_file(args: argparse.Namespace) -> bool:
+    """Whether the arguments name a single file rather than several, a folder, list or pattern."""
+    if len(args.paths) != 1 or args.files0_from is not None:
+        return False
+    path = args.paths[0]
     return not os.path.isdir(path) and (os.path.lexists(path) or not (path.startswith("@") or glob.has_magic(path)))
 
 

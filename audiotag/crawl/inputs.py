@@ -41,14 +41,19 @@ def expand(paths: Iterable[str | Manifest]) -> Iterator[str | AudioError]:
     A folder stands for the sound files in it and its subfolders (`audiotag.sound.audio.SUFFIXES`),
     without hidden files and links to folders. A pattern, which may contain `**`, stands for its
     matches, unless a file has that name. A manifest stands for the files that it lists, taken
-    literally. A path, pattern or folder without files yields an error in its place.
+    literally. A path, pattern, list or folder without files yields an error in its place.
 
     Raises ManifestError for a list that can't be read.
     """
     for path in paths:
         if isinstance(path, Manifest):
-            # in a list, "-" is the name of a file
-            yield from (os.path.join(".", name) if name == STDIN else name for name in path)
+            empty = True
+            for name in path:
+                empty = False
+                # in a list, "-" is the name of a file
+                yield os.path.join(".", name) if name == STDIN else name
+            if empty:
+                yield AudioError(path.path, "no files in this list")
         elif path == STDIN or os.path.lexists(path):
             yield from _one(path)
         elif glob.has_magic(path):

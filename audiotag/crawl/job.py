@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import gc
 import pickle
 import sys
@@ -18,6 +19,22 @@ if TYPE_CHECKING:
     from audiotag.models.catalog import ResolvedModel
     from audiotag.options import TagOptions
     from audiotag.tagger import Tagger
+
+
+NAMES = "audiotag.names"
+"""Error handler that encodes undecodable bytes of file names as they were, and escapes other surrogates."""
+
+
+def _encode_names(error: UnicodeError) -> tuple[bytes, int]:
+    assert isinstance(error, UnicodeEncodeError)
+    characters = error.object[error.start : error.end]
+    parts = (
+        bytes([ord(c) & 0xFF]) if "\udc80" <= c <= "\udcff" else c.encode(errors="backslashreplace") for c in characters
+    )
+    return b"".join(parts), error.end
+
+
+codecs.register_error(NAMES, _encode_names)
 
 
 CLIP_SECONDS = 10.0
@@ -126,8 +143,11 @@ class Job:
 
     @cached_property
     def encode(self) -> Callable[[Result | Failure], bytes]:
-        """Function that encodes a row for the output: UTF-8 text, or a pickle for formats that are not text."""
+        """Function that encodes a row for the output: a text, or a pickle for formats that are not text.
+
+        Texts are UTF-8, except that undecodable bytes of file names stay as they are.
+        """
         if self.format not in FORMATS:
             return pickle.dumps
         encoder = FORMATS[self.format](self.options)
-        return lambda row: encoder.encode(row).encode(errors="backslashreplace")
+        return lambda row: encoder.encode(row).encode(errors=NAMES)

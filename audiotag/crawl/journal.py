@@ -55,7 +55,8 @@ class Journal:
         self._doubtful = False
         found = sink.size()
         if found and not resume and not overwrite:
-            raise OutputError(sink.name, "exists already: --resume continues it, --overwrite replaces it")
+            ways = "--resume continues it, " if os.path.exists(self.path) else ""
+            raise OutputError(sink.name, f"exists already: {ways}--overwrite replaces it")
         if found and resume and not os.path.exists(self.path):
             raise OutputError(sink.name, f"can't be resumed: its journal ({self.path}) is missing")
         header = json.loads(json.dumps({_VERSION: __version__, **settings}))
@@ -101,11 +102,17 @@ class Journal:
             if self._sink.due():
                 self._commit()
 
-    def close(self) -> None:
-        """Commit everything that is done and close the output. Raises OutputError."""
+    def close(self, *, remove: bool = False) -> None:
+        """Commit everything that is done and close the output; `remove` the journal if it is not needed any more.
+
+        Raises OutputError.
+        """
         with deferred(), self._explained(), self._file:
             try:
                 self._commit()
+                if remove:
+                    os.unlink(self.path)
+                    sync_folder(self.path)
             finally:
                 self._sink.close()
 

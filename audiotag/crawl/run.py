@@ -81,13 +81,21 @@ class Stream:
     def put(self, data: bytes) -> None:
         if data:
             show("")
-            text = data.decode()
-            self._file.write(text if self._started else text.removeprefix("\n"))
-            self._file.flush()
+            self._write(data if self._started else data.removeprefix(b"\n"))
             self._started = True
 
     def end(self, path: str, failed: bool) -> None:
         pass
+
+    def _write(self, data: bytes) -> None:
+        """Write encoded rows: to a terminal with control characters escaped, elsewhere as they are."""
+        binary = None if self._file.isatty() else getattr(self._file, "buffer", None)
+        if binary is None:
+            self._file.write(printable(data.decode(errors="surrogateescape"), keep="\n\t"))
+        else:
+            self._file.flush()
+            binary.write(data)
+        self._file.flush()
 
 
 def remaining(files: Files, output: Output) -> Iterator[str | Failure]:
@@ -148,7 +156,14 @@ def write(
 
 @contextmanager
 def open_output(
-    path: str | None, job: Job, files: Files, model: ResolvedModel, *, resume: bool = False, overwrite: bool = False
+    path: str | None,
+    job: Job,
+    files: Files,
+    model: ResolvedModel,
+    *,
+    resume: bool = False,
+    overwrite: bool = False,
+    one_file: bool = False,
 ) -> Iterator[Output]:
     """Open standard output (None), a device, or a file or folder with a journal.
 
@@ -159,6 +174,8 @@ def open_output(
         model: the model of the job, for the journal.
         resume: continue an existing output.
         overwrite: replace an existing output.
+        one_file: the run is about a single file: nothing can be added to its output, so that the
+            journal is removed when the run is finished.
 
     Raises:
         OutputError: the output exists and neither `resume` nor `overwrite` is given, it can't be
@@ -183,10 +200,12 @@ def open_output(
         "format": job.format,
     }
     journal = Journal(sink, {**settings, **job.options.to_dict()}, resume=resume, overwrite=overwrite)
+    finished = files.paths == [STDIN]  # a stream can't be resumed
     try:
         if journal.n_done:
             say(f"{printable(path)}: {journal.n_done:,} files done already, {journal.failures:,} of them with errors")
         yield journal
+        finished = True
     except BaseException as error:
         if files.paths == [STDIN]:  # keep the rows of a live stream, which ends by an interrupt only
             journal.end(STDIN, failed=False)
@@ -194,7 +213,7 @@ def open_output(
             say(f"{printable(path)}: to continue, run the same command with --resume")
         raise
     finally:
-        journal.close()
+        journal.close(remove=one_file and finished)
 
 
 def _is_device(path: str) -> bool:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 from audiotag.outputs.audacity import AudacityEncoder
 from audiotag.outputs.csv import CsvEncoder
 from audiotag.outputs.interface import Encoder, Format, PartWriter
@@ -25,3 +27,11 @@ PARTS: dict[str, type[PartWriter]] = {"parquet": ParquetWriter, "npy": NpyWriter
 
 ALL: dict[str, type[Format]] = {**FORMATS, **PARTS}
 """All formats by the name that `--format` takes."""
+
+DEFAULT = "text"
+
+
+def format_of(path: str | None) -> str:
+    """The name of the format that an output's suffix selects, `DEFAULT` if it selects none."""
+    suffix = os.path.splitext(path or "")[1].lower()
+    return next((name for name, format in ALL.items() if suffix in format.suffixes), DEFAULT)

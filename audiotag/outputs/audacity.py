@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from audiotag.errors import printable
 from audiotag.outputs.interface import Encoder
 from audiotag.results import Failure, Result
 
@@ -14,4 +15,4 @@ class AudacityEncoder(Encoder):
     def encode(self, row: Result | Failure) -> str:
         if isinstance(row, Failure) or not row.tags:
             return ""
-        return f"{row.start:.6f}\t{row.end:.6f}\t{', '.join(tag.label for tag in row.tags)}\n"
+        return f"{row.start:.6f}\t{row.end:.6f}\t{printable(', '.join(tag.label for tag in row.tags))}\n"

@@ -22,6 +22,8 @@ class CsvEncoder(Encoder):
     type and message.
     """
 
+    suffixes = (".csv",)
+
     def header(self) -> str:
         return _line(COLUMNS)
 

@@ -17,6 +17,9 @@ class Format:
     one_clip: ClassVar[bool] = False
     """Whether rows do not name their clip, so that an output can only be about one."""
 
+    suffixes: ClassVar[tuple[str, ...]] = ()
+    """Suffixes of output names that select the format, in lower case."""
+
     embeddings: ClassVar[Literal["never", "optional", "always"]] = "never"
     """Whether rows contain the embedding: never, with `--embeddings`, or always."""
 
@@ -38,7 +41,10 @@ class Encoder(Format, ABC):
 
     @abstractmethod
     def encode(self, row: Result | Failure) -> str:
-        """The text of a row, empty if the format cannot express it."""
+        """The text of a row, empty if the format cannot express it.
+
+        Undecodable bytes of file names may be in it as lone surrogates (`os.fsdecode`); they are written as they were.
+        """
 
 
 class PartWriter(Format, ABC):

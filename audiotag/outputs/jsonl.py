@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from audiotag.outputs.interface import Encoder
 
@@ -14,7 +14,21 @@ if TYPE_CHECKING:
 class JsonlEncoder(Encoder):
     """One line per row: `to_dict()` of the result or failure."""
 
+    suffixes = (".jsonl", ".ndjson", ".json")
     embeddings = "optional"
 
     def encode(self, row: Result | Failure) -> str:
-        return json.dumps(row.to_dict()) + "\n"
+        return json_text(row.to_dict()) + "\n"
+
+
+def json_text(value: Any) -> str:
+    """Encode a value as JSON in one line; only characters that are not printable are escaped.
+
+    Undecodable bytes of file names, which Python has as lone surrogates, are escaped as such, so
+    that the text is valid UTF-8 and `json.loads` restores the name.
+    """
+    text = json.dumps(value, ensure_ascii=False)
+    if text.isprintable():
+        return text
+    # such characters occur within strings only
+    return "".join(c if c.isprintable() else json.dumps(c)[1:-1] for c in text)

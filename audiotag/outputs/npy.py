@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Callable, Sequence
 from typing import IO, TYPE_CHECKING, Any
 
 from audiotag.outputs.interface import PartWriter
+from audiotag.outputs.jsonl import json_text
 
 if TYPE_CHECKING:
     from audiotag.results import Failure, Result
@@ -19,6 +19,7 @@ class NpyWriter(PartWriter):
     The embedding of a failure is NaN.
     """
 
+    suffixes = (".npy",)
     embeddings = "always"
 
     def pack(self, rows: Sequence[Result | Failure]) -> tuple[Any, int]:
@@ -26,7 +27,7 @@ class NpyWriter(PartWriter):
         for row in rows:
             fields = row.to_dict()
             fields.pop("embedding", None)
-            lines.append(json.dumps(fields) + "\n")
+            lines.append(json_text(fields) + "\n")
             vectors.append(getattr(row, "embedding", None))
         return (lines, vectors), sum(map(len, lines)) + sum(0 if x is None else x.nbytes for x in vectors)
 

@@ -25,6 +25,7 @@ class ParquetWriter(PartWriter):
         Error: pyarrow is not installed.
     """
 
+    suffixes = (".parquet",)
     embeddings = "optional"
 
     def __init__(self, options: TagOptions) -> None:

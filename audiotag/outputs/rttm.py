@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from audiotag.errors import printable
 from audiotag.outputs.interface import Encoder
 from audiotag.results import Failure, Result
 
 
 class RttmEncoder(Encoder):
-    """`SPEAKER file 1 start duration <NA> <NA> class score <NA>`, with whitespace in names replaced by `_`.
+    """`SPEAKER file 1 start duration <NA> <NA> class score <NA>`, with blanks in names replaced by `_`.
 
+    Other whitespace, control characters and undecodable bytes in names are escaped with a backslash.
     The type is SPEAKER because most readers ignore lines of other types. Failures are reported on stderr only.
     """
+
+    suffixes = (".rttm",)
 
     def encode(self, row: Result | Failure) -> str:
         if isinstance(row, Failure):
@@ -23,4 +27,4 @@ class RttmEncoder(Encoder):
 
 
 def _word(text: str) -> str:
-    return "_".join(text.split()) or "_"
+    return printable("_".join(text.split(" "))) or "_"

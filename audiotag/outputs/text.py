@@ -31,10 +31,12 @@ class TextEncoder(Encoder):
             lines += ["", self._heading(row)]
         self._clip = row.path
         if self._timeline:
-            tags = ", ".join(f"{tag.score:.4f} {tag.label}" for tag in row.tags) or "-"
+            tags = ", ".join(f"{tag.score:.4f} {printable(tag.label)}" for tag in row.tags) or "-"
             lines.append(f"  {row.start:8.2f} {row.end:8.2f}  {tags}")
         else:
-            lines += [f"  {tag.score:6.4f}  {tag.label}" for tag in row.tags] or ["  (no tag reaches the threshold)"]
+            lines += [f"  {tag.score:6.4f}  {printable(tag.label)}" for tag in row.tags] or [
+                "  (no tag reaches the threshold)"
+            ]
         return "\n".join(lines) + "\n"
 
     def _heading(self, row: Result) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import IO, TYPE_CHECKING, Any
@@ -13,6 +12,7 @@ from audiotag import __version__
 from audiotag.errors import printable
 from audiotag.features import fft_kernel, mel, mel_stream
 from audiotag.labels import N_CLASSES, all_labels
+from audiotag.outputs.jsonl import json_text
 from audiotag.sound.windows import MAX_PIECE
 from audiotag.standalone import arguments, control, decimals, resampler, samples, texts
 from audiotag.standalone import registers as reg
@@ -216,7 +216,7 @@ def _allocate(sizes: Mapping[str, tuple[int, Any]]) -> tuple[Array, dict[str, Ar
 def _texts(facts: Facts, seconds: int) -> dict[int, str]:
     """All texts by their numbers in `texts`."""
     warning = "" if facts.trained else ": untrained, scores mean nothing"
-    model = json.dumps({"name": facts.model, "sha256": facts.sha256})
+    model = json_text({"name": facts.model, "sha256": facts.sha256})
     version = f"{NAME} {__version__}\nmodel {printable(facts.model)}{warning}, sha256 {facts.sha256}\n{facts.build}"
     labels = all_labels()
     return {
@@ -232,11 +232,11 @@ def _texts(facts: Facts, seconds: int) -> dict[int, str]:
         texts.HELP: HELP.format(name=NAME, seconds=seconds),
         texts.VERSION: version,
         texts.HEADING_END: f"  [{printable(facts.model)}{warning}]\n",
-        texts.JSON_END: f', "model": {model}, "audiotag": {json.dumps(__version__)}',
+        texts.JSON_END: f', "model": {model}, "audiotag": {json_text(__version__)}',
         texts.JSON_CLOSE: "}\n",
     }
 
 
 def _json_label(label: Any) -> str:
     """The JSON of a tag up to its score."""
-    return json.dumps({"label": label.name, "mid": label.mid, "index": label.index})[:-1] + ', "score": '
+    return json_text({"label": label.name, "mid": label.mid, "index": label.index})[:-1] + ', "score": '

@@ -5,7 +5,6 @@ Texts are numbered; `places` has the offset of each in `texts`.
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 from collections.abc import Mapping
@@ -13,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from audiotag.outputs.jsonl import json_text
 from audiotag.sound.channels import CANCELLED, TOO_LOUD
 from audiotag.sound.pcm import ENDS_EARLY, GOES_ON
 from audiotag.sound.windows import TOO_SHORT
@@ -71,7 +71,7 @@ def edges() -> Array:
 
 def inside(text: str) -> str:
     """Escape a text for use between the quotes of JSON."""
-    return json.dumps(text)[1:-1]
+    return json_text(text)[1:-1]
 
 
 @jit
@@ -104,7 +104,7 @@ def put_name(c: Array, out: Array, name: Array, at: int, end: int, shown: bool, 
         if shown and not is_printable(code, edges):
             put_escape(c, out, code, quoted)
         else:
-            put_character(c, out, code, quoted)
+            put_character(c, out, code, quoted, edges)
 
 
 @jit
@@ -166,9 +166,9 @@ def put_escape(c: Array, out: Array, code: int, quoted: bool) -> None:
 
 
 @jit
-def put_character(c: Array, out: Array, code: int, quoted: bool) -> None:
-    """Append a character in UTF-8 or, within JSON, escaped like `json.dumps`."""
-    if not quoted:
+def put_character(c: Array, out: Array, code: int, quoted: bool, edges: Array) -> None:
+    """Append a character in UTF-8; within JSON, escaped like `json_text`."""
+    if not quoted or (code not in (34, 92) and is_printable(code, edges)):
         if code < 0x80:
             put(c, out, code)
             return
@@ -178,8 +178,6 @@ def put_character(c: Array, out: Array, code: int, quoted: bool) -> None:
             put(c, out, 0x80 | code >> 6 * i & 0x3F)
     elif code in (34, 92):
         put(c, out, 92)
-        put(c, out, code)
-    elif 32 <= code < 127:
         put(c, out, code)
     elif code in (8, 9, 10, 12, 13):
         put(c, out, 92)

@@ -149,6 +149,17 @@ def test_output_file(tag, folder):
     assert (code, err) == (1, "audiotag: nowhere/out.txt: No such file or directory\n")
 
 
+def test_the_suffix_of_the_output_selects_the_format(tag, folder):
+    for suffix, format in (("csv", "csv"), ("json", "jsonl"), ("JSONL", "jsonl"), ("rttm", "rttm"), ("txt", "text")):
+        expected = tag("a.wav", "--format", format)[1]
+        assert tag("a.wav", "--output", f"out.{suffix}") == (0, "", "")
+        assert (folder / f"out.{suffix}").read_text() == expected
+    assert tag("a.wav", "--output", "out.parquet") == (0, "", "")
+    assert os.listdir("out.parquet") == ["part-00000.parquet"]
+    assert tag("a.wav", "--output", "other.csv", "--format", "jsonl") == (0, "", "")
+    assert rows((folder / "other.csv").read_text())[0]["path"] == "a.wav"
+
+
 @pytest.mark.parametrize("content", [None, b"", b"no model" * 100])
 def test_a_broken_model_is_one_line(content, folder, capsys):
     if content is not None:

@@ -70,8 +70,8 @@ def test_rows_of_formats_that_are_no_text_are_pickled():
 
 
 def test_undecodable_names_can_be_encoded():
-    event, _ = job_of(Tagger([result("\udcff", 2.0)]), "csv").events("\udcff")
-    assert event.data.startswith(b"\\udcff,")
+    event, _ = job_of(Tagger([result("ü\udcff\ud800", 2.0)]), "csv").events("ü\udcff\ud800")
+    assert event.data.startswith(b"\xc3\xbc\xff\\ud800,")
 
 
 def test_a_job_is_sent_without_its_tagger():

@@ -7,7 +7,9 @@ import os
 import random
 import signal
 import subprocess
+import sys
 import tempfile
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
@@ -17,6 +19,7 @@ import soundfile
 
 from audiotag import cli
 from tests.audiotag.crawl.commands import POSIX, at_work, lines, rows
+from tests.audiotag.crawl.lists import listed
 
 
 def test_workers_give_the_same_rows_in_any_order(tag, clips):
@@ -28,14 +31,14 @@ def test_workers_give_the_same_rows_in_any_order(tag, clips):
 
 
 def test_workers_say_which_model_it_is(clips, capfd):
-    arguments = ["tag", clips[0], "--model", "untrained-mn01", "--format", "jsonl"]
+    arguments = ["tag", clips[0], clips[1], "--model", "untrained-mn01", "--format", "jsonl"]
     assert cli.main(arguments) == 0
     expected = capfd.readouterr()
     assert cli.main([*arguments, "--workers", "1", "--output", "out.jsonl"]) == 0
     assert Path("out.jsonl").read_text() == expected.out
     assert capfd.readouterr().err == expected.err
     settings = json.loads(Path("out.jsonl.journal").read_text().splitlines()[0].partition(" ")[2])
-    (row,) = rows(expected.out)
+    row, _ = rows(expected.out)
     assert {"name": settings["model"], "sha256": settings["sha256"]} == row["model"]
 
 
@@ -54,15 +57,13 @@ def test_the_output_may_be_called_standard_output(tag, clips):
     assert not os.path.exists("-")
 
 
-def test_no_output_is_thrown_away_unasked(tag, clips):
-    assert tag(clips[0], "--output", "out.jsonl") == (0, "", "")
+@pytest.mark.parametrize(("count", "ways"), [(2, "--resume continues it, "), (1, "")])
+def test_no_output_is_thrown_away_unasked(count, ways, tag, clips):
+    assert tag(*clips[:count], "--output", "out.jsonl") == (0, "", "")
     before = Path("out.jsonl").read_bytes()
-    code, _, err = tag(clips[0], "--output", "out.jsonl")
-    assert (code, err) == (
-        1,
-        "audiotag: out.jsonl: exists already: --resume continues it, --overwrite replaces it\n",
-    )
-    assert tag(clips[0], "--output", "out.jsonl", "--overwrite") == (0, "", "")
+    code, _, err = tag(*clips[:count], "--output", "out.jsonl")
+    assert (code, err) == (1, f"audiotag: out.jsonl: exists already: {ways}--overwrite replaces it\n")
+    assert tag(*clips[:count], "--output", "out.jsonl", "--overwrite") == (0, "", "")
     assert Path("out.jsonl").read_bytes() == before
 
 
@@ -83,13 +84,13 @@ def test_exit_code_counts_errors_of_earlier_runs(tag, clips):
         "",
         "audiotag: out.jsonl: 7 files done already, 1 of them with errors\n",
     )
-    assert tag(clips[0], "--output", "other.jsonl")[0] == 0
+    assert tag(clips[0], "--output", "other.jsonl", "--resume")[0] == 0
     assert tag(*clips[:2], "--output", "other.jsonl", "--resume")[0] == 0
     assert [row["path"] for row in rows(Path("other.jsonl").read_text())] == clips[:2]
 
 
 def test_resume_with_other_settings(tag, clips):
-    assert tag(clips[0], "--output", "out.jsonl")[0] == 0
+    assert tag(*clips[:2], "--output", "out.jsonl")[0] == 0
     code, _, err = tag("clips", "--output", "out.jsonl", "--resume", "--top", "3", "--shard", "1/2")
     assert code == 1
     assert err == 'audiotag: out.jsonl: was started with other settings: shard was null, is "1/2"; top was 10, is 3\n'
@@ -190,10 +191,87 @@ def test_overwriting_does_not_use_up_a_list_from_a_pipe(clips, command):
 def test_files_in_memory_have_a_journal(tag, clips):
     with tempfile.TemporaryDirectory(dir="/dev/shm") as folder:
         output = os.path.join(folder, "out.jsonl")
-        assert tag(clips[0], "--output", output)[0] == 0
+        assert tag(clips[0], "--output", output, "--resume")[0] == 0
         assert tag(clips[0], "--output", output)[0] == 1
         assert tag(*clips[:2], "--output", output, "--resume")[0] == 0
         assert [row["path"] for row in rows(Path(output).read_text())] == clips[:2]
+
+
+@pytest.mark.parametrize("workers", [[], ["--workers", "1"]])
+def test_the_output_of_a_single_file_has_no_journal_when_it_is_finished(workers, tag, clips, capfd):
+    for path, code in ((clips[0], 0), (clips[2], 1)):  # one that can't be read is finished, too
+        assert tag(path, "--output", "out.jsonl", "--overwrite", *workers)[0] == code
+        assert len(rows(Path("out.jsonl").read_text())) == 1
+        assert not os.path.exists("out.jsonl.journal")
+    assert tag(clips[0], "--output", "out.jsonl", "--resume")[2] == (
+        "audiotag: out.jsonl: can't be resumed: its journal (out.jsonl.journal) is missing\n"
+    )
+
+
+def test_other_outputs_keep_their_journal(tag, clips):
+    Path("list.txt").write_text(clips[0])
+    for number, arguments in enumerate(([clips[0], "--resume"], clips[:2], ["@list.txt"], ["clips/a*"], ["clips"])):
+        tag(*arguments, "--output", f"{number}.jsonl")
+        assert os.path.exists(f"{number}.jsonl.journal"), arguments
+
+
+@pytest.mark.parametrize("format", ["csv", "jsonl"])
+@pytest.mark.parametrize("workers", [[], ["--workers", "1"]])
+@pytest.mark.skipif(sys.platform != "linux", reason="file names are bytes on Linux")
+def test_names_survive_an_output_that_is_read_as_a_list(format, workers, clips, command, tmp_path):
+    odd = ["line\nbreak.wav", "\tt\rab\x1b[31m.wav", "b\x80\udcff ü日.wav", 'q"uo,te\\udcff.wav', " \u2028\x9b.wav"]
+    for name in odd:
+        os.link(clips[0], name)
+    first = [*command, "--top", "1", *workers]
+    for number, paths in enumerate((odd, [f"@0.{format}"], [f"@1.{format}"])):
+        done = subprocess.run(
+            [*first, *paths, "--format", format, "--output", f"{number}.{format}"], capture_output=True, timeout=300
+        )
+        assert (done.returncode, done.stderr) == (0, b"")
+    assert sorted(listed(f"@2.{format}")) == sorted(odd)
+    done = subprocess.run([*first, *odd, "--format", format], capture_output=True, timeout=300)
+    assert sorted(done.stdout.splitlines()) == sorted(Path(f"0.{format}").read_bytes().splitlines())
+
+
+@pytest.mark.parametrize("format", ["text", "rttm"])
+def test_names_in_formats_for_people_are_escaped(format, clips, command):
+    name = "b\nr\te\rak\x1b[31m\udcff.wav"
+    os.link(clips[0], name)
+    done = subprocess.run([*command, "--format", format, "--top", "2", name], capture_output=True, timeout=300)
+    assert done.stderr == b""
+    assert done.stdout.decode().replace("\n", "").isprintable()
+    assert rb"b\nr\te\rak\x1b[31m\udcff.wav" in done.stdout
+    if format == "rttm":
+        assert [len(line.split()) for line in done.stdout.splitlines()] == [10, 10]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs a pseudo terminal")
+@pytest.mark.parametrize("format", ["csv", "jsonl", "audacity", "text"])
+def test_a_terminal_gets_no_control_characters(format, clips, command):
+    name = "\x1b[31m\x9b\u202e\udcff.wav"
+    os.link(clips[0], name)
+    ours, theirs = os.openpty()
+    done = subprocess.run([*command, "--format", format, name], stdout=theirs, stderr=subprocess.PIPE, timeout=300)
+    os.close(theirs)
+    text = b""
+    with suppress(OSError):  # the end of a pseudo terminal
+        while data := os.read(ours, 1 << 16):
+            text += data
+    os.close(ours)
+    assert done.returncode == 0
+    assert text
+    assert text.decode().translate({10: "", 13: "", 9: ""}).isprintable()
+
+
+def test_an_empty_list_is_an_error(tag, clips, command):
+    Path("list.txt").write_text("\n\n")
+    Path("list.csv").write_text("path,other\n")
+    for path in ("list.txt", "list.csv"):
+        code, out, err = tag(clips[0], f"@{path}")
+        assert (code, err) == (1, f"audiotag: {path}: no files in this list\n")
+        assert [row["path"] for row in rows(out)] == [clips[0], path]
+    done = subprocess.run([*command, "--files0-from", "-"], input=b"", capture_output=True, timeout=300)
+    assert (done.returncode, done.stderr) == (1, b"audiotag: -: no files in this list\n")
 
 
 def test_standard_input_into_a_file(clips, command):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from audiotag.options import TagOptions
-from audiotag.outputs import ALL, FORMATS, PARTS
+from audiotag.outputs import ALL, FORMATS, PARTS, format_of
 from audiotag.outputs.interface import Encoder, PartWriter
 from tests.audiotag.outputs.examples import DOG, ERROR, encoded, result
 
@@ -28,3 +28,15 @@ def test_rows_are_whole_lines(format):
 def test_outputs_of_many_clips_name_them(format):
     text = encoded(format, result(DOG, path="first.wav"), result(DOG, path="second.wav"))
     assert ("first.wav" in text and "second.wav" in text) != FORMATS[format].one_clip
+
+
+@pytest.mark.parametrize(
+    ("path", "format"),
+    [
+        ("x.csv", "csv"), ("X.CSV", "csv"), ("x.jsonl", "jsonl"), ("x.json", "jsonl"), ("x.ndjson", "jsonl"),
+        ("x.parquet", "parquet"), ("x.npy", "npy"), ("a.csv/x.rttm", "rttm"), ("x.txt", "text"), ("x", "text"),
+        (".csv", "text"), (None, "text"), ("x.csv.gz", "text"),
+    ],
+)  # fmt: skip
+def test_suffixes(path, format):
+    assert format_of(path) == format

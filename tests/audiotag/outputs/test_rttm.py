@@ -20,3 +20,8 @@ def test_rttm():
             "<NA>",
         ],
     ]
+
+
+def test_names_are_one_word():
+    (line,) = encoded("rttm", result(DOG, path="a\tb\nc\xa0\x1b.wav")).splitlines()
+    assert line.split(" ")[1] == r"a\tb\nc\xa0\x1b.wav"

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import os
 
 import numpy as np
 import pytest
 
 from audiotag.errors import printable
+from audiotag.outputs.jsonl import json_text
 from audiotag.standalone import registers as reg
 from audiotag.standalone import texts
 
@@ -31,7 +31,7 @@ def name_of(name, shown, quoted):
 @pytest.mark.parametrize("name", NAMES)
 def test_names(name):
     assert name_of(name, True, False).decode() == printable(name)
-    assert name_of(name, False, True).decode() == texts.inside(name) == json.dumps(name)[1:-1]
+    assert name_of(name, False, True).decode() == texts.inside(name) == json_text(name)[1:-1]
     assert name_of(name, True, True).decode() == texts.inside(printable(name))
 
 
