@@ -29,6 +29,22 @@ def printable(text: str, keep: str = "") -> str:
     return "".join(c if c.isprintable() or c in keep else c.encode("unicode_escape").decode() for c in text)
 
 
+_REASONS = {
+    "Internal error : SF_INFO struct incomplete.": "its header gives no valid sample rate (0 Hz?) or channels",
+    "File does not exist or is not a regular file (possibly a pipe?).": "has no sound that could be decoded",
+    "System error.": "can't be read",
+}
+"""Messages of libsndfile, in words for users."""
+
+
+def reason(error: Exception) -> str:
+    """The cause that an exception of the system or of libsndfile gives, in words for users."""
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    text = getattr(error, "error_string", None) or str(error) or type(error).__name__
+    return _REASONS.get(text, text)
+
+
 class Error(Exception):
     """Base of all exceptions that audiotag raises deliberately."""
 

@@ -11,7 +11,7 @@ import argparse
 import dataclasses
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from audiotag.errors import LabelError
 
@@ -73,8 +73,7 @@ def channel(text: str) -> str | int:
 # -- declaration ----------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class Flag:
+class Flag(NamedTuple):
     """Command-line form of a `TagOptions` field; `parse` is None for a switch without a value."""
 
     name: str

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -419,8 +418,7 @@ def _scored(network: Network, features: Array, start: int, end: int, embedding: 
     return Scored(start / audio.SAMPLE_RATE, end / audio.SAMPLE_RATE, sigmoid(logits[0]), vector)
 
 
-@dataclass(frozen=True)
-class Selection:
+class Selection(NamedTuple):
     """Which tags to report: the best `top` of those with a score of at least `threshold`, of the classes `among`."""
 
     top: int | None

@@ -366,20 +366,22 @@ class Graph:
             defined.add(id(value))
             seen[id(value)] = value
 
-        def read(value: Value, user: Node | Graph, index: int) -> None:
-            key = id(value)
-            assert key in defined or value.is_constant, f"{value.name} is read by {user!r} before it exists"
-            if key in uses:
-                uses[key].append((user, index))
-            else:
-                seen[key], uses[key] = value, [(user, index)]
+        def read(values: Iterable[Value | None], user: Node | Graph) -> None:
+            for index, value in enumerate(values):
+                if value is None:
+                    continue
+                key = id(value)
+                assert key in defined or value.is_constant, f"{value.name} is read by {user!r} before it exists"
+                if key in uses:
+                    uses[key].append((user, index))
+                else:
+                    seen[key], uses[key] = value, [(user, index)]
 
         for node in self.nodes:
-            for i, operand in enumerate(node.inputs):
-                if operand is not None:
-                    read(operand, node, i)
-            for subgraph in node.subgraphs:
-                subgraph._verify(defined, uses, seen)
+            read(node.inputs, node)
+            for attribute in node.attributes.values():
+                if isinstance(attribute, Graph):
+                    attribute._verify(defined, uses, seen)
             for result in node.outputs:
                 if result is not None:
                     assert result.producer is node, f"{result.name}: producer is {result.producer!r}, not {node!r}"
@@ -387,8 +389,7 @@ class Graph:
                     defined.add(id(result))
                     seen[id(result)] = result
         assert len(self.outputs) == len(self.output_names)
-        for i, value in enumerate(self.outputs):
-            read(value, self, i)
+        read(self.outputs, self)
 
     def __repr__(self) -> str:
         return f"Graph({self.name!r}, {len(self.nodes)} nodes)"

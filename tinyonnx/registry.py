@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from functools import cache, cached_property, wraps
 from types import CodeType
 from typing import Any, ClassVar, NamedTuple, Protocol, Self, TypeVar, cast, dataclass_transform, get_type_hints
@@ -106,8 +105,7 @@ class Call(NamedTuple):
     scratch: int = 0
 
 
-@dataclass(frozen=True)
-class Fast:
+class Fast(NamedTuple):
     """A kernel registered for an operator.
 
     Attributes:

@@ -20,10 +20,10 @@ from typing import IO, TYPE_CHECKING, Any
 import numpy as np
 import soxr
 
-from audiotag.errors import AudioError, AudioWarning, printable
+from audiotag.errors import AudioError, AudioWarning, printable, reason
 from audiotag.features.mel import DEFAULT
 from audiotag.sound.channels import Mixer
-from audiotag.sound.decode import open_blocks, reason
+from audiotag.sound.decode import open_blocks
 from audiotag.sound.ffmpeg import SUFFIXES as CONTAINER_SUFFIXES
 from audiotag.sound.pcm import BLOCK, as_float
 

@@ -2,7 +2,7 @@
 
 The number of samples in the header may be missing or wrong, and decoders fail at bytes behind the last frame. Here
 every frame header is found before its bytes reach the decoder, which is asked for no more samples than exist.
-A file behind a file is a `Segment` of its own.
+A file behind a file is a `FlacSegment` of its own.
 
 Source: RFC 9639.
 """
@@ -55,7 +55,7 @@ class SegmentError(Exception):
     """The metadata of a stream can't be read."""
 
 
-class Segment:
+class FlacSegment:
     """One FLAC stream: `pull` gives it to a decoder, with a header that promises no length.
 
     Attributes:
@@ -228,10 +228,10 @@ class Segment:
         return (number if data[1] & 1 else number * self._block), size
 
 
-def segments(reader: Reader) -> Iterator[Segment]:
+def segments(reader: Reader) -> Iterator[FlacSegment]:
     """Yield the streams of a source; each one must be read to its end before the iterator is advanced."""
     following = True
     while following:
-        segment = Segment(reader)
+        segment = FlacSegment(reader)
         yield segment
         following = segment.following

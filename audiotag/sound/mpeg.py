@@ -2,7 +2,7 @@
 
 Length fields of MP3 files are often missing or wrong, and decoders stop at what lies between frames. Here every frame
 is found by its header; tags, length fields and junk are left out, and counted. Where the format changes, or another
-file begins, a new `Segment` begins, which a decoder reads as a file of its own.
+file begins, a new `MpegSegment` begins, which a decoder reads as a file of its own.
 
 Sources: ISO/IEC 11172-3, 13818-3 and 13818-7 (headers); Xing, LAME and VBRI tags as encoders write them.
 """
@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import NamedTuple
 
+from audiotag.sound.id3 import id3_size
 from audiotag.sound.reader import AHEAD, Reader
 
 AAC = 4
@@ -96,7 +97,7 @@ def _adts(data: bytes) -> Header | None:
 
 
 @dataclass
-class Segment:
+class MpegSegment:
     """Frames of one format: a part of a source, or all of it.
 
     Attributes:
@@ -145,11 +146,11 @@ class Frames:
         self.junk = self.places = 0
         self.first = 0.0
 
-    def segments(self) -> Iterator[Segment]:
+    def segments(self) -> Iterator[MpegSegment]:
         """Yield segments; each one must be read to its end before the iterator is advanced."""
         header = self._next(None)
         while header:
-            segment = Segment(header.form, header.samples)
+            segment = MpegSegment(header.form, header.samples)
             self._describe(segment, header)
             self._pending = header if segment.promised is None else self._next(header.form)
             segment._source = self._frames(segment)
@@ -158,7 +159,7 @@ class Frames:
                 pass
             header = self._pending
 
-    def _frames(self, segment: Segment) -> Iterator[bytes]:
+    def _frames(self, segment: MpegSegment) -> Iterator[bytes]:
         """Yield the segment's frames, some at a time."""
         batch: list[bytes] = []
         size = 0
@@ -180,7 +181,7 @@ class Frames:
         if batch:
             yield b"".join(batch)
 
-    def _describe(self, segment: Segment, header: Header) -> None:
+    def _describe(self, segment: MpegSegment, header: Header) -> None:
         """Read and skip a frame that holds lengths instead of sound."""
         frame = self._data[self._at : self._at + header.size]
         place = _tag_at(frame, header)
@@ -282,14 +283,6 @@ class Frames:
         here = min(size, len(self._data) - self._at)
         self._at += here
         self._reader.skip(size - here)
-
-
-def id3_size(head: bytes) -> int:
-    """Bytes of the ID3v2 tag that begins like that; 0 if that is none."""
-    if head[:3] != b"ID3" or len(head) < 10 or max(head[6:10]) >= 0x80:
-        return 0
-    footer = 10 * bool(head[5] & 0x10)
-    return 10 + footer + sum(byte << 7 * i for i, byte in enumerate(reversed(head[6:10])))
 
 
 def _tag_at(frame: bytes, header: Header) -> int:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -28,8 +27,7 @@ GOES_ON = "has more samples than the {:.2f} s that its header counts"
 _WIDTHS = {"u1": 1, "i1": 1, "i2": 2, "i3": 3, "i4": 4, "f4": 4, "f8": 8, "alaw": 1, "ulaw": 1}
 
 
-@dataclass(frozen=True)
-class Layout:
+class SampleFormat(NamedTuple):
     """Encoding of uncompressed samples.
 
     Args:
@@ -50,7 +48,7 @@ class Layout:
         return _WIDTHS[self.encoding] * self.channels
 
 
-class Run(NamedTuple):
+class SampleRun(NamedTuple):
     """Samples without a break: their number of bytes, whether the file promises them, whether they go on the last."""
 
     size: int
@@ -58,18 +56,18 @@ class Run(NamedTuple):
     goes_on: bool = False
 
 
-def blocks(reader: Reader, layout: Layout, runs: Iterable[Run], name: str) -> Iterator[Array]:
+def blocks(reader: Reader, format: SampleFormat, runs: Iterable[SampleRun], name: str) -> Iterator[Array]:
     """Yield (frames, channels) float32 of full scale 1.0; raise AudioError if the source can't be read.
 
     Args:
         reader: the source, at the first sample.
-        layout: that of the samples.
+        format: that of the samples.
         runs: where they are; the next one is asked for when the last one is read.
         name: the source's, for errors.
     """
-    frame = layout.frame
-    most = max(1, BLOCK // layout.channels) * frame
-    least = most if reader.seekable else min(most, (layout.rate // LIVE + 1) * frame)
+    frame = format.frame
+    most = max(1, BLOCK // format.channels) * frame
+    least = most if reader.seekable else min(most, (format.rate // LIVE + 1) * frame)
     rest = b""
     for run in runs:
         rest = rest if run.goes_on else b""
@@ -79,21 +77,21 @@ def blocks(reader: Reader, layout: Layout, runs: Iterable[Run], name: str) -> It
             data = rest + data if rest else data
             whole = len(data) - len(data) % frame
             rest = data[whole:]
-            yield as_float(_numbers(data[:whole] if rest else data, layout), name).reshape(-1, layout.channels)
+            yield as_float(_numbers(data[:whole] if rest else data, format), name).reshape(-1, format.channels)
 
 
-def _numbers(data: bytes, layout: Layout) -> Array:
+def _numbers(data: bytes, format: SampleFormat) -> Array:
     """The samples of all channels as numbers of numpy, integers in the upper bits."""
-    if layout.encoding in ("alaw", "ulaw"):
-        return _g711(layout.encoding)[np.frombuffer(data, np.uint8)]
-    if layout.encoding != "i3":
-        return np.frombuffer(data, layout.order + layout.encoding)
+    if format.encoding in ("alaw", "ulaw"):
+        return _g711(format.encoding)[np.frombuffer(data, np.uint8)]
+    if format.encoding != "i3":
+        return np.frombuffer(data, format.order + format.encoding)
     parts = np.frombuffer(data, np.uint8).reshape(-1, 3)
     wide = np.zeros((len(parts), 4), np.uint8)
-    at = 1 if layout.order == "<" else 0
+    at = 1 if format.order == "<" else 0
     for i in range(3):
         wide[:, at + i] = parts[:, i]
-    return wide.view(layout.order + "i4")[:, 0]
+    return wide.view(format.order + "i4")[:, 0]
 
 
 @cache

@@ -7,10 +7,9 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
-from audiotag.sound.pcm import ENDS_EARLY, Layout, Run
+from audiotag.sound.pcm import ENDS_EARLY, SampleFormat, SampleRun
 from audiotag.sound.reader import KEPT, Reader
 
 _AIFC = {
@@ -33,15 +32,17 @@ _AIFC = {
 
 _AU = {1: "ulaw", 2: "i1", 3: "i2", 4: "i3", 5: "i4", 6: "f4", 7: "f8", 27: "alaw"}
 
+MARKERS = (b"FORM", b".snd", b"dns.", b"caff")
+"""First bytes of AIFF (and other IFF files), AU in both byte orders, and CAF."""
+
 ENDLESS = 1 << 60
 """Size in bytes of samples of unknown number."""
 
 
-@dataclass(frozen=True)
-class PcmHeader:
-    """Layout of the samples and their number of bytes, None if it is unknown."""
+class PcmHeader(NamedTuple):
+    """Format of the samples and their number of bytes, None if it is unknown."""
 
-    layout: Layout
+    format: SampleFormat
     size: int | None
 
 
@@ -57,14 +58,14 @@ def read_pcm_header(reader: Reader) -> PcmHeader | None:
     return None
 
 
-def runs(reader: Reader, header: PcmHeader, notes: list[str]) -> Iterator[Run]:
+def runs(reader: Reader, header: PcmHeader, notes: list[str]) -> Iterator[SampleRun]:
     """Yield the one run of samples; it must be read before the iterator is advanced.
 
     `notes` takes a message if it is shorter than the header declares.
     """
-    start, rate, frame = reader.position, header.layout.rate, header.layout.frame
+    start, rate, frame = reader.position, header.format.rate, header.format.frame
     size = ENDLESS if header.size is None else header.size
-    yield Run(size, header.size is not None)
+    yield SampleRun(size, header.size is not None)
     read = reader.position - start
     if header.size is not None and size - read >= frame:
         notes.append(ENDS_EARLY.format(size / frame / rate, read / frame / rate))
@@ -94,12 +95,12 @@ def _aiff(reader: Reader) -> PcmHeader | None:
     encoding = encoding or ("i" + str((bits + 7) // 8) if 1 <= bits <= 32 else "")
     if not encoding:
         return None
-    layout = Layout(encoding, rate, channels, order)
+    format = SampleFormat(encoding, rate, channels, order)
     reader.skip(offset)
     # streams have lengths near 2 GiB, or none
-    promised = frames * layout.frame
+    promised = frames * format.frame
     known = 0 < promised < 0x7F000000 and size < 0x7F000000
-    return PcmHeader(layout, promised if known or size == 8 + offset else None)
+    return PcmHeader(format, promised if known or size == 8 + offset else None)
 
 
 def _au(reader: Reader) -> PcmHeader | None:
@@ -108,12 +109,12 @@ def _au(reader: Reader) -> PcmHeader | None:
     if code not in _AU or not channels or not 0 < rate < 1 << 31 or not 24 <= offset <= KEPT:
         return None
     reader.skip(offset - 24)
-    return PcmHeader(Layout(_AU[code], rate, channels, order), None if size >= 0xFFFF0000 else size)
+    return PcmHeader(SampleFormat(_AU[code], rate, channels, order), None if size >= 0xFFFF0000 else size)
 
 
 def _caf(reader: Reader) -> PcmHeader | None:
     reader.read(8)
-    layout = None
+    format = None
     while True:
         name, size = _fields(">4sq", reader)
         if name == b"data":
@@ -122,24 +123,24 @@ def _caf(reader: Reader) -> PcmHeader | None:
             return None
         body = reader.read(size)
         if name == b"desc" and len(body) >= 32:
-            layout = _caf_layout(body)
-    if layout is None:
+            format = _caf_format(body)
+    if format is None:
         return None
     reader.read(4)
-    return PcmHeader(layout, None if size < 4 else size - 4)
+    return PcmHeader(format, None if size < 4 else size - 4)
 
 
-def _caf_layout(body: bytes) -> Layout | None:
+def _caf_format(body: bytes) -> SampleFormat | None:
     rate, kind, flags, packet, frames, channels, bits = struct.unpack_from(">d4s5I", body)
     if not 0 < rate < 1 << 31 or rate % 1 or not channels or frames != 1:
         return None
     if kind in (b"ulaw", b"alaw"):
-        return Layout(kind.decode(), int(rate), channels)
+        return SampleFormat(kind.decode(), int(rate), channels)
     encoding = ("f" if flags & 1 else "i") + str(bits // 8)
     known = ("f4", "f8", "i1", "i2", "i3", "i4")
     if kind != b"lpcm" or bits % 8 or packet != bits // 8 * channels or encoding not in known:
         return None
-    return Layout(encoding, int(rate), channels, "<" if flags & 2 else ">")
+    return SampleFormat(encoding, int(rate), channels, "<" if flags & 2 else ">")
 
 
 def _fields(layout: str, reader: Reader) -> tuple[Any, ...]:

@@ -11,10 +11,9 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
-from audiotag.sound.pcm import ENDS_EARLY, GOES_ON, Layout, Run
+from audiotag.sound.pcm import ENDS_EARLY, GOES_ON, SampleFormat, SampleRun
 from audiotag.sound.reader import KEPT, Reader
 
 _ENCODINGS = {
@@ -28,6 +27,9 @@ _ENCODINGS = {
     (7, 1): "ulaw",
 }
 """By format tag and bytes per sample."""
+
+MARKERS = (b"RIFF", b"RF64")
+"""First bytes of WAV files, and of other RIFF files."""
 
 _EXTENSIBLE = 0xFFFE
 
@@ -47,18 +49,17 @@ LARGEST_CHUNK = 1 << 28
 """Bytes of a chunk behind the samples; a greater number is none."""
 
 
-@dataclass(frozen=True)
-class WavHeader:
+class WavHeader(NamedTuple):
     """The part of a WAV file before its samples.
 
     Attributes:
-        layout: that of the samples, None for a compressed or damaged file.
+        format: that of the samples, None for a compressed or damaged file.
         problem: the fault of a header that no decoder could read.
         size: bytes of the data chunk.
         end: position behind the RIFF chunk; None if the header doesn't give it.
     """
 
-    layout: Layout | None
+    format: SampleFormat | None
     problem: str | None
     size: int
     end: int | None
@@ -68,7 +69,7 @@ def read_wav_header(reader: Reader) -> WavHeader | None:
     """Read up to the first sample; None if that is not a WAV or has no data chunk."""
     start = reader.position
     kind, riff_size, wave = _unpack("<4sI4s", reader)
-    if kind not in (b"RIFF", b"RF64") or wave != b"WAVE":
+    if kind not in MARKERS or wave != b"WAVE":
         return None
     long_riff = long_size = 0
     form = b""
@@ -86,12 +87,12 @@ def read_wav_header(reader: Reader) -> WavHeader | None:
     if kind == b"RF64":
         riff_size = long_riff if riff_size == 0xFFFFFFFF else riff_size
         size = long_size if size == 0xFFFFFFFF else size
-    layout, problem = _layout(form)
+    format, problem = _format(form)
     known = riff_size > 8 and not _is_placeholder(riff_size)
-    return WavHeader(layout, problem, size, start + riff_size + 8 if known else None)
+    return WavHeader(format, problem, size, start + riff_size + 8 if known else None)
 
 
-def _layout(form: bytes) -> tuple[Layout | None, str | None]:
+def _format(form: bytes) -> tuple[SampleFormat | None, str | None]:
     if not form:
         return None, "its header does not say what its samples are"
     code, channels, rate, _, frame, _ = struct.unpack_from("<HHIIHH", form)
@@ -104,7 +105,7 @@ def _layout(form: bytes) -> tuple[Layout | None, str | None]:
     if not 0 < rate < 1 << 31:
         return None, "its header gives no valid sample rate (0 Hz?)"
     encoding = _ENCODINGS.get((code, frame // channels)) if frame % channels == 0 else None
-    return (Layout(encoding, rate, channels) if encoding else None), None
+    return (SampleFormat(encoding, rate, channels) if encoding else None), None
 
 
 def _is_placeholder(size: int) -> bool:
@@ -112,7 +113,7 @@ def _is_placeholder(size: int) -> bool:
     return size == 0 or 0x7FFF0000 <= size <= 0x80000000 or 0xFFFF0000 <= size <= 0xFFFFFFFF or size >= 1 << 60
 
 
-def runs(reader: Reader, header: WavHeader, notes: list[str]) -> Iterator[Run]:
+def runs(reader: Reader, header: WavHeader, notes: list[str]) -> Iterator[SampleRun]:
     """Yield the runs of samples; each one must be read before the iterator is advanced.
 
     Args:
@@ -120,8 +121,8 @@ def runs(reader: Reader, header: WavHeader, notes: list[str]) -> Iterator[Run]:
         header: its result of `read_wav_header`.
         notes: takes messages about lengths that don't fit.
     """
-    assert header.layout is not None
-    frame, rate = header.layout.frame, header.layout.rate
+    assert header.format is not None
+    frame, rate = header.format.frame, header.format.rate
     size, promised, goes_on, total, counted = header.size, not _is_placeholder(header.size), False, 0, 0
     if header.size == 0:
         empty = header.end is not None and header.end > reader.position
@@ -130,7 +131,7 @@ def runs(reader: Reader, header: WavHeader, notes: list[str]) -> Iterator[Run]:
         size = WRAP
     while True:
         start = reader.position
-        yield Run(size, promised, goes_on)
+        yield SampleRun(size, promised, goes_on)
         read = reader.position - start
         total += read
         counted += size if promised else 0

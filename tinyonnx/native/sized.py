@@ -20,7 +20,8 @@ from tinyonnx.native.model import CompileError, add_constants, check_steps
 from tinyonnx.native.unit import Cell, Layout
 from tinyonnx.ort.session import InferenceSession
 from tinyonnx.registry import Call
-from tinyonnx.runtime.sized import Binding, Rows, SizedPlan, Unfit
+from tinyonnx.runtime.plan import Unfit
+from tinyonnx.runtime.sized import Binding, Rows, SizedPlan
 from tinyonnx.sizes.arrays import SizedArray
 from tinyonnx.sizes.expressions import EQUAL, POSITIVE, SMALLEST, Condition, Size, SizeError, Trace
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -18,8 +18,7 @@ from tinyonnx.ir import Node
 from tinyonnx.registry import Info
 
 
-@dataclass(frozen=True)
-class Input:
+class Input(NamedTuple):
     """One input: allowed types in onnxruntime's spelling, and the type parameter that it shares with others, or ""."""
 
     name: str

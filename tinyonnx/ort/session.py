@@ -8,7 +8,7 @@ import weakref
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -22,14 +22,16 @@ from tinyonnx.ort.values import OrtValue
 from tinyonnx.passes import BASIC, PIPELINE, Pass, Rewrite, run_passes
 from tinyonnx.runtime.constants import ConstantPool
 from tinyonnx.runtime.executor import execute
-from tinyonnx.runtime.plan import Plan
+from tinyonnx.runtime.plan import Plan, Unfit
 from tinyonnx.runtime.planner import make_plan
 from tinyonnx.runtime.shape_independent import ShapeIndependentRewrites
-from tinyonnx.runtime.sized import SizedPlan, Unfit, Values
 from tinyonnx.runtime.sized_plans import SizedPlans, make_sized, shapes_of
 from tinyonnx.runtime.threads import available
 from tinyonnx.runtime.trace import Hook, iterate
 from tinyonnx.sizes.expressions import SizeError
+
+if TYPE_CHECKING:
+    from tinyonnx.runtime.sized import SizedPlan, Values
 
 PLANS_KEPT = 8
 """Maximum number of plans that a session keeps: one per set of requested outputs and input shapes."""

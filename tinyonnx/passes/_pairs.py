@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from tinyonnx.ir import Node, Value
@@ -25,8 +24,7 @@ class FusedCall(NamedTuple):
     attributes: dict[str, Any]
 
 
-@dataclass(frozen=True)
-class PairFusion:
+class PairFusion(NamedTuple):
     """A fusion of two nodes into one.
 
     Attributes:

@@ -32,7 +32,7 @@ class Remark(NamedTuple):
         return f"{self.pass_name}: {'' if self.applied else 'skipping '}{self.node}: {self.text}"
 
 
-@dataclass
+@dataclass(eq=False)
 class Rewrite:
     """The state of one run of the pipeline over one graph.
 

@@ -9,8 +9,7 @@ Source: Hu et al., Squeeze-and-Excitation Networks, 2018.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -33,8 +32,7 @@ _LONGEST_CHAIN = 8
 """Most nodes from mean to gate: three and the reshapes between them."""
 
 
-@dataclass(frozen=True)
-class _Block:
+class _Block(NamedTuple):
     """The image [N, C, H, W] that is scaled, and the nodes from its mean to the gate in execution order."""
 
     x: Value

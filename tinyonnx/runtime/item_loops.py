@@ -8,9 +8,8 @@ weights again for each item, so it is done where images are larger than weights.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from itertools import groupby
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from tinyonnx.ir import Array
 from tinyonnx.runtime.arena import Buffer
@@ -33,8 +32,7 @@ class HasBuffers(Protocol):
     def outputs(self) -> Sequence[Buffer | None]: ...
 
 
-@dataclass(frozen=True)
-class ItemLoop:
+class ItemLoop(NamedTuple):
     """Steps `first` to `end` (exclusive) go through a batch of `items` in groups of `group`."""
 
     first: int

@@ -14,7 +14,11 @@ from tinyonnx.runtime.constants import ConstantPool
 from tinyonnx.runtime.item_loops import ItemLoop
 
 
-@dataclass
+class Unfit(Exception):
+    """The plan doesn't hold for these sizes."""
+
+
+@dataclass(eq=False)
 class NumpyStep:
     """Run an operator's numpy function; slots are -1 where an input or output is absent.
 
@@ -30,7 +34,7 @@ class NumpyStep:
     by_sizes: bool = False
 
 
-@dataclass
+@dataclass(eq=False)
 class KernelStep:
     """Run a kernel that was bound to its buffers and constants beforehand."""
 
@@ -46,7 +50,7 @@ class KernelStep:
         return self.outputs[0]
 
 
-@dataclass
+@dataclass(eq=False)
 class LayoutStep:
     """Copy a tensor into another memory order."""
 
@@ -57,7 +61,7 @@ class LayoutStep:
 Step = NumpyStep | KernelStep | LayoutStep
 
 
-@dataclass
+@dataclass(eq=False)
 class Plan:
     """Steps, buffers and constants of a graph, ready for the executor.
 

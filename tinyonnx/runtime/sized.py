@@ -26,7 +26,7 @@ from tinyonnx.registry import Call
 from tinyonnx.runtime.arena import aligned, view_of
 from tinyonnx.runtime.executor import Executable, KernelSegment, NumpyCall, allocate_arena, step_calls
 from tinyonnx.runtime.operator_call import Budget, Stoppable
-from tinyonnx.runtime.plan import NumpyStep, Plan
+from tinyonnx.runtime.plan import NumpyStep, Plan, Unfit
 from tinyonnx.runtime.program import shares_for
 from tinyonnx.runtime.size_table import SizeTable, evaluate, place
 from tinyonnx.sizes.arrays import SizedArray, memory
@@ -44,10 +44,6 @@ _GROWTH = 1.25
 
 Values = tuple[int, ...]
 """The values of a plan's symbols."""
-
-
-class Unfit(Exception):
-    """The plan doesn't hold for these sizes."""
 
 
 class Binding(NamedTuple):

@@ -5,14 +5,16 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from tinyonnx.errors import Error
 from tinyonnx.runtime.plan import Plan
-from tinyonnx.runtime.sized import SizedPlan, Values
 from tinyonnx.sizes.expressions import SMALLEST, Trace
+
+if TYPE_CHECKING:
+    from tinyonnx.runtime.sized import SizedPlan, Values
 
 _LOG = logging.getLogger("tinyonnx.sizes")
 
@@ -128,6 +130,9 @@ def make_sized(shapes: Shapes, groups: Sequence[Sequence[tuple[int, int]]], make
 
     Raises SizeError, Unfit, and what `make` raises.
     """
+    # imported at the second size: it takes 2 ms, which a process that meets one size saves
+    from tinyonnx.runtime.sized import SizedPlan
+
     trace = Trace()
     symbolic: list[list[Any]] = [list(shape) for shape in shapes]
     symbols = []

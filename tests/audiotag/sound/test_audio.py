@@ -14,7 +14,7 @@ import soundfile
 import soxr
 
 from audiotag import AudioError
-from audiotag.sound import audio, decode
+from audiotag.sound import audio, compressed
 
 FORMATS = sorted(set(soundfile.available_formats()) - {"RAW"})
 
@@ -359,7 +359,7 @@ def test_endless_noise_is_refused():
     noise = Noise()
     with pytest.raises(AudioError, match="is not sound"):
         audio.read(noise)
-    assert noise.taken <= decode.SPOOL
+    assert noise.taken <= compressed.SPOOL
 
 
 @pytest.mark.parametrize("format", ["adts", "webm", "matroska", "mpegts", "flv"])
