@@ -6,8 +6,9 @@ import os
 
 import numpy as np
 
-from benchmarks.model import model_file, plural
+from benchmarks.model import model_file
 from benchmarks.turns import Array, Case, Contender, take_turns
+from tinyonnx.commands._shared import plural
 
 RATE = 32000
 

@@ -13,6 +13,7 @@ import tinyonnx
 from audiotag.models.mobilenet import N_MELS, WIDTHS, random_graph
 from benchmarks.peers import LENGTH_PEERS, MODEL_PEERS
 from benchmarks.turns import Array, Case, Contender, take_turns
+from tinyonnx.commands._shared import plural
 from tinyonnx.dtypes import from_onnx_type
 
 FRAMES_PER_SECOND = 100
@@ -179,8 +180,3 @@ def lengths_case(name: str, folder: str, *, count: int, threads: int, repeats: i
     label = os.path.basename(name).removesuffix(".onnx")
     title = f"{label}, {count} clips of {count} lengths (1 to 10 s), {plural(threads, 'thread')}"
     return Case("lengths", title, measurements, {"model": label, "lengths": count, "threads": threads})
-
-
-def plural(count: int, noun: str) -> str:
-    """Format a count with its noun: `1 thread`, `2 threads`."""
-    return f"{count} {noun}{'' if count == 1 else 's'}"

@@ -15,9 +15,10 @@ from audiotag.models.catalog import resolve
 from audiotag.models.network import Network
 from conformance import ConformanceError, backend, esc10, golden
 from conformance.resampling import table
+from tinyonnx.commands._shared import at_least, checked, plural
 from tinyonnx.commands.compare import layer_table
 from tinyonnx.tools import compare
-from tinyonnx.tools.feeds import DEFAULT_SIZE, make_feeds
+from tinyonnx.tools.feeds import DEFAULT_SIZE, make_feeds, parse_dim
 from tinyonnx.tools.oracles import reference_values
 
 
@@ -51,16 +52,16 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--audio", type=Path, metavar="DIR", help="recordings of --golden, to check log-mels as well")
     command.add_argument(
         "--dim",
-        type=_dim,
+        type=checked(parse_dim),
         action="append",
         default=[],
         metavar="NAME=N",
         help=f"size of a symbolic dimension (default: 1 if it is the first one of an input, else {DEFAULT_SIZE})",
     )
-    command.add_argument("--seed", type=int, default=0, help="seed of the noise that is fed without --golden")
+    command.add_argument("--seed", type=at_least(0), default=0, help="seed of the noise that is fed without --golden")
     command.add_argument(
         "--tolerance",
-        type=float,
+        type=at_least(0, float),
         default=compare.TOLERANCE,
         help="greatest error relative to each layer's scale (default: %(default)g)",
     )
@@ -71,7 +72,9 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("folder", type=Path, metavar="DIR", help="a folder per class with files FOLD-*.ogg")
     command.add_argument("--model", required=True, help=model_help)
     command.add_argument("--folds", type=_folds, default="1,2,3,4", metavar="LIST", help="folds (default: %(default)s)")
-    command.add_argument("--at-least", type=int, default=0, metavar="N", help="fail with fewer correct decisions")
+    command.add_argument(
+        "--at-least", type=at_least(0), default=0, metavar="N", help="fail with fewer correct decisions"
+    )
     command.add_argument("--against", choices=["onnxruntime"], help="fail if it decides differently")
     command.add_argument("--json", action="store_true", help="print counts and every decision as JSON")
     command.set_defaults(run=_esc10)
@@ -81,13 +84,6 @@ def _parser() -> argparse.ArgumentParser:
 
     backend.add(commands)
     return parser
-
-
-def _dim(text: str) -> tuple[str, int]:
-    name, equals, size = text.partition("=")
-    if not equals or not size.isdecimal():
-        raise argparse.ArgumentTypeError(f"{text!r} is not NAME=N")
-    return name, int(size)
 
 
 def _folds(text: str) -> list[int]:
@@ -104,7 +100,7 @@ def _layers(args: argparse.Namespace) -> bool:
         options.graph_optimization_level = tinyonnx.GraphOptimizationLevel.ORT_DISABLE_ALL
     source = resolve(args.model).source
     session = tinyonnx.InferenceSession(source, options)
-    feeds = golden.feeds(session, clips[0]) if clips else make_feeds(session, (), dict(args.dim), args.seed)
+    feeds = golden.feeds(session, clips[0]) if clips else make_feeds(session, None, dict(args.dim), args.seed)
     comparison = compare.compare_layers(session, feeds, reference_values(source, feeds))
     checks = list(golden.check_model(session, clips)) if clips else []
     if clips and args.audio:
@@ -112,7 +108,9 @@ def _layers(args: argparse.Namespace) -> bool:
 
     culprit = comparison.first_over(args.tolerance)
     worst = comparison.worst
-    print(f"{args.model}: {len(comparison.layers)} layers against onnx.reference, tolerance {args.tolerance:g}")
+    print(
+        f"{args.model}: {plural(len(comparison.layers), 'layer')} against onnx.reference, tolerance {args.tolerance:g}"
+    )
     print(f"worst: {worst.name}: {worst.problem or f'{worst.relative:.1e} of its scale'}")
     if culprit:
         print(f"FAILED, first in: {culprit.name} ({culprit.title}): {culprit.problem or f'{culprit.relative:.1e}'}")

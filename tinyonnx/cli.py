@@ -7,6 +7,7 @@ import logging
 import os
 import sys
 from collections.abc import Sequence
+from typing import NoReturn
 
 import tinyonnx
 from tinyonnx.commands import compare, compile, inspect, ops, profile, run, trace
@@ -42,8 +43,15 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 1
 
 
+class _Parser(argparse.ArgumentParser):
+    """Reports wrong usage in one line, without the usage text."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"{self.prog}: error: {message} (see {self.prog} --help)\n")
+
+
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="tinyonnx", description="Run ONNX models and look inside them.")
+    parser = _Parser(prog="tinyonnx", description="Run ONNX models and look inside them.")
     parser.add_argument("--version", action="version", version=f"tinyonnx {tinyonnx.__version__}")
     parser.add_argument("--verbose", action="store_true", help="log what each pass rewrote and refused, and why")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")

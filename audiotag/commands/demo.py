@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 from typing import TYPE_CHECKING, Any
 
 from audiotag.errors import OutputError
@@ -26,7 +27,19 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument(
         "--model", metavar="NAME|PATH", help="name, ONNX file or checkpoint (default: the bundled model)"
     )
-    parser.add_argument("--save", metavar="FILE", help="also write the clip, in the format of the suffix")
+    parser.add_argument(
+        "--save", type=sound_file, metavar="FILE", help="also write the clip, in the format of the suffix"
+    )
+
+
+def sound_file(path: str) -> str:
+    """Check that the suffix of a path is that of a format that libsndfile writes."""
+    import soundfile
+
+    formats = sorted(f".{name.lower()}" for name in soundfile.available_formats())
+    if os.path.splitext(path)[1].lower() not in formats:
+        raise argparse.ArgumentTypeError(f"{path} has no suffix of a sound format: {', '.join(formats)}")
+    return path
 
 
 def synthesise(rate: int = 32000) -> Array:

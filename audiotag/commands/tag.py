@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 from audiotag.console import on_terminal, say
 from audiotag.crawl.job import Job, resume_collection
-from audiotag.errors import LabelError, printable
+from audiotag.errors import LabelError, OutputError, printable
 from audiotag.options import TAGS, WINDOWS, TagOptions, flags, number, seconds
-from audiotag.outputs import ALL, format_of
+from audiotag.outputs import ALL, PARTS, format_of
 
 if TYPE_CHECKING:
     from audiotag.crawl.pool import Pool
@@ -123,7 +123,12 @@ def run(args: argparse.Namespace) -> int:
     if args.plot is not None:
         from audiotag.pictures.plot import check, write_plot
 
-        check(args.plot)
+        try:
+            check(args.plot)
+        except OutputError as error:
+            args.parser.error(f"argument --plot: {error}")
+    if options.window and options.hop and options.hop > options.window:
+        say(f"windows of {options.window:g} s every {options.hop:g} s: the sound between them is not tagged")
     job = Job(args.model, args.threads if args.workers is None else 1, options, args.format)
     with interruptible(), ExitStack() as stack:
         with deferred():  # an interrupted import may leave a module unusable
@@ -198,6 +203,8 @@ def _check(args: argparse.Namespace) -> None:
     if stdin > 1:
         error("standard input (-) is given twice")
     one = _one_file(args)
+    if args.format in PARTS and args.output is None:
+        error(f"--format {args.format} writes a folder: --output FOLDER is needed")
     if ALL[args.format].one_clip and not one:
         error(f"--format {args.format} takes a single file: its rows do not name their file")
     for name in ("activations", "plot"):

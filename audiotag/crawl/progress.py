@@ -85,10 +85,10 @@ class Progress:
     def _line(self) -> str:
         elapsed = max(time.monotonic() - self._began, 1e-3)
         files = self._done + self._files
-        text = f"{files:,}"
+        text, plural = f"{files:,}", "s" * ((self._total or files) != 1)
         if self._total:
             text += f" of {self._total:,} ({100 * files // self._total} %)"
-        text += f" files, {self._failures:,} errors"
+        text += f" file{plural}, {self._failures:,} error{'s' * (self._failures != 1)}"
         if self._files:
             rate = self._files / elapsed
             text += f", {rate:.1f} files/s, {self._seconds / elapsed:.0f} × real time"

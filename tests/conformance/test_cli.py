@@ -68,7 +68,18 @@ def test_mistakes_are_one_line(argv: list[str], culprit: str, capsys: pytest.Cap
 
 @pytest.mark.parametrize(
     "argv",
-    [[], ["layers"], ["esc10", "."], ["esc10", ".", "--model", "m", "--folds", "x"], ["layers", "m", "--dim", "t"]],
+    [
+        [],
+        ["layers"],
+        ["layers", "m", "--dim", "t"],
+        ["layers", "m", "--seed", "-1"],
+        ["layers", "m", "--tolerance", "nan"],
+        ["esc10", "."],
+        ["esc10", ".", "--model", "m", "--folds", "x"],
+        ["esc10", ".", "--model", "m", "--at-least", "-1"],
+        ["backend", "--match", "("],
+        ["backend", "--jobs", "0"],
+    ],
 )
 def test_usage(argv: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as stop:

@@ -12,27 +12,42 @@ from typing import Any
 
 import numpy as np
 
+from tinyonnx.errors import InputError
 from tinyonnx.ir import Array
 from tinyonnx.ort.options import GraphOptimizationLevel, SessionOptions
 from tinyonnx.ort.session import InferenceSession
-from tinyonnx.tools.feeds import DEFAULT_SIZE, load_arrays, make_feeds, parse_dims
+from tinyonnx.tools.feeds import DEFAULT_SIZE, load_arrays, make_feeds, parse_dim, parse_input
 from tinyonnx.tools.inspect import inspect_plan, report_rewritten
 from tinyonnx.tools.report import Report
 
 
 def add_model(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments for a model and its inputs."""
+    parser.set_defaults(parser=parser)
     parser.add_argument("model", metavar="MODEL.onnx")
     parser.add_argument(
-        "--input", action="append", default=[], metavar="NAME=FILE.npy|NAME=shape:1,1,128,1000",
+        "--input", action="append", type=checked(parse_input), default=[],
+        metavar="NAME=FILE.npy|NAME=shape:1,1,128,1000",
         help="an array from a file, or noise of a shape (default: noise)",
     )  # fmt: skip
     parser.add_argument(
-        "--dim", action="append", default=[], metavar="NAME=N",
+        "--dim", action="append", type=checked(parse_dim), default=[], metavar="NAME=N",
         help=f"size of a symbolic dimension (default: 1 if it is the first one of an input, else {DEFAULT_SIZE})",
     )  # fmt: skip
     parser.add_argument("--inputs", metavar="FILE.npz", help="arrays by input name, as written by np.savez")
     parser.add_argument("--seed", type=at_least(0), default=0, metavar="N", help="seed of noise (default: %(default)s)")
+
+
+def checked(parse: Callable[[str], Any]) -> Callable[[str], Any]:
+    """Return `parse` as the type of an argument: what it raises as InputError is wrong usage."""
+
+    def parse_argument(text: str) -> Any:
+        try:
+            return parse(text)
+        except InputError as error:
+            raise argparse.ArgumentTypeError(str(error)) from None
+
+    return parse_argument
 
 
 def at_least(least: float, kind: type[float] = int) -> Callable[[str], float]:
@@ -70,7 +85,16 @@ def add_json(parser: argparse.ArgumentParser, content: str) -> None:
 
 
 def open_session(args: argparse.Namespace, optimised: bool = True, threads: int = 1) -> InferenceSession:
-    """Load the model that the arguments name. Raises the errors of `InferenceSession`."""
+    """Load the model that the arguments name, unless they name it for an output, too.
+
+    Raises the errors of `InferenceSession`; SystemExit for wrong usage.
+    """
+    for option in ("save", "output", "html", "trace"):
+        path = getattr(args, option, None)
+        if not isinstance(path, str) or not os.path.exists(path) or not os.path.exists(args.model):
+            continue
+        if os.path.samefile(args.model, path):
+            args.parser.error(f"--{option} {shown(path)} would overwrite the model")
     options = SessionOptions()
     options.intra_op_num_threads = threads
     if not optimised:
@@ -83,10 +107,10 @@ def feeds_of(args: argparse.Namespace, session: InferenceSession, numbers: bool 
 
     Raises what `make_feeds` raises.
     """
-    dims = parse_dims(args.dim)
+    given, dims = dict(args.input), dict(args.dim)
     arrays = load_arrays(args.inputs) if args.inputs else {}
-    feeds = make_feeds(session, args.input, dims, args.seed if numbers else None, arrays=arrays)
-    named = {text.partition("=")[0] for text in args.input} | set(arrays)
+    feeds = make_feeds(session, given, dims, args.seed if numbers else None, arrays=arrays)
+    named = set(given) | set(arrays)
     for arg in session.get_inputs():
         open_dims = [d for d in arg.shape if not isinstance(d, int) and d not in dims]
         if open_dims and arg.name not in named:
@@ -135,6 +159,11 @@ def shape_text(shape: Sequence[Any] | None) -> str:
     if shape is None:
         return "?"
     return "×".join("?" if d is None else str(d) for d in shape) or "scalar"
+
+
+def plural(count: int, noun: str) -> str:
+    """Format a count with its noun: `1 thread`, `2 threads`."""
+    return f"{count} {noun}{'' if count == 1 else 's'}"
 
 
 def quantity(number: float | None, unit: str = "") -> str:

@@ -16,6 +16,7 @@ from tinyonnx.commands._shared import (
     feeds_of,
     new_report,
     open_session,
+    plural,
     print_json,
     shape_text,
     shown,
@@ -110,9 +111,8 @@ def _other(args: argparse.Namespace, session: InferenceSession, feeds: Mapping[s
 
 def _summary(comparison: Comparison, culprit: Layer | None, args: argparse.Namespace) -> list[str]:
     worst = comparison.worst
-    lines = [
-        f"{shown(args.model)} against {args.against}: {len(comparison.layers)} layers, tolerance {args.tolerance:g}"
-    ]
+    layers = plural(len(comparison.layers), "layer")
+    lines = [f"{shown(args.model)} against {args.against}: {layers}, tolerance {args.tolerance:g}"]
     if culprit:
         lines.append(f"FIRST OVER: {shown(culprit.name)} ({shown(culprit.title)}): {_verdict(culprit)}")
     lines.append(f"worst: {shown(worst.name)}: {_verdict(worst)}")

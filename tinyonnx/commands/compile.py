@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import os
 from typing import Any
 
 from tinyonnx.commands._shared import add_model, feeds_of, open_session, shown
@@ -23,14 +22,12 @@ def add(commands: Any) -> None:
     parser.add_argument(
         "-o", "--output", required=True, metavar="FILE", help="FILE.so: a library, and FILE.h; else an executable"
     )
-    parser.set_defaults(run=_run, parser=parser)
+    parser.set_defaults(run=_run)
 
 
 def _run(args: argparse.Namespace) -> int:
     from tinyonnx.native.products import compile_model
 
-    if os.path.exists(args.output) and os.path.samefile(args.model, args.output):
-        args.parser.error(f"--output {shown(args.output)} would overwrite the model")
     session = open_session(args)
     for file in compile_model(args.model, feeds_of(args, session), args.output):
         print(f"{shown(str(file))}: {file.stat().st_size:,} bytes")

@@ -11,9 +11,11 @@ from tinyonnx.commands._shared import (
     add_html,
     add_json,
     add_model,
+    checked,
     feeds_of,
     new_report,
     open_session,
+    plural,
     print_json,
     quantity,
     shape_text,
@@ -27,6 +29,7 @@ from tinyonnx.tools.inspect import (
     PassReport,
     PlanReport,
     Tensor,
+    check_pass,
     inspect_graph,
     inspect_pass,
     inspect_plan,
@@ -46,7 +49,11 @@ def add(commands: Any) -> None:
         "--optimized", action="store_true", help="show the plan: fused nodes, kernels, arena, numpy steps with reasons"
     )
     parser.add_argument(
-        "--pass", dest="pass_name", metavar="NAME", help="show the graph after a pass, and the remarks of the passes"
+        "--pass",
+        dest="pass_name",
+        type=checked(check_pass),
+        metavar="NAME",
+        help="show the graph after a pass, and the remarks of the passes",
     )
     parser.add_argument(
         "--save", metavar="FILE.onnx",
@@ -58,12 +65,10 @@ def add(commands: Any) -> None:
         "a tinyonnx.tools.inspect.GraphReport; with --optimized {graph, plan: PlanReport}; "
         "with --pass {graph, remarks: [{pass_name, applied, node, text}]}",
     )
-    parser.set_defaults(run=_run, parser=parser)
+    parser.set_defaults(run=_run)
 
 
 def _run(args: argparse.Namespace) -> int:
-    if args.save and os.path.exists(args.save) and os.path.samefile(args.model, args.save):
-        args.parser.error(f"--save {shown(args.save)} would overwrite the model")
     session = open_session(args)
     given = args.input or args.inputs or args.dim
     needed = args.optimized or args.pass_name or args.save or given or is_known(session)
@@ -104,7 +109,7 @@ def _show_pass(args: argparse.Namespace, report: PassReport) -> None:
 def _head(graph: GraphReport) -> str:
     opsets = ", ".join(f"{domain or 'ai.onnx'} {version}" for domain, version in graph.opsets.items())
     totals = f"{quantity(graph.parameters)} parameters, {quantity(graph.macs)} multiplications"
-    lines = [f"{shown(graph.file)}: {opsets}; {len(graph.nodes)} nodes, {totals}"]
+    lines = [f"{shown(graph.file)}: {opsets}; {plural(len(graph.nodes), 'node')}, {totals}"]
     for what, tensors in (("input ", graph.inputs), ("output", graph.outputs)):
         lines += [f"{what}  {_tensor_text(tensor)}" for tensor in tensors]
     lines += [f"caution  {shown(caution)}" for caution in graph.cautions]
@@ -138,6 +143,8 @@ def _plan_text(graph: GraphReport, plan: PlanReport) -> str:
 
 def _plan_head(plan: PlanReport) -> str:
     kinds = [step.kind for step in plan.steps]
-    counts = ", ".join(f"{kinds.count(kind)} {kind} steps" for kind in ("kernel", "layout", "numpy") if kind in kinds)
+    counts = ", ".join(
+        plural(kinds.count(kind), f"{kind} step") for kind in ("kernel", "layout", "numpy") if kind in kinds
+    )
     memory = f"arena {quantity(plan.arena_bytes, 'B')}, constants of numpy steps {quantity(plan.constant_bytes, 'B')}"
     return f"{counts}; {memory}"

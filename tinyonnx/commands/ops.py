@@ -6,7 +6,6 @@ import argparse
 from typing import Any
 
 from tinyonnx.commands._shared import add_json, print_json, table
-from tinyonnx.errors import InputError
 from tinyonnx.tools.operators import Operator, list_operators, onnx_version
 
 
@@ -19,14 +18,14 @@ def add(commands: Any) -> None:
     )
     parser.add_argument("--domain", metavar="DOMAIN", help="list this domain only, such as ai.onnx or ai.onnx.ml")
     add_json(parser, "{onnx: its version, operators: [tinyonnx.tools.operators.Operator]}")
-    parser.set_defaults(run=_run)
+    parser.set_defaults(run=_run, parser=parser)
 
 
 def _run(args: argparse.Namespace) -> int:
     operators = list_operators(args.domain)
     if not operators:
         domains = ", ".join(dict.fromkeys(operator.domain for operator in list_operators()))
-        raise InputError(f"--domain {args.domain} is unknown; the domains are {domains}")
+        args.parser.error(f"argument --domain: {args.domain} is unknown; the domains are {domains}")
     if args.json:
         print_json({"onnx": onnx_version(), "operators": operators})
         return 0

@@ -14,6 +14,7 @@ from tinyonnx.commands._shared import (
     feeds_of,
     new_report,
     open_session,
+    plural,
     print_json,
     quantity,
     shape_text,
@@ -69,13 +70,14 @@ def _run(args: argparse.Namespace) -> int:
 
 def _head(result: Profile) -> str:
     machine = f"{quantity(result.machine.flops, 'FLOP/s')}, {quantity(result.machine.bandwidth, 'B/s')} on one thread"
-    runs = f"{result.repeats} runs"
+    runs = plural(result.repeats, "run")
     if not result.undisturbed:
         runs += ", all of them disturbed by other processes"
     elif result.undisturbed < result.repeats:
         runs = f"{result.undisturbed} undisturbed ones of {runs}"
+    steps = plural(len(result.steps), "step")
     return (
-        f"{result.total * 1e3:.3f} ms in {len(result.steps)} steps, {result.unprofiled * 1e3:.3f} ms unprofiled "
+        f"{result.total * 1e3:.3f} ms in {steps}, {result.unprofiled * 1e3:.3f} ms unprofiled "
         f"(medians of {runs}, threads: {result.threads}); machine: {machine}"
     )
 

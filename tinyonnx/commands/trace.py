@@ -10,6 +10,7 @@ from tinyonnx.commands._shared import (
     add_html,
     add_json,
     add_model,
+    checked,
     feeds_of,
     new_report,
     open_session,
@@ -33,7 +34,13 @@ def add(commands: Any) -> None:
         "--optimized", action="store_true", help="run the fused nodes of the plan instead of the file's own"
     )
     parser.add_argument("--save", metavar="FILE.npz", help="also write every activation as soon as it is computed")
-    parser.add_argument("--only", default="", metavar="REGEX", help="show and save only tensors whose names match")
+    parser.add_argument(
+        "--only",
+        type=checked(matching),
+        default="",
+        metavar="REGEX",
+        help="show and save only tensors whose names match",
+    )
     add_html(parser)
     add_json(parser, "{first_non_finite: a tensor's name or null, activations: [tinyonnx.tools.trace.Activation]}")
     parser.set_defaults(run=_run)
@@ -44,7 +51,7 @@ def _run(args: argparse.Namespace) -> int:
     feeds = feeds_of(args, session)
     activations: list[Activation] = []
     report = new_report("trace of", session, feeds) if args.html else None
-    wanted, bad = matching(args.only), None
+    bad = None
     with saving(args.save) if args.save else nullcontext() as save:
 
         def read(activation: Activation, value: Any) -> None:
@@ -53,7 +60,7 @@ def _run(args: argparse.Namespace) -> int:
                 bad = activation
             if report is not None:
                 report.add_activation(activation, value)
-            if wanted(activation.name):
+            if args.only(activation.name):
                 activations.append(activation)
                 if save is not None:
                     save(activation, value)

@@ -18,30 +18,38 @@ from tinyonnx.ort.session import InferenceSession, NodeArg
 DEFAULT_SIZE = 256
 """Size of a symbolic dimension that is not given, unless it is the first one of an input (batch: 1)."""
 
+_SHAPE = "shape:"
+"""Prefix of a shape in the place of a file."""
+
 _ITEM_BYTES = 8
 """Bytes of a generated number before conversion to the dtype of the input."""
 
 
-def parse_dims(texts: Iterable[str]) -> dict[str, int]:
-    """Parse sizes of symbolic dimensions given as NAME=N. Raises InputError."""
-    dims = {}
-    for text in texts:
-        name, _, size = text.partition("=")
-        if not name or not _is_size(size):
-            raise InputError(f"--dim {text}: expected NAME=N")
-        dims[name] = int(size)
-    return dims
+def parse_dim(text: str) -> tuple[str, int]:
+    """Parse the size of a symbolic dimension given as NAME=N. Raises InputError."""
+    name, _, size = text.partition("=")
+    if not name or not _is_size(size):
+        raise InputError(f"{text}: expected NAME=N")
+    return name, int(size)
+
+
+def parse_input(text: str) -> tuple[str, str | tuple[int, ...]]:
+    """Parse NAME=FILE.npy or NAME=shape:1,2,3, an item of `given` of `make_feeds`. Raises InputError."""
+    name, _, source = text.partition("=")
+    if not name or not source:
+        raise InputError(f"{text}: expected NAME=FILE.npy or NAME=shape:1,1,128,1000")
+    return name, _shape(source) if source.startswith(_SHAPE) else source
 
 
 def make_feeds(
     session: InferenceSession,
-    given: Iterable[str] = (),
+    given: Mapping[str, str | tuple[int, ...]] | None = None,
     dims: Mapping[str, int] | None = None,
     seed: int | None = 0,
     default: int | None = DEFAULT_SIZE,
     arrays: Mapping[str, Array] | None = None,
 ) -> dict[str, Array]:
-    """Return an array per input: from NAME=FILE.npy or NAME=shape:1,2,3 in `given`, from `arrays`, else noise.
+    """Return an array per input: from the .npy file in `given`, from `arrays`, else noise of the shape in `given`.
 
     Noise is normally distributed for floats, 0 or 1 for integers and bools, "a" or "b" for strings. `dims` gives sizes
     of symbolic dimensions; of the others the first one of an input is 1, any other `default`. Equal seeds give equal
@@ -51,37 +59,31 @@ def make_feeds(
     that is not a tensor; OSError if a file can't be read.
     """
     arguments = {arg.name: arg for arg in session.get_inputs()}
-    sources: dict[str, str] = {}
-    loaded = dict(arrays or {})
-    if unknown := [name for name in loaded if name not in arguments]:
+    sources, loaded = dict(given or {}), dict(arrays or {})
+    if unknown := [name for name in (*sources, *loaded) if name not in arguments]:
         raise InputError(f"{_quoted(unknown)}: the inputs are {_quoted(arguments)}")
-    for text in given:
-        name, equals, source = text.partition("=")
-        if not equals or not source:
-            raise InputError(f"--input {text}: expected NAME=FILE.npy or NAME=shape:1,1,128,1000")
-        if name not in arguments:
-            raise InputError(f"--input {text}: the inputs are {_quoted(arguments)}")
-        sources[name] = source
     known = dict(dims or {})
     symbolic = {d for arg in arguments.values() for d in arg.shape if isinstance(d, str)}
     for name in known:
         if name not in symbolic:
             raise InputError(f"--dim {name}: the symbolic dimensions are {_quoted(sorted(symbolic)) or 'none'}")
     for name, source in sources.items():
-        if not source.startswith("shape:"):
+        if isinstance(source, str):
             loaded[name] = _load(source)
     for name, arg in arguments.items():
         if name in loaded:
             known |= _sizes(arg, loaded[name].shape)
-        elif name in sources:
-            known |= _sizes(arg, _shape(sources[name]))
+        elif isinstance(shape := sources.get(name), tuple):
+            known |= _sizes(arg, shape)
     rng = None if seed is None else np.random.default_rng(seed)
     feeds = {}
     for name, arg in arguments.items():
         if name in loaded:
             feeds[name] = loaded[name]
         else:
-            shape = _shape(sources[name]) if name in sources else _complete(arg, known, default)
+            shape = sources.get(name)
+            if not isinstance(shape, tuple):
+                shape = _complete(arg, known, default)
             # zeros take no memory, but numpy limits the size as well
             limit = np.iinfo(np.int64).max if rng is None else session.get_session_options().limits.max_tensor_bytes
             if math.prod(shape) * _ITEM_BYTES > limit:
@@ -123,7 +125,7 @@ def _sizes(arg: NodeArg, shape: tuple[int, ...]) -> dict[str, int]:
 
 
 def _shape(source: str) -> tuple[int, ...]:
-    dims = [d.strip() for d in source.removeprefix("shape:").split(",") if d.strip()]
+    dims = [d.strip() for d in source.removeprefix(_SHAPE).split(",") if d.strip()]
     if not all(map(_is_size, dims)) or len(dims) > MAX_RANK:
         raise InputError(f"{source}: expected dimensions such as shape:1,1,128,1000")
     return tuple(map(int, dims))

@@ -176,15 +176,21 @@ def inspect_pass(session: InferenceSession, feeds: Mapping[str, Array], name: st
     return PassReport(report_rewritten(session, feeds, rewrite.graph), rewrite.remarks)
 
 
+def check_pass(name: str) -> str:
+    """Return the name of a pass. Raises InputError if it is unknown."""
+    names = dict.fromkeys(function.__name__ for function in PIPELINE)
+    if name not in names:
+        raise InputError(f"unknown pass {name!r}; the passes are {', '.join(names)}")
+    return name
+
+
 def after_pass(session: InferenceSession, feeds: Mapping[str, Array], name: str | None = None) -> Rewrite:
     """Return the graph for inputs of these shapes after the last run of a pass, by default of all.
 
     Raises InputError for an unknown name.
     """
     names = [function.__name__ for function in PIPELINE]
-    if name is not None and name not in names:
-        raise InputError(f"unknown pass {name!r}; the passes are {', '.join(dict.fromkeys(names))}")
-    end = len(names) - names[::-1].index(name) if name is not None else len(names)
+    end = len(names) - names[::-1].index(check_pass(name)) if name is not None else len(names)
     return session.rewrite(shapes_only(feeds), PIPELINE[:end])
 
 

@@ -23,5 +23,5 @@ def test_demo(tmp_path, capsys, model):
     assert "models pull" not in capsys.readouterr().out
     assert cli.main(["demo", "--model", "untrained-mn01"]) == 0
     assert "scores mean nothing" in capsys.readouterr().out
-    assert cli.main(["demo", "--save", str(tmp_path / "demo.xyz")]) == 1
-    assert "demo.xyz: " in capsys.readouterr().err
+    assert cli.main(["demo", "--save", str(tmp_path / "none" / "demo.wav")]) == 1
+    assert "demo.wav: No such file or directory" in capsys.readouterr().err

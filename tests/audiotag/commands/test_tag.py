@@ -138,7 +138,6 @@ def test_parquet(tag, folder):
     assert [{k: v for k, v in row.items() if v is not None} for row in table.to_pylist()] == expected
     assert json.loads(table.schema.metadata[b"audiotag.settings"])["top"] == 10
     assert tag("a.wav", "--format", "parquet", "--output", "tags.parquet")[0] == 1
-    assert tag("a.wav", "--format", "parquet")[0] == 1
 
 
 def test_output_file(tag, folder):
@@ -224,6 +223,13 @@ def test_windows_and_events(tag, folder, model):
     assert tag("a.wav", "--window", "0.2", "--format", "jsonl", "--events", "0.5:0.3") == all_events
     found = rows(tag("a.wav", "--window", "0.2", "--format", "jsonl", "--events", "Dog=0.001")[1])
     assert [row["tags"][0]["label"] for row in found] == ["Dog"]
+
+
+@pytest.mark.parametrize(("window", "gaps"), [("0.3", 0), ("0.2", 0), ("0.1", 1)])
+def test_gaps_between_windows_are_announced_once(tag, folder, window, gaps):
+    _, _, err = tag("a.wav", "b.flac", "--window", window, "--hop", "0.2")
+    assert err.count("windows of 0.1 s every 0.2 s: the sound between them is not tagged") == gaps
+    assert err.count("not tagged") == gaps
 
 
 def test_a_clip_that_is_shorter_than_a_window_gives_one_result(tag, folder):

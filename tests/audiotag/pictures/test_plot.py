@@ -87,7 +87,8 @@ def test_windows_are_drawn_where_they_are(clip, model):
 
 def test_what_goes_wrong_is_said(clip, model, capsys, monkeypatch):
     arguments = ["tag", clip, "--model", model]
-    assert cli.main([*arguments, "--plot", "out.xyz"]) == 1
+    with pytest.raises(SystemExit):
+        cli.main([*arguments, "--plot", "out.xyz"])
     assert "out.xyz: has no suffix of a picture format: " in capsys.readouterr().err
     assert cli.main([*arguments, "--plot", "nowhere/out.png"]) == 1
     assert "nowhere/out.png: No such file" in capsys.readouterr().err

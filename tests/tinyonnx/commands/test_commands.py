@@ -110,7 +110,6 @@ def test_a_pass_and_what_was_done(model: Path, capsys: pytest.CaptureFixture[str
     assert fused["macs"] == call_json(capsys, "inspect", model, "--dim", "t=10")["macs"]
     assert "tinyonnx.FusedConv" not in text
     assert "tinyonnx.FusedConv" in call(capsys, "inspect", model, "--pass", "fuse_activation", "--dim", "t=10")
-    assert "specialise" in call(capsys, "inspect", model, "--pass", "nonsense", code=1)
 
 
 def test_the_optimised_model_as_a_file(model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -127,7 +126,17 @@ def test_the_optimised_model_as_a_file(model: Path, tmp_path: Path, capsys: pyte
     np.testing.assert_allclose(*results, rtol=1e-5, atol=1e-6)
 
 
-@pytest.mark.parametrize("command", [("inspect", "--save"), ("compile", "--output")])
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("inspect", "--save"),
+        ("compile", "--output"),
+        ("run", "--save"),
+        ("trace", "--save"),
+        ("trace", "--html"),
+        ("profile", "--trace"),
+    ],
+)
 def test_the_model_itself_is_not_overwritten(model: Path, capsys: pytest.CaptureFixture[str], command: Any) -> None:
     name, option = command
     content = model.read_bytes()
@@ -275,7 +284,6 @@ def test_profile(model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
         (["trace", "{}", "--html", "/dev/full"], "/dev/full: No space left"),
         (["profile", "{}", "--repeats", "1", "--trace", "/dev/full"], "/dev/full: No space left"),
         (["trace", "{}", "--save", "/no/such/folder/a.npz"], "/no/such/folder/a.npz"),
-        (["trace", "{}", "--only", "["], "regular expression"),
         (["inspect", "{}", "--dim", "q=3"], "'batch', 't'"),
         (["trace", "{}", "--input", "x=shape:1,2"], "expects shape"),
     ],
@@ -285,21 +293,33 @@ def test_mistakes_are_named(model: Path, arguments: list[str], message: str, cap
 
 
 @pytest.mark.parametrize(
-    "arguments",
+    ("arguments", "message"),
     [
-        ["profile", "{}", "--repeats", "0"],
-        ["profile", "{}", "--threads", "-1"],
-        ["trace", "{}", "--seed", "-1"],
-        ["compare", "{}", "--against", "unoptimized", "--tolerance", "nan"],
-        ["compare", "{}", "--against", "unoptimized", "--tolerance", "-0.1"],
-        ["compare", "{}"],
+        (["profile", "{}", "--repeats", "0"], "--repeats: 0 is not"),
+        (["profile", "{}", "--threads", "-1"], "--threads: -1 is not"),
+        (["trace", "{}", "--seed", "-1"], "--seed: -1 is not"),
+        (["compare", "{}", "--against", "unoptimized", "--tolerance", "nan"], "--tolerance: nan is not"),
+        (["compare", "{}", "--against", "unoptimized", "--tolerance", "-0.1"], "--tolerance: -0.1 is not"),
+        (["compare", "{}"], "required: --against"),
+        (["run", "{}", "--dim", "t"], "--dim: t: expected NAME=N"),
+        (["compile", "{}", "-o", "m.so", "--dim", "t=-1"], "--dim: t=-1: expected NAME=N"),
+        (["profile", "{}", "--input", "x.npy"], "--input: x.npy: expected NAME=FILE.npy"),
+        (["run", "{}", "--dim", f"t={'9' * 20}"], "9: expected NAME=N"),
+        (["inspect", "{}", "--input", "x=shape:1,b"], "--input: shape:1,b: expected dimensions"),
+        (["inspect", "{}", "--input", f"x=shape:{'9' * 5000}"], "9: expected dimensions"),
+        (["trace", "{}", "--input", f"x=shape:{'1,' * 64}1"], "1: expected dimensions"),
+        (["trace", "{}", "--only", "["], "--only: '[' is not a regular expression"),
+        (["inspect", "{}", "--pass", "fuse_all"], "--pass: unknown pass 'fuse_all'; the passes are"),
+        (["ops", "--domain", "ai.onyx"], "--domain: ai.onyx is unknown; the domains are"),
     ],
 )
-def test_usage(model: Path, arguments: list[str], capsys: Any) -> None:
+def test_wrong_usage(model: Path, arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as end:
         main([a.format(model) for a in arguments])
     assert end.value.code == 2
-    assert arguments[-2] in capsys.readouterr().err or len(arguments) == 2
+    err = capsys.readouterr().err
+    assert message in err
+    assert err.count("\n") == 1
 
 
 def test_results_that_shapes_decide_are_traced_too(model: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -325,12 +345,10 @@ def test_all_inputs_from_one_file(model: Path, tmp_path: Path, capsys: pytest.Ca
 
 
 @pytest.mark.parametrize("command", ["trace", "inspect", "profile"])
-@pytest.mark.parametrize("size", ["9" * 17, "9" * 20, "9" * 5000])
-def test_sizes_beyond_all_bounds(command: str, size: str, model: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_sizes_beyond_all_bounds(command: str, model: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    size = "9" * 17
     assert "tinyonnx: " in call(capsys, command, model, "--dim", f"t={size}", code=1)
     assert "tinyonnx: " in call(capsys, command, model, "--input", f"x=shape:1,4,{size},16", code=1)
-    many = ",".join(["1"] * 65)
-    assert "expected dimensions" in call(capsys, command, model, "--input", f"x=shape:{many}", code=1)
 
 
 def test_inspecting_shapes_takes_no_memory(model: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -40,7 +40,7 @@ def save(path: Path, scale: float = 1.0) -> Path:
 
 def compare(session_path: Path, reference_path: Path) -> Comparison:
     session = InferenceSession(session_path)
-    feeds = make_feeds(session, (), {"h": 8})
+    feeds = make_feeds(session, dims={"h": 8})
     return compare_layers(session, feeds, reference_values(str(reference_path), feeds))
 
 

@@ -8,7 +8,7 @@ import onnx.parser
 import pytest
 
 from tinyonnx import InferenceSession, InputError
-from tinyonnx.tools.feeds import is_known, make_feeds, parse_dims, shapes_only
+from tinyonnx.tools.feeds import is_known, make_feeds, parse_dim, parse_input, shapes_only
 
 
 def session(inputs: str) -> InferenceSession:
@@ -39,7 +39,7 @@ def test_noise_is_seeded_and_of_the_right_type() -> None:
 def test_given_shapes_and_files_size_the_other_inputs(tmp_path: Path) -> None:
     s = session("float[n,t] x, float[t,n] y, float[n] z")
     np.save(tmp_path / "x.npy", np.ones((2, 7), np.float32))
-    feeds = make_feeds(s, [f"x={tmp_path}/x.npy", "z=shape:3"])
+    feeds = make_feeds(s, {"x": f"{tmp_path}/x.npy", "z": (3,)})
     np.testing.assert_array_equal(feeds["x"], np.ones((2, 7)))
     assert (feeds["y"].shape, feeds["z"].shape) == ((7, 3), (3,))
 
@@ -48,6 +48,7 @@ def test_given_shapes_and_files_size_the_other_inputs(tmp_path: Path) -> None:
     ("given", "message"),
     [
         ("x", "NAME=FILE"),
+        ("=x.npy", "NAME=FILE"),
         ("y=shape:1", "inputs are 'x'"),
         ("x=shape:1,-2", "expected dimensions"),
         ("x=shape:a", "expected dimensions"),
@@ -55,7 +56,7 @@ def test_given_shapes_and_files_size_the_other_inputs(tmp_path: Path) -> None:
 )
 def test_what_is_refused(given: str, message: str) -> None:
     with pytest.raises(InputError, match=message):
-        make_feeds(ONE, [given])
+        make_feeds(ONE, dict([parse_input(given)]))
 
 
 def test_an_unknown_dimension_is_refused() -> None:
@@ -68,9 +69,9 @@ def test_files_that_are_no_array(tmp_path: Path) -> None:
     np.savez(tmp_path / "two.npz", a=np.ones(2))
     for name, message in (("text.npy", "not a .npy"), ("two.npz", "archive")):
         with pytest.raises(InputError, match=message):
-            make_feeds(ONE, [f"x={tmp_path / name}"])
+            make_feeds(ONE, {"x": str(tmp_path / name)})
     with pytest.raises(FileNotFoundError):
-        make_feeds(ONE, ["x=missing.npy"])
+        make_feeds(ONE, {"x": "missing.npy"})
 
 
 def test_without_a_default_every_dimension_is_asked_for() -> None:
@@ -81,10 +82,10 @@ def test_without_a_default_every_dimension_is_asked_for() -> None:
 
 
 def test_dims() -> None:
-    assert parse_dims(["a=1", "b=20"]) == {"a": 1, "b": 20}
+    assert parse_dim("a=20") == ("a", 20)
     for text in ("a", "a=", "=1", "a=-1"):
         with pytest.raises(InputError, match="NAME=N"):
-            parse_dims([text])
+            parse_dim(text)
 
 
 def test_shapes_take_no_memory() -> None:
