@@ -9,6 +9,7 @@
 | `conv_transpose` | transposed convolutions |
 | `gemm` | products with a constant matrix, and the register tiles that all products use |
 | `matmul` | products of two variable matrices |
+| `recurrent`, `recurrent_layers` | LSTM, GRU, RNN: kernel; binders |
 | `rows` | softmax, normalisation and reductions of the last axes |
 | `gated` | squeeze-and-excitation |
 | `pool` | pooling, by windows and global |
@@ -42,6 +43,7 @@ from tinyonnx.kernels import (  # noqa: F401
     move,
     pointwise,
     pool,
+    recurrent_layers,
     reshape,
     resize,
     rows,

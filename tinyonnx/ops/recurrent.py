@@ -61,17 +61,23 @@ class LayerAttributes(RecurrentAttributes):
     output_sequence: int = 0
 
 
-def _functions(names: Sequence[str], layer: LayerAttributes) -> list[Function]:
-    """The activations; each takes the next alpha and beta if it has such parameters."""
+def resolved(names: Sequence[str], layer: LayerAttributes) -> list[tuple[str, dict[str, float]]]:
+    """Names of activations in lower case, with their parameters; each takes the next alpha and beta if it has such.
+
+    Raises OpError for an unknown name.
+    """
     given = {"alpha": iter(layer.activation_alpha or ()), "beta": iter(layer.activation_beta or ())}
+    unknown = next((name for name in names if name.lower() not in _ACTIVATIONS), None)
+    if unknown is not None:
+        raise OpError(f"unknown activation {unknown!r}")
+    return [
+        (name.lower(), {key: next(given[key], default) for key, default in _ACTIVATIONS[name.lower()][1].items()})
+        for name in names
+    ]
 
-    def resolve(name: str) -> Function:
-        if name.lower() not in _ACTIVATIONS:
-            raise OpError(f"unknown activation {name!r}")
-        function, defaults = _ACTIVATIONS[name.lower()]
-        return partial(function, **{key: next(given[key], default) for key, default in defaults.items()})
 
-    return [resolve(name) for name in names]
+def _functions(names: Sequence[str], layer: LayerAttributes) -> list[Function]:
+    return [partial(_ACTIVATIONS[name][0], **parameters) for name, parameters in resolved(names, layer)]
 
 
 def _clipping(function: Function, clip: float | None) -> Function:
@@ -126,7 +132,9 @@ def _scan(x: Array, lengths: Array, state: State, bias: Array, w: Any, step: Ste
     return outputs, state
 
 
-class _Sizes(NamedTuple):
+class Sizes(NamedTuple):
+    """Sizes of a layer."""
+
     time: int
     batch: int
     features: int
@@ -138,7 +146,7 @@ _DIRECTIONS = {"forward": [False], "foward": [False], "reverse": [True], "bidire
 """Whether time is reversed, per direction; the misspelt name is GRU-1's default."""
 
 
-def _sizes(x: Any, w: Any, r: Any, gates: int, layer: LayerAttributes) -> _Sizes:
+def sizes_of(x: Any, w: Any, r: Any, gates: int, layer: LayerAttributes) -> Sizes:
     """Sizes of a layer. Raises OpError if attributes, X, W and R (arrays or `Info`s) don't fit together."""
     direction, layout, hidden_size = layer.direction, layer.layout, layer.hidden_size
     if direction not in _DIRECTIONS:
@@ -154,7 +162,7 @@ def _sizes(x: Any, w: Any, r: Any, gates: int, layer: LayerAttributes) -> _Sizes
         raise OpError(f"hidden_size is {hidden_size}, R has {hidden}")
     _check_shape("W", w, (directions, gates * hidden, features))
     _check_shape("R", r, (directions, gates * hidden, hidden))
-    return _Sizes(int(time), int(batch), int(features), hidden, directions)
+    return Sizes(time, batch, features, hidden, directions)
 
 
 def _check_shape(name: str, value: Any, shape: tuple[int, ...]) -> None:
@@ -162,7 +170,7 @@ def _check_shape(name: str, value: Any, shape: tuple[int, ...]) -> None:
         raise OpError(f"{name} has shape {list(value.shape)}, should be {list(shape)}")
 
 
-def _lengths(sequence_lens: Array | None, sizes: _Sizes) -> Array:
+def _lengths(sequence_lens: Array | None, sizes: Sizes) -> Array:
     if sequence_lens is None:
         return np.full(sizes.batch, sizes.time)
     if sequence_lens.dtype.kind not in "iu":
@@ -195,7 +203,7 @@ def run_layer(
     """
     direction, layout = layer.direction, layer.layout
     w, r, b, p = weights
-    sizes = _sizes(x, w, r, gates, layer)
+    sizes = sizes_of(x, w, r, gates, layer)
     if factors is None:
         for name, value in (("W", w), ("R", r)):
             if value.dtype != x.dtype:
@@ -239,7 +247,7 @@ def shape_rule(gates: int, states: int) -> Callable[..., list[Info] | None]:
     def rule(x: Info, w: Info, r: Info, *_: Info | None, layer: LayerAttributes, **__: Any) -> list[Info] | None:
         if x.shape is None or w.shape is None or r.shape is None:
             return None
-        time, batch, _features, hidden, directions = _sizes(x, w, r, gates, layer)
+        time, batch, _features, hidden, directions = sizes_of(x, w, r, gates, layer)
         y = (batch, time, directions, hidden) if layer.layout else (time, directions, batch, hidden)
         last = (batch, directions, hidden) if layer.layout else (directions, batch, hidden)
         return [Info(x.dtype, y), *[Info(x.dtype, last)] * states]

@@ -45,9 +45,8 @@ class KernelStep:
 
     @property
     def output(self) -> Buffer:
-        """The first output; most steps have only one."""
-        assert self.outputs[0] is not None
-        return self.outputs[0]
+        """The first output that is read; most steps have only one."""
+        return next(buffer for buffer in self.outputs if buffer is not None)
 
 
 @dataclass(eq=False)

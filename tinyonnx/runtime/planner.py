@@ -104,9 +104,10 @@ class _Planner:
             self.why[id(node)] = "no kernel for this operator"
             return
         infos = [info_of(v) for v in node.inputs]
-        out = info_of(node.outputs[0])
-        known = [i for i in (*infos, out) if i is not None]
-        if out is None or any(i.shape is None or i.dtype is None for i in known):
+        outs = [info_of(v) for v in node.outputs]
+        out = outs[0]
+        known = [i for i in (*infos, *outs) if i is not None]
+        if any(i.shape is None or i.dtype is None for i in known):
             self.why[id(node)] = "shapes depend on data"
             return
         if any(0 in (i.shape or ()) for i in known):
@@ -115,9 +116,12 @@ class _Planner:
         second = any(v is not None and v.uses for v in node.outputs[1:])
         reasons = []
         for candidate in candidates:
-            reason = self._reason(candidate, out, infos, node)
-            if second and not candidate.outputs:
+            if out is None and not candidate.outputs:
+                reason: str | None = "the first output is absent"
+            elif second and not candidate.outputs:
                 reason = "a second output is read"
+            else:
+                reason = self._reason(candidate, out, infos, node)
             if reason is None:
                 self.chosen[id(node)] = candidate
                 return
@@ -125,7 +129,7 @@ class _Planner:
         self.why[id(node)] = "; ".join(dict.fromkeys(reasons))
 
     @staticmethod
-    def _reason(candidate: Fast, out: Info, infos: list[Info | None], node: Node) -> str | None:
+    def _reason(candidate: Fast, out: Info | None, infos: list[Info | None], node: Node) -> str | None:
         return candidate.when(out, *infos, **node.attributes)
 
     def _layout(self, value: Value) -> str:
@@ -213,8 +217,7 @@ class _Planner:
                     self._slot(value)
             self.steps.append(step)
             return
-        output = node.output
-        layout = self._layout(output) if fast.layout == "any" else fast.layout
+        layout = self._layout(node.output) if fast.layout == "any" else fast.layout
         operands: list[Buffer | Array | None] = []
         for operand in node.inputs:
             if operand is None or operand.is_constant:
@@ -224,10 +227,11 @@ class _Planner:
         for buffer in operands:
             if isinstance(buffer, Buffer):
                 buffer.end = len(self.steps)
-        results = [value if value is not None and value.uses else None for value in node.outputs[1:]]
-        targets = [None if value is None else self._buffer(value) for value in (output, *results)]
+        first, *others = node.outputs
+        results = [first, *(value if value is not None and value.uses else None for value in others)]
+        targets = [None if value is None else self._buffer(value) for value in results]
         self.steps.append(KernelStep(node, fast, operands, targets))
-        for result in (output, *results):
+        for result in results:
             if result is not None:
                 self._slot(result)
 
