@@ -54,7 +54,7 @@ class LaidOutPlan(NamedTuple):
 
 def plan_of(session: InferenceSession, names: Sequence[str] | None, feeds: Mapping[str, Array]) -> Plan:
     """The plan for these inputs. Raises CompileError naming the nodes that keep it from being native code."""
-    plan = session.plan_for(names, feeds)
+    plan = session.plan_for(names, feeds, decide=False)
     _check_steps(plan, session.name)
     return plan
 

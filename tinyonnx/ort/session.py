@@ -21,6 +21,7 @@ from tinyonnx.ort.options import GraphOptimizationLevel, RunOptions, SessionOpti
 from tinyonnx.ort.values import OrtValue
 from tinyonnx.passes import BASIC, PIPELINE, Pass, Rewrite, run_passes
 from tinyonnx.runtime.constants import ConstantPool
+from tinyonnx.runtime.decisions import Decided, Decisions, fix_inputs
 from tinyonnx.runtime.executor import execute
 from tinyonnx.runtime.plan import Plan, Unfit
 from tinyonnx.runtime.planner import make_plan
@@ -98,6 +99,7 @@ class InferenceSession:
             for array in _constants(self._graph, node):
                 self._pool.adopt(array)
         self._rewrites = ShapeIndependentRewrites()
+        self._decisions = Decisions(self._graph)
         self._sized: dict[Any, SizedPlans] = {}
         self._plans: OrderedDict[Any, Plan] = OrderedDict()
         self._lock = threading.Lock()
@@ -275,12 +277,15 @@ class InferenceSession:
         plan, feeds = self._prepare(self._request(None, input_feed), by_item=False)
         return execute(plan, feeds, hook)
 
-    def plan_for(self, output_names: Sequence[str] | None, input_feed: Mapping[str, Any], by_item: bool = True) -> Plan:
+    def plan_for(
+        self, output_names: Sequence[str] | None, input_feed: Mapping[str, Any], by_item: bool = True,
+        decide: bool = True,
+    ) -> Plan:  # fmt: skip
         """Return the plan that `run`, or a run with a hook if not `by_item`, uses for these arguments.
 
-        Raises what `run` raises.
+        Without `decide` it holds for all values of the inputs. Raises what `run` raises.
         """
-        return self._prepare(self._request(output_names, input_feed), by_item)[0]
+        return self._prepare(self._request(output_names, input_feed, decide), by_item)[0]
 
     def plan_for_sizes(
         self, output_names: Sequence[str] | None, input_feed: Mapping[str, Any], axes: Mapping[str, int]
@@ -289,7 +294,7 @@ class InferenceSession:
 
         Raises SizeError or Unfit where there is none, and what `run` raises of its feeds.
         """
-        request = self._request(output_names, input_feed)
+        request = self._request(output_names, input_feed, decide=False)
         shapes = shapes_of(request.feeds)
         names = [v.name for v in self._graph.inputs]
         group = [(names.index(name), axis % len(shapes[names.index(name)])) for name, axis in axes.items()]
@@ -301,17 +306,21 @@ class InferenceSession:
         Raises what `run` raises for its feeds.
         """
         inputs, feeds = check_feeds(self._graph, input_feed, self._name)
-        return self._rewrite((), tuple(inputs[len(self._graph.inputs) :]), feeds, passes)
+        copy = self._copy((), tuple(inputs[len(self._graph.inputs) :]), ())
+        return self._run_passes(_sized(copy, feeds), passes)
 
     # -- preparation --------------------------------------------------------------------
 
-    def _request(self, output_names: Sequence[str] | None, input_feed: Mapping[str, Any]) -> _Request:
+    def _request(
+        self, output_names: Sequence[str] | None, input_feed: Mapping[str, Any], decide: bool = True
+    ) -> _Request:
         inputs, feeds = check_feeds(self._graph, input_feed, self._name)
         if isinstance(output_names, str):
             raise InputError(f"{self._name}: output names must be a list, not {output_names!r}")
         names = tuple(output_names or ())
         level = self._options.graph_optimization_level
-        return _Request(names, tuple(inputs[len(self._graph.inputs) :]), level, feeds)
+        decided = self._decisions.of(feeds) if decide and level != GraphOptimizationLevel.ORT_DISABLE_ALL else ()
+        return _Request(names, tuple(inputs[len(self._graph.inputs) :]), level, feeds, decided)
 
     def _prepare(self, request: _Request, by_item: bool = True) -> tuple[Plan, list[Any]]:
         with self._lock:
@@ -335,7 +344,7 @@ class InferenceSession:
         return plans.candidates(shapes, lambda shapes: self._make_sized(request, shapes))
 
     def _make_sized(self, request: _Request, shapes: list[tuple[Any, ...]]) -> Plan:
-        graph = self._copy(request.names, request.overridden)
+        graph = self._copy(request.names, request.overridden, request.decided)
         rewrite = self._run_passes(_sized(graph, request.feeds, shapes), PIPELINE)
         if any(node.subgraphs for node in rewrite.graph.nodes):
             raise SizeError("subgraphs are planned size by size")
@@ -354,16 +363,16 @@ class InferenceSession:
         return plan
 
     def _make_plan(self, request: _Request, by_item: bool) -> Plan:
-        names, overridden, feeds = request.names, request.overridden, request.feeds
+        kind, feeds = (request.names, request.overridden, request.decided), request.feeds
         if request.optimise:
             rewrite = self._rewrites.rewrite(
-                (names, overridden),
-                lambda: self._copy(names, overridden),
+                kind,
+                lambda: self._copy(*kind),
                 lambda graph: self._run_passes(graph, PIPELINE),
                 lambda graph: self._run_passes(_sized(graph, feeds), PIPELINE),
             )
         else:
-            rewrite = self._rewrite(names, overridden, feeds, BASIC)
+            rewrite = self._run_passes(_sized(self._copy(*kind), feeds), BASIC)
         limits = self._options.limits
         plan = make_plan(
             rewrite.graph,
@@ -377,14 +386,11 @@ class InferenceSession:
         plan.threads = self._threads()
         return plan
 
-    def _rewrite(
-        self, names: tuple[str, ...], overridden: tuple[str, ...], feeds: list[Any], passes: list[Pass]
-    ) -> Rewrite:
-        return self._run_passes(_sized(self._copy(names, overridden), feeds), passes)
-
-    def _copy(self, names: tuple[str, ...], overridden: tuple[str, ...]) -> Graph:
-        """Return a copy of the graph with these outputs (empty: its own) and with inputs for fed initializers."""
+    def _copy(self, names: tuple[str, ...], overridden: tuple[str, ...], decided: Decided) -> Graph:
+        """Return a copy of the graph with these outputs (empty: its own), with inputs for fed initializers, and with
+        constants in the place of inputs that decide."""
         graph = self._graph.clone()
+        fix_inputs(graph, decided)
         for name in overridden:
             graph.override(name)
         if names:
@@ -418,18 +424,20 @@ class InferenceSession:
 
 
 class _Request:
-    """One request to run: outputs (empty for all), initializers that are fed, and the values of all inputs.
+    """One request to run: outputs (empty for all), initializers that are fed, the values of all inputs, and the
+    values by which its plan is specialised.
 
     `key` distinguishes requests that need separate plans, `kind` those that differ in more than sizes.
     """
 
     def __init__(
-        self, names: tuple[str, ...], overridden: tuple[str, ...], level: GraphOptimizationLevel, feeds: list[Any]
-    ) -> None:
-        self.names, self.overridden, self.feeds = names, overridden, feeds
+        self, names: tuple[str, ...], overridden: tuple[str, ...], level: GraphOptimizationLevel, feeds: list[Any],
+        decided: Decided,
+    ) -> None:  # fmt: skip
+        self.names, self.overridden, self.feeds, self.decided = names, overridden, feeds, decided
         self.optimise = level != GraphOptimizationLevel.ORT_DISABLE_ALL
-        self.key = (names, level, overridden, tuple(_signature(feed) for feed in feeds))
-        self.kind = (names, level, overridden, tuple(_kind(feed) for feed in feeds))
+        self.key = (names, level, overridden, decided, tuple(_signature(feed) for feed in feeds))
+        self.kind = (names, level, overridden, decided, tuple(_kind(feed) for feed in feeds))
 
 
 def _sized(graph: Graph, feeds: list[Any], shapes: Sequence[tuple[Any, ...]] | None = None) -> Graph:
@@ -447,6 +455,7 @@ def _unlock() -> None:
     """Replace the locks in a forked child, where the thread that held one does not exist."""
     for session in _sessions:
         session._lock = threading.Lock()
+        session._decisions.unlock()
         for plans in session._sized.values():
             plans.unlock()
 
