@@ -17,6 +17,20 @@ Array = np.ndarray[Any, Any]
 Dim = int | str | None
 
 
+def _outwards(near: int, length: int) -> Iterator[int]:
+    """Yield the positions of a list, those next to `near` first.
+
+    Edits follow the order of a graph. To search for the next one beside the last takes linear time over
+    all of them, where each search from the beginning would be linear by itself.
+    """
+    near = min(near, length - 1)
+    for distance in range(max(near + 1, length - near)):
+        if distance <= near:
+            yield near - distance
+        if 0 < distance < length - near:
+            yield near + distance
+
+
 class Value:
     """One tensor, sequence or map of a graph.
 
@@ -32,7 +46,7 @@ class Value:
         uses: pairs of a node and the position among its inputs, or of a graph and the position among its outputs.
     """
 
-    __slots__ = ("const", "dtype", "name", "producer", "shape", "sizes", "type", "uses")
+    __slots__ = ("_edited", "const", "dtype", "name", "producer", "shape", "sizes", "type", "uses")
 
     def __init__(
         self,
@@ -49,6 +63,17 @@ class Value:
         self.sizes: Array | None = None
         self.producer: Node | None = None
         self.uses: list[tuple[Node | Graph, int]] = []
+        self._edited = 0  # position of the last use removed
+
+    def remove_use(self, user: Node | Graph, index: int) -> None:
+        """Remove one of the uses."""
+        for at in _outwards(self._edited, len(self.uses)):
+            found = self.uses[at]
+            if found[0] is user and found[1] == index:
+                del self.uses[at]
+                self._edited = at
+                return
+        raise AssertionError(f"{user!r} does not use {self.name}")
 
     @property
     def static_shape(self) -> tuple[int, ...] | None:
@@ -152,6 +177,7 @@ class Graph:
         self.initializers: list[Value] = []
         self.overridable: list[Value] = []
         self.metadata: dict[str, str] = {}
+        self._edited = 0  # last result of `position`
 
     # -- building ---------------------------------------------------------------------
 
@@ -191,7 +217,7 @@ class Graph:
     def clear_outputs(self) -> None:
         """Remove all outputs."""
         for i, value in enumerate(self.outputs):
-            value.uses.remove((self, i))
+            value.remove_use(self, i)
         self.outputs, self.output_names, self.declared_outputs = [], [], []
 
     def add_node(self, node: Node, at: int | None = None) -> Node:
@@ -212,7 +238,7 @@ class Graph:
         """Replace one input of a node; None makes it absent."""
         old = node.inputs[index]
         if old is not None:
-            old.uses.remove((node, index))
+            old.remove_use(node, index)
         node.inputs[index] = value
         if value is not None:
             value.uses.append((node, index))
@@ -233,13 +259,13 @@ class Graph:
             assert value is None or not value.uses, f"{value.name} is still used"
         for i, value in enumerate(node.inputs):
             if value is not None:
-                value.uses.remove((node, i))
+                value.remove_use(node, i)
         for value in node.outputs:
             if value is not None:
                 value.producer = None
         for subgraph in node.subgraphs:
             subgraph._drop()
-        self.nodes.remove(node)
+        del self.nodes[self.position(node)]
 
     def _drop(self) -> None:
         """Unregister all uses by this graph, which is removed with its node."""
@@ -247,7 +273,7 @@ class Graph:
         for node in self.nodes:
             for i, operand in enumerate(node.inputs):
                 if operand is not None:
-                    operand.uses.remove((node, i))
+                    operand.remove_use(node, i)
             for subgraph in node.subgraphs:
                 subgraph._drop()
 
@@ -256,8 +282,7 @@ class Graph:
 
         The outputs of `new` must be values without a producer, or None; they replace those of `old` by position.
         """
-        at = self.nodes.index(old)
-        self.add_node(new, at)
+        self.add_node(new, self.position(old))
         for a, b in zip(old.outputs, new.outputs, strict=True):
             if a is not None and b is not None:
                 self.replace_all_uses_with(a, b)
@@ -265,6 +290,11 @@ class Graph:
         return new
 
     # -- reading ----------------------------------------------------------------------
+
+    def position(self, node: Node) -> int:
+        """Return the position of a node in `nodes`, fast if it is near that asked for before."""
+        self._edited = next(at for at in _outwards(self._edited, len(self.nodes)) if self.nodes[at] is node)
+        return self._edited
 
     def walk(self) -> Iterator[Node]:
         """Yield every node, including those of subgraphs."""

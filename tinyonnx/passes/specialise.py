@@ -144,7 +144,7 @@ def _branch_taken(node: Node) -> Graph | None:
 
 def _inline_branch(rewrite: Rewrite, graph: Graph, node: Node, branch: Graph) -> None:
     """Replace an If by the nodes of a branch."""
-    at = graph.nodes.index(node)
+    at = graph.position(node)
     nodes, results = branch.nodes, branch.outputs
     branch.clear_outputs()
     branch.nodes = []

@@ -15,7 +15,7 @@ def split_into_slices(rewrite: Rewrite) -> None:
             rewrite.refused(node, "the sizes of its parts are unknown")
             continue
         axis = int(node.attributes.get("axis", 0)) % len(source.static_shape)
-        at, first = rewrite.graph.nodes.index(node), 0
+        at, first = rewrite.graph.position(node), 0
         for i, (part, shape) in enumerate(zip(list(node.outputs), shapes)):
             assert part is not None
             assert shape is not None

@@ -13,7 +13,7 @@ import numpy as np
 
 from tinyonnx.ir import Array
 from tinyonnx.sizes.arrays import SizedArray, is_sized
-from tinyonnx.sizes.integers import maximum, value_of
+from tinyonnx.sizes.integers import is_size, maximum, value_of
 
 _MANY = 3000
 """Above this many buffers, pairwise placement (quadratic) is too slow."""
@@ -105,10 +105,10 @@ def assign_offsets(buffers: list[Buffer]) -> int:
     Where sizes are expressions, so are offsets: buffers keep the order in memory that they get for the sizes at hand.
     """
     owners = [b for b in buffers if b.shares is None]
-    if any(not isinstance(b.nbytes, int) for b in owners):
-        return _express_offsets(owners)
     if len(owners) > _MANY:
         return _place_by_size(owners)
+    if any(is_size(b.nbytes) for b in owners):
+        return _express_offsets(owners)
     orders: list[Callable[[Buffer], Any]] = [
         lambda b: -b.nbytes,
         lambda b: -b.nbytes * (b.end - b.start + 1),
@@ -152,20 +152,35 @@ def _express_offsets(buffers: list[Buffer]) -> int:
 
 
 def _place_by_size(buffers: list[Buffer]) -> int:
-    """Offsets in one walk through time: a buffer gets a place of its size that is free, or a new one."""
+    """Offsets in one walk through time: a buffer gets a place of its size that is free, or a new one.
+
+    Sizes may be expressions. Returns the size of the arena.
+    """
+    sizes: dict[int, int] = {}  # by id or, of numbers, by themselves: equal expressions are the same object
+    places: dict[int, int] = {}  # how many there are of each size
     free: dict[int, list[int]] = {}
+    chosen: list[tuple[Buffer, int, int]] = []
     living: list[tuple[int, int, int]] = []
-    total = 0
     for buffer in sorted(buffers, key=lambda b: b.start):
         size = aligned(buffer.nbytes)
+        key = id(size) if is_size(size) else size
+        sizes[key] = size
         while living and living[0][0] < buffer.start:
-            _, offset, freed = heappop(living)
-            free.setdefault(freed, []).append(offset)
-        if free.get(size):
-            buffer.offset = free[size].pop()
+            _, freed, place = heappop(living)
+            free.setdefault(freed, []).append(place)
+        if free.get(key):
+            place = free[key].pop()
         else:
-            buffer.offset, total = total, total + size
-        heappush(living, (buffer.end, buffer.offset, size))
+            place = places.get(key, 0)
+            places[key] = place + 1
+        chosen.append((buffer, key, place))
+        heappush(living, (buffer.end, key, place))
+    starts: dict[int, int] = {}
+    total = 0
+    for key, count in places.items():
+        starts[key], total = total, total + count * sizes[key]
+    for buffer, key, place in chosen:
+        buffer.offset = starts[key] + place * sizes[key]
     return total
 
 

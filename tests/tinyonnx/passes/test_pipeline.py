@@ -10,7 +10,7 @@ import pytest
 
 import tinyonnx
 from tests.tinyonnx.passes.conftest import data, floats, model_text
-from tinyonnx import registry
+from tinyonnx import ir, registry
 from tinyonnx.passes import PIPELINE, run_passes
 from tinyonnx.registry import same_as
 from tinyonnx.runtime.shape_independent import alike
@@ -110,3 +110,36 @@ def test_every_pass_is_verified(monkeypatch):
     monkeypatch.setattr("tinyonnx.passes._VERIFIED_NODES", 0)
     with pytest.raises(NotImplementedError):
         run_passes(rewrite, [careless, never])
+
+
+LONG = {
+    "no-ops": "a{i} = Identity(a{h})",
+    "constants": "c{i} = Add(one, one) a{i} = Add(a{h}, c{i})",
+    "swish": "s{i} = Sigmoid(a{h}) a{i} = Mul(a{h}, s{i})",
+    "shapes": "n{i} = Shape(x) r{i} = Reshape(x, n{i}) a{i} = Add(a{h}, r{i})",
+    "activation": "t{i} = Conv(a{h}, w) a{i} = Relu(t{i})",
+    "one input": "r{i} = Neg(x) a{i} = Add(a{h}, r{i})",
+}
+
+
+@pytest.mark.parametrize("pattern", LONG)
+def test_the_work_of_rewriting_grows_in_proportion_to_the_graph(pattern, monkeypatch):
+    looked = []
+    outwards = ir._outwards
+
+    def counted(near, length):
+        for at in outwards(near, length):
+            looked.append(at)
+            yield at
+
+    monkeypatch.setattr(ir, "_outwards", counted)
+    work = []
+    for count in (200, 400, 800):
+        chain = " ".join(LONG[pattern].format(i=i + 1, h=i) for i in range(count))
+        weights = f"{floats('w', 4, 4, 1, 1)}, float one = {{1.0}}"
+        text = model_text(f"a0 = Neg(x) {chain} y = Neg(a{count})", "float[1,4,6,6] x", "float[n,c,h,k] y", weights)
+        session = tinyonnx.InferenceSession(onnx.parser.parse_model(text).SerializeToString())
+        looked.clear()
+        session.plan_for(None, {"x": np.zeros((1, 4, 6, 6), np.float32)})
+        work.append(len(looked))
+    assert work[2] - work[1] <= 2.5 * (work[1] - work[0])

@@ -8,7 +8,18 @@ import numpy as np
 import pytest
 
 from tinyonnx.runtime import arena
-from tinyonnx.runtime.arena import ALIGNMENT, BLOCK, LARGE_PAGE, Buffer, allocate, allocate_lasting, assign_offsets
+from tinyonnx.runtime.arena import (
+    ALIGNMENT,
+    BLOCK,
+    LARGE_PAGE,
+    Buffer,
+    aligned,
+    allocate,
+    allocate_lasting,
+    assign_offsets,
+)
+from tinyonnx.sizes.expressions import Trace
+from tinyonnx.sizes.integers import value_of
 
 
 def buffer(size: int, start: int, end: int) -> Buffer:
@@ -87,3 +98,24 @@ def test_what_lasts_is_aligned_and_overlaps_nothing():
 
 def test_large_arrays_begin_with_a_large_page():
     assert allocate(BLOCK).ctypes.data % LARGE_PAGE == 0
+
+
+def test_very_many_buffers_of_sizes_that_are_expressions():
+    """Where each is placed beside all others, these take minutes."""
+    trace = Trace()
+    n = trace.symbol("n", 10)
+    buffers = [buffer(size, i, i + lifetime) for i in range(2000) for size, lifetime in ((64 * n, 50), (n + 3, 20))]
+    total = assign_offsets(buffers)
+    for value in (2, 10, 1000):
+        trace.set_values([n], [value])
+        placed = sorted((value_of(b.offset), value_of(aligned(b.nbytes)), b.start, b.end) for b in buffers)
+        assert value_of(total) <= 60 * (64 * value + aligned(value + 3))
+        assert all(at % ALIGNMENT == 0 and at + size <= value_of(total) for at, size, _, _ in placed)
+        last: dict[int, tuple[int, int]] = {}
+        ends = 0
+        for at, size, start, end in placed:
+            # places of a size lie one behind another; those that share one follow each other in time
+            assert at >= ends or at in last
+            assert last.get(at, (-1, size))[0] < start
+            last[at] = end, size
+            ends = at + size
