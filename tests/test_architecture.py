@@ -29,7 +29,7 @@ ALLOWED = {
         "runtime": VOCABULARY | {"sizes", "ops", "codegen", "onnxfile", "passes", "kernels"},
         "ort": VOCABULARY | {"sizes", "ops", "codegen", "onnxfile", "passes", "runtime", "tinyonnx"},
         "native": VOCABULARY | {"sizes", "codegen", "kernels", "runtime", "ort"},
-        "tools": VOCABULARY | {"ops", "onnxfile", "kernels", "passes", "runtime", "ort"},
+        "tools": VOCABULARY | {"sizes", "ops", "onnxfile", "kernels", "passes", "runtime", "ort"},
         "commands": VOCABULARY | {"passes", "ort", "tools", "native", "tinyonnx"},
         "backend": VOCABULARY | {"ort"},
         "cli": {"commands", "tinyonnx"},

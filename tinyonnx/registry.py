@@ -366,6 +366,14 @@ def lookup(domain: str, name: str, opset: int) -> Op:
     raise ModelError(f"{label} is not supported")
 
 
+def find(domain: str, name: str, opset: int) -> Op | None:
+    """Return what `lookup` returns; None if there is no such operator."""
+    try:
+        return lookup(domain, name, opset)
+    except ModelError:
+        return None
+
+
 def versions(name: str, domain: str = "") -> dict[int, Op]:
     """Return the registered versions of an operator by `since`; empty if there are none."""
     key = ("" if domain == "ai.onnx" else domain, name)

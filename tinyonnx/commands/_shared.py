@@ -5,7 +5,9 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import runpy
 import sys
+import traceback
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, is_dataclass
 from typing import Any
@@ -16,7 +18,7 @@ from tinyonnx.errors import InputError
 from tinyonnx.ir import Array
 from tinyonnx.ort.options import GraphOptimizationLevel, SessionOptions
 from tinyonnx.ort.session import InferenceSession
-from tinyonnx.tools.feeds import DEFAULT_SIZE, load_arrays, make_feeds, parse_dim, parse_input
+from tinyonnx.tools.feeds import DEFAULT_SIZE, HasInputs, load_arrays, make_feeds, parse_dim, parse_input
 from tinyonnx.tools.inspect import inspect_plan, report_rewritten
 from tinyonnx.tools.report import Report
 
@@ -35,6 +37,10 @@ def add_model(parser: argparse.ArgumentParser) -> None:
         help=f"size of a symbolic dimension (default: 1 if it is the first one of an input, else {DEFAULT_SIZE})",
     )  # fmt: skip
     parser.add_argument("--inputs", metavar="FILE.npz", help="arrays by input name, as written by np.savez")
+    parser.add_argument(
+        "--ops", action="append", default=[], metavar="FILE.py",
+        help="run a Python file that registers the model's own operators with tinyonnx.op",
+    )  # fmt: skip
     parser.add_argument("--seed", type=at_least(0), default=0, metavar="N", help="seed of noise (default: %(default)s)")
 
 
@@ -87,7 +93,7 @@ def add_json(parser: argparse.ArgumentParser, content: str) -> None:
 def open_session(args: argparse.Namespace, optimised: bool = True, threads: int = 1) -> InferenceSession:
     """Load the model that the arguments name, unless they name it for an output, too.
 
-    Raises the errors of `InferenceSession`; SystemExit for wrong usage.
+    Raises the errors of `InferenceSession` and `use_operators`; SystemExit for wrong usage.
     """
     for option in ("save", "output", "html", "trace"):
         path = getattr(args, option, None)
@@ -95,14 +101,41 @@ def open_session(args: argparse.Namespace, optimised: bool = True, threads: int 
             continue
         if os.path.samefile(args.model, path):
             args.parser.error(f"--{option} {shown(path)} would overwrite the model")
+    use_operators(args.ops)
+    return InferenceSession(args.model, session_options(optimised, threads))
+
+
+def session_options(optimised: bool = True, threads: int = 1) -> SessionOptions:
+    """Return options of a session that runs the plan, or the file's own nodes in numpy."""
     options = SessionOptions()
     options.intra_op_num_threads = threads
     if not optimised:
         options.graph_optimization_level = GraphOptimizationLevel.ORT_DISABLE_ALL
-    return InferenceSession(args.model, options)
+    return options
 
 
-def feeds_of(args: argparse.Namespace, session: InferenceSession, numbers: bool = True) -> dict[str, Array]:
+_used: set[str] = set()
+
+
+def use_operators(paths: Sequence[str]) -> None:
+    """Run Python files that register operators, each once. Raises InputError, with line and cause, if one fails."""
+    for path in paths:
+        place = os.path.abspath(path)
+        if place in _used:
+            continue
+        try:
+            runpy.run_path(path, run_name=f"operators in {os.path.basename(path)}")
+        except OSError:
+            raise
+        except Exception as error:
+            lines = [f.lineno for f in traceback.extract_tb(error.__traceback__) if f.filename == path]
+            line = error.lineno if isinstance(error, SyntaxError) else lines[-1] if lines else None
+            where = path if line is None else f"{path}, line {line}"
+            raise InputError(f"--ops {where}: {type(error).__name__}: {error}") from error
+        _used.add(place)
+
+
+def feeds_of(args: argparse.Namespace, session: HasInputs, numbers: bool = True) -> dict[str, Array]:
     """Return the inputs that the arguments describe, or only their shapes; report generated sizes on stderr.
 
     Raises what `make_feeds` raises.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import math
 import os
 import zipfile
 from collections.abc import Mapping
@@ -34,6 +35,8 @@ from tinyonnx.tools.compare import (
     compare_layers,
     layer_names,
 )
+
+_MANY_ULPS = 100_000
 
 
 def add(commands: Any) -> None:
@@ -130,7 +133,24 @@ def layer_table(comparison: Comparison, tolerance: float) -> str:
     """Format one line per layer: absolute error, error relative to its scale and in ULP, and the cosine."""
     rows = [("layer", "op", "shape", "max |Δ|", "relative", "ULP", "cosine", "")]
     for layer in comparison.layers:
-        numbers = f"{layer.error:.1e}", f"{layer.relative:.1e}", str(layer.ulp), f"{layer.cosine:.9f}"
+        numbers = _error(layer.error), _error(layer.relative), ulp_text(layer, tolerance), _cosine(layer.cosine)
         verdict = layer.problem or ("" if layer.within(tolerance) else "OVER")
         rows.append((layer.name, layer.title, shape_text(layer.shape), *numbers, verdict))
     return table(rows, right=(3, 4, 5, 6))
+
+
+def ulp_text(layer: Layer, tolerance: float) -> str:
+    """Return the distance in representable numbers, or words for a great one between numbers near 0.
+
+    Neighbours of 0 are billions of representable numbers apart from it: such a distance says nothing where the
+    difference is small beside the layer's scale.
+    """
+    return "near 0" if layer.ulp > _MANY_ULPS and layer.within(tolerance) else f"{layer.ulp:,}"
+
+
+def _error(number: float) -> str:
+    return "0" if not number else "" if math.isinf(number) else f"{number:.1e}"
+
+
+def _cosine(number: float) -> str:
+    return "NaN" if math.isnan(number) else f"{number:.9f}"

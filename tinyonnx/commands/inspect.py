@@ -23,16 +23,20 @@ from tinyonnx.commands._shared import (
     table,
 )
 from tinyonnx.passes import EXPRESSIBLE
-from tinyonnx.tools.feeds import is_known, shapes_only
+from tinyonnx.tools.feeds import DeclaredInputs, is_known, shapes_only
 from tinyonnx.tools.inspect import (
     GraphReport,
+    Outline,
     PassReport,
     PlanReport,
     Tensor,
     check_pass,
     inspect_graph,
+    inspect_outline,
     inspect_pass,
     inspect_plan,
+    problems_of,
+    read_outline,
 )
 from tinyonnx.tools.report import Report
 
@@ -42,7 +46,8 @@ def add(commands: Any) -> None:
     parser = commands.add_parser(
         "inspect",
         help="show nodes, shapes and costs, remarks of passes, the plan",
-        description="Dimensions that the file leaves open stay open without --input and --dim.",
+        description="Dimensions that the file leaves open stay open without --input and --dim. A model that can't run "
+        "is shown, too: unknown operators, missing files and other problems are marked.",
     )
     add_model(parser)
     parser.add_argument(
@@ -69,7 +74,12 @@ def add(commands: Any) -> None:
 
 
 def _run(args: argparse.Namespace) -> int:
-    session = open_session(args)
+    try:
+        session = open_session(args)
+    except tinyonnx.ModelError:
+        if args.optimized or args.pass_name or args.save:
+            raise
+        return _show_outline(args, read_outline(args.model))
     given = args.input or args.inputs or args.dim
     needed = args.optimized or args.pass_name or args.save or given or is_known(session)
     feeds = feeds_of(args, session, numbers=False) if needed else None
@@ -93,6 +103,28 @@ def _run(args: argparse.Namespace) -> int:
     return 0
 
 
+def _show_outline(args: argparse.Namespace, outline: Outline) -> int:
+    """Show a model that can't be loaded: all of it that can be read."""
+    inputs = DeclaredInputs(outline.graph)
+    feeds = feeds_of(args, inputs, numbers=False) if args.input or args.inputs or args.dim else None
+    graph = inspect_outline(outline, feeds)
+    if args.html:
+        page = Report(f"inspect {os.path.basename(outline.name)}", graph)
+        page.verdict, page.failed = _verdict(problems_of(graph)), True
+        page.write(args.html)
+    if args.json:
+        print_json(graph)
+    else:
+        print(_graph_text(graph))
+    return 0
+
+
+def _verdict(problems: list[str]) -> str:
+    """Return one sentence about all problems of a model."""
+    more = f"; and {len(problems) - 3} more problems" if len(problems) > 3 else ""
+    return f"can't run: {'; '.join(problems[:3])}{more}"
+
+
 def _show_pass(args: argparse.Namespace, report: PassReport) -> None:
     """Print the graph after a pass with the remarks, and write the page."""
     if args.html:
@@ -113,6 +145,7 @@ def _head(graph: GraphReport) -> str:
     for what, tensors in (("input ", graph.inputs), ("output", graph.outputs)):
         lines += [f"{what}  {_tensor_text(tensor)}" for tensor in tensors]
     lines += [f"caution  {shown(caution)}" for caution in graph.cautions]
+    lines += [f"problem  {shown(problem)}" for problem in problems_of(graph)]
     return "\n".join(lines)
 
 
@@ -123,7 +156,7 @@ def _tensor_text(tensor: Tensor) -> str:
 def _graph_text(graph: GraphReport) -> str:
     rows = [("node", "op", "name", "result", "parameters", "MACs", "bytes")]
     for node in graph.nodes:
-        domain = f"{node.domain}." if node.domain else ""
+        domain = f"{'! ' if node.problem else ''}{node.domain}{'.' if node.domain else ''}"
         shapes = ", ".join(shape_text(t.shape) for t in node.outputs if t is not None)
         costs = quantity(node.parameters), quantity(node.macs), quantity(node.bytes)
         rows.append((str(node.index), domain + node.op, node.path, shapes, *costs))

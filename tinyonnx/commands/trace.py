@@ -15,10 +15,15 @@ from tinyonnx.commands._shared import (
     new_report,
     open_session,
     print_json,
+    session_options,
     shape_text,
     shown,
     table,
 )
+from tinyonnx.errors import Error, ModelError
+from tinyonnx.ort.session import InferenceSession
+from tinyonnx.tools.inspect import read_outline
+from tinyonnx.tools.runnable import runnable_part
 from tinyonnx.tools.trace import Activation, matching, saving, trace
 
 
@@ -27,7 +32,9 @@ def add(commands: Any) -> None:
     parser = commands.add_parser(
         "trace",
         help="show shape, range, zeros and NaNs of every activation",
-        description="Runs the file's own nodes one by one. One line per activation, in the order of execution.",
+        description="Runs the file's own nodes one by one. One line per activation, in the order of execution; results "
+        "that follow from shapes and constants come last. If a node fails, the results before it are shown, then the "
+        "error; of a model that can't be loaded the part that can run is shown.",
     )
     add_model(parser)
     parser.add_argument(
@@ -42,12 +49,16 @@ def add(commands: Any) -> None:
         help="show and save only tensors whose names match",
     )
     add_html(parser)
-    add_json(parser, "{first_non_finite: a tensor's name or null, activations: [tinyonnx.tools.trace.Activation]}")
+    add_json(
+        parser,
+        "{first_non_finite: a tensor's name or null, error: a message or null, activations: "
+        "[tinyonnx.tools.trace.Activation]}",
+    )
     parser.set_defaults(run=_run)
 
 
 def _run(args: argparse.Namespace) -> int:
-    session = open_session(args, optimised=args.optimized)
+    session, error = _open(args)
     feeds = feeds_of(args, session)
     activations: list[Activation] = []
     report = new_report("trace of", session, feeds) if args.html else None
@@ -65,16 +76,35 @@ def _run(args: argparse.Namespace) -> int:
                 if save is not None:
                     save(activation, value)
 
-        trace(session, feeds, read, constants=not args.optimized)
+        try:
+            trace(session, feeds, read, constants=not args.optimized)
+        except Error as failed:
+            error = error or failed
     verdict = f"first non-finite: {shown(bad.name)} ({bad.op} {shown(bad.path)})" if bad else "all numbers are finite"
     if report is not None:
-        report.verdict, report.failed = verdict, bad is not None
+        report.verdict = f"{error}; before it, {verdict}" if error else verdict
+        report.failed = bad is not None or error is not None
         report.write(args.html)
     if args.json:
-        print_json({"first_non_finite": bad.name if bad else None, "activations": activations})
-        return 0
-    print(f"{_text(activations)}\n\n{verdict}")
+        message = None if error is None else str(error)
+        print_json({"first_non_finite": bad.name if bad else None, "error": message, "activations": activations})
+    else:
+        print(f"{_text(activations)}\n\n{verdict}", flush=True)
+    if error is not None:
+        raise error
     return 0
+
+
+def _open(args: argparse.Namespace) -> tuple[InferenceSession, Error | None]:
+    """Load a model; if that fails, the part of it that can run, and the error."""
+    try:
+        return open_session(args, optimised=args.optimized), None
+    except ModelError as error:
+        outline = read_outline(args.model)
+        graph = runnable_part(outline.graph)
+        if not graph.nodes:
+            raise
+        return InferenceSession.of_graph(graph, args.model, session_options(args.optimized)), error
 
 
 def _text(activations: list[Activation]) -> str:

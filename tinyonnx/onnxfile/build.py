@@ -6,7 +6,7 @@ from collections import ChainMap
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 import numpy as np
 
@@ -53,7 +53,7 @@ class _Function:
 
 
 @dataclass(frozen=True)
-class _Frame:
+class Frame:
     """The context in which nodes are built: one graph or one call of a function.
 
     `scope` maps names to values, None for an absent optional input of a function. `attributes` maps names to functions
@@ -71,7 +71,7 @@ class _Frame:
     depth: int = 0
 
 
-_ABSENT = object()
+ABSENT = object()
 
 
 class Builder:
@@ -110,11 +110,11 @@ class Builder:
         """Build the main graph from its GraphProto. Raises ModelError."""
         if self._functions:
             self._used_names = all_names(proto)
-        return self._graph(proto, _Frame(ChainMap(), opsets))
+        return self._graph(proto, Frame(ChainMap(), opsets))
 
     # -- graphs -----------------------------------------------------------------------
 
-    def _graph(self, proto: Message, frame: _Frame) -> Graph:
+    def _graph(self, proto: Message, frame: Frame) -> Graph:
         """Build one graph; the first map of `frame.scope` is for its own names."""
         where = f'{self.file}: graph "{proto.name}"'
         self._spend(0, len(proto.input) + len(proto.output) + len(proto.initializer) + len(proto.value_info), where)
@@ -124,33 +124,38 @@ class Builder:
         own = frame.scope.maps[0]
 
         for tensor in proto.initializer:
-            array = self._once(tensor, self.decoder.tensor, f'{self.file}: initializer "{tensor.name}"')
-            self._initializer(graph, tensor.name, array, frame)
+            self._initializer(graph, tensor.name, tensor, self.decoder.tensor, frame)
         for sparse in proto.sparse_initializer:
-            name = sparse.values.name
-            array = self._once(sparse, self.decoder.sparse, f'{self.file}: sparse initializer "{name}"')
-            self._initializer(graph, name, array, frame)
+            self._initializer(graph, sparse.values.name, sparse, self.decoder.sparse, frame)
         initialized = {name: value for name, value in own.items() if value is not None}
         for value_info in proto.input:
             if value_info.name in initialized:
                 graph.overridable.append(initialized.pop(value_info.name))
                 continue
             if not value_info.name or value_info.name in own:
-                raise ModelError(f'{where}: input "{value_info.name}" is declared twice or has no name')
+                self._refuse(f'{where}: input "{value_info.name}" is declared twice or has no name')
             graph.add_input(self._define(value_info.name, frame))
 
-        for index, node in in_order(proto.node, set(own), self.file, where):
+        for index, node in self._in_order(proto.node, set(own), where):
             self._node(node, index, graph, frame)
         for value_info in proto.output:
             value = frame.scope.get(value_info.name)
             if value is None:
-                raise ModelError(f'{where}: output "{value_info.name}" is never produced')
+                self._refuse(f'{where}: output "{value_info.name}" is never produced')
+                value = self._define(value_info.name, frame)
             if value.type is None:
                 _declare(value, frame.types.get(value_info.name))
             graph.add_output(value, value_info.name if not frame.prefix else None)
         return graph
 
-    def _initializer(self, graph: Graph, name: str, array: Array, frame: _Frame) -> None:
+    def _in_order(self, nodes: Iterable[Message], defined: set[str], where: str) -> list[tuple[int, Message]]:
+        return in_order(nodes, defined, self.file, where)
+
+    def _initializer(
+        self, graph: Graph, name: str, proto: Message, decode: Callable[[Message, str], Array], frame: Frame
+    ) -> None:
+        kind = "sparse initializer" if hasattr(proto, "values") else "initializer"
+        array = self._once(proto, decode, f'{self.file}: {kind} "{name}"')
         if not name or name in frame.scope.maps[0]:
             raise ModelError(f'{self.file}: initializer "{name}" is defined twice or has no name')
         value = graph.add_initializer(self._public_name(name, frame), array)
@@ -160,7 +165,7 @@ class Builder:
     def _types(self, value_infos: Iterable[Message]) -> dict[str, Type]:
         return {v.name: self.decoder.type(v.type, f'{self.file}: value "{v.name}"') for v in value_infos}
 
-    def _public_name(self, name: str, frame: _Frame) -> str:
+    def _public_name(self, name: str, frame: Frame) -> str:
         if not frame.prefix:
             return name
         if name in frame.names:
@@ -171,7 +176,7 @@ class Builder:
         self._used_names.add(fresh)
         return fresh
 
-    def _define(self, name: str, frame: _Frame) -> Value:
+    def _define(self, name: str, frame: Frame) -> Value:
         value = Value(self._public_name(name, frame))
         _declare(value, frame.types.get(name))
         frame.scope[name] = value
@@ -179,7 +184,7 @@ class Builder:
 
     # -- nodes ------------------------------------------------------------------------
 
-    def _node(self, proto: Message, index: int, graph: Graph, frame: _Frame) -> None:
+    def _node(self, proto: Message, index: int, graph: Graph, frame: Frame) -> None:
         if frame.index is not None:
             index = frame.index
         where = where_is(self.file, proto, index, frame.prefix)
@@ -191,15 +196,15 @@ class Builder:
             self._call(key, proto, inputs, index, graph, frame, where)
             return
         if domain not in frame.opsets:
-            raise ModelError(f'{where}: no opset is imported for domain "{domain}"')
+            self._refuse(f'{where}: no opset is imported for domain "{domain}"')
         while inputs and inputs[-1] is None:
             inputs.pop()
         attributes: dict[str, Any] = {}
         for attribute in proto.attribute:
             if attribute.name in attributes:
-                raise ModelError(f'{where}: attribute "{attribute.name}" is given twice')
+                self._refuse(f'{where}: attribute "{attribute.name}" is given twice')
             value = self._attribute(attribute, frame, where)
-            if value is not _ABSENT:
+            if value is not ABSENT:
                 attributes[attribute.name] = value
         outputs = [self._define(name, frame) if name else None for name in proto.output]
         graph.add_node(
@@ -209,26 +214,27 @@ class Builder:
                 outputs,
                 attributes,
                 domain=domain,
-                opset=frame.opsets[domain],
+                opset=frame.opsets.get(domain, 1),
                 name=frame.prefix + proto.name if proto.name else "",
                 index=index,
             )
         )
 
-    def _operand(self, name: str, frame: _Frame, where: str) -> Value | None:
+    def _operand(self, name: str, frame: Frame, where: str) -> Value | None:
         if not name:
             return None
-        try:
-            return frame.scope[name]
-        except KeyError:
-            raise ModelError(f'{where}: reads "{name}", which nothing produces') from None
+        value = frame.scope.get(name, ABSENT)
+        if value is ABSENT:
+            self._refuse(f'{where}: reads "{name}", which nothing produces')
+            return self._define(name, frame)
+        return cast(Value | None, value)
 
-    def _attribute(self, proto: Message, frame: _Frame, where: str) -> Any:
-        """Return the Python value; _ABSENT for a reference to an attribute that the caller omitted."""
+    def _attribute(self, proto: Message, frame: Frame, where: str) -> Any:
+        """Return the Python value; ABSENT for a reference to an attribute that the caller omitted."""
         if proto.ref_attr_name:
             if frame.attributes is None:
                 raise ModelError(f'{where}: attribute "{proto.name}" refers to a function\'s, outside of any function')
-            return frame.attributes.get(proto.ref_attr_name, lambda: _ABSENT)()
+            return frame.attributes.get(proto.ref_attr_name, lambda: ABSENT)()
         what = f'{where}: attribute "{proto.name}"'
         if proto.type == Kind.GRAPH:
             return self._graph(proto.g, self._deeper(frame, what, scope=frame.scope.new_child()))
@@ -271,7 +277,7 @@ class Builder:
         inputs: list[Value | None],
         index: int,
         graph: Graph,
-        frame: _Frame,
+        frame: Frame,
         where: str,
     ) -> None:
         function = self._prepare(key)
@@ -319,10 +325,10 @@ class Builder:
                 if value is not None and value.type is None:
                     _declare(value, frame.types.get(actual))
 
-    def _given(self, proto: Message, frame: _Frame, where: str, default: Callable[[], Any] | None) -> Any:
+    def _given(self, proto: Message, frame: Frame, where: str, default: Callable[[], Any] | None) -> Any:
         """Return the attribute that a call passes; if that is an unresolved reference, the function's default."""
         value = self._attribute(proto, frame, where)
-        return default() if value is _ABSENT and default is not None else value
+        return default() if value is ABSENT and default is not None else value
 
     def _prepare(self, key: tuple[str, str, str]) -> _Function:
         if key not in self._prepared:
@@ -337,7 +343,7 @@ class Builder:
                 label,
                 self._opset_imports(proto.opset_import, where),
                 self._types(proto.value_info),
-                in_order(proto.node, set(proto.input), self.file, where),
+                self._in_order(proto.node, set(proto.input), where),
                 defaults,
                 frozenset((*proto.attribute, *defaults)),
             )
@@ -345,7 +351,11 @@ class Builder:
 
     # -- helpers ----------------------------------------------------------------------
 
-    def _deeper(self, frame: _Frame, where: str, **changes: Any) -> _Frame:
+    def _refuse(self, problem: str) -> None:
+        """Raise ModelError. A subclass that returns gets a graph with what could be read."""
+        raise ModelError(problem)
+
+    def _deeper(self, frame: Frame, where: str, **changes: Any) -> Frame:
         if frame.depth >= self.limits.max_depth:
             raise ModelLimitError(f"{where}: subgraphs and functions are nested more than {frame.depth} deep")
         return replace(frame, depth=frame.depth + 1, **changes)

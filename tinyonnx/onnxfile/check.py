@@ -49,7 +49,17 @@ def check_operators(graph: Graph, file: str) -> None:
     for node in graph.walk():
         op = found[node.domain, node.op_type, node.opset]
         assert isinstance(op, Op)
-        _check_call(node, op, file)
+        wrong = _wrong_call(node, op)
+        if wrong is not None:
+            raise ModelError(f"{file}: {describe(node.op_type, node.domain, node.label, node.index)}: {wrong}")
+
+
+def problem_of(node: Node) -> str | None:
+    """Return why a node is not a valid call of a registered operator, or None."""
+    try:
+        return _wrong_call(node, lookup(node.domain, node.op_type, node.opset))
+    except ModelError as error:
+        return str(error)
 
 
 def describe(op_type: str, domain: str, label: str, index: int) -> str:
@@ -57,27 +67,28 @@ def describe(op_type: str, domain: str, label: str, index: int) -> str:
     return f'{domain + "." if domain else ""}{op_type} "{label}" (node {index})'
 
 
-def _check_call(node: Node, op: Op, file: str) -> None:
-    where = f"{file}: {describe(node.op_type, node.domain, node.label, node.index)}"
+def _wrong_call(node: Node, op: Op) -> str | None:
+    """Return what is wrong with attributes or numbers of inputs and outputs of a node, or None."""
     unknown = node.attributes.keys() - op.attributes.keys()
     if unknown and not op.takes_any_attribute:
-        raise ModelError(f"{where}: unknown attribute {_quoted(unknown)} (opset {node.opset})")
+        return f"unknown attribute {_quoted(unknown)} (opset {node.opset})"
     missing = op.required - node.attributes.keys()
     if missing:
-        raise ModelError(f"{where}: required attribute {_quoted(missing)} is missing")
+        return f"required attribute {_quoted(missing)} is missing"
     hints = op.attribute_types
     for name, value in node.attributes.items():
         if name in hints and not fits(value, hints[name]):
-            raise ModelError(f'{where}: attribute "{name}" is {_kind_of(value)}, must be {_in_words(hints[name])}')
+            return f'attribute "{name}" is {_kind_of(value)}, must be {_in_words(hints[name])}'
     schema = schema_of(node)
     required = op.min_inputs if schema is None else max(op.min_inputs, schema.min_inputs)
     present = sum(value is not None for value in node.inputs[: op.min_inputs])
     if present < op.min_inputs or len(node.inputs) < required:
-        raise ModelError(f"{where}: has {present} of {required} required inputs")
+        return f"has {present} of {required} required inputs"
     if op.max_inputs is not None and len(node.inputs) > op.max_inputs:
-        raise ModelError(f"{where}: has {len(node.inputs)} inputs, takes at most {op.max_inputs}")
+        return f"has {len(node.inputs)} inputs, takes at most {op.max_inputs}"
     if schema is not None and len(node.outputs) > schema.max_outputs:
-        raise ModelError(f"{where}: has {len(node.outputs)} outputs, gives at most {schema.max_outputs}")
+        return f"has {len(node.outputs)} outputs, gives at most {schema.max_outputs}"
+    return None
 
 
 # -- attributes' types ------------------------------------------------------------------

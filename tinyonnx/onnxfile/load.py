@@ -55,28 +55,13 @@ def load(
 
 def load_bytes(data: bytes, file: str, limits: Limits, folder: str | os.PathLike[str] | None) -> Graph:
     """Load the content of a file; `file` is its name in error messages. See `load`."""
-    model = _parse(data, file)
+    model = parse(data, file)
     external = None if folder is None else ExternalData(folder)
     try:
         return _to_graph(model, file, limits, external)
     finally:
         if external is not None:
             external.close()
-
-
-def _parse(data: bytes, file: str) -> ModelProto:
-    if not data:
-        raise ModelError(f"{file}: is empty")
-    model = ModelProto()
-    try:
-        model.ParseFromString(data)
-    except (protobuf.DecodeError, UnicodeDecodeError, RecursionError):
-        raise ModelError(f"{file}: is not an ONNX model, or truncated: it doesn't parse") from None
-    if bad := _undecodable(model):
-        raise ModelError(f"{file}: {bad} is not valid UTF-8")
-    if not model.HasField("graph"):
-        raise ModelError(f"{file}: is not an ONNX model: it has no graph")
-    return model
 
 
 def _undecodable(message: Message) -> str | None:
@@ -105,6 +90,30 @@ def _text_and_messages(descriptor: Any) -> list[tuple[str, bool]]:
     return [(f.name, f.type == kinds[0]) for f in descriptor.fields if f.type in kinds]
 
 
+def learn_schemas(graph: Graph) -> None:
+    """Make the schemas of all operators of a graph known to `schemas`."""
+    for node in graph.walk():
+        key = (node.domain, node.op_type, node.opset)
+        if not is_known(key):
+            learn(key, _schema(key))
+
+
+def parse(data: bytes, file: str) -> ModelProto:
+    """Parse the content of a file; `file` is its name in messages. Raises ModelError."""
+    if not data:
+        raise ModelError(f"{file}: is empty")
+    model = ModelProto()
+    try:
+        model.ParseFromString(data)
+    except (protobuf.DecodeError, UnicodeDecodeError, RecursionError):
+        raise ModelError(f"{file}: is not an ONNX model, or truncated: it doesn't parse") from None
+    if bad := _undecodable(model):
+        raise ModelError(f"{file}: {bad} is not valid UTF-8")
+    if not model.HasField("graph"):
+        raise ModelError(f"{file}: is not an ONNX model: it has no graph")
+    return model
+
+
 def _to_graph(model: ModelProto, file: str, limits: Limits, external: ExternalData | None) -> Graph:
     opsets = _opset_imports(model.opset_import, file)
     builder = Builder(file, TensorDecoder(limits, external), limits, model.functions, _opset_imports)
@@ -121,10 +130,7 @@ def _to_graph(model: ModelProto, file: str, limits: Limits, external: ExternalDa
         "graph_description": model.graph.doc_string,
         **{f"custom:{entry.key}": entry.value for entry in model.metadata_props},
     }
-    for node in graph.walk():
-        key = (node.domain, node.op_type, node.opset)
-        if not is_known(key):
-            learn(key, _schema(key))
+    learn_schemas(graph)
     check_operators(graph, file)
     attach_functions(graph, file)
     return graph

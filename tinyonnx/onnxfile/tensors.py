@@ -43,7 +43,7 @@ class TensorDecoder:
 
     def tensor(self, proto: TensorProto, what: str) -> Array:
         """Return the values of a TensorProto, read-only; strings as an object array of str. Raises ModelError."""
-        dtype = self._dtype(proto.data_type, what)
+        dtype = self.dtype(proto.data_type, what)
         if dtype is None:
             raise ModelError(f"{what} has no data type")
         shape = self._shape(proto.dims, dtype, what)
@@ -107,7 +107,7 @@ class TensorDecoder:
                 d.dim_param or None if d.HasField("dim_param") else d.dim_value if _is_known(d) else None
                 for d in tensor.shape.dim
             )
-        return Type(self._spelling(proto, what), self._dtype(tensor.elem_type, what), shape)
+        return Type(self._spelling(proto, what), self.dtype(tensor.elem_type, what), shape)
 
     def _spelling(self, proto: TypeProto, what: str) -> str | None:
         kind = proto.WhichOneof("value")
@@ -123,9 +123,10 @@ class TensorDecoder:
         return None
 
     def _element(self, number: int, what: str) -> str | None:
-        return None if self._dtype(number, what) is None else TensorProto.DataType.Name(number).lower()
+        return None if self.dtype(number, what) is None else TensorProto.DataType.Name(number).lower()
 
-    def _dtype(self, number: int, what: str) -> np.dtype[Any] | None:
+    def dtype(self, number: int, what: str) -> np.dtype[Any] | None:
+        """Return the dtype of an ONNX element type; None if it is undefined. Raises ModelError."""
         if number == TensorProto.UNDEFINED:
             return None
         if number not in TensorProto.DataType.values():

@@ -93,6 +93,18 @@ class InferenceSession:
             from tinyonnx.onnxfile import graph_cache
 
             self._graph, self._sha256 = graph_cache.load(self._name, self._options.limits)
+        self._prepare_graph()
+
+    @classmethod
+    def of_graph(cls, graph: Graph, name: str, sess_options: SessionOptions | None = None) -> InferenceSession:
+        """Make a session of a graph that is already loaded; `name` stands for its file in messages."""
+        session = cls.__new__(cls)
+        session._options = sess_options or SessionOptions()
+        session._name, session._sha256, session._graph = name, None, graph
+        session._prepare_graph()
+        return session
+
+    def _prepare_graph(self) -> None:
         self._apply_options()
         self._pool = ConstantPool()
         for node in (None, *self._graph.walk()):

@@ -45,6 +45,8 @@ class Rewrite:
         pass_name: the pass that is running.
         folded: values of the graph that became constants, by name.
         folded_bytes: their total size.
+        trusts_declared: whether types and shapes that the file declares are taken for results of which nothing is
+            inferred. Tools that only show a model do so.
     """
 
     graph: Graph
@@ -55,6 +57,7 @@ class Rewrite:
     pass_name: str = ""
     folded: dict[str, Value] = field(default_factory=dict)
     folded_bytes: int = 0
+    trusts_declared: bool = False
 
     def applied(self, node: Node, text: str) -> None:
         """Record a rewrite that led to this node."""

@@ -15,7 +15,7 @@ from tinyonnx.errors import Error
 from tinyonnx.ir import Array, Graph, Node, Value
 from tinyonnx.passes._rewrite import Rewrite
 from tinyonnx.passes._size_arithmetic import fold_sizes
-from tinyonnx.registry import Info, lookup
+from tinyonnx.registry import Info, find
 from tinyonnx.runtime.operator_call import OpContext, evaluate, infer
 from tinyonnx.sizes.integers import are_sizes
 
@@ -63,7 +63,7 @@ def _propagate(rewrite: Rewrite, graph: Graph) -> None:
             graph.remove_node(node)
             continue
         for value, info in zip(node.outputs, infos, strict=True):
-            if value is not None:
+            if value is not None and (info is not None or not rewrite.trusts_declared):
                 value.dtype = info.dtype if info is not None else None
                 value.shape = info.shape if info is not None else None
         position += 1
@@ -82,7 +82,8 @@ def _fold(rewrite: Rewrite, node: Node, infos: list[Info | None]) -> list[Array]
     """Return the outputs of a node as constants; None if it can't or should not be folded."""
     if all(info is not None and info.value is not None for info in infos):
         return [info.value for info in infos if info is not None and info.value is not None]
-    if node.subgraphs or not lookup(node.domain, node.op_type, node.opset).pure:
+    op = find(node.domain, node.op_type, node.opset)
+    if node.subgraphs or op is None or not op.pure:
         return None
     if any(v is not None and v.sizes is not None for v in node.inputs):
         return fold_sizes(node, infos[0].dtype if infos[0] is not None else None)

@@ -16,7 +16,7 @@ from tinyonnx.errors import Error, NodeError, OpError, ResourceError
 from tinyonnx.ir import Graph, Node, Value
 from tinyonnx.limits import MAX_RANK, Limits
 from tinyonnx.onnxfile.schemas import misfit
-from tinyonnx.registry import Info, lookup
+from tinyonnx.registry import Info, Op, find, lookup
 
 _SHORT = {"float": "f", "bfloat": "bf", "int": "i", "uint": "u", "complex": "c"}
 
@@ -173,23 +173,43 @@ def evaluate(model: str, node: Node, inputs: Sequence[Any], ctx: OpContext) -> l
 def infer(node: Node, inputs: Sequence[Info | None], limits: Limits) -> list[Info | None]:
     """Infer type and shape of each output by the node's shape rule; None where unknown.
 
-    If the rule fails or the inputs have wrong types, all outputs are unknown: the operator, when run, raises the
-    error for the user.
+    If the rule fails, the inputs have wrong types or the operator is unknown, all outputs are unknown: the operator,
+    when run, raises the error for the user.
     """
-    op = lookup(node.domain, node.op_type, node.opset)
     nothing: list[Info | None] = [None] * len(node.outputs)
-    if op.shape is None or misfit(node, inputs) is not None:
+    op = find(node.domain, node.op_type, node.opset)
+    if op is None or misfit(node, inputs) is not None:
         return nothing
-    while inputs and inputs[-1] is None:
-        inputs = inputs[:-1]
     try:
-        if op.shape_takes_ctx:
-            result = op.shape(OpContext(node, limits), *inputs, **node.attributes)
-        else:
-            result = op.shape(*inputs, **node.attributes)
+        result = _by_rule(op, node, inputs, limits)
     except Exception:
         return nothing
     results = [result] if result is None or isinstance(result, Info) else list(result)
     if any(info is not None and any(dim < 0 for dim in info.shape or ()) for info in results):
         return nothing
     return (results + nothing)[: len(node.outputs)]
+
+
+def inference_error(node: Node, inputs: Sequence[Info | None], limits: Limits) -> str | None:
+    """Return why the operator refuses inputs of these types and shapes, as far as its shape rule tells; else None."""
+    op = find(node.domain, node.op_type, node.opset)
+    wrong = misfit(node, inputs)
+    if op is None or wrong is not None:
+        return wrong
+    try:
+        _by_rule(op, node, inputs, limits)
+    except OpError as error:
+        return str(error)
+    except Exception:  # a fault of the rule: the run reports the operator's own
+        return None
+    return None
+
+
+def _by_rule(op: Op, node: Node, inputs: Sequence[Info | None], limits: Limits) -> Any:
+    if op.shape is None:
+        return None
+    while inputs and inputs[-1] is None:
+        inputs = inputs[:-1]
+    if op.shape_takes_ctx:
+        return op.shape(OpContext(node, limits), *inputs, **node.attributes)
+    return op.shape(*inputs, **node.attributes)

@@ -205,7 +205,7 @@ def difference(ours: Array, other: Array) -> tuple[float, float]:
     The scale is the other array's greatest finite magnitude (1 if that is 0). Both are infinite if NaN and infinities
     are not in the same places.
     """
-    wide = np.complex128 if other.dtype.kind == "c" else np.float64
+    wide = _wide(other)
     error = scale = 0.0
     for a, b in _chunks(ours, other):
         a, b = a.astype(wide), b.astype(wide)
@@ -268,7 +268,26 @@ def _compare(name: str, op: str, origin: tuple[str, ...], ours: Any, other: Any)
         wanted = f"{theirs.dtype}{list(theirs.shape)}"
         return Layer(name, op, origin, shape, problem=f"is {ours.dtype}{list(ours.shape)}, the other side's {wanted}")
     similarity = cosine(ours, theirs) if ours.dtype.kind != "c" else 1.0
-    return Layer(name, op, origin, shape, *difference(ours, theirs), ulps(ours, theirs), similarity)
+    error, relative = difference(ours, theirs)
+    problem = _not_finite(ours, theirs) if np.isinf(error) else ""
+    return Layer(name, op, origin, shape, error, relative, ulps(ours, theirs), similarity, problem)
+
+
+def _not_finite(ours: Array, other: Array) -> str:
+    """Return in words which numbers that are not finite two arrays have; "" if they differ otherwise."""
+    counts = [(int(np.isnan(x).sum()), int(np.isinf(x).sum())) for x in (a.astype(_wide(a)) for a in (ours, other))]
+    if counts[0] == counts[1] == (0, 0):
+        return ""
+    here, there = (
+        " and ".join([f"{n} {name}" for n, name in zip(pair, ("NaN", "infinite")) if n]) or "all finite"
+        for pair in counts
+    )
+    places = " in other places" if counts[0] == counts[1] else ""
+    return f"{here} here, {there} on the other side{places}"
+
+
+def _wide(array: Array) -> Any:
+    return np.complex128 if array.dtype.kind == "c" else np.float64
 
 
 def _same(ours: Any, other: Any) -> bool:

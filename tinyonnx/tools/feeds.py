@@ -5,15 +5,17 @@ from __future__ import annotations
 import math
 import zipfile
 from collections.abc import Iterable, Mapping
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Protocol
 
 import numpy as np
 
 from tinyonnx.dtypes import from_onnx_type
 from tinyonnx.errors import InputError
-from tinyonnx.ir import Array
+from tinyonnx.ir import Array, Graph
 from tinyonnx.limits import MAX_RANK
-from tinyonnx.ort.session import InferenceSession, NodeArg
+from tinyonnx.ort.options import SessionOptions
+from tinyonnx.ort.session import NodeArg
 
 DEFAULT_SIZE = 256
 """Size of a symbolic dimension that is not given, unless it is the first one of an input (batch: 1)."""
@@ -23,6 +25,31 @@ _SHAPE = "shape:"
 
 _ITEM_BYTES = 8
 """Bytes of a generated number before conversion to the dtype of the input."""
+
+
+class HasInputs(Protocol):
+    """A session, or the inputs that the outline of a model declares."""
+
+    def get_inputs(self) -> list[NodeArg]:
+        """Return the inputs that must be fed."""
+
+    def get_session_options(self) -> SessionOptions:
+        """Return the options, which limit sizes."""
+
+
+@dataclass(frozen=True)
+class DeclaredInputs:
+    """The inputs of a graph that no session runs."""
+
+    graph: Graph
+
+    def get_inputs(self) -> list[NodeArg]:
+        """Return the inputs of the graph."""
+        return [NodeArg(v.name, v.type or "", list(v.shape or ())) for v in self.graph.inputs]
+
+    def get_session_options(self) -> SessionOptions:
+        """Return default options."""
+        return SessionOptions()
 
 
 def parse_dim(text: str) -> tuple[str, int]:
@@ -42,7 +69,7 @@ def parse_input(text: str) -> tuple[str, str | tuple[int, ...]]:
 
 
 def make_feeds(
-    session: InferenceSession,
+    session: HasInputs,
     given: Mapping[str, str | tuple[int, ...]] | None = None,
     dims: Mapping[str, int] | None = None,
     seed: int | None = 0,
@@ -114,7 +141,7 @@ def _is_array(feed: Any) -> bool:
     return isinstance(feed, np.ndarray)
 
 
-def is_known(session: InferenceSession) -> bool:
+def is_known(session: HasInputs) -> bool:
     """Return whether the file declares every input's shape."""
     return all(isinstance(d, int) for arg in session.get_inputs() for d in arg.shape)
 

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
 from tinyonnx.dtypes import onnx_type
 from tinyonnx.errors import InputError
 from tinyonnx.ir import Array, Dim, Graph, Node, Value
+from tinyonnx.limits import Limits
+from tinyonnx.onnxfile.check import describe, problem_of
 from tinyonnx.ort.session import InferenceSession
 from tinyonnx.passes import BASIC, PIPELINE, Remark, Rewrite
 from tinyonnx.runtime.executor import kernel_names
@@ -18,6 +20,7 @@ from tinyonnx.runtime.plan import KernelStep, LayoutStep, NumpyStep, Plan
 from tinyonnx.tools import costs
 from tinyonnx.tools.cautions import cautions
 from tinyonnx.tools.feeds import shapes_only
+from tinyonnx.tools.shapes import all_values, infer_shapes, walk
 
 
 @dataclass(frozen=True)
@@ -34,7 +37,7 @@ class Tensor:
 class NodeRow:
     """A node: `path` leads to it through subgraphs, `owner` is the path of the node whose subgraph contains it.
 
-    None stands for values unknown without shapes.
+    None stands for values unknown without shapes. `problem` is the reason for which the node can't run, or "".
     """
 
     path: str
@@ -50,13 +53,15 @@ class NodeRow:
     bytes: int | None
     origin: list[str] = field(default_factory=list)
     owner: str | None = None
+    problem: str = ""
 
 
 @dataclass(frozen=True)
 class GraphReport:
     """Nodes and totals of a graph; a total is None if one of its terms is.
 
-    `cautions` are about nodes whose results are random or differ between runtimes.
+    `cautions` are about nodes whose results are random or differ between runtimes, `problems` about parts of the file
+    that can't be read.
     """
 
     file: str
@@ -68,6 +73,7 @@ class GraphReport:
     macs: int | None
     bytes: int | None
     cautions: list[str] = field(default_factory=list)
+    problems: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -103,15 +109,84 @@ class PlanReport:
 
 
 def inspect_graph(session: InferenceSession, feeds: Mapping[str, Array] | None = None) -> GraphReport:
-    """Report the nodes of the file, with shapes and costs if `feeds` give the inputs' shapes.
+    """Report the nodes of the file, with shapes, and with costs if `feeds` give the inputs' shapes.
 
-    Raises the errors of `InferenceSession.run` for its feeds.
+    Without feeds, shapes are expressions of the dimensions that the file leaves open. Raises the errors of
+    `InferenceSession.run` for its feeds.
     """
-    known = {}
     if feeds is not None:
-        rewrite = session.rewrite(shapes_only(feeds), BASIC)
-        known = rewrite.folded | {value.name: value for value in _all_values(rewrite.graph)}
-    return report_graph(session, session.graph.clone(), known)
+        session.rewrite(shapes_only(feeds), [])  # checks the feeds
+    outline = Outline(session.name, session.graph, [], session.get_session_options().limits)
+    return _report_file(outline, feeds, known=True)
+
+
+@dataclass(frozen=True)
+class Outline:
+    """The graph of a file as far as it can be read, and a sentence about everything that can't be."""
+
+    name: str
+    graph: Graph
+    problems: list[str] = field(default_factory=list)
+    limits: Limits = field(default_factory=Limits)
+
+
+def read_outline(path: str) -> Outline:
+    """Read a model that need not be able to run: operators may be unknown, files and inputs missing.
+
+    Raises ModelError if it is not an ONNX model or exceeds a limit, OSError if the file can't be read.
+    """
+    from tinyonnx.onnxfile.outline import load_outline
+
+    return Outline(path, *load_outline(path))
+
+
+def problems_of(report: GraphReport) -> list[str]:
+    """Return a sentence about everything that keeps a model from running."""
+    nodes = [node for node in report.nodes if node.problem]
+    return report.problems + [f"{describe(n.op, n.domain, n.path, n.index)}: {n.problem}" for n in nodes]
+
+
+def inspect_outline(outline: Outline, feeds: Mapping[str, Array] | None = None) -> GraphReport:
+    """Report what could be read of a model that can't run, with shapes as far as they can be inferred."""
+    return _report_file(outline, feeds, known=False)
+
+
+def _report_file(outline: Outline, feeds: Mapping[str, Array] | None, known: bool) -> GraphReport:
+    """Report a file's nodes; `known` tells that all operators were looked up."""
+    shapes = {name: feed.shape for name, feed in (feeds or {}).items() if isinstance(feed, np.ndarray)}
+    inferred = infer_shapes(outline.graph, outline.limits, shapes)
+    unknown = {} if known else dict(_reading_nothing(outline.graph))
+    unknown |= {} if known else {path: wrong for path, node in walk(outline.graph) if (wrong := problem_of(node))}
+    report = report_graph(outline, outline.graph.clone(), inferred.values)
+    problems = inferred.problems | unknown
+    nodes = [
+        replace(node, problem=problems[node.path], macs=None) if node.path in problems else node
+        for node in report.nodes
+    ]
+    return replace(report, nodes=nodes, problems=list(outline.problems), cautions=report.cautions + inferred.cautions)
+
+
+def _reading_nothing(graph: Graph) -> Iterator[tuple[str, str]]:
+    """Yield the nodes with inputs that nothing produces or that can't be read, and the reason."""
+    given = {id(value) for value in graph.inputs}
+    for node in graph.nodes:
+        for value in node.inputs:
+            if value is not None and value.producer is None and value.const is None and id(value) not in given:
+                unread = any(value is other for other in graph.initializers)
+                cause = "can't be read" if unread else "is never produced"
+                yield node.label, f'its input "{value.name}" {cause}'
+
+
+class Named(Protocol):
+    """A session, or an outline."""
+
+    @property
+    def name(self) -> str:
+        """The path of the file."""
+
+    @property
+    def graph(self) -> Graph:
+        """The graph of the file."""
 
 
 def report_rewritten(session: InferenceSession, feeds: Mapping[str, Array], graph: Graph) -> GraphReport:
@@ -120,13 +195,13 @@ def report_rewritten(session: InferenceSession, feeds: Mapping[str, Array], grap
 
 
 def report_graph(
-    session: InferenceSession, graph: Graph, known: Mapping[str, Value], macs: Mapping[str, int | None] | None = None
+    source: Named, graph: Graph, known: Mapping[str, Value], macs: Mapping[str, int | None] | None = None
 ) -> GraphReport:
-    """Report a graph; `known` are values whose shapes it takes over by name.
+    """Report a graph made of a file's; `known` are values whose shapes it takes over by name.
 
     `macs` are those of the file's nodes: a node counts those of its origins.
     """
-    for value in _all_values(graph):
+    for value in all_values(graph):
         better = known.get(value.name)
         if better is not None and better.shape is not None:
             value.dtype, value.shape = better.dtype, better.shape
@@ -136,8 +211,8 @@ def report_graph(
     operands = [v for node in graph.walk() for v in node.inputs if v is not None]
     constants = {id(v.const): v.const.size for v in operands if v.const is not None}
     return GraphReport(
-        file=session.name,
-        opsets=dict(session.graph.opsets),
+        file=source.name,
+        opsets=dict(source.graph.opsets),
         inputs=[_tensor(v) for v in graph.inputs],
         outputs=[_tensor(v, n) for v, n in zip(graph.outputs, graph.output_names, strict=True)],
         nodes=rows,
@@ -269,13 +344,6 @@ def _plain(value: Any) -> Any:
     if isinstance(value, (list, tuple)):
         return [_plain(item) for item in value]
     return value if isinstance(value, (str, int, float, bool, type(None))) else str(value)
-
-
-def _all_values(graph: Graph) -> Iterator[Value]:
-    yield from graph.values().values()
-    for node in graph.nodes:
-        for subgraph in node.subgraphs:
-            yield from _all_values(subgraph)
 
 
 def _tensor(value: Value, name: str | None = None) -> Tensor:

@@ -72,7 +72,7 @@ for (const section of data.sections) {
   const most = Math.max(...section.bars.map((b) => b[1]), 1e-9);
   for (const [label, value] of section.bars) {
     const text = section.unit === "µs" ? micro(value) : value.toFixed(3) + section.unit;
-    figure.append(element("div", { className: "bar" }, element("span", { textContent: label, title: label }),
+    figure.append(element("div", { className: "bar" }, element("span", { className: "path", title: label }, element("bdi", { textContent: label })),
       element("i", { style: `width:${(value / most) * 100}%` }), element("span", { textContent: text })));
   }
   if (section.note) figure.append(element("div", { className: "note", textContent: section.note }));
@@ -113,30 +113,36 @@ const slowest = Math.max(...nodes.map((n) => n.us || 0), 1e-9);
 const columns = [
   { title: "#", of: (n) => n.number, number: true, always: true },
   { title: "operator", of: operator, always: true },
-  { title: "name", of: (n) => n.name, always: true },
+  { title: "name", of: (n) => n.name, always: true, path: true },
   { title: "time", of: (n) => n.us, text: (n) => micro(n.us), number: true, bar: (n) => n.us / slowest },
   { title: "share", of: (n) => n.share, text: (n) => percent(n.share), number: true },
   { title: "GFLOP/s", of: (n) => n.gflops, number: true },
   { title: "roof", of: (n) => n.roof, text: (n) => percent(n.roof, 0), number: true, hint: "share of the time that the machine would need at its best" },
   { title: "relative error", of: (n) => (n.difference && n.difference.problem ? Infinity : error("relative")(n)), text: (n) => (n.difference ? n.difference.problem || few(n.difference.relative) : ""), bad, number: true },
   { title: "max |Δ|", of: error("error"), bad, number: true },
-  { title: "ULP", of: error("ulp"), number: true, hint: "greatest distance in representable numbers" },
+  { title: "ULP", of: error("ulp"), text: (n) => (n.difference ? ulps(n.difference) : ""), number: true, hint: "greatest distance in representable numbers" },
   { title: "cosine", of: error("cosine"), text: (n) => (n.difference ? String(Number(n.difference.cosine).toFixed(9)) : ""), number: true },
   { title: "min", of: stat("minimum"), number: true }, { title: "max", of: stat("maximum"), number: true },
   { title: "mean", of: stat("mean"), number: true }, { title: "std", of: stat("std"), number: true },
   { title: "zeros", of: stat("zeros"), text: (n) => percent(stat("zeros")(n)), number: true },
-  { title: "NaN/Inf", of: (n) => (n.stats ? n.stats.nans + n.stats.infinities : null), text: (n) => (n.stats && bad(n) ? `${n.stats.nans}/${n.stats.infinities}` : ""), bad, number: true },
+  { title: "NaN/Inf", of: (n) => (n.stats ? n.stats.nans + n.stats.infinities : null), text: (n) => (finite(n) ? "" : `${n.stats.nans}/${n.stats.infinities}`), bad, number: true },
+  { title: "problem", of: (n) => n.problem || "", bad },
   { title: "result", of: result, sort: (n) => n.bytes, always: true },
   { title: "parameters", of: (n) => n.parameters, text: (n) => short(n.parameters), number: true },
   { title: "MACs", of: (n) => n.macs, text: (n) => short(n.macs), number: true },
   { title: "bytes", of: (n) => n.bytes, text: (n) => short(n.bytes), number: true },
   { title: "kernels, or why numpy", of: (n) => (n.kernels || []).join(" ") || n.why || "" },
 ].filter((c) => c.always || has(c.of));
+if (find("list").clientWidth < 600) {
+  // on a phone the measured columns come before the name
+  const named = columns.splice(2, 1)[0], at = columns.findIndex((c) => c.title === "result");
+  columns.splice(at, 0, named);
+}
 const textOf = (column, node) => String((column.text ? column.text(node) : few(column.of(node))) ?? "");
 const head = document.querySelector("#list thead tr"), body = document.querySelector("#list tbody");
 let order = nodes.slice(), sorted = null, falling = false, chosen = null;
 for (const node of nodes) {
-  node.text = [node.name, node.op, node.domain, result(node), (node.origin || []).join(" "), node.kind, node.why, (node.remarks || []).join(" "), bad(node) ? "over nan" : ""].join(" ").toLowerCase();
+  node.text = [node.name, node.op, node.domain, result(node), (node.origin || []).join(" "), node.kind, node.why, (node.remarks || []).join(" "), bad(node) ? "over nan problem" : "", node.problem].join(" ").toLowerCase();
   node.row = element("tr", { tabIndex: -1 });
   node.row.setAttribute("aria-selected", "false");
   node.row.onclick = () => select(node);
@@ -147,7 +153,8 @@ ruler.font = getComputedStyle(document.body).font;
 for (const column of columns) {
   let widest = ruler.measureText(column.title + " ▼").width * 1.1;
   for (const node of nodes) {
-    const text = textOf(column, node), cell = element("td", { textContent: text });
+    const text = textOf(column, node), cell = element("td", {}, column.path ? element("bdi", { textContent: text }) : text);
+    if (column.path) cell.className = "path";
     if (column.number) cell.className = "number";
     if (column.bad && column.bad(node)) cell.classList.add("bad");
     if (column.bar) {
@@ -159,11 +166,15 @@ for (const column of columns) {
     node.row.append(cell);
   }
   column.width = Math.ceil(Math.min(widest, 300)) + 18 + (column.bar ? 68 : 0);
-  document.querySelector("#list colgroup").append(element("col", { style: `width:${column.width}px` }));
   column.head = element("th", { className: column.number ? "number" : "", scope: "col" },
     element("button", { textContent: column.title, title: column.hint || "", onclick: () => sortBy(column) }));
   head.append(column.head);
 }
+// the name takes what the measured columns leave, so that they are seen without scrolling
+const named = columns.find((c) => c.path), last = columns.findIndex((c) => c.title === "result");
+const others = columns.slice(0, last).reduce((sum, c) => sum + (c === named ? 0 : c.width), 0);
+named.width = Math.min(named.width, Math.max(find("list").clientWidth - others, 130));
+document.querySelector("#list colgroup").append(...columns.map((c) => element("col", { style: `width:${c.width}px` })));
 document.querySelector("#list table").style.width = columns.reduce((sum, c) => sum + c.width, 0) + "px";
 body.append(...order.map((n) => n.row));
 function sortBy(column) {
@@ -368,7 +379,8 @@ function describe(node) {
   const parts = [element("h3", { textContent: operator(node) }), element("div", { className: "name", textContent: node.name })];
   parts.push(facts([
     ["made of", origin.length > 1 || (origin.length && origin[0] !== node.name) ? origin.join(" + ") : ""],
-    ["difference", d && (d.problem || `${few(d.relative)} of the scale, |Δ| ${few(d.error)}, ${d.ulp} ULP, cosine ${few(d.cosine)}`)],
+    ["problem", node.problem && element("dd", { className: "bad", textContent: node.problem })],
+    ["difference", d && (d.problem || `${few(d.relative)} of the scale, |Δ| ${few(d.error)}, ${ulps(d)}${d.ulp > 100000 && !d.over ? "" : " ULP"}, cosine ${few(d.cosine)}`)],
     ["time", none(node.us) ? "" : `${micro(node.us)}, ${percent(node.share)}` + (node.gflops ? `, ${few(node.gflops)} GFLOP/s, ${percent(node.roof, 0)} of the roof` : "")],
     ["range", s && !none(s.minimum) ? `${few(s.minimum)} … ${few(s.maximum)}, mean ${few(s.mean)}, std ${few(s.std)}` : ""],
     ["zeros", s && percent(s.zeros)],

@@ -34,5 +34,8 @@ const result = (node) => shape((node.stats && node.stats.type && node.stats.shap
 const operator = (node) => (node.domain && node.domain !== "tinyonnx" ? node.domain + "." : "") + node.op;
 const stat = (key) => (node) => (node.stats ? node.stats[key] : null);
 const error = (key) => (node) => (node.difference ? node.difference[key] : null);
-const bad = (node) => Boolean(node.difference && node.difference.over) || Boolean(node.stats && (node.stats.nans || node.stats.infinities));
+const finite = (node) => !(node.stats && (node.stats.nans || node.stats.infinities));
+const bad = (node) => Boolean(node.problem) || Boolean(node.difference && node.difference.over) || !finite(node);
+// a great distance between numbers near 0 says nothing where the difference is small beside the layer's scale
+const ulps = (d) => (d.ulp > 100000 && !d.over ? "near 0" : d.ulp.toLocaleString("en"));
 const clip = (text, n) => (text.length > n ? "…" + text.slice(1 - n) : text);

@@ -59,16 +59,9 @@ Reader = Callable[[Activation, Any], None]
 def trace(session: InferenceSession, feeds: Mapping[str, Any], read: Reader, constants: bool = False) -> list[Any]:
     """Run a model, call `read` for every result of every node as soon as it is computed, and return the outputs.
 
-    With `constants`, results that depend on shapes and constants only come first: their nodes do not run. No results
-    are kept: memory is that of a run. Raises what `InferenceSession.run` raises.
+    With `constants`, results that depend on shapes and constants only come last, also after an error: their nodes do
+    not run. No results are kept: memory is that of a run. Raises what `InferenceSession.run` raises.
     """
-    if constants:
-        folded = session.rewrite(shapes_only(feeds), BASIC).folded
-        producers = {value.name: node for node in session.graph.nodes for value in node.outputs if value is not None}
-        for name, value in folded.items():
-            if name in producers:
-                node = producers[name]
-                read(describe(node.label, node.op_type, tuple(node.origin), name, value.const), value.const)
     paths: dict[int, str] = {}
 
     def hook(node: Node, outputs: list[Any]) -> None:
@@ -80,7 +73,20 @@ def trace(session: InferenceSession, feeds: Mapping[str, Any], read: Reader, con
                 read(describe(path, node.op_type, tuple(node.origin), value.name, result), result)
 
     plan = session.plan_for(None, feeds, by_item=False)
-    return session.run_with_hook(feeds, hook)
+    try:
+        return session.run_with_hook(feeds, hook)
+    finally:
+        if constants:
+            _read_constants(session, feeds, read)
+
+
+def _read_constants(session: InferenceSession, feeds: Mapping[str, Any], read: Reader) -> None:
+    folded = session.rewrite(shapes_only(feeds), BASIC).folded
+    producers = {value.name: node for node in session.graph.nodes for value in node.outputs if value is not None}
+    for name, value in folded.items():
+        if name in producers:
+            node = producers[name]
+            read(describe(node.label, node.op_type, tuple(node.origin), name, value.const), value.const)
 
 
 def describe(path: str, op: str, origin: tuple[str, ...], name: str, result: Any) -> Activation:

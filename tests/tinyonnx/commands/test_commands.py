@@ -222,7 +222,8 @@ def test_trace_goes_into_loops(tmp_path: Path, capsys: pytest.CaptureFixture[str
     report = call_json(capsys, "trace", tmp_path / "m.onnx", "--dim", "n=2", "--save", tmp_path / "a.npz")
     adds = [row for row in report["activations"] if row["op"] == "Add"]
     assert [row["path"] for row in adds] == ["y/body/b"] * 3
-    assert report["activations"][-1]["value"] == "sequence of 2"
+    assert [row["op"] for row in report["activations"]][-3:] == ["SequenceConstruct", "Constant", "Constant"]
+    assert report["activations"][-3]["value"] == "sequence of 2"
     saved = np.load(tmp_path / "a.npz")
     np.testing.assert_allclose(saved["b#3"], 4 * saved["b"])
     assert saved["go_out"].shape == ()

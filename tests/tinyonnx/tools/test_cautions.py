@@ -55,8 +55,9 @@ def test_dropout(body: str, inputs: str, initializers: str, count: int) -> None:
 def test_resize(mode: str, shape: str, scale: float, count: int) -> None:
     body = f'y = Resize<mode = "linear", coordinate_transformation_mode = "{mode}">(x, "", scales)'
     found = cautions(model(body, f"float[{shape}] x", f"float[3] scales = {{1, 1, {scale}}}"))
-    assert len(found) == count
-    assert all('Resize "y"' in text and "align_corners" in text for text in found)
+    about = [text for text in found if "align_corners" in text]
+    assert len(about) == count
+    assert all('Resize "y"' in text for text in about)
 
 
 def test_they_are_printed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
