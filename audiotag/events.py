@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from audiotag.labels import LabelSet
     from tinyonnx.ir import Array
 
 WINDOW, HOP = 2.0, 0.5
@@ -57,15 +58,16 @@ _THRESHOLDS = r"\s*([-+.\d]+)\s*(?::\s*([-+.\d]+))?\s*(?:,|$)"
 _FOR_ALL, _FOR_ONE = re.compile("()" + _THRESHOLDS), re.compile("([^=]+)=" + _THRESHOLDS)
 
 
-def parse(text: str) -> EventOptions:
-    """Parse comma-separated thresholds: "ON[:OFF]" for all classes, "CLASS=ON[:OFF]" for one class.
+def parse(text: str, labels: LabelSet | None = None) -> EventOptions:
+    """Parse comma-separated thresholds: "ON[:OFF]" for all classes, "CLASS=ON[:OFF]" for one class of `labels`.
 
     Without an item for all classes, only the named ones are reported. OFF defaults to 0.6 * ON.
 
     Raises LabelError, ValueError.
     """
-    from audiotag.labels import find
+    from audiotag.labels import audioset
 
+    known = audioset() if labels is None else labels
     general: tuple[float, float] | None = None
     classes: dict[int, tuple[float, float]] = {}
     at = 0
@@ -81,7 +83,7 @@ def parse(text: str) -> EventOptions:
         if not name:
             general = thresholds
         else:
-            classes[find(name.strip()).index] = thresholds
+            classes[known.find(name.strip()).index] = thresholds
     options = tuple((index, *pair) for index, pair in sorted(classes.items()))
     return EventOptions(*(general or (ON, OFF * ON)), options, only=general is None)
 
@@ -105,28 +107,27 @@ class Segmenter:
 
     Args:
         options: when an event begins and ends.
+        classes: number of classes.
         among: indices of the classes to report; None for all.
     """
 
-    def __init__(self, options: EventOptions, among: tuple[int, ...] | None = None) -> None:
+    def __init__(self, options: EventOptions, classes: int, among: tuple[int, ...] | None = None) -> None:
         import numpy as np
 
-        from audiotag.labels import N_CLASSES
-
         self._options = options
-        self._on, self._off = (np.full(N_CLASSES, float(x)) for x in (options.on, options.off))
-        wanted = np.full(N_CLASSES, not options.only)
+        self._on, self._off = (np.full(classes, float(x)) for x in (options.on, options.off))
+        wanted = np.full(classes, not options.only)
         for index, on, off in options.classes:
             self._on[index], self._off[index], wanted[index] = on, off, True
         if among is not None:
-            wanted &= np.isin(np.arange(N_CLASSES), among)
+            wanted &= np.isin(np.arange(classes), among)
         self._on[~wanted] = np.inf
         self._active: dict[int, Event] = {}
         self._ended: dict[int, Event] = {}
         self._window: tuple[float, float] | None = None
 
     def push(self, start: float, end: float, scores: Array) -> Iterator[Event]:
-        """Add the next window with its scores (527,); yield the events that can't change any more."""
+        """Add the next window with its scores (classes,); yield the events that can't change any more."""
         left, right = self._borders(start, end)
         self._window = start, end
         for index, event in list(self._active.items()):

@@ -13,8 +13,6 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from audiotag.errors import LabelError
-
 if TYPE_CHECKING:
     from audiotag.events import EventOptions
     from audiotag.sound.audio import RawFormat
@@ -48,16 +46,6 @@ def probability(text: str) -> float:
     if not 0 <= value <= 1:
         raise argparse.ArgumentTypeError(f"{text} is not in 0..1")
     return value
-
-
-def classes(text: str) -> tuple[int, ...]:
-    """Parse a comma-separated list of class names or MIDs into indices."""
-    from audiotag.labels import select
-
-    try:
-        return tuple(select(text))
-    except LabelError as error:
-        raise argparse.ArgumentTypeError(str(error)) from None
 
 
 def channel(text: str) -> str | int:
@@ -107,8 +95,8 @@ def flag(
 class TagOptions:
     """Options that determine the rows of a clip.
 
-    `events` requires `window`. `events` and `raw` are each composed of several command-line
-    options (`audiotag.commands.tag`).
+    `labels` are indices, converted from names by the classes of the model. Events without `window` use frame-wise
+    scores or windows, see `Tagger.find_events`. `events`, `labels` and `raw` are composed in `audiotag.commands.tag`.
     """
 
     top: int | None = flag("--top", 10, "maximum number of tags (default: 10)", parse=number, metavar="N")
@@ -116,7 +104,7 @@ class TagOptions:
         "--threshold", None, "omit tags with a score below P", parse=probability, metavar="P"
     )
     labels: tuple[int, ...] | None = flag(
-        "--labels", None, "consider only these classes (names or MIDs)", parse=classes, metavar="A,B,..."
+        "--labels", None, "consider only these classes (names or ids)", parse=str, metavar="A,B,..."
     )
     channel: str | int = flag(
         "--channel", "mean", "of several channels: mean (default), left, right, first, a number from 1, or loudest",

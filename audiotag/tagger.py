@@ -1,26 +1,27 @@
-"""`Tagger`: computes the AudioSet tags of sounds."""
+"""`Tagger`: computes the tags of sounds."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator, Mapping
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from audiotag.errors import AudioError, Error
-from audiotag.events import HOP, WINDOW, Event, EventOptions, Segmenter
-from audiotag.features import mel
-from audiotag.labels import all_labels, select
+from audiotag.events import Event, EventOptions, Segmenter
 from audiotag.models.network import Network
 from audiotag.outputs import arrow
 from audiotag.results import Failure, Result, Tag
+from audiotag.scoring import Clip, Scored, Scorer
+from audiotag.selection import Selection, tag_of
 from audiotag.sound import audio
 from audiotag.sound.channels import check_channel
-from audiotag.sound.windows import MAX_PIECE, SHORTEST, TOO_SHORT, Grid
+from audiotag.sound.windows import Grid
 
 if TYPE_CHECKING:
+    from audiotag.labels import LabelSet
     from audiotag.models.catalog import ResolvedModel
     from audiotag.options import TagOptions
     from audiotag.sound.audio import RawFormat, Source
@@ -31,7 +32,7 @@ COLUMNS = ("bytes", "audio", "path")
 
 
 class Tagger:
-    """Tags sounds with the 527 classes of AudioSet.
+    """Tags sounds with the classes of a model, by default the 527 of AudioSet.
 
     The model is loaded on first use, so that a tagger is cheap to create and to pickle; an unpickled
     tagger loads the model again.
@@ -85,6 +86,30 @@ class Tagger:
             self.model.hashed(network.sha256)
         return network
 
+    @cached_property
+    def scorer(self) -> Scorer:
+        """The scoring of sound with the loaded model.
+
+        Raises ModelError.
+        """
+        return Scorer(self.network, self.channel)
+
+    @property
+    def labels(self) -> LabelSet:
+        """The classes of the model.
+
+        Raises ModelError.
+        """
+        return self.network.description.label_set
+
+    @property
+    def rate(self) -> int:
+        """The sample rate of the model in Hz.
+
+        Raises ModelError.
+        """
+        return self.network.description.rate
+
     def tag(
         self,
         source: Source,
@@ -105,7 +130,7 @@ class Tagger:
             rate: sample rate in Hz; for arrays only.
             top: maximum number of tags; None for all.
             threshold: omit tags with a lower score.
-            labels: consider only these classes: names, MIDs or indices, or comma-separated text.
+            labels: consider only these classes: names, ids or indices, or comma-separated text.
             raw: format of a file object that has samples without a header.
             name: name of the source in results and errors, by default its path.
             embedding: include the embedding.
@@ -116,10 +141,10 @@ class Tagger:
             LabelError: no such class.
             ValueError: `top` is negative or `threshold` is not a probability.
         """
-        selection = Selection.of(top, threshold, labels)
+        selection = Selection.of(top, threshold, labels, self.labels)
         name = audio.name_of(source) if name is None else name
         notes: list[str] = []
-        scored = self._score_clip(source, rate, raw, name, embedding, notes)
+        scored = self.scorer.clip(Clip(source, rate, raw, name), embedding, notes)
         return self._result(name, scored, selection).with_warnings(notes)
 
     def tag_windows(
@@ -151,8 +176,9 @@ class Tagger:
             AudioError: while iterating, perhaps after some results, if the sound can't be read.
             Error: as in `tag`.
         """
-        selection = Selection.of(top, threshold, labels)
+        selection = Selection.of(top, threshold, labels, self.labels)
         grid = Grid(window, window if hop is None else hop)
+        self.scorer.checked(grid)
         name = audio.name_of(source) if name is None else name
         notes: list[str] = []
         windows = self.score_windows(source, grid, rate, raw, name, embedding, notes)
@@ -163,8 +189,8 @@ class Tagger:
         self,
         source: Source,
         options: EventOptions | None = None,
-        window: float = WINDOW,
-        hop: float | None = HOP,
+        window: float | None = None,
+        hop: float | None = None,
         rate: float | None = None,
         labels: str | Iterable[str | int] | None = None,
         *,
@@ -174,18 +200,19 @@ class Tagger:
         """Yield a result for each event when it has ended: one tag, with the highest score of the event.
 
         A clip without events gives one result without tags, over its whole length. `options` define
-        when an event begins and ends, `window` and `hop` which windows are tagged for that; the
-        other arguments are those of `tag`.
+        when an event begins and ends. A model with frame-wise scores is run on pieces of `window` seconds, by default
+        as long as it takes, `hop` seconds apart; another one on windows, by default of 2 s every 0.5 s, each of which
+        determines the time around its middle. The other arguments are those of `tag`.
 
         Raises:
             Error, ValueError: as in `tag_windows`.
         """
-        among = None if labels is None else tuple(select(labels))
-        segmenter = Segmenter(options or EventOptions(), among)
-        grid = Grid(window, window if hop is None else hop)
+        known = self.labels
+        among = None if labels is None else tuple(known.select(labels))
+        segmenter = Segmenter(options or EventOptions(), len(known), among)
         name = audio.name_of(source) if name is None else name
         notes: list[str] = []
-        windows = self.score_windows(source, grid, rate, raw, name, False, notes)
+        windows = self.scorer.events(Clip(source, rate, raw, name), window, hop, notes)
         return _with_notes(self._events(segmenter, windows, name), notes, name, audio.is_live(source))
 
     def rows(self, source: Source, options: TagOptions, name: str) -> Iterator[Result]:
@@ -196,12 +223,12 @@ class Tagger:
         """
         common: Any = {"labels": options.labels, "raw": options.raw, "name": name}
         selection: Any = {"top": options.top, "threshold": options.threshold, "embedding": options.embeddings}
-        if options.window is None:
-            yield self.tag(source, **common, **selection)
-        elif options.events is None:
+        if options.events is not None:
+            yield from self.find_events(source, options.events, options.window, options.hop, **common)
+        elif options.window is not None:
             yield from self.tag_windows(source, options.window, options.hop, **common, **selection)
         else:
-            yield from self.find_events(source, options.events, options.window, options.hop, **common)
+            yield self.tag(source, **common, **selection)
 
     def score_windows(
         self,
@@ -218,28 +245,24 @@ class Tagger:
         `notes` takes warnings about the sound, see `audiotag.sound.audio.stream`; the other arguments and errors are
         those of `tag_windows`.
         """
-        network = self.network
-        blocks = audio.stream(source, rate, raw=raw, name=name, channel=self.channel, notes=notes)
-        for start, samples in grid.cut(blocks):
-            if notes is not None and len(samples) < grid.size:
-                _note_length(len(samples), notes)
-            yield _scored(network, mel.log_mel(samples), start, start + len(samples), embedding)
+        clip = Clip(source, rate, raw, audio.name_of(source) if name is None else name)
+        yield from self.scorer.windows(clip, grid, embedding, notes)
 
     def embed(self, source: Source, rate: float | None = None) -> Array:
         """Return the embedding (n,) float32 of a clip; n is 960 for mn10 and 384 for mn04.
 
         Arguments and errors are those of `tag`.
         """
-        embedding = self._score_clip(source, rate, None, audio.name_of(source), True, None).embedding
+        embedding = self.scorer.clip(Clip(source, rate, None, audio.name_of(source)), True, None).embedding
         assert embedding is not None
         return embedding
 
     def scores(self, source: Source, rate: float | None = None) -> Array:
-        """Return the probabilities (527,) float64 of all classes, in the order of `audiotag.labels.all_labels()`.
+        """Return the probabilities (classes,) float64, in the order of `Tagger.labels`.
 
         Arguments and errors are those of `tag`.
         """
-        return self._score_clip(source, rate, None, audio.name_of(source), False, None).scores
+        return self.scorer.clip(Clip(source, rate, None, audio.name_of(source)), False, None).scores
 
     def tag_batch(
         self, sources: Iterable[Source], rate: float | None = None, top: int | None = 10, **options: Any
@@ -286,7 +309,7 @@ class Tagger:
         column = next((name for name in COLUMNS if name in batch), None)
         if column is None:
             raise KeyError(f"the batch has columns {sorted(batch)}, but none of {', '.join(map(repr, COLUMNS))}")
-        selection = Selection.of(top, threshold, labels)
+        selection = Selection.of(top, threshold, labels, self.labels)
         _ = self.network
         paths, rates = batch.get("path"), batch.get("rate") if column == "audio" else None
         tags: list[list[dict[str, Any]]] = []
@@ -298,48 +321,18 @@ class Tagger:
             try:
                 if column == "audio":
                     source = np.asarray(source)
-                scored = self._score_clip(source, None if rates is None else rates[row], None, name, False, notes)
+                clip = Clip(source, None if rates is None else rates[row], None, name)
+                scored = self.scorer.clip(clip, False, notes)
             except Error as error:
                 tags.append([])
                 errors.append(str(error))
             else:
-                tags.append([tag.to_dict() for tag in selection(scored.scores)])
+                tags.append([tag.to_dict() for tag in selection(scored.scores, self.labels)])
                 errors.append(None)
             warnings.append("; ".join(notes) or None)
         if isinstance(batch[column], np.ndarray):
             return {**batch, **arrow.columns(tags, errors, warnings)}
         return {**batch, "tags": tags, "error": errors, "warning": warnings}
-
-    def _score_clip(
-        self,
-        source: Source,
-        rate: float | None,
-        raw: RawFormat | None,
-        name: str,
-        embedding: bool,
-        notes: list[str] | None,
-    ) -> Scored:
-        """Score a clip in one piece."""
-        features = mel.LogMelStream()
-        # load the model before any file is read, so that its errors are reported first
-        network = self.network
-
-        def frames() -> Iterator[Array]:
-            for block in audio.stream(source, rate, raw=raw, name=name, channel=self.channel, notes=notes):
-                yield features.push(block)
-                if features.n_samples > MAX_PIECE * audio.SAMPLE_RATE:
-                    raise AudioError(
-                        name, f"longer than {MAX_PIECE / 60:g} min: too long for one result, use windows (--window)"
-                    )
-            yield features.finish()
-
-        try:
-            joined = mel.join_frames(frames())
-            if notes is not None:
-                _note_length(features.n_samples, notes)
-            return _scored(network, joined, 0, features.n_samples, embedding)
-        except MemoryError:
-            raise AudioError(name, "not enough memory to tag it in one piece, use windows (--window)") from None
 
     def _events(self, segmenter: Segmenter, windows: Iterable[Scored], name: str) -> Iterator[Result]:
         found, end = False, 0.0
@@ -355,10 +348,10 @@ class Tagger:
             yield self._build(name, 0.0, end, ())
 
     def _event(self, name: str, event: Event) -> Result:
-        return self._build(name, event.start, event.end, (tag_of(event.label, event.score),))
+        return self._build(name, event.start, event.end, (tag_of(self.labels[event.label], event.score),))
 
     def _result(self, name: str, scored: Scored, selection: Selection) -> Result:
-        return self._build(name, scored.start, scored.end, selection(scored.scores), scored.embedding)
+        return self._build(name, scored.start, scored.end, selection(scored.scores, self.labels), scored.embedding)
 
     def _build(
         self, name: str, start: float, end: float, tags: tuple[Tag, ...], embedding: Array | None = None
@@ -367,12 +360,6 @@ class Tagger:
         # rounded to remove the error of the subtraction
         length = round(end - start, 9)
         return Result(name, start, end, length, tags, model.name, model.sha256, model.trained, embedding)
-
-
-def _note_length(samples: int, notes: list[str]) -> None:
-    """Add a note if a clip of `samples` samples is too short to judge."""
-    if samples < SHORTEST * audio.SAMPLE_RATE:
-        notes.append(TOO_SHORT.format(samples / audio.SAMPLE_RATE))
 
 
 def _with_notes(results: Iterator[Result], notes: list[str], name: str, live: bool) -> Iterator[Result]:
@@ -401,70 +388,3 @@ def _with_notes(results: Iterator[Result], notes: list[str], name: str, live: bo
         raise
     if held:
         yield held
-
-
-class Scored(NamedTuple):
-    """Scores (527,) of the part of a clip from `start` to `end` in seconds, and its embedding if requested."""
-
-    start: float
-    end: float
-    scores: Array
-    embedding: Array | None
-
-
-def _scored(network: Network, features: Array, start: int, end: int, embedding: bool) -> Scored:
-    logits, embeddings = network.with_embedding(features[None]) if embedding else (network(features[None]), None)
-    vector = None if embeddings is None else embeddings[0]
-    return Scored(start / audio.SAMPLE_RATE, end / audio.SAMPLE_RATE, sigmoid(logits[0]), vector)
-
-
-class Selection(NamedTuple):
-    """Which tags to report: the best `top` of those with a score of at least `threshold`, of the classes `among`."""
-
-    top: int | None
-    threshold: float | None
-    among: tuple[int, ...] | None
-
-    @classmethod
-    def of(cls, top: int | None, threshold: float | None, labels: str | Iterable[str | int] | None) -> Selection:
-        """Raises LabelError, ValueError."""
-        if top is not None and top < 0:
-            raise ValueError(f"top must not be negative, not {top}")
-        if threshold is not None and not 0 <= threshold <= 1:
-            raise ValueError(f"threshold must be in 0..1, not {threshold}")
-        return cls(top, threshold, None if labels is None else tuple(select(labels)))
-
-    def __call__(self, scores: Array) -> tuple[Tag, ...]:
-        return best_tags(scores, self.top, self.threshold, self.among)
-
-
-def sigmoid(logits: Array) -> Array:
-    """Convert logits of any shape to probabilities, float64."""
-    # exp can't overflow because its argument is never positive
-    small = np.exp(-np.abs(logits.astype(np.float64)))
-    probabilities: Array = np.where(logits >= 0, 1, small) / (1 + small)
-    return probabilities
-
-
-def best_tags(
-    scores: Array, top: int | None = 10, threshold: float | None = None, among: Iterable[int] | None = None
-) -> tuple[Tag, ...]:
-    """Return the tags of the best of (527,) scores in descending order; equal scores in the order of their index.
-
-    Args:
-        scores: one score per class.
-        top: maximum number of tags; None for all.
-        threshold: omit lower scores.
-        among: consider only these indices.
-    """
-    indices = np.arange(len(scores)) if among is None else np.array(sorted(among), np.intp)
-    indices = indices[np.argsort(-scores[indices], kind="stable")]
-    if threshold is not None:
-        indices = indices[scores[indices] >= threshold]
-    return tuple(tag_of(i, float(scores[i])) for i in indices[:top].tolist())
-
-
-def tag_of(index: int, score: float) -> Tag:
-    """Make the tag of a class."""
-    label = all_labels()[index]
-    return Tag(label.name, label.mid, label.index, score)

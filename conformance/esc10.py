@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from audiotag import labels
 from audiotag.features import mel
+from audiotag.labels import audioset
 from audiotag.models.network import Network
 from audiotag.sound import audio
 from conformance import ConformanceError, pick_logits
@@ -97,7 +97,7 @@ def decide(
 
     `other` maps a log-mel (128 × frames) to logits (527,). Raises AudioError, ModelError.
     """
-    names = [label.name for label in labels.all_labels()]
+    names = [label.name for label in audioset()]
     ours, theirs = [], []
     for path, fold, label in clips:
         features = mel.log_mel(audio.read(path))

@@ -47,6 +47,8 @@ ALLOWED = {
         "errors": set(),
         "console": set(),
         "options": {"errors", "labels", "events", "sound"},
+        "selection": {"labels", "results"},
+        "scoring": {"errors", "events", "features", "models", "sound"},
         "labels": {"errors"},
         "results": {"errors", "audiotag"},
         "events": {"labels", "results"},
@@ -54,7 +56,9 @@ ALLOWED = {
         "sound": {"errors", "features"},
         "models": {"errors", "labels", "features", "audiotag"},
         "outputs": {"errors", "results", "events", "options", "audiotag"},
-        "tagger": {"errors", "events", "labels", "results", "features", "models", "options", "outputs", "sound"},
+        "tagger": {
+            "errors", "events", "labels", "results", "models", "options", "outputs", "scoring", "selection", "sound",
+        },
         "pictures": {"errors", "events", "labels", "results", "features", "sound", "tagger", "models", "options"},
         "crawl": {
             "errors", "console", "events", "labels", "results", "options", "models", "outputs", "sound", "tagger",

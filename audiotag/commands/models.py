@@ -11,6 +11,7 @@ from audiotag.errors import ModelError, printable
 
 if TYPE_CHECKING:
     from audiotag.models.catalog import ResolvedModel
+    from audiotag.models.description import Description
 
 
 def add_parser(subparsers: Any) -> None:
@@ -36,6 +37,20 @@ def add_parser(subparsers: Any) -> None:
     )
     convert.add_argument("out", metavar="OUT.onnx")
     convert.set_defaults(run=run, action=_convert, parser=convert)
+
+    describe = actions.add_parser("describe", help="add to a model what it hears and its classes")
+    describe.add_argument("model", metavar="MODEL.onnx")
+    describe.add_argument(
+        "--features",
+        required=True,
+        metavar="NAME|FILE.json",
+        help="name of a ready description (see docs/models.md), or a file with one",
+    )
+    describe.add_argument(
+        "--labels", metavar="FILE", help="classes in the order of the output: CSV with a heading, or one name per line"
+    )
+    describe.add_argument("-o", "--output", required=True, metavar="OUT.onnx", help="path of the described model")
+    describe.set_defaults(run=run, action=_describe, parser=describe)
 
     info = actions.add_parser("info", help="print size, hash, inputs, outputs and origin of a model")
     info.add_argument("model", metavar="NAME|PATH")
@@ -87,9 +102,29 @@ def _convert(args: argparse.Namespace) -> None:
     print(f"{printable(args.out)}: sha256 {sha256_of(args.out)}")
 
 
+def _describe(args: argparse.Namespace) -> None:
+    from audiotag.models.describe import describe, description_of
+
+    network = describe(args.model, description_of(args.features, args.labels), args.output)
+    print(f"{printable(args.output)}: {summary(network.description)}")
+
+
+def summary(description: Description) -> str:
+    """One line about what a model hears."""
+    features = description.features
+    heard = (
+        "waveform"
+        if features is None
+        else f"{features.n_mels} mel bands every {1000 * features.hop / features.rate:g} ms"
+    )
+    frames = f", {description.frames.rate:g} frames per second" if description.frames else ""
+    return f"{heard} at {description.rate} Hz, {len(description.labels)} classes{frames}, {description.output}"
+
+
 def _info(args: argparse.Namespace) -> None:
     from audiotag.models.catalog import resolve
     from audiotag.models.mobilenet import count_parameters
+    from audiotag.models.network import Network
 
     model = resolve(args.model)
     session = _session(model)
@@ -108,6 +143,7 @@ def _info(args: argparse.Namespace) -> None:
         "nodes": str(len(graph.nodes)),
         "opset": ", ".join(f"{domain or 'ai.onnx'} {version}" for domain, version in graph.opsets.items()),
         "classes": str(classes),
+        "hears": summary(Network(model.source, model.name).description),
     }
     for kind, arguments in (("input", session.get_inputs()), ("output", outputs)):
         for i, argument in enumerate(arguments):

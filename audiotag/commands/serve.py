@@ -154,9 +154,7 @@ def _warm_up(tagger: Any) -> None:
     """Tag a second of silence, so that no request waits for the compiler."""
     import numpy as np
 
-    from audiotag.sound.audio import SAMPLE_RATE
-
-    tagger.tag(np.zeros(SAMPLE_RATE, np.float32), SAMPLE_RATE)
+    tagger.tag(np.zeros(tagger.rate, np.float32), tagger.rate)
 
 
 def _serve(server: Any, listener: socket.socket) -> int | None:

@@ -19,6 +19,7 @@ from audiotag.outputs import ALL, PARTS, format_of
 if TYPE_CHECKING:
     from audiotag.crawl.pool import Pool
     from audiotag.events import EventOptions
+    from audiotag.labels import LabelSet
     from audiotag.models.catalog import ResolvedModel
     from audiotag.results import Result
     from audiotag.sound.audio import RawFormat
@@ -45,7 +46,7 @@ WINDOW_HELP = """\
 Windows start at 0, HOP, 2 HOP and so on. Samples left at the end get a window of full length
 that ends with the sound. A file shorter than one window gives one result. Each result is written
 as soon as its window is complete, also for endless sound on standard input. Events do not
-need --window: by default they use windows of 2 s every 0.5 s."""
+need --window: by default they use the frame-wise scores of the model, or windows of 2 s every 0.5 s."""
 
 
 def add_parser(subparsers: Any) -> None:
@@ -247,21 +248,17 @@ def _options(args: argparse.Namespace) -> TagOptions:
     _check_times(args)
     events = _events(args)
     window, hop = args.window, args.hop
-    if events is not None and window is None:
-        from audiotag.events import HOP, WINDOW
-
-        window, hop = WINDOW, hop or HOP
-    if window is not None:
+    if window is not None or hop is not None:
+        from audiotag.events import WINDOW
         from audiotag.sound.windows import Grid
 
         try:
-            Grid(window, hop or window)
+            Grid(window or WINDOW, hop or window or WINDOW)
         except ValueError as error:
             args.parser.error(f"--window, --hop: {error}")
     declared = {field: getattr(args, field) for field, _ in flags()}
     composed = {
-        "window": window,
-        "hop": hop,
+        "labels": _labels(args),
         "events": events,
         "embeddings": args.embeddings or ALL[args.format].embeddings == "always",
         "raw": _raw_format(args),
@@ -283,6 +280,23 @@ def _check_times(args: argparse.Namespace) -> None:
         error("events have no embeddings")
 
 
+def _known(args: argparse.Namespace) -> LabelSet:
+    """The classes of the model. Raises ModelError."""
+    from audiotag.models.catalog import resolve
+
+    return resolve(args.model).labels
+
+
+def _labels(args: argparse.Namespace) -> tuple[int, ...] | None:
+    if args.labels is None:
+        return None
+    try:
+        return tuple(_known(args).select(args.labels))
+    except LabelError as error:
+        args.parser.error(f"argument --labels: {error}")
+    return None
+
+
 def _events(args: argparse.Namespace) -> EventOptions | None:
     if args.events is None:
         return None
@@ -290,7 +304,7 @@ def _events(args: argparse.Namespace) -> EventOptions | None:
 
     options = EventOptions()
     try:
-        options = parse(args.events) if args.events else options
+        options = parse(args.events, _known(args) if "=" in args.events else None) if args.events else options
     except (LabelError, ValueError) as error:
         args.parser.error(f"argument --events: {error}")
     return dataclasses.replace(options, min_duration=args.min_event or 0.0, max_gap=args.max_gap or 0.0)

@@ -123,11 +123,10 @@ class Job:
         """Tag silence, so that all kernels are compiled before the first clip."""
         import numpy as np
 
-        from audiotag.sound.audio import SAMPLE_RATE
-
         seconds = self.options.window or CLIP_SECONDS
         with suppress(Error):  # a model of fixed length may still accept the clips themselves
-            self.tagger.tag(np.zeros(int(seconds * SAMPLE_RATE), np.float32), SAMPLE_RATE)
+            rate = self.tagger.rate
+            self.tagger.tag(np.zeros(int(seconds * rate), np.float32), rate)
 
     def events(self, path: str) -> Iterator[JobEvent]:
         """Yield the rows of a clip as they are computed, then its end."""

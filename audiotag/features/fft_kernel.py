@@ -40,6 +40,19 @@ class Sizes(NamedTuple):
     twiddles: int
 
 
+class Curve(NamedTuple):
+    """From the energy of a band to a feature: (ln(max(energy + offset, floor)) + shift) · scale.
+
+    The energy is that of power spectra, or with `magnitude` 1 of their square roots.
+    """
+
+    offset: Any
+    floor: Any
+    shift: Any
+    scale: Any
+    magnitude: int
+
+
 class Scratch(NamedTuple):
     """Scratch memory; separate arrays, so that the compiler can assume that they do not overlap.
 
@@ -147,9 +160,9 @@ def _pairs(z: Array) -> Array:
 
 @jit
 def log_mel(
-    y: Array, out: Array, at: int, step: int, frames: int, offset: Any, tables: Tables, scratch: Scratch
+    y: Array, out: Array, at: int, step: int, frames: int, curve: Curve, tables: Tables, scratch: Scratch
 ) -> None:  # fmt: skip
-    """Compute features of pre-emphasised samples: out[at + m * step + t] = (ln(energy + offset) + 4.5) / 5.
+    """Compute features of pre-emphasised samples: out[at + m * step + t] = curve(energy of band m in frame t).
 
     Frame t < `frames` is y[t * hop : t * hop + n_fft].
     """
@@ -180,8 +193,12 @@ def log_mel(
                 pass_of_any(x, z, twiddles[start:], radix, n_twiddles, shared)
             x, z = z, x
         power(x, z, places, turns, half)
-        gather(z, bands, weights, mel, n_mels, offset)
-        logarithm(mel, scratch.bits, scratch.exponents)
+        if curve.magnitude:
+            square_root(z)
+        gather(z, bands, weights, mel, n_mels, curve.offset)
+        if curve.floor > _ZERO:
+            raise_to(mel, curve.floor)
+        logarithm(mel, scratch.bits, scratch.exponents, curve.shift, curve.scale)
         store(mel, out, np.uint64(at) + first, np.uint64(step), np.uint64(frames) - first, n_mels)
 
 
@@ -371,19 +388,35 @@ def gather(power: Array, bands: Array, weights: Array, mel: Array, n_mels: Any, 
             i, t = i + _8 * _LANES, t + _8
 
 
+@jit
+def square_root(x: Array) -> None:
+    """x[i] = √x[i]."""
+    for i in range(np.uint64(len(x))):
+        x[i] = np.sqrt(x[i])
+
+
+@jit
+def raise_to(x: Array, floor: Any) -> None:
+    """x[i] = max(x[i], floor); NaN stays."""
+    for i in range(np.uint64(len(x))):
+        x[i] = floor if x[i] < floor else x[i]
+
+
 # ln(1 + f) = f - f²/2 + f³ · series, fitted for √½ - 1 ≤ f ≤ √2 - 1, error below 6e-9 of the result
 _L3, _L4, _L5, _L6 = np.float32(0.33333331), np.float32(-0.25000823), np.float32(0.20001228), np.float32(-0.16623348)
 _L7, _L8, _L9, _L10 = np.float32(0.14201732), np.float32(-0.13160255), np.float32(0.12761821), np.float32(-0.07634614)
 # both parts of ln 2 are positive, so that infinity is preserved; the first times an exponent is exact
 _LN_2_HIGH, _LN_2_LOW = np.float32(0.693145751953125), np.float32(1.42860677e-6)
 _HALF, _INFINITY, _NAN, _INFINITY_BITS = np.float32(0.5), np.float32(np.inf), np.float32(np.nan), np.int32(0x7F800000)
-_SHIFT, _SCALE = np.float32(4.5), np.float32(0.2)
 _ROOT_HALF_BITS, _MANTISSA = np.int32(0x3F3504F3), np.int32(23)
 
 
 @jit
-def logarithm(v: Array, bits: Array, exponents: Array) -> None:
-    """v[i] = (ln v[i] + 4.5) / 5, ln within 2 ulp, for normal numbers > 0, infinity and NaN; `bits` are those of v."""
+def logarithm(v: Array, bits: Array, exponents: Array, shift: Any, scale: Any) -> None:
+    """v[i] = (ln v[i] + shift) · scale, ln within 2 ulp, for normal numbers > 0, infinity and NaN.
+
+    `bits` are those of v.
+    """
     n = np.uint64(len(v))
     for i in range(n):
         value = bits[i]
@@ -397,7 +430,7 @@ def logarithm(v: Array, bits: Array, exponents: Array) -> None:
         series = _L3 + f * (_L4 + f * (_L5 + f * (_L6 + f * low)))
         square = f * f
         rest = exponent * _LN_2_LOW - _HALF * square + square * f * series
-        v[i] = (exponent * _LN_2_HIGH + (f + rest) + _SHIFT) * _SCALE
+        v[i] = (exponent * _LN_2_HIGH + (f + rest) + shift) * scale
 
 
 @jit

@@ -1,120 +1,78 @@
-"""EfficientAT's log-mel features: pre-emphasis, Hann window, STFT, Kaldi mel banks, logarithm.
+"""Log-mel features: pre-emphasis, window, STFT, mel filter bank, logarithm.
 
 Pure functions on float32 arrays, and `LogMelStream`, which computes the same features block by
 block in constant memory. Both give identical bits, however a clip is split into blocks.
 
-Clips shorter than `MelConfig.min_samples` (514 samples, 16 ms) are too short for reflection at
+Clips shorter than `MelConfig.min_samples` (514 samples or 16 ms for EfficientAT) are too short for reflection at
 their ends; they are padded with zeros to that length and give two frames, even without any sample.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from audiotag.features import mel_stream
-from audiotag.features.fft_kernel import Tables, tables
-from audiotag.features.mel_stream import FrontEnd, State
+from audiotag.features.fft_kernel import Curve, Tables, tables
+from audiotag.features.mel_stream import Ends, FrontEnd, State
+from audiotag.features.settings import MelConfig, mel_filterbank, window
 
 if TYPE_CHECKING:
     from tinyonnx.ir import Array
 
 
-@dataclass(frozen=True)
-class MelConfig:
-    """Parameters of the front end; the defaults are those with which EfficientAT's models were trained.
-
-    Rates and frequencies are in Hz, lengths in samples.
-    """
-
-    sample_rate: int = 32000
-    n_fft: int = 1024
-    win_length: int = 800
-    hop_length: int = 320
-    n_mels: int = 128
-    fmin: float = 0.0
-    fmax: float = 15000.0
-    preemphasis: float = 0.97
-    log_offset: float = 1e-5
-
-    def __post_init__(self) -> None:
-        """Raises ValueError."""
-        if self.n_fft < 8 or self.n_fft % 8:
-            raise ValueError(f"n_fft must be a multiple of 8, not {self.n_fft}")
-        if not 1 < self.win_length <= self.n_fft:
-            raise ValueError(f"win_length must be from 2 to n_fft = {self.n_fft}, not {self.win_length}")
-        if min(self.hop_length, self.n_mels) < 1:
-            raise ValueError(f"hop_length and n_mels must be positive, not {self.hop_length} and {self.n_mels}")
-        if not self.log_offset >= np.finfo(np.float32).tiny:
-            raise ValueError(f"log_offset must be a positive float32, not {self.log_offset}")
-
-    @property
-    def min_samples(self) -> int:
-        """Length of the shortest clip whose pre-emphasised samples can be reflected by half an FFT window."""
-        return self.n_fft // 2 + 2
-
-    def n_frames(self, n_samples: int) -> int:
-        """Number of frames of a clip."""
-        return 1 + (max(n_samples, self.min_samples) - 1) // self.hop_length
-
-
 DEFAULT = MelConfig()
-
-
-@cache
-def hann_window(config: MelConfig = DEFAULT) -> Array:
-    """Symmetric Hann window, centred in (n_fft,) float32."""
-    n = np.arange(config.win_length)
-    window = np.zeros(config.n_fft, np.float32)
-    start = (config.n_fft - config.win_length) // 2
-    window[start : start + config.win_length] = 0.5 - 0.5 * np.cos(2 * np.pi * n / (config.win_length - 1))
-    return window
-
-
-@cache
-def mel_filterbank(config: MelConfig = DEFAULT) -> Array:
-    """Kaldi's triangular mel filter bank, (n_mels, n_fft/2+1) float32, zero at the Nyquist bin.
-
-    Computed in float32 throughout, to have the same rounding errors as PyTorch's filter bank.
-    """
-    f32 = np.float32
-    low, high = (1127 * np.log(1 + f / 700) for f in (config.fmin, config.fmax))
-    step = f32((high - low) / (config.n_mels + 1))
-    hz = f32(config.sample_rate / config.n_fft) * np.arange(config.n_fft // 2, dtype=f32)
-    mel = f32(1127) * np.log(1 + hz / f32(700))
-    bank = np.arange(config.n_mels, dtype=f32)[:, None]
-    left, centre, right = (f32(low) + (bank + f32(i)) * step for i in range(3))
-    weights = np.zeros((config.n_mels, config.n_fft // 2 + 1), f32)
-    weights[:, :-1] = np.maximum(0, np.minimum((mel - left) / (centre - left), (right - mel) / (right - centre)))
-    return weights
+"""EfficientAT's front end."""
 
 
 @cache
 def _tables(config: MelConfig) -> Tables:
-    return tables(hann_window(config), mel_filterbank(config), config.hop_length)
+    return tables(window(config), mel_filterbank(config), config.hop)
 
 
 def front_end(config: MelConfig) -> FrontEnd:
     """The parameters of a config for the kernels, with scratch memory of their own."""
+    f32, log = np.float32, config.log
     tables_ = _tables(config)
-    return FrontEnd(np.float32(config.preemphasis), np.float32(config.log_offset), tables_, tables_.scratch())
+    natural = 1.0 if log.base == "e" else float(np.log(10))  # ln(x) = natural · log(x)
+    curve = Curve(
+        f32(log.offset), f32(log.floor), f32(config.shift * natural), f32(1 / (config.scale * natural)),
+        int(config.power == 1),
+    )  # fmt: skip
+    ends = Ends(config.padding, config.least, config.lost, int(config.centre == "zero"))
+    return FrontEnd(f32(config.preemphasis or 0), ends, curve, f32(range_of(config)), tables_, tables_.scratch())
+
+
+def range_of(config: MelConfig) -> float:
+    """The distance below the greatest feature of a clip at which features are cut off; infinite without `top_db`."""
+    if config.log.top_db is None:
+        return float("inf")
+    decibel = float(np.log(10)) / 10 if config.log.base == "e" else 0.1
+    return abs(config.log.top_db * decibel / config.scale)
+
+
+def limit(features: Array, config: MelConfig) -> Array:
+    """Cut off the features (n_mels, t) of a whole clip, in place, that lie too far below the greatest; return them."""
+    below = range_of(config)
+    if below < float("inf") and features.size:
+        np.maximum(features, features.max() - np.float32(below), out=features)
+    return features
 
 
 class LogMelStream:
     """Log-mel features of a clip that arrives in blocks.
 
     `push` takes (n,) float32 samples and `finish` ends the clip; both return the newly completed
-    frames, (n_mels, t) float32.
+    frames, (n_mels, t) float32. `limit`, which needs the whole clip, remains to be applied.
     """
 
     def __init__(self, config: MelConfig = DEFAULT) -> None:
         self.config = config
         self._registers = np.zeros(mel_stream.REGISTERS, np.int64)
-        y = np.empty(mel_stream.capacity(config.n_fft, config.hop_length), np.float32)
+        y = np.empty(mel_stream.capacity(config.n_fft, config.hop), np.float32)
         self._state = State(self._registers, y)
         self._front = front_end(config)
 
@@ -158,15 +116,15 @@ def log_mel(x: Array, config: MelConfig = DEFAULT) -> Array:
     """Compute the log-mel features of a clip.
 
     Args:
-        x: (N,) mono samples at `config.sample_rate`, full scale 1.0; N may be 0.
+        x: (N,) mono samples at `config.rate`, full scale 1.0; N may be 0.
         config: parameters of the front end.
 
     Returns:
-        (n_mels, 1 + (max(N, min_samples) - 1) // hop_length) float32; digital silence is -1.402585.
+        (n_mels, 1 + (max(N, min_samples) - 1) // hop) float32; digital silence is -1.402585.
     """
     features = np.empty((config.n_mels, config.n_frames(len(x))), np.float32)
     LogMelStream(config)._give(x, mel_stream.LAST, features)
-    return features
+    return limit(features, config)
 
 
 def join_frames(blocks: Iterable[Array]) -> Array:

@@ -14,10 +14,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from audiotag.errors import ModelError, printable
+from audiotag.models.metadata import read_metadata
 from tinyonnx import Error as EngineError
 from tinyonnx import Graph, save_model, to_bytes
 
 if TYPE_CHECKING:
+    from audiotag.labels import LabelSet
     from audiotag.models.download import ProgressCallback
 
 __all__ = [
@@ -47,8 +49,6 @@ _DEFAULT_NOTE = "bundled with audiotag, distilled from EfficientAT mn04_as (MIT)
 
 _UNTRAINED = "untrained-"
 _UNTRAINED_NOTE = "untrained: seeded random weights, its scores mean nothing"
-_UNTRAINED_ENTRY = b"\n\x07trained\x12\x02no"
-"""The protobuf encoding of the metadata entry trained=no."""
 
 _CHECKPOINT_SUFFIXES = (".pt", ".pth", ".ckpt")
 
@@ -122,6 +122,19 @@ class ResolvedModel:
     def sha256(self) -> str:
         """SHA-256 of the ONNX file in hexadecimal. Raises ModelError if it can't be read."""
         return hashlib.sha256(self.source).hexdigest() if isinstance(self.source, bytes) else sha256_of(self.source)
+
+    @cached_property
+    def labels(self) -> LabelSet:
+        """The classes according to the metadata, else those of AudioSet. Raises ModelError if they can't be read."""
+        from audiotag.models.description import KEY, efficientat, parse
+
+        try:
+            text = read_metadata(self.source).get(KEY)
+            return (efficientat() if text is None else parse(text)).label_set
+        except OSError as error:
+            raise _unreadable(self.name, error) from None
+        except ValueError as error:
+            raise ModelError(printable(f"{self.name}: {error}")) from None
 
     def summary(self) -> ResolvedModel:
         """The description without the content but with its hash, for other processes. Raises ModelError."""
@@ -232,11 +245,9 @@ def _from_path(name: str) -> ResolvedModel:
 
 
 def _says_untrained(path: Path) -> bool:
-    """Whether the metadata, at the end of an ONNX file, mark it as made by `random_graph`. Raises ModelError."""
+    """Whether the metadata of an ONNX file mark it as made by `random_graph`. Raises ModelError."""
     try:
-        with open(path, "rb") as file:
-            file.seek(max(0, os.path.getsize(path) - 4096))
-            return _UNTRAINED_ENTRY in file.read()
+        return read_metadata(path).get("trained") == "no"
     except OSError as error:
         raise _unreadable(path, error) from None
 

@@ -20,7 +20,7 @@ class TextEncoder(Encoder):
 
     def __init__(self, options: TagOptions) -> None:
         super().__init__(options)
-        self._timeline = options.window is not None
+        self._timeline = options.window is not None or options.events is not None
         self._clip: str | None = None
 
     def encode(self, row: Result | Failure) -> str:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from audiotag.errors import OutputError
-from audiotag.features.mel import DEFAULT, log_mel
+from audiotag.features.settings import MelConfig
 from audiotag.sound import audio
 from tinyonnx.tools.inspect import inspect_plan, report_rewritten
 from tinyonnx.tools.report import Axis, Report, Section, curve, small_picture
@@ -28,13 +28,14 @@ def write_activations(tagger: Tagger, source: Source, result: Result, path: str)
 
     Raises AudioError, ModelError, OutputError.
     """
-    samples = audio.read(source, name=result.path, channel=tagger.channel, notes=[])
-    features = log_mel(samples)
+    samples = audio.read(source, name=result.path, channel=tagger.channel, notes=[], target=tagger.rate)
     network = tagger.network
-    session, feeds = network.session, network.feeds(features[None])
+    config = network.description.shown
+    features = network.description.spectrogram(samples)
+    session, feeds = network.session, network.feeds(network.description.hear(samples)[None])
     graph = session.plan_for(None, feeds).graph
-    seconds = len(samples) / DEFAULT.sample_rate
-    time, frequency = _time_axis(seconds), _frequency_axis()
+    seconds = len(samples) / tagger.rate
+    time, frequency = _time_axis(seconds), _frequency_axis(config)
     # (batch, channels, frequency, time): feature maps cover the same extent as the spectrogram
     report = Report(
         f"{os.path.basename(result.path)} tagged by {result.model}", report_rewritten(session, feeds, graph),
@@ -62,8 +63,8 @@ def _time_axis(seconds: float) -> Axis:
     return Axis("time", [(t / seconds, f"{t:g}") for t in marks] + [(1.0, f"{seconds:.3g} s")] if seconds else [])
 
 
-def _frequency_axis() -> Axis:
+def _frequency_axis(config: MelConfig) -> Axis:
     """Place ticks in Hz on the mel scale."""
-    low, high = (np.log1p(hz / 700) for hz in (DEFAULT.fmin, DEFAULT.fmax))
-    places = [(float((np.log1p(hz / 700) - low) / (high - low)), hz) for hz in _MARKED_HZ]
+    low, high = (np.log1p(hz / 700) for hz in (config.mel.fmin, config.mel.fmax))
+    places = [(float((np.log1p(hz / 700) - low) / (high - low)), hz) for hz in _MARKED_HZ if hz <= config.mel.fmax]
     return Axis("frequency", [(p, f"{hz / 1000:g} kHz" if hz >= 1000 else f"{hz} Hz") for p, hz in places], upward=True)

@@ -10,14 +10,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from audiotag.errors import Error, OutputError, printable
-from audiotag.events import Segmenter
+from audiotag.events import Event
 from audiotag.features import mel
-from audiotag.labels import all_labels
 from audiotag.sound import audio
 from audiotag.sound.windows import Grid
 
 if TYPE_CHECKING:
-    from audiotag.events import Event
     from audiotag.models.catalog import ResolvedModel
     from audiotag.options import TagOptions
     from audiotag.tagger import Tagger
@@ -42,7 +40,8 @@ class Timeline:
         duration: length of the clip in seconds.
         spectrogram: (bands, columns) decibels, evenly spaced over the duration.
         edges: (n+1,) borders of the windows' columns in seconds.
-        scores: (n, 527) probabilities.
+        scores: (n, classes) probabilities.
+        names: the names of the classes.
         events: events, if they were requested.
     """
 
@@ -50,6 +49,7 @@ class Timeline:
     spectrogram: Array
     edges: Array
     scores: Array
+    names: tuple[str, ...]
     events: tuple[Event, ...]
 
 
@@ -137,19 +137,21 @@ def _means(columns: Array, width: int) -> Array:
 def _analyse(
     tagger: Tagger, source: str, grid: Grid, duration: float, spectrogram: Array, options: TagOptions
 ) -> Timeline:
-    segmenter = None if options.events is None else Segmenter(options.events, options.labels)
     spans, scores = [], []
-    events: list[Event] = []
     for tagged in tagger.score_windows(source, grid, notes=[]):
         spans.append((tagged.start, tagged.end))
         scores.append(tagged.scores.astype(np.float32))
-        if segmenter is not None:
-            events += segmenter.push(tagged.start, tagged.end, tagged.scores)
-    if segmenter is not None:
-        events += segmenter.finish()
     middles = np.array([sum(span) / 2 for span in spans])
     edges = np.concatenate([[spans[0][0]], (middles[1:] + middles[:-1]) / 2, [spans[-1][1]]])
-    return Timeline(duration, spectrogram, edges, np.stack(scores), tuple(events))
+    names = tuple(label.name for label in tagger.labels)
+    return Timeline(duration, spectrogram, edges, np.stack(scores), names, _events(tagger, source, options))
+
+
+def _events(tagger: Tagger, source: str, options: TagOptions) -> tuple[Event, ...]:
+    if options.events is None:
+        return ()
+    rows = tagger.find_events(source, options.events, options.window, options.hop, labels=options.labels)
+    return tuple(Event(tag.index, row.start, row.end, tag.score) for row in rows for tag in row.tags)
 
 
 # -- drawing ----------------------------------------------------------------------------
@@ -200,7 +202,7 @@ def _draw_spectrogram(figure: Any, axes: Any, timeline: Timeline) -> None:
 def _draw_scores(figure: Any, axes: Any, timeline: Timeline, rows: Sequence[int]) -> None:
     edges, scores = _fewer(timeline.edges, timeline.scores[:, rows])
     image = axes.pcolormesh(edges, np.arange(len(rows) + 1), scores.T, cmap=_HEAT, vmin=0, vmax=1, rasterized=True)
-    axes.set_yticks(np.arange(len(rows)) + 0.5, [_short(all_labels()[row].name) for row in rows])
+    axes.set_yticks(np.arange(len(rows)) + 0.5, [_short(timeline.names[row]) for row in rows])
     axes.set_ylim(len(rows), 0)
     axes.tick_params(axis="y", length=0)
     axes.hlines(np.arange(1, len(rows)), *edges[[0, -1]], color="white", linewidth=1)
@@ -241,7 +243,7 @@ def _clock(seconds: float) -> str:
 
 def _band(hz: float) -> float:
     """Position of a frequency on the axis of mel bands, whose centres are at integers plus one half."""
-    low, high = (1127 * np.log(1 + f / 700) for f in (mel.DEFAULT.fmin, mel.DEFAULT.fmax))
+    low, high = (1127 * np.log(1 + f / 700) for f in (mel.DEFAULT.mel.fmin, mel.DEFAULT.mel.fmax))
     place = (1127 * np.log(1 + hz / 700) - low) / (high - low) * (mel.DEFAULT.n_mels + 1)
     return float(place) - 0.5
 

@@ -8,10 +8,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import IO, Any
 
-from audiotag.features.mel import log_mel
-from audiotag.labels import N_CLASSES, select
+from audiotag.labels import LabelSet
 from audiotag.serve.decoders import ClientGoneError, Decoders, Sound, TooLongError
-from audiotag.sound.audio import MAX_CHANNELS, MAX_RATE, MIN_RATE, RAW_ENCODINGS, SAMPLE_RATE, RawFormat
+from audiotag.sound.audio import MAX_CHANNELS, MAX_RATE, MIN_RATE, RAW_ENCODINGS, RawFormat
 from audiotag.sound.channels import parse_channel
 from audiotag.sound.windows import Grid
 from audiotag.tagger import Tagger
@@ -41,16 +40,16 @@ class Query:
     channel: str | int = "mean"
 
     @classmethod
-    def of(cls, parameters: Mapping[str, str]) -> Query:
-        """Parse a query string.
+    def of(cls, parameters: Mapping[str, str], known: LabelSet) -> Query:
+        """Parse a query string, `known` being the classes of the model.
 
         Raises ValueError, LabelError.
         """
-        known = {"name", "top", "threshold", "labels", "window", "hop", "raw", "rate", "channels"}
-        known |= {"spectrogram", "channel"}
-        unknown = sorted(set(parameters) - known)
+        parts = {"name", "top", "threshold", "labels", "window", "hop", "raw", "rate", "channels"}
+        parts |= {"spectrogram", "channel"}
+        unknown = sorted(set(parameters) - parts)
         if unknown:
-            raise ValueError(f"unknown parameter {unknown[0]!r}; known are {', '.join(sorted(known))}")
+            raise ValueError(f"unknown parameter {unknown[0]!r}; known are {', '.join(sorted(parts))}")
         given = _Given(parameters)
         window, hop = given.number("window", 0, math.inf), given.number("hop", 0, math.inf)
         if hop is not None and window is None:
@@ -59,7 +58,7 @@ class Query:
             name=parameters.get("name"),
             top=int(given.number("top", 0, 1 << 20, whole=True) or 0) if "top" in parameters else 10,
             threshold=given.number("threshold", 0, 1),
-            labels=select(parameters["labels"]) if "labels" in parameters else None,
+            labels=known.select(parameters["labels"]) if "labels" in parameters else None,
             grid=None if window is None else Grid(window, window if hop is None else hop),
             raw=given.raw(),
             spectrogram=given.flag("spectrogram"),
@@ -128,33 +127,37 @@ def analyse(tagger: Tagger, decoders: Decoders, request: AnalysisRequest) -> Ans
     """
     query = request.query
     # read now: a large upload stays on disk while it waits
-    sound = Sound(request.name, request.file.read(), request.max_seconds, query.raw, query.channel)
+    sound = Sound(request.name, request.file.read(), request.max_seconds, query.raw, query.channel, tagger.rate)
     notes: list[str] = []
     samples = decoders.decode(sound, request.abandoned, notes)
-    _check_windows(query, request.name, len(samples) / SAMPLE_RATE, request.max_seconds)
+    seconds = len(samples) / tagger.rate
+    _check_windows(query, request.name, seconds, request.max_seconds, len(tagger.labels))
     options: dict[str, Any] = {
         "top": query.top, "threshold": query.threshold, "labels": query.labels, "name": request.name
     }  # fmt: skip
     content: Any
     if query.grid is None:
-        content = tagger.tag(samples, SAMPLE_RATE, **options).with_warnings(notes).to_dict()
+        content = tagger.tag(samples, tagger.rate, **options).with_warnings(notes).to_dict()
     else:
         content = []
-        for row in tagger.tag_windows(samples, query.grid.window, query.grid.hop, rate=SAMPLE_RATE, **options):
+        for row in tagger.tag_windows(samples, query.grid.window, query.grid.hop, rate=tagger.rate, **options):
             if request.abandoned.is_set():
                 raise ClientGoneError
             content.append(row.with_warnings(() if content else notes).to_dict())
     if query.spectrogram:
-        content = {"results": content, "spectrogram": small_picture(log_mel(samples), flip=True).src}
-    return Answer(content, len(samples) / SAMPLE_RATE)
+        content = {
+            "results": content,
+            "spectrogram": small_picture(tagger.network.description.spectrogram(samples), flip=True).src,
+        }
+    return Answer(content, seconds)
 
 
-def _check_windows(query: Query, name: str, seconds: float, max_seconds: float) -> None:
+def _check_windows(query: Query, name: str, seconds: float, max_seconds: float, classes: int) -> None:
     """Raise TooLongError if the windows of a sound exceed the work or the answer size of a request."""
     if query.grid is None:
         return
     windows = 1 + max(0, math.ceil((seconds - query.grid.window) / query.grid.hop))
-    tags = windows * min(query.top, N_CLASSES if query.labels is None else len(query.labels))
+    tags = windows * min(query.top, classes if query.labels is None else len(query.labels))
     each = max(min(query.grid.window, seconds), SHORTEST)
     if windows * each > OVERLAP * max_seconds + SHORTEST or tags > MAX_TAGS:
         raise TooLongError(

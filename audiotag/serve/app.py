@@ -19,7 +19,6 @@ from starlette.routing import Route
 
 from audiotag import __version__
 from audiotag.errors import AudioError, CrashError, Error, LabelError
-from audiotag.labels import all_labels
 from audiotag.serve.analysis import AnalysisRequest, Answer, Query, analyse
 from audiotag.serve.body import Room, discard, overloaded, receive
 from audiotag.serve.decoders import Decoders, TooLongError
@@ -132,7 +131,7 @@ class Service:
 
     async def _tag(self, request: Request) -> Response:
         try:
-            query = Query.of(request.query_params)
+            query = Query.of(request.query_params, self.tagger.labels)
         except (ValueError, LabelError) as error:
             raise HTTPException(400, str(error)) from None
         limits = self.limits
@@ -175,7 +174,7 @@ class Service:
 
     async def labels(self, _: Request) -> Response:
         """Answer with all classes."""
-        return JSONResponse([{"index": each.index, "mid": each.mid, "label": each.name} for each in all_labels()])
+        return JSONResponse([{"index": each.index, "mid": each.mid, "label": each.name} for each in self.tagger.labels])
 
     async def health(self, _: Request) -> Response:
         """Answer with the model, the limits and the number of requests in progress."""

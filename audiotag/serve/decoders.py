@@ -20,6 +20,7 @@ from audiotag.crawl.signals import blocked
 from audiotag.crawl.workers import Process, Ready, describe_exit, process_source
 from audiotag.errors import AudioError, CrashError, Error
 from audiotag.results import Failure
+from audiotag.sound.audio import SAMPLE_RATE
 
 if TYPE_CHECKING:
     from audiotag.sound.audio import RawFormat
@@ -48,17 +49,18 @@ class ClientGoneError(Exception):
 
 @dataclass(frozen=True)
 class Sound:
-    """The content of a sound file, or headerless samples if `raw` is given; `channel` is `audio.stream`'s."""
+    """The content of a sound file, or headerless samples if `raw` is given; the rest is for `audio.stream`."""
 
     name: str
     data: bytes
     max_seconds: float
     raw: RawFormat | None = None
     channel: str | int = "mean"
+    target: int = SAMPLE_RATE
 
 
 class Decoding:
-    """The work of a decoder process, see `audiotag.crawl.workers.Work`: mono float32 samples at 32 kHz as rows."""
+    """The work of a decoder process, see `audiotag.crawl.workers.Work`: mono float32 samples as rows."""
 
     def load(self) -> None:
         """Import the decoding libraries."""
@@ -75,11 +77,16 @@ class Decoding:
         notes: list[str] = []
         try:
             blocks = audio.stream(
-                io.BytesIO(item.data), raw=item.raw, name=item.name, channel=item.channel, notes=notes
+                io.BytesIO(item.data),
+                raw=item.raw,
+                name=item.name,
+                channel=item.channel,
+                notes=notes,
+                target=item.target,
             )
             for block in blocks:
                 size += len(block)
-                if size > item.max_seconds * audio.SAMPLE_RATE:
+                if size > item.max_seconds * item.target:
                     raise TooLongError(item.name, f"longer than {item.max_seconds:g} s")
                 yield Rows(block.tobytes())
         except Exception as error:
@@ -111,7 +118,7 @@ class Decoders:
         self._idle.append(self._start_one())
 
     def decode(self, sound: Sound, abandoned: threading.Event | None = None, notes: list[str] | None = None) -> Array:
-        """Decode a sound to mono samples (n,) float32 at 32 kHz.
+        """Decode a sound to mono samples (n,) float32 at the rate `sound.target`.
 
         Args:
             sound: what to decode.

@@ -1,4 +1,4 @@
-"""Sound in: a file, bytes, a file object, a pipe or an array becomes mono float32 at the models' rate.
+"""Sound in: a file, bytes, a file object, a pipe or an array becomes mono float32 at the rate of a model.
 
 Decoding, mixing the channels and resampling (in this order) go block by block, so that
 memory does not grow with the clip; resampling in blocks gives the same bits as in one go.
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
     Source = str | os.PathLike[str] | bytes | IO[bytes] | Array
 
-SAMPLE_RATE = DEFAULT.sample_rate
+SAMPLE_RATE = DEFAULT.rate
 MIN_RATE, MAX_RATE = 1_000, 1_000_000
 """Sample rates that sound has, in Hz: from telegraph-grade to ultrasound recorders."""
 
@@ -86,8 +86,9 @@ def stream(
     name: str | None = None,
     channel: str | int = "mean",
     notes: list[str] | None = None,
+    target: int = SAMPLE_RATE,
 ) -> Iterator[Array]:
-    """Mono blocks (n,) float32 at 32 kHz.
+    """Mono blocks (n,) float32 at the rate `target`, by default 32 kHz.
 
     Args:
         source: a path, the bytes of a file, a binary file object (a pipe, too), or an array of
@@ -97,6 +98,7 @@ def stream(
         name: name of the source in errors, by default its path.
         channel: which of several channels, see `audiotag.sound.channels.Mixer`.
         notes: takes messages about sound that is missing or can't be right; without it they are `AudioWarning`s.
+        target: the rate in Hz to which the sound is resampled.
 
     Raises:
         AudioError: the source can't be read, is not sound, ends early, or has no samples or impossible ones.
@@ -118,7 +120,7 @@ def stream(
             blocks = _raw_blocks(source, raw, name)
         else:
             blocks = open_blocks(source, name, stack, found)
-        yield from _resample(mixer.mono(_some(blocks, name)), name)
+        yield from _resample(mixer.mono(_some(blocks, name)), name, target)
     if notes is None:
         for note in found:
             warnings.warn(AudioWarning(f"{printable(name)}: {note}"), stacklevel=2)
@@ -132,9 +134,10 @@ def read(
     name: str | None = None,
     channel: str | int = "mean",
     notes: list[str] | None = None,
+    target: int = SAMPLE_RATE,
 ) -> Array:
-    """The whole clip, (n,) mono float32 at 32 kHz; see `stream`."""
-    blocks = list(stream(source, rate, raw=raw, name=name, channel=channel, notes=notes))
+    """The whole clip, (n,) mono float32 at the rate `target`; see `stream`."""
+    blocks = list(stream(source, rate, raw=raw, name=name, channel=channel, notes=notes, target=target))
     return np.concatenate(blocks) if blocks else np.empty(0, np.float32)
 
 
@@ -156,8 +159,8 @@ def _some(blocks: Iterator[tuple[int, Array]], name: str) -> Iterator[tuple[int,
         raise AudioError(name, "has no samples")
 
 
-def _resample(blocks: Iterator[tuple[int, Array]], name: str) -> Iterator[Array]:
-    """Bring blocks to 32 kHz; after a change of their rate, resampling starts anew."""
+def _resample(blocks: Iterator[tuple[int, Array]], name: str, target: int) -> Iterator[Array]:
+    """Bring blocks to the rate `target`; after a change of their rate, resampling starts anew."""
     resampler, last = None, 0.0
     for rate, block in blocks:
         if rate != last:
@@ -165,8 +168,8 @@ def _resample(blocks: Iterator[tuple[int, Array]], name: str) -> Iterator[Array]
             if resampler:
                 yield resampler.resample_chunk(np.empty(0, np.float32), last=True)
             resampler, last = None, rate
-            if rate != SAMPLE_RATE:
-                resampler = soxr.ResampleStream(rate, SAMPLE_RATE, 1, dtype="float32", quality="HQ")
+            if rate != target:
+                resampler = soxr.ResampleStream(rate, target, 1, dtype="float32", quality="HQ")
         yield resampler.resample_chunk(np.ascontiguousarray(block)) if resampler else block
     if resampler:
         yield resampler.resample_chunk(np.empty(0, np.float32), last=True)

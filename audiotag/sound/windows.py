@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 MIN_WINDOW = 0.02
 """Seconds of the shortest window: the shortest clip that has features of its own is 16 ms."""
 
-MIN_HOP = DEFAULT.hop_length / DEFAULT.sample_rate
+MIN_HOP = DEFAULT.hop / DEFAULT.rate
 """Seconds of the smallest step between windows: one frame of the features."""
 
 MAX_PIECE = 1200.0
@@ -34,7 +34,7 @@ MAX_REMAINDER = 0.1
 
 @dataclass(frozen=True)
 class Grid:
-    """Positions of windows: the k-th begins at k * `hop` and ends `window` later, both in seconds.
+    """Positions of windows: the k-th begins at k * `hop` and ends `window` later, both in seconds; `rate` is in Hz.
 
     A last window of full length ends with the clip, if samples remain for it beyond the last regular window: more
     than a twentieth of a window, or more than MAX_REMAINDER seconds. A clip shorter than a window gives one result
@@ -46,6 +46,7 @@ class Grid:
 
     window: float
     hop: float
+    rate: int = DEFAULT.rate
 
     def __post_init__(self) -> None:
         # written so that NaN fails it
@@ -57,22 +58,22 @@ class Grid:
     @property
     def size(self) -> int:
         """Samples of a window."""
-        return round(self.window * DEFAULT.sample_rate)
+        return round(self.window * self.rate)
 
     @property
     def remainder(self) -> int:
         """Samples at the end of a clip that are too few for a window of their own."""
-        return int(min(MAX_REMAINDER, self.window / 20) * DEFAULT.sample_rate)
+        return int(min(MAX_REMAINDER, self.window / 20) * self.rate)
 
     def start(self, k: int) -> int:
         """First sample of the k-th window; each is rounded on its own, so that errors don't accumulate."""
-        return round(k * self.hop * DEFAULT.sample_rate)
+        return round(k * self.hop * self.rate)
 
     def cut(self, blocks: Iterable[Array]) -> Iterator[tuple[int, Array]]:
         """First sample and samples of each window, as soon as the last of its samples is there.
 
         Args:
-            blocks: mono samples (n,) at the features' rate.
+            blocks: mono samples (n,) at `rate`.
 
         Yields:
             (start, samples): samples may be overwritten once the next window is asked for.

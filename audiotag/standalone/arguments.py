@@ -70,7 +70,7 @@ WRONG = {
 _AT, _BEGIN, _END, _ONLY_NAMES, _OPTION, _VALUE, _VALUE_END, LOOK = range(8)
 
 _NONE, _NAME, _IS_OPTION = range(3)
-_FEATURES_OF_A_SECOND = DEFAULT.n_mels * DEFAULT.sample_rate // DEFAULT.hop_length
+_FEATURES_OF_A_SECOND = DEFAULT.n_mels * DEFAULT.rate // DEFAULT.hop
 _EPIPE = errno.EPIPE
 _MINUS, _PLUS, _EQUALS, _POINT, _E = (ord(letter) for letter in "-+=.e")
 

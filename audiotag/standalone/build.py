@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from audiotag.errors import ModelError
-from audiotag.features import mel
-from audiotag.labels import N_CLASSES
+from audiotag.models.description import Description, Length
 from audiotag.models.network import Network
 from audiotag.standalone import control, registers
 from audiotag.standalone.program import Facts, Program
+from audiotag.standalone.resampler import TARGET
 from tinyonnx import Error as EngineError
 from tinyonnx import kernel
 from tinyonnx.codegen.arguments import encode
@@ -46,11 +46,11 @@ def build_program(model: ResolvedModel, output: Path) -> None:
     """
     source = model.source if isinstance(model.source, bytes) else str(Path(model.source).resolve())
     name = model.source if isinstance(model.source, str) else model.name
-    Network(source, name)
+    description = _compilable(Network(source, name))
     try:
         require()
         target_of(output)
-        found = units(unit, source, name, _facts(model))
+        found = units(unit, source, name, _facts(model, description))
         code = (_HERE / "glue.c").read_text(encoding="ascii")
         places = {f"AT_{r}": getattr(registers, r) for r in ("KERNEL", "ACTION", "PLACE", "COUNT", "RESULT")}
         actions = {f"DO_{a}": getattr(control, a) for a in ("OPEN", "READ", "MODEL", "WRITE", "CLOSE", "EXIT")}
@@ -60,10 +60,21 @@ def build_program(model: ResolvedModel, output: Path) -> None:
         raise ModelError(str(error)) from None
 
 
-def _facts(model: ResolvedModel) -> Facts:
+def _compilable(network: Network) -> Description:
+    """The description of a model, if the program can hear as it says. Raises ModelError."""
+    description = network.description
+    if description.features is None or description.rate != TARGET or description.lengths != Length():
+        raise ModelError(
+            f"{network.name}: only models of log-mel features at {TARGET} Hz, of any length, become executables; "
+            f"use audiotag tag"
+        )
+    return description
+
+
+def _facts(model: ResolvedModel, description: Description) -> Facts:
     tools = ", ".join(f"{tool} {version(tool)}" for tool in ("numba", "llvmlite", "ziglang"))
     build = f"kernels for {', '.join(LEVELS)} (TINYONNX_CPU=v3 or v2 for lower ones)\nbuilt with {tools}\n"
-    return Facts(model.name, model.sha256, model.trained, build)
+    return Facts(model.name, model.sha256, model.trained, build, description)
 
 
 @kernel
@@ -81,27 +92,28 @@ def unit(source: str | bytes, name: str, facts: Facts) -> Unit:
     output, arena, unpacked weights, and for each call with the command line the place of its address.
     """
     network = Network(source, name)
+    config = network.description.features
+    assert config is not None
     program = Program(facts, SECONDS)
     layout = Layout()
     layout.map(program.memory, layout.room("program", program.memory.nbytes))
     arrays = program.arrays
 
     def plan_for(frames: int) -> SizedPlan:
-        feeds = network.feeds(np.broadcast_to(np.float32(0), (1, mel.DEFAULT.n_mels, frames)))
+        feeds = network.feeds(np.broadcast_to(np.float32(0), (1, config.n_mels, frames)))
         (only,) = feeds
         plan = plan_for_size(network.session, [network.output], feeds, only, 3)
         (logits,) = plan.plan.graph.outputs
         if logits.dtype != np.float32 or plan.plan.graph.inputs[0].dtype != np.float32:
             raise ModelError(f"{name}: computes {logits.dtype}, only float32 can be compiled")
-        if np.prod(logits.static_shape or ()) != N_CLASSES:
-            raise ModelError(f"{name}: gives {logits.static_shape} numbers, not {N_CLASSES}")
+        if np.prod(logits.static_shape or ()) != network.classes:
+            raise ModelError(f"{name}: gives {logits.static_shape} numbers, not {network.classes}")
         return plan
 
     if network.frames is not None:
         first = last = network.frames
     else:
-        rate = mel.DEFAULT.sample_rate
-        first, last = (mel.DEFAULT.n_frames(int(seconds * rate)) for seconds in (0, SECONDS))
+        first, last = (config.n_frames(seconds * config.rate) for seconds in (0, SECONDS))
     at, count = lay_out_sizes(layout, plan_for, first, last, arrays["features"], arrays["logits"])
     layout.add_call(unpack, (RUNS, CONSTANTS, UNPACKED), "<i8 <u4 <u4")
     arena = layout.room("arena", 0), layout.size("arena") // 4

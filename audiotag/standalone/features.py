@@ -8,7 +8,7 @@ import numpy as np
 
 from audiotag.features import mel_stream
 from audiotag.features.mel import DEFAULT
-from audiotag.features.mel_stream import FrontEnd, State, stream
+from audiotag.features.mel_stream import Ends, FrontEnd, State, stream
 from audiotag.sound.windows import MAX_REMAINDER, SHORTEST
 from audiotag.standalone import registers as reg
 from audiotag.standalone import settings as setting
@@ -19,7 +19,7 @@ from tinyonnx import jit, kernel
 if TYPE_CHECKING:
     from tinyonnx.ir import Array
 
-_RATE, _MELS, _FFT, _MEL_HOP = DEFAULT.sample_rate, DEFAULT.n_mels, DEFAULT.n_fft, DEFAULT.hop_length
+_RATE = DEFAULT.rate
 _FAR = 1e18
 """More samples than any clip has."""
 
@@ -34,13 +34,14 @@ def analyse(
 
     `tape` is longer than the longest window.
     """
+    mels, n_fft, mel_hop = front.tables.sizes.n_mels, front.tables.sizes.n_fft, front.tables.sizes.hop
     c, settings, reals, registers = shared.control, shared.settings, shared.reals, state.registers
     c[reg.KERNEL], c[reg.ACTION] = DECODE, NOTHING
     size = settings[setting.WINDOW]
     if not size:
-        most = len(features) // _MELS
+        most = len(features) // mels
         heard = c[reg.CLIP_SAMPLES] + c[reg.SAMPLES]
-        if frames_of(heard) > most:
+        if frames_of(heard, n_fft, mel_hop, front.ends) > most:
             c[reg.PROBLEM], c[reg.KERNEL] = TOO_LONG, REPORT
             if not c[reg.LAST]:
                 c[reg.ACTION] = CLOSE
@@ -52,7 +53,8 @@ def analyse(
         c[reg.CLIP_SAMPLES], c[reg.SAMPLES] = heard, 0
         if c[reg.LAST]:
             c[reg.FRAMES] = registers[_FRAMES]
-            compact(features, c[reg.FRAMES], most)
+            compact(features, mels, c[reg.FRAMES], most)
+            limit(features[: mels * c[reg.FRAMES]], front.below)
             c[reg.PART_START], c[reg.PART_END] = 0, heard
             note_length(c)
             c[reg.ACTION], c[reg.KERNEL] = MODEL, REPORT
@@ -60,8 +62,9 @@ def analyse(
     if next_window(c, settings, reals, samples, tape):
         begin, end = c[reg.PART_START] - c[reg.TAPE_START], c[reg.PART_END] - c[reg.TAPE_START]
         registers[:] = 0
-        c[reg.FRAMES] = frames_of(end - begin)
+        c[reg.FRAMES] = frames_of(end - begin, n_fft, mel_hop, front.ends)
         stream(state, tape[begin:end], _LAST, features, c[reg.FRAMES], front)
+        limit(features[: mels * c[reg.FRAMES]], front.below)
         c[reg.ACTION], c[reg.KERNEL] = MODEL, REPORT
     elif c[reg.LAST] and c[reg.WARNINGS]:
         c[reg.PROBLEM], c[reg.KERNEL] = DOUBTFUL, REPORT
@@ -77,15 +80,28 @@ def note_length(c: Array) -> None:
 
 
 @jit
-def frames_of(samples: int) -> int:
+def frames_of(samples: int, n_fft: int, hop: int, ends: Ends) -> int:
     """Number of frames of a clip, as `MelConfig.n_frames`."""
-    return 1 + (max(samples, _FFT // 2 + 2) - 1) // _MEL_HOP
+    return 1 + (max(samples, ends.least + ends.lost) - ends.lost + 2 * ends.padding - n_fft) // hop
 
 
 @jit
-def compact(features: Array, frames: int, step: int) -> None:
+def limit(features: Array, below: Any) -> None:
+    """Raise features to the greatest less `below`, as `mel.limit`."""
+    if below == np.inf or len(features) == 0:
+        return
+    greatest = features[0]
+    for i in range(np.uint64(len(features))):
+        greatest = max(greatest, features[i])
+    floor = np.float32(greatest - below)
+    for i in range(np.uint64(len(features))):
+        features[i] = max(features[i], floor)
+
+
+@jit
+def compact(features: Array, mels: int, frames: int, step: int) -> None:
     """Move feature rows that are `step` apart directly behind each other."""
-    for m in range(1, _MELS):
+    for m in range(1, mels):
         o, i = np.uint64(m * frames), np.uint64(m * step)
         for t in range(np.uint64(frames)):
             features[o + t] = features[i + t]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import IO, TYPE_CHECKING, Any
 
 import numpy as np
@@ -11,7 +11,7 @@ import numpy as np
 from audiotag import __version__
 from audiotag.errors import printable
 from audiotag.features import fft_kernel, mel, mel_stream
-from audiotag.labels import N_CLASSES, all_labels
+from audiotag.models.description import Description, efficientat
 from audiotag.outputs.jsonl import json_text
 from audiotag.sound.windows import MAX_PIECE
 from audiotag.standalone import arguments, control, decimals, resampler, samples, texts
@@ -50,7 +50,7 @@ _CALLS = (
 HELP = """\
 usage: {name} [options] FILE... | -
 
-Tags sounds with the 527 classes of AudioSet. Files are WAV: PCM of 8 to 32 bits or floats, at any
+Tags sounds with {classes} classes. Files are WAV: PCM of 8 to 32 bits or floats, at any
 sample rate, with any number of channels; - is standard input.
 
   --top N              maximum number of tags (default: 10)
@@ -69,12 +69,13 @@ Exit codes: 0 success, 1 a file could not be read, 2 wrong usage.
 
 @dataclass(frozen=True)
 class Facts:
-    """Description of the program for headings and --version; `build` has further lines for the latter."""
+    """The model of the program, for headings and --version; `build` has further lines for the latter."""
 
     model: str
     sha256: str
     trained: bool = True
     build: str = ""
+    description: Description = field(default_factory=efficientat)
 
 
 class Program:
@@ -83,19 +84,23 @@ class Program:
     Args:
         facts: description of the model.
         seconds: length of the longest clip or window that is tagged in one piece.
-        features: memory for log-mel features, (128 · frames,) float32; by default allocated here.
-        logits: memory for the model's result, (527,) float32; by default allocated here.
+        features: memory for log-mel features, (mels · frames,) float32; by default allocated here.
+        logits: memory for the model's result, (classes,) float32; by default allocated here.
     """
 
     def __init__(
         self, facts: Facts, seconds: int = int(MAX_PIECE), features: Array | None = None, logits: Array | None = None
     ) -> None:
         self.seconds = seconds
-        config = mel.DEFAULT
+        description = facts.description
+        config, classes = description.features, len(description.labels)
+        assert config is not None
+        self._config = config
         front = mel.front_end(config)
         packed, places = texts.pack(_texts(facts, seconds))
         fixed = {
             "texts": packed, "places": places, "edges": texts.edges(), "curve": resampler.prototype(),
+            "model": np.array([description.output == "probabilities"], np.int64),
             "mel_numbers": front.tables.numbers, "mel_indices": front.tables.indices,
         }  # fmt: skip
         self.constants, constants = _allocate({name: (len(x), x.dtype) for name, x in fixed.items()})
@@ -119,14 +124,14 @@ class Program:
             "zeros": (LANES, np.float32),
             "sums": (resampler.SUMS, np.float32),
             "samples": (resampler.LARGEST + SAMPLES, np.float32),
-            "tape": ((seconds + TAPE) * config.sample_rate, np.float32),
+            "tape": ((seconds + TAPE) * config.rate, np.float32),
             "mel_registers": (mel_stream.REGISTERS, np.int64),
-            "y": (mel_stream.capacity(config.n_fft, config.hop_length), np.float32),
+            "y": (mel_stream.capacity(config.n_fft, config.hop), np.float32),
             **{f"scratch_{name}": (len(x), x.dtype) for name, x in scratch.items()},
-            "features": (config.n_mels * config.n_frames(seconds * config.sample_rate), np.float32),
-            "logits": (N_CLASSES, np.float32),
-            "scores": (N_CLASSES, np.float64),
-            "order": (N_CLASSES, np.int64),
+            "features": (config.n_mels * config.n_frames(seconds * config.rate), np.float32),
+            "logits": (classes, np.float32),
+            "scores": (classes, np.float64),
+            "order": (classes, np.int64),
             "limbs": (decimals.LIMBS, np.int64),
             "arguments": (0, np.uint8),
         }
@@ -139,7 +144,7 @@ class Program:
         views = (a["input"].view(kind) for kind in (np.int16, np.int32, np.float32, np.float64))
         resampling = ("resampler", "weights", "delayed", "curve", "zeros", "sums")
         records: dict[str, Any] = {
-            "shared": Shared(a["control"], a["settings"], a["reals"]),
+            "shared": Shared(a["control"], a["settings"], a["reals"], a["model"]),
             "input": Input(a["input"], *views),
             "resampler": Resampler(*(a[name] for name in resampling)),
             "ranking": Ranking(a["scores"], a["order"], a["limbs"]),
@@ -164,7 +169,7 @@ class Program:
 
         Args:
             argv: the command line, starting with the name of the program.
-            model: maps features (1, 1, 128, frames) to logits (527,).
+            model: maps features (1, 1, mels, frames) to logits (classes,).
             stdin: standard input.
             write: called with a file descriptor, 1 or 2, and bytes.
             piece: maximum number of bytes per read.
@@ -189,7 +194,7 @@ class Program:
                         result = len(data)
                     case control.MODEL:
                         frames = registers[reg.FRAMES]
-                        features = a["features"][: mel.DEFAULT.n_mels * frames]
+                        features = a["features"][: self._config.n_mels * frames]
                         a["logits"][:] = model(features.reshape(1, 1, -1, frames))
                     case control.WRITE:
                         write(place, a["output"][:count].tobytes())
@@ -218,7 +223,6 @@ def _texts(facts: Facts, seconds: int) -> dict[int, str]:
     warning = "" if facts.trained else ": untrained, scores mean nothing"
     model = json_text({"name": facts.model, "sha256": facts.sha256})
     version = f"{NAME} {__version__}\nmodel {printable(facts.model)}{warning}, sha256 {facts.sha256}\n{facts.build}"
-    labels = all_labels()
     return {
         **texts.FIXED,
         **texts.system_texts(),
@@ -226,10 +230,10 @@ def _texts(facts: Facts, seconds: int) -> dict[int, str]:
         texts.PROBLEM_TEXT + control.TOO_LONG: control.PROBLEMS[control.TOO_LONG].format(f"{seconds / 60:g}"),
         **{texts.OPTION_TEXT + number: name for number, name in enumerate(arguments.OPTIONS)},
         **{texts.WRONG_TEXT + code: text for code, text in arguments.WRONG.items()},
-        **{texts.LABEL + label.index: label.name for label in labels},
-        **{texts.JSON_LABEL + label.index: _json_label(label) for label in labels},
+        **{texts.LABEL + 2 * label.index: label.name for label in facts.description.label_set},
+        **{texts.LABEL + 2 * label.index + 1: _json_label(label) for label in facts.description.label_set},
         texts.PROGRAM: f"{NAME}: ",
-        texts.HELP: HELP.format(name=NAME, seconds=seconds),
+        texts.HELP: HELP.format(name=NAME, seconds=seconds, classes=len(facts.description.labels)),
         texts.VERSION: version,
         texts.HEADING_END: f"  [{printable(facts.model)}{warning}]\n",
         texts.JSON_END: f', "model": {model}, "audiotag": {json_text(__version__)}',

@@ -9,11 +9,12 @@ if TYPE_CHECKING:
 
 
 class Shared(NamedTuple):
-    """Arrays that all kernels share: `registers`, and the two kinds of `settings`."""
+    """Arrays that all kernels share: `registers`, the two kinds of `settings`, and the constants of the model."""
 
     control: Array
     settings: Array
     reals: Array
+    model: Array
 
 
 class Input(NamedTuple):

@@ -42,7 +42,6 @@ from audiotag.standalone.texts import (
     HEADING_END,
     JSON_CLOSE,
     JSON_END,
-    JSON_LABEL,
     JSON_WARNING,
     LABEL,
     LENGTH_END,
@@ -88,7 +87,9 @@ def report(
         c[reg.PROBLEM], c[reg.NUMBER] = NO_PROGRAM, c[reg.FRAMES]
     count = 0
     if not c[reg.PROBLEM]:
-        count = rank(logits, settings[setting.TOP], reals[setting.THRESHOLD], scores, order)
+        count = rank(
+            logits, shared.model[setting.PROBABILITIES], settings[setting.TOP], reals[setting.THRESHOLD], scores, order
+        )
         if count < 0:
             c[reg.PROBLEM] = BAD_SCORES
     c[reg.ACTION], c[reg.KERNEL] = WRITE, ARRANGE
@@ -197,7 +198,7 @@ def put_json(c: Array, arguments: Array, ranking: Ranking, count: int, table: Te
     for i in range(count):
         if i:
             put_text(c, out, BETWEEN, texts, places)
-        put_text(c, out, JSON_LABEL + order[i], texts, places)
+        put_text(c, out, LABEL + 2 * order[i] + 1, texts, places)
         put_score(c, out, scores[order[i]], limbs)
         put_text(c, out, SCORE_END, texts, places)
     put_text(c, out, TAGS_END, texts, places)
@@ -246,7 +247,7 @@ def put_lines(
         put(c, out, 32)
         if not timeline:
             put(c, out, 32)
-        put_text(c, out, LABEL + order[i], texts, places)
+        put_text(c, out, LABEL + 2 * order[i], texts, places)
         if not timeline:
             put(c, out, 10)
     if timeline:

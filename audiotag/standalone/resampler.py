@@ -25,7 +25,7 @@ from tinyonnx.codegen.primitives import LANES, LINEAR, ROWS_1, Block, Epilogue, 
 if TYPE_CHECKING:
     from tinyonnx.ir import Array
 
-TARGET = DEFAULT.sample_rate
+TARGET = DEFAULT.rate
 """Output rate in Hz."""
 
 PASSBAND = 0.913

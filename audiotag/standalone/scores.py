@@ -44,16 +44,17 @@ def probability(logit: Any) -> Any:
 
 
 @jit
-def rank(logits: Array, top: int, threshold: Any, scores: Array, order: Array) -> int:
+def rank(logits: Array, ready: int, top: int, threshold: Any, scores: Array, order: Array) -> int:
     """Put the indices of the `top` best scores of at least `threshold` into `order`, best first.
 
-    Equal scores come in the order of their index. Returns their number, -1 if a logit is NaN or infinite.
+    Logits that are `ready` are probabilities. Equal scores come in the order of their index. Returns their number, -1
+    if a logit is NaN or infinite.
     """
     n = len(scores)
     for i in range(n):
         if not abs(logits[i]) <= _LARGEST:
             return -1
-        scores[i] = probability(np.float64(logits[i]))
+        scores[i] = np.float64(logits[i]) if ready else probability(np.float64(logits[i]))
     count = 0
     while count < min(top, n):
         best = -1

@@ -56,3 +56,6 @@ CHANNEL_ENERGY = next(_real_index)
 
 REALS = next(_real_index)
 """Number of reals."""
+
+PROBABILITIES, MODEL_FACTS = range(2)
+"""Constants of the model: whether its scores are probabilities instead of logits; number of constants."""

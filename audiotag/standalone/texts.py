@@ -35,7 +35,8 @@ PROGRAM, HELP, VERSION, HEADING_END, JSON_END, STANDARD_OUTPUT = range(340, 346)
     EARLY, EARLY_MIDDLE, EARLY_END, COUNTS, COUNTS_END, ONLY, ONLY_END, FAR_TOO_LOUD, CANCELS, WARNING, JSON_WARNING,
     SEMICOLON, QUOTE, JSON_CLOSE,
 ) = range(362, 376)  # fmt: skip
-LABEL, JSON_LABEL = 400, 1000
+LABEL = 400
+"""Number of the first text of labels: for label i, its name is text LABEL + 2i, its JSON the one after it."""
 
 FIXED = {
     BLANKS: "  ", LENGTH_START: "  (", LENGTH_END: " s)", NO_TAG: "  (no tag reaches the threshold)\n", COLON: ": ",

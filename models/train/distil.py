@@ -32,7 +32,7 @@ from models.train.heldout import HeldOut, agreement
 from models.train.student import Net, Pruned, loaded, prune
 
 Array = np.ndarray[Any, Any]
-FLOOR = (math.log(mel.DEFAULT.log_offset) + 4.5) / 5
+FLOOR = (math.log(mel.DEFAULT.log.offset) + 4.5) / 5
 """The log-mel value of digital silence."""
 
 Batch = tuple[Tensor, list[Tensor]]

@@ -16,8 +16,8 @@ from typing import Any
 import numpy as np
 
 import tinyonnx
-from audiotag import labels
 from audiotag.features import mel
+from audiotag.labels import audioset
 from audiotag.models import catalog
 from audiotag.models.network import Network
 from audiotag.sound import audio
@@ -132,7 +132,7 @@ def classes(work: Path, teacher: Network, student: Network, target: Path) -> Non
     held = [x for _, x in samples(Bank(work))]
     theirs, ours = (sigmoid(answers(network, held)) for network in (teacher, student))
     heard = (theirs >= SURE).sum(0)
-    names = [label.name for label in labels.all_labels()]
+    names = [label.name for label in audioset()]
     with open(target, "w", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(("index", "class", "training clips", "best score in training", "held-out clips", "correlation"))

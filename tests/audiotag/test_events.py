@@ -5,14 +5,14 @@ import pytest
 
 from audiotag import AudioError, LabelError, Tagger
 from audiotag.events import EventOptions, Segmenter, parse
-from audiotag.labels import find
+from audiotag.labels import audioset
 
-DOG, SIREN = find("Dog").index, find("Siren").index
+DOG, SIREN = audioset().find("Dog").index, audioset().find("Siren").index
 
 
 def events(scores, *, window=1.0, hop=1.0, among=None, **options):
     """(start, end, score) of the events of one class that has these scores, window after window."""
-    segmenter = Segmenter(EventOptions(**options), among)
+    segmenter = Segmenter(EventOptions(**options), 527, among)
     found = []
     for k, score in enumerate(scores):
         row = np.zeros(527)
@@ -52,7 +52,7 @@ def test_short_events_and_short_gaps():
 
 def pushed(windows, **options):
     """(start, end) of the events of one class in windows (start, end, score)."""
-    segmenter = Segmenter(EventOptions(**options))
+    segmenter = Segmenter(EventOptions(**options), 527)
     found = []
     for start, end, score in windows:
         row = np.zeros(527)
@@ -81,7 +81,7 @@ def test_the_score_of_an_event_is_its_highest():
 
 
 def test_events_come_as_soon_as_they_are_over():
-    segmenter = Segmenter(EventOptions(max_gap=1))
+    segmenter = Segmenter(EventOptions(max_gap=1), 527)
     loud, quiet = np.zeros(527), np.zeros(527)
     loud[[DOG, SIREN]] = 0.9
     assert list(segmenter.push(0, 1, loud)) == []
@@ -119,7 +119,9 @@ def test_segments_are_those_of_a_plain_state_machine():
         ("0.7:0.7,Dog=1:0.5", EventOptions(0.7, 0.7, ((DOG, 1, 0.5),))),
         (
             "Male speech, man speaking=0.4:0.2,Dog=0.4:0.2",
-            EventOptions(classes=((find("Male speech, man speaking").index, 0.4, 0.2), (DOG, 0.4, 0.2)), only=True),
+            EventOptions(
+                classes=((audioset().find("Male speech, man speaking").index, 0.4, 0.2), (DOG, 0.4, 0.2)), only=True
+            ),
         ),
     ],
 )

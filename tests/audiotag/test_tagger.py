@@ -16,7 +16,9 @@ from audiotag import AudioError, Failure, LabelError, Result, Tagger
 from audiotag.errors import AudioWarning
 from audiotag.events import EventOptions
 from audiotag.features import mel
-from audiotag.tagger import best_tags, sigmoid
+from audiotag.labels import audioset
+from audiotag.models.network import sigmoid
+from audiotag.selection import best_tags
 
 
 @pytest.fixture(scope="module")
@@ -63,7 +65,7 @@ def test_top_threshold_labels(tagger, clip):
 
 
 def test_equal_scores_come_in_the_order_of_the_classes():
-    assert [tag.index for tag in best_tags(np.full(527, 0.5), among=[7, 3, 5])] == [3, 5, 7]
+    assert [tag.index for tag in best_tags(np.full(527, 0.5), audioset(), among=[7, 3, 5])] == [3, 5, 7]
 
 
 def test_sigmoid_neither_overflows_nor_loses_small_scores():

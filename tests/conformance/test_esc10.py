@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from audiotag import labels
+from audiotag.labels import audioset
 from conformance import ConformanceError
 from conformance.esc10 import CLASSES, Decision, class_scores, differing, find_clips, report, summary
 
@@ -15,7 +15,7 @@ def decision(label: str, fold: int = 1, **scores: float) -> Decision:
 
 
 def test_a_class_scores_its_greatest_label() -> None:
-    names = [label.name for label in labels.all_labels()]
+    names = [label.name for label in audioset()]
     logits = np.full(527, -5.0, np.float32)
     logits[names.index("Growling")] = 1.5
     logits[names.index("Dog")] = -2.0

@@ -15,12 +15,11 @@ import pytest
 import tinyonnx
 from audiotag import Tagger, cli
 from audiotag.features import mel
-from audiotag.labels import all_labels
+from audiotag.labels import audioset
 from audiotag.models import catalog
 from audiotag.models.mobilenet import random_graph
-from audiotag.models.network import Network
+from audiotag.models.network import Network, sigmoid
 from audiotag.sound import audio
-from audiotag.tagger import sigmoid
 from conformance import esc10
 from tinyonnx.ir import Array
 from tinyonnx.tools.inspect import inspect_graph
@@ -192,7 +191,7 @@ def test_scores_are_those_of_onnxruntime(tagger: Tagger) -> None:
     features = mel.log_mel(music(np.random.default_rng(3), 5 * RATE).astype(np.float32))[None]
     (theirs,) = session.run(["logits"], {"melspec": features[:, None]})
     np.testing.assert_allclose(tagger.network(features), theirs, atol=1e-4)
-    assert theirs.shape == (1, len(all_labels()))
+    assert theirs.shape == (1, len(audioset()))
 
 
 def test_it_takes_less_work_than_its_teacher() -> None:

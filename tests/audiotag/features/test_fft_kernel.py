@@ -3,29 +3,30 @@ from __future__ import annotations
 import numpy as np
 
 from audiotag.features import fft_kernel, mel
-from audiotag.features.fft_kernel import log_mel
+from audiotag.features.fft_kernel import Curve, log_mel
+from audiotag.features.settings import MelBank, MelConfig, Window, mel_filterbank, window
 from tests.tinyonnx.kernels.fast import POISON
 from tinyonnx import kernel
 
-OFFSET = np.float32(1e-5)
-SMALL = mel.MelConfig(n_fft=32, win_length=30, hop_length=12, n_mels=4)
+SMALL = MelConfig(n_fft=32, window=Window(length=30), hop=12, mel=MelBank(bins=4))
+CURVE = Curve(np.float32(1e-5), np.float32(0), np.float32(4.5), np.float32(0.2), 0)
 
 
 @kernel
-def run_log_mel(y, out, at, step, frames, offset, tables, scratch, part, parts):
-    log_mel(y, out, at, step, frames, offset, tables, scratch)
+def run_log_mel(y, out, at, step, frames, curve, tables, scratch, part, parts):
+    log_mel(y, out, at, step, frames, curve, tables, scratch)
 
 
 def run(y, config=mel.DEFAULT):
     """The features of every frame, with poison around what is written and not-a-numbers in the scratch."""
-    tables = fft_kernel.tables(mel.hann_window(config), mel.mel_filterbank(config), config.hop_length)
-    frames = (len(y) - config.n_fft) // config.hop_length + 1
+    tables = fft_kernel.tables(window(config), mel_filterbank(config), config.hop)
+    frames = (len(y) - config.n_fft) // config.hop + 1
     out = np.full((config.n_mels + 2, frames + 7), POISON, np.float32)
     scratch = tables.scratch()
     for array in scratch:
         array[:] = -1 if array.dtype == np.int32 else np.nan  # the bits of one that is no number, too
     step = frames + 7
-    run_log_mel(y, out.reshape(-1), step + 3, step, frames, OFFSET, tables, scratch)
+    run_log_mel(y, out.reshape(-1), step + 3, step, frames, CURVE, tables, scratch)
     features = out[1:-1, 3:-4].copy()
     out[1:-1, 3:-4] = POISON
     assert (out == POISON).all()
@@ -46,19 +47,19 @@ def test_a_frame_does_not_depend_on_its_lane_or_its_group():
 
 
 def test_python_gives_the_same_up_to_rounding():
-    tables = fft_kernel.tables(mel.hann_window(SMALL), mel.mel_filterbank(SMALL), SMALL.hop_length)
+    tables = fft_kernel.tables(window(SMALL), mel_filterbank(SMALL), SMALL.hop)
     y = samples(32 + 12 * 17)
     out = np.full((4, 18), np.nan, np.float32)
-    log_mel.function(y, out.reshape(-1), 0, 18, 18, OFFSET, tables, tables.scratch())
+    log_mel.function(y, out.reshape(-1), 0, 18, 18, CURVE, tables, tables.scratch())
     np.testing.assert_allclose(out, run(y, SMALL), rtol=0, atol=1e-5)
 
 
 def logarithms(values):
     """What becomes of silence, where the offset is all that there is."""
-    tables = fft_kernel.tables(mel.hann_window(SMALL), mel.mel_filterbank(SMALL), SMALL.hop_length)
+    tables = fft_kernel.tables(window(SMALL), mel_filterbank(SMALL), SMALL.hop)
     y, out, scratch = np.zeros(32, np.float32), np.empty((len(values), 4), np.float32), tables.scratch()
     for row, value in zip(out, np.float32(values), strict=True):
-        run_log_mel(y, row, 0, 1, 1, value, tables, scratch)
+        run_log_mel(y, row, 0, 1, 1, CURVE._replace(offset=value), tables, scratch)
     np.testing.assert_array_equal(out, np.repeat(out[:, :1], 4, axis=1))
     return out[:, 0]
 

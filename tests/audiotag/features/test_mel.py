@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from audiotag.features import mel
+from audiotag.features.settings import Logarithm, MelBank, MelConfig, Window, mel_filterbank, window
 from audiotag.sound import audio
 
 SILENCE = np.float32(-1.402585)
@@ -24,13 +25,13 @@ def test_features_agree_with_pytorch_on_all_clips(shared, golden):
 
 
 def test_filterbank_and_window_are_pytorchs(golden):
-    ours = mel.mel_filterbank()
+    ours = mel_filterbank(mel.DEFAULT)
     # one unit in the last place of a log_mel, about 2.4e-4, over the width of a bank, 27 log_mel, and twice that
     np.testing.assert_allclose(ours, golden["mel_filterbank"], rtol=0, atol=2e-5)
     np.testing.assert_array_equal(ours != 0, golden["mel_filterbank"] != 0)
-    np.testing.assert_allclose(mel.hann_window()[112:912], golden["window"], rtol=0, atol=3e-7)
-    assert not mel.hann_window()[:112].any()
-    assert not mel.hann_window()[912:].any()
+    np.testing.assert_allclose(window(mel.DEFAULT)[112:912], golden["window"], rtol=0, atol=3e-7)
+    assert not window(mel.DEFAULT)[:112].any()
+    assert not window(mel.DEFAULT)[912:].any()
 
 
 def energies(x, config=mel.DEFAULT):
@@ -38,17 +39,17 @@ def energies(x, config=mel.DEFAULT):
     half = config.n_fft // 2
     x = np.pad(x.astype(np.float64), (0, max(0, config.min_samples - len(x))))
     y = np.pad(x[1:] - config.preemphasis * x[:-1], half, mode="reflect")
-    window = np.zeros(config.n_fft)
-    start = (config.n_fft - config.win_length) // 2
-    window[start : start + config.win_length] = np.hanning(config.win_length)
-    starts = range(0, len(y) - config.n_fft + 1, config.hop_length)
-    frames = np.array([y[start : start + config.n_fft] * window for start in starts])
+    weights = np.zeros(config.n_fft)
+    start = (config.n_fft - config.window.length) // 2
+    weights[start : start + config.window.length] = np.hanning(config.window.length)
+    starts = range(0, len(y) - config.n_fft + 1, config.hop)
+    frames = np.array([y[start : start + config.n_fft] * weights for start in starts])
     power = np.abs(np.fft.rfft(frames)) ** 2
-    return (power @ mel.mel_filterbank(config).T.astype(np.float64)).T, power.mean(axis=1)
+    return (power @ mel_filterbank(config).T.astype(np.float64)).T, power.mean(axis=1)
 
 
 def reference(x, config=mel.DEFAULT):
-    return (np.log(energies(x, config)[0] + config.log_offset) + 4.5) / 5
+    return (np.log(energies(x, config)[0] + config.log.offset) + 4.5) / 5
 
 
 def noise(n, seed):
@@ -80,25 +81,25 @@ def test_energies_of_white_noise_are_off_by_rounding_of_the_whole_frame(n):
     # a Fourier transform in float32 rounds every bin by as much as the loudest needs: pre-emphasis leaves
     # white noise with low bands a thousand times weaker than the others, where a logarithm shows that
     x = np.random.default_rng(n).standard_normal(n).astype(np.float32)
-    ours = np.exp(5 * mel.log_mel(x).astype(np.float64) - 4.5) - mel.DEFAULT.log_offset
+    ours = np.exp(5 * mel.log_mel(x).astype(np.float64) - 4.5) - mel.DEFAULT.log.offset
     expected, mean = energies(x)
     rounding = 1e-6 * np.sqrt(mean)
-    bound = rounding * (2 * np.sqrt(expected) + rounding) + 1e-6 * (expected + mel.DEFAULT.log_offset)
+    bound = rounding * (2 * np.sqrt(expected) + rounding) + 1e-6 * (expected + mel.DEFAULT.log.offset)
     assert (np.abs(ours - expected) <= bound).all()
 
 
 CONFIGS = [
-    mel.MelConfig(n_fft=512, win_length=400, hop_length=160, sample_rate=16000, n_mels=64, fmax=7600.0),
-    mel.MelConfig(n_fft=400, win_length=400, hop_length=160, sample_rate=16000, n_mels=80, fmax=8000.0),
-    mel.MelConfig(n_fft=2048, win_length=1100, hop_length=441, sample_rate=44100, n_mels=256, fmax=20000.0),
-    mel.MelConfig(n_fft=256, win_length=255, hop_length=77, sample_rate=8000, n_mels=20, fmin=50.0, fmax=4000.0),
-    mel.MelConfig(n_fft=64, win_length=64, hop_length=63, n_mels=5),
-    mel.MelConfig(n_fft=64, win_length=50, hop_length=301, n_mels=5),
-    mel.MelConfig(n_fft=8, win_length=8, hop_length=1, n_mels=2),
+    MelConfig(rate=16000, n_fft=512, window=Window(length=400), hop=160, mel=MelBank(bins=64, fmax=7600.0)),
+    MelConfig(rate=16000, n_fft=400, window=Window(length=400), hop=160, mel=MelBank(bins=80, fmax=8000.0)),
+    MelConfig(rate=44100, n_fft=2048, window=Window(length=1100), hop=441, mel=MelBank(bins=256, fmax=20000.0)),
+    MelConfig(rate=8000, n_fft=256, window=Window(length=255), hop=77, mel=MelBank(bins=20, fmin=50.0, fmax=4000.0)),
+    MelConfig(n_fft=64, window=Window(length=64), hop=63, mel=MelBank(bins=5)),
+    MelConfig(n_fft=64, window=Window(length=50), hop=301, mel=MelBank(bins=5)),
+    MelConfig(n_fft=8, window=Window(length=8), hop=1, mel=MelBank(bins=2)),
 ]
 
 
-@pytest.mark.parametrize("config", CONFIGS, ids=lambda c: f"{c.n_fft}-{c.hop_length}")
+@pytest.mark.parametrize("config", CONFIGS, ids=lambda c: f"{c.n_fft}-{c.hop}")
 @pytest.mark.parametrize("n", [1, 3000])
 def test_any_configuration_follows_the_definition(config, n):
     x = noise(n, n)
@@ -112,16 +113,22 @@ def test_any_configuration_follows_the_definition(config, n):
 @pytest.mark.parametrize(
     ("setting", "message"),
     [
-        ({"n_fft": 1028}, "multiple of 8, not 1028"),
-        ({"win_length": 1025}, "2 to n_fft = 1024, not 1025"),
-        ({"hop_length": 0}, "positive, not 0 and 128"),
-        ({"log_offset": 0.0}, "positive float32, not 0.0"),
-        ({"log_offset": float("nan")}, "positive float32, not nan"),
+        ({"n_fft": 1028}, "multiple of 8 up to 65536, not 1028"),
+        ({"window": Window(length=1025)}, "2 to n_fft = 1024, not 1025"),
+        ({"hop": 0}, "positive, not 32000, 0, 128"),
+        ({"mel": MelBank(fmax=16001)}, "rate / 2 = 16000"),
+        ({"scale": 0}, "scale must not be zero"),
     ],
 )
 def test_impossible_settings_are_refused(setting, message):
     with pytest.raises(ValueError, match=message):
-        mel.MelConfig(**setting)
+        MelConfig(**setting)
+
+
+@pytest.mark.parametrize("setting", [{}, {"offset": -1e-5}, {"offset": float("nan")}, {"floor": 1e-40}])
+def test_a_logarithm_of_zero_is_refused(setting):
+    with pytest.raises(ValueError, match="positive float32"):
+        Logarithm(**setting)
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])

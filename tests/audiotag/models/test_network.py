@@ -9,7 +9,7 @@ import soundfile
 from onnx import numpy_helper, parser
 
 from audiotag import ModelError, Tagger
-from audiotag.tagger import sigmoid
+from audiotag.models.network import sigmoid
 from tests.audiotag.conftest import make_tagger
 
 

@@ -3,8 +3,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from audiotag.labels import audioset
+from audiotag.models.network import sigmoid
+from audiotag.selection import best_tags
 from audiotag.standalone.scores import probability, rank
-from audiotag.tagger import best_tags, sigmoid
 from tinyonnx import kernel
 
 
@@ -16,7 +18,7 @@ def probabilities(logits, out, part, parts):
 
 @kernel
 def run_rank(logits, top, threshold, scores, order, count, part, parts):
-    count[0] = rank(logits, top, threshold, scores, order)
+    count[0] = rank(logits, 0, top, threshold, scores, order)
 
 
 def test_probabilities_are_the_package_s_within_an_ulp_or_two():
@@ -45,7 +47,7 @@ def test_the_best_are_the_package_s(seed, top, threshold):
     logits = random.standard_normal(527).astype(np.float32) * 3
     logits[random.integers(0, 527, 200)] = logits[random.integers(0, 527, 200)]  # equal ones
     scores, order, count = ranked(logits, top, threshold)
-    expected = best_tags(scores, top, None if threshold < 0 else threshold)
+    expected = best_tags(scores, audioset(), top, None if threshold < 0 else threshold)
     assert order == [tag.index for tag in expected]
     assert count == len(expected)
 

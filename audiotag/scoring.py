@@ -1,0 +1,157 @@
+"""`Scorer`: scores of clips, their windows and frames, from sound and a model."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+
+from audiotag.errors import AudioError, ModelError
+from audiotag.events import HOP, WINDOW
+from audiotag.features import mel
+from audiotag.models.frames import PIECE, STEP, MedianFilter, Piece, join
+from audiotag.sound import audio
+from audiotag.sound.windows import MAX_PIECE, SHORTEST, TOO_SHORT, Grid
+
+if TYPE_CHECKING:
+    from audiotag.models.network import Network, Outcome
+    from audiotag.sound.audio import RawFormat, Source
+    from tinyonnx.ir import Array
+
+
+class Clip(NamedTuple):
+    """Sound as `audiotag.sound.audio.stream` takes it: source, rate of an array, format of samples, name in errors."""
+
+    source: Source
+    rate: float | None
+    raw: RawFormat | None
+    name: str
+
+
+class Scored(NamedTuple):
+    """Scores (classes,) of the part of a clip from `start` to `end` in seconds, and its embedding if requested."""
+
+    start: float
+    end: float
+    scores: Array
+    embedding: Array | None
+
+
+@dataclass(frozen=True)
+class Scorer:
+    """Scores clips with a model; `channel` is that of `audiotag.sound.channels.Mixer`.
+
+    All methods take `notes`, a list for warnings about the sound; without it they are AudioWarnings.
+    """
+
+    network: Network
+    channel: str | int
+
+    @property
+    def rate(self) -> int:
+        """Sample rate of the model in Hz."""
+        return self.network.description.rate
+
+    def clip(self, clip: Clip, embedding: bool, notes: list[str] | None) -> Scored:
+        """Score a clip in one piece; if the model takes only shorter sounds, average the scores of pieces.
+
+        Raises AudioError, ModelError.
+        """
+        description = self.network.description
+        longest = description.lengths.longest
+        if longest is not None:
+            return self._mean(list(self.windows(clip, Grid(longest, longest), embedding, notes)))
+        stream, lengths = description.stream(), list[int]()
+
+        def rows() -> Iterator[Array]:
+            for block in self._blocks(clip, notes):
+                yield stream.push(block)
+                if stream.n_samples > MAX_PIECE * self.rate:
+                    raise AudioError(
+                        clip.name,
+                        f"longer than {MAX_PIECE / 60:g} min: too long for one result, use windows (--window)",
+                    )
+            lengths.append(stream.n_samples)
+            yield stream.push(np.zeros(description.missing(stream.n_samples), np.float32))
+            yield stream.finish()
+
+        try:
+            joined = description.finished(mel.join_frames(rows()))
+            if notes is not None:
+                self._note_length(lengths[0], notes)
+            return self._scored(self.network.answer(joined, embedding=embedding), 0, lengths[0])
+        except MemoryError:
+            raise AudioError(clip.name, "not enough memory to tag it in one piece, use windows (--window)") from None
+
+    def windows(self, clip: Clip, grid: Grid, embedding: bool, notes: list[str] | None) -> Iterator[Scored]:
+        """Yield the scores of each window. Raises AudioError, ModelError."""
+        for start, samples in self._windows(clip, grid, notes):
+            outcome = self.network.answer(self.network.description.hear(samples), embedding=embedding)
+            yield self._scored(outcome, start, start + len(samples))
+
+    def events(self, clip: Clip, window: float | None, hop: float | None, notes: list[str] | None) -> Iterator[Scored]:
+        """Yield the scores from which events are found: those of frames if the model has any, else of windows.
+
+        `window` and `hop` are in seconds, by default as `Tagger.find_events` states. Raises AudioError, ModelError.
+        """
+        description = self.network.description
+        longest = description.lengths.longest
+        if description.frames is not None:
+            size = window or longest or PIECE
+            return self._frames(clip, self.checked(Grid(size, hop or (size if window else STEP * size))), notes)
+        size = window or min(WINDOW, longest or WINDOW)
+        return self.windows(clip, self.checked(Grid(size, hop or window or min(HOP, size))), False, notes)
+
+    def checked(self, grid: Grid) -> Grid:
+        """The grid, if the model takes windows of that length. Raises ModelError."""
+        longest = self.network.description.lengths.longest
+        if longest is not None and grid.window > longest + 1e-6:
+            raise ModelError(
+                f"{self.network.name}: takes at most {longest:g} s, not windows of {grid.window:g} s; "
+                f"use --window {longest:g}"
+            )
+        return grid
+
+    def _frames(self, clip: Clip, grid: Grid, notes: list[str] | None) -> Iterator[Scored]:
+        """Yield the filtered scores of each frame."""
+        frames = self.network.description.frames
+        assert frames is not None
+        median, begin = MedianFilter(frames.median or 1), 0.0
+        for ends, scores in median.over(join(self._pieces(clip, grid, notes), frames.rate)):
+            for end, row in zip(ends.tolist(), scores, strict=True):
+                yield Scored(begin, end, row, None)
+                begin = end
+
+    def _pieces(self, clip: Clip, grid: Grid, notes: list[str] | None) -> Iterator[Piece]:
+        for start, samples in self._windows(clip, grid, notes):
+            outcome = self.network.answer(self.network.description.hear(samples), frames=True)
+            assert outcome.frames is not None
+            yield Piece(start / self.rate, (start + len(samples)) / self.rate, outcome.frames)
+
+    def _windows(self, clip: Clip, grid: Grid, notes: list[str] | None) -> Iterator[tuple[int, Array]]:
+        """Yield first sample and samples of each window, at the model's rate."""
+        grid = replace(grid, rate=self.rate)
+        for start, samples in grid.cut(self._blocks(clip, notes)):
+            if notes is not None and len(samples) < grid.size:
+                self._note_length(len(samples), notes)
+            yield start, samples
+
+    def _blocks(self, clip: Clip, notes: list[str] | None) -> Iterator[Array]:
+        return audio.stream(
+            clip.source, clip.rate, raw=clip.raw, name=clip.name, channel=self.channel, notes=notes, target=self.rate
+        )
+
+    def _mean(self, pieces: list[Scored]) -> Scored:
+        vectors = [piece.embedding for piece in pieces if piece.embedding is not None]
+        mean = np.asarray(np.mean(vectors, axis=0), np.float32) if vectors else None
+        return Scored(0.0, pieces[-1].end, np.mean([piece.scores for piece in pieces], axis=0), mean)
+
+    def _scored(self, outcome: Outcome, start: int, end: int) -> Scored:
+        return Scored(start / self.rate, end / self.rate, outcome.scores, outcome.embedding)
+
+    def _note_length(self, samples: int, notes: list[str]) -> None:
+        """Add a note if a clip of `samples` samples is too short to judge."""
+        if samples < SHORTEST * self.rate:
+            notes.append(TOO_SHORT.format(samples / self.rate))
