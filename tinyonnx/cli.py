@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 import tinyonnx
-from tinyonnx.commands import compare, compile, inspect, ops, profile, run, trace
+from tinyonnx.commands import compare, compile, extract, inspect, ops, profile, reduce, run, trace
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -56,6 +56,6 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--verbose", action="store_true", help="log what each pass rewrote and refused, and why")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
-    for command in (run, inspect, trace, compare, profile, compile, ops):
+    for command in (run, inspect, trace, compare, profile, extract, reduce, compile, ops):
         command.add(commands)
     return parser

@@ -74,7 +74,7 @@ def in_order(nodes: Iterable[Message], defined: set[str], file: str, where: str)
             if name in defined or name in producer:
                 raise ModelError(f'{where_is(file, node, index)}: "{name}" is already defined')
             producer[name] = index
-    needs = [{producer[name] for name in _reads(node) if name in producer} for _, node in numbered]
+    needs = [{producer[name] for name in reads_of(node) if name in producer} for _, node in numbered]
     if all(max(before, default=-1) < index for index, before in enumerate(needs)):
         return numbered
     try:
@@ -96,10 +96,10 @@ def _own_names(graph: Message) -> set[str]:
     return names
 
 
-def _reads(node: Message) -> set[str]:
+def reads_of(node: Message) -> set[str]:
     """Return the names that a node reads, including those that its subgraphs capture."""
     names = set(node.input)
     for subgraph in _subgraphs(node):
-        read = {v.name for v in subgraph.output}.union(*(_reads(n) for n in subgraph.node))
+        read = {v.name for v in subgraph.output}.union(*(reads_of(n) for n in subgraph.node))
         names |= read - _own_names(subgraph)
     return names

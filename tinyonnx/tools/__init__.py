@@ -7,6 +7,8 @@ inspect   nodes, plan, passes                       trace     statistics of ever
 compare   layer by layer against another runtime    profile   time per step
 oracles   results of onnx's reference, onnxruntime  report    all of these on one HTML page
 operators implemented and standard versions         cautions  nodes whose results are not comparable
+shapes    shapes without a run, also symbolic ones  runnable  the part of a model that can run
+surgery   parts of models                           reduce    the smallest part that shows a fault
 
     session = tinyonnx.InferenceSession("model.onnx")
     feeds = make_feeds(session, dims={"time": 1000})

@@ -1,0 +1,42 @@
+"""`tinyonnx extract`: the nodes of a model between tensors, as a model of its own."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from typing import Any
+
+from tinyonnx.commands._shared import shown
+
+
+def add(commands: Any) -> None:
+    """Declare the command."""
+    parser = commands.add_parser(
+        "extract",
+        help="write the nodes between tensors as a model of their own",
+        description="The part has the weights that its nodes read. An input of the model that is needed besides "
+        "--from stays one.",
+    )
+    parser.add_argument("model", metavar="MODEL.onnx")
+    parser.add_argument(
+        "--from", dest="sources", nargs="+", default=[], metavar="TENSOR",
+        help="tensors that become inputs (default: the model's inputs)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--to", dest="targets", nargs="+", default=[], metavar="TENSOR",
+        help="tensors that become outputs (default: the model's outputs)",
+    )  # fmt: skip
+    parser.add_argument("-o", "--output", required=True, metavar="PART.onnx", help="file to write")
+    parser.set_defaults(run=_run, parser=parser)
+
+
+def _run(args: argparse.Namespace) -> int:
+    from tinyonnx.tools.surgery import extract, save
+
+    if os.path.exists(args.output) and os.path.exists(args.model) and os.path.samefile(args.model, args.output):
+        args.parser.error(f"--output {shown(args.output)} would overwrite the model")
+    part = extract(args.model, args.sources, args.targets)
+    save(part, args.output)
+    inputs, outputs = (", ".join(shown(v.name) for v in side) for side in (part.graph.input, part.graph.output))
+    print(f"{shown(args.output)}: {len(part.graph.node)} nodes; inputs {inputs or 'none'}; outputs {outputs}")
+    return 0

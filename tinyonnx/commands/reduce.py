@@ -1,0 +1,91 @@
+"""`tinyonnx reduce`: the smallest part of a model that differs from another runtime, or fails."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from typing import Any
+
+import numpy as np
+
+from tinyonnx.commands._shared import add_model, at_least, feeds_of, open_session, shown
+from tinyonnx.files import write_text
+from tinyonnx.tools.compare import TOLERANCE
+
+
+def add(commands: Any) -> None:
+    """Declare the command."""
+    parser = commands.add_parser(
+        "reduce",
+        help="shrink a model that differs from another runtime, or fails, to a few nodes",
+        description="Writes a folder with the part, its inputs, the other side's results and a script that compares "
+        "them. Exit code 1 if the model neither differs nor fails.",
+    )
+    add_model(parser)
+    parser.add_argument(
+        "--against", required=True, metavar="reference|onnxruntime|unoptimized|OTHER.onnx",
+        help="onnx's reference, onnxruntime (if installed), the file's own nodes in numpy, or a model with the same "
+        "tensor names",
+    )  # fmt: skip
+    parser.add_argument(
+        "--tolerance", type=at_least(0, float), default=TOLERANCE, metavar="X",
+        help="greatest difference relative to the scale of a tensor that counts as equal (default: %(default)g)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--seconds", type=at_least(1, float), default=120.0, metavar="S",
+        help="time after which the smallest part found so far is written (default: %(default)g)",
+    )  # fmt: skip
+    parser.add_argument("-o", "--output", required=True, metavar="FOLDER", help="folder to write, which must not exist")
+    parser.set_defaults(run=_run, parser=parser)
+
+
+def _run(args: argparse.Namespace) -> int:
+    from tinyonnx.tools.other_sides import other_side
+    from tinyonnx.tools.reduce import reduce_model
+    from tinyonnx.tools.surgery import open_model, save
+
+    if os.path.exists(args.output):
+        args.parser.error(f"--output {shown(args.output)} exists already")
+    feeds = feeds_of(args, open_session(args))
+    reduced = reduce_model(
+        open_model(args.model), feeds, other_side(args.against), args.tolerance, args.seconds,
+        lambda text: print(f"tinyonnx: {shown(text)}", file=sys.stderr),
+    )  # fmt: skip
+    if reduced is None:
+        print(f"{shown(args.model)} does not differ from {shown(args.against)} by more than {args.tolerance:g}")
+        return 1
+    os.makedirs(args.output)
+    save(reduced.model, os.path.join(args.output, "model.onnx"))
+    for name, arrays in (("inputs", reduced.feeds), ("expected", reduced.expected)):
+        np.savez(os.path.join(args.output, f"{name}.npz"), **arrays)  # type: ignore[arg-type]
+    write_text(os.path.join(args.output, "compare.py"), _SCRIPT.format(against=json.dumps(args.against)))
+    graph = reduced.model.graph
+    operators = ", ".join(node.op_type for node in graph.node)
+    shapes = ", ".join(f"{shown(name)} {list(array.shape)}" for name, array in reduced.feeds.items())
+    print(f"{shown(args.output)}: {len(graph.node)} nodes ({operators}), inputs {shapes or 'none'}")
+    print(shown(reduced.fault))
+    return 0
+
+
+_SCRIPT = '''"""Run model.onnx on inputs.npz with tinyonnx and compare with expected.npz, from the other side."""
+
+from pathlib import Path
+
+import numpy as np
+
+import tinyonnx
+
+AGAINST = {against}
+here = Path(__file__).parent
+feeds, expected = dict(np.load(here / "inputs.npz")), np.load(here / "expected.npz")
+results = tinyonnx.InferenceSession(here / "model.onnx").run(list(expected.files), feeds)
+for name, result in zip(expected.files, results):
+    wanted = expected[name]
+    ours, theirs = (f"{{x.dtype}}{{list(x.shape)}}" for x in (result, wanted))
+    print(f"{{name}}: {{ours}}, the other side ({{AGAINST}}) {{theirs}}")
+    if result.shape == wanted.shape:
+        error = np.abs(result.astype(np.float64) - wanted.astype(np.float64))
+        print(f"  greatest difference {{error.max()}} beside a scale of {{np.abs(wanted).max()}}")
+'''
