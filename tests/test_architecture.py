@@ -65,7 +65,7 @@ ALLOWED = {
             "audiotag",
         },
         "serve": {"errors", "labels", "features", "sound", "models", "tagger", "results", "crawl", "audiotag"},
-        "standalone": {"errors", "labels", "features", "models", "sound", "audiotag"},
+        "standalone": {"errors", "labels", "features", "models", "sound", "outputs", "audiotag"},
         "commands": {
             "errors", "console", "events", "labels", "results", "options", "tagger", "crawl", "models", "outputs",
             "pictures", "serve", "sound", "standalone",
@@ -78,7 +78,7 @@ ALLOWED = {
 """Packages and top-level modules, and what they may import, at the top or within a function. The package's own name
 stands for its `__init__`."""
 
-SHARED = {"tinyonnx.runtime.arena", "tinyonnx.runtime.constants", "tinyonnx.runtime.operator_call"}
+SHARED = {f"tinyonnx.runtime.{module}" for module in ("arena", "budget", "constants", "operator_call")}
 """Modules that packages below their own may import, as they import nothing above these."""
 
 OUTSIDE = {"tinyonnx": set(), "audiotag": {"tinyonnx"}}

@@ -27,6 +27,9 @@ class Limits:
     max_tensor_bytes: int = 4 << 30
     """Maximum bytes of one tensor, whether initializer or result."""
 
+    max_run_bytes: int = 4 << 30
+    """Maximum bytes that one run holds at a time: arena and results of numpy steps, without weights and feeds."""
+
     max_nodes: int = 1_000_000
     """Maximum nodes of the model after inlining model-local functions."""
 
@@ -40,7 +43,7 @@ class Limits:
     """Maximum nesting of subgraphs and function calls."""
 
     def __post_init__(self) -> None:
-        for name in ("max_tensor_bytes", "max_nodes", "max_loop_iterations", "max_depth"):
+        for name in ("max_tensor_bytes", "max_run_bytes", "max_nodes", "max_loop_iterations", "max_depth"):
             value = getattr(self, name)
             if value < 0:
                 raise ValueError(f"{name} must not be negative, got {value}")

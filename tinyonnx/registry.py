@@ -56,6 +56,9 @@ class Context(Protocol):
     def check_size(self, shape: tuple[int, ...], dtype: Any) -> None:
         """Raise ResourceError if an array of this shape and dtype exceeds the size limit."""
 
+    def keep(self, value: Any) -> None:
+        """Count a result of a subgraph as memory until the operator ends. Raises ResourceError beyond the limit."""
+
     def tick(self) -> None:
         """Count one loop iteration. Raises ResourceError if the run exceeds a limit."""
 

@@ -42,6 +42,7 @@ class _Stack:
             found = f"{first.dtype}{list(first.shape)} and {item.dtype}{list(item.shape)}"
             raise OpError(f'iterations give different "{self.declared.name}": {found}')
         self.items.append(item)
+        self.ctx.keep(item)
         self.ctx.check_size((len(self.items), *item.shape), item.dtype)
 
     def result(self) -> Array:
@@ -198,4 +199,5 @@ def sequence_map(ctx: Context, input_sequence: list[Any], *additional_inputs: An
     for i in range(count):
         ctx.tick()
         results.append(ctx.run_graph(body, [x[i] if isinstance(x, list) else x for x in inputs]))
+        ctx.keep(results[-1])
     return tuple([row[k] for row in results] for k in range(len(body.outputs)))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import groupby
@@ -10,14 +11,14 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 
 from tinyonnx.errors import OpError, ResourceError
-from tinyonnx.ir import Array, Graph
+from tinyonnx.ir import Array, Graph, Node
 from tinyonnx.limits import MAX_RANK
 from tinyonnx.registry import Call, Info
 from tinyonnx.runtime.arena import Buffer, allocate
+from tinyonnx.runtime.budget import Budget, RunBytesError, Stoppable, owners
 from tinyonnx.runtime.operator_call import (
-    Budget,
+    VIEWS,
     OpContext,
-    Stoppable,
     check_sizes,
     describe,
     evaluate,
@@ -27,6 +28,7 @@ from tinyonnx.runtime.operator_call import (
 from tinyonnx.runtime.plan import KernelStep, LayoutStep, NumpyStep, Plan, Step
 from tinyonnx.runtime.trace import Hook
 from tinyonnx.sizes.expressions import SizeError
+from tinyonnx.sizes.integers import is_size
 
 if TYPE_CHECKING:
     from tinyonnx.kernels import BoundKernel
@@ -89,7 +91,8 @@ class Executable:
             self.template[slot] = array
         for slot, buffer in plan.buffers.items():
             self.template[slot] = buffer.view(self.arena)
-        self.protected = set(_constants(plan))
+        constants = list(_constants(plan))
+        self.protected, self.constants = set(map(id, constants)), owners(constants)
         found = kernel_calls(plan, self.arena)
         scratch = _scratch(plan, (call for calls in found for call in calls))
         self.calls: list[NumpyCall | KernelSegment] = []
@@ -107,12 +110,13 @@ class Executable:
     def run(self, feeds: Sequence[Any], hook: Hook | None, budget: Budget) -> list[Any]:
         """Run on one value per input; return the outputs, which own their memory."""
         plan, environment = self.plan, self._fed(feeds)
+        budget.begin(self.arena.nbytes, self.constants, feeds)
         for call in self.calls:
             call.run(environment, budget, hook)
         taken = self.protected | set(map(id, feeds))
         results = []
         for slot in plan.outputs:
-            results.append(_own(environment[slot], taken))
+            results.append(_own(environment[slot], taken, budget))
             taken.add(id(results[-1]))
         return results
 
@@ -174,6 +178,9 @@ def step_calls(plan: Plan, step: Step, arena: Array, items: slice, batch: int) -
 
 def allocate_arena(plan: Plan, nbytes: int) -> Array:
     """Allocate the memory of a plan's buffers. Raises ResourceError."""
+    if nbytes > plan.limits.max_run_bytes:
+        limit = f"the limit max_run_bytes is {plan.limits.max_run_bytes}"
+        raise ResourceError(f"{plan.model}: the results of its steps take {nbytes} bytes at a time, {limit}")
     try:
         return allocate(nbytes)
     except MemoryError:
@@ -258,17 +265,27 @@ def _info(value: Any) -> Info | None:
     return Info(value.dtype, value.shape, value if value.size <= MAX_RANK else None)
 
 
-def _own(value: Any, taken: set[int]) -> Any:
+def _own(value: Any, taken: set[int], budget: Budget) -> Any:
     """Copy a result unless the caller may own it: results may alias the arena or the arrays in `taken` (by id)."""
     if not isinstance(value, np.ndarray):
         return value
-    shared = value.base is not None or id(value) in taken
-    return np.array(value, order="C") if shared or not value.flags.c_contiguous else value
+    if value.base is None and id(value) not in taken and value.flags.c_contiguous:
+        return value
+    budget.check_room(value.nbytes)
+    return np.array(value, order="C")
 
 
-def _constants(plan: Plan) -> Iterator[int]:
-    """Identities of the constants of a plan and of its subgraphs' plans."""
-    yield from map(id, plan.constants.values())
+def _room(node: Node, outputs: Iterable[tuple[Any, Any] | None]) -> int:
+    """Bytes of a node's results, as far as their dtypes and shapes are known and they can't be views."""
+    if not node.domain and node.op_type in VIEWS:
+        return 0
+    known = [pair for pair in outputs if pair is not None and None not in pair and not any(map(is_size, pair[1]))]
+    return sum(math.prod(shape) * dtype.itemsize for dtype, shape in known)
+
+
+def _constants(plan: Plan) -> Iterator[Array]:
+    """The constants of a plan and of its subgraphs' plans."""
+    yield from plan.constants.values()
     for step in plan.numpy_steps:
         for subplan in step.subplans.values():
             yield from _constants(subplan)
@@ -279,9 +296,7 @@ class NumpyCall:
 
     def __init__(self, plan: Plan, step: NumpyStep, arena: Array) -> None:
         self.plan, self.step, self.arena = plan, step, arena
-        self.planned: list[tuple[Any, Any] | None] = [
-            None if v is None else (v.dtype, v.static_shape) for v in step.node.outputs
-        ]
+        self.expect([None if v is None else (v.dtype, v.static_shape) for v in step.node.outputs])
         self.unforeseen = any(v is not None and v.static_shape is None for v in step.node.outputs)
         nothing = np.empty(0, np.uint8)  # a subplan has no arena
         self.subcalls = {
@@ -289,8 +304,13 @@ class NumpyCall:
             for key, subplan in step.subplans.items()
         }
 
+    def expect(self, planned: list[tuple[Any, Any] | None]) -> None:
+        """Set the dtype and shape of each output, as far as they are known."""
+        self.planned, self.room = planned, _room(self.step.node, planned)
+
     def run(self, environment: Environment, budget: Budget, hook: Hook | None = None) -> None:
-        step, plan = self.step, self.plan
+        """Run the step on the values of its inputs. Raises NodeError, ResourceError."""
+        step, plan, room = self.step, self.plan, self.room
         budget.check()
         inputs = [environment[slot] if slot >= 0 else None for slot in step.inputs]
 
@@ -301,9 +321,27 @@ class NumpyCall:
         if self.unforeseen:
             known = infer(step.node, list(map(_info, inputs)), plan.limits)
             check_sizes(plan.model, step.node, known, inputs, plan.limits)
-        results = evaluate(plan.model, step.node, inputs, ctx)
-        if self.unforeseen:
-            check_sizes(plan.model, step.node, list(map(_info, results)), inputs, plan.limits)
+            room = _room(step.node, [None if info is None else (info.dtype, info.shape) for info in known])
+        outer = budget.enter() if self.subcalls else None
+        try:
+            budget.check_room(room)
+            results = evaluate(plan.model, step.node, inputs, ctx)
+            if self.unforeseen:
+                check_sizes(plan.model, step.node, list(map(_info, results)), inputs, plan.limits)
+            if outer is not None:
+                budget.leave(outer)
+            self._store(results, inputs, environment, budget)
+        except RunBytesError as error:
+            raise ResourceError(str(node_error(plan.model, step.node, error, inputs))) from None
+        for slot in step.release:
+            budget.release(environment[slot])
+            environment[slot] = None
+        if hook is not None:
+            hook(step.node, results)
+
+    def _store(self, results: list[Any], inputs: list[Any], environment: Environment, budget: Budget) -> None:
+        """Put the results into their buffers, or count and keep them."""
+        step, plan = self.step, self.plan
         for slot, result, planned in zip(step.outputs, results, self.planned, strict=True):
             if slot < 0:
                 continue
@@ -314,11 +352,8 @@ class NumpyCall:
                     raise node_error(plan.model, step.node, cause, inputs)
                 np.copyto(environment[slot], result)
             else:
-                environment[slot] = self._detach(result)
-        for slot in step.release:
-            environment[slot] = None
-        if hook is not None:
-            hook(step.node, results)
+                environment[slot] = kept = self._detach(result)
+                budget.hold(kept)
 
     def time(self, environment: Environment, budget: Budget) -> Iterator[float]:
         """Run the step: its seconds."""

@@ -6,9 +6,8 @@ The only place that turns an operator's bare `OpError` into a `NodeError` with f
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Callable, Sequence
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 
@@ -17,6 +16,13 @@ from tinyonnx.ir import Graph, Node, Value
 from tinyonnx.limits import MAX_RANK, Limits
 from tinyonnx.onnxfile.schemas import misfit
 from tinyonnx.registry import Info, Op, find, lookup
+from tinyonnx.runtime.budget import Budget
+
+VIEWS = frozenset(
+    ("Cast", "Concat", "Dropout", "Expand", "Flatten", "Identity", "Reshape", "Slice", "Split", "Squeeze", "Transpose",
+     "Unsqueeze")
+)  # fmt: skip
+"""Operators whose results may be views of their inputs, which take no memory."""
 
 _SHORT = {"float": "f", "bfloat": "bf", "int": "i", "uint": "u", "complex": "c"}
 
@@ -44,44 +50,6 @@ def node_error(model: str, node: Node, cause: object, inputs: Sequence[Any]) -> 
     return NodeError(f"{where}: {cause}; inputs {', '.join(map(describe, inputs)) or 'none'}")
 
 
-class Stoppable(Protocol):
-    """Options of one run, as far as the runtime reads them."""
-
-    terminate: bool
-    """Whether the run has to end at the next step."""
-
-
-class Budget:
-    """Time and loop iterations that one run has used, checked against its limits."""
-
-    def __init__(self, limits: Limits, run_options: Stoppable | None = None) -> None:
-        self._limits = limits
-        self._run_options = run_options
-        self._deadline = None if limits.max_seconds is None else time.monotonic() + limits.max_seconds
-        self._iterations = 0
-
-    @property
-    def may_end(self) -> bool:
-        """Whether the run may have to end early."""
-        return self._deadline is not None or self._run_options is not None
-
-    def check(self) -> None:
-        """Raise ResourceError if the run is past its deadline or `terminate` is set."""
-        if self._deadline is not None and time.monotonic() > self._deadline:
-            raise ResourceError(f"the run took longer than {self._limits.max_seconds} s (limit max_seconds)")
-        if self._run_options is not None and self._run_options.terminate:
-            raise ResourceError("the run was ended by RunOptions.terminate")
-
-    def count_iteration(self) -> None:
-        """Count a loop iteration. Raises ResourceError beyond the maximum, or if the run is past its deadline."""
-        self._iterations += 1
-        if self._iterations > self._limits.max_loop_iterations:
-            raise ResourceError(
-                f"more than {self._limits.max_loop_iterations} iterations in one run (limit max_loop_iterations)"
-            )
-        self.check()
-
-
 class OpContext:
     """The `registry.Context` of one node in one run."""
 
@@ -107,6 +75,9 @@ class OpContext:
         too_much = _too_much(shape, np.dtype(dtype), self._limits)
         if too_much is not None:
             raise ResourceError(f"a tensor of shape {list(map(int, shape))} {too_much}")
+
+    def keep(self, value: Any) -> None:
+        self._budget.hold(value)
 
     def tick(self) -> None:
         self._budget.count_iteration()

@@ -24,8 +24,8 @@ from tinyonnx.ir import Array
 from tinyonnx.kernels._common import Temporary
 from tinyonnx.registry import Call
 from tinyonnx.runtime.arena import aligned, view_of
+from tinyonnx.runtime.budget import Budget, Stoppable, owners
 from tinyonnx.runtime.executor import Executable, KernelSegment, NumpyCall, allocate_arena, step_calls
-from tinyonnx.runtime.operator_call import Budget, Stoppable
 from tinyonnx.runtime.plan import NumpyStep, Plan, Unfit
 from tinyonnx.runtime.program import shares_for
 from tinyonnx.runtime.size_table import SizeTable, evaluate, place
@@ -298,7 +298,7 @@ class SizedExecutable(Executable):
         self.known: list[_Loaded] = []
         self.calls = []
         self.template = []
-        self.protected = set()
+        self.protected, self.constants = set(), owners(self.plan.constants.values())
 
     def resize(self, values: Values) -> None:
         """Prepare for runs of these sizes. Raises Unfit, and the errors of steps that depend on sizes alone."""
@@ -325,7 +325,8 @@ class SizedExecutable(Executable):
         self.sizes = values
 
     def _grow(self, nbytes: int) -> None:
-        self.arena = allocate_arena(self.plan, int(nbytes * _GROWTH) if len(self.arena) else nbytes)
+        grown = min(int(nbytes * _GROWTH), self.plan.limits.max_run_bytes) if len(self.arena) else nbytes
+        self.arena = allocate_arena(self.plan, max(nbytes, grown))
 
     def _show(self, loaded: _Loaded) -> None:
         """Make the arrays that numpy steps use, and run the steps that depend on sizes alone."""
@@ -344,7 +345,7 @@ class SizedExecutable(Executable):
             call.arena = arena
         for call, shapes in zip(loaded.numpy_calls, variant.planned, strict=True):
             call.arena = arena
-            call.planned = [s if s is None else (s[2], tuple(numbers[s[0] : s[0] + s[1]])) for s in shapes]
+            call.expect([s if s is None else (s[2], tuple(numbers[s[0] : s[0] + s[1]])) for s in shapes])
         budget = Budget(plan.limits)
         for call in loaded.numpy_calls:
             if call.step.by_sizes:
