@@ -17,7 +17,7 @@
 | `unary` | exponentials, roots and other functions of one number |
 | `broadcast` | arithmetic on arrays of different shapes |
 | `reshape` | copies in row-major order |
-| `move` | transposing, slicing, concatenating, padding |
+| `move` | transposing, slicing, gathering of constant indices, concatenating, padding |
 | `resize` | resampling of images |
 | `layout` | copies between memory orders |
 | `_common`, `_strided` | records and checks that binders share; axes of strided views |

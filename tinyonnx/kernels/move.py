@@ -14,6 +14,7 @@ from tinyonnx import ops  # noqa: F401  registers the operators
 from tinyonnx.codegen.kernel import kernel, share
 from tinyonnx.ir import Array
 from tinyonnx.kernels._strided import Axes, Strided, bits, grid_index, movable, offset, position, rank_refused, walk
+from tinyonnx.ops.index import gather
 from tinyonnx.ops.pad import pad
 from tinyonnx.ops.shape import expand, transpose
 from tinyonnx.ops.tensor import concat, concat_1, slice_, slice_1
@@ -144,13 +145,46 @@ def bind_concat(pool: ConstantPool, out: Array, *inputs: Array, axis: int = 1) -
     return calls
 
 
+_MODES = ("constant", "reflect", "edge", "wrap")
+_PADDED_AXES = 2
+"""Maximum number of axes padded with elements of the input: each combination of sides is a copy of its own."""
+
+Sides = list[tuple[int, int]]
+"""Elements added before and after each axis; negative where elements are cut."""
+
+
+def _sides(rank: int, pads: Array, axes: Array | None) -> Sides:
+    which = range(rank) if axes is None else [int(a) % rank for a in axes.ravel()]
+    sides = [(0, 0)] * rank
+    numbers = pads.ravel().tolist()
+    for i, axis in enumerate(which):
+        sides[axis] = numbers[i], numbers[i + len(which)]
+    return sides
+
+
+def _cut(x: Array, sides: Sides) -> Array:
+    return x[tuple(slice(max(-b, 0), n - max(-a, 0)) for (b, a), n in zip(sides, x.shape))]
+
+
 def _pad_refused(out: Info, x: Info | None, *others: Info | None, mode: str = "constant") -> str | None:
-    if mode != "constant":
+    if mode not in _MODES:
         return f"mode {mode}"
-    value = others[1] if len(others) > 1 else None
+    refused = _refused(out, x, *others)
+    pads, value, axes = (*others, None, None, None)[:3]
+    if refused is not None or pads is None or pads.value is None or x is None or x.shape is None:
+        return refused or "the pads are absent"
     if value is not None and value.value is not None and value.value.size > 1:
         return f"{value.value.size} constant values"
-    return _refused(out, x, *others)
+    if mode == "constant":
+        return None
+    sides = _sides(len(x.shape), pads.value, None if axes is None else axes.value)
+    if sum(max(pair) > 0 for pair in sides) > _PADDED_AXES:
+        return f"mode {mode} along more than {_PADDED_AXES} axes"
+    for (before, after), size in zip(sides, x.shape):
+        present = size - max(-before, 0) - max(-after, 0) - (mode == "reflect")
+        if max(before, after) > 0 and (present < 1 or (mode != "edge" and max(before, after) > present)):
+            return f"mode {mode} with more elements than there are"
+    return None
 
 
 @fast(pad, when=_pad_refused, layout="any")
@@ -161,18 +195,92 @@ def bind_pad(
     pads: Array,
     value: Array | None = None,
     axes: Array | None = None,
-    **_: Any,
+    *,
+    mode: str = "constant",
 ) -> list[Call]:
-    """Fill everything with the value, then copy; negative pads cut."""
-    which = range(x.ndim) if axes is None else [int(a) % x.ndim for a in axes.ravel()]
-    before, after = [0] * x.ndim, [0] * x.ndim
-    numbers = pads.ravel().tolist()
-    for i, axis in enumerate(which):
-        before[axis], after[axis] = numbers[i], numbers[i + len(which)]
-    inner = tuple(slice(max(-b, 0), n - max(-a, 0)) for b, a, n in zip(before, after, x.shape))
-    outer = tuple(slice(max(b, 0), n - max(a, 0)) for b, a, n in zip(before, after, out.shape))
-    filler = np.zeros(1, out.dtype) if value is None or not value.size else value.reshape(1)
-    calls = [Call(fill, (bits(out), bits(filler)))]
-    if x[inner].size:
-        calls.append(move_view(x[inner], x, out[outer], out))
+    """Fill everything with the value, then copy; or copy once for each combination of sides. Negative pads cut."""
+    sides = _sides(x.ndim, pads, axes)
+    inner = _cut(x, sides)
+    if mode == "constant":
+        filler = np.zeros(1, out.dtype) if value is None or not value.size else value.reshape(1)
+        outer = tuple(slice(max(b, 0), n - max(a, 0)) for (b, a), n in zip(sides, out.shape))
+        calls = [Call(fill, (bits(out), bits(filler)))]
+        return [*calls, move_view(inner, x, out[outer], out)] if inner.size else calls
+    regions = [(inner, out)]
+    for axis, (before, after) in enumerate(sides):
+        regions = [each for pair in regions for each in _beside(*pair, axis, max(before, 0), max(after, 0), mode)]
+    return [move_view(view, x, target, out) for view, target in regions]
+
+
+def _beside(x: Array, out: Array, axis: int, before: int, after: int, mode: str) -> list[tuple[Array, Array]]:
+    """Views of an input, with the views of the output that they fill, before, over and after it along an axis."""
+
+    def along(array: Array, first: int, end: int, step: int = 1) -> Array:
+        cut = slice(first, end) if step > 0 else slice(None, None, -1)
+        return array[(*[slice(None)] * axis, cut)]
+
+    def repeated(edge: Array, count: int) -> Array:
+        return broadcast_to(edge, (*x.shape[:axis], count, *x.shape[axis + 1 :]))
+
+    n, total = x.shape[axis], out.shape[axis]
+    if mode == "reflect":
+        backwards = along(x, 0, n, -1)
+        first, last = along(backwards, n - 1 - before, n - 1), along(backwards, 1, 1 + after)
+    elif mode == "wrap":
+        first, last = along(x, n - before, n), along(x, 0, after)
+    else:
+        first, last = repeated(along(x, 0, 1), before), repeated(along(x, n - 1, n), after)
+    found = [(x, along(out, before, before + n))]
+    if before:
+        found.append((first, along(out, 0, before)))
+    if after:
+        found.append((last, along(out, total - after, total)))
+    return found
+
+
+_MOST_RUNS = 4
+"""Maximum number of copies for the constant indices of a Gather."""
+
+
+def _runs(indices: list[int]) -> list[tuple[int, int, int]]:
+    """Evenly spaced runs of indices: first index, number, step; the step is positive."""
+    runs: list[tuple[int, int, int]] = []
+    for index in indices:
+        first, count, step = runs[-1] if runs else (0, 0, 1)
+        if count == 1 and index > first:
+            runs[-1] = first, 2, index - first
+        elif count > 1 and index == first + count * step:
+            runs[-1] = first, count + 1, step
+        else:
+            runs.append((index, 1, 1))
+    return runs
+
+
+def _gather_refused(out: Info, x: Info | None, indices: Info | None, *, axis: int = 0) -> str | None:
+    refused = _refused(out, x, indices)
+    if refused is not None or x is None or x.shape is None or indices is None or indices.value is None:
+        return refused or "an input is absent"
+    if not -x.ndim <= axis < x.ndim:
+        return "the axis is out of range"
+    size = x.shape[axis]
+    wanted = indices.value.ravel().tolist()
+    if any(not -size <= index < size for index in (min(wanted), max(wanted))):
+        return "an index is out of range"
+    if len({index < 0 for index in wanted}) > 1 or len(_runs(wanted)) > _MOST_RUNS:
+        return "indices are not evenly spaced"
+    return rank_refused(x.shape)
+
+
+@fast(gather, when=_gather_refused, layout="row_major")
+def bind_gather(pool: ConstantPool, out: Array, x: Array, indices: Array, *, axis: int = 0) -> list[Call]:
+    """One copy for each evenly spaced run of constant indices."""
+    axis %= x.ndim
+    before = (slice(None),) * axis
+    target = out.reshape(*x.shape[:axis], indices.size, *x.shape[axis + 1 :])
+    calls, at = [], 0
+    for first, count, step in _runs(indices.ravel().tolist()):
+        first = first + x.shape[axis] if first < 0 else first
+        view = x[(*before, slice(first, first + (count - 1) * step + 1, step))]
+        calls.append(move_view(view, x, target[(*before, slice(at, at + count))], out))
+        at += count
     return calls

@@ -5,11 +5,14 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import onnx
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import tinyonnx
 from tests.tinyonnx.kernels.fast import choose, run
+from tinyonnx.codegen.kernel import DISABLED
 from tinyonnx.registry import Info, lookup
 from tinyonnx.runtime.constants import ConstantPool
 
@@ -57,6 +60,43 @@ def test_pad_of_some_axes() -> None:
     check("Pad", numbered([2, 3, 4]), np.array([1, 2]), None, np.array([-1]), constants=(1, 3))
 
 
+@given(data=st.data())
+@settings(max_examples=60, deadline=None, derandomize=True)
+def test_pads_with_elements_of_the_input(data: st.DataObject) -> None:
+    draw = data.draw
+    shape = draw(st.lists(st.sampled_from([2, 3, 16, 33]), min_size=1, max_size=4), "shape")
+    layout = draw(st.sampled_from(["row_major", "channels_last"]), "layout")
+    mode = draw(st.sampled_from(["reflect", "edge", "wrap"]), "mode")
+    axes = draw(st.permutations(range(len(shape))), "axes")[:2]
+    sides = [[draw(st.integers(-1, shape[axis] - 2), "pad") for axis in axes] for _ in range(2)]
+    if all(shape[axis] + before + after > 0 for axis, before, after in zip(axes, *sides)):
+        valid = all(
+            shape[axis] + min(before, 0) + min(after, 0) - (mode == "reflect") >= max(before, after, 1)
+            for axis, before, after in zip(axes, *sides)
+        )
+        if valid:
+            pads = np.array(sides).ravel()
+            check("Pad", numbered(shape), pads, None, np.array(axes), mode=mode, constants=(1, 3), layout=layout)
+
+
+@pytest.mark.parametrize("mode", ["reflect", "edge", "wrap"])
+def test_pads_of_one_side(mode: str) -> None:
+    for pads in ([0, 2], [2, 0], [2, 2], [-1, 1], [1, -1]):
+        check("Pad", numbered([3, 3]), np.array(pads), None, np.array([1]), mode=mode, constants=(1, 3))
+    check("Pad", numbered([1, 3]), np.array([0, 2, 0, 2]), mode="edge", constants=(1,))
+
+
+@pytest.mark.parametrize("shape", [(5,), (5, 3), (2, 5, 33)])
+@pytest.mark.parametrize(
+    "indices",
+    [0, 3, -1, [2], [[4]], [0, 1, 2], [1, 3], [0, 2, 4], [[0, 1], [2, 3]], [3, 2, 1], [-2, -1], [4, 4], [0, 4, 1]],
+)
+def test_gather_of_constant_indices(shape: tuple[int, ...], indices: Any) -> None:
+    axis = shape.index(5)
+    check("Gather", numbered(shape), np.array(indices), axis=axis, constants=(1,))
+    check("Gather", numbered(shape), np.array(indices, np.int32), axis=axis - len(shape), constants=(1,))
+
+
 def test_old_attributes() -> None:
     check("Slice", numbered([4, 5]), opset=1, starts=[1, -2], ends=[3, 100], constants=())
     check("Concat", numbered([4, 5]), numbered([4, 2]), opset=1, constants=())
@@ -72,7 +112,7 @@ def test_every_size_of_element(dtype: Any) -> None:
     entry = lookup("", "Pad", 22)
     out = np.zeros((2, 5, 4), dtype)
     pads, value = np.array([0, 1, 0, 0, 1, 0]), np.array(1, dtype)
-    chosen = choose(entry, Info(out.dtype, out.shape), [Info(x.dtype, x.shape)], {})
+    chosen = choose(entry, Info(out.dtype, out.shape), [Info(x.dtype, x.shape), Info(pads.dtype, pads.shape, pads)], {})
     assert not isinstance(chosen, str)
     for call in chosen.bind(ConstantPool(), out, x, pads, value):
         BoundKernel(call.kernel, call.args).run(0, 1)
@@ -82,7 +122,23 @@ def test_every_size_of_element(dtype: Any) -> None:
 def test_refusals() -> None:
     f4 = np.dtype(np.float32)
     x = Info(f4, (2, 3))
-    assert "reflect" in str(choose(lookup("", "Pad", 22), x, [x, x], {"mode": "reflect"}))
+
+    def constant(*numbers: int) -> Info:
+        return Info(np.dtype(np.int64), (len(numbers),), np.array(numbers))
+
+    pad, gather = lookup("", "Pad", 22), lookup("", "Gather", 22)
+    assert "data" in str(choose(pad, x, [x, Info(np.dtype(np.int64), (4,))], {"mode": "reflect"}))
+    assert "mode mirror" in str(choose(pad, x, [x, constant(0, 1, 0, 0)], {"mode": "mirror"}))
+    for mode, pads in [("reflect", (2, 0, 0, 0)), ("reflect", (-1, 0, 1, 0)), ("wrap", (0, 0, 0, 4))]:
+        assert "more elements" in str(choose(pad, x, [x, constant(*pads)], {"mode": mode})), pads
+    deep_pads = constant(1, 1, 1, 0, 0, 0)
+    assert "2 axes" in str(choose(pad, x, [Info(f4, (3, 3, 3)), deep_pads], {"mode": "edge"}))
+    assert "data" in str(choose(gather, x, [x, Info(np.dtype(np.int64), (1,))], {}))
+    for indices in [(2,), (-3,), (0, 5)]:
+        assert "range" in str(choose(gather, x, [x, constant(*indices)], {"axis": 0}))
+    assert "axis" in str(choose(gather, x, [x, constant(0)], {"axis": 2}))
+    assert "spaced" in str(choose(gather, x, [x, constant(2, 1, 0, 2, 1, 0)], {"axis": 1}))
+    assert "spaced" in str(choose(gather, x, [x, constant(0, -1)], {"axis": 1}))
     assert "data" in str(choose(lookup("", "Slice", 22), x, [x, Info(np.dtype(np.int64), (1,))], {}))
     words = Info(np.dtype(object), (2, 3))
     assert "object" in str(choose(lookup("", "Transpose", 22), words, [words], {}))
@@ -98,3 +154,27 @@ def test_a_folded_constant_may_be_strided() -> None:
     for call in entry.fast[0].bind(ConstantPool(), out, x, c, axis=0):
         call.kernel(*call.args)
     np.testing.assert_array_equal(out, np.concatenate([x, c]))
+
+
+@pytest.mark.parametrize("mode", ["reflect", "edge", "wrap"])
+def test_pads_and_gathers_of_sizes_that_vary(mode: str) -> None:
+    text = f"""
+        <ir_version: 8, opset_import: ["" : 18]>
+        g (float[m, n] x) => (float[M, N] y, float[m] z) {{
+            pads = Constant <value_ints = [0, 3, 1, 2]> ()
+            y = Pad <mode = "{mode}"> (x, pads)
+            last = Constant <value_int = -2> ()
+            z = Gather <axis = 1> (x, last)
+        }}
+    """
+    session = tinyonnx.InferenceSession(onnx.parser.parse_model(text).SerializeToString())
+    for shape in [(2, 9), (3, 12), (5, 4), (2, 40), (4, 3), (2, 2)]:
+        x = numbered(shape)
+        if mode != "edge" and shape[1] <= 3:
+            continue
+        y, z = session.run(None, {"x": x})
+        np.testing.assert_array_equal(y, np.pad(x, ((0, 1), (3, 2)), mode=mode))  # type: ignore[call-overload]
+        np.testing.assert_array_equal(z, x[:, -2])
+    if not DISABLED:
+        (plans,) = session._sized.values()
+        assert not plans.refused, plans.refused
