@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from audiotag.console import show
 from audiotag.errors import ModelError, printable
+from audiotag.options import number, seconds
 
 if TYPE_CHECKING:
     from audiotag.models.catalog import ResolvedModel
@@ -36,6 +37,9 @@ def add_parser(subparsers: Any) -> None:
         "checkpoint", metavar="CHECKPOINT.pt", help="file written by torch.save; nothing in it is executed"
     )
     convert.add_argument("out", metavar="OUT.onnx")
+    convert.add_argument("--labels", metavar="FILE", help="classes of a fine-tuned model, in the order of its output")
+    convert.add_argument("--hop", type=seconds, metavar="MS", help="milliseconds between frames, if not in the name")
+    convert.add_argument("--mels", type=number, metavar="N", help="number of mel bands, if not in the name")
     convert.set_defaults(run=run, action=_convert, parser=convert)
 
     describe = actions.add_parser("describe", help="add to a model what it hears and its classes")
@@ -97,9 +101,12 @@ def _pull(args: argparse.Namespace) -> None:
 
 def _convert(args: argparse.Namespace) -> None:
     from audiotag.models.catalog import convert, sha256_of
+    from audiotag.models.description import KEY, parse
+    from audiotag.models.metadata import read_metadata
 
-    convert(args.checkpoint, args.out)
+    convert(args.checkpoint, args.out, args.labels, args.hop, args.mels)
     print(f"{printable(args.out)}: sha256 {sha256_of(args.out)}")
+    print(summary(parse(read_metadata(args.out)[KEY])))
 
 
 def _describe(args: argparse.Namespace) -> None:

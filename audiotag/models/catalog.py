@@ -99,10 +99,16 @@ MODELS = {
         ReleaseModel("mn30_as", "mn30", 0.482, "mn30_as_mAP_482.pt"),
         ReleaseModel("mn40_as", "mn40", 0.484, "mn40_as_mAP_484.pt"),
         ReleaseModel("mn40_as_ext", "mn40", 0.487, "mn40_as_ext_mAP_487.pt"),
+        ReleaseModel("mn10_as_hop_5", "mn10", 0.475, "mn10_as_hop_5_mAP_475.pt"),
+        ReleaseModel("mn10_as_hop_15", "mn10", 0.463, "mn10_as_hop_15_mAP_463.pt"),
+        ReleaseModel("mn10_as_hop_20", "mn10", 0.456, "mn10_as_hop_20_mAP_456.pt"),
+        ReleaseModel("mn10_as_hop_25", "mn10", 0.447, "mn10_as_hop_25_mAP_447.pt"),
+        ReleaseModel("mn10_as_mels_40", "mn10", 0.453, "mn10_as_mels_40_mAP_453.pt"),
+        ReleaseModel("mn10_as_mels_64", "mn10", 0.461, "mn10_as_mels_64_mAP_461.pt"),
+        ReleaseModel("mn10_as_mels_256", "mn10", 0.474, "mn10_as_mels_256_mAP_474.pt"),
     )
 }
-"""Models that can be pulled, without the release's variants for another hop or number of mel bands, because audiotag
-computes only one kind of spectrogram."""
+"""Models that can be pulled, with the variants of mn10_as for other hops and numbers of mel bands."""
 
 
 @dataclass(frozen=True)
@@ -268,26 +274,33 @@ def _unreadable(path: str | os.PathLike[str], error: OSError) -> ModelError:
 # -- making -----------------------------------------------------------------------------
 
 
-def convert(checkpoint: str | os.PathLike[str], out: str | os.PathLike[str]) -> None:
-    """Write an EfficientAT checkpoint as an ONNX file, atomically.
+def convert(
+    checkpoint: str | os.PathLike[str],
+    out: str | os.PathLike[str],
+    labels: str | os.PathLike[str] | None = None,
+    hop: float | None = None,
+    bins: int | None = None,
+) -> None:
+    """Write an EfficientAT checkpoint as a described ONNX file, atomically; see `audiotag.models.conversion.graph_of`.
 
     Raises ModelError, and CheckpointError for a file that is not a checkpoint or contains code.
     """
     path = Path(checkpoint)
     if path.exists() and os.path.exists(out) and os.path.samefile(path, out):
         raise ModelError(printable(f"{os.fspath(out)}: is the checkpoint itself"))
-    _save(_graph_of(path, path.name), out)
+    _save(_graph_of(path, path.name, labels, hop, bins), out)
 
 
-def _graph_of(checkpoint: Path, source: str) -> Graph:
-    from audiotag.models.checkpoint import read_checkpoint
-    from audiotag.models.mobilenet import graph_from_state
+def _graph_of(
+    checkpoint: Path,
+    source: str,
+    labels: str | os.PathLike[str] | None = None,
+    hop: float | None = None,
+    bins: int | None = None,
+) -> Graph:
+    from audiotag.models.conversion import graph_of
 
-    state = read_checkpoint(checkpoint)
-    try:
-        graph = graph_from_state(state)
-    except ModelError as error:
-        raise ModelError(printable(f"{checkpoint}: {error}")) from None
+    graph = graph_of(checkpoint, source, labels, hop, bins)
     graph.metadata |= {"custom:source": source, "custom:source_sha256": sha256_of(checkpoint)}
     return graph
 

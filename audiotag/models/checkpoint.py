@@ -28,7 +28,7 @@ MAX_PICKLE_BYTES = 16 << 20
 """Maximum size of the pickle in a checkpoint, which does not include the tensor data."""
 
 _MAX_RANK = 64
-_NESTED_KEYS = ("state_dict", "model_state_dict")
+_NESTED_KEYS = ("state_dict", "model_state_dict", "model")
 
 _STORAGES: dict[str, np.dtype[Any]] = {
     "FloatStorage": np.dtype("<f4"),
@@ -55,7 +55,7 @@ class CheckpointError(ModelError):
 def read_checkpoint(path: str | os.PathLike[str]) -> dict[str, Array]:
     """Read the tensors of a state dict by name, in the order of the file; the arrays are read-only.
 
-    The state dict may be the whole file or its entry `state_dict` or `model_state_dict`. Tensors
+    The state dict may be the whole file or its entry `state_dict`, `model_state_dict` or `model`. Tensors
     keep their shape and type, except that bfloat16 becomes float32, exactly; tensors with a common
     storage share memory.
 

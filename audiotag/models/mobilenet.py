@@ -19,9 +19,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import count
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -56,7 +56,8 @@ def make_divisible(channels: float, divisor: int = 8) -> int:
 class Block:
     """An inverted residual block: expand 1×1, depthwise, squeeze-and-excitation, project 1×1.
 
-    Channel counts in `BLOCKS` are those of width 1; `scaled` converts them.
+    Channel counts in `BLOCKS` are those of width 1; `scaled` converts them. `stride` is that of frequency and, unless
+    `time_stride` differs, of time.
     """
 
     channels: int
@@ -66,11 +67,12 @@ class Block:
     squeeze: bool
     activation: str
     stride: int
+    time_stride: int | None = None
 
     def scaled(self, width: float) -> Block:
         """The block in a network of the given width."""
         channels, expanded, out = (make_divisible(c * width) for c in (self.channels, self.expanded, self.out))
-        return Block(channels, self.kernel, expanded, out, self.squeeze, self.activation, self.stride)
+        return replace(self, channels=channels, expanded=expanded, out=out)
 
     @property
     def squeezed(self) -> int:
@@ -96,6 +98,7 @@ class Conv:
     stride: int = 1
     group: int = 1
     activation: str = ""
+    time_stride: int | None = None
 
 
 BLOCKS = (
@@ -119,14 +122,27 @@ BLOCKS = (
 
 @dataclass(frozen=True)
 class Config:
-    """A network of the family: width multiplier and number of classes."""
+    """A network of the family.
+
+    Args:
+        width: width multiplier.
+        classes: number of classes.
+        bins: number of mel bands.
+        strides: strides of the four blocks that have stride 2 in the original.
+        head: "mlp", two linear maps of the mean, or "fc", the mean of a convolution.
+    """
 
     width: float
     classes: int = N_CLASSES
+    bins: int = N_MELS
+    strides: tuple[int, ...] = (2, 2, 2, 2)
+    head: Literal["mlp", "fc"] = "mlp"
 
     @property
     def blocks(self) -> tuple[Block, ...]:
-        return tuple(block.scaled(self.width) for block in BLOCKS)
+        strides = iter(self.strides)
+        blocks = (replace(block, stride=next(strides)) if block.stride == 2 else block for block in BLOCKS)
+        return tuple(block.scaled(self.width) for block in blocks)
 
     @property
     def embedding(self) -> int:
@@ -190,17 +206,24 @@ def random_tensors(seed: int) -> Tensors:
     return tensor
 
 
-class _FromState:
+class StateTensors:
     """Provides the tensors of a state dict and records which were used."""
 
-    def __init__(self, state: Mapping[str, Array]) -> None:
+    def __init__(self, state: Mapping[str, Array], family: str = "MobileNetV3") -> None:
         self.state = state
+        self.family = family
         self.used: set[str] = set()
+
+    def check_all_used(self) -> None:
+        """Raise ModelError if the checkpoint has other tensors than the network."""
+        rest = [name for name in self.state if name not in self.used and not name.endswith(".num_batches_tracked")]
+        if rest:
+            raise ModelError(f"not a checkpoint of EfficientAT's {self.family}: unexpected tensor {rest[0]}")
 
     def __call__(self, name: str, shape: Shape, gain: float) -> Array:
         array = self.state.get(name)
         if array is None:
-            raise ModelError(f"not a checkpoint of EfficientAT's MobileNetV3: {name} is missing")
+            raise ModelError(f"not a checkpoint of EfficientAT's {self.family}: {name} is missing")
         if array.shape != shape:
             raise ModelError(f"{name} has shape {list(array.shape)}, a network of that width has {list(shape)}")
         if array.dtype.kind != "f":
@@ -223,24 +246,29 @@ def random_graph(name: str = "mn10", seed: int = 0) -> Graph:
     return graph
 
 
-def graph_from_state(state: Mapping[str, Array]) -> Graph:
-    """Build the network of a checkpoint; width and number of classes follow from the tensor shapes.
+def graph_from_state(state: Mapping[str, Array], bins: int = N_MELS, strides: tuple[int, ...] = (2, 2, 2, 2)) -> Graph:
+    """Build the network of a checkpoint; width, head and number of classes follow from the tensor shapes.
 
-    Half and double precision become float32. Checkpoints for another hop or number of mel bands
-    can't be recognised, because their tensors have the same shapes.
+    Half and double precision become float32. Hop, number of mel bands and strides can't be recognised, because the
+    tensors have the same shapes.
 
     Raises ModelError, which names the tensor that is missing, unexpected, or has another shape.
     """
-    tensors = _FromState(state)
-    graph = build(_infer_config(state), tensors)
-    rest = [name for name in state if name not in tensors.used and not name.endswith(".num_batches_tracked")]
-    if rest:
-        raise ModelError(f"not a checkpoint of EfficientAT's MobileNetV3: unexpected tensor {rest[0]}")
+    tensors = StateTensors(state)
+    graph = build(replace(_infer_config(state), bins=bins, strides=strides), tensors)
+    tensors.check_all_used()
     graph.metadata["custom:trained"] = "yes"
     return graph
 
 
 def _infer_config(state: Mapping[str, Array]) -> Config:
+    convolution = state.get("classifier.0.weight")
+    if convolution is not None and convolution.ndim == 4:
+        classes, embedding = convolution.shape[:2]
+        for width in WIDTHS.values():
+            if Config(width).embedding == embedding:
+                return Config(width, classes, head="fc")
+        raise ModelError(f"classifier.0.weight has {embedding} channels, which no published width has")
     sizes = []
     for name in ("classifier.2.weight", "classifier.5.weight"):
         array = state.get(name)
@@ -264,28 +292,79 @@ def count_parameters(graph: Graph) -> int:
 
 def build(config: Config, tensors: Tensors) -> Graph:
     """Build the graph of a config with weights from `tensors`."""
-    return _Builder(config, tensors).graph
+    return MobileNetBuilder(config, tensors).graph
 
 
-class _Builder:
+class GraphBuilder:
+    """Adds nodes and tensors to a graph."""
+
+    def __init__(self, tensors: Tensors, graph: Graph) -> None:
+        self.tensors = tensors
+        self.graph = graph
+        self._constants: dict[str, Value] = {}
+
+    def _linear(self, name: str, x: Value, n: int, out: int, gain: float, output: str | None = None) -> Value:
+        weight, bias = self._tensor(f"{name}.weight", (out, n), gain), self._tensor(f"{name}.bias", (out,), 0.0)
+        return self._node("Gemm", name, [x, weight, bias], {"transB": 1}, output=output)
+
+    def _norm(
+        self, name: str, x: Value, channels: int, node: str | None = None, epsilon: float = BATCHNORM_EPSILON
+    ) -> Value:
+        """Add batch normalisation; nodes with the same tensors need names of their own."""
+        kinds = {"weight": 1.0, "bias": 0.0, "running_mean": 0.0, "running_var": 1.0}
+        statistics = [self._tensor(f"{name}.{kind}", (channels,), centre) for kind, centre in kinds.items()]
+        return self._node("BatchNormalization", node or name, [x, *statistics], {"epsilon": epsilon})
+
+    def _tensor(self, name: str, shape: Shape, gain: float, reshaped: Shape | None = None) -> Value:
+        """The initializer of a tensor, added on first use."""
+        if name not in self._constants:
+            array = self.tensors(name, shape, gain)
+            self._constants[name] = self.graph.add_initializer(
+                name, array if reshaped is None else array.reshape(reshaped)
+            )
+        return self._constants[name]
+
+    def _numbers(self, name: str, numbers: int | Sequence[int]) -> Value:
+        """An initializer of integers, added on first use."""
+        if name not in self._constants:
+            self._constants[name] = self.graph.add_initializer(name, np.array(numbers, np.int64))
+        return self._constants[name]
+
+    def _node(
+        self,
+        op_type: str,
+        name: str,
+        inputs: Sequence[Value],
+        attributes: Mapping[str, Any] | None = None,
+        output: str | None = None,
+    ) -> Value:
+        result = Value(output or name)
+        index = len(self.graph.nodes)
+        self.graph.add_node(Node(op_type, inputs, [result], attributes, opset=OPSET, name=name, index=index))
+        return result
+
+
+class MobileNetBuilder(GraphBuilder):
     """Builds the graph layer by layer."""
 
     def __init__(self, config: Config, tensors: Tensors) -> None:
-        self.tensors = tensors
-        self.graph = Graph(config.name, {"": OPSET})
+        super().__init__(tensors, Graph(config.name, {"": OPSET}))
         self.graph.metadata = {
             "producer_name": "audiotag",
             "description": f"EfficientAT's MobileNetV3 {config.name}: log-mel spectrogram to {config.classes} logits",
             "custom:architecture": config.name,
         }
         float32 = np.dtype(np.float32)
-        x = self.graph.add_input(Value("melspec", float32, ("batch", 1, N_MELS, "time")))
+        x = self.graph.add_input(Value("melspec", float32, ("batch", 1, config.bins, "time")))
         self.spatial = self.graph.add_initializer("spatial_axes", np.array([2, 3], np.int64))
-        logits, embedding = self._head(config, self._features(config, x))
-        logits.dtype, logits.shape = float32, ("batch", config.classes)
-        embedding.dtype, embedding.shape = float32, ("batch", config.embedding)
-        self.graph.add_output(logits)
-        self.graph.add_output(embedding)
+        for output, shape in self._outputs(config, self._features(config, x)):
+            output.dtype, output.shape = float32, shape
+            self.graph.add_output(output)
+
+    def _outputs(self, config: Config, x: Value) -> list[tuple[Value, tuple[str | int, ...]]]:
+        """Add the head; return the outputs with their shapes."""
+        logits, embedding = self._head(config, x)
+        return [(logits, ("batch", config.classes)), (embedding, ("batch", config.embedding))]
 
     def _features(self, config: Config, x: Value) -> Value:
         blocks = config.blocks
@@ -305,7 +384,9 @@ class _Builder:
         if block.expands:
             y = self._conv_norm(next(parts), y, Conv(block.channels, wide, activation=activation), gain)
             gain = _INPUT_GAIN[activation]
-        depthwise = Conv(wide, wide, block.kernel, block.stride, group=wide, activation=activation)
+        depthwise = Conv(
+            wide, wide, block.kernel, block.stride, group=wide, activation=activation, time_stride=block.time_stride
+        )
         y = self._conv_norm(next(parts), y, depthwise, gain)
         gain = _INPUT_GAIN[activation]
         if block.squeeze:
@@ -327,7 +408,7 @@ class _Builder:
             "group": conv.group,
             "kernel_shape": [conv.kernel] * 2,
             "pads": [pad] * 4,
-            "strides": [conv.stride] * 2,
+            "strides": [conv.stride, conv.time_stride or conv.stride],
         }
         shape = (conv.out, conv.channels // conv.group, conv.kernel, conv.kernel)
         weight = self._tensor(f"{name}.0.weight", shape, gain)
@@ -352,6 +433,8 @@ class _Builder:
         return self._node("Mul", f"{name}.scale", [x, y])
 
     def _head(self, config: Config, x: Value) -> tuple[Value, Value]:
+        if config.head == "fc":
+            return self._convolutional_head(config, x)
         x = self._node("GlobalAveragePool", "classifier.0", [x])
         embedding = self._node("Flatten", "classifier.1", [x], {"axis": 1}, output="embedding")
         x = self._linear("classifier.2", embedding, config.embedding, config.hidden, _EMBEDDING_GAIN)
@@ -359,22 +442,12 @@ class _Builder:
         logits = self._linear("classifier.5", x, config.hidden, config.classes, 2.0, output="logits")
         return logits, embedding
 
-    def _linear(self, name: str, x: Value, n: int, out: int, gain: float, output: str | None = None) -> Value:
-        weight, bias = self._tensor(f"{name}.weight", (out, n), gain), self._tensor(f"{name}.bias", (out,), 0.0)
-        return self._node("Gemm", name, [x, weight, bias], {"transB": 1}, output=output)
-
-    def _tensor(self, name: str, shape: Shape, gain: float) -> Value:
-        return self.graph.add_initializer(name, self.tensors(name, shape, gain))
-
-    def _node(
-        self,
-        op_type: str,
-        name: str,
-        inputs: Sequence[Value],
-        attributes: Mapping[str, Any] | None = None,
-        output: str | None = None,
-    ) -> Value:
-        result = Value(output or name)
-        index = len(self.graph.nodes)
-        self.graph.add_node(Node(op_type, inputs, [result], attributes, opset=OPSET, name=name, index=index))
-        return result
+    def _convolutional_head(self, config: Config, x: Value) -> tuple[Value, Value]:
+        """Logits as the mean of a convolution with batch normalisation."""
+        pooled = self._node("GlobalAveragePool", "embedding.pool", [x])
+        embedding = self._node("Flatten", "embedding.flatten", [pooled], {"axis": 1}, output="embedding")
+        weight = self._tensor("classifier.0.weight", (config.classes, config.embedding, 1, 1), _EMBEDDING_GAIN)
+        x = self._node("Conv", "classifier.0", [x, weight], {"kernel_shape": [1, 1]})
+        x = self._norm("classifier.1", x, config.classes, epsilon=1e-5)
+        x = self._node("GlobalAveragePool", "classifier.2", [x])
+        return self._node("Flatten", "classifier.3", [x], {"axis": 1}, output="logits"), embedding

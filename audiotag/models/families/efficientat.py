@@ -2,25 +2,64 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+import re
+from dataclasses import dataclass, replace
 
+from audiotag.errors import ModelError
 from audiotag.features import mel
 from audiotag.features.settings import MelConfig
 from audiotag.models.description import Description, efficientat
 
-HOPS = {"": 320, "_hop_5": 160, "_hop_15": 480, "_hop_20": 640, "_hop_25": 800}
-"""Hops of the published variants in samples by the part of their name, which is in milliseconds."""
+HOPS = (5, 15, 20, 25)
+"""Hops of the published variants in milliseconds, beside 10."""
 
 MELS = (40, 64, 256)
 """Numbers of mel bands of the published variants, beside 128."""
 
+_RATE = mel.DEFAULT.rate
+
+
+@dataclass(frozen=True)
+class Variant:
+    """What the tensors of a checkpoint don't tell: hop in milliseconds, number of mel bands, strides."""
+
+    hop: float = 10
+    bins: int = 128
+    strides: tuple[int, ...] = (2, 2, 2, 2)
+
+    @property
+    def config(self) -> MelConfig:
+        return config(round(self.hop * _RATE / 1000), self.bins)
+
+
+def variant(name: str, hop: float | None = None, bins: int | None = None) -> Variant:
+    """The variant that a file is named after, such as `mn10_as_hop_20_mAP_456.pt`; `hop` and `bins` if it tells none.
+
+    Raises:
+        ModelError: the name says otherwise than `hop` or `bins`.
+    """
+    found = {key: re.search(rf"{key}[_-]?(\d+)", name) for key in ("hop", "mels")}
+    for key, given in (("hop", hop), ("mels", bins)):
+        match = found[key]
+        if match and given is not None and given != int(match[1]):
+            raise ModelError(
+                f"its name says {key} {match[1]}, not {given:g}; rename the file if --{key} {given:g} is right"
+            )
+    strides = re.search(r"_s([12]{4})(?!\d)", name)
+    return Variant(
+        hop or (int(found["hop"][1]) if found["hop"] else 10),
+        bins or (int(found["mels"][1]) if found["mels"] else 128),
+        tuple(int(digit) for digit in strides[1]) if strides else (2, 2, 2, 2),
+    )
+
 
 def config(hop: int = 320, bins: int = 128) -> MelConfig:
-    """The front end of a variant."""
+    """The front end of a variant, `hop` in samples."""
     return replace(mel.DEFAULT, hop=hop, mel=replace(mel.DEFAULT.mel, bins=bins))
 
 
 def descriptions() -> dict[str, Description]:
     """EfficientAT's models: `efficientat_hop_20` has a frame every 20 ms, `efficientat_mels_64` has 64 bands."""
-    hops = {f"efficientat{name}": efficientat(config(hop)) for name, hop in HOPS.items()}
-    return hops | {f"efficientat_mels_{bins}": efficientat(config(bins=bins)) for bins in MELS}
+    hops = {f"efficientat_hop_{hop}": efficientat(Variant(hop).config) for hop in HOPS}
+    mels = {f"efficientat_mels_{bins}": efficientat(config(bins=bins)) for bins in MELS}
+    return {"efficientat": efficientat(), **hops, **mels}
