@@ -32,6 +32,10 @@ class Optimised:
         """Whether a remark gives this reason for leaving a node as it is."""
         return any(reason in refusal for refusal in self.refusals())
 
+    def applied(self, text: str) -> int:
+        """The number of remarks with this text about rewrites."""
+        return sum(text in remark.text for remark in self.remarks if remark.applied)
+
     def refusals(self) -> list[str]:
         return [str(r) for r in self.remarks if not r.applied]
 

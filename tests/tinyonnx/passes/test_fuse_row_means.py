@@ -43,6 +43,7 @@ def test_two_gates_share_the_means(optimise):
     outputs = "float[n,c,h,k] y, float[n,c,h,k] z"
     result = optimise(model_text(body, "float[2,4,7,9] x", outputs, WEIGHTS), x=data(2, 4, 7, 9))
     assert result.ops == {"ExpandDepthwise": 1, "SqueezeGate": 2, "Mul": 2}
+    assert result.applied("takes its means from c") == 2
     source = next(node for node in result.graph.nodes if node.op_type == "ExpandDepthwise")
     assert len(source.outputs) == 2
     assert all(n.inputs[0] is source.outputs[1] for n in result.graph.nodes if n.op_type == "SqueezeGate")

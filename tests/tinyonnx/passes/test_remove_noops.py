@@ -128,6 +128,7 @@ def test_what_keeps_the_order_becomes_one_reshape(optimise, body, rank):
     )
     assert dict(result.ops) == {"Reshape": 1, "Neg": 1}
     assert result.graph.nodes[0].inputs[0].name == "x"
+    assert result.graph.nodes[0].attributes == {}
     assert result.error == 0
 
 
@@ -177,6 +178,46 @@ def test_an_empty_tensor_keeps_its_zeros(optimise):
     result = optimise(text, x=data(0, 4))
     assert dict(result.ops) == {"Reshape": 1, "Neg": 1}
     assert result.graph.nodes[0].attributes == {"allowzero": 1}
+
+
+@pytest.mark.parametrize(("opset", "used", "size"), [(4, 14, 3), (11, 11, 3), (11, 14, 0), (15, 15, 0)])
+def test_a_reshape_is_of_an_opset_that_has_it(optimise, opset, used, size):
+    """Before opset 5 its shape is an attribute, before 14 it has no allowzero."""
+    text = model_text("y = Unsqueeze<axes=[0]>(x) z = Neg(y)", f"float[{size}] x", "float[a,n] z", opset=min(opset, 12))
+    if opset > 12:
+        text = model_text(
+            "y = Unsqueeze(x, front) z = Neg(y)", f"float[{size}] x", "float[a,n] z", "int64[1] front = {0}", opset
+        )
+    result = optimise(text, [-data(1, size)], x=data(size))
+    assert dict(result.ops) == {"Reshape": 1, "Neg": 1}
+    assert result.graph.nodes[0].opset == used
+    assert result.error == 0
+
+
+def test_a_pad_without_an_input_of_pads_stays(optimise):
+    text = model_text("y = Pad<pads=[0,0]>(x) z = Neg(y)", "float[4] x", "float[n] z", opset=10)
+    result = optimise(text, x=data(4))
+    assert dict(result.ops) == {"Pad": 1, "Neg": 1}
+    assert result.error == 0
+
+
+def test_an_output_that_is_absent_keeps_nothing(optimise):
+    text = model_text('y, "" = Dropout(x) z = Neg(y)', "float[4] x", "float[n] z")
+    result = optimise(text, x=data(4))
+    assert dict(result.ops) == {"Neg": 1}
+    assert result.error == 0
+
+
+def test_a_reshape_of_another_domain_is_not_left_out():
+    def doubled(x: np.ndarray, shape: np.ndarray) -> np.ndarray:
+        return np.float32(2) * x.reshape(shape)
+
+    tinyonnx.op("Reshape", domain="tests.noops")(doubled)
+    text = """<ir_version: 8, opset_import: ["" : 17, "tests.noops" : 1]> g (float[4] x) => (float[1,2,2] y)
+        <int64[2] square = {2, 2}, int64[1] front = {0}>
+        { a = tests.noops.Reshape(x, square) b = Unsqueeze(a, front) y = Neg(b) }"""
+    session = tinyonnx.InferenceSession(onnx.parser.parse_model(text).SerializeToString())
+    np.testing.assert_array_equal(session.run(None, {"x": data(4)})[0], -2 * data(4).reshape(1, 2, 2))
 
 
 def test_unknown_shapes_stay(optimise):

@@ -17,6 +17,17 @@ def test_split_becomes_slices_of_what_is_read(optimise):
     assert result.error == 0
 
 
+def test_slices_take_the_place_of_the_split(optimise):
+    """Behind the node that they read, before those that read them."""
+    text = model_text(
+        "r = Relu(x) a, b, c = Split<axis = 1>(r) y = Sum(a, b, c)", "float[2, 6] x", "float[2, 2] y", opset=12
+    )
+    result = optimise(text, x=data(2, 6))
+    assert [node.op_type for node in result.graph.nodes] == ["Relu", "Slice", "Slice", "Slice", "Sum"]
+    assert result.applied("replaced by a Slice for each part") == 1
+    assert result.error < 1e-6
+
+
 def test_split_into_equal_parts_and_outputs(optimise):
     text = model_text("a, b = Split<axis = 1>(x)", "float[2, 6, 3] x", "float[2, 3, 3] a, float[2, 3, 3] b", opset=12)
     result = optimise(text, x=data(2, 6, 3))
