@@ -84,6 +84,9 @@ SHARED = {f"tinyonnx.runtime.{module}" for module in ("arena", "budget", "consta
 OUTSIDE = {"tinyonnx": set(), "audiotag": {"tinyonnx"}}
 """Other packages of this repository that one may import."""
 
+SAME_NAMES = {name: ["tinyonnx.errors", "audiotag.errors"] for name in ("Error", "ModelError")}
+"""Classes of the same name: each package has a public tree of exceptions."""
+
 MOST_LINES, MOST_PARAMETERS, MOST_TOP_LEVEL = 500, 10, 10
 LONG = {
     "tests/tinyonnx/ops/random_nodes.py",
@@ -194,6 +197,16 @@ def test_lists_of_paths_name_what_exists():
     ignores = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["ruff"]["lint"]["per-file-ignores"]
     listed = {*SLOW, *QUICK, *LONG, *(path.removesuffix("/**") for path in ignores)}
     assert sorted(path for path in listed if not (ROOT / path).exists()) == []
+
+
+def test_class_names_are_unique():
+    places: dict[str, list[str]] = {}
+    for package in PACKAGES:
+        for module, path in modules(package).items():
+            for node in ast.walk(ast.parse(path.read_text())):
+                if isinstance(node, ast.ClassDef):
+                    places.setdefault(node.name, []).append(module)
+    assert {name: found for name, found in places.items() if len(found) > 1} == SAME_NAMES
 
 
 @pytest.mark.parametrize("package", PACKAGES)

@@ -43,7 +43,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 1
 
 
-class _Parser(argparse.ArgumentParser):
+class _CommandParser(argparse.ArgumentParser):
     """Reports wrong usage in one line, without the usage text."""
 
     def error(self, message: str) -> NoReturn:
@@ -51,7 +51,7 @@ class _Parser(argparse.ArgumentParser):
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = _Parser(prog="tinyonnx", description="Run ONNX models and look inside them.")
+    parser = _CommandParser(prog="tinyonnx", description="Run ONNX models and look inside them.")
     parser.add_argument("--version", action="version", version=f"tinyonnx {tinyonnx.__version__}")
     parser.add_argument("--verbose", action="store_true", help="log what each pass rewrote and refused, and why")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")

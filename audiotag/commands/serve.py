@@ -113,7 +113,7 @@ def run(args: argparse.Namespace) -> int:
     try:
         import uvicorn
 
-        from audiotag.serve.app import Limits, make_app
+        from audiotag.serve.app import RequestLimits, make_app
         from audiotag.serve.connections import limited_protocol
         from audiotag.serve.decoders import Decoders
     except ImportError as error:
@@ -126,7 +126,7 @@ def run(args: argparse.Namespace) -> int:
         tagger = Tagger(args.model)
         _warm_up(tagger)
         warn_if_untrained(tagger.model)
-        limits = Limits(args.max_mib << 20, args.max_seconds, args.body_timeout, args.queue)
+        limits = RequestLimits(args.max_mib << 20, args.max_seconds, args.body_timeout, args.queue)
         hosts = [args.host, socket.gethostname(), *args.allow_host]
         app = make_app(tagger, decoders, limits, args.workers, hosts)
         listener = _listen(args.host, args.port)

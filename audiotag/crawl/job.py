@@ -67,7 +67,7 @@ def rows_of(tagger: Tagger, path: str, options: TagOptions) -> Iterator[Result |
         yield Failure.of(path, error)
 
 
-class Rows(NamedTuple):
+class EncodedRows(NamedTuple):
     """Encoded rows of a clip; with the result itself if it is a single row computed in this process."""
 
     data: bytes
@@ -83,7 +83,7 @@ class End(NamedTuple):
     warnings: tuple[str, ...] = ()
 
 
-JobEvent = Rows | End
+JobEvent = EncodedRows | End
 
 
 class Job:
@@ -137,7 +137,7 @@ class Job:
             else:
                 seconds = max(seconds, row.end)
                 warnings |= dict.fromkeys(row.warnings)
-                yield Rows(self.encode(row), row)
+                yield EncodedRows(self.encode(row), row)
         yield End(path, failure, seconds, tuple(warnings))
 
     @cached_property

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Protocol, TextIO
 
 from audiotag.console import say, show
 from audiotag.crawl.inputs import STDIN, Shard, expand
-from audiotag.crawl.job import End, Job, JobEvent, Rows
+from audiotag.crawl.job import EncodedRows, End, Job, JobEvent
 from audiotag.crawl.manifests import Manifest
 from audiotag.errors import AudioError, OutputError, printable
 from audiotag.outputs import FORMATS, PARTS
@@ -137,7 +137,7 @@ def write(
     for event in events:
         if event is None:
             progress.tick()
-        elif isinstance(event, Rows):
+        elif isinstance(event, EncodedRows):
             output.put(event.data)
             progress.tick()
             if watch is not None and event.result is not None:

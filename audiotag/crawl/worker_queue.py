@@ -10,7 +10,7 @@ from contextlib import suppress
 from typing import IO
 
 from audiotag.crawl import dispatch
-from audiotag.crawl.job import End, JobEvent, Rows
+from audiotag.crawl.job import EncodedRows, End, JobEvent
 from audiotag.crawl.read_ahead import WorkItem
 from audiotag.crawl.workers import CHUNK, Process
 
@@ -84,13 +84,13 @@ class WorkerQueue:
         self._finished += 1
         self.since = time.monotonic()
         if self._spool is None:
-            yield Rows(data)
+            yield EncodedRows(data)
         else:
             with self._spool as spool:
                 self._spool = None
                 spool.seek(0)
                 while data := spool.read(CHUNK):
-                    yield Rows(data)
+                    yield EncodedRows(data)
         yield end
 
     def update_pace(self) -> None:

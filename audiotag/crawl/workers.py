@@ -23,7 +23,7 @@ from multiprocessing import connection, reduction, resource_tracker
 from typing import Any, NamedTuple, NoReturn, Protocol
 
 from audiotag.console import relay_engine
-from audiotag.crawl.job import End, Rows, resume_collection
+from audiotag.crawl.job import EncodedRows, End, resume_collection
 from audiotag.errors import Error
 
 FORK = sys.platform == "linux"
@@ -49,7 +49,7 @@ class Work(Protocol):
         """Do everything slow that happens only once, such as compiling."""
         ...
 
-    def events(self, item: Any) -> Iterator[Rows | End]:
+    def events(self, item: Any) -> Iterator[EncodedRows | End]:
         """Yield the rows of an item, then its end."""
         ...
 

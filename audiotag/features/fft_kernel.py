@@ -30,7 +30,7 @@ _LANES, _ROW = np.uint64(LANES), np.uint64(2 * LANES)
 _ZERO, _ONE = np.float32(0), np.float32(1)
 
 
-class Sizes(NamedTuple):
+class TransformSizes(NamedTuple):
     """Sizes of the FFT, the hop and the filter bank; numbers of passes and of twiddle factors."""
 
     n_fft: int
@@ -80,7 +80,7 @@ class Tables(NamedTuple):
     * for each filter: first bin, and number of bins divided by eight.
     """
 
-    sizes: Sizes
+    sizes: TransformSizes
     numbers: Array
     indices: Array
 
@@ -125,7 +125,7 @@ def tables(window: Array, filterbank: Array, hop: int) -> Tables:
     factors = np.concatenate(twiddles)
     entries = _entries(half, hop, LANES + (n_fft - 1) // hop)
     return Tables(
-        Sizes(n_fft, hop, len(filterbank), len(radices), len(factors)),
+        TransformSizes(n_fft, hop, len(filterbank), len(radices), len(factors)),
         np.concatenate([halved, turns, factors, *weights]).astype(np.float32),
         np.concatenate([entries, places, places[:1], passes, bands]).astype(np.uint64),
     )

@@ -53,7 +53,7 @@ def make_divisible(channels: float, divisor: int = 8) -> int:
 
 
 @dataclass(frozen=True)
-class Block:
+class InvertedResidual:
     """An inverted residual block: expand 1×1, depthwise, squeeze-and-excitation, project 1×1.
 
     Channel counts in `BLOCKS` are those of width 1; `scaled` converts them. `stride` is that of frequency and, unless
@@ -69,7 +69,7 @@ class Block:
     stride: int
     time_stride: int | None = None
 
-    def scaled(self, width: float) -> Block:
+    def scaled(self, width: float) -> InvertedResidual:
         """The block in a network of the given width."""
         channels, expanded, out = (make_divisible(c * width) for c in (self.channels, self.expanded, self.out))
         return replace(self, channels=channels, expanded=expanded, out=out)
@@ -102,21 +102,21 @@ class Conv:
 
 
 BLOCKS = (
-    Block(16, 3, 16, 16, False, "Relu", 1),
-    Block(16, 3, 64, 24, False, "Relu", 2),
-    Block(24, 3, 72, 24, False, "Relu", 1),
-    Block(24, 5, 72, 40, True, "Relu", 2),
-    Block(40, 5, 120, 40, True, "Relu", 1),
-    Block(40, 5, 120, 40, True, "Relu", 1),
-    Block(40, 3, 240, 80, False, "HardSwish", 2),
-    Block(80, 3, 200, 80, False, "HardSwish", 1),
-    Block(80, 3, 184, 80, False, "HardSwish", 1),
-    Block(80, 3, 184, 80, False, "HardSwish", 1),
-    Block(80, 3, 480, 112, True, "HardSwish", 1),
-    Block(112, 3, 672, 112, True, "HardSwish", 1),
-    Block(112, 5, 672, 160, True, "HardSwish", 2),
-    Block(160, 5, 960, 160, True, "HardSwish", 1),
-    Block(160, 5, 960, 160, True, "HardSwish", 1),
+    InvertedResidual(16, 3, 16, 16, False, "Relu", 1),
+    InvertedResidual(16, 3, 64, 24, False, "Relu", 2),
+    InvertedResidual(24, 3, 72, 24, False, "Relu", 1),
+    InvertedResidual(24, 5, 72, 40, True, "Relu", 2),
+    InvertedResidual(40, 5, 120, 40, True, "Relu", 1),
+    InvertedResidual(40, 5, 120, 40, True, "Relu", 1),
+    InvertedResidual(40, 3, 240, 80, False, "HardSwish", 2),
+    InvertedResidual(80, 3, 200, 80, False, "HardSwish", 1),
+    InvertedResidual(80, 3, 184, 80, False, "HardSwish", 1),
+    InvertedResidual(80, 3, 184, 80, False, "HardSwish", 1),
+    InvertedResidual(80, 3, 480, 112, True, "HardSwish", 1),
+    InvertedResidual(112, 3, 672, 112, True, "HardSwish", 1),
+    InvertedResidual(112, 5, 672, 160, True, "HardSwish", 2),
+    InvertedResidual(160, 5, 960, 160, True, "HardSwish", 1),
+    InvertedResidual(160, 5, 960, 160, True, "HardSwish", 1),
 )
 
 
@@ -139,7 +139,7 @@ class Config:
     head: Literal["mlp", "fc"] = "mlp"
 
     @property
-    def blocks(self) -> tuple[Block, ...]:
+    def blocks(self) -> tuple[InvertedResidual, ...]:
         strides = iter(self.strides)
         blocks = (replace(block, stride=next(strides)) if block.stride == 2 else block for block in BLOCKS)
         return tuple(block.scaled(self.width) for block in blocks)
@@ -377,7 +377,7 @@ class MobileNetBuilder(GraphBuilder):
         name = f"features.{len(blocks) + 1}"
         return self._conv_norm(name, x, Conv(blocks[-1].out, config.embedding, activation="HardSwish"), gain, name)
 
-    def _block(self, name: str, x: Value, block: Block, gain: float) -> Value:
+    def _block(self, name: str, x: Value, block: InvertedResidual, gain: float) -> Value:
         parts = (f"{name}.block.{i}" for i in count())
         activation, wide = block.activation, block.expanded
         y = x
@@ -421,7 +421,7 @@ class MobileNetBuilder(GraphBuilder):
         )
         return self._node(conv.activation, f"{name}.activation", [x], output=output) if conv.activation else x
 
-    def _squeeze_excite(self, name: str, x: Value, block: Block) -> Value:
+    def _squeeze_excite(self, name: str, x: Value, block: InvertedResidual) -> Value:
         """Add x · sigmoid(W2·relu(W1·mean(x) + b1) + b2) with the mean over mel bands and time."""
         layer = f"{name}.conc_se_layers.0"
         mean = self._node("ReduceMean", f"{name}.mean", [x], {"axes": [2, 3], "keepdims": 0})

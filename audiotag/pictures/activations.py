@@ -12,7 +12,7 @@ from audiotag.errors import OutputError
 from audiotag.features.settings import MelConfig
 from audiotag.sound import audio
 from tinyonnx.tools.inspect import inspect_plan, report_rewritten
-from tinyonnx.tools.report import Axis, Report, Section, curve, small_picture
+from tinyonnx.tools.report import PictureAxis, Report, Section, curve, small_picture
 from tinyonnx.tools.trace import trace
 
 if TYPE_CHECKING:
@@ -55,16 +55,20 @@ def write_activations(tagger: Tagger, source: Source, result: Result, path: str)
         raise OutputError(path, error.strerror or str(error)) from None
 
 
-def _time_axis(seconds: float) -> Axis:
+def _time_axis(seconds: float) -> PictureAxis:
     """Place at most five ticks at round times, and one at the end."""
     step = 10 ** math.floor(math.log10(max(seconds, 1e-3)))
     step = next(step * factor for factor in (0.2, 0.5, 1, 2) if seconds / (step * factor) <= 5)
     marks = [i * step for i in range(math.ceil(seconds / step)) if seconds - i * step >= step]
-    return Axis("time", [(t / seconds, f"{t:g}") for t in marks] + [(1.0, f"{seconds:.3g} s")] if seconds else [])
+    return PictureAxis(
+        "time", [(t / seconds, f"{t:g}") for t in marks] + [(1.0, f"{seconds:.3g} s")] if seconds else []
+    )
 
 
-def _frequency_axis(config: MelConfig) -> Axis:
+def _frequency_axis(config: MelConfig) -> PictureAxis:
     """Place ticks in Hz on the mel scale."""
     low, high = (np.log1p(hz / 700) for hz in (config.mel.fmin, config.mel.fmax))
     places = [(float((np.log1p(hz / 700) - low) / (high - low)), hz) for hz in _MARKED_HZ if hz <= config.mel.fmax]
-    return Axis("frequency", [(p, f"{hz / 1000:g} kHz" if hz >= 1000 else f"{hz} Hz") for p, hz in places], upward=True)
+    return PictureAxis(
+        "frequency", [(p, f"{hz / 1000:g} kHz" if hz >= 1000 else f"{hz} Hz") for p, hz in places], upward=True
+    )

@@ -35,7 +35,7 @@ CONTENT_POLICY = (
 
 
 @dataclass(frozen=True)
-class Limits:
+class RequestLimits:
     """Limits of a request, and of all requests together.
 
     Attributes:
@@ -57,7 +57,11 @@ class Limits:
 
 
 def make_app(
-    tagger: Tagger, decoders: Decoders, limits: Limits = Limits(), workers: int = 1, hosts: Iterable[str] = ()
+    tagger: Tagger,
+    decoders: Decoders,
+    limits: RequestLimits = RequestLimits(),
+    workers: int = 1,
+    hosts: Iterable[str] = (),
 ) -> Starlette:
     """Make the ASGI application.
 
@@ -87,7 +91,7 @@ def make_app(
 class Service:
     """Handlers of the routes."""
 
-    def __init__(self, tagger: Tagger, decoders: Decoders, limits: Limits, workers: int) -> None:
+    def __init__(self, tagger: Tagger, decoders: Decoders, limits: RequestLimits, workers: int) -> None:
         self.tagger, self.decoders, self.limits = tagger, decoders, limits
         self.metrics = Metrics()
         self._uploads = Room(limits.uploads * limits.max_bytes)

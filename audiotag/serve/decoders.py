@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from audiotag.crawl.job import End, Rows
+from audiotag.crawl.job import EncodedRows, End
 from audiotag.crawl.signals import blocked
 from audiotag.crawl.workers import Process, Ready, describe_exit, process_source
 from audiotag.errors import AudioError, CrashError, Error
@@ -69,7 +69,7 @@ class Decoding:
     def warm_up(self) -> None:
         """Nothing else is slow."""
 
-    def events(self, item: Sound) -> Iterator[Rows | End]:
+    def events(self, item: Sound) -> Iterator[EncodedRows | End]:
         """Yield the samples of a sound, then its end with the error, if any."""
         from audiotag.sound import audio
 
@@ -88,7 +88,7 @@ class Decoding:
                 size += len(block)
                 if size > item.max_seconds * item.target:
                     raise TooLongError(item.name, f"longer than {item.max_seconds:g} s")
-                yield Rows(block.tobytes())
+                yield EncodedRows(block.tobytes())
         except Exception as error:
             yield End(item.name, Failure.of(item.name, error))
         else:

@@ -21,7 +21,7 @@ lays out one after the other, each terminated by a NUL: it starts at argv[0] and
 NUL. Kernels have the C signature that `tinyonnx.codegen.kernel` describes, and are called with
 part 0 of 1.
 
-`program.Program` has everything that is needed to link the executable:
+`program.TaggerProgram` has everything that is needed to link the executable:
 
     program.kernels     (kernel, arguments) by number: every argument is an array or a tuple of integers
     program.memory      block of the writable arrays, zero at program start

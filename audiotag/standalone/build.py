@@ -12,7 +12,7 @@ from audiotag.errors import ModelError
 from audiotag.models.description import Description, Length
 from audiotag.models.network import Network
 from audiotag.standalone import control, registers
-from audiotag.standalone.program import Facts, Program
+from audiotag.standalone.program import Facts, TaggerProgram
 from audiotag.standalone.resampler import TARGET
 from tinyonnx import Error as EngineError
 from tinyonnx import kernel
@@ -23,7 +23,7 @@ from tinyonnx.native.kernels import run_sized, unpack
 from tinyonnx.native.levels import LEVELS, units
 from tinyonnx.native.sized import lay_out_sizes, plan_for_size
 from tinyonnx.native.toolchain import require
-from tinyonnx.native.unit import CONSTANTS, RUNS, UNPACKED, UNPACKED_BYTES, WORDS, Layout, Unit
+from tinyonnx.native.unit import CONSTANTS, RUNS, UNPACKED, UNPACKED_BYTES, WORDS, Unit, UnitLayout
 
 if TYPE_CHECKING:
     from audiotag.models.catalog import ResolvedModel
@@ -94,8 +94,8 @@ def unit(source: str | bytes, name: str, facts: Facts) -> Unit:
     network = Network(source, name)
     config = network.description.features
     assert config is not None
-    program = Program(facts, SECONDS)
-    layout = Layout()
+    program = TaggerProgram(facts, SECONDS)
+    layout = UnitLayout()
     layout.map(program.memory, layout.room("program", program.memory.nbytes))
     arrays = program.arrays
 

@@ -78,7 +78,7 @@ class Facts:
     description: Description = field(default_factory=efficientat)
 
 
-class Program:
+class TaggerProgram:
     """The kernels with their memory; see `audiotag.standalone`.
 
     Args:

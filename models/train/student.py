@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from audiotag.models.mobilenet import BATCHNORM_EPSILON, Block, Config, build
+from audiotag.models.mobilenet import BATCHNORM_EPSILON, Config, InvertedResidual, build
 from tinyonnx import Graph
 
 Array = np.ndarray[Any, Any]
@@ -37,7 +37,7 @@ class Pruned(Config):
     expanded: tuple[int, ...] = EXPANDED
 
     @property
-    def blocks(self) -> tuple[Block, ...]:
+    def blocks(self) -> tuple[InvertedResidual, ...]:
         return tuple(replace(block, expanded=e) for block, e in zip(super().blocks, self.expanded, strict=True))
 
     @property
@@ -64,7 +64,7 @@ def conv_norm(
 class SqueezeExcite(nn.Module):
     """Multiply each channel by a gate computed from the means of all channels."""
 
-    def __init__(self, block: Block) -> None:
+    def __init__(self, block: InvertedResidual) -> None:
         super().__init__()
         layer = nn.Module()
         layer.fc1 = nn.Linear(block.expanded, block.squeezed)
@@ -80,7 +80,7 @@ class SqueezeExcite(nn.Module):
 class Residual(nn.Module):
     """An inverted residual block."""
 
-    def __init__(self, block: Block) -> None:
+    def __init__(self, block: InvertedResidual) -> None:
         super().__init__()
         wide, layers = block.expanded, []
         if block.expands:

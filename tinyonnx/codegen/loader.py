@@ -54,7 +54,7 @@ _WRITE, _ALLOCATE = 1, 2
 _UNDEFINED, _COMMON = 0, 0xFFF2
 
 
-class _Section(NamedTuple):
+class _ElfSection(NamedTuple):
     name: int
     type: int
     flags: int
@@ -99,7 +99,7 @@ def _load_elf(code: bytes, symbol: str) -> tuple[int, mmap.mmap]:
         raise ValueError("not an object file for x86-64")
     (table,) = struct.unpack_from("<Q", code, 40)
     (count,) = struct.unpack_from("<H", code, 60)
-    sections = [_Section(*struct.unpack_from("<IIQQQQIIQQ", code, table + 64 * i)) for i in range(count)]
+    sections = [_ElfSection(*struct.unpack_from("<IIQQQQIIQQ", code, table + 64 * i)) for i in range(count)]
 
     # read-only and executable sections come first, in pages that lose their permission to be written
     place, end, fixed = {}, 0, 0

@@ -29,7 +29,7 @@ from tinyonnx.tools import compare
 from tinyonnx.tools.compare import (
     TOLERANCE,
     Comparison,
-    Layer,
+    LayerComparison,
     RunningValues,
     SavedValues,
     compare_layers,
@@ -60,8 +60,8 @@ def add(commands: Any) -> None:
     add_html(parser)
     add_json(
         parser,
-        "{first_over: a layer's name or null, tolerance, worst: tinyonnx.tools.compare.Layer, layers: [Layer], "
-        "unmatched: [names]}",
+        "{first_over: a layer's name or null, tolerance, worst: tinyonnx.tools.compare.LayerComparison, "
+        "layers: [LayerComparison], unmatched: [names]}",
     )
     parser.set_defaults(run=_run)
 
@@ -112,7 +112,7 @@ def _other(args: argparse.Namespace, session: InferenceSession, feeds: Mapping[s
             return RunningValues(path, feeds, names)
 
 
-def _summary(comparison: Comparison, culprit: Layer | None, args: argparse.Namespace) -> list[str]:
+def _summary(comparison: Comparison, culprit: LayerComparison | None, args: argparse.Namespace) -> list[str]:
     worst = comparison.worst
     layers = plural(len(comparison.layers), "layer")
     lines = [f"{shown(args.model)} against {args.against}: {layers}, tolerance {args.tolerance:g}"]
@@ -125,7 +125,7 @@ def _summary(comparison: Comparison, culprit: Layer | None, args: argparse.Names
     return lines
 
 
-def _verdict(layer: Layer) -> str:
+def _verdict(layer: LayerComparison) -> str:
     return layer.problem or f"{layer.relative:.1e} of its scale"
 
 
@@ -139,7 +139,7 @@ def layer_table(comparison: Comparison, tolerance: float) -> str:
     return table(rows, right=(3, 4, 5, 6))
 
 
-def ulp_text(layer: Layer, tolerance: float) -> str:
+def ulp_text(layer: LayerComparison, tolerance: float) -> str:
     """Return the distance in representable numbers, or words for a great one between numbers near 0.
 
     Neighbours of 0 are billions of representable numbers apart from it: such a distance says nothing where the

@@ -24,7 +24,7 @@ from tinyonnx.errors import Error, ModelError
 from tinyonnx.ort.session import InferenceSession
 from tinyonnx.tools.inspect import read_outline
 from tinyonnx.tools.runnable import runnable_part
-from tinyonnx.tools.trace import Activation, matching, saving, trace
+from tinyonnx.tools.trace import ActivationReport, matching, saving, trace
 
 
 def add(commands: Any) -> None:
@@ -52,7 +52,7 @@ def add(commands: Any) -> None:
     add_json(
         parser,
         "{first_non_finite: a tensor's name or null, error: a message or null, activations: "
-        "[tinyonnx.tools.trace.Activation]}",
+        "[tinyonnx.tools.trace.ActivationReport]}",
     )
     parser.set_defaults(run=_run)
 
@@ -60,12 +60,12 @@ def add(commands: Any) -> None:
 def _run(args: argparse.Namespace) -> int:
     session, error = _open(args)
     feeds = feeds_of(args, session)
-    activations: list[Activation] = []
+    activations: list[ActivationReport] = []
     report = new_report("trace of", session, feeds) if args.html else None
     bad = None
     with saving(args.save) if args.save else nullcontext() as save:
 
-        def read(activation: Activation, value: Any) -> None:
+        def read(activation: ActivationReport, value: Any) -> None:
             nonlocal bad
             if bad is None and not activation.finite:
                 bad = activation
@@ -107,7 +107,7 @@ def _open(args: argparse.Namespace) -> tuple[InferenceSession, Error | None]:
         return InferenceSession.of_graph(graph, args.model, session_options(args.optimized)), error
 
 
-def _text(activations: list[Activation]) -> str:
+def _text(activations: list[ActivationReport]) -> str:
     rows: list[tuple[str, ...]] = [
         ("node", "op", "tensor", "type", "shape", "min", "max", "mean", "std", "zeros", "NaN/Inf")
     ]

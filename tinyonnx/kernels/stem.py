@@ -81,7 +81,7 @@ class Shapes(NamedTuple):
     distance: Specialised
 
 
-class Ring(NamedTuple):
+class StemScratch(NamedTuple):
     """Scratch of a share: padded rows under the first kernel, the ring of `rows` rows, a row between the other two.
 
     `padded_row` and `row` are the elements of a row, of which `margin` are left of the image in the ring.
@@ -97,7 +97,7 @@ class Ring(NamedTuple):
     middle: int
 
 
-class Size(NamedTuple):
+class ImageSize(NamedTuple):
     """The size of the image between the first and the depthwise convolution."""
 
     height: int
@@ -113,8 +113,8 @@ def whole_vectors(floats: int) -> int:
 
 @jit
 def stem_row(
-    rows: Static, vectors: Static, run: Static, step: Static, x: Image, layer: Convolution, ring: Ring, middle: Size,
-    item: int, y: int,
+    rows: Static, vectors: Static, run: Static, step: Static, x: Image, layer: Convolution, ring: StemScratch,
+    middle: ImageSize, item: int, y: int,
 ) -> None:  # fmt: skip
     """Compute row y of the first convolution into its slot of the ring."""
     k_h, k_w, s_h, s_w, _, _, p_h, p_w = layer.geometry
@@ -148,7 +148,14 @@ def stem_row(
 
 @jit
 def depthwise_ring_row(
-    columns: Static, stride: Static, distance: Static, layer: Convolution, ring: Ring, middle: Size, width: int, y: int
+    columns: Static,
+    stride: Static,
+    distance: Static,
+    layer: Convolution,
+    ring: StemScratch,
+    middle: ImageSize,
+    width: int,
+    y: int,
 ) -> None:
     """Compute row y of the depthwise convolution, `width` pixels, from the ring to ring.middle."""
     k_h, k_w, s_h, s_w, d_h, d_w, p_h, _ = layer.geometry
@@ -183,8 +190,8 @@ def depthwise_ring_row(
 
 @kernel
 def convolve_three(
-    x: Image, first: Convolution, depthwise: Convolution, shapes: Shapes, pointwise: Layer, middle: Size, out: Image,
-    scratch: Array, part: int, parts: int,
+    x: Image, first: Convolution, depthwise: Convolution, shapes: Shapes, pointwise: Layer, middle: ImageSize,
+    out: Image, scratch: Array, part: int, parts: int,
 ) -> None:  # fmt: skip
     """Convolve three times; the first result, of size `middle`, is the residual of the last if its epilogue has one.
 
@@ -199,7 +206,7 @@ def convolve_three(
     row = whole_vectors((p_w + middle.width + margin(middle.width, out.width, k_w, s_w, d_w, p_w)) * c)
     padded = scratch.shape[0] // parts * part
     start = padded + first.geometry.k_h * padded_row
-    ring = Ring(scratch, padded, padded_row, start, rows, row, p_w * c, start + rows * row)
+    ring = StemScratch(scratch, padded, padded_row, start, rows, row, p_w * c, start + rows * row)
     for i in range(padded, ring.middle):
         scratch[i] = _ZERO
     begin, end = share(out.batch * out.height, part, parts)
@@ -279,7 +286,7 @@ def bind_stem(
         depthwise_layer(pool, taps, taps_b, epilogue_of(depthwise_activation), inner),
         _shapes(outer, inner, source.channels, c),
         pointwise_layer(pool, w, b, epilogue_of(activation, bool(stem.residual))),
-        Size(before.out[0], before.out[1], c),
+        ImageSize(before.out[0], before.out[1], c),
         target,
     )
     return Call(convolve_three, args, scratch=_scratch_size(source, before, windows, c))

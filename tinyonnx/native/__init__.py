@@ -5,7 +5,7 @@ object files, its weights bytes. For each CPU level (x86-64-v2, -v3, -v4) a proc
 lays all of this out, because kernels and packing depend on the width of vectors, and the
 linker of the `ziglang` package joins the three with a page of C that chooses one at start.
 
-    unit        `Layout`: calls and arrays of one level, made into a `Unit` of plain data
+    unit        `UnitLayout`: calls and arrays of one level, made into a `Unit` of plain data
     model       the calls of a model for given shapes
     sized       the calls of a model for any size of one axis
     kernels     kernels that a binary needs besides those of the model
@@ -16,8 +16,8 @@ linker of the `ziglang` package joins the three with a page of C that chooses on
     products    library with header, executable
     *.c, *.h    entry points: choice of the level, system calls
 
-A `Layout` holds calls of kernels (`tinyonnx.codegen.kernel`), each called with part 0 of 1. Their arguments are
-integers, floats and flat arrays. An array outside the memory that was mapped with `Layout.map` is a constant and
+A `UnitLayout` holds calls of kernels (`tinyonnx.codegen.kernel`), each called with part 0 of 1. Their arguments are
+integers, floats and flat arrays. An array outside the memory that was mapped with `UnitLayout.map` is a constant and
 stored by its content; memory is zero when the program starts. Kernels may call `memset` and `memcpy`; other
 functions of C's library that they call (powf, logf) are linked from musl.
 """

@@ -17,7 +17,7 @@ from tinyonnx.errors import Error
 from tinyonnx.ir import Array, Node
 from tinyonnx.kernels import copy_layout
 from tinyonnx.kernels._common import Temporary
-from tinyonnx.native.unit import Cell, Layout, Place
+from tinyonnx.native.unit import Cell, Place, UnitLayout
 from tinyonnx.ort.session import InferenceSession
 from tinyonnx.registry import Call
 from tinyonnx.runtime.arena import Buffer
@@ -71,7 +71,7 @@ def check_steps(sized: SizedPlan) -> SizedPlan:
     return sized
 
 
-def bind(layout: Layout, plan: Plan, arena: Array) -> LaidOutPlan:
+def bind(layout: UnitLayout, plan: Plan, arena: Array) -> LaidOutPlan:
     """Lay out a plan's calls, its buffers being in that arena.
 
     Raises CompileError for an output that no kernel writes.
@@ -84,7 +84,7 @@ def bind(layout: Layout, plan: Plan, arena: Array) -> LaidOutPlan:
     return LaidOutPlan([_step(layout, call) for call in (*before, *calls, *after)], inputs, outputs)
 
 
-def add_constants(layout: Layout, plan: Plan, arena: Any, calls: Sequence[Call]) -> None:
+def add_constants(layout: UnitLayout, plan: Plan, arena: Any, calls: Sequence[Call]) -> None:
     """Give temporaries their rooms, and constants that are new to the layout their ids.
 
     `calls` are those of all steps of the plan, bound to `arena`, an array or a `SizedArray`.
@@ -118,7 +118,7 @@ def virtual(nbytes: int) -> Array:
 
 
 def _edge(
-    layout: Layout, plan: Plan, arena: Array, what: str, slots: Sequence[int]
+    layout: UnitLayout, plan: Plan, arena: Array, what: str, slots: Sequence[int]
 ) -> tuple[list[tuple[Place, int]], list[Call]]:
     """Places for all inputs or outputs, and the calls that bring them into the memory order of the plan, or back."""
     places, calls = [], []
@@ -147,7 +147,7 @@ def _memory(buffer: Buffer, arena: Array) -> Array:
     return arena[buffer.root.offset : buffer.root.offset + buffer.nbytes]
 
 
-def _step(layout: Layout, call: Call) -> LaidOutCall:
+def _step(layout: UnitLayout, call: Call) -> LaidOutCall:
     kinds, cells = kinds_of(call.args), layout.cells(call.args)
     if call.scratch:
         cells += layout.room("scratch", call.scratch * 4), call.scratch

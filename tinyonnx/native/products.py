@@ -14,7 +14,7 @@ from tinyonnx.native.header import function_name, header, parameters, wrapper
 from tinyonnx.native.kernels import run_steps, unpack
 from tinyonnx.native.levels import units
 from tinyonnx.native.model import bind, plan_of, virtual
-from tinyonnx.native.unit import CONSTANTS, RUNS, UNPACKED, UNPACKED_BYTES, WORDS, Layout, Unit
+from tinyonnx.native.unit import CONSTANTS, RUNS, UNPACKED, UNPACKED_BYTES, WORDS, Unit, UnitLayout
 from tinyonnx.ort.session import InferenceSession
 
 HERE = Path(__file__).parent
@@ -52,7 +52,7 @@ def compile_model(source: str | bytes, feeds: Mapping[str, Array], output: str |
 def model_unit(source: str | bytes, feeds: Mapping[str, Array]) -> Unit:
     """Call 0 prepares the memory, call 1 runs the model; places are inputs, outputs, arena and unpacked weights."""
     plan = plan_of(InferenceSession(source), None, feeds)
-    layout = Layout()
+    layout = UnitLayout()
     bound = bind(layout, plan, virtual(plan.arena_bytes))
     kernels = [layout.kernel(step.kernel, step.kinds) for step in bound.steps]
     first, last = layout.add_table(kernels, [layout.add_words(step.cells) for step in bound.steps])

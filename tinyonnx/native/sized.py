@@ -17,11 +17,11 @@ from tinyonnx.ir import Array
 from tinyonnx.kernels import copy_layout
 from tinyonnx.kernels.elementwise import copy
 from tinyonnx.native.model import CompileError, add_constants, check_steps
-from tinyonnx.native.unit import Cell, Layout
+from tinyonnx.native.unit import Cell, UnitLayout
 from tinyonnx.ort.session import InferenceSession
 from tinyonnx.registry import Call
 from tinyonnx.runtime.plan import Unfit
-from tinyonnx.runtime.sized import Binding, Rows, SizedPlan
+from tinyonnx.runtime.sized import ArgumentRows, Binding, SizedPlan
 from tinyonnx.sizes.arrays import SizedArray
 from tinyonnx.sizes.expressions import EQUAL, POSITIVE, SMALLEST, Condition, Size, SizeError, Trace
 
@@ -39,7 +39,7 @@ _VALUES = 2
 
 
 def lay_out_sizes(
-    layout: Layout, plan_for: Callable[[int], SizedPlan], first: int, last: int, source: Array, target: Array
+    layout: UnitLayout, plan_for: Callable[[int], SizedPlan], first: int, last: int, source: Array, target: Array
 ) -> tuple[int, int]:
     """Lay out a model of one input and one output for all sizes from `first` to `last`.
 
@@ -116,12 +116,12 @@ class _Variant:
     """A choice of bindings on its way into the words."""
 
     def __init__(
-        self, layout: Layout, plan: SizedPlan, bindings: Sequence[Binding], within: Sequence[Condition],
+        self, layout: UnitLayout, plan: SizedPlan, bindings: Sequence[Binding], within: Sequence[Condition],
         source: Array, target: Array,
     ) -> None:  # fmt: skip
         self.layout, self.plan = layout, plan
         source_at, target_at = plan.trace.address("source"), plan.trace.address("target")
-        self.rows = Rows(plan, bindings, [*plan.symbols, plan.arena.address, source_at, target_at], shares=1)
+        self.rows = ArgumentRows(plan, bindings, [*plan.symbols, plan.arena.address, source_at, target_at], shares=1)
         self.rows.table.check(within)
         calls = [call for binding in bindings for call in binding.calls]
         add_constants(layout, plan.plan, plan.arena, calls)

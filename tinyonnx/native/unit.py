@@ -77,7 +77,7 @@ class Unit:
     places: list[tuple[Place, Cell]] = field(default_factory=list)
 
 
-class Layout:
+class UnitLayout:
     """Collects calls; arrays are recognised by where they are in this process."""
 
     def __init__(self) -> None:

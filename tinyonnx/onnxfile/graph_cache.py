@@ -256,5 +256,7 @@ def _value_of(arrays: list[Array], name: str, dtype: str | None, shape: Any, typ
 
 
 def _schema_of(inputs: list[Any], variadic: bool, min_inputs: int, max_outputs: int) -> schemas.Schema:
-    known = tuple(schemas.Input(name, frozenset(types), shared, required) for name, types, shared, required in inputs)
+    known = tuple(
+        schemas.InputSchema(name, frozenset(types), shared, required) for name, types, shared, required in inputs
+    )
     return schemas.Schema(known, variadic, min_inputs, max_outputs)

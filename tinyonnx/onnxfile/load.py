@@ -24,7 +24,7 @@ from tinyonnx.onnxfile.check import check_operators
 from tinyonnx.onnxfile.external_data import ExternalData
 from tinyonnx.onnxfile.gradients import attach_functions
 from tinyonnx.onnxfile.messages import Message
-from tinyonnx.onnxfile.schemas import Input, Key, Schema, is_known, learn
+from tinyonnx.onnxfile.schemas import InputSchema, Key, Schema, is_known, learn
 from tinyonnx.onnxfile.tensors import TensorDecoder
 
 
@@ -136,7 +136,7 @@ def _to_graph(model: ModelProto, file: str, limits: Limits, external: ExternalDa
     return graph
 
 
-_TENSORS = Schema((Input("an input", frozenset(TENSOR_TYPES)),), True, 0, sys.maxsize)
+_TENSORS = Schema((InputSchema("an input", frozenset(TENSOR_TYPES)),), True, 0, sys.maxsize)
 """Schema of ONNX Runtime's own operators, for which onnx has no schemas: tensors of all types."""
 
 
@@ -158,7 +158,7 @@ def _schema(key: Key) -> Schema | None:
         is_shared = formal.is_homogeneous and not formal.type_str.endswith(")")
         options = OpSchema.FormalParameterOption
         required = formal.option == options.Single or (formal.option == options.Variadic and formal.is_homogeneous)
-        inputs.append(Input(formal.name, frozenset(types), formal.type_str if is_shared else "", required))
+        inputs.append(InputSchema(formal.name, frozenset(types), formal.type_str if is_shared else "", required))
     variadic = bool(schema.inputs) and schema.inputs[-1].option == OpSchema.FormalParameterOption.Variadic
     return Schema(tuple(inputs), variadic, _required_inputs(schema, variadic), schema.max_output)
 

@@ -18,7 +18,7 @@ from tinyonnx.ir import Node
 from tinyonnx.registry import Info
 
 
-class Input(NamedTuple):
+class InputSchema(NamedTuple):
     """One input: allowed types in onnxruntime's spelling, and the type parameter that it shares with others, or ""."""
 
     name: str
@@ -36,7 +36,7 @@ class Input(NamedTuple):
 class Schema:
     """One operator version; if `variadic`, the last input stands for all further ones."""
 
-    inputs: tuple[Input, ...]
+    inputs: tuple[InputSchema, ...]
     variadic: bool
     min_inputs: int
     max_outputs: int

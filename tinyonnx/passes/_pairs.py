@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 from tinyonnx.ir import Node, Value
 from tinyonnx.passes._rewrite import Rewrite, first_reason, producer, sole_reader, why_no_sole_reader
+from tinyonnx.registry import FUSED
 
 
 class Pair(NamedTuple):
@@ -17,11 +18,13 @@ class Pair(NamedTuple):
 
 
 class FusedCall(NamedTuple):
-    """Operator (of the domain FUSED), inputs and attributes of a fused node."""
+    """Operator, inputs and attributes of a fused node; one of ONNX's has the domain "" and the opset of the pair."""
 
     op_type: str
     inputs: list[Value | None]
     attributes: dict[str, Any]
+    domain: str = FUSED
+    opset: int = 1
 
 
 class PairFusion(NamedTuple):
@@ -48,7 +51,10 @@ class PairFusion(NamedTuple):
             if reason := first_reason((*self.checks, _shared), pair):
                 rewrite.refused(second, f"not fused with {first.label}: {reason}")
                 continue
-            fused = rewrite.fuse(second, [first], *self.call(pair))
+            call = self.call(pair)
+            fused = rewrite.fuse(
+                second, [first], call.op_type, call.inputs, call.attributes, domain=call.domain, opset=call.opset
+            )
             rewrite.applied(fused, f"{self.remark} {first.label}")
 
 

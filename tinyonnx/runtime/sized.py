@@ -153,7 +153,7 @@ class SizedPlan:
         return len(known) - 1
 
 
-class Rows:
+class ArgumentRows:
     """The rows of kernel calls, with the table that gives the numbers that depend on sizes.
 
     Args:
@@ -200,7 +200,7 @@ class Variant:
     """A compiled choice of bindings: the table that computes all numbers, and rows with the constant ones filled in."""
 
     def __init__(self, sized: SizedPlan, bindings: Sequence[Binding]) -> None:
-        rows = Rows(sized, bindings, [*sized.symbols, sized.arena.address], shares_for(sized.plan.threads))
+        rows = ArgumentRows(sized, bindings, [*sized.symbols, sized.arena.address], shares_for(sized.plan.threads))
         self.entries: list[list[tuple[int, int]]] = []
         self.kept = [call.args for binding in bindings for call in binding.calls]
         row: list[int] = []

@@ -27,14 +27,14 @@ _NODE, _PASSING = _Kind(1.0, 1.0), _Kind(0.3, 1e-6)
 Place = tuple[float, int]
 
 
-class Layout(NamedTuple):
+class GraphLayout(NamedTuple):
     """(column, row) of each node, and of the places that each edge passes between its nodes."""
 
     places: list[Place]
     routes: list[list[Place]]
 
 
-def layout(count: int, edges: Sequence[tuple[int, int]]) -> Layout:
+def layout(count: int, edges: Sequence[tuple[int, int]]) -> GraphLayout:
     """Place `count` nodes in execution order, at least one column apart within a row, and route the edges."""
     row = _rows(count, edges)
     links: list[tuple[int, int]] = []
@@ -47,7 +47,7 @@ def layout(count: int, edges: Sequence[tuple[int, int]]) -> Layout:
         links += zip([source, *points], [*points, target])
     column = _columns(row, count, links)
     place = [(round(column[i], 3), row[i]) for i in range(len(row))]
-    return Layout(place[:count], [[place[i] for i in points] for points in passing])
+    return GraphLayout(place[:count], [[place[i] for i in points] for points in passing])
 
 
 def _rows(count: int, edges: Sequence[tuple[int, int]]) -> list[int]:

@@ -26,7 +26,7 @@ Values = Mapping[str, Any]
 
 
 @dataclass(frozen=True)
-class Layer:
+class LayerComparison:
     """One compared layer.
 
     Attributes:
@@ -62,15 +62,15 @@ class Layer:
 class Comparison:
     """The layers in the order in which they ran, and the names that the other side lacks."""
 
-    layers: list[Layer]
+    layers: list[LayerComparison]
     unmatched: list[str]
 
     @property
-    def worst(self) -> Layer:
+    def worst(self) -> LayerComparison:
         """The layer with the greatest relative error; a problem is worse than any number."""
         return max(self.layers, key=lambda layer: (bool(layer.problem), layer.relative))
 
-    def first_over(self, tolerance: float) -> Layer | None:
+    def first_over(self, tolerance: float) -> LayerComparison | None:
         """Return the first layer that differs, or None; later ones may only inherit its error."""
         return next((layer for layer in self.layers if not layer.within(tolerance)), None)
 
@@ -83,7 +83,7 @@ def compare_layers(session: InferenceSession, feeds: Mapping[str, Any], other: V
     """
     in_file = session.graph.values()
     ops = {node.label: node.op_type for node in session.graph.nodes}
-    layers: list[Layer] = []
+    layers: list[LayerComparison] = []
     unmatched: list[str] = []
 
     def compare(name: str, op: str, origin: tuple[str, ...], result: Any) -> None:
@@ -256,21 +256,23 @@ def cosine(ours: Array, other: Array) -> float:
     return float(np.clip(product / math.sqrt(first) / math.sqrt(second), -1, 1))
 
 
-def _compare(name: str, op: str, origin: tuple[str, ...], ours: Any, other: Any) -> Layer:
+def _compare(name: str, op: str, origin: tuple[str, ...], ours: Any, other: Any) -> LayerComparison:
     shape = tuple(getattr(ours, "shape", ()))
     if not isinstance(ours, np.ndarray) or ours.dtype.kind not in "fiubcV":
         problem = "" if _same(ours, other) else "differs from the other side"
-        return Layer(name, op, origin, shape, problem=problem)
+        return LayerComparison(name, op, origin, shape, problem=problem)
     theirs = np.asarray(other)
     if ours.dtype.kind == "V" and theirs.dtype == np.float32:  # how files hold bfloat16 and float8
         theirs = theirs.astype(ours.dtype)
     if (ours.dtype, ours.shape) != (theirs.dtype, theirs.shape):
         wanted = f"{theirs.dtype}{list(theirs.shape)}"
-        return Layer(name, op, origin, shape, problem=f"is {ours.dtype}{list(ours.shape)}, the other side's {wanted}")
+        return LayerComparison(
+            name, op, origin, shape, problem=f"is {ours.dtype}{list(ours.shape)}, the other side's {wanted}"
+        )
     similarity = cosine(ours, theirs) if ours.dtype.kind != "c" else 1.0
     error, relative = difference(ours, theirs)
     problem = _not_finite(ours, theirs) if np.isinf(error) else ""
-    return Layer(name, op, origin, shape, error, relative, ulps(ours, theirs), similarity, problem)
+    return LayerComparison(name, op, origin, shape, error, relative, ulps(ours, theirs), similarity, problem)
 
 
 def _not_finite(ours: Array, other: Array) -> str:

@@ -20,7 +20,7 @@ from tinyonnx.tools._layout import layout
 from tinyonnx.tools.compare import Comparison
 from tinyonnx.tools.inspect import GraphReport, PlanReport
 from tinyonnx.tools.profile import Profile
-from tinyonnx.tools.trace import HISTOGRAM_BINS, Activation
+from tinyonnx.tools.trace import HISTOGRAM_BINS, ActivationReport
 
 _MAP = 64, 160
 _TILE = 32, 64
@@ -38,7 +38,7 @@ _CURVE = 512
 
 
 @dataclass(frozen=True)
-class Axis:
+class PictureAxis:
     """The meaning of an axis of a picture: ticks at places from 0, its begin, to 1; `upward` puts 0 at the bottom."""
 
     title: str
@@ -56,8 +56,8 @@ class Section:
     bars: list[tuple[str, float]] = field(default_factory=list)
     unit: str = ""
     note: str = ""
-    rows: Axis | None = None
-    columns: Axis | None = None
+    rows: PictureAxis | None = None
+    columns: PictureAxis | None = None
 
 
 class Report:
@@ -67,7 +67,7 @@ class Report:
     number.
     """
 
-    def __init__(self, title: str, graph: GraphReport, axes: Mapping[int, Axis] | None = None) -> None:
+    def __init__(self, title: str, graph: GraphReport, axes: Mapping[int, PictureAxis] | None = None) -> None:
         self.title, self.axes = title, dict(axes or {})
         self.sections: list[Section] = []
         self.verdict = ""
@@ -100,7 +100,7 @@ class Report:
                 skipped = "" if remark.applied else "skipped: "
                 row.setdefault("remarks", []).append(f"{remark.pass_name}: {skipped}{remark.text}")
 
-    def add_activation(self, activation: Activation, value: Any) -> None:
+    def add_activation(self, activation: ActivationReport, value: Any) -> None:
         """Add statistics, a histogram and pictures of a node's first result; in a loop, of the last iteration."""
         row = self._rows.get(activation.path)
         if row is None or row.get("stats", {}).get("name", activation.name) != activation.name:
@@ -231,7 +231,7 @@ def _fitted(values: Array, most: tuple[int, int], points: int) -> Array:
     return shrink(values, max(1, int(height * factor)), max(1, int(width * factor)))
 
 
-def _histogram(numbers: Array, activation: Activation) -> list[int]:
+def _histogram(numbers: Array, activation: ActivationReport) -> list[int]:
     if activation.minimum is None or activation.maximum is None:
         return []
     finite = numbers[np.isfinite(numbers)]

@@ -23,7 +23,7 @@ HISTOGRAM_BINS = 64
 
 
 @dataclass(frozen=True)
-class Activation:
+class ActivationReport:
     """Statistics of one result of a node.
 
     Minimum, maximum, mean and standard deviation are of the finite numbers, None if there are none; `zeros` is a share
@@ -52,7 +52,7 @@ class Activation:
         return not self.nans and not self.infinities
 
 
-Reader = Callable[[Activation, Any], None]
+Reader = Callable[[ActivationReport, Any], None]
 """Gets an activation and its value, which must be copied to be kept."""
 
 
@@ -89,15 +89,15 @@ def _read_constants(session: InferenceSession, feeds: Mapping[str, Any], read: R
             read(describe(node.label, node.op_type, tuple(node.origin), name, value.const), value.const)
 
 
-def describe(path: str, op: str, origin: tuple[str, ...], name: str, result: Any) -> Activation:
+def describe(path: str, op: str, origin: tuple[str, ...], name: str, result: Any) -> ActivationReport:
     """Return the statistics of one value."""
     if not isinstance(result, np.ndarray):
         text = f"sequence of {len(result)}" if isinstance(result, list) else type(result).__name__
-        return Activation(path, op, origin, name, "", (), value="absent" if result is None else text)
+        return ActivationReport(path, op, origin, name, "", (), value="absent" if result is None else text)
     kind = onnx_type(result.dtype) or str(result.dtype)
     if result.dtype.kind not in "fiubV" or not result.size:
-        return Activation(path, op, origin, name, kind, result.shape, value="" if result.size else "empty")
-    return Activation(path, op, origin, name, kind, result.shape, *_statistics(result))
+        return ActivationReport(path, op, origin, name, kind, result.shape, value="" if result.size else "empty")
+    return ActivationReport(path, op, origin, name, kind, result.shape, *_statistics(result))
 
 
 def _statistics(result: Array) -> tuple[Any, ...]:
@@ -141,7 +141,7 @@ def saving(path: str) -> Iterator[Reader]:
     count: dict[str, int] = {}
     with naming_file(path), zipfile.ZipFile(path, "w", zipfile.ZIP_STORED, allowZip64=True) as archive:
 
-        def read(activation: Activation, result: Any) -> None:
+        def read(activation: ActivationReport, result: Any) -> None:
             if not isinstance(result, np.ndarray) or result.dtype.kind == "O":
                 return
             count[activation.name] = times = count.get(activation.name, 0) + 1

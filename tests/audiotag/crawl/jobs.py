@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from audiotag.crawl import workers
-from audiotag.crawl.job import End, Rows
+from audiotag.crawl.job import EncodedRows, End
 from audiotag.crawl.pool import Pool
 from audiotag.crawl.workers import CHUNK
 from audiotag.errors import ModelError
@@ -77,7 +77,7 @@ class Job:
             os.kill(os.getpid(), int(detail))
         elif what == "once" and not (self.folder / detail).exists():
             (self.folder / detail).touch()
-            yield Rows(b"half of it\n" * CHUNK)
+            yield EncodedRows(b"half of it\n" * CHUNK)
             os.kill(os.getpid(), signal.SIGSEGV)
         elif what == "hang":
             time.sleep(1000)
@@ -86,26 +86,26 @@ class Job:
         elif what == "meet":
             note_pid(self.folder / "met")
             wait_for(lambda: len(pids(self.folder / "met")) >= int(detail.split()[0]), "the workers never met")
-            yield Rows(f"{os.getpid()} ".encode())
+            yield EncodedRows(f"{os.getpid()} ".encode())
         elif what == "sleep":
             time.sleep(float(detail.split()[0]))
         elif what == "large":
             for _ in range(int(detail.split()[0])):
-                yield Rows(b"x" * 999 + b"\n")
+                yield EncodedRows(b"x" * 999 + b"\n")
         elif what == "fail":
-            yield Rows(b"before\n")
+            yield EncodedRows(b"before\n")
             yield End(path, Failure(path, "AudioError", "bad"), 1.0)
             return
         elif what == "first":
             note_pid(self.folder / "met")
             wait_for(lambda: len(pids(self.folder / "met")) >= int(detail), "the workers never met")
-            yield Rows(b"alone " if self.first else b"later ")
+            yield EncodedRows(b"alone " if self.first else b"later ")
         elif what == "orphan" and not (self.folder / detail).exists():
             (self.folder / detail).touch()
             if os.getppid() == self.loader:  # it may be dead already
                 os.kill(self.loader, signal.SIGKILL)
             time.sleep(1000)
-        yield Rows(f"{path}\n".encode())
+        yield EncodedRows(f"{path}\n".encode())
         yield End(path, None, 2.0)
 
 
@@ -116,7 +116,7 @@ def run(folder, paths, count=2, timeout=None, at_load=""):
         model = pool.model()
         assert (model.name, model.source, model.sha256) == ("fake", "", hashlib.sha256(b"content").hexdigest())
         for event in pool.run(paths):
-            if isinstance(event, Rows):
+            if isinstance(event, EncodedRows):
                 data += event.data
             elif event is not None:
                 assert event.path not in found

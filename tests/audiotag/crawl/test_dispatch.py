@@ -85,6 +85,7 @@ def test_the_shortest_queue_comes_first():
 def test_workers_that_start_find_something_to_do():
     starting = Queue(ready=False)
     assert assign([Queue(), starting], share=10, waiting=2, starting=1) == [1, 0]
+    assert assign([Queue(), starting], share=10, waiting=1, starting=1) == [1, 0]
     assert assign([Queue("a"), starting], share=10, waiting=1, starting=1) == [1, 0]
     assert assign([Queue("a"), starting], share=10, waiting=3, starting=1) == [3, 0]
 

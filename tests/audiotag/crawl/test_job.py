@@ -10,7 +10,7 @@ import sys
 
 import pytest
 
-from audiotag.crawl.job import End, Job, Rows, resume_collection, rows_of
+from audiotag.crawl.job import EncodedRows, End, Job, resume_collection, rows_of
 from audiotag.errors import AudioError
 from audiotag.options import TagOptions
 from audiotag.results import Failure, Result
@@ -43,7 +43,7 @@ def test_rows_then_the_end():
     rows = [result("a", 2.0), result("a", 4.0)]
     *events, end = job_of(Tagger(rows)).events("a")
     assert [event.result for event in events] == rows
-    assert all(isinstance(event, Rows) for event in events)
+    assert all(isinstance(event, EncodedRows) for event in events)
     assert [json.loads(event.data) for event in events] == [row.to_dict() for row in rows]
     assert end == End("a", None, 4.0)
 

@@ -8,7 +8,7 @@ import time
 import pytest
 
 from audiotag.crawl import worker_queue
-from audiotag.crawl.job import End, Rows
+from audiotag.crawl.job import EncodedRows, End
 from audiotag.crawl.read_ahead import WorkItem
 from audiotag.crawl.worker_queue import WorkerQueue
 
@@ -66,7 +66,7 @@ def test_rows_come_once_their_file_has_ended(process):
     *rows, last = queue.receive(b"2\n", end)
     assert (b"".join(row.data for row in rows), last) == (b"1\n2\n", end)
     assert [item.path for item in queue.items] == ["b"]
-    assert list(queue.receive(b"3\n", End("b"))) == [Rows(b"3\n"), End("b")]
+    assert list(queue.receive(b"3\n", End("b"))) == [EncodedRows(b"3\n"), End("b")]
     assert len(queue) == 0
 
 

@@ -11,7 +11,7 @@ from multiprocessing.process import BaseProcess
 
 import pytest
 
-from audiotag.crawl.job import Rows
+from audiotag.crawl.job import EncodedRows
 from audiotag.crawl.pool import DEATHS, Pool
 from audiotag.crawl.signals import interruptible
 from audiotag.errors import Error, ModelError
@@ -25,7 +25,7 @@ def test_the_first_worker_warms_up_alone(fork, tmp_path):
         pool.model()
         assert loads(tmp_path) == 1
         paths = ["first 3", "first 3", "first 3"]  # each waits until three workers are at work
-        data = b"".join(event.data for event in pool.run(paths) if isinstance(event, Rows))
+        data = b"".join(event.data for event in pool.run(paths) if isinstance(event, EncodedRows))
     kinds = {word for word in data.split() if word in (b"alone", b"later")}
     assert kinds == ({b"alone"} if fork else {b"alone", b"later"})
     assert loads(tmp_path) == (1 if fork else 3)

@@ -14,7 +14,7 @@ import pytest
 
 pytest.importorskip("uvicorn")
 
-from audiotag.crawl.job import End, Rows
+from audiotag.crawl.job import EncodedRows, End
 from audiotag.errors import AudioError, CrashError, Error
 from audiotag.serve import decoders as module
 from audiotag.serve.decoders import ClientGoneError, Decoders, Decoding, Sound, TooLongError
@@ -27,7 +27,7 @@ from tests.audiotag.serve.servers import Server, wav
 class Odd(Decoding):
     """Does what the name of a sound says."""
 
-    def events(self, item: Sound) -> Iterator[Rows | End]:
+    def events(self, item: Sound) -> Iterator[EncodedRows | End]:
         if item.name == "crash":
             os.kill(os.getpid(), signal.SIGSEGV)
         if item.name == "exit":

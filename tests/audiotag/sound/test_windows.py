@@ -17,7 +17,7 @@ import soundfile
 
 from audiotag import AudioError, LabelError, Tagger
 from audiotag.sound import audio
-from audiotag.sound.windows import MAX_PIECE, MIN_WINDOW, Grid
+from audiotag.sound.windows import MAX_PIECE, MIN_HOP, MIN_WINDOW, Grid
 
 RATE = 32000
 
@@ -113,6 +113,11 @@ def test_impossible_windows_are_refused_at_once(tagger, window, hop):
             tagger.tag_windows("no-such-file.wav", *not_a_number)
     with pytest.raises(LabelError):
         tagger.tag_windows("no-such-file.wav", 1, labels="Dogg")
+
+
+def test_extreme_windows_are_possible():
+    assert Grid(MIN_WINDOW, MIN_HOP).size == 640
+    assert Grid(MAX_PIECE, MAX_PIECE).size == 1200 * RATE
 
 
 def test_windows_before_the_damage_are_there(tagger, samples):

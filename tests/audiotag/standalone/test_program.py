@@ -16,7 +16,7 @@ from audiotag.outputs.text import TextEncoder
 from audiotag.results import Failure
 from audiotag.standalone import texts
 from audiotag.standalone.arguments import real_number
-from audiotag.standalone.program import NAME, Facts, Program
+from audiotag.standalone.program import NAME, Facts, TaggerProgram
 from tests.audiotag.conftest import make_tagger
 from tinyonnx import kernel
 
@@ -30,7 +30,7 @@ def tagger(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def program(tagger):
-    return Program(Facts(tagger.model.name, tagger.model.sha256, tagger.model.trained), SECONDS)
+    return TaggerProgram(Facts(tagger.model.name, tagger.model.sha256, tagger.model.trained), SECONDS)
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ from tinyonnx import InferenceSession, kernel
 from tinyonnx.ir import Array
 from tinyonnx.native.kernels import run_sized, unpack
 from tinyonnx.native.sized import lay_out_sizes, plan_for_size
-from tinyonnx.native.unit import CONSTANTS, RUNS, UNPACKED, WORDS, Layout, Unit
+from tinyonnx.native.unit import CONSTANTS, RUNS, UNPACKED, WORDS, Unit, UnitLayout
 from tinyonnx.runtime.sized import SizedPlan
 
 
@@ -27,7 +27,7 @@ def sized_unit(network: bytes, first: int, last: int) -> Unit:
         zeros = np.broadcast_to(np.float32(0), (1, 1, 128, size))
         return plan_for_size(session, ["logits"], {"melspec": zeros}, "melspec", 3)
 
-    layout = Layout()
+    layout = UnitLayout()
     control, features, logits = np.zeros(1, np.int64), np.zeros(128 * last, np.float32), np.zeros(527, np.float32)
     for name, array in {"control": control, "features": features, "logits": logits}.items():
         layout.map(array, layout.room(name, array.nbytes))
