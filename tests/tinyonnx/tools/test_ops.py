@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 
 import onnx
+import pytest
 from onnx.defs import get_schema
 
 import tinyonnx.ops  # noqa: F401, registers the operators
@@ -55,5 +56,6 @@ def test_json(capsys):
 
 
 def test_an_unknown_domain(capsys):
-    assert main(["ops", "--domain", "nowhere"]) == 1
-    assert "--domain nowhere is unknown; the domains are ai.onnx, ai.onnx.ml" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        main(["ops", "--domain", "nowhere"])
+    assert "--domain: nowhere is unknown; the domains are ai.onnx, ai.onnx.ml" in capsys.readouterr().err
