@@ -11,7 +11,7 @@ import numpy as np
 from audiotag.errors import AudioError, ModelError
 from audiotag.events import HOP, WINDOW
 from audiotag.features import mel
-from audiotag.models.frames import PIECE, STEP, MedianFilter, Piece, join
+from audiotag.models.frames import PIECE, STEP, FramePiece, MedianFilter, join
 from audiotag.sound import audio
 from audiotag.sound.windows import MAX_PIECE, SHORTEST, TOO_SHORT, Grid
 
@@ -124,11 +124,11 @@ class Scorer:
                 yield Scored(begin, end, row, None)
                 begin = end
 
-    def _pieces(self, clip: Clip, grid: Grid, notes: list[str] | None) -> Iterator[Piece]:
+    def _pieces(self, clip: Clip, grid: Grid, notes: list[str] | None) -> Iterator[FramePiece]:
         for start, samples in self._windows(clip, grid, notes):
             outcome = self.network.answer(self.network.description.hear(samples), frames=True)
             assert outcome.frames is not None
-            yield Piece(start / self.rate, (start + len(samples)) / self.rate, outcome.frames)
+            yield FramePiece(start / self.rate, (start + len(samples)) / self.rate, outcome.frames)
 
     def _windows(self, clip: Clip, grid: Grid, notes: list[str] | None) -> Iterator[tuple[int, Array]]:
         """Yield first sample and samples of each window, at the model's rate."""

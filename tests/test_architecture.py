@@ -84,8 +84,12 @@ SHARED = {f"tinyonnx.runtime.{module}" for module in ("arena", "budget", "consta
 OUTSIDE = {"tinyonnx": set(), "audiotag": {"tinyonnx"}}
 """Other packages of this repository that one may import."""
 
-SAME_NAMES = {name: ["tinyonnx.errors", "audiotag.errors"] for name in ("Error", "ModelError")}
-"""Classes of the same name: each package has a public tree of exceptions."""
+SAME_NAMES = {
+    **{name: ["tinyonnx.errors", "audiotag.errors"] for name in ("Error", "ModelError")},
+    "Window": ["tinyonnx.codegen.primitives", "audiotag.features.settings"],
+}
+"""Classes of the same name: each package has a public tree of exceptions; a window of a convolution's input in kernels,
+and that of a Fourier transform in a public record."""
 
 MOST_LINES, MOST_PARAMETERS, MOST_TOP_LEVEL = 500, 10, 10
 LONG = {

@@ -79,7 +79,7 @@ class Length:
 
 
 @dataclass(frozen=True)
-class Outputs:
+class OutputNames:
     """Names of outputs, where they can't be found by their shapes."""
 
     scores: str | None = None
@@ -114,7 +114,7 @@ class Description:
     features: MelConfig | None = None
     frames: Frames | None = None
     length: Length | None = None
-    outputs: Outputs | None = None
+    outputs: OutputNames | None = None
 
     def __post_init__(self) -> None:
         """Raises ValueError."""

@@ -17,7 +17,7 @@ STEP = 0.8
 """Distance of pieces as a fraction of their length: the rest is context at their ends."""
 
 
-class Piece(NamedTuple):
+class FramePiece(NamedTuple):
     """Frame-wise scores (n, classes) of a piece of a clip that lies from `start` to `end` in seconds."""
 
     start: float
@@ -25,7 +25,7 @@ class Piece(NamedTuple):
     frames: Array
 
 
-def join(pieces: Iterable[Piece], rate: float) -> Iterator[tuple[Array, Array]]:
+def join(pieces: Iterable[FramePiece], rate: float) -> Iterator[tuple[Array, Array]]:
     """Join overlapping pieces: each counts up to the middle of its overlap with the next one.
 
     Args:
@@ -35,7 +35,7 @@ def join(pieces: Iterable[Piece], rate: float) -> Iterator[tuple[Array, Array]]:
     Yields:
         (ends, scores): the end in seconds of each frame (n,), which is the start of the next, and scores (n, classes).
     """
-    held: Piece | None = None
+    held: FramePiece | None = None
     begin = 0.0
     for piece in pieces:
         if held is not None:
@@ -47,7 +47,7 @@ def join(pieces: Iterable[Piece], rate: float) -> Iterator[tuple[Array, Array]]:
         yield _between(held, rate, begin, held.end)
 
 
-def _between(piece: Piece, rate: float, begin: float, end: float) -> tuple[Array, Array]:
+def _between(piece: FramePiece, rate: float, begin: float, end: float) -> tuple[Array, Array]:
     """Frames whose middle lies from `begin` to `end`; the last one ends there."""
     starts = piece.start + np.arange(len(piece.frames)) / rate
     middles = starts + 0.5 / rate

@@ -146,7 +146,7 @@ def _streamed(reader: Reader, name: str, stack: ExitStack, notes: list[str]) -> 
 
 
 def _mpeg(reader: Reader, name: str, stack: ExitStack, notes: list[str]) -> Blocks:
-    frames = mpeg.Frames(reader)
+    frames = mpeg.MpegFrames(reader)
     found = promised = there = 0.0
     for segment in frames.segments():
         total = 0.0

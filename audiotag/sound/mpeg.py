@@ -130,7 +130,7 @@ class MpegSegment:
         return data
 
 
-class Frames:
+class MpegFrames:
     """The frames of a source.
 
     Attributes:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from audiotag.features.settings import Logarithm, MelBank, MelConfig, Window
-from audiotag.models.description import ClassLabel, Description, Frames, Outputs
+from audiotag.models.description import ClassLabel, Description, Frames, OutputNames
 
 CONFIG = MelConfig(
     rate=16000, n_fft=512, window=Window("hann", 400), hop=160, mel=MelBank("kaldi", 128, 0, 7000),
@@ -25,6 +25,6 @@ def labels() -> tuple[ClassLabel, ...]:
 
 def descriptions() -> dict[str, Description]:
     """The frame-wise models; a clip's scores are `weak_logits`."""
-    outputs = Outputs("weak_logits", "strong_logits", "frame_embedding")
+    outputs = OutputNames("weak_logits", "strong_logits", "frame_embedding")
     layout = ("batch", 1, "mel", "time")
     return {"efficientsed": Description("log_mel", 16000, layout, "logits", labels(), CONFIG, FRAMES, None, outputs)}
