@@ -13,7 +13,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from audiotag.errors import ModelError
-from audiotag.models.mobilenet import BLOCKS, OPSET, Block, GraphBuilder, StateTensors, make_divisible
+from audiotag.models.mobilenet import BLOCKS, OPSET, GraphBuilder, InvertedResidual, StateTensors, make_divisible
 from tinyonnx import Graph, Value
 from tinyonnx.ir import Array
 
@@ -71,7 +71,7 @@ class _DynamicBuilder(GraphBuilder):
         x = self._node("Conv", f"{name}.conv", [x, weight], attributes)
         return self._node("HardSwish", f"{name}.activation", [self._norm(f"{name}.1", x, out)])
 
-    def _block(self, name: str, x: Value, block: Block, width: float, index: int) -> Value:
+    def _block(self, name: str, x: Value, block: InvertedResidual, width: float, index: int) -> Value:
         least, most = (make_divisible(size * width) for size in (_MIN_CONTEXT, _MAX_CONTEXT))
         size = min(max(make_divisible(block.expanded // 4), least), most)
         context, frequency, time = self._context(f"{name}.context_gen", x, block, size)
@@ -91,7 +91,7 @@ class _DynamicBuilder(GraphBuilder):
         y = self._norm(f"{name}.proj_norm", y, block.out)
         return self._node("Add", f"{name}.add", [y, x]) if block.residual else y
 
-    def _context(self, name: str, x: Value, block: Block, size: int) -> tuple[Value, Value, Value]:
+    def _context(self, name: str, x: Value, block: InvertedResidual, size: int) -> tuple[Value, Value, Value]:
         """The context (1, size), and gates along frequency (1, c, f, 1) and time (1, c, 1, t) before the sigmoid."""
         along_f = self._node("ReduceMean", f"{name}.mean_f", [x], {"axes": [3], "keepdims": 1})
         along_t = self._node("ReduceMean", f"{name}.mean_t", [x], {"axes": [2], "keepdims": 1})

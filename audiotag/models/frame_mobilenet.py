@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from audiotag.errors import ModelError
-from audiotag.models.mobilenet import BLOCKS, Block, Config, MobileNetBuilder, StateTensors
+from audiotag.models.mobilenet import BLOCKS, Config, InvertedResidual, MobileNetBuilder, StateTensors
 from tinyonnx import Graph, Value
 from tinyonnx.ir import Array
 
@@ -57,7 +57,7 @@ class FrameConfig(Config):
     """A network that keeps the time resolution behind the second block."""
 
     @property
-    def blocks(self) -> tuple[Block, ...]:
+    def blocks(self) -> tuple[InvertedResidual, ...]:
         """The blocks with their strides."""
         plain = (replace(block, stride=2 if index == 1 else 1) for index, block in enumerate(BLOCKS))
         strided = (

@@ -20,8 +20,8 @@ _RATE = mel.DEFAULT.rate
 
 
 @dataclass(frozen=True)
-class Variant:
-    """What the tensors of a checkpoint don't tell: hop in milliseconds, number of mel bands, strides."""
+class CheckpointVariant:
+    """Properties that the tensors of a checkpoint do not show: hop in milliseconds, number of mel bands, strides."""
 
     hop: float = 10
     bins: int = 128
@@ -32,7 +32,7 @@ class Variant:
         return config(round(self.hop * _RATE / 1000), self.bins)
 
 
-def variant(name: str, hop: float | None = None, bins: int | None = None) -> Variant:
+def variant(name: str, hop: float | None = None, bins: int | None = None) -> CheckpointVariant:
     """The variant that a file is named after, such as `mn10_as_hop_20_mAP_456.pt`; `hop` and `bins` if it tells none.
 
     Raises:
@@ -46,7 +46,7 @@ def variant(name: str, hop: float | None = None, bins: int | None = None) -> Var
                 f"its name says {key} {match[1]}, not {given:g}; rename the file if --{key} {given:g} is right"
             )
     strides = re.search(r"_s([12]{4})(?!\d)", name)
-    return Variant(
+    return CheckpointVariant(
         hop or (int(found["hop"][1]) if found["hop"] else 10),
         bins or (int(found["mels"][1]) if found["mels"] else 128),
         tuple(int(digit) for digit in strides[1]) if strides else (2, 2, 2, 2),
@@ -60,6 +60,6 @@ def config(hop: int = 320, bins: int = 128) -> MelConfig:
 
 def descriptions() -> dict[str, Description]:
     """EfficientAT's models: `efficientat_hop_20` has a frame every 20 ms, `efficientat_mels_64` has 64 bands."""
-    hops = {f"efficientat_hop_{hop}": efficientat(Variant(hop).config) for hop in HOPS}
+    hops = {f"efficientat_hop_{hop}": efficientat(CheckpointVariant(hop).config) for hop in HOPS}
     mels = {f"efficientat_mels_{bins}": efficientat(config(bins=bins)) for bins in MELS}
     return {"efficientat": efficientat(), **hops, **mels}
