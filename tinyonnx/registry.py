@@ -9,6 +9,7 @@ that needs more takes a `Context` as its first parameter, named `ctx`.
 from __future__ import annotations
 
 import inspect
+import sys
 from collections.abc import Callable, Mapping
 from functools import cache, cached_property, wraps
 from types import CodeType
@@ -399,6 +400,11 @@ def registered() -> list[Op]:
     """Return every registered operator version, sorted by domain, name and version."""
     _import_all()
     return [_OPS[key][since] for key in sorted(_OPS) for since in sorted(_OPS[key])]
+
+
+def all_imported() -> bool:
+    """Return whether the operator modules that `tinyonnx.ops` does not import at once are imported."""
+    return "tinyonnx.ops.others" in sys.modules
 
 
 def _import_all() -> None:

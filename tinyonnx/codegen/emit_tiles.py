@@ -36,7 +36,7 @@ def _literal(kind: Any) -> int:
     return int(kind.literal_value)
 
 
-def _tile(constants: int) -> Callable[[Callable[..., None]], Callable[..., Any]]:
+def tile(constants: int) -> Callable[[Callable[..., None]], Callable[..., Any]]:
     """Make a primitive of a function that emits code: the first `constants` parameters are Python ints, then come
     opened arguments."""
 
@@ -58,7 +58,7 @@ def _tile(constants: int) -> Callable[[Callable[..., None]], Callable[..., Any]]
     return decorate
 
 
-@_tile(constants=4)
+@tile(constants=4)
 def gemm_tile(
     e: Emitter, rows: int, vectors: int, run: int, step: int, x: Any, taps: Any, w: Any, out: Any, epilogue: Any,
 ) -> None:  # fmt: skip
@@ -117,7 +117,7 @@ def gemm_tile(
     e.finish(total, offsets, lines, epilogue, e.first(out.lanes) if vectors == 1 else None)
 
 
-@_tile(constants=4)
+@tile(constants=4)
 def taps_tile(
     e: Emitter, pixels: int, columns: int, stride: int, masked: int, x: Any, taps: Any, w: Any, out: Any, skip: Any,
     epilogue: Any,

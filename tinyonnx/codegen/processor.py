@@ -56,3 +56,17 @@ def vector_shape() -> tuple[int, int]:
     if {"avx2", "fma"} <= features:
         return 8, 16
     return 4, 32 if platform.machine() in ("aarch64", "arm64") else 16
+
+
+@cache
+def byte_product() -> str:
+    """How products of bytes are added up exactly: "vnni" (four at once), "pairs" (of 16 bits), or "plain"."""
+    features, lanes = processor().features, vector_shape()[0]
+    if platform.machine() not in ("x86_64", "AMD64"):
+        return "plain"
+    names = {"avx512_vnni", "avx512vnni"} if lanes == 16 else {"avx_vnni", "avxvnni"}
+    if lanes >= 8 and features & names:
+        return "vnni"
+    # named levels with AVX-512 have its instructions for bytes and words, too
+    named = os.environ.get("NUMBA_CPU_NAME") == "x86-64-v4"
+    return "pairs" if lanes < 16 or named or "avx512bw" in features else "plain"

@@ -1,4 +1,6 @@
-"""Compiled kernels; importing this package registers all of them.
+"""Compiled kernels; importing this package registers those of the operators that most models need.
+
+The registry imports further operators when it is asked for one; then the planner imports their kernels, `others`.
 
 | module | operators |
 |---|---|
@@ -10,6 +12,9 @@
 | `gemm` | products with a constant matrix, and the register tiles that all products use |
 | `matmul` | products of two variable matrices |
 | `recurrent`, `recurrent_layers` | LSTM, GRU, RNN: kernel; binders |
+| `quantized_matmul` | products of bytes with a constant matrix |
+| `quantized_gemm` | the register tiles of such products, packing |
+| `quantized_conv`, `quantized_depthwise` | convolutions of bytes |
 | `rows` | softmax, normalisation and reductions of the last axes |
 | `gated` | squeeze-and-excitation |
 | `pool` | pooling, by windows and global |
@@ -20,7 +25,7 @@
 | `move` | transposing, slicing, gathering of constant indices, concatenating, padding |
 | `resize` | resampling of images |
 | `layout` | copies between memory orders |
-| `_common`, `_strided` | records and checks that binders share; axes of strided views |
+| `_common`, `_quantized`, `_strided` | records and checks that binders share; axes of strided views |
 
 Each module has its compiled functions first and, at its end, the binders that `tinyonnx.registry.fast`
 registers. `tinyonnx.codegen` compiles them; `tinyonnx.runtime.program` runs many in one call.

@@ -28,10 +28,10 @@ Registered by `others`:
     detection     RoiAlign, MaxRoiPool, NonMaxSuppression
     einsum        Einsum
     gradient      Gradient
-    integer       MatMulInteger, ConvInteger, QLinearMatMul, QLinearConv
     linear_attention  LinearAttention, CausalConvWithState
     loss          NegativeLogLikelihoodLoss, SoftmaxCrossEntropyLoss
     quantize      QuantizeLinear, DequantizeLinear, DynamicQuantizeLinear
+    quantized     MatMulInteger, ConvInteger, QLinearMatMul, QLinearConv
     random        random numbers, Bernoulli, Multinomial
     recurrent     RNN, GRU, LSTM
     sampling      AffineGrid, GridSample, DeformConv

@@ -7,12 +7,12 @@ from tinyonnx.ops import (
     detection,  # noqa: F401
     einsum,  # noqa: F401
     gradient,  # noqa: F401
-    integer,  # noqa: F401
     linear_attention,  # noqa: F401
     loss,  # noqa: F401
     microsoft,  # noqa: F401
     ml,  # noqa: F401
     quantize,  # noqa: F401
+    quantized,  # noqa: F401
     random,  # noqa: F401
     recurrent,  # noqa: F401
     sampling,  # noqa: F401

@@ -14,7 +14,7 @@ from typing import Any
 from tinyonnx.ir import Array, Graph, Node, Value
 from tinyonnx.limits import Limits
 from tinyonnx.passes.specialise import info_of
-from tinyonnx.registry import Fast, Info, lookup
+from tinyonnx.registry import Fast, Info, all_imported, lookup
 from tinyonnx.runtime.arena import Buffer, assign_offsets
 from tinyonnx.runtime.constants import ConstantPool
 from tinyonnx.runtime.item_loops import ItemLoop, find_runs, shrink_buffers
@@ -31,7 +31,10 @@ def make_plan(
     as a whole after its step. Raises ResourceError where a tensor is over the limit.
     """
     if kernels:
-        import tinyonnx.kernels  # noqa: F401  registers the kernels; importing numba takes a while
+        import tinyonnx.kernels
+
+        if all_imported():
+            import tinyonnx.kernels.others  # noqa: F401
     return _Planner(graph, model, limits, pool, kernels, by_item).plan()
 
 

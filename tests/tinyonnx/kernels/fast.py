@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-import tinyonnx.kernels
+import tinyonnx.kernels.others
 from tinyonnx.codegen.arguments import leaves
 from tinyonnx.codegen.kernel import DISABLED
 from tinyonnx.ir import Array, Node
@@ -22,17 +22,27 @@ from tinyonnx.registry import FUSED, Call, Fast, Info, Op, lookup
 from tinyonnx.runtime.constants import ConstantPool
 from tinyonnx.runtime.operator_call import OpContext
 
-assert tinyonnx.kernels
+assert tinyonnx.kernels.others
 
 POISON = np.float32(-12345.678)
 MARGIN = 80  # more than a tile is wide
+
+
+def poison_of(dtype: np.dtype[Any]) -> Any:
+    """A number that no test uses."""
+    return POISON if dtype == np.float32 else np.full(dtype.itemsize, 0x5A, np.uint8).view(dtype)[0]
+
+
+def blank(like: Array) -> Array:
+    """An array of NaN or, of integers, of poison."""
+    return np.full(like.shape, np.float32(np.nan) if like.dtype == np.float32 else poison_of(like.dtype))
 
 
 def place(array: Array, layout: str, surroundings: list[Array]) -> Array:
     """A copy in that memory order, in the middle of poison."""
     last = layout == "channels_last" and array.ndim > 2
     ordered = np.moveaxis(array, 1, -1) if last else array
-    memory = np.full(ordered.size + 2 * MARGIN, POISON, np.float32)
+    memory = np.full(ordered.size + 2 * MARGIN, poison_of(array.dtype))
     inner = memory[MARGIN:-MARGIN].reshape(ordered.shape)
     inner[...] = ordered
     surroundings.append(memory)
@@ -59,6 +69,7 @@ def run(
     opset: int = 24,
     in_place: bool = False,
     second: bool = False,
+    domain: str = "",
     **attributes: Any,
 ) -> tuple[Array, Array]:
     """(the kernel's result, the operator's first); inputs at `constants` are constant and read-only.
@@ -67,7 +78,7 @@ def run(
     and to nothing around arrays, and that their number doesn't change the result. With `second`
     the second output is asked for, and given; the first is then asserted.
     """
-    entry = lookup(FUSED if fused else "", name, opset)
+    entry = lookup(FUSED if fused else domain, name, opset)
     node = Node(name, inputs, [None, None], opset=opset)  # type: ignore[arg-type]
     ctx = (OpContext(node, Limits()) if second else None,) if entry.takes_ctx else ()
     results = entry.function(*ctx, *inputs, **attributes)
@@ -90,7 +101,7 @@ def run(
         out = arrays[0]
         assert out is not None
     else:
-        out = place(np.full(expected.shape, np.nan, np.float32), order, surroundings)
+        out = place(blank(expected), order, surroundings)
     other = place(np.full(results[1].shape, np.nan, np.float32), order, surroundings) if second else None
     outs = [out, other] if chosen.outputs else out
     found = chosen.bind(ConstantPool(), outs, *arrays, **attributes)
@@ -112,6 +123,14 @@ def run(
 MARK = np.uint32(0x7FC5A5A5)
 """Bits of a NaN that no kernel computes."""
 
+BITS: dict[int, Any] = {1: np.uint8, 4: np.uint32}
+"""Types for the bits of elements, by their size."""
+
+
+def mark(array: Array) -> None:
+    """Fill an array of bits with marks: `MARK`, whose last byte marks bytes."""
+    array[:] = MARK.astype(array.dtype)
+
 
 def guard(calls: Sequence[Call], surroundings: list[Array]) -> list[Call]:
     """The calls with copies, surrounded by NaN, of the arrays that `run` didn't place: constants and temporaries."""
@@ -120,11 +139,12 @@ def guard(calls: Sequence[Call], surroundings: list[Array]) -> list[Call]:
 
     def copy(array: Array) -> Array:
         at = array.ctypes.data
-        if any(begin <= at < end for begin, end in placed) or array.itemsize != 4 or not array.size:
+        if any(begin <= at < end for begin, end in placed) or array.itemsize not in BITS or not array.size:
             return array
         if (at, array.size) not in copies:
-            memory = np.full(array.size + 2 * MARGIN, np.nan, np.float32)
-            memory[MARGIN:-MARGIN] = array.view(np.float32)
+            bits = BITS[array.itemsize]
+            memory = np.full(array.size + 2 * MARGIN, np.iinfo(bits).max, bits)  # as a float it is NaN
+            memory[MARGIN:-MARGIN] = array.view(bits)
             surroundings.append(memory)
             copies[at, array.size] = memory[MARGIN:-MARGIN].view(array.dtype)
         return copies[at, array.size]
@@ -142,8 +162,8 @@ def guard(calls: Sequence[Call], surroundings: list[Array]) -> list[Call]:
 
 def memories(call: Call) -> list[Array]:
     """The arrays of a call's arguments as bits, each once."""
-    arrays = [x for x in leaves(call.args) if isinstance(x, np.ndarray) and x.itemsize == 4]
-    return list({(x.ctypes.data, x.size): x.view(np.uint32) for x in arrays}.values())
+    arrays = [x for x in leaves(call.args) if isinstance(x, np.ndarray) and x.itemsize in BITS]
+    return list({(x.ctypes.data, x.size): x.view(BITS[x.itemsize]) for x in arrays}.values())
 
 
 class Scratch:
@@ -191,7 +211,7 @@ def run_shares(
         for part in reversed(range(parts)):
             if not in_place:
                 for array in outputs:
-                    array[:] = MARK
+                    mark(array)
             before = [array.copy() for array in outputs]
             touched = scratch.run(part, parts, surroundings)
             assert not (used & touched).any(), "two shares use the same scratch"

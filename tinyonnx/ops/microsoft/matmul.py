@@ -8,11 +8,11 @@ import numpy as np
 
 from tinyonnx.errors import OpError
 from tinyonnx.ir import Array
-from tinyonnx.ops.integer import exact_product, matmul_integer_shape, one_number
 from tinyonnx.ops.math import quiet, widened
 from tinyonnx.ops.matmul import GemmAttributes, gemm_shape
 from tinyonnx.ops.microsoft._common import check_dtypes, check_shape, microsoft, present
 from tinyonnx.ops.quantize import dynamic_quantize_linear, saturated
+from tinyonnx.ops.quantized import exact_product, matmul_integer_shape, one_number
 from tinyonnx.registry import Info
 from tinyonnx.sizes.integers import broadcast_shapes
 

@@ -14,7 +14,6 @@ from tinyonnx.errors import OpError
 from tinyonnx.ir import Array
 from tinyonnx.ops.activation import leaky_relu, sigmoid, softmax, softmax_1
 from tinyonnx.ops.conv import ConvAttributes, conv_shape
-from tinyonnx.ops.integer import one_number, qlinear_conv
 from tinyonnx.ops.math import quiet
 from tinyonnx.ops.microsoft._common import microsoft, present
 from tinyonnx.ops.pool import PoolAttributes, average_pool, max_pool, pool_windows
@@ -27,6 +26,7 @@ from tinyonnx.ops.quantize import (
     quantize_shape,
     saturated,
 )
+from tinyonnx.ops.quantized import one_number, qlinear_conv
 from tinyonnx.ops.tensor import concat
 from tinyonnx.registry import Context, Info, broadcast, same_as
 

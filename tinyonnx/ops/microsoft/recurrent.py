@@ -8,10 +8,10 @@ import numpy as np
 
 from tinyonnx.errors import OpError
 from tinyonnx.ir import Array
-from tinyonnx.ops.integer import exact_factor
 from tinyonnx.ops.math import quiet
 from tinyonnx.ops.microsoft._common import check_shape, microsoft, present
 from tinyonnx.ops.quantize import centered, check_type, dynamic_quantize_linear
+from tinyonnx.ops.quantized import exact_factor
 from tinyonnx.ops.recurrent import LayerAttributes, RecurrentAttributes, lstm_cell, run_layer, shape_rule
 from tinyonnx.registry import Context, Info
 

@@ -1,0 +1,75 @@
+"""Convolutions of bytes: equal to the numpy operator, bit for bit."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tests.tinyonnx.kernels.fast import run
+from tests.tinyonnx.kernels.test_quantized_gemm import BYTES, equal, every, scale
+from tinyonnx.codegen.primitives import LANES
+
+
+def convolve(
+    seed: int, x_shape: tuple[int, ...], w_shape: tuple[int, ...], types: Any = None, **attributes: Any
+) -> None:
+    """Compare QLinearConv, with and without a bias, and ConvInteger with the numpy operator."""
+    r = np.random.default_rng(seed)
+    x_type, w_type, y_type = types or r.choice(2, 3).tolist()
+    x_type, w_type, y_type = BYTES[x_type], BYTES[w_type], BYTES[y_type]
+    x, w, filters = every(seed, x_type, *x_shape), every(seed + 1, w_type, *w_shape), w_shape[0]
+    per_filter = (filters,) if r.random() < 0.5 else ()
+    x_zero, w_zero = every(seed + 2, x_type), every(seed + 3, w_type, *per_filter)
+    y = np.float32(r.choice([0.01, 0.3])), every(seed + 4, y_type)
+    inputs = x, scale(0), x_zero, w, scale(1, *per_filter), w_zero, *map(np.asarray, y)
+    b = r.integers(-(2**16), 2**16, filters).astype(np.int32)
+    equal(run("QLinearConv", *inputs, b, constants=range(1, 9), **attributes))
+    equal(run("QLinearConv", *inputs, constants=range(1, 8), **attributes))
+    if not per_filter:
+        equal(run("ConvInteger", x, w, x_zero, w_zero, constants=(1, 3), **attributes))
+        equal(run("ConvInteger", x, w, constants=(1,), **attributes))
+
+
+@pytest.mark.parametrize("types", [(0, 0, 0), (1, 0, 1), (0, 1, 1), (1, 1, 0)])
+@pytest.mark.parametrize("channels", [1, 3, 8, LANES + 1, 2 * LANES])
+def test_kinds(types: tuple[int, int, int], channels: int) -> None:
+    x = 2, channels, 6, 11
+    convolve(1, x, (5, channels, 1, 1), types)
+    convolve(2, x, (2 * LANES + 3, channels, 3, 3), types, pads=[1, 1, 1, 1])
+    convolve(3, x, (channels, 1, 3, 3), types, group=channels, pads=[1, 1, 1, 1])
+    convolve(4, x, (channels, 1, 5, 5), types, group=channels, pads=[2, 2, 2, 2], strides=[2, 2])
+    convolve(5, x, (3 * channels, 1, 1, 3), types, group=channels, pads=[0, 1, 0, 1])
+    convolve(6, (1, 2 * channels, 9), (4, channels, 4), types, group=2)
+
+
+@pytest.mark.parametrize("width", [1, 3, 4, 7, 8, 9, 16, 17, 33])
+@pytest.mark.parametrize("kernel", [3, 4, 5])
+@pytest.mark.parametrize("stride", [1, 2, 3])
+def test_depthwise_rows(width: int, kernel: int, stride: int) -> None:
+    """Rows of every number of tiles, for unrolled and other kernels."""
+    size = (width - 1) * stride + kernel
+    convolve(width, (1, 5, kernel + 2, size), (5, 1, kernel, kernel), group=5, strides=[1, stride])
+
+
+@given(data=st.data())
+@settings(max_examples=100, deadline=None, derandomize=True)
+def test_geometry(data: st.DataObject) -> None:
+    draw = data.draw
+    sizes = st.integers(1, 4)
+    kernel = [draw(sizes, "kernel"), draw(sizes, "kernel")]
+    dilations = [draw(st.integers(1, 3), "dilation") for _ in kernel]
+    strides = [draw(st.integers(1, 3), "stride") for _ in kernel]
+    pads = [draw(st.integers(-1, 4), "pad") for _ in range(4)]
+    space = [draw(st.integers(1, 12), "size") for _ in kernel]
+    for axis in range(2):
+        if space[axis] + pads[axis] + pads[axis + 2] < (kernel[axis] - 1) * dilations[axis] + 1:
+            return
+    group, per_group, filters = draw(st.sampled_from([(1, 3, 5), (2, 2, 3), (6, 1, 1), (3, 1, 2)]), "channels")
+    convolve(
+        draw(st.integers(0, 99), "seed"), (draw(st.integers(1, 2), "batch"), group * per_group, *space),
+        (group * filters, per_group, *kernel), group=group, strides=strides, dilations=dilations, pads=pads,
+    )  # fmt: skip

@@ -1,0 +1,151 @@
+"""Primitives on bytes: register tiles of quantised products, with exact sums in int32.
+
+The Python functions define the meaning, in numpy; `emit_bytes` has the machine code. Factors of the left are
+unsigned, those of the right signed bytes; four of each make a word.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from tinyonnx.codegen.kernel import Primitive
+from tinyonnx.codegen.primitives import LANES, ROWS_2, Rows, Window
+from tinyonnx.ir import Array
+
+SUMS, FLOATS, BYTES = range(3)
+"""Results of a tile: the sums as int32; sum · scale + bias as float32; the sum requantised to a byte."""
+
+WORD = 4
+"""Bytes of a word."""
+
+TALL, SHORT = (8, 4) if ROWS_2 == 8 else (4, 2)
+"""Rows of a tile, and of the tile for matrices with fewer rows."""
+
+CORRECTION, SCALE, BIAS, ZERO = range(4)
+"""Rows of the numbers per column: added to the sum (int32), scale, bias, zero point of the weights (int32)."""
+
+
+class Columns(NamedTuple):
+    """Numbers of each column in the order of panels: row r of them (`CORRECTION`, …) begins at start + r·step.
+
+    Integers are kept as the floats with their bits.
+    """
+
+    data: Array
+    start: int
+    step: int
+
+
+class RowSums(NamedTuple):
+    """The sum of the left factors of each row, an int32 as the float with its bits; `used` unless all `ZERO` are 0."""
+
+    data: Array
+    start: int
+    used: int
+
+
+class Target(NamedTuple):
+    """Results: row i at start + i·step; of the last vector of columns `lanes` elements are stored."""
+
+    data: Array
+    start: int
+    step: int
+    lanes: int
+
+
+class Quantum(NamedTuple):
+    """The zero point and the range of quantised results."""
+
+    zero: Any
+    low: Any
+    high: Any
+
+
+class Panel(NamedTuple):
+    """Packed weights and the first of their elements."""
+
+    data: Array
+    start: int
+
+
+class Finish(NamedTuple):
+    """The numbers that make results of sums."""
+
+    columns: Columns
+    sums: RowSums
+    quantum: Quantum
+
+
+def _words(data: Array, start: int, rows: int, step: int, size: int) -> Array:
+    """Bytes [rows, size] as int64."""
+    assert start >= 0
+    assert start + (rows - 1) * step + size <= len(data), "a kernel reads outside its array"
+    return np.stack([data[start + r * step : start + r * step + size] for r in range(rows)]).astype(np.int64)
+
+
+def _store(values: Array, kind: int, numbers: Array, target: Any, at: int, quantum: Quantum) -> None:
+    """Store a row of sums of one vector."""
+    sums = (values + numbers[CORRECTION].view(np.int32)).astype(np.int32)
+    if kind == SUMS:
+        target[at : at + len(sums)] = sums
+        return
+    scaled = sums.astype(np.float32) * numbers[SCALE]
+    if kind == FLOATS:
+        target[at : at + len(sums)] = scaled + numbers[BIAS]
+        return
+    shifted = np.rint(scaled) + quantum.zero
+    target[at : at + len(sums)] = np.fmin(np.fmax(shifted, quantum.low), quantum.high).astype(np.int32).astype(np.uint8)
+
+
+def _byte_tile(
+    rows: int, vectors: int, kind: int, x: Rows, words: int, w: Panel, finish: Finish, out: Target
+) -> None:  # fmt: skip
+    """Multiply `rows` rows of `words` words with a panel of `vectors` vectors of columns, and finish by `kind`."""
+    panel, columns, sums = vectors * LANES, finish.columns, finish.sums
+    left = _words(x.data, x.start, rows, x.step, words * WORD)
+    right = w.data[w.start : w.start + words * panel * WORD].view(np.int8).astype(np.int64)
+    total = left @ right.reshape(words, panel, WORD).transpose(0, 2, 1).reshape(words * WORD, panel)
+    for r in range(rows):
+        for v in range(vectors):
+            first = columns.start + v * LANES
+            count = out.lanes if v == vectors - 1 else LANES
+            numbers = np.stack([columns.data[first + i * columns.step :][:count] for i in range(4)])
+            values = total[r, v * LANES : v * LANES + count]
+            if sums.used:
+                values = values - int(sums.data.view(np.int32)[sums.start + r]) * numbers[ZERO].view(np.int32)
+            _store(values, kind, numbers, out.data, out.start + r * out.step + v * LANES, finish.quantum)
+
+
+def _byte_taps_tile(
+    pixels: int, unrolled: int, stride: int, kind: int, x: Rows, taps: Window, w: Panel, finish: Finish, out: Target
+) -> None:
+    """Convolve `pixels` pixels of a depthwise convolution for one vector of channels, and finish by `kind`.
+
+    Weights are int16, `taps.w_row` of them to a row of the kernel. With `unrolled` > 0 that is the number of taps of
+    a row, and pixels of the input are `stride` taps apart.
+    """
+    total = np.zeros((pixels, LANES), np.int64)
+    for i in range(taps.rows):
+        for j in range(taps.columns):
+            at = x.start + i * taps.row_step - (taps.wrap if i >= taps.wrap_at else 0) + j * taps.column_step
+            factors = w.data[w.start + i * taps.w_row + j * LANES :][:LANES].astype(np.int64)
+            total += _words(x.data, at, pixels, x.step, LANES) * factors
+    columns = finish.columns
+    numbers = np.stack([columns.data[columns.start + i * columns.step :][: out.lanes] for i in range(4)])
+    for p in range(pixels):
+        _store(total[p, : out.lanes], kind, numbers, out.data, out.start + p * out.step, finish.quantum)
+
+
+def _bytes_of(data: Array) -> Array:
+    """The memory of float32 as bytes."""
+    return data.view(np.uint8)
+
+
+def _primitive(function: Any) -> Primitive:
+    function.__name__ = function.__name__.removeprefix("_")
+    return Primitive(function)
+
+
+byte_tile, byte_taps_tile, bytes_of = map(_primitive, (_byte_tile, _byte_taps_tile, _bytes_of))
