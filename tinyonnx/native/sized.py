@@ -21,7 +21,7 @@ from tinyonnx.native.unit import Cell, UnitLayout
 from tinyonnx.ort.session import InferenceSession
 from tinyonnx.registry import Call
 from tinyonnx.runtime.plan import Unfit
-from tinyonnx.runtime.sized import ArgumentRows, Binding, SizedPlan
+from tinyonnx.runtime.sized import ArgumentRows, Binding, SizedPlan, split
 from tinyonnx.sizes.arrays import SizedArray
 from tinyonnx.sizes.expressions import EQUAL, POSITIVE, SMALLEST, Condition, Size, SizeError, Trace
 
@@ -151,9 +151,9 @@ class _Variant:
             kernels.append(layout.kernel(call.kernel, kinds_of(arguments)))
             cells = layout.cells(arguments)
             start = len(layout.unit.words)
-            numbers, targets = self.rows.encode(cells, start)
+            numbers, changing = split(cells)
             starts.append(layout.add_words(numbers))
-            places += targets
+            places += self.rows.places(changing, start)
         first, last = layout.add_table(kernels, starts)
         code = layout.add_words(table.code().tolist()).offset // 8
         at = layout.add_words(places).offset // 8

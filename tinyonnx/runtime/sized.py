@@ -9,9 +9,10 @@ last run it evaluates the table, which takes microseconds, and lets its arena gr
 
 from __future__ import annotations
 
+import math
 import threading
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from itertools import groupby
 from typing import Any, NamedTuple, cast
 
@@ -46,12 +47,24 @@ Values = tuple[int, ...]
 """The values of a plan's symbols."""
 
 
+class EncodedCall(NamedTuple):
+    """Address of a kernel's code, its row with 0 for numbers that depend on sizes, and these with their indices."""
+
+    entry: int
+    row: list[int]
+    sizes: list[tuple[int, Size]]
+
+
 class Binding(NamedTuple):
-    """The kernel calls of a step, the conditions that led to them, and the memory that they use for themselves."""
+    """The kernel calls of a step, the conditions that led to them, and the memory that they use for themselves.
+
+    `encoded` has the calls for this machine as soon as a variant needs them.
+    """
 
     conditions: list[Condition]
     calls: list[Call]
     temporaries: list[tuple[Size, Any]]
+    encoded: list[EncodedCall]
 
 
 class Row(NamedTuple):
@@ -149,7 +162,7 @@ class SizedPlan:
             calls = step_calls(self.plan, self.plan.steps[at], cast(Array, self.arena), items, self._items.get(at, 0))
             owners: dict[int, tuple[Any, Size]] = {}
             calls = [call._replace(args=_in_arena(call.args, self.trace, owners)) for call in calls]
-        known.append(Binding(list(conditions.values()), calls, self.trace.temporaries[first:]))
+        known.append(Binding(list(conditions.values()), calls, self.trace.temporaries[first:], []))
         return len(known) - 1
 
 
@@ -190,10 +203,18 @@ class ArgumentRows:
         floats = call.scratch * self._shares
         return *call.args, SizedArray(self._scratch, (floats,), np.dtype(np.float32))
 
-    def encode(self, numbers: Sequence[Any], at: int) -> tuple[list[Any], list[int]]:
-        """Return a row that will begin at index `at`, with 0 for numbers that change, and `place` words for these."""
-        places = [place(at + i, self.table.slot(size)) for i, size in enumerate(numbers) if is_size(size)]
-        return [0 if is_size(number) else number for number in numbers], places
+    def places(self, sizes: Iterable[tuple[int, Size]], at: int) -> list[int]:
+        """Return `place` words for the sizes in a row that begins at index `at`."""
+        return [place(at + i, self.table.slot(size)) for i, size in sizes]
+
+
+def split(row: Sequence[Any]) -> tuple[list[Any], list[tuple[int, Size]]]:
+    """Return a row with 0 for numbers that depend on sizes, and these with their indices."""
+    sizes = [(i, number) for i, number in enumerate(row) if isinstance(number, Size)]
+    numbers = list(row)
+    for i, _ in sizes:
+        numbers[i] = 0
+    return numbers, sizes
 
 
 class Variant:
@@ -206,13 +227,16 @@ class Variant:
         row: list[int] = []
         places: list[int] = []
         for binding in bindings:
+            if not binding.encoded:
+                for call in binding.calls:
+                    arguments = rows.arguments(call)
+                    entry = call.kernel.address(kinds_of(arguments))
+                    binding.encoded.append(EncodedCall(entry, *split(cells(arguments))))
             kernels = []
-            for call in binding.calls:
-                arguments = rows.arguments(call)
-                kernels.append((call.kernel.address(kinds_of(arguments)), len(row)))
-                numbers, targets = rows.encode(cells(arguments), len(row))
+            for entry, numbers, sizes in binding.encoded:
+                kernels.append((entry, len(row)))
+                places += rows.places(sizes, len(row))
                 row += numbers
-                places += targets
             self.entries.append(kernels)
         self._see(sized, rows.table)
         self.rows, self.places, self.code = (np.array(x, np.int64) for x in (row, places, rows.table.code()))
@@ -253,6 +277,7 @@ class _Loaded:
     """A variant in memory of an executable's own."""
 
     def __init__(self, variant: Variant, sized: SizedPlan) -> None:
+        plan = sized.plan
         self.variant = variant
         self.rows, self.values = variant.rows.copy(), np.zeros(variant.n_values, np.int64)
         self.evaluation = BoundKernel(evaluate, (variant.code, self.values, variant.places, self.rows))
@@ -261,26 +286,51 @@ class _Loaded:
         self.kernels = [[Row(entry, start + 8 * at) for entry, at in kernels] for kernels in variant.entries]
         self.calls: list[NumpyCall | KernelSegment] = []
         self.numpy_calls: list[NumpyCall] = []
-        steps = [sized.plan.steps[position] for position, _ in sized.plan.order]
-        nothing = np.empty(0, np.uint8)
+        self.arena: Array = np.empty(0, np.uint8)
+        steps = [plan.steps[position] for position, _ in plan.order]
         for is_numpy, run in groupby(zip(steps, self.kernels), lambda pair: isinstance(pair[0], NumpyStep)):
             if is_numpy:
-                found = [NumpyCall(sized.plan, cast(NumpyStep, step), nothing) for step, _ in run]
+                found = [NumpyCall(plan, cast(NumpyStep, step), self.arena) for step, _ in run]
                 self.numpy_calls += found
                 self.calls += (call for call in found if not call.step.by_sizes)
             else:
-                segment = KernelSegment(cast(Any, list(run)), nothing, sized.plan.threads)
+                segment = KernelSegment(cast(Any, list(run)), self.arena, plan.threads)
                 segment.program.kept = self.kept
                 self.calls.append(segment)
+        self.by_sizes = [call for call in self.numpy_calls if call.step.by_sizes]
+        self.template: list[Any] = [None] * plan.n_slots
+        for slot, array in plan.constants.items():
+            self.template[slot] = array
+        self.protected = set(map(id, plan.constants.values()))
 
     def evaluate(self, values: Values, address: int) -> bool:
         """Compute all numbers for these sizes; whether the variant holds for them."""
         if max(values) > self.variant.largest:
             return False
-        self.values[1 : len(values) + 1] = values
-        self.values[len(values) + 1] = address
+        self.values[1 : len(values) + 2] = *values, address
         self.evaluation.run(0, 1)
         return bool(self.values[0])
+
+    def show(self, plan: Plan, arena: Array) -> None:
+        """Make the arrays that numpy steps use, and run the steps that depend on sizes alone."""
+        variant, template = self.variant, self.template
+        if arena is not self.arena:
+            self.arena = self.kept[2] = arena
+            for call in (*self.calls, *self.numpy_calls):
+                call.arena = arena
+        numbers = self.values[variant.wanted].tolist()
+        for slot, at, rank, dtype, layout in variant.buffers:
+            template[slot] = view_of(arena, numbers[at], numbers[at + 1 : at + 1 + rank], dtype, layout)
+        if not self.numpy_calls and not variant.contents:
+            return  # views are never returned, so that they need no protection
+        for slot, at, dtype, shape in variant.contents:
+            template[slot] = np.array(numbers[at : at + math.prod(shape)], dtype).reshape(shape)
+        for call, shapes in zip(self.numpy_calls, variant.planned, strict=True):
+            call.expect([s if s is None else (s[2], tuple(numbers[s[0] : s[0] + s[1]])) for s in shapes])
+        budget = Budget(plan.limits)
+        for call in self.by_sizes:
+            call.run(template, budget)
+        self.protected = {id(value) for value in template if value is not None}
 
     @property
     def nbytes(self) -> int:
@@ -294,7 +344,7 @@ class SizedExecutable(Executable):
     def __init__(self, sized: SizedPlan) -> None:
         self.sized, self.plan = sized, sized.plan
         self.sizes: Values = ()
-        self.arena = np.empty(0, np.uint8)
+        self.arena, self.address = np.empty(0, np.uint8), 0
         self.known: list[_Loaded] = []
         self.calls = []
         self.template = []
@@ -305,53 +355,36 @@ class SizedExecutable(Executable):
         if values == self.sizes:
             return
         self.sizes = ()
-        address = self.arena.ctypes.data
-        loaded = next((known for known in self.known if known.evaluate(values, address)), None)
-        if loaded is None:
-            variant = self.sized.variant_for(values)
-            loaded = next((known for known in self.known if known.variant is variant), None)
-            loaded = _Loaded(variant, self.sized) if loaded is None else loaded
-            if not loaded.evaluate(values, address):
-                raise Unfit
-        else:
-            self.known.remove(loaded)
-        self.known.insert(0, loaded)
-        del self.known[_VARIANTS:]
-        if loaded.nbytes > len(self.arena):
-            self._grow(loaded.nbytes)
-            loaded.evaluate(values, self.arena.ctypes.data)
-        self.calls = loaded.calls
-        self._show(loaded)
+        loaded = self._load(values)
+        nbytes = loaded.nbytes
+        if nbytes > len(self.arena):
+            self._grow(nbytes)
+            loaded.evaluate(values, self.address)
+        loaded.show(self.plan, self.arena)
+        self.calls, self.template, self.protected = loaded.calls, loaded.template, loaded.protected
         self.sizes = values
 
     def _grow(self, nbytes: int) -> None:
         grown = min(int(nbytes * _GROWTH), self.plan.limits.max_run_bytes) if len(self.arena) else nbytes
         self.arena = allocate_arena(self.plan, max(nbytes, grown))
+        self.address = self.arena.ctypes.data
 
-    def _show(self, loaded: _Loaded) -> None:
-        """Make the arrays that numpy steps use, and run the steps that depend on sizes alone."""
-        plan, variant, arena = self.plan, loaded.variant, self.arena
-        numbers = loaded.values[variant.wanted].tolist()
-        template: list[Any] = [None] * plan.n_slots
-        for slot, array in plan.constants.items():
-            template[slot] = array
-        for slot, at, rank, dtype, layout in variant.buffers:
-            template[slot] = view_of(arena, numbers[at], numbers[at + 1 : at + 1 + rank], dtype, layout)
-        for slot, at, dtype, shape in variant.contents:
-            count = int(np.prod(shape))
-            template[slot] = np.array(numbers[at : at + count], dtype).reshape(shape)
-        loaded.kept[2] = arena
-        for call in loaded.calls:
-            call.arena = arena
-        for call, shapes in zip(loaded.numpy_calls, variant.planned, strict=True):
-            call.arena = arena
-            call.expect([s if s is None else (s[2], tuple(numbers[s[0] : s[0] + s[1]])) for s in shapes])
-        budget = Budget(plan.limits)
-        for call in loaded.numpy_calls:
-            if call.step.by_sizes:
-                call.run(template, budget)
-        self.template = template
-        self.protected = {id(value) for value in template if value is not None}
+    def _load(self, values: Values) -> _Loaded:
+        """The variant for these sizes, evaluated; the first of those that are kept from now on. Raises Unfit."""
+        for position, known in enumerate(self.known):
+            if known.evaluate(values, self.address):
+                if position:
+                    self.known.insert(0, self.known.pop(position))
+                return known
+        variant = self.sized.variant_for(values)
+        if any(known.variant is variant for known in self.known):
+            raise Unfit
+        loaded = _Loaded(variant, self.sized)
+        if not loaded.evaluate(values, self.address):
+            raise Unfit
+        self.known.insert(0, loaded)
+        del self.known[_VARIANTS:]
+        return loaded
 
 
 def _in_arena(argument: Any, trace: Trace, owners: dict[int, tuple[Any, Size]]) -> Any:

@@ -41,8 +41,9 @@ class SizedPlans:
     """
 
     def __init__(self, shapes: Shapes, names: Sequence[Sequence[Any]]) -> None:
-        self._shapes, self._names = shapes, names
+        self._names = names
         self._groups: list[list[tuple[int, int]]] = []
+        self._fixed = [(i, axis, size) for i, shape in enumerate(shapes) for axis, size in enumerate(shape)]
         self._plans: list[SizedPlan] = []
         self._pinned = 0
         self.refused = ""
@@ -83,15 +84,10 @@ class SizedPlans:
 
     def _learn(self, shapes: Shapes) -> bool:
         """Note which sizes vary; whether sizes of one name are equal."""
-        known = {place for group in self._groups for place in group}
-        new = {
-            self._name(i, axis)
-            for i, (old, shape) in enumerate(zip(self._shapes, shapes, strict=True))
-            for axis, (a, b) in enumerate(zip(old, shape, strict=True))
-            if a != b and (i, axis) not in known
-        }
+        new = {self._name(i, axis) for i, axis, size in self._fixed if shapes[i][axis] != size}
         if new:
             with self._lock:
+                known = {place for group in self._groups for place in group}
                 places = ((i, axis) for i, shape in enumerate(shapes) for axis in range(len(shape)))
                 groups: dict[Any, list[tuple[int, int]]] = {}
                 for place in places:
@@ -99,6 +95,8 @@ class SizedPlans:
                     if name in new or place in known:
                         groups.setdefault(name, []).append(place)
                 self._groups, self._plans = list(groups.values()), []
+                varying = {place for group in self._groups for place in group}
+                self._fixed = [fixed for fixed in self._fixed if fixed[:2] not in varying]
         return all(shapes[i][axis] == shapes[group[0][0]][group[0][1]] for group in self._groups for i, axis in group)
 
     def _give_up(self, reason: str) -> SizedPlan | None:

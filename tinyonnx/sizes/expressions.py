@@ -67,8 +67,8 @@ class Trace:
         self.conditions: dict[tuple[int, int], Condition] = {}
         self._atoms: dict[Any, int] = {}
         self._sizes: dict[Terms, Size] = {}
-        self.computed: dict[tuple[str, int, int, bool], Any] = {}
-        self._known: dict[tuple[int, int], bool] = {}
+        self.computed: dict[Any, Any] = {}
+        self._known: dict[Any, bool] = {}
         self._closed = False
         self.version = 0
         self.temporaries: list[tuple[Size, Any]] = []
@@ -119,7 +119,7 @@ class Trace:
 
     def size(self, terms: Mapping[Monomial, int]) -> Any:
         """The polynomial, as an int where it is one."""
-        found = tuple(sorted((m, c) for m, c in terms.items() if c))
+        found = tuple(sorted([term for term in terms.items() if term[1]]))
         if not found:
             return 0
         if len(found) == 1 and not found[0][0]:
@@ -143,20 +143,26 @@ class Trace:
                 raise ZeroDivisionError
             if isinstance(a, int):
                 return a // b
-            whole = {m: c // b for m, c in a.terms}
-            rest = {m: c - whole[m] * b for m, c in a.terms}
-            remainder = self.size(rest)
-            if isinstance(remainder, int):
-                whole[()] = whole.get((), 0) + remainder // b
-                return self.size(whole)
-            sign = 1 if b > 0 else -1
-            return self.size(whole) + self._divided(remainder * sign, b * sign)
+            key = "//", id(a), b, True
+            if key not in self.computed:
+                self.computed[key] = self._divided_by(a, b)
+            return self.computed[key]
         if b == 0:  # records that it isn't
             raise ZeroDivisionError
         exact = divided(_terms(a), b.terms)
-        return self._divided(a, b) if exact is None else self.size(exact)
+        return self._quotient(a, b) if exact is None else self.size(exact)
 
-    def _divided(self, a: Any, b: Any) -> Any:
+    def _divided_by(self, a: Size, b: int) -> Any:
+        whole = {m: c // b for m, c in a.terms}
+        rest = {m: c - whole[m] * b for m, c in a.terms}
+        remainder = self.size(rest)
+        if isinstance(remainder, int):
+            whole[()] = whole.get((), 0) + remainder // b
+            return self.size(whole)
+        sign = 1 if b > 0 else -1
+        return self.size(whole) + self._quotient(remainder * sign, b * sign)
+
+    def _quotient(self, a: Any, b: Any) -> Any:
         least = most = None
         (low, high), (divisor, _) = bounds(a), bounds(b)
         if low is not None and low >= 0 and divisor is not None and divisor > 0:
@@ -166,6 +172,13 @@ class Trace:
 
     def extreme(self, a: Any, b: Any, kind: int) -> Any:
         """The maximum or minimum of two sizes."""
+        a, b = (n if isinstance(n, Size) else int(n) for n in (a, b))
+        key = kind, *((id(n), False) if isinstance(n, Size) else (n, True) for n in (a, b))
+        if key not in self.computed:
+            self.computed[key] = self._extreme(a, b, kind)
+        return self.computed[key]
+
+    def _extreme(self, a: Any, b: Any, kind: int) -> Any:
         difference = a - b
         low, high = bounds(difference)
         if low is not None and low >= 0:
@@ -256,13 +269,14 @@ class Trace:
 class Size:
     """An integer that depends on symbols; behaves like an int in arithmetic and comparisons."""
 
-    __slots__ = ("_value", "_version", "terms", "trace")
+    __slots__ = ("_value", "_version", "bounds", "terms", "trace")
     __array_ufunc__ = None
 
     def __init__(self, trace: Trace, terms: Terms) -> None:
         self.trace, self.terms = trace, terms
         self._version = -1
         self._value = 0
+        self.bounds: tuple[int | None, int | None] | None = None
 
     @property
     def value(self) -> int:
@@ -315,7 +329,7 @@ class Size:
         return result
 
     def __neg__(self) -> Any:
-        return self.trace.size({m: -c for m, c in self.terms})
+        return self._computed("r-", 0, _subtracted_from)
 
     def __pos__(self) -> Any:
         return self
@@ -328,7 +342,7 @@ class Size:
 
     def __rsub__(self, other: Any) -> Any:
         other = self._other(other)
-        return NotImplemented if other is None else -self + other
+        return NotImplemented if other is None else self._computed("r-", other, _subtracted_from)
 
     def __mul__(self, other: Any) -> Any:
         other = self._other(other)
@@ -382,11 +396,11 @@ class Size:
 
     def __le__(self, other: Any) -> Any:
         number = self._other(other)
-        return NotImplemented if number is None else self.trace.decide(POSITIVE, -self + number)
+        return NotImplemented if number is None else self.trace.decide(POSITIVE, number - self)
 
     def __lt__(self, other: Any) -> Any:
         number = self._other(other)
-        return NotImplemented if number is None else self.trace.decide(POSITIVE, -self + number - 1)
+        return NotImplemented if number is None else self.trace.decide(POSITIVE, number - self - 1)
 
     def __bool__(self) -> bool:
         return not self.trace.decide(EQUAL, self)
@@ -444,10 +458,21 @@ def _known(choose: Any, a: int | None, b: int | None) -> Any:
     return None if a is None or b is None else choose(a, b)
 
 
+def _subtracted_from(a: Terms, b: Terms) -> dict[Monomial, int]:
+    return subtracted(b, a)
+
+
 def bounds(a: Any) -> tuple[int | None, int | None]:
     """Between which numbers a size certainly is; None where that isn't known."""
     if isinstance(a, int):
         return a, a
+    if a.bounds is None:
+        a.bounds = _bounds_of(a)
+    found: tuple[int | None, int | None] = a.bounds
+    return found
+
+
+def _bounds_of(a: Size) -> tuple[int | None, int | None]:
     low: int | None = 0
     high: int | None = 0
     atoms = a.trace.atoms
