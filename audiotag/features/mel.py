@@ -19,6 +19,8 @@ from audiotag.features import mel_stream
 from audiotag.features.fft_kernel import Curve, Tables, tables
 from audiotag.features.mel_stream import Ends, FrontEnd, State
 from audiotag.features.settings import MelConfig, mel_filterbank, window
+from tinyonnx.codegen.arguments import cells
+from tinyonnx.codegen.kernel import DISABLED, BoundKernel
 
 if TYPE_CHECKING:
     from tinyonnx.ir import Array
@@ -75,6 +77,7 @@ class LogMelStream:
         y = np.empty(mel_stream.capacity(config.n_fft, config.hop), np.float32)
         self._state = State(self._registers, y)
         self._front = front_end(config)
+        self._call: BoundKernel | None = None
 
     @property
     def n_samples(self) -> int:
@@ -100,8 +103,16 @@ class LogMelStream:
 
     def _give(self, x: Array, what: int, out: Array) -> None:
         """Write new frames to the columns of `out`, (n_mels, frames), after those of the last call."""
-        x = np.ascontiguousarray(x, np.float32)
-        mel_stream.push(self._state, x, what, out.reshape(-1), out.shape[1], self._front)
+        varying = np.ascontiguousarray(x, np.float32), what, out.reshape(-1), out.shape[1]
+        args = (self._state, *varying, self._front)
+        if self._call is None:
+            self._call = BoundKernel(mel_stream.push, args)
+        else:  # to encode all arguments for every block costs more than a short block itself
+            self._call.args = args
+            if not DISABLED:
+                numbers, first = cells(varying), len(cells(args[:1]))
+                self._call.row[first : first + len(numbers)] = numbers
+        self._call.run(0, 1)
 
 
 def log_mel_blocks(blocks: Iterable[Array], config: MelConfig = DEFAULT) -> Iterator[Array]:
