@@ -16,7 +16,7 @@ from typing import NoReturn
 from audiotag.console import relay_engine, say
 from audiotag.errors import Error
 
-COMMANDS = ("tag", "serve", "demo", "models", "standalone")
+COMMANDS = ("tag", "serve", "demo", "models", "standalone", "train")
 
 
 def command() -> int:

@@ -60,6 +60,7 @@ ALLOWED = {
             "errors", "events", "labels", "results", "models", "options", "outputs", "scoring", "selection", "sound",
         },
         "pictures": {"errors", "events", "labels", "results", "features", "sound", "tagger", "models", "options"},
+        "learning": {"errors", "models", "sound", "tagger"},
         "crawl": {
             "errors", "console", "events", "labels", "results", "options", "models", "outputs", "sound", "tagger",
             "audiotag",
@@ -68,7 +69,7 @@ ALLOWED = {
         "standalone": {"errors", "labels", "features", "models", "sound", "outputs", "audiotag"},
         "commands": {
             "errors", "console", "events", "labels", "results", "options", "tagger", "crawl", "models", "outputs",
-            "pictures", "serve", "sound", "standalone",
+            "pictures", "serve", "sound", "standalone", "learning",
         },
         "cli": {"errors", "console", "commands", "audiotag"},
         "__main__": {"cli"},

@@ -42,7 +42,7 @@ def main() -> None:
     parser.add_argument("--part", default="0/1", help="with --only clips: this share of the shards, for parallel runs")
     args = parser.parse_args()
     scale = SMOKE if args.smoke else FULL
-    # torch and scipy, of the extra `train`, are not needed for --help
+    # torch and scipy, of the extra `distil`, are not needed for --help
     from models.train import bank, clips, distil, heldout
     from models.train.export import export
 

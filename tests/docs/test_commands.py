@@ -17,6 +17,7 @@ from pathlib import Path
 
 import pytest
 
+from audiotag.cli import COMMANDS
 from tests.docs.blocks import NOT_RUN, PAGES, ROOT, Block, blocks, inline
 from tests.docs.stage import free_port, prepare, run
 
@@ -194,8 +195,8 @@ def _help(*command: str) -> str:
 @pytest.fixture(scope="module")
 def all_help() -> str:
     tools = ("run", "inspect", "trace", "compare", "profile", "compile", "ops")
-    ours = [("audiotag", name) for name in ("tag", "serve", "demo", "standalone")] + [("tinyonnx", n) for n in tools]
-    actions = [("audiotag", "models", name) for name in ("list", "pull", "convert", "info")]
+    ours = [("audiotag", name) for name in COMMANDS if name != "models"] + [("tinyonnx", n) for n in tools]
+    actions = [("audiotag", "models", name) for name in ("list", "pull", "convert", "describe", "info")]
     conformance = [("conformance", name) for name in ("backend", "layers", "esc10", "resampling")]
     others = [("benchmarks",), ("models.train",), ("tinyonnx",), ("audiotag",)]
     return "\n".join(_help(*command) for command in (*ours, *actions, *conformance, *others))

@@ -1,0 +1,108 @@
+"""Embeddings of many sounds, kept in the cache so that each is computed once."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import os
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from audiotag.errors import AudioError
+from audiotag.models.catalog import cache_dir
+from tinyonnx.files import write_file
+
+if TYPE_CHECKING:
+    from audiotag.tagger import Tagger
+    from tinyonnx.ir import Array
+
+_SAVED = 200
+"""Number of new embeddings after which the cache is written."""
+
+
+def embed_all(
+    tagger: Tagger, paths: Sequence[str], progress: Callable[[int], None] | None = None
+) -> tuple[Array, dict[int, AudioError]]:
+    """Compute the embeddings of sound files, except those in the cache, whose size and time of change are the same.
+
+    Returns:
+        (embeddings, failures): (files, n) float32, NaN where a file can't be read, and the errors by row.
+
+    Raises:
+        ModelError: the model can't be loaded or has no embedding.
+    """
+    store = _Store(tagger)
+    vectors: dict[int, Array] = {}
+    failures: dict[int, AudioError] = {}
+    try:
+        for row, path in enumerate(paths):
+            key = _key(path)
+            vector = store.get(key)
+            if vector is None:
+                try:
+                    vector = tagger.embed(path)
+                except AudioError as error:
+                    failures[row] = error
+                else:
+                    store.add(key, vector)
+            if vector is not None:
+                vectors[row] = vector
+            if progress is not None:
+                progress(row + 1)
+    finally:
+        store.save()
+    size = len(next(iter(vectors.values()))) if vectors else 0
+    joined = np.full((len(paths), size), np.nan, np.float32)
+    for row, vector in vectors.items():
+        joined[row] = vector
+    return joined, failures
+
+
+def _key(path: str) -> str:
+    """Identification of a file's content; for one that can't be examined, its name."""
+    try:
+        status = os.stat(path)
+    except OSError:
+        return path
+    return f"{os.path.abspath(path)}\0{status.st_size}\0{status.st_mtime_ns}"
+
+
+class _Store:
+    """The embeddings of a model by file, in one file of the cache."""
+
+    def __init__(self, tagger: Tagger) -> None:
+        _ = tagger.network
+        name = hashlib.sha256(f"{tagger.model.sha256} {tagger.channel}".encode()).hexdigest()[:32]
+        self._path = cache_dir() / "embeddings" / f"{name}.npz"
+        self._vectors: dict[str, Array] = {}
+        self._new = 0
+        with suppress(OSError, ValueError, KeyError, EOFError), np.load(self._path, allow_pickle=False) as saved:
+            self._vectors = dict(zip(saved["keys"].tolist(), saved["vectors"], strict=True))
+
+    def get(self, key: str) -> Array | None:
+        return self._vectors.get(_digest(key))
+
+    def add(self, key: str, vector: Array) -> None:
+        self._vectors[_digest(key)] = vector
+        self._new += 1
+        if self._new >= _SAVED:
+            self.save()
+
+    def save(self) -> None:
+        """Write the cache; a full disk or missing rights only cost time next time."""
+        if not self._new:
+            return
+        with suppress(OSError):
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            keys, vectors = np.array(list(self._vectors)), np.stack(list(self._vectors.values()))
+            content = io.BytesIO()
+            np.savez(content, keys=keys, vectors=vectors)
+            write_file(self._path, content.getvalue(), durable=False)
+            self._new = 0
+
+
+def _digest(key: str) -> str:
+    return hashlib.sha256(key.encode(errors="surrogateescape")).hexdigest()[:32]
