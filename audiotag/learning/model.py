@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from audiotag.models.description import KEY, ClassLabel, Outputs
+from audiotag.models.description import KEY, ClassLabel, OutputNames
 from tinyonnx import Graph, Node, Value
 
 if TYPE_CHECKING:
@@ -68,7 +68,7 @@ def assemble(network: Network, head: Head, facts: dict[str, Any]) -> Graph:
         output="logits",
         labels=labels,
         frames=None,
-        outputs=Outputs(logits.name, None, vector.name),
+        outputs=OutputNames(logits.name, None, vector.name),
     )
     graph.metadata |= {
         "custom:trained": "yes",
