@@ -150,7 +150,10 @@ def chromium() -> Iterator[Any]:
         pytest.skip("no chromium and chromedriver here")
     options = web.ChromeOptions()
     options.binary_location = chromium
-    for argument in ("--headless", "--no-sandbox", "--disable-gpu", "--window-size=1500,900"):
+    arguments = ["--headless", "--no-sandbox", "--disable-gpu", "--window-size=1500,900"]
+    # a microphone that beeps once a second
+    arguments += ["--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream"]
+    for argument in arguments:
         options.add_argument(argument)
     options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
     started = web.Chrome(options=options, service=web.ChromeService(driver))

@@ -65,7 +65,9 @@ ALLOWED = {
             "errors", "console", "events", "labels", "results", "options", "models", "outputs", "sound", "tagger",
             "audiotag",
         },
-        "serve": {"errors", "labels", "features", "sound", "models", "tagger", "results", "crawl", "audiotag"},
+        "serve": {
+            "errors", "labels", "features", "sound", "models", "scoring", "tagger", "results", "crawl", "audiotag",
+        },
         "standalone": {"errors", "labels", "features", "models", "sound", "outputs", "audiotag"},
         "commands": {
             "errors", "console", "events", "labels", "results", "options", "tagger", "crawl", "models", "outputs",

@@ -25,6 +25,8 @@ examples:
 POST /tag answers with the object that --format jsonl writes, or with window= a list of
 them. More parameters: threshold=, labels=; raw=, rate= and channels= for headerless samples;
 name= for the path in the answer, spectrogram=1 for a picture.
+POST /windows takes recordings of many hours and answers with a line for each window (window=,
+hop=) while it is analysed: the scores of all classes.
 GET /labels, /health, /metrics (Prometheus). The server listens on this machine only unless
 --host is given. It has no authentication: put a proxy in front before others can reach it,
 and name the proxy's host with --allow-host."""
@@ -78,6 +80,20 @@ def add_parser(subparsers: Any) -> None:
         "--max-seconds", type=number, default=600, metavar="N", help="longest sound in seconds (default: 600)"
     )
     parser.add_argument(
+        "--max-hours",
+        type=number,
+        default=24,
+        metavar="N",
+        help="longest recording for the page and POST /windows, in hours (default: 24)",
+    )
+    parser.add_argument(
+        "--max-gib",
+        type=number,
+        default=4,
+        metavar="N",
+        help="largest recording for the page and POST /windows, in GiB (default: 4); two may lie on disk at a time",
+    )
+    parser.add_argument(
         "--body-timeout",
         type=number,
         default=30,
@@ -126,12 +142,15 @@ def run(args: argparse.Namespace) -> int:
         tagger = Tagger(args.model)
         _warm_up(tagger)
         warn_if_untrained(tagger.model)
-        limits = RequestLimits(args.max_mib << 20, args.max_seconds, args.body_timeout, args.queue)
+        limits = RequestLimits(
+            args.max_mib << 20, args.max_seconds, args.body_timeout, args.queue,
+            recording_bytes=args.max_gib << 30, recording_seconds=3600.0 * args.max_hours,
+        )  # fmt: skip
         hosts = [args.host, socket.gethostname(), *args.allow_host]
         app = make_app(tagger, decoders, limits, args.workers, hosts)
         listener = _listen(args.host, args.port)
         host, bound = listener.getsockname()[:2]
-        say(f"model {tagger.model.name}, listening on http://{f'[{host}]' if ':' in host else host}:{bound}/")
+        where = f"http://{f'[{host}]' if ':' in host else host}:{bound}/"
         config = uvicorn.Config(
             app,
             http=limited_protocol(args.body_timeout, args.write_timeout),
@@ -140,7 +159,7 @@ def run(args: argparse.Namespace) -> int:
             access_log=False,
             timeout_graceful_shutdown=STOP_SECONDS,
         )
-        received = _serve(uvicorn.Server(config), listener)
+        received = _serve(uvicorn.Server(config), listener, f"model {tagger.model.name}, listening on {where}")
         if app.state.service.close():
             _exit_now(received)
     finally:
@@ -157,8 +176,8 @@ def _warm_up(tagger: Any) -> None:
     tagger.tag(np.zeros(tagger.rate, np.float32), tagger.rate)
 
 
-def _serve(server: Any, listener: socket.socket) -> int | None:
-    """Run the server until SIGINT or SIGTERM; return the signal.
+def _serve(server: Any, listener: socket.socket, announcement: str) -> int | None:
+    """Run the server until SIGINT or SIGTERM, which are handled from the announcement on; return the signal.
 
     uvicorn's own handling would raise the signal again at the end, and SIGTERM would kill the process.
     """
@@ -174,6 +193,7 @@ def _serve(server: Any, listener: socket.socket) -> int | None:
     before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
     server.capture_signals = nullcontext
     try:
+        say(announcement)
         server.run([listener])
     finally:
         for number, handler in before.items():

@@ -13,6 +13,9 @@ from audiotag.errors import Error, printable
 REDRAW_SECONDS = 0.1
 LOG_SECONDS = 60.0
 
+LONG = 60.0
+"""Seconds of a clip from which on the position in it is shown."""
+
 
 class Progress:
     """Counts files, errors and seconds of audio.
@@ -36,7 +39,9 @@ class Progress:
         self._total: int | None = None
         self._files, self._failures = 0, failures
         self._seconds = 0.0
-        self._current = ""
+        self._path = ""
+        self._position, self._started = 0.0, 0.0
+        self._length: float | None = None
         self._terminal = on_terminal()
         self._interval = REDRAW_SECONDS if self._terminal else log_every
         self._began = time.monotonic()
@@ -44,14 +49,21 @@ class Progress:
         self._shown = False
 
     def start(self, name: str) -> None:
-        """Show the name of the clip that begins; for runs that process one clip at a time."""
+        """Note the clip that begins, and show its name; for runs that process one clip at a time."""
+        self._path, self._position, self._length, self._started = name, 0.0, None, time.monotonic()
         if self._terminal:
-            self._current = f", {printable(name)}"
             show(self._line())
+
+    def reach(self, seconds: float) -> None:
+        """Note the position in the clip that began last, in seconds."""
+        if self._position < LONG <= seconds and self._path:
+            threading.Thread(target=self._find_length, args=(self._path,), daemon=True).start()
+        self._position = seconds
 
     def add(self, seconds: float, failed: bool) -> None:
         """Count a finished clip of the given length in seconds."""
         self._files += 1
+        self._position = 0.0
         self._failures += failed
         self._seconds += seconds
         if failed and self._terminal and self._shown:
@@ -73,10 +85,15 @@ class Progress:
     def finish(self) -> None:
         """Print a summary if progress has been shown and there was more than one file; clear the status line."""
         if self._shown and self._files > 1:
-            self._total, self._current = None, ""
+            self._total, self._path, self._position = None, "", 0.0
             say(f"{self._line()}, {_clock(time.monotonic() - self._began)}")
         elif self._terminal:
             show("")
+
+    def _find_length(self, path: str) -> None:
+        length = clip_seconds(path)
+        if path == self._path:
+            self._length = length
 
     def _find_total(self, count: Callable[[], int | None]) -> None:
         with suppress(Error):  # the run itself reports errors of the lists
@@ -94,7 +111,29 @@ class Progress:
             text += f", {rate:.1f} files/s, {self._seconds / elapsed:.0f} × real time"
             if self._total:
                 text += f", {_clock(max(0, self._total - files) / rate)} left"
-        return text + self._current
+        return text + self._current()
+
+    def _current(self) -> str:
+        """Return the name of the clip in progress, the position in a long one, and the time left if that is known."""
+        text = f", {printable(self._path)}" if self._path else ""
+        if self._position < LONG:
+            return text if self._terminal else ""
+        text += f" at {_clock(self._position)}"
+        if self._length is not None and self._length >= self._position:
+            speed = self._position / max(time.monotonic() - self._started, 1e-3)
+            text += f" of {_clock(self._length)}, {_clock((self._length - self._position) / speed)} left"
+        return text
+
+
+def clip_seconds(path: str) -> float | None:
+    """Return the length that the header of a sound file states; None if it states none."""
+    import soundfile
+
+    try:
+        length = float(soundfile.info(path).duration)
+    except (RuntimeError, OSError, TypeError):
+        return None
+    return length if 0 < length < 1e7 else None
 
 
 def _clock(seconds: float) -> str:

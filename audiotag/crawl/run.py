@@ -139,6 +139,8 @@ def write(
             progress.tick()
         elif isinstance(event, EncodedRows):
             output.put(event.data)
+            if event.result is not None:
+                progress.reach(event.result.end)
             progress.tick()
             if watch is not None and event.result is not None:
                 watch(event.result)

@@ -1,8 +1,9 @@
-"""The HTTP interface: POST /tag, GET /, /labels, /health and /metrics."""
+"""The HTTP interface: POST /tag and /windows, GET /, /labels, /health and /metrics."""
 
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Iterable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
@@ -25,13 +26,17 @@ from audiotag.serve.decoders import Decoders, TooLongError
 from audiotag.serve.guard import Guard
 from audiotag.serve.metrics import Metrics
 from audiotag.serve.responses import PacedResponse
+from audiotag.serve.streaming import WindowStreams
 from audiotag.tagger import Tagger
 
 CONTENT_POLICY = (
     "default-src 'none'; connect-src 'self'; img-src 'self' data:; media-src blob:; "
-    "script-src 'unsafe-inline'; style-src 'unsafe-inline'; frame-ancestors 'none'"
+    "script-src 'self'; style-src 'self'; frame-ancestors 'none'"
 )
-"""Content security policy of the page: it loads nothing, and no other page may frame it."""
+"""Content security policy of the page: it loads its own files only, and no other page may frame it."""
+
+_TYPES = {".css": "text/css", ".js": "text/javascript"}
+"""Media types of the files of the page."""
 
 
 @dataclass(frozen=True)
@@ -46,6 +51,8 @@ class RequestLimits:
         uploads: number of uploads of the largest size that may exist at the same time; of smaller
             ones, as many as take the same space.
         unsent_bytes: bytes of all answers that clients have not read yet.
+        recording_bytes: largest upload of POST /windows; two of this size may exist at the same time.
+        recording_seconds: longest sound of POST /windows.
     """
 
     max_bytes: int = 64 << 20
@@ -54,6 +61,8 @@ class RequestLimits:
     queue: int = 2048
     uploads: int = 32
     unsent_bytes: int = 256 << 20
+    recording_bytes: int = 4 << 30
+    recording_seconds: float = 86400.0
 
 
 def make_app(
@@ -76,7 +85,9 @@ def make_app(
     app = Starlette(
         routes=[
             Route("/", service.page),
+            Route("/page/{name}", service.part),
             Route("/tag", service.tag, methods=["POST"]),
+            Route("/windows", service.windows, methods=["POST"]),
             Route("/labels", service.labels),
             Route("/health", service.health),
             Route("/metrics", service.metrics.page),
@@ -99,7 +110,13 @@ class Service:
         self.metrics.watch_unsent(lambda: limits.unsent_bytes - self._answers.left)
         self._pool = ThreadPoolExecutor(workers, thread_name_prefix="tag")
         self._running: set[Future[Answer]] = set()
-        self._page = files("audiotag.serve").joinpath("page.html").read_text(encoding="utf-8")
+        folder = files("audiotag.serve").joinpath("page")
+        self._parts = {part.name: part.read_text(encoding="utf-8") for part in folder.iterdir() if part.is_file()}
+        longer = max(1.0, limits.recording_bytes / max(1, limits.max_bytes))
+        self._streams = WindowStreams(
+            tagger, decoders, self.metrics, self._pool, limits.recording_bytes, limits.recording_seconds,
+            limits.body_seconds * longer,
+        )  # fmt: skip
         self._waiting = 0
 
     def close(self) -> bool:
@@ -172,9 +189,21 @@ class Service:
             answer.cancel()  # takes the work out of the queue
             gone.cancel()
 
+    async def windows(self, request: Request) -> Response:
+        """Answer with the scores of all windows of a recording, line by line; see `audiotag.serve.windows`."""
+        return self._streams.respond(request)
+
     async def page(self, _: Request) -> Response:
         """Answer with the page for trying the tagger."""
-        return HTMLResponse(self._page, headers={"Content-Security-Policy": CONTENT_POLICY})
+        return HTMLResponse(self._parts["index.html"], headers={"Content-Security-Policy": CONTENT_POLICY})
+
+    async def part(self, request: Request) -> Response:
+        """Answer with a file of the page."""
+        name = request.path_params["name"]
+        kind = _TYPES.get(os.path.splitext(name)[1])
+        if kind is None or name not in self._parts:
+            raise HTTPException(404, f"the page has no file {name!r}")
+        return Response(self._parts[name], media_type=kind, headers={"Cache-Control": "no-cache"})
 
     async def labels(self, _: Request) -> Response:
         """Answer with all classes."""
@@ -187,7 +216,12 @@ class Service:
             "status": "ok",
             "model": {"name": model.name, "sha256": model.sha256, "trained": model.trained},
             "audiotag": __version__,
-            "limits": {"bytes": self.limits.max_bytes, "seconds": self.limits.max_seconds},
+            "limits": {
+                "bytes": self.limits.max_bytes,
+                "seconds": self.limits.max_seconds,
+                "recording_bytes": self.limits.recording_bytes,
+                "recording_seconds": self.limits.recording_seconds,
+            },
             "waiting": self._waiting,
         }
         return JSONResponse(content)

@@ -29,39 +29,44 @@ class Room:
 
 @dataclass(frozen=True)
 class Upload:
-    """An uploaded file, and its name if the client gave one."""
+    """An uploaded file, its name if the client gave one, and its path if it was to have one."""
 
     file: IO[bytes]
     name: str | None
+    path: str | None = None
 
 
 @asynccontextmanager
-async def receive(request: Request, max_bytes: int, seconds: float, room: Room) -> AsyncGenerator[Upload, None]:
+async def receive(
+    request: Request, max_bytes: int, seconds: float, room: Room, *, named: bool = False
+) -> AsyncGenerator[Upload, None]:
     """Receive the upload of a request, its whole body or the file of a form; it is deleted after the context.
+
+    With `named` the upload is the body, never a form, and has a path.
 
     Raises HTTPException: 400 for a broken form or one without a file, 408 if the body takes longer
     than `seconds`, 413 if it is longer than `max_bytes`, 503 if `room` is used up.
     """
     body = _Body(request, max_bytes, room)
     try:
-        upload = await _read(request, body, seconds)
+        upload = await _read(request, body, seconds, named)
         with upload.file:
             yield upload
     finally:
         room.left += body.size
 
 
-async def _read(request: Request, body: _Body, seconds: float) -> Upload:
+async def _read(request: Request, body: _Body, seconds: float, named: bool) -> Upload:
     max_bytes = body.max_bytes
     declared = request.headers.get("content-length", "")
     if declared.isdigit() and int(declared) > max_bytes:
         if request.headers.get("expect", "").lower() != "100-continue":
             await body.drain()
         raise body.too_large
-    is_form = request.headers.get("content-type", "").startswith("multipart/form-data")
+    is_form = not named and request.headers.get("content-type", "").startswith("multipart/form-data")
     try:
         async with asyncio.timeout(seconds):
-            return await (_from_form(request, body) if is_form else _plain(body))
+            return await (_from_form(request, body) if is_form else _plain(body, named))
     except TimeoutError:
         raise HTTPException(408, f"the body took longer than {seconds:g} s") from None
 
@@ -113,8 +118,12 @@ class _Body:
         return data
 
 
-async def _plain(body: _Body) -> Upload:
-    file: Any = tempfile.SpooledTemporaryFile(IN_MEMORY)  # noqa: SIM115  closed by `receive`
+async def _plain(body: _Body, named: bool) -> Upload:
+    file: Any = (
+        tempfile.NamedTemporaryFile(prefix="audiotag-")  # noqa: SIM115  closed by `receive`
+        if named
+        else tempfile.SpooledTemporaryFile(IN_MEMORY)  # noqa: SIM115  closed by `receive`
+    )
     try:
         async for data in body.blocks():
             # in a thread, because a slow disk would block all other requests
@@ -123,7 +132,7 @@ async def _plain(body: _Body) -> Upload:
         file.close()
         raise
     file.seek(0)
-    return Upload(file, None)
+    return Upload(file, None, file.name if named else None)
 
 
 async def _from_form(request: Request, body: _Body) -> Upload:

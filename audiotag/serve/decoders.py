@@ -9,7 +9,7 @@ from __future__ import annotations
 import io
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -49,7 +49,10 @@ class ClientGoneError(Exception):
 
 @dataclass(frozen=True)
 class Sound:
-    """The content of a sound file, or headerless samples if `raw` is given; the rest is for `audio.stream`."""
+    """The content of a sound file, or headerless samples if `raw` is given; the rest is for `audio.stream`.
+
+    With `path`, the content is in that file.
+    """
 
     name: str
     data: bytes
@@ -57,6 +60,7 @@ class Sound:
     raw: RawFormat | None = None
     channel: str | int = "mean"
     target: int = SAMPLE_RATE
+    path: str | None = None
 
 
 class Decoding:
@@ -76,19 +80,15 @@ class Decoding:
         size = 0
         notes: list[str] = []
         try:
-            blocks = audio.stream(
-                io.BytesIO(item.data),
-                raw=item.raw,
-                name=item.name,
-                channel=item.channel,
-                notes=notes,
-                target=item.target,
-            )
-            for block in blocks:
-                size += len(block)
-                if size > item.max_seconds * item.target:
-                    raise TooLongError(item.name, f"longer than {item.max_seconds:g} s")
-                yield EncodedRows(block.tobytes())
+            with io.BytesIO(item.data) if item.path is None else open(item.path, "rb") as file:
+                blocks = audio.stream(
+                    file, raw=item.raw, name=item.name, channel=item.channel, notes=notes, target=item.target
+                )
+                for block in blocks:
+                    size += len(block)
+                    if size > item.max_seconds * item.target:
+                        raise TooLongError(item.name, f"longer than {item.max_seconds:g} s")
+                    yield EncodedRows(block.tobytes())
         except Exception as error:
             yield End(item.name, Failure.of(item.name, error))
         else:
@@ -132,6 +132,27 @@ class Decoders:
             ClientGoneError: `abandoned` was set.
             Error: no process could be started, or the decoder raised an unexpected exception.
         """
+        deadline = time.monotonic() + DECODE_SECONDS
+        samples = bytearray()
+        for block in self._blocks(sound, abandoned, notes, lambda: deadline):
+            samples += block
+        return np.frombuffer(samples, np.float32)
+
+    def stream(
+        self, sound: Sound, abandoned: threading.Event | None = None, notes: list[str] | None = None
+    ) -> Iterator[Array]:
+        """Yield the samples of a sound block by block; the decoder waits for the reader.
+
+        Arguments and errors are those of `decode`; DECODE_SECONDS is the maximum time for one block.
+        """
+        for block in self._blocks(sound, abandoned, notes, lambda: time.monotonic() + DECODE_SECONDS):
+            if len(block):
+                yield np.frombuffer(block, np.float32)
+
+    def _blocks(
+        self, sound: Sound, abandoned: threading.Event | None, notes: list[str] | None, deadline: Callable[[], float]
+    ) -> Iterator[bytes]:
+        """Yield the bytes of a sound; `deadline` is called for each block."""
         for _ in range(_ATTEMPTS):
             decoder = self._take()
             try:
@@ -139,10 +160,10 @@ class Decoders:
             except OSError:  # it died while it was idle
                 self._end(decoder)
                 continue
-            samples, warnings = self._receive(decoder, sound, abandoned or threading.Event())
+            warnings = yield from self._receive(decoder, sound, abandoned or threading.Event(), deadline)
             if notes is not None:
                 notes += warnings
-            return samples
+            return
         raise Error("decoder processes die before they get any work")
 
     def close(self) -> None:
@@ -153,20 +174,25 @@ class Decoders:
         with self._lock:
             self._source.close()
 
-    def _receive(self, decoder: _Decoder, sound: Sound, abandoned: threading.Event) -> tuple[Array, tuple[str, ...]]:
-        """Collect samples and warnings of a sound; on an error the decoder is ended, or else it becomes idle again."""
-        samples = bytearray()
-        deadline = time.monotonic() + DECODE_SECONDS
+    def _receive(
+        self, decoder: _Decoder, sound: Sound, abandoned: threading.Event, deadline: Callable[[], float]
+    ) -> Generator[bytes, None, tuple[str, ...]]:
+        """Yield the bytes of a sound and return its warnings.
+
+        On an error, or when the generator is closed, the decoder is ended, or else it becomes idle again.
+        """
+        last = deadline()
         end: End | None = None
         try:
             while end is None:
                 if abandoned.is_set():
                     raise ClientGoneError
-                if time.monotonic() > deadline:
+                if time.monotonic() > last:
                     raise AudioError(sound.name, f"decoding took longer than {DECODE_SECONDS:g} s")
                 if decoder.process.pipe.poll(_POLL_SECONDS):
                     data, end = decoder.process.pipe.recv()
-                    samples += data
+                    yield data
+                    last = deadline()
         except (EOFError, OSError):
             how = describe_exit(self._end(decoder, _PATIENCE))
             raise CrashError(sound.name, f"crashed the decoder: {how}") from None
@@ -177,7 +203,7 @@ class Decoders:
             self._idle.append(decoder)
         if end.failure is not None:
             raise _error_of(end.failure)
-        return np.frombuffer(samples, np.float32), end.warnings
+        return end.warnings
 
     def _take(self) -> _Decoder:
         with self._lock:

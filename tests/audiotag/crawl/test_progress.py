@@ -9,6 +9,7 @@ import subprocess
 import numpy as np
 import soundfile
 
+from audiotag.crawl.progress import clip_seconds
 from tests.audiotag.crawl.commands import POSIX
 
 
@@ -26,7 +27,17 @@ def test_lines_of_progress(crawl):
 def test_progress_within_a_long_file(tag, clips, noise):
     soundfile.write("long.wav", np.tile(noise[:, 0], 100), 32000, subtype="PCM_16")
     _, _, err = tag("long.wav", "--window", "0.5", "--output", "out.jsonl", "--log-every", "0.01")
-    assert len(re.findall(r"^audiotag: 0( of 1 \(0 %\) file| files), 0 errors$", err, re.M)) > 1
+    assert re.search(r"^audiotag: 0( of 1 \(0 %\) file| files), 0 errors$", err, re.M)
+    inside = r"^audiotag: 0 of 1 \(0 %\) file, 0 errors, long.wav at 1:\d\d( of 1:40, 0:\d\d left)?$"
+    assert len(re.findall(inside, err, re.M)) > 1
+
+
+def test_the_length_of_a_clip(tmp_path):
+    soundfile.write(tmp_path / "a.flac", np.zeros(48000), 16000)
+    assert clip_seconds(str(tmp_path / "a.flac")) == 3
+    (tmp_path / "b.wav").write_text("no sound")
+    assert clip_seconds(str(tmp_path / "b.wav")) is None
+    assert clip_seconds("-") is None
 
 
 @POSIX

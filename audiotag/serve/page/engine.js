@@ -1,0 +1,44 @@
+// The server as the page uses it. A build without a server has another file with the same exports.
+
+/** Name of the model, classes and limits: {model, version, labels, recordingSeconds, recordingBytes}. */
+export async function about() {
+  const [health, labels] = await Promise.all(["health", "labels"].map((path) => fetch(path).then((r) => r.json())));
+  const { model, audiotag, limits } = health;
+  return {
+    model: model.name, version: audiotag, labels: labels.map((each) => each.label),
+    recordingSeconds: limits.recording_seconds, recordingBytes: limits.recording_bytes,
+  };
+}
+
+async function refuse(answer) {
+  const content = await answer.json().catch(() => null);
+  const error = new Error(content?.error?.message ?? `the server answered with status ${answer.status}`);
+  error.status = answer.status;
+  throw error;
+}
+
+/** Yields the lines of an analysis: a head, one for each window, an end. See audiotag/serve/windows.py. */
+export async function* analyse(blob, { name, window, hop }, signal) {
+  const query = new URLSearchParams({ name, window, hop });
+  const answer = await fetch(`windows?${query}`, { method: "POST", body: blob, signal });
+  if (!answer.ok) await refuse(answer);
+  const reader = answer.body.pipeThrough(new TextDecoderStream()).getReader();
+  let rest = "";
+  for (;;) {
+    const { value, done } = await reader.read();
+    if (done) break;
+    const parts = (rest + value).split("\n");
+    rest = parts.pop();
+    for (const part of parts) yield JSON.parse(part);
+  }
+}
+
+/** Scores of all classes, in the order of `labels`, of 16-bit mono samples. */
+export async function scores(samples, rate, signal) {
+  const query = new URLSearchParams({ raw: "s16le", rate, top: 1 << 20, name: "microphone" });
+  const answer = await fetch(`tag?${query}`, { method: "POST", body: samples, signal });
+  if (!answer.ok) await refuse(answer);
+  const found = [];
+  for (const { index, score } of (await answer.json()).tags) found[index] = score;
+  return found;
+}
