@@ -220,7 +220,8 @@ def _beside(x: Array, out: Array, axis: int, before: int, after: int, mode: str)
         return array[(*[slice(None)] * axis, cut)]
 
     def repeated(edge: Array, count: int) -> Array:
-        return broadcast_to(edge, (*x.shape[:axis], count, *x.shape[axis + 1 :]))
+        view: Array = broadcast_to(edge, (*x.shape[:axis], count, *x.shape[axis + 1 :]))
+        return view
 
     n, total = x.shape[axis], out.shape[axis]
     if mode == "reflect":
