@@ -16,7 +16,7 @@ from typing import NoReturn
 from audiotag.console import relay_engine, say
 from audiotag.errors import Error
 
-COMMANDS = ("tag", "serve", "demo", "models", "standalone", "train")
+COMMANDS = ("tag", "serve", "demo", "models", "standalone", "train", "evaluate", "search", "segments")
 
 
 def command() -> int:

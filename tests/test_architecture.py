@@ -60,6 +60,7 @@ ALLOWED = {
             "errors", "events", "labels", "results", "models", "options", "outputs", "scoring", "selection", "sound",
         },
         "pictures": {"errors", "events", "labels", "results", "features", "sound", "tagger", "models", "options"},
+        "search": {"errors", "sound"},
         "learning": {"errors", "models", "sound", "tagger"},
         "crawl": {
             "errors", "console", "events", "labels", "results", "options", "models", "outputs", "sound", "tagger",
@@ -72,6 +73,7 @@ ALLOWED = {
         "commands": {
             "errors", "console", "events", "labels", "results", "options", "tagger", "crawl", "models", "outputs",
             "pictures", "serve", "sound", "standalone", "learning",
+            "search",
         },
         "cli": {"errors", "console", "commands", "audiotag"},
         "__main__": {"cli"},

@@ -1,0 +1,56 @@
+"""`audiotag evaluate`: figures of a model about labelled sounds."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from typing import Any
+
+from audiotag.console import say, show
+from audiotag.errors import OutputError, printable
+
+DESCRIPTION = """\
+Print how well a model tags labelled sounds: accuracy, average precision of each class, calibration,
+and which classes are confused. The table is CSV with the columns path and label; several labels are
+separated by ";", and paths are relative to the table."""
+
+
+def add_parser(subparsers: Any) -> None:
+    """Add the subcommand to the command line."""
+    parser = subparsers.add_parser(
+        "evaluate",
+        help="measure a model on labelled sounds",
+        description=DESCRIPTION,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.set_defaults(run=run, parser=parser)
+    parser.add_argument("model", metavar="NAME|PATH", help="name, ONNX file or checkpoint")
+    parser.add_argument("table", metavar="LABELS.csv", help="table of sounds and their labels")
+    parser.add_argument("--page", metavar="OUT.html", help="also write a page with all figures")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Evaluate the model; return 1 if sounds could not be read."""
+    from audiotag.learning.evaluation import evaluate, page
+    from audiotag.learning.examples import read_table
+    from audiotag.tagger import Tagger
+
+    examples = read_table(args.table)
+    tagger = Tagger(args.model)
+    count = len(examples.paths)
+    try:
+        figures, failures = evaluate(tagger, examples, lambda done: show(f"{done} of {count} sounds"))
+    finally:
+        show("")
+    for failure in failures:
+        say(str(failure))
+    print(f"{printable(tagger.model.name)}: {count - len(failures)} sounds, {len(examples.classes)} classes")
+    print("\n".join(printable(line) for line in figures.lines()))
+    if args.page is not None:
+        try:
+            with open(args.page, "w", encoding="utf-8") as file:
+                file.write(page(figures, tagger.model.name, os.path.basename(args.table)))
+        except OSError as error:
+            raise OutputError(args.page, error.strerror or str(error)) from None
+    return 1 if failures else 0

@@ -1,0 +1,50 @@
+"""`audiotag segments`: cuts detections out of their recordings."""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any
+
+from audiotag.console import say
+from audiotag.errors import AudioError, printable
+from audiotag.options import number, probability, seconds
+
+DESCRIPTION = """\
+Cut the detections in results of audiotag tag (JSONL or CSV, best with --events or --window) out of their
+recordings: WAV files in a sub-folder for each class, named by score, for listening and for training."""
+
+
+def add_parser(subparsers: Any) -> None:
+    """Add the subcommand to the command line."""
+    parser = subparsers.add_parser(
+        "segments",
+        help="cut detections out of recordings",
+        description=DESCRIPTION,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.set_defaults(run=run, parser=parser)
+    parser.add_argument("results", metavar="RESULTS", help="JSONL or CSV of audiotag tag")
+    parser.add_argument("--out", required=True, metavar="DIR", help="folder for the clips")
+    parser.add_argument("--threshold", type=probability, default=0.0, metavar="P", help="omit detections below P")
+    parser.add_argument("--top", type=number, metavar="N", help="only the best N of each class")
+    parser.add_argument("--margin", type=seconds, default=0.0, metavar="SECONDS", help="sound before and after")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Cut the detections; return 1 if recordings could not be read."""
+    from audiotag.search.cut import best_of_each, cut, read_detections
+
+    detections = [found for found in read_detections(args.results) if found.score >= args.threshold]
+    by_path: dict[str, list[Any]] = {}
+    for detection in best_of_each(detections, args.top):
+        by_path.setdefault(detection.path, []).append(detection)
+    written, failed = 0, 0
+    for path, chosen in sorted(by_path.items()):
+        try:
+            written += len(cut(path, chosen, args.margin, args.out))
+        except AudioError as error:
+            say(str(error))
+            failed += 1
+    print(f"{printable(args.out)}: {written} clips of {len(by_path) - failed} recordings")
+    return 1 if failed else 0

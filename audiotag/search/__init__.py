@@ -1,0 +1,1 @@
+"""Search by sound: the nearest embeddings among results of `audiotag tag`."""

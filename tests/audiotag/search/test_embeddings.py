@@ -1,0 +1,107 @@
+"""The nearest embeddings, exactly, in every form of results."""
+
+from __future__ import annotations
+
+import json
+import time
+
+import numpy as np
+import pytest
+
+from audiotag.search.embeddings import SearchError, nearest, open_results, write_index
+
+
+def made(rows=300, size=8, seed=0):
+    vectors = np.random.default_rng(seed).standard_normal((rows, size)).astype(np.float32)
+    return vectors, [{"path": f"{i}.wav", "start": 0.0, "end": 1.0, "tags": []} for i in range(rows)]
+
+
+def expected(vectors, wanted, count):
+    unit = vectors.astype(float) / np.linalg.norm(vectors, axis=1, keepdims=True)
+    similarity = unit @ (wanted / np.linalg.norm(wanted))
+    order = np.argsort(-similarity)[:count]
+    return [f"{i}.wav" for i in order], similarity[order]
+
+
+def write_npy(folder, vectors, rows, parts=3):
+    folder.mkdir()
+    for number, chosen in enumerate(np.array_split(np.arange(len(rows)), parts)):
+        np.save(folder / f"part-{number:05d}.npy", vectors[chosen])
+        text = "".join(json.dumps(rows[i]) + "\n" for i in chosen)
+        (folder / f"part-{number:05d}.jsonl").write_text(text)
+    return folder
+
+
+def write_jsonl(path, vectors, rows):
+    lines = [json.dumps(row | {"embedding": vector.tolist()}) for row, vector in zip(rows, vectors, strict=True)]
+    path.write_text("\n".join([*lines, json.dumps({"path": "bad.wav", "error": {}})]) + "\n")
+    return path
+
+
+def write_parquet(path, vectors, rows):
+    pa = pytest.importorskip("pyarrow")
+    parquet = pytest.importorskip("pyarrow.parquet")
+    column = [*[vector.tolist() for vector in vectors], None]
+    table = pa.table({
+        "path": [*[row["path"] for row in rows], "bad.wav"], "embedding": pa.array(column, pa.list_(pa.float32()))
+    })  # fmt: skip
+    parquet.write_table(table, path, row_group_size=70)
+    return path
+
+
+@pytest.mark.parametrize("kind", ["npy", "jsonl", "parquet", "index"])
+def test_the_nearest_are_found_in_order(kind, tmp_path):
+    vectors, rows = made()
+    wanted = np.random.default_rng(1).standard_normal(8)
+    if kind == "npy":
+        vectors[17] = np.nan  # the embedding of a failure
+    writers = {"npy": write_npy, "jsonl": write_jsonl, "parquet": write_parquet, "index": write_jsonl}
+    path = writers[kind](tmp_path / ("results.parquet" if kind == "parquet" else "results"), vectors, rows)
+    if kind == "index":
+        assert write_index(open_results(str(path)), str(tmp_path / "index")) == 300
+        path = tmp_path / "index"
+    found = nearest(open_results(str(path)), wanted, 12)
+    if kind == "npy":
+        vectors[17] = -wanted
+    names, similarity = expected(vectors, wanted, 12)
+    assert [row["path"] for _, row in found] == names
+    np.testing.assert_allclose([value for value, _ in found], similarity, rtol=0, atol=1e-6)
+
+
+def test_more_are_wanted_than_there_are(tmp_path):
+    vectors, rows = made(3)
+    parts = open_results(str(write_npy(tmp_path / "npy", vectors, rows, parts=1)))
+    assert len(nearest(parts, vectors[0], 10)) == 3
+
+
+def test_results_that_can_not_be_searched(tmp_path):
+    with pytest.raises(SearchError, match="missing: can't be read: No such file"):
+        open_results(str(tmp_path / "missing"))
+    with pytest.raises(SearchError, match="has no part-"):
+        open_results(str(tmp_path))
+    (tmp_path / "plain.jsonl").write_text('{"path": "a.wav", "tags": []}\n')
+    with pytest.raises(SearchError, match="has no embeddings: make it with audiotag tag --embeddings"):
+        open_results(str(tmp_path / "plain.jsonl"))
+    (tmp_path / "text").write_text("hello\n")
+    with pytest.raises(SearchError, match="line 1 is not JSON"):
+        open_results(str(tmp_path / "text"))
+    vectors, rows = made(3)
+    with pytest.raises(SearchError, match=r"of 8 numbers were made with another model, .* has 9"):
+        nearest(open_results(str(write_npy(tmp_path / "npy", vectors, rows))), np.ones(9), 1)
+
+
+def test_an_index_is_searched_at_the_speed_of_memory(tmp_path):
+    """Searching costs the processor at most ten times as much as adding all numbers up."""
+    vectors, rows = made(50_000, 384)
+    write_index(open_results(str(write_npy(tmp_path / "npy", vectors, rows, parts=1))), str(tmp_path / "index"))
+    parts = open_results(str(tmp_path / "index"))
+
+    def cost(function):
+        start = time.process_time()
+        function()
+        return time.process_time() - start
+
+    searched = min(cost(lambda: nearest(parts, vectors[5], 10)) for _ in range(5))
+    added = min(cost(lambda: vectors.sum()) for _ in range(5))
+    assert nearest(parts, vectors[5], 1)[0].row["path"] == "5.wav"
+    assert searched <= 10 * added
