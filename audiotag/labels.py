@@ -52,7 +52,7 @@ class LabelSet(Sequence[Label]):
     def __len__(self) -> int:
         return len(self._labels)
 
-    def __getitem__(self, index):  # type: ignore[no-untyped-def]
+    def __getitem__(self, index):  # type: ignore[no-untyped-def]  # an int or a slice, as in `list`
         return self._labels[index]
 
     def __iter__(self) -> Iterator[Label]:

@@ -10,9 +10,16 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import hypothesis
 import pytest
 
 from audiotag.models import catalog
+
+# tests pass on busy machines, too: neither an example nor the making of one has a time limit
+hypothesis.settings.register_profile(
+    "any speed", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+)
+hypothesis.settings.load_profile("any speed")
 
 if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
     # shells start background jobs with SIGINT ignored; tests send it to child processes, which inherit that

@@ -9,7 +9,7 @@ their ends; they are padded with zeros to that length and give two frames, even 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from functools import cache
 from typing import TYPE_CHECKING
 
@@ -113,14 +113,6 @@ class LogMelStream:
                 numbers, first = cells(varying), len(cells(args[:1]))
                 self._call.row[first : first + len(numbers)] = numbers
         self._call.run(0, 1)
-
-
-def log_mel_blocks(blocks: Iterable[Array], config: MelConfig = DEFAULT) -> Iterator[Array]:
-    """Yield the log-mel frames of a clip as blocks (n_mels, t), given blocks of (n,) float32 samples."""
-    stream = LogMelStream(config)
-    for block in blocks:
-        yield stream.push(block)
-    yield stream.finish()
 
 
 def log_mel(x: Array, config: MelConfig = DEFAULT) -> Array:

@@ -68,7 +68,7 @@ class Decoding:
 
     def load(self) -> None:
         """Import the decoding libraries."""
-        import audiotag.sound.audio  # noqa: F401
+        import audiotag.sound.audio  # noqa: F401  imported for later calls
 
     def warm_up(self) -> None:
         """Nothing else is slow."""

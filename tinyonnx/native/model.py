@@ -91,7 +91,7 @@ def add_constants(layout: UnitLayout, plan: Plan, arena: Any, calls: Sequence[Ca
     """
     is_sized = isinstance(arena, SizedArray)
     with arena.address.trace.recording() if is_sized else nullcontext():
-        numbered, count = _numbered(plan, arena, list(calls))
+        numbered, count = _numbered_twins(plan, arena, list(calls))
     temporaries: set[int] = set()
     for call, twin in zip(calls, numbered):
         for arg, numbers in zip(leaves(call.args), leaves(twin.args)):
@@ -155,35 +155,47 @@ def _step(layout: UnitLayout, call: Call) -> LaidOutCall:
     return LaidOutCall(call.kernel, kinds, cells, bool(call.scratch))
 
 
-def _numbered(plan: Plan, arena: Array, calls: list[Call]) -> tuple[list[Call], int]:
-    """Bind the calls again, with consecutive numbers in place of the elements of the model's large constants.
+class _Numbering:
+    """Consecutive numbers, from 1 on, for the elements of the large constants of a model.
 
-    Packing moves elements; their numbers in the packed arrays show where each came from. Numbers are the bits
-    of float32 values and begin at 1, as 0 is padding. Returns the calls and the first unused number; if binding
-    fails, the original calls.
+    The numbers are the bits of float32 values, so that kernels' binders pack them like weights.
     """
-    numbers: dict[int, Array] = {}
-    count = 1
 
-    def numbered(operand: Buffer | Array | None) -> Buffer | Array | None:
-        nonlocal count
+    def __init__(self) -> None:
+        self.next = 1
+        self._known: dict[int, Array] = {}
+
+    def of(self, operand: Buffer | Array | None) -> Buffer | Array | None:
+        """Return the numbers of a constant in its shape, the same for each call; anything else as it is."""
         if not isinstance(operand, np.ndarray) or operand.dtype != np.float32 or operand.size < _FEW:
             return operand
-        if id(operand) not in numbers:
-            ids = np.arange(count, count + operand.size, dtype=np.int32)
-            numbers[id(operand)] = ids.view(np.float32).reshape(operand.shape)
-            count += operand.size
-        return numbers[id(operand)]
+        if id(operand) not in self._known:
+            numbers = np.arange(self.next, self.next + operand.size, dtype=np.int32)
+            self._known[id(operand)] = numbers.view(np.float32).reshape(operand.shape)
+            self.next += operand.size
+        return self._known[id(operand)]
 
+
+def _numbered_twins(plan: Plan, arena: Array, calls: list[Call]) -> tuple[list[Call], int]:
+    """Bind the calls again with numbers instead of weights, which shows where packing moves each element.
+
+    For example, weights [[a, b], [c, d]] have the numbers [[1, 2], [3, 4]]. If a kernel gets them packed by columns
+    with padding, [a, c, 0, b, d, 0], its twin gets [1, 3, 0, 2, 4, 0]: the unit stores a, b, c and d once, and this
+    list as the way to pack them.
+
+    Returns the twins and the first unused number. If the binders don't take numbers, or decide differently for them,
+    the calls themselves and 0: then the unit stores the packed arrays.
+    """
+    numbering = _Numbering()
     steps = [
-        replace(step, inputs=list(map(numbered, step.inputs))) if isinstance(step, KernelStep) else step
+        replace(step, inputs=list(map(numbering.of, step.inputs))) if isinstance(step, KernelStep) else step
         for step in plan.steps
     ]
     try:
-        found = [c for step in kernel_calls(replace(plan, steps=steps, pool=ConstantPool()), arena) for c in step]
+        twins = [c for step in kernel_calls(replace(plan, steps=steps, pool=ConstantPool()), arena) for c in step]
     except Error:
         return calls, 0
-    return (found, count) if list(map(_form, found)) == list(map(_form, calls)) else (calls, 0)
+    return (twins, numbering.next) if list(map(_form, twins)) == list(map(_form, calls)) else (calls, 0)
 
 
 def _form(call: Call) -> tuple[Any, ...]:

@@ -16,7 +16,7 @@ from tests.audiotag.crawl.journals import FILES, SETTINGS, do, expected, open_fi
 
 @pytest.mark.parametrize("header", ["", "path,score\n"])
 @pytest.mark.parametrize("stop_after", [0, 1, 7, 12])
-def test_a_run_goes_on(header, stop_after, out):
+def test_a_run_goes_on(header, stop_after, out, capsys):
     first = open_file(out, header)
     do(first, stop_after=stop_after)
     first.close()
@@ -26,6 +26,26 @@ def test_a_run_goes_on(header, stop_after, out):
     do(second)
     second.close()
     assert out.read_bytes() == expected(header)
+    third = open_file(out, header, resume=True)
+    assert (third.n_done, third.failures) == (12, 1)
+    third.close()
+    assert out.read_bytes() == expected(header)
+    assert capsys.readouterr().err == ""
+
+
+@pytest.mark.usefixtures("at_once")
+def test_an_output_that_lost_rows_is_completed_with_a_notice(out, capsys):
+    first = open_file(out)
+    do(first)
+    first.close()
+    os.truncate(out, len(expected()) // 2)
+    second = open_file(out, resume=True)
+    assert capsys.readouterr().err == (
+        f"audiotag: {out}: is shorter than its journal records; missing files are done again\n"
+    )
+    do(second)
+    second.close()
+    assert out.read_bytes() == expected()
 
 
 def test_resume_where_nothing_is_begins(out):

@@ -12,7 +12,7 @@ import pytest
 from audiotag.crawl import journal as module
 from audiotag.crawl import sinks
 from audiotag.crawl.journal import Journal
-from audiotag.crawl.sinks import PartSink
+from audiotag.crawl.sinks import FileSink, PartSink
 from audiotag.errors import OutputError
 from audiotag.options import TagOptions
 from audiotag.outputs.parquet import ParquetWriter
@@ -108,6 +108,57 @@ def test_half_a_row_is_never_kept(out, monkeypatch):
     first.end("-", failed=False)
     first.close()
     assert out.read_bytes() == b"whole row\n"
+
+
+@pytest.mark.skipif(os.name == "nt", reason="no lock there")
+def test_another_run_is_reported_by_the_name_that_was_given(out):
+    (out.parent / "link.txt").symlink_to(out.name)
+    first = FileSink(str(out), "")
+    first.create()
+    second = FileSink(str(out.parent / "link.txt"), "")
+    with pytest.raises(OutputError, match=r"link\.txt: another run is writing it"):
+        second.create()
+    first.release()
+
+
+def test_rows_behind_a_position_are_cut_off_at_once(out):
+    """If the process is killed later, they would stand behind the new ones."""
+    out.write_bytes(b"header\nrow 1\nrow 2\n")
+    sink = FileSink(str(out), "header\n")
+    sink.create()
+    sink.truncate(13)
+    assert out.read_bytes() == b"header\nrow 1\n"
+    sink.truncate(0)
+    assert out.read_bytes() == b"header\n"
+    sink.release()
+
+
+@pytest.mark.skipif(os.name == "nt", reason="needs links")
+def test_the_name_by_which_an_output_is_known(tmp_path):
+    def known(name):
+        return os.path.relpath(sinks.real_path(str(tmp_path / name)), tmp_path)
+
+    for name in ("alone.txt", "other.txt", "journal of none.txt.journal", "other.txt.journal"):
+        (tmp_path / name).touch()
+    (tmp_path / "link.txt").symlink_to("alone.txt")
+    os.link(tmp_path / "other.txt", tmp_path / "another.txt")
+    os.link(tmp_path / "alone.txt", tmp_path / "same.txt")
+    names = ["alone.txt", "link.txt", "same.txt", "other.txt", "another.txt", "none.txt"]
+    assert [known(name) for name in names] == [
+        "alone.txt", "alone.txt", "same.txt", "other.txt", "other.txt", "none.txt"
+    ]  # fmt: skip
+
+
+@pytest.mark.skipif(os.name != "posix", reason="needs folders that can be opened")
+def test_the_folder_that_is_made_durable(tmp_path, monkeypatch):
+    (tmp_path / "folder").mkdir()
+    synced = []
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(os, "fsync", lambda fd: synced.append(os.fstat(fd).st_ino))
+    for path in ("folder/file", "folder", "file"):
+        sinks.sync_folder(path)
+    inside, here = os.stat("folder").st_ino, os.stat(".").st_ino
+    assert synced == [inside, inside, here]
 
 
 def part_rows(path):

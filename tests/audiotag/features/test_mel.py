@@ -61,7 +61,9 @@ def noise(n, seed):
 
 
 def in_blocks(x, block, config=mel.DEFAULT):
-    return mel.join_frames(mel.log_mel_blocks((x[i : i + block] for i in range(0, len(x), block)), config))
+    stream = mel.LogMelStream(config)
+    frames = [stream.push(x[i : i + block]) for i in range(0, len(x), block)]
+    return mel.join_frames([*frames, stream.finish()])
 
 
 LENGTHS = [0, 1, 2, 100, 513, 514, 515, 799, 800, 1023, 1024, 1025, 1600, 32000, 100_001]

@@ -2,63 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from types import MappingProxyType
-from typing import Any, NamedTuple
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 
-Random = np.random.Generator
-
-
-class Case(NamedTuple):
-    """One node. Inputs are arrays or None; `constants` are those that are initializers, known when the run is planned.
-
-    A `tolerance` of 1 is for quantised results, where a sum that is rounded in float32 may lie on either side.
-    """
-
-    op: str
-    inputs: list[Any]
-    attributes: Mapping[str, Any] = MappingProxyType({})
-    outputs: int = 1
-    opset: int = 21
-    tolerance: float = 1e-4
-    constants: tuple[int, ...] = ()
-
-
-# -- drawing ----------------------------------------------------------------------------
-
-
-def floats(r: Random, *shape: int, dtype: Any = np.float32) -> Any:
-    return r.standard_normal(shape).astype(dtype)
-
-
-def whole(r: Random, low: int, high: int, size: Any = None) -> Any:
-    return r.integers(low, high + 1, size)
-
-
-def one(r: Random, *options: Any) -> Any:
-    return options[r.integers(len(options))]
-
-
-def coin(r: Random) -> bool:
-    return bool(r.integers(2))
-
-
-def dims(r: Random, rank: int, low: int = 1, high: int = 6) -> list[int]:
-    return [int(n) for n in whole(r, low, high, rank)]
-
-
-def optional(r: Random, **values: Any) -> dict[str, Any]:
-    """Some of the attributes."""
-    return {name: value for name, value in values.items() if coin(r)}
-
-
-def broadcastable(r: Random, shape: list[int]) -> list[int]:
-    return [n if r.random() < 0.7 else 1 for n in shape[r.integers(len(shape) + 1) :]]
-
-
-# -- families ---------------------------------------------------------------------------
+from tests.tinyonnx.ops.random_draws import Case, Random, broadcastable, coin, dims, floats, one, optional, whole
 
 
 def _window(r: Random, space: list[int], dilated: bool = False, ceil: bool = False) -> dict[str, Any]:

@@ -15,7 +15,8 @@ import pytest
 from onnx import helper, numpy_helper
 
 import tinyonnx
-from tests.tinyonnx.ops.random_nodes import FAMILIES, Case, Random
+from tests.tinyonnx.ops.random_draws import Case, Random
+from tests.tinyonnx.ops.random_nodes import FAMILIES
 
 CASES = 30
 """Of each family; more are drawn in the place of those that onnxruntime refuses."""

@@ -18,6 +18,9 @@ CHAIN = """s = Shape(x)
     y = Reshape(x, t)"""
 
 
+UNDECIDED = "c = Cast<to=9>(fed)"
+"""A condition that planning doesn't know; a single bool that is fed decides an If."""
+
 INDICES = "int64 zero = {0}, int64 one = {1}, int64[1] front = {0}, int64[1] rest = {-1}"
 
 
@@ -41,6 +44,45 @@ def test_a_large_constant_is_not_blown_up(optimise):
     constants = "float[1] v = {1.0}, int64[2] target = {2048, 4096}"
     result = optimise(model_text(body, "float[1] x", "float[n] y", constants), x=data(1))
     assert result.ops["Expand"] == 1
+
+
+def test_a_large_constant_that_does_not_grow_is_folded(optimise, monkeypatch):
+    monkeypatch.setattr(sys.modules["tinyonnx.passes.specialise"], "FOLD_LIMIT", 8)
+    body = "t = Transpose<perm=[1,0]>(w) y = MatMul(x, t)"
+    result = optimise(model_text(body, "float[2,3] x", "float[n,c] y", floats("w", 4, 3)), x=data(2, 3))
+    assert dict(result.ops) == {"MatMul": 1}
+    assert result.error < 1e-6
+
+
+def test_a_folded_node_may_lack_an_output(optimise):
+    body = 'v, "" = MaxPool<kernel_shape = [2]>(w) y = Add(x, v)'
+    text = model_text(body, "float[1,1,2] x", "float[a,b,n] y", "float[1,1,3] w = {3, 5, 4}")
+    result = optimise(text, x=data(1, 1, 2))
+    assert dict(result.ops) == {"Add": 1}
+    assert result.error == 0
+
+
+def test_every_result_gets_its_type(optimise):
+    body = "a = Cast<to=11>(x) b = Abs(a) s = Shape(b) c = Cast<to=1>(s) d = Range(i, j, k) y = Cast<to=1>(d)"
+    text = model_text(
+        body, "float[p,q] x, int64 i, int64 j, int64 k", "float[m] y, double[p,q] b, float[r] c, int64[m] d"
+    )
+    feeds = {name: np.array(value) for name, value in (("i", 1), ("j", 9), ("k", 2))}
+    result = optimise(text, x=data(2, 3), **feeds)
+    types = {value.name: (value.dtype, value.static_shape) for node in result.graph.nodes for value in node.outputs}
+    assert types["a"] == types["b"] == (np.float64, (2, 3))
+    assert types["d"] == (np.int64, None)
+    assert types["y"] == (np.float32, None)
+    assert result.error == 0
+
+
+def test_a_loop_of_constants_is_not_folded(optimise):
+    body = """n, y = Loop (three, yes, zero) <body = b (int64 i, bool go, float a) => (bool next, float c, float d)
+        { next = Identity(go) c = Add(a, x) d = Identity(c) }>"""
+    text = model_text(body, "float x", "float n, float[k] y", "int64 three = {3}, bool yes = {1}, float zero = {0}")
+    result = optimise(text, x=data().reshape(()))
+    assert result.ops["Loop"] == 1
+    assert result.error < 1e-6
 
 
 def test_an_if_with_a_constant_condition_becomes_its_branch(optimise):
@@ -102,43 +144,43 @@ def test_all_folded_constants_together_are_bounded(optimise, monkeypatch):
 
 @pytest.mark.parametrize("condition", [True, False])
 def test_folded_values_that_a_subgraph_captures(optimise, condition):
-    body = """t = Transpose<perm=[1,0]>(w) s = Shape(x) n = Gather<axis=0>(s, zero)
-        y = If (c) <then_branch = yes () => (float[n,k] p) { p = MatMul(x, t) },
-                    else_branch = no () => (float[n,k] q) { r = Reshape(x, tail) f = Cast<to=1>(n) q = Mul(r, f) }>"""
+    body = f"""{UNDECIDED} t = Transpose<perm=[1,0]>(w) s = Shape(x) n = Gather<axis=0>(s, zero)
+        y = If (c) <then_branch = yes () => (float[n,k] p) {{ p = MatMul(x, t) }},
+                    else_branch = no () => (float[n,k] q) {{ r = Reshape(x, tail) f = Cast<to=1>(n) q = Mul(r, f) }}>"""
     constants = f"{floats('w', 4, 3)}, int64 zero = {{0}}, int64[2] tail = {{-1, 1}}"
-    text = model_text(body, "float[2,3] x, bool c", "float[n,k] y", constants)
-    result = optimise(text, x=data(2, 3), c=np.array(condition))
-    assert dict(result.ops) == {"If": 1}
+    text = model_text(body, "float[2,3] x, float fed", "float[n,k] y", constants)
+    result = optimise(text, x=data(2, 3), fed=np.array(condition, np.float32))
+    assert dict(result.ops) == {"Cast": 1, "If": 1}
     assert result.error < 1e-6
 
 
 @pytest.mark.parametrize("condition", [True, False])
 def test_a_branch_that_is_taken_may_capture_and_nest(optimise, condition):
-    body = """k = Neg(x) yes = Greater(two, one)
+    body = f"""{UNDECIDED} k = Neg(x) yes = Greater(two, one)
         y = If (yes) <
-            then_branch = t () => (float[n] a) {
+            then_branch = t () => (float[n] a) {{
                 m = Exp(k)
-                a = If (c) <then_branch = tt () => (float[n] b) { b = Add(m, k) },
-                            else_branch = te () => (float[n] d) { d = Sub(m, x) }> },
-            else_branch = e () => (float[n] f) { f = Abs(k) }>"""
-    text = model_text(body, "float[n] x, bool c", "float[n] y", "float one = {1.0}, float two = {2.0}")
-    result = optimise(text, x=data(5), c=np.array(condition))
-    assert dict(result.ops) == {"Neg": 1, "Exp": 1, "If": 1}
+                a = If (c) <then_branch = tt () => (float[n] b) {{ b = Add(m, k) }},
+                            else_branch = te () => (float[n] d) {{ d = Sub(m, x) }}> }},
+            else_branch = e () => (float[n] f) {{ f = Abs(k) }}>"""
+    text = model_text(body, "float[n] x, float fed", "float[n] y", "float one = {1.0}, float two = {2.0}")
+    result = optimise(text, x=data(5), fed=np.array(condition, np.float32))
+    assert dict(result.ops) == {"Cast": 1, "Neg": 1, "Exp": 1, "If": 1}
     assert result.error < 1e-6
 
 
 def test_a_branch_within_a_branch_is_taken(optimise):
-    body = """yes = Greater(two, one)
+    body = f"""{UNDECIDED} yes = Greater(two, one)
         y = If (c) <
-            then_branch = t () => (float[n] a) {
+            then_branch = t () => (float[n] a) {{
                 m = Exp(x)
-                a = If (yes) <then_branch = tt () => (float[n] b) { b = Neg(m) },
-                              else_branch = te () => (float[n] d) { d = Abs(m) }> },
-            else_branch = e () => (float[n] f) { f = Abs(x) }>"""
-    text = model_text(body, "float[n] x, bool c", "float[n] y", "float one = {1.0}, float two = {2.0}")
+                a = If (yes) <then_branch = tt () => (float[n] b) {{ b = Neg(m) }},
+                              else_branch = te () => (float[n] d) {{ d = Abs(m) }}> }},
+            else_branch = e () => (float[n] f) {{ f = Abs(x) }}>"""
+    text = model_text(body, "float[n] x, float fed", "float[n] y", "float one = {1.0}, float two = {2.0}")
     for condition in (True, False):
-        result = optimise(text, x=data(5), c=np.array(condition))
-        (node,) = result.graph.nodes
+        result = optimise(text, x=data(5), fed=np.array(condition, np.float32))
+        (_, node) = result.graph.nodes
         assert [inner.op_type for inner in node.attributes["then_branch"].nodes] == ["Exp", "Neg"]
         assert result.error < 1e-6
 
