@@ -1,14 +1,19 @@
 from __future__ import annotations
 
+import os
+import signal
 import threading
 
 import numpy as np
+import onnx
 import onnx.parser
 import pytest
 
 import tinyonnx
 from tests.tinyonnx.passes.conftest import data, floats, model_text
+from tinyonnx.ort.session import PLANS_KEPT
 from tinyonnx.runtime.plan import KernelStep, NumpyStep
+from tinyonnx.runtime.threads import available
 
 
 def session(text: str, **options: object) -> tinyonnx.InferenceSession:
@@ -208,6 +213,57 @@ def test_a_run_of_kernels_alone_ends_in_time():
     s = session(CNN, limits=tinyonnx.Limits(max_seconds=1e-9))
     with pytest.raises(tinyonnx.ResourceError, match="max_seconds"):
         s.run(None, {"x": data(1, 3, 8, 6)})
+
+
+@pytest.mark.parametrize(("wanted", "threads"), [(1, 1), (0, available()), (-1, available()), (10**6, available())])
+def test_threads_of_a_plan(wanted, threads):
+    assert session(CNN, intra_op_num_threads=wanted).plan_for(None, {"x": data(1, 3, 4, 4)}).threads == threads
+
+
+def test_the_latest_plans_are_kept():
+    s = session(CNN)
+    feeds = [{"x": data(1, 3, 4, size)} for size in range(4, 5 + PLANS_KEPT)]
+    first, second = (s.plan_for(None, feed) for feed in feeds[:2])
+    for feed in feeds[2:PLANS_KEPT]:
+        s.plan_for(None, feed)
+    assert s.plan_for(None, feeds[0]) is first
+    s.plan_for(None, feeds[PLANS_KEPT])
+    assert s.plan_for(None, feeds[0]) is first
+    assert s.plan_for(None, feeds[1]) is not second
+
+
+def test_inputs_of_any_rank_and_outputs_of_any_type():
+    x = onnx.helper.make_tensor_value_info("x", onnx.TensorProto.FLOAT, None)
+    graph = onnx.helper.make_graph(
+        [onnx.helper.make_node("Neg", ["x"], ["y"])], "g", [x], [onnx.ValueInfoProto(name="y")]
+    )
+    s = tinyonnx.InferenceSession(onnx.helper.make_model(graph).SerializeToString())
+    assert (s.get_outputs()[0].type, s.get_outputs()[0].shape) == ("", [])
+    for shape in ((3,), (4,), (5,), (2, 3), (3, 2), (1, 2, 3), ()):
+        np.testing.assert_array_equal(s.run(None, {"x": data(*shape)})[0], -data(*shape))
+
+
+def test_remarks_in_the_log_name_the_file(tmp_path, caplog):
+    onnx.save(onnx.parser.parse_model(CNN), tmp_path / "net.onnx")
+    with caplog.at_level("DEBUG", "tinyonnx.passes"):
+        tinyonnx.InferenceSession(tmp_path / "net.onnx").run(None, {"x": data(1, 3, 4, 4)})
+    assert caplog.messages
+    assert all(message.startswith("net.onnx: ") for message in caplog.messages)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
+def test_a_forked_child_runs_although_a_thread_was_planning():
+    s = session(CNN)
+    feeds = {"x": data(1, 3, 4, 4)}
+    s.run(None, feeds)
+    with s._lock:  # as another thread that is planning
+        child = os.fork()
+        if not child:
+            signal.alarm(300)  # ends the child if it waits for the lock
+            s.run(None, feeds)
+            os._exit(0)
+        assert os.waitpid(child, 0)[1] == 0
 
 
 def test_a_custom_operator_in_plain_python():
