@@ -1,4 +1,4 @@
-"""Conversion of window scores to events: a class with its begin and end time."""
+"""Conversion of window scores to events: a class with its start and end time."""
 
 from __future__ import annotations
 

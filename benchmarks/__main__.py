@@ -192,7 +192,7 @@ def input_shape(text: str) -> tuple[str, tuple[int, ...]]:
     except ValueError:
         shape = (-1,)
     if not colon or not name or any(dim < 0 for dim in shape):
-        raise argparse.ArgumentTypeError(f"{text!r} is not like name:1,3,48,320")
+        raise argparse.ArgumentTypeError(f"{text!r}: expected NAME:SIZES, for example x:1,3,48,320")
     return name, shape
 
 

@@ -1,4 +1,4 @@
-"""`audiotag evaluate`: figures of a model about labelled sounds."""
+"""`audiotag evaluate`: measures a model on labelled sounds."""
 
 from __future__ import annotations
 

@@ -43,7 +43,7 @@ class State(NamedTuple):
 
 
 class Ends(NamedTuple):
-    """How a clip begins and ends.
+    """The padding at the beginning and the end of a clip.
 
     `padding` samples are added at either end, zeros if `zeros` is 1, otherwise its reflection; the pre-emphasised clip
     is `lost` samples shorter than the clip, and padded with zeros to `least` samples.

@@ -36,7 +36,7 @@ class Figures:
 
     @classmethod
     def of(cls, scores: Array, targets: Array, classes: Sequence[str]) -> Figures:
-        """Compute the figures of (sounds, classes) probabilities and truth."""
+        """Compute the figures from probabilities and labels, both (sounds, classes)."""
         labelled = targets.any(axis=1)
         best = scores.argmax(axis=1)
         right = targets[np.arange(len(best)), best][labelled]

@@ -132,7 +132,7 @@ class _State:
         self.entries = {info.filename: info for info in archive.infolist()}
         pickles = [name for name in self.entries if name.count("/") == 1 and name.endswith("/data.pkl")]
         if len(pickles) != 1:
-            raise _Refusal(f"is a zip file, but not from torch.save: it has {len(pickles)} data.pkl")
+            raise _Refusal(f"is a zip file, but not from torch.save: it has {len(pickles)} files data.pkl")
         self.folder = pickles[0].removesuffix("data.pkl")
         self._arrays: dict[str, tuple[_Storage, Array]] = {}
 

@@ -1,4 +1,4 @@
-"""What a model hears and answers: the JSON value under the key `audiotag` of its metadata."""
+"""The description of a model's input and output: the JSON value under the key `audiotag` of its metadata."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ class OutputNames:
 
 @dataclass(frozen=True)
 class Description:
-    """What a model hears and answers.
+    """The input and the output of a model.
 
     Args:
         input: log-mel features, or the waveform itself.

@@ -26,7 +26,7 @@ _NO_DESCRIPTION = "; it has no description: add one with `audiotag models descri
 
 
 class Outcome(NamedTuple):
-    """What a model answers for a piece of sound.
+    """The output of a model for a piece of sound.
 
     `scores` are (classes,) float64 probabilities, `frames` (frames, classes) those of each frame or None, `embedding`
     (n,) float32 or None.

@@ -1,1 +1,1 @@
-"""How `models/default.onnx` was made: `python -m models.train --work DIR` (see README.md here)."""
+"""The training of `models/default.onnx`: `python -m models.train --work DIR` (see README.md here)."""

@@ -121,7 +121,7 @@ def speed(paths: list[Path]) -> None:
 
 
 def classes(work: Path, teacher: Network, student: Network, target: Path) -> None:
-    """Write what each class had in training clips and how well it is followed on held-out recordings."""
+    """Write for each class its training clips and the agreement of student and teacher on held-out recordings."""
     clips = Clips(work / "clips")
     best, count = np.zeros(527), np.zeros(527, int)
     for length, shard, start in clips.index.tolist():

@@ -60,7 +60,7 @@ def vector_shape() -> tuple[int, int]:
 
 @cache
 def byte_product() -> str:
-    """How products of bytes are added up exactly: "vnni" (four at once), "pairs" (of 16 bits), or "plain"."""
+    """The instructions that add products of bytes exactly: "vnni" (four at once), "pairs" (of 16 bits), or "plain"."""
     features, lanes = processor().features, vector_shape()[0]
     if platform.machine() not in ("x86_64", "AMD64"):
         return "plain"

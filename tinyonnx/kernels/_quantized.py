@@ -37,7 +37,7 @@ def parameters_refused(
 
 
 def exact_refused(k: int, offset: Info | None = None) -> str | None:
-    """Refuse sums that an int32 might not hold."""
+    """Refuse sums that may overflow an int32."""
     if offset is not None and offset.value is None:
         return "the bias is not constant"
     greatest = 0 if offset is None or offset.value is None else int(np.abs(offset.value.astype(np.int64)).max())

@@ -209,7 +209,7 @@ def bind_integer(
     pool: ConstantPool, out: Array, x: Array, w: Array, x_zero: Array | None = None, w_zero: Array | None = None, *,
     geometry: ConvAttributes,
 ) -> Call:  # fmt: skip
-    """Bind sums."""
+    """Bind the kernel of a ConvInteger: sums of products in int32."""
     return bind_convolution(pool, SUMS, out, x, w, scaling_of(x, x_zero), geometry, w_zero)
 
 
@@ -234,7 +234,7 @@ def _qlinear_refused(out: Info, *operands: Info | None, geometry: ConvAttributes
 
 @fast(qlinear_conv, when=_qlinear_refused, by_item=True)
 def bind_qlinear(pool: ConstantPool, out: Array, *operands: Array | None, geometry: ConvAttributes) -> Call:
-    """Bind requantised sums."""
+    """Bind the kernel of a QLinearConv: sums of products, quantised to the output's type."""
     x, x_scale, x_zero, w, w_scale, w_zero, y_scale, y_zero, b = (*operands, None)[:9]
     assert x is not None
     assert w is not None

@@ -216,7 +216,7 @@ def _qlinear_refused(out: Info, *operands: Info | None, geometry: ConvAttributes
 
 @fast(qlinear_conv, when=_qlinear_refused, by_item=True)
 def bind_qlinear(pool: ConstantPool, out: Array, *operands: Array | None, geometry: ConvAttributes) -> Call:
-    """Bind requantised sums."""
+    """Bind the kernel of a depthwise QLinearConv: sums of products, quantised to the output's type."""
     x, x_scale, x_zero, w, w_scale, w_zero, y_scale, y_zero, b = (*operands, None)[:9]
     assert x is not None
     assert w is not None

@@ -57,7 +57,7 @@ def _qlinear_refused(
 
 @fast(qlinear_matmul, when=_qlinear_refused, layout="row_major")
 def bind_qlinear(pool: ConstantPool, out: Array, *operands: Array) -> Call:
-    """Bind requantised sums."""
+    """Bind the kernel of a QLinearMatMul: sums of products, quantised to the output's type."""
     a, a_scale, a_zero, b, b_scale, b_zero, y_scale, y_zero = operands
     factor = factor_of(pool, "matmul", _only, b, b_zero, b_scale)
     return product(pool, BYTES, a, out, factor, scaling_of(a, a_zero, a_scale, y_scale, y_zero))

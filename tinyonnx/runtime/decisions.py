@@ -48,7 +48,7 @@ class Decisions:
         return decided
 
     def unlock(self) -> None:
-        """In a forked child the thread that held a lock doesn't exist."""
+        """Replace locks in a forked child, where the thread that held one does not exist."""
         self._lock = threading.Lock()
 
 

@@ -120,7 +120,7 @@ class SizedPlan:
         return results
 
     def unlock(self) -> None:
-        """In a forked child the thread that held a lock doesn't exist."""
+        """Replace locks in a forked child, where the thread that held one does not exist."""
         self._lock = threading.Lock()
 
     def bindings_for(self, values: Values) -> tuple[tuple[int, ...], list[Binding]]:
@@ -370,7 +370,7 @@ class SizedExecutable(Executable):
         self.address = self.arena.ctypes.data
 
     def _load(self, values: Values) -> _Loaded:
-        """The variant for these sizes, evaluated; the first of those that are kept from now on. Raises Unfit."""
+        """Return the variant for these sizes, evaluated, and let it be tried first next time. Raises Unfit."""
         for position, known in enumerate(self.known):
             if known.evaluate(values, self.address):
                 if position:

@@ -77,7 +77,7 @@ class SizedPlans:
             self._plans.sort(key=lambda other: other is not plan)
 
     def unlock(self) -> None:
-        """In a forked child the thread that held a lock doesn't exist."""
+        """Replace locks in a forked child, where the thread that held one does not exist."""
         self._lock = threading.Lock()
         for plan in self._plans:
             plan.unlock()

@@ -41,7 +41,7 @@ class Machine:
 
 @dataclass(frozen=True)
 class StepProfile:
-    """One step: `times` in seconds, one per run, and `start` in the median run, relative to its begin.
+    """One step: `times` in seconds, one per run, and `start` in the median run, relative to the beginning of the run.
 
     `bytes` counts inputs, constants and results once each. `roof` is the share of the time that the machine needs at
     its best, limited by operations or memory traffic.

@@ -39,7 +39,7 @@ _CURVE = 512
 
 @dataclass(frozen=True)
 class PictureAxis:
-    """The meaning of an axis of a picture: ticks at places from 0, its begin, to 1; `upward` puts 0 at the bottom."""
+    """The meaning of a picture's axis: ticks at places from 0, its beginning, to 1; `upward` puts 0 at the bottom."""
 
     title: str
     ticks: list[tuple[float, str]]
