@@ -16,7 +16,7 @@ from typing import NoReturn
 from audiotag.console import relay_engine, say
 from audiotag.errors import Error
 
-COMMANDS = ("tag", "serve", "demo", "models", "standalone", "train", "evaluate", "search", "segments")
+COMMANDS = ("tag", "serve", "demo", "models", "standalone", "train", "evaluate", "search", "segments", "completion")
 
 
 def command() -> int:
@@ -42,6 +42,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             # a label or file name that the terminal's encoding can't express must not end the run
             stream.reconfigure(errors="backslashreplace")
     args = _parse(argv)
+    args.whole = make_parser
     relay_engine()
     try:
         code: int = args.run(args)
@@ -100,4 +101,6 @@ def make_parser(commands: Sequence[str] = COMMANDS) -> argparse.ArgumentParser:
     subparsers = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     for name in commands:
         importlib.import_module(f"audiotag.commands.{name}").add_parser(subparsers)
+    for each in subparsers.choices.values():
+        each.add_argument("--version", action=_ShowVersion, nargs=0, help="show program's version number and exit")
     return parser

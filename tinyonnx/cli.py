@@ -10,7 +10,8 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 import tinyonnx
-from tinyonnx.commands import compare, compile, extract, inspect, ops, profile, reduce, run, trace
+from tinyonnx.commands import compare, compile, completion, extract, inspect, ops, profile, reduce, run, trace
+from tinyonnx.commands._terminal import CHOICES, set_color
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -18,7 +19,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     if sys.stdout is None:
         print("tinyonnx: standard output is closed", file=sys.stderr)
         return 1
-    args = _parser().parse_args(argv)
+    args = make_parser().parse_args(argv)
+    args.whole = make_parser
+    set_color(args.color)
     logging.basicConfig(format="%(name)s: %(message)s", stream=sys.stderr)
     logging.getLogger("tinyonnx").setLevel(logging.DEBUG if args.verbose else logging.INFO)
     try:
@@ -50,12 +53,18 @@ class _CommandParser(argparse.ArgumentParser):
         self.exit(2, f"{self.prog}: error: {message} (see {self.prog} --help)\n")
 
 
-def _parser() -> argparse.ArgumentParser:
+def make_parser() -> argparse.ArgumentParser:
+    """Return the parser of the command line."""
     parser = _CommandParser(prog="tinyonnx", description="Run ONNX models and look inside them.")
-    parser.add_argument("--version", action="version", version=f"tinyonnx {tinyonnx.__version__}")
     parser.add_argument("--verbose", action="store_true", help="log what each pass rewrote and refused, and why")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
-    for command in (run, inspect, trace, compare, profile, extract, reduce, compile, ops):
+    for command in (run, inspect, trace, compare, profile, extract, reduce, compile, ops, completion):
         command.add(commands)
+    for each in (parser, *commands.choices.values()):
+        each.add_argument("--version", action="version", version=f"tinyonnx {tinyonnx.__version__}")
+        each.add_argument(
+            "--color", choices=CHOICES, default="auto" if each is parser else argparse.SUPPRESS,
+            help="colours in tables: on terminals unless NO_COLOR is set (auto, the default), always, or never",
+        )  # fmt: skip
     return parser

@@ -60,7 +60,7 @@ def lines(tagger: Tagger, decoders: Decoders, request: WindowsRequest) -> Genera
     be read at all.
     """
     notes: list[str] = []
-    tape = _Tape(tagger.rate)
+    tape = _Passing(tagger.rate)
     sound = Sound(request.name, b"", request.max_seconds, request.raw, request.channel, tagger.rate, path=request.path)
     blocks = tape.recorded(decoders.stream(sound, request.abandoned, notes))
     scored = score(tagger, request.grid, blocks)
@@ -110,7 +110,7 @@ def _chain(first: Any, rest: Iterator[Any]) -> Iterator[Any]:
     yield from rest
 
 
-def _last(tagger: Tagger, tape: _Tape, best: Array, notes: list[str]) -> dict[str, Any]:
+def _last(tagger: Tagger, tape: _Passing, best: Array, notes: list[str]) -> dict[str, Any]:
     """Return the line after the last window."""
     content: dict[str, Any] = {"duration": round(tape.seconds, 3)}
     samples = tape.samples
@@ -128,7 +128,7 @@ def _last(tagger: Tagger, tape: _Tape, best: Array, notes: list[str]) -> dict[st
     return content
 
 
-class _Tape:
+class _Passing:
     """Counts the samples that pass, and keeps them as long as they are few."""
 
     def __init__(self, rate: int) -> None:

@@ -8,12 +8,13 @@ import os
 import runpy
 import sys
 import traceback
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import asdict, is_dataclass
 from typing import Any
 
 import numpy as np
 
+from tinyonnx.commands._terminal import warn, width
 from tinyonnx.errors import InputError
 from tinyonnx.ir import Array
 from tinyonnx.ort.options import GraphOptimizationLevel, SessionOptions
@@ -176,15 +177,47 @@ def shown(text: str) -> str:
     return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
 
 
-def table(rows: Sequence[Sequence[str]], right: Sequence[int] = ()) -> str:
-    """Format rows, the first of them titles, in columns; those numbered in `right` are right-aligned."""
+_NARROWEST = 12
+"""Fewest characters to which a column is cut."""
+
+_PATHS = ("node", "name", "tensor", "layer", "result")
+"""Titles of columns that are cut at the front, because the ends of paths tell them apart."""
+
+
+def table(rows: Sequence[Sequence[str]], right: Sequence[int] = (), problems: Collection[int] = ()) -> str:
+    """Format rows, the first of them titles, in columns; those numbered in `right` are right-aligned.
+
+    On a terminal, the widest left-aligned columns are cut so that lines fit, and the rows numbered in `problems` are
+    coloured.
+    """
     cells = [[shown(cell) for cell in row] for row in rows]
-    widths = [max(len(row[column]) for row in cells) for column in range(len(cells[0]))]
+    widths = _fitted([max(len(row[column]) for row in cells) for column in range(len(cells[0]))], right)
     lines = []
-    for row in cells:
-        padded = [c.rjust(w) if i in right else c.ljust(w) for i, (c, w) in enumerate(zip(row, widths))]
-        lines.append("  ".join(padded).rstrip())
+    for number, row in enumerate(cells):
+        cut = [_cut(c, w, title in _PATHS) for c, w, title in zip(row, widths, rows[0])]
+        padded = [c.rjust(w) if i in right else c.ljust(w) for i, (c, w) in enumerate(zip(cut, widths))]
+        line = "  ".join(padded).rstrip()
+        lines.append(warn(line) if number in problems else line)
     return "\n".join(lines)
+
+
+def _fitted(widths: list[int], right: Sequence[int]) -> list[int]:
+    """Return the widths of columns, reduced to those of a terminal."""
+    columns = width()
+    text = [i for i in range(len(widths)) if i not in right and widths[i] > _NARROWEST]
+    widths = list(widths)
+    while columns is not None and text and sum(widths) + 2 * (len(widths) - 1) > columns:
+        widest = max(text, key=lambda i: widths[i])
+        if widths[widest] <= _NARROWEST:
+            break
+        widths[widest] -= 1
+    return widths
+
+
+def _cut(text: str, size: int, at_front: bool) -> str:
+    if len(text) <= size:
+        return text
+    return "…" + text[1 - size :] if at_front else text[: size - 1] + "…"
 
 
 def shape_text(shape: Sequence[Any] | None) -> str:

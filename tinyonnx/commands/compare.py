@@ -136,7 +136,8 @@ def layer_table(comparison: Comparison, tolerance: float) -> str:
         numbers = _error(layer.error), _error(layer.relative), ulp_text(layer, tolerance), _cosine(layer.cosine)
         verdict = layer.problem or ("" if layer.within(tolerance) else "OVER")
         rows.append((layer.name, layer.title, shape_text(layer.shape), *numbers, verdict))
-    return table(rows, right=(3, 4, 5, 6))
+    over = {i for i, layer in enumerate(comparison.layers, 1) if not layer.within(tolerance)}
+    return table(rows, right=(3, 4, 5, 6), problems=over)
 
 
 def ulp_text(layer: LayerComparison, tolerance: float) -> str:

@@ -22,6 +22,7 @@ from tinyonnx.commands._shared import (
     shown,
     table,
 )
+from tinyonnx.commands._terminal import warn
 from tinyonnx.passes import EXPRESSIBLE
 from tinyonnx.tools.feeds import DeclaredInputs, is_known, shapes_only
 from tinyonnx.tools.inspect import (
@@ -145,7 +146,7 @@ def _head(graph: GraphReport) -> str:
     for what, tensors in (("input ", graph.inputs), ("output", graph.outputs)):
         lines += [f"{what}  {_tensor_text(tensor)}" for tensor in tensors]
     lines += [f"caution  {shown(caution)}" for caution in graph.cautions]
-    lines += [f"problem  {shown(problem)}" for problem in problems_of(graph)]
+    lines += [warn(f"problem  {shown(problem)}") for problem in problems_of(graph)]
     return "\n".join(lines)
 
 
@@ -160,7 +161,8 @@ def _graph_text(graph: GraphReport) -> str:
         shapes = ", ".join(shape_text(t.shape) for t in node.outputs if t is not None)
         costs = quantity(node.parameters), quantity(node.macs), quantity(node.bytes)
         rows.append((str(node.index), domain + node.op, node.path, shapes, *costs))
-    return f"{_head(graph)}\n\n{table(rows, right=(0, 4, 5, 6))}"
+    problems = {i for i, node in enumerate(graph.nodes, 1) if node.problem}
+    return f"{_head(graph)}\n\n{table(rows, right=(0, 4, 5, 6), problems=problems)}"
 
 
 def _plan_text(graph: GraphReport, plan: PlanReport) -> str:

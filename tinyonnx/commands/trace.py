@@ -116,7 +116,8 @@ def _text(activations: list[ActivationReport]) -> str:
         zeros = "" if a.zeros is None else f"{a.zeros:.1%}"
         bad = "" if a.finite else f"{a.nans}/{a.infinities}"
         rows.append((a.path, a.op, a.name, a.type, a.value or shape_text(a.shape), *numbers, zeros, bad))
-    return table(rows, right=(5, 6, 7, 8, 9, 10))
+    problems = {i for i, a in enumerate(activations, 1) if not a.finite}
+    return table(rows, right=(5, 6, 7, 8, 9, 10), problems=problems)
 
 
 def _number(number: float | None) -> str:
