@@ -138,6 +138,13 @@ def _byte_taps_tile(
         _store(total[p, : out.lanes], kind, numbers, out.data, out.start + p * out.step, finish.quantum)
 
 
+def _extremes(x: Array, start: int, count: int, out: Array, at: int) -> None:
+    """The least and the greatest of x[start : start + count] and 0, as LANES floats at out[at:] each; NaN stays NaN."""
+    values = x[start : start + count]
+    out[at : at + LANES] = values.min(initial=np.float32(0))
+    out[at + LANES : at + 2 * LANES] = values.max(initial=np.float32(0))
+
+
 def _bytes_of(data: Array) -> Array:
     """The memory of float32 as bytes."""
     return data.view(np.uint8)
@@ -148,4 +155,4 @@ def _primitive(function: Any) -> Primitive:
     return Primitive(function)
 
 
-byte_tile, byte_taps_tile, bytes_of = map(_primitive, (_byte_tile, _byte_taps_tile, _bytes_of))
+byte_tile, byte_taps_tile, extremes, bytes_of = map(_primitive, (_byte_tile, _byte_taps_tile, _extremes, _bytes_of))

@@ -249,6 +249,25 @@ def byte_taps_tile(
     by.finish(total, 1, kind, finish, out)
 
 
+@tile(constants=0)
+def extremes(e: Emitter, x: Any, start: Any, count: Any, out: Any, at: Any) -> None:
+    """Emit the code of `byte_tiles.extremes`."""
+    b = e.builder
+    source, zero = e.at(x, start), ir.Constant(VECTOR, [0.0] * LANES)
+
+    def combine(found: list[Any], value: Any) -> list[Any]:
+        names = (f"llvm.minimum.v{LANES}f32", f"llvm.maximum.v{LANES}f32")
+        return [e.intrinsic(name, VECTOR, old, value) for name, old in zip(names, found)]
+
+    whole = b.sdiv(count, INDEX(LANES))
+    found = e.loop(whole, [zero, zero], lambda i, found: combine(found, e.load(e.at(source, e.times(i, LANES)))))
+    done = e.times(whole, LANES)
+    # lanes beyond the end are loaded as 0
+    found = combine(found, e.load(e.at(source, done), e.first(b.sub(count, done))))
+    for i, value in enumerate(found):
+        e.store(value, e.at(out, at, i * LANES))
+
+
 def bytes_of(_context: Any, data: Any) -> Any:
     """Emit the code of `byte_tiles.bytes_of`."""
     result = types.Array(types.uint8, 1, "C")
@@ -264,5 +283,5 @@ def bytes_of(_context: Any, data: Any) -> Any:
     return result(data), lower
 
 
-EMITTED = (byte_tile, byte_taps_tile, bytes_of)
+EMITTED = (byte_tile, byte_taps_tile, extremes, bytes_of)
 """The primitives' types and code, by name."""

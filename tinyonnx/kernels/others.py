@@ -1,6 +1,7 @@
 """Kernels of rarely used operators, those of `tinyonnx.ops.others`; importing this module registers them."""
 
 from tinyonnx.kernels import (
+    quantize,  # noqa: F401
     quantized_conv,  # noqa: F401
     quantized_depthwise,  # noqa: F401
     quantized_matmul,  # noqa: F401

@@ -17,6 +17,7 @@ from tinyonnx.passes.fuse_activation import fuse_activation
 from tinyonnx.passes.fuse_depthwise_pointwise import fuse_depthwise_pointwise
 from tinyonnx.passes.fuse_expand_depthwise import fuse_expand_depthwise
 from tinyonnx.passes.fuse_gated_conv import fuse_gated_conv
+from tinyonnx.passes.fuse_integer_products import fuse_integer_products
 from tinyonnx.passes.fuse_residual import fuse_residual
 from tinyonnx.passes.fuse_row_means import fuse_row_means
 from tinyonnx.passes.fuse_squeeze_excite import fuse_squeeze_excite
@@ -43,6 +44,8 @@ PIPELINE: list[Pass] = [
     # into the weights before the epilogue: a fused convolution is no longer a Conv
     fold_channelwise,
     fold_batchnorm,
+    # before the residual, which would take the bias
+    fuse_integer_products,
     # the epilogue in order of execution: sum, then activation
     fuse_residual,
     fuse_activation,

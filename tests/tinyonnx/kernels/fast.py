@@ -76,7 +76,7 @@ def run(
 
     `layout` matters only where the kernel takes any. Asserts that shares write to memory of their own, to no input
     and to nothing around arrays, and that their number doesn't change the result. With `second`
-    the second output is asked for, and given; the first is then asserted.
+    all outputs are asked for, and the second is given; the others are then asserted.
     """
     entry = lookup(FUSED if fused else domain, name, opset)
     node = Node(name, inputs, [None, None], opset=opset)  # type: ignore[arg-type]
@@ -102,8 +102,9 @@ def run(
         assert out is not None
     else:
         out = place(blank(expected), order, surroundings)
-    other = place(np.full(results[1].shape, np.nan, np.float32), order, surroundings) if second else None
-    outs = [out, other] if chosen.outputs else out
+    other = place(blank(results[1]), order, surroundings) if second else None
+    others = [place(blank(result), order, surroundings) for result in results[2:]] if second else []
+    outs = [out, other, *others] if chosen.outputs else out
     found = chosen.bind(ConstantPool(), outs, *arrays, **attributes)
     calls = guard(found if isinstance(found, list) else [found], surroundings)
     before = out.copy()
@@ -116,6 +117,8 @@ def run(
     np.testing.assert_allclose(out, whole, rtol=1e-5 if DISABLED else 0, atol=1e-5 if DISABLED else 0)
     if other is not None:
         assert_close(out, expected)
+        for result, wanted in zip(others, results[2:], strict=True):
+            assert_close(result, wanted)
         return other, results[1]
     return out, expected
 
