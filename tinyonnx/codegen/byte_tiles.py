@@ -78,6 +78,30 @@ class Finish(NamedTuple):
     quantum: Quantum
 
 
+SUM, PRODUCT = range(2)
+"""What `byte_pairs` computes."""
+
+
+class ByteLine(NamedTuple):
+    """A line of bytes: its memory, the first of them, and the step to the next, 0 or 1."""
+
+    data: Array
+    start: int
+    step: int
+
+
+class PairNumbers(NamedTuple):
+    """Scales and zero points of two operands and their result; `sign` is 128 for signed bytes, else 0."""
+
+    a_scale: Any
+    a_zero: Any
+    b_scale: Any
+    b_zero: Any
+    scale: Any
+    zero: Any
+    sign: int
+
+
 def _words(data: Array, start: int, rows: int, step: int, size: int) -> Array:
     """Bytes [rows, size] as int64."""
     assert start >= 0
@@ -138,6 +162,20 @@ def _byte_taps_tile(
         _store(total[p, : out.lanes], kind, numbers, out.data, out.start + p * out.step, finish.quantum)
 
 
+def _byte_pairs(code: int, count: int, a: ByteLine, b: ByteLine, out: ByteLine, numbers: PairNumbers) -> None:
+    """Combine two lines of quantised numbers: out = (a - a₀) s_a ∘ (b - b₀) s_b over the scale, plus the zero point,
+    rounded to the nearest even and saturated."""
+    kind = np.int8 if numbers.sign else np.uint8
+    reals = []
+    for line, scale, zero in ((a, numbers.a_scale, numbers.a_zero), (b, numbers.b_scale, numbers.b_zero)):
+        size = count if line.step else 1
+        reals.append((line.data[line.start : line.start + size].view(kind).astype(np.float32) - zero) * scale)
+    value = (reals[0] + reals[1] if code == SUM else reals[0] * reals[1]) / numbers.scale + numbers.zero
+    low, high = np.float32(-numbers.sign), np.float32(255 - numbers.sign)
+    rounded = np.fmin(np.fmax(np.rint(value), low), high).astype(np.int32).astype(np.uint8)
+    out.data[out.start : out.start + count] = rounded
+
+
 def _extremes(x: Array, start: int, count: int, out: Array, at: int) -> None:
     """The least and the greatest of x[start : start + count] and 0, as LANES floats at out[at:] each; NaN stays NaN."""
     values = x[start : start + count]
@@ -155,4 +193,5 @@ def _primitive(function: Any) -> Primitive:
     return Primitive(function)
 
 
-byte_tile, byte_taps_tile, extremes, bytes_of = map(_primitive, (_byte_tile, _byte_taps_tile, _extremes, _bytes_of))
+byte_tile, byte_taps_tile = map(_primitive, (_byte_tile, _byte_taps_tile))
+byte_pairs, extremes, bytes_of = map(_primitive, (_byte_pairs, _extremes, _bytes_of))

@@ -12,9 +12,9 @@ import numba
 import numba.np.arrayobj
 from llvmlite import ir
 
-from tinyonnx.codegen.byte_tiles import BIAS, BYTES, CORRECTION, FLOATS, SCALE, SUMS, WORD, ZERO
+from tinyonnx.codegen.byte_tiles import BIAS, BYTES, CORRECTION, FLOATS, SCALE, SUM, SUMS, WORD, ZERO
 from tinyonnx.codegen.emit_tiles import tile
-from tinyonnx.codegen.emitter import I32, INDEX, VECTOR, Emitter
+from tinyonnx.codegen.emitter import F32, I32, INDEX, VECTOR, Emitter
 from tinyonnx.codegen.primitives import LANES
 from tinyonnx.codegen.processor import byte_product
 
@@ -113,7 +113,11 @@ class _Bytes:
         b, e = self.b, self.e
         value = e.intrinsic(f"llvm.rint.v{LANES}f32", VECTOR, scaled)
         value = b.fadd(value, e.splat(quantum.zero))
-        low, high = e.splat(quantum.low), e.splat(quantum.high)
+        return self.saturate(value, e.splat(quantum.low), e.splat(quantum.high))
+
+    def saturate(self, value: Any, low: Any, high: Any) -> Any:
+        """Clip whole numbers and convert them to bytes; NaN becomes the lowest one."""
+        b = self.b
         value = b.select(b.fcmp_ordered(">", value, low), value, low)
         value = b.select(b.fcmp_ordered("<", value, high), value, high)
         return b.trunc(b.fptosi(value, _WIDE), _SHORT)
@@ -249,6 +253,60 @@ def byte_taps_tile(
     by.finish(total, 1, kind, finish, out)
 
 
+@tile(constants=1)
+def byte_pairs(e: Emitter, code: int, count: Any, a: Any, b: Any, out: Any, numbers: Any) -> None:
+    """Emit the code of `byte_tiles.byte_pairs`."""
+    build, by = e.builder, _Bytes(e)
+    sign = by.splat(build.trunc(numbers.sign, I32))
+    zero_sign = build.sitofp(build.sub(INDEX(0), numbers.sign), F32)
+    low, high = e.splat(zero_sign), e.splat(build.fadd(zero_sign, F32(255.0)))
+    operands = (
+        (a, e.splat(numbers.a_scale), e.splat(numbers.a_zero)),
+        (b, e.splat(numbers.b_scale), e.splat(numbers.b_zero)),
+    )
+    scale, zero = e.splat(numbers.scale), e.splat(numbers.zero)
+
+    def real(line: Any, factor: Any, origin: Any, i: Any, lanes: Any) -> Any:
+        place = e.at(line.data, line.start, build.mul(i, line.step))
+        one = build.zext(build.load(place), I32)
+
+        def spread(_: list[Any]) -> list[Any]:
+            return [by.splat(one)]
+
+        def several(_: list[Any]) -> list[Any]:
+            if lanes is None:
+                return [by.load_wide(place, _I8)]
+            none = ir.Constant(_SHORT, None)
+            pointer = build.bitcast(place, _SHORT.as_pointer())
+            name = f"llvm.masked.load.v{LANES}i8.p0"
+            return [build.zext(e.intrinsic(name, _SHORT, pointer, I32(1), e.first(lanes), none), _WIDE)]
+
+        is_one = build.icmp_signed("==", line.step, INDEX(0))
+        cases: list[Any] = [(is_one, spread), (build.not_(is_one), several)]
+        (found,) = e.either(cases, [by.constant(0)])
+        whole = build.sub(build.xor(found, sign), sign)
+        value = build.fmul(build.fsub(build.sitofp(whole, VECTOR), origin), factor)
+        # the fence keeps the compiler from making one operation, with one rounding, of this and a sum
+        return e.intrinsic(f"llvm.arithmetic.fence.v{LANES}f32", VECTOR, value)
+
+    def combine(i: Any, lanes: Any) -> None:
+        x, y = (real(line, factor, origin, i, lanes) for line, factor, origin in operands)
+        value = build.fadd(x, y) if code == SUM else build.fmul(x, y)
+        value = build.fadd(build.fdiv(value, scale), zero)
+        value = e.intrinsic(f"llvm.rint.v{LANES}f32", VECTOR, value)
+        by.store(by.saturate(value, low, high), e.at(out.data, out.start, i), lanes)
+
+    def whole_vector(i: Any, _: list[Any]) -> list[Any]:
+        combine(e.times(i, LANES), None)
+        return []
+
+    vectors = build.sdiv(count, INDEX(LANES))
+    e.loop(vectors, [], whole_vector)
+    done = e.times(vectors, LANES)
+    with build.if_then(build.icmp_signed("<", done, count)):
+        combine(done, build.sub(count, done))
+
+
 @tile(constants=0)
 def extremes(e: Emitter, x: Any, start: Any, count: Any, out: Any, at: Any) -> None:
     """Emit the code of `byte_tiles.extremes`."""
@@ -283,5 +341,5 @@ def bytes_of(_context: Any, data: Any) -> Any:
     return result(data), lower
 
 
-EMITTED = (byte_tile, byte_taps_tile, extremes, bytes_of)
+EMITTED = (byte_tile, byte_taps_tile, byte_pairs, extremes, bytes_of)
 """The primitives' types and code, by name."""

@@ -13,6 +13,7 @@ The registry imports further operators when it is asked for one; then the planne
 | `matmul` | products of two variable matrices |
 | `recurrent`, `recurrent_layers` | LSTM, GRU, RNN: kernel; binders |
 | `quantize` | bytes from floats and back |
+| `quantized_elementwise` | functions of one byte, sums, products and maxima of bytes |
 | `quantized_matmul` | products of bytes with a constant matrix |
 | `quantized_gemm` | the register tiles of such products, packing |
 | `quantized_conv`, `quantized_depthwise` | convolutions of bytes |

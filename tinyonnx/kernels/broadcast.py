@@ -118,7 +118,7 @@ def _refused(out: Info, *operands: Info | None, **_: Any) -> str | None:
 
 def _bind(code: int) -> Callable[..., Call]:
     def bind(pool: ConstantPool, out: Array, *operands: Array, **_: Any) -> Call:
-        a, b = (x if _dense(x) else np.ascontiguousarray(x) for x in operands)
+        a, b = (x if is_dense(x) else np.ascontiguousarray(x) for x in operands)
         sizes, (out_steps, *steps) = walk(out, *(broadcast_to(x, out.shape) for x in (a, b)))
         views = Strided(flat(a), 0, steps[0]), Strided(flat(b), 0, steps[1]), Strided(flat(out), 0, out_steps)
         return Call(map_broadcast, (*views, sizes, code))
@@ -126,7 +126,8 @@ def _bind(code: int) -> Callable[..., Call]:
     return bind
 
 
-def _dense(x: Array) -> bool:
+def is_dense(x: Array) -> bool:
+    """Whether the elements lie without gaps, in row-major or channels-last order."""
     return x.flags.c_contiguous or (x.ndim > 2 and channels_innermost(x).flags.c_contiguous)
 
 

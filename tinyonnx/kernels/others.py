@@ -4,5 +4,6 @@ from tinyonnx.kernels import (
     quantize,  # noqa: F401
     quantized_conv,  # noqa: F401
     quantized_depthwise,  # noqa: F401
+    quantized_elementwise,  # noqa: F401
     quantized_matmul,  # noqa: F401
 )

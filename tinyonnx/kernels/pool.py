@@ -131,18 +131,25 @@ def _refused(out: Info, x: Info | None) -> str | None:
     return float32_refused(out, x)
 
 
-def _windows_refused(
-    out: Info, x: Info | None, *, geometry: PoolAttributes, storage_order: int = 0, **_: Any
-) -> str | None:
+def windows_refused(x: Info | None, geometry: PoolAttributes, storage_order: int) -> str | None:
+    """Refuse windows that no kernel supports."""
     if x is None or x.shape is None or len(x.shape) not in (3, 4) or storage_order not in (0, 1):
         return "not one or two spatial axes"
+    if x.value is not None:
+        return "the input is constant"
     try:
         windows = pool_windows(x, geometry)
     except OpError as error:
         return str(error)
     if geometry.ceil_mode and min(windows.end) < 0:
         return "its last windows reach into what negative pads cut off"
-    return geometry_refused(windows) or _refused(out, x)
+    return geometry_refused(windows)
+
+
+def _windows_refused(
+    out: Info, x: Info | None, *, geometry: PoolAttributes, storage_order: int = 0, **_: Any
+) -> str | None:
+    return windows_refused(x, geometry, storage_order) or _refused(out, x)
 
 
 def _bind_windows(out: Array, x: Array, average: int, geometry: PoolAttributes) -> Call:

@@ -14,7 +14,7 @@ from tinyonnx.ops.conv import ConvAttributes, conv, conv_shape
 from tinyonnx.ops.math import quiet
 from tinyonnx.ops.matmul import matmul, matmul_shape
 from tinyonnx.ops.quantize import centered, check_type, is_integer, saturated
-from tinyonnx.registry import Context, Info, op
+from tinyonnx.registry import FUSED, Context, Info, op
 
 _FLOAT32_EXACT = 1 << 24
 _GREATEST = 255
@@ -179,3 +179,12 @@ def qlinear_conv(
     per_filter = _per_filter("w_scale", w_scale, w, x.ndim - 1)
     scale = one_number("x_scale", x_scale) * per_filter / one_number("y_scale", y_scale)
     return saturated(sums.astype(np.float32) * scale, one_number("y_zero_point", y_zero_point), y_zero_point.dtype)
+
+
+# -- tables -----------------------------------------------------------------------------
+
+
+@op("ByteTable", domain=FUSED, shape=lambda x, table: Info(table.dtype, x.shape))
+def byte_table(x: Array, table: Array) -> Array:
+    """table[x], by the bits of x: functions of one byte, which a pass makes of several operators."""
+    return table[x.view(np.uint8)]

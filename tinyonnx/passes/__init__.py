@@ -27,6 +27,7 @@ from tinyonnx.passes.recognise_swish import recognise_swish
 from tinyonnx.passes.remove_noops import remove_noops
 from tinyonnx.passes.specialise import specialise
 from tinyonnx.passes.split_into_slices import split_into_slices
+from tinyonnx.passes.tabulate_bytes import tabulate_bytes
 
 Pass = Callable[[Rewrite], None]
 
@@ -41,6 +42,8 @@ PIPELINE: list[Pass] = [
     drop_dead,
     recognise_hardswish,
     recognise_swish,
+    # of activations in one form
+    tabulate_bytes,
     # into the weights before the epilogue: a fused convolution is no longer a Conv
     fold_channelwise,
     fold_batchnorm,
