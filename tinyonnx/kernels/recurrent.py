@@ -124,13 +124,21 @@ def multiply_states(x: Rows, m: int, depth: int, w: Weights, out: Lines, columns
     """out[i, :columns] = x[i, :depth] · w + bias for `m` rows."""
     taps = Taps(1, 0, 1, 0, depth, 0)
     epilogue = Epilogue(0, LINEAR, _ZERO, _ZERO)
+    tiles = (m + _MANY - 1) // _MANY
+    height = (m + tiles - 1) // tiles
     for column in range(0, columns, PANEL):
         weights = Weights(w.data, w.start + column * depth, w.bias, w.bias_start + column)
         lines = Lines(out.data, out.residual, out.start + column, out.step, out.column)
         block = Block(lines, PANEL - LANES, LANES)
-        if m >= _MANY:
-            multiply_tiles(_MANY, _VECTORS, 0, 0, x, m, taps, weights, block, epilogue)
-        elif m >= 2:
+        if _MANY > 5 and height > 5:
+            multiply_tiles(6, _VECTORS, 0, 0, x, m, taps, weights, block, epilogue)
+        elif _MANY > 4 and height > 4:
+            multiply_tiles(5, _VECTORS, 0, 0, x, m, taps, weights, block, epilogue)
+        elif _MANY > 3 and height > 3:
+            multiply_tiles(4, _VECTORS, 0, 0, x, m, taps, weights, block, epilogue)
+        elif _MANY > 2 and height > 2:
+            multiply_tiles(3, _VECTORS, 0, 0, x, m, taps, weights, block, epilogue)
+        elif height > 1:
             multiply_tiles(2, _VECTORS, 0, 0, x, m, taps, weights, block, epilogue)
         else:
             multiply_tiles(1, _VECTORS, 0, 0, x, m, taps, weights, block, epilogue)
