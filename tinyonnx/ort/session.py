@@ -18,6 +18,7 @@ from tinyonnx.ir import Array, Graph, Node, Value
 from tinyonnx.ort.feeds import check_feeds, dims_text
 from tinyonnx.ort.io_binding import IOBinding
 from tinyonnx.ort.options import GraphOptimizationLevel, RunOptions, SessionOptions
+from tinyonnx.ort.requests import Repeats, Request
 from tinyonnx.ort.values import OrtValue
 from tinyonnx.passes import BASIC, PIPELINE, Pass, Rewrite, run_passes
 from tinyonnx.runtime.constants import ConstantPool
@@ -112,6 +113,7 @@ class InferenceSession:
                 self._pool.adopt(array)
         self._rewrites = ShapeIndependentRewrites()
         self._decisions = Decisions(self._graph)
+        self._repeats = Repeats()
         self._sized: dict[Any, SizedPlans] = {}
         self._plans: OrderedDict[Any, Plan] = OrderedDict()
         self._lock = threading.Lock()
@@ -220,6 +222,10 @@ class InferenceSession:
             NodeError: an operator failed.
             ResourceError: a limit was exceeded.
         """
+        level = self._options.graph_optimization_level
+        known = self._repeats.find(output_names, input_feed, level, self._decisions)
+        if known is not None:
+            return execute(*known, run_options=run_options)
         request = self._request(output_names, input_feed)
         with self._lock:
             plan = self._plans.get((True, *request.key))
@@ -232,6 +238,8 @@ class InferenceSession:
                 self._sized[request.kind].prefer(sized)
                 return results
         plan, feeds = self._prepare(request)
+        inputs = [v.name for v in self._graph.inputs]
+        self._repeats.note(output_names, input_feed, plan, request, [*inputs, *request.overridden])
         return execute(plan, feeds, run_options=run_options)
 
     def run_with_ort_values(
@@ -325,23 +333,23 @@ class InferenceSession:
 
     def _request(
         self, output_names: Sequence[str] | None, input_feed: Mapping[str, Any], decide: bool = True
-    ) -> _Request:
+    ) -> Request:
         inputs, feeds = check_feeds(self._graph, input_feed, self._name)
         if isinstance(output_names, str):
             raise InputError(f"{self._name}: output names must be a list, not {output_names!r}")
         names = tuple(output_names or ())
         level = self._options.graph_optimization_level
         decided = self._decisions.of(feeds) if decide and level != GraphOptimizationLevel.ORT_DISABLE_ALL else ()
-        return _Request(names, tuple(inputs[len(self._graph.inputs) :]), level, feeds, decided)
+        return Request(names, tuple(inputs[len(self._graph.inputs) :]), level, feeds, decided)
 
-    def _prepare(self, request: _Request, by_item: bool = True) -> tuple[Plan, list[Any]]:
+    def _prepare(self, request: Request, by_item: bool = True) -> tuple[Plan, list[Any]]:
         with self._lock:
             plan = self._planned((True, *request.key), lambda: self._make_plan(request, True))
             if plan.runs and not by_item:
                 plan = self._planned((False, *request.key), lambda: self._make_plan(request, False))
         return plan, request.feeds
 
-    def _sized_plans(self, request: _Request) -> Iterator[tuple[SizedPlan, Values]]:
+    def _sized_plans(self, request: Request) -> Iterator[tuple[SizedPlan, Values]]:
         """Return plans for many sizes that may fit these feeds; none for the first sizes that a session meets."""
         if not request.optimise or DISABLED:
             return iter(())
@@ -355,7 +363,7 @@ class InferenceSession:
             return iter(())
         return plans.candidates(shapes, lambda shapes: self._make_sized(request, shapes))
 
-    def _make_sized(self, request: _Request, shapes: list[tuple[Any, ...]]) -> Plan:
+    def _make_sized(self, request: Request, shapes: list[tuple[Any, ...]]) -> Plan:
         graph = self._copy(request.names, request.overridden, request.decided)
         rewrite = self._run_passes(_sized(graph, request.feeds, shapes), PIPELINE)
         if any(node.subgraphs for node in rewrite.graph.nodes):
@@ -374,7 +382,7 @@ class InferenceSession:
         self._plans.move_to_end(key)
         return plan
 
-    def _make_plan(self, request: _Request, by_item: bool) -> Plan:
+    def _make_plan(self, request: Request, by_item: bool) -> Plan:
         kind, feeds = (request.names, request.overridden, request.decided), request.feeds
         if request.optimise:
             rewrite = self._rewrites.rewrite(
@@ -435,23 +443,6 @@ class InferenceSession:
             graph.add_output(values[name], name)
 
 
-class _Request:
-    """One request to run: outputs (empty for all), initializers that are fed, the values of all inputs, and the
-    values by which its plan is specialised.
-
-    `key` distinguishes requests that need separate plans, `kind` those that differ in more than sizes.
-    """
-
-    def __init__(
-        self, names: tuple[str, ...], overridden: tuple[str, ...], level: GraphOptimizationLevel, feeds: list[Any],
-        decided: Decided,
-    ) -> None:  # fmt: skip
-        self.names, self.overridden, self.feeds, self.decided = names, overridden, feeds, decided
-        self.optimise = level != GraphOptimizationLevel.ORT_DISABLE_ALL
-        self.key = (names, level, overridden, decided, tuple(_signature(feed) for feed in feeds))
-        self.kind = (names, level, overridden, decided, tuple(_kind(feed) for feed in feeds))
-
-
 def _sized(graph: Graph, feeds: list[Any], shapes: Sequence[tuple[Any, ...]] | None = None) -> Graph:
     """Return the graph with the dtypes and shapes of these inputs."""
     for value, feed, shape in zip(graph.inputs, feeds, shapes_of(feeds) if shapes is None else shapes, strict=True):
@@ -480,16 +471,6 @@ def _constants(graph: Graph, node: Node | None) -> list[Array]:
     """Return the initializers of a graph (`node` is None), or those of a node's subgraphs."""
     graphs = [graph] if node is None else node.subgraphs
     return [v.const for g in graphs for v in g.initializers if v.const is not None]
-
-
-def _signature(feed: Any) -> Any:
-    """Return the part of a feed that a plan depends on."""
-    return (feed.dtype, feed.shape) if isinstance(feed, np.ndarray) else None
-
-
-def _kind(feed: Any) -> Any:
-    """Return the part of a feed that a plan for all sizes depends on."""
-    return (feed.dtype, feed.ndim) if isinstance(feed, np.ndarray) else None
 
 
 def _node_arg(value: Value, name: str) -> NodeArg:

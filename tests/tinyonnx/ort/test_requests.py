@@ -1,0 +1,119 @@
+"""Repeated runs, whose feeds aren't checked again, give what first runs give and refuse what these refuse."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+
+import tinyonnx
+
+TEXT = """
+    <ir_version: 8, opset_import: ["" : 17]>
+    g (float[N, 2] x, int64 k) => (float[N, 2] y, int64 n)
+    <float[2] bias = {1.0, 2.0}> {
+        y = Add (x, bias)
+        n = Add (k, k)
+    }
+"""
+X, K = np.array([[1, 2], [3, 4]], np.float32), np.array(3)
+BIAS = np.array([1, 2], np.float32)
+
+
+@pytest.fixture
+def session() -> tinyonnx.InferenceSession:
+    made = tinyonnx.InferenceSession(onnx.parser.parse_model(TEXT).SerializeToString())
+    for _ in range(3):
+        y, n = made.run(None, {"x": X, "k": K})
+        np.testing.assert_array_equal(y, X + BIAS)
+        assert n == 6
+    return made
+
+
+def test_names_and_order_of_feeds(session: tinyonnx.InferenceSession) -> None:
+    for _ in range(2):
+        assert session.run(["n"], {"k": K, "x": X})[0] == 6
+        np.testing.assert_array_equal(session.run(["y", "x"], {"k": K, "x": X})[1], X)
+        np.testing.assert_array_equal(session.run(("y",), {"x": -X, "k": K})[0], -X + BIAS)
+        names: Any = (name for name in ("n", "y"))
+        assert [r.shape for r in session.run(names, {"x": X, "k": K})] == [(), (2, 2)]
+        assert session.run([], {"x": X, "k": K})[1] == 6
+
+
+def test_results_are_the_callers(session: tinyonnx.InferenceSession) -> None:
+    first = session.run(None, {"x": X, "k": K})[0]
+    kept = first.copy()
+    session.run(None, {"x": X * 5, "k": K})
+    np.testing.assert_array_equal(first, kept)
+    given = session.run(["x"], {"x": X, "k": K})[0]
+    assert not np.shares_memory(given, X)
+
+
+@pytest.mark.parametrize(
+    "feeds",
+    [
+        {"x": X, "k": np.array([3])},
+        {"x": X.astype(">f4"), "k": K},
+        {"x": X.tolist(), "k": 3},
+        {"x": np.asfortranarray(X), "k": K},
+        {"x": X[:, ::-1][:, ::-1], "k": K},
+        {"x": tinyonnx.OrtValue.ortvalue_from_numpy(X), "k": K},
+    ],
+)
+def test_feeds_that_are_converted(session: tinyonnx.InferenceSession, feeds: dict[str, Any]) -> None:
+    for _ in range(3):
+        y, n = session.run(None, feeds)
+        np.testing.assert_array_equal(y, X + BIAS)
+        assert (n, n.shape) == (6, ())
+
+
+@pytest.mark.parametrize(
+    "feeds",
+    [
+        {"x": X},
+        {"x": X, "k": K, "z": K},
+        {"x": X.astype(np.float64), "k": K},
+        {"x": X[0], "k": K},
+        {"x": X[:, :1], "k": K},
+        {"x": X, "k": np.array([3, 4])},
+    ],
+)
+def test_feeds_that_do_not_fit(session: tinyonnx.InferenceSession, feeds: dict[str, Any]) -> None:
+    for _ in range(2):
+        with pytest.raises(tinyonnx.InputError):
+            session.run(None, feeds)
+
+
+def test_overridden_initializers_and_levels(session: tinyonnx.InferenceSession) -> None:
+    text = TEXT.replace("int64 k)", "int64 k, float[2] bias)")
+    made = tinyonnx.InferenceSession(onnx.parser.parse_model(text).SerializeToString())
+    options = made.get_session_options()
+    bias = np.array([5, 6], np.float32)
+    for level in (tinyonnx.GraphOptimizationLevel.ORT_ENABLE_ALL, tinyonnx.GraphOptimizationLevel.ORT_DISABLE_ALL):
+        options.graph_optimization_level = level
+        for _ in range(3):
+            np.testing.assert_array_equal(made.run(["y"], {"x": X, "k": K})[0], X + BIAS)
+            np.testing.assert_array_equal(made.run(["y"], {"x": X, "k": K, "bias": bias})[0], X + bias)
+    names = [type(step).__name__ for step in made.plan_for(None, {"x": X, "k": K}).steps]
+    assert set(names) == {"NumpyStep"}
+
+
+def test_strings_are_checked_in_each_run() -> None:
+    text = """
+        <ir_version: 8, opset_import: ["" : 17]>
+        g (string[N] x) => (string[N] y) { y = Identity (x) }
+    """
+    session = tinyonnx.InferenceSession(onnx.parser.parse_model(text).SerializeToString())
+    for _ in range(2):
+        assert session.run(None, {"x": np.array(["a"], object)})[0].tolist() == ["a"]
+    with pytest.raises(tinyonnx.InputError, match="strings"):
+        session.run(None, {"x": np.array([7], object)})
+
+
+def test_many_kinds_of_runs(session: tinyonnx.InferenceSession) -> None:
+    for _ in range(2):
+        for n in range(1, 25):
+            x = np.full((n, 2), n, np.float32)
+            np.testing.assert_array_equal(session.run(["y"], {"x": x, "k": K})[0], x + BIAS)

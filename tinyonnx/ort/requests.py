@@ -1,0 +1,101 @@
+"""Requests to run, and runs that repeat: feeds of the types and shapes of an earlier run go to its plan at once."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from copy import copy
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from tinyonnx.ort.options import GraphOptimizationLevel
+from tinyonnx.runtime.decisions import Decided, Decisions
+from tinyonnx.runtime.plan import Plan
+
+
+class Request:
+    """One request to run: outputs (empty for all), initializers that are fed, the values of all inputs, and the
+    values by which its plan is specialised.
+
+    `key` distinguishes requests that need separate plans, `kind` those that differ in more than sizes.
+    """
+
+    def __init__(
+        self, names: tuple[str, ...], overridden: tuple[str, ...], level: GraphOptimizationLevel, feeds: list[Any],
+        decided: Decided,
+    ) -> None:  # fmt: skip
+        self.names, self.overridden, self.level = names, overridden, level
+        self.feeds, self.decided = feeds, decided
+        self.optimise = level != GraphOptimizationLevel.ORT_DISABLE_ALL
+        self.key = (names, level, overridden, decided, tuple(_type(feed) for feed in feeds))
+        self.kind = (names, level, overridden, decided, tuple(_type_for_any_size(feed) for feed in feeds))
+
+    def without_feeds(self) -> Request:
+        """The request without the values of its inputs, to be kept."""
+        kept = copy(self)
+        kept.feeds = []
+        return kept
+
+
+_KEPT = 8
+"""Plans that are found by the feeds; with more of them all are forgotten, and noted again as they come."""
+
+
+class _Noted(NamedTuple):
+    """A plan, the request that it was made for, and the names of its inputs in order."""
+
+    plan: Plan
+    request: Request
+    inputs: list[str]
+
+
+class Repeats:
+    """Plans by names of outputs, and names, types and shapes of feeds."""
+
+    def __init__(self) -> None:
+        self._noted: dict[Any, _Noted] = {}
+
+    def find(
+        self, output_names: Sequence[str] | None, feeds: Mapping[str, Any], level: GraphOptimizationLevel,
+        decisions: Decisions,
+    ) -> tuple[Plan, list[Any]] | None:  # fmt: skip
+        """The plan for these feeds, and the feeds in order; None if there is none yet, or they must be checked."""
+        noted = self._noted.get(_signature(output_names, feeds))
+        if noted is None or noted.request.level != level:
+            return None
+        values = [feeds[name] for name in noted.inputs]
+        return (noted.plan, values) if decisions.of(values) == noted.request.decided else None
+
+    def note(
+        self, output_names: Sequence[str] | None, feeds: Mapping[str, Any], plan: Plan, request: Request,
+        inputs: list[str],
+    ) -> None:  # fmt: skip
+        """Note the plan of a request, and the names of its inputs; not if feeds were converted."""
+        signature = _signature(output_names, feeds)
+        if signature is None or any(feeds[name] is not value for name, value in zip(inputs, request.feeds)):
+            return
+        if len(self._noted) >= _KEPT:
+            self._noted.clear()
+        self._noted[signature] = _Noted(plan, request.without_feeds(), inputs)
+
+
+def _signature(output_names: Sequence[str] | None, feeds: Mapping[str, Any]) -> Any:
+    """The names, types and shapes; None for feeds that aren't all arrays of numbers."""
+    if type(feeds) is not dict or not isinstance(output_names, list | tuple | None):
+        return None
+    parts: list[Any] = [None if output_names is None else tuple(output_names)]
+    for name, feed in feeds.items():
+        if type(feed) is not np.ndarray or feed.dtype.kind == "O":
+            return None
+        parts += name, feed.dtype, feed.shape
+    return tuple(parts)
+
+
+def _type(feed: Any) -> Any:
+    """Return the part of a feed that a plan depends on."""
+    return (feed.dtype, feed.shape) if isinstance(feed, np.ndarray) else None
+
+
+def _type_for_any_size(feed: Any) -> Any:
+    """Return the part of a feed that a plan for all sizes depends on."""
+    return (feed.dtype, feed.ndim) if isinstance(feed, np.ndarray) else None
