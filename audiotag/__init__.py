@@ -17,7 +17,7 @@ from audiotag.errors import AudioError, Error, LabelError, ModelError, OutputErr
 
 if TYPE_CHECKING:
     from audiotag.events import EventOptions
-    from audiotag.results import Failure, Result, Tag
+    from audiotag.results import Failure, Result, Tag, to_pandas
     from audiotag.tagger import Tagger
     from tinyonnx import __version__
 
@@ -33,6 +33,7 @@ __all__ = [
     "Tag",
     "Tagger",
     "__version__",
+    "to_pandas",
 ]
 
 
@@ -54,7 +55,7 @@ def __getattr__(name: str) -> object:
         from audiotag.events import EventOptions
 
         return EventOptions
-    if name in ("Failure", "Result", "Tag"):
+    if name in ("Failure", "Result", "Tag", "to_pandas"):
         from audiotag import results
 
         return getattr(results, name)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Tag:
-    """A class of AudioSet and its score, a probability."""
+    """A class and its score, a probability; `mid` is the id of the class, such as AudioSet's, and may be empty."""
 
     label: str
     mid: str
@@ -74,6 +75,20 @@ class Result:
             fields["embedding"] = [float(f"{x:.9g}") for x in self.embedding.tolist()]
         return fields
 
+    def to_pandas(self) -> Any:
+        """The tags as a DataFrame; see `to_pandas`."""
+        return to_pandas([self])
+
+    def _repr_html_(self) -> str:
+        """A small table, as notebooks show it."""
+        rows = "".join(
+            f"<tr><td>{html.escape(tag.label)}</td><td>{tag.score:.3f}</td>"
+            f'<td><div style="background:#4a7ab5;height:.7em;width:{100 * tag.score:.0f}px"></div></td></tr>'
+            for tag in self.tags
+        )
+        name = f"{printable(self.path)}, {self.start:.2f}-{self.end:.2f} s, {self.model}"
+        return f"<table><caption>{html.escape(name)}</caption>{rows}</table>"
+
 
 @dataclass(frozen=True, slots=True)
 class Failure:
@@ -95,3 +110,25 @@ class Failure:
         """One line with the clip and the cause."""
         name, message = printable(self.path), printable(self.message)
         return message if message.startswith(f"{name}: ") else f"{name}: {self.type}: {message}"
+
+
+def to_pandas(results: Iterable[Result | Failure]) -> Any:
+    """Make a pandas DataFrame with a row for each tag.
+
+    The columns are path, start, end, label, mid, index, score, warning and error. A result without tags, and a failure,
+    is one row without the others' values.
+
+    Raises ImportError: pandas is not installed.
+    """
+    import pandas
+
+    columns = ("path", "start", "end", "label", "mid", "index", "score", "warning", "error")
+    rows: list[tuple[Any, ...]] = []
+    for result in results:
+        if isinstance(result, Failure):
+            rows.append((result.path, None, None, None, None, None, None, None, result.message))
+            continue
+        clip = (result.path, result.start, result.end)
+        tags: list[tuple[Any, ...]] = [(tag.label, tag.mid, tag.index, tag.score) for tag in result.tags]
+        rows += [(*clip, *tag, result.warning, None) for tag in tags or [(None,) * 4]]
+    return pandas.DataFrame(rows, columns=list(columns)).astype({"index": "Int64"})

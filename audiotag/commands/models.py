@@ -69,18 +69,21 @@ def run(args: argparse.Namespace) -> int:
 
 def _list(_: argparse.Namespace) -> None:
     from audiotag.models.catalog import DEFAULT, MODELS, model_path, resolve
-    from audiotag.models.mobilenet import count_parameters, named_config, parameter_count
+    from audiotag.models.mobilenet import count_parameters
 
-    rows = [("NAME", "PARAMETERS", "mAP", "SHA256", "STATE")]
+    rows = [("NAME", "CLASSES", "mAP", "MMAC", "PARAMETERS", "LICENCE", "SHA256", "STATE")]
     shipped = f"{count_parameters(_session(resolve(DEFAULT)).graph):,}"
-    rows.append((DEFAULT, shipped, "-", "-", "the default, bundled with audiotag"))
+    rows.append((DEFAULT, "527", "-", "107", shipped, "MIT", "-", "the default, bundled with audiotag"))
     for model in MODELS.values():
-        parameters = f"{parameter_count(named_config(model.architecture)):,}"
+        mean_ap = "-" if model.mean_ap is None else f"{model.mean_ap:.3f}"
+        mmac, parameters = ("-" if n is None else f"{n:,}" for n in (model.mmac, model.parameters))
         pinned = "pinned" if model.sha256 else "not pinned"
         state = "on this machine" if model_path(model.name).exists() else "not pulled"
-        rows.append((model.name, parameters, f"{model.mean_ap:.3f}", pinned, state))
-    for name, parameters, mean_ap, pinned, state in rows:
-        print(f"{name:<14}  {parameters:>10}  {mean_ap:>5}  {pinned:<10}  {state}")
+        rows.append((model.name, str(model.classes), mean_ap, mmac, parameters, model.licence, pinned, state))
+    for name, classes, mean_ap, mmac, parameters, licence, pinned, state in rows:
+        print(
+            f"{name:<16}  {classes:>7}  {mean_ap:>5}  {mmac:>5}  {parameters:>10}  {licence:<7}  {pinned:<10}  {state}"
+        )
 
 
 def _pull(args: argparse.Namespace) -> None:

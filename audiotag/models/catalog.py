@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from audiotag.errors import ModelError, printable
 from audiotag.models.metadata import read_metadata
+from audiotag.models.releases import MODELS, RELEASE_URL, ReleaseModel
 from tinyonnx import Error as EngineError
 from tinyonnx import Graph, save_model, to_bytes
 
@@ -26,6 +27,7 @@ __all__ = [
     "DEFAULT",
     "FULL_SIZE",
     "MODELS",
+    "RELEASE_URL",
     "ModelNotFound",
     "ReleaseModel",
     "ResolvedModel",
@@ -36,8 +38,6 @@ __all__ = [
     "pull",
     "resolve",
 ]
-
-RELEASE_URL = "https://github.com/fschmid56/EfficientAT/releases/download/v0.0.1"
 
 DEFAULT = "audiotag-tiny"
 """The bundled model, used if no other is named."""
@@ -55,60 +55,6 @@ _CHECKPOINT_SUFFIXES = (".pt", ".pth", ".ckpt")
 
 class ModelNotFound(ModelError):
     """The model does not exist or is not on this machine."""
-
-
-@dataclass(frozen=True)
-class ReleaseModel:
-    """A checkpoint of EfficientAT's release v0.0.1, licensed MIT.
-
-    `mean_ap` is the mean average precision on AudioSet stated in its name; `sha256` is None if the
-    file has not been verified by this project, so that its hash is not pinned.
-    """
-
-    name: str
-    architecture: str
-    mean_ap: float
-    asset: str
-    size: int | None = None
-    sha256: str | None = None
-
-
-MODELS = {
-    model.name: model
-    for model in (
-        ReleaseModel("mn01_as", "mn01", 0.298, "mn01_as_mAP_298.pt"),
-        ReleaseModel("mn02_as", "mn02", 0.378, "mn02_as_mAP_378.pt"),
-        ReleaseModel(
-            "mn04_as",
-            "mn04",
-            0.432,
-            "mn04_as_mAP_432.pt",
-            size=4_066_513,
-            sha256="899a8c6217063f6941793102a2780b3dd788ab11fce468d9cf5f0577c453321c",
-        ),
-        ReleaseModel("mn05_as", "mn05", 0.443, "mn05_as_mAP_443.pt"),
-        ReleaseModel(
-            "mn10_as",
-            "mn10",
-            0.471,
-            "mn10_as_mAP_471.pt",
-            size=19_708_753,
-            sha256="0bd7dc2443af498c289a2e739f02ebb515d6aa3fd3ab9db539c86123ae368a4e",
-        ),
-        ReleaseModel("mn20_as", "mn20", 0.478, "mn20_as_mAP_478.pt"),
-        ReleaseModel("mn30_as", "mn30", 0.482, "mn30_as_mAP_482.pt"),
-        ReleaseModel("mn40_as", "mn40", 0.484, "mn40_as_mAP_484.pt"),
-        ReleaseModel("mn40_as_ext", "mn40", 0.487, "mn40_as_ext_mAP_487.pt"),
-        ReleaseModel("mn10_as_hop_5", "mn10", 0.475, "mn10_as_hop_5_mAP_475.pt"),
-        ReleaseModel("mn10_as_hop_15", "mn10", 0.463, "mn10_as_hop_15_mAP_463.pt"),
-        ReleaseModel("mn10_as_hop_20", "mn10", 0.456, "mn10_as_hop_20_mAP_456.pt"),
-        ReleaseModel("mn10_as_hop_25", "mn10", 0.447, "mn10_as_hop_25_mAP_447.pt"),
-        ReleaseModel("mn10_as_mels_40", "mn10", 0.453, "mn10_as_mels_40_mAP_453.pt"),
-        ReleaseModel("mn10_as_mels_64", "mn10", 0.461, "mn10_as_mels_64_mAP_461.pt"),
-        ReleaseModel("mn10_as_mels_256", "mn10", 0.474, "mn10_as_mels_256_mAP_474.pt"),
-    )
-}
-"""Models that can be pulled, with the variants of mn10_as for other hops and numbers of mel bands."""
 
 
 @dataclass(frozen=True)
@@ -235,7 +181,9 @@ def _pulled(model: ReleaseModel) -> ResolvedModel:
     path = model_path(model.name)
     if not path.exists():
         raise ModelNotFound(f"{model.name}: not on this machine; fetch it with: audiotag models pull {model.name}")
-    note = f"EfficientAT {model.architecture}, AudioSet mAP {model.mean_ap:.3f}"
+    quality = "frame-wise" if model.mean_ap is None else f"AudioSet mAP {model.mean_ap:.3f}"
+    family = "EfficientAT" if model.url == RELEASE_URL else "EfficientSED"
+    note = f"{family} {model.architecture}, {quality}"
     return ResolvedModel(model.name, str(path), True, note)
 
 
@@ -317,8 +265,8 @@ def _save(graph: Graph, out: str | os.PathLike[str]) -> None:
 # -- fetching ---------------------------------------------------------------------------
 
 
-def pull(name: str, base_url: str = RELEASE_URL, progress: ProgressCallback | None = None) -> Path:
-    """Fetch a model into the cache, unless it is there, and return its ONNX file.
+def pull(name: str, base_url: str | None = None, progress: ProgressCallback | None = None) -> Path:
+    """Fetch a model into the cache, unless it is there, and return its ONNX file; `base_url` replaces its release.
 
     Downloads the checkpoint (an interrupted download is resumed), verifies its SHA-256 if that is
     pinned, converts it, and renames the result to its final name. Concurrent pulls of the same
@@ -339,7 +287,7 @@ def pull(name: str, base_url: str = RELEASE_URL, progress: ProgressCallback | No
         part = target.parent / f"{model.asset}.part"
         with locked(part.with_suffix(".lock")):
             if not target.exists():
-                download(f"{base_url.rstrip('/')}/{model.asset}", part, model.size, progress)
+                download(f"{(base_url or model.url).rstrip('/')}/{model.asset}", part, model.size, progress)
                 _adopt(model, part, target)
     return target
 

@@ -3,8 +3,9 @@ from __future__ import annotations
 import json
 
 import numpy as np
+import pytest
 
-from audiotag import Failure, Result, Tag, __version__
+from audiotag import Failure, Result, Tag, __version__, to_pandas
 from audiotag.errors import AudioError
 
 TAG = Tag("Dog", "/m/0bt9lr", 74, 0.123456789)
@@ -40,3 +41,24 @@ def test_a_failure_names_its_file_once():
 def test_a_failure_is_one_line():
     failure = Failure.of("a\nb", RuntimeError("two\nlines\x1b[31m"))
     assert str(failure) == "a\\nb: RuntimeError: two\\nlines\\x1b[31m"
+
+
+def test_results_as_a_data_frame():
+    pytest.importorskip("pandas")
+    result = Result("a.wav", 0.5, 2.5, 2.0, (TAG, Tag("Owl", "", 3, 0.1)), "model", "00ff", True, warnings=("odd",))
+    empty = Result("b.wav", 0.0, 1.0, 1.0, (), "model", "00ff", True)
+    frame = to_pandas([result, empty, Failure("c.wav", "AudioError", "is empty")])
+    assert list(frame["path"]) == ["a.wav", "a.wav", "b.wav", "c.wav"]
+    assert frame["label"].fillna("").tolist() == ["Dog", "Owl", "", ""]
+    assert frame["index"][:2].tolist() == [74, 3]
+    assert frame["error"][3] == "is empty"
+    assert frame["warning"][0] == "odd"
+    assert result.to_pandas().shape == (2, 9)
+    assert to_pandas([]).shape == (0, 9)
+
+
+def test_a_result_in_a_notebook():
+    result = Result("<a>.wav", 0.5, 2.5, 2.0, (TAG,), "model", "00ff", True)
+    text = result._repr_html_()
+    assert "&lt;a&gt;.wav, 0.50-2.50 s, model" in text
+    assert "<td>Dog</td><td>0.123</td>" in text

@@ -12,7 +12,7 @@ from audiotag import ModelError, Tagger, cli
 from audiotag.models import catalog, conversion
 from audiotag.models.description import KEY, parse
 from audiotag.models.families.efficientat import variant
-from audiotag.models.mobilenet import Config, build, random_tensors
+from audiotag.models.mobilenet import Config, build, named_config, parameter_count, random_tensors
 from audiotag.models.network import Network
 
 CLIPS = ("dog_bark/1-30226-A", "rain/1-17367-A", "rooster/2-100786-A")
@@ -128,3 +128,11 @@ def test_the_command(shared, tmp_path, capsys):
     out = tmp_path / "model.onnx"
     assert cli.main(["models", "convert", str(shared / "data/mn04_as_mAP_432.pt"), str(out), "--hop", "20"]) == 0
     assert "128 mel bands every 20 ms at 32000 Hz, 527 classes, logits" in capsys.readouterr().out
+
+
+def test_the_table_of_releases_is_true():
+    for model in catalog.MODELS.values():
+        assert variant(model.asset).bins in (40, 64, 128, 256)
+        if model.architecture in ("mn01", "mn04", "mn10"):
+            assert model.parameters == parameter_count(named_config(model.architecture))
+        assert model.mean_ap is None or "mAP" not in model.asset or f"{model.mean_ap:.3f}"[2:] in model.asset
