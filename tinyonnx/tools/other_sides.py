@@ -9,13 +9,13 @@ from typing import Any
 import numpy as np
 
 from tinyonnx.errors import Error, InputError
-from tinyonnx.ir import Array
+from tinyonnx.ir import Array, Value
 from tinyonnx.onnxfile.messages import Message
 from tinyonnx.ort.options import GraphOptimizationLevel, SessionOptions
 from tinyonnx.ort.session import InferenceSession
 from tinyonnx.tools.oracles import onnxruntime_values, reference_values
 from tinyonnx.tools.reduce import OtherSide
-from tinyonnx.tools.surgery import extract
+from tinyonnx.tools.surgery import as_array, between, open_model
 
 
 def other_side(against: str) -> OtherSide:
@@ -29,29 +29,41 @@ def other_side(against: str) -> OtherSide:
 
 
 class _Reference:
+    own_weights = False
+
     def values(self, model: Message, feeds: Mapping[str, Array], names: Collection[str]) -> Mapping[str, Any]:
         return reference_values(model.SerializeToString(), feeds)
 
 
 class _OnnxRuntime:
+    own_weights = False
+
     def values(self, model: Message, feeds: Mapping[str, Array], names: Collection[str]) -> Mapping[str, Any]:
         return onnxruntime_values(model.SerializeToString(), feeds, list(names))
 
 
 class _Numpy:
+    own_weights = False
+
     def values(self, model: Message, feeds: Mapping[str, Array], names: Collection[str]) -> Mapping[str, Any]:
         return _unoptimised(model, feeds, names)
 
 
 class _Model:
-    """Another model with the same tensor names: the part between the same tensors is compared."""
+    """Another model with the same tensor names: its nodes between the same tensors run."""
+
+    own_weights = True
 
     def __init__(self, path: str) -> None:
-        self._path = path
+        self._path, self._model = path, open_model(path)
 
     def values(self, model: Message, feeds: Mapping[str, Array], names: Collection[str]) -> Mapping[str, Any]:
-        inputs = [value.name for value in model.graph.input]
-        return _unoptimised(extract(self._path, inputs, [value.name for value in model.graph.output]), feeds, names)
+        # constants of a part are results of nodes elsewhere
+        produced = {name for node in self._model.graph.node for name in node.output}
+        given = dict(feeds) | {t.name: as_array(t) for t in model.graph.initializer if t.name in produced}
+        typed = {name: Value(name, array.dtype, array.shape) for name, array in given.items()}
+        outputs = [value.name for value in model.graph.output]
+        return _unoptimised(between(self._model, self._path, list(given), outputs, typed), given, names)
 
 
 def _unoptimised(model: Message, feeds: Mapping[str, Array], names: Collection[str]) -> dict[str, Any]:

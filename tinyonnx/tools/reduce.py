@@ -26,7 +26,12 @@ from tinyonnx.tools.surgery import as_array, copy_of, labels_of, part_of, set_ar
 
 
 class OtherSide(Protocol):
-    """Another way to run models."""
+    """Another way to run models.
+
+    With `own_weights`, it runs the nodes of another model between the same tensors, so that weights can't be cut.
+    """
+
+    own_weights: bool
 
     def values(self, model: Message, feeds: Mapping[str, Array], names: Collection[str]) -> Mapping[str, Any]:
         """Return the named tensors of a run. Raises InputError if the model can't run there."""
@@ -70,14 +75,15 @@ class _Reduction:
         self._deadline, self._report = deadline, report
         self._values: dict[str, Any] = {}
         self._fixed: set[str] = set()
-        self._fails = False
+        self._fails = self._misshapen = False
 
     def run(self, feeds: dict[str, Array]) -> Reduced | None:
         names = [name for node in self._model.graph.node for name in node.output if name]
-        self._values = {**feeds, **self._other.values(self._model, feeds, names)}
+        values = self._other.values(self._model, feeds, names)
         fault = self._fault(self._model, feeds)
         if fault is None:
             return None
+        self._values = {**feeds, **values}
         self._report(f"{len(self._model.graph.node)} nodes: {fault}")
         kept = self._minimal(self._first(feeds))
         part, inputs = self._part(kept)
@@ -97,7 +103,7 @@ class _Reduction:
         try:
             results = InferenceSession(model.SerializeToString()).run(outputs, feeds)
         except Error as error:
-            if model is self._model:
+            if not self._values:
                 self._fails = True
             return str(error).removeprefix("<bytes>: ") if self._fails else None
         return None if self._fails else self._difference(outputs, results, wanted)
@@ -108,6 +114,9 @@ class _Reduction:
                 continue
             other = np.asarray(other)
             if (result.dtype, result.shape) != (other.dtype, other.shape):
+                if self._values and not self._misshapen:
+                    return None  # another fault than the whole model's
+                self._misshapen = True
                 return f"{name} is {result.dtype}{list(result.shape)}, not {other.dtype}{list(other.shape)}"
             relative = difference(result, other)[1]
             if relative > self._tolerance:
@@ -188,7 +197,7 @@ class _Reduction:
         changed = True
         while changed and time.monotonic() < self._deadline:
             changed = False
-            for axes in _axes(part, feeds):
+            for axes in _axes(feeds if self._other.own_weights else _arrays(part, feeds)):
                 for size in _smaller_sizes(_size(part, feeds, axes[0])):
                     if time.monotonic() > self._deadline:
                         break
@@ -219,10 +228,10 @@ def _size(part: Message, feeds: Mapping[str, Array], axis: Axis) -> int:
     return int(_arrays(part, feeds)[axis[0]].shape[axis[1]])
 
 
-def _axes(part: Message, feeds: Mapping[str, Array]) -> list[list[Axis]]:
+def _axes(arrays: Mapping[str, Array]) -> list[list[Axis]]:
     """Return groups of axes to cut together: those of one size, then each alone; the largest first."""
     sizes: dict[int, list[Axis]] = {}
-    for name, array in _arrays(part, feeds).items():
+    for name, array in arrays.items():
         for axis, size in enumerate(array.shape):
             if size > 1:
                 sizes.setdefault(size, []).append((name, axis))

@@ -53,40 +53,43 @@ def extract(path: str, sources: Collection[str], targets: Collection[str]) -> Mo
 
     `sources` become inputs, `targets` outputs; none stands for the model's own. An input of the model that is reached
     without passing `sources` stays one. Raises InputError for a tensor that does not exist, or where no node is
-    between them.
+    between them; the errors of `open_model`.
     """
-    model = open_model(path)
+    return between(open_model(path), path, sources, targets, _typed_values(path))
+
+
+def between(
+    model: ModelProto, name: str, sources: Collection[str], targets: Collection[str], values: Mapping[str, Value]
+) -> ModelProto:
+    """Return what `extract` does of an open model; `values` have types and shapes, `name` is the model's in errors."""
     graph = model.graph
     producer = {name: i for i, node in enumerate(graph.node) for name in node.output if name}
     constants = _constants(model)
     own_inputs = {value.name for value in graph.input if value.name not in constants}
-    known = {*producer, *own_inputs, *constants}
     targets = list(targets) or [value.name for value in graph.output]
-    for name in (*sources, *targets):
-        if name not in known:
-            raise InputError(f"{path}: no tensor is called {name!r}; `tinyonnx inspect` lists them")
+    for tensor in (*sources, *targets):
+        if tensor not in producer and tensor not in own_inputs and tensor not in constants:
+            raise InputError(f"{name}: no tensor is called {tensor!r}; `tinyonnx inspect` lists them")
     needed: set[int] = set()
-    inputs = dict.fromkeys(name for name in sources if name not in constants)
     reached: set[str] = set()
-    pending = [name for name in targets if name not in inputs]
+    inputs = dict.fromkeys(tensor for tensor in sources if tensor not in constants)
+    pending = [tensor for tensor in targets if tensor not in inputs]
     while pending:
-        name = pending.pop()
-        if name in reached:
+        tensor = pending.pop()
+        if tensor in reached:
             continue
-        reached.add(name)
-        if name in sources:
+        reached.add(tensor)
+        if tensor in inputs:
             continue
-        if name in producer and producer[name] not in needed:
-            needed.add(producer[name])
-            pending += reads_of(graph.node[producer[name]])
-        elif name in own_inputs:
-            inputs[name] = None
+        if tensor in own_inputs:
+            inputs[tensor] = None
+        elif tensor in producer and producer[tensor] not in needed:
+            needed.add(producer[tensor])
+            pending += reads_of(graph.node[producer[tensor]])
     if not needed:
-        raise InputError(f"{path}: there is no node between {_quoted(sources)} and {_quoted(targets)}")
-    inputs = {name: None for name in inputs if name in reached}
-    values = _typed_values(path)
-    part = _part(model, needed, [values.get(name) or Value(name) for name in inputs], {})
-    part.graph.output.extend(_value_info(values.get(name) or Value(name)) for name in targets)
+        raise InputError(f"{name}: there is no node between {_quoted(sources)} and {_quoted(targets)}")
+    part = _part(model, needed, [values.get(t) or Value(t) for t in inputs if t in reached], {})
+    part.graph.output.extend(_value_info(values.get(t) or Value(t)) for t in targets)
     return part
 
 

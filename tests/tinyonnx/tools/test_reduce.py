@@ -70,12 +70,13 @@ def test_a_wrong_product_in_minilm(tmp_path: Path, capsys: Any, monkeypatch: pyt
     assert [node.op_type for node in part.graph.node] == ["MatMul"]
 
 
-def test_a_wrong_softmax_is_found_beside_numpy(tmp_path: Path, capsys: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_wrong_normalisation_is_found_beside_numpy(
+    tmp_path: Path, capsys: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     onnx.save(minilm(layers=1, width=32, heads=4), tmp_path / "m.onnx")
-    plant(monkeypatch, lookup("", "Softmax", 17).function, 0, lambda x: x.shape[-1] > 2)
-    # the product is planned as usual; only the kernel reads other numbers
+    plant(monkeypatch, lookup("", "LayerNormalization", 17).function, 1, lambda x, *_: x.shape[-1] > 8)
     part = reduced(tmp_path / "m.onnx", tmp_path, capsys, "--dim", "tokens=7", against="unoptimized")
-    assert [node.op_type for node in part.graph.node] == ["Softmax"]
+    assert [node.op_type for node in part.graph.node] == ["LayerNormalization"]
 
 
 def test_a_wrong_kernel_in_mn04(shared: Path, tmp_path: Path, capsys: Any, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -95,6 +96,25 @@ def test_a_node_that_fails(tmp_path: Path, capsys: Any, monkeypatch: pytest.Monk
     folder = tmp_path / "part"
     call(capsys, "reduce", tmp_path / "m.onnx", "--against", "reference", "-o", folder, "--dim", "tokens=4")
     assert [node.op_type for node in onnx.load(folder / "model.onnx").graph.node] == ["Erf"]
+
+
+def test_another_model_with_one_other_weight(tmp_path: Path, capsys: Any) -> None:
+    model = minilm(layers=2, width=32, heads=4)
+    onnx.save(model, tmp_path / "m.onnx")
+    (weight,) = [t for t in model.graph.initializer if list(t.dims) == [128, 32]][1:]
+    weight.CopyFrom(onnx.numpy_helper.from_array(1.25 * onnx.numpy_helper.to_array(weight), weight.name))
+    onnx.save(model, tmp_path / "other.onnx")
+    folder = tmp_path / "part"
+    call(
+        capsys, "reduce", tmp_path / "m.onnx", "--against", tmp_path / "other.onnx", "-o", folder, "--dim", "tokens=7"
+    )  # fmt: skip
+    part = onnx.load(folder / "model.onnx")
+    assert [node.op_type for node in part.graph.node] == ["MatMul"]
+    assert weight.name in part.graph.node[0].input
+    (other,) = np.load(folder / "expected.npz").values()
+    feeds = dict(np.load(folder / "inputs.npz"))
+    (ours,) = tinyonnx.InferenceSession(folder / "model.onnx").run(None, feeds)
+    np.testing.assert_allclose(other, 1.25 * ours, rtol=1e-5)
 
 
 def test_no_difference_is_said(tmp_path: Path, capsys: Any) -> None:
