@@ -10,12 +10,14 @@ import shutil
 import sys
 from contextlib import suppress
 
+from audiotag.errors import printable
+
 _shown = False
 
 
 def say(text: str) -> None:
-    """Print a message line; it replaces the status line."""
-    _write(f"{_clearing()}audiotag: {text}\n")
+    """Print a message line, with control characters escaped; it replaces the status line."""
+    _write(f"{_clearing()}audiotag: {printable(text)}\n")
 
 
 class _Relay(logging.Handler):
@@ -40,7 +42,7 @@ def show(text: str) -> None:
     """Replace the status line on a terminal; an empty text clears it."""
     global _shown
     if on_terminal():
-        _write(f"{_clearing()}{text[: shutil.get_terminal_size().columns - 1]}")
+        _write(f"{_clearing()}{printable(text)[: shutil.get_terminal_size().columns - 1]}")
         _shown = bool(text)
 
 

@@ -6,12 +6,14 @@ import argparse
 import logging
 import os
 import sys
+import warnings
 from collections.abc import Sequence
 from typing import NoReturn
 
 import tinyonnx
 from tinyonnx.commands import compare, compile, completion, extract, inspect, ops, profile, reduce, run, trace
 from tinyonnx.commands._terminal import CHOICES, set_color
+from tinyonnx.errors import printable
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -22,10 +24,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = make_parser().parse_args(argv)
     args.whole = make_parser
     set_color(args.color)
-    logging.basicConfig(format="%(name)s: %(message)s", stream=sys.stderr)
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(_OneLine("%(name)s: %(message)s"))
+    logging.basicConfig(handlers=[handler])
     logging.getLogger("tinyonnx").setLevel(logging.DEBUG if args.verbose else logging.INFO)
     try:
-        code: int = args.run(args)
+        with warnings.catch_warnings():
+            # numpy warns of infinities and NaN, which are results like any other
+            warnings.simplefilter("ignore", RuntimeWarning)
+            code: int = args.run(args)
         sys.stdout.flush()
         return code
     except BrokenPipeError:
@@ -39,18 +46,24 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"tinyonnx: {error}", file=sys.stderr)
         return 1
     except OSError as error:
-        print(f"tinyonnx: {error.filename or 'standard output'}: {error.strerror or error}", file=sys.stderr)
+        name = printable(str(error.filename or "standard output"))
+        print(f"tinyonnx: {name}: {error.strerror or error}", file=sys.stderr)
         return 1
     except MemoryError as error:
         print(f"tinyonnx: {error or 'out of memory'}", file=sys.stderr)
         return 1
 
 
+class _OneLine(logging.Formatter):
+    def format(self, record: logging.LogRecord) -> str:
+        return printable(super().format(record))
+
+
 class _CommandParser(argparse.ArgumentParser):
     """Reports wrong usage in one line, without the usage text."""
 
     def error(self, message: str) -> NoReturn:
-        self.exit(2, f"{self.prog}: error: {message} (see {self.prog} --help)\n")
+        self.exit(2, f"{self.prog}: error: {printable(message)} (see {self.prog} --help)\n")
 
 
 def make_parser() -> argparse.ArgumentParser:

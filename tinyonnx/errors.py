@@ -8,8 +8,19 @@
     ├── NodeError       an operator failed: names file, node, op, opset, cause, dtypes and shapes
     └── ResourceError   a limit of ``SessionOptions.limits`` was exceeded
 
-Operators raise ``OpError`` with the cause alone; the caller, which has the node, turns it into a ``NodeError``.
+Each of them is also an exception that onnxruntime raises in its place (`tinyonnx.ort.exceptions`), for code written for
+it. Operators raise ``OpError`` with the cause alone; the caller, which has the node, turns it into a ``NodeError``.
 """
+
+from tinyonnx.ort.exceptions import (
+    Fail,
+    InvalidArgument,
+    InvalidGraph,
+    InvalidProtobuf,
+    NoSuchFile,
+    NotImplemented,
+    RuntimeException,
+)
 
 _LONGEST = 8000
 """Maximum characters of a message: room for every operator of a large model; names in a model may take megabytes."""
@@ -25,26 +36,48 @@ class Error(Exception):
         text = super().__str__()
         if len(text) > _LONGEST:
             text = f"{text[: _LONGEST - 1000]} [{len(text) - _LONGEST} characters left out] {text[-1000:]}"
-        return text if text.isprintable() else "".join(map(_visible, text))
+        return printable(text)
 
 
-def _visible(character: str) -> str:
-    return character if character.isprintable() else character.encode("unicode_escape").decode()
+def printable(text: str) -> str:
+    """Escape control characters, line breaks and lone surrogates.
+
+    Every text that comes from a file passes through here before it reaches a terminal.
+    """
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
-class ModelError(Error):
+class ModelError(Error, InvalidGraph, Fail):
     """The model can't be loaded."""
 
 
-class InputError(Error, ValueError):
-    """The feeds or the requested outputs don't fit the model. It is a ValueError, as in onnxruntime."""
+class ModelFileError(ModelError, NoSuchFile):
+    """There is no such file."""
 
 
-class NodeError(Error):
-    """An operator failed on its inputs."""
+class ModelContentError(ModelError, InvalidProtobuf):
+    """The file is not an ONNX model."""
 
 
-class ResourceError(Error):
+class UnsupportedModelError(ModelError, NotImplemented):
+    """The model needs operators that don't exist here."""
+
+
+class InputError(Error, ValueError, InvalidArgument):
+    """The feeds or the requested outputs don't fit the model."""
+
+
+class NodeError(Error, Fail, RuntimeException, InvalidArgument):
+    """An operator failed on its inputs. onnxruntime raises one of three types, depending on the operator."""
+
+
+class BindingError(InputError, RuntimeError):
+    """A bound input or output doesn't fit the model."""
+
+
+class ResourceError(Error, Fail):
     """A limit was exceeded: tensor size, number of nodes, loop iterations or seconds."""
 
 

@@ -8,7 +8,7 @@ import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
-from tinyonnx.errors import ModelError
+from tinyonnx.errors import ModelError, ModelFileError
 
 _MAX_MODEL_BYTES = (1 << 31) - 1
 """Largest size of a protobuf message, and so of an ONNX file without external data."""
@@ -30,7 +30,8 @@ def read_file(path: str) -> bytes:
     except ValueError as error:
         raise ModelError(f"{path!r}: can't be opened: {error}") from None
     except OSError as error:
-        raise ModelError(f"{path}: can't be read: {error.strerror}") from None
+        kind = ModelFileError if isinstance(error, FileNotFoundError) else ModelError
+        raise kind(f"{path}: can't be read: {error.strerror}") from None
 
 
 def target_of(path: str | os.PathLike[str]) -> str:

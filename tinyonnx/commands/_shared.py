@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from tinyonnx.commands._terminal import warn, width
-from tinyonnx.errors import InputError
+from tinyonnx.errors import InputError, printable
 from tinyonnx.ir import Array
 from tinyonnx.ort.options import GraphOptimizationLevel, SessionOptions
 from tinyonnx.ort.session import InferenceSession
@@ -101,7 +101,7 @@ def open_session(args: argparse.Namespace, optimised: bool = True, threads: int 
         if not isinstance(path, str) or not os.path.exists(path) or not os.path.exists(args.model):
             continue
         if os.path.samefile(args.model, path):
-            args.parser.error(f"--{option} {shown(path)} would overwrite the model")
+            args.parser.error(f"--{option} {printable(path)} would overwrite the model")
     use_operators(args.ops)
     return InferenceSession(args.model, session_options(optimised, threads))
 
@@ -149,7 +149,7 @@ def feeds_of(args: argparse.Namespace, session: HasInputs, numbers: bool = True)
         open_dims = [d for d in arg.shape if not isinstance(d, int) and d not in dims]
         if open_dims and arg.name not in named:
             shape = ",".join(map(str, feeds[arg.name].shape))
-            print(f"tinyonnx: generated --input {shown(arg.name)}=shape:{shape}", file=sys.stderr)
+            print(f"tinyonnx: generated --input {printable(arg.name)}=shape:{shape}", file=sys.stderr)
     return feeds
 
 
@@ -172,11 +172,6 @@ def _plain(value: Any) -> Any:
     return value
 
 
-def shown(text: str) -> str:
-    """Return a name from a file with control characters escaped, for a terminal."""
-    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
-
-
 _NARROWEST = 12
 """Fewest characters to which a column is cut."""
 
@@ -190,7 +185,7 @@ def table(rows: Sequence[Sequence[str]], right: Sequence[int] = (), problems: Co
     On a terminal, the widest left-aligned columns are cut so that lines fit, and the rows numbered in `problems` are
     coloured.
     """
-    cells = [[shown(cell) for cell in row] for row in rows]
+    cells = [[printable(cell) for cell in row] for row in rows]
     widths = _fitted([max(len(row[column]) for row in cells) for column in range(len(cells[0]))], right)
     lines = []
     for number, row in enumerate(cells):
@@ -224,7 +219,7 @@ def shape_text(shape: Sequence[Any] | None) -> str:
     """Format a shape: 1×128×t; "?" for an unknown size or rank."""
     if shape is None:
         return "?"
-    return "×".join("?" if d is None else str(d) for d in shape) or "scalar"
+    return "×".join("?" if d is None else printable(str(d)) for d in shape) or "scalar"
 
 
 def plural(count: int, noun: str) -> str:

@@ -20,10 +20,9 @@ from tinyonnx.commands._shared import (
     plural,
     print_json,
     shape_text,
-    shown,
     table,
 )
-from tinyonnx.errors import InputError
+from tinyonnx.errors import InputError, printable
 from tinyonnx.ort.session import InferenceSession
 from tinyonnx.tools import compare
 from tinyonnx.tools.compare import (
@@ -115,12 +114,12 @@ def _other(args: argparse.Namespace, session: InferenceSession, feeds: Mapping[s
 def _summary(comparison: Comparison, culprit: LayerComparison | None, args: argparse.Namespace) -> list[str]:
     worst = comparison.worst
     layers = plural(len(comparison.layers), "layer")
-    lines = [f"{shown(args.model)} against {args.against}: {layers}, tolerance {args.tolerance:g}"]
+    lines = [f"{printable(args.model)} against {args.against}: {layers}, tolerance {args.tolerance:g}"]
     if culprit:
-        lines.append(f"FIRST OVER: {shown(culprit.name)} ({shown(culprit.title)}): {_verdict(culprit)}")
-    lines.append(f"worst: {shown(worst.name)}: {_verdict(worst)}")
+        lines.append(f"FIRST OVER: {printable(culprit.name)} ({printable(culprit.title)}): {_verdict(culprit)}")
+    lines.append(f"worst: {printable(worst.name)}: {_verdict(worst)}")
     if comparison.unmatched:
-        names = ", ".join(map(shown, comparison.unmatched))
+        names = ", ".join(map(printable, comparison.unmatched))
         lines.append(f"not on the other side, not compared: {names}")
     return lines
 

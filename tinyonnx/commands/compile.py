@@ -5,7 +5,8 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from tinyonnx.commands._shared import add_model, feeds_of, open_session, shown
+from tinyonnx.commands._shared import add_model, feeds_of, open_session
+from tinyonnx.errors import printable
 
 
 def add(commands: Any) -> None:
@@ -30,5 +31,5 @@ def _run(args: argparse.Namespace) -> int:
 
     session = open_session(args)
     for file in compile_model(args.model, feeds_of(args, session), args.output):
-        print(f"{shown(str(file))}: {file.stat().st_size:,} bytes")
+        print(f"{printable(str(file))}: {file.stat().st_size:,} bytes")
     return 0

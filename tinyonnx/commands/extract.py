@@ -6,7 +6,7 @@ import argparse
 import os
 from typing import Any
 
-from tinyonnx.commands._shared import shown
+from tinyonnx.errors import printable
 
 
 def add(commands: Any) -> None:
@@ -34,9 +34,9 @@ def _run(args: argparse.Namespace) -> int:
     from tinyonnx.tools.surgery import extract, save
 
     if os.path.exists(args.output) and os.path.exists(args.model) and os.path.samefile(args.model, args.output):
-        args.parser.error(f"--output {shown(args.output)} would overwrite the model")
+        args.parser.error(f"--output {printable(args.output)} would overwrite the model")
     part = extract(args.model, args.sources, args.targets)
     save(part, args.output)
-    inputs, outputs = (", ".join(shown(v.name) for v in side) for side in (part.graph.input, part.graph.output))
-    print(f"{shown(args.output)}: {len(part.graph.node)} nodes; inputs {inputs or 'none'}; outputs {outputs}")
+    inputs, outputs = (", ".join(printable(v.name) for v in side) for side in (part.graph.input, part.graph.output))
+    print(f"{printable(args.output)}: {len(part.graph.node)} nodes; inputs {inputs or 'none'}; outputs {outputs}")
     return 0

@@ -19,10 +19,10 @@ from tinyonnx.commands._shared import (
     print_json,
     quantity,
     shape_text,
-    shown,
     table,
 )
 from tinyonnx.commands._terminal import warn
+from tinyonnx.errors import printable
 from tinyonnx.passes import EXPRESSIBLE
 from tinyonnx.tools.feeds import DeclaredInputs, is_known, shapes_only
 from tinyonnx.tools.inspect import (
@@ -136,22 +136,22 @@ def _show_pass(args: argparse.Namespace, report: PassReport) -> None:
         print_json({"graph": report.graph, "remarks": [remark._asdict() for remark in report.remarks]})
     else:
         print(_graph_text(report.graph))
-        print("\n" + "\n".join(shown(str(remark)) for remark in report.remarks))
+        print("\n" + "\n".join(printable(str(remark)) for remark in report.remarks))
 
 
 def _head(graph: GraphReport) -> str:
-    opsets = ", ".join(f"{domain or 'ai.onnx'} {version}" for domain, version in graph.opsets.items())
+    opsets = ", ".join(f"{printable(domain) or 'ai.onnx'} {version}" for domain, version in graph.opsets.items())
     totals = f"{quantity(graph.parameters)} parameters, {quantity(graph.macs)} multiplications"
-    lines = [f"{shown(graph.file)}: {opsets}; {plural(len(graph.nodes), 'node')}, {totals}"]
+    lines = [f"{printable(graph.file)}: {opsets}; {plural(len(graph.nodes), 'node')}, {totals}"]
     for what, tensors in (("input ", graph.inputs), ("output", graph.outputs)):
         lines += [f"{what}  {_tensor_text(tensor)}" for tensor in tensors]
-    lines += [f"caution  {shown(caution)}" for caution in graph.cautions]
-    lines += [warn(f"problem  {shown(problem)}") for problem in problems_of(graph)]
+    lines += [f"caution  {printable(caution)}" for caution in graph.cautions]
+    lines += [warn(f"problem  {printable(problem)}") for problem in problems_of(graph)]
     return "\n".join(lines)
 
 
 def _tensor_text(tensor: Tensor) -> str:
-    return f"{shown(tensor.name)}  {tensor.type or '?'}  {shape_text(tensor.shape)}"
+    return f"{printable(tensor.name)}  {tensor.type or '?'}  {shape_text(tensor.shape)}"
 
 
 def _graph_text(graph: GraphReport) -> str:

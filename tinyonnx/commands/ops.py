@@ -6,6 +6,7 @@ import argparse
 from typing import Any
 
 from tinyonnx.commands._shared import add_json, print_json, table
+from tinyonnx.errors import printable
 from tinyonnx.tools.operators import Operator, list_operators, onnx_version
 
 
@@ -31,7 +32,7 @@ def _run(args: argparse.Namespace) -> int:
         return 0
     for operator in operators:
         if operator.versions:
-            print(operator.domain, operator.name, *operator.versions)
+            print(printable(operator.domain), printable(operator.name), *operator.versions)
     print(f"\n{_counts(operators)}")
     if missing := [operator for operator in operators if operator.missing]:
         print(f"\nin onnx {onnx_version()}, not here:")

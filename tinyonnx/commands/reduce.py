@@ -10,7 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from tinyonnx.commands._shared import add_model, at_least, feeds_of, open_session, shown
+from tinyonnx.commands._shared import add_model, at_least, feeds_of, open_session
+from tinyonnx.errors import printable
 from tinyonnx.files import write_text
 from tinyonnx.tools.compare import TOLERANCE
 
@@ -47,14 +48,14 @@ def _run(args: argparse.Namespace) -> int:
     from tinyonnx.tools.surgery import open_model, save
 
     if os.path.exists(args.output):
-        args.parser.error(f"--output {shown(args.output)} exists already")
+        args.parser.error(f"--output {printable(args.output)} exists already")
     feeds = feeds_of(args, open_session(args))
     reduced = reduce_model(
         open_model(args.model), feeds, other_side(args.against), args.tolerance, args.seconds,
-        lambda text: print(f"tinyonnx: {shown(text)}", file=sys.stderr),
+        lambda text: print(f"tinyonnx: {printable(text)}", file=sys.stderr),
     )  # fmt: skip
     if reduced is None:
-        print(f"{shown(args.model)} does not differ from {shown(args.against)} by more than {args.tolerance:g}")
+        print(f"{printable(args.model)} does not differ from {printable(args.against)} by more than {args.tolerance:g}")
         return 1
     os.makedirs(args.output)
     save(reduced.model, os.path.join(args.output, "model.onnx"))
@@ -63,9 +64,9 @@ def _run(args: argparse.Namespace) -> int:
     write_text(os.path.join(args.output, "compare.py"), _SCRIPT.format(against=json.dumps(args.against)))
     graph = reduced.model.graph
     operators = ", ".join(node.op_type for node in graph.node)
-    shapes = ", ".join(f"{shown(name)} {list(array.shape)}" for name, array in reduced.feeds.items())
-    print(f"{shown(args.output)}: {len(graph.node)} nodes ({operators}), inputs {shapes or 'none'}")
-    print(shown(reduced.fault))
+    shapes = ", ".join(f"{printable(name)} {list(array.shape)}" for name, array in reduced.feeds.items())
+    print(f"{printable(args.output)}: {len(graph.node)} nodes ({operators}), inputs {shapes or 'none'}")
+    print(printable(reduced.fault))
     return 0
 
 

@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from tinyonnx.commands._shared import add_model, feeds_of, open_session, shown
+from tinyonnx.commands._shared import add_model, feeds_of, open_session
+from tinyonnx.errors import printable
 
 
 def add(commands: Any) -> None:
@@ -33,7 +34,7 @@ def _run(args: argparse.Namespace) -> int:
             np.savez(file, **dict(zip(names, results, strict=True)))
         return 0
     for name, result in zip(names, results, strict=True):
-        print(f"{shown(name)}: {_summary(result)}")
+        print(f"{printable(name)}: {_summary(result)}")
     return 0
 
 

@@ -17,10 +17,9 @@ from tinyonnx.commands._shared import (
     print_json,
     session_options,
     shape_text,
-    shown,
     table,
 )
-from tinyonnx.errors import Error, ModelError
+from tinyonnx.errors import Error, ModelError, printable
 from tinyonnx.ort.session import InferenceSession
 from tinyonnx.tools.inspect import read_outline
 from tinyonnx.tools.runnable import runnable_part
@@ -80,7 +79,9 @@ def _run(args: argparse.Namespace) -> int:
             trace(session, feeds, read, constants=not args.optimized)
         except Error as failed:
             error = error or failed
-    verdict = f"first non-finite: {shown(bad.name)} ({bad.op} {shown(bad.path)})" if bad else "all numbers are finite"
+    verdict = (
+        f"first non-finite: {printable(bad.name)} ({bad.op} {printable(bad.path)})" if bad else "all numbers are finite"
+    )
     if report is not None:
         report.verdict = f"{error}; before it, {verdict}" if error else verdict
         report.failed = bad is not None or error is not None

@@ -9,7 +9,7 @@ from typing import Any, Union, get_args, get_origin
 
 import numpy as np
 
-from tinyonnx.errors import ModelError
+from tinyonnx.errors import ModelError, UnsupportedModelError
 from tinyonnx.ir import Graph, Node
 from tinyonnx.onnxfile.schemas import schema_of
 from tinyonnx.registry import Op, lookup
@@ -45,7 +45,9 @@ def check_operators(graph: Graph, file: str) -> None:
             f'{what} ({entry.count} node{"s" * (entry.count > 1)}, first "{entry.first.label}")'
             for what, entry in unsupported.items()
         )
-        raise ModelError(f"{file}: {len(unsupported)} operator{' is' if one else 's are'} not supported: {listed}")
+        raise UnsupportedModelError(
+            f"{file}: {len(unsupported)} operator{' is' if one else 's are'} not supported: {listed}"
+        )
     for node in graph.walk():
         op = found[node.domain, node.op_type, node.opset]
         assert isinstance(op, Op)

@@ -15,7 +15,7 @@ from onnx.defs import OpSchema, SchemaError, get_schema, onnx_opset_version
 
 import tinyonnx.ops  # noqa: F401  (registers the operators)
 from tinyonnx.dtypes import TENSOR_TYPES
-from tinyonnx.errors import ModelError
+from tinyonnx.errors import ModelContentError, ModelError
 from tinyonnx.files import read_file
 from tinyonnx.ir import Graph
 from tinyonnx.limits import Limits
@@ -101,16 +101,16 @@ def learn_schemas(graph: Graph) -> None:
 def parse(data: bytes, file: str) -> ModelProto:
     """Parse the content of a file; `file` is its name in messages. Raises ModelError."""
     if not data:
-        raise ModelError(f"{file}: is empty")
+        raise ModelContentError(f"{file}: is empty")
     model = ModelProto()
     try:
         model.ParseFromString(data)
     except (protobuf.DecodeError, UnicodeDecodeError, RecursionError):
-        raise ModelError(f"{file}: is not an ONNX model, or truncated: it doesn't parse") from None
+        raise ModelContentError(f"{file}: is not an ONNX model, or truncated: it doesn't parse") from None
     if bad := _undecodable(model):
-        raise ModelError(f"{file}: {bad} is not valid UTF-8")
+        raise ModelContentError(f"{file}: {bad} is not valid UTF-8")
     if not model.HasField("graph"):
-        raise ModelError(f"{file}: is not an ONNX model: it has no graph")
+        raise ModelContentError(f"{file}: is not an ONNX model: it has no graph")
     return model
 
 

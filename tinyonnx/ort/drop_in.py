@@ -8,24 +8,10 @@ from types import ModuleType
 from typing import Any
 
 import tinyonnx
-from tinyonnx import errors
+from tinyonnx.ort.exceptions import EXCEPTIONS
 
 API_VERSION = "1.23.0"
 """The onnxruntime release whose Python interface is offered."""
-
-_EXCEPTIONS = {
-    "InvalidArgument": errors.InputError,
-    "Fail": errors.Error,
-    "RuntimeException": errors.NodeError,
-    "NoSuchFile": errors.ModelError,
-    "InvalidProtobuf": errors.ModelError,
-    "InvalidGraph": errors.ModelError,
-    "NotImplemented": errors.ModelError,
-    "NoModel": errors.ModelError,
-    "ModelLoaded": errors.ModelError,
-    "EPFail": errors.Error,
-    "EngineError": errors.Error,
-}
 
 
 def install() -> None:
@@ -39,7 +25,7 @@ def install() -> None:
         raise RuntimeError("onnxruntime is imported already; call install_as_onnxruntime() earlier")
     public = {name: getattr(tinyonnx, name) for name in tinyonnx.__all__ if name != "install_as_onnxruntime"}
     public |= {"__version__": API_VERSION, "get_version_string": lambda: API_VERSION}
-    state = {**public, **_EXCEPTIONS}
+    state = {**public, **EXCEPTIONS}
     tree = {
         "onnxruntime": public,
         "onnxruntime.capi": {},

@@ -9,7 +9,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from tinyonnx.errors import InputError
+from tinyonnx.errors import BindingError, InputError
 from tinyonnx.ir import Array
 from tinyonnx.ort.values import OrtValue, check_device, element_dtype, unwrap
 
@@ -19,6 +19,12 @@ class _Session(Protocol):
 
     def run(self, output_names: Sequence[str] | None, input_feed: Mapping[str, Any], run_options: Any = None) -> Any:
         """Run the model."""
+
+    def get_inputs(self) -> Sequence[Any]:
+        """Return the inputs that must be fed."""
+
+    def get_overridable_initializers(self) -> Sequence[Any]:
+        """Return the inputs that may be left out."""
 
 
 class IOBinding:
@@ -31,7 +37,8 @@ class IOBinding:
         self._results: dict[str, OrtValue] = {}
 
     def bind_cpu_input(self, name: str, arr_on_cpu: Any) -> None:
-        """Feed an array; it is read when the session runs."""
+        """Feed an array; it is read when the session runs. Raises BindingError for an unknown name."""
+        self._check(name)
         self._inputs[name] = arr_on_cpu
 
     def bind_input(
@@ -39,10 +46,12 @@ class IOBinding:
     ) -> None:
         """Feed the memory at an address. Raises InputError for a device other than the CPU."""
         check_device(device_type)
+        self._check(name)
         self._inputs[name] = _at_address(buffer_ptr, element_type, shape)
 
     def bind_ortvalue_input(self, name: str, ortvalue: OrtValue) -> None:
-        """Feed a value."""
+        """Feed a value. Raises BindingError for an unknown name."""
+        self._check(name)
         self._inputs[name] = unwrap(ortvalue)
 
     def bind_output(
@@ -62,6 +71,11 @@ class IOBinding:
     def bind_ortvalue_output(self, name: str, ortvalue: OrtValue) -> None:
         """Request an output and write it into the memory of a value."""
         self._targets[name] = ortvalue.numpy()
+
+    def _check(self, name: str) -> None:
+        known = [arg.name for arg in (*self._session.get_inputs(), *self._session.get_overridable_initializers())]
+        if name not in known:
+            raise BindingError(f"the model has no input {name!r}; inputs are {', '.join(map(repr, known))}")
 
     def get_outputs(self) -> list[OrtValue]:
         """Return the results of the last run in the order in which they were bound."""
@@ -87,8 +101,16 @@ class IOBinding:
         """Do nothing: there are no asynchronous copies."""
 
     def run(self, run_options: Any = None) -> None:
-        """Run the session on the bound inputs and outputs. Raises the errors of `InferenceSession.run`."""
-        results = self._session.run(list(self._targets), self._inputs, run_options)
+        """Run the session on the bound inputs and outputs.
+
+        Raises BindingError if one doesn't fit the model, and the other errors of `InferenceSession.run`.
+        """
+        if not self._targets:
+            raise BindingError("no output is bound")
+        try:
+            results = self._session.run(list(self._targets), self._inputs, run_options)
+        except InputError as error:
+            raise BindingError(str(error)) from None
         for (name, target), result in zip(self._targets.items(), results, strict=True):
             value = OrtValue(result if target is None else target)
             if target is not None:

@@ -28,7 +28,8 @@ ConstantOfShape makes: convolution kernels need constant weights."""
 
 def specialise(rewrite: Rewrite) -> None:
     """Infer shapes and fold constants in the graph and its subgraphs."""
-    _propagate(rewrite, rewrite.graph)
+    with np.errstate(all="ignore"):
+        _propagate(rewrite, rewrite.graph)
 
 
 def info_of(value: Value | None) -> Info | None:

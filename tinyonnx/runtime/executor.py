@@ -111,8 +111,10 @@ class Executable:
         """Run on one value per input; return the outputs, which own their memory."""
         plan, environment = self.plan, self._fed(feeds)
         budget.begin(self.arena.nbytes, self.constants, feeds)
-        for call in self.calls:
-            call.run(environment, budget, hook)
+        # infinities and NaN are results like any other
+        with np.errstate(all="ignore"):
+            for call in self.calls:
+                call.run(environment, budget, hook)
         taken = self.protected | set(map(id, feeds))
         results = []
         for slot in plan.outputs:

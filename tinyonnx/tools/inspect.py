@@ -17,10 +17,10 @@ from tinyonnx.ort.session import InferenceSession
 from tinyonnx.passes import BASIC, PIPELINE, Remark, Rewrite
 from tinyonnx.runtime.executor import kernel_names
 from tinyonnx.runtime.plan import KernelStep, LayoutStep, NumpyStep, Plan
+from tinyonnx.runtime.shapes import all_values, infer_shapes, walk
 from tinyonnx.tools import costs
 from tinyonnx.tools.cautions import cautions
 from tinyonnx.tools.feeds import shapes_only
-from tinyonnx.tools.shapes import all_values, infer_shapes, walk
 
 
 @dataclass(frozen=True)

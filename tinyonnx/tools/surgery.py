@@ -14,8 +14,8 @@ from tinyonnx.errors import InputError, ModelError
 from tinyonnx.files import write_file
 from tinyonnx.ir import Array, Value
 from tinyonnx.onnxfile.messages import reads_of
+from tinyonnx.runtime.shapes import infer_shapes
 from tinyonnx.tools.inspect import read_outline
-from tinyonnx.tools.shapes import infer_shapes
 
 _LARGEST = 1_900_000_000
 """Bytes of tensors from which on a file gets them as external data: protobuf messages end at 2 GiB."""
