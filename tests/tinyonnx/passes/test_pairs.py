@@ -49,6 +49,12 @@ def test_the_fused_operator_is_one_of_ours_by_default():
     assert (node.op_type, node.domain, node.opset, node.attributes) == ("Magnitude", FUSED, 1, {"a": 1})
 
 
+def test_the_pair_is_found_by_the_first_input():
+    fusion = FUSION._replace(matches=lambda pair: (pair.first.op_type, pair.second.op_type) == ("Neg", "Sub"))
+    assert [node.op_type for node in rewritten("a = Neg(x) y = Sub(a, x)", fusion)[0].nodes] == ["Abs"]
+    assert [node.op_type for node in rewritten("a = Neg(x) y = Sub(x, a)", fusion)[0].nodes] == ["Neg", "Sub"]
+
+
 def test_every_pair_is_fused():
     graph, _ = rewritten("a = Neg(x) b = Abs(a) c = Neg(b) y = Abs(c)", FUSION)
     assert [node.op_type for node in graph.nodes] == ["Abs", "Abs"]

@@ -129,6 +129,7 @@ def test_what_keeps_the_order_becomes_one_reshape(optimise, body, rank):
     assert dict(result.ops) == {"Reshape": 1, "Neg": 1}
     assert result.graph.nodes[0].inputs[0].name == "x"
     assert result.graph.nodes[0].attributes == {}
+    assert result.applied("keeps the order of elements: replaced by a Reshape to ") >= 1
     assert result.error == 0
 
 
@@ -206,6 +207,13 @@ def test_an_output_that_is_absent_keeps_nothing(optimise):
     result = optimise(text, x=data(4))
     assert dict(result.ops) == {"Neg": 1}
     assert result.error == 0
+
+
+def test_a_single_reshape_is_left_alone(optimise):
+    text = model_text("a = Relu(x) y = Reshape(a, square)", "float[4] x", "float[n,m] y", "int64[2] square = {2, 2}")
+    result = optimise(text, x=data(4))
+    assert dict(result.ops) == {"Relu": 1, "Reshape": 1}
+    assert result.applied("Reshape") == 0
 
 
 def test_a_reshape_of_another_domain_is_not_left_out():

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import numpy as np
+import onnx.parser
 
+import tinyonnx
 from tests.tinyonnx.passes.conftest import data, model_text
 
 
@@ -33,6 +35,24 @@ def test_split_into_equal_parts_and_outputs(optimise):
     result = optimise(text, x=data(2, 6, 3))
     assert result.ops == {"Slice": 2}
     assert result.error == 0
+
+
+def test_the_default_axis_is_the_first(optimise):
+    text = model_text("a, b = Split(x) y = Sub(a, b)", "float[4, 6] x", "float[n, m] y", opset=12)
+    result = optimise(text, x=data(4, 6))
+    assert result.ops == {"Slice": 2, "Sub": 1}
+    assert result.error == 0
+
+
+def test_a_split_of_another_domain_stays():
+    def halves(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        return x / 2, -x / 2
+
+    tinyonnx.op("Split", domain="tests.split")(halves)
+    text = """<ir_version: 8, opset_import: ["" : 17, "tests.split" : 1]> g (float[4] x) => (float[4] y)
+        { a, b = tests.split.Split(x) y = Sub(a, b) }"""
+    session = tinyonnx.InferenceSession(onnx.parser.parse_model(text).SerializeToString())
+    np.testing.assert_array_equal(session.run(None, {"x": data(4)})[0], data(4))
 
 
 def test_parts_of_unknown_sizes_stay(optimise):

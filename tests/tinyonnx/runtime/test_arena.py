@@ -94,6 +94,10 @@ def test_a_buffer_takes_the_smallest_gap_that_holds_it():
     assert [b.offset // ALIGNMENT for b in placed[7:]] == [8, 4, 16]
 
 
+def test_an_arena_without_buffers_is_empty():
+    assert assign_offsets([]) == 0
+
+
 def test_the_bytes_that_live_at_one_time():
     assert arena._largest_sum([buffer(64, 0, 1), buffer(128, 1, 2), buffer(200, 2, 3), buffer(64, 4, 4)]) == 128 + 256
     assert arena._largest_sum([buffer(64, 0, 1), buffer(64, 2, 3)]) == 64
