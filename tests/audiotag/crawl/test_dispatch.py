@@ -99,3 +99,5 @@ def test_pace_is_that_of_the_latest_files():
     assert pace.seconds == pytest.approx(0.5, rel=1e-3)
     pace.add(PACE_FILES, PACE_FILES * 2.0)
     assert pace.seconds == pytest.approx(2.0)
+    pace.add(PACE_FILES // 4, PACE_FILES // 4 * 6.0)
+    assert pace.seconds == pytest.approx(3.0)

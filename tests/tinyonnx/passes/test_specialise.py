@@ -54,6 +54,15 @@ def test_a_large_constant_that_does_not_grow_is_folded(optimise, monkeypatch):
     assert result.error < 1e-6
 
 
+def test_a_constant_node_is_folded_whatever_its_size(optimise, monkeypatch):
+    monkeypatch.setattr(sys.modules["tinyonnx.passes.specialise"], "FOLD_LIMIT", 8)
+    result = optimise(
+        model_text("k = Constant<value_floats=[1.0,2.0,3.0]>() y = Add(x, k)", "float[3] x", "float[n] y"), x=data(3)
+    )
+    assert dict(result.ops) == {"Add": 1}
+    assert result.error == 0
+
+
 def test_a_folded_node_may_lack_an_output(optimise):
     body = 'v, "" = MaxPool<kernel_shape = [2]>(w) y = Add(x, v)'
     text = model_text(body, "float[1,1,2] x", "float[a,b,n] y", "float[1,1,3] w = {3, 5, 4}")
