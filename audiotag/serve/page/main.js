@@ -62,8 +62,10 @@ async function work() {
     entry.state = "done";
     if (entry === chosen) say("");
   } catch (error) {
-    entry.state = "failed";
-    entry.error = error.name === "AbortError" ? "stopped" : error.message;
+    const stopped = error.name === "AbortError", { result } = entry;
+    if (stopped && result.windows.length) Object.assign(result, { expected: 0, warning: `stopped at ${clock(result.duration)}: the rest was not analysed` });
+    entry.state = stopped && result.windows.length ? "done" : "failed";
+    entry.error = stopped ? "stopped" : error.message;
   } finally {
     running = null;
     at("cancel").hidden = true;
@@ -115,7 +117,7 @@ function choose(entry) {
 }
 
 const rows = new Rows(at("rows"), (label, share) => {
-  const { result } = chosen, window = result.at(share * result.duration);
+  const { result } = chosen, window = result.at(share * result.span);
   if (window < 0) return;
   const { start, end } = result.windows[window];
   at("moment").textContent = `${result.labels[label]} ${scoreText(result.score(window, label))}, ${clock(start, 1)} to ${clock(end, 1)}`;
@@ -125,7 +127,8 @@ function draw() {
   const entry = chosen, shown = Boolean(entry) && entry.state !== "failed" && entry.result.windows.length > 0;
   at("result").hidden = !shown;
   if (!shown) return;
-  const { result } = entry;
+  const { result } = entry, whole = at("player").duration;
+  if (entry.state === "running" && entry.blob && Number.isFinite(whole)) result.expected = whole;
   at("title").textContent = `${result.name}, ${clock(result.duration, 2)}${entry.state === "running" ? " so far" : ""}`;
   at("of").textContent = { clip: "The whole clip", "strongest windows": "The strongest windows of the recording" }[result.of] ?? "The strongest so far";
   at("warning").textContent = result.warning;
@@ -140,8 +143,8 @@ function draw() {
   at("timeline").classList.toggle("done", entry.state !== "running");
   drawRows();
   at("axis").replaceChildren();
-  for (let i = 0; i <= 4; i++) element(at("axis"), "span", "", clock((result.duration * i) / 4));
-  moveTo(Math.min(position, result.duration), false);
+  for (let i = 0; i <= 4; i++) element(at("axis"), "span", "", clock((result.span * i) / 4));
+  moveTo(position, false);
 }
 
 function drawRows() {
@@ -155,11 +158,11 @@ function drawRows() {
 function moveTo(time, seek = true) {
   if (!chosen) return;
   const { result } = chosen, player = at("player"), scrub = at("scrub"), cursor = at("cursor");
-  position = Math.max(0, Math.min(time, result.duration));
+  position = Math.max(0, Math.min(time, result.span));
   if (seek && player.duration) player.currentTime = Math.min(position, player.duration);
   cursor.hidden = false;
-  cursor.style.left = `${scrub.offsetLeft + (scrub.offsetWidth * position) / (result.duration || 1)}px`;
-  scrub.setAttribute("aria-valuemax", result.duration.toFixed(1));
+  cursor.style.left = `${scrub.offsetLeft + (scrub.offsetWidth * position) / (result.span || 1)}px`;
+  scrub.setAttribute("aria-valuemax", result.span.toFixed(1));
   scrub.setAttribute("aria-valuenow", position.toFixed(1));
   const window = result.at(position);
   const heard = window < 0 ? "not analysed yet" : result.top(window, 3).map(([c, s]) => `${result.labels[c]} ${scoreText(s)}`).join(", ");
@@ -172,7 +175,7 @@ at("scrub").addEventListener("keydown", (event) => {
   const { result } = chosen, hop = result.windows.length > 1 ? result.windows[1].start - result.windows[0].start : 1;
   const moves = {
     ArrowLeft: -hop, ArrowDown: -hop, ArrowRight: hop, ArrowUp: hop,
-    PageUp: result.duration / 10, PageDown: -result.duration / 10, Home: -Infinity, End: Infinity,
+    PageUp: result.span / 10, PageDown: -result.span / 10, Home: -Infinity, End: Infinity,
   };
   if (event.key in moves) moveTo(position + moves[event.key]);
   else if (event.key === " ") at("player").paused ? at("player").play() : at("player").pause();
@@ -186,7 +189,7 @@ at("scrub").addEventListener("pointerdown", (event) => {
 at("scrub").addEventListener("pointermove", (event) => { if (event.buttons) point(event); });
 function point(event) {
   const box = at("scrub").getBoundingClientRect();
-  moveTo((chosen.result.duration * (event.clientX - box.left)) / box.width);
+  moveTo((chosen.result.span * (event.clientX - box.left)) / box.width);
 }
 function follow() {
   moveTo(at("player").currentTime, false);

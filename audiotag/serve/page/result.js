@@ -10,7 +10,7 @@ function unpack(base64) {
 export class Result {
   constructor(name, labels) {
     Object.assign(this, { name, labels, windows: [], tags: [], of: "", model: "", warning: "", spectrogram: null });
-    this.duration = 0;
+    this.duration = this.expected = 0;
     this.best = new Float64Array(labels.length);
   }
 
@@ -22,10 +22,15 @@ export class Result {
     } else if (line.scores) {
       this.addWindow(line.start, line.end, line.peak, unpack(line.scores));
     } else {
-      Object.assign(this, line);
+      Object.assign(this, line, { expected: 0 });
       return true;
     }
     return false;
+  }
+
+  /** Length of the time axis: what is analysed, and what is expected to come. */
+  get span() {
+    return Math.max(this.duration, this.expected);
   }
 
   addWindow(start, end, peak, scores) {

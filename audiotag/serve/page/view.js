@@ -40,7 +40,7 @@ function prepare(canvas) {
 
 /** One row: the opacity of a cell is the score of its window, of the best one where several share a column. */
 export function drawRow(canvas, result, label) {
-  const [pen, width, height] = prepare(canvas), scale = width / result.duration;
+  const [pen, width, height] = prepare(canvas), scale = width / result.span;
   const best = new Float32Array(width), known = new Uint8Array(width);
   result.windows.forEach((_, i) => {
     const from = Math.floor((i ? result.edge(i - 1) : 0) * scale);
@@ -48,16 +48,18 @@ export function drawRow(canvas, result, label) {
     const score = result.score(i, label);
     for (let x = from; x < to; x++) { best[x] = Math.max(best[x], score); known[x] = 1; }
   });
-  pen.clearRect(0, 0, width, height);
   for (let x = 0; x < width; x++) {
     if (!known[x]) continue;
     pen.globalAlpha = best[x];
     pen.fillRect(x, 0, 1, height);
   }
+  // the stripes of the canvas stay where nothing is known
+  canvas.style.setProperty("--known", `${(100 * known.lastIndexOf(1)) / width}%`);
 }
 
 export function drawLevel(canvas, result) {
-  const [pen, width, height] = prepare(canvas), scale = width / result.duration;
+  const [pen, width, height] = prepare(canvas), scale = width / result.span;
+  canvas.style.setProperty("--known", `${(100 * result.duration) / result.span}%`);
   result.windows.forEach(({ peak }, i) => {
     const from = Math.floor((i ? result.edge(i - 1) : 0) * scale), to = Math.max(from + 1, Math.round(result.edge(i) * scale));
     const tall = Math.max(1, Math.min(1, peak) * height);

@@ -193,6 +193,18 @@ def test_a_recording_longer_than_requests_may_be(page: Any, tmp_path: Path) -> N
     ]  # fmt: skip
 
 
+def test_an_analysis_that_is_stopped(page: Any, tmp_path: Path) -> None:
+    rate = 8000
+    path = tmp_path / "long.wav"
+    soundfile.write(path, np.zeros(3600 * rate, np.int16), rate)
+    choose(page, path)
+    until(lambda: "so far" in page.find_element("id", "title").text)
+    page.find_element("id", "cancel").click()
+    until(lambda: is_done(page))
+    assert "the rest was not analysed" in page.find_element("id", "warning").text
+    assert not page.find_element("id", "cancel").is_displayed()
+
+
 @pytest.mark.parametrize("width", [390, 1100])
 def test_nothing_is_cut_off(page: Any, width: int, tmp_path: Path) -> None:
     page.execute_cdp_cmd(
