@@ -30,7 +30,7 @@ ALLOWED = {
         "ort": VOCABULARY | {"sizes", "ops", "codegen", "onnxfile", "passes", "runtime", "tinyonnx"},
         "native": VOCABULARY | {"sizes", "codegen", "kernels", "runtime", "ort"},
         "tools": VOCABULARY | {"sizes", "ops", "onnxfile", "kernels", "passes", "runtime", "ort"},
-        "commands": VOCABULARY | {"passes", "ort", "tools", "native", "tinyonnx"},
+        "commands": VOCABULARY | {"codegen", "passes", "ort", "tools", "native", "tinyonnx"},
         "backend": VOCABULARY | {"ort"},
         "cli": {"commands", "errors", "tinyonnx"},
         "__main__": {"cli"},

@@ -1,4 +1,4 @@
-"""`audiotag standalone`: builds an executable that tags sounds on any x86-64 Linux machine."""
+"""`audiotag standalone`: builds an executable that tags sounds on any machine of a kind."""
 
 from __future__ import annotations
 
@@ -7,12 +7,13 @@ from pathlib import Path
 from typing import Any
 
 from audiotag.errors import OutputError
+from tinyonnx.codegen.targets import DEFAULT, TARGETS
 
 DESCRIPTION = """\
 Write an executable that tags WAV files and standard input with a model and has no
-dependencies: copy it to any x86-64 Linux machine. Building it needs the package ziglang
-(pip install 'tinyonnx[standalone]') and takes a minute or two the first time, while all
-kernels are compiled for three CPU levels.
+dependencies: copy it to any machine of the target. Building it, on any machine, needs the
+package ziglang (pip install 'tinyonnx[standalone]') and takes a minute or two the first time,
+while all kernels are compiled for every CPU level of the target.
 
 The executable takes WAV files or - and prints what `audiotag tag` prints for them
 (text, or rows with --json); ./FILE --help lists its options."""
@@ -31,6 +32,9 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument(
         "--model", metavar="NAME|PATH", help="name, ONNX file or checkpoint (default: the bundled model)"
     )
+    parser.add_argument(
+        "--target", choices=tuple(TARGETS), default=DEFAULT, help=f"machine and system (default: {DEFAULT})"
+    )
     parser.add_argument("-o", "--output", required=True, metavar="FILE", help="path of the executable")
 
 
@@ -41,9 +45,9 @@ def run(args: argparse.Namespace) -> int:
 
     output = Path(args.output)
     try:
-        build_program(resolve(args.model), output)
-        size = output.stat().st_size
+        files = [(file, file.stat().st_size) for file in build_program(resolve(args.model), output, args.target)]
     except OSError as error:
         raise OutputError(args.output, error.strerror or str(error)) from None
-    print(f"{output}: {size:,} bytes")
+    for file, size in files:
+        print(f"{file}: {size:,} bytes")
     return 0

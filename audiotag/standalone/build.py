@@ -17,10 +17,11 @@ from audiotag.standalone.resampler import TARGET
 from tinyonnx import Error as EngineError
 from tinyonnx import kernel
 from tinyonnx.codegen.arguments import encode
-from tinyonnx.files import target_of
+from tinyonnx.codegen.targets import DEFAULT, TARGETS, TargetMachine
+from tinyonnx.files import target_of, write_file
 from tinyonnx.native import products
 from tinyonnx.native.kernels import run_sized, unpack
-from tinyonnx.native.levels import LEVELS, units
+from tinyonnx.native.levels import units
 from tinyonnx.native.sized import lay_out_sizes, plan_for_size
 from tinyonnx.native.toolchain import require
 from tinyonnx.native.unit import CONSTANTS, RUNS, UNPACKED, UNPACKED_BYTES, WORDS, Unit, UnitLayout
@@ -33,31 +34,44 @@ if TYPE_CHECKING:
 SECONDS = 600
 """Length of the longest clip or window that is tagged in one piece."""
 
+WASM_SECONDS = 60
+"""The same in WebAssembly, where all memory is reserved at start."""
+
 _HERE = Path(__file__).parent
 
 _FIXED_PLACES = 5
 """Number of places before those for the command line, see `unit`."""
 
 
-def build_program(model: ResolvedModel, output: Path) -> None:
-    """Write the executable for a model.
+def build_program(model: ResolvedModel, output: Path, target: str = DEFAULT) -> list[Path]:
+    """Write the executable for a model and a target (`tinyonnx.codegen.targets`), and return the files written.
+
+    For WebAssembly these are a module and the JavaScript module that runs it in node.
 
     Raises ModelError if the model is not a tagger or can't be compiled, OSError if the file can't be written.
     """
+    machine = TARGETS[target]
     source = model.source if isinstance(model.source, bytes) else str(Path(model.source).resolve())
     name = model.source if isinstance(model.source, str) else model.name
     description = _compilable(Network(source, name))
     try:
         require()
         target_of(output)
-        found = units(unit, source, name, _facts(model, description))
+        is_wasm = machine.system == "wasm"
+        seconds = WASM_SECONDS if is_wasm else SECONDS
+        found = units(machine, unit, source, name, _facts(model, description, machine), seconds)
         code = (_HERE / "glue.c").read_text(encoding="ascii")
         places = {f"AT_{r}": getattr(registers, r) for r in ("KERNEL", "ACTION", "PLACE", "COUNT", "RESULT")}
         actions = {f"DO_{a}": getattr(control, a) for a in ("OPEN", "READ", "MODEL", "WRITE", "CLOSE", "EXIT")}
         words = len(found[0].places) - _FIXED_PLACES
-        products.link_units(found, code, {**places, **actions, "ARGUMENTS": words}, output)
+        products.link_units(machine, found, code, {**places, **actions, "ARGUMENTS": words}, output)
     except EngineError as error:
         raise ModelError(str(error)) from None
+    if not is_wasm:
+        return [output]
+    script = output.with_suffix(".mjs")
+    write_file(script, b"".join((_HERE / name).read_bytes() for name in ("program.mjs", "node.mjs")))
+    return [output, script]
 
 
 def _compilable(network: Network) -> Description:
@@ -71,9 +85,11 @@ def _compilable(network: Network) -> Description:
     return description
 
 
-def _facts(model: ResolvedModel, description: Description) -> Facts:
+def _facts(model: ResolvedModel, description: Description, target: TargetMachine) -> Facts:
     tools = ", ".join(f"{tool} {version(tool)}" for tool in ("numba", "llvmlite", "ziglang"))
-    build = f"kernels for {', '.join(LEVELS)} (TINYONNX_CPU=v3 or v2 for lower ones)\nbuilt with {tools}\n"
+    levels = ", ".join(level.cpu for level in target.levels)
+    lower = " (TINYONNX_CPU=v3 or v2 for lower ones)" if len(target.levels) > 1 else ""
+    build = f"{target.name}, kernels for {levels}{lower}\nbuilt with {tools}\n"
     return Facts(model.name, model.sha256, model.trained, build, description)
 
 
@@ -85,16 +101,17 @@ def run_model(
     c[registers.RESULT] = run_sized(c[registers.FRAMES], words, at, count, arena, features, logits)
 
 
-def unit(source: str | bytes, name: str, facts: Facts) -> Unit:
+def unit(source: str | bytes, name: str, facts: Facts, longest: int) -> Unit:
     """Lay out the calls and places that `glue.c` uses.
 
     Calls: unpacking of the weights, the model, the program's kernels. Places: control, input,
     output, arena, unpacked weights, and for each call with the command line the place of its address.
+    A clip or window of up to `longest` seconds is tagged in one piece.
     """
     network = Network(source, name)
     config = network.description.features
     assert config is not None
-    program = TaggerProgram(facts, SECONDS)
+    program = TaggerProgram(facts, longest)
     layout = UnitLayout()
     layout.map(program.memory, layout.room("program", program.memory.nbytes))
     arrays = program.arrays
@@ -113,7 +130,7 @@ def unit(source: str | bytes, name: str, facts: Facts) -> Unit:
     if network.frames is not None:
         first = last = network.frames
     else:
-        first, last = (config.n_frames(seconds * config.rate) for seconds in (0, SECONDS))
+        first, last = (config.n_frames(seconds * config.rate) for seconds in (0, longest))
     at, count = lay_out_sizes(layout, plan_for, first, last, arrays["features"], arrays["logits"])
     layout.add_call(unpack, (RUNS, CONSTANTS, UNPACKED), "<i8 <u4 <u4")
     arena = layout.room("arena", 0), layout.size("arena") // 4

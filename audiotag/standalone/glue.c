@@ -4,19 +4,6 @@
 enum { UNPACK, RUN_MODEL, FIRST_KERNEL };
 enum { CONTROL, INPUT, OUTPUT, ARENA, UNPACKED, FIRST_ARGUMENTS };
 
-static int64_t open_file(const char *name) {
-    long file;
-    do
-        file = system_call(OPEN, (long)name, 0x80000 /* O_RDONLY | O_CLOEXEC */, 0);
-    while (file == INTERRUPTED);
-    if (file == 0) {
-        /* closed standard input isn't to become this file */
-        file = system_call(FCNTL, 0, 1030 /* F_DUPFD_CLOEXEC */, 1);
-        system_call(CLOSE, 0, 0, 0);
-    }
-    return file;
-}
-
 int run(int count, char **arguments, char **environment) {
     int chosen = chosen_level(environment), unpacked = 0, file = 0;
     if (chosen == UNSUPPORTED)
@@ -32,7 +19,7 @@ int run(int count, char **arguments, char **environment) {
             ;
         for (int i = 0; i < ARGUMENTS; i++) {
             int64_t *array = (int64_t *)program->places[FIRST_ARGUMENTS + i].at;
-            array[0] = (int64_t)arguments[0];
+            array[0] = (int64_t)(uintptr_t)arguments[0];
             array[1] = end - arguments[0];
         }
     }
@@ -57,7 +44,7 @@ int run(int count, char **arguments, char **environment) {
             break;
         case DO_CLOSE:
             if (file > 0)
-                system_call(CLOSE, file, 0, 0);
+                close_file(file);
             break;
         case DO_EXIT:
             return (int)place;

@@ -28,6 +28,8 @@ CANNOT_RUN = {
     r"^python -m conformance (backend|layers|esc10|resampling)": "takes minutes; .ci/run and tests/conformance run it",
     r"^python -m models\.train": "trains for an hour; tests/models holds its result",
     r"^scripts/mutate ": "runs other tests many times; tests/scripts runs it",
+    r"--target ": "tests/tinyonnx/native/test_targets.py builds a small model for all targets",
+    r"^(scp|ssh|xattr) ": "needs another machine",
     r"^mkdocs ": "tests/docs/test_site.py builds the site",
     r"^ruff ": "checks the checkout, as scripts/check does",
 }

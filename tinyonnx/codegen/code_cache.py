@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING
 from tinyonnx import disk_cache as disk
 from tinyonnx.codegen.loader import SYMBOL, load
 from tinyonnx.codegen.processor import processor
+from tinyonnx.codegen.targets import VARIABLE
 
 if TYPE_CHECKING:
     from tinyonnx.codegen.kernel import Kernel
@@ -70,7 +71,10 @@ def _file(kernel: Kernel, kinds: str) -> Path | None:
     name, features = processor()
     options = sorted((k, v) for k, v in os.environ.items() if k.startswith("NUMBA_") and k not in _WITHOUT_EFFECT)
     code = kernel.function.__code__
-    key = repr((code.co_qualname, code.co_firstlineno, kernel.constants(), kinds, name, sorted(features), options))
+    target = os.environ.get(VARIABLE)
+    key = repr(
+        (code.co_qualname, code.co_firstlineno, kernel.constants(), kinds, target, name, sorted(features), options)
+    )
     digest = hashlib.sha256(key.encode() + foreign).hexdigest()[:16]
     return folder() / f"{kernel.function.__module__}.{kernel.__name__}-{digest}.o"
 

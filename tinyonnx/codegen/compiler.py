@@ -22,7 +22,7 @@ from llvmlite import ir
 from numba.core.compiler_lock import global_compiler_lock
 from numba.extending import intrinsic
 
-from tinyonnx.codegen import emit_atomics, emit_bytes, emit_tiles
+from tinyonnx.codegen import cross, emit_atomics, emit_bytes, emit_tiles
 from tinyonnx.codegen.arguments import is_record, record_named
 from tinyonnx.codegen.emitter import F32, I32, INDEX
 from tinyonnx.codegen.kernel import Helper, Kernel, Primitive
@@ -34,6 +34,8 @@ codegen: Any = numba.core.codegen
 cpu: Any = numba.core.cpu
 errors: Any = numba.core.errors
 arrayobj: Any = numba.np.arrayobj
+
+cross.install()
 
 
 # -- compiling --------------------------------------------------------------------------

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
-import platform
 from contextlib import suppress
 from functools import cache
 from itertools import takewhile
 from typing import Any, NamedTuple
+
+from tinyonnx.codegen import targets
 
 
 @cache
@@ -29,12 +30,15 @@ class Processor(NamedTuple):
 
 @cache
 def processor() -> Processor:
-    """This machine's, unless NUMBA_CPU_NAME (x86-64-v2, x86-64-v3, …) and NUMBA_CPU_FEATURES name another."""
+    """This machine's, unless NUMBA_CPU_NAME and NUMBA_CPU_FEATURES name another.
+
+    The name is one of LLVM's: x86-64-v3, or with TINYONNX_TARGET=aarch64-linux cortex-a72.
+    """
     name, features = os.environ.get("NUMBA_CPU_NAME"), os.environ.get("NUMBA_CPU_FEATURES")
     if name is not None:
+        known = (level for level in targets.LEVELS.get(targets.architecture(), ()) if level.cpu == name)
         enabled = {feature[1:] for feature in (features or "").split(",") if feature.startswith("+")}
-        enabled |= {"x86-64-v4": {"avx512f"}, "x86-64-v3": {"avx2", "fma"}}.get(name, set())
-        return Processor(name, frozenset(enabled))
+        return Processor(name, frozenset(enabled).union(*(level.needs for level in known)))
     # Linux lists them without LLVM
     with suppress(OSError):
         with open("/proc/cpuinfo") as file:  # of the first processor: reading about hundreds takes a while
@@ -50,19 +54,15 @@ def processor() -> Processor:
 @cache
 def vector_shape() -> tuple[int, int]:
     """Lanes of a float32 vector and the number of vector registers."""
-    features = processor().features
-    if "avx512f" in features:
-        return 16, 32
-    if {"avx2", "fma"} <= features:
-        return 8, 16
-    return 4, 32 if platform.machine() in ("aarch64", "arm64") else 16
+    level = targets.level_of(processor().features)
+    return level.lanes, level.registers
 
 
 @cache
 def byte_product() -> str:
     """The instructions that add products of bytes exactly: "vnni" (four at once), "pairs" (of 16 bits), or "plain"."""
     features, lanes = processor().features, vector_shape()[0]
-    if platform.machine() not in ("x86_64", "AMD64"):
+    if targets.architecture() != "x86_64":
         return "plain"
     names = {"avx512_vnni", "avx512vnni"} if lanes == 16 else {"avx_vnni", "avxvnni"}
     if lanes >= 8 and features & names:

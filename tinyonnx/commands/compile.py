@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
+from tinyonnx.codegen.targets import DEFAULT, TARGETS
 from tinyonnx.commands._shared import add_model, feeds_of, open_session
 from tinyonnx.errors import printable
 
@@ -14,14 +15,22 @@ def add(commands: Any) -> None:
     parser = commands.add_parser(
         "compile",
         help="make a library or an executable of a model",
-        description="Link a model and its kernels, for inputs of fixed shapes, into one file for x86-64 Linux that"
-        " needs nothing else: a shared library with a C header, or an executable from raw numbers on standard input"
-        " to raw numbers on standard output. TINYONNX_CPU=v2 or v3 makes an executable use the kernels of a lower"
-        " CPU level.",
+        description="Link a model and its kernels, for inputs of fixed shapes, into one file that needs nothing else:"
+        " a shared library with a C header, or an executable from raw numbers on standard input to raw numbers on"
+        " standard output. TINYONNX_CPU=v2 or v3 makes an executable for x86-64 use the kernels of a lower CPU"
+        " level.",
     )
     add_model(parser)
     parser.add_argument(
-        "-o", "--output", required=True, metavar="FILE", help="FILE.so: a library, and FILE.h; else an executable"
+        "-o",
+        "--output",
+        required=True,
+        metavar="FILE",
+        help="FILE.so (Windows: .dll, macOS: .dylib): a library, and FILE.h; for wasm a module, and FILE.mjs; else an"
+        " executable",
+    )
+    parser.add_argument(
+        "--target", choices=tuple(TARGETS), default=DEFAULT, help=f"machine and system (default: {DEFAULT})"
     )
     parser.set_defaults(run=_run)
 
@@ -30,6 +39,6 @@ def _run(args: argparse.Namespace) -> int:
     from tinyonnx.native.products import compile_model
 
     session = open_session(args)
-    for file in compile_model(args.model, feeds_of(args, session), args.output):
+    for file in compile_model(args.model, feeds_of(args, session), args.output, args.target):
         print(f"{printable(str(file))}: {file.stat().st_size:,} bytes")
     return 0

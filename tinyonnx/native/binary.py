@@ -12,18 +12,20 @@ from pathlib import Path
 import numpy as np
 
 from tinyonnx.ir import Array
+from tinyonnx.native.dialects import Elf
 from tinyonnx.native.unit import Constant, Place, Unit
 from tinyonnx.runtime.arena import ALIGNMENT
 
 
-def write(units: Sequence[Unit], folder: Path) -> list[Path]:
+def write(units: Sequence[Unit], folder: Path, dialect: Elf) -> list[Path]:
     """Write the files to be linked into a folder; return those to pass to the compiler."""
     constants = _Constants()
-    texts = [_level(unit, constants) for unit in units]
+    texts = [_level(unit, f"level{i}", constants, dialect) for i, unit in enumerate(units)]
     memory = max(size for _, size in texts)
     (folder / "constants").write_bytes(b"".join(constants.parts))
     assembly = folder / "layout.s"
-    assembly.write_text("\n".join([*_head(folder, units, memory), *(line for lines, _ in texts for line in lines), ""]))
+    head = _head(folder, units, memory, dialect)
+    assembly.write_text("\n".join([*head, *(line for lines, _ in texts for line in lines), ""]))
     files = [assembly]
     for unit in units:
         for symbol, content in unit.objects:
@@ -32,74 +34,75 @@ def write(units: Sequence[Unit], folder: Path) -> list[Path]:
     return files
 
 
-def _head(folder: Path, units: Sequence[Unit], memory: int) -> Iterator[str]:
-    yield '.section .rodata,"a"'
-    yield f".balign {ALIGNMENT}"
-    yield "constants:"
-    yield f'.incbin "{folder / "constants"}"'
-    yield ".bss"
-    yield ".balign 4096"
-    yield "memory:"
-    yield f".skip {max(memory, 1)}"
-    yield '.section .data.rel.ro,"aw"'
-    yield ".balign 8"
-    yield from (".globl tinyonnx_levels", ".hidden tinyonnx_levels", "tinyonnx_levels:")
+def _head(folder: Path, units: Sequence[Unit], memory: int, dialect: Elf) -> Iterator[str]:
     for unit in units:
-        yield f".quad {_name(unit)}_calls, {_name(unit)}_places"
+        for symbol, _ in unit.objects:
+            yield from dialect.function(symbol)
+    yield dialect.constants
+    yield f".p2align {ALIGNMENT.bit_length() - 1}"
+    yield from dialect.begin("constants")
+    yield f'.incbin "{(folder / "constants").as_posix()}"'
+    yield from dialect.end("constants")
+    yield from dialect.zeros("memory", max(memory, 1))
+    yield dialect.pointers
+    yield ".p2align 3"
+    yield from dialect.visible("tinyonnx_levels")
+    yield from dialect.begin("tinyonnx_levels")
+    for i in range(len(units)):
+        yield from dialect.cells([(f"level{i}_calls", 0), (f"level{i}_places", 0)])
+    yield from dialect.end("tinyonnx_levels")
 
 
-def _name(unit: Unit) -> str:
-    return unit.level.rpartition("-")[2]
-
-
-def _level(unit: Unit, constants: _Constants) -> tuple[list[str], int]:
+def _level(unit: Unit, name: str, constants: _Constants, dialect: Elf) -> tuple[list[str], int]:
     """The lines of a level, and the bytes of memory that it needs."""
-    name = _name(unit)
     rooms, memory = [], 0
     for size in unit.memory:
         rooms.append(memory)
         memory += -(-size // ALIGNMENT) * ALIGNMENT
     unpacked, runs, wanted = constants.add(unit.constants)
-    numbers = {
-        "constants": "constants",
+    sections: dict[str, int | tuple[str, int]] = {
+        "constants": ("constants", 0),
         "length of constants": constants.size // 4,
-        "runs": f"{name}_runs",
+        "runs": (f"{name}_runs", 0),
         "length of runs": runs.size,
-        "unpacked": f"memory+{memory}",
+        "unpacked": ("memory", memory),
         "length of unpacked": wanted // 4,
         "bytes of unpacked": wanted,
-        "words": f"{name}_words",
+        "words": (f"{name}_words", 0),
         "length of words": len(unit.words),
-        "all memory": "memory",
+        "all memory": ("memory", 0),
         "length of all memory": memory // 4,
     }
 
-    def text(cell: int | Place) -> str:
+    def resolved(cell: int | Place) -> int | tuple[str, int]:
         if isinstance(cell, int):
-            return str(cell)
+            return cell
         match cell.section:
             case "constant":
                 section, offset = unpacked[cell.number]
-                return f"{numbers[section]}+{offset + cell.offset}"
+                found = sections[section]
+                cell = cell._replace(offset=offset + cell.offset)
             case "kernel":
-                return unit.objects[cell.number][0]
+                found = (unit.objects[cell.number][0], 0)
             case "memory":
-                return f"memory+{rooms[cell.number] + cell.offset}"
-        return f"{numbers[cell.section]}+{cell.offset}"
+                found = ("memory", rooms[cell.number])
+            case other:
+                found = sections[other]
+        return found + cell.offset if isinstance(found, int) else (found[0], found[1] + cell.offset)
 
-    def quads(label: str, cells: Sequence[int | Place]) -> Iterator[str]:
-        yield f"{label}:"
-        yield from (f".quad {text(cell)}" for cell in cells)
+    def array(label: str, cells: Sequence[int | Place]) -> list[str]:
+        label = f"{name}_{label}"
+        return [*dialect.begin(label), *dialect.cells(list(map(resolved, cells))), *dialect.end(label)]
 
     calls = [cell for kernel, row in unit.calls for cell in (Place("kernel", 0, kernel), row)]
     lines = [
-        *quads(f"{name}_calls", calls),
-        *quads(f"{name}_places", [cell for place in unit.places for cell in place]),
-        *quads(f"{name}_runs", runs.tolist()),
-        '.section .data,"aw"',
-        ".balign 16",
-        *quads(f"{name}_words", unit.words),
-        '.section .data.rel.ro,"aw"',
+        dialect.pointers,
+        *array("calls", calls),
+        *array("places", [cell for place in unit.places for cell in place]),
+        *array("runs", runs.tolist()),
+        dialect.data,
+        ".p2align 4",
+        *array("words", unit.words),
     ]
     return lines, memory + wanted
 

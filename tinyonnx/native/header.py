@@ -61,10 +61,11 @@ def declaration(name: str, inputs: Sequence[Parameter], outputs: Sequence[Parame
     return f"int {name}_run({', '.join(arguments)})"
 
 
-def header(name: str, model: str, inputs: Sequence[Parameter], outputs: Sequence[Parameter]) -> str:
-    """A header file."""
+def header(name: str, model: str, inputs: Sequence[Parameter], outputs: Sequence[Parameter], levels: int) -> str:
+    """A header file of a library with that many CPU levels."""
     shapes = "\n".join(f"   {p.name}: {p.type}[{']['.join(map(str, p.shape)) or '1'}]" for p in (*inputs, *outputs))
     guard = f"{name.upper()}_H"
+    result, level = _RESULT_X86 if levels > 1 else _RESULT
     return f"""\
 #ifndef {guard}
 #define {guard}
@@ -79,11 +80,10 @@ extern "C" {{
 
 {shapes}
 
-   Returns 0, or -1 where the processor lacks x86-64-v2. Memory is the library's own: calls must not overlap. */
+   {result} Memory is the library's own: calls must not overlap. */
 {declaration(name, inputs, outputs)};
 
-/* Run on the kernels for x86-64-v2, -v3 or -v4 from now on, or on lower ones where the processor lacks these;
-   0 for the best, as without a call. Returns the level. */
+/* {level} */
 int {name}_level(int level);
 
 #ifdef __cplusplus
@@ -92,6 +92,15 @@ int {name}_level(int level);
 
 #endif
 """
+
+
+_RESULT_X86 = (
+    "Returns 0, or -1 where the processor lacks x86-64-v2.",
+    """Run on the kernels for x86-64-v2, -v3 or -v4 from now on, or on lower ones where the processor lacks these;
+   0 for the best, as without a call. Returns the level.""",
+)
+
+_RESULT = "Returns 0.", "This library has kernels for one CPU level. Returns 1, its number."
 
 
 def wrapper(name: str, inputs: Sequence[Parameter], outputs: Sequence[Parameter]) -> str:

@@ -12,24 +12,23 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from typing import Any
 
+from tinyonnx.codegen.targets import VARIABLE, TargetMachine
 from tinyonnx.errors import Error
 from tinyonnx.native.unit import Unit
 
 log = logging.getLogger("tinyonnx")
 
-LEVELS = ("x86-64-v4", "x86-64-v3", "x86-64-v2")
-"""Best first; weights are stored in the order that the first one uses."""
 
-
-def units(builder: Callable[..., Unit], *args: Any) -> list[Unit]:
-    """Run `builder(*args)`, a module-level function, once at every level, each in a process of its own.
+def units(target: TargetMachine, builder: Callable[..., Unit], *args: Any) -> list[Unit]:
+    """Run `builder(*args)`, a module-level function, once at every level of a target, each in a process of its own.
 
     Exceptions of the builder are raised here.
     """
-    log.info("compiling kernels for %s: the first time this takes a minute or two", ", ".join(LEVELS))
+    names = [level.cpu for level in target.levels]
+    log.info("compiling kernels for %s (%s): the first time this takes a minute or two", target.name, ", ".join(names))
     environment = {key: value for key, value in os.environ.items() if not key.startswith("NUMBA_")}
     environment |= {key: os.environ[key] for key in ("NUMBA_CACHE_DIR",) if key in os.environ}
-    environment |= {"NUMBA_CPU_FEATURES": "", "PYTHONPATH": os.pathsep.join(path or os.getcwd() for path in sys.path)}
+    environment |= {VARIABLE: target.name, "PYTHONPATH": os.pathsep.join(path or os.getcwd() for path in sys.path)}
     request = pickle.dumps((builder.__module__, builder.__qualname__, args))
     with ExitStack() as stack:
         processes = [
@@ -39,12 +38,12 @@ def units(builder: Callable[..., Unit], *args: Any) -> list[Unit]:
                     [sys.executable, "-P", "-m", "tinyonnx.native.levels"],
                     stdin=subprocess.PIPE,
                     stdout=subprocess.PIPE,
-                    env={**environment, "NUMBA_CPU_NAME": level},
+                    env={**environment, "NUMBA_CPU_NAME": level.cpu, "NUMBA_CPU_FEATURES": level.features},
                     # this process ends them when it is interrupted
                     process_group=0,
                 )
             )
-            for level in LEVELS
+            for level in target.levels
         ]
         try:
             for process in processes:
@@ -57,7 +56,7 @@ def units(builder: Callable[..., Unit], *args: Any) -> list[Unit]:
                 process.kill()
             raise
     results = []
-    for process, answer, level in zip(processes, answers, LEVELS, strict=True):
+    for process, answer, level in zip(processes, answers, names, strict=True):
         if process.returncode != 0:
             raise Error(f"the process that compiles for {level} failed")
         results.append(pickle.loads(answer))

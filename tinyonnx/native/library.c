@@ -1,14 +1,17 @@
 /* A model as a function; the declaration of RUN and its arguments are in the generated part. */
 #include "start.h"
 
+#ifdef _WIN32
+#define PUBLIC __declspec(dllexport)
+#else
 #define PUBLIC __attribute__((visibility("default")))
+#endif
 
 static int level = -1, ready = -1;
 
 static int use(int wanted) {
-    int best = best_level(), asked = V2 + 2 - wanted;
-    level = wanted >= 2 && wanted <= 4 && asked > best ? asked : best;
-    return level == UNSUPPORTED ? 1 : V2 + 2 - level;
+    level = level_of(wanted);
+    return number_of(level);
 }
 
 static int run(const void *const *inputs, void *const *outputs) {

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import os
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from tinyonnx.codegen.targets import DEFAULT, TARGETS, TargetMachine
 from tinyonnx.files import target_of, write_file
 from tinyonnx.ir import Array
 from tinyonnx.native import binary, toolchain
-from tinyonnx.native.header import function_name, header, parameters, wrapper
+from tinyonnx.native.dialects import DIALECTS
+from tinyonnx.native.header import Parameter, function_name, header, parameters, wrapper
 from tinyonnx.native.kernels import run_steps, unpack
 from tinyonnx.native.levels import units
 from tinyonnx.native.model import bind, plan_of, virtual
@@ -20,15 +23,18 @@ from tinyonnx.ort.session import InferenceSession
 HERE = Path(__file__).parent
 
 
-def compile_model(source: str | bytes, feeds: Mapping[str, Array], output: str | os.PathLike[str]) -> list[Path]:
+def compile_model(
+    source: str | bytes, feeds: Mapping[str, Array], output: str | os.PathLike[str], target: str = DEFAULT
+) -> list[Path]:
     """Make native code of a model, for inputs of the shapes and types of `feeds`.
 
-    A file `*.so` is a shared library, with a header beside it; any other an executable that
-    reads all inputs from its standard input, as they lie in memory and in their order, and writes the
-    outputs to its standard output.
+    A file `*.so` (Windows: `*.dll`, macOS: `*.dylib`) is a shared library, with a header beside it; any other an
+    executable that reads all inputs from its standard input, as they lie in memory and in their order, and writes the
+    outputs to its standard output. For WebAssembly it is a module, with a JavaScript module beside it.
 
     Returns the files that were written. Raises CompileError, and the errors of loading and planning.
     """
+    machine = TARGETS[target]
     session = InferenceSession(source)
     plan = plan_of(session, None, feeds)
     output = Path(output)
@@ -38,15 +44,32 @@ def compile_model(source: str | bytes, feeds: Mapping[str, Array], output: str |
     inputs = parameters(plan.graph.inputs, names)
     outputs = parameters(plan.graph.outputs, session.graph.output_names, {p.name for p in inputs})
     macros = {"INPUTS": len(inputs), "OUTPUTS": len(outputs)}
-    found = units(model_unit, source, {name: feeds[name] for name in names})
-    if output.suffix != ".so":
-        link_units(found, '#include "executable.c"\n', macros, output)
+    found = units(machine, model_unit, source, {name: feeds[name] for name in names})
+    if machine.system == "wasm":
+        link_units(machine, found, '#include "module.c"\n', macros, output)
+        inputs = [p._replace(name=name) for p, name in zip(inputs, names)]
+        outputs = [p._replace(name=name) for p, name in zip(outputs, session.graph.output_names)]
+        return [output, _write_javascript(output, inputs, outputs)]
+    if output.suffix != machine.suffix:
+        link_units(machine, found, '#include "executable.c"\n', macros, output)
         return [output]
     name = function_name(output.stem)
-    link_units(found, wrapper(name, inputs, outputs), macros, output, shared=True)
-    text = header(name, os.path.basename(session.name), inputs, outputs)
+    link_units(machine, found, wrapper(name, inputs, outputs), macros, output, shared=True)
+    text = header(name, os.path.basename(session.name), inputs, outputs, len(machine.levels))
     write_file(output.with_suffix(".h"), text.encode("ascii"))
     return [output, output.with_suffix(".h")]
+
+
+def _write_javascript(output: Path, inputs: Sequence[Parameter], outputs: Sequence[Parameter]) -> Path:
+    """Write the JavaScript module that loads and runs a WebAssembly module, beside it."""
+    lists = {"inputs": inputs, "outputs": outputs}
+    lines = ["// Loads and runs the WebAssembly module of the same name."]
+    for name, found in lists.items():
+        shown = [{"name": p.name, "type": p.type, "shape": p.shape} for p in found]
+        lines.append(f"export const {name} = {json.dumps(shown)};")
+    code = "\n".join(lines) + "\n" + (HERE / "module.mjs").read_text(encoding="ascii")
+    write_file(output.with_suffix(".mjs"), code.encode("ascii"))
+    return output.with_suffix(".mjs")
 
 
 def model_unit(source: str | bytes, feeds: Mapping[str, Array]) -> Unit:
@@ -66,12 +89,19 @@ def model_unit(source: str | bytes, feeds: Mapping[str, Array]) -> Unit:
 
 
 def link_units(
-    found: Sequence[Unit], code: str, macros: Mapping[str, int], output: Path, *, shared: bool = False
+    target: TargetMachine,
+    found: Sequence[Unit],
+    code: str,
+    macros: Mapping[str, int],
+    output: Path,
+    *,
+    shared: bool = False,
 ) -> None:
-    """Link units and C code, which sees `macros`, into a file."""
+    """Link units of a target and C code, which sees `macros`, into a file."""
     with tempfile.TemporaryDirectory() as folder:
         main = Path(folder) / "main.c"
         main.write_text(code, encoding="ascii")
-        files = binary.write(found, Path(folder))
-        toolchain.link([main, *files], Path(folder) / "built", shared, macros, [HERE])
-        write_file(output, (Path(folder) / "built").read_bytes(), 0o777)
+        files = binary.write(found, Path(folder), DIALECTS[target.object_format])
+        built = Path(folder) / "built"
+        toolchain.link(target, [main, *files], built, shared, macros, [HERE])
+        write_file(output, built.read_bytes(), 0o777)

@@ -2,31 +2,60 @@
 #include <stddef.h>
 #include <stdint.h>
 
+/* Addresses take eight bytes everywhere: rows of kernels are made of integers of 64 bits. */
+#ifdef __wasm32__
+#define ADDRESS(type, name) type name; uint32_t name##_padding
+#else
+#define ADDRESS(type, name) type name
+#endif
+
 typedef int kernel(void *, void *, const int64_t *, int64_t, int64_t);
-struct call { kernel *entry; const int64_t *row; };
-struct place { char *at; int64_t size; };
-struct level { const struct call *calls; const struct place *places; };
+struct call { ADDRESS(kernel *, entry); ADDRESS(const int64_t *, row); };
+struct place { ADDRESS(char *, at); int64_t size; };
+struct level { ADDRESS(const struct call *, calls); ADDRESS(const struct place *, places); };
 
-/* x86-64-v4, -v3, -v2 */
-extern const struct level tinyonnx_levels[3];
-enum { V4, V3, V2, UNSUPPORTED };
+/* LEVELS of them, best first */
+extern const struct level tinyonnx_levels[];
 
+#if defined(_WIN32) || defined(__APPLE__)
+#include <string.h>
+#else
 __attribute__((visibility("hidden"))) void *memset(void *to, int value, size_t n) {
+#if defined(__x86_64__)
     void *at = to;
     __asm__ volatile("rep stosb" : "+D"(at), "+c"(n) : "a"(value) : "memory");
+#elif defined(__wasm__)
+    __asm__ volatile("local.get %0\nlocal.get %1\nlocal.get %2\nmemory.fill 0" : : "r"(to), "r"(value), "r"(n) : "memory");
+#else
+    for (char *at = to; n--;)
+        *at++ = (char)value;
+#endif
     return to;
 }
 
 __attribute__((visibility("hidden"))) void *memcpy(void *restrict to, const void *restrict from, size_t n) {
+#if defined(__x86_64__)
     void *at = to;
     __asm__ volatile("rep movsb" : "+D"(at), "+S"(from), "+c"(n) : : "memory");
+#elif defined(__wasm__)
+    __asm__ volatile("local.get %0\nlocal.get %1\nlocal.get %2\nmemory.copy 0, 0" : : "r"(to), "r"(from), "r"(n) : "memory");
+#else
+    const char *source = from;
+    for (char *at = to; n--;)
+        *at++ = *source++;
+#endif
     return to;
 }
+#endif
 
 static void call(const struct call *which) {
     int64_t unused[8];
     which->entry(unused, unused, which->row, 0, 1);
 }
+
+#ifdef __x86_64__
+
+enum { V4, V3, V2, UNSUPPORTED };
 
 static void cpuid(uint32_t leaf, uint32_t r[4]) {
     __asm__("cpuid" : "=a"(r[0]), "=b"(r[1]), "=c"(r[2]), "=d"(r[3]) : "a"(leaf), "c"(0));
@@ -55,3 +84,28 @@ static int best_level(void) {
     const uint32_t v4 = 1u << 16 | 1u << 17 | 1u << 28 | 1u << 30 | 1u << 31;
     return (seven[1] & v4) == v4 && (low & 0xe6) == 0xe6 ? V4 : V3;
 }
+
+/* The number in the name of a level, and the level of a number: the best one if it has none. */
+static int number_of(int level) {
+    return V2 + 2 - level;
+}
+
+static int level_of(int number) {
+    int best = best_level(), wanted = V2 + 2 - number;
+    return number >= 2 && number <= 4 && wanted > best ? wanted : best;
+}
+
+#else
+
+enum { ONLY, UNSUPPORTED };
+
+static int number_of(int level) {
+    return level + 1;
+}
+
+static int level_of(int number) {
+    (void)number;
+    return ONLY;
+}
+
+#endif

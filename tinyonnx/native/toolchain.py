@@ -8,12 +8,18 @@ import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from tinyonnx.codegen.targets import TargetMachine
 from tinyonnx.native.model import CompileError
 
-_OPTIONS = (
-    *("-march=x86_64", "-O2", "-s", "-fno-builtin", "-fno-stack-protector", "-fno-sanitize=undefined"),
-    *("-Wl,--build-id=none", "-Wl,-z,defs"),
-)
+_OPTIONS = ("-O2", "-s", "-fno-builtin", "-fno-stack-protector", "-fno-sanitize=undefined")
+
+_SYSTEMS = {
+    "linux": ("-Wl,--build-id=none", "-Wl,-z,defs"),
+    "windows": ("-municode",),
+    "macos": (),
+    "wasm": ("-Wl,--no-entry", "-mcpu=generic+simd128+bulk_memory+sign_ext+nontrapping_fptoint+mutable_globals"),
+}
+"""Options by system."""
 
 
 def require() -> None:
@@ -22,22 +28,45 @@ def require() -> None:
         raise CompileError("ziglang, which links native code, is missing: pip install 'tinyonnx[standalone]'")
 
 
-def link(files: Sequence[Path], output: Path, shared: bool, macros: Mapping[str, int], include: Sequence[Path]) -> None:
+def link(
+    target: TargetMachine,
+    files: Sequence[Path],
+    output: Path,
+    shared: bool,
+    macros: Mapping[str, int],
+    include: Sequence[Path],
+) -> None:
     """Compile and link C, assembly and object files.
 
-    C's library comes in only where a kernel calls a function of it (powf, logf): musl's, or in
-    a shared library that of the process. Building musl takes a while, once.
+    On Linux and in WebAssembly, C's library comes in only where a kernel calls a function of it (powf, logf): musl's,
+    or in a shared library that of the process. Building it takes a while, once.
 
     Raises CompileError where that fails.
     """
-    command = [sys.executable, "-P", "-m", "ziglang", "cc", *_OPTIONS, "-shared" if shared else "-static"]
+    command = [sys.executable, "-P", "-m", "ziglang", "cc", *_OPTIONS, *_SYSTEMS[target.system]]
+    if target.architecture == "x86_64":
+        command.append("-march=x86_64")
     command += [f"-D{name}={value}" for name, value in macros.items()]
     command += [f"-I{folder}" for folder in include]
     command += [*map(str, files), "-o", str(output)]
-    target = "x86_64-linux-gnu.2.17" if shared else "x86_64-linux-musl"
-    for libraries in (["-nostdlib"], ["-DWITH_LIBC", "-lm"]):
-        done = subprocess.run([*command, "-target", target, *libraries], capture_output=True, text=True)
+    for variant in _variants(target, shared):
+        done = subprocess.run([*command, *variant], capture_output=True, text=True)
         if done.returncode == 0 or "undefined symbol" not in done.stderr:
             break
     if done.returncode:
         raise CompileError(f"the linker failed:\n{done.stderr}")
+
+
+def _variants(target: TargetMachine, shared: bool) -> list[list[str]]:
+    """Options that depend on which C library is linked, in the order in which to try them."""
+    if target.system == "wasm":
+        return [
+            ["-target", "wasm32-freestanding", "-nostdlib"],
+            ["-target", "wasm32-wasi", "-mexec-model=reactor", "-nostartfiles", "-lm"],
+        ]
+    kind = ["-shared"] if shared else []
+    if target.system != "linux":
+        return [["-target", f"{target.architecture}-{target.system.replace('windows', 'windows-gnu')}", *kind]]
+    kind = kind or ["-static"]
+    kind += ["-target", f"{target.architecture}-linux-{'gnu.2.17' if shared else 'musl'}"]
+    return [[*kind, "-nostdlib"], [*kind, "-DWITH_LIBC", "-lm"]]

@@ -19,7 +19,7 @@ from typing import Any, NamedTuple, cast
 import numpy as np
 
 from tinyonnx.codegen.arguments import cells, kinds_of
-from tinyonnx.codegen.kernel import BoundKernel
+from tinyonnx.codegen.kernel import BoundKernel, Kernel
 from tinyonnx.errors import Error
 from tinyonnx.ir import Array
 from tinyonnx.kernels._common import Temporary
@@ -48,9 +48,10 @@ Values = tuple[int, ...]
 
 
 class EncodedCall(NamedTuple):
-    """Address of a kernel's code, its row with 0 for numbers that depend on sizes, and these with their indices."""
+    """A kernel, its kinds, its row with 0 for numbers that depend on sizes, and these with their indices."""
 
-    entry: int
+    kernel: Kernel
+    kinds: str
     row: list[int]
     sizes: list[tuple[int, Size]]
 
@@ -222,7 +223,7 @@ class Variant:
 
     def __init__(self, sized: SizedPlan, bindings: Sequence[Binding]) -> None:
         rows = ArgumentRows(sized, bindings, [*sized.symbols, sized.arena.address], shares_for(sized.plan.threads))
-        self.entries: list[list[tuple[int, int]]] = []
+        self.entries: list[list[tuple[Kernel, str, int]]] = []
         self.kept = [call.args for binding in bindings for call in binding.calls]
         row: list[int] = []
         places: list[int] = []
@@ -230,11 +231,11 @@ class Variant:
             if not binding.encoded:
                 for call in binding.calls:
                     arguments = rows.arguments(call)
-                    entry = call.kernel.address(kinds_of(arguments))
-                    binding.encoded.append(EncodedCall(entry, *split(cells(arguments))))
+                    kinds = kinds_of(arguments)
+                    binding.encoded.append(EncodedCall(call.kernel, kinds, *split(cells(arguments))))
             kernels = []
-            for entry, numbers, sizes in binding.encoded:
-                kernels.append((entry, len(row)))
+            for kernel, kinds, numbers, sizes in binding.encoded:
+                kernels.append((kernel, kinds, len(row)))
                 places += rows.places(sizes, len(row))
                 row += numbers
             self.entries.append(kernels)
@@ -283,7 +284,9 @@ class _Loaded:
         self.evaluation = BoundKernel(evaluate, (variant.code, self.values, variant.places, self.rows))
         self.kept: list[Any] = [self.rows, variant.kept, None]
         start = self.rows.ctypes.data
-        self.kernels = [[Row(entry, start + 8 * at) for entry, at in kernels] for kernels in variant.entries]
+        self.kernels = [
+            [Row(kernel.address(kinds), start + 8 * at) for kernel, kinds, at in kernels] for kernels in variant.entries
+        ]
         self.calls: list[NumpyCall | KernelSegment] = []
         self.numpy_calls: list[NumpyCall] = []
         self.arena: Array = np.empty(0, np.uint8)

@@ -19,13 +19,21 @@ def test_an_output_is_required(capsys):
 
 
 def test_what_was_written_is_said(model, tmp_path, monkeypatch, capsys):
-    def write(found, output):
-        assert found.name == os.path.basename(model)
+    def write(found, output, target):
+        assert (found.name, target) == (os.path.basename(model), "wasm")
         output.write_bytes(bytes(12345))
+        return [output]
 
     monkeypatch.setattr(build, "build_program", write)
-    assert cli.main(["standalone", "--model", model, "-o", str(tmp_path / "out")]) == 0
+    assert cli.main(["standalone", "--model", model, "--target", "wasm", "-o", str(tmp_path / "out")]) == 0
     assert capsys.readouterr().out == f"{tmp_path / 'out'}: 12,345 bytes\n"
+
+
+def test_targets_are_listed(capsys):
+    with pytest.raises(SystemExit) as caught:
+        cli.main(["standalone", "--target", "amiga", "-o", "out"])
+    assert caught.value.code == 2
+    assert "aarch64-linux" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("error", [ModelError("bad.onnx: no tagger"), OSError(28, "No space left on device")])

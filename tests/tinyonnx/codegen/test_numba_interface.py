@@ -32,6 +32,7 @@ PRIVATE = {
     "_finalize_specific": (CODEGEN.JITCodeLibrary, ["self"]),
     "_add_module": (CODEGEN.JITCPUCodegen, ["self", "module"]),
     "_get_host_cpu_name": (CODEGEN.CPUCodegen, ["self"]),
+    "_create_empty_module": (CODEGEN.CPUCodegen, ["self", "name"]),
 }
 """Private methods that the compiler calls or replaces: their class and parameters."""
 

@@ -17,6 +17,7 @@ pytest.importorskip("ziglang")
 if sys.platform != "linux" or platform.machine() != "x86_64":
     pytest.skip("native code is for x86-64 Linux", allow_module_level=True)
 
+from tinyonnx.codegen.targets import TARGETS
 from tinyonnx.native.binary import runs_of
 from tinyonnx.native.levels import units
 from tinyonnx.native.products import compile_model, link_units
@@ -63,7 +64,7 @@ def test_gives_what_the_session_gives_at_every_level(network: bytes, executable:
 def sized(network: bytes, tmp_path_factory: pytest.TempPathFactory) -> Path:
     file = tmp_path_factory.mktemp("native") / "sized"
     code = (Path(__file__).parent / "sized.c").read_text()
-    link_units(units(sized_unit, network, 1, 2000), code, {}, file)
+    link_units(TARGETS["x86_64-linux"], units(TARGETS["x86_64-linux"], sized_unit, network, 1, 2000), code, {}, file)
     return file
 
 

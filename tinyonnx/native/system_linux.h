@@ -1,0 +1,88 @@
+/* Linux, without a C library. */
+
+enum { INTERRUPTED = -4, NEW_DESCRIPTOR = 1030 /* F_DUPFD_CLOEXEC */, CLOSE_ON_EXEC = 0x80000, HERE = -100, LARGE = 14 };
+
+#if defined(__x86_64__)
+enum { READ = 0, WRITE = 1, CLOSE = 3, MADVISE = 28, EXIT = 60, FCNTL = 72, OPENAT = 257 };
+
+static long system_call(long number, long a, long b, long c) {
+    long result;
+    register long d __asm__("r10") = 0;
+    __asm__ volatile("syscall" : "=a"(result) : "a"(number), "D"(a), "S"(b), "d"(c), "r"(d) : "rcx", "r11", "memory");
+    return result;
+}
+#elif defined(__aarch64__)
+enum { READ = 63, WRITE = 64, CLOSE = 57, MADVISE = 233, EXIT = 93, FCNTL = 25, OPENAT = 56 };
+
+static long system_call(long number, long a, long b, long c) {
+    register long x8 __asm__("x8") = number, x0 __asm__("x0") = a, x1 __asm__("x1") = b, x2 __asm__("x2") = c;
+    register long x3 __asm__("x3") = 0;
+    __asm__ volatile("svc 0" : "+r"(x0) : "r"(x8), "r"(x1), "r"(x2), "r"(x3) : "memory");
+    return x0;
+}
+#endif
+
+static _Noreturn void leave(int code) {
+    for (;;)
+        system_call(EXIT, code, 0, 0);
+}
+
+static int64_t receive(int file, char *to, int64_t size) {
+    long n;
+    do
+        n = system_call(READ, file, (long)to, size);
+    while (n == INTERRUPTED);
+    return n;
+}
+
+static int64_t send(int file, const char *from, int64_t size) {
+    while (size > 0) {
+        long n = system_call(WRITE, file, (long)from, size);
+        if (n < 0 && n != INTERRUPTED)
+            return n;
+        if (n > 0)
+            from += n, size -= n;
+    }
+    return 0;
+}
+
+static int64_t open_file(const char *name) {
+    long file;
+    do
+        file = system_call(OPENAT, HERE, (long)name, CLOSE_ON_EXEC);
+    while (file == INTERRUPTED);
+    if (file == 0) {
+        /* closed standard input isn't to become this file */
+        file = system_call(FCNTL, 0, NEW_DESCRIPTOR, 1);
+        system_call(CLOSE, 0, 0, 0);
+    }
+    return file;
+}
+
+static void close_file(int file) {
+    system_call(CLOSE, file, 0, 0);
+}
+
+static void prefer_large_pages(const struct place *room) {
+    const uint64_t page = 1 << 12;
+    uint64_t first = (uint64_t)room->at & -page, last = ((uint64_t)room->at + room->size + page - 1) & -page;
+    system_call(MADVISE, first, last - first, LARGE);
+}
+
+#ifdef WITH_LIBC
+int main(int count, char **arguments, char **environment) {
+    leave(run(count, arguments, environment));
+}
+#else
+#if defined(__x86_64__)
+__asm__(".globl _start\n_start:\n xor %ebp, %ebp\n mov %rsp, %rdi\n and $-16, %rsp\n call begin\n");
+#elif defined(__aarch64__)
+__asm__(".globl _start\n_start:\n mov x29, #0\n mov x30, #0\n mov x0, sp\n bl begin\n");
+#endif
+
+__attribute__((used)) static _Noreturn void begin(long *stack) {
+    int count = (int)stack[0];
+    char **arguments = (char **)(stack + 1);
+    leave(run(count, arguments, arguments + count + 1));
+}
+#endif

@@ -1,0 +1,59 @@
+/* WebAssembly: the host gives the system calls, and calls `run_program`. */
+
+#define FROM_HOST(name) __attribute__((import_module("host"), import_name(name)))
+FROM_HOST("open") extern int host_open(const char *name, int size);
+FROM_HOST("read") extern int host_read(int file, char *to, int size);
+FROM_HOST("write") extern int host_write(int file, const char *from, int size);
+FROM_HOST("close") extern void host_close(int file);
+
+static _Noreturn void leave(int code) {
+    (void)code;
+    __builtin_trap();
+}
+
+static int64_t receive(int file, char *to, int64_t size) {
+    return host_read(file, to, (int)size);
+}
+
+static int64_t send(int file, const char *from, int64_t size) {
+    return host_write(file, from, (int)size);
+}
+
+static int64_t open_file(const char *name) {
+    int size = 0;
+    while (name[size])
+        size++;
+    return host_open(name, size);
+}
+
+static void close_file(int file) {
+    host_close(file);
+}
+
+static void prefer_large_pages(const struct place *room) {
+    (void)room;
+}
+
+enum { ARGUMENTS_SIZE = 1 << 16 };
+static char arguments[ARGUMENTS_SIZE];
+
+/* Where the host puts the arguments, each with its NUL, and how many bytes they may have. */
+__attribute__((export_name("arguments"))) char *arguments_place(void) {
+    return arguments;
+}
+
+__attribute__((export_name("arguments_size"))) int arguments_size(void) {
+    return ARGUMENTS_SIZE;
+}
+
+/* Run the program once, on that many arguments; an instance that has run is used up. Returns the exit code. */
+__attribute__((export_name("run"))) int run_program(int count) {
+    static char *starts[ARGUMENTS_SIZE], *environment[1];
+    char *at = arguments;
+    for (int i = 0; i < count; i++) {
+        starts[i] = at;
+        while (*at++)
+            ;
+    }
+    return run(count, starts, environment);
+}

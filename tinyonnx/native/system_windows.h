@@ -1,0 +1,93 @@
+/* Windows, with its C library. Names and arguments are UTF-8 within the program. */
+#include <errno.h>
+#include <fcntl.h>
+#include <io.h>
+#include <stdlib.h>
+#include <wchar.h>
+#define WIN32_LEAN_AND_MEAN
+#include <windows.h>
+
+/* Bytes per call: more may fail on pipes and consoles. */
+enum { PIECE = 1 << 20 };
+
+/* Linux's number of an error. */
+static int64_t linux_error(int error) {
+    switch (error) {
+    case ENAMETOOLONG:
+        return 36;
+    case EINVAL:
+        return 22;
+    default:
+        return error < 35 ? error : EIO;
+    }
+}
+
+static _Noreturn void leave(int code) {
+    _exit(code);
+}
+
+static int64_t receive(int file, char *to, int64_t size) {
+    int n = _read(file, to, size > PIECE ? PIECE : (unsigned)size);
+    return n < 0 ? -linux_error(errno) : n;
+}
+
+static int64_t send(int file, const char *from, int64_t size) {
+    while (size > 0) {
+        int n = _write(file, from, size > PIECE ? PIECE : (unsigned)size);
+        if (n < 0)
+            return -linux_error(errno);
+        from += n, size -= n;
+    }
+    return 0;
+}
+
+static int64_t open_file(const char *name) {
+    static wchar_t wide[1 << 15];
+    if (!MultiByteToWideChar(CP_UTF8, 0, name, -1, wide, sizeof wide / sizeof *wide))
+        return -linux_error(ENAMETOOLONG);
+    DWORD attributes = GetFileAttributesW(wide);
+    if (attributes != INVALID_FILE_ATTRIBUTES && attributes & FILE_ATTRIBUTE_DIRECTORY)
+        return -EISDIR;
+    int file = _wopen(wide, _O_RDONLY | _O_BINARY | _O_NOINHERIT);
+    if (file == 0) {
+        /* closed standard input isn't to become this file */
+        file = _dup(0);
+        _close(0);
+    }
+    return file < 0 ? -linux_error(errno) : file;
+}
+
+static void close_file(int file) {
+    _close(file);
+}
+
+static void prefer_large_pages(const struct place *room) {
+    (void)room;
+}
+
+/* Keep the C runtime from ending the process for a closed descriptor. */
+static void ignore(const wchar_t *a, const wchar_t *b, const wchar_t *c, unsigned line, uintptr_t unused) {
+    (void)a, (void)b, (void)c, (void)line, (void)unused;
+}
+
+int wmain(int count, wchar_t **given) {
+    _set_invalid_parameter_handler(ignore);
+    for (int file = 0; file < 3; file++)
+        _setmode(file, _O_BINARY);
+    size_t size = 0;
+    for (int i = 0; i < count; i++)
+        size += 3 * wcslen(given[i]) + 1;
+    char **arguments = malloc((count + 1) * sizeof *arguments), *at = malloc(size + 1);
+    if (!arguments || !at)
+        return 1;
+    for (int i = 0; i < count; i++) {
+        arguments[i] = at;
+        at += WideCharToMultiByte(CP_UTF8, 0, given[i], -1, at, (int)(3 * wcslen(given[i]) + 1), 0, 0);
+    }
+    static char level[32] = "TINYONNX_CPU=";
+    char *environment[] = {level, 0};
+    const char *wish = getenv("TINYONNX_CPU");
+    if (wish && strlen(wish) < sizeof level - strlen(level))
+        strcat(level, wish);
+    leave(run(count, arguments, environment));
+}
