@@ -312,7 +312,11 @@ class Graph:
         return found
 
     def captures(self) -> list[Value]:
-        """Return the values of enclosing graphs that this graph or a subgraph of it reads."""
+        """Return the values of enclosing graphs that this graph or a subgraph of it reads.
+
+        Contents that follow from the sizes of the model's inputs (`Value.sizes`) are among them: they exist once per
+        run, in the outermost graph.
+        """
         own: set[int] = set()
         found: dict[int, Value] = {}
 
@@ -320,13 +324,13 @@ class Graph:
             own.update(id(v) for v in graph.inputs)
             for node in graph.nodes:
                 for value in node.inputs:
-                    if value is not None and id(value) not in own and not value.is_constant:
+                    if value is not None and id(value) not in own and value.const is None:
                         found[id(value)] = value
                 for subgraph in node.subgraphs:
                     visit(subgraph)
                 own.update(id(v) for v in node.outputs if v is not None)
             for value in graph.outputs:
-                if id(value) not in own and not value.is_constant:
+                if id(value) not in own and value.const is None:
                     found[id(value)] = value
 
         visit(self)

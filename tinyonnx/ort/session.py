@@ -27,10 +27,9 @@ from tinyonnx.runtime.executor import execute
 from tinyonnx.runtime.plan import Plan, Unfit
 from tinyonnx.runtime.planner import make_plan
 from tinyonnx.runtime.shape_independent import ShapeIndependentRewrites
-from tinyonnx.runtime.sized_plans import SizedPlans, make_sized, shapes_of
+from tinyonnx.runtime.sized_plans import SizedPlans, forget_sizes, make_sized, shapes_of
 from tinyonnx.runtime.threads import available
 from tinyonnx.runtime.trace import Hook, iterate
-from tinyonnx.sizes.expressions import SizeError
 
 if TYPE_CHECKING:
     from tinyonnx.runtime.sized import SizedPlan, Values
@@ -366,8 +365,9 @@ class InferenceSession:
     def _make_sized(self, request: Request, shapes: list[tuple[Any, ...]]) -> Plan:
         graph = self._copy(request.names, request.overridden, request.decided)
         rewrite = self._run_passes(_sized(graph, request.feeds, shapes), PIPELINE)
-        if any(node.subgraphs for node in rewrite.graph.nodes):
-            raise SizeError("subgraphs are planned size by size")
+        for node in rewrite.graph.nodes:
+            for subgraph in node.subgraphs:
+                forget_sizes(subgraph)
         limits = self._options.limits
         plan = make_plan(rewrite.graph, model=rewrite.model, limits=limits, pool=self._pool)
         plan.threads = self._threads()

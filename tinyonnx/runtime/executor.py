@@ -91,7 +91,7 @@ class Executable:
             self.template[slot] = array
         for slot, buffer in plan.buffers.items():
             self.template[slot] = buffer.view(self.arena)
-        constants = list(_constants(plan))
+        constants = list(constants_of(plan))
         self.protected, self.constants = set(map(id, constants)), owners(constants)
         found = kernel_calls(plan, self.arena)
         scratch = _scratch(plan, (call for calls in found for call in calls))
@@ -285,12 +285,12 @@ def _room(node: Node, outputs: Iterable[tuple[Any, Any] | None]) -> int:
     return sum(math.prod(shape) * dtype.itemsize for dtype, shape in known)
 
 
-def _constants(plan: Plan) -> Iterator[Array]:
+def constants_of(plan: Plan) -> Iterator[Array]:
     """The constants of a plan and of its subgraphs' plans."""
     yield from plan.constants.values()
     for step in plan.numpy_steps:
         for subplan in step.subplans.values():
-            yield from _constants(subplan)
+            yield from constants_of(subplan)
 
 
 class NumpyCall:

@@ -99,6 +99,10 @@ class Plan:
             at = run.end
         return order + [(i, slice(None)) for i in range(at, len(self.steps))]
 
+    def captured(self, step: NumpyStep) -> list[int]:
+        """The slots that the subgraphs of a step read."""
+        return [self.slot_of[id(value)] for subplan in step.subplans.values() for value, _ in subplan.captures]
+
     @property
     def numpy_steps(self) -> list[NumpyStep]:
         return [s for s in self.steps if isinstance(s, NumpyStep)]

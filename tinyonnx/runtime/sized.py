@@ -26,7 +26,7 @@ from tinyonnx.kernels._common import Temporary
 from tinyonnx.registry import Call
 from tinyonnx.runtime.arena import aligned, view_of
 from tinyonnx.runtime.budget import Budget, Stoppable, owners
-from tinyonnx.runtime.executor import Executable, KernelSegment, NumpyCall, allocate_arena, step_calls
+from tinyonnx.runtime.executor import Executable, KernelSegment, NumpyCall, allocate_arena, constants_of, step_calls
 from tinyonnx.runtime.plan import NumpyStep, Plan, Unfit
 from tinyonnx.runtime.program import shares_for
 from tinyonnx.runtime.size_table import SizeTable, evaluate, place
@@ -248,6 +248,7 @@ class Variant:
         """The numbers that Python needs: places and shapes of buffers, contents of shapes."""
         plan = sized.plan
         numpy_slots = {slot for step in plan.numpy_steps for slot in (*step.inputs, *step.outputs)}
+        numpy_slots.update(slot for step in plan.numpy_steps for slot in plan.captured(step))
         wanted: list[int] = []
         self.buffers: list[Visible] = []
         for slot in sorted({*plan.inputs, *plan.outputs, *numpy_slots} & set(plan.buffers)):
@@ -304,7 +305,7 @@ class _Loaded:
         self.template: list[Any] = [None] * plan.n_slots
         for slot, array in plan.constants.items():
             self.template[slot] = array
-        self.protected = set(map(id, plan.constants.values()))
+        self.protected = set(map(id, constants_of(plan)))
 
     def evaluate(self, values: Values, address: int) -> bool:
         """Compute all numbers for these sizes; whether the variant holds for them."""
@@ -333,7 +334,7 @@ class _Loaded:
         budget = Budget(plan.limits)
         for call in self.by_sizes:
             call.run(template, budget)
-        self.protected = {id(value) for value in template if value is not None}
+        self.protected = {*map(id, constants_of(plan)), *(id(value) for value in template if value is not None)}
 
     @property
     def nbytes(self) -> int:
@@ -351,7 +352,7 @@ class SizedExecutable(Executable):
         self.known: list[_Loaded] = []
         self.calls = []
         self.template = []
-        self.protected, self.constants = set(), owners(self.plan.constants.values())
+        self.protected, self.constants = set(), owners(constants_of(self.plan))
 
     def resize(self, values: Values) -> None:
         """Prepare for runs of these sizes. Raises Unfit, and the errors of steps that depend on sizes alone."""
@@ -423,3 +424,5 @@ def _check_attributes(plan: Plan) -> None:
         for value in step.node.attributes.values():
             if any(is_size(n) for n in (value if isinstance(value, list | tuple) else [value])):
                 raise SizeError(f"an attribute of {step.node.label} depends on sizes")
+        for subplan in step.subplans.values():
+            _check_attributes(subplan)

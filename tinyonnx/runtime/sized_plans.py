@@ -10,8 +10,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tinyonnx.errors import Error
+from tinyonnx.ir import Graph
 from tinyonnx.runtime.plan import Plan
 from tinyonnx.sizes.expressions import SMALLEST, Trace
+from tinyonnx.sizes.integers import is_size
 
 if TYPE_CHECKING:
     from tinyonnx.runtime.sized import SizedPlan, Values
@@ -140,6 +142,16 @@ def make_sized(shapes: Shapes, groups: Sequence[Sequence[tuple[int, int]]], make
         for i, axis in group:
             symbolic[i][axis] = symbol
     return SizedPlan(make([tuple(shape) for shape in symbolic]), trace, symbols)
+
+
+def forget_sizes(subgraph: Graph) -> None:
+    """Make shapes that are expressions unknown, in a subgraph and those within: its steps take them from their data."""
+    for value in (*subgraph.inputs, *(out for node in subgraph.nodes for out in node.outputs if out is not None)):
+        if value.shape is not None and any(map(is_size, value.shape)):
+            value.shape = None
+    for node in subgraph.nodes:
+        for inner in node.subgraphs:
+            forget_sizes(inner)
 
 
 def shapes_of(feeds: Sequence[Any]) -> Shapes:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
-from onnx import ModelProto, TensorProto, helper, numpy_helper
+import onnx
+from onnx import GraphProto, ModelProto, TensorProto, helper, numpy_helper
 
 
 class Graphs:
@@ -14,11 +15,13 @@ class Graphs:
     def __init__(self, seed: int) -> None:
         self.random = np.random.default_rng(seed)
         self.nodes: list[object] = []
+        self.count = 0
         self.weights: list[object] = []
         self.value = "x"
 
     def add(self, op: str, *inputs: str, outputs: int = 1, **attributes: object) -> str:
-        names = [f"v{len(self.nodes)}_{i}" for i in range(outputs)]
+        names = [f"v{self.count}_{i}" for i in range(outputs)]
+        self.count += 1
         self.nodes.append(helper.make_node(op, list(inputs), names, **attributes))
         return names[0]
 
@@ -36,6 +39,49 @@ class Graphs:
     def dim(self, value: str, axis: int) -> str:
         """The size of an axis, as a vector of one number."""
         return self.add("Gather", self.add("Shape", value), self.ints(axis), axis=0)
+
+    def body(
+        self, make: Callable[[], list[str]], inputs: Sequence[tuple[str, int]] = (), rank: int | None = None
+    ) -> GraphProto:
+        """A subgraph of the nodes that `make` adds; `make` returns its outputs. Only inputs of type FLOAT have axes."""
+        outer, self.nodes = self.nodes, []
+        outputs = make()
+        infos = [helper.make_value_info(name, onnx.TypeProto()) for name in outputs]
+        if rank is not None:
+            infos = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [None] * rank) for name in outputs]
+        shapes: dict[int, list[int] | None] = {TensorProto.FLOAT: None}
+        taken = [helper.make_tensor_value_info(name, kind, shapes.get(kind, [])) for name, kind in inputs]
+        graph = helper.make_graph(self.nodes, f"body{self.count}", taken, infos)
+        self.nodes = outer
+        return graph
+
+    def branch(self) -> None:
+        """An If that nothing but its data decides; one branch takes a size of a captured tensor."""
+        x = self.value
+        chosen = self.add("Greater", self.add("ReduceMax", x, keepdims=0), self.constant(np.float32(2)))
+        size, eps = self.dim(x, -1 if self.flip() else 1), self.constant(np.float32(0.5))
+        branches = {
+            "then_branch": self.body(lambda: [self.add("Div", x, self.add("Cast", size, to=TensorProto.FLOAT))]),
+            "else_branch": self.body(lambda: [self.add("Mul", x, eps)]),
+        }
+        self.value = self.add("If", chosen, **branches)
+
+    def loop(self) -> None:
+        """A Loop whose count depends on a size, and whose body captures a tensor and the sizes of it."""
+        x, i, go, state = self.value, f"i{self.count}", f"go{self.count}", f"state{self.count}"
+        count = self.add("Add", self.add("Mod", self.dim(x, 1), self.ints(3)), self.ints(1))
+        eps, yes = self.constant(np.float32(0.25)), self.constant(np.array(True))
+
+        def make() -> list[str]:
+            again = self.add("Reshape", state, self.add("Shape", x)) if self.flip() else state
+            mixed = self.add("Add", again, self.add("Mul", x, eps))
+            return [self.add("Identity", go), mixed, self.add("ReduceMean", mixed, keepdims=0)]
+
+        body = self.body(make, [(i, TensorProto.INT64), (go, TensorProto.BOOL), (state, TensorProto.FLOAT)])
+        count = self.add("Squeeze", count, self.ints(0))
+        final = self.add("Loop", count, yes, x, outputs=2, body=body)
+        means = self.add("ReduceMax", final.replace("_0", "_1"), keepdims=0)
+        self.value = self.add("Sub", final, means)
 
     def flip(self) -> bool:
         return bool(self.random.integers(2))
@@ -148,7 +194,7 @@ class Images(Graphs):
         layers = [
             self.conv, self.conv, self.bottleneck, self.bottleneck, self.pool, self.pool,
             self.activation, self.arithmetic, self.join, self.pad,
-            self.there_and_back, self.transpose, self.cut, self.spread,
+            self.there_and_back, self.transpose, self.cut, self.spread, self.branch, self.loop,
         ]  # fmt: skip
         self.conv()
         for _ in range(int(self.random.integers(3, 9))):
@@ -224,6 +270,22 @@ class Sequences(Graphs):
         count = self.add("Cast", self.dim(self.value, 1), to=TensorProto.FLOAT)
         self.value = self.add("Sub", self.value, self.add("Div", mean, count))
 
+    def accumulate(self) -> None:
+        """A Scan along the sequence: sums of all elements so far."""
+        state, item = f"state{self.count}", f"item{self.count}"
+        start = self.add("ReduceMin", self.value, axes=[1], keepdims=0)
+
+        def make() -> list[str]:
+            total = self.add("Add", state, item)
+            return [total, self.add("Tanh", total)]
+
+        body = self.body(make, [(state, TensorProto.FLOAT), (item, TensorProto.FLOAT)], rank=2)
+        last = self.add(
+            "Scan", start, self.value, outputs=2, body=body, num_scan_inputs=1, scan_input_axes=[1],
+            scan_output_axes=[1],
+        )  # fmt: skip
+        self.value = last.replace("_0", "_1")
+
     def rotate(self) -> None:
         """Halve the sequence at a size that is computed, and swap the halves."""
         half = self.add("Div", self.dim(self.value, 1), self.ints(2))
@@ -234,7 +296,7 @@ class Sequences(Graphs):
     def build(self) -> ModelProto:
         layers = [
             self.attention, self.attention, self.normalise, self.feed_forward, self.positions, self.halves, self.ends,
-            self.means, self.rotate,
+            self.means, self.rotate, self.branch, self.loop, self.accumulate,
         ]  # fmt: skip
         for _ in range(int(self.random.integers(2, 8))):
             self.choose(*layers)
