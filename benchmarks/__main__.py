@@ -27,6 +27,9 @@ REPEATS, STARTS, FIRST_STARTS = 30, 10, 3
 LENGTH_REPEATS = 6
 """Timed runs over many lengths."""
 
+CRAWL_REPEATS = 5
+"""Timed processes that tag many files."""
+
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Parse the command line, measure, print the results and return the exit code."""
@@ -122,6 +125,13 @@ def make_parser() -> argparse.ArgumentParser:
     lengths.add_argument("model", nargs="?", default="mn10", help="FILE.onnx, or mn04, mn10, … (mn10)")
     lengths.add_argument("--count", type=counted, default=150, metavar="N", help="lengths between 1 and 10 s (150)")
     lengths.add_argument("--threads", type=counted, default=1, metavar="N", help="threads (1)")
+    crawl = add(
+        "crawl",
+        crawl_cases,
+        "processes that tag WAV files that all differ in length, beside equal ones and a minimal script: CPU time",
+    )
+    crawl.add_argument("--model", default="mn10", metavar="MODEL", help="FILE.onnx, or mn04, mn10, … (mn10)")
+    crawl.add_argument("--count", type=counted, default=400, metavar="N", help="files of 1 to 10 s (400)")
     for name, cases, text in (
         ("mel", mel_cases, "log-mel features beside plain numpy"),
         (
@@ -218,6 +228,11 @@ def lengths_cases(args: argparse.Namespace, folder: str) -> Iterable[Case]:
     return [model.lengths_case(args.model, folder, count=args.count, threads=args.threads, repeats=repeats)]
 
 
+def crawl_cases(args: argparse.Namespace, folder: str) -> Iterable[Case]:
+    """Yield the case of the command `crawl`."""
+    return [start.crawl_case(args.model, args.count, folder, args.repeats or CRAWL_REPEATS)]
+
+
 def clip_cases(args: argparse.Namespace, folder: str) -> Iterable[Case]:
     """The command `clip`."""
     return [audio.clip_case(args.model, args.seconds, args.threads, folder, args.repeats or REPEATS)]
@@ -237,6 +252,8 @@ EVERYTHING = (
     "model mn04 --seconds 1,10",
     "lengths mn10",
     "lengths mn04",
+    "crawl",
+    "crawl --model mn04",
     "mel",
     "clip",
     "start",

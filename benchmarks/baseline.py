@@ -71,5 +71,7 @@ class Script:
 
 
 if __name__ == "__main__":
-    for index, score in zip(*Script(sys.argv[1]).best(sys.argv[2]), strict=True):
-        print(f"{score:.3f}  {index}")
+    script = Script(sys.argv[1])
+    for path in sys.argv[2:]:
+        for index, score in zip(*script.best(path), strict=True):
+            print(f"{score:.3f}  {index}")

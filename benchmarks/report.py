@@ -86,22 +86,21 @@ def _model_line(case: Case) -> list[str]:
 
 
 def _other_lines(case: Case) -> list[list[str]]:
-    ours, theirs = case.measurements
-    time = [
-        f"{case.title}: ms",
-        _milli(ours.median),
-        _milli(theirs.median),
-        ratio(ours.median, theirs.median),
-    ]
-    cpu = [
-        *(f"{case.title}: CPU ms", _milli(ours.median_cpu), _milli(theirs.median_cpu)),
-        ratio(ours.median_cpu, theirs.median_cpu),
-    ]
-    memory = [
-        *(f"{case.title}: peak MiB", number(ours.peak_mib), number(theirs.peak_mib)),
-        ratio(ours.peak_mib, theirs.peak_mib),
-    ]
-    return {"mel": [time], "clip": [cpu, memory], "lengths": [cpu, memory], "start": [time, cpu, memory]}[case.part]
+    """The rows of a case: one of each kind for every contender but ours."""
+    ours, *others = case.measurements
+    wanted = {"mel": ["ms"], "start": ["ms", "CPU ms", "peak MiB"]}.get(case.part, ["CPU ms", "peak MiB"])
+    lines = []
+    for theirs in others:
+        title = case.title if len(others) == 1 else f"{case.title}, beside {theirs.name}"
+        pairs = {
+            "ms": (ours.median, theirs.median),
+            "CPU ms": (ours.median_cpu, theirs.median_cpu),
+            "peak MiB": (ours.peak_mib, theirs.peak_mib),
+        }
+        for unit in wanted:
+            cells = [number(x) if unit == "peak MiB" else _milli(x) for x in pairs[unit]]
+            lines.append([f"{title}: {unit}", *cells, ratio(*pairs[unit])])
+    return lines
 
 
 def machine_line(facts: dict[str, Any], peak: float) -> str:

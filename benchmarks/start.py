@@ -1,14 +1,17 @@
-"""Benchmark of whole processes from start to exit: `audiotag tag clip.wav` against a minimal script."""
+"""Benchmarks of whole processes from start to exit: `audiotag tag` of one clip or many, against a minimal script."""
 
 from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
+
+import numpy as np
 
 from benchmarks.audio import make_clip
 from benchmarks.model import model_file
@@ -63,6 +66,34 @@ def start_cases(model: str, seconds: float, folder: str, warm: int, cold: int) -
         _alternate(commands, empty, cold),
         parameters | {"cache": "empty"},
     )
+
+
+def crawl_case(model: str, count: int, folder: str, repeats: int) -> Case:
+    """Compare tagging `count` WAV files of different lengths with as many equal ones, the same seconds in all."""
+    path = model_file(model, folder)
+    seconds = np.random.default_rng(0).permutation(np.linspace(1, 10, count)).round(4).tolist()
+    different, equal = os.path.join(folder, "different"), os.path.join(folder, "equal")
+    for name in (different, equal):
+        os.makedirs(name, exist_ok=True)
+    for length in seconds:
+        make_clip(length, different)
+    one = make_clip(round(sum(seconds) / count, 4), folder)
+    for i in range(count):
+        shutil.copyfile(one, os.path.join(equal, f"{i}.wav"))
+    tag = [sys.executable, "-m", "audiotag", "tag", "--model", path, "--format", "jsonl"]
+    clips = sorted(os.path.join(different, name) for name in os.listdir(different))
+    commands = {
+        "audiotag": [*tag, different],
+        "audiotag, equal lengths": [*tag, equal],
+        "script": [sys.executable, "-m", "benchmarks.baseline", path, *clips],
+    }
+    cache = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
+    for command in commands.values():
+        run_process(command, cache, Measurement("unmeasured"))
+    measurements = _alternate(commands, lambda: cache, repeats)
+    label = os.path.basename(model).removesuffix(".onnx")
+    title = f"process that tags {count} WAV files of {count} lengths (1 to 10 s), {label}"
+    return Case("crawl", title, measurements, {"model": label, "lengths": count})
 
 
 def _alternate(commands: dict[str, list[str]], cache: Callable[[], str], repeats: int) -> list[Measurement]:

@@ -147,6 +147,22 @@ def test_summary_has_a_line_for_each_model() -> None:
     assert "| mel: ms | 8.00 |   16.0 |          0.50 |" in text
 
 
+def test_summary_has_a_line_for_each_peer() -> None:
+    lines = [Measurement(name, cpu=[cpu], peak_mib=50) for name, cpu in (("ours", 0.008), ("a", 0.016), ("b", 0.004))]
+    text = report.summary([Case("lengths", "mn10", lines)])
+    assert "| mn10, beside a: CPU ms   | 8.00 |   16.0 |          0.50 |" in text
+    assert "| mn10, beside b: CPU ms   | 8.00 |   4.00 |          2.00 |" in text
+    assert text.count("peak MiB") == 2
+
+
+def test_processes_tag_many_lengths(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--json", "crawl", "--model", "mn01", "--count", "3", "--repeats", "1"]) == 0
+    (case,) = json.loads(capsys.readouterr().out)["cases"]
+    assert [(m["name"], m["absent"], len(m["cpu"])) for m in case["measurements"]] == [
+        ("audiotag", None, 1), ("audiotag, equal lengths", None, 1), ("script", None, 1)
+    ]  # fmt: skip
+
+
 def test_roofline() -> None:
     case = Case("model", "title", [Measurement("x", wall=[0.002])], {"threads": 2}, flops=10**8)
     assert report.roofline(case, case.measurements[0], 1e11) == pytest.approx(4.0)
