@@ -73,7 +73,7 @@ def run(args: argparse.Namespace) -> int:
         _save(args.save, clip, SAMPLE_RATE)
         print(f"It was written to {args.save}.")
     print(f"The model: {result.model} (sha256 {result.sha256[:12]}).\n")
-    print("The five best of AudioSet's 527 classes, with scores from 0 to 1:")
+    print(f"The five best of {len(tagger.labels)} classes, with scores from 0 to 1:")
     for tag in result.tags:
         print(f"  {tag.score:6.4f}  {tag.label}")
     print()
