@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import argparse
-from typing import Any
+import os
+from typing import TYPE_CHECKING, Any
 
 from audiotag.console import say, show
 from audiotag.errors import ModelError, OutputError, printable
+
+if TYPE_CHECKING:
+    from audiotag.tagger import Tagger
 
 DESCRIPTION = """\
 Train a model of your own classes from examples: a sub-folder of sounds for each class, or a table.
@@ -57,6 +61,7 @@ def run(args: argparse.Namespace) -> int:
     else:
         examples = read_table(args.labels, args.folder, args.negatives)
     tagger = Tagger(args.backbone)
+    _check_output(args.output, tagger)
     count = len(examples.paths)
     try:
         embeddings, failures = embed_all(tagger, examples.paths, lambda done: show(f"{done} of {count} sounds"))
@@ -78,3 +83,22 @@ def run(args: argparse.Namespace) -> int:
     print("\n".join(printable(line) for line in head.figures.lines()))
     print(f"{printable(args.output)}: written; audiotag tag --model {printable(args.output)} YOUR_FILE")
     return 1 if failures else 0
+
+
+def _check_output(path: str, tagger: Tagger) -> None:
+    """Refuse, before the work, a place where the model can't be written or that is the backbone's.
+
+    Raises OutputError, ModelError.
+    """
+    from tinyonnx import Error as EngineError
+    from tinyonnx.files import target_of
+
+    source = tagger.model.source
+    if isinstance(source, str) and os.path.exists(path) and os.path.samefile(path, source):
+        raise OutputError(path, "is the backbone itself")
+    try:
+        target_of(path)
+    except OSError as error:
+        raise OutputError(path, error.strerror or str(error)) from None
+    except EngineError as error:
+        raise ModelError(printable(str(error))) from None

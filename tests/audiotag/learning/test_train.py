@@ -137,3 +137,11 @@ def test_esc10_with_ten_examples_a_class(shared, mn04, tmp_path, monkeypatch, ca
     right = sum(tagger.tag(path, top=1).tags[0].label == path.parent.name for path in tested)
     assert len(tested) == 80
     assert right / len(tested) >= 0.98
+
+
+def test_an_output_that_can_not_be_is_refused_before_the_work(sounds, backbone, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(Tagger, "embed", lambda self, path: pytest.fail("embedded"))
+    assert train(sounds, "-o", backbone, "--backbone", backbone) == 1
+    assert "is the backbone itself" in capsys.readouterr().err
+    assert train(sounds, "-o", tmp_path / "no" / "mine.onnx", "--backbone", backbone) == 1
+    assert "No such file or directory" in capsys.readouterr().err
