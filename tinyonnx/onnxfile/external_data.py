@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import mmap
 import os
 import stat
 from dataclasses import dataclass, field
@@ -18,6 +19,12 @@ _DIRECTORY = getattr(os, "O_DIRECTORY", 0)
 # O_NONBLOCK: opening a FIFO must not block before it is refused
 _FILE_FLAGS = os.O_RDONLY | _NOFOLLOW | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
 _HAS_DIR_FD = os.open in os.supports_dir_fd and bool(_NOFOLLOW)
+
+_MAPPED = 1 << 20
+"""Regions of at least this many bytes are mapped."""
+
+_ALIGNMENT = 64
+"""Bytes at a multiple of which a region must begin to be mapped, so that its elements are aligned."""
 
 
 @dataclass
@@ -42,7 +49,8 @@ class ExternalData:
     def read(self, location: str, offset: int, nbytes: int) -> Array:
         """Return `nbytes` bytes from `offset` on, uint8 [nbytes], read-only.
 
-        A region that several tensors share is read once. Distinct regions may not add up to more bytes than the file
+        A region that several tensors share is read once; large ones are mapped. The file must not shrink while they are
+        used. Distinct regions may not add up to more bytes than the file
         has, which bounds the memory that overlapping tensors can claim.
         """
         key = "/".join(_components(location))
@@ -124,6 +132,8 @@ def _crosses_link(folder: Path, location: str) -> bool:
 
 
 def _read(handle: FileIO, location: str, offset: int, nbytes: int) -> Array:
+    if nbytes >= _MAPPED and offset % _ALIGNMENT == 0:
+        return _map(handle, location, offset, nbytes)
     data = np.empty(nbytes, np.uint8)
     view = data.data
     try:
@@ -137,3 +147,13 @@ def _read(handle: FileIO, location: str, offset: int, nbytes: int) -> Array:
         raise ModelError(f"external data {location!r} can't be read: {error.strerror}") from None
     data.flags.writeable = False
     return data
+
+
+def _map(handle: FileIO, location: str, offset: int, nbytes: int) -> Array:
+    """Map a region instead of copying it: its pages are the file's, and may leave memory again."""
+    skipped = offset % mmap.ALLOCATIONGRANULARITY
+    try:
+        pages = mmap.mmap(handle.fileno(), skipped + nbytes, access=mmap.ACCESS_READ, offset=offset - skipped)
+    except (OSError, ValueError) as error:
+        raise ModelError(f"external data {location!r} can't be read: {error}") from None
+    return np.frombuffer(pages, np.uint8, nbytes, skipped)

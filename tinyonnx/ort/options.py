@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import enum
+import operator
+import os
 from typing import Any
 
 from tinyonnx.ir import Array
@@ -34,7 +36,32 @@ class ExecutionOrder(enum.IntEnum):
     MEMORY_EFFICIENT = 2
 
 
-class SessionOptions:
+class _Checked:
+    """Attributes are those that `__init__` of a subclass sets; any other is refused, like values of other types."""
+
+    _complete = False
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if self._complete and not hasattr(self, name):
+            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+        if self._complete and isinstance(old := getattr(self, name), str | int):
+            value = _like(old, value, name)
+        object.__setattr__(self, name, value)
+
+
+def _like(old: str | int, value: Any, name: str) -> Any:
+    """Return the value as the type of the old one. Raises TypeError if that is not possible."""
+    try:
+        if isinstance(old, enum.IntEnum):
+            return type(old)(value)
+        if isinstance(old, str):
+            return os.fspath(value) if hasattr(value, "__fspath__") else "".join(value)
+        return value if isinstance(value, bool) else operator.index(value)
+    except (TypeError, ValueError):
+        raise TypeError(f"{name} must be {type(old).__name__}, not {value!r}") from None
+
+
+class SessionOptions(_Checked):
     """Options for loading and running a model.
 
     Attributes:
@@ -42,6 +69,8 @@ class SessionOptions:
             numpy; all others run the pass pipeline and the kernels.
         intra_op_num_threads: threads that share the work of each kernel, at most one per
             processor; 0 for all processors.
+        optimized_model_filepath: where to write the model with constants and normalisations folded.
+        enable_profiling: record the time of every node; `end_profiling` writes the file.
         limits: bounds on the resources of loading and running (`tinyonnx.Limits`).
     """
 
@@ -59,12 +88,19 @@ class SessionOptions:
         self.enable_mem_reuse = True
         self.enable_profiling = False
         self.profile_file_prefix = "onnxruntime_profile_"
+        self.optimized_model_filepath = ""
         self.use_deterministic_compute = True
         self.use_per_session_threads = True
         self.limits = Limits()
         self.free_dimensions: dict[str, int] = {}
         self.replaced_initializers: dict[str, Array] = {}
         self._config: dict[str, str] = {}
+        self._complete = True
+
+    @property
+    def external_folder(self) -> str | None:
+        """The folder of external data for models from bytes; None if it was not set."""
+        return self._config.get("session.model_external_initializers_file_folder_path")
 
     def add_free_dimension_override_by_name(self, name: str, size: int) -> None:
         """Fix a symbolic dimension: inputs must have this size there."""
@@ -75,19 +111,23 @@ class SessionOptions:
         self.replaced_initializers[name] = value.numpy() if hasattr(value, "numpy") else value
 
     def add_session_config_entry(self, key: str, value: str) -> None:
-        """Store a configuration entry; none has an effect."""
+        """Store a configuration entry; `session.model_external_initializers_file_folder_path` has an effect."""
         self._config[key] = value
 
     def get_session_config_entry(self, key: str) -> str:
-        """Return a configuration entry. Raises KeyError if it was never set."""
-        return self._config[key]
+        """Return a configuration entry. Raises RuntimeError if it was never set."""
+        return _entry(self._config, key)
+
+    def has_providers(self) -> bool:
+        """Return False: no provider is added to options."""
+        return False
 
     def register_custom_ops_library(self, path: str) -> None:
         """Raise NotImplementedError: custom operators are Python functions, see `tinyonnx.op`."""
         raise NotImplementedError(f"{path}: custom operators are Python functions: register them by @tinyonnx.op")
 
 
-class RunOptions:
+class RunOptions(_Checked):
     """Options of one run.
 
     Attributes:
@@ -102,11 +142,18 @@ class RunOptions:
         self.only_execute_path_to_fetches = True
         self.terminate = False
         self._config: dict[str, str] = {}
+        self._complete = True
 
     def add_run_config_entry(self, key: str, value: str) -> None:
         """Store a configuration entry; none has an effect."""
         self._config[key] = value
 
     def get_run_config_entry(self, key: str) -> str:
-        """Return a configuration entry. Raises KeyError if it was never set."""
-        return self._config[key]
+        """Return a configuration entry. Raises RuntimeError if it was never set."""
+        return _entry(self._config, key)
+
+
+def _entry(config: dict[str, str], key: str) -> str:
+    if key not in config:
+        raise RuntimeError(f"there is no configuration entry {key!r}")
+    return config[key]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Callable
 from typing import Any
 
 
@@ -40,6 +42,34 @@ def set_default_logger_severity(severity: int) -> None:
 
 def set_default_logger_verbosity(verbosity: int) -> None:
     """Do nothing: configure `logging.getLogger("tinyonnx")` instead."""
+
+
+_Call = Callable[[int, str, str, str, str], object]
+
+
+class _Callback(logging.Handler):
+    def __init__(self, call: _Call) -> None:
+        super().__init__()
+        self.call = call
+
+    def emit(self, record: logging.LogRecord) -> None:
+        severity = min(max(record.levelno // 10 - 1, 0), 4)
+        self.call(severity, record.name, "", f"{record.pathname}:{record.lineno}", record.getMessage())
+
+
+def set_default_logger_callback(
+    callback: Callable[[int, str, str, str, str], object] | None, severity: int = 2
+) -> None:
+    """Call `callback(severity, category, logid, code_location, message)` for messages of the logger "tinyonnx".
+
+    None removes it. `severity` is the least: 0 verbose, 1 information, 2 warning, 3 error, 4 fatal.
+    """
+    logger = logging.getLogger("tinyonnx")
+    for handler in [h for h in logger.handlers if isinstance(h, _Callback)]:
+        logger.removeHandler(handler)
+    if callback is not None:
+        logger.addHandler(_Callback(callback))
+        logger.setLevel((severity + 1) * 10)
 
 
 def disable_telemetry_events() -> None:

@@ -4,23 +4,25 @@ from __future__ import annotations
 
 import os
 import threading
+import time
 import weakref
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from tinyonnx.codegen.kernel import DISABLED
 from tinyonnx.errors import Error, InputError
-from tinyonnx.ir import Array, Graph, Node, Value
+from tinyonnx.ir import Array, Graph, Node
+from tinyonnx.ort.description import ModelMetadata, NodeArg, SessionDescription, warn_of_unavailable
 from tinyonnx.ort.feeds import check_feeds, dims_text
 from tinyonnx.ort.io_binding import IOBinding
 from tinyonnx.ort.options import GraphOptimizationLevel, RunOptions, SessionOptions
+from tinyonnx.ort.profiling import SessionProfile
 from tinyonnx.ort.requests import Repeats, Request
 from tinyonnx.ort.values import OrtValue
-from tinyonnx.passes import BASIC, PIPELINE, Pass, Rewrite, run_passes
+from tinyonnx.passes import BASIC, EXPRESSIBLE, PIPELINE, Pass, Rewrite, run_passes
 from tinyonnx.runtime.constants import ConstantPool
 from tinyonnx.runtime.decisions import Decided, Decisions, fix_inputs
 from tinyonnx.runtime.executor import execute
@@ -34,39 +36,20 @@ from tinyonnx.runtime.trace import Hook, iterate
 if TYPE_CHECKING:
     from tinyonnx.runtime.sized import SizedPlan, Values
 
+__all__ = ["InferenceSession", "ModelMetadata", "NodeArg"]
+
 PLANS_KEPT = 8
 """Maximum number of plans that a session keeps: one per set of requested outputs and input shapes."""
 
 
-@dataclass(frozen=True)
-class NodeArg:
-    """Name, ONNX type (such as ``tensor(float)``) and shape of an input or output; symbolic dimensions are strings."""
-
-    name: str
-    type: str
-    shape: list[int | str | None]
-
-
-@dataclass(frozen=True)
-class ModelMetadata:
-    """The metadata in the file."""
-
-    producer_name: str = ""
-    graph_name: str = ""
-    domain: str = ""
-    description: str = ""
-    graph_description: str = ""
-    version: int = 0
-    custom_metadata_map: dict[str, str] = field(default_factory=dict)
-
-
-class InferenceSession:
+class InferenceSession(SessionDescription):
     """A loaded model, ready to run.
 
     Args:
         path_or_bytes: an ONNX file, or its content.
         sess_options: see `SessionOptions`.
-        providers: accepted and ignored: everything runs on the CPU.
+        providers: everything runs on the CPU; a UserWarning names those that are not there.
+        provider_options: ignored.
 
     Raises:
         ModelError: the model can't be loaded.
@@ -78,8 +61,12 @@ class InferenceSession:
         path_or_bytes: str | os.PathLike[str] | bytes | bytearray | memoryview,
         sess_options: SessionOptions | None = None,
         providers: Sequence[Any] | None = None,
+        provider_options: Sequence[Any] | None = None,
         **ignored: Any,
     ) -> None:
+        begin = time.perf_counter_ns()
+        warn_of_unavailable(providers)
+        self._given = path_or_bytes, sess_options
         self._options = sess_options or SessionOptions()
         if isinstance(path_or_bytes, (bytearray, memoryview)):
             path_or_bytes = bytes(path_or_bytes)
@@ -88,12 +75,17 @@ class InferenceSession:
         if isinstance(path_or_bytes, bytes):
             from tinyonnx.onnxfile.load import load
 
-            self._graph = load(path_or_bytes, self._options.limits)
+            folder = self._options.external_folder
+            self._graph = load(path_or_bytes, self._options.limits, folder=folder)
         else:
             from tinyonnx.onnxfile import graph_cache
 
             self._graph, self._sha256 = graph_cache.load(self._name, self._options.limits)
         self._prepare_graph()
+        if self._options.enable_profiling:
+            self._profile = SessionProfile(self._options.profile_file_prefix, begin)
+        if self._options.optimized_model_filepath:
+            self._save_optimised(self._options.optimized_model_filepath)
 
     @classmethod
     def of_graph(cls, graph: Graph, name: str, sess_options: SessionOptions | None = None) -> InferenceSession:
@@ -101,6 +93,7 @@ class InferenceSession:
         session = cls.__new__(cls)
         session._options = sess_options or SessionOptions()
         session._name, session._sha256, session._graph = name, None, graph
+        session._given = name, sess_options
         session._prepare_graph()
         return session
 
@@ -117,6 +110,15 @@ class InferenceSession:
         self._plans: OrderedDict[Any, Plan] = OrderedDict()
         self._lock = threading.Lock()
         _sessions.add(self)
+
+    def _save_optimised(self, path: str) -> None:
+        """Write the model with constants and normalisations folded, for any size of its inputs."""
+        from tinyonnx.onnxfile.save import save
+
+        try:
+            save(self._run_passes(self._graph.clone(), EXPRESSIBLE).graph, path)
+        except OSError as error:
+            raise InputError(f"{path}: can't be written: {error.strerror}") from None
 
     def _apply_options(self) -> None:
         """Fix free dimensions and replace initializers as the options demand. Raises InputError."""
@@ -136,7 +138,8 @@ class InferenceSession:
                 )
             old.const = array.copy()
 
-    def __reduce__(self) -> Any:
+    def __getstate__(self) -> Any:
+        # a subclass that keeps what it was made from may say how it is pickled
         raise TypeError("an InferenceSession can't be pickled or copied: make one in each process, from the file")
 
     @property
@@ -153,54 +156,6 @@ class InferenceSession:
     def graph(self) -> Graph:
         """The graph as loaded; it must not be edited."""
         return self._graph
-
-    def get_inputs(self) -> list[NodeArg]:
-        """Return the inputs that must be fed."""
-        return [_node_arg(v, v.name) for v in self._graph.inputs]
-
-    def get_outputs(self) -> list[NodeArg]:
-        """Return the outputs that `run(None, feeds)` gives."""
-        return [_node_arg(v, n) for v, n in zip(self._graph.outputs, self._graph.output_names, strict=True)]
-
-    def get_overridable_initializers(self) -> list[NodeArg]:
-        """Return the inputs that may be left out because the file has values for them."""
-        return [_node_arg(v, v.name) for v in self._graph.overridable]
-
-    def get_modelmeta(self) -> ModelMetadata:
-        """Return the metadata in the file."""
-        data = self._graph.metadata
-        return ModelMetadata(
-            producer_name=data.get("producer_name", ""),
-            graph_name=data.get("graph_name", ""),
-            domain=data.get("domain", ""),
-            description=data.get("description", ""),
-            graph_description=data.get("graph_description", ""),
-            version=int(data.get("model_version") or 0),
-            custom_metadata_map={
-                key.removeprefix("custom:"): value for key, value in data.items() if key.startswith("custom:")
-            },
-        )
-
-    def get_providers(self) -> list[str]:
-        """Return onnxruntime's name for the CPU, the only provider."""
-        return ["CPUExecutionProvider"]
-
-    def get_provider_options(self) -> dict[str, dict[str, str]]:
-        """Return no options for the only provider."""
-        return {"CPUExecutionProvider": {}}
-
-    def set_providers(self, providers: Sequence[Any] | None = None, provider_options: Any = None) -> None:
-        """Do nothing: everything runs on the CPU."""
-
-    def get_session_options(self) -> SessionOptions:
-        """Return the options of this session."""
-        return self._options
-
-    def disable_fallback(self) -> None:
-        """Do nothing: there is no other provider to fall back to."""
-
-    def enable_fallback(self) -> None:
-        """Do nothing: there is no other provider to fall back to."""
 
     def run(
         self, output_names: Sequence[str] | None, input_feed: Mapping[str, Any], run_options: RunOptions | None = None
@@ -225,6 +180,8 @@ class InferenceSession:
         known = self._repeats.find(output_names, input_feed, level, self._decisions)
         if known is not None:
             return execute(*known, run_options=run_options)
+        if self._profile is not None:
+            return self._run_profiled(self._profile, output_names, input_feed, run_options)
         request = self._request(output_names, input_feed)
         with self._lock:
             plan = self._plans.get((True, *request.key))
@@ -240,6 +197,14 @@ class InferenceSession:
         inputs = [v.name for v in self._graph.inputs]
         self._repeats.note(output_names, input_feed, plan, request, [*inputs, *request.overridden])
         return execute(plan, feeds, run_options=run_options)
+
+    def _run_profiled(
+        self, profile: SessionProfile, output_names: Sequence[str] | None, input_feed: Mapping[str, Any],
+        run_options: RunOptions | None,
+    ) -> list[Any]:  # fmt: skip
+        plan, feeds = self._prepare(self._request(output_names, input_feed), by_item=False)
+        with profile.run() as hook:
+            return execute(plan, feeds, hook, run_options)
 
     def run_with_ort_values(
         self, output_names: Sequence[str] | None, input_dict_ort_values: Mapping[str, OrtValue],
@@ -274,10 +239,6 @@ class InferenceSession:
     def run_with_iobinding(self, iobinding: IOBinding, run_options: RunOptions | None = None) -> None:
         """Run the model on bound inputs and outputs. Raises the errors of `run`."""
         iobinding.run(run_options)
-
-    def end_profiling(self) -> str:
-        """Raise NotImplementedError: `tinyonnx profile MODEL --trace FILE` writes such a file."""
-        raise NotImplementedError(f"{self._name}: a session has no profile of itself: use `tinyonnx profile --trace`")
 
     def trace(self, input_feed: Mapping[str, Any]) -> Iterator[tuple[Node, list[Any]]]:
         """Run the model step by step; yield each node, including those of subgraphs, with its outputs.
@@ -471,7 +432,3 @@ def _constants(graph: Graph, node: Node | None) -> list[Array]:
     """Return the initializers of a graph (`node` is None), or those of a node's subgraphs."""
     graphs = [graph] if node is None else node.subgraphs
     return [v.const for g in graphs for v in g.initializers if v.const is not None]
-
-
-def _node_arg(value: Value, name: str) -> NodeArg:
-    return NodeArg(name, value.type or "", list(value.shape or ()))

@@ -61,6 +61,14 @@ class OrtValue:
         return cls(data.view(element_dtype(onnx_element_type)))
 
     @classmethod
+    def from_dlpack(cls, data: Any, /) -> OrtValue:
+        """Wrap a tensor that has `__dlpack__`, without copying it. Raises InputError if its memory is not the CPU's."""
+        try:
+            return cls(np.from_dlpack(data))
+        except (BufferError, RuntimeError, AttributeError, TypeError) as error:
+            raise InputError(f"not a tensor in the CPU's memory: {error}") from None
+
+    @classmethod
     def ortvalue_from_shape_and_type(
         cls, shape: Sequence[int], element_type: Any, device_type: str = "cpu", device_id: int = 0
     ) -> OrtValue:
