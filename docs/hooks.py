@@ -108,7 +108,7 @@ def command_line_page() -> str:
     import tinyonnx.cli
 
     lines = ["# Command line", ""]
-    for parser in (audiotag.cli.make_parser(), tinyonnx.cli._parser()):
+    for parser in (audiotag.cli.make_parser(), tinyonnx.cli.make_parser()):
         for name, command in _commands(parser):
             lines += [f"## {name}", "", "```text", command.format_help().rstrip(), "```", ""]
     return "\n".join(lines)
