@@ -78,8 +78,8 @@ class Finish(NamedTuple):
     quantum: Quantum
 
 
-SUM, PRODUCT = range(2)
-"""What `byte_pairs` computes."""
+SUM, PRODUCT, SUM_ROUNDED, PRODUCT_ROUNDED = range(4)
+"""What `byte_pairs` computes; the last two round before they add the zero point, as QuantizeLinear does."""
 
 
 class ByteLine(NamedTuple):
@@ -170,9 +170,10 @@ def _byte_pairs(code: int, count: int, a: ByteLine, b: ByteLine, out: ByteLine, 
     for line, scale, zero in ((a, numbers.a_scale, numbers.a_zero), (b, numbers.b_scale, numbers.b_zero)):
         size = count if line.step else 1
         reals.append((line.data[line.start : line.start + size].view(kind).astype(np.float32) - zero) * scale)
-    value = (reals[0] + reals[1] if code == SUM else reals[0] * reals[1]) / numbers.scale + numbers.zero
+    value = (reals[0] + reals[1] if code in (SUM, SUM_ROUNDED) else reals[0] * reals[1]) / numbers.scale
+    value = np.rint(value + numbers.zero) if code in (SUM, PRODUCT) else np.rint(value) + numbers.zero
     low, high = np.float32(-numbers.sign), np.float32(255 - numbers.sign)
-    rounded = np.fmin(np.fmax(np.rint(value), low), high).astype(np.int32).astype(np.uint8)
+    rounded = np.fmin(np.fmax(value, low), high).astype(np.int32).astype(np.uint8)
     out.data[out.start : out.start + count] = rounded
 
 

@@ -12,7 +12,19 @@ import numba
 import numba.np.arrayobj
 from llvmlite import ir
 
-from tinyonnx.codegen.byte_tiles import BIAS, BYTES, CORRECTION, FLOATS, SCALE, SUM, SUMS, WORD, ZERO
+from tinyonnx.codegen.byte_tiles import (
+    BIAS,
+    BYTES,
+    CORRECTION,
+    FLOATS,
+    PRODUCT,
+    SCALE,
+    SUM,
+    SUM_ROUNDED,
+    SUMS,
+    WORD,
+    ZERO,
+)
 from tinyonnx.codegen.emit_tiles import tile
 from tinyonnx.codegen.emitter import F32, I32, INDEX, VECTOR, Emitter
 from tinyonnx.codegen.primitives import LANES
@@ -111,9 +123,12 @@ class _Bytes:
     def requantise(self, scaled: Any, quantum: Any) -> Any:
         """Round, add the zero point, and clip; NaN becomes the lowest number."""
         b, e = self.b, self.e
-        value = e.intrinsic(f"llvm.rint.v{LANES}f32", VECTOR, scaled)
-        value = b.fadd(value, e.splat(quantum.zero))
+        value = b.fadd(self.round(scaled), e.splat(quantum.zero))
         return self.saturate(value, e.splat(quantum.low), e.splat(quantum.high))
+
+    def round(self, value: Any) -> Any:
+        """Round to the nearest whole numbers, ties to even."""
+        return self.e.intrinsic(f"llvm.rint.v{LANES}f32", VECTOR, value)
 
     def saturate(self, value: Any, low: Any, high: Any) -> Any:
         """Clip whole numbers and convert them to bytes; NaN becomes the lowest one."""
@@ -291,9 +306,9 @@ def byte_pairs(e: Emitter, code: int, count: Any, a: Any, b: Any, out: Any, numb
 
     def combine(i: Any, lanes: Any) -> None:
         x, y = (real(line, factor, origin, i, lanes) for line, factor, origin in operands)
-        value = build.fadd(x, y) if code == SUM else build.fmul(x, y)
-        value = build.fadd(build.fdiv(value, scale), zero)
-        value = e.intrinsic(f"llvm.rint.v{LANES}f32", VECTOR, value)
+        value = build.fadd(x, y) if code in (SUM, SUM_ROUNDED) else build.fmul(x, y)
+        value = build.fdiv(value, scale)
+        value = by.round(build.fadd(value, zero)) if code in (SUM, PRODUCT) else build.fadd(by.round(value), zero)
         by.store(by.saturate(value, low, high), e.at(out.data, out.start, i), lanes)
 
     def whole_vector(i: Any, _: list[Any]) -> list[Any]:

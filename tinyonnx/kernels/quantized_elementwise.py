@@ -7,7 +7,15 @@ from typing import Any
 import numpy as np
 
 from tinyonnx.codegen.arguments import Specialised, Static
-from tinyonnx.codegen.byte_tiles import PRODUCT, SUM, ByteLine, PairNumbers, byte_pairs
+from tinyonnx.codegen.byte_tiles import (
+    PRODUCT,
+    PRODUCT_ROUNDED,
+    SUM,
+    SUM_ROUNDED,
+    ByteLine,
+    PairNumbers,
+    byte_pairs,
+)
 from tinyonnx.codegen.kernel import jit, kernel, share
 from tinyonnx.ir import Array
 from tinyonnx.kernels._common import Geometry, Image, flat, geometry_of, image
@@ -21,7 +29,7 @@ from tinyonnx.kernels.quantized_gemm import NO_ZERO, raw, sign_of
 from tinyonnx.ops.microsoft.quantized import qlinear_add, qlinear_leaky_relu, qlinear_mul, qlinear_sigmoid
 from tinyonnx.ops.pool import PoolAttributes, max_pool, pool_windows
 from tinyonnx.ops.quantized import byte_table
-from tinyonnx.registry import Call, Info, fast
+from tinyonnx.registry import FUSED, Call, Info, fast, lookup
 from tinyonnx.runtime.constants import ConstantPool
 from tinyonnx.sizes.arrays import broadcast_to
 
@@ -183,6 +191,8 @@ def _bind_pair(code: int) -> Any:
 
 fast(qlinear_add, when=_pair_refused, layout="any")(_bind_pair(SUM))
 fast(qlinear_mul, when=_pair_refused, layout="any")(_bind_pair(PRODUCT))
+for _name, _code in (("QuantizedAdd", SUM_ROUNDED), ("QuantizedMul", PRODUCT_ROUNDED)):
+    fast(lookup(FUSED, _name, 1).function, when=_pair_refused, layout="any")(_bind_pair(_code))
 
 
 # -- maxima -----------------------------------------------------------------------------

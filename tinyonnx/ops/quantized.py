@@ -6,6 +6,8 @@ exactly. The result is then wrapped to int32, or scaled and rounded once.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 
 from tinyonnx.errors import OpError
@@ -13,8 +15,15 @@ from tinyonnx.ir import Array
 from tinyonnx.ops.conv import ConvAttributes, conv, conv_shape
 from tinyonnx.ops.math import quiet
 from tinyonnx.ops.matmul import matmul, matmul_shape
-from tinyonnx.ops.quantize import centered, check_type, is_integer, saturated
-from tinyonnx.registry import FUSED, Context, Info, op
+from tinyonnx.ops.quantize import (
+    centered,
+    check_type,
+    dequantize_linear,
+    is_integer,
+    quantize_linear,
+    saturated,
+)
+from tinyonnx.registry import FUSED, Context, Info, broadcast, op
 
 _FLOAT32_EXACT = 1 << 24
 _GREATEST = 255
@@ -188,3 +197,28 @@ def qlinear_conv(
 def byte_table(x: Array, table: Array) -> Array:
     """table[x], by the bits of x: functions of one byte, which a pass makes of several operators."""
     return table[x.view(np.uint8)]
+
+
+# -- sums and products of quantised numbers ---------------------------------------------
+
+
+def _register_pairs() -> None:
+    def shape(a: Info, a_scale: Info, a_zero: Info, b: Info, *rest: Info) -> Info:
+        return Info(rest[-1].dtype, broadcast()(a, b).shape)
+
+    def make(function: np.ufunc) -> Callable[..., Array]:
+        def run(
+            a: Array, a_scale: Array, a_zero: Array, b: Array, b_scale: Array, b_zero: Array, y_scale: Array,
+            y_zero: Array,
+        ) -> Array:  # fmt: skip
+            """Dequantise both operands, combine them in float32, and quantise the result."""
+            reals = dequantize_linear(a, a_scale, a_zero), dequantize_linear(b, b_scale, b_zero)
+            return quantize_linear(function(*reals), y_scale, y_zero)
+
+        return run
+
+    for name, function in (("QuantizedAdd", np.add), ("QuantizedMul", np.multiply)):
+        op(name, domain=FUSED, shape=shape)(quiet(make(function)))
+
+
+_register_pairs()

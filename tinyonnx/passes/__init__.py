@@ -18,6 +18,7 @@ from tinyonnx.passes.fuse_depthwise_pointwise import fuse_depthwise_pointwise
 from tinyonnx.passes.fuse_expand_depthwise import fuse_expand_depthwise
 from tinyonnx.passes.fuse_gated_conv import fuse_gated_conv
 from tinyonnx.passes.fuse_integer_products import fuse_integer_products
+from tinyonnx.passes.fuse_quantised import fuse_quantised
 from tinyonnx.passes.fuse_residual import fuse_residual
 from tinyonnx.passes.fuse_row_means import fuse_row_means
 from tinyonnx.passes.fuse_squeeze_excite import fuse_squeeze_excite
@@ -32,6 +33,8 @@ from tinyonnx.passes.tabulate_bytes import tabulate_bytes
 Pass = Callable[[Rewrite], None]
 
 PIPELINE: list[Pass] = [
+    # before weights of bytes are folded to floats
+    fuse_quantised,
     # shapes first: later passes need them, and the exporters' shape chains disappear
     specialise,
     drop_dead,

@@ -17,9 +17,11 @@ from tinyonnx.registry import lookup
 
 _BYTES = (np.dtype(np.int8), np.dtype(np.uint8))
 
-_ENDS = {("", "QuantizeLinear"), ("com.microsoft", "QuantizeLinear")} | {
-    ("com.microsoft", name) for name in ("QLinearAdd", "QLinearMul", "QLinearSigmoid", "QLinearLeakyRelu")
-}
+_ENDS = (
+    {("", "QuantizeLinear"), ("com.microsoft", "QuantizeLinear")}
+    | {("com.microsoft", name) for name in ("QLinearAdd", "QLinearMul", "QLinearSigmoid", "QLinearLeakyRelu")}
+    | {("tinyonnx", "QuantizedAdd"), ("tinyonnx", "QuantizedMul")}
+)
 """Operators whose results are bytes."""
 
 _BETWEEN = _ENDS | {("tinyonnx", "ByteTable"), ("com.microsoft", "DequantizeLinear")} | {

@@ -44,6 +44,17 @@ def test_pairs(dtype: Any, name: str, size: int) -> None:
         equal(run(name, a, one[0], None, b[:, :1], two[0], None, three[0], constants=(1, 4, 6), **MICROSOFT))
 
 
+@pytest.mark.parametrize("name", ["QuantizedAdd", "QuantizedMul"])
+def test_pairs_rounded_before_the_zero_point(name: str) -> None:
+    every_byte = np.arange(256, dtype=np.uint8)
+    half, one = np.array(0.5, np.float32), np.array(1, np.float32)
+    for zero in (0, 1, 128, 255):
+        numbers = half, np.array(zero, np.uint8)
+        known = (1, 2, 4, 5, 6, 7)
+        operands = every_byte, *numbers, every_byte[::-1].copy(), *numbers, one, numbers[1]
+        equal(run(name, *operands, constants=known, fused=True))
+
+
 @pytest.mark.parametrize("layout", ["row_major", "channels_last"])
 @pytest.mark.parametrize("shape", [(1, 5, 1, 1), (2, 5, 3, 7), (2, 1, 3, 7), (1, 1, 1, 7), (1, 5, 3, 1)])
 @pytest.mark.parametrize("constant", [False, True])
