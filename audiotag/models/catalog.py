@@ -269,7 +269,7 @@ def pull(name: str, base_url: str | None = None, progress: ProgressCallback | No
     """Fetch a model into the cache, unless it is there, and return its ONNX file; `base_url` replaces its release.
 
     Downloads the checkpoint (an interrupted download is resumed), verifies its SHA-256 if that is
-    pinned, converts it, and renames the result to its final name. Concurrent pulls of the same
+    pinned and its architecture, converts it, and renames the result to its final name. Concurrent pulls of the same
     model wait for the first one.
 
     Raises ModelNotFound for an unknown name, PullError if anything else fails.
@@ -287,7 +287,9 @@ def pull(name: str, base_url: str | None = None, progress: ProgressCallback | No
         part = target.parent / f"{model.asset}.part"
         with locked(part.with_suffix(".lock")):
             if not target.exists():
-                download(f"{(base_url or model.url).rstrip('/')}/{model.asset}", part, model.size, progress)
+                download(
+                    f"{(base_url or model.url).rstrip('/')}/{model.asset}", part, model.size, progress, model.most_bytes
+                )
                 _adopt(model, part, target)
     return target
 
@@ -301,6 +303,9 @@ def _adopt(model: ReleaseModel, part: Path, target: Path) -> None:
         if model.sha256 is not None and seen != model.sha256:
             raise PullError(f"the download has sha256 {seen}, not {model.sha256}; it was removed, pull again")
         graph = _graph_of(part, model.asset)
+        found = graph.metadata.get("custom:architecture", graph.name)
+        if found != model.architecture:
+            raise PullError(f"the download is {found}, not {model.architecture}; it was removed")
     except ModelError:
         part.unlink(missing_ok=True)
         raise

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from http import HTTPStatus
@@ -16,8 +17,14 @@ from audiotag.errors import ModelError
 ProgressCallback = Callable[[int, int | None], None]
 """Called with the number of bytes downloaded, and the total, if known."""
 
-MAX_BYTES = 1 << 30
+MAX_BYTES = 1 << 29
+"""Maximum size of a file of unknown size."""
+
 TIMEOUT_S = 30.0
+"""Seconds without data after which a connection counts as lost."""
+
+MAX_SECONDS = 3600.0
+"""Maximum duration of one download; the next call resumes it."""
 
 _CHUNK = 1 << 16
 
@@ -26,7 +33,13 @@ class PullError(ModelError):
     """A model can't be downloaded."""
 
 
-def download(url: str, part: Path, size: int | None = None, progress: ProgressCallback | None = None) -> None:
+def download(
+    url: str,
+    part: Path,
+    size: int | None = None,
+    progress: ProgressCallback | None = None,
+    most: int = MAX_BYTES,
+) -> None:
     """Download `url` to the file `part`, resuming after the bytes it already has.
 
     Args:
@@ -34,8 +47,9 @@ def download(url: str, part: Path, size: int | None = None, progress: ProgressCa
         part: kept when the connection is lost, so that the next call resumes.
         size: expected size of the file, if known.
         progress: called after every chunk.
+        most: maximum size of the file, if `size` is not known.
 
-    Raises PullError: server not reached, error response, connection lost, wrong size, disk full.
+    Raises PullError: server not reached, error response, connection lost, wrong size, too slow, disk full.
     """
     # slow to import, and only needed here
     import http.client
@@ -47,7 +61,7 @@ def download(url: str, part: Path, size: int | None = None, progress: ProgressCa
     if have and have == size:
         return
     try:
-        _fetch(url, part, have if size is None or have < size else 0, size, progress)
+        _fetch(url, part, have if size is None or have < size else 0, size, most, progress)
     except urllib.error.HTTPError as error:
         error.close()
         if error.code != HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE:
@@ -64,9 +78,10 @@ def download(url: str, part: Path, size: int | None = None, progress: ProgressCa
         raise PullError(f"{url}: invalid response ({error or type(error).__name__})") from None
 
 
-def _fetch(url: str, part: Path, have: int, size: int | None, progress: ProgressCallback | None) -> None:
+def _fetch(url: str, part: Path, have: int, size: int | None, most: int, progress: ProgressCallback | None) -> None:
     import urllib.request
 
+    end = time.monotonic() + MAX_SECONDS
     headers = {"User-Agent": f"audiotag/{__version__}"}
     if have:
         headers["Range"] = f"bytes={have}-"
@@ -77,12 +92,17 @@ def _fetch(url: str, part: Path, have: int, size: int | None, progress: Progress
         total = have + int(length) if length is not None else size
         if size is not None and total != size:
             raise PullError(f"{url}: has {total} bytes instead of {size}")
+        if size is None and total is not None and total > most:
+            raise PullError(f"{url}: has {total} bytes, more than the {most} that such a model may have")
         with open(part, "ab" if resumed else "wb") as file:
-            while chunk := response.read(_CHUNK):
+            # read1: a server that sends a byte at a time must not hold up the clock
+            while chunk := response.read1(_CHUNK):
                 have += len(chunk)
-                if have > (total or MAX_BYTES):
-                    raise PullError(f"{url}: has more than {total or MAX_BYTES} bytes")
+                if have > (total or most):
+                    raise PullError(f"{url}: has more than {total or most} bytes")
                 file.write(chunk)
+                if time.monotonic() > end:
+                    raise PullError(f"{url}: takes longer than {MAX_SECONDS:g} s; pull again to resume")
                 if progress is not None:
                     progress(have, total)
     if total is not None and have < total:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from audiotag.models.download import MAX_BYTES
+
 RELEASE_URL = "https://github.com/fschmid56/EfficientAT/releases/download/v0.0.1"
 EFFICIENT_SED_URL = "https://github.com/theMoro/EfficientSED/releases/download/v0.0.1"
 
@@ -35,6 +37,13 @@ class ReleaseModel:
     url: str = RELEASE_URL
     size: int | None = None
     sha256: str | None = None
+
+    @property
+    def most_bytes(self) -> int:
+        """Maximum size of the asset: that of its parameters as float32, with room for names and statistics."""
+        if self.size is not None:
+            return self.size
+        return MAX_BYTES if self.parameters is None else 5 * self.parameters + (2 << 20)
 
     @property
     def licence(self) -> str:

@@ -96,6 +96,26 @@ def test_an_asset_that_is_not_pinned(releases, home):
     assert metadata["custom:source_sha256"] == hashlib.sha256(releases.data).hexdigest()
 
 
+def test_an_asset_of_another_architecture(releases, home):
+    """The file is a checkpoint of mn01."""
+    assert "the download is mn01, not mn02" in refusal("mn02_as", releases.url)
+    assert left_over(home) == []
+
+
+def test_an_asset_that_is_far_too_large(releases, home):
+    announced = MODELS["mn01_as"].most_bytes + 1
+    releases.data += bytes(announced - len(releases.data))
+    releases.cut_after = 1 << 20
+    assert f"has {announced} bytes, more than the {announced - 1}" in refusal("mn01_as", releases.url)
+    assert left_over(home) == []
+
+
+def test_a_download_that_takes_too_long_resumes(releases, home, monkeypatch):
+    monkeypatch.setattr(download, "MAX_SECONDS", -1.0)
+    assert "takes longer than -1 s; pull again" in refusal("mn01_as", releases.url)
+    assert left_over(home) == ["mn01_as_mAP_298.pt.part"]
+
+
 def test_an_asset_that_is_no_checkpoint(releases, home):
     releases.data = b"<html>please log in</html>"
     assert "not a checkpoint" in refusal("mn01_as", releases.url)
