@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import html
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
@@ -81,6 +80,8 @@ class Result:
 
     def _repr_html_(self) -> str:
         """A small table, as notebooks show it."""
+        import html  # takes a millisecond, which only notebooks need
+
         rows = "".join(
             f"<tr><td>{html.escape(tag.label)}</td><td>{tag.score:.3f}</td>"
             f'<td><div style="background:#4a7ab5;height:.7em;width:{100 * tag.score:.0f}px"></div></td></tr>'

@@ -121,6 +121,11 @@ def test_another_run_is_reported_by_the_name_that_was_given(out):
     first.release()
 
 
+def test_an_output_that_was_not_opened_is_released(out):
+    FileSink(str(out), "").release()
+    assert not out.exists()
+
+
 def test_rows_behind_a_position_are_cut_off_at_once(out):
     """If the process is killed later, they would stand behind the new ones."""
     out.write_bytes(b"header\nrow 1\nrow 2\n")
