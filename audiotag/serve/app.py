@@ -115,7 +115,7 @@ class Service:
         longer = max(1.0, limits.recording_bytes / max(1, limits.max_bytes))
         self._streams = WindowStreams(
             tagger, decoders, self.metrics, self._pool, limits.recording_bytes, limits.recording_seconds,
-            limits.body_seconds * longer,
+            limits.body_seconds * longer, workers, limits.queue,
         )  # fmt: skip
         self._waiting = 0
 

@@ -16,7 +16,7 @@ from starlette.types import Receive, Scope, Send
 
 from audiotag.errors import AudioError, CrashError, Error, LabelError
 from audiotag.serve.analysis import Query
-from audiotag.serve.body import Room, receive
+from audiotag.serve.body import Room, discard, overloaded, receive
 from audiotag.serve.decoders import ClientGoneError, Decoders, TooLongError
 from audiotag.serve.metrics import Metrics
 from audiotag.serve.windows import MOST_OVERLAP, WindowsRequest, as_line, lines
@@ -35,6 +35,8 @@ class WindowStreams:
         max_bytes: largest upload; two of this size may exist at the same time.
         max_seconds: longest sound.
         body_seconds: time for receiving a body.
+        at_once: number of recordings that are analysed at the same time, each with a decoder process.
+        queue: number of requests that may wait or be analysed.
     """
 
     def __init__(
@@ -46,10 +48,14 @@ class WindowStreams:
         max_bytes: int,
         max_seconds: float,
         body_seconds: float,
+        at_once: int,
+        queue: int,
     ) -> None:
         self._tagger, self._decoders, self._metrics, self._pool = tagger, decoders, metrics, pool
         self._max_bytes, self._max_seconds, self._body_seconds = max_bytes, max_seconds, body_seconds
         self._room = Room(2 * max_bytes)
+        self._slots = asyncio.Semaphore(at_once)
+        self._queue, self._waiting = queue, 0
 
     def respond(self, request: Request) -> Response:
         """Return a response that receives the body and sends the lines. Raises HTTPException 400."""
@@ -66,7 +72,11 @@ class WindowStreams:
     async def send_lines(self, request: Request, query: Query, grid: Grid, send: Send) -> None:
         """Receive the body and send the lines. Raises HTTPException as long as no line was sent."""
         started, status = perf_counter(), 500
+        self._waiting += 1
         try:
+            if self._waiting > self._queue:
+                await discard(request)
+                raise overloaded("too many requests are waiting")
             await self._receive_and_send(request, query, grid, send)
             status = 200
         except HTTPException as error:
@@ -76,6 +86,7 @@ class WindowStreams:
             status = 499
             raise
         finally:
+            self._waiting -= 1
             self._metrics.request(status, perf_counter() - started)
 
     async def _receive_and_send(self, request: Request, query: Query, grid: Grid, send: Send) -> None:
@@ -87,8 +98,11 @@ class WindowStreams:
             made = lines(self._tagger, self._decoders, work)
             gone = asyncio.ensure_future(_disconnected(request))
             try:
-                with self._metrics.running.track_inprogress():
-                    await self._send(made, gone, send)
+                async with self._slots:
+                    if gone.done():
+                        raise ClientDisconnect
+                    with self._metrics.running.track_inprogress():
+                        await self._send(made, gone, send)
             finally:
                 work.abandoned.set()
                 gone.cancel()

@@ -7,6 +7,7 @@ import http.client
 import json
 import socket
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from typing import Any
 
@@ -16,7 +17,7 @@ import pytest
 from audiotag.errors import AudioError
 from audiotag.sound.windows import Grid
 from audiotag.tagger import Tagger
-from tests.audiotag.serve.servers import Server, until, wav
+from tests.audiotag.serve.servers import Server, serving, until, wav
 
 pytest.importorskip("uvicorn")
 
@@ -119,3 +120,18 @@ def test_the_files_of_the_page(server: Server) -> None:
         assert len(text) > 500
     assert server.ask("page/nothing.js")[0] == 404
     assert server.ask("page/index.html")[0] == 404
+
+
+def test_recordings_wait_for_each_other(model: str) -> None:
+    """Each needs a decoder process, of which there is one per worker."""
+    with serving(model, "--workers", "1", "--queue", "4") as server:
+
+        def one(seed: int) -> tuple[int, int]:
+            status, found = ask(server, "window=2&hop=0.25", wav(10, seed=seed))
+            return status, len(found)
+
+        with ThreadPoolExecutor(12) as clients:
+            answers = list(clients.map(one, range(12)))
+        assert set(answers) <= {(200, 35), (503, 1)}
+        assert (200, 35) in answers
+        assert one(0) == (200, 35)
