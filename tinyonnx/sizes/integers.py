@@ -12,12 +12,12 @@ from tinyonnx.sizes.expressions import MAXIMUM, MINIMUM, Array, Size
 
 def maximum(*numbers: Any) -> Any:
     """The greatest of ints and sizes, without a condition."""
-    return _extreme(numbers, MAXIMUM)
+    return _extreme(numbers, MAXIMUM) if any(isinstance(n, Size) for n in numbers) else max(numbers)
 
 
 def minimum(*numbers: Any) -> Any:
     """The least of ints and sizes, without a condition."""
-    return _extreme(numbers, MINIMUM)
+    return _extreme(numbers, MINIMUM) if any(isinstance(n, Size) for n in numbers) else min(numbers)
 
 
 def _extreme(numbers: Sequence[Any], kind: int) -> Any:
