@@ -16,7 +16,19 @@ from typing import NoReturn
 from audiotag.console import relay_engine, say
 from audiotag.errors import Error
 
-COMMANDS = ("tag", "serve", "demo", "models", "standalone", "train", "evaluate", "search", "segments", "completion")
+COMMANDS = (
+    "tag",
+    "serve",
+    "demo",
+    "models",
+    "standalone",
+    "web",
+    "train",
+    "evaluate",
+    "search",
+    "segments",
+    "completion",
+)
 
 
 def command() -> int:

@@ -44,6 +44,7 @@ SLOW = (
     "tests/audiotag/crawl/test_workers.py",
     "tests/audiotag/serve",
     "tests/audiotag/standalone",
+    "tests/audiotag/web",
     "tests/scripts",
     "tests/system/acceptance",
     "tests/tinyonnx/codegen/test_code_cache.py",

@@ -70,9 +70,10 @@ ALLOWED = {
             "errors", "labels", "features", "sound", "models", "scoring", "tagger", "results", "crawl", "audiotag",
         },
         "standalone": {"errors", "labels", "features", "models", "sound", "outputs", "audiotag"},
+        "web": {"standalone", "models"},
         "commands": {
             "errors", "console", "events", "labels", "results", "options", "tagger", "crawl", "models", "outputs",
-            "pictures", "serve", "sound", "standalone", "learning",
+            "pictures", "serve", "sound", "standalone", "web", "learning",
             "search",
         },
         "cli": {"errors", "console", "commands", "audiotag"},

@@ -39,6 +39,9 @@ WASM_SECONDS = 60
 
 _HERE = Path(__file__).parent
 
+PROGRAM = _HERE / "program.mjs"
+"""The JavaScript module that runs the WebAssembly module anywhere; `node.mjs` adds node's system calls."""
+
 _FIXED_PLACES = 5
 """Number of places before those for the command line, see `unit`."""
 
@@ -70,7 +73,7 @@ def build_program(model: ResolvedModel, output: Path, target: str = DEFAULT) -> 
     if not is_wasm:
         return [output]
     script = output.with_suffix(".mjs")
-    write_file(script, b"".join((_HERE / name).read_bytes() for name in ("program.mjs", "node.mjs")))
+    write_file(script, PROGRAM.read_bytes() + (_HERE / "node.mjs").read_bytes())
     return [output, script]
 
 

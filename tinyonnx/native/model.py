@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import mmap
+import sys
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
@@ -114,7 +115,8 @@ def _is_constant(arg: Any, arena: Any) -> bool:
 
 def virtual(nbytes: int) -> Array:
     """Zeros that take no memory until they are touched."""
-    return np.frombuffer(mmap.mmap(-1, max(nbytes, 1), mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS), np.uint8)
+    flags = () if sys.platform == "win32" else (mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS,)
+    return np.frombuffer(mmap.mmap(-1, max(nbytes, 1), *flags), np.uint8)
 
 
 def _edge(

@@ -1,0 +1,44 @@
+"""`audiotag web`: writes a static page that tags sounds in the browser."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from audiotag.errors import OutputError
+
+DESCRIPTION = """\
+Write a static page that tags sound files and the microphone in the browser, with the model as
+WebAssembly. Any web server can serve the folder; no sound leaves the browser, and after the
+first visit the page works without a network. Building it needs the package ziglang
+(pip install 'tinyonnx[standalone]')."""
+
+
+def add_parser(subparsers: Any) -> None:
+    """Add the subcommand to the command line."""
+    parser = subparsers.add_parser(
+        "web",
+        help="write a static page that tags sounds in the browser",
+        description=DESCRIPTION,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.set_defaults(run=run, parser=parser)
+    parser.add_argument(
+        "--model", metavar="NAME|PATH", help="name, ONNX file or checkpoint (default: the bundled model)"
+    )
+    parser.add_argument("-o", "--output", required=True, metavar="DIR", help="folder of the page")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Write the page and return the exit code."""
+    from audiotag.models.catalog import resolve
+    from audiotag.web.site import build_site
+
+    try:
+        files = [(file, file.stat().st_size) for file in build_site(resolve(args.model), Path(args.output))]
+    except OSError as error:
+        raise OutputError(args.output, error.strerror or str(error)) from None
+    print(f"{args.output}: {len(files)} files, {sum(size for _, size in files):,} bytes")
+    return 0

@@ -1,0 +1,173 @@
+"""The whole program as WebAssembly, run by node: what it writes is what it writes here."""
+
+from __future__ import annotations
+
+import json
+import platform
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import soundfile
+
+from audiotag.cli import main
+from audiotag.commands.demo import synthesise
+from tests.tinyonnx.native.machines import ENVIRONMENT, needed
+
+pytest.importorskip("ziglang")
+if sys.platform != "linux" or platform.machine() != "x86_64":
+    pytest.skip("compares with the program for x86-64 Linux", allow_module_level=True)
+
+TARGETS = ("wasm",)
+
+EXACT = {"wasm": "v2"}
+"""Targets that give bit for bit what a level of x86-64 gives: equal lanes, and products fused likewise."""
+
+Outcome = tuple[int, bytes, bytes]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("targets")
+
+
+@pytest.fixture(scope="module")
+def here(folder: Path) -> list[str]:
+    """The command of the program for this machine."""
+    assert main(["standalone", "-o", str(folder / "here")]) == 0
+    return [str(folder / "here")]
+
+
+@pytest.fixture(scope="module", params=TARGETS)
+def there(request: pytest.FixtureRequest, folder: Path) -> tuple[str, list[str]]:
+    """A target, and the command of its program."""
+    target, file = request.param, folder / "there.wasm"
+    command = [needed("node"), str(folder / "there.mjs")]
+    assert main(["standalone", "--target", target, "-o", str(file)]) == 0
+    return target, command
+
+
+@pytest.fixture(scope="module")
+def clips(folder: Path) -> dict[str, Path]:
+    """Sounds of several lengths, rates and encodings, in the folder in which programs run."""
+    sound = synthesise()
+    names = {"whole": "whole.wav", "short": "short.wav", "stereo": "stereo.wav", "odd": "a b 'c' ä 音 😀.wav"}
+    soundfile.write(folder / names["whole"], sound, 32000, subtype="FLOAT")
+    soundfile.write(folder / names["short"], sound[:9000], 32000, subtype="PCM_16")
+    soundfile.write(folder / names["stereo"], np.stack([sound, 0.5 * sound], 1)[:90000], 44100, subtype="PCM_24")
+    soundfile.write(folder / names["odd"], sound[50000:130000], 16000, subtype="PCM_U8")
+    (folder / "text.wav").write_text("no sound")
+    (folder / "empty.wav").write_bytes(b"")
+    return {name: folder / file for name, file in names.items()}
+
+
+def run(command: list[str], folder: Path, *args: str, level: str = "v3", stdin: bytes = b"") -> Outcome:
+    done = subprocess.run(
+        [*command, *args],
+        input=stdin,
+        capture_output=True,
+        cwd=folder,
+        env={**ENVIRONMENT, "TINYONNX_CPU": level},
+        timeout=600,
+        check=False,
+    )
+    return done.returncode, done.stdout, done.stderr
+
+
+def rows(outcome: Outcome) -> list[Any]:
+    return [json.loads(line) for line in outcome[1].splitlines()]
+
+
+def scores(row: Any) -> Any:
+    return np.array([tag["score"] for tag in sorted(row["tags"], key=lambda tag: tag["index"])])
+
+
+def test_all_scores(here: list[str], there: tuple[str, list[str]], folder: Path, clips: dict[str, Path]) -> None:
+    target, command = there
+    args = ("--json", "--top", "527", *(path.name for path in clips.values()))
+    result = run(command, folder, *args)
+    for level in {"v2", "v3", EXACT.get(target, "v2")}:
+        expected = run(here, folder, *args, level=level)
+        if EXACT.get(target) == level:
+            assert result == expected
+        for row, wanted in zip(rows(result), rows(expected), strict=True):
+            assert len(row["tags"]) == 527
+            np.testing.assert_allclose(scores(row), scores(wanted), rtol=0, atol=1e-5)
+
+
+def test_recordings(shared: Path, here: list[str], there: tuple[str, list[str]], tmp_path: Path) -> None:
+    target, command = there
+    paths = sorted((shared / "data/esc10").rglob("*.ogg"))[::32]
+    assert len(paths) == 10
+    for path in paths:
+        samples, rate = soundfile.read(path, dtype="int16")
+        soundfile.write(tmp_path / f"{path.stem}.wav", samples, rate)
+    names = [f"{path.stem}.wav" for path in paths]
+    result, expected = (
+        run(c, tmp_path, "--json", "--top", "527", *names, level=EXACT.get(target, "v2")) for c in (command, here)
+    )
+    if target in EXACT:
+        assert result == expected
+    for row, wanted in zip(rows(result), rows(expected), strict=True):
+        np.testing.assert_allclose(scores(row), scores(wanted), rtol=0, atol=1e-5)
+
+
+CASES: dict[str, tuple[str, ...]] = {
+    "no arguments": (),
+    "help": ("--help",),
+    "an unknown option": ("--nothing",),
+    "a wrong value": ("--top", "x", "whole.wav"),
+    "no samples' rate": ("--raw", "f32le", "-"),
+    "a missing file": ("none.wav", "short.wav"),
+    "a folder": (".",),
+    "no sound": ("text.wav", "empty.wav"),
+    "failures as JSON": ("--json", "--threshold", "0.9", "none.wav", "text.wav", "short.wav"),
+    "windows": ("--window", "2", "--hop", "1.5", "--top", "1", "whole.wav"),
+    "windows as JSON": ("--json", "--window", "4", "--top", "2", "whole.wav", "short.wav"),
+    "odd names": ("--threshold", "0.9", "a b 'c' ä 音 😀.wav", "ü/\u2028.wav"),
+}
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_command_lines(
+    here: list[str], there: tuple[str, list[str]], folder: Path, clips: dict[str, Path], name: str
+) -> None:
+    target, command = there
+    level = EXACT.get(target, "v2")
+    result, expected = (run(c, folder, *CASES[name], level=level) for c in (command, here))
+    # a shorter clip is the longest that it takes
+    assert result == (expected[0], expected[1].replace(b"up to 600", b"up to 60"), expected[2])
+
+
+def test_standard_input(here: list[str], there: tuple[str, list[str]], folder: Path, clips: dict[str, Path]) -> None:
+    target, command = there
+    level = EXACT.get(target, "v2")
+    whole = clips["stereo"].read_bytes()
+    samples = synthesise()[:40000].astype("<f4").tobytes()
+    for data, args in ((whole, ("-",)), (samples, ("--raw", "f32le", "--rate", "32000", "-")), (b"", ("-",))):
+        results = [run(c, folder, "--json", "--top", "1", *args, level=level, stdin=data) for c in (command, here)]
+        assert len({(code, err) for code, _, err in results}) == 1
+        for row, wanted in zip(*map(rows, results), strict=True):
+            if "tags" in wanted:
+                np.testing.assert_allclose(scores(row), scores(wanted), rtol=0, atol=1e-5)
+                del row["tags"], wanted["tags"]
+            assert row == wanted
+
+
+def test_size_and_memory(there: tuple[str, list[str]], folder: Path) -> None:
+    from audiotag import Tagger
+
+    _, command = there
+    weights = sum(4 * v.const.size for v in Tagger().network.session.graph.initializers if v.const is not None)
+    file = Path(command[-1]).with_suffix(".wasm")
+    assert file.stat().st_size <= weights + (2 << 20)
+    script = (
+        "const module = new WebAssembly.Module(require('fs').readFileSync(process.argv[1]));"
+        "const host = { open() {}, read() {}, write() {}, close() {} };"
+        "console.log(new WebAssembly.Instance(module, { host }).exports.memory.buffer.byteLength);"
+    )
+    done = subprocess.run([command[0], "-e", script, str(file)], capture_output=True, text=True, check=True)
+    assert int(done.stdout) <= 48 << 20
