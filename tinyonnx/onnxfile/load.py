@@ -5,19 +5,20 @@ from __future__ import annotations
 import os
 import re
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from functools import cache
 from typing import Any
 
+import numpy as np
 from google.protobuf import message as protobuf  # type: ignore[import-untyped]
-from onnx import ModelProto
+from onnx import ModelProto, TensorProto, numpy_helper
 from onnx.defs import OpSchema, SchemaError, get_schema, onnx_opset_version
 
 import tinyonnx.ops  # noqa: F401  (registers the operators)
 from tinyonnx.dtypes import TENSOR_TYPES
 from tinyonnx.errors import ModelContentError, ModelError
 from tinyonnx.files import read_file
-from tinyonnx.ir import Graph
+from tinyonnx.ir import Array, Graph
 from tinyonnx.limits import Limits
 from tinyonnx.onnxfile.build import Builder
 from tinyonnx.onnxfile.check import check_operators
@@ -33,11 +34,12 @@ def load(
     limits: Limits | None = None,
     *,
     folder: str | os.PathLike[str] | None = None,
+    given: Mapping[str, Array] | None = None,
 ) -> Graph:
     """Load an ONNX model: parse it, inline its functions and check its operators.
 
     `source` is a path or the content of a file. External data is read from `folder` (default: the folder of the model);
-    without a folder, for bytes, it is refused.
+    without a folder, for bytes, it is refused. `given` has the arrays of initializers whose external data is not read.
 
     Inputs with an initializer are in `Graph.initializers` and `Graph.overridable` only. `Graph.metadata` has
     producer_name, producer_version, domain, model_version, description (of the model), graph_name, graph_description
@@ -48,20 +50,40 @@ def load(
     """
     limits = limits or Limits()
     if isinstance(source, bytes | bytearray | memoryview):
-        return load_bytes(bytes(source), "<bytes>", limits, folder)
+        return load_bytes(bytes(source), "<bytes>", limits, folder, given)
     file = os.fspath(source)
-    return load_bytes(read_file(file), file, limits, os.path.dirname(file) or "." if folder is None else folder)
+    return load_bytes(read_file(file), file, limits, os.path.dirname(file) or "." if folder is None else folder, given)
 
 
-def load_bytes(data: bytes, file: str, limits: Limits, folder: str | os.PathLike[str] | None) -> Graph:
+def load_bytes(
+    data: bytes,
+    file: str,
+    limits: Limits,
+    folder: str | os.PathLike[str] | None,
+    given: Mapping[str, Array] | None = None,
+) -> Graph:
     """Load the content of a file; `file` is its name in error messages. See `load`."""
     model = parse(data, file)
+    for tensor in model.graph.initializer if given else ():
+        if given and tensor.name in given and tensor.data_location == TensorProto.EXTERNAL:
+            _give(tensor, given[tensor.name], file)
     external = None if folder is None else ExternalData(folder)
     try:
         return _to_graph(model, file, limits, external)
     finally:
         if external is not None:
             external.close()
+
+
+def _give(tensor: TensorProto, array: Array, file: str) -> None:
+    """Store an array in a tensor in place of its external data. Raises ModelError if it doesn't fit."""
+    stored = numpy_helper.from_array(np.ascontiguousarray(array))
+    if (stored.data_type, list(stored.dims)) != (tensor.data_type, list(tensor.dims)):
+        wanted = f"{TensorProto.DataType.Name(tensor.data_type).lower()}{list(tensor.dims)}"
+        raise ModelError(f'{file}: initializer "{tensor.name}" is {wanted}, not {array.dtype}{list(array.shape)}')
+    tensor.ClearField("external_data")
+    tensor.data_location = TensorProto.DEFAULT
+    tensor.raw_data = stored.raw_data
 
 
 def _undecodable(message: Message) -> str | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import enum
 import operator
 import os
+from collections.abc import Sequence
 from typing import Any
 
 from tinyonnx.ir import Array
@@ -94,6 +95,7 @@ class SessionOptions(_Checked):
         self.limits = Limits()
         self.free_dimensions: dict[str, int] = {}
         self.replaced_initializers: dict[str, Array] = {}
+        self.external_initializers: dict[str, Array] = {}
         self._config: dict[str, str] = {}
         self._complete = True
 
@@ -109,6 +111,13 @@ class SessionOptions(_Checked):
     def add_initializer(self, name: str, value: Any) -> None:
         """Replace an initializer of the model by this OrtValue or array."""
         self.replaced_initializers[name] = value.numpy() if hasattr(value, "numpy") else value
+
+    def add_external_initializers(self, names: Sequence[str], values: Sequence[Any]) -> None:
+        """Use these OrtValues or arrays for initializers with external data, whose files are then not read."""
+        if len(names) != len(values):
+            raise ValueError(f"{len(names)} names and {len(values)} values")
+        arrays = (value.numpy() if hasattr(value, "numpy") else value for value in values)
+        self.external_initializers.update(zip(names, arrays))
 
     def add_session_config_entry(self, key: str, value: str) -> None:
         """Store a configuration entry; `session.model_external_initializers_file_folder_path` has an effect."""

@@ -76,7 +76,12 @@ class InferenceSession(SessionDescription):
             from tinyonnx.onnxfile.load import load
 
             folder = self._options.external_folder
-            self._graph = load(path_or_bytes, self._options.limits, folder=folder)
+            given = self._options.external_initializers
+            self._graph = load(path_or_bytes, self._options.limits, folder=folder, given=given)
+        elif self._options.external_initializers:
+            from tinyonnx.onnxfile.load import load
+
+            self._graph = load(self._name, self._options.limits, given=self._options.external_initializers)
         else:
             from tinyonnx.onnxfile import graph_cache
 

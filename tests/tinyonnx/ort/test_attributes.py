@@ -145,6 +145,25 @@ def test_external_data_of_a_model_from_bytes(ort: ModuleType, tmp_path: Path) ->
     np.testing.assert_array_equal(s.run(None, {"x": np.full((1, 1), 2, np.float32)})[0], 2 * weights)
 
 
+@pytest.mark.parametrize("from_bytes", [True, False])
+def test_external_initializers_that_are_given(from_bytes: bool, ort: ModuleType, tmp_path: Path) -> None:
+    weights = np.arange(12, dtype=np.float32).reshape(1, 12)
+    text = '<ir_version: 8, opset_import: ["" : 17]> g (float[n,1] x) => (float[n,m] y) { y = MatMul(x, w) }'
+    model = onnx.parser.parse_model(text)
+    model.graph.initializer.append(numpy_helper.from_array(weights, "w"))
+    onnx.save(model, tmp_path / "m.onnx", save_as_external_data=True, location="w.bin", size_threshold=0)
+    (tmp_path / "w.bin").unlink()
+    options = ort.SessionOptions()
+    options.add_external_initializers(["w"], [ort.OrtValue.ortvalue_from_numpy(weights)])
+    source = (tmp_path / "m.onnx").read_bytes() if from_bytes else str(tmp_path / "m.onnx")
+    s = ort.InferenceSession(source, options, providers=["CPUExecutionProvider"])
+    np.testing.assert_array_equal(s.run(None, {"x": np.full((1, 1), 2, np.float32)})[0], 2 * weights)
+    wrong = ort.SessionOptions()
+    wrong.add_external_initializers(["w"], [ort.OrtValue.ortvalue_from_numpy(weights[:, :2])])
+    with pytest.raises(Exception, match=r"w|dimensions"):
+        ort.InferenceSession(source, wrong, providers=["CPUExecutionProvider"])
+
+
 def test_large_external_data_are_mapped(tmp_path: Path) -> None:
     from tinyonnx.onnxfile.external_data import ExternalData
 
