@@ -1,4 +1,4 @@
-"""Functions of bytes: tables of 256 results, sums and products of quantised numbers, maxima of windows."""
+"""Functions of bytes: tables of 256 results, sums and products of quantised numbers, means, maxima of windows."""
 
 from __future__ import annotations
 
@@ -25,8 +25,15 @@ from tinyonnx.kernels.broadcast import is_dense
 from tinyonnx.kernels.conv import inside
 from tinyonnx.kernels.elementwise import share_lines
 from tinyonnx.kernels.pool import windows_refused
-from tinyonnx.kernels.quantized_gemm import NO_ZERO, raw, sign_of
-from tinyonnx.ops.microsoft.quantized import qlinear_add, qlinear_leaky_relu, qlinear_mul, qlinear_sigmoid
+from tinyonnx.kernels.quantize import to_byte
+from tinyonnx.kernels.quantized_gemm import NO_ZERO, Scaling, raw, scaling_of, sign_of
+from tinyonnx.ops.microsoft.quantized import (
+    qlinear_add,
+    qlinear_global_average_pool,
+    qlinear_leaky_relu,
+    qlinear_mul,
+    qlinear_sigmoid,
+)
 from tinyonnx.ops.pool import PoolAttributes, max_pool, pool_windows
 from tinyonnx.ops.quantized import byte_table
 from tinyonnx.registry import FUSED, Call, Info, fast, lookup
@@ -38,6 +45,9 @@ _BLOCK = 16
 
 _ROW = 4096
 """Elements of a row at a time."""
+
+_LINE = 64
+"""Results of a work item, which are not divided between threads: a cache line."""
 
 
 @kernel
@@ -110,6 +120,25 @@ def find_maxima(x: Image, out: Image, geometry: Geometry, sign: int, part: int, 
                     else:
                         for k in range(c):
                             result[k] = max(pixel[k], result[k])
+
+
+@kernel
+def find_means(
+    x: Array, batch: int, pixels: int, channels: int, scaling: Scaling, out: Array, part: int, parts: int
+) -> None:
+    """out[batch, channels] = requantised means of the images x[batch, pixels, channels]; sums are exact."""
+    sign, y_sign, n = scaling.x_sign, scaling.y_sign, batch * channels
+    factor, scale = scaling.x_scale[0] / np.float32(pixels), scaling.y_scale[0]
+    shift = pixels * (np.int64(scaling.x_zero[0]) ^ sign)
+    zero = (np.int64(scaling.y_zero[0]) ^ y_sign) - y_sign
+    low, high = np.float32(-y_sign - zero), np.float32(255 - y_sign - zero)
+    first, end = share((n + _LINE - 1) // _LINE, part, parts)
+    for i in range(first * _LINE, min(end * _LINE, n)):
+        at = i // channels * pixels * channels + i % channels
+        total = np.int64(0)
+        for p in range(pixels):
+            total += np.int64(x[at + p * channels]) ^ sign
+        out[i] = to_byte(np.float32(total - shift) * factor / scale, low, high, zero)
 
 
 # -- tables -----------------------------------------------------------------------------
@@ -195,7 +224,29 @@ for _name, _code in (("QuantizedAdd", SUM_ROUNDED), ("QuantizedMul", PRODUCT_ROU
     fast(lookup(FUSED, _name, 1).function, when=_pair_refused, layout="any")(_bind_pair(_code))
 
 
-# -- maxima -----------------------------------------------------------------------------
+# -- means and maxima -------------------------------------------------------------------
+
+
+def _means_refused(
+    out: Info, x: Info | None, x_scale: Info | None, x_zero: Info | None, y_scale: Info | None, y_zero: Info | None, *,
+    channels_last: int = 0,
+) -> str | None:  # fmt: skip
+    if x is None or x.value is not None or x.shape is None or len(x.shape) < 3 or channels_last:
+        return "not an image with its channels first"
+    if any(z is not None and z.dtype != x.dtype for z in (x_zero, y_zero)):
+        return "a zero point has another type"
+    reason = scales_refused(1, None, x_scale=x_scale, y_scale=y_scale) or bytes_refused(out, x)
+    return reason or one_number_refused(x_zero=x_zero, y_zero=y_zero)
+
+
+@fast(qlinear_global_average_pool, when=_means_refused, by_item=True)
+def bind_means(
+    pool: ConstantPool, out: Array, x: Array, x_scale: Array, x_zero: Array, y_scale: Array, y_zero: Array, **_: Any
+) -> Call:
+    """Bind means over all spatial axes."""
+    batch, channels = x.shape[:2]
+    scaling = scaling_of(x, x_zero, x_scale, y_scale, y_zero)
+    return Call(find_means, (raw(x), batch, x.size // (batch * channels), channels, scaling, raw(out)))
 
 
 def _maxima_refused(out: Info, x: Info | None, *, geometry: PoolAttributes, storage_order: int = 0) -> str | None:

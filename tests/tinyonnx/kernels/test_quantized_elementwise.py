@@ -75,6 +75,15 @@ def test_maxima(dtype: Any) -> None:
     equal(run("MaxPool", x[0], constants=(), kernel_shape=[4]))
 
 
+@pytest.mark.parametrize("dtype", BYTES)
+@pytest.mark.parametrize("shape", [(1, 1, 1), (2, 5, 3, 7), (3, 70, 9), (1, 130, 40, 50)])
+def test_means(dtype: Any, shape: tuple[int, ...]) -> None:
+    x = every(0, dtype, *shape)
+    for seed in range(3):
+        numbers = *parameters(seed, dtype), *parameters(seed + 1, dtype)
+        equal(run("QLinearGlobalAveragePool", x, *numbers, constants=range(1, 5), **MICROSOFT))
+
+
 def test_refusals() -> None:
     def info(dtype: Any, *shape: int) -> Info:
         return Info(np.dtype(dtype), shape)
