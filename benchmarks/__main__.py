@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 
 import tinyonnx
 from audiotag.errors import Error as AudiotagError
-from benchmarks import audio, machine, model, report, start
+from benchmarks import audio, machine, model, report, start, zoo
 from benchmarks.turns import Case
 
 T = TypeVar("T", int, float)
@@ -43,7 +43,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         try:
             for case in args.cases(args, folder):
                 cases.append(case)
-                if not args.json:
+                if args.json:
+                    continue
+                if case.part == "zoo":
+                    print(f"{case.title}: {report.zoo_ratio(case)}", flush=True)
+                else:
                     print(f"\n{report.details(case, peak)}", flush=True)
         except model.UsageError as error:
             parser.error(str(error))
@@ -52,6 +56,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             return 1
     if args.json:
         print(json.dumps(report.to_json(facts, peak, cases), indent=1, allow_nan=False))
+    elif args.cases is zoo_cases:
+        print(f"\n{report.zoo(cases)}")
     elif args.cases is everything:
         print(f"\n{report.summary(cases)}")
     return 0
@@ -132,6 +138,9 @@ def make_parser() -> argparse.ArgumentParser:
     )
     crawl.add_argument("--model", default="mn10", metavar="MODEL", help="FILE.onnx, or mn04, mn10, … (mn10)")
     crawl.add_argument("--count", type=counted, default=400, metavar="N", help="files of 1 to 10 s (400)")
+    small = add("zoo", zoo_cases, "models of many families beside ONNX Runtime, in one table")
+    small.add_argument("names", nargs="*", metavar="NAME", help="models or families (all)")
+    small.add_argument("--threads", type=several(int), default=[1, 2], metavar="N,…", help="threads (1,2)")
     for name, cases, text in (
         ("mel", mel_cases, "log-mel features beside plain numpy"),
         (
@@ -231,6 +240,11 @@ def lengths_cases(args: argparse.Namespace, folder: str) -> Iterable[Case]:
 def crawl_cases(args: argparse.Namespace, folder: str) -> Iterable[Case]:
     """Yield the case of the command `crawl`."""
     return [start.crawl_case(args.model, args.count, folder, args.repeats or CRAWL_REPEATS)]
+
+
+def zoo_cases(args: argparse.Namespace, folder: str) -> Iterable[Case]:
+    """The command `zoo`."""
+    return zoo.cases(args.names, folder, threads=args.threads, repeats=args.repeats or REPEATS)
 
 
 def clip_cases(args: argparse.Namespace, folder: str) -> Iterable[Case]:

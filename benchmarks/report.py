@@ -103,6 +103,42 @@ def _other_lines(case: Case) -> list[list[str]]:
     return lines
 
 
+def zoo(cases: list[Case]) -> str:
+    """Format a table with a line for each model: our numbers ÷ ONNX Runtime's, and whether results are equal."""
+    numbers = sorted({case.parameters["threads"] for case in cases})
+    header = ["", "family", "equal", "ms"]
+    header += [f"time ÷, {count} thr." for count in numbers] + ["first ms", "first ÷", "peak MiB", "peak ÷"]
+    rows, remarks = [], []
+    for name in dict.fromkeys(case.parameters["model"] for case in cases):
+        own = {case.parameters["threads"]: case for case in cases if case.parameters["model"] == name}
+        one = next(iter(own.values()))
+        ours, theirs = one.measurements
+        times = [zoo_ratio(own[count]) if count in own else ABSENT for count in numbers]
+        first = [_milli(ours.first), ratio(ours.first, theirs.first)]
+        memory = [number(ours.peak_mib), ratio(ours.peak_mib, theirs.peak_mib)]
+        equal = "yes" if all(map(is_equal, own.values())) else "NO"
+        absent = next((m for m in one.measurements if m.absent is not None), None)
+        if absent is not None:
+            equal = ABSENT
+            remarks.append(f"{name}: {absent.name} is absent: {absent.absent}")
+        rows.append([name, one.parameters["family"], equal, _milli(ours.median_cpu), *times, *first, *memory])
+    return "\n".join([table(header, rows), *remarks])
+
+
+def is_equal(case: Case) -> bool:
+    """Whether our results are ONNX Runtime's, within the tolerance of the model."""
+    difference = case.measurements[0].difference
+    return difference is not None and difference <= case.parameters["tolerance"]
+
+
+def zoo_ratio(case: Case) -> str:
+    """Our time ÷ ONNX Runtime's: CPU time on one thread, which other processes disturb less, else wall time."""
+    ours, theirs = case.measurements
+    if case.parameters["threads"] == 1:
+        return ratio(ours.median_cpu, theirs.median_cpu)
+    return ratio(ours.median, theirs.median)
+
+
 def machine_line(facts: dict[str, Any], peak: float) -> str:
     """Describe the machine in one line."""
     versions = ", ".join(f"{name} {version}" for name, version in facts["versions"].items())

