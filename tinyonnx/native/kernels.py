@@ -12,8 +12,11 @@ from tinyonnx.runtime.size_table import evaluate
 def unpack(runs: Array, source: Array, target: Array, part: int, parts: int) -> None:
     """Copy runs of elements, rows of (target, source, length, step, count).
 
-    The `count` runs of a row follow each other in the target and start `step` apart in the source.
+    The `count` runs of a row follow each other in the target and start `step` apart in the source. All other
+    elements of the target become 0: it may hold what another level unpacked.
     """
+    for i in range(target.shape[0]):
+        target[i] = 0
     for row in range(runs.shape[0] // 5):
         t, s, length, step, count = (
             runs[5 * row], runs[5 * row + 1], runs[5 * row + 2], runs[5 * row + 3], runs[5 * row + 4],

@@ -12,6 +12,7 @@ import onnx
 import pytest
 
 import tinyonnx
+from tests.tinyonnx.kernels.test_recurrent_models import model as recurrent_model
 from tinyonnx.cli import main
 from tinyonnx.native.header import function_name, parameters
 from tinyonnx.native.model import CompileError
@@ -176,3 +177,18 @@ def test_functions_of_the_c_library_are_linked(tmp_path: Path, name: str) -> Non
     else:
         assert ctypes.CDLL(str(tmp_path / name)).powers_run(*map(pointer, [x, e, y])) == 0
     np.testing.assert_allclose(y, np.abs(x) ** e, rtol=1e-6)
+
+
+def test_levels_may_change_between_runs(tmp_path: Path) -> None:
+    """Zeros among unpacked constants, as the biases of an LSTM's states, aren't what another level left there."""
+    (tmp_path / "layer.onnx").write_bytes(recurrent_model("LSTM", outputs=["y"]))
+    library = tmp_path / "layer.so"
+    assert main(["compile", str(tmp_path / "layer.onnx"), "-o", str(library), "--input", "x=shape:9,3,5"]) == 0
+    functions = ctypes.CDLL(str(library))
+    x = np.random.default_rng(1).standard_normal((9, 3, 5)).astype(np.float32)
+    (expected,) = tinyonnx.InferenceSession(str(tmp_path / "layer.onnx")).run(None, {"x": x})
+    for level in (2, 3, 0, 3, 2):
+        functions.layer_level(level)
+        y = np.full_like(expected, np.nan)
+        assert functions.layer_run(pointer(x), pointer(y)) == 0
+        np.testing.assert_allclose(y, expected, atol=1e-5)
