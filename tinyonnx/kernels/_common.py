@@ -121,12 +121,12 @@ class Temporary(np.ndarray[Any, Any]):
     """Memory between the kernels of one step: the only arrays outside the arena that kernels write."""
 
 
-def temporary(size: int) -> Array:
-    """Uninitialised float32 for the kernels of a step."""
+def temporary(size: int, dtype: Any = np.float32) -> Array:
+    """Uninitialised memory for the kernels of a step, [size]."""
     if is_size(size):
-        memory: Array = temporary_memory(size, np.dtype(np.float32))
+        memory: Array = temporary_memory(size, np.dtype(dtype))
         return memory
-    return np.empty(size, np.float32).view(Temporary)
+    return np.empty(size, dtype).view(Temporary)
 
 
 def image(x: Array) -> Image:

@@ -7,6 +7,8 @@ element reads and their weights.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from fractions import Fraction
+from functools import lru_cache
 from math import floor
 from typing import Any, NamedTuple
 
@@ -15,18 +17,19 @@ import numpy as np
 from tinyonnx.errors import OpError
 from tinyonnx.ir import Array
 from tinyonnx.registry import Context, Info, op
+from tinyonnx.sizes.integers import is_size, value_of
 
-_ASYMMETRIC = "asymmetric"
-_CROP = "tf_crop_and_resize"
-_SYMMETRIC = "half_pixel_symmetric"
+ASYMMETRIC = "asymmetric"
+CROP = "tf_crop_and_resize"
+SYMMETRIC = "half_pixel_symmetric"
 _TRANSFORMATIONS = (
     "half_pixel",
-    _SYMMETRIC,
+    SYMMETRIC,
     "pytorch_half_pixel",
     "align_corners",
-    _ASYMMETRIC,
+    ASYMMETRIC,
     "tf_half_pixel_for_nn",
-    _CROP,
+    CROP,
 )
 _NEAREST_MODES = ("round_prefer_floor", "round_prefer_ceil", "floor", "ceil")
 
@@ -34,16 +37,21 @@ _NEAREST_MODES = ("round_prefer_floor", "round_prefer_ceil", "floor", "ceil")
 class Axis(NamedTuple):
     """One axis of a Resize.
 
-    `ratio` is the scale as a fraction, exact if sizes are given; `width` is the output's size
-    before it is cut to an integer.
+    `ratio` is the scale as a fraction, of integers if sizes are given.
     """
 
     at: int
     size: int
     out: int
     ratio: tuple[float, float]
-    width: float
     precision: type[np.float32] | type[np.float64]
+
+    @property
+    def width(self) -> float:
+        """The output's size before it is cut to an integer."""
+        if self.precision is np.float32:
+            return _scaled(self.size, self.ratio[0])
+        return self.size * self.ratio[0] / self.ratio[1]
 
     @property
     def scale(self) -> float:
@@ -75,29 +83,52 @@ def _scaled(size: int, scale: float) -> float:
     return float(np.float32(size) * np.float32(scale))
 
 
+def _scaled_size(size: int, scale: float) -> int:
+    """⌊size · scale⌋ in float32; an expression for a size that is one."""
+    if is_size(size):
+        limit = 1 << max(16, (2 * value_of(size)).bit_length())
+        fraction, largest = _exact_scale(float(scale), limit)
+        if value_of(size) <= largest and size <= largest:  # the second comparison is recorded
+            return size * fraction.numerator // fraction.denominator
+    return floor(_scaled(int(size), scale))
+
+
+@lru_cache(maxsize=256)
+def _exact_scale(scale: float, limit: int) -> tuple[Fraction, int]:
+    """A fraction that scales sizes like float32 does, and the largest size below `limit` up to which it does."""
+    fraction = Fraction(scale).limit_denominator(1024)
+    sizes = np.arange(limit)
+    exact = sizes * fraction.numerator // fraction.denominator
+    wrong = np.floor(sizes.astype(np.float32) * np.float32(scale)) != exact
+    return fraction, int(wrong.argmax()) - 1 if wrong.any() else limit - 1
+
+
 def _by_scales(shape: Sequence[int], axes: Sequence[int], scales: Array) -> list[Axis]:
     if not np.all(np.isfinite(scales) & (scales > 0)):
         raise OpError(f"scales {scales.tolist()} must be positive")
-    widths = [_scaled(shape[i], s) for i, s in zip(axes, scales)]
-    if not np.all(np.isfinite(widths)):
+    if not np.all(np.isfinite([_scaled(value_of(shape[i]), s) for i, s in zip(axes, scales)])):
         raise OpError(f"scales {scales.tolist()} are too large for shape {list(shape)}")
-    return [Axis(i, shape[i], floor(w), (float(s), 1.0), w, np.float32) for i, s, w in zip(axes, scales, widths)]
+    return [Axis(i, shape[i], _scaled_size(shape[i], s), (float(s), 1.0), np.float32) for i, s in zip(axes, scales)]
 
 
 def _by_sizes(shape: Sequence[int], axes: Sequence[int], sizes: Array, policy: str) -> list[Axis]:
     _one_of("keep_aspect_ratio_policy", policy, ("stretch", "not_larger", "not_smaller"))
-    targets = [int(s) for s in sizes]
+    targets = [s if is_size(s) else int(s) for s in sizes]
     if min(targets) < 0:
         raise OpError(f"sizes {targets} must not be negative")
     if any(shape[i] == 0 and t for i, t in zip(axes, targets)):
         raise OpError(f"can't resize shape {list(shape)} to sizes {targets}: an axis is empty")
-    ratios = [(float(t), float(shape[i])) if shape[i] else (1.0, 1.0) for i, t in zip(axes, targets)]
+    ratios = [(t, shape[i]) if shape[i] else (1, 1) for i, t in zip(axes, targets)]
     given = [ratio for i, ratio in zip(axes, ratios) if shape[i]]
     if policy != "stretch" and given:
-        choose = min if policy == "not_larger" else max
-        ratios = [choose(given, key=lambda r: r[0] / r[1])] * len(ratios)
-        targets = [floor(shape[i] * r[0] / r[1] + 0.5) for i, r in zip(axes, ratios)]
-    return [Axis(i, shape[i], t, r, shape[i] * r[0] / r[1], np.float64) for i, t, r in zip(axes, targets, ratios)]
+        chosen = given[0]
+        for ratio in given[1:]:
+            larger, smaller = (chosen, ratio) if policy == "not_larger" else (ratio, chosen)
+            if larger[0] * smaller[1] > smaller[0] * larger[1]:
+                chosen = ratio
+        ratios = [chosen] * len(ratios)
+        targets = [(2 * shape[i] * t + size) // (2 * size) for i, (t, size) in zip(axes, ratios)]
+    return [Axis(i, shape[i], t, ratio, np.float64) for i, t, ratio in zip(axes, targets, ratios)]
 
 
 def axes_of(
@@ -200,24 +231,6 @@ def _taps(
     return np.clip(index, 0, axis.size - 1).astype(np.int64)[used], weights[used]
 
 
-def axis_taps(
-    axis: Axis, *, mode: str = "nearest", coordinate_transformation_mode: str = "half_pixel",
-    nearest_mode: str = "round_prefer_floor", antialias: int = 0, cubic_coeff_a: float = -0.75,
-    exclude_outside: int = 0, **_: Any,
-) -> tuple[Array, Array]:  # fmt: skip
-    """Indices and weights of the inputs that make each output, both [taps, out]; without a region of interest."""
-    nearest = mode == "nearest"
-    if axis.out == axis.size and axis.scale == 1:
-        return np.arange(axis.size)[None], np.ones((1, axis.size))
-    with np.errstate(all="ignore"):
-        # a float32 scale like 1/3 selects the intended neighbours only if computed in float32
-        at = _coordinates(axis, coordinate_transformation_mode, (0.0, 1.0), axis.precision if nearest else np.float64)
-        if nearest:
-            index = np.clip(_nearest(at, nearest_mode), 0, axis.size - 1).astype(np.int64)
-            return index[None], np.ones((1, axis.out))
-        return _taps(axis, at, mode, antialias=antialias, cubic_coeff_a=cubic_coeff_a, exclude_outside=exclude_outside)
-
-
 def _interpolate(y: Array, axis: int, index: Array, weights: Array) -> Array:
     tail = (1,) * (y.ndim - axis - 1)
     result = np.zeros((*y.shape[:axis], index.shape[1], *y.shape[axis + 1 :]), y.dtype)
@@ -257,11 +270,11 @@ def _resample(
     steps = sorted(zip(axes, nearest_modes, rois), key=lambda step: step[0].out / max(step[0].size, 1))
     with np.errstate(all="ignore"):
         for axis, nearest_mode, roi in steps:
-            if axis.out == axis.size and axis.scale == 1 and transformation != _CROP:
+            if axis.out == axis.size and axis.scale == 1 and transformation != CROP:
                 continue
             # a float32 scale like 1/3 selects the intended neighbours only if computed in float32
             at = _coordinates(axis, transformation, roi, axis.precision if nearest else np.float64)
-            if transformation == _CROP:
+            if transformation == CROP:
                 outside.append((axis.at, (at < 0) | (at > axis.size - 1)))
             if nearest:
                 index = np.clip(_nearest(at, nearest_mode), 0, axis.size - 1).astype(np.int64)
@@ -309,10 +322,10 @@ def resize(
     """
     chosen = axes_of(x, scales, sizes, axes, keep_aspect_ratio_policy)
     rois = [(0.0, 1.0)] * len(chosen)
-    if coordinate_transformation_mode == _CROP:
+    if coordinate_transformation_mode == CROP:
         borders = _numbers("roi", roi, 2 * len(chosen))
         if borders is None:
-            raise OpError(f"{_CROP} needs a roi")
+            raise OpError(f"{CROP} needs a roi")
         rois = list(zip(borders[: len(chosen)].tolist(), borders[len(chosen) :].tolist()))
     return _resample(
         ctx,
@@ -347,7 +360,7 @@ def resize_10(ctx: Context | None, x: Array, scales: Array, *, mode: str = "near
         x,
         axes,
         mode=mode,
-        transformation=_ASYMMETRIC,
+        transformation=ASYMMETRIC,
         nearest_modes=["floor" if a.scale >= 1 else "ceil" for a in axes],
         rois=[(0.0, 1.0)] * len(axes),
         antialias=0,

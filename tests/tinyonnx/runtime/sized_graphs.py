@@ -190,11 +190,30 @@ class Images(Graphs):
         wide = self.add("Expand", mean, self.add("Shape", self.value))
         self.value = self.add("Sub", self.value, wide if self.flip() else mean)
 
+    def resize(self) -> None:
+        """A Resize by scales, or to the sizes of the input or to such plus one."""
+        mode = str(self.random.choice(["nearest", "linear", "cubic"]))
+        transformations = ["half_pixel", "pytorch_half_pixel", "align_corners", "asymmetric"]
+        attributes = {"mode": mode, "coordinate_transformation_mode": str(self.random.choice(transformations))}
+        if mode == "nearest":
+            rounding = ["round_prefer_floor", "round_prefer_ceil", "floor", "ceil"]
+            attributes["nearest_mode"] = str(self.random.choice(rounding))
+        if self.flip():
+            scales = [1, 1, *self.random.choice([0.5, 0.7, 1, 1.3, 2], 2)]
+            self.value = self.add("Resize", self.value, "", self.constant(np.array(scales, np.float32)), **attributes)
+        else:
+            sizes = [self.dim(self.value, 0), self.dim(self.value, 1)]
+            for axis in (2, 3):
+                size = self.dim("x", axis)
+                sizes.append(self.add("Add", size, self.ints(1)) if self.flip() else size)
+            self.value = self.add("Resize", self.value, "", "", self.add("Concat", *sizes, axis=0), **attributes)
+
     def build(self) -> ModelProto:
         layers = [
             self.conv, self.conv, self.bottleneck, self.bottleneck, self.pool, self.pool,
             self.activation, self.arithmetic, self.join, self.pad,
             self.there_and_back, self.transpose, self.cut, self.spread, self.branch, self.loop,
+            self.resize, self.resize,
         ]  # fmt: skip
         self.conv()
         for _ in range(int(self.random.integers(3, 9))):

@@ -18,6 +18,7 @@ from tinyonnx.codegen.kernel import DISABLED
 from tinyonnx.ir import Array
 from tinyonnx.kernels._common import Temporary
 from tinyonnx.runtime.sized import SizedPlan
+from tinyonnx.sizes.expressions import SizeError
 
 FLOAT = onnx.TensorProto.FLOAT
 
@@ -96,8 +97,8 @@ def test_sequences(seed: int) -> None:
     check(Sequences(seed).build(), shapes, seed)
 
 
-def parsed(text: str) -> bytes:
-    return onnx.parser.parse_model(f'<ir_version: 8, opset_import: ["" : 17]>\n{text}').SerializeToString()
+def parsed(text: str, opset: int = 17) -> bytes:
+    return onnx.parser.parse_model(f'<ir_version: 8, opset_import: ["" : {opset}]>\n{text}').SerializeToString()
 
 
 CONV = """g (float[1, 2, n, m] x, float[k] y) => (float[1, 2, h, w] z, float[k] v)
@@ -219,14 +220,74 @@ def test_memory_grows_to_the_largest_size_alone() -> None:
     assert len(executable.arena) <= 2 * 80 * 9 * 2 * 4 * 2 + 4096
 
 
-def test_an_operator_that_pins_sizes_is_planned_size_by_size() -> None:
-    """A resize's tables are made for one size; results are right nevertheless."""
-    model = parsed("""g (float[1, 2, n, 4] x) => (float[1, 2, m, 8] z)
-        <float[4] s = {1, 1, 2, 2}, float[0] r = {}> { a = Relu(x) z = Resize<mode = "linear">(a, r, s) }""")
+TRANSFORMATIONS = (
+    "half_pixel",
+    "half_pixel_symmetric",
+    "pytorch_half_pixel",
+    "align_corners",
+    "asymmetric",
+    "tf_half_pixel_for_nn",
+)
+
+RESIZES = [
+    *(f'<mode = "nearest", nearest_mode = "{m}"' for m in ("round_prefer_floor", "round_prefer_ceil", "floor", "ceil")),
+    *(f'<mode = "{mode}", antialias = {aa}, exclude_outside = {out}'
+      for mode in ("linear", "cubic") for aa in (0, 1) for out in (0, 1)),
+]  # fmt: skip
+
+TARGETS = {
+    "by scales": "(x, none, factors)",
+    "by sizes": "(x, none, none, sizes)",
+    "not larger": "(x, none, none, sizes)",
+}
+
+
+@pytest.mark.parametrize("target", TARGETS)
+@pytest.mark.parametrize("transformation", TRANSFORMATIONS)
+def test_resize(transformation: str, target: str) -> None:
+    """Each of many kinds of Resize in one model; heights and widths that grow and shrink."""
+    policy = ', axes = [2, 3], keep_aspect_ratio_policy = "not_larger"' if target == "not larger" else ", axes = [2, 3]"
+    lines = [
+        f'z{i} = Resize{resize}, coordinate_transformation_mode = "{transformation}"{policy}>{TARGETS[target]}'
+        for i, resize in enumerate(RESIZES)
+    ]
+    results = ", ".join(f"float[1, 2, h{i}, w{i}] z{i}" for i in range(len(lines)))
+    model = parsed(f"""g (float[1, 2, n, m] i) => ({results})
+        <float[2] factors = {{2.3, 0.6}}, float[0] none = {{}}, int64[2] times = {{3, 1}}, int64[2] by = {{2, 2}}>
+        {{ x = Relu(i) shape = Shape<start = 2>(x) large = Mul(shape, times) sizes = Div(large, by) {" ".join(lines)} }}
+        """, opset=19)  # fmt: skip
+    here = session(model)
+    for n, m in ((6, 9), (9, 6), (4, 31), (22, 22), (23, 5), (6, 9)):
+        feeds = {"i": np.random.default_rng(n).standard_normal((1, 2, n, m)).astype(np.float32)}
+        for a, b in zip(here.run(None, feeds), fresh(model, feeds), strict=True):
+            np.testing.assert_array_equal(a, b)
+    assert [plan.symbols for plan in sized_plans(here)]
+
+
+@pytest.mark.parametrize("scale", [2.0, 1.5, 2.3, 0.7, 1 / 3, 0.1, 1.9999999, 3.1415927])
+def test_sizes_that_a_scale_gives(scale: float) -> None:
+    """As many pixels as float32 gives; small sizes and large ones, whose product is rounded."""
+    model = parsed(f"""g (float[1, 1, n] x) => (float[1, 1, m] y)
+        <float[1] s = {{{np.float32(scale)!s}}}, float[0] none = {{}}>
+        {{ z = Resize<axes = [2], coordinate_transformation_mode = "asymmetric">(x, none, s) y = Neg(z) }}
+        """, opset=18)  # fmt: skip
+    here = session(model)
+    for n in (10, 20, 30, 31, 99, 1000, 4097, 65535, 65536, 100001, 10):
+        (y,) = here.run(None, {"x": np.arange(n, dtype=np.float32).reshape(1, 1, n)})
+        assert y.shape == (1, 1, int(np.float32(n) * np.float32(scale))), n
+
+
+def test_what_cannot_be_planned_for_every_size_is_planned_size_by_size(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuses(*_: object) -> None:
+        raise SizeError("not this one")
+
+    monkeypatch.setattr("tinyonnx.runtime.sized_plans.make_sized", refuses)
+    model = parsed(CONV)
     here = session(model)
     for n in (5, 8, 13, 6, 21, 9):
-        feeds = {"x": np.random.default_rng(n).standard_normal((1, 2, n, 4)).astype(np.float32)}
-        np.testing.assert_array_equal(here.run(None, feeds)[0], fresh(model, feeds)[0])
+        np.testing.assert_array_equal(here.run(None, images(n))[0], fresh(model, images(n))[0])
+    (plans,) = here._sized.values()
+    assert plans.refused == "SizeError: not this one"
 
 
 def test_subgraphs() -> None:
