@@ -80,9 +80,12 @@ class Repeats:
 
 
 def _signature(output_names: Sequence[str] | None, feeds: Mapping[str, Any]) -> Any:
-    """The names, types and shapes; None for feeds that aren't all arrays of numbers."""
+    """The names, types and shapes; None for names that aren't strings and feeds that aren't all arrays of numbers."""
     if type(feeds) is not dict or not isinstance(output_names, list | tuple | None):
         return None
+    for name in output_names or ():
+        if type(name) is not str:
+            return None
     parts: list[Any] = [None if output_names is None else tuple(output_names)]
     for name, feed in feeds.items():
         if type(feed) is not np.ndarray or feed.dtype.kind == "O":

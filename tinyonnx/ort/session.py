@@ -302,7 +302,10 @@ class InferenceSession(SessionDescription):
         inputs, feeds = check_feeds(self._graph, input_feed, self._name)
         if isinstance(output_names, str):
             raise InputError(f"{self._name}: output names must be a list, not {output_names!r}")
-        names = tuple(output_names or ())
+        names = () if output_names is None else tuple(output_names)
+        for name in names:
+            if not isinstance(name, str):
+                raise InputError(f"{self._name}: output names must be strings, got {name!r}")
         level = self._options.graph_optimization_level
         decided = self._decisions.of(feeds) if decide and level != GraphOptimizationLevel.ORT_DISABLE_ALL else ()
         return Request(names, tuple(inputs[len(self._graph.inputs) :]), level, feeds, decided)

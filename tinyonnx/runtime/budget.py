@@ -77,7 +77,7 @@ class Budget:
         if self._bytes + nbytes > self._limits.max_run_bytes:
             raise RunBytesError(
                 f"the run would hold {self._bytes + nbytes} bytes at a time, the limit max_run_bytes is "
-                f"{self._limits.max_run_bytes}"
+                f"{self._limits.max_run_bytes}; raise it in SessionOptions.limits"
             )
 
     def hold(self, value: Any) -> None:

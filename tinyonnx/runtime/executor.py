@@ -181,7 +181,7 @@ def step_calls(plan: Plan, step: Step, arena: Array, items: slice, batch: int) -
 def allocate_arena(plan: Plan, nbytes: int) -> Array:
     """Allocate the memory of a plan's buffers. Raises ResourceError."""
     if nbytes > plan.limits.max_run_bytes:
-        limit = f"the limit max_run_bytes is {plan.limits.max_run_bytes}"
+        limit = f"the limit max_run_bytes is {plan.limits.max_run_bytes}; raise it in SessionOptions.limits"
         raise ResourceError(f"{plan.model}: the results of its steps take {nbytes} bytes at a time, {limit}")
     try:
         return allocate(nbytes)

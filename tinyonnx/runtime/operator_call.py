@@ -102,7 +102,8 @@ def _too_much(shape: Sequence[int], dtype: np.dtype[Any], limits: Limits) -> str
     if size <= limits.max_tensor_bytes:
         return None
     takes = "would take, weren't it empty," if 0 in shape else "takes"
-    return f"{takes} {size} bytes, the limit max_tensor_bytes is {limits.max_tensor_bytes}"
+    limit = f"the limit max_tensor_bytes is {limits.max_tensor_bytes}; raise it in SessionOptions.limits"
+    return f"{takes} {size} bytes, {limit}"
 
 
 def evaluate(model: str, node: Node, inputs: Sequence[Any], ctx: OpContext) -> list[Any]:

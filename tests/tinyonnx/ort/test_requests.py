@@ -117,3 +117,12 @@ def test_many_kinds_of_runs(session: tinyonnx.InferenceSession) -> None:
         for n in range(1, 25):
             x = np.full((n, 2), n, np.float32)
             np.testing.assert_array_equal(session.run(["y"], {"x": x, "k": K})[0], x + BIAS)
+
+
+def test_names_of_outputs_that_are_not_strings(session: tinyonnx.InferenceSession) -> None:
+    wrong: Any
+    for wrong in ([["y"]], [{}], [3], [None], ["y", 3]):
+        with pytest.raises(tinyonnx.InputError, match="output names must be strings, got "):
+            session.run(wrong, {"x": X, "k": K})
+    names: Any = np.array(["n", "y"])
+    assert session.run(names, {"x": X, "k": K})[0] == 6
