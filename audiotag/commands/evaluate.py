@@ -32,12 +32,14 @@ def add_parser(subparsers: Any) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Evaluate the model; return 1 if sounds could not be read."""
+    from audiotag.crawl.job import resume_collection
     from audiotag.learning.evaluation import evaluate, page
     from audiotag.learning.examples import read_table
     from audiotag.tagger import Tagger
 
     examples = read_table(args.table)
     tagger = Tagger(args.model)
+    resume_collection()
     count = len(examples.paths)
     try:
         figures, failures = evaluate(tagger, examples, lambda done: show(f"{done} of {count} sounds"))

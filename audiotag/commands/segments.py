@@ -32,19 +32,27 @@ def add_parser(subparsers: Any) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Cut the detections; return 1 if recordings could not be read."""
+    """Cut the detections; return 1 if recordings could not be read or are too short."""
+    from audiotag.crawl.job import resume_collection
     from audiotag.search.cut import best_of_each, cut, read_detections
 
     detections = [found for found in read_detections(args.results) if found.score >= args.threshold]
     by_path: dict[str, list[Any]] = {}
     for detection in best_of_each(detections, args.top):
         by_path.setdefault(detection.path, []).append(detection)
-    written, failed = 0, 0
+    resume_collection()
+    written, failed, short = 0, 0, 0
+    taken: set[str] = set()
     for path, chosen in sorted(by_path.items()):
         try:
-            written += len(cut(path, chosen, args.margin, args.out))
+            files = cut(path, chosen, args.margin, args.out, taken)
         except AudioError as error:
             say(str(error))
             failed += 1
+            continue
+        written += len(files)
+        if len(files) < len(chosen):
+            say(printable(f"{path}: ends before {len(chosen) - len(files)} of its {len(chosen)} detections"))
+            short += 1
     print(f"{printable(args.out)}: {written} clips of {len(by_path) - failed} recordings")
-    return 1 if failed else 0
+    return 1 if failed or short else 0

@@ -134,6 +134,7 @@ def run(args: argparse.Namespace) -> int:
         from audiotag.serve.decoders import Decoders
     except ImportError as error:
         raise ServeError(f"{error.name} is missing: pip install 'tinyonnx[serve]'") from None
+    from audiotag.crawl.job import resume_collection
     from audiotag.tagger import Tagger
 
     decoders = Decoders()
@@ -141,6 +142,7 @@ def run(args: argparse.Namespace) -> int:
     try:
         tagger = Tagger(args.model)
         _warm_up(tagger)
+        resume_collection()
         warn_if_untrained(tagger.model)
         limits = RequestLimits(
             args.max_mib << 20, args.max_seconds, args.body_timeout, args.queue,

@@ -48,6 +48,7 @@ def add_parser(subparsers: Any) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Train the model; return 1 if sounds could not be read."""
+    from audiotag.crawl.job import resume_collection
     from audiotag.learning.embeddings import embed_all
     from audiotag.learning.examples import read_folder, read_table
     from audiotag.learning.head import train_head
@@ -62,6 +63,7 @@ def run(args: argparse.Namespace) -> int:
         examples = read_table(args.labels, args.folder, args.negatives)
     tagger = Tagger(args.backbone)
     _check_output(args.output, tagger)
+    resume_collection()
     count = len(examples.paths)
     try:
         embeddings, failures = embed_all(tagger, examples.paths, lambda done: show(f"{done} of {count} sounds"))

@@ -65,7 +65,7 @@ def _key(path: str) -> str:
     """Identification of a file's content; for one that can't be examined, its name."""
     try:
         status = os.stat(path)
-    except OSError:
+    except (OSError, ValueError):  # ValueError: a null byte in the path
         return path
     return f"{os.path.abspath(path)}\0{status.st_size}\0{status.st_mtime_ns}"
 

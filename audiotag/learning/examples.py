@@ -82,6 +82,8 @@ def read_table(table: str, folder: str | None = None, negatives: str | None = No
         raise ExamplesError(printable(f"{table}: can't be read: {error.strerror}")) from None
     except UnicodeDecodeError:
         raise ExamplesError(printable(f"{table}: is not UTF-8 text")) from None
+    except csv.Error as error:
+        raise ExamplesError(printable(f"{table}: is not CSV: {error}")) from None
     return _examples(table, list(found.items()), _negatives(negatives))
 
 

@@ -36,7 +36,11 @@ def read_labels(path: str | os.PathLike[str]) -> tuple[ClassLabel, ...]:
         return tuple(ClassLabel(line.strip()) for line in lines)
     at = next((heading.index(key) for key in _IDS if key in heading), None)
     labels = []
-    for number, row in enumerate(csv.reader(lines[1:], delimiter=separator), 2):
+    try:
+        rows = list(csv.reader(lines[1:], delimiter=separator))
+    except csv.Error as error:
+        raise ModelError(printable(f"{name}: is not a list of classes: {error}")) from None
+    for number, row in enumerate(rows, 2):
         if len(row) <= column:
             raise ModelError(printable(f"{name}: row {number} has no column {heading[column]}"))
         labels.append(ClassLabel(row[column].strip(), "" if at is None or at >= len(row) else row[at].strip()))

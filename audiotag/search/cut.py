@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
 import os
 import re
+from collections import deque
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -43,7 +45,7 @@ def read_detections(path: str) -> list[Detection]:
         raise Error(printable(f"{path}: can't be read: {error.strerror}")) from None
     try:
         found = list(_from_jsonl(text) if text.lstrip()[:1] == "{" else _from_csv(text))
-    except (KeyError, ValueError, TypeError) as error:
+    except (KeyError, ValueError, TypeError, AttributeError, csv.Error) as error:
         raise Error(printable(f"{path}: is not JSONL or CSV of audiotag tag: {error}")) from None
     if not found:
         raise Error(printable(f"{path}: has no tags"))
@@ -51,14 +53,14 @@ def read_detections(path: str) -> list[Detection]:
 
 
 def _from_jsonl(text: str) -> Iterator[Detection]:
-    for line in text.splitlines():
+    for line in filter(str.strip, text.split("\n")):
         row = json.loads(line)
         for tag in row.get("tags", ()):
             yield Detection(row["path"], float(row["start"]), float(row["end"]), tag["label"], float(tag["score"]))
 
 
 def _from_csv(text: str) -> Iterator[Detection]:
-    for row in csv.DictReader(text.splitlines()):
+    for row in csv.DictReader(io.StringIO(text, newline="")):
         if row["label"]:
             yield Detection(row["path"], float(row["start"]), float(row["end"]), row["label"], float(row["score"]))
 
@@ -74,42 +76,77 @@ def best_of_each(detections: list[Detection], count: int | None) -> list[Detecti
     return chosen
 
 
-def cut(path: str, detections: list[Detection], margin: float, folder: str) -> list[str]:
+class _Span(NamedTuple):
+    """A detection, and the samples from `start` to `end` that are cut out for it."""
+
+    start: int
+    end: int
+    detection: Detection
+
+
+def cut(path: str, detections: list[Detection], margin: float, folder: str, taken: set[str]) -> list[str]:
     """Write the detections of a recording as WAV files, mono with 16 bits, in a sub-folder for each class.
 
-    `margin` is in seconds and added at both ends. Reads the recording once. Returns the files.
+    `margin` is in seconds and added at both ends. Reads the recording once, and keeps as much of it as the longest
+    detection takes. Returns the files, without those of detections behind the end of the recording. Names in `taken`,
+    to which those of the files are added, get a number.
 
     Raises AudioError, OutputError.
     """
+    spans = [_Span(max(0, round((d.start - margin) * RATE)), round((d.end + margin) * RATE), d) for d in detections]
+    waiting = deque(sorted(spans, key=lambda span: span.start))
+    begun: list[_Span] = []
+    kept: deque[Array] = deque()
+    first = at = 0  # positions of the first kept sample, and behind the last
+    written = []
+
+    def write(span: _Span) -> None:
+        pieces, position = [np.empty(0, np.float32)], first
+        for block in kept:
+            pieces.append(block[max(0, span.start - position) : max(0, span.end - position)])
+            position += len(block)
+        written.append(_write(np.concatenate(pieces), span.detection, folder, taken))
+
+    for block in audio.stream(path, notes=[], target=RATE):
+        kept.append(np.array(block))
+        at += len(block)
+        while waiting and waiting[0].start < at:
+            begun.append(waiting.popleft())
+        for span in begun:
+            if span.end <= at:
+                write(span)
+        begun = [span for span in begun if span.end > at]
+        needed = min((span.start for span in begun), default=at)
+        while kept and first + len(kept[0]) <= needed:
+            first += len(kept.popleft())
+    for span in begun:
+        write(span)
+    return written
+
+
+def _write(samples: Array, detection: Detection, folder: str, taken: set[str]) -> str:
+    """Write one detection and return its file, whose name is added to `taken`. Raises OutputError."""
     import soundfile
 
-    spans = [(max(0, round((d.start - margin) * RATE)), round((d.end + margin) * RATE)) for d in detections]
-    pieces: list[list[Array]] = [[] for _ in detections]
-    at = 0
-    for block in audio.stream(path, notes=[], target=RATE):
-        for piece, (start, end) in zip(pieces, spans, strict=True):
-            if at < end and at + len(block) > start:
-                piece.append(np.array(block[max(0, start - at) : end - at]))
-        at += len(block)
-    written = []
-    for detection, piece in zip(detections, pieces, strict=True):
-        if not piece:
-            continue
-        target = os.path.join(folder, _word(detection.label), _name(detection))
-        try:
-            os.makedirs(os.path.dirname(target), exist_ok=True)
-            samples = np.clip(np.concatenate(piece), -1, 1 - 2**-15)
-            with open(target, "wb") as file:
-                soundfile.write(file, samples, RATE, format="WAV", subtype="PCM_16")
-        except OSError as error:
-            raise OutputError(target, error.strerror or str(error)) from None
-        written.append(target)
-    return written
+    stem = os.path.join(_word(detection.label), _name(detection))
+    name, number = stem, 1
+    while name.casefold() in taken:  # recordings of one name in different folders
+        number += 1
+        name = f"{stem}_{number}"
+    taken.add(name.casefold())
+    target = os.path.join(folder, f"{name}.wav")
+    try:
+        os.makedirs(os.path.dirname(target), exist_ok=True)
+        with open(target, "wb") as file:
+            soundfile.write(file, np.clip(samples, -1, 1 - 2**-15), RATE, format="WAV", subtype="PCM_16")
+    except OSError as error:
+        raise OutputError(target, error.strerror or str(error)) from None
+    return target
 
 
 def _name(detection: Detection) -> str:
     stem = _word(os.path.splitext(os.path.basename(detection.path))[0])
-    return f"{detection.score:.3f}_{stem}_{detection.start:.2f}-{detection.end:.2f}.wav"
+    return f"{detection.score:.3f}_{stem}_{detection.start:.2f}-{detection.end:.2f}"
 
 
 def _word(text: str) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -79,8 +80,16 @@ def open_results(path: str) -> list[EmbeddingPart]:
 
     Raises SearchError.
     """
+    parts = _open(path)
+    if not any(len(part.rows) for part in parts):
+        raise SearchError(printable(f"{path}: has no embeddings: make it with audiotag tag --embeddings"))
+    return parts
+
+
+def _open(path: str) -> list[EmbeddingPart]:
     place = Path(path)
     try:
+        place.stat()  # pyarrow's error for a missing file gives no cause
         if (place / "vectors.npy").exists():
             rows = ResultLines(np.memmap(place / "rows.jsonl", np.uint8, "r"), np.load(place / "starts.npy"))
             return [_checked(path, EmbeddingPart(np.load(place / "vectors.npy", mmap_mode="r"), rows, unit=True))]
@@ -183,7 +192,8 @@ def _similarity(part: EmbeddingPart, wanted: Array) -> Array:
 def write_index(parts: list[EmbeddingPart], folder: str) -> int:
     """Write an index of the rows that have embeddings; return their number.
 
-    It holds embeddings of length 1 and the rows, in files that are memory-mapped.
+    It holds embeddings of length 1 and the rows, in files that are memory-mapped. `parts` may be those of an index in
+    the same folder.
 
     Raises SearchError, OSError.
     """
@@ -195,8 +205,9 @@ def write_index(parts: list[EmbeddingPart], folder: str) -> int:
     sizes = {part.vectors.shape[1] for part in parts}
     if len(sizes) > 1:
         raise SearchError(f"the results have embeddings of different models, of {sorted(sizes)} numbers")
-    temporary = os.path.join(folder, "vectors.part")
-    vectors = np.lib.format.open_memmap(temporary, "w+", np.float32, (count, *sizes))
+    names = ("rows.jsonl", "starts.npy", "vectors.npy")
+    rows_path, starts_path, vectors_path = (os.path.join(folder, f"{name}.part") for name in names)
+    vectors = np.lib.format.open_memmap(vectors_path, "w+", np.float32, (count, *sizes))
     at = 0
     for part, rows in zip(parts, kept, strict=True):
         for start in range(0, len(rows), _STEP):
@@ -206,12 +217,16 @@ def write_index(parts: list[EmbeddingPart], folder: str) -> int:
             at += len(chunk)
     vectors.flush()
     lengths = []
-    with open(os.path.join(folder, "rows.jsonl"), "wb") as file:
+    with open(rows_path, "wb") as file:
         for line in _lines(parts, kept):
             lengths.append(file.write(line + b"\n"))
-    np.save(os.path.join(folder, "starts.npy"), np.cumsum([0, *lengths]))
-    # last: its name marks the index as complete
-    os.replace(temporary, os.path.join(folder, "vectors.npy"))
+    with open(starts_path, "wb") as file:
+        np.save(file, np.cumsum([0, *lengths]))
+    # vectors.npy marks the index as complete: an old one goes first, the new one comes last
+    with suppress(FileNotFoundError):
+        os.unlink(os.path.join(folder, "vectors.npy"))
+    for name in names:
+        os.replace(os.path.join(folder, f"{name}.part"), os.path.join(folder, name))
     return count
 
 

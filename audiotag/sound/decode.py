@@ -40,6 +40,8 @@ def open_blocks(source: Any, name: str, stack: ExitStack, notes: list[str]) -> B
     try:
         path = Path(source) if isinstance(source, (str, os.PathLike)) else None
         if path is not None:
+            if "\0" in os.fspath(path):
+                raise AudioError(name, "is no path: it contains a null byte")
             if path.is_dir():
                 raise AudioError(name, "is a directory")
             source = stack.enter_context(path.open("rb", buffering=0))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import signal
 import socket
 import subprocess
@@ -10,6 +11,7 @@ from contextlib import ExitStack
 
 import pytest
 
+from audiotag import cli
 from tests.audiotag.serve.servers import Server, counted, serving, until, wav
 
 pytest.importorskip("uvicorn")
@@ -72,3 +74,21 @@ def test_a_port_that_is_taken(server: Server, model: str) -> None:
 
 def test_only_this_machine_reaches_it(server: Server) -> None:
     assert server.url.startswith("http://127.0.0.1:")
+
+
+def test_garbage_is_collected_while_serving(model: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The command line starts without garbage collection; failed requests leave cycles of references."""
+    collecting = []
+
+    def serve(_: object, listener: socket.socket, __: str) -> None:
+        listener.close()
+        collecting.append(gc.isenabled())
+
+    monkeypatch.setattr("audiotag.commands.serve._serve", serve)
+    gc.disable()
+    try:
+        assert cli.main(["serve", "--model", model, "--port", "0"]) == 0
+    finally:
+        gc.enable()
+        gc.unfreeze()
+    assert collecting == [True]

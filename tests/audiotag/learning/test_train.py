@@ -118,6 +118,31 @@ def test_folders_that_are_no_examples(make, tmp_path):
         read_folder(str(path))
 
 
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "its first line must name the columns path and label"),
+        ('path,label\n"low/0.wav,low\n' + "x" * 200_000, "is not CSV: field larger than field limit"),
+        ("path,label\nlow/0.wav,\n", "has no labelled sounds"),
+    ],
+    ids=["empty", "quote", "no label"],
+)
+def test_tables_that_are_no_examples(text, message, tmp_path):
+    (tmp_path / "table.csv").write_text(text)
+    with pytest.raises(ExamplesError, match=f"table.csv: {message}"):
+        read_table(str(tmp_path / "table.csv"))
+
+
+def test_a_path_that_can_not_be(sounds, backbone, tmp_path, capsys):
+    table = tmp_path / "table.csv"
+    names = [f"{name}/{i}.wav,{name[0]}" for name in ("high", "low") for i in range(6)]
+    (sounds / "high, shrill").rename(sounds / "high")
+    table.write_text("\n".join(["path,label", *names, "a\0b.wav,h", ""]))
+    assert train(sounds, "--labels", table, "-o", tmp_path / "mine.onnx", "--backbone", backbone) == 1
+    assert r"a\x00b.wav: " in capsys.readouterr().err
+    assert (tmp_path / "mine.onnx").exists()
+
+
 def test_esc10_with_ten_examples_a_class(shared, mn04, tmp_path, monkeypatch, capsys):
     """Trained on folds 1 to 3, at least 98 % of fold 4 is right."""
     monkeypatch.setenv("AUDIOTAG_HOME", str(tmp_path / "home"))

@@ -12,6 +12,7 @@ from audiotag import ModelError, Tagger, cli
 from audiotag.models import catalog, conversion
 from audiotag.models.description import KEY, parse
 from audiotag.models.families.efficientat import variant
+from audiotag.models.labels_file import read_labels
 from audiotag.models.mobilenet import Config, build, named_config, parameter_count, random_tensors
 from audiotag.models.network import Network
 
@@ -122,6 +123,13 @@ def test_a_fine_tuned_checkpoint_needs_labels(checkpoint, tmp_path):
     tinyonnx.save_model(graph, tmp_path / "model.onnx")
     result = Tagger(tmp_path / "model.onnx").tag(np.ones(32000, np.float32), 32000)
     assert {tag.label for tag in result.tags} == {"cat", "cow", "crow, black"}
+
+
+def test_a_list_of_classes_that_is_no_table(tmp_path):
+    labels = tmp_path / "labels.csv"
+    labels.write_text('index,name\n0,"cat\n' + "1,cow\n" * 30_000)
+    with pytest.raises(ModelError, match=r"labels\.csv: is not a list of classes: field larger"):
+        read_labels(labels)
 
 
 def test_the_command(shared, tmp_path, capsys):

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import json
+import os
+import shutil
+
 import numpy as np
 import pytest
 import soundfile
 
 from audiotag import cli
-from audiotag.search.cut import RATE, Detection, best_of_each
+from audiotag.search.cut import RATE, Detection, best_of_each, cut, read_detections
 from tests.audiotag.conftest import make_tagger
 
 
@@ -80,7 +84,74 @@ def test_segments_of_a_lost_recording_are_reported(tagger_file, sounds, tmp_path
     assert "3 clips of 3 recordings" in captured.out
 
 
-@pytest.mark.parametrize("text", ["", "hello\n", '{"path": "a.wav", "tags": []}\n', '{"tags": [{}]}\n', "{\n"])
+def test_segments_of_recordings_of_one_name_are_all_kept(tagger_file, sounds, tmp_path, capsys):
+    other = tmp_path / "more" / "sounds"
+    shutil.copytree(sounds, other)
+    results, out = tmp_path / "tags.jsonl", tmp_path / "cut"
+    options = ("--top", 1, "--format", "jsonl", "--output", results)
+    assert run("tag", sounds, other, "--model", tagger_file, *options) == 0
+    for _ in range(2):  # the second time writes over the first
+        assert run("segments", results, "--out", out) == 0
+        assert "8 clips of 8 recordings" in capsys.readouterr().out
+        assert len(list(out.rglob("*.wav"))) == 8
+
+
+def test_segments_behind_the_end_of_a_recording_are_reported(sounds, tmp_path, capsys):
+    rows = [
+        {"path": str(sounds / "0.wav"), "start": start, "end": start + 2, "tags": [{"label": "x", "score": 0.5}]}
+        for start in (0, 2, 5, 9)
+    ]
+    (tmp_path / "tags.jsonl").write_text("\n".join(map(json.dumps, rows)) + "\n\n")
+    assert run("segments", tmp_path / "tags.jsonl", "--out", tmp_path / "cut") == 1
+    captured = capsys.readouterr()
+    assert "0.wav: ends before 2 of its 4 detections" in captured.err
+    assert "2 clips of 1 recordings" in captured.out
+    lengths = sorted(soundfile.info(path).frames / RATE for path in (tmp_path / "cut").rglob("*.wav"))
+    assert lengths == pytest.approx([1, 2])
+
+
+def test_segments_keep_no_more_of_a_recording_than_they_need(sounds, tmp_path, monkeypatch):
+    """All detections but the last are written before the end of the recording is read."""
+    found = [Detection(str(sounds / "0.wav"), start, start + 1, "x", 0.5) for start in (9, 4, 0, 2)]
+    blocks = [np.full(RATE // 2, i / 100, np.float32) for i in range(20)]
+    counts = []
+
+    def stream(*_, **__):
+        for block in blocks:
+            yield block
+            counts.append(len(list((tmp_path / "x").glob("*.wav"))))
+
+    monkeypatch.setattr("audiotag.search.cut.audio.stream", stream)
+    assert len(cut("0.wav", found, 0, str(tmp_path), set())) == 4
+    assert counts == [0, *[1] * 4, *[2] * 4, *[3] * 10, 4]
+    for file in (tmp_path / "x").glob("*.wav"):
+        start = float(file.stem.split("_")[-1].split("-")[0])
+        samples = soundfile.read(file)[0]
+        np.testing.assert_allclose(samples, np.repeat([2 * start, 2 * start + 1], RATE // 2) / 100, atol=1e-4)
+
+
+def test_paths_with_line_breaks_in_csv(tagger_file, sounds, tmp_path):
+    name = "a\nb\x85c\x0bd.wav"
+    (sounds / "1.wav").rename(sounds / name)
+    results = tmp_path / "tags.csv"
+    assert run("tag", sounds, "--model", tagger_file, "--top", 1, "--format", "csv", "--output", results) == 0
+    assert {os.path.basename(found.path) for found in read_detections(str(results))} == {
+        "0.wav", name, "2.wav", "3.wav"
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "hello\n",
+        '{"tags": []}\n[]\n',
+        'path,label\n"' + "x" * 200_000,
+        '{"path": "a.wav", "tags": []}\n',
+        '{"tags": [{}]}\n',
+        "{\n",
+    ],
+)
 def test_results_without_detections(text, tmp_path, capsys):
     (tmp_path / "x").write_text(text)
     assert run("segments", tmp_path / "x", "--out", tmp_path / "cut") == 1

@@ -77,8 +77,14 @@ def test_more_are_wanted_than_there_are(tmp_path):
 def test_results_that_can_not_be_searched(tmp_path):
     with pytest.raises(SearchError, match="missing: can't be read: No such file"):
         open_results(str(tmp_path / "missing"))
+    with pytest.raises(SearchError, match=r"missing\.parquet: can't be read: No such file"):
+        open_results(str(tmp_path / "missing.parquet"))
     with pytest.raises(SearchError, match="has no part-"):
         open_results(str(tmp_path))
+    (tmp_path / "failures").mkdir()
+    write_parquet(tmp_path / "failures" / "part-00000.parquet", [], [])
+    with pytest.raises(SearchError, match="has no embeddings: make it with audiotag tag --embeddings"):
+        open_results(str(tmp_path / "failures"))
     (tmp_path / "plain.jsonl").write_text('{"path": "a.wav", "tags": []}\n')
     with pytest.raises(SearchError, match="has no embeddings: make it with audiotag tag --embeddings"):
         open_results(str(tmp_path / "plain.jsonl"))
@@ -88,6 +94,19 @@ def test_results_that_can_not_be_searched(tmp_path):
     vectors, rows = made(3)
     with pytest.raises(SearchError, match=r"of 8 numbers were made with another model, .* has 9"):
         nearest(open_results(str(write_npy(tmp_path / "npy", vectors, rows))), np.ones(9), 1)
+
+
+def test_an_index_is_written_over_itself_and_over_another(tmp_path):
+    vectors, rows = made(50)
+    index = str(tmp_path / "index")
+    write_index(open_results(str(write_jsonl(tmp_path / "results", vectors, rows))), index)
+    for _ in range(2):
+        assert write_index(open_results(index), index) == 50
+        assert nearest(open_results(index), vectors[7], 1)[0].row == rows[7]
+    vectors, rows = made(20, 4, seed=1)
+    assert write_index(open_results(str(write_jsonl(tmp_path / "others", vectors, rows))), index) == 20
+    assert nearest(open_results(index), vectors[3], 1)[0].row == rows[3]
+    assert sorted(path.name for path in (tmp_path / "index").iterdir()) == ["rows.jsonl", "starts.npy", "vectors.npy"]
 
 
 def test_an_index_is_searched_at_the_speed_of_memory(tmp_path):

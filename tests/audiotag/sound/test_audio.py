@@ -252,6 +252,7 @@ def test_a_flac_that_lacks_its_last_frames_though_no_frame_is_cut(noise):
 def test_missing_file_and_folder(tmp_path):
     fails(tmp_path / "no.wav", r"no\.wav: No such file")
     fails(tmp_path, "is a directory")
+    fails(str(tmp_path / "a\0b.wav"), "contains a null byte")
 
 
 def test_names_stay_on_one_line(tmp_path):
