@@ -57,5 +57,12 @@ CHANNEL_ENERGY = next(_real_index)
 REALS = next(_real_index)
 """Number of reals."""
 
-PROBABILITIES, MODEL_FACTS = range(2)
-"""Constants of the model: whether its scores are probabilities instead of logits; number of constants."""
+# -- constants of the model -----------------------------------------------------------------
+
+_fact_index = count()
+
+PROBABILITIES = next(_fact_index)
+"""Whether its scores are probabilities instead of logits."""
+
+MODEL_FACTS = next(_fact_index)
+"""Number of constants."""

@@ -28,7 +28,7 @@ class Decoder:
             np.full(resampler.INPUTS, np.nan, np.float32), prototype(), np.zeros(LANES, np.float32),
             np.zeros(resampler.SUMS, np.float32),
         )  # fmt: skip
-        shared = Shared(self.c, self.settings, np.zeros(settings.REALS))
+        shared = Shared(self.c, self.settings, np.zeros(settings.REALS), np.zeros(settings.MODEL_FACTS, np.int64))
         self.arguments = (shared, Input(*views), values, mono, resampling, self.samples)
         self.bound = BoundKernel(decode, self.arguments)
 

@@ -22,7 +22,7 @@ def test_registers_are_numbered_one_by_one():
 
 def test_settings_are_numbered_one_by_one():
     text = Path(settings.__file__).read_text(encoding="utf-8")
-    for counter, total in (("_index", "SETTINGS"), ("_real_index", "REALS")):
+    for counter, total in (("_index", "SETTINGS"), ("_real_index", "REALS"), ("_fact_index", "MODEL_FACTS")):
         names = re.findall(rf"^(\w+) = next\({counter}\)$", text, re.M)
         assert names[-1] == total
         assert [getattr(settings, name) for name in names] == list(range(len(names)))
