@@ -103,8 +103,9 @@ async def many(server: Server, count: int, data: bytes) -> list[int]:
     return await asyncio.gather(*(one() for _ in range(count)))
 
 
-def until(condition: Any, seconds: float = 300) -> None:
+def until(condition: Any, seconds: float = 300, state: Any = None) -> None:
+    """Wait for a condition; `state` is a function for the message if it doesn't come."""
     end = time.monotonic() + seconds
     while not condition():
-        assert time.monotonic() < end, "waited in vain"
+        assert time.monotonic() < end, f"waited in vain: {state() if state else ''}"
         time.sleep(0.05)

@@ -198,7 +198,10 @@ def test_an_analysis_that_is_stopped(page: Any, tmp_path: Path) -> None:
     path = tmp_path / "long.wav"
     soundfile.write(path, np.zeros(3600 * rate, np.int16), rate)
     choose(page, path)
-    until(lambda: "so far" in page.find_element("id", "title").text)
+    until(
+        lambda: "so far" in page.find_element("id", "title").text,
+        state=lambda: page.find_element("tag name", "main").text,
+    )
     page.find_element("id", "cancel").click()
     until(lambda: is_done(page))
     assert "the rest was not analysed" in page.find_element("id", "warning").text
