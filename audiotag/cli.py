@@ -36,8 +36,13 @@ def command() -> int:
 
     Imported modules and loaded models live until the command ends, so that collecting garbage wastes CPU time.
     Commands that run long enable collection with `audiotag.crawl.job.resume_collection`.
+
+    `tag` computes with the engine's kernels, threads and processes. So numpy's BLAS gets one thread, unless the user
+    sets another number: each further one spins for some 20 ms when numpy is imported.
     """
     gc.disable()
+    if sys.argv[1:2] == ["tag"]:
+        os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # read when numpy is imported
     try:
         return main()
     finally:

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from audiotag.errors import AudioError, ModelError
-from audiotag.events import HOP, WINDOW
 from audiotag.features import mel
 from audiotag.models.frames import PIECE, STEP, FramePiece, MedianFilter, join
 from audiotag.sound import audio
@@ -96,6 +95,8 @@ class Scorer:
 
         `window` and `hop` are in seconds, by default as `Tagger.find_events` states. Raises AudioError, ModelError.
         """
+        from audiotag.events import HOP, WINDOW
+
         description = self.network.description
         longest = description.lengths.longest
         if description.frames is not None:

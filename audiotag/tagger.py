@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from audiotag.errors import AudioError, Error
-from audiotag.events import Event, EventOptions, Segmenter
 from audiotag.models.network import Network
 from audiotag.outputs import arrow
 from audiotag.results import Failure, Result, Tag
@@ -21,6 +20,7 @@ from audiotag.sound.channels import check_channel
 from audiotag.sound.windows import Grid
 
 if TYPE_CHECKING:
+    from audiotag.events import Event, EventOptions, Segmenter
     from audiotag.labels import LabelSet
     from audiotag.models.catalog import ResolvedModel
     from audiotag.options import TagOptions
@@ -207,6 +207,8 @@ class Tagger:
         Raises:
             Error, ValueError: as in `tag_windows`.
         """
+        from audiotag.events import EventOptions, Segmenter
+
         known = self.labels
         among = None if labels is None else tuple(known.select(labels))
         segmenter = Segmenter(options or EventOptions(), len(known), among)

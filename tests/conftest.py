@@ -14,6 +14,9 @@ import hypothesis
 import pytest
 
 from audiotag.models import catalog
+from tinyonnx import passes
+
+passes.VERIFY_EACH = True
 
 # tests pass on busy machines, too: neither an example nor the making of one has a time limit
 hypothesis.settings.register_profile(

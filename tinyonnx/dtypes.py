@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import cache
 from typing import Any
 
-import ml_dtypes
 import numpy as np
 
-_TABLE: list[tuple[int, str, Any]] = [
+_NUMPY: list[tuple[int, str, Any]] = [
     (1, "float", np.float32),
     (2, "uint8", np.uint8),
     (3, "int8", np.int8),
@@ -24,40 +24,67 @@ _TABLE: list[tuple[int, str, Any]] = [
     (13, "uint64", np.uint64),
     (14, "complex64", np.complex64),
     (15, "complex128", np.complex128),
-    (16, "bfloat16", ml_dtypes.bfloat16),
-    (17, "float8e4m3fn", ml_dtypes.float8_e4m3fn),
-    (18, "float8e4m3fnuz", ml_dtypes.float8_e4m3fnuz),
-    (19, "float8e5m2", ml_dtypes.float8_e5m2),
-    (20, "float8e5m2fnuz", ml_dtypes.float8_e5m2fnuz),
-    (21, "uint4", ml_dtypes.uint4),
-    (22, "int4", ml_dtypes.int4),
-    (23, "float4e2m1", ml_dtypes.float4_e2m1fn),
-    (24, "float8e8m0", ml_dtypes.float8_e8m0fnu),
-    (25, "uint2", ml_dtypes.uint2),
-    (26, "int2", ml_dtypes.int2),
-    (27, "float6e2m3", ml_dtypes.float6_e2m3fn),
-    (28, "float6e3m2", ml_dtypes.float6_e3m2fn),
 ]
+"""Numbers in `TensorProto.DataType`, names and dtypes of the element types that numpy has; strings are objects."""
 
-NUMPY_DTYPE: dict[int, np.dtype[Any]] = {number: np.dtype(dtype) for number, _, dtype in _TABLE}
-"""`TensorProto.DataType` → numpy dtype; strings are object arrays of str."""
+_SMALL = [
+    (16, "bfloat16", "bfloat16"),
+    (17, "float8e4m3fn", "float8_e4m3fn"),
+    (18, "float8e4m3fnuz", "float8_e4m3fnuz"),
+    (19, "float8e5m2", "float8_e5m2"),
+    (20, "float8e5m2fnuz", "float8_e5m2fnuz"),
+    (21, "uint4", "uint4"),
+    (22, "int4", "int4"),
+    (23, "float4e2m1", "float4_e2m1fn"),
+    (24, "float8e8m0", "float8_e8m0fnu"),
+    (25, "uint2", "uint2"),
+    (26, "int2", "int2"),
+    (27, "float6e2m3", "float6_e2m3fn"),
+    (28, "float6e3m2", "float6_e3m2fn"),
+]
+"""Numbers and names of all others, and their names in ml_dtypes, which is imported when one of them is needed."""
 
-_NAME = {np.dtype(dtype): name for _, name, dtype in _TABLE}
-_DTYPE = {f"tensor({name})": np.dtype(dtype) for _, name, dtype in _TABLE}
-
-TENSOR_TYPES = tuple(_DTYPE)
+TENSOR_TYPES = tuple(f"tensor({name})" for _, name, _ in (*_NUMPY, *_SMALL))
 """All tensor types in onnxruntime's spelling, such as ``tensor(float)``."""
+
+NUMBERS = {name: number for number, name, _ in (*_NUMPY, *_SMALL)}
+"""Numbers in `TensorProto.DataType` of all element types by name."""
+
+_NAME = {np.dtype(dtype): name for _, name, dtype in _NUMPY}
+_DTYPE = {name: np.dtype(dtype) for _, name, dtype in _NUMPY}
+_NAME_OF = {number: name for name, number in NUMBERS.items()}
+
+
+@cache
+def small_dtypes() -> dict[str, np.dtype[Any]]:
+    """Return the dtypes that numpy lacks by the names of their types; from then on `np.dtype` knows their own names."""
+    import ml_dtypes  # takes several ms
+
+    return {name: np.dtype(getattr(ml_dtypes, own)) for _, name, own in _SMALL}
+
+
+def numpy_dtype(number: int) -> np.dtype[Any]:
+    """Return the dtype of a number in `TensorProto.DataType`, object for strings. Raises KeyError for any other."""
+    return _dtype_of(_NAME_OF[number])
 
 
 def onnx_type(dtype: np.dtype[Any]) -> str | None:
     """Return the type as onnxruntime spells it, ``tensor(float)`` for float32; None for a dtype that ONNX lacks."""
-    return f"tensor({_NAME[dtype]})" if dtype in _NAME else None
+    name = _NAME.get(dtype)
+    if name is None:
+        name = next((name for name, small in small_dtypes().items() if small == dtype), None)
+    return None if name is None else f"tensor({name})"
 
 
 def from_onnx_type(text: str) -> np.dtype[Any]:
     """Return the dtype of ``tensor(float)`` and the like. Raises KeyError for any other text."""
-    dtype: np.dtype[Any] = _DTYPE[text]
-    return dtype
+    if text not in TENSOR_TYPES:
+        raise KeyError(text)
+    return _dtype_of(text[len("tensor(") : -1])
+
+
+def _dtype_of(name: str) -> np.dtype[Any]:
+    return _DTYPE[name] if name in _DTYPE else small_dtypes()[name]
 
 
 class TypedMap(dict[Any, Any]):

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 from audiotag.errors import OutputError
-from tinyonnx.codegen.targets import DEFAULT, TARGETS
 
 DESCRIPTION = """\
 Write an executable that tags WAV files and standard input with a model and has no
@@ -33,9 +32,22 @@ def add_parser(subparsers: Any) -> None:
         "--model", metavar="NAME|PATH", help="name, ONNX file or checkpoint (default: the bundled model)"
     )
     parser.add_argument(
-        "--target", choices=tuple(TARGETS), default=DEFAULT, help=f"machine and system (default: {DEFAULT})"
+        "--target",
+        type=target,
+        default="x86_64-linux",
+        metavar="TARGET",
+        help="machine and system, such as aarch64-linux or wasm (default: x86_64-linux)",
     )
     parser.add_argument("-o", "--output", required=True, metavar="FILE", help="path of the executable")
+
+
+def target(text: str) -> str:
+    """Check the name of a target, which takes importing the engine."""
+    from tinyonnx.codegen.targets import TARGETS
+
+    if text not in TARGETS:
+        raise argparse.ArgumentTypeError(f"{text} is not one of {', '.join(TARGETS)}")
+    return text
 
 
 def run(args: argparse.Namespace) -> int:

@@ -6,6 +6,7 @@ import dataclasses
 import math
 import types
 import typing
+from functools import cache
 from typing import Any, TypeVar
 
 T = TypeVar("T")
@@ -30,7 +31,7 @@ def from_json(kind: type[T], value: Any, where: str) -> T:
     missing = [name for name, field in fields.items() if name not in value and _required(field)]
     if missing:
         raise ValueError(f"{where} has no {missing[0]!r}")
-    hints = typing.get_type_hints(kind)
+    hints = _hints(typing.cast(Any, kind))
     given = {name: _converted(hints[name], item, f"{where}.{name}") for name, item in value.items()}
     try:
         return kind(**given)
@@ -49,6 +50,11 @@ def to_json(record: Any) -> dict[str, Any]:
             value = [to_json(item) if dataclasses.is_dataclass(item) else item for item in value]
         fields[field.name] = value
     return fields
+
+
+@cache
+def _hints(kind: Any) -> dict[str, Any]:
+    return typing.get_type_hints(kind)
 
 
 def _required(field: Any) -> bool:

@@ -13,12 +13,10 @@ from typing import Any
 
 from audiotag import __version__
 from audiotag.errors import ModelError
+from audiotag.models.releases import MAX_BYTES
 
 ProgressCallback = Callable[[int, int | None], None]
 """Called with the number of bytes downloaded, and the total, if known."""
-
-MAX_BYTES = 1 << 29
-"""Maximum size of a file of unknown size."""
 
 TIMEOUT_S = 30.0
 """Seconds without data after which a connection counts as lost."""

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from audiotag.models.download import MAX_BYTES
-
 RELEASE_URL = "https://github.com/fschmid56/EfficientAT/releases/download/v0.0.1"
 EFFICIENT_SED_URL = "https://github.com/theMoro/EfficientSED/releases/download/v0.0.1"
+
+MAX_BYTES = 1 << 29
+"""Maximum size of a file of unknown size."""
 
 
 @dataclass(frozen=True)

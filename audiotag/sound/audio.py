@@ -18,7 +18,6 @@ from dataclasses import dataclass
 from typing import IO, TYPE_CHECKING, Any
 
 import numpy as np
-import soxr
 
 from audiotag.errors import AudioError, AudioWarning, printable, reason
 from audiotag.features.mel import DEFAULT
@@ -169,6 +168,8 @@ def _resample(blocks: Iterator[tuple[int, Array]], name: str, target: int) -> It
                 yield resampler.resample_chunk(np.empty(0, np.float32), last=True)
             resampler, last = None, rate
             if rate != target:
+                import soxr
+
                 resampler = soxr.ResampleStream(rate, target, 1, dtype="float32", quality="HQ")
         yield resampler.resample_chunk(np.ascontiguousarray(block)) if resampler else block
     if resampler:

@@ -9,6 +9,7 @@ import sys
 import time
 
 import pytest
+import soundfile
 
 from audiotag import Tagger, __version__, cli
 from tests.audiotag.commandline import process, rows
@@ -79,6 +80,35 @@ def test_version_and_help():
 def test_importing_is_cheap():
     code = "import sys, audiotag.cli; audiotag.cli.make_parser(); print({'numpy', 'numba', 'onnx'} & set(sys.modules))"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout == "set()\n"
+
+
+NOT_FOR_A_WAV = {
+    *("audiotag.events", "audiotag.models.download", "audiotag.sound.compressed", "soundfile", "soxr"),
+    *("ml_dtypes", "numba", "onnx", "tinyonnx.kernels.others", "tinyonnx.ops.others"),
+}
+"""Modules that tagging a WAV of the model's rate, by a model that was loaded before, has no use for."""
+
+START = """
+import os, sys
+from audiotag.cli import command
+assert "numpy" not in sys.modules
+sys.argv = ["audiotag", *sys.argv[1:]]
+assert command() == 0
+print(sorted(NOT_FOR_A_WAV & set(sys.modules)), os.environ["OPENBLAS_NUM_THREADS"])
+""".replace("NOT_FOR_A_WAV", repr(NOT_FOR_A_WAV))
+
+
+@pytest.mark.parametrize(("given", "threads"), [(None, "1"), ("3", "3")])
+def test_a_start_imports_what_it_uses_and_no_threads_of_blas(given, threads, tmp_path, noise, model):
+    soundfile.write(tmp_path / "a.wav", noise[:, :1], 32000)
+    environment = {key: value for key, value in os.environ.items() if key != "OPENBLAS_NUM_THREADS"}
+    if given:
+        environment["OPENBLAS_NUM_THREADS"] = given
+    command = [sys.executable, "-c", START, "tag", "a.wav", "--model", model]
+    for _ in range(2):  # the first one may parse the model and compile
+        done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[-1] == f"[] {threads}"
 
 
 @pytest.mark.skipif(os.name == "nt", reason="needs POSIX pipes and signals")

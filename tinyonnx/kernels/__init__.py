@@ -50,7 +50,6 @@ from tinyonnx.kernels import (  # noqa: F401
     move,
     pointwise,
     pool,
-    recurrent_layers,
     reshape,
     resize,
     rows,

@@ -6,4 +6,5 @@ from tinyonnx.kernels import (
     quantized_depthwise,  # noqa: F401
     quantized_elementwise,  # noqa: F401
     quantized_matmul,  # noqa: F401
+    recurrent_layers,  # noqa: F401
 )

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from tinyonnx.dtypes import NUMPY_DTYPE
+from tinyonnx.dtypes import numpy_dtype
 from tinyonnx.errors import OpError
 from tinyonnx.ir import Array, Graph
 from tinyonnx.ops.math import quiet, widened
@@ -203,7 +203,7 @@ def _softmax_dtype(number: int | None, dtype: Any) -> Any:
         return dtype
     if number not in (1, 10, 11, 16):
         raise OpError(f"softmax_precision is {number}, must be 1, 10, 11 or 16")
-    return NUMPY_DTYPE[number]
+    return numpy_dtype(number)
 
 
 @op("Attention", since=25, shape=_attention_shape)

@@ -4,30 +4,29 @@ from __future__ import annotations
 
 from typing import Any
 
-import ml_dtypes
 import numpy as np
 
-from tinyonnx.dtypes import NUMPY_DTYPE, from_onnx_type
+from tinyonnx.dtypes import from_onnx_type, numpy_dtype
 from tinyonnx.errors import OpError
 from tinyonnx.ir import Array
 from tinyonnx.registry import Info, op
 
 _GREATEST = {
-    np.dtype(ml_dtypes.float8_e4m3fn): 448.0,
-    np.dtype(ml_dtypes.float8_e4m3fnuz): 240.0,
-    np.dtype(ml_dtypes.float8_e5m2): 57344.0,
-    np.dtype(ml_dtypes.float8_e5m2fnuz): 57344.0,
+    "float8_e4m3fn": 448.0,
+    "float8_e4m3fnuz": 240.0,
+    "float8_e5m2": 57344.0,
+    "float8_e5m2fnuz": 57344.0,
 }
 """The greatest finite number of each float8 type, to which conversions saturate."""
 
-_E8M0 = np.dtype(ml_dtypes.float8_e8m0fnu)
+_E8M0 = "float8_e8m0fnu"
 _SPECIAL = {"inf": "INF", "-inf": "-INF", "nan": "NaN", "True": "1", "False": "0"}
 
 
 def dtype_of(to: int | str) -> np.dtype[Any]:
     """The numpy dtype of an element type given by number or name. Raises OpError if ONNX has no such type."""
     try:
-        return from_onnx_type(f"tensor({to.lower()})") if isinstance(to, str) else NUMPY_DTYPE[to]
+        return from_onnx_type(f"tensor({to.lower()})") if isinstance(to, str) else numpy_dtype(to)
     except KeyError:
         raise OpError(f"unknown data type {to}") from None
 
@@ -50,11 +49,11 @@ def convert(x: Array, dtype: np.dtype[Any], saturate: bool = True, round_mode: s
     with np.errstate(all="ignore"):
         if x.dtype.kind not in "fiub":  # the types of ml_dtypes don't convert to each other
             x = x.astype(np.int8 if "int" in x.dtype.name else np.float32)
-        if dtype == _E8M0:
+        if dtype.name == _E8M0:
             return _to_power_of_two(x, saturate, round_mode)
         result = np.asarray(x.astype(dtype))
-        if saturate and dtype in _GREATEST:
-            greatest = _GREATEST[dtype]
+        if saturate and dtype.name in _GREATEST:
+            greatest = _GREATEST[dtype.name]
             limited = np.clip(x.astype(np.promote_types(x.dtype, np.float32)), -greatest, greatest)
             return np.asarray(np.where(np.isnan(limited), result, limited.astype(dtype)))
         return result
@@ -102,7 +101,7 @@ def _to_power_of_two(x: Array, saturate: bool, round_mode: str) -> Array:
     away = {"up": fraction > 0.5, "nearest": fraction >= 0.75, "down": False}[round_mode]
     code = np.where(x == 0, -1, np.where(np.isinf(x), 1000, exponent + away + 126))
     valid = (fraction >= 0) if saturate else (fraction >= 0) & (code >= 0) & (code <= 254)
-    return np.where(valid, np.clip(code, 0, 254), 255).astype(np.uint8).view(_E8M0)
+    return np.where(valid, np.clip(code, 0, 254), 255).astype(np.uint8).view(from_onnx_type("tensor(float8e8m0)"))
 
 
 @op("Cast", since=1, shape=lambda input, *, to, saturate=1, round_mode="up": Info(dtype_of(to), input.shape))

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from tinyonnx.dtypes import NUMPY_DTYPE
+from tinyonnx.dtypes import NUMBERS
 from tinyonnx.errors import OpError
 from tinyonnx.ir import Array
 from tinyonnx.ops.shape import INT64, integer, integers, normalise_axes
@@ -36,7 +36,7 @@ def sequence_construct(*inputs: Any) -> list[Any]:
 
 @op("SequenceEmpty", since=11)
 def sequence_empty(*, dtype: int | None = None) -> list[Any]:
-    if dtype is not None and dtype not in NUMPY_DTYPE:
+    if dtype is not None and dtype not in NUMBERS.values():
         raise OpError(f"unknown data type {dtype}")
     return []
 

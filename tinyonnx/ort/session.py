@@ -388,7 +388,7 @@ class InferenceSession(SessionDescription):
 
     def _run_passes(self, graph: Graph, passes: list[Pass]) -> Rewrite:
         rewrite = Rewrite(graph, self._pool, self._options.limits, os.path.basename(self._name) or self._name, [])
-        run_passes(rewrite, passes, verify_each=not self._plans)
+        run_passes(rewrite, passes)
         return rewrite
 
     def _threads(self) -> int:

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from tinyonnx.dtypes import NUMPY_DTYPE, from_onnx_type, onnx_type
+from tinyonnx.dtypes import NUMBERS, from_onnx_type, numpy_dtype, onnx_type, small_dtypes
 from tinyonnx.errors import InputError
 from tinyonnx.ir import Array
 
@@ -106,7 +106,7 @@ class OrtValue:
     def element_type(self) -> int:
         """Return the element type as a `TensorProto.DataType`. Raises InputError if this is not a tensor."""
         dtype = self._tensor().dtype
-        return next(number for number, known in NUMPY_DTYPE.items() if known == dtype)
+        return next(number for number in NUMBERS.values() if numpy_dtype(number) == dtype)
 
     def data_ptr(self) -> int:
         """Return the address of the first element. Raises InputError if this is not a tensor."""
@@ -167,8 +167,10 @@ def element_dtype(element_type: Any) -> np.dtype[Any]:
 
     Raises InputError if it is none of them.
     """
-    if isinstance(element_type, int) and element_type in NUMPY_DTYPE:
-        return NUMPY_DTYPE[element_type]
+    if isinstance(element_type, int) and element_type in NUMBERS.values():
+        return numpy_dtype(element_type)
+    if isinstance(element_type, str):
+        small_dtypes()  # a name may be one of theirs, such as "bfloat16"
     try:
         return from_onnx_type(element_type) if str(element_type).startswith("tensor(") else np.dtype(element_type)
     except (TypeError, KeyError):

@@ -1,4 +1,4 @@
-"""The optimisation passes and their order; `Graph.verify` checks the graph after each.
+"""The optimisation passes and their order; `Graph.verify` checks their result.
 
 A pass is one file. Its docstring is the algebra; it matches a pattern, records a reason where it refuses a match
 (`Rewrite.refused`), and rewrites the graph.
@@ -68,6 +68,9 @@ PIPELINE: list[Pass] = [
 BASIC: list[Pass] = [specialise, drop_dead]
 """Passes of an unoptimised plan: shapes are inferred, nothing is fused."""
 
+VERIFY_EACH = False
+"""Whether graphs are verified after each pass, too, to find the one that breaks a graph. The tests do so."""
+
 _VERIFIED_NODES = 5000
 """Largest graph verified after each pass: beyond, verifying dominates the time of planning."""
 
@@ -79,13 +82,9 @@ EXPRESSIBLE: list[Pass] = [
 __all__ = ["BASIC", "EXPRESSIBLE", "PIPELINE", "Pass", "Remark", "Rewrite", "run_passes"]
 
 
-def run_passes(rewrite: Rewrite, passes: list[Pass], verify_each: bool = True) -> None:
-    """Run passes in order and verify the graph: after each pass if it is not very large, else after the last.
-
-    Without `verify_each` it is verified after the last only, which halves the time; sessions do so once their first
-    plan was verified after each pass.
-    """
-    verify_each = verify_each and len(rewrite.graph.nodes) <= _VERIFIED_NODES
+def run_passes(rewrite: Rewrite, passes: list[Pass]) -> None:
+    """Run passes in order; verify the graph after the last, with `VERIFY_EACH` after each if it is not very large."""
+    verify_each = VERIFY_EACH and len(rewrite.graph.nodes) <= _VERIFIED_NODES
     for function in passes:
         rewrite.pass_name = function.__name__
         function(rewrite)
