@@ -24,6 +24,7 @@ from audiotag.sound.feed import Feed
 from audiotag.sound.ffmpeg import HINT, Container
 from audiotag.sound.id3 import id3_size
 from audiotag.sound.pcm import BLOCK, ENDS_EARLY, LIVE, as_float
+from audiotag.sound.promises import Promise
 from audiotag.sound.reader import Reader
 
 if TYPE_CHECKING:
@@ -376,18 +377,15 @@ def _open_file(file: IO[bytes], path: Path | None, name: str, stack: ExitStack, 
 
 
 def _file_blocks(file: _SoundFile, guard: _Guard, name: str, notes: list[str]) -> Blocks:
+    promise = Promise(file, guard)
     size, rate, total = _size(file, True), file.samplerate, 0
     dtype = _INTEGERS.get(file.subtype, "float32") if file.format in _PLAIN else "float32"
     while len(block := _read(file, guard, size, dtype, name, total / rate)):
         total += len(block)
         yield rate, as_float(block, name)
-    if total < file.frames < np.iinfo(np.int64).max:
-        notes.append(ENDS_EARLY.format(file.frames / rate, total / rate))
-        return
-    # libsndfile corrects lengths that don't fit the file, and reports it in its log only
-    odd = [line.strip(" *") for line in file.extra_info.splitlines() if "should be" in line or "truncated" in line]
-    if odd:
-        notes.append(f"its length differs from its header: it may be cut off ({odd[-1]})")
+    lost = promise.shortfall(total)
+    if lost:
+        notes.append(lost)
 
 
 def _spool(reader: Reader, name: str, stack: ExitStack) -> IO[bytes]:
@@ -437,6 +435,8 @@ def _ffmpeg(
             raise AudioError(name, reason(error)) from None
         raise
     stack.callback(container.close)
+    if known and error and (cause := reason(error)).startswith(_DAMAGED):
+        notes.append(f"it may be cut off or damaged: libsndfile says {cause.rstrip('.')}")
     return _guarded(container.blocks(), guard)
 
 
@@ -448,3 +448,6 @@ def _guarded(blocks: Blocks, guard: Any) -> Blocks:
 
 
 _UNKNOWN = ("Format not recognised.", "File contains data in an unimplemented format.")
+
+_DAMAGED = "Error in "
+"""How libsndfile's messages for damaged files begin that have the mark of a format; the others are guesses."""

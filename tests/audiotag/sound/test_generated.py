@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import itertools
 import struct
+import tempfile
 from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
@@ -36,6 +37,24 @@ def by_libsndfile(format: str, subtype: str | None = None, **options: Any) -> Ca
         return file.getvalue()
 
     return encode
+
+
+def mono(format: str, subtype: str | None = None) -> Callable[[np.ndarray], bytes]:
+    """For formats of one channel, and those that libsndfile writes to real files only."""
+
+    def encode(samples: np.ndarray) -> bytes:
+        with tempfile.NamedTemporaryFile() as file:
+            soundfile.write(file.name, samples[:, 0], RATE, format=format, subtype=subtype)
+            return Path(file.name).read_bytes()
+
+    return encode
+
+
+def xi(samples: np.ndarray) -> bytes:
+    """FastTracker's instrument; libsndfile leaves the size of the sound at 0."""
+    content = mono("XI", "DPCM_16")(samples)
+    at = len(content) - 2 * len(samples) - 40
+    return content[:at] + struct.pack("<I", 2 * len(samples)) + content[at + 4 :]
 
 
 def by_ffmpeg(container: str, codec: str, **options: str) -> Callable[[np.ndarray], bytes]:
@@ -76,7 +95,7 @@ CONTAINERS: dict[str, Callable[[np.ndarray], bytes]] = {
     "au": by_libsndfile("AU"),
     "caf": by_libsndfile("CAF", "PCM_24"),
     "w64": by_libsndfile("W64"),
-    "svx": lambda samples: by_libsndfile("SVX")(samples[:, 0]),
+    "svx": mono("SVX"),
     "flac": by_libsndfile("FLAC"),
     "vorbis": by_libsndfile("OGG"),
     "opus": by_libsndfile("OGG", "OPUS"),
@@ -89,7 +108,25 @@ CONTAINERS: dict[str, Callable[[np.ndarray], bytes]] = {
     "adts": by_ffmpeg("adts", "aac"),
 }
 
-SELF_FRAMED = ("bare mp3", "adts")
+RARE: dict[str, Callable[[np.ndarray], bytes]] = {
+    **{name: by_libsndfile(name.upper()) for name in ("avr", "mat4", "mat5", "mpc2k", "nist", "ircam", "paf", "pvf")},
+    **{name: mono(name.upper()) for name in ("htk", "sds", "wve")},
+    "nist alaw": by_libsndfile("NIST", "ALAW"),
+    "ircam float": by_libsndfile("IRCAM", "FLOAT"),
+    "paf24": by_libsndfile("PAF", "PCM_24"),
+    "sds24": mono("SDS", "PCM_24"),
+    "voc": by_libsndfile("VOC"),
+    "voc8": by_libsndfile("VOC", "PCM_U8"),
+    "xi": xi,
+    "dwvw": mono("AIFF", "DWVW_16"),
+    "g721": mono("AU", "G721_32"),
+    "gsm": mono("W64", "GSM610"),
+}
+"""Formats that only libsndfile reads, or nearly."""
+
+CONTAINERS.update(RARE)
+
+SELF_FRAMED = ("bare mp3", "adts", "ircam", "ircam float", "paf", "paf24", "pvf")
 """Containers that don't know their length: of one that was cut off nothing is missing that was promised."""
 
 TAG = b"TAG" + bytes(range(33, 126)) + bytes(32)
@@ -132,7 +169,10 @@ KINDS: dict[str, tuple[Callable[[bytes], bytes], float]] = {
     "low count": (low_count, 1),
 }
 
-BY_POSITION = ("wav", "wav24", "wavex", "rf64", "aiff", "au", "caf", "w64", "svx", "adpcm")
+STRICT = ("svx", "htk", "mat5", "ircam float")
+"""Containers of which something behind may be an error: of other sizes, or taken for samples that are no numbers."""
+
+BY_POSITION = ("wav", "wav24", "wavex", "rf64", "aiff", "au", "caf", "w64", "svx", "adpcm", *RARE)
 """Containers of samples without marks among them: what is missing or too much inside changes the length only."""
 
 COUNTED = ("wav", "wav24", "wavex", "aiff", "flac", "mp3")
@@ -141,6 +181,8 @@ COUNTED = ("wav", "wav24", "wavex", "aiff", "flac", "mp3")
 def cases() -> Iterator[tuple[str, str, float]]:
     for container, kind, seconds in itertools.product(CONTAINERS, KINDS, (0.9, 6.0)):
         if kind == "low count" and container not in COUNTED:
+            continue
+        if container in RARE and seconds > 1:
             continue
         if kind == "joined" and container in (*BY_POSITION, "m4a", "mka", "webm", "adts"):
             continue  # what is behind is another file, which these formats don't allow for
@@ -184,10 +226,11 @@ def test_nothing_is_read_short_in_silence(container: str, kind: str, seconds: fl
         expected = 0  # nobody can know; frames that are cut are skipped or said
     if samples is not None and not said:
         assert len(samples) >= expected - 0.1 * RATE, (len(samples) / RATE, expected / RATE)
-    if kind in ("whole", "zeros behind", "newline behind", "ID3v1 behind", "APE behind") and container != "svx":
+    if kind in ("whole", "zeros behind", "newline behind", "ID3v1 behind", "APE behind") and container not in STRICT:
         assert samples is not None, said
         assert abs(len(samples) - expected) <= 0.1 * RATE
     if kind == "whole":
+        assert samples is not None
         assert not said
     (tmp_path / "sound").write_bytes(content)
     for source in (Unseekable(content), tmp_path / "sound"):
@@ -196,3 +239,21 @@ def test_nothing_is_read_short_in_silence(container: str, kind: str, seconds: fl
         if samples is not None:
             assert others[1] == said
             np.testing.assert_array_equal(samples, others[0])
+
+
+@pytest.mark.parametrize("container", ["ircam", "paf", "pvf"])
+def test_sound_that_ends_within_a_sample_is_said_to(container: str) -> None:
+    """Formats without a length in the header."""
+    whole = encoded(container, 0.9)
+    samples, said = read(whole[:-1])
+    assert samples is not None
+    assert said == ["ends within a sample: it may be cut off"]
+
+
+@pytest.mark.parametrize("container", ["avr", "mat4", "mat5", "mpc2k", "nist", "sds"])
+def test_lengths_that_libsndfile_only_logs_are_compared(container: str) -> None:
+    whole = encoded(container, 0.9)
+    samples, said = read(whole[: len(whole) - 12700])
+    assert samples is not None
+    (note,) = said
+    assert note.startswith("ends early: its header promises 0.90 s, 0.")

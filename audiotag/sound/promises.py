@@ -1,0 +1,87 @@
+"""Compare what libsndfile read with what the file's header promises.
+
+libsndfile cuts lengths down to the size of the file; most formats leave a trace of that in its log only.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from typing import IO, Any
+
+from audiotag.sound.pcm import ENDS_EARLY
+
+_TRACES = ("should be", "truncated")
+"""Parts of lines of libsndfile's log about lengths that don't fit the file."""
+
+_COUNTED = ("AVR", "MAT4", "MAT5", "MPC2K")
+"""Formats of which libsndfile logs the number of frames in the header."""
+
+_FILLED = ("SDS",)
+"""Formats of which libsndfile logs the number of frames in all blocks, and fills up with zeros."""
+
+_FRAMES = re.compile(r"\b(?:Frames|Cols) *: *(\d+)$", re.MULTILINE)
+"""A number of frames in libsndfile's log: the last one is that of the sound."""
+
+_CHUNK = re.compile(r"\bsize *: *(\d+)$", re.MULTILINE | re.IGNORECASE)
+"""The size of a part of the file in libsndfile's log, as of XI."""
+
+_NIST_FRAMES = re.compile(rb"^sample_count -i (\d+)\s", re.MULTILINE)
+"""Number of frames in the header of a NIST SPHERE file, which libsndfile doesn't log."""
+
+_NIST_HEADER = 1024
+"""Bytes of that header."""
+
+_UNCOUNTED = ("IRCAM", "PAF", "PVF")
+"""Formats without a length in the header: the sound goes on to the end of the file."""
+
+_WIDTHS = {
+    **dict.fromkeys(("PCM_S8", "PCM_U8", "ULAW", "ALAW"), 1),
+    **{"PCM_16": 2, "PCM_32": 4, "FLOAT": 4, "DOUBLE": 8},
+}
+"""Bytes per sample in these formats; 24 bits, which PAF has in blocks, are checked by libsndfile."""
+
+
+class Promise:
+    """The length that a file has by its header; made when libsndfile has just opened it.
+
+    Args:
+        file: a soundfile.SoundFile.
+        source: the file that it reads, at the position of the first sample, where it stays.
+    """
+
+    def __init__(self, file: Any, source: IO[bytes]) -> None:
+        self._file = file
+        start = source.tell()
+        self._size = source.seek(0, os.SEEK_END)
+        self._frames = int(file.frames)
+        """Number of frames that is promised."""
+        self._held = self._frames
+        """Number of frames for which the file is large enough."""
+        self._part = 0
+        """Bytes behind the last whole frame."""
+        if file.format in _UNCOUNTED and file.subtype in _WIDTHS:
+            self._part = (self._size - start) % (file.channels * _WIDTHS[file.subtype])
+        counts: list[Any] = []
+        if file.format in (*_COUNTED, *_FILLED):
+            counts = _FRAMES.findall(file.extra_info)
+        elif file.format == "NIST":
+            source.seek(0)
+            counts = _NIST_FRAMES.findall(source.read(_NIST_HEADER))
+        if counts and file.format in _FILLED:
+            self._held = min(self._held, int(counts[-1]))
+        elif counts:
+            self._frames = max(self._frames, int(counts[-1]))
+        source.seek(start)
+
+    def shortfall(self, total: int) -> str | None:
+        """Describe how `total` frames, all that could be read, differ from the promise."""
+        rate, there = self._file.samplerate, min(total, self._held)
+        if there < self._frames < 1 << 62:
+            return ENDS_EARLY.format(self._frames / rate, there / rate)
+        if self._part:
+            return "ends within a sample: it may be cut off"
+        log = self._file.extra_info
+        odd = [line.strip(" *") for line in log.splitlines() if any(trace in line for trace in _TRACES)]
+        odd += [found[0] for found in _CHUNK.finditer(log) if int(found[1]) > self._size]
+        return f"its length differs from its header: it may be cut off ({odd[-1]})" if odd else None
