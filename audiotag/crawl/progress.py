@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 from collections.abc import Callable
@@ -126,11 +127,17 @@ class Progress:
 
 
 def clip_seconds(path: str) -> float | None:
-    """Return the length that the header of a sound file states; None if it states none."""
+    """Return the length that the header of a sound file states; None if it states none, or is no regular file.
+
+    libsndfile never gets the name: it would read and close standard input for "-", and guess formats from suffixes.
+    """
     import soundfile
 
     try:
-        length = float(soundfile.info(path).duration)
+        if path == "-" or not os.path.isfile(path):  # what a pipe gives once is the decoder's
+            return None
+        with open(path, "rb") as file:
+            length = float(soundfile.info(file).duration)
     except (RuntimeError, OSError, TypeError):
         return None
     return length if 0 < length < 1e7 else None

@@ -5,8 +5,11 @@ from __future__ import annotations
 import os
 import re
 import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
+import pytest
 import soundfile
 
 from audiotag.crawl.progress import clip_seconds
@@ -37,7 +40,6 @@ def test_the_length_of_a_clip(tmp_path):
     assert clip_seconds(str(tmp_path / "a.flac")) == 3
     (tmp_path / "b.wav").write_text("no sound")
     assert clip_seconds(str(tmp_path / "b.wav")) is None
-    assert clip_seconds("-") is None
 
 
 @POSIX
@@ -62,3 +64,25 @@ def test_the_line_on_a_terminal(crawl):
     assert re.search(rf"{line}\r\x1b\[Kaudiotag: [^\r]*\d\.wav: ", text)
     assert re.search(rf"\d\.wav: is [^\r]*\r\n{line}\r\x1b\[K", text)
     assert re.search(r"(\r\x1b\[K|\n)audiotag: 600 files, 30 errors, [^\r\n]*\r\n$", text)
+
+
+def test_the_length_of_standard_input_is_not_looked_for() -> None:
+    """Another thread reads it."""
+    code = (
+        "import sys; from audiotag.crawl.progress import clip_seconds; "
+        "print(clip_seconds('-'), len(sys.stdin.buffer.read()))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], input=bytes(1000), capture_output=True, timeout=300)
+    assert done.stdout.split() == [b"None", b"1000"], done.stderr
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs named pipes")
+def test_the_length_of_a_named_pipe_is_not_looked_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.wav")
+    pipe = os.open(tmp_path / "pipe.wav", os.O_RDWR)
+    try:
+        os.write(pipe, bytes(1000))
+        assert clip_seconds(str(tmp_path / "pipe.wav")) is None
+        assert len(os.read(pipe, 2000)) == 1000
+    finally:
+        os.close(pipe)
