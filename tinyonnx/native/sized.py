@@ -24,6 +24,7 @@ from tinyonnx.runtime.plan import Unfit
 from tinyonnx.runtime.sized import ArgumentRows, Binding, SizedPlan, split
 from tinyonnx.sizes.arrays import SizedArray
 from tinyonnx.sizes.expressions import EQUAL, POSITIVE, SMALLEST, Condition, Size, SizeError, Trace
+from tinyonnx.sizes.integers import is_size
 
 _MOST = 64
 """Give up beyond this many variants: the model depends on the size in too many ways."""
@@ -90,7 +91,9 @@ def plan_for_size(
     size = feeds[input].shape[axis]
     if size >= SMALLEST:
         try:
-            return check_steps(session.plan_for_sizes(names, feeds, {input: axis}))
+            plan = check_steps(session.plan_for_sizes(names, feeds, {input: axis}))
+            if not any(is_size(run.items) for run in plan.plan.runs):  # executables have no loops of any length
+                return plan
         except (SizeError, Unfit):
             pass
     trace = Trace()

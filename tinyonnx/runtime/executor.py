@@ -27,6 +27,7 @@ from tinyonnx.runtime.operator_call import (
 )
 from tinyonnx.runtime.plan import KernelStep, LayoutStep, NumpyStep, Plan, Step
 from tinyonnx.runtime.trace import Hook
+from tinyonnx.sizes.arrays import is_sized
 from tinyonnx.sizes.expressions import SizeError
 from tinyonnx.sizes.integers import is_size
 
@@ -161,8 +162,10 @@ def step_calls(plan: Plan, step: Step, arena: Array, items: slice, batch: int) -
         array = buffer.view(arena)
         if items == slice(None):
             return array
-        # what only lives from step to step has room for one group of items
-        return array[items] if len(array) == batch else array[: items.stop - items.start]
+        count = items.stop - items.start
+        if array.shape[0] != batch:  # what only lives from step to step has room for one group of items
+            return array[:count]
+        return cast(Any, array).items(items.start, count) if is_sized(array) else array[items]
 
     arrays = [view(x) if isinstance(x, Buffer) else x for x in step.inputs]
     outs = [None if b is None else view(b) for b in step.outputs]

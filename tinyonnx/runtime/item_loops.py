@@ -13,13 +13,16 @@ from typing import NamedTuple, Protocol
 
 from tinyonnx.ir import Array
 from tinyonnx.runtime.arena import Buffer
-from tinyonnx.sizes.integers import value_of
+from tinyonnx.sizes.integers import is_size, value_of
 
 _CACHE = 1 << 20
 """Typical L2 size in bytes: smaller batches fit in L2 without splitting."""
 
 _MOST = 64
 """Groups of items: each needs a row of arguments for each step."""
+
+_LEAST = 4
+"""Groups that a loop over a varying number of items has rows for, at least."""
 
 
 class HasBuffers(Protocol):
@@ -33,16 +36,21 @@ class HasBuffers(Protocol):
 
 
 class ItemLoop(NamedTuple):
-    """Steps `first` to `end` (exclusive) go through a batch of `items` in groups of `group`."""
+    """Steps `first` to `end` (exclusive) go through a batch of `items` in groups of `group`.
+
+    Where `items` is an expression there are `most` groups of one item, of which the first `items` are executed.
+    """
 
     first: int
     end: int
     items: int
     group: int
+    most: int = 0
 
     @property
     def groups(self) -> list[slice]:
-        return [slice(at, min(at + self.group, self.items)) for at in range(0, self.items, self.group)]
+        items = self.most or self.items
+        return [slice(at, min(at + self.group, items)) for at in range(0, items, self.group)]
 
 
 def find_runs(steps: Sequence[HasBuffers | None]) -> list[ItemLoop]:
@@ -55,10 +63,19 @@ def find_runs(steps: Sequence[HasBuffers | None]) -> list[ItemLoop]:
             gains = [_gain(step, value_of(items)) for step in steps[at : at + count] if step is not None]
             first, end = _best(gains)
             if end - first > 1:
-                items = int(items)
-                runs.append(ItemLoop(at + first, at + end, items, -(-items // _MOST)))
+                runs.append(_loop(at + first, at + end, items))
         at += count
     return runs
+
+
+def _loop(first: int, end: int, items: int) -> ItemLoop:
+    if is_size(items) and value_of(items) <= _MOST:
+        most = max(_LEAST, 1 << (value_of(items) - 1).bit_length())
+        # both comparisons are recorded: the rows are enough for the items, and few more than these
+        if items <= most and (most == _LEAST or items > most // 2):
+            return ItemLoop(first, end, items, 1, most)
+    items = int(items)
+    return ItemLoop(first, end, items, -(-items // _MOST))
 
 
 def shrink_buffers(runs: Sequence[ItemLoop], buffers: Sequence[Buffer], fed: Callable[[Buffer], bool]) -> None:

@@ -261,6 +261,11 @@ class Variant:
             assert value.dtype is not None
             self.contents.append((slot, len(wanted), value.dtype, value.sizes.shape))
             wanted += map(table.slot, value.sizes.flat)
+        self.counts: dict[int, int] = {}
+        for run in plan.runs:
+            if is_size(run.items):
+                self.counts.update(dict.fromkeys(range(run.first, run.end), len(wanted)))
+                wanted.append(table.slot(run.items))
         self.planned: list[list[tuple[int, int, np.dtype[Any]] | None]] = []
         for step in plan.numpy_steps:
             shapes: list[tuple[int, int, np.dtype[Any]] | None] = []
@@ -288,24 +293,35 @@ class _Loaded:
         self.kernels = [
             [Row(kernel.address(kinds), start + 8 * at) for kernel, kinds, at in kernels] for kernels in variant.entries
         ]
-        self.calls: list[NumpyCall | KernelSegment] = []
-        self.numpy_calls: list[NumpyCall] = []
         self.arena: Array = np.empty(0, np.uint8)
-        steps = [plan.steps[position] for position, _ in plan.order]
-        for is_numpy, run in groupby(zip(steps, self.kernels), lambda pair: isinstance(pair[0], NumpyStep)):
-            if is_numpy:
-                found = [NumpyCall(plan, cast(NumpyStep, step), self.arena) for step, _ in run]
-                self.numpy_calls += found
-                self.calls += (call for call in found if not call.step.by_sizes)
-            else:
-                segment = KernelSegment(cast(Any, list(run)), self.arena, plan.threads)
-                segment.program.kept = self.kept
-                self.calls.append(segment)
+        self.numpy_calls = [NumpyCall(plan, step, self.arena) for step in plan.numpy_steps]
+        self.items: list[int] = []
+        self.calls = self._calls(plan, [0] * len(variant.wanted))
         self.by_sizes = [call for call in self.numpy_calls if call.step.by_sizes]
         self.template: list[Any] = [None] * plan.n_slots
         for slot, array in plan.constants.items():
             self.template[slot] = array
         self.protected = set(map(id, constants_of(plan)))
+
+    def _calls(self, plan: Plan, numbers: list[int]) -> list[NumpyCall | KernelSegment]:
+        """The steps to execute, without those of items that a loop doesn't have; `numbers` are the visible ones."""
+        counts = self.variant.counts
+        steps = [
+            (plan.steps[at], kernels)
+            for (at, items), kernels in zip(plan.order, self.kernels)
+            if at not in counts or items.start < numbers[counts[at]]
+        ]
+        numpy_calls = {id(call.step): call for call in self.numpy_calls}
+        calls: list[NumpyCall | KernelSegment] = []
+        for is_numpy, run in groupby(steps, lambda pair: isinstance(pair[0], NumpyStep)):
+            if is_numpy:
+                found = [numpy_calls[id(step)] for step, _ in run]
+                calls += (call for call in found if not call.step.by_sizes)
+            else:
+                segment = KernelSegment(cast(Any, list(run)), self.arena, plan.threads)
+                segment.program.kept = self.kept
+                calls.append(segment)
+        return calls
 
     def evaluate(self, values: Values, address: int) -> bool:
         """Compute all numbers for these sizes; whether the variant holds for them."""
@@ -323,6 +339,9 @@ class _Loaded:
             for call in (*self.calls, *self.numpy_calls):
                 call.arena = arena
         numbers = self.values[variant.wanted].tolist()
+        items = [numbers[at] for at in variant.counts.values()]
+        if items != self.items:
+            self.items, self.calls = items, self._calls(plan, numbers)
         for slot, at, rank, dtype, layout in variant.buffers:
             template[slot] = view_of(arena, numbers[at], numbers[at + 1 : at + 1 + rank], dtype, layout)
         if not self.numpy_calls and not variant.contents:

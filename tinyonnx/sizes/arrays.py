@@ -62,6 +62,11 @@ class SizedArray:
         """The array of this shape and dtype that starts `offset` bytes after this one, which lies there in full."""
         return SizedArray(self.address + offset, shape, dtype)
 
+    def items(self, first: int, count: int) -> SizedArray:
+        """`count` items of the first axis; whether they exist is not compared."""
+        strides = () if self.is_contiguous else self.strides
+        return SizedArray(self.address + first * self.strides[0], (count, *self.shape[1:]), self.dtype, strides)
+
     def reshape(self, *shape: Any) -> SizedArray:
         """The elements in row-major order in another shape. Raises SizeError where they don't lie in that order."""
         wanted = tuple(shape[0]) if len(shape) == 1 and isinstance(shape[0], tuple | list) else shape

@@ -277,6 +277,35 @@ def test_sizes_that_a_scale_gives(scale: float) -> None:
         assert y.shape == (1, 1, int(np.float32(n) * np.float32(scale))), n
 
 
+@pytest.mark.parametrize("threads", [1, 2])
+def test_batches_that_go_item_by_item(threads: int) -> None:
+    """A loop over items has as many as there are; sizes of images vary as well."""
+    random = np.random.default_rng(0)
+    weights = {"a": (32, 3, 3, 3), "b": (32, 1, 3, 3), "c": (32, 32, 1, 1), "d": (8, 32, 1, 1)}
+    nodes = [
+        helper.make_node("Conv", ["x", "a"], ["i"], pads=[1] * 4),
+        helper.make_node("Relu", ["i"], ["j"]),
+        helper.make_node("Conv", ["j", "b"], ["k"], pads=[1] * 4, group=32),
+        helper.make_node("Conv", ["k", "c"], ["l"]),
+        helper.make_node("Add", ["l", "j"], ["m"]),
+        helper.make_node("Conv", ["m", "d"], ["n"]),
+        helper.make_node("ReduceMax", ["n"], ["o"], axes=[0]),
+        helper.make_node("Sub", ["n", "o"], ["y"]),
+    ]
+    constants = [helper.make_tensor(k, FLOAT, v, random.standard_normal(v).ravel()) for k, v in weights.items()]
+    x, y = (helper.make_tensor_value_info(n, FLOAT, ["b", c, "h", "w"]) for n, c in (("x", 3), ("y", 8)))
+    graph = helper.make_graph(nodes, "batches", [x], [y], constants)
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8).SerializeToString()
+    here = session(model, threads)
+    shapes = [(4, 60, 64), (5, 60, 64), (6, 60, 70), (8, 52, 80), (7, 60, 64), (11, 60, 64), (16, 60, 66), (3, 64, 64),
+              (2, 90, 64), (5, 60, 64), (1, 60, 64), (67, 20, 24), (4, 60, 64), (12, 60, 64)]  # fmt: skip
+    for batch, height, width in shapes:
+        feeds = {"x": random.standard_normal((batch, 3, height, width)).astype(np.float32)}
+        np.testing.assert_array_equal(here.run(None, feeds)[0], fresh(model, feeds, threads)[0])
+    runs = [run for plan in sized_plans(here) for run in plan.plan.runs]
+    assert {run.most for run in runs} >= {4, 8, 16}
+
+
 def test_what_cannot_be_planned_for_every_size_is_planned_size_by_size(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuses(*_: object) -> None:
         raise SizeError("not this one")
