@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from audiotag.errors import OutputError
+from audiotag.errors import OutputError, printable
 
 DESCRIPTION = """\
 Write a static page that tags sound files and the microphone in the browser, with the model as
@@ -40,5 +40,5 @@ def run(args: argparse.Namespace) -> int:
         files = [(file, file.stat().st_size) for file in build_site(resolve(args.model), Path(args.output))]
     except OSError as error:
         raise OutputError(args.output, error.strerror or str(error)) from None
-    print(f"{args.output}: {len(files)} files, {sum(size for _, size in files):,} bytes")
+    print(f"{printable(args.output)}: {len(files)} files, {sum(size for _, size in files):,} bytes")
     return 0

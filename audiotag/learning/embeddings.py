@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import os
+import zipfile
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING
@@ -79,7 +80,12 @@ class _Store:
         self._path = cache_dir() / "embeddings" / f"{name}.npz"
         self._vectors: dict[str, Array] = {}
         self._new = 0
-        with suppress(OSError, ValueError, KeyError, EOFError), np.load(self._path, allow_pickle=False) as saved:
+        damaged = (ValueError, KeyError, EOFError, zipfile.BadZipFile)
+        with (
+            suppress(OSError, *damaged),
+            open(self._path, "rb") as file,
+            np.load(file, allow_pickle=False) as saved,
+        ):
             self._vectors = dict(zip(saved["keys"].tolist(), saved["vectors"], strict=True))
 
     def get(self, key: str) -> Array | None:

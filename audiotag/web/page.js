@@ -87,8 +87,8 @@ async function tagFile(blob, name) {
     clip.whole = null;
   }
   const duration = clip.whole?.duration ?? LONGEST;
-  // enough windows to see something, not so many that it takes long
-  const hop = clip.whole ? Math.max(0.5, duration / 60) : 5;
+  // windows of two seconds or more: of less sound the model hears things that aren't there
+  const hop = clip.whole ? Math.max(1, duration / 60) : 5;
   if (duration > 2 * hop)
     clip.windows = await tagged(name, sound, "--top", String(4 * ROWS), "--window", String(2 * hop), "--hop", String(hop));
   const samples = await decoded(blob, 8000).catch(() => null);
@@ -160,10 +160,11 @@ function addWindows(timeline, windows) {
     cells.setAttribute("role", "img");
     cells.setAttribute("aria-label", `${label}: strongest at ${when.toFixed(1)} s with ${most.toFixed(2)}`);
     for (const { start, end, tags } of windows) {
-      const score = tags.find((tag) => tag.label === label)?.score ?? 0;
+      const score = tags.find((tag) => tag.label === label)?.score, least = tags.at(-1)?.score ?? 0;
       const cell = element(cells, "i");
-      cell.style.opacity = Math.sqrt(score);
-      cell.title = `${label} ${score.toFixed(3)}, ${start.toFixed(1)} to ${end.toFixed(1)} s`;
+      cell.style.opacity = score ?? 0;
+      const text = score === undefined ? `below ${least.toFixed(3)}` : score.toFixed(3);
+      cell.title = `${label} ${text}, ${start.toFixed(1)} to ${end.toFixed(1)} s`;
     }
   }
 }

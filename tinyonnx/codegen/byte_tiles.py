@@ -79,7 +79,7 @@ class Finish(NamedTuple):
 
 
 SUM, PRODUCT, SUM_ROUNDED, PRODUCT_ROUNDED = range(4)
-"""What `byte_pairs` computes; the last two round before they add the zero point, as QuantizeLinear does."""
+"""Operations of `byte_pairs`; the last two round before they add the zero point, as QuantizeLinear does."""
 
 
 class ByteLine(NamedTuple):

@@ -25,7 +25,7 @@ class Elf:
         return [f"{self.prefix}{name}:"]
 
     def end(self, name: str) -> list[str]:
-        """What follows the data of a label."""
+        """The lines that end the data of a label."""
         return []
 
     def zeros(self, name: str, size: int) -> list[str]:

@@ -112,7 +112,7 @@ class Trace:
             self.conditions, self._known, self._closed = outer
 
     def close(self) -> None:
-        """Refuse further conditions outside of `recording`: nobody would check them."""
+        """Refuse further conditions outside of `recording`, because a run would not check them."""
         self._closed = True
 
     # -- expressions --------------------------------------------------------------------

@@ -35,7 +35,9 @@ def open_model(path: str) -> ModelProto:
 
             model = inline_local_functions(model)
     except Exception as error:
-        raise ModelError(f"{path}: can't be read: {str(error).splitlines()[0]}") from error
+        raise ModelError(
+            f"{path}: can't be read: {next(iter(str(error).splitlines()), type(error).__name__)}"
+        ) from error
     assert isinstance(model, ModelProto)
     return model
 

@@ -1,4 +1,4 @@
-// The server as the page uses it. A build without a server has another file with the same exports.
+// The server as the page uses it.
 
 /** Name of the model, classes and limits: {model, version, labels, recordingSeconds, recordingBytes}. */
 export async function about() {

@@ -77,6 +77,12 @@ def test_embeddings_are_computed_once(sounds, backbone, tmp_path, monkeypatch):
     shutil.copy(sounds / "low/0.wav", sounds / "low/new.wav")
     assert train(sounds, "-o", tmp_path / "two.onnx", "--backbone", backbone) == 0
     assert embedded == [str(sounds / "low/new.wav")]
+    (cached,) = (tmp_path / "home").rglob("embeddings/*.npz")
+    for content in (b"", b"no archive", cached.read_bytes()[:-100]):
+        embedded.clear()
+        cached.write_bytes(content)
+        assert train(sounds, "-o", tmp_path / "two.onnx", "--backbone", backbone) == 0
+        assert len(embedded) == 13
 
 
 def test_negatives_have_no_class(sounds, backbone, tmp_path, capsys):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import json
+import re
 import threading
 from collections.abc import Iterator
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
@@ -77,6 +78,16 @@ def test_files_are_tagged_as_in_the_package(page: Any, clips: dict[str, Path]) -
     titles = [element.text for element in page.find_elements("css selector", ".clip h2")]
     assert titles == ["two.flac, 3.00 s", "one.wav, 10.00 s"]
     assert len(page.find_elements("css selector", ".clip .cells")) == 16
+    cells = page.execute_script(
+        "return [...document.querySelectorAll('.cells i')].map((cell) => [cell.title, Number(cell.style.opacity)])"
+    )
+    known = re.compile(r".*? (below )?(\d\.\d{3}), (\d+\.\d) to (\d+\.\d) s")
+    for title, opacity in cells:
+        found = known.fullmatch(title)
+        assert found is not None
+        assert float(found[4]) - float(found[3]) == pytest.approx(2)
+        assert opacity == (0 if found[1] else pytest.approx(float(found[2]), abs=6e-4))
+    assert any(opacity == 0 for _, opacity in cells)
     rows = [json.loads(line) for line in saved(page, "json").splitlines()]
     whole = next(row for row in rows if row["path"] == "one.wav")
     expected = {tag.label: tag.score for tag in Tagger().tag(clips["one.wav"]).tags}

@@ -1,4 +1,4 @@
-"""What packages read of sessions, options and the module itself, here and in onnxruntime."""
+"""Attributes of sessions, options and the module itself that packages read, here and in onnxruntime."""
 
 from __future__ import annotations
 
