@@ -73,6 +73,32 @@ text = "ذهب الولد الى المدرسة في الصباح"
 json.dump([Diacritizer(m).diacritize(text) for m in available_models(bundled_only=True)], sys.stdout)
 """
 
+NAMES = """
+import json, sys
+from arabic_name_romanizer import transliterate_many
+
+names = ["محمد عبد الله", "خالد سليمان", "زينفرطوش قلمندي", "كشمرطان"]
+json.dump([[name.text for name in found] for found in transliterate_many(names, top_k=3)], sys.stdout)
+"""
+
+KHMER = """
+import json, sys
+from khmersm import segment
+
+json.dump(segment("ខ្ញុំចូលចិត្តអានសៀវភៅនៅផ្ទះរបស់ខ្ញុំរៀងរាល់ថ្ងៃ"), sys.stdout)
+"""
+
+FEATURES = """
+import json, sys
+import numpy as np
+from onnx_asr.preprocessors.preprocessor import OnnxPreprocessor
+
+sound = np.random.default_rng(0).standard_normal((2, 16000)).astype(np.float32) / 10
+lengths = np.array([16000, 12345])
+results = [OnnxPreprocessor(name, {})(sound, lengths) for name in ("kaldi", "nemo80", "gigaam_v3", "whisper80")]
+json.dump([[x.shape, x.ravel()[::37].tolist(), n.tolist()] for x, n in results], sys.stdout)
+"""
+
 
 def both(package: str, script: str, *arguments: str) -> list[Any]:
     """What a script prints on onnxruntime, and on tinyonnx in its place."""
@@ -134,3 +160,27 @@ def test_text2tashkeel_writes_the_same() -> None:
     expected, actual = both("text2tashkeel", ARABIC)
     assert actual == expected
     assert len(actual) > 1
+
+
+def test_arabic_name_romanizer_spells_the_same() -> None:
+    """A decoder of beams, which is run for growing inputs with its states."""
+    expected, actual = both("arabic_name_romanizer", NAMES)
+    assert actual == expected
+    assert all(actual)
+
+
+def test_khmersm_divides_words_the_same() -> None:
+    """Weights in a second file."""
+    expected, actual = both("khmersm", KHMER)
+    assert actual == expected
+    assert " " in actual
+
+
+def test_onnx_asr_computes_the_same_features() -> None:
+    """Models of STFT, with a batch of different lengths."""
+    expected, actual = both("onnx_asr", FEATURES)
+    for (shape, values, lengths), (expected_shape, expected_values, expected_lengths) in zip(
+        actual, expected, strict=True
+    ):
+        assert (shape, lengths) == (expected_shape, expected_lengths)
+        np.testing.assert_allclose(values, expected_values, atol=1e-3)
