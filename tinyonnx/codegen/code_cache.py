@@ -6,7 +6,6 @@ Compiled kernels lie in one folder per state of the kernels' sources, an object 
 from __future__ import annotations
 
 import hashlib
-import inspect
 import logging
 import os
 import queue
@@ -63,11 +62,11 @@ def folder() -> Path:
 
 def _file(kernel: Kernel, kinds: str) -> Path | None:
     """The file of a kernel's code; None for a kernel without a source file, whose versions can't be told apart."""
-    sources = {inspect.getsourcefile(helper.function) or "" for helper in kernel.helpers()}
+    sources = {helper.function.__code__.co_filename for helper in kernel.helpers()}
     if not all(map(os.path.isfile, sources)):
         return None
-    elsewhere = [path for path in map(Path, sorted(sources)) if not any(map(path.is_relative_to, _PACKAGES))]
-    foreign = b"".join(path.read_bytes() for path in elsewhere)
+    ours = tuple(f"{package}{os.sep}" for package in _PACKAGES)
+    foreign = b"".join(Path(source).read_bytes() for source in sorted(sources) if not source.startswith(ours))
     name, features = processor()
     options = sorted((k, v) for k, v in os.environ.items() if k.startswith("NUMBA_") and k not in _WITHOUT_EFFECT)
     code = kernel.function.__code__
