@@ -19,8 +19,14 @@ from tinyonnx.tools._images import shrink
 from tinyonnx.tools._layout import layout
 
 
+def drawn(browser: Any) -> None:
+    """Wait for the page's next frame, before which it draws the boxes that come into view."""
+    browser.execute_async_script("requestAnimationFrame(() => arguments[0]())")
+
+
 def look(browser: Any, page: Path) -> None:
     browser.get(page.as_uri())
+    drawn(browser)
     assert [entry for entry in browser.get_log("browser") if entry["level"] == "SEVERE"] == []
 
 
@@ -114,6 +120,7 @@ def test_graph_chart_table_and_details_follow_each_other(
     assert chosen(browser) == "norm"
     browser.find_element("css selector", "#details .link").click()  # what made its input
     assert chosen(browser) == "conv"
+    drawn(browser)
     assert len(browser.find_elements("css selector", "g.node.selected")) == 1
     from selenium.webdriver import ActionChains
 
