@@ -36,9 +36,16 @@ def run(args: argparse.Namespace) -> int:
     from audiotag.models.catalog import resolve
     from audiotag.web.site import build_site
 
+    _check_output(Path(args.output))
     try:
         files = [(file, file.stat().st_size) for file in build_site(resolve(args.model), Path(args.output))]
     except OSError as error:
         raise OutputError(args.output, error.strerror or str(error)) from None
     print(f"{printable(args.output)}: {len(files)} files, {sum(size for _, size in files):,} bytes")
     return 0
+
+
+def _check_output(folder: Path) -> None:
+    """Refuse, before the work, a folder with another page. Raises OutputError."""
+    if (folder / "index.html").exists() and not (folder / "tagger.wasm").exists():
+        raise OutputError(str(folder), "holds another page, which would be overwritten")

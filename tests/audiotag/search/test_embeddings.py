@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-import time
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -109,18 +109,15 @@ def test_an_index_is_written_over_itself_and_over_another(tmp_path):
     assert sorted(path.name for path in (tmp_path / "index").iterdir()) == ["rows.jsonl", "starts.npy", "vectors.npy"]
 
 
-def test_an_index_is_searched_at_the_speed_of_memory(tmp_path):
-    """Searching costs the processor at most ten times as much as adding all numbers up."""
-    vectors, rows = made(50_000, 384)
+def test_an_index_is_searched_without_copying_it(tmp_path):
+    vectors, rows = made(20_000, 96)
     write_index(open_results(str(write_npy(tmp_path / "npy", vectors, rows, parts=1))), str(tmp_path / "index"))
-    parts = open_results(str(tmp_path / "index"))
-
-    def cost(function):
-        start = time.process_time()
-        function()
-        return time.process_time() - start
-
-    searched = min(cost(lambda: nearest(parts, vectors[5], 10)) for _ in range(5))
-    added = min(cost(lambda: vectors.sum()) for _ in range(5))
-    assert nearest(parts, vectors[5], 1)[0].row["path"] == "5.wav"
-    assert searched <= 10 * added
+    tracemalloc.start()
+    try:
+        parts = open_results(str(tmp_path / "index"))
+        found = nearest(parts, vectors[5], 10)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert found[0].row["path"] == "5.wav"
+    assert peak < vectors.nbytes / 5

@@ -71,6 +71,13 @@ def saved(browser: Any, format: str) -> str:
     return str(browser.execute_async_script(script, format))
 
 
+def test_another_page_is_not_overwritten(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "index.html").write_text("mine")
+    assert main(["web", "-o", str(tmp_path)]) == 1
+    assert "holds another page, which would be overwritten" in capsys.readouterr().err
+    assert [path.name for path in tmp_path.iterdir()] == ["index.html"]
+
+
 def test_files_are_tagged_as_in_the_package(page: Any, clips: dict[str, Path]) -> None:
     page.find_element("id", "files").send_keys(f"{clips['one.wav']}\n{clips['two.flac']}")
     until(lambda: len(page.find_elements("css selector", ".clip")) == 2)
