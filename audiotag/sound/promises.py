@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import re
-from typing import IO, Any
+from typing import Any
 
 from audiotag.sound.pcm import ENDS_EARLY
 
@@ -50,7 +50,7 @@ class Promise:
         source: the file that it reads, at the position of the first sample, where it stays.
     """
 
-    def __init__(self, file: Any, source: IO[bytes]) -> None:
+    def __init__(self, file: Any, source: Any) -> None:
         self._file = file
         start = source.tell()
         self._size = source.seek(0, os.SEEK_END)
