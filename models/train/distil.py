@@ -46,7 +46,7 @@ BLOCKS = (3, 6, 10, 12, 13, 15)
 class Plan:
     """Settings of a run; `frames` is the number of spectrogram frames in a batch."""
 
-    steps: int = 940
+    steps: int = 3800
     frames: int = 5000
     most: int = 48
     rate: float = 1.5e-4
@@ -107,11 +107,11 @@ class Views:
     def batch(self) -> Array:
         """Return views of one length, (batch, 128, time) float32."""
         rng = self.rng
-        if rng.random() < 0.1:
-            return self.edges(160 * 6000 ** (rng.random() ** 1.5))
+        if rng.random() < 0.14:
+            return self.edges(160 * 6000 ** rng.random())
         x = self.clips.alike(rng, self.plan)
         frames = x.shape[2]
-        if frames > 60 and (draw := rng.random()) < 0.3:
+        if frames > 60 and (draw := rng.random()) < 0.45:
             frames = int(np.exp(rng.uniform(np.log(2 if draw < 0.05 else 30), np.log(frames))))
         frames = frames if frames < 8 else frames // 4 * 4
         start = int(rng.integers(x.shape[2] - frames + 1)) if rng.random() < 0.5 else 0
@@ -119,8 +119,8 @@ class Views:
         return np.stack([self._view(x, i) for i in range(len(x))])
 
     def short(self) -> Array:
-        """Return silence, noise floors, hum and clicks of 5 to 200 ms: at most 21 frames."""
-        return self.edges(self.rng.uniform(160, 6400))
+        """Return silence, noise floors, hum and clicks of 5 to 400 ms: at most 41 frames."""
+        return self.edges(self.rng.uniform(160, 12800))
 
     def edges(self, samples: float) -> Array:
         """Return silence, noise floors, hum and clicks of about the given length, (batch, 128, time) float32."""
@@ -289,7 +289,7 @@ def _follow(average: Net, net: Net, decay: float) -> None:
 
 
 def _ahead(views: Views, teacher: Teacher, steps: int) -> queue.Queue[tuple[Batch, list[Batch]]]:
-    """Return a queue filled by a thread: for each step a batch, and four of at most 21 frames, with the answers.
+    """Return a queue filled by a thread: for each step a batch, and four of at most 41 frames, with the answers.
 
     Networks differ most on so few frames, where padding dominates; such batches cost little.
     """

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import time
-
 import numpy as np
 import pytest
 
@@ -79,27 +77,6 @@ def test_features_of_efficientat_variants(families):
             hop, bins = (int(part) for part in variant.removeprefix("hop").split("_mels"))
             ours = mel.log_mel(golden[f"{clip}:waveform"], config(hop, bins))
             np.testing.assert_allclose(ours[:, : golden[key].shape[2]], golden[key][0], rtol=0, atol=1e-4, err_msg=key)
-
-
-@pytest.mark.parametrize("name", FRONT_ENDS)
-def test_features_cost_a_fraction_of_numpy(name):
-    config = descriptions()[name].features
-    x = np.random.default_rng(0).standard_normal(config.rate * 20).astype(np.float32)
-    bank, shape = mel_filterbank(config).T, window(config)
-
-    def plain():
-        y = np.pad(x, config.padding, mode="reflect")
-        frames = np.lib.stride_tricks.sliding_window_view(y, config.n_fft)[:: config.hop] * shape
-        return np.log(np.maximum((np.abs(np.fft.rfft(frames)) ** 2).astype(np.float32) @ bank, 1e-10))
-
-    def cost(function):
-        start = time.thread_time()
-        function()
-        return time.thread_time() - start
-
-    mel.log_mel(x, config)
-    costs = [(cost(lambda: mel.log_mel(x, config)), cost(plain)) for _ in range(7)]
-    assert min(ours for ours, _ in costs) <= 0.5 * min(theirs for _, theirs in costs)
 
 
 def test_the_described_efficientat_is_the_undescribed_one(mn04, tmp_path, shared):
