@@ -30,7 +30,7 @@ CANNOT_RUN = {
     r"^scripts/mutate ": "runs other tests many times; tests/scripts runs it",
     r"--target ": "tests/tinyonnx/native/test_targets.py builds a small model for all targets",
     r"^(scp|ssh|xattr) ": "needs another machine",
-    r"^audiotag web |^node |http\\.server": "tests/audiotag/web and tests/audiotag/standalone build and run them",
+    r"^audiotag web |^node |http\.server": "tests/audiotag/web and tests/audiotag/standalone build and run them",
     r"^mkdocs ": "tests/docs/test_site.py builds the site",
     r"^ruff ": "checks the checkout, as scripts/check does",
 }
