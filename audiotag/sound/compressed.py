@@ -435,7 +435,9 @@ def _ffmpeg(
             raise AudioError(name, reason(error)) from None
         raise
     stack.callback(container.close)
-    if known and error and (cause := reason(error)).startswith(_DAMAGED):
+    cause = reason(error) if known and error else ""
+    # a format chunk that is "malformed" may describe a codec that FFmpeg knows
+    if cause.startswith(_DAMAGED) and "'fmt ' chunk" not in cause:
         notes.append(f"it may be cut off or damaged: libsndfile says {cause.rstrip('.')}")
     return _guarded(container.blocks(), guard)
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 import platform
 import shutil
+import subprocess
 import sys
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -41,8 +43,16 @@ def runner(target: str) -> list[str]:
         case "aarch64-linux":
             return [needed("qemu-aarch64-static", "qemu-aarch64")]
         case "x86_64-windows":
-            return [needed(*_WINE)]
+            return [_wine()]
     pytest.skip(f"nothing here runs programs of {target}")
+
+
+@cache
+def _wine() -> str:
+    """The path of wine, after a run that makes its folder in the home, which writes to stderr."""
+    wine = needed(*_WINE)
+    subprocess.run([wine, "cmd", "/c", "exit"], env=ENVIRONMENT, capture_output=True, timeout=600, check=True)
+    return wine
 
 
 def suffixed(path: Path, target: str) -> Path:
