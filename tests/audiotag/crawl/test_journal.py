@@ -223,7 +223,7 @@ def test_rows_are_durable_before_the_journal_says_so(out, monkeypatch, at_once):
         fsync(descriptor)
 
     if not os.path.exists("/proc/self/fd"):
-        pytest.skip("needs /proc")
+        pytest.skip("the names of synchronised files are read from /proc")
     monkeypatch.setattr(os, "fsync", note)
     first = open_file(out)
     do(first)

@@ -33,7 +33,7 @@ def test_the_first_worker_warms_up_alone(fork, tmp_path):
 
 def test_a_nursery_that_is_killed(fork, tmp_path):
     if not fork:
-        pytest.skip("there is none")
+        pytest.skip("spawned workers have no nursery")
     orphans = [f"orphan {number}" for number in range(DEATHS - 1)]
     found = run(tmp_path, [*(f"sleep 0.01 {number}" for number in range(40)), *orphans, "file 1"], count=4)
     assert all(end.failure is None for _, end in found.values())

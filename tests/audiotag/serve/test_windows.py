@@ -91,7 +91,7 @@ def test_an_error_after_some_windows_is_the_last_line() -> None:
             raise AudioError(sound.name, "is damaged")
 
     request = WindowsRequest("", "a.wav", Grid(2, 1), 60)
-    made = lines(Tagger(), Breaking(), request)  # type: ignore[arg-type]
+    made = lines(Tagger(), Breaking(), request)  # type: ignore[arg-type]  # it has all that `lines` uses
     seen = [next(made) for _ in range(5)]
     assert [line.get("start") for line in seen] == [None, 0, 1, 2, 3]
     with pytest.raises(AudioError, match="is damaged"):
