@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Protocol, TypeVar
 
-QUEUED_SECONDS = 0.1
+QUEUED_SECONDS = 0.2
 """Seconds of work queued per worker beyond its current file, to cover this process's scheduling latency on a busy
 machine."""
 

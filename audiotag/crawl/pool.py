@@ -26,7 +26,7 @@ from audiotag.results import Failure
 if TYPE_CHECKING:
     from audiotag.models.catalog import ResolvedModel
 
-NAP = 0.02
+NAP = 0.05
 """Seconds for which replies may wait, so that one wake-up handles several."""
 
 ATTEMPTS = 2
