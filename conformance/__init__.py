@@ -1,17 +1,17 @@
-"""Conformance checks against independent oracles: onnx.reference, PyTorch's results, ONNX Runtime, real recordings."""
+"""This project's own checks: PyTorch's results, real recordings; findings in other runtimes. Not installed.
+
+The checks for any runtime are the package `onnx_conformance`; `python -m conformance` has both.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import Any
 
+from onnx_conformance import ConformanceError
 from tinyonnx.ir import Array
 
 N_CLASSES = 527
-
-
-class ConformanceError(Exception):
-    """A check that can't be run: its data is missing or unusable, or the oracle fails."""
 
 
 def pick_logits(names: Sequence[str], results: Sequence[Any]) -> Array:

@@ -1,20 +1,21 @@
-"""`python -m conformance COMMAND`. Exit codes: 0 conforms, 1 does not or couldn't be run, 2 wrong usage."""
+"""`python -m conformance COMMAND`: the commands of `onnx-conformance`, and the checks of this project's models."""
 
 from __future__ import annotations
 
 import argparse
 import json
-import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import audiotag
 import tinyonnx
 from audiotag.models.catalog import resolve
 from audiotag.models.network import Network
-from conformance import ConformanceError, backend, esc10, golden
+from conformance import esc10, golden
 from conformance.resampling import table
+from onnx_conformance import cli
 from tinyonnx.commands._shared import at_least, checked, plural
 from tinyonnx.commands.compare import layer_table
 from tinyonnx.tools import compare
@@ -24,26 +25,10 @@ from tinyonnx.tools.oracles import reference_values
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command and return its exit code."""
-    args = _parser().parse_args(argv)
-    try:
-        conforms: bool = args.run(args)
-        sys.stdout.flush()
-    except BrokenPipeError:
-        # the reader is gone: without this the interpreter reports an error when it flushes at exit
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 1
-    except KeyboardInterrupt:
-        print("conformance: interrupted", file=sys.stderr)
-        return 130
-    except (ConformanceError, audiotag.Error, tinyonnx.Error, OSError) as error:
-        print(f"conformance: {error}", file=sys.stderr)
-        return 1
-    return 0 if conforms else 1
+    return cli.main(argv, "python -m conformance", (*cli.COMMANDS, _declare), (audiotag.Error,))
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m conformance", description="Check against independent oracles.")
-    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+def _declare(commands: Any) -> None:
     model_help = "FILE.onnx, CHECKPOINT.pt, or a name that `audiotag models list` knows"
 
     command = commands.add_parser("layers", help="compare every layer with onnx.reference")
@@ -81,9 +66,6 @@ def _parser() -> argparse.ArgumentParser:
 
     command = commands.add_parser("resampling", help="compare the standalone program's resampler with soxr's")
     command.set_defaults(run=_resampling)
-
-    backend.add(commands)
-    return parser
 
 
 def _folds(text: str) -> list[int]:

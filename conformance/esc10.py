@@ -15,7 +15,8 @@ from audiotag.features import mel
 from audiotag.labels import audioset
 from audiotag.models.network import Network
 from audiotag.sound import audio
-from conformance import ConformanceError, pick_logits
+from conformance import pick_logits
+from onnx_conformance import ConformanceError
 from tinyonnx.ir import Array
 
 CLASSES: dict[str, tuple[str, ...]] = {

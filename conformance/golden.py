@@ -18,7 +18,8 @@ import numpy as np
 
 from audiotag.features import mel
 from audiotag.sound import audio
-from conformance import ConformanceError, pick_logits
+from conformance import pick_logits
+from onnx_conformance import ConformanceError
 from tinyonnx import InferenceSession, Node
 from tinyonnx.ir import Array
 from tinyonnx.tools.compare import difference

@@ -13,7 +13,7 @@ import pytest
 from tests.conftest import QUICK, SLOW
 
 ROOT = Path(__file__).resolve().parents[1]
-PACKAGES = ("tinyonnx", "audiotag")
+PACKAGES = ("tinyonnx", "audiotag", "onnx_conformance")
 
 VOCABULARY = {"errors", "limits", "ir", "dtypes", "files", "disk_cache", "registry"}
 """Top-level modules of tinyonnx that every package may import."""
@@ -80,6 +80,16 @@ ALLOWED = {
         "__main__": {"cli"},
         "audiotag": {"errors", "events", "results", "tagger"},
     },
+    "onnx_conformance": {
+        "onnx_conformance": set(),
+        "runtimes": {"onnx_conformance"},
+        "comparison": set(),
+        "workers": {"onnx_conformance", "runtimes"},
+        "generate": {"onnx_conformance", "suite"},
+        "suite": {"onnx_conformance", "comparison", "runtimes", "workers"},
+        "cli": {"onnx_conformance", "suite"},
+        "__main__": {"cli"},
+    },
 }  # fmt: skip
 """Packages and top-level modules, and what they may import, at the top or within a function. The package's own name
 stands for its `__init__`."""
@@ -89,7 +99,7 @@ SHARED = {f"tinyonnx.runtime.{module}" for module in ("arena", "budget", "consta
 }
 """Modules that packages below their own may import, as they import nothing above these."""
 
-OUTSIDE = {"tinyonnx": set(), "audiotag": {"tinyonnx"}}
+OUTSIDE = {"tinyonnx": set(), "audiotag": {"tinyonnx"}, "onnx_conformance": {"tinyonnx"}}
 """Other packages of this repository that one may import."""
 
 SAME_NAMES = {

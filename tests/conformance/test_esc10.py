@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from audiotag.labels import audioset
-from conformance import ConformanceError
 from conformance.esc10 import CLASSES, Decision, class_scores, differing, find_clips, report, summary
+from onnx_conformance import ConformanceError
 
 
 def decision(label: str, fold: int = 1, **scores: float) -> Decision:

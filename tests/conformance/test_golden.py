@@ -7,8 +7,8 @@ import onnx
 import pytest
 from onnx.reference import ReferenceEvaluator
 
-from conformance import ConformanceError
 from conformance.golden import check_model, read_clips
+from onnx_conformance import ConformanceError
 from tinyonnx import InferenceSession
 
 MODEL = """

@@ -15,7 +15,18 @@ import tinyonnx
 ROOT = Path(__file__).resolve().parents[2]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 EXTRAS = set(PROJECT["optional-dependencies"])
-FOLDERS = ("audiotag", "tinyonnx", "conformance", "benchmarks", "docs", "examples", "models", "scripts", ".ci")
+FOLDERS = (
+    "audiotag",
+    "tinyonnx",
+    "onnx_conformance",
+    "conformance",
+    "benchmarks",
+    "docs",
+    "examples",
+    "models",
+    "scripts",
+    ".ci",
+)
 SUFFIXES = {".py", ".md", ".toml", ".yml", ".html", ""}
 INSTALL = re.compile(r"pip install((?:[ ]+(?:-[a-z-]+|[\"']?[\w.{}-]+(?:\[[\w,]*\])?[\"']?))+)")
 REQUIREMENT = re.compile(r"([\w.-]+)(?:\[([\w,]+)\])?")
@@ -78,12 +89,12 @@ def test_the_version_has_one_place() -> None:
     assert holders == ["tinyonnx/__init__.py"]
 
 
-def test_the_installed_distribution_has_both_commands() -> None:
+def test_the_installed_distribution_has_all_commands() -> None:
     try:
         installed = distribution("tinyonnx")
     except PackageNotFoundError:
         pytest.skip("runs from a checkout that isn't installed")
-    assert {point.name for point in installed.entry_points} == {"audiotag", "tinyonnx"}
+    assert {point.name for point in installed.entry_points} == {"audiotag", "tinyonnx", "onnx-conformance"}
 
 
 def test_the_changelog_describes_this_version() -> None:

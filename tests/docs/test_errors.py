@@ -7,8 +7,9 @@ import pkgutil
 import re
 
 import audiotag
+import onnx_conformance
 import tinyonnx
-from conformance import ConformanceError
+from onnx_conformance import ConformanceError
 from tests.docs.blocks import ROOT
 
 EXTRAS = ("audiotag.serve",)
@@ -16,7 +17,7 @@ EXTRAS = ("audiotag.serve",)
 
 
 def _types() -> set[str]:
-    for package in (audiotag, tinyonnx):
+    for package in (audiotag, tinyonnx, onnx_conformance):
         for module in pkgutil.walk_packages(package.__path__, f"{package.__name__}."):
             if not module.name.startswith(EXTRAS) and not module.name.endswith("__main__"):
                 importlib.import_module(module.name)
@@ -26,7 +27,9 @@ def _types() -> set[str]:
     while new:
         new = {sub for each in new for sub in each.__subclasses__()} - found
         found |= new
-    names = {each.__name__ for each in found if each.__module__.startswith(("audiotag", "tinyonnx", "conformance"))}
+    names = {
+        each.__name__ for each in found if each.__module__.startswith(("audiotag", "tinyonnx", "onnx_conformance"))
+    }
     return {name for name in names if not name.startswith("_")} - {"Error"}
 
 

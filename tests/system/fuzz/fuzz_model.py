@@ -216,7 +216,7 @@ def seeds() -> Iterator[tuple[str, ModelProto]]:
     """The backend suite's node models, all small inputs but the first as initializers, and random networks."""
     from onnx.backend.test.loader import load_model_tests
 
-    from tests.system.test_random_graphs import Network
+    from onnx_conformance.generate.networks import ImageNetwork
 
     for case in load_model_tests(kind="node"):
         model = case.model
@@ -230,7 +230,7 @@ def seeds() -> Iterator[tuple[str, ModelProto]]:
         if model.ByteSize() < 16 << 10:
             yield case.name, model
     for seed in range(40):
-        yield f"network_{seed}", Network(seed, np.float32, [13, 17, 20][seed % 3]).build()
+        yield f"network_{seed}", ImageNetwork(seed, np.float32, [13, 17, 20][seed % 3]).build()
 
 
 def write_seeds(folder: Path) -> None:

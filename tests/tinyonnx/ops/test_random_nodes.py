@@ -15,19 +15,19 @@ import pytest
 from onnx import helper, numpy_helper
 
 import tinyonnx
-from tests.tinyonnx.ops.random_draws import Case, Random
-from tests.tinyonnx.ops.random_nodes import FAMILIES
+from onnx_conformance.generate.draws import Random, RandomNode
+from onnx_conformance.generate.nodes import FAMILIES
 
 CASES = 30
 """Of each family; more are drawn in the place of those that onnxruntime refuses."""
 
 
-def described(case: Case) -> str:
+def described(case: RandomNode) -> str:
     inputs = ("-" if x is None else f"{np.asarray(x).dtype}{list(np.shape(x))}" for x in case.inputs)
     return f"{case.op}-{case.opset}({', '.join(inputs)}) {case.attributes}, constant {case.constants}"
 
 
-def build(case: Case) -> tuple[bytes, dict[str, Any]]:
+def build(case: RandomNode) -> tuple[bytes, dict[str, Any]]:
     """The model, and what to feed it."""
     arrays = {f"x{i}": np.asarray(x) for i, x in enumerate(case.inputs) if x is not None}
     feeds = {name: x for name, x in arrays.items() if int(name[1:]) not in case.constants}
@@ -65,7 +65,7 @@ def answers(model: bytes, feeds: dict[str, Any], level: int) -> list[Any]:
     return tinyonnx.InferenceSession(model, options).run(None, feeds)
 
 
-def check(result: Any, reference: Any, case: Case) -> None:
+def check(result: Any, reference: Any, case: RandomNode) -> None:
     """The same type and shape; floats within the tolerance of the greatest, whole numbers within it."""
     assert (result.dtype, result.shape) == (reference.dtype, reference.shape), described(case)
     a, b = result.astype(np.float64), reference.astype(np.float64)
@@ -74,7 +74,7 @@ def check(result: Any, reference: Any, case: Case) -> None:
 
 
 @pytest.mark.parametrize("family", FAMILIES, ids=lambda family: family.__name__)
-def test_random_nodes(family: Callable[[Random], Case]) -> None:
+def test_random_nodes(family: Callable[[Random], RandomNode]) -> None:
     r = np.random.default_rng(zlib.crc32(family.__name__.encode()))
     compared = 0
     for _ in range(2 * CASES):

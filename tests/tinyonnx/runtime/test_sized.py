@@ -12,7 +12,7 @@ import pytest
 from onnx import ModelProto, helper
 
 import tinyonnx
-from tests.tinyonnx.runtime.sized_graphs import Images, Sequences
+from onnx_conformance.generate.sized import ImageGraphs, SequenceGraphs
 from tinyonnx.codegen.arguments import leaves
 from tinyonnx.codegen.kernel import DISABLED
 from tinyonnx.ir import Array
@@ -83,7 +83,7 @@ def test_images(seed: int) -> None:
         shapes = [(1, 4, height, int(n)) for n in random.integers(16, 90, 9)]
     else:
         shapes = [(1, 4, int(m), int(n)) for m, n in random.integers(16, 70, (9, 2))]
-    check(Images(seed).build(), shapes, seed)
+    check(ImageGraphs(seed).build(), shapes, seed)
 
 
 @pytest.mark.parametrize("seed", range(40))
@@ -94,7 +94,7 @@ def test_sequences(seed: int) -> None:
         shapes = [(batch, int(n), 24) for n in random.integers(2, 60, 9)]
     else:
         shapes = [(int(m), int(n), 24) for m, n in zip(random.integers(1, 5, 9), random.integers(1, 60, 9))]
-    check(Sequences(seed).build(), shapes, seed)
+    check(SequenceGraphs(seed).build(), shapes, seed)
 
 
 def parsed(text: str, opset: int = 17) -> bytes:
@@ -170,7 +170,7 @@ def test_limits_hold_for_every_size() -> None:
 
 def test_threads_and_sizes() -> None:
     """Several threads run one session at different sizes; each result is right."""
-    model = Images(3).build().SerializeToString()
+    model = ImageGraphs(3).build().SerializeToString()
     random = np.random.default_rng(0)
     feeds = [{"x": random.standard_normal((1, 4, 20, n)).astype(np.float32)} for n in range(20, 50, 3)]
     expected = [fresh(model, feed, 2) for feed in feeds]

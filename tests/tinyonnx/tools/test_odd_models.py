@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 import tinyonnx
-from conformance.cases import load_suite
+from onnx_conformance.suite.cases import load_suite
 from tinyonnx.tools.compare import RunningValues, compare_layers, layer_names
 from tinyonnx.tools.inspect import inspect_graph, inspect_plan, report_graph
 from tinyonnx.tools.profile import profile

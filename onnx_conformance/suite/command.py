@@ -1,4 +1,4 @@
-"""`python -m conformance backend`: run the backend suite of the installed onnx on any runtime."""
+"""`onnx-conformance backend`: run the backend suite of the installed onnx on any runtime."""
 
 from __future__ import annotations
 
@@ -14,12 +14,15 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from conformance import ConformanceError, reports
-from conformance.cases import Case, load_suite
-from conformance.expected import EXPECTED_FAILURES, read_expected, surprises
-from conformance.reports import Row, Summary
-from conformance.runtimes import RUNTIMES, UNFUSED, Runtime
-from conformance.workers import PASSED, STATUSES, run_cases
+from onnx_conformance import ConformanceError
+from onnx_conformance.runtimes import RUNTIMES, UNFUSED, find_runtime
+from onnx_conformance.runtimes.base import Runtime
+from onnx_conformance.suite import reports
+from onnx_conformance.suite.cases import Case, load_suite
+from onnx_conformance.suite.check import CheckCase
+from onnx_conformance.suite.expected import EXPECTED_FAILURES, read_expected, surprises
+from onnx_conformance.suite.reports import CaseRow, Summary
+from onnx_conformance.workers import PASSED, STATUSES, run_jobs
 from tinyonnx.commands._shared import table
 
 WORST_SHOWN = 30
@@ -29,7 +32,10 @@ MESSAGE_SHOWN = 240
 def add(commands: Any) -> None:
     """Declare the command."""
     command = commands.add_parser("backend", help="run onnx's backend suite on a runtime")
-    command.add_argument("--runtime", choices=RUNTIMES, default="tinyonnx", help="default: %(default)s")
+    command.add_argument(
+        "--runtime", type=checked_runtime, default="tinyonnx", metavar="NAME",
+        help=f"{', '.join(RUNTIMES)}, backend:PACKAGE.MODULE or command:PROGRAM (default: %(default)s)",
+    )  # fmt: skip
     command.add_argument("--match", type=_pattern, metavar="REGEX", help="only cases whose names match")
     command.add_argument(
         "--jobs",
@@ -50,6 +56,14 @@ def add(commands: Any) -> None:
     command.add_argument("--html", type=Path, metavar="FILE", help="write a searchable page")
     command.add_argument("--junit", type=Path, metavar="FILE", help="write JUnit XML for continuous integration")
     command.set_defaults(run=_backend)
+
+
+def checked_runtime(name: str) -> Runtime:
+    """Return a runtime, as the type of an argument."""
+    try:
+        return find_runtime(name)
+    except ConformanceError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
 
 
 def _pattern(text: str) -> re.Pattern[str]:
@@ -76,9 +90,9 @@ def _seconds(text: str) -> float:
 
 
 def _backend(args: argparse.Namespace) -> bool:
-    runtime = RUNTIMES[args.runtime]
+    runtime: Runtime = args.runtime
     runtime.check_installed()
-    ours = args.runtime in ("tinyonnx", UNFUSED)
+    ours = runtime.name in ("tinyonnx", UNFUSED)
     expected = read_expected(args.expected or EXPECTED_FAILURES) if ours or args.expected else {}
     suite = load_suite()
     return run_backend(runtime, suite, expected, args)
@@ -107,10 +121,11 @@ def run_backend(runtime: Runtime, suite: Sequence[Case], expected: dict[str, str
     return not found
 
 
-def _run(runtime: Runtime, cases: Sequence[Case], expected: dict[str, str], args: argparse.Namespace) -> list[Row]:
+def _run(runtime: Runtime, cases: Sequence[Case], expected: dict[str, str], args: argparse.Namespace) -> list[CaseRow]:
     outcomes = {}
     progress = sys.stderr.isatty()
-    with closing(run_cases(cases, runtime, args.jobs, args.timeout, args.ulp)) as results:
+    jobs = [CheckCase(case, args.ulp) for case in cases]
+    with closing(run_jobs(jobs, runtime, args.jobs, args.timeout)) as results:
         for index, outcome in results:
             outcomes[index] = outcome
             if progress:
@@ -118,7 +133,7 @@ def _run(runtime: Runtime, cases: Sequence[Case], expected: dict[str, str], args
     if progress:
         print("\r\033[K", end="", file=sys.stderr)
     return [
-        Row(case.name, case.kind, case.operator, *_fields(outcomes[i]), expected.get(case.name))
+        CaseRow(case.name, case.kind, case.operator, *_fields(outcomes[i]), expected.get(case.name))
         for i, case in enumerate(cases)
     ]
 
@@ -155,7 +170,7 @@ def text_report(summary: Summary, ulp: bool = False) -> str:
     return "\n\n".join(parts)
 
 
-def _counts(title: str, rows: Sequence[Row], key: Any) -> str:
+def _counts(title: str, rows: Sequence[CaseRow], key: Any) -> str:
     """Count cases by status for each value of a key; statuses without cases get no column."""
     statuses = [s for s in STATUSES if s in STATUSES[:3] or any(row.status == s for row in rows)]
     counts: dict[str, Counter[str]] = {}

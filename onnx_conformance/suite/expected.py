@@ -8,7 +8,7 @@ from pathlib import Path
 
 import onnx
 
-from conformance import ConformanceError
+from onnx_conformance import ConformanceError
 
 EXPECTED_FAILURES = Path(__file__).with_name("expected_failures.txt")
 """Cases that tinyonnx is known to fail, with reasons."""

@@ -15,14 +15,17 @@ from xml.etree import ElementTree as ET
 import numpy as np
 import pytest
 
-from conformance import ConformanceError, backend, workers
-from conformance.__main__ import main
-from conformance.cases import Case, load_suite
-from conformance.expected import read_expected, surprises
-from conformance.reports import Row, Summary, as_json, write_html, write_junit
-from conformance.runtimes import RUNTIMES, UNFUSED, Runtime
-from conformance.workers import CRASHED, FAILED, PASSED, TIMED_OUT, UNSUPPORTED, run_case, run_cases
-from tests.conformance.runtimes import DEAD, HOSTILE, MISSING, NEVER
+from onnx_conformance import ConformanceError, workers
+from onnx_conformance.cli import main
+from onnx_conformance.runtimes import RUNTIMES, UNFUSED
+from onnx_conformance.runtimes.base import Runtime
+from onnx_conformance.suite import command as backend
+from onnx_conformance.suite.cases import Case, load_suite
+from onnx_conformance.suite.check import CheckCase, run_case
+from onnx_conformance.suite.expected import read_expected, surprises
+from onnx_conformance.suite.reports import CaseRow, Summary, as_json, write_html, write_junit
+from onnx_conformance.workers import CRASHED, FAILED, PASSED, TIMED_OUT, UNSUPPORTED, run_jobs
+from tests.onnx_conformance.runtimes import DEAD, HOSTILE, MISSING, NEVER
 
 
 @pytest.fixture(scope="module")
@@ -87,7 +90,7 @@ def test_a_crash_or_a_hang_costs_one_case(suite: dict[str, Case], monkeypatch: p
     )
     monkeypatch.setattr(workers, "time", clock)
     monkeypatch.setattr(workers.connection, "wait", lambda objects, seconds: wait(objects, min(seconds, 0.05)))
-    for i, outcome in run_cases([suite[name] for name in names], HOSTILE, jobs=2, timeout=3600):
+    for i, outcome in run_jobs([CheckCase(suite[name]) for name in names], HOSTILE, 2, timeout=3600):
         outcomes[names[i]] = outcome.status, outcome.message
     assert {name: status for name, (status, _) in outcomes.items()} == {
         "test_abs": CRASHED,
@@ -111,7 +114,7 @@ def test_a_crash_or_a_hang_costs_one_case(suite: dict[str, Case], monkeypatch: p
 @pytest.mark.parametrize(("runtime", "cause"), [(NEVER, "library of 1996"), (DEAD, "can't be started")])
 def test_a_runtime_that_never_starts(suite: dict[str, Case], runtime: Runtime, cause: str) -> None:
     with pytest.raises(ConformanceError, match=cause):
-        list(run_cases([suite["test_abs"]], runtime, jobs=2, timeout=3600))
+        list(run_jobs([CheckCase(suite["test_abs"])], runtime, 2, timeout=3600))
 
 
 def test_an_interrupt_ends_everything() -> None:
@@ -127,9 +130,10 @@ def test_an_interrupt_ends_everything() -> None:
 
 INTERRUPTED = """
 import multiprocessing, sys, threading, time
-from conformance.cases import load_suite
-from conformance.workers import run_cases
-from tests.conformance.runtimes import HOSTILE
+from onnx_conformance.suite.cases import load_suite
+from onnx_conformance.workers import run_jobs
+from onnx_conformance.suite.check import CheckCase
+from tests.onnx_conformance.runtimes import HOSTILE
 
 def tell():
     while not multiprocessing.active_children():
@@ -137,10 +141,10 @@ def tell():
     print(*[child.pid for child in multiprocessing.active_children()], flush=True)
 
 if __name__ == "__main__":
-    cases = [case for case in load_suite(["node"]) if case.name == "test_acosh"]
+    cases = [CheckCase(case) for case in load_suite(["node"]) if case.name == "test_acosh"]
     threading.Thread(target=tell).start()
     try:
-        list(run_cases(cases, HOSTILE, 1, timeout=3600))
+        list(run_jobs(cases, HOSTILE, 1, timeout=3600))
     except KeyboardInterrupt:
         sys.exit(130)
 """
@@ -228,12 +232,12 @@ def test_usage(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None
 # -- reports ----------------------------------------------------------------------------
 
 ROWS = [
-    Row("test_good", "node", "Relu", PASSED, "", 0.001, 2.0, None),
-    Row("test_bad", "node", "Relu", FAILED, "x < y & \x00 </script> ü\nmore", 0.001, None, None),
-    Row("test_known", "simple", "Abs", UNSUPPORTED, "no Abs", 0.001, None, "no Abs yet"),
-    Row("test_crash", "simple", "Abs", CRASHED, "killed by SIGSEGV", 0.0, float("inf"), None),
-    Row("test_better", "simple", "Abs", PASSED, "", 0.0, 0.0, "was bad"),
-    Row("test_lucky", "simple", "Abs", PASSED, "", 0.0, 0.0, "random: dice"),
+    CaseRow("test_good", "node", "Relu", PASSED, "", 0.001, 2.0, None),
+    CaseRow("test_bad", "node", "Relu", FAILED, "x < y & \x00 </script> ü\nmore", 0.001, None, None),
+    CaseRow("test_known", "simple", "Abs", UNSUPPORTED, "no Abs", 0.001, None, "no Abs yet"),
+    CaseRow("test_crash", "simple", "Abs", CRASHED, "killed by SIGSEGV", 0.0, float("inf"), None),
+    CaseRow("test_better", "simple", "Abs", PASSED, "", 0.0, 0.0, "was bad"),
+    CaseRow("test_lucky", "simple", "Abs", PASSED, "", 0.0, 0.0, "random: dice"),
 ]
 SUMMARY = Summary("peer", "1.0", 2.5, ROWS, ["test_gone: not in the suite, but listed", "test_bad: fails"])
 

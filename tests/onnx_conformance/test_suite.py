@@ -1,17 +1,18 @@
 """onnx's own backend cases of every registered operator, through the whole session, optimised and not.
 
-`conformance/expected_failures.txt` names the cases that fail, with a reason; one that passes
-after all fails the run. `python -m conformance backend` runs the same in a minute, whole networks included.
+`onnx_conformance/suite/expected_failures.txt` names the cases that fail, with a reason; one that passes
+after all fails the run. `onnx-conformance backend` runs the same in a minute, whole networks included.
 """
 
 from __future__ import annotations
 
 import pytest
 
-from conformance.cases import KINDS, load_suite
-from conformance.expected import EXPECTED_FAILURES, read_expected, surprises
-from conformance.runtimes import RUNTIMES, UNFUSED
-from conformance.workers import PASSED, UNSUPPORTED, run_case
+from onnx_conformance.runtimes import RUNTIMES, UNFUSED
+from onnx_conformance.suite.cases import KINDS, load_suite
+from onnx_conformance.suite.check import run_case
+from onnx_conformance.suite.expected import EXPECTED_FAILURES, read_expected, surprises
+from onnx_conformance.workers import PASSED, UNSUPPORTED
 
 SUITE = load_suite()
 CASES = [case for case in SUITE if case.kind != "real"]

@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 import onnx
 
-from conformance.runtimes import RUNTIMES, Runtime
+from onnx_conformance.runtimes import RUNTIMES
+from onnx_conformance.runtimes.base import Runtime
 
 
 def start_hostile() -> Callable[[bytes], Any]:

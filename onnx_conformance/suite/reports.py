@@ -13,15 +13,15 @@ from xml.etree import ElementTree as ET
 
 import onnx
 
-from conformance.expected import RANDOM
-from conformance.workers import CRASHED, PASSED, TIMED_OUT
+from onnx_conformance.suite.expected import RANDOM
+from onnx_conformance.workers import CRASHED, PASSED, TIMED_OUT
 
 _PAGE = Path(__file__).with_name("backend.html")
 _DATA = "/*DATA*/null"
 
 
 @dataclass(frozen=True)
-class Row:
+class CaseRow:
     """One case and its result; `expected` is the reason of a known failure."""
 
     name: str
@@ -41,7 +41,7 @@ class Summary:
     runtime: str
     version: str
     seconds: float
-    rows: Sequence[Row]
+    rows: Sequence[CaseRow]
     surprises: Sequence[str]
 
     @property
@@ -99,7 +99,7 @@ def write_junit(summary: Summary, path: Path) -> None:
     ET.ElementTree(root).write(path, encoding="utf-8", xml_declaration=True)
 
 
-def _tag(row: Row) -> str:
+def _tag(row: CaseRow) -> str:
     if row.status == PASSED:
         listed = row.expected is not None and not row.expected.startswith(RANDOM)
         return "failure" if listed else ""
@@ -108,7 +108,7 @@ def _tag(row: Row) -> str:
     return "error" if row.status in (CRASHED, TIMED_OUT) else "failure"
 
 
-def _totals(rows: Sequence[Row]) -> dict[str, str]:
+def _totals(rows: Sequence[CaseRow]) -> dict[str, str]:
     tags = [_tag(row) for row in rows]
     return {
         "tests": str(len(rows)),

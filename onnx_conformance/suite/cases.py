@@ -14,7 +14,7 @@ import numpy as np
 import onnx
 from onnx import ModelProto, OptionalProto, SequenceProto, TensorProto, TypeProto, numpy_helper
 
-from conformance import ConformanceError
+from onnx_conformance import ConformanceError
 
 KINDS = ("real", "simple", "pytorch-converted", "pytorch-operator", "node")
 """Folders of the suite; `real` holds the light models: whole networks without their weights."""

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from onnx.backend.test.runner import Runner
 
-from conformance.comparison import mismatch, ulp_distance
+from onnx_conformance.comparison import mismatch, ulp_distance
 
 NAN, INF = np.nan, np.inf
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 import onnx
@@ -14,12 +15,12 @@ class Graphs:
 
     def __init__(self, seed: int) -> None:
         self.random = np.random.default_rng(seed)
-        self.nodes: list[object] = []
+        self.nodes: list[Any] = []
         self.count = 0
-        self.weights: list[object] = []
+        self.weights: list[Any] = []
         self.value = "x"
 
-    def add(self, op: str, *inputs: str, outputs: int = 1, **attributes: object) -> str:
+    def add(self, op: str, *inputs: str, outputs: int = 1, **attributes: Any) -> str:
         names = [f"v{self.count}_{i}" for i in range(outputs)]
         self.count += 1
         self.nodes.append(helper.make_node(op, list(inputs), names, **attributes))
@@ -89,7 +90,7 @@ class Graphs:
     def choose(self, *layers: Callable[[], None]) -> None:
         layers[self.random.integers(len(layers))]()
 
-    def model(self, inputs: dict[str, list[object]], outputs: list[str]) -> ModelProto:
+    def model(self, inputs: dict[str, list[Any]], outputs: list[str]) -> ModelProto:
         graph = helper.make_graph(
             self.nodes,
             "random",
@@ -100,7 +101,7 @@ class Graphs:
         return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
 
 
-class Images(Graphs):
+class ImageGraphs(Graphs):
     """Networks over [batch, channels, height, width]."""
 
     def __init__(self, seed: int) -> None:
@@ -114,7 +115,7 @@ class Images(Graphs):
         group = int(self.random.choice([1, 1, self.channels]))
         out = self.channels if group > 1 else int(self.random.choice([4, 8, 24]))
         stride = int(self.random.choice([1, 1, 2]))
-        pad: dict[str, object] = {"pads": [size // 2] * 4}
+        pad: dict[str, Any] = {"pads": [size // 2] * 4}
         if self.flip():
             pad = {"auto_pad": str(self.random.choice(["SAME_UPPER", "SAME_LOWER"]))}
         inputs = [self.value, self.normal(out, self.channels // group, size, size)]
@@ -194,7 +195,10 @@ class Images(Graphs):
         """A Resize by scales, or to the sizes of the input or to such plus one."""
         mode = str(self.random.choice(["nearest", "linear", "cubic"]))
         transformations = ["half_pixel", "pytorch_half_pixel", "align_corners", "asymmetric"]
-        attributes = {"mode": mode, "coordinate_transformation_mode": str(self.random.choice(transformations))}
+        attributes: dict[str, Any] = {
+            "mode": mode,
+            "coordinate_transformation_mode": str(self.random.choice(transformations)),
+        }
         if mode == "nearest":
             rounding = ["round_prefer_floor", "round_prefer_ceil", "floor", "ceil"]
             attributes["nearest_mode"] = str(self.random.choice(rounding))
@@ -223,7 +227,7 @@ class Images(Graphs):
         return self.model({"x": ["batch", 4, "height", "width"]}, [head, self.value] if self.flip() else [head])
 
 
-class Sequences(Graphs):
+class SequenceGraphs(Graphs):
     """Networks over [batch, length, 24]."""
 
     width, heads = 24, 3

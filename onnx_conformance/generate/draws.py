@@ -11,7 +11,7 @@ import numpy as np
 Random = np.random.Generator
 
 
-class Case(NamedTuple):
+class RandomNode(NamedTuple):
     """One node. Inputs are arrays or None; `constants` are those that are initializers, known when the run is planned.
 
     A `tolerance` of 1 is for quantised results, where a sum that is rounded in float32 may lie on either side.

@@ -1,0 +1,74 @@
+"""The record of a runtime: a way to run models, behind the same three calls: start, prepare, run."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib import metadata
+from typing import Any
+
+from onnx import load_from_string, numpy_helper
+
+from onnx_conformance import ConformanceError
+
+Run = Callable[[dict[str, Any]], Any]
+"""From inputs by name to outputs in order."""
+
+Prepare = Callable[[bytes], Run]
+"""From a serialised model to its `Run`."""
+
+
+@dataclass(frozen=True)
+class Runtime:
+    """A way to run models, on one thread.
+
+    `start` is called once in every worker, so it must be importable. `module` must be installed, unless it is empty;
+    pip installs it as `package`. Errors that match `unsupported` mean that the runtime does not claim to support the
+    model.
+    """
+
+    name: str
+    module: str
+    package: str
+    start: Callable[[], Prepare]
+    unsupported: str
+
+    def check_installed(self) -> None:
+        """Raise ConformanceError if the runtime isn't installed."""
+        if self.module and not _is_found(self.module):
+            raise ConformanceError(f"--runtime {self.name} needs {self.package}: pip install {self.package}")
+
+    def version(self) -> str:
+        """Return the version of the installed module, empty if it has none."""
+        if not self.module:
+            return ""
+        found = str(getattr(importlib.import_module(self.module), "__version__", ""))
+        try:
+            return found or metadata.version(self.package)
+        except metadata.PackageNotFoundError:
+            return ""
+
+    def is_unsupported(self, error: BaseException) -> bool:
+        """Return whether the error means that the runtime lacks something that the model needs."""
+        return re.search(self.unsupported, f"{type(error).__name__}: {error}") is not None
+
+
+def _is_found(module: str) -> bool:
+    try:
+        return importlib.util.find_spec(module) is not None
+    except ModuleNotFoundError:  # of the package around it
+        return False
+
+
+def with_constants(model: bytes, values: dict[str, Any]) -> bytes:
+    """Return the model with some of its inputs fixed."""
+    proto = load_from_string(model)
+    kept = [value for value in proto.graph.input if value.name not in values]
+    del proto.graph.input[:]
+    proto.graph.input.extend(kept)
+    proto.graph.initializer.extend(numpy_helper.from_array(value, name) for name, value in values.items())
+    serialised: bytes = proto.SerializeToString()
+    return serialised
