@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 import os
+import statistics
+import time
 from typing import TYPE_CHECKING, Any
 
 from audiotag.console import show
@@ -13,6 +15,12 @@ from audiotag.options import number, seconds
 if TYPE_CHECKING:
     from audiotag.models.catalog import ResolvedModel
     from audiotag.models.description import Description
+
+_SECONDS = 10
+"""Length of the sound for which models are timed."""
+
+_WARM_UP, _RUNS = 2, 7
+"""Runs that load and compile, and runs that count."""
 
 
 def add_parser(subparsers: Any) -> None:
@@ -28,11 +36,13 @@ def add_parser(subparsers: Any) -> None:
     listing = actions.add_parser("list", help="list all models and whether they are on this machine")
     listing.set_defaults(run=run, action=_list, parser=listing)
 
-    pull = actions.add_parser("pull", help="download a trained model of EfficientAT's release")
+    pull = actions.add_parser("pull", help="download a trained model that its authors have published")
     pull.add_argument("name", metavar="NAME", help="name from `audiotag models list`, for example mn10_as")
     pull.set_defaults(run=run, action=_pull, parser=pull)
 
-    convert = actions.add_parser("convert", help="convert an EfficientAT checkpoint to an ONNX file")
+    convert = actions.add_parser(
+        "convert", help="convert a checkpoint of EfficientAT, EfficientSED, PANNs or CED to an ONNX file"
+    )
     convert.add_argument(
         "checkpoint", metavar="CHECKPOINT.pt", help="file written by torch.save; nothing in it is executed"
     )
@@ -56,6 +66,10 @@ def add_parser(subparsers: Any) -> None:
     describe.add_argument("-o", "--output", required=True, metavar="OUT.onnx", help="path of the described model")
     describe.set_defaults(run=run, action=_describe, parser=describe)
 
+    timing = actions.add_parser("time", help="measure models on this machine; the list shows it")
+    timing.add_argument("models", metavar="NAME|PATH", nargs="+", help="name from the list, or a file")
+    timing.set_defaults(run=run, action=_time, parser=timing)
+
     info = actions.add_parser("info", help="print size, hash, inputs, outputs and origin of a model")
     info.add_argument("model", metavar="NAME|PATH")
     info.set_defaults(run=run, action=_info, parser=info)
@@ -70,20 +84,53 @@ def run(args: argparse.Namespace) -> int:
 def _list(_: argparse.Namespace) -> None:
     from audiotag.models.catalog import DEFAULT, MODELS, model_path, resolve
     from audiotag.models.mobilenet import count_parameters
+    from audiotag.models.timing import measured
 
-    rows = [("NAME", "CLASSES", "mAP", "MMAC", "PARAMETERS", "LICENCE", "SHA256", "STATE")]
+    def time_of(name: str) -> str:
+        milliseconds = measured(name)
+        return "-" if milliseconds is None else f"{milliseconds:.1f}"
+
+    rows = [("NAME", "CLASSES", "mAP", "MMAC", "PARAMETERS", "MS PER 10 S", "LICENCE", "SHA256", "STATE")]
     shipped = f"{count_parameters(_session(resolve(DEFAULT)).graph):,}"
-    rows.append((DEFAULT, "527", "-", "107", shipped, "MIT", "-", "the default, bundled with audiotag"))
+    bundled = "the default, bundled with audiotag"
+    rows.append((DEFAULT, "527", "-", "107", shipped, time_of(DEFAULT), "MIT", "-", bundled))
     for model in MODELS.values():
         mean_ap = "-" if model.mean_ap is None else f"{model.mean_ap:.3f}"
         mmac, parameters = ("-" if n is None else f"{n:,}" for n in (model.mmac, model.parameters))
         pinned = "pinned" if model.sha256 else "not pinned"
-        state = "on this machine" if model_path(model.name).exists() else "not pulled"
-        rows.append((model.name, str(model.classes), mean_ap, mmac, parameters, model.licence, pinned, state))
-    for name, classes, mean_ap, mmac, parameters, licence, pinned, state in rows:
+        here = model_path(model.name).exists()
+        state, took = ("on this machine", time_of(model.name)) if here else ("not pulled", "-")
+        rows.append((model.name, str(model.classes), mean_ap, mmac, parameters, took, model.licence, pinned, state))
+    for name, classes, mean_ap, mmac, parameters, took, licence, pinned, state in rows:
         print(
-            f"{name:<16}  {classes:>7}  {mean_ap:>5}  {mmac:>5}  {parameters:>10}  {licence:<7}  {pinned:<10}  {state}"
+            f"{name:<18}  {classes:>7}  {mean_ap:>5}  {mmac:>6}  {parameters:>10}  {took:>11}  {licence:<10}  "
+            f"{pinned:<10}  {state}"
         )
+
+
+def _time(args: argparse.Namespace) -> None:
+    for name in args.models:
+        milliseconds = _measure(name)
+        print(f"{printable(name)}: {milliseconds:.1f} ms of processor time for {_SECONDS} s of sound, on one thread")
+
+
+def _measure(name: str) -> float:
+    """Measure how long a model takes to tag noise, front end included; keep and return the median."""
+    import numpy as np
+
+    from audiotag.models.timing import keep
+    from audiotag.tagger import Tagger
+
+    tagger = Tagger(name)
+    noise = np.random.default_rng(0).standard_normal(_SECONDS * tagger.rate).astype(np.float32) / 10
+    times = []
+    for _ in range(_WARM_UP + _RUNS):
+        start = time.process_time()
+        tagger.tag(noise, tagger.rate)
+        times.append(1000 * (time.process_time() - start))
+    milliseconds = statistics.median(times[_WARM_UP:])
+    keep(tagger.model, milliseconds)
+    return milliseconds
 
 
 def _pull(args: argparse.Namespace) -> None:

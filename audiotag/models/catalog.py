@@ -182,8 +182,7 @@ def _pulled(model: ReleaseModel) -> ResolvedModel:
     if not path.exists():
         raise ModelNotFound(f"{model.name}: not on this machine; fetch it with: audiotag models pull {model.name}")
     quality = "frame-wise" if model.mean_ap is None else f"AudioSet mAP {model.mean_ap:.3f}"
-    family = "EfficientAT" if model.url == RELEASE_URL else "EfficientSED"
-    note = f"{family} {model.architecture}, {quality}"
+    note = f"{model.family} {model.architecture}, {quality}"
     return ResolvedModel(model.name, str(path), True, note)
 
 
@@ -229,7 +228,7 @@ def convert(
     hop: float | None = None,
     bins: int | None = None,
 ) -> None:
-    """Write an EfficientAT checkpoint as a described ONNX file, atomically; see `audiotag.models.conversion.graph_of`.
+    """Write a checkpoint as a described ONNX file, atomically; see `audiotag.models.conversion.graph_of`.
 
     Raises ModelError, and CheckpointError for a file that is not a checkpoint or contains code.
     """

@@ -17,6 +17,8 @@ from audiotag.models.families.efficientat import variant
 from audiotag.models.frame_mobilenet import graph_from_frame_state, is_frame_wise
 from audiotag.models.labels_file import read_labels
 from audiotag.models.mobilenet import graph_from_state
+from audiotag.models.panns import graph_from_panns_state, is_panns
+from audiotag.models.transformer import graph_from_transformer_state, is_transformer
 
 if TYPE_CHECKING:
     from tinyonnx import Graph
@@ -33,7 +35,7 @@ def graph_of(
     hop: float | None = None,
     bins: int | None = None,
 ) -> Graph:
-    """Build the described graph of a checkpoint of EfficientAT or EfficientSED.
+    """Build the described graph of a checkpoint of EfficientAT, EfficientSED, PANNs or CED.
 
     Args:
         checkpoint: the file.
@@ -50,6 +52,10 @@ def graph_of(
         if is_frame_wise(state):
             graph = graph_from_frame_state(state)
             description = descriptions()["efficientsed"]
+        elif is_panns(state):
+            graph, description = graph_from_panns_state(state, name)
+        elif is_transformer(state):
+            graph, description = graph_from_transformer_state(state), descriptions()["ced"]
         else:
             found = variant(name, hop, bins)
             dynamic = "in_c.0.weight" in state

@@ -32,7 +32,7 @@ def graph_from_dynamic_state(state: Mapping[str, Array], bins: int = 128) -> Gra
         hidden, classes = (state[f"classifier.{i}.weight"].shape[0] for i in (2, 5))
     except KeyError as error:
         raise ModelError(f"not a checkpoint of EfficientAT's DyMN: {error.args[0]} is missing") from None
-    tensors = StateTensors(state, "DyMN")
+    tensors = StateTensors(state, "EfficientAT's DyMN")
     graph = _DynamicBuilder(tensors, hidden / 1280, classes, bins).graph
     tensors.check_all_used()
     graph.metadata["custom:trained"] = "yes"

@@ -34,7 +34,7 @@ def graph_from_frame_state(state: Mapping[str, Array]) -> Graph:
     for width in _WIDTHS:
         config = FrameConfig(width, classes)
         if config.embedding == embedding:
-            tensors = StateTensors(named, "frame-wise MobileNet")
+            tensors = StateTensors(named, "EfficientSED's frame-wise MobileNet")
             graph = _FrameBuilder(config, tensors).graph
             tensors.check_all_used()
             graph.metadata["custom:trained"] = "yes"

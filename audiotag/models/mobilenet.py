@@ -209,7 +209,7 @@ def random_tensors(seed: int) -> Tensors:
 class StateTensors:
     """Provides the tensors of a state dict and records which were used."""
 
-    def __init__(self, state: Mapping[str, Array], family: str = "MobileNetV3") -> None:
+    def __init__(self, state: Mapping[str, Array], family: str = "EfficientAT's MobileNetV3") -> None:
         self.state = state
         self.family = family
         self.used: set[str] = set()
@@ -218,12 +218,12 @@ class StateTensors:
         """Raise ModelError if the checkpoint has other tensors than the network."""
         rest = [name for name in self.state if name not in self.used and not name.endswith(".num_batches_tracked")]
         if rest:
-            raise ModelError(f"not a checkpoint of EfficientAT's {self.family}: unexpected tensor {rest[0]}")
+            raise ModelError(f"not a checkpoint of {self.family}: unexpected tensor {rest[0]}")
 
     def __call__(self, name: str, shape: Shape, gain: float) -> Array:
         array = self.state.get(name)
         if array is None:
-            raise ModelError(f"not a checkpoint of EfficientAT's {self.family}: {name} is missing")
+            raise ModelError(f"not a checkpoint of {self.family}: {name} is missing")
         if array.shape != shape:
             raise ModelError(f"{name} has shape {list(array.shape)}, a network of that width has {list(shape)}")
         if array.dtype.kind != "f":
@@ -284,9 +284,9 @@ def parameter_count(config: Config) -> int:
 
 
 def count_parameters(graph: Graph) -> int:
-    """Count the trainable parameters of a graph: floating-point constants except running statistics."""
+    """Count the trainable parameters of a graph: floating-point tensors except scalars and running statistics."""
     statistics = {id(v) for node in graph.nodes if node.op_type == "BatchNormalization" for v in node.inputs[3:5]}
-    weights = [v for v in graph.initializers if v.dtype is not None and v.dtype.kind == "f"]
+    weights = [v for v in graph.initializers if v.dtype is not None and v.dtype.kind == "f" and v.shape]
     return sum(math.prod(v.static_shape or ()) for v in weights if id(v) not in statistics)
 
 
@@ -329,6 +329,18 @@ class GraphBuilder:
         if name not in self._constants:
             self._constants[name] = self.graph.add_initializer(name, np.array(numbers, np.int64))
         return self._constants[name]
+
+    def _number(self, name: str, number: float) -> Value:
+        """An initializer of one float32, added on first use."""
+        if name not in self._constants:
+            self._constants[name] = self.graph.add_initializer(name, np.array(number, np.float32))
+        return self._constants[name]
+
+    def _each(self, name: str, x: Value, n: int, out: int) -> Value:
+        """Add a linear map of the last axis of a tensor of any rank."""
+        weight, bias = self._tensor(f"{name}.weight", (out, n), 1.0), self._tensor(f"{name}.bias", (out,), 0.0)
+        turned = self._node("Transpose", f"{name}.transposed", [weight], {"perm": [1, 0]})
+        return self._node("Add", name, [self._node("MatMul", f"{name}.product", [x, turned]), bias])
 
     def _node(
         self,

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 
 RELEASE_URL = "https://github.com/fschmid56/EfficientAT/releases/download/v0.0.1"
 EFFICIENT_SED_URL = "https://github.com/theMoro/EfficientSED/releases/download/v0.0.1"
+PANNS_URL = "https://zenodo.org/records/3987831/files"
+CED_URL = "https://zenodo.org/records/8275347/files"
 
 MAX_BYTES = 1 << 29
 """Maximum size of a file of unknown size."""
@@ -13,7 +15,7 @@ MAX_BYTES = 1 << 29
 
 @dataclass(frozen=True)
 class ReleaseModel:
-    """A checkpoint of EfficientAT's or EfficientSED's release v0.0.1, both licensed MIT.
+    """A checkpoint that its authors have published.
 
     Attributes:
         name: the name by which it is pulled.
@@ -23,7 +25,7 @@ class ReleaseModel:
         parameters: number of trainable parameters, None if not known.
         mmac: millions of multiply-accumulates for 10 s, None if not known.
         classes: number of classes.
-        url: the release.
+        url: the release; release v0.0.1 of EfficientAT or EfficientSED, or a record of Zenodo.
         size: bytes of the asset.
         sha256: its hash, None if the file has not been verified by this project, so that it is not pinned.
     """
@@ -48,8 +50,15 @@ class ReleaseModel:
 
     @property
     def licence(self) -> str:
-        """The licence of code and weights."""
-        return "MIT"
+        """The licence of the weights; that of PANNs' and CED's is as others report it."""
+        return {PANNS_URL: "CC BY 4.0", CED_URL: "Apache-2.0"}.get(self.url, "MIT")
+
+    @property
+    def family(self) -> str:
+        """The name of the project that published it."""
+        return {RELEASE_URL: "EfficientAT", EFFICIENT_SED_URL: "EfficientSED", PANNS_URL: "PANNs", CED_URL: "CED"}[
+            self.url
+        ]
 
 
 _MN = (
@@ -94,5 +103,34 @@ _FRAME_WISE = tuple(
     )
 )  # fmt: skip
 
-MODELS = {model.name: model for model in (*_MN, *_VARIANTS, *_DYNAMIC, *_FRAME_WISE)}
+_PANNS = tuple(
+    ReleaseModel(f"panns_{name}", architecture, f"{asset}_mAP={mean_ap:.3f}.pth", mean_ap, count, mmac, url=PANNS_URL)
+    for name, architecture, asset, mean_ap, count, mmac in (
+        ("mobilenetv1", "MobileNetV1", "MobileNetV1", 0.389, 4_796_303, 740),
+        ("mobilenetv2", "MobileNetV2", "MobileNetV2", 0.383, 4_075_343, 342),
+        ("cnn14", "Cnn14", "Cnn14", 0.431, 80_753_615, 20_000),
+        ("cnn14_16k", "Cnn14", "Cnn14_16k", 0.438, 80_753_615, 20_000),
+        ("cnn14_frames", "Cnn14_DecisionLevelMax", "Cnn14_DecisionLevelMax", 0.385, 80_753_615, 20_200),
+    )
+)
+
+_CED = tuple(
+    ReleaseModel(
+        f"ced_{size}",
+        f"ced_{size}",
+        f"audiotransformer_{size}_mAP_{mean_ap}.pt",
+        mean_ap / 1e4,
+        count,
+        mmac,
+        url=CED_URL,
+    )
+    for size, mean_ap, count, mmac in (
+        ("tiny", 4814, 5_503_183, 1610),
+        ("mini", 4896, 9_696_655, 2730),
+        ("small", 4958, 21_622_543, 5860),
+        ("base", 4999, 85_711_759, 22_200),
+    )
+)
+
+MODELS = {model.name: model for model in (*_MN, *_VARIANTS, *_DYNAMIC, *_FRAME_WISE, *_PANNS, *_CED)}
 """Models that can be pulled."""

@@ -26,6 +26,24 @@ def test_list(capsys):
     assert any(line.startswith("mn10_as ") and "4,876,831" in line and "not pulled" in line for line in lines)
 
 
+def test_the_list_shows_what_was_measured(capsys):
+    assert audiotag("time", "audiotag-tiny") == 0
+    took = capsys.readouterr().out.split()[1]
+    assert audiotag("list") == 0
+    header, default, *others = capsys.readouterr().out.splitlines()
+    column = slice(header.index("MS PER 10 S"), header.index("LICENCE"))
+    assert default[column].strip() == took
+    assert {line[column].strip() for line in others} == {"-"}
+
+
+@pytest.mark.parametrize("text", ["", "[]", '{"audiotag-tiny": 3}', '{"audiotag-tiny": {"milliseconds": 3}}', "{"])
+def test_times_that_are_not_those_of_this_file(text, home, capsys):
+    home.mkdir(exist_ok=True)
+    (home / "times.json").write_text(text)
+    assert audiotag("list") == 0
+    assert audiotag("time", "audiotag-tiny") == 0
+
+
 def test_convert_and_info(checkpoint, tmp_path, capsys):
     out = tmp_path / "mn01.onnx"
     assert audiotag("convert", checkpoint, out) == 0

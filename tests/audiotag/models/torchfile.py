@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import pickle
+import struct
 import sys
 import types
 import zipfile
@@ -71,7 +72,7 @@ def fake_torch() -> Iterator[types.ModuleType]:
                 sys.modules[name] = module
 
 
-def dumps(content: Any, protocol: int = 2) -> tuple[bytes, list[Storage]]:
+def dumps(content: Any, protocol: int = 2, legacy: bool = False) -> tuple[bytes, list[Storage]]:
     """The pickle, and the storages that it refers to by their place."""
     storages: list[Storage] = []
     with fake_torch() as torch:
@@ -85,7 +86,8 @@ def dumps(content: Any, protocol: int = 2) -> tuple[bytes, list[Storage]]:
                 if not hasattr(torch, obj.kind):
                     setattr(torch, obj.kind, type(obj.kind, (), {"__module__": "torch"}))
                 key = next(i for i, s in enumerate(storages) if s is obj)
-                return "storage", getattr(torch, obj.kind), str(key), "cpu", len(obj.data)
+                view = (None,) if legacy else ()
+                return "storage", getattr(torch, obj.kind), str(key), "cpu", len(obj.data), *view
 
         buffer = io.BytesIO()
         Pickler(buffer, protocol).dump(content)
@@ -108,3 +110,17 @@ def write(path: Path, pickled: bytes, storages: list[Storage] | None = None, **e
 def save(path: Path, content: Any, protocol: int = 2) -> Path:
     """What `torch.save(content, path)` writes."""
     return write(path, *dumps(content, protocol))
+
+
+def save_legacy(path: Path, content: Any, little_endian: bool = True) -> Path:
+    """What `torch.save(content, path, _use_new_zipfile_serialization=False)` writes."""
+    pickled, storages = dumps(content, legacy=True)
+    facts = {"protocol_version": 1001, "little_endian": little_endian, "type_sizes": {"short": 2, "int": 4, "long": 4}}
+    keys = [str(i) for i in range(len(storages))]
+    before, after = (
+        b"".join(pickle.dumps(value, 2) for value in values)
+        for values in ((0x1950A86A20F9469CFC6C, 1001, facts), (keys,))
+    )
+    data = b"".join(struct.pack("<q", len(storage.data)) + storage.data.tobytes() for storage in storages)
+    path.write_bytes(before + pickled + after + data)
+    return path
