@@ -7,11 +7,14 @@ import os
 import shutil
 import signal
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any
 
-import hypothesis
 import pytest
+
+os.environ.setdefault("HYPOTHESIS_NO_PLUGINS", "1")  # other packages' take half a second to import
+import hypothesis
 
 from audiotag.models import catalog
 from tinyonnx import passes
@@ -38,7 +41,16 @@ if os.environ.get("CI"):
 
 ROOT = Path(__file__).resolve().parents[1]
 
+TARGETS = (
+    "tests/audiotag/standalone/test_build.py",
+    "tests/audiotag/standalone/test_targets.py",
+    "tests/audiotag/web",
+    "tests/tinyonnx/native",
+)
+"""Files and folders that build executables, libraries and modules, for this machine and others, and run them."""
+
 SLOW = (
+    *TARGETS,
     "tests/audiotag/commands/test_serve.py",
     "tests/audiotag/crawl/test_pool.py",
     "tests/audiotag/crawl/test_progress.py",
@@ -47,11 +59,9 @@ SLOW = (
     "tests/audiotag/crawl/test_workers.py",
     "tests/audiotag/serve",
     "tests/audiotag/standalone",
-    "tests/audiotag/web",
     "tests/scripts",
     "tests/system/acceptance",
     "tests/tinyonnx/codegen/test_code_cache.py",
-    "tests/tinyonnx/native",
 )
 """Files and folders that take long, build executables, or start many processes."""
 
@@ -77,9 +87,10 @@ QUICK = (
     "tests/tinyonnx/kernels/test_pool.py",
     "tests/tinyonnx/kernels/test_rows.py",
     "tests/tinyonnx/onnxfile/test_load.py",
-    "tests/tinyonnx/ops/test_conv.py",
-    "tests/tinyonnx/ops/test_math.py",
+    "tests/tinyonnx/ops/test_control.py",
+    "tests/tinyonnx/ops/test_sequence.py",
     "tests/tinyonnx/ops/test_shape.py",
+    "tests/tinyonnx/ops/test_tensor.py",
     "tests/tinyonnx/ort",
     "tests/tinyonnx/passes",
     "tests/tinyonnx/runtime/test_arena.py",
@@ -94,6 +105,7 @@ QUICK = (
 """A selection across the packages that answers within half a minute."""
 
 
+@cache
 def _is_below(path: Path, places: tuple[str, ...]) -> bool:
     name = path.relative_to(ROOT).as_posix()
     return any(name == place or name.startswith(f"{place}/") for place in places)
@@ -120,6 +132,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if _is_below(item.path, SLOW):
             item.add_marker("slow")
+            if _is_below(item.path, TARGETS):
+                item.add_marker("targets")
         elif _is_below(item.path, QUICK):
             item.add_marker("quick")
     items.sort(key=lambda item: item.get_closest_marker("slow") is None)

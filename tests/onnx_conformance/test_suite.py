@@ -6,37 +6,57 @@ after all fails the run. `onnx-conformance backend` runs the same in a minute, w
 
 from __future__ import annotations
 
+from collections import defaultdict
+
 import pytest
+from onnx import defs
 
 from onnx_conformance.runtimes import RUNTIMES, UNFUSED
-from onnx_conformance.suite.cases import KINDS, load_suite
+from onnx_conformance.suite.cases import KINDS, SEVERAL, Case, load_suite
 from onnx_conformance.suite.check import run_case
 from onnx_conformance.suite.expected import EXPECTED_FAILURES, read_expected, surprises
 from onnx_conformance.workers import PASSED, UNSUPPORTED
 
-SUITE = load_suite()
-CASES = [case for case in SUITE if case.kind != "real"]
-NAMES = {case.name for case in SUITE}
-EXPECTED = read_expected(EXPECTED_FAILURES)
+OPERATORS = [SEVERAL, *sorted({f"{s.domain}.{s.name}".removeprefix(".") for s in defs.get_all_schemas()})]
+"""The operators that cases may have: known before the suite is loaded, which takes seconds."""
 
 
-def test_the_suite_is_whole():
-    assert {case.kind for case in SUITE} == set(KINDS)
-    assert len(NAMES) == len(SUITE)
+@pytest.fixture(scope="module")
+def suite() -> list[Case]:
+    return load_suite()
 
 
-def test_expected_failures_name_cases_that_exist():
-    assert set(EXPECTED) <= NAMES
+@pytest.fixture(scope="module")
+def cases(suite: list[Case]) -> dict[str, list[Case]]:
+    """The cases by operator, but for whole networks."""
+    found = defaultdict(list)
+    for case in suite:
+        if case.kind != "real":
+            found[case.operator].append(case)
+    return found
 
 
-@pytest.mark.parametrize("case", CASES, ids=[case.name for case in CASES])
+def test_the_suite_is_whole(suite: list[Case]) -> None:
+    assert {case.kind for case in suite} == set(KINDS)
+    assert len({case.name for case in suite}) == len(suite)
+
+
+def test_every_case_is_run(cases: dict[str, list[Case]]) -> None:
+    assert set(cases) <= set(OPERATORS)
+
+
+def test_expected_failures_name_cases_that_exist(suite: list[Case]) -> None:
+    assert set(read_expected(EXPECTED_FAILURES)) <= {case.name for case in suite}
+
+
+@pytest.mark.parametrize("operator", OPERATORS)
 @pytest.mark.parametrize("name", ["tinyonnx", UNFUSED])
-def test_case(case, name):
+def test_cases(cases: dict[str, list[Case]], operator: str, name: str) -> None:
     runtime = RUNTIMES[name]
-    outcome = run_case(case, runtime.start(), runtime)
-    if outcome.status == UNSUPPORTED:
-        pytest.skip(outcome.message)
-    if found := surprises({case.name: outcome.status == PASSED}, EXPECTED, NAMES):
-        pytest.fail(f"{found[0]}: {outcome.message}")
-    if outcome.status != PASSED:
-        pytest.xfail(EXPECTED[case.name])
+    outcomes = {case.name: run_case(case, runtime.start(), runtime) for case in cases[operator]}
+    run = {case: outcome for case, outcome in outcomes.items() if outcome.status != UNSUPPORTED}
+    expected = {case: reason for case, reason in read_expected(EXPECTED_FAILURES).items() if case in run}
+    found = surprises({case: outcome.status == PASSED for case, outcome in run.items()}, expected, run)
+    assert not found, "\n".join(f"{line} {run[line.partition(':')[0]].message}" for line in found)
+    if not run:
+        pytest.skip("no such case" if not outcomes else next(iter(outcomes.values())).message)

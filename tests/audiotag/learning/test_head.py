@@ -10,7 +10,11 @@ from audiotag.learning import head as module
 from audiotag.learning.examples import Examples
 from audiotag.learning.head import train_head
 
-pytest.importorskip("sklearn")
+
+@pytest.fixture(scope="module", autouse=True)
+def sklearn():
+    """Skip without scikit-learn; importing it takes a second, which collecting the tests need not."""
+    pytest.importorskip("sklearn")
 
 
 def examples(targets):

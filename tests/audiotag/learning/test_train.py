@@ -14,8 +14,13 @@ from audiotag.learning.examples import ExamplesError, read_folder, read_table
 from audiotag.models.metadata import read_metadata
 from tests.audiotag.conftest import make_tagger
 
-pytest.importorskip("sklearn")
 RATE = 32000
+
+
+@pytest.fixture(scope="module", autouse=True)
+def sklearn():
+    """Skip without scikit-learn; importing it takes a second, which collecting the tests need not."""
+    pytest.importorskip("sklearn")
 
 
 def tone(hz, seed):

@@ -11,12 +11,10 @@ from tinyonnx.errors import OpError
 from tinyonnx.ops.resize import resize, resize_shape
 from tinyonnx.registry import Info, lookup
 
-CASES = oracles.cases_of("Resize", "Upsample", "DepthToSpace", "SpaceToDepth")
 
-
-@pytest.mark.parametrize("case", CASES, ids=lambda c: c.name)
-def test_onnx_case(case: Any) -> None:
-    oracles.check_case(case)
+@pytest.mark.parametrize("op_type", ["Resize", "Upsample", "DepthToSpace", "SpaceToDepth"])
+def test_onnx_cases(op_type: str) -> None:
+    oracles.check_cases(op_type)
 
 
 # Where a coordinate lies exactly between two elements onnxruntime decides by rounding errors:

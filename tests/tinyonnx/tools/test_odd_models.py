@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 import tinyonnx
-from onnx_conformance.suite.cases import load_suite
+from onnx_conformance.suite.cases import Case, load_suite
 from tinyonnx.tools.compare import RunningValues, compare_layers, layer_names
 from tinyonnx.tools.inspect import inspect_graph, inspect_plan, report_graph
 from tinyonnx.tools.profile import profile
@@ -39,12 +39,16 @@ NAMES = [
     "test_string_split_basic",
     "test_unique_sorted_with_axis",
 ]
-CASES = {case.name: case for case in load_suite(["node"]) if case.name in NAMES}
+
+
+@pytest.fixture(scope="module")
+def cases() -> dict[str, Case]:
+    return {case.name: case for case in load_suite(["node"]) if case.name in NAMES}
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_the_tools_cope(name: str) -> None:
-    case = CASES[name]
+def test_the_tools_cope(cases: dict[str, Case], name: str) -> None:
+    case = cases[name]
     model = case.model
     session = tinyonnx.InferenceSession(model)
     feeds = case.data_sets[0].feeds
