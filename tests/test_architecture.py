@@ -87,7 +87,8 @@ ALLOWED = {
         "workers": {"onnx_conformance", "runtimes"},
         "generate": {"onnx_conformance", "suite"},
         "suite": {"onnx_conformance", "comparison", "runtimes", "workers"},
-        "cli": {"onnx_conformance", "suite"},
+        "fuzz": {"onnx_conformance", "generate", "runtimes", "suite", "workers"},
+        "cli": {"onnx_conformance", "fuzz", "suite"},
         "__main__": {"cli"},
     },
 }  # fmt: skip

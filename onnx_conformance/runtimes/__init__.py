@@ -24,6 +24,7 @@ UNFUSED = "tinyonnx-unfused"
 
 _LACKS = r"not supported|exists since opset"
 _ORT_LACKS = r"NOT_IMPLEMENTED|NotImplemented|not a registered function/op|under development|Unsupported model"
+_REFERENCE_LACKS = r"NotImplemented|RuntimeImplementationError|No implementation for operator"
 _OPENVINO_LACKS = r"not supported|OpConversionFailure"
 _ANY_LACKS = r"[Uu]nsupported|NotImplemented|[Nn]ot (supported|implemented)|NOT_IMPLEMENTED|BackendIsNotSupposedTo"
 
@@ -32,7 +33,7 @@ RUNTIMES = {
     for runtime in (
         Runtime("tinyonnx", "tinyonnx", "tinyonnx", partial(tinyonnx.start, True), _LACKS),
         Runtime(UNFUSED, "tinyonnx", "tinyonnx", partial(tinyonnx.start, False), _LACKS),
-        Runtime("reference", "onnx", "onnx", reference.start, r"NotImplemented|RuntimeImplementationError"),
+        Runtime("reference", "onnx", "onnx", reference.start, _REFERENCE_LACKS),
         Runtime("onnxruntime", "onnxruntime", "onnxruntime", partial(onnxruntime.start, "ENABLE_ALL"), _ORT_LACKS),
         *(
             Runtime(f"onnxruntime-{name}", "onnxruntime", "onnxruntime", partial(onnxruntime.start, level), _ORT_LACKS)

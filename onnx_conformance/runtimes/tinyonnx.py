@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
+from typing import Any
 
 from onnx_conformance.runtimes.base import Prepare, Run
 
@@ -19,3 +20,11 @@ def start(optimised: bool) -> Prepare:
         return partial(tinyonnx.InferenceSession(model, options).run, None)
 
     return prepare
+
+
+def applied_passes(model: bytes, feeds: dict[str, Any]) -> list[str]:
+    """Return the passes that rewrite a model for these inputs. Raises tinyonnx.Error."""
+    import tinyonnx
+
+    remarks = tinyonnx.InferenceSession(model).rewrite(feeds).remarks
+    return sorted({remark.pass_name for remark in remarks if remark.applied})

@@ -8,6 +8,7 @@ import re
 import warnings
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -67,6 +68,28 @@ def load_suite(kinds: Iterable[str] = KINDS) -> list[Case]:
     operators = {case.name: case.operator for case in cases}
     stems = (re.sub(r"_expanded.*", "", case.name) for case in cases)
     return [replace(case, operator=operators.get(stem, case.operator)) for case, stem in zip(cases, stems, strict=True)]
+
+
+def load_folder(folder: Path, rtol: float = 1e-3, atol: float = 1e-7) -> list[Case]:
+    """Load the cases below a folder: each has `model.onnx` and `test_data_set_*`, and is named by its path.
+
+    Raises ConformanceError if there are none, or one can't be read.
+    """
+    cases = []
+    for path in sorted(folder.rglob("model.onnx")):
+        if not any(path.parent.glob("test_data_set_*")):
+            continue
+        try:
+            model, data_sets = _from_folder(str(path.parent))
+        except Exception as error:  # a damaged file fails in many ways
+            raise ConformanceError(f"{path.parent}: {error}") from error
+        labels = list(dict.fromkeys(_label(node.domain, node.op_type) for node in model.graph.node))
+        name = path.parent.relative_to(folder).as_posix() if path.parent != folder else folder.resolve().name
+        operator = labels[0] if len(labels) == 1 else SEVERAL
+        cases.append(Case(name, "folder", operator, model.SerializeToString(), data_sets, rtol, atol))
+    if not cases:
+        raise ConformanceError(f"{folder}: has no folders with model.onnx and test_data_set_*")
+    return cases
 
 
 def _case(case: Any) -> Case:

@@ -51,3 +51,28 @@ HOSTILE = Runtime("hostile", "numpy", "numpy", start_hostile, "NotImplemented")
 NEVER = Runtime("never", "numpy", "numpy", start_never, "^$")
 DEAD = Runtime("dead", "numpy", "numpy", start_dead, "^$")
 MISSING = Runtime("missing", "no_such_module", "no-such-package", start_never, "^$")
+
+
+def start_wrong_tanh() -> Callable[[bytes], Any]:
+    """Takes positive inputs of Tanh for twice as large, and refuses Sinh."""
+    prepare = RUNTIMES["reference"].start()
+
+    def prepare_wrong(model: bytes) -> Any:
+        proto = onnx.load_from_string(model)
+        nodes = list(proto.graph.node)
+        del proto.graph.node[:]
+        for node in nodes:
+            if node.op_type == "Sinh":
+                raise ValueError("Sinh is not for everybody")
+            if node.op_type == "Tanh":
+                source = node.input[0]
+                proto.graph.node.append(onnx.helper.make_node("Relu", [source], [f"{source}_positive"]))
+                proto.graph.node.append(onnx.helper.make_node("Add", [source, f"{source}_positive"], [f"{source}_2"]))
+                node.input[0] = f"{source}_2"
+            proto.graph.node.append(node)
+        return prepare(proto.SerializeToString())
+
+    return prepare_wrong
+
+
+WRONG_TANH = Runtime("wrong-tanh", "numpy", "numpy", start_wrong_tanh, "NotImplemented")

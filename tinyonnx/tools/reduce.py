@@ -62,6 +62,87 @@ def reduce_model(
     return _Reduction(model, other, tolerance, time.monotonic() + seconds, report).run(dict(feeds))
 
 
+class Shrinker:
+    """Shrinks a model while `shows` says that a part of it, with its inputs, still shows a fault.
+
+    `values` are all tensors of a run of the whole model, inputs included; those named in `fixed` become constants of
+    parts. Weights are cut only if `cut_weights`. `report` is called with progress in words; every step ends at the
+    `deadline` of time.monotonic().
+    """
+
+    def __init__(
+        self,
+        model: Message,
+        values: Mapping[str, Any],
+        shows: Callable[[Message, dict[str, Array]], bool],
+        deadline: float,
+        report: Callable[[str], None] = lambda _: None,
+        fixed: Collection[str] = (),
+        cut_weights: bool = True,
+    ) -> None:
+        self._model, self._values, self._fault_stays = model, values, shows
+        self._deadline, self._report = deadline, report
+        self._fixed, self._cut_weights = fixed, cut_weights
+
+    def part(self, kept: Collection[int]) -> tuple[Message, dict[str, Array]]:
+        """Return the model of the nodes at these positions, with its inputs."""
+        part = part_of(self._model, set(kept), self._values, self._fixed)
+        return part, {value.name: self._values[value.name] for value in part.graph.input}
+
+    def shows(self, kept: Collection[int]) -> bool:
+        """Return whether the nodes at these positions show the fault."""
+        try:
+            part, inputs = self.part(kept)
+        except (KeyError, AttributeError, TypeError):  # an input that is no array
+            return False
+        return self._fault_stays(part, inputs)
+
+    def shrink(self, kept: list[int]) -> tuple[Message, dict[str, Array]]:
+        """Return the smallest part found, with its inputs, beginning with the nodes at these positions."""
+        part, inputs = self.part(self._minimal(kept))
+        return self.smaller(*self._with_fewer_outputs(part, inputs))
+
+    def _minimal(self, kept: list[int]) -> list[int]:
+        """Leave out groups of nodes, halves first, while the fault stays."""
+        size = len(kept) // 2
+        while size and time.monotonic() < self._deadline:
+            at = 0
+            while at < len(kept) and len(kept) > 1 and time.monotonic() < self._deadline:
+                fewer = kept[:at] + kept[at + size :]
+                if fewer and self.shows(fewer):
+                    kept = fewer
+                    self._report(f"{len(kept)} nodes")
+                else:
+                    at += size
+            size = min(size // 2, len(kept) // 2) if size > 1 else 0
+        return kept
+
+    def _with_fewer_outputs(self, part: Message, feeds: dict[str, Array]) -> tuple[Message, dict[str, Array]]:
+        for output in list(part.graph.output) if len(part.graph.output) > 1 else []:
+            fewer = copy_of(part)
+            del fewer.graph.output[:]
+            fewer.graph.output.append(output)
+            if self._fault_stays(fewer, feeds):
+                return fewer, feeds
+        return part, feeds
+
+    def smaller(self, part: Message, feeds: dict[str, Array]) -> tuple[Message, dict[str, Array]]:
+        """Cut the sizes of inputs and weights: all axes of one size at once, then single axes."""
+        changed = True
+        while changed and time.monotonic() < self._deadline:
+            changed = False
+            for axes in _axes(_arrays(part, feeds) if self._cut_weights else feeds):
+                for size in _smaller_sizes(_size(part, feeds, axes[0])):
+                    if time.monotonic() > self._deadline:
+                        break
+                    cut = _cut(part, feeds, axes, size)
+                    if self._fault_stays(*cut):
+                        part, feeds = cut
+                        changed = True
+                        break
+        return part, feeds
+
+
 class _Reduction:
     def __init__(
         self,
@@ -85,12 +166,23 @@ class _Reduction:
             return None
         self._values = {**feeds, **values}
         self._report(f"{len(self._model.graph.node)} nodes: {fault}")
-        kept = self._minimal(self._first(feeds))
-        part, inputs = self._part(kept)
-        part, inputs = self._with_fewer_outputs(part, inputs)
-        return self._smaller(part, inputs)
+        self._fixed = self._constants(feeds)
+        shrinker = Shrinker(
+            self._model, self._values, self._shows, self._deadline, self._report, self._fixed,
+            cut_weights=not self._other.own_weights,
+        )  # fmt: skip
+        part, inputs = shrinker.shrink(self._first(feeds, shrinker))
+        fault = self._fault(part, inputs)
+        if fault is None:
+            return None
+        outputs = [value.name for value in part.graph.output]
+        found = self._other.values(part, inputs, outputs)
+        return Reduced(part, inputs, {name: np.asarray(found[name]) for name in outputs}, fault)
 
     # -- the fault ------------------------------------------------------------------------
+
+    def _shows(self, model: Message, feeds: Mapping[str, Array]) -> bool:
+        return self._fault(model, feeds) is not None
 
     def _fault(self, model: Message, feeds: Mapping[str, Array]) -> str | None:
         """Return in words how a model differs or fails; None if it doesn't, or not in the way of the whole model."""
@@ -125,13 +217,20 @@ class _Reduction:
 
     # -- nodes ------------------------------------------------------------------------------
 
-    def _first(self, feeds: Mapping[str, Array]) -> list[int]:
+    def _constants(self, feeds: Mapping[str, Array]) -> set[str]:
+        """Return the tensors that are constants once sizes are known."""
+        try:
+            session = InferenceSession(self._model.SerializeToString())
+            return set(session.rewrite(shapes_only(feeds), BASIC).folded)
+        except Error:
+            return set()
+
+    def _first(self, feeds: Mapping[str, Array], shrinker: Shrinker) -> list[int]:
         """Return positions of nodes to begin with: of the first layer that differs, and as few before it as needed."""
         nodes = self._model.graph.node
         everything = list(range(len(nodes)))
         try:
             session = InferenceSession(self._model.SerializeToString())
-            self._fixed = set(session.rewrite(shapes_only(feeds), BASIC).folded)
             layers = compare_layers(session, feeds, self._values)
         except Error:
             return everything
@@ -147,71 +246,13 @@ class _Reduction:
         producer = {name: i for i, node in enumerate(nodes) for name in node.output if name}
         kept |= {producer[culprit.name]} if culprit.name in producer else set()
         while kept and len(kept) < len(nodes):
-            if self._shows(kept):
+            if shrinker.shows(kept):
                 return sorted(kept)
             before = {producer[name] for i in kept for name in nodes[i].input if name in producer} - kept
             if not before or time.monotonic() > self._deadline:
                 break
             kept |= before
         return everything
-
-    def _shows(self, kept: Collection[int]) -> bool:
-        try:
-            part, inputs = self._part(kept)
-        except (KeyError, AttributeError, TypeError):  # an input that is no array
-            return False
-        return self._fault(part, inputs) is not None
-
-    def _part(self, kept: Collection[int]) -> tuple[Message, dict[str, Array]]:
-        part = part_of(self._model, set(kept), self._values, self._fixed)
-        return part, {value.name: self._values[value.name] for value in part.graph.input}
-
-    def _minimal(self, kept: list[int]) -> list[int]:
-        """Leave out groups of nodes, halves first, while the fault stays."""
-        size = len(kept) // 2
-        while size and time.monotonic() < self._deadline:
-            at = 0
-            while at < len(kept) and len(kept) > 1 and time.monotonic() < self._deadline:
-                fewer = kept[:at] + kept[at + size :]
-                if fewer and self._shows(fewer):
-                    kept = fewer
-                    self._report(f"{len(kept)} nodes")
-                else:
-                    at += size
-            size = min(size // 2, len(kept) // 2) if size > 1 else 0
-        return kept
-
-    # -- outputs and sizes --------------------------------------------------------------------
-
-    def _with_fewer_outputs(self, part: Message, feeds: dict[str, Array]) -> tuple[Message, dict[str, Array]]:
-        for output in list(part.graph.output) if len(part.graph.output) > 1 else []:
-            fewer = copy_of(part)
-            del fewer.graph.output[:]
-            fewer.graph.output.append(output)
-            if self._fault(fewer, feeds) is not None:
-                return fewer, feeds
-        return part, feeds
-
-    def _smaller(self, part: Message, feeds: dict[str, Array]) -> Reduced | None:
-        """Cut the sizes of inputs and weights: all axes of one size at once, then single axes."""
-        changed = True
-        while changed and time.monotonic() < self._deadline:
-            changed = False
-            for axes in _axes(feeds if self._other.own_weights else _arrays(part, feeds)):
-                for size in _smaller_sizes(_size(part, feeds, axes[0])):
-                    if time.monotonic() > self._deadline:
-                        break
-                    cut = _cut(part, feeds, axes, size)
-                    if self._fault(*cut) is not None:
-                        part, feeds = cut
-                        changed = True
-                        break
-        fault = self._fault(part, feeds)
-        if fault is None:
-            return None
-        outputs = [value.name for value in part.graph.output]
-        found = self._other.values(part, feeds, outputs)
-        return Reduced(part, feeds, {name: np.asarray(found[name]) for name in outputs}, fault)
 
 
 Axis = tuple[str, int]

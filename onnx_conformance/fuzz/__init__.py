@@ -1,0 +1,1 @@
+"""Differential testing: random models on several runtimes, differences judged, reduced and kept."""

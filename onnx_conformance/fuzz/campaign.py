@@ -1,0 +1,197 @@
+"""A run of the fuzzer: draw, judge, reduce, keep; its state is a file from which it goes on."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from onnx_conformance import ConformanceError
+from onnx_conformance.fuzz.coverage import Coverage
+from onnx_conformance.fuzz.findings import Finding, describe, write_finding
+from onnx_conformance.fuzz.referee import Referee, Verdict
+from onnx_conformance.fuzz.shrink import shrunk
+from onnx_conformance.generate.sample import Sample
+from onnx_conformance.generate.source import SampleSource
+from onnx_conformance.runtimes.base import Prepare, Runtime
+from onnx_conformance.runtimes.tinyonnx import applied_passes
+from onnx_conformance.workers import PASSED, Bench, JobOutcome, refusal
+
+_REDUCE_SECONDS = 20.0
+_PER_CAUSE = 3
+"""Differences of one operator, kind and suspect that are reduced; more are only counted."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """The settings of a run; `only` names the runtime in doubt (empty: any)."""
+
+    seed: int
+    seconds: float
+    folder: Path
+    timeout: float = 20.0
+    memory: int = 4 << 30
+    only: str = ""
+    operators: frozenset[str] = frozenset()
+
+
+@dataclass
+class CampaignState:
+    """How far a run is, as it is written to `state.json`."""
+
+    seed: int
+    runtimes: list[str]
+    number: int = 0
+    judged: int = 0
+    compared: int = 0
+    differences: int = 0
+    seconds: float = 0.0
+    quick: dict[str, int] = field(default_factory=dict)
+    causes: dict[str, dict[str, Any]] = field(default_factory=dict)
+    coverage: dict[str, dict[str, int]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class AppliedPasses:
+    """The job to list the passes of tinyonnx that rewrite a model."""
+
+    model: bytes
+    feeds: dict[str, Any]
+
+    def __call__(self, _: Prepare, runtime: Runtime) -> JobOutcome:
+        """Run it in this process."""
+        try:
+            return JobOutcome(PASSED, outputs=[applied_passes(self.model, self.feeds)])
+        except Exception as error:
+            return refusal(error, runtime, 0.0)
+
+
+class Campaign:
+    """Runs samples on a bench of runtimes and keeps what differs."""
+
+    def __init__(self, runtimes: Sequence[Runtime], settings: Settings, report: Callable[[str], None]) -> None:
+        self.runtimes, self.settings, self._report = list(runtimes), settings, report
+        self._names = [runtime.name for runtime in runtimes]
+        self._versions = {runtime.name: runtime.version() for runtime in runtimes}
+        self.state = self._read_state()
+        self.coverage = Coverage(**self.state.coverage)
+
+    def run(self) -> CampaignState:
+        """Run until the time is over. Raises ConformanceError if a runtime can't be started."""
+        self.settings.folder.mkdir(parents=True, exist_ok=True)
+        source = SampleSource(self.settings.seed, self.settings.operators)
+        started, before = time.monotonic(), self.state.seconds
+        saved = started
+        with Bench(self.runtimes, self.settings.timeout, self.settings.memory) as bench:
+            referee = Referee(bench, self._names)
+            try:
+                while time.monotonic() - started < self.settings.seconds:
+                    number = self.state.number
+                    sample = source.draw(number)
+                    if sample is not None:
+                        self._try(referee, sample, number)
+                    self.state.number = number + 1
+                    if time.monotonic() - saved > 10:
+                        saved = time.monotonic()
+                        self.state.seconds = before + saved - started
+                        self._save()
+                        self._report(self.line())
+            finally:
+                self.state.seconds = before + time.monotonic() - started
+                self._save()
+        return self.state
+
+    def line(self) -> str:
+        """Return where the run stands."""
+        state = self.state
+        return (
+            f"{state.number} drawn, {state.judged} run, {state.compared} compared, {state.differences} differences of "
+            f"{len(state.causes)} causes; {self.coverage.text()}; {state.seconds:.0f} s"
+        )
+
+    def _try(self, referee: Referee, sample: Sample, number: int) -> None:
+        verdict = referee.judge(sample.model, sample.feeds)
+        self.state.judged += 1
+        answered = [name for name in self._names if verdict.outcomes[name].status == PASSED]
+        if len(answered) > 1:
+            self.state.compared += 1
+            self.coverage.add(sample.model, sample.feeds)
+        passes = self._passes(referee.bench, sample, number, bool(verdict.kind))
+        if not verdict.kind or (self.settings.only and self.settings.only not in verdict.suspects):
+            return
+        self.state.differences += 1
+        operators = "+".join(sorted({node.op_type for node in sample.model.graph.node}))
+        quick = f"{verdict.kind} {'+'.join(verdict.suspects)} {operators}"
+        self.state.quick[quick] = self.state.quick.get(quick, 0) + 1
+        if self.state.quick[quick] <= _PER_CAUSE:
+            self._keep(referee, sample, verdict, number, passes)
+
+    def _passes(self, bench: Bench, sample: Sample, number: int, doubtful: bool) -> list[str]:
+        """Return the passes that rewrite a graph, for every other graph and those in doubt."""
+        graph = len(sample.model.graph.node) > 1
+        if "tinyonnx" not in self._names or not (doubtful or (graph and number % 2)):
+            return []
+        outcome = bench.run(AppliedPasses(sample.model.SerializeToString(), sample.feeds), ["tinyonnx"])["tinyonnx"]
+        passes = outcome.outputs[0] if outcome.status == PASSED and outcome.outputs else []
+        for name in passes:
+            self.coverage.passes[name] = self.coverage.passes.get(name, 0) + 1
+        return passes
+
+    def _keep(self, referee: Referee, sample: Sample, verdict: Verdict, number: int, passes: list[str]) -> None:
+        sound = [name for group in verdict.groups for name in group if name not in verdict.suspects]
+        sound += [name for name in self._names if name not in sound and verdict.outcomes[name].status == PASSED]
+        values = next((v for n in sound if (v := referee.values(sample.model, sample.feeds, n)) is not None), None)
+
+        def shows(model: Any, feeds: dict[str, Any]) -> bool:
+            return verdict.same_fault(referee.judge(model, feeds))
+
+        model, feeds = shrunk(sample.model, dict(sample.feeds), values, shows, _REDUCE_SECONDS)
+        final = referee.judge(model, feeds)
+        if not verdict.same_fault(final):
+            return
+        finding = describe(
+            model, feeds, final, self._versions, nodes_before=len(sample.model.graph.node), origin=sample.origin,
+            seed=self.settings.seed, number=number, passes=passes,
+        )  # fmt: skip
+        known = self.state.causes.get(finding.cause)
+        if known is not None:
+            known["count"] += 1
+            return
+        write_finding(self.settings.folder, finding, model, feeds, final)
+        self.state.causes[finding.cause] = summary_of(finding)
+        self._report(f"{finding.folder}: {finding.text.splitlines()[0][:160]}")
+
+    # -- state ------------------------------------------------------------------------------
+
+    def _read_state(self) -> CampaignState:
+        path = self.settings.folder / "state.json"
+        if not path.exists():
+            return CampaignState(self.settings.seed, self._names)
+        try:
+            state = CampaignState(**json.loads(path.read_text(encoding="utf-8")))
+        except (ValueError, TypeError) as error:
+            raise ConformanceError(f"{path} is not the state of a run: {error}") from error
+        if (state.seed, state.runtimes) != (self.settings.seed, self._names):
+            raise ConformanceError(
+                f"{path} is of a run with seed {state.seed} and {', '.join(state.runtimes)}; choose another --output"
+            )
+        return state
+
+    def _save(self) -> None:
+        self.state.coverage = asdict(self.coverage)
+        text = json.dumps(asdict(self.state), indent=1, sort_keys=True)
+        path = self.settings.folder / "state.json"
+        partial = path.with_suffix(".partial")
+        partial.write_text(text + "\n", encoding="utf-8")
+        partial.replace(path)
+
+
+def summary_of(finding: Finding) -> dict[str, Any]:
+    """Return what the state keeps of a finding."""
+    return {
+        "folder": finding.folder, "kind": finding.kind, "suspects": finding.suspects, "operators": finding.operators,
+        "nodes": finding.nodes, "text": finding.text[:300], "count": 1,
+    }  # fmt: skip

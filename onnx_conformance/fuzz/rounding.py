@@ -1,0 +1,83 @@
+"""How far rounding errors alone can move the results of a model.
+
+Noise of one unit in the last place is put on the inputs of every node that calculates (Monte Carlo arithmetic); results
+that move far are ill-conditioned, and whole numbers that move are decided by a tie. Nodes whose results are exact get
+no noise: what they do with a tie is defined.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from onnx import ModelProto, NodeProto, helper, numpy_helper
+
+_EXACT = """
+    Abs And ArgMax ArgMin BitShift BitwiseAnd BitwiseNot BitwiseOr BitwiseXor Cast CastLike Ceil Clip Compress
+    Concat ConcatFromSequence Constant ConstantOfShape DepthToSpace Equal Expand EyeLike Flatten Floor Gather
+    GatherElements GatherND GlobalMaxPool Greater GreaterOrEqual Hardmax Identity IsInf IsNaN Less LessOrEqual
+    Max MaxPool MaxUnpool MaxRoiPool Min Neg NonZero Not OneHot Or Pad Range Relu Reshape ReverseSequence Round
+    ScatterElements ScatterND SequenceAt SequenceConstruct SequenceErase SequenceInsert Shape Sign Size Slice
+    SpaceToDepth Split SplitToSequence Squeeze StringConcat ThresholdedRelu Tile TopK Transpose Trilu Unique
+    Unsqueeze Where Xor Scatter Upsample Optional OptionalGetElement OptionalHasElement Binarizer
+    ArrayFeatureExtractor LabelEncoder ReduceMax ReduceMin TreeEnsemble TreeEnsembleClassifier
+    TreeEnsembleRegressor
+"""
+
+EXACT = frozenset(_EXACT.split())
+"""Operators that round nothing before they decide."""
+
+_SUFFIX = "__noise"
+
+
+def with_noise(
+    model: ModelProto, values: Mapping[str, Any], r: np.random.Generator, scales: bool = False
+) -> ModelProto:
+    """Return a model with noise of one unit in the last place on what its calculating nodes read.
+
+    `values` has the tensors of a run, for their types and shapes; a tensor that is not among them gets no noise. The
+    scales of Resize, which decide shapes, get some only with `scales`.
+    """
+    noisy = ModelProto()
+    noisy.CopyFrom(model)
+    graph = noisy.graph
+    nodes = list(graph.node)
+    del graph.node[:]
+    constants = {tensor.name: numpy_helper.to_array(tensor) for tensor in graph.initializer}
+    count = 0
+    for node in nodes:
+        if is_exact(node, constants):
+            graph.node.append(node)
+            continue
+        for i, name in enumerate(node.input):
+            array = values.get(name, constants.get(name))
+            if not isinstance(array, np.ndarray) or not _takes_noise(node, i, array, scales):
+                continue
+            factor = f"{name}{_SUFFIX}{count}"
+            count += 1
+            graph.initializer.append(numpy_helper.from_array(_factors(array, r), f"{factor}f"))
+            graph.node.append(helper.make_node("Mul", [name, f"{factor}f"], [factor]))
+            node.input[i] = factor
+        graph.node.append(node)
+    return noisy
+
+
+def is_exact(node: NodeProto, constants: Mapping[str, Any]) -> bool:
+    """Return whether a node rounds nothing before it decides."""
+    if node.op_type == "QuantizeLinear" and len(node.input) > 1 and node.input[1] in constants:
+        # division by a power of two is exact
+        mantissas = np.frexp(np.asarray(constants[node.input[1]], np.float64))[0]
+        return bool((np.abs(mantissas) == 0.5).all())
+    return node.op_type in EXACT
+
+
+def _takes_noise(node: NodeProto, i: int, array: Any, scales: bool) -> bool:
+    if array.dtype.kind != "f" or not array.size or array.dtype.itemsize > 8:
+        return False
+    return (scales or node.op_type != "Resize" or not i) and node.op_type not in ("Range", "Loop", "Scan", "If")
+
+
+def _factors(array: Any, r: np.random.Generator) -> Any:
+    step = np.finfo(array.dtype).eps
+    return (1 + step * r.integers(-1, 2, array.shape)).astype(array.dtype)

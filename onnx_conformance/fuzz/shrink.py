@@ -1,0 +1,98 @@
+"""Reduce a model that shows a fault: nodes, outputs and sizes like `tinyonnx reduce`, then attributes and numbers."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+from onnx import AttributeProto, ModelProto, numpy_helper
+
+from tinyonnx.tools.reduce import Shrinker
+from tinyonnx.tools.surgery import copy_of, set_array
+
+Shows = Callable[[ModelProto, dict[str, Any]], bool]
+"""Whether a model with its inputs shows the fault."""
+
+
+def shrunk(
+    model: ModelProto, feeds: dict[str, Any], values: dict[str, Any] | None, shows: Shows, seconds: float
+) -> tuple[ModelProto, dict[str, Any]]:
+    """Return a smaller model with inputs that shows the fault, after about this many seconds at most.
+
+    `values` are all tensors of a run; without them no node is left out.
+    """
+    deadline = time.monotonic() + seconds
+    if all(isinstance(value, np.ndarray) for value in feeds.values()):
+        shrinker = Shrinker(model, values or feeds, shows, deadline)
+        count = len(model.graph.node)
+        if values is not None and count > 1 and shrinker.shows(range(count)):
+            model, feeds = shrinker.shrink(_last_needed(shrinker, count, deadline))
+        else:
+            model, feeds = shrinker.smaller(model, feeds)
+    model = _without_attributes(model, feeds, shows, deadline)
+    return _with_plain_numbers(model, feeds, shows, deadline)
+
+
+def _last_needed(shrinker: Shrinker, count: int, deadline: float) -> list[int]:
+    """Return the first node that shows the fault alone, else all nodes."""
+    for i in range(count):
+        if time.monotonic() > deadline:
+            break
+        if shrinker.shows([i]):
+            return [i]
+    return list(range(count))
+
+
+def _without_attributes(model: ModelProto, feeds: dict[str, Any], shows: Shows, deadline: float) -> ModelProto:
+    for position, node in enumerate(model.graph.node):
+        for attribute in [a.name for a in node.attribute if a.type != AttributeProto.GRAPH]:
+            if time.monotonic() > deadline:
+                return model
+            fewer = copy_of(model)
+            target = fewer.graph.node[position]
+            target.attribute.remove(next(a for a in target.attribute if a.name == attribute))
+            if shows(fewer, feeds):
+                model = fewer
+    return model
+
+
+def _with_plain_numbers(
+    model: ModelProto, feeds: dict[str, Any], shows: Shows, deadline: float
+) -> tuple[ModelProto, dict[str, Any]]:
+    """Replace the numbers of inputs and float weights by ones, small whole numbers or rounded ones."""
+    for name, array in list(feeds.items()):
+        if not isinstance(array, np.ndarray) or array.dtype.kind not in "fiu":
+            continue
+        for plain in _plainer(array):
+            if time.monotonic() > deadline:
+                return model, feeds
+            if shows(model, feeds | {name: plain}):
+                feeds = feeds | {name: plain}
+                break
+    for position, tensor in enumerate(model.graph.initializer):
+        array = numpy_helper.to_array(tensor)
+        if array.dtype.kind != "f":
+            continue
+        for plain in _plainer(array):
+            if time.monotonic() > deadline:
+                return model, feeds
+            changed = copy_of(model)
+            set_array(changed.graph.initializer[position], plain)
+            if shows(changed, feeds):
+                model = changed
+                break
+    return model, feeds
+
+
+def _plainer(array: Any) -> Iterator[Any]:
+    """Yield arrays of the same type and shape that are easier to read."""
+    candidates = [np.zeros_like(array), np.ones_like(array)]
+    with np.errstate(all="ignore"):
+        candidates.append((np.arange(array.size) % 7 + 1).reshape(array.shape).astype(array.dtype))
+        if array.dtype.kind == "f":
+            candidates += [np.round(array).astype(array.dtype), np.round(array, 2).astype(array.dtype)]
+    for candidate in candidates:
+        if candidate.tobytes() != array.tobytes():
+            yield candidate

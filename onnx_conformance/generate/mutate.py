@@ -1,0 +1,252 @@
+"""Change a node at random: its version, types, sizes, attributes and values."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import cache
+from typing import Any
+
+import numpy as np
+import onnx
+from onnx import AttributeProto, defs, helper
+
+from onnx_conformance.generate.corpus import Corpus, Operator
+from onnx_conformance.generate.draws import Random, coin, one
+from onnx_conformance.generate.sample import Draft
+
+SPECIAL = (0.0, -0.0, 1.0, -1.0, 0.5, -0.5, 1.5, 2.5, float("inf"), float("-inf"), float("nan"), 1e-40, 3e38)
+"""Values at which functions change their course."""
+
+SIZES = (0, 1, 1, 2, 3, 4, 5, 7, 8, 9, 15, 16, 17, 31, 33)
+"""Sizes of axes: none, one, and those around the vectors of processors."""
+
+
+@cache
+def versions(domain: str, name: str) -> tuple[int, ...]:
+    """Return the versions of an operator in the installed onnx, without those that are only deprecations."""
+    schemas = [s for s in defs.get_all_schemas_with_history() if s.domain == domain and s.name == name]
+    return tuple(sorted(schema.since_version for schema in schemas if not schema.deprecated))
+
+
+@cache
+def all_operators() -> tuple[tuple[Operator, int], ...]:
+    """Return every operator of onnx's own domains with each of its versions."""
+    schemas = [s for s in defs.get_all_schemas_with_history() if s.domain in ("", "ai.onnx.ml") and not s.deprecated]
+    return tuple(sorted({((schema.domain, schema.name), schema.since_version) for schema in schemas}))
+
+
+def schema_of(draft: Draft) -> Any:
+    """Return the schema of a draft's node. Raises ValueError if there is none in its version."""
+    try:
+        return defs.get_schema(draft.node.op_type, draft.version, draft.node.domain)
+    except Exception as error:
+        raise ValueError(str(error)) from error
+
+
+def to_version(r: Random, draft: Draft, since: int) -> None:
+    """Move a node to an opset in which this version of its operator holds.
+
+    Parameters that are an input in one version and an attribute in another move as well.
+    """
+    domain, name = draft.node.domain, draft.node.op_type
+    later = [version for version in versions(domain, name) if version > since]
+    newest = defs.onnx_opset_version() if not domain else since
+    last = later[0] - 1 if later else max(newest, since)
+    old = schema_of(draft)
+    draft.version = int(r.integers(since, last + 1))
+    new = schema_of(draft)
+    attributes = {attribute.name: attribute for attribute in draft.node.attribute}
+    formal = [parameter.name for parameter in old.inputs]
+    wanted = [parameter.name for parameter in new.inputs]
+    for i, parameter in enumerate(formal[: len(draft.values)]):
+        if parameter in new.attributes and parameter not in wanted and draft.values[i] is not None:
+            array = np.asarray(draft.values[i])
+            value = array.tolist()
+            if new.attributes[parameter].type in (defs.OpSchema.AttrType.INT, defs.OpSchema.AttrType.FLOAT):
+                value = array.ravel()[0].item() if array.size else 0
+            draft.node.attribute.append(helper.make_attribute(parameter, value))
+            draft.values[i] = None
+    for parameter in wanted:
+        if parameter in attributes and parameter not in new.attributes:
+            value = np.asarray(helper.get_attribute_value(attributes[parameter]))
+            value = value.astype(np.int64 if value.dtype.kind == "i" else np.float32)
+            place = wanted.index(parameter)
+            draft.values += [None] * (place + 1 - len(draft.values))
+            draft.values[place] = value
+            draft.node.attribute.remove(attributes[parameter])
+    for attribute in list(draft.node.attribute):
+        if attribute.name not in new.attributes:
+            draft.node.attribute.remove(attribute)
+
+
+def retype(r: Random, draft: Draft) -> None:
+    """Give one type parameter of the schema another tensor type."""
+    schema = schema_of(draft)
+    constraints = {c.type_param_str: list(c.allowed_type_strs) for c in schema.type_constraints}
+    used = [p.type_str for p in _formals(schema, len(draft.values)) if p.type_str in constraints]
+    if not used:
+        return
+    chosen = one(r, *dict.fromkeys(used))
+    options = [name for name in constraints[chosen] if name.startswith("tensor(") and "complex" not in name]
+    if not options:
+        return
+    dtype = dtype_of(one(r, *options))
+    for i, parameter in enumerate(_formals(schema, len(draft.values))):
+        value = draft.values[i]
+        if parameter.type_str == chosen and isinstance(value, np.ndarray):
+            draft.values[i] = converted(value, dtype)
+
+
+def _formals(schema: Any, count: int) -> list[Any]:
+    """Return the formal parameter of each input; the last one stands for further variadic ones."""
+    formals = list(schema.inputs)
+    return [formals[min(i, len(formals) - 1)] for i in range(count)] if formals else []
+
+
+def dtype_of(type_name: str) -> np.dtype[Any]:
+    """Return numpy's type of `tensor(…)`; strings are objects."""
+    name = type_name.removeprefix("tensor(").removesuffix(")")
+    if name == "string":
+        return np.dtype(object)
+    number = getattr(onnx.TensorProto, name.upper())
+    return np.dtype(helper.tensor_dtype_to_np_dtype(number))
+
+
+def converted(array: Any, dtype: np.dtype[Any]) -> Any:
+    """Return an array in another type, without numbers that the type lacks."""
+    if dtype.kind == "O":
+        return np.array([str(item) for item in np.asarray(array).ravel().tolist()], object).reshape(np.shape(array))
+    if array.dtype.kind in "OUS":
+        return np.zeros(array.shape, np.float32).astype(dtype)
+    with np.errstate(all="ignore"):
+        if dtype.kind in "iu" and array.dtype.kind not in "iub":
+            array = np.nan_to_num(np.asarray(array, np.float64), posinf=9, neginf=-9).round()
+        if dtype.kind == "u":
+            array = np.abs(np.asarray(array, np.float64 if array.dtype.kind == "V" else array.dtype))
+        if dtype.kind in "iu":
+            info = np.iinfo(dtype)
+            if array.dtype.kind in "iuf":
+                array = np.clip(array, max(info.min, -(2**53)), min(info.max, 2**53))
+        elif dtype.kind == "V":
+            array = np.asarray(array, np.float32)
+        return array.astype(dtype)
+
+
+def resize(r: Random, draft: Draft) -> None:
+    """Change the size of all axes of one size, or of one axis."""
+    places = [
+        (i, axis, size)
+        for i, value in enumerate(draft.values)
+        if isinstance(value, np.ndarray) and (value.dtype.kind in "fV" or value.ndim > 1)
+        for axis, size in enumerate(value.shape)
+    ]
+    if not places:
+        return
+    i, axis, size = places[r.integers(len(places))]
+    chosen = [p for p in places if p[2] == size] if r.random() < 0.7 else [(i, axis, size)]
+    new = one(r, *SIZES)
+    for i, axis, old in chosen:
+        index = np.arange(new) % max(old, 1)
+        if old:
+            draft.values[i] = np.take(draft.values[i], index, axis=axis)
+        else:
+            shape = list(draft.values[i].shape)
+            shape[axis] = new
+            draft.values[i] = np.zeros(shape, draft.values[i].dtype)
+
+
+def revalue(r: Random, draft: Draft) -> None:
+    """Draw the numbers of an input anew: normal, halves (for ties), or with special values."""
+    floats = [i for i, v in enumerate(draft.values) if isinstance(v, np.ndarray) and v.dtype.kind in "fV" and v.size]
+    if not floats:
+        return
+    i = int(one(r, *floats))
+    value = draft.values[i]
+    kind = r.random()
+    new = r.standard_normal(value.shape) * one(r, 0.1, 1, 1, 4, 30)
+    if kind < 0.3:
+        new = np.round(2 * new) / 2
+    if (np.asarray(value, np.float32) > 0).all():
+        new = np.abs(new) + 0.01
+    if kind > 0.9:
+        places = r.random(value.shape) < 0.2
+        new = np.where(places, r.choice(SPECIAL, value.shape), new)
+    with np.errstate(all="ignore"):
+        draft.values[i] = np.asarray(new, np.float32).astype(value.dtype)
+
+
+def nudge(r: Random, draft: Draft) -> None:
+    """Change one of the whole numbers of a small input, such as an axis or a size, within the range that it has."""
+    whole = [i for i, v in enumerate(draft.values)
+             if isinstance(v, np.ndarray) and v.dtype.kind == "i" and 0 < v.size <= 16]  # fmt: skip
+    if whole:
+        i = int(one(r, *whole))
+        flat = draft.values[i].copy().reshape(-1)
+        lowest, highest = int(flat.min()), int(flat.max())
+        if flat.size == 1:
+            flat[0] = max(lowest + int(one(r, -1, 1)), min(lowest, 0))
+        else:
+            flat[r.integers(flat.size)] = r.integers(lowest, highest + 1)
+        draft.values[i] = flat.reshape(draft.values[i].shape)
+
+
+def reattribute(r: Random, draft: Draft, known: Mapping[tuple[Operator, str], list[Any]]) -> None:
+    """Remove an attribute, or give it a value at an edge or one that another example has."""
+    schema = schema_of(draft)
+    operator = (draft.node.domain, draft.node.op_type)
+    present = {a.name: a for a in draft.node.attribute if a.type != AttributeProto.GRAPH}
+    names = [name for name, a in schema.attributes.items() if a.type != defs.OpSchema.AttrType.GRAPH]
+    if not names:
+        return
+    name = one(r, *names)
+    if name in present:
+        draft.node.attribute.remove(present[name])
+    if not schema.attributes[name].required and coin(r):
+        return
+    options = list(known.get((operator, name), []))
+    match schema.attributes[name].type:
+        case defs.OpSchema.AttrType.INT:
+            options += [0, 1, -1, 2]
+        case defs.OpSchema.AttrType.FLOAT:
+            options += [0.0, 1.0, 0.5, -1.5]
+    if options:
+        draft.node.attribute.append(helper.make_attribute(name, options[r.integers(len(options))]))
+
+
+def reduce_inputs(r: Random, draft: Draft) -> None:
+    """Leave out an optional input, or make all but the first initializers."""
+    schema = schema_of(draft)
+    optional = [
+        i for i, p in enumerate(_formals(schema, len(draft.values)))
+        if p.option == defs.OpSchema.FormalParameterOption.Optional and draft.values[i] is not None
+    ]  # fmt: skip
+    if optional and coin(r):
+        draft.values[int(one(r, *optional))] = None
+    else:
+        draft.constants = {i for i, v in enumerate(draft.values) if i and isinstance(v, np.ndarray)}
+
+
+def mutated(r: Random, draft: Draft, corpus: Corpus, since: int) -> Draft:
+    """Return a changed copy, in this version of its operator. Raises ValueError if it has none there."""
+    new = draft.copy()
+    for i, value in enumerate(new.values):
+        if isinstance(value, np.ndarray):
+            new.values[i] = value.copy()
+    to_version(r, new, since)
+    if r.random() < 0.6:
+        retype(r, new)
+    for _ in range(int(r.integers(0, 4))):
+        match r.integers(6):
+            case 0:
+                reattribute(r, new, corpus.attributes)
+            case 1:
+                resize(r, new)
+            case 2:
+                revalue(r, new)
+            case 3:
+                nudge(r, new)
+            case 4:
+                reduce_inputs(r, new)
+            case _:
+                resize(r, new)
+    return new

@@ -1,0 +1,197 @@
+"""Put further nodes around a sample: chains as exporters write them, QuantizeLinear pairs, If and Loop."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from onnx import ModelProto, NodeProto, TensorProto, ValueInfoProto, helper, numpy_helper
+
+from onnx_conformance.generate.draws import Random, coin, one
+from onnx_conformance.generate.sample import Sample, inferred
+
+UNARY: dict[str, dict[str, Any]] = {
+    "Relu": {}, "Sigmoid": {}, "Tanh": {}, "HardSigmoid": {"alpha": 0.25}, "LeakyRelu": {"alpha": 0.1}, "Neg": {},
+    "Abs": {}, "Elu": {}, "Erf": {}, "Softplus": {}, "Exp": {}, "HardSwish": {}, "Identity": {}, "Gelu": {},
+}  # fmt: skip
+_SINCE = {"HardSwish": 14, "Gelu": 20, "Erf": 9}
+
+
+class Surrounding:
+    """Adds nodes to the first float output of a model."""
+
+    def __init__(self, r: Random, sample: Sample) -> None:
+        self.r = r
+        self.model = ModelProto()
+        self.model.CopyFrom(sample.model)
+        self.opset = next((o.version for o in self.model.opset_import if o.domain in ("", "ai.onnx")), 0)
+        self.count = 0
+
+    def add(self, op: str, *inputs: str, **attributes: Any) -> str:
+        """Add a node with one output and return its name."""
+        self.count += 1
+        name = f"s{self.count}"
+        self.model.graph.node.append(helper.make_node(op, list(inputs), [name], **attributes))
+        return name
+
+    def constant(self, array: Any) -> str:
+        """Add an initializer and return its name."""
+        self.count += 1
+        self.model.graph.initializer.append(numpy_helper.from_array(np.asarray(array), f"c{self.count}"))
+        return f"c{self.count}"
+
+    def step(self, value: str, rank: int | None) -> str:
+        """Add one random operation after a value and return its result; shapes broadcast to the value's."""
+        r = self.r
+        match r.integers(7 if rank else 3):
+            case 0 | 1:
+                op = one(r, *(name for name in UNARY if _SINCE.get(name, 1) <= self.opset))
+                return self.add(op, value, **UNARY[op])
+            case 2 | 3:
+                shape = one(r, (), (1,), (1,) * (rank or 1))
+                other = self.constant(np.asarray(r.standard_normal(shape), np.float32))
+                pair = (value, other) if coin(r) else (other, value)
+                return self.add(one(r, "Add", "Mul", "Sub", "Div", "Max", "Min"), *pair)
+            case 4:
+                # swish and its relatives, with the value read twice
+                gate = self.add(one(r, "Sigmoid", "Tanh", "Relu", "HardSigmoid"), value)
+                return self.add(one(r, "Mul", "Add"), *((value, gate) if coin(r) else (gate, value)))
+            case 5:
+                assert rank
+                there = [int(i) for i in r.permutation(rank)]
+                moved = self.add("Transpose", value, perm=there)
+                back = [int(i) for i in np.argsort(there)]
+                moved = self.add("Relu", moved) if coin(r) else moved
+                return self.add("Transpose", moved, perm=back) if coin(r) else moved
+            case _:
+                shape = self.add("Shape", value)
+                flat = self.add("Reshape", value, self.constant(np.array([-1])))
+                return self.add("Reshape", self.add("Relu", flat) if coin(r) else flat, shape)
+
+    def quantised(self, value: str) -> str:
+        """Add a pair of QuantizeLinear and DequantizeLinear and return its result."""
+        r = self.r
+        dtype = one(r, np.uint8, np.int8)
+        zero = self.constant(
+            np.array(int(r.integers(100, 150)) if dtype == np.uint8 else int(r.integers(-9, 9)), dtype)
+        )
+        scale = self.constant(np.float32(r.uniform(0.005, 0.1)))
+        bytes_ = self.add("QuantizeLinear", value, scale, zero)
+        return self.add("DequantizeLinear", bytes_, scale, zero)
+
+
+def _float_output(model: ModelProto) -> tuple[str, int | None] | None:
+    """Return the first float32 output and its rank, if it is known."""
+    for output in model.graph.output:
+        kind = output.type.tensor_type
+        if output.type.HasField("tensor_type") and kind.elem_type == TensorProto.FLOAT:
+            return output.name, len(kind.shape.dim) if kind.HasField("shape") else None
+    return None
+
+
+def chained(r: Random, sample: Sample) -> Sample:
+    """Return a sample with one to four operations after its first float output. Raises ValueError if it has none."""
+    around = Surrounding(r, sample)
+    found = _float_output(around.model)
+    if found is None or around.opset < 7:
+        raise ValueError("no float output")
+    value, rank = found
+    for _ in range(int(r.integers(1, 5))):
+        value = around.step(value, rank)
+    _set_output(around.model, found[0], value, keep=r.random() < 0.2)
+    return Sample(inferred(around.model), sample.feeds, f"{sample.origin}, chained")
+
+
+def in_quantised_pairs(r: Random, sample: Sample) -> Sample:
+    """Return a sample with float inputs and outputs quantised. Raises ValueError if there are none."""
+    around = Surrounding(r, sample)
+    found = _float_output(around.model)
+    if found is None or around.opset < 10:
+        raise ValueError("no float output")
+    graph = around.model.graph
+    nodes = list(graph.node)
+    del graph.node[:]
+    floats = [v.name for v in graph.input if v.type.tensor_type.elem_type == TensorProto.FLOAT]
+    floats += [t.name for t in graph.initializer if t.data_type == TensorProto.FLOAT and len(t.dims) > 1]
+    renamed = {name: around.quantised(name) for name in floats}
+    for node in nodes:
+        for i, name in enumerate(node.input):
+            node.input[i] = renamed.get(name, name)
+    graph.node.extend(nodes)
+    value = around.step(found[0], None) if coin(r) else found[0]
+    _set_output(around.model, found[0], around.quantised(value), keep=False)
+    return Sample(inferred(around.model), sample.feeds, f"{sample.origin}, quantised")
+
+
+def _set_output(model: ModelProto, old: str, new: str, keep: bool) -> None:
+    """Make one value an output, in the place of another or beside it."""
+    if not keep:
+        outputs = [value for value in model.graph.output if value.name != old]
+        del model.graph.output[:]
+        model.graph.output.extend(outputs)
+    model.graph.output.append(helper.make_tensor_value_info(new, TensorProto.FLOAT, None))
+
+
+def in_branch(r: Random, sample: Sample) -> Sample:
+    """Return the nodes of a sample within both branches of an If, whose condition is an input."""
+    outer = _shell(sample)
+    nodes, outputs = list(sample.model.graph.node), sample.model.graph.output
+    branches = {}
+    for branch in ("then_branch", "else_branch"):
+        copies = [_renamed(node, branch[0]) for node in nodes]
+        results = [_result(f"{branch[0]}_{value.name}", value) for value in outputs]
+        branches[branch] = helper.make_graph(copies, branch, [], results)
+    outer.graph.input.append(helper.make_tensor_value_info("condition", TensorProto.BOOL, []))
+    outer.graph.node.append(helper.make_node("If", ["condition"], [v.name for v in outputs], **branches))
+    outer.graph.output.extend(outputs)
+    feeds = sample.feeds | {"condition": np.array(coin(r))}
+    return Sample(inferred(outer), feeds, f"{sample.origin}, in If")
+
+
+def in_loop(r: Random, sample: Sample) -> Sample:
+    """Return the nodes of a sample within a Loop that stacks their results."""
+    outer = _shell(sample)
+    nodes, outputs = list(sample.model.graph.node), sample.model.graph.output
+    body = helper.make_graph(
+        [_renamed(node, "b") for node in nodes] + [helper.make_node("Identity", ["go"], ["going"])],
+        "body",
+        [helper.make_tensor_value_info("i", TensorProto.INT64, []),
+         helper.make_tensor_value_info("go", TensorProto.BOOL, [])],
+        [helper.make_tensor_value_info("going", TensorProto.BOOL, []),
+         *(_result(f"b_{value.name}", value) for value in outputs)],
+    )  # fmt: skip
+    outer.graph.initializer.append(numpy_helper.from_array(np.array(True), "yes"))
+    outer.graph.input.append(helper.make_tensor_value_info("count", TensorProto.INT64, []))
+    outer.graph.node.append(helper.make_node("Loop", ["count", "yes"], [v.name for v in outputs], body=body))
+    for value in outputs:
+        outer.graph.output.append(
+            helper.make_tensor_value_info(value.name, value.type.tensor_type.elem_type, None)
+        )  # fmt: skip
+    feeds = sample.feeds | {"count": np.array(int(r.integers(1, 4)))}
+    return Sample(inferred(outer), feeds, f"{sample.origin}, in Loop")
+
+
+def _shell(sample: Sample) -> ModelProto:
+    """Return a model without nodes and outputs. Raises ValueError if its outputs are not all tensors."""
+    if not all(value.type.HasField("tensor_type") for value in sample.model.graph.output):
+        raise ValueError("outputs are not tensors")
+    outer = ModelProto()
+    outer.CopyFrom(sample.model)
+    del outer.graph.node[:], outer.graph.output[:]
+    if all(opset.version < 13 for opset in outer.opset_import if opset.domain in ("", "ai.onnx")):
+        raise ValueError("control flow is for newer opsets here")
+    return outer
+
+
+def _result(name: str, value: ValueInfoProto) -> ValueInfoProto:
+    """Return a result of a subgraph, of the type of a value and any shape."""
+    return helper.make_tensor_value_info(name, value.type.tensor_type.elem_type, None)
+
+
+def _renamed(node: NodeProto, prefix: str) -> NodeProto:
+    """Return a copy of a node whose results have a prefix, where it reads those of others as well."""
+    copy = NodeProto()
+    copy.CopyFrom(node)
+    for i, name in enumerate(copy.output):
+        copy.output[i] = f"{prefix}_{name}" if name else ""
+    return copy

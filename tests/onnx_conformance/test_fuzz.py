@@ -1,0 +1,226 @@
+"""The fuzzer finds planted faults of a runtime, reduces them to the operator, and takes rounding for no difference."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from onnx import parser
+
+from onnx_conformance.cli import main
+from onnx_conformance.fuzz.campaign import Campaign, Settings
+from onnx_conformance.fuzz.coverage import Coverage
+from onnx_conformance.fuzz.judge import REFUSED, SHAPE, TYPE, VALUE, first_difference, groups
+from onnx_conformance.fuzz.referee import Referee
+from onnx_conformance.fuzz.rounding import with_noise
+from onnx_conformance.fuzz.shrink import shrunk
+from onnx_conformance.generate.source import SampleSource
+from onnx_conformance.runtimes import RUNTIMES
+from onnx_conformance.suite.cases import load_folder
+from onnx_conformance.workers import Bench
+from tests.onnx_conformance.runtimes import HOSTILE, WRONG_TANH
+
+
+@pytest.fixture(scope="module")
+def source() -> SampleSource:
+    return SampleSource(1)
+
+
+@pytest.fixture(scope="module")
+def referee() -> Iterator[Referee]:
+    with Bench([WRONG_TANH, RUNTIMES["onnxruntime"], RUNTIMES["reference"]], timeout=600) as bench:
+        yield Referee(bench, ["wrong-tanh", "onnxruntime", "reference"])
+
+
+def _model(text: str) -> onnx.ModelProto:
+    return parser.parse_model(f'<ir_version: 8, opset_import: ["" : 17]> {text}')
+
+
+# -- what is drawn ------------------------------------------------------------------------
+
+
+def test_samples_are_the_same_for_the_same_number(source: SampleSource) -> None:
+    for number in (3, 5, 7, 15):
+        first, again = source.draw(number), source.draw(number)
+        assert first is not None
+        assert again is not None
+        assert first.model == again.model
+        assert {k: v.tobytes() for k, v in first.feeds.items()} == {k: v.tobytes() for k, v in again.feeds.items()}
+
+
+def test_most_operators_and_versions_are_drawn(source: SampleSource) -> None:
+    coverage = Coverage()
+    for number in range(1040):
+        sample = source.draw(number)
+        if sample is not None:
+            coverage.add(sample.model, sample.feeds)
+    assert len(coverage.operators) > 210
+    assert len(coverage.versions) > 550
+    assert len(coverage.missing()) < 8
+    assert {"If", "Loop", "Scan", "QuantizeLinear", "LSTM", "ai.onnx.ml.SVMClassifier"} <= set(coverage.operators)
+
+
+# -- what counts as different ---------------------------------------------------------------
+
+
+def test_rounding_is_no_difference(referee: Referee) -> None:
+    cancelling = _model("m (float[1,64] x, float[64,1] y) => (float[1,1] z) { z = MatMul (x, y) }")
+    r = np.random.default_rng(0)
+    x = r.standard_normal((1, 64)).astype(np.float32) * 1000
+    y = np.ones((64, 1), np.float32)
+    y[-1] = -x[0, :-1].sum() / x[0, -1]
+    assert referee.judge(cancelling, {"x": x, "y": y}).kind == ""
+
+
+def test_ties_of_exact_operators_count() -> None:
+    a = [np.array([0.0, 2.0, 2.0], np.float32)]
+    assert first_difference(a, [np.array([0.0, 2.0, 2.0], np.float32)], []) is None
+    found = first_difference(a, [np.array([1.0, 2.0, 3.0], np.float32)], [])
+    assert found is not None
+    assert found.kind == VALUE
+    model = _model("m (float[3] x) => (float[3] y) { y = Round (x) }")
+    assert with_noise(model, {"x": a[0]}, np.random.default_rng(0)) == model
+
+
+@pytest.mark.parametrize(
+    ("ours", "kind"),
+    [
+        (np.zeros((2, 1), np.float32), SHAPE),
+        (np.zeros(2, np.float64), TYPE),
+        (np.array([0, np.nan], np.float32), VALUE),
+        (np.array([0, 1e-3], np.float32), VALUE),
+    ],
+)
+def test_kinds_of_differences(ours: np.ndarray, kind: str) -> None:
+    found = first_difference([ours], [np.zeros(2, np.float32)], [])
+    assert found is not None
+    assert found.kind == kind
+
+
+def test_whole_numbers_that_noise_moves_are_ties() -> None:
+    runs = [[np.arange(8)], [np.where(np.arange(8) == 3, 4, np.arange(8))]]
+    assert first_difference([np.arange(8)], [np.where(np.arange(8) == 3, 4, np.arange(8))], runs) is None
+    assert first_difference([np.arange(8)], [np.where(np.arange(8) == 5, 4, np.arange(8))], runs) is not None
+
+
+def test_groups() -> None:
+    agree = {frozenset("ab"): False, frozenset("ac"): True, frozenset("bc"): False}
+    assert groups(["a", "b", "c"], agree) == [["a", "c"], ["b"]]
+
+
+def test_who_is_in_doubt(referee: Referee) -> None:
+    model = _model("m (float[4] x) => (float[4] y) { a = Neg (x) b = Tanh (a) y = Relu (b) }")
+    verdict = referee.judge(model, {"x": -np.ones(4, np.float32)})
+    assert (verdict.kind, verdict.suspects) == (VALUE, ("wrong-tanh",))
+    assert referee.judge(model, {"x": np.ones(4, np.float32)}).kind == ""
+    refused = _model("m (float[4] x) => (float[4] y) { y = Sinh (x) }")
+    verdict = referee.judge(refused, {"x": np.ones(4, np.float32)})
+    assert (verdict.kind, verdict.suspects) == (REFUSED, ("wrong-tanh",))
+
+
+def test_random_numbers_are_not_compared(referee: Referee) -> None:
+    model = _model("m () => (float[4] y) { y = RandomNormal <shape = [4], seed = 1.0> () }")
+    assert referee.judge(model, {}).kind == ""
+
+
+def test_models_are_reduced_to_the_operator(referee: Referee) -> None:
+    model = _model(
+        "m (float[2,6] x, float[6,6] w) => (float[2,6] y) "
+        "{ a = MatMul (x, w) b = Relu (a) c = Tanh (b) d = Neg (c) e = Softmax <axis = 1> (d) y = Add (e, a) }"
+    )
+    r = np.random.default_rng(0)
+    feeds = {"x": r.standard_normal((2, 6)).astype(np.float32), "w": np.eye(6, dtype=np.float32)}
+    verdict = referee.judge(model, feeds)
+    values = referee.values(model, feeds, "onnxruntime")
+    small, inputs = shrunk(model, feeds, values, lambda m, f: verdict.same_fault(referee.judge(m, f)), 600)
+    assert [node.op_type for node in small.graph.node] == ["Tanh"]
+    assert [array.size for array in inputs.values()] == [1]
+
+
+# -- a run ----------------------------------------------------------------------------------
+
+
+def test_a_run_finds_a_planted_fault_and_goes_on(
+    tmp_path: Path, source: SampleSource, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("onnx_conformance.fuzz.campaign.SampleSource", lambda *_: source)
+    monkeypatch.setattr(source, "turns", [(("", "Tanh"), 13), (("", "Abs"), 13)])
+    monkeypatch.setattr(source, "_only", frozenset({"Tanh"}))
+    runtimes = [WRONG_TANH, RUNTIMES["onnxruntime"], RUNTIMES["reference"]]
+    settings = Settings(1, 0.0, tmp_path, only="wrong-tanh")
+    state = Campaign(runtimes, settings, lambda _: None).run()
+    assert state.number == 0
+    campaign = Campaign(runtimes, Settings(1, 1e9, tmp_path, timeout=600, only="wrong-tanh"), lambda _: None)
+    draw = source.draw
+
+    def draw_until_found(number: int) -> object:
+        if any(cause["suspects"] == ["wrong-tanh"] for cause in campaign.state.causes.values()):
+            raise KeyboardInterrupt
+        return draw(number)
+
+    monkeypatch.setattr(source, "draw", draw_until_found)
+    with pytest.raises(KeyboardInterrupt):
+        campaign.run()
+    state = Campaign(runtimes, settings, lambda _: None).state
+    assert state.number > 0
+    (cause,) = (cause for cause in state.causes.values() if cause["suspects"] == ["wrong-tanh"])
+    assert (cause["operators"], cause["nodes"]) == (["Tanh"], 1)
+    place = tmp_path / cause["folder"]
+    finding = json.loads((place / "finding.json").read_text())
+    assert finding["groups"][0] == ["onnxruntime", "reference"]
+    assert "With onnx's reference agree: onnxruntime" in (place / "README.md").read_text()
+    (case,) = load_folder(place)
+    assert case.operator == "Tanh"
+    done = subprocess.run(
+        [sys.executable, "-c", f"import runpy; runpy.run_path({str(place / 'reproduce.py')!r})"],
+        capture_output=True, text=True, timeout=600, check=False,
+    )  # fmt: skip
+    assert "there is no runtime 'wrong-tanh'" in done.stderr
+
+
+@pytest.mark.parametrize("runtime", ["onnxruntime-disabled", "reference", "tinyonnx-unfused"])
+def test_scripts_run_with_onnx_and_the_runtime_alone(tmp_path: Path, runtime: str) -> None:
+    from onnx_conformance.fuzz.findings import describe, write_finding
+    from onnx_conformance.fuzz.referee import Verdict
+    from onnx_conformance.workers import PASSED, JobOutcome
+
+    model = _model("m (float[2] x) => (float[2] y) { y = Neg (x) }")
+    feeds = {"x": np.ones(2, np.float32)}
+    outcomes = {name: JobOutcome(PASSED, outputs=[[np.full(2, value, np.float32)]])
+                for name, value in ((runtime, 5), ("a", -1), ("b", -1))}  # fmt: skip
+    verdict = Verdict(VALUE, (runtime,), "differs", outcomes, [["a", "b"], [runtime]])
+    finding = describe(model, feeds, verdict, {}, nodes_before=1, origin="here", seed=0, number=0, passes=[])
+    place = write_finding(tmp_path, finding, model, feeds, verdict)
+    script = (place / "reproduce.py").read_text()
+    assert "onnx_conformance" not in script
+    done = subprocess.run([sys.executable, str(place / "reproduce.py")], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines() == ["y: float32[2] [-1. -1.]", "expected: float32[2] [-1. -1.]"]
+
+
+def test_crashes_are_findings() -> None:
+    with Bench([HOSTILE, RUNTIMES["onnxruntime"]], timeout=600) as bench:
+        model = _model("m (float[2] x) => (float[2] y) { y = Abs (x) }")
+        verdict = Referee(bench, ["hostile", "onnxruntime"]).judge(model, {"x": np.ones(2, np.float32)})
+    assert (verdict.kind, verdict.suspects) == ("crashed", ("hostile",))
+
+
+@pytest.mark.parametrize(
+    ("argv", "cause"), [(["--runtime", "tinyonnx"], "two runtimes"), (["--only", "tract"], "tract")]
+)
+def test_runs_that_make_no_sense(argv: list[str], cause: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["fuzz", *argv]) == 1
+    assert cause in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("argv", [["--time", "soon"], ["--runtime", "nobody"]])
+def test_usage(argv: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stop:
+        main(["fuzz", *argv])
+    assert stop.value.code == 2
+    assert argv[1] in capsys.readouterr().err
