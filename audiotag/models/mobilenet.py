@@ -315,6 +315,19 @@ class GraphBuilder:
         statistics = [self._tensor(f"{name}.{kind}", (channels,), centre) for kind, centre in kinds.items()]
         return self._node("BatchNormalization", node or name, [x, *statistics], {"epsilon": epsilon})
 
+    def _scaled(self, name: str, x: Value, shape: Shape, epsilon: float) -> Value:
+        """Add batch normalisation along any axis as a product and a sum; `shape` aligns its tensors with `x`."""
+        scale, bias, mean, variance = (
+            self.tensors(f"{name}.{kind}", (math.prod(shape),), 1.0).astype(np.float64)
+            for kind in ("weight", "bias", "running_mean", "running_var")
+        )
+        scale /= np.sqrt(variance + epsilon)
+        for kind, numbers in (("scale", scale), ("shift", bias - mean * scale)):
+            array = numbers.reshape(shape).astype(np.float32)
+            operand = self.graph.add_initializer(f"{name}.{kind}", array)
+            x = self._node("Mul" if kind == "scale" else "Add", f"{name}.{kind}ed", [x, operand])
+        return x
+
     def _tensor(self, name: str, shape: Shape, gain: float, reshaped: Shape | None = None) -> Value:
         """The initializer of a tensor, added on first use."""
         if name not in self._constants:

@@ -93,9 +93,7 @@ class _PannsBuilder(GraphBuilder):
         self.graph.metadata = {"producer_name": "audiotag", "custom:architecture": name}
         float32 = np.dtype(np.float32)
         logmel = self.graph.add_input(Value("logmel", float32, ("batch", 1, "time", bands)))
-        x = self._node("Transpose", "bn0.to_mel", [logmel], {"perm": [0, 3, 2, 1]})
-        x = self._norm("bn0", x, bands, epsilon=_EPSILON)
-        x = self._node("Transpose", "bn0.from_mel", [x], {"perm": [0, 3, 2, 1]})
+        x = self._scaled("bn0", logmel, (bands,), _EPSILON)
         if architecture == "MobileNetV1":
             x = self._mobilenet_v1(x)
         elif architecture == "MobileNetV2":
@@ -154,19 +152,21 @@ class _PannsBuilder(GraphBuilder):
     def _pooled_conv(
         self, name: str, start: int, x: Value, channels: tuple[int, int], stride: int, activation: str, group: int = 1
     ) -> Value:
-        """Add a 3 x 3 convolution, mean pooling, normalisation and activation, numbered from `start`."""
+        """Add a 3 x 3 convolution, mean pooling, normalisation and activation, numbered from `start`.
+
+        Normalisation comes before pooling, which gives the same and makes it part of the convolution.
+        """
         x = self._conv(f"{name}.{start}", x, channels[0], channels[1], 3, group)
+        x = self._norm(f"{name}.{start + 2}", x, channels[1], epsilon=_EPSILON)
         x = self._pool(f"{name}.{start + 1}", x, stride) if stride > 1 else x
-        return self._activated(f"{name}.{start + 2}", x, channels[1], activation)
+        return self._activated(f"{name}.{start + 2}", x, activation)
 
     def _pointwise(self, name: str, start: int, x: Value, channels: int, out: int, activation: str) -> Value:
         """Add a 1 x 1 convolution, normalisation and activation ("" for none)."""
-        return self._activated(
-            f"{name}.{start + 1}", self._conv(f"{name}.{start}", x, channels, out, 1), out, activation
-        )
+        x = self._norm(f"{name}.{start + 1}", self._conv(f"{name}.{start}", x, channels, out, 1), out, epsilon=_EPSILON)
+        return self._activated(f"{name}.{start + 1}", x, activation)
 
-    def _activated(self, name: str, x: Value, channels: int, activation: str) -> Value:
-        x = self._norm(name, x, channels, epsilon=_EPSILON)
+    def _activated(self, name: str, x: Value, activation: str) -> Value:
         if activation == "Clip":
             return self._node("Clip", f"{name}.clip", [x, self._number("zero", 0), self._number("six", 6)])
         return self._node(activation, f"{name}.activation", [x]) if activation else x

@@ -78,7 +78,7 @@ class _TransformerBuilder(GraphBuilder):
 
     def _patches(self, x: Value) -> Value:
         """Embed patches of 16 x 16 with their positions: (batch, patches, channels)."""
-        x = self._norm("init_bn.1", x, _BANDS, epsilon=1e-5)
+        x = self._scaled("init_bn.1", x, (_BANDS, 1), _OUTER_EPSILON)
         x = self._node("Unsqueeze", "image", [x, self._numbers("axis_1", [1])])
         weight = self._tensor("patch_embed.proj.weight", (self.width, 1, _PATCH, _PATCH), 1.0)
         bias = self._tensor("patch_embed.proj.bias", (self.width,), 0.0)

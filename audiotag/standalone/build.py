@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from audiotag.errors import ModelError
-from audiotag.models.description import Description, Length
+from audiotag.models.description import Description
 from audiotag.models.network import Network
 from audiotag.standalone import control, registers
 from audiotag.standalone.program import Facts, TaggerProgram
@@ -80,10 +80,19 @@ def build_program(model: ResolvedModel, output: Path, target: str = DEFAULT) -> 
 def _compilable(network: Network) -> Description:
     """The description of a model, if the program can hear as it says. Raises ModelError."""
     description = network.description
-    if description.features is None or description.rate != TARGET or description.lengths != Length():
+    lengths = description.lengths
+    reasons = [
+        "takes the waveform" if description.features is None else "",
+        "takes time before mel bands" if description.layout[-1] == "mel" else "",
+        f"hears {description.rate} Hz" if description.rate != TARGET else "",
+        f"takes exactly {lengths.fixed:g} s" if lengths.fixed else "",
+        f"takes at least {lengths.min:g} s" if lengths.min else "",
+        f"takes at most {lengths.max:g} s" if lengths.max else "",
+    ]
+    if any(reasons):
         raise ModelError(
-            f"{network.name}: only models of log-mel features at {TARGET} Hz, of any length, become executables; "
-            f"use audiotag tag"
+            f"{network.name}: {', '.join(filter(None, reasons))}; only models of log-mel features at {TARGET} Hz, "
+            f"of any length, become executables; use audiotag tag"
         )
     return description
 
@@ -122,7 +131,7 @@ def unit(source: str | bytes, name: str, facts: Facts, longest: int) -> Unit:
     def plan_for(frames: int) -> SizedPlan:
         feeds = network.feeds(np.broadcast_to(np.float32(0), (1, config.n_mels, frames)))
         (only,) = feeds
-        plan = plan_for_size(network.session, [network.output], feeds, only, 3)
+        plan = plan_for_size(network.session, [network.output], feeds, only, network.description.layout.index("time"))
         (logits,) = plan.plan.graph.outputs
         if logits.dtype != np.float32 or plan.plan.graph.inputs[0].dtype != np.float32:
             raise ModelError(f"{name}: computes {logits.dtype}, only float32 can be compiled")

@@ -31,6 +31,9 @@ from tinyonnx.sizes.arrays import SizedArray
 _FEW = 64
 """Constants of fewer elements may be attributes in disguise."""
 
+_LISTED = 3
+"""Maximum number of nodes that an error names."""
+
 
 class CompileError(Error):
     """The model can't be compiled to native code, or not as requested."""
@@ -62,7 +65,9 @@ def plan_of(session: InferenceSession, names: Sequence[str] | None, feeds: Mappi
 
 def _check_steps(plan: Plan, name: str) -> None:
     if plan.numpy_steps:
-        listed = "; ".join(f"{_label(step.node)}: {step.why}" for step in plan.numpy_steps)
+        listed = "; ".join(f"{_label(step.node)}: {step.why}" for step in plan.numpy_steps[:_LISTED])
+        if len(plan.numpy_steps) > _LISTED:
+            listed += f"; and {len(plan.numpy_steps) - _LISTED} more"
         raise CompileError(f"{name}: can't be compiled, these nodes have no kernel: {listed}")
 
 

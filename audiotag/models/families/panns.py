@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from audiotag.features.settings import Logarithm, MelBank, MelConfig, Window
-from audiotag.models.description import Description, audioset_labels
+from audiotag.models.description import Description, Length, audioset_labels
+
+LENGTH = Length(min=0.32)
+"""Of 32 frames five poolings leave one."""
 
 DECIBELS = Logarithm("10", floor=1e-10)
 
@@ -20,7 +23,8 @@ def config(rate: int = 32000, bins: int = 64) -> MelConfig:
 def description(rate: int = 32000, bins: int = 64) -> Description:
     """A model of that front end, time before mel."""
     layout = ("batch", 1, "time", "mel")
-    return Description("log_mel", rate, layout, "probabilities", audioset_labels(), config(rate, bins))
+    labels = audioset_labels()
+    return Description("log_mel", rate, layout, "probabilities", labels, config(rate, bins), length=LENGTH)
 
 
 def descriptions() -> dict[str, Description]:

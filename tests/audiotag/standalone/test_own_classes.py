@@ -12,7 +12,7 @@ import soundfile
 
 from audiotag import ModelError, Tagger
 from audiotag.models.catalog import resolve
-from audiotag.models.description import KEY, ClassLabel, efficientat
+from audiotag.models.description import KEY, ClassLabel, Length, efficientat
 from audiotag.models.families import descriptions
 from audiotag.models.families.efficientat import config
 from audiotag.models.metadata import with_entry
@@ -69,7 +69,17 @@ def test_rows_are_the_package_s(name, window, tmp_path):
 def test_models_that_can_not_be_compiled_are_refused_in_one_line(tmp_path):
     slow = replace(efficientat(labels=LABELS), rate=16000, features=replace(config(), rate=16000, mel=_low()))
     path = described(tmp_path / "model.onnx", slow, **SEVEN)
-    with pytest.raises(ModelError, match=r"only models of log-mel features at 32000 Hz, of any length, become exec"):
+    end = r"only models of log-mel features at 32000 Hz, of any length, become executables; use audiotag tag$"
+    with pytest.raises(ModelError, match=rf"hears 16000 Hz; {end}"):
+        build_program(resolve(path), tmp_path / "program")
+    short = replace(efficientat(labels=LABELS), length=Length(min=0.5, max=9))
+    path = described(tmp_path / "short.onnx", short, **SEVEN)
+    with pytest.raises(ModelError, match=rf"takes at least 0\.5 s, takes at most 9 s; {end}"):
+        build_program(resolve(path), tmp_path / "program")
+    bands = replace(config().mel, bins=64)
+    turned = replace(efficientat(replace(config(), mel=bands), LABELS), layout=("batch", 1, "time", "mel"))
+    path = described(tmp_path / "turned.onnx", turned, **SEVEN, input="float[batch, 1, 128, 64] x")
+    with pytest.raises(ModelError, match=rf"takes time before mel bands; {end}"):
         build_program(resolve(path), tmp_path / "program")
 
 

@@ -141,6 +141,17 @@ def test_nodes_without_a_kernel_are_listed(tmp_path: Path, capsys: pytest.Captur
     assert not (tmp_path / "odd").exists()
 
 
+def test_a_long_list_of_nodes_without_a_kernel_is_cut(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    body = "\n".join(f"y{i} = NonZero (x)" for i in range(9))
+    outputs = ", ".join(f"int64[1, N] y{i}" for i in range(9))
+    text = f'<ir_version: 8, opset_import: ["" : 17]> odd (float[4] x) => ({outputs}) {{\n{body}\n}}'
+    onnx.save(onnx.parser.parse_model(text), tmp_path / "odd.onnx")
+    assert main(["compile", str(tmp_path / "odd.onnx"), "-o", str(tmp_path / "odd")]) == 1
+    error = capsys.readouterr().err
+    assert error.count("NonZero") == 3
+    assert error.endswith("; and 6 more\n")
+
+
 def test_names_in_c() -> None:
     assert function_name("libmn10") == "mn10"
     assert function_name("7-zip") == "_7_zip"
