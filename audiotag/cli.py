@@ -13,7 +13,7 @@ import sys
 from collections.abc import Sequence
 from typing import NoReturn
 
-from audiotag.console import relay_engine, say
+from audiotag.console import relay_engine, say, separate_native_output
 from audiotag.errors import Error
 
 COMMANDS = (
@@ -43,6 +43,7 @@ def command() -> int:
     gc.disable()
     if sys.argv[1:2] == ["tag"]:
         os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # read when numpy is imported
+    separate_native_output()
     try:
         return main()
     finally:

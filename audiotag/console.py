@@ -6,6 +6,7 @@ A stderr that is closed or full is ignored, because results matter more than mes
 from __future__ import annotations
 
 import logging
+import os
 import shutil
 import sys
 from contextlib import suppress
@@ -13,6 +14,30 @@ from contextlib import suppress
 from audiotag.errors import printable
 
 _shown = False
+
+
+def separate_native_output() -> None:
+    """Give `sys.stdout` and `sys.stderr` descriptors of their own, and point descriptors 1 and 2 to the null device.
+
+    Decoders print notes about damaged files there, which would stand among rows and messages.
+    """
+    for name, descriptor in (("stdout", 1), ("stderr", 2)):
+        stream = getattr(sys, name)
+        if stream is None or stream.fileno() != descriptor:
+            continue
+        stream.flush()
+        own = open(  # noqa: SIM115  it lives as long as the process
+            os.dup(descriptor),
+            "w",
+            encoding=stream.encoding,
+            errors=stream.errors,
+            buffering=1 if stream.line_buffering else -1,
+        )
+        own.reconfigure(write_through=stream.write_through)
+        setattr(sys, name, own)
+        null = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(null, descriptor)
+        os.close(null)
 
 
 def say(text: str) -> None:

@@ -44,6 +44,9 @@ _OTHERS = (b"RIFF", b"OggS", b"\x1aE\xdf\xa3", b"FLV", b"\0\0\1\xba", b"0&\xb2u"
 _EMPTY_ID3 = b"ID3\x04" + bytes(5) + b"\x20" + bytes(32)
 """An empty tag that makes libsndfile open the following bytes as MPEG audio, which it does not always recognise."""
 
+_LARGEST_FILE = 1 << 43
+"""Positions that no file has, to which damaged lengths lead."""
+
 _SHORTFALL = 0.1
 """Seconds by which a compressed stream may be shorter than its positions indicate."""
 
@@ -77,7 +80,9 @@ class _Guard:
 
     def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
         try:
-            self._failed = False
+            self._failed = offset >= _LARGEST_FILE
+            if self._failed:  # files of the system refuse it, bytes in memory don't
+                return -1
             return self._file.seek(offset + (self._start if whence == os.SEEK_SET else 0), whence) - self._start
         except (OSError, ValueError):  # where a damaged file leads nowhere
             self._failed = True
@@ -136,7 +141,10 @@ def _streamed(reader: Reader, name: str, stack: ExitStack, notes: list[str]) -> 
         blocks = _mpeg(reader, name, stack, notes)
     elif head.startswith(_CONTAINERS):
         reader.rewind()
-        blocks = _ffmpeg(_Stream(lambda size: reader.read(size, 1)), name, stack, notes)
+        try:
+            blocks = _ffmpeg(_Stream(lambda size: reader.read(size, 1)), name, stack, notes)
+        except AudioError:
+            return None  # FFmpeg finds its way in a damaged header if it can seek
     else:
         return None
     reader.commit()
@@ -213,8 +221,15 @@ def _flac(reader: Reader, name: str, notes: list[str]) -> Blocks:
         more, promised = segment.grow(0), 0
         while more:
             total, direct = 0, segment.direct
-            feed: Any = _Guard(reader.file) if direct else Feed(segment.pull)
-            with _opened_file(reader.file, name) if direct else _opened(feed, name) as file:
+            feed: Any = None
+            file: Any = None
+            if direct:
+                feed, file = _Guard(reader.file), _opened_file(reader)
+                direct = file is not None
+            if not direct:
+                feed = Feed(segment.pull)
+                file = _opened(feed, name)
+            with file:
                 size = _size(file, reader.seekable)
                 dtype = _INTEGERS.get(file.subtype, "float32")
                 while segment.grow(total):
@@ -288,13 +303,15 @@ _PLAIN = frozenset(("WAV", "WAVEX", "RF64", "W64", "AIFF"))
 """Formats in which these are stored as they are."""
 
 
-def _opened_file(file: IO[bytes], name: str) -> _SoundFile:
-    """Open a file of the system, which libsndfile then reads by itself. Raises AudioError."""
-    file.seek(0)
+def _opened_file(reader: Reader) -> _SoundFile | None:
+    """Open a file of the system, which libsndfile then reads by itself; None if it can't open it."""
+    position = reader.position
+    reader.seek(0)
     try:
-        return _SoundFile(file.fileno(), closefd=False)
-    except _OPENING as error:
-        raise AudioError(name, reason(error)) from None
+        return _SoundFile(reader.file.fileno(), closefd=False)
+    except _OPENING:
+        reader.seek(position)
+        return None
 
 
 def _opened(feed: Feed, name: str) -> _SoundFile:

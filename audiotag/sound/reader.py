@@ -10,7 +10,10 @@ KEPT = 64 << 20
 """Bytes of a pipe that are kept at most while its format is being identified."""
 
 AHEAD = 1 << 16
-"""Bytes that are requested from the source at once."""
+"""Bytes that are requested at once from a source that may give fewer."""
+
+AT_ONCE = 1 << 12
+"""Bytes that are requested at least from a source that may wait until it has as many: some tenths of a second."""
 
 
 class Reader:
@@ -105,7 +108,7 @@ class Reader:
         parts = [self._buffer] if self._buffer else []
         while missing > 0:
             try:
-                data = self._some(max(missing, AHEAD)) if self._some else self._file.read(missing)
+                data = self._some(max(missing, AHEAD)) if self._some else self._file.read(max(missing, AT_ONCE))
             except ValueError as error:  # as a closed file raises
                 raise OSError(str(error)) from None
             if not isinstance(data, (bytes, bytearray)):

@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import io
 import logging
+import subprocess
+import sys
 
 import pytest
 
@@ -53,3 +55,17 @@ def test_messages_of_the_engine_are_relayed_once(capsys):
     logging.getLogger("tinyonnx.some.module").info("compiling %d kernels", 3)
     logging.getLogger("tinyonnx").debug("not that")
     assert capsys.readouterr().err == "audiotag: compiling 3 kernels\n"
+
+
+def test_what_native_code_prints_is_not_among_rows_and_messages():
+    script = """
+import os
+from audiotag.console import say, separate_native_output
+separate_native_output()
+os.write(1, b"native")
+os.write(2, b"native")
+print("row")
+say("message")
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert (done.stdout, done.stderr) == ("row\n", "audiotag: message\n")

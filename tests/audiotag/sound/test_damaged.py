@@ -163,3 +163,16 @@ def test_an_error_while_it_is_opened_ends_it():
     Failing.error = OSError(5, "Input/output error")
     with pytest.raises(AudioError, match="Input/output error"):
         audio.read(Failing(content))
+
+
+def test_a_source_without_partial_reads_is_not_read_byte_by_byte():
+    sizes = []
+
+    class Counted(Unseekable):
+        def read(self, size):
+            sizes.append(size)
+            return super().read(size)
+
+    content = sound("OGG", 32000)
+    assert read(Counted(content)) is not None
+    assert len(sizes) < 10 + len(content) / 4096
