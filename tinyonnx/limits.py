@@ -2,18 +2,36 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+import os
+from dataclasses import dataclass, field
 
 import numpy as np
 
-from tinyonnx.errors import ModelError, ResourceError
+from tinyonnx.errors import InputError, ModelError, ResourceError
 
 MAX_RANK = 64 if np.lib.NumpyVersion(np.__version__) >= "2.0.0" else 32
 """The highest rank of a numpy array."""
 
 
+HOW_TO_RAISE_IT = "raise it in SessionOptions.limits or TINYONNX_MAX_MEMORY"
+"""Advice of errors about bounds of bytes."""
+
+
 class ModelLimitError(ModelError, ResourceError):
     """The model can't be loaded because it exceeds a limit."""
+
+
+def _default_bytes() -> int:
+    """Return 4 GiB, or the GiB that TINYONNX_MAX_MEMORY sets. Raises InputError if that is no positive number."""
+    text = os.environ.get("TINYONNX_MAX_MEMORY") or "4"
+    try:
+        number = float(text)
+    except ValueError:
+        number = math.nan
+    if not 0 < number < math.inf:
+        raise InputError(f"TINYONNX_MAX_MEMORY is a positive number of GiB, not {text!r}")
+    return int(number * (1 << 30))
 
 
 @dataclass(frozen=True)
@@ -21,13 +39,15 @@ class Limits:
     """Upper bounds on the resources that loading and running a model may take.
 
     The defaults are far above what real models need and far below what harms a machine. Time is unlimited by
-    default: only the caller knows how long is too long. Raises ValueError for a negative bound.
+    default: only the caller knows how long is too long. The environment variable TINYONNX_MAX_MEMORY, in GiB, replaces
+    the 4 GiB of both bounds of bytes, also for programs that know nothing of limits. Raises ValueError for a negative
+    bound, InputError for a variable that is no positive number.
     """
 
-    max_tensor_bytes: int = 4 << 30
+    max_tensor_bytes: int = field(default_factory=_default_bytes)
     """Maximum bytes of one tensor, whether initializer or result."""
 
-    max_run_bytes: int = 4 << 30
+    max_run_bytes: int = field(default_factory=_default_bytes)
     """Maximum bytes that one run holds at a time: arena and results of numpy steps, without weights and feeds."""
 
     max_nodes: int = 1_000_000

@@ -57,9 +57,9 @@ class Network:
 
     def __init__(self, source: str | bytes, name: str, threads: int = 1) -> None:
         self.name = name
-        options = tinyonnx.SessionOptions()
-        options.intra_op_num_threads = threads
         try:
+            options = tinyonnx.SessionOptions()
+            options.intra_op_num_threads = threads
             self.session = tinyonnx.InferenceSession(source, options)
         except (tinyonnx.Error, OSError) as error:
             raise self._error(str(error)) from None

@@ -39,7 +39,7 @@ _BACK = 1.0
 """Seconds: a larger jump back of the time stamps begins another recording, as in concatenated files."""
 
 _LONGEST_GAP = 86400.0
-"""Seconds without packets that are taken for silence; time stamps that leap farther are damaged."""
+"""Seconds without packets in a file that are taken for silence; time stamps that leap farther are damaged."""
 
 
 class Container:
@@ -129,7 +129,7 @@ class Container:
         ahead = time + self._back - self._total
         if ahead < _GAP:
             return
-        if ahead > _LONGEST_GAP:
+        if self._silence + ahead > _LONGEST_GAP:
             raise AudioError(self._name, f"its time stamps leap from {self._total:.2f} s to {time:.2f} s")
         if not self._silence:
             self._notes.append(f"has no sound from {self._total:.2f} s to {time:.2f} s: silence is put there")

@@ -6,7 +6,7 @@ import numpy as np
 import onnx.parser
 import pytest
 
-from tinyonnx import GraphOptimizationLevel, InferenceSession, ResourceError, SessionOptions
+from tinyonnx import GraphOptimizationLevel, InferenceSession, InputError, ResourceError, SessionOptions
 from tinyonnx.limits import Limits
 
 
@@ -20,6 +20,20 @@ def test_limits_make_sense():
     ):
         with pytest.raises(ValueError, match=next(iter(wrong))):
             Limits(**wrong)
+
+
+@pytest.mark.parametrize(("text", "nbytes"), [("", 4 << 30), ("0.5", 1 << 29), ("16", 16 << 30)])
+def test_the_environment_sets_the_bounds_of_bytes(monkeypatch, text, nbytes):
+    monkeypatch.setenv("TINYONNX_MAX_MEMORY", text)
+    assert (Limits().max_tensor_bytes, Limits().max_run_bytes) == (nbytes, nbytes)
+    assert Limits(max_run_bytes=5).max_run_bytes == 5
+
+
+@pytest.mark.parametrize("text", ["much", "0", "-1", "nan", "inf"])
+def test_the_environment_must_set_a_positive_number(monkeypatch, text):
+    monkeypatch.setenv("TINYONNX_MAX_MEMORY", text)
+    with pytest.raises(InputError, match="TINYONNX_MAX_MEMORY is a positive number of GiB"):
+        Limits()
 
 
 def session(body: str, inputs: str, outputs: str, limit: int, *, level=None, weights: str = "") -> InferenceSession:

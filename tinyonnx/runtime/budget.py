@@ -10,7 +10,7 @@ import numpy as np
 
 from tinyonnx.errors import ResourceError
 from tinyonnx.ir import Array
-from tinyonnx.limits import Limits
+from tinyonnx.limits import HOW_TO_RAISE_IT, Limits
 
 _SMALL = 1 << 12
 """Arrays of fewer bytes are not counted, which would take longer than small steps."""
@@ -77,7 +77,7 @@ class Budget:
         if self._bytes + nbytes > self._limits.max_run_bytes:
             raise RunBytesError(
                 f"the run would hold {self._bytes + nbytes} bytes at a time, the limit max_run_bytes is "
-                f"{self._limits.max_run_bytes}; raise it in SessionOptions.limits"
+                f"{self._limits.max_run_bytes}; {HOW_TO_RAISE_IT}"
             )
 
     def hold(self, value: Any) -> None:

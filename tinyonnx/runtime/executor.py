@@ -12,7 +12,7 @@ import numpy as np
 
 from tinyonnx.errors import OpError, ResourceError
 from tinyonnx.ir import Array, Graph, Node
-from tinyonnx.limits import MAX_RANK
+from tinyonnx.limits import HOW_TO_RAISE_IT, MAX_RANK
 from tinyonnx.registry import Call, Info
 from tinyonnx.runtime.arena import Buffer, allocate
 from tinyonnx.runtime.budget import Budget, RunBytesError, Stoppable, owners
@@ -184,7 +184,7 @@ def step_calls(plan: Plan, step: Step, arena: Array, items: slice, batch: int) -
 def allocate_arena(plan: Plan, nbytes: int) -> Array:
     """Allocate the memory of a plan's buffers. Raises ResourceError."""
     if nbytes > plan.limits.max_run_bytes:
-        limit = f"the limit max_run_bytes is {plan.limits.max_run_bytes}; raise it in SessionOptions.limits"
+        limit = f"the limit max_run_bytes is {plan.limits.max_run_bytes}; {HOW_TO_RAISE_IT}"
         raise ResourceError(f"{plan.model}: the results of its steps take {nbytes} bytes at a time, {limit}")
     try:
         return allocate(nbytes)

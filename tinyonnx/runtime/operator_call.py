@@ -13,7 +13,7 @@ import numpy as np
 
 from tinyonnx.errors import Error, NodeError, OpError, ResourceError
 from tinyonnx.ir import Graph, Node, Value
-from tinyonnx.limits import MAX_RANK, Limits
+from tinyonnx.limits import HOW_TO_RAISE_IT, MAX_RANK, Limits
 from tinyonnx.onnxfile.schemas import misfit
 from tinyonnx.registry import Info, Op, find, lookup
 from tinyonnx.runtime.budget import Budget
@@ -102,7 +102,7 @@ def _too_much(shape: Sequence[int], dtype: np.dtype[Any], limits: Limits) -> str
     if size <= limits.max_tensor_bytes:
         return None
     takes = "would take, weren't it empty," if 0 in shape else "takes"
-    limit = f"the limit max_tensor_bytes is {limits.max_tensor_bytes}; raise it in SessionOptions.limits"
+    limit = f"the limit max_tensor_bytes is {limits.max_tensor_bytes}; {HOW_TO_RAISE_IT}"
     return f"{takes} {size} bytes, {limit}"
 
 

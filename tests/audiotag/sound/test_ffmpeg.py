@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from audiotag.errors import AudioError
-from audiotag.sound import audio
+from audiotag.sound import audio, ffmpeg
 from audiotag.sound.ffmpeg import Container
 
 av = pytest.importorskip("av")
@@ -129,3 +129,22 @@ def test_a_folder_has_them_and_their_absence_names_the_extra(tmp_path: Path) -> 
     assert done.returncode == 1
     assert "pip install 'tinyonnx[formats]'" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def leaping(times: int) -> bytes:
+    """A second of sound whose time stamps leap by 20 s, several times."""
+    file = io.BytesIO()
+    with av.open(file, "w", format="matroska") as out:
+        track = out.add_stream("pcm_s16le", rate=RATE, layout="mono")
+        for part in range(times + 1):
+            frame = av.AudioFrame.from_ndarray(np.ones((1, RATE // 10), np.int16), format="s16", layout="mono")
+            frame.sample_rate, frame.pts = RATE, part * 20 * RATE
+            out.mux(track.encode(frame))
+    return file.getvalue()
+
+
+def test_leaps_of_time_stamps_do_not_add_up_without_end(monkeypatch):
+    monkeypatch.setattr(ffmpeg, "_LONGEST_GAP", 50.0)
+    assert abs(len(audio.read(leaping(2), notes=[])) / audio.SAMPLE_RATE - 40.1) < 0.1
+    with pytest.raises(AudioError, match="its time stamps leap from 40.10 s to 60.00 s"):
+        audio.read(leaping(3), notes=[])
