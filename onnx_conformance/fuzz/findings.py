@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -17,6 +18,12 @@ from onnx_conformance.fuzz.judge import CRASHED, HANGS, REFUSED, SHAPE, TYPE, VA
 from onnx_conformance.fuzz.referee import Verdict
 from onnx_conformance.fuzz.scripts import script_for
 from onnx_conformance.workers import PASSED
+
+_GENERAL = re.compile(r"""["'][^"']*["']|\([^()]*\)|\d+|^[^:]*: """)
+"""Parts of messages that differ from operator to operator."""
+
+_MESSAGE = 120
+"""Characters of a message by which refusals are told apart."""
 
 _WHY = {
     VALUE: "The runtime returns other numbers without an error: a model gives wrong results that nobody notices.",
@@ -32,7 +39,7 @@ _WHY = {
 class Finding:
     """The description of a finding, written as `finding.json`.
 
-    `cause` groups findings: kind, suspects, operators, type and attributes after reduction.
+    `cause` groups findings: kind, suspects, operators, type and attributes after reduction; the message of a refusal.
     """
 
     cause: str
@@ -75,7 +82,12 @@ def describe(
     attributes = sorted({attribute.name for node in nodes for attribute in node.attribute})
     suspects = list(verdict.suspects)
     floats = [name for name in types if "float" in name] or types[:1]
-    cause = " ".join([verdict.kind, "+".join(suspects), "+".join(operators), "+".join(floats), "+".join(attributes)])
+    if verdict.kind == REFUSED:
+        # the same message for many operators has one cause
+        where = _GENERAL.sub("", verdict.text)[:_MESSAGE]
+    else:
+        where = f"{'+'.join(operators)} {'+'.join(floats)} {'+'.join(attributes)}"
+    cause = f"{verdict.kind} {'+'.join(suspects)} {where}"
     return Finding(
         cause=cause, kind=verdict.kind, suspects=suspects, text=verdict.text, operators=operators, types=types,
         attributes=attributes, opset={o.domain or "ai.onnx": o.version for o in model.opset_import}, nodes=len(nodes),

@@ -47,6 +47,7 @@ def first_difference(ours: Sequence[Any], others: Sequence[Any], noisy: Sequence
 
 
 def _differs(a: Any, b: Any, runs: Sequence[Any]) -> tuple[str, str] | None:
+    a, b = _bare(a, b), _bare(b, a)
     if isinstance(a, (list, tuple)) and isinstance(b, (list, tuple)):
         if len(a) != len(b):
             return SHAPE, f"sequences of {len(a)} and {len(b)}"
@@ -68,6 +69,13 @@ def _differs(a: Any, b: Any, runs: Sequence[Any]) -> tuple[str, str] | None:
         unstable = any(run.shape != others[0].shape for run in others[1:])
         return None if unstable else (SHAPE, f"{list(x.shape)} against {list(y.shape)}")
     return _numbers(x, y, [run for run in others if run.shape == x.shape])
+
+
+def _bare(value: Any, other: Any) -> Any:
+    """Return the content of an optional that one runtime gives as a list and the other bare."""
+    if isinstance(value, list) and len(value) == 1 and isinstance(other, (np.ndarray, np.generic)):
+        return value[0]
+    return value
 
 
 def _numbers(x: Any, y: Any, runs: Sequence[Any]) -> tuple[str, str] | None:

@@ -41,8 +41,8 @@ class Verdict:
     groups: Sequence[Sequence[str]]
 
     def same_fault(self, other: Verdict) -> bool:
-        """Return whether another verdict has the same kind of doubt about a runtime."""
-        return self.kind == other.kind and bool(set(self.suspects) & set(other.suspects))
+        """Return whether another verdict has the same kind of doubt about the same runtimes."""
+        return self.kind == other.kind and set(self.suspects) == set(other.suspects)
 
 
 class Referee:

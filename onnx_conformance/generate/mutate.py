@@ -204,13 +204,20 @@ def reattribute(r: Random, draft: Draft, known: Mapping[tuple[Operator, str], li
     if not schema.attributes[name].required and coin(r):
         return
     options = list(known.get((operator, name), []))
+    default = schema.attributes[name].default_value
+    if _are_flags([*options, default.i]) and (options or default.name):  # a flag
+        options = [0, 1]
     match schema.attributes[name].type:
-        case defs.OpSchema.AttrType.INT:
+        case defs.OpSchema.AttrType.INT if options != [0, 1]:
             options += [0, 1, -1, 2]
         case defs.OpSchema.AttrType.FLOAT:
             options += [0.0, 1.0, 0.5, -1.5]
     if options:
         draft.node.attribute.append(helper.make_attribute(name, options[r.integers(len(options))]))
+
+
+def _are_flags(values: list[Any]) -> bool:
+    return all(isinstance(value, int) and value in (0, 1) for value in values)
 
 
 def reduce_inputs(r: Random, draft: Draft) -> None:

@@ -7,7 +7,6 @@ import re
 from functools import partial
 from typing import Any
 
-import numpy as np
 from onnx import TensorProto, numpy_helper
 
 from onnx_conformance.runtimes.base import Prepare, Run
@@ -40,7 +39,7 @@ def _is_foreign(onnx_type: str) -> bool:
 
 
 def _to_ortvalue(kind: Any, array: Any) -> Any:
-    if array.dtype.kind != "V" and array.dtype.name in np.sctypeDict:
+    if array.dtype.isbuiltin == 1:
         return kind.ortvalue_from_numpy(array)
     proto = numpy_helper.from_array(array)
     value = kind.ortvalue_from_shape_and_type(list(array.shape), proto.data_type)

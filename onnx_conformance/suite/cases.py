@@ -50,6 +50,22 @@ class Case:
     rtol: float
     atol: float
 
+    @property
+    def opset(self) -> int:
+        """Return the version of the operator's domain, of onnx's own domain for several operators."""
+        model = onnx.load_from_string(self.model)
+        opsets = {"" if o.domain == "ai.onnx" else o.domain: o.version for o in model.opset_import}
+        domain = self.operator.rpartition(".")[0]
+        return int(opsets.get(domain, next(iter(opsets.values()), 0)))
+
+    @property
+    def type(self) -> str:
+        """Return the type of the first input, or of the first output of a model without inputs."""
+        value = next((v for data in self.data_sets for v in (*data.feeds.values(), *data.expected)), None)
+        value = value[0] if isinstance(value, list) and value else value
+        found = str(getattr(value, "dtype", type(value).__name__))
+        return "string" if found.startswith(("object", "<U", "|S")) else found
+
 
 def load_suite(kinds: Iterable[str] = KINDS) -> list[Case]:
     """Load all cases of these kinds, sorted by kind and name; takes seconds, because onnx computes the node cases.

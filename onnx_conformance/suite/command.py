@@ -8,20 +8,31 @@ import re
 import sys
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import closing
 from pathlib import Path
 from statistics import median
 from typing import Any
 
+import onnx
+
 from onnx_conformance import ConformanceError
 from onnx_conformance.runtimes import RUNTIMES, UNFUSED, find_runtime
 from onnx_conformance.runtimes.base import Runtime
 from onnx_conformance.suite import reports
-from onnx_conformance.suite.cases import Case, load_suite
+from onnx_conformance.suite.cases import Case, load_folder, load_suite
 from onnx_conformance.suite.check import CheckCase
 from onnx_conformance.suite.expected import EXPECTED_FAILURES, read_expected, surprises
 from onnx_conformance.suite.reports import CaseRow, Summary
+from onnx_conformance.suite.versus import (
+    changes,
+    histogram_text,
+    read_runs,
+    side_by_side,
+    write_badge,
+    write_markdown,
+    write_matrix,
+)
 from onnx_conformance.workers import PASSED, STATUSES, run_jobs
 from tinyonnx.commands._shared import table
 
@@ -33,8 +44,13 @@ def add(commands: Any) -> None:
     """Declare the command."""
     command = commands.add_parser("backend", help="run onnx's backend suite on a runtime")
     command.add_argument(
-        "--runtime", type=checked_runtime, default="tinyonnx", metavar="NAME",
-        help=f"{', '.join(RUNTIMES)}, backend:PACKAGE.MODULE or command:PROGRAM (default: %(default)s)",
+        "--runtime", type=checked_runtime, action="append", metavar="NAME",
+        help=f"{', '.join(RUNTIMES)}, backend:PACKAGE.MODULE or command:PROGRAM; several beside each other "
+        "(default: tinyonnx)",
+    )  # fmt: skip
+    command.add_argument(
+        "--folder", type=Path, action="append", default=[], metavar="DIR",
+        help="folders of cases, each with model.onnx and test_data_set_*, instead of onnx's suite",
     )  # fmt: skip
     command.add_argument("--match", type=_pattern, metavar="REGEX", help="only cases whose names match")
     command.add_argument(
@@ -53,7 +69,15 @@ def add(commands: Any) -> None:
     )  # fmt: skip
     command.add_argument("--ulp", action="store_true", help="report distances in representable numbers")
     command.add_argument("--json", type=Path, metavar="FILE", help="write every case as JSON")
-    command.add_argument("--html", type=Path, metavar="FILE", help="write a searchable page")
+    command.add_argument("--html", type=Path, metavar="FILE", help="write a searchable page of one runtime")
+    command.add_argument(
+        "--matrix", type=Path, metavar="FILE", help="write a page of all runtimes: operators by opset and type"
+    )
+    command.add_argument("--markdown", type=Path, metavar="FILE", help="write tables for a README")
+    command.add_argument("--badge", type=Path, metavar="FILE.svg", help="write a badge of the first runtime")
+    command.add_argument(
+        "--before", type=Path, metavar="FILE", help="compare with an earlier --json; fail if it was better"
+    )
     command.add_argument("--junit", type=Path, metavar="FILE", help="write JUnit XML for continuous integration")
     command.set_defaults(run=_backend)
 
@@ -90,35 +114,67 @@ def _seconds(text: str) -> float:
 
 
 def _backend(args: argparse.Namespace) -> bool:
-    runtime: Runtime = args.runtime
-    runtime.check_installed()
-    ours = runtime.name in ("tinyonnx", UNFUSED)
-    expected = read_expected(args.expected or EXPECTED_FAILURES) if ours or args.expected else {}
-    suite = load_suite()
-    return run_backend(runtime, suite, expected, args)
+    runtimes: list[Runtime] = args.runtime or [RUNTIMES["tinyonnx"]]
+    for runtime in runtimes:
+        runtime.check_installed()
+    if args.html and len(runtimes) > 1:
+        raise ConformanceError("--html is a page of one runtime; --matrix has all of them")
+    before = read_runs(args.before) if args.before else []
+    suite = [case for folder in args.folder for case in load_folder(folder)] if args.folder else load_suite()
+    return run_backend(runtimes, suite, before, args)
 
 
-def run_backend(runtime: Runtime, suite: Sequence[Case], expected: dict[str, str], args: argparse.Namespace) -> bool:
-    """Run cases, print a report, write the files of the arguments; return whether all results are as expected."""
+def _expected(runtime: Runtime, args: argparse.Namespace) -> dict[str, str]:
+    """Return the expected failures of a runtime: those of the file, or tinyonnx's own on onnx's suite."""
+    ours = runtime.name in ("tinyonnx", UNFUSED) and not args.folder
+    return read_expected(args.expected or EXPECTED_FAILURES) if ours or args.expected else {}
+
+
+def run_backend(
+    runtimes: Sequence[Runtime], suite: Sequence[Case], before: list[dict[str, Any]], args: argparse.Namespace
+) -> bool:
+    """Run cases, print reports, write the files of the arguments; return whether all results are as expected."""
     cases = [case for case in suite if args.match is None or args.match.search(case.name)]
     if not cases:
         raise ConformanceError(f"no case of the suite matches {args.match.pattern!r}")
+    names = {case.name for case in suite}
+    summaries = [_summary(runtime, cases, names, args) for runtime in runtimes]
+    if len(summaries) > 1:
+        print(side_by_side(summaries), end="\n\n")
+    for summary in summaries:
+        print(text_report(summary, args.ulp, brief=len(summaries) > 1))
+    worse = False
+    for summary in summaries if before else ():
+        changed = changes(before, summary)
+        worse = worse or bool(changed.worse)
+        print(f"\n{summary.runtime} since {args.before}: {changed.text()}")
+    _write(summaries, args)
+    return not worse and not any(summary.surprises for summary in summaries)
+
+
+def _summary(runtime: Runtime, cases: Sequence[Case], names: set[str], args: argparse.Namespace) -> Summary:
+    expected = _expected(runtime, args)
     if args.match is not None:
         expected = {name: reason for name, reason in expected.items() if args.match.search(name)}
     started = time.perf_counter()
     rows = _run(runtime, cases, expected, args)
-    names = {case.name for case in suite}
     found = surprises({row.name: row.status == PASSED for row in rows}, expected, names)
-    summary = Summary(runtime.name, runtime.version(), time.perf_counter() - started, rows, found)
-    print(text_report(summary, args.ulp))
-    for write, path in (
-        (reports.write_json, args.json),
-        (reports.write_html, args.html),
-        (reports.write_junit, args.junit),
-    ):
+    label = ", ".join(map(str, args.folder)) or f"suite of onnx {onnx.__version__}"
+    return Summary(runtime.name, runtime.version(), time.perf_counter() - started, rows, found, label)
+
+
+def _write(summaries: Sequence[Summary], args: argparse.Namespace) -> None:
+    several: list[tuple[Callable[[Sequence[Summary], Path], None], Path | None]] = [
+        (reports.write_json, args.json), (reports.write_junit, args.junit),
+        (write_markdown, args.markdown), (write_matrix, args.matrix),
+    ]  # fmt: skip
+    for write, path in several:
         if path is not None:
-            write(summary, path)
-    return not found
+            write(summaries, path)
+    if args.html is not None:
+        reports.write_html(summaries[0], args.html)
+    if args.badge is not None:
+        write_badge(summaries[0], args.badge)
 
 
 def _run(runtime: Runtime, cases: Sequence[Case], expected: dict[str, str], args: argparse.Namespace) -> list[CaseRow]:
@@ -133,7 +189,9 @@ def _run(runtime: Runtime, cases: Sequence[Case], expected: dict[str, str], args
     if progress:
         print("\r\033[K", end="", file=sys.stderr)
     return [
-        CaseRow(case.name, case.kind, case.operator, *_fields(outcomes[i]), expected.get(case.name))
+        CaseRow(
+            case.name, case.kind, case.operator, *_fields(outcomes[i]), expected.get(case.name), case.opset, case.type
+        )
         for i, case in enumerate(cases)
     ]
 
@@ -145,11 +203,13 @@ def _fields(outcome: Any) -> tuple[str, str, float, float | None]:
 # -- text -------------------------------------------------------------------------------
 
 
-def text_report(summary: Summary, ulp: bool = False) -> str:
-    """Return tables by kind and by operator, the greatest distances, times, and unexpected results."""
+def text_report(summary: Summary, ulp: bool = False, brief: bool = False) -> str:
+    """Return tables by kind and, unless `brief`, by operator, the greatest distances, times, and unexpected results."""
     rows = summary.rows
-    parts = [_counts("operator", rows, lambda row: row.operator), _counts("kind", rows, lambda row: row.kind)]
+    parts = [] if brief else [_counts("operator", rows, lambda row: row.operator)]
+    parts.append(_counts("kind", rows, lambda row: row.kind))
     if ulp:
+        parts.append(histogram_text(summary))
         worst = sorted((row for row in rows if row.ulp), key=lambda row: -(row.ulp or 0))[:WORST_SHOWN]
         titles = ("greatest distances of cases that pass", "operator", "ULP")
         parts.append(table([titles, *((row.name, row.operator, f"{row.ulp:g}") for row in worst)], right=[2]))

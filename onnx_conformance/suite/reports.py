@@ -22,7 +22,7 @@ _DATA = "/*DATA*/null"
 
 @dataclass(frozen=True)
 class CaseRow:
-    """One case and its result; `expected` is the reason of a known failure."""
+    """One case and its result; `expected` is the reason of a known failure, `type` that of the first input."""
 
     name: str
     kind: str
@@ -32,6 +32,8 @@ class CaseRow:
     seconds: float
     ulp: float | None
     expected: str | None
+    opset: int = 0
+    type: str = ""
 
 
 @dataclass(frozen=True)
@@ -43,25 +45,33 @@ class Summary:
     seconds: float
     rows: Sequence[CaseRow]
     surprises: Sequence[str]
+    cases: str = f"suite of onnx {onnx.__version__}"
 
     @property
     def title(self) -> str:
-        return f"{self.runtime} {self.version}, suite of onnx {onnx.__version__}"
+        return f"{self.runtime} {self.version}, {self.cases}"
 
 
-def as_json(summary: Summary) -> str:
-    """Return everything as JSON; an infinite distance, which JSON lacks, is null."""
+def as_data(summary: Summary) -> dict[str, Any]:
+    """Return everything as JSON has it; an infinite distance, which JSON lacks, is null."""
     data: dict[str, Any] = {"title": summary.title, "onnx": onnx.__version__, **asdict(summary)}
     for row in data["rows"]:
         if row["ulp"] is not None and not math.isfinite(row["ulp"]):
             row["ulp"] = None
         row["seconds"] = round(row["seconds"], 6)
-    return json.dumps(data, indent=1, allow_nan=False)
+    return data
 
 
-def write_json(summary: Summary, path: Path) -> None:
-    """Write the result of `as_json`."""
-    path.write_text(as_json(summary) + "\n", encoding="utf-8")
+def as_json(summary: Summary) -> str:
+    """Return the result of `as_data` as text."""
+    return json.dumps(as_data(summary), indent=1, allow_nan=False)
+
+
+def write_json(summaries: Sequence[Summary], path: Path) -> None:
+    """Write one run as it is, several as a list `runs`."""
+    runs = [as_data(summary) for summary in summaries]
+    data = runs[0] if len(runs) == 1 else {"runs": runs}
+    path.write_text(json.dumps(data, indent=1, allow_nan=False) + "\n", encoding="utf-8")
 
 
 def write_html(summary: Summary, path: Path) -> None:
@@ -70,15 +80,24 @@ def write_html(summary: Summary, path: Path) -> None:
     path.write_text(_PAGE.read_text(encoding="utf-8").replace(_DATA, data), encoding="utf-8")
 
 
-def write_junit(summary: Summary, path: Path) -> None:
-    """Write a suite per kind; expected failures count as skipped, crashes and timeouts as errors."""
-    root = ET.Element("testsuites", {"name": _xml(summary.title), **_totals(summary.rows)})
+def write_junit(summaries: Sequence[Summary], path: Path) -> None:
+    """Write a suite per runtime and kind; expected failures count as skipped, crashes and timeouts as errors."""
+    rows = [row for summary in summaries for row in summary.rows]
+    name = "; ".join(summary.title for summary in summaries)
+    root = ET.Element("testsuites", {"name": _xml(name), **_totals(rows)})
+    for summary in summaries:
+        _add_suites(root, summary, f"{summary.runtime}." if len(summaries) > 1 else "")
+    ET.indent(root)
+    ET.ElementTree(root).write(path, encoding="utf-8", xml_declaration=True)
+
+
+def _add_suites(root: ET.Element, summary: Summary, prefix: str) -> None:
     for kind in dict.fromkeys(row.kind for row in summary.rows):
         rows = [row for row in summary.rows if row.kind == kind]
-        suite = ET.SubElement(root, "testsuite", {"name": kind, **_totals(rows)})
+        suite = ET.SubElement(root, "testsuite", {"name": prefix + kind, **_totals(rows)})
         for row in rows:
             case = ET.SubElement(
-                suite, "testcase", name=row.name, classname=f"{kind}.{row.operator}", time=f"{row.seconds:.6f}"
+                suite, "testcase", name=row.name, classname=f"{prefix}{kind}.{row.operator}", time=f"{row.seconds:.6f}"
             )
             if tag := _tag(row):
                 reason = row.message.partition("\n")[0]
@@ -90,13 +109,11 @@ def write_junit(summary: Summary, path: Path) -> None:
     run = {row.name for row in summary.rows}
     if others := [line for line in summary.surprises if line.partition(":")[0] not in run]:
         counts = {"tests": str(len(others)), "failures": str(len(others))}
-        suite = ET.SubElement(root, "testsuite", {"name": "expected failures", **counts})
+        suite = ET.SubElement(root, "testsuite", {"name": f"{prefix}expected failures", **counts})
         for line in others:
             name, _, message = line.partition(": ")
-            case = ET.SubElement(suite, "testcase", name=name, classname="expected failures")
+            case = ET.SubElement(suite, "testcase", name=name, classname=f"{prefix}expected failures")
             ET.SubElement(case, "failure", message=message)
-    ET.indent(root)
-    ET.ElementTree(root).write(path, encoding="utf-8", xml_declaration=True)
 
 
 def _tag(row: CaseRow) -> str:

@@ -275,7 +275,7 @@ def test_html(tmp_path: Path) -> None:
 
 
 def test_junit(tmp_path: Path) -> None:
-    write_junit(SUMMARY, tmp_path / "junit.xml")
+    write_junit([SUMMARY], tmp_path / "junit.xml")
     root = ET.parse(tmp_path / "junit.xml").getroot()
     assert root.tag == "testsuites"
     found = {case.get("name"): [child.tag for child in case] for case in root.iter("testcase")}

@@ -1,0 +1,189 @@
+from __future__ import annotations
+
+import json
+from html.parser import HTMLParser
+from pathlib import Path
+from xml.etree import ElementTree as ET
+
+import numpy as np
+import onnx
+import pytest
+from onnx import numpy_helper, parser
+
+from onnx_conformance import ConformanceError
+from onnx_conformance.cli import main
+from onnx_conformance.runtimes import RUNTIMES, find_runtime
+from onnx_conformance.suite.cases import load_folder
+from onnx_conformance.suite.reports import CaseRow, Summary
+from onnx_conformance.suite.versus import changes, histogram, write_matrix
+from onnx_conformance.workers import FAILED, PASSED, UNSUPPORTED
+
+
+def _write_case(folder: Path, operator: str, expected: list[float]) -> None:
+    model = parser.parse_model(
+        f'<ir_version: 8, opset_import: ["" : 17]> m (float[2] x) => (float[2] y) {{ y = {operator} (x) }}'
+    )
+    data = folder / "test_data_set_0"
+    data.mkdir(parents=True)
+    onnx.save(model, folder / "model.onnx")
+    for name, values in (("input_0", [1.0, -2.0]), ("output_0", expected)):
+        proto = numpy_helper.from_array(np.array(values, np.float32))
+        (data / f"{name}.pb").write_bytes(proto.SerializeToString())
+
+
+@pytest.fixture
+def cases(tmp_path: Path) -> Path:
+    _write_case(tmp_path / "cases/neg", "Neg", [-1, 2])
+    _write_case(tmp_path / "cases/deep/abs", "Abs", [1, 3])
+    return tmp_path / "cases"
+
+
+def test_folders_of_cases(cases: Path) -> None:
+    found = {case.name: case for case in load_folder(cases)}
+    assert set(found) == {"neg", "deep/abs"}
+    assert (found["neg"].operator, found["neg"].opset, found["neg"].type) == ("Neg", 17, "float32")
+    assert load_folder(cases / "neg")[0].name == "neg"
+
+
+def test_folders_without_cases(tmp_path: Path) -> None:
+    with pytest.raises(ConformanceError, match="no folders"):
+        load_folder(tmp_path)
+    _write_case(tmp_path / "x", "Neg", [1, 2])
+    (tmp_path / "x/model.onnx").write_bytes(b"no model")
+    with pytest.raises(ConformanceError, match="x: "):
+        load_folder(tmp_path)
+
+
+def test_several_runtimes_and_an_earlier_run(cases: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    kinds = ("json", "junit", "markdown", "matrix", "badge")
+    files = [f"--{kind}={tmp_path / kind}" for kind in kinds]
+    runtimes = ["--runtime", "reference", "--runtime", "onnxruntime-basic"]
+    command = ["backend", "--folder", str(cases), "--jobs", "1", "--ulp", *runtimes]
+    assert main([*command, *files]) == 1
+    out = capsys.readouterr().out
+    assert "operator  reference  onnxruntime-basic  cases" in out
+    assert "deep/abs: fails" in out
+    data = json.loads((tmp_path / "json").read_text())
+    assert [(run["runtime"], len(run["rows"])) for run in data["runs"]] == [("reference", 2), ("onnxruntime-basic", 2)]
+    suites = {suite.get("name") for suite in ET.parse(tmp_path / "junit").getroot()}
+    assert suites == {"reference.folder", "onnxruntime-basic.folder"}
+    assert "| Abs | 0 | 0 | 1 |" in (tmp_path / "markdown").read_text()
+    assert "1 of 2" in ET.parse(tmp_path / "badge").getroot().get("aria-label", "")
+    assert '"operator": "Neg"' in (tmp_path / "matrix").read_text()
+
+    _write_case(cases / "new", "Floor", [1, -2])
+    worse = cases / "neg/test_data_set_0/output_0.pb"
+    worse.write_bytes(numpy_helper.from_array(np.array([5, 5], np.float32)).SerializeToString())
+    better = cases / "deep/abs/test_data_set_0/output_0.pb"
+    better.write_bytes(numpy_helper.from_array(np.array([1, 2], np.float32)).SerializeToString())
+    assert main([*command, "--before", str(tmp_path / "json")]) == 1
+    out = capsys.readouterr().out
+    assert "1 got worse, 1 got better, 1 new, 0 gone" in out
+    assert "neg: passed -> failed" in out
+    assert "deep/abs: failed -> passed" in out
+
+
+def test_a_page_of_one_runtime_is_for_one(cases: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    command = ["backend", "--folder", str(cases), "--runtime", "reference", "--runtime", "tinyonnx"]
+    assert main([*command, "--html", str(tmp_path / "page")]) == 1
+    assert "--matrix" in capsys.readouterr().err
+
+
+ROWS = [
+    CaseRow("a", "node", "Relu", PASSED, "", 0.0, 0.0, None, 13, "float32"),
+    CaseRow("b", "node", "Relu", FAILED, "</script>", 0.0, None, None, 13, "float16"),
+    CaseRow("c", "node", "Erf", UNSUPPORTED, "no Erf", 0.0, None, None, 13, "float16"),
+    CaseRow("d", "node", "Exp", PASSED, "", 0.0, 3.0, None, 13, "float32"),
+    CaseRow("e", "node", "Exp", PASSED, "", 0.0, float("inf"), None, 13, "float32"),
+]
+
+
+def test_histogram() -> None:
+    assert [pair for pair in histogram(ROWS) if pair[1]] == [("0", 1), ("up to 4", 1), ("over 4096", 1)]
+
+
+def test_changes_need_the_same_runtime() -> None:
+    with pytest.raises(ConformanceError, match="has no peer, only other"):
+        changes([{"runtime": "other", "rows": []}], Summary("peer", "1", 0.0, ROWS, []))
+
+
+def test_earlier_runs_that_are_none(cases: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "other").write_text("[]")
+    assert main(["backend", "--folder", str(cases), "--before", str(tmp_path / "other")]) == 1
+    assert "other is not a result of --json" in capsys.readouterr().err
+
+
+class _Script(HTMLParser):
+    text = ""
+
+    def handle_data(self, data: str) -> None:
+        if self.get_starttag_text() == "<script>":
+            self.text += data
+
+
+def test_page(tmp_path: Path) -> None:
+    write_matrix([Summary("peer", "1", 0.0, ROWS, []), Summary("rival", "2", 0.0, ROWS, [])], tmp_path / "page.html")
+    page = _Script()
+    page.feed((tmp_path / "page.html").read_text())
+    start = page.text.index("const { runs } = ") + len("const { runs } = ")
+    data, _ = json.JSONDecoder().raw_decode(page.text, start)
+    assert [run["runtime"] for run in data["runs"]] == ["peer", "rival"]
+    assert data["runs"][0]["rows"][1]["message"] == "</script>"
+    assert data["runs"][0]["rows"][4]["ulp"] is None
+
+
+# -- runtimes by path and by command ----------------------------------------------------------
+
+MODEL = '<ir_version: 8, opset_import: ["" : 17]> m (float[2] x) => (float[2] y) { y = Neg (x) }'
+PROGRAM = """
+import sys
+import numpy as np
+import onnx
+from onnx.reference import ReferenceEvaluator
+
+model, inputs, outputs = sys.argv[-3:]
+feeds = dict(np.load(inputs))
+if feeds["x"][0] == 7:
+    sys.exit("seven is not for everybody")
+if feeds["x"][0] == 8:
+    sys.exit(0)
+proto = onnx.load(model)
+np.savez(outputs, **dict(zip([o.name for o in proto.graph.output], ReferenceEvaluator(proto).run(None, feeds))))
+"""
+
+
+def test_a_program_is_a_runtime(tmp_path: Path) -> None:
+    (tmp_path / "program.py").write_text(PROGRAM)
+    runtime = find_runtime(f"command:python {tmp_path / 'program.py'} --flag")
+    runtime.check_installed()
+    assert runtime.version() == ""
+    run = runtime.start()(parser.parse_model(MODEL).SerializeToString())
+    np.testing.assert_array_equal(run({"x": np.ones(2, np.float32)})[0], [-1, -1])
+    with pytest.raises(ConformanceError, match="seven is not for everybody"):
+        run({"x": np.full(2, 7, np.float32)})
+    with pytest.raises(ConformanceError, match="no outputs"):
+        run({"x": np.full(2, 8, np.float32)})
+
+
+@pytest.mark.parametrize("name", ["backend:tinyonnx.backend", "backend:tinyonnx.backend:TinyonnxBackend"])
+def test_a_backend_is_a_runtime(name: str) -> None:
+    runtime = find_runtime(name)
+    runtime.check_installed()
+    run = runtime.start()(parser.parse_model(MODEL).SerializeToString())
+    np.testing.assert_array_equal(run({"x": np.ones(2, np.float32)})[0], [-1, -1])
+
+
+def test_runtimes_that_are_not_there() -> None:
+    for name in ("nobody", "command:", "command:no-such-program", "backend:"):
+        with pytest.raises(ConformanceError, match="there is no"):
+            find_runtime(name)
+    with pytest.raises(ConformanceError, match="pip install"):
+        find_runtime("backend:no_such_package.module").check_installed()
+    with pytest.raises(ConformanceError, match="prepare"):
+        find_runtime("backend:json").start()
+
+
+@pytest.mark.parametrize("level", ["disabled", "basic", "extended"])
+def test_levels_of_onnxruntime(level: str) -> None:
+    run = RUNTIMES[f"onnxruntime-{level}"].start()(parser.parse_model(MODEL).SerializeToString())
+    np.testing.assert_array_equal(run({"x": np.ones(2, np.float32)})[0], [-1, -1])
