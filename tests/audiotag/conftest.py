@@ -18,6 +18,7 @@ from audiotag.models.mobilenet import random_graph
 from tests.audiotag.models import torchfile
 from tests.audiotag.models.releases import Server
 from tests.audiotag.models.torchfile import tensor
+from tests.locks import one_at_a_time
 
 
 def make_tagger(
@@ -52,10 +53,11 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 
 @pytest.fixture(scope="session", autouse=True)
-def kernels(model: str) -> None:
+def kernels(model: str, tmp_path_factory: pytest.TempPathFactory) -> None:
     """Compile what the tests' models need: a command that does it says so, and messages are compared."""
-    for name in (model, "untrained-mn01"):
-        Tagger(name).tag(np.zeros(32000, np.float32), 32000)
+    with one_at_a_time(tmp_path_factory, "kernels"):
+        for name in (model, "untrained-mn01"):
+            Tagger(name).tag(np.zeros(32000, np.float32), 32000)
 
 
 @pytest.fixture(scope="session")

@@ -59,7 +59,7 @@ REPLACED = {
 FINE = {r"^grep ": (0, 1), r"^tinyonnx reduce ": (1,)}
 """Exit codes that are no failure: grep's 1 says that it found nothing, reduce's that a model does not differ."""
 
-SLOW = {"docs/ray.md", "docs/standalone.md"}
+MARKS = {"docs/ray.md": pytest.mark.slow, "docs/standalone.md": pytest.mark.targets}
 
 
 def _cannot_run(command: str) -> str | None:
@@ -90,7 +90,7 @@ def _checkpoint() -> Path | None:
 
 def _runnable() -> list[object]:
     found = [page for page in PAGES if any(block.kind in ("shell", "python") for block in blocks(page))]
-    return [pytest.param(page, marks=pytest.mark.slow if page in SLOW else ()) for page in found]
+    return [pytest.param(page, marks=MARKS.get(page, ())) for page in found]
 
 
 class _Page:

@@ -77,3 +77,32 @@ def test_shards_of_paths_that_mean_nothing(here):
 def test_fingerprints():
     assert len({fingerprint(name) for name in NAMES}) == len(NAMES)
     assert {len(fingerprint(name)) for name in NAMES} == {FINGERPRINT}
+
+
+def test_in_a_list_a_dash_is_the_name_of_a_file(here):
+    (here / "list.txt").write_text("-\na.wav\n")
+    assert listed("@list.txt") == [os.path.join(".", "-"), "a.wav"]
+    assert listed("-") == ["-"]
+
+
+@pytest.mark.skipif(os.name == "nt", reason="needs named pipes")
+def test_links_to_nothing_are_files_and_pipes_are_not(here):
+    (here / "a").mkdir()
+    (here / "a/gone.wav").symlink_to("nothing")
+    os.mkfifo("a/pipe.wav")
+    assert listed("a") == [os.path.join("a", "gone.wav")]
+
+
+def test_folders_that_can_not_be_read(here, monkeypatch):
+    """Root may read all folders: the system's answers are made up."""
+    (here / "a").mkdir()
+
+    def walk(folder, onerror):
+        for error in (PermissionError(13, "Permission denied", "a/b"), OSError()):
+            error.filename = "a/b"
+            onerror(error)
+        return iter(())
+
+    monkeypatch.setattr(os, "walk", walk)
+    found = listed("a")
+    assert [(error.name, error.problem) for error in found] == [("a/b", "Permission denied"), ("a/b", "can't be read")]

@@ -9,8 +9,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.tinyonnx.kernels.fast import assert_close, run
+from tests.tinyonnx.kernels.fast import assert_close, choose, run
 from tests.tinyonnx.kernels.test_conv import noise
+from tinyonnx.kernels.pool import bind_global_mean
+from tinyonnx.registry import Fast, Info, lookup
 
 
 @given(data=st.data())
@@ -52,3 +54,12 @@ def test_mean_of_many_pixels_is_exact_enough() -> None:
     x = noise(0, 1, 2, 400, 500) + 100
     actual, _ = run("GlobalAveragePool", x)
     np.testing.assert_allclose(actual, x.mean(axis=(2, 3), dtype=np.float64, keepdims=True), rtol=1e-6)
+
+
+@pytest.mark.parametrize(("axes", "shape", "pools"), [((2, 3), (1, 3, 4, 5), True), ((2,), (1, 3, 4), False),
+                                                      ((1, 2), (1, 3, 4, 5), False)])  # fmt: skip
+def test_which_means_are_pools(axes: tuple[int, ...], shape: tuple[int, ...], pools: bool) -> None:
+    x = Info(np.dtype(np.float32), shape)
+    out = Info(x.dtype, tuple(1 if i in axes else size for i, size in enumerate(shape)))
+    chosen = choose(lookup("", "ReduceMean", 13), out, [x], {"axes": axes})
+    assert (isinstance(chosen, Fast) and chosen.bind is bind_global_mean) == pools

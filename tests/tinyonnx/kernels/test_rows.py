@@ -74,3 +74,12 @@ def test_refusals() -> None:
     assert "last axes" in str(choose(lookup("", "ReduceMax", 12), x, [x], {"axes": [1]}))
     assert "not constant" in str(choose(lookup("", "LayerNormalization", 22), x, [x, x], {}))
     assert "vector" in str(choose(lookup("", "MatMul", 22), x, [x, Info(x.dtype, (4,))], {}))
+
+
+@pytest.mark.parametrize(("axis", "fits"), [(-4, False), (-3, True), (2, True), (3, False)])
+def test_axes_out_of_range_are_refused(axis: int, fits: bool) -> None:
+    x, ones = Info(np.dtype(np.float32), (2, 3, 4)), np.ones(1, np.float32)
+    scale = Info(ones.dtype, ones.shape, ones)
+    for name, opset, inputs in (("Softmax", 11, [x]), ("LayerNormalization", 22, [x, scale])):
+        chosen = choose(lookup("", name, opset), x, inputs, {"axis": axis})
+        assert ("out of range" in str(chosen)) != fits

@@ -42,7 +42,7 @@ def _schemas(entry: Op) -> list[defs.OpSchema]:
     """The schema versions that an entry stands for: its own, and later ones up to the next entry."""
     later = [e.since for e in ENTRIES if (e.domain, e.name) == (entry.domain, entry.name) and e.since > entry.since]
     end = min(later, default=NEWEST + 1)
-    history = HISTORY[entry.domain, entry.name]
+    history = HISTORY.get((entry.domain, entry.name), [])
     ends = [s.since_version for s in history[1:]] + [NEWEST + 1]
     return [s for s, until in zip(history, ends) if s.since_version < end and until > entry.since]
 

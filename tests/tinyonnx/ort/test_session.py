@@ -11,6 +11,7 @@ import pytest
 
 import tinyonnx
 from tests.tinyonnx.passes.conftest import data, floats, model_text
+from tinyonnx.codegen.kernel import DISABLED
 from tinyonnx.ort.session import PLANS_KEPT
 from tinyonnx.runtime.plan import KernelStep, NumpyStep
 from tinyonnx.runtime.threads import available
@@ -282,3 +283,54 @@ def test_trace_visits_every_node_of_the_plan():
     seen = [(node.op_type, outputs[0].shape) for node, outputs in s.trace({"x": data(1, 3, 8, 6)})]
     assert seen[0] == ("FusedConv", (1, 8, 8, 6))
     assert seen[-1][1] == (1, 5)
+
+
+def test_messages_name_a_model_from_memory():
+    with pytest.raises(tinyonnx.InputError, match=r"^<bytes>: no tensor is called 'nope'"):
+        session(CNN).run(["nope"], {"x": data(1, 3, 4, 4)})
+
+
+def test_a_session_says_what_it_was_given(tmp_path):
+    options = tinyonnx.SessionOptions()
+    onnx.save(onnx.parser.parse_model(CNN), tmp_path / "net.onnx")
+    s = tinyonnx.InferenceSession(tmp_path / "net.onnx", options)
+    assert s.get_session_options() is options
+
+
+def test_a_session_of_a_graph_takes_options():
+    graph = session(CNN)._graph.clone()
+    options = tinyonnx.SessionOptions()
+    options.intra_op_num_threads = 1
+    options.graph_optimization_level = tinyonnx.GraphOptimizationLevel.ORT_DISABLE_ALL
+    s = tinyonnx.InferenceSession.of_graph(graph, "made.onnx", options)
+    feeds = {"x": data(1, 3, 4, 4)}
+    plan = s.plan_for(None, feeds)
+    assert plan.threads == 1
+    assert not any(isinstance(step, KernelStep) for step in plan.steps)
+    np.testing.assert_allclose(s.run(None, feeds)[0], session(CNN).run(None, feeds)[0], atol=2e-5)
+
+
+def test_packed_weights_are_shared_by_the_plans_of_a_session():
+    s = session(CNN)
+    constants = [s.plan_for(None, {"x": data(1, 3, 8, size)}).steps[0].inputs[1] for size in (8, 9)]
+    assert isinstance(constants[0], np.ndarray)
+    assert constants[0] is constants[1]
+
+
+def test_rewritten_for_the_shapes_of_the_feeds():
+    feeds = {"x": data(2, 3, 8, 6)}
+    rewrite = session(CNN).rewrite(feeds)
+    assert rewrite.graph.inputs[0].shape == (2, 3, 8, 6)
+    assert [node.op_type for node in rewrite.graph.nodes][:2] == ["FusedConv", "FusedConv"]
+    assert session(CNN).rewrite(feeds, []).graph.nodes[0].op_type == "Conv"
+
+
+@pytest.mark.skipif(DISABLED, reason="plans for many sizes have kernels only")
+def test_many_sizes_share_a_plan():
+    """The first sizes have plans of their own."""
+    s, whole = session(CNN), session(CNN, graph_optimization_level=tinyonnx.GraphOptimizationLevel.ORT_DISABLE_ALL)
+    for size in range(8, 8 + PLANS_KEPT):
+        feeds = {"x": data(1, 3, size, 8)}
+        np.testing.assert_allclose(s.run(None, feeds)[0], whole.run(None, feeds)[0], atol=2e-5)
+    assert len(s._plans) < PLANS_KEPT // 2
+    assert len(whole._plans) == PLANS_KEPT

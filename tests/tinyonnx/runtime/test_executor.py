@@ -8,9 +8,11 @@ import pytest
 
 import tinyonnx
 from tests.tinyonnx.passes.conftest import data, floats, model_text
+from tinyonnx.limits import Limits
+from tinyonnx.registry import Info
 from tinyonnx.runtime import executor, program
 from tinyonnx.runtime.executor import Executable, execute
-from tinyonnx.runtime.plan import Plan
+from tinyonnx.runtime.plan import LayoutStep, Plan
 
 CNN = model_text(
     "c = Conv<pads=[1,1,1,1]>(x, w) r = Relu(c) m = GlobalAveragePool(r) f = Flatten(m) y = Gemm<transB=1>(f, g)",
@@ -59,3 +61,71 @@ def test_a_plan_that_runs_long_gives_the_same(monkeypatch):
     monkeypatch.setattr(executor, "_LONG_RUN", 0)
     (stepwise,) = execute(plan_of(x), [x])
     np.testing.assert_array_equal(stepwise, expected)
+
+
+DOMAIN = "test.executor"
+
+
+@tinyonnx.op("Parts", domain=DOMAIN)
+def parts(a, b=None, c=None):
+    """a + 1, whether there is a b, and c + 1."""
+    return a + np.float32(1), np.array(b is not None), c + np.float32(1)
+
+
+stacked = []
+
+
+@tinyonnx.op("Reshape", domain=DOMAIN, shape=lambda x: Info(x.dtype, (2, *x.shape)))
+def reshape(x):
+    """No view, unlike ONNX's."""
+    stacked.append(x)
+    return np.stack([x, x])
+
+
+def custom(body: str, inputs: str, outputs: str, **options: object) -> tinyonnx.InferenceSession:
+    text = f'''<ir_version: 8, opset_import: ["" : 17, "{DOMAIN}" : 1]>
+        g ({inputs}) => ({outputs}) {{ {body.replace("@", DOMAIN + ".")} }}'''
+    settings = tinyonnx.SessionOptions()
+    for name, value in options.items():
+        setattr(settings, name, value)
+    return tinyonnx.InferenceSession(onnx.parser.parse_model(text).SerializeToString(), settings)
+
+
+def test_absent_inputs_and_outputs_of_numpy_steps():
+    a, c = data(3), data(3, seed=1)
+    s = custom('p, "", q = @Parts(a, "", c) y = Neg(q) z = Neg(c)', "float[n] a, float[n] c",
+               "float[n] y, float[n] z, float[n] p")  # fmt: skip
+    y, z, p = s.run(None, {"a": a, "c": c})
+    np.testing.assert_array_equal(y, -(c + np.float32(1)))
+    np.testing.assert_array_equal(z, -c)
+    np.testing.assert_array_equal(p, a + np.float32(1))
+    here = custom('"", b = @Parts(a, "", c)', "float[n] a, float[n] c", "bool b")
+    assert here.run(None, {"a": a, "c": c}) == [np.array(False)]
+
+
+def test_what_a_custom_operator_will_give_is_counted_before_it_runs():
+    """Its name is that of an operator of ONNX whose results are views."""
+    stacked.clear()
+    s = custom("h = @Reshape(x) y = NonZero(h)", "float[n] x", "int64[m,k] y", limits=Limits(max_run_bytes=30_000_000))
+    with pytest.raises(tinyonnx.ResourceError, match="Reshape"):
+        s.run(None, {"x": np.zeros(10_000_000, np.float32)})
+    assert not stacked
+    assert s.run(None, {"x": data(5)})[0].shape == (2, 10)
+    assert stacked
+
+
+@pytest.mark.parametrize("batch", [1, 127])
+def test_copies_between_memory_orders_and_items_in_groups(batch):
+    """The last group of 127 items, which are gone through by pairs, has one."""
+    weights = ", ".join(floats(name, 8, channels, 3, 3) for name, channels in (("a", 3), ("b", 8)))
+    body = "h = Conv<pads=[1,1,1,1]>(x, a) i = Conv<pads=[1,1,1,1]>(h, b) j = Softmax<axis=3>(i) y = Mul(j, j)"
+    text = model_text(body, "float[N,3,32,32] x", "float[N,8,h,w] y", weights)
+    s = tinyonnx.InferenceSession(onnx.parser.parse_model(text).SerializeToString())
+    x = data(batch, 3, 32, 32)
+    plan = s.plan_for(None, {"x": x})
+    assert [(run.items, run.group) for run in plan.runs] == ([(127, 2)] if batch > 1 else [])
+    assert any(isinstance(step, LayoutStep) for step in plan.steps)
+    (found,) = execute(plan, [x])
+    *_, (_, (expected,)) = s.trace({"x": x})
+    np.testing.assert_array_equal(found, expected)
+    np.testing.assert_allclose(np.sqrt(found).sum(axis=3), 1, rtol=1e-5)

@@ -10,6 +10,7 @@ import tinyonnx
 from tests.tinyonnx.passes.conftest import data
 from tinyonnx.kernels.elementwise import ADD, map_pair, map_scalar
 from tinyonnx.registry import Call, fast, op, same_as
+from tinyonnx.runtime.item_loops import ItemLoop
 from tinyonnx.runtime.plan import KernelStep, LayoutStep, NumpyStep
 
 DOMAIN = "test.plan"
@@ -136,3 +137,23 @@ def test_no_copy_where_both_layouts_are_the_same_memory(shape):
     x = data(*shape)
     np.testing.assert_allclose(s.run(None, {"x": x})[0], x + 4, rtol=1e-6)
     assert not any(isinstance(step, LayoutStep) for step in s.plan_for(None, {"x": x}).steps)
+
+
+def test_steps_of_runs_are_in_the_order_of_their_items():
+    plan = session("a = @Slow(x) b = @Slow(a) c = @Slow(b) d = @Slow(c) e = @Slow(d) y = @Slow(e)").plan_for(
+        None, {"x": X}
+    )
+    whole = slice(None)
+    assert plan.order == [(i, whole) for i in range(6)]
+    plan.runs = [ItemLoop(1, 3, 3, 2), ItemLoop(4, 5, 2, 1)]
+    first, last = slice(0, 2), slice(2, 3)
+    assert plan.order == [
+        *((0, whole), (1, first), (2, first), (1, last), (2, last), (3, whole)),
+        *((4, slice(0, 1)), (4, slice(1, 2)), (5, whole)),
+    ]
+
+
+def test_the_output_of_a_step_is_the_first_that_is_read():
+    step = session("h = @Rows(x) y = @Rows(h)").plan_for(None, {"x": X}).steps[0]
+    assert isinstance(step, KernelStep)
+    assert KernelStep(step.node, step.fast, [], [None, *step.outputs]).output is step.outputs[0]
