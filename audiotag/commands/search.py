@@ -43,13 +43,14 @@ def add_parser(subparsers: Any) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Print the nearest results."""
-    from audiotag.search.embeddings import SearchError, nearest, open_results, write_index
+    from audiotag.search.embeddings import SearchError, nearest, open_results
+    from audiotag.search.index import write_index
     from audiotag.tagger import Tagger
 
-    parts = open_results(args.results)
+    results = open_results(args.results)
     tagger = Tagger(args.model)
     vector = tagger.embed(args.clip)
-    found = nearest(parts, vector, args.top)
+    found = nearest(results, vector, args.top)
     for made in (row.get("model") or {} for _, row in found):
         if made.get("sha256", tagger.model.sha256) != tagger.model.sha256:
             raise SearchError(
@@ -59,7 +60,7 @@ def run(args: argparse.Namespace) -> int:
             )
     if args.save is not None:
         try:
-            count = write_index(parts, args.save)
+            count = write_index(results, args.save)
         except OSError as error:
             raise OutputError(args.save, error.strerror or str(error)) from None
         print(f"{printable(args.save)}: {count} rows")

@@ -1,10 +1,9 @@
-"""Embeddings in results: folders of Parquet or .npy parts, JSONL files, and indices made of them."""
+"""Embeddings in results (folders of Parquet or .npy parts, JSONL files and indices), and the nearest of them."""
 
 from __future__ import annotations
 
 import json
-import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -12,12 +11,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from audiotag.errors import Error, printable
+from audiotag.search.codes import Codes, candidates
 
 if TYPE_CHECKING:
     from tinyonnx.ir import Array
 
-_STEP = 4096
-"""ResultLines that are compared at a time where they must be normalised first."""
+STEP = 4096
+"""Number of rows that are read or compared at a time."""
 
 
 class SearchError(Error):
@@ -32,11 +32,28 @@ class Neighbour(NamedTuple):
 
 
 class EmbeddingPart(NamedTuple):
-    """Embeddings (rows, n) float32 and their rows; `unit` if all embeddings have length 1."""
+    """Embeddings (rows, n) float32 and their rows; `unit` if all embeddings have length 1; their codes in an index."""
 
     vectors: Array
     rows: ResultLines
     unit: bool = False
+    codes: Codes | None = None
+
+
+class Results:
+    """Results with embeddings, read in parts each time that they are iterated over."""
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+
+    def __iter__(self) -> Iterator[EmbeddingPart]:
+        """Yield the parts; those of JSONL and Parquet have at most 4,096 rows. Raises SearchError."""
+        try:
+            yield from _parts(self.path)
+        except OSError as error:
+            raise SearchError(printable(f"{self.path}: can't be read: {error.strerror or error}")) from None
+        except ValueError as error:
+            raise SearchError(printable(f"{self.path}: can't be read: {error}")) from None
 
 
 class ResultLines:
@@ -54,10 +71,6 @@ class ResultLines:
     def __len__(self) -> int:
         return len(self.starts) - 1
 
-    def __getitem__(self, index: int) -> dict[str, Any]:
-        row: dict[str, Any] = json.loads(self.text(index))
-        return row
-
     def text(self, index: int) -> bytes:
         """The line without its end."""
         return bytes(self._data[self.starts[index] : self.starts[index + 1]]).rstrip(b"\n")
@@ -73,76 +86,98 @@ def _line_starts(data: Any) -> Array:
 # -- reading ----------------------------------------------------------------------------
 
 
-def open_results(path: str) -> list[EmbeddingPart]:
+def open_results(path: str) -> Results:
     """Open results with embeddings: an index, a folder of .npy or Parquet parts, a Parquet file or a JSONL file.
 
-    Indices and .npy parts are memory-mapped.
+    Indices and .npy parts are memory-mapped, other files are read in parts.
 
     Raises SearchError.
     """
-    parts = _open(path)
-    if not any(len(part.rows) for part in parts):
+    results = Results(path)
+    if not any(len(part.rows) for part in results):
         raise SearchError(printable(f"{path}: has no embeddings: make it with audiotag tag --embeddings"))
-    return parts
+    return results
 
 
-def _open(path: str) -> list[EmbeddingPart]:
+def _parts(path: str) -> Iterator[EmbeddingPart]:
     place = Path(path)
-    try:
-        place.stat()  # pyarrow's error for a missing file gives no cause
-        if (place / "vectors.npy").exists():
-            rows = ResultLines(np.memmap(place / "rows.jsonl", np.uint8, "r"), np.load(place / "starts.npy"))
-            return [_checked(path, EmbeddingPart(np.load(place / "vectors.npy", mmap_mode="r"), rows, unit=True))]
-        if place.is_dir():
-            arrays, tables = sorted(place.glob("*.npy")), sorted(place.glob("*.parquet"))
-            if arrays:
-                return [_checked(path, _npy_part(array)) for array in arrays]
-            if tables:
-                return [part for table in tables for part in _parquet_parts(table)]
+    place.stat()  # pyarrow's error for a missing file gives no cause
+    if (place / "vectors.npy").exists():
+        yield _checked(path, _index_part(place))
+    elif place.is_dir():
+        arrays, tables = sorted(place.glob("*.npy")), sorted(place.glob("*.parquet"))
+        if not arrays and not tables:
             raise SearchError(printable(f"{path}: has no part-*.npy or part-*.parquet of audiotag tag --embeddings"))
-        if place.suffix == ".parquet":
-            return _parquet_parts(place)
-        return [_jsonl_part(path, place.read_bytes())]
-    except OSError as error:
-        raise SearchError(printable(f"{path}: can't be read: {error.strerror or error}")) from None
-    except ValueError as error:
-        raise SearchError(printable(f"{path}: can't be read: {error}")) from None
+        if arrays:
+            yield from (_checked(path, _npy_part(array)) for array in arrays)
+        else:
+            for table in tables:
+                yield from _parquet_parts(table)
+    elif place.suffix == ".parquet":
+        yield from _parquet_parts(place)
+    else:
+        yield from _jsonl_parts(place)
+
+
+def _mapped_lines(path: Path, starts: Array | None = None) -> ResultLines:
+    return ResultLines(np.memmap(path, np.uint8, "r") if path.stat().st_size else b"", starts)
+
+
+def _index_part(folder: Path) -> EmbeddingPart:
+    rows = _mapped_lines(folder / "rows.jsonl", np.load(folder / "starts.npy"))
+    vectors = np.load(folder / "vectors.npy", mmap_mode="r")
+    codes = None
+    with suppress(FileNotFoundError):
+        codes = Codes(*(np.load(folder / f"{name}.npy", mmap_mode="r") for name in Codes._fields))
+    if codes is not None and (codes.codes.shape != vectors.shape or codes.scales.shape != (len(vectors), 2)):
+        raise SearchError(printable(f"{folder}: codes.npy does not belong to vectors.npy: write the index anew"))
+    return EmbeddingPart(vectors, rows, unit=True, codes=codes)
 
 
 def _npy_part(path: Path) -> EmbeddingPart:
-    vectors = np.load(path, mmap_mode="r")
-    return EmbeddingPart(vectors, ResultLines(path.with_suffix(".jsonl").read_bytes()))
+    return EmbeddingPart(np.load(path, mmap_mode="r"), _mapped_lines(path.with_suffix(".jsonl")))
 
 
-def _parquet_parts(path: Path) -> list[EmbeddingPart]:
+def _parquet_parts(path: Path) -> Iterator[EmbeddingPart]:
     try:
+        import pyarrow.compute
         import pyarrow.parquet
     except ImportError:
         raise SearchError("reading Parquet needs pyarrow: pip install 'tinyonnx[parquet]'") from None
-    table = pyarrow.parquet.read_table(path)
-    if "embedding" not in table.column_names:
-        raise SearchError(printable(f"{path}: has no embeddings: make it with audiotag tag --embeddings"))
-    parts = []
-    for batch in table.filter(pyarrow.compute.is_valid(table["embedding"])).to_batches():
-        flat = batch["embedding"].flatten().to_numpy(zero_copy_only=False)
-        lines = "".join(json.dumps(row) + "\n" for row in batch.drop_columns(["embedding"]).to_pylist())
-        parts.append(_checked(str(path), EmbeddingPart(flat.reshape(len(batch), -1), ResultLines(lines.encode()))))
-    return parts
+    with pyarrow.parquet.ParquetFile(path) as file:
+        if "embedding" not in file.schema_arrow.names:
+            raise SearchError(printable(f"{path}: has no embeddings: make it with audiotag tag --embeddings"))
+        for group in file.iter_batches(STEP):
+            batch = group.filter(pyarrow.compute.is_valid(group["embedding"]))
+            flat = batch["embedding"].flatten().to_numpy(zero_copy_only=False)
+            if len(batch):
+                lines = "".join(json.dumps(row) + "\n" for row in batch.drop_columns(["embedding"]).to_pylist())
+                part = EmbeddingPart(flat.reshape(len(batch), -1), ResultLines(lines.encode()))
+                yield _checked(str(path), part)
 
 
-def _jsonl_part(path: str, data: bytes) -> EmbeddingPart:
-    lines, vectors = [], []
-    for number, line in enumerate(data.splitlines(), 1):
-        try:
-            row = json.loads(line)
-        except ValueError:
-            raise SearchError(printable(f"{path}: line {number} is not JSON")) from None
-        if isinstance(row, dict) and "embedding" in row:
-            vectors.append(row.pop("embedding"))
-            lines.append(json.dumps(row) + "\n")
-    if not vectors:
-        raise SearchError(printable(f"{path}: has no embeddings: make it with audiotag tag --embeddings"))
-    return _checked(path, EmbeddingPart(np.array(vectors, np.float32), ResultLines("".join(lines).encode())))
+def _jsonl_parts(path: Path) -> Iterator[EmbeddingPart]:
+    lines: list[str] = []
+    vectors: list[list[float]] = []
+
+    def part() -> EmbeddingPart:
+        made = EmbeddingPart(np.array(vectors, np.float32), ResultLines("".join(lines).encode()))
+        return _checked(str(path), made)
+
+    with open(path, "rb") as file:
+        for number, line in enumerate(file, 1):
+            try:
+                row = json.loads(line)
+            except ValueError:
+                raise SearchError(printable(f"{path}: line {number} is not JSON")) from None
+            if isinstance(row, dict) and "embedding" in row:
+                vectors.append(row.pop("embedding"))
+                lines.append(json.dumps(row) + "\n")
+            if len(lines) == STEP:
+                yield part()
+                lines, vectors = [], []
+    if lines:
+        yield part()
 
 
 def _checked(path: str, part: EmbeddingPart) -> EmbeddingPart:
@@ -154,83 +189,40 @@ def _checked(path: str, part: EmbeddingPart) -> EmbeddingPart:
 # -- searching --------------------------------------------------------------------------
 
 
-def nearest(parts: list[EmbeddingPart], vector: Array, count: int) -> list[Neighbour]:
+def nearest(parts: Iterable[EmbeddingPart], vector: Array, count: int) -> list[Neighbour]:
     """Return the `count` rows with the greatest cosine similarity, exactly; rows without an embedding are left out.
 
     Raises SearchError: embeddings have another size.
     """
     wanted = (vector / max(float(np.linalg.norm(vector)), 1e-30)).astype(np.float32)
-    found: list[tuple[float, EmbeddingPart, int]] = []
+    found: list[tuple[float, bytes]] = []
     for part in parts:
         if part.vectors.shape[1] != len(wanted):
             raise SearchError(
                 f"embeddings of {part.vectors.shape[1]} numbers were made with another model, "
                 f"whose embedding of the clip has {len(wanted)}: name it with --model"
             )
-        similarity = _similarity(part, wanted)
+        rows = None if part.codes is None else candidates(part.codes, wanted, count)
+        similarity = _similarity(part, wanted) if rows is None else part.vectors[rows] @ wanted
         similarity[np.isnan(similarity)] = -np.inf
-        best = np.argpartition(-similarity, min(count, len(similarity)) - 1)[:count] if len(similarity) else ()
-        found += [(float(similarity[i]), part, int(i)) for i in best if similarity[i] > -np.inf]
-    found.sort(key=lambda each: -each[0])
-    return [Neighbour(similarity, part.rows[index]) for similarity, part, index in found[:count]]
+        best = np.argpartition(-similarity, min(count, len(similarity)) - 1)[:count] if len(similarity) else similarity
+        best = np.sort(best[similarity[best] > -np.inf]) if len(best) else np.empty(0, np.int64)
+        chosen = best if rows is None else rows[best]
+        # in float64, so that rows of equal sound are equally similar and stay in the order of the file
+        vectors = np.asarray(part.vectors[chosen], np.float64)
+        products = (vectors * wanted).sum(axis=1) / np.maximum(np.sqrt((vectors**2).sum(axis=1)), 1e-30)
+        found += [(float(product), part.rows.text(int(row))) for product, row in zip(products, chosen, strict=True)]
+        found.sort(key=lambda each: -each[0])
+        del found[count:]
+    return [Neighbour(similarity, json.loads(text)) for similarity, text in found]
 
 
 def _similarity(part: EmbeddingPart, wanted: Array) -> Array:
     if part.unit:
         return np.asarray(part.vectors @ wanted)
     similarity = np.empty(len(part.vectors), np.float32)
-    for start in range(0, len(similarity), _STEP):
-        rows = np.asarray(part.vectors[start : start + _STEP])
+    for start in range(0, len(similarity), STEP):
+        rows = np.asarray(part.vectors[start : start + STEP])
         lengths = np.sqrt(np.einsum("ij,ij->i", rows, rows))
-        similarity[start : start + _STEP] = (rows @ wanted) / np.maximum(lengths, 1e-30)
+        similarity[start : start + STEP] = (rows @ wanted) / np.maximum(lengths, 1e-30)
     return similarity
-
-
-# -- indices ----------------------------------------------------------------------------
-
-
-def write_index(parts: list[EmbeddingPart], folder: str) -> int:
-    """Write an index of the rows that have embeddings; return their number.
-
-    It holds embeddings of length 1 and the rows, in files that are memory-mapped. `parts` may be those of an index in
-    the same folder.
-
-    Raises SearchError, OSError.
-    """
-    os.makedirs(folder, exist_ok=True)
-    kept = [np.flatnonzero(np.isfinite(part.vectors[:, 0])) for part in parts]
-    count = sum(map(len, kept))
-    if not count:
-        raise SearchError("the results have no embeddings")
-    sizes = {part.vectors.shape[1] for part in parts}
-    if len(sizes) > 1:
-        raise SearchError(f"the results have embeddings of different models, of {sorted(sizes)} numbers")
-    names = ("rows.jsonl", "starts.npy", "vectors.npy")
-    rows_path, starts_path, vectors_path = (os.path.join(folder, f"{name}.part") for name in names)
-    vectors = np.lib.format.open_memmap(vectors_path, "w+", np.float32, (count, *sizes))
-    at = 0
-    for part, rows in zip(parts, kept, strict=True):
-        for start in range(0, len(rows), _STEP):
-            chunk = np.array(part.vectors[rows[start : start + _STEP]])
-            chunk /= np.maximum(np.linalg.norm(chunk, axis=1, keepdims=True), 1e-30)
-            vectors[at : at + len(chunk)] = chunk
-            at += len(chunk)
-    vectors.flush()
-    lengths = []
-    with open(rows_path, "wb") as file:
-        for line in _lines(parts, kept):
-            lengths.append(file.write(line + b"\n"))
-    with open(starts_path, "wb") as file:
-        np.save(file, np.cumsum([0, *lengths]))
-    # vectors.npy marks the index as complete: an old one goes first, the new one comes last
-    with suppress(FileNotFoundError):
-        os.unlink(os.path.join(folder, "vectors.npy"))
-    for name in names:
-        os.replace(os.path.join(folder, f"{name}.part"), os.path.join(folder, name))
-    return count
-
-
-def _lines(parts: list[EmbeddingPart], kept: list[Array]) -> Iterator[bytes]:
-    for part, rows in zip(parts, kept, strict=True):
-        for row in rows.tolist():
-            yield part.rows.text(row)

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import shutil
 import tracemalloc
 
 import numpy as np
 import pytest
 
-from audiotag.search.embeddings import SearchError, nearest, open_results, write_index
+from audiotag.search.codes import MAX_SIZE, candidates, encode
+from audiotag.search.embeddings import SearchError, nearest, open_results
+from audiotag.search.index import write_index
 
 
 def made(rows=300, size=8, seed=0):
@@ -106,7 +109,79 @@ def test_an_index_is_written_over_itself_and_over_another(tmp_path):
     vectors, rows = made(20, 4, seed=1)
     assert write_index(open_results(str(write_jsonl(tmp_path / "others", vectors, rows))), index) == 20
     assert nearest(open_results(index), vectors[3], 1)[0].row == rows[3]
+    names = ["codes.npy", "rows.jsonl", "scales.npy", "starts.npy", "vectors.npy"]
+    assert sorted(path.name for path in (tmp_path / "index").iterdir()) == names
+    vectors, rows = made(20, MAX_SIZE + 1)
+    assert write_index(open_results(str(write_npy(tmp_path / "wide", vectors, rows))), index) == 20
+    assert nearest(open_results(index), vectors[3], 1)[0].row == rows[3]
+    with pytest.raises(SearchError, match=r"embeddings of different models, of \[4, 8\] numbers"):
+        write_index([*open_results(str(tmp_path / "others")), *open_results(str(tmp_path / "results"))], index)
+    assert nearest(open_results(index), vectors[3], 1)[0].row == rows[3]
     assert sorted(path.name for path in (tmp_path / "index").iterdir()) == ["rows.jsonl", "starts.npy", "vectors.npy"]
+
+
+def test_codes_of_another_index_are_refused(tmp_path):
+    for name, rows in (("a", 20), ("b", 30)):
+        write_index(open_results(str(write_npy(tmp_path / f"{name}.parts", *made(rows)))), str(tmp_path / name))
+    shutil.copy(tmp_path / "b" / "codes.npy", tmp_path / "a")
+    with pytest.raises(SearchError, match=r"codes\.npy does not belong to vectors\.npy: write the index anew"):
+        open_results(str(tmp_path / "a"))
+
+
+def near_duplicates(rng):
+    """Unit vectors that differ less than their codes tell apart."""
+    vectors = rng.standard_normal(96) + 1e-4 * rng.standard_normal((5000, 96))
+    return vectors
+
+
+def rectified(rng):
+    return np.maximum(rng.standard_normal((5000, 96)) - 1, 0) + 1e-9
+
+
+def with_peaks(rng):
+    vectors = rng.standard_normal((5000, 96)) / 100
+    vectors[np.arange(5000), rng.integers(0, 96, 5000)] = 1
+    return vectors
+
+
+@pytest.mark.parametrize("make", [near_duplicates, rectified, with_peaks])
+@pytest.mark.parametrize("count", [1, 10, 6000])
+def test_candidates_contain_the_nearest(make, count):
+    rng = np.random.default_rng(3)
+    vectors = make(rng)
+    vectors = (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float32)
+    wanted = vectors[17] + 0.3 * make(rng)[5].astype(np.float32) / 10
+    wanted = (wanted / np.linalg.norm(wanted)).astype(np.float32)
+    found = candidates(encode(vectors), wanted, count)
+    products = vectors.astype(float) @ wanted
+    assert set(np.argsort(-products)[:count]) <= set(found.tolist())
+    if count == 1 and make is not near_duplicates:
+        assert len(found) < 500
+
+
+def test_vectors_that_are_not_finite_are_candidates():
+    vectors = np.eye(8, dtype=np.float32)
+    vectors[2, 3], vectors[4, 1], vectors[5] = np.nan, np.inf, 0
+    codes = encode(vectors)
+    assert {0, 2, 4} <= set(candidates(codes, vectors[0], 1).tolist())
+    assert not np.isnan(codes.scales).any()
+
+
+@pytest.mark.parametrize("kind", ["jsonl", "parquet"])
+def test_files_are_searched_in_parts(kind, tmp_path):
+    vectors, rows = made(20_000, 64)
+    path = tmp_path / f"results.{kind}"
+    (write_jsonl if kind == "jsonl" else write_parquet)(path, vectors, rows)
+    list(open_results(str(path)))
+    tracemalloc.start()
+    try:
+        found = nearest(open_results(str(path)), vectors[15_000], 10)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert found[0].row["path"] == "15000.wav"
+    # objects of a list of 64 floats take 32 bytes a number, and 4,096 rows are read at a time
+    assert peak < 4096 * 64 * 32 * 3 < 20_000 * 64 * 32
 
 
 def test_an_index_is_searched_without_copying_it(tmp_path):
