@@ -9,14 +9,14 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import tinyonnx
-from onnx_conformance import ConformanceError
+from onnx_conformance import ConformanceError, accuracy
 from onnx_conformance.fuzz import command as fuzz
 from onnx_conformance.suite import command as backend
 
 Declare = Callable[[Any], None]
 """A function that declares commands on the sub-parsers."""
 
-COMMANDS: tuple[Declare, ...] = (backend.add, fuzz.add)
+COMMANDS: tuple[Declare, ...] = (backend.add, fuzz.add, accuracy.add)
 
 
 def main(

@@ -88,7 +88,8 @@ ALLOWED = {
         "generate": {"onnx_conformance", "suite"},
         "suite": {"onnx_conformance", "comparison", "runtimes", "workers"},
         "fuzz": {"onnx_conformance", "generate", "runtimes", "suite", "workers"},
-        "cli": {"onnx_conformance", "fuzz", "suite"},
+        "accuracy": {"onnx_conformance", "runtimes", "suite", "workers"},
+        "cli": {"onnx_conformance", "accuracy", "fuzz", "suite"},
         "__main__": {"cli"},
     },
 }  # fmt: skip
