@@ -9,9 +9,12 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from onnx import ModelProto
+
 from onnx_conformance import ConformanceError
 from onnx_conformance.fuzz.coverage import Coverage
 from onnx_conformance.fuzz.findings import Finding, describe, write_finding
+from onnx_conformance.fuzz.judge import first_difference
 from onnx_conformance.fuzz.referee import Referee, Verdict
 from onnx_conformance.fuzz.shrink import shrunk
 from onnx_conformance.generate.sample import Sample
@@ -20,7 +23,7 @@ from onnx_conformance.runtimes.base import Prepare, Runtime
 from onnx_conformance.runtimes.tinyonnx import applied_passes
 from onnx_conformance.workers import PASSED, Bench, JobOutcome, refusal
 
-_REDUCE_SECONDS = 20.0
+_REDUCE_SECONDS = 60.0
 _PER_CAUSE = 3
 """Differences of one operator, kind and suspect that are reduced; more are only counted."""
 
@@ -148,7 +151,8 @@ class Campaign:
         def shows(model: Any, feeds: dict[str, Any]) -> bool:
             return verdict.same_fault(referee.judge(model, feeds))
 
-        model, feeds = shrunk(sample.model, dict(sample.feeds), values, shows, _REDUCE_SECONDS)
+        first = _first_to_differ(sample.model, values, referee.values(sample.model, sample.feeds, verdict.suspects[0]))
+        model, feeds = shrunk(sample.model, dict(sample.feeds), values, shows, _REDUCE_SECONDS, first)
         final = referee.judge(model, feeds)
         if not verdict.same_fault(final):
             return
@@ -187,6 +191,18 @@ class Campaign:
         partial = path.with_suffix(".partial")
         partial.write_text(text + "\n", encoding="utf-8")
         partial.replace(path)
+
+
+def _first_to_differ(model: ModelProto, sound: dict[str, Any] | None, doubtful: dict[str, Any] | None) -> list[int]:
+    """Return the positions of nodes whose results differ between two runs, in order."""
+    if sound is None or doubtful is None or len(model.graph.node) < 2:
+        return []
+    found = []
+    for i, node in enumerate(model.graph.node):
+        names = [name for name in node.output if name in sound and name in doubtful]
+        if first_difference([sound[name] for name in names], [doubtful[name] for name in names], []):
+            found.append(i)
+    return found
 
 
 def summary_of(finding: Finding) -> dict[str, Any]:

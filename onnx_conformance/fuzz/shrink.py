@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -17,32 +17,33 @@ Shows = Callable[[ModelProto, dict[str, Any]], bool]
 
 
 def shrunk(
-    model: ModelProto, feeds: dict[str, Any], values: dict[str, Any] | None, shows: Shows, seconds: float
-) -> tuple[ModelProto, dict[str, Any]]:
+    model: ModelProto, feeds: dict[str, Any], values: dict[str, Any] | None, shows: Shows, seconds: float,
+    first: Sequence[int] = (),
+) -> tuple[ModelProto, dict[str, Any]]:  # fmt: skip
     """Return a smaller model with inputs that shows the fault, after about this many seconds at most.
 
-    `values` are all tensors of a run; without them no node is left out.
+    `values` are all tensors of a run; without them no node is left out. `first` are positions of nodes to try first.
     """
     deadline = time.monotonic() + seconds
     if all(isinstance(value, np.ndarray) for value in feeds.values()):
         shrinker = Shrinker(model, values or feeds, shows, deadline)
         count = len(model.graph.node)
         if values is not None and count > 1 and shrinker.shows(range(count)):
-            model, feeds = shrinker.shrink(_last_needed(shrinker, count, deadline))
+            model, feeds = shrinker.shrink(_guilty(shrinker, [*dict.fromkeys([*first, *range(count)])], deadline))
         else:
             model, feeds = shrinker.smaller(model, feeds)
     model = _without_attributes(model, feeds, shows, deadline)
     return _with_plain_numbers(model, feeds, shows, deadline)
 
 
-def _last_needed(shrinker: Shrinker, count: int, deadline: float) -> list[int]:
-    """Return the first node that shows the fault alone, else all nodes."""
-    for i in range(count):
+def _guilty(shrinker: Shrinker, order: Sequence[int], deadline: float) -> list[int]:
+    """Return the first node, in this order, that shows the fault alone, else all nodes."""
+    for i in order:
         if time.monotonic() > deadline:
             break
         if shrinker.shows([i]):
             return [i]
-    return list(range(count))
+    return sorted(order)
 
 
 def _without_attributes(model: ModelProto, feeds: dict[str, Any], shows: Shows, deadline: float) -> ModelProto:

@@ -95,6 +95,8 @@ def retype(r: Random, draft: Draft) -> None:
         value = draft.values[i]
         if parameter.type_str == chosen and isinstance(value, np.ndarray):
             draft.values[i] = converted(value, dtype)
+            if "zero_point" in parameter.name and dtype.kind not in "iu":  # floats of a byte have none
+                draft.values[i] = np.zeros_like(draft.values[i])
 
 
 def _formals(schema: Any, count: int) -> list[Any]:
