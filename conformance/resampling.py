@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import soxr
 
-from audiotag.standalone import records, resampler
+from audiotag.standalone import kernels, resampler
 from audiotag.standalone.resampler import accept, produce, start
 from tinyonnx import kernel
 from tinyonnx.codegen.primitives import LANES
@@ -22,7 +22,7 @@ TARGET = resampler.TARGET
 
 @kernel
 def run(
-    x: Array, rate: int, block: int, memory: records.Resampler, out: Array, ends: Array, part: int, parts: int
+    x: Array, rate: int, block: int, memory: kernels.Resampler, out: Array, ends: Array, part: int, parts: int
 ) -> None:
     """Resample x in blocks; ends[0] becomes the number of outputs."""
     registers, weights, inputs, curve, zeros, sums = memory
@@ -41,7 +41,7 @@ class Resampler:
     """Resamples clips (n,) float32 to 32 kHz, in blocks of a given number of samples."""
 
     def __init__(self) -> None:
-        self._memory = records.Resampler(
+        self._memory = kernels.Resampler(
             registers=np.zeros(resampler.REGISTERS, np.int64),
             weights=np.zeros(resampler.WEIGHTS, np.float32),
             inputs=np.full(resampler.INPUTS, np.nan, np.float32),

@@ -2,7 +2,7 @@
 
 Programs that write WAV into a pipe, or die before they are done, leave lengths in the header that mean nothing, and
 lengths of more than 4 GiB don't fit into it. So the bytes behind the samples are examined, too: either further chunks,
-or more samples. `audiotag.standalone.wav` is the same for the executable.
+or more samples. `audiotag/standalone/c/wav.c` is the same for the executable.
 
 Sources: Microsoft, "Multiple channel audio data and WAVE files"; EBU Tech 3306 (RF64).
 """

@@ -2,29 +2,33 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from audiotag.errors import ModelError
 from audiotag.models.description import Description
 from audiotag.models.network import Network
-from audiotag.standalone import control, registers
-from audiotag.standalone.program import Facts, TaggerProgram
+from audiotag.standalone import registers
+from audiotag.standalone.program import TaggerProgram
 from audiotag.standalone.resampler import TARGET
+from audiotag.standalone.source import FOLDER, ROOMS, Facts
+from audiotag.standalone.source import texts as source_texts
 from tinyonnx import Error as EngineError
 from tinyonnx import kernel
-from tinyonnx.codegen.arguments import encode
+from tinyonnx.codegen.arguments import encode, kinds_of
+from tinyonnx.codegen.kernel import Kernel
 from tinyonnx.codegen.targets import DEFAULT, TARGETS, TargetMachine
 from tinyonnx.files import target_of, write_file
 from tinyonnx.native import products
-from tinyonnx.native.kernels import run_sized, unpack
+from tinyonnx.native.kernels import bytes_for, run_sized, unpack
 from tinyonnx.native.levels import units
 from tinyonnx.native.sized import lay_out_sizes, plan_for_size
 from tinyonnx.native.toolchain import require
-from tinyonnx.native.unit import CONSTANTS, RUNS, UNPACKED, UNPACKED_BYTES, WORDS, Unit, UnitLayout
+from tinyonnx.native.unit import CONSTANTS, RUNS, UNPACKED, UNPACKED_BYTES, WORDS, Place, Unit, UnitLayout
 
 if TYPE_CHECKING:
     from audiotag.models.catalog import ResolvedModel
@@ -39,11 +43,11 @@ WASM_SECONDS = 60
 
 _HERE = Path(__file__).parent
 
+SOURCES = sorted(FOLDER.glob("*.c"))
+"""The C front end."""
+
 PROGRAM = _HERE / "program.mjs"
 """The JavaScript module that runs the WebAssembly module anywhere; `node.mjs` adds node's system calls."""
-
-_FIXED_PLACES = 5
-"""Number of places before those for the command line, see `unit`."""
 
 
 def build_program(model: ResolvedModel, output: Path, target: str = DEFAULT) -> list[Path]:
@@ -62,12 +66,9 @@ def build_program(model: ResolvedModel, output: Path, target: str = DEFAULT) -> 
         target_of(output)
         is_wasm = machine.system == "wasm"
         seconds = WASM_SECONDS if is_wasm else SECONDS
-        found = units(machine, unit, source, name, _facts(model, description, machine), seconds)
-        code = (_HERE / "glue.c").read_text(encoding="ascii")
-        places = {f"AT_{r}": getattr(registers, r) for r in ("KERNEL", "ACTION", "PLACE", "COUNT", "RESULT")}
-        actions = {f"DO_{a}": getattr(control, a) for a in ("OPEN", "READ", "MODEL", "WRITE", "CLOSE", "EXIT")}
-        words = len(found[0].places) - _FIXED_PLACES
-        products.link_units(machine, found, code, {**places, **actions, "ARGUMENTS": words}, output)
+        facts = _facts(model, description, machine)
+        found = units(machine, unit, source, name, seconds)
+        products.link_units(machine, found, source_texts(facts, seconds), output, sources=[*SOURCES, products.PROCESS])
     except EngineError as error:
         raise ModelError(str(error)) from None
     if not is_wasm:
@@ -107,23 +108,27 @@ def _facts(model: ResolvedModel, description: Description, target: TargetMachine
 
 @kernel
 def run_model(
-    c: Array, words: Array, at: int, count: int, arena: Array, features: Array, logits: Array, part: int, parts: int
+    n: Array, words: Array, at: int, count: int, arena: Array, features: Array, logits: Array, part: int, parts: int
 ) -> None:
-    """Run the model; the glue's action MODEL."""
-    c[registers.RESULT] = run_sized(c[registers.FRAMES], words, at, count, arena, features, logits)
+    """Run the model on FRAMES frames; RESULT is 0."""
+    n[registers.RESULT] = run_sized(n[registers.FRAMES], words, at, count, arena, features, logits)
 
 
-def unit(source: str | bytes, name: str, facts: Facts, longest: int) -> Unit:
-    """Lay out the calls and places that `glue.c` uses.
+@kernel
+def size_model(n: Array, words: Array, at: int, count: int, part: int, parts: int) -> None:
+    """Set RESULT to the bytes of the model's memory for FRAMES frames, -1 if it takes no such clip."""
+    n[registers.RESULT] = bytes_for(n[registers.FRAMES], words, at, count)
 
-    Calls: unpacking of the weights, the model, the program's kernels. Places: control, input,
-    output, arena, unpacked weights, and for each call with the command line the place of its address.
+
+def unit(source: str | bytes, name: str, longest: int) -> Unit:
+    """Lay out the calls and places that the C front end uses: `source.CALLS`, `PLACES` and `ROOMS`.
+
     A clip or window of up to `longest` seconds is tagged in one piece.
     """
     network = Network(source, name)
     config = network.description.features
     assert config is not None
-    program = TaggerProgram(facts, longest)
+    program = TaggerProgram(network.description)
     layout = UnitLayout()
     layout.map(program.memory, layout.room("program", program.memory.nbytes))
     arrays = program.arrays
@@ -143,21 +148,32 @@ def unit(source: str | bytes, name: str, facts: Facts, longest: int) -> Unit:
         first = last = network.frames
     else:
         first, last = (config.n_frames(seconds * config.rate) for seconds in (0, longest))
-    at, count = lay_out_sizes(layout, plan_for, first, last, arrays["features"], arrays["logits"])
+    model = lay_out_sizes(layout, plan_for, first, last)
+    arena = np.empty(0, np.float32)
     layout.add_call(unpack, (RUNS, CONSTANTS, UNPACKED), "<i8 <u4 <u4")
-    arena = layout.room("arena", 0), layout.size("arena") // 4
-    layout.add_call(
-        run_model,
-        (arrays["control"], WORDS, at, count, arena, arrays["features"], arrays["logits"]),
-        "<i8 <i8 i i <f4 <f4 <f4",
-    )
-    for array in (arrays["control"], arrays["input"], arrays["output"]):
-        layout.add_place(layout.place(array), array.nbytes)
-    layout.add_place(layout.room("arena", 0), layout.size("arena"))
-    layout.add_place(*UNPACKED_BYTES)
+    mapped = {id(arrays["tape"]): "TAPE", id(arrays["features"]): "FEATURES", id(arena): "ARENA"}
+    cells: dict[str, list[Place]] = {room: [] for room in ROOMS}
+
+    def add(called: Kernel, arguments: Sequence[Any], kinds: str) -> None:
+        """Add a call, with zeros for the address and the length of mapped memory."""
+        given = [zero for x in arguments for zero in ((0, 0) if id(x) in mapped else (x,))]
+        row = layout.add_call(called, given, kinds)
+        at = 0
+        for argument in arguments:
+            if id(argument) in mapped:
+                cells[mapped[id(argument)]].append(row._replace(offset=row.offset + 8 * at))
+            at += 2 if isinstance(argument, tuple) and isinstance(argument[0], Place) else len(encode([argument]))
+
+    integers, features, logits = arrays["integers"], arrays["features"], arrays["logits"]
+    add(run_model, (integers, WORDS, model.at, model.variants, arena, features, logits), "<i8 <i8 i i <f4 <f4 <f4")
+    add(size_model, (integers, WORDS, model.at, model.variants), "<i8 <i8 i i")
     for called, arguments in program.kernels:
-        row = layout.add_call(called, arguments)
-        for index, argument in enumerate(arguments):
-            if argument is arrays["arguments"]:
-                layout.add_place(row._replace(offset=row.offset + 8 * len(encode(arguments[:index]))), 16)
+        add(called, arguments, kinds_of(arguments))
+    for array in program.places:
+        layout.add_place(layout.place(array), array.nbytes)
+    layout.add_place(*UNPACKED_BYTES)
+    assert {room: len(found) for room, found in cells.items()} == ROOMS
+    for found in cells.values():
+        for cell in found:
+            layout.add_place(cell, 16)
     return layout.unit

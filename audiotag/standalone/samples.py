@@ -7,11 +7,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from audiotag.sound.channels import MAX_PEAK
-from audiotag.standalone.control import FLOAT_32, FLOAT_64, SIGNED_16, SIGNED_24, SIGNED_32, UNSIGNED_8
 from tinyonnx import jit
 
 if TYPE_CHECKING:
     from tinyonnx.ir import Array
+
+UNSIGNED_8, SIGNED_16, SIGNED_24, SIGNED_32, FLOAT_32, FLOAT_64 = range(1, 7)
+"""Encodings; those of integers are their bytes."""
 
 VALUES = 1 << 13
 """Number of values (frames x channels) decoded at a time."""
@@ -20,12 +22,6 @@ _0, _1, _2, _3, _8 = np.uint64(0), np.uint64(1), np.uint64(2), np.uint64(3), np.
 _ZERO, _HALF = np.float32(0), np.float32(0.5)
 _CENTRE, _7, _15, _31 = np.float32(128), np.float32(2**-7), np.float32(2**-15), np.float32(2**-31)
 _MOST = np.float32(MAX_PEAK)
-
-
-@jit
-def width_of(encoding: int) -> int:
-    """Size of a value in bytes."""
-    return 8 if encoding == FLOAT_64 else 4 if encoding == FLOAT_32 else encoding
 
 
 @jit

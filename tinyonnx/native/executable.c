@@ -2,30 +2,27 @@
 #include "process.h"
 
 int run(int count, char **arguments, char **environment) {
-    int level = chosen_level(environment);
-    if (level == UNSUPPORTED)
-        fail("this processor lacks x86-64-v2\n");
-    const struct level *model = &tinyonnx_levels[level];
-    prefer_large_pages(&model->places[INPUTS + OUTPUTS]);
-    prefer_large_pages(&model->places[INPUTS + OUTPUTS + 1]);
-    for (int i = 0; i < INPUTS; i++) {
-        const struct place *input = &model->places[i];
+    const struct level *model = chosen_level(environment);
+    const struct place *places = model->places, *arena = &places[INPUTS + OUTPUTS], *unpacked = arena + 1;
+    (void)count, (void)arguments;
+    prefer_large_pages(arena->at, arena->size);
+    prefer_large_pages(unpacked->at, unpacked->size);
+    for (const struct place *input = places; input < places + INPUTS; input++)
         for (int64_t have = 0; have < input->size;) {
-            int64_t n = receive(0, input->at + have, input->size - have);
+            int64_t n = read_file(0, input->at + have, input->size - have);
             if (n < 0)
                 fail("standard input can't be read\n");
             if (n == 0)
                 fail("standard input ends too early\n");
             have += n;
         }
-    }
     char more;
-    if (receive(0, &more, 1) != 0)
+    if (read_file(0, &more, 1) != 0)
         fail("standard input goes on after the last number\n");
     call(&model->calls[0]);
     call(&model->calls[1]);
-    for (int i = INPUTS; i < INPUTS + OUTPUTS; i++)
-        if (send(1, model->places[i].at, model->places[i].size))
+    for (const struct place *output = places + INPUTS; output < arena; output++)
+        if (write_file(1, output->at, output->size))
             fail("standard output can't be written\n");
     return 0;
 }

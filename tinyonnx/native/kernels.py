@@ -33,17 +33,33 @@ def run_steps(table: Array, first: int, last: int, part: int, parts: int) -> Non
 
 
 @jit
-def run_sized(size: int, words: Array, at: int, count: int, arena: Array, source: Array, target: Array) -> int:
-    """Run a model that was laid out for many sizes; -1 if it wasn't for this one.
+def _find(size: int, words: Array, at: int, count: int, arena: Array, source: Array, target: Array) -> int:
+    """Where the first variant that holds for a size is described; -1 without one. Its table is evaluated.
 
     The first of `count` variants is described at words[at]: where among the words its code, its values, the places
-    of its numbers and its steps begin and end. The first one that holds for the size runs.
+    of its numbers and its steps begin and end, and the number of the value that is the size of its arena.
     """
-    for i in range(at, at + 8 * count, 8):
+    for i in range(at, at + 9 * count, 9):
         values = words[words[i + 2] : words[i + 3]]
         values[1], values[2], values[3], values[4] = size, arena.ctypes.data, source.ctypes.data, target.ctypes.data
         evaluate(words[words[i] : words[i + 1]], values, words[words[i + 4] : words[i + 5]], words, 0, 1)
         if values[0] != 0:
-            run_table(words, words[i + 6], words[i + 7])
-            return 0
+            return i
     return -1
+
+
+@jit
+def bytes_for(size: int, words: Array, at: int, count: int) -> int:
+    """Bytes of the arena for a size of a model that was laid out for many; -1 if it wasn't for this one."""
+    i = _find(size, words, at, count, words, words, words)
+    return int(words[words[i + 2] + words[i + 8]]) if i >= 0 else -1
+
+
+@jit
+def run_sized(size: int, words: Array, at: int, count: int, arena: Array, source: Array, target: Array) -> int:
+    """Run a model that was laid out for many sizes; -1 if it wasn't for this one."""
+    i = _find(size, words, at, count, arena, source, target)
+    if i < 0:
+        return -1
+    run_table(words, words[i + 6], words[i + 7])
+    return 0

@@ -22,6 +22,9 @@ from tinyonnx.ort.session import InferenceSession
 
 HERE = Path(__file__).parent
 
+PROCESS = HERE / "process.c"
+"""System calls and the entry point of executables; includes what every binary has."""
+
 
 def compile_model(
     source: str | bytes, feeds: Mapping[str, Array], output: str | os.PathLike[str], target: str = DEFAULT
@@ -46,15 +49,16 @@ def compile_model(
     macros = {"INPUTS": len(inputs), "OUTPUTS": len(outputs)}
     found = units(machine, model_unit, source, {name: feeds[name] for name in names})
     if machine.system == "wasm":
-        link_units(machine, found, '#include "module.c"\n', macros, output)
+        link_units(machine, found, {}, output, macros=macros, sources=[HERE / "module.c"])
         inputs = [p._replace(name=name) for p, name in zip(inputs, names)]
         outputs = [p._replace(name=name) for p, name in zip(outputs, session.graph.output_names)]
         return [output, _write_javascript(output, inputs, outputs)]
     if output.suffix != machine.suffix:
-        link_units(machine, found, '#include "executable.c"\n', macros, output)
+        link_units(machine, found, {}, output, macros=macros, sources=[HERE / "executable.c", PROCESS])
         return [output]
     name = function_name(output.stem)
-    link_units(machine, found, wrapper(name, inputs, outputs), macros, output, shared=True)
+    code = {"wrapper.c": wrapper(name, inputs, outputs)}
+    link_units(machine, found, code, output, macros=macros, shared=True)
     text = header(name, os.path.basename(session.name), inputs, outputs, len(machine.levels))
     write_file(output.with_suffix(".h"), text.encode("ascii"))
     return [output, output.with_suffix(".h")]
@@ -91,17 +95,23 @@ def model_unit(source: str | bytes, feeds: Mapping[str, Array]) -> Unit:
 def link_units(
     target: TargetMachine,
     found: Sequence[Unit],
-    code: str,
-    macros: Mapping[str, int],
+    texts: Mapping[str, str],
     output: Path,
     *,
+    macros: Mapping[str, int] | None = None,
+    sources: Sequence[Path] = (),
     shared: bool = False,
 ) -> None:
-    """Link units of a target and C code, which sees `macros`, into a file."""
+    """Link units of a target and C files, which see `macros`, into a file.
+
+    `texts` are C files and headers by name, `sources` files; both find the headers of their folders.
+    """
     with tempfile.TemporaryDirectory() as folder:
-        main = Path(folder) / "main.c"
-        main.write_text(code, encoding="ascii")
+        for name, text in texts.items():
+            (Path(folder) / name).write_text(text, encoding="ascii")
+        code = [Path(folder) / name for name in texts if name.endswith(".c")]
         files = binary.write(found, Path(folder), DIALECTS[target.object_format])
         built = Path(folder) / "built"
-        toolchain.link(target, [main, *files], built, shared, macros, [HERE])
+        include = [HERE, Path(folder), *sorted({path.parent for path in sources} - {HERE})]
+        toolchain.link(target, [*code, *sources, *files], built, shared, macros or {}, include)
         write_file(output, built.read_bytes(), 0o777)

@@ -8,7 +8,7 @@ evaluating the conditions of those that are known for all sizes that are left.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 
@@ -32,45 +32,51 @@ _MOST = 64
 _CHUNK = 4096
 """Sizes for which a table is evaluated at a time."""
 
-VARIANT_WORDS = 8
-"""Words that describe a variant; see `kernels.run_sized`."""
+VARIANT_WORDS = 9
+"""Words that describe a variant; see `kernels._find`."""
 
 _VALUES = 2
 """Position among these words of the range of the table's values."""
 
 
-def lay_out_sizes(
-    layout: UnitLayout, plan_for: Callable[[int], SizedPlan], first: int, last: int, source: Array, target: Array
-) -> tuple[int, int]:
+class SizedModel(NamedTuple):
+    """A model in a unit: where among the words its variants are described, how many there are; bytes of its arena."""
+
+    at: int
+    variants: int
+    arena_bytes: int
+
+
+def lay_out_sizes(layout: UnitLayout, plan_for: Callable[[int], SizedPlan], first: int, last: int) -> SizedModel:
     """Lay out a model of one input and one output for all sizes from `first` to `last`.
 
     Args:
-        layout: takes rows, constants and memory.
+        layout: takes rows and constants.
         plan_for: makes a plan for a size, and as many others as possible. It has one symbol.
         first: the least size.
         last: the greatest size.
-        source: where the input begins, row-major; mapped.
-        target: where the output begins; mapped.
 
-    Returns what `kernels.run_sized` takes: where among the words the variants are described, and how many there are.
+    The row-major input and output, and an arena of `arena_bytes` or, for one size, of `kernels.bytes_for` it, are
+    passed to `kernels.run_sized`.
 
     Raises CompileError.
     """
     left = np.arange(first, last + 1)
     plans: list[SizedPlan] = []
     words: list[Cell] = []
-    most_values = 0
+    most_values = arena_bytes = 0
     while len(left):
         size = int(left[-1])
         plan, bindings = _bindings_for(plans, plan_for, size)
         (symbol,) = plan.symbols
         within = Condition(POSITIVE, symbol - first), Condition(POSITIVE, last - symbol)
-        variant = _Variant(layout, plan, bindings, within, source, target)
+        variant = _Variant(layout, plan, bindings, within)
         found, good = variant.lay_out(left)
         if not good[-1]:
             raise CompileError(f"can't be compiled for size {size}: its own conditions don't hold")
         words += found
         most_values = max(most_values, variant.rows.table.count)
+        arena_bytes = max(arena_bytes, variant.arena_bytes)
         left = left[~good]
         if len(words) > _MOST * VARIANT_WORDS:
             raise CompileError("can't be compiled for every size: its steps depend on it in too many ways")
@@ -78,7 +84,7 @@ def lay_out_sizes(
     values = layout.add_words([0] * most_values).offset // 8
     for at in range(0, len(words), VARIANT_WORDS):
         words[at + _VALUES : at + _VALUES + 2] = values, values + most_values
-    return layout.add_words(words).offset // 8, len(words) // VARIANT_WORDS
+    return SizedModel(layout.add_words(words).offset // 8, len(words) // VARIANT_WORDS, arena_bytes)
 
 
 def plan_for_size(
@@ -119,9 +125,9 @@ class _Variant:
     """A choice of bindings on its way into the words."""
 
     def __init__(
-        self, layout: UnitLayout, plan: SizedPlan, bindings: Sequence[Binding], within: Sequence[Condition],
-        source: Array, target: Array,
+        self, layout: UnitLayout, plan: SizedPlan, bindings: Sequence[Binding], within: Sequence[Condition]
     ) -> None:  # fmt: skip
+        self.arena_bytes = 0
         self.layout, self.plan = layout, plan
         source_at, target_at = plan.trace.address("source"), plan.trace.address("target")
         self.rows = ArgumentRows(plan, bindings, [*plan.symbols, plan.arena.address, source_at, target_at], shares=1)
@@ -162,14 +168,14 @@ class _Variant:
         at = layout.add_words(places).offset // 8
         good = np.concatenate([self._holds(sizes[i : i + _CHUNK]) for i in range(0, len(sizes), _CHUNK)])
         words: list[Cell] = [
-            code, code + len(table.code()), 0, 0, at, at + len(places), first, last,
+            code, code + len(table.code()), 0, 0, at, at + len(places), first, last, self.rows.bytes_at,
         ]  # fmt: skip
         return words, good
 
     def _holds(self, sizes: Array) -> Array:
-        """For which sizes the variant holds; makes the arena as large as these need."""
+        """For which sizes the variant holds; `arena_bytes` becomes what these need."""
         good, values = self.rows.table.holds([sizes, 0, 0, 0])
         good = good & (sizes <= self.rows.table.largest_symbol())
         needed = np.where(good, values[self.rows.bytes_at], 0)
-        self.layout.room("arena", int(needed.max(initial=0)))
+        self.arena_bytes = max(self.arena_bytes, int(needed.max(initial=0)))
         return np.asarray(good)

@@ -1,21 +1,5 @@
-/* What every entry point needs: the CPU's level, calls of kernels, and the little of C's library that they use. */
-#include <stddef.h>
-#include <stdint.h>
-
-/* Addresses take eight bytes everywhere: rows of kernels are made of integers of 64 bits. */
-#ifdef __wasm32__
-#define ADDRESS(type, name) type name; uint32_t name##_padding
-#else
-#define ADDRESS(type, name) type name
-#endif
-
-typedef int kernel(void *, void *, const int64_t *, int64_t, int64_t);
-struct call { ADDRESS(kernel *, entry); ADDRESS(const int64_t *, row); };
-struct place { ADDRESS(char *, at); int64_t size; };
-struct level { ADDRESS(const struct call *, calls); ADDRESS(const struct place *, places); };
-
-/* LEVELS of them, best first */
-extern const struct level tinyonnx_levels[];
+/* What every binary has once: the CPU's level, and the little of C's library that kernels use. */
+#include "tables.h"
 
 #if defined(_WIN32) || defined(__APPLE__)
 #include <string.h>
@@ -47,11 +31,6 @@ __attribute__((visibility("hidden"))) void *memcpy(void *restrict to, const void
     return to;
 }
 #endif
-
-static void call(const struct call *which) {
-    int64_t unused[8];
-    which->entry(unused, unused, which->row, 0, 1);
-}
 
 #ifdef __x86_64__
 
@@ -86,7 +65,7 @@ static int best_level(void) {
 }
 
 /* The number in the name of a level, and the level of a number: the best one if it has none. */
-static int number_of(int level) {
+static inline int number_of(int level) {
     return V2 + 2 - level;
 }
 
@@ -99,7 +78,7 @@ static int level_of(int number) {
 
 enum { ONLY, UNSUPPORTED };
 
-static int number_of(int level) {
+static inline int number_of(int level) {
     return level + 1;
 }
 

@@ -2,6 +2,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <stdlib.h>
+#include <sys/mman.h>
 #include <unistd.h>
 
 /* Linux's number of an error. */
@@ -22,11 +23,11 @@ static int64_t linux_error(int error) {
     }
 }
 
-static _Noreturn void leave(int code) {
+_Noreturn void leave(int code) {
     _exit(code);
 }
 
-static int64_t receive(int file, char *to, int64_t size) {
+int64_t read_file(int file, void *to, int64_t size) {
     ssize_t n;
     do
         n = read(file, to, size);
@@ -34,18 +35,19 @@ static int64_t receive(int file, char *to, int64_t size) {
     return n < 0 ? -linux_error(errno) : n;
 }
 
-static int64_t send(int file, const char *from, int64_t size) {
+int64_t write_file(int file, const void *from, int64_t size) {
+    const char *at = from;
     while (size > 0) {
-        ssize_t n = write(file, from, size);
+        ssize_t n = write(file, at, size);
         if (n < 0 && errno != EINTR)
             return -linux_error(errno);
         if (n > 0)
-            from += n, size -= n;
+            at += n, size -= n;
     }
     return 0;
 }
 
-static int64_t open_file(const char *name) {
+int64_t open_file(const char *name) {
     int file;
     do
         file = open(name, O_RDONLY | O_CLOEXEC);
@@ -58,12 +60,25 @@ static int64_t open_file(const char *name) {
     return file < 0 ? -linux_error(errno) : file;
 }
 
-static void close_file(int file) {
+void close_file(int file) {
     close(file);
 }
 
-static void prefer_large_pages(const struct place *room) {
-    (void)room;
+void *map_memory(int64_t size) {
+    void *at = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANON, -1, 0);
+    return at == MAP_FAILED ? NULL : at;
+}
+
+void unmap_memory(void *at, int64_t size) {
+    munmap(at, size);
+}
+
+void prefer_large_pages(void *at, int64_t size) {
+    (void)at, (void)size;
+}
+
+int64_t image_size(void) {
+    return 0;
 }
 
 int main(int count, char **arguments, char **environment) {

@@ -22,26 +22,27 @@ static int64_t linux_error(int error) {
     }
 }
 
-static _Noreturn void leave(int code) {
+_Noreturn void leave(int code) {
     _exit(code);
 }
 
-static int64_t receive(int file, char *to, int64_t size) {
+int64_t read_file(int file, void *to, int64_t size) {
     int n = _read(file, to, size > PIECE ? PIECE : (unsigned)size);
     return n < 0 ? -linux_error(errno) : n;
 }
 
-static int64_t send(int file, const char *from, int64_t size) {
+int64_t write_file(int file, const void *from, int64_t size) {
+    const char *at = from;
     while (size > 0) {
-        int n = _write(file, from, size > PIECE ? PIECE : (unsigned)size);
+        int n = _write(file, at, size > PIECE ? PIECE : (unsigned)size);
         if (n < 0)
             return -linux_error(errno);
-        from += n, size -= n;
+        at += n, size -= n;
     }
     return 0;
 }
 
-static int64_t open_file(const char *name) {
+int64_t open_file(const char *name) {
     static wchar_t wide[1 << 15];
     if (!MultiByteToWideChar(CP_UTF8, 0, name, -1, wide, sizeof wide / sizeof *wide))
         return -linux_error(ENAMETOOLONG);
@@ -57,12 +58,25 @@ static int64_t open_file(const char *name) {
     return file < 0 ? -linux_error(errno) : file;
 }
 
-static void close_file(int file) {
+void close_file(int file) {
     _close(file);
 }
 
-static void prefer_large_pages(const struct place *room) {
-    (void)room;
+void *map_memory(int64_t size) {
+    return VirtualAlloc(NULL, (SIZE_T)size, MEM_RESERVE | MEM_COMMIT, PAGE_READWRITE);
+}
+
+void unmap_memory(void *at, int64_t size) {
+    (void)size;
+    VirtualFree(at, 0, MEM_RELEASE);
+}
+
+void prefer_large_pages(void *at, int64_t size) {
+    (void)at, (void)size;
+}
+
+int64_t image_size(void) {
+    return 0;
 }
 
 /* Keep the C runtime from ending the process for a closed descriptor. */

@@ -1,39 +1,21 @@
+"""Numbers as the front end writes them, beside Python."""
+
 from __future__ import annotations
+
+import ctypes
 
 import numpy as np
 import pytest
 
-from audiotag.standalone import decimals, registers
-from audiotag.standalone.decimals import put, put_fixed, put_score, put_seconds
-from tinyonnx import kernel
+pytest.importorskip("ziglang")
+
+from tests.audiotag.standalone.front import front_end
 
 
-@kernel
-def write_scores(c, values, limbs, out, part, parts):
-    for i in range(len(values)):
-        put_score(c, out, values[i], limbs)
-        put(c, out, 10)
-
-
-@kernel
-def write_seconds(c, values, out, part, parts):
-    for i in range(len(values)):
-        put_seconds(c, out, values[i])
-        put(c, out, 10)
-
-
-@kernel
-def write_fixed(c, values, places, width, limbs, out, part, parts):
-    for i in range(len(values)):
-        put_fixed(c, out, values[i], places, width, limbs)
-        put(c, out, 10)
-
-
-def lines(kernel, values, *arguments):
-    c, limbs = np.zeros(64, np.int64), np.zeros(decimals.LIMBS, np.int64)
-    out = np.zeros(40 * len(values) + 340, np.uint8)
-    kernel(c, values, *arguments, *([] if kernel is write_seconds else [limbs]), out)
-    return out[: c[registers.COUNT]].tobytes().decode().split("\n")[:-1]
+def lines(name, values, *arguments):
+    values = np.ascontiguousarray(values)
+    written = front_end().text(name, ctypes.c_void_p(values.ctypes.data), ctypes.c_int64(len(values)), *arguments)
+    return written.decode().split("\n")[:-1]
 
 
 def numbers(n):
@@ -55,12 +37,12 @@ def numbers(n):
 @pytest.mark.parametrize("n", [1_000_000])
 def test_scores_in_json(n):
     values = numbers(n)
-    assert lines(write_scores, values) == [repr(float(f"{value:.6g}")) for value in values.tolist()]
+    assert lines("write_scores", values) == [repr(float(f"{value:.6g}")) for value in values.tolist()]
 
 
 def test_scores_in_text():
     values = np.concatenate([numbers(500_000), np.arange(20_001) / 20_000])
-    assert lines(write_fixed, values, 4, 6) == [f"{value:6.4f}" for value in values.tolist()]
+    assert lines("write_fixed", values, 4, 6) == [f"{value:6.4f}" for value in values.tolist()]
 
 
 def sample_counts(n):
@@ -70,10 +52,10 @@ def sample_counts(n):
 
 def test_seconds_in_json():
     counts = sample_counts(1_000_000)
-    assert lines(write_seconds, counts) == [repr(count / 32000) for count in counts.tolist()]
+    assert lines("write_seconds", counts) == [repr(count / 32000) for count in counts.tolist()]
 
 
 @pytest.mark.parametrize("width", [0, 8])
 def test_seconds_in_text(width):
     seconds = sample_counts(200_000) / 32000
-    assert lines(write_fixed, seconds, 2, width) == [f"{value:{width or ''}.2f}" for value in seconds.tolist()]
+    assert lines("write_fixed", seconds, 2, width) == [f"{value:{width or ''}.2f}" for value in seconds.tolist()]

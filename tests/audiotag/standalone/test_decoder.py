@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from audiotag import AudioError
 from audiotag.sound import audio
-from audiotag.standalone import control, registers
+from audiotag.standalone.samples import FLOAT_32
 from tests.audiotag.standalone.decoding import Decoder
 from tests.system.fuzz.fuzz_wav import Pipe
 
@@ -77,17 +77,16 @@ def test_pieces_of_any_size_give_the_same_bits(decode, rate):
 
 
 @pytest.mark.parametrize("channels", [1, 2, 6])
-@pytest.mark.parametrize(("encoding", "number", "dtype"), [("f32le", control.FLOAT_32, "<f4"), ("s16le", 2, "<i2")])
+@pytest.mark.parametrize(("encoding", "number", "dtype"), [("f32le", FLOAT_32, "<f4"), ("s16le", 2, "<i2")])
 def test_samples_without_a_header(decode, channels, encoding, number, dtype):
     samples = (np.random.default_rng(0).standard_normal((30_000, channels)) * 1000).astype(dtype)
     content, form = samples.tobytes(), audio.RawFormat(encoding, 32000, channels)
     problem, found = decode(content, 5000, (number, channels, 32000))
     assert not problem
     np.testing.assert_array_equal(found, audio.read(io.BytesIO(content), raw=form, notes=[]))
-    assert decode(content + b"1", raw=(number, channels, 32000))[0] == control.PART_OF_FRAME
-    assert decode.c[registers.NUMBER] == len(content) + 1
-    assert decode.c[registers.NUMBER_2] == samples.itemsize * channels
-    assert decode(b"", raw=(number, channels, 32000))[0] == control.EMPTY
+    wrong = f"{len(content) + 1} bytes are not a whole number of {samples.itemsize * channels}-byte frames"
+    assert wrong in decode(content + b"1", raw=(number, channels, 32000))[0]
+    assert decode(b"", raw=(number, channels, 32000))[0] == "is empty"
 
 
 UNKNOWN = [0, 0x7FFFFFFF, 0x7FFFF000, 0x80000000, 0xFFFFFFFF, 0xFFFFFFFE, 0xFFFF0000]
@@ -135,37 +134,38 @@ def bad(*chunks, **options):
     return riff(*chunks, chunk(b"data", DATA), **options)
 
 
+COMPRESSED = "its samples are compressed"
 SPIKE = np.array([0.1, 0.5, 1e30], "<f4")
 BAD = {
-    "nothing": (b"", control.EMPTY),
-    "a byte": (b"R", control.NO_WAV),
-    "text": (b"This is no sound.\n" * 100, control.NO_WAV),
-    "AVI": (b"RIFF\0\0\0\0AVI " + bytes(100), control.NO_WAV),
-    "half a header": (bad(chunk(b"fmt ", fmt()))[:20], control.NO_SAMPLES),
-    "half a format": (bad(chunk(b"fmt ", fmt()))[:30], control.NO_SAMPLES),
-    "half a size": (bad(chunk(b"ds64", bytes(28)), name=b"RF64")[:30], control.NO_SAMPLES),
-    "no frames": (riff(chunk(b"fmt ", fmt()), chunk(b"data", b"")), control.NO_FRAMES),
-    "no frames but a list": (riff(chunk(b"fmt ", fmt()), chunk(b"data", b""), chunk(b"LIST", b"I")), control.NO_FRAMES),
-    "no samples": (riff(chunk(b"fmt ", fmt())), control.NO_SAMPLES),
-    "no format": (bad(), control.NO_FORMAT),
-    "format too late": (bad() + chunk(b"fmt ", fmt()), control.NO_FORMAT),
-    "short format": (bad(chunk(b"fmt ", fmt()[:14])), control.NO_FORMAT),
-    "huge chunk": (bad(chunk(b"JUNK", b"", 0xFFFFFFF0), chunk(b"fmt ", fmt())), control.NO_SAMPLES),
-    "no channels": (bad(chunk(b"fmt ", fmt(channels=0))), control.NO_CHANNELS),
-    "many channels": (bad(chunk(b"fmt ", fmt(channels=1025))), control.MANY_CHANNELS),
-    "0 Hz": (bad(chunk(b"fmt ", fmt(rate=0))), control.NO_RATE),
-    "999 Hz": (bad(chunk(b"fmt ", fmt(rate=999))), control.BAD_RATE),
-    "1000001 Hz": (bad(chunk(b"fmt ", fmt(rate=1_000_001))), control.BAD_RATE),
-    "4294967295 Hz": (bad(chunk(b"fmt ", fmt(rate=2**32 - 1))), control.NO_RATE),
-    "40 bits": (bad(chunk(b"fmt ", fmt(bits=40))), control.NO_WIDTH),
-    "float16": (bad(chunk(b"fmt ", fmt(3, bits=16))), control.NO_WIDTH),
-    "ADPCM": (bad(chunk(b"fmt ", fmt(17, bits=4))), control.COMPRESSED),
-    "A-law": (bad(chunk(b"fmt ", fmt(6, bits=8))), control.COMPRESSED),
-    "extensible MP3": (bad(chunk(b"fmt ", extensible(0x55))), control.COMPRESSED),
-    "NaN": (encoded(SPIKE * np.float32(np.nan), 44100, "FLOAT"), control.BAD_SAMPLES),
-    "infinity": (encoded(SPIKE * np.float32(np.inf), 44100, "FLOAT"), control.BAD_SAMPLES),
-    "loud": (encoded(SPIKE, 44100, "FLOAT"), control.BAD_SAMPLES),
-    "double": (encoded(SPIKE.astype("f8") * 1e100, 44100, "DOUBLE"), control.BAD_SAMPLES),
+    "nothing": (b"", "is empty"),
+    "a byte": (b"R", "is not WAV"),
+    "text": (b"This is no sound.\n" * 100, "is not WAV"),
+    "AVI": (b"RIFF\0\0\0\0AVI " + bytes(100), "is not WAV"),
+    "half a header": (bad(chunk(b"fmt ", fmt()))[:20], "ends before its samples begin"),
+    "half a format": (bad(chunk(b"fmt ", fmt()))[:30], "ends before its samples begin"),
+    "half a size": (bad(chunk(b"ds64", bytes(28)), name=b"RF64")[:30], "ends before its samples begin"),
+    "no frames": (riff(chunk(b"fmt ", fmt()), chunk(b"data", b"")), "has no samples"),
+    "no frames but a list": (riff(chunk(b"fmt ", fmt()), chunk(b"data", b""), chunk(b"LIST", b"I")), "has no samples"),
+    "no samples": (riff(chunk(b"fmt ", fmt())), "ends before its samples begin"),
+    "no format": (bad(), "does not describe its samples"),
+    "format too late": (bad() + chunk(b"fmt ", fmt()), "does not describe its samples"),
+    "short format": (bad(chunk(b"fmt ", fmt()[:14])), "does not describe its samples"),
+    "huge chunk": (bad(chunk(b"JUNK", b"", 0xFFFFFFF0), chunk(b"fmt ", fmt())), "ends before its samples begin"),
+    "no channels": (bad(chunk(b"fmt ", fmt(channels=0))), "gives no channels"),
+    "many channels": (bad(chunk(b"fmt ", fmt(channels=1025))), "channels, at most 1024 are read"),
+    "0 Hz": (bad(chunk(b"fmt ", fmt(rate=0))), "gives no valid sample rate"),
+    "999 Hz": (bad(chunk(b"fmt ", fmt(rate=999))), "Hz is not in 1000..1000000 Hz"),
+    "1000001 Hz": (bad(chunk(b"fmt ", fmt(rate=1_000_001))), "Hz is not in 1000..1000000 Hz"),
+    "4294967295 Hz": (bad(chunk(b"fmt ", fmt(rate=2**32 - 1))), "gives no valid sample rate"),
+    "40 bits": (bad(chunk(b"fmt ", fmt(bits=40))), "its samples have "),
+    "float16": (bad(chunk(b"fmt ", fmt(3, bits=16))), "its samples have "),
+    "ADPCM": (bad(chunk(b"fmt ", fmt(17, bits=4))), COMPRESSED),
+    "A-law": (bad(chunk(b"fmt ", fmt(6, bits=8))), COMPRESSED),
+    "extensible MP3": (bad(chunk(b"fmt ", extensible(0x55))), COMPRESSED),
+    "NaN": (encoded(SPIKE * np.float32(np.nan), 44100, "FLOAT"), "has NaN, infinite or absurdly large samples"),
+    "infinity": (encoded(SPIKE * np.float32(np.inf), 44100, "FLOAT"), "has NaN, infinite or absurdly large samples"),
+    "loud": (encoded(SPIKE, 44100, "FLOAT"), "has NaN, infinite or absurdly large samples"),
+    "double": (encoded(SPIKE.astype("f8") * 1e100, 44100, "DOUBLE"), "has NaN, infinite or absurdly large samples"),
 }
 
 
@@ -173,8 +173,8 @@ BAD = {
 def test_headers_and_samples_that_are_refused(decode, name):
     content, problem = BAD[name]
     for piece in (1, 1 << 20):
-        assert decode(content, piece)[0] == problem
-    if problem != control.COMPRESSED:
+        assert problem in decode(content, piece)[0]
+    if problem != COMPRESSED:
         for source in (content, Pipe(content)):
             with pytest.raises(AudioError):
                 audio.read(source, notes=[])
@@ -224,6 +224,5 @@ def test_mutated_headers_give_what_the_package_reads_or_an_error(decode, content
     expected, problem, found = both(decode, content, piece)
     if not problem and expected is not None:
         assert len(found) == len(expected)
-        rate = int(decode.c[registers.RATE])
-        if rate == 32000:
+        if decode.rate == 32000:
             np.testing.assert_array_equal(found, expected)

@@ -17,8 +17,12 @@ from audiotag.models.families import descriptions
 from audiotag.models.families.efficientat import config
 from audiotag.models.metadata import with_entry
 from audiotag.standalone.build import build_program
-from audiotag.standalone.program import Facts, TaggerProgram
+from audiotag.standalone.source import Facts
 from tests.audiotag.conftest import make_tagger
+
+pytest.importorskip("ziglang")
+
+from tests.audiotag.standalone.front import FrontEnd
 
 LABELS = tuple(ClassLabel(name, f"/x/{name}") for name in ("wolf, grey", "owl", 'a "b"', "é", "e", "f", "g"))
 
@@ -48,7 +52,7 @@ def test_rows_are_the_package_s(name, window, tmp_path):
     description, options = MODELS[name]
     tagger = Tagger(described(tmp_path / "model.onnx", description, **options))
     facts = Facts(tagger.model.name, tagger.model.sha256, description=description)
-    program = TaggerProgram(facts, 20)
+    program = FrontEnd(facts, 20)
     file = io.BytesIO()
     samples = np.random.default_rng(0).standard_normal(100_001) * np.repeat([0.001, 0.3, 0.01], 33_334)[:100_001]
     soundfile.write(file, samples * 0.2, 32000, format="WAV", subtype="FLOAT")

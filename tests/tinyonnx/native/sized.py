@@ -32,10 +32,10 @@ def sized_unit(network: bytes, first: int, last: int) -> Unit:
     for name, array in {"control": control, "features": features, "logits": logits}.items():
         layout.map(array, layout.room(name, array.nbytes))
         layout.add_place(layout.place(array), array.nbytes)
-    at, count = lay_out_sizes(layout, plan_for, first, last, features, logits)
+    model = lay_out_sizes(layout, plan_for, first, last)
     layout.add_call(unpack, (RUNS, CONSTANTS, UNPACKED), "<i8 <u4 <u4")
-    arena = layout.room("arena", 0), layout.size("arena") // 4
+    arena = layout.room("arena", model.arena_bytes), model.arena_bytes // 4
     layout.add_call(
-        run_model, (control, WORDS, at, count, arena, features, logits), "<i8 <i8 i i <f4 <f4 <f4"
+        run_model, (control, WORDS, model.at, model.variants, arena, features, logits), "<i8 <i8 i i <f4 <f4 <f4"
     )  # fmt: skip
     return layout.unit

@@ -20,7 +20,7 @@ if sys.platform != "linux" or platform.machine() != "x86_64":
 from tinyonnx.codegen.targets import TARGETS
 from tinyonnx.native.binary import runs_of
 from tinyonnx.native.levels import units
-from tinyonnx.native.products import compile_model, link_units
+from tinyonnx.native.products import PROCESS, compile_model, link_units
 
 LEVELS = {"v4": "avx512vl", "v3": "avx2", "v2": "sse4_2"}
 
@@ -63,8 +63,9 @@ def test_gives_what_the_session_gives_at_every_level(network: bytes, executable:
 @pytest.fixture(scope="module")
 def sized(network: bytes, tmp_path_factory: pytest.TempPathFactory) -> Path:
     file = tmp_path_factory.mktemp("native") / "sized"
-    code = (Path(__file__).parent / "sized.c").read_text()
-    link_units(TARGETS["x86_64-linux"], units(TARGETS["x86_64-linux"], sized_unit, network, 1, 2000), code, {}, file)
+    sources = [Path(__file__).parent / "sized.c", PROCESS]
+    found = units(TARGETS["x86_64-linux"], sized_unit, network, 1, 2000)
+    link_units(TARGETS["x86_64-linux"], found, {}, file, sources=sources)
     return file
 
 

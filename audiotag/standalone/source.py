@@ -1,0 +1,213 @@
+"""The C that is generated for the front end: numbers and texts that the Python package has, too, and the model's texts.
+
+The rest of it is in the folder `c`.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import sys
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from audiotag import __version__
+from audiotag.errors import printable
+from audiotag.features import mel
+from audiotag.models.description import Description, efficientat
+from audiotag.outputs.jsonl import json_text
+from audiotag.sound import channels, pcm, wav_header, windows
+from audiotag.sound.audio import MAX_CHANNELS, MAX_RATE, MIN_RATE
+from audiotag.standalone import registers, resampler, samples
+
+if TYPE_CHECKING:
+    from tinyonnx.ir import Array
+
+NAME = "audio-inference"
+
+FOLDER = Path(__file__).parent / "c"
+
+CALLS = ("UNPACK", "MODEL", "SIZE", "MIX", "RESAMPLE", "ANALYSE", "RANK")
+"""Calls of kernels by number: those of `build`, then those of `program`."""
+
+ROOMS = {"TAPE": 2, "FEATURES": 2, "ARENA": 1}
+"""Memory that is mapped when it is needed, and the number of kernels that use it: so many places are their cells."""
+
+PLACES = ("INTEGERS", "REALS", "INPUT", "MONO", "SCORES", "ORDER", "UNPACKED")
+"""Places by number; those of rooms follow."""
+
+_SYSTEM_ERRORS = 134
+"""Linux numbers its errors from 1 on to less than this; the text of this number is for all others."""
+
+HELP = """\
+usage: {name} [options] FILE... | -
+
+Tags sounds with {classes} classes. Files are WAV: PCM of 8 to 32 bits or floats, at any
+sample rate, with any number of channels; - is standard input.
+
+  --top N              maximum number of tags (default: 10)
+  --threshold P        omit tags with a score below P
+  --window SECONDS     tag windows of this length, up to {seconds}
+  --hop SECONDS        time between window starts (default: the window length)
+  --json               one JSON object per line, also for failures
+  --raw f32le|s16le    standard input has samples without a header,
+    --rate HZ          of this sample rate,
+    --channels N       with this number of channels (default: 1)
+  --version, --help
+
+Exit codes: 0 success, 1 a file could not be read, 2 wrong usage.
+"""
+
+
+@dataclass(frozen=True)
+class Facts:
+    """The model of the program, for headings and --version; `build` has further lines for the latter."""
+
+    model: str
+    sha256: str
+    trained: bool = True
+    build: str = ""
+    description: Description = field(default_factory=efficientat)
+
+
+def constants() -> str:
+    """The header `constants.h`."""
+    numbers = {
+        **_named("N_", registers, registers.INTEGERS, "ENCODING"),
+        **_named("R_", registers, registers.REALS, "PEAK"),
+        **{f"CALL_{name}": i for i, name in enumerate(CALLS)},
+        **_places(),
+        **{f"{name}_CELLS": count for name, count in ROOMS.items()},
+        **{name: getattr(samples, name) for name in ("UNSIGNED_8", "SIGNED_16", "FLOAT_32", "FLOAT_64", "VALUES")},
+        "MIN_RATE": MIN_RATE, "MAX_RATE": MAX_RATE, "MAX_CHANNELS": MAX_CHANNELS, "OUTPUT_RATE": resampler.TARGET,
+        "LARGEST_BLOCK": resampler.LARGEST, "TRAILER": wav_header.TRAILER, "LARGEST_CHUNK": wav_header.LARGEST_CHUNK,
+        "LOOK": channels.LOOK, "BROKEN_PIPE": errno.EPIPE,
+    }  # fmt: skip
+    reals = {
+        "MAX_PEAK": channels.MAX_PEAK, "MAX_PLAUSIBLE_PEAK": channels.MAX_PLAUSIBLE_PEAK, "ENOUGH": channels.ENOUGH,
+        "AUDIBLE": channels.AUDIBLE, "CANCELLING": channels.CANCELLING, "MIN_HOP": windows.MIN_HOP,
+        "MIN_WINDOW": windows.MIN_WINDOW, "MAX_REMAINDER": windows.MAX_REMAINDER, "SHORTEST": windows.SHORTEST,
+    }  # fmt: skip
+    texts = {
+        "PROGRAM": f"{NAME}: ",
+        "TOO_LOUD": _template(channels.TOO_LOUD),
+        "CHANNELS_CANCEL": _template(channels.CANCELLED),
+        "HAS_FEWER_SAMPLES": _template(pcm.ENDS_EARLY),
+        "HAS_MORE_SAMPLES": _template(pcm.GOES_ON),
+        "TOO_SHORT": _template(windows.TOO_SHORT),
+        "BAD_RATE": f"sample rate %d Hz is not in {MIN_RATE}..{MAX_RATE} Hz",
+        "WRONG_RATE": f"a rate from {MIN_RATE} to {MAX_RATE} Hz must follow",
+        "WRONG_CHANNELS": f"a number from 1 to {MAX_CHANNELS} must follow",
+        "WRONG_WINDOW": f"seconds from {windows.MIN_WINDOW:g} to %d must follow",
+        "WRONG_HOP": f"seconds from {windows.MIN_HOP:g} on must follow",
+        "MANY_CHANNELS": f"has %d channels, at most {MAX_CHANNELS} are read",
+    }
+    chunks = ", ".join(f"0x{int.from_bytes(name, 'little'):08x}" for name in wav_header.UNSIZED_CHUNKS)
+    lines = [f"#define {name} {value}" for name, value in numbers.items()]
+    lines += [f"#define {name} {float(value)!r}" for name, value in reals.items()]
+    lines += [f"#define {name} {quoted(text)}" for name, text in texts.items()]
+    return "\n".join([*lines, f"#define UNSIZED_CHUNKS {chunks}", ""])
+
+
+def facts_source(facts: Facts, seconds: int) -> str:
+    """The C file with the constants of the model, in whose program clips have up to `seconds` in one piece."""
+    description = facts.description
+    config, labels = description.features, description.label_set
+    assert config is not None
+    warning = "" if facts.trained else ": untrained, scores mean nothing"
+    model = json_text({"name": facts.model, "sha256": facts.sha256})
+    version = f"{NAME} {__version__}\nmodel {printable(facts.model)}{warning}, sha256 {facts.sha256}\n{facts.build}"
+    ends = mel.front_end(config).ends
+    fields = {
+        "help": quoted(HELP.format(name=NAME, seconds=seconds, classes=len(labels))),
+        "version": quoted(version),
+        "heading_end": quoted(f"  [{printable(facts.model)}{warning}]\n"),
+        "json_end": quoted(f', "model": {model}, "audiotag": {json_text(__version__)}'),
+        "too_long": quoted(f"longer than {seconds / 60:g} min: too long for one result, use windows (--window)"),
+        "labels": "labels",
+        "system_errors": "system_errors",
+        "system_error_count": _SYSTEM_ERRORS + 1,
+        "edges": "edges",
+        "edge_count": len(edges()),
+        "scores_are_probabilities": int(description.output == "probabilities"),
+        "longest_seconds": seconds,
+        "longest_frames": config.n_frames(seconds * config.rate),
+        "n_mels": config.n_mels,
+        "n_fft": config.n_fft,
+        "hop": config.hop,
+        "padding": ends.padding,
+        "least": ends.least,
+        "lost": ends.lost,
+    }
+    rows = (
+        f"{{{quoted(label.name)}, {quoted(_json_label(label.name, label.mid, label.index))}}}"
+        for label in sorted(labels, key=lambda label: label.index)
+    )
+    errors = (quoted(text) for text in [*map(os.strerror, range(_SYSTEM_ERRORS)), "Unknown error"])
+    return "\n".join(
+        [
+            '#include "program.h"',
+            _array("struct label labels", rows),
+            _array("char *const system_errors", errors),
+            _array("int32_t edges", map(str, edges().tolist())),
+            "const struct facts facts = {",
+            *(f"    .{name} = {value}," for name, value in fields.items()),
+            "};",
+            "",
+        ]
+    )
+
+
+def edges() -> Array:
+    """Code points at which printable and unprintable ranges alternate, beginning with an unprintable one."""
+    printables = np.array([chr(code).isprintable() for code in range(sys.maxunicode + 1)])
+    starts: Array = np.flatnonzero(np.diff(printables, prepend=True)).astype(np.int32)
+    return starts
+
+
+def quoted(text: str) -> str:
+    """A text as a C string literal."""
+    return '"' + "".join(map(_escaped, text.encode())) + '"'
+
+
+def _escaped(byte: int) -> str:
+    return chr(byte) if 32 <= byte < 127 and byte not in b'"\\?' else f"\\{byte:03o}"
+
+
+def _template(text: str) -> str:
+    """A template of Python as one of `put_format`."""
+    return text.replace("%", "%%").replace("{:.2f}", "%f").replace("{}", "%d")
+
+
+def _named(prefix: str, module: object, count: int, first: str) -> dict[str, int]:
+    """The numbers that a module defines from one on, with a prefix."""
+    names = list(vars(module))
+    at = names.index(first)
+    return {prefix + name: getattr(module, name) for name in names[at : at + count]}
+
+
+def _places() -> dict[str, int]:
+    found = {f"PLACE_{name}": i for i, name in enumerate(PLACES)}
+    at = len(found)
+    for name, cells in ROOMS.items():
+        found[f"PLACE_{name}"] = at
+        at += cells
+    return found
+
+
+def _array(declaration: str, items: Iterable[str]) -> str:
+    return f"static const {declaration}[] = {{\n" + "".join(f"    {item},\n" for item in items) + "};"
+
+
+def _json_label(name: str, mid: str, index: int) -> str:
+    """The JSON of a tag up to its score."""
+    return json_text({"label": name, "mid": mid, "index": index})[:-1] + ', "score": '
+
+
+def texts(facts: Facts, seconds: int) -> Mapping[str, str]:
+    """The generated files by name."""
+    return {"constants.h": constants(), "facts.c": facts_source(facts, seconds)}
