@@ -14,6 +14,7 @@ import numpy as np
 
 from audiotag.errors import AudioError
 from audiotag.models.catalog import cache_dir
+from tinyonnx.disk_cache import remove_old
 from tinyonnx.files import write_file
 
 if TYPE_CHECKING:
@@ -22,6 +23,12 @@ if TYPE_CHECKING:
 
 _SAVED = 200
 """Number of new embeddings after which the cache is written."""
+
+_MOST = 100_000
+"""Maximum number of embeddings that are kept of a model, those that were used last; 154 MB of 384 numbers."""
+
+_MODELS = 8
+"""Maximum number of models of which embeddings are kept."""
 
 
 def embed_all(
@@ -72,7 +79,7 @@ def _key(path: str) -> str:
 
 
 class _Store:
-    """The embeddings of a model by file, in one file of the cache."""
+    """The embeddings of a model by file, in one file of the cache; see `_MOST` and `_MODELS` for how many are kept."""
 
     def __init__(self, tagger: Tagger) -> None:
         _ = tagger.network
@@ -89,7 +96,11 @@ class _Store:
             self._vectors = dict(zip(saved["keys"].tolist(), saved["vectors"], strict=True))
 
     def get(self, key: str) -> Array | None:
-        return self._vectors.get(_digest(key))
+        name = _digest(key)
+        vector = self._vectors.pop(name, None)
+        if vector is not None:
+            self._vectors[name] = vector  # the last of the dict is the one used last
+        return vector
 
     def add(self, key: str, vector: Array) -> None:
         self._vectors[_digest(key)] = vector
@@ -103,11 +114,13 @@ class _Store:
             return
         with suppress(OSError):
             self._path.parent.mkdir(parents=True, exist_ok=True)
-            keys, vectors = np.array(list(self._vectors)), np.stack(list(self._vectors.values()))
+            kept = list(self._vectors.items())[-_MOST:]
+            keys, vectors = np.array([key for key, _ in kept]), np.stack([vector for _, vector in kept])
             content = io.BytesIO()
             np.savez(content, keys=keys, vectors=vectors)
             write_file(self._path, content.getvalue(), durable=False)
             self._new = 0
+            remove_old(self._path.parent.glob("*.npz"), _MODELS)
 
 
 def _digest(key: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 
 import numpy as np
@@ -10,6 +11,7 @@ import pytest
 import soundfile
 
 from audiotag import Tagger, cli
+from audiotag.learning import embeddings
 from audiotag.learning.examples import ExamplesError, read_folder, read_table
 from audiotag.models.metadata import read_metadata
 from tests.audiotag.conftest import make_tagger
@@ -88,6 +90,26 @@ def test_embeddings_are_computed_once(sounds, backbone, tmp_path, monkeypatch):
         cached.write_bytes(content)
         assert train(sounds, "-o", tmp_path / "two.onnx", "--backbone", backbone) == 0
         assert len(embedded) == 13
+
+
+def test_the_cache_is_bounded(sounds, backbone, tmp_path, monkeypatch):
+    monkeypatch.setattr(embeddings, "_MOST", 5)
+    monkeypatch.setattr(embeddings, "_MODELS", 2)
+    folder = tmp_path / "home" / "embeddings"
+    folder.mkdir(parents=True)
+    for number, name in enumerate(("old", "older", "oldest")):
+        (folder / f"{name}.npz").write_bytes(b"")
+        os.utime(folder / f"{name}.npz", (1000 - number, 1000 - number))
+    assert train(sounds, "-o", tmp_path / "one.onnx", "--backbone", backbone) == 0
+    kept = {path.name for path in folder.iterdir()}
+    assert len(kept) == 2
+    assert "old.npz" in kept
+    (cached,) = kept - {"old.npz"}
+    with np.load(folder / cached) as saved:
+        assert len(saved["keys"]) == len(saved["vectors"]) == 5
+    paths = sorted(map(str, (sounds / "low").iterdir()))
+    store = embeddings._Store(Tagger(backbone))
+    assert sum(store.get(embeddings._key(path)) is not None for path in paths) == 5
 
 
 def test_negatives_have_no_class(sounds, backbone, tmp_path, capsys):
