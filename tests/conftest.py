@@ -130,10 +130,10 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Mark tests by where they are, and begin with the slow ones, so that no worker is left alone with one."""
     for item in items:
-        if _is_below(item.path, SLOW):
+        if _is_below(item.path, TARGETS):
+            item.add_marker("targets")
+        if _is_below(item.path, SLOW) or item.get_closest_marker("targets"):
             item.add_marker("slow")
-            if _is_below(item.path, TARGETS):
-                item.add_marker("targets")
         elif _is_below(item.path, QUICK):
             item.add_marker("quick")
     items.sort(key=lambda item: item.get_closest_marker("slow") is None)

@@ -6,6 +6,7 @@ import argparse
 import os
 from typing import TYPE_CHECKING, Any
 
+from audiotag.commands import add_model
 from audiotag.errors import OutputError
 
 if TYPE_CHECKING:
@@ -24,9 +25,7 @@ def add_parser(subparsers: Any) -> None:
         allow_abbrev=False,
     )
     parser.set_defaults(run=run, parser=parser)
-    parser.add_argument(
-        "--model", metavar="NAME|PATH", help="name, ONNX file or checkpoint (default: the bundled model)"
-    )
+    add_model(parser)
     parser.add_argument(
         "--save", type=sound_file, metavar="FILE", help="also write the clip, in the format of the suffix"
     )

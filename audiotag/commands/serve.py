@@ -11,6 +11,7 @@ import sys
 from contextlib import nullcontext, suppress
 from typing import Any
 
+from audiotag.commands import add_model
 from audiotag.commands.tag import warn_if_untrained
 from audiotag.console import say
 from audiotag.errors import Error
@@ -50,9 +51,7 @@ def add_parser(subparsers: Any) -> None:
         allow_abbrev=False,
     )
     parser.set_defaults(run=run, parser=parser)
-    parser.add_argument(
-        "--model", metavar="NAME|PATH", help="name, ONNX file or checkpoint (default: the bundled model)"
-    )
+    add_model(parser)
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: 127.0.0.1)")
     parser.add_argument("--port", type=port, default=8000, help="TCP port, 0 for any free one (default: 8000)")
     parser.add_argument(

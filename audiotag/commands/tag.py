@@ -10,6 +10,7 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
+from audiotag.commands import add_model
 from audiotag.console import on_terminal, say
 from audiotag.crawl.job import Job, resume_collection
 from audiotag.errors import LabelError, OutputError, printable
@@ -64,9 +65,7 @@ def add_parser(subparsers: Any) -> None:
         "paths", nargs="*", metavar="PATH", help="file, folder, pattern or @list of files; - for standard input"
     )
     parser.add_argument("--files0-from", metavar="FILE", help="list of files separated by NUL; - for standard input")
-    parser.add_argument(
-        "--model", metavar="NAME|PATH", help="name, ONNX file or checkpoint (default: the bundled model)"
-    )
+    add_model(parser)
     for _, flag in flags(TAGS):
         flag.add_to(parser)
     parser.add_argument("--threads", type=number, default=1, metavar="N", help="threads per clip (default: 1)")

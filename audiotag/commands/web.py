@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
+from audiotag.commands import add_model
 from audiotag.errors import OutputError, printable
 
 DESCRIPTION = """\
@@ -25,9 +26,7 @@ def add_parser(subparsers: Any) -> None:
         allow_abbrev=False,
     )
     parser.set_defaults(run=run, parser=parser)
-    parser.add_argument(
-        "--model", metavar="NAME|PATH", help="name, ONNX file or checkpoint (default: the bundled model)"
-    )
+    add_model(parser)
     parser.add_argument("-o", "--output", required=True, metavar="DIR", help="folder of the page")
 
 

@@ -78,6 +78,7 @@ def test_table() -> None:
     assert report.zoo([case(1, absent, theirs)]).endswith("m: tinyonnx is absent: it is not installed")
 
 
+@pytest.mark.targets  # a library is built, and an empty cache filled
 def test_command(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["zoo", "lstm-step", "--threads", "1", "--repeats", "1"]) == 0
     printed = capsys.readouterr().out

@@ -167,3 +167,15 @@ def test_a_bound_that_is_not_a_number_stays(optimise, bounds):
     text = model_text(f"nan = Div(zero, zero) c = Conv(x, w) y = Clip(c, {bounds})", X, Y, constants)
     result = optimise(text, unoptimised(text, x=data(1, 4, 6, 5)), x=data(1, 4, 6, 5))
     assert dict(result.ops) == {"Conv": 1, "Clip": 1}
+
+
+def test_an_activation_of_another_domain_stays():
+    tinyonnx.op("Relu", domain="tests.activation")(lambda x: -x)
+    text = f"""<ir_version: 8, opset_import: ["" : 17, "tests.activation" : 1]>
+        g (float[1,3,5,5] x) => (float[n,m,h,k] y, float[n,m,h,k] c) <{floats("w", 2, 3, 1, 1)}>
+        {{ c = Conv(x, w) y = tests.activation.Relu(c) }}"""
+    session = tinyonnx.InferenceSession(onnx.parser.parse_model(text).SerializeToString())
+    y, c = session.run(None, {"x": data(1, 3, 5, 5)})
+    np.testing.assert_array_equal(y, -c)
+    (alone,) = session.run(["y"], {"x": data(1, 3, 5, 5)})
+    np.testing.assert_array_equal(alone, y)

@@ -36,6 +36,7 @@ def stem(body: str, outputs: str = "float[N, 8, H, W] y") -> str:
 def test_the_first_three_layers_become_one(optimise, body):
     result = optimise(stem(body), x=IMAGE)
     assert result.ops == {"Stem": 1}
+    assert result.applied("takes in the convolution") == 1
     assert result.error < 1e-4
 
 

@@ -94,3 +94,12 @@ def test_the_slices_have_origin_and_names_of_the_split(optimise):
         ("Slice", ("s",), "a"), ("Slice", ("s",), "b"),
     ]  # fmt: skip
     assert result.error == 0
+
+
+def test_a_split_without_one_of_its_outputs_stays(optimise):
+    text = model_text('a, "", c = Split<axis = 0>(x, sizes) y = Sub(a, c)', "float[6] x", "float[n] y",
+                      "int64[3] sizes = {2, 2, 2}")  # fmt: skip
+    x = data(6)
+    result = optimise(text, expected=[x[:2] - x[4:]], x=x)
+    assert result.ops == {"Split": 1, "Sub": 1}
+    assert result.error == 0

@@ -176,6 +176,9 @@ def test_very_many_buffers_take_over_places_of_their_size(seed, monkeypatch):
         for b in buffers[:i]:
             together = a.start <= b.end and b.start <= a.end
             assert not together or a.offset + a.nbytes <= b.offset or b.offset + b.nbytes <= a.offset
+    places = {b.offset: aligned(b.nbytes) for b in buffers}
+    assert all(places[b.offset] == aligned(b.nbytes) for b in buffers)
+    assert total == sum(places.values())
 
 
 def test_what_lasts_is_aligned_and_overlaps_nothing():
