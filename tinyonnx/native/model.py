@@ -22,8 +22,8 @@ from tinyonnx.native.unit import Cell, Place, UnitLayout
 from tinyonnx.ort.session import InferenceSession
 from tinyonnx.registry import Call
 from tinyonnx.runtime.arena import Buffer
+from tinyonnx.runtime.binding import kernel_calls
 from tinyonnx.runtime.constants import ConstantPool
-from tinyonnx.runtime.executor import kernel_calls
 from tinyonnx.runtime.plan import KernelStep, Plan
 from tinyonnx.runtime.sized import SizedPlan
 from tinyonnx.sizes.arrays import SizedArray

@@ -338,7 +338,7 @@ class InferenceSession(SessionDescription):
             for subgraph in node.subgraphs:
                 forget_sizes(subgraph)
         limits = self._options.limits
-        plan = make_plan(rewrite.graph, model=rewrite.model, limits=limits, pool=self._pool)
+        plan = make_plan(rewrite.graph, model=rewrite.model, limits=limits, pool=self._pool, bodies=False)
         plan.threads = self._threads()
         return plan
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from tinyonnx.ir import Node, Value
+from tinyonnx.ir import Graph, Node, Value
 from tinyonnx.passes._rewrite import Rewrite, axes_of, constant_sizes
 
 _RESHAPING = {"Reshape", "Squeeze", "Unsqueeze", "Flatten"}
@@ -30,6 +30,23 @@ def remove_noops(rewrite: Rewrite) -> None:
             _to_reshape(rewrite, node, source)
         elif node.op_type == "Dropout":
             _drop_training(rewrite, node, source)
+    for node in rewrite.graph.walk():
+        for subgraph in node.subgraphs:
+            _remove_identities(rewrite, subgraph)
+
+
+def _remove_identities(rewrite: Rewrite, graph: Graph) -> None:
+    """Remove the Identity nodes of a subgraph, by which bodies give back what they get."""
+    for node in list(graph.nodes):
+        if (
+            node.op_type == "Identity"
+            and not node.domain
+            and node.inputs[0] is not None
+            and node.outputs[0] is not None
+        ):
+            rewrite.applied(node, "Identity changes nothing")
+            graph.replace_all_uses_with(node.output, node.inputs[0])
+            graph.remove_node(node)
 
 
 def _drop_training(rewrite: Rewrite, node: Node, source: Value) -> None:

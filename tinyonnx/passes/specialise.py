@@ -13,6 +13,7 @@ import numpy as np
 
 from tinyonnx.errors import Error
 from tinyonnx.ir import Array, Graph, Node, Value
+from tinyonnx.passes._control_flow import infer_bodies
 from tinyonnx.passes._rewrite import Rewrite
 from tinyonnx.passes._size_arithmetic import fold_sizes
 from tinyonnx.registry import Info, find
@@ -41,7 +42,7 @@ def info_of(value: Value | None) -> Info | None:
     return Info(value.dtype, value.static_shape, value.sizes)
 
 
-def _propagate(rewrite: Rewrite, graph: Graph) -> None:
+def _propagate(rewrite: Rewrite, graph: Graph, depth: int = 0) -> None:
     position = 0
     while position < len(graph.nodes):
         node = graph.nodes[position]
@@ -49,12 +50,11 @@ def _propagate(rewrite: Rewrite, graph: Graph) -> None:
         if branch is not None:
             _inline_branch(rewrite, graph, node, branch)
             continue
-        for subgraph in node.subgraphs:
-            for fed in subgraph.inputs:
-                fed.shape = None  # a loop may pass other shapes than declared
-            _propagate(rewrite, subgraph)
         inputs = [info_of(v) for v in node.inputs]
-        infos = infer(node, inputs, rewrite.limits)
+        if node.subgraphs:
+            infos = infer_bodies(rewrite, node, inputs, lambda body: _propagate(rewrite, body, depth + 1), depth)
+        else:
+            infos = infer(node, inputs, rewrite.limits)
         folded = _fold(rewrite, node, infos)
         if folded is not None:
             for value, array, info in zip(node.outputs, folded, infos, strict=True):

@@ -57,6 +57,16 @@ class Budget:
         if self._run_options is not None and self._run_options.terminate:
             raise ResourceError("the run was ended by RunOptions.terminate")
 
+    @property
+    def iterations_left(self) -> int:
+        """Loop iterations that the run may still make."""
+        return self._limits.max_loop_iterations - self._iterations
+
+    def count_iterations(self, count: int) -> None:
+        """Count iterations, no more than are left. Raises ResourceError if the run is past its deadline."""
+        self._iterations += count
+        self.check()
+
     def count_iteration(self) -> None:
         """Count a loop iteration. Raises ResourceError beyond the maximum, or if the run is past its deadline."""
         self._iterations += 1

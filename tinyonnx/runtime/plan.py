@@ -23,6 +23,7 @@ class NumpyStep:
     """Run an operator's numpy function; slots are -1 where an input or output is absent.
 
     With `by_sizes` the outputs depend on the sizes of the model's inputs alone: the step runs when these change.
+    `region` is the part of the arena that the plans of the node's subgraphs use.
     """
 
     node: Node
@@ -32,6 +33,7 @@ class NumpyStep:
     subplans: dict[int, Plan] = field(default_factory=dict)
     release: list[int] = field(default_factory=list)
     by_sizes: bool = False
+    region: Buffer | None = None
 
 
 @dataclass(eq=False)
@@ -65,7 +67,8 @@ class Plan:
     """Steps, buffers and constants of a graph, ready for the executor.
 
     Slots number the values that numpy steps and outputs refer to. `sizes` are the slots whose content follows from the
-    sizes of the inputs, in a plan for many sizes.
+    sizes of the inputs, in a plan for many sizes. `results` are the outputs of a subgraph whose nodes all have kernels
+    and whose inputs all have buffers.
     """
 
     model: str
@@ -84,6 +87,7 @@ class Plan:
     slot_of: dict[int, int]
     sizes: dict[int, Value] = field(default_factory=dict)
     runs: list[ItemLoop] = field(default_factory=list)
+    results: list[Buffer | Array] | None = None
     threads: int = 1
     remarks: list[Remark] = field(default_factory=list)
     idle: list[Any] = field(default_factory=list)

@@ -15,7 +15,7 @@ from tinyonnx.ir import Array, Graph, Node, Value
 from tinyonnx.limits import Limits
 from tinyonnx.passes.specialise import info_of
 from tinyonnx.registry import Fast, Info, all_imported, lookup
-from tinyonnx.runtime.arena import Buffer, assign_offsets
+from tinyonnx.runtime.arena import BYTE, Buffer, assign_offsets
 from tinyonnx.runtime.constants import ConstantPool
 from tinyonnx.runtime.item_loops import ItemLoop, find_runs, shrink_buffers
 from tinyonnx.runtime.operator_call import check_sizes
@@ -23,27 +23,45 @@ from tinyonnx.runtime.plan import KernelStep, LayoutStep, NumpyStep, Plan, Step
 
 
 def make_plan(
-    graph: Graph, *, model: str, limits: Limits, pool: ConstantPool, kernels: bool = True, by_item: bool = True
-) -> Plan:
+    graph: Graph, *, model: str, limits: Limits, pool: ConstantPool, kernels: bool = True, by_item: bool = True,
+    bodies: bool = True,
+) -> Plan:  # fmt: skip
     """Plan a specialised graph.
 
-    With `kernels=False` every step is a numpy step; with `by_item=False` every tensor exists
-    as a whole after its step. Raises ResourceError where a tensor is over the limit.
+    With `kernels=False` every step is a numpy step, with `bodies=False` every step of subgraphs; with `by_item=False`
+    every tensor exists as a whole after its step. Raises ResourceError where a tensor is over the limit.
     """
     if kernels:
         import tinyonnx.kernels
 
         if all_imported():
             import tinyonnx.kernels.others  # noqa: F401
-    return _Planner(graph, model, limits, pool, kernels, by_item).plan()
+    planner = _Planner(graph, model, limits, pool, kernels)
+    planner.by_item, planner.bodies = by_item, bodies
+    for node in graph.walk() if bodies else graph.nodes:
+        planner.choose(node)
+    plan = planner.plan()
+    _place_bodies(plan)
+    return plan
+
+
+def _place_bodies(plan: Plan) -> None:
+    """Move the buffers of subgraphs into the regions of their steps."""
+    for step in plan.numpy_steps:
+        for body in step.subplans.values():
+            if step.region is not None:
+                for buffer in body.all_buffers:
+                    buffer.offset += step.region.root.offset
+            _place_bodies(body)
 
 
 class _Planner:
     def __init__(
-        self, graph: Graph, model: str, limits: Limits, pool: ConstantPool, kernels: bool, by_item: bool = False
+        self, graph: Graph, model: str, limits: Limits, pool: ConstantPool, kernels: bool, outer: _Planner | None = None
     ) -> None:
         self.graph, self.model, self.limits, self.pool, self.kernels = graph, model, limits, pool, kernels
-        self.by_item = by_item
+        self.outer, self.by_item = outer, False
+        self.bodies: bool = outer is None or outer.bodies
         self.slots: dict[int, int] = {}
         self.constants: dict[int, Array] = {}
         self.sizes: dict[int, Value] = {}
@@ -51,21 +69,22 @@ class _Planner:
         self.copies: dict[tuple[int, str], Buffer] = {}
         self.all_buffers: list[Buffer] = []
         self.steps: list[Step] = []
-        self.chosen: dict[int, Fast] = {}
-        self.why: dict[int, str] = {}
+        self.chosen: dict[int, Fast] = {} if outer is None else outer.chosen
+        self.why: dict[int, str] = {} if outer is None else outer.why
+        self.captured = set() if outer is None else set(map(id, graph.captures()))
+        self.is_compiled = outer is not None and kernels and all(id(node) in self.chosen for node in graph.nodes)
 
     def plan(self) -> Plan:
         self._check_sizes()
-        for node in self.graph.nodes:
-            self._choose(node)
         captures = [(value, self._slot(value)) for value in self.graph.captures()]
         inputs = [self._slot(value) for value in self.graph.inputs]
-        for value in self.graph.inputs:
+        for value in (*(value for value, _ in captures), *self.graph.inputs):
             self._buffer(value)
         for node in self.graph.nodes:
             self._add_step(node)
         outputs = [self._slot(value) for value in self.graph.outputs]
-        for value in self.graph.outputs:
+        results = self._results()
+        for value in self.graph.outputs if self.outer is None else (*self.graph.outputs, *self.graph.inputs):
             self._touch(value, len(self.steps))
         self._find_steps_by_sizes()
         self._share_in_place()
@@ -89,6 +108,7 @@ class _Planner:
             slot_of=self.slots,
             sizes=self.sizes,
             runs=runs,
+            results=results,
         )
 
     # -- choices ------------------------------------------------------------------------
@@ -98,7 +118,8 @@ class _Planner:
             outputs, inputs = ([info_of(v) for v in values] for values in (node.outputs, node.inputs))
             check_sizes(self.model, node, outputs, inputs, self.limits)
 
-    def _choose(self, node: Node) -> None:
+    def choose(self, node: Node) -> None:
+        """Choose the kernel of a node, or note why there is none."""
         if not self.kernels:
             self.why[id(node)] = "kernels are off"
             return
@@ -137,6 +158,8 @@ class _Planner:
 
     def _layout(self, value: Value) -> str:
         """The memory order of a value: that of its producer's kernel, else that which its readers need."""
+        if self.outer is not None and any(value is fed for fed in self.graph.inputs):
+            return "row_major"
         node = value.producer
         fast = self.chosen.get(id(node)) if node is not None else None
         if fast is not None and fast.layout != "any":
@@ -166,8 +189,20 @@ class _Planner:
         """The buffer of a value that a kernel writes or reads, made on first use."""
         if id(value) in self.buffers:
             return self.buffers[id(value)]
+        if id(value) in self.captured:
+            assert self.outer is not None
+            outer = self.outer.buffers.get(id(value)) or self.outer.captured_buffer(value)
+            if outer is not None:
+                shared = Buffer(value.name, outer.shape, outer.dtype, outer.layout, 0, 0, shares=outer)
+                self.buffers[id(value)] = shared
+            return self.buffers.get(id(value))
         written = id(value.producer) in self.chosen
-        if not written and not any(id(user) in self.chosen for user, _ in value.uses):
+        is_fed = (
+            self.is_compiled
+            and any(value is fed for fed in self.graph.inputs)
+            and None not in (value.static_shape, value.dtype)
+        )
+        if not is_fed and not written and not any(id(user) in self.chosen for user, _ in value.uses):
             return None
         shape = value.static_shape
         assert shape is not None
@@ -175,6 +210,24 @@ class _Planner:
         buffer = self._new_buffer(value.name, shape, value.dtype, self._layout(value))
         self.buffers[id(value)] = buffer
         return buffer
+
+    def captured_buffer(self, value: Value) -> Buffer | None:
+        """The buffer of a value that a subgraph captures, if it comes from outside of this graph, too."""
+        return self._buffer(value) if id(value) in self.captured else None
+
+    def _results(self) -> list[Buffer | Array] | None:
+        """The outputs of a subgraph that kernels compute, in row-major order; None if there are other steps."""
+        if not self.is_compiled or any(id(value) not in self.buffers for value in self.graph.inputs):
+            return None
+        results: list[Buffer | Array] = []
+        for value in self.graph.outputs:
+            buffer = value.const if value.const is not None else self._buffer(value)
+            if buffer is None:
+                return None
+            results.append(self._in_layout(value, "row_major") if isinstance(buffer, Buffer) else buffer)
+            if isinstance(results[-1], Buffer):
+                results[-1].end = len(self.steps)
+        return results
 
     def _new_buffer(self, name: str, shape: tuple[int, ...], dtype: Any, layout: str) -> Buffer:
         buffer = Buffer(name, shape, dtype, layout, len(self.steps), len(self.steps))
@@ -206,10 +259,14 @@ class _Planner:
                 node,
                 [-1 if v is None else self._slot(v) for v in node.inputs],
                 [-1 if v is None or not v.uses else self._slot(v) for v in node.outputs],
-                self.why[id(node)],
+                self.why.get(id(node), "a subgraph of a plan for many sizes"),
             )
             for subgraph in node.subgraphs:
-                step.subplans[id(subgraph)] = _Planner(subgraph, self.model, self.limits, self.pool, False).plan()
+                inner = _Planner(subgraph, self.model, self.limits, self.pool, self.kernels and self.bodies, self)
+                step.subplans[id(subgraph)] = inner.plan()
+            room = max((body.arena_bytes for body in step.subplans.values()), default=0)
+            if room:
+                step.region = self._new_buffer(f"{node.label}: subgraphs", (room,), BYTE, "row_major")
             for value in _reads(node):
                 self._touch(value, len(self.steps))
             for result in node.outputs:
@@ -262,11 +319,12 @@ class _Planner:
 
     def _share_in_place(self) -> None:
         """Let an in-place kernel write over its first input where that dies with the step."""
+        own = set(map(id, self.all_buffers))  # those of enclosing graphs have steps of their own
         for position, step in enumerate(self.steps):
             if not isinstance(step, KernelStep) or not step.fast.in_place:
                 continue
             source, target = step.inputs[0], step.output
-            if not isinstance(source, Buffer) or source.root.end != position:
+            if not isinstance(source, Buffer) or source.root.end != position or id(source.root) not in own:
                 continue
             if (source.shape, source.dtype, source.layout) == (target.shape, target.dtype, target.layout):
                 target.shares = source.root

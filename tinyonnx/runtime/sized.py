@@ -25,8 +25,10 @@ from tinyonnx.ir import Array
 from tinyonnx.kernels._common import Temporary
 from tinyonnx.registry import Call
 from tinyonnx.runtime.arena import aligned, view_of
+from tinyonnx.runtime.binding import KernelSegment, allocate_arena, step_calls
 from tinyonnx.runtime.budget import Budget, Stoppable, owners
-from tinyonnx.runtime.executor import Executable, KernelSegment, NumpyCall, allocate_arena, constants_of, step_calls
+from tinyonnx.runtime.executor import Executable
+from tinyonnx.runtime.numpy_call import NumpyCall, constants_of
 from tinyonnx.runtime.plan import NumpyStep, Plan, Unfit
 from tinyonnx.runtime.program import shares_for
 from tinyonnx.runtime.size_table import SizeTable, evaluate, place

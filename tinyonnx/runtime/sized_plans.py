@@ -11,8 +11,9 @@ import numpy as np
 
 from tinyonnx.errors import Error
 from tinyonnx.ir import Graph
+from tinyonnx.registry import lookup
 from tinyonnx.runtime.plan import Plan
-from tinyonnx.sizes.expressions import SMALLEST, Trace
+from tinyonnx.sizes.expressions import SMALLEST, SizeError, Trace
 from tinyonnx.sizes.integers import is_size
 
 if TYPE_CHECKING:
@@ -145,7 +146,13 @@ def make_sized(shapes: Shapes, groups: Sequence[Sequence[tuple[int, int]]], make
 
 
 def forget_sizes(subgraph: Graph) -> None:
-    """Make shapes that are expressions unknown, in a subgraph and those within: its steps take them from their data."""
+    """Make shapes that are expressions unknown, in a subgraph and those within: its steps take them from their data.
+
+    Raises SizeError for a subgraph of operators with kernels, which plans for one size use.
+    """
+    for node in subgraph.nodes:
+        if lookup(node.domain, node.op_type, node.opset).fast:
+            raise SizeError(f"{node.label} is in a subgraph and may run on a kernel, which needs sizes")
     for value in (*subgraph.inputs, *(out for node in subgraph.nodes for out in node.outputs if out is not None)):
         if value.shape is not None and any(map(is_size, value.shape)):
             value.shape = None

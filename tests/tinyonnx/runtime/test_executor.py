@@ -10,7 +10,7 @@ import tinyonnx
 from tests.tinyonnx.passes.conftest import data, floats, model_text
 from tinyonnx.limits import Limits
 from tinyonnx.registry import Info
-from tinyonnx.runtime import executor, program
+from tinyonnx.runtime import binding, program
 from tinyonnx.runtime.executor import Executable, execute
 from tinyonnx.runtime.plan import LayoutStep, Plan
 
@@ -41,7 +41,7 @@ def test_each_step_is_timed_while_it_runs(way, monkeypatch):
     if way == "no clock":
         monkeypatch.setattr(program, "HAS_CLOCK", False)
     if way == "large":
-        monkeypatch.setattr(executor, "_LONG_RUN", 0)
+        monkeypatch.setattr(binding, "_LONG_RUN", 0)
     x = data(1, 3, 8, 6)
     plan = plan_of(x)
     (expected,) = execute(plan_of(x), [x])
@@ -58,7 +58,7 @@ def test_each_step_is_timed_while_it_runs(way, monkeypatch):
 def test_a_plan_that_runs_long_gives_the_same(monkeypatch):
     x = data(2, 3, 9, 7)
     (expected,) = execute(plan_of(x), [x])
-    monkeypatch.setattr(executor, "_LONG_RUN", 0)
+    monkeypatch.setattr(binding, "_LONG_RUN", 0)
     (stepwise,) = execute(plan_of(x), [x])
     np.testing.assert_array_equal(stepwise, expected)
 

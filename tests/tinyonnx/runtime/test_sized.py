@@ -41,6 +41,13 @@ def sized_plans(s: tinyonnx.InferenceSession) -> list[SizedPlan]:
     return plans._plans
 
 
+def assert_planned_for_sizes(s: tinyonnx.InferenceSession) -> None:
+    """A session has plans for every size, unless subgraphs that stay have operators with kernels."""
+    (plans,) = s._sized.values()
+    stays = any(node.subgraphs for node in s._graph.nodes) and plans.refused.endswith("a kernel, which needs sizes")
+    assert plans._plans or stays, plans.refused
+
+
 def check(model: ModelProto, shapes: list[tuple[int, ...]], seed: int) -> None:
     """Run all shapes in one session, some again, each beside a session of its own; one also beside onnxruntime."""
     content = model.SerializeToString()
@@ -57,7 +64,7 @@ def check(model: ModelProto, shapes: list[tuple[int, ...]], seed: int) -> None:
             theirs = onnxruntime.InferenceSession(content, options).run(None, feeds)
             for a, b in zip(results, theirs, strict=True):
                 np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-4)
-    assert sized_plans(here)
+    assert_planned_for_sizes(here)
 
 
 def test_runs_that_overlap_share_no_memory_that_kernels_write() -> None:
@@ -192,7 +199,7 @@ def test_threads_and_sizes() -> None:
     for thread in threads:
         thread.join()
     assert not wrong
-    assert sized_plans(here)
+    assert_planned_for_sizes(here)
 
 
 def test_results_own_their_memory() -> None:

@@ -1,0 +1,195 @@
+"""Numpy steps, and the bodies of those with subgraphs."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Iterable, Iterator
+from itertools import groupby
+from typing import Any, cast
+
+import numpy as np
+
+from tinyonnx.errors import OpError, ResourceError
+from tinyonnx.ir import Array, Graph, Node
+from tinyonnx.limits import MAX_RANK
+from tinyonnx.registry import Info
+from tinyonnx.runtime.binding import Environment, FastStep, KernelSegment, kernel_calls, scratch_for, with_scratch
+from tinyonnx.runtime.budget import Budget, RunBytesError
+from tinyonnx.runtime.loops import CompiledLoop, compiled_loop
+from tinyonnx.runtime.operator_call import VIEWS, OpContext, check_sizes, describe, evaluate, infer, node_error
+from tinyonnx.runtime.plan import NumpyStep, Plan
+from tinyonnx.runtime.trace import Hook
+from tinyonnx.sizes.integers import is_size
+
+
+def bound_calls(plan: Plan, arena: Array) -> list[NumpyCall | KernelSegment]:
+    """The steps of a plan as they are executed: numpy steps, and programs of consecutive kernels."""
+    found = kernel_calls(plan, arena)
+    scratch = scratch_for(plan, (call for calls in found for call in calls))
+    result: list[NumpyCall | KernelSegment] = []
+    steps = (plan.steps[position] for position, _ in plan.order)
+    for is_numpy, run in groupby(zip(steps, found, strict=True), lambda pair: isinstance(pair[0], NumpyStep)):
+        if is_numpy:
+            result += (NumpyCall(plan, cast(NumpyStep, step), arena) for step, _ in run)
+        else:
+            kernels = [
+                (cast(FastStep, step), [with_scratch(call, scratch, plan.threads) for call in calls])
+                for step, calls in run
+            ]
+            result.append(KernelSegment(kernels, arena, plan.threads))
+    return result
+
+
+def bound_template(plan: Plan, arena: Array) -> Environment:
+    """The values of a plan's slots before it runs: constants, and views of buffers."""
+    template: Environment = [None] * plan.n_slots
+    for slot, array in plan.constants.items():
+        template[slot] = array
+    for slot, buffer in plan.buffers.items():
+        template[slot] = buffer.view(arena)
+    return template
+
+
+def _info(value: Any) -> Info | None:
+    """Describe a value to a shape rule; its content only if it is small enough to be a shape."""
+    if not isinstance(value, np.ndarray):
+        return None if value is None else Info(None, None)
+    return Info(value.dtype, value.shape, value if value.size <= MAX_RANK else None)
+
+
+def _room(node: Node, outputs: Iterable[tuple[Any, Any] | None]) -> int:
+    """Bytes of a node's results, as far as their dtypes and shapes are known and they can't be views."""
+    if not node.domain and node.op_type in VIEWS:
+        return 0
+    known = [pair for pair in outputs if pair is not None and None not in pair and not any(map(is_size, pair[1]))]
+    return sum(math.prod(shape) * dtype.itemsize for dtype, shape in known)
+
+
+def constants_of(plan: Plan) -> Iterator[Array]:
+    """The constants of a plan and of its subgraphs' plans."""
+    yield from plan.constants.values()
+    for step in plan.numpy_steps:
+        for subplan in step.subplans.values():
+            yield from constants_of(subplan)
+
+
+class NumpyCall:
+    """One numpy step."""
+
+    def __init__(self, plan: Plan, step: NumpyStep, arena: Array) -> None:
+        self.plan, self.step, self.arena = plan, step, arena
+        self.expect([None if v is None else (v.dtype, v.static_shape) for v in step.node.outputs])
+        self.unforeseen = any(v is not None and v.static_shape is None for v in step.node.outputs)
+        self.bodies: dict[int, Body] = {}
+        for key, subplan in step.subplans.items():
+            subplan.threads = plan.threads
+            self.bodies[key] = Body(plan, subplan, arena)
+        self.loop = compiled_loop(plan, step, arena) if self.bodies else None
+
+    def expect(self, planned: list[tuple[Any, Any] | None]) -> None:
+        """Set the dtype and shape of each output, as far as they are known."""
+        self.planned, self.room = planned, _room(self.step.node, planned)
+
+    def run(self, environment: Environment, budget: Budget, hook: Hook | None = None) -> None:
+        """Run the step on the values of its inputs. Raises NodeError, ResourceError."""
+        step, plan, room = self.step, self.plan, self.room
+        budget.check()
+        inputs = [environment[slot] if slot >= 0 else None for slot in step.inputs]
+
+        def run_graph(graph: Graph, values: list[Any]) -> list[Any]:
+            return self.bodies[id(graph)].run(values, environment, budget, hook)
+
+        ctx = OpContext(step.node, plan.limits, budget, run_graph)
+        if self.unforeseen:
+            known = infer(step.node, list(map(_info, inputs)), plan.limits)
+            check_sizes(plan.model, step.node, known, inputs, plan.limits)
+            room = _room(step.node, [None if info is None else (info.dtype, info.shape) for info in known])
+        outer = budget.enter() if self.bodies else None
+        try:
+            budget.check_room(room)
+            results = None
+            if self.loop is not None and hook is None:
+                results = self._run_loop(self.loop, inputs, ctx, budget)
+            if results is None:
+                results = evaluate(plan.model, step.node, inputs, ctx)
+            if self.unforeseen:
+                check_sizes(plan.model, step.node, list(map(_info, results)), inputs, plan.limits)
+            if outer is not None:
+                budget.leave(outer)
+            self._store(results, inputs, environment, budget)
+        except RunBytesError as error:
+            raise ResourceError(str(node_error(plan.model, step.node, error, inputs))) from None
+        for slot in step.release:
+            budget.release(environment[slot])
+            environment[slot] = None
+        if hook is not None:
+            hook(step.node, results)
+
+    def _store(self, results: list[Any], inputs: list[Any], environment: Environment, budget: Budget) -> None:
+        """Put the results into their buffers, or count and keep them."""
+        step, plan = self.step, self.plan
+        for slot, result, planned in zip(step.outputs, results, self.planned, strict=True):
+            if slot < 0:
+                continue
+            buffer = plan.buffers.get(slot)
+            if buffer is not None:
+                if not isinstance(result, np.ndarray) or planned != (result.dtype, result.shape):
+                    cause = f"gave {describe(result)} where {buffer.dtype}{list(buffer.shape)} was planned"
+                    raise node_error(plan.model, step.node, cause, inputs)
+                np.copyto(environment[slot], result)
+            else:
+                environment[slot] = kept = self._detach(result)
+                budget.hold(kept)
+
+    def time(self, environment: Environment, budget: Budget) -> Iterator[float]:
+        """Run the step: its seconds."""
+        begin = time.perf_counter()
+        self.run(environment, budget)
+        yield time.perf_counter() - begin
+
+    def _detach(self, result: Any) -> Any:
+        """Copy results that alias the arena, because a later step would overwrite them."""
+        if isinstance(result, np.ndarray):
+            return result.copy() if np.may_share_memory(result, self.arena) else result
+        if isinstance(result, list):
+            return [self._detach(item) for item in result]
+        return result
+
+    def _run_loop(self, loop: CompiledLoop, inputs: list[Any], ctx: OpContext, budget: Budget) -> list[Any] | None:
+        try:
+            results = loop.run(inputs, ctx, budget)
+        except ResourceError as error:
+            raise ResourceError(str(node_error(self.plan.model, self.step.node, error, inputs))) from error
+        return None if results is None else results[: len(self.step.node.outputs)]
+
+
+class Body:
+    """A subgraph, ready to run: its plan, bound to the arena of the run."""
+
+    def __init__(self, outer: Plan, plan: Plan, arena: Array) -> None:
+        self.plan = plan
+        self.calls = bound_calls(plan, arena)
+        self.template = bound_template(plan, arena)
+        # what kernels read is a part of the template
+        self.captures = [(slot, outer.slot_of[id(v)]) for v, slot in plan.captures if slot not in plan.buffers]
+
+    def run(self, values: list[Any], environment: Environment, budget: Budget, hook: Hook | None) -> list[Any]:
+        """Run on values by position, and on the captured ones of the environment around it."""
+        plan, inner = self.plan, self.template.copy()
+        for slot, outer in self.captures:
+            inner[slot] = environment[outer]
+        if len(values) != len(plan.inputs):
+            raise OpError(f"its body takes {len(plan.inputs)} inputs, got {len(values)}")
+        for slot, value in zip(plan.inputs, values, strict=True):
+            if slot not in plan.buffers:
+                inner[slot] = value
+                continue
+            view = inner[slot]
+            if not isinstance(value, np.ndarray) or (value.dtype, value.shape) != (view.dtype, view.shape):
+                raise OpError(f"its body got {describe(value)} where {describe(view)} was planned")
+            np.copyto(view, value)
+        for call in self.calls:
+            call.run(inner, budget, hook)
+        # the arena's content is overwritten when the body runs again
+        return [inner[slot].copy() if slot in plan.buffers else inner[slot] for slot in plan.outputs]
