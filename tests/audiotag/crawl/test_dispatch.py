@@ -101,3 +101,8 @@ def test_pace_is_that_of_the_latest_files():
     assert pace.seconds == pytest.approx(2.0)
     pace.add(PACE_FILES // 4, PACE_FILES // 4 * 6.0)
     assert pace.seconds == pytest.approx(3.0)
+
+
+@pytest.mark.parametrize(("waiting", "lengths"), [(0, [0, 0, 0]), (1, [1, 0, 0]), (2, [1, 1, 0]), (4, [2, 1, 1])])
+def test_no_more_files_are_assigned_than_wait(waiting, lengths):
+    assert assign([Queue(), Queue(), Queue()], 5, waiting) == lengths

@@ -34,14 +34,13 @@ def numbers(n):
     return np.concatenate(parts)
 
 
-@pytest.mark.parametrize("n", [1_000_000])
-def test_scores_in_json(n):
-    values = numbers(n)
+def test_scores_in_json():
+    values = numbers(200_000)
     assert lines("write_scores", values) == [repr(float(f"{value:.6g}")) for value in values.tolist()]
 
 
 def test_scores_in_text():
-    values = np.concatenate([numbers(500_000), np.arange(20_001) / 20_000])
+    values = np.concatenate([numbers(100_000), np.arange(20_001) / 20_000])
     assert lines("write_fixed", values, 4, 6) == [f"{value:6.4f}" for value in values.tolist()]
 
 
@@ -51,7 +50,7 @@ def sample_counts(n):
 
 
 def test_seconds_in_json():
-    counts = sample_counts(1_000_000)
+    counts = sample_counts(200_000)
     assert lines("write_seconds", counts) == [repr(count / 32000) for count in counts.tolist()]
 
 

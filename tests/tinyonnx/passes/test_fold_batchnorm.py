@@ -161,3 +161,11 @@ def test_parameters_of_another_shape_are_the_error_that_they_were(parameters):
     model = onnx.parser.parse_model(model_text(body, X, Y, weights)).SerializeToString()
     with pytest.raises(tinyonnx.NodeError, match=r'BatchNormalization "y".* has shape'):
         tinyonnx.InferenceSession(model).run(None, {"x": data(2, 4, 9, 8)})
+
+
+def test_the_default_of_epsilon_decides_whether_a_variance_is_positive(optimise):
+    weights = f"{floats('w', 3, 4, 1, 1)}, {floats('k', 3)}, float[3] v = {{1, -0.000015, 1}}"
+    body = "c = Conv(x, w) y = BatchNormalization(c, k, k, k, v)"
+    result = optimise(model_text(body, X, Y, weights), x=data(2, 4, 9, 8))
+    assert dict(result.ops) == {"Conv": 1, "BatchNormalization": 1}
+    assert result.refused("its variance is not positive")
