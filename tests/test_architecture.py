@@ -70,7 +70,7 @@ ALLOWED = {
             "errors", "labels", "features", "sound", "models", "scoring", "tagger", "results", "crawl", "audiotag",
         },
         "standalone": {"errors", "labels", "features", "models", "sound", "outputs", "audiotag"},
-        "web": {"standalone", "models"},
+        "web": {"standalone", "models", "audiotag"},
         "commands": {
             "errors", "console", "events", "labels", "results", "options", "tagger", "crawl", "models", "outputs",
             "pictures", "serve", "sound", "standalone", "web", "learning",

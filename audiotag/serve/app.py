@@ -110,8 +110,9 @@ class Service:
         self.metrics.watch_unsent(lambda: limits.unsent_bytes - self._answers.left)
         self._pool = ThreadPoolExecutor(workers, thread_name_prefix="tag")
         self._running: set[Future[Answer]] = set()
-        folder = files("audiotag.serve").joinpath("page")
-        self._parts = {part.name: part.read_text(encoding="utf-8") for part in folder.iterdir() if part.is_file()}
+        package = files("audiotag")
+        parts = [*package.joinpath("page").iterdir(), package.joinpath("serve", "engine.js")]
+        self._parts = {part.name: part.read_text(encoding="utf-8") for part in parts if part.is_file()}
         longer = max(1.0, limits.recording_bytes / max(1, limits.max_bytes))
         self._streams = WindowStreams(
             tagger, decoders, self.metrics, self._pool, limits.recording_bytes, limits.recording_seconds,

@@ -1,6 +1,6 @@
 // A service worker: answers from its cache, so that the page works without a network after the first visit.
 const CACHE = "audiotag-VERSION";
-const FILES = ["./", "index.html", "page.css", "page.js", "results.js", "worker.js", "microphone.js", "program.mjs", "tagger.wasm"];
+const FILES = ["./", ...NAMES];
 
 addEventListener("install", (event) => {
   event.waitUntil(caches.open(CACHE).then((cache) => cache.addAll(FILES)).then(() => skipWaiting()));

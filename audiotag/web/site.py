@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from audiotag import __version__
 from audiotag.standalone.build import PROGRAM, build_program
 from tinyonnx.files import write_file
 
@@ -15,7 +17,11 @@ if TYPE_CHECKING:
 
 _HERE = Path(__file__).parent
 
-_PAGE = ("index.html", "page.css", "page.js", "results.js", "worker.js", "microphone.js")
+_PAGE = _HERE.parent / "page"
+"""The page that `audiotag serve` has, too, without its engine."""
+
+_POLICY = "default-src 'self'; script-src 'self' 'wasm-unsafe-eval'; media-src 'self' blob:; img-src 'self' data:"
+"""Content security policy of the page."""
 
 
 def build_site(model: ResolvedModel, folder: Path) -> list[Path]:
@@ -23,14 +29,20 @@ def build_site(model: ResolvedModel, folder: Path) -> list[Path]:
 
     Raises ModelError if the model is not a tagger or can't be compiled, OSError if a file can't be written.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    contents = {name: (_HERE / name).read_bytes() for name in _PAGE}
-    contents[PROGRAM.name] = PROGRAM.read_bytes()
     with tempfile.TemporaryDirectory() as built:
         module, _ = build_program(model, Path(built) / "tagger.wasm", "wasm")
-        contents[module.name] = module.read_bytes()
+        contents = {module.name: module.read_bytes(), PROGRAM.name: PROGRAM.read_bytes()}
+    facts = {"model": model.name, "version": __version__, "labels": [label.name for label in model.labels]}
+    contents["page/model.json"] = json.dumps(facts, ensure_ascii=False).encode()
+    for part in (*sorted(_PAGE.iterdir()), _HERE / "engine.js", _HERE / "worker.js"):
+        if part.name != "index.html" and part.is_file():
+            contents[f"page/{part.name}"] = part.read_bytes()
+    policy = f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">\n<title>'
+    contents["index.html"] = (_PAGE / "index.html").read_text(encoding="utf-8").replace("<title>", policy, 1).encode()
     digest = hashlib.sha256(b"".join(contents.values())).hexdigest()[:16]
-    contents["offline.js"] = (_HERE / "offline.js").read_bytes().replace(b"VERSION", digest.encode())
+    offline = (_HERE / "offline.js").read_text(encoding="utf-8").replace("VERSION", digest)
+    contents["offline.js"] = offline.replace("NAMES", json.dumps(sorted(contents))).encode()
+    (folder / "page").mkdir(parents=True, exist_ok=True)
     for name, content in contents.items():
         write_file(folder / name, content)
     return [folder / name for name in contents]

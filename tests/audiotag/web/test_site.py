@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import json
-import re
 import threading
 from collections.abc import Iterator
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
@@ -43,7 +42,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ThreadingHTTPServ
 @pytest.fixture
 def page(site: ThreadingHTTPServer, browser: Any) -> Any:
     browser.get(f"http://127.0.0.1:{site.server_port}/")
-    until(lambda: browser.find_element("id", "files").is_enabled())
+    until(lambda: "computed on this device" in browser.find_element("id", "model").text)
     return browser
 
 
@@ -60,15 +59,23 @@ def errors(browser: Any) -> list[Any]:
     return [entry for entry in browser.get_log("browser") if entry["level"] == "SEVERE"]
 
 
-def saved(browser: Any, format: str) -> str:
+def saved(browser: Any, kind: str) -> str:
     """The content of a download."""
     script = """
-        const [format, done] = arguments, create = URL.createObjectURL;
+        const [kind, done] = arguments, create = URL.createObjectURL;
         HTMLAnchorElement.prototype.click = () => {};
         URL.createObjectURL = (blob) => (blob.text().then(done), create.call(URL, blob));
-        document.querySelector(`[data-format=${format}]`).dispatchEvent(new MouseEvent("click"));
+        document.querySelector(`[data-kind=${kind}]`).dispatchEvent(new MouseEvent("click"));
     """
-    return str(browser.execute_async_script(script, format))
+    return str(browser.execute_async_script(script, kind))
+
+
+def choose(page: Any, *paths: Path) -> None:
+    page.find_element("id", "file").send_keys("\n".join(map(str, paths)))
+
+
+def shows(page: Any, title: str) -> bool:
+    return page.find_element("id", "result").is_displayed() and page.find_element("id", "title").text == title
 
 
 def test_another_page_is_not_overwritten(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -79,52 +86,65 @@ def test_another_page_is_not_overwritten(tmp_path: Path, capsys: pytest.CaptureF
 
 
 def test_files_are_tagged_as_in_the_package(page: Any, clips: dict[str, Path]) -> None:
-    page.find_element("id", "files").send_keys(f"{clips['one.wav']}\n{clips['two.flac']}")
-    until(lambda: len(page.find_elements("css selector", ".clip")) == 2)
-    until(lambda: page.find_element("id", "status").text == "")
-    titles = [element.text for element in page.find_elements("css selector", ".clip h2")]
-    assert titles == ["two.flac, 3.00 s", "one.wav, 10.00 s"]
-    assert len(page.find_elements("css selector", ".clip .cells")) == 16
-    cells = page.execute_script(
-        "return [...document.querySelectorAll('.cells i')].map((cell) => [cell.title, Number(cell.style.opacity)])"
-    )
-    known = re.compile(r".*? (below )?(\d\.\d{3}), (\d+\.\d) to (\d+\.\d) s")
-    for title, opacity in cells:
-        found = known.fullmatch(title)
-        assert found is not None
-        assert float(found[4]) - float(found[3]) == pytest.approx(2)
-        assert opacity == (0 if found[1] else pytest.approx(float(found[2]), abs=6e-4))
-    assert any(opacity == 0 for _, opacity in cells)
-    rows = [json.loads(line) for line in saved(page, "json").splitlines()]
-    whole = next(row for row in rows if row["path"] == "one.wav")
-    expected = {tag.label: tag.score for tag in Tagger().tag(clips["one.wav"]).tags}
-    assert [tag["label"] for tag in whole["tags"]] == list(expected)
-    np.testing.assert_allclose([tag["score"] for tag in whole["tags"]], list(expected.values()), rtol=0, atol=2e-5)
-    assert saved(page, "csv").startswith("path,start,end,label,score\n")
-    assert all(len(line.split("\t")) == 3 for line in saved(page, "txt").splitlines())
+    choose(page, clips["one.wav"])
+    until(lambda: shows(page, "one.wav, 10.00 s"))
+    assert page.find_element("id", "of").text == "The whole clip"
+    found = json.loads(saved(page, "json"))
+    tagger = Tagger()
+    expected = {tag.label: tag.score for tag in tagger.tag(clips["one.wav"]).tags}
+    assert [tag["label"] for tag in found["tags"]] == list(expected)
+    np.testing.assert_allclose([tag["score"] for tag in found["tags"]], list(expected.values()), rtol=0, atol=2e-5)
+    windows = list(tagger.tag_windows(clips["one.wav"], 2, 1, threshold=0.2))
+    assert [(row["start"], row["end"]) for row in found["windows"]] == [(row.start, row.end) for row in windows]
+    for row, theirs in zip(found["windows"], windows, strict=True):
+        scores = {tag["label"]: tag["score"] for tag in row["tags"]}
+        for tag in theirs.tags:
+            assert scores.get(tag.label, 0.2) == pytest.approx(tag.score, abs=4e-5)
+    assert saved(page, "csv").startswith("path,start,end,label,score\r\n")
+    assert all(len(line.split("\t")) == 3 for line in saved(page, "audacity").splitlines())
     assert errors(page) == []
 
 
-def test_a_file_is_played_from_where_the_waveform_is_clicked(page: Any, clips: dict[str, Path]) -> None:
-    page.find_element("id", "files").send_keys(str(clips["one.wav"]))
-    until(lambda: page.find_elements("css selector", ".clip"))
-    until(lambda: page.execute_script("return document.querySelector('audio').duration > 9"))
-    page.find_element("css selector", ".wave").click()  # in the middle
-    until(lambda: page.execute_script("return Math.abs(document.querySelector('audio').currentTime - 5) < 0.5"))
+def test_formats_of_the_browser_and_several_files(page: Any, clips: dict[str, Path]) -> None:
+    choose(page, clips["two.flac"], clips["one.wav"])
+    until(lambda: shows(page, "one.wav, 10.00 s"))
+    first = page.find_element("css selector", "#files button")
+    until(lambda: first.text.split() == ["two.flac", "3.0", "s"])
+    first.click()
+    until(lambda: shows(page, "two.flac, 3.00 s"))
+    assert len(page.find_elements("css selector", "#tags li")) == 10
+    assert errors(page) == []
 
 
 def test_a_file_that_is_no_sound(page: Any, clips: dict[str, Path]) -> None:
-    page.find_element("id", "files").send_keys(str(clips["text.wav"]))
+    choose(page, clips["text.wav"])
     until(lambda: "text.wav: this browser can't decode it" in page.find_element("id", "status").text)
-    assert not page.find_elements("css selector", ".clip")
+    assert not page.find_element("id", "result").is_displayed()
+
+
+def test_a_long_recording_shows_results_while_it_is_analysed(page: Any, tmp_path: Path) -> None:
+    sound = np.random.default_rng(0).standard_normal(8000 * 1800).astype(np.float32) / 10
+    soundfile.write(tmp_path / "long.wav", sound, 8000, subtype="PCM_16")
+    choose(page, tmp_path / "long.wav")
+    until(lambda: "so far" in page.find_element("id", "title").text)
+    page.find_element("id", "cancel").click()
+    until(lambda: "stopped at" in page.find_element("id", "warning").text)
+    assert page.find_element("id", "result").is_displayed()
+    choose(page, tmp_path / "long.wav")  # the model is there again
+    until(lambda: "so far" in page.find_element("id", "title").text)
+    page.find_element("id", "cancel").click()
+    until(lambda: not page.find_element("id", "cancel").is_displayed())
+    assert errors(page) == []
 
 
 def test_the_microphone_is_tagged_live(page: Any) -> None:
-    page.find_element("id", "live").click()
-    until(lambda: len(page.find_elements("css selector", "#now-tags li")) == 10)
-    assert page.find_element("id", "live").get_attribute("aria-pressed") == "true"
-    page.find_element("id", "live").click()
-    until(lambda: page.find_element("id", "live").get_attribute("aria-pressed") == "false")
+    page.find_element("id", "record").click()
+    until(lambda: page.find_element("id", "status").text.startswith("Now: "))
+    assert page.find_element("id", "record").get_attribute("aria-pressed") == "true"
+    page.find_element("id", "record").click()
+    until(lambda: page.find_element("id", "record").get_attribute("aria-pressed") == "false")
+    until(lambda: "so far" not in page.find_element("id", "title").text)
+    assert page.find_element("id", "title").text.startswith("recording ")
     assert errors(page) == []
 
 
@@ -136,9 +156,9 @@ def test_works_without_a_network(page: Any, site: ThreadingHTTPServer, clips: di
     page.execute_cdp_cmd("Network.emulateNetworkConditions", offline)
     try:
         page.refresh()
-        until(lambda: page.find_element("id", "files").is_enabled())
-        page.find_element("id", "files").send_keys(str(clips["one.wav"]))
-        until(lambda: page.find_elements("css selector", ".clip"))
+        until(lambda: "computed on this device" in page.find_element("id", "model").text)
+        choose(page, clips["one.wav"])
+        until(lambda: shows(page, "one.wav, 10.00 s"))
     finally:
         page.execute_cdp_cmd(
             "Network.emulateNetworkConditions",
@@ -152,8 +172,8 @@ def test_fits_a_phone(page: Any, clips: dict[str, Path]) -> None:
         "Emulation.setDeviceMetricsOverride", {"width": 360, "height": 740, "deviceScaleFactor": 2, "mobile": True}
     )
     try:
-        page.find_element("id", "files").send_keys(str(clips["one.wav"]))
-        until(lambda: page.find_elements("css selector", ".clip"))
+        choose(page, clips["one.wav"])
+        until(lambda: shows(page, "one.wav, 10.00 s"))
         assert page.execute_script("return document.documentElement.scrollWidth") <= 360
     finally:
         page.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})

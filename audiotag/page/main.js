@@ -286,6 +286,7 @@ for (const button of document.querySelectorAll("[data-kind]"))
 engine.about().then((about) => {
   known = about;
   const hours = about.recordingSeconds / 3600, size = about.recordingBytes / 2 ** 30;
-  at("model").textContent = `Model ${about.model}, ${about.labels.length} classes, audiotag ${about.version}; recordings of up to ${hours} hours and ${size} GiB`;
+  const limits = about.recordingSeconds ? `recordings of up to ${hours} hours and ${size} GiB` : "everything is computed on this device";
+  at("model").textContent = `Model ${about.model}, ${about.labels.length} classes, audiotag ${about.version}; ${limits}`;
   for (const label of about.labels) element(at("labels"), "option").value = label;
-}).catch((error) => say(`The server does not answer: ${error.message}`, true));
+}).catch((error) => say(`The tagger can't be reached: ${error.message}`, true));

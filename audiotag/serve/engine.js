@@ -1,4 +1,4 @@
-// The server as the page uses it.
+// The server as the page uses it. See audiotag/web/engine.js for the other engine.
 
 /** Name of the model, classes and limits: {model, version, labels, recordingSeconds, recordingBytes}. */
 export async function about() {
@@ -17,7 +17,12 @@ async function refuse(answer) {
   throw error;
 }
 
-/** Yields the lines of an analysis: a head, one for each window, an end. See audiotag/serve/windows.py. */
+function unpack(base64) {
+  const bytes = Uint8Array.from(atob(base64), (c) => c.charCodeAt(0));
+  return new Uint16Array(bytes.buffer);
+}
+
+/** Yields an analysis: a head, each window, an end. See audiotag/serve/windows.py; scores are a Uint16Array here. */
 export async function* analyse(blob, { name, window, hop }, signal) {
   const query = new URLSearchParams({ name, window, hop });
   const answer = await fetch(`windows?${query}`, { method: "POST", body: blob, signal });
@@ -29,7 +34,10 @@ export async function* analyse(blob, { name, window, hop }, signal) {
     if (done) break;
     const parts = (rest + value).split("\n");
     rest = parts.pop();
-    for (const part of parts) yield JSON.parse(part);
+    for (const part of parts) {
+      const line = JSON.parse(part);
+      yield line.scores ? { ...line, scores: unpack(line.scores) } : line;
+    }
   }
 }
 

@@ -2,11 +2,6 @@
 
 const SCALE = 65535;
 
-function unpack(base64) {
-  const bytes = Uint8Array.from(atob(base64), (c) => c.charCodeAt(0));
-  return new Uint16Array(bytes.buffer);
-}
-
 export class Result {
   constructor(name, labels) {
     Object.assign(this, { name, labels, windows: [], tags: [], of: "", model: "", warning: "", spectrogram: null });
@@ -20,7 +15,7 @@ export class Result {
     if (line.labels) {
       Object.assign(this, { labels: line.labels, model: line.model, best: new Float64Array(line.labels.length) });
     } else if (line.scores) {
-      this.addWindow(line.start, line.end, line.peak, unpack(line.scores));
+      this.addWindow(line.start, line.end, line.peak, line.scores);
     } else {
       Object.assign(this, line, { expected: 0 });
       return true;
