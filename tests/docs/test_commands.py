@@ -26,6 +26,7 @@ CANNOT_RUN = {
     r"^arecord ": "records from a microphone without end",
     r"^pytest|^scripts/check|^\.ci/run|&& pytest": "runs the tests, of which this is one",
     r"^(python -m |onnx-)conformance ": "takes minutes; .ci/run, tests/conformance and tests/onnx_conformance run it",
+    r"^python -m benchmarks ": "takes minutes; tests/benchmarks runs it with small models",
     r"^python -m models\.train": "trains for an hour; tests/models holds its result",
     r"^scripts/mutate ": "runs other tests many times; tests/scripts runs it",
     r"--target ": "tests/tinyonnx/native/test_targets.py builds a small model for all targets",

@@ -127,6 +127,8 @@ def test_refusals() -> None:
         return Info(np.dtype(np.int64), (len(numbers),), np.array(numbers))
 
     pad, gather = lookup("", "Pad", 22), lookup("", "Gather", 22)
+    known = Info(f4, (2, 3), np.zeros((2, 3), np.float32))
+    assert "constant" in str(choose(lookup("", "Transpose", 22), x, [known], {}))
     assert "data" in str(choose(pad, x, [x, Info(np.dtype(np.int64), (4,))], {"mode": "reflect"}))
     assert "mode mirror" in str(choose(pad, x, [x, constant(0, 1, 0, 0)], {"mode": "mirror"}))
     for mode, pads in [("reflect", (2, 0, 0, 0)), ("reflect", (-1, 0, 1, 0)), ("wrap", (0, 0, 0, 4))]:
