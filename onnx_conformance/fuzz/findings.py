@@ -40,6 +40,7 @@ class Finding:
     """The description of a finding, written as `finding.json`.
 
     `cause` groups findings: kind, suspects, operators, type and attributes after reduction; the message of a refusal.
+    `checked` says against what a person has checked it.
     """
 
     cause: str
@@ -60,6 +61,7 @@ class Finding:
     versions: dict[str, str]
     count: int = 1
     passes: list[str] = field(default_factory=list)
+    checked: list[str] = field(default_factory=list)
 
     @property
     def folder(self) -> str:
@@ -120,7 +122,7 @@ def write_finding(
                 _write_value(data / f"output_{i}.pb", value, output)
     (place / "finding.json").write_text(json.dumps(asdict(finding), indent=1) + "\n", encoding="utf-8")
     (place / "README.md").write_text(_readme(finding, model, outputs, bool(trusted)), encoding="utf-8")
-    (place / "reproduce.py").write_text(script_for(finding.suspects[0], bool(trusted)), encoding="utf-8")
+    (place / "reproduce.py").write_text(script_for(finding.suspects[0]), encoding="utf-8")
     return place
 
 
@@ -142,6 +144,8 @@ def _readme(finding: Finding, model: ModelProto, outputs: Mapping[str, Any], tru
         with_it = next((group for group in finding.groups if "reference" in group), ["reference"])
         others = [name for name in with_it if name != "reference"]
         lines += ["", f"With onnx's reference agree: {', '.join(others) or 'none of the others'}."]
+    if finding.checked:
+        lines += ["", "## Checked", "", *(f"- {line}" for line in finding.checked)]
     lines += ["", "## Model", "", "```", onnx.printer.to_text(model).strip(), "```", ""]
     for name, values in outputs.items():
         lines += [f"{name}:", "", "```", *(_shown(value) for value in values), "```", ""]

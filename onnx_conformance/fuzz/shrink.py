@@ -89,7 +89,9 @@ def _with_plain_numbers(
 
 def _plainer(array: Any) -> Iterator[Any]:
     """Yield arrays of the same type and shape that are easier to read."""
-    candidates = [np.zeros_like(array), np.ones_like(array)]
+    candidates = [np.ones_like(array)]
+    if not array.all():  # a scale or a divisor has no zeros
+        candidates.insert(0, np.zeros_like(array))
     with np.errstate(all="ignore"):
         candidates.append((np.arange(array.size) % 7 + 1).reshape(array.shape).astype(array.dtype))
         if array.dtype.kind == "f":

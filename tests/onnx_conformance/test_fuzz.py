@@ -200,7 +200,7 @@ def test_scripts_run_with_onnx_and_the_runtime_alone(tmp_path: Path, runtime: st
     script = (place / "reproduce.py").read_text()
     assert "onnx_conformance" not in script
     done = subprocess.run([sys.executable, str(place / "reproduce.py")], capture_output=True, text=True, check=True)
-    assert done.stdout.splitlines() == ["y: float32[2] [-1. -1.]", "expected: float32[2] [-1. -1.]"]
+    assert done.stdout.splitlines() == ["y should be float32[2] [-1. -1.]", "y is float32[2] [-1. -1.]"]
 
 
 def test_crashes_are_findings() -> None:
