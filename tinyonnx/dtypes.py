@@ -94,3 +94,13 @@ class TypedMap(dict[Any, Any]):
         super().__init__(items)
         self.type = type
         self.dtype = dtype
+
+
+def round_to_bfloat16(x: Any) -> Any:
+    """Return float32 rounded to bfloat16, ties to even, as float32; subnormals become 0, as with AVX512-BF16."""
+    bits = np.ascontiguousarray(x, np.float32).view(np.uint32)
+    rounded = bits + np.uint32(0x7FFF) + (bits >> np.uint32(16) & np.uint32(1))
+    is_nan = (bits & np.uint32(0x7FFFFFFF)) > np.uint32(0x7F800000)
+    rounded = np.where(is_nan, bits | np.uint32(0x400000), rounded)
+    rounded = np.where(bits & np.uint32(0x7F800000), rounded, bits & np.uint32(0x80000000))
+    return (rounded & np.uint32(0xFFFF0000)).view(np.float32).reshape(np.shape(x))

@@ -107,9 +107,10 @@ class Node:
         name: as in the file, may be empty.
         index: position in the file.
         origin: labels of the nodes of the model that this node replaces; its own label unless it is fused.
+        rounded: whether kernels may round operands of its products to bfloat16.
     """
 
-    __slots__ = ("attributes", "domain", "index", "inputs", "name", "op_type", "opset", "origin", "outputs")
+    __slots__ = ("attributes", "domain", "index", "inputs", "name", "op_type", "opset", "origin", "outputs", "rounded")
 
     def __init__(
         self,
@@ -133,6 +134,7 @@ class Node:
         self.outputs: list[Value | None] = list(outputs)
         self.attributes: dict[str, Any] = dict(attributes or {})
         self.origin: tuple[str, ...] = tuple(origin) or (self.label,)
+        self.rounded = False
 
     @property
     def label(self) -> str:
@@ -362,7 +364,7 @@ class Graph:
         graph.overridable = [sure(v) for v in self.overridable]
         for node in self.nodes:
             attributes = {k: a._clone(known) if isinstance(a, Graph) else a for k, a in node.attributes.items()}
-            graph.add_node(
+            new = graph.add_node(
                 Node(
                     node.op_type,
                     [copy(v) for v in node.inputs],
@@ -375,6 +377,7 @@ class Graph:
                     origin=node.origin,
                 )
             )
+            new.rounded = node.rounded
         for value, name in zip(self.outputs, self.output_names, strict=True):
             graph.add_output(sure(value), name)
         graph.declared_outputs = list(self.declared_outputs)

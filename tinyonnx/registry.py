@@ -120,6 +120,7 @@ class Fast(NamedTuple):
         in_place: the output may share the memory of the first input.
         outputs: the kernel computes all outputs of the node that are read, not only the first.
         by_item: each item of a batch (axis 0 of all non-constant inputs and all outputs) depends on that item alone.
+        rounds: `bind` takes `rounded=True`: operands of products are then rounded to bfloat16.
     """
 
     bind: Callable[..., Call]
@@ -128,6 +129,7 @@ class Fast(NamedTuple):
     in_place: bool = False
     outputs: bool = False
     by_item: bool = False
+    rounds: bool = False
 
 
 class Op:
@@ -331,6 +333,7 @@ def fast(
     in_place: bool = False,
     outputs: bool = False,
     by_item: bool = False,
+    rounds: bool = False,
 ) -> Callable[[F], F]:
     """Register a kernel for every operator that `function` implements.
 
@@ -342,7 +345,7 @@ def fast(
     """
 
     def register(bind: F) -> F:
-        kernel = Fast(with_groups(bind), with_groups(when), layout, in_place, outputs, by_item)
+        kernel = Fast(with_groups(bind), with_groups(when), layout, in_place, outputs, by_item, rounds)
         _FAST.setdefault(function, []).append(kernel)
         return bind
 

@@ -11,7 +11,7 @@ import numba
 import numba.core.errors
 
 from tinyonnx.codegen.emitter import F32, I32, INDEX, Emitter
-from tinyonnx.codegen.primitives import LANES
+from tinyonnx.codegen.primitives import LANES, PAIRS
 
 # numba's own annotations cover only a part of it
 types: Any = numba.types
@@ -67,6 +67,7 @@ def gemm_tile(
     panel = vectors * LANES
     source, weights, bias = e.at(x.data, x.start), e.at(w.data, w.start), e.at(w.bias, w.bias_start)
     starts = [e.at(source, e.times(x.step, r)) for r in range(rows)]
+    multiply_add = e.add_pair_products if run == PAIRS else e.fma
     bias_columns = [e.load(e.at(bias, v * LANES)) for v in range(vectors)]
 
     def load_columns(weights: Any, k: Any) -> list[Any]:
@@ -81,7 +82,7 @@ def gemm_tile(
             new = []
             for r, start in enumerate(run_starts):
                 value = e.splat(b.load(e.at(start, k)))
-                new += [e.fma(value, columns[v], acc[r * vectors + v]) for v in range(vectors)]
+                new += [multiply_add(value, columns[v], acc[r * vectors + v]) for v in range(vectors)]
             return new
 
         return e.loop(taps.run, acc, over_run)
@@ -106,7 +107,7 @@ def gemm_tile(
         def over_inner(i: Any, acc: list[Any]) -> list[Any]:
             offset = b.add(x_o, b.mul(i, taps.inner_step))
             row = b.add(w_o, b.mul(i, taps.run))
-            return (unrolled if run else looped)(offset, e.at(weights, e.times(row, panel)), acc)
+            return (unrolled if run > 0 else looped)(offset, e.at(weights, e.times(row, panel)), acc)
 
         return e.loop(taps.inner, acc, over_inner)
 
@@ -153,6 +154,28 @@ def taps_tile(
     e.add_up(results, skip, e.at(out.sums, out.sums_start), mask)
 
 
+@tile(constants=0)
+def round_to_pairs(e: Emitter, x: Any, start: Any, count: Any, out: Any, at: Any) -> None:
+    """Emit the code of `primitives.round_to_pairs`."""
+    b = e.builder
+    source, target = e.at(x, start), e.at(out, at)
+
+    def whole(i: Any, _: list[Any]) -> list[Any]:
+        first = e.at(source, e.times(i, 2 * LANES))
+        e.store(e.pairs(e.load(first), e.load(e.at(first, LANES))), e.at(target, e.times(i, LANES)))
+        return []
+
+    vectors = b.sdiv(count, INDEX(2 * LANES))
+    e.loop(vectors, [], whole)
+    done = e.times(vectors, 2 * LANES)
+    rest = b.sub(count, done)
+    with b.if_then(b.icmp_signed(">", rest, INDEX(0))):
+        first = e.at(source, done)
+        values = [e.load(e.at(first, v * LANES), e.first(b.sub(rest, INDEX(v * LANES)))) for v in range(2)]
+        words = b.sdiv(b.add(rest, INDEX(1)), INDEX(2))
+        e.store(e.pairs(*values), e.at(target, e.times(vectors, LANES)), e.first(words))
+
+
 def float_from_bits(_context: Any, bits: Any) -> Any:
     """Emit the code of `primitives.float_from_bits`."""
     return types.float32(types.int32), lambda _c, builder, _s, args: builder.bitcast(args[0], F32)
@@ -163,5 +186,5 @@ def bits_from_float(_context: Any, value: Any) -> Any:
     return types.int32(types.float32), lambda _c, builder, _s, args: builder.bitcast(args[0], I32)
 
 
-EMITTED = (gemm_tile, taps_tile, float_from_bits, bits_from_float)
+EMITTED = (gemm_tile, taps_tile, round_to_pairs, float_from_bits, bits_from_float)
 """The primitives' types and code, by name; their parameters are those of numba's intrinsics."""

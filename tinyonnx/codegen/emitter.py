@@ -9,9 +9,24 @@ from llvmlite import ir
 
 from tinyonnx.codegen.primitives import CLIP, HARD_SWISH, LANES, POSTPONED
 
+
+class _BFloat(ir.types.Type):  # type: ignore[misc]
+    """LLVM's bfloat, for which llvmlite has no class."""
+
+    def _to_string(self) -> str:
+        return "bfloat"
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _BFloat)
+
+    def __hash__(self) -> int:
+        return hash(_BFloat)
+
+
 F32, I32, INDEX = ir.FloatType(), ir.IntType(32), ir.IntType(64)
 VECTOR = ir.VectorType(F32, LANES)
 POINTER = VECTOR.as_pointer()
+PAIRS_OF_BFLOAT16 = ir.VectorType(_BFloat(), 2 * LANES)
 
 
 class Emitter:
@@ -28,6 +43,16 @@ class Emitter:
 
     def fma(self, a: Any, b: Any, c: Any) -> Any:
         return self.intrinsic(f"llvm.fmuladd.v{LANES}f32", VECTOR, a, b, c)
+
+    def add_pair_products(self, a: Any, b: Any, total: Any) -> Any:
+        """total + a·b of vectors whose lanes are pairs of bfloat16; needs AVX512-BF16. `a` may be loaded on the way."""
+        pairs = (self.builder.bitcast(value, PAIRS_OF_BFLOAT16) for value in (b, a))
+        return self.intrinsic("llvm.x86.avx512bf16.dpbf16ps.512", VECTOR, total, *pairs)
+
+    def pairs(self, first: Any, second: Any) -> Any:
+        """Two vectors of floats, rounded to bfloat16, as the lanes of one."""
+        name = "llvm.x86.avx512bf16.cvtne2ps2bf16.512"
+        return self.builder.bitcast(self.intrinsic(name, PAIRS_OF_BFLOAT16, second, first), VECTOR)
 
     def at(self, pointer: Any, *offsets: Any) -> Any:
         for offset in offsets:

@@ -13,11 +13,15 @@ from numpy.lib.stride_tricks import as_strided
 
 from tinyonnx.codegen.kernel import DISABLED, Primitive
 from tinyonnx.codegen.processor import vector_shape
+from tinyonnx.dtypes import round_to_bfloat16
 from tinyonnx.ir import Array
 
 LINEAR, CLIP, HARD_SWISH, POSTPONED = 0, 1, 2, 3
 """Codes of activations that tiles apply in registers; those from POSTPONED on are linear in a tile, and applied
 afterwards by `kernels.elementwise.activate`."""
+
+LOOPED, PAIRS = 0, -1
+"""Values of a GEMM tile's `run` besides the number of unrolled taps: a loop over floats, a loop over pairs."""
 
 LANES, _REGISTERS = (4, 16) if DISABLED else vector_shape()
 """Floats in a vector."""
@@ -163,7 +167,8 @@ def _gemm_tile(
     """Multiply `rows` rows with a panel of `vectors` vectors of columns: out = epilogue(bias + Σ taps x · w).
 
     With `run` > 0 the taps of a run, of which there are that many, are unrolled, and what
-    several rows read is loaded once; rows are then `step` apart.
+    several rows read is loaded once; rows are then `step` apart. With `run` = PAIRS the elements
+    of `x` and `w` are pairs of bfloat16 (see `round_to_pairs`), in `w` of two rows; sums are float32.
     """
     panel, lines = vectors * LANES, out.lines
     total = np.tile(w.bias[w.bias_start : w.bias_start + panel], (rows, 1))
@@ -173,7 +178,12 @@ def _gemm_tile(
                 start = x.start + o * taps.outer_step + i * taps.inner_step
                 elements = _window(x.data, start, (rows, taps.run), (x.step, 1))
                 at = w.start + (o * taps.w_rows + i * taps.run) * panel
-                total += elements @ _window(w.data, at, (taps.run, panel), (panel, 1))
+                factors = _window(w.data, at, (taps.run, panel), (panel, 1))
+                if run == PAIRS:
+                    halves = zip(_halves(elements), _halves(factors))
+                    total += sum((left @ right for left, right in halves), np.float32(0))
+                else:
+                    total += elements @ factors
         for v in range(vectors - 1):
             _finish(total[:, v * LANES : (v + 1) * LANES], lines, lines.start + v * lines.column, epilogue)
         tail = total[:, panel - LANES : panel - LANES + (out.lanes if vectors == 1 else LANES)]
@@ -203,6 +213,23 @@ def _taps_tile(
             out.sums[out.sums_start : out.sums_start + count] += results[skip:].sum(axis=0)
 
 
+def _halves(pairs: Array) -> tuple[Array, Array]:
+    """The first and the second number of each pair of bfloat16, as float32."""
+    bits = np.ascontiguousarray(pairs).view(np.uint32)
+    return (bits << np.uint32(16)).view(np.float32), (bits & np.uint32(0xFFFF0000)).view(np.float32)
+
+
+def _round_to_pairs(x: Array, start: int, count: int, out: Array, at: int) -> None:
+    """Round `count` floats of x[start:] to bfloat16, to nearest even, and put them as pairs into out[at:].
+
+    A pair is the 32 bits of one element; the first number is in the lower half. If `count` is
+    odd the last pair ends with 0. `out` may be `x` with `at` <= `start`. Subnormal numbers become 0.
+    """
+    bits = np.zeros(count + count % 2, np.uint32)
+    bits[:count] = round_to_bfloat16(x[start : start + count]).view(np.uint32)
+    out[at : at + len(bits) // 2] = (bits[::2] >> np.uint32(16) | bits[1::2]).view(np.float32)
+
+
 def _float_from_bits(bits: Any) -> Any:
     """The float32 with these bits."""
     return np.int32(bits).view(np.float32)
@@ -218,5 +245,5 @@ def _primitive(function: Any) -> Primitive:
     return Primitive(function)
 
 
-gemm_tile, taps_tile = map(_primitive, (_gemm_tile, _taps_tile))
+gemm_tile, taps_tile, round_to_pairs = map(_primitive, (_gemm_tile, _taps_tile, _round_to_pairs))
 float_from_bits, bits_from_float = map(_primitive, (_float_from_bits, _bits_from_float))

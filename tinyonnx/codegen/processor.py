@@ -10,6 +10,9 @@ from typing import Any, NamedTuple
 
 from tinyonnx.codegen import targets
 
+_BFLOAT16 = {"avx512_bf16", "avx512bf16"}
+"""Names that Linux and LLVM have for AVX512-BF16."""
+
 
 @cache
 def llvm() -> Any:
@@ -56,6 +59,13 @@ def vector_shape() -> tuple[int, int]:
     """Lanes of a float32 vector and the number of vector registers."""
     level = targets.level_of(processor().features)
     return level.lanes, level.registers
+
+
+@cache
+def has_bfloat16() -> bool:
+    """Whether products of bfloat16 have an instruction (AVX512-BF16)."""
+    features = processor().features
+    return targets.architecture() == "x86_64" and vector_shape()[0] == 16 and bool(features & _BFLOAT16)
 
 
 @cache

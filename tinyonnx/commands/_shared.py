@@ -17,7 +17,7 @@ import numpy as np
 from tinyonnx.commands._terminal import warn, width
 from tinyonnx.errors import InputError, printable
 from tinyonnx.ir import Array
-from tinyonnx.ort.options import GraphOptimizationLevel, SessionOptions
+from tinyonnx.ort.options import PRECISIONS, GraphOptimizationLevel, SessionOptions
 from tinyonnx.ort.session import InferenceSession
 from tinyonnx.tools.feeds import DEFAULT_SIZE, HasInputs, load_arrays, make_feeds, parse_dim, parse_input
 from tinyonnx.tools.inspect import inspect_plan, report_rewritten
@@ -43,6 +43,14 @@ def add_model(parser: argparse.ArgumentParser) -> None:
         help="run a Python file that registers the model's own operators with tinyonnx.op",
     )  # fmt: skip
     parser.add_argument("--seed", type=at_least(0), default=0, metavar="N", help="seed of noise (default: %(default)s)")
+
+
+def add_precision(parser: argparse.ArgumentParser) -> None:
+    """Declare the argument for the type of the operands of products."""
+    parser.add_argument(
+        "--precision", choices=PRECISIONS, default=PRECISIONS[0],
+        help="bfloat16: round operands of large products, where the processor has AVX512-BF16 (default: %(default)s)",
+    )  # fmt: skip
 
 
 def checked(parse: Callable[[str], Any]) -> Callable[[str], Any]:
@@ -103,12 +111,17 @@ def open_session(args: argparse.Namespace, optimised: bool = True, threads: int 
         if os.path.samefile(args.model, path):
             args.parser.error(f"--{option} {printable(path)} would overwrite the model")
     use_operators(args.ops)
-    return InferenceSession(args.model, session_options(optimised, threads))
+    precision = getattr(args, "precision", PRECISIONS[0])
+    session = InferenceSession(args.model, session_options(optimised, threads, precision))
+    if optimised and session.precision != precision:
+        print(f"tinyonnx: runs {session.precision}: this processor lacks AVX512-BF16", file=sys.stderr)
+    return session
 
 
-def session_options(optimised: bool = True, threads: int = 1) -> SessionOptions:
+def session_options(optimised: bool = True, threads: int = 1, precision: str = PRECISIONS[0]) -> SessionOptions:
     """Return options of a session that runs the plan, or the file's own nodes in numpy."""
     options = SessionOptions()
+    options.precision = precision
     options.intra_op_num_threads = threads
     if not optimised:
         options.graph_optimization_level = GraphOptimizationLevel.ORT_DISABLE_ALL

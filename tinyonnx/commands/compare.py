@@ -13,6 +13,7 @@ from tinyonnx.commands._shared import (
     add_html,
     add_json,
     add_model,
+    add_precision,
     at_least,
     feeds_of,
     new_report,
@@ -46,6 +47,7 @@ def add(commands: Any) -> None:
         description="Exit code 1 if a layer differs by more than the tolerance.",
     )
     add_model(parser)
+    add_precision(parser)
     parser.add_argument(
         "--against", required=True, metavar="reference|onnxruntime|unoptimized|OTHER.onnx|ACTS.npz",
         help="onnx's reference, onnxruntime (if installed), the file's own nodes in numpy, "

@@ -11,6 +11,7 @@ from tinyonnx.commands._shared import (
     add_html,
     add_json,
     add_model,
+    add_precision,
     checked,
     feeds_of,
     new_report,
@@ -51,6 +52,7 @@ def add(commands: Any) -> None:
         "is shown, too: unknown operators, missing files and other problems are marked.",
     )
     add_model(parser)
+    add_precision(parser)
     parser.add_argument(
         "--optimized", action="store_true", help="show the plan: fused nodes, kernels, arena, numpy steps with reasons"
     )
@@ -171,6 +173,7 @@ def _plan_text(graph: GraphReport, plan: PlanReport) -> str:
         place = "" if step.offset is None else f"{step.offset}+{step.bytes}"
         shape = shape_text(step.output.shape if step.output is not None else None)
         how = " ".join(step.kernels) if step.kind == "kernel" else step.why
+        how += "".join(f"; {reason}" for reason in step.reasons)
         origin = " + ".join(step.origin) if step.origin != [step.name] else ""
         rows.append((str(number), step.kind, step.op, step.name, shape, quantity(step.macs), place, how, origin))
     return f"{_head(graph)}\nplan    {_plan_head(plan)}\n\n{table(rows, right=(0, 5, 6))}"

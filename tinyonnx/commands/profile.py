@@ -10,6 +10,7 @@ from tinyonnx.commands._shared import (
     add_html,
     add_json,
     add_model,
+    add_precision,
     at_least,
     feeds_of,
     new_report,
@@ -33,6 +34,7 @@ def add(commands: Any) -> None:
         "at the highest measured rate of operations or of memory traffic.",
     )
     add_model(parser)
+    add_precision(parser)
     parser.add_argument("--repeats", type=at_least(1), default=20, metavar="N", help="runs (default: %(default)s)")
     parser.add_argument(
         "--threads",

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from tinyonnx.commands._shared import add_model, feeds_of, open_session
+from tinyonnx.commands._shared import add_model, add_precision, feeds_of, open_session
 from tinyonnx.errors import printable
 
 
@@ -15,6 +15,7 @@ def add(commands: Any) -> None:
     """Declare the command."""
     parser = commands.add_parser("run", help="run a model on arrays")
     add_model(parser)
+    add_precision(parser)
     parser.add_argument(
         "--output",
         action="append",

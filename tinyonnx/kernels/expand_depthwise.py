@@ -8,12 +8,13 @@ of channels side by side, and with margins of zeros, so that there are no border
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
+from tinyonnx.codegen.arguments import Specialised, Static
 from tinyonnx.codegen.kernel import jit, kernel, share
-from tinyonnx.codegen.primitives import LANES, POSTPONED, ROWS_2, Lines, Pixels, Rows, Weights, Window
+from tinyonnx.codegen.primitives import LANES, LOOPED, PAIRS, POSTPONED, ROWS_2, Lines, Pixels, Rows, Weights, Window
 from tinyonnx.errors import OpError
 from tinyonnx.ir import Array
 from tinyonnx.kernels._common import (
@@ -32,7 +33,17 @@ from tinyonnx.kernels._common import (
 from tinyonnx.kernels.conv import inside
 from tinyonnx.kernels.depthwise import convolve_pixels, depthwise_layer
 from tinyonnx.kernels.elementwise import activate
-from tinyonnx.kernels.gemm import Panels, multiply_matrix, panel_start, panel_width, panels_of, pointwise_layer
+from tinyonnx.kernels.gemm import (
+    Panels,
+    multiply_typed,
+    pack_panels,
+    pack_rounded,
+    panel_start,
+    panel_width,
+    panels_of,
+    pointwise_layer,
+    round_rows,
+)
 from tinyonnx.ops.conv import ConvAttributes
 from tinyonnx.ops.fused import Activation, depthwise_windows, expand_depthwise
 from tinyonnx.registry import Call, Info, fast
@@ -60,9 +71,13 @@ class Ring(NamedTuple):
 
 
 class Piece(NamedTuple):
-    """A work item: `vectors` vectors of channels from `column` on, rows `begin` to `end`, of an image's result."""
+    """A work item: `vectors` vectors of channels from `column` on, rows `begin` to `end`, of an image's result.
+
+    The image's input starts with element `source`.
+    """
 
     item: int
+    source: int
     column: int
     vectors: int
     begin: int
@@ -102,11 +117,13 @@ def clear_margins(ring: Ring, vectors: int, width: int) -> None:
 
 
 @jit
-def expand_pixels(x: Rows, count: int, layer: Layer, piece: Piece, out: Array, start: int, plane: int) -> None:
+def expand_pixels(
+    run: Static, x: Rows, count: int, layer: Layer, piece: Piece, out: Array, start: int, plane: int
+) -> None:
     """Expand `count` pixels; vector v of the result goes to plane v, planes being `plane` elements apart."""
     c = x.step
-    multiply_matrix(
-        x, count, Panels(layer.data, piece.column * c, 0, c, layer.bias, piece.column),
+    multiply_typed(
+        run, x, count, Panels(layer.data, piece.column * c, 0, c, layer.bias, piece.column),
         piece.vectors * LANES, Lines(out, out, start, LANES, plane), layer.epilogue,
     )  # fmt: skip
     if layer.epilogue.activation >= POSTPONED:
@@ -123,7 +140,7 @@ def copy_row(ring: Ring, source: int, target: int, count: int) -> None:
 
 
 @jit(inline=True)
-def fill_ring(x: Image, layer: Layer, ring: Ring, piece: Piece, rows: tuple[int, int], begin: int) -> None:
+def fill_ring(run: Static, x: Image, layer: Layer, ring: Ring, piece: Piece, rows: tuple[int, int], begin: int) -> None:
     """Put a range of rows of the expanded image into the ring; `begin` is the first row of the whole image, if used."""
     for y in range(rows[0], rows[1]):
         target = ring.start + y % ring.rows * ring.row + ring.margin
@@ -132,8 +149,8 @@ def fill_ring(x: Image, layer: Layer, ring: Ring, piece: Piece, rows: tuple[int,
                 source = ring.whole + (v * ring.pixels + (y - begin) * x.width) * LANES
                 copy_row(ring, source, target + v * ring.rows * ring.row, x.width * LANES)
         else:
-            pixels = Rows(x.data, (piece.item * x.height + y) * x.width * x.channels, x.channels)
-            expand_pixels(pixels, x.width, layer, piece, ring.data, target, ring.rows * ring.row)
+            pixels = Rows(x.data, piece.source + y * x.width * x.channels, x.channels)
+            expand_pixels(run, pixels, x.width, layer, piece, ring.data, target, ring.rows * ring.row)
 
 
 @jit(inline=True)
@@ -175,7 +192,7 @@ def convolve_row(height: int, layer: Convolution, ring: Ring, piece: Piece, mean
 
 @jit(inline=True)
 def convolve_piece(
-    x: Image, expand: Layer, depthwise: Convolution, ring: Ring, piece: Piece, means: Array, out: Image
+    run: Static, x: Image, expand: Layer, depthwise: Convolution, ring: Ring, piece: Piece, means: Array, out: Image
 ) -> None:
     """Expand and convolve one work item."""
     s_h, p_h = depthwise.geometry.s_h, depthwise.geometry.p_h
@@ -183,31 +200,34 @@ def convolve_piece(
     ready = begin = max(piece.begin * s_h - p_h, 0)
     if ring.pixels > 0:
         end = min((piece.end - 1) * s_h - p_h + ring.rows, x.height)
-        pixels = Rows(x.data, (piece.item * x.height + begin) * x.width * x.channels, x.channels)
-        expand_pixels(pixels, (end - begin) * x.width, expand, piece, ring.data, ring.whole, ring.pixels * LANES)
+        pixels = Rows(x.data, piece.source + begin * x.width * x.channels, x.channels)
+        expand_pixels(run, pixels, (end - begin) * x.width, expand, piece, ring.data, ring.whole, ring.pixels * LANES)
     for y in range(piece.begin, piece.end):
         top = y * s_h - p_h
         end = min(top + ring.rows, x.height)
-        fill_ring(x, expand, ring, piece, (max(ready, top), end), begin)
+        fill_ring(run, x, expand, ring, piece, (max(ready, top), end), begin)
         ready = max(ready, end)
         convolve_row(x.height, depthwise, ring, piece, means, out, y)
 
 
 @kernel
 def expand_and_convolve(
-    x: Image, expand: Layer, depthwise: Convolution, means: Array, out: Image, scratch: Array, part: int, parts: int
-) -> None:
+    run: Static, x: Image, expand: Layer, depthwise: Convolution, means: Array, out: Image, scratch: Array, part: int,
+    parts: int,
+) -> None:  # fmt: skip
     """Expand and convolve; `means`, if not empty, gets the mean of every row of the result.
 
-    Scratch holds a ring of 3 vectors per share, and before it, if `whole_pixels` is not 0, as
-    many vectors of the whole expanded image.
+    With `run` = PAIRS operands of the expansion are rounded to bfloat16. Scratch holds, per share, if
+    `whole_pixels` is not 0, 3 vectors of the whole expanded image; a ring of as many; the rounded input.
     """
     k_h, k_w, _, s_w, d_h, d_w, _, p_w = depthwise.geometry
     rows = (k_h - 1) * d_h + 1
     row = (p_w + x.width + margin(x.width, out.width, k_w, s_w, d_w, p_w)) * LANES
     pixels = whole_pixels(x.height, x.width)
-    whole = (rows * row + pixels * LANES) * 3 * part
+    whole = scratch.shape[0] // parts * part
     ring = Ring(scratch, whole + pixels * 3 * LANES, rows, row, p_w * LANES, whole, pixels)
+    rounded, ready = ring.start + rows * row * 3, -1
+    source = Image(scratch, 1, x.height, x.width, (x.channels + 1) // 2) if run == PAIRS else x
     n = out.channels
     panels = panels_of(n)
     # divide images and panels; only where they are too few, rows as well
@@ -216,18 +236,28 @@ def expand_and_convolve(
     for work in range(first, end):
         column = panel_start(work // cuts % panels)
         y, end_y = share(out.height, work % cuts, cuts)
-        piece = Piece(work // cuts // panels, column, panel_width((n - column + LANES - 1) // LANES), y, end_y)
-        convolve_piece(x, expand, depthwise, ring, piece, means, out)
+        item = work // cuts // panels
+        start = item * x.height * x.width * x.channels
+        if run == PAIRS and item != ready:
+            round_rows(x.data, start, x.height * x.width, x.channels, scratch, rounded)
+            ready = item
+        width = panel_width((n - column + LANES - 1) // LANES)
+        piece = Piece(item, rounded if run == PAIRS else start, column, width, y, end_y)
+        convolve_piece(run, source, expand, depthwise, ring, piece, means, out)
 
 
 # -- the operator -----------------------------------------------------------------------
 
 
-def _scratch(x: Image, out: Image, geometry: Geometry) -> int:
-    """Floats of a ring and of an image expanded as a whole, both of 3 vectors; monotonic in the size of the image."""
+def _scratch(x: Image, out: Image, geometry: Geometry, rounded: bool) -> int:
+    """Floats of a ring and of an image expanded as a whole, both of 3 vectors; monotonic in the size of the image.
+
+    With `rounded` also those of the input rounded to bfloat16.
+    """
     k_h, k_w, _, s_w, d_h, d_w, _, p_w = geometry
     row = p_w + x.width + margin(x.width, out.width, k_w, s_w, d_w, p_w)
-    return (((k_h - 1) * d_h + 1) * row + min(x.height * x.width, _SMALL)) * 3 * LANES
+    pairs = x.height * x.width * ((x.channels + 1) // 2) if rounded else 0
+    return (((k_h - 1) * d_h + 1) * row + min(x.height * x.width, _SMALL)) * 3 * LANES + pairs
 
 
 def _refused(
@@ -253,19 +283,20 @@ def _refused(
     )
 
 
-@fast(expand_depthwise, when=_refused, outputs=True, by_item=True)
+@fast(expand_depthwise, when=_refused, outputs=True, by_item=True, rounds=True)
 def bind_expand_depthwise(
-    pool: ConstantPool, outs: list[Array | None], x: Array, w: Array, b: Array | None, taps: Array,
-    taps_b: Array | None = None, *, geometry: ConvAttributes, activation: Activation = Activation(),
-    expand_activation: Activation = Activation(),
+    pool: ConstantPool, outs: list[Array | None], x: Array, *constants: Any, geometry: ConvAttributes,
+    activation: Activation = Activation(), expand_activation: Activation = Activation(), rounded: bool = False,
 ) -> Call:  # fmt: skip
     """The second output is the means of rows."""
+    w, b, taps, taps_b = (*constants, None)[:4]
     out, means = (*outs, None)[:2]
     assert out is not None
     source, target = image(x), image(out)
     numbers = geometry_of(depthwise_windows(x, w, taps, geometry))
-    expand = pointwise_layer(pool, w, b, epilogue_of(expand_activation))
+    pack = pack_rounded if rounded else pack_panels
+    expand = pointwise_layer(pool, w, b, epilogue_of(expand_activation), pack)
     depthwise = depthwise_layer(pool, taps, taps_b, epilogue_of(activation), numbers)
     sums = target.data[:0] if means is None else flat(means)
-    args = (source, expand, depthwise, sums, target)
-    return Call(expand_and_convolve, args, scratch=_scratch(source, target, numbers))
+    args = (Specialised(PAIRS if rounded else LOOPED), source, expand, depthwise, sums, target)
+    return Call(expand_and_convolve, args, scratch=_scratch(source, target, numbers, rounded))

@@ -2,10 +2,25 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 
+from tinyonnx.codegen.arguments import Specialised, Static
 from tinyonnx.codegen.kernel import jit, kernel, share
-from tinyonnx.codegen.primitives import LANES, LINEAR, POSTPONED, Epilogue, Lines, Pixels, Rows, Weights, Window
+from tinyonnx.codegen.primitives import (
+    LANES,
+    LINEAR,
+    LOOPED,
+    PAIRS,
+    POSTPONED,
+    Epilogue,
+    Lines,
+    Pixels,
+    Rows,
+    Weights,
+    Window,
+)
 from tinyonnx.ir import Array
 from tinyonnx.kernels._common import (
     Layer,
@@ -25,9 +40,12 @@ from tinyonnx.kernels.gemm import (
     Panels,
     linear,
     multiply,
-    multiply_matrix,
+    multiply_typed,
+    pack_panels,
+    pack_rounded,
     panel_width,
     pointwise_layer,
+    round_rows,
     share_product,
 )
 from tinyonnx.kernels.pointwise import pointwise_refused
@@ -56,10 +74,11 @@ def _gate_refused(
     return activation_refused(activation) or activation_refused(gate) or float32_refused(out, x, *constants)
 
 
-@fast(squeeze_gate, when=_gate_refused, by_item=True)
+@fast(squeeze_gate, when=_gate_refused, by_item=True, rounds=True)
 def bind_squeeze_gate(
     pool: ConstantPool, out: Array, x: Array, w1: Array, b1: Array | None, w2: Array, b2: Array | None = None, *,
     activation: Activation = Activation(name="Relu"), gate: Activation = Activation(name="Sigmoid"),
+    rounded: bool = False,
 ) -> list[Call]:  # fmt: skip
     """Bind three kernels, each of which needs the whole result of the one before."""
     c, s = w1.shape
@@ -68,9 +87,16 @@ def bind_squeeze_gate(
     mean, partial, hidden = (temporary(batch * n) for n in (c, c, s))
     return [
         Call(global_mean, (flat(x), batch, pixels, c, mean, partial)),
-        linear(pool, mean, w1, b1, hidden, epilogue_of(activation)),
-        linear(pool, hidden, w2, b2, flat(out), epilogue_of(gate)),
+        linear(pool, mean, w1, b1, hidden, epilogue_of(activation), rounded),
+        linear(pool, hidden, w2, b2, flat(out), epilogue_of(gate), rounded),
     ]
+
+
+class Gate(NamedTuple):
+    """A number per item and channel, and LANES zeros."""
+
+    data: Array
+    zeros: Array
 
 
 @kernel
@@ -108,22 +134,28 @@ def gate_rows(x: Array, start: int, count: int, gate: Array, out: Array, zeros: 
 
 @kernel
 def multiply_gated(
-    x: Array, gate: Array, zeros: Array, layer: Layer, residual: Array, out: Array, size: Product, scratch: Array,
+    run: Static, x: Array, gate: Gate, layer: Layer, residual: Array, out: Array, size: Product, scratch: Array,
     part: int, parts: int,
 ) -> None:  # fmt: skip
-    """`gemm.multiply` of x · gate[item] for each item of the batch; scratch holds a block of gated rows per share."""
+    """`gemm.multiply` of x · gate[item] for each item of the batch; scratch holds a block of gated rows per share.
+
+    With `run` = PAIRS the gated rows are rounded to bfloat16, like the weights.
+    """
     m, k, n = size
-    pixels = m // (gate.shape[0] // k)
+    depth = (k + 1) // 2 if run == PAIRS else k
+    pixels = m // (gate.data.shape[0] // k)
     first, end, column, column_end = share_product(m, n, part, parts)
     room = BLOCK * k * part
-    w = Panels(layer.data, column * k, 0, k, layer.bias, column)
+    w = Panels(layer.data, column * depth, 0, depth, layer.bias, column)
     while first < end:
         item = first // pixels
         count = min(min(BLOCK, end - first), (item + 1) * pixels - first)
         gated = scratch[room : room + count * k]
-        gate_rows(x, first * k, count, gate[item * k : (item + 1) * k], gated, zeros)
-        multiply_matrix(
-            Rows(scratch, room, k), count, w, column_end - column,
+        gate_rows(x, first * k, count, gate.data[item * k : (item + 1) * k], gated, gate.zeros)
+        if run == PAIRS:
+            round_rows(gated, 0, count, k, gated, 0)
+        multiply_typed(
+            run, Rows(scratch, room, depth), count, w, column_end - column,
             Lines(out, residual, first * n + column, n, LANES), layer.epilogue,
         )  # fmt: skip
         if layer.epilogue.activation >= POSTPONED:
@@ -142,20 +174,25 @@ def _refused(
     return refused or float32_refused(gate)
 
 
-@fast(gated_conv, when=_refused, by_item=True)
+@fast(gated_conv, when=_refused, by_item=True, rounds=True)
 def bind_gated_conv(
     pool: ConstantPool, out: Array, x: Array, gate: Array, w: Array, b: Array | None = None,
-    residual: Array | None = None, *, activation: Activation = Activation(),
+    residual: Array | None = None, *, activation: Activation = Activation(), rounded: bool = False,
 ) -> list[Call]:  # fmt: skip
-    """Bind a product with gated pixels or, if an image has more pixels than there are filters, with gated weights."""
+    """Bind a product with gated pixels, or with gated weights if an image has more pixels than there are filters.
+
+    Rounded weights are shared by all runs: pixels are gated.
+    """
     source, target, gates = image(x), image(out), flat(gate)
-    layer = pointwise_layer(pool, w, b, epilogue_of(activation, residual is not None))
+    pack = pack_rounded if rounded else pack_panels
+    layer = pointwise_layer(pool, w, b, epilogue_of(activation, residual is not None), pack)
     other = memory_or(residual, target.data)
     batch, channels, filters = source.batch, source.channels, target.channels
     pixels = source.height * source.width
-    if pixels <= filters:
+    if pixels <= filters or rounded:
         size = Product(batch * pixels, channels, filters)
-        args = (source.data, gates, _NO_BIAS, layer, other, target.data, size)
+        kind = Specialised(PAIRS if rounded else LOOPED)
+        args = (kind, source.data, Gate(gates, _NO_BIAS), layer, other, target.data, size)
         return [Call(multiply_gated, args, scratch=BLOCK * channels)]
     weights = temporary(layer.data.size)
     gated, size = layer._replace(data=weights), Product(pixels, channels, filters)

@@ -8,6 +8,7 @@ rows is moved up likewise, so that nothing outside the arrays is read or written
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import cache
 from typing import NamedTuple
 
@@ -20,6 +21,8 @@ from tinyonnx.codegen.primitives import (
     FEW_2,
     FEW_3,
     LANES,
+    LOOPED,
+    PAIRS,
     POSTPONED,
     ROWS_1,
     ROWS_2,
@@ -31,6 +34,7 @@ from tinyonnx.codegen.primitives import (
     Taps,
     Weights,
     gemm_tile,
+    round_to_pairs,
 )
 from tinyonnx.ir import Array
 from tinyonnx.kernels._common import (
@@ -52,6 +56,9 @@ from tinyonnx.runtime.constants import ConstantPool
 
 BLOCK, _LARGEST_BLOCK = 24, 96
 """Rows per block (a multiple of the tile height): each block is multiplied by all panels before the next one starts."""
+
+ROUNDED_BLOCK = 48
+"""Rows that are rounded to bfloat16 at a time."""
 
 _NEAR = 4096
 """Floats of a block of rows that stay in the L1 cache."""
@@ -106,21 +113,23 @@ def multiply_tiles(
 
 @jit(inline=True)
 def multiply_panel(
-    many: Static, few: Static, vectors: Static, x: Rows, m: int, taps: Taps, w: Weights, out: Block,
+    many: Static, few: Static, vectors: Static, run: Static, x: Rows, m: int, taps: Taps, w: Weights, out: Block,
     epilogue: Epilogue,
 ) -> None:  # fmt: skip
-    """Multiply `m` rows with a panel in the highest tiles that they fill."""
+    """Multiply `m` rows with a panel in the highest tiles that they fill; `run` is LOOPED or PAIRS."""
     if m >= many:
-        multiply_tiles(many, vectors, 0, 0, x, m, taps, w, out, epilogue)
+        multiply_tiles(many, vectors, run, 0, x, m, taps, w, out, epilogue)
     elif m >= few:
-        multiply_tiles(few, vectors, 0, 0, x, m, taps, w, out, epilogue)
+        multiply_tiles(few, vectors, run, 0, x, m, taps, w, out, epilogue)
     else:
-        multiply_tiles(1, vectors, 0, 0, x, m, taps, w, out, epilogue)
+        multiply_tiles(1, vectors, run, 0, x, m, taps, w, out, epilogue)
 
 
 @jit(inline=True)
-def multiply_panels(x: Rows, m: int, taps: Taps, w: Panels, n: int, out: Lines, epilogue: Epilogue) -> None:
-    """`multiply_rows`, to be inlined."""
+def multiply_panels(
+    run: Static, x: Rows, m: int, taps: Taps, w: Panels, n: int, out: Lines, epilogue: Epilogue
+) -> None:
+    """`multiply_rows`, to be inlined; `run` is LOOPED or PAIRS."""
     vectors = (n + LANES - 1) // LANES
     lanes = min(n, LANES)
     column = 0
@@ -134,11 +143,11 @@ def multiply_panels(x: Rows, m: int, taps: Taps, w: Panels, n: int, out: Lines, 
         weights = Weights(w.data, panel + w.first * columns, w.bias, w.bias_start + column)
         here = Lines(out.data, out.residual, out.start + column // LANES * out.column, out.step, out.column)
         if width == 2:
-            multiply_panel(ROWS_2, FEW_2, 2, x, m, taps, weights, Block(here, last, lanes), epilogue)
+            multiply_panel(ROWS_2, FEW_2, 2, run, x, m, taps, weights, Block(here, last, lanes), epilogue)
         elif width == 3:
-            multiply_panel(ROWS_3, FEW_3, 3, x, m, taps, weights, Block(here, last, lanes), epilogue)
+            multiply_panel(ROWS_3, FEW_3, 3, run, x, m, taps, weights, Block(here, last, lanes), epilogue)
         else:
-            multiply_panel(ROWS_1, FEW_1, 1, x, m, taps, weights, Block(here, last, lanes), epilogue)
+            multiply_panel(ROWS_1, FEW_1, 1, run, x, m, taps, weights, Block(here, last, lanes), epilogue)
         panel += w.depth * columns
         column += columns
         vectors -= width
@@ -147,13 +156,29 @@ def multiply_panels(x: Rows, m: int, taps: Taps, w: Panels, n: int, out: Lines, 
 @jit
 def multiply_rows(x: Rows, m: int, taps: Taps, w: Panels, n: int, out: Lines, epilogue: Epilogue) -> None:
     """out[i, :n] = epilogue(Σ taps x[i] · w + bias) for `m` rows; a postponed activation is left to the caller."""
-    multiply_panels(x, m, taps, w, n, out, epilogue)
+    multiply_panels(LOOPED, x, m, taps, w, n, out, epilogue)
 
 
 @jit
 def multiply_matrix(x: Rows, m: int, w: Panels, n: int, out: Lines, epilogue: Epilogue) -> None:
     """`multiply_rows` of rows that are single runs of `w.depth` elements, without the loops over taps."""
-    multiply_panels(x, m, Taps(1, 0, 1, 0, w.depth, 0), w, n, out, epilogue)
+    multiply_panels(LOOPED, x, m, Taps(1, 0, 1, 0, w.depth, 0), w, n, out, epilogue)
+
+
+@jit
+def multiply_typed(run: Static, x: Rows, m: int, w: Panels, n: int, out: Lines, epilogue: Epilogue) -> None:
+    """`multiply_matrix` of floats (`run` is LOOPED) or pairs of bfloat16 (PAIRS), whose rows are `w.depth` pairs."""
+    multiply_panels(run, x, m, Taps(1, 0, 1, 0, w.depth, 0), w, n, out, epilogue)
+
+
+@jit
+def round_rows(x: Array, start: int, rows: int, k: int, out: Array, at: int) -> None:
+    """Round rows of `k` floats to bfloat16; rows of (k + 1) // 2 pairs follow each other from out[at] on."""
+    if k % 2 == 0:
+        round_to_pairs(x, start, rows * k, out, at)
+    else:
+        for row in range(rows):
+            round_to_pairs(x, start + row * k, k, out, at + row * (k + 1) // 2)
 
 
 @jit
@@ -192,6 +217,26 @@ def multiply(x: Array, layer: Layer, residual: Array, out: Array, size: Product,
                 activate(out[i * n + column : i * n + column_end], layer.epilogue)
 
 
+@kernel
+def multiply_rounded(
+    x: Array, layer: Layer, residual: Array, out: Array, size: Product, scratch: Array, part: int, parts: int
+) -> None:
+    """`multiply` of operands rounded to bfloat16; scratch holds a block of rounded rows per share."""
+    m, k, n = size
+    row, end, column, column_end = share_product(m, n, part, parts)
+    depth = (k + 1) // 2
+    room = scratch.shape[0] // parts * part
+    w = Panels(layer.data, column * depth, 0, depth, layer.bias, column)
+    for first in range(row, end, ROUNDED_BLOCK):
+        count = min(ROUNDED_BLOCK, end - first)
+        round_rows(x, first * k, count, k, scratch, room)
+        lines = Lines(out, residual, first * n + column, n, LANES)
+        multiply_typed(PAIRS, Rows(scratch, room, depth), count, w, column_end - column, lines, layer.epilogue)
+        if layer.epilogue.activation >= POSTPONED:
+            for i in range(first, first + count):
+                activate(out[i * n + column : i * n + column_end], layer.epilogue)
+
+
 # -- packing ----------------------------------------------------------------------------
 
 
@@ -224,7 +269,30 @@ def pack_panels(matrix: Array) -> Array:
     return packed
 
 
+def pairs_of(matrix: Array) -> Array:
+    """A matrix [k, n] rounded to bfloat16, as pairs of rows, [(k + 1) // 2, n]."""
+    k, n = matrix.shape
+    columns = np.zeros((n, k + k % 2), np.float32)
+    columns[:, :k] = matrix.T
+    pairs = np.empty(columns.size // 2, np.float32)
+    round_to_pairs(columns.reshape(-1), 0, columns.size, pairs, 0)
+    return pairs.reshape(n, -1).T
+
+
+def pack_rounded(matrix: Array) -> Array:
+    """Pack a matrix [k, n], rounded to bfloat16, into panels of pairs."""
+    return pack_panels(pairs_of(matrix))
+
+
 # -- operators --------------------------------------------------------------------------
+
+
+def product_call(x: Array, layer: Layer, residual: Array, out: Array, size: Product, rounded: bool) -> Call:
+    """Bind `multiply`, or with `rounded` and a layer of `pack_rounded` weights `multiply_rounded`."""
+    args = (x, layer, residual, out, size)
+    if not rounded:
+        return Call(multiply, args)
+    return Call(multiply_rounded, args, scratch=ROUNDED_BLOCK * ((size.k + 1) // 2))
 
 
 def _matrix_refused(out: Info, a: Info | None, b: Info | None, *others: Info | None) -> str | None:
@@ -249,27 +317,27 @@ def _gemm_refused(
     return activation_refused(activation) or _matrix_refused(out, a, b, c)
 
 
-@fast(ops.gemm, when=_gemm_refused, layout="row_major")
-@fast(fused_gemm, when=_gemm_refused, layout="row_major")
+@fast(ops.gemm, when=_gemm_refused, layout="row_major", rounds=True)
+@fast(fused_gemm, when=_gemm_refused, layout="row_major", rounds=True)
 def bind_gemm(
     pool: ConstantPool, out: Array, a: Array, b: Array, c: Array | None = None, *, product: GemmAttributes,
-    activation: Activation = Activation(),
+    activation: Activation = Activation(), rounded: bool = False,
 ) -> Call:  # fmt: skip
     """Bind a product; alpha and beta are multiplied into the packed constants."""
     (m, n), alpha, beta, transB = out.shape, product.alpha, product.beta, product.transB
     scale, share = np.float32(alpha), np.float32(beta)
 
     def pack_matrix(b: Array) -> Array:
-        return pack_panels((b.T if transB else b) * scale)
+        return (pack_rounded if rounded else pack_panels)((b.T if transB else b) * scale)
 
     def pack_c(c: Array) -> Array:
         return pack_bias(np.broadcast_to(c.reshape(-1) * share, n))
 
-    w = pool.derive(("gemm", alpha, transB), pack_matrix, b)
+    w = pool.derive(("gemm", alpha, transB, rounded), pack_matrix, b)
     bias = no_bias(n) if c is None or beta == 0 else pool.derive(("gemm bias", beta, n), pack_c, c)
     target = flat(out)
     layer = Layer(w, bias, epilogue_of(activation))
-    return Call(multiply, (flat(a), layer, target, target, Product(m, a.size // m, n)))
+    return product_call(flat(a), layer, target, target, Product(m, a.size // m, n), rounded)
 
 
 @cache
@@ -283,17 +351,22 @@ def bias_panels(pool: ConstantPool, b: Array | None, columns: int) -> Array:
     return no_bias(columns) if b is None else np.asarray(pool.derive("bias", pack_bias, b))
 
 
-def pointwise_layer(pool: ConstantPool, w: Array, b: Array | None, epilogue: Epilogue) -> Layer:
-    """The layer of a 1×1 convolution with weights [filters, channels, 1, 1]."""
-    packed = pool.derive("pointwise", lambda w: pack_panels(w.reshape(w.shape[:2]).T), w)
+def pointwise_layer(
+    pool: ConstantPool, w: Array, b: Array | None, epilogue: Epilogue, pack: Callable[[Array], Array] = pack_panels
+) -> Layer:
+    """The layer of a 1×1 convolution with weights [filters, channels, 1, 1]; `pack_rounded` packs bfloat16."""
+    packed = pool.derive(("pointwise", pack.__name__), lambda w: pack(w.reshape(w.shape[:2]).T), w)
     return Layer(packed, bias_panels(pool, b, len(w)), epilogue)
 
 
-def linear(pool: ConstantPool, x: Array, w: Array, b: Array | None, out: Array, epilogue: Epilogue) -> Call:
+def linear(
+    pool: ConstantPool, x: Array, w: Array, b: Array | None, out: Array, epilogue: Epilogue, rounded: bool = False
+) -> Call:
     """Bind out[m, n] = epilogue(x[m, k] · w[k, n] + b[n]) with flat `x` and `out`."""
     k, n = w.shape
-    layer = Layer(pool.derive("linear", pack_panels, w), bias_panels(pool, b, n), epilogue)
-    return Call(multiply, (x, layer, out, out, Product(out.size // n, k, n)))
+    packed = pool.derive(("linear", rounded), pack_rounded if rounded else pack_panels, w)
+    layer = Layer(packed, bias_panels(pool, b, n), epilogue)
+    return product_call(x, layer, out, out, Product(out.size // n, k, n), rounded)
 
 
 def _matmul_refused(out: Info, a: Info | None, b: Info | None) -> str | None:
@@ -304,7 +377,7 @@ def _matmul_refused(out: Info, a: Info | None, b: Info | None) -> str | None:
     return _matrix_refused(out, a, b)
 
 
-@fast(ops.matmul, when=_matmul_refused, layout="row_major")
-def bind_matmul(pool: ConstantPool, out: Array, a: Array, b: Array) -> Call:
+@fast(ops.matmul, when=_matmul_refused, layout="row_major", rounds=True)
+def bind_matmul(pool: ConstantPool, out: Array, a: Array, b: Array, *, rounded: bool = False) -> Call:
     """Bind a product of [..., k] with a constant [k, n]."""
-    return linear(pool, flat(a), b, None, flat(out), NO_EPILOGUE)
+    return linear(pool, flat(a), b, None, flat(out), NO_EPILOGUE, rounded)

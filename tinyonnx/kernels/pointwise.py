@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from tinyonnx.ir import Array
 from tinyonnx.kernels._common import Product, conv_refused, epilogue_of, image, memory_or
-from tinyonnx.kernels.gemm import multiply, pointwise_layer
+from tinyonnx.kernels.gemm import pack_panels, pack_rounded, pointwise_layer, product_call
 from tinyonnx.ops.conv import ConvAttributes, conv, conv_windows
 from tinyonnx.ops.fused import Activation, fused_conv
 from tinyonnx.registry import Call, Info, fast
@@ -29,14 +29,15 @@ def pointwise_refused(
     return None if windows.out == x.shape[2:] and not any(windows.begin) else "a 1×1 convolution with padding"
 
 
-@fast(conv, when=pointwise_refused, by_item=True)
-@fast(fused_conv, when=pointwise_refused, by_item=True)
+@fast(conv, when=pointwise_refused, by_item=True, rounds=True)
+@fast(fused_conv, when=pointwise_refused, by_item=True, rounds=True)
 def bind_pointwise(
     pool: ConstantPool, out: Array, x: Array, w: Array, b: Array | None = None, residual: Array | None = None, *,
-    geometry: ConvAttributes, activation: Activation = Activation(),
+    geometry: ConvAttributes, activation: Activation = Activation(), rounded: bool = False,
 ) -> Call:  # fmt: skip
     """Bind `gemm.multiply`: a pixel is a row of the product."""
     source, target = image(x), image(out)
-    layer = pointwise_layer(pool, w, b, epilogue_of(activation, residual is not None))
+    pack = pack_rounded if rounded else pack_panels
+    layer = pointwise_layer(pool, w, b, epilogue_of(activation, residual is not None), pack)
     size = Product(source.batch * source.height * source.width, source.channels, target.channels)
-    return Call(multiply, (source.data, layer, memory_or(residual, target.data), target.data, size))
+    return product_call(source.data, layer, memory_or(residual, target.data), target.data, size, rounded)

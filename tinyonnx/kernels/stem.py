@@ -16,6 +16,8 @@ from tinyonnx.codegen.kernel import jit, kernel, share
 from tinyonnx.codegen.primitives import (
     FEW_PIXELS,
     LANES,
+    LOOPED,
+    PAIRS,
     POSTPONED,
     ROWS_1,
     ROWS_2,
@@ -47,7 +49,17 @@ from tinyonnx.kernels.conv import pack as pack_conv
 from tinyonnx.kernels.depthwise import convolve_looped, convolve_unrolled, depthwise_layer, pixels_in_vector
 from tinyonnx.kernels.elementwise import activate
 from tinyonnx.kernels.expand_depthwise import margin
-from tinyonnx.kernels.gemm import Panels, bias_panels, multiply_matrix, multiply_rows, multiply_tiles, pointwise_layer
+from tinyonnx.kernels.gemm import (
+    Panels,
+    bias_panels,
+    multiply_rows,
+    multiply_tiles,
+    multiply_typed,
+    pack_panels,
+    pack_rounded,
+    pointwise_layer,
+    round_rows,
+)
 from tinyonnx.ops._windows import Windows
 from tinyonnx.ops.conv import ConvAttributes, conv_windows
 from tinyonnx.ops.fused import Activation
@@ -69,7 +81,8 @@ class Shapes(NamedTuple):
 
     Of the first convolution: rows and vectors of its tile, elements under a row of its kernel and
     between two pixels (0 rows: a loop). Of the depthwise one: columns of its kernel (0: a loop),
-    their number between two pixels, and the elements between two of them (0: any number).
+    their number between two pixels, and the elements between two of them (0: any number). Of the last
+    one: LOOPED for floats, PAIRS for operands rounded to bfloat16.
     """
 
     rows: Specialised
@@ -79,6 +92,7 @@ class Shapes(NamedTuple):
     columns: Specialised
     stride: Specialised
     distance: Specialised
+    product: Specialised
 
 
 class StemScratch(NamedTuple):
@@ -195,6 +209,7 @@ def convolve_three(
 ) -> None:  # fmt: skip
     """Convolve three times; the first result, of size `middle`, is the residual of the last if its epilogue has one.
 
+    With `shapes.product` = PAIRS operands of the last one are rounded to bfloat16.
     Scratch holds, per share, padded rows of the input, the ring, and a row of the depthwise
     convolution's result.
     """
@@ -223,9 +238,12 @@ def convolve_three(
         target = out.data[line * out.width * n : (line + 1) * out.width * n]
         at = start + y % rows * row + ring.margin if pointwise.epilogue.residual != 0 else ring.middle
         residual = scratch[at : at + out.width * n]
-        multiply_matrix(
-            Rows(scratch, ring.middle, c), out.width,
-            Panels(pointwise.data, 0, 0, c, pointwise.bias, 0), n, Lines(target, residual, 0, n, LANES),
+        if shapes.product == PAIRS:
+            round_rows(scratch, ring.middle, out.width, c, scratch, ring.middle)
+        depth = (c + 1) // 2 if shapes.product == PAIRS else c
+        multiply_typed(
+            shapes.product, Rows(scratch, ring.middle, depth), out.width,
+            Panels(pointwise.data, 0, 0, depth, pointwise.bias, 0), n, Lines(target, residual, 0, n, LANES),
             pointwise.epilogue,
         )  # fmt: skip
         if pointwise.epilogue.activation >= POSTPONED:
@@ -267,11 +285,11 @@ def _refused(
     return next(filter(None, reasons), None) or float32_refused(out, x, *constants)
 
 
-@fast(stem, when=_refused, by_item=True)
+@fast(stem, when=_refused, by_item=True, rounds=True)
 def bind_stem(
     pool: ConstantPool, out: Array, x: Array, *constants: Any, stem: StemAttributes, geometry: ConvAttributes,
     stem_activation: Activation = Activation(), depthwise_activation: Activation = Activation(),
-    activation: Activation = Activation(),
+    activation: Activation = Activation(), rounded: bool = False,
 ) -> Call:  # fmt: skip
     """Bind all three convolutions; specialisation constants depend on the weights' shapes alone."""
     first, first_b, taps, taps_b, w, b = (*constants, None)[:6]
@@ -284,15 +302,17 @@ def bind_stem(
         source,
         Convolution(packed, bias_panels(pool, first_b, c), epilogue_of(stem_activation), outer),
         depthwise_layer(pool, taps, taps_b, epilogue_of(depthwise_activation), inner),
-        _shapes(outer, inner, source.channels, c),
-        pointwise_layer(pool, w, b, epilogue_of(activation, bool(stem.residual))),
+        _shapes(outer, inner, source.channels, c, rounded),
+        pointwise_layer(
+            pool, w, b, epilogue_of(activation, bool(stem.residual)), pack_rounded if rounded else pack_panels
+        ),
         ImageSize(before.out[0], before.out[1], c),
         target,
     )
     return Call(convolve_three, args, scratch=_scratch_size(source, before, windows, c))
 
 
-def _shapes(first: Geometry, depthwise: Geometry, channels: int, c: int) -> Shapes:
+def _shapes(first: Geometry, depthwise: Geometry, channels: int, c: int, rounded: bool) -> Shapes:
     vectors, run = -(-c // LANES), first.k_w * channels
     rows = {1: ROWS_1, 2: ROWS_2, 3: ROWS_3}.get(vectors, 0) if run <= _LONGEST and first.d_w == 1 else 0
     tile = (rows, vectors, run, first.s_w * channels) if rows else (0, 1, 1, 1)
@@ -300,7 +320,7 @@ def _shapes(first: Geometry, depthwise: Geometry, channels: int, c: int) -> Shap
     stride = stride if stride > 1 else depthwise.s_w
     few = depthwise.k_w <= _WIDEST and stride <= 2 and depthwise.d_w == 1
     window = (depthwise.k_w, stride, c if c % LANES == 0 else 0) if few else (0, 1, 0)
-    return Shapes(*map(Specialised, (*tile, *window)))
+    return Shapes(*map(Specialised, (*tile, *window, PAIRS if rounded else LOOPED)))
 
 
 def _scratch_size(x: Image, before: Windows, windows: Windows, c: int) -> int:

@@ -11,6 +11,9 @@ from typing import Any
 from tinyonnx.ir import Array
 from tinyonnx.limits import Limits
 
+PRECISIONS = ("float32", "bfloat16")
+"""Values of `SessionOptions.precision`."""
+
 
 class GraphOptimizationLevel(enum.IntEnum):
     """onnxruntime's levels; all except ORT_DISABLE_ALL run the whole pipeline."""
@@ -47,6 +50,8 @@ class _Checked:
             raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
         if self._complete and isinstance(old := getattr(self, name), str | int):
             value = _like(old, value, name)
+        if name == "precision" and value not in PRECISIONS:
+            raise ValueError(f"precision must be {' or '.join(PRECISIONS)}, not {value!r}")
         object.__setattr__(self, name, value)
 
 
@@ -72,6 +77,8 @@ class SessionOptions(_Checked):
             processor; 0 for all processors.
         optimized_model_filepath: where to write the model with constants and normalisations folded.
         enable_profiling: record the time of every node; `end_profiling` writes the file.
+        precision: "float32", or "bfloat16" to round operands of products to bfloat16 in layers where the error stays
+            small; sums are float32. Processors without AVX512-BF16 run float32: see `InferenceSession.precision`.
         limits: bounds on the resources of loading and running (`tinyonnx.Limits`).
     """
 
@@ -92,6 +99,7 @@ class SessionOptions(_Checked):
         self.optimized_model_filepath = ""
         self.use_deterministic_compute = True
         self.use_per_session_threads = True
+        self.precision = "float32"
         self.limits = Limits()
         self.free_dimensions: dict[str, int] = {}
         self.replaced_initializers: dict[str, Array] = {}

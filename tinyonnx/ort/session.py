@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tinyonnx.codegen.kernel import DISABLED
+from tinyonnx.codegen.processor import has_bfloat16
 from tinyonnx.errors import Error, InputError
 from tinyonnx.ir import Array, Graph, Node
 from tinyonnx.ort.description import ModelMetadata, NodeArg, SessionDescription, warn_of_unavailable
@@ -113,6 +114,7 @@ class InferenceSession(SessionDescription):
         self._repeats = Repeats()
         self._sized: dict[Any, SizedPlans] = {}
         self._plans: OrderedDict[Any, Plan] = OrderedDict()
+        self._input_means: dict[str, Array] | None = None
         self._lock = threading.Lock()
         _sessions.add(self)
 
@@ -156,6 +158,13 @@ class InferenceSession(SessionDescription):
     def sha256(self) -> str | None:
         """The SHA-256 of the file's content in hex; None if the session was made from bytes."""
         return self._sha256
+
+    @property
+    def precision(self) -> str:
+        """The type of the operands of products: "bfloat16", in some layers, if it was asked for and can be used."""
+        optimised = self._options.graph_optimization_level != GraphOptimizationLevel.ORT_DISABLE_ALL
+        possible = optimised and (DISABLED or has_bfloat16())
+        return self._options.precision if possible else "float32"
 
     @property
     def graph(self) -> Graph:
@@ -386,8 +395,18 @@ class InferenceSession(SessionDescription):
             self._set_outputs(graph, names)
         return graph
 
+    def _means(self) -> dict[str, Array]:
+        """Return the means that `calibration.input_means` finds, computed once."""
+        if self._input_means is None:
+            from tinyonnx.ort.calibration import input_means
+
+            self._input_means = input_means(self._graph, self._name, self._options)
+        return self._input_means
+
     def _run_passes(self, graph: Graph, passes: list[Pass]) -> Rewrite:
         rewrite = Rewrite(graph, self._pool, self._options.limits, os.path.basename(self._name) or self._name, [])
+        if self.precision == "bfloat16":
+            rewrite.input_means = self._means()
         run_passes(rewrite, passes)
         return rewrite
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from tinyonnx.passes._rewrite import Remark, Rewrite
+from tinyonnx.passes.choose_bfloat16 import mark_rounded, round_weights
 from tinyonnx.passes.drop_dead import drop_dead
 from tinyonnx.passes.drop_empty_options import drop_empty_options
 from tinyonnx.passes.fold_batchnorm import fold_batchnorm
@@ -50,6 +51,8 @@ PIPELINE: list[Pass] = [
     # into the weights before the epilogue: a fused convolution is no longer a Conv
     fold_channelwise,
     fold_batchnorm,
+    # of plain convolutions, whose tensors still have the names of the file
+    round_weights,
     # before the residual, which would take the bias
     fuse_integer_products,
     # the epilogue in order of execution: sum, then activation
@@ -63,6 +66,8 @@ PIPELINE: list[Pass] = [
     fuse_stem,
     fuse_row_means,
     drop_dead,
+    # of the nodes that run
+    mark_rounded,
 ]
 
 BASIC: list[Pass] = [specialise, drop_dead]

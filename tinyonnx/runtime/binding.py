@@ -63,7 +63,8 @@ def step_calls(plan: Plan, step: Step, arena: Array, items: slice, batch: int) -
     outs = [None if b is None else view(b) for b in step.outputs]
     out = outs if step.fast.outputs else outs[0]
     try:
-        found = step.fast.bind(plan.pool, out, *arrays, **step.node.attributes)
+        how = {"rounded": True} if step.rounded else {}
+        found = step.fast.bind(plan.pool, out, *arrays, **step.node.attributes, **how)
     except MemoryError as error:
         raise ResourceError(str(node_error(plan.model, step.node, "out of memory", arrays))) from error
     except SizeError:

@@ -46,6 +46,11 @@ class KernelStep:
     outputs: list[Buffer | None]
 
     @property
+    def rounded(self) -> bool:
+        """Whether operands of products are rounded to bfloat16."""
+        return self.fast.rounds and self.node.rounded
+
+    @property
     def output(self) -> Buffer:
         """The first output that is read; most steps have only one."""
         return next(buffer for buffer in self.outputs if buffer is not None)

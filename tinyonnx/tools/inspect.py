@@ -15,6 +15,7 @@ from tinyonnx.limits import Limits
 from tinyonnx.onnxfile.check import describe, problem_of
 from tinyonnx.ort.session import InferenceSession
 from tinyonnx.passes import BASIC, PIPELINE, Remark, Rewrite
+from tinyonnx.passes.choose_bfloat16 import round_weights
 from tinyonnx.runtime.executor import kernel_names
 from tinyonnx.runtime.plan import KernelStep, LayoutStep, NumpyStep, Plan
 from tinyonnx.runtime.shapes import all_values, infer_shapes, walk
@@ -82,7 +83,8 @@ class StepRow:
 
     `kind` is "kernel", "numpy" (`why` is the reason against a kernel) or "layout" (a copy into another memory order);
     `offset` and `bytes` place the result in the arena, if it is there; `origin` names the nodes of the file whose work
-    the step does.
+    the step does. `precision` is the type of the operands of products, float32 or bfloat16, "" for other steps, and
+    `reasons` are those of the passes that chose it.
     """
 
     kind: str
@@ -96,6 +98,8 @@ class StepRow:
     bytes: int | None
     macs: int | None
     why: str
+    precision: str = ""
+    reasons: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -285,6 +289,16 @@ def _origins_macs(origin: Iterable[str], macs: Mapping[str, int | None]) -> int 
 
 
 def _steps(plan: Plan, macs: Mapping[str, int | None]) -> Iterator[StepRow]:
+    for row, step in zip(_step_rows(plan, macs), plan.steps, strict=True):
+        chosen = [r for r in plan.remarks if r.pass_name == round_weights.__name__ and r.node in row.origin]
+        if chosen:
+            rounded = isinstance(step, KernelStep) and step.rounded
+            reasons = list(dict.fromkeys(r.text for r in chosen))
+            row = replace(row, precision="bfloat16" if rounded else "float32", reasons=reasons)
+        yield row
+
+
+def _step_rows(plan: Plan, macs: Mapping[str, int | None]) -> Iterator[StepRow]:
     kernels = kernel_names(plan)
     for position, step in enumerate(plan.steps):
         if isinstance(step, LayoutStep):

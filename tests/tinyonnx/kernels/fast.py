@@ -70,13 +70,15 @@ def run(
     in_place: bool = False,
     second: bool = False,
     domain: str = "",
+    rounded: bool = False,
     **attributes: Any,
 ) -> tuple[Array, Array]:
     """(the kernel's result, the operator's first); inputs at `constants` are constant and read-only.
 
     `layout` matters only where the kernel takes any. Asserts that shares write to memory of their own, to no input
     and to nothing around arrays, and that their number doesn't change the result. With `second`
-    all outputs are asked for, and the second is given; the others are then asserted.
+    all outputs are asked for, and the second is given; the others are then asserted. With `rounded` the kernel
+    rounds operands of products, the operator does not.
     """
     entry = lookup(FUSED if fused else domain, name, opset)
     node = Node(name, inputs, [None, None], opset=opset)  # type: ignore[arg-type]
@@ -105,7 +107,8 @@ def run(
     other = place(blank(results[1]), order, surroundings) if second else None
     others = [place(blank(result), order, surroundings) for result in results[2:]] if second else []
     outs = [out, other, *others] if chosen.outputs else out
-    found = chosen.bind(ConstantPool(), outs, *arrays, **attributes)
+    assert chosen.rounds or not rounded
+    found = chosen.bind(ConstantPool(), outs, *arrays, **attributes, **({"rounded": True} if rounded else {}))
     calls = guard(found if isinstance(found, list) else [found], surroundings)
     before = out.copy()
     written = run_whole(calls, surroundings)

@@ -64,3 +64,21 @@ def test_a_run_is_ended_from_another_thread() -> None:
     threading.Timer(0.2, lambda: setattr(options, "terminate", True)).start()
     with pytest.raises(tinyonnx.ResourceError, match="terminate"):
         tinyonnx.InferenceSession(model.SerializeToString()).run(None, {"x": np.ones(3, np.float32)}, options)
+
+
+def test_precision_is_one_of_two() -> None:
+    options = tinyonnx.SessionOptions()
+    assert options.precision == "float32"
+    options.precision = "bfloat16"
+    with pytest.raises(ValueError, match="float32 or bfloat16, not 'int8'"):
+        options.precision = "int8"
+
+
+def test_a_processor_without_bfloat16_runs_float32(monkeypatch: pytest.MonkeyPatch) -> None:
+    options = tinyonnx.SessionOptions()
+    options.precision = "bfloat16"
+    monkeypatch.setattr("tinyonnx.ort.session.has_bfloat16", lambda: False)
+    monkeypatch.setattr("tinyonnx.ort.session.DISABLED", False)
+    s = tinyonnx.InferenceSession(MODEL, options)
+    assert s.precision == "float32"
+    np.testing.assert_array_equal(s.run(["y"], FEEDS)[0], Y)
