@@ -49,11 +49,15 @@ class SampleFormat(NamedTuple):
 
 
 class SampleRun(NamedTuple):
-    """Samples without a break: their number of bytes, whether the file promises them, whether they go on the last."""
+    """Samples without a break: their number of bytes, whether the file promises them, whether they go on the last.
+
+    `silence` bytes of zeros before them have been read.
+    """
 
     size: int
     promised: bool = True
     goes_on: bool = False
+    silence: int = 0
 
 
 def blocks(reader: Reader, format: SampleFormat, runs: Iterable[SampleRun], name: str) -> Iterator[Array]:
@@ -71,13 +75,23 @@ def blocks(reader: Reader, format: SampleFormat, runs: Iterable[SampleRun], name
     rest = b""
     for run in runs:
         rest = rest if run.goes_on else b""
-        left = run.size
-        while left and (data := reader.read(min(most, left), min(least, left))):
-            left -= len(data)
+        if run.silence:
+            rest = bytes(len(rest))  # the frame in which silence begins
+        for data in _pieces(reader, run, most, least):
             data = rest + data if rest else data
             whole = len(data) - len(data) % frame
             rest = data[whole:]
             yield as_float(_numbers(data[:whole] if rest else data, format), name).reshape(-1, format.channels)
+
+
+def _pieces(reader: Reader, run: SampleRun, most: int, least: int) -> Iterator[bytes]:
+    """Yield the bytes of a run, up to `most` at once and, where the source has no more yet, at least `least`."""
+    for at in range(0, run.silence, most):
+        yield bytes(min(most, run.silence - at))
+    left = run.size
+    while left and (data := reader.read(min(most, left), min(least, left))):
+        left -= len(data)
+        yield data
 
 
 def _numbers(data: bytes, format: SampleFormat) -> Array:

@@ -33,6 +33,9 @@ MARKERS = (b"RIFF", b"RF64")
 
 _EXTENSIBLE = 0xFFFE
 
+_ZERO_IS_SILENCE = ("i2", "i3", "i4", "f4", "f8")
+"""Encodings in which zeros are silence."""
+
 UNSIZED_CHUNKS = (
     *(b"LIST", b"id3 ", b"ID3 ", b"bext", b"cue ", b"fact", b"JUNK", b"PEAK", b"iXML", b"smpl", b"_PMX", b"acid"),
     *(b"axml", b"guan", b"inst", b"plst", b"chna", b"SAUR", b"PAD ", b"FLLR", b"minf", b"elm1", b"regn", b"umid"),
@@ -124,6 +127,7 @@ def runs(reader: Reader, header: WavHeader, notes: list[str]) -> Iterator[Sample
     assert header.format is not None
     frame, rate = header.format.frame, header.format.rate
     size, promised, goes_on, total, counted = header.size, not _is_placeholder(header.size), False, 0, 0
+    silence: int | None = 0
     if header.size == 0:
         empty = header.end is not None and header.end > reader.position
         if empty or reader.peek(4) in (b"", *UNSIZED_CHUNKS):
@@ -131,7 +135,7 @@ def runs(reader: Reader, header: WavHeader, notes: list[str]) -> Iterator[Sample
         size = WRAP
     while True:
         start = reader.position
-        yield SampleRun(size, promised, goes_on)
+        yield SampleRun(size, promised, goes_on, silence or 0)
         read = reader.position - start
         total += read
         counted += size if promised else 0
@@ -142,13 +146,17 @@ def runs(reader: Reader, header: WavHeader, notes: list[str]) -> Iterator[Sample
         end = reader.position
         following = _next_data(reader, size)
         if following is None:
-            if not _goes_on(reader, reader.position == end, notes):
+            behind = reader.position
+            silence = _silence_before(reader, header.format) if behind == end else None
+            if silence is None:
+                _read_rest(reader, behind, notes)
                 return
             if promised:
                 notes.append(GOES_ON.format(counted / frame / rate))
             size, promised, goes_on = WRAP, False, True
         else:
             size, promised, goes_on = following or WRAP, not _is_placeholder(following), False
+            silence = 0
 
 
 def _next_data(reader: Reader, size: int) -> int | None:
@@ -174,18 +182,37 @@ def _is_chunk(head: bytes) -> bool:
     )
 
 
-def _goes_on(reader: Reader, at_samples: bool, notes: list[str]) -> bool:
-    """Whether more samples follow, which they may directly behind others; otherwise read the rest to its end."""
-    ahead = reader.peek(TRAILER)
-    if at_samples and len(ahead) == TRAILER and ahead.strip(b"\0") and not ahead.startswith((b"TAG", b"ID3")):
-        return True
-    size, empty = 0, True
+def _silence_before(reader: Reader, format: SampleFormat) -> int | None:
+    """Read the zeros before more samples, which may directly follow others, and return how many there are.
+
+    Fewer than TRAILER are left to be read with the samples. None if no samples follow.
+    """
+    start = reader.position
+    if reader.peek(TRAILER).strip(b"\0") or format.encoding not in _ZERO_IS_SILENCE:
+        return 0 if _is_sound(reader.peek(TRAILER)) else None
+    while data := reader.read(1 << 20, TRAILER):
+        if sound := data.lstrip(b"\0"):
+            reader.unread(sound)
+            ahead = reader.peek(TRAILER)
+            if _is_sound(ahead) and not _is_chunk(ahead[:8]):
+                return reader.position - start
+            break
+    return None
+
+
+def _is_sound(ahead: bytes) -> bool:
+    """Whether bytes behind samples may be samples: so many, neither a tag nor only zeros."""
+    return len(ahead) == TRAILER and bool(ahead.strip(b"\0")) and not ahead.startswith((b"TAG", b"ID3"))
+
+
+def _read_rest(reader: Reader, end: int, notes: list[str]) -> None:
+    """Read what is behind the samples, which end at `end`; note if it is not counted by the header."""
+    empty = True
     while data := reader.read(1 << 20, 1):
-        size += len(data)
         empty = empty and not data.strip(b"\0")
+    size = reader.position - end
     if size >= 2 * TRAILER and not empty:
         notes.append(f"{size} bytes behind its samples are left out: its header does not count them")
-    return False
 
 
 def _unpack(layout: str, reader: Reader) -> tuple[Any, ...]:

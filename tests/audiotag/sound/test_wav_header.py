@@ -45,8 +45,11 @@ class Unseekable:
         self.read = io.BytesIO(content).read
 
 
-def check(content: bytes, expected: np.ndarray | None, warning: str = "") -> None:
-    """Whether the package, from a file and a pipe, and the executable read that, with that warning."""
+def check(content: bytes, expected: np.ndarray | None, warning: str = "", unread: bool = False) -> None:
+    """Whether the package, from a file and a pipe, and the executable read that, with that warning.
+
+    With `unread` the package also warns of bytes that it leaves out.
+    """
     for source in (content, Unseekable(content)):
         notes: list[str] = []
         if expected is None:
@@ -54,7 +57,7 @@ def check(content: bytes, expected: np.ndarray | None, warning: str = "") -> Non
                 audio.read(source, notes=notes)
         else:
             np.testing.assert_array_equal(audio.read(source, notes=notes), expected)
-            assert "; ".join(notes) == warning
+            assert "; ".join(notes) == warning or (unread and "left out" in "; ".join(notes))
     for piece in (777, 1 << 20):
         decoder = Decoder()
         problem, samples = decoder(content, piece)
@@ -118,9 +121,22 @@ def test_what_is_behind_the_samples(behind: bytes) -> None:
 def test_junk_that_is_left_out_is_said() -> None:
     notes: list[str] = []
     np.testing.assert_array_equal(
-        audio.read(riff(HEAD, chunk(b"data", DATA)) + bytes(5000) + b"\1" * 5000, notes=notes), WHOLE
+        audio.read(riff(HEAD, chunk(b"data", DATA), LIST) + bytes(5000) + b"\1" * 5000, notes=notes), WHOLE
     )
     assert notes == ["10000 bytes behind its samples are left out: its header does not count them"]
+
+
+@pytest.mark.parametrize("counted", [8320, 8321])
+@pytest.mark.parametrize("silence", [4000, 5000, 40_000, 150_000])
+def test_sound_goes_on_after_silence(counted: int, silence: int) -> None:
+    """Behind the samples that the header counts there is silence, then sound; the count may end within a frame."""
+    data = DATA[:7998] + bytes(4 + silence) + DATA[7998:]
+    content = riff(HEAD, chunk(b"data", data, counted), size=36 + counted)
+    expected = np.frombuffer(data, "<i2") / np.float32(32768)
+    check(content, expected, "has more samples than the 0.13 s that its header counts")
+    # silence before a chunk, a tag or the end is none of the sound
+    for behind in (b"", LIST, b"TAG" + bytes(5000) + b"1", b"\1" * 3000):
+        check(riff(HEAD, chunk(b"data", DATA)) + bytes(silence + 4000) + behind, WHOLE, unread=bool(behind))
 
 
 @pytest.mark.parametrize("extensible", [False, True])
@@ -140,12 +156,15 @@ def test_g711(subtype: str) -> None:
 
 
 def test_lengths_modulo_4_gib(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file of more than 4 GiB, which is silent from the byte on at which its length ends."""
     monkeypatch.setattr(wav_header, "WRAP", 1 << 26)  # reading 4 GiB takes seconds
     total = wav_header.WRAP + 64_000
     path = tmp_path / "long.wav"
     with open(path, "wb") as file:
         file.write(riff(HEAD, chunk(b"data", b"", total % wav_header.WRAP), size=(total + 36) % wav_header.WRAP))
-        file.write(b"\1" * 100_000)
+        file.write(b"\1" * 64_000)
+        file.seek(44 + total - 50_000)
+        file.write(b"\1" * 50_000)
         file.seek(44 + total)
         file.write(LIST)
     notes: list[str] = []
@@ -153,6 +172,7 @@ def test_lengths_modulo_4_gib(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
         reader = Reader(file)
         header = wav_header.read_wav_header(reader)
         assert header is not None
-        sizes = [reader.skip(run.size) for run in wav_header.runs(reader, header, notes)]
-    assert sizes == [64_000, wav_header.WRAP]
+        sizes = [run.silence + reader.skip(run.size) for run in wav_header.runs(reader, header, notes)]
+    # behind silence there are as many bytes as the file has
+    assert sizes == [64_000, wav_header.WRAP + len(LIST)]
     assert notes == ["has more samples than the 1.00 s that its header counts"]
