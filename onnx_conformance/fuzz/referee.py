@@ -53,7 +53,11 @@ class Referee:
 
     def judge(self, model: ModelProto, feeds: Mapping[str, Any]) -> Verdict:
         """Return the verdict on a model with these inputs."""
-        outcomes = self.bench.run(RunModel(model.SerializeToString(), [dict(feeds)]))
+        job = RunModel(model.SerializeToString(), [dict(feeds)])
+        outcomes = self.bench.run(job)
+        late = [name for name in self.names if outcomes[name].status == TIMED_OUT]
+        if late and len(late) < len(self.names):  # a compiler may have taken the time, and left its result in a cache
+            outcomes |= self.bench.run(job, late)
         for status, kind in ((DIED, CRASHED), (TIMED_OUT, HANGS)):
             dead = tuple(name for name in self.names if outcomes[name].status == status)
             if len(dead) == len(self.names):  # the model has no end
