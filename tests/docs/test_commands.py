@@ -201,7 +201,7 @@ def all_help() -> str:
     tools = ("run", "inspect", "trace", "compare", "profile", "compile", "ops")
     ours = [("audiotag", name) for name in COMMANDS if name != "models"] + [("tinyonnx", n) for n in tools]
     actions = [("audiotag", "models", name) for name in ("list", "pull", "convert", "describe", "info")]
-    conformance = [("conformance", name) for name in ("backend", "layers", "esc10", "resampling")]
+    conformance = [("conformance", name) for name in ("backend", "fuzz", "accuracy", "layers", "esc10", "resampling")]
     others = [("benchmarks",), ("models.train",), ("tinyonnx",), ("audiotag",)]
     return "\n".join(_help(*command) for command in (*ours, *actions, *conformance, *others))
 
