@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -101,7 +101,8 @@ class Scorer:
         longest = description.lengths.longest
         if description.frames is not None:
             size = window or longest or PIECE
-            return self._frames(clip, self.checked(Grid(size, hop or (size if window else STEP * size))), notes)
+            grid = self.checked(Grid(size, hop or (size if window else STEP * size)))
+            return self.frames(self._windows(clip, grid, notes))
         size = window or min(WINDOW, longest or WINDOW)
         return self.windows(clip, self.checked(Grid(size, hop or window or min(HOP, size))), False, notes)
 
@@ -115,18 +116,26 @@ class Scorer:
             )
         return grid
 
-    def _frames(self, clip: Clip, grid: Grid, notes: list[str] | None) -> Iterator[Scored]:
-        """Yield the filtered scores of each frame."""
+    def piece_grid(self) -> Grid:
+        """The overlapping pieces from which frame-wise scores are computed."""
+        size = self.network.description.lengths.longest or PIECE
+        return Grid(size, STEP * size, self.rate)
+
+    def frames(self, pieces: Iterable[tuple[int, Array]]) -> Iterator[Scored]:
+        """Yield the filtered scores of each frame of a clip; `pieces` are first sample and samples at the model's rate.
+
+        Raises ModelError.
+        """
         frames = self.network.description.frames
         assert frames is not None
         median, begin = MedianFilter(frames.median or 1), 0.0
-        for ends, scores in median.over(join(self._pieces(clip, grid, notes), frames.rate)):
+        for ends, scores in median.over(join(self._pieces(pieces), frames.rate)):
             for end, row in zip(ends.tolist(), scores, strict=True):
                 yield Scored(begin, end, row, None)
                 begin = end
 
-    def _pieces(self, clip: Clip, grid: Grid, notes: list[str] | None) -> Iterator[FramePiece]:
-        for start, samples in self._windows(clip, grid, notes):
+    def _pieces(self, pieces: Iterable[tuple[int, Array]]) -> Iterator[FramePiece]:
+        for start, samples in pieces:
             outcome = self.network.answer(self.network.description.hear(samples), frames=True)
             assert outcome.frames is not None
             yield FramePiece(start / self.rate, (start + len(samples)) / self.rate, outcome.frames)

@@ -288,5 +288,8 @@ engine.about().then((about) => {
   const hours = about.recordingSeconds / 3600, size = about.recordingBytes / 2 ** 30;
   const limits = about.recordingSeconds ? `recordings of up to ${hours} hours and ${size} GiB` : "everything is computed on this device";
   at("model").textContent = `Model ${about.model}, ${about.labels.length} classes, audiotag ${about.version}; ${limits}`;
+  // windows are for models that have no scores of their own over time
+  for (const name of ["window", "hop"]) at(name).closest("label").hidden = Boolean(about.frameRate);
+  if (about.frameRate) at("model").textContent += `; ${about.frameRate} scores per second`;
   for (const label of about.labels) element(at("labels"), "option").value = label;
 }).catch((error) => say(`The tagger can't be reached: ${error.message}`, true));

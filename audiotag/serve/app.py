@@ -212,10 +212,11 @@ class Service:
 
     async def health(self, _: Request) -> Response:
         """Answer with the model, the limits and the number of requests in progress."""
-        model = self.tagger.model
+        model, frames = self.tagger.model, self.tagger.network.description.frames
+        frame_rate = None if frames is None else frames.rate
         content = {
             "status": "ok",
-            "model": {"name": model.name, "sha256": model.sha256, "trained": model.trained},
+            "model": {"name": model.name, "sha256": model.sha256, "trained": model.trained, "frame_rate": frame_rate},
             "audiotag": __version__,
             "limits": {
                 "bytes": self.limits.max_bytes,

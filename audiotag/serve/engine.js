@@ -1,11 +1,11 @@
 // The server as the page uses it. See audiotag/web/engine.js for the other engine.
 
-/** Name of the model, classes and limits: {model, version, labels, recordingSeconds, recordingBytes}. */
+/** Name of the model, classes and limits: {model, version, labels, frameRate, recordingSeconds, recordingBytes}. */
 export async function about() {
   const [health, labels] = await Promise.all(["health", "labels"].map((path) => fetch(path).then((r) => r.json())));
   const { model, audiotag, limits } = health;
   return {
-    model: model.name, version: audiotag, labels: labels.map((each) => each.label),
+    model: model.name, frameRate: model.frame_rate, version: audiotag, labels: labels.map((each) => each.label),
     recordingSeconds: limits.recording_seconds, recordingBytes: limits.recording_bytes,
   };
 }

@@ -3,7 +3,7 @@
 An upload goes to a file on disk, from which a decoder process reads; neither the sound nor the scores are kept, so that
 a recording may last for hours. The answer has one JSON object on each line:
 
-    {"labels": […], "model": name, "window": s, "hop": s}         first
+    {"labels": […], "model": name, "window": s, "hop": s}         first; 0.2 s for models with frame-wise scores
     {"start": s, "end": s, "peak": p, "scores": base64}           for each window
     {"duration": s, "tags": […], "of": …, "spectrogram": …, …}    last, or {"error": message}
 
@@ -36,6 +36,9 @@ KEPT_SECONDS = 600.0
 TOP = 10
 """Number of tags of the whole recording."""
 
+CELL = 0.2
+"""Seconds of the windows of a model with frame-wise scores."""
+
 MOST_OVERLAP = 20
 """Maximum number of windows over one moment."""
 
@@ -65,11 +68,12 @@ def lines(tagger: Tagger, decoders: Decoders, request: WindowsRequest) -> Genera
     blocks = tape.recorded(decoders.stream(sound, request.abandoned, notes))
     scored = score(tagger, request.grid, blocks)
     first = next(scored)
+    frame_wise = tagger.network.description.frames is not None
     yield {
         "labels": [label.name for label in tagger.labels],
         "model": tagger.model.name,
-        "window": request.grid.window,
-        "hop": request.grid.hop,
+        "window": CELL if frame_wise else request.grid.window,
+        "hop": CELL if frame_wise else request.grid.hop,
     }
     best: Array = np.zeros(len(tagger.labels))
     for window, peak in _chain(first, scored):
@@ -85,14 +89,43 @@ def lines(tagger: Tagger, decoders: Decoders, request: WindowsRequest) -> Genera
 def score(tagger: Tagger, grid: Grid, blocks: Iterator[Array]) -> Iterator[tuple[Scored, float]]:
     """Yield the scores of each window, and the greatest magnitude of its samples.
 
+    A model with frame-wise scores has windows of its own, `CELL` long, each with the greatest scores of its frames.
     The only place that decides which parts of a recording get scores of their own.
     """
+    if tagger.network.description.frames is not None:
+        yield from _frame_wise(tagger, blocks)
+        return
     rate = tagger.rate
     tagger.scorer.checked(grid)
     for start, samples in replace(grid, rate=rate).cut(blocks):
         peak = float(np.abs(samples).max(initial=0.0))
         scored = tagger.scorer.clip(Clip(samples, rate, None, ""), False, [])
         yield scored._replace(start=start / rate, end=(start + len(samples)) / rate), peak
+
+
+def _frame_wise(tagger: Tagger, blocks: Iterator[Array]) -> Iterator[tuple[Scored, float]]:
+    rate, size = tagger.rate, round(CELL * tagger.rate)
+    peaks: dict[int, float] = {}
+
+    def pieces() -> Iterator[tuple[int, Array]]:
+        for start, samples in tagger.scorer.piece_grid().cut(blocks):
+            for cell in range(start // size, -(-(start + len(samples)) // size)):
+                part = samples[max(0, cell * size - start) : (cell + 1) * size - start]
+                peaks[cell] = max(peaks.get(cell, 0.0), float(np.abs(part).max()))
+            yield start, samples
+
+    held: Scored | None = None
+    place = 0
+    for frame in tagger.scorer.frames(pieces()):
+        cell = int((frame.start + frame.end) / 2 * rate) // size
+        if held is None or cell != place:
+            if held is not None:
+                yield held, peaks.pop(place, 0.0)
+            held, place = frame, cell
+        else:
+            held = held._replace(end=frame.end, scores=np.maximum(held.scores, frame.scores))
+    if held is not None:
+        yield held, peaks.pop(place, 0.0)
 
 
 def encoded(scores: Array) -> str:

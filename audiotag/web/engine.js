@@ -45,7 +45,7 @@ export async function about() {
   start();
   for await (const _ of rows(null, [])); // until it is compiled
   navigator.serviceWorker?.register("offline.js").catch(() => {});
-  return { ...facts, recordingSeconds: null, recordingBytes: null };
+  return { ...facts, frameRate: null, recordingSeconds: null, recordingBytes: null };
 }
 
 function allScores(tags) {

@@ -9,12 +9,15 @@ import socket
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
 from audiotag.errors import AudioError
+from audiotag.models import catalog
+from audiotag.scoring import Clip
 from audiotag.sound.windows import Grid
 from audiotag.tagger import Tagger
 from tests.audiotag.serve.servers import Server, serving, until, wav
@@ -22,7 +25,7 @@ from tests.audiotag.serve.servers import Server, serving, until, wav
 pytest.importorskip("uvicorn")
 
 from audiotag.serve.decoders import Sound
-from audiotag.serve.windows import WindowsRequest, lines
+from audiotag.serve.windows import CELL, WindowsRequest, lines
 
 
 def ask(server: Server, query: str, body: bytes) -> tuple[int, list[Any]]:
@@ -96,6 +99,32 @@ def test_an_error_after_some_windows_is_the_last_line() -> None:
     assert [line.get("start") for line in seen] == [None, 0, 1, 2, 3]
     with pytest.raises(AudioError, match="is damaged"):
         next(made)
+
+
+def test_a_model_with_frames_has_cells_of_its_own(shared: Path, tmp_path: Path) -> None:
+    catalog.convert(shared / "data/families/fmn06/fmn06.pt", tmp_path / "fmn06.onnx")
+    tagger = Tagger(tmp_path / "fmn06.onnx")
+    samples = np.random.default_rng(0).standard_normal(23 * 16000 + 100).astype(np.float32) / 100
+    samples[17 * 16000 : 18 * 16000] *= 30
+
+    class Blocks:
+        def stream(self, sound: Sound, abandoned: Any, notes: list[str]) -> Iterator[Any]:
+            yield from np.array_split(samples, 7)
+
+    request = WindowsRequest("", "a.wav", Grid(2, 1), 60)
+    head, *cells, end = lines(tagger, Blocks(), request)  # type: ignore[arg-type]  # it has all that `lines` uses
+    assert (head["window"], head["hop"], end["duration"]) == (CELL, CELL, 23.006)
+    assert [cell["end"] for cell in cells[:-1]] == [cell["start"] for cell in cells[1:]]
+    starts = np.array([cell["start"] for cell in cells])
+    # the last piece ends with the clip, so that its frames lie a little beside the others'
+    np.testing.assert_allclose(starts, np.arange(len(cells)) * CELL, atol=0.021)
+    frames = list(tagger.scorer.events(Clip(samples, 16000, None, ""), None, None, []))
+    for cell in cells:
+        inside = [frame.scores for frame in frames if cell["start"] < (frame.start + frame.end) / 2 < cell["end"]]
+        scores = np.frombuffer(base64.b64decode(cell["scores"]), "<u2") / 65535
+        np.testing.assert_allclose(scores, np.max(inside, axis=0), rtol=0, atol=1e-4)
+        loud = 17 < (cell["start"] + cell["end"]) / 2 < 18
+        assert (cell["peak"] > 0.3) == loud
 
 
 def test_a_client_that_leaves_costs_nothing_more(server: Server) -> None:
