@@ -256,8 +256,8 @@ def test_remarks_in_the_log_name_the_file(tmp_path, caplog):
 @pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
 def test_a_forked_child_runs_although_a_thread_was_planning():
     s = session(CNN)
-    feeds = {"x": data(1, 3, 4, 4)}
-    s.run(None, feeds)
+    s.run(None, {"x": data(1, 3, 4, 4)})
+    feeds = {"x": data(1, 3, 5, 4)}  # of another size, which needs the lock
     with s._lock:  # as another thread that is planning
         child = os.fork()
         if not child:

@@ -129,3 +129,11 @@ def test_copies_between_memory_orders_and_items_in_groups(batch):
     *_, (_, (expected,)) = s.trace({"x": x})
     np.testing.assert_array_equal(found, expected)
     np.testing.assert_allclose(np.sqrt(found).sum(axis=3), 1, rtol=1e-5)
+
+
+def test_results_that_are_lists():
+    s = custom("y = SequenceConstruct(x, x) z = Neg(x)", "float[n] x", "seq(float[n]) y, float[n] z")
+    x = data(3)
+    y, z = s.run(None, {"x": x})
+    assert [item.tolist() for item in y] == [x.tolist()] * 2
+    np.testing.assert_array_equal(z, -x)
