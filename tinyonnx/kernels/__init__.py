@@ -12,6 +12,7 @@ The registry imports further operators when it is asked for one; then the planne
 | `gemm` | products with a constant matrix, and the register tiles that all products use |
 | `matmul` | products of two variable matrices |
 | `recurrent`, `recurrent_layers` | LSTM, GRU, RNN: kernel; binders |
+| `quantized_recurrent` | DynamicQuantizeLSTM |
 | `quantize` | bytes from floats and back |
 | `quantized_elementwise` | functions of one byte, sums, products and maxima of bytes |
 | `quantized_matmul` | products of bytes with a constant matrix |

@@ -6,5 +6,6 @@ from tinyonnx.kernels import (
     quantized_depthwise,  # noqa: F401
     quantized_elementwise,  # noqa: F401
     quantized_matmul,  # noqa: F401
+    quantized_recurrent,  # noqa: F401
     recurrent_layers,  # noqa: F401
 )

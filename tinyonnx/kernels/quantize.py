@@ -83,12 +83,17 @@ def range_of(found: Array) -> tuple[Any, Any]:
     return least, greatest
 
 
+@jit
+def scale_of(least: Any, greatest: Any) -> tuple[Any, Any]:
+    """The scale and zero point of unsigned bytes that represent numbers in a range."""
+    step = _ONE if least == greatest else (greatest - least) / _LEVELS
+    return step, to_byte(-least / step, _ZERO, _LEVELS, 0)
+
+
 @kernel
 def quantise_by_range(x: Array, found: Array, out: Array, scale: Array, zero: Array, part: int, parts: int) -> None:
     """Quantise floats to the scale that represents all of them."""
-    least, greatest = range_of(found)
-    step = _ONE if least == greatest else (greatest - least) / _LEVELS
-    point = to_byte(-least / step, _ZERO, _LEVELS, 0)
+    step, point = scale_of(*range_of(found))
     if part == 0:
         scale[0] = step
         zero[0] = point

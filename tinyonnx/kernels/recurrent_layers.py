@@ -38,10 +38,10 @@ from tinyonnx.sizes.integers import minimum
 # -- packing ----------------------------------------------------------------------------
 
 
-def _padded(gates: Array, count: int) -> Array:
+def padded_gates(gates: Array, count: int) -> Array:
     """Gates [count · hidden, …] as [count · padded, …], filled up with zeros."""
     hidden = len(gates) // count
-    result = np.zeros((count, in_vectors(hidden), *gates.shape[1:]), np.float32)
+    result = np.zeros((count, in_vectors(hidden), *gates.shape[1:]), gates.dtype)
     result[:, :hidden] = gates.reshape(count, hidden, *gates.shape[1:])
     return result.reshape(-1, *gates.shape[1:])
 
@@ -53,7 +53,7 @@ def _parts(cell: int) -> list[slice]:
 
 def _split(gates: Array, cell: int, count: int) -> list[Array]:
     """Gates [count · hidden, …], padded, by product."""
-    padded = _padded(gates, count)
+    padded = padded_gates(gates, count)
     each = padded.reshape(count, -1, *gates.shape[1:])
     return [each[part].reshape(-1, *gates.shape[1:]) for part in _parts(cell)]
 
@@ -87,22 +87,23 @@ def _pack_recurrent_bias(cell: int, count: int, late: bool, b: Array) -> Array:
 
 def _pack_input(count: int, w: Array) -> Array:
     """W [directions, count · hidden, features] for the product that gives the gates of all directions."""
-    return pack_panels(np.concatenate([_padded(direction, count) for direction in w]).T)
+    return pack_panels(np.concatenate([padded_gates(direction, count) for direction in w]).T)
 
 
-def _pack_input_bias(count: int, late: bool, b: Array) -> Array:
+def pack_input_bias(count: int, late: bool, b: Array) -> Array:
     """The biases that are added to input products: Wb + Rb, with `late` without Rb of the GRU's content."""
     biases = []
     for direction in b:
         wb, rb = np.split(direction.copy(), 2)
         if late:
             rb[len(rb) // 3 * 2 :] = 0
-        biases.append(_padded(wb + rb, count))
+        biases.append(padded_gates(wb + rb, count))
     return pack_bias(np.concatenate(biases))
 
 
-def _pack_peepholes(p: Array) -> Array:
-    return _packed([_padded(direction, 3) for direction in p])
+def pack_peepholes(p: Array) -> Array:
+    """Peepholes [directions, 3 · hidden] with padded gates, flat."""
+    return _packed([padded_gates(direction, 3) for direction in p])
 
 
 # -- operators --------------------------------------------------------------------------
@@ -120,7 +121,7 @@ _NOTHING = np.zeros(0, np.float32)
 _NO_LENGTHS = np.zeros(0, np.int32)
 
 
-def _functions(cell: int, layer: LayerAttributes) -> list[Activation] | None:
+def functions_of(cell: int, layer: LayerAttributes) -> list[Activation] | None:
     """The activations of all directions; None if they differ or one isn't supported."""
     directions = 2 if layer.direction == "bidirectional" else 1
     each = len(_DEFAULTS[cell])
@@ -152,7 +153,7 @@ def _refused(
         return "the lengths of sequences are not constant"
     try:
         sizes = ops.sizes_of(x, w, r, _GATES[cell], layer)
-        functions = _functions(cell, layer)
+        functions = functions_of(cell, layer)
     except OpError as error:
         return str(error)
     if functions is None:
@@ -194,15 +195,15 @@ def _bind(
     products = temporary(time * batch * columns)
     linear = Layer(
         pool.derive((*tag, "W"), lambda w: _pack_input(count, w), w),
-        pool.derive((*tag, "Wb"), lambda b: _pack_input_bias(count, late, b), b),
+        pool.derive((*tag, "Wb"), lambda b: pack_input_bias(count, late, b), b),
         epilogue_of(Activation()),
     )
     recurrence = Recurrence(
         pool.derive((*tag, "R"), lambda r: _pack_recurrent(cell, count, r), r),
         pool.derive((*tag, "Rb"), lambda b: _pack_recurrent_bias(cell, count, late, b), b),
-        _NOTHING if p is None else pool.derive((*tag, "P"), _pack_peepholes, p),
+        _NOTHING if p is None else pool.derive((*tag, "P"), pack_peepholes, p),
     )
-    activations = _functions(cell, layer)
+    activations = functions_of(cell, layer)
     assert activations is not None
     gate, content, output = (*map(epilogue_of, activations), *[epilogue_of(Activation())] * 2)[:3]
     clip = Activation() if layer.clip is None else Activation(name="Clip", alpha=-layer.clip, beta=layer.clip)
