@@ -27,7 +27,7 @@ def add_parser(subparsers: Any) -> None:
     parser.set_defaults(run=run, parser=parser)
     parser.add_argument("model", metavar="NAME|PATH", help="name, ONNX file or checkpoint")
     parser.add_argument("table", metavar="LABELS.csv", help="table of sounds and their labels")
-    parser.add_argument("--page", metavar="OUT.html", help="also write a page with all figures")
+    parser.add_argument("--html", metavar="OUT.html", help="also write a page with all figures")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -49,10 +49,10 @@ def run(args: argparse.Namespace) -> int:
         say(str(failure))
     print(f"{printable(tagger.model.name)}: {count - len(failures)} sounds, {len(examples.classes)} classes")
     print("\n".join(printable(line) for line in figures.lines()))
-    if args.page is not None:
+    if args.html is not None:
         try:
-            with open(args.page, "w", encoding="utf-8") as file:
+            with open(args.html, "w", encoding="utf-8") as file:
                 file.write(page(figures, tagger.model.name, os.path.basename(args.table)))
         except OSError as error:
-            raise OutputError(args.page, error.strerror or str(error)) from None
+            raise OutputError(args.html, error.strerror or str(error)) from None
     return 1 if failures else 0

@@ -25,7 +25,7 @@ def add_parser(subparsers: Any) -> None:
     )
     parser.set_defaults(run=run, parser=parser)
     parser.add_argument("results", metavar="RESULTS", help="JSONL or CSV of audiotag tag")
-    parser.add_argument("--out", required=True, metavar="DIR", help="folder for the clips")
+    parser.add_argument("-o", "--output", required=True, metavar="DIR", help="folder for the clips")
     parser.add_argument("--threshold", type=probability, default=0.0, metavar="P", help="omit detections below P")
     parser.add_argument("--top", type=number, metavar="N", help="only the best N of each class")
     parser.add_argument("--margin", type=seconds, default=0.0, metavar="SECONDS", help="sound before and after")
@@ -45,7 +45,7 @@ def run(args: argparse.Namespace) -> int:
     taken: set[str] = set()
     for path, chosen in sorted(by_path.items()):
         try:
-            files = cut(path, chosen, args.margin, args.out, taken)
+            files = cut(path, chosen, args.margin, args.output, taken)
         except AudioError as error:
             say(str(error))
             failed += 1
@@ -54,5 +54,5 @@ def run(args: argparse.Namespace) -> int:
         if len(files) < len(chosen):
             say(printable(f"{path}: ends before {len(chosen) - len(files)} of its {len(chosen)} detections"))
             short += 1
-    print(f"{printable(args.out)}: {written} clips of {len(by_path) - failed} recordings")
+    print(f"{printable(args.output)}: {written} clips of {len(by_path) - failed} recordings")
     return 1 if failed or short else 0

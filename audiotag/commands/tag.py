@@ -72,7 +72,7 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument(
         "--format", choices=tuple(ALL), help="output format (default: by the suffix of --output, or text)"
     )
-    parser.add_argument("--output", metavar="FILE", help="write results to FILE (default: -, standard output)")
+    parser.add_argument("-o", "--output", metavar="FILE", help="write results to FILE (default: -, standard output)")
     parser.add_argument(
         "--activations", metavar="REPORT.html", help="write a page with waveform, log-mel and all layers of one clip"
     )

@@ -6,6 +6,7 @@ import argparse
 import os
 from typing import Any
 
+from tinyonnx.commands._shared import plural
 from tinyonnx.errors import printable
 
 
@@ -38,5 +39,6 @@ def _run(args: argparse.Namespace) -> int:
     part = extract(args.model, args.sources, args.targets)
     save(part, args.output)
     inputs, outputs = (", ".join(printable(v.name) for v in side) for side in (part.graph.input, part.graph.output))
-    print(f"{printable(args.output)}: {len(part.graph.node)} nodes; inputs {inputs or 'none'}; outputs {outputs}")
+    nodes = plural(len(part.graph.node), "node")
+    print(f"{printable(args.output)}: {nodes}; inputs {inputs or 'none'}; outputs {outputs}")
     return 0

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from tinyonnx.commands._shared import add_model, at_least, feeds_of, open_session
+from tinyonnx.commands._shared import add_model, at_least, feeds_of, open_session, plural
 from tinyonnx.errors import printable
 from tinyonnx.files import write_text
 from tinyonnx.tools.compare import TOLERANCE
@@ -65,7 +65,7 @@ def _run(args: argparse.Namespace) -> int:
     graph = reduced.model.graph
     operators = ", ".join(node.op_type for node in graph.node)
     shapes = ", ".join(f"{printable(name)} {list(array.shape)}" for name, array in reduced.feeds.items())
-    print(f"{printable(args.output)}: {len(graph.node)} nodes ({operators}), inputs {shapes or 'none'}")
+    print(f"{printable(args.output)}: {plural(len(graph.node), 'node')} ({operators}), inputs {shapes or 'none'}")
     print(printable(reduced.fault))
     return 0
 

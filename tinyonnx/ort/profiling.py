@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import time
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -14,6 +15,9 @@ import numpy as np
 from tinyonnx.errors import InputError
 from tinyonnx.ir import Node
 from tinyonnx.runtime.trace import Hook
+
+_MOST = 1_000_000
+"""Maximum number of events, as in onnxruntime; later ones are counted only."""
 
 
 class SessionProfile:
@@ -25,6 +29,7 @@ class SessionProfile:
         moment = time.strftime("%Y-%m-%d_%H-%M-%S", time.localtime(self.start_ns / 1e9))
         self._path = f"{prefix}_{moment}_{self.start_ns // 10**6 % 1000:03}.json"
         self._events: list[dict[str, Any]] = []
+        self._dropped = 0
         self._add("Session", "session_initialization", begin, {})
 
     @contextmanager
@@ -49,9 +54,14 @@ class SessionProfile:
                 json.dump(self._events, file)
         except OSError as error:
             raise InputError(f"{self._path}: can't be written: {error.strerror}") from None
+        if self._dropped:
+            warnings.warn(f"{self._path}: has {_MOST} events, {self._dropped} later ones were dropped", stacklevel=3)
         return self._path
 
     def _add(self, category: str, name: str, begin: int, more: dict[str, Any]) -> None:
+        if len(self._events) >= _MOST:
+            self._dropped += 1
+            return
         times = {"dur": (time.perf_counter_ns() - begin) // 1000, "ts": (begin - self._begin) // 1000}
         place = {"pid": os.getpid(), "tid": os.getpid()}
         self._events.append({"cat": category, **place, **times, "ph": "X", "name": name, "args": more})

@@ -350,7 +350,7 @@ def _rows(graph: Graph, path: str, owner: str | None = None) -> Iterator[NodeRow
 def _plain(value: Any) -> Any:
     """Convert an attribute for JSON; large arrays and subgraphs become a description."""
     if isinstance(value, Graph):
-        return f"graph of {len(value.nodes)} nodes"
+        return f"graph of {len(value.nodes)} node{'' if len(value.nodes) == 1 else 's'}"
     if isinstance(value, np.ndarray):
         return (
             value.tolist() if value.size <= 16 and value.dtype.kind in "fiub" else f"{value.dtype}{list(value.shape)}"

@@ -9,7 +9,7 @@ then every size of inputs and weights is cut.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sized
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -111,7 +111,7 @@ class Shrinker:
                 fewer = kept[:at] + kept[at + size :]
                 if fewer and self.shows(fewer):
                     kept = fewer
-                    self._report(f"{len(kept)} nodes")
+                    self._report(_counted(kept))
                 else:
                     at += size
             size = min(size // 2, len(kept) // 2) if size > 1 else 0
@@ -165,7 +165,7 @@ class _Reduction:
         if fault is None:
             return None
         self._values = {**feeds, **values}
-        self._report(f"{len(self._model.graph.node)} nodes: {fault}")
+        self._report(f"{_counted(self._model.graph.node)}: {fault}")
         self._fixed = self._constants(feeds)
         shrinker = Shrinker(
             self._model, self._values, self._shows, self._deadline, self._report, self._fixed,
@@ -305,3 +305,7 @@ def _cut(part: Message, feeds: Mapping[str, Array], axes: list[Axis], size: int)
         for dim, known in zip(dims, cut[value.name].shape):
             dim.dim_value = known
     return smaller, cut
+
+
+def _counted(nodes: Sized) -> str:
+    return f"{len(nodes)} node{'' if len(nodes) == 1 else 's'}"

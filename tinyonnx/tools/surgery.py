@@ -54,8 +54,8 @@ def extract(path: str, sources: Collection[str], targets: Collection[str]) -> Mo
     """Return the nodes of a model between tensors, with the weights that they read.
 
     `sources` become inputs, `targets` outputs; none stands for the model's own. An input of the model that is reached
-    without passing `sources` stays one. Raises InputError for a tensor that does not exist, or where no node is
-    between them; the errors of `open_model`.
+    without passing `sources` stays one. Raises InputError for a tensor that does not exist, for sources from which no
+    target is computed, or where no node is between them; the errors of `open_model`.
     """
     return between(open_model(path), path, sources, targets, _typed_values(path))
 
@@ -88,11 +88,32 @@ def between(
         elif tensor in producer and producer[tensor] not in needed:
             needed.add(producer[tensor])
             pending += reads_of(graph.node[producer[tensor]])
+    unused = [tensor for tensor in sources if tensor not in reached and tensor not in constants]
+    if unused and any(_reaches(graph, producer, source, target) for source in unused for target in targets):
+        raise InputError(
+            f"{name}: {_quoted(unused)} is computed from {_quoted(targets)}, not the other way round: "
+            f"swap --from and --to"
+        )
     if not needed:
         raise InputError(f"{name}: there is no node between {_quoted(sources)} and {_quoted(targets)}")
+    if unused:
+        raise InputError(f"{name}: {_quoted(targets)} does not depend on {_quoted(unused)}: leave it out of --from")
     part = _part(model, needed, [values.get(t) or Value(t) for t in inputs if t in reached], {})
     part.graph.output.extend(_value_info(values.get(t) or Value(t)) for t in targets)
     return part
+
+
+def _reaches(graph: onnx.GraphProto, producer: Mapping[str, int], tensor: str, wanted: str) -> bool:
+    """Whether a tensor is computed from another one."""
+    pending, seen = [tensor], set[str]()
+    while pending:
+        name = pending.pop()
+        if name == wanted and name != tensor:
+            return True
+        if name not in seen and name in producer:
+            pending += reads_of(graph.node[producer[name]])
+        seen.add(name)
+    return False
 
 
 def part_of(model: ModelProto, kept: Collection[int], feeds: Mapping[str, Array], fixed: Collection[str]) -> ModelProto:

@@ -62,7 +62,7 @@ def test_segments_are_the_sound_of_the_detections(form, tagger_file, sounds, tmp
     results, out = tmp_path / f"tags.{form}", tmp_path / "cut"
     options = ("--window", 1, "--top", 1, "--format", form, "--output", results)
     assert run("tag", sounds, "--model", tagger_file, *options) == 0
-    assert run("segments", results, "--out", out, "--margin", 0.25) == 0
+    assert run("segments", results, "--output", out, "--margin", 0.25) == 0
     files = sorted(out.rglob("*.wav"))
     assert len(files) == 12
     assert "12 clips of 4 recordings" in capsys.readouterr().out
@@ -78,7 +78,7 @@ def test_segments_of_a_lost_recording_are_reported(tagger_file, sounds, tmp_path
     options = ("--top", 1, "--format", "jsonl", "--output", results)
     assert run("tag", sounds, "--model", tagger_file, *options) == 0
     (sounds / "1.wav").unlink()
-    assert run("segments", results, "--out", tmp_path / "cut") == 1
+    assert run("segments", results, "--output", tmp_path / "cut") == 1
     captured = capsys.readouterr()
     assert "1.wav" in captured.err
     assert "3 clips of 3 recordings" in captured.out
@@ -91,7 +91,7 @@ def test_segments_of_recordings_of_one_name_are_all_kept(tagger_file, sounds, tm
     options = ("--top", 1, "--format", "jsonl", "--output", results)
     assert run("tag", sounds, other, "--model", tagger_file, *options) == 0
     for _ in range(2):  # the second time writes over the first
-        assert run("segments", results, "--out", out) == 0
+        assert run("segments", results, "--output", out) == 0
         assert "8 clips of 8 recordings" in capsys.readouterr().out
         assert len(list(out.rglob("*.wav"))) == 8
 
@@ -102,7 +102,7 @@ def test_segments_behind_the_end_of_a_recording_are_reported(sounds, tmp_path, c
         for start in (0, 2, 5, 9)
     ]
     (tmp_path / "tags.jsonl").write_text("\n".join(map(json.dumps, rows)) + "\n\n")
-    assert run("segments", tmp_path / "tags.jsonl", "--out", tmp_path / "cut") == 1
+    assert run("segments", tmp_path / "tags.jsonl", "--output", tmp_path / "cut") == 1
     captured = capsys.readouterr()
     assert "0.wav: ends before 2 of its 4 detections" in captured.err
     assert "2 clips of 1 recordings" in captured.out
@@ -154,7 +154,7 @@ def test_paths_with_line_breaks_in_csv(tagger_file, sounds, tmp_path):
 )
 def test_results_without_detections(text, tmp_path, capsys):
     (tmp_path / "x").write_text(text)
-    assert run("segments", tmp_path / "x", "--out", tmp_path / "cut") == 1
+    assert run("segments", tmp_path / "x", "--output", tmp_path / "cut") == 1
     assert capsys.readouterr().err.count("\n") == 1
 
 
@@ -166,7 +166,7 @@ def test_the_best_of_each_class():
 def test_evaluate_prints_figures_and_writes_a_page(tagger_file, sounds, tmp_path, capsys):
     table, page = sounds / "labels.csv", tmp_path / "page.html"
     table.write_text("path,label\n0.wav,Dog\n1.wav,Dog;Speech\n2.wav,Speech\n3.wav,Speech\n")
-    assert run("evaluate", tagger_file, table, "--page", page) == 0
+    assert run("evaluate", tagger_file, table, "--html", page) == 0
     printed = capsys.readouterr().out
     assert "model.onnx: 4 sounds, 2 classes" in printed
     assert "mean average precision" in printed

@@ -20,6 +20,7 @@ from onnx import numpy_helper
 
 import tinyonnx
 from tests.tinyonnx.ort.conftest import FEEDS, MODEL, Y, session
+from tinyonnx.ort import profiling
 
 
 def test_options_refuse_what_onnxruntime_refuses(ort: ModuleType) -> None:
@@ -122,6 +123,18 @@ def test_profiles(ort: ModuleType, tmp_path: Path) -> None:
     assert {"op_name", "provider"} <= set(kernels[0]["args"])
     assert session(ort).end_profiling() == ""
     assert session(ort).get_profiling_start_time_ns() == 0
+
+
+def test_events_of_a_profile_are_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(profiling, "_MOST", 5)
+    options = tinyonnx.SessionOptions()
+    options.enable_profiling, options.profile_file_prefix = True, str(tmp_path / "profile")
+    s = session(tinyonnx, options)
+    for _ in range(9):
+        s.run(["y"], FEEDS)
+    with pytest.warns(UserWarning, match=r"has 5 events, \d+ later ones were dropped"):
+        path = s.end_profiling()
+    assert len(json.loads(Path(path).read_text())) == 5
 
 
 def test_the_optimised_model_is_written(ort: ModuleType, tmp_path: Path) -> None:
