@@ -58,6 +58,15 @@ def channel(text: str) -> str | int:
         raise argparse.ArgumentTypeError(str(error)) from None
 
 
+def precision(text: str) -> str:
+    """Parse the type of the operands of products."""
+    from tinyonnx.ort.options import PRECISIONS
+
+    if text not in PRECISIONS:
+        raise argparse.ArgumentTypeError(f"{text!r} is neither {' nor '.join(PRECISIONS)}")
+    return text
+
+
 # -- declaration ----------------------------------------------------------------------------
 
 
@@ -110,6 +119,10 @@ class TagOptions:
         "--channel", "mean", "of several channels: mean (default), left, right, first, a number from 1, or loudest",
         parse=channel, metavar="C",
     )  # fmt: skip
+    precision: str = flag(
+        "--precision", "float32", "of large products: float32 (default), or bfloat16 where the processor has it",
+        parse=precision, metavar="TYPE",
+    )  # fmt: skip
     embeddings: bool = flag("--embeddings", False, "also write the embedding vector of each result")
     window: float | None = flag(
         "--window", None, "tag windows of this length instead of whole files", parse=seconds, metavar="SECONDS",
@@ -123,8 +136,12 @@ class TagOptions:
     raw: RawFormat | None = None
 
     def to_dict(self) -> dict[str, Any]:
-        """The options as JSON-compatible values, for the journal and for file metadata."""
-        return dataclasses.asdict(self)
+        """The options as JSON-compatible values, for the journal and for file metadata.
+
+        Without the default precision, which earlier versions don't have.
+        """
+        values = dataclasses.asdict(self)
+        return values if self.precision != "float32" else {k: v for k, v in values.items() if k != "precision"}
 
 
 def flags(group: str | None = None) -> Iterator[tuple[str, Flag]]:

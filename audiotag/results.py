@@ -32,7 +32,8 @@ class Result:
 
     `model` and `sha256` identify the model; `trained` is False if its scores mean nothing;
     `embedding` is (n,) float32 if it was requested, otherwise None; `warnings`
-    list faults of the sound, such as missing parts.
+    list faults of the sound, such as missing parts. `precision` is the type of the operands of the model's large
+    products; rows name it if it isn't float32.
     """
 
     path: str
@@ -45,6 +46,7 @@ class Result:
     trained: bool
     embedding: Array | None = field(default=None, repr=False, compare=False)
     warnings: tuple[str, ...] = ()
+    precision: str = "float32"
 
     @property
     def warning(self) -> str | None:
@@ -58,13 +60,16 @@ class Result:
 
     def to_dict(self) -> dict[str, Any]:
         """The row as a JSON object, one line of JSONL."""
+        model = {"name": self.model, "sha256": self.sha256}
+        if self.precision != "float32":
+            model["precision"] = self.precision
         fields = {
             "path": self.path,
             "start": self.start,
             "end": self.end,
             "duration": self.duration,
             "tags": [tag.to_dict() for tag in self.tags],
-            "model": {"name": self.model, "sha256": self.sha256},
+            "model": model,
             "audiotag": audiotag.__version__,
         }
         if self.warnings:

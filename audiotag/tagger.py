@@ -18,6 +18,7 @@ from audiotag.selection import Selection, tag_of
 from audiotag.sound import audio
 from audiotag.sound.channels import check_channel
 from audiotag.sound.windows import Grid
+from tinyonnx.ort.options import PRECISIONS
 
 if TYPE_CHECKING:
     from audiotag.events import Event, EventOptions, Segmenter
@@ -42,26 +43,36 @@ class Tagger:
         threads: number of threads per clip, at most one per processor.
         channel: the channel or mix to tag: "mean", "left", "right", "first", the number of a channel, or "loudest" (see
             `audiotag.sound.channels.Mixer`).
+        precision: "float32", or "bfloat16" to round operands of large products where the processor has AVX512-BF16;
+            `Result.precision` tells which one was used.
 
     Raises:
-        ValueError: `threads` is less than 1, or `channel` is none of these.
+        ValueError: `threads` is less than 1, or `channel` or `precision` is none of these.
     """
 
     def __init__(
-        self, model: str | os.PathLike[str] | None = None, threads: int = 1, channel: str | int = "mean"
+        self,
+        model: str | os.PathLike[str] | None = None,
+        threads: int = 1,
+        channel: str | int = "mean",
+        precision: str = "float32",
     ) -> None:
         if threads < 1:
             raise ValueError(f"threads must be at least 1, not {threads}")
         check_channel(channel)
+        if precision not in PRECISIONS:
+            raise ValueError(f"precision must be {' or '.join(PRECISIONS)}, not {precision!r}")
         self._requested = model
         self.threads = threads
         self.channel = channel
+        self.precision = precision
 
-    def __reduce__(self) -> tuple[type[Tagger], tuple[str | os.PathLike[str] | None, int, str | int]]:
-        return type(self), (self._requested, self.threads, self.channel)
+    def __reduce__(self) -> tuple[type[Tagger], tuple[str | os.PathLike[str] | None, int, str | int, str]]:
+        return type(self), (self._requested, self.threads, self.channel, self.precision)
 
     def __repr__(self) -> str:
-        return f"Tagger(model={self._requested!r}, threads={self.threads}, channel={self.channel!r})"
+        precision = f", precision={self.precision!r}" if self.precision != "float32" else ""
+        return f"Tagger(model={self._requested!r}, threads={self.threads}, channel={self.channel!r}{precision})"
 
     @cached_property
     def model(self) -> ResolvedModel:
@@ -81,7 +92,7 @@ class Tagger:
         """
         source = self.model.source
         # messages name a file by the path that the user gave
-        network = Network(source, source if isinstance(source, str) else self.model.name, self.threads)
+        network = Network(source, source if isinstance(source, str) else self.model.name, self.threads, self.precision)
         if network.sha256 is not None:
             self.model.hashed(network.sha256)
         return network
@@ -361,7 +372,10 @@ class Tagger:
         model = self.model
         # rounded to remove the error of the subtraction
         length = round(end - start, 9)
-        return Result(name, start, end, length, tags, model.name, model.sha256, model.trained, embedding)
+        return Result(
+            name, start, end, length, tags, model.name, model.sha256, model.trained, embedding,
+            precision=self.network.precision,
+        )  # fmt: skip
 
 
 def _with_notes(results: Iterator[Result], notes: list[str], name: str, live: bool) -> Iterator[Result]:

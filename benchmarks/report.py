@@ -5,8 +5,10 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import Any
 
+from benchmarks.peers import IN_BFLOAT16
 from benchmarks.table import ABSENT, number, ratio, table
 from benchmarks.turns import Case, Measurement, finite
+from tinyonnx.codegen.processor import has_bfloat16
 
 HEADER = (
     *("", "ms", "ours ÷", "min", "CPU ms", "ours ÷", "peak MiB", "ours ÷"),
@@ -15,7 +17,8 @@ HEADER = (
 
 LEGEND = """\
 ms, CPU ms: medians. ours ÷: our time (CPU time, memory) divided by the line's. first: until the first
-result, loading included. ÷ FMA peak: time divided by (operations ÷ the cores' measured peak)."""
+result, loading included. ÷ FMA peak: time divided by (operations ÷ the cores' measured peak; twice that for bfloat16).
+openvino: in bfloat16, its default where the processor has it."""
 
 
 def _milli(seconds: float | None) -> str:
@@ -23,10 +26,11 @@ def _milli(seconds: float | None) -> str:
 
 
 def roofline(case: Case, measurement: Measurement, peak: float) -> float | None:
-    """Divide the time by that of the operations at the peak FMA rate of the cores in use."""
+    """Divide the time by that of the operations at the peak rate of the cores in use, for the type of the operands."""
     if not case.flops or measurement.median is None:
         return None
-    return measurement.median * peak * case.parameters.get("threads", 1) / case.flops
+    rate = 2 if measurement.name in IN_BFLOAT16 and has_bfloat16() else 1
+    return measurement.median * peak * rate * case.parameters.get("threads", 1) / case.flops
 
 
 def details(case: Case, peak: float) -> str:

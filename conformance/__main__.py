@@ -13,7 +13,7 @@ import audiotag
 import tinyonnx
 from audiotag.models.catalog import resolve
 from audiotag.models.network import Network
-from conformance import esc10, golden
+from conformance import esc10, golden, precision
 from conformance.resampling import table
 from onnx_conformance import cli
 from tinyonnx.commands._shared import at_least, checked, plural
@@ -64,6 +64,12 @@ def _declare(commands: Any) -> None:
     command.add_argument("--json", action="store_true", help="print counts and every decision as JSON")
     command.set_defaults(run=_esc10)
 
+    command = commands.add_parser("precision", help="compare bfloat16 with float32 on recordings")
+    command.add_argument("model", metavar="MODEL", help=model_help)
+    command.add_argument("folder", type=Path, metavar="DIR", help="recordings; also ESC-10's, a folder per class")
+    command.add_argument("--json", action="store_true", help="print the numbers as JSON")
+    command.set_defaults(run=_precision)
+
     command = commands.add_parser("resampling", help="compare the standalone program's resampler with soxr's")
     command.set_defaults(run=_resampling)
 
@@ -106,6 +112,12 @@ def _layers(args: argparse.Namespace) -> bool:
             print("skipped melspec: no recordings (--audio DIR)")
     compared = len(comparison.layers) >= len(comparison.unmatched)
     return culprit is None and compared and all(check.ok for check in checks)
+
+
+def _precision(args: argparse.Namespace) -> bool:
+    result = precision.compare(args.model, args.folder).summary()
+    print(json.dumps(result, indent=1) if args.json else precision.report(result))
+    return True
 
 
 def _resampling(_: argparse.Namespace) -> bool:

@@ -15,7 +15,7 @@ from audiotag.commands import add_model
 from audiotag.commands.tag import warn_if_untrained
 from audiotag.console import say
 from audiotag.errors import Error
-from audiotag.options import number
+from audiotag.options import number, precision
 
 EPILOG = """\
 examples:
@@ -52,6 +52,10 @@ def add_parser(subparsers: Any) -> None:
     )
     parser.set_defaults(run=run, parser=parser)
     add_model(parser)
+    parser.add_argument(
+        "--precision", type=precision, default="float32", metavar="TYPE",
+        help="of large products: float32 (default), or bfloat16 where the processor has it",
+    )  # fmt: skip
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: 127.0.0.1)")
     parser.add_argument("--port", type=port, default=8000, help="TCP port, 0 for any free one (default: 8000)")
     parser.add_argument(
@@ -139,7 +143,7 @@ def run(args: argparse.Namespace) -> int:
     decoders = Decoders()
     decoders.start()
     try:
-        tagger = Tagger(args.model)
+        tagger = Tagger(args.model, precision=args.precision)
         _warm_up(tagger)
         resume_collection()
         warn_if_untrained(tagger.model)

@@ -147,6 +147,8 @@ def run(args: argparse.Namespace) -> int:
         model = pool.model() if pool else job.load()
         resume_collection()
         warn_if_untrained(model)
+        if not pool and job.tagger.network.precision != options.precision:
+            say(f"runs {job.tagger.network.precision}: this processor lacks AVX512-BF16")
         hint_at_full_size(model)
         output = stack.enter_context(
             crawl.open_output(

@@ -109,7 +109,7 @@ class Job:
         """The tagger, created on first use: a process that only sends the job to workers does not need one."""
         from audiotag.tagger import Tagger
 
-        return Tagger(*self._arguments, channel=self.options.channel)
+        return Tagger(*self._arguments, channel=self.options.channel, precision=self.options.precision)
 
     def load(self) -> ResolvedModel:
         """Load the model and return its description, without its content.

@@ -83,7 +83,9 @@ class _Store:
 
     def __init__(self, tagger: Tagger) -> None:
         _ = tagger.network
-        name = hashlib.sha256(f"{tagger.model.sha256} {tagger.channel}".encode()).hexdigest()[:32]
+        precision = tagger.network.precision
+        facts = [tagger.model.sha256, str(tagger.channel), *([precision] if precision != "float32" else [])]
+        name = hashlib.sha256(" ".join(facts).encode()).hexdigest()[:32]
         self._path = cache_dir() / "embeddings" / f"{name}.npz"
         self._vectors: dict[str, Array] = {}
         self._new = 0

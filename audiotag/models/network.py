@@ -46,24 +46,28 @@ class Network:
         source: an ONNX file, or its content.
         name: name of the model in error messages.
         threads: number of threads of a run, at most one per processor.
+        precision: type of the operands of large products, see `tinyonnx.SessionOptions`.
 
     Attributes:
         description: what the model hears and answers.
         sha256: SHA-256 of the file in hexadecimal; None if the content was given.
+        precision: the type in use, float32 if the processor lacks bfloat16.
 
     Raises:
         ModelError: the model can't be loaded, its description is wrong, or its input or outputs contradict it.
     """
 
-    def __init__(self, source: str | bytes, name: str, threads: int = 1) -> None:
+    def __init__(self, source: str | bytes, name: str, threads: int = 1, precision: str = "float32") -> None:
         self.name = name
         try:
             options = tinyonnx.SessionOptions()
             options.intra_op_num_threads = threads
+            options.precision = precision
             self.session = tinyonnx.InferenceSession(source, options)
         except (tinyonnx.Error, OSError) as error:
             raise self._error(str(error)) from None
         self.sha256 = self.session.sha256
+        self.precision = self.session.precision
         text = self.session.get_modelmeta().custom_metadata_map.get(KEY)
         self._described = text is not None
         try:

@@ -212,11 +212,17 @@ class Service:
 
     async def health(self, _: Request) -> Response:
         """Answer with the model, the limits and the number of requests in progress."""
-        model, frames = self.tagger.model, self.tagger.network.description.frames
-        frame_rate = None if frames is None else frames.rate
+        model, network = self.tagger.model, self.tagger.network
+        frames = network.description.frames
         content = {
             "status": "ok",
-            "model": {"name": model.name, "sha256": model.sha256, "trained": model.trained, "frame_rate": frame_rate},
+            "model": {
+                "name": model.name,
+                "sha256": model.sha256,
+                "trained": model.trained,
+                "precision": network.precision,
+                "frame_rate": None if frames is None else frames.rate,
+            },
             "audiotag": __version__,
             "limits": {
                 "bytes": self.limits.max_bytes,

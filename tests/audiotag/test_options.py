@@ -14,6 +14,7 @@ from audiotag.commands import tag
 from audiotag.options import TagOptions, flags
 
 VALUES = {
+    "precision": ("bfloat16", "bfloat16"),
     "top": ("3", 3),
     "threshold": ("0.25", 0.25),
     "labels": ("Dog,Speech", (74, 0)),
@@ -48,11 +49,12 @@ def test_a_flag_reaches_the_options(name):
 
 
 def test_options_are_sent_to_workers_and_recorded():
-    given = options("--events", "Dog=0.5", "--min-event", "1")
+    given = options("--events", "Dog=0.5", "--min-event", "1", "--precision", "bfloat16")
     assert pickle.loads(pickle.dumps(given)) == given
     recorded = json.loads(json.dumps(given.to_dict()))
     assert set(recorded) == {field.name for field in dataclasses.fields(TagOptions)}
     assert recorded["events"]["min_duration"] == 1.0
+    assert "precision" not in options().to_dict()
 
 
 def test_every_flag_is_documented():

@@ -12,6 +12,7 @@ import pytest
 import soundfile
 
 import audiotag
+import tinyonnx
 from audiotag import AudioError, Failure, LabelError, Result, Tagger
 from audiotag.errors import AudioWarning
 from audiotag.events import EventOptions
@@ -153,6 +154,24 @@ def test_a_tagger_of_one_channel(model, noise):
         Tagger(model, channel=3).tag(noise[:, :2], 32000)
     with pytest.raises(ValueError, match="channel must be"):
         Tagger(model, channel="middle")
+
+
+def test_precision_is_said_in_rows(model, noise):
+    used = tinyonnx_precision("bfloat16", model)
+    tagger = pickle.loads(pickle.dumps(Tagger(model, precision="bfloat16")))
+    assert tagger.precision == "bfloat16"
+    result = tagger.tag(noise[:, 0], 32000)
+    assert result.precision == used
+    assert result.to_dict()["model"].get("precision", "float32") == used
+    assert "precision" not in Tagger(model).tag(noise[:, 0], 32000).to_dict()["model"]
+    with pytest.raises(ValueError, match="float32 or bfloat16, not 'half'"):
+        Tagger(model, precision="half")
+
+
+def tinyonnx_precision(wanted, model):
+    options = tinyonnx.SessionOptions()
+    options.precision = wanted
+    return tinyonnx.InferenceSession(model, options).precision
 
 
 def test_it_is_lazy_and_picklable(model, clip, tmp_path):
