@@ -13,7 +13,7 @@ import numpy as np
 from tinyonnx.errors import OpError, ResourceError
 from tinyonnx.ir import Array, Graph, Node
 from tinyonnx.limits import MAX_RANK
-from tinyonnx.registry import Info
+from tinyonnx.registry import Info, lookup
 from tinyonnx.runtime.binding import Environment, FastStep, KernelSegment, kernel_calls, scratch_for, with_scratch
 from tinyonnx.runtime.budget import Budget, RunBytesError
 from tinyonnx.runtime.loops import CompiledLoop, compiled_loop
@@ -81,6 +81,8 @@ class NumpyCall:
         self.plan, self.step, self.arena = plan, step, arena
         self.expect([None if v is None else (v.dtype, v.static_shape) for v in step.node.outputs])
         self.unforeseen = any(v is not None and v.static_shape is None for v in step.node.outputs)
+        node = step.node
+        self.takes_ctx = lookup(node.domain, node.op_type, node.opset).takes_ctx
         self.bodies: dict[int, Body] = {}
         for key, subplan in step.subplans.items():
             subplan.threads = plan.threads
@@ -96,20 +98,17 @@ class NumpyCall:
         step, plan, room = self.step, self.plan, self.room
         budget.check()
         inputs = [environment[slot] if slot >= 0 else None for slot in step.inputs]
-
-        def run_graph(graph: Graph, values: list[Any]) -> list[Any]:
-            return self.bodies[id(graph)].run(values, environment, budget, hook)
-
-        ctx = OpContext(step.node, plan.limits, budget, run_graph)
+        ctx = self._context(environment, budget, hook) if self.takes_ctx else None
         if self.unforeseen:
             known = infer(step.node, list(map(_info, inputs)), plan.limits)
             check_sizes(plan.model, step.node, known, inputs, plan.limits)
             room = _room(step.node, [None if info is None else (info.dtype, info.shape) for info in known])
         outer = budget.enter() if self.bodies else None
         try:
-            budget.check_room(room)
+            if room:
+                budget.check_room(room)
             results = None
-            if self.loop is not None and hook is None:
+            if self.loop is not None and ctx is not None and hook is None:
                 results = self._run_loop(self.loop, inputs, ctx, budget)
             if results is None:
                 results = evaluate(plan.model, step.node, inputs, ctx)
@@ -125,6 +124,12 @@ class NumpyCall:
             environment[slot] = None
         if hook is not None:
             hook(step.node, results)
+
+    def _context(self, environment: Environment, budget: Budget, hook: Hook | None) -> OpContext:
+        def run_graph(graph: Graph, values: list[Any]) -> list[Any]:
+            return self.bodies[id(graph)].run(values, environment, budget, hook)
+
+        return OpContext(self.step.node, self.plan.limits, budget, run_graph)
 
     def _store(self, results: list[Any], inputs: list[Any], environment: Environment, budget: Budget) -> None:
         """Put the results into their buffers, or count and keep them."""

@@ -106,8 +106,8 @@ def _too_much(shape: Sequence[int], dtype: np.dtype[Any], limits: Limits) -> str
     return f"{takes} {size} bytes, {limit}"
 
 
-def evaluate(model: str, node: Node, inputs: Sequence[Any], ctx: OpContext) -> list[Any]:
-    """Run the node's operator on arrays; one entry per output of the node.
+def evaluate(model: str, node: Node, inputs: Sequence[Any], ctx: OpContext | None) -> list[Any]:
+    """Run the node's operator on arrays; one entry per output of the node. `ctx` may be None if it takes none.
 
     Raises NodeError, ResourceError.
     """
