@@ -10,6 +10,7 @@ import numpy as np
 from onnx import AttributeProto, GraphProto, ModelProto, NodeProto, defs, numpy_helper
 
 from onnx_conformance.generate.mutate import all_operators
+from tinyonnx.passes import PIPELINE
 
 
 @dataclass
@@ -46,7 +47,8 @@ class Coverage:
         met = sum(name in names for name in self.operators)
         return (
             f"{met} of {len(names)} operators, {len(self.versions)} of {len(every)} versions, "
-            f"{len(self.types)} pairs of operator and type, {len(self.passes)} passes of tinyonnx"
+            f"{len(self.types)} pairs of operator and type, "
+            f"{len(self.passes)} of {len({step.__name__ for step in PIPELINE})} passes of tinyonnx"
         )
 
     def missing(self) -> list[str]:

@@ -53,9 +53,7 @@ class Surrounding:
                 pair = (value, other) if coin(r) else (other, value)
                 return self.add(one(r, "Add", "Mul", "Sub", "Div", "Max", "Min"), *pair)
             case 4:
-                # swish and its relatives, with the value read twice
-                gate = self.add(one(r, "Sigmoid", "Tanh", "Relu", "HardSigmoid"), value)
-                return self.add(one(r, "Mul", "Add"), *((value, gate) if coin(r) else (gate, value)))
+                return self.gated(value)
             case 5:
                 assert rank
                 there = [int(i) for i in r.permutation(rank)]
@@ -67,6 +65,27 @@ class Surrounding:
                 shape = self.add("Shape", value)
                 flat = self.add("Reshape", value, self.constant(np.array([-1])))
                 return self.add("Reshape", self.add("Relu", flat) if coin(r) else flat, shape)
+
+    def gated(self, value: str) -> str:
+        """Add a function that reads the value twice, as exporters spell out Swish, HardSwish and Gelu."""
+        r = self.r
+        match r.integers(4):
+            case 0:
+                scaled = self.add("Mul", value, self.constant(np.float32(one(r, 0.5, 1.0, 1.702))))
+                gate = self.add("Sigmoid", scaled)
+            case 1:
+                shifted = self.add("Add", value, self.constant(np.float32(3)))
+                if self.opset < 11:
+                    return self.add("Mul", value, self.add("Relu", shifted))
+                cut = self.add("Clip", shifted, self.constant(np.float32(0)), self.constant(np.float32(6)))
+                return self.add("Div", self.add("Mul", value, cut), self.constant(np.float32(6)))
+            case 2 if self.opset >= 9:
+                inner = self.add("Erf", self.add("Div", value, self.constant(np.float32(np.sqrt(2)))))
+                gate = self.add("Add", inner, self.constant(np.float32(1)))
+                return self.add("Mul", self.add("Mul", value, gate), self.constant(np.float32(0.5)))
+            case _:
+                gate = self.add(one(r, "Sigmoid", "Tanh", "Relu", "HardSigmoid"), value)
+        return self.add(one(r, "Mul", "Mul", "Add"), *((value, gate) if coin(r) else (gate, value)))
 
     def quantised(self, value: str) -> str:
         """Add a pair of QuantizeLinear and DequantizeLinear and return its result."""
