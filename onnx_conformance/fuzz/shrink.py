@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from onnx import AttributeProto, ModelProto, numpy_helper
 
+from tinyonnx.onnxfile.messages import reads_of
 from tinyonnx.tools.reduce import Shrinker
 from tinyonnx.tools.surgery import copy_of, set_array
 
@@ -25,6 +26,11 @@ def shrunk(
     `values` are all tensors of a run; without them no node is left out. `first` are positions of nodes to try first.
     """
     deadline = time.monotonic() + seconds
+    for flat in _without_subgraphs(model):
+        kept = {value.name: feeds[value.name] for value in flat.graph.input}
+        if shows(flat, kept):
+            model, feeds, values, first = flat, kept, None, ()
+            break
     if all(isinstance(value, np.ndarray) for value in feeds.values()):
         shrinker = Shrinker(model, values or feeds, shows, deadline)
         count = len(model.graph.node)
@@ -34,6 +40,34 @@ def shrunk(
             model, feeds = shrinker.smaller(model, feeds)
     model = _without_attributes(model, feeds, shows, deadline)
     return _with_plain_numbers(model, feeds, shows, deadline)
+
+
+def _without_subgraphs(model: ModelProto) -> Iterator[ModelProto]:
+    """Yield models in which an If, or a Loop without state, is replaced by the nodes of a subgraph."""
+    for position, node in enumerate(model.graph.node):
+        if node.op_type not in ("If", "Loop") or node.domain or len(node.input) > 2:
+            continue
+        for attribute in node.attribute:
+            inner = attribute.g
+            flat = copy_of(model)
+            del flat.graph.node[:], flat.graph.input[:]
+            results = dict(zip((v.name for v in inner.output[node.op_type == "Loop" :]), node.output))
+            flat.graph.node.extend(model.graph.node[:position])
+            for each in inner.node:
+                flat.graph.node.append(each)
+                flat.graph.node[-1].output[:] = [results.get(name, name) for name in each.output]
+            flat.graph.node.extend(model.graph.node[position + 1 :])
+            flat.graph.initializer.extend(inner.initializer)
+            read = {name for each in flat.graph.node for name in reads_of(each)}
+            flat.graph.input.extend(value for value in model.graph.input if value.name in read)
+            produced = {name for each in flat.graph.node for name in each.output}
+            given = {v.name for v in flat.graph.input} | {t.name for t in flat.graph.initializer}
+            unused = [n for n in flat.graph.node if not set(reads_of(n)) <= produced | given]
+            for each in unused:  # the condition of the next iteration
+                flat.graph.node.remove(each)
+            for output in flat.graph.output:  # a Loop stacks what the nodes return
+                output.type.tensor_type.ClearField("shape")
+            yield flat
 
 
 def _guilty(shrinker: Shrinker, order: Sequence[int], deadline: float) -> list[int]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -157,7 +158,7 @@ def in_branch(r: Random, sample: Sample) -> Sample:
     nodes, outputs = list(sample.model.graph.node), sample.model.graph.output
     branches = {}
     for branch in ("then_branch", "else_branch"):
-        copies = [_renamed(node, branch[0]) for node in nodes]
+        copies = _renamed(nodes, branch[0])
         results = [_result(f"{branch[0]}_{value.name}", value) for value in outputs]
         branches[branch] = helper.make_graph(copies, branch, [], results)
     outer.graph.input.append(helper.make_tensor_value_info("condition", TensorProto.BOOL, []))
@@ -172,7 +173,7 @@ def in_loop(r: Random, sample: Sample) -> Sample:
     outer = _shell(sample)
     nodes, outputs = list(sample.model.graph.node), sample.model.graph.output
     body = helper.make_graph(
-        [_renamed(node, "b") for node in nodes] + [helper.make_node("Identity", ["go"], ["going"])],
+        [*_renamed(nodes, "b"), helper.make_node("Identity", ["go"], ["going"])],
         "body",
         [helper.make_tensor_value_info("i", TensorProto.INT64, []),
          helper.make_tensor_value_info("go", TensorProto.BOOL, [])],
@@ -207,10 +208,14 @@ def _result(name: str, value: ValueInfoProto) -> ValueInfoProto:
     return helper.make_tensor_value_info(name, value.type.tensor_type.elem_type, None)
 
 
-def _renamed(node: NodeProto, prefix: str) -> NodeProto:
-    """Return a copy of a node whose results have a prefix, where it reads those of others as well."""
-    copy = NodeProto()
-    copy.CopyFrom(node)
-    for i, name in enumerate(copy.output):
-        copy.output[i] = f"{prefix}_{name}" if name else ""
-    return copy
+def _renamed(nodes: Sequence[NodeProto], prefix: str) -> list[NodeProto]:
+    """Return copies of nodes whose results have a prefix."""
+    produced = {name for node in nodes for name in node.output if name}
+    copies = []
+    for node in nodes:
+        copy = NodeProto()
+        copy.CopyFrom(node)
+        for names in (copy.input, copy.output):
+            names[:] = [f"{prefix}_{name}" if name in produced else name for name in names]
+        copies.append(copy)
+    return copies

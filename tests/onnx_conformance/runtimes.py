@@ -57,19 +57,24 @@ def start_wrong_tanh() -> Callable[[bytes], Any]:
     """Takes positive inputs of Tanh for twice as large, and refuses Sinh."""
     prepare = RUNTIMES["reference"].start()
 
-    def prepare_wrong(model: bytes) -> Any:
-        proto = onnx.load_from_string(model)
-        nodes = list(proto.graph.node)
-        del proto.graph.node[:]
+    def plant(graph: onnx.GraphProto) -> None:
+        nodes = list(graph.node)
+        del graph.node[:]
         for node in nodes:
+            for attribute in node.attribute:
+                plant(attribute.g)
             if node.op_type == "Sinh":
                 raise ValueError("Sinh is not for everybody")
             if node.op_type == "Tanh":
                 source = node.input[0]
-                proto.graph.node.append(onnx.helper.make_node("Relu", [source], [f"{source}_positive"]))
-                proto.graph.node.append(onnx.helper.make_node("Add", [source, f"{source}_positive"], [f"{source}_2"]))
+                graph.node.append(onnx.helper.make_node("Relu", [source], [f"{source}_positive"]))
+                graph.node.append(onnx.helper.make_node("Add", [source, f"{source}_positive"], [f"{source}_2"]))
                 node.input[0] = f"{source}_2"
-            proto.graph.node.append(node)
+            graph.node.append(node)
+
+    def prepare_wrong(model: bytes) -> Any:
+        proto = onnx.load_from_string(model)
+        plant(proto.graph)
         return prepare(proto.SerializeToString())
 
     return prepare_wrong

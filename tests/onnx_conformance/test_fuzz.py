@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +20,8 @@ from onnx_conformance.fuzz.judge import REFUSED, SHAPE, TYPE, VALUE, first_diffe
 from onnx_conformance.fuzz.referee import Referee
 from onnx_conformance.fuzz.rounding import with_noise
 from onnx_conformance.fuzz.shrink import shrunk
+from onnx_conformance.generate import surround
+from onnx_conformance.generate.sample import Sample, inferred
 from onnx_conformance.generate.source import SampleSource
 from onnx_conformance.runtimes import RUNTIMES
 from onnx_conformance.suite.cases import load_folder
@@ -141,6 +143,30 @@ def test_models_are_reduced_to_the_operator(referee: Referee) -> None:
     small, inputs = shrunk(model, feeds, values, lambda m, f: verdict.same_fault(referee.judge(m, f)), 600)
     assert [node.op_type for node in small.graph.node] == ["Tanh"]
     assert [array.size for array in inputs.values()] == [1]
+
+
+@pytest.mark.parametrize("around", [surround.in_branch, surround.in_loop])
+def test_nodes_are_taken_out_of_subgraphs(around: Callable[[np.random.Generator, Sample], Sample]) -> None:
+    model = _model("m (float[4] x) => (float[4] y) { a = Neg (x) y = Tanh (a) }")
+    sample = around(np.random.default_rng(0), Sample(model, {"x": np.ones(4, np.float32)}, ""))
+    assert [node.op_type for node in sample.model.graph.node] in (["If"], ["Loop"])
+
+    def shows(flat: onnx.ModelProto, feeds: dict[str, object]) -> bool:
+        inferred(flat)
+        kinds = [node.op_type for node in flat.graph.node]
+        return (kinds, [v.name for v in flat.graph.output], list(feeds)) == (["Neg", "Tanh"], ["y"], ["x"])
+
+    flat, _ = shrunk(sample.model, sample.feeds, None, shows, seconds=600)
+    assert [node.op_type for node in flat.graph.node] == ["Neg", "Tanh"]
+
+
+def test_faults_within_branches_are_reduced_to_the_operator(referee: Referee) -> None:
+    model = _model("m (float[4] x) => (float[4] y) { y = Tanh (x) }")
+    sample = surround.in_branch(np.random.default_rng(0), Sample(model, {"x": np.ones(4, np.float32)}, ""))
+    verdict = referee.judge(sample.model, sample.feeds)
+    assert verdict.suspects == ("wrong-tanh",)
+    small, _ = shrunk(sample.model, sample.feeds, None, lambda m, f: verdict.same_fault(referee.judge(m, f)), 600)
+    assert [node.op_type for node in small.graph.node] == ["Tanh"]
 
 
 # -- a run ----------------------------------------------------------------------------------
