@@ -106,3 +106,10 @@ def test_folders_that_can_not_be_read(here, monkeypatch):
     monkeypatch.setattr(os, "walk", walk)
     found = listed("a")
     assert [(error.name, error.problem) for error in found] == [("a/b", "Permission denied"), ("a/b", "can't be read")]
+
+
+def test_hidden_folders_are_left_out(here):
+    for name in ("a/.hidden/b.wav", "a/c/d.wav"):
+        (here / name).parent.mkdir(parents=True)
+        (here / name).touch()
+    assert listed("a") == [os.path.join("a", "c", "d.wav")]
