@@ -216,6 +216,8 @@ def reattribute(r: Random, draft: Draft, known: Mapping[tuple[Operator, str], li
             options += [0.0, 1.0, 0.5, -1.5]
     if options:
         draft.node.attribute.append(helper.make_attribute(name, options[r.integers(len(options))]))
+        for other in [a for a in present.values() if {a.name, name} == {"auto_pad", "pads"}]:  # exclude each other
+            draft.node.attribute.remove(other)
 
 
 def _are_flags(values: list[Any]) -> bool:
