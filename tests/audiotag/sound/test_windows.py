@@ -232,5 +232,5 @@ def test_ctrl_c_ends_a_live_stream(kind, model, samples, tmp_path):
 def test_a_full_disk_in_the_midst_of_a_clip_is_one_line(model, samples, tmp_path):
     soundfile.write(tmp_path / "clip.wav", samples, 44100)
     command = [sys.executable, "-m", "audiotag", "tag", "clip.wav", "--window", "1", "--model", model]
-    result = subprocess.run([*command, "--output", "/dev/full"], cwd=tmp_path, capture_output=True, timeout=120)
+    result = subprocess.run([*command, "--output", "/dev/full"], cwd=tmp_path, capture_output=True, timeout=600)
     assert (result.returncode, result.stderr) == (1, b"audiotag: /dev/full: No space left on device\n")

@@ -38,7 +38,7 @@ def test_a_folder_of_clips_to_parquet(tmp_path: Path) -> None:
     (source / "5.flac").write_text("no sound")
     script = tmp_path / "pipeline.py"
     script.write_text(PIPELINE)
-    subprocess.run([sys.executable, script, source, target], check=True, capture_output=True, timeout=240)
+    subprocess.run([sys.executable, script, source, target], check=True, capture_output=True, timeout=600)
     rows = {row["path"]: row for row in pyarrow.parquet.read_table(target).to_pylist()}
     assert sorted(rows) == [str(source / f"{i}.flac") for i in range(6)]
     tagger = Tagger()
