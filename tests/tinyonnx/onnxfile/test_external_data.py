@@ -205,3 +205,19 @@ def test_files_are_closed_whether_or_not_the_model_loads(folder: Path, fails: bo
     else:
         assert len(initializer(path)) == 2
     assert not [name for name in open_files() if name.startswith(str(folder))]
+
+
+def test_a_tensor_without_elements(folder: Path):
+    assert initializer(external(folder, "data", dims=[0], offset=8)).shape == (0,)
+
+
+@pytest.mark.parametrize(("offset", "mapped"), [(0, True), (64, True), (4096 + 64, True), (65536, True), (68, False)])
+def test_large_aligned_regions_are_mapped(folder: Path, monkeypatch: pytest.MonkeyPatch, offset: int, mapped: bool):
+    monkeypatch.setattr(external_data, "_MAPPED", 4000)
+    seen: list[int] = []
+    real = external_data._map
+    monkeypatch.setattr(external_data, "_map", lambda *args: seen.append(args[2]) or real(*args))
+    values = np.arange(20_000, dtype="<f4")
+    (folder / "data").write_bytes(bytes(offset) + values.tobytes())
+    assert initializer(external(folder, "data", dims=[1000], offset=offset)).tolist() == list(range(1000))
+    assert seen == [offset] * mapped

@@ -179,3 +179,13 @@ def test_an_activation_of_another_domain_stays():
     np.testing.assert_array_equal(y, -c)
     (alone,) = session.run(["y"], {"x": data(1, 3, 5, 5)})
     np.testing.assert_array_equal(alone, y)
+
+
+@pytest.mark.parametrize("attributes", ["", "<alpha = 1.7>"])
+def test_swish_goes_into_the_epilogue(optimise, attributes):
+    x = data(1, 3, 5, 5)
+    body, weights = f"c = Conv(x, w) y = Swish{attributes}(c)", floats("w", 2, 3, 1, 1)
+    text = model_text(body, "float[1,3,5,5] x", "float[n,m,h,k] y", weights, opset=24)
+    result = optimise(text, unoptimised(text, x=x), x=x)
+    assert dict(result.ops) == {"FusedConv": 1}
+    assert result.error < 1e-5
