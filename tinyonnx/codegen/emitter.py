@@ -8,6 +8,7 @@ from typing import Any
 from llvmlite import ir
 
 from tinyonnx.codegen.primitives import CLIP, HARD_SWISH, LANES, POSTPONED
+from tinyonnx.codegen.processor import has_bfloat16
 
 
 class _BFloat(ir.types.Type):  # type: ignore[misc]
@@ -50,7 +51,12 @@ class Emitter:
         return self.intrinsic("llvm.x86.avx512bf16.dpbf16ps.512", VECTOR, total, *pairs)
 
     def pairs(self, first: Any, second: Any) -> Any:
-        """Two vectors of floats, rounded to bfloat16, as the lanes of one."""
+        """Two vectors of floats, rounded to bfloat16, as the lanes of one; needs AVX512-BF16.
+
+        Elsewhere the code is there, because kernels choose at run time, but never runs.
+        """
+        if not has_bfloat16():
+            return first
         name = "llvm.x86.avx512bf16.cvtne2ps2bf16.512"
         return self.builder.bitcast(self.intrinsic(name, PAIRS_OF_BFLOAT16, second, first), VECTOR)
 

@@ -65,11 +65,25 @@ void close_file(int file) {
     system_call(CLOSE, file, 0, 0, 0, 0, 0);
 }
 
-enum { READABLE_AND_WRITABLE = 3, PRIVATE_AND_ANONYMOUS = 0x22 };
+enum { READABLE_AND_WRITABLE = 3, PRIVATE_AND_ANONYMOUS = 0x22, SMALL_PAGE = 1 << 12, LARGE_PAGE = 1 << 21 };
+
+static long map(int64_t size) {
+    long at = system_call(MMAP, 0, size, READABLE_AND_WRITABLE, PRIVATE_AND_ANONYMOUS, -1, 0);
+    return at < 0 && at > -4096 ? 0 : at;
+}
 
 void *map_memory(int64_t size) {
-    long at = system_call(MMAP, 0, size, READABLE_AND_WRITABLE, PRIVATE_AND_ANONYMOUS, -1, 0);
-    return at < 0 && at > -4096 ? NULL : (void *)at;
+    long at = size < LARGE_PAGE ? 0 : map(size + LARGE_PAGE);
+    if (!at)
+        return (void *)map(size);
+    /* begin where a large page may, and give back the rest */
+    long begin = (at + LARGE_PAGE - 1) & -LARGE_PAGE, end = (begin + size + SMALL_PAGE - 1) & -SMALL_PAGE;
+    long last = (at + size + LARGE_PAGE + SMALL_PAGE - 1) & -SMALL_PAGE;
+    if (begin > at)
+        system_call(MUNMAP, at, begin - at, 0, 0, 0, 0);
+    if (last > end)
+        system_call(MUNMAP, end, last - end, 0, 0, 0, 0);
+    return (void *)begin;
 }
 
 void unmap_memory(void *at, int64_t size) {

@@ -6,6 +6,7 @@ import io
 import json
 import os
 import platform
+import resource
 import shutil
 import subprocess
 import sys
@@ -19,6 +20,7 @@ import soundfile
 from audiotag import Tagger
 from audiotag.cli import main
 from audiotag.commands.demo import synthesise
+from audiotag.standalone.source import NAME
 
 pytest.importorskip("ziglang")
 if sys.platform != "linux" or platform.machine() != "x86_64":
@@ -136,6 +138,26 @@ def test_needs_no_other_file(program: Path, clips: dict[str, Path], tmp_path: Pa
 def test_size(program: Path, tagger: Tagger) -> None:
     weights = sum(v.const.size for v in tagger.network.session.graph.initializers if v.const is not None)
     assert program.stat().st_size <= 4 * weights + (2 << 20)
+
+
+def test_little_memory(program: Path, clips: dict[str, Path]) -> None:
+    """A clip for which there is too little memory says how much it needs, which then is enough."""
+
+    def tag(mebibytes: int, *args: object, **options: Any) -> subprocess.CompletedProcess[bytes]:
+        limit = (mebibytes << 20, mebibytes << 20)
+        return run(program, *args, preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_AS, limit), **options)
+
+    result = tag(24, clips["short"], clips["hour"], clips["tiny"])
+    assert (result.returncode, result.stdout.count(b" s)  [")) == (1, 2)
+    (message,) = errors_of(result)
+    needed = int(message.removeprefix(f"{NAME}: {clips['hour']}: needs ".encode()).removesuffix(b" MiB of memory"))
+    assert 24 < needed < 100
+    whole = tag(needed, clips["hour"])
+    assert (whole.returncode, whole.stderr) == (0, b"")
+    # windows need no more for more sound
+    assert tag(24, clips["hour"], "--window", "5").returncode == 0
+    data = clips["hour"].read_bytes()
+    assert tag(24, "-", "--window", "5", input=data).stdout == tag(999, "-", "--window", "5", input=data).stdout
 
 
 def test_headers_gone_wrong(program: Path, tmp_path: Path) -> None:

@@ -7,8 +7,6 @@ import ctypes
 import numpy as np
 import pytest
 
-pytest.importorskip("ziglang")
-
 from tests.audiotag.standalone.front import front_end
 
 

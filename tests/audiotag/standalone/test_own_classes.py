@@ -19,9 +19,6 @@ from audiotag.models.metadata import with_entry
 from audiotag.standalone.build import build_program
 from audiotag.standalone.source import Facts
 from tests.audiotag.conftest import make_tagger
-
-pytest.importorskip("ziglang")
-
 from tests.audiotag.standalone.front import FrontEnd
 
 LABELS = tuple(ClassLabel(name, f"/x/{name}") for name in ("wolf, grey", "owl", 'a "b"', "é", "e", "f", "g"))

@@ -17,10 +17,7 @@ from audiotag.outputs.text import TextEncoder
 from audiotag.results import Failure
 from audiotag.standalone.source import NAME, Facts
 from tests.audiotag.conftest import make_tagger
-
-pytest.importorskip("ziglang")
-
-from tests.audiotag.standalone.front import FrontEnd, front_end
+from tests.audiotag.standalone.front import PLENTY, FrontEnd, front_end
 
 SECONDS = 20
 
@@ -164,6 +161,21 @@ def test_too_long_for_one_piece_but_not_for_windows(run):
     assert f"longer than {SECONDS / 60:g} min: too long for one result, use windows (--window)" in err
     assert run("-", "--window", "5", stdin=content)[0] == 0
     assert run("-", stdin=encoded(noise(32000 * SECONDS)))[0] == 0
+
+
+def test_memory_that_is_not_there(program, run):
+    content = encoded(noise(32000 * 5))
+    try:
+        for options, memory in (([], 1000), ([], 1_000_000), (["--window", "3"], 1_000_000)):
+            program.memory, program.needed = memory, 2_000_000
+            code, out, err = run("-", "--json", *options, stdin=content)
+            assert code == 1
+            assert "needs " in json.loads(out)["error"]["message"]
+            needed = int(err.removeprefix(f"{NAME}: -: needs ").removesuffix(" MiB of memory\n"))
+            program.memory = needed << 20
+            assert run("-", *options, stdin=content)[0] == 0
+    finally:
+        program.memory, program.needed = PLENTY, 1000
 
 
 WRONG = [

@@ -15,10 +15,6 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-import pytest
-
-pytest.importorskip("ziglang")
-
 from audiotag.standalone.build import SOURCES
 from audiotag.standalone.source import FOLDER, texts
 from tests.audiotag.standalone.front import PARTS, compiler, front_end

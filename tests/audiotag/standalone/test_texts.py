@@ -8,8 +8,6 @@ import os
 import numpy as np
 import pytest
 
-pytest.importorskip("ziglang")
-
 from audiotag.errors import printable
 from audiotag.outputs.jsonl import json_text
 from audiotag.standalone import source
