@@ -27,6 +27,7 @@ from tinyonnx.passes.fuse_stem import fuse_stem
 from tinyonnx.passes.recognise_hardswish import recognise_hardswish
 from tinyonnx.passes.recognise_swish import recognise_swish
 from tinyonnx.passes.remove_noops import remove_noops
+from tinyonnx.passes.sink_transposes import sink_transposes
 from tinyonnx.passes.specialise import specialise
 from tinyonnx.passes.split_into_slices import split_into_slices
 from tinyonnx.passes.tabulate_bytes import tabulate_bytes
@@ -42,6 +43,8 @@ PIPELINE: list[Pass] = [
     # patterns assume a graph without no-ops and with one form of each operation
     drop_empty_options,
     split_into_slices,
+    # before no-ops are removed: of one channel or row, Transposes are Reshapes afterwards
+    sink_transposes,
     remove_noops,
     drop_dead,
     recognise_hardswish,
