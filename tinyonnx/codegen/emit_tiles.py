@@ -9,6 +9,7 @@ from typing import Any
 
 import numba
 import numba.core.errors
+from llvmlite import ir
 
 from tinyonnx.codegen.emitter import F32, I32, INDEX, Emitter
 from tinyonnx.codegen.primitives import LANES, PAIRS
@@ -176,6 +177,35 @@ def round_to_pairs(e: Emitter, x: Any, start: Any, count: Any, out: Any, at: Any
         e.store(e.pairs(*values), e.at(target, e.times(vectors, LANES)), e.first(words))
 
 
+@tile(constants=0)
+def transpose_tile(e: Emitter, source: Any, target: Any) -> None:
+    """Emit the code of `primitives.transpose_tile`: each round exchanges one bit of the numbers of row and column."""
+    b = e.builder
+    kind = source.data.type.pointee
+    width = kind.width // 8
+    side = (LANES if width > 2 else 16) // (2 if width > 4 else 1)
+    vector = ir.VectorType(kind, side)
+
+    def place(view: Any, row: int) -> Any:
+        return b.bitcast(e.at(view.data, view.start, e.times(view.step, row)), vector.as_pointer())
+
+    rows = []
+    for row in range(side):
+        rows.append(b.load(place(source, row)))
+        rows[-1].align = width
+    for bit in (1 << i for i in range(side.bit_length() - 1)):
+        low = [lane if not lane & bit else side + lane - bit for lane in range(side)]
+        high = [lane + bit if not lane & bit else side + lane for lane in range(side)]
+        for row in range(side):
+            if not row & bit:
+                pair = rows[row], rows[row + bit]
+                rows[row], rows[row + bit] = (
+                    b.shuffle_vector(*pair, ir.Constant(ir.VectorType(I32, side), lanes)) for lanes in (low, high)
+                )
+    for row, values in enumerate(rows):
+        b.store(values, place(target, row)).align = width
+
+
 def float_from_bits(_context: Any, bits: Any) -> Any:
     """Emit the code of `primitives.float_from_bits`."""
     return types.float32(types.int32), lambda _c, builder, _s, args: builder.bitcast(args[0], F32)
@@ -186,5 +216,5 @@ def bits_from_float(_context: Any, value: Any) -> Any:
     return types.int32(types.float32), lambda _c, builder, _s, args: builder.bitcast(args[0], I32)
 
 
-EMITTED = (gemm_tile, taps_tile, round_to_pairs, float_from_bits, bits_from_float)
+EMITTED = (gemm_tile, taps_tile, round_to_pairs, transpose_tile, float_from_bits, bits_from_float)
 """The primitives' types and code, by name; their parameters are those of numba's intrinsics."""

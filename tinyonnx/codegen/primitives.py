@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.lib.stride_tricks import as_strided
 
-from tinyonnx.codegen.kernel import DISABLED, Primitive
+from tinyonnx.codegen.kernel import DISABLED, Primitive, jit
 from tinyonnx.codegen.processor import vector_shape
 from tinyonnx.dtypes import round_to_bfloat16
 from tinyonnx.ir import Array
@@ -37,6 +37,12 @@ PIXELS = 8 if _REGISTERS == 32 else 4
 
 FEW_PIXELS = PIXELS // 2
 """Pixels of the tile for narrower images."""
+
+
+@jit
+def tile_side(data: Array) -> int:
+    """Rows and columns of a square of elements, each row in a vector: one for 4 or 8 bytes, two or four for fewer."""
+    return (LANES if data.itemsize > 2 else 16) // (2 if data.itemsize > 4 else 1)
 
 
 # -- records ----------------------------------------------------------------------------
@@ -230,6 +236,13 @@ def _round_to_pairs(x: Array, start: int, count: int, out: Array, at: int) -> No
     out[at : at + len(bits) // 2] = (bits[::2] >> np.uint32(16) | bits[1::2]).view(np.float32)
 
 
+def _transpose_tile(source: Rows, target: Rows) -> None:
+    """Store the columns of a square of `tile_side` rows of the source as rows of the target."""
+    side = tile_side(source.data)
+    square = _window(source.data, source.start, (side, side), (source.step, 1))
+    _window(target.data, target.start, (side, side), (target.step, 1))[...] = square.T
+
+
 def _float_from_bits(bits: Any) -> Any:
     """The float32 with these bits."""
     return np.int32(bits).view(np.float32)
@@ -245,5 +258,6 @@ def _primitive(function: Any) -> Primitive:
     return Primitive(function)
 
 
-gemm_tile, taps_tile, round_to_pairs = map(_primitive, (_gemm_tile, _taps_tile, _round_to_pairs))
+gemm_tile, taps_tile = map(_primitive, (_gemm_tile, _taps_tile))
+round_to_pairs, transpose_tile = map(_primitive, (_round_to_pairs, _transpose_tile))
 float_from_bits, bits_from_float = map(_primitive, (_float_from_bits, _bits_from_float))

@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 
 from tinyonnx import ops  # noqa: F401  registers the operators
-from tinyonnx.codegen.kernel import kernel, share
+from tinyonnx.codegen.kernel import jit, kernel, share
+from tinyonnx.codegen.primitives import Rows, tile_side, transpose_tile
 from tinyonnx.ir import Array
 from tinyonnx.kernels._strided import Axes, Strided, bits, grid_index, movable, offset, position, rank_refused, walk
 from tinyonnx.ops.index import gather
@@ -26,8 +27,34 @@ from tinyonnx.sizes.arrays import broadcast_to
 _BLOCK = 16
 """Rows and columns that are transposed at a time: all of both arrays' cache lines is used while in the L1 cache."""
 
+_LONG = 512
+"""Rows at a time where there are few columns, so that one loop is long."""
+
 _ROW = 4096
 """Maximum elements of a row in a work item, so that a single long row is divided between threads, too."""
+
+
+@jit
+def move_line(
+    x: Strided, out: Strided, source: int, target: int, x_step: int, o_step: int, begin: int, end: int
+) -> None:  # fmt: skip
+    """Copy elements begin to end along one axis."""
+    source, target = source + begin * x_step, target + begin * o_step
+    for i in range(end - begin):
+        out.data[np.uint64(target + i * o_step)] = x.data[np.uint64(source + i * x_step)]
+
+
+@jit
+def move_rectangle(
+    x: Strided, out: Strided, source: int, target: int, r0: int, r1: int, c0: int, c1: int
+) -> None:  # fmt: skip
+    """Copy rows r0 to r1 of columns c0 to c1 of the last two axes; the longer loop is the inner one."""
+    if c1 - c0 > r1 - r0:
+        for r in range(r0, r1):
+            move_line(x, out, source + r * x.steps[4], target + r * out.steps[4], x.steps[5], out.steps[5], c0, c1)
+    else:
+        for c in range(c0, c1):
+            move_line(x, out, source + c * x.steps[5], target + c * out.steps[5], x.steps[4], out.steps[4], r0, r1)
 
 
 @kernel
@@ -35,26 +62,35 @@ def move(x: Strided, out: Strided, sizes: Axes, part: int, parts: int) -> None:
     """out[i] = x[i] for all indices i below `sizes`."""
     d0, d1, d2, d3, rows, columns = sizes
     x_row, x_column, o_row, o_column = x.steps[4], x.steps[5], out.steps[4], out.steps[5]
-    row_blocks = (rows + _BLOCK - 1) // _BLOCK
+    band = _BLOCK if columns >= _BLOCK else _LONG
+    row_blocks = (rows + band - 1) // band
     column_blocks = (columns + _ROW - 1) // _ROW
     first, end = share(d0 * d1 * d2 * d3 * row_blocks * column_blocks, part, parts)
     for item in range(first, end):
         c0 = item % column_blocks * _ROW
-        r0 = item // column_blocks % row_blocks * _BLOCK
+        r0 = item // column_blocks % row_blocks * band
         index = grid_index(item // column_blocks // row_blocks, (d0, d1, d2, d3))
         source, target = offset(index, x), offset(index, out)
-        r1, c1 = min(r0 + _BLOCK, rows), min(c0 + _ROW, columns)
+        r1, c1 = min(r0 + band, rows), min(c0 + _ROW, columns)
         if x_column == 1 and o_column == 1:
             for r in range(r0, r1):
                 s, t = source + r * x_row + c0, target + r * o_row + c0
                 here, there = x.data[s : s + c1 - c0], out.data[t : t + c1 - c0]
                 for c in range(c1 - c0):
                     there[c] = here[c]
+        elif x_row == 1 and o_column == 1:
+            side = tile_side(x.data)
+            r2 = r0 + (r1 - r0) // side * side
+            c2 = c0 + (c1 - c0) // side * side
+            for r in range(r0, r2, side):
+                for c in range(c0, c2, side):
+                    here = Rows(x.data, source + r + c * x_column, x_column)
+                    transpose_tile(here, Rows(out.data, target + r * o_row + c, o_row))
+            move_rectangle(x, out, source, target, r0, r2, c2, c1)
+            move_rectangle(x, out, source, target, r2, r1, c0, c1)
         else:
             for begin in range(c0, c1, _BLOCK):
-                for r in range(r0, r1):
-                    for c in range(begin, min(begin + _BLOCK, c1)):
-                        out.data[target + r * o_row + c * o_column] = x.data[source + r * x_row + c * x_column]
+                move_rectangle(x, out, source, target, r0, r1, begin, min(begin + _BLOCK, c1))
 
 
 @kernel

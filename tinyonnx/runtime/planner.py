@@ -82,7 +82,7 @@ class _Planner:
             self._buffer(value)
         for node in self.graph.nodes:
             self._add_step(node)
-        outputs = [self._slot(value) for value in self.graph.outputs]
+        outputs = [self._output_slot(value) for value in self.graph.outputs]
         results = self._results()
         for value in self.graph.outputs if self.outer is None else (*self.graph.outputs, *self.graph.inputs):
             self._touch(value, len(self.steps))
@@ -157,8 +157,12 @@ class _Planner:
         return candidate.when(out, *infos, **node.attributes)
 
     def _layout(self, value: Value) -> str:
-        """The memory order of a value: that of its producer's kernel, else that which its readers need."""
-        if self.outer is not None and any(value is fed for fed in self.graph.inputs):
+        """The memory order of a value: that of its producer's kernel, else that which its readers need.
+
+        Inputs of one item stay in their own order: a kernel transposes them several times as fast as numpy. In batches
+        there would be a second copy of all items.
+        """
+        if any(value is fed for fed in self.graph.inputs) and (self.outer is not None or _is_one_item(value)):
             return "row_major"
         node = value.producer
         fast = self.chosen.get(id(node)) if node is not None else None
@@ -233,6 +237,16 @@ class _Planner:
         buffer = Buffer(name, shape, dtype, layout, len(self.steps), len(self.steps))
         self.all_buffers.append(buffer)
         return buffer
+
+    def _output_slot(self, value: Value) -> int:
+        """The slot of an output, or that of its copy in the order in which it is returned."""
+        slot, buffer = self._slot(value), None if self.outer else self.buffers.get(id(value))
+        if buffer is None or buffer.layout == "row_major" or buffer.one_order or not _is_one_item(value):
+            return slot
+        copy = self._in_layout(value, "row_major")
+        copy.end = len(self.steps)
+        self.buffers[id(copy)] = copy
+        return self.slots.setdefault(id(copy), len(self.slots))
 
     def _touch(self, value: Value, step: int) -> None:
         buffer = self.buffers.get(id(value))
@@ -352,6 +366,10 @@ class _Planner:
                         last[slot] = step
         for slot, step in last.items():
             step.release.append(slot)
+
+
+def _is_one_item(value: Value) -> bool:
+    return bool(value.shape) and value.shape[0] == 1  # type: ignore[index]  # which is no None here
 
 
 def _reads(node: Node) -> Iterable[Value]:
