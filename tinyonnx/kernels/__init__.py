@@ -10,6 +10,7 @@ The registry imports further operators when it is asked for one; then the planne
 | `conv` | all other convolutions |
 | `conv_transpose` | transposed convolutions |
 | `gemm` | products with a constant matrix, and the register tiles that all products use |
+| `attention` | attention, as the passes fuse it |
 | `matmul` | products of two variable matrices |
 | `recurrent`, `recurrent_layers` | LSTM, GRU, RNN: kernel; binders |
 | `quantized_recurrent` | DynamicQuantizeLSTM |
@@ -38,6 +39,7 @@ from __future__ import annotations
 
 from tinyonnx.codegen.kernel import BoundKernel
 from tinyonnx.kernels import (  # noqa: F401
+    attention,
     broadcast,
     conv,
     conv_transpose,

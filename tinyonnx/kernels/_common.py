@@ -66,7 +66,7 @@ class Product(NamedTuple):
     n: int
 
 
-HARD_SIGMOID, SIGMOID, TANH, LEAKY_RELU, SWISH = range(POSTPONED, POSTPONED + 5)
+HARD_SIGMOID, SIGMOID, TANH, LEAKY_RELU, SWISH, GELU, FAST_GELU = range(POSTPONED, POSTPONED + 7)
 
 _CODES = {
     "": LINEAR,
@@ -78,6 +78,8 @@ _CODES = {
     "Tanh": TANH,
     "LeakyRelu": LEAKY_RELU,
     "Swish": SWISH,
+    "Gelu": GELU,
+    "FastGelu": FAST_GELU,
 }
 
 

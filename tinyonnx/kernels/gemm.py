@@ -1,4 +1,4 @@
-"""Products with a constant matrix, in register tiles; Gemm, FusedGemm, MatMul.
+"""Products with a constant matrix, in register tiles; Gemm, FusedGemm, MatMul, Linear.
 
 The constant is packed into panels of 2 vectors of columns (1 to 3 at the end), each [k, columns].
 Where the columns don't fill the last panel, its last vector is moved to the left over columns
@@ -48,6 +48,7 @@ from tinyonnx.kernels._common import (
     zeros,
 )
 from tinyonnx.kernels.elementwise import activate
+from tinyonnx.ops import fused as ops_fused
 from tinyonnx.ops import matmul as ops
 from tinyonnx.ops.fused import Activation, fused_gemm
 from tinyonnx.ops.matmul import GemmAttributes
@@ -62,6 +63,13 @@ ROUNDED_BLOCK = 48
 
 _NEAR = 4096
 """Floats of a block of rows that stay in the L1 cache."""
+
+
+_MANY, _TALL = 1 << 18, 384
+"""Weights that don't stay in the L2 cache; rows per block of products with so many."""
+
+_GROUP = 8
+"""Panels whose results are activated while they are in the L1 or L2 cache."""
 
 
 class Panels(NamedTuple):
@@ -198,6 +206,21 @@ def share_product(m: int, n: int, part: int, parts: int) -> tuple[int, int, int,
     return 0, m, column, column_end
 
 
+@jit
+def multiply_and_activate(x: Rows, m: int, w: Panels, n: int, out: Lines, epilogue: Epilogue) -> None:
+    """`multiply_matrix` with a postponed activation, applied to the results of a few panels at a time."""
+    panels = panels_of(n)
+    for p in range(0, panels, _GROUP):
+        column = panel_start(p)
+        columns = (n if p + _GROUP >= panels else panel_start(p + _GROUP)) - column
+        lines = Lines(out.data, out.residual, out.start + column, out.step, LANES)
+        group = Panels(w.data, w.start + column * w.depth, 0, w.depth, w.bias, w.bias_start + column)
+        multiply_matrix(x, m, group, columns, lines, epilogue)
+        for i in range(m):
+            at = lines.start + i * out.step
+            activate(out.data[at : at + columns], epilogue)
+
+
 @kernel
 def multiply(x: Array, layer: Layer, residual: Array, out: Array, size: Product, part: int, parts: int) -> None:
     """out[m, n] = epilogue(x[m, k] · w + bias + residual); all arrays flat."""
@@ -206,15 +229,16 @@ def multiply(x: Array, layer: Layer, residual: Array, out: Array, size: Product,
     columns = column_end - column
     # larger blocks if rows are short or there is a single panel: a call costs as much as half a tile
     block = min(_NEAR // k // BLOCK * BLOCK, _LARGEST_BLOCK) if panels_of(n) > 1 else _LARGEST_BLOCK
-    block = max(block, BLOCK)
+    # and if the weights don't stay in the L2 cache: they are loaded once per block
+    block = _TALL if columns * k >= _MANY else max(block, BLOCK)
     w = Panels(layer.data, column * k, 0, k, layer.bias, column)
     for first in range(row, end, block):
         count = min(block, end - first)
         lines = Lines(out, residual, first * n + column, n, LANES)
-        multiply_matrix(Rows(x, first * k, k), count, w, columns, lines, layer.epilogue)
         if layer.epilogue.activation >= POSTPONED:
-            for i in range(first, first + count):
-                activate(out[i * n + column : i * n + column_end], layer.epilogue)
+            multiply_and_activate(Rows(x, first * k, k), count, w, columns, lines, layer.epilogue)
+        else:
+            multiply_matrix(Rows(x, first * k, k), count, w, columns, lines, layer.epilogue)
 
 
 @kernel
@@ -360,13 +384,36 @@ def pointwise_layer(
 
 
 def linear(
-    pool: ConstantPool, x: Array, w: Array, b: Array | None, out: Array, epilogue: Epilogue, rounded: bool = False
-) -> Call:
-    """Bind out[m, n] = epilogue(x[m, k] · w[k, n] + b[n]) with flat `x` and `out`."""
+    pool: ConstantPool, x: Array, w: Array, b: Array | None, out: Array, epilogue: Epilogue,
+    rounded: bool = False, residual: Array | None = None,
+) -> Call:  # fmt: skip
+    """Bind out[m, n] = epilogue(x[m, k] · w[k, n] + b[n] + residual[m, n]) with flat `x`, `residual` and `out`."""
     k, n = w.shape
     packed = pool.derive(("linear", rounded), pack_rounded if rounded else pack_panels, w)
     layer = Layer(packed, bias_panels(pool, b, n), epilogue)
-    return product_call(x, layer, out, out, Product(out.size // n, k, n), rounded)
+    other = out if residual is None else residual
+    return product_call(x, layer, other, out, Product(out.size // n, k, n), rounded)
+
+
+def _linear_refused(
+    out: Info, x: Info | None, w: Info | None, b: Info | None = None, residual: Info | None = None, *,
+    activation: Activation = Activation(),
+) -> str | None:  # fmt: skip
+    if b is not None and b.value is None:
+        return "the bias is not constant"
+    if residual is not None and (residual.value is not None or residual.shape != out.shape):
+        return "the residual is constant or of another shape"
+    return activation_refused(activation) or _matmul_refused(out, x, w) or float32_refused(b, residual)
+
+
+@fast(ops_fused.linear, when=_linear_refused, layout="row_major", rounds=True)
+def bind_linear(
+    pool: ConstantPool, out: Array, x: Array, w: Array, b: Array | None = None, residual: Array | None = None, *,
+    activation: Activation = Activation(), rounded: bool = False,
+) -> Call:  # fmt: skip
+    """Bind a product of [..., k] with a constant [k, n], and its epilogue."""
+    epilogue = epilogue_of(activation, residual is not None)
+    return linear(pool, flat(x), w, b, flat(out), epilogue, rounded, None if residual is None else flat(residual))
 
 
 def _matmul_refused(out: Info, a: Info | None, b: Info | None) -> str | None:

@@ -22,21 +22,30 @@ _ZERO = np.float32(0)
 
 
 @jit
-def pack(b: Array, b_at: int, k: int, n: int, out: Array, at: int) -> None:
-    """A matrix [k, n] as panels, like `gemm.pack_panels`."""
+def pack(b: Array, b_at: int, row_step: int, column_step: int, k: int, n: int, out: Array, at: int) -> None:
+    """A matrix [k, n] as panels, like `gemm.pack_panels`; element (r, c) is at b_at + r·row_step + c·column_step."""
     vectors = (n + LANES - 1) // LANES
     column = 0
     while vectors > 0:
         width = panel_width(vectors)
-        for r in range(k):
-            for v in range(width):
-                first = column + v * LANES
-                if first + LANES > n:
-                    first = max(n - LANES, 0)
-                start = at + (r * width + v) * LANES
-                target, source = out[start : start + LANES], b[b_at + r * n + first : b_at + r * n + n]
-                for c in range(LANES):
-                    target[c] = source[c] if first + c < n else _ZERO
+        for v in range(width):
+            first = column + v * LANES
+            if first + LANES > n:
+                first = max(n - LANES, 0)
+            count, source, target = min(LANES, n - first), b_at + first * column_step, at + v * LANES
+            if column_step == 1:
+                for r in range(k):
+                    here, there = b[source + r * row_step :], out[target + r * width * LANES :]
+                    for c in range(count):
+                        there[c] = here[c]
+            else:
+                for c in range(count):
+                    here, there = b[source + c * column_step :], out[target + c :]
+                    for r in range(k):
+                        there[r * width * LANES] = here[r * row_step]
+            for r in range(k):
+                for c in range(count, LANES):
+                    out[target + r * width * LANES + c] = _ZERO
         at += k * width * LANES
         column += width * LANES
         vectors -= width
@@ -68,7 +77,7 @@ def multiply_batch(
         b_start = offset(index, b) + i4 * b.steps[4] + i5 * b.steps[5]
         if b_start != packed:
             packed = b_start
-            pack(b.data, packed, k, n, scratch, room)
+            pack(b.data, packed, n, 1, k, n, scratch, room)
         multiply_matrix(
             Rows(a.data, a_start + row * k, k), min(_ROWS, m - row), Panels(scratch, room, 0, k, scratch, no_bias), n,
             Lines(out, out, (i * m + row) * n, n, LANES), Epilogue(0, LINEAR, _ZERO, _ZERO),

@@ -1,4 +1,4 @@
-"""Reshape: a copy in row-major order."""
+"""Reshape: a copy in row-major order, left out where the input is not read later."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def _refused(out: Info, x: Info | None, shape: Info | None, **_: Any) -> str | N
     return None if movable(out.dtype) else f"elements of {out.dtype}"
 
 
-@fast(reshape, when=_refused, layout="row_major")
+@fast(reshape, when=_refused, layout="row_major", in_place=True)
 def bind_reshape(pool: ConstantPool, out: Array, x: Array, shape: Array, **_: Any) -> Call:
     """Bind a copy; `out` has the target shape."""
     return Call(copy, (bits(x), bits(out)))

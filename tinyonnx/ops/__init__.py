@@ -8,6 +8,7 @@ Registered at once:
     cast          Cast, CastLike, BitCast
     conv          Conv, ConvTranspose
     fused         convolutions and products with activations and residuals, made by the passes
+    fused_attention  products of queries, keys and values, made by the passes
     gated         squeeze-and-excitation, made by the passes
     index         Gather, Scatter, OneHot, NonZero, Compress, Unique
     math          arithmetic, comparison, logic, bits, rounding, transcendental functions, CumSum, Clip
@@ -50,6 +51,7 @@ from tinyonnx.ops import (  # noqa: F401
     cast,
     conv,
     fused,
+    fused_attention,
     gated,
     index,
     math,

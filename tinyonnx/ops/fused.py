@@ -12,8 +12,9 @@ import numpy as np
 from tinyonnx.errors import OpError
 from tinyonnx.ir import Array
 from tinyonnx.ops._windows import Windows
+from tinyonnx.ops.activation import gelu
 from tinyonnx.ops.conv import ConvAttributes, conv, conv_shape, conv_windows
-from tinyonnx.ops.matmul import GemmAttributes, gemm, gemm_shape
+from tinyonnx.ops.matmul import GemmAttributes, gemm, gemm_shape, matmul, matmul_shape
 from tinyonnx.registry import FUSED, Attributes, Context, Info, lookup, op
 
 _OPSET = 24
@@ -23,7 +24,8 @@ _OPSET = 24
 class Activation(Attributes):
     """An activation within another operator: its name ("": none) and its attributes, for Clip the bounds.
 
-    An operator that calls it `gate` has the attributes `gate`, `gate_alpha` and `gate_beta`.
+    FastGelu is Gelu's approximation by tanh. An operator that calls it `gate` has the attributes `gate`, `gate_alpha`
+    and `gate_beta`.
     """
 
     name: str = ""
@@ -43,8 +45,10 @@ def activate(x: Array, activation: Activation) -> Array:
     match activation.name:
         case "":
             return x
-        case "Relu" | "Sigmoid" | "Tanh" | "HardSwish":
+        case "Relu" | "Sigmoid" | "Tanh" | "HardSwish" | "Gelu":
             pass
+        case "FastGelu":
+            return gelu(x, approximate="tanh")
         case "LeakyRelu" | "Swish":
             attributes = {"alpha": activation.alpha}
         case "HardSigmoid":
@@ -62,7 +66,7 @@ def activate(x: Array, activation: Activation) -> Array:
 
 def _check_residual(residual: Array | Info, shape: tuple[int, ...]) -> None:
     if residual.shape is not None and tuple(residual.shape) != shape:
-        raise OpError(f"residual has shape {list(residual.shape)}, the convolution {list(shape)}")
+        raise OpError(f"residual has shape {list(residual.shape)}, the product {list(shape)}")
 
 
 def fused_conv_shape(
@@ -107,6 +111,36 @@ def fused_gemm(
 ) -> Array:  # fmt: skip
     """activation(Gemm(a, b, c))."""
     return activate(gemm(a, b, c, product=product), activation)
+
+
+# -- Linear -----------------------------------------------------------------------------
+
+
+def linear_shape(
+    x: Info, w: Info, b: Info | None = None, residual: Info | None = None, *, activation: Activation = Activation()
+) -> Info:
+    """Shape rule of Linear."""
+    info = matmul_shape(x, w)
+    if info.shape is not None and b is not None and b.shape is not None and b.shape != info.shape[-1:]:
+        raise OpError(f"the bias has shape {list(b.shape)}, the product {list(info.shape)}")
+    if residual is not None and info.shape is not None:
+        _check_residual(residual, info.shape)
+    return info
+
+
+@op("Linear", domain=FUSED, shape=linear_shape)
+def linear(
+    x: Array, w: Array, b: Array | None = None, residual: Array | None = None, *, activation: Activation = Activation()
+) -> Array:
+    """activation(MatMul(x, w) + b + residual) with a matrix `w` [k, n] and `b` [n]."""
+    y = matmul(x, w)
+    with np.errstate(all="ignore"):
+        if b is not None:
+            y = y + b
+        if residual is not None:
+            _check_residual(residual, y.shape)
+            y = y + residual
+    return activate(y, activation)
 
 
 # -- ExpandDepthwise --------------------------------------------------------------------

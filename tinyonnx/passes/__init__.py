@@ -15,16 +15,20 @@ from tinyonnx.passes.drop_empty_options import drop_empty_options
 from tinyonnx.passes.fold_batchnorm import fold_batchnorm
 from tinyonnx.passes.fold_channelwise import fold_channelwise
 from tinyonnx.passes.fuse_activation import fuse_activation
+from tinyonnx.passes.fuse_attention import fuse_attention
 from tinyonnx.passes.fuse_depthwise_pointwise import fuse_depthwise_pointwise
 from tinyonnx.passes.fuse_expand_depthwise import fuse_expand_depthwise
 from tinyonnx.passes.fuse_gated_conv import fuse_gated_conv
 from tinyonnx.passes.fuse_integer_products import fuse_integer_products
+from tinyonnx.passes.fuse_linear import fuse_linear
 from tinyonnx.passes.fuse_quantised import fuse_quantised
 from tinyonnx.passes.fuse_residual import fuse_residual
 from tinyonnx.passes.fuse_row_means import fuse_row_means
 from tinyonnx.passes.fuse_squeeze_excite import fuse_squeeze_excite
 from tinyonnx.passes.fuse_stem import fuse_stem
+from tinyonnx.passes.recognise_gelu import recognise_gelu
 from tinyonnx.passes.recognise_hardswish import recognise_hardswish
+from tinyonnx.passes.recognise_layer_norm import recognise_layer_norm
 from tinyonnx.passes.recognise_swish import recognise_swish
 from tinyonnx.passes.remove_noops import remove_noops
 from tinyonnx.passes.sink_transposes import sink_transposes
@@ -49,6 +53,8 @@ PIPELINE: list[Pass] = [
     drop_dead,
     recognise_hardswish,
     recognise_swish,
+    recognise_gelu,
+    recognise_layer_norm,
     # of activations in one form
     tabulate_bytes,
     # into the weights before the epilogue: a fused convolution is no longer a Conv
@@ -56,10 +62,13 @@ PIPELINE: list[Pass] = [
     fold_batchnorm,
     # of plain convolutions, whose tensors still have the names of the file
     round_weights,
+    # before the factors of queries and keys are taken in elsewhere
+    fuse_attention,
     # before the residual, which would take the bias
     fuse_integer_products,
     # the epilogue in order of execution: sum, then activation
     fuse_residual,
+    fuse_linear,
     fuse_activation,
     # last, because their patterns consist of fused convolutions
     fuse_squeeze_excite,

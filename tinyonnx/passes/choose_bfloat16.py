@@ -25,6 +25,7 @@ _PRODUCTS = {
     "Gemm": 1,
     "FusedGemm": 1,
     "MatMul": 1,
+    "Linear": 1,
     "ExpandDepthwise": 1,
     "DepthwisePointwise": 1,
     "Stem": 1,

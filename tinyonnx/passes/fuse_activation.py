@@ -1,4 +1,4 @@
-"""Fuse a Conv or Gemm with the activation that is its only reader: act(x ∗ W + b)."""
+"""Fuse a Conv, Gemm or Linear with the activation that is its only reader: act(x ∗ W + b)."""
 
 from __future__ import annotations
 
@@ -10,7 +10,16 @@ from tinyonnx.passes._rewrite import Rewrite
 from tinyonnx.passes.recognise_hardswish import clip_range
 from tinyonnx.registry import FUSED
 
-_FUSED_NAME = {"Conv": "FusedConv", "Gemm": "FusedGemm", "FusedConv": "FusedConv", "FusedGemm": "FusedGemm"}
+_FUSED_NAME = {
+    "Conv": "FusedConv",
+    "Gemm": "FusedGemm",
+    "FusedConv": "FusedConv",
+    "FusedGemm": "FusedGemm",
+    "Linear": "Linear",
+}
+
+
+_GELUS = {"none": "Gelu", "tanh": "FastGelu"}
 
 
 def fuse_activation(rewrite: Rewrite) -> None:
@@ -31,6 +40,8 @@ def _activation(node: Node) -> dict[str, Any] | None:
     match node.op_type:
         case "Relu" | "HardSwish" | "Sigmoid" | "Tanh":
             return {"activation": node.op_type}
+        case "Gelu" if (name := _GELUS.get(get("approximate", "none"))) is not None:
+            return {"activation": name}
         case "LeakyRelu":
             return {"activation": "LeakyRelu", "activation_alpha": get("alpha", 0.01)}
         case "Swish":

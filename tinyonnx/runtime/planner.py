@@ -340,7 +340,7 @@ class _Planner:
             source, target = step.inputs[0], step.output
             if not isinstance(source, Buffer) or source.root.end != position or id(source.root) not in own:
                 continue
-            if (source.shape, source.dtype, source.layout) == (target.shape, target.dtype, target.layout):
+            if _same_memory(source, target):
                 target.shares = source.root
                 source.root.end = max(source.root.end, target.end)
 
@@ -370,6 +370,13 @@ class _Planner:
 
 def _is_one_item(value: Value) -> bool:
     return bool(value.shape) and value.shape[0] == 1  # type: ignore[index]  # which is no None here
+
+
+def _same_memory(a: Buffer, b: Buffer) -> bool:
+    """Whether the elements of two buffers lie in the same order."""
+    if a.dtype != b.dtype or a.layout != b.layout:
+        return False
+    return a.shape == b.shape or (a.layout == "row_major" and a.nbytes == b.nbytes)
 
 
 def _reads(node: Node) -> Iterable[Value]:

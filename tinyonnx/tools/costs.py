@@ -44,6 +44,7 @@ _RULES: dict[str, Rule] = {
     "MatMul": _matmul,
     "MatMulInteger": _matmul,
     "FusedMatMul": _matmul,
+    "Linear": _matmul,
     "QLinearMatMul": _qlinear(3, _matmul),
     "LSTM": _recurrent,
     "GRU": _recurrent,

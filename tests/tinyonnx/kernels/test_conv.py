@@ -24,6 +24,8 @@ ACTIVATIONS: list[dict[str, Any]] = [
     {"activation": "Swish", "activation_alpha": 1.5},
     {"activation": "LeakyRelu", "activation_alpha": 0.1},
     {"activation": "HardSigmoid", "activation_alpha": 0.3, "activation_beta": 0.4},
+    {"activation": "Gelu"},
+    {"activation": "FastGelu"},
 ]
 
 

@@ -44,6 +44,7 @@ SAMPLES: dict[str, list[tuple[tuple[Array, ...], tuple[int, ...], dict[str, Any]
         )
     ],
     "FusedGemm": [((noise(0, 9, 20), noise(1, 20, 33) / 4, noise(2, 33)), (1, 2), {})],
+    "Linear": [((noise(0, 2, 9, 20), noise(1, 20, 33) / 4, noise(2, 33), noise(3, 2, 9, 33)), (1, 2), {})],
     "GatedConv": [
         (
             (
@@ -78,15 +79,15 @@ SAMPLES: dict[str, list[tuple[tuple[Array, ...], tuple[int, ...], dict[str, Any]
 }
 
 
-OF_BYTES = ("ByteTable", "QuantizedAdd", "QuantizedMul")
-"""Fused operators of bytes, which have no activation: tests of `test_quantized_elementwise`."""
+WITHOUT_ACTIVATION = ("ByteTable", "QuantizedAdd", "QuantizedMul", "FusedAttention")
+"""Other fused operators: tests of `test_quantized_elementwise` and `test_attention`."""
 
 
 def test_every_fused_kernel_has_a_sample() -> None:
     """Also that each sample is taken by a kernel of its own, so that none goes untested."""
     kernels = {entry.name: len(entry.fast) for entry in registered() if entry.domain == FUSED and entry.fast}
     samples = {name: len(samples) for name, samples in SAMPLES.items()}
-    assert kernels == {**samples, **dict.fromkeys(OF_BYTES, 1)}
+    assert kernels == {**samples, **dict.fromkeys(WITHOUT_ACTIVATION, 1)}
 
 
 @pytest.mark.parametrize("activation", ACTIVATIONS, ids=lambda a: a.get("activation", "linear"))

@@ -32,6 +32,22 @@ def test_matmul(shape: tuple[int, ...]) -> None:
     assert_close(*run("MatMul", noise(0, *shape), noise(1, 8, 21)))
 
 
+@pytest.mark.parametrize("n", [5, 33, 600, 1040])
+@pytest.mark.parametrize("activation", ["", "Gelu"])
+def test_linear(n: int, activation: str) -> None:
+    """Also of so many columns that activations are applied to groups of them."""
+    x, w, b, residual = noise(0, 2, 5, 19), noise(1, 19, n), noise(2, n), noise(3, 2, 5, n)
+    for inputs in ((x, w, b, residual), (x, w, None, residual), (x, w, b)):
+        assert_close(*run("Linear", *inputs, fused=True, activation=activation))
+
+
+def test_many_weights() -> None:
+    """Blocks of many rows, also at their seam."""
+    x, w, b = noise(0, 400, 512), noise(1, 512, 530) / 16, noise(2, 530)
+    assert_close(*run("Linear", x, w, b, fused=True, activation="Sigmoid"))
+    assert_close(*run("Linear", x, w, b, noise(3, 400, 530), fused=True, activation="Relu"))
+
+
 def test_non_finite_values() -> None:
     a = noise(0, 20, 8)
     a[3, 2], a[5, 1], a[6, 0] = np.nan, np.inf, -np.inf

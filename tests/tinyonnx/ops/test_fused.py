@@ -10,7 +10,7 @@ import tinyonnx.ops.math  # noqa: F401
 from tests.tinyonnx.ops import oracles
 from tinyonnx.errors import OpError
 from tinyonnx.ops.conv import ConvAttributes
-from tinyonnx.ops.fused import Activation, activate, fused_conv, fused_conv_shape, fused_gemm
+from tinyonnx.ops.fused import Activation, activate, fused_conv, fused_conv_shape, fused_gemm, linear
 from tinyonnx.ops.gated import gated_conv, gated_conv_shape, squeeze_gate, squeeze_gate_shape
 from tinyonnx.registry import FUSED, Info, lookup
 
@@ -68,6 +68,20 @@ def test_gemm() -> None:
     assert rule is not None
     infos = [Info(F4, i.shape) for i in (a, b, c)]
     assert rule(*infos, transB=1, activation="Relu", activation_alpha=0.0).shape == (3, 4)
+
+
+def test_linear() -> None:
+    rng = np.random.default_rng(0)
+    x, w, b, r = (rng.standard_normal(s, np.float32) for s in ((2, 3, 5), (5, 4), (4,), (2, 3, 4)))
+    (expected,) = oracles.ort("Gelu", 20, [x @ w + b + r], {"approximate": "tanh"})
+    np.testing.assert_allclose(linear(x, w, b, r, activation="FastGelu"), expected, rtol=1e-5, atol=1e-6)
+    rule = lookup(FUSED, "Linear", 1).shape
+    assert rule is not None
+    assert rule(*(Info(F4, i.shape) for i in (x, w, b, r))).shape == (2, 3, 4)
+    with pytest.raises(OpError, match="the bias has shape"):
+        rule(*(Info(F4, i.shape) for i in (x, w, x)))
+    with pytest.raises(OpError, match="residual has shape"):
+        linear(x, w, b, x)
 
 
 @pytest.mark.parametrize("biased", [False, True])

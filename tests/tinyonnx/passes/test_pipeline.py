@@ -21,6 +21,8 @@ WEIGHTS = ", ".join(
         *(floats(name, 4, 4, 1, 1) for name in ("w", "v", "u")), floats("d", 4, 1, 3, 3), floats("b", 4),
         *(floats(f"n{p}", 4, positive=p in "gv") for p in "gbmv"), "float three = {3.0}, float zero = {0.0}",
         "float six = {6.0}", floats("k", 1, 4, 1, 1), "int64[4] same = {1, 4, 6, 6}, int64[3] flat = {1, 4, 36}",
+        "float root = {1.4142135}, float half = {0.5}, float one = {1.0}, float two = {2.0}",
+        floats("scale", 6), floats("shift", 6), floats("matrix", 6, 6),
         "float[0] none = {}, float[4] scales = {1, 1, 1, 1}",
     ]
 )  # fmt: skip
@@ -32,6 +34,11 @@ PATTERNS = {
     "hardswish": "a = Add(x, three) c = Clip(a, zero, six) m = Mul(x, c) y = Div(m, six)",
     "hardswish of hard sigmoid": "s = HardSigmoid<alpha=0.16666667, beta=0.5>(x) y = Mul(x, s)",
     "swish": "a = Mul(x, three) s = Sigmoid(a) y = Mul(x, s)",
+    "gelu": """inside = Div(x, root) e = Erf(inside) o = Add(e, one) p = Mul(x, o) y = Mul(p, half)""",
+    "layer norm": """m = ReduceMean<axes=[3]>(x) diff = Sub(x, m) q = Pow(diff, two) v0 = ReduceMean<axes=[3]>(q)
+        a = Add(v0, half) r = Sqrt(a) n = Div(diff, r) s = Mul(n, scale) y = Add(s, shift)""",
+    "linear": "p = MatMul(x, matrix) y = Add(p, shift)",
+    "attention": "s = MatMul(x, x) r = Mul(s, half) p = Softmax(r) y = MatMul(p, x)",
     "identity": "i = Identity(x) y = Neg(i)",
     "reshape of reshape": "r = Reshape(x, flat) y = Reshape(r, same)",
     "split": "y = Split<axis=1>(x)",
@@ -53,7 +60,7 @@ def namesakes(monkeypatch):
     for name in NAMESAKES:
 
         @tinyonnx.op(name, domain=DOMAIN, shape=same_as())
-        def negated(x, *others, alpha=0.0, beta=0.0, axis=0, group=1, pads=None):
+        def negated(x, *others, alpha=0.0, beta=0.0, axis=0, axes=None, group=1, pads=None):
             return -x
 
 

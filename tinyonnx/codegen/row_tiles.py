@@ -1,0 +1,54 @@
+"""Primitives on rows of floats, for the softmax within attention.
+
+The Python functions define the meaning, in numpy; `emit_rows` has the machine code. Results that are one number are
+written to an array.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from tinyonnx.codegen.kernel import Primitive
+from tinyonnx.ir import Array
+
+
+def _scaled_maximum(
+    biased: int, x: Array, start: int, count: int, scale: Any, bias: Array, bias_start: int, out: Array, at: int
+) -> None:
+    """out[at] = the maximum of x[start : start + count], -∞ if all are NaN.
+
+    With `biased`, x[i] · scale + bias[i] takes the place of x[i] before. The memory of x is readable and writable up
+    to the next multiple of LANES, where any numbers may be left.
+    """
+    row = x[start : start + count]
+    if biased:
+        row[...] = row * np.float32(scale) + bias[bias_start : bias_start + count]
+    out[at] = np.fmax.reduce(row, initial=np.float32(-np.inf))
+
+
+def _exponentials(x: Array, start: int, count: int, scale: Any, shift: Any, out: Array, at: int) -> None:
+    """x[i] = e^(x[i] · scale - shift) for `count` elements from `start` on, out[at] = their sum.
+
+    Powers are below the largest float32. The memory of x is readable and writable up to the next multiple of LANES.
+    """
+    row = x[start : start + count]
+    with np.errstate(all="ignore"):
+        row[...] = np.exp(row * np.float32(scale) - np.float32(shift))
+    out[at] = row.sum(dtype=np.float32)
+
+
+def _dots(q: Array, q_start: int, x: Array, start: int, step: int, rows: int, count: int, out: Array, at: int) -> None:
+    """out[at + r] = Σ q[q_start + i] · x[start + r·step + i] for i below `count`, for each of `rows` rows."""
+    with np.errstate(all="ignore"):
+        for r in range(rows):
+            out[at + r] = q[q_start : q_start + count] @ x[start + r * step : start + r * step + count]
+
+
+def _primitive(function: Any) -> Primitive:
+    function.__name__ = function.__name__.removeprefix("_")
+    return Primitive(function)
+
+
+scaled_maximum, exponentials, dots = map(_primitive, (_scaled_maximum, _exponentials, _dots))

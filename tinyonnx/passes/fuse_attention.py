@@ -1,0 +1,160 @@
+"""Fuse attention: softmax(scale · q · kᵀ + bias) · v, with the Transpose of each operand and of the result.
+
+The scale may be a factor or divisor of the scores, or a factor of queries and of keys.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from tinyonnx.ir import Node, Value
+from tinyonnx.passes._rewrite import Rewrite, producer, scalar, sole_reader, why_no_sole_reader
+
+Order = list[int]
+
+
+@dataclass
+class _Operand:
+    """A tensor, the order in which its axes are read, the factor of its elements, and the nodes that this replaces."""
+
+    value: Value
+    perm: Order
+    scale: float = 1.0
+    nodes: list[Node] = field(default_factory=list)
+
+
+def fuse_attention(rewrite: Rewrite) -> None:
+    """Fuse every MatMul, Softmax, MatMul."""
+    for product in [n for n in rewrite.graph.nodes if n.op_type == "MatMul" and not n.domain]:
+        softmax = _before(product.inputs[0], "Softmax")
+        if softmax is None:
+            continue
+        reason = _fuse(rewrite, product, softmax)
+        if reason:
+            rewrite.refused(product, f"no attention: {reason}")
+
+
+def _before(value: Value | None, *op_types: str) -> Node | None:
+    node = producer(value)
+    return node if node is not None and not node.domain and node.op_type in op_types else None
+
+
+def _fuse(rewrite: Rewrite, product: Node, softmax: Node) -> str | None:
+    """Fuse what belongs to a product of weights and values, or return the reason why not."""
+    weights = softmax.output
+    rank = len(weights.static_shape or ())
+    if not 2 <= rank <= 4 or weights.dtype != np.float32:
+        return "not a product of float32 of two to four known axes"
+    if softmax.attributes.get("axis", -1 if softmax.opset >= 13 else 1) not in (-1, rank - 1):
+        return "not over the last axis"
+    if sole_reader(weights) is not product:
+        return why_no_sole_reader(weights)
+    bias, nodes = None, [softmax, product]
+    scores = softmax.inputs[0]
+    add = _before(scores, "Add")
+    if add is not None and sole_reader(add.output) is softmax:
+        found = next(((s, b) for s, b in (add.inputs[:2], add.inputs[1::-1]) if _scaled(s) is not None), None)
+        if found is not None:
+            scores, bias = found
+            nodes.append(add)
+    scaled = _scaled(scores)
+    if scaled is None or scores is None or sole_reader(scores) is not nodes[-1 if bias is not None else 0]:
+        return "the scores are no product"
+    matmul, scale, between = scaled
+    operands = [
+        _operand(matmul.inputs[0], matmul),
+        _operand(matmul.inputs[1], matmul),
+        _operand(product.inputs[1], product),
+    ]
+    reason = _why_not(operands, bias, weights, product)
+    if reason:
+        return reason
+    q, k, v = (x for x in operands if x is not None)
+    k.perm[-2:] = k.perm[:-3:-1]
+    last, out_perm = product, None
+    turn = sole_reader(product.output)
+    if turn is not None and turn.op_type == "Transpose" and not turn.domain:
+        order = [int(axis) for axis in turn.attributes.get("perm") or []]
+        if order[-1:] == [rank - 1]:
+            last, out_perm = turn, order
+    attributes = {"scale": scale * q.scale * k.scale, "q_perm": q.perm, "k_perm": k.perm}
+    attributes |= {"v_perm": v.perm} | ({} if out_perm is None else {"out_perm": out_perm})
+    places = {id(node): i for i, node in enumerate(rewrite.graph.nodes)}
+    inner = {id(n): n for n in (*nodes, matmul, *between, *q.nodes, *k.nodes, *v.nodes) if n is not last}
+    others = sorted(inner.values(), key=lambda n: places[id(n)])
+    fused = rewrite.fuse(last, others, "FusedAttention", [q.value, k.value, v.value, bias], attributes)
+    rewrite.applied(fused, f"attention of {len(others) + 1} operators around {softmax.label}")
+    return None
+
+
+def _scaled(value: Value | None) -> tuple[Node, float, list[Node]] | None:
+    """Return the MatMul that computes a value, the constant factor after it, and the node that applies that."""
+    matmul = _before(value, "MatMul")
+    if matmul is not None:
+        return matmul, 1.0, []
+    node = _before(value, "Mul", "Div")
+    if node is None:
+        return None
+    for x, number in (node.inputs[:2], node.inputs[1::-1])[: 2 if node.op_type == "Mul" else 1]:
+        matmul, factor = _before(x, "MatMul"), scalar(number)
+        if matmul is not None and factor and sole_reader(matmul.output) is node and _keeps_shape(node, x):
+            return matmul, factor if node.op_type == "Mul" else 1 / factor, [node]
+    return None
+
+
+def _keeps_shape(node: Node, x: Value | None) -> bool:
+    return x is not None and x.static_shape is not None and x.static_shape == node.output.static_shape
+
+
+def _operand(value: Value | None, reader: Node) -> _Operand | None:
+    """Return an operand with what can be taken in before `reader`: a Transpose, a constant factor, in any order."""
+    if value is None or value.static_shape is None:
+        return None
+    found = _Operand(value, list(range(len(value.static_shape))))
+    while sole_reader(found.value) is reader and (node := found.value.producer) is not None and not node.domain:
+        if node.op_type == "Transpose" and node.inputs[0] is not None:
+            perm = [int(axis) for axis in node.attributes.get("perm") or range(len(found.perm))[::-1]]
+            found.perm = [perm[axis] for axis in found.perm]
+            found.value = node.inputs[0]
+        elif node.op_type in ("Mul", "Div"):
+            x, factor = _factor(node)
+            if x is None:
+                break
+            found.scale *= factor
+            found.value = x
+        else:
+            break
+        found.nodes.append(node)
+        reader = node
+    return found
+
+
+def _factor(node: Node) -> tuple[Value | None, float]:
+    """Return the variable operand and the constant number that it is multiplied by."""
+    for x, number in (node.inputs[:2], node.inputs[1::-1])[: 2 if node.op_type == "Mul" else 1]:
+        factor = scalar(number)
+        if factor and _keeps_shape(node, x):
+            return x, factor if node.op_type == "Mul" else 1 / factor
+    return None, 1.0
+
+
+def _why_not(operands: list[_Operand | None], bias: Value | None, weights: Value, product: Node) -> str | None:
+    if any(x is None or x.value.is_constant for x in operands):
+        return "an operand is constant, or its shape is not known"
+    shape, rank = weights.static_shape, len(weights.static_shape or ())
+    if any(x is not None and len(x.perm) != rank for x in operands) or len(product.output.static_shape or ()) != rank:
+        return "operands differ in rank"
+    if any(x is not None and x.value.dtype != np.float32 for x in operands):
+        return "operands are not float32"
+    if operands[0] is not None and operands[0].perm[-1] != rank - 1:
+        return "the elements of a query lie apart"
+    scales = [x.scale for x in operands if x is not None]
+    if scales[2] != 1:
+        return "the values have a factor"
+    if bias is not None and (bias.static_shape is None or len(bias.static_shape) > rank or bias.dtype != np.float32):
+        return "the shape of the bias is not known, or raises the rank"
+    if bias is not None and (bias.static_shape or (1,))[-1] != (shape or (1,))[-1]:
+        return "the bias is the same for all keys"
+    return None
