@@ -84,8 +84,8 @@ def move(x: Strided, out: Strided, sizes: Axes, part: int, parts: int) -> None:
             c2 = c0 + (c1 - c0) // side * side
             for r in range(r0, r2, side):
                 for c in range(c0, c2, side):
-                    here = Rows(x.data, source + r + c * x_column, x_column)
-                    transpose_tile(here, Rows(out.data, target + r * o_row + c, o_row))
+                    square = Rows(x.data, source + r + c * x_column, x_column)
+                    transpose_tile(square, Rows(out.data, target + r * o_row + c, o_row))
             move_rectangle(x, out, source, target, r0, r2, c2, c1)
             move_rectangle(x, out, source, target, r2, r1, c0, c1)
         else:
