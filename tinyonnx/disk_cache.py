@@ -12,16 +12,18 @@ import errno
 import hashlib
 import os
 import stat
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from functools import cache
+from io import BufferedReader
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 from tinyonnx.errors import ModelError
-from tinyonnx.files import write_file
+from tinyonnx.files import Part, write_file
 
-_DIGEST_BYTES = 32
+BEGIN = 32
+"""Bytes of the digest, which precedes the content of a file."""
 
 _OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH
 
@@ -43,26 +45,49 @@ def folder() -> Path:
 def read(path: Path) -> bytes | None:
     """Return the content of a file that `write` made; None if it is absent, damaged or not private to this user."""
     with suppress(OSError):
-        if not _all_private(path.parent):
-            return None
-        with open(path, "rb", opener=_open_itself) as file:
-            if not _is_private(os.fstat(file.fileno())):
-                return None
+        with _opened(path) as file:
             content = file.read()
-        digest, content = content[:_DIGEST_BYTES], content[_DIGEST_BYTES:]
+        digest, content = content[:BEGIN], content[BEGIN:]
         if hashlib.sha256(content).digest() == digest:
             return content
     return None
 
 
-def write(path: Path, content: bytes) -> bool:
+def read_into(path: Path, allocate: Callable[[int], Any]) -> Any:
+    """Read a file like `read`, into memory that `allocate` returns for its size in bytes.
+
+    Its content begins at `BEGIN`; None if the file is absent, damaged or not private to this user.
+    """
+    with suppress(OSError), _opened(path) as file:
+        memory = allocate(os.fstat(file.fileno()).st_size)
+        view = memoryview(memory)
+        if file.readinto(view) == len(view) and hashlib.sha256(view[BEGIN:]).digest() == view[:BEGIN]:
+            return memory
+    return None
+
+
+def write(path: Path, *content: Part) -> bool:
     """Write a file atomically, so that processes may write the same file at once; return whether it was written."""
     with suppress(OSError, ModelError):
         _make(path.parent)
         if _all_private(path.parent):
-            write_file(path, hashlib.sha256(content).digest() + content, 0o600, durable=False)
+            digest = hashlib.sha256()
+            for part in content:
+                digest.update(part)
+            write_file(path, [digest.digest(), *content], 0o600, durable=False)
             return True
     return False
+
+
+def _opened(path: Path) -> BufferedReader:
+    """Open a file for reading. Raises OSError, also if it is not private to this user."""
+    if not _all_private(path.parent):
+        raise PermissionError(errno.EACCES, "another user may write to the folder", str(path))
+    file = open(path, "rb", opener=_open_itself)  # noqa: SIM115
+    if not _is_private(os.fstat(file.fileno())):
+        file.close()
+        raise PermissionError(errno.EACCES, "another user may write to the file", str(path))
+    return file
 
 
 def open_lock(name: str) -> BinaryIO:

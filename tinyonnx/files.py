@@ -5,10 +5,13 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 
 from tinyonnx.errors import ModelError, ModelFileError
+
+Part = bytes | memoryview
+"""A part of a file's content."""
 
 _MAX_MODEL_BYTES = (1 << 31) - 1
 """Largest size of a protobuf message, and so of an ONNX file without external data."""
@@ -49,17 +52,20 @@ def target_of(path: str | os.PathLike[str]) -> str:
     return target
 
 
-def write_file(path: str | os.PathLike[str], content: bytes, mode: int = 0o666, *, durable: bool = True) -> None:
+def write_file(
+    path: str | os.PathLike[str], content: bytes | Sequence[Part], mode: int = 0o666, *, durable: bool = True
+) -> None:
     """Write a file atomically: it appears under its name once it is complete, or not at all.
 
-    `mode` is that of a new file before the umask applies; `durable` waits until the content is on the disk.
+    `content` may be in parts, which saves joining large ones. `mode` is that of a new file before the umask applies;
+    `durable` waits until the content is on the disk.
     Raises what `target_of` raises, and OSError, with the path as its filename, if the file can't be written.
     """
     folder, name = os.path.split(target_of(path))
     partial = os.path.join(folder, f".{name[:64]}.{os.urandom(8).hex()}.part")
     try:
         with open(partial, "xb", opener=lambda path, flags: os.open(path, flags, mode)) as file:
-            file.write(content)
+            file.writelines([content] if isinstance(content, bytes) else content)
             file.flush()
             if durable:
                 os.fsync(file.fileno())

@@ -29,6 +29,7 @@ CANNOT_RUN = {
     r"^python -m benchmarks ": "takes minutes; tests/benchmarks runs it with small models",
     r"^python -m models\.train": "trains for an hour; tests/models holds its result",
     r"^scripts/mutate ": "runs other tests many times; tests/scripts runs it",
+    r"^scripts/wheels ": "compiles for minutes; tests/scripts and .ci/run run it",
     r"--target ": "tests/tinyonnx/native/test_targets.py builds a small model for all targets",
     r"^(scp|ssh|xattr) ": "needs another machine",
     r"^audiotag web |^node |http\.server": "tests/audiotag/web and tests/audiotag/standalone build and run them",
@@ -211,7 +212,8 @@ OTHERS_FLAGS = {"--requeue", "--array", "--cpus-per-task", "--strict", "--shared
 
 
 def test_every_flag_in_the_text_exists(all_help: str) -> None:
-    known = set(re.findall(r"--[a-z][\w-]+", all_help + (ROOT / "scripts/mutate").read_text())) | OTHERS_FLAGS
+    scripts = [(ROOT / "scripts" / name).read_text() for name in ("mutate", "wheels")]
+    known = set(re.findall(r"--[a-z][\w-]+", all_help + "".join(scripts))) | OTHERS_FLAGS
     for page in PAGES:
         for code in inline(page):
             for flag in re.findall(r"(?<![\w-])--[a-z][\w-]+", code):

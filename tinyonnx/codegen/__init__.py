@@ -9,5 +9,6 @@
 | `emit_tiles`, `emit_atomics`, `emitter` | LLVM code of the primitives, of atomic operations, of vectors |
 | `processor` | the CPU that code is compiled for |
 | `code_cache` | object files on disk: keys, locks, lookup |
+| `parallel` | several kernels compiled by as many processes |
 | `loader` | object files into memory |
 """

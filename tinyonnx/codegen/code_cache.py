@@ -1,6 +1,7 @@
 """Machine code on disk: keys, files and locks.
 
-Compiled kernels lie in one folder per state of the kernels' sources, an object file each.
+Compiled kernels lie in one folder per state of the kernels' sources, an object file each. A release brings some along,
+compiled for CPU levels (`BUNDLE`); what these lack is compiled for this machine and kept in the cache.
 """
 
 from __future__ import annotations
@@ -12,16 +13,16 @@ import queue
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from tinyonnx import disk_cache as disk
 from tinyonnx.codegen.loader import SYMBOL, load
 from tinyonnx.codegen.processor import processor
-from tinyonnx.codegen.targets import VARIABLE
+from tinyonnx.codegen.targets import VARIABLE, host, level_of
 
 if TYPE_CHECKING:
     from tinyonnx.codegen.kernel import Kernel
@@ -29,6 +30,12 @@ if TYPE_CHECKING:
 log = logging.getLogger("tinyonnx")
 
 _lock = threading.RLock()
+_addresses: dict[Path, int] = {}
+"""The machine code that this process has loaded from files."""
+
+_expected = threading.local()
+"""`wanted`: gives the kernels that a thread is going to need."""
+
 _logged: set[str] = set()
 """Messages that this process has logged already."""
 
@@ -41,6 +48,12 @@ _PATIENCE = 20
 _PACKAGES = tuple(Path(__file__).parents[1] / name for name in ("codegen", "kernels"))
 """Folders whose sources are, as a whole, a part of every key."""
 
+BUNDLE = Path(__file__).parents[1] / "machine_code"
+"""Machine code of a release: a folder per state of the sources, and in it one per system and CPU level."""
+
+_BUNDLED = "bundled:"
+"""Begins the names of files of a release, in place of the folder."""
+
 _KEPT = 24
 """Number of source versions whose code is kept, the most recently used ones."""
 
@@ -51,31 +64,54 @@ _KEPT = 24
 @cache
 def folder() -> Path:
     """The folder of the machine code for the present state of the kernels' sources."""
-    digest = hashlib.sha256()
-    for source in sorted(path for package in _PACKAGES for path in package.rglob("*.py")):
-        digest.update(source.read_bytes())
-    path = disk.folder() / f"kernels-{digest.hexdigest()[:12]}"
+    path = disk.folder() / f"kernels-{sources()}"
     with suppress(OSError):
         os.utime(path)
     return path
 
 
-def _file(kernel: Kernel, kinds: str) -> Path | None:
-    """The file of a kernel's code; None for a kernel without a source file, whose versions can't be told apart."""
-    sources = {helper.function.__code__.co_filename for helper in kernel.helpers()}
-    if not all(map(os.path.isfile, sources)):
-        return None
-    ours = tuple(f"{package}{os.sep}" for package in _PACKAGES)
-    foreign = b"".join(Path(source).read_bytes() for source in sorted(sources) if not source.startswith(ours))
+@cache
+def sources() -> str:
+    """Identify the present state of the kernels' sources."""
+    digest = hashlib.sha256()
+    for source in sorted(path for package in _PACKAGES for path in package.rglob("*.py")):
+        digest.update(source.read_bytes())
+    return digest.hexdigest()[:12]
+
+
+@cache
+def bundle() -> Path | None:
+    """The folder of a release's machine code for this processor; None if there is none, or options change the code."""
+    _, _, _, options = machine()
+    path = BUNDLE / sources() / f"{host()}-{level_of(processor().features).cpu}"
+    return path if not options and os.environ.get(VARIABLE) is None and path.is_dir() else None
+
+
+@cache
+def machine() -> tuple[str | None, str, list[str], list[tuple[str, str]]]:
+    """All that code depends on besides sources: the target, the processor and its features, and options of numba."""
     name, features = processor()
     options = sorted((k, v) for k, v in os.environ.items() if k.startswith("NUMBA_") and k not in _WITHOUT_EFFECT)
+    return os.environ.get(VARIABLE), name, sorted(features), options
+
+
+def _file(kernel: Kernel, kinds: str) -> Path | None:
+    """The file of a kernel's code; None for a kernel without a source file, whose versions can't be told apart."""
+    name = file_name(kernel, kinds, machine())
+    return None if name is None else folder() / name
+
+
+def file_name(kernel: Kernel, kinds: str, *machine: Any) -> str | None:
+    """The name of the file of a kernel's code, for a certain machine or, in a release, without one; None as above."""
+    files = {helper.function.__code__.co_filename for helper in kernel.helpers()}
+    if not all(map(os.path.isfile, files)):
+        return None
+    ours = tuple(f"{package}{os.sep}" for package in _PACKAGES)
+    foreign = b"".join(Path(file).read_bytes() for file in sorted(files) if not file.startswith(ours))
     code = kernel.function.__code__
-    target = os.environ.get(VARIABLE)
-    key = repr(
-        (code.co_qualname, code.co_firstlineno, kernel.constants(), kinds, target, name, sorted(features), options)
-    )
+    key = repr((code.co_qualname, code.co_firstlineno, kernel.constants(), kinds, *machine))
     digest = hashlib.sha256(key.encode() + foreign).hexdigest()[:16]
-    return folder() / f"{kernel.function.__module__}.{kernel.__name__}-{digest}.o"
+    return f"{kernel.function.__module__}.{kernel.__name__}-{digest}.o"
 
 
 # -- lookup and compilation -------------------------------------------------------------
@@ -86,8 +122,15 @@ def entry_point(kernel: Kernel, kinds: str) -> int:
     path = _file(kernel, kinds)
     with _lock:
         address = _cached(path)
+        if address is None:
+            address = _cached(_bundled(kernel, kinds))
     if address is not None:
         return address
+    if _compile_expected():
+        with _lock:
+            address = _cached(path)
+        if address is not None:
+            return address
     # in a thread: Ctrl-C interrupts only the wait; interrupting LLVM itself would leave it unusable
     results: queue.SimpleQueue[int | BaseException] = queue.SimpleQueue()
     threading.Thread(
@@ -97,6 +140,72 @@ def entry_point(kernel: Kernel, kinds: str) -> int:
     if isinstance(result, BaseException):
         raise result
     return result
+
+
+@contextmanager
+def expecting(wanted: Callable[[], list[tuple[Kernel, str]]]) -> Iterator[None]:
+    """Within, kernels of which one has to be compiled are compiled together. For the thread that asks for addresses."""
+    _expected.wanted = wanted
+    try:
+        yield
+    finally:
+        _expected.wanted = None
+
+
+def _compile_expected() -> bool:
+    """Compile the kernels that this thread expects to need; whether there are any."""
+    wanted = getattr(_expected, "wanted", None)
+    if wanted is None or sys.platform == "win32":
+        return False
+    _expected.wanted = None
+    try:
+        disk.open_lock("kernels.lock").close()
+    except OSError:  # nothing can be kept
+        return False
+    from tinyonnx.codegen import parallel
+
+    missing: dict[Path, tuple[Kernel, str]] = {}
+    for kernel, kinds in wanted():
+        path = _file(kernel, kinds)
+        if path is not None and path not in _addresses and not path.exists() and _bundled(kernel, kinds) is None:
+            missing[path] = kernel, kinds
+    with _one_process(next(iter(missing), None)):
+        parallel.compile_together([pair for path, pair in missing.items() if not path.exists()])
+    return True
+
+
+def compile_file(kernel: Kernel, kinds: str) -> None:
+    """Compile a kernel for the cache, without loading it."""
+    from tinyonnx.codegen import compiler
+
+    path = _file(kernel, kinds)
+    if path is not None:
+        _keep(path, compiler.compile_kernel(kernel, kinds))
+
+
+def file_of(kernel: Kernel, kinds: str) -> str | None:
+    """The name of the file of a kernel's machine code in the cache or a release, for `load_file`; None if without."""
+    path, bundled = _file(kernel, kinds), _bundled(kernel, kinds)
+    if bundled is not None and path is not None and not path.exists():
+        return _BUNDLED + bundled.name
+    return None if path is None else f"{path.parent.name}/{path.name}"
+
+
+def load_file(name: str) -> int | None:
+    """The address of the machine code in a file of the cache or a release; None if the file is absent or damaged."""
+    path: Path | None = disk.folder() / name
+    if name.startswith(_BUNDLED):
+        folder = bundle()
+        path = None if folder is None else folder / name.removeprefix(_BUNDLED)
+    with _lock:
+        return _cached(path)
+
+
+def _bundled(kernel: Kernel, kinds: str) -> Path | None:
+    """The file of a kernel's code in a release, if it has one."""
+    folder = bundle()
+    name = None if folder is None else file_name(kernel, kinds)
+    return folder / name if folder is not None and name is not None and (folder / name).is_file() else None
 
 
 def linkable(kernel: Kernel, kinds: str) -> tuple[str, bytes]:
@@ -138,11 +247,13 @@ def _one_process(path: Path | None) -> Iterator[None]:
 
 
 def _cached(path: Path | None) -> int | None:
-    code = disk.read(path) if path else None
-    if code is not None:
-        with suppress(RuntimeError):
-            return load(code)
-    return None
+    if path is None:
+        return None
+    with suppress(RuntimeError, OSError):
+        code = None if path in _addresses else path.read_bytes() if BUNDLE in path.parents else disk.read(path)
+        if code is not None:
+            _addresses[path] = load(code)
+    return _addresses.get(path)
 
 
 def _keep(path: Path, code: bytes) -> None:

@@ -12,6 +12,7 @@ import importlib.util
 import marshal
 import os
 import sys
+from collections.abc import Iterator
 from contextlib import suppress
 from functools import cache
 from pathlib import Path
@@ -31,9 +32,6 @@ SMALLEST, LARGEST = 64 << 10, 256 << 20
 
 KEPT = 32
 """Maximum number of cached graphs."""
-
-_DECISIVE = ("*.py", "onnxfile/**/*.py", "ops/**/*.py")
-"""Sources of this package that determine how a file is decoded; they are part of the key."""
 
 _WITHIN = 1 << 20
 """Maximum bytes of tensors kept by value: those that the file holds in another form or not at all."""
@@ -74,6 +72,12 @@ def load(path: str, limits: Limits) -> tuple[Graph, str]:
     return graph, sha256
 
 
+def key_of(sha256: str, limits: Limits) -> str | None:
+    """Identify a cached graph, with the versions of all sources of this package; None if it is not cached."""
+    file = None if registry.has_custom() else _file(sha256, limits)
+    return file.name if file and file.exists() else None
+
+
 def _file(sha256: str, limits: Limits) -> Path | None:
     """Return the path of the cache entry; None if tinyonnx or onnx is not installed as plain files."""
     try:
@@ -88,13 +92,20 @@ def _file(sha256: str, limits: Limits) -> Path | None:
 def _versions() -> list[Any]:
     """Return what determines how a file is decoded: Python, and path, size and modification time of sources."""
     onnx = importlib.util.find_spec("onnx")
-    package = Path(registry.__file__).parent
-    sources = {
-        Path(__file__),
-        *(path for pattern in _DECISIVE for path in package.glob(pattern)),
-        *([Path(onnx.origin)] if onnx and onnx.origin else []),
-    }
-    return [sys.version, *((str(s), s.stat().st_size, s.stat().st_mtime_ns) for s in sorted(sources))]
+    sources = [__file__, *([onnx.origin] if onnx and onnx.origin else [])]
+    files = [(path, os.stat(path)) for path in sources]
+    files += [(entry.path, entry.stat()) for entry in _sources(os.path.dirname(registry.__file__))]
+    return [sys.version, *sorted((path, status.st_size, status.st_mtime_ns) for path, status in files)]
+
+
+def _sources(folder: str) -> Iterator[os.DirEntry[str]]:
+    """Yield all Python files in a folder and those within. `pathlib` takes several times as long."""
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            if entry.name.endswith(".py"):
+                yield entry
+            elif entry.name != "__pycache__" and entry.is_dir():
+                yield from _sources(entry.path)
 
 
 # -- to plain objects -------------------------------------------------------------------

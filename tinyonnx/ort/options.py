@@ -8,8 +8,10 @@ import os
 from collections.abc import Sequence
 from typing import Any
 
+from tinyonnx.errors import InputError
 from tinyonnx.ir import Array
 from tinyonnx.limits import Limits
+from tinyonnx.runtime.threads import available
 
 PRECISIONS = ("float32", "bfloat16")
 """Values of `SessionOptions.precision`."""
@@ -168,6 +170,14 @@ class RunOptions(_Checked):
     def get_run_config_entry(self, key: str) -> str:
         """Return a configuration entry. Raises RuntimeError if it was never set."""
         return _entry(self._config, key)
+
+
+def threads_of(options: SessionOptions) -> int:
+    """The number of threads of a run: as many as are wanted, at most one per processor. Raises InputError."""
+    wanted = options.intra_op_num_threads
+    if not isinstance(wanted, int):
+        raise InputError(f"intra_op_num_threads must be an int, not {wanted!r}")
+    return min(wanted, available()) if wanted > 0 else available()
 
 
 def _entry(config: dict[str, str], key: str) -> str:

@@ -8,6 +8,7 @@ import time
 import weakref
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,27 +16,26 @@ import numpy as np
 from tinyonnx.codegen.kernel import DISABLED
 from tinyonnx.codegen.processor import has_bfloat16
 from tinyonnx.errors import Error, InputError
-from tinyonnx.ir import Array, Graph, Node
+from tinyonnx.ir import Graph, Node
 from tinyonnx.ort.description import ModelMetadata, NodeArg, SessionDescription, warn_of_unavailable
 from tinyonnx.ort.feeds import check_feeds, dims_text
 from tinyonnx.ort.io_binding import IOBinding
-from tinyonnx.ort.options import GraphOptimizationLevel, RunOptions, SessionOptions
+from tinyonnx.ort.options import GraphOptimizationLevel, RunOptions, SessionOptions, threads_of
 from tinyonnx.ort.profiling import SessionProfile
 from tinyonnx.ort.requests import Repeats, Request
 from tinyonnx.ort.values import OrtValue
-from tinyonnx.passes import BASIC, EXPRESSIBLE, PIPELINE, Pass, Rewrite, run_passes
-from tinyonnx.runtime.constants import ConstantPool
-from tinyonnx.runtime.decisions import Decided, Decisions, fix_inputs
+from tinyonnx.runtime.decisions import Decisions
 from tinyonnx.runtime.executor import execute
 from tinyonnx.runtime.plan import Plan, Unfit
-from tinyonnx.runtime.planner import make_plan
-from tinyonnx.runtime.shape_independent import ShapeIndependentRewrites
-from tinyonnx.runtime.sized_plans import SizedPlans, forget_sizes, make_sized, shapes_of
-from tinyonnx.runtime.threads import available
+from tinyonnx.runtime.sized_plans import SizedPlans, make_sized, shapes_of
+from tinyonnx.runtime.stored_plan import PlanStore
 from tinyonnx.runtime.trace import Hook, iterate
 
 if TYPE_CHECKING:
-    from tinyonnx.runtime.sized import SizedPlan, Values
+    from tinyonnx.ort.preparation import Preparation
+    from tinyonnx.passes import Pass, Rewrite
+    from tinyonnx.runtime.sized import SizedPlan
+    from tinyonnx.runtime.sized_execution import PlanForSizes, Values
 
 __all__ = ["InferenceSession", "ModelMetadata", "NodeArg"]
 
@@ -91,7 +91,7 @@ class InferenceSession(SessionDescription):
         if self._options.enable_profiling:
             self._profile = SessionProfile(self._options.profile_file_prefix, begin)
         if self._options.optimized_model_filepath:
-            self._save_optimised(self._options.optimized_model_filepath)
+            self._preparation.save_optimised(self._options.optimized_model_filepath)
 
     @classmethod
     def of_graph(cls, graph: Graph, name: str, sess_options: SessionOptions | None = None) -> InferenceSession:
@@ -105,27 +105,12 @@ class InferenceSession(SessionDescription):
 
     def _prepare_graph(self) -> None:
         self._apply_options()
-        self._pool = ConstantPool()
-        for node in (None, *self._graph.walk()):
-            for array in _constants(self._graph, node):
-                self._pool.adopt(array)
-        self._rewrites = ShapeIndependentRewrites()
         self._decisions = Decisions(self._graph)
         self._repeats = Repeats()
         self._sized: dict[Any, SizedPlans] = {}
         self._plans: OrderedDict[Any, Plan] = OrderedDict()
-        self._input_means: dict[str, Array] | None = None
         self._lock = threading.Lock()
         _sessions.add(self)
-
-    def _save_optimised(self, path: str) -> None:
-        """Write the model with constants and normalisations folded, for any size of its inputs."""
-        from tinyonnx.onnxfile.save import save
-
-        try:
-            save(self._run_passes(self._graph.clone(), EXPRESSIBLE).graph, path)
-        except OSError as error:
-            raise InputError(f"{path}: can't be written: {error.strerror}") from None
 
     def _apply_options(self) -> None:
         """Fix free dimensions and replace initializers as the options demand. Raises InputError."""
@@ -210,7 +195,11 @@ class InferenceSession(SessionDescription):
         plan, feeds = self._prepare(request)
         inputs = [v.name for v in self._graph.inputs]
         self._repeats.note(output_names, input_feed, plan, request, [*inputs, *request.overridden])
-        return execute(plan, feeds, run_options=run_options)
+        results = execute(plan, feeds, run_options=run_options)
+        plans = self._sized.get(request.kind)
+        if plans is not None:
+            plans.store(shapes_of(feeds), lambda shapes: self._preparation.plan_for_sizes(request, shapes))
+        return results
 
     def _run_profiled(
         self, profile: SessionProfile, output_names: Sequence[str] | None, input_feed: Mapping[str, Any],
@@ -292,18 +281,24 @@ class InferenceSession(SessionDescription):
         shapes = shapes_of(request.feeds)
         names = [v.name for v in self._graph.inputs]
         group = [(names.index(name), axis % len(shapes[names.index(name)])) for name, axis in axes.items()]
-        return make_sized(shapes, [group], lambda shapes: self._make_sized(request, shapes))
+        return make_sized(shapes, [group], lambda shapes: self._preparation.plan_for_sizes(request, shapes))
 
-    def rewrite(self, input_feed: Mapping[str, Any], passes: list[Pass] = PIPELINE) -> Rewrite:
-        """Return a copy of the graph for these input shapes after some passes, and the remarks of the passes.
+    def rewrite(self, input_feed: Mapping[str, Any], passes: list[Pass] | None = None) -> Rewrite:
+        """Return a copy of the graph for these input shapes after some passes (None for all), and their remarks.
 
         Raises what `run` raises for its feeds.
         """
         inputs, feeds = check_feeds(self._graph, input_feed, self._name)
-        copy = self._copy((), tuple(inputs[len(self._graph.inputs) :]), ())
-        return self._run_passes(_sized(copy, feeds), passes)
+        return self._preparation.rewrite(tuple(inputs[len(self._graph.inputs) :]), feeds, passes)
 
     # -- preparation --------------------------------------------------------------------
+
+    @cached_property
+    def _preparation(self) -> Preparation:
+        # imported when needed: a stored plan runs without passes and operators
+        from tinyonnx.ort.preparation import Preparation
+
+        return Preparation(self._graph, self._name, self._options, lambda: self.precision)
 
     def _request(
         self, output_names: Sequence[str] | None, input_feed: Mapping[str, Any], decide: bool = True
@@ -321,12 +316,12 @@ class InferenceSession(SessionDescription):
 
     def _prepare(self, request: Request, by_item: bool = True) -> tuple[Plan, list[Any]]:
         with self._lock:
-            plan = self._planned((True, *request.key), lambda: self._make_plan(request, True))
+            plan = self._planned((True, *request.key), lambda: self._preparation.plan(request))
             if plan.runs and not by_item:
-                plan = self._planned((False, *request.key), lambda: self._make_plan(request, False))
+                plan = self._planned((False, *request.key), lambda: self._preparation.plan(request, by_item=False))
         return plan, request.feeds
 
-    def _sized_plans(self, request: Request) -> Iterator[tuple[SizedPlan, Values]]:
+    def _sized_plans(self, request: Request) -> Iterator[tuple[PlanForSizes, Values]]:
         """Return plans for many sizes that may fit these feeds; none for the first sizes that a session meets."""
         if not request.optimise or DISABLED:
             return iter(())
@@ -336,20 +331,22 @@ class InferenceSession(SessionDescription):
             values = {v.name: v.shape or () for v in (*self._graph.inputs, *self._graph.overridable)}
             names = [values[name] for name in (*(v.name for v in self._graph.inputs), *request.overridden)]
             with self._lock:
-                self._sized.setdefault(request.kind, SizedPlans(shapes, names))
-            return iter(())
-        return plans.candidates(shapes, lambda shapes: self._make_sized(request, shapes))
+                plans = self._sized.setdefault(request.kind, SizedPlans(shapes, names, self._store(request)))
+        return plans.candidates(shapes, lambda shapes: self._preparation.plan_for_sizes(request, shapes))
 
-    def _make_sized(self, request: Request, shapes: list[tuple[Any, ...]]) -> Plan:
-        graph = self._copy(request.names, request.overridden, request.decided)
-        rewrite = self._run_passes(_sized(graph, request.feeds, shapes), PIPELINE)
-        for node in rewrite.graph.nodes:
-            for subgraph in node.subgraphs:
-                forget_sizes(subgraph)
-        limits = self._options.limits
-        plan = make_plan(rewrite.graph, model=rewrite.model, limits=limits, pool=self._pool, bodies=False)
-        plan.threads = self._threads()
-        return plan
+    def _store(self, request: Request) -> PlanStore | None:
+        """The stored plans for requests of this kind; None if the session is not that of a cached file as it is."""
+        options = self._options
+        changed = options.free_dimensions or options.replaced_initializers
+        if self._sha256 is None or changed or request.overridden or request.decided:
+            return None
+        from tinyonnx.onnxfile import graph_cache
+
+        key = graph_cache.key_of(self._sha256, options.limits)
+        if key is None:
+            return None
+        key = f"{key} {self.precision} {request.kind}"
+        return PlanStore(key, os.path.basename(self._name), options.limits, threads_of(options))
 
     def _planned(self, key: tuple[Any, ...], make: Callable[[], Plan]) -> Plan:
         plan = self._plans.get(key)
@@ -359,84 +356,6 @@ class InferenceSession(SessionDescription):
                 self._plans.popitem(last=False)
         self._plans.move_to_end(key)
         return plan
-
-    def _make_plan(self, request: Request, by_item: bool) -> Plan:
-        kind, feeds = (request.names, request.overridden, request.decided), request.feeds
-        if request.optimise:
-            rewrite = self._rewrites.rewrite(
-                kind,
-                lambda: self._copy(*kind),
-                lambda graph: self._run_passes(graph, PIPELINE),
-                lambda graph: self._run_passes(_sized(graph, feeds), PIPELINE),
-            )
-        else:
-            rewrite = self._run_passes(_sized(self._copy(*kind), feeds), BASIC)
-        limits = self._options.limits
-        plan = make_plan(
-            rewrite.graph,
-            model=rewrite.model,
-            limits=limits,
-            pool=self._pool,
-            kernels=request.optimise,
-            by_item=by_item,
-        )
-        plan.remarks = rewrite.remarks
-        plan.threads = self._threads()
-        return plan
-
-    def _copy(self, names: tuple[str, ...], overridden: tuple[str, ...], decided: Decided) -> Graph:
-        """Return a copy of the graph with these outputs (empty: its own), with inputs for fed initializers, and with
-        constants in the place of inputs that decide."""
-        graph = self._graph.clone()
-        fix_inputs(graph, decided)
-        for name in overridden:
-            graph.override(name)
-        if names:
-            self._set_outputs(graph, names)
-        return graph
-
-    def _means(self) -> dict[str, Array]:
-        """Return the means that `calibration.input_means` finds, computed once."""
-        if self._input_means is None:
-            from tinyonnx.ort.calibration import input_means
-
-            self._input_means = input_means(self._graph, self._name, self._options)
-        return self._input_means
-
-    def _run_passes(self, graph: Graph, passes: list[Pass]) -> Rewrite:
-        rewrite = Rewrite(graph, self._pool, self._options.limits, os.path.basename(self._name) or self._name, [])
-        if self.precision == "bfloat16":
-            rewrite.input_means = self._means()
-        run_passes(rewrite, passes)
-        return rewrite
-
-    def _threads(self) -> int:
-        wanted = self._options.intra_op_num_threads
-        if not isinstance(wanted, int):
-            raise InputError(f"intra_op_num_threads must be an int, not {wanted!r}")
-        return min(wanted, available()) if wanted > 0 else available()
-
-    def _set_outputs(self, graph: Graph, names: tuple[str, ...]) -> None:
-        """Make the named values the outputs of the graph. Raises InputError for an unknown name."""
-        values = graph.values()
-        values.update(zip(graph.output_names, graph.outputs, strict=True))
-        unknown = [n for n in names if n not in values]
-        if unknown:
-            raise InputError(
-                f"{self._name}: no tensor is called {', '.join(map(repr, unknown))}; "
-                f"the outputs are {', '.join(map(repr, graph.output_names))}"
-            )
-        graph.clear_outputs()
-        for name in names:
-            graph.add_output(values[name], name)
-
-
-def _sized(graph: Graph, feeds: list[Any], shapes: Sequence[tuple[Any, ...]] | None = None) -> Graph:
-    """Return the graph with the dtypes and shapes of these inputs."""
-    for value, feed, shape in zip(graph.inputs, feeds, shapes_of(feeds) if shapes is None else shapes, strict=True):
-        is_tensor = isinstance(feed, np.ndarray)
-        value.dtype, value.shape = (feed.dtype, shape) if is_tensor else (None, None)
-    return graph
 
 
 _sessions: weakref.WeakSet[InferenceSession] = weakref.WeakSet()
@@ -453,9 +372,3 @@ def _unlock() -> None:
 
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_unlock)
-
-
-def _constants(graph: Graph, node: Node | None) -> list[Array]:
-    """Return the initializers of a graph (`node` is None), or those of a node's subgraphs."""
-    graphs = [graph] if node is None else node.subgraphs
-    return [v.const for g in graphs for v in g.initializers if v.const is not None]

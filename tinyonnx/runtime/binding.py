@@ -95,10 +95,16 @@ def scratch_for(plan: Plan, calls: Iterable[Call]) -> Array:
 def with_scratch(call: Call, scratch: Array, threads: int) -> BoundKernel:
     """Bind a call to its arguments and the part of the scratch memory that it needs."""
     from tinyonnx.kernels import BoundKernel
+
+    return BoundKernel(call.kernel, arguments(call, scratch, threads))
+
+
+def arguments(call: Call, scratch: Array, threads: int) -> tuple[Any, ...]:
+    """The arguments of a call, with the part of the scratch memory that it needs."""
     from tinyonnx.runtime.program import shares_for
 
     wanted = call.scratch * shares_for(threads)
-    return BoundKernel(call.kernel, (*call.args, scratch[:wanted]) if wanted else call.args)
+    return (*call.args, scratch[:wanted]) if wanted else call.args
 
 
 class KernelSegment:

@@ -6,21 +6,34 @@ import math
 import time
 from collections.abc import Iterable, Iterator
 from itertools import groupby
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
+from tinyonnx.codegen import code_cache
+from tinyonnx.codegen.arguments import kinds_of
 from tinyonnx.errors import OpError, ResourceError
 from tinyonnx.ir import Array, Graph, Node
 from tinyonnx.limits import MAX_RANK
 from tinyonnx.registry import Info, lookup
-from tinyonnx.runtime.binding import Environment, FastStep, KernelSegment, kernel_calls, scratch_for, with_scratch
+from tinyonnx.runtime.binding import (
+    Environment,
+    FastStep,
+    KernelSegment,
+    arguments,
+    kernel_calls,
+    scratch_for,
+    with_scratch,
+)
 from tinyonnx.runtime.budget import Budget, RunBytesError
 from tinyonnx.runtime.loops import CompiledLoop, compiled_loop
 from tinyonnx.runtime.operator_call import VIEWS, OpContext, check_sizes, describe, evaluate, infer, node_error
 from tinyonnx.runtime.plan import NumpyStep, Plan
 from tinyonnx.runtime.trace import Hook
 from tinyonnx.sizes.integers import is_size
+
+if TYPE_CHECKING:
+    from tinyonnx.codegen.kernel import Kernel
 
 
 def bound_calls(plan: Plan, arena: Array) -> list[NumpyCall | KernelSegment]:
@@ -29,15 +42,21 @@ def bound_calls(plan: Plan, arena: Array) -> list[NumpyCall | KernelSegment]:
     scratch = scratch_for(plan, (call for calls in found for call in calls))
     result: list[NumpyCall | KernelSegment] = []
     steps = (plan.steps[position] for position, _ in plan.order)
-    for is_numpy, run in groupby(zip(steps, found, strict=True), lambda pair: isinstance(pair[0], NumpyStep)):
-        if is_numpy:
-            result += (NumpyCall(plan, cast(NumpyStep, step), arena) for step, _ in run)
-        else:
-            kernels = [
-                (cast(FastStep, step), [with_scratch(call, scratch, plan.threads) for call in calls])
-                for step, calls in run
-            ]
-            result.append(KernelSegment(kernels, arena, plan.threads))
+
+    def wanted() -> list[tuple[Kernel, str]]:
+        calls = [call for calls in found for call in calls]
+        return [(call.kernel, kinds_of(arguments(call, scratch, plan.threads))) for call in calls]
+
+    with code_cache.expecting(wanted):
+        for is_numpy, run in groupby(zip(steps, found, strict=True), lambda pair: isinstance(pair[0], NumpyStep)):
+            if is_numpy:
+                result += (NumpyCall(plan, cast(NumpyStep, step), arena) for step, _ in run)
+            else:
+                kernels = [
+                    (cast(FastStep, step), [with_scratch(call, scratch, plan.threads) for call in calls])
+                    for step, calls in run
+                ]
+                result.append(KernelSegment(kernels, arena, plan.threads))
     return result
 
 

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tinyonnx.ir import Array, Graph, Node, Value
 from tinyonnx.limits import Limits
-from tinyonnx.passes._rewrite import Remark
 from tinyonnx.registry import Fast
 from tinyonnx.runtime.arena import Buffer
 from tinyonnx.runtime.constants import ConstantPool
 from tinyonnx.runtime.item_loops import ItemLoop
+
+if TYPE_CHECKING:
+    from tinyonnx.passes import Remark
 
 
 class Unfit(Exception):

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -110,11 +111,14 @@ class Program:
         self.kept: Any = None
         if DISABLED:
             return
-        table = np.array([[step.entry_address, step.row_address] for step in steps], np.int64).reshape(-1)
-        self._taken, self._done = np.zeros((2, len(steps) * _LINE), np.int64)
+        self._table = np.array([[step.entry_address, step.row_address] for step in steps], np.int64).reshape(-1)
+        self._alone = BoundKernel(run_table, (self._table,))
+
+    @cached_property
+    def _shared(self) -> BoundKernel:
+        self._taken, self._done = np.zeros((2, len(self.steps) * _LINE), np.int64)
         self._current = np.zeros(1, np.int64)
-        self._alone = BoundKernel(run_table, (table,))
-        self._shared = BoundKernel(run_table_shared, (table, self._taken, self._done, self._current))
+        return BoundKernel(run_table_shared, (self._table, self._taken, self._done, self._current))
 
     def run(self, threads: int = 1, first: int = 0, last: int | None = None) -> None:
         """Run the steps `first` to `last` on up to `threads` threads, fewer if other runs use them."""
@@ -127,6 +131,7 @@ class Program:
         elif threads == 1:
             self._alone.run(first, last)
         else:
+            _ = self._shared  # makes the counters
             run = int(self._current[0]) + 1
             self._current[0] = run
             self._taken[:] = run * _RUN

@@ -3,50 +3,35 @@
 A `SizedPlan` is a plan whose shapes are expressions, with the conditions under which it holds. Its steps are
 bound to kernels once; where a binder's decision depends on a size, it runs again for sizes outside the range of
 that decision, and the plan keeps both bindings. A `Variant` is a choice of bindings, compiled to a table that gives
-every number in the kernels' rows. An executable follows the sizes of its feeds: for others than those of the
-last run it evaluates the table, which takes microseconds, and lets its arena grow where it has to.
+every number in the kernels' rows (`sized_execution`).
 """
 
 from __future__ import annotations
 
-import math
-import threading
 from collections import OrderedDict
 from collections.abc import Iterable, Sequence
-from itertools import groupby
 from typing import Any, NamedTuple, cast
 
 import numpy as np
 
 from tinyonnx.codegen.arguments import cells, kinds_of
-from tinyonnx.codegen.kernel import BoundKernel, Kernel
+from tinyonnx.codegen.kernel import Kernel
 from tinyonnx.errors import Error
 from tinyonnx.ir import Array
 from tinyonnx.kernels._common import Temporary
 from tinyonnx.registry import Call
-from tinyonnx.runtime.arena import aligned, view_of
-from tinyonnx.runtime.binding import KernelSegment, allocate_arena, step_calls
-from tinyonnx.runtime.budget import Budget, Stoppable, owners
-from tinyonnx.runtime.executor import Executable
-from tinyonnx.runtime.numpy_call import NumpyCall, constants_of
-from tinyonnx.runtime.plan import NumpyStep, Plan, Unfit
+from tinyonnx.runtime.arena import aligned
+from tinyonnx.runtime.binding import step_calls
+from tinyonnx.runtime.plan import Plan, Unfit
 from tinyonnx.runtime.program import shares_for
-from tinyonnx.runtime.size_table import SizeTable, evaluate, place
+from tinyonnx.runtime.size_table import SizeTable, place
+from tinyonnx.runtime.sized_execution import VARIANTS_KEPT, HasAddress, PlanForSizes, Values, Variant, Visible
 from tinyonnx.sizes.arrays import SizedArray, memory
 from tinyonnx.sizes.expressions import EQUAL, SYMBOL, Condition, Size, SizeError, Trace
 from tinyonnx.sizes.integers import is_size, maximum
 
 _BINDINGS = 16
 """Bindings of a step that are kept: a step that needs more depends on the sizes in too many ways."""
-
-_VARIANTS = 32
-"""Choices of bindings that are kept."""
-
-_GROWTH = 1.25
-"""Factor by which an arena that grows again exceeds the size needed, so that slowly rising sizes rarely move it."""
-
-Values = tuple[int, ...]
-"""The values of a plan's symbols."""
 
 
 class EncodedCall(NamedTuple):
@@ -70,38 +55,20 @@ class Binding(NamedTuple):
     encoded: list[EncodedCall]
 
 
-class Row(NamedTuple):
-    """A kernel with its arguments, as `Program` needs it."""
-
-    entry_address: int
-    row_address: int
-
-
-class Visible(NamedTuple):
-    """A buffer that numpy steps use: index of its offset in the table of visible numbers; its shape follows."""
-
-    slot: int
-    at: int
-    rank: int
-    dtype: np.dtype[Any]
-    layout: str
-
-
-class SizedPlan:
+class SizedPlan(PlanForSizes):
     """A plan whose sizes are expressions of `symbols`."""
 
     def __init__(self, plan: Plan, trace: Trace, symbols: Sequence[Size]) -> None:
+        super().__init__()
         self.plan, self.trace, self.symbols = plan, trace, list(symbols)
         _check_attributes(plan)
         self.arena = memory(trace, "arena", plan.arena_bytes)
         self.conditions = list(trace.conditions.values())
         trace.close()
-        self.idle: list[SizedExecutable] = []
         self._order = plan.order
         self._items = {position: run.items for run in plan.runs for position in range(run.first, run.end)}
         self._bindings: list[list[Binding]] = [[] for _ in self._order]
         self._variants: OrderedDict[tuple[int, ...], Variant] = OrderedDict()
-        self._lock = threading.Lock()
         self.variant_for(tuple(symbol.value for symbol in symbols))
 
     @property
@@ -111,21 +78,6 @@ class SizedPlan:
         pinned = {_symbol_of(c) for c in conditions if c.kind == EQUAL}
         return all(symbol.terms[0][0][0] in pinned for symbol in self.symbols)
 
-    def run(self, feeds: Sequence[Any], values: Values, run_options: Stoppable | None = None) -> list[Any]:
-        """Run for these sizes. Raises Unfit if the plan doesn't hold for them, and the errors of `executor.execute`."""
-        try:
-            executable = self.idle.pop()  # atomic
-        except IndexError:
-            executable = SizedExecutable(self)
-        executable.resize(values)
-        results = executable.run(feeds, None, Budget(self.plan.limits, run_options))
-        self.idle.append(executable)
-        return results
-
-    def unlock(self) -> None:
-        """Replace locks in a forked child, where the thread that held one does not exist."""
-        self._lock = threading.Lock()
-
     def bindings_for(self, values: Values) -> tuple[tuple[int, ...], list[Binding]]:
         """The bindings for these sizes, with their numbers. Raises Unfit, and the errors of binders."""
         self.trace.set_values(self.symbols, values)
@@ -134,17 +86,21 @@ class SizedPlan:
         chosen = tuple(self._binding(position) for position in range(len(self._order)))
         return chosen, [self._bindings[i][number] for i, number in enumerate(chosen)]
 
+    def variants_for(self, values: Values) -> list[Variant]:
+        """The variant for these sizes. Raises Unfit."""
+        return [self.variant_for(values)]
+
     def variant_for(self, values: Values) -> Variant:
         """The variant for these sizes. Raises Unfit."""
-        with self._lock:
+        with self.lock:
             try:
                 chosen, bindings = self.bindings_for(values)
                 variant = self._variants.get(chosen)
                 if variant is None:
-                    variant = self._variants[chosen] = Variant(self, bindings)
+                    variant = self._variants[chosen] = variant_of(self, bindings)
             except (Error, SizeError) as error:  # planning for this size alone raises the error for the user
                 raise Unfit from error
-            while len(self._variants) > _VARIANTS:
+            while len(self._variants) > VARIANTS_KEPT:
                 self._variants.popitem(last=False)
             self._variants.move_to_end(chosen)
             if max(values) > variant.largest:
@@ -220,196 +176,96 @@ def split(row: Sequence[Any]) -> tuple[list[Any], list[tuple[int, Size]]]:
     return numbers, sizes
 
 
-class Variant:
-    """A compiled choice of bindings: the table that computes all numbers, and rows with the constant ones filled in."""
+def variant_of(sized: SizedPlan, bindings: Sequence[Binding]) -> Variant:
+    """Compile a choice of bindings. Raises SizeError."""
+    rows = ArgumentRows(sized, bindings, [*sized.symbols, sized.arena.address], shares_for(sized.plan.threads))
+    entries: list[list[tuple[HasAddress, str, int]]] = []
+    row: list[int] = []
+    places: list[int] = []
+    for binding in bindings:
+        if not binding.encoded:
+            for call in binding.calls:
+                arguments = rows.arguments(call)
+                kinds = kinds_of(arguments)
+                binding.encoded.append(EncodedCall(call.kernel, kinds, *split(cells(arguments))))
+        kernels: list[tuple[HasAddress, str, int]] = []
+        for kernel, kinds, numbers, sizes in binding.encoded:
+            kernels.append((kernel, kinds, len(row)))
+            places += rows.places(sizes, len(row))
+            row += numbers
+        entries.append(kernels)
+    table, wanted = rows.table, _Wanted(rows.table)
+    buffers, contents = wanted.buffers(sized.plan), wanted.contents(sized.plan)
+    counts, planned = wanted.counts(sized.plan), wanted.planned(sized.plan)
+    return Variant(
+        entries=entries,
+        rows=np.array(row, np.int64),
+        places=np.array(places, np.int64),
+        code=table.code(),
+        n_values=table.count,
+        bytes_at=rows.bytes_at,
+        largest=table.largest_symbol(),
+        wanted=np.array(wanted.slots, np.int64),
+        buffers=buffers,
+        contents=contents,
+        counts=counts,
+        planned=planned,
+        kept=[call.args for binding in bindings for call in binding.calls],
+    )
 
-    def __init__(self, sized: SizedPlan, bindings: Sequence[Binding]) -> None:
-        rows = ArgumentRows(sized, bindings, [*sized.symbols, sized.arena.address], shares_for(sized.plan.threads))
-        self.entries: list[list[tuple[Kernel, str, int]]] = []
-        self.kept = [call.args for binding in bindings for call in binding.calls]
-        row: list[int] = []
-        places: list[int] = []
-        for binding in bindings:
-            if not binding.encoded:
-                for call in binding.calls:
-                    arguments = rows.arguments(call)
-                    kinds = kinds_of(arguments)
-                    binding.encoded.append(EncodedCall(call.kernel, kinds, *split(cells(arguments))))
-            kernels = []
-            for kernel, kinds, numbers, sizes in binding.encoded:
-                kernels.append((kernel, kinds, len(row)))
-                places += rows.places(sizes, len(row))
-                row += numbers
-            self.entries.append(kernels)
-        self._see(sized, rows.table)
-        self.rows, self.places, self.code = (np.array(x, np.int64) for x in (row, places, rows.table.code()))
-        self.n_values, self.bytes_at = rows.table.count, rows.bytes_at
-        self.largest = rows.table.largest_symbol()
 
-    def _see(self, sized: SizedPlan, table: SizeTable) -> None:
-        """The numbers that Python needs: places and shapes of buffers, contents of shapes."""
-        plan = sized.plan
+class _Wanted:
+    """Collects the numbers that Python needs: `slots` are their indices among the values of a table."""
+
+    def __init__(self, table: SizeTable) -> None:
+        self.slots: list[int] = []
+        self._table = table
+
+    def buffers(self, plan: Plan) -> list[Visible]:
+        """The buffers of inputs, outputs and numpy steps, with offset and shape."""
         numpy_slots = {slot for step in plan.numpy_steps for slot in (*step.inputs, *step.outputs)}
         numpy_slots.update(slot for step in plan.numpy_steps for slot in plan.captured(step))
-        wanted: list[int] = []
-        self.buffers: list[Visible] = []
+        found = []
         for slot in sorted({*plan.inputs, *plan.outputs, *numpy_slots} & set(plan.buffers)):
             buffer = plan.buffers[slot]
-            self.buffers.append(Visible(slot, len(wanted), len(buffer.shape), buffer.dtype, buffer.layout))
-            wanted += map(table.slot, (buffer.root.offset, *buffer.shape))
-        self.contents: list[tuple[int, int, np.dtype[Any], tuple[int, ...]]] = []
+            at = self._add(buffer.root.offset, *buffer.shape)
+            found.append(Visible(slot, at, len(buffer.shape), buffer.dtype, buffer.layout))
+        return found
+
+    def contents(self, plan: Plan) -> list[tuple[int, int, np.dtype[Any], tuple[int, ...]]]:
+        """The slots whose content follows from sizes: slot, index of the first number, dtype, shape."""
+        found = []
         for slot, value in plan.sizes.items():
             assert value.sizes is not None
             assert value.dtype is not None
-            self.contents.append((slot, len(wanted), value.dtype, value.sizes.shape))
-            wanted += map(table.slot, value.sizes.flat)
-        self.counts: dict[int, int] = {}
+            found.append((slot, self._add(*value.sizes.flat), value.dtype, value.sizes.shape))
+        return found
+
+    def counts(self, plan: Plan) -> dict[int, int]:
+        """The number of items of each step in a loop over items whose number is an expression."""
+        found: dict[int, int] = {}
         for run in plan.runs:
             if is_size(run.items):
-                self.counts.update(dict.fromkeys(range(run.first, run.end), len(wanted)))
-                wanted.append(table.slot(run.items))
-        self.planned: list[list[tuple[int, int, np.dtype[Any]] | None]] = []
+                found.update(dict.fromkeys(range(run.first, run.end), self._add(run.items)))
+        return found
+
+    def planned(self, plan: Plan) -> list[list[tuple[int, int, np.dtype[Any]] | None]]:
+        """The shapes of the outputs of each numpy step, as far as they are known: first index, rank, dtype."""
+        found = []
         for step in plan.numpy_steps:
             shapes: list[tuple[int, int, np.dtype[Any]] | None] = []
             for output in step.node.outputs:
                 shape = None if output is None else output.static_shape
                 if shape is None or output is None or output.dtype is None:
                     shapes.append(None)
-                    continue
-                shapes.append((len(wanted), len(shape), output.dtype))
-                wanted += map(table.slot, shape)
-            self.planned.append(shapes)
-        self.wanted = np.array(wanted, np.int64)
+                else:
+                    shapes.append((self._add(*shape), len(shape), output.dtype))
+            found.append(shapes)
+        return found
 
-
-class _Loaded:
-    """A variant in memory of an executable's own."""
-
-    def __init__(self, variant: Variant, sized: SizedPlan) -> None:
-        plan = sized.plan
-        self.variant = variant
-        self.rows, self.values = variant.rows.copy(), np.zeros(variant.n_values, np.int64)
-        self.evaluation = BoundKernel(evaluate, (variant.code, self.values, variant.places, self.rows))
-        self.kept: list[Any] = [self.rows, variant.kept, None]
-        start = self.rows.ctypes.data
-        self.kernels = [
-            [Row(kernel.address(kinds), start + 8 * at) for kernel, kinds, at in kernels] for kernels in variant.entries
-        ]
-        self.arena: Array = np.empty(0, np.uint8)
-        self.numpy_calls = [NumpyCall(plan, step, self.arena) for step in plan.numpy_steps]
-        self.items: list[int] = []
-        self.calls = self._calls(plan, [0] * len(variant.wanted))
-        self.by_sizes = [call for call in self.numpy_calls if call.step.by_sizes]
-        self.template: list[Any] = [None] * plan.n_slots
-        for slot, array in plan.constants.items():
-            self.template[slot] = array
-        self.protected = set(map(id, constants_of(plan)))
-
-    def _calls(self, plan: Plan, numbers: list[int]) -> list[NumpyCall | KernelSegment]:
-        """The steps to execute, without those of items that a loop doesn't have; `numbers` are the visible ones."""
-        counts = self.variant.counts
-        steps = [
-            (plan.steps[at], kernels)
-            for (at, items), kernels in zip(plan.order, self.kernels)
-            if at not in counts or items.start < numbers[counts[at]]
-        ]
-        numpy_calls = {id(call.step): call for call in self.numpy_calls}
-        calls: list[NumpyCall | KernelSegment] = []
-        for is_numpy, run in groupby(steps, lambda pair: isinstance(pair[0], NumpyStep)):
-            if is_numpy:
-                found = [numpy_calls[id(step)] for step, _ in run]
-                calls += (call for call in found if not call.step.by_sizes)
-            else:
-                segment = KernelSegment(cast(Any, list(run)), self.arena, plan.threads)
-                segment.program.kept = self.kept
-                calls.append(segment)
-        return calls
-
-    def evaluate(self, values: Values, address: int) -> bool:
-        """Compute all numbers for these sizes; whether the variant holds for them."""
-        if max(values) > self.variant.largest:
-            return False
-        self.values[1 : len(values) + 2] = *values, address
-        self.evaluation.run(0, 1)
-        return bool(self.values[0])
-
-    def show(self, plan: Plan, arena: Array) -> None:
-        """Make the arrays that numpy steps use, and run the steps that depend on sizes alone."""
-        variant, template = self.variant, self.template
-        if arena is not self.arena:
-            self.arena = self.kept[2] = arena
-            for call in (*self.calls, *self.numpy_calls):
-                call.arena = arena
-        numbers = self.values[variant.wanted].tolist()
-        items = [numbers[at] for at in variant.counts.values()]
-        if items != self.items:
-            self.items, self.calls = items, self._calls(plan, numbers)
-        for slot, at, rank, dtype, layout in variant.buffers:
-            template[slot] = view_of(arena, numbers[at], numbers[at + 1 : at + 1 + rank], dtype, layout)
-        if not self.numpy_calls and not variant.contents:
-            return  # views are never returned, so that they need no protection
-        for slot, at, dtype, shape in variant.contents:
-            template[slot] = np.array(numbers[at : at + math.prod(shape)], dtype).reshape(shape)
-        for call, shapes in zip(self.numpy_calls, variant.planned, strict=True):
-            call.expect([s if s is None else (s[2], tuple(numbers[s[0] : s[0] + s[1]])) for s in shapes])
-        budget = Budget(plan.limits)
-        for call in self.by_sizes:
-            call.run(template, budget)
-        self.protected = {*map(id, constants_of(plan)), *(id(value) for value in template if value is not None)}
-
-    @property
-    def nbytes(self) -> int:
-        """The memory that is needed."""
-        return int(self.values[self.variant.bytes_at])
-
-
-class SizedExecutable(Executable):
-    """A sized plan bound to an arena of its own."""
-
-    def __init__(self, sized: SizedPlan) -> None:
-        self.sized, self.plan = sized, sized.plan
-        self.sizes: Values = ()
-        self.arena, self.address = np.empty(0, np.uint8), 0
-        self.known: list[_Loaded] = []
-        self.calls = []
-        self.template = []
-        self.protected, self.constants = set(), owners(constants_of(self.plan))
-
-    def resize(self, values: Values) -> None:
-        """Prepare for runs of these sizes. Raises Unfit, and the errors of steps that depend on sizes alone."""
-        if values == self.sizes:
-            return
-        self.sizes = ()
-        loaded = self._load(values)
-        nbytes = loaded.nbytes
-        if nbytes > len(self.arena):
-            self._grow(nbytes)
-            loaded.evaluate(values, self.address)
-        loaded.show(self.plan, self.arena)
-        self.calls, self.template, self.protected = loaded.calls, loaded.template, loaded.protected
-        self.sizes = values
-
-    def _grow(self, nbytes: int) -> None:
-        grown = min(int(nbytes * _GROWTH), self.plan.limits.max_run_bytes) if len(self.arena) else nbytes
-        self.arena = allocate_arena(self.plan, max(nbytes, grown))
-        self.address = self.arena.ctypes.data
-
-    def _load(self, values: Values) -> _Loaded:
-        """Return the variant for these sizes, evaluated, and let it be tried first next time. Raises Unfit."""
-        for position, known in enumerate(self.known):
-            if known.evaluate(values, self.address):
-                if position:
-                    self.known.insert(0, self.known.pop(position))
-                return known
-        variant = self.sized.variant_for(values)
-        if any(known.variant is variant for known in self.known):
-            raise Unfit
-        loaded = _Loaded(variant, self.sized)
-        if not loaded.evaluate(values, self.address):
-            raise Unfit
-        self.known.insert(0, loaded)
-        del self.known[_VARIANTS:]
-        return loaded
+    def _add(self, *sizes: Any) -> int:
+        self.slots += map(self._table.slot, sizes)
+        return len(self.slots) - len(sizes)
 
 
 def _in_arena(argument: Any, trace: Trace, owners: dict[int, tuple[Any, Size]]) -> Any:

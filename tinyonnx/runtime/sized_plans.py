@@ -17,7 +17,9 @@ from tinyonnx.sizes.expressions import SMALLEST, SizeError, Trace
 from tinyonnx.sizes.integers import is_size
 
 if TYPE_CHECKING:
-    from tinyonnx.runtime.sized import SizedPlan, Values
+    from tinyonnx.runtime.sized import SizedPlan
+    from tinyonnx.runtime.sized_execution import PlanForSizes, Values
+    from tinyonnx.runtime.stored_plan import PlanStore
 
 _LOG = logging.getLogger("tinyonnx.sizes")
 
@@ -41,25 +43,46 @@ class SizedPlans:
         shapes: those of a first set of inputs.
         names: for every axis of every input the name that the model gives to its size, or something else. Axes of
             one name have the same size.
+        store: has the plan of an earlier process, if any.
     """
 
-    def __init__(self, shapes: Shapes, names: Sequence[Sequence[Any]]) -> None:
-        self._names = names
+    def __init__(self, shapes: Shapes, names: Sequence[Sequence[Any]], store: PlanStore | None = None) -> None:
+        self._names, self._store = names, store
         self._groups: list[list[tuple[int, int]]] = []
         self._fixed = [(i, axis, size) for i, shape in enumerate(shapes) for axis, size in enumerate(shape)]
-        self._plans: list[SizedPlan] = []
+        self._plans: list[PlanForSizes] = []
+        if store is not None:
+            groups = self._declared(shapes)
+            plan = store.read(_key(shapes, groups)) if groups else None
+            if plan is not None:
+                self._take(groups, plan)
         self._pinned = 0
         self.refused = ""
         self._lock = threading.Lock()
 
-    def candidates(self, shapes: Shapes, make: Make) -> Iterator[tuple[SizedPlan, Values]]:
+    def store(self, shapes: Shapes, make: Make) -> None:
+        """Make a plan for all sizes that the model does not fix, for this process and later ones; once."""
+        with self._lock:
+            store, self._store = self._store, None
+            groups = self._declared(shapes)
+            if store is None or self._plans or not groups:
+                return
+            try:
+                plan = make_sized(shapes, groups, make)
+                if not plan.is_pinned:
+                    self._take(groups, plan)
+                    store.write(_key(shapes, groups), plan)
+            except Exception as error:  # whatever can't be done for all sizes can be done for one
+                _LOG.debug("not stored: %s: %s", type(error).__name__, error)
+
+    def candidates(self, shapes: Shapes, make: Make) -> Iterator[tuple[PlanForSizes, Values]]:
         """Yield plans that may hold for these shapes, with the values of their symbols."""
-        if self.refused or not self._learn(shapes):
+        if self.refused or not self._learn(shapes) or not self._groups:
             return
         values = tuple(shapes[group[0][0]][group[0][1]] for group in self._groups)
         if min(values, default=0) < SMALLEST:
             return
-        tried: list[SizedPlan] = []
+        tried: list[PlanForSizes] = []
         while True:
             plan = next((plan for plan in self._plans if plan not in tried), None)
             if plan is None:
@@ -74,7 +97,7 @@ class SizedPlans:
             tried.append(plan)
             yield plan, values
 
-    def prefer(self, plan: SizedPlan) -> None:
+    def prefer(self, plan: PlanForSizes) -> None:
         """Let a plan be tried first."""
         if self._plans and self._plans[0] is not plan:
             self._plans.sort(key=lambda other: other is not plan)
@@ -102,6 +125,22 @@ class SizedPlans:
                 self._fixed = [fixed for fixed in self._fixed if fixed[:2] not in varying]
         return all(shapes[i][axis] == shapes[group[0][0]][group[0][1]] for group in self._groups for i, axis in group)
 
+    def _take(self, groups: list[list[tuple[int, int]]], plan: PlanForSizes) -> None:
+        """Begin with a plan in which the sizes of these groups of axes vary."""
+        varying = {place for group in groups for place in group}
+        self._groups, self._plans = groups, [plan]
+        self._fixed = [fixed for fixed in self._fixed if fixed[:2] not in varying]
+
+    def _declared(self, shapes: Shapes) -> list[list[tuple[int, int]]]:
+        """The axes that the model gives no fixed size, by name; none if sizes of one name differ."""
+        groups: dict[Any, list[tuple[int, int]]] = {}
+        for i, shape in enumerate(shapes):
+            for axis, size in enumerate(shape[: len(self._names[i])]):
+                if size >= SMALLEST and not isinstance(self._names[i][axis], int):
+                    groups.setdefault(self._name(i, axis), []).append((i, axis))
+        equal = all(len({shapes[i][axis] for i, axis in group}) == 1 for group in groups.values())
+        return list(groups.values()) if equal else []
+
     def _give_up(self, reason: str) -> SizedPlan | None:
         _LOG.debug("planning size by size: %s", reason)
         self.refused = reason
@@ -124,6 +163,15 @@ class SizedPlans:
             return None if self._pinned < _CHANCES else self._give_up("plans hold for one size alone")
         self._plans.insert(0, plan)
         return plan
+
+
+def _key(shapes: Shapes, groups: Sequence[Sequence[tuple[int, int]]]) -> tuple[tuple[int | None, ...], ...]:
+    """The shapes, with None for sizes that vary."""
+    varying = {place for group in groups for place in group}
+    return tuple(
+        tuple(None if (i, axis) in varying else size for axis, size in enumerate(shape))
+        for i, shape in enumerate(shapes)
+    )
 
 
 def make_sized(shapes: Shapes, groups: Sequence[Sequence[tuple[int, int]]], make: Make) -> SizedPlan:

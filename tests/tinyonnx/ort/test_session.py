@@ -313,11 +313,11 @@ def test_a_session_of_a_graph_takes_options():
 def test_packed_weights_are_shared_by_the_plans_of_a_session():
     s = session(CNN)
     s.run(None, {"x": data(1, 3, 8, 8)})
-    packed = dict(s._pool._derived)
+    packed = dict(s._preparation._pool._derived)
     assert packed
     s.run(None, {"x": data(1, 3, 8, 9)})
-    assert all(s._pool._derived[key] is array for key, array in packed.items())
-    assert s._pool._derived.keys() == packed.keys()
+    assert all(s._preparation._pool._derived[key] is array for key, array in packed.items())
+    assert s._preparation._pool._derived.keys() == packed.keys()
 
 
 def test_rewritten_for_the_shapes_of_the_feeds():

@@ -346,7 +346,7 @@ def test_fork() -> None:
     for n in (8, 12, 9):
         here.run(None, images(n))
     (plans,) = here._sized.values()
-    with plans._lock, plans._plans[0]._lock:
+    with plans._lock, plans._plans[0].lock:
         child = os.fork()
         if child == 0:
             try:

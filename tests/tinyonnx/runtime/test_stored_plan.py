@@ -1,0 +1,194 @@
+"""Plans that an earlier process stored give what planning anew gives, and count as absent wherever they may not fit."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import onnx.parser
+import pytest
+
+import tinyonnx
+from audiotag.models.mobilenet import random_graph
+from tinyonnx import disk_cache, registry
+from tinyonnx.codegen import code_cache
+from tinyonnx.codegen.kernel import DISABLED
+from tinyonnx.codegen.processor import has_bfloat16
+from tinyonnx.ir import Array
+from tinyonnx.limits import Limits
+from tinyonnx.runtime import stored_plan
+from tinyonnx.runtime.sized import SizedPlan
+from tinyonnx.runtime.sized_execution import PlanForSizes
+from tinyonnx.runtime.stored_plan import StoredPlan
+
+pytestmark = pytest.mark.skipif(DISABLED, reason="stored plans need machine code")
+
+TIMES = (61, 60, 300, 41, 61, 1600)
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Where plans are stored in this test; machine code comes from the usual cache."""
+    here, usual = tmp_path / "cache", disk_cache.folder()
+    here.mkdir()
+    (here / code_cache.folder().name).symlink_to(usual / code_cache.folder().name)
+    monkeypatch.setattr(disk_cache, "folder", lambda: here)
+    monkeypatch.setattr(disk_cache, "_is_private", lambda status: True)  # the link
+    monkeypatch.setattr(code_cache, "_addresses", {})
+    monkeypatch.setattr(registry, "_custom", False)  # other tests register operators
+    return here / "plans"
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> Path:
+    path = tmp_path / "model.onnx"
+    tinyonnx.save_model(random_graph("mn01", seed=0), path)
+    return path
+
+
+def session(
+    model: Path | bytes, threads: int = 1, limits: Limits | None = None, precision: str = "float32", **sizes: int
+) -> tinyonnx.InferenceSession:
+    options = tinyonnx.SessionOptions()
+    options.precision = precision
+    for name, size in sizes.items():
+        options.add_free_dimension_override_by_name(name, size)
+    options.intra_op_num_threads = threads
+    options.limits = limits or options.limits
+    return tinyonnx.InferenceSession(model, options)
+
+
+def plans(here: tinyonnx.InferenceSession) -> list[PlanForSizes]:
+    return [plan for each in here._sized.values() for plan in each._plans]
+
+
+def sound(time: int, batch: int = 1) -> dict[str, Array]:
+    return {"melspec": np.random.default_rng(time).standard_normal((batch, 1, 128, time)).astype(np.float32)}
+
+
+def check(here: tinyonnx.InferenceSession, model: Path, *feeds: dict[str, Array]) -> None:
+    for each in feeds:
+        expected = session(model.read_bytes()).run(None, each)
+        for a, b in zip(here.run(None, each), expected, strict=True):
+            np.testing.assert_array_equal(a, b, strict=True)
+
+
+def test_results_are_the_same(folder: Path, model: Path) -> None:
+    check(session(model), model, *map(sound, TIMES))  # compiles the kernels for all of them
+    later = session(model)
+    check(later, model, *map(sound, TIMES))
+    assert [type(plan) for plan in plans(later)] == [StoredPlan]
+    check(later, model, *map(sound, (9, 3, 1)))  # for which the stored plan does not hold
+
+
+def test_several_sizes_vary(folder: Path, model: Path) -> None:
+    feeds = sound(61, 3), sound(100, 3), sound(61, 3)
+    check(session(model), model, *feeds)
+    later = session(model)
+    check(later, model, *feeds)
+    assert [type(plan) for plan in plans(later)] == [StoredPlan]
+    check(later, model, sound(61, 2), sound(50, 5))
+    other = session(model)
+    check(other, model, sound(61, 1))
+    assert all(isinstance(plan, SizedPlan) for plan in plans(other)), "one clip at a time has a plan of its own"
+
+
+def test_a_stored_plan_needs_neither_passes_nor_operators(tmp_path: Path) -> None:
+    model = tmp_path / "model.onnx"
+    tinyonnx.save_model(random_graph("mn01", seed=int.from_bytes(os.urandom(4))), model)  # new to the cache
+    code = """
+import sys, numpy as np, tinyonnx
+options = tinyonnx.SessionOptions()
+options.intra_op_num_threads = 1
+here = tinyonnx.InferenceSession(sys.argv[1], options)
+result = here.run(None, {"melspec": np.ones((1, 1, 128, int(sys.argv[2])), np.float32)})[0]
+names = ("tinyonnx.passes", "tinyonnx.ops", "tinyonnx.kernels", "onnx", "numba")
+print([name for name in names if name in sys.modules])
+"""
+    commands = [[sys.executable, "-c", code, str(model), time] for time in ("70", "90")]
+    runs = [subprocess.run(command, capture_output=True, text=True, timeout=300, check=True) for command in commands]
+    outputs = [run.stdout for run in runs]
+    assert "tinyonnx.passes" in outputs[0]
+    assert outputs[1] == "[]\n"
+
+
+def test_a_damaged_file_counts_as_absent(folder: Path, model: Path) -> None:
+    check(session(model), model, sound(61))
+    (path,) = folder.iterdir()
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+    here = session(model)
+    check(here, model, sound(61))
+    assert not any(isinstance(plan, StoredPlan) for plan in plans(here))
+    path.write_bytes(b"short")
+    check(session(model), model, sound(61))
+    later = session(model)
+    check(later, model, sound(61))
+    assert [type(plan) for plan in plans(later)] == [StoredPlan], "it was stored again"
+
+
+def test_machine_code_that_is_gone(folder: Path, model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    check(session(model), model, sound(61))
+    here = session(model)
+    with monkeypatch.context() as patch:
+        patch.setattr(code_cache, "load_file", lambda name: None)
+        check(here, model, sound(61), sound(62), sound(61))
+    assert any(isinstance(plan, SizedPlan) for plan in plans(here))
+
+
+def test_what_a_plan_depends_on_is_part_of_its_key(folder: Path, model: Path) -> None:
+    def is_stored(here: tinyonnx.InferenceSession, names: list[str] | None = None) -> bool:
+        here.run(names, sound(61))
+        return any(isinstance(plan, StoredPlan) for plan in plans(here))
+
+    assert not is_stored(session(model))
+    assert is_stored(session(model))
+    assert not is_stored(session(model, threads=2)) or os.cpu_count() == 1
+    assert not is_stored(session(model, limits=Limits(max_tensor_bytes=1 << 28)))
+    assert not is_stored(session(model), ["embedding"])
+    assert not is_stored(session(model.read_bytes()))
+    assert is_stored(session(model, precision="bfloat16")) == (not has_bfloat16())
+    assert not is_stored(session(model, time=61))
+    tinyonnx.save_model(random_graph("mn01", seed=1), model)
+    assert not is_stored(session(model))
+
+
+def test_plans_with_steps_of_numpy_are_not_stored(folder: Path, tmp_path: Path) -> None:
+    text = """<ir_version: 8, opset_import: ["" : 17]>
+    g (float[n, 200] x) => (float[n, 200] y) { h = MatMul(x, w) c = CumSum(h, zero) y = Relu(c) }"""
+    proto = onnx.parser.parse_model(text)
+    weights = np.random.default_rng(0).standard_normal((200, 200)).astype(np.float32)
+    tensors = {"w": weights, "zero": np.array(0)}
+    proto.graph.initializer.extend(onnx.numpy_helper.from_array(array, name) for name, array in tensors.items())
+    path = tmp_path / "m.onnx"
+    onnx.save(proto, path)
+    for _ in range(2):
+        here = session(path)
+        for n in (5, 9, 7):
+            x = np.random.default_rng(n).standard_normal((n, 200)).astype(np.float32)
+            (y,) = here.run(None, {"x": x})
+            np.testing.assert_allclose(y, np.maximum(np.cumsum(x @ weights, axis=0), 0), rtol=1e-3, atol=1e-3)
+    assert not folder.exists()
+
+
+def test_large_models_are_not_stored(folder: Path, model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stored_plan, "LARGEST", 1000)
+    check(session(model), model, sound(61))
+    assert not folder.exists()
+
+
+def test_few_plans_are_kept(folder: Path, model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stored_plan, "KEPT", 2)
+    for names in (["logits"], ["embedding"], ["logits", "embedding"]):
+        session(model).run(names, sound(61))
+    assert len(list(folder.iterdir())) == 2
+
+
+@pytest.mark.skipif(not hasattr(os, "geteuid"), reason="no modes")
+def test_a_folder_that_cannot_be_written(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(disk_cache, "folder", lambda: Path(os.devnull) / "tinyonnx")
+    check(session(model), model, sound(61), sound(62))

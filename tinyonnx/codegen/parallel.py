@@ -1,0 +1,112 @@
+"""Several kernels compiled at once, each by one of as many processes as there are processors.
+
+A process compiles one kernel at a time, as numba holds a lock meanwhile; it gets the next one when it is done.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import queue
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Sequence
+from contextlib import ExitStack, suppress
+from importlib import import_module
+
+from tinyonnx.codegen import code_cache
+from tinyonnx.codegen.kernel import Kernel
+
+log = logging.getLogger("tinyonnx")
+
+LEAST = 4
+"""Fewer kernels are compiled in this process: another one takes as long to import the compiler."""
+
+_INTERVAL = 3.0
+"""Seconds between messages of progress."""
+
+Request = tuple[str, str, str]
+"""Module and name of a kernel, and the kinds of its arguments."""
+
+
+def compile_together(missing: Sequence[tuple[Kernel, str]]) -> None:
+    """Compile kernels for the cache. Any that fail are left out: compiling them for use raises the error."""
+    requests = [request for request in map(_request, missing) if request is not None]
+    processors = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    count = min(processors, len(requests) // 2)
+    if len(requests) < LEAST or count < 2:
+        return
+    log.info("compiling kernels for this machine: %d, on %d processors; later runs reuse them", len(requests), count)
+    todo: queue.SimpleQueue[Request] = queue.SimpleQueue()
+    for request in requests:
+        todo.put(request)
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path or os.getcwd() for path in sys.path)}
+    # modules of the present folder are none of ours
+    command = [sys.executable, "-P", "-m", "tinyonnx.codegen.parallel"]
+    done: queue.SimpleQueue[bool] = queue.SimpleQueue()
+    with ExitStack() as stack:
+        threads = []
+        for _ in range(count):
+            # Ctrl-C reaches this process, which ends them
+            process = subprocess.Popen(
+                command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment, process_group=0
+            )
+            stack.callback(_end, process)
+            threads.append(threading.Thread(target=_serve, args=(process, todo, done), daemon=True))
+            threads[-1].start()
+        said = time.monotonic()
+        finished = ended = 0
+        while ended < count:
+            if done.get():
+                finished += 1
+            else:
+                ended += 1
+            if time.monotonic() > said + _INTERVAL:
+                said = time.monotonic()
+                log.info("compiled %d of %d kernels", finished, len(requests))
+
+
+def _request(wanted: tuple[Kernel, str]) -> Request | None:
+    """Name a kernel for another process; None if it can't be found by name."""
+    kernel, kinds = wanted
+    module, name = kernel.function.__module__, kernel.__name__
+    found = getattr(sys.modules.get(module), name, None)
+    return (module, name, kinds) if found is kernel and module != "__main__" else None
+
+
+def _serve(process: subprocess.Popen[str], todo: queue.SimpleQueue[Request], done: queue.SimpleQueue[bool]) -> None:
+    """Pass requests to a process, and True to `done` for each that it has finished; False at the end."""
+    assert process.stdin is not None
+    assert process.stdout is not None
+    with suppress(OSError, queue.Empty, ValueError):  # closed pipes of a process that died or was ended
+        while True:
+            process.stdin.write(json.dumps(todo.get_nowait()) + "\n")
+            process.stdin.flush()
+            if not process.stdout.readline():
+                break
+            done.put(True)
+    done.put(False)
+
+
+def _end(process: subprocess.Popen[str]) -> None:
+    process.kill()
+    process.wait()
+    for pipe in (process.stdin, process.stdout):
+        if pipe is not None:
+            with suppress(OSError):
+                pipe.close()
+
+
+def _main() -> None:
+    for line in sys.stdin:
+        module, name, kinds = json.loads(line)
+        with suppress(Exception):  # the process that needs the kernel compiles it again and raises the error
+            code_cache.compile_file(getattr(import_module(module), name), kinds)
+        print(flush=True)
+
+
+if __name__ == "__main__":
+    _main()
