@@ -43,7 +43,8 @@ def command() -> int:
     gc.disable()
     if sys.argv[1:2] == ["tag"]:
         os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # read when numpy is imported
-    separate_native_output()
+    if sys.argv[1:2] in (["tag"], ["serve"], ["demo"]):
+        separate_native_output()
     try:
         return main()
     finally:

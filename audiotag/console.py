@@ -40,6 +40,15 @@ def separate_native_output() -> None:
         os.close(null)
 
 
+def own_descriptor(path: str) -> str:
+    """Return the path to open for an alias of standard output or error, which `separate_native_output` has moved."""
+    for name, stream in (("1", sys.stdout), ("2", sys.stderr)):
+        aliases = (f"/dev/{'stdout' if name == '1' else 'stderr'}", f"/dev/fd/{name}", f"/proc/self/fd/{name}")
+        if path in aliases and stream is not None:
+            return f"/dev/fd/{stream.fileno()}"
+    return path
+
+
 def say(text: str) -> None:
     """Print a message line, with control characters escaped; it replaces the status line."""
     _write(f"{_clearing()}audiotag: {printable(text)}\n")

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from itertools import chain
 from typing import TYPE_CHECKING, Protocol, TextIO
 
-from audiotag.console import say, show
+from audiotag.console import own_descriptor, say, show
 from audiotag.crawl.inputs import STDIN, Shard, expand
 from audiotag.crawl.job import EncodedRows, End, Job, JobEvent
 from audiotag.crawl.manifests import Manifest
@@ -233,7 +233,7 @@ def _stream(path: str | None, job: Job) -> Iterator[Stream]:
         if path is None:
             yield Stream(sys.stdout, _header(job))
         else:
-            with open(path, "w", encoding="utf-8") as file:
+            with open(own_descriptor(path), "w", encoding="utf-8") as file:
                 yield Stream(file, _header(job))
     except BrokenPipeError:
         raise
