@@ -82,7 +82,7 @@ class _Planner:
             self._buffer(value)
         for node in self.graph.nodes:
             self._add_step(node)
-        outputs = [self._output_slot(value) for value in self.graph.outputs]
+        outputs = self._output_slots()
         results = self._results()
         for value in self.graph.outputs if self.outer is None else (*self.graph.outputs, *self.graph.inputs):
             self._touch(value, len(self.steps))
@@ -238,15 +238,23 @@ class _Planner:
         self.all_buffers.append(buffer)
         return buffer
 
-    def _output_slot(self, value: Value) -> int:
-        """The slot of an output, or that of its copy in the order in which it is returned."""
-        slot, buffer = self._slot(value), None if self.outer else self.buffers.get(id(value))
-        if buffer is None or buffer.layout == "row_major" or buffer.one_order or not _is_one_item(value):
-            return slot
-        copy = self._in_layout(value, "row_major")
-        copy.end = len(self.steps)
-        self.buffers[id(copy)] = copy
-        return self.slots.setdefault(id(copy), len(self.slots))
+    def _output_slots(self) -> list[int]:
+        """The slots of the outputs or, of those in another order, of copies in the order in which they are returned.
+
+        They live to the end of the run.
+        """
+        slots, buffers = [self._slot(value) for value in self.graph.outputs], []
+        for i, value in enumerate(self.graph.outputs):
+            buffer = None if self.outer else self.buffers.get(id(value))
+            if buffer is not None and buffer.layout != "row_major" and not buffer.one_order and _is_one_item(value):
+                buffer = self._in_layout(value, "row_major")
+                self.buffers[id(buffer)] = buffer
+                slots[i] = self.slots.setdefault(id(buffer), len(self.slots))
+            if buffer is not None:
+                buffers.append(buffer)
+        for buffer in buffers:
+            buffer.end = len(self.steps)
+        return slots
 
     def _touch(self, value: Value, step: int) -> None:
         buffer = self.buffers.get(id(value))

@@ -157,3 +157,18 @@ def test_the_output_of_a_step_is_the_first_that_is_read():
     step = session("h = @Rows(x) y = @Rows(h)").plan_for(None, {"x": X}).steps[0]
     assert isinstance(step, KernelStep)
     assert KernelStep(step.node, step.fast, [], [None, *step.outputs]).output is step.outputs[0]
+
+
+def test_many_outputs_in_channels_last_order_keep_their_memory_to_the_end():
+    body = " ".join(f"y{i} = Conv<pads = [1,1,1,1]>({f'y{i - 1}' if i else 'x'}, w)" for i in range(6))
+    outputs = ", ".join(f"float[1,3,h,w] y{i}" for i in range(6))
+    weights = "float[3,3,3,3] w = {" + ", ".join(f"{v:.3f}" for v in data(81) / 5) + "}"
+    text = f'<ir_version: 8, opset_import: ["" : 17]> test (float[1,3,h,w] x) => ({outputs}) <{weights}> {{ {body} }}'
+    model = onnx.parser.parse_model(text).SerializeToString()
+    options = tinyonnx.SessionOptions()
+    options.graph_optimization_level = tinyonnx.GraphOptimizationLevel.ORT_DISABLE_ALL
+    session, plain = tinyonnx.InferenceSession(model), tinyonnx.InferenceSession(model, options)
+    for size in (9, 12):
+        x = data(1, 3, size, 8)
+        for result, expected in zip(session.run(None, {"x": x}), plain.run(None, {"x": x}), strict=True):
+            np.testing.assert_allclose(result, expected, atol=1e-4)
