@@ -159,6 +159,11 @@ def scalar(value: Value | None) -> float | None:
     return float(array.reshape(())) if array is not None and array.size == 1 and array.dtype.kind in "fiu" else None
 
 
+def aligns_by_axis(node: Node) -> bool:
+    """Return whether a binary operator of opsets 1 to 6 aligns its second operand with an axis other than the last."""
+    return node.opset < 7 and node.attributes.get("axis") is not None
+
+
 def first_reason(checks: Iterable[Callable[[T], str | None]], match: T) -> str | None:
     """Run checks in order and return the first reason against a match; None if there is none."""
     return next(filter(None, (check(match) for check in checks)), None)

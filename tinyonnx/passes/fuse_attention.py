@@ -10,7 +10,14 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from tinyonnx.ir import Node, Value
-from tinyonnx.passes._rewrite import Rewrite, producer, scalar, sole_reader, why_no_sole_reader
+from tinyonnx.passes._rewrite import (
+    Rewrite,
+    aligns_by_axis,
+    producer,
+    scalar,
+    sole_reader,
+    why_no_sole_reader,
+)
 
 Order = list[int]
 
@@ -63,6 +70,10 @@ def _fuse(rewrite: Rewrite, product: Node, softmax: Node) -> str | None:
     if scaled is None or scores is None or sole_reader(scores) is not nodes[-1 if bias is not None else 0]:
         return "the scores are no product"
     matmul, scale, between = scaled
+    if matmul.output.static_shape != weights.static_shape:
+        return "the bias broadcasts the scores"
+    if bias is not None and aligns_by_axis(nodes[-1]):
+        return f"opset {nodes[-1].opset} has other broadcasting rules"
     operands = [
         _operand(matmul.inputs[0], matmul),
         _operand(matmul.inputs[1], matmul),

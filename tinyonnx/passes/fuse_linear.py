@@ -3,7 +3,14 @@
 from __future__ import annotations
 
 from tinyonnx.ir import Node, Value
-from tinyonnx.passes._rewrite import Rewrite, constant, producer, sole_reader, why_no_sole_reader
+from tinyonnx.passes._rewrite import (
+    Rewrite,
+    aligns_by_axis,
+    constant,
+    producer,
+    sole_reader,
+    why_no_sole_reader,
+)
 from tinyonnx.registry import FUSED
 
 
@@ -47,6 +54,8 @@ def _why_not(product: Node, other: Value | None, add: Node) -> str | None:
     bias, residual = (*product.inputs[2:], None, None)[:2]
     if sole_reader(product.output) is not add:
         return why_no_sole_reader(product.output)
+    if aligns_by_axis(add):
+        return f"opset {add.opset} has other broadcasting rules"
     if product.attributes.get("activation"):
         return f"it has the activation {product.attributes['activation']} already"
     if other is None or shape is None or other.static_shape is None:

@@ -11,7 +11,15 @@ from typing import NamedTuple
 import numpy as np
 
 from tinyonnx.ir import Array, Node, Value
-from tinyonnx.passes._rewrite import Rewrite, axes_of, producer, scalar, sole_reader, why_no_sole_reader
+from tinyonnx.passes._rewrite import (
+    Rewrite,
+    aligns_by_axis,
+    axes_of,
+    producer,
+    scalar,
+    sole_reader,
+    why_no_sole_reader,
+)
 
 
 class _Deviation(NamedTuple):
@@ -110,7 +118,7 @@ def _inverse(root: Node) -> Node | None:
 
 def _constant_operand(node: Node | None, op_type: str, value: Value) -> Value | None:
     """Return the constant that a node of this type adds to a value, or multiplies it by."""
-    if node is None or node.domain or node.op_type != op_type:
+    if node is None or node.domain or node.op_type != op_type or aligns_by_axis(node):
         return None
     return next((b for a, b in _pairs(node) if a is value and b.const is not None), None)
 
@@ -166,6 +174,8 @@ def _why_not(
     x = deviation.x
     if x.dtype != np.float32:
         return f"its input is {x.dtype}, whose roundings would differ"
+    if x.static_shape != last.output.static_shape:
+        return "a constant of higher rank broadcasts its input"
     normal = x.static_shape[-deviation.axes :] if x.static_shape is not None else ()
     for parameter in (scale.const, None if shift is None else shift.const):
         if parameter is not None and not _fits(parameter, normal):

@@ -202,7 +202,7 @@ def _along_axis(rewrite: Rewrite, node: Node, order: Order) -> _Moved:
     if node.op_type != "Concat" and node.opset < 13:
         raise _Refusal(f"{node.op_type} of opset {node.opset} has several axes")
     inputs: list[Value | None] = [_operand(node, value, order) for value in node.inputs]
-    axis = int(node.attributes.get("axis", -1))
+    axis = int(node.attributes.get("axis", 1 if node.op_type == "Concat" else -1))  # Concat's default until opset 3
     return _Moved(inputs, {**node.attributes, "axis": order[axis]}, order)
 
 

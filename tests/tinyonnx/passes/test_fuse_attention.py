@@ -122,3 +122,14 @@ def test_a_causal_mask(optimise):
     result = optimise(model, q=data(2, 6, 8), k=data(2, 8, 6), v=data(2, 6, 4), mask=mask)
     assert result.ops == {"FusedAttention": 1}
     assert result.error < 1e-5
+
+
+@pytest.mark.parametrize("queries", ["float[2,1,8] q", "float[1,5,8] q"])
+def test_a_bias_that_broadcasts_the_scores(optimise, queries):
+    body = "m = MatMul(q, k) s = Add(m, mask) p = Softmax<axis=-1>(s) y = MatMul(p, v)"
+    batch, rows = (2, 1) if queries.startswith("float[2") else (1, 5)
+    inputs = f"{queries}, float[{batch},8,6] k, float[{batch},6,4] v, float[2,5,6] mask"
+    feeds = {"q": data(batch, rows, 8), "k": data(batch, 8, 6), "v": data(batch, 6, 4), "mask": data(2, 5, 6)}
+    result = optimise(model_text(body, inputs, "float[n,l,d] y"), **feeds)
+    assert result.refused("the bias broadcasts the scores")
+    assert result.error < 1e-5

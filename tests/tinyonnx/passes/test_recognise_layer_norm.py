@@ -81,3 +81,11 @@ def test_double_precision_keeps_its_operators(optimise):
     )
     assert result.refused("whose roundings would differ")
     assert result.error < 1e-12
+
+
+def test_a_constant_that_raises_the_rank(optimise):
+    constants = CONSTANTS.replace("float eps = {1e-5}", "float[1,1,1,1] eps = {1e-5}")
+    model = model_text(TORCH, "float[2, 5, 8] x", "float[h, i, j, k] y", constants)
+    result = optimise(model, x=data(2, 5, 8))
+    assert result.refused("a constant of higher rank broadcasts its input")
+    assert result.error < 2e-5
