@@ -5,11 +5,12 @@ from __future__ import annotations
 import csv
 import io
 import json
+import math
 import os
 import re
 from collections import deque
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -56,13 +57,22 @@ def _from_jsonl(text: str) -> Iterator[Detection]:
     for line in filter(str.strip, text.split("\n")):
         row = json.loads(line)
         for tag in row.get("tags", ()):
-            yield Detection(row["path"], float(row["start"]), float(row["end"]), tag["label"], float(tag["score"]))
+            yield _detection(row, tag)
 
 
 def _from_csv(text: str) -> Iterator[Detection]:
     for row in csv.DictReader(io.StringIO(text, newline="")):
         if row["label"]:
-            yield Detection(row["path"], float(row["start"]), float(row["end"]), row["label"], float(row["score"]))
+            yield _detection(row, row)
+
+
+def _detection(row: dict[str, Any], tag: dict[str, Any]) -> Detection:
+    start, end, score = float(row["start"]), float(row["end"]), float(tag["score"])
+    if not isinstance(row["path"], str) or not isinstance(tag["label"], str):
+        raise ValueError("path and label must be text")
+    if not (math.isfinite(start) and math.isfinite(end)):
+        raise ValueError("start and end must be finite numbers")
+    return Detection(row["path"], start, end, tag["label"], score)
 
 
 def best_of_each(detections: list[Detection], count: int | None) -> list[Detection]:

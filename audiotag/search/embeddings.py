@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeGuard
 
 import numpy as np
 
@@ -60,12 +60,13 @@ class ResultLines:
     """Lines of JSON, parsed when asked for.
 
     Args:
+        path: the file or folder that has them, for messages.
         data: the content of a file of lines, or a memory map of it.
         starts: the first byte of each line, and the end.
     """
 
-    def __init__(self, data: Any, starts: Array | None = None) -> None:
-        self._data = data
+    def __init__(self, path: Path, data: Any, starts: Array | None = None) -> None:
+        self._path, self._data = path, data
         self.starts = _line_starts(data) if starts is None else starts
 
     def __len__(self) -> int:
@@ -74,6 +75,31 @@ class ResultLines:
     def text(self, index: int) -> bytes:
         """The line without its end."""
         return bytes(self._data[self.starts[index] : self.starts[index + 1]]).rstrip(b"\n")
+
+    def row(self, index: int) -> dict[str, Any]:
+        """The result in a line. Raises SearchError if it has none."""
+        try:
+            row = json.loads(self.text(index))
+        except ValueError:
+            row = None
+        if not _is_result(row):
+            raise SearchError(
+                printable(f"{self._path}: line {index + 1} is not a result of audiotag tag: run it again")
+            )
+        return row
+
+
+def _is_result(row: Any) -> TypeGuard[dict[str, Any]]:
+    """Whether an object has the fields of a result that searches need."""
+    if not isinstance(row, dict) or not isinstance(row.get("path"), str):
+        return False
+    tags, model = row.get("tags") or [], row.get("model") or {}
+    if not isinstance(tags, list) or not isinstance(model, dict):
+        return False
+    if not all(isinstance(tag, dict) and isinstance(tag.get("label"), str) for tag in tags):
+        return False
+    numbers = (row.get("start"), row.get("end"), *(tag.get("score") for tag in tags))
+    return all(isinstance(number, int | float) for number in numbers)
 
 
 def _line_starts(data: Any) -> Array:
@@ -120,18 +146,27 @@ def _parts(path: str) -> Iterator[EmbeddingPart]:
 
 
 def _mapped_lines(path: Path, starts: Array | None = None) -> ResultLines:
-    return ResultLines(np.memmap(path, np.uint8, "r") if path.stat().st_size else b"", starts)
+    return ResultLines(path, np.memmap(path, np.uint8, "r") if path.stat().st_size else b"", starts)
 
 
 def _index_part(folder: Path) -> EmbeddingPart:
     rows = _mapped_lines(folder / "rows.jsonl", np.load(folder / "starts.npy"))
+    size = (folder / "rows.jsonl").stat().st_size
+    if rows.starts.dtype != np.int64 or rows.starts.ndim != 1 or not _rises(rows.starts, size):
+        raise SearchError(printable(f"{folder}: starts.npy does not belong to rows.jsonl: write the index anew"))
     vectors = np.load(folder / "vectors.npy", mmap_mode="r")
     codes = None
     with suppress(FileNotFoundError):
         codes = Codes(*(np.load(folder / f"{name}.npy", mmap_mode="r") for name in Codes._fields))
-    if codes is not None and (codes.codes.shape != vectors.shape or codes.scales.shape != (len(vectors), 2)):
+    types = () if codes is None else (codes.codes.dtype, codes.codes.shape, codes.scales.dtype, codes.scales.shape)
+    if types and types != (np.int8, vectors.shape, np.float32, (len(vectors), 2)):
         raise SearchError(printable(f"{folder}: codes.npy does not belong to vectors.npy: write the index anew"))
     return EmbeddingPart(vectors, rows, unit=True, codes=codes)
+
+
+def _rises(starts: Array, size: int) -> bool:
+    """Whether these are places in `size` bytes in ascending order, the last of them the end."""
+    return bool(len(starts)) and starts[0] == 0 and starts[-1] == size and bool((starts[1:] >= starts[:-1]).all())
 
 
 def _npy_part(path: Path) -> EmbeddingPart:
@@ -152,7 +187,7 @@ def _parquet_parts(path: Path) -> Iterator[EmbeddingPart]:
             flat = batch["embedding"].flatten().to_numpy(zero_copy_only=False)
             if len(batch):
                 lines = "".join(json.dumps(row) + "\n" for row in batch.drop_columns(["embedding"]).to_pylist())
-                part = EmbeddingPart(flat.reshape(len(batch), -1), ResultLines(lines.encode()))
+                part = EmbeddingPart(flat.reshape(len(batch), -1), ResultLines(path, lines.encode()))
                 yield _checked(str(path), part)
 
 
@@ -161,8 +196,11 @@ def _jsonl_parts(path: Path) -> Iterator[EmbeddingPart]:
     vectors: list[list[float]] = []
 
     def part() -> EmbeddingPart:
-        made = EmbeddingPart(np.array(vectors, np.float32), ResultLines("".join(lines).encode()))
-        return _checked(str(path), made)
+        try:
+            array = np.array(vectors, np.float32)
+        except (TypeError, ValueError):
+            raise SearchError(printable(f"{path}: an embedding is no list of numbers, or has another size")) from None
+        return _checked(str(path), EmbeddingPart(array, ResultLines(path, "".join(lines).encode())))
 
     with open(path, "rb") as file:
         for number, line in enumerate(file, 1):
@@ -170,7 +208,7 @@ def _jsonl_parts(path: Path) -> Iterator[EmbeddingPart]:
                 row = json.loads(line)
             except ValueError:
                 raise SearchError(printable(f"{path}: line {number} is not JSON")) from None
-            if isinstance(row, dict) and "embedding" in row:
+            if isinstance(row, dict) and row.get("embedding") is not None:
                 vectors.append(row.pop("embedding"))
                 lines.append(json.dumps(row) + "\n")
             if len(lines) == STEP:
@@ -183,6 +221,8 @@ def _jsonl_parts(path: Path) -> Iterator[EmbeddingPart]:
 def _checked(path: str, part: EmbeddingPart) -> EmbeddingPart:
     if part.vectors.ndim != 2 or len(part.vectors) != len(part.rows):
         raise SearchError(printable(f"{path}: has {len(part.rows)} rows for embeddings of shape {part.vectors.shape}"))
+    if part.vectors.dtype.kind != "f":
+        raise SearchError(printable(f"{path}: has embeddings of type {part.vectors.dtype}, not of floats"))
     return part
 
 
@@ -192,10 +232,10 @@ def _checked(path: str, part: EmbeddingPart) -> EmbeddingPart:
 def nearest(parts: Iterable[EmbeddingPart], vector: Array, count: int) -> list[Neighbour]:
     """Return the `count` rows with the greatest cosine similarity, exactly; rows without an embedding are left out.
 
-    Raises SearchError: embeddings have another size.
+    Raises SearchError: embeddings have another size, or a line has no result.
     """
     wanted = (vector / max(float(np.linalg.norm(vector)), 1e-30)).astype(np.float32)
-    found: list[tuple[float, bytes]] = []
+    found: list[Neighbour] = []
     for part in parts:
         if part.vectors.shape[1] != len(wanted):
             raise SearchError(
@@ -211,10 +251,10 @@ def nearest(parts: Iterable[EmbeddingPart], vector: Array, count: int) -> list[N
         # in float64, so that rows of equal sound are equally similar and stay in the order of the file
         vectors = np.asarray(part.vectors[chosen], np.float64)
         products = (vectors * wanted).sum(axis=1) / np.maximum(np.sqrt((vectors**2).sum(axis=1)), 1e-30)
-        found += [(float(product), part.rows.text(int(row))) for product, row in zip(products, chosen, strict=True)]
-        found.sort(key=lambda each: -each[0])
+        found += [Neighbour(float(product), part.rows.row(row)) for product, row in zip(products, chosen.tolist())]
+        found.sort(key=lambda each: -each.similarity)
         del found[count:]
-    return [Neighbour(similarity, json.loads(text)) for similarity, text in found]
+    return found
 
 
 def _similarity(part: EmbeddingPart, wanted: Array) -> Array:
@@ -222,7 +262,8 @@ def _similarity(part: EmbeddingPart, wanted: Array) -> Array:
         return np.asarray(part.vectors @ wanted)
     similarity = np.empty(len(part.vectors), np.float32)
     for start in range(0, len(similarity), STEP):
-        rows = np.asarray(part.vectors[start : start + STEP])
-        lengths = np.sqrt(np.einsum("ij,ij->i", rows, rows))
-        similarity[start : start + STEP] = (rows @ wanted) / np.maximum(lengths, 1e-30)
+        rows = np.asarray(part.vectors[start : start + STEP], np.float32)
+        with np.errstate(invalid="ignore", over="ignore"):
+            lengths = np.sqrt(np.einsum("ij,ij->i", rows, rows))
+            similarity[start : start + STEP] = (rows @ wanted) / np.maximum(lengths, 1e-30)
     return similarity

@@ -11,6 +11,7 @@ import pytest
 import soundfile
 
 from audiotag import cli
+from audiotag.errors import Error
 from audiotag.search.cut import RATE, Detection, best_of_each, cut, read_detections
 from tests.audiotag.conftest import make_tagger
 
@@ -178,3 +179,18 @@ def test_evaluate_refuses_classes_that_the_model_has_not(tagger_file, sounds, ca
     table.write_text("path,label\n0.wav,Dogg\n")
     assert run("evaluate", tagger_file, table) == 1
     assert "no class is named 'Dogg'; did you mean 'Dog'" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"end": float("inf")}, "start and end must be finite"), ({"start": float("nan")}, "start and end must be fin"),
+        ({"path": 5}, "path and label must be text"), ({"tags": [{"label": 5, "score": 1}]}, "path and label must be"),
+        ({"tags": [1]}, "is not JSONL or CSV of audiotag tag"),
+    ],
+)  # fmt: skip
+def test_lines_that_are_no_detections(change, reason, tmp_path):
+    row = {"path": "a.wav", "start": 0, "end": 1, "tags": [{"label": "Dog", "score": 0.5}]} | change
+    (tmp_path / "results.jsonl").write_text(json.dumps(row) + "\n")
+    with pytest.raises(Error, match=reason):
+        read_detections(str(tmp_path / "results.jsonl"))

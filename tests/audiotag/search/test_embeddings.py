@@ -46,7 +46,8 @@ def write_parquet(path, vectors, rows):
     parquet = pytest.importorskip("pyarrow.parquet")
     column = [*[vector.tolist() for vector in vectors], None]
     table = pa.table({
-        "path": [*[row["path"] for row in rows], "bad.wav"], "embedding": pa.array(column, pa.list_(pa.float32()))
+        "path": [*[row["path"] for row in rows], "bad.wav"], "embedding": pa.array(column, pa.list_(pa.float32())),
+        "start": [0.0] * len(column), "end": [1.0] * len(column),
     })  # fmt: skip
     parquet.write_table(table, path, row_group_size=70)
     return path
@@ -97,6 +98,50 @@ def test_results_that_can_not_be_searched(tmp_path):
     vectors, rows = made(3)
     with pytest.raises(SearchError, match=r"of 8 numbers were made with another model, .* has 9"):
         nearest(open_results(str(write_npy(tmp_path / "npy", vectors, rows))), np.ones(9), 1)
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "no JSON", b"\xff", [], {"start": 0, "end": 1}, {"path": "a.wav", "start": 0, "end": None},
+        {"path": "a.wav", "start": 0, "end": 1, "model": "name"}, {"path": "a.wav", "start": 0, "end": 1, "tags": [1]},
+        {"path": "a.wav", "start": 0, "end": 1, "tags": [{"label": "Dog"}]},
+    ],
+)  # fmt: skip
+def test_a_line_without_a_result_is_named(line, tmp_path):
+    vectors, rows = made(3)
+    parts = write_npy(tmp_path / "npy", vectors, rows, parts=1)
+    text = line if isinstance(line, bytes) else line.encode() if isinstance(line, str) else json.dumps(line).encode()
+    lines = (parts / "part-00000.jsonl").read_bytes().splitlines()
+    (parts / "part-00000.jsonl").write_bytes(b"\n".join([lines[0], text, lines[2]]))
+    with pytest.raises(SearchError, match=r"part-00000\.jsonl: line 2 is not a result of audiotag tag"):
+        nearest(open_results(str(parts)), vectors[0], 3)
+
+
+def test_embeddings_that_are_no_numbers(tmp_path):
+    vectors, rows = made(3)
+    for name, array in {"text": np.full((3, 8), "a"), "integers": vectors.astype(int), "complex": vectors * 1j}.items():
+        with pytest.raises(SearchError, match=r"has embeddings of type .*, not of floats"):
+            open_results(str(write_npy(tmp_path / name, array, rows)))
+    for name, value in {"object": {"a": 1}, "names": ["a"] * 8, "sizes": [1.0] * 7}.items():
+        path = write_jsonl(tmp_path / name, vectors, rows)
+        with path.open("a") as file:
+            file.write(json.dumps(rows[0] | {"embedding": value}) + "\n")
+        with pytest.raises(SearchError, match="an embedding is no list of numbers, or has another size"):
+            open_results(str(path))
+    (tmp_path / "null").write_text(json.dumps(rows[0] | {"embedding": None}) + "\n")
+    with pytest.raises(SearchError, match="has no embeddings"):
+        open_results(str(tmp_path / "null"))
+
+
+@pytest.mark.parametrize("change", [lambda s: s * 2, lambda s: s[::-1], lambda s: s.astype(float), lambda s: s[:0]])
+def test_an_index_with_places_that_do_not_belong_to_its_lines(change, tmp_path):
+    vectors, rows = made(3)
+    index = tmp_path / "index"
+    write_index(open_results(str(write_jsonl(tmp_path / "results", vectors, rows))), str(index))
+    np.save(index / "starts.npy", change(np.load(index / "starts.npy")))
+    with pytest.raises(SearchError, match=r"starts\.npy does not belong to rows\.jsonl: write the index anew"):
+        open_results(str(index))
 
 
 def test_an_index_is_written_over_itself_and_over_another(tmp_path):
