@@ -36,6 +36,8 @@ static int64_t whole_number(const char *text) {
     return digits ? value : -1;
 }
 
+static const double LARGEST_NUMBER = 1.7976931348623157e308; /* infinity is none */
+
 double real_number(const char *text) {
     int64_t value = 0, exponent = 0;
     bool point = false, any = false;
@@ -65,9 +67,10 @@ double real_number(const char *text) {
     if (!any || *text)
         return -1;
     double scale = 1;
-    for (int64_t i = exponent < 0 ? -exponent : exponent; i > 0; i--)
+    for (int64_t i = exponent < 0 ? -exponent : exponent; i > 0 && value; i--)
         scale *= 10;
-    return exponent < 0 ? (double)value / scale : (double)value * scale;
+    double number = exponent < 0 ? (double)value / scale : (double)value * scale;
+    return number <= LARGEST_NUMBER ? number : -1;
 }
 
 /* Apply an option that takes a value; the number in the format of an error is the longest window. */

@@ -20,7 +20,7 @@ struct options {
 /* Parse the arguments. False if they are wrong, which is reported to `error`. */
 bool parse_options(int count, char **arguments, struct options *options, struct output *error);
 
-/* A number, exactly as Python's float for up to 15 digits; -1 if the text is none. */
+/* A finite number, exactly as Python's float for up to 15 digits; -1 if the text is none. */
 double real_number(const char *text);
 
 #endif

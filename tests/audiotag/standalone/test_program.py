@@ -185,6 +185,7 @@ WRONG = [
     (["a", "--threshold", "nan"], "from 0 to 1"), (["a", "--threshold", "-1"], "from 0 to 1"),
     (["a", "--window", "21"], "from 0.02 to 20"), (["a", "--window", "0.01"], "from 0.02 to 20"),
     (["a", "--hop", "1"], "--hop needs --window"), (["a", "--window=1", "--hop=0"], "from 0.01 on"),
+    (["a", "--window=1", "--hop=1e400"], "--hop: seconds from 0.01 on"),
     (["-", "--raw", "s24le"], "f32le or s16le"), (["-", "--raw", "s16le"], "--raw needs --rate"),
     (["-", "--raw", "s16le", "--rate", "999"], "1000 to 1000000"), (["a", "--rate", "8000"], "need --raw"),
     (["-", "--channels", "1025", "--raw", "s16le"], "from 1 to 1024"), (["a", "--channels", "2"], "need --raw"),
@@ -194,8 +195,8 @@ WRONG = [
 
 
 NUMBERS = ["0", "1", ".5", "1.", "0.3333333333333333", "1e-3", "5E-1", "2.5e-2", "1e+0", "0.12345678901234567890123",
-           "1e-999", "000000000000000000000.25", "10000000000000000000000e-23"]  # fmt: skip
-NO_NUMBERS = ["", ".", "e5", "1e", "1e-", "1 ", "-1", "0x1", "1e5.0", "1..2", "1e5e5", "nan"]
+           "1e-999", "000000000000000000000.25", "10000000000000000000000e-23", "0e999"]  # fmt: skip
+NO_NUMBERS = ["", ".", "e5", "1e", "1e-", "1 ", "-1", "0x1", "1e5.0", "1..2", "1e5e5", "nan", "1e999", "1e309"]
 
 
 @pytest.mark.parametrize("text", [*NUMBERS, *NO_NUMBERS])
