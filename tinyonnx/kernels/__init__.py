@@ -23,8 +23,10 @@ The registry imports further operators when it is asked for one; then the planne
 | `gated` | squeeze-and-excitation |
 | `pool` | pooling, by windows and global |
 | `elementwise` | activations and arithmetic on arrays of one shape |
-| `unary` | exponentials, roots and other functions of one number |
+| `unary` | exponentials, roots, rounding and other functions of one number |
 | `broadcast` | arithmetic on arrays of different shapes |
+| `pairs` | arithmetic of integers, comparisons, logic, choices |
+| `convert` | conversions between element types |
 | `reshape` | copies in row-major order |
 | `move` | transposing, slicing, gathering of constant indices, concatenating, padding |
 | `resize` | resampling of images |
@@ -43,6 +45,7 @@ from tinyonnx.kernels import (  # noqa: F401
     broadcast,
     conv,
     conv_transpose,
+    convert,
     depthwise,
     depthwise_pointwise,
     elementwise,
@@ -51,6 +54,7 @@ from tinyonnx.kernels import (  # noqa: F401
     gemm,
     matmul,
     move,
+    pairs,
     pointwise,
     pool,
     reshape,

@@ -16,7 +16,7 @@ from tinyonnx.kernels.elementwise import erf, exp, share_lines, take
 from tinyonnx.registry import Call, Info, fast, functions
 from tinyonnx.runtime.constants import ConstantPool
 
-NEGATE, ABSOLUTE, SQUARE, ROOT, INVERT, EXPONENTIAL, LOGARITHM, ERROR_FUNCTION = range(8)
+NEGATE, ABSOLUTE, SQUARE, ROOT, INVERT, EXPONENTIAL, LOGARITHM, ERROR_FUNCTION, FLOOR, CEILING, ROUND, SIGN = range(12)
 
 _ZERO, _ONE = np.float32(0), np.float32(1)
 _E, _NEARLY_LARGEST = np.float32(math.e), np.float32(88)
@@ -55,6 +55,21 @@ def apply(out: Array, code: int) -> None:
     elif code == LOGARITHM:
         for i in range(n):
             out[i] = np.log(out[i])
+    elif code == FLOOR:
+        for i in range(n):
+            out[i] = np.floor(out[i])
+    elif code == CEILING:
+        for i in range(n):
+            out[i] = np.ceil(out[i])
+    elif code == ROUND:
+        for i in range(n):
+            out[i] = np.rint(out[i])
+    elif code == SIGN:
+        for i in range(n):
+            v = out[i]
+            s = _ONE if v > _ZERO else v
+            s = -_ONE if v < _ZERO else s
+            out[i] = _ZERO if v == _ZERO else s
     else:
         for i in range(n):
             out[i] = erf(out[i])
@@ -84,6 +99,10 @@ _CODES = {
     "Exp": EXPONENTIAL,
     "Log": LOGARITHM,
     "Erf": ERROR_FUNCTION,
+    "Floor": FLOOR,
+    "Ceil": CEILING,
+    "Round": ROUND,
+    "Sign": SIGN,
 }
 
 

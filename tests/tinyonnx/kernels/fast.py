@@ -129,7 +129,7 @@ def run(
 MARK = np.uint32(0x7FC5A5A5)
 """Bits of a NaN that no kernel computes."""
 
-BITS: dict[int, Any] = {1: np.uint8, 4: np.uint32}
+BITS: dict[int, Any] = {1: np.uint8, 2: np.uint16, 4: np.uint32, 8: np.uint64}
 """Types for the bits of elements, by their size."""
 
 

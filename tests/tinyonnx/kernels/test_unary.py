@@ -10,7 +10,7 @@ import pytest
 from tests.tinyonnx.kernels.fast import assert_close, choose, run
 from tinyonnx.registry import Info, lookup
 
-NAMES = ["Neg", "Abs", "Sqrt", "Reciprocal", "Exp", "Log", "Erf", "Gelu"]
+NAMES = ["Neg", "Abs", "Sqrt", "Reciprocal", "Exp", "Log", "Erf", "Gelu", "Floor", "Ceil", "Round", "Sign"]
 
 
 def values() -> np.ndarray:

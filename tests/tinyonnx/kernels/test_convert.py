@@ -1,0 +1,75 @@
+"""Conversions between element types against numpy's, and tests of single numbers."""
+
+from __future__ import annotations
+
+import platform
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tests.tinyonnx.kernels.fast import choose, run
+from tinyonnx.registry import Info, lookup
+
+NUMBERS = {
+    np.dtype(t): code
+    for t, code in [
+        *((np.float32, 1), (np.uint8, 2), (np.int8, 3), (np.int16, 5), (np.int32, 6)),
+        *((np.int64, 7), (np.bool_, 9), (np.float64, 11)),
+    ]
+}
+"""ONNX's numbers of the types to which kernels convert."""
+
+SOURCES = [*NUMBERS, *map(np.dtype, (np.uint16, np.uint32, np.uint64))]
+
+
+def values(dtype: np.dtype[Any]) -> np.ndarray:
+    """More numbers than a vector has, in four axes, with the ends of the range."""
+    if dtype == np.bool_:
+        return np.arange(2 * 3 * 5 * 31).reshape(2, 3, 5, 31) % 3 == 0
+    if dtype.kind == "f":
+        x = np.linspace(-140, 300, 2 * 3 * 5 * 31).astype(dtype)
+        x[:8] = 0.0, -0.0, 0.99, -0.99, 2147483520.0, -2147483648.0, 16777217.0, 1e-40
+    else:
+        x = (np.arange(2 * 3 * 5 * 31) * 7919).astype(dtype)
+        x[:3] = np.iinfo(dtype).min, np.iinfo(dtype).max, np.iinfo(dtype).max // 3
+    return x.reshape(2, 3, 5, 31)
+
+
+@pytest.mark.parametrize("to", NUMBERS, ids=str)
+@pytest.mark.parametrize("source", SOURCES, ids=str)
+def test_cast(source: np.dtype[Any], to: np.dtype[Any]) -> None:
+    for layout in ("row_major", "channels_last"):
+        actual, expected = run("Cast", values(source), constants=(), layout=layout, to=NUMBERS[to])
+        np.testing.assert_array_equal(actual, expected, strict=True)
+
+
+@pytest.mark.parametrize("to", [t for t in NUMBERS if t.kind in "iu"], ids=str)
+@pytest.mark.parametrize("source", [np.float32, np.float64])
+def test_cast_of_what_is_no_integer(source: Any, to: np.dtype[Any]) -> None:
+    large = [np.nan, np.inf, -np.inf, 2.0**31, -(2.0**31), 3e9, -3e9, 1e10, -1e10, 2.0**63, -(2.0**63), 1e30]
+    x = np.array(large * 5, source)
+    least = -(2**63) if to == np.int64 else -(2**31)
+    wanted = np.array([int(v) if least <= v < -least else least for v in x.tolist()], np.int64).astype(to)
+    actual, by_numpy = run("Cast", x, constants=(), layout="row_major", to=NUMBERS[to])
+    np.testing.assert_array_equal(actual, wanted, strict=True)
+    if platform.machine() in ("x86_64", "AMD64"):
+        np.testing.assert_array_equal(actual, by_numpy)
+
+
+def test_cast_like_and_tests_of_numbers() -> None:
+    x = np.float32([[0.0, -0.0, np.nan, 1.5, -np.inf, 7]] * 11)
+    np.testing.assert_array_equal(*run("CastLike", x, np.zeros(1, bool), layout="row_major"), strict=True)
+    np.testing.assert_array_equal(*run("IsNaN", x, layout="row_major"), strict=True)
+    np.testing.assert_array_equal(*run("IsNaN", x.astype(np.float64), layout="row_major"), strict=True)
+    np.testing.assert_array_equal(*run("Not", x > 1, layout="row_major"), strict=True)
+
+
+@pytest.mark.parametrize("types", [("float16", "float32"), ("float32", "uint32"), ("float64", "uint64")])
+def test_refusals(types: tuple[str, str]) -> None:
+    x, out = (Info(np.dtype(t), (3,)) for t in types)
+    assert choose(lookup("", "Cast", 22), out, [x], {}) == f"{types[0]} to {types[1]}"
+    constant = Info(np.dtype(np.int32), (3,), np.zeros(3, np.int32))
+    assert choose(lookup("", "Cast", 22), x, [constant], {}) == "the input is constant"
+    half = Info(np.dtype(np.float16), (3,))
+    assert choose(lookup("", "IsNaN", 22), out, [half], {}) == "float16"

@@ -1,0 +1,114 @@
+"""Conversions between element types, and tests of single numbers: Cast, CastLike, Not, IsNaN."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from tinyonnx import ops  # noqa: F401  registers the operators
+from tinyonnx.codegen.arguments import Specialised, Static
+from tinyonnx.codegen.kernel import kernel
+from tinyonnx.ir import Array
+from tinyonnx.kernels._common import flat
+from tinyonnx.kernels.elementwise import copy, share_lines
+from tinyonnx.ops.cast import cast, cast_like
+from tinyonnx.ops.math import is_nan, not_
+from tinyonnx.registry import Call, Info, fast
+from tinyonnx.runtime.constants import ConstantPool
+
+NONZERO, ZERO, UNORDERED = range(3)
+"""Codes of tests: x ≠ 0 (true of NaN), x = 0, x is NaN."""
+
+_LEAST_32, _END_32 = np.float32(-(2**31)), np.float32(2**31)
+_LEAST_64, _END_64 = np.float32(-(2**63)), np.float32(2**63)
+_LEAST_INT32, _LEAST_INT64 = np.int32(-(2**31)), np.int64(-(2**63))
+
+
+@kernel
+def map_test(code: Static, x: Array, out: Array, part: int, parts: int) -> None:
+    """out[i] = 1 if the test holds of x[i], else 0."""
+    first, end = share_lines(out.shape[0], part, parts)
+    source, target = x[first:end], out[first:end]
+    for i in range(end - first):
+        v = source[i]
+        if code == NONZERO:
+            target[i] = v != 0
+        elif code == ZERO:
+            target[i] = v == 0
+        else:
+            target[i] = v != v
+
+
+@kernel
+def truncate(x: Array, out: Array, part: int, parts: int) -> None:
+    """out[i] = x[i] without its fraction as an int32, modulo the range of `out`.
+
+    Numbers beyond the range of int32, and NaN, are its least number, as on x86-64.
+    """
+    first, end = share_lines(out.shape[0], part, parts)
+    source, target = x[first:end], out[first:end]
+    for i in range(end - first):
+        v = source[i]
+        target[i] = np.int32(v) if v >= _LEAST_32 and v < _END_32 else _LEAST_INT32
+
+
+@kernel
+def truncate_long(x: Array, out: Array, part: int, parts: int) -> None:
+    """out[i] = x[i] without its fraction as an int64; numbers beyond its range, and NaN, are its least number."""
+    first, end = share_lines(out.shape[0], part, parts)
+    source, target = x[first:end], out[first:end]
+    for i in range(end - first):
+        v = source[i]
+        target[i] = np.int64(v) if v >= _LEAST_64 and v < _END_64 else _LEAST_INT64
+
+
+# -- operators --------------------------------------------------------------------------
+
+_FROM = frozenset(map(np.dtype, "?bBhHiIqQfd"))
+_TO = frozenset(map(np.dtype, "?bBhHiqfd"))
+"""Types to which numbers of `_FROM` are converted: numpy's results for uint32 and uint64 depend on the processor."""
+
+
+def unsigned_bools(x: Array) -> Array:
+    """The memory of an array, flat; that of bools as bytes 0 and 1."""
+    memory = flat(x)
+    return memory.view(np.uint8) if x.dtype == np.bool_ else memory
+
+
+def _cast_refused(out: Info, x: Info | None, *_: Info | None, **__: Any) -> str | None:
+    if x is None or x.value is not None:
+        return "the input is constant"
+    return None if x.dtype in _FROM and out.dtype in _TO else f"{x.dtype} to {out.dtype}"
+
+
+@fast(cast, when=_cast_refused, layout="any", by_item=True)
+def bind_cast(pool: ConstantPool, out: Array, x: Array, *_: Array | None, **__: Any) -> Call:
+    """Bind the conversion to the type of the result."""
+    source, target = unsigned_bools(x), unsigned_bools(out)
+    if out.dtype == np.bool_:
+        return Call(map_test, (Specialised(NONZERO), source, target))
+    if x.dtype.kind == "f" and out.dtype.kind != "f":
+        return Call(truncate_long if out.dtype == np.int64 else truncate, (source, target))
+    return Call(copy, (source, target))
+
+
+fast(cast_like, when=_cast_refused, layout="any")(bind_cast)
+
+
+def _test_refused(out: Info, x: Info | None) -> str | None:
+    if x is None or x.value is not None:
+        return "the input is constant"
+    return None if x.dtype in _FROM else str(x.dtype)
+
+
+@fast(not_, when=_test_refused, layout="any", by_item=True)
+def bind_not(pool: ConstantPool, out: Array, x: Array) -> Call:
+    """Bind the negation of truth values."""
+    return Call(map_test, (Specialised(ZERO), unsigned_bools(x), unsigned_bools(out)))
+
+
+@fast(is_nan, when=_test_refused, layout="any", by_item=True)
+def bind_is_nan(pool: ConstantPool, out: Array, x: Array) -> Call:
+    """Bind the search for NaN."""
+    return Call(map_test, (Specialised(UNORDERED), unsigned_bools(x), unsigned_bools(out)))
