@@ -144,7 +144,7 @@ def _extra(case: Case) -> list[str]:
 
 
 def is_equal(case: Case, measurement: Measurement | None = None) -> bool:
-    """Whether results (ours, if none are given) are ONNX Runtime's, within the tolerance of the model."""
+    """Whether results (by default ours) equal ONNX Runtime's within the tolerance of the model."""
     difference = (measurement or case.measurements[0]).difference
     return difference is not None and difference <= case.parameters["tolerance"]
 

@@ -152,7 +152,7 @@ def _run(bench: Bench, runtime: Runtime, model: ModelProto, feeds: Inputs, sourc
 
 
 def _error(ours: Any, other: Any) -> float:
-    """Return the greatest difference relative to the scale; infinite for other shapes or kinds."""
+    """Return the greatest difference relative to the scale; infinity if shapes or kinds of type differ."""
     a, b = np.asarray(ours), np.asarray(other)
     if a.shape != b.shape or a.dtype.kind in "OUS":
         return 0.0 if a.shape == b.shape and np.array_equal(a, b) else float("inf")

@@ -52,7 +52,7 @@ class JobOutcome:
 
 
 Job = Callable[[Prepare, Runtime], JobOutcome]
-"""What a worker does with its runtime; it must be picklable."""
+"""A task that a worker runs with its runtime; it must be picklable."""
 
 
 @dataclass(frozen=True)

@@ -169,7 +169,7 @@ class _Archive:
         if info.compress_type != zipfile.ZIP_STORED:
             raise Refusal(f"has the compressed entry {name}, which torch.save never writes")
         if info.file_size > limit or info.file_size != info.compress_size:
-            raise Refusal(f"has {info.file_size} bytes in entry {name}, allowed are {limit}")
+            raise Refusal(f"has {info.file_size} bytes in entry {name}, at most {limit} are allowed")
         self.unread -= info.file_size
         if self.unread < 0:
             raise Refusal("has entries that overlap")

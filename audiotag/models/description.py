@@ -189,10 +189,6 @@ class Description:
             del value["features"]["rate"]
         return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
 
-    def with_labels(self, labels: tuple[ClassLabel, ...]) -> Description:
-        """The description with other classes."""
-        return replace(self, labels=labels)
-
 
 def parse(text: str) -> Description:
     """Parse the JSON of a description.

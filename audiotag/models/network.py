@@ -90,16 +90,6 @@ class Network:
         """
         return self._scores(self._run([self._output], rows)[0], len(rows))
 
-    def with_embedding(self, rows: Array) -> tuple[Array, Array]:
-        """Compute scores (batch, classes) and embeddings (batch, n), both float32, see `__call__`.
-
-        The embedding is the input of the classifier, a mean over time and frequency.
-
-        Raises ModelError.
-        """
-        scores, embedding = self._run([self._output, self.embedding], rows)
-        return self._scores(scores, len(rows)), self._embeddings(embedding, len(rows))
-
     def answer(self, rows: Array, *, frames: bool = False, embedding: bool = False) -> Outcome:
         """Compute the probabilities of a clip, its front end being `rows`, (mels, time) or (1, samples).
 

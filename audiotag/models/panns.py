@@ -73,7 +73,7 @@ def _front_end(state: Mapping[str, Array]) -> Description:
     bins, bands = bank.shape
     rate = {513: 32000, 257: 16000}.get(bins)
     if rate is None or not 1 <= bands <= 512:
-        raise ModelError(f"{_MEL} has shape {list(bank.shape)}; known are 513 rows (32 kHz) and 257 rows (16 kHz)")
+        raise ModelError(f"{_MEL} has shape {list(bank.shape)}; it must have 513 rows (32 kHz) or 257 rows (16 kHz)")
     described = description(rate, bands)
     assert described.features is not None
     if not np.allclose(bank.T, mel_filterbank(described.features), rtol=0, atol=3e-5):

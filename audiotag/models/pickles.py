@@ -39,7 +39,7 @@ _NUMPY = {
     "numpy.ndarray",
     *(f"numpy.{core}.multiarray.{name}" for core in ("core", "_core") for name in ("_reconstruct", "scalar")),
 }
-"""What pickled numpy arrays and numbers refer to; they are skipped, see `Skipped`."""
+"""Globals that pickled numpy arrays and numbers refer to; such objects are skipped, see `Skipped`."""
 
 _KNOWN = {_CONTAINER, _TENSOR, _PARAMETER, *_NUMPY, *(f"torch.{name}" for name in STORAGES)}
 
@@ -215,7 +215,7 @@ class _Machine:
 def _global(name: str) -> _Global:
     if name not in _KNOWN:
         raise Refusal(
-            f"is refused: its pickle refers to {name[:99]}, only tensors and containers are read, nothing was run"
+            f"is refused: its pickle refers to {name[:99]}; only tensors and containers are read, and nothing was run"
         )
     return _Global(name)
 

@@ -50,7 +50,7 @@ class ReleaseModel:
 
     @property
     def licence(self) -> str:
-        """The licence of the weights; that of PANNs' and CED's is as others report it."""
+        """The licence of the weights; for PANNs and CED as third parties report it."""
         return {PANNS_URL: "CC BY 4.0", CED_URL: "Apache-2.0"}.get(self.url, "MIT")
 
     @property

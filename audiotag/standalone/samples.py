@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from tinyonnx.ir import Array
 
 UNSIGNED_8, SIGNED_16, SIGNED_24, SIGNED_32, FLOAT_32, FLOAT_64 = range(1, 7)
-"""Encodings; those of integers are their bytes."""
+"""Encodings of samples; the number of an integer encoding is its width in bytes."""
 
 VALUES = 1 << 13
 """Number of values (frames x channels) decoded at a time."""

@@ -139,7 +139,7 @@ def boosted_trees() -> Model:
 
 @zoo_model("perceptron")
 def perceptron() -> Model:
-    """Three small layers and a softmax: one row."""
+    """Three small layers and a softmax, run on one row."""
     b = Builder()
     x = b.add("Relu", b.linear(b.add("Relu", b.linear("x", 16, 32)), 32, 32))
     y = b.add("Softmax", b.linear(x, 32, 4), axis=-1)

@@ -49,7 +49,7 @@ def convnext() -> Model:
 
 @zoo_model("unet", tolerance=1e-3)
 def unet() -> Model:
-    """An encoder and a decoder with transposed convolutions, nearest and linear resizing, and skipped connections."""
+    """An encoder and a decoder with transposed convolutions, nearest and linear resizing, and skip connections."""
     b = Builder()
     x, channels, skipped = "x", 1, []
     for filters in (16, 32, 64):

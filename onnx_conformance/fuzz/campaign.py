@@ -30,7 +30,7 @@ _PER_CAUSE = 3
 
 @dataclass(frozen=True)
 class Settings:
-    """The settings of a run; `only` names the runtime in doubt (empty: any)."""
+    """The settings of a run; `only` names the runtime under test (empty: all of them are)."""
 
     seed: int
     seconds: float

@@ -1,4 +1,4 @@
-"""What a run has met: operators, their versions and types, and the passes of tinyonnx that rewrote something."""
+"""Coverage of a run: operators, their versions and types, and the passes of tinyonnx that rewrote a graph."""
 
 from __future__ import annotations
 

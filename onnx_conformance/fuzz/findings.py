@@ -40,7 +40,7 @@ class Finding:
     """The description of a finding, written as `finding.json`.
 
     `cause` groups findings: kind, suspects, operators, type and attributes after reduction; the message of a refusal.
-    `checked` says against what a person has checked it.
+    `checked` names the sources against which a person has verified it.
     """
 
     cause: str

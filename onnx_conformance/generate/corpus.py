@@ -17,7 +17,7 @@ Operator = tuple[str, str]
 """Domain and name."""
 
 _LARGEST = 1 << 14
-"""Numbers of all inputs together from which on an example is left out."""
+"""Examples whose inputs have at least this many elements in total are left out."""
 
 
 @dataclass

@@ -47,7 +47,7 @@ RUNTIMES = {
         Runtime("torch", "onnx2torch", "onnx2torch", torch.start, r"NotImplementedError|not support|not implemented"),
     )
 }  # fmt: skip
-"""Runtimes by name. `find_runtime` has those that need a path or a command as well."""
+"""Runtimes by name. `find_runtime` also returns those that need a path or a command."""
 
 
 def find_runtime(name: str) -> Runtime:

@@ -118,7 +118,7 @@ def _backend(args: argparse.Namespace) -> bool:
     for runtime in runtimes:
         runtime.check_installed()
     if args.html and len(runtimes) > 1:
-        raise ConformanceError("--html is a page of one runtime; --matrix has all of them")
+        raise ConformanceError("--html reports on one runtime; use --matrix for several")
     before = read_runs(args.before) if args.before else []
     suite = [case for folder in args.folder for case in load_folder(folder)] if args.folder else load_suite()
     return run_backend(runtimes, suite, before, args)

@@ -90,8 +90,10 @@ class Preparation:
             raise InputError(f"{path}: can't be written: {error.strerror}") from None
 
     def _copy(self, names: tuple[str, ...], overridden: tuple[str, ...], decided: Decided) -> Graph:
-        """Return a copy of the graph with these outputs (empty: its own), with inputs for fed initializers, and with
-        constants in the place of inputs that decide."""
+        """Return a copy of the graph with these outputs (empty: its own).
+
+        Fed initializers become inputs; inputs whose values the plan is made for become constants.
+        """
         graph = self._graph.clone()
         fix_inputs(graph, decided)
         for name in overridden:

@@ -1,4 +1,4 @@
-"""Shapes of what If, Loop and Scan carry, take and give.
+"""Shapes of the values that If, Loop and Scan carry, take and return.
 
 A body's inputs have the shapes that the node passes in the first iteration, as far as every iteration gives values of
 these shapes back; where one doesn't, its shape is unknown. Bodies are rewritten for these shapes like the main graph.

@@ -36,7 +36,7 @@ def remove_noops(rewrite: Rewrite) -> None:
 
 
 def _remove_identities(rewrite: Rewrite, graph: Graph) -> None:
-    """Remove the Identity nodes of a subgraph, by which bodies give back what they get."""
+    """Remove the Identity nodes of a subgraph, through which exporters let bodies return their inputs."""
     for node in list(graph.nodes):
         if (
             node.op_type == "Identity"

@@ -236,7 +236,7 @@ def _squeeze(rewrite: Rewrite, node: Node, order: Order) -> _Moved:
 def _pad(rewrite: Rewrite, node: Node, order: Order) -> _Moved:
     given = node.inputs[1].const if len(node.inputs) > 1 and node.inputs[1] is not None else None
     if given is None or (len(node.inputs) > 3 and node.inputs[3] is not None):
-        raise _Refusal("its pads are not constant, or for some axes")
+        raise _Refusal("its pads are not constant, or are given for some axes only")
     pads = given.reshape(2, len(order))[:, list(_inverse(order))].reshape(-1)
     inputs = [_operand(node, node.inputs[0], order), constant_sizes(f"{node.label}:pads", pads.tolist())]
     return _Moved([*inputs, *node.inputs[2:]], dict(node.attributes), order)

@@ -167,7 +167,7 @@ class NumpyCall:
                 budget.hold(kept)
 
     def time(self, environment: Environment, budget: Budget) -> Iterator[float]:
-        """Run the step: its seconds."""
+        """Run the step and yield how long it took, in seconds."""
         begin = time.perf_counter()
         self.run(environment, budget)
         yield time.perf_counter() - begin

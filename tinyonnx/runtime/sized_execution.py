@@ -234,7 +234,7 @@ class SizedExecutable(Executable):
         self.address = self.arena.ctypes.data
 
     def _load(self, values: Values) -> _Loaded:
-        """Return the variant for these sizes, evaluated, and let it be tried first next time. Raises Unfit."""
+        """Return the evaluated variant for these sizes; it is tried first next time. Raises Unfit."""
         for position, known in enumerate(self.known):
             if known.evaluate(values, self.address):
                 if position:

@@ -175,7 +175,7 @@ def test_front_ends_that_are_not_the_released_ones(shared):
     bank = state["logmel_extractor.melW"]
     with pytest.raises(ModelError, match=r"melW is not the filter bank of 50 Hz to 14000 Hz"):
         graph_from_panns_state(state | {"logmel_extractor.melW": 2 * bank}, "Cnn6.pth")
-    with pytest.raises(ModelError, match=r"melW has shape \[129, 64\]; known are 513 rows"):
+    with pytest.raises(ModelError, match=r"melW has shape \[129, 64\]; it must have 513 rows"):
         graph_from_panns_state(state | {"logmel_extractor.melW": bank[:129]}, "Cnn6.pth")
     del state["logmel_extractor.melW"]
     with pytest.raises(ModelError, match=r"melW is missing: the sample rate"):

@@ -115,7 +115,7 @@ def test_a_residual_of_two_convolutions(optimise):
         ("n = Relu(t) m = Neg(n) f = Reshape(t, flat) g = Reshape(m, flat) y = Add(f, g)", "is read in its order else"),
         ("y = Add(t, z)", "another operand is not transposed"),
         ("v = Transpose<perm = [0, 3, 1, 2]>(z) y = Add(t, v)", "transposed in different ways"),
-        ("y = Pad(t, amounts, half, ones2)", "its pads are not constant, or for some axes"),
+        ("y = Pad(t, amounts, half, ones2)", "its pads are not constant, or are given for some axes only"),
         ("m = ReduceMax(t) y = Neg(m)", "its axes are not known, or all"),
         ("y = Slice(t, begins, ends)", "its axes are not constant"),
         ("r = Relu(t) y = Add(r, five)", "its result has more axes"),
