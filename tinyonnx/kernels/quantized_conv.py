@@ -1,4 +1,4 @@
-"""Convolutions of bytes: QLinearConv, ConvInteger.
+"""Convolutions of bytes: QLinearConv, ConvInteger, ConvIntegerToFloat.
 
 The bytes under the kernel are gathered for a block of pixels, with zero points where it reaches beyond the image; the
 rest is a product with the packed weights. A 1×1 convolution of stride 1 is that product alone.
@@ -11,7 +11,19 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from tinyonnx.codegen.arguments import Specialised, Static
-from tinyonnx.codegen.byte_tiles import BYTES, SUMS, TALL, WORD, Columns, Finish, Panel, RowSums, Target, bytes_of
+from tinyonnx.codegen.byte_tiles import (
+    BYTES,
+    FLOATS,
+    SUMS,
+    TALL,
+    WORD,
+    Columns,
+    Finish,
+    Panel,
+    RowSums,
+    Target,
+    bytes_of,
+)
 from tinyonnx.codegen.kernel import jit, kernel, share
 from tinyonnx.codegen.primitives import Rows
 from tinyonnx.errors import OpError
@@ -51,7 +63,7 @@ from tinyonnx.kernels.quantized_gemm import (
     take_bytes,
 )
 from tinyonnx.ops.conv import ConvAttributes, conv_windows
-from tinyonnx.ops.quantized import conv_integer, qlinear_conv
+from tinyonnx.ops.quantized import conv_integer, conv_integer_to_float, qlinear_conv
 from tinyonnx.registry import Call, Info, fast
 from tinyonnx.runtime.constants import ConstantPool
 
@@ -151,20 +163,31 @@ def byte_image(x: Array) -> Image:
     return found._replace(data=found.data.view(np.uint8))
 
 
+class Filters(NamedTuple):
+    """Weights, and one number or one for each filter: zero points, scales; int32 and float32 added to the results."""
+
+    weights: Array
+    zero: Array | None
+    scale: Array | None = None
+    offset: Array | None = None
+    bias: Array | None = None
+
+
 def bind_convolution(
-    pool: ConstantPool, kind: int, out: Array, x: Array, w: Array, scaling: Scaling, geometry: ConvAttributes,
-    w_zero: Array | None, w_scale: Array | None = None, b: Array | None = None,
-) -> Call:  # fmt: skip
+    pool: ConstantPool, kind: int, out: Array, x: Array, filters: Filters, scaling: Scaling, geometry: ConvAttributes
+) -> Call:
     """Bind a convolution that isn't depthwise."""
-    group = geometry.group
+    w, group = filters.weights, geometry.group
     windows = conv_windows(Info(None, x.shape), Info(None, w.shape), geometry=geometry)
     numbers = geometry_of(windows)
 
     def pack(w: Array) -> Array:
         return np.moveaxis(w, 1, -1).reshape(group, w.shape[0] // group, -1).transpose(0, 2, 1)
 
-    factor = factor_of(pool, f"convolution {group}", pack, w, w_zero, w_scale, offset=b)
-    source, target = byte_image(x), image(out) if kind == SUMS else byte_image(out)
+    factor = factor_of(
+        pool, f"convolution {group}", pack, w, filters.zero, filters.scale, offset=filters.offset, bias=filters.bias
+    )
+    source, target = byte_image(x), byte_image(out) if kind == BYTES else image(out)
     k, n = w[0].size, w.shape[0]
     plain = set(windows.kernel + windows.strides) == {1} and not any(windows.begin) and windows.out == x.shape[2:]
     if group == 1 and plain:
@@ -210,7 +233,44 @@ def bind_integer(
     geometry: ConvAttributes,
 ) -> Call:  # fmt: skip
     """Bind the kernel of a ConvInteger: sums of products in int32."""
-    return bind_convolution(pool, SUMS, out, x, w, scaling_of(x, x_zero), geometry, w_zero)
+    return bind_convolution(pool, SUMS, out, x, Filters(w, w_zero), scaling_of(x, x_zero), geometry)
+
+
+def scaled_refused(
+    out: Info, x: Info | None, w: Info | None, scale: Info | None, x_zero: Info | None = None,
+    w_zero: Info | None = None, offset: Info | None = None, bias: Info | None = None, *, geometry: ConvAttributes,
+) -> str | None:  # fmt: skip
+    """Refuse convolutions that no kernel supports, and scales, offsets and biases of other types and shapes."""
+    reason = convolution_refused(out, x, w, x_zero, w_zero, geometry)
+    if reason is not None or w is None or w.shape is None:
+        return reason
+    for number, dtype in ((offset, np.int32), (bias, np.float32)):
+        if number is not None and (number.dtype != dtype or np.prod(number.shape or ()) != w.shape[0]):
+            return "the offset or the bias is not one number for each filter"
+    return scales_refused(1, None, scale=scale)
+
+
+def _scaled_refused(out: Info, *operands: Info | None, geometry: ConvAttributes) -> str | None:
+    if is_depthwise(operands[0], operands[1], geometry.group):
+        return "depthwise: has a kernel of its own"
+    return scaled_refused(out, *operands, geometry=geometry)
+
+
+@fast(conv_integer_to_float, when=_scaled_refused)
+def bind_scaled(pool: ConstantPool, out: Array, *operands: Array | None, geometry: ConvAttributes) -> Call:
+    """Bind the kernel of a ConvIntegerToFloat: sums of products in int32, scaled."""
+    x, scaling, filters = scaled_parts(*operands)
+    return bind_convolution(pool, FLOATS, out, x, filters, scaling, geometry)
+
+
+def scaled_parts(
+    x: Array | None, w: Array | None, scale: Array | None, x_zero: Array | None = None, w_zero: Array | None = None,
+    offset: Array | None = None, bias: Array | None = None,
+) -> tuple[Array, Scaling, Filters]:  # fmt: skip
+    """The image, the scales and the weights of a ConvIntegerToFloat."""
+    assert x is not None
+    assert w is not None
+    return x, scaling_of(x, x_zero, scale), Filters(w, w_zero, None, offset, bias)
 
 
 def qlinear_refused(out: Info, *operands: Info | None, geometry: ConvAttributes) -> str | None:
@@ -239,4 +299,4 @@ def bind_qlinear(pool: ConstantPool, out: Array, *operands: Array | None, geomet
     assert x is not None
     assert w is not None
     scaling = scaling_of(x, x_zero, x_scale, y_scale, y_zero)
-    return bind_convolution(pool, BYTES, out, x, w, scaling, geometry, w_zero, w_scale, b)
+    return bind_convolution(pool, BYTES, out, x, Filters(w, w_zero, w_scale, b), scaling, geometry)

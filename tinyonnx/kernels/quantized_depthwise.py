@@ -11,17 +11,31 @@ from typing import Any
 import numpy as np
 
 from tinyonnx.codegen.arguments import Specialised, Static
-from tinyonnx.codegen.byte_tiles import BYTES, SUMS, Columns, Finish, Panel, RowSums, Target, byte_taps_tile, bytes_of
+from tinyonnx.codegen.byte_tiles import (
+    BYTES,
+    FLOATS,
+    SUMS,
+    Columns,
+    Finish,
+    Panel,
+    RowSums,
+    Target,
+    byte_taps_tile,
+    bytes_of,
+)
 from tinyonnx.codegen.kernel import jit, kernel, share
 from tinyonnx.codegen.primitives import FEW_PIXELS, LANES, PIXELS, Rows, Window
 from tinyonnx.ir import Array
 from tinyonnx.kernels._common import Geometry, Image, geometry_of, image, is_depthwise
 from tinyonnx.kernels.quantized_conv import (
     ByteConvolution,
+    Filters,
     byte_image,
     convolution_refused,
     fill,
     qlinear_refused,
+    scaled_parts,
+    scaled_refused,
 )
 from tinyonnx.kernels.quantized_gemm import (
     Factor,
@@ -34,7 +48,7 @@ from tinyonnx.kernels.quantized_gemm import (
     take_bytes,
 )
 from tinyonnx.ops.conv import ConvAttributes, conv_windows
-from tinyonnx.ops.quantized import conv_integer, qlinear_conv
+from tinyonnx.ops.quantized import conv_integer, conv_integer_to_float, qlinear_conv
 from tinyonnx.registry import Call, Info, fast
 from tinyonnx.runtime.constants import ConstantPool
 
@@ -173,13 +187,14 @@ def _pack(w: Array, zero: Array) -> list[Array]:
 
 
 def _bind(
-    pool: ConstantPool, kind: int, out: Array, x: Array, w: Array, scaling: Scaling, geometry: ConvAttributes,
-    w_zero: Array | None, w_scale: Array | None = None, b: Array | None = None,
-) -> Call:  # fmt: skip
+    pool: ConstantPool, kind: int, out: Array, x: Array, filters: Filters, scaling: Scaling, geometry: ConvAttributes
+) -> Call:
+    w, w_zero = filters.weights, filters.zero
     numbers = geometry_of(conv_windows(Info(None, x.shape), Info(None, w.shape), geometry=geometry))
     packed, sums = pool.derive("depthwise bytes", _pack, w, np.zeros(1, w.dtype) if w_zero is None else w_zero)
-    factor = Factor(packed, sums, np.zeros(len(w), np.int32), *numbers_of(pool, len(w), w_scale, b), 0)
-    source, target = byte_image(x), image(out) if kind == SUMS else byte_image(out)
+    added = numbers_of(pool, len(w), filters.scale, filters.offset, filters.bias)
+    factor = Factor(packed, sums, np.zeros(len(w), np.int32), *added, 0)
+    source, target = byte_image(x), byte_image(out) if kind == BYTES else image(out)
     channels = columns_step(source.channels)
     scratch = 4 * channels + ring_rows(numbers) * ring_width(numbers, target.width) * channels // 4
     layer = ByteConvolution(factor, scaling, numbers, source.channels)
@@ -206,7 +221,19 @@ def bind_integer(
     geometry: ConvAttributes,
 ) -> Call:  # fmt: skip
     """Bind sums."""
-    return _bind(pool, SUMS, out, x, w, scaling_of(x, x_zero), geometry, w_zero)
+    return _bind(pool, SUMS, out, x, Filters(w, w_zero), scaling_of(x, x_zero), geometry)
+
+
+def _scaled_refused(out: Info, *operands: Info | None, geometry: ConvAttributes) -> str | None:
+    not_depthwise = _not_depthwise(operands[0], operands[1], geometry)
+    return not_depthwise or scaled_refused(out, *operands, geometry=geometry)
+
+
+@fast(conv_integer_to_float, when=_scaled_refused)
+def bind_scaled(pool: ConstantPool, out: Array, *operands: Array | None, geometry: ConvAttributes) -> Call:
+    """Bind the kernel of a depthwise ConvIntegerToFloat: sums of products in int32, scaled."""
+    x, scaling, filters = scaled_parts(*operands)
+    return _bind(pool, FLOATS, out, x, filters, scaling, geometry)
 
 
 def _qlinear_refused(out: Info, *operands: Info | None, geometry: ConvAttributes) -> str | None:
@@ -221,4 +248,4 @@ def bind_qlinear(pool: ConstantPool, out: Array, *operands: Array | None, geomet
     assert x is not None
     assert w is not None
     scaling = scaling_of(x, x_zero, x_scale, y_scale, y_zero)
-    return _bind(pool, BYTES, out, x, w, scaling, geometry, w_zero, w_scale, b)
+    return _bind(pool, BYTES, out, x, Filters(w, w_zero, w_scale, b), scaling, geometry)

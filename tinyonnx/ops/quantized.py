@@ -167,6 +167,29 @@ def conv_integer(
     return wrapped(_exact_conv(ctx, x, w, x_zero_point, w_zero_point, geometry))
 
 
+def _scaled_conv_shape(x: Info, w: Info, *_: Info | None, geometry: ConvAttributes) -> Info:
+    return Info(np.dtype(np.float32), _conv_integer_shape(x, w, geometry=geometry).shape)
+
+
+@op("ConvIntegerToFloat", domain=FUSED, shape=_scaled_conv_shape)
+@quiet
+def conv_integer_to_float(
+    ctx: Context | None, x: Array, w: Array, scale: Array, x_zero_point: Array | None = None,
+    w_zero_point: Array | None = None, offset: Array | None = None, bias: Array | None = None, *,
+    geometry: ConvAttributes = ConvAttributes(),
+) -> Array:  # fmt: skip
+    """float32(ConvInteger + offset) · scale + bias.
+
+    The sum with the offset wraps to int32; offset and bias are one number for each filter, the scale is one number.
+    """
+    sums = conv_integer(ctx, x, w, x_zero_point, w_zero_point, geometry=geometry)
+    per_filter = (-1, *(1,) * (x.ndim - 2))
+    if offset is not None:
+        sums = sums + offset.reshape(per_filter)
+    y = sums.astype(np.float32) * one_number("scale", scale)
+    return np.asarray(y if bias is None else y + bias.reshape(per_filter))
+
+
 def _qlinear_conv_shape(
     x: Info, x_scale: Info, x_zero: Info, w: Info, *rest: Info | None, geometry: ConvAttributes
 ) -> Info:

@@ -1,9 +1,11 @@
 """Fuse MatMulInteger with the conversion of its sums: Cast(MatMulInteger(a, b)) · (s_a · s_b) + bias, as exporters of
-dynamically quantised models write it, is MatMulIntegerToFloat(a, b, s_a, s_b; bias), operation by operation."""
+dynamically quantised models write it, is MatMulIntegerToFloat(a, b, s_a, s_b; bias), operation by operation.
+
+Cast(ConvInteger(x, w) + offset) · s + bias is ConvIntegerToFloat likewise."""
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import NamedTuple, TypeGuard
 
 import numpy as np
 
@@ -32,9 +34,11 @@ def fuse_integer_products(rewrite: Rewrite) -> None:
             if found is not None:
                 _fuse(rewrite, node, found)
                 break
+            if _fuse_convolution(rewrite, node, sums, scale):
+                break
     for node in [n for n in rewrite.graph.nodes if n.op_type == "Add" and not n.domain]:
         for x, bias in (node.inputs, node.inputs[::-1]):
-            if _add_bias(rewrite, node, x, bias):
+            if _add_bias(rewrite, node, x, bias) or _add_filter_bias(rewrite, node, x, bias):
                 break
 
 
@@ -111,4 +115,72 @@ def _add_bias(rewrite: Rewrite, node: Node, x: Value | None, bias: Value | None)
     inputs = [*product.inputs, bias]
     fused = rewrite.fuse(node, [product], product.op_type, inputs, {}, domain=product.domain, opset=product.opset)
     rewrite.applied(fused, f"is the bias of {product.label}")
+    return True
+
+
+def _fuse_convolution(rewrite: Rewrite, node: Node, scaled: Value | None, scale: Value | None) -> bool:
+    """Fuse a Mul of the sums of a convolution, converted to float32; return whether it is one."""
+    cast = producer(scaled)
+    if cast is None or cast.domain or cast.op_type != "Cast" or scaled is None or scaled.dtype != np.float32:
+        return False
+    inner = producer(cast.inputs[0])
+    if _is(inner, "ConvInteger"):
+        return _fuse_scaled(rewrite, node, [inner, cast], None, scale)
+    if inner is None or not _is(inner, "Add"):
+        return False
+    for sums, offset in (inner.inputs, inner.inputs[::-1]):
+        conv = producer(sums)
+        if _is(conv, "ConvInteger"):
+            return _fuse_scaled(rewrite, node, [conv, inner, cast], offset, scale)
+    return False
+
+
+def _is(node: Node | None, name: str) -> TypeGuard[Node]:
+    return node is not None and not node.domain and node.op_type == name
+
+
+def _fuse_scaled(
+    rewrite: Rewrite, node: Node, others: list[Node], offset: Value | None, scale: Value | None
+) -> bool:  # fmt: skip
+    conv = others[0]
+    x, w, x_zero, w_zero = (*conv.inputs, None, None)[:4]
+    reason = None
+    if w is None or w.const is None:
+        reason = "its weights are not constant"
+    elif scale is None or scale.dtype != np.float32 or not _is_one_number(scale):
+        reason = "the scale is not one number"
+    elif offset is not None and not _is_for_each_filter(offset, w):
+        reason = "the offset is not one number for each filter"
+    shared = next((inner for inner in others if sole_reader(inner.output) is None), None)
+    if reason is None and shared is not None:
+        reason = why_no_sole_reader(shared.output)
+    if reason is not None:
+        rewrite.refused(node, f"not fused with {conv.label}: {reason}")
+        return True
+    inputs = [x, w, scale, x_zero, w_zero, offset]
+    fused = rewrite.fuse(node, others, "ConvIntegerToFloat", inputs, conv.attributes)
+    rewrite.applied(fused, f"takes in {conv.label}")
+    return True
+
+
+def _is_for_each_filter(value: Value, weights: Value) -> bool:
+    """Whether the shape is that of one number for each filter, broadcast over the spatial axes."""
+    filters, *kernel = (weights.static_shape or ())[:1] + (weights.static_shape or ())[2:]
+    spatial = (1,) * len(kernel)
+    return value.static_shape in ((filters, *spatial), (1, filters, *spatial))
+
+
+def _add_filter_bias(rewrite: Rewrite, node: Node, x: Value | None, bias: Value | None) -> bool:
+    """Fuse a sum of a scaled convolution and a bias."""
+    conv = producer(x)
+    if conv is None or conv.op_type != "ConvIntegerToFloat" or x is None or bias is None or bias.const is None:
+        return False
+    weights = conv.inputs[1]
+    if len(conv.inputs) > 6 or weights is None or bias.dtype != np.float32 or not _is_for_each_filter(bias, weights):
+        return False
+    if sole_reader(x) is not node:
+        rewrite.refused(node, f"not fused with {conv.label}: {why_no_sole_reader(x)}")
+        return False
+    fused = rewrite.fuse(node, [conv], conv.op_type, [*conv.inputs, bias], conv.attributes)
+    rewrite.applied(fused, f"is the bias of {conv.label}")
     return True

@@ -9,15 +9,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.tinyonnx.kernels.fast import run
+from tests.tinyonnx.kernels.fast import choose, run
 from tests.tinyonnx.kernels.test_quantized_gemm import BYTES, equal, every, scale
 from tinyonnx.codegen.primitives import LANES
+from tinyonnx.ops.conv import ConvAttributes
+from tinyonnx.registry import FUSED, Info, lookup
 
 
 def convolve(
     seed: int, x_shape: tuple[int, ...], w_shape: tuple[int, ...], types: Any = None, **attributes: Any
 ) -> None:
-    """Compare QLinearConv, with and without a bias, and ConvInteger with the numpy operator."""
+    """Compare QLinearConv and ConvIntegerToFloat, with and without a bias, and ConvInteger with the numpy operator."""
     r = np.random.default_rng(seed)
     x_type, w_type, y_type = types or r.choice(2, 3).tolist()
     x_type, w_type, y_type = BYTES[x_type], BYTES[w_type], BYTES[y_type]
@@ -29,6 +31,12 @@ def convolve(
     b = r.integers(-(2**16), 2**16, filters).astype(np.int32)
     equal(run("QLinearConv", *inputs, b, constants=range(1, 9), **attributes))
     equal(run("QLinearConv", *inputs, constants=range(1, 8), **attributes))
+    offset = r.integers(-(2**31), 2**31, (1, filters, *(1,) * (x.ndim - 2))).astype(np.int32)
+    bias = r.normal(0, 9, (filters, *(1,) * (x.ndim - 2))).astype(np.float32)
+    zeros = x_zero, None if per_filter else w_zero
+    for added in ((None, None), (offset, None), (None, bias), (offset, bias)):
+        scaled = x, w, scale(0), *zeros, *added
+        equal(run("ConvIntegerToFloat", *scaled, constants=(1, 4, 6), fused=True, **attributes))
     if not per_filter:
         equal(run("ConvInteger", x, w, x_zero, w_zero, constants=(1, 3), **attributes))
         equal(run("ConvInteger", x, w, constants=(1,), **attributes))
@@ -53,6 +61,25 @@ def test_depthwise_rows(width: int, kernel: int, stride: int) -> None:
     """Rows of every number of tiles, for unrolled and other kernels."""
     size = (width - 1) * stride + kernel
     convolve(width, (1, 5, kernel + 2, size), (5, 1, kernel, kernel), group=5, strides=[1, stride])
+
+
+def test_refusals_of_scaled_sums() -> None:
+    def reason(*operands: Any, constants: tuple[int, ...] = (1, 4)) -> str:
+        infos = [
+            Info(np.dtype(t), shape, np.zeros(shape, t) if i in constants else None)
+            for i, (t, shape) in enumerate(operands)
+        ]
+        entry, out = lookup(FUSED, "ConvIntegerToFloat", 1), Info(np.dtype(np.float32), (1, 4, 5, 5))
+        return str(choose(entry, out, infos, {"geometry": ConvAttributes()}))
+
+    x, w, zero, w_zero = (np.uint8, (1, 3, 5, 5)), (np.int8, (4, 3, 1, 1)), (np.uint8, ()), (np.int8, (1,))
+    one = np.float32, ()
+    several = "not one number for each filter"
+    assert "a scale is not float32" in reason(x, w, (np.float64, ()))
+    assert "scale is not one number" in reason(x, w, (np.float32, (4,)))
+    assert several in reason(x, w, one, zero, (np.int8, ()), (np.int64, (4,)))
+    assert several in reason(x, w, one, zero, (np.int8, ()), (np.int32, (1,)))
+    assert "weights are not constant" in reason(x, w, one, zero, w_zero, constants=(1,))
 
 
 @given(data=st.data())

@@ -54,3 +54,63 @@ def test_refusals(optimise: Optimise) -> None:
     assert shared.refused("its output is read")
     assert refused("t = Mul (s, rows) y = Mul (c, t)").refused("neither one number nor one for each column")
     assert refused("t = Mul (s, ws) p = Mul (c, t) y = Add (p, b)", fused=1).ops["Add"] == 1
+
+
+IMAGE = np.random.default_rng(1).normal(0, 2, (2, 2, 5, 4)).astype(np.float32)
+FILTERS = "uint8[3,2,1,2] w = {1,255,3,128,127,5,0,7,9,11,200,17}, uint8 wz = {121}, float ws = {0.125}"
+FILTERS += ", int32[1,3,1,1] f = {7,-1000,2147483000}, float[1,3,1,1] b = {0.5,-1.5,2.5}, int32[1,1,1,4] g = {1,2,3,4}"
+SUMS = """q, s, z = DynamicQuantizeLinear (x)
+    m = ConvInteger <pads = [0, 1, 0, 0]> (q, w, z, wz)
+    t = Mul (s, ws)
+    """
+
+
+def convolve(optimise: Optimise, body: str, fused: int, outputs: str = "float[2,3,5,4] y") -> Optimised:
+    text = model_text(SUMS + body, "float[2,2,5,4] x", outputs, FILTERS)
+    result = optimise(text, expected=unoptimised(text, x=IMAGE), x=IMAGE)
+    assert result.error == 0
+    assert result.ops["ConvIntegerToFloat"] == fused
+    return result
+
+
+@pytest.mark.parametrize("offset", ["a = Identity (m)", "a = Add (m, f)", "a = Add (f, m)"])
+@pytest.mark.parametrize("product", ["p = Mul (c, t)", "p = Mul (t, c)"])
+@pytest.mark.parametrize("bias", ["y = Identity (p)", "y = Add (p, b)", "y = Add (b, p)"])
+def test_convolution(optimise: Optimise, offset: str, product: str, bias: str) -> None:
+    result = convolve(optimise, f"{offset} c = Cast <to = 1> (a) {product} {bias}", 1)
+    assert not result.ops["ConvInteger"] + result.ops["Cast"] + result.ops["Add"]
+    assert result.ops["Mul"] == 1
+
+
+def test_a_computed_offset(optimise: Optimise) -> None:
+    body = "u = Div (b, t) v = Floor (u) o = Cast <to = 6> (v) a = Add (m, o) c = Cast <to = 1> (a) y = Mul (c, t)"
+    convolve(optimise, body, 1)
+
+
+def test_refusals_of_convolutions(optimise: Optimise) -> None:
+    def refused(body: str, reason: str, outputs: str = "float[2,3,5,4] y", fused: int = 0) -> None:
+        assert convolve(optimise, body, fused, outputs).refused(reason)
+
+    refused("c = Cast <to = 1> (m) y = Mul (c, b)", "the scale is not one number")
+    refused("a = Add (m, g) c = Cast <to = 1> (a) y = Mul (c, t)", "not one number for each filter")
+    refused(
+        "c = Cast <to = 1> (m) y = Mul (c, t) v = Identity (m)",
+        "its output is read",
+        "float[2,3,5,4] y, int32[2,3,5,4] v",
+    )
+    refused(
+        "c = Cast <to = 1> (m) y = Mul (c, t) v = Add (y, b)",
+        "its output is read",
+        "float[2,3,5,4] y, float[2,3,5,4] v",
+        fused=1,
+    )
+    both = convolve(optimise, "c = Cast <to = 1> (m) p = Mul (c, t) r = Relu (p) y = Add (p, r)", 1)
+    assert both.ops["Add"] == 1
+    text = model_text(
+        "m = ConvInteger (q, w) c = Cast <to = 1> (m) y = Mul (c, s)",
+        "uint8[1,1,3,3] q, uint8[1,1,2,2] w",
+        "float[1,1,2,2] y",
+        "float s = {0.5}",
+    )
+    feeds = {"q": np.arange(9, dtype=np.uint8).reshape(1, 1, 3, 3), "w": np.uint8([[[[1, 2], [3, 255]]]])}
+    assert optimise(text, expected=unoptimised(text, **feeds), **feeds).refused("its weights are not constant")
