@@ -37,6 +37,11 @@ def gather_shape(data: Info, indices: Info, *, axis: int = 0) -> Info:
 @op("Gather", since=1, shape=gather_shape)
 def gather(data: Array, indices: Array, *, axis: int = 0) -> Array:
     (axis,) = normalise_axes([axis], data.ndim)
+    if indices.dtype.kind == "i" and data.size:
+        try:
+            return np.asarray(np.take(data, indices, axis), data.dtype)
+        except IndexError:
+            pass  # `_wrap` names the index
     return np.asarray(np.take(data, _wrap(indices, data.shape[axis]), axis), data.dtype)
 
 

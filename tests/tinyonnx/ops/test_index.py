@@ -198,6 +198,11 @@ def test_what_is_huge_is_refused_before_it_is_allocated(name, inputs, attributes
     [
         ("Gather", [x(3), ints(0)], {"axis": 1}, "axis 1 is out of range for rank 1"),
         ("Gather", [x(3), x(1)], {}, "index must be integers, is float32"),
+        ("Gather", [x(3), ints(0, 3)], {}, "index 3 is out of range for 3 elements"),
+        ("Gather", [x(2, 3), ints(-4, 1)], {"axis": 1}, "index -4 is out of range for 3 elements"),
+        ("Gather", [x(3, 0), ints(3)], {}, "index 3 is out of range for 3 elements"),
+        ("Gather", [x(0, 3), ints(0)], {}, "index 0 is out of range for 0 elements"),
+        ("Gather", [x(3), np.array([3], np.uint64)], {}, "index 3 is out of range for 3 elements"),
         ("GatherElements", [x(3, 3), ints(0)], {}, "indices have rank 1, data has rank 2"),
         ("GatherElements", [x(2, 2), np.zeros((1, 3), I64)], {}, "reach beyond data"),
         ("GatherND", [x(3), np.zeros((1, 2), I64)], {}, "don't fit data"),
