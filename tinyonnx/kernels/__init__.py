@@ -8,6 +8,7 @@ The registry imports further operators when it is asked for one; then the planne
 | `depthwise` | convolutions with one filter per channel |
 | `expand_depthwise`, `depthwise_pointwise`, `stem` | two or three convolutions in a row, fused |
 | `conv` | all other convolutions |
+| `computed_conv` | convolutions with computed weights |
 | `conv_transpose` | transposed convolutions |
 | `gemm` | products with a constant matrix, and the register tiles that all products use |
 | `attention` | attention, as the passes fuse it |
@@ -43,6 +44,7 @@ from tinyonnx.codegen.kernel import BoundKernel
 from tinyonnx.kernels import (  # noqa: F401
     attention,
     broadcast,
+    computed_conv,
     conv,
     conv_transpose,
     convert,

@@ -163,7 +163,7 @@ def convolve_gathered(
 # -- operators --------------------------------------------------------------------------
 
 
-def _block(x: Image, out: Image, geometry: Geometry, groups: int) -> int:
+def gathered_rows(x: Image, out: Image, geometry: Geometry, groups: int) -> int:
     """The number of pixels to gather at a time, or 0 if gathering doesn't pay."""
     _, k_w, _, s_w, _, d_w, _, p_w = geometry
     if groups > 1 or out.channels < 2 * LANES:
@@ -214,7 +214,7 @@ def bind_conv(
         bias = pool.derive(("conv bias", group), lambda w, *b: _pack_bias(b[0] if b else zeros, group), w, *_given(b))
     layer = Convolution(packed, bias, epilogue_of(activation, residual is not None), numbers)
     other = memory_or(residual, target.data)
-    block = _block(source, target, numbers, group)
+    block = gathered_rows(source, target, numbers, group)
     if block:
         return Call(convolve_gathered, (source, layer, block, other, target), scratch=block * w[0].size)
     return Call(convolve, (source, layer, group, other, target))

@@ -26,6 +26,8 @@ from tinyonnx.passes.fuse_residual import fuse_residual
 from tinyonnx.passes.fuse_row_means import fuse_row_means
 from tinyonnx.passes.fuse_squeeze_excite import fuse_squeeze_excite
 from tinyonnx.passes.fuse_stem import fuse_stem
+from tinyonnx.passes.hoist_gathers import hoist_gathers
+from tinyonnx.passes.lower_batchnorm import lower_batchnorm
 from tinyonnx.passes.recognise_gelu import recognise_gelu
 from tinyonnx.passes.recognise_hardswish import recognise_hardswish
 from tinyonnx.passes.recognise_layer_norm import recognise_layer_norm
@@ -47,6 +49,8 @@ PIPELINE: list[Pass] = [
     # patterns assume a graph without no-ops and with one form of each operation
     drop_empty_options,
     split_into_slices,
+    # before no-ops are removed: it leaves Reshapes of Reshapes
+    hoist_gathers,
     # before no-ops are removed: of one channel or row, Transposes are Reshapes afterwards
     sink_transposes,
     remove_noops,
@@ -60,6 +64,8 @@ PIPELINE: list[Pass] = [
     # into the weights before the epilogue: a fused convolution is no longer a Conv
     fold_channelwise,
     fold_batchnorm,
+    # those that no convolution took in
+    lower_batchnorm,
     # of plain convolutions, whose tensors still have the names of the file
     round_weights,
     # before the factors of queries and keys are taken in elsewhere
