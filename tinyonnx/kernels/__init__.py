@@ -21,6 +21,7 @@ The registry imports further operators when it is asked for one; then the planne
 | `quantized_gemm` | the register tiles of such products, packing |
 | `quantized_conv`, `quantized_depthwise` | convolutions of bytes |
 | `rows` | softmax, normalisation and reductions of the last axes |
+| `columns` | reductions of other axes |
 | `gated` | squeeze-and-excitation |
 | `pool` | pooling, by windows and global |
 | `elementwise` | activations and arithmetic on arrays of one shape |
@@ -44,6 +45,7 @@ from tinyonnx.codegen.kernel import BoundKernel
 from tinyonnx.kernels import (  # noqa: F401
     attention,
     broadcast,
+    columns,
     computed_conv,
     conv,
     conv_transpose,

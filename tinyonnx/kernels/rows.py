@@ -199,19 +199,27 @@ def bind_layer_normalization(
     return Call(normalise_rows, arguments, scratch=_LANES + n)
 
 
-_REDUCTIONS = {"ReduceSum": SUM, "ReduceMean": MEAN, "ReduceMax": MAXIMUM, "ReduceMin": MINIMUM}
+REDUCTIONS = {"ReduceSum": SUM, "ReduceMean": MEAN, "ReduceMax": MAXIMUM, "ReduceMin": MINIMUM}
+
+
+def reduced_axes(x: Info | None, given: Info | None, axes: Any, noop_with_empty_axes: int) -> set[int] | str:
+    """The axes that a reduction reduces; `given` is the input for them, `axes` the attribute. Else why none."""
+    if x is None or x.shape is None or (given is not None and given.value is None):
+        return "axes are not constant"
+    if given is not None and given.value is not None:
+        axes = given.value.ravel()
+    if axes is not None and len(axes):
+        return {int(a) % x.ndim for a in axes}
+    return "nothing is reduced" if noop_with_empty_axes else set(range(x.ndim))
 
 
 def _reduction_refused(
     out: Info, x: Info | None, given: Info | None = None, *, axes: Any = None, noop_with_empty_axes: int = 0, **_: Any
 ) -> str | None:
-    if x is None or x.shape is None or (given is not None and given.value is None):
-        return "axes are not constant"
-    if given is not None and given.value is not None:
-        axes = given.value.ravel()
-    if (axes is None or not len(axes)) and noop_with_empty_axes:
-        return "nothing is reduced"
-    reduced = {int(a) % x.ndim for a in axes} if axes is not None and len(axes) else set(range(x.ndim))
+    reduced = reduced_axes(x, given, axes, noop_with_empty_axes)
+    if isinstance(reduced, str):
+        return reduced
+    assert x is not None
     if reduced != set(range(x.ndim - len(reduced), x.ndim)):
         return "not the last axes"
     return _refused(out, x)
@@ -224,6 +232,6 @@ def _bind_reduction(code: int) -> Callable[..., Call]:
     return bind
 
 
-for _name, _code in _REDUCTIONS.items():
+for _name, _code in REDUCTIONS.items():
     for _function in functions(_name):
         fast(_function, when=_reduction_refused, layout="row_major")(_bind_reduction(_code))

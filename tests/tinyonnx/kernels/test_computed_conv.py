@@ -118,4 +118,4 @@ def test_dymn04_has_its_golden_outputs(shared: Path) -> None:
         feeds = {"melspec": golden[f"{clip}:features"].reshape(1, 1, 128, -1)}
         for name, found in zip(("logits", "embedding"), session.run(["logits", "embedding"], feeds), strict=True):
             np.testing.assert_allclose(found[0], golden[f"{clip}:{name}"], rtol=0, atol=1e-4, err_msg=f"{clip} {name}")
-        assert {step.node.op_type for step in session.plan_for(None, feeds).numpy_steps} <= {"ReduceMean"}
+        assert not session.plan_for(None, feeds).numpy_steps
