@@ -129,7 +129,7 @@ def test_refusals_say_why() -> None:
         assert isinstance(reason, str)
         return reason
 
-    assert "not constant" in why(x, Info(f4, w.shape))
+    assert "not constant" in why(x, constant, Info(f4, (6,)))
     assert "float64" in why(x._replace(dtype=wide.dtype), wide)
     assert "channels" in why(x._replace(shape=(1, 5, 5, 5)), constant)
     assert "residual" in why(x, constant, None, Info(f4, (1, 6, 1, 1)))

@@ -70,8 +70,9 @@ def test_matmul(data: st.DataObject) -> None:
 
 def test_refusals() -> None:
     x = Info(np.dtype(np.float32), (2, 3, 4))
+    several = {"axes": [0, 2]}
     assert "last axis" in str(choose(lookup("", "Softmax", 22), x, [x], {"axis": 1}))
-    assert "last axes" in str(choose(lookup("", "ReduceMax", 12), x, [x], {"axes": [1]}))
+    assert "last axes" in str(choose(lookup("", "ReduceMax", 12), x, [x], several))
     assert "not constant" in str(choose(lookup("", "LayerNormalization", 22), x, [x, x], {}))
     assert "vector" in str(choose(lookup("", "MatMul", 22), x, [x, Info(x.dtype, (4,))], {}))
 
