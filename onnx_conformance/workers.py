@@ -225,6 +225,8 @@ class Worker:
         except (EOFError, OSError):
             self.process.join(1)
             return None
+        except Exception as error:  # unpickling calls the classes of another runtime
+            return JobOutcome(FAILED, f"its outputs can't be read: {type(error).__name__}: {error}"[:LONGEST_MESSAGE])
 
     def _bury(self) -> JobOutcome:
         alive = self.process.is_alive()

@@ -47,6 +47,19 @@ def start_dead() -> Callable[[bytes], Any]:
     os._exit(7)
 
 
+class Unreadable:
+    """An object that can be pickled, but not unpickled."""
+
+    def __reduce__(self) -> Any:
+        return int, ("no number",)
+
+
+def start_unreadable() -> Callable[[bytes], Any]:
+    """Returns outputs that the parent can't read."""
+    return lambda model: lambda feeds: [Unreadable()]
+
+
+UNREADABLE = Runtime("unreadable", "numpy", "numpy", start_unreadable, "^$")
 HOSTILE = Runtime("hostile", "numpy", "numpy", start_hostile, "NotImplemented")
 NEVER = Runtime("never", "numpy", "numpy", start_never, "^$")
 DEAD = Runtime("dead", "numpy", "numpy", start_dead, "^$")

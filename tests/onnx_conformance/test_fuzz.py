@@ -25,8 +25,8 @@ from onnx_conformance.generate.sample import Sample, inferred
 from onnx_conformance.generate.source import SampleSource
 from onnx_conformance.runtimes import RUNTIMES
 from onnx_conformance.suite.cases import load_folder
-from onnx_conformance.workers import Bench
-from tests.onnx_conformance.runtimes import HOSTILE, WRONG_TANH
+from onnx_conformance.workers import FAILED, Bench, RunModel
+from tests.onnx_conformance.runtimes import HOSTILE, UNREADABLE, WRONG_TANH
 
 
 @pytest.fixture(scope="module")
@@ -227,6 +227,14 @@ def test_scripts_run_with_onnx_and_the_runtime_alone(tmp_path: Path, runtime: st
     assert "onnx_conformance" not in script
     done = subprocess.run([sys.executable, str(place / "reproduce.py")], capture_output=True, text=True, check=True)
     assert done.stdout.splitlines() == ["y should be float32[2] [-1. -1.]", "y is float32[2] [-1. -1.]"]
+
+
+def test_outputs_that_can_not_be_read_fail_and_the_worker_goes_on() -> None:
+    with Bench([UNREADABLE], timeout=600) as bench:
+        for _ in range(2):
+            outcome = bench.run(RunModel(b"", [{}]))["unreadable"]
+            assert outcome.status == FAILED
+            assert outcome.message.startswith("its outputs can't be read: ValueError: ")
 
 
 def test_crashes_are_findings() -> None:
