@@ -66,7 +66,8 @@ def test_a_wrong_convolution_in_resnet18(tmp_path: Path, capsys: Any, monkeypatc
 
 def test_a_wrong_product_in_minilm(tmp_path: Path, capsys: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     onnx.save(minilm(layers=2, width=32, heads=4), tmp_path / "m.onnx")
-    plant(monkeypatch, lookup("", "MatMul", 17).function, 1, lambda a, b: b.shape == (128, 32))
+    for domain, name in (("", "MatMul"), (registry.FUSED, "Linear")):
+        plant(monkeypatch, lookup(domain, name, 17).function, 1, lambda a, b, *_: b.shape == (128, 32))
     part = reduced(tmp_path / "m.onnx", tmp_path, capsys, "--dim", "tokens=7")
     assert [node.op_type for node in part.graph.node] == ["MatMul"]
 
@@ -92,10 +93,11 @@ def test_a_node_that_fails(tmp_path: Path, capsys: Any, monkeypatch: pytest.Monk
     def fails(*_: Any, **__: Any) -> Any:
         raise OpError("planted")
 
-    onnx.save(minilm(layers=1, width=32, heads=4), tmp_path / "m.onnx")
+    text = '<ir_version: 8, opset_import: ["" : 17]> m (double[n,3] x) => (double[n,3] y) {'
+    onnx.save(onnx.parser.parse_model(text + "a = Abs(x) b = Sqrt(a) c = Erf(b) y = Neg(c) }"), tmp_path / "m.onnx")
     monkeypatch.setattr(lookup("", "Erf", 17), "function", fails)
     folder = tmp_path / "part"
-    call(capsys, "reduce", tmp_path / "m.onnx", "--against", "reference", "-o", folder, "--dim", "tokens=4")
+    call(capsys, "reduce", tmp_path / "m.onnx", "--against", "reference", "-o", folder, "--dim", "n=4")
     assert [node.op_type for node in onnx.load(folder / "model.onnx").graph.node] == ["Erf"]
 
 
