@@ -41,8 +41,8 @@ def map_test(code: Static, x: Array, out: Array, part: int, parts: int) -> None:
 
 
 @kernel
-def truncate(x: Array, out: Array, part: int, parts: int) -> None:
-    """out[i] = x[i] without its fraction as an int32, modulo the range of `out`.
+def truncate(x: Array, mask: int, out: Array, part: int, parts: int) -> None:
+    """out[i] = x[i] without its fraction as an int32, of which the bits of `mask` are kept.
 
     Numbers beyond the range of int32, and NaN, are its least number, as on x86-64.
     """
@@ -50,7 +50,7 @@ def truncate(x: Array, out: Array, part: int, parts: int) -> None:
     source, target = x[first:end], out[first:end]
     for i in range(end - first):
         v = source[i]
-        target[i] = np.int32(v) if v >= _LEAST_32 and v < _END_32 else _LEAST_INT32
+        target[i] = (np.int32(v) if v >= _LEAST_32 and v < _END_32 else _LEAST_INT32) & mask
 
 
 @kernel
@@ -61,6 +61,15 @@ def truncate_long(x: Array, out: Array, part: int, parts: int) -> None:
     for i in range(end - first):
         v = source[i]
         target[i] = np.int64(v) if v >= _LEAST_64 and v < _END_64 else _LEAST_INT64
+
+
+@kernel
+def narrow(x: Array, mask: int, out: Array, part: int, parts: int) -> None:
+    """out[i] = the bits of x[i] in `mask`."""
+    first, end = share_lines(out.shape[0], part, parts)
+    source, target = x[first:end], out[first:end]
+    for i in range(end - first):
+        target[i] = source[i] & mask
 
 
 # -- operators --------------------------------------------------------------------------
@@ -88,9 +97,17 @@ def bind_cast(pool: ConstantPool, out: Array, x: Array, *_: Array | None, **__: 
     source, target = unsigned_bools(x), unsigned_bools(out)
     if out.dtype == np.bool_:
         return Call(map_test, (Specialised(NONZERO), source, target))
-    if x.dtype.kind == "f" and out.dtype.kind != "f":
-        return Call(truncate_long if out.dtype == np.int64 else truncate, (source, target))
-    return Call(copy, (source, target))
+    if out.dtype.kind == "f":
+        return Call(copy, (source, target))
+    if out.dtype == np.int64 and x.dtype.kind == "f":
+        return Call(truncate_long, (source, target))
+    size = out.itemsize
+    mask, low = (1 << 8 * size) - 1, target.view(np.dtype(f"u{size}"))
+    if x.dtype.kind == "f":
+        return Call(truncate, (source, -1, target) if size == 4 else (source, mask, low))
+    if x.itemsize > size:
+        return Call(narrow, (source.view(np.dtype(f"i{x.itemsize}")), mask, low))
+    return Call(copy, (source.view(target.dtype) if x.itemsize == size else source, target))
 
 
 fast(cast_like, when=_cast_refused, layout="any")(bind_cast)
