@@ -6,6 +6,8 @@ take each: the elements of a function lie apart. An operand that has a single in
 
 from __future__ import annotations
 
+import numpy as np
+
 from tinyonnx.ir import Node, Value
 from tinyonnx.passes._rewrite import Rewrite, constant, constant_sizes
 
@@ -63,6 +65,10 @@ def _operand(rewrite: Rewrite, gather: Node, value: Value, name: str, axis: int)
     if len(shape) + axis < 0:
         return value
     at = len(shape) + axis
+    index = constant(gather.inputs[1])
+    if value.const is not None and index is not None:
+        here = int(index) if shape[at] > 1 else 0
+        return rewrite.constant(name, ("hoist_gathers", at, here), lambda a: np.asarray(a.take(here, at)), value.const)
     rest = shape[:at] + shape[at + 1 :]
     result = Value(name, value.dtype, rest)
     if shape[at] == 1:
@@ -72,9 +78,9 @@ def _operand(rewrite: Rewrite, gather: Node, value: Value, name: str, axis: int)
             "Reshape", inputs, [result], attributes, opset=14, name=name, index=gather.index, origin=gather.origin
         )
     else:
-        index = gather.inputs[1]
-        assert index is not None
-        inputs = [value, index]
+        indices = gather.inputs[1]
+        assert indices is not None
+        inputs = [value, indices]
         attributes = {"axis": at}
         new = Node(
             "Gather", inputs, [result], attributes, opset=13, name=name, index=gather.index, origin=gather.origin

@@ -87,3 +87,11 @@ def test_readers_in_a_subgraph_keep_theirs(optimise):
     text = model_text(body, "float[3,2,4] x, bool c", "float[n,m] y", f"{INDICES}, {floats('k', 4)}")
     for c in (True, False):
         assert optimise(text, x=data(3, 2, 4), c=np.array(c)).error < 1e-6
+
+
+def test_constants_are_gathered_in_advance(optimise):
+    body = "a = Mul(x, k) y = Gather<axis=1>(a, zero) z = Gather<axis=1>(a, last)"
+    weights = f"{INDICES}, {floats('k', 2, 4)}"
+    result = optimise(model_text(body, "float[3,1,4] x", "float[a,b] y, float[c,d] z", weights), x=data(3, 1, 4))
+    assert dict(result.ops) == {"Reshape": 2, "Mul": 2}
+    assert result.error == 0
