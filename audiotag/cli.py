@@ -13,7 +13,7 @@ import sys
 from collections.abc import Sequence
 from typing import NoReturn
 
-from audiotag.console import relay_engine, say, separate_native_output
+from audiotag.console import relay_engine, say, separate_native_output, settle_output
 from audiotag.errors import Error
 
 COMMANDS = (
@@ -60,20 +60,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         if hasattr(stream, "reconfigure"):
             # a label or file name that the terminal's encoding can't express must not end the run
             stream.reconfigure(errors="backslashreplace")
-    args = _parse(argv)
-    args.whole = make_parser
-    relay_engine()
     try:
-        code: int = args.run(args)
-        sys.stdout.flush()
-        return code
+        return _run(argv)
     except KeyboardInterrupt:
         say("interrupted")
         return 130
     except BrokenPipeError:
-        # the reader has closed the pipe, which is not an error; python would raise again when it flushes at exit
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
+        return 0  # the reader has closed the pipe, which is not an error
     except Error as error:
         say(str(error))
         return 1
@@ -81,6 +74,21 @@ def main(argv: Sequence[str] | None = None) -> int:
         # commands convert errors of their files: what remains is a write to standard output
         say(f"{error.filename or 'standard output'}: {error.strerror or error}")
         return 1
+    finally:
+        settle_output()
+
+
+def _run(argv: Sequence[str] | None) -> int:
+    try:
+        args = _parse(argv)
+    except SystemExit:
+        sys.stdout.flush()  # help, or the version
+        raise
+    args.whole = make_parser
+    relay_engine()
+    code: int = args.run(args)
+    sys.stdout.flush()
+    return code
 
 
 def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
@@ -92,7 +100,9 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     if rest and hasattr(args, "paths") and all(arg == "-" or not arg.startswith("-") for arg in rest):
         args.paths += rest
     elif rest:
-        args.parser.error(f"unrecognized arguments: {' '.join(rest)}")
+        files = [arg for arg in rest if os.path.lexists(arg)]
+        hint = f"; {files[0]} is a file: write ./{files[0]}" if files else ""
+        args.parser.error(f"unrecognized arguments: {' '.join(rest)}{hint}")
     return args
 
 

@@ -49,6 +49,14 @@ def own_descriptor(path: str) -> str:
     return path
 
 
+def settle_output() -> None:
+    """Discard what standard output did not take, so that the interpreter's own flush at exit does not fail as well."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
 def say(text: str) -> None:
     """Print a message line, with control characters escaped; it replaces the status line."""
     _write(f"{_clearing()}audiotag: {printable(text)}\n")

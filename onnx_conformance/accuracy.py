@@ -147,7 +147,7 @@ def _run(bench: Bench, runtime: Runtime, model: ModelProto, feeds: Inputs, sourc
     job = RunModel(model.SerializeToString(), [{name: array for name, array in feeds.items() if name in own}])
     outcome = bench.run(job)[runtime.name]
     if outcome.status != PASSED or outcome.outputs is None:
-        raise ConformanceError(f"{source}: {runtime.name}: {outcome.message.splitlines()[0]}")
+        raise ConformanceError(f"{source}: {runtime.name}: {' '.join(outcome.message.split())}")
     return outcome.outputs[0]
 
 

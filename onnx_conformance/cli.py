@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NoReturn
 
 import tinyonnx
 from onnx_conformance import ConformanceError, accuracy
 from onnx_conformance.fuzz import command as fuzz
 from onnx_conformance.suite import command as backend
+from tinyonnx.commands._terminal import settle_output
+from tinyonnx.errors import printable
 
 Declare = Callable[[Any], None]
 """A function that declares commands on the sub-parsers."""
@@ -26,22 +27,37 @@ def main(
     errors: tuple[type[Exception], ...] = (),
 ) -> int:
     """Run a command and return its exit code; `errors` are further ones that are a line on stderr."""
-    args = _parser(program, commands).parse_args(argv)
-    expected: tuple[type[Exception], ...] = (ConformanceError, tinyonnx.Error, OSError, *errors)
-    try:
-        conforms: bool = args.run(args)
-        sys.stdout.flush()
-    except BrokenPipeError:
-        # the reader is gone: without this the interpreter reports an error when it flushes at exit
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    if sys.stdout is None:
+        print("conformance: standard output is closed", file=sys.stderr)
         return 1
+    expected: tuple[type[Exception], ...] = (ConformanceError, tinyonnx.Error, *errors)
+    try:
+        return 0 if _run(_parser(program, commands), argv) else 1
+    except BrokenPipeError:
+        return 1  # the reader has closed the pipe: the verdict is lost
     except KeyboardInterrupt:
         print("conformance: interrupted", file=sys.stderr)
         return 130
     except expected as error:
         print(f"conformance: {error}", file=sys.stderr)
         return 1
-    return 0 if conforms else 1
+    except OSError as error:
+        name = printable(str(error.filename or "standard output"))
+        print(f"conformance: {name}: {error.strerror or error}", file=sys.stderr)
+        return 1
+    finally:
+        settle_output()
+
+
+def _run(parser: argparse.ArgumentParser, argv: Sequence[str] | None) -> bool:
+    try:
+        args = parser.parse_args(argv)
+    except SystemExit:
+        sys.stdout.flush()  # help
+        raise
+    conforms: bool = args.run(args)
+    sys.stdout.flush()
+    return conforms
 
 
 def command() -> None:
@@ -49,8 +65,15 @@ def command() -> None:
     sys.exit(main())
 
 
+class _CommandParser(argparse.ArgumentParser):
+    """Reports wrong usage in one line, without the usage text."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"{self.prog}: error: {printable(message)} (see {self.prog} --help)\n")
+
+
 def _parser(program: str, commands: Sequence[Declare]) -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog=program, description="Check ONNX runtimes against each other and onnx.")
+    parser = _CommandParser(prog=program, description="Check ONNX runtimes against each other and onnx.")
     actions = parser.add_subparsers(required=True, metavar="COMMAND")
     for declare in commands:
         declare(actions)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import logging
-import os
 import sys
 import warnings
 from collections.abc import Sequence
@@ -12,7 +11,7 @@ from typing import NoReturn
 
 import tinyonnx
 from tinyonnx.commands import compare, compile, completion, extract, inspect, ops, profile, reduce, run, trace
-from tinyonnx.commands._terminal import CHOICES, set_color
+from tinyonnx.commands._terminal import CHOICES, set_color, settle_output
 from tinyonnx.errors import printable
 
 
@@ -21,24 +20,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     if sys.stdout is None:
         print("tinyonnx: standard output is closed", file=sys.stderr)
         return 1
-    args = make_parser().parse_args(argv)
-    args.whole = make_parser
-    set_color(args.color)
-    handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(_OneLine("%(name)s: %(message)s"))
-    logging.basicConfig(handlers=[handler])
-    logging.getLogger("tinyonnx").setLevel(logging.DEBUG if args.verbose else logging.INFO)
     try:
-        with warnings.catch_warnings():
-            # numpy warns of infinities and NaN, which are results like any other
-            warnings.simplefilter("ignore", RuntimeWarning)
-            code: int = args.run(args)
-        sys.stdout.flush()
-        return code
+        return _run(argv)
     except BrokenPipeError:
-        # the reader is gone: without this the interpreter reports an error when it flushes at exit
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
+        return 0  # the reader has closed the pipe, which is not an error
     except KeyboardInterrupt:
         print("tinyonnx: interrupted", file=sys.stderr)
         return 130
@@ -52,6 +37,28 @@ def main(argv: Sequence[str] | None = None) -> int:
     except MemoryError as error:
         print(f"tinyonnx: {error or 'out of memory'}", file=sys.stderr)
         return 1
+    finally:
+        settle_output()
+
+
+def _run(argv: Sequence[str] | None) -> int:
+    try:
+        args = make_parser().parse_args(argv)
+    except SystemExit:
+        sys.stdout.flush()  # help, or the version
+        raise
+    args.whole = make_parser
+    set_color(args.color)
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(_OneLine("%(name)s: %(message)s"))
+    logging.basicConfig(handlers=[handler])
+    logging.getLogger("tinyonnx").setLevel(logging.DEBUG if args.verbose else logging.INFO)
+    with warnings.catch_warnings():
+        # numpy warns of infinities and NaN, which are results like any other
+        warnings.simplefilter("ignore", RuntimeWarning)
+        code: int = args.run(args)
+    sys.stdout.flush()
+    return code
 
 
 class _OneLine(logging.Formatter):

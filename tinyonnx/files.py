@@ -43,7 +43,7 @@ def target_of(path: str | os.PathLike[str]) -> str:
     Raises ModelError if something other than a regular file is there, OSError if no file can be created there.
     """
     target = os.path.realpath(path)
-    if os.path.exists(target) and not os.path.isfile(target):
+    if os.path.exists(path) and not os.path.isfile(path):  # of a pipe, `target` is no path that exists
         raise ModelError(f"{os.fspath(path)}: is not a regular file")
     folder = os.path.dirname(target)
     if not os.access(folder, os.W_OK | os.X_OK):

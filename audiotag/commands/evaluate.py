@@ -7,7 +7,7 @@ import os
 from typing import Any
 
 from audiotag.console import say, show
-from audiotag.errors import OutputError, printable
+from audiotag.errors import LabelError, OutputError, printable
 
 DESCRIPTION = """\
 Print how well a model tags labelled sounds: accuracy, average precision of each class, calibration,
@@ -43,6 +43,8 @@ def run(args: argparse.Namespace) -> int:
     count = len(examples.paths)
     try:
         figures, failures = evaluate(tagger, examples, lambda done: show(f"{done} of {count} sounds"))
+    except LabelError as error:
+        raise LabelError(printable(f"{args.table}: {error}")) from None
     finally:
         show("")
     for failure in failures:

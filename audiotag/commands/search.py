@@ -55,7 +55,8 @@ def run(args: argparse.Namespace) -> int:
         if made.get("sha256", tagger.model.sha256) != tagger.model.sha256:
             raise SearchError(
                 printable(
-                    f"{args.results}: made with the model {made.get('name')}, not {tagger.model.name}; use --model"
+                    f"{args.results}: made with the model {made.get('name')}, not {tagger.model.name}; "
+                    f"use --model {made.get('name')}"
                 )
             )
     if args.save is not None:

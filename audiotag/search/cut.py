@@ -46,7 +46,9 @@ def read_detections(path: str) -> list[Detection]:
         raise Error(printable(f"{path}: can't be read: {error.strerror}")) from None
     try:
         found = list(_from_jsonl(text) if text.lstrip()[:1] == "{" else _from_csv(text))
-    except (KeyError, ValueError, TypeError, AttributeError, csv.Error) as error:
+    except KeyError as error:
+        raise Error(printable(f"{path}: is not JSONL or CSV of audiotag tag: it has no {error}")) from None
+    except (ValueError, TypeError, AttributeError, csv.Error) as error:
         raise Error(printable(f"{path}: is not JSONL or CSV of audiotag tag: {error}")) from None
     if not found:
         raise Error(printable(f"{path}: has no tags"))

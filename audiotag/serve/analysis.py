@@ -79,7 +79,7 @@ class _Given:
         except ValueError:
             value = math.nan
         if not low <= value <= high:
-            raise ValueError(f"{name}={text} is not {'an integer' if whole else 'a number'} in {low:g}..{high:g}")
+            raise ValueError(f"{name}={text} is not {'an integer' if whole else 'a number'} in {low:.9g}..{high:.9g}")
         return value
 
     def flag(self, name: str) -> bool:

@@ -60,7 +60,7 @@ def build_program(model: ResolvedModel, output: Path, target: str = DEFAULT) -> 
     machine = TARGETS[target]
     source = model.source if isinstance(model.source, bytes) else str(Path(model.source).resolve())
     name = model.source if isinstance(model.source, str) else model.name
-    description = _compilable(Network(source, name))
+    description = _compilable(Network(model.source, name))
     try:
         require()
         target_of(output)

@@ -24,10 +24,14 @@ _VERSION = re.compile(r"onnx(?P<older><)?(?:>=)?(?P<major>\d+)\.(?P<minor>\d+): 
 def read_expected(path: Path, onnx_version: str = onnx.__version__) -> dict[str, str]:
     """Return reasons by case, from the lines that apply to this release of onnx.
 
-    Raises ConformanceError for a line without a reason and for a name listed twice.
+    Raises ConformanceError for a line without a reason, a name listed twice and a file that is not UTF-8 text.
     """
     reasons: dict[str, str] = {}
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+    try:
+        text = path.read_text(encoding="utf-8")
+    except UnicodeDecodeError:
+        raise ConformanceError(f"{path}: is not UTF-8 text") from None
+    for number, line in enumerate(text.splitlines(), 1):
         if not line.strip() or line.startswith("#"):
             continue
         name, _, reason = line.partition(" ")

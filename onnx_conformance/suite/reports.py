@@ -49,7 +49,7 @@ class Summary:
 
     @property
     def title(self) -> str:
-        return f"{self.runtime} {self.version}, {self.cases}"
+        return f"{f'{self.runtime} {self.version}'.strip()}, {self.cases}"
 
 
 def as_data(summary: Summary) -> dict[str, Any]:

@@ -140,6 +140,38 @@ def test_a_closed_standard_output_is_said(monkeypatch, capsys):
     assert capsys.readouterr().err == "audiotag: standard output is closed\n"
 
 
+FULL = pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs /dev/full")
+
+
+@FULL
+@pytest.mark.parametrize("arguments", [["tag", "a.wav"], ["models", "list"], ["--version"], ["completion", "bash"]])
+def test_a_full_standard_output_is_said_once(arguments, folder, model):
+    Tagger(model).tag("a.wav")  # so that nothing has to be compiled, which would be said
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
+    arguments = [*arguments, "--model", model] if "tag" in arguments else arguments
+    command = [sys.executable, "-m", "audiotag", *arguments]
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(command, cwd=folder, env=environment, stdout=full, stderr=subprocess.PIPE, timeout=300)
+    assert (done.returncode, done.stderr) == (1, b"audiotag: standard output: No space left on device\n")
+
+
+def test_ctrl_c_while_arguments_are_parsed(monkeypatch, capsys):
+    def interrupt(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(cli, "_parse", interrupt)
+    assert cli.main(["models", "list"]) == 130
+    assert capsys.readouterr().err == "audiotag: interrupted\n"
+
+
+def test_a_file_that_looks_like_an_option(tag, folder, monkeypatch, capsys):
+    monkeypatch.chdir(folder)
+    os.rename("a.wav", "-a.wav")
+    with pytest.raises(SystemExit, match="2"):
+        cli.main(["tag", "-a.wav", "b.flac"])
+    assert "unrecognized arguments: -a.wav; -a.wav is a file: write ./-a.wav (see" in capsys.readouterr().err
+
+
 class Full(io.StringIO):
     def write(self, text):
         raise OSError(28, "No space left on device")

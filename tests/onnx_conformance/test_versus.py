@@ -1,6 +1,9 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 from html.parser import HTMLParser
 from pathlib import Path
 from xml.etree import ElementTree as ET
@@ -108,9 +111,39 @@ def test_changes_need_the_same_runtime() -> None:
 
 
 def test_earlier_runs_that_are_none(cases: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    (tmp_path / "other").write_text("[]")
-    assert main(["backend", "--folder", str(cases), "--before", str(tmp_path / "other")]) == 1
-    assert "other is not a result of --json" in capsys.readouterr().err
+    for content in (b"[]", b"\xff" * 1000):
+        (tmp_path / "other").write_bytes(content)
+        assert main(["backend", "--folder", str(cases), "--before", str(tmp_path / "other")]) == 1
+        assert capsys.readouterr().err.endswith("other is not a result of --json\n")
+
+
+def test_files_that_are_none(cases: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "sound.wav").write_bytes(b"RIFF\xff")
+    for option, path, message in (
+        ("--expected", tmp_path / "sound.wav", "is not UTF-8 text"),
+        ("--expected", tmp_path / "none", "No such file or directory"),
+        ("--json", tmp_path / "none" / "run.json", "No such file or directory"),
+        ("--html", tmp_path, "Is a directory"),
+    ):
+        assert main(["backend", "--folder", str(cases), option, str(path)]) == 1
+        assert capsys.readouterr().err == f"conformance: {path}: {message}\n"
+
+
+def test_wrong_usage_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        main(["backend", "--jobs", "0"])
+    error = "onnx-conformance backend: error: argument --jobs: '0' is not a number of processes"
+    assert capsys.readouterr().err == f"{error} (see onnx-conformance backend --help)\n"
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["backend", "--match", "test_add$"]])
+def test_a_standard_output_that_takes_nothing(arguments: list[str]) -> None:
+    command = [sys.executable, "-c", "from onnx_conformance.cli import command; command()", *arguments]
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
+    for redirection, cause in ((">&-", " is closed"), (">/dev/full", ": No space left on device")):
+        shell = ["sh", "-c", f'exec "$@" {redirection}', "sh", *command]
+        done = subprocess.run(shell, env=environment, capture_output=True, text=True, timeout=600)
+        assert (done.returncode, done.stderr) == (1, f"conformance: standard output{cause}\n")
 
 
 class _Script(HTMLParser):

@@ -78,6 +78,12 @@ def test_targets_that_are_no_files(tmp_path: Path) -> None:
     for path in (tmp_path, Path("/dev/null")):
         with pytest.raises(ModelError, match="is not a regular file"):
             target_of(path)
+    if os.path.exists("/dev/fd"):
+        reading, writing = os.pipe()
+        with pytest.raises(ModelError, match="is not a regular file"):
+            target_of(f"/dev/fd/{writing}")
+        os.close(reading)
+        os.close(writing)
     with pytest.raises(FileNotFoundError):
         target_of(tmp_path / "none" / "m.onnx")
     assert target_of(tmp_path / "m.onnx") == os.path.realpath(tmp_path / "m.onnx")

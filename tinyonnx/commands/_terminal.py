@@ -24,6 +24,14 @@ def warn(text: str) -> str:
     return f"{_RED}{text}{_END}" if text and _is_coloured() else text
 
 
+def settle_output() -> None:
+    """Discard what standard output did not take, so that the interpreter's own flush at exit does not fail as well."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
 def width() -> int | None:
     """Return the columns of the terminal on standard output; None if it is none."""
     return shutil.get_terminal_size().columns if sys.stdout.isatty() else None

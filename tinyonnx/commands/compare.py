@@ -134,7 +134,8 @@ def layer_table(comparison: Comparison, tolerance: float) -> str:
     """Format one line per layer: absolute error, error relative to its scale and in ULP, and the cosine."""
     rows = [("layer", "op", "shape", "max |Δ|", "relative", "ULP", "cosine", "")]
     for layer in comparison.layers:
-        numbers = _error(layer.error), _error(layer.relative), ulp_text(layer, tolerance), _cosine(layer.cosine)
+        measured = _error(layer.error), _error(layer.relative), ulp_text(layer, tolerance), _cosine(layer.cosine)
+        numbers = ("",) * 4 if layer.problem else measured
         verdict = layer.problem or ("" if layer.within(tolerance) else "OVER")
         rows.append((layer.name, layer.title, shape_text(layer.shape), *numbers, verdict))
     over = {i for i, layer in enumerate(comparison.layers, 1) if not layer.within(tolerance)}

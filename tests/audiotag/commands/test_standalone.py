@@ -36,6 +36,13 @@ def test_targets_are_listed(capsys):
     assert "aarch64-linux" in capsys.readouterr().err
 
 
+def test_a_model_that_is_none_is_named_once(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "clip.onnx").write_bytes(b"RIFF")
+    assert cli.main(["standalone", "--model", "clip.onnx", "-o", "out"]) == 1
+    assert capsys.readouterr().err == "audiotag: clip.onnx: is not an ONNX model, or truncated: it doesn't parse\n"
+
+
 @pytest.mark.parametrize("error", [ModelError("bad.onnx: no tagger"), OSError(28, "No space left on device")])
 def test_failures_are_one_line(error, model, tmp_path, monkeypatch, capsys):
     def fail(*_):

@@ -55,7 +55,7 @@ def test_search_refuses_embeddings_of_another_model(tagger_file, sounds, tmp_pat
     assert run("tag", sounds, "--model", tagger_file, "--embeddings", "--format", "jsonl", "--output", out) == 0
     other = make_tagger(tmp_path / "other.onnx", output="float[batch, 527] scores")
     assert run("search", sounds / "2.wav", "--in", out, "--model", other) == 1
-    assert "made with the model model.onnx, not other.onnx; use --model" in capsys.readouterr().err
+    assert "made with the model model.onnx, not other.onnx; use --model model.onnx" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("form", ["jsonl", "csv"])
@@ -72,6 +72,12 @@ def test_segments_are_the_sound_of_the_detections(form, tagger_file, sounds, tmp
     assert len(clip) == round(1.5 * RATE)
     spectrum = np.abs(np.fft.rfft(clip * np.hanning(len(clip))))
     assert abs(np.argmax(spectrum) * RATE / len(clip) - 900) < 3
+
+
+def test_segments_of_something_else(tmp_path, capsys):
+    (tmp_path / "table.csv").write_text("path,name\na.wav,owl\n")
+    assert run("segments", tmp_path / "table.csv", "--output", tmp_path / "cut") == 1
+    assert capsys.readouterr().err.endswith("table.csv: is not JSONL or CSV of audiotag tag: it has no 'label'\n")
 
 
 def test_segments_of_a_lost_recording_are_reported(tagger_file, sounds, tmp_path, capsys):
@@ -178,7 +184,7 @@ def test_evaluate_refuses_classes_that_the_model_has_not(tagger_file, sounds, ca
     table = sounds / "labels.csv"
     table.write_text("path,label\n0.wav,Dogg\n")
     assert run("evaluate", tagger_file, table) == 1
-    assert "no class is named 'Dogg'; did you mean 'Dog'" in capsys.readouterr().err
+    assert "labels.csv: no class is named 'Dogg'; did you mean 'Dog'" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -130,3 +130,13 @@ def test_scripts_name_every_command_and_option(shell: str, capsys: Any) -> None:
         assert word in text
     if shutil.which(shell):
         subprocess.run([shell, "-n"], input=text, text=True, check=True, capture_output=True)
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs /dev/full")
+@pytest.mark.parametrize("arguments", [["ops"], ["completion", "bash"], ["--version"], ["--help"]])
+def test_a_full_standard_output_is_said_once(arguments: list[str]) -> None:
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
+    command = [sys.executable, "-c", "import sys; from tinyonnx.cli import main; sys.exit(main())", *arguments]
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(command, env=environment, stdout=full, stderr=subprocess.PIPE, timeout=300)
+    assert (done.returncode, done.stderr) == (1, b"tinyonnx: standard output: No space left on device\n")
