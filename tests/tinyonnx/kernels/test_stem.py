@@ -14,7 +14,7 @@ from tinyonnx.codegen.primitives import LANES, ROWS_1
 
 
 @given(data=st.data())
-@settings(max_examples=150, deadline=None, derandomize=True)
+@settings(max_examples=60, deadline=None, derandomize=True)
 def test_geometry(data: st.DataObject) -> None:
     draw = data.draw
     channels, c = draw(st.sampled_from([1, 1, 1, 2, 3]), "channels"), draw(st.sampled_from([1, 3, 8, 16, 24, 40]), "c")
