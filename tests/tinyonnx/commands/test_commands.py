@@ -272,6 +272,15 @@ def test_profile(model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
     assert 0 <= result["profile"]["undisturbed"] <= result["profile"]["repeats"] >= 3
 
 
+def test_layers_of_other_shapes_have_no_numbers(model: Path, tmp_path: Path, capsys: Any) -> None:
+    saved = tmp_path / "saved.npz"
+    call(capsys, "trace", str(model), "--dim", "t=8", "--save", str(saved))
+    text = call(capsys, "compare", str(model), "--dim", "t=9", "--against", str(saved), code=1)
+    (line,) = [line for line in text.splitlines() if line.startswith("active ")]
+    assert "the other side's float32" in line
+    assert "1.000000000" not in line
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
