@@ -41,6 +41,7 @@ registers. `tinyonnx.codegen` compiles them; `tinyonnx.runtime.program` runs man
 
 from __future__ import annotations
 
+import tinyonnx.kernels.pool  # noqa: F401  means of images go before the reductions of `rows`, which `columns` imports
 from tinyonnx.codegen.kernel import BoundKernel
 from tinyonnx.kernels import (  # noqa: F401
     attention,

@@ -71,6 +71,7 @@ class _Planner:
         self.steps: list[Step] = []
         self.chosen: dict[int, Fast] = {} if outer is None else outer.chosen
         self.why: dict[int, str] = {} if outer is None else outer.why
+        self.by_sizes: set[int] = set() if outer is None else outer.by_sizes  # values, by id
         self.captured = set() if outer is None else set(map(id, graph.captures()))
         self.is_compiled = outer is not None and kernels and all(id(node) in self.chosen for node in graph.nodes)
 
@@ -84,7 +85,7 @@ class _Planner:
             self._add_step(node)
         outputs = self._output_slots()
         results = self._results()
-        for value in self.graph.outputs if self.outer is None else (*self.graph.outputs, *self.graph.inputs):
+        for value in () if self.outer is None else (*self.graph.outputs, *self.graph.inputs):
             self._touch(value, len(self.steps))
         self._find_steps_by_sizes()
         self._share_in_place()
@@ -123,6 +124,9 @@ class _Planner:
         if not self.kernels:
             self.why[id(node)] = "kernels are off"
             return
+        if self._follows_from_sizes(node):
+            self.why[id(node)] = "it follows from the sizes of the inputs, and runs once for each"
+            return
         candidates = lookup(node.domain, node.op_type, node.opset).fast
         if not candidates:
             self.why[id(node)] = "no kernel for this operator"
@@ -151,6 +155,15 @@ class _Planner:
                 return
             reasons.append(reason)
         self.why[id(node)] = "; ".join(dict.fromkeys(reasons))
+
+    def _follows_from_sizes(self, node: Node) -> bool:
+        """Whether a node's results are known before a run; so that later steps may need them at planning."""
+        given = [value for value in node.inputs if value is not None]
+        known = all(value.is_constant or id(value) in self.by_sizes for value in given)
+        if not known or all(value.const is not None for value in given):
+            return False
+        self.by_sizes.update(id(value) for value in node.outputs if value is not None)
+        return True
 
     @staticmethod
     def _reason(candidate: Fast, out: Info | None, infos: list[Info | None], node: Node) -> str | None:

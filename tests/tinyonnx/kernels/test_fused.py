@@ -21,6 +21,7 @@ SAMPLES: dict[str, list[tuple[tuple[Array, ...], tuple[int, ...], dict[str, Any]
         (CONV, (1, 2), {}),
         (DEPTHWISE, (1, 2), {"group": 20, **SAME}),
         (GENERAL, (1, 2), SAME),
+        (GENERAL, (2,), SAME),  # computed weights
     ],
     "DepthwisePointwise": [
         (
