@@ -23,7 +23,7 @@ import numpy as np
 try:
     import resource
 except ImportError:  # Windows has none
-    resource = None  # type: ignore[assignment]
+    resource = None  # type: ignore[assignment]  # asked for before each use
 
 from onnx_conformance import ConformanceError
 from onnx_conformance.runtimes.base import Prepare, Runtime

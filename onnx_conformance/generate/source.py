@@ -55,7 +55,7 @@ class SampleSource:
             return sample
         around = one(r, chained, chained, in_quantised_pairs, in_branch, in_loop)
         try:
-            return around(r, sample)  # type: ignore[no-any-return]
+            return around(r, sample)  # type: ignore[no-any-return]  # `one` chooses among functions of one type
         except ValueError:
             return sample
 
