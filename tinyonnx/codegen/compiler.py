@@ -1,7 +1,6 @@
 """The compiler: kernels to machine code, by numba and LLVM.
 
-Numba is imported by this module, `emit_tiles`, `emit_rows`, `emit_bytes` and `emit_atomics` alone, and only when a
-machine lacks the code of a kernel.
+Numba is imported by this module and the modules `emit_…` alone, and only when a machine lacks the code of a kernel.
 """
 
 from __future__ import annotations
@@ -22,7 +21,7 @@ from llvmlite import ir
 from numba.core.compiler_lock import global_compiler_lock
 from numba.extending import intrinsic
 
-from tinyonnx.codegen import cross, emit_atomics, emit_bytes, emit_rows, emit_tiles
+from tinyonnx.codegen import cross, emit_atomics, emit_blocks, emit_bytes, emit_rows, emit_tiles
 from tinyonnx.codegen.arguments import is_record, record_named
 from tinyonnx.codegen.emitter import F32, I32, INDEX
 from tinyonnx.codegen.kernel import Helper, Kernel, Primitive
@@ -230,6 +229,6 @@ def _arguments(kinds: str) -> Any:
 
 _PRIMITIVES: dict[str, Any] = {
     emit.__name__: intrinsic(emit)
-    for module in (emit_tiles, emit_rows, emit_bytes, emit_atomics)
+    for module in (emit_tiles, emit_rows, emit_bytes, emit_blocks, emit_atomics)
     for emit in module.EMITTED
 }

@@ -19,6 +19,7 @@ The registry imports further operators when it is asked for one; then the planne
 | `quantized_elementwise` | functions of one byte, sums, products and maxima of bytes |
 | `quantized_matmul` | products of bytes with a constant matrix |
 | `quantized_gemm` | the register tiles of such products, packing |
+| `blocks` | products with weights of a few bits, quantised in blocks |
 | `quantized_conv`, `quantized_depthwise` | convolutions of bytes |
 | `rows` | softmax, normalisation and reductions of the last axes |
 | `columns` | reductions of other axes |

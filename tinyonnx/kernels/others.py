@@ -1,6 +1,7 @@
 """Kernels of rarely used operators, those of `tinyonnx.ops.others`; importing this module registers them."""
 
 from tinyonnx.kernels import (
+    blocks,  # noqa: F401
     quantize,  # noqa: F401
     quantized_conv,  # noqa: F401
     quantized_depthwise,  # noqa: F401

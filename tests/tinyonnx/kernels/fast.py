@@ -82,7 +82,7 @@ def run(
     """
     entry = lookup(FUSED if fused else domain, name, opset)
     node = Node(name, inputs, [None, None], opset=opset)  # type: ignore[arg-type]
-    ctx = (OpContext(node, Limits()) if second else None,) if entry.takes_ctx else ()
+    ctx = (OpContext(node, Limits()),) if entry.takes_ctx else ()
     results = entry.function(*ctx, *inputs, **attributes)
     expected = np.asarray(results[0] if isinstance(results, tuple) else results)
     infos = [None if x is None else Info(x.dtype, x.shape, x if i in constants else None) for i, x in enumerate(inputs)]

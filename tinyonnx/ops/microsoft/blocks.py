@@ -15,7 +15,7 @@ from tinyonnx.ops.quantize import centered, check_type, spread
 from tinyonnx.registry import Context, Info
 
 
-def _unpacked(packed: Array, bits: int, count: int) -> Array:
+def unpacked(packed: Array, bits: int, count: int) -> Array:
     """Unpack the first `count` numbers of `bits` bits along the last axis of bytes, lowest bits first."""
     shifts = np.arange(0, 8, bits, dtype=np.uint8)
     numbers = (packed[..., None] >> shifts) & np.uint8((1 << bits) - 1)
@@ -58,11 +58,16 @@ def matmul_n_bits(
     ctx.check_size((N, blocks * block_size), np.float32)
     ctx.check_size((*a.shape[:-1], N), np.float32)
     which = _blocks_of(g_idx, K, block_size, blocks)
-    weights = _unpacked(b.reshape(N, -1), bits, K).astype(np.float32)
-    weights -= _zero_points(zero_points, a.dtype, bits, N, blocks)[:, which]
+    weights = unpacked(b.reshape(N, -1), bits, K).astype(np.float32)
+    weights -= zero_points_of(zero_points, a.dtype, bits, N, blocks)[:, which]
     weights *= widened(scales).reshape(N, blocks)[:, which]
     y = widened(a) @ weights.T
     return np.asarray(y if bias is None else y + widened(bias)).astype(a.dtype, copy=False)
+
+
+def default_blocks(g_idx: Array, K: int, block_size: int) -> bool:
+    """Whether `g_idx` says what holds without it: the first `block_size` columns are the first block, and so on."""
+    return g_idx.ndim == 1 and np.array_equal(g_idx[:K], np.arange(K) // block_size)
 
 
 def _blocks_of(g_idx: Array | None, K: int, block_size: int, blocks: int) -> Array:
@@ -76,7 +81,7 @@ def _blocks_of(g_idx: Array | None, K: int, block_size: int, blocks: int) -> Arr
     return which
 
 
-def _zero_points(zero_points: Array | None, dtype: np.dtype[Any], bits: int, rows: int, blocks: int) -> Array:
+def zero_points_of(zero_points: Array | None, dtype: np.dtype[Any], bits: int, rows: int, blocks: int) -> Array:
     """[rows, blocks] in float32; the middle of the range if absent."""
     if zero_points is None:
         return np.full((rows, blocks), 1 << (bits - 1), np.float32)
@@ -86,7 +91,7 @@ def _zero_points(zero_points: Array | None, dtype: np.dtype[Any], bits: int, row
         return widened(zero_points).reshape(rows, blocks)
     packed = -(-blocks * bits // 8)
     check_shape("zero_points", zero_points, (rows, packed), (rows * packed,))
-    return _unpacked(zero_points.reshape(rows, packed), bits, blocks).astype(np.float32)
+    return unpacked(zero_points.reshape(rows, packed), bits, blocks).astype(np.float32)
 
 
 # -- GatherBlockQuantized ---------------------------------------------------------------
@@ -136,9 +141,9 @@ def gather_block_quantized(
     zero = None if zero_points is None else gather(zero_points, indices, axis=along)
     ctx.check_size((*x.shape[:-1], x.shape[-1] * packed), np.float32)
     if data.dtype == np.uint8:
-        x = _unpacked(x, bits, x.shape[-1] * packed)
+        x = unpacked(x, bits, x.shape[-1] * packed)
         middle = np.full(scale.shape, 1 << (bits - 1), np.uint8)
-        zero = middle if zero is None else _unpacked(zero, bits, scale.shape[-1])
+        zero = middle if zero is None else unpacked(zero, bits, scale.shape[-1])
     axis += indices.ndim - 1 if along < axis else 0
     scale = spread(scale, x.shape, axis, block_size)
     zero = None if zero is None else spread(zero, x.shape, axis, block_size)
