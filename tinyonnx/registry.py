@@ -385,6 +385,8 @@ def versions(name: str, domain: str = "") -> dict[int, Op]:
     """Return the registered versions of an operator by `since`; empty if there are none."""
     key = ("" if domain == "ai.onnx" else domain, name)
     if key not in _OPS:
+        import tinyonnx.ops  # noqa: F401
+    if key not in _OPS:
         _import_all()
     return _OPS.get(key, {})
 

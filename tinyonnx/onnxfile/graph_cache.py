@@ -1,8 +1,7 @@
 """Cache of decoded graphs, which saves importing onnx and parsing: that takes longer than running a small model.
 
 An entry holds the graph without its tensors, and for each tensor its position in the file. The key contains the SHA-256
-of the file's content. Only flat graphs are cached, as most models are: no subgraphs, no external data, no operators
-registered by the user.
+of the file's content. Graphs with external data or operators registered by the user are not cached.
 """
 
 from __future__ import annotations
@@ -27,8 +26,11 @@ from tinyonnx.ir import Array, Graph, Node, Value
 from tinyonnx.limits import Limits
 from tinyonnx.onnxfile import schemas
 
-SMALLEST, LARGEST = 64 << 10, 256 << 20
-"""Smallest and largest file, in bytes, whose graph is cached: smaller ones load as fast, larger ones are rare."""
+LARGEST = 256 << 20
+"""Largest file, in bytes, whose graph is cached: larger ones are rare."""
+
+_SMALL = 64 << 10
+"""Bytes of a file below which parsing is as fast as the cache, once onnx is imported."""
 
 KEPT = 32
 """Maximum number of cached graphs."""
@@ -55,7 +57,8 @@ def load(path: str, limits: Limits) -> tuple[Graph, str]:
     """
     data = read_file(path)
     sha256 = hashlib.sha256(data).hexdigest()
-    file = _file(sha256, limits) if SMALLEST <= len(data) <= LARGEST and not registry.has_custom() else None
+    simple = len(data) < _SMALL and "onnx" in sys.modules
+    file = None if simple or len(data) > LARGEST or registry.has_custom() else _file(sha256, limits)
     stored = disk.read(file) if file else None
     if file and stored:
         with suppress(OSError):
@@ -113,12 +116,23 @@ def _sources(folder: str) -> Iterator[os.DirEntry[str]]:
 
 def _encoded(graph: Graph, data: bytes) -> Any:
     arrays, values = _Arrays(data), _Values()
+    encoded = _graph(graph, arrays, values)
+    return (
+        encoded,
+        [_value(v, arrays) for v in values.found],
+        arrays.places,
+        [(key, schema and _schema(schema)) for key, schema in _schemas(graph).items()],
+    )
+
+
+def _graph(graph: Graph, arrays: _Arrays, values: _Values) -> tuple[Any, ...]:
+    """Encode a graph or subgraph: values and arrays by their numbers. Raises _Unkept."""
     nodes = [
         (
             n.op_type,
             [-1 if v is None else values.number(v) for v in n.inputs],
             [-1 if v is None else values.number(v) for v in n.outputs],
-            {name: _attribute(value, arrays) for name, value in n.attributes.items()},
+            {name: _attribute(value, arrays, values) for name, value in n.attributes.items()},
             n.domain,
             n.opset,
             n.name,
@@ -131,15 +145,7 @@ def _encoded(graph: Graph, data: bytes) -> Any:
         [values.number(v) for v in vs] for vs in (graph.inputs, graph.initializers, graph.overridable, graph.outputs)
     ]
     declared = [_value(v, arrays) for v in graph.declared_outputs]
-    return (
-        (graph.name, graph.opsets, graph.metadata, graph.output_names),
-        [_value(v, arrays) for v in values.found],
-        lists,
-        declared,
-        nodes,
-        arrays.places,
-        [(key, schema and _schema(schema)) for key, schema in _schemas(graph).items()],
-    )
+    return graph.name, graph.opsets, graph.metadata, graph.output_names, lists, declared, nodes
 
 
 class _Values:
@@ -201,17 +207,19 @@ def _value(value: Value, arrays: _Arrays) -> Any:
     return value.name, value.dtype and value.dtype.str, value.shape, value.type, const
 
 
-def _attribute(value: Any, arrays: _Arrays) -> Any:
-    """Encode an attribute: an array as a tuple with its number, anything else as itself. Raises _Unkept."""
+def _attribute(value: Any, arrays: _Arrays, values: _Values) -> Any:
+    """Encode an attribute: an array or a subgraph as a tuple, anything else as itself. Raises _Unkept."""
     if isinstance(value, np.ndarray):
         return (arrays.number(value),)
+    if isinstance(value, Graph):
+        return _graph(value, arrays, values)
     if type(value) in (int, float, str) or (isinstance(value, list) and {*map(type, value)} <= {int, float, str}):
         return value
     raise _Unkept
 
 
 def _schemas(graph: Graph) -> dict[schemas.Key, schemas.Schema | None]:
-    return {(node.domain, node.op_type, node.opset): schemas.schema_of(node) for node in graph.nodes}
+    return {(node.domain, node.op_type, node.opset): schemas.schema_of(node) for node in graph.walk()}
 
 
 def _schema(schema: schemas.Schema) -> Any:
@@ -223,22 +231,33 @@ def _schema(schema: schemas.Schema) -> Any:
 
 
 def _decoded(stored: Any, data: bytes) -> Graph:
-    (name, opsets, metadata, output_names), values, lists, declared, nodes, places, learned = stored
+    encoded, values, places, learned = stored
     for key, schema in learned:
         if not schemas.is_known(key):
             schemas.learn(key, schema and _schema_of(*schema))
     arrays = [_array_of(data, *place) for place in places]
-    found = [_value_of(arrays, *value) for value in values]
+    return _graph_of(arrays, [_value_of(arrays, *value) for value in values], *encoded)
+
+
+def _graph_of(
+    arrays: list[Array], values: list[Value], name: str, opsets: dict[str, int], metadata: dict[str, str],
+    output_names: list[str], lists: list[list[int]], declared: list[Any], nodes: list[Any],
+) -> Graph:  # fmt: skip
+    def attribute(value: Any) -> Any:
+        if not isinstance(value, tuple):
+            return value
+        return arrays[value[0]] if len(value) == 1 else _graph_of(arrays, values, *value)
+
     graph = Graph(name, opsets)
     graph.metadata = metadata
-    graph.inputs, graph.initializers, graph.overridable, outputs = ([found[i] for i in numbers] for numbers in lists)
+    graph.inputs, graph.initializers, graph.overridable, outputs = ([values[i] for i in numbers] for numbers in lists)
     for op_type, inputs, results, attributes, domain, opset, node_name, index, origin in nodes:
         graph.add_node(
             Node(
                 op_type,
-                [None if i < 0 else found[i] for i in inputs],
-                [None if i < 0 else found[i] for i in results],
-                {key: arrays[value[0]] if isinstance(value, tuple) else value for key, value in attributes.items()},
+                [None if i < 0 else values[i] for i in inputs],
+                [None if i < 0 else values[i] for i in results],
+                {key: attribute(value) for key, value in attributes.items()},
                 domain=domain,
                 opset=opset,
                 name=node_name,

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from copy import copy
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from tinyonnx.ort.options import GraphOptimizationLevel
+from tinyonnx.ort.options import GraphOptimizationLevel, RunOptions
 from tinyonnx.runtime.decisions import Decided, Decisions
-from tinyonnx.runtime.plan import Plan
 
 
 class Request:
@@ -41,10 +40,14 @@ _KEPT = 8
 """Plans that are found by the feeds; with more of them all are forgotten, and noted again as they come."""
 
 
+Run = Callable[[list[Any], RunOptions | None], list[Any]]
+"""Runs a plan on one value per input."""
+
+
 class _Noted(NamedTuple):
     """A plan, the request that it was made for, and the names of its inputs in order."""
 
-    plan: Plan
+    run: Run
     request: Request
     inputs: list[str]
 
@@ -58,16 +61,16 @@ class Repeats:
     def find(
         self, output_names: Sequence[str] | None, feeds: Mapping[str, Any], level: GraphOptimizationLevel,
         decisions: Decisions,
-    ) -> tuple[Plan, list[Any]] | None:  # fmt: skip
+    ) -> tuple[Run, list[Any]] | None:  # fmt: skip
         """The plan for these feeds, and the feeds in order; None if there is none yet, or they must be checked."""
         noted = self._noted.get(_signature(output_names, feeds))
         if noted is None or noted.request.level != level:
             return None
         values = [feeds[name] for name in noted.inputs]
-        return (noted.plan, values) if decisions.of(values) == noted.request.decided else None
+        return (noted.run, values) if decisions.of(values) == noted.request.decided else None
 
     def note(
-        self, output_names: Sequence[str] | None, feeds: Mapping[str, Any], plan: Plan, request: Request,
+        self, output_names: Sequence[str] | None, feeds: Mapping[str, Any], run: Run, request: Request,
         inputs: list[str],
     ) -> None:  # fmt: skip
         """Note the plan of a request, and the names of its inputs; not if feeds were converted."""
@@ -76,7 +79,7 @@ class Repeats:
             return
         if len(self._noted) >= _KEPT:
             self._noted.clear()
-        self._noted[signature] = _Noted(plan, request.without_feeds(), inputs)
+        self._noted[signature] = _Noted(run, request.without_feeds(), inputs)
 
 
 def _signature(output_names: Sequence[str] | None, feeds: Mapping[str, Any]) -> Any:

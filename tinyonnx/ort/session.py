@@ -8,7 +8,7 @@ import time
 import weakref
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from functools import cached_property
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -22,13 +22,13 @@ from tinyonnx.ort.feeds import check_feeds, dims_text
 from tinyonnx.ort.io_binding import IOBinding
 from tinyonnx.ort.options import GraphOptimizationLevel, RunOptions, SessionOptions, threads_of
 from tinyonnx.ort.profiling import SessionProfile
-from tinyonnx.ort.requests import Repeats, Request
+from tinyonnx.ort.requests import Repeats, Request, Run
 from tinyonnx.ort.values import OrtValue
 from tinyonnx.runtime.decisions import Decisions
 from tinyonnx.runtime.executor import execute
 from tinyonnx.runtime.plan import Plan, Unfit
 from tinyonnx.runtime.sized_plans import SizedPlans, make_sized, shapes_of
-from tinyonnx.runtime.stored_plan import PlanStore
+from tinyonnx.runtime.stored_plan import PlanStore, can_be_stored
 from tinyonnx.runtime.trace import Hook, iterate
 
 if TYPE_CHECKING:
@@ -178,7 +178,8 @@ class InferenceSession(SessionDescription):
         level = self._options.graph_optimization_level
         known = self._repeats.find(output_names, input_feed, level, self._decisions)
         if known is not None:
-            return execute(*known, run_options=run_options)
+            run, feeds = known
+            return run(feeds, run_options)
         if self._profile is not None:
             return self._run_profiled(self._profile, output_names, input_feed, run_options)
         request = self._request(output_names, input_feed)
@@ -187,19 +188,26 @@ class InferenceSession(SessionDescription):
         if plan is None:
             for sized, values in self._sized_plans(request):
                 try:
-                    results = sized.run(request.feeds, values, run_options)
+                    results = sized.run(values, request.feeds, run_options)
                 except Unfit:
                     continue
                 self._sized[request.kind].prefer(sized)
+                self._note(output_names, input_feed, partial(sized.run, values), request)
                 return results
         plan, feeds = self._prepare(request)
-        inputs = [v.name for v in self._graph.inputs]
-        self._repeats.note(output_names, input_feed, plan, request, [*inputs, *request.overridden])
-        results = execute(plan, feeds, run_options=run_options)
+        self._note(output_names, input_feed, partial(execute, plan), request)
+        results = execute(plan, feeds, run_options)
         plans = self._sized.get(request.kind)
-        if plans is not None:
+        if plans is not None and can_be_stored(plan):
             plans.store(shapes_of(feeds), lambda shapes: self._preparation.plan_for_sizes(request, shapes))
         return results
+
+    def _note(
+        self, output_names: Sequence[str] | None, input_feed: Mapping[str, Any], run: Run, request: Request
+    ) -> None:
+        """Let later runs with feeds of these types and shapes begin at once."""
+        inputs = [v.name for v in self._graph.inputs]
+        self._repeats.note(output_names, input_feed, run, request, [*inputs, *request.overridden])
 
     def _run_profiled(
         self, profile: SessionProfile, output_names: Sequence[str] | None, input_feed: Mapping[str, Any],
@@ -207,7 +215,7 @@ class InferenceSession(SessionDescription):
     ) -> list[Any]:  # fmt: skip
         plan, feeds = self._prepare(self._request(output_names, input_feed), by_item=False)
         with profile.run() as hook:
-            return execute(plan, feeds, hook, run_options)
+            return execute(plan, feeds, run_options, hook)
 
     def run_with_ort_values(
         self, output_names: Sequence[str] | None, input_dict_ort_values: Mapping[str, OrtValue],
@@ -258,7 +266,7 @@ class InferenceSession(SessionDescription):
         Raises what `run` and the hook raise.
         """
         plan, feeds = self._prepare(self._request(None, input_feed), by_item=False)
-        return execute(plan, feeds, hook)
+        return execute(plan, feeds, hook=hook)
 
     def plan_for(
         self, output_names: Sequence[str] | None, input_feed: Mapping[str, Any], by_item: bool = True,
@@ -338,7 +346,7 @@ class InferenceSession(SessionDescription):
         """The stored plans for requests of this kind; None if the session is not that of a cached file as it is."""
         options = self._options
         changed = options.free_dimensions or options.replaced_initializers
-        if self._sha256 is None or changed or request.overridden or request.decided:
+        if self._sha256 is None or changed or request.overridden:
             return None
         from tinyonnx.onnxfile import graph_cache
 

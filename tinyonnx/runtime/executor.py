@@ -15,7 +15,7 @@ from tinyonnx.runtime.trace import Hook
 
 
 def execute(
-    plan: Plan, feeds: Sequence[Any], hook: Hook | None = None, run_options: Stoppable | None = None
+    plan: Plan, feeds: Sequence[Any], run_options: Stoppable | None = None, hook: Hook | None = None
 ) -> list[Any]:
     """Run a plan on one value per graph input; the results own their memory.
 

@@ -73,10 +73,10 @@ class SizedPlan(PlanForSizes):
 
     @property
     def is_pinned(self) -> bool:
-        """Whether it holds for one size alone."""
+        """Whether it holds for one size alone, although there are symbols."""
         conditions = [*self.conditions, *(c for bindings in self._bindings for b in bindings for c in b.conditions)]
         pinned = {_symbol_of(c) for c in conditions if c.kind == EQUAL}
-        return all(symbol.terms[0][0][0] in pinned for symbol in self.symbols)
+        return bool(self.symbols) and all(symbol.terms[0][0][0] in pinned for symbol in self.symbols)
 
     def bindings_for(self, values: Values) -> tuple[tuple[int, ...], list[Binding]]:
         """The bindings for these sizes, with their numbers. Raises Unfit, and the errors of binders."""
@@ -103,7 +103,7 @@ class SizedPlan(PlanForSizes):
             while len(self._variants) > VARIANTS_KEPT:
                 self._variants.popitem(last=False)
             self._variants.move_to_end(chosen)
-            if max(values) > variant.largest:
+            if max(values, default=0) > variant.largest:
                 raise Unfit
             return variant
 

@@ -92,7 +92,7 @@ class PlanForSizes:
     def variants_for(self, values: Values) -> Iterable[Variant]:
         """The variants that may hold for these sizes. Raises Unfit."""
 
-    def run(self, feeds: Sequence[Any], values: Values, run_options: Stoppable | None = None) -> list[Any]:
+    def run(self, values: Values, feeds: Sequence[Any], run_options: Stoppable | None = None) -> list[Any]:
         """Run for these sizes. Raises Unfit if the plan doesn't hold for them, and the errors of `executor.execute`."""
         try:
             executable = self.idle.pop()  # atomic
@@ -125,7 +125,7 @@ class _Loaded:
 
     def evaluate(self, values: Values, address: int) -> bool:
         """Compute all numbers for these sizes; whether the variant holds for them."""
-        if max(values) > self.variant.largest:
+        if max(values, default=0) > self.variant.largest:
             return False
         self.values[1 : len(values) + 2] = *values, address
         self.evaluation.run(0, 1)
@@ -207,7 +207,7 @@ class SizedExecutable(Executable):
 
     def __init__(self, sized: PlanForSizes) -> None:
         self.sized, self.plan = sized, sized.plan
-        self.sizes: Values = ()
+        self.sizes: Values | None = None
         self.arena, self.address = np.empty(0, np.uint8), 0
         self.known: list[_Loaded] = []
         self.calls = []
@@ -218,7 +218,7 @@ class SizedExecutable(Executable):
         """Prepare for runs of these sizes. Raises Unfit, and the errors of steps that depend on sizes alone."""
         if values == self.sizes:
             return
-        self.sizes = ()
+        self.sizes = None
         loaded = self._load(values)
         nbytes = loaded.nbytes
         if nbytes > len(self.arena):

@@ -52,35 +52,42 @@ class SizedPlans:
         self._fixed = [(i, axis, size) for i, shape in enumerate(shapes) for axis, size in enumerate(shape)]
         self._plans: list[PlanForSizes] = []
         if store is not None:
-            groups = self._declared(shapes)
-            plan = store.read(_key(shapes, groups)) if groups else None
-            if plan is not None:
-                self._take(groups, plan)
+            for groups in self._choices(shapes):
+                plan = store.read(_key(shapes, groups))
+                if plan is not None:
+                    self._take(groups, plan)
+                    break
         self._pinned = 0
         self.refused = ""
         self._lock = threading.Lock()
 
     def store(self, shapes: Shapes, make: Make) -> None:
-        """Make a plan for all sizes that the model does not fix, for this process and later ones; once."""
+        """Make a plan for all sizes that the model does not fix, for this process and later ones; once.
+
+        If there can be none, a plan for these sizes is stored for later processes.
+        """
         with self._lock:
             store, self._store = self._store, None
-            groups = self._declared(shapes)
-            if store is None or self._plans or not groups:
+            if store is None or self._plans:
                 return
-            try:
-                plan = make_sized(shapes, groups, make)
+            for groups in self._choices(shapes):
+                try:
+                    plan = make_sized(shapes, groups, make)
+                except Exception as error:  # whatever can't be done for all sizes can be done for one
+                    _LOG.debug("not stored: %s: %s", type(error).__name__, error)
+                    continue
                 if not plan.is_pinned:
-                    self._take(groups, plan)
+                    if groups:
+                        self._take(groups, plan)
                     store.write(_key(shapes, groups), plan)
-            except Exception as error:  # whatever can't be done for all sizes can be done for one
-                _LOG.debug("not stored: %s: %s", type(error).__name__, error)
+                    return
 
     def candidates(self, shapes: Shapes, make: Make) -> Iterator[tuple[PlanForSizes, Values]]:
         """Yield plans that may hold for these shapes, with the values of their symbols."""
-        if self.refused or not self._learn(shapes) or not self._groups:
+        if self.refused or not self._learn(shapes) or not (self._groups or self._plans):
             return
         values = tuple(shapes[group[0][0]][group[0][1]] for group in self._groups)
-        if min(values, default=0) < SMALLEST:
+        if min(values, default=SMALLEST) < SMALLEST:
             return
         tried: list[PlanForSizes] = []
         while True:
@@ -89,7 +96,7 @@ class SizedPlans:
                 with self._lock:
                     if any(plan not in tried for plan in self._plans):
                         continue  # of another thread
-                    if len(tried) >= PLANS_KEPT:
+                    if len(tried) >= PLANS_KEPT or not self._groups:
                         return
                     plan = self._make(shapes, make)
             if plan is None:
@@ -140,6 +147,11 @@ class SizedPlans:
                     groups.setdefault(self._name(i, axis), []).append((i, axis))
         equal = all(len({shapes[i][axis] for i, axis in group}) == 1 for group in groups.values())
         return list(groups.values()) if equal else []
+
+    def _choices(self, shapes: Shapes) -> list[list[list[tuple[int, int]]]]:
+        """The groups of axes for which plans are stored, best first: no sizes vary in the last."""
+        declared = self._declared(shapes)
+        return [declared, []] if declared else [[]]
 
     def _give_up(self, reason: str) -> SizedPlan | None:
         _LOG.debug("planning size by size: %s", reason)

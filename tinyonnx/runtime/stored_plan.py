@@ -1,8 +1,8 @@
 """Plans on disk: what a session has decided about a model, for the sessions of later processes.
 
-To optimise and plan a small model takes longer than to run it. So a plan for many sizes whose steps are all kernels is
-stored: its variants, with the files of the kernels' machine code in the cache, and the constants as the kernels read
-them. Running it needs neither passes nor operators.
+To optimise and plan a small model takes longer than to run it. So a plan is stored unless one of its nodes has
+subgraphs: its variants, with the files of the kernels' machine code in the cache, the numpy steps, and the constants as
+all of these read them. Running it needs no passes, and the operators of its numpy steps alone.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import ctypes
 import hashlib
 import marshal
+import math
 from collections.abc import Hashable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
@@ -19,12 +20,12 @@ import numpy as np
 from tinyonnx import disk_cache as disk
 from tinyonnx.codegen import code_cache
 from tinyonnx.codegen.arguments import kinds_of
-from tinyonnx.ir import Array
+from tinyonnx.ir import Array, Node, Value
 from tinyonnx.limits import Limits
 from tinyonnx.runtime.arena import ALIGNMENT, Buffer, allocate_lasting
 from tinyonnx.runtime.constants import ConstantPool
 from tinyonnx.runtime.item_loops import ItemLoop
-from tinyonnx.runtime.plan import Plan, Unfit
+from tinyonnx.runtime.plan import NumpyStep, Plan, Unfit
 from tinyonnx.runtime.size_table import evaluate
 from tinyonnx.runtime.sized_execution import PlanForSizes, Values, Variant, Visible
 from tinyonnx.sizes.integers import is_size
@@ -45,6 +46,15 @@ _SCALES = (1, 1 / 2, 2, 1 / 4, 4, 1 / 8, 8, 1 / 16, 16, 1 / 32, 32)
 _LENGTH = 8
 """Bytes of the length of the header."""
 
+_SCALARS = (bool, int, float, str, bytes)
+"""Types of attributes that are stored, besides lists of them and arrays."""
+
+
+def can_be_stored(plan: Plan) -> bool:
+    """Whether the plan of a first run is worth making again, to be stored."""
+    with_bodies = any(step.subplans for step in plan.numpy_steps)
+    return not with_bodies and sum(v.const.nbytes for v in plan.graph.initializers if v.const is not None) <= LARGEST
+
 
 class PlanStore(NamedTuple):
     """The stored plans of one model for inputs of one kind; `key` identifies both."""
@@ -60,7 +70,7 @@ class PlanStore(NamedTuple):
         return None if memory is None else _decoded(memory, self)
 
     def write(self, sizes: Hashable, plan: SizedPlan) -> None:
-        """Store a plan, if it consists of kernels alone."""
+        """Store a plan, if it can be."""
         evaluate.address(kinds_of([np.empty(0, np.int64)] * 4))  # so that it is compiled in later processes
         values = tuple(symbol.value for symbol in plan.symbols)
         variants = list(_variants(plan, values))
@@ -73,6 +83,10 @@ class PlanStore(NamedTuple):
     def _file(self, sizes: Hashable) -> Path:
         key = hashlib.sha256(repr((self.key, sizes, self.threads, code_cache.machine())).encode()).hexdigest()
         return disk.folder() / "plans" / key[:32]
+
+
+class _NotStorable(Exception):
+    """A part of the plan can't be written."""
 
 
 class StoredKernel(NamedTuple):
@@ -150,26 +164,68 @@ class _Constants:
 
 def _encoded(plan: Plan, variants: Sequence[Variant]) -> list[bytes | memoryview] | None:
     """The content of a plan's file; None if it can't be stored."""
-    slots = {*plan.inputs, *plan.outputs}
-    if not variants or plan.numpy_steps or not slots <= plan.buffers.keys():
+    if not variants:
         return None
-    constants = _Constants([array for variant in variants for _, array in _arrays(variant)])
+    fixed = _constant_slots(plan)
+    arrays = [*fixed.values(), *(array for variant in variants for _, array in _arrays(variant))]
+    constants = _Constants(arrays)
     if constants.nbytes > LARGEST:
         return None
     files: dict[str, int] = {}
-    described = []
-    for variant in variants:
-        found = _described(variant, constants, files)
-        if found is None:
-            return None
-        described.append(found)
-    runs = [(run.first, run.end, 0 if is_size(run.items) else run.items, run.group, run.most) for run in plan.runs]
-    buffers = [(slot, plan.buffers[slot].dtype.str) for slot in slots]
-    header = marshal.dumps(
-        (plan.n_slots, plan.inputs, plan.outputs, len(plan.steps), runs, buffers, list(files), described)
-    )
+    try:
+        described = [_described(variant, constants, files) for variant in variants]
+        steps = [_step(step) if isinstance(step, NumpyStep) else None for step in plan.steps]
+        values = [(slot, _dtype(a.dtype), a.shape, constants.place(a) if a.size else 0) for slot, a in fixed.items()]
+        buffers = [(buffer.slot, _dtype(buffer.dtype)) for buffer in variants[0].buffers]
+        runs = [(run.first, run.end, 0 if is_size(run.items) else run.items, run.group, run.most) for run in plan.runs]
+        parts = plan.n_slots, plan.inputs, plan.outputs, steps, runs, buffers, values, list(files), described
+        header = marshal.dumps(parts)
+    except (_NotStorable, ValueError):  # ValueError: of marshal
+        return None
     padding = bytes(-(disk.BEGIN + _LENGTH + len(header)) % ALIGNMENT)
     return [len(header).to_bytes(_LENGTH, "little"), header, padding, *constants.parts()]
+
+
+def _constant_slots(plan: Plan) -> dict[int, Array]:
+    """The constants that numpy steps and the caller read, each in one piece."""
+    read = {*plan.outputs, *(slot for step in plan.numpy_steps for slot in step.inputs)}
+    return {slot: np.ascontiguousarray(array) for slot, array in plan.constants.items() if slot in read}
+
+
+def _step(step: NumpyStep) -> tuple[Any, ...]:
+    """A numpy step as plain objects. Raises _NotStorable."""
+    if step.subplans:
+        raise _NotStorable
+    node = step.node
+    outputs = [None if v is None else (v.name, _dtype(v.dtype), _shape(v.static_shape)) for v in node.outputs]
+    attributes = {name: _plain(value) for name, value in node.attributes.items()}
+    operator = node.op_type, node.domain, node.opset, node.name, node.index
+    return operator, outputs, attributes, step.inputs, step.outputs, step.release, step.by_sizes
+
+
+def _shape(shape: tuple[Any, ...] | None) -> tuple[int, ...] | None:
+    """A shape with 0 for sizes that vary, which each run computes."""
+    return None if shape is None else tuple(0 if is_size(size) else int(size) for size in shape)
+
+
+def _dtype(dtype: np.dtype[Any] | None) -> str | None:
+    """The name of a type of numbers. Raises _NotStorable for other types."""
+    if dtype is None:
+        return None
+    if dtype.kind not in "biufc" or np.dtype(dtype.str) != dtype:
+        raise _NotStorable
+    return dtype.str
+
+
+def _plain(value: Any) -> Any:
+    """An attribute as marshal takes it; an array as (dtype, shape, content). Raises _NotStorable."""
+    if isinstance(value, np.ndarray):
+        return _dtype(value.dtype), value.shape, value.tobytes()
+    if isinstance(value, list) and all(type(item) in _SCALARS for item in value):
+        return value
+    if value is None or type(value) in _SCALARS:
+        return value
+    raise _NotStorable
 
 
 def _arrays(variant: Variant) -> Iterator[tuple[int, Array]]:
@@ -185,22 +241,24 @@ def _arrays(variant: Variant) -> Iterator[tuple[int, Array]]:
             at += 2 if isinstance(arg, np.ndarray | SizedArray) else 1
 
 
-def _described(variant: Variant, constants: _Constants, files: dict[str, int]) -> tuple[Any, ...] | None:
-    """A variant as plain objects; None if a kernel has no file. `files` numbers the kernels' files."""
+def _described(variant: Variant, constants: _Constants, files: dict[str, int]) -> tuple[Any, ...]:
+    """A variant as plain objects. `files` numbers the kernels' files. Raises _NotStorable if a kernel has none."""
     entries = []
     for entry in variant.entries:
         calls = []
         for kernel, kinds, at in entry:
             file = code_cache.file_of(cast("Kernel", kernel), kinds)
             if file is None:
-                return None
+                raise _NotStorable
             calls.append((files.setdefault(file, len(files)), at))
         entries.append(calls)
     places = [(at, constants.place(array)) for at, array in _arrays(variant) if array.nbytes]
     arrays = (variant.rows, variant.places, variant.code, variant.wanted, np.array(places, np.int64))
-    buffers = [(b.slot, b.at, b.rank, b.dtype.str, b.layout) for b in variant.buffers]
+    buffers = [(b.slot, b.at, b.rank, _dtype(b.dtype), b.layout) for b in variant.buffers]
+    contents = [(slot, at, _dtype(dtype), shape) for slot, at, dtype, shape in variant.contents]
+    planned = [[s if s is None else (s[0], s[1], _dtype(s[2])) for s in shapes] for shapes in variant.planned]
     numbers = variant.n_values, variant.bytes_at, variant.largest
-    return entries, [array.tobytes() for array in arrays], numbers, buffers, variant.counts
+    return entries, [array.tobytes() for array in arrays], numbers, buffers, contents, variant.counts, planned
 
 
 # -- and back -----------------------------------------------------------------------------
@@ -210,15 +268,15 @@ def _decoded(memory: Array, store: PlanStore) -> StoredPlan:
     begin = disk.BEGIN + _LENGTH
     length = int.from_bytes(memory[disk.BEGIN : begin].tobytes(), "little")
     header = marshal.loads(memory[begin : begin + length].tobytes())
-    n_slots, inputs, outputs, n_steps, runs, buffers, files, described = header
+    n_slots, inputs, outputs, steps, runs, buffers, values, files, described = header
     constants = memory[begin + length + -(begin + length) % ALIGNMENT :]
     plan = Plan(
         model=store.model,
         limits=store.limits,
         pool=ConstantPool(),
         graph=cast(Any, None),
-        steps=cast(Any, [None] * n_steps),
-        constants={},
+        steps=[cast(Any, None) if step is None else _numpy_step(*step) for step in steps],
+        constants={slot: _array(constants[at:], *kind) for slot, *kind, at in values},
         buffers={slot: Buffer("", (), np.dtype(dtype), "row_major", 0, 0) for slot, dtype in buffers},
         all_buffers=[],
         arena_bytes=0,
@@ -234,9 +292,34 @@ def _decoded(memory: Array, store: PlanStore) -> StoredPlan:
     return StoredPlan(plan, [_variant_of(constants, kernels, *each) for each in described])
 
 
+def _array(content: Array, dtype: str, shape: tuple[int, ...]) -> Array:
+    """The array at the beginning of these bytes."""
+    count = math.prod(shape)
+    return np.frombuffer(content, dtype, count).reshape(shape) if count else np.empty(shape, dtype)
+
+
+def _numpy_step(
+    operator: Any, outputs: list[Any], attributes: dict[str, Any], inputs: list[int], slots: list[int],
+    release: list[int], by_sizes: bool,
+) -> NumpyStep:  # fmt: skip
+    op_type, domain, opset, name, index = operator
+    values = [None if v is None else Value(v[0], None if v[1] is None else np.dtype(v[1]), v[2]) for v in outputs]
+    given = {key: _attribute(value) for key, value in attributes.items()}
+    node = Node(op_type, [], values, given, domain=domain, opset=opset, name=name, index=index)
+    return NumpyStep(node, inputs, slots, "", release=release, by_sizes=by_sizes)
+
+
+def _attribute(value: Any) -> Any:
+    """The attribute that `_plain` described."""
+    if isinstance(value, tuple):
+        dtype, shape, content = value
+        return np.frombuffer(content, dtype).reshape(shape)
+    return value
+
+
 def _variant_of(
     constants: Array, kernels: list[StoredKernel], entries: Any, arrays: list[bytes], numbers: tuple[int, int, int],
-    buffers: list[Any], counts: dict[int, int],
+    buffers: list[Any], contents: list[Any], counts: dict[int, int], planned: list[list[Any]],
 ) -> Variant:  # fmt: skip
     rows, places, code, wanted, constants_at = (np.frombuffer(array, np.int64) for array in arrays)
     at, offset = constants_at.reshape(-1, 2).T
@@ -253,8 +336,8 @@ def _variant_of(
         largest=largest,
         wanted=wanted,
         buffers=[Visible(slot, at, rank, np.dtype(dtype), layout) for slot, at, rank, dtype, layout in buffers],
-        contents=[],
+        contents=[(slot, at, np.dtype(dtype), shape) for slot, at, dtype, shape in contents],
         counts=counts,
-        planned=[],
+        planned=[[s if s is None else (s[0], s[1], np.dtype(s[2])) for s in shapes] for shapes in planned],
         kept=constants,
     )

@@ -58,7 +58,8 @@ def described(graph: Graph) -> Any:
 
     lists = (graph.inputs, graph.initializers, graph.overridable, graph.outputs, graph.declared_outputs)
     attributes = [
-        {k: v.tolist() if isinstance(v, np.ndarray) else v for k, v in node.attributes.items()} for node in graph.nodes
+        {k: v.tolist() if isinstance(v, np.ndarray) else v for k, v in node.attributes.items() if type(v) is not Graph}
+        for node in graph.nodes
     ]
     nodes = [
         (n.op_type, n.domain, n.opset, n.name, n.index, n.origin, list(map(of, n.inputs)), list(map(of, n.outputs)))
@@ -72,6 +73,24 @@ def described(graph: Graph) -> Any:
         graph.metadata,
         graph.output_names,
     )
+
+
+def all_described(graph: Graph) -> list[Any]:
+    """A graph and its subgraphs."""
+    inner = [each for node in graph.nodes for subgraph in node.subgraphs for each in all_described(subgraph)]
+    return [described(graph), *inner]
+
+
+def test_small_files_are_kept_for_processes_without_onnx(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = write(tmp_path / "m.onnx", "g (float[2] x) => (y) { y = Neg(x) }")
+    expected = described(graph_cache.load(path, LIMITS)[0])
+    assert not folder.exists()
+    monkeypatch.delitem(sys.modules, "onnx")
+    graph_cache.load(path, LIMITS)
+    monkeypatch.delattr("tinyonnx.onnxfile.load.load_bytes")
+    assert described(graph_cache.load(path, LIMITS)[0]) == expected
 
 
 def test_a_graph_is_the_same_the_second_time(folder: Path, model: Path) -> None:
@@ -102,7 +121,7 @@ g (float[N, 4] x, float[3] unused) => (float[N, "M"] y, z)
 """
 
 
-def test_everything_that_flat_graphs_have(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_everything_that_graphs_have(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     weights = np.arange(40000, dtype=np.float32).reshape(10000, 4), np.array([1.5], np.float16), np.float32(3)
     path = write(tmp_path / "m.onnx", VARIETY, *weights)
     expected = described(load(path))
@@ -171,7 +190,7 @@ def test_external_data_may_change(folder: Path, tmp_path: Path) -> None:
     external: dict[str, Any] = {"save_as_external_data": True, "size_threshold": 32, "location": "weights"}
     path = write(tmp_path / "m.onnx", text, np.zeros(16, np.float32), **external)
     padding = onnx.load(path, load_external_data=False)
-    padding.doc_string = "." * graph_cache.SMALLEST
+    padding.doc_string = "." * graph_cache._SMALL
     Path(path).write_bytes(padding.SerializeToString())
     feeds = {"x": np.zeros(1, np.float32)}
     assert tinyonnx.InferenceSession(path).run(None, feeds) == [0]
@@ -179,15 +198,37 @@ def test_external_data_may_change(folder: Path, tmp_path: Path) -> None:
     assert tinyonnx.InferenceSession(path).run(None, feeds) == [2]
 
 
-def test_graphs_with_subgraphs_are_not_kept(folder: Path, tmp_path: Path) -> None:
-    text = """g (bool c, float[20000] x) => (y) {
-        y = If<then_branch = t () => (a) { a = Add(x, w0) }, else_branch = e () => (b) { b = Sub(x, w0) }>(c)
-    }"""
-    path = write(tmp_path / "m.onnx", text, BIG)
-    for _ in range(2):
-        (y,) = tinyonnx.InferenceSession(path).run(None, {"c": np.array(False), "x": BIG})
-        assert not y.any()
-    assert not folder.exists()
+NESTED = """
+g (bool c, float[20000] x) => (y, n) {
+    t = Mul(x, w0)
+    n = Constant<value = int64 {3}>()
+    y, z = If<
+        then_branch = t () => (a, f) {
+            a = Add(t, w0)
+            f = Loop<body = l (int64 i, bool go, float[N] v) => (bool on, float[N] u) {
+                on = Identity(go)
+                u = Add(v, a)
+            }>(n, , x)
+        },
+        else_branch = e () => (b, h) <float[2] own = {1, 2}> { b = Sub(x, w0) h = Identity(own) }
+    >(c)
+}
+"""
+
+
+def test_subgraphs_with_what_they_capture(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = write(tmp_path / "m.onnx", NESTED, BIG)
+    expected = all_described(load(path))
+    assert len(expected) == 4
+    graph_cache.load(path, LIMITS)
+    monkeypatch.delattr("tinyonnx.onnxfile.load.load_bytes")
+    graph, _ = graph_cache.load(path, LIMITS)
+    graph.verify()
+    assert all_described(graph) == expected
+    for c, result in ((False, BIG - BIG), (True, BIG * BIG + BIG)):
+        y, n = tinyonnx.InferenceSession(path).run(None, {"c": np.array(c), "x": BIG})
+        np.testing.assert_array_equal(y, result)
+        assert n == 3
 
 
 def test_few_graphs_are_kept(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

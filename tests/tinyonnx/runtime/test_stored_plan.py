@@ -6,8 +6,10 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import onnx
 import onnx.parser
 import pytest
 
@@ -19,7 +21,9 @@ from tinyonnx.codegen.kernel import DISABLED
 from tinyonnx.codegen.processor import has_bfloat16
 from tinyonnx.ir import Array
 from tinyonnx.limits import Limits
-from tinyonnx.runtime import stored_plan
+from tinyonnx.onnxfile import graph_cache
+from tinyonnx.runtime import sized_plans, stored_plan
+from tinyonnx.runtime.plan import Unfit
 from tinyonnx.runtime.sized import SizedPlan
 from tinyonnx.runtime.sized_execution import PlanForSizes
 from tinyonnx.runtime.stored_plan import StoredPlan
@@ -157,21 +161,119 @@ def test_what_a_plan_depends_on_is_part_of_its_key(folder: Path, model: Path) ->
     assert not is_stored(session(model))
 
 
-def test_plans_with_steps_of_numpy_are_not_stored(folder: Path, tmp_path: Path) -> None:
-    text = """<ir_version: 8, opset_import: ["" : 17]>
-    g (float[n, 200] x) => (float[n, 200] y) { h = MatMul(x, w) c = CumSum(h, zero) y = Relu(c) }"""
-    proto = onnx.parser.parse_model(text)
-    weights = np.random.default_rng(0).standard_normal((200, 200)).astype(np.float32)
-    tensors = {"w": weights, "zero": np.array(0)}
+def written(path: Path, text: str, **tensors: Array) -> Path:
+    """A model file of this text and these initializers, large enough for the cache of graphs."""
+    proto = onnx.parser.parse_model(f'<ir_version: 8, opset_import: ["" : 17]> {text}')
     proto.graph.initializer.extend(onnx.numpy_helper.from_array(array, name) for name, array in tensors.items())
-    path = tmp_path / "m.onnx"
+    proto.doc_string = "." * graph_cache._SMALL
     onnx.save(proto, path)
+    return path
+
+
+def matrix(n: int, seed: int = 0) -> Array:
+    return np.random.default_rng(seed).standard_normal((n, 200)).astype(np.float32)
+
+
+WITH_NUMPY = """
+g (float[n, 200] x, int64 k) => (float[n, 200] y, float[m, 2] found, int64[2] size) {
+    size = Shape (x)
+    h = MatMul (x, w)
+    c = CumSum (h, axis)
+    y = Relu (c)
+    top = Constant <value = float[2] {0.5, 2.0}> ()
+    nonzero = NonZero (x)
+    pairs = Transpose (nonzero)
+    real = Cast <to = 1> (pairs)
+    found = Mul (real, top)
+    row = Gather <axis = 0> (x, k)
+}
+"""
+
+
+def test_steps_of_numpy(folder: Path, tmp_path: Path) -> None:
+    path = written(tmp_path / "m.onnx", WITH_NUMPY, w=matrix(200), axis=np.array(0))
+    feeds = [{"x": matrix(n), "k": np.array(1)} for n in (5, 9, 7, 5)]
+    check(session(path), path, *feeds)
+    later = session(path)
+    check(later, path, *feeds)
+    (plan,) = plans(later)
+    assert isinstance(plan, StoredPlan)
+    assert {step.node.op_type for step in plan.plan.numpy_steps} >= {"NonZero"}
+    wrong = {"x": matrix(5), "k": np.array(5)}
+    for names in (["row"], ["row"]):  # the second from a stored plan
+        messages = []
+        for here in (session(path), session(path.read_bytes())):
+            here.run(names, feeds[0])
+            with pytest.raises(tinyonnx.NodeError) as error:
+                here.run(names, wrong)
+            messages.append(str(error.value).replace("<bytes>", "m.onnx"))
+        assert messages[0] == messages[1]
+
+
+def test_models_of_fixed_sizes(folder: Path, tmp_path: Path) -> None:
+    text = "g (float[5, 200] x) => (float[5, 200] y) { h = MatMul (x, w) y = Softmax (h) }"
+    path = written(tmp_path / "m.onnx", text, w=matrix(200))
+    feeds = [{"x": matrix(5, seed)} for seed in range(3)]
+    first = session(path)
+    check(first, path, *feeds)
+    assert plans(first) == [], "the plan that was made serves the first process"
+    later = session(path)
+    check(later, path, *feeds)
+    assert [type(plan) for plan in plans(later)] == [StoredPlan]
+
+
+def test_sizes_without_a_plan_for_all_of_them(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = written(tmp_path / "m.onnx", "g (float[n, 200] x) => (y) { h = MatMul (x, w) y = Relu (h) }", w=matrix(200))
+    make = sized_plans.make_sized
+
+    def refuse(shapes: Any, groups: Any, plan: Any) -> SizedPlan:
+        if groups:
+            raise Unfit
+        return make(shapes, groups, plan)
+
+    monkeypatch.setattr(sized_plans, "make_sized", refuse)
+    session(path).run(None, {"x": matrix(5)})
+    later = session(path)
+    check(later, path, {"x": matrix(5)})
+    assert [type(plan) for plan in plans(later)] == [StoredPlan]
+    check(later, path, *({"x": matrix(n)} for n in (7, 5, 9)))
+
+
+def test_each_value_that_decides_a_branch_has_a_plan(folder: Path, tmp_path: Path) -> None:
+    text = """g (float[n, 200] x, int64 rate) => (float[n, 200] y) {
+        is_wanted = Equal (rate, wanted)
+        h = If (is_wanted) <
+            then_branch = a () => (p) { p = MatMul (x, w) },
+            else_branch = b () => (q) { q = Neg (x) }
+        >
+        y = Relu (h)
+    }"""
+    path = written(tmp_path / "m.onnx", text, w=matrix(200), wanted=np.array(16000))
+    feeds = [{"x": matrix(n), "rate": np.array(rate)} for rate in (16000, 8000) for n in (5, 9)]
     for _ in range(2):
         here = session(path)
-        for n in (5, 9, 7):
-            x = np.random.default_rng(n).standard_normal((n, 200)).astype(np.float32)
-            (y,) = here.run(None, {"x": x})
-            np.testing.assert_allclose(y, np.maximum(np.cumsum(x @ weights, axis=0), 0), rtol=1e-3, atol=1e-3)
+        check(here, path, *feeds)
+    assert [type(plan) for plan in plans(here)] == [StoredPlan] * 2
+
+
+def test_steps_with_subgraphs_are_not_stored(folder: Path, tmp_path: Path) -> None:
+    text = """g (float[n, 200] x, bool[m] several) => (y) {
+        numbers = Cast <to = 6> (several)
+        greatest = ReduceMax <keepdims = 0> (numbers)
+        c = Cast <to = 9> (greatest)
+        y = If <then_branch = t () => (p) { p = Neg (x) }, else_branch = e () => (q) { q = Abs (x) }> (c)
+    }"""
+    path = written(tmp_path / "m.onnx", text)
+    for _ in range(2):
+        check(session(path), path, *({"x": matrix(n), "several": np.array([False, True])} for n in (5, 9)))
+    assert not folder.exists()
+
+
+def test_strings_are_not_stored(folder: Path, tmp_path: Path) -> None:
+    text = "g (float[n, 200] x) => (y, z) { y = Relu (x) z = Identity (names) }"
+    path = written(tmp_path / "m.onnx", text, names=np.array(["a"], object))
+    for _ in range(2):
+        check(session(path), path, *({"x": matrix(n)} for n in (5, 9)))
     assert not folder.exists()
 
 
