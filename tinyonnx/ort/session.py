@@ -303,7 +303,7 @@ class InferenceSession(SessionDescription):
 
     @cached_property
     def _preparation(self) -> Preparation:
-        # imported when needed: a stored plan runs without passes and operators
+        # imported when needed: a stored plan runs without passes
         from tinyonnx.ort.preparation import Preparation
 
         return Preparation(self._graph, self._name, self._options, lambda: self.precision)
