@@ -52,6 +52,26 @@ def target_of(path: str | os.PathLike[str]) -> str:
     return target
 
 
+def check_file(path: str) -> None:
+    """Raise, before long work, the OSError of a file that can't be written; devices and pipes pass."""
+    if os.path.isdir(path):
+        raise IsADirectoryError(errno.EISDIR, "is a folder, not a file", path)
+    if os.path.isfile(path) or not os.path.exists(path):
+        target_of(path)
+
+
+def check_folder(path: str) -> None:
+    """Raise, before long work, the OSError of a folder that can't be made or written to."""
+    place = os.path.abspath(path)
+    while not os.path.lexists(place):
+        place = os.path.dirname(place)
+    if not os.path.isdir(place):
+        cause = "is a file, not a folder" if place == os.path.abspath(path) else f"{place} is not a folder"
+        raise NotADirectoryError(errno.ENOTDIR, cause, path)
+    if not os.access(place, os.W_OK | os.X_OK):
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), path)
+
+
 def write_file(
     path: str | os.PathLike[str], content: bytes | Sequence[Part], mode: int = 0o666, *, durable: bool = True
 ) -> None:

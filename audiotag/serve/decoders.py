@@ -73,6 +73,9 @@ class Decoding:
     def warm_up(self) -> None:
         """Nothing else is slow."""
 
+    def listen(self, reached: Callable[[float], None]) -> None:
+        """Nobody asks for positions: the reader has the samples."""
+
     def events(self, item: Sound) -> Iterator[EncodedRows | End]:
         """Yield the samples of a sound, then its end with the error, if any."""
         from audiotag.sound import audio
