@@ -34,7 +34,8 @@ def tag_dataset(
     import ray
     from ray.data import ActorPoolStrategy
 
-    cpus = int(ray.cluster_resources().get("CPU", 0))
+    resources: Any = ray.cluster_resources
+    cpus = int(resources().get("CPU", 0))
     if cpus < 2:
         raise Error("the Ray cluster has one CPU, which reads the sounds: start it with num_cpus=2 or more")
     if actors is None:
