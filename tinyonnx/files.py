@@ -1,12 +1,14 @@
-"""Read model files; write files atomically."""
+"""Read and map model files; write files atomically."""
 
 from __future__ import annotations
 
 import errno
+import mmap
 import os
 import stat
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
+from typing import Any
 
 from tinyonnx.errors import ModelError, ModelFileError
 
@@ -35,6 +37,20 @@ def read_file(path: str) -> bytes:
     except OSError as error:
         kind = ModelFileError if isinstance(error, FileNotFoundError) else ModelError
         raise kind(f"{path}: can't be read: {error.strerror}") from None
+
+
+class FilePages(mmap.mmap):
+    """A region of a file that is mapped to be read."""
+
+
+def release_pages(array: Any) -> None:
+    """Let memory go in which an array lies, if it is a `FilePages`; what is read later comes from the file again."""
+    base = array
+    while (inner := getattr(base, "base", None)) is not None:
+        base = inner
+    owner = base.obj if isinstance(base, memoryview) else base
+    if isinstance(owner, FilePages) and hasattr(mmap, "MADV_DONTNEED"):
+        owner.madvise(mmap.MADV_DONTNEED)
 
 
 def target_of(path: str | os.PathLike[str]) -> str:
