@@ -1,13 +1,12 @@
 """Arguments of kernels: their kinds, which the compiled code depends on, and the row of integers that holds them.
 
-An argument is a flat contiguous array, an integer, a float, or a tuple of arguments; a named
-tuple is a record, whose fields kernels read by name.  The kinds of a call's arguments are a
-string: `<f4` for an array (numpy's name of the dtype), `i`, `f` and `d` for an integer, a float32
-and a float64, `#3` for the specialisation constant 3, `(i i)` for a tuple and
-`package.module:Name(first=i second=f)` for a record.
+An argument is a flat contiguous array, an integer, a float, or a tuple of arguments; a named tuple is a record, whose
+fields kernels read by name. The kinds of a call's arguments are a string: `<f4` for an array (numpy's name of the
+dtype), `i`, `f` and `d` for an integer, a float32 and a float64, `#3` for the specialisation constant 3, `(i i)` for a
+tuple and `package.module:Name(first=i second=f)` for a record.
 
-A row has two cells for an array (address and length), one for a number (floats as their bits),
-none for a specialisation constant; tuples are opened.
+A row has two cells for an array (address and length), one for a number (floats by their bits) and none for a
+specialisation constant; the members of a tuple follow each other.
 """
 
 from __future__ import annotations
@@ -24,15 +23,15 @@ from tinyonnx.sizes.arrays import SizedArray
 from tinyonnx.sizes.expressions import Size
 
 Static: TypeAlias = Annotated[int, "specialisation constant"]
-"""Annotation of a parameter whose value becomes a part of the compiled code, like its type.
+"""Annotation of a parameter whose value becomes part of the compiled code, like its type.
 
-Callers pass literals, constants of a module, or such parameters of their own; for each
-combination of values the function is compiled once.
+Callers pass literals, constants of a module, or `Static` parameters of their own; the function is compiled once for
+each combination of values.
 """
 
 
 class Specialised(int):
-    """An argument for a `Static` parameter of a kernel, or a field of a record that is compiled in likewise."""
+    """An argument for a `Static` parameter of a kernel, or a field of a record that is likewise compiled in."""
 
 
 class _Number(NamedTuple):
@@ -47,7 +46,7 @@ _FLOAT64 = _Number("d", lambda value: int(np.float64(value).view(np.int64)))
 
 
 def _number(value: Any) -> _Number:
-    if type(value) is int:  # most of them are
+    if type(value) is int:  # most arguments are
         return _INTEGER
     if isinstance(value, np.float32):
         return _FLOAT32
@@ -61,7 +60,7 @@ def _number(value: Any) -> _Number:
 
 
 def is_record(kind: Any) -> bool:
-    """Whether a class is that of named tuples."""
+    """Return whether a class is a named tuple."""
     return isinstance(kind, type) and issubclass(kind, tuple) and hasattr(kind, "_fields")
 
 
@@ -69,7 +68,7 @@ _records: dict[str, Any] = {}
 
 
 def record_named(name: str) -> Any:
-    """The class of the records that kinds call `package.module:Name`."""
+    """Return the record class that kinds call `package.module:Name`."""
     if name not in _records:
         module, _, path = name.partition(":")
         found = sys.modules[module] if module in sys.modules else import_module(module)
@@ -96,12 +95,12 @@ def _kind(value: Any) -> str:
 
 
 def kinds_of(args: Sequence[Any]) -> str:
-    """The kinds of arguments, separated by spaces."""
+    """Return the kinds of arguments, separated by spaces."""
     return " ".join(map(_kind, args))
 
 
 def leaves(args: Sequence[Any]) -> Iterator[Any]:
-    """The arrays and numbers of arguments in the order of their row, without specialisation constants."""
+    """Return the arrays and numbers of arguments in the order of their row, without specialisation constants."""
     for value in args:
         if isinstance(value, tuple):
             yield from leaves(value)
@@ -110,12 +109,12 @@ def leaves(args: Sequence[Any]) -> Iterator[Any]:
 
 
 def encode(args: Sequence[Any]) -> Array:
-    """The row of int64 that a compiled kernel reads its arguments from."""
+    """Return the row of int64 that a compiled kernel reads its arguments from."""
     return np.array(cells(args), np.int64)
 
 
 def cells(args: Sequence[Any]) -> list[int]:
-    """The integers of a row; for arguments that depend on a size, expressions (see `tinyonnx.sizes`)."""
+    """Return the integers of a row; expressions for arguments that depend on a size (see `tinyonnx.sizes`)."""
     row: list[int] = []
     for value in leaves(args):
         if isinstance(value, np.ndarray | SizedArray):

@@ -1,7 +1,7 @@
 """Primitives on bytes: register tiles of quantised products, with exact sums in int32.
 
-The Python functions define the meaning, in numpy; `emit_bytes` has the machine code. Factors of the left are
-unsigned, those of the right signed bytes; four of each make a word.
+The Python functions define the meaning, in numpy; `emit_bytes` emits the machine code. Left factors are unsigned bytes
+and right factors signed ones; four of each make a word.
 """
 
 from __future__ import annotations
@@ -15,22 +15,22 @@ from tinyonnx.codegen.primitives import LANES, ROWS_2, Rows, Window
 from tinyonnx.ir import Array
 
 SUMS, FLOATS, BYTES = range(3)
-"""Results of a tile: the sums as int32; sum · scale + bias as float32; the sum requantised to a byte."""
+"""Kinds of results of a tile: the sums as int32; sum · scale + bias as float32; the sum requantised to a byte."""
 
 WORD = 4
 """Bytes of a word."""
 
 TALL, SHORT = (8, 4) if ROWS_2 == 8 else (4, 2)
-"""Rows of a tile, and of the tile for matrices with fewer rows."""
+"""Rows of a tile, and rows of the tile for matrices with fewer rows."""
 
 CORRECTION, SCALE, BIAS, ZERO = range(4)
-"""Rows of the numbers per column: added to the sum (int32), scale, bias, zero point of the weights (int32)."""
+"""Rows of the numbers per column: an addend of the sum (int32), scale, bias, zero point of the weights (int32)."""
 
 
 class Columns(NamedTuple):
-    """Numbers of each column in the order of panels: row r of them (`CORRECTION`, …) begins at start + r·step.
+    """Numbers of each column in the order of panels: row r (`CORRECTION`, …) begins at start + r·step.
 
-    Integers are kept as the floats with their bits.
+    Integers are stored as the floats with the same bits.
     """
 
     data: Array
@@ -39,7 +39,10 @@ class Columns(NamedTuple):
 
 
 class RowSums(NamedTuple):
-    """The sum of the left factors of each row, an int32 as the float with its bits; `used` unless all `ZERO` are 0."""
+    """The sum of the left factors of each row, an int32 stored as the float with its bits.
+
+    `used` unless all `ZERO` are 0.
+    """
 
     data: Array
     start: int
@@ -47,7 +50,7 @@ class RowSums(NamedTuple):
 
 
 class Target(NamedTuple):
-    """Results: row i at start + i·step; of the last vector of columns `lanes` elements are stored."""
+    """Results: row i is at start + i·step; `lanes` elements of the last vector of columns are stored."""
 
     data: Array
     start: int
@@ -64,14 +67,14 @@ class Quantum(NamedTuple):
 
 
 class Panel(NamedTuple):
-    """Packed weights and the first of their elements."""
+    """Packed weights, and the index of the first one."""
 
     data: Array
     start: int
 
 
 class Finish(NamedTuple):
-    """The numbers that make results of sums."""
+    """The numbers that turn sums into results."""
 
     columns: Columns
     sums: RowSums
@@ -83,7 +86,7 @@ SUM, PRODUCT, SUM_ROUNDED, PRODUCT_ROUNDED = range(4)
 
 
 class ByteLine(NamedTuple):
-    """A line of bytes: its memory, the first of them, and the step to the next, 0 or 1."""
+    """A line of bytes: its memory, its first byte, and the step to the next one, 0 or 1."""
 
     data: Array
     start: int
@@ -91,7 +94,7 @@ class ByteLine(NamedTuple):
 
 
 class PairNumbers(NamedTuple):
-    """Scales and zero points of two operands and their result; `sign` is 128 for signed bytes, else 0."""
+    """Scales and zero points of two operands and of their result; `sign` is 128 for signed bytes, else 0."""
 
     a_scale: Any
     a_zero: Any
@@ -103,7 +106,7 @@ class PairNumbers(NamedTuple):
 
 
 def _words(data: Array, start: int, rows: int, step: int, size: int) -> Array:
-    """Bytes [rows, size] as int64."""
+    """Return bytes [rows, size] as int64."""
     assert start >= 0
     assert start + (rows - 1) * step + size <= len(data), "a kernel reads outside its array"
     return np.stack([data[start + r * step : start + r * step + size] for r in range(rows)]).astype(np.int64)
@@ -126,7 +129,7 @@ def _store(values: Array, kind: int, numbers: Array, target: Any, at: int, quant
 def _byte_tile(
     rows: int, vectors: int, kind: int, x: Rows, words: int, w: Panel, finish: Finish, out: Target
 ) -> None:  # fmt: skip
-    """Multiply `rows` rows of `words` words with a panel of `vectors` vectors of columns, and finish by `kind`."""
+    """Multiply `rows` rows of `words` words by a panel of `vectors` vectors of columns; compute results of `kind`."""
     panel, columns, sums = vectors * LANES, finish.columns, finish.sums
     left = _words(x.data, x.start, rows, x.step, words * WORD)
     right = w.data[w.start : w.start + words * panel * WORD].view(np.int8).astype(np.int64)
@@ -145,10 +148,10 @@ def _byte_tile(
 def _byte_taps_tile(
     pixels: int, unrolled: int, stride: int, kind: int, x: Rows, taps: Window, w: Panel, finish: Finish, out: Target
 ) -> None:
-    """Convolve `pixels` pixels of a depthwise convolution for one vector of channels, and finish by `kind`.
+    """Convolve `pixels` pixels of a depthwise convolution for one vector of channels and compute results of `kind`.
 
-    Weights are int16, `taps.w_row` of them to a row of the kernel. With `unrolled` > 0 that is the number of taps of
-    a row, and pixels of the input are `stride` taps apart.
+    Weights are int16, `taps.w_row` of them for each row of the kernel. If `unrolled` > 0, it is the number of taps in a
+    row, and pixels of the input are `stride` taps apart.
     """
     total = np.zeros((pixels, LANES), np.int64)
     for i in range(taps.rows):
@@ -163,8 +166,10 @@ def _byte_taps_tile(
 
 
 def _byte_pairs(code: int, count: int, a: ByteLine, b: ByteLine, out: ByteLine, numbers: PairNumbers) -> None:
-    """Combine two lines of quantised numbers: out = (a - a₀) s_a ∘ (b - b₀) s_b over the scale, plus the zero point,
-    rounded to the nearest even and saturated."""
+    """Combine two lines of quantised numbers: out = (a - a₀) s_a ∘ (b - b₀) s_b over the scale, plus the zero point.
+
+    Results are rounded to the nearest even and saturated.
+    """
     kind = np.int8 if numbers.sign else np.uint8
     reals = []
     for line, scale, zero in ((a, numbers.a_scale, numbers.a_zero), (b, numbers.b_scale, numbers.b_zero)):
@@ -178,14 +183,17 @@ def _byte_pairs(code: int, count: int, a: ByteLine, b: ByteLine, out: ByteLine, 
 
 
 def _extremes(x: Array, start: int, count: int, out: Array, at: int) -> None:
-    """The least and the greatest of x[start : start + count] and 0, as LANES floats at out[at:] each; NaN stays NaN."""
+    """Store the lowest and the highest of x[start : start + count] and 0, as LANES floats at out[at:] each.
+
+    NaN stays NaN.
+    """
     values = x[start : start + count]
     out[at : at + LANES] = values.min(initial=np.float32(0))
     out[at + LANES : at + 2 * LANES] = values.max(initial=np.float32(0))
 
 
 def _bytes_of(data: Array) -> Array:
-    """The memory of float32 as bytes."""
+    """Return the memory of float32 as bytes."""
     return data.view(np.uint8)
 
 

@@ -1,7 +1,7 @@
 """Machine code on disk: keys, files and locks.
 
-Compiled kernels lie in one folder per state of the kernels' sources, an object file each. A release brings some along,
-compiled for CPU levels (`BUNDLE`); what these lack is compiled for this machine and kept in the cache.
+Compiled kernels are kept in one folder per state of the kernels' sources, one object file each. A release contains
+some, compiled for CPU levels (`BUNDLE`); others are compiled for this machine and kept in the cache.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ _addresses: dict[Path, int] = {}
 """The machine code that this process has loaded from files."""
 
 _expected = threading.local()
-"""`wanted`: gives the kernels that a thread is going to need."""
+"""`wanted` returns the kernels that a thread is going to need."""
 
 _logged: set[str] = set()
 """Messages that this process has logged already."""
@@ -43,16 +43,16 @@ _WITHOUT_EFFECT = ("NUMBA_CACHE_DIR", "NUMBA_NUM_THREADS")
 """NUMBA_* variables known not to affect generated code; all others go into the cache key."""
 
 _PATIENCE = 20
-"""Seconds that a process waits for another one that compiles."""
+"""Seconds to wait for another process that is compiling."""
 
 _PACKAGES = tuple(Path(__file__).parents[1] / name for name in ("codegen", "kernels"))
 """Folders whose sources are, as a whole, a part of every key."""
 
 BUNDLE = Path(__file__).parents[1] / "machine_code"
-"""Machine code of a release: a folder per state of the sources, and in it one per system and CPU level."""
+"""Machine code of a release: a folder per state of the sources, which has one folder per system and CPU level."""
 
 _BUNDLED = "bundled:"
-"""Begins the names of files of a release, in place of the folder."""
+"""Prefix that replaces the folder in the names of a release's files."""
 
 _KEPT = 24
 """Number of source versions whose code is kept, the most recently used ones."""
@@ -63,7 +63,7 @@ _KEPT = 24
 
 @cache
 def folder() -> Path:
-    """The folder of the machine code for the present state of the kernels' sources."""
+    """Return the folder of the machine code for the present state of the kernels' sources."""
     path = disk.folder() / f"kernels-{sources()}"
     with suppress(OSError):
         os.utime(path)
@@ -72,7 +72,7 @@ def folder() -> Path:
 
 @cache
 def sources() -> str:
-    """Identify the present state of the kernels' sources."""
+    """Return a hash of the present state of the kernels' sources."""
     digest = hashlib.sha256()
     for source in sorted(path for package in _PACKAGES for path in package.rglob("*.py")):
         digest.update(source.read_bytes())
@@ -81,7 +81,7 @@ def sources() -> str:
 
 @cache
 def bundle() -> Path | None:
-    """The folder of a release's machine code for this processor; None if there is none, or options change the code."""
+    """Return the folder of a release's code for this processor; None if it has none, or options change the code."""
     _, _, _, options = machine()
     path = BUNDLE / sources() / f"{host()}-{level_of(processor().features).cpu}"
     return path if not options and os.environ.get(VARIABLE) is None and path.is_dir() else None
@@ -89,20 +89,23 @@ def bundle() -> Path | None:
 
 @cache
 def machine() -> tuple[str | None, str, list[str], list[tuple[str, str]]]:
-    """All that code depends on besides sources: the target, the processor and its features, and options of numba."""
+    """Return everything that code depends on besides sources: target, processor, its features, and options of numba."""
     name, features = processor()
     options = sorted((k, v) for k, v in os.environ.items() if k.startswith("NUMBA_") and k not in _WITHOUT_EFFECT)
     return os.environ.get(VARIABLE), name, sorted(features), options
 
 
 def _file(kernel: Kernel, kinds: str) -> Path | None:
-    """The file of a kernel's code; None for a kernel without a source file, whose versions can't be told apart."""
+    """Return the file of a kernel's code.
+
+    None for a kernel without a source file, because its versions look the same.
+    """
     name = file_name(kernel, kinds, machine())
     return None if name is None else folder() / name
 
 
 def file_name(kernel: Kernel, kinds: str, *machine: Any) -> str | None:
-    """The name of the file of a kernel's code, for a certain machine or, in a release, without one; None as above."""
+    """Return the name of the file of a kernel's code, for a machine or, in a release, without one; None as above."""
     files = {helper.function.__code__.co_filename for helper in kernel.helpers()}
     if not all(map(os.path.isfile, files)):
         return None
@@ -118,7 +121,7 @@ def file_name(kernel: Kernel, kinds: str, *machine: Any) -> str | None:
 
 
 def entry_point(kernel: Kernel, kinds: str) -> int:
-    """The address of a kernel's machine code, from the cache or compiled now."""
+    """Return the address of a kernel's machine code, from the cache or compiled now."""
     path = _file(kernel, kinds)
     with _lock:
         address = _cached(path)
@@ -144,7 +147,7 @@ def entry_point(kernel: Kernel, kinds: str) -> int:
 
 @contextmanager
 def expecting(wanted: Callable[[], list[tuple[Kernel, str]]]) -> Iterator[None]:
-    """Within, kernels of which one has to be compiled are compiled together. For the thread that asks for addresses."""
+    """Compile kernels in one go within the block if one of them is missing; for the thread that asks for addresses."""
     _expected.wanted = wanted
     try:
         yield
@@ -153,15 +156,11 @@ def expecting(wanted: Callable[[], list[tuple[Kernel, str]]]) -> Iterator[None]:
 
 
 def _compile_expected() -> bool:
-    """Compile the kernels that this thread expects to need; whether there are any."""
+    """Compile the kernels that this thread expects to need; return whether there are any."""
     wanted = getattr(_expected, "wanted", None)
     if wanted is None or sys.platform == "win32":
         return False
     _expected.wanted = None
-    try:
-        disk.open_lock("kernels.lock").close()
-    except OSError:  # nothing can be kept
-        return False
     from tinyonnx.codegen import parallel
 
     missing: dict[Path, tuple[Kernel, str]] = {}
@@ -169,7 +168,13 @@ def _compile_expected() -> bool:
         path = _file(kernel, kinds)
         if path is not None and path not in _addresses and not path.exists() and _bundled(kernel, kinds) is None:
             missing[path] = kernel, kinds
-    with _one_process(next(iter(missing), None)):
+    first = next(iter(missing), None)
+    try:
+        if first is not None:
+            disk.open_lock(_lock_name(first)).close()
+    except OSError:  # no file can be written
+        return False
+    with _one_process(first):
         parallel.compile_together([pair for path, pair in missing.items() if not path.exists()])
     return True
 
@@ -184,7 +189,10 @@ def compile_file(kernel: Kernel, kinds: str) -> None:
 
 
 def file_of(kernel: Kernel, kinds: str) -> str | None:
-    """The name of the file of a kernel's machine code in the cache or a release, for `load_file`; None if without."""
+    """Return the name of the file of a kernel's code in the cache or a release, for `load_file`.
+
+    None without a file.
+    """
     path, bundled = _file(kernel, kinds), _bundled(kernel, kinds)
     if bundled is not None and path is not None and not path.exists():
         return _BUNDLED + bundled.name
@@ -192,7 +200,7 @@ def file_of(kernel: Kernel, kinds: str) -> str | None:
 
 
 def load_file(name: str) -> int | None:
-    """The address of the machine code in a file of the cache or a release; None if the file is absent or damaged."""
+    """Return the address of the code in a file of the cache or a release; None if the file is absent or damaged."""
     path: Path | None = disk.folder() / name
     if name.startswith(_BUNDLED):
         folder = bundle()
@@ -202,14 +210,17 @@ def load_file(name: str) -> int | None:
 
 
 def _bundled(kernel: Kernel, kinds: str) -> Path | None:
-    """The file of a kernel's code in a release, if it has one."""
+    """Return the file of a kernel's code in a release, if it has one."""
     folder = bundle()
     name = None if folder is None else file_name(kernel, kinds)
     return folder / name if folder is not None and name is not None and (folder / name).is_file() else None
 
 
 def linkable(kernel: Kernel, kinds: str) -> tuple[str, bytes]:
-    """The entry point's symbol and the object file of a kernel, for a linker; cached like the code for this process."""
+    """Return the entry point's symbol and the object file of a kernel, for a linker.
+
+    Cached like the code for this process.
+    """
     path = _file(kernel, kinds)
     if path is None:
         raise ValueError(f"{kernel.__name__} has no source file")
@@ -227,7 +238,7 @@ def linkable(kernel: Kernel, kinds: str) -> tuple[str, bytes]:
 
 @contextmanager
 def _one_process(path: Path | None) -> Iterator[None]:
-    """Let one process compile at a time, so that simultaneous first runs share the work; the wait is bounded."""
+    """Let one process compile a kernel, so that simultaneous first runs share the work; the wait is limited."""
     if path is None or sys.platform == "win32":
         yield
         return
@@ -235,7 +246,7 @@ def _one_process(path: Path | None) -> Iterator[None]:
 
     with ExitStack() as stack:
         with suppress(OSError):
-            file = stack.enter_context(disk.open_lock("kernels.lock"))
+            file = stack.enter_context(disk.open_lock(_lock_name(path)))
             end = time.monotonic() + _PATIENCE
             while time.monotonic() < end:
                 try:
@@ -244,6 +255,11 @@ def _one_process(path: Path | None) -> Iterator[None]:
                 except BlockingIOError:
                     time.sleep(0.05)
         yield
+
+
+def _lock_name(path: Path) -> str:
+    """Return the name of the lock for a kernel's file: one of sixteen, by the last digit of its hash."""
+    return f"kernels-{path.stem[-1]}.lock"
 
 
 def _cached(path: Path | None) -> int | None:
@@ -269,19 +285,14 @@ def _keep(path: Path, code: bytes) -> None:
         disk.remove_old(path.parent.parent.glob("kernels-*/"), _KEPT)
 
 
-def announce(text: str) -> None:
-    """Log that kernels are compiled, once per process."""
-    if not _logged:
-        _logged.add("compiling")
-        log.info(text)
-
-
 def _compile(kernel: Kernel, kinds: str, path: Path | None, results: queue.SimpleQueue[int | BaseException]) -> None:
     try:
         with _lock, _one_process(path):
             address = _cached(path)  # another thread or process may have compiled it meanwhile
             if address is None:
-                announce("compiling kernels for this machine; this takes some seconds, later runs reuse them")
+                if not _logged:
+                    _logged.add("compiling")
+                    log.info("compiling kernels for this machine; this takes some seconds, later runs reuse them")
                 from tinyonnx.codegen import compiler
 
                 code = compiler.compile_kernel(kernel, kinds)
@@ -293,6 +304,6 @@ def _compile(kernel: Kernel, kinds: str, path: Path | None, results: queue.Simpl
         results.put(error)
 
 
-# a fork waits for a compilation in another thread: in the child, a compiler copied at work would be unusable
+# a fork waits for compilation in other threads, because the child's copy of a running compiler would be unusable
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(before=_lock.acquire, after_in_parent=_lock.release, after_in_child=_lock.release)

@@ -1,6 +1,6 @@
-"""The compiler: kernels to machine code, by numba and LLVM.
+"""Compile kernels to machine code with numba and LLVM.
 
-Numba is imported by this module and the modules `emit_…` alone, and only when a machine lacks the code of a kernel.
+Only this module and the modules `emit_…` import numba, and only when a machine lacks the code of a kernel.
 """
 
 from __future__ import annotations
@@ -49,14 +49,14 @@ _OPTIONS: dict[str, Any] = {
     "_nrt": False,
     "debug": False,
 }
-"""No wrappers and no reference counts: the code must run without numba, and without Python."""
+"""Compile without wrappers and reference counts: the code must run without numba and without Python."""
 
 
 def compile_kernel(kernel: Kernel, kinds: str, symbol: str = SYMBOL, linkable: bool = False) -> bytes:
-    """An object file with the entry point `symbol` for arguments of these kinds.
+    """Return an object file with the entry point `symbol` for arguments of these kinds.
 
-    It is for this process's loader or, if `linkable`, for a linker: position-independent, and
-    without other symbols of its own.
+    It is for this process's loader or, if `linkable`, for a linker: position-independent, and without other global
+    symbols.
     """
     body, arguments = _compiled(kernel), _arguments(kinds)
 
@@ -76,9 +76,9 @@ def compile_kernel(kernel: Kernel, kinds: str, symbol: str = SYMBOL, linkable: b
 
 @contextmanager
 def _without_machine_code() -> Iterator[None]:
-    """Keep numba from optimising and assembling every function by itself, ready to be called.
+    """Keep numba from optimising and assembling each function by itself.
 
-    They are all linked into the kernel, where this happens once more: it would take most of the time.
+    All functions are linked into the kernel and optimised there again, so doing it before would take most of the time.
     """
     idle = {
         (codegen.CPUCodeLibrary, "_optimize_final_module"): lambda library: None,
@@ -98,7 +98,7 @@ def _without_machine_code() -> Iterator[None]:
 
 
 def _object(library: Any, name: str, symbol: str, linkable: bool) -> bytes:
-    """The object file of a library whose function `name` is to be called `symbol`."""
+    """Return the object file of a library, with its function `name` renamed to `symbol`."""
     text = library.get_llvm_str().replace(f'"{name}"', symbol).replace(f"@{name}(", f"@{symbol}(")
     module = codegen.ll.parse_assembly(text)
     if not linkable:
@@ -124,10 +124,10 @@ def _resolve(value: Any) -> Any:
 
 @cache
 def _compiled(helper: Helper) -> Any:
-    """The numba dispatcher of a function; makes those of all functions that it calls, too.
+    """Return the numba dispatcher of a function, and make those of all functions that it calls.
 
-    numba would compile a function anew for every literal that it is called with; here it does so
-    for the literals of `Static` parameters alone.
+    numba would compile a function anew for every literal that it is called with; here it does so only for the literals
+    of `Static` parameters.
     """
     function, statics = helper.function, helper.statics
     code, known = function.__code__, function.__globals__
@@ -157,7 +157,7 @@ _NUMBERS = {"i": types.int64, "f": types.float32, "d": types.float64}
 
 
 def _split(kinds: str) -> list[str]:
-    """The kinds between spaces outside of parentheses."""
+    """Split kinds at the spaces outside of parentheses."""
     found, depth, start = [], 0, 0
     for i, character in enumerate(kinds + " "):
         depth += (character == "(") - (character == ")")
@@ -186,7 +186,7 @@ def _type_of(kind: str) -> Any:
 
 
 def _arguments(kinds: str) -> Any:
-    """An intrinsic: from (row, part, parts) to the tuple of a kernel's arguments."""
+    """Return an intrinsic that turns (row, part, parts) into the tuple of a kernel's arguments."""
     wanted = list(map(_type_of, _split(kinds)))
 
     @intrinsic

@@ -15,7 +15,7 @@ codegen: Any = numba.core.codegen
 
 
 class _Codegen(codegen.JITCPUCodegen):  # type: ignore[misc]
-    """Emits code with the data layout of the chosen target, optimised by its cost model. Nothing of it can be run."""
+    """Emits code with the data layout of the chosen target, optimised by its cost model; the code can't be run here."""
 
     target: TargetMachine
 
@@ -43,7 +43,7 @@ class _Codegen(codegen.JITCPUCodegen):  # type: ignore[misc]
 
 
 def machine(target: TargetMachine, cpu: str, features: str) -> Any:
-    """LLVM's target machine, for position-independent code. Raises Error if this LLVM has no such target."""
+    """Return LLVM's target machine for position-independent code. Raises Error if this LLVM has no such target."""
     codegen.ll.initialize_all_targets()
     codegen.ll.initialize_all_asmprinters()
     try:
@@ -54,7 +54,7 @@ def machine(target: TargetMachine, cpu: str, features: str) -> Any:
 
 
 def install() -> None:
-    """Let numba generate code for the target that the environment chooses, if any."""
+    """Let numba generate code for the target that the environment names, if any."""
     target = chosen()
     if target is not None:
         _Codegen.target = target

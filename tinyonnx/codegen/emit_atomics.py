@@ -1,4 +1,4 @@
-"""Machine code for programs and threads: calls by address, atomic operations, the clock."""
+"""LLVM code of the primitives of programs and threads: calls by address, atomic operations, the clock."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def call_entry(_context: Any, entry: Any, row: Any, part: Any, parts: Any) -> An
 
 
 def _element(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-    """The pointer to an element of the array that is the first argument."""
+    """Return the pointer to an element of the array that is the first argument."""
     return builder.gep(context.make_array(sig.args[0])(context, builder, args[0]).data, [args[1]])
 
 
@@ -92,7 +92,7 @@ def yield_processor(_context: Any) -> Any:
 
 
 def nanoseconds(_context: Any) -> Any:
-    """The monotonic clock."""
+    """Read the monotonic clock."""
 
     def emit(context: Any, builder: Any, sig: Any, args: Any) -> Any:
         pair = builder.alloca(ir.ArrayType(INDEX, 2))  # a timespec

@@ -1,7 +1,7 @@
 """LLVM code of the primitives on bytes.
 
-Sums of products of an unsigned and a signed byte are exact with every instruction set: VNNI adds four of them
-to an int32, elsewhere bytes are widened first, because SSE and AVX2's instruction for bytes saturates.
+Sums of products of an unsigned and a signed byte are exact with every instruction set: VNNI adds four of them to an
+int32; without it bytes are widened first, because the instruction of SSE and AVX2 for bytes saturates.
 """
 
 from __future__ import annotations
@@ -72,7 +72,7 @@ class _Bytes:
         return self.b.bitcast(word, _HALVES)
 
     def left(self, word: Any) -> list[Any]:
-        """Unsigned bytes, prepared for `add`."""
+        """Prepare unsigned bytes for `add`."""
         b = self.b
         if self.how == "vnni":
             return [word]
@@ -83,7 +83,7 @@ class _Bytes:
         return [b.and_(b.lshr(word, self.constant(8 * i)), self.constant(255)) for i in range(WORD)]
 
     def right(self, word: Any) -> list[Any]:
-        """Signed bytes, prepared for `add`."""
+        """Prepare signed bytes for `add`."""
         b = self.b
         if self.how == "vnni":
             return [word]
@@ -111,7 +111,7 @@ class _Bytes:
         return (self.b.zext if kind is _I8 else self.b.sext)(loaded, _WIDE)
 
     def add_product(self, total: Any, x: Any, w: Any) -> Any:
-        """total + x · w of int32 that hold an unsigned byte and a signed 16-bit integer."""
+        """Return total + x · w for int32 lanes that hold an unsigned byte and a signed 16-bit integer."""
         if self.how == "vnni":
             return self.e.intrinsic(_VNNI_HALVES, _WIDE, total, x, w)
         if self.how == "pairs":
@@ -127,18 +127,18 @@ class _Bytes:
         return self.saturate(value, e.splat(quantum.low), e.splat(quantum.high))
 
     def round(self, value: Any) -> Any:
-        """Round to the nearest whole numbers, ties to even."""
+        """Round to the nearest integers, ties to even."""
         return self.e.intrinsic(f"llvm.rint.v{LANES}f32", VECTOR, value)
 
     def saturate(self, value: Any, low: Any, high: Any) -> Any:
-        """Clip whole numbers and convert them to bytes; NaN becomes the lowest one."""
+        """Clip whole numbers and convert them to bytes; NaN becomes the lowest byte."""
         b = self.b
         value = b.select(b.fcmp_ordered(">", value, low), value, low)
         value = b.select(b.fcmp_ordered("<", value, high), value, high)
         return b.trunc(b.fptosi(value, _WIDE), _SHORT)
 
     def store(self, value: Any, pointer: Any, lanes: Any = None) -> None:
-        """Store a vector, or as many of its lanes as `lanes` says."""
+        """Store a vector, or its first `lanes` lanes."""
         b, kind = self.b, value.type
         pointer = b.bitcast(pointer, kind.as_pointer())
         align = 1 if kind is _SHORT else 4
@@ -154,11 +154,11 @@ class _Bytes:
                 self.e.intrinsic(f"llvm.masked.store.v{LANES}{name}.p0", ir.VoidType(), *arguments)
 
     def number(self, columns: Any, which: int, v: int) -> Any:
-        """The address of a number of vector `v` of columns."""
+        """Return the address of a number of vector `v` of columns."""
         return self.e.at(columns.data, columns.start, self.e.times(columns.step, which), v * LANES)
 
     def finish(self, total: list[Any], vectors: int, kind: int, numbers: Any, out: Any) -> None:
-        """Store the sums of rows of `vectors` vectors as results of a kind."""
+        """Store the sums of rows of `vectors` vectors as results of this kind."""
         b, e, columns = self.b, self.e, numbers.columns
         corrections = [self.load(self.number(columns, CORRECTION, v)) for v in range(vectors)]
         scales = [e.load(self.number(columns, SCALE, v)) for v in range(vectors)] if kind != SUMS else []
@@ -169,7 +169,7 @@ class _Bytes:
             if kind != SUMS:
                 result = b.fmul(b.sitofp(result, VECTOR), scales[v])
             if kind == FLOATS:
-                # the fence keeps the compiler from making one operation, with one rounding, of two
+                # the fence keeps the compiler from fusing two operations into one with a single rounding
                 product = e.intrinsic(f"llvm.arithmetic.fence.v{LANES}f32", VECTOR, result)
                 result = b.fadd(product, biases[v])
             elif kind == BYTES:
@@ -188,7 +188,7 @@ def byte_tile(
     columns, sums = finish.columns, finish.sums
     source, weights = e.at(x.data, x.start), e.at(w.data, w.start)
     starts = [e.at(source, e.times(x.step, r)) for r in range(rows)]
-    # few chains of additions leave the multiplier idle: several words at a time have sums of their own
+    # a few chains of additions leave the multiplier idle, so several words at a time have sums of their own
     at_once = max(8 // (rows * vectors), 1)
 
     def multiply(at: Any, word: Any, total: list[Any]) -> list[Any]:
@@ -301,7 +301,7 @@ def byte_pairs(e: Emitter, code: int, count: Any, a: Any, b: Any, out: Any, numb
         (found,) = e.either(cases, [by.constant(0)])
         whole = build.sub(build.xor(found, sign), sign)
         value = build.fmul(build.fsub(build.sitofp(whole, VECTOR), origin), factor)
-        # the fence keeps the compiler from making one operation, with one rounding, of this and a sum
+        # the fence keeps the compiler from fusing this and a sum into one operation with a single rounding
         return e.intrinsic(f"llvm.arithmetic.fence.v{LANES}f32", VECTOR, value)
 
     def combine(i: Any, lanes: Any) -> None:

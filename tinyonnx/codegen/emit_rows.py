@@ -20,12 +20,12 @@ def _all(number: float) -> Any:
 
 
 def _greater(e: Emitter, a: Any, b: Any) -> Any:
-    """The greater of two vectors; b where a is NaN."""
+    """Return the greater of two vectors; b where a is NaN."""
     return e.builder.select(e.builder.fcmp_ordered(">", a, b), a, b)
 
 
 def _across(e: Emitter, value: Any, combine: Callable[[Any, Any], Any]) -> Any:
-    """Combine the lanes of a vector to one number, in pairs."""
+    """Reduce the lanes of a vector to one number, in pairs."""
     b, width = e.builder, LANES
     while width > 1:
         width //= 2

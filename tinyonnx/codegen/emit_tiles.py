@@ -1,4 +1,4 @@
-"""LLVM code of register tiles, which run at the FMA peak with all accumulators in registers."""
+"""LLVM code of register tiles that keep all accumulators in registers and run at the peak rate of FMA instructions."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ errors: Any = numba.core.errors
 
 
 def _opened(context: Any, builder: Any, kind: Any, value: Any) -> Any:
-    """A record as a namespace of its fields, an array as a pointer to its data, a number as int64 or float32."""
+    """Unpack a record to a namespace of its fields, an array to a pointer to its data, a number to int64 or float32."""
     if isinstance(kind, types.BaseNamedTuple):
         fields = enumerate(kind.fields)
         return SimpleNamespace(
@@ -38,8 +38,10 @@ def _literal(kind: Any) -> int:
 
 
 def tile(constants: int) -> Callable[[Callable[..., None]], Callable[..., Any]]:
-    """Make a primitive of a function that emits code: the first `constants` parameters are Python ints, then come
-    opened arguments."""
+    """Make a primitive of a function that emits code.
+
+    The first `constants` parameters are Python ints; the others are unpacked arguments.
+    """
 
     def decorate(emit: Callable[..., None]) -> Callable[..., Any]:
         def primitive(_context: Any, *kinds: Any) -> Any:
@@ -179,7 +181,7 @@ def round_to_pairs(e: Emitter, x: Any, start: Any, count: Any, out: Any, at: Any
 
 @tile(constants=0)
 def transpose_tile(e: Emitter, source: Any, target: Any) -> None:
-    """Emit the code of `primitives.transpose_tile`: each round exchanges one bit of the numbers of row and column."""
+    """Emit the code of `primitives.transpose_tile`; each round exchanges one bit of the row and column numbers."""
     b = e.builder
     kind = source.data.type.pointee
     width = kind.width // 8

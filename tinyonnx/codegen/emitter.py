@@ -46,14 +46,17 @@ class Emitter:
         return self.intrinsic(f"llvm.fmuladd.v{LANES}f32", VECTOR, a, b, c)
 
     def add_pair_products(self, a: Any, b: Any, total: Any) -> Any:
-        """total + a·b of vectors whose lanes are pairs of bfloat16; needs AVX512-BF16. `a` may be loaded on the way."""
+        """Return total + a·b of vectors whose lanes are pairs of bfloat16; needs AVX512-BF16.
+
+        The product may load `a`.
+        """
         pairs = (self.builder.bitcast(value, PAIRS_OF_BFLOAT16) for value in (b, a))
         return self.intrinsic("llvm.x86.avx512bf16.dpbf16ps.512", VECTOR, total, *pairs)
 
     def pairs(self, first: Any, second: Any) -> Any:
-        """Two vectors of floats, rounded to bfloat16, as the lanes of one; needs AVX512-BF16.
+        """Round two vectors of floats to bfloat16 and return them as the lanes of one vector, with AVX512-BF16.
 
-        Elsewhere the code is there, because kernels choose at run time, but never runs.
+        On other machines the code is emitted as well, because kernels choose at run time, but never runs.
         """
         if not has_bfloat16():
             return first
@@ -74,7 +77,7 @@ class Emitter:
         return self.builder.shuffle_vector(one, undefined, ir.Constant(ir.VectorType(I32, LANES), None))
 
     def first(self, lanes: Any) -> Any:
-        """The mask of the first `lanes` lanes."""
+        """Return the mask of the first `lanes` lanes."""
         wide = ir.VectorType(I32, LANES)
         undefined = ir.Constant(wide, ir.Undefined)
         one = self.builder.insert_element(undefined, self.builder.trunc(lanes, I32), I32(0))
@@ -124,7 +127,7 @@ class Emitter:
         return list(phis)
 
     def either(self, cases: list[tuple[Any, Callable[[list[Any]], list[Any]]]], values: list[Any]) -> list[Any]:
-        """Emit a chain of if and else: `values`, rewritten by the first case whose condition holds."""
+        """Emit a chain of if and else that replaces `values` in the first case whose condition holds."""
         b = self.builder
         done = b.append_basic_block("chosen")
         ends = []
@@ -145,9 +148,9 @@ class Emitter:
         return list(phis)
 
     def finish(self, values: list[Any], offsets: list[Any], out: Any, epilogue: Any, mask: Any) -> list[Any]:
-        """Apply the epilogue and store value i at offset i; return the stored values.
+        """Apply the epilogue, store value i at offset i, and return the stored values.
 
-        `out` (with its residual) and `epilogue` are opened records.
+        `out` (with its residual) and `epilogue` are unpacked records.
         """
         b = self.builder
         is_code = [b.icmp_signed("==", epilogue.activation, INDEX(i)) for i in range(POSTPONED)]
@@ -171,7 +174,10 @@ class Emitter:
         return values
 
     def add_up(self, values: list[Any], skip: Any, total: Any, mask: Any) -> None:
-        """Add the sum of the values except the first `skip` to the vector at `total`; skip all to leave it alone."""
+        """Add the sum of the values after the first `skip` to the vector at `total`.
+
+        If all are skipped, `total` is unchanged.
+        """
         b = self.builder
         zero = ir.Constant(VECTOR, [0.0] * LANES)
 

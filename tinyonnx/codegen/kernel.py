@@ -49,11 +49,11 @@ class Helper:
 
     @property
     def statics(self) -> frozenset[str]:
-        """The names of the parameters that are specialisation constants."""
+        """Return the names of the parameters that are specialisation constants."""
         return frozenset(name for name, kind in self.function.__annotations__.items() if kind in ("Static", Static))
 
     def helpers(self) -> set[Helper]:
-        """This function and all that it calls, directly or not."""
+        """Return this function and all functions that it calls, directly or indirectly."""
         found: set[Helper] = set()
         new = {self}
         while new:
@@ -64,9 +64,9 @@ class Helper:
         return found
 
     def constants(self) -> list[tuple[str, str]]:
-        """The module constants and the fields of the record classes that become part of the machine code.
+        """Return the module constants and the fields of the record classes that become part of the machine code.
 
-        Constants may have been computed at run time, so that the source doesn't tell them.
+        Constants may have been computed at run time, so the source alone doesn't determine them.
         """
         values = [pair for helper in self.helpers() for pair in _globals_of(helper.function)]
         numbers = {(name, repr(value)) for name, value in values if isinstance(value, _CONSTANT)}
@@ -82,7 +82,7 @@ def _globals_of(function: Callable[..., Any]) -> Iterator[tuple[str, Any]]:
 
 
 class Kernel(Helper):
-    """A function with an entry point of its own; calling it from Python runs the whole of the work (part 0 of 1)."""
+    """A function with an entry point of its own; calling it from Python runs all of the work (part 0 of 1)."""
 
     def __init__(self, function: Callable[..., Any]) -> None:
         super().__init__(function)
@@ -93,7 +93,7 @@ class Kernel(Helper):
         bound.run(0, 1)
 
     def address(self, kinds: str) -> int:
-        """The address of the machine code for arguments of these kinds, which is compiled if this machine lacks it."""
+        """Return the address of the machine code for arguments of these kinds; compile it if this machine lacks it."""
         if kinds not in self._addresses:
             from tinyonnx.codegen import code_cache
 
@@ -102,11 +102,11 @@ class Kernel(Helper):
 
 
 class Primitive(Helper):
-    """A function for which the compiler emits code of its own; the Python function defines its meaning."""
+    """A function that the compiler emits its own code for; the Python function defines its meaning."""
 
 
 class BoundKernel:
-    """A kernel with its arguments; keeps the arrays alive whose addresses it holds."""
+    """A kernel with its arguments; it keeps the arrays alive whose addresses it holds."""
 
     def __init__(self, kernel: Kernel, args: Sequence[Any]) -> None:
         self.kernel, self.args = kernel, args
@@ -130,20 +130,20 @@ def jit(function: F) -> F: ...
 @overload
 def jit(*, inline: bool) -> Callable[[F], F]: ...
 def jit(function: Any = None, *, inline: bool = False) -> Any:
-    """Mark a function that kernels call; with `inline` it becomes a part of each caller.
+    """Mark a function that kernels call; with `inline` it becomes part of each caller.
 
-    Floating point is strict, except that a·b + c may become one FMA. Parameters annotated
-    `Static` are specialisation constants.
+    Floating point is strict, except that a·b + c may become one FMA. Parameters annotated `Static` are specialisation
+    constants.
     """
     return Helper(function) if function is not None else lambda function: Helper(function, inline)
 
 
 def kernel(function: Callable[..., None]) -> Kernel:
-    """Make a kernel of a function, as the module describes."""
+    """Make a kernel of a function; the module's docstring describes its parameters."""
     return Kernel(function)
 
 
 @jit
 def share(n: int, part: int, parts: int) -> tuple[int, int]:
-    """The range of `n` items that is share `part`."""
+    """Return the range of `n` items that is share `part`."""
     return n * part // parts, n * (part + 1) // parts

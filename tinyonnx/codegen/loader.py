@@ -1,10 +1,9 @@
-"""Object files into memory: the address of a kernel's entry point.
+"""Load object files into memory and return the address of a kernel's entry point.
 
-On x86-64 Linux without LLVM, whose import takes 40 ms and 40 MiB, more than a small model
-needs to run. Kernels are compiled for the large code model, so that everything they refer to is
-an absolute address: two kinds of relocation, no tables, no stubs. Elsewhere by LLVM's linker.
-
-Source: System V ABI, AMD64 supplement, chapter 4 (object files).
+On x86-64 Linux this works without LLVM, whose import takes 40 ms and 40 MiB, more than a small model needs to run.
+Kernels are compiled for the large code model, so that everything they refer to is an absolute address: two kinds of
+relocation, no tables, no stubs. On other systems LLVM's linker loads them. Source: System V ABI, AMD64 supplement,
+chapter 4 (object files).
 """
 
 from __future__ import annotations
@@ -35,7 +34,7 @@ def load(code: bytes) -> int:
             _loaded.append(memory)
             return address
     machine = llvm().Target.from_default_triple().create_target_machine(codemodel="jitdefault", jit=True)
-    # an engine for each file: names of inner functions may be alike in files compiled by different processes
+    # an engine for each file, because files compiled by different processes may use the same names for inner functions
     engine = llvm().create_mcjit_compiler(llvm().parse_assembly(""), machine)
     engine.add_object_file(llvm().ObjectFileRef.from_data(code))
     engine.finalize_object()
@@ -83,7 +82,7 @@ class _Relocation(NamedTuple):
 
 
 def load_elf(code: bytes, symbol: str) -> tuple[int, mmap.mmap]:
-    """Load an object file; returns the address of a symbol, and the memory, which the caller must keep alive.
+    """Load an object file; return the address of a symbol, and the memory, which the caller must keep alive.
 
     Raises ValueError for an unsupported file, OSError if memory can't be made executable.
     """
@@ -168,7 +167,7 @@ def _round_up(n: int, step: int) -> int:
 
 
 def _system(name: str) -> int:
-    """The address of a function of the C library. Raises AttributeError if it has no such function."""
+    """Return the address of a function of the C library. Raises AttributeError if it has no such function."""
     for library in (None, "libm.so.6"):
         try:
             function = getattr(ctypes.CDLL(library), name)

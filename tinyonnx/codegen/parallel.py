@@ -1,6 +1,6 @@
-"""Several kernels compiled at once, each by one of as many processes as there are processors.
+"""Compile several kernels at once, each in one of as many processes as there are processors.
 
-A process compiles one kernel at a time, as numba holds a lock meanwhile; it gets the next one when it is done.
+numba holds a lock while it compiles, so a process compiles one kernel at a time and is then given the next one.
 """
 
 from __future__ import annotations
@@ -23,7 +23,8 @@ from tinyonnx.codegen.kernel import Kernel
 log = logging.getLogger("tinyonnx")
 
 LEAST = 4
-"""Fewer kernels are compiled in this process: another one takes as long to import the compiler."""
+"""Minimum number of kernels for other processes; fewer are compiled here, because importing the compiler takes as long.
+"""
 
 _INTERVAL = 3.0
 """Seconds between messages of progress."""
@@ -33,62 +34,44 @@ Request = tuple[str, str, str]
 
 
 def compile_together(missing: Sequence[tuple[Kernel, str]]) -> None:
-    """Compile kernels for the cache. Any that fail are left out: compiling them for use raises the error."""
+    """Compile kernels for the cache. A kernel that fails is left out; compiling it for use raises the error."""
     requests = [request for request in map(_request, missing) if request is not None]
     processors = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     count = min(processors, len(requests) // 2)
     if len(requests) < LEAST or count < 2:
         return
-    code_cache.announce(
-        f"compiling kernels for this machine: {len(requests)}, on {count} processors; later runs reuse them"
-    )
+    log.info("compiling kernels for this machine: %d, on %d processors; later runs reuse them", len(requests), count)
     todo: queue.SimpleQueue[Request] = queue.SimpleQueue()
     for request in requests:
         todo.put(request)
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path or os.getcwd() for path in sys.path)}
-    # modules of the present folder are none of ours
+    # modules in the current folder are not ours
     command = [sys.executable, "-P", "-m", "tinyonnx.codegen.parallel"]
     done: queue.SimpleQueue[bool] = queue.SimpleQueue()
     with ExitStack() as stack:
         threads = []
         for _ in range(count):
-            # Ctrl-C reaches this process, which ends them
+            # Ctrl-C reaches this process, which then ends the others
             process = subprocess.Popen(
                 command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment, process_group=0
             )
             stack.callback(_end, process)
             threads.append(threading.Thread(target=_serve, args=(process, todo, done), daemon=True))
             threads[-1].start()
-        progress = CompileProgress()
+        said = time.monotonic()
         finished = ended = 0
         while ended < count:
             if done.get():
                 finished += 1
             else:
                 ended += 1
-            progress.show(finished, len(requests))
-
-
-class CompileProgress:
-    """Logs at intervals how many kernels are compiled, and the seconds left at the pace so far.
-
-    The records have the attribute `passing`: a terminal may show them in place.
-    """
-
-    def __init__(self) -> None:
-        self._began = self._said = time.monotonic()
-
-    def show(self, done: int, count: int) -> None:
-        """Log that `done` of `count` kernels are compiled, if the last message is old enough."""
-        now = time.monotonic()
-        if now > self._said + _INTERVAL and 0 < done < count:
-            self._said = now
-            left = (now - self._began) * (count - done) / done
-            log.info("compiled %d of %d kernels, about %.0f s left", done, count, left, extra={"passing": True})
+            if time.monotonic() > said + _INTERVAL:
+                said = time.monotonic()
+                log.info("compiled %d of %d kernels", finished, len(requests))
 
 
 def _request(wanted: tuple[Kernel, str]) -> Request | None:
-    """Name a kernel for another process; None if it can't be found by name."""
+    """Return the name of a kernel for another process; None if it can't be found by name."""
     kernel, kinds = wanted
     module, name = kernel.function.__module__, kernel.__name__
     found = getattr(sys.modules.get(module), name, None)
@@ -96,7 +79,7 @@ def _request(wanted: tuple[Kernel, str]) -> Request | None:
 
 
 def _serve(process: subprocess.Popen[str], todo: queue.SimpleQueue[Request], done: queue.SimpleQueue[bool]) -> None:
-    """Pass requests to a process, and True to `done` for each that it has finished; False at the end."""
+    """Pass requests to a process; put True into `done` for each that it has finished, and False at the end."""
     assert process.stdin is not None
     assert process.stdout is not None
     with suppress(OSError, queue.Empty, ValueError):  # closed pipes of a process that died or was ended

@@ -1,7 +1,7 @@
-"""Primitives: the functions that the compiler emits vector code for, their records and tile sizes.
+"""Primitives: functions that the compiler emits vector code for, their records and tile sizes.
 
-The Python functions define the meaning, in numpy, and run with NUMBA_DISABLE_JIT=1: same
-parameters, same results up to rounding.  `emit_tiles` has the machine code.
+The Python functions define the meaning, in numpy, and run with NUMBA_DISABLE_JIT=1: same parameters, same results up to
+rounding. `emit_tiles` emits the machine code.
 """
 
 from __future__ import annotations
@@ -17,20 +17,21 @@ from tinyonnx.dtypes import round_to_bfloat16
 from tinyonnx.ir import Array
 
 LINEAR, CLIP, HARD_SWISH, POSTPONED = 0, 1, 2, 3
-"""Codes of activations that tiles apply in registers; those from POSTPONED on are linear in a tile, and applied
-afterwards by `kernels.elementwise.activate`."""
+"""Codes of activations that tiles apply in registers; codes from POSTPONED on are linear in a tile, and
+`kernels.elementwise.activate` applies them afterwards.
+"""
 
 LOOPED, PAIRS = 0, -1
-"""Values of a GEMM tile's `run` besides the number of unrolled taps: a loop over floats, a loop over pairs."""
+"""Values of a GEMM tile's `run` other than the number of unrolled taps: a loop over floats, a loop over pairs."""
 
 LANES, _REGISTERS = (4, 16) if DISABLED else vector_shape()
-"""Floats in a vector."""
+"""Number of floats in a vector, and number of vector registers."""
 
 ROWS_1, ROWS_2, ROWS_3 = (16, 8, 8) if _REGISTERS == 32 else (8, 6, 4)
-"""Rows of a GEMM tile that is 1, 2 or 3 vectors wide, measured: 12 rows of 2 spill and take twice the time."""
+"""Rows of a GEMM tile that is 1, 2 or 3 vectors wide, by measurement: 12 rows of 2 spill and take twice the time."""
 
 FEW_1, FEW_2, FEW_3 = ROWS_1 // 2, ROWS_2 // 2, ROWS_3 // 2
-"""Rows of the tile for matrices with fewer rows."""
+"""Rows of the GEMM tile for matrices with fewer rows."""
 
 PIXELS = 8 if _REGISTERS == 32 else 4
 """Neighbouring output pixels of a depthwise tile."""
@@ -41,7 +42,7 @@ FEW_PIXELS = PIXELS // 2
 
 @jit
 def tile_side(data: Array) -> int:
-    """Rows and columns of a square of elements, each row in a vector: one for 4 or 8 bytes, two or four for fewer."""
+    """Return the side of a square of elements, a row per vector: one vector for 4 or 8 bytes, two or four for fewer."""
     return (LANES if data.itemsize > 2 else 16) // (2 if data.itemsize > 4 else 1)
 
 
@@ -49,7 +50,7 @@ def tile_side(data: Array) -> int:
 
 
 class Epilogue(NamedTuple):
-    """The steps between a sum and its store: an optional residual (0 or 1), then an activation and its parameters."""
+    """The steps between a sum and its store: an optional residual (0 or 1), then an activation with its parameters."""
 
     residual: int
     activation: int
@@ -68,9 +69,8 @@ class Rows(NamedTuple):
 class Taps(NamedTuple):
     """The runs of consecutive elements that make up a row of a matrix product.
 
-    There are outer·inner runs of `run` elements, at o·outer_step + i·inner_step from the row's
-    start. The weights of an outer tap start `w_rows` rows after those of the one before, the
-    weights of inner taps follow each other.
+    There are outer·inner runs of `run` elements, at o·outer_step + i·inner_step from the row's start. The weights of an
+    outer tap start `w_rows` rows after those of the previous one; the weights of inner taps follow each other.
     """
 
     outer: int
@@ -84,8 +84,8 @@ class Taps(NamedTuple):
 class Window(NamedTuple):
     """The taps of a depthwise convolution: rows and columns, and the elements between them.
 
-    `w_row` is the number of weights of a row. In a ring of rows, those from `wrap_at` on lie
-    `wrap` elements further back.
+    `w_row` is the number of weights in a row. In a ring of rows, those from `wrap_at` on are `wrap` elements further
+    back.
     """
 
     rows: int
@@ -98,7 +98,7 @@ class Window(NamedTuple):
 
 
 class Weights(NamedTuple):
-    """Packed weights and bias: arrays and first elements."""
+    """Packed weights and bias: arrays, and the index of the first element of each."""
 
     data: Array
     start: int
@@ -107,7 +107,7 @@ class Weights(NamedTuple):
 
 
 class Lines(NamedTuple):
-    """Rows of results: row i at start + i·step, its vectors `column` elements apart; the residual lies alike."""
+    """Rows of results: row i is at start + i·step, with vectors `column` elements apart; likewise in the residual."""
 
     data: Array
     residual: Array
@@ -119,7 +119,7 @@ class Lines(NamedTuple):
 class Block(NamedTuple):
     """Results of a panel: the last vector of each of `lines` starts `last` elements after the first.
 
-    If it is the only one, `lanes` of its elements are stored.
+    If there is only one vector, `lanes` of its elements are stored.
     """
 
     lines: Lines
@@ -128,7 +128,7 @@ class Block(NamedTuple):
 
 
 class Pixels(NamedTuple):
-    """Results of `pixels` neighbouring pixels, `step` apart, for one vector of `lanes` channels; so lies the residual.
+    """Results of `pixels` neighbouring pixels, `step` apart, for one vector of `lanes` channels; likewise the residual.
 
     The sum over the pixels is added to sums[sums_start:], unless `sums_start` is negative.
     """
@@ -170,11 +170,11 @@ def _finish(values: Array, out: Lines | Pixels, start: int, epilogue: Epilogue) 
 def _gemm_tile(
     rows: int, vectors: int, run: int, step: int, x: Rows, taps: Taps, w: Weights, out: Block, epilogue: Epilogue,
 ) -> None:  # fmt: skip
-    """Multiply `rows` rows with a panel of `vectors` vectors of columns: out = epilogue(bias + Σ taps x · w).
+    """Multiply `rows` rows by a panel of `vectors` vectors of columns: out = epilogue(bias + Σ taps x · w).
 
-    With `run` > 0 the taps of a run, of which there are that many, are unrolled, and what
-    several rows read is loaded once; rows are then `step` apart. With `run` = PAIRS the elements
-    of `x` and `w` are pairs of bfloat16 (see `round_to_pairs`), in `w` of two rows; sums are float32.
+    With `run` > 0 the taps of a run, of which there are that many, are unrolled, and elements read by several rows are
+    loaded once; rows are then `step` apart. With `run` = PAIRS the elements of `x` and `w` are pairs of bfloat16 (see
+    `round_to_pairs`), in `w` of two rows; sums are float32.
     """
     panel, lines = vectors * LANES, out.lines
     total = np.tile(w.bias[w.bias_start : w.bias_start + panel], (rows, 1))
@@ -220,16 +220,16 @@ def _taps_tile(
 
 
 def _halves(pairs: Array) -> tuple[Array, Array]:
-    """The first and the second number of each pair of bfloat16, as float32."""
+    """Return the first and the second number of each pair of bfloat16, as float32."""
     bits = np.ascontiguousarray(pairs).view(np.uint32)
     return (bits << np.uint32(16)).view(np.float32), (bits & np.uint32(0xFFFF0000)).view(np.float32)
 
 
 def _round_to_pairs(x: Array, start: int, count: int, out: Array, at: int) -> None:
-    """Round `count` floats of x[start:] to bfloat16, to nearest even, and put them as pairs into out[at:].
+    """Round `count` floats of x[start:] to bfloat16, to nearest even, and store them as pairs in out[at:].
 
-    A pair is the 32 bits of one element; the first number is in the lower half. If `count` is
-    odd the last pair ends with 0. `out` may be `x` with `at` <= `start`. Subnormal numbers become 0.
+    A pair is the 32 bits of one element; the first number is in the lower half. If `count` is odd the last pair ends
+    with 0. `out` may be `x` with `at` <= `start`. Subnormal numbers become 0.
     """
     bits = np.zeros(count + count % 2, np.uint32)
     bits[:count] = round_to_bfloat16(x[start : start + count]).view(np.uint32)
@@ -244,12 +244,12 @@ def _transpose_tile(source: Rows, target: Rows) -> None:
 
 
 def _float_from_bits(bits: Any) -> Any:
-    """The float32 with these bits."""
+    """Return the float32 with these bits."""
     return np.int32(bits).view(np.float32)
 
 
 def _bits_from_float(value: Any) -> Any:
-    """The bits of a float32 as int32."""
+    """Return the bits of a float32 as int32."""
     return np.float32(value).view(np.int32)
 
 

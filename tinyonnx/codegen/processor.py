@@ -11,12 +11,12 @@ from typing import Any, NamedTuple
 from tinyonnx.codegen import targets
 
 _BFLOAT16 = {"avx512_bf16", "avx512bf16"}
-"""Names that Linux and LLVM have for AVX512-BF16."""
+"""Names of AVX512-BF16 in Linux and in LLVM."""
 
 
 @cache
 def llvm() -> Any:
-    """LLVM's binding, ready to compile for this machine; importing it takes 40 ms and 40 MiB."""
+    """Return LLVM's binding, ready to compile for this machine; importing it takes 40 ms and 40 MiB."""
     import llvmlite.binding as binding
 
     binding.initialize_native_target()
@@ -25,7 +25,7 @@ def llvm() -> Any:
 
 
 class Processor(NamedTuple):
-    """A processor's name and the features of its instruction set."""
+    """The name of a processor and the features of its instruction set."""
 
     name: str
     features: frozenset[str]
@@ -33,7 +33,7 @@ class Processor(NamedTuple):
 
 @cache
 def processor() -> Processor:
-    """This machine's, unless NUMBA_CPU_NAME and NUMBA_CPU_FEATURES name another.
+    """Return this machine's processor, or the one that NUMBA_CPU_NAME and NUMBA_CPU_FEATURES name.
 
     The name is one of LLVM's: x86-64-v3, or with TINYONNX_TARGET=aarch64-linux cortex-a72.
     """
@@ -44,7 +44,9 @@ def processor() -> Processor:
         return Processor(name, frozenset(enabled).union(*(level.needs for level in known)))
     # Linux lists them without LLVM
     with suppress(OSError):
-        with open("/proc/cpuinfo") as file:  # of the first processor: reading about hundreds takes a while
+        with open(
+            "/proc/cpuinfo"
+        ) as file:  # of the first processor only, because reading about hundreds of them takes long
             lines = list(takewhile(str.strip, file))
         facts = {key.strip(): value.strip() for key, _, value in (line.partition(":") for line in lines)}
         if "flags" in facts:
@@ -56,21 +58,21 @@ def processor() -> Processor:
 
 @cache
 def vector_shape() -> tuple[int, int]:
-    """Lanes of a float32 vector and the number of vector registers."""
+    """Return the lanes of a float32 vector and the number of vector registers."""
     level = targets.level_of(processor().features)
     return level.lanes, level.registers
 
 
 @cache
 def has_bfloat16() -> bool:
-    """Whether products of bfloat16 have an instruction (AVX512-BF16)."""
+    """Return whether products of bfloat16 have an instruction (AVX512-BF16)."""
     features = processor().features
     return targets.architecture() == "x86_64" and vector_shape()[0] == 16 and bool(features & _BFLOAT16)
 
 
 @cache
 def byte_product() -> str:
-    """The instructions that add products of bytes exactly: "vnni" (four at once), "pairs" (of 16 bits), or "plain"."""
+    """Return how products of bytes are added exactly: "vnni" (four at once), "pairs" (of 16 bits), or "plain"."""
     features, lanes = processor().features, vector_shape()[0]
     if targets.architecture() != "x86_64":
         return "plain"

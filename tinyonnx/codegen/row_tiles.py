@@ -1,7 +1,7 @@
 """Primitives on rows of floats, for the softmax within attention.
 
-The Python functions define the meaning, in numpy; `emit_rows` has the machine code. Results that are one number are
-written to an array.
+The Python functions define the meaning, in numpy; `emit_rows` emits the machine code. A result that is a single number
+is written to an array.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ def _scaled_maximum(
 ) -> None:
     """out[at] = the maximum of x[start : start + count], -∞ if all are NaN.
 
-    With `biased`, x[i] · scale + bias[i] takes the place of x[i] before. The memory of x is readable and writable up
-    to the next multiple of LANES, where any numbers may be left.
+    With `biased`, x[i] · scale + bias[i] replaces x[i] first. The memory of x is readable and writable up to the next
+    multiple of LANES, where any numbers may be left.
     """
     row = x[start : start + count]
     if biased:

@@ -1,8 +1,8 @@
 """Machines that code is generated for: LLVM's names, CPU levels with the shape of their vectors, object formats.
 
-The only table of its kind: kernels, code cache, linker and commands take what they need to know about a machine
-from here. TINYONNX_TARGET names the target that a process generates code for; without it, code is for the machine
-that the process runs on.
+This is the only such table: kernels, code cache, linker and commands look up a machine's properties here.
+TINYONNX_TARGET names the target that a process generates code for; without it, code is for the machine that the process
+runs on.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from typing import NamedTuple
 class CpuLevel(NamedTuple):
     """Processors of one architecture that have certain features.
 
-    `cpu` and `features` are what LLVM is told. A processor has the level if it has all of `needs`.
-    Its vectors hold `lanes` float32, and there are `registers` of them.
+    `cpu` and `features` are passed to LLVM. A processor has the level if it has all features in `needs`. Vectors hold
+    `lanes` float32, and there are `registers` of them.
     """
 
     cpu: str
@@ -72,13 +72,13 @@ _WASM = (
 )
 
 LEVELS = {"x86_64": _X86_64, "aarch64": _AARCH64, "wasm32": _WASM}
-"""CPU levels by architecture, best first; the last one is that of every processor."""
+"""CPU levels by architecture, best first; every processor has the last one."""
 
 _ARCHITECTURES = {"amd64": "x86_64", "arm64": "aarch64"}
 """Architectures by the names that Windows and macOS give them."""
 
 _OTHERS = CpuLevel("", "", frozenset(), 4, 16)
-"""Processors of other architectures, on which kernels run but for which nothing is linked."""
+"""Other architectures, on which kernels run but for which nothing is linked."""
 
 TARGETS = {
     target.name: target
@@ -94,7 +94,7 @@ TARGETS = {
 """All targets by name."""
 
 DEFAULT = "x86_64-linux"
-"""The target of executables and libraries if none is named."""
+"""The target of executables and libraries if none is given."""
 
 VARIABLE = "TINYONNX_TARGET"
 """The environment variable that names the target of a process."""
@@ -102,13 +102,13 @@ VARIABLE = "TINYONNX_TARGET"
 
 @cache
 def chosen() -> TargetMachine | None:
-    """The target that this process generates code for; None for the machine that it runs on."""
+    """Return the target that this process generates code for; None for the machine that it runs on."""
     name = os.environ.get(VARIABLE)
     return TARGETS[name] if name else None
 
 
 def architecture() -> str:
-    """The architecture that this process generates code for."""
+    """Return the architecture that this process generates code for."""
     if target := chosen():
         return target.triple.partition("-")[0].replace("arm64", "aarch64")
     machine = platform.machine().lower()
@@ -116,12 +116,12 @@ def architecture() -> str:
 
 
 def host() -> str:
-    """The name of the target that is this machine; there may be no such target."""
+    """Return the name of the target that is this machine; there may be no such target."""
     system = {"win32": "windows", "darwin": "macos"}.get(sys.platform, sys.platform)
     machine = platform.machine().lower()
     return f"{_ARCHITECTURES.get(machine, machine)}-{system}"
 
 
 def level_of(features: frozenset[str]) -> CpuLevel:
-    """The best level of this process's architecture of which a processor has all features."""
+    """Return the best level of this process's architecture whose features the processor has."""
     return next((level for level in LEVELS.get(architecture(), ()) if level.needs <= features), _OTHERS)

@@ -20,7 +20,7 @@ The registry imports further operators when it is asked for one; then the planne
 | `quantized_matmul` | products of bytes with a constant matrix |
 | `quantized_gemm` | the register tiles of such products, packing |
 | `blocks` | products with weights of a few bits, quantised in blocks |
-| `quantized_conv`, `quantized_depthwise` | convolutions of bytes |
+| `quantized_conv`, `quantized_depthwise`, `quantized_conv_layers` | convolutions of bytes: kernels; binders |
 | `rows` | softmax, normalisation and reductions of the last axes |
 | `columns` | reductions of other axes |
 | `gated` | squeeze-and-excitation |

@@ -1,4 +1,4 @@
-"""Shared by binders: records of arguments, flat views, reasons for refusals, epilogues."""
+"""Argument records, flat views, reasons for refusals and epilogues, shared by all binders."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tinyonnx.sizes.integers import is_size
 
 
 class Layer(NamedTuple):
-    """The constants of a matrix product: packed weights, packed bias, epilogue."""
+    """The constants of a matrix product: packed weights, packed bias and epilogue."""
 
     data: Array
     bias: Array
@@ -27,7 +27,7 @@ class Layer(NamedTuple):
 
 
 class Geometry(NamedTuple):
-    """Kernel, strides, dilations and leading pads of windows, each (vertical, horizontal)."""
+    """Kernel, strides, dilations and leading pads of windows, each as (vertical, horizontal)."""
 
     k_h: int
     k_w: int
@@ -40,7 +40,7 @@ class Geometry(NamedTuple):
 
 
 class Convolution(NamedTuple):
-    """The constants of a convolution: packed weights, packed bias, epilogue, geometry."""
+    """The constants of a convolution: packed weights, packed bias, epilogue and geometry."""
 
     data: Array
     bias: Array
@@ -84,28 +84,28 @@ _CODES = {
 
 
 def epilogue_of(activation: Activation, residual: bool = False) -> Epilogue:
-    """The epilogue of an activation, after the sum with a residual if there is one."""
+    """Return the epilogue of an activation; it adds the residual first if there is one."""
     alpha, beta = (0.0, float("inf")) if activation.name == "Relu" else (activation.alpha, activation.beta)
     return Epilogue(int(residual), _CODES[activation.name], np.float32(alpha), np.float32(beta))
 
 
 NO_EPILOGUE = epilogue_of(Activation())
-"""The epilogue that leaves sums as they are."""
+"""The epilogue that leaves sums unchanged."""
 
 
 def activation_refused(activation: Activation) -> str | None:
-    """Refuse activations that epilogues don't support."""
+    """Refuse an activation that epilogues don't support."""
     return None if activation.name in _CODES else f"activation {activation.name!r}"
 
 
 def float32_refused(*infos: Info | None) -> str | None:
-    """Refuse unless everything is float32."""
+    """Refuse tensors of other types than float32."""
     other = next((i.dtype for i in infos if i is not None and i.dtype != np.float32), None)
     return None if other is None else f"{other}, not float32"
 
 
 def flat(x: Array) -> Array:
-    """A row-major or channels-last array as the 1-D array of its memory."""
+    """Return the memory of a row-major or channels-last array as a 1-D array."""
     if not x.flags.c_contiguous:
         x = channels_innermost(x)
     assert x.flags.c_contiguous, "array in an unexpected memory order"
@@ -113,18 +113,18 @@ def flat(x: Array) -> Array:
 
 
 def zeros(size: int) -> Array:
-    """Flat float32 zeros that start with a cache line, for weights."""
+    """Return a 1-D array of float32 zeros that starts at a cache line, for weights."""
     result: Array = allocate_lasting(size * 4).view(np.float32)
     result[...] = 0
     return result
 
 
 class Temporary(np.ndarray[Any, Any]):
-    """Memory between the kernels of one step: the only arrays outside the arena that kernels write."""
+    """Memory that passes values between the kernels of one step; kernels write to no other array outside the arena."""
 
 
 def temporary(size: int, dtype: Any = np.float32) -> Array:
-    """Uninitialised memory for the kernels of a step, [size]."""
+    """Reserve uninitialised memory of `size` elements for the kernels of a step."""
     if is_size(size):
         memory: Array = temporary_memory(size, np.dtype(dtype))
         return memory
@@ -132,7 +132,7 @@ def temporary(size: int, dtype: Any = np.float32) -> Array:
 
 
 def image(x: Array) -> Image:
-    """The record of a channels-last activation of rank 3 (a single row) or 4."""
+    """Describe a channels-last activation of rank 4, or of rank 3 (a single row)."""
     pixels = channels_innermost(x)
     assert pixels.flags.c_contiguous, "activation is not channels-last"
     height = x.shape[2] if x.ndim == 4 else 1
@@ -140,12 +140,12 @@ def image(x: Array) -> Image:
 
 
 def memory_or(x: Array | None, default: Array) -> Array:
-    """The memory of a channels-last activation, or `default` if it is absent."""
+    """Return the memory of a channels-last activation, or `default` if it is absent."""
     return default if x is None else image(x).data
 
 
 def geometry_of(w: Windows) -> Geometry:
-    """The geometry of windows over one axis (a single row) or two."""
+    """Describe windows over two axes, or over one (a single row)."""
     if len(w.kernel) == 1:
         return Geometry(1, w.kernel[0], 1, w.strides[0], 1, w.dilations[0], 0, w.begin[0])
     return Geometry(*w.kernel, *w.strides, *w.dilations, *w.begin)
@@ -155,7 +155,7 @@ _MAX_GEOMETRY = 1 << 31
 
 
 def geometry_refused(w: Windows) -> str | None:
-    """Refuse strides, dilations and pads so large that positions might overflow an int64."""
+    """Refuse strides, dilations and pads so large that computed positions might overflow an int64."""
     wrong = next((n for numbers in w for n in numbers if abs(n) >= _MAX_GEOMETRY), None)
     return None if wrong is None else f"a stride, dilation or pad of {abs(wrong)}"
 
@@ -181,7 +181,7 @@ def conv_refused(
 
 
 def is_depthwise(x: Info | None, w: Info | None, group: int) -> bool:
-    """Whether a convolution has one filter for each of several channels."""
+    """Return whether a convolution has one filter for each of several channels."""
     if x is None or w is None or x.shape is None or w.shape is None:
         return False
     return len(x.shape) > 2 and len(w.shape) > 2 and 1 < group == x.shape[1] == w.shape[0]

@@ -1,4 +1,4 @@
-"""Reasons for refusals of quantised operands, shared by binders."""
+"""Reasons for refusing quantised operands, shared by binders."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ _BYTE = (np.dtype(np.int8), np.dtype(np.uint8))
 
 
 def bytes_refused(*infos: Info | None) -> str | None:
-    """Refuse unless everything is of bytes."""
+    """Refuse tensors of other types than int8 and uint8."""
     other = next((i.dtype for i in infos if i is not None and i.dtype not in _BYTE), None)
     return None if other is None else f"{other}, not bytes"
 
 
 def one_number_refused(**infos: Info | None) -> str | None:
-    """Refuse scales and zero points of more than one number."""
+    """Refuse scales and zero points that are not single numbers."""
     many = next((name for name, i in infos.items() if i is not None and np.prod(i.shape or ()) != 1), None)
     return None if many is None else f"{many} is not one number"
 
@@ -37,7 +37,7 @@ def parameters_refused(
 
 
 def exact_refused(k: int, offset: Info | None = None) -> str | None:
-    """Refuse sums that may overflow an int32."""
+    """Refuse products whose sums may overflow an int32."""
     if offset is not None and offset.value is None:
         return "the bias is not constant"
     greatest = 0 if offset is None or offset.value is None else int(np.abs(offset.value.astype(np.int64)).max())
@@ -45,7 +45,7 @@ def exact_refused(k: int, offset: Info | None = None) -> str | None:
 
 
 def scales_refused(columns: int, w_scale: Info | None, **single: Info | None) -> str | None:
-    """Refuse scales that aren't float32, and shapes other than one number, or one for each column of weights."""
+    """Refuse scales that are not float32, or neither a single number nor one for each column of the weights."""
     infos = [i for i in (w_scale, *single.values()) if i is not None]
     if any(i.dtype != np.float32 for i in infos):
         return "a scale is not float32"

@@ -1,8 +1,8 @@
-"""Attention: products of queries with keys, softmax, products with values, in blocks of keys.
+"""Attention: products of queries with keys, softmax and products with values, in blocks of keys.
 
-The scores of a block of queries with a block of keys are in scratch memory, never those of all. A running maximum and
-sum for each query correct what was added up before (Milakov & Gimelshein, Online normalizer calculation for softmax,
-2018; Dao et al., FlashAttention, 2022).
+Scratch memory holds the scores of one block of queries with one block of keys, never all scores. A running maximum and
+sum for each query correct the results of earlier blocks (Milakov & Gimelshein, Online normalizer calculation for
+softmax, 2018; Dao et al., FlashAttention, 2022).
 """
 
 from __future__ import annotations
@@ -20,27 +20,27 @@ from tinyonnx.kernels._strided import position
 from tinyonnx.kernels.elementwise import ADD, combine, exp
 from tinyonnx.kernels.gemm import Panels, multiply_rows
 from tinyonnx.kernels.matmul import pack
-from tinyonnx.ops.fused_attention import Orders, first_reach, fused_attention
+from tinyonnx.ops.fused_attention import Orders, fused_attention
 from tinyonnx.registry import Call, Info, fast
 from tinyonnx.runtime.constants import ConstantPool
 from tinyonnx.sizes.arrays import broadcast_to
 from tinyonnx.sizes.integers import maximum, minimum
 
 _QUERIES = 48
-"""Queries of a work item, which are not divided between threads: each share packs keys and values by itself."""
+"""Queries per work item; an item is not divided between threads, because each share packs keys and values itself."""
 
 _KEYS = 512
-"""Most keys of a block: a multiple of two vectors."""
+"""Maximum number of keys in a block; a multiple of two vectors."""
 
 _FEW = 4
-"""Queries up to which packing keys and values would cost more than the products."""
+"""Up to this many queries, packing keys and values would cost more than the products."""
 
 _ZERO, _ONE = np.float32(0), np.float32(1)
 _LEAST = np.float32(-np.inf)
 
 
 class Heads(NamedTuple):
-    """A view [outer, inner, rows, columns] of an array: its first element and steps."""
+    """A view [outer, inner, rows, columns] of an array: its first element and its steps."""
 
     data: Array
     start: int
@@ -51,11 +51,7 @@ class Heads(NamedTuple):
 
 
 class AttentionSizes(NamedTuple):
-    """Sizes, the factor of scores, and whether they have a bias.
-
-    The first query attends to `reach` keys, each further one to one more. `lenient` is 1 if a query without keys gives
-    zeros, not NaN.
-    """
+    """The sizes of the operands, the scale of the scores, and whether a bias is added to them."""
 
     outer: int
     inner: int
@@ -65,14 +61,12 @@ class AttentionSizes(NamedTuple):
     width: int
     scale: Any
     biased: int
-    reach: int
-    lenient: int
 
 
 class AttentionRoom(NamedTuple):
-    """Where things begin in the scratch memory of a share.
+    """Offsets of the parts of a share's scratch memory.
 
-    `line` is the step between the scores of queries, `wide` that between their results from a block of keys.
+    `line` is the step between the scores of two queries, `wide` the step between their results from one block of keys.
     """
 
     keys: int
@@ -90,13 +84,13 @@ class AttentionRoom(NamedTuple):
 
 @jit
 def _whole(n: int) -> int:
-    """`n`, rounded up to whole vectors."""
+    """Round `n` up to whole vectors."""
     return (n + LANES - 1) // LANES * LANES
 
 
 @jit
 def _room(a: AttentionSizes, base: int) -> AttentionRoom:
-    """Divide scratch memory; `bind` asks for as much."""
+    """Compute the offsets in scratch memory, of which `bind_attention` reserves enough."""
     keys, wide = _whole(a.keys), _whole(a.width)
     line = keys if a.queries <= _FEW else min(keys, _KEYS)
     values = base + keys * a.depth
@@ -110,7 +104,7 @@ def _room(a: AttentionSizes, base: int) -> AttentionRoom:
 
 @jit
 def _pack_head(a: AttentionSizes, k: Heads, v: Heads, scratch: Array, room: AttentionRoom) -> None:
-    """Pack the keys, transposed, block by block, and the values of a head."""
+    """Pack the keys of a head, transposed and in blocks, and its values."""
     for first in range(0, a.keys, _KEYS):
         count = min(_KEYS, a.keys - first)
         start = k.start + first * k.row
@@ -122,7 +116,7 @@ def _pack_head(a: AttentionSizes, k: Heads, v: Heads, scratch: Array, room: Atte
 def _weigh(
     a: AttentionSizes, bias: Heads, bias_at: int, scratch: Array, at: int, keys: int, room: AttentionRoom, row: int
 ) -> None:
-    """Turn the scores of a query with a block of keys into weights; note the factor for what was added up before."""
+    """Turn the scores of a query with a block of keys into weights; store the factor for its earlier results."""
     before = scratch[room.top + row]
     if a.biased:
         scaled_maximum(1, scratch, at, keys, a.scale, bias.data, bias_at, scratch, room.number)
@@ -141,16 +135,6 @@ def _weigh(
 
 
 @jit
-def _divide_row(out: Array, total: Any, lenient: int) -> None:
-    """Divide by the sum of weights."""
-    if lenient and total == _ZERO:
-        for i in range(out.shape[0]):
-            out[i] = _ZERO
-    else:
-        _scale_row(out, _ONE / total)
-
-
-@jit
 def _scale_row(out: Array, factor: Any) -> None:
     for i in range(out.shape[0]):
         out[i] *= factor
@@ -158,14 +142,13 @@ def _scale_row(out: Array, factor: Any) -> None:
 
 @jit
 def _attend_block(
-    a: AttentionSizes, q: Heads, query: int, rows: int, bias: Heads, out: Heads, scratch: Array, room: AttentionRoom
+    a: AttentionSizes, q: Heads, rows: int, bias: Heads, out: Heads, scratch: Array, room: AttentionRoom
 ) -> None:
-    """Attend with `rows` queries from `query` on to the packed keys and values of their head."""
-    most = min(a.keys, max(a.reach + query + rows - 1, 1))
+    """Attend with `rows` queries to the packed keys and values of their head."""
     for r in range(rows):
         scratch[room.top + r] = _LEAST
         scratch[room.total + r] = _ZERO
-    for first in range(0, most, _KEYS):
+    for first in range(0, a.keys, _KEYS):
         keys = min(_KEYS, a.keys - first)
         multiply_rows(
             Rows(q.data, q.start, q.row), rows, Taps(1, 0, 1, 0, a.depth, 0),
@@ -174,15 +157,13 @@ def _attend_block(
         )  # fmt: skip
         for r in range(rows):
             at = room.scores + r * room.line
-            for i in range(max(a.reach + query + r - first, 0), keys):
-                scratch[at + i] = _LEAST
             _weigh(a, bias, bias.start + r * bias.row + first, scratch, at, keys, room, r)
-        # not added in the tiles: some of them overlap
+        # added here and not in the tiles, because some tiles overlap
         here = Lines(out.data, out.data, out.start, out.row, LANES)
         if first > 0:
             here = Lines(scratch, scratch, room.results, room.wide, LANES)
         multiply_rows(
-            Rows(scratch, room.scores, room.line), rows, Taps(1, 0, 1, 0, min(keys, most - first), 0),
+            Rows(scratch, room.scores, room.line), rows, Taps(1, 0, 1, 0, keys, 0),
             Panels(scratch, room.values, first, a.keys, scratch, room.zeros), a.width, here,
             Epilogue(0, LINEAR, _ZERO, _ZERO),
         )  # fmt: skip
@@ -193,12 +174,12 @@ def _attend_block(
                 combine(out.data[start : start + a.width], scratch[more : more + a.width], ADD)
     for r in range(rows):
         start = out.start + r * out.row
-        _divide_row(out.data[start : start + a.width], scratch[room.total + r], a.lenient)
+        _scale_row(out.data[start : start + a.width], _ONE / scratch[room.total + r])
 
 
 @jit
 def _head(x: Heads, i: int, j: int, row: int) -> Heads:
-    """The rows of a head from `row` on."""
+    """View a head from row `row` on."""
     return Heads(x.data, x.start + i * x.outer + j * x.inner + row * x.row, x.outer, x.inner, x.row, x.column)
 
 
@@ -206,22 +187,22 @@ def _head(x: Heads, i: int, j: int, row: int) -> Heads:
 def _attend_few(
     a: AttentionSizes, q: Heads, k: Heads, v: Heads, bias: Heads, out: Heads, scratch: Array, room: AttentionRoom
 ) -> None:
-    """Attend with a few queries of a head, reading keys and values where they are."""
+    """Attend with a few queries of a head, without packing its keys and values."""
     for r in range(a.queries):
         scratch[room.top + r] = _LEAST
         scratch[room.total + r] = _ZERO
-        at, keys = room.scores + r * room.line, min(a.keys, a.reach + r)
-        dots(q.data, q.start + r * q.row, k.data, k.start, k.row, keys, a.depth, scratch, at)
-        _weigh(a, bias, bias.start + r * bias.row, scratch, at, keys, room, r)
+        at = room.scores + r * room.line
+        dots(q.data, q.start + r * q.row, k.data, k.start, k.row, a.keys, a.depth, scratch, at)
+        _weigh(a, bias, bias.start + r * bias.row, scratch, at, a.keys, room, r)
         start = out.start + r * out.row
         for column in range(0, a.width, 2 * LANES):
             gemm_tile(
-                1, 2, 0, 0, Rows(scratch, at, 0), Taps(keys, 1, 1, 0, 1, v.row // (2 * LANES)),
+                1, 2, 0, 0, Rows(scratch, at, 0), Taps(a.keys, 1, 1, 0, 1, v.row // (2 * LANES)),
                 Weights(v.data, v.start + column, scratch, room.zeros),
                 Block(Lines(out.data, out.data, start + column, 0, LANES), LANES, LANES),
                 Epilogue(0, LINEAR, _ZERO, _ZERO),
             )  # fmt: skip
-        _divide_row(out.data[start : start + a.width], scratch[room.total + r], a.lenient)
+        _scale_row(out.data[start : start + a.width], _ONE / scratch[room.total + r])
 
 
 @kernel
@@ -248,7 +229,7 @@ def attend(
         if head != packed:
             packed = head
             _pack_head(a, k_here, v_here, scratch, room)
-        _attend_block(a, q_here, query, min(_QUERIES, a.queries - query), bias_here, out_here, scratch, room)
+        _attend_block(a, q_here, min(_QUERIES, a.queries - query), bias_here, out_here, scratch, room)
 
 
 # -- operators --------------------------------------------------------------------------
@@ -256,26 +237,22 @@ def attend(
 
 def _refused(
     out: Info, q: Info | None, k: Info | None, v: Info | None, bias: Info | None = None, *, scale: float = 1.0,
-    orders: Orders = Orders(), causal: int = 0, lenient: int = 0,
+    orders: Orders = Orders(),
 ) -> str | None:  # fmt: skip
     if q is None or k is None or v is None or any(x.value is not None for x in (q, k, v)):
         return "queries, keys or values are constant"
     if not 0 < scale < np.inf:
         return f"the scale is {scale}"
     if any(perm and perm[-1] != len(perm) - 1 for perm in (orders.q_perm, orders.out_perm)):
-        return "elements of a query or of a result lie apart"
-    if q.shape is None or v.shape is None:
-        return "shapes are unknown"
-    queries, keys = q.shape[_order(orders.q_perm, q.ndim)[-2]], v.shape[_order(orders.v_perm, v.ndim)[-2]]
-    if first_reach(causal, queries, keys) < 1:
-        return "the first query attends to no key"
+        return "the elements of a query or of a result are not contiguous"
+    keys = v.shape[_order(orders.v_perm, v.ndim)[-2]] if v.shape is not None else 0
     if bias is not None and bias.shape is not None and (not bias.shape or bias.shape[-1] != keys):
         return "the bias is the same for all keys"
     return float32_refused(out, q, k, v, bias)
 
 
 def _heads(view: Array, base: Array) -> Heads:
-    """The record of a view of rank 4."""
+    """Describe a view of rank 4."""
     steps = [stride // view.itemsize for stride in view.strides]
     return Heads(flat(base), position(view, base), *steps)
 
@@ -287,9 +264,9 @@ def _order(perm: Any, rank: int) -> tuple[int, ...]:
 @fast(fused_attention, when=_refused, layout="row_major")
 def bind_attention(
     pool: ConstantPool, out: Array, q: Array, k: Array, v: Array, bias: Array | None = None, *, scale: float = 1.0,
-    orders: Orders = Orders(), causal: int = 0, lenient: int = 0,
+    orders: Orders = Orders(),
 ) -> Call:  # fmt: skip
-    """Bind views of the operands as they are before their axes are reordered."""
+    """Bind attention to views of the operands, in the order of axes before the transposes that it replaces."""
     operands = [
         x.transpose(_order(perm, x.ndim)) for x, perm in zip((q, k, v), (orders.q_perm, orders.k_perm, orders.v_perm))
     ]
@@ -308,10 +285,7 @@ def bind_attention(
     else:
         bias = bias if bias.flags.c_contiguous else np.ascontiguousarray(bias)
         other = _heads(broadcast_to(bias, (outer, inner, queries, keys)), bias)
-    sizes = AttentionSizes(
-        *(outer, inner, queries, keys, depth, width, np.float32(scale), int(bias is not None)),
-        *(first_reach(causal, queries, keys), int(bool(lenient))),
-    )
+    sizes = AttentionSizes(outer, inner, queries, keys, depth, width, np.float32(scale), int(bias is not None))
     whole, columns = (-(-n // LANES) * LANES for n in (keys, width))
     scratch = whole * depth + keys * columns + maximum(minimum(whole, _KEYS), columns) + 2 * _QUERIES + LANES
     scratch += _QUERIES * (minimum(whole, _KEYS) + columns + 1) + _FEW * whole

@@ -1,4 +1,4 @@
-"""Arithmetic of two operands of different shapes, or in different memory orders."""
+"""Arithmetic of two operands of different shapes or in different memory orders."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from tinyonnx import ops  # noqa: F401  registers the operators
 from tinyonnx.codegen.kernel import jit, kernel, share
 from tinyonnx.ir import Array
 from tinyonnx.kernels._common import flat, float32_refused
-from tinyonnx.kernels._strided import Axes, Strided, grid_index, offset, rank_refused, walk
+from tinyonnx.kernels._strided import Axes, Strided, grid_part, grid_parts, rank_refused, row_start, walk
 from tinyonnx.kernels.elementwise import ADD, DIVIDE, MULTIPLY, SUBTRACT, combine, combine_scalar, take
 from tinyonnx.kernels.unary import SQUARE, map_unary
 from tinyonnx.registry import Call, Info, fast, functions
@@ -20,18 +20,12 @@ from tinyonnx.runtime.constants import ConstantPool
 from tinyonnx.sizes.arrays import broadcast_to
 
 MINIMUM, MAXIMUM, POWER = 6, 7, 8
-"""Codes that follow those of `elementwise`."""
-
-_BLOCK = 16
-"""Rows of a work item, which are not divided between threads."""
-
-_ROW = 4096
-"""Elements of a row at a time: they are copied to the result, then combined there while they are in the L1 cache."""
+"""Operation codes that continue those of `elementwise`."""
 
 
 @jit
 def combine_rare(out: Array, b: Array, step: int, code: int) -> None:
-    """out[i] = out[i] ∘ b[i·step]; extremes with NaN are NaN."""
+    """out[i] = out[i] ∘ b[i·step]; a minimum or maximum with NaN is NaN."""
     n = out.shape[0]
     if code == MINIMUM:
         for i in range(n):
@@ -77,22 +71,15 @@ def combine_row(out: Array, b: Array, start: int, step: int, code: int) -> None:
 @kernel
 def map_broadcast(a: Strided, b: Strided, out: Strided, sizes: Axes, code: int, part: int, parts: int) -> None:
     """out[i] = a[i] ∘ b[i] for all indices i below `sizes`; `out` may be `a`, and its last step is 1."""
-    d0, d1, d2, d3, rows, columns = sizes
-    row_blocks = (rows + _BLOCK - 1) // _BLOCK
-    column_blocks = (columns + _ROW - 1) // _ROW
-    first, end = share(d0 * d1 * d2 * d3 * row_blocks * column_blocks, part, parts)
-    for item in range(first, end):
-        column = item % column_blocks * _ROW
-        row = item // column_blocks % row_blocks * _BLOCK
-        index = grid_index(item // column_blocks // row_blocks, (d0, d1, d2, d3))
-        count = min(_ROW, columns - column)
-        for r in range(row, min(row + _BLOCK, rows)):
-            o_at = offset(index, out) + r * out.steps[4] + column
-            target = out.data[o_at : o_at + count]
-            take_row(a.data, offset(index, a) + r * a.steps[4] + column * a.steps[5], a.steps[5], target)
-            combine_row(
-                target, b.data, offset(index, b) + r * b.steps[4] + column * b.steps[5], b.steps[5], code
-            )  # fmt: skip
+    first, end = share(grid_parts(sizes), part, parts)
+    for number in range(first, end):
+        item = grid_part(sizes, number)
+        for r in range(item.row, item.end):
+            at = row_start(out, item, r)
+            target = out.data[at : at + item.columns]
+            # copied to the result, then combined there while it is in the L1 cache
+            take_row(a.data, row_start(a, item, r), a.steps[5], target)
+            combine_row(target, b.data, row_start(b, item, r), b.steps[5], code)
 
 
 # -- operators --------------------------------------------------------------------------
@@ -127,7 +114,7 @@ def _bind(code: int) -> Callable[..., Call]:
 
 
 def is_dense(x: Array) -> bool:
-    """Whether the elements lie without gaps, in row-major or channels-last order."""
+    """Return whether the elements are contiguous, in row-major or channels-last order."""
     return x.flags.c_contiguous or (x.ndim > 2 and channels_innermost(x).flags.c_contiguous)
 
 

@@ -1,4 +1,4 @@
-"""Reductions of axes that others follow: of columns of matrices."""
+"""Reductions over axes that are followed by other axes: over the columns of matrices."""
 
 from __future__ import annotations
 
@@ -17,15 +17,16 @@ from tinyonnx.registry import Call, Info, fast, functions
 from tinyonnx.runtime.constants import ConstantPool
 
 _COLUMNS = 256
-"""Columns that are reduced at a time: their results stay in the L1 cache."""
+"""Columns that are reduced at a time, so that their results stay in the L1 cache."""
 
 _ROWS = 128
-"""Rows that are summed by themselves before they are added to the others, so that sums of many rows round less."""
+"""Rows whose sum is computed before it is added to the total, so that sums of many rows have smaller rounding errors.
+"""
 
 
 @jit
 def accumulate(row: Array, results: Array, code: int) -> None:
-    """Add a row to results, or take the extremes; those with NaN are NaN."""
+    """Add a row to the results, or combine it by maximum or minimum; a result with NaN is NaN."""
     if code == MAXIMUM:
         for k in range(results.shape[0]):
             a, b = row[k], results[k]

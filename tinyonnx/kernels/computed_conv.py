@@ -1,4 +1,4 @@
-"""Convolutions with computed weights, which are packed during the run for the kernels of constant ones."""
+"""Convolutions with computed weights, which are packed during the run for the kernels that take constant weights."""
 
 from __future__ import annotations
 
@@ -34,7 +34,8 @@ from tinyonnx.runtime.constants import ConstantPool
 _ZERO = np.float32(0)
 
 _PRESENT = np.empty(0, np.float32)
-"""Stands for the content of the weights, where kernels of constant ones are asked whether they take the form."""
+"""Placeholder for the content of the weights when asking the kernels for constant weights whether they support a shape.
+"""
 
 
 @kernel
@@ -80,7 +81,7 @@ def bind_computed_conv(
     pool: ConstantPool, out: Array, x: Array, w: Array, b: Array | None = None, residual: Array | None = None, *,
     geometry: ConvAttributes, activation: Activation = Activation(),
 ) -> list[Call]:  # fmt: skip
-    """Bind the packing of weights and bias, and the kernel that constant ones would get."""
+    """Bind the packing of weights and bias, and the kernel that constant weights would get."""
     source, target, group = image(x), image(out), geometry.group
     numbers = geometry_of(conv_windows(x, w, b, geometry=geometry))
     epilogue, other = epilogue_of(activation, residual is not None), memory_or(residual, target.data)

@@ -1,10 +1,9 @@
 """Convolutions of any kernel, stride, dilation, padding and group, without unfolding the input.
 
-In a channels-last image the elements under one row of the kernel stand side by side, so an
-output pixel is a product of a few runs of memory with the packed weights: the GEMM tile
-walks over the runs. At the borders the runs are cut, and with them the weights. Where an
-image is so narrow that tiles would rarely be full, the elements under the kernel are first
-gathered for a block of pixels, which may then span lines.
+In a channels-last image the elements under one row of the kernel are contiguous, so an output pixel is a product of a
+few runs of memory with the packed weights: the GEMM tile iterates over the runs. At the borders the runs and their
+weights are cut. If an image is so narrow that tiles would rarely be full, the elements under the kernel are first
+gathered for a block of pixels, which may span several lines.
 """
 
 from __future__ import annotations
@@ -34,10 +33,10 @@ from tinyonnx.registry import Call, Info, fast
 from tinyonnx.runtime.constants import ConstantPool
 
 _ROWS = 8
-"""Pixels that are not divided between threads."""
+"""Pixels per work item, which is not divided between threads."""
 
 _GATHERED = 1 << 18
-"""Elements of a block of gathered pixels: it stays in the L2 cache, and the weights are seldom read again."""
+"""Elements in a block of gathered pixels: the block stays in the L2 cache, and the weights are read less often."""
 
 _ALONE = 2.5
 """Cost of a pixel outside full tiles, relative to one inside. Measured."""
@@ -50,7 +49,7 @@ _ZERO = np.float32(0)
 
 @jit
 def inside(first: int, step: int, taps: int, size: int) -> tuple[int, int]:
-    """The range of taps at first, first + step, … that lie in [0, size)."""
+    """Return the range of taps at first, first + step, … that lie in [0, size)."""
     begin = min(max(-(first // step), 0), taps)
     end = min(max((size - first + step - 1) // step, begin), taps)
     return begin, end
@@ -58,7 +57,7 @@ def inside(first: int, step: int, taps: int, size: int) -> tuple[int, int]:
 
 @jit
 def interior(taps: int, stride: int, dilation: int, pad: int, size: int, out: int) -> tuple[int, int]:
-    """The range of output positions whose taps all lie in [0, size)."""
+    """Return the range of output positions whose taps all lie in [0, size)."""
     begin = min(max(-(-pad // stride), 0), out)
     end = min(max((size - 1 - (taps - 1) * dilation + pad) // stride + 1, begin), out)
     return begin, end
@@ -83,7 +82,7 @@ def convolve(
         i0, i1 = inside(top, d_h, k_h, x.height)
         line = ((item * x.height + top + i0 * d_h) * width - p_w) * channels
         o_line = row * out.width * filters
-        # a position outside the interior stands alone; the interior is done at once when `begin` is reached
+        # a position outside the interior is computed alone; the interior is computed at once when `begin` is reached
         p = 0
         while p < out.width:
             count = end - begin if p == begin and end > begin else 1
@@ -136,7 +135,10 @@ def gather_pixel(x: Image, geometry: Geometry, item: int, y: int, z: int, window
 def convolve_gathered(
     x: Image, layer: Convolution, block: int, residual: Array, out: Image, scratch: Array, part: int, parts: int
 ) -> None:  # fmt: skip
-    """As `convolve` with one group, up to `block` pixels at a time; `scratch` holds them, [pixels, taps], per share."""
+    """Convolve with one group, gathering up to `block` pixels at a time.
+
+    The result is that of `convolve`. `scratch` holds the gathered pixels of each share, [pixels, taps].
+    """
     geometry, filters, epilogue = layer.geometry, out.channels, layer.epilogue
     depth = geometry.k_h * geometry.k_w * x.channels
     pixels = out.height * out.width
@@ -164,7 +166,7 @@ def convolve_gathered(
 
 
 def gathered_rows(x: Image, out: Image, geometry: Geometry, groups: int) -> int:
-    """The number of pixels to gather at a time, or 0 if gathering doesn't pay."""
+    """Return the number of pixels to gather at a time, or 0 if gathering would be slower."""
     _, k_w, _, s_w, _, d_w, _, p_w = geometry
     if groups > 1 or out.channels < 2 * LANES:
         return 0
@@ -177,7 +179,7 @@ def gathered_rows(x: Image, out: Image, geometry: Geometry, groups: int) -> int:
 
 
 def pack(w: Array, groups: int) -> Array:
-    """Weights [filters, channels, *kernel] as panels of [*kernel, channels] rows, group by group."""
+    """Pack weights [filters, channels, *kernel], group by group, into panels of rows [*kernel, channels]."""
     rows = np.moveaxis(w, 1, -1).reshape(groups, w.shape[0] // groups, -1)
     return np.concatenate([pack_panels(group.T) for group in rows])
 
@@ -203,7 +205,7 @@ def bind_conv(
     pool: ConstantPool, out: Array, x: Array, w: Array, b: Array | None = None, residual: Array | None = None, *,
     geometry: ConvAttributes, activation: Activation = Activation(),
 ) -> Call:  # fmt: skip
-    """Bind a convolution, gathered where that pays."""
+    """Bind a convolution; its pixels are gathered where that is faster."""
     source, target, group = image(x), image(out), geometry.group
     numbers = geometry_of(conv_windows(x, w, b, geometry=geometry))
     packed = pool.derive(("conv", group), lambda w: pack(w, group), w)

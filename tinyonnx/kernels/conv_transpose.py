@@ -1,8 +1,8 @@
 """Transposed convolutions of channels-last images, row by row of the result.
 
-The contribution of an input row to a row of the result is a matrix product, [width, channels]
-times [channels, kernel columns · filters], whose columns are then added to the right pixels.
-If the kernel is as wide as its stride nothing is added: the product is the row.
+The contribution of an input row to a row of the result is a matrix product, [width, channels] times [channels, kernel
+columns · filters], whose columns are then added to the pixels that they belong to. If the kernel is as wide as its
+stride, no addition is needed: the product is the row.
 """
 
 from __future__ import annotations
@@ -118,7 +118,7 @@ def _pack(w: Array, groups: int) -> Array:
 def bind_conv_transpose(
     pool: ConstantPool, out: Array, x: Array, w: Array, b: Array | None = None, *, geometry: ConvTransposeAttributes
 ) -> Call:
-    """`output_padding` and `output_shape` only affect the shape of `out`."""
+    """Bind a transposed convolution; `output_padding` and `output_shape` affect the shape of `out` only."""
     numbers, group = geometry_of(conv_transpose_windows(x, w, b, geometry=geometry)), geometry.group
     source, target = image(x), image(out)
     k_h, k_w, s_h, s_w, d_h, d_w, _, p_w = numbers

@@ -1,4 +1,4 @@
-"""Conversions between element types, and tests of single numbers: Cast, CastLike, Not, IsNaN."""
+"""Conversions between element types, and tests of each element: Cast, CastLike, Not, IsNaN."""
 
 from __future__ import annotations
 
@@ -42,9 +42,9 @@ def map_test(code: Static, x: Array, out: Array, part: int, parts: int) -> None:
 
 @kernel
 def truncate(x: Array, mask: int, out: Array, part: int, parts: int) -> None:
-    """out[i] = x[i] without its fraction as an int32, of which the bits of `mask` are kept.
+    """out[i] = x[i] truncated to int32, of which only the bits of `mask` are kept.
 
-    Numbers beyond the range of int32, and NaN, are its least number, as on x86-64.
+    Numbers beyond the range of int32, and NaN, become the lowest int32, as on x86-64.
     """
     first, end = share_lines(out.shape[0], part, parts)
     source, target = x[first:end], out[first:end]
@@ -55,7 +55,7 @@ def truncate(x: Array, mask: int, out: Array, part: int, parts: int) -> None:
 
 @kernel
 def truncate_long(x: Array, out: Array, part: int, parts: int) -> None:
-    """out[i] = x[i] without its fraction as an int64; numbers beyond its range, and NaN, are its least number."""
+    """out[i] = x[i] truncated to int64; numbers beyond its range, and NaN, become the lowest int64."""
     first, end = share_lines(out.shape[0], part, parts)
     source, target = x[first:end], out[first:end]
     for i in range(end - first):
@@ -76,11 +76,11 @@ def narrow(x: Array, mask: int, out: Array, part: int, parts: int) -> None:
 
 _FROM = frozenset(map(np.dtype, "?bBhHiIqQfd"))
 _TO = frozenset(map(np.dtype, "?bBhHiqfd"))
-"""Types to which numbers of `_FROM` are converted: numpy's results for uint32 and uint64 depend on the processor."""
+"""Types that `_FROM` types are converted to; numpy's results for uint32 and uint64 depend on the processor."""
 
 
 def unsigned_bools(x: Array) -> Array:
-    """The memory of an array, flat; that of bools as bytes 0 and 1."""
+    """Return the memory of an array as a 1-D array, bools as bytes 0 and 1."""
     memory = flat(x)
     return memory.view(np.uint8) if x.dtype == np.bool_ else memory
 
@@ -121,11 +121,11 @@ def _test_refused(out: Info, x: Info | None) -> str | None:
 
 @fast(not_, when=_test_refused, layout="any", by_item=True)
 def bind_not(pool: ConstantPool, out: Array, x: Array) -> Call:
-    """Bind the negation of truth values."""
+    """Bind the negation of booleans."""
     return Call(map_test, (Specialised(ZERO), unsigned_bools(x), unsigned_bools(out)))
 
 
 @fast(is_nan, when=_test_refused, layout="any", by_item=True)
 def bind_is_nan(pool: ConstantPool, out: Array, x: Array) -> Call:
-    """Bind the search for NaN."""
+    """Bind the test for NaN."""
     return Call(map_test, (Specialised(UNORDERED), unsigned_bools(x), unsigned_bools(out)))

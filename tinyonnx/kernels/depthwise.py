@@ -1,8 +1,8 @@
 """Depthwise convolutions of channels-last images: a vector holds neighbouring channels of a pixel.
 
-Weights are packed per block of LANES channels, [kernel rows, kernel columns, LANES]. The last
-block is moved to the left where the channels don't fill it; images with fewer channels than lanes
-have several pixels in a vector, or need a mask.
+Weights are packed by blocks of LANES channels, [kernel rows, kernel columns, LANES]. If the channels don't fill the
+last block, it is moved to the left; images with fewer channels than lanes have several pixels in a vector, or need a
+mask.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ def convolve_tiles(
     pixels: Static, columns: Static, stride: Static, masked: Static, x: Rows, taps: Window, w: Weights, out: Pixels,
     epilogue: Epilogue,
 ) -> None:  # fmt: skip
-    """Convolve the pixels of `out`, at least `pixels`, tile by tile; see `taps_tile`."""
+    """Convolve the pixels of `out`, at least `pixels` of them, tile by tile; see `taps_tile`."""
     for p in range(0, out.pixels, pixels):
         q = min(p, out.pixels - pixels)
         skip = pixels if out.sums_start < 0 else p - q
@@ -68,10 +68,10 @@ def convolve_unrolled(
     columns: Static, stride: Static, distance: Static, x: Rows, taps: Window, w: Weights, out: Pixels,
     epilogue: Epilogue,
 ) -> None:  # fmt: skip
-    """Convolve at least FEW_PIXELS pixels with kernel rows of `columns` taps, pixels being `stride` of them apart.
+    """Convolve at least FEW_PIXELS pixels, `stride` taps apart, with kernel rows of `columns` taps.
 
-    Taps are `distance` elements apart; 0 if that is not a constant. With a constant distance the compiler folds
-    the addresses into the instructions, which saves a third of the time.
+    Taps are `distance` elements apart; 0 if that is not a constant. With a constant distance the compiler folds the
+    addresses into the instructions, which saves a third of the time.
     """
     column = distance if distance > 0 else taps.column_step
     rows = Rows(x.data, x.start, stride * column)
@@ -84,7 +84,7 @@ def convolve_unrolled(
 
 @jit
 def convolve_looped(x: Rows, taps: Window, w: Weights, out: Pixels, epilogue: Epilogue) -> None:
-    """Convolve any number of pixels with any taps."""
+    """Convolve any number of pixels with any number of taps."""
     if out.lanes < LANES:
         if out.pixels >= PIXELS:
             convolve_tiles(PIXELS, 0, 1, 1, x, taps, w, out, epilogue)
@@ -102,10 +102,10 @@ def convolve_looped(x: Rows, taps: Window, w: Weights, out: Pixels, epilogue: Ep
 def convolve_pixels(
     distance: Static, stride: int, x: Rows, taps: Window, w: Weights, out: Pixels, epilogue: Epilogue
 ) -> None:
-    """Convolve neighbouring pixels, whose windows are complete, for one vector of channels.
+    """Convolve neighbouring pixels with complete windows for one vector of channels.
 
-    Row i of `x` starts with the first tap of pixel i. Pixels are `stride` taps apart (0: not a
-    whole number of them), which are `distance` elements apart (0: any number).
+    Row i of `x` starts with the first tap of pixel i. Pixels are `stride` taps apart (0: not a whole number of taps),
+    and taps are `distance` elements apart (0: any number).
     """
     if out.lanes < LANES or out.pixels < FEW_PIXELS:
         convolve_looped(x, taps, w, out, epilogue)
@@ -123,7 +123,7 @@ def convolve_pixels(
 
 @jit
 def pixels_in_vector(channels: int, stride: int) -> int:
-    """The number of neighbouring pixels whose channels fill a vector.
+    """Return the number of neighbouring pixels whose channels fill a vector.
 
     Two pixels of 8 channels fill a vector of 16, which is convolved like one pixel with a stride of 2.
     """
@@ -144,7 +144,7 @@ def depthwise_row(x: Image, layer: Convolution, residual: Array, out: Image, o_l
     top = y * s_h - p_h
     i0, i1 = inside(top, d_h, k_h, x.height)
     line = ((item * x.height + top + i0 * d_h) * width - p_w) * c
-    # strip by strip, so that memory is visited almost in order; a pixel whose window is cut stands alone
+    # strip by strip, so that memory is accessed almost in order; a pixel whose window is cut is computed alone
     p = 0
     while p < out.width:
         count, j0, j1 = 1, 0, k_w
@@ -183,7 +183,7 @@ def convolve_depthwise(x: Image, layer: Convolution, residual: Array, out: Image
 
 
 def _blocks(c: int) -> list[Array]:
-    """The channels of each block; the only block of fewer channels than lanes is short."""
+    """Return the channels of each block; a single block of fewer channels than lanes is short."""
     return [np.arange(min(f, max(c - LANES, 0)), min(min(f, max(c - LANES, 0)) + LANES, c)) for f in range(0, c, LANES)]
 
 
@@ -212,7 +212,7 @@ def depthwise_bias(pool: ConstantPool, b: Array | None, channels: int) -> Array:
 def depthwise_layer(
     pool: ConstantPool, w: Array, b: Array | None, epilogue: Epilogue, geometry: Geometry
 ) -> Convolution:
-    """The constants of a depthwise convolution with weights [channels, 1, *kernel]."""
+    """Pack the constants of a depthwise convolution with weights [channels, 1, *kernel]."""
     return Convolution(pack_depthwise(pool, w), depthwise_bias(pool, b, len(w)), epilogue, geometry)
 
 

@@ -1,4 +1,4 @@
-"""A depthwise convolution and the following 1×1 one, row by row, so that the rows between them stay in the cache."""
+"""A depthwise and a 1×1 convolution, fused row by row, so that the rows in between stay in the cache."""
 
 from __future__ import annotations
 
@@ -34,9 +34,9 @@ def convolve_both(
     run: Static, x: Image, depthwise: Convolution, pointwise: Layer, residual: Array, out: Image,
     scratch: Array, part: int, parts: int,
 ) -> None:  # fmt: skip
-    """Convolve twice; scratch holds one row between the two convolutions per share.
+    """Convolve twice; scratch holds one row between the two convolutions for each share.
 
-    With `run` = PAIRS the operands of the second one are rounded to bfloat16.
+    With `run` = PAIRS the operands of the second convolution are rounded to bfloat16.
     """
     n, c = out.channels, x.channels
     depth = (c + 1) // 2 if run == PAIRS else c
@@ -84,7 +84,7 @@ def bind_depthwise_pointwise(
     pool: ConstantPool, out: Array, x: Array, *others: Any, geometry: ConvAttributes,
     activation: Activation = Activation(), depthwise_activation: Activation = Activation(), rounded: bool = False,
 ) -> Call:  # fmt: skip
-    """Bind both convolutions; the residual is added to the second one's result."""
+    """Bind both convolutions; the residual is added to the result of the second one."""
     taps, taps_b, w, b, residual = (*others, None, None)[:5]
     source, target = image(x), image(out)
     numbers = geometry_of(conv_windows(x, taps, taps_b, geometry=geometry))

@@ -1,4 +1,4 @@
-"""Activations and arithmetic on whole arrays in any memory order."""
+"""Activations and arithmetic on whole arrays, in any memory order."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ _T1, _T2, _T3, _T4, _T5 = (np.float32(c) for c in (-0.33333263, 0.1333115, -0.05
 
 @jit
 def tanh(x: Any) -> Any:
-    """The hyperbolic tangent within 2 ulp of 1; NaN stays NaN. Vectorises."""
+    """Return the hyperbolic tangent within 2 ulp of 1; NaN stays NaN. Vectorises."""
     size = -x if x < _ZERO else x
     s = x * x
     near = x + x * s * (_T1 + s * (_T2 + s * (_T3 + s * (_T4 + s * _T5))))
@@ -89,7 +89,7 @@ _F0, _F1, _F2, _F3, _F4, _F5, _F6, _F7, _F8, _F9 = (
 
 @jit
 def erf(x: Any) -> Any:
-    """The error function within 2 ulp of 1; NaN stays NaN. Vectorises."""
+    """Return the error function within 2 ulp of 1; NaN stays NaN. Vectorises."""
     size = -x if x < _ZERO else x
     s = size * size
     near = x * (_N0 + s * (_N1 + s * (_N2 + s * (_N3 + s * (_N4 + s * (_N5 + s * _N6))))))
@@ -204,16 +204,16 @@ def take(x: Array, out: Array) -> None:
 
 
 _CHUNK = 4096
-"""Elements at a time: they are copied to the result, then worked on there while they are in the L1 cache."""
+"""Elements processed at a time: they are copied to the result and modified there while they are in the L1 cache."""
 
 
 _LINE = 16
-"""Elements of a work item, which are not divided between threads: a cache line."""
+"""Elements of a work item, which is not divided between threads: a cache line."""
 
 
 @jit
 def share_lines(n: int, part: int, parts: int) -> tuple[int, int]:
-    """The range of `n` elements that is share `part`: whole cache lines."""
+    """Return the range of `n` elements that is share `part`, in whole cache lines."""
     first, end = share((n + _LINE - 1) // _LINE, part, parts)
     return first * _LINE, min(end * _LINE, n)
 

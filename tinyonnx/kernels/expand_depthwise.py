@@ -1,9 +1,9 @@
-"""A 1×1 convolution and the depthwise one that follows it, without the wide image in between.
+"""A 1×1 convolution and the depthwise convolution after it, without storing the wide image in between.
 
-The expanded image of an inverted bottleneck is many times larger than the block's input and
-output. Here it exists only as a ring of as many rows as the depthwise kernel is high, for one
-panel of channels at a time: small enough to stay in the L1 cache, with the pixels of one vector
-of channels side by side, and with margins of zeros, so that there are no borders.
+The expanded image of an inverted bottleneck is many times larger than the block's input and output. Here it exists only
+as a ring of as many rows as the depthwise kernel is high, for one panel of channels at a time: small enough to stay in
+the L1 cache, with the pixels of one vector of channels side by side, and with margins of zeros, which make borders
+unnecessary.
 """
 
 from __future__ import annotations
@@ -50,15 +50,14 @@ from tinyonnx.registry import Call, Info, fast
 from tinyonnx.runtime.constants import ConstantPool
 
 _SMALL, _CUT = 512, 1.1
-"""Expand the whole image at once if it has at most _SMALL pixels and per-row tiles would do at least _CUT times the
-work."""
+"""An image is expanded at once if it has at most _SMALL pixels and tiles of rows take at least _CUT times the work."""
 
 
 class Ring(NamedTuple):
-    """Rows of the expanded image: row y is in slot y % rows, and each vector of channels in a plane of its own.
+    """A ring of rows of the expanded image: row y is in slot y % rows, each vector of channels in a plane of its own.
 
-    A row has `row` elements, of which the first `margin` are left of the image. If `pixels` is
-    not 0, the whole expanded image, of that many pixels, starts at `whole` without margins.
+    A row has `row` elements, of which the first `margin` are left of the image. If `pixels` is not 0, the whole
+    expanded image of `pixels` pixels starts at `whole`, without margins.
     """
 
     data: Array
@@ -71,9 +70,9 @@ class Ring(NamedTuple):
 
 
 class Piece(NamedTuple):
-    """A work item: `vectors` vectors of channels from `column` on, rows `begin` to `end`, of an image's result.
+    """A work item: `vectors` vectors of channels from `column` on, rows `begin` to `end` of the result of one image.
 
-    The image's input starts with element `source`.
+    The image's input starts at element `source`.
     """
 
     item: int
@@ -86,20 +85,20 @@ class Piece(NamedTuple):
 
 @jit
 def margin(width: int, out_width: int, taps: int, stride: int, dilation: int, pad: int) -> int:
-    """Pixels to the right of the image that a row of windows reads."""
+    """Return the number of pixels to the right of the image that a row of windows reads."""
     return max((out_width - 1) * stride + (taps - 1) * dilation + 1 - pad - width, 0)
 
 
 @jit
 def whole_pixels(height: int, width: int) -> int:
-    """The pixels of an image that is expanded at once because its rows don't fill tiles, else 0."""
+    """Return the number of pixels of an image that is expanded at once because its rows don't fill tiles, else 0."""
     tiled = (width + ROWS_2 - 1) // ROWS_2 * ROWS_2
     return height * width if tiled >= _CUT * width and height * width <= _SMALL else 0
 
 
 @jit
 def share_larger_first(n: int, part: int, parts: int) -> tuple[int, int]:
-    """As `share`, but the larger shares come first, to minimise waiting at the end."""
+    """Return a share like `share`, with the larger shares first, to minimise waiting at the end."""
     each, more = n // parts, n % parts
     first = each * part + min(part, more)
     return first, first + (each + 1 if part < more else each)
@@ -107,7 +106,7 @@ def share_larger_first(n: int, part: int, parts: int) -> tuple[int, int]:
 
 @jit(inline=True)
 def clear_margins(ring: Ring, vectors: int, width: int) -> None:
-    """Put zeros to the left and right of `width` pixels in all rows."""
+    """Fill the elements to the left and right of `width` pixels with zeros in all rows."""
     for i in range(ring.rows * vectors):
         at = ring.start + i * ring.row
         for j in range(ring.margin):
@@ -120,7 +119,7 @@ def clear_margins(ring: Ring, vectors: int, width: int) -> None:
 def expand_pixels(
     run: Static, x: Rows, count: int, layer: Layer, piece: Piece, out: Array, start: int, plane: int
 ) -> None:
-    """Expand `count` pixels; vector v of the result goes to plane v, planes being `plane` elements apart."""
+    """Expand `count` pixels; vector v of the result goes to plane v, and planes are `plane` elements apart."""
     c = x.step
     multiply_typed(
         run, x, count, Panels(layer.data, piece.column * c, 0, c, layer.bias, piece.column),
@@ -141,7 +140,7 @@ def copy_row(ring: Ring, source: int, target: int, count: int) -> None:
 
 @jit(inline=True)
 def fill_ring(run: Static, x: Image, layer: Layer, ring: Ring, piece: Piece, rows: tuple[int, int], begin: int) -> None:
-    """Put a range of rows of the expanded image into the ring; `begin` is the first row of the whole image, if used."""
+    """Compute rows of the expanded image into the ring; if the whole image is used, `begin` is its first row."""
     for y in range(rows[0], rows[1]):
         target = ring.start + y % ring.rows * ring.row + ring.margin
         if ring.pixels > 0:
@@ -155,7 +154,7 @@ def fill_ring(run: Static, x: Image, layer: Layer, ring: Ring, piece: Piece, row
 
 @jit(inline=True)
 def convolve_row(height: int, layer: Convolution, ring: Ring, piece: Piece, means: Array, out: Image, y: int) -> None:
-    """The depthwise convolution of row y of the result, and its means if `means` is not empty."""
+    """Compute row y of the depthwise convolution's result, and its means if `means` is not empty."""
     k_h, k_w, s_h, s_w, d_h, d_w, p_h, _ = layer.geometry
     n, epilogue, wanted = out.channels, layer.epilogue, means.shape[0] > 0
     postponed = epilogue.activation >= POSTPONED
@@ -215,10 +214,10 @@ def expand_and_convolve(
     run: Static, x: Image, expand: Layer, depthwise: Convolution, means: Array, out: Image, scratch: Array, part: int,
     parts: int,
 ) -> None:  # fmt: skip
-    """Expand and convolve; `means`, if not empty, gets the mean of every row of the result.
+    """Expand and convolve; `means`, if not empty, receives the mean of every row of the result.
 
-    With `run` = PAIRS operands of the expansion are rounded to bfloat16. Scratch holds, per share, if
-    `whole_pixels` is not 0, 3 vectors of the whole expanded image; a ring of as many; the rounded input.
+    With `run` = PAIRS the operands of the expansion are rounded to bfloat16. Scratch holds, for each share, 3 vectors
+    of the whole expanded image if `whole_pixels` is not 0, a ring of as many, and the rounded input.
     """
     k_h, k_w, _, s_w, d_h, d_w, _, p_w = depthwise.geometry
     rows = (k_h - 1) * d_h + 1
@@ -230,7 +229,7 @@ def expand_and_convolve(
     source = Image(scratch, 1, x.height, x.width, (x.channels + 1) // 2) if run == PAIRS else x
     n = out.channels
     panels = panels_of(n)
-    # divide images and panels; only where they are too few, rows as well
+    # divide images and panels between shares, and rows only if there are too few of these
     cuts = min((parts + x.batch * panels - 1) // (x.batch * panels), out.height)
     first, end = share_larger_first(x.batch * panels * cuts, part, parts)
     for work in range(first, end):
@@ -250,9 +249,9 @@ def expand_and_convolve(
 
 
 def _scratch(x: Image, out: Image, geometry: Geometry, rounded: bool) -> int:
-    """Floats of a ring and of an image expanded as a whole, both of 3 vectors; monotonic in the size of the image.
+    """Return the floats of a ring and of an image expanded at once, 3 vectors each; monotonic in the size of the image.
 
-    With `rounded` also those of the input rounded to bfloat16.
+    With `rounded` the floats of the input rounded to bfloat16 are included.
     """
     k_h, k_w, _, s_w, d_h, d_w, _, p_w = geometry
     row = p_w + x.width + margin(x.width, out.width, k_w, s_w, d_w, p_w)
@@ -288,7 +287,7 @@ def bind_expand_depthwise(
     pool: ConstantPool, outs: list[Array | None], x: Array, *constants: Any, geometry: ConvAttributes,
     activation: Activation = Activation(), expand_activation: Activation = Activation(), rounded: bool = False,
 ) -> Call:  # fmt: skip
-    """The second output is the means of rows."""
+    """Bind both convolutions; the second output is the mean of each row."""
     w, b, taps, taps_b = (*constants, None)[:4]
     out, means = (*outs, None)[:2]
     assert out is not None

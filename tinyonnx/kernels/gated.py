@@ -80,7 +80,7 @@ def bind_squeeze_gate(
     activation: Activation = Activation(name="Relu"), gate: Activation = Activation(name="Sigmoid"),
     rounded: bool = False,
 ) -> list[Call]:  # fmt: skip
-    """Bind three kernels, each of which needs the whole result of the one before."""
+    """Bind three kernels, each of which needs the complete result of the one before."""
     c, s = w1.shape
     batch = x.shape[0]
     pixels = x.size // (batch * c)
@@ -93,7 +93,7 @@ def bind_squeeze_gate(
 
 
 class Gate(NamedTuple):
-    """A number per item and channel, and LANES zeros."""
+    """A gate, one number per item and channel, followed by LANES zeros."""
 
     data: Array
     zeros: Array
@@ -118,7 +118,7 @@ def gate_panels(gate: Array, w: Array, k: int, n: int, out: Array, part: int, pa
 
 @jit
 def gate_rows(x: Array, start: int, count: int, gate: Array, out: Array, zeros: Array) -> None:
-    """out[r] = x[r] · gate for `count` rows of x[start:], each as long as `gate`; `zeros` are LANES zeros."""
+    """out[r] = x[r] · gate for `count` rows of x[start:], each as long as `gate`; `zeros` holds LANES zeros."""
     k = gate.shape[0]
     # a product with one number per channel is a depthwise convolution with a single tap
     for channel in range(0, k, LANES) if k >= LANES else range(0):
@@ -137,9 +137,10 @@ def multiply_gated(
     run: Static, x: Array, gate: Gate, layer: Layer, residual: Array, out: Array, size: Product, scratch: Array,
     part: int, parts: int,
 ) -> None:  # fmt: skip
-    """`gemm.multiply` of x · gate[item] for each item of the batch; scratch holds a block of gated rows per share.
+    """Multiply x · gate[item] for each item of the batch like `gemm.multiply`.
 
-    With `run` = PAIRS the gated rows are rounded to bfloat16, like the weights.
+    Scratch holds a block of gated rows for each share. With `run` = PAIRS the gated rows are rounded to bfloat16, like
+    the weights.
     """
     m, k, n = size
     depth = (k + 1) // 2 if run == PAIRS else k
@@ -181,7 +182,7 @@ def bind_gated_conv(
 ) -> list[Call]:  # fmt: skip
     """Bind a product with gated pixels, or with gated weights if an image has more pixels than there are filters.
 
-    Rounded weights are shared by all runs: pixels are gated.
+    Weights rounded to bfloat16 are shared by all runs; then the pixels are gated.
     """
     source, target, gates = image(x), image(out), flat(gate)
     pack = pack_rounded if rounded else pack_panels

@@ -1,9 +1,9 @@
-"""Products with a constant matrix, in register tiles; Gemm, FusedGemm, MatMul, Linear.
+"""Products with a constant matrix in register tiles: Gemm, FusedGemm, MatMul, Linear.
 
-The constant is packed into panels of 2 vectors of columns (1 to 3 at the end), each [k, columns].
-Where the columns don't fill the last panel, its last vector is moved to the left over columns
-that are computed twice; only results narrower than one vector need a mask. The last tile of
-rows is moved up likewise, so that nothing outside the arrays is read or written.
+The constant matrix is packed into panels of 2 vectors of columns (1 to 3 in the last panel), each [k, columns]. If the
+columns don't fill the last panel, its last vector is moved to the left, over columns that are then computed twice; only
+results narrower than one vector need a mask. The last tile of rows is moved up in the same way, so that no element
+outside the arrays is read or written.
 """
 
 from __future__ import annotations
@@ -62,18 +62,21 @@ ROUNDED_BLOCK = 48
 """Rows that are rounded to bfloat16 at a time."""
 
 _NEAR = 4096
-"""Floats of a block of rows that stay in the L1 cache."""
+"""Maximum number of floats in a block of rows that stays in the L1 cache."""
 
 
 _MANY, _TALL = 1 << 18, 384
-"""Weights that don't stay in the L2 cache; rows per block of products with so many."""
+"""Number of weights above which they don't stay in the L2 cache, and rows per block of such products."""
 
 _GROUP = 8
-"""Panels whose results are activated while they are in the L1 or L2 cache."""
+"""Panels whose results are activated together, while they are in the L1 or L2 cache."""
 
 
 class Panels(NamedTuple):
-    """Packed weights and bias: panels of `depth` rows each, from `start` on; the first tap meets row `first`."""
+    """Packed weights and bias: panels of `depth` rows each, from `start` on.
+
+    The first tap is multiplied by row `first`.
+    """
 
     data: Array
     start: int
@@ -85,19 +88,22 @@ class Panels(NamedTuple):
 
 @jit
 def panel_width(vectors: int) -> int:
-    """Vectors in the next panel when `vectors` are left: 2, as fast as 3 and easier to divide, unless 3 are left."""
+    """Return the number of vectors in the next panel when `vectors` are left.
+
+    Panels of 2 are as fast as panels of 3 and easier to divide; 3 are left to one panel.
+    """
     return 3 if vectors == 3 else min(vectors, 2)
 
 
 @jit
 def panels_of(n: int) -> int:
-    """The number of panels of `n` columns."""
+    """Return the number of panels of `n` columns."""
     return max((n + LANES - 1) // LANES // 2, 1)
 
 
 @jit
 def panel_start(panel: int) -> int:
-    """The first column of a panel."""
+    """Return the first column of a panel."""
     return panel * 2 * LANES
 
 
@@ -137,7 +143,7 @@ def multiply_panel(
 def multiply_panels(
     run: Static, x: Rows, m: int, taps: Taps, w: Panels, n: int, out: Lines, epilogue: Epilogue
 ) -> None:
-    """`multiply_rows`, to be inlined; `run` is LOOPED or PAIRS."""
+    """Multiply like `multiply_rows`, as a function to be inlined; `run` is LOOPED or PAIRS."""
     vectors = (n + LANES - 1) // LANES
     lanes = min(n, LANES)
     column = 0
@@ -169,19 +175,19 @@ def multiply_rows(x: Rows, m: int, taps: Taps, w: Panels, n: int, out: Lines, ep
 
 @jit
 def multiply_matrix(x: Rows, m: int, w: Panels, n: int, out: Lines, epilogue: Epilogue) -> None:
-    """`multiply_rows` of rows that are single runs of `w.depth` elements, without the loops over taps."""
+    """Multiply like `multiply_rows`, each row being a single run of `w.depth` elements, without loops over taps."""
     multiply_panels(LOOPED, x, m, Taps(1, 0, 1, 0, w.depth, 0), w, n, out, epilogue)
 
 
 @jit
 def multiply_typed(run: Static, x: Rows, m: int, w: Panels, n: int, out: Lines, epilogue: Epilogue) -> None:
-    """`multiply_matrix` of floats (`run` is LOOPED) or pairs of bfloat16 (PAIRS), whose rows are `w.depth` pairs."""
+    """Multiply like `multiply_matrix`, floats (`run` is LOOPED) or bfloat16 (PAIRS) in rows of `w.depth` pairs."""
     multiply_panels(run, x, m, Taps(1, 0, 1, 0, w.depth, 0), w, n, out, epilogue)
 
 
 @jit
 def round_rows(x: Array, start: int, rows: int, k: int, out: Array, at: int) -> None:
-    """Round rows of `k` floats to bfloat16; rows of (k + 1) // 2 pairs follow each other from out[at] on."""
+    """Round rows of `k` floats to bfloat16 and store them as rows of (k + 1) // 2 pairs from out[at] on."""
     if k % 2 == 0:
         round_to_pairs(x, start, rows * k, out, at)
     else:
@@ -191,14 +197,14 @@ def round_rows(x: Array, start: int, rows: int, k: int, out: Array, at: int) -> 
 
 @jit
 def share_columns(n: int, part: int, parts: int) -> tuple[int, int]:
-    """The columns of a share: whole panels."""
+    """Return the columns of a share: whole panels."""
     first, end = share(panels_of(n), part, parts)
     return min(panel_start(first), n), n if part == parts - 1 else min(panel_start(end), n)
 
 
 @jit
 def share_product(m: int, n: int, part: int, parts: int) -> tuple[int, int, int, int]:
-    """A share of a product [m, n], whole tiles of rows or whole panels: (first row, end, first column, end)."""
+    """Return a share of a product [m, n], whole tiles of rows or whole panels: (first row, end, first column, end)."""
     if m >= ROWS_2 * parts:
         row, end = share((m + ROWS_2 - 1) // ROWS_2, part, parts)
         return row * ROWS_2, min(end * ROWS_2, m), 0, n
@@ -208,7 +214,7 @@ def share_product(m: int, n: int, part: int, parts: int) -> tuple[int, int, int,
 
 @jit
 def multiply_and_activate(x: Rows, m: int, w: Panels, n: int, out: Lines, epilogue: Epilogue) -> None:
-    """`multiply_matrix` with a postponed activation, applied to the results of a few panels at a time."""
+    """Multiply like `multiply_matrix`; a postponed activation is applied to the results of a few panels at a time."""
     panels = panels_of(n)
     for p in range(0, panels, _GROUP):
         column = panel_start(p)
@@ -227,9 +233,9 @@ def multiply(x: Array, layer: Layer, residual: Array, out: Array, size: Product,
     m, k, n = size
     row, end, column, column_end = share_product(m, n, part, parts)
     columns = column_end - column
-    # larger blocks if rows are short or there is a single panel: a call costs as much as half a tile
+    # larger blocks if rows are short or there is a single panel, because a call costs as much as half a tile,
     block = min(_NEAR // k // BLOCK * BLOCK, _LARGEST_BLOCK) if panels_of(n) > 1 else _LARGEST_BLOCK
-    # and if the weights don't stay in the L2 cache: they are loaded once per block
+    # or if the weights don't stay in the L2 cache, because they are loaded once per block
     block = _TALL if columns * k >= _MANY else max(block, BLOCK)
     w = Panels(layer.data, column * k, 0, k, layer.bias, column)
     for first in range(row, end, block):
@@ -245,7 +251,10 @@ def multiply(x: Array, layer: Layer, residual: Array, out: Array, size: Product,
 def multiply_rounded(
     x: Array, layer: Layer, residual: Array, out: Array, size: Product, scratch: Array, part: int, parts: int
 ) -> None:
-    """`multiply` of operands rounded to bfloat16; scratch holds a block of rounded rows per share."""
+    """Multiply like `multiply`, with operands rounded to bfloat16.
+
+    Scratch holds a block of rounded rows for each share.
+    """
     m, k, n = size
     row, end, column, column_end = share_product(m, n, part, parts)
     depth = (k + 1) // 2
@@ -265,7 +274,7 @@ def multiply_rounded(
 
 
 def _starts(n: int) -> list[int]:
-    """The first column of each vector; the last one is moved to the left if it wouldn't be full."""
+    """Return the first column of each vector; the last vector is moved to the left if it wouldn't be full."""
     starts = list(range(0, n, LANES))
     if n >= LANES:
         starts[-1] = n - LANES
@@ -278,7 +287,7 @@ def pack_bias(bias: Array) -> Array:
 
 
 def pack_panels(matrix: Array) -> Array:
-    """Pack a matrix [k, n] into panels; returns a flat array."""
+    """Pack a matrix [k, n] into panels and return them as a flat array."""
     k, n = matrix.shape
     starts = _starts(n)
     packed = zeros(k * len(starts) * LANES)
@@ -294,7 +303,7 @@ def pack_panels(matrix: Array) -> Array:
 
 
 def pairs_of(matrix: Array) -> Array:
-    """A matrix [k, n] rounded to bfloat16, as pairs of rows, [(k + 1) // 2, n]."""
+    """Round a matrix [k, n] to bfloat16 and return it as pairs of rows, [(k + 1) // 2, n]."""
     k, n = matrix.shape
     columns = np.zeros((n, k + k % 2), np.float32)
     columns[:, :k] = matrix.T
@@ -312,7 +321,7 @@ def pack_rounded(matrix: Array) -> Array:
 
 
 def product_call(x: Array, layer: Layer, residual: Array, out: Array, size: Product, rounded: bool) -> Call:
-    """Bind `multiply`, or with `rounded` and a layer of `pack_rounded` weights `multiply_rounded`."""
+    """Bind `multiply`, or with `rounded` and a layer packed by `pack_rounded` bind `multiply_rounded`."""
     args = (x, layer, residual, out, size)
     if not rounded:
         return Call(multiply, args)
@@ -366,7 +375,7 @@ def bind_gemm(
 
 @cache
 def no_bias(n: int) -> Array:
-    """A packed bias of zeros."""
+    """Return a packed bias of zeros."""
     return pack_bias(np.zeros(n, np.float32))
 
 
@@ -378,7 +387,7 @@ def bias_panels(pool: ConstantPool, b: Array | None, columns: int) -> Array:
 def pointwise_layer(
     pool: ConstantPool, w: Array, b: Array | None, epilogue: Epilogue, pack: Callable[[Array], Array] = pack_panels
 ) -> Layer:
-    """The layer of a 1×1 convolution with weights [filters, channels, 1, 1]; `pack_rounded` packs bfloat16."""
+    """Pack the layer of a 1×1 convolution with weights [filters, channels, 1, 1]; `pack_rounded` packs bfloat16."""
     packed = pool.derive(("pointwise", pack.__name__), lambda w: pack(w.reshape(w.shape[:2]).T), w)
     return Layer(packed, bias_panels(pool, b, len(w)), epilogue)
 

@@ -1,4 +1,4 @@
-"""Copies from one memory order to the other."""
+"""Copies from one memory order to another."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Products of batches of variable matrices; the right one is packed during the run."""
+"""Products of batches of variable matrices, of which the right ones are packed during the run."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from tinyonnx.runtime.constants import ConstantPool
 from tinyonnx.sizes.arrays import broadcast_to
 
 _ROWS = 96
-"""Rows of a work item, which are not divided between threads: each share packs the right matrix by itself."""
+"""Rows of a work item, which is not divided between threads: each share packs the right matrix itself."""
 
 _ZERO = np.float32(0)
 
 
 @jit
 def pack(b: Array, b_at: int, row_step: int, column_step: int, k: int, n: int, out: Array, at: int) -> None:
-    """A matrix [k, n] as panels, like `gemm.pack_panels`; element (r, c) is at b_at + r·row_step + c·column_step."""
+    """Pack a matrix [k, n] like `gemm.pack_panels`; element (r, c) is at b_at + r·row_step + c·column_step."""
     vectors = (n + LANES - 1) // LANES
     column = 0
     while vectors > 0:
@@ -57,7 +57,7 @@ def multiply_batch(
 ) -> None:
     """out[i] = a[i] · b[i], matrices [m, k] and [k, n], for all indices i below `batch`.
 
-    Scratch holds a packed matrix and a packed bias of zeros per share.
+    Scratch holds a packed matrix and a packed bias of zeros for each share.
     """
     m, k, n = size
     blocks = (m + _ROWS - 1) // _ROWS
@@ -97,7 +97,7 @@ def _refused(out: Info, a: Info | None, b: Info | None) -> str | None:
 
 @fast(matmul, when=_refused, layout="row_major")
 def bind_matmul(pool: ConstantPool, out: Array, a: Array, b: Array) -> Call:
-    """Batches broadcast."""
+    """Bind the product of two batches of matrices, which broadcast."""
     (m, k), n = a.shape[-2:], b.shape[-1]
     a, b = (x if x.flags.c_contiguous else np.ascontiguousarray(x) for x in (a, b))
     items = (broadcast_to(x[..., :1, :1], (*out.shape[:-2], 1, 1)) for x in (out, a, b))

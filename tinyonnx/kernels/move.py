@@ -1,7 +1,7 @@
-"""Operators that only move elements: copies from one strided view of memory to another.
+"""Operators that only move elements, as copies from one strided view of memory to another.
 
-The numpy operator makes the view of the input that is the operator's result, and one kernel
-copies it, for all memory orders and element types.
+The numpy operator returns its result as a view of the input, and one kernel copies the view, for all memory orders and
+element types.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ from tinyonnx.runtime.constants import ConstantPool
 from tinyonnx.sizes.arrays import broadcast_to
 
 _BLOCK = 16
-"""Rows and columns that are transposed at a time: all of both arrays' cache lines is used while in the L1 cache."""
+"""Rows and columns transposed at a time, so that the cache lines of both arrays are used up while in the L1 cache."""
 
 _LONG = 512
-"""Rows at a time where there are few columns, so that one loop is long."""
+"""Rows at a time if there are few columns, so that one of the loops is long."""
 
 _ROW = 4096
 """Maximum elements of a row in a work item, so that a single long row is divided between threads, too."""
@@ -38,7 +38,7 @@ _ROW = 4096
 def move_line(
     x: Strided, out: Strided, source: int, target: int, x_step: int, o_step: int, begin: int, end: int
 ) -> None:  # fmt: skip
-    """Copy elements begin to end along one axis."""
+    """Copy the elements from `begin` to `end` along one axis."""
     source, target = source + begin * x_step, target + begin * o_step
     for i in range(end - begin):
         out.data[np.uint64(target + i * o_step)] = x.data[np.uint64(source + i * x_step)]
@@ -103,7 +103,7 @@ def fill(out: Array, value: Array, part: int, parts: int) -> None:
 
 
 def move_view(view: Array, x: Array, target: Array, out: Array) -> Call:
-    """Copy `view`, a view of `x`, to `target`, a view of `out`, of the same shape."""
+    """Bind a copy of `view`, a view of `x`, to `target`, a view of `out` of the same shape."""
     sizes, (out_steps, x_steps) = walk(target, view)
     # rows along the axis with the smallest step in x, so that neither side is accessed in large steps
     nearest = min((i for i in range(5) if sizes[i] > 1), key=lambda i: abs(x_steps[i]) or 1 << 62, default=4)
@@ -129,19 +129,19 @@ def _refused(out: Info, x: Info | None, *others: Info | None, **_: Any) -> str |
 
 @fast(transpose, when=_refused, layout="any")
 def bind_transpose(pool: ConstantPool, out: Array, x: Array, **attributes: Any) -> Call:
-    """The transposed view."""
+    """Bind a copy of the transposed view."""
     return move_view(transpose(x, **attributes), x, out, out)
 
 
 @fast(slice_, when=_refused, layout="any")
 def bind_slice(pool: ConstantPool, out: Array, x: Array, *bounds: Array) -> Call:
-    """The sliced view."""
+    """Bind a copy of the sliced view."""
     return move_view(slice_(x, *bounds), x, out, out)
 
 
 @fast(slice_1, when=_refused, layout="any")
 def bind_slice_1(pool: ConstantPool, out: Array, x: Array, **attributes: Any) -> Call:
-    """The sliced view; bounds are attributes before opset 10."""
+    """Bind a copy of the sliced view; before opset 10 the bounds are attributes."""
     return move_view(slice_1(x, **attributes), x, out, out)
 
 
@@ -153,7 +153,7 @@ def _same_rank_refused(out: Info, x: Info | None, *others: Info | None, **_: Any
 
 @fast(expand, when=_same_rank_refused, layout="any")
 def bind_expand(pool: ConstantPool, out: Array, x: Array, shape: Array) -> Call:
-    """Repeated elements have steps of zero."""
+    """Bind a copy of the expanded view, in which repeated elements have steps of zero."""
     return move_view(broadcast_to(x, out.shape), x, out, out)
 
 
@@ -168,7 +168,7 @@ def _concat_refused(out: Info, *inputs: Info | None, **_: Any) -> str | None:
 @fast(concat, when=_concat_refused, layout="any")
 @fast(concat_1, when=_concat_refused, layout="any")
 def bind_concat(pool: ConstantPool, out: Array, *inputs: Array, axis: int = 1) -> list[Call]:
-    """One copy for each input."""
+    """Bind one copy for each input."""
     calls, first = [], 0
     for x in inputs:
         end = first + x.shape[axis]
@@ -183,10 +183,10 @@ def bind_concat(pool: ConstantPool, out: Array, *inputs: Array, axis: int = 1) -
 
 _MODES = ("constant", "reflect", "edge", "wrap")
 _PADDED_AXES = 2
-"""Maximum number of axes padded with elements of the input: each combination of sides is a copy of its own."""
+"""Maximum number of axes padded with elements of the input; each combination of sides needs a copy of its own."""
 
 Sides = list[tuple[int, int]]
-"""Elements added before and after each axis; negative where elements are cut."""
+"""Number of elements added before and after each axis; negative if elements are cut off."""
 
 
 def _sides(rank: int, pads: Array, axes: Array | None) -> Sides:
@@ -234,7 +234,7 @@ def bind_pad(
     *,
     mode: str = "constant",
 ) -> list[Call]:
-    """Fill everything with the value, then copy; or copy once for each combination of sides. Negative pads cut."""
+    """Bind a fill with the value and a copy, or a copy for each combination of sides; negative pads remove elements."""
     sides = _sides(x.ndim, pads, axes)
     inner = _cut(x, sides)
     if mode == "constant":
@@ -249,7 +249,7 @@ def bind_pad(
 
 
 def _beside(x: Array, out: Array, axis: int, before: int, after: int, mode: str) -> list[tuple[Array, Array]]:
-    """Views of an input, with the views of the output that they fill, before, over and after it along an axis."""
+    """Return views of an input and the views of the output that they fill, before, over and after it along an axis."""
 
     def along(array: Array, first: int, end: int, step: int = 1) -> Array:
         cut = slice(first, end) if step > 0 else slice(None, None, -1)
@@ -280,7 +280,7 @@ _MOST_RUNS = 4
 
 
 def _runs(indices: list[int]) -> list[tuple[int, int, int]]:
-    """Evenly spaced runs of indices: first index, number, step; the step is positive."""
+    """Divide indices into evenly spaced runs of (first index, number, step); the step is positive."""
     runs: list[tuple[int, int, int]] = []
     for index in indices:
         first, count, step = runs[-1] if runs else (0, 0, 1)
@@ -310,7 +310,7 @@ def _gather_refused(out: Info, x: Info | None, indices: Info | None, *, axis: in
 
 @fast(gather, when=_gather_refused, layout="row_major")
 def bind_gather(pool: ConstantPool, out: Array, x: Array, indices: Array, *, axis: int = 0) -> list[Call]:
-    """One copy for each evenly spaced run of constant indices."""
+    """Bind one copy for each evenly spaced run of constant indices."""
     axis %= x.ndim
     before = (slice(None),) * axis
     target = out.reshape(*x.shape[:axis], indices.size, *x.shape[axis + 1 :])

@@ -12,7 +12,17 @@ from tinyonnx.codegen.arguments import Specialised, Static
 from tinyonnx.codegen.kernel import jit, kernel, share
 from tinyonnx.ir import Array
 from tinyonnx.kernels._common import flat
-from tinyonnx.kernels._strided import Axes, Strided, bits, grid_index, movable, offset, rank_refused, walk
+from tinyonnx.kernels._strided import (
+    Axes,
+    Strided,
+    bits,
+    grid_part,
+    grid_parts,
+    movable,
+    rank_refused,
+    row_start,
+    walk,
+)
 from tinyonnx.kernels.broadcast import is_dense
 from tinyonnx.ops.math import where
 from tinyonnx.registry import Call, Info, fast, functions
@@ -22,16 +32,10 @@ from tinyonnx.sizes.arrays import broadcast_to
 ADD, SUBTRACT, MULTIPLY, DIVIDE, REMAINDER, MINIMUM, MAXIMUM = range(7)
 EQUAL, UNEQUAL, LESS, LESS_OR_EQUAL = range(7, 11)
 
-_BLOCK = 16
-"""Rows of a work item, which are not divided between threads."""
-
-_ROW = 4096
-"""Elements of a row at a time."""
-
 
 @jit
 def quotient(u: Any, v: Any) -> Any:
-    """u / v of signed integers without the fraction; 0 if v is 0; the least number divided by -1 is itself."""
+    """u / v of signed integers, truncated; 0 if v is 0; the lowest integer divided by -1 is itself."""
     if v == 0:
         return 0
     if v == -1:
@@ -99,27 +103,20 @@ def pair_row(code: Static, a: Array, a_at: int, a_step: int, b: Array, b_at: int
 @kernel
 def map_pairs(code: Static, a: Strided, b: Strided, out: Strided, sizes: Axes, part: int, parts: int) -> None:
     """out[i] = a[i] ∘ b[i] for all indices i below `sizes`; the last step of `out` is 1."""
-    d0, d1, d2, d3, rows, columns = sizes
-    row_blocks = (rows + _BLOCK - 1) // _BLOCK
-    column_blocks = (columns + _ROW - 1) // _ROW
-    first, end = share(d0 * d1 * d2 * d3 * row_blocks * column_blocks, part, parts)
-    for item in range(first, end):
-        column = item % column_blocks * _ROW
-        row = item // column_blocks % row_blocks * _BLOCK
-        index = grid_index(item // column_blocks // row_blocks, (d0, d1, d2, d3))
-        count = min(_ROW, columns - column)
-        for r in range(row, min(row + _BLOCK, rows)):
-            o_at = offset(index, out) + r * out.steps[4] + column
+    first, end = share(grid_parts(sizes), part, parts)
+    for number in range(first, end):
+        item = grid_part(sizes, number)
+        for r in range(item.row, item.end):
+            at = row_start(out, item, r)
             pair_row(
-                code, a.data, offset(index, a) + r * a.steps[4] + column * a.steps[5], a.steps[5],
-                b.data, offset(index, b) + r * b.steps[4] + column * b.steps[5], b.steps[5],
-                out.data[o_at : o_at + count],
+                code, a.data, row_start(a, item, r), a.steps[5], b.data, row_start(b, item, r), b.steps[5],
+                out.data[at : at + item.columns],
             )  # fmt: skip
 
 
 @jit
 def choose_row(c: Strided, c_at: int, x: Strided, x_at: int, y: Strided, y_at: int, out: Array) -> None:
-    """out[i] = x[i] where c[i] is true, else y[i], along the last axis from these elements on."""
+    """out[i] = x[i] where c[i] is true, else y[i], along the last axis, from the given positions on."""
     n, c_step, x_step, y_step = out.shape[0], c.steps[5], x.steps[5], y.steps[5]
     if c_step == 1 and x_step == 1 and y_step == 1:
         condition, left, right = c.data[c_at : c_at + n], x.data[x_at : x_at + n], y.data[y_at : y_at + n]
@@ -142,23 +139,13 @@ def choose_row(c: Strided, c_at: int, x: Strided, x_at: int, y: Strided, y_at: i
 @kernel
 def choose(c: Strided, x: Strided, y: Strided, out: Strided, sizes: Axes, part: int, parts: int) -> None:
     """out[i] = x[i] where c[i] is true, else y[i], for all indices i below `sizes`; the last step of `out` is 1."""
-    d0, d1, d2, d3, rows, columns = sizes
-    row_blocks = (rows + _BLOCK - 1) // _BLOCK
-    column_blocks = (columns + _ROW - 1) // _ROW
-    first, end = share(d0 * d1 * d2 * d3 * row_blocks * column_blocks, part, parts)
-    for item in range(first, end):
-        column = item % column_blocks * _ROW
-        row = item // column_blocks % row_blocks * _BLOCK
-        index = grid_index(item // column_blocks // row_blocks, (d0, d1, d2, d3))
-        count = min(_ROW, columns - column)
-        for r in range(row, min(row + _BLOCK, rows)):
-            o_at = offset(index, out) + r * out.steps[4] + column
-            choose_row(
-                c, offset(index, c) + r * c.steps[4] + column * c.steps[5],
-                x, offset(index, x) + r * x.steps[4] + column * x.steps[5],
-                y, offset(index, y) + r * y.steps[4] + column * y.steps[5],
-                out.data[o_at : o_at + count],
-            )  # fmt: skip
+    first, end = share(grid_parts(sizes), part, parts)
+    for number in range(first, end):
+        item = grid_part(sizes, number)
+        for r in range(item.row, item.end):
+            at = row_start(out, item, r)
+            target = out.data[at : at + item.columns]
+            choose_row(c, row_start(c, item, r), x, row_start(x, item, r), y, row_start(y, item, r), target)
 
 
 # -- operators --------------------------------------------------------------------------
@@ -169,7 +156,7 @@ _FLOATS = frozenset(map(np.dtype, "fd"))
 _TRUTHS = frozenset([np.dtype(bool)])
 
 _CODES = {
-    # unsigned integers have the bits of signed ones
+    # unsigned integers have the same bits as signed ones
     "Add": (ADD, _WHOLE),
     "Sub": (SUBTRACT, _WHOLE),
     "Mul": (MULTIPLY, _WHOLE),
@@ -204,13 +191,13 @@ def _refused(types: frozenset[np.dtype[Any]]) -> Callable[..., str | None]:
 
 
 def _signed(x: Array) -> Array:
-    """The memory of an array, flat; that of unsigned integers and bools as signed integers."""
+    """Return the memory of an array as a 1-D array; unsigned integers and bools as signed integers."""
     memory = flat(x)
     return memory.view(np.dtype(f"i{x.itemsize}")) if x.dtype.kind in "bu" else memory
 
 
 def _views(out: Array, *operands: Array) -> tuple[Axes, list[Axes], list[Array]]:
-    """The common axes of operands broadcast to `out`, the steps of `out` and of the operands, dense operands."""
+    """Return the common axes of operands broadcast to `out`, the steps of `out` and the operands, dense operands."""
     dense = [x if is_dense(x) else np.ascontiguousarray(x) for x in operands]
     sizes, steps = walk(out, *(broadcast_to(x, out.shape) for x in dense))
     return sizes, steps, dense

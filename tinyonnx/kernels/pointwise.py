@@ -35,7 +35,7 @@ def bind_pointwise(
     pool: ConstantPool, out: Array, x: Array, w: Array, b: Array | None = None, residual: Array | None = None, *,
     geometry: ConvAttributes, activation: Activation = Activation(), rounded: bool = False,
 ) -> Call:  # fmt: skip
-    """Bind `gemm.multiply`: a pixel is a row of the product."""
+    """Bind `gemm.multiply`: each pixel is a row of the product."""
     source, target = image(x), image(out)
     pack = pack_rounded if rounded else pack_panels
     layer = pointwise_layer(pool, w, b, epilogue_of(activation, residual is not None), pack)

@@ -30,10 +30,10 @@ _LOWEST = np.float32(-math.inf)
 _ZERO = np.float32(0)
 
 _RUN = 256
-"""Pixels per partial sum, which keeps rounding errors small."""
+"""Pixels per partial sum; partial sums keep rounding errors small."""
 
 _LINE = 16
-"""Channels of a work item, which are not divided between threads: a cache line."""
+"""Channels of a work item, which is not divided between threads: a cache line."""
 
 
 @kernel
@@ -48,7 +48,7 @@ def global_mean(
     begin, end = begin * _LINE, min(end * _LINE, channels)
     count = np.float32(pixels)
     for item in range(batch):
-        # slices indexed from 0: only then the compiler can drop numba's handling of negative indices
+        # slices indexed from 0, because only then the compiler removes numba's handling of negative indices
         total = out[item * channels + begin : item * channels + end]
         run = partial[item * channels + begin : item * channels + end]
         for c in range(end - begin):
@@ -59,7 +59,7 @@ def global_mean(
             last = min(first + _RUN, pixels)
             p = first
             while p + 4 <= last:
-                # four at a time: storing and reloading a sum takes as long as adding four pixels
+                # four pixels at a time, because storing and reloading a sum takes as long as adding four of them
                 at = (item * pixels + p) * channels
                 r0, r1 = x[at + begin : at + end], x[at + channels + begin : at + channels + end]
                 at += 2 * channels
@@ -83,10 +83,10 @@ def global_mean(
 def pool_windowed(
     x: Image, out: Image, geometry: Geometry, ends: tuple[int, int], average: int, part: int, parts: int
 ) -> None:
-    """The maxima of windows or, with `average`, the means over the taps inside the image widened by pads.
+    """Compute the maxima of windows or, with `average`, the means over the taps inside the image widened by pads.
 
-    `ends` is how far beyond the image, at the bottom and at the right, taps still count;
-    `average` is 1 if leading pads don't count and 2 if they do.
+    `ends` is how far beyond the image, at the bottom and at the right, taps still count; `average` is 1 if leading pads
+    don't count and 2 if they do.
     """
     c = x.channels
     k_h, k_w, s_h, s_w, d_h, d_w, p_h, p_w = geometry
@@ -162,7 +162,7 @@ def _bind_windows(out: Array, x: Array, average: int, geometry: PoolAttributes) 
 def bind_max_pool(
     pool: ConstantPool, out: Array, x: Array, *, geometry: PoolAttributes, storage_order: int = 0
 ) -> Call:
-    """Maxima without indices; a node whose indices are used runs in numpy."""
+    """Bind maxima without indices; a node whose indices are used runs in numpy."""
     return _bind_windows(out, x, 0, geometry)
 
 
@@ -170,13 +170,13 @@ def bind_max_pool(
 def bind_average_pool(
     pool: ConstantPool, out: Array, x: Array, *, geometry: PoolAttributes, count_include_pad: int = 0
 ) -> Call:
-    """Bind means of windows."""
+    """Bind the means of windows."""
     return _bind_windows(out, x, 2 if count_include_pad else 1, geometry)
 
 
 @fast(global_average_pool, when=_refused, by_item=True)
 def bind_global_mean(pool: ConstantPool, out: Array, x: Array, *_: Array | None, **__: Any) -> Call:
-    """Bind means over all spatial axes."""
+    """Bind the means over all spatial axes."""
     batch, channels = x.shape[:2]
     pixels = x.size // (batch * channels)
     return Call(global_mean, (flat(x), batch, pixels, channels, flat(out), temporary(batch * channels)))
@@ -185,7 +185,7 @@ def bind_global_mean(pool: ConstantPool, out: Array, x: Array, *_: Array | None,
 def _spatial_mean_refused(
     out: Info, x: Info | None, axes_input: Info | None = None, *, axes: Any = None, **_: Any
 ) -> str | None:
-    """Refuse all but a mean over all spatial axes; `axes` is an attribute or, from opset 18 on, an input."""
+    """Refuse all but a mean over all spatial axes; `axes` is an attribute before opset 18 and an input from then on."""
     if axes_input is not None:
         if axes_input.value is None:
             return "axes are not constant"

@@ -1,4 +1,4 @@
-"""Bytes from floats and back: QuantizeLinear, DequantizeLinear, DynamicQuantizeLinear with one scale."""
+"""Quantisation of floats to bytes and back: QuantizeLinear, DequantizeLinear, DynamicQuantizeLinear, with one scale."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ from tinyonnx.registry import Call, Info, fast
 from tinyonnx.runtime.constants import ConstantPool
 
 _ROUNDING = np.float32(1.5 * 2**23)
-"""Added to a small float it leaves the nearest integer, ties to even, in the last bits."""
+"""Adding it to a small float leaves the nearest integer, ties to even, in the last bits."""
 
 _CHUNK = 1 << 14
-"""Elements of which extremes are kept; a multiple of the elements of a cache line."""
+"""Elements per chunk, whose extremes are stored; a multiple of the elements of a cache line."""
 
 _ZERO, _ONE, _LEVELS = np.float32(0), np.float32(1), np.float32(255)
 
 
 @jit(inline=True)
 def to_byte(value: Any, low: Any, high: Any, zero: Any) -> Any:
-    """Round to the nearest even and add the zero point, with `low` and `high` the range before; NaN becomes `low`."""
+    """Round to the nearest even, clip to `low` and `high`, then add the zero point; NaN becomes `low`."""
     value = value if value > low else low
     value = value if value < high else high
     return (np.int64(bits_from_float(value + _ROUNDING)) + zero) & 255
@@ -62,7 +62,7 @@ def map_dequantise(x: Array, scale: Array, zero: Array, sign: int, out: Array, p
 
 @kernel
 def find_extremes(x: Array, found: Array, part: int, parts: int) -> None:
-    """The least and the greatest numbers of each chunk, and 0, as a vector each."""
+    """Find the lowest and the highest number of each chunk and 0, a vector of each."""
     chunks = (x.shape[0] + _CHUNK - 1) // _CHUNK
     first, end = share(chunks, part, parts)
     for c in range(first, end):
@@ -72,7 +72,7 @@ def find_extremes(x: Array, found: Array, part: int, parts: int) -> None:
 
 @jit
 def range_of(found: Array) -> tuple[Any, Any]:
-    """The least and the greatest of all chunks; NaN if there is one."""
+    """Return the lowest and the highest number of all chunks; NaN if a chunk has one."""
     least, greatest = _ZERO, _ZERO
     for i in range(found.shape[0]):
         v = found[i]
@@ -85,14 +85,14 @@ def range_of(found: Array) -> tuple[Any, Any]:
 
 @jit
 def scale_of(least: Any, greatest: Any) -> tuple[Any, Any]:
-    """The scale and zero point of unsigned bytes that represent numbers in a range."""
+    """Return the scale and zero point of unsigned bytes that represent the numbers in a range."""
     step = _ONE if least == greatest else (greatest - least) / _LEVELS
     return step, to_byte(-least / step, _ZERO, _LEVELS, 0)
 
 
 @kernel
 def quantise_by_range(x: Array, found: Array, out: Array, scale: Array, zero: Array, part: int, parts: int) -> None:
-    """Quantise floats to the scale that represents all of them."""
+    """Quantise floats with the scale that represents all of them."""
     step, point = scale_of(*range_of(found))
     if part == 0:
         scale[0] = step
@@ -151,7 +151,7 @@ def _dynamic_refused(out: Info, x: Info | None) -> str | None:
 
 @fast(dynamic_quantize_linear, when=_dynamic_refused, layout="any", outputs=True)
 def bind_dynamic(pool: ConstantPool, outs: list[Array | None], x: Array) -> list[Call]:
-    """Bind the search for the range and, when it is known, the quantisation."""
+    """Bind the search for the range and the quantisation after it."""
     out, scale, zero = outs
     assert out is not None
     source = flat(x)

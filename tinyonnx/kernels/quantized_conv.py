@@ -1,7 +1,7 @@
-"""Convolutions of bytes: QLinearConv, ConvInteger, ConvIntegerToFloat.
+"""Convolutions of bytes as products of gathered pixels with packed weights.
 
-The bytes under the kernel are gathered for a block of pixels, with zero points where it reaches beyond the image; the
-rest is a product with the packed weights. A 1×1 convolution of stride 1 is that product alone.
+The bytes under the kernel are gathered for a block of pixels, with zero points outside the image, and multiplied by the
+packed weights. A 1×1 convolution of stride 1 needs no gathering.
 """
 
 from __future__ import annotations
@@ -13,8 +13,6 @@ import numpy as np
 from tinyonnx.codegen.arguments import Specialised, Static
 from tinyonnx.codegen.byte_tiles import (
     BYTES,
-    FLOATS,
-    SUMS,
     TALL,
     WORD,
     Columns,
@@ -26,23 +24,13 @@ from tinyonnx.codegen.byte_tiles import (
 )
 from tinyonnx.codegen.kernel import jit, kernel, share
 from tinyonnx.codegen.primitives import Rows
-from tinyonnx.errors import OpError
 from tinyonnx.ir import Array
 from tinyonnx.kernels._common import (
     Geometry,
     Image,
     Product,
     geometry_of,
-    geometry_refused,
     image,
-    is_depthwise,
-)
-from tinyonnx.kernels._quantized import (
-    bytes_refused,
-    exact_refused,
-    one_number_refused,
-    parameters_refused,
-    scales_refused,
 )
 from tinyonnx.kernels.conv import inside
 from tinyonnx.kernels.quantized_gemm import (
@@ -57,19 +45,17 @@ from tinyonnx.kernels.quantized_gemm import (
     padded,
     prepare_columns,
     quantum_of,
-    scaling_of,
     scratch_of,
     sum_rows,
     take_bytes,
 )
 from tinyonnx.ops.conv import ConvAttributes, conv_windows
-from tinyonnx.ops.quantized import conv_integer, conv_integer_to_float, qlinear_conv
-from tinyonnx.registry import Call, Info, fast
+from tinyonnx.registry import Call, Info
 from tinyonnx.runtime.constants import ConstantPool
 
 
 class ByteConvolution(NamedTuple):
-    """The constants of a convolution: weights, scales, geometry, number of groups."""
+    """The constants of a convolution: weights, scales, geometry and number of groups."""
 
     factor: Factor
     scaling: Scaling
@@ -92,7 +78,7 @@ def gather_pixel(
 ) -> None:  # fmt: skip
     """Copy the receptive field of output (item, y, z) to out[at:], [k_h, k_w, channels].
 
-    Of each pixel `channels` (first, number) are copied, shifted by `sign`; pixels outside the image are `zero`.
+    `channels` (first, number) of each pixel are copied, shifted by `sign`; pixels outside the image are `zero`.
     """
     item, y, z = place
     first, count = channels
@@ -119,7 +105,7 @@ def gather_pixel(
 def convolve_bytes(
     kind: Static, x: Image, layer: ByteConvolution, out: Image, scratch: Array, part: int, parts: int
 ) -> None:  # fmt: skip
-    """Convolve; scratch holds, for each share, the numbers of all columns, sums of rows, and a block of pixels."""
+    """Convolve; scratch holds, for each share, the numbers of all columns, the sums of rows, and a block of pixels."""
     geometry, groups, factor, scaling = layer.geometry, layer.groups, layer.factor, layer.scaling
     count, n = x.channels // groups, out.channels // groups
     k = geometry.k_h * geometry.k_w * count
@@ -158,13 +144,13 @@ def convolve_bytes(
 
 
 def byte_image(x: Array) -> Image:
-    """The record of a channels-last image of bytes."""
+    """Describe a channels-last image of bytes."""
     found = image(x)
     return found._replace(data=found.data.view(np.uint8))
 
 
 class Filters(NamedTuple):
-    """Weights, and one number or one for each filter: zero points, scales; int32 and float32 added to the results."""
+    """Weights and their zero points, scales, int32 and float32 addends, each one number or one for each filter."""
 
     weights: Array
     zero: Array | None
@@ -199,104 +185,3 @@ def bind_convolution(
         convolve_bytes, (Specialised(kind), source, ByteConvolution(factor, scaling, numbers, group), target),
         scratch=scratch,
     )  # fmt: skip
-
-
-# -- operators --------------------------------------------------------------------------
-
-
-def convolution_refused(
-    out: Info, x: Info | None, w: Info | None, x_zero: Info | None, w_zero: Info | None, geometry: ConvAttributes
-) -> str | None:  # fmt: skip
-    """Refuse convolutions that no kernel supports."""
-    if x is None or w is None or x.shape is None or len(x.shape) not in (3, 4):
-        return "not one or two spatial axes"
-    try:
-        windows = conv_windows(Info(None, x.shape), Info(None, w.shape), geometry=geometry)
-    except OpError as error:
-        return str(error)
-    assert w.shape is not None
-    return geometry_refused(windows) or parameters_refused(x, w, x_zero, w_zero, w.shape[0])
-
-
-def _integer_refused(
-    out: Info, x: Info | None, w: Info | None, x_zero: Info | None = None, w_zero: Info | None = None, *,
-    geometry: ConvAttributes,
-) -> str | None:  # fmt: skip
-    if is_depthwise(x, w, geometry.group):
-        return "depthwise: has a kernel of its own"
-    return convolution_refused(out, x, w, x_zero, w_zero, geometry)
-
-
-@fast(conv_integer, when=_integer_refused, by_item=True)
-def bind_integer(
-    pool: ConstantPool, out: Array, x: Array, w: Array, x_zero: Array | None = None, w_zero: Array | None = None, *,
-    geometry: ConvAttributes,
-) -> Call:  # fmt: skip
-    """Bind the kernel of a ConvInteger: sums of products in int32."""
-    return bind_convolution(pool, SUMS, out, x, Filters(w, w_zero), scaling_of(x, x_zero), geometry)
-
-
-def scaled_refused(
-    out: Info, x: Info | None, w: Info | None, scale: Info | None, x_zero: Info | None = None,
-    w_zero: Info | None = None, offset: Info | None = None, bias: Info | None = None, *, geometry: ConvAttributes,
-) -> str | None:  # fmt: skip
-    """Refuse convolutions that no kernel supports, and scales, offsets and biases of other types and shapes."""
-    reason = convolution_refused(out, x, w, x_zero, w_zero, geometry)
-    if reason is not None or w is None or w.shape is None:
-        return reason
-    for number, dtype in ((offset, np.int32), (bias, np.float32)):
-        if number is not None and (number.dtype != dtype or np.prod(number.shape or ()) != w.shape[0]):
-            return "the offset or the bias is not one number for each filter"
-    return scales_refused(1, None, scale=scale)
-
-
-def _scaled_refused(out: Info, *operands: Info | None, geometry: ConvAttributes) -> str | None:
-    if is_depthwise(operands[0], operands[1], geometry.group):
-        return "depthwise: has a kernel of its own"
-    return scaled_refused(out, *operands, geometry=geometry)
-
-
-@fast(conv_integer_to_float, when=_scaled_refused)
-def bind_scaled(pool: ConstantPool, out: Array, *operands: Array | None, geometry: ConvAttributes) -> Call:
-    """Bind the kernel of a ConvIntegerToFloat: sums of products in int32, scaled."""
-    x, scaling, filters = scaled_parts(*operands)
-    return bind_convolution(pool, FLOATS, out, x, filters, scaling, geometry)
-
-
-def scaled_parts(
-    x: Array | None, w: Array | None, scale: Array | None, x_zero: Array | None = None, w_zero: Array | None = None,
-    offset: Array | None = None, bias: Array | None = None,
-) -> tuple[Array, Scaling, Filters]:  # fmt: skip
-    """The image, the scales and the weights of a ConvIntegerToFloat."""
-    assert x is not None
-    assert w is not None
-    return x, scaling_of(x, x_zero, scale), Filters(w, w_zero, None, offset, bias)
-
-
-def qlinear_refused(out: Info, *operands: Info | None, geometry: ConvAttributes) -> str | None:
-    """Refuse convolutions that no kernel supports, and scales, zero points and biases of other types and shapes."""
-    x, x_scale, x_zero, w, w_scale, w_zero, y_scale, y_zero, b = (*operands, None)[:9]
-    reason = convolution_refused(out, x, w, x_zero, w_zero, geometry)
-    if reason is not None or w is None or w.shape is None:
-        return reason
-    if b is not None and (b.dtype != np.int32 or b.shape != (w.shape[0],)):
-        return "the bias is not int32"
-    scales = scales_refused(w.shape[0], w_scale, x_scale=x_scale, y_scale=y_scale)
-    reason = scales or one_number_refused(y_zero=y_zero) or bytes_refused(out)
-    return reason or exact_refused(int(np.prod(w.shape[1:])), b)
-
-
-def _qlinear_refused(out: Info, *operands: Info | None, geometry: ConvAttributes) -> str | None:
-    if is_depthwise(operands[0], operands[3], geometry.group):
-        return "depthwise: has a kernel of its own"
-    return qlinear_refused(out, *operands, geometry=geometry)
-
-
-@fast(qlinear_conv, when=_qlinear_refused, by_item=True)
-def bind_qlinear(pool: ConstantPool, out: Array, *operands: Array | None, geometry: ConvAttributes) -> Call:
-    """Bind the kernel of a QLinearConv: sums of products, quantised to the output's type."""
-    x, x_scale, x_zero, w, w_scale, w_zero, y_scale, y_zero, b = (*operands, None)[:9]
-    assert x is not None
-    assert w is not None
-    scaling = scaling_of(x, x_zero, x_scale, y_scale, y_zero)
-    return bind_convolution(pool, BYTES, out, x, Filters(w, w_zero, w_scale, b), scaling, geometry)

@@ -1,7 +1,7 @@
-"""Depthwise convolutions of bytes: QLinearConv and ConvInteger with one filter per channel.
+"""Depthwise convolutions of bytes, with one filter per channel.
 
-The rows under the kernel are kept in a ring, with zero points where the kernel reaches beyond the image and channels
-filled up to whole vectors, so that every window is complete. A vector holds neighbouring channels of a pixel.
+The rows under the kernel are kept in a ring. It has zero points where the kernel reaches beyond the image, and channels
+are filled up to whole vectors, so that every window is complete. A vector holds neighbouring channels of a pixel.
 """
 
 from __future__ import annotations
@@ -13,8 +13,6 @@ import numpy as np
 from tinyonnx.codegen.arguments import Specialised, Static
 from tinyonnx.codegen.byte_tiles import (
     BYTES,
-    FLOATS,
-    SUMS,
     Columns,
     Finish,
     Panel,
@@ -26,17 +24,8 @@ from tinyonnx.codegen.byte_tiles import (
 from tinyonnx.codegen.kernel import jit, kernel, share
 from tinyonnx.codegen.primitives import FEW_PIXELS, LANES, PIXELS, Rows, Window
 from tinyonnx.ir import Array
-from tinyonnx.kernels._common import Geometry, Image, geometry_of, image, is_depthwise
-from tinyonnx.kernels.quantized_conv import (
-    ByteConvolution,
-    Filters,
-    byte_image,
-    convolution_refused,
-    fill,
-    qlinear_refused,
-    scaled_parts,
-    scaled_refused,
-)
+from tinyonnx.kernels._common import Geometry, Image, geometry_of, image
+from tinyonnx.kernels.quantized_conv import ByteConvolution, Filters, byte_image, fill
 from tinyonnx.kernels.quantized_gemm import (
     Factor,
     Scaling,
@@ -44,12 +33,10 @@ from tinyonnx.kernels.quantized_gemm import (
     numbers_of,
     prepare_columns,
     quantum_of,
-    scaling_of,
     take_bytes,
 )
 from tinyonnx.ops.conv import ConvAttributes, conv_windows
-from tinyonnx.ops.quantized import conv_integer, conv_integer_to_float, qlinear_conv
-from tinyonnx.registry import Call, Info, fast
+from tinyonnx.registry import Call, Info
 from tinyonnx.runtime.constants import ConstantPool
 
 _STRIP = 2 * PIXELS
@@ -58,13 +45,13 @@ _STRIP = 2 * PIXELS
 
 @jit
 def ring_rows(geometry: Geometry) -> int:
-    """The number of rows that the kernel spans."""
+    """Return the number of rows that the kernel spans."""
     return (geometry.k_h - 1) * geometry.d_h + 1
 
 
 @jit
 def ring_width(geometry: Geometry, width: int) -> int:
-    """The number of pixels that the kernel passes over in a row of `width` results."""
+    """Return the number of pixels that the kernel passes over in a row of `width` results."""
     return (width - 1) * geometry.s_w + (geometry.k_w - 1) * geometry.d_w + 1
 
 
@@ -109,7 +96,7 @@ def convolve_tiles(
 def convolve_pixels(
     kind: Static, stride: int, count: int, x: Rows, taps: Window, w: Panel, finish: Finish, out: Target
 ) -> None:
-    """Convolve `count` neighbouring pixels for one vector of channels; they are `stride` taps apart (0: not whole)."""
+    """Convolve `count` neighbouring pixels, `stride` taps apart (0: not whole taps), for one vector of channels."""
     if count < FEW_PIXELS:
         convolve_tiles(1, 0, 1, kind, count, x, taps, w, finish, out)
     elif taps.columns == 3 and stride == 1:
@@ -136,7 +123,10 @@ def convolve_pixels(
 def convolve_bytes_depthwise(
     kind: Static, x: Image, layer: ByteConvolution, out: Image, scratch: Array, part: int, parts: int
 ) -> None:  # fmt: skip
-    """Convolve each channel with its own filter; scratch holds the numbers of the channels and the ring, per share."""
+    """Convolve each channel with its own filter.
+
+    Scratch holds, for each share, the numbers of the channels and the ring.
+    """
     geometry, factor, scaling, c = layer.geometry, layer.factor, layer.scaling, x.channels
     k_h, k_w, s_h, s_w, d_h, d_w, p_h, _ = geometry
     channels, rows, width = columns_step(c), ring_rows(geometry), ring_width(geometry, out.width)
@@ -158,7 +148,7 @@ def convolve_bytes_depthwise(
             take_row(x, geometry, item, i, width, scaling.x_sign, zero, memory, ring + i % rows * line)
         loaded = top + rows
         slot = top % rows
-        # tap row i lies d_h·i rows after the first one, unless that is beyond the end of the ring
+        # tap row i is d_h·i rows after the first one, unless that is beyond the end of the ring
         wrap_at = (rows - slot + d_h - 1) // d_h
         taps = Window(k_h, d_h * line, k_w, d_w * channels, k_w * LANES, wrap_at, rows * line)
         for p in range(0, out.width, _STRIP):
@@ -186,9 +176,13 @@ def _pack(w: Array, zero: Array) -> list[Array]:
     return [packed, taps.sum(1, dtype=np.int32)]
 
 
-def _bind(
+# -- binding ----------------------------------------------------------------------------
+
+
+def bind_depthwise(
     pool: ConstantPool, kind: int, out: Array, x: Array, filters: Filters, scaling: Scaling, geometry: ConvAttributes
 ) -> Call:
+    """Bind a depthwise convolution."""
     w, w_zero = filters.weights, filters.zero
     numbers = geometry_of(conv_windows(Info(None, x.shape), Info(None, w.shape), geometry=geometry))
     packed, sums = pool.derive("depthwise bytes", _pack, w, np.zeros(1, w.dtype) if w_zero is None else w_zero)
@@ -199,53 +193,3 @@ def _bind(
     scratch = 4 * channels + ring_rows(numbers) * ring_width(numbers, target.width) * channels // 4
     layer = ByteConvolution(factor, scaling, numbers, source.channels)
     return Call(convolve_bytes_depthwise, (Specialised(kind), source, layer, target), scratch=scratch)
-
-
-# -- operators --------------------------------------------------------------------------
-
-
-def _not_depthwise(x: Info | None, w: Info | None, geometry: ConvAttributes) -> str | None:
-    return None if is_depthwise(x, w, geometry.group) else "not depthwise"
-
-
-def _integer_refused(
-    out: Info, x: Info | None, w: Info | None, x_zero: Info | None = None, w_zero: Info | None = None, *,
-    geometry: ConvAttributes,
-) -> str | None:  # fmt: skip
-    return _not_depthwise(x, w, geometry) or convolution_refused(out, x, w, x_zero, w_zero, geometry)
-
-
-@fast(conv_integer, when=_integer_refused, by_item=True)
-def bind_integer(
-    pool: ConstantPool, out: Array, x: Array, w: Array, x_zero: Array | None = None, w_zero: Array | None = None, *,
-    geometry: ConvAttributes,
-) -> Call:  # fmt: skip
-    """Bind sums."""
-    return _bind(pool, SUMS, out, x, Filters(w, w_zero), scaling_of(x, x_zero), geometry)
-
-
-def _scaled_refused(out: Info, *operands: Info | None, geometry: ConvAttributes) -> str | None:
-    not_depthwise = _not_depthwise(operands[0], operands[1], geometry)
-    return not_depthwise or scaled_refused(out, *operands, geometry=geometry)
-
-
-@fast(conv_integer_to_float, when=_scaled_refused)
-def bind_scaled(pool: ConstantPool, out: Array, *operands: Array | None, geometry: ConvAttributes) -> Call:
-    """Bind the kernel of a depthwise ConvIntegerToFloat: sums of products in int32, scaled."""
-    x, scaling, filters = scaled_parts(*operands)
-    return _bind(pool, FLOATS, out, x, filters, scaling, geometry)
-
-
-def _qlinear_refused(out: Info, *operands: Info | None, geometry: ConvAttributes) -> str | None:
-    not_depthwise = _not_depthwise(operands[0], operands[3], geometry)
-    return not_depthwise or qlinear_refused(out, *operands, geometry=geometry)
-
-
-@fast(qlinear_conv, when=_qlinear_refused, by_item=True)
-def bind_qlinear(pool: ConstantPool, out: Array, *operands: Array | None, geometry: ConvAttributes) -> Call:
-    """Bind the kernel of a depthwise QLinearConv: sums of products, quantised to the output's type."""
-    x, x_scale, x_zero, w, w_scale, w_zero, y_scale, y_zero, b = (*operands, None)[:9]
-    assert x is not None
-    assert w is not None
-    scaling = scaling_of(x, x_zero, x_scale, y_scale, y_zero)
-    return _bind(pool, BYTES, out, x, Filters(w, w_zero, w_scale, b), scaling, geometry)

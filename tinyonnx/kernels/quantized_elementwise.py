@@ -20,7 +20,7 @@ from tinyonnx.codegen.kernel import jit, kernel, share
 from tinyonnx.ir import Array
 from tinyonnx.kernels._common import Geometry, Image, flat, geometry_of, image
 from tinyonnx.kernels._quantized import bytes_refused, one_number_refused, scales_refused
-from tinyonnx.kernels._strided import Axes, Strided, grid_index, offset, rank_refused, walk
+from tinyonnx.kernels._strided import Axes, Strided, grid_part, grid_parts, rank_refused, row_start, walk
 from tinyonnx.kernels.broadcast import is_dense
 from tinyonnx.kernels.conv import inside
 from tinyonnx.kernels.elementwise import share_lines
@@ -40,14 +40,8 @@ from tinyonnx.registry import FUSED, Call, Info, fast, lookup
 from tinyonnx.runtime.constants import ConstantPool
 from tinyonnx.sizes.arrays import broadcast_to
 
-_BLOCK = 16
-"""Rows of a work item, which are not divided between threads."""
-
-_ROW = 4096
-"""Elements of a row at a time."""
-
 _LINE = 64
-"""Results of a work item, which are not divided between threads: a cache line."""
+"""Results of a work item, which is not divided between threads: a cache line."""
 
 
 @kernel
@@ -61,7 +55,7 @@ def map_table(x: Array, table: Array, out: Array, part: int, parts: int) -> None
 
 @jit
 def number_of(zero: Array, sign: int) -> Any:
-    """The zero point as a float; `sign` is 128 for signed bytes, else 0."""
+    """Return the zero point as a float; `sign` is 128 for signed bytes, else 0."""
     return np.float32((np.int64(zero[0]) ^ sign) - sign)
 
 
@@ -71,31 +65,24 @@ def combine_bytes(
     zeros: tuple[Array, Array, Array], sign: int, part: int, parts: int,
 ) -> None:  # fmt: skip
     """out[i] = a[i] ∘ b[i], requantised, for all indices i below `sizes`; last steps are 0 or 1, that of `out` 1."""
-    d0, d1, d2, d3, rows, columns = sizes
     numbers = PairNumbers(
         scales[0][0], number_of(zeros[0], sign), scales[1][0], number_of(zeros[1], sign), scales[2][0],
         number_of(zeros[2], sign), sign,
     )  # fmt: skip
-    row_blocks = (rows + _BLOCK - 1) // _BLOCK
-    column_blocks = (columns + _ROW - 1) // _ROW
-    first, end = share(d0 * d1 * d2 * d3 * row_blocks * column_blocks, part, parts)
-    for item in range(first, end):
-        column = item % column_blocks * _ROW
-        row = item // column_blocks % row_blocks * _BLOCK
-        index = grid_index(item // column_blocks // row_blocks, (d0, d1, d2, d3))
-        count = min(_ROW, columns - column)
-        for r in range(row, min(row + _BLOCK, rows)):
+    first, end = share(grid_parts(sizes), part, parts)
+    for number in range(first, end):
+        item = grid_part(sizes, number)
+        for r in range(item.row, item.end):
             byte_pairs(
-                code, count,
-                ByteLine(a.data, offset(index, a) + r * a.steps[4] + column * a.steps[5], a.steps[5]),
-                ByteLine(b.data, offset(index, b) + r * b.steps[4] + column * b.steps[5], b.steps[5]),
-                ByteLine(out.data, offset(index, out) + r * out.steps[4] + column, 1), numbers,
+                code, item.columns, ByteLine(a.data, row_start(a, item, r), a.steps[5]),
+                ByteLine(b.data, row_start(b, item, r), b.steps[5]), ByteLine(out.data, row_start(out, item, r), 1),
+                numbers,
             )  # fmt: skip
 
 
 @kernel
 def find_maxima(x: Image, out: Image, geometry: Geometry, sign: int, part: int, parts: int) -> None:
-    """The maxima of windows of bytes, signed if `sign` is 128, else 0."""
+    """Find the maxima of windows of bytes, signed if `sign` is 128, unsigned if it is 0."""
     c = x.channels
     k_h, k_w, s_h, s_w, d_h, d_w, p_h, p_w = geometry
     first_row, end_row = share(out.batch * out.height, part, parts)
@@ -243,7 +230,7 @@ def _means_refused(
 def bind_means(
     pool: ConstantPool, out: Array, x: Array, x_scale: Array, x_zero: Array, y_scale: Array, y_zero: Array, **_: Any
 ) -> Call:
-    """Bind means over all spatial axes."""
+    """Bind the means over all spatial axes."""
     batch, channels = x.shape[:2]
     scaling = scaling_of(x, x_zero, x_scale, y_scale, y_zero)
     return Call(find_means, (raw(x), batch, x.size // (batch * channels), channels, scaling, raw(out)))
@@ -255,7 +242,7 @@ def _maxima_refused(out: Info, x: Info | None, *, geometry: PoolAttributes, stor
 
 @fast(max_pool, when=_maxima_refused, by_item=True)
 def bind_maxima(pool: ConstantPool, out: Array, x: Array, *, geometry: PoolAttributes, storage_order: int = 0) -> Call:
-    """Maxima without indices."""
+    """Bind maxima without indices."""
     source, target = image(x), image(out)
     images = (source._replace(data=raw(source.data)), target._replace(data=raw(target.data)))
     return Call(find_maxima, (*images, geometry_of(pool_windows(x, geometry)), sign_of(x.dtype)))

@@ -1,10 +1,10 @@
 """Products of bytes with a constant matrix of bytes.
 
-The sums Σ (x - x₀) (w - w₀) are exact: Σ x w, computed in register tiles, minus x₀ Σ w, w₀ Σ x, which are
-corrections per column and per row, plus k x₀ w₀. Left factors are unsigned and right ones signed in a tile; others are
-shifted by 128, together with their zero points.
+The sums Σ (x - x₀) (w - w₀) are exact: Σ x w, computed in register tiles, minus x₀ Σ w and w₀ Σ x, which are
+corrections per column and per row, plus k x₀ w₀. In a tile the left factors are unsigned and the right ones signed;
+others are shifted by 128, together with their zero points.
 
-The constant is packed into panels of 2 vectors of columns (1 at the end), each [words of 4 rows, columns, 4].
+The constant is packed into panels of 2 vectors of columns (1 in the last panel), each [words of 4 rows, columns, 4].
 """
 
 from __future__ import annotations
@@ -46,14 +46,14 @@ PANEL = 2 * LANES
 """Columns of a panel."""
 
 BLOCK = 96
-"""Most rows that are multiplied by all panels before the next ones are; a multiple of the tiles' heights."""
+"""Maximum number of rows that are multiplied by all panels before the next rows; a multiple of the tiles' heights."""
 
 _NEAR = 1 << 15
-"""Bytes of a block of rows that stay in the L1 cache."""
+"""Maximum number of bytes in a block of rows that stays in the L1 cache."""
 
 
 class Factor(NamedTuple):
-    """Constant weights: packed, and per column their sums, zero points and scales, what is added to sums and results.
+    """Constant weights: packed, and for each column their sum, zero point, scale, and the addends of sums and results.
 
     `weighted` is 0 if all zero points are 0.
     """
@@ -81,19 +81,19 @@ class Scaling(NamedTuple):
 
 @jit
 def padded(k: int) -> int:
-    """Bytes of `k` rounded up to whole words."""
+    """Round `k` bytes up to whole words."""
     return (k + WORD - 1) // WORD * WORD
 
 
 @jit
 def columns_step(n: int) -> int:
-    """The number of columns, rounded up to whole vectors."""
+    """Return the number of columns, rounded up to whole vectors."""
     return (n + LANES - 1) // LANES * LANES
 
 
 @jit
 def wrapped(number: Any) -> Any:
-    """An integer modulo 2**32, in the range of int32."""
+    """Reduce an integer modulo 2**32 to the range of int32."""
     return ((number + 2**31) & 0xFFFFFFFF) - 2**31
 
 
@@ -101,7 +101,7 @@ def wrapped(number: Any) -> Any:
 def prepare_columns(
     kind: Static, k: int, n: int, first: int, factor: Factor, scaling: Scaling, columns: Columns
 ) -> None:  # fmt: skip
-    """Compute the numbers of the `n` columns from `first` on, of `k` factors each."""
+    """Compute the numbers of `n` columns of `k` factors each, from column `first` on."""
     zero = np.int64(scaling.x_zero[0]) ^ scaling.x_sign
     start, step = columns.start, columns.step
     scale = scaling.alpha * scaling.x_scale[0]
@@ -124,7 +124,7 @@ def prepare_columns(
 
 @jit
 def quantum_of(scaling: Scaling) -> Quantum:
-    """The zero point and range of results."""
+    """Return the zero point and range of results."""
     sign = scaling.y_sign
     zero = (np.int64(scaling.y_zero[0]) ^ sign) - sign
     return Quantum(np.float32(zero), np.float32(-sign), np.float32(255 - sign))
@@ -178,7 +178,7 @@ def multiply_rows(
 
 @jit
 def take_bytes(x: Array, start: int, count: int, sign: int, out: Array, at: int) -> None:
-    """Copy bytes to out[at:], signed ones (`sign` is 128) shifted to unsigned."""
+    """Copy bytes to out[at:]; signed ones (`sign` is 128) are shifted to unsigned."""
     source, target = x[start : start + count], out[at : at + count]
     if sign != 0:
         for i in range(count):
@@ -190,7 +190,7 @@ def take_bytes(x: Array, start: int, count: int, sign: int, out: Array, at: int)
 
 @jit
 def sum_rows(x: Rows, m: int, k: int, sums: RowSums) -> None:
-    """The sum of the first `k` bytes of each of `m` rows, if they are used."""
+    """Store the sum of the first `k` bytes of each of `m` rows, if sums are used."""
     if sums.used != 0:
         for r in range(m):
             at = x.start + r * x.step
@@ -203,13 +203,13 @@ def sum_rows(x: Rows, m: int, k: int, sums: RowSums) -> None:
 
 @jit
 def block_rows(k: int) -> int:
-    """The number of rows in a block."""
+    """Return the number of rows in a block."""
     return max(min(_NEAR // k // TALL * TALL, BLOCK), TALL)
 
 
 @jit
 def share_product(m: int, n: int, part: int, parts: int) -> tuple[int, int, int, int]:
-    """A share of a product [m, n], whole tiles of rows or whole panels: (first row, end, first column, end)."""
+    """Return a share of a product [m, n], whole tiles of rows or whole panels: (first row, end, first column, end)."""
     if m >= TALL * parts:
         row, end = share((m + TALL - 1) // TALL, part, parts)
         return row * TALL, min(end * TALL, m), 0, n
@@ -222,9 +222,9 @@ def multiply_bytes(
     kind: Static, x: Array, factor: Factor, scaling: Scaling, out: Array, size: Product, scratch: Array, part: int,
     parts: int,
 ) -> None:  # fmt: skip
-    """out[m, n] = the result `kind` of x[m, k] · w; all arrays flat.
+    """Compute out[m, n], the result of this `kind` of x[m, k] · w; all arrays are flat.
 
-    Scratch holds the numbers of the columns, the sums of a block of rows, and such a block in whole words.
+    Scratch holds the numbers of the columns, the sums of a block of rows, and a block of rows in whole words.
     """
     m, k, n = size
     row, end, column, column_end = share_product(m, n, part, parts)
@@ -255,9 +255,9 @@ def multiply_bytes(
 
 
 def pack_bytes(w: Array, zero: Array) -> list[Array]:
-    """Pack weights [groups, k, n] with zero points that broadcast to [groups, 1, n]; returns data, sums, zero points.
+    """Pack weights [groups, k, n] with zero points that broadcast to [groups, 1, n]; return data, sums and zero points.
 
-    Weights become signed. Where all of a column minus its zero point fit into a byte, the zero point becomes 0.
+    Weights become signed. If all weights of a column minus its zero point fit into a byte, the zero point becomes 0.
     """
     shift = 128 if w.dtype == np.uint8 else 0
     whole, zeros = w.astype(np.int16) - np.int16(shift), zero.astype(np.int16) - np.int16(shift)
@@ -273,7 +273,7 @@ def pack_bytes(w: Array, zero: Array) -> list[Array]:
 
 
 def _pack_panels(w: Array) -> Array:
-    """A matrix [k, n] as panels."""
+    """Arrange a matrix [k, n] as panels."""
     k, n = w.shape
     filled = np.zeros((padded(k), columns_step(n)), np.int8)
     filled[:k, :n] = w
@@ -292,8 +292,10 @@ def factor_of(
     pool: ConstantPool, tag: str, pack: Any, w: Array, zero: Array | None, scale: Array | None = None,
     offset: Array | None = None, bias: Array | None = None,
 ) -> Factor:  # fmt: skip
-    """The record of constant weights; `pack` makes [groups, k, n] of them. Scales and biases are one number or one
-    for each column."""
+    """Describe constant weights, which `pack` arranges as [groups, k, n].
+
+    Scales and biases are one number or one for each column.
+    """
     zeros = np.zeros(1, w.dtype) if zero is None else zero
 
     def make(w: Array, zero: Array) -> list[Array]:
@@ -307,7 +309,7 @@ def factor_of(
 def numbers_of(
     pool: ConstantPool, n: int, scale: Array | None, offset: Array | None, bias: Array | None = None
 ) -> tuple[Array, Array, Array]:
-    """Scales, offsets and biases of `n` columns, each given as one number, one for each column, or None."""
+    """Return scales, offsets and biases of `n` columns, each given as one number, one for each column, or None."""
     return (
         _for_each(pool, "scales", np.float32(1), scale, n),
         _for_each(pool, "offsets", np.int32(0), offset, n),
@@ -316,7 +318,7 @@ def numbers_of(
 
 
 def _for_each(pool: ConstantPool, name: str, default: Any, given: Array | None, n: int) -> Array:
-    """One number for each of `n` columns."""
+    """Return one number for each of `n` columns."""
     if given is None:
         return np.full(n, default)
     if given.size == n:
@@ -325,12 +327,12 @@ def _for_each(pool: ConstantPool, name: str, default: Any, given: Array | None, 
 
 
 def sign_of(dtype: Any) -> int:
-    """128 for signed bytes, whose order is that of the unsigned ones with this bit flipped; else 0."""
+    """Return 128 for signed bytes, which are ordered like unsigned bytes with this bit flipped; else 0."""
     return 128 if dtype == np.int8 else 0
 
 
 def raw(x: Array) -> Array:
-    """The memory of bytes, flat and unsigned."""
+    """Return the memory of bytes as a 1-D array of unsigned bytes."""
     return flat(x).view(np.uint8)
 
 
@@ -338,7 +340,7 @@ def scaling_of(
     x: Array, x_zero: Array | None, x_scale: Array | None = None, y_scale: Array | None = None,
     y_zero: Array | None = None, alpha: float = 1.0,
 ) -> Scaling:  # fmt: skip
-    """The record of scales and zero points; an absent zero point is 0."""
+    """Describe scales and zero points; an absent zero point is 0."""
     sign = sign_of(x.dtype)
     return Scaling(
         np.float32(alpha), ONE if x_scale is None else flat(x_scale), NO_ZERO if x_zero is None else raw(x_zero), sign,
@@ -348,7 +350,7 @@ def scaling_of(
 
 
 def scratch_of(k: int, n: int) -> int:
-    """Elements of scratch of `multiply_bytes` for each share."""
+    """Return the elements of scratch that `multiply_bytes` needs for each share."""
     return 4 * columns_step(n) + BLOCK + block_rows(k) * padded(k) // 4
 
 

@@ -40,7 +40,7 @@ def _integer_refused(
 def bind_integer(
     pool: ConstantPool, out: Array, a: Array, b: Array, a_zero: Array | None = None, b_zero: Array | None = None
 ) -> Call:  # fmt: skip
-    """Bind sums."""
+    """Bind a MatMulInteger: sums of products in int32."""
     return product(pool, SUMS, a, out, factor_of(pool, "matmul", _only, b, b_zero), scaling_of(a, a_zero))
 
 
@@ -57,7 +57,7 @@ def _qlinear_refused(
 
 @fast(qlinear_matmul, when=_qlinear_refused, layout="row_major")
 def bind_qlinear(pool: ConstantPool, out: Array, *operands: Array) -> Call:
-    """Bind the kernel of a QLinearMatMul: sums of products, quantised to the output's type."""
+    """Bind a QLinearMatMul: sums of products, quantised to the output's type."""
     a, a_scale, a_zero, b, b_scale, b_zero, y_scale, y_zero = operands
     factor = factor_of(pool, "matmul", _only, b, b_zero, b_scale)
     return product(pool, BYTES, a, out, factor, scaling_of(a, a_zero, a_scale, y_scale, y_zero))
@@ -80,7 +80,7 @@ def bind_float(
     pool: ConstantPool, out: Array, a: Array, b: Array, a_scale: Array, b_scale: Array, a_zero: Array | None = None,
     b_zero: Array | None = None, bias: Array | None = None,
 ) -> Call:  # fmt: skip
-    """Bind scaled sums."""
+    """Bind a MatMulIntegerToFloat: sums of products in int32, scaled."""
     factor = factor_of(pool, "matmul", _only, b, b_zero, b_scale, bias=bias)
     return product(pool, FLOATS, a, out, factor, scaling_of(a, a_zero, a_scale))
 
@@ -104,7 +104,7 @@ def _qgemm_refused(
 def bind_qgemm(
     pool: ConstantPool, out: Array, *operands: Array | None, alpha: float = 1.0, transA: int = 0, transB: int = 0
 ) -> Call:
-    """Bind sums, with c, scaled or requantised."""
+    """Bind a QGemm: sums of products plus c, scaled or requantised."""
     a, a_scale, a_zero, b, b_scale, b_zero, c, y_scale, y_zero = (*operands, None, None, None)[:9]
     assert a is not None
     assert b is not None

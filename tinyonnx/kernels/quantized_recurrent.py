@@ -1,6 +1,7 @@
-"""DynamicQuantizeLSTM: both products of bytes by the range of their left factors, steps as in `recurrent`.
+"""DynamicQuantizeLSTM: both products are of bytes, quantised by the range of their left factors.
 
-The input is quantised as a whole, the state in each step by the range of all sequences, so that shares are directions.
+Steps are those of `recurrent`. The input is quantised as a whole. The state is quantised in each step by the range of
+all sequences, so that a share is a direction.
 """
 
 from __future__ import annotations
@@ -55,7 +56,7 @@ _ZERO = np.float32(0)
 
 
 class ScratchParts(NamedTuple):
-    """Where the parts of scratch begin, in floats: states, gates, extremes, numbers of columns, sums, bytes."""
+    """Offsets of the parts of scratch, in floats: states, gates, extremes, numbers of columns, sums, bytes."""
 
     h: int
     c: int
@@ -68,7 +69,7 @@ class ScratchParts(NamedTuple):
 
 @jit
 def parts_of(start: int, batch: int, hidden: int) -> ScratchParts:
-    """The parts of the scratch of a share."""
+    """Compute the offsets of the parts of a share's scratch."""
     n = in_vectors(hidden)
     c = start + batch * n
     gates = c + batch * n
@@ -80,14 +81,14 @@ def parts_of(start: int, batch: int, hidden: int) -> ScratchParts:
 
 @jit
 def floats_of_share(batch: int, hidden: int) -> int:
-    """Floats of the scratch of a share."""
+    """Return the number of floats in the scratch of a share."""
     n = in_vectors(hidden)
     return 6 * batch * n + 2 * LANES + 16 * n + in_vectors(batch) + batch * in_vectors(padded(hidden))
 
 
 @jit
 def set_columns(columns: Columns, factor: Factor, first: int, count: int) -> None:
-    """Set the numbers of columns that are the same in all steps."""
+    """Set the numbers of columns that are equal in all steps."""
     for c in range(count):
         columns.data[columns.start + ZERO * count + c] = float_from_bits(np.int32(factor.zeros[first + c]))
         columns.data[columns.start + BIAS * count + c] = -_ZERO
@@ -164,12 +165,12 @@ def recur_bytes(
 
 
 def _input_columns(w: Array) -> Array:
-    """W [directions, features, 4 · hidden] as one matrix [1, features, columns] with padded gates."""
+    """Arrange W [directions, features, 4 · hidden] as one matrix [1, features, columns] with padded gates."""
     return np.concatenate(_padded_columns(w), axis=1)[None]
 
 
 def _padded_columns(w: Array) -> list[Array]:
-    """Matrices [features, 4 · hidden] with padded gates, filled up with zeros."""
+    """Return matrices [features, 4 · hidden] with gates padded by zeros."""
     return [np.ascontiguousarray(padded_gates(direction.T, 4).T) for direction in w]
 
 
@@ -178,7 +179,7 @@ def _recurrent_columns(r: Array) -> Array:
 
 
 def _each_column(name: str, given: Array | None, like: Array, pool: ConstantPool) -> Array:
-    """Scales or zero points, given by direction or column, for each of the padded columns; zeros if absent."""
+    """Return scales or zero points of each padded column, given by direction or column; zeros if absent."""
     directions, _, width = like.shape
     tag = "columns", name, like.shape
     if given is None:
@@ -244,7 +245,7 @@ def bind_dynamic_quantize_lstm(
     pool: ConstantPool, outs: list[Array | None], x: Array, w: Array, r: Array, *optional: Array | None,
     layer: RecurrentAttributes = RecurrentAttributes(), input_forget: int = 0,
 ) -> list[Call]:  # fmt: skip
-    """Bind the quantisation of the input, its product, and the kernel of all steps."""
+    """Bind the quantisation of the input, its product with the weights, and the kernel of all steps."""
     b, _, h, c, p, w_scale, w_zero, r_scale, r_zero = (*optional, *[None] * 9)[:9]
     attributes = LayerAttributes(**vars(layer))
     directions, features, hidden = len(w), w.shape[1], r.shape[1]

@@ -1,8 +1,8 @@
-"""LSTM, GRU and RNN: the input products of all steps in one matrix product, then one step after the other.
+"""LSTM, GRU and RNN: one matrix product computes the input products of all steps, then the steps follow one by one.
 
-Each gate has the hidden size, padded to whole vectors. Recurrent weights are packed into panels of four vectors
-of columns, so that a single sequence, too, keeps four sums in registers. Shares are directions and tiles of
-sequences; within a share steps follow each other.
+Each gate has the hidden size, padded to whole vectors. Recurrent weights are packed into panels of four vectors of
+columns, so that even a single sequence keeps four sums in registers. Shares are directions and tiles of sequences;
+within a share the steps follow each other.
 """
 
 from __future__ import annotations
@@ -21,23 +21,23 @@ from tinyonnx.kernels.gemm import multiply_tiles
 LSTM, GRU, RNN = range(3)
 
 _VECTORS = 4
-"""Vectors of a panel of recurrent weights: enough sums for a single sequence to hide the latency of an FMA."""
+"""Vectors in a panel of recurrent weights: a single sequence needs this many sums to hide the latency of an FMA."""
 
 PANEL = _VECTORS * LANES
 
 _MANY = 6 if ROWS_3 == 8 else 2
-"""Sequences of a tile: with panels of four vectors more don't fit into the registers."""
+"""Sequences in a tile; with panels of four vectors, the sums of more would not fit into the registers."""
 
 ROWS = 24
-"""Sequences, whole tiles, that go through a step together."""
+"""Sequences that are advanced together, in whole tiles."""
 
 _ZERO, _ONE = np.float32(0), np.float32(1)
 
 
 class Inputs(NamedTuple):
-    """Input products: those of step t and sequence b start at t·time_step + b·batch_step, directions follow each other.
+    """Input products: those of step t and sequence b start at t·time_step + b·batch_step; directions follow each other.
 
-    `lengths` has the steps of each sequence; it is empty if all have all steps.
+    `lengths` holds the number of steps of each sequence; it is empty if all sequences have all steps.
     """
 
     data: Array
@@ -47,7 +47,7 @@ class Inputs(NamedTuple):
 
 
 class Recurrence(NamedTuple):
-    """Packed recurrent weights and their bias for each direction; peepholes, empty if there are none."""
+    """Packed recurrent weights and their bias for each direction, and peepholes, empty if there are none."""
 
     weights: Array
     bias: Array
@@ -55,7 +55,7 @@ class Recurrence(NamedTuple):
 
 
 class Functions(NamedTuple):
-    """The clipping before activations, and the activations of gates, of the new content, and of the LSTM's output."""
+    """The clipping before activations, and the activations of the gates, the new content, and the LSTM's output."""
 
     clip: Epilogue
     gate: Epilogue
@@ -109,13 +109,13 @@ class Sequences(NamedTuple):
 
 @jit
 def in_vectors(n: int) -> int:
-    """`n` rounded up to whole vectors."""
+    """Round `n` up to whole vectors."""
     return (n + LANES - 1) // LANES * LANES
 
 
 @jit
 def in_panels(n: int) -> int:
-    """`n` rounded up to whole panels."""
+    """Round `n` up to whole panels."""
     return (n + PANEL - 1) // PANEL * PANEL
 
 
@@ -160,7 +160,7 @@ def squash(gates: Array, function: Epilogue, clip: Epilogue) -> None:
 
 @jit
 def step_lstm(gates: Array, x: Array, h: Array, c: Array, peepholes: Array, functions: Functions, coupled: int) -> None:
-    """One step of one sequence; gates in the order input, output, forget, content."""
+    """Compute one step of one sequence; the order of the gates is input, output, forget, content."""
     n = h.shape[0]
     clip, gate = functions.clip, functions.gate
     combine(gates, x, ADD)
@@ -196,13 +196,22 @@ def blend(h: Array, update: Array, content: Array) -> None:
 
 @jit
 def length_of(lengths: Array, sequence: int, time: int) -> int:
-    """The number of steps of a sequence."""
+    """Return the number of steps of a sequence."""
     return time if lengths.shape[0] == 0 else int(lengths[sequence])
 
 
 @jit
+def time_of(lengths: Array, sequence: int, size: Extent, direction: int, step: int) -> int:
+    """Return the time that a sequence has reached in a step of a direction; -1 if it has ended."""
+    length = length_of(lengths, sequence, size.time)
+    if step >= length:
+        return -1
+    return length - 1 - step if direction + size.reverse == 1 else step
+
+
+@jit
 def load_state(state: Array, source: Array, start: int, hidden: int) -> None:
-    """Copy an initial state, zeros if `source` is empty; fill up with zeros."""
+    """Copy an initial state, padded with zeros; all zeros if `source` is empty."""
     for i in range(state.shape[0]):
         state[i] = _ZERO
     if source.shape[0] > 0:
@@ -213,7 +222,7 @@ def load_state(state: Array, source: Array, start: int, hidden: int) -> None:
 
 @jit
 def store(state: Array, target: Array, start: int, hidden: int) -> None:
-    """Copy a state to an output, unless that is empty."""
+    """Copy a state to an output, unless the output is empty."""
     if target.shape[0] > 0:
         place = target[start : start + hidden]
         for i in range(hidden):
@@ -225,7 +234,7 @@ def store(state: Array, target: Array, start: int, hidden: int) -> None:
 
 @jit
 def row_of_gates(cell: Static, n: int) -> int:
-    """Floats of the gates of a sequence whose padded hidden size is `n`."""
+    """Return the number of floats in the gates of a sequence whose padded hidden size is `n`."""
     if cell == LSTM:
         return in_panels(4 * n)
     return in_panels(2 * n) + in_panels(n) if cell == GRU else in_panels(n)
@@ -236,9 +245,8 @@ def run_sequences(
     cell: Static, x: Inputs, layer: Recurrence, functions: Functions, initial: States, out: Outputs, size: Extent,
     chosen: Sequences, scratch: Array,
 ) -> None:  # fmt: skip
-    """All steps of some sequences of one direction; scratch holds two states and the gates of each."""
+    """Compute all steps of some sequences of one direction; scratch holds two states and the gates of each."""
     hidden, n, rows, direction = size.hidden, in_vectors(size.hidden), chosen.rows, chosen.direction
-    backwards = direction + size.reverse == 1
     width = row_of_gates(cell, n)
     gates_at = 2 * rows * n
     weights_at, bias_at = direction * hidden * width, direction * width
@@ -260,9 +268,8 @@ def run_sequences(
             multiply_states(states, rows, hidden, w, Lines(scratch, scratch, gates_at, width, LANES), early)
             for r in range(rows):
                 b = chosen.first + r
-                length = length_of(x.lengths, b, size.time)
-                t = length - 1 - s if backwards else s
-                if s < length:
+                t = time_of(x.lengths, b, size, direction, s)
+                if t >= 0:
                     at = t * x.time_step + b * x.batch_step + direction * products
                     gates = scratch[gates_at + r * width : gates_at + r * width + 2 * n]
                     combine(gates, x.data[at : at + 2 * n], ADD)
@@ -280,9 +287,8 @@ def run_sequences(
             multiply_states(states, rows, hidden, w, Lines(scratch, scratch, gates_at, width, LANES), width)
         for r in range(rows):
             b = chosen.first + r
-            length = length_of(x.lengths, b, size.time)
-            t = length - 1 - s if backwards else s
-            if s < length:
+            t = time_of(x.lengths, b, size, direction, s)
+            if t >= 0:
                 at = t * x.time_step + b * x.batch_step + direction * products
                 start = gates_at + r * width
                 h, c = scratch[r * n : (r + 1) * n], scratch[(rows + r) * n : (rows + r + 1) * n]

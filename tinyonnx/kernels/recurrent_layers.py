@@ -1,4 +1,4 @@
-"""Binders of LSTM, GRU and RNN: packing of weights, the input products, the kernel of `recurrent`."""
+"""Binders of LSTM, GRU and RNN: packing of weights, the input products, and the kernel of `recurrent`."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ from tinyonnx.sizes.integers import minimum
 
 
 def padded_gates(gates: Array, count: int) -> Array:
-    """Gates [count · hidden, …] as [count · padded, …], filled up with zeros."""
+    """Pad gates [count · hidden, …] with zeros to [count · padded, …]."""
     hidden = len(gates) // count
     result = np.zeros((count, in_vectors(hidden), *gates.shape[1:]), gates.dtype)
     result[:, :hidden] = gates.reshape(count, hidden, *gates.shape[1:])
@@ -47,12 +47,12 @@ def padded_gates(gates: Array, count: int) -> Array:
 
 
 def _parts(cell: int) -> list[slice]:
-    """The gates that each recurrent product of a step gives."""
+    """Return the numbers of gates that each recurrent product of a step computes."""
     return [slice(0, 2), slice(2, 3)] if cell == GRU else [slice(None)]
 
 
 def _split(gates: Array, cell: int, count: int) -> list[Array]:
-    """Gates [count · hidden, …], padded, by product."""
+    """Pad gates [count · hidden, …] and split them by product."""
     padded = padded_gates(gates, count)
     each = padded.reshape(count, -1, *gates.shape[1:])
     return [each[part].reshape(-1, *gates.shape[1:]) for part in _parts(cell)]
@@ -74,7 +74,7 @@ def _packed(arrays: list[Array]) -> Array:
 
 
 def _pack_recurrent_bias(cell: int, count: int, late: bool, b: Array) -> Array:
-    """The biases that are added to recurrent products: with `late` those of the GRU's content, else zeros."""
+    """Pack the biases added to recurrent products: with `late` those of the GRU's content, else zeros."""
     biases = []
     for direction in b:
         own = np.zeros_like(direction[len(direction) // 2 :])
@@ -86,12 +86,12 @@ def _pack_recurrent_bias(cell: int, count: int, late: bool, b: Array) -> Array:
 
 
 def _pack_input(count: int, w: Array) -> Array:
-    """W [directions, count · hidden, features] for the product that gives the gates of all directions."""
+    """Pack W [directions, count · hidden, features] for the product that computes the gates of all directions."""
     return pack_panels(np.concatenate([padded_gates(direction, count) for direction in w]).T)
 
 
 def pack_input_bias(count: int, late: bool, b: Array) -> Array:
-    """The biases that are added to input products: Wb + Rb, with `late` without Rb of the GRU's content."""
+    """Pack the biases added to input products: Wb + Rb, with `late` without Rb of the GRU's content."""
     biases = []
     for direction in b:
         wb, rb = np.split(direction.copy(), 2)
@@ -122,7 +122,7 @@ _NO_LENGTHS = np.zeros(0, np.int32)
 
 
 def functions_of(cell: int, layer: LayerAttributes) -> list[Activation] | None:
-    """The activations of all directions; None if they differ or one isn't supported."""
+    """Return the activations of all directions; None if they differ or one isn't supported."""
     directions = 2 if layer.direction == "bidirectional" else 1
     each = len(_DEFAULTS[cell])
     names = layer.activations or _DEFAULTS[cell] * directions
@@ -242,7 +242,7 @@ _RNN_DEFAULT = LayerAttributes(activations=("Tanh", "Tanh"))
 
 
 def _optional(inputs: tuple[Any, ...]) -> list[Any]:
-    """The inputs behind W and R, None for absent ones: B, sequence_lens, initial_h, initial_c, P."""
+    """Return the inputs after W and R, None for absent ones: B, sequence_lens, initial_h, initial_c, P."""
     return [*inputs, *[None] * (5 - len(inputs))]
 
 

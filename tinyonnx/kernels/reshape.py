@@ -1,4 +1,4 @@
-"""Reshape: a copy in row-major order, left out where the input is not read later."""
+"""Reshape: a copy in row-major order, which is left out if the input is not read later."""
 
 from __future__ import annotations
 

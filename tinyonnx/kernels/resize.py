@@ -1,7 +1,7 @@
 """Resampling of channels-last images: a pixel of the result is a weighted sum of pixels.
 
-Which pixels, and with which weights, is computed before each run, once for rows and once for columns, so that a plan
-holds for every size.
+The indices and weights of these pixels are computed before each run, once for rows and once for columns, so that a plan
+is valid for every size.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ _NEAREST_MODES = {
 
 
 class AxisScale(NamedTuple):
-    """An axis of `size` pixels that becomes one of `out`, by `scale`, or by numerator / denominator if that is 0."""
+    """An axis of `size` pixels that is resized to `out` by `scale`, or by numerator / denominator if `scale` is 0."""
 
     size: int
     out: int
@@ -69,7 +69,7 @@ class Interpolation(NamedTuple):
 
 
 class Sampling(NamedTuple):
-    """The pixels along an axis that each pixel of the result is a sum of, and their weights, both [out, taps].
+    """The indices and weights, both [out, taps], of the pixels along an axis that each pixel of the result is a sum of.
 
     The first `used[0]` taps count.
     """
@@ -96,7 +96,7 @@ def _rounded(x: Any, half: Any, mode: int) -> Any:
 
 @jit
 def _weight(distance: float, index: float, last: float, rule: Interpolation) -> float:
-    """The triangle, or Keys' cubic convolution, at a distance; 0 for pixels outside that are excluded."""
+    """Return the weight of a pixel at a distance, by the triangle or Keys' cubic; 0 for excluded pixels."""
     d, a = abs(distance), rule.cubic_coeff_a
     if rule.exclude_outside != 0 and (index < 0 or index > last):
         return 0.0
@@ -109,7 +109,7 @@ def _weight(distance: float, index: float, last: float, rule: Interpolation) -> 
 
 @kernel
 def find_taps(axis: AxisScale, rule: Interpolation, sampling: Sampling, part: int, parts: int) -> None:
-    """Compute the taps of an axis as the numpy operator does; nearest by scale in float32, all else in float64."""
+    """Compute the taps of an axis as the numpy operator does: nearest by scale in float32, all else in float64."""
     if part > 0:
         return
     sampling.used[0] = 1
@@ -166,7 +166,7 @@ def find_taps(axis: AxisScale, rule: Interpolation, sampling: Sampling, part: in
 
 @jit
 def _drop_unused(out: int, sampling: Sampling) -> None:
-    """Leave out taps whose weight is 0 for all pixels: 0 times infinity would be NaN."""
+    """Remove taps whose weight is 0 for all pixels, because 0 times infinity would be NaN."""
     used = 0
     for i in range(sampling.taps):
         wanted = False
@@ -233,7 +233,7 @@ def bind_resize(
     sizes: Array | None = None, *, axes: Any = None, keep_aspect_ratio_policy: str = "stretch",
     **attributes: Any,
 ) -> list[Call]:  # fmt: skip
-    """Bind a resize of opset 11 or later."""
+    """Bind a Resize of opset 11 or later."""
     chosen = meaning.axes_of(x, scales, sizes, axes, keep_aspect_ratio_policy)
     return _calls(out, x, {axis.at: (axis, _interpolation(**attributes)) for axis in chosen})
 
@@ -256,7 +256,7 @@ def _refused_10(
 @fast(meaning.resize_10, when=_refused_10)
 @fast(meaning.upsample, when=_refused_10)
 def bind_resize_10(pool: ConstantPool, out: Array, x: Array, scales: Array, *, mode: str = "nearest") -> list[Call]:
-    """Bind a resize before opset 11, whose coordinates are asymmetric."""
+    """Bind a Resize before opset 11, whose coordinates are asymmetric."""
     chosen = {}
     for axis in meaning.axes_of(x, scales, None, None, "stretch"):
         nearest = "floor" if axis.scale >= 1 else "ceil"
@@ -272,7 +272,7 @@ def _calls(out: Array, x: Array, chosen: dict[int, tuple[meaning.Axis, Interpola
 
 
 def _taps_of(x: Array, at: int, chosen: dict[int, tuple[meaning.Axis, Interpolation]]) -> tuple[Call, Sampling]:
-    """The call that computes the taps of an axis, and where; an axis that isn't resized is copied."""
+    """Return the call that computes the taps of an axis, and their memory; an axis that isn't resized is copied."""
     if at in chosen and at > 1:
         axis, rule = chosen[at]
         by_scale = axis.precision is np.float32
@@ -287,7 +287,7 @@ def _taps_of(x: Array, at: int, chosen: dict[int, tuple[meaning.Axis, Interpolat
 
 
 def _most_taps(scaling: AxisScale, rule: Interpolation) -> int:
-    """A bound of the pixels that a pixel of the result is a sum of."""
+    """Return an upper bound of the number of pixels that a pixel of the result is a sum of."""
     if rule.mode == NEAREST:
         return 1
     support = 1 if rule.mode == LINEAR else 2

@@ -1,10 +1,10 @@
-"""Row-wise operators: softmax, normalisation and reductions of the last axes."""
+"""Row-wise operators: softmax, normalisation and reductions over the last axes."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
@@ -14,13 +14,13 @@ from tinyonnx.ir import Array
 from tinyonnx.kernels._common import flat, float32_refused
 from tinyonnx.kernels.elementwise import exp
 from tinyonnx.ops.activation import softmax, softmax_1
-from tinyonnx.ops.norm import layer_normalization, rms_normalization
+from tinyonnx.ops.norm import layer_normalization
 from tinyonnx.registry import Call, Info, fast, functions
 from tinyonnx.runtime.constants import ConstantPool
 
 _ZERO, _ONE = np.float32(0), np.float32(1)
 _LANES = 16
-"""Number of partial sums: they vectorise, where a single sum would not, and round less."""
+"""Number of partial sums; they vectorise, unlike a single sum, and have smaller rounding errors."""
 
 _BLOCK = 256 * _LANES
 """Numbers per block: a block is summed in float32, the sums of blocks in float64."""
@@ -28,7 +28,7 @@ _BLOCK = 256 * _LANES
 
 @jit
 def total(row: Array, partial: Array) -> Any:
-    """The sum of a row; `partial` has room for _LANES numbers."""
+    """Return the sum of a row; `partial` has room for _LANES numbers."""
     n = row.shape[0]
     whole = n // _LANES * _LANES
     result = 0.0
@@ -48,7 +48,7 @@ def total(row: Array, partial: Array) -> Any:
 
 @jit
 def extreme(row: Array, partial: Array, sign: Any) -> Any:
-    """The maximum of a row, or the minimum if `sign` is -1; NaN if the row has a NaN. `partial` as in `total`."""
+    """Return the maximum of a row, or the minimum if `sign` is -1; NaN if it has a NaN. `partial` as in `total`."""
     n = row.shape[0]
     for k in range(_LANES):
         partial[k] = sign * row[0]
@@ -85,38 +85,22 @@ def softmax_rows(x: Array, out: Array, rows: int, n: int, scratch: Array, part: 
             row[i] *= scale
 
 
-class NormalisedRows(NamedTuple):
-    """The number of rows, their length, and whether their mean is subtracted."""
-
-    rows: int
-    n: int
-    centred: int
-
-
 @kernel
 def normalise_rows(
-    x: Array,
-    scale: Array,
-    shift: Array,
-    out: Array,
-    size: NormalisedRows,
-    epsilon: Any,
-    scratch: Array,
-    part: int,
-    parts: int,
-) -> None:
-    """out[r] = (x[r] - mean) / √(variance + epsilon) · scale + shift; rows that are not centred have the mean 0.
+    x: Array, scale: Array, shift: Array, out: Array, rows: int, n: int, epsilon: Any, scratch: Array,
+    part: int, parts: int,
+) -> None:  # fmt: skip
+    """out[r] = (x[r] - mean) / √(variance + epsilon) · scale + shift, for rows of `n`.
 
     Scratch holds partial sums and a row of squares per share.
     """
-    rows, n, centred = size
     first, end = share(rows, part, parts)
     room = scratch.shape[0] // parts * part
     partial, squares = scratch[room : room + _LANES], scratch[room + _LANES : room + _LANES + n]
     count = np.float32(n)
     for r in range(first, end):
         source, row = x[r * n : r * n + n], out[r * n : r * n + n]
-        mean = total(source, partial) / count if centred else _ZERO
+        mean = total(source, partial) / count
         for i in range(n):
             row[i] = source[i] - mean
         for i in range(n):
@@ -197,10 +181,12 @@ def _normalisation_refused(
     return _refused(out, x, scale, b)
 
 
-def _normalisation(
-    pool: ConstantPool, out: Array, x: Array, scale: Array, b: Array | None, axis: int, epsilon: float, centred: bool
+@fast(layer_normalization, when=_normalisation_refused, layout="row_major")
+def bind_layer_normalization(
+    pool: ConstantPool, out: Array, x: Array, scale: Array, b: Array | None = None, *, axis: int = -1,
+    epsilon: float = 1e-5, **_: Any,
 ) -> Call:  # fmt: skip
-    """Bind a normalisation; scale and shift are broadcast to the normalised axes."""
+    """Bind layer normalisation; scale and shift are broadcast to the normalised axes."""
     normal = x.shape[axis % x.ndim :]
     n = math.prod(normal)
 
@@ -209,33 +195,18 @@ def _normalisation(
 
     key = ("layer normalization", normal)
     shift = np.zeros(n, np.float32) if b is None else pool.derive(key, spread, b)
-    size = NormalisedRows(x.size // n, n, int(centred))
-    arguments = (flat(x), pool.derive(key, spread, scale), shift, flat(out), size, np.float32(epsilon))
+    arguments = (flat(x), pool.derive(key, spread, scale), shift, flat(out), x.size // n, n, np.float32(epsilon))
     return Call(normalise_rows, arguments, scratch=_LANES + n)
-
-
-@fast(layer_normalization, when=_normalisation_refused, layout="row_major")
-def bind_layer_normalization(
-    pool: ConstantPool, out: Array, x: Array, scale: Array, b: Array | None = None, *, axis: int = -1,
-    epsilon: float = 1e-5, **_: Any,
-) -> Call:  # fmt: skip
-    """Bind the normalisation by mean and variance."""
-    return _normalisation(pool, out, x, scale, b, axis, epsilon, centred=True)
-
-
-@fast(rms_normalization, when=_normalisation_refused, layout="row_major")
-def bind_rms_normalization(
-    pool: ConstantPool, out: Array, x: Array, scale: Array, *, axis: int = -1, epsilon: float = 1e-5, **_: Any
-) -> Call:
-    """Bind the normalisation by the mean square."""
-    return _normalisation(pool, out, x, scale, None, axis, epsilon, centred=False)
 
 
 REDUCTIONS = {"ReduceSum": SUM, "ReduceMean": MEAN, "ReduceMax": MAXIMUM, "ReduceMin": MINIMUM}
 
 
 def reduced_axes(x: Info | None, given: Info | None, axes: Any, noop_with_empty_axes: int) -> set[int] | str:
-    """The axes that a reduction reduces; `given` is the input for them, `axes` the attribute. Else why none."""
+    """Return the axes that a reduction reduces, or the reason why they are not known.
+
+    `given` is the input for them, `axes` the attribute.
+    """
     if x is None or x.shape is None or (given is not None and given.value is None):
         return "axes are not constant"
     if given is not None and given.value is not None:

@@ -1,8 +1,7 @@
-"""A convolution of few taps, a depthwise one and a 1×1 one in a row, computed row by row.
+"""A convolution of few taps, a depthwise and a 1×1 convolution, fused and computed row by row.
 
-Rows of the first one's result lie in a ring with margins of zeros, as many as the depthwise
-kernel is high. Its input is copied row by row between margins, too, so that neither has
-borders.
+Rows of the first result are stored in a ring of as many rows as the depthwise kernel is high, with margins of zeros.
+The input is copied row by row between margins, too, so that neither needs special cases at borders.
 """
 
 from __future__ import annotations
@@ -73,16 +72,15 @@ _LONGEST = 12
 """Maximum number of unrolled elements in a row of the first kernel."""
 
 _WIDEST = 5
-"""Columns of the depthwise kernel that are unrolled at most."""
+"""Maximum number of unrolled columns of the depthwise kernel."""
 
 
 class Shapes(NamedTuple):
     """Numbers that are compiled in.
 
-    Of the first convolution: rows and vectors of its tile, elements under a row of its kernel and
-    between two pixels (0 rows: a loop). Of the depthwise one: columns of its kernel (0: a loop),
-    their number between two pixels, and the elements between two of them (0: any number). Of the last
-    one: LOOPED for floats, PAIRS for operands rounded to bfloat16.
+    Of the first convolution: rows and vectors of its tile, elements under a row of its kernel and between two pixels (0
+    rows: a loop). Of the depthwise one: columns of its kernel (0: a loop), columns between two pixels, and elements
+    between two columns (0: any number). Of the last one: LOOPED for floats, PAIRS for operands rounded to bfloat16.
     """
 
     rows: Specialised
@@ -96,7 +94,7 @@ class Shapes(NamedTuple):
 
 
 class StemScratch(NamedTuple):
-    """Scratch of a share: padded rows under the first kernel, the ring of `rows` rows, a row between the other two.
+    """Scratch of a share: padded rows under the first kernel, a ring of `rows` rows, and a row between the other two.
 
     `padded_row` and `row` are the elements of a row, of which `margin` are left of the image in the ring.
     """
@@ -121,7 +119,7 @@ class ImageSize(NamedTuple):
 
 @jit
 def whole_vectors(floats: int) -> int:
-    """The number of floats, rounded up to whole vectors."""
+    """Round a number of floats up to whole vectors."""
     return (floats + LANES - 1) // LANES * LANES
 
 
@@ -150,7 +148,7 @@ def stem_row(
     taps = Taps(k_h, ring.padded_row, 1, 0, k_w * channels, k_w * channels)
     pixels = Rows(data, ring.padded, s_w * channels)
     if rows > 0 and width >= rows:
-        # few taps: if their number were not compiled in, the loops around them would take longer than the products
+        # few taps are compiled in, because loops over a variable number of them would take longer than the products
         weights, block = Weights(layer.data, 0, layer.bias, 0), Block(lines, max(c - LANES, 0), min(c, LANES))
         multiply_tiles(rows, vectors, run, step, pixels, width, taps, weights, block, layer.epilogue)
     else:
@@ -183,7 +181,7 @@ def depthwise_ring_row(
     group = pixels_in_vector(c, s_w)
     vectors = width // group if group > 1 else 0
     done = vectors * group
-    # pixels that share vectors, then blocks of channels of the others
+    # first the pixels that share vectors, then blocks of channels of the others
     for block in range(-1, (c + LANES - 1) // LANES):
         first = max(block, 0) * LANES
         channel = min(first, max(c - LANES, 0))
@@ -209,9 +207,8 @@ def convolve_three(
 ) -> None:  # fmt: skip
     """Convolve three times; the first result, of size `middle`, is the residual of the last if its epilogue has one.
 
-    With `shapes.product` = PAIRS operands of the last one are rounded to bfloat16.
-    Scratch holds, per share, padded rows of the input, the ring, and a row of the depthwise
-    convolution's result.
+    With `shapes.product` = PAIRS the operands of the last convolution are rounded to bfloat16. Scratch holds, for each
+    share, padded rows of the input, the ring, and a row of the depthwise convolution's result.
     """
     n, c, geometry = out.channels, middle.channels, depthwise.geometry
     k_h, k_w, s_h, s_w, d_h, d_w, p_h, p_w = geometry
@@ -256,7 +253,7 @@ def convolve_three(
 def _windows(
     x: Array | Info, first: Array | Info, taps: Array | Info, stem: StemAttributes, geometry: ConvAttributes
 ) -> tuple[Windows, Windows]:
-    """The windows of the first and of the depthwise convolution. Raises OpError."""
+    """Return the windows of the first and of the depthwise convolution. Raises OpError."""
     before = stem_windows(x, first, stem)
     assert x.shape is not None
     assert first.shape is not None
@@ -291,7 +288,7 @@ def bind_stem(
     stem_activation: Activation = Activation(), depthwise_activation: Activation = Activation(),
     activation: Activation = Activation(), rounded: bool = False,
 ) -> Call:  # fmt: skip
-    """Bind all three convolutions; specialisation constants depend on the weights' shapes alone."""
+    """Bind all three convolutions; specialisation constants depend on the shapes of the weights alone."""
     first, first_b, taps, taps_b, w, b = (*constants, None)[:6]
     source, target = image(x), image(out)
     before, windows = _windows(x, first, taps, stem, geometry)

@@ -76,7 +76,7 @@ def apply(out: Array, code: int) -> None:
 
 
 _CHUNK = 4096
-"""Elements at a time: they are copied to the result, then worked on there while they are in the L1 cache."""
+"""Elements processed at a time: they are copied to the result and modified there while they are in the L1 cache."""
 
 
 @kernel

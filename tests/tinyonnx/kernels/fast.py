@@ -29,17 +29,17 @@ MARGIN = 80  # more than a tile is wide
 
 
 def poison_of(dtype: np.dtype[Any]) -> Any:
-    """A number that no test uses."""
+    """Return a number that no test uses."""
     return POISON if dtype == np.float32 else np.full(dtype.itemsize, 0x5A, np.uint8).view(dtype)[0]
 
 
 def blank(like: Array) -> Array:
-    """An array of NaN or, of integers, of poison."""
+    """Return an array of NaN or, of integers, of poison."""
     return np.full(like.shape, np.float32(np.nan) if like.dtype == np.float32 else poison_of(like.dtype))
 
 
 def place(array: Array, layout: str, surroundings: list[Array]) -> Array:
-    """A copy in that memory order, in the middle of poison."""
+    """Return a copy in that memory order, in the middle of poison."""
     last = layout == "channels_last" and array.ndim > 2
     ordered = np.moveaxis(array, 1, -1) if last else array
     memory = np.full(ordered.size + 2 * MARGIN, poison_of(array.dtype))
@@ -50,7 +50,7 @@ def place(array: Array, layout: str, surroundings: list[Array]) -> Array:
 
 
 def choose(entry: Op, out: Info, infos: Sequence[Info | None], attributes: dict[str, Any]) -> Fast | str:
-    """The first kernel that accepts, or why none does."""
+    """Return the first kernel that accepts, or why none does."""
     reasons = []
     for candidate in entry.fast:
         reason = candidate.when(out, *infos, **attributes)
@@ -167,7 +167,7 @@ def guard(calls: Sequence[Call], surroundings: list[Array]) -> list[Call]:
 
 
 def memories(call: Call) -> list[Array]:
-    """The arrays of a call's arguments as bits, each once."""
+    """Return the arrays of a call's arguments as bits, each once."""
     arrays = [x for x in leaves(call.args) if isinstance(x, np.ndarray) and x.itemsize in BITS]
     return list({(x.ctypes.data, x.size): x.view(BITS[x.itemsize]) for x in arrays}.values())
 

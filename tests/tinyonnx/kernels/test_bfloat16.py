@@ -56,7 +56,7 @@ def check(actual: Array, x: Array, w: Array, rest: Array | float = 0.0, activati
 
 
 def rows(image: Array) -> Array:
-    """The pixels [N · H · W, C] of an image."""
+    """Return the pixels [N · H · W, C] of an image."""
     return np.moveaxis(image, 1, -1).reshape(-1, image.shape[1])
 
 

@@ -85,7 +85,7 @@ WITHOUT_ACTIVATION = {
     "QuantizedAdd": 1,
     "QuantizedMul": 1,
     "FusedAttention": 1,
-    "ConvIntegerToFloat": 2,
+    "ConvIntegerToFloat": 1,
 }
 """Numbers of kernels of the other fused operators: tests of `test_quantized_elementwise`, `test_quantized_conv` and
 `test_attention`."""

@@ -17,7 +17,7 @@ MICROSOFT: dict[str, Any] = {"domain": "com.microsoft", "opset": 1}
 
 
 def parameters(seed: int, dtype: Any) -> tuple[Array, Array]:
-    """A scale and a zero point."""
+    """Return a scale and a zero point."""
     scale = np.random.default_rng(seed).uniform(0.01, 0.2)
     return np.array(scale, np.float32), every(seed, dtype)
 

@@ -32,7 +32,7 @@ def operands(
     name: str, time: int, batch: int, features: int, hidden: int, directions: int, *, bias: bool = True,
     lengths: Sequence[int] | None = None, initial: bool = False, peepholes: bool = False, layout: int = 0,
 ) -> list[Array | None]:  # fmt: skip
-    """The inputs of a layer, random."""
+    """Return the inputs of a layer, random."""
     gates = GATES[name]
     x = noise(0, time, batch, features)
     states = [noise(5 + i, directions, batch, hidden) if initial else None for i in range(STATES[name])]
@@ -154,7 +154,7 @@ def test_values_that_are_not_finite() -> None:
 
 
 def refusal(name: str, inputs: Sequence[Array | None], variable: Sequence[int] = (), **attributes: Any) -> str:
-    """The reason why there is no kernel."""
+    """Return the reason why there is no kernel."""
     infos = [
         None if x is None else Info(x.dtype, x.shape, x if i in CONSTANTS and i not in variable else None)
         for i, x in enumerate(inputs)
