@@ -1,8 +1,7 @@
-"""Sound in: a file, bytes, a file object, a pipe or an array becomes mono float32 at the rate of a model.
+"""Read sound: a file, bytes, a file object, a pipe or an array becomes mono float32 at the rate of a model.
 
-Decoding, mixing the channels and resampling (in this order) go block by block, so that
-memory does not grow with the clip; resampling in blocks gives the same bits as in one go.
-Samples are float32 with full scale 1.0.
+Decoding, mixing the channels and resampling (in this order) go block by block, so that memory does not grow with the
+clip; resampling in blocks gives the same bits as in one go. Samples are float32 with full scale 1.0.
 
 Everything in a clip is read, and the decoded length is compared with the length that the source holds or declares: a
 shortfall is a note or an error, on every route alike.
@@ -33,7 +32,7 @@ if TYPE_CHECKING:
 
 SAMPLE_RATE = DEFAULT.rate
 MIN_RATE, MAX_RATE = 1_000, 1_000_000
-"""Sample rates that sound has, in Hz: from telegraph-grade to ultrasound recorders."""
+"""Range of sample rates in Hz, from telegraph-grade sound to ultrasound recorders."""
 
 MAX_CHANNELS = 1024
 SUFFIXES = CONTAINER_SUFFIXES | frozenset(
@@ -44,7 +43,10 @@ SUFFIXES = CONTAINER_SUFFIXES | frozenset(
         *("sd2", "sds", "sf", "ircam", "voc", "nist", "sph", "wve", "xi"),
     )
 )
-"""File names that are taken for sound when a folder is searched (Matlab's .mat and .mpc mean too much else)."""
+"""Suffixes of files that count as sound when a folder is searched.
+
+Matlab's .mat and .mpc have too many other meanings.
+"""
 
 RAW_ENCODINGS: dict[str, np.dtype[Any]] = {"f32le": np.dtype("<f4"), "s16le": np.dtype("<i2")}
 
@@ -59,7 +61,7 @@ class RawFormat:
 
 
 def name_of(source: Source) -> str:
-    """The name of a source in messages and results."""
+    """Return the name of a source in messages and results."""
     if isinstance(source, (str, os.PathLike)):
         return os.fspath(source)
     if isinstance(source, np.ndarray):
@@ -71,7 +73,7 @@ def name_of(source: Source) -> str:
 
 
 def is_live(source: Source) -> bool:
-    """Whether sound comes as it arises, from a pipe or a device, and may never end."""
+    """Return whether sound is still being produced, from a pipe or a device, and may never end."""
     if isinstance(source, (str, os.PathLike)):
         return os.path.exists(source) and not os.path.isfile(source)
     return hasattr(source, "read") and not (hasattr(source, "seekable") and source.seekable())
@@ -135,7 +137,7 @@ def read(
     notes: list[str] | None = None,
     target: int = SAMPLE_RATE,
 ) -> Array:
-    """The whole clip, (n,) mono float32 at the rate `target`; see `stream`."""
+    """Return the whole clip, (n,) mono float32 at the rate `target`; see `stream`."""
     blocks = list(stream(source, rate, raw=raw, name=name, channel=channel, notes=notes, target=target))
     return np.concatenate(blocks) if blocks else np.empty(0, np.float32)
 
@@ -149,7 +151,7 @@ def _checked_rate(rate: float | None, name: str) -> float:
 
 
 def _some(blocks: Iterator[tuple[int, Array]], name: str) -> Iterator[tuple[int, Array]]:
-    """Refuse sound without samples, such as a truncated download: a model gives scores for an empty input, too."""
+    """Refuse sound without samples, such as a truncated download; a model would score an empty input, too."""
     found = False
     for rate, block in blocks:
         found = found or len(block) > 0
@@ -159,7 +161,7 @@ def _some(blocks: Iterator[tuple[int, Array]], name: str) -> Iterator[tuple[int,
 
 
 def _resample(blocks: Iterator[tuple[int, Array]], name: str, target: int) -> Iterator[Array]:
-    """Bring blocks to the rate `target`; after a change of their rate, resampling starts anew."""
+    """Resample blocks to the rate `target`; after a change of their rate, resampling starts anew."""
     resampler, last = None, 0.0
     for rate, block in blocks:
         if rate != last:
@@ -195,7 +197,7 @@ def _raw_blocks(file: Any, raw: RawFormat, name: str) -> Iterator[tuple[int, Arr
         raise AudioError(name, f"no such raw format: {raw.encoding} with {raw.channels} channels")
     frame = dtype.itemsize * raw.channels
     rest, total = b"", 0
-    read = getattr(file, "read1", file.read)  # what is there, without waiting for more
+    read = getattr(file, "read1", file.read)  # return the available bytes without waiting for more
     while data := _read(read, max(frame, BLOCK * dtype.itemsize), name):
         total += len(data)
         data = rest + data

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from tinyonnx.ir import Array
 
 NAMES = {"first": 1, "left": 1, "right": 2}
-"""Channels with names, by number."""
+"""Numbers of the channels that have names."""
 
 MAX_PEAK = 1e9
 MAX_PLAUSIBLE_PEAK = 8.0
@@ -29,14 +29,14 @@ AUDIBLE = 1e-8
 """Power of sound that may cancel (-80 dB)."""
 
 PART = 8
-"""Cancellation is looked for in the first of so many parts of a block."""
+"""Cancellation is searched for in the first part of a block, this fraction of it."""
 
 LOOK, ENOUGH = 10, 0.5
-"""Seconds of sound after which cancellation is looked for, and of those at the end that suffice."""
+"""Interval in seconds between searches for cancellation, and the duration at its end that is examined."""
 
 
 def parse_channel(text: str) -> str | int:
-    """A `channel` argument written as text. Raises ValueError."""
+    """Return a `channel` argument written as text. Raises ValueError."""
     channel = int(text) if text.isascii() and text.isdigit() else text
     check_channel(channel)
     return channel
@@ -65,7 +65,7 @@ class Mixer:
     def __init__(self, channel: str | int, name: str, notes: list[str]) -> None:
         check_channel(channel)
         self._channel, self._name, self._notes = channel, name, notes
-        # since cancellation was last looked for: energy of the channels' mean, mean energy of the channels, frames
+        # since the last search for cancellation: energy of the channels' mean, mean energy of the channels, frames
         self._mixed = self._each = 0.0
         self._frames = self._looks = 0
         self._rate = 1
@@ -113,7 +113,7 @@ class Mixer:
         return mixed
 
     def _look(self) -> None:
-        """Note once if the channels cancelled each other since this was last looked for."""
+        """Note once if the channels have cancelled each other since the last call."""
         audible = self._frames >= ENOUGH * self._rate and self._each * PART > AUDIBLE * self._frames
         if not self._cancels and audible and self._mixed < CANCELLING * self._each:
             self._cancels = True
@@ -153,7 +153,7 @@ class Mixer:
 
 
 def _strongest(parts: list[Array], energies: Array) -> Array:
-    """The channel with the most energy so far, (n, 1); `energies` of all channels are brought up to date."""
+    """Return the channel with the most energy so far, (n, 1), and update the `energies` of all channels."""
     block = np.concatenate(parts)
     with np.errstate(invalid="ignore", over="ignore"):
         energies += np.einsum("ij,ij->j", block, block, dtype=np.float64)
@@ -162,7 +162,7 @@ def _strongest(parts: list[Array], energies: Array) -> Array:
 
 
 def _average(block: Array) -> Array:
-    """The mean of each row, as numpy computes it, but column by column: it is slow along short rows."""
+    """Return the mean of each row, as numpy computes it, but column by column, because numpy is slow for short rows."""
     if block.shape[1] >= 8:
         wide: Array = block.mean(axis=1, dtype=np.float32)
         return wide

@@ -1,8 +1,8 @@
 """Decode FLAC, Ogg, MPEG audio and all formats that only libsndfile or FFmpeg reads.
 
-MPEG audio, FLAC and Ogg are taken apart here (`mpeg`, `flac`, `ogg_chains`) and decoded by libsndfile; containers that
-FFmpeg reads as they arrive are decoded by `ffmpeg`; everything else by libsndfile from a file that can seek, or else by
-FFmpeg.
+MPEG audio, FLAC and Ogg are split into frames and pages here (`mpeg`, `flac`, `ogg_chains`) and decoded by libsndfile.
+Containers that FFmpeg can read sequentially are decoded by `ffmpeg`, everything else by libsndfile from a seekable
+file, or else by FFmpeg.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ import soundfile
 
 from audiotag.errors import AudioError, reason
 from audiotag.sound import flac, mpeg, ogg_chains, pcm_headers, wav_header
-from audiotag.sound.feed import Feed
+from audiotag.sound.feed import Feed, KeepsError
 from audiotag.sound.ffmpeg import HINT, Container
 from audiotag.sound.id3 import id3_size
 from audiotag.sound.pcm import BLOCK, ENDS_EARLY, LIVE, as_float
@@ -33,42 +33,41 @@ if TYPE_CHECKING:
     Blocks = Iterator[tuple[int, Array]]
 
 SPOOL = 64 << 20
-"""Bytes that are kept in memory of a pipe that can't be decoded as it arrives; more goes to a temporary file."""
+"""Bytes of a pipe that are kept in memory if it can't be decoded sequentially; more go to a temporary file."""
 
 _CONTAINERS = (b"\x1aE\xdf\xa3", b"FLV", b"G@")
 """First bytes of files that FFmpeg reads sequentially: Matroska and WebM, FLV, MPEG transport streams."""
 
 _OTHERS = (b"RIFF", b"OggS", b"\x1aE\xdf\xa3", b"FLV", b"\0\0\1\xba", b"0&\xb2u", b"wvpk", b"MAC ", b"TTA1")
-"""First bytes of containers that may hold MPEG frames in places, but are not read frame by frame."""
+"""First bytes of containers that may hold MPEG frames somewhere, but are not read frame by frame."""
 
 _EMPTY_ID3 = b"ID3\x04" + bytes(5) + b"\x20" + bytes(32)
 """An empty tag that makes libsndfile open the following bytes as MPEG audio, which it does not always recognise."""
 
 _LARGEST_FILE = 1 << 43
-"""Positions that no file has, to which damaged lengths lead."""
+"""Positions beyond this, to which damaged lengths lead, exist in no file."""
 
 _SHORTFALL = 0.1
 """Seconds by which a compressed stream may be shorter than its positions indicate."""
 
 
 class _SoundFile(soundfile.SoundFile):  # type: ignore[misc]  # which has no types
-    """Reads straight on: soundfile would seek after each block, which streams can't."""
+    """Reads sequentially; soundfile would seek after each block, which streams can't."""
 
     def seekable(self) -> bool:
         return False
 
 
-class _Guard:
-    """A file from a position on, or a function that gives the next bytes, for decoders; keeps the first exception.
+class _Guard(KeepsError):
+    """A file from a position on, or a function that returns the next bytes, for decoders; it keeps the first exception.
 
-    libsndfile gets no file name that way, and so has to go by content: from names it would
-    take noise for 8 kHz µ-law (.snd) or ADPCM (.vox).
+    libsndfile gets no file name that way, so it has to decide by content: by name it would take noise for 8 kHz µ-law
+    (.snd) or ADPCM (.vox).
     """
 
     def __init__(self, file: IO[bytes], start: int = 0) -> None:
         self._file = file
         self._start = start
-        self._error: BaseException | None = None
         self._failed = False
 
     def read(self, size: int) -> bytes:
@@ -81,10 +80,10 @@ class _Guard:
     def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
         try:
             self._failed = offset >= _LARGEST_FILE
-            if self._failed:  # files of the system refuse it, bytes in memory don't
+            if self._failed:  # the system refuses such a position, bytes in memory don't
                 return -1
             return self._file.seek(offset + (self._start if whence == os.SEEK_SET else 0), whence) - self._start
-        except (OSError, ValueError):  # where a damaged file leads nowhere
+        except (OSError, ValueError):  # damaged files lead to positions that don't exist
             self._failed = True
             return -1
         except BaseException as error:
@@ -97,18 +96,9 @@ class _Guard:
     def seekable(self) -> bool:
         return self._file.seekable()
 
-    def check(self) -> None:
-        error, self._error = self._error, None
-        try:
-            if error:
-                raise error
-        finally:
-            # the error's traceback refers to this frame: a cycle would keep the decoder alive
-            del error
-
 
 class _Stream:
-    """A function that gives the next bytes, as a file that can't seek, for FFmpeg's callbacks; see `_Guard`."""
+    """A function that returns the next bytes, as a file that can't seek, for FFmpeg's callbacks; see `_Guard`."""
 
     def __init__(self, pull: Callable[[int], bytes]) -> None:
         self._guard = _Guard(type("", (), {"read": staticmethod(pull)})())
@@ -120,7 +110,7 @@ _OPENING = (soundfile.SoundFileError, OSError, TypeError, ValueError)
 
 
 def blocks(reader: Reader, path: Path | None, name: str, stack: ExitStack, notes: list[str]) -> Blocks:
-    """Decode a source behind its ID3v2 tags; see `decode.open_blocks`, which reads samples without compression."""
+    """Decode a source after its ID3v2 tags; see `decode.open_blocks`, which reads uncompressed samples."""
     try:
         yield from _streamed(reader, name, stack, notes) or _seekable(reader, path, name, stack, notes)
     except flac.SegmentError as error:
@@ -128,7 +118,7 @@ def blocks(reader: Reader, path: Path | None, name: str, stack: ExitStack, notes
 
 
 def _streamed(reader: Reader, name: str, stack: ExitStack, notes: list[str]) -> Blocks | None:
-    """The blocks of a format that is read from front to back; None if it is none of these."""
+    """Return the blocks of a format that is read sequentially; None for other formats."""
     head = reader.peek(12)
     blocks: Blocks
     if head[:4] in (*wav_header.MARKERS, *pcm_headers.MARKERS):
@@ -144,7 +134,7 @@ def _streamed(reader: Reader, name: str, stack: ExitStack, notes: list[str]) -> 
         try:
             blocks = _ffmpeg(_Stream(lambda size: reader.read(size, 1)), name, stack, notes)
         except AudioError:
-            return None  # FFmpeg finds its way in a damaged header if it can seek
+            return None  # FFmpeg copes better with a damaged header if it can seek
     else:
         return None
     reader.commit()
@@ -184,7 +174,7 @@ def _mpeg(reader: Reader, name: str, stack: ExitStack, notes: list[str]) -> Bloc
 
 
 def _after(prefix: bytes, pull: Callable[[int], bytes]) -> Callable[[int], bytes]:
-    """`pull`, with other bytes before its own."""
+    """Return a function like `pull` that first returns other bytes."""
     rest = prefix
 
     def pull_both(size: int) -> bytes:
@@ -196,7 +186,7 @@ def _after(prefix: bytes, pull: Callable[[int], bytes]) -> Callable[[int], bytes
 
 
 def _trimmed(blocks: Iterator[Array], skip: int, drop: int) -> Iterator[Array]:
-    """Leave out the first `skip` and the last `drop` frames."""
+    """Yield blocks without the first `skip` and the last `drop` frames."""
     kept: list[Array] = []
     waiting = 0
     for block in blocks:
@@ -279,7 +269,7 @@ def _ogg(reader: Reader, name: str, stack: ExitStack, notes: list[str]) -> Block
                 total += len(block)
                 yield rate, as_float(block, name)
         clock = 48000 if link.codec == "opus" else rate
-        # streams that were cut out of others don't begin at 0
+        # streams that were cut out of others don't start at 0
         held = (link.last - (link.skip if link.first < 5 * clock else link.first)) / clock
         if link.codec and link.last >= 0 and held - total / rate > _SHORTFALL:
             lost = f"; {link.lost} pages are missing" if link.lost else ""
@@ -297,14 +287,14 @@ def _ogg(reader: Reader, name: str, stack: ExitStack, notes: list[str]) -> Block
 
 
 _INTEGERS = {"PCM_16": "int16", "PCM_24": "int32", "PCM_32": "int32"}
-"""Subtypes whose integers we make floats of: libsndfile takes eight times as long."""
+"""Integer subtypes that are converted to floats here, because libsndfile takes eight times as long."""
 
 _PLAIN = frozenset(("WAV", "WAVEX", "RF64", "W64", "AIFF"))
-"""Formats in which these are stored as they are."""
+"""Formats in which these are stored uncompressed."""
 
 
 def _opened_file(reader: Reader) -> _SoundFile | None:
-    """Open a file of the system, which libsndfile then reads by itself; None if it can't open it."""
+    """Open a file of the system for libsndfile to read directly; None if it can't open it."""
     position = reader.position
     reader.seek(0)
     try:
@@ -326,13 +316,13 @@ def _opened(feed: Feed, name: str) -> _SoundFile:
 
 
 def _size(file: _SoundFile, seekable: bool) -> int:
-    """Frames of a block."""
+    """Return the number of frames in a block."""
     most = max(1, BLOCK // int(file.channels))
     return most if seekable else min(most, int(file.samplerate) // LIVE + 1)
 
 
 def _read(file: _SoundFile, source: Any, size: int, dtype: str, name: str, time: float) -> Array:
-    """The next block, empty at the end. Raises AudioError."""
+    """Return the next block, empty at the end. Raises AudioError."""
     try:
         block: Array = file.read(size, dtype=dtype, always_2d=True)
     except (soundfile.SoundFileError, OSError) as error:
@@ -343,7 +333,7 @@ def _read(file: _SoundFile, source: Any, size: int, dtype: str, name: str, time:
 
 
 def _decoded(feed: Feed, name: str, seekable: bool, time: float) -> Iterator[Array]:
-    """All blocks of a feed that begins at that time, float32."""
+    """Yield all blocks, float32, of a feed that begins at that time."""
     with _opened(feed, name) as file:
         size, rate, total = _size(file, seekable), file.samplerate, 0
         while len(block := _read(file, feed, size, "float32", name, time + total / rate)):
@@ -352,14 +342,14 @@ def _decoded(feed: Feed, name: str, seekable: bool, time: float) -> Iterator[Arr
 
 
 def _seekable(reader: Reader, path: Path | None, name: str, stack: ExitStack, notes: list[str]) -> Blocks:
-    """The blocks of a source of which libsndfile or FFmpeg must see more than its beginning."""
+    """Return the blocks of a source that libsndfile or FFmpeg can't read sequentially."""
     reader.rewind()
     file = reader.file if reader.seekable else _spool(reader, name, stack)
     return _open_file(file, path, name, stack, notes)
 
 
 def _tags_size(file: IO[bytes]) -> int:
-    """Count the bytes of the ID3v2 tags that the file begins with."""
+    """Count the bytes of the ID3v2 tags at the beginning of the file."""
     total = 0
     while True:
         file.seek(total)
@@ -381,7 +371,7 @@ def _open_file(file: IO[bytes], path: Path | None, name: str, stack: ExitStack, 
     except _OPENING as error:
         guard.check()
         if path is not None and path.suffix.lower() == ".sd2":
-            # the format of Sound Designer files is in a second file, which is found by the first one's name
+            # the format of Sound Designer files is in a second file, which is found by the name of the first one
             return _file_blocks(stack.enter_context(_SoundFile(path)), guard, name, notes)
         file.seek(start)
         head = file.read(mpeg.SEARCHED)
@@ -406,7 +396,7 @@ def _file_blocks(file: _SoundFile, guard: _Guard, name: str, notes: list[str]) -
 
 
 def _spool(reader: Reader, name: str, stack: ExitStack) -> IO[bytes]:
-    """Copy a pipe to where decoders can seek."""
+    """Copy a pipe to memory or a temporary file, in which decoders can seek."""
     reader.commit()
     spool: Any = stack.enter_context(tempfile.SpooledTemporaryFile(SPOOL))  # noqa: SIM115  the stack closes it
     checked = False
@@ -423,7 +413,7 @@ def _refuse_noise(spool: Any, name: str) -> None:
     """Raise AudioError if the first part of a pipe is not the beginning of a sound file, before it fills the disk."""
     end = spool.tell()
     spool.seek(0)
-    movie = spool.read(8)[4:] == b"ftyp"  # its index, which FFmpeg needs first, may be at its end
+    movie = spool.read(8)[4:] == b"ftyp"  # the index, which FFmpeg needs first, may be at the end
     if not movie:
         with ExitStack() as stack:
             _open_file(spool, None, name, stack, [])
@@ -436,7 +426,7 @@ def _refuse_noise(spool: Any, name: str) -> None:
 def _ffmpeg(
     guard: Any, name: str, stack: ExitStack, notes: list[str], error: Exception | None = None, format: str | None = None
 ) -> Blocks:
-    """The blocks of a `_Guard` or `_Stream`; `error` is libsndfile's error. Raises AudioError.
+    """Return the blocks of a `_Guard` or `_Stream`; `error` is libsndfile's error. Raises AudioError.
 
     `format` is FFmpeg's name of the format, if it is known.
     """
@@ -469,4 +459,4 @@ def _guarded(blocks: Blocks, guard: Any) -> Blocks:
 _UNKNOWN = ("Format not recognised.", "File contains data in an unimplemented format.")
 
 _DAMAGED = "Error in "
-"""How libsndfile's messages for damaged files begin that have the mark of a format; the others are guesses."""
+"""Beginnings of libsndfile's messages about damaged files whose format it recognised; other messages are guesses."""

@@ -1,7 +1,7 @@
 """Decode sound files, bytes and pipes to blocks of samples.
 
 The first bytes of a source decide how it is read, never its name: uncompressed WAV, AIFF, AU and CAF by `pcm`, all
-other formats by `compressed`. All are read from front to back, so that a pipe gives what the file gives. The decoded
+other formats by `compressed`. All are read sequentially, so that a pipe gives the same samples as a file. The decoded
 length is compared with that of the source, found or declared; a shortfall is an error or a note.
 """
 
@@ -66,7 +66,7 @@ def open_blocks(source: Any, name: str, stack: ExitStack, notes: list[str]) -> B
 
 
 def _uncompressed(reader: Reader, name: str, notes: list[str]) -> Blocks | None:
-    """The blocks of WAV, AIFF, AU or CAF whose samples are plain numbers; None for other sources."""
+    """Return the blocks of WAV, AIFF, AU or CAF whose samples are plain numbers; None for other sources."""
     marker = reader.peek(4)
     if marker in wav_header.MARKERS:
         wav = wav_header.read_wav_header(reader)

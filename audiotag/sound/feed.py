@@ -11,7 +11,7 @@ import os
 from collections.abc import Callable
 
 END = 1 << 60
-"""Apparent length of a feed in bytes."""
+"""Length in bytes that a feed pretends to have."""
 
 TAG = 128
 """Bytes of an ID3v1 tag, which mpg123 looks for at the end."""
@@ -29,17 +29,33 @@ class Phase(enum.Enum):
     """Phase of libsndfile's reading."""
 
     MEASURING = enum.auto()
-    """It asks for the length, by the one seek to the end that always succeeds."""
+    """libsndfile asks for the length, by a seek to the end, which must succeed."""
 
     OPENING = enum.auto()
-    """It reads the header, back and forth; everything given is kept."""
+    """libsndfile reads the header, back and forth; all bytes are kept."""
 
     DECODING = enum.auto()
-    """It reads on; nothing is kept."""
+    """libsndfile reads sequentially; no bytes are kept."""
 
 
-class Feed:
-    """A file object without an end for libsndfile's callbacks; exceptions are kept for `check`, as these swallow them.
+class KeepsError:
+    """A file object for decoders whose callbacks swallow exceptions; it keeps one of them for `check`."""
+
+    _error: BaseException | None = None
+
+    def check(self) -> None:
+        """Raise the exception that was kept, if any."""
+        error, self._error = self._error, None
+        try:
+            if error:
+                raise error
+        finally:
+            # the error's traceback refers to this frame: a cycle would keep the decoder alive
+            del error
+
+
+class Feed(KeepsError):
+    """A file object without an end, for libsndfile.
 
     Args:
         pull: returns at least one and at most the requested number of bytes, or b"" at the end.
@@ -54,23 +70,12 @@ class Feed:
         self._chunk, self._taken = b"", 0
         self._failed = False
         self._phase = Phase.MEASURING
-        self._error: BaseException | None = None
 
     def opened(self) -> None:
         """Switch to decoding: bytes are read in order and not kept."""
         self._phase = Phase.DECODING
         self._chunk = bytes(self._kept[self._position :])
         self._kept.clear()
-
-    def check(self) -> None:
-        """Raise what `pull` raised."""
-        error, self._error = self._error, None
-        try:
-            if error:
-                raise error
-        finally:
-            # the error's traceback refers to this frame: a cycle would keep the decoder alive
-            del error
 
     def read(self, size: int) -> bytes:
         try:
@@ -90,12 +95,12 @@ class Feed:
         return self.tell()
 
     def tell(self) -> int:
-        """The position, or -1 if the last seek failed: soundfile passes this on as the result of the seek."""
+        """Return the position, or -1 if the last seek failed: soundfile passes this on as the result of the seek."""
         return -1 if self._failed else self._position
 
     def _read(self, size: int) -> bytes:
         if self._phase is Phase.DECODING:
-            # decoders of MPEG audio ask for some bytes at a time
+            # decoders of MPEG audio ask for a few bytes at a time
             if self._taken == len(self._chunk):
                 self._chunk, self._taken = self._pull(max(size, PULLED)), 0
             data = self._chunk[self._taken : self._taken + size]

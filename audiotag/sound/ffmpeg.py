@@ -21,13 +21,13 @@ SUFFIXES = frozenset(
         *("mp4", "m4v", "mov", "webm", "mkv", "avi", "wmv", "flv", "3gp", "3g2", "mpg", "mpeg", "m2ts", "mts", "ogv"),
     )
 )
-"""File names that are taken for sound when a folder is searched."""
+"""Suffixes of files that count as sound when a folder is searched."""
 
 HINT = "FFmpeg may read it: pip install 'tinyonnx[formats]'"
 """Advice in errors if the extra is not installed."""
 
 _ONLY_THIS_FILE = {"protocol_whitelist": "none"}
-"""FFmpeg would follow playlists to other files, and to addresses in the network."""
+"""Options without which FFmpeg would follow playlists to other files, and to addresses in the network."""
 
 _GUESSED_DURATION = frozenset(("aac", "mp3", "ac3", "eac3", "dts", "mpeg", "mpegts", "loas", "amr", "g722", "g726"))
 """Formats without a duration of their own: FFmpeg computes one from the bit rate, or the last time stamps."""
@@ -36,10 +36,10 @@ _GAP = 0.1
 """Seconds by which a time stamp may differ from the samples before it."""
 
 _BACK = 1.0
-"""Seconds: a larger jump back of the time stamps begins another recording, as in concatenated files."""
+"""Seconds by which time stamps must jump back to begin another recording, as in concatenated files."""
 
 _LONGEST_GAP = 86400.0
-"""Seconds without packets in a file that are taken for silence; time stamps that leap farther are damaged."""
+"""Maximum seconds without packets in a file that count as silence; time stamps that jump farther are damaged."""
 
 
 class Container:

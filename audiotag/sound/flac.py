@@ -1,10 +1,8 @@
-"""FLAC as the sequence of frames that a file holds.
+"""FLAC as the sequence of frames that a file contains.
 
-The number of samples in the header may be missing or wrong, and decoders fail at bytes behind the last frame. Here
-every frame header is found before its bytes reach the decoder, which is asked for no more samples than exist.
-A file behind a file is a `FlacSegment` of its own.
-
-Source: RFC 9639.
+The number of samples in the header may be missing or wrong, and decoders fail at bytes after the last frame. Here every
+frame header is found before its bytes reach the decoder, which is asked for no more samples than exist. A file appended
+to another file is a `FlacSegment` of its own. Source: RFC 9639.
 """
 
 from __future__ import annotations
@@ -39,11 +37,11 @@ _CRC8 = _crc8_table()
 
 
 _BEHIND = 1 << 16
-"""Bytes before the decoder's place that may not be decoded yet: more than its buffer."""
+"""Bytes before the decoder's position that may not be decoded yet: more than its buffer."""
 
 
 def _find(data: bytes, two: bytes, begin: int, end: int) -> list[int]:
-    """Positions in data[begin:end] of two consecutive bytes: `bytes.find` takes ten times as long."""
+    """Yield positions in data[begin:end] of two consecutive bytes; `bytes.find` takes ten times as long."""
     if end <= begin:
         return []
     values = np.frombuffer(data, np.uint8)[begin : end + 1]
@@ -56,7 +54,7 @@ class SegmentError(Exception):
 
 
 class FlacSegment:
-    """One FLAC stream: `pull` gives it to a decoder, with a header that promises no length.
+    """One FLAC stream: `pull` passes it to a decoder, with a header that declares no length.
 
     Attributes:
         promised: samples per channel according to the header, 0 if it has none.
@@ -114,22 +112,25 @@ class FlacSegment:
         return 0 if self._next is None else self._next - self._first - self.gap - (0 if self._ended else self._size)
 
     def grow(self, done: int) -> bool:
-        """Read on until more than `done` samples are known; whether there are more."""
+        """Read on until more than `done` samples are known; return whether there are more."""
         while self.known <= done and not self._ended and not self._counting:
             self._more()
         return self.known > done
 
     @property
     def direct(self) -> bool:
-        """Whether a decoder may read the source by itself, up to the samples that the header promises."""
+        """Whether a decoder may read the source directly, up to the number of samples in the header."""
         return self._counting and self._begin == 0 and isinstance(self._reader.file, io.FileIO)
 
     def decoded(self) -> None:
-        """Continue where a decoder left the source that it read by itself."""
+        """Continue where a decoder left the source that it read directly."""
         self._reader.seek(max(self._reader.file.tell() - _BEHIND, self._frames))
 
     def look_behind(self) -> bool:
-        """Look for frames behind those that the header promises; whether there are some, to be decoded anew."""
+        """Search for frames after those that the header counts.
+
+        Return whether there are any, which then need decoding.
+        """
         if not self._counting:
             return False
         self._counting, self._head, self._least = False, self._start, self.promised
@@ -149,7 +150,7 @@ class FlacSegment:
             while self._kept - len(self._passed[0]) > _BEHIND:
                 self._kept -= len(self._passed.popleft())
             return data
-        # a frame header that is not seen yet must not have passed
+        # a frame header that has not been seen must not pass
         while self._at == self._scanned and not self._ended:
             self._more()
         data = self._out[self._at : min(self._at + size, self._scanned)]
@@ -174,11 +175,11 @@ class FlacSegment:
             self._look(place)
         self._scanned = max(begin, end)
         self._ended = not data
-        if self._next is None:  # what is before the first frame is left out
+        if self._next is None:  # bytes before the first frame are left out
             self._at = self._scanned
 
     def _look(self, at: int) -> None:
-        """Take notice of the frame header at a place, if there is one."""
+        """Register the frame header at a position, if there is one."""
         data = self._out
         found = self._header(data[at : at + _LONGEST_HEADER]) if len(data) >= at + 6 else None
         if found is None:
@@ -198,7 +199,7 @@ class FlacSegment:
         self._next, self._size = number + size, size
 
     def _header(self, data: bytes) -> tuple[int, int] | None:
-        """First sample and number of samples of a frame, None if its header is none of this stream."""
+        """Return the first sample and the number of samples of a frame; None if its header is not of this stream."""
         block, rate, channels, bits = data[2] >> 4, data[2] & 15, data[3] >> 4, data[3] >> 1 & 7
         if block == 0 or rate == 15 or data[3] & 1 or channels > 10:
             return None

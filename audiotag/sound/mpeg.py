@@ -1,10 +1,9 @@
-"""MPEG audio (MP1, MP2, MP3, and AAC with ADTS headers) as the sequence of frames that a file really holds.
+"""MPEG audio (MP1, MP2, MP3, and AAC with ADTS headers) as the sequence of frames that a file contains.
 
-Length fields of MP3 files are often missing or wrong, and decoders stop at what lies between frames. Here every frame
-is found by its header; tags, length fields and junk are left out, and counted. Where the format changes, or another
-file begins, a new `MpegSegment` begins, which a decoder reads as a file of its own.
-
-Sources: ISO/IEC 11172-3, 13818-3 and 13818-7 (headers); Xing, LAME and VBRI tags as encoders write them.
+Length fields of MP3 files are often missing or wrong, and decoders stop at bytes between frames. Here every frame is
+found by its header; tags, length fields and junk are skipped and counted. If the format changes, or another file
+begins, a new `MpegSegment` begins, which a decoder reads as a separate file. Sources: ISO/IEC 11172-3, 13818-3 and
+13818-7 (headers); Xing, LAME and VBRI tags as encoders write them.
 """
 
 from __future__ import annotations
@@ -32,16 +31,16 @@ _BITRATES = {
 """kbit/s by MPEG version and layer; layer 3 of versions 2 and 2.5 has layer 2's."""
 
 HEADER = 7
-"""Bytes of a frame header, at most; four of them for MP1 to MP3, whose frames are longer than that, too."""
+"""Maximum bytes of a frame header; MP1 to MP3 have four, and their frames are longer than the maximum, too."""
 
 DECODER_DELAY = 529
 """Delay of a layer 3 decoder in samples."""
 
 CONFIRMED = 3
-"""Consecutive frames that make bytes of unknown kind MPEG audio, unless the source ends before."""
+"""Number of consecutive frames that identify MPEG audio, unless the source ends before."""
 
 SEARCHED = 1 << 16
-"""Bytes at the start of a source among which frames are searched for."""
+"""Bytes at the start of a source in which frames are searched for."""
 
 
 class Header(NamedTuple):
@@ -80,7 +79,7 @@ def _header(b: int, c: int, d: int) -> Header | None:
 
 
 def header_at(data: bytes, at: int = 0) -> Header | None:
-    """The frame header at a place, None if there is none (free formats, which have no size, are not read)."""
+    """Return the frame header at a position, None if there is none; free formats, which have no size, are not read."""
     if len(data) < at + HEADER or data[at] != 0xFF or data[at + 1] < 0xE0:
         return None
     if data[at + 1] & 0xF6 == 0xF0:
@@ -182,7 +181,7 @@ class MpegFrames:
             yield b"".join(batch)
 
     def _describe(self, segment: MpegSegment, header: Header) -> None:
-        """Read and skip a frame that holds lengths instead of sound."""
+        """Parse and skip a frame that holds lengths instead of sound."""
         frame = self._data[self._at : self._at + header.size]
         place = _tag_at(frame, header)
         if not place:
@@ -203,7 +202,7 @@ class MpegFrames:
             segment.drop = max((delays & 0xFFF) - DECODER_DELAY, 0)
 
     def _next(self, form: tuple[int, int, int, int] | None) -> Header | None:
-        """The header of the next whole frame, at which `_at` then is; None at the end.
+        """Return the header of the next whole frame, at which `_at` then is; None at the end.
 
         Args:
             form: that of the frame before, after which the next one of the same version, layer and rate needs no
@@ -213,7 +212,7 @@ class MpegFrames:
         while self._have(HEADER):
             header = header_at(self._data, self._at)
             if header and not self._have(header.size):
-                header = None  # the last one is cut off, or this is none
+                header = None  # the last frame is cut off, or this is not a frame
             if header and ((header.form == form and not junk) or self._confirmed(header)):
                 if junk and not zeros:
                     self._skipped(junk)
@@ -221,7 +220,7 @@ class MpegFrames:
             skipped = self._skip_tag_or_junk()
             junk += len(skipped)
             zeros = zeros and not skipped.strip(b"\0")
-        # a frame that is cut off is less
+        # a frame that is cut off is shorter
         if junk > 2048 and not zeros:
             self._skipped(junk)
         return None
@@ -233,7 +232,7 @@ class MpegFrames:
         self.places += 1
 
     def _confirmed(self, header: Header) -> bool:
-        """Whether frames of the same version, layer and rate follow, or the source ends after them."""
+        """Return whether frames of the same version, layer and rate follow, or the source ends after them."""
         at = header.size
         for _ in range(CONFIRMED - 1):
             if not self._have(at + HEADER):
@@ -247,7 +246,7 @@ class MpegFrames:
         return True
 
     def _skip_tag_or_junk(self) -> bytes:
-        """Go on to where a frame or a tag may begin; return the junk before."""
+        """Advance to the next possible frame or tag; return the junk before it."""
         size = self._tag_size(0)
         if size:
             self._skip(size)
@@ -258,13 +257,13 @@ class MpegFrames:
         return self._data[place : self._at]
 
     def _tag_size(self, at: int) -> int:
-        """Bytes of the tag at a place; 0 if there is none."""
+        """Return the bytes of the tag at a position; 0 if there is none."""
         self._have(at + 32)
         head = self._data[self._at + at : self._at + at + 32]
         if head[:3] == b"TAG":
             return 128
         if head[:8] == b"APETAGEX" and len(head) == 32:
-            # the size counts the footer, which may be all there is; of a header it counts what follows
+            # the size excludes the footer, which may be all that exists; for a header, the bytes follow it
             return 32 + int.from_bytes(head[12:16], "little") if head[23] & 0x20 else 32
         return id3_size(head)
 
@@ -296,7 +295,7 @@ def _tag_at(frame: bytes, header: Header) -> int:
 
 
 def has_frames(head: bytes) -> bool:
-    """Whether frames follow each other somewhere in those bytes."""
+    """Return whether those bytes contain consecutive frames."""
     at = -1
     while (at := head.find(b"\xff", at + 1)) >= 0:
         place, first = at, header_at(head, at)
@@ -312,14 +311,14 @@ def has_frames(head: bytes) -> bool:
 
 
 def is_mpeg(reader: Reader) -> bool:
-    """Whether MPEG audio begins at the next byte; peeks at no more bytes than necessary."""
+    """Return whether MPEG audio begins at the next byte; peek at no more bytes than necessary."""
     at = 0
     first = header_at(reader.peek(HEADER))
     for _ in range(CONFIRMED):
         head = reader.peek(at + HEADER)
         header = header_at(head, at)
         if header is None or first is None or header.form[:3] != first.form[:3]:
-            # one frame or two, with nothing behind them but a tag
+            # one frame or two, followed by nothing but a tag
             return at > 0 and (len(head) <= at or head[at : at + 3] in (b"TAG", b"APE"))
         at += header.size
     return True

@@ -1,4 +1,4 @@
-"""Ogg files as chains of streams, page by page: libsndfile reads the first stream only.
+"""Ogg files as chains of streams, page by page, because libsndfile reads the first stream only.
 
 Source: RFC 3533.
 """
@@ -47,7 +47,7 @@ class Link:
         return data
 
     def note(self, page: bytes) -> None:
-        """Take notice of a page on its way."""
+        """Register a page that is passed on."""
         flags, serial = page[5], page[14:18]
         number, body = int.from_bytes(page[18:22], "little"), page[_HEADER + page[26] :]
         if flags & _BEGINS:
@@ -88,7 +88,7 @@ class Chain:
                 pass
 
     def page(self, link: Link) -> bytes:
-        """The next page of a link; b"" at its end."""
+        """Return the next page of a link; b"" at its end."""
         size = self._find(link)
         page = self._buffer[self._at : self._at + size]
         if size:
@@ -102,13 +102,13 @@ class Chain:
         return page
 
     def _find(self, link: Link) -> int:
-        """Go on to the next page and return its size; 0 at the end."""
+        """Advance to the next page and return its size; 0 at the end."""
         junk = 0
         while True:
             self._have(_HEADER)
             place = self._buffer.find(MARKER, self._at)
             if place != self._at:
-                # a marker may begin at the end of what is there
+                # a marker may be cut off at the end of the buffer
                 following = place if place >= 0 else max(len(self._buffer) - 3, self._at)
                 junk += following - self._at
                 self._at = following

@@ -18,11 +18,11 @@ BLOCK = 1 << 16
 """Values (frames x channels) decoded at a time."""
 
 LIVE = 10
-"""Pieces in a second of sound that comes through a pipe, which should not wait for more than that."""
+"""Pieces per second of live sound, which determines the delay."""
 
 ENDS_EARLY = "ends early: its header promises {:.2f} s, {:.2f} s are there"
 GOES_ON = "has more samples than the {:.2f} s that its header counts"
-"""Notes with seconds of sound."""
+"""Notes that end with seconds of sound."""
 
 _WIDTHS = {"u1": 1, "i1": 1, "i2": 2, "i3": 3, "i4": 4, "f4": 4, "f8": 8, "alaw": 1, "ulaw": 1}
 
@@ -49,7 +49,7 @@ class SampleFormat(NamedTuple):
 
 
 class SampleRun(NamedTuple):
-    """Samples without a break: their number of bytes, whether the file promises them, whether they go on the last.
+    """Contiguous samples: their bytes, whether the file declares them, and whether they continue the previous run.
 
     `silence` bytes of zeros before them have been read.
     """
@@ -85,7 +85,7 @@ def blocks(reader: Reader, format: SampleFormat, runs: Iterable[SampleRun], name
 
 
 def _pieces(reader: Reader, run: SampleRun, most: int, least: int) -> Iterator[bytes]:
-    """Yield the bytes of a run, up to `most` at once and, where the source has no more yet, at least `least`."""
+    """Yield the bytes of a run, up to `most` at once and, if the source has no more yet, at least `least`."""
     for at in range(0, run.silence, most):
         yield bytes(min(most, run.silence - at))
     left = run.size
@@ -95,7 +95,7 @@ def _pieces(reader: Reader, run: SampleRun, most: int, least: int) -> Iterator[b
 
 
 def _numbers(data: bytes, format: SampleFormat) -> Array:
-    """The samples of all channels as numbers of numpy, integers in the upper bits."""
+    """Return the samples of all channels as numpy numbers, integers in the upper bits."""
     if format.encoding in ("alaw", "ulaw"):
         return _g711(format.encoding)[np.frombuffer(data, np.uint8)]
     if format.encoding != "i3":
@@ -110,7 +110,7 @@ def _numbers(data: bytes, format: SampleFormat) -> Array:
 
 @cache
 def _g711(encoding: str) -> Array:
-    """All 256 values of an encoding as int16 (ITU-T G.711)."""
+    """Return all 256 values of an encoding as int16 (ITU-T G.711)."""
     codes = np.arange(256)
     if encoding == "ulaw":
         codes = ~codes & 0xFF
@@ -123,14 +123,14 @@ def _g711(encoding: str) -> Array:
 
 
 def as_float(samples: Array, name: str) -> Array:
-    """Samples of any type as float32 of full scale 1.0. Raises AudioError."""
+    """Convert samples of any type to float32 of full scale 1.0. Raises AudioError."""
     kind, size = samples.dtype.kind, samples.dtype.itemsize
     if kind == "f":
         with np.errstate(over="ignore"):
             return samples.astype(np.float32, copy=False)
     if kind == "i" or (kind == "u" and size == 1):
         full_scale = 2.0 ** (8 * size - 1)
-        # powers of two: nothing is rounded but an integer that float32 can't hold
+        # powers of two: only integers too large for float32 are rounded
         scaled: Array = np.multiply(samples, np.float32(1 / full_scale), dtype=np.float32, casting="same_kind")
         return scaled - np.float32(1) if kind == "u" else scaled
     raise AudioError(name, f"samples of type {samples.dtype}: expected floats or signed integers")

@@ -47,7 +47,7 @@ class PcmHeader(NamedTuple):
 
 
 def read_pcm_header(reader: Reader) -> PcmHeader | None:
-    """Read up to the first sample; None if that is another format, compressed or damaged."""
+    """Read up to the first sample; return None for another, compressed or damaged format."""
     head = reader.peek(12)
     if head[:4] == b"FORM" and head[8:] in (b"AIFF", b"AIFC"):
         return _aiff(reader)
@@ -59,9 +59,9 @@ def read_pcm_header(reader: Reader) -> PcmHeader | None:
 
 
 def runs(reader: Reader, header: PcmHeader, notes: list[str]) -> Iterator[SampleRun]:
-    """Yield the one run of samples; it must be read before the iterator is advanced.
+    """Yield the only run of samples; it must be read before the iterator is advanced.
 
-    `notes` takes a message if it is shorter than the header declares.
+    `notes` receives a message if it is shorter than the header declares.
     """
     start, rate, frame = reader.position, header.format.rate, header.format.frame
     size = ENDLESS if header.size is None else header.size
@@ -144,7 +144,7 @@ def _caf_format(body: bytes) -> SampleFormat | None:
 
 
 def _fields(layout: str, reader: Reader) -> tuple[Any, ...]:
-    """The fields of a structure, all zero if the source ends before."""
+    """Return the fields of a structure, all zero if the source ends before."""
     size = struct.calcsize(layout)
     data = reader.read(size)
     return struct.unpack(layout, data if len(data) == size else bytes(size))

@@ -1,6 +1,6 @@
-"""Compare what libsndfile read with what the file's header promises.
+"""Compare the length that libsndfile read with the length in the file's header.
 
-libsndfile cuts lengths down to the size of the file; most formats leave a trace of that in its log only.
+libsndfile reduces lengths to the size of the file; for most formats only its log mentions that.
 """
 
 from __future__ import annotations
@@ -12,13 +12,13 @@ from typing import Any
 from audiotag.sound.pcm import ENDS_EARLY
 
 _TRACES = ("should be", "truncated")
-"""Parts of lines of libsndfile's log about lengths that don't fit the file."""
+"""Parts of lines of libsndfile's log about lengths that don't match the file."""
 
 _COUNTED = ("AVR", "MAT4", "MAT5", "MPC2K")
 """Formats of which libsndfile logs the number of frames in the header."""
 
 _FILLED = ("SDS",)
-"""Formats of which libsndfile logs the number of frames in all blocks, and fills up with zeros."""
+"""Formats for which libsndfile logs the number of frames in all blocks and pads with zeros."""
 
 _FRAMES = re.compile(r"\b(?:Frames|Cols) *: *(\d+)$", re.MULTILINE)
 """A number of frames in libsndfile's log: the last one is that of the sound."""
@@ -33,17 +33,17 @@ _NIST_HEADER = 1024
 """Bytes of that header."""
 
 _UNCOUNTED = ("IRCAM", "PAF", "PVF")
-"""Formats without a length in the header: the sound goes on to the end of the file."""
+"""Formats without a length in the header: the sound continues to the end of the file."""
 
 _WIDTHS = {
     **dict.fromkeys(("PCM_S8", "PCM_U8", "ULAW", "ALAW"), 1),
     **{"PCM_16": 2, "PCM_32": 4, "FLOAT": 4, "DOUBLE": 8},
 }
-"""Bytes per sample in these formats; 24 bits, which PAF has in blocks, are checked by libsndfile."""
+"""Bytes per sample in these formats; libsndfile checks the 24-bit samples that PAF stores in blocks."""
 
 
 class Promise:
-    """The length that a file has by its header; made when libsndfile has just opened it.
+    """The length that a file's header declares; created when libsndfile has just opened the file.
 
     Args:
         file: a soundfile.SoundFile.
@@ -55,11 +55,11 @@ class Promise:
         start = source.tell()
         self._size = source.seek(0, os.SEEK_END)
         self._frames = int(file.frames)
-        """Number of frames that is promised."""
+        """Number of frames that the header declares."""
         self._held = self._frames
-        """Number of frames for which the file is large enough."""
+        """Number of frames that the size of the file allows."""
         self._part = 0
-        """Bytes behind the last whole frame."""
+        """Bytes after the last whole frame."""
         if file.format in _UNCOUNTED and file.subtype in _WIDTHS:
             self._part = (self._size - start) % (file.channels * _WIDTHS[file.subtype])
         counts: list[Any] = []
@@ -75,7 +75,7 @@ class Promise:
         source.seek(start)
 
     def shortfall(self, total: int) -> str | None:
-        """Describe how `total` frames, all that could be read, differ from the promise."""
+        """Describe how `total` frames, all that could be read, differ from the declared length."""
         rate, there = self._file.samplerate, min(total, self._held)
         if there < self._frames < 1 << 62:
             return ENDS_EARLY.format(self._frames / rate, there / rate)

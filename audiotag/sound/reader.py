@@ -1,4 +1,4 @@
-"""`Reader`: the bytes of any source, from front to back, with look-ahead and a way back to the start."""
+"""`Reader`: the bytes of any source, read sequentially, with look-ahead and a rewind to the start."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ KEPT = 64 << 20
 """Bytes of a pipe that are kept at most while its format is being identified."""
 
 AHEAD = 1 << 16
-"""Bytes that are requested at once from a source that may give fewer."""
+"""Bytes requested at once from a source that may return fewer."""
 
 AT_ONCE = 1 << 12
-"""Bytes that are requested at least from a source that may wait until it has as many: some tenths of a second."""
+"""Minimum bytes requested from a source that may wait for them: some tenths of a second of sound."""
 
 
 class Reader:
@@ -31,7 +31,7 @@ class Reader:
 
     def __init__(self, file: IO[bytes]) -> None:
         self._file = file
-        # bytes that are there, without waiting for more
+        # available bytes, without waiting for more
         self._some = getattr(file, "read1", file.read if isinstance(file, io.RawIOBase) else None)
         self._buffer = b""
         self._at = 0
@@ -55,7 +55,7 @@ class Reader:
         return self._buffer[self._at : self._at + size]
 
     def read(self, size: int, least: int | None = None) -> bytes:
-        """Consume `size` bytes; fewer only at the end or, with `least`, where no more than that are there yet."""
+        """Consume `size` bytes; fewer only at the end or, with `least`, if no more than that are available yet."""
         self._fill(size if least is None else least)
         data = self._buffer[self._at : self._at + size]
         self._at += len(data)
@@ -79,7 +79,7 @@ class Reader:
         self.position -= len(data)
 
     def rewind(self) -> None:
-        """Go back to the start; OSError if too much of a pipe was read for that."""
+        """Go back to the start. Raises OSError if too much of a pipe was read for that."""
         if self.seekable:
             self._file.seek(0)
             self._buffer, self.ended = b"", False
@@ -93,7 +93,7 @@ class Reader:
         self._buffer, self._at, self.position, self.ended = b"", 0, position, False
 
     def commit(self) -> None:
-        """Stop keeping what was read: there will be no `rewind`."""
+        """Stop keeping bytes; `rewind` is impossible from then on."""
         self._keeping = False
 
     def _fill(self, size: int) -> None:
@@ -104,12 +104,12 @@ class Reader:
             self._buffer, self._at = self._buffer[self._at :], 0
         if self._keeping and self._at + size > KEPT and not self.seekable:
             self._keeping = False
-        # whole blocks pass without being copied
+        # whole blocks are passed on without a copy
         parts = [self._buffer] if self._buffer else []
         while missing > 0:
             try:
                 data = self._some(max(missing, AHEAD)) if self._some else self._file.read(max(missing, AT_ONCE))
-            except ValueError as error:  # as a closed file raises
+            except ValueError as error:  # as for a closed file
                 raise OSError(str(error)) from None
             if not isinstance(data, (bytes, bytearray)):
                 raise OSError("is not a binary file object")

@@ -1,7 +1,7 @@
 """WAV (RIFF and RF64): the header, and the positions of the samples.
 
-Programs that write WAV into a pipe, or die before they are done, leave lengths in the header that mean nothing, and
-lengths of more than 4 GiB don't fit into it. So the bytes behind the samples are examined, too: either further chunks,
+Programs that write WAV into a pipe, or are killed before they finish, leave meaningless lengths in the header, and
+lengths of more than 4 GiB don't fit into it. So the bytes after the samples are examined, too: they are further chunks,
 or more samples. `audiotag/standalone/c/wav.c` is the same for the executable.
 
 Sources: Microsoft, "Multiple channel audio data and WAVE files"; EBU Tech 3306 (RF64).
@@ -26,7 +26,7 @@ _ENCODINGS = {
     (6, 1): "alaw",
     (7, 1): "ulaw",
 }
-"""By format tag and bytes per sample."""
+"""Encodings by format tag and bytes per sample."""
 
 MARKERS = (b"RIFF", b"RF64")
 """First bytes of WAV files, and of other RIFF files."""
@@ -40,16 +40,16 @@ UNSIZED_CHUNKS = (
     *(b"LIST", b"id3 ", b"ID3 ", b"bext", b"cue ", b"fact", b"JUNK", b"PEAK", b"iXML", b"smpl", b"_PMX", b"acid"),
     *(b"axml", b"guan", b"inst", b"plst", b"chna", b"SAUR", b"PAD ", b"FLLR", b"minf", b"elm1", b"regn", b"umid"),
 )
-"""Chunks that show that a data chunk of length 0 is empty, where the length of the file is unknown."""
+"""Chunks that show that a data chunk of length 0 is empty if the length of the file is unknown."""
 
 WRAP = 1 << 32
 """Lengths in the header count modulo this."""
 
 TRAILER = 4096
-"""Bytes behind the samples that are not a chunk and taken for more samples; fewer are ignored."""
+"""Minimum bytes after the samples that count as more samples if they are not a chunk; fewer are ignored."""
 
 LARGEST_CHUNK = 1 << 28
-"""Bytes of a chunk behind the samples; a greater number is none."""
+"""Maximum bytes of a chunk after the samples; a larger length is not one of a chunk."""
 
 
 class WavHeader(NamedTuple):
@@ -69,7 +69,7 @@ class WavHeader(NamedTuple):
 
 
 def read_wav_header(reader: Reader) -> WavHeader | None:
-    """Read up to the first sample; None if that is not a WAV or has no data chunk."""
+    """Read up to the first sample; return None if this is not WAV or has no data chunk."""
     start = reader.position
     kind, riff_size, wave = _unpack("<4sI4s", reader)
     if kind not in MARKERS or wave != b"WAVE":
@@ -112,7 +112,7 @@ def _format(form: bytes) -> tuple[SampleFormat | None, str | None]:
 
 
 def _is_placeholder(size: int) -> bool:
-    """Whether a length is one that writers use while it is unknown."""
+    """Return whether a length is one that writers use while it is unknown."""
     return size == 0 or 0x7FFF0000 <= size <= 0x80000000 or 0xFFFF0000 <= size <= 0xFFFFFFFF or size >= 1 << 60
 
 
@@ -160,7 +160,7 @@ def runs(reader: Reader, header: WavHeader, notes: list[str]) -> Iterator[Sample
 
 
 def _next_data(reader: Reader, size: int) -> int | None:
-    """Skip chunks behind samples of `size` bytes; the size of another data chunk, None if there is none."""
+    """Skip chunks after samples of `size` bytes; return the size of another data chunk, None if there is none."""
     if size % 2 and _is_chunk(reader.peek(9)[1:]):
         reader.read(1)
     while _is_chunk(head := reader.peek(8)):
@@ -173,7 +173,7 @@ def _next_data(reader: Reader, size: int) -> int | None:
 
 
 def _is_chunk(head: bytes) -> bool:
-    """Whether those bytes begin a chunk that may follow samples."""
+    """Return whether those bytes begin a chunk that may follow samples."""
     name = head[:4]
     return (
         len(head) >= 8
@@ -183,9 +183,9 @@ def _is_chunk(head: bytes) -> bool:
 
 
 def _silence_before(reader: Reader, format: SampleFormat) -> int | None:
-    """Read the zeros before more samples, which may directly follow others, and return how many there are.
+    """Read the zeros before more samples, which may directly follow others, and return their number.
 
-    Fewer than TRAILER are left to be read with the samples. None if no samples follow.
+    Fewer than TRAILER are left to be read with the samples. Returns None if no samples follow.
     """
     start = reader.position
     if reader.peek(TRAILER).strip(b"\0") or format.encoding not in _ZERO_IS_SILENCE:
@@ -201,12 +201,12 @@ def _silence_before(reader: Reader, format: SampleFormat) -> int | None:
 
 
 def _is_sound(ahead: bytes) -> bool:
-    """Whether bytes behind samples may be samples: so many, neither a tag nor only zeros."""
+    """Return whether the bytes after samples may be samples: enough of them, neither a tag nor only zeros."""
     return len(ahead) == TRAILER and bool(ahead.strip(b"\0")) and not ahead.startswith((b"TAG", b"ID3"))
 
 
 def _read_rest(reader: Reader, end: int, notes: list[str]) -> None:
-    """Read what is behind the samples, which end at `end`; note if it is not counted by the header."""
+    """Read the bytes after the samples, which end at `end`; note if the header does not count them."""
     empty = True
     while data := reader.read(1 << 20, 1):
         empty = empty and not data.strip(b"\0")
@@ -216,7 +216,7 @@ def _read_rest(reader: Reader, end: int, notes: list[str]) -> None:
 
 
 def _unpack(layout: str, reader: Reader) -> tuple[Any, ...]:
-    """The fields of a structure, all zero if the source ends before."""
+    """Return the fields of a structure, all zero if the source ends before."""
     size = struct.calcsize(layout)
     data = reader.read(size)
     return struct.unpack(layout, data if len(data) == size else bytes(size))

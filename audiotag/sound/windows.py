@@ -20,7 +20,7 @@ MIN_HOP = DEFAULT.hop / DEFAULT.rate
 """Seconds of the smallest step between windows: one frame of the features."""
 
 MAX_PIECE = 1200.0
-"""Maximum seconds tagged in one piece; each second takes 0.3 (mn04) to 0.5 MB (mn10) of memory."""
+"""Maximum seconds tagged in one piece; each second takes 0.3 MB (mn04) to 0.5 MB (mn10) of memory."""
 
 
 SHORTEST = 0.5
@@ -62,15 +62,15 @@ class Grid:
 
     @property
     def remainder(self) -> int:
-        """Samples at the end of a clip that are too few for a window of their own."""
+        """Number of samples at the end of a clip that are too few for a window of their own."""
         return int(min(MAX_REMAINDER, self.window / 20) * self.rate)
 
     def start(self, k: int) -> int:
-        """First sample of the k-th window; each is rounded on its own, so that errors don't accumulate."""
+        """Return the first sample of the k-th window; each is rounded on its own, so that errors don't accumulate."""
         return round(k * self.hop * self.rate)
 
     def cut(self, blocks: Iterable[Array]) -> Iterator[tuple[int, Array]]:
-        """First sample and samples of each window, as soon as the last of its samples is there.
+        """Yield the first sample and the samples of each window once its last sample has arrived.
 
         Args:
             blocks: mono samples (n,) at `rate`.
@@ -118,5 +118,5 @@ class _Tape:
         return self._samples[start - self._first : end - self._first]
 
     def forget(self, before: int) -> None:
-        """Samples before that one are not needed any more."""
+        """Release the samples before this one."""
         self._kept = max(self._kept, before)

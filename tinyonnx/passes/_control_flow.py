@@ -29,9 +29,9 @@ _COUNTER, _FLAG = Info(np.dtype(np.int64), ()), Info(np.dtype(np.bool_), ())
 def infer_bodies(
     rewrite: Rewrite, node: Node, inputs: Sequence[Info | None], propagate: Propagate, depth: int
 ) -> list[Info | None]:
-    """Rewrite the subgraphs of a node for these inputs, and return what is known of its outputs.
+    """Rewrite the subgraphs of a node for these inputs, and return the known types and shapes of its outputs.
 
-    `depth` is how many subgraphs the node is in.
+    `depth` is the number of subgraphs that enclose the node.
     """
     nothing: list[Info | None] = [None] * len(node.outputs)
     kind = node.op_type if not node.domain and depth < DEPTH else ""
@@ -127,7 +127,7 @@ def _stable(
 
 
 def _copy(body: Graph) -> Graph:
-    """A copy of a body that reads the values that it captures."""
+    """Return a copy of a body that reads the values that it captures."""
     known = {id(value): value for value in body.captures()}
     return body._clone(known)
 
@@ -163,14 +163,14 @@ def _stacked(info: Info | None, length: int, axis: int) -> Info | None:
 
 
 def _is_true(condition: Value | None) -> bool:
-    """Whether a condition is absent, or constant and true."""
+    """Return whether a condition is absent, or constant and true."""
     if condition is None:
         return True
     return condition.const is not None and condition.const.size == 1 and bool(condition.const.reshape(()))
 
 
 def _stays_true(body: Graph) -> bool:
-    """Whether a Loop's body gives the condition that it gets, or true."""
+    """Return whether a Loop's body gives the condition that it gets, or true."""
     condition = body.outputs[0]
     while (node := condition.producer) is not None and node.op_type == "Identity" and node.inputs[0] is not None:
         condition = node.inputs[0]

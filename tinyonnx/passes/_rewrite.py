@@ -135,6 +135,23 @@ def producer(value: Value | None) -> Node | None:
     return None if value is None else value.producer
 
 
+def computed_terms(
+    rewrite: Rewrite, add: Node, product_of: Callable[[Value | None], Node | None]
+) -> list[tuple[Node, Value | None]]:
+    """Return the nodes of a kind that compute operands of a sum, each with the other operand, the last one first.
+
+    If both operands are computed by such nodes, the later one should add the other's result: it exists by then, and its
+    own result is still in the cache.
+    """
+    a, b = add.inputs
+    terms = [(product_of(value), other) for value, other in ((a, b), (b, a))]
+    found = [(node, other) for node, other in terms if node is not None]
+    if len(found) == 2:
+        order = {id(node): i for i, node in enumerate(rewrite.graph.nodes)}
+        found.sort(key=lambda term: -order[id(term[0])])
+    return found
+
+
 def sole_reader(value: Value) -> Node | None:
     """Return the node that reads a value if that is the value's only use, else None."""
     if len(value.uses) == 1 and isinstance(value.uses[0][0], Node):

@@ -32,7 +32,7 @@ _PRODUCTS = {
     "GatedConv": 1,
     "SqueezeGate": 2,
 }
-"""Operators with kernels for rounded operands, and the number of products that a node of theirs is made of."""
+"""Operators with kernels for rounded operands, and the number of products in one node."""
 
 
 class RoundableProduct(NamedTuple):

@@ -1,7 +1,8 @@
-"""Fuse MatMulInteger with the conversion of its sums: Cast(MatMulInteger(a, b)) · (s_a · s_b) + bias, as exporters of
-dynamically quantised models write it, is MatMulIntegerToFloat(a, b, s_a, s_b; bias), operation by operation.
+"""Fuse integer products with the conversion of their sums, as exporters of dynamically quantised models write it.
 
-Cast(ConvInteger(x, w) + offset) · s + bias is ConvIntegerToFloat likewise."""
+Cast(MatMulInteger(a, b)) · (s_a · s_b) + bias becomes MatMulIntegerToFloat(a, b, s_a, s_b; bias), operation by
+operation. Likewise Cast(ConvInteger(x, w) + offset) · s + bias becomes ConvIntegerToFloat.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +14,7 @@ from tinyonnx.ir import Array, Node, Value
 from tinyonnx.passes._rewrite import Rewrite, producer, sole_reader, why_no_sole_reader
 
 _DEPTH = (2**31 - 1) // 255**2
-"""Most products whose sum an int32 holds."""
+"""Maximum number of products whose sum fits into an int32."""
 
 
 class _Product(NamedTuple):
@@ -164,7 +165,7 @@ def _fuse_scaled(
 
 
 def _is_for_each_filter(value: Value, weights: Value) -> bool:
-    """Whether the shape is that of one number for each filter, broadcast over the spatial axes."""
+    """Return whether a shape is that of one number for each filter, broadcast over the spatial axes."""
     filters, *kernel = (weights.static_shape or ())[:1] + (weights.static_shape or ())[2:]
     spatial = (1,) * len(kernel)
     return value.static_shape in ((filters, *spatial), (1, filters, *spatial))

@@ -6,6 +6,7 @@ from tinyonnx.ir import Node, Value
 from tinyonnx.passes._rewrite import (
     Rewrite,
     aligns_by_axis,
+    computed_terms,
     constant,
     producer,
     sole_reader,
@@ -17,15 +18,7 @@ from tinyonnx.registry import FUSED
 def fuse_linear(rewrite: Rewrite) -> None:
     """Fuse every MatMul with the Add after it, and with a second one."""
     for add in [n for n in rewrite.graph.nodes if n.op_type == "Add" and not n.domain]:
-        a, b = add.inputs
-        products = [(value, other) for value, other in ((a, b), (b, a)) if _product(value) is not None]
-        if len(products) == 2:
-            # the later one takes the sum, because the other operand must be there before
-            order = {id(node): i for i, node in enumerate(rewrite.graph.nodes)}
-            products.sort(key=lambda pair: -order[id(_product(pair[0]))])
-        for value, other in products:
-            product = _product(value)
-            assert product is not None
+        for product, other in computed_terms(rewrite, add, _product):
             bias, residual = (*product.inputs[2:], None, None)[:2]
             reason = _why_not(product, other, add)
             if reason is None and other is not None and other.const is not None:

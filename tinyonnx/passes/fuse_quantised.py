@@ -85,7 +85,7 @@ def fuse_quantised(rewrite: Rewrite) -> None:
 
 
 def _quantised(node: Node | None) -> _Quantised | None:
-    """The bytes of a QuantizeLinear or DequantizeLinear with constant scales of float32, not in blocks."""
+    """Return the bytes of a QuantizeLinear or DequantizeLinear with constant scales of float32, not in blocks."""
     if node is None or node.op_type not in ("QuantizeLinear", "DequantizeLinear"):
         return None
     value, scale, zero = (*node.inputs, None)[:3]
@@ -98,13 +98,13 @@ def _quantised(node: Node | None) -> _Quantised | None:
 
 
 def _dequantised(value: Value | None) -> _Quantised | None:
-    """The bytes that a float tensor comes from."""
+    """Return the bytes that a float tensor comes from."""
     node = producer(value)
     return _quantised(node) if node is not None and node.op_type == "DequantizeLinear" else None
 
 
 def _inner(node: Node, result: _Quantised) -> tuple[Node | None, list[Node]]:
-    """The node before a QuantizeLinear, and those in between: activations that saturation does anyway."""
+    """Return the node before a QuantizeLinear, and those in between: activations that saturation does anyway."""
     inner, skipped = producer(node.inputs[0]), []
     while inner is not None and not inner.domain and inner.op_type in ("Relu", "Clip") and _saturates(inner, result):
         skipped.append(inner)
@@ -113,7 +113,7 @@ def _inner(node: Node, result: _Quantised) -> tuple[Node | None, list[Node]]:
 
 
 def _saturates(node: Node, result: _Quantised) -> bool:
-    """Whether a quantised result has no numbers beyond the bounds of an activation."""
+    """Return whether a quantised result has no numbers beyond the bounds of an activation."""
     least, greatest = (np.iinfo(result.zeros.dtype).min, np.iinfo(result.zeros.dtype).max)
     zero, scale = int(result.zeros.reshape(())), float(result.scales.reshape(()))
     if scale <= 0 or zero != least:
@@ -141,7 +141,7 @@ def _weights(value: Value | None, axis: int) -> _Quantised | None:
 
 
 def _bias(rewrite: Rewrite, value: Value | None, x: _Quantised, w: _Quantised, n: int) -> Value | str | None:
-    """The bias [n] as multiples of the product of the scales; None if absent, text if that isn't possible."""
+    """Return the bias [n] as multiples of the product of the scales; None if absent, text if that isn't possible."""
     if value is None:
         return None
     quantised = producer(value)

@@ -3,21 +3,13 @@
 from __future__ import annotations
 
 from tinyonnx.ir import Node, Value
-from tinyonnx.passes._rewrite import Rewrite, producer, sole_reader, why_no_sole_reader
+from tinyonnx.passes._rewrite import Rewrite, computed_terms, producer, sole_reader, why_no_sole_reader
 
 
 def fuse_residual(rewrite: Rewrite) -> None:
     """Fuse every Conv and Add."""
     for add in [n for n in rewrite.graph.nodes if n.op_type == "Add" and not n.domain]:
-        a, b = add.inputs
-        # if both operands are convolutions, the later one takes the sum: its result is still in the cache
-        pairs = [(value, other) for value, other in ((a, b), (b, a)) if _conv(value) is not None]
-        if len(pairs) == 2:
-            order = {id(node): i for i, node in enumerate(rewrite.graph.nodes)}
-            pairs.sort(key=lambda pair: -order[id(_conv(pair[0]))])
-        for value, other in pairs:
-            conv = _conv(value)
-            assert conv is not None
+        for conv, other in computed_terms(rewrite, add, _conv):
             reason = _why_not(conv, other, add)
             if reason:
                 rewrite.refused(conv, f"not fused with {add.label}: {reason}")

@@ -1,7 +1,8 @@
-"""Compute only what is gathered: Gather(a ∘ b, i) becomes Gather(a, i) ∘ Gather(b, i).
+"""Compute only gathered elements: Gather(a ∘ b, i) becomes Gather(a, i) ∘ Gather(b, i).
 
-Exporters write several functions of one tensor as one operation with a last axis for the functions, of which they then
-take each: the elements of a function lie apart. An operand that has a single index there is read as it is.
+Exporters write several functions of one tensor as one operation with a last axis for the functions, and then gather
+each of them; the elements of one function are not contiguous. An operand that has a single index on that axis is read
+directly.
 """
 
 from __future__ import annotations

@@ -29,7 +29,7 @@ def lower_batchnorm(rewrite: Rewrite) -> None:
 
 
 def _constants(rewrite: Rewrite, norm: Node, spatial: int) -> tuple[Value, Value]:
-    """Return factors and summands, [C] with `spatial` axes of size 1 behind."""
+    """Return factors and summands, [C] followed by `spatial` axes of size 1."""
     epsilon = epsilon_of(norm)
 
     def factors(*parameters: Array) -> Array:

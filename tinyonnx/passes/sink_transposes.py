@@ -44,7 +44,7 @@ class _Moved(NamedTuple):
     inputs: list[Value | None]
     attributes: dict[str, object]
     order: Order
-    """That of the Transpose behind the node."""
+    """Order of the Transpose after the node."""
 
 
 class _Refusal(Exception):
@@ -52,7 +52,7 @@ class _Refusal(Exception):
 
 
 def sink_transposes(rewrite: Rewrite) -> None:
-    """Move every such Transpose behind the nodes that read it, and join those that meet."""
+    """Move every such Transpose after the nodes that read it, and join those that become adjacent."""
     for node in list(rewrite.graph.nodes):
         if node.domain:
             continue

@@ -57,7 +57,7 @@ def tabulate_bytes(rewrite: Rewrite) -> None:
 
 
 def _operands(node: Node) -> list[Value] | None:
-    """The inputs of an elementwise node that aren't single constant numbers; None if it isn't elementwise."""
+    """Return the inputs of an elementwise node that aren't single constant numbers; None if it isn't elementwise."""
     if (node.domain, node.op_type) not in _BETWEEN or node.output.static_shape is None:
         return None
     given = list(node.inputs[:1] if node.op_type == "ByteTable" else node.inputs)
@@ -72,7 +72,7 @@ def _operands(node: Node) -> list[Value] | None:
 
 
 def _source(node: Node) -> tuple[Value, list[Node]] | None:
-    """The tensor of bytes of which a node's output is a function, the farthest one, and the nodes between, in order."""
+    """Return the farthest tensor of bytes that determines a node's output, and the nodes between, in order."""
     frontier, nodes, found = _operands(node), [node], None
     if frontier is None:
         return None
@@ -80,7 +80,7 @@ def _source(node: Node) -> tuple[Value, list[Node]] | None:
         frontier = list({id(value): value for value in frontier}.values())
         if len(frontier) == 1 and frontier[0].dtype in _BYTES:
             found = frontier[0], nodes[::-1]
-        # the value computed last: what else reads it is already among the nodes
+        # the value computed last, because its other readers are already among the nodes
         value = max(frontier, key=lambda v: -1 if v.producer is None else v.producer.index, default=None)
         producer = None if value is None else value.producer
         before = None if producer is None or len(producer.outputs) != 1 else _operands(producer)
@@ -92,7 +92,7 @@ def _source(node: Node) -> tuple[Value, list[Node]] | None:
 
 
 def _run(node: Node, source: Value, nodes: list[Node]) -> Array:
-    """The results of the nodes on all bytes."""
+    """Return the results of the nodes on all bytes."""
     known: dict[int, Any] = {id(source): np.arange(256, dtype=np.uint8).view(source.dtype)}
     for step in nodes:
         operator = lookup(step.domain, step.op_type, step.opset)

@@ -30,11 +30,11 @@ class Optimised:
         return Counter(node.op_type for node in self.graph.nodes)
 
     def refused(self, reason: str) -> bool:
-        """Whether a remark gives this reason for leaving a node as it is."""
+        """Return whether a remark gives this reason for leaving a node as it is."""
         return any(reason in refusal for refusal in self.refusals())
 
     def applied(self, text: str) -> int:
-        """The number of remarks with this text about rewrites."""
+        """Return the number of remarks with this text about rewrites."""
         return sum(text in remark.text for remark in self.remarks if remark.applied)
 
     def refusals(self) -> list[str]:
@@ -74,20 +74,20 @@ def optimise(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Optimised]:
 
 
 def unoptimised(text: str, **feeds: np.ndarray) -> list[np.ndarray]:
-    """The results of the model's own nodes in numpy, for models that onnxruntime refuses."""
+    """Return the results of the model's own nodes in numpy, for models that onnxruntime refuses."""
     options = tinyonnx.SessionOptions()
     options.graph_optimization_level = tinyonnx.GraphOptimizationLevel.ORT_DISABLE_ALL
     return tinyonnx.InferenceSession(onnx.parser.parse_model(text).SerializeToString(), options).run(None, feeds)
 
 
 def model_text(body: str, inputs: str, outputs: str, initializers: str = "", opset: int = 17) -> str:
-    """A model in onnx's textual syntax around a few nodes."""
+    """Return a model in onnx's textual syntax around a few nodes."""
     weights = f"<{initializers}>" if initializers else ""
     return f'<ir_version: 8, opset_import: ["" : {opset}]> test ({inputs}) => ({outputs}) {weights} {{ {body} }}'
 
 
 def floats(name: str, *shape: int, seed: int = 0, positive: bool = False) -> str:
-    """A random float initializer as text."""
+    """Return a random float initializer as text."""
     values = np.random.default_rng(seed + sum(map(ord, name))).standard_normal(shape).astype(np.float32)
     if positive:
         values = np.abs(values) + 0.5

@@ -17,7 +17,7 @@ pytestmark = pytest.mark.skipif(not DISABLED and not has_bfloat16(), reason="the
 
 
 def model(body: str, **weights: Array) -> bytes:
-    """A model from x [batch, 40, height, width] to y."""
+    """Return a model from x [batch, 40, height, width] to y."""
     text = f"""<ir_version: 9, opset_import: ["" : 20]>
         g (float[batch,40,height,width] x) => (float[n,c,h,k] y) {{ {body} }}"""
     proto = onnx.parser.parse_model(text)

@@ -25,7 +25,7 @@ FUSION = PairFusion(neighbours, abs_of_the_source, "ignores the sign of")
 
 
 def rewritten(body: str, fusion: PairFusion, outputs: str = "float[4] y") -> tuple[Graph, list[str]]:
-    """The graph after a fusion, and the remarks."""
+    """Return the graph after a fusion, and the remarks."""
     session = tinyonnx.InferenceSession(
         onnx.parser.parse_model(model_text(body, "float[4] x", outputs)).SerializeToString()
     )
