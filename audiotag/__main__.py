@@ -2,6 +2,6 @@
 
 import sys
 
-from tinyonnx_start import audiotag
+from audiotag.cli import command
 
-sys.exit(audiotag())
+sys.exit(command())

@@ -71,7 +71,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         say(str(error))
         return 1
     except OSError as error:
-        # commands convert errors of their files: what remains is a write to standard output
+        # commands convert errors of their files; errors that arrive here are of writes to standard output
         say(f"{error.filename or 'standard output'}: {error.strerror or error}")
         return 1
     finally:
@@ -94,7 +94,7 @@ def _run(argv: Sequence[str] | None) -> int:
 def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     """Parse the command line; unlike argparse, accept options between the paths of a subcommand."""
     given = sys.argv[1:] if argv is None else list(argv)
-    # import only the command that is used: each takes a while
+    # only the command in use is imported, because each takes long
     parser = make_parser(given[:1] if given and given[0] in COMMANDS else COMMANDS)
     args, rest = parser.parse_known_args(argv)
     if rest and hasattr(args, "paths") and all(arg == "-" or not arg.startswith("-") for arg in rest):

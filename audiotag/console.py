@@ -64,12 +64,11 @@ def say(text: str) -> None:
 
 class _Relay(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
-        passing = getattr(record, "passing", False) and on_terminal()
-        (show if passing else say)(record.getMessage())
+        say(record.getMessage())
 
 
 def relay_engine() -> None:
-    """Print log messages of the engine, such as that it compiles kernels; its progress in place on a terminal."""
+    """Print log messages of the engine, such as that it compiles kernels."""
     logger = logging.getLogger("tinyonnx")
     if not any(isinstance(handler, _Relay) for handler in logger.handlers):
         logger.addHandler(_Relay(logging.INFO))
@@ -77,7 +76,7 @@ def relay_engine() -> None:
 
 
 def on_terminal() -> bool:
-    """Whether stderr is a terminal."""
+    """Return whether stderr is a terminal."""
     return sys.stderr is not None and sys.stderr.isatty()
 
 

@@ -38,7 +38,7 @@ _REASONS = {
 
 
 def reason(error: Exception) -> str:
-    """The cause that an exception of the system or of libsndfile gives, in words for users."""
+    """Return the cause that an exception of the system or of libsndfile gives, in words for users."""
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
     text = getattr(error, "error_string", None) or str(error) or type(error).__name__

@@ -133,7 +133,7 @@ class LabelSet(Sequence[Label]):
 
 @cache
 def audioset() -> LabelSet:
-    """The 527 classes of AudioSet."""
+    """Return the 527 classes of AudioSet."""
     text = (Path(__file__).parent / "data" / "audioset_labels.tsv").read_text(encoding="utf-8")
     rows = (line.split("\t") for line in text.splitlines() if not line.startswith("#"))
     return LabelSet((name, mid) for _, mid, name in rows)

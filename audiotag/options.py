@@ -136,7 +136,7 @@ class TagOptions:
     raw: RawFormat | None = None
 
     def to_dict(self) -> dict[str, Any]:
-        """The options as JSON-compatible values, for the journal and for file metadata.
+        """Return the options as JSON-compatible values, for the journal and for file metadata.
 
         Without the default precision, which earlier versions don't have.
         """

@@ -59,7 +59,7 @@ class Result:
         return self if warnings == self.warnings else replace(self, warnings=warnings)
 
     def to_dict(self) -> dict[str, Any]:
-        """The row as a JSON object, one line of JSONL."""
+        """Return the row as a JSON object, one line of JSONL."""
         model = {"name": self.model, "sha256": self.sha256}
         if self.precision != "float32":
             model["precision"] = self.precision
@@ -80,11 +80,11 @@ class Result:
         return fields
 
     def to_pandas(self) -> Any:
-        """The tags as a DataFrame; see `to_pandas`."""
+        """Return the tags as a DataFrame; see `to_pandas`."""
         return to_pandas([self])
 
     def _repr_html_(self) -> str:
-        """A small table, as notebooks show it."""
+        """Return a small table, as notebooks show it."""
         import html  # takes a millisecond, which only notebooks need
 
         rows = "".join(
@@ -109,7 +109,7 @@ class Failure:
         return cls(path, type(error).__name__, str(error))
 
     def to_dict(self) -> dict[str, Any]:
-        """The row as a JSON object, one line of JSONL."""
+        """Return the row as a JSON object, one line of JSONL."""
         return {"path": self.path, "error": {"type": self.type, "message": self.message}}
 
     def __str__(self) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 class Clip(NamedTuple):
-    """Sound as `audiotag.sound.audio.stream` takes it: source, rate of an array, format of samples, name in errors."""
+    """Sound for `audiotag.sound.audio.stream`: source, rate of an array, format of samples, name in errors."""
 
     source: Source
     rate: float | None
@@ -38,17 +38,15 @@ class Scored(NamedTuple):
     embedding: Array | None
 
 
-@dataclass
+@dataclass(frozen=True)
 class Scorer:
     """Scores clips with a model; `channel` is that of `audiotag.sound.channels.Mixer`.
 
-    `reached`, if set, is called with the seconds of a clip that have been read; for programs with one clip at a time.
     All methods take `notes`, a list for warnings about the sound; without it they are AudioWarnings.
     """
 
     network: Network
     channel: str | int
-    reached: Callable[[float], None] | None = None
 
     @property
     def rate(self) -> int:
@@ -93,9 +91,9 @@ class Scorer:
             yield self._scored(outcome, start, start + len(samples))
 
     def events(self, clip: Clip, window: float | None, hop: float | None, notes: list[str] | None) -> Iterator[Scored]:
-        """Yield the scores from which events are found: those of frames if the model has any, else of windows.
+        """Yield the scores from which events are found: frame-wise ones if the model has any, else those of windows.
 
-        `window` and `hop` are in seconds, by default as `Tagger.find_events` states. Raises AudioError, ModelError.
+        `window` and `hop` are in seconds, with the defaults of `Tagger.find_events`. Raises AudioError, ModelError.
         """
         from audiotag.events import HOP, WINDOW
 
@@ -109,7 +107,7 @@ class Scorer:
         return self.windows(clip, self.checked(Grid(size, hop or window or min(HOP, size))), False, notes)
 
     def checked(self, grid: Grid) -> Grid:
-        """The grid, if the model takes windows of that length. Raises ModelError."""
+        """Return the grid, if the model takes windows of that length. Raises ModelError."""
         longest = self.network.description.lengths.longest
         if longest is not None and grid.window > longest + 1e-6:
             raise ModelError(
@@ -119,14 +117,14 @@ class Scorer:
         return grid
 
     def piece_grid(self) -> Grid:
-        """The overlapping pieces from which frame-wise scores are computed."""
+        """Return the overlapping pieces from which frame-wise scores are computed."""
         size = self.network.description.lengths.longest or PIECE
         return Grid(size, STEP * size, self.rate)
 
     def frames(self, pieces: Iterable[tuple[int, Array]]) -> Iterator[Scored]:
-        """Yield the filtered scores of each frame of a clip; `pieces` are first sample and samples at the model's rate.
+        """Yield the filtered scores of each frame of a clip.
 
-        Raises ModelError.
+        `pieces` are pairs of first sample and samples at the model's rate. Raises ModelError.
         """
         frames = self.network.description.frames
         assert frames is not None
@@ -143,7 +141,7 @@ class Scorer:
             yield FramePiece(start / self.rate, (start + len(samples)) / self.rate, outcome.frames)
 
     def _windows(self, clip: Clip, grid: Grid, notes: list[str] | None) -> Iterator[tuple[int, Array]]:
-        """Yield first sample and samples of each window, at the model's rate."""
+        """Yield the first sample and the samples of each window, at the model's rate."""
         grid = replace(grid, rate=self.rate)
         for start, samples in grid.cut(self._blocks(clip, notes)):
             if notes is not None and len(samples) < grid.size:
@@ -151,17 +149,9 @@ class Scorer:
             yield start, samples
 
     def _blocks(self, clip: Clip, notes: list[str] | None) -> Iterator[Array]:
-        blocks = audio.stream(
+        return audio.stream(
             clip.source, clip.rate, raw=clip.raw, name=clip.name, channel=self.channel, notes=notes, target=self.rate
         )
-        return blocks if self.reached is None else self._counted(blocks, self.reached)
-
-    def _counted(self, blocks: Iterator[Array], reached: Callable[[float], None]) -> Iterator[Array]:
-        samples = 0
-        for block in blocks:
-            samples += len(block)
-            reached(samples / self.rate)
-            yield block
 
     def _mean(self, pieces: list[Scored]) -> Scored:
         vectors = [piece.embedding for piece in pieces if piece.embedding is not None]
@@ -172,6 +162,6 @@ class Scorer:
         return Scored(start / self.rate, end / self.rate, outcome.scores, outcome.embedding)
 
     def _note_length(self, samples: int, notes: list[str]) -> None:
-        """Add a note if a clip of `samples` samples is too short to judge."""
+        """Add a note if a clip of `samples` samples is too short for reliable tags."""
         if samples < SHORTEST * self.rate:
             notes.append(TOO_SHORT.format(samples / self.rate))

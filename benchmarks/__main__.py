@@ -22,13 +22,13 @@ from benchmarks.turns import Case
 T = TypeVar("T", int, float)
 
 REPEATS, STARTS, FIRST_STARTS = 30, 10, 3
-"""Default numbers of timed runs: per contender, of whole processes, of whole processes that compile first."""
+"""Default numbers of timed runs: per contender, of warm whole processes, and of whole processes that compile first."""
 
 LENGTH_REPEATS = 6
-"""Timed runs over many lengths."""
+"""Default number of timed runs over many lengths."""
 
 CRAWL_REPEATS = 5
-"""Timed processes that tag many files."""
+"""Default number of timed processes that tag many files."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -134,7 +134,7 @@ def make_parser() -> argparse.ArgumentParser:
     crawl = add(
         "crawl",
         crawl_cases,
-        "processes that tag WAV files that all differ in length, beside equal ones and a minimal script: CPU time",
+        "CPU time of processes that tag WAV files of different lengths, beside equal lengths and a minimal script",
     )
     crawl.add_argument("--model", default="mn10", metavar="MODEL", help="FILE.onnx, or mn04, mn10, … (mn10)")
     crawl.add_argument("--count", type=counted, default=400, metavar="N", help="files of 1 to 10 s (400)")
@@ -230,12 +230,12 @@ def model_cases(args: argparse.Namespace, folder: str) -> Iterable[Case]:
 
 
 def mel_cases(args: argparse.Namespace, folder: str) -> Iterable[Case]:
-    """The command `mel`."""
+    """Yield the cases of the command `mel`."""
     return [audio.mel_case(args.seconds, folder, args.repeats or REPEATS)]
 
 
 def lengths_cases(args: argparse.Namespace, folder: str) -> Iterable[Case]:
-    """The command `lengths`."""
+    """Yield the cases of the command `lengths`."""
     repeats = args.repeats or LENGTH_REPEATS
     return [model.lengths_case(args.model, folder, count=args.count, threads=args.threads, repeats=repeats)]
 
@@ -246,17 +246,17 @@ def crawl_cases(args: argparse.Namespace, folder: str) -> Iterable[Case]:
 
 
 def zoo_cases(args: argparse.Namespace, folder: str) -> Iterable[Case]:
-    """The command `zoo`."""
+    """Yield the cases of the command `zoo`."""
     return zoo.cases(args.names, folder, threads=args.threads, repeats=args.repeats or REPEATS, quick=args.quick)
 
 
 def clip_cases(args: argparse.Namespace, folder: str) -> Iterable[Case]:
-    """The command `clip`."""
+    """Yield the cases of the command `clip`."""
     return [audio.clip_case(args.model, args.seconds, args.threads, folder, args.repeats or REPEATS)]
 
 
 def start_cases(args: argparse.Namespace, folder: str) -> Iterable[Case]:
-    """The command `start`."""
+    """Yield the cases of the command `start`."""
     first = min(args.repeats or FIRST_STARTS, FIRST_STARTS)
     return start.start_cases(args.model, args.seconds, folder, args.repeats or STARTS, first)
 

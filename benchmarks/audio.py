@@ -44,7 +44,7 @@ def mel_case(seconds: float, folder: str, repeats: int) -> Case:
 
 
 def clip_case(model: str, seconds: float, threads: int, folder: str, repeats: int) -> Case:
-    """Compare tagging of a WAV file with a loaded model; CPU time is what counts."""
+    """Compare tagging a WAV file with a loaded model, by CPU time."""
     arguments = {
         "model": model_file(model, folder),
         "clip": make_clip(seconds, folder),

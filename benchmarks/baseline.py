@@ -17,7 +17,7 @@ RATE, N_FFT, WINDOW, HOP, N_MELS, TOP_HZ = 32000, 1024, 800, 320, 128, 15000.0
 
 
 class LogMel:
-    """Log-mel features (128, frames) of (n,) samples: window, rfft, dense filter bank, logarithm, in float32."""
+    """Log-mel features of (n,) samples, (128, frames): window, rfft, dense filter bank and logarithm, in float32."""
 
     def __init__(self) -> None:
         self.window = np.zeros(N_FFT, np.float32)
@@ -35,7 +35,7 @@ class LogMel:
 
 
 def _filterbank() -> Array:
-    """Triangular filters of equal width on Kaldi's mel scale, (128, 513), zero at the Nyquist bin."""
+    """Return triangular filters of equal width on Kaldi's mel scale, (128, 513), zero at the Nyquist bin."""
 
     def mel(hz: Any) -> Any:
         return 1127 * np.log(1 + np.asarray(hz) / 700)

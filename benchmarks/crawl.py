@@ -26,7 +26,7 @@ import soundfile
 
 RATE = 32000
 BAD = 20
-"""One of this many files is corrupt."""
+"""One file out of this many is corrupt."""
 
 CORRUPT: dict[str, Callable[[bytes, random.Random], bytes]] = {
     "empty": lambda content, rng: b"",
@@ -111,7 +111,7 @@ def tag(model: str, output: str, workers: int) -> Run:
 
 
 def accounted_for(output: str, files: int, bad: int) -> bool:
-    """Whether each file has one row, and each corrupt one an error."""
+    """Return whether each file has one row, and each corrupt one an error."""
     with open(output) as file:
         rows = [json.loads(line) for line in file]
     errors = {row["path"] for row in rows if "error" in row}
@@ -125,7 +125,7 @@ def accounted_for(output: str, files: int, bad: int) -> bool:
 
 
 def survives(model: str, workers: int, kills: int) -> bool:
-    """Whether a run that is killed and resumed several times gives the rows of an uninterrupted one."""
+    """Return whether a run that is killed and resumed several times writes the rows of an uninterrupted one."""
     rng = random.Random(2)
     size = os.path.getsize("out.jsonl")
     arguments = [*command(model, "killed.jsonl", workers), "--resume"]

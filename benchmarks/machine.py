@@ -76,7 +76,7 @@ def fma_peak(seconds: float = 0.5) -> float:
 
 
 def _vector_shape() -> tuple[int, int]:
-    """Number of float32 lanes, and a number of independent sums that hides the FMA latency without spilling."""
+    """Return the float32 lanes, and a number of independent sums that hides the latency of an FMA without spilling."""
     import llvmlite.binding as llvm
 
     features = llvm.get_host_cpu_features()

@@ -43,7 +43,7 @@ def unoptimised(path: str) -> tinyonnx.InferenceSession:
 
 
 def is_audio(inputs: Iterable[tinyonnx.NodeArg]) -> bool:
-    """Whether the inputs are one log-mel spectrogram (batch, 1, 128, time)."""
+    """Return whether the inputs are one log-mel spectrogram (batch, 1, 128, time)."""
     shapes = [only.shape for only in inputs]
     return len(shapes) == 1 and len(shapes[0]) == 4 and shapes[0][1:3] == [1, N_MELS]
 
@@ -69,7 +69,7 @@ def make_feeds(inputs: Iterable[tinyonnx.NodeArg], shapes: Mapping[str, tuple[in
         shape = shapes.get(only.name, tuple(only.shape))
         fixed = [dim for dim in shape if isinstance(dim, int)]
         if len(fixed) < len(shape):
-            raise UsageError(f"input {only.name} has shape {only.shape}: say --shape {only.name}:1,2,3")
+            raise UsageError(f"input {only.name} has shape {only.shape}: give --shape {only.name}:1,2,3")
         if not only.type.startswith("tensor(") or only.type == "tensor(string)":
             raise UsageError(f"input {only.name} is a {only.type}: no feed can be made up for that")
         dtype = from_onnx_type(only.type)
@@ -162,7 +162,7 @@ def cases(
 
 
 def lengths_case(name: str, folder: str, *, count: int, threads: int, repeats: int) -> Case:
-    """A case in which a run takes clips of `count` different lengths between 1 and 10 s, in random order."""
+    """Return a case whose runs take clips of `count` different lengths between 1 and 10 s, in random order."""
     path = model_file(name, folder)
     inputs = unoptimised(path).get_inputs()
     if not is_audio(inputs):

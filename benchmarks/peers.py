@@ -1,4 +1,4 @@
-"""Contenders: functions that load something and return a function that runs once and returns its results.
+"""Contenders: functions that load a library or program and return a function that runs once and returns its results.
 
 Each is called in a process of its own, in which its library is imported.
 """
@@ -19,7 +19,7 @@ def _feeds(path: str) -> dict[str, Array]:
 
 
 def tinyonnx(model: str, feeds: str, threads: int) -> Run:
-    """This project."""
+    """Load this project."""
     import tinyonnx
 
     options = tinyonnx.SessionOptions()
@@ -29,7 +29,7 @@ def tinyonnx(model: str, feeds: str, threads: int) -> Run:
 
 
 def tinyonnx_bfloat16(model: str, feeds: str, threads: int) -> Run:
-    """This project, with operands of large products in bfloat16."""
+    """Load this project with the operands of large products in bfloat16."""
     import tinyonnx
 
     options = tinyonnx.SessionOptions()
@@ -41,7 +41,7 @@ def tinyonnx_bfloat16(model: str, feeds: str, threads: int) -> Run:
 
 
 def onnxruntime(model: str, feeds: str, threads: int) -> Run:
-    """ONNX Runtime's CPU provider."""
+    """Load ONNX Runtime's CPU provider."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
@@ -53,7 +53,7 @@ def onnxruntime(model: str, feeds: str, threads: int) -> Run:
 
 
 def library(model: str, feeds: str, threads: int) -> Run:
-    """The shared library that `tinyonnx compile` makes, which uses one thread."""
+    """Load the shared library that `tinyonnx compile` makes, which uses one thread."""
     import ctypes
     import tempfile
 
@@ -79,17 +79,17 @@ def library(model: str, feeds: str, threads: int) -> Run:
 
 
 def openvino(model: str, feeds: str, threads: int) -> Run:
-    """OpenVINO's CPU plugin as its users get it: in bfloat16 where the processor has it."""
+    """Load OpenVINO's CPU plugin with its defaults: in bfloat16 if the processor has it."""
     return _openvino(model, feeds, threads, {})
 
 
 def openvino_float32(model: str, feeds: str, threads: int) -> Run:
-    """OpenVINO's CPU plugin, forced to float32."""
+    """Load OpenVINO's CPU plugin, forced to float32."""
     return _openvino(model, feeds, threads, {"INFERENCE_PRECISION_HINT": "f32"})
 
 
 def _openvino(model: str, feeds: str, threads: int, precision: dict[str, str]) -> Run:
-    """OpenVINO's CPU plugin, compiled for the shapes of the feeds."""
+    """Load OpenVINO's CPU plugin, compiled for the shapes of the feeds."""
     import openvino
 
     inputs = _feeds(feeds)
@@ -123,7 +123,7 @@ _TRACT_TYPES = {
 
 
 def tract(model: str, feeds: str, threads: int) -> Run:
-    """tract, which uses one thread."""
+    """Load tract, which uses one thread."""
     import tract
 
     if threads > 1:
@@ -144,7 +144,7 @@ def tract(model: str, feeds: str, threads: int) -> Run:
 
 
 def _feeds_of_lengths(path: str) -> list[dict[str, Array]]:
-    """Feeds that were saved as "number/name"."""
+    """Load feeds that were saved as "number/name"."""
     found: dict[str, dict[str, Array]] = {}
     for key, array in _feeds(path).items():
         number, _, name = key.partition("/")
@@ -153,7 +153,7 @@ def _feeds_of_lengths(path: str) -> list[dict[str, Array]]:
 
 
 def tinyonnx_lengths(model: str, feeds: str, threads: int) -> Run:
-    """This project, one run for each length."""
+    """Load this project; one run covers each length."""
     import tinyonnx
 
     options = tinyonnx.SessionOptions()
@@ -163,7 +163,7 @@ def tinyonnx_lengths(model: str, feeds: str, threads: int) -> Run:
 
 
 def onnxruntime_lengths(model: str, feeds: str, threads: int) -> Run:
-    """ONNX Runtime with dynamic shapes."""
+    """Load ONNX Runtime with dynamic shapes."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
@@ -175,7 +175,7 @@ def onnxruntime_lengths(model: str, feeds: str, threads: int) -> Run:
 
 
 def openvino_lengths(model: str, feeds: str, threads: int) -> Run:
-    """OpenVINO's CPU plugin with dynamic shapes, in float32."""
+    """Load OpenVINO's CPU plugin with dynamic shapes, in float32."""
     import openvino
 
     core = openvino.Core()
@@ -199,14 +199,14 @@ LENGTH_PEERS = ("tinyonnx_lengths", "onnxruntime_lengths", "openvino_lengths")
 MODEL_PEERS = ("tinyonnx", "tinyonnx_bfloat16", "onnxruntime", "openvino", "openvino_float32", "tract")
 
 IN_BFLOAT16 = ("tinyonnx_bfloat16", "openvino")
-"""Contenders that multiply in bfloat16 where the processor has it, at twice the rate of float32."""
+"""Contenders that multiply in bfloat16 if the processor has it, at twice the rate of float32."""
 
 
 # -- features and whole clips -------------------------------------------------------------
 
 
 def audiotag_mel(samples: str) -> Run:
-    """This project's log-mel features."""
+    """Load this project's log-mel features."""
     from audiotag.features.mel import log_mel
 
     x = np.load(samples)
@@ -214,7 +214,7 @@ def audiotag_mel(samples: str) -> Run:
 
 
 def numpy_mel(samples: str) -> Run:
-    """The same features in plain numpy."""
+    """Load the same features in plain numpy."""
     from benchmarks.baseline import LogMel
 
     x, log_mel = np.load(samples), LogMel()
@@ -222,7 +222,7 @@ def numpy_mel(samples: str) -> Run:
 
 
 def audiotag_clip(model: str, clip: str, threads: int) -> Run:
-    """This project: a sound file's ten best scores."""
+    """Load this project: the ten best scores of a sound file."""
     from audiotag import Tagger
 
     tagger = Tagger(model, threads)
@@ -230,7 +230,7 @@ def audiotag_clip(model: str, clip: str, threads: int) -> Run:
 
 
 def script_clip(model: str, clip: str, threads: int) -> Run:
-    """soundfile, plain numpy and ONNX Runtime: a sound file's ten best scores."""
+    """Load soundfile, plain numpy and ONNX Runtime: the ten best scores of a sound file."""
     from benchmarks.baseline import Script
 
     script = Script(model, threads)

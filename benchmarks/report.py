@@ -90,7 +90,7 @@ def _model_line(case: Case) -> list[str]:
 
 
 def _other_lines(case: Case) -> list[list[str]]:
-    """The rows of a case: one of each kind for every contender but ours."""
+    """Return the rows of a case: one of each kind for every contender except ours."""
     ours, *others = case.measurements
     wanted = {"mel": ["ms"], "start": ["ms", "CPU ms", "peak MiB"]}.get(case.part, ["CPU ms", "peak MiB"])
     lines = []
@@ -134,7 +134,7 @@ def zoo(cases: list[Case]) -> str:
 
 
 def _extra(case: Case) -> list[str]:
-    """Seconds until the first result with an empty cache, and the library's time ÷ ONNX Runtime's."""
+    """Return the seconds until the first result with an empty cache, and the library's time ÷ ONNX Runtime's."""
     found = {m.name: m for m in case.measurements}
     cold, library = found.get("empty cache"), found.get("library")
     if cold is None or library is None:
@@ -144,13 +144,13 @@ def _extra(case: Case) -> list[str]:
 
 
 def is_equal(case: Case, measurement: Measurement | None = None) -> bool:
-    """Whether results (by default ours) equal ONNX Runtime's within the tolerance of the model."""
+    """Return whether results (by default ours) equal ONNX Runtime's within the tolerance of the model."""
     difference = (measurement or case.measurements[0]).difference
     return difference is not None and difference <= case.parameters["tolerance"]
 
 
 def zoo_ratio(case: Case) -> str:
-    """Our time ÷ ONNX Runtime's: CPU time on one thread, which other processes disturb less, else wall time."""
+    """Return our time ÷ ONNX Runtime's: CPU time on one thread, which other processes disturb less, else wall time."""
     ours, theirs = case.measurements[:2]
     if case.parameters["threads"] == 1:
         return ratio(ours.median_cpu, theirs.median_cpu)

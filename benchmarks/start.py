@@ -1,4 +1,4 @@
-"""Benchmarks of whole processes from start to exit: `audiotag tag` of one clip or many, against a minimal script."""
+"""Benchmarks of whole processes from start to exit: `audiotag tag` of one clip or many, beside a minimal script."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def start_cases(model: str, seconds: float, folder: str, warm: int, cold: int) -
 
 
 def crawl_case(model: str, count: int, folder: str, repeats: int) -> Case:
-    """Compare tagging `count` WAV files of different lengths with as many equal ones, the same seconds in all."""
+    """Compare tagging `count` WAV files of different lengths with as many of one length and the same total duration."""
     path = model_file(model, folder)
     seconds = np.random.default_rng(0).permutation(np.linspace(1, 10, count)).round(4).tolist()
     different, equal = os.path.join(folder, "different"), os.path.join(folder, "equal")

@@ -25,7 +25,7 @@ Run = Callable[[], list[Array]]
 
 RUNS_PER_TURN = 3
 PAUSE = 0.02
-"""Pause between turns in seconds, in which threads of the last contender stop spinning."""
+"""Pause between turns in seconds, during which the threads of the last contender stop spinning."""
 
 WARM_UP = 0.03
 """Seconds of untimed runs per turn: after a pause the processor is slow for some milliseconds."""

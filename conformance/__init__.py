@@ -1,6 +1,7 @@
-"""This project's own checks: PyTorch's results, real recordings; findings in other runtimes. Not installed.
+"""Checks of this project's own models against PyTorch's results and real recordings, and findings in other runtimes.
 
-The checks for any runtime are the package `onnx_conformance`; `python -m conformance` has both.
+This package is not installed. The checks for any runtime are the package `onnx_conformance`; `python -m conformance`
+has both.
 """
 
 from __future__ import annotations

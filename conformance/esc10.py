@@ -1,6 +1,6 @@
 """Zero-shot accuracy on ESC-10: real recordings, a folder per class, files named `<fold>-*.ogg`.
 
-The score of a class is the greatest logit among its AudioSet labels; the class with the greatest score is the decision.
+The score of a class is the greatest logit among its AudioSet labels; the decision is the class with the greatest score.
 """
 
 from __future__ import annotations

@@ -25,7 +25,7 @@ from tinyonnx.ir import Array
 from tinyonnx.tools.compare import difference
 
 TOLERANCE = 1e-4
-"""Greatest error: absolute for logits and log-mel features, relative to the scale for feature maps and embeddings."""
+"""Maximum error: absolute for logits and log-mel features, relative to the scale for feature maps and embeddings."""
 
 
 @dataclass(frozen=True)

@@ -15,10 +15,10 @@ from onnx_conformance import ConformanceError
 from tinyonnx.ir import Array
 
 SURE = 0.3
-"""Score from which the best tag is shown to users as one."""
+"""Minimum score of a best tag that is shown to users as certain."""
 
 SUFFIXES = (".flac", ".mp3", ".ogg", ".wav")
-"""Files of the folder that are recordings."""
+"""Suffixes of files that are recordings."""
 
 _TOP = 5
 

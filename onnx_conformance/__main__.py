@@ -4,6 +4,6 @@ from __future__ import annotations
 
 import sys
 
-from tinyonnx_start import onnx_conformance
+from onnx_conformance.cli import main
 
-sys.exit(onnx_conformance())
+sys.exit(main())

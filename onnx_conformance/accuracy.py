@@ -44,7 +44,7 @@ class TensorError:
 
 @dataclass(frozen=True)
 class DecisionChange:
-    """A decision, the position of the greatest number, that is another one with the other runtime."""
+    """A decision, the position of the greatest number, that differs with the other runtime."""
 
     source: str
     output: str
@@ -56,7 +56,7 @@ class DecisionChange:
 
 @dataclass
 class AccuracyReport:
-    """Errors by output and by layer, and the decisions that changed, of how many."""
+    """Errors by output and by layer, the decisions that changed, and the number of decisions."""
 
     sides: tuple[str, str]
     inputs: int

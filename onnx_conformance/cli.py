@@ -26,7 +26,7 @@ def main(
     commands: Sequence[Declare] = COMMANDS,
     errors: tuple[type[Exception], ...] = (),
 ) -> int:
-    """Run a command and return its exit code; `errors` are further ones that are a line on stderr."""
+    """Run a command and return its exit code; exceptions in `errors` are also reported in one line on stderr."""
     if sys.stdout is None:
         print("conformance: standard output is closed", file=sys.stderr)
         return 1

@@ -69,7 +69,7 @@ def _numeric_mismatch(actual: Array, expected: Array, rtol: float, atol: float, 
 def ulp_distance(actual: Any, expected: Any) -> float:
     """Return the greatest number of representable values between two outputs for which `mismatch` found nothing.
 
-    Integers count by their difference. NaN against a number is infinitely far, as is anything without a distance.
+    Integers count by their difference. NaN is infinitely far from a number, and so are values without a distance.
     """
     if isinstance(expected, (list, tuple)):
         return max(map(ulp_distance, actual, expected), default=0.0)

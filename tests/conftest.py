@@ -113,7 +113,7 @@ def _is_below(path: Path, places: tuple[str, ...]) -> bool:
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_auto_num_workers() -> int | None:
-    """All processors for `-n auto`: xdist alone would leave out half of them where psutil is installed."""
+    """Return all processors for `-n auto`: xdist alone would leave out half of them where psutil is installed."""
     if os.environ.get("PYTEST_XDIST_AUTO_NUM_WORKERS") or not hasattr(os, "sched_getaffinity"):
         return None
     return len(os.sched_getaffinity(0))

@@ -2,6 +2,6 @@
 
 import sys
 
-from tinyonnx_start import tinyonnx
+from tinyonnx.cli import main
 
-sys.exit(tinyonnx())
+sys.exit(main())

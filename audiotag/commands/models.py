@@ -8,7 +8,6 @@ import statistics
 import time
 from typing import TYPE_CHECKING, Any
 
-from audiotag.commands import check_outputs
 from audiotag.console import show
 from audiotag.errors import ModelError, printable
 from audiotag.options import number, seconds
@@ -155,7 +154,6 @@ def _convert(args: argparse.Namespace) -> None:
     from audiotag.models.description import KEY, parse
     from audiotag.models.metadata import read_metadata
 
-    check_outputs(files=[args.out])
     convert(args.checkpoint, args.out, args.labels, args.hop, args.mels)
     print(f"{printable(args.out)}: sha256 {sha256_of(args.out)}")
     print(summary(parse(read_metadata(args.out)[KEY])))
@@ -164,13 +162,12 @@ def _convert(args: argparse.Namespace) -> None:
 def _describe(args: argparse.Namespace) -> None:
     from audiotag.models.describe import describe, description_of
 
-    check_outputs(files=[args.output])
     network = describe(args.model, description_of(args.features, args.labels), args.output)
     print(f"{printable(args.output)}: {summary(network.description)}")
 
 
 def summary(description: Description) -> str:
-    """One line about what a model hears."""
+    """Describe the input of a model in one line."""
     features = description.features
     heard = (
         "waveform"
@@ -223,7 +220,7 @@ def _session(model: ResolvedModel) -> Any:
 
 
 def _origin(session: Any) -> str:
-    """The origin of the model according to its metadata."""
+    """Return the origin of the model according to its metadata."""
     metadata = session.get_modelmeta()
     custom: dict[str, str] = metadata.custom_metadata_map
     if "source" in custom:

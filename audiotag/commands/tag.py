@@ -10,7 +10,7 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
-from audiotag.commands import add_model, check_outputs
+from audiotag.commands import add_model
 from audiotag.console import on_terminal, say
 from audiotag.crawl.job import Job, resume_collection
 from audiotag.errors import LabelError, OutputError, printable
@@ -127,7 +127,6 @@ def run(args: argparse.Namespace) -> int:
             check(args.plot)
         except OutputError as error:
             args.parser.error(f"argument --plot: {error}")
-    check_outputs(files=[args.plot, args.activations])
     if options.window and options.hop and options.hop > options.window:
         say(f"windows of {options.window:g} s every {options.hop:g} s: the sound between them is not tagged")
     job = Job(args.model, args.threads if args.workers is None else 1, options, args.format)
@@ -224,7 +223,7 @@ def _check(args: argparse.Namespace) -> None:
 
 
 def _one_file(args: argparse.Namespace) -> bool:
-    """Whether the arguments name a single file rather than several, a folder, list or pattern."""
+    """Return whether the arguments name a single file rather than several, a folder, list or pattern."""
     if len(args.paths) != 1 or args.files0_from is not None:
         return False
     path = args.paths[0]
@@ -283,7 +282,7 @@ def _check_times(args: argparse.Namespace) -> None:
 
 
 def _known(args: argparse.Namespace) -> LabelSet:
-    """The classes of the model. Raises ModelError."""
+    """Return the classes of the model. Raises ModelError."""
     from audiotag.models.catalog import resolve
 
     return resolve(args.model).labels

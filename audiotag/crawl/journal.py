@@ -80,7 +80,7 @@ class Journal:
         self.n_done = len(fingerprints)
 
     def done_before(self, path: str) -> bool:
-        """Whether an earlier run has done the file; True as often as the file has been done."""
+        """Return whether an earlier run has done the file; True as often as the file has been done."""
         key = np.array(fingerprint(path), self._done.dtype)
         left, right = np.searchsorted(self._done, key), np.searchsorted(self._done, key, "right")
         if left == right or not self._counts[left]:
@@ -175,10 +175,7 @@ class Journal:
         return bytes(done), position, length
 
     def _describes(self, begin: Mapping[str, Any], found: int, position: int, crc: int | None) -> bool:
-        """Whether the journal belongs to the output: judged by the rows up to `position` or, without any, by the inode.
-
-        Entries of versions that recorded neither are trusted.
-        """
+        """Return whether the journal is the output's, by the rows up to `position` or, without rows, by the inode."""
         if crc is not None and crc != self._sink.checksum(position):
             return False
         if crc is not None and position > self._sink.empty_size:

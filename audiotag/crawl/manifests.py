@@ -92,7 +92,7 @@ def _names(file: IO[bytes], separator: bytes) -> Iterator[bytes]:
                 yield name
         return
     rest = b""
-    # read1 returns what a pipe has now, so that names arriving slowly are tagged at once
+    # read1 returns the bytes that a pipe has now, so that names that arrive slowly are tagged at once
     while data := file.read1(1 << 16):  # type: ignore[attr-defined]  # buffered files have it, IO doesn't say so
         *names, rest = (rest + data).split(separator)
         yield from filter(None, names)

@@ -7,13 +7,12 @@ import sys
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import partial
 from itertools import chain
 from typing import TYPE_CHECKING, Protocol, TextIO
 
 from audiotag.console import own_descriptor, say, show
 from audiotag.crawl.inputs import STDIN, Shard, expand
-from audiotag.crawl.job import EncodedRows, End, Job, JobEvent, Position
+from audiotag.crawl.job import EncodedRows, End, Job, JobEvent
 from audiotag.crawl.manifests import Manifest
 from audiotag.errors import AudioError, OutputError, printable
 from audiotag.outputs import FORMATS, PARTS
@@ -43,7 +42,7 @@ class Files:
         return all(path.repeatable for path in self.paths if isinstance(path, Manifest))
 
     def count(self) -> int | None:
-        """The number of files, None if they can be read only once."""
+        """Return the number of files, None if they can be read only once."""
         return sum(1 for _ in self) if self.repeatable else None
 
 
@@ -54,7 +53,7 @@ class Output(Protocol):
     n_done: int
 
     def done_before(self, path: str) -> bool:
-        """Whether an earlier run has done the file; True as often as the file has been done."""
+        """Return whether an earlier run has done the file; True as often as the file has been done."""
         ...
 
     def put(self, data: bytes) -> None:
@@ -113,7 +112,6 @@ def in_process(job: Job, files: Iterable[str | Failure], progress: Progress) -> 
             yield End(file.path, file)
         else:
             progress.start(file)
-            job.listen(partial(progress.reach, file))
             yield from job.events(file)
 
 
@@ -127,7 +125,7 @@ def write(
     """Write the rows of all files, report each failure, and return whether there was any.
 
     Args:
-        events: events of one file after the other, positions in between; None only updates the progress.
+        events: events of one file after the other; None only updates the progress.
         job: encodes failures.
         output: destination of the rows.
         progress: updated for each event.
@@ -139,10 +137,10 @@ def write(
     for event in events:
         if event is None:
             progress.tick()
-        elif isinstance(event, Position):
-            progress.reach(*event)
         elif isinstance(event, EncodedRows):
             output.put(event.data)
+            if event.result is not None:
+                progress.reach(event.result.end)
             progress.tick()
             if watch is not None and event.result is not None:
                 watch(event.result)
@@ -154,7 +152,7 @@ def write(
                 say(str(event.failure))
                 output.put(job.encode(event.failure))
             output.end(event.path, event.failure is not None)
-            progress.add(event.path, event.seconds, event.failure is not None)
+            progress.add(event.seconds, event.failure is not None)
     return failed
 
 
@@ -221,7 +219,7 @@ def open_output(
 
 
 def _is_device(path: str) -> bool:
-    """Whether a path is neither a file nor a folder, or is an alias of an open file of this process."""
+    """Return whether a path is neither a file nor a folder, or is an alias of an open file of this process."""
     kept = os.path.isfile(path) or os.path.isdir(path) or not os.path.exists(path)
     return path.startswith(("/dev/std", "/dev/fd/", "/proc/self/fd/")) or not kept
 

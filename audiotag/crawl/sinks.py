@@ -47,7 +47,7 @@ class Sink(Protocol):
     """The position of an output that has no rows yet."""
 
     def size(self) -> int | None:
-        """The position at the end of an existing output, None if there is none. Raises OutputError."""
+        """Return the position at the end of an existing output, None if there is none. Raises OutputError."""
         ...
 
     def lock(self) -> None:
@@ -79,7 +79,7 @@ class Sink(Protocol):
         ...
 
     def due(self) -> bool:
-        """Whether it is time for `sync`."""
+        """Return whether it is time for `sync`."""
         ...
 
     def sync(self) -> int | None:
@@ -287,7 +287,7 @@ _PART = re.compile(r"part-(\d+)\.\w+")
 
 
 def real_path(path: str) -> str:
-    """The path by which an output and its journal are known, whichever of its links is given.
+    """Return the path by which an output and its journal are known, whichever of its links is given.
 
     Symbolic links are resolved. Of a file with several hard links in its folder, the name that has
     a journal is used.

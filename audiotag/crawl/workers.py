@@ -23,17 +23,14 @@ from multiprocessing import connection, reduction, resource_tracker
 from typing import Any, NamedTuple, NoReturn, Protocol
 
 from audiotag.console import relay_engine
-from audiotag.crawl.job import LONG, EncodedRows, End, resume_collection
+from audiotag.crawl.job import EncodedRows, End, resume_collection
 from audiotag.errors import Error
 
 FORK = sys.platform == "linux"
-"""Whether to fork: elsewhere the libraries that numpy uses may not survive a fork, or there is none."""
+"""Whether to fork; on other systems libraries used by numpy may not survive a fork, or there is no fork."""
 
 CHUNK = 1 << 16
 """Bytes of rows that a worker collects before it sends a message."""
-
-POSITION_SECONDS = 0.5
-"""Minimum seconds between two positions."""
 
 _PEER_GONE = (EOFError, BrokenPipeError, ConnectionResetError)
 """Errors that mean the peer has closed the pipe."""
@@ -52,10 +49,6 @@ class Work(Protocol):
         """Do everything slow that happens only once, such as compiling."""
         ...
 
-    def listen(self, reached: Callable[[float], None]) -> None:
-        """Have a function called, in the middle of the work on an item, with the seconds of it that are done."""
-        ...
-
     def events(self, item: Any) -> Iterator[EncodedRows | End]:
         """Yield the rows of an item, then its end."""
         ...
@@ -64,8 +57,8 @@ class Work(Protocol):
 class Ready(NamedTuple):
     """A worker's first message, or an Error if loading failed; `model` is the result of `Work.load`.
 
-    Every further message is about the first item that the worker still has: a pair of rows and the
-    item's `End` with the last of them, otherwise None; or a number, the seconds of it that are done.
+    Every further message is a pair: rows of the first item that the worker still has, and the
+    item's `End` with the last of its rows, otherwise None.
     """
 
     pid: int
@@ -109,7 +102,7 @@ class Source(Protocol):
 
 
 def process_source(job: Work) -> Source:
-    """The way to create workers on this system."""
+    """Return the way to create workers on this system."""
     return Forks(job) if FORK else Spawns(job)
 
 
@@ -152,7 +145,7 @@ class Forks:
 
 
 def _alone() -> bool:
-    """Whether this process has a single thread, so that a forked child can use its imported modules."""
+    """Return whether this process has a single thread, so that a forked child can use its imported modules."""
     try:
         return len(os.listdir("/proc/self/task")) == 1
     except OSError:
@@ -309,15 +302,6 @@ def _prepare(job: Work) -> Any:
 
 
 def _work(job: Work, pipe: connection.Connection) -> NoReturn:
-    said = 0.0
-
-    def reached(seconds: float) -> None:
-        nonlocal said
-        if seconds >= LONG and time.monotonic() >= said + POSITION_SECONDS:
-            said = time.monotonic()
-            pipe.send(seconds)
-
-    job.listen(reached)
     while True:
         for item in pipe.recv():
             _process(job, item, pipe)

@@ -36,7 +36,7 @@ def _tables(config: MelConfig) -> Tables:
 
 
 def front_end(config: MelConfig) -> FrontEnd:
-    """The parameters of a config for the kernels, with scratch memory of their own."""
+    """Return the parameters of a config for the kernels, with scratch memory of their own."""
     f32, log = np.float32, config.log
     tables_ = _tables(config)
     natural = 1.0 if log.base == "e" else float(np.log(10))  # ln(x) = natural · log(x)
@@ -49,7 +49,7 @@ def front_end(config: MelConfig) -> FrontEnd:
 
 
 def range_of(config: MelConfig) -> float:
-    """The distance below the greatest feature of a clip at which features are cut off; infinite without `top_db`."""
+    """Return how far below the greatest feature of a clip features are cut off; infinite without `top_db`."""
     if config.log.top_db is None:
         return float("inf")
     decibel = float(np.log(10)) / 10 if config.log.base == "e" else 0.1
@@ -57,7 +57,7 @@ def range_of(config: MelConfig) -> float:
 
 
 def limit(features: Array, config: MelConfig) -> Array:
-    """Cut off the features (n_mels, t) of a whole clip, in place, that lie too far below the greatest; return them."""
+    """Cut off, in place, features (n_mels, t) of a whole clip that are too far below the greatest one; return them."""
     below = range_of(config)
     if below < float("inf") and features.size:
         np.maximum(features, features.max() - np.float32(below), out=features)
@@ -95,7 +95,7 @@ _KEPT = 4
 
 @cache
 def _waiting(config: MelConfig) -> list[_Workspace]:
-    """The workspaces of a front end that no stream uses. Threads share the list, whose methods are atomic."""
+    """Return the workspaces of a front end that no stream uses; threads share the list, whose methods are atomic."""
     return []
 
 

@@ -40,7 +40,7 @@ def from_json(kind: type[T], value: Any, where: str) -> T:
 
 
 def to_json(record: Any) -> dict[str, Any]:
-    """The JSON object of a dataclass."""
+    """Return the JSON object of a dataclass."""
     fields = {}
     for field in dataclasses.fields(record):
         value = getattr(record, field.name)

@@ -23,7 +23,7 @@ class Window:
     periodic: bool = False
 
     def values(self) -> Array:
-        """The window (length,), float64."""
+        """Return the window (length,), float64."""
         if self.kind == "rectangular":
             return np.ones(self.length)
         constant = 0.5 if self.kind == "hann" else 0.54
@@ -151,7 +151,7 @@ class MelConfig:
 
 @cache
 def window(config: MelConfig) -> Array:
-    """The window, centred in (n_fft,) float32."""
+    """Return the window, centred in (n_fft,) float32."""
     padded = np.zeros(config.n_fft, np.float32)
     start = (config.n_fft - config.window.length) // 2
     padded[start : start + config.window.length] = config.window.values()
@@ -160,7 +160,7 @@ def window(config: MelConfig) -> Array:
 
 @cache
 def mel_filterbank(config: MelConfig) -> Array:
-    """The triangular filters, (n_mels, n_fft/2+1) float32."""
+    """Return the triangular filters, (n_mels, n_fft/2+1) float32."""
     return _kaldi_bank(config) if config.mel.scale == "kaldi" else _triangles_in_hz(config)
 
 

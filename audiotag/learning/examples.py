@@ -35,7 +35,7 @@ class Examples:
         return bool((self.targets.sum(axis=1) <= 1).all())
 
     def without(self, rows: list[int]) -> Examples:
-        """The examples without some of the sounds."""
+        """Return the examples without some of the sounds."""
         kept = np.setdiff1d(np.arange(len(self.paths)), rows)
         return Examples(tuple(self.paths[i] for i in kept), self.classes, self.targets[kept])
 

@@ -83,7 +83,7 @@ def _decompose(x: Array) -> tuple[Array, Array, Array]:
 
 
 def _left_out(basis: Array, lengths: Array, projected: Array, y: Array, alpha: float) -> Array:
-    """The value that each sound gets from the regression on all others, with the same standardisation."""
+    """Return the value that each sound gets from the regression on all others, with the same standardisation."""
     shrink = lengths**2 / (lengths**2 + alpha)
     fitted = basis @ (shrink[:, None] * projected)
     leverage = 1 / len(y) + (basis**2) @ shrink

@@ -79,7 +79,7 @@ def assemble(network: Network, head: Head, facts: dict[str, Any]) -> Graph:
 
 
 def _free(name: str, taken: set[str]) -> str:
-    """A name that no value of the graph has yet."""
+    """Return a name that no value of the graph has yet."""
     while name in taken:
         name += "_"
     taken.add(name)

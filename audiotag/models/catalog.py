@@ -89,7 +89,7 @@ class ResolvedModel:
             raise ModelError(printable(f"{self.name}: {error}")) from None
 
     def summary(self) -> ResolvedModel:
-        """The description without the content but with its hash, for other processes. Raises ModelError."""
+        """Return the description without the content but with its hash, for other processes. Raises ModelError."""
         summary = self if isinstance(self.source, str) else replace(self, source="")
         vars(summary)["sha256"] = self.sha256
         return summary
@@ -108,7 +108,7 @@ def cache_dir() -> Path:
     if home:
         return Path(home)
     base = os.environ.get("XDG_CACHE_HOME", "")
-    if os.path.isabs(base):  # as the XDG specification says
+    if os.path.isabs(base):  # required by the XDG specification
         return Path(base) / "audiotag"
     try:
         user = Path.home()
@@ -198,7 +198,7 @@ def _from_path(name: str) -> ResolvedModel:
 
 
 def _says_untrained(path: Path) -> bool:
-    """Whether the metadata of an ONNX file mark it as made by `random_graph`. Raises ModelError."""
+    """Return whether the metadata of an ONNX file mark it as made by `random_graph`. Raises ModelError."""
     try:
         return read_metadata(path).get("trained") == "no"
     except OSError as error:

@@ -65,7 +65,7 @@ def read_checkpoint(path: str | os.PathLike[str]) -> dict[str, Array]:
 
 
 def _is_legacy(file: BinaryIO) -> bool:
-    """Whether a file is a legacy file; a zip file otherwise. Raises Refusal for other files."""
+    """Return whether a file is a legacy file; a zip file otherwise. Raises Refusal for other files."""
     head = file.read(512)
     file.seek(0)
     if not head:

@@ -76,7 +76,7 @@ def graph_of(
 def _labels(
     given: tuple[ClassLabel, ...] | None, usual: tuple[ClassLabel, ...], classes: int
 ) -> tuple[ClassLabel, ...]:
-    """The classes of a model; the usual ones of its family if it has as many and none are given."""
+    """Return the classes of a model; the usual ones of its family if it has as many and none are given."""
     labels = usual if given is None else given
     if given is None and classes != len(labels):
         raise ModelError(

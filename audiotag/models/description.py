@@ -165,7 +165,7 @@ class Description:
         return self.features or replace(mel.DEFAULT, rate=self.rate, mel=MelBank(fmax=min(15000.0, self.rate / 2)))
 
     def spectrogram(self, samples: Array) -> Array:
-        """The features (mels, frames) of samples at the model's rate, for a picture."""
+        """Return the features (mels, frames) of samples at the model's rate, for a picture."""
         return mel.log_mel(samples, self.shown)
 
     def missing(self, n_samples: int) -> int:
@@ -183,7 +183,7 @@ class Description:
         return result
 
     def to_text(self) -> str:
-        """The JSON text for the metadata."""
+        """Return the JSON text for the metadata."""
         value = to_json(self)
         if value["features"] is not None:
             del value["features"]["rate"]
@@ -212,12 +212,12 @@ def from_value(value: Any) -> Description:
 
 
 def audioset_labels() -> tuple[ClassLabel, ...]:
-    """The classes of AudioSet for a description."""
+    """Return the classes of AudioSet for a description."""
     return tuple(ClassLabel(label.name, label.mid) for label in audioset())
 
 
 def efficientat(config: MelConfig = mel.DEFAULT, labels: tuple[ClassLabel, ...] | None = None) -> Description:
-    """The description of EfficientAT's models, which a model without one is taken for."""
+    """Return the description of EfficientAT's models, which a model without one is taken for."""
     return Description(
         "log_mel", config.rate, ("batch", 1, "mel", "time"), "logits",
         audioset_labels() if labels is None else labels, config,

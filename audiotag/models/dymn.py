@@ -92,7 +92,7 @@ class _DynamicBuilder(GraphBuilder):
         return self._node("Add", f"{name}.add", [y, x]) if block.residual else y
 
     def _context(self, name: str, x: Value, block: InvertedResidual, size: int) -> tuple[Value, Value, Value]:
-        """The context (1, size), and gates along frequency (1, c, f, 1) and time (1, c, 1, t) before the sigmoid."""
+        """Return the context (1, size) and gates over frequency (1, c, f, 1) and time (1, c, 1, t), before sigmoids."""
         along_f = self._node("ReduceMean", f"{name}.mean_f", [x], {"axes": [3], "keepdims": 1})
         along_t = self._node("ReduceMean", f"{name}.mean_t", [x], {"axes": [2], "keepdims": 1})
         weight = self._tensor(f"{name}.joint_conv.weight", (size, block.channels, 1, 1), 1.0)

@@ -43,18 +43,18 @@ def graph_from_frame_state(state: Mapping[str, Array]) -> Graph:
 
 
 def is_frame_wise(state: Mapping[str, Array]) -> bool:
-    """Whether a checkpoint is one of these networks."""
+    """Return whether a checkpoint is one of these networks."""
     return any(_plain(name) == "strong_head.weight" for name in state)
 
 
 def _plain(name: str) -> str:
-    """The name of a tensor without the prefix of its module."""
+    """Return the name of a tensor without the prefix of its module."""
     return next((name.removeprefix(prefix) for prefix in _PREFIXES if name.startswith(prefix)), name)
 
 
 @dataclass(frozen=True)
 class FrameConfig(Config):
-    """A network that keeps the time resolution behind the second block."""
+    """A network that keeps the time resolution after the second block."""
 
     @property
     def blocks(self) -> tuple[InvertedResidual, ...]:

@@ -14,11 +14,9 @@ _VARINT, _FIXED_64, _BYTES, _FIXED_32 = 0, 1, 2, 5
 
 
 def read_metadata(source: str | os.PathLike[str] | bytes) -> dict[str, str]:
-    """Read the metadata entries of an ONNX file, or of its content; what can't be parsed has none.
+    """Read the metadata entries of an ONNX file, or of its content; content that can't be parsed has none.
 
-    Skips the graph by its length, so that a large model costs no more than a small one.
-
-    Raises OSError.
+    Skips the graph by its length, so that a large model costs no more than a small one. Raises OSError.
     """
     found: dict[str, str] = {}
     with io.BytesIO(source) if isinstance(source, bytes) else open(source, "rb") as file:
@@ -38,7 +36,7 @@ def read_metadata(source: str | os.PathLike[str] | bytes) -> dict[str, str]:
 
 
 def with_entry(content: bytes, key: str, value: str) -> bytes:
-    """The content of an ONNX file with a metadata entry, in place of any of that key; nothing else changes.
+    """Return the content of an ONNX file with a metadata entry, in place of any of that key; nothing else changes.
 
     Raises:
         ValueError: the content is not that of an ONNX file.
@@ -60,7 +58,7 @@ def with_entry(content: bytes, key: str, value: str) -> bytes:
 
 
 def _tagged(number: int, data: bytes) -> bytes:
-    """A field of bytes."""
+    """Return a field of bytes."""
     head, size = bytearray([number << 3 | _BYTES]), len(data)
     while size >= 0x80:
         head.append(size & 0x7F | 0x80)

@@ -70,7 +70,7 @@ class InvertedResidual:
     time_stride: int | None = None
 
     def scaled(self, width: float) -> InvertedResidual:
-        """The block in a network of the given width."""
+        """Return the block in a network of the given width."""
         channels, expanded, out = (make_divisible(c * width) for c in (self.channels, self.expanded, self.out))
         return replace(self, channels=channels, expanded=expanded, out=out)
 
@@ -329,7 +329,7 @@ class GraphBuilder:
         return x
 
     def _tensor(self, name: str, shape: Shape, gain: float, reshaped: Shape | None = None) -> Value:
-        """The initializer of a tensor, added on first use."""
+        """Return the initializer of a tensor, added on first use."""
         if name not in self._constants:
             array = self.tensors(name, shape, gain)
             self._constants[name] = self.graph.add_initializer(
@@ -338,13 +338,13 @@ class GraphBuilder:
         return self._constants[name]
 
     def _numbers(self, name: str, numbers: int | Sequence[int]) -> Value:
-        """An initializer of integers, added on first use."""
+        """Return an initializer of integers, added on first use."""
         if name not in self._constants:
             self._constants[name] = self.graph.add_initializer(name, np.array(numbers, np.int64))
         return self._constants[name]
 
     def _number(self, name: str, number: float) -> Value:
-        """An initializer of one float32, added on first use."""
+        """Return an initializer of one float32, added on first use."""
         if name not in self._constants:
             self._constants[name] = self.graph.add_initializer(name, np.array(number, np.float32))
         return self._constants[name]
@@ -468,7 +468,7 @@ class MobileNetBuilder(GraphBuilder):
         return logits, embedding
 
     def _convolutional_head(self, config: Config, x: Value) -> tuple[Value, Value]:
-        """Logits as the mean of a convolution with batch normalisation."""
+        """Add the mean of a convolution with batch normalisation; it gives the logits."""
         pooled = self._node("GlobalAveragePool", "embedding.pool", [x])
         embedding = self._node("Flatten", "embedding.flatten", [pooled], {"axis": 1}, output="embedding")
         weight = self._tensor("classifier.0.weight", (config.classes, config.embedding, 1, 1), _EMBEDDING_GAIN)

@@ -1,4 +1,4 @@
-"""An ONNX model that has been checked to be the tagger that it says it is."""
+"""An ONNX model that has been checked to be the tagger that its description declares."""
 
 from __future__ import annotations
 
@@ -84,14 +84,14 @@ class Network:
     # -- running ------------------------------------------------------------------------
 
     def __call__(self, rows: Array) -> Array:
-        """Compute the scores (batch, classes) float32, as the model gives them, of its front end's output.
+        """Compute the scores (batch, classes) float32 from the front end's output, in the form that the model has them.
 
         `rows` is (batch, mels, time) float32, or (batch, 1, samples). Raises ModelError.
         """
         return self._scores(self._run([self._output], rows)[0], len(rows))
 
     def answer(self, rows: Array, *, frames: bool = False, embedding: bool = False) -> Outcome:
-        """Compute the probabilities of a clip, its front end being `rows`, (mels, time) or (1, samples).
+        """Compute the probabilities of a clip from the front end's output `rows`, (mels, time) or (1, samples).
 
         Raises ModelError.
         """
@@ -116,7 +116,7 @@ class Network:
             raise self._error(str(error)) from None
 
     def _scores(self, scores: Array, batch: int) -> Array:
-        if self._output == self._frames:  # of a model without scores for whole clips
+        if self._output == self._frames:  # the model has no scores for whole clips
             result: Array = self._framewise(scores).max(axis=0)[None]
         else:
             # some exports drop the batch axis, or make it the second one
@@ -132,7 +132,7 @@ class Network:
         return result.clip(0, 1) if self.description.output == "probabilities" else result
 
     def _framewise(self, scores: Array) -> Array:
-        """The frame-wise scores of one clip as (frames, classes)."""
+        """Return the frame-wise scores of one clip as (frames, classes)."""
         framewise: Array = scores if np.ndim(scores) == 2 else scores[0] if len(scores) == 1 else np.empty((0, 0))
         if self.classes not in framewise.shape:
             shape = np.shape(scores)
@@ -140,7 +140,10 @@ class Network:
         return framewise if self._classes_come_last(framewise.shape) else framewise.T
 
     def _classes_come_last(self, shape: Any) -> bool:
-        """Whether the classes are the last axis of frame-wise scores; if both could be, as the model declares."""
+        """Return whether the classes are the last axis of frame-wise scores.
+
+        The model's declaration decides if both could be.
+        """
         declared = next(list(o.shape or shape) for o in self.session.get_outputs() if o.name == self._frames)
         fixed = [size == self.classes for size in declared[-2:]]
         return bool(fixed[1] or (not fixed[0] and shape[1] == self.classes))
@@ -179,12 +182,12 @@ class Network:
 
     @property
     def output(self) -> str:
-        """The name of the scores."""
+        """Name of the scores."""
         return self._output
 
     @property
     def frames(self) -> int | None:
-        """The fixed number of frames or samples of the model, None for any number."""
+        """Fixed number of frames or samples of the model; None if it takes any number."""
         fixed = dict(zip(self.description.layout, self._input.shape)).get(self._time_axis)
         return fixed if isinstance(fixed, int) else None
 
@@ -230,7 +233,7 @@ class Network:
         return [output.name for output in self.session.get_outputs()]
 
     def _named(self, kind: str) -> str | None:
-        """The name of an output that the description states. Raises ModelError if there is no such output."""
+        """Return the name of an output in the description. Raises ModelError if the model has no such output."""
         name = getattr(self.description.outputs, kind, None)
         if name is not None and name not in self._names():
             raise self._error(f"has no output {name!r}, which its description names; outputs are {self._names()}")
@@ -283,14 +286,14 @@ class Network:
         raise self._error(f"{what}: no output has {self.classes} classes (outputs: {self._listed()}){self._hint}")
 
     def _check_classes(self, name: str) -> None:
-        """Raise ModelError if the size of an output is known and not that of the labels."""
+        """Raise ModelError if the size of an output is known and differs from the number of labels."""
         shape = next(output.shape for output in self.session.get_outputs() if output.name == name)
         if shape and isinstance(shape[-1], int) and shape[-1] != self.classes:
             labels = f"{self.classes} labels" if self._described else f"AudioSet's {self.classes} classes"
             raise self._error(f"its output {name!r} is {tuple(shape)}, which does not fit {labels}{self._hint}")
 
     def _check_frame_rate(self) -> None:
-        """Raise ModelError if the number of frame-wise scores of some silence is not that of the described rate."""
+        """Raise ModelError if the number of frame-wise scores of silence contradicts the described rate."""
         description = self.description
         if self._frames is None or description.frames is None:
             return

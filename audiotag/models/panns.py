@@ -41,15 +41,16 @@ _SEGMENT = 32
 
 
 def is_panns(state: Mapping[str, Array]) -> bool:
-    """Whether a checkpoint is one of these networks."""
+    """Return whether a checkpoint is one of these networks."""
     return "fc_audioset.weight" in state
 
 
 def graph_from_panns_state(state: Mapping[str, Array], name: str) -> tuple[Graph, Description]:
     """Build the network of a checkpoint, and its description with AudioSet's classes.
 
-    The architecture follows from the tensors; only Cnn14_DecisionLevelMax, which has the tensors of Cnn14, is known by
-    the name of its file. Raises ModelError, which names the tensor that is missing, unexpected, or has another shape.
+    The architecture follows from the tensors, except for Cnn14_DecisionLevelMax, which has the tensors of Cnn14 and is
+    recognised by the name of its file. Raises ModelError, which names the tensor that is missing, unexpected, or has
+    another shape.
     """
     described = _front_end(state)
     network = {key: array for key, array in state.items() if not key.startswith(_FRONT_END)}
@@ -66,7 +67,7 @@ def graph_from_panns_state(state: Mapping[str, Array], name: str) -> tuple[Graph
 
 
 def _front_end(state: Mapping[str, Array]) -> Description:
-    """The description of the front end whose constants a checkpoint contains. Raises ModelError for another one."""
+    """Return the description of the front end whose constants a checkpoint has. Raises ModelError for any other."""
     bank = state.get(_MEL)
     if bank is None or bank.ndim != 2:
         raise ModelError(f"{_MEL} is missing: the sample rate of the model is not known")
@@ -108,7 +109,7 @@ class _PannsBuilder(GraphBuilder):
     # -- bodies -------------------------------------------------------------------------
 
     def _blocks(self, x: Value, architecture: str) -> Value:
-        """The blocks of Cnn6 (one 5 x 5 convolution each) and of Cnn10 and Cnn14 (two of 3 x 3)."""
+        """Return the blocks of Cnn6 (one 5 x 5 convolution each) and of Cnn10 and Cnn14 (two of 3 x 3)."""
         sizes = _CNN14 if architecture == "Cnn14" else _CNN14[:4]
         kernel, layers = (5, ("1",)) if architecture == "Cnn6" else (3, ("1", "2"))
         for index, (before, out) in enumerate(pairwise((1, *sizes)), 1):
@@ -215,7 +216,7 @@ class _PannsBuilder(GraphBuilder):
 
 
 def _architecture(state: Mapping[str, Array]) -> tuple[str, int]:
-    """The network that has these tensors, and its number of channels before the head. Raises ModelError."""
+    """Return the network that has these tensors, and its number of channels before the head. Raises ModelError."""
 
     def has(name: str) -> bool:
         return f"{name}.weight" in state

@@ -1,4 +1,4 @@
-"""Interpreter for pickles of tensors that calls nothing.
+"""Interpreter for pickles of tensors that calls no functions.
 
 A pickle is a program that may call any function. Here its opcodes are interpreted by a machine that supports
 containers, numbers, text and tensors only; any other opcode is refused.
@@ -77,7 +77,7 @@ class StoredTensor(NamedTuple):
 
 
 class Skipped:
-    """Stands for a numpy array or number, such as a best score or the state of a sampler, that is not read."""
+    """Placeholder for a numpy array or number, such as a best score or the state of a sampler, that is not read."""
 
 
 class _Global(NamedTuple):
@@ -221,7 +221,7 @@ def _global(name: str) -> _Global:
 
 
 def _rebuild(function: Any, arguments: Any) -> Any:
-    """Return what calling a known global with these arguments would have created."""
+    """Return the object that a call of a known global with these arguments would have created."""
     match function, arguments:
         case _Global(name=name), () if name == _CONTAINER:
             return {}

@@ -50,12 +50,12 @@ class ReleaseModel:
 
     @property
     def licence(self) -> str:
-        """The licence of the weights; for PANNs and CED as third parties report it."""
+        """Licence of the weights; for PANNs and CED as third parties report it."""
         return {PANNS_URL: "CC BY 4.0", CED_URL: "Apache-2.0"}.get(self.url, "MIT")
 
     @property
     def family(self) -> str:
-        """The name of the project that published it."""
+        """Name of the project that published the model."""
         return {RELEASE_URL: "EfficientAT", EFFICIENT_SED_URL: "EfficientSED", PANNS_URL: "PANNs", CED_URL: "CED"}[
             self.url
         ]

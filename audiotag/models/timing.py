@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def measured(name: str) -> float | None:
-    """The time of a model that is on this machine, None if it or the file has not been measured here."""
+    """Return the time of a model on this machine; None if there is no such model, or it has not been measured here."""
     entry = _read().get(name)
     if not isinstance(entry, dict):
         return None
@@ -38,7 +38,10 @@ def _read() -> dict[str, Any]:
 
 
 def keep(model: ResolvedModel, milliseconds: float) -> None:
-    """Write the time of a model in milliseconds; a full disk or missing rights only cost the column of the list."""
+    """Write the time of a model in milliseconds.
+
+    On a full disk or without permission only the list's column is lost.
+    """
     entry = {"milliseconds": round(milliseconds, 3), "machine": platform.node(), "file": _identity(model)}
     with suppress(OSError):
         _path().parent.mkdir(parents=True, exist_ok=True)
@@ -46,7 +49,7 @@ def keep(model: ResolvedModel, milliseconds: float) -> None:
 
 
 def _identity(model: ResolvedModel) -> list[int]:
-    """Size and time of change of a model's file."""
+    """Return size and modification time of a model's file."""
     if isinstance(model.source, bytes):
         return [len(model.source)]
     status = os.stat(model.source)

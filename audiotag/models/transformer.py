@@ -33,7 +33,7 @@ _FRONT_END = "front_end."
 
 
 def is_transformer(state: Mapping[str, Array]) -> bool:
-    """Whether a checkpoint is one of these networks."""
+    """Return whether a checkpoint is one of these networks."""
     return "time_pos_embed" in state and "patch_embed.proj.weight" in state
 
 

@@ -32,6 +32,6 @@ DEFAULT = "text"
 
 
 def format_of(path: str | None) -> str:
-    """The name of the format that an output's suffix selects, `DEFAULT` if it selects none."""
+    """Return the name of the format that an output's suffix selects, `DEFAULT` if it selects none."""
     suffix = os.path.splitext(path or "")[1].lower()
     return next((name for name, format in ALL.items() if suffix in format.suffixes), DEFAULT)

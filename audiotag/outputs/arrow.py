@@ -6,16 +6,13 @@ from typing import Any
 
 
 def tags_type(pa: Any) -> Any:
-    """The Arrow type of a column of tags; `pa` is the pyarrow module."""
+    """Return the Arrow type of a column of tags; `pa` is the pyarrow module."""
     fields = [("label", pa.string()), ("mid", pa.string()), ("index", pa.int32()), ("score", pa.float64())]
     return pa.list_(pa.struct(fields))
 
 
 def columns(tags: list[list[dict[str, Any]]], errors: list[str | None], warnings: list[str | None]) -> dict[str, Any]:
-    """The columns "tags", "error" and "warning" of a batch as Arrow arrays, or as lists if pyarrow is not installed.
-
-    The types are explicit because Arrow would infer another type for a column without errors or without tags.
-    """
+    """Return the columns "tags", "error" and "warning" of a batch as Arrow arrays, as lists without pyarrow."""
     try:
         import pyarrow as pa
     except ImportError:

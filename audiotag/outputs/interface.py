@@ -36,14 +36,15 @@ class Encoder(Format, ABC):
     """
 
     def header(self) -> str:
-        """The text at the beginning of a new file."""
+        """Return the text at the beginning of a new file."""
         return ""
 
     @abstractmethod
     def encode(self, row: Result | Failure) -> str:
-        """The text of a row, empty if the format cannot express it.
+        """Return the text of a row, empty if the format cannot express it.
 
-        Undecodable bytes of file names may be in it as lone surrogates (`os.fsdecode`); they are written as they were.
+        The text may contain undecodable bytes of file names as lone surrogates (`os.fsdecode`); they are written
+        unchanged.
         """
 
 

@@ -41,7 +41,7 @@ class NpyWriter(PartWriter):
         for i, vector in enumerate(vectors):
             if vector is not None:
                 array[i] = vector
-        # the array last: its existence marks the part as complete
+        # the array last, because its existence marks the part as complete
         _replace(folder, f"part-{number:05d}.jsonl", lambda file: file.write("".join(lines).encode()))
         _replace(folder, f"part-{number:05d}.npy", lambda file: np.save(file, array))
 

@@ -63,7 +63,7 @@ def _fields(row: Result | Failure) -> dict[str, Any]:
 
 
 def _text(name: str) -> str:
-    """A file name as valid UTF-8, with undecodable bytes escaped."""
+    """Return a file name as valid UTF-8, with undecodable bytes escaped."""
     return name.encode(errors="backslashreplace").decode()
 
 

@@ -1,8 +1,8 @@
-"""Embeddings as bytes, to find the few of an index that can be among the nearest.
+"""Embeddings as bytes, to find the few rows of an index that can be among the nearest.
 
-A unit vector v becomes scale · codes with codes in -127..127, off by a vector of the length `error`. The scalar product
-with another unit vector differs from that of the codes by at most the sum of both errors, so that all vectors whose
-product could be among the greatest are known, and only they are read as they are.
+A unit vector v is approximated by scale · codes with codes in -127..127; the difference is a vector of the length
+`error`. The scalar product with another unit vector differs from that of the codes by at most the sum of both errors.
+So all vectors whose product could be among the greatest are known, and only they are read in full precision.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from tinyonnx.ir import Array
 
 _MOST, _MOST_WANTED = 127, 8191
-"""Greatest code of an embedding; and of the wanted one, small enough that sums of 2,048 products fit 32 bits."""
+"""Maximum code of an embedding, and of the wanted one, such that sums of 2,048 products fit into 32 bits."""
 
 MAX_SIZE = 2048
 """Maximum number of codes of an embedding."""
@@ -46,7 +46,7 @@ def encode(vectors: Array) -> Codes:
 
 
 def candidates(codes: Codes, wanted: Array, count: int) -> Array:
-    """The rows that can be among the `count` with the greatest scalar product with the unit vector `wanted`."""
+    """Return the rows that can be among the `count` with the greatest scalar product with the unit vector `wanted`."""
     scale = max(float(np.abs(wanted).max()), 1e-30) / _MOST_WANTED
     numbers = np.rint(wanted / scale).astype(np.int16)
     off = float(np.linalg.norm(wanted - numbers * scale)) * 2 + _ROUNDING

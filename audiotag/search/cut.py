@@ -78,7 +78,7 @@ def _detection(row: dict[str, Any], tag: dict[str, Any]) -> Detection:
 
 
 def best_of_each(detections: list[Detection], count: int | None) -> list[Detection]:
-    """The `count` detections of each class with the highest scores; all for None."""
+    """Return the `count` detections of each class with the highest scores; all for None."""
     taken: dict[str, int] = {}
     chosen = []
     for detection in sorted(detections, key=lambda each: -each.score):
@@ -99,17 +99,15 @@ class _Span(NamedTuple):
 def cut(path: str, detections: list[Detection], margin: float, folder: str, taken: set[str]) -> list[str]:
     """Write the detections of a recording as WAV files, mono with 16 bits, in a sub-folder for each class.
 
-    `margin` is in seconds and added at both ends. Reads the recording once, and keeps as much of it as the longest
-    detection takes. Returns the files, without those of detections behind the end of the recording. Names in `taken`,
-    to which those of the files are added, get a number.
-
-    Raises AudioError, OutputError.
+    `margin` is in seconds and added at both ends. Reads the recording once and keeps as many samples as the longest
+    detection needs. Returns the files; detections after the end of the recording have none. Names in `taken`, to which
+    those of the files are added, get a number. Raises AudioError, OutputError.
     """
     spans = [_Span(max(0, round((d.start - margin) * RATE)), round((d.end + margin) * RATE), d) for d in detections]
     waiting = deque(sorted(spans, key=lambda span: span.start))
     begun: list[_Span] = []
     kept: deque[Array] = deque()
-    first = at = 0  # positions of the first kept sample, and behind the last
+    first = at = 0  # positions of the first kept sample, and after the last one
     written = []
 
     def write(span: _Span) -> None:
@@ -162,5 +160,5 @@ def _name(detection: Detection) -> str:
 
 
 def _word(text: str) -> str:
-    """Text as part of a file name: letters, digits and ". -_", nothing else."""
+    """Return a text as part of a file name: only letters, digits and ". -_"."""
     return re.sub(r"[^\w. -]+", "_", text).strip(". ") or "_"

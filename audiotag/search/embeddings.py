@@ -57,7 +57,7 @@ class Results:
 
 
 class ResultLines:
-    """Lines of JSON, parsed when asked for.
+    """Lines of JSON, parsed on demand.
 
     Args:
         path: the file or folder that has them, for messages.
@@ -73,11 +73,11 @@ class ResultLines:
         return len(self.starts) - 1
 
     def text(self, index: int) -> bytes:
-        """The line without its end."""
+        """Return the line without its end."""
         return bytes(self._data[self.starts[index] : self.starts[index + 1]]).rstrip(b"\n")
 
     def row(self, index: int) -> dict[str, Any]:
-        """The result in a line. Raises SearchError if it has none."""
+        """Return the result in a line. Raises SearchError if it has none."""
         try:
             row = json.loads(self.text(index))
         except ValueError:
@@ -90,7 +90,7 @@ class ResultLines:
 
 
 def _is_result(row: Any) -> TypeGuard[dict[str, Any]]:
-    """Whether an object has the fields of a result that searches need."""
+    """Return whether an object has the fields of a result that searches need."""
     if not isinstance(row, dict) or not isinstance(row.get("path"), str):
         return False
     tags, model = row.get("tags") or [], row.get("model") or {}
@@ -165,7 +165,7 @@ def _index_part(folder: Path) -> EmbeddingPart:
 
 
 def _rises(starts: Array, size: int) -> bool:
-    """Whether these are places in `size` bytes in ascending order, the last of them the end."""
+    """Return whether these are positions in `size` bytes in ascending order, the last of which is the end."""
     return bool(len(starts)) and starts[0] == 0 and starts[-1] == size and bool((starts[1:] >= starts[:-1]).all())
 
 

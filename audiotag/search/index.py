@@ -37,7 +37,7 @@ class _ArrayFile:
         self.rows += len(rows)
 
     def finish(self) -> None:
-        """Write the header again; it is as long for every number of rows."""
+        """Write the header again; it has the same length for every number of rows."""
         self._file.seek(0)
         self._header()
         assert self._file.tell() == self._begin
@@ -99,7 +99,10 @@ def _write(parts: Iterable[EmbeddingPart], folder: str) -> int:
 
 
 def _publish(folder: str, without: set[str]) -> None:
-    """Give the files their names; vectors.npy, which marks the index as complete, goes first and comes last."""
+    """Rename the files to their final names.
+
+    Vectors.npy, which marks the index as complete, is removed first and comes last.
+    """
     for name in {"vectors.npy", *without}:
         with suppress(FileNotFoundError):
             os.unlink(os.path.join(folder, name))

@@ -46,7 +46,7 @@ class Query:
         Raises ValueError, LabelError.
         """
         parts = {"name", "top", "threshold", "labels", "window", "hop", "raw", "rate", "channels"}
-        parts |= {"spectrogram", "channel", "model"}
+        parts |= {"spectrogram", "channel"}
         unknown = sorted(set(parameters) - parts)
         if unknown:
             raise ValueError(f"unknown parameter {unknown[0]!r}; known are {', '.join(sorted(parts))}")
@@ -126,7 +126,7 @@ def analyse(tagger: Tagger, decoders: Decoders, request: AnalysisRequest) -> Ans
     Raises TooLongError, AudioError, CrashError, ModelError, ClientGoneError.
     """
     query = request.query
-    # read now: a large upload stays on disk while it waits
+    # read now, because a large upload stays on disk while it waits
     sound = Sound(request.name, request.file.read(), request.max_seconds, query.raw, query.channel, tagger.rate)
     notes: list[str] = []
     samples = decoders.decode(sound, request.abandoned, notes)

@@ -60,7 +60,7 @@ class Guard:
         return None
 
     def _allows(self, host: str) -> bool:
-        """Whether a Host header, with or without a port, names an IP address or an allowed name."""
+        """Return whether a Host header, with or without a port, names an IP address or an allowed name."""
         name = host_name(host)
         if name == "localhost" or name.endswith(".localhost") or name in self._hosts:
             return True
@@ -72,7 +72,7 @@ class Guard:
 
 
 def host_name(host: str) -> str:
-    """The lower-case name or address in a Host header, without port and brackets."""
+    """Return the lower-case name or address in a Host header, without port and brackets."""
     host = host.strip().lower()
     if host.startswith("["):
         return host[1:].partition("]")[0]

@@ -1,7 +1,7 @@
 """POST /windows: the scores of all classes in every window of a recording, line by line while it is analysed.
 
-An upload goes to a file on disk, from which a decoder process reads, also while it arrives; neither the sound nor the
-scores are kept, so that a recording may last for hours. The answer has one JSON object on each line:
+An upload goes to a file on disk, from which a decoder process reads; neither the sound nor the scores are kept, so that
+a recording may last for hours. The answer has one JSON object on each line:
 
     {"labels": […], "model": name, "window": s, "hop": s}         first; 0.2 s for models with frame-wise scores
     {"start": s, "end": s, "peak": p, "scores": base64}           for each window
@@ -15,7 +15,7 @@ from __future__ import annotations
 import base64
 import json
 import threading
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Generator, Iterator
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -40,15 +40,12 @@ CELL = 0.2
 """Seconds of the windows of a model with frame-wise scores."""
 
 MOST_OVERLAP = 20
-"""Maximum number of windows over one moment."""
+"""Maximum number of windows that may cover one moment."""
 
 
 @dataclass(frozen=True)
 class WindowsRequest:
-    """A recording in a file, and the windows to score; `abandoned` is set when the client has left.
-
-    With `length`, the file is still being written, while `arriving` returns True, and will have so many bytes.
-    """
+    """A recording in a file, and the windows to score; `abandoned` is set when the client has left."""
 
     path: str
     name: str
@@ -56,8 +53,6 @@ class WindowsRequest:
     max_seconds: float
     raw: RawFormat | None = None
     channel: str | int = "mean"
-    length: int | None = None
-    arriving: Callable[[], bool] = lambda: False
     abandoned: threading.Event = field(default_factory=threading.Event)
 
 
@@ -69,10 +64,8 @@ def lines(tagger: Tagger, decoders: Decoders, request: WindowsRequest) -> Genera
     """
     notes: list[str] = []
     tape = _Passing(tagger.rate)
-    sound = Sound(
-        request.name, b"", request.max_seconds, request.raw, request.channel, tagger.rate, request.path, request.length
-    )
-    blocks = tape.recorded(decoders.stream(sound, request.abandoned, notes, request.arriving))
+    sound = Sound(request.name, b"", request.max_seconds, request.raw, request.channel, tagger.rate, path=request.path)
+    blocks = tape.recorded(decoders.stream(sound, request.abandoned, notes))
     scored = score(tagger, request.grid, blocks)
     first = next(scored)
     frame_wise = tagger.network.description.frames is not None
@@ -96,8 +89,8 @@ def lines(tagger: Tagger, decoders: Decoders, request: WindowsRequest) -> Genera
 def score(tagger: Tagger, grid: Grid, blocks: Iterator[Array]) -> Iterator[tuple[Scored, float]]:
     """Yield the scores of each window, and the greatest magnitude of its samples.
 
-    A model with frame-wise scores has windows of its own, `CELL` long, each with the greatest scores of its frames.
-    The only place that decides which parts of a recording get scores of their own.
+    A model with frame-wise scores has windows of its own, `CELL` long, each with the greatest scores of its frames. No
+    other function decides which parts of a recording get scores of their own.
     """
     if tagger.network.description.frames is not None:
         yield from _frame_wise(tagger, blocks)
@@ -169,7 +162,7 @@ def _last(tagger: Tagger, tape: _Passing, best: Array, notes: list[str]) -> dict
 
 
 class _Passing:
-    """Counts the samples that pass, and keeps them as long as they are few."""
+    """Counts the samples that pass, and keeps them as long as there are few."""
 
     def __init__(self, rate: int) -> None:
         self._rate = rate
@@ -177,7 +170,7 @@ class _Passing:
         self._blocks: list[Array] | None = []
 
     def recorded(self, blocks: Iterator[Array]) -> Iterator[Array]:
-        """Yield the blocks."""
+        """Yield the blocks unchanged."""
         for block in blocks:
             self._size += len(block)
             if self._size > KEPT_SECONDS * self._rate:
@@ -188,10 +181,10 @@ class _Passing:
 
     @property
     def seconds(self) -> float:
-        """Seconds that have passed."""
+        """Seconds of samples that have passed."""
         return self._size / self._rate
 
     @property
     def samples(self) -> Array | None:
-        """All samples; None if they were too many."""
+        """All samples; None if there were too many."""
         return None if self._blocks is None else np.concatenate(self._blocks)

@@ -25,7 +25,7 @@ from tinyonnx.codegen.targets import DEFAULT, TARGETS, TargetMachine
 from tinyonnx.files import target_of, write_file
 from tinyonnx.native import products
 from tinyonnx.native.kernels import bytes_for, run_sized, unpack
-from tinyonnx.native.levels import report, units
+from tinyonnx.native.levels import units
 from tinyonnx.native.sized import lay_out_sizes, plan_for_size
 from tinyonnx.native.toolchain import require
 from tinyonnx.native.unit import CONSTANTS, RUNS, UNPACKED, UNPACKED_BYTES, WORDS, Place, Unit, UnitLayout
@@ -44,7 +44,7 @@ WASM_SECONDS = 60
 _HERE = Path(__file__).parent
 
 SOURCES = sorted(FOLDER.glob("*.c"))
-"""The C front end."""
+"""Sources of the C front end."""
 
 PROGRAM = _HERE / "program.mjs"
 """The JavaScript module that runs the WebAssembly module anywhere; `node.mjs` adds node's system calls."""
@@ -79,7 +79,7 @@ def build_program(model: ResolvedModel, output: Path, target: str = DEFAULT) -> 
 
 
 def _compilable(network: Network) -> Description:
-    """The description of a model, if the program can hear as it says. Raises ModelError."""
+    """Return the description of a model if the program supports it. Raises ModelError."""
     description = network.description
     lengths = description.lengths
     reasons = [
@@ -116,7 +116,7 @@ def run_model(
 
 @kernel
 def size_model(n: Array, words: Array, at: int, count: int, part: int, parts: int) -> None:
-    """Set RESULT to the bytes of the model's memory for FRAMES frames, -1 if it takes no such clip."""
+    """Set RESULT to the bytes of the model's memory for FRAMES frames, -1 if it takes no clip of that length."""
     n[registers.RESULT] = bytes_for(n[registers.FRAMES], words, at, count)
 
 
@@ -176,4 +176,4 @@ def unit(source: str | bytes, name: str, longest: int) -> Unit:
     for found in cells.values():
         for cell in found:
             layout.add_place(cell, 16)
-    return layout.finished(report)
+    return layout.unit

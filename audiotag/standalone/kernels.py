@@ -67,7 +67,7 @@ def mix(n: Array, reals: Array, source: Input, values: Array, mono: Array, part:
 
 @kernel
 def resample(n: Array, resampler: Resampler, mono: Array, samples: Array, part: int, parts: int) -> None:
-    """Resample mono[START:END] to samples[COUNT:], as far as there is room; START and COUNT move on.
+    """Resample mono[START:END] to samples[COUNT:] as far as there is room; advance START and COUNT.
 
     With FIRST a clip begins; with LAST there are no more inputs, and RESULT is whether all outputs are there.
     """
@@ -117,7 +117,7 @@ def analyse(
 
 @jit
 def limit(features: Array, below: Any) -> None:
-    """Raise features to the greatest less `below`, as `mel.limit`."""
+    """Raise features to the greatest one minus `below`, as `mel.limit` does."""
     if below == np.inf or len(features) == 0:
         return
     greatest = features[0]
@@ -130,7 +130,7 @@ def limit(features: Array, below: Any) -> None:
 
 @jit
 def compact(features: Array, mels: int, frames: int, step: int) -> None:
-    """Move feature rows that are `step` apart directly behind each other."""
+    """Move feature rows that are `step` apart next to each other."""
     for m in range(1, mels):
         o, i = np.uint64(m * frames), np.uint64(m * step)
         for t in range(np.uint64(frames)):

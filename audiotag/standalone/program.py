@@ -21,7 +21,7 @@ INPUT = 1 << 16
 """Bytes per read."""
 
 MAPPED = ("tape", "features")
-"""Arrays that are empty here: C maps memory for them when it knows how much is needed."""
+"""Arrays that are empty here; C maps memory for them when it knows how much is needed."""
 
 _ALIGNMENT = 64
 

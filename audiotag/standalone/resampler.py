@@ -64,7 +64,7 @@ _ZERO = np.float32(0)
 
 
 def prototype() -> Array:
-    """The prototype filter h(k / DENSITY), float64, for k = -1, 0, ... until it is zero."""
+    """Return the prototype filter h(k / DENSITY), float64, for k = -1, 0, ... until it is zero."""
     u = np.arange(-1, HALF_WIDTH * DENSITY + 4) / DENSITY
     cutoff = (1 + PASSBAND) / 2
     beta = 0.1102 * (ATTENUATION - 8.7)
@@ -81,7 +81,7 @@ def outputs_of(n: int, rate: int) -> int:
 
 @jit
 def at(u: Any, curve: Array) -> Any:
-    """The prototype filter at |u|, by cubic interpolation of four points."""
+    """Return the prototype filter at |u|, by cubic interpolation of four points."""
     place = abs(u) * DENSITY
     i = int(place)
     if i + 3 >= len(curve):
@@ -205,7 +205,7 @@ def produce(
 
 @jit
 def done(r: Array) -> bool:
-    """Whether all outputs of a clip that has ended have been produced."""
+    """Return whether all outputs of a clip that has ended have been produced."""
     return bool(r[_GIVEN] == outputs_of(r[_SEEN], r[RATE]))
 
 

@@ -1,6 +1,6 @@
-"""The C that is generated for the front end: numbers and texts that the Python package has, too, and the model's texts.
+"""The C that is generated for the front end: numbers and texts that the Python package also has, and the model's texts.
 
-The rest of it is in the folder `c`.
+The other C sources are in the folder `c`.
 """
 
 from __future__ import annotations
@@ -35,13 +35,13 @@ CALLS = ("UNPACK", "MODEL", "SIZE", "MIX", "RESAMPLE", "ANALYSE", "RANK")
 """Calls of kernels by number: those of `build`, then those of `program`."""
 
 ROOMS = {"TAPE": 2, "FEATURES": 2, "ARENA": 1}
-"""Memory that is mapped when it is needed, and the number of kernels that use it: so many places are their cells."""
+"""Memory that is mapped when it is needed, and the number of kernels that use it, each of which has a cell for it."""
 
 PLACES = ("INTEGERS", "REALS", "INPUT", "MONO", "SCORES", "ORDER", "UNPACKED")
-"""Places by number; those of rooms follow."""
+"""Places by number, followed by those of rooms."""
 
 _SYSTEM_ERRORS = 134
-"""Linux numbers its errors from 1 on to less than this; the text of this number is for all others."""
+"""Upper bound of Linux's error numbers, which start at 1; the text of this number is for all other errors."""
 
 HELP = """\
 usage: {name} [options] FILE... | -
@@ -75,7 +75,7 @@ class Facts:
 
 
 def constants() -> str:
-    """The header `constants.h`."""
+    """Return the header `constants.h`."""
     numbers = {
         **_named("N_", registers, registers.INTEGERS, "ENCODING"),
         **_named("R_", registers, registers.REALS, "PEAK"),
@@ -114,7 +114,7 @@ def constants() -> str:
 
 
 def facts_source(facts: Facts, seconds: int) -> str:
-    """The C file with the constants of the model, in whose program clips have up to `seconds` in one piece."""
+    """Return the C file with the model's constants, for a program that tags clips of up to `seconds` in one piece."""
     description = facts.description
     config, labels = description.features, description.label_set
     assert config is not None
@@ -163,14 +163,14 @@ def facts_source(facts: Facts, seconds: int) -> str:
 
 
 def edges() -> Array:
-    """Code points at which printable and unprintable ranges alternate, beginning with an unprintable one."""
+    """Return the code points at which printable and unprintable ranges alternate, beginning with an unprintable one."""
     printables = np.array([chr(code).isprintable() for code in range(sys.maxunicode + 1)])
     starts: Array = np.flatnonzero(np.diff(printables, prepend=True)).astype(np.int32)
     return starts
 
 
 def quoted(text: str) -> str:
-    """A text as a C string literal."""
+    """Return a text as a C string literal."""
     return '"' + "".join(map(_escaped, text.encode())) + '"'
 
 
@@ -179,12 +179,12 @@ def _escaped(byte: int) -> str:
 
 
 def _template(text: str) -> str:
-    """A template of Python as one of `put_format`."""
+    """Convert a Python template to one for `put_format`."""
     return text.replace("%", "%%").replace("{:.2f}", "%f").replace("{}", "%d")
 
 
 def _named(prefix: str, module: object, count: int, first: str) -> dict[str, int]:
-    """The numbers that a module defines from one on, with a prefix."""
+    """Return the numbers, from one on, that a module defines, with a prefix."""
     names = list(vars(module))
     at = names.index(first)
     return {prefix + name: getattr(module, name) for name in names[at : at + count]}
@@ -204,10 +204,10 @@ def _array(declaration: str, items: Iterable[str]) -> str:
 
 
 def _json_label(name: str, mid: str, index: int) -> str:
-    """The JSON of a tag up to its score."""
+    """Return the JSON of a tag up to its score."""
     return json_text({"label": name, "mid": mid, "index": index})[:-1] + ', "score": '
 
 
 def texts(facts: Facts, seconds: int) -> Mapping[str, str]:
-    """The generated files by name."""
+    """Return the generated files by name."""
     return {"constants.h": constants(), "facts.c": facts_source(facts, seconds)}

@@ -1,7 +1,7 @@
-"""Models of many families, small to build, each beside ONNX Runtime: `python -m benchmarks zoo`.
+"""Models of many families, small and quick to build, each beside ONNX Runtime: `python -m benchmarks zoo`.
 
-A family is a file here; a model is a function in it, decorated with `zoo_model`, that returns the ONNX file's content
-and the feeds of one run. Weights are random with a seed, or come from a package of a pinned version.
+A family is a file in this folder; a model is a function in it, decorated with `zoo_model`, that returns the content of
+an ONNX file and the feeds of one run. Weights are random with a seed, or come from a package of a pinned version.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from benchmarks.turns import AbsentError, Array, Case, Contender, Measurement, t
 from tinyonnx.commands._shared import plural
 
 TOLERANCE = 1e-4
-"""Absolute difference from ONNX Runtime's results up to which results count as equal, unless a model says more."""
+"""Maximum absolute difference from ONNX Runtime's results that counts as equal, unless a model sets another."""
 
 PEERS = ("tinyonnx", "onnxruntime")
 
@@ -29,7 +29,7 @@ Model = tuple[bytes, dict[str, Array]]
 
 
 class ZooModel(NamedTuple):
-    """A model's name, family, function that makes content and feeds, and tolerance of its results."""
+    """A model's name and family, the function that makes content and feeds, and the tolerance of its results."""
 
     name: str
     family: str
@@ -60,7 +60,7 @@ def noise(*shape: int) -> Array:
 
 
 def models() -> dict[str, ZooModel]:
-    """All models by name, in the order of families."""
+    """Return all models by name, in the order of families."""
     for name in sorted(module.name for module in iter_modules(__path__)):
         if not name.startswith("_"):
             import_module(f"{__name__}.{name}")
@@ -68,7 +68,7 @@ def models() -> dict[str, ZooModel]:
 
 
 def chosen(names: Sequence[str]) -> list[ZooModel]:
-    """The models of these names or families; all if there are none. Raises UsageError for an unknown name."""
+    """Return the models of these names or families; all if there are none. Raises UsageError for an unknown name."""
     known = models()
     families = {model.family for model in known.values()}
     unknown = [name for name in names if name not in known and name not in families]
@@ -78,7 +78,7 @@ def chosen(names: Sequence[str]) -> list[ZooModel]:
 
 
 def from_package(package: str, version: str, path: str) -> bytes:
-    """The content of a file in an installed package. Raises AbsentError if that version isn't installed."""
+    """Return the content of a file in an installed package. Raises AbsentError if that version isn't installed."""
     install = f"pip install --no-deps {package}=={version}"
     try:
         found = metadata.distribution(package)

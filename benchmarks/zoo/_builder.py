@@ -50,7 +50,7 @@ class Builder:
         return self.constant((self.random.standard_normal(shape) * scale).astype(np.float32))
 
     def recurrent(self, op: str, x: str, features: int, hidden: int, *, both: bool = False, **attributes: Any) -> str:
-        """A recurrent layer over [time, batch, features], its directions side by side."""
+        """Add a recurrent layer over [time, batch, features], its directions side by side."""
         gates, directions = GATES[op], 2 if both else 1
         weights = [
             self.normal(directions, gates * hidden, features),
@@ -63,13 +63,13 @@ class Builder:
         return self.add("Reshape", moved, self.constant(np.array([0, 0, directions * hidden], np.int64)))
 
     def linear(self, x: str, features: int, outputs: int) -> str:
-        """A product with weights over the last axis, and a bias."""
+        """Add a product with weights over the last axis, and a bias."""
         weights = self.random.standard_normal((features, outputs)) / np.sqrt(features)
         product = self.add("MatMul", x, self.constant(weights.astype(np.float32)))
         return self.add("Add", product, self.normal(outputs))
 
     def conv(self, x: str, channels: int, filters: int, size: int = 1, **attributes: Any) -> str:
-        """A square convolution with a bias; `stride`, `group` and other attributes may be given."""
+        """Add a square convolution with a bias; `stride`, `group` and other attributes may be given."""
         stride, group = attributes.pop("stride", 1), attributes.get("group", 1)
         weights = self.random.standard_normal((filters, channels // group, size, size))
         weights *= np.sqrt(2 / (channels // group * size * size))
@@ -80,30 +80,30 @@ class Builder:
         )
 
     def layer_norm(self, x: str, features: int) -> str:
-        """Layer normalisation over the last axis."""
+        """Add layer normalisation over the last axis."""
         scale = self.constant(np.ones(features, np.float32))
         return self.add("LayerNormalization", x, scale, self.normal(features), axis=-1)
 
     def gelu(self, x: str) -> str:
-        """The exact GELU as exporters write it."""
+        """Add the exact GELU as exporters write it."""
         half, one, root = (self.constant(np.float32(value)) for value in (0.5, 1, np.sqrt(2)))
         wide = self.add("Add", self.add("Erf", self.add("Div", x, root)), one)
         return self.add("Mul", self.add("Mul", x, wide), half)
 
     def heads(self, x: str, features: int, heads: int, *, keys: bool = False) -> str:
-        """[batch, time, features] as [batch, head, time, size]; with `keys` the last two swapped."""
+        """Split [batch, time, features] into [batch, head, time, size]; with `keys` the last two are swapped."""
         shape = self.constant(np.array([0, 0, heads, features // heads], np.int64))
         return self.add("Transpose", self.add("Reshape", x, shape), perm=[0, 2, 3, 1] if keys else [0, 2, 1, 3])
 
     def attend(self, q: str, k: str, v: str, features: int, heads: int) -> str:
-        """Attention of queries and values by head, and keys that are transposed; [batch, time, features]."""
+        """Add attention of queries and values by head and transposed keys; the result is [batch, time, features]."""
         scores = self.add("Mul", self.add("MatMul", q, k), self.constant(np.float32((features // heads) ** -0.5)))
         mixed = self.add("MatMul", self.add("Softmax", scores, axis=-1), v)
         shape = self.constant(np.array([0, 0, features], np.int64))
         return self.add("Reshape", self.add("Transpose", mixed, perm=[0, 2, 1, 3]), shape)
 
     def encoder(self, x: str, features: int, heads: int, inner: int) -> str:
-        """A layer of a transformer's encoder, normalised first, over [batch, time, features]."""
+        """Add a layer of a transformer's encoder, normalised first, over [batch, time, features]."""
         normed = self.layer_norm(x, features)
         q, v = (self.heads(self.linear(normed, features, features), features, heads) for _ in range(2))
         k = self.heads(self.linear(normed, features, features), features, heads, keys=True)
@@ -112,12 +112,12 @@ class Builder:
         return self.add("Add", x, self.linear(wide, inner, features))
 
     def body(self, name: str, inputs: Inputs, *outputs: Result) -> GraphProto:
-        """The nodes added so far as a subgraph. The nodes are taken out."""
+        """Return the nodes added so far as a subgraph and remove them."""
         nodes, self.nodes = self.nodes, []
         return helper.make_graph(nodes, name, _inputs(inputs), _results(outputs))
 
     def content(self, inputs: Inputs, *outputs: Result, domains: Sequence[str] = ()) -> bytes:
-        """The ONNX file; `domains` are those of operators that aren't ONNX's own."""
+        """Return the ONNX file; `domains` are those of operators that aren't ONNX's own."""
         graph = helper.make_graph(self.nodes, "zoo", _inputs(inputs), _results(outputs), self.weights)
         opsets = [helper.make_opsetid(domain, 1) for domain in domains]
         model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17), *opsets], ir_version=8)

@@ -10,7 +10,7 @@ from benchmarks.zoo._builder import Builder, Result
 
 MICROSOFT = "com.microsoft"
 SCALE = np.float32(16 / 255)
-"""Of activations, which are from -8 to 8."""
+"""Scale of activations, which are in the range from -8 to 8."""
 
 
 class _Bytes(Builder):
@@ -28,7 +28,7 @@ class _Bytes(Builder):
         return self.add("DequantizeLinear", x, self.scale, self.zero)
 
     def kernel(self, filters: int, channels: int, size: int) -> tuple[Array, Array, Array]:
-        """Weights, their scales by channel, and an int32 bias."""
+        """Add weights, their scales by channel, and an int32 bias."""
         w = self.random.integers(-127, 128, (filters, channels, size, size)).astype(np.int8)
         spread = np.sqrt(2 / (channels * size * size)) / 73
         scales = (spread * self.random.uniform(0.8, 1.2, filters)).astype(np.float32)
@@ -36,7 +36,7 @@ class _Bytes(Builder):
         return w, scales, bias
 
     def qdq_conv(self, x: str, channels: int, filters: int, size: int = 1, stride: int = 1, group: int = 1) -> str:
-        """A convolution between DequantizeLinear and QuantizeLinear, with Relu."""
+        """Add a convolution between DequantizeLinear and QuantizeLinear, with Relu."""
         w, scales, bias = self.kernel(filters, channels // group, size)
         weights = self.add("DequantizeLinear", self.constant(w), self.constant(scales), axis=0)
         shift = self.add("DequantizeLinear", self.constant(bias), self.constant(scales * SCALE), axis=0)
@@ -45,13 +45,13 @@ class _Bytes(Builder):
         return self.quantise(self.add("Relu", y))
 
     def q_conv(self, x: str, channels: int, filters: int, size: int = 1, stride: int = 1, group: int = 1) -> str:
-        """The same as QLinearConv."""
+        """Add the same convolution as QLinearConv."""
         w, scales, zeros, bias = map(self.constant, self._with_zeros(*self.kernel(filters, channels // group, size)))
         quantised = (x, self.scale, self.zero, w, scales, zeros, self.scale, self.zero, bias)
         return self.add("QLinearConv", *quantised, pads=[size // 2] * 4, strides=[stride] * 2, group=group)
 
     def dynamic(self, x: str, features: int, outputs: int) -> str:
-        """A product of dynamically quantised rows with int8 weights, and a bias."""
+        """Add a product of dynamically quantised rows with int8 weights, and a bias."""
         y = self.add("DynamicQuantizeLinear", x, outputs=3)
         w = self.constant(self.random.integers(-127, 128, (features, outputs)).astype(np.int8))
         product = self.add("MatMulInteger", y, w, f"{y}_2", self.constant(np.int8(0)))
@@ -70,7 +70,7 @@ _BLOCKS = ((32, 1), (64, 2), (64, 1), (128, 2), (128, 1))
 
 @zoo_model("resnet-qdq", tolerance=0.3)
 def resnet_qdq() -> Model:
-    """Residual blocks between QuantizeLinear and DequantizeLinear."""
+    """Make residual blocks between QuantizeLinear and DequantizeLinear."""
     b = _Bytes()
     x, channels = b.qdq_conv(b.quantise("x"), 3, 32, 3, 2), 32
     for filters, stride in _BLOCKS:
@@ -85,7 +85,7 @@ def resnet_qdq() -> Model:
 
 @zoo_model("resnet-qoperator", tolerance=0.3)
 def resnet_qoperator() -> Model:
-    """The same of QLinearConv and QLinearAdd."""
+    """Make the same residual blocks with QLinearConv and QLinearAdd."""
     b = _Bytes()
     x, channels = b.q_conv(b.quantise("x"), 3, 32, 3, 2), 32
     for filters, stride in _BLOCKS:
@@ -101,7 +101,7 @@ def resnet_qoperator() -> Model:
 
 @zoo_model("mobile-qdq", tolerance=0.3)
 def mobile_qdq() -> Model:
-    """Inverted residual blocks with depthwise convolutions."""
+    """Make inverted residual blocks with depthwise convolutions."""
     b = _Bytes()
     x, channels = b.qdq_conv(b.quantise("x"), 3, 16, 3, 2), 16
     for filters, stride in ((24, 2), (24, 1), (40, 2), (40, 1), (80, 2)):
@@ -117,7 +117,7 @@ def mobile_qdq() -> Model:
 
 @zoo_model("text-encoder-dynamic", tolerance=0.2)
 def text_encoder_dynamic() -> Model:
-    """Two layers of a transformer whose products are dynamically quantised: 32 words."""
+    """Make two layers of a transformer whose products are dynamically quantised: 32 words."""
     b = _Bytes()
     x = b.layer_norm(b.add("Gather", b.normal(1000, 256), "words"), 256)
     for _ in range(2):
@@ -132,7 +132,7 @@ def text_encoder_dynamic() -> Model:
 
 @zoo_model("decoder-step-dynamic", tolerance=0.1)
 def decoder_step_dynamic() -> Model:
-    """One row through eight products of MatMulInteger, as in a decoder's step."""
+    """Make one row through eight products of MatMulInteger, as in a decoder's step."""
     b = _Bytes()
     x = "x"
     for _ in range(4):
@@ -142,7 +142,7 @@ def decoder_step_dynamic() -> Model:
 
 @zoo_model("blocks-of-4-bits", tolerance=1e-2)
 def blocks() -> Model:
-    """Products with weights of four bits in blocks of 32: one row."""
+    """Make products with weights of four bits in blocks of 32: one row."""
     b = Builder()
     x, features = "x", 256
     for outputs in (1024, 256, 1024, 256):

@@ -22,7 +22,7 @@ from models.train import generate, sources
 RATE = 32000
 LONGEST = 40 * RATE
 SHORTEST = 800
-"""Samples taken of a sound at most, and of which it must have at least as many."""
+"""Maximum and minimum number of samples that are taken of a sound."""
 
 _LICENCES = {
     "esc10": "CC BY 3.0 or CC0, recording by recording",
@@ -33,7 +33,7 @@ _LICENCES = {
 
 @dataclass(frozen=True)
 class Sound:
-    """A sound in the bank; `start` and `length` in samples, `origin` is the package or program it comes from."""
+    """A sound in the bank; `start` and `length` in samples; `origin` is the package or program that it comes from."""
 
     name: str
     origin: str

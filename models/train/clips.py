@@ -71,10 +71,7 @@ class Mixer:
         return y.astype(np.float32)
 
     def _recording(self, rng: np.random.Generator, n: int) -> Array:
-        """A recording without changes: all of it if it is shorter than n, otherwise a cut, half of them from its start.
-
-        Recordings of ESC-10 are resampled, so that none is trained on as it is.
-        """
+        """Return a recording unchanged if it is shorter than n, otherwise a cut, half of the cuts from its start."""
         group = self._group(rng, synth=False)
         sound = self._sound(rng, group)
         start = rng.integers(sound.length - n) if sound.length > n and rng.random() < 0.5 else 0

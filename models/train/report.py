@@ -29,7 +29,7 @@ from models.train.signals import noise
 
 Array = np.ndarray[Any, Any]
 ENOUGH = 5
-"""Clips in which a class must be heard before its correlation is reported."""
+"""Minimum number of clips in which a class must be heard for its correlation to be reported."""
 
 LENGTHS = (0.02, 0.1, 0.3, 0.5, 1, 2, 3, 5, 8, 10, 15, 20, 30)
 """Lengths in seconds of silence, noise floor and single clicks."""

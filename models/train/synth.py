@@ -117,7 +117,7 @@ def clock(rng: Rng, n: int) -> Array:
 
 
 def engine(rng: Rng, n: int) -> Array:
-    """An engine: pulses of varying rate through three resonances."""
+    """Return an engine: pulses of varying rate through three resonances."""
     base, top = rng.uniform(15, 60), rng.uniform(1, 5)
     speed = base * (1 + (top - 1) * slow(rng, n, rng.uniform(0.1, 1.5)))
     jitter = 1 + 0.05 * slow(rng, n, 30)

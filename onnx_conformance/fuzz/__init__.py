@@ -1,1 +1,1 @@
-"""Differential testing: random models on several runtimes, differences judged, reduced and kept."""
+"""Differential testing: random models on several runtimes, whose differences are judged, reduced and stored."""

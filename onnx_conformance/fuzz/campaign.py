@@ -1,4 +1,4 @@
-"""A run of the fuzzer: draw, judge, reduce, keep; its state is a file from which it goes on."""
+"""A run of the fuzzer: draw, judge, reduce and store samples; a file with its state lets it be continued."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from onnx_conformance.workers import PASSED, Bench, JobOutcome, refusal
 
 _REDUCE_SECONDS = 60.0
 _PER_CAUSE = 3
-"""Differences of one operator, kind and suspect that are reduced; more are only counted."""
+"""Maximum number of differences of one operator, kind and suspect that are reduced; further ones are only counted."""
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ class Settings:
 
 @dataclass
 class CampaignState:
-    """How far a run is, as it is written to `state.json`."""
+    """The progress of a run, as it is written to `state.json`."""
 
     seed: int
     runtimes: list[str]
@@ -65,7 +65,7 @@ class AppliedPasses:
     feeds: dict[str, Any]
 
     def __call__(self, _: Prepare, runtime: Runtime) -> JobOutcome:
-        """Run it in this process."""
+        """Run the job in this process."""
         try:
             return JobOutcome(PASSED, outputs=[applied_passes(self.model, self.feeds)])
         except Exception as error:
@@ -73,7 +73,7 @@ class AppliedPasses:
 
 
 class Campaign:
-    """Runs samples on a bench of runtimes and keeps what differs."""
+    """Runs samples on several runtimes and stores those whose results differ."""
 
     def __init__(self, runtimes: Sequence[Runtime], settings: Settings, report: Callable[[str], None]) -> None:
         self.runtimes, self.settings, self._report = list(runtimes), settings, report
@@ -108,7 +108,7 @@ class Campaign:
         return self.state
 
     def line(self) -> str:
-        """Return where the run stands."""
+        """Return a line with the progress of the run."""
         state = self.state
         return (
             f"{state.number} drawn, {state.judged} run, {state.compared} compared, {state.differences} differences of "
@@ -133,7 +133,7 @@ class Campaign:
             self._keep(referee, sample, verdict, number, passes)
 
     def _passes(self, bench: Bench, sample: Sample, number: int, doubtful: bool) -> list[str]:
-        """Return the passes that rewrite a graph, for every other graph and those in doubt."""
+        """Return the passes that rewrite a graph, for every second graph and for those in doubt."""
         graph = len(sample.model.graph.node) > 1
         if "tinyonnx" not in self._names or not (doubtful or (graph and number % 2)):
             return []
@@ -206,7 +206,7 @@ def _first_to_differ(model: ModelProto, sound: dict[str, Any] | None, doubtful: 
 
 
 def summary_of(finding: Finding) -> dict[str, Any]:
-    """Return what the state keeps of a finding."""
+    """Return the part of a finding that the state stores."""
     return {
         "folder": finding.folder, "kind": finding.kind, "suspects": finding.suspects, "operators": finding.operators,
         "nodes": finding.nodes, "text": finding.text[:300], "count": 1,

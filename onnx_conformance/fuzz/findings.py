@@ -1,4 +1,4 @@
-"""A finding as a folder: a model that shows a difference, inputs, everybody's outputs, and how to see it again."""
+"""A finding as a folder: a model that shows a difference, its inputs, all outputs, and a script to reproduce it."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ from onnx_conformance.fuzz.scripts import script_for
 from onnx_conformance.workers import PASSED
 
 _GENERAL = re.compile(r"""["'][^"']*["']|\([^()]*\)|\d+|^[^:]*: """)
-"""Parts of messages that differ from operator to operator."""
+"""Parts of messages that differ between operators."""
 
 _MESSAGE = 120
-"""Characters of a message by which refusals are told apart."""
+"""Number of characters of a message that distinguish refusals."""
 
 _WHY = {
     VALUE: "The runtime returns other numbers without an error: a model gives wrong results that nobody notices.",
@@ -75,7 +75,10 @@ class Finding:
 def describe(
     model: ModelProto, feeds: Mapping[str, Any], verdict: Verdict, versions: Mapping[str, str], **origin: Any
 ) -> Finding:
-    """Return the description of a reduced model; `origin` has nodes_before, origin, seed, number and passes."""
+    """Return the description of a reduced model.
+
+    `origin` has nodes_before, origin, seed, number and passes.
+    """
     nodes = list(model.graph.node)
     operators = sorted({f"{node.domain}.{node.op_type}" if node.domain else node.op_type for node in nodes})
     arrays = [value for value in feeds.values() if isinstance(value, np.ndarray)]

@@ -1,4 +1,4 @@
-"""Judge the results of several runtimes: who differs, in what way, and whether rounding explains it."""
+"""Judge the results of several runtimes: which of them differ, in what way, and whether rounding explains it."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _NARROW = 0.3
 float64's are those of the attributes, which are float32."""
 
 _SPREADS = 8.0
-"""Differences within this multiple of what noise does are rounding."""
+"""Differences within this multiple of the effect of noise count as rounding."""
 
 
 @dataclass(frozen=True)
@@ -72,7 +72,7 @@ def _differs(a: Any, b: Any, runs: Sequence[Any]) -> tuple[str, str] | None:
 
 
 def _bare(value: Any, other: Any) -> Any:
-    """Return the content of an optional that one runtime gives as a list and the other bare."""
+    """Return the content of an optional, which one runtime returns as a list and another directly."""
     if isinstance(value, list) and len(value) == 1 and isinstance(other, (np.ndarray, np.generic)):
         return value[0]
     return value
@@ -98,7 +98,7 @@ def _numbers(x: Any, y: Any, runs: Sequence[Any]) -> tuple[str, str] | None:
                 allowed |= unstable | (finite & (error <= _SPREADS * spread))
             else:
                 allowed |= spread > 0
-                if np.mean(spread > 0) > 0.25:  # an order that ties decide
+                if np.mean(spread > 0) > 0.25:  # an order that is decided by ties
                     allowed[...] = True
     if allowed.all():
         return None
@@ -129,7 +129,7 @@ def _is_text(array: Any) -> bool:
 
 
 def groups(names: Sequence[str], agree: Mapping[frozenset[str], bool]) -> list[list[str]]:
-    """Return runtimes in groups that agree, the largest first; `agree` has each pair."""
+    """Return groups of runtimes that agree, the largest first; `agree` has each pair."""
     found: list[list[str]] = []
     for name in names:
         for group in found:

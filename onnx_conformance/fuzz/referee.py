@@ -1,4 +1,4 @@
-"""Run a model on all runtimes of a bench and decide whether one of them is in doubt."""
+"""Run a model on several runtimes and decide whether one of them is in doubt."""
 
 from __future__ import annotations
 
@@ -23,15 +23,15 @@ _NOISY_RUNS = 4
 
 RANDOM = frozenset({"RandomNormal", "RandomUniform", "RandomNormalLike", "RandomUniformLike", "Bernoulli",
                     "Multinomial", "Dropout"})  # fmt: skip
-"""Operators whose numbers are drawn: only types and shapes are compared."""
+"""Operators whose results are random: only types and shapes are compared."""
 
 
 @dataclass(frozen=True)
 class Verdict:
     """The result of a model on all runtimes.
 
-    `kind` is empty if there is no doubt. `suspects` are the runtimes outside of the largest group that agrees; all of
-    them if no two agree.
+    `kind` is empty if there is no doubt. `suspects` are the runtimes outside the largest group that agrees, or all
+    runtimes if no two agree.
     """
 
     kind: str
@@ -46,7 +46,7 @@ class Verdict:
 
 
 class Referee:
-    """Judges models with the runtimes of a bench."""
+    """Judges models by running them on several runtimes."""
 
     def __init__(self, bench: Bench, names: Sequence[str]) -> None:
         self.bench, self.names = bench, list(names)
@@ -56,11 +56,11 @@ class Referee:
         job = RunModel(model.SerializeToString(), [dict(feeds)])
         outcomes = self.bench.run(job)
         late = [name for name in self.names if outcomes[name].status == TIMED_OUT]
-        if late and len(late) < len(self.names):  # a compiler may have taken the time, and left its result in a cache
+        if late and len(late) < len(self.names):  # a compiler may have taken the time and left its result in a cache
             outcomes |= self.bench.run(job, late)
         for status, kind in ((DIED, CRASHED), (TIMED_OUT, HANGS)):
             dead = tuple(name for name in self.names if outcomes[name].status == status)
-            if len(dead) == len(self.names):  # the model has no end
+            if len(dead) == len(self.names):  # the model does not end
                 return Verdict("", (), "", outcomes, [])
             if dead:
                 return Verdict(kind, dead, f"{dead[0]}: {outcomes[dead[0]].message[:300]}", outcomes, [])
@@ -141,7 +141,7 @@ def _blank(value: Any) -> Any:
 
 
 def _outside(together: Sequence[Sequence[str]]) -> tuple[str, ...]:
-    """Return the runtimes outside of the largest group, or all if no two agree."""
+    """Return the runtimes outside the largest group, or all if no two agree."""
     if len(together[0]) == 1 or (len(together) > 1 and len(together[0]) == len(together[1])):
         return tuple(name for group in together for name in group)
     return tuple(name for group in together[1:] for name in group)

@@ -1,8 +1,8 @@
-"""How far rounding errors alone can move the results of a model.
+"""Measure how far rounding errors alone can move the results of a model.
 
-Noise of one unit in the last place is put on the inputs of every node that calculates (Monte Carlo arithmetic); results
-that move far are ill-conditioned, and whole numbers that move are decided by a tie. Nodes whose results are exact get
-no noise: what they do with a tie is defined.
+Noise of one unit in the last place is added to the inputs of every node that calculates (Monte Carlo arithmetic);
+results that move far are ill-conditioned, and integers that move are decided by a tie. Nodes whose results are exact
+get no noise, because their results for ties are defined.
 """
 
 from __future__ import annotations
@@ -34,10 +34,10 @@ _SUFFIX = "__noise"
 def with_noise(
     model: ModelProto, values: Mapping[str, Any], r: np.random.Generator, scales: bool = False
 ) -> ModelProto:
-    """Return a model with noise of one unit in the last place on what its calculating nodes read.
+    """Return a model with noise of one unit in the last place on the inputs of its calculating nodes.
 
-    `values` has the tensors of a run, for their types and shapes; a tensor that is not among them gets no noise. The
-    scales of Resize, which decide shapes, get some only with `scales`.
+    `values` has the tensors of a run, for their types and shapes; other tensors get no noise. The scales of Resize,
+    which decide shapes, get noise only with `scales`.
     """
     noisy = ModelProto()
     noisy.CopyFrom(model)

@@ -1,4 +1,4 @@
-"""Reduce a model that shows a fault: nodes, outputs and sizes like `tinyonnx reduce`, then attributes and numbers."""
+"""Reduce a model that shows a fault: nodes, outputs and sizes as in `tinyonnx reduce`, then attributes and numbers."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def shrunk(
 ) -> tuple[ModelProto, dict[str, Any]]:  # fmt: skip
     """Return a smaller model with inputs that shows the fault, after about this many seconds at most.
 
-    `values` are all tensors of a run; without them no node is left out. `first` are positions of nodes to try first.
+    `values` are all tensors of a run; without them no node is removed. `first` are positions of nodes to try first.
     """
     deadline = time.monotonic() + seconds
     for flat in _without_subgraphs(model):
@@ -124,7 +124,7 @@ def _with_plain_numbers(
 def _plainer(array: Any) -> Iterator[Any]:
     """Yield arrays of the same type and shape that are easier to read."""
     candidates = [np.ones_like(array)]
-    if not array.all():  # a scale or a divisor has no zeros
+    if not array.all():  # zeros are avoided in scales and divisors
         candidates.insert(0, np.zeros_like(array))
     with np.errstate(all="ignore"):
         candidates.append((np.arange(array.size) % 7 + 1).reshape(array.shape).astype(array.dtype))

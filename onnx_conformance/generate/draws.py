@@ -12,9 +12,9 @@ Random = np.random.Generator
 
 
 class RandomNode(NamedTuple):
-    """One node. Inputs are arrays or None; `constants` are those that are initializers, known when the run is planned.
+    """One node. Inputs are arrays or None; `constants` are the initializers among them, known when the run is planned.
 
-    A `tolerance` of 1 is for quantised results, where a sum that is rounded in float32 may lie on either side.
+    A `tolerance` of 1 is for quantised results, where a sum rounded in float32 may be on either side.
     """
 
     op: str
@@ -47,7 +47,7 @@ def dims(r: Random, rank: int, low: int = 1, high: int = 6) -> list[int]:
 
 
 def optional(r: Random, **values: Any) -> dict[str, Any]:
-    """Some of the attributes."""
+    """Return some of the attributes."""
     return {name: value for name, value in values.items() if coin(r)}
 
 

@@ -15,10 +15,10 @@ from onnx_conformance.generate.draws import Random, coin, one
 from onnx_conformance.generate.sample import Draft
 
 SPECIAL = (0.0, -0.0, 1.0, -1.0, 0.5, -0.5, 1.5, 2.5, float("inf"), float("-inf"), float("nan"), 1e-40, 3e38)
-"""Values at which functions change their course."""
+"""Values at which functions change their behaviour."""
 
 SIZES = (0, 1, 1, 2, 3, 4, 5, 7, 8, 9, 15, 16, 17, 31, 33)
-"""Sizes of axes: none, one, and those around the vectors of processors."""
+"""Sizes of axes: zero, one, and sizes around those of processors' vectors."""
 
 
 @cache
@@ -95,7 +95,7 @@ def retype(r: Random, draft: Draft) -> None:
         value = draft.values[i]
         if parameter.type_str == chosen and isinstance(value, np.ndarray):
             draft.values[i] = converted(value, dtype)
-            if "zero_point" in parameter.name and dtype.kind not in "iu":  # floats of a byte have none
+            if "zero_point" in parameter.name and dtype.kind not in "iu":  # 8-bit floats have none
                 draft.values[i] = np.zeros_like(draft.values[i])
 
 
@@ -178,7 +178,7 @@ def revalue(r: Random, draft: Draft) -> None:
 
 
 def nudge(r: Random, draft: Draft) -> None:
-    """Change one of the whole numbers of a small input, such as an axis or a size, within the range that it has."""
+    """Change one integer of a small input, such as an axis or a size, within the range of the input's numbers."""
     whole = [i for i, v in enumerate(draft.values)
              if isinstance(v, np.ndarray) and v.dtype.kind == "i" and 0 < v.size <= 16]  # fmt: skip
     if whole:
@@ -193,7 +193,7 @@ def nudge(r: Random, draft: Draft) -> None:
 
 
 def reattribute(r: Random, draft: Draft, known: Mapping[tuple[Operator, str], list[Any]]) -> None:
-    """Remove an attribute, or give it a value at an edge or one that another example has."""
+    """Remove an attribute, or give it an extreme value or one from another example."""
     schema = schema_of(draft)
     operator = (draft.node.domain, draft.node.op_type)
     present = {a.name: a for a in draft.node.attribute if a.type != AttributeProto.GRAPH}
@@ -216,7 +216,7 @@ def reattribute(r: Random, draft: Draft, known: Mapping[tuple[Operator, str], li
             options += [0.0, 1.0, 0.5, -1.5]
     if options:
         draft.node.attribute.append(helper.make_attribute(name, options[r.integers(len(options))]))
-        for other in [a for a in present.values() if {a.name, name} == {"auto_pad", "pads"}]:  # exclude each other
+        for other in [a for a in present.values() if {a.name, name} == {"auto_pad", "pads"}]:  # mutually exclusive
             draft.node.attribute.remove(other)
 
 

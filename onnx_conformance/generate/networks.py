@@ -1,4 +1,4 @@
-"""Random small networks of images, in any float type: what passes fuse, beside what they must leave alone."""
+"""Random small networks of images, in any float type, with patterns for passes to fuse and patterns to leave alone."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from onnx import ModelProto, helper, numpy_helper
 
 
 class ImageNetwork:
-    """A chain of random layers over `self.value`, any earlier value of which may be read again."""
+    """A chain of random layers over `self.value`; layers may also read earlier values."""
 
     def __init__(self, seed: int, dtype: type, opset: int) -> None:
         self.random = np.random.default_rng(seed)
@@ -51,7 +51,7 @@ class ImageNetwork:
         return (a, b) if self.flip() else (b, a)
 
     def broadcastable(self) -> str:
-        """A constant of a random shape that broadcasts to the value."""
+        """Return a constant of a random shape that broadcasts to the value."""
         channels, height, width = self.shape[1:]
         shapes = [
             (),
@@ -151,7 +151,7 @@ class ImageNetwork:
             self.shape = (batch, 2 * channels, height, width)
 
     def rename(self) -> None:
-        """There and back through another rank, or another order of the axes."""
+        """Reshape or transpose to another form and back."""
         batch, channels, height, width = self.shape
         if self.flip():
             flat = self.add("Reshape", self.value, self.constant(np.array([batch, channels, -1])))
@@ -163,7 +163,7 @@ class ImageNetwork:
             self.shape = (batch, channels, width, height)
 
     def build(self) -> ModelProto:
-        """Up to ten layers, a classifier, and a few intermediate values as further outputs."""
+        """Return up to ten layers, a classifier, and a few intermediate values as further outputs."""
         layers: list[Callable[[], None]] = [
             self.conv, self.conv, self.conv, self.batchnorm, self.batchnorm, self.activation, self.activation,
             self.hardswish, self.arithmetic, self.residual, self.residual, self.squeeze_excite, self.pool,

@@ -1,4 +1,4 @@
-"""Single operators with random shapes and attributes, by family; some cases are none (onnxruntime refuses them)."""
+"""Single operators with random shapes and attributes, by family; cases that onnxruntime refuses are left out."""
 
 from __future__ import annotations
 
@@ -11,9 +11,10 @@ from onnx_conformance.generate.draws import Random, RandomNode, broadcastable, c
 
 
 def _window(r: Random, space: list[int], dilated: bool = False, ceil: bool = False) -> dict[str, Any]:
-    """Kernel, strides, padding, dilations, none larger than what is there.
+    """Return kernel, strides, padding and dilations that are not larger than the input.
 
-    Where the text and onnxruntime differ about SAME_*, with dilations or strides beyond the kernel, we follow the text.
+    Where the specification and onnxruntime differ about SAME_*, with dilations or strides beyond the kernel, the
+    specification counts.
     """
     rank = len(space)
     kernel = [int(whole(r, 1, min(4, n))) for n in space]
@@ -82,7 +83,7 @@ def resize(r: Random) -> RandomNode:
         ),
         antialias=int(mode != "nearest"),
     )
-    if mode == "nearest":  # floor and ceil are at the mercy of rounding errors where coordinates are whole
+    if mode == "nearest":  # floor and ceil depend on rounding errors where coordinates are whole numbers
         attributes |= optional(r, nearest_mode=one(r, "round_prefer_floor", "round_prefer_ceil"))
     if mode == "cubic":
         attributes |= optional(r, cubic_coeff_a=-0.5, exclude_outside=1)

@@ -107,13 +107,13 @@ def inferred(model: ModelProto) -> ModelProto:
 
 
 def _is_complete(output: ValueInfoProto) -> bool:
-    """Return whether an output has the type and the rank that onnx's checker asks for."""
+    """Return whether an output has the type and the rank that onnx's checker requires."""
     kind = output.type
     return kind.tensor_type.HasField("shape") if kind.HasField("tensor_type") else kind.WhichOneof("value") is not None
 
 
 def _open_shape(output: ValueInfoProto) -> None:
-    """Forget the sizes of an output: what a runtime returns shall decide."""
+    """Remove the sizes of an output, so that the runtimes' results decide."""
     kind = output.type.tensor_type
     if output.type.HasField("tensor_type") and kind.HasField("shape"):
         for dim in kind.shape.dim:

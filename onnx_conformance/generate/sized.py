@@ -11,7 +11,7 @@ from onnx import GraphProto, ModelProto, TensorProto, helper, numpy_helper
 
 
 class Graphs:
-    """Adds random layers to `value`; axes that vary are never named by a number."""
+    """Adds random layers to `value`; axes whose size varies are never given as numbers."""
 
     def __init__(self, seed: int) -> None:
         self.random = np.random.default_rng(seed)
@@ -38,13 +38,16 @@ class Graphs:
         return self.constant(np.array(numbers, np.int64))
 
     def dim(self, value: str, axis: int) -> str:
-        """The size of an axis, as a vector of one number."""
+        """Return the size of an axis, as a vector of one number."""
         return self.add("Gather", self.add("Shape", value), self.ints(axis), axis=0)
 
     def body(
         self, make: Callable[[], list[str]], inputs: Sequence[tuple[str, int]] = (), rank: int | None = None
     ) -> GraphProto:
-        """A subgraph of the nodes that `make` adds; `make` returns its outputs. Only inputs of type FLOAT have axes."""
+        """Return a subgraph of the nodes that `make` adds and whose outputs it returns.
+
+        Only inputs of type FLOAT have axes.
+        """
         outer, self.nodes = self.nodes, []
         outputs = make()
         infos = [helper.make_value_info(name, onnx.TypeProto()) for name in outputs]
@@ -57,7 +60,7 @@ class Graphs:
         return graph
 
     def branch(self) -> None:
-        """An If that nothing but its data decides; one branch takes a size of a captured tensor."""
+        """Add an If that only its data decide; one branch uses a size of a captured tensor."""
         x = self.value
         chosen = self.add("Greater", self.add("ReduceMax", x, keepdims=0), self.constant(np.float32(2)))
         size, eps = self.dim(x, -1 if self.flip() else 1), self.constant(np.float32(0.5))
@@ -68,7 +71,7 @@ class Graphs:
         self.value = self.add("If", chosen, **branches)
 
     def loop(self) -> None:
-        """A Loop whose count depends on a size, and whose body captures a tensor and the sizes of it."""
+        """Add a Loop whose count depends on a size, and whose body captures a tensor and its sizes."""
         x, i, go, state = self.value, f"i{self.count}", f"go{self.count}", f"state{self.count}"
         count = self.add("Add", self.add("Mod", self.dim(x, 1), self.ints(3)), self.ints(1))
         eps, yes = self.constant(np.float32(0.25)), self.constant(np.array(True))
@@ -128,7 +131,7 @@ class ImageGraphs(Graphs):
             self.activation()
 
     def bottleneck(self) -> None:
-        """Expansion, depthwise, squeeze and excitation, projection: what mobile networks are made of."""
+        """Add the block of mobile networks: expansion, depthwise, squeeze and excitation, projection."""
         x, wide, size = self.value, 3 * self.channels, int(self.random.choice([3, 5]))
         y = self.add("HardSwish", self.add("Conv", x, self.normal(wide, self.channels, 1, 1), self.normal(wide)))
         stride = int(self.random.choice([1, 2]))
@@ -173,7 +176,7 @@ class ImageGraphs(Graphs):
         self.value = self.add("Pad", self.value, self.ints(0, 0, 1, 0, 0, 0, 0, 2))
 
     def there_and_back(self) -> None:
-        """Reshape to rows of pixels and back, with the sizes that Shape gives."""
+        """Reshape to rows of pixels and back, with the sizes that Shape returns."""
         shape = self.add("Shape", self.value)
         flat = self.add("Reshape", self.value, self.ints(0, self.channels, -1))
         self.value = self.add("Reshape", self.add("Relu", flat) if self.flip() else flat, shape)
@@ -182,17 +185,17 @@ class ImageGraphs(Graphs):
         self.value = self.add("Transpose", self.value, perm=[0, 1, 3, 2])
 
     def cut(self) -> None:
-        """All but the first row and the last column."""
+        """Remove the first row and the last column."""
         self.value = self.add("Slice", self.value, self.ints(1, 0), self.ints(1 << 62, -1), self.ints(2, 3))
 
     def spread(self) -> None:
-        """The means of rows, expanded to the whole again."""
+        """Expand the means of rows to the original size."""
         mean = self.add("ReduceMean", self.value, axes=[3], keepdims=1)
         wide = self.add("Expand", mean, self.add("Shape", self.value))
         self.value = self.add("Sub", self.value, wide if self.flip() else mean)
 
     def resize(self) -> None:
-        """A Resize by scales, or to the sizes of the input or to such plus one."""
+        """Add a Resize by scales, or to the sizes of the input or one more."""
         mode = str(self.random.choice(["nearest", "linear", "cubic"]))
         transformations = ["half_pixel", "pytorch_half_pixel", "align_corners", "asymmetric"]
         attributes: dict[str, Any] = {
@@ -236,7 +239,7 @@ class SequenceGraphs(Graphs):
         return self.add("Add", self.add("MatMul", x, self.normal(self.width, self.width)), self.normal(self.width))
 
     def split(self, x: str) -> str:
-        """[batch, heads, length, 8], in one of the ways of exporters."""
+        """Return [batch, heads, length, 8], in one of the forms that exporters use."""
         if self.flip():
             shape = self.ints(0, 0, self.heads, -1)
         else:
@@ -255,7 +258,7 @@ class SequenceGraphs(Graphs):
         self.value = self.add("Add", self.value, self.linear(joined))
 
     def causal(self) -> str:
-        """A mask that is made of the length alone."""
+        """Return a mask that depends only on the length."""
         length = self.dim(self.value, 1)
         ones = self.add("ConstantOfShape", self.add("Concat", length, length, axis=0),
                         value=numpy_helper.from_array(np.array([-9], np.float32)))  # fmt: skip
@@ -272,18 +275,18 @@ class SequenceGraphs(Graphs):
         self.value = self.add("Add", self.value, self.add("MatMul", inner, self.normal(50, self.width)))
 
     def positions(self) -> None:
-        """Rows of a table, as many as there are."""
+        """Add rows of a table, one per element of the sequence."""
         table = self.constant(self.random.standard_normal((1, 200, self.width)).astype(np.float32))
         cut = self.add("Slice", table, self.ints(0), self.dim(self.value, 1), self.ints(1))
         self.value = self.add("Add", self.value, cut)
 
     def halves(self) -> None:
-        """Split the width, swap the parts."""
+        """Split the width and swap the halves."""
         first = self.add("Split", self.value, outputs=2, axis=2)
         self.value = self.add("Concat", first.replace("_0", "_1"), first, axis=2)
 
     def ends(self) -> None:
-        """The first and the last element beside all others."""
+        """Append the first and the last element to all others."""
         first = self.add("Slice", self.value, self.ints(0), self.ints(1), self.ints(1))
         last = self.add("Slice", self.value, self.ints(-1), self.ints(1 << 62), self.ints(1))
         self.value = self.add("Concat", first, self.value, last, axis=1)
@@ -294,7 +297,7 @@ class SequenceGraphs(Graphs):
         self.value = self.add("Sub", self.value, self.add("Div", mean, count))
 
     def accumulate(self) -> None:
-        """A Scan along the sequence: sums of all elements so far."""
+        """Add a Scan along the sequence that sums all elements so far."""
         state, item = f"state{self.count}", f"item{self.count}"
         start = self.add("ReduceMin", self.value, axes=[1], keepdims=0)
 
@@ -310,7 +313,7 @@ class SequenceGraphs(Graphs):
         self.value = last.replace("_0", "_1")
 
     def rotate(self) -> None:
-        """Halve the sequence at a size that is computed, and swap the halves."""
+        """Split the sequence at a computed size and swap the halves."""
         half = self.add("Div", self.dim(self.value, 1), self.ints(2))
         front = self.add("Slice", self.value, self.ints(0), half, self.ints(1))
         back = self.add("Slice", self.value, half, self.dim(self.value, 1), self.ints(1))

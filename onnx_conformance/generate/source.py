@@ -1,4 +1,4 @@
-"""The samples of a run, by number: each number gives the same sample with the same seed."""
+"""The samples of a run, by number: with the same seed a number always gives the same sample."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from onnx_conformance.generate.sized import ImageGraphs, SequenceGraphs
 from onnx_conformance.generate.surround import chained, in_branch, in_loop, in_quantised_pairs
 
 _ATTEMPTS = 12
-"""Mutations of an operator that are tried until one is a valid model."""
+"""Maximum number of mutations of an operator that are tried to find a valid model."""
 
 
 class SampleSource:
-    """Draws samples. Every operator and version has its turn; between them come families and graphs."""
+    """Draws samples: every operator and version in turn, with families and graphs in between."""
 
     def __init__(self, seed: int, operators: frozenset[str] = frozenset()) -> None:
         self.seed, self.corpus = seed, load_corpus()
@@ -82,7 +82,13 @@ def _first_valid(draw: Any) -> Sample | None:
         try:
             sample: Sample = draw()
             return sample
-        except (ValueError, IndexError, TypeError, OverflowError, ArithmeticError):  # not every mutation is a model
+        except (
+            ValueError,
+            IndexError,
+            TypeError,
+            OverflowError,
+            ArithmeticError,
+        ):  # some mutations are not valid models
             continue
     return None
 
@@ -101,7 +107,7 @@ def _family(r: Random) -> Sample:
 
 
 def _fed(r: Random, model: Any, origin: str) -> Sample:
-    """Return a network with normal inputs; sizes that it leaves open are drawn."""
+    """Return a network with normally distributed inputs; sizes that it leaves open are drawn."""
     sizes: dict[str, int] = {"batch": int(r.integers(1, 3)), "height": int(r.integers(9, 24)),
                              "width": int(r.integers(9, 24)), "length": int(r.integers(2, 20))}  # fmt: skip
     feeds = {}

@@ -1,4 +1,4 @@
-"""The table of runtimes. One more is one more line here, with a module beside this one if it needs code."""
+"""The table of runtimes. A further runtime is one more line, and a module beside this one if it needs code."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ RUNTIMES = {
 def find_runtime(name: str) -> Runtime:
     """Return a runtime by its name, `backend:PACKAGE.MODULE[:CLASS]` or `command:PROGRAM ARGUMENTS...`.
 
-    Raises ConformanceError if there is none. `Runtime.check_installed` is for the caller.
+    Raises ConformanceError if there is none. The caller is responsible for `Runtime.check_installed`.
     """
     kind, _, rest = name.partition(":")
     if kind == "backend" and rest:

@@ -1,4 +1,4 @@
-"""The record of a runtime: a way to run models, behind the same three calls: start, prepare, run."""
+"""The record of a runtime: a way to run models, with three calls: start, prepare, run."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from onnx import load_from_string, numpy_helper
 from onnx_conformance import ConformanceError
 
 Run = Callable[[dict[str, Any]], Any]
-"""From inputs by name to outputs in order."""
+"""Function from inputs by name to outputs in order."""
 
 Prepare = Callable[[bytes], Run]
-"""From a serialised model to its `Run`."""
+"""Function from a serialised model to its `Run`."""
 
 
 @dataclass(frozen=True)
@@ -52,14 +52,14 @@ class Runtime:
             return ""
 
     def is_unsupported(self, error: BaseException) -> bool:
-        """Return whether the error means that the runtime lacks something that the model needs."""
+        """Return whether the error means that the runtime lacks a feature that the model needs."""
         return re.search(self.unsupported, f"{type(error).__name__}: {error}") is not None
 
 
 def _is_found(module: str) -> bool:
     try:
         return importlib.util.find_spec(module) is not None
-    except ModuleNotFoundError:  # of the package around it
+    except ModuleNotFoundError:  # of the enclosing package
         return False
 
 

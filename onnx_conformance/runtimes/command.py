@@ -62,6 +62,6 @@ def start(command: str) -> Prepare:
 
 
 def _end_with_parent() -> None:
-    """Let the system end this process with its parent."""
+    """Have the system kill this process when its parent ends."""
     with suppress(OSError, AttributeError):
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)

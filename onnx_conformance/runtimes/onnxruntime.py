@@ -26,7 +26,7 @@ def start(level: str) -> Prepare:
         return partial(run_bits, session) if any(map(_is_foreign, types)) else partial(session.run, None)
 
     def run_bits(session: Any, feeds: dict[str, Any]) -> list[Any]:
-        """With values by their ONNX type, as numpy has none for bfloat16 and smaller floats."""
+        """Run with values tagged by their ONNX type, because numpy lacks bfloat16 and smaller floats."""
         values = {name: _to_ortvalue(onnxruntime.OrtValue, feed) for name, feed in feeds.items()}
         return [_from_ortvalue(value) for value in session.run_with_ort_values(None, values)]
 

@@ -18,11 +18,11 @@ TYPES = {
     "i4": TensorProto.INT4,
     "u4": TensorProto.UINT4,
 }
-"""Types that numpy lacks, by OpenVINO's names."""
+"""OpenVINO's names of types that numpy lacks."""
 
 
 def start(precision: str) -> Prepare:
-    """Return the way to prepare a model with a precision by OpenVINO's name: f32, bf16."""
+    """Return the way to prepare a model with a precision by OpenVINO's name, such as f32 or bf16."""
     import openvino
 
     core = openvino.Core()

@@ -1,4 +1,4 @@
-"""tinyonnx, optimised and as its numpy operators."""
+"""tinyonnx, optimised, or as its numpy operators."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from onnx_conformance.runtimes.base import Prepare, Run
 
 
 def start(optimised: bool) -> Prepare:
-    """Return the way to prepare a model; not `optimised`, without passes and kernels."""
+    """Return the way to prepare a model; without `optimised`, passes and kernels are off."""
     import tinyonnx
 
     def prepare(model: bytes) -> Run:

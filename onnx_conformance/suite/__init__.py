@@ -1,1 +1,1 @@
-"""Folders and suites of cases: a model with inputs and the expected outputs."""
+"""Cases, each a model with inputs and the expected outputs, from folders and from onnx's suite."""

@@ -1,4 +1,4 @@
-"""The cases of the backend suite of the installed onnx, all kinds in one form."""
+"""The cases of the backend suite of the installed onnx, all in one form."""
 
 from __future__ import annotations
 

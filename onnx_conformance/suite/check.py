@@ -19,7 +19,7 @@ class CheckCase:
     ulp: bool = False
 
     def __call__(self, prepare: Prepare, runtime: Runtime) -> JobOutcome:
-        """Run it in this process."""
+        """Run the job in this process."""
         return run_case(self.case, prepare, runtime, self.ulp)
 
 
@@ -39,6 +39,6 @@ def run_case(case: Case, prepare: Prepare, runtime: Runtime, ulp: bool = False) 
                 distances.append(ulp_distance(list(results), data.expected))
     except KeyboardInterrupt:
         raise
-    except BaseException as error:  # another runtime may raise anything, panics included
+    except BaseException as error:  # another runtime may raise any exception, including Rust panics
         return refusal(error, runtime, time.perf_counter() - started)
     return JobOutcome(PASSED, "", seconds, max(distances, default=0.0) if ulp else None)

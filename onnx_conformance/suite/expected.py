@@ -18,7 +18,7 @@ RANDOM = "random: "
 
 
 _VERSION = re.compile(r"onnx(?P<older><)?(?:>=)?(?P<major>\d+)\.(?P<minor>\d+): ")
-"""Prefix of the reason of a case that only some releases of onnx have or define in this way: `onnx<1.23: `."""
+"""Prefix of the reason of a case that only some releases of onnx have or define like this: `onnx<1.23: `."""
 
 
 def read_expected(path: Path, onnx_version: str = onnx.__version__) -> dict[str, str]:
@@ -56,8 +56,8 @@ def _holds(reason: str, onnx_version: str) -> bool:
 def surprises(passed: Mapping[str, bool], expected: Mapping[str, str], suite: Iterable[str]) -> list[str]:
     """Return the deviations from the list, one line each.
 
-    `passed` has the cases that were run. A listed case that passes (unless it is random) is a deviation, like one that
-    fails without being listed, and a listed name that the `suite` does not have.
+    `passed` has the cases that were run. A listed case that passes (unless it is random) is a deviation, and so are a
+    case that fails without being listed and a listed name that the `suite` does not have.
     """
     strict = {name for name, reason in expected.items() if not reason.startswith(RANDOM)}
     lines = [f"{name}: not in the suite, but listed" for name in sorted(expected.keys() - set(suite))]

@@ -53,7 +53,7 @@ class Summary:
 
 
 def as_data(summary: Summary) -> dict[str, Any]:
-    """Return everything as JSON has it; an infinite distance, which JSON lacks, is null."""
+    """Return everything as JSON values; an infinite distance, which JSON lacks, is null."""
     data: dict[str, Any] = {"title": summary.title, "onnx": onnx.__version__, **asdict(summary)}
     for row in data["rows"]:
         if row["ulp"] is not None and not math.isfinite(row["ulp"]):

@@ -1,4 +1,4 @@
-"""Several runs of the same cases side by side, and one beside an earlier run."""
+"""Compare several runs of the same cases side by side, and one run with an earlier one."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ _PAGE = Path(__file__).with_name("matrix.html")
 _DATA = "/*DATA*/null"
 
 ULP_EDGES = (0, 1, 2, 4, 8, 16, 64, 256, 4096)
-"""Upper edges of the histogram of distances; a further bin is for all beyond."""
+"""Upper edges of the histogram of distances; a further bin is for all distances beyond."""
 
 
 def side_by_side(summaries: Sequence[Summary]) -> str:
-    """Return a table of operators and runtimes: how many cases pass, of how many."""
+    """Return a table of operators and runtimes with the numbers of passing and of all cases."""
     lines: list[tuple[str, ...]] = [("operator", *(summary.runtime for summary in summaries), "cases")]
     names = sorted({row.operator for row in summaries[0].rows}, key=str.lower)
     for name in (*names, None):
@@ -33,7 +33,7 @@ def side_by_side(summaries: Sequence[Summary]) -> str:
 
 
 def histogram(rows: Sequence[CaseRow]) -> list[tuple[str, int]]:
-    """Return how many passing cases have their greatest distance, in representable numbers, in each bin."""
+    """Return the number of passing cases by their greatest distance in representable numbers, for each bin."""
     distances = [row.ulp for row in rows if row.ulp is not None]
     found, low = [], -1.0
     for edge in (*ULP_EDGES, float("inf")):

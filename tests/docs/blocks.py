@@ -46,7 +46,7 @@ class Block:
 
 
 def blocks(page: str) -> list[Block]:
-    """The blocks of a page, in order."""
+    """Return the blocks of a page, in order."""
     lines = (ROOT / page).read_text().split("\n")
     found, at = [], 0
     while at < len(lines):
@@ -72,6 +72,6 @@ def _kind(word: str) -> str:
 
 
 def inline(page: str) -> list[str]:
-    """The pieces of code in a page's text."""
+    """Return the pieces of code in a page's text."""
     text = re.sub(r"^```.*?^```", "", (ROOT / page).read_text(), flags=re.DOTALL | re.MULTILINE)
     return re.findall(r"`([^`\n]+)`", text)

@@ -85,7 +85,7 @@ def _sounds(stage: Path) -> None:
 
 
 def _classifier() -> onnx.ModelProto:
-    """A small network (1, 3, 224, 224) -> (1, 1000) with a tensor that has the name in the documents."""
+    """Return a small network (1, 3, 224, 224) -> (1, 1000) with a tensor that has the name in the documents."""
     rng = np.random.default_rng(0)
     weights = {"w": (8, 3, 3, 3), "m": (8, 1000)}
     nodes = [
@@ -109,7 +109,7 @@ def _classifier() -> onnx.ModelProto:
 
 
 def free_port() -> int:
-    """A port of this machine that nobody listens on at this moment."""
+    """Return a port of this machine that nobody listens on at this moment."""
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         port: int = listener.getsockname()[1]

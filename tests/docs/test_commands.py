@@ -73,7 +73,7 @@ def _fine(command: str) -> tuple[int, ...]:
 
 
 def _missing(text: str) -> str | None:
-    """The package that a command needs and this machine lacks."""
+    """Return the package that a command needs and this machine lacks."""
     for pattern, package in NEEDS.items():
         if re.search(pattern, text) and importlib.util.find_spec(package) is None:
             assert not os.environ.get("CI"), f"CI must have {package}"

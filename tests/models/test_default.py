@@ -37,7 +37,7 @@ def top3(tagger: Tagger, samples: Array) -> set[str]:
 
 
 def siren(rng: np.random.Generator, n: int) -> Array:
-    """A wail, up and down in five seconds."""
+    """Return a wail, up and down in five seconds."""
     t = np.arange(n) / RATE
     pitch = rng.uniform(900, 1100) + rng.uniform(380, 480) * np.sin(2 * np.pi * 0.2 * t)
     phase = 2 * np.pi * np.cumsum(pitch) / RATE
@@ -45,7 +45,7 @@ def siren(rng: np.random.Generator, n: int) -> Array:
 
 
 def music(rng: np.random.Generator, n: int) -> Array:
-    """A melody of plucked strings over a beat."""
+    """Return a melody of plucked strings over a beat."""
     y = np.zeros(n)
     for i, start in enumerate(range(0, n - RATE, RATE // 4)):
         period = int(RATE / (220 * 2 ** (rng.choice([0, 2, 4, 7, 9, 12]) / 12)))

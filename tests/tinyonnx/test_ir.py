@@ -60,7 +60,7 @@ def test_verify_finds_every_kind_of_damage(damage):
 
 
 def nested() -> Graph:
-    """An If whose branch reads a value of the enclosing graph."""
+    """Return an If whose branch reads a value of the enclosing graph."""
     graph = Graph("outer")
     condition, x = graph.add_input(Value("condition")), graph.add_input(Value("x"))
     branches = {}

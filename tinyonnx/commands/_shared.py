@@ -16,7 +16,6 @@ import numpy as np
 
 from tinyonnx.commands._terminal import warn, width
 from tinyonnx.errors import InputError, printable
-from tinyonnx.files import check_file, check_folder
 from tinyonnx.ir import Array
 from tinyonnx.ort.options import PRECISIONS, GraphOptimizationLevel, SessionOptions
 from tinyonnx.ort.session import InferenceSession
@@ -55,7 +54,7 @@ def add_precision(parser: argparse.ArgumentParser) -> None:
 
 
 def checked(parse: Callable[[str], Any]) -> Callable[[str], Any]:
-    """Return `parse` as the type of an argument: what it raises as InputError is wrong usage."""
+    """Return `parse` as the type of an argument: an InputError that it raises is reported as wrong usage."""
 
     def parse_argument(text: str) -> Any:
         try:
@@ -101,17 +100,16 @@ def add_json(parser: argparse.ArgumentParser, content: str) -> None:
 
 
 def open_session(args: argparse.Namespace, optimised: bool = True, threads: int = 1) -> InferenceSession:
-    """Load the model that the arguments name, unless they name it for an output, too, or an output can't be written.
+    """Load the model that the arguments name, unless they name it for an output, too.
 
-    Raises the errors of `InferenceSession` and `use_operators`; OSError of outputs; SystemExit for wrong usage.
+    Raises the errors of `InferenceSession` and `use_operators`; SystemExit for wrong usage.
     """
-    for option in ("save", "output", "html", "trace", "folder"):
+    for option in ("save", "output", "html", "trace"):
         path = getattr(args, option, None)
-        if not isinstance(path, str):  # tensors to print, for `run`
+        if not isinstance(path, str) or not os.path.exists(path) or not os.path.exists(args.model):
             continue
-        if os.path.exists(path) and os.path.exists(args.model) and os.path.samefile(args.model, path):
+        if os.path.samefile(args.model, path):
             args.parser.error(f"--{option} {printable(path)} would overwrite the model")
-        (check_folder if option == "folder" else check_file)(path)
     use_operators(args.ops)
     precision = getattr(args, "precision", PRECISIONS[0])
     session = InferenceSession(args.model, session_options(optimised, threads, precision))

@@ -33,7 +33,7 @@ def settle_output() -> None:
 
 
 def width() -> int | None:
-    """Return the columns of the terminal on standard output; None if it is none."""
+    """Return the columns of the terminal on standard output; None if it is not a terminal."""
     return shutil.get_terminal_size().columns if sys.stdout.isatty() else None
 
 

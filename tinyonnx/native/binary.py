@@ -54,7 +54,7 @@ def _head(folder: Path, units: Sequence[Unit], memory: int, dialect: Elf) -> Ite
 
 
 def _level(unit: Unit, name: str, constants: _Constants, dialect: Elf) -> tuple[list[str], int]:
-    """The lines of a level, and the bytes of memory that it needs."""
+    """Return the lines of a level, and the bytes of memory that it needs."""
     rooms, memory = [], 0
     for size in unit.memory:
         rooms.append(memory)
@@ -158,7 +158,7 @@ class _Constants:
         self._elements = np.frombuffer(b"".join(self.parts), np.uint32)
 
     def _sources(self, constant: Constant) -> Array | None:
-        """For every element the place of an equal one, counted in float32, or -1 for zero."""
+        """Return the position of an equal element for every element, counted in float32, or -1 for zero."""
         if constant.ids is None or constant.ids.max() >= len(self._origins):
             return None
         sources: Array = self._origins[constant.ids]
@@ -174,7 +174,7 @@ def runs_of(sources: Array) -> Array:
     present = sources[starts] >= 0
     starts, lengths = starts[present], lengths[present]
     origins = sources[starts]
-    # runs that are alike may follow each other in one row, as long as the step is the same
+    # equal runs may follow each other in one row, as long as the step is the same
     alike = (lengths[1:] == lengths[:-1]) & (starts[1:] == starts[:-1] + lengths[:-1])
     links = np.where(alike, np.diff(origins), -np.arange(1, len(alike) + 1) - len(origins) - sources.max(initial=0))
     changes = np.append(np.flatnonzero(links[1:] != links[:-1]) + 1, len(links))

@@ -6,26 +6,26 @@ from collections.abc import Sequence
 
 
 class Elf:
-    """The GNU assembler's directives for ELF, and what the other formats have in common with it."""
+    """The GNU assembler's directives for ELF; the other formats inherit the directives that they share."""
 
     prefix = ""
-    """Of the names of C."""
+    """Prefix of C names."""
 
     constants = '.section .rodata,"a"'
-    """Section of data without addresses that is only read."""
+    """Section of read-only data without addresses."""
 
     pointers = '.section .data.rel.ro,"aw"'
-    """Section of data with addresses that is only read."""
+    """Section of read-only data with addresses."""
 
     data = '.section .data,"aw"'
-    """Section of data that is written."""
+    """Section of writable data."""
 
     def begin(self, name: str) -> list[str]:
-        """The label at the start of data."""
+        """Return the label at the start of data."""
         return [f"{self.prefix}{name}:"]
 
     def end(self, name: str) -> list[str]:
-        """The lines that end the data of a label."""
+        """Return the lines that end the data of a label."""
         return []
 
     def zeros(self, name: str, size: int) -> list[str]:
@@ -33,7 +33,7 @@ class Elf:
         return [".bss", ".p2align 12", *self.begin(name), f".skip {size}", *self.end(name)]
 
     def address(self, name: str, offset: int = 0) -> str:
-        """A cell of eight bytes with an address."""
+        """Return a cell of eight bytes with an address."""
         return f".quad {self.prefix}{name}+{offset}"
 
     def visible(self, name: str) -> list[str]:
@@ -95,4 +95,4 @@ class Wasm(Elf):
 
 
 DIALECTS: dict[str, Elf] = {"elf": Elf(), "coff": Coff(), "macho": MachO(), "wasm": Wasm()}
-"""By the names of object formats in the table of targets."""
+"""Dialects by the names of object formats in the table of targets."""

@@ -17,7 +17,7 @@ _TAKEN = {
     *("auto", "break", "case", "char", "const", "continue", "default", "do", "double", "else", "enum", "extern"),
     *("float", "for", "goto", "if", "inline", "int", "long", "register", "restrict", "return", "short", "signed"),
     *("sizeof", "static", "struct", "switch", "typedef", "union", "unsigned", "void", "volatile", "while"),
-    # C++ includes the header, too
+    # the header is also included by C++
     *("alignas", "alignof", "and", "and_eq", "asm", "bitand", "bitor", "bool", "catch", "char16_t", "char32_t"),
     *("char8_t", "class", "co_await", "co_return", "co_yield", "compl", "concept", "const_cast", "consteval"),
     *("constexpr", "constinit", "decltype", "delete", "dynamic_cast", "explicit", "export", "false", "friend"),
@@ -25,7 +25,7 @@ _TAKEN = {
     *("protected", "public", "reinterpret_cast", "requires", "static_assert", "static_cast", "template", "this"),
     *("thread_local", "throw", "true", "try", "typeid", "typename", "typeof", "typeof_unqual", "using", "virtual"),
     *("wchar_t", "xor", "xor_eq"),
-    # macros of compilers and of stdint.h, and its types
+    # macros of compilers and of stdint.h, and their types
     *("linux", "unix", "i386", *(f"{u}int{n}_t" for u in ("", "u") for n in (8, 16, 32, 64))),
 }
 """Names that parameters can't have."""
@@ -51,18 +51,18 @@ def parameters(values: Sequence[Value], names: Sequence[str], taken: Iterable[st
 
 
 def function_name(stem: str) -> str:
-    """The name of the function of a library in a file of that name."""
+    """Return the name of the function of a library in a file of that name."""
     return _identifier(stem.removeprefix("lib") or stem, _TAKEN)
 
 
 def declaration(name: str, inputs: Sequence[Parameter], outputs: Sequence[Parameter]) -> str:
-    """The function that runs a model."""
+    """Return the function that runs a model."""
     arguments = [f"const {p.type} *{p.name}" for p in inputs] + [f"{p.type} *{p.name}" for p in outputs]
     return f"int {name}_run({', '.join(arguments)})"
 
 
 def header(name: str, model: str, inputs: Sequence[Parameter], outputs: Sequence[Parameter], levels: int) -> str:
-    """A header file of a library with that many CPU levels."""
+    """Return a header file of a library with that many CPU levels."""
     shapes = "\n".join(f"   {p.name}: {p.type}[{']['.join(map(str, p.shape)) or '1'}]" for p in (*inputs, *outputs))
     guard = f"{name.upper()}_H"
     result, level = _RESULT_X86 if levels > 1 else _RESULT

@@ -10,10 +10,10 @@ from tinyonnx.runtime.size_table import evaluate
 
 @kernel
 def unpack(runs: Array, source: Array, target: Array, part: int, parts: int) -> None:
-    """Copy runs of elements, rows of (target, source, length, step, count).
+    """Copy runs of elements, given as rows of (target, source, length, step, count).
 
-    The `count` runs of a row follow each other in the target and start `step` apart in the source. All other
-    elements of the target become 0: it may hold what another level unpacked.
+    The `count` runs of a row follow each other in the target and start `step` apart in the source. All other elements
+    of the target become 0, because it may hold elements that another level unpacked.
     """
     for i in range(target.shape[0]):
         target[i] = 0
@@ -28,7 +28,7 @@ def unpack(runs: Array, source: Array, target: Array, part: int, parts: int) -> 
 
 @kernel
 def run_steps(table: Array, first: int, last: int, part: int, parts: int) -> None:
-    """The steps of a table from `first` to `last`."""
+    """Run the steps of a table from `first` to `last`."""
     run_table(table, first, last)
 
 

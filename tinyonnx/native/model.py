@@ -57,7 +57,7 @@ class LaidOutPlan(NamedTuple):
 
 
 def plan_of(session: InferenceSession, names: Sequence[str] | None, feeds: Mapping[str, Array]) -> Plan:
-    """The plan for these inputs. Raises CompileError naming the nodes that keep it from being native code."""
+    """Return the plan for these inputs. Raises CompileError naming the nodes that keep it from being native code."""
     plan = session.plan_for(names, feeds, decide=False)
     _check_steps(plan, session.name)
     return plan
@@ -72,7 +72,7 @@ def _check_steps(plan: Plan, name: str) -> None:
 
 
 def check_steps(sized: SizedPlan) -> SizedPlan:
-    """The plan, if its steps are all kernels. Raises CompileError naming the nodes that keep it from native code."""
+    """Return the plan if all its steps are kernels. Raises CompileError naming the nodes that have no kernel."""
     _check_steps(sized.plan, sized.plan.model)
     return sized
 
@@ -173,7 +173,7 @@ class _Numbering:
         self._known: dict[int, Array] = {}
 
     def of(self, operand: Buffer | Array | None) -> Buffer | Array | None:
-        """Return the numbers of a constant in its shape, the same for each call; anything else as it is."""
+        """Return the numbers of a constant in its shape, the same for each call; return any other value unchanged."""
         if not isinstance(operand, np.ndarray) or operand.dtype != np.float32 or operand.size < _FEW:
             return operand
         if id(operand) not in self._known:

@@ -15,7 +15,7 @@ from tinyonnx.native import binary, toolchain
 from tinyonnx.native.dialects import DIALECTS
 from tinyonnx.native.header import Parameter, function_name, header, parameters, wrapper
 from tinyonnx.native.kernels import run_steps, unpack
-from tinyonnx.native.levels import report, units
+from tinyonnx.native.levels import units
 from tinyonnx.native.model import bind, plan_of, virtual
 from tinyonnx.native.unit import CONSTANTS, RUNS, UNPACKED, UNPACKED_BYTES, WORDS, Unit, UnitLayout
 from tinyonnx.ort.session import InferenceSession
@@ -23,7 +23,7 @@ from tinyonnx.ort.session import InferenceSession
 HERE = Path(__file__).parent
 
 PROCESS = HERE / "process.c"
-"""System calls and the entry point of executables; includes what every binary has."""
+"""Source of system calls and of the entry point of executables; it includes the part that all binaries have."""
 
 
 def compile_model(
@@ -77,7 +77,10 @@ def _write_javascript(output: Path, inputs: Sequence[Parameter], outputs: Sequen
 
 
 def model_unit(source: str | bytes, feeds: Mapping[str, Array]) -> Unit:
-    """Call 0 prepares the memory, call 1 runs the model; places are inputs, outputs, arena and unpacked weights."""
+    """Return a unit whose call 0 prepares the memory and call 1 runs the model.
+
+    Places: inputs, outputs, arena, weights.
+    """
     plan = plan_of(InferenceSession(source), None, feeds)
     layout = UnitLayout()
     bound = bind(layout, plan, virtual(plan.arena_bytes))
@@ -89,7 +92,7 @@ def model_unit(source: str | bytes, feeds: Mapping[str, Array]) -> Unit:
         layout.add_place(place, size)
     layout.add_place(layout.room("arena", 0), plan.arena_bytes)
     layout.add_place(*UNPACKED_BYTES)
-    return layout.finished(report)
+    return layout.unit
 
 
 def link_units(

@@ -90,7 +90,7 @@ def lay_out_sizes(layout: UnitLayout, plan_for: Callable[[int], SizedPlan], firs
 def plan_for_size(
     session: InferenceSession, names: Sequence[str], feeds: Mapping[str, Array], input: str, axis: int
 ) -> SizedPlan:
-    """A plan for the size that an axis of an input has in `feeds`, and for others if possible.
+    """Return a plan for the size that an axis of an input has in `feeds`, and for others if possible.
 
     Raises CompileError naming nodes without a kernel, and the errors of planning.
     """
@@ -122,7 +122,7 @@ def _bindings_for(
 
 
 class _Variant:
-    """A choice of bindings on its way into the words."""
+    """A choice of bindings whose words are being written."""
 
     def __init__(
         self, layout: UnitLayout, plan: SizedPlan, bindings: Sequence[Binding], within: Sequence[Condition]
@@ -138,7 +138,7 @@ class _Variant:
         self.calls = [self._edge(entry, source_at, True), *calls, self._edge(exit, target_at, False)]
 
     def _edge(self, slot: int, address: Size, is_input: bool) -> Call:
-        """The call that copies the input from, or the output to, row-major memory."""
+        """Return the call that copies the input from, or the output to, row-major memory."""
         buffer = self.plan.plan.buffers.get(slot)
         if buffer is None:
             raise CompileError(f"{self.plan.plan.model}: can't be compiled, its output is computed by no kernel")
@@ -151,7 +151,7 @@ class _Variant:
         return Call(copy, tuple(SizedArray(x.address, (count,), np.dtype(np.uint32)) for x in (source, target)))
 
     def lay_out(self, sizes: Array) -> tuple[list[Cell], Array]:
-        """The words that describe it, without the place of its values, and for which of the sizes it holds."""
+        """Return the words that describe it, without the place of its values, and for which of the sizes it holds."""
         layout, table = self.layout, self.rows.table
         kernels, starts = [], []
         places: list[int] = []

@@ -23,7 +23,7 @@ _SYSTEMS = {
 
 
 def require() -> None:
-    """Before anything that takes long: raise CompileError where the compiler isn't installed."""
+    """Raise CompileError if the compiler isn't installed; called before steps that take long."""
     if importlib.util.find_spec("ziglang") is None:
         raise CompileError("ziglang, which links native code, is missing: pip install 'tinyonnx[standalone]'")
 
@@ -38,10 +38,9 @@ def link(
 ) -> None:
     """Compile and link C, assembly and object files.
 
-    On Linux and in WebAssembly, C's library comes in only where a kernel calls a function of it (powf, logf): musl's,
-    or in a shared library that of the process. Building it takes a while, once.
-
-    Raises CompileError where that fails.
+    On Linux and in WebAssembly, C's library is linked only if a kernel calls a function of it (powf, logf): musl's, or
+    in a shared library that of the process. It is built once, which takes several seconds. Raises CompileError on
+    failure.
     """
     command = [sys.executable, "-P", "-m", "ziglang", "cc", *_OPTIONS, *_SYSTEMS[target.system]]
     if target.architecture == "x86_64":

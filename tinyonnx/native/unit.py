@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from bisect import bisect_left, bisect_right
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -21,9 +21,8 @@ from tinyonnx.sizes.arrays import SizedArray
 class Place(NamedTuple):
     """An address that the linker resolves: `offset` bytes into a section.
 
-    Sections are "constant", "kernel" and "memory", zeros at start (several, by `number`),
-    "words", the rows themselves, and those that `binary` adds. "length of X", of a section, is
-    its number of elements.
+    Sections are "constant", "kernel" and "memory", zeros at start (several, by `number`), "words", the rows themselves,
+    and those that `binary` adds. "length of X" stands for the number of elements of section X.
     """
 
     section: str
@@ -110,7 +109,7 @@ class UnitLayout:
         at = bisect_left(self._starts, start)
         if self._starts[at : at + 1] != [start]:
             self._starts.insert(at, start)
-            # the array is kept, so that no other gets its address
+            # the array is kept alive, so that no other array gets its address
             self._regions.insert(at, (start + array.nbytes, place, array))
 
     def constant(self, array: Array, ids: Array | None = None) -> Place:
@@ -136,7 +135,7 @@ class UnitLayout:
     # -- calls --------------------------------------------------------------------------
 
     def cells(self, args: Sequence[Any]) -> list[Cell]:
-        """The row of a call; an array may also be given as its place and size. Sizes stay expressions."""
+        """Return the row of a call; an array may also be given as its place and size. Sizes stay expressions."""
         row: list[Cell] = []
         for arg in args:
             if isinstance(arg, tuple) and isinstance(arg[0], Place):
@@ -152,17 +151,11 @@ class UnitLayout:
         return row
 
     def kernel(self, kernel: Kernel, kinds: str) -> int:
-        """The number of a kernel for arguments of these kinds."""
+        """Return the number of a kernel for arguments of these kinds."""
         if (kernel, kinds) not in self._kernels:
-            self._kernels[kernel, kinds] = len(self._kernels)
-        return self._kernels[kernel, kinds]
-
-    def finished(self, compiled: Callable[[int, int], None] = lambda done, count: None) -> Unit:
-        """Compile all kernels and return the unit; `compiled` is called with the number done and their count."""
-        for number, (kernel, kinds) in enumerate(self._kernels):
-            compiled(number, len(self._kernels))
+            self._kernels[kernel, kinds] = len(self.unit.objects)
             self.unit.objects.append(code_cache.linkable(kernel, kinds))
-        return self.unit
+        return self._kernels[kernel, kinds]
 
     def add_words(self, cells: Iterable[Cell]) -> Place:
         """Put numbers among the words."""
@@ -179,7 +172,7 @@ class UnitLayout:
         return first, first + len(rows)
 
     def add_call(self, kernel: Kernel, args: Sequence[Any], kinds: str | None = None) -> Place:
-        """A call that the C code makes; returns its row."""
+        """Return a call that the C code makes; returns its row."""
         number = self.kernel(kernel, kinds_of(args) if kinds is None else kinds)
         row = self.add_words(self.cells(args))
         self.unit.calls.append((number, row))

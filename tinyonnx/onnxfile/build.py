@@ -352,7 +352,7 @@ class Builder:
     # -- helpers ----------------------------------------------------------------------
 
     def _refuse(self, problem: str) -> None:
-        """Raise ModelError. A subclass that returns gets a graph with what could be read."""
+        """Raise ModelError. A subclass that returns instead gets a graph of the parts that could be read."""
         raise ModelError(problem)
 
     def _deeper(self, frame: Frame, where: str, **changes: Any) -> Frame:

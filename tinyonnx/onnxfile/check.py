@@ -102,7 +102,7 @@ def fits(value: Any, hint: Any) -> bool:
     if origin in (Union, UnionType):
         return any(fits(value, option) for option in get_args(hint) if option is not NoneType)
     if origin in (Sequence, list):
-        # one item of each type stands for all: a forest has hundreds of thousands
+        # one item of each type is checked, because a forest has hundreds of thousands
         return isinstance(value, list) and all(fits(item, get_args(hint)[0]) for item in _one_of_each_type(value))
     if origin is np.ndarray:
         return isinstance(value, np.ndarray)

@@ -12,7 +12,6 @@ from pathlib import Path, PureWindowsPath
 import numpy as np
 
 from tinyonnx.errors import ModelError
-from tinyonnx.files import FilePages
 from tinyonnx.ir import Array
 
 _NOFOLLOW = getattr(os, "O_NOFOLLOW", 0)
@@ -117,7 +116,7 @@ def _open_below(folder: Path, location: str) -> int:
 
 
 def _open_portably(folder: Path, location: str) -> int:
-    """Open on systems without openat (Windows): checks first, which leaves a race for whoever can write there."""
+    """Open a file on systems without openat (Windows); a writer of the folder can race the preceding checks."""
     if _crosses_link(folder, location):
         raise OSError(0, "symbolic link")
     return os.open(folder / location, _FILE_FLAGS)
@@ -154,7 +153,7 @@ def _map(handle: FileIO, location: str, offset: int, nbytes: int) -> Array:
     """Map a region instead of copying it: its pages are the file's, and may leave memory again."""
     skipped = offset % mmap.ALLOCATIONGRANULARITY
     try:
-        pages = FilePages(handle.fileno(), skipped + nbytes, access=mmap.ACCESS_READ, offset=offset - skipped)
+        pages = mmap.mmap(handle.fileno(), skipped + nbytes, access=mmap.ACCESS_READ, offset=offset - skipped)
     except (OSError, ValueError) as error:
         raise ModelError(f"external data {location!r} can't be read: {error}") from None
     return np.frombuffer(pages, np.uint8, nbytes, skipped)

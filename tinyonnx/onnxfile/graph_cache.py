@@ -36,7 +36,7 @@ KEPT = 32
 """Maximum number of cached graphs."""
 
 _WITHIN = 1 << 20
-"""Maximum bytes of tensors kept by value: those that the file holds in another form or not at all."""
+"""Maximum bytes of tensors stored by value: tensors that the file holds in another form, or not at all."""
 
 
 _LARGE, _NEAR = 4 << 10, 64 << 10
@@ -93,7 +93,7 @@ def _file(sha256: str, limits: Limits) -> Path | None:
 
 @cache
 def _versions() -> list[Any]:
-    """Return what determines how a file is decoded: Python, and path, size and modification time of sources."""
+    """Return all that determines how a file is decoded: Python, and path, size and modification time of sources."""
     onnx = importlib.util.find_spec("onnx")
     sources = [__file__, *([onnx.origin] if onnx and onnx.origin else [])]
     files = [(path, os.stat(path)) for path in sources]

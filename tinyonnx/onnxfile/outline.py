@@ -1,4 +1,4 @@
-"""Read as much of a model as can be read, for tools that show it; nothing of it can run."""
+"""Read as much of a model as possible, for tools that show it; the result can't run."""
 
 from __future__ import annotations
 
@@ -19,12 +19,11 @@ from tinyonnx.onnxfile.tensors import TensorDecoder
 
 
 def load_outline(path: str, limits: Limits | None = None) -> tuple[Graph, list[str]]:
-    """Return the graph with what can be read of a model, and a sentence about everything that can't.
+    """Return a graph of the parts of a model that could be read, and a sentence about each part that could not.
 
     Operators are not looked up. An initializer whose content can't be read is a value without a constant, and an input
-    that nothing produces a value without a producer.
-
-    Raises ModelError if it is not an ONNX model or exceeds a limit, OSError if the file can't be read.
+    that nothing produces is a value without a producer. Raises ModelError if it is not an ONNX model or exceeds a
+    limit, OSError if the file can't be read.
     """
     limits = limits or Limits()
     model = parse(read_file(path), path)

@@ -78,7 +78,7 @@ def check_auto_pad(auto_pad: str) -> None:
 def windows(
     spatial: Ints, kernel: Ints, attributes: WindowAttributes, *, auto_pad: str = "NOTSET", ceil_mode: int = 0
 ) -> Windows:
-    """The windows over an input of shape `spatial` (without batch and channels).
+    """Return the windows over an input of shape `spatial` (without batch and channels).
 
     Raises OpError where the attributes are wrong or no window fits.
     """
@@ -115,7 +115,7 @@ def windows(
 
 
 def pad(ctx: Context | None, x: Array, w: Windows, fill: Any) -> Array:
-    """`x` [N, C, *spatial] padded (or cropped) so that every window lies inside."""
+    """Pad (or crop) `x` [N, C, *spatial] so that every window is inside."""
     spatial = x.shape[2:]
     # ceil_mode's last window may need more than `end`
     needed = [(o - 1) * s + e for o, s, e in zip(w.out, w.strides, w.extent)]
@@ -133,7 +133,7 @@ def pad(ctx: Context | None, x: Array, w: Windows, fill: Any) -> Array:
 
 
 def view(padded: Array, w: Windows) -> Array:
-    """A view of all windows, [N, C, *out, *kernel]."""
+    """Return a view of all windows, [N, C, *out, *kernel]."""
     rank = len(w.kernel)
     views = sliding_window_view(padded, w.extent, axis=tuple(range(2, 2 + rank)))
     steps = [slice(0, (o - 1) * s + 1, s) for o, s in zip(w.out, w.strides)]

@@ -66,7 +66,7 @@ def shrink(x: Array, *, bias: float = 0.0, lambd: float = 0.5) -> Any:
 
 
 def _channel_slope(x: Shape, slope: Shape) -> Shape:
-    """The shape of the slope for the broadcasting of opsets 1 to 6: one per channel, or one for all."""
+    """Return the shape of the slope for the broadcasting of opsets 1 to 6: one per channel, or one for all."""
     if math.prod(slope) == 1:
         return ()
     if len(x) < 2 or len(slope) != 1 or slope[0] != x[1]:

@@ -66,7 +66,10 @@ def _bias(
     mask: Array | None, shape: tuple[int, int, int, int], before: Array, causal: bool, window: tuple[int, int],
     lengths: Array | None, dtype: Any,
 ) -> Array | None:  # fmt: skip
-    """The bias of the scores [B, N, L, T], or None; `before` [1] or [B] is the number of keys before the queries."""
+    """Return the bias of the scores [B, N, L, T], or None.
+
+    `before` [1] or [B] is the number of keys before the queries.
+    """
     _, _, queries, keys = shape
     bias: Array | None = None
     allowed = np.ones((1, 1, 1, 1), np.bool_)
@@ -185,7 +188,7 @@ def _attention(
 
 
 def _scores(q: Array, k: Array, bias: Array | None, scale: float | None, softcap: float) -> tuple[Array, Array, Array]:
-    """The scores [B, N, L, T]: raw, capped, with the bias."""
+    """Return the scores [B, N, L, T]: raw, capped, with the bias."""
     if scale is None:
         scale = 1 / math.sqrt(q.shape[3]) if q.shape[3] else 1.0
     if scale < 0:
@@ -322,7 +325,7 @@ def _angles(name: str, cache: Array, positions: Array | None, x: Array, turned: 
 def tensor_scatter(
     past_cache: Array, update: Array, write_indices: Array | None = None, *, axis: int = -2, mode: str = "linear"
 ) -> Array:
-    """A copy of the cache [B, …] with new entries along `axis`, starting at `write_indices` in each sample."""
+    """Return a copy of the cache [B, …] with new entries along `axis`, starting at `write_indices` in each sample."""
     if not -past_cache.ndim <= axis < past_cache.ndim or axis % past_cache.ndim == 0:
         raise OpError(f"axis is {axis}, must be one after the batch axis of a cache of rank {past_cache.ndim}")
     if mode not in ("linear", "circular"):

@@ -24,7 +24,7 @@ _SPECIAL = {"inf": "INF", "-inf": "-INF", "nan": "NaN", "True": "1", "False": "0
 
 
 def dtype_of(to: int | str) -> np.dtype[Any]:
-    """The numpy dtype of an element type given by number or name. Raises OpError if ONNX has no such type."""
+    """Return the numpy dtype of an element type given by number or name. Raises OpError if ONNX has no such type."""
     try:
         return from_onnx_type(f"tensor({to.lower()})") if isinstance(to, str) else numpy_dtype(to)
     except KeyError:
@@ -125,7 +125,7 @@ _NARROW = {"int2": 2, "uint2": 2, "int4": 4, "uint4": 4, "float4_e2m1fn": 4, "fl
 
 
 def _bits(dtype: np.dtype[Any]) -> int:
-    """The number of bits of an element as ONNX stores it; numpy uses a whole byte for shorter types."""
+    """Return the number of bits of an element as ONNX stores it; numpy uses a whole byte for shorter types."""
     if dtype.kind == "O":
         raise OpError("strings have no bits to cast")
     return _NARROW.get(dtype.name, dtype.itemsize * 8)

@@ -46,7 +46,10 @@ class _Stack:
         self.ctx.check_size((len(self.items), *item.shape), item.dtype)
 
     def result(self) -> Array:
-        """The stacked items; without any, an empty tensor of the declared type, in which unknown dimensions are 0."""
+        """Return the stacked items.
+
+        Without items, an empty tensor of the declared type, whose unknown dimensions are 0.
+        """
         if self.items:
             (axis,) = normalise_axes([self.axis], self.items[0].ndim + 1)
             return np.stack(self.items[::-1] if self.backwards else self.items, axis)
@@ -111,7 +114,7 @@ def _scan(
 
 
 def _count_states(inputs: Sequence[Any], num_scan_inputs: int, body: Graph) -> int:
-    """The number of states among the inputs, all of which must be tensors. Raises OpError."""
+    """Return the number of states among the inputs, all of which must be tensors. Raises OpError."""
     if any(not isinstance(x, np.ndarray) for x in inputs):
         raise OpError("an initial state or scan input is missing or isn't a tensor")
     count = len(inputs) - num_scan_inputs

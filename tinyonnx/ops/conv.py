@@ -70,7 +70,7 @@ def _check_kernel_shape(kernel_shape: Ints | None, w: Array | Info) -> tuple[int
 
 
 def _compute_dtype(dtype: np.dtype[Any]) -> np.dtype[Any]:
-    """The type to accumulate in: float32 for half precision, else `dtype`."""
+    """Return the type to accumulate in: float32 for half precision, else `dtype`."""
     return np.dtype(np.float32) if dtype.itemsize < 4 else dtype
 
 
@@ -80,7 +80,7 @@ def _compute_dtype(dtype: np.dtype[Any]) -> np.dtype[Any]:
 def conv_windows(
     x: Array | Info, w: Array | Info, b: Array | Info | None = None, *, geometry: ConvAttributes
 ) -> Windows:
-    """The windows of a Conv, from arrays or from `Info`s with known shapes.
+    """Return the windows of a Conv, from arrays or from `Info`s with known shapes.
 
     Raises OpError where operands or attributes don't fit together.
     """
@@ -151,7 +151,7 @@ def conv(
 def conv_transpose_windows(
     x: Array | Info, w: Array | Info, b: Array | Info | None = None, *, geometry: ConvTransposeAttributes
 ) -> Windows:
-    """The windows of a ConvTranspose: `begin` and `end` are cut off the scattered sum, of which `out` is left.
+    """Return the windows of a ConvTranspose: `begin` and `end` are cut off the scattered sum, of which `out` is left.
 
     Raises OpError where operands or attributes don't fit together.
     """

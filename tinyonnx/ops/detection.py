@@ -50,7 +50,7 @@ class _Samples(NamedTuple):
     per_bin: int
 
     def averaging(self, bins: int) -> tuple[slice, Array]:
-        """The elements that are read, and their weights in the mean of each bin, [bins, elements]."""
+        """Return the elements that are read, and their weights in the mean of each bin, [bins, elements]."""
         first, last = int(self.low.min()), int(self.high.max()) + 1
         size = last - first
         start = np.repeat(np.arange(bins), self.per_bin) * size - first
@@ -60,7 +60,7 @@ class _Samples(NamedTuple):
 
 
 def _samples(ctx: Context, start: Any, bin_size: Any, bins: int, sampling_ratio: int, size: int) -> _Samples:
-    """The sampling points of a region; points more than one element outside have weight 0."""
+    """Return the sampling points of a region; points more than one element outside have weight 0."""
     count = sampling_ratio if sampling_ratio > 0 else max(ceil(bin_size), 0)
     ctx.check_size((bins, count), np.float64)
     at = start + np.arange(bins)[:, None] * bin_size + (np.arange(count) + 0.5) * (bin_size / max(count, 1))
@@ -73,7 +73,7 @@ def _samples(ctx: Context, start: Any, bin_size: Any, bins: int, sampling_ratio:
 
 
 def _greatest(ctx: Context, image: Array, y: _Samples, x: _Samples, height: int, width: int) -> Array:
-    """The maximum of the weighted neighbours in each bin; as in ONNX's test case they aren't summed to interpolate."""
+    """Return the maximum of the weighted neighbours in each bin; as in ONNX's test case, they aren't summed first."""
     ctx.check_size((len(image), 4, y.low.size, x.low.size), image.dtype)
     rows, columns = np.stack([y.low, y.high]), np.stack([x.low, x.high])
     weights_y, weights_x = np.stack([y.weight_low, y.weight_high]), np.stack([x.weight_low, x.weight_high])
@@ -229,7 +229,7 @@ def _corners(boxes: Array, center_point_box: int) -> Array:
 
 
 def _above(boxes: Array, others: Array, threshold: Any) -> Array:
-    """Whether the intersection over union is above the threshold; both [5, …], broadcasting."""
+    """Return whether the intersection over union is above the threshold; both [5, …], broadcasting."""
     width = np.minimum(boxes[2], others[2]) - np.maximum(boxes[0], others[0])
     height = np.minimum(boxes[3], others[3]) - np.maximum(boxes[1], others[1])
     common = np.maximum(width, 0) * np.maximum(height, 0)

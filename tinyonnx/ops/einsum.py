@@ -17,7 +17,7 @@ _DOTS = "..."
 
 
 def _parse(equation: str, ranks: list[int]) -> tuple[list[list[str]], list[str]]:
-    """The axes of every operand and of the result; an ellipsis becomes axes "0", "1", … Raises OpError."""
+    """Return the axes of every operand and of the result; an ellipsis becomes axes "0", "1", … Raises OpError."""
     left, arrow, right = equation.replace(" ", "").partition("->")
     terms = left.split(",")
     if len(terms) != len(ranks):
@@ -58,7 +58,7 @@ def _expand(term: str, hidden: int) -> list[str]:
 
 
 def _sizes(axes: list[list[str]], shapes: list[tuple[int, ...]]) -> dict[str, int]:
-    """The size of every axis; 1 broadcasts. Raises OpError."""
+    """Return the size of every axis; 1 broadcasts. Raises OpError."""
     sizes: dict[str, int] = {}
     for term, shape in zip(axes, shapes, strict=True):
         for axis, size in zip(term, shape, strict=True):
@@ -85,7 +85,7 @@ def einsum_shape(*inputs: Info | None, equation: str) -> Info | None:
 
 @op("Einsum", since=12, shape=einsum_shape)
 def einsum(ctx: Context, *inputs: Array, equation: str) -> Array:
-    """The sum of products that `equation` describes, in the order of numpy's greedy search."""
+    """Return the sum of products that `equation` describes, in the order of numpy's greedy search."""
     if not inputs:
         raise OpError("needs at least one input")
     dtypes = {x.dtype for x in inputs}

@@ -34,7 +34,7 @@ class Activation(Attributes):
 
     @classmethod
     def attribute_name(cls, parameter: str, field: str) -> str:
-        """The ONNX attribute that holds a field."""
+        """Return the ONNX attribute that holds a field."""
         return parameter if field == "name" else f"{parameter}_{field}"
 
 
@@ -147,7 +147,7 @@ def linear(
 
 
 def depthwise_windows(x: Array | Info, w: Array | Info, taps: Array | Info, geometry: ConvAttributes) -> Windows:
-    """The windows of the depthwise convolution on the expanded image. Raises OpError."""
+    """Return the windows of the depthwise convolution on the expanded image. Raises OpError."""
     expanded = conv_shape(Info(x.dtype, x.shape), Info(w.dtype, w.shape))
     return conv_windows(expanded, taps, geometry=geometry)
 
@@ -195,14 +195,3 @@ def depthwise_pointwise(
     """Two FusedConvs in a row: depthwise with `taps` [C, 1, *kernel], then 1×1 with `w` [N, C, 1, 1] and residual."""
     middle = fused_conv(ctx, x, taps, taps_b, geometry=geometry, activation=depthwise_activation)
     return fused_conv(ctx, middle, w, b, residual, activation=activation)
-
-
-# -- TableRows --------------------------------------------------------------------------
-
-
-@op("TableRows", domain=FUSED, shape=lambda table, ids: Info(table.dtype, (*ids.shape, *table.shape[1:])))
-def table_rows(table: Array, ids: Array) -> Array:
-    """Rows of a table [rows, …] by their numbers, none of them negative. Raises OpError for one that isn't there."""
-    if ids.size and not (ids.min() >= 0 and ids.max() < len(table)):
-        raise OpError(f"the numbers of rows are {ids.min()} to {ids.max()}, the table has {len(table)}")
-    return np.asarray(table[ids])

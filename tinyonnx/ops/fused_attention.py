@@ -27,19 +27,10 @@ class Orders(Attributes):
 
 
 def _moved(info: Info, perm: Order, last: int = 0) -> Info:
-    """The description of a transposed tensor, its last two axes swapped with `last`."""
+    """Return the description of a transposed tensor, its last two axes swapped with `last`."""
     assert info.shape is not None
     shape = [info.shape[axis] for axis in perm] if perm else list(info.shape)
     return Info(info.dtype, (*shape[:-2], shape[-1], shape[-2]) if last else tuple(shape))
-
-
-FROM_FIRST, FROM_LAST = 1, 2
-"""Causal attention whose queries stand at the positions of the first keys, or of the last ones."""
-
-
-def first_reach(causal: int, queries: int, keys: int) -> int:
-    """The number of keys that the first query attends to; each further one attends to one more."""
-    return keys if not causal else 1 if causal == FROM_FIRST else keys - queries + 1
 
 
 def _check_bias(bias: tuple[int, ...], scores: tuple[int, ...]) -> None:
@@ -48,8 +39,8 @@ def _check_bias(bias: tuple[int, ...], scores: tuple[int, ...]) -> None:
 
 
 def fused_attention_shape(
-    q: Info, k: Info, v: Info, bias: Info | None = None, *, scale: float = 1.0, orders: Orders = Orders(),
-    causal: int = 0, lenient: int = 0,
+    q: Info, k: Info, v: Info, bias: Info | None = None, *, scale: float = 1.0,
+    orders: Orders = Orders(),
 ) -> Info:  # fmt: skip
     """Shape rule of FusedAttention."""
     if q.shape is None or k.shape is None or v.shape is None:
@@ -63,26 +54,17 @@ def fused_attention_shape(
 
 @op("FusedAttention", domain=FUSED, shape=fused_attention_shape)
 def fused_attention(
-    q: Array, k: Array, v: Array, bias: Array | None = None, *, scale: float = 1.0, orders: Orders = Orders(),
-    causal: int = 0, lenient: int = 0,
+    q: Array, k: Array, v: Array, bias: Array | None = None, *, scale: float = 1.0,
+    orders: Orders = Orders(),
 ) -> Array:  # fmt: skip
     """softmax(scale · q · kᵀ + bias) · v, transposed by `out_perm`.
 
     Operands are first transposed by their own `perm`, to queries [..., L, H], keys [..., T, H] and values [..., T, V];
-    the bias broadcasts to the scores [..., L, T]. With `causal` FROM_FIRST query i attends to the keys up to i, with
-    FROM_LAST up to i + T - L. With `lenient` the result of a query that attends to no key is 0, else NaN.
+    the bias broadcasts to the scores [..., L, T].
     """
     moves = zip((q, k, v), (orders.q_perm, orders.k_perm, orders.v_perm))
     q, k, v = (x if perm is None else x.transpose(perm) for x, perm in moves)
     with np.errstate(all="ignore"):
         scores = matmul(q, k.swapaxes(-1, -2)) * q.dtype.type(scale)
-        if bias is not None:
-            scores = scores + bias
-        if causal:
-            last = np.arange(scores.shape[-2])[:, None] + first_reach(causal, *scores.shape[-2:]) - 1
-            scores = np.where(np.arange(scores.shape[-1]) <= last, scores, q.dtype.type(-np.inf))
-        weights = softmax(scores, axis=-1)
-        if lenient:
-            weights = np.where(np.isneginf(scores).all(axis=-1, keepdims=True), weights.dtype.type(0), weights)
-        y = matmul(weights, v)
+        y = matmul(softmax(scores if bias is None else scores + bias, axis=-1), v)
     return y if orders.out_perm is None else np.ascontiguousarray(y.transpose(orders.out_perm))

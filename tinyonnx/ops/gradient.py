@@ -99,7 +99,7 @@ def _shape(*inputs: Info | None, xs: Sequence[str], **_: Any) -> list[Info] | No
 
 @op("Gradient", domain="ai.onnx.preview.training", shape=_shape)
 def gradient(ctx: Context, *inputs: Array, xs: Sequence[str], y: Any, zs: Sequence[str] | None = None) -> Any:
-    """The derivatives of the sum of y's elements with respect to each of `xs`.
+    """Return the derivatives of the sum of y's elements with respect to each of `xs`.
 
     `y` is the function (a Graph) that the loader cut out between these tensors and y. Raises
     OpError for an operator in it whose derivative isn't implemented.

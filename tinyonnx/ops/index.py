@@ -141,7 +141,7 @@ def scatter_nd(data: Array, indices: Array, updates: Array, *, reduction: str = 
     return _scatter(data, where, updates, reduction)
 
 
-# -- what gives indices -------------------------------------------------------------------
+# -- operators that return indices --------------------------------------------------------
 
 
 @op("NonZero", since=9)

@@ -68,7 +68,7 @@ def softmax_cross_entropy_loss(
     scores: Array, labels: Array, weights: Array | None = None, *, ignore_index: int | None = None,
     reduction: str = "mean",
 ) -> tuple[Array, Array]:  # fmt: skip
-    """The loss of scores and their log-probabilities."""
+    """Return the loss of scores and their log-probabilities."""
     if scores.ndim < 2:
         raise OpError(f"scores has rank {scores.ndim}, needs [N, C, d…]")
     wide = _wide(scores)

@@ -21,7 +21,7 @@ quiet = np.errstate(all="ignore")
 
 
 def is_float(dtype: np.dtype[Any]) -> bool:
-    """Whether a dtype is floating-point; those of ml_dtypes have kind V."""
+    """Return whether a dtype is floating-point; those of ml_dtypes have kind V."""
     return dtype.kind in "fV"
 
 
@@ -36,7 +36,7 @@ def widened(x: Array) -> Array:
 
 
 def one_axis(axis: int, rank: int) -> int:
-    """The axis counted from the front. Raises OpError if it is out of range."""
+    """Return the axis counted from the front. Raises OpError if it is out of range."""
     if not -rank <= axis < rank:
         raise OpError(f"axis {axis} is out of range for an input of rank {rank}")
     return axis % rank
@@ -152,7 +152,7 @@ def _erf(x: Array) -> Array:
 @op("Erf", since=9, shape=same_as())
 @quiet
 def erf(x: Array) -> Array:
-    """The error function, exact to about an ulp of float64; nan stays nan."""
+    """Return the error function, exact to about an ulp of float64; nan stays nan."""
     flat = x.ravel()
     result = np.empty_like(flat)
     for start in range(0, flat.size, _ERF_BLOCK):
@@ -174,7 +174,7 @@ def _binary(name: str, function: Function, since: int = 7, dtype: Any = None) ->
 
 
 def _limited_shape(a: Shape, b: Shape, axis: int | None, enabled: int) -> Shape:
-    """The shape of `b` for the broadcasting of opsets 1 to 6."""
+    """Return the shape of `b` for the broadcasting of opsets 1 to 6."""
     if not enabled:
         if a != b:
             raise OpError(f"shapes {a} and {b} differ, and the attribute broadcast isn't set")
@@ -351,7 +351,7 @@ def _bound(name: str, value: Array | None) -> Array | None:
 
 
 def _attribute_bound(bound: float | None, dtype: np.dtype[Any]) -> float | int | None:
-    """A bound clipped to the range of the input's type; old versions have the defaults of floats for integers, too."""
+    """Return a bound clipped to the range of the input's type; old versions have float defaults for integers, too."""
     if bound is None or dtype.kind not in "iu":
         return bound
     if np.isnan(bound):

@@ -28,12 +28,12 @@ def _check_vectors(wanted: Shape, what: str, **vectors: Shape | None) -> None:
 
 
 def _channels(shape: Shape) -> int:
-    """The size of axis 1; a vector is a batch of one channel."""
+    """Return the size of axis 1; a vector is a batch of one channel."""
     return shape[1] if len(shape) > 1 else 1
 
 
 def _align(vector: Array, rank: int) -> Array:
-    """A vector with one element per channel, perhaps with further axes, reshaped to broadcast to that rank."""
+    """Return a vector with one element per channel, perhaps with further axes, reshaped to broadcast to that rank."""
     return widened(vector).reshape(*vector.shape, *(1,) * (rank - 1 - vector.ndim))
 
 
@@ -209,7 +209,7 @@ def _stash_dtype(stash_type: int, x: np.dtype[Any] | None) -> np.dtype[Any] | No
 
 
 def _check_last(x: Shape, axis: int, **vectors: Shape | None) -> int:
-    """The non-negative axis. Raises OpError unless scale and bias broadcast to `x`."""
+    """Return the non-negative axis. Raises OpError unless scale and bias broadcast to `x`."""
     first = one_axis(axis, len(x))
     for name, shape in vectors.items():
         if shape is None:
@@ -334,7 +334,7 @@ def _dropout_shape(mask: Any = None) -> Any:
 def dropout(
     data: Array, ratio: Array | None = None, training_mode: Array | None = None, *, seed: int | None = None
 ) -> tuple[Array, Array]:
-    """The data and the mask of kept elements; outside of training mode all are kept."""
+    """Return the data and the mask of kept elements; outside of training mode all are kept."""
     if training_mode is None or not np.any(training_mode):
         return data, np.ones(data.shape, bool)
     if ratio is not None and ratio.size != 1:

@@ -28,7 +28,7 @@ def _check_rank(x: Array | Info) -> None:
 
 
 def pool_windows(x: Array | Info, geometry: PoolAttributes) -> Windows:
-    """The windows of a pool, from an array or from an `Info` with a known shape. Raises OpError."""
+    """Return the windows of a pool, from an array or from an `Info` with a known shape. Raises OpError."""
     _check_rank(x)
     assert x.shape is not None
     return windows(
@@ -61,7 +61,7 @@ def _reduce(x: Array, w: Windows, combine: np.ufunc) -> Array:
 
 
 def _sums(ctx: Context | None, x: Array, w: Windows) -> Array:
-    """The sum of every window, with zeros as padding; half precision is summed in float32."""
+    """Return the sum of every window, with zeros as padding; half precision is summed in float32."""
     padded = pad(ctx, x, w, 0)
     return _reduce(padded.astype(np.float32) if x.dtype.itemsize < 4 else padded, w, np.add)
 
@@ -83,7 +83,7 @@ def _lowest(dtype: np.dtype[Any]) -> Any:
 def max_pool(
     ctx: Context | None, x: Array, *, geometry: PoolAttributes, storage_order: int = 0
 ) -> Array | tuple[Array, Array]:
-    """The maxima and, if `ctx` asks for two outputs, their indices in the flattened `x`.
+    """Return the maxima and, if `ctx` asks for two outputs, their indices in the flattened `x`.
 
     The first of equal maxima in row-major order counts; NaN is greater than any number.
     """
@@ -119,7 +119,7 @@ def _max_with_indices(
 
 
 def _counts(spatial: Ints, w: Windows, count_include_pad: int) -> Array:
-    """The number of elements that each window averages, [*out]; positions beyond the padded end never count."""
+    """Return the number of elements that each window averages, [*out]; positions beyond the padded end never count."""
     counts = np.ones((), np.int64)
     for size, k, s, d, b, e, o in zip(spatial, *w):
         low, high = (-b, size + e) if count_include_pad else (0, min(size, size + e))
@@ -131,7 +131,7 @@ def _counts(spatial: Ints, w: Windows, count_include_pad: int) -> Array:
 
 @op("AveragePool", since=1, shape=pool_shape)
 def average_pool(ctx: Context | None, x: Array, *, geometry: PoolAttributes, count_include_pad: int = 0) -> Array:
-    """The means of the windows; a window of nothing but padding gives 0."""
+    """Return the means of the windows; a window of nothing but padding gives 0."""
     placement = pool_windows(x, geometry)
     counts = np.maximum(_counts(x.shape[2:], placement, count_include_pad), 1)
     with np.errstate(all="ignore"):
@@ -180,7 +180,7 @@ def lp_pool_1(
 
 
 def _axes(x: Array | Info) -> tuple[int, ...]:
-    """The spatial axes. Raises OpError if there are none, or one of them is empty."""
+    """Return the spatial axes. Raises OpError if there are none, or one of them is empty."""
     _check_rank(x)
     assert x.shape is not None
     if 0 in x.shape[2:]:

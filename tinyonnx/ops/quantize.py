@@ -22,12 +22,12 @@ _SMALL_FLOATS = ("float8", "float6", "float4")
 
 
 def is_integer(dtype: np.dtype[Any]) -> bool:
-    """Whether a dtype is an integer type; those of ml_dtypes have kind V."""
+    """Return whether a dtype is an integer type; those of ml_dtypes have kind V."""
     return "int" in dtype.name
 
 
 def limits(dtype: np.dtype[Any]) -> tuple[int, int]:
-    """The smallest and the largest number of an integer type, including those of ml_dtypes."""
+    """Return the smallest and the largest number of an integer type, including those of ml_dtypes."""
     info = ml_dtypes.iinfo(dtype)  # type: ignore[no-untyped-call]
     return int(info.min), int(info.max)
 
@@ -47,7 +47,7 @@ def _check_zero_point(scale: Shape | None, zero_point: Shape | None) -> None:
 
 
 def _blocked_axis(x: Shape, scale: Shape, axis: int, block_size: int) -> int:
-    """The axis counted from the front. Raises OpError unless there is a scale for each block along it."""
+    """Return the axis counted from the front. Raises OpError unless there is a scale for each block along it."""
     axis = one_axis(axis, len(x))
     blocks = -(-x[axis] // block_size)
     wanted = (*x[:axis], blocks, *x[axis + 1 :])
@@ -60,7 +60,7 @@ def _blocked_axis(x: Shape, scale: Shape, axis: int, block_size: int) -> int:
 
 
 def spread(parameter: Array, x: Shape, axis: int, block_size: int = 0) -> Array:
-    """A scale or zero point, one number or one per index or block along `axis`, shaped to broadcast to `x`.
+    """Return a scale or zero point, one number or one per index or block along `axis`, shaped to broadcast to `x`.
 
     Raises OpError for any other shape.
     """
@@ -127,7 +127,7 @@ def _quantized_type(zero_point: Array | Info | None, output_dtype: int) -> np.dt
 
 
 def _division_type(scale: np.dtype[Any], precision: int) -> np.dtype[Any]:
-    """The type that x / scale is rounded to; float64 for scales of other types."""
+    """Return the type that x / scale is rounded to; float64 for scales of other types."""
     if precision:
         wanted = dtype_of(precision)
         if wanted.name not in _ROUNDED:

@@ -43,7 +43,7 @@ def wrapped(y: Array) -> Array:
 
 
 def one_number(name: str, value: Array) -> Array:
-    """The scale or zero point of a whole tensor as a scalar. Raises OpError if it isn't exactly one number."""
+    """Return the scale or zero point of a whole tensor as a scalar. Raises OpError if it isn't exactly one number."""
     if value.size != 1:
         raise OpError(f"{name} has shape {list(value.shape)}, must be one number")
     return value.reshape(())
@@ -59,7 +59,7 @@ def _check_bytes(**operands: Array) -> None:
 
 
 def _per_line(name: str, parameter: Array | None, x: Array, axis: int) -> Array | None:
-    """The scale or zero point of `x`, one number or one per row (axis -2) or column (-1), shaped to broadcast."""
+    """Return the scale or zero point of `x`, shaped to broadcast: one, or one per row (axis -2) or column (-1)."""
     if parameter is None or parameter.size == 1:
         return None if parameter is None else parameter.reshape(())
     lines = x.shape[axis] if x.ndim > 1 else 1
@@ -132,7 +132,7 @@ def _squeezed(scale: Array, a: Array, b: Array) -> Array:
 
 
 def _per_filter(name: str, parameter: Array, w: Array | Info, rank: int) -> Array:
-    """The scale or zero point of the filters, one number or one per filter, shaped to broadcast at `rank`."""
+    """Return the scale or zero point of the filters, one number or one per filter, shaped to broadcast at `rank`."""
     assert w.shape is not None
     if parameter.size == 1:
         return parameter.reshape(())
@@ -218,7 +218,7 @@ def qlinear_conv(
 
 @op("ByteTable", domain=FUSED, shape=lambda x, table: Info(table.dtype, x.shape))
 def byte_table(x: Array, table: Array) -> Array:
-    """table[x], by the bits of x: functions of one byte, which a pass makes of several operators."""
+    """Return table[x], by the bits of x: functions of one byte that a pass made from several operators."""
     return table[x.view(np.uint8)]
 
 

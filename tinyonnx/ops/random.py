@@ -29,7 +29,7 @@ def set_seed(seed: int) -> None:
 
 
 def _generator(seed: float | None) -> np.random.Generator:
-    """The generator of a seed; seeds that differ as float32 give different numbers."""
+    """Return the generator of a seed; seeds that differ as float32 give different numbers."""
     if seed is not None:
         return np.random.default_rng(int.from_bytes(struct.pack("<f", seed), "little"))
     return np.random.default_rng(_of_process and _of_process.spawn(1)[0])
@@ -42,7 +42,7 @@ def _float_dtype(dtype: np.dtype[Any]) -> np.dtype[Any]:
 
 
 def _declared(dtype: int | None, input: Array | Info) -> np.dtype[Any]:
-    """The type of the output: that of the attribute, else that of the input."""
+    """Return the type of the output: that of the attribute, else that of the input."""
     if dtype is not None:
         return dtype_of(dtype)
     assert input.dtype is not None

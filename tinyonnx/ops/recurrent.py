@@ -81,7 +81,7 @@ def _functions(names: Sequence[str], layer: LayerAttributes) -> list[Function]:
 
 
 def _clipping(function: Function, clip: float | None) -> Function:
-    """The activation of a gate with its input clipped; as in other runtimes the third one of LSTM isn't clipped."""
+    """Return the activation of a gate with its input clipped; as in other runtimes, LSTM's third one isn't clipped."""
     if clip is None:
         return function
     if not clip >= 0:
@@ -182,7 +182,7 @@ def _lengths(sequence_lens: Array | None, sizes: Sizes) -> Array:
 
 
 def _optional(name: str, value: Array | None, shape: tuple[int, ...], like: Array) -> Array:
-    """The input in the type to compute in; zeros if it is absent."""
+    """Return the input in the type to compute in; zeros if it is absent."""
     if value is None:
         return np.zeros(shape, widened(like).dtype)
     if value.dtype != like.dtype:
@@ -336,7 +336,7 @@ def _peeping(gate: Array, weight: Array | None, c: Array) -> Array:
 
 
 def lstm_cell(couple: bool) -> Cell:
-    """The cell of an LSTM; with `couple` the forget gate is 1 - input gate."""
+    """Return the cell of an LSTM; with `couple` the forget gate is 1 - input gate."""
 
     def cell(weights: _Weights, functions: list[Function]) -> tuple[Array, Step]:
         f, g, h = functions

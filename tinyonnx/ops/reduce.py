@@ -17,7 +17,7 @@ Reducer = Callable[[Array, Shape, bool], Any]
 
 
 def several_axes(axes: Sequence[int], rank: int) -> Shape:
-    """The non-negative axes. Raises OpError if one is out of range or given twice."""
+    """Return the non-negative axes. Raises OpError if one is out of range or given twice."""
     result = tuple(one_axis(int(a), rank) for a in axes)
     if len(set(result)) < len(result):
         raise OpError(f"axes contain duplicates: {list(axes)}")
@@ -25,14 +25,14 @@ def several_axes(axes: Sequence[int], rank: int) -> Shape:
 
 
 def reduced_shape(shape: Shape, axes: Shape, keepdims: int) -> Shape:
-    """The shape after reducing over non-negative axes."""
+    """Return the shape after reducing over non-negative axes."""
     if keepdims:
         return tuple(1 if i in axes else n for i, n in enumerate(shape))
     return tuple(n for i, n in enumerate(shape) if i not in axes)
 
 
 def _chosen(axes: Ints, rank: int, noop: int = 0) -> Shape:
-    """The axes to reduce; without axes all of them, or none if `noop` is set."""
+    """Return the axes to reduce; without axes all of them, or none if `noop` is set."""
     if axes is not None and len(axes):
         return several_axes(axes, rank)
     return () if noop else tuple(range(rank))
@@ -90,7 +90,7 @@ def _sum(x: Array, axes: Shape, keep: bool) -> Any:
 
 
 def mean_over(x: Array, axes: Shape, keep: bool) -> Any:
-    """The mean in the type to compute in; nan over an empty set of floats, without numpy's warning."""
+    """Return the mean in the type to compute in; nan over an empty set of floats, without numpy's warning."""
     count = prod(x.shape[a] for a in axes)
     if is_float(x.dtype):
         total = np.asarray(_sum(x, axes, keep))
@@ -102,7 +102,7 @@ def mean_over(x: Array, axes: Shape, keep: bool) -> Any:
 
 
 def _extreme(dtype: np.dtype[Any], sign: int) -> Any:
-    """The least (sign -1) or greatest value of a type."""
+    """Return the least (sign -1) or greatest value of a type."""
     if dtype.kind == "b":
         return sign > 0
     if dtype.kind in "iu":

@@ -58,7 +58,7 @@ class Axis(NamedTuple):
         return self.ratio[0] / self.ratio[1]
 
 
-# -- what is resized to what ------------------------------------------------------------
+# -- sizes and scales ---------------------------------------------------------------------
 
 
 def _one_of(name: str, value: str, allowed: Sequence[str]) -> None:
@@ -67,7 +67,7 @@ def _one_of(name: str, value: str, allowed: Sequence[str]) -> None:
 
 
 def _numbers(name: str, values: Array | Info | Sequence[float] | None, count: int) -> Array | None:
-    """An optional input as a vector, None if absent or empty; raises OpError."""
+    """Return an optional input as a vector, None if absent or empty; raises OpError."""
     if isinstance(values, Info):
         values = values.value
     if values is None or np.size(values) == 0:
@@ -95,7 +95,7 @@ def _scaled_size(size: int, scale: float) -> int:
 
 @lru_cache(maxsize=256)
 def _exact_scale(scale: float, limit: int) -> tuple[Fraction, int]:
-    """A fraction that scales sizes like float32 does, and the largest size below `limit` up to which it does."""
+    """Return a fraction that scales sizes like float32 does, and the largest size below `limit` up to which it does."""
     fraction = Fraction(scale).limit_denominator(1024)
     sizes = np.arange(limit)
     exact = sizes * fraction.numerator // fraction.denominator
@@ -135,7 +135,7 @@ def axes_of(
     x: Array | Info, scales: Array | Info | Sequence[float] | None, sizes: Array | Info | None,
     axes: Sequence[int] | None, policy: str,
 ) -> list[Axis]:  # fmt: skip
-    """The axes to resize. Raises OpError if the inputs are inconsistent."""
+    """Return the axes to resize. Raises OpError if the inputs are inconsistent."""
     assert x.shape is not None
     chosen = list(range(x.ndim)) if axes is None else [int(a) for a in axes]
     if any(not -x.ndim <= a < x.ndim for a in chosen):
@@ -163,7 +163,7 @@ def _output_shape(shape: tuple[int, ...], axes: Sequence[Axis]) -> tuple[int, ..
 
 
 def _coordinates(axis: Axis, transformation: str, roi: tuple[float, float], precision: Any) -> Array:
-    """The coordinate of each output element on the input's axis, [out]."""
+    """Return the coordinate of each output element on the input's axis, [out]."""
     x, half, last = np.arange(axis.out, dtype=precision), precision(0.5), axis.size - 1
 
     def unscaled(values: Array) -> Array:
@@ -204,7 +204,7 @@ def _nearest(x: Array, mode: str) -> Array:
 
 
 def _kernel(distance: Array, mode: str, a: float) -> Array:
-    """The interpolation kernel: a triangle, or Keys' cubic convolution with parameter `a`."""
+    """Return the interpolation kernel: a triangle, or Keys' cubic convolution with parameter `a`."""
     d = np.abs(distance)
     if mode == "linear":
         return np.asarray(np.maximum(1 - d, 0))
@@ -342,7 +342,7 @@ def resize(
     )
 
 
-# -- what Resize was before opset 11 ----------------------------------------------------
+# -- Resize before opset 11 ---------------------------------------------------------------
 
 
 def resize_shape_10(x: Info, scales: Info, *, mode: str = "nearest") -> Info:

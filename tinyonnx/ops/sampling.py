@@ -30,7 +30,7 @@ _FAR = 4
 
 
 def _linear(position: Array) -> Taps:
-    """The neighbours of positions along one axis, each with its weight."""
+    """Return the neighbours of positions along one axis, each with its weight."""
     low = np.floor(position)
     t = position - low
     return [(low, 1 - t), (low + 1, t)]
@@ -288,7 +288,7 @@ def deform_conv(
     x: Array, w: Array, offset: Array, b: Array | None = None, mask: Array | None = None, *,
     geometry: DeformAttributes = DeformAttributes(),
 ) -> Array:  # fmt: skip
-    """A convolution with an offset for every tap, y before x, and a set of offsets per offset group."""
+    """Return a convolution with an offset for every tap, y before x, and a set of offsets per offset group."""
     b_shape, mask_shape = (None if array is None else array.shape for array in (b, mask))
     placement = _deform_windows(x.shape, w.shape, offset.shape, b_shape, mask_shape, geometry)
     (n, c), spatial, filters = x.shape[:2], x.shape[2:], w.shape[0]

@@ -15,7 +15,7 @@ from tinyonnx.registry import Context, Info, op
 
 
 def _position(position: Array, length: int) -> int:
-    """An index in [0, length); negative ones count from the end. Raises OpError."""
+    """Return an index in [0, length); negative ones count from the end. Raises OpError."""
     index = integer(position, "position")
     if not -length <= index < length:
         raise OpError(f"position {index} is out of range for {length} places")

@@ -18,7 +18,7 @@ Shape = tuple[int, ...]
 
 
 def integers(values: Any, what: str) -> list[int]:
-    """The integers of an attribute or input. Raises OpError unless it is a list of integers."""
+    """Return the integers of an attribute or input. Raises OpError unless it is a list of integers."""
     array = np.asarray(values)
     if array.ndim > 1 or (array.dtype.kind not in "iu" and array.size and not are_sizes(array)):
         raise OpError(f"{what} must be a list of integers, is {array.dtype}{list(array.shape)}")
@@ -27,7 +27,7 @@ def integers(values: Any, what: str) -> list[int]:
 
 
 def integer(value: Any, what: str) -> int:
-    """The integer of an attribute or one-element input. Raises OpError unless it is one integer."""
+    """Return the integer of an attribute or one-element input. Raises OpError unless it is one integer."""
     array = np.asarray(value)
     if array.size != 1 or (array.dtype.kind not in "iu" and not are_sizes(array)):
         raise OpError(f"{what} must be one integer, is {array.dtype}{list(array.shape)}")
@@ -36,7 +36,7 @@ def integer(value: Any, what: str) -> int:
 
 
 def normalise_axes(axes: Sequence[int], rank: int) -> list[int]:
-    """The non-negative axes. Raises OpError if one is out of range or given twice."""
+    """Return the non-negative axes. Raises OpError if one is out of range or given twice."""
     result = []
     for axis in axes:
         if not -rank <= axis < rank:

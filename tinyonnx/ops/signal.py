@@ -28,7 +28,7 @@ def _dft_axis(shape: Shape, axis: int) -> int:
 
 
 def _dft_shape(shape: Shape, length: int | None, axis: int, inverse: int, onesided: int) -> tuple[Shape, int]:
-    """The output's shape and the length of the transform."""
+    """Return the output's shape and the length of the transform."""
     if onesided and shape[-1] != (2 if inverse else 1):
         kind = "complex" if inverse else "real"
         raise OpError(f"a onesided transform needs {kind} input, its last axis has size {shape[-1]}")
@@ -107,7 +107,7 @@ def dft_17(
 
 
 def _stft_shape(signal: Shape, step: int, window: Shape | None, frame: int | None, onesided: int) -> tuple[Shape, int]:
-    """The output's shape and the length of a frame; a signal without last axis is real."""
+    """Return the output's shape and the length of a frame; a signal without last axis is real."""
     if len(signal) not in (2, 3) or (len(signal) == 3 and signal[2] not in (1, 2)):
         raise OpError(f"signal has shape {list(signal)}, should be [batch, length, 1 (real) or 2 (complex)]")
     if window is not None and len(window) != 1:

@@ -26,7 +26,7 @@ class StemAttributes(Attributes):
 
 
 def stem_windows(x: Array | Info, first: Array | Info, stem: StemAttributes) -> Windows:
-    """The windows of the first convolution. Raises OpError."""
+    """Return the windows of the first convolution. Raises OpError."""
     return conv_windows(x, first, geometry=stem.geometry)
 
 
@@ -46,7 +46,7 @@ def stem(
     stem_activation: Activation = Activation(), depthwise_activation: Activation = Activation(),
     activation: Activation = Activation(),
 ) -> Array:  # fmt: skip
-    """FusedConv with the filters `first`, then DepthwisePointwise; its residual is the former's result if wanted."""
+    """Compute FusedConv with the filters `first`, then DepthwisePointwise, whose residual may be the first result."""
     if x.ndim != 4:
         raise OpError(f"x has {x.ndim} dimensions, not 4")
     middle = fused_conv(ctx, x, first, first_b, geometry=stem.geometry, activation=stem_activation)

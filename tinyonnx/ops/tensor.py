@@ -283,7 +283,7 @@ def _sliced(shape: Shape, slices: tuple[slice, ...]) -> Shape:
 
 
 def _length(cut: slice, size: int) -> int:
-    """The number of elements of a slice that `_slices` made, which lies within an axis of that size."""
+    """Return the number of elements of a slice that `_slices` made, which lies within an axis of that size."""
     step = cut.step
     stop = -1 if cut.stop is None else cut.stop
     length: int = maximum(-((cut.start - stop) // step), 0)

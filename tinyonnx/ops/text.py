@@ -50,7 +50,7 @@ def string_concat(ctx: Context, x: Array, y: Array) -> Array:
 def string_split(
     ctx: Context, x: Array, *, delimiter: str | None = None, maxsplit: int | None = None
 ) -> tuple[Array, Array]:
-    """The parts of each string along a new last axis, padded with empty strings, and the number of parts.
+    """Return the parts of each string along a new last axis, padded with empty strings, and the number of parts.
 
     Without a delimiter, white space at both ends is removed; the rest after `maxsplit` keeps its white space.
     """
@@ -154,7 +154,7 @@ def _token_ids(x: Array, pool: Sequence[int] | Sequence[str]) -> tuple[Array, Ar
 
 
 def _find(rows: Array, grams: Array) -> Array:
-    """The index of each row [..., n] among the distinct `grams` [count, n], or -1.
+    """Return the index of each row [..., n] among the distinct `grams` [count, n], or -1.
 
     Works token by token, numbering the prefixes found so far.
     """
@@ -178,7 +178,7 @@ def tf_idf_vectorizer(
     ngram_counts: Sequence[int], ngram_indexes: Sequence[int], pool_int64s: Sequence[int] | None = None,
     pool_strings: Strings = None, weights: Sequence[float] | None = None,
 ) -> Array:  # fmt: skip
-    """The number of occurrences of each n-gram of the pool in a row, weighted according to `mode`.
+    """Return the number of occurrences of each n-gram of the pool in a row, weighted according to `mode`.
 
     As in the standard's text, weights belong to n-grams; in onnxruntime they belong to columns, which
     is the same if `ngram_indexes` is ascending.

@@ -83,7 +83,7 @@ def _fold(ctx: Context, x: Array, blocks_behind: int, size: int, stride: int, di
 def _unpooled_shapes(
     x: Shape, kernel_shape: Sequence[int], pads: Ints, strides: Ints, output_shape: Sequence[int] | None
 ) -> tuple[Shape, Shape]:
-    """The shape implied by the attributes, to which indices refer, and the shape of the output."""
+    """Return the shape implied by the attributes, to which indices refer, and the shape of the output."""
     rank = len(x) - 2
     if rank < 1:
         raise OpError(f"X has shape {list(x)}, needs a batch, channels and spatial axes")

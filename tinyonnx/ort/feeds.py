@@ -1,4 +1,4 @@
-"""Check the feeds of a session against the declared inputs, and convert them to what operators expect."""
+"""Check the feeds of a session against the declared inputs, and convert them to the form that operators expect."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def _check_value(where: str, wanted: str, shape: Sequence[int | str | None] | No
     if not isinstance(feed, (np.ndarray, np.generic, list, tuple, int, float, bool, str)):
         raise InputError(f"{where} expects an array, got {type(feed).__name__}")
     try:
-        # as in onnxruntime: a list is converted to the wanted type, an array must have it
+        # as in onnxruntime: a list is converted to the wanted type, an array must already have it
         of_numbers = isinstance(feed, (list, tuple)) and wanted not in ("tensor(string)", "")
         array = np.asarray(feed, from_onnx_type(wanted) if of_numbers else None)
     except (ValueError, TypeError, OverflowError, KeyError) as error:

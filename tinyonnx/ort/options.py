@@ -173,7 +173,7 @@ class RunOptions(_Checked):
 
 
 def threads_of(options: SessionOptions) -> int:
-    """The number of threads of a run: as many as are wanted, at most one per processor. Raises InputError."""
+    """Return the number of threads of a run: as many as are wanted, at most one per processor. Raises InputError."""
     wanted = options.intra_op_num_threads
     if not isinstance(wanted, int):
         raise InputError(f"intra_op_num_threads must be an int, not {wanted!r}")

@@ -13,8 +13,7 @@ from tinyonnx.runtime.decisions import Decided, Decisions
 
 
 class Request:
-    """One request to run: outputs (empty for all), initializers that are fed, the values of all inputs, and the
-    values by which its plan is specialised.
+    """A request to run: outputs (empty for all), fed initializers, all inputs, and the values that specialise its plan.
 
     `key` distinguishes requests that need separate plans, `kind` those that differ in more than sizes.
     """
@@ -30,7 +29,7 @@ class Request:
         self.kind = (names, level, overridden, decided, tuple(_type_for_any_size(feed) for feed in feeds))
 
     def without_feeds(self) -> Request:
-        """The request without the values of its inputs, to be kept."""
+        """Return the request without the values of its inputs, to be kept."""
         kept = copy(self)
         kept.feeds = []
         return kept
@@ -83,7 +82,7 @@ class Repeats:
 
 
 def _signature(output_names: Sequence[str] | None, feeds: Mapping[str, Any]) -> Any:
-    """The names, types and shapes; None for names that aren't strings and feeds that aren't all arrays of numbers."""
+    """Return the names, types and shapes; None for names that aren't strings and feeds that aren't numeric arrays."""
     if type(feeds) is not dict or not isinstance(output_names, list | tuple | None):
         return None
     for name in output_names or ():

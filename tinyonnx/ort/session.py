@@ -131,7 +131,7 @@ class InferenceSession(SessionDescription):
             old.const = array.copy()
 
     def __getstate__(self) -> Any:
-        # a subclass that keeps what it was made from may say how it is pickled
+        # a subclass that stores its arguments may define how it is pickled
         raise TypeError("an InferenceSession can't be pickled or copied: make one in each process, from the file")
 
     @property
@@ -281,7 +281,7 @@ class InferenceSession(SessionDescription):
     def plan_for_sizes(
         self, output_names: Sequence[str] | None, input_feed: Mapping[str, Any], axes: Mapping[str, int]
     ) -> SizedPlan:
-        """A plan for every size of one axis of each of these inputs, all of the same size.
+        """Return a plan for every size of one axis of each of these inputs, all of the same size.
 
         Raises SizeError or Unfit where there is none, and what `run` raises of its feeds.
         """
@@ -330,7 +330,7 @@ class InferenceSession(SessionDescription):
         return plan, request.feeds
 
     def _sized_plans(self, request: Request) -> Iterator[tuple[PlanForSizes, Values]]:
-        """Return plans for many sizes that may fit these feeds; none for the first sizes that a session meets."""
+        """Return plans for many sizes that may fit these feeds; none for the first sizes of a session."""
         if not request.optimise or DISABLED:
             return iter(())
         shapes = shapes_of(request.feeds)
@@ -343,7 +343,7 @@ class InferenceSession(SessionDescription):
         return plans.candidates(shapes, lambda shapes: self._preparation.plan_for_sizes(request, shapes))
 
     def _store(self, request: Request) -> PlanStore | None:
-        """The stored plans for requests of this kind; None if the session is not that of a cached file as it is."""
+        """Return the stored plans for requests of this kind; None if the session isn't of an unchanged cached file."""
         options = self._options
         changed = options.free_dimensions or options.replaced_initializers
         if self._sha256 is None or changed or request.overridden:

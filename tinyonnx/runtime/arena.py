@@ -19,7 +19,7 @@ _MANY = 3000
 """Above this many buffers, pairwise placement (quadratic) is too slow."""
 
 ALIGNMENT = 64
-"""Bytes: a cache line, and the widest vector."""
+"""Alignment in bytes: a cache line, which is also the widest vector."""
 
 LARGE_PAGE = 2 << 20
 """Size of a huge page on x86-64 and ARM64 in bytes."""
@@ -33,11 +33,11 @@ BYTE = np.dtype(np.uint8)
 
 @dataclass(eq=False)
 class Buffer:
-    """Room for one tensor in the arena while steps `start` to `end` run.
+    """Memory for one tensor in the arena while steps `start` to `end` run.
 
-    `layout` is the memory order: "channels_last" keeps axis 1 innermost (rank 3 and up),
-    "row_major" is C order; the array is seen in its logical shape in either case.
-    `shares` is the buffer whose memory this one takes over (an in-place step).
+    `layout` is the memory order: "channels_last" keeps axis 1 innermost (rank 3 and up), "row_major" is C order; the
+    array has its logical shape in either case. `shares` is the buffer whose memory this one takes over (an in-place
+    step).
     """
 
     name: str
@@ -55,16 +55,16 @@ class Buffer:
 
     @property
     def one_order(self) -> bool:
-        """Whether both layouts are the same memory: one channel, or one pixel."""
+        """Return whether both layouts are the same memory order: with one channel, or one pixel."""
         return len(self.shape) < 3 or self.shape[1] == 1 or math.prod(self.shape[2:]) == 1
 
     @property
     def root(self) -> Buffer:
-        """The buffer that owns the memory."""
+        """Return the buffer that owns the memory."""
         return self if self.shares is None else self.shares.root
 
     def view(self, arena: Array) -> Array:
-        """The tensor as an array in `arena` (uint8), in its logical shape."""
+        """Return the tensor as an array in `arena` (uint8), in its logical shape."""
         offset = self.root.offset
         if is_sized(arena):
             flat: Any = cast(SizedArray, arena).part(offset, (math.prod(self.shape),), self.dtype)
@@ -74,13 +74,13 @@ class Buffer:
 
 
 def view_of(arena: Array, offset: int, shape: Sequence[int], dtype: np.dtype[Any], layout: str) -> Array:
-    """The view of a buffer with these properties."""
+    """Return a view of the memory of a buffer with these properties."""
     flat = arena[offset : offset + math.prod(shape) * dtype.itemsize].view(dtype)
     return cast(Array, _in_layout(flat, shape, layout))
 
 
 def _in_layout(flat: Any, shape: Sequence[int], layout: str) -> Any:
-    """Memory seen in the logical shape of a tensor."""
+    """Return a view of memory in the logical shape of a tensor."""
     if layout == "channels_last" and len(shape) > 2:
         batch, channels, *space = shape
         return flat.reshape(batch, *space, channels).transpose(0, len(space) + 1, *range(1, len(space) + 1))
@@ -88,8 +88,8 @@ def _in_layout(flat: Any, shape: Sequence[int], layout: str) -> Any:
 
 
 def channels_innermost(x: Array) -> Array:
-    """An array (batch, channels, ...) seen as (batch, ..., channels)."""
-    # called hundreds of times per plan: np.moveaxis takes ten times as long
+    """Return a view of an array (batch, channels, ...) as (batch, ..., channels)."""
+    # called hundreds of times per plan, and np.moveaxis takes ten times as long
     return x.transpose(0, *range(2, x.ndim), 1)
 
 
@@ -130,11 +130,11 @@ def assign_offsets(buffers: list[Buffer]) -> int:
 
 
 def _express_offsets(buffers: list[Buffer]) -> int:
-    """Set offsets for all sizes: each buffer begins at the end of the buffers below it that live at the same time."""
+    """Set offsets for all sizes: each buffer starts where those below it that are live at the same time end."""
     stand_ins = [Buffer(b.name, (value_of(b.nbytes),), BYTE, b.layout, b.start, b.end) for b in buffers]
     assign_offsets(stand_ins)
     order = sorted(range(len(buffers)), key=lambda i: stand_ins[i].offset)
-    below: dict[int, int] = {}  # the buffers that lie below one, directly or not, as bits
+    below: dict[int, int] = {}  # the buffers below each one, directly or indirectly, as bits
     ends: list[int] = [0] * len(buffers)
     tops = 0
     for at, i in enumerate(order):
@@ -152,12 +152,12 @@ def _express_offsets(buffers: list[Buffer]) -> int:
 
 
 def _place_by_size(buffers: list[Buffer]) -> int:
-    """Offsets in one walk through time: a buffer gets a place of its size that is free, or a new one.
+    """Assign offsets in one pass over time: a buffer gets a free place of its size, or a new one.
 
     Sizes may be expressions. Returns the size of the arena.
     """
-    sizes: dict[int, int] = {}  # by id or, of numbers, by themselves: equal expressions are the same object
-    places: dict[int, int] = {}  # how many there are of each size
+    sizes: dict[int, int] = {}  # by id, or numbers by value: equal expressions are the same object
+    places: dict[int, int] = {}  # number of places of each size
     free: dict[int, list[int]] = {}
     chosen: list[tuple[Buffer, int, int]] = []
     living: list[tuple[int, int, int]] = []
@@ -185,7 +185,7 @@ def _place_by_size(buffers: list[Buffer]) -> int:
 
 
 def _largest_sum(buffers: list[Buffer]) -> int:
-    """The most bytes that live at one time: no arena is smaller."""
+    """Return the largest number of bytes that are live at one time: no arena can be smaller."""
     changes: dict[int, int] = {}
     for b in buffers:
         size = aligned(b.nbytes)
@@ -195,7 +195,7 @@ def _largest_sum(buffers: list[Buffer]) -> int:
 
 
 def _place(buffers: list[Buffer]) -> int:
-    """Offsets in this order; the size of the arena."""
+    """Assign offsets in this order; return the size of the arena."""
     placed: list[Buffer] = []
     total = 0
     for buffer in buffers:
@@ -214,7 +214,7 @@ def _place(buffers: list[Buffer]) -> int:
 
 
 def allocate(size: int) -> Array:
-    """`size` uninitialised bytes that start at a multiple of ALIGNMENT (LARGE_PAGE for large sizes)."""
+    """Allocate `size` uninitialised bytes at a multiple of ALIGNMENT (LARGE_PAGE for large sizes)."""
     alignment = LARGE_PAGE if size >= BLOCK // 2 else ALIGNMENT
     raw = np.empty(size + alignment, np.uint8)
     start = -raw.ctypes.data % alignment
@@ -222,13 +222,13 @@ def allocate(size: int) -> Array:
 
 
 _rests: list[Array] = []
-"""Unused ends of blocks. A list, as its pop and append are atomic: safe with threads and across fork."""
+"""Unused ends of blocks. A list, because its pop and append are atomic: safe with threads and across fork."""
 
 
 def allocate_lasting(size: int) -> Array:
-    """Allocate memory that lives as long as a model: small arrays share blocks large enough for huge pages.
+    """Allocate memory that lives as long as a model; small arrays share blocks large enough for huge pages.
 
-    Weights that are spread over thousands of small pages take a twentieth longer to stream.
+    Weights that are spread over thousands of small pages take a twentieth longer to read.
     """
     taken = aligned(size)
     if taken >= BLOCK // 2:
@@ -244,5 +244,5 @@ def allocate_lasting(size: int) -> Array:
 
 
 def aligned(size: int) -> int:
-    """The size, rounded up to whole cache lines."""
+    """Round a size up to whole cache lines."""
     return -(-size // ALIGNMENT) * ALIGNMENT

@@ -55,7 +55,7 @@ def step_calls(plan: Plan, step: Step, arena: Array, items: slice, batch: int) -
         if items == slice(None):
             return array
         count = items.stop - items.start
-        if array.shape[0] != batch:  # what only lives from step to step has room for one group of items
+        if array.shape[0] != batch:  # tensors that are only used between the steps have memory for one group of items
             return array[:count]
         return cast(Any, array).items(items.start, count) if is_sized(array) else array[items]
 
@@ -100,7 +100,7 @@ def with_scratch(call: Call, scratch: Array, threads: int) -> BoundKernel:
 
 
 def arguments(call: Call, scratch: Array, threads: int) -> tuple[Any, ...]:
-    """The arguments of a call, with the part of the scratch memory that it needs."""
+    """Return the arguments of a call, with the part of the scratch memory that it needs."""
     from tinyonnx.runtime.program import shares_for
 
     wanted = call.scratch * shares_for(threads)

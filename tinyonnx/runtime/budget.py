@@ -13,25 +13,25 @@ from tinyonnx.ir import Array
 from tinyonnx.limits import HOW_TO_RAISE_IT, Limits
 
 _SMALL = 1 << 12
-"""Arrays of fewer bytes are not counted, which would take longer than small steps."""
+"""Arrays below this size in bytes are not counted, because counting would take longer than small steps."""
 
 
 class Stoppable(Protocol):
     """Options of one run, as far as the runtime reads them."""
 
     terminate: bool
-    """Whether the run has to end at the next step."""
+    """Return whether the run has to end at the next step."""
 
 
 class RunBytesError(ResourceError):
-    """A run would hold more bytes than its limit; without the node, which the caller knows."""
+    """A run would hold more bytes than its limit; the caller adds the node."""
 
 
 class Budget:
     """Time, loop iterations and memory that one run has used.
 
-    Memory is counted by the arrays that own it: views of the same array count once. A scope is the
-    work of one node: what was held in it and not released is released with it.
+    Memory is counted by the arrays that own it: views of the same array count once. A scope is the work of one node;
+    memory held in it and not released before is released at its end.
     """
 
     def __init__(self, limits: Limits, run_options: Stoppable | None = None) -> None:
@@ -59,11 +59,14 @@ class Budget:
 
     @property
     def iterations_left(self) -> int:
-        """Loop iterations that the run may still make."""
+        """Return the number of loop iterations that the run may still make."""
         return self._limits.max_loop_iterations - self._iterations
 
     def count_iterations(self, count: int) -> None:
-        """Count iterations, no more than are left. Raises ResourceError if the run is past its deadline."""
+        """Count as many iterations as are left, at most this many.
+
+        Raises ResourceError if the run is past its deadline.
+        """
         self._iterations += count
         self.check()
 
@@ -79,7 +82,7 @@ class Budget:
     # -- memory -------------------------------------------------------------------------
 
     def begin(self, nbytes: int, constants: Collection[int], feeds: Sequence[Any]) -> None:
-        """Count the arena. Constants, which are `owners`, and feeds are not counted."""
+        """Start counting with the arena. Constants, which are `owners`, and feeds are not counted."""
         self._bytes, self._outside, self._fed = nbytes, constants, owners(feeds)
 
     def check_room(self, nbytes: int) -> None:
@@ -91,7 +94,7 @@ class Budget:
             )
 
     def hold(self, value: Any) -> None:
-        """Count a tensor, or those of a sequence, as held. Raises ResourceError beyond the limit."""
+        """Count a tensor, or the tensors of a sequence, as held. Raises ResourceError beyond the limit."""
         if isinstance(value, list):
             for item in value:
                 self.hold(item)
@@ -142,12 +145,12 @@ class Budget:
 
 
 def owners(arrays: Iterable[Any]) -> set[int]:
-    """The identities of the arrays that own the memory of others."""
+    """Return the ids of the arrays that own the memory of other arrays."""
     return {id(_owner(array)) for array in arrays if isinstance(array, np.ndarray)}
 
 
 def _owner(array: Array) -> Array:
-    """The array that owns the memory of a view."""
+    """Return the array that owns the memory of a view."""
     while isinstance(array.base, np.ndarray):
         array = array.base
     return array

@@ -5,15 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from tinyonnx.files import release_pages
 from tinyonnx.ir import Array
 
 
 class ConstantPool:
     """Caches arrays derived from a model's initializers (folded, packed), so that plans share them.
 
-    Only results that derive from adopted arrays alone are kept: a constant that depends on the input shapes of one
-    plan must not outlive that plan.
+    Only results that derive from adopted arrays alone are kept: a constant that depends on the input shapes of one plan
+    must not outlive that plan.
     """
 
     def __init__(self) -> None:
@@ -21,7 +20,7 @@ class ConstantPool:
         self._derived: dict[tuple[Any, ...], Any] = {}
 
     def adopt(self, array: Array) -> None:
-        """Keep an array alive, and cache what derives from it."""
+        """Keep an array alive, and cache arrays that are derived from it."""
         self._owned[id(array)] = array
 
     def derive(self, tag: object, compute: Callable[..., Any], *sources: Array) -> Any:
@@ -34,8 +33,6 @@ class ConstantPool:
         key = (tag, *map(id, sources))
         if key not in self._derived:
             result = compute(*sources)
-            for source in sources:
-                release_pages(source)
             for array in result if isinstance(result, (list, tuple)) else [result]:
                 self.adopt(array)
             self._derived[key] = result

@@ -1,8 +1,8 @@
-"""Inputs whose values decide which branch of an If runs: a plan is made for each of the first few values.
+"""Inputs whose values decide which branch of an If runs: each of the first few values gets a plan of its own.
 
-With the value as a constant the If is replaced by the branch taken, which then is optimised and planned like any
-other part of the graph. Examples are the sample rate of a voice activity detector and the flag by which a decoder
-uses its cache.
+With the value as a constant, the If is replaced by the branch taken, which is then optimised and planned like any other
+part of the graph. Examples are the sample rate of a voice activity detector and the flag that tells a decoder to use
+its cache.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ from tinyonnx.ir import Graph, Value
 from tinyonnx.registry import lookup
 
 VALUES_KEPT = 4
-"""Sets of values that get plans of their own; with further ones the If is decided in each run."""
+"""Number of sets of values that get plans of their own; with further values the If is decided in each run."""
 
 Decided = tuple[tuple[int, Any], ...]
 """Positions of deciding inputs, with their values."""
 
 
 class Decisions:
-    """The deciding inputs of a graph, and the values that a session has met."""
+    """The deciding inputs of a graph, and the values that a session has received."""
 
     def __init__(self, graph: Graph) -> None:
         self._inputs = deciding_inputs(graph)
@@ -33,7 +33,7 @@ class Decisions:
         self._lock = threading.Lock()
 
     def of(self, feeds: Sequence[Any]) -> Decided:
-        """The values by which to specialise a plan for these feeds; empty if there are none or too many."""
+        """Return the values by which to specialise a plan for these feeds; empty if there are none or too many."""
         if not self._inputs:
             return ()
         values = [(i, feeds[i]) for i in self._inputs]
@@ -53,7 +53,7 @@ class Decisions:
 
 
 def deciding_inputs(graph: Graph) -> list[int]:
-    """The positions of inputs, single integers or booleans, from which the condition of an If follows."""
+    """Return the positions of inputs, single integers or booleans, that determine the condition of an If."""
     found: set[int] = set()
     inputs = {id(value): i for i, value in enumerate(graph.inputs)}
     for node in graph.walk():
@@ -63,7 +63,7 @@ def deciding_inputs(graph: Graph) -> list[int]:
 
 
 def _sources(condition: Value, inputs: dict[int, int]) -> set[int] | None:
-    """The positions of the inputs that a value follows from; None if it depends on anything but single integers."""
+    """Return the positions of the inputs that determine a value; None if it depends on anything but single integers."""
     found: set[int] = set()
     seen: set[int] = set()
     waiting = [condition]
@@ -93,7 +93,7 @@ def _is_single_integer(value: Value) -> bool:
 
 
 def fix_inputs(graph: Graph, decided: Decided) -> None:
-    """Let all readers of deciding inputs read constants instead; the inputs stay."""
+    """Replace deciding inputs by constants in all nodes that read them; the graph keeps the inputs."""
     for position, value in decided:
         fed = graph.inputs[position]
         array = np.full([1] * len(fed.shape or ()), value, from_onnx_type(fed.type or ""))

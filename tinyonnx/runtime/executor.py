@@ -1,4 +1,4 @@
-"""Run a plan: kernels as programs, everything else by numpy."""
+"""Run a plan: kernels as programs, all other steps by numpy."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def execute(
     except IndexError:
         executable = Executable(plan)
     results: list[Any] = executable.run(feeds, hook, Budget(plan.limits, run_options))
-    plan.idle.append(executable)  # not after an interrupt: helping threads may still be writing to its arena
+    plan.idle.append(executable)  # not after an interrupt, because helper threads may still be writing to its arena
     return results
 
 
@@ -69,7 +69,7 @@ class Executable:
         """Run on one value per input; return the outputs, which own their memory."""
         plan, environment = self.plan, self._fed(feeds)
         budget.begin(self.arena.nbytes, self.constants, feeds)
-        # infinities and NaN are results like any other
+        # infinities and NaN are valid results
         with np.errstate(all="ignore"):
             for call in self.calls:
                 call.run(environment, budget, hook)
@@ -96,7 +96,7 @@ class Executable:
 
 
 def _own(value: Any, taken: set[int], budget: Budget) -> Any:
-    """Copy a result unless the caller may own it: results may alias the arena or the arrays in `taken` (by id)."""
+    """Copy a result unless the caller may own it; results may alias the arena or the arrays in `taken` (by id)."""
     if not isinstance(value, np.ndarray):
         return value
     if value.base is None and id(value) not in taken and value.flags.c_contiguous:

@@ -1,8 +1,8 @@
 """Choose the steps of a plan that go through a batch item by item, so that their results stay in the cache.
 
-An image is written and read by steps that follow each other. With a whole batch between
-the two it has gone to memory; with one item it is still near. What that costs is reading the
-weights again for each item, so it is done where images are larger than weights.
+An image is written by one step and read by the next. With a whole batch in between, it has been evicted to memory; with
+a single item it is still cached. The cost is that the weights are read again for each item, so this is done where
+images are larger than weights.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ _CACHE = 1 << 20
 """Typical L2 size in bytes: smaller batches fit in L2 without splitting."""
 
 _MOST = 64
-"""Groups of items: each needs a row of arguments for each step."""
+"""Maximum number of groups of items; each needs a row of arguments for each step."""
 
 _LEAST = 4
-"""Groups that a loop over a varying number of items has rows for, at least."""
+"""Minimum number of groups that a loop over a varying number of items has rows for."""
 
 
 class HasBuffers(Protocol):
@@ -36,9 +36,9 @@ class HasBuffers(Protocol):
 
 
 class ItemLoop(NamedTuple):
-    """Steps `first` to `end` (exclusive) go through a batch of `items` in groups of `group`.
+    """Steps `first` to `end` (exclusive), which go through a batch of `items` in groups of `group`.
 
-    Where `items` is an expression there are `most` groups of one item, of which the first `items` are executed.
+    If `items` is an expression, there are `most` groups of one item, of which the first `items` are executed.
     """
 
     first: int
@@ -54,7 +54,7 @@ class ItemLoop(NamedTuple):
 
 
 def find_runs(steps: Sequence[HasBuffers | None]) -> list[ItemLoop]:
-    """The runs of a plan; `steps` has None for those that need all items at once."""
+    """Return the item loops of a plan; `steps` has None for steps that need all items at once."""
     batches = [0 if step is None else _batch(step) for step in steps]
     runs, at = [], 0
     for items, group in groupby(batches):
@@ -71,7 +71,7 @@ def find_runs(steps: Sequence[HasBuffers | None]) -> list[ItemLoop]:
 def _loop(first: int, end: int, items: int) -> ItemLoop:
     if is_size(items) and value_of(items) <= _MOST:
         most = max(_LEAST, 1 << (value_of(items) - 1).bit_length())
-        # both comparisons are recorded: the rows are enough for the items, and few more than these
+        # both comparisons are recorded: there are rows for all items, and few unused ones
         if items <= most and (most == _LEAST or items > most // 2):
             return ItemLoop(first, end, items, 1, most)
     items = int(items)
@@ -91,21 +91,21 @@ def shrink_buffers(runs: Sequence[ItemLoop], buffers: Sequence[Buffer], fed: Cal
 
 
 def _batch(step: HasBuffers) -> int:
-    """The size of the batch that all inputs and outputs of a step have, or 0."""
+    """Return the batch size that all inputs and outputs of a step have, or 0."""
     buffers = _buffers(step)
     first = buffers[0].shape[0] if buffers and buffers[0].shape else 0
     return first if all(b.shape and b.shape[0] == first for b in buffers) else 0
 
 
 def _gain(step: HasBuffers, items: int) -> int:
-    """Memory traffic that a step saves by going through the batch item by item, in bytes per item."""
+    """Return the memory traffic that a step saves by going through the batch item by item, in bytes per item."""
     moved = sum(value_of(buffer.nbytes) for buffer in _buffers(step))
     weights = sum(x.nbytes for x in step.inputs if x is not None and not isinstance(x, Buffer))
     return (moved // items if moved > _CACHE else 0) - weights
 
 
 def _best(gains: Sequence[int]) -> tuple[int, int]:
-    """The range with the largest sum, empty if none is above zero."""
+    """Return the range with the largest sum, empty if no sum is positive."""
     best = total = begin = 0
     found = (0, 0)
     for i, gain in enumerate(gains):

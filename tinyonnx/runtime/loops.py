@@ -1,7 +1,8 @@
-"""Loop and Scan whose bodies are kernels alone: one call runs many iterations.
+"""Loop and Scan whose bodies consist of kernels: one call runs many iterations.
 
-A body's table of kernels begins with copies of the slices that a Scan takes. It ends with copies of what is stacked,
-and of what is carried into the inputs of the next iteration. Copies of slices move on by a step after each iteration.
+A body's table of kernels begins with copies of the slices that a Scan reads. It ends with copies of the stacked
+results, and of the carried values to the inputs of the next iteration. Copies of slices advance by a step after each
+iteration.
 """
 
 from __future__ import annotations
@@ -28,13 +29,13 @@ _HEAVY = 1 << 18
 """With several threads, bodies with at least this many bytes of tensors and weights run step by step on all of them."""
 
 _SHORT, _LONG = 0.005, 0.05
-"""Seconds of one call with many iterations: then deadlines and Ctrl-C are noticed."""
+"""Target range in seconds of one call with many iterations; deadlines and Ctrl-C are checked between calls."""
 
 _FIRST = 64
-"""Iterations of the first call, and rows of a stack whose length isn't known."""
+"""Iterations of the first call, and initial rows of a stack of unknown length."""
 
 _CELLS = 8
-"""Numbers in the row of a copy."""
+"""Number of integers in the row of a copy."""
 
 
 @kernel
@@ -43,7 +44,7 @@ def run_iterations(
 ) -> None:
     """Run a table of (entry point, row) from iteration state[0] to state[1], while going[0] is set.
 
-    `counter` gets the number of the iteration. After each, rows[advance[i]] += advance[i + 1] for even i.
+    `counter` receives the number of the iteration. After each iteration, rows[advance[i]] += advance[i + 1] for even i.
     """
     i = state[0]
     while i < state[1] and going[0] != 0:
@@ -60,7 +61,7 @@ def run_iterations(
 def copy_blocks(
     source: Array, target: Array, count: int, size: int, source_step: int, target_step: int, part: int, parts: int
 ) -> None:
-    """Copy `count` blocks of `size` bytes that begin at multiples of the steps."""
+    """Copy `count` blocks of `size` bytes that start at multiples of the steps."""
     if part == 0:
         for k in range(count):
             a, b = k * source_step, k * target_step
@@ -69,9 +70,9 @@ def copy_blocks(
 
 
 class _Slices(NamedTuple):
-    """Slices along an axis: the row of their copy and which of its cells is the address, whether the last comes first.
+    """Slices along an axis, of this dtype and shape.
 
-    The slice has this dtype and shape.
+    It holds the row of their copy, the index of the address in that row, and whether the last slice comes first.
     """
 
     row: int
@@ -83,21 +84,21 @@ class _Slices(NamedTuple):
 
     @property
     def blocks(self) -> int:
-        """Blocks of a slice."""
+        """Number of blocks of a slice."""
         return math.prod(self.shape[: self.axis])
 
     @property
     def size(self) -> int:
-        """Bytes of a block."""
+        """Size of a block in bytes."""
         return math.prod(self.shape[self.axis :]) * self.dtype.itemsize
 
     def stack(self, length: int) -> tuple[int, ...]:
-        """The shape of this many slices."""
+        """Shape of a stack of this many slices."""
         return (*self.shape[: self.axis], length, *self.shape[self.axis :])
 
 
 def compiled_loop(plan: Plan, step: NumpyStep, arena: Array) -> CompiledLoop | None:
-    """Compile a Loop or Scan, or return None where its body doesn't consist of kernels."""
+    """Compile a Loop or Scan; return None if its body doesn't consist of kernels."""
     node = step.node
     if DISABLED or node.domain or node.op_type not in ("Loop", "Scan") or (node.op_type == "Scan" and node.opset < 9):
         return None
@@ -178,7 +179,7 @@ class CompiledLoop:
     def _copy(
         self, entries: list[tuple[int, int]], source: Array, target: Array, count: int, steps: tuple[int, int]
     ) -> int:
-        """Add a copy of flat arrays of bytes; return the number of its row."""
+        """Add a copy of flat arrays of bytes; return the index of its row."""
         args = (source, target, count, min(source.size, target.size) // max(count, 1), *steps)
         row, self.used = self.used, self.used + 1
         self.rows[_CELLS * row : _CELLS * (row + 1)] = cells(args)
@@ -189,13 +190,16 @@ class CompiledLoop:
     def _slices(
         self, entries: list[tuple[int, int]], view: Array, axis: int, backwards: bool, stacked: bool
     ) -> _Slices:
-        """Add the copy between a slice and the array of all, whose address and steps are set in each run."""
+        """Add the copy between a slice and the array of all slices, whose address and steps are set in each run."""
         slices = _Slices(self.used, 2 if stacked else 0, axis % (view.ndim + 1), backwards, view.dtype, view.shape)
         self._copy(entries, _bytes(view), _bytes(view), slices.blocks, (slices.size, slices.size))
         return slices
 
     def _carry(self, entries: list[tuple[int, int]], body: Plan, arena: Array) -> None:
-        """Add the copies from results to inputs; what one input gives to another goes through memory of its own."""
+        """Add the copies from results to inputs.
+
+        Values passed from one input to another are copied through separate memory.
+        """
         assert body.results is not None
         targets = self.carried if self.is_scan else [self.inputs[1], *self.carried]
         moves = [(_array(result, arena), view) for result, view in zip(body.results, targets)]
@@ -214,15 +218,14 @@ class CompiledLoop:
     # -- runs ---------------------------------------------------------------------------
 
     def run(self, inputs: Sequence[Any], ctx: Context, budget: Budget) -> list[Any] | None:
-        """Run on the node's inputs; return views of what is carried in the end, and stacks.
+        """Run on the node's inputs; return views of the final carried values, and stacks.
 
-        None for inputs of other types than planned, and without iterations: the operator has the results.
-
-        Raises ResourceError.
+        Returns None for inputs of other types than planned and for zero iterations, which the operator handles. Raises
+        ResourceError.
         """
         total = self._begin(inputs)
         if not total:
-            return None  # the operator gives empty stacks, and errors
+            return None  # the operator makes empty stacks and raises errors
         stacks: list[Array] = []
         done = room = 0
         self.state[:] = 0
@@ -248,7 +251,7 @@ class CompiledLoop:
         return [*self.carried, *stacks]
 
     def _begin(self, inputs: Sequence[Any]) -> int:
-        """Set the inputs of the first iteration; return the greatest number of iterations, 0 if types don't fit."""
+        """Set the inputs of the first iteration; return the maximum number of iterations, 0 if types don't match."""
         total = 1 << 62
         if self.is_scan:
             total = self._take(inputs[len(self.carried) :])
@@ -272,7 +275,7 @@ class CompiledLoop:
         return total if total > 0 and self.going[0] else 0
 
     def _take(self, values: Sequence[Any]) -> int:
-        """Set the addresses of a Scan's sequences; return their length, 0 if they don't fit."""
+        """Set the addresses of a Scan's sequences; return their length, 0 if they don't match."""
         self.sequences = []
         length = 0
         for value, slices in zip(values, self.taken, strict=True):
@@ -288,7 +291,7 @@ class CompiledLoop:
     def _grown(
         self, stacks: list[Array], room: int, done: int, ctx: Context, budget: Budget
     ) -> tuple[list[Array], int]:
-        """Stacks with room for more slices than are done, and how many. Raises ResourceError."""
+        """Enlarge stacks for the iterations still to be done; return them and their capacity. Raises ResourceError."""
         if not self.is_scan:
             while room > done + 1 and not self._allowed(room, ctx):
                 room = max(done + 1, room // 2)
@@ -313,7 +316,7 @@ class CompiledLoop:
         return True
 
     def _point(self, slices: _Slices, whole: Array, length: int, done: int) -> None:
-        """Let the copy of a slice read or write number `done` of an array of `length` of them."""
+        """Let the copy of a slice read or write slice `done` of an array of `length` slices."""
         row = self.rows[_CELLS * slices.row : _CELLS * (slices.row + 1)]
         position = length - 1 - done if slices.backwards else done
         row[slices.cell] = whole.ctypes.data + position * slices.size
@@ -322,13 +325,13 @@ class CompiledLoop:
 
 
 def _directions(attributes: dict[str, Any], kind: str, count: int) -> list[tuple[int, bool]]:
-    """The axis of each of a Scan's inputs or outputs, and whether it goes backwards."""
+    """Return the axis of each of a Scan's inputs or outputs, and whether it is read or written backwards."""
     axes, directions = attributes.get(f"scan_{kind}_axes"), attributes.get(f"scan_{kind}_directions")
     return list(zip(axes or [0] * count, map(bool, directions or [0] * count)))
 
 
 def _is_valid(step: NumpyStep, results: Sequence[Buffer | Array]) -> bool:
-    """Whether the attributes of a Scan fit its inputs and outputs, and a Loop's body gives all that it carries."""
+    """Return whether a Scan's attributes match its inputs and outputs, and a Loop's body returns all carried values."""
     node = step.node
     if node.op_type == "Loop":
         return len(results) >= len(node.inputs) - 1

@@ -1,4 +1,4 @@
-"""Numpy steps, and the bodies of those with subgraphs."""
+"""Numpy steps, and the bodies of steps with subgraphs."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
 
 def bound_calls(plan: Plan, arena: Array) -> list[NumpyCall | KernelSegment]:
-    """The steps of a plan as they are executed: numpy steps, and programs of consecutive kernels."""
+    """Return the steps of a plan as they are executed: numpy steps, and programs of consecutive kernels."""
     found = kernel_calls(plan, arena)
     scratch = scratch_for(plan, (call for calls in found for call in calls))
     result: list[NumpyCall | KernelSegment] = []
@@ -61,7 +61,7 @@ def bound_calls(plan: Plan, arena: Array) -> list[NumpyCall | KernelSegment]:
 
 
 def bound_template(plan: Plan, arena: Array) -> Environment:
-    """The values of a plan's slots before it runs: constants, and views of buffers."""
+    """Return the values of a plan's slots before it runs: constants, and views of buffers."""
     template: Environment = [None] * plan.n_slots
     for slot, array in plan.constants.items():
         template[slot] = array
@@ -71,14 +71,14 @@ def bound_template(plan: Plan, arena: Array) -> Environment:
 
 
 def _info(value: Any) -> Info | None:
-    """Describe a value to a shape rule; its content only if it is small enough to be a shape."""
+    """Describe a value for a shape rule, with its content only if it is small enough to be a shape."""
     if not isinstance(value, np.ndarray):
         return None if value is None else Info(None, None)
     return Info(value.dtype, value.shape, value if value.size <= MAX_RANK else None)
 
 
 def _room(node: Node, outputs: Iterable[tuple[Any, Any] | None]) -> int:
-    """Bytes of a node's results, as far as their dtypes and shapes are known and they can't be views."""
+    """Return the bytes of a node's results, where dtypes and shapes are known and the results can't be views."""
     if not node.domain and node.op_type in VIEWS:
         return 0
     known = [pair for pair in outputs if pair is not None and None not in pair and not any(map(is_size, pair[1]))]
@@ -86,7 +86,7 @@ def _room(node: Node, outputs: Iterable[tuple[Any, Any] | None]) -> int:
 
 
 def constants_of(plan: Plan) -> Iterator[Array]:
-    """The constants of a plan and of its subgraphs' plans."""
+    """Return the constants of a plan and of its subgraphs' plans."""
     yield from plan.constants.values()
     for step in plan.numpy_steps:
         for subplan in step.subplans.values():
@@ -94,7 +94,7 @@ def constants_of(plan: Plan) -> Iterator[Array]:
 
 
 class NumpyCall:
-    """One numpy step."""
+    """A numpy step, bound to its plan."""
 
     def __init__(self, plan: Plan, step: NumpyStep, arena: Array) -> None:
         self.plan, self.step, self.arena = plan, step, arena
@@ -151,7 +151,7 @@ class NumpyCall:
         return OpContext(self.step.node, self.plan.limits, budget, run_graph)
 
     def _store(self, results: list[Any], inputs: list[Any], environment: Environment, budget: Budget) -> None:
-        """Put the results into their buffers, or count and keep them."""
+        """Copy the results into their buffers, or count and keep them."""
         step, plan = self.step, self.plan
         for slot, result, planned in zip(step.outputs, results, self.planned, strict=True):
             if slot < 0:
@@ -195,11 +195,11 @@ class Body:
         self.plan = plan
         self.calls = bound_calls(plan, arena)
         self.template = bound_template(plan, arena)
-        # what kernels read is a part of the template
+        # memory that kernels read is a part of the template
         self.captures = [(slot, outer.slot_of[id(v)]) for v, slot in plan.captures if slot not in plan.buffers]
 
     def run(self, values: list[Any], environment: Environment, budget: Budget, hook: Hook | None) -> list[Any]:
-        """Run on values by position, and on the captured ones of the environment around it."""
+        """Run on values by position, and on values captured from the enclosing environment."""
         plan, inner = self.plan, self.template.copy()
         for slot, outer in self.captures:
             inner[slot] = environment[outer]

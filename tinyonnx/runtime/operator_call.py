@@ -1,6 +1,6 @@
 """Call one operator: its shape rule at planning time, its numpy function at run time.
 
-The only place that turns an operator's bare `OpError` into a `NodeError` with file, node, cause and inputs.
+No other module turns an operator's bare `OpError` into a `NodeError` with file, node, cause and inputs.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _SHORT = {"float": "f", "bfloat": "bf", "int": "i", "uint": "u", "complex": "c"}
 
 
 def describe(value: Any) -> str:
-    """A short type: ``f32[1,16,64,500]``, ``seq(3)``, ``-`` for an absent input."""
+    """Return a short form of a type: ``f32[1,16,64,500]``, ``seq(3)``, ``-`` for an absent input."""
     if value is None:
         return "-"
     if isinstance(value, (np.ndarray, Info, Value)):
@@ -97,7 +97,7 @@ def check_sizes(model: str, node: Node, outputs: Sequence[Info | None], inputs: 
 def _too_much(shape: Sequence[int], dtype: np.dtype[Any], limits: Limits) -> str | None:
     if len(shape) > MAX_RANK:
         return f"has rank {len(shape)}, supported are up to {MAX_RANK}"
-    # the other dimensions of an empty tensor count, too: numpy multiplies them, and operators walk along them
+    # the other dimensions of an empty tensor count, too, because numpy multiplies them and operators loop over them
     size = math.prod(dim if dim > 0 else 1 for dim in shape) * dtype.itemsize
     if size <= limits.max_tensor_bytes:
         return None
@@ -163,7 +163,7 @@ def infer(node: Node, inputs: Sequence[Info | None], limits: Limits) -> list[Inf
 
 
 def inference_error(node: Node, inputs: Sequence[Info | None], limits: Limits) -> str | None:
-    """Return why the operator refuses inputs of these types and shapes, as far as its shape rule tells; else None."""
+    """Return why the operator refuses inputs of these types and shapes, if its shape rule finds a reason; else None."""
     op = find(node.domain, node.op_type, node.opset)
     wrong = misfit(node, inputs)
     if op is None or wrong is not None:
@@ -172,7 +172,7 @@ def inference_error(node: Node, inputs: Sequence[Info | None], limits: Limits) -
         _by_rule(op, node, inputs, limits)
     except OpError as error:
         return str(error)
-    except Exception:  # a fault of the rule: the run reports the operator's own
+    except Exception:  # a fault of the rule; the run reports the operator's own error
         return None
     return None
 

@@ -17,14 +17,14 @@ if TYPE_CHECKING:
 
 
 class Unfit(Exception):
-    """The plan doesn't hold for these sizes."""
+    """The plan is not valid for these sizes."""
 
 
 @dataclass(eq=False)
 class NumpyStep:
     """Run an operator's numpy function; slots are -1 where an input or output is absent.
 
-    With `by_sizes` the outputs depend on the sizes of the model's inputs alone: the step runs when these change.
+    With `by_sizes` the outputs depend on the sizes of the model's inputs alone, and the step runs when these change.
     `region` is the part of the arena that the plans of the node's subgraphs use.
     """
 
@@ -49,7 +49,7 @@ class KernelStep:
 
     @property
     def rounded(self) -> bool:
-        """Whether operands of products are rounded to bfloat16."""
+        """Whether the operands of products are rounded to bfloat16."""
         return self.fast.rounds and self.node.rounded
 
     @property
@@ -101,7 +101,7 @@ class Plan:
 
     @property
     def order(self) -> list[tuple[int, slice]]:
-        """Positions of steps and the items of the batch that they take, as they are executed."""
+        """Return the positions of steps and the items of the batch that they process, in order of execution."""
         order: list[tuple[int, slice]] = []
         at = 0
         for run in self.runs:
@@ -111,7 +111,7 @@ class Plan:
         return order + [(i, slice(None)) for i in range(at, len(self.steps))]
 
     def captured(self, step: NumpyStep) -> list[int]:
-        """The slots that the subgraphs of a step read."""
+        """Return the slots that the subgraphs of a step read."""
         return [self.slot_of[id(value)] for subplan in step.subplans.values() for value, _ in subplan.captures]
 
     @property

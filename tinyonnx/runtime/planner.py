@@ -1,9 +1,9 @@
-"""Make a plan of a graph with known shapes: everything that is decided before a run.
+"""Make a plan of a graph with known shapes: all decisions that are made before a run.
 
-A node becomes a kernel step where a registered kernel accepts it, else a numpy step; both
-kinds are in one list, in the graph's order. What a kernel reads or writes gets a buffer
-in the arena, in the memory order that the kernel needs; where two disagree, a layout step
-copies. Everything else is passed by reference from step to step.
+A node becomes a kernel step if a registered kernel accepts it, else a numpy step; both kinds are in one list, in the
+graph's order. A tensor that a kernel reads or writes gets a buffer in the arena, in the memory order that the kernel
+needs; if two kernels need different orders, a layout step copies it. All other values are passed by reference from step
+to step.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ def make_plan(
     """Plan a specialised graph.
 
     With `kernels=False` every step is a numpy step, with `bodies=False` every step of subgraphs; with `by_item=False`
-    every tensor exists as a whole after its step. Raises ResourceError where a tensor is over the limit.
+    every tensor exists as a whole after its step. Raises ResourceError if a tensor exceeds the limit.
     """
     if kernels:
         import tinyonnx.kernels
@@ -120,7 +120,7 @@ class _Planner:
             check_sizes(self.model, node, outputs, inputs, self.limits)
 
     def choose(self, node: Node) -> None:
-        """Choose the kernel of a node, or note why there is none."""
+        """Choose the kernel of a node, or record why there is none."""
         if not self.kernels:
             self.why[id(node)] = "kernels are off"
             return
@@ -157,7 +157,7 @@ class _Planner:
         self.why[id(node)] = "; ".join(dict.fromkeys(reasons))
 
     def _follows_from_sizes(self, node: Node) -> bool:
-        """Whether a node's results are known before a run; so that later steps may need them at planning."""
+        """Return whether a node's results are known before a run, so that later steps may need them for planning."""
         given = [value for value in node.inputs if value is not None]
         known = all(value.is_constant or id(value) in self.by_sizes for value in given)
         if not known or all(value.const is not None for value in given):
@@ -170,10 +170,10 @@ class _Planner:
         return candidate.when(out, *infos, **node.attributes)
 
     def _layout(self, value: Value) -> str:
-        """The memory order of a value: that of its producer's kernel, else that which its readers need.
+        """Return the memory order of a value: that of its producer's kernel, else the order that its readers need.
 
-        Inputs of one item stay in their own order: a kernel transposes them several times as fast as numpy. In batches
-        there would be a second copy of all items.
+        Inputs of one item keep their own order, because a kernel transposes them several times as fast as numpy. In
+        batches there would be a second copy of all items.
         """
         if any(value is fed for fed in self.graph.inputs) and (self.outer is not None or _is_one_item(value)):
             return "row_major"
@@ -203,7 +203,7 @@ class _Planner:
         return self.slots[id(value)]
 
     def _buffer(self, value: Value) -> Buffer | None:
-        """The buffer of a value that a kernel writes or reads, made on first use."""
+        """Return the buffer of a value that a kernel writes or reads, made on first use."""
         if id(value) in self.buffers:
             return self.buffers[id(value)]
         if id(value) in self.captured:
@@ -229,11 +229,11 @@ class _Planner:
         return buffer
 
     def captured_buffer(self, value: Value) -> Buffer | None:
-        """The buffer of a value that a subgraph captures, if it comes from outside of this graph, too."""
+        """Return the buffer of a value that a subgraph captures, even if it comes from outside of this graph."""
         return self._buffer(value) if id(value) in self.captured else None
 
     def _results(self) -> list[Buffer | Array] | None:
-        """The outputs of a subgraph that kernels compute, in row-major order; None if there are other steps."""
+        """Return the outputs of a subgraph that kernels compute, in row-major order; None if there are other steps."""
         if not self.is_compiled or any(id(value) not in self.buffers for value in self.graph.inputs):
             return None
         results: list[Buffer | Array] = []
@@ -252,9 +252,9 @@ class _Planner:
         return buffer
 
     def _output_slots(self) -> list[int]:
-        """The slots of the outputs or, of those in another order, of copies in the order in which they are returned.
+        """Return the slots of the outputs, or of copies in the order that the caller gets.
 
-        They live to the end of the run.
+        They are kept until the run ends.
         """
         slots, buffers = [self._slot(value) for value in self.graph.outputs], []
         for i, value in enumerate(self.graph.outputs):
@@ -275,7 +275,7 @@ class _Planner:
             buffer.end = max(buffer.end, step)
 
     def _in_layout(self, value: Value, layout: str) -> Buffer:
-        """The value's buffer, or a copy of it in another memory order."""
+        """Return the value's buffer, or a copy of it in another memory order."""
         buffer = self._buffer(value)
         assert buffer is not None
         if layout in ("any", buffer.layout) or buffer.one_order:
@@ -331,7 +331,7 @@ class _Planner:
                 self._slot(result)
 
     def _find_steps_by_sizes(self) -> None:
-        """Mark the steps whose outputs follow from the sizes of the inputs; these outputs live through all runs."""
+        """Mark the steps whose outputs follow from the sizes of the inputs; these outputs are kept through all runs."""
         if not self.sizes:
             return
         known = {*self.constants, *self.sizes}
@@ -353,8 +353,8 @@ class _Planner:
     # -- lifetimes ----------------------------------------------------------------------
 
     def _share_in_place(self) -> None:
-        """Let an in-place kernel write over its first input where that dies with the step."""
-        own = set(map(id, self.all_buffers))  # those of enclosing graphs have steps of their own
+        """Let an in-place kernel overwrite its first input if the step is the last use of that input."""
+        own = set(map(id, self.all_buffers))  # values of enclosing graphs have steps of their own
         for position, step in enumerate(self.steps):
             if not isinstance(step, KernelStep) or not step.fast.in_place:
                 continue
@@ -366,7 +366,7 @@ class _Planner:
                 source.root.end = max(source.root.end, target.end)
 
     def _split_batches(self) -> list[ItemLoop]:
-        """Steps that go through the batch item by item."""
+        """Find the steps that go through the batch item by item."""
         if not self.by_item:
             return []
         runs = find_runs([s if isinstance(s, KernelStep) and s.fast.by_item else None for s in self.steps])
@@ -375,7 +375,7 @@ class _Planner:
         return runs
 
     def _release(self, kept: set[int]) -> None:
-        """After its last reader a value that lives by reference is let go."""
+        """Release values that are passed by reference after their last reader."""
         by_reference = set(self.slots.values()) - set(self.constants) - set(self.sizes)
         by_reference -= {self.slots[key] for key in self.buffers if key in self.slots}
         last: dict[int, NumpyStep] = {}
@@ -394,14 +394,14 @@ def _is_one_item(value: Value) -> bool:
 
 
 def _same_memory(a: Buffer, b: Buffer) -> bool:
-    """Whether the elements of two buffers lie in the same order."""
+    """Return whether the elements of two buffers are in the same memory order."""
     if a.dtype != b.dtype or a.layout != b.layout:
         return False
     return a.shape == b.shape or (a.layout == "row_major" and a.nbytes == b.nbytes)
 
 
 def _reads(node: Node) -> Iterable[Value]:
-    """Everything that a node reads, captured values included."""
+    """Return all values that a node reads, captured ones included."""
     yield from (v for v in node.inputs if v is not None)
     for subgraph in node.subgraphs:
         yield from subgraph.captures()

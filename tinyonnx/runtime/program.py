@@ -1,9 +1,9 @@
 """Programs: many bound kernels, run one after the other by a single call, on one thread or several.
 
-A program is a table of integers (entry point and row of each step). Several threads walk
-through the same table and take shares of a step until none is left; a thread goes on to the
-next step when all shares are done. A thread that comes late, because the system runs something
-else, finds the work done by the others: nobody waits for a thread that hasn't taken a share.
+A program is a table of integers (entry point and row of each step). Several threads walk through the same table and
+take shares of a step until none is left; a thread continues with the next step when all shares are done. A thread that
+arrives late, because the system was running other threads, finds the work done by the others: no thread waits for one
+that hasn't taken a share.
 """
 
 from __future__ import annotations
@@ -36,13 +36,13 @@ call_entry, atomic_add, atomic_load, exchange_if, pause, yield_processor, nanose
 )
 
 SHARES_PER_THREAD = 2
-"""More than one share, so that other threads can take over work from one that is preempted."""
+"""Shares per thread: more than one, so that other threads can take over work from one that is preempted."""
 
 _LINE = 8
-"""Counters are a cache line apart."""
+"""Distance between counters: a cache line."""
 
 _RUN = 1 << 20
-"""The counter of taken shares starts at this times the number of the run: threads of an earlier run take none."""
+"""The counter of taken shares starts at this times the run's number, so that threads of earlier runs take none."""
 
 _SPINS = 4000
 """Iterations of busy waiting, tens of microseconds, before the thread yields: shares of a step differ by less."""
@@ -94,7 +94,7 @@ def run_table_shared(table: Array, taken: Array, done: Array, current: Array, ru
 
 @kernel
 def note_time(times: Array, at: int, part: int, parts: int) -> None:
-    """Write the clock's nanoseconds to `times[at]`: a step that runs when those before it have ended."""
+    """Write the clock's nanoseconds to `times[at]`, as a step that runs when the steps before it have ended."""
     if part == 0:
         times[at] = nanoseconds()
 
@@ -104,7 +104,7 @@ HAS_CLOCK = not DISABLED and sys.platform != "win32"
 
 
 class Program:
-    """Bound kernels that run in order; `kept` is memory that they use and don't keep alive themselves."""
+    """Bound kernels that run in order; `kept` is the memory that they use and don't keep alive themselves."""
 
     def __init__(self, steps: Sequence[BoundKernel]) -> None:
         self.steps = steps
@@ -131,7 +131,7 @@ class Program:
         elif threads == 1:
             self._alone.run(first, last)
         else:
-            _ = self._shared  # makes the counters
+            _ = self._shared  # creates the counters
             run = int(self._current[0]) + 1
             self._current[0] = run
             self._taken[:] = run * _RUN
@@ -139,10 +139,10 @@ class Program:
             run_shared(self._help, run, first << 38 | last << 12 | shares, threads)
 
     def _help(self, run: int, steps: int) -> None:
-        # a method, so that a helper that comes late keeps alive all that the steps read and write
+        # a method, so that a helper that arrives late keeps all memory alive that the steps read and write
         self._shared.run(run, steps)
 
 
 def shares_for(threads: int) -> int:
-    """Into how many shares each step is divided."""
+    """Return the number of shares that each step is divided into."""
     return threads * SHARES_PER_THREAD if threads > 1 else 1

@@ -1,7 +1,7 @@
 """Shape-independent rewriting, done once per session, so that further plans for single shapes are cheaper.
 
-Models that can't be planned for every size (`sized_plans`) need a plan per size. Half of the work of making
-one is to fold and to fuse what doesn't depend on sizes.
+Models that can't be planned for every size (`sized_plans`) need a plan per size. Half of the time to make one is spent
+on folding and fusing parts that don't depend on sizes.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from tinyonnx.passes import Rewrite
 class ShapeIndependentRewrites:
     """Graphs rewritten without regard to input sizes, by key.
 
-    The first rewrite of a key starts from the original graph. At the second, the shape-independent rewrite is
-    made too and kept if it leads to the same result; all further rewrites start from it.
+    The first rewrite of a key starts from the original graph. At the second, the shape-independent rewrite is also
+    made, and kept if it leads to the same result; all further rewrites start from it.
     """
 
     def __init__(self) -> None:
@@ -82,7 +82,7 @@ class _Comparison:
         )
 
     def _pair(self, a: list[Any], b: list[Any]) -> bool:
-        """Note that values stand for each other, if they may."""
+        """Record that values correspond to each other, if they may."""
         for one, other in zip(a, b, strict=False):
             if one is not None and other is not None:
                 self._partners[id(one)] = other

@@ -1,4 +1,4 @@
-"""Shapes of all tensors of a model without running it: numbers, or expressions of the model's own dimensions."""
+"""Infer the shapes of a model's tensors without running it: numbers, or expressions of the model's own dimensions."""
 
 from __future__ import annotations
 
@@ -16,16 +16,18 @@ from tinyonnx.runtime.operator_call import inference_error
 from tinyonnx.sizes.expressions import ADDRESS, MAXIMUM, QUOTIENT, SYMBOL, Size, Trace
 
 _FIRST, _SECOND = 3 << 8, 5 << 10
-"""Sizes that stand for a dimension while shapes are inferred, and that check the result: multiples of them, a different
-one for each dimension. Both are divisible by the powers of two by which models divide."""
+"""Sizes that stand for a dimension while shapes are inferred, and sizes that check the result.
+
+Each dimension has a different multiple of them. Both are divisible by the powers of two that models divide by.
+"""
 
 
 @dataclass(frozen=True)
 class InferredShapes:
     """Values by name; a dimension is a number, text such as "batch" and "(⌊(time-1)/2⌋+1)", or None if it is unknown.
 
-    `problems` are the reasons for which nodes refuse their inputs, by path; `cautions` are sentences about results that
-    have other shapes than the file declares.
+    `problems` are the reasons why nodes refuse their inputs, by path; `cautions` are sentences about results whose
+    shapes differ from those that the file declares.
     """
 
     values: dict[str, Value] = field(default_factory=dict)
@@ -37,7 +39,7 @@ def infer_shapes(graph: Graph, limits: Limits, shapes: Mapping[str, tuple[int, .
     """Infer the shapes of all values of a graph, whose operators need not be known.
 
     `shapes` are those of inputs; a dimension that they leave open is a symbol under the name that the file gives it, or
-    under `input[axis]`. Where nothing can be inferred, what the file declares counts.
+    under `input[axis]`. Where nothing can be inferred, the file's declarations are used.
     """
     for symbolic in (True, False):
         found = _infer(graph, limits, shapes or {}, symbolic)
@@ -49,7 +51,7 @@ def infer_shapes(graph: Graph, limits: Limits, shapes: Mapping[str, tuple[int, .
 def _infer(
     graph: Graph, limits: Limits, shapes: Mapping[str, tuple[int, ...]], symbolic: bool
 ) -> InferredShapes | None:
-    """Return None if the shapes hold for some sizes only, or the arithmetic of sizes does not allow them."""
+    """Infer shapes; return None if they are valid for some sizes only, or can't be expressed."""
     symbols = _Symbols()
     copy = graph.clone()
     for value in copy.inputs:
@@ -68,7 +70,7 @@ def _infer(
     except Exception:
         if not symbolic:
             raise
-        return None  # whatever can't be done for all sizes at once
+        return None  # operators that can't be computed for all sizes at once
     if not symbols.hold_elsewhere():
         return None
     values = {name: _described(value) for name, value in _found(rewrite).items()}
@@ -116,7 +118,7 @@ def all_values(graph: Graph) -> Iterator[Value]:
 
 
 class _Symbols:
-    """Symbols by the name of their dimension."""
+    """Symbols by the names of their dimensions."""
 
     def __init__(self) -> None:
         self._trace = Trace()
@@ -200,7 +202,7 @@ def _atom(trace: Trace, number: int) -> str:
 
 
 def _only_quotient(trace: Trace, size: Any) -> tuple[tuple[Any, int], int] | None:
-    """Return dividend and divisor, and the added number, of a quotient by a number plus a number; else None."""
+    """Return dividend, divisor and addend of a quotient by a number plus a number; else None."""
     terms = dict(size.terms) if isinstance(size, Size) else {}
     constant = terms.pop((), 0)
     if len(terms) != 1:

@@ -1,7 +1,7 @@
 """Expressions of sizes as a table of instructions, and the kernel that evaluates it.
 
-The table is made once for a plan. For other sizes of the inputs one call computes every number that depends on
-them, checks the conditions under which the plan holds, and writes the numbers into the kernels' rows.
+The table is made once for a plan. For other sizes of the inputs one call computes every number that depends on them,
+checks the conditions under which the plan is valid, and writes the numbers into the kernels' rows.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ _CODE, _INDEX = (1 << _CODE_BITS) - 1, (1 << _INDEX_BITS) - 1
 
 
 def place(index: int, slot: int) -> int:
-    """Return the word of `evaluate`'s places that stands for rows[index] = values[slot]."""
+    """Return the word of `evaluate`'s places that means rows[index] = values[slot]."""
     return index | slot << _INDEX_BITS
 
 
@@ -86,8 +86,8 @@ _CHECKS = {IS_ZERO: lambda x: x == 0, IS_NOT_ZERO: lambda x: x != 0, IS_NOT_NEGA
 class SizeTable:
     """Compiles expressions to instructions; `slots` maps each size to its index in the values.
 
-    values[0] is the outcome, the next ones are the `inputs`: symbols and addresses of memory. `defined` gives
-    further addresses as expressions.
+    values[0] is the outcome, followed by the `inputs`: symbols and addresses of memory. `defined` gives further
+    addresses as expressions.
     """
 
     def __init__(self, trace: Trace, inputs: Sequence[Size], defined: Iterable[tuple[Size, Any]] = ()) -> None:
@@ -106,7 +106,7 @@ class SizeTable:
             self._defined[_number(size)] = expression
 
     def check(self, conditions: Iterable[Condition]) -> None:
-        """Let the evaluation fail unless these hold."""
+        """Let the evaluation fail unless these conditions hold."""
         for condition in conditions:
             code = {EQUAL: IS_ZERO, UNEQUAL: IS_NOT_ZERO}.get(condition.kind, IS_NOT_NEGATIVE)
             self._code += code, 0, self.slot(condition.size), 0
@@ -124,9 +124,9 @@ class SizeTable:
         return slot
 
     def holds(self, inputs: Sequence[Any]) -> Any:
-        """For which of many sizes the conditions hold, and the values: `inputs` are numbers or arrays of them.
+        """Return for which of many sizes the conditions hold, and the values; `inputs` are numbers or arrays of them.
 
-        Returns booleans, and a list by slot.
+        The results are booleans, and a list by slot.
         """
         values: list[Any] = [None, *inputs, *[None] * (self.count - 1 - len(inputs))]
         good: Any = np.ones(np.broadcast_shapes(*map(np.shape, inputs)), np.bool_)
@@ -145,7 +145,7 @@ class SizeTable:
         return good, values
 
     def largest_symbol(self) -> int:
-        """A power of two up to which symbols may go, so that no number reaches 2**62."""
+        """Return a power of two that limits symbols, so that no number reaches 2**62."""
         return self.trace.largest_symbol(self._seen)
 
     def code(self) -> Array:
@@ -194,6 +194,6 @@ class SizeTable:
 
 
 def _number(size: Size) -> int:
-    """The number of the only atom of a size that is a single symbol or address."""
+    """Return the index of the only atom of a size that is a single symbol or address."""
     ((monomial, _),) = size.terms
     return monomial[0]

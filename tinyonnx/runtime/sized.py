@@ -1,9 +1,9 @@
-"""Plans for every size: one set of steps, rows of numbers that are evaluated for the sizes at hand.
+"""Plans for every size: one set of steps, with rows of numbers that are evaluated for the current sizes.
 
-A `SizedPlan` is a plan whose shapes are expressions, with the conditions under which it holds. Its steps are
-bound to kernels once; where a binder's decision depends on a size, it runs again for sizes outside the range of
-that decision, and the plan keeps both bindings. A `Variant` is a choice of bindings, compiled to a table that gives
-every number in the kernels' rows (`sized_execution`).
+A `SizedPlan` is a plan whose shapes are expressions, with the conditions under which it is valid. Its steps are bound
+to kernels once; if a binder's decision depends on a size, the binder runs again for sizes outside the range of that
+decision, and the plan keeps both bindings. A `Variant` is a choice of bindings, compiled to a table that gives every
+number in the kernels' rows (`sized_execution`).
 """
 
 from __future__ import annotations
@@ -31,11 +31,11 @@ from tinyonnx.sizes.expressions import EQUAL, SYMBOL, Condition, Size, SizeError
 from tinyonnx.sizes.integers import is_size, maximum
 
 _BINDINGS = 16
-"""Bindings of a step that are kept: a step that needs more depends on the sizes in too many ways."""
+"""Maximum number of bindings of a step; a step that needs more depends on the sizes in too many ways."""
 
 
 class EncodedCall(NamedTuple):
-    """A kernel, its kinds, its row with 0 for numbers that depend on sizes, and these with their indices."""
+    """A kernel, its kinds, its row with 0 for numbers that depend on sizes, and these numbers with their indices."""
 
     kernel: Kernel
     kinds: str
@@ -44,9 +44,9 @@ class EncodedCall(NamedTuple):
 
 
 class Binding(NamedTuple):
-    """The kernel calls of a step, the conditions that led to them, and the memory that they use for themselves.
+    """The kernel calls of a step, the conditions that led to them, and the memory that they reserve for themselves.
 
-    `encoded` has the calls for this machine as soon as a variant needs them.
+    `encoded` has the calls for this machine once a variant needs them.
     """
 
     conditions: list[Condition]
@@ -73,13 +73,13 @@ class SizedPlan(PlanForSizes):
 
     @property
     def is_pinned(self) -> bool:
-        """Whether it holds for one size alone, although there are symbols."""
+        """Whether the plan is valid for one size only, although it has symbols."""
         conditions = [*self.conditions, *(c for bindings in self._bindings for b in bindings for c in b.conditions)]
         pinned = {_symbol_of(c) for c in conditions if c.kind == EQUAL}
         return bool(self.symbols) and all(symbol.terms[0][0][0] in pinned for symbol in self.symbols)
 
     def bindings_for(self, values: Values) -> tuple[tuple[int, ...], list[Binding]]:
-        """The bindings for these sizes, with their numbers. Raises Unfit, and the errors of binders."""
+        """Return the bindings for these sizes, with their indices. Raises Unfit, and the errors of binders."""
         self.trace.set_values(self.symbols, values)
         if not all(condition.holds() for condition in self.conditions):
             raise Unfit
@@ -87,11 +87,11 @@ class SizedPlan(PlanForSizes):
         return chosen, [self._bindings[i][number] for i, number in enumerate(chosen)]
 
     def variants_for(self, values: Values) -> list[Variant]:
-        """The variant for these sizes. Raises Unfit."""
+        """Return the variants for these sizes. Raises Unfit."""
         return [self.variant_for(values)]
 
     def variant_for(self, values: Values) -> Variant:
-        """The variant for these sizes. Raises Unfit."""
+        """Return the variant for these sizes. Raises Unfit."""
         with self.lock:
             try:
                 chosen, bindings = self.bindings_for(values)
@@ -108,7 +108,7 @@ class SizedPlan(PlanForSizes):
             return variant
 
     def _binding(self, position: int) -> int:
-        """The number of the step's binding that holds for the sizes at hand."""
+        """Return the index of the step's binding that is valid for the current sizes."""
         known = self._bindings[position]
         for number, binding in enumerate(known):
             if all(condition.holds() for condition in binding.conditions):
@@ -156,7 +156,7 @@ class ArgumentRows:
         self.bytes_at = self.table.slot(end)
 
     def arguments(self, call: Call) -> tuple[Any, ...]:
-        """The arguments of a call, scratch included."""
+        """Return the arguments of a call, scratch included."""
         if not is_size(call.scratch) and not call.scratch:
             return call.args
         floats = call.scratch * self._shares
@@ -168,7 +168,7 @@ class ArgumentRows:
 
 
 def split(row: Sequence[Any]) -> tuple[list[Any], list[tuple[int, Size]]]:
-    """Return a row with 0 for numbers that depend on sizes, and these with their indices."""
+    """Return a row with 0 for numbers that depend on sizes, and these numbers with their indices."""
     sizes = [(i, number) for i, number in enumerate(row) if isinstance(number, Size)]
     numbers = list(row)
     for i, _ in sizes:
@@ -215,14 +215,14 @@ def variant_of(sized: SizedPlan, bindings: Sequence[Binding]) -> Variant:
 
 
 class _Wanted:
-    """Collects the numbers that Python needs: `slots` are their indices among the values of a table."""
+    """Collects the numbers that Python needs; `slots` are their indices among the values of a table."""
 
     def __init__(self, table: SizeTable) -> None:
         self.slots: list[int] = []
         self._table = table
 
     def buffers(self, plan: Plan) -> list[Visible]:
-        """The buffers of inputs, outputs and numpy steps, with offset and shape."""
+        """Return the buffers of inputs, outputs and numpy steps, with offset and shape."""
         numpy_slots = {slot for step in plan.numpy_steps for slot in (*step.inputs, *step.outputs)}
         numpy_slots.update(slot for step in plan.numpy_steps for slot in plan.captured(step))
         found = []
@@ -233,7 +233,7 @@ class _Wanted:
         return found
 
     def contents(self, plan: Plan) -> list[tuple[int, int, np.dtype[Any], tuple[int, ...]]]:
-        """The slots whose content follows from sizes: slot, index of the first number, dtype, shape."""
+        """Return the slots whose content follows from sizes: slot, index of the first number, dtype, shape."""
         found = []
         for slot, value in plan.sizes.items():
             assert value.sizes is not None
@@ -242,7 +242,7 @@ class _Wanted:
         return found
 
     def counts(self, plan: Plan) -> dict[int, int]:
-        """The number of items of each step in a loop over items whose number is an expression."""
+        """Return the number of items of each step in a loop over items whose number is an expression."""
         found: dict[int, int] = {}
         for run in plan.runs:
             if is_size(run.items):
@@ -250,7 +250,7 @@ class _Wanted:
         return found
 
     def planned(self, plan: Plan) -> list[list[tuple[int, int, np.dtype[Any]] | None]]:
-        """The shapes of the outputs of each numpy step, as far as they are known: first index, rank, dtype."""
+        """Return the known shapes of the outputs of each numpy step: first index, rank, dtype."""
         found = []
         for step in plan.numpy_steps:
             shapes: list[tuple[int, int, np.dtype[Any]] | None] = []
@@ -271,8 +271,8 @@ class _Wanted:
 def _in_arena(argument: Any, trace: Trace, owners: dict[int, tuple[Any, Size]]) -> Any:
     """Replace temporary arrays in an argument by temporary memory of the arena.
 
-    Executables share the arguments of a binding, but not the arena: runs may overlap. `owners` has the arrays that
-    own memory, by id, with the address that takes their place.
+    Executables share the arguments of a binding, but not the arena, because runs may overlap. `owners` has the arrays
+    that own memory, by id, with the address that replaces theirs.
     """
     if isinstance(argument, Temporary):
         owner = argument if argument.base is None else argument.base
@@ -287,7 +287,7 @@ def _in_arena(argument: Any, trace: Trace, owners: dict[int, tuple[Any, Size]]) 
 
 
 def _symbol_of(condition: Condition) -> int | None:
-    """The number of the symbol whose value a condition fixes; None if it fixes none."""
+    """Return the index of the symbol whose value a condition fixes; None if it fixes none."""
     terms = [(monomial, factor) for monomial, factor in condition.size.terms if monomial]
     if len(terms) != 1 or len(terms[0][0]) != 1:
         return None
@@ -296,7 +296,7 @@ def _symbol_of(condition: Condition) -> int | None:
 
 
 def _check_attributes(plan: Plan) -> None:
-    """Raise SizeError if an attribute of a numpy step is a size: numpy would take the value of one run for all."""
+    """Raise SizeError if an attribute of a numpy step is a size, because numpy would use one value for all runs."""
     for step in plan.numpy_steps:
         for value in step.node.attributes.values():
             if any(is_size(n) for n in (value if isinstance(value, list | tuple) else [value])):

@@ -1,8 +1,8 @@
-"""Runs of plans for every size: the numbers of a plan are evaluated for the sizes at hand.
+"""Run plans for every size: the numbers of a plan are evaluated for the current sizes.
 
 A `Variant` has the kernel calls of a plan and the table that gives every number in their rows. An executable follows
-the sizes of its feeds: for others than those of the last run it evaluates the table, which takes microseconds, and
-lets its arena grow where it has to.
+the sizes of its feeds: if they differ from those of the last run it evaluates the table, which takes microseconds, and
+enlarges its arena if necessary.
 """
 
 from __future__ import annotations
@@ -31,7 +31,8 @@ VARIANTS_KEPT = 32
 """Maximum number of variants that a plan, and each of its executables, keeps."""
 
 _GROWTH = 1.25
-"""Factor by which an arena that grows again exceeds the size needed, so that slowly rising sizes rarely move it."""
+"""Factor by which an arena that grows again exceeds the size needed, so that slowly rising sizes rarely reallocate it.
+"""
 
 Values = tuple[int, ...]
 """The values of a plan's symbols."""
@@ -41,11 +42,14 @@ class HasAddress(Protocol):
     """A kernel, as far as a run needs it."""
 
     def address(self, kinds: str) -> int:
-        """The address of the machine code for arguments of these kinds."""
+        """Return the address of the machine code for arguments of these kinds."""
 
 
 class Visible(NamedTuple):
-    """A buffer that Python reads or writes: index of its offset in the table of visible numbers; its shape follows."""
+    """A buffer that Python reads or writes: the index of its offset in the table of visible numbers.
+
+    Its shape follows.
+    """
 
     slot: int
     at: int
@@ -80,7 +84,7 @@ class Variant(NamedTuple):
 
 
 class PlanForSizes:
-    """A plan that holds for many sizes; it keeps executables that don't run at the moment."""
+    """A plan that is valid for many sizes; it keeps executables that are not running."""
 
     plan: Plan
 
@@ -90,7 +94,7 @@ class PlanForSizes:
 
     @abstractmethod
     def variants_for(self, values: Values) -> Iterable[Variant]:
-        """The variants that may hold for these sizes. Raises Unfit."""
+        """Return the variants that may be valid for these sizes. Raises Unfit."""
 
     def run(self, values: Values, feeds: Sequence[Any], run_options: Stoppable | None = None) -> list[Any]:
         """Run for these sizes. Raises Unfit if the plan doesn't hold for them, and the errors of `executor.execute`."""
@@ -116,7 +120,7 @@ class _Row(NamedTuple):
 
 
 class _Loaded:
-    """A variant in memory of an executable's own."""
+    """A variant in memory that belongs to one executable."""
 
     def __init__(self, variant: Variant) -> None:
         self.variant = variant
@@ -124,7 +128,7 @@ class _Loaded:
         self.evaluation = BoundKernel(evaluate, (variant.code, self.values, variant.places, self.rows))
 
     def evaluate(self, values: Values, address: int) -> bool:
-        """Compute all numbers for these sizes; whether the variant holds for them."""
+        """Compute all numbers for these sizes; return whether the variant is valid for them."""
         if max(values, default=0) > self.variant.largest:
             return False
         self.values[1 : len(values) + 2] = *values, address
@@ -132,7 +136,7 @@ class _Loaded:
         return bool(self.values[0])
 
     def prepare(self, plan: Plan) -> None:
-        """Make what runs need. Raises Unfit if a kernel is missing."""
+        """Create the objects that runs need. Raises Unfit if a kernel is missing."""
         variant = self.variant
         self.kept: list[Any] = [self.rows, variant.kept, None]
         start = self.rows.ctypes.data
@@ -153,7 +157,10 @@ class _Loaded:
         self.protected = set(map(id, constants_of(plan)))
 
     def _calls(self, plan: Plan, numbers: list[int]) -> list[NumpyCall | KernelSegment]:
-        """The steps to execute, without those of items that a loop doesn't have; `numbers` are the visible ones."""
+        """Return the steps to execute, without those of items that a loop doesn't have.
+
+        `numbers` are the visible ones.
+        """
         counts = self.variant.counts
         steps = [
             (plan.steps[at], kernels)
@@ -173,7 +180,7 @@ class _Loaded:
         return calls
 
     def show(self, plan: Plan, arena: Array) -> None:
-        """Make the arrays that numpy steps use, and run the steps that depend on sizes alone."""
+        """Create the arrays that numpy steps use, and run the steps that depend on sizes alone."""
         variant, template = self.variant, self.template
         if arena is not self.arena:
             self.arena = self.kept[2] = arena
@@ -186,7 +193,7 @@ class _Loaded:
         for slot, at, rank, dtype, layout in variant.buffers:
             template[slot] = view_of(arena, numbers[at], numbers[at + 1 : at + 1 + rank], dtype, layout)
         if not self.numpy_calls and not variant.contents:
-            return  # views are never returned, so that they need no protection
+            return  # views are never returned, so they need no protection
         for slot, at, dtype, shape in variant.contents:
             template[slot] = np.array(numbers[at : at + math.prod(shape)], dtype).reshape(shape)
         for call, shapes in zip(self.numpy_calls, variant.planned, strict=True):
@@ -198,7 +205,7 @@ class _Loaded:
 
     @property
     def nbytes(self) -> int:
-        """The memory that is needed."""
+        """Bytes of memory that the variant needs."""
         return int(self.values[self.variant.bytes_at])
 
 

@@ -1,4 +1,4 @@
-"""The plans for many sizes that a session has for inputs of one kind."""
+"""Plans for many sizes, which a session keeps for inputs of one kind."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ PLANS_KEPT = 8
 """Maximum number of plans; a model that needs more is planned for every size separately."""
 
 _CHANCES = 3
-"""Failed attempts after which a separate plan for every size is assumed to be necessary."""
+"""Number of failed attempts after which every size is planned separately."""
 
 Shapes = tuple[tuple[int, ...], ...]
 """Shapes of all inputs; () for an input that is not a tensor."""
@@ -105,7 +105,7 @@ class SizedPlans:
             yield plan, values
 
     def prefer(self, plan: PlanForSizes) -> None:
-        """Let a plan be tried first."""
+        """Try a plan first from now on."""
         if self._plans and self._plans[0] is not plan:
             self._plans.sort(key=lambda other: other is not plan)
 
@@ -116,7 +116,7 @@ class SizedPlans:
             plan.unlock()
 
     def _learn(self, shapes: Shapes) -> bool:
-        """Note which sizes vary; whether sizes of one name are equal."""
+        """Note which sizes vary; return whether sizes of one name are equal."""
         new = {self._name(i, axis) for i, axis, size in self._fixed if shapes[i][axis] != size}
         if new:
             with self._lock:
@@ -133,13 +133,13 @@ class SizedPlans:
         return all(shapes[i][axis] == shapes[group[0][0]][group[0][1]] for group in self._groups for i, axis in group)
 
     def _take(self, groups: list[list[tuple[int, int]]], plan: PlanForSizes) -> None:
-        """Begin with a plan in which the sizes of these groups of axes vary."""
+        """Start with a plan in which the sizes of these groups of axes vary."""
         varying = {place for group in groups for place in group}
         self._groups, self._plans = groups, [plan]
         self._fixed = [fixed for fixed in self._fixed if fixed[:2] not in varying]
 
     def _declared(self, shapes: Shapes) -> list[list[tuple[int, int]]]:
-        """The axes that the model gives no fixed size, by name; none if sizes of one name differ."""
+        """Return the axes to which the model gives no fixed size, by name; none if sizes of one name differ."""
         groups: dict[Any, list[tuple[int, int]]] = {}
         for i, shape in enumerate(shapes):
             for axis, size in enumerate(shape[: len(self._names[i])]):
@@ -159,7 +159,7 @@ class SizedPlans:
         return None
 
     def _name(self, i: int, axis: int) -> Any:
-        """The name of a size; (input, axis) if the model gives it none."""
+        """Return the name of a size; (input, axis) if the model gives it none."""
         names = self._names[i]
         return names[axis] if axis < len(names) and isinstance(names[axis], str) else (i, axis)
 
@@ -168,9 +168,9 @@ class SizedPlans:
             plan = make_sized(shapes, self._groups, make)
         except Error:  # planning for this size alone raises the error for the user
             return None
-        except Exception as error:  # whatever can't be done for all sizes can be done for one
+        except Exception as error:  # a model that can't be planned for all sizes can be planned for one
             return self._give_up(f"{type(error).__name__}: {error}")
-        if plan.is_pinned:  # perhaps because this size happens to be another one's
+        if plan.is_pinned:  # perhaps because this size happens to equal another one
             self._pinned += 1
             return None if self._pinned < _CHANCES else self._give_up("plans hold for one size alone")
         self._plans.insert(0, plan)
@@ -178,7 +178,7 @@ class SizedPlans:
 
 
 def _key(shapes: Shapes, groups: Sequence[Sequence[tuple[int, int]]]) -> tuple[tuple[int | None, ...], ...]:
-    """The shapes, with None for sizes that vary."""
+    """Return the shapes with None for sizes that vary."""
     varying = {place for group in groups for place in group}
     return tuple(
         tuple(None if (i, axis) in varying else size for axis, size in enumerate(shape))
@@ -187,11 +187,11 @@ def _key(shapes: Shapes, groups: Sequence[Sequence[tuple[int, int]]]) -> tuple[t
 
 
 def make_sized(shapes: Shapes, groups: Sequence[Sequence[tuple[int, int]]], make: Make) -> SizedPlan:
-    """A plan for inputs of these shapes in which the sizes of some groups of axes, (input, axis), are symbols.
+    """Plan for inputs of these shapes, in which the sizes of some groups of axes, (input, axis), are symbols.
 
-    Raises SizeError, Unfit, and what `make` raises.
+    Raises SizeError, Unfit, and the errors of `make`.
     """
-    # imported at the second size: it takes 2 ms, which a process that meets one size saves
+    # imported at the second size, because it takes 2 ms, which a process with a single size saves
     from tinyonnx.runtime.sized import SizedPlan
 
     trace = Trace()
@@ -206,7 +206,7 @@ def make_sized(shapes: Shapes, groups: Sequence[Sequence[tuple[int, int]]], make
 
 
 def forget_sizes(subgraph: Graph) -> None:
-    """Make shapes that are expressions unknown, in a subgraph and those within: its steps take them from their data.
+    """Make shapes that are expressions unknown, in a subgraph and those within; its steps take them from their data.
 
     Raises SizeError for a subgraph of operators with kernels, which plans for one size use.
     """
@@ -222,5 +222,5 @@ def forget_sizes(subgraph: Graph) -> None:
 
 
 def shapes_of(feeds: Sequence[Any]) -> Shapes:
-    """The shapes of the feeds, as `SizedPlans` takes them."""
+    """Return the shapes of the feeds, as `SizedPlans` takes them."""
     return tuple(feed.shape if isinstance(feed, np.ndarray) else () for feed in feeds)

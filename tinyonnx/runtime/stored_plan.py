@@ -1,4 +1,4 @@
-"""Plans on disk: what a session has decided about a model, for the sessions of later processes.
+"""Plans on disk: a session's decisions about a model, for the sessions of later processes.
 
 To optimise and plan a small model takes longer than to run it. So a plan is stored unless one of its nodes has
 subgraphs: its variants, with the files of the kernels' machine code in the cache, the numpy steps, and the constants as
@@ -38,13 +38,13 @@ KEPT = 16
 """Maximum number of stored plans."""
 
 LARGEST = 64 << 20
-"""Bytes of constants up to which a plan is stored: reading more takes about as long as planning anew."""
+"""Maximum bytes of constants in a stored plan; reading more takes about as long as planning anew."""
 
 _SCALES = (1, 1 / 2, 2, 1 / 4, 4, 1 / 8, 8, 1 / 16, 16, 1 / 32, 32)
-"""A plan is stored with the variants for the sizes at hand times each of these."""
+"""Factors of the current sizes; a plan is stored with the variants for each."""
 
 _LENGTH = 8
-"""Bytes of the length of the header."""
+"""Number of bytes of the header's length."""
 
 _SCALARS = (bool, int, float, str, bytes)
 """Types of attributes that are stored, besides lists of them and arrays."""
@@ -65,7 +65,7 @@ class PlanStore(NamedTuple):
     threads: int
 
     def read(self, sizes: Hashable) -> StoredPlan | None:
-        """The plan for inputs of these sizes, with None for those that vary; None if there is none."""
+        """Return the plan for inputs of these sizes, with None for sizes that vary; None if there is none."""
         memory = disk.read_into(self._file(sizes), allocate_lasting)
         return None if memory is None else _decoded(memory, self)
 
@@ -95,7 +95,7 @@ class StoredKernel(NamedTuple):
     file: str
 
     def address(self, kinds: str) -> int:
-        """The address of the machine code. Raises Unfit if it is no longer there."""
+        """Return the address of the machine code. Raises Unfit if the file is missing."""
         address = code_cache.load_file(self.file)
         if address is None:
             raise Unfit
@@ -110,12 +110,12 @@ class StoredPlan(PlanForSizes):
         self.plan, self._variants = plan, variants
 
     def variants_for(self, values: Values) -> list[Variant]:
-        """All of them: their tables tell which of them holds."""
+        """Return all variants; their tables tell which of them is valid."""
         return self._variants
 
 
 def _variants(plan: SizedPlan, values: Values) -> Iterator[Variant]:
-    """The different variants of a plan for these sizes, smaller and larger ones."""
+    """Return the different variants of a plan for these sizes, smaller and larger ones."""
     found: set[int] = set()
     for scale in _SCALES:
         try:
@@ -131,7 +131,7 @@ def _variants(plan: SizedPlan, values: Values) -> Iterator[Variant]:
 
 
 class _Constants:
-    """Memory that rows refer to, without what lies in it twice."""
+    """Memory that rows refer to, each array stored once."""
 
     def __init__(self, arrays: Sequence[Array]) -> None:
         ranges = sorted((array.ctypes.data, array.ctypes.data + array.nbytes) for array in arrays if array.nbytes)
@@ -149,12 +149,12 @@ class _Constants:
             self.nbytes += end - begin
 
     def place(self, array: Array) -> int:
-        """The offset of an array's first byte."""
+        """Return the offset of an array's first byte."""
         at = np.searchsorted([begin for begin, _ in self._merged], array.ctypes.data, "right") - 1
         return self._places[at] + array.ctypes.data - self._merged[at][0]
 
     def parts(self) -> Iterator[bytes | memoryview]:
-        """The content, with the gaps between."""
+        """Return the content, with the gaps between arrays."""
         at = 0
         for (begin, end), place in zip(self._merged, self._places, strict=True):
             yield bytes(place - at)
@@ -229,7 +229,7 @@ def _plain(value: Any) -> Any:
 
 
 def _arrays(variant: Variant) -> Iterator[tuple[int, Array]]:
-    """The constants that the rows of a variant refer to, each with the index of its address in the rows."""
+    """Return the constants that the rows of a variant refer to, each with the index of its address in the rows."""
     from tinyonnx.codegen.arguments import leaves
     from tinyonnx.sizes.arrays import SizedArray
 

@@ -1,4 +1,4 @@
-"""Threads that wait to help: shared by all sessions, at most one per processor."""
+"""Threads that help with runs: shared by all sessions, at most one per processor."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ Job = Callable[[int, int], None]
 
 
 def available() -> int:
-    """Processors that this process may use."""
+    """Return the number of processors that this process may use."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
@@ -38,10 +38,10 @@ _places: list[None] = []
 
 
 def run_shared(job: Job, a: int, b: int, threads: int) -> None:
-    """Run job(a, b) on the calling thread and on helpers that are idle: all in all up to `threads`.
+    """Run job(a, b) on the calling thread and on idle helpers, on up to `threads` threads in total.
 
-    Returns when the caller's call does. A helper may be still on its way out, or have been too
-    late to do anything; it is used again nevertheless.
+    Returns when the caller's call does. A helper may still be finishing, or may have come too late to do anything; it
+    is used again nevertheless.
     """
     helpers: list[_Helper] = []
     try:
@@ -59,19 +59,19 @@ def _take(count: int, helpers: list[_Helper]) -> None:
         try:
             helpers.append(_idle.pop())
         except IndexError:
-            _places.append(None)  # beforehand: of two callers at once none may take a place too many
+            _places.append(None)  # before starting, so that two simultaneous callers don't exceed the limit
             if len(_places) >= available():
                 _places.pop()
                 return
             try:
                 helpers.append(_Helper())
-            except RuntimeError:  # the system has no room for more
+            except RuntimeError:  # the system can't start another thread
                 _places.pop()
                 return
 
 
 def _forget() -> None:
-    """A forked child has none of its parent's threads."""
+    """Forget the parent's threads in a forked child, which has none of them."""
     _idle.clear()
     _places.clear()
 

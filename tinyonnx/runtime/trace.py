@@ -1,4 +1,4 @@
-"""The nodes of a run, one by one, with their outputs."""
+"""Iterate over the nodes of a run and their outputs."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def iterate(run: Callable[[Hook], Any]) -> Iterator[tuple[Node, list[Any]]]:
             if not closed:
                 run(hook)
             given.put(None)
-        except BaseException as error:  # it is the reader's
+        except BaseException as error:  # raised again in the reader
             given.put(error)
 
     threading.Thread(target=work, name="tinyonnx trace", daemon=True).start()

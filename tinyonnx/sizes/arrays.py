@@ -59,7 +59,7 @@ class SizedArray:
         return _Address(self.address)
 
     def part(self, offset: Any, shape: Sequence[Any], dtype: np.dtype[Any]) -> SizedArray:
-        """The array of this shape and dtype that starts `offset` bytes after this one, which lies there in full."""
+        """Return the array of this shape and dtype that starts `offset` bytes into this one and ends within it."""
         return SizedArray(self.address + offset, shape, dtype)
 
     def items(self, first: int, count: int) -> SizedArray:
@@ -68,7 +68,7 @@ class SizedArray:
         return SizedArray(self.address + first * self.strides[0], (count, *self.shape[1:]), self.dtype, strides)
 
     def reshape(self, *shape: Any) -> SizedArray:
-        """The elements in row-major order in another shape. Raises SizeError where they don't lie in that order."""
+        """Return the elements in row-major order in another shape. Raises SizeError if they aren't in that order."""
         wanted = tuple(shape[0]) if len(shape) == 1 and isinstance(shape[0], tuple | list) else shape
         if any(type(n) is int and n == -1 for n in wanted):
             known = -math.prod(wanted)
@@ -80,7 +80,7 @@ class SizedArray:
         return SizedArray(self.address, wanted, self.dtype)
 
     def transpose(self, *order: Any) -> SizedArray:
-        """The axes in another order."""
+        """Return the axes in another order."""
         axes = tuple(order[0]) if len(order) == 1 and isinstance(order[0], tuple | list) else order
         axes = axes or tuple(range(self.ndim))[::-1]
         return SizedArray(self.address, [self.shape[a] for a in axes], self.dtype, [self.strides[a] for a in axes])
@@ -188,7 +188,7 @@ def temporary_memory(size: Any, dtype: np.dtype[Any]) -> Any:
 
 
 def is_sized(x: Any) -> bool:
-    """Whether it is an array of expressions."""
+    """Return whether it is an array of expressions."""
     return isinstance(x, SizedArray)
 
 

@@ -53,13 +53,13 @@ class Condition(NamedTuple):
     size: Size
 
     def holds(self) -> bool:
-        """Whether it does for the values that the symbols have now."""
+        """Return whether it does for the values that the symbols have now."""
         value = self.size.value
         return value == 0 if self.kind == EQUAL else value != 0 if self.kind == UNEQUAL else value >= 0
 
 
 class Trace:
-    """Symbols with their values, and the conditions under which what was computed holds."""
+    """Symbols with their values, and the conditions under which the results of a computation are valid."""
 
     def __init__(self) -> None:
         self.atoms: list[Atom] = []
@@ -85,12 +85,12 @@ class Trace:
         return symbol
 
     def address(self, name: str) -> Size:
-        """The address of memory that is allocated later: only differences of addresses in it have values."""
+        """Return the address of memory that is allocated later: only differences of addresses in it have values."""
         address: Size = self.size({(self._atom(ADDRESS, (), name, None, None),): 1})
         return address
 
     def temporary(self, nbytes: Any) -> Size:
-        """The address of memory for one step; `temporaries` has the bytes of each."""
+        """Return the address of memory for one step; `temporaries` has the bytes of each."""
         address = self.address(f"temporary {len(self.temporaries)}")
         self.temporaries.append((address, nbytes))
         return address
@@ -118,7 +118,7 @@ class Trace:
     # -- expressions --------------------------------------------------------------------
 
     def size(self, terms: Mapping[Monomial, int]) -> Any:
-        """The polynomial, as an int where it is one."""
+        """Return the polynomial, as an int where it is one."""
         found = tuple(sorted([term for term in terms.items() if term[1]]))
         if not found:
             return 0
@@ -171,7 +171,7 @@ class Trace:
         return self.size({(self._atom(QUOTIENT, (a, b), "", least, most),): 1})
 
     def extreme(self, a: Any, b: Any, kind: int) -> Any:
-        """The maximum or minimum of two sizes."""
+        """Return the maximum or minimum of two sizes."""
         a, b = (n if isinstance(n, Size) else int(n) for n in (a, b))
         key = kind, *((id(n), False) if isinstance(n, Size) else (n, True) for n in (a, b))
         if key not in self.computed:
@@ -197,10 +197,10 @@ class Trace:
     # -- comparisons --------------------------------------------------------------------
 
     def decide(self, kind: int, size: Any) -> bool:
-        """Whether the condition EQUAL or POSITIVE holds; recorded if that depends on the symbols."""
+        """Return whether the condition EQUAL or POSITIVE holds; recorded if that depends on the symbols."""
         if isinstance(size, int):
             return size == 0 if kind == EQUAL else size >= 0
-        key = kind, id(size)  # sizes are never let go
+        key = kind, id(size)  # sizes are never freed
         known = self._known.get(key)
         if known is not None:
             return known
@@ -228,11 +228,11 @@ class Trace:
     # -- evaluation ---------------------------------------------------------------------
 
     def evaluate(self, size: Any) -> int:
-        """The value of a size now."""
+        """Return the value of a size now."""
         return size if isinstance(size, int) else size.value
 
     def largest_symbol(self, sizes: Iterable[Any]) -> int:
-        """A power of two up to which symbols may go so that no size reaches 2**62."""
+        """Return a power of two up to which symbols may go so that no size reaches 2**62."""
         wanted = [size for size in sizes if not isinstance(size, int)]
         for power in (LARGEST.bit_length() - 1, 32, 28, 24, 20, 16, 12, 8):
             bounds: dict[int, int] = {}
@@ -243,7 +243,7 @@ class Trace:
         return 0
 
     def _bound(self, size: Any, largest: int, bounds: dict[int, int]) -> int:
-        """A bound of the absolute value of a size, and of all products and sums in it."""
+        """Return a bound of the absolute value of a size, and of all products and sums in it."""
         if isinstance(size, int):
             return abs(size)
         total = 0
@@ -302,7 +302,7 @@ class Size:
     # -- arithmetic ---------------------------------------------------------------------
 
     def _other(self, other: Any) -> Any:
-        """The other operand as an int or a size of the same trace; None if it is neither."""
+        """Return the other operand as an int or a size of the same trace; None if it is neither."""
         if type(other) is int:
             return other
         if isinstance(other, Size):
@@ -320,7 +320,7 @@ class Size:
     __radd__ = __add__
 
     def _computed(self, name: str, other: Any, compute: Callable[[Terms, Terms], dict[Monomial, int]]) -> Any:
-        """The result of an operation, cached: equal operations give the same object."""
+        """Return the result of an operation, cached: equal operations give the same object."""
         is_int = type(other) is int
         key = name, id(self), other if is_int else id(other), is_int
         result = self.trace.computed.get(key)

@@ -11,12 +11,12 @@ from tinyonnx.sizes.expressions import MAXIMUM, MINIMUM, Array, Size
 
 
 def maximum(*numbers: Any) -> Any:
-    """The greatest of ints and sizes, without a condition."""
+    """Return the greatest of ints and sizes, without a condition."""
     return _extreme(numbers, MAXIMUM) if any(isinstance(n, Size) for n in numbers) else max(numbers)
 
 
 def minimum(*numbers: Any) -> Any:
-    """The least of ints and sizes, without a condition."""
+    """Return the least of ints and sizes, without a condition."""
     return _extreme(numbers, MINIMUM) if any(isinstance(n, Size) for n in numbers) else min(numbers)
 
 
@@ -32,17 +32,17 @@ def _extreme(numbers: Sequence[Any], kind: int) -> Any:
 
 
 def value_of(a: Any) -> int:
-    """The value of an int or of a size now: for decisions that results don't depend on."""
+    """Return the value of an int or of a size now: for decisions that results don't depend on."""
     return a.value if isinstance(a, Size) else int(a)
 
 
 def is_size(a: Any) -> bool:
-    """Whether it is an expression."""
+    """Return whether it is an expression."""
     return isinstance(a, Size)
 
 
 def vector(numbers: Sequence[Any]) -> Array:
-    """The int64 array of ints; an array of objects where there are sizes among them."""
+    """Return the int64 array of ints; an array of objects where there are sizes among them."""
     known = not any(isinstance(n, Size) for n in numbers)
     return np.array(numbers, np.int64) if known else _objects(numbers)
 
@@ -54,7 +54,7 @@ def _objects(numbers: Sequence[Any]) -> Array:
 
 
 def broadcast_shapes(*shapes: tuple[Any, ...]) -> tuple[Any, ...]:
-    """The shape of arrays of these shapes together. Raises ValueError where they don't fit."""
+    """Return the shape of arrays of these shapes together. Raises ValueError where they don't fit."""
     result: list[Any] = [1] * max(map(len, shapes), default=0)
     for shape in shapes:
         for i, size in enumerate(reversed(shape), 1):
@@ -69,5 +69,5 @@ def broadcast_shapes(*shapes: tuple[Any, ...]) -> tuple[Any, ...]:
 
 
 def are_sizes(array: Array) -> bool:
-    """Whether an array of objects holds integers, some of which are sizes."""
+    """Return whether an array of objects holds integers, some of which are sizes."""
     return array.dtype == object and any(isinstance(n, Size) for n in array.flat)

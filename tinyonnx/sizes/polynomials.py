@@ -61,7 +61,7 @@ def divided(a: Terms, b: Terms) -> dict[Monomial, int] | None:
 
 
 def _without(monomial: Monomial, factor: Monomial) -> Monomial | None:
-    """The monomial divided by another one, if that divides it."""
+    """Return the monomial divided by another one, if that divides it."""
     left = list(monomial)
     for atom in factor:
         if atom not in left:

@@ -151,12 +151,12 @@ def problems_of(report: GraphReport) -> list[str]:
 
 
 def inspect_outline(outline: Outline, feeds: Mapping[str, Array] | None = None) -> GraphReport:
-    """Report what could be read of a model that can't run, with shapes as far as they can be inferred."""
+    """Report the readable parts of a model that can't run, with shapes as far as they can be inferred."""
     return _report_file(outline, feeds, known=False)
 
 
 def _report_file(outline: Outline, feeds: Mapping[str, Array] | None, known: bool) -> GraphReport:
-    """Report a file's nodes; `known` tells that all operators were looked up."""
+    """Report a file's nodes; `known` is whether all operators were looked up."""
     shapes = {name: feed.shape for name, feed in (feeds or {}).items() if isinstance(feed, np.ndarray)}
     inferred = infer_shapes(outline.graph, outline.limits, shapes)
     unknown = {} if known else dict(_reading_nothing(outline.graph))

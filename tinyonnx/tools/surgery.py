@@ -104,7 +104,7 @@ def between(
 
 
 def _reaches(graph: onnx.GraphProto, producer: Mapping[str, int], tensor: str, wanted: str) -> bool:
-    """Whether a tensor is computed from another one."""
+    """Return whether a tensor is computed from another one."""
     pending, seen = [tensor], set[str]()
     while pending:
         name = pending.pop()

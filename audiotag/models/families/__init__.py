@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 def descriptions() -> dict[str, Description]:
-    """All ready descriptions by name; their classes are AudioSet's unless the family has others."""
+    """Return all ready descriptions by name; their classes are AudioSet's unless the family has others."""
     found: dict[str, Description] = {}
     for module in pkgutil.iter_modules(__path__, f"{__name__}."):
         found |= importlib.import_module(module.name).descriptions()

@@ -33,11 +33,7 @@ class CheckpointVariant:
 
 
 def variant(name: str, hop: float | None = None, bins: int | None = None) -> CheckpointVariant:
-    """The variant that a file is named after, such as `mn10_as_hop_20_mAP_456.pt`; `hop` and `bins` if it tells none.
-
-    Raises:
-        ModelError: the name says otherwise than `hop` or `bins`.
-    """
+    """Return the variant in a file name such as `mn10_as_hop_20_mAP_456.pt`; `hop` and `bins` if it names none."""
     found = {key: re.search(rf"{key}[_-]?(\d+)", name) for key in ("hop", "mels")}
     for key, given in (("hop", hop), ("mels", bins)):
         match = found[key]
@@ -54,7 +50,7 @@ def variant(name: str, hop: float | None = None, bins: int | None = None) -> Che
 
 
 def config(hop: int = 320, bins: int = 128) -> MelConfig:
-    """The front end of a variant, `hop` in samples."""
+    """Return the front end of a variant, `hop` in samples."""
     return replace(mel.DEFAULT, hop=hop, mel=replace(mel.DEFAULT.mel, bins=bins))
 
 

@@ -17,14 +17,14 @@ FRAMES = Frames(25, median=9)
 
 
 def labels() -> tuple[ClassLabel, ...]:
-    """The 447 classes in the order of the model output."""
+    """Return the 447 classes in the order of the model output."""
     table = Path(__file__).parents[2] / "data" / "audioset_strong_labels.tsv"
     rows = (line.split("\t") for line in table.read_text(encoding="utf-8").splitlines() if not line.startswith("#"))
     return tuple(ClassLabel(name, mid) for _, mid, name in rows)
 
 
 def descriptions() -> dict[str, Description]:
-    """The frame-wise models; a clip's scores are `weak_logits`."""
+    """Return the frame-wise models; a clip's scores are `weak_logits`."""
     outputs = OutputNames("weak_logits", "strong_logits", "frame_embedding")
     layout = ("batch", 1, "mel", "time")
     return {"efficientsed": Description("log_mel", 16000, layout, "logits", labels(), CONFIG, FRAMES, None, outputs)}

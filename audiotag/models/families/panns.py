@@ -12,7 +12,7 @@ DECIBELS = Logarithm("10", floor=1e-10)
 
 
 def config(rate: int = 32000, bins: int = 64) -> MelConfig:
-    """The front end in decibels at 32000 or 16000 Hz."""
+    """Return the front end in decibels at 32000 or 16000 Hz."""
     n_fft, fmax = (1024, 14000) if rate == 32000 else (512, 8000)
     return MelConfig(
         rate=rate, preemphasis=None, n_fft=n_fft, window=Window("hann", n_fft, periodic=True), hop=rate // 100,
@@ -21,7 +21,7 @@ def config(rate: int = 32000, bins: int = 64) -> MelConfig:
 
 
 def description(rate: int = 32000, bins: int = 64) -> Description:
-    """A model of that front end, time before mel."""
+    """Return a model of that front end, time before mel."""
     layout = ("batch", 1, "time", "mel")
     labels = audioset_labels()
     return Description("log_mel", rate, layout, "probabilities", labels, config(rate, bins), length=LENGTH)

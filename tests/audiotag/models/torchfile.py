@@ -46,7 +46,7 @@ class Parameter:
 
 
 def tensor(array: np.ndarray, kind: str = "FloatStorage") -> Tensor:
-    """A contiguous tensor with a storage of its own."""
+    """Return a contiguous tensor with a storage of its own."""
     strides = tuple(s // array.itemsize for s in np.ascontiguousarray(array).strides)
     return Tensor(Storage(kind, array.reshape(-1)), 0, array.shape, strides if array.ndim else ())
 
@@ -73,7 +73,7 @@ def fake_torch() -> Iterator[types.ModuleType]:
 
 
 def dumps(content: Any, protocol: int = 2, legacy: bool = False) -> tuple[bytes, list[Storage]]:
-    """The pickle, and the storages that it refers to by their place."""
+    """Return the pickle, and the storages that it refers to by their place."""
     storages: list[Storage] = []
     with fake_torch() as torch:
 
@@ -95,7 +95,7 @@ def dumps(content: Any, protocol: int = 2, legacy: bool = False) -> tuple[bytes,
 
 
 def write(path: Path, pickled: bytes, storages: list[Storage] | None = None, **entries: bytes) -> Path:
-    """The zip file around a pickle."""
+    """Return the zip file around a pickle."""
     with zipfile.ZipFile(path, "w") as archive:
         archive.writestr("archive/data.pkl", pickled)
         archive.writestr("archive/byteorder", entries.pop("byteorder", b"little"))

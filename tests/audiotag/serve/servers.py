@@ -23,7 +23,6 @@ class Server:
     """A running server."""
 
     def __init__(self, model: str, *options: str) -> None:
-        """Start it; in `options` may be further models."""
         command = [sys.executable, "-m", "audiotag", "serve", "--port", "0", "--model", model, *options]
         self.process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
         assert self.process.stderr is not None
@@ -66,13 +65,13 @@ def wav(seconds: float = 1.0, rate: int = 32000, seed: int = 0) -> bytes:
 
 
 def form(data: bytes, name: str = "clip.wav") -> tuple[bytes, str]:
-    """A body with one file, and its type."""
+    """Return a body with one file, and its type."""
     head = f'--x\r\nContent-Disposition: form-data; name="file"; filename="{name}"\r\n\r\n'.encode()
     return head + data + b"\r\n--x--\r\n", "multipart/form-data; boundary=x"
 
 
 def exchange(server: Server, *parts: bytes, pause: float = 0.0) -> bytes:
-    """The head of the answer to bytes that are sent as they are."""
+    """Return the head of the answer to bytes that are sent as they are."""
     with socket.create_connection(("127.0.0.1", server.port), timeout=300) as client:
         for part in parts:
             client.sendall(part)
@@ -91,7 +90,7 @@ def counted(server: Server) -> dict[str, float]:
 
 
 async def many(server: Server, count: int, data: bytes) -> list[int]:
-    """The statuses of requests that are all under way at once."""
+    """Return the statuses of requests that are all under way at once."""
 
     async def one() -> int:
         reader, writer = await asyncio.open_connection("127.0.0.1", server.port)

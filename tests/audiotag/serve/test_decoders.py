@@ -95,7 +95,7 @@ def test_no_decoder_after_the_end(odd: Decoders) -> None:
 
 
 def children(pid: int) -> list[int]:
-    """The processes that descend from one."""
+    """Return the processes that descend from one."""
     found = []
     for path in Path(f"/proc/{pid}/task").glob("*/children"):
         for child in map(int, path.read_text().split()):

@@ -132,7 +132,7 @@ def test_a_folder_has_them_and_their_absence_names_the_extra(tmp_path: Path) -> 
 
 
 def leaping(times: int) -> bytes:
-    """A second of sound whose time stamps leap by 20 s, several times."""
+    """Return a second of sound whose time stamps leap by 20 s, several times."""
     file = io.BytesIO()
     with av.open(file, "w", format="matroska") as out:
         track = out.add_stream("pcm_s16le", rate=RATE, layout="mono")

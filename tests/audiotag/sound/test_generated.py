@@ -138,7 +138,7 @@ def junk(size: int) -> bytes:
 
 
 def low_count(content: bytes) -> bytes:
-    """A third of the length in the header."""
+    """Return a third of the length in the header."""
     for name, order in ((b"data", "<"), (b"SSND", ">")):
         if content[:4] in (b"RIFF", b"FORM") and (at := content.find(name)) > 0:
             (size,) = struct.unpack_from(order + "I", content, at + 4)

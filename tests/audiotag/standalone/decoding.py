@@ -34,7 +34,7 @@ class Decoder:
     def read(
         self, file: io.BytesIO, most: int, piece: int = 1 << 30, raw: tuple[int, int, int] = (0, 0, 0)
     ) -> tuple[str, Array]:
-        """The same of a file object with at most `most` samples at its rate."""
+        """Return the same of a file object with at most `most` samples at its rate."""
         # as many as there may be at the lowest rate
         samples = np.empty(most * SAMPLE_RATE // 1000 + LARGEST, np.float32)
         found, written = np.zeros(3, np.int64), list[bytes]()

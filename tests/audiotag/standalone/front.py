@@ -45,7 +45,7 @@ class _Host(ctypes.Structure):
 
 
 def compiler() -> list[str]:
-    """The command of a C compiler for this machine: the system's, or that of ziglang, which is slower to start.
+    """Return the command of a C compiler for this machine: the system's, or that of ziglang, which is slower to start.
 
     Without either the test is skipped.
     """
@@ -57,7 +57,7 @@ def compiler() -> list[str]:
 
 @cache
 def _library(generated: tuple[tuple[str, str], ...]) -> ctypes.CDLL:
-    """The front end with generated files; compiled once for all processes."""
+    """Return the front end with generated files; compiled once for all processes."""
     code = [*SOURCES, PROCESS, PARTS / "parts.c", PARTS / "levels.c"]
     headers = [path for folder in (FOLDER, HERE, PARTS) for path in sorted(folder.glob("*.h"))]
     contents = [path.read_bytes() for path in (*code, *headers)] + [text.encode() for _, text in generated]
@@ -205,5 +205,5 @@ class FrontEnd:
 
 @cache
 def front_end() -> FrontEnd:
-    """The front end of the default model's kind, for tests of its parts."""
+    """Return the front end of the default model's kind, for tests of its parts."""
     return FrontEnd()

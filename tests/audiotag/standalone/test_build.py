@@ -56,7 +56,7 @@ def run(program: Path, *args: object, **options: Any) -> subprocess.CompletedPro
 
 
 def errors_of(result: subprocess.CompletedProcess[bytes]) -> list[bytes]:
-    """The lines on stderr that are not warnings."""
+    """Return the lines on stderr that are not warnings."""
     return [line for line in result.stderr.splitlines() if b": warning: " not in line]
 
 

@@ -60,7 +60,7 @@ def errors(browser: Any) -> list[Any]:
 
 
 def saved(browser: Any, kind: str) -> str:
-    """The content of a download."""
+    """Return the content of a download."""
     script = """
         const [kind, done] = arguments, create = URL.createObjectURL;
         HTMLAnchorElement.prototype.click = () => {};
@@ -75,7 +75,7 @@ def choose(page: Any, *paths: Path) -> None:
 
 
 def finished(page: Any) -> str:
-    """The title of the result shown, empty while none is shown or its analysis goes on."""
+    """Return the title of the result shown, empty while none is shown or its analysis goes on."""
     title = str(page.find_element("id", "title").text)
     return "" if "so far" in title or not page.find_element("id", "result").is_displayed() else title
 

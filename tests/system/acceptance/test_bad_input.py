@@ -31,7 +31,7 @@ def audiotag(*args: str | Path) -> subprocess.CompletedProcess[str]:
 
 
 def complaints(stderr: str) -> list[str]:
-    """The lines of stderr that are not expected of every run, or of the first one on a machine."""
+    """Return the lines of stderr that are not expected of every run, or of the first one on a machine."""
     expected = "its scores mean nothing", "compiling kernels"
     return [line for line in stderr.splitlines() if not any(text in line for text in expected)]
 

@@ -190,7 +190,7 @@ def _difference(a: Any, b: Any, of_doubles: float) -> str:
 
 
 def _overflows(data: bytes, feeds: dict[str, Any]) -> bool:
-    """Whether the plain run has numbers so large that another order of computing is another result.
+    """Return whether the plain run has numbers so large that another order of computing is another result.
 
     Infinite weights are such numbers, too: with a zero of the padding they give NaN, or nothing where it is skipped.
     """
@@ -213,7 +213,7 @@ def _overflows(data: bytes, feeds: dict[str, Any]) -> bool:
 
 
 def seeds() -> Iterator[tuple[str, ModelProto]]:
-    """The backend suite's node models, all small inputs but the first as initializers, and random networks."""
+    """Yield the backend suite's node models, all small inputs but the first as initializers, and random networks."""
     from onnx.backend.test.loader import load_model_tests
 
     from onnx_conformance.generate.networks import ImageNetwork

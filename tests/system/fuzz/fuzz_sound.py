@@ -51,7 +51,7 @@ def differs(one: Outcome, other: Outcome) -> str:
 
 
 def check(content: bytes, container: str, path: Path) -> str:
-    """The outcome in a word; AssertionError for a finding."""
+    """Return the outcome in a word; AssertionError for a finding."""
     path.write_bytes(content)
     by_path = read(path)
     assert not (found := differs(by_path, read(content))), f"path and bytes: {found}"

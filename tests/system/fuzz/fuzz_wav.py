@@ -40,7 +40,7 @@ def chunk(name: bytes, data: bytes) -> bytes:
 
 
 def whole(chance: random.Random) -> bytes:
-    """A file that is fine."""
+    """Return a file that is fine."""
     code, bits = chance.choice([(1, 8), (1, 16), (1, 24), (1, 32), (3, 32), (3, 64)])
     channels = chance.choice([1, 1, 2, 3, 6, 9])
     frame = channels * bits // 8

@@ -40,7 +40,7 @@ def mutated(data: bytes, seed: int, change_bytes: Callable[[bytes], bytes]) -> b
 
 
 def change_some_bytes(r: Random, data: bytes) -> bytes:
-    """A few bytes overwritten, cut out or repeated."""
+    """Return a few bytes overwritten, cut out or repeated."""
     changed = bytearray(data or b"\0")
     for _ in range(r.randint(1, 4)):
         at = r.randrange(len(changed) or 1)

@@ -28,7 +28,10 @@ def model(
     opset: int = 18,
     functions: str = "",
 ) -> onnx.ModelProto:
-    """A model in ONNX's text format; `constants` are initializers, `functions` whole functions of the domain f."""
+    """Return a model in ONNX's text format.
+
+    `constants` are initializers, `functions` whole functions of the domain f.
+    """
     head = f'<ir_version: 10, opset_import: ["": {opset}, "f": 1, "ai.onnx.ml": 3, "com.microsoft": 1]>'
     values = f"<{constants}>" if constants else ""
     return onnx.parser.parse_model(f"{head} g ({inputs}) => ({outputs}) {values} {{ {nodes} }} {functions}")

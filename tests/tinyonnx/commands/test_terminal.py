@@ -95,7 +95,7 @@ def test_versions_of_audiotag(command: list[str], capsys: Any) -> None:
 
 
 def completions(words: list[str]) -> list[str]:
-    """The completions that bash offers for the last of these words."""
+    """Return the completions that bash offers for the last of these words."""
     parser = make_parser() if words[0] == "tinyonnx" else audiotag_parser()
     quoted = " ".join(f"'{word}'" for word in words)
     code = (

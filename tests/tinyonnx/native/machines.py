@@ -25,7 +25,7 @@ ENVIRONMENT = {
 
 
 def needed(*programs: str) -> str:
-    """The first of these programs that is installed; without one the test is skipped, in CI it fails."""
+    """Return the first of these programs that is installed; without one the test is skipped, in CI it fails."""
     found = next(filter(None, map(shutil.which, programs)), None)
     if found is None:
         message = f"{' or '.join(programs)} is not installed"
@@ -36,7 +36,7 @@ def needed(*programs: str) -> str:
 
 
 def runner(target: str) -> list[str]:
-    """The beginning of the command that runs a program of a target."""
+    """Return the beginning of the command that runs a program of a target."""
     if (sys.platform, platform.machine(), target) == ("linux", "x86_64", "x86_64-linux"):
         return []
     match target:
@@ -49,12 +49,12 @@ def runner(target: str) -> list[str]:
 
 @cache
 def _wine() -> str:
-    """The path of wine, after a run that makes its folder in the home, which writes to stderr."""
+    """Return the path of wine, after a run that makes its folder in the home, which writes to stderr."""
     wine = needed(*_WINE)
     subprocess.run([wine, "cmd", "/c", "exit"], env=ENVIRONMENT, capture_output=True, timeout=600, check=True)
     return wine
 
 
 def suffixed(path: Path, target: str) -> Path:
-    """The path of a program, with the suffix that the system asks for."""
+    """Return the path of a program, with the suffix that the system asks for."""
     return path.with_name(f"{path.name}.exe") if target.endswith("windows") else path

@@ -19,7 +19,10 @@ from tinyonnx.onnxfile.load import load
 
 
 def external(folder: Path, location: str, dims: list[int] | None = None, **entries: Any) -> Path:
-    """A model in `folder` with one float initializer, also an output, at `location`, by default of two values."""
+    """Return a model in `folder` with one float initializer, also an output, at `location`.
+
+    By default of two values.
+    """
     model = with_tensor(data_type=FLOAT, dims=[2] if dims is None else dims, data_location=TensorProto.EXTERNAL)
     for key, value in {"location": location, **entries}.items():
         model.graph.initializer[0].external_data.add(key=key, value=str(value))
@@ -52,7 +55,7 @@ def openat(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> b
 
 
 def initializer(path: Path) -> np.ndarray:
-    """The value of the initializer `w` of a model that `external` made."""
+    """Return the value of the initializer `w` of a model that `external` made."""
     graph = load(path, Limits())
     graph.verify()
     value = graph.outputs[-1].const

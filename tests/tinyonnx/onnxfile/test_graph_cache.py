@@ -40,7 +40,7 @@ def model(tmp_path: Path) -> Path:
 
 
 def write(path: Path, text: str, *tensors: np.ndarray[Any, Any], **options: Any) -> str:
-    """A model file, its initializers w0, w1, …"""
+    """Return a model file, its initializers w0, w1, …"""
     proto = onnx.parser.parse_model(f'<ir_version: 8, opset_import: ["" : 17]> {text}')
     proto.graph.initializer.extend(onnx.numpy_helper.from_array(t, f"w{i}") for i, t in enumerate(tensors))
     onnx.save(proto, path, **options)

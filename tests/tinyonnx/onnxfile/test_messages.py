@@ -20,7 +20,7 @@ def graph_of(body: str) -> onnx.GraphProto:
 
 
 def order(body: str) -> list[str]:
-    """The labels of the nodes in the order in which they can run."""
+    """Return the labels of the nodes in the order in which they can run."""
     nodes = in_order(graph_of(body).node, {"x", "c"}, "m.onnx", "m.onnx: graph")
     return [label_of(node, index) for index, node in nodes]
 

@@ -19,7 +19,7 @@ F32 = np.dtype(np.float32)
 
 
 def described(graph: Graph) -> object:
-    """Everything of a graph that a file holds, comparable."""
+    """Return everything of a graph that a file holds, comparable."""
 
     def value(v):
         return None if v is None else v.name
@@ -60,7 +60,7 @@ def described(graph: Graph) -> object:
 
 
 def reloaded(graph: Graph) -> Graph:
-    """The graph written, found valid by onnx, read back and found equal."""
+    """Return the graph written, found valid by onnx, read back and found equal."""
     data = to_bytes(graph)
     onnx.checker.check_model(onnx.load_from_string(data), full_check=True)
     again = load(data)

@@ -30,12 +30,12 @@ def context_of(name: str, opset: int, n_outputs: int) -> OpContext:
 
 
 def names_of(module: Any) -> list[str]:
-    """The operators that a module registers."""
+    """Return the operators that a module registers."""
     return sorted({entry.name for entry in registered() if entry.function.__module__ == module.__name__})
 
 
 def outputs_of(name: str, *inputs: Any, opset: int = NEWEST, n_outputs: int = 1, **attributes: Any) -> list[Any]:
-    """The operator's outputs; checks on the way that the shape rule foresaw them and inputs stay as they are."""
+    """Return the operator's outputs; checks on the way that the shape rule foresaw them and inputs stay as they are."""
     entry = lookup("", name, opset)
     context = context_of(name, opset, n_outputs)
     before = [None if x is None else x.copy() for x in inputs]
@@ -54,7 +54,7 @@ def outputs_of(name: str, *inputs: Any, opset: int = NEWEST, n_outputs: int = 1,
 
 
 def run(name: str, *inputs: Any, opset: int = NEWEST, **attributes: Any) -> Any:
-    """The operator's first output."""
+    """Return the operator's first output."""
     return outputs_of(name, *inputs, opset=opset, **attributes)[0]
 
 

@@ -23,7 +23,7 @@ N = 20_000
 
 
 def kolmogorov(sample, distribution) -> float:
-    """The greatest distance between the sample's and the true distribution, times the root of the sample's size."""
+    """Return the greatest distance between the sample's and the true distribution, times the root of its size."""
     ordered = np.sort(np.asarray(sample, np.float64).reshape(-1))
     true = np.array([distribution(v) for v in ordered])
     steps = np.arange(ordered.size + 1) / ordered.size

@@ -28,7 +28,7 @@ def described(case: RandomNode) -> str:
 
 
 def build(case: RandomNode) -> tuple[bytes, dict[str, Any]]:
-    """The model, and what to feed it."""
+    """Return the model, and what to feed it."""
     arrays = {f"x{i}": np.asarray(x) for i, x in enumerate(case.inputs) if x is not None}
     feeds = {name: x for name, x in arrays.items() if int(name[1:]) not in case.constants}
     names = [f"x{i}" if f"x{i}" in arrays else "" for i in range(len(case.inputs))]

@@ -39,7 +39,7 @@ NAMES = [f"{e.label}-{e.since}" for e in ENTRIES]
 
 
 def _schemas(entry: Op) -> list[defs.OpSchema]:
-    """The schema versions that an entry stands for: its own, and later ones up to the next entry."""
+    """Return the schema versions that an entry stands for: its own, and later ones up to the next entry."""
     later = [e.since for e in ENTRIES if (e.domain, e.name) == (entry.domain, entry.name) and e.since > entry.since]
     end = min(later, default=NEWEST + 1)
     history = HISTORY.get((entry.domain, entry.name), [])

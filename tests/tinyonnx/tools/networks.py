@@ -66,7 +66,7 @@ def resnet18(width: int = 64, size: int = 224) -> onnx.ModelProto:
 
 
 def minilm(layers: int = 6, width: int = 384, heads: int = 12) -> onnx.ModelProto:
-    """A text encoder as MiniLM: embedding, attention, feed-forward, mean of the tokens."""
+    """Return a text encoder as MiniLM: embedding, attention, feed-forward, mean of the tokens."""
     net = Network()
     shape = net.add("Shape", "ids")
     x = net.add("Gather", net.weight(1000, width), "ids")

@@ -36,7 +36,7 @@ def check_dtypes(x: Any, **others: Any) -> None:
 
 
 def present(**inputs: Array | None) -> list[Array]:
-    """The inputs, as required ones although optional ones come before them. Raises OpError if one is absent."""
+    """Return the inputs, as required ones although optional ones come before them. Raises OpError if one is absent."""
     missing = [name for name, value in inputs.items() if value is None]
     if missing:
         raise OpError(f"input {missing[0]} is missing")

@@ -43,11 +43,11 @@ def _check_rank(name: str, x: Any, *ranks: int) -> None:
         raise OpError(f"{name} has {x.ndim} dimensions, needs {' or '.join(map(str, ranks))}")
 
 
-# -- what both attentions share ---------------------------------------------------------
+# -- shared by both attentions ------------------------------------------------------------
 
 
 def _mask(mask: Array, batch: int, before: int, queries: int, keys: int, filtered: float) -> Array:
-    """The bias for a mask, which broadcasts to the scores [B, N, S, T].
+    """Return the bias for a mask, which broadcasts to the scores [B, N, S, T].
 
     The mask has one number per sequence (its length) or two (end and start), or zeros at hidden
     positions: [B, T], [B, S, T], or [B, 1, most, most].
@@ -77,7 +77,7 @@ def _attend(
     ctx: Context, q: Array, k: Array, v: Array, *, before: int, scale: float | None, mask: Array | None,
     bias: Array | None, unidirectional: int, filtered: float,
 ) -> tuple[Array, Array]:  # fmt: skip
-    """The output [B, N, S, V] and the scores [B, N, S, T] before Softmax, in the type of the operands.
+    """Return the output [B, N, S, V] and the scores [B, N, S, T] before Softmax, in the type of the operands.
 
     The first query is at position `before` of the keys.
     """
@@ -173,7 +173,7 @@ def attention(
 def _self_attention(
     ctx: Context, projected: Array, sizes: tuple[int, int, int], heads: int, past: Array | None, **settings: Any
 ) -> tuple[Array, ...]:
-    """The outputs of Attention from its projected input; `settings` are passed on to `_attend`."""
+    """Return the outputs of Attention from its projected input; `settings` are passed on to `_attend`."""
     parts = np.split(projected, [sizes[0], 2 * sizes[0]], axis=-1)
     q, k, v = (_split(widened(part), heads) for part in parts)
     equal = sizes[0] == sizes[2]
@@ -279,23 +279,12 @@ def _in_heads(name: str, x: Array, heads: int) -> Array:
 
 
 def _multi_head_shape(ctx: Context, query: Info, *others: Info | None, num_heads: int, **_: Any) -> Any:
-    """Shape rule for the common case only: queries of rank 3, and keys and values that are given apart."""
-    key, value, past = (*others, *[None] * 6)[0], (*others, *[None] * 6)[1], (*others, *[None] * 6)[5]
-    shapes = [None if x is None else x.shape for x in (key, value)]
-    if query.shape is None or len(query.shape) != 3 or None in shapes or ctx.n_outputs > 3 or num_heads < 1:
+    """Shape rule for the common case only: one output and rank-3 queries."""
+    value = others[1] if len(others) > 1 else None
+    if query.shape is None or len(query.shape) != 3 or value is None or value.shape is None or ctx.n_outputs > 1:
         return None
-    if past is not None and (past.shape is None or len(past.shape) != 4):
-        return None
-    before = 0 if past is None or past.shape is None else past.shape[2]
-    batch, sizes, lengths = query.shape[0], [], []
-    for shape in shapes:
-        assert shape is not None
-        if len(shape) not in (3, 4):
-            return None
-        sizes.append(shape[2] // num_heads if len(shape) == 3 else shape[3])
-        lengths.append(before + (shape[1] if len(shape) == 3 else shape[2]))
-    y = Info(query.dtype, (*query.shape[:2], num_heads * sizes[1]))
-    return [y, *(Info(query.dtype, (batch, num_heads, n, size)) for n, size in zip(lengths, sizes))][: ctx.n_outputs]
+    hidden = value.shape[2] if value.ndim == 3 else value.shape[1] * value.shape[3]
+    return Info(query.dtype, (*query.shape[:2], hidden))
 
 
 @microsoft("MultiHeadAttention", shape=_multi_head_shape)
@@ -306,7 +295,7 @@ def multi_head_attention(
     past_value: Array | None = None, past_sequence_length: Array | None = None, cache_indirection: Array | None = None,
     *, num_heads: int, mask_filter_value: float = MASKED, scale: float | None = None, unidirectional: int = 0,
 ) -> tuple[Array, ...]:  # fmt: skip
-    """The output [B, S, N · V], all keys and values [B, N, T, H], and the scores."""
+    """Return the output [B, S, N · V], all keys and values [B, N, T, H], and the scores."""
     if past_sequence_length is not None or cache_indirection is not None:
         raise OpError("past_sequence_length and cache_indirection, of buffers that are shared, are not supported")
     floats = {"key": key, "value": value, "bias": bias, "past_key": past_key, "past_value": past_value}

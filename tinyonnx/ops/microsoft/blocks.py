@@ -98,7 +98,7 @@ def zero_points_of(zero_points: Array | None, dtype: np.dtype[Any], bits: int, r
 
 
 def _per_byte(data: Array | Info, bits: int) -> int:
-    """The number of values in one element; only bytes are packed."""
+    """Return the number of values in one element; only bytes are packed."""
     if data.dtype != np.uint8:
         return 1
     if bits not in (2, 4, 8):

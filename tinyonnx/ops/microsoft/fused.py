@@ -93,7 +93,7 @@ def fused_gemm(
 
 
 def _order(rank: int, batch: int, trans: int) -> list[int]:
-    """The order of an operand's axes: axis 0 moves before the last if `batch`, the last two are swapped if `trans`."""
+    """Return the order of an operand's axes: `batch` moves axis 0 before the last, `trans` swaps the last two."""
     axes = list(range(rank))
     if batch and rank > 1:
         axes.insert(rank - 2, axes.pop(0))

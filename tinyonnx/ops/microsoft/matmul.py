@@ -31,7 +31,7 @@ def _scaled(sums: Array, scale: Array, bias: Array | None) -> Array:
 
 
 def _columns(name: str, parameter: Array, b: Array) -> Array:
-    """The scale of `b`, one number or one per column, in float32 and shaped to broadcast."""
+    """Return the scale of `b`, one number or one per column, in float32 and shaped to broadcast."""
     wide = parameter.astype(np.float32)
     if parameter.size == 1:
         return wide.reshape(())
@@ -56,7 +56,7 @@ def matmul_integer_to_float(
 def dynamic_quantize_matmul(
     a: Array, b: Array, b_scale: Array, b_zero_point: Array | None = None, bias: Array | None = None
 ) -> Array:
-    """The product of `a`, dynamically quantised to bytes, and `b`."""
+    """Return the product of `a`, dynamically quantised to bytes, and `b`."""
     small, scale, zero_point = dynamic_quantize_linear(a)
     return matmul_integer_to_float(small, b, scale, b_scale, zero_point, b_zero_point, bias)
 

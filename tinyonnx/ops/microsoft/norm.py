@@ -36,7 +36,7 @@ def _normalised(
 
 
 def _first_axis(x: Any, axis: int, **vectors: Any) -> int:
-    """The non-negative axis. Raises OpError unless the vectors have the shape of the axes from it on."""
+    """Return the non-negative axis. Raises OpError unless the vectors have the shape of the axes from it on."""
     first = one_axis(axis, x.ndim)
     for name, vector in vectors.items():
         check_shape(name, vector, tuple(x.shape[first:]))
@@ -100,7 +100,7 @@ def _skip_shape(x: Info, skip: Info, *vectors: Info | None, **_: Any) -> list[In
 def _skip_normalised(
     x: Array, skip: Array, gamma: Array, beta: Array | None, bias: Array | None, epsilon: float, center: bool
 ) -> tuple[Array, ...]:
-    """The normalised sum, its mean and 1 / deviation, and the sum."""
+    """Return the normalised sum, its mean and 1 / deviation, and the sum."""
     _check_skip(x, skip, gamma=gamma, beta=beta, bias=bias)
     check_dtypes(x, skip=skip, gamma=gamma, beta=beta, bias=bias)
     total = widened(x) + widened(skip)
@@ -153,7 +153,7 @@ def embed_layer_normalization(
     segments: Array | None = None, gamma: Array | None = None, beta: Array | None = None, mask: Array | None = None,
     position_ids: Array | None = None, *, epsilon: float = 1e-12, mask_index_type: int = 0,
 ) -> tuple[Array, Array, Array]:  # fmt: skip
-    """The normalised sum of the embeddings, the number of unmasked tokens per sequence, and the sum."""
+    """Return the normalised sum of the embeddings, the number of unmasked tokens per sequence, and the sum."""
     if input_ids.ndim != 2:
         raise OpError(f"input_ids has shape {list(input_ids.shape)}, needs [batch, length]")
     words, positions = present(word_embedding=words, position_embedding=positions)

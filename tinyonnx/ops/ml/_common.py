@@ -40,14 +40,14 @@ def as_rows(x: Array) -> Array:
 
 
 def row_count(x: Info) -> int | None:
-    """The number of rows that `as_rows` returns, or None if it isn't known."""
+    """Return the number of rows that `as_rows` returns, or None if it isn't known."""
     if x.shape is None or len(x.shape) not in (1, 2):
         return None
     return 1 if len(x.shape) == 1 else x.shape[0]
 
 
 def column_count(values: int, rows: int, what: str) -> int:
-    """The number of columns of a flat list with `rows` rows. Raises OpError if it is empty or doesn't divide."""
+    """Return the number of columns of a flat list with `rows` rows. Raises OpError if it is empty or doesn't divide."""
     if rows < 1 or values < 1 or values % rows:
         raise OpError(f"{what}: {values} values don't make {rows} rows")
     return values // rows
@@ -57,7 +57,7 @@ def column_count(values: int, rows: int, what: str) -> int:
 
 
 def the_one(what: str, **candidates: Any) -> Any:
-    """The only attribute that is given and not empty. Raises OpError if there are none or several."""
+    """Return the only attribute that is given and not empty. Raises OpError if there are none or several."""
     given = [name for name, value in candidates.items() if value is not None and not _is_empty(value)]
     if len(given) != 1:
         raise OpError(f"{what} must be given once, by {' or '.join(candidates)}; got {' and '.join(given) or 'none'}")
@@ -69,7 +69,7 @@ def _is_empty(values: Any) -> bool:
 
 
 def as_array(values: Sequence[Any] | Array) -> Array:
-    """An attribute's list as its ONNX type: int64, float32, or an object array of str."""
+    """Return an attribute's list as its ONNX type: int64, float32, or an object array of str."""
     if isinstance(values, np.ndarray):
         return values
     if isinstance(values[0], str):
@@ -80,12 +80,12 @@ def as_array(values: Sequence[Any] | Array) -> Array:
 
 
 def class_labels(ints: Ints, strings: Strings, suffix: str = "int64s") -> Array:
-    """The class labels of a classifier. Raises OpError unless exactly one of the lists is given."""
+    """Return the class labels of a classifier. Raises OpError unless exactly one of the lists is given."""
     return as_array(the_one("the class labels", **{f"classlabels_{suffix}": ints, "classlabels_strings": strings}))
 
 
 def positions(x: Array, keys: Array) -> Array:
-    """The index of each element of `x` in `keys`, or -1; the last one of equal keys. NaN equals NaN."""
+    """Return the index of each element of `x` in `keys`, or -1; the last one of equal keys. NaN equals NaN."""
     if x.dtype == STRING:
         places = {key: i for i, key in enumerate(keys.tolist())}
         found = (places.get(value, -1) for value in x.reshape(-1).tolist())
@@ -102,7 +102,7 @@ def positions(x: Array, keys: Array) -> Array:
 
 
 def logistic(x: Array) -> Array:
-    """The sigmoid, without overflow."""
+    """Return the sigmoid, without overflow."""
     upper = 1 / (1 + np.exp(-np.abs(x)))
     return np.asarray(np.where(x < 0, 1 - upper, upper))
 

@@ -45,7 +45,7 @@ class VoteAttributes(Attributes):
 
     @classmethod
     def attribute_name(cls, parameter: str, field: str) -> str:
-        """The ONNX attribute that holds a field; a parameter can't be called `class`, but `class_`."""
+        """Return the ONNX attribute that holds a field; a parameter can't be called `class`, but `class_`."""
         return f"{parameter.rstrip('_')}_{field}"
 
 
@@ -92,7 +92,7 @@ def _integers(values: Ints) -> Array:
 
 
 def numbers(name: str, values: Floats, tensor: Array | None) -> Array:
-    """A list of float32, or the tensor of its `_as_tensor` attribute."""
+    """Return a list of float32, or the tensor of its `_as_tensor` attribute."""
     if values and tensor is not None and tensor.size:
         raise OpError(f"{name} and {name}_as_tensor are both given")
     if tensor is None or not tensor.size:
@@ -139,7 +139,7 @@ class _Places:
 
 
 def _roots(tree: Array, is_child: Array) -> Array:
-    """The first node of every tree that is not a child of another; trees in the order of the nodes."""
+    """Return the first node of every tree that is not a child of another; trees in the order of the nodes."""
     free = np.flatnonzero(~is_child)
     named, first = np.unique(tree[free], return_index=True)
     if len(named) < len(np.unique(tree)):
@@ -149,9 +149,9 @@ def _roots(tree: Array, is_child: Array) -> Array:
 
 @lru_cache(maxsize=_KEPT)
 def classic_ensemble(key: Same, targets: int) -> Ensemble:
-    """The ensemble of TreeEnsembleClassifier or TreeEnsembleRegressor; `key` has NodeAttributes and VoteAttributes.
+    """Return the ensemble of TreeEnsembleClassifier or TreeEnsembleRegressor.
 
-    Raises OpError if the attributes describe no ensemble.
+    `key` has NodeAttributes and VoteAttributes.
     """
     nodes, votes = key.groups
     modes = nodes.nodes_modes
@@ -200,7 +200,7 @@ def classic_ensemble(key: Same, targets: int) -> Ensemble:
 
 
 def _wide(tensor: Array, what: str) -> Array:
-    """A floating-point tensor attribute; float16 is converted to float32."""
+    """Return a floating-point tensor attribute; float16 is converted to float32."""
     if tensor.dtype.kind != "f":
         raise OpError(f"{what} must be floating-point numbers, are {tensor.dtype}")
     return tensor.astype(np.float32) if tensor.dtype == np.float16 else tensor
@@ -217,7 +217,7 @@ def _below(ids: Ints, are_leaves: Ints, nodes: int, leaves: int, what: str) -> A
 
 
 def _member_sets(values: Array | None, count: int) -> list[Array]:
-    """The sets of members, which NaNs separate or terminate."""
+    """Return the sets of members, which NaNs separate or terminate."""
     values = np.empty(0) if values is None else _wide(values, "membership_values")
     if values.ndim != 1:
         raise OpError(f"membership_values must be a list, has shape {list(values.shape)}")
@@ -232,7 +232,7 @@ def _member_sets(values: Array | None, count: int) -> list[Array]:
 
 @lru_cache(maxsize=_KEPT)
 def ensemble_5(key: Same, targets: int) -> Ensemble:
-    """The ensemble of TreeEnsemble; `key` has EnsembleAttributes.
+    """Return the ensemble of TreeEnsemble; `key` has EnsembleAttributes.
 
     Raises OpError if the attributes describe no ensemble.
     """

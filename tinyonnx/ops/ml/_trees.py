@@ -61,7 +61,7 @@ class Members:
         return Members(of_node, values, np.sort(np.concatenate(keys)) if keys else np.empty(0, np.int64))
 
     def contain(self, sets: Array, x: Array) -> Array:
-        """Whether each element of `x` is in the set whose index `sets` gives."""
+        """Return whether each element of `x` is in the set whose index `sets` gives."""
         if not self.keys.size:
             return np.zeros(x.shape, np.bool_)
         rank = np.minimum(np.searchsorted(self.values, x), len(self.values) - 1)
@@ -139,7 +139,7 @@ class Trees:
         return (arrived - inner).reshape(trees, n)
 
     def _true(self, here: Array, value: Array) -> Array:
-        """Whether each value takes the true branch of its node."""
+        """Return whether each value takes the true branch of its node."""
         threshold = self.threshold.take(here)
         if self.compare is not None:
             return np.asarray(self.compare(value, threshold))
@@ -203,7 +203,7 @@ class Votes:
         return self.weight.reshape(shape) if in_order else None
 
     def of(self, leaves: Array) -> tuple[Array, Array]:
-        """The indices of the votes of the leaves, and for each vote the position of its leaf in `leaves`."""
+        """Return the indices of the votes of the leaves, and for each vote the position of its leaf in `leaves`."""
         start = self.start.take(leaves)
         count = self.start.take(leaves + 1) - start
         voter = np.repeat(np.arange(len(leaves)), count)

@@ -37,7 +37,7 @@ def _linear(ctx: Context, x: Array, coefficients: Floats, intercepts: Floats, ou
 
 
 def _outputs(x_features: int, coefficients: Floats, intercepts: Floats) -> int:
-    """The number of scores per row: that of the intercepts."""
+    """Return the number of scores per row: that of the intercepts."""
     return len(intercepts) if intercepts else column_count(len(coefficients or ()), x_features, "coefficients")
 
 

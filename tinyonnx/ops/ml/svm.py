@@ -45,7 +45,7 @@ class MachineAttributes(Attributes):
 
 
 def _kernel(ctx: Context, x: Array, vectors: Array, machine: MachineAttributes) -> Array:
-    """The kernel of every row with every support vector, [rows, vectors]."""
+    """Return the kernel of every row with every support vector, [rows, vectors]."""
     params, kernel_type = machine.kernel_params, machine.kernel_type
     if params and len(params) != 3:
         raise OpError(f"kernel_params should be gamma, coef0 and degree, has {len(params)} elements")
@@ -73,7 +73,7 @@ def _vectors(support_vectors: Floats, count: int) -> Array:
 
 
 def _pairs(classes: int) -> tuple[Array, Array]:
-    """The first and the second class of every pair, in the order of rho."""
+    """Return the first and the second class of every pair, in the order of rho."""
     return np.triu_indices(classes, 1)
 
 
@@ -98,7 +98,7 @@ def _pair_scores(ctx: Context, kernel: Array, coefficients: Array, counts: list[
 
 
 def _votes(scores: Array, classes: int) -> Array:
-    """The class that wins most pairs; the first one if there are several."""
+    """Return the class that wins most pairs; the first one if there are several."""
     first, second = _pairs(classes)
     winners = np.where(scores > 0, first, second) + np.arange(len(scores))[:, None] * classes
     counts = np.bincount(winners.reshape(-1), minlength=len(scores) * classes)
@@ -145,7 +145,7 @@ class ClassAttributes(Attributes):
     vectors_per_class: Ints = None
 
     def labels(self) -> Array:
-        """The labels of the classes."""
+        """Return the labels of the classes."""
         return class_labels(self.classlabels_ints, self.classlabels_strings, "ints")
 
 
@@ -202,7 +202,10 @@ def svm_classifier(
 
 
 def _linear_choice(scores: Array, probabilities: bool, positive: bool) -> Array:
-    """The class of the largest score; as in onnxruntime, the second of two classes if a score exceeds the threshold."""
+    """Return the class of the largest score.
+
+    As in onnxruntime, it is the second of two classes if a score exceeds the threshold.
+    """
     chosen = np.asarray(scores.argmax(1))
     if scores.shape[1] == 2 and not probabilities:
         greatest = scores.max(1)

@@ -47,11 +47,11 @@ class TotalAttributes(Attributes):
     post_transform: str = "NONE"
 
     def base(self) -> Array:
-        """The values to add to the sums of the trees; empty if there are none."""
+        """Return the values to add to the sums of the trees; empty if there are none."""
         return numbers("base_values", self.base_values, self.base_values_as_tensor)
 
     def base_of(self, targets: int) -> Array:
-        """The values to add, one per target or class."""
+        """Return the values to add, one per target or class."""
         base = self.base().astype(np.float64)
         if base.size not in (0, targets):
             raise OpError(f"{base.size} base_values for {targets} targets or classes")

@@ -60,7 +60,7 @@ def contrib_outputs(
 
 
 def call(name: str, *inputs: Any, n_outputs: int = 1, domain: str = "com.microsoft", **attributes: Any) -> Any:
-    """The bare operator, which raises OpError; its first output."""
+    """Return the bare operator, which raises OpError; its first output."""
     entry = lookup(domain, name, OPSETS[domain])
     context = OpContext(Node(name, [], [None] * n_outputs, opset=1), Limits())
     result = entry.function(*[context] * entry.takes_ctx, *inputs, **attributes)

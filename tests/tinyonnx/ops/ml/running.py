@@ -34,7 +34,7 @@ def _type_of(value: Any, spelled: str | None) -> onnx.TypeProto:
 def make_model(
     name: str, *inputs: Any, opset: int = 3, n_outputs: int = 1, maps: str | None = None, **attributes: Any
 ) -> bytes:
-    """A model of one node; `maps` is the type of the inputs where they are maps."""
+    """Return a model of one node; `maps` is the type of the inputs where they are maps."""
     names = [f"x{i}" for i in range(len(inputs))]
     outputs = [f"y{i}" for i in range(n_outputs)]
     node = onnx.helper.make_node(name, names, outputs, domain="ai.onnx.ml", **attributes)
@@ -49,7 +49,7 @@ def make_model(
 
 
 def outputs_of(name: str, *inputs: Any, **options: Any) -> list[Any]:
-    """All outputs; optimised or not makes no difference, and inputs stay as they are."""
+    """Return all outputs; optimised or not makes no difference, and inputs stay as they are."""
     model = make_model(name, *inputs, **options)
     feeds = {f"x{i}": x for i, x in enumerate(inputs)}
     before = [x.copy() for x in inputs]
@@ -69,7 +69,7 @@ def outputs_of(name: str, *inputs: Any, **options: Any) -> list[Any]:
 
 
 def run(name: str, *inputs: Any, **options: Any) -> Any:
-    """The only output."""
+    """Return the only output."""
     (output,) = outputs_of(name, *inputs, **options)
     return output
 

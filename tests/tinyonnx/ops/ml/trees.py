@@ -36,7 +36,7 @@ class Branch:
 
 
 def grow(rng: Any, depth: int, votes: Any, modes: list[str], features: int = 3, missing: bool = False) -> Branch | Leaf:
-    """A random tree; `votes(rng)` makes a leaf's. Thresholds are among -1, 0 and 1, so that equality happens."""
+    """Return a random tree; `votes(rng)` makes a leaf's. Thresholds are among -1, 0 and 1, so that equality happens."""
     if depth == 0 or rng.random() < 0.15:
         return Leaf(votes(rng))
     mode = str(rng.choice(modes))
