@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 from audiotag.errors import AudioError, Error, LabelError, ModelError, OutputError
 
 if TYPE_CHECKING:
+    from audiotag.crawl.datasets import tag_dataset
     from audiotag.events import EventOptions
     from audiotag.results import Failure, Result, Tag, to_pandas
     from audiotag.tagger import Tagger
@@ -33,6 +34,7 @@ __all__ = [
     "Tag",
     "Tagger",
     "__version__",
+    "tag_dataset",
     "to_pandas",
 ]
 
@@ -51,6 +53,10 @@ def __getattr__(name: str) -> object:
         from audiotag.tagger import Tagger
 
         return Tagger
+    if name == "tag_dataset":
+        from audiotag.crawl.datasets import tag_dataset
+
+        return tag_dataset
     if name == "EventOptions":
         from audiotag.events import EventOptions
 

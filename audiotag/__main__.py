@@ -2,6 +2,6 @@
 
 import sys
 
-from audiotag.cli import command
+from tinyonnx_start import audiotag
 
-sys.exit(command())
+sys.exit(audiotag())

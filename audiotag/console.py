@@ -64,11 +64,12 @@ def say(text: str) -> None:
 
 class _Relay(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
-        say(record.getMessage())
+        passing = getattr(record, "passing", False) and on_terminal()
+        (show if passing else say)(record.getMessage())
 
 
 def relay_engine() -> None:
-    """Print log messages of the engine, such as that it compiles kernels."""
+    """Print log messages of the engine, such as that it compiles kernels; its progress in place on a terminal."""
     logger = logging.getLogger("tinyonnx")
     if not any(isinstance(handler, _Relay) for handler in logger.handlers):
         logger.addHandler(_Relay(logging.INFO))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -38,15 +38,17 @@ class Scored(NamedTuple):
     embedding: Array | None
 
 
-@dataclass(frozen=True)
+@dataclass
 class Scorer:
     """Scores clips with a model; `channel` is that of `audiotag.sound.channels.Mixer`.
 
+    `reached`, if set, is called with the seconds of a clip that have been read; for programs with one clip at a time.
     All methods take `notes`, a list for warnings about the sound; without it they are AudioWarnings.
     """
 
     network: Network
     channel: str | int
+    reached: Callable[[float], None] | None = None
 
     @property
     def rate(self) -> int:
@@ -149,9 +151,17 @@ class Scorer:
             yield start, samples
 
     def _blocks(self, clip: Clip, notes: list[str] | None) -> Iterator[Array]:
-        return audio.stream(
+        blocks = audio.stream(
             clip.source, clip.rate, raw=clip.raw, name=clip.name, channel=self.channel, notes=notes, target=self.rate
         )
+        return blocks if self.reached is None else self._counted(blocks, self.reached)
+
+    def _counted(self, blocks: Iterator[Array], reached: Callable[[float], None]) -> Iterator[Array]:
+        samples = 0
+        for block in blocks:
+            samples += len(block)
+            reached(samples / self.rate)
+            yield block
 
     def _mean(self, pieces: list[Scored]) -> Scored:
         vectors = [piece.embedding for piece in pieces if piece.embedding is not None]

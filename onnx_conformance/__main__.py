@@ -4,6 +4,6 @@ from __future__ import annotations
 
 import sys
 
-from onnx_conformance.cli import main
+from tinyonnx_start import onnx_conformance
 
-sys.exit(main())
+sys.exit(onnx_conformance())

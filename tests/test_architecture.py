@@ -78,7 +78,7 @@ ALLOWED = {
         },
         "cli": {"errors", "console", "commands", "audiotag"},
         "__main__": {"cli"},
-        "audiotag": {"errors", "events", "results", "tagger"},
+        "audiotag": {"crawl", "errors", "events", "results", "tagger"},
     },
     "onnx_conformance": {
         "onnx_conformance": set(),

@@ -2,6 +2,6 @@
 
 import sys
 
-from tinyonnx.cli import main
+from tinyonnx_start import tinyonnx
 
-sys.exit(main())
+sys.exit(tinyonnx())

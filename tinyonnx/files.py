@@ -1,12 +1,14 @@
-"""Read model files; write files atomically."""
+"""Read and map model files; write files atomically."""
 
 from __future__ import annotations
 
 import errno
+import mmap
 import os
 import stat
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
+from typing import Any
 
 from tinyonnx.errors import ModelError, ModelFileError
 
@@ -37,6 +39,20 @@ def read_file(path: str) -> bytes:
         raise kind(f"{path}: can't be read: {error.strerror}") from None
 
 
+class FilePages(mmap.mmap):
+    """A region of a file that is mapped to be read."""
+
+
+def release_pages(array: Any) -> None:
+    """Let memory go in which an array lies, if it is a `FilePages`; what is read later comes from the file again."""
+    base = array
+    while (inner := getattr(base, "base", None)) is not None:
+        base = inner
+    owner = base.obj if isinstance(base, memoryview) else base
+    if isinstance(owner, FilePages) and hasattr(mmap, "MADV_DONTNEED"):
+        owner.madvise(mmap.MADV_DONTNEED)
+
+
 def target_of(path: str | os.PathLike[str]) -> str:
     """Return the path of the file to write, with symbolic links resolved.
 
@@ -50,6 +66,26 @@ def target_of(path: str | os.PathLike[str]) -> str:
         cause = errno.EACCES if os.path.isdir(folder) else errno.ENOENT
         raise OSError(cause, os.strerror(cause), os.fspath(path))
     return target
+
+
+def check_file(path: str) -> None:
+    """Raise, before long work, the OSError of a file that can't be written; devices and pipes pass."""
+    if os.path.isdir(path):
+        raise IsADirectoryError(errno.EISDIR, "is a folder, not a file", path)
+    if os.path.isfile(path) or not os.path.exists(path):
+        target_of(path)
+
+
+def check_folder(path: str) -> None:
+    """Raise, before long work, the OSError of a folder that can't be made or written to."""
+    place = os.path.abspath(path)
+    while not os.path.lexists(place):
+        place = os.path.dirname(place)
+    if not os.path.isdir(place):
+        cause = "is a file, not a folder" if place == os.path.abspath(path) else f"{place} is not a folder"
+        raise NotADirectoryError(errno.ENOTDIR, cause, path)
+    if not os.access(place, os.W_OK | os.X_OK):
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), path)
 
 
 def write_file(

@@ -6,7 +6,7 @@ import argparse
 import os
 from typing import TYPE_CHECKING, Any
 
-from audiotag.commands import add_model
+from audiotag.commands import add_model, check_outputs
 from audiotag.errors import OutputError
 
 if TYPE_CHECKING:
@@ -63,6 +63,7 @@ def run(args: argparse.Namespace) -> int:
     from audiotag.sound.audio import SAMPLE_RATE
     from audiotag.tagger import Tagger
 
+    check_outputs(files=[args.save])
     tagger = Tagger(args.model)
     clip = synthesise(SAMPLE_RATE)
     result = tagger.tag(clip, SAMPLE_RATE, top=5, name="demo clip")

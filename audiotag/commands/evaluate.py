@@ -6,6 +6,7 @@ import argparse
 import os
 from typing import Any
 
+from audiotag.commands import check_outputs
 from audiotag.console import say, show
 from audiotag.errors import LabelError, OutputError, printable
 
@@ -36,7 +37,9 @@ def run(args: argparse.Namespace) -> int:
     from audiotag.learning.evaluation import evaluate, page
     from audiotag.learning.examples import read_table
     from audiotag.tagger import Tagger
+    from tinyonnx.files import write_text
 
+    check_outputs(files=[args.html])
     examples = read_table(args.table)
     tagger = Tagger(args.model)
     resume_collection()
@@ -53,8 +56,7 @@ def run(args: argparse.Namespace) -> int:
     print("\n".join(printable(line) for line in figures.lines()))
     if args.html is not None:
         try:
-            with open(args.html, "w", encoding="utf-8") as file:
-                file.write(page(figures, tagger.model.name, os.path.basename(args.table)))
+            write_text(args.html, page(figures, tagger.model.name, os.path.basename(args.table)))
         except OSError as error:
             raise OutputError(args.html, error.strerror or str(error)) from None
     return 1 if failures else 0

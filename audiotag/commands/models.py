@@ -8,6 +8,7 @@ import statistics
 import time
 from typing import TYPE_CHECKING, Any
 
+from audiotag.commands import check_outputs
 from audiotag.console import show
 from audiotag.errors import ModelError, printable
 from audiotag.options import number, seconds
@@ -154,6 +155,7 @@ def _convert(args: argparse.Namespace) -> None:
     from audiotag.models.description import KEY, parse
     from audiotag.models.metadata import read_metadata
 
+    check_outputs(files=[args.out])
     convert(args.checkpoint, args.out, args.labels, args.hop, args.mels)
     print(f"{printable(args.out)}: sha256 {sha256_of(args.out)}")
     print(summary(parse(read_metadata(args.out)[KEY])))
@@ -162,6 +164,7 @@ def _convert(args: argparse.Namespace) -> None:
 def _describe(args: argparse.Namespace) -> None:
     from audiotag.models.describe import describe, description_of
 
+    check_outputs(files=[args.output])
     network = describe(args.model, description_of(args.features, args.labels), args.output)
     print(f"{printable(args.output)}: {summary(network.description)}")
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
+from audiotag.commands import check_outputs
 from audiotag.errors import OutputError, printable
 from audiotag.options import number
 
@@ -47,6 +48,7 @@ def run(args: argparse.Namespace) -> int:
     from audiotag.search.index import write_index
     from audiotag.tagger import Tagger
 
+    check_outputs(folders=[args.save])
     results = open_results(args.results)
     tagger = Tagger(args.model)
     vector = tagger.embed(args.clip)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
+from audiotag.commands import check_outputs
 from audiotag.console import say
 from audiotag.errors import AudioError, printable
 from audiotag.options import number, probability, seconds
@@ -36,6 +37,7 @@ def run(args: argparse.Namespace) -> int:
     from audiotag.crawl.job import resume_collection
     from audiotag.search.cut import best_of_each, cut, read_detections
 
+    check_outputs(folders=[args.output])
     detections = [found for found in read_detections(args.results) if found.score >= args.threshold]
     by_path: dict[str, list[Any]] = {}
     for detection in best_of_each(detections, args.top):

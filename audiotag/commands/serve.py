@@ -11,7 +11,6 @@ import sys
 from contextlib import nullcontext, suppress
 from typing import Any
 
-from audiotag.commands import add_model
 from audiotag.commands.tag import warn_if_untrained
 from audiotag.console import say
 from audiotag.errors import Error
@@ -25,9 +24,9 @@ examples:
 
 POST /tag answers with the object that --format jsonl writes, or with window= a list of
 them. More parameters: threshold=, labels=; raw=, rate= and channels= for headerless samples;
-name= for the path in the answer, spectrogram=1 for a picture.
+name= for the path in the answer, spectrogram=1 for a picture; model= for one of several models.
 POST /windows takes recordings of many hours and answers with a line for each window (window=,
-hop=) while it is analysed: the scores of all classes.
+hop=) while it is received and analysed: the scores of all classes.
 GET /labels, /health, /metrics (Prometheus). The server listens on this machine only unless
 --host is given. It has no authentication: put a proxy in front before others can reach it,
 and name the proxy's host with --allow-host."""
@@ -51,7 +50,10 @@ def add_parser(subparsers: Any) -> None:
         allow_abbrev=False,
     )
     parser.set_defaults(run=run, parser=parser)
-    add_model(parser)
+    parser.add_argument(
+        "--model", action="append", dest="models", metavar="NAME|PATH",
+        help="name, ONNX file or checkpoint (default: the bundled model); may be repeated: requests choose with model=",
+    )  # fmt: skip
     parser.add_argument(
         "--precision", type=precision, default="float32", metavar="TYPE",
         help="of large products: float32 (default), or bfloat16 where the processor has it",
@@ -135,6 +137,7 @@ def run(args: argparse.Namespace) -> int:
         from audiotag.serve.app import RequestLimits, make_app
         from audiotag.serve.connections import limited_protocol
         from audiotag.serve.decoders import Decoders
+        from audiotag.serve.taggers import Taggers
     except ImportError as error:
         raise ServeError(f"{error.name} is missing: pip install 'tinyonnx[serve]'") from None
     from audiotag.crawl.job import resume_collection
@@ -143,16 +146,18 @@ def run(args: argparse.Namespace) -> int:
     decoders = Decoders()
     decoders.start()
     try:
-        tagger = Tagger(args.model, precision=args.precision)
-        _warm_up(tagger)
+        taggers = Taggers([Tagger(model, precision=args.precision) for model in args.models or [None]])
+        for tagger in taggers:
+            _warm_up(tagger)
         resume_collection()
-        warn_if_untrained(tagger.model)
+        for tagger in taggers:
+            warn_if_untrained(tagger.model)
         limits = RequestLimits(
             args.max_mib << 20, args.max_seconds, args.body_timeout, args.queue,
             recording_bytes=args.max_gib << 30, recording_seconds=3600.0 * args.max_hours,
         )  # fmt: skip
         hosts = [args.host, socket.gethostname(), *args.allow_host]
-        app = make_app(tagger, decoders, limits, args.workers, hosts)
+        app = make_app(taggers, decoders, limits, args.workers, hosts)
         listener = _listen(args.host, args.port)
         host, bound = listener.getsockname()[:2]
         where = f"http://{f'[{host}]' if ':' in host else host}:{bound}/"
@@ -164,7 +169,9 @@ def run(args: argparse.Namespace) -> int:
             access_log=False,
             timeout_graceful_shutdown=STOP_SECONDS,
         )
-        received = _serve(uvicorn.Server(config), listener, f"model {tagger.model.name}, listening on {where}")
+        names = ", ".join(tagger.model.name for tagger in taggers)
+        kind = "models" if len(args.models or ()) > 1 else "model"
+        received = _serve(uvicorn.Server(config), listener, f"{kind} {names}, listening on {where}")
         if app.state.service.close():
             _exit_now(received)
     finally:

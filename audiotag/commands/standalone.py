@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from audiotag.commands import add_model
+from audiotag.commands import add_model, check_outputs
 from audiotag.errors import OutputError
 
 DESCRIPTION = """\
@@ -54,6 +54,7 @@ def run(args: argparse.Namespace) -> int:
     from audiotag.models.catalog import resolve
     from audiotag.standalone.build import build_program
 
+    check_outputs(files=[args.output])
     output = Path(args.output)
     try:
         files = [(file, file.stat().st_size) for file in build_program(resolve(args.model), output, args.target)]

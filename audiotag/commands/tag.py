@@ -10,7 +10,7 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
-from audiotag.commands import add_model
+from audiotag.commands import add_model, check_outputs
 from audiotag.console import on_terminal, say
 from audiotag.crawl.job import Job, resume_collection
 from audiotag.errors import LabelError, OutputError, printable
@@ -127,6 +127,7 @@ def run(args: argparse.Namespace) -> int:
             check(args.plot)
         except OutputError as error:
             args.parser.error(f"argument --plot: {error}")
+    check_outputs(files=[args.plot, args.activations])
     if options.window and options.hop and options.hop > options.window:
         say(f"windows of {options.window:g} s every {options.hop:g} s: the sound between them is not tagged")
     job = Job(args.model, args.threads if args.workers is None else 1, options, args.format)

@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from audiotag.commands import add_model
+from audiotag.commands import add_model, check_outputs
 from audiotag.errors import OutputError, printable
 
 DESCRIPTION = """\
@@ -45,6 +45,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _check_output(folder: Path) -> None:
-    """Refuse, before the work, a folder with another page. Raises OutputError."""
+    """Refuse, before the work, a folder that can't be written or has another page. Raises OutputError."""
+    check_outputs(folders=[str(folder), str(folder / "page")])
     if (folder / "index.html").exists() and not (folder / "tagger.wasm").exists():
         raise OutputError(str(folder), "holds another page, which would be overwritten")

@@ -37,6 +37,9 @@ def _encode_names(error: UnicodeError) -> tuple[bytes, int]:
 codecs.register_error(NAMES, _encode_names)
 
 
+LONG = 60.0
+"""Seconds of a clip from which on the position in it is shown."""
+
 CLIP_SECONDS = 10.0
 """Length of AudioSet's clips."""
 
@@ -83,7 +86,14 @@ class End(NamedTuple):
     warnings: tuple[str, ...] = ()
 
 
-JobEvent = EncodedRows | End
+class Position(NamedTuple):
+    """The seconds of a clip that have been read so far."""
+
+    path: str
+    seconds: float
+
+
+JobEvent = EncodedRows | End | Position
 
 
 class Job:
@@ -128,7 +138,11 @@ class Job:
             rate = self.tagger.rate
             self.tagger.tag(np.zeros(int(seconds * rate), np.float32), rate)
 
-    def events(self, path: str) -> Iterator[JobEvent]:
+    def listen(self, reached: Callable[[float], None]) -> None:
+        """Have a function called, in the middle of the work on a clip, with the seconds of it that have been read."""
+        self.tagger.scorer.reached = reached
+
+    def events(self, path: str) -> Iterator[EncodedRows | End]:
         """Yield the rows of a clip as they are computed, then its end."""
         seconds, failure, warnings = 0.0, None, dict[str, None]()
         for row in rows_of(self.tagger, path, self.options):

@@ -15,7 +15,7 @@ from multiprocessing import connection
 from typing import TYPE_CHECKING
 
 from audiotag.crawl.dispatch import QUEUED_FILES, fair_share, takers, workers_to_start
-from audiotag.crawl.job import End, Job, JobEvent
+from audiotag.crawl.job import End, Job, JobEvent, Position
 from audiotag.crawl.read_ahead import ReadAhead, WorkItem
 from audiotag.crawl.signals import blocked, deferred
 from audiotag.crawl.worker_queue import WorkerQueue
@@ -97,8 +97,8 @@ class Pool:
     def run(self, paths: Iterable[str | Failure]) -> Generator[JobEvent | None, None, None]:
         """Process all paths and pass on the failures among them. Call it once, after `model`.
 
-        The events of a file come together: its rows, then its end. None is yielded if no file has
-        ended for `TICK` seconds.
+        The rows of a file come together, then its end; positions in files come at any time. None is yielded if
+        nothing has come for `TICK` seconds.
 
         Raises what iterating over `paths` raises, Error if workers die at their start, and
         OutputError if temporary files can't be written.
@@ -178,6 +178,10 @@ class Pool:
                 raise ModelError(f"{printable(message.model.name)}: the model changed during the run")
             self._model = message.model
             worker.mark_ready(message.pid)
+            return
+        if isinstance(message, float):
+            if worker.items:
+                yield Position(worker.items[0].path, message)
             return
         data, end = message
         if end is not None:

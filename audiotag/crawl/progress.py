@@ -2,20 +2,30 @@
 
 from __future__ import annotations
 
+import math
 import os
 import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import dataclass, field
 
 from audiotag.console import on_terminal, say, show
+from audiotag.crawl.job import LONG
 from audiotag.errors import Error, printable
 
 REDRAW_SECONDS = 0.1
 LOG_SECONDS = 60.0
 
-LONG = 60.0
-"""Seconds of a clip from which on the position in it is shown."""
+
+@dataclass
+class _Clip:
+    """A clip in progress: the position, when and where the work on it was first seen, and its length if known."""
+
+    position: float = 0.0
+    first: float = 0.0
+    since: float = field(default_factory=lambda: time.monotonic())
+    length: float | None = None
 
 
 class Progress:
@@ -41,8 +51,7 @@ class Progress:
         self._files, self._failures = 0, failures
         self._seconds = 0.0
         self._path = ""
-        self._position, self._started = 0.0, 0.0
-        self._length: float | None = None
+        self._clips: dict[str, _Clip] = {}
         self._terminal = on_terminal()
         self._interval = REDRAW_SECONDS if self._terminal else log_every
         self._began = time.monotonic()
@@ -51,20 +60,26 @@ class Progress:
 
     def start(self, name: str) -> None:
         """Note the clip that begins, and show its name; for runs that process one clip at a time."""
-        self._path, self._position, self._length, self._started = name, 0.0, None, time.monotonic()
+        self._path = name
+        self._clips[name] = _Clip()
         if self._terminal:
             show(self._line())
 
-    def reach(self, seconds: float) -> None:
-        """Note the position in the clip that began last, in seconds."""
-        if self._position < LONG <= seconds and self._path:
-            threading.Thread(target=self._find_length, args=(self._path,), daemon=True).start()
-        self._position = seconds
+    def reach(self, name: str, seconds: float) -> None:
+        """Note the position in a clip, in seconds."""
+        clip = self._clips.setdefault(name, _Clip(seconds, seconds))
+        if seconds < clip.position:  # another process has begun it anew
+            clip.first, clip.since = seconds, time.monotonic()
+        if seconds >= LONG and clip.length is None:
+            clip.length = math.nan  # looked for once
+            threading.Thread(target=self._find_length, args=(name, clip), daemon=True).start()
+        clip.position = seconds
+        self.tick()
 
-    def add(self, seconds: float, failed: bool) -> None:
+    def add(self, name: str, seconds: float, failed: bool) -> None:
         """Count a finished clip of the given length in seconds."""
         self._files += 1
-        self._position = 0.0
+        self._clips.pop(name, None)
         self._failures += failed
         self._seconds += seconds
         if failed and self._terminal and self._shown:
@@ -86,15 +101,14 @@ class Progress:
     def finish(self) -> None:
         """Print a summary if progress has been shown and there was more than one file; clear the status line."""
         if self._shown and self._files > 1:
-            self._total, self._path, self._position = None, "", 0.0
+            self._total, self._path = None, ""
+            self._clips.clear()
             say(f"{self._line()}, {_clock(time.monotonic() - self._began)}")
         elif self._terminal:
             show("")
 
-    def _find_length(self, path: str) -> None:
-        length = clip_seconds(path)
-        if path == self._path:
-            self._length = length
+    def _find_length(self, path: str, clip: _Clip) -> None:
+        clip.length = clip_seconds(path) or math.nan
 
     def _find_total(self, count: Callable[[], int | None]) -> None:
         with suppress(Error):  # the run itself reports errors of the lists
@@ -115,14 +129,18 @@ class Progress:
         return text + self._current()
 
     def _current(self) -> str:
-        """Return the name of the clip in progress, the position in a long one, and the time left if that is known."""
-        text = f", {printable(self._path)}" if self._path else ""
-        if self._position < LONG:
-            return text if self._terminal else ""
-        text += f" at {_clock(self._position)}"
-        if self._length is not None and self._length >= self._position:
-            speed = self._position / max(time.monotonic() - self._started, 1e-3)
-            text += f" of {_clock(self._length)}, {_clock((self._length - self._position) / speed)} left"
+        """Return the name of the clip in progress, the position in a long one, and the time left if that is known.
+
+        Of several long clips, it is the one that began first.
+        """
+        name, clip = next(((n, c) for n, c in self._clips.items() if c.position >= LONG), ("", None))
+        if clip is None:
+            return f", {printable(self._path)}" if self._path and self._terminal else ""
+        text = f", {printable(name)} at {_clock(clip.position)}"
+        done = clip.position - clip.first
+        if clip.length is not None and clip.length >= clip.position and done:
+            pace = (time.monotonic() - clip.since) / done
+            text += f" of {_clock(clip.length)}, {_clock((clip.length - clip.position) * pace)} left"
         return text
 
 

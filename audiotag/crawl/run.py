@@ -7,12 +7,13 @@ import sys
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from itertools import chain
 from typing import TYPE_CHECKING, Protocol, TextIO
 
 from audiotag.console import own_descriptor, say, show
 from audiotag.crawl.inputs import STDIN, Shard, expand
-from audiotag.crawl.job import EncodedRows, End, Job, JobEvent
+from audiotag.crawl.job import EncodedRows, End, Job, JobEvent, Position
 from audiotag.crawl.manifests import Manifest
 from audiotag.errors import AudioError, OutputError, printable
 from audiotag.outputs import FORMATS, PARTS
@@ -112,6 +113,7 @@ def in_process(job: Job, files: Iterable[str | Failure], progress: Progress) -> 
             yield End(file.path, file)
         else:
             progress.start(file)
+            job.listen(partial(progress.reach, file))
             yield from job.events(file)
 
 
@@ -125,7 +127,7 @@ def write(
     """Write the rows of all files, report each failure, and return whether there was any.
 
     Args:
-        events: events of one file after the other; None only updates the progress.
+        events: events of one file after the other, positions in between; None only updates the progress.
         job: encodes failures.
         output: destination of the rows.
         progress: updated for each event.
@@ -137,10 +139,10 @@ def write(
     for event in events:
         if event is None:
             progress.tick()
+        elif isinstance(event, Position):
+            progress.reach(*event)
         elif isinstance(event, EncodedRows):
             output.put(event.data)
-            if event.result is not None:
-                progress.reach(event.result.end)
             progress.tick()
             if watch is not None and event.result is not None:
                 watch(event.result)
@@ -152,7 +154,7 @@ def write(
                 say(str(event.failure))
                 output.put(job.encode(event.failure))
             output.end(event.path, event.failure is not None)
-            progress.add(event.seconds, event.failure is not None)
+            progress.add(event.path, event.seconds, event.failure is not None)
     return failed
 
 

@@ -23,7 +23,7 @@ from multiprocessing import connection, reduction, resource_tracker
 from typing import Any, NamedTuple, NoReturn, Protocol
 
 from audiotag.console import relay_engine
-from audiotag.crawl.job import EncodedRows, End, resume_collection
+from audiotag.crawl.job import LONG, EncodedRows, End, resume_collection
 from audiotag.errors import Error
 
 FORK = sys.platform == "linux"
@@ -31,6 +31,9 @@ FORK = sys.platform == "linux"
 
 CHUNK = 1 << 16
 """Bytes of rows that a worker collects before it sends a message."""
+
+POSITION_SECONDS = 0.5
+"""Minimum seconds between two positions."""
 
 _PEER_GONE = (EOFError, BrokenPipeError, ConnectionResetError)
 """Errors that mean the peer has closed the pipe."""
@@ -49,6 +52,10 @@ class Work(Protocol):
         """Do everything slow that happens only once, such as compiling."""
         ...
 
+    def listen(self, reached: Callable[[float], None]) -> None:
+        """Have a function called, in the middle of the work on an item, with the seconds of it that are done."""
+        ...
+
     def events(self, item: Any) -> Iterator[EncodedRows | End]:
         """Yield the rows of an item, then its end."""
         ...
@@ -57,8 +64,8 @@ class Work(Protocol):
 class Ready(NamedTuple):
     """A worker's first message, or an Error if loading failed; `model` is the result of `Work.load`.
 
-    Every further message is a pair: rows of the first item that the worker still has, and the
-    item's `End` with the last of its rows, otherwise None.
+    Every further message is about the first item that the worker still has: a pair of rows and the
+    item's `End` with the last of them, otherwise None; or a number, the seconds of it that are done.
     """
 
     pid: int
@@ -302,6 +309,15 @@ def _prepare(job: Work) -> Any:
 
 
 def _work(job: Work, pipe: connection.Connection) -> NoReturn:
+    said = 0.0
+
+    def reached(seconds: float) -> None:
+        nonlocal said
+        if seconds >= LONG and time.monotonic() >= said + POSITION_SECONDS:
+            said = time.monotonic()
+            pipe.send(seconds)
+
+    job.listen(reached)
     while True:
         for item in pipe.recv():
             _process(job, item, pipe)

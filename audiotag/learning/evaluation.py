@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from audiotag.errors import AudioError, Error
-from audiotag.learning.figures import Figures
+from audiotag.learning.figures import Figures, number_text
 
 if TYPE_CHECKING:
     from audiotag.learning.examples import Examples
@@ -56,7 +56,7 @@ def page(figures: Figures, model: str, source: str) -> str:
     """Return an HTML page with all figures."""
     title = html.escape(f"{model} on {source}")
     rows = "".join(
-        f"<tr><td>{html.escape(name)}</td><td>{count}</td><td>{_number(value)}</td>"
+        f"<tr><td>{html.escape(name)}</td><td>{count}</td><td>{number_text(value)}</td>"
         f'<td style="width:14rem"><div class="bar" style="width:{0 if value != value else 100 * value:.1f}%">'
         "</div></td></tr>"
         for name, count, value in zip(figures.classes, figures.counts, figures.precision, strict=True)
@@ -65,7 +65,7 @@ def page(figures: Figures, model: str, source: str) -> str:
     return f"""<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><title>{title}</title><style>{_STYLE}</style></head><body>
 <h1>{title}</h1>
-<p>Accuracy {figures.accuracy:.1%}, mean average precision {_number(figures.mean_precision)}, calibration error
+<p>Accuracy {figures.accuracy:.1%}, mean average precision {number_text(figures.mean_precision)}, calibration error
 {figures.calibration:.3f} (the mean distance between scores and how often they are right).</p>
 <table><tr><th>class</th><th>sounds</th><th>average precision</th><th></th></tr>{rows}</table>
 {confusion}</body></html>
@@ -86,7 +86,3 @@ def _confusion(figures: Figures) -> str:
         "<h2>Confusion</h2><p>Rows: the true class. Columns: the class with the highest score.</p>"
         f"<table><tr><th></th>{heads}</tr>{rows}</table>"
     )
-
-
-def _number(value: float) -> str:
-    return "-" if value != value else f"{value:.3f}"

@@ -77,18 +77,25 @@ class Figures:
         """Return the figures as text: a summary, a line per class, and the classes confused."""
         width = max(map(len, self.classes))
         found = [
-            f"accuracy {self.accuracy:.1%}, mean average precision {self.mean_precision:.3f}, "
+            f"accuracy {self.accuracy:.1%}, mean average precision {number_text(self.mean_precision)}, "
             f"calibration error {self.calibration:.3f}"
         ]
         for i, name in enumerate(self.classes):
-            text = f"  {name:<{width}}  {self.counts[i]:5d} sounds  average precision {self.precision[i]:.3f}"
+            text = f"  {name:<{width}}  {self.counts[i]:5d} sounds  average precision {number_text(self.precision[i])}"
             if self.confusion is not None:
                 row = self.confusion[i]
                 wrong = [(n, self.classes[k]) for k, n in enumerate(row) if n and k != i]
                 text += "  all right" if not wrong else f"  {row[i]} right"
                 text += "".join(f", {n} as {other}" for n, other in sorted(wrong, reverse=True))
             found.append(text)
+        if not any(value == value for value in self.precision):
+            found.append("average precision is unknown: it takes sounds with and without a class")
         return found
+
+
+def number_text(value: float) -> str:
+    """Format a figure with three decimals, an unknown one, NaN, as "unknown"."""
+    return "unknown" if value != value else f"{value:.3f}"
 
 
 def average_precision(scores: Array, targets: Array) -> float:

@@ -64,7 +64,8 @@ async function work() {
   } catch (error) {
     const stopped = error.name === "AbortError", { result } = entry;
     if (stopped && result.windows.length) Object.assign(result, { expected: 0, warning: `stopped at ${clock(result.duration)}: the rest was not analysed` });
-    entry.state = stopped && result.windows.length ? "done" : "failed";
+    entry.state = entry.again ? "waiting" : stopped && result.windows.length ? "done" : "failed";
+    entry.again = false;
     entry.error = stopped ? "stopped" : error.message;
   } finally {
     running = null;
@@ -75,11 +76,11 @@ async function work() {
 }
 
 async function analyse(entry, blob) {
-  const window = Number(at("window").value), hop = window * Number(at("hop").value);
+  const window = Number(at("window").value), hop = window * Number(at("hop").value), { model } = known;
   const started = performance.now();
   let drawn = 0, finished = false;
   entry.result = new Result(entry.name, known.labels);
-  for await (const line of engine.analyse(blob, { name: entry.name, window, hop }, running.signal)) {
+  for await (const line of engine.analyse(blob, { name: entry.name, window, hop, model }, running.signal)) {
     finished = entry.result.add(line) || finished;
     const now = performance.now();
     if (finished || now - drawn > REDRAW) {
@@ -226,7 +227,7 @@ at("record").addEventListener("click", async () => {
   }
   try {
     const window = Number(at("window").value), entry = { name: "microphone", live: true, state: "running", error: "" };
-    entry.result = new Result(entry.name, known.labels);
+    Object.assign(entry, { result: new Result(entry.name, known.labels), model: known.model });
     recording = await Recording.start(window, (samples, seconds) => hear(entry, samples, seconds, window));
     entries.push(entry);
     pressed(true);
@@ -243,7 +244,7 @@ async function hear(entry, samples, seconds, window) {
   if (asked) return; // the server is slower than the sound
   asked = true;
   try {
-    const found = Uint16Array.from(await engine.scores(samples, recording.rate), (s) => Math.round(s * 65535));
+    const found = Uint16Array.from(await engine.scores(samples, recording.rate, entry.model), (s) => Math.round(s * 65535));
     entry.result.addWindow(Math.max(0, seconds - window), seconds, samples.reduce((m, x) => Math.max(m, Math.abs(x)), 0) / 32768, found);
     if (entry === chosen && recording) {
       draw();
@@ -263,12 +264,22 @@ at("threshold").addEventListener("input", () => {
   drawRows();
 });
 at("search").addEventListener("input", drawRows);
-for (const name of ["window", "hop"])
-  at(name).addEventListener("change", () => {
-    if (!chosen || chosen.state === "running" || !chosen.blob) return;
-    chosen.state = "waiting";
-    work();
-  });
+/** Analyses the chosen file again, as the settings are now. */
+function again() {
+  if (!chosen?.blob) return;
+  if (chosen.state === "running") {
+    chosen.again = true;
+    running.abort();
+    return;
+  }
+  chosen.state = "waiting";
+  work();
+}
+for (const name of ["window", "hop"]) at(name).addEventListener("change", again);
+at("models").addEventListener("change", async () => {
+  introduce(await engine.about(at("models").value));
+  again();
+});
 addEventListener("resize", () => draw());
 matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => draw());
 
@@ -283,13 +294,21 @@ for (const button of document.querySelectorAll("[data-kind]"))
     setTimeout(() => URL.revokeObjectURL(link.href), 1000);
   };
 
-engine.about().then((about) => {
+/** Shows a model's name, classes and limits. */
+function introduce(about) {
   known = about;
   const hours = about.recordingSeconds / 3600, size = about.recordingBytes / 2 ** 30;
   const limits = about.recordingSeconds ? `recordings of up to ${hours} hours and ${size} GiB` : "everything is computed on this device";
-  at("model").textContent = `Model ${about.model}, ${about.labels.length} classes, audiotag ${about.version}; ${limits}`;
+  const frames = about.frameRate ? `; ${about.frameRate} scores per second` : "";
+  at("model").textContent = `Model ${about.model}, ${about.labels.length} classes, audiotag ${about.version}; ${limits}${frames}`;
   // windows are for models that have no scores of their own over time
   for (const name of ["window", "hop"]) at(name).closest("label").hidden = Boolean(about.frameRate);
-  if (about.frameRate) at("model").textContent += `; ${about.frameRate} scores per second`;
+  at("labels").replaceChildren();
   for (const label of about.labels) element(at("labels"), "option").value = label;
+}
+
+engine.about().then((about) => {
+  introduce(about);
+  at("models").closest("label").hidden = about.models.length < 2;
+  for (const name of about.models) element(at("models"), "option", "", name);
 }).catch((error) => say(`The tagger can't be reached: ${error.message}`, true));

@@ -46,7 +46,7 @@ class Query:
         Raises ValueError, LabelError.
         """
         parts = {"name", "top", "threshold", "labels", "window", "hop", "raw", "rate", "channels"}
-        parts |= {"spectrogram", "channel"}
+        parts |= {"spectrogram", "channel", "model"}
         unknown = sorted(set(parameters) - parts)
         if unknown:
             raise ValueError(f"unknown parameter {unknown[0]!r}; known are {', '.join(sorted(parts))}")

@@ -1,4 +1,4 @@
-"""The HTTP interface: POST /tag and /windows, GET /, /labels, /health and /metrics."""
+"""The HTTP interface: POST /tag and /windows, GET /windows, /, /labels, /health and /metrics."""
 
 from __future__ import annotations
 
@@ -26,7 +26,8 @@ from audiotag.serve.decoders import Decoders, TooLongError
 from audiotag.serve.guard import Guard
 from audiotag.serve.metrics import Metrics
 from audiotag.serve.responses import PacedResponse
-from audiotag.serve.streaming import WindowStreams
+from audiotag.serve.streaming import WindowStreams, disconnected
+from audiotag.serve.taggers import Taggers
 from audiotag.tagger import Tagger
 
 CONTENT_POLICY = (
@@ -66,7 +67,7 @@ class RequestLimits:
 
 
 def make_app(
-    tagger: Tagger,
+    taggers: Taggers,
     decoders: Decoders,
     limits: RequestLimits = RequestLimits(),
     workers: int = 1,
@@ -75,19 +76,20 @@ def make_app(
     """Make the ASGI application.
 
     Args:
-        tagger: tags the sounds.
+        taggers: tag the sounds.
         decoders: decode them.
         limits: limits of each request, and of all together.
         workers: number of sounds tagged at the same time.
         hosts: host names that requests may use beside IP addresses and localhost.
     """
-    service = Service(tagger, decoders, limits, workers)
+    service = Service(taggers, decoders, limits, workers)
     app = Starlette(
         routes=[
             Route("/", service.page),
             Route("/page/{name}", service.part),
             Route("/tag", service.tag, methods=["POST"]),
             Route("/windows", service.windows, methods=["POST"]),
+            Route("/windows", service.follow, methods=["GET"]),
             Route("/labels", service.labels),
             Route("/health", service.health),
             Route("/metrics", service.metrics.page),
@@ -102,8 +104,8 @@ def make_app(
 class Service:
     """Handlers of the routes."""
 
-    def __init__(self, tagger: Tagger, decoders: Decoders, limits: RequestLimits, workers: int) -> None:
-        self.tagger, self.decoders, self.limits = tagger, decoders, limits
+    def __init__(self, taggers: Taggers, decoders: Decoders, limits: RequestLimits, workers: int) -> None:
+        self.taggers, self.decoders, self.limits = taggers, decoders, limits
         self.metrics = Metrics()
         self._uploads = Room(limits.uploads * limits.max_bytes)
         self._answers = Room(limits.unsent_bytes)
@@ -115,7 +117,7 @@ class Service:
         self._parts = {part.name: part.read_text(encoding="utf-8") for part in parts if part.is_file()}
         longer = max(1.0, limits.recording_bytes / max(1, limits.max_bytes))
         self._streams = WindowStreams(
-            tagger, decoders, self.metrics, self._pool, limits.recording_bytes, limits.recording_seconds,
+            taggers, decoders, self.metrics, self._pool, limits.recording_bytes, limits.recording_seconds,
             limits.body_seconds * longer, workers, limits.queue,
         )  # fmt: skip
         self._waiting = 0
@@ -123,6 +125,7 @@ class Service:
     def close(self) -> bool:
         """Drop waiting requests and kill the decoders; return whether a thread is still tagging."""
         self._pool.shutdown(wait=False, cancel_futures=True)
+        self._streams.close()
         self.decoders.close()
         return any(future.running() for future in self._running)
 
@@ -153,26 +156,28 @@ class Service:
 
     async def _tag(self, request: Request) -> Response:
         try:
-            query = Query.of(request.query_params, self.tagger.labels)
+            tagger = self.taggers.chosen(request.query_params)
+            query = Query.of(request.query_params, tagger.labels)
         except (ValueError, LabelError) as error:
             raise HTTPException(400, str(error)) from None
         limits = self.limits
         async with receive(request, limits.max_bytes, limits.body_seconds, self._uploads) as upload:
             name = query.name or upload.name or "<request>"
-            answer = await self._analyse(request, AnalysisRequest(upload.file, name, query, limits.max_seconds))
+            job = AnalysisRequest(upload.file, name, query, limits.max_seconds)
+            answer = await self._analyse(request, tagger, job)
         self.metrics.sound(answer.duration)
         response = PacedResponse(answer.content, self._answers)
         if response.size > self._answers.left:
             raise overloaded("too many answers have not been read")
         return response
 
-    async def _analyse(self, request: Request, job: AnalysisRequest) -> Answer:
+    async def _analyse(self, request: Request, tagger: Tagger, job: AnalysisRequest) -> Answer:
         """Analyse in a thread; drop the work when the client leaves."""
-        future = self._pool.submit(analyse, self.tagger, self.decoders, job)
+        future = self._pool.submit(analyse, tagger, self.decoders, job)
         self._running.add(future)
         future.add_done_callback(self._running.discard)
         answer = asyncio.wrap_future(future)
-        gone = asyncio.ensure_future(_disconnected(request))
+        gone = asyncio.ensure_future(disconnected(request))
         try:
             with self.metrics.running.track_inprogress():
                 await asyncio.wait((answer, gone), return_when=asyncio.FIRST_COMPLETED)
@@ -194,6 +199,10 @@ class Service:
         """Answer with the scores of all windows of a recording, line by line; see `audiotag.serve.windows`."""
         return self._streams.respond(request)
 
+    async def follow(self, request: Request) -> Response:
+        """Answer with the lines of an upload that another request sends."""
+        return self._streams.follow(request)
+
     async def page(self, _: Request) -> Response:
         """Answer with the page for trying the tagger."""
         return HTMLResponse(self._parts["index.html"], headers={"Content-Security-Policy": CONTENT_POLICY})
@@ -206,23 +215,21 @@ class Service:
             raise HTTPException(404, f"the page has no file {name!r}")
         return Response(self._parts[name], media_type=kind, headers={"Cache-Control": "no-cache"})
 
-    async def labels(self, _: Request) -> Response:
-        """Answer with all classes."""
-        return JSONResponse([{"index": each.index, "mid": each.mid, "label": each.name} for each in self.tagger.labels])
+    async def labels(self, request: Request) -> Response:
+        """Answer with all classes of a model."""
+        try:
+            labels = self.taggers.chosen(request.query_params).labels
+        except ValueError as error:
+            raise HTTPException(400, str(error)) from None
+        return JSONResponse([{"index": each.index, "mid": each.mid, "label": each.name} for each in labels])
 
     async def health(self, _: Request) -> Response:
-        """Answer with the model, the limits and the number of requests in progress."""
-        model, network = self.tagger.model, self.tagger.network
-        frames = network.description.frames
+        """Answer with the models, the limits and the number of requests in progress; `model` is the default."""
+        models = list(map(_facts, self.taggers))
         content = {
             "status": "ok",
-            "model": {
-                "name": model.name,
-                "sha256": model.sha256,
-                "trained": model.trained,
-                "precision": network.precision,
-                "frame_rate": None if frames is None else frames.rate,
-            },
+            "model": models[0],
+            "models": models,
             "audiotag": __version__,
             "limits": {
                 "bytes": self.limits.max_bytes,
@@ -235,6 +242,18 @@ class Service:
         return JSONResponse(content)
 
 
+def _facts(tagger: Tagger) -> dict[str, Any]:
+    model, network = tagger.model, tagger.network
+    frames = network.description.frames
+    return {
+        "name": model.name,
+        "sha256": model.sha256,
+        "trained": model.trained,
+        "precision": network.precision,
+        "frame_rate": None if frames is None else frames.rate,
+    }
+
+
 async def _explain(_: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     headers: Mapping[str, str] = error.headers or {}
@@ -243,12 +262,6 @@ async def _explain(_: Request, error: Exception) -> Response:
         headers = {**headers, "Connection": "close"}
     content: dict[str, Any] = {"error": {"status": error.status_code, "message": error.detail}}
     return JSONResponse(content, error.status_code, headers)
-
-
-async def _disconnected(request: Request) -> None:
-    """Return when the client has closed the connection; call it when the body has been received."""
-    while (await request.receive())["type"] != "http.disconnect":
-        pass
 
 
 async def _gone(_: Request, __: Exception) -> Response:

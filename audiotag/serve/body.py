@@ -29,44 +29,90 @@ class Room:
 
 @dataclass(frozen=True)
 class Upload:
-    """An uploaded file, its name if the client gave one, and its path if it was to have one."""
+    """An uploaded file, and its name if the client gave one."""
 
     file: IO[bytes]
     name: str | None
-    path: str | None = None
+
+
+@dataclass(frozen=True)
+class Arrival:
+    """A body on its way to the file at `path`, of `length` bytes in the end if the client said so.
+
+    `received` ends when all of it is there, or raises what `receive` raises.
+    """
+
+    path: str
+    length: int | None
+    received: asyncio.Task[None]
 
 
 @asynccontextmanager
-async def receive(
-    request: Request, max_bytes: int, seconds: float, room: Room, *, named: bool = False
-) -> AsyncGenerator[Upload, None]:
-    """Receive the upload of a request, its whole body or the file of a form; it is deleted after the context.
+async def arrive(request: Request, max_bytes: int, seconds: float, room: Room) -> AsyncGenerator[Arrival, None]:
+    """Write the body of a request to a file, meanwhile run the context, and delete the file after it.
 
-    With `named` the upload is the body, never a form, and has a path.
+    Raises HTTPException 413 if the client says that the body is longer than `max_bytes`.
+    """
+    body = _Body(request, max_bytes, room)
+    length = await _length(request, body)
+    with tempfile.NamedTemporaryFile(prefix="audiotag-", buffering=0) as file:
+        received = asyncio.create_task(_write(body, file, seconds))
+        try:
+            yield Arrival(file.name, length, received)
+        finally:
+            received.cancel()
+            with suppress(asyncio.CancelledError, HTTPException, ClientDisconnect):
+                await received
+            room.left += body.size
+
+
+async def _write(body: _Body, file: IO[bytes], seconds: float) -> None:
+    async with _limit(seconds):
+        async for data in body.blocks():
+            # in a thread, because a slow disk would block all other requests
+            await asyncio.to_thread(file.write, data)
+
+
+@asynccontextmanager
+async def receive(request: Request, max_bytes: int, seconds: float, room: Room) -> AsyncGenerator[Upload, None]:
+    """Receive the upload of a request, its whole body or the file of a form; it is deleted after the context.
 
     Raises HTTPException: 400 for a broken form or one without a file, 408 if the body takes longer
     than `seconds`, 413 if it is longer than `max_bytes`, 503 if `room` is used up.
     """
     body = _Body(request, max_bytes, room)
     try:
-        upload = await _read(request, body, seconds, named)
+        upload = await _read(request, body, seconds)
         with upload.file:
             yield upload
     finally:
         room.left += body.size
 
 
-async def _read(request: Request, body: _Body, seconds: float, named: bool) -> Upload:
-    max_bytes = body.max_bytes
+async def _read(request: Request, body: _Body, seconds: float) -> Upload:
+    await _length(request, body)
+    is_form = request.headers.get("content-type", "").startswith("multipart/form-data")
+    async with _limit(seconds):
+        return await (_from_form(request, body) if is_form else _plain(body))
+
+
+async def _length(request: Request, body: _Body) -> int | None:
+    """Return the length that the client states, None if it states none. Raises HTTPException 413."""
     declared = request.headers.get("content-length", "")
-    if declared.isdigit() and int(declared) > max_bytes:
+    if not declared.isdigit():
+        return None
+    if int(declared) > body.max_bytes:
         if request.headers.get("expect", "").lower() != "100-continue":
             await body.drain()
         raise body.too_large
-    is_form = not named and request.headers.get("content-type", "").startswith("multipart/form-data")
+    return int(declared)
+
+
+@asynccontextmanager
+async def _limit(seconds: float) -> AsyncGenerator[None, None]:
     try:
         async with asyncio.timeout(seconds):
-            return await (_from_form(request, body) if is_form else _plain(body, named))
+            yield
     except TimeoutError:
         raise HTTPException(408, f"the body took longer than {seconds:g} s") from None
 
@@ -118,12 +164,8 @@ class _Body:
         return data
 
 
-async def _plain(body: _Body, named: bool) -> Upload:
-    file: Any = (
-        tempfile.NamedTemporaryFile(prefix="audiotag-")  # noqa: SIM115  closed by `receive`
-        if named
-        else tempfile.SpooledTemporaryFile(IN_MEMORY)  # noqa: SIM115  closed by `receive`
-    )
+async def _plain(body: _Body) -> Upload:
+    file: Any = tempfile.SpooledTemporaryFile(IN_MEMORY)  # noqa: SIM115  closed by `receive`
     try:
         async for data in body.blocks():
             # in a thread, because a slow disk would block all other requests
@@ -132,7 +174,7 @@ async def _plain(body: _Body, named: bool) -> Upload:
         file.close()
         raise
     file.seek(0)
-    return Upload(file, None, file.name if named else None)
+    return Upload(file, None)
 
 
 async def _from_form(request: Request, body: _Body) -> Upload:

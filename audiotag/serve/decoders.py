@@ -7,11 +7,12 @@ a time; it is killed and replaced when it crashes, takes too long, or its client
 from __future__ import annotations
 
 import io
+import math
 import threading
 import time
 from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import IO, TYPE_CHECKING
 
 import numpy as np
 
@@ -20,6 +21,7 @@ from audiotag.crawl.signals import blocked
 from audiotag.crawl.workers import Process, Ready, describe_exit, process_source
 from audiotag.errors import AudioError, CrashError, Error
 from audiotag.results import Failure
+from audiotag.serve.arriving import ArrivingFile
 from audiotag.sound.audio import SAMPLE_RATE
 
 if TYPE_CHECKING:
@@ -51,7 +53,7 @@ class ClientGoneError(Exception):
 class Sound:
     """The content of a sound file, or headerless samples if `raw` is given; the other fields are for `audio.stream`.
 
-    With `path`, the content is in that file.
+    With `path`, the content is in that file; with `length`, it is still being written and will have so many bytes.
     """
 
     name: str
@@ -61,6 +63,15 @@ class Sound:
     channel: str | int = "mean"
     target: int = SAMPLE_RATE
     path: str | None = None
+    length: int | None = None
+
+    def open(self) -> IO[bytes]:
+        """Open the content. Raises OSError."""
+        if self.path is None:
+            return io.BytesIO(self.data)
+        if self.length is not None:
+            return io.BufferedReader(ArrivingFile(self.path, self.length))
+        return open(self.path, "rb")
 
 
 class Decoding:
@@ -73,6 +84,9 @@ class Decoding:
     def warm_up(self) -> None:
         """Do nothing: nothing else is slow."""
 
+    def listen(self, reached: Callable[[float], None]) -> None:
+        """Nobody asks for positions: the reader has the samples."""
+
     def events(self, item: Sound) -> Iterator[EncodedRows | End]:
         """Yield the samples of a sound, then its end with the error, if any."""
         from audiotag.sound import audio
@@ -80,7 +94,7 @@ class Decoding:
         size = 0
         notes: list[str] = []
         try:
-            with io.BytesIO(item.data) if item.path is None else open(item.path, "rb") as file:
+            with item.open() as file:
                 blocks = audio.stream(
                     file, raw=item.raw, name=item.name, channel=item.channel, notes=notes, target=item.target
                 )
@@ -139,13 +153,22 @@ class Decoders:
         return np.frombuffer(samples, np.float32)
 
     def stream(
-        self, sound: Sound, abandoned: threading.Event | None = None, notes: list[str] | None = None
+        self,
+        sound: Sound,
+        abandoned: threading.Event | None = None,
+        notes: list[str] | None = None,
+        arriving: Callable[[], bool] = lambda: False,
     ) -> Iterator[Array]:
         """Yield the samples of a sound block by block; the decoder waits for the reader.
 
-        Arguments and errors are those of `decode`; DECODE_SECONDS is the maximum time for one block.
+        Arguments and errors are those of `decode`; DECODE_SECONDS is the maximum time for one block, without that in
+        which `arriving` tells that the sound is still being written.
         """
-        for block in self._blocks(sound, abandoned, notes, lambda: time.monotonic() + DECODE_SECONDS):
+
+        def deadline() -> float:
+            return math.inf if arriving() else time.monotonic() + DECODE_SECONDS
+
+        for block in self._blocks(sound, abandoned, notes, deadline):
             if len(block):
                 yield np.frombuffer(block, np.float32)
 
@@ -187,6 +210,8 @@ class Decoders:
             while end is None:
                 if abandoned.is_set():
                     raise ClientGoneError
+                if last == math.inf:  # until the sound has arrived
+                    last = deadline()
                 if time.monotonic() > last:
                     raise AudioError(sound.name, f"decoding took longer than {DECODE_SECONDS:g} s")
                 if decoder.process.pipe.poll(_POLL_SECONDS):

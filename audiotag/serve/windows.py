@@ -1,7 +1,7 @@
 """POST /windows: the scores of all classes in every window of a recording, line by line while it is analysed.
 
-An upload goes to a file on disk, from which a decoder process reads; neither the sound nor the scores are kept, so that
-a recording may last for hours. The answer has one JSON object on each line:
+An upload goes to a file on disk, from which a decoder process reads, also while it arrives; neither the sound nor the
+scores are kept, so that a recording may last for hours. The answer has one JSON object on each line:
 
     {"labels": […], "model": name, "window": s, "hop": s}         first; 0.2 s for models with frame-wise scores
     {"start": s, "end": s, "peak": p, "scores": base64}           for each window
@@ -15,7 +15,7 @@ from __future__ import annotations
 import base64
 import json
 import threading
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -45,7 +45,10 @@ MOST_OVERLAP = 20
 
 @dataclass(frozen=True)
 class WindowsRequest:
-    """A recording in a file, and the windows to score; `abandoned` is set when the client has left."""
+    """A recording in a file, and the windows to score; `abandoned` is set when the client has left.
+
+    With `length`, the file is still being written, while `arriving` returns True, and will have so many bytes.
+    """
 
     path: str
     name: str
@@ -53,6 +56,8 @@ class WindowsRequest:
     max_seconds: float
     raw: RawFormat | None = None
     channel: str | int = "mean"
+    length: int | None = None
+    arriving: Callable[[], bool] = lambda: False
     abandoned: threading.Event = field(default_factory=threading.Event)
 
 
@@ -64,8 +69,10 @@ def lines(tagger: Tagger, decoders: Decoders, request: WindowsRequest) -> Genera
     """
     notes: list[str] = []
     tape = _Passing(tagger.rate)
-    sound = Sound(request.name, b"", request.max_seconds, request.raw, request.channel, tagger.rate, path=request.path)
-    blocks = tape.recorded(decoders.stream(sound, request.abandoned, notes))
+    sound = Sound(
+        request.name, b"", request.max_seconds, request.raw, request.channel, tagger.rate, request.path, request.length
+    )
+    blocks = tape.recorded(decoders.stream(sound, request.abandoned, notes, request.arriving))
     scored = score(tagger, request.grid, blocks)
     first = next(scored)
     frame_wise = tagger.network.description.frames is not None

@@ -25,7 +25,7 @@ from tinyonnx.codegen.targets import DEFAULT, TARGETS, TargetMachine
 from tinyonnx.files import target_of, write_file
 from tinyonnx.native import products
 from tinyonnx.native.kernels import bytes_for, run_sized, unpack
-from tinyonnx.native.levels import units
+from tinyonnx.native.levels import report, units
 from tinyonnx.native.sized import lay_out_sizes, plan_for_size
 from tinyonnx.native.toolchain import require
 from tinyonnx.native.unit import CONSTANTS, RUNS, UNPACKED, UNPACKED_BYTES, WORDS, Place, Unit, UnitLayout
@@ -176,4 +176,4 @@ def unit(source: str | bytes, name: str, longest: int) -> Unit:
     for found in cells.values():
         for cell in found:
             layout.add_place(cell, 16)
-    return layout.unit
+    return layout.finished(report)

@@ -39,13 +39,13 @@ async function* rows(blob, options, signal) {
   }
 }
 
-/** Name of the model and classes: {model, version, labels}; null for limits, because files are read piece by piece. */
+/** The model and its classes: {models, model, version, labels}; null for limits, because files are read in pieces. */
 export async function about() {
   facts = await fetch(new URL("model.json", import.meta.url)).then((answer) => answer.json());
   start();
   for await (const _ of rows(null, [])); // until it is compiled
   navigator.serviceWorker?.register("offline.js").catch(() => {});
-  return { ...facts, frameRate: null, recordingSeconds: null, recordingBytes: null };
+  return { ...facts, models: [facts.model], frameRate: null, recordingSeconds: null, recordingBytes: null };
 }
 
 function allScores(tags) {
@@ -93,7 +93,7 @@ export async function* analyse(blob, { name, window, hop }, signal) {
 }
 
 /** Scores of all classes, in the order of `labels`, of 16-bit mono samples. */
-export async function scores(samples, rate, signal) {
+export async function scores(samples, rate, model, signal) {
   const options = ["--raw", "s16le", "--rate", String(rate), "--top", String(facts.labels.length)];
   for await (const row of rows(new Blob([samples]), options, signal)) {
     if (row.error) throw new Error(row.error.message);

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import mmap
 import os
 import stat
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from tinyonnx import files
 from tinyonnx.errors import ModelError
-from tinyonnx.files import naming_file, read_file, target_of, write_file, write_text
+from tinyonnx.files import FilePages, naming_file, read_file, release_pages, target_of, write_file, write_text
 
 
 def test_reading(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -105,3 +107,30 @@ def test_errors_without_a_name_get_one() -> None:
         raise OSError(28, "No space left on device")
     with pytest.raises(OSError, match="other"), naming_file("a.html"):
         raise OSError(2, "No such file", "other")
+
+
+@pytest.mark.skipif(not os.path.exists("/proc/self/smaps"), reason="tells the memory of a mapping on Linux alone")
+def test_pages_of_a_file_are_released_and_read_again(tmp_path: Path) -> None:
+    values = np.arange(100_000, dtype=np.int64)
+    (tmp_path / "data").write_bytes(values.tobytes())
+    with open(tmp_path / "data", "rb") as file:
+        pages = FilePages(file.fileno(), 0, access=mmap.ACCESS_READ)
+
+    def resident() -> int:
+        text = Path("/proc/self/smaps").read_text()
+        return int(text.split(str(tmp_path / "data"))[1].split("Rss:")[1].split()[0])
+
+    array = np.frombuffer(pages, np.int64)[10:].reshape(-1, 2)
+    assert array.sum() == values[10:].sum()
+    assert resident() >= 700
+    release_pages(array)
+    assert resident() == 0
+    assert array.sum() == values[10:].sum()
+
+
+def test_other_memory_is_not_released() -> None:
+    anonymous = np.frombuffer(mmap.mmap(-1, 1 << 16), np.uint8)
+    anonymous[:] = 7
+    for array in (anonymous, anonymous[5:], np.full(10, 7, np.uint8)):
+        release_pages(array)
+        assert (array == 7).all()

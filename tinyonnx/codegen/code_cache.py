@@ -285,14 +285,19 @@ def _keep(path: Path, code: bytes) -> None:
         disk.remove_old(path.parent.parent.glob("kernels-*/"), _KEPT)
 
 
+def announce(text: str) -> None:
+    """Log that kernels are compiled, once per process."""
+    if not _logged:
+        _logged.add("compiling")
+        log.info(text)
+
+
 def _compile(kernel: Kernel, kinds: str, path: Path | None, results: queue.SimpleQueue[int | BaseException]) -> None:
     try:
         with _lock, _one_process(path):
             address = _cached(path)  # another thread or process may have compiled it meanwhile
             if address is None:
-                if not _logged:
-                    _logged.add("compiling")
-                    log.info("compiling kernels for this machine; this takes some seconds, later runs reuse them")
+                announce("compiling kernels for this machine; this takes some seconds, later runs reuse them")
                 from tinyonnx.codegen import compiler
 
                 code = compiler.compile_kernel(kernel, kinds)

@@ -40,7 +40,9 @@ def compile_together(missing: Sequence[tuple[Kernel, str]]) -> None:
     count = min(processors, len(requests) // 2)
     if len(requests) < LEAST or count < 2:
         return
-    log.info("compiling kernels for this machine: %d, on %d processors; later runs reuse them", len(requests), count)
+    code_cache.announce(
+        f"compiling kernels for this machine: {len(requests)}, on {count} processors; later runs reuse them"
+    )
     todo: queue.SimpleQueue[Request] = queue.SimpleQueue()
     for request in requests:
         todo.put(request)
@@ -58,16 +60,32 @@ def compile_together(missing: Sequence[tuple[Kernel, str]]) -> None:
             stack.callback(_end, process)
             threads.append(threading.Thread(target=_serve, args=(process, todo, done), daemon=True))
             threads[-1].start()
-        said = time.monotonic()
+        progress = CompileProgress()
         finished = ended = 0
         while ended < count:
             if done.get():
                 finished += 1
             else:
                 ended += 1
-            if time.monotonic() > said + _INTERVAL:
-                said = time.monotonic()
-                log.info("compiled %d of %d kernels", finished, len(requests))
+            progress.show(finished, len(requests))
+
+
+class CompileProgress:
+    """Logs at intervals how many kernels are compiled, and the seconds left at the pace so far.
+
+    The records have the attribute `passing`: a terminal may show them in place.
+    """
+
+    def __init__(self) -> None:
+        self._began = self._said = time.monotonic()
+
+    def show(self, done: int, count: int) -> None:
+        """Log that `done` of `count` kernels are compiled, if the last message is old enough."""
+        now = time.monotonic()
+        if now > self._said + _INTERVAL and 0 < done < count:
+            self._said = now
+            left = (now - self._began) * (count - done) / done
+            log.info("compiled %d of %d kernels, about %.0f s left", done, count, left, extra={"passing": True})
 
 
 def _request(wanted: tuple[Kernel, str]) -> Request | None:

@@ -16,6 +16,7 @@ import numpy as np
 
 from tinyonnx.commands._terminal import warn, width
 from tinyonnx.errors import InputError, printable
+from tinyonnx.files import check_file, check_folder
 from tinyonnx.ir import Array
 from tinyonnx.ort.options import PRECISIONS, GraphOptimizationLevel, SessionOptions
 from tinyonnx.ort.session import InferenceSession
@@ -100,16 +101,17 @@ def add_json(parser: argparse.ArgumentParser, content: str) -> None:
 
 
 def open_session(args: argparse.Namespace, optimised: bool = True, threads: int = 1) -> InferenceSession:
-    """Load the model that the arguments name, unless they name it for an output, too.
+    """Load the model that the arguments name, unless they name it for an output, too, or an output can't be written.
 
-    Raises the errors of `InferenceSession` and `use_operators`; SystemExit for wrong usage.
+    Raises the errors of `InferenceSession` and `use_operators`; OSError of outputs; SystemExit for wrong usage.
     """
-    for option in ("save", "output", "html", "trace"):
+    for option in ("save", "output", "html", "trace", "folder"):
         path = getattr(args, option, None)
-        if not isinstance(path, str) or not os.path.exists(path) or not os.path.exists(args.model):
+        if not isinstance(path, str):  # tensors to print, for `run`
             continue
-        if os.path.samefile(args.model, path):
+        if os.path.exists(path) and os.path.exists(args.model) and os.path.samefile(args.model, path):
             args.parser.error(f"--{option} {printable(path)} would overwrite the model")
+        (check_folder if option == "folder" else check_file)(path)
     use_operators(args.ops)
     precision = getattr(args, "precision", PRECISIONS[0])
     session = InferenceSession(args.model, session_options(optimised, threads, precision))

@@ -120,6 +120,12 @@ def _summary(comparison: Comparison, culprit: LayerComparison | None, args: argp
     if culprit:
         lines.append(f"FIRST OVER: {printable(culprit.name)} ({printable(culprit.title)}): {_verdict(culprit)}")
     lines.append(f"worst: {printable(worst.name)}: {_verdict(worst)}")
+    quanta = comparison.quanta(args.tolerance)
+    if quanta:
+        lines.append(
+            f"{plural(quanta, 'layer')} over the tolerance by one quantum of bytes, or by what follows from it: "
+            "exact sums of bytes may round to another byte than sums of floats"
+        )
     if comparison.unmatched:
         names = ", ".join(map(printable, comparison.unmatched))
         lines.append(f"not on the other side, not compared: {names}")
@@ -136,7 +142,8 @@ def layer_table(comparison: Comparison, tolerance: float) -> str:
     for layer in comparison.layers:
         measured = _error(layer.error), _error(layer.relative), ulp_text(layer, tolerance), _cosine(layer.cosine)
         numbers = ("",) * 4 if layer.problem else measured
-        verdict = layer.problem or ("" if layer.within(tolerance) else "OVER")
+        within = "quantum" if layer.relative > tolerance else ""
+        verdict = layer.problem or (within if layer.within(tolerance) else "OVER")
         rows.append((layer.name, layer.title, shape_text(layer.shape), *numbers, verdict))
     over = {i for i, layer in enumerate(comparison.layers, 1) if not layer.within(tolerance)}
     return table(rows, right=(3, 4, 5, 6), problems=over)

@@ -38,7 +38,9 @@ def add(commands: Any) -> None:
         "--seconds", type=at_least(1, float), default=120.0, metavar="S",
         help="time after which the smallest part found so far is written (default: %(default)g)",
     )  # fmt: skip
-    parser.add_argument("-o", "--output", required=True, metavar="FOLDER", help="folder to write, which must not exist")
+    parser.add_argument(
+        "-o", "--output", dest="folder", required=True, metavar="FOLDER", help="folder to write, which must not exist"
+    )
     parser.set_defaults(run=_run, parser=parser)
 
 
@@ -47,8 +49,8 @@ def _run(args: argparse.Namespace) -> int:
     from tinyonnx.tools.reduce import reduce_model
     from tinyonnx.tools.surgery import open_model, save
 
-    if os.path.exists(args.output):
-        args.parser.error(f"--output {printable(args.output)} exists already")
+    if os.path.exists(args.folder):
+        args.parser.error(f"--output {printable(args.folder)} exists already")
     feeds = feeds_of(args, open_session(args))
     reduced = reduce_model(
         open_model(args.model), feeds, other_side(args.against), args.tolerance, args.seconds,
@@ -57,15 +59,15 @@ def _run(args: argparse.Namespace) -> int:
     if reduced is None:
         print(f"{printable(args.model)} does not differ from {printable(args.against)} by more than {args.tolerance:g}")
         return 1
-    os.makedirs(args.output)
-    save(reduced.model, os.path.join(args.output, "model.onnx"))
+    os.makedirs(args.folder)
+    save(reduced.model, os.path.join(args.folder, "model.onnx"))
     for name, arrays in (("inputs", reduced.feeds), ("expected", reduced.expected)):
-        np.savez(os.path.join(args.output, f"{name}.npz"), **arrays)  # type: ignore[arg-type]
-    write_text(os.path.join(args.output, "compare.py"), _SCRIPT.format(against=json.dumps(args.against)))
+        np.savez(os.path.join(args.folder, f"{name}.npz"), **arrays)  # type: ignore[arg-type]
+    write_text(os.path.join(args.folder, "compare.py"), _SCRIPT.format(against=json.dumps(args.against)))
     graph = reduced.model.graph
     operators = ", ".join(node.op_type for node in graph.node)
     shapes = ", ".join(f"{printable(name)} {list(array.shape)}" for name, array in reduced.feeds.items())
-    print(f"{printable(args.output)}: {plural(len(graph.node), 'node')} ({operators}), inputs {shapes or 'none'}")
+    print(f"{printable(args.folder)}: {plural(len(graph.node), 'node')} ({operators}), inputs {shapes or 'none'}")
     print(printable(reduced.fault))
     return 0
 

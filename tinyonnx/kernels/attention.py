@@ -20,7 +20,7 @@ from tinyonnx.kernels._strided import position
 from tinyonnx.kernels.elementwise import ADD, combine, exp
 from tinyonnx.kernels.gemm import Panels, multiply_rows
 from tinyonnx.kernels.matmul import pack
-from tinyonnx.ops.fused_attention import Orders, fused_attention
+from tinyonnx.ops.fused_attention import Orders, first_reach, fused_attention
 from tinyonnx.registry import Call, Info, fast
 from tinyonnx.runtime.constants import ConstantPool
 from tinyonnx.sizes.arrays import broadcast_to
@@ -51,7 +51,11 @@ class Heads(NamedTuple):
 
 
 class AttentionSizes(NamedTuple):
-    """The sizes of the operands, the scale of the scores, and whether a bias is added to them."""
+    """Sizes, the factor of scores, and whether they have a bias.
+
+    The first query attends to `reach` keys, each further one to one more. `lenient` is 1 if a query without keys gives
+    zeros, not NaN.
+    """
 
     outer: int
     inner: int
@@ -61,6 +65,8 @@ class AttentionSizes(NamedTuple):
     width: int
     scale: Any
     biased: int
+    reach: int
+    lenient: int
 
 
 class AttentionRoom(NamedTuple):
@@ -135,6 +141,16 @@ def _weigh(
 
 
 @jit
+def _divide_row(out: Array, total: Any, lenient: int) -> None:
+    """Divide by the sum of weights."""
+    if lenient and total == _ZERO:
+        for i in range(out.shape[0]):
+            out[i] = _ZERO
+    else:
+        _scale_row(out, _ONE / total)
+
+
+@jit
 def _scale_row(out: Array, factor: Any) -> None:
     for i in range(out.shape[0]):
         out[i] *= factor
@@ -142,13 +158,14 @@ def _scale_row(out: Array, factor: Any) -> None:
 
 @jit
 def _attend_block(
-    a: AttentionSizes, q: Heads, rows: int, bias: Heads, out: Heads, scratch: Array, room: AttentionRoom
+    a: AttentionSizes, q: Heads, query: int, rows: int, bias: Heads, out: Heads, scratch: Array, room: AttentionRoom
 ) -> None:
-    """Attend with `rows` queries to the packed keys and values of their head."""
+    """Attend with `rows` queries from `query` on to the packed keys and values of their head."""
+    most = min(a.keys, max(a.reach + query + rows - 1, 1))
     for r in range(rows):
         scratch[room.top + r] = _LEAST
         scratch[room.total + r] = _ZERO
-    for first in range(0, a.keys, _KEYS):
+    for first in range(0, most, _KEYS):
         keys = min(_KEYS, a.keys - first)
         multiply_rows(
             Rows(q.data, q.start, q.row), rows, Taps(1, 0, 1, 0, a.depth, 0),
@@ -157,13 +174,15 @@ def _attend_block(
         )  # fmt: skip
         for r in range(rows):
             at = room.scores + r * room.line
+            for i in range(max(a.reach + query + r - first, 0), keys):
+                scratch[at + i] = _LEAST
             _weigh(a, bias, bias.start + r * bias.row + first, scratch, at, keys, room, r)
         # added here and not in the tiles, because some tiles overlap
         here = Lines(out.data, out.data, out.start, out.row, LANES)
         if first > 0:
             here = Lines(scratch, scratch, room.results, room.wide, LANES)
         multiply_rows(
-            Rows(scratch, room.scores, room.line), rows, Taps(1, 0, 1, 0, keys, 0),
+            Rows(scratch, room.scores, room.line), rows, Taps(1, 0, 1, 0, min(keys, most - first), 0),
             Panels(scratch, room.values, first, a.keys, scratch, room.zeros), a.width, here,
             Epilogue(0, LINEAR, _ZERO, _ZERO),
         )  # fmt: skip
@@ -174,7 +193,7 @@ def _attend_block(
                 combine(out.data[start : start + a.width], scratch[more : more + a.width], ADD)
     for r in range(rows):
         start = out.start + r * out.row
-        _scale_row(out.data[start : start + a.width], _ONE / scratch[room.total + r])
+        _divide_row(out.data[start : start + a.width], scratch[room.total + r], a.lenient)
 
 
 @jit
@@ -191,18 +210,18 @@ def _attend_few(
     for r in range(a.queries):
         scratch[room.top + r] = _LEAST
         scratch[room.total + r] = _ZERO
-        at = room.scores + r * room.line
-        dots(q.data, q.start + r * q.row, k.data, k.start, k.row, a.keys, a.depth, scratch, at)
-        _weigh(a, bias, bias.start + r * bias.row, scratch, at, a.keys, room, r)
+        at, keys = room.scores + r * room.line, min(a.keys, a.reach + r)
+        dots(q.data, q.start + r * q.row, k.data, k.start, k.row, keys, a.depth, scratch, at)
+        _weigh(a, bias, bias.start + r * bias.row, scratch, at, keys, room, r)
         start = out.start + r * out.row
         for column in range(0, a.width, 2 * LANES):
             gemm_tile(
-                1, 2, 0, 0, Rows(scratch, at, 0), Taps(a.keys, 1, 1, 0, 1, v.row // (2 * LANES)),
+                1, 2, 0, 0, Rows(scratch, at, 0), Taps(keys, 1, 1, 0, 1, v.row // (2 * LANES)),
                 Weights(v.data, v.start + column, scratch, room.zeros),
                 Block(Lines(out.data, out.data, start + column, 0, LANES), LANES, LANES),
                 Epilogue(0, LINEAR, _ZERO, _ZERO),
             )  # fmt: skip
-        _scale_row(out.data[start : start + a.width], _ONE / scratch[room.total + r])
+        _divide_row(out.data[start : start + a.width], scratch[room.total + r], a.lenient)
 
 
 @kernel
@@ -229,7 +248,7 @@ def attend(
         if head != packed:
             packed = head
             _pack_head(a, k_here, v_here, scratch, room)
-        _attend_block(a, q_here, min(_QUERIES, a.queries - query), bias_here, out_here, scratch, room)
+        _attend_block(a, q_here, query, min(_QUERIES, a.queries - query), bias_here, out_here, scratch, room)
 
 
 # -- operators --------------------------------------------------------------------------
@@ -237,15 +256,19 @@ def attend(
 
 def _refused(
     out: Info, q: Info | None, k: Info | None, v: Info | None, bias: Info | None = None, *, scale: float = 1.0,
-    orders: Orders = Orders(),
+    orders: Orders = Orders(), causal: int = 0, lenient: int = 0,
 ) -> str | None:  # fmt: skip
     if q is None or k is None or v is None or any(x.value is not None for x in (q, k, v)):
         return "queries, keys or values are constant"
     if not 0 < scale < np.inf:
         return f"the scale is {scale}"
     if any(perm and perm[-1] != len(perm) - 1 for perm in (orders.q_perm, orders.out_perm)):
-        return "the elements of a query or of a result are not contiguous"
-    keys = v.shape[_order(orders.v_perm, v.ndim)[-2]] if v.shape is not None else 0
+        return "elements of a query or of a result lie apart"
+    if q.shape is None or v.shape is None:
+        return "shapes are unknown"
+    queries, keys = q.shape[_order(orders.q_perm, q.ndim)[-2]], v.shape[_order(orders.v_perm, v.ndim)[-2]]
+    if first_reach(causal, queries, keys) < 1:
+        return "the first query attends to no key"
     if bias is not None and bias.shape is not None and (not bias.shape or bias.shape[-1] != keys):
         return "the bias is the same for all keys"
     return float32_refused(out, q, k, v, bias)
@@ -264,7 +287,7 @@ def _order(perm: Any, rank: int) -> tuple[int, ...]:
 @fast(fused_attention, when=_refused, layout="row_major")
 def bind_attention(
     pool: ConstantPool, out: Array, q: Array, k: Array, v: Array, bias: Array | None = None, *, scale: float = 1.0,
-    orders: Orders = Orders(),
+    orders: Orders = Orders(), causal: int = 0, lenient: int = 0,
 ) -> Call:  # fmt: skip
     """Bind attention to views of the operands, in the order of axes before the transposes that it replaces."""
     operands = [
@@ -285,7 +308,10 @@ def bind_attention(
     else:
         bias = bias if bias.flags.c_contiguous else np.ascontiguousarray(bias)
         other = _heads(broadcast_to(bias, (outer, inner, queries, keys)), bias)
-    sizes = AttentionSizes(outer, inner, queries, keys, depth, width, np.float32(scale), int(bias is not None))
+    sizes = AttentionSizes(
+        *(outer, inner, queries, keys, depth, width, np.float32(scale), int(bias is not None)),
+        *(first_reach(causal, queries, keys), int(bool(lenient))),
+    )
     whole, columns = (-(-n // LANES) * LANES for n in (keys, width))
     scratch = whole * depth + keys * columns + maximum(minimum(whole, _KEYS), columns) + 2 * _QUERIES + LANES
     scratch += _QUERIES * (minimum(whole, _KEYS) + columns + 1) + _FEW * whole

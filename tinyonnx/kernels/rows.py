@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -14,7 +14,7 @@ from tinyonnx.ir import Array
 from tinyonnx.kernels._common import flat, float32_refused
 from tinyonnx.kernels.elementwise import exp
 from tinyonnx.ops.activation import softmax, softmax_1
-from tinyonnx.ops.norm import layer_normalization
+from tinyonnx.ops.norm import layer_normalization, rms_normalization
 from tinyonnx.registry import Call, Info, fast, functions
 from tinyonnx.runtime.constants import ConstantPool
 
@@ -85,22 +85,38 @@ def softmax_rows(x: Array, out: Array, rows: int, n: int, scratch: Array, part: 
             row[i] *= scale
 
 
+class NormalisedRows(NamedTuple):
+    """The number of rows, their length, and whether their mean is subtracted."""
+
+    rows: int
+    n: int
+    centred: int
+
+
 @kernel
 def normalise_rows(
-    x: Array, scale: Array, shift: Array, out: Array, rows: int, n: int, epsilon: Any, scratch: Array,
-    part: int, parts: int,
-) -> None:  # fmt: skip
-    """out[r] = (x[r] - mean) / √(variance + epsilon) · scale + shift, for rows of `n`.
+    x: Array,
+    scale: Array,
+    shift: Array,
+    out: Array,
+    size: NormalisedRows,
+    epsilon: Any,
+    scratch: Array,
+    part: int,
+    parts: int,
+) -> None:
+    """out[r] = (x[r] - mean) / √(variance + epsilon) · scale + shift; rows that are not centred have the mean 0.
 
     Scratch holds partial sums and a row of squares per share.
     """
+    rows, n, centred = size
     first, end = share(rows, part, parts)
     room = scratch.shape[0] // parts * part
     partial, squares = scratch[room : room + _LANES], scratch[room + _LANES : room + _LANES + n]
     count = np.float32(n)
     for r in range(first, end):
         source, row = x[r * n : r * n + n], out[r * n : r * n + n]
-        mean = total(source, partial) / count
+        mean = total(source, partial) / count if centred else _ZERO
         for i in range(n):
             row[i] = source[i] - mean
         for i in range(n):
@@ -181,12 +197,10 @@ def _normalisation_refused(
     return _refused(out, x, scale, b)
 
 
-@fast(layer_normalization, when=_normalisation_refused, layout="row_major")
-def bind_layer_normalization(
-    pool: ConstantPool, out: Array, x: Array, scale: Array, b: Array | None = None, *, axis: int = -1,
-    epsilon: float = 1e-5, **_: Any,
+def _normalisation(
+    pool: ConstantPool, out: Array, x: Array, scale: Array, b: Array | None, axis: int, epsilon: float, centred: bool
 ) -> Call:  # fmt: skip
-    """Bind layer normalisation; scale and shift are broadcast to the normalised axes."""
+    """Bind a normalisation; scale and shift are broadcast to the normalised axes."""
     normal = x.shape[axis % x.ndim :]
     n = math.prod(normal)
 
@@ -195,8 +209,26 @@ def bind_layer_normalization(
 
     key = ("layer normalization", normal)
     shift = np.zeros(n, np.float32) if b is None else pool.derive(key, spread, b)
-    arguments = (flat(x), pool.derive(key, spread, scale), shift, flat(out), x.size // n, n, np.float32(epsilon))
+    size = NormalisedRows(x.size // n, n, int(centred))
+    arguments = (flat(x), pool.derive(key, spread, scale), shift, flat(out), size, np.float32(epsilon))
     return Call(normalise_rows, arguments, scratch=_LANES + n)
+
+
+@fast(layer_normalization, when=_normalisation_refused, layout="row_major")
+def bind_layer_normalization(
+    pool: ConstantPool, out: Array, x: Array, scale: Array, b: Array | None = None, *, axis: int = -1,
+    epsilon: float = 1e-5, **_: Any,
+) -> Call:  # fmt: skip
+    """Bind the normalisation by mean and variance."""
+    return _normalisation(pool, out, x, scale, b, axis, epsilon, centred=True)
+
+
+@fast(rms_normalization, when=_normalisation_refused, layout="row_major")
+def bind_rms_normalization(
+    pool: ConstantPool, out: Array, x: Array, scale: Array, *, axis: int = -1, epsilon: float = 1e-5, **_: Any
+) -> Call:
+    """Bind the normalisation by the mean square."""
+    return _normalisation(pool, out, x, scale, None, axis, epsilon, centred=False)
 
 
 REDUCTIONS = {"ReduceSum": SUM, "ReduceMean": MEAN, "ReduceMax": MAXIMUM, "ReduceMin": MINIMUM}

@@ -6,12 +6,15 @@ import importlib
 import logging
 import os
 import pickle
+import queue
 import subprocess
 import sys
-from collections.abc import Callable
-from contextlib import ExitStack
-from typing import Any
+import threading
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack, suppress
+from typing import IO, Any
 
+from tinyonnx.codegen.parallel import CompileProgress
 from tinyonnx.codegen.targets import VARIABLE, TargetMachine
 from tinyonnx.errors import Error
 from tinyonnx.native.unit import Unit
@@ -50,20 +53,58 @@ def units(target: TargetMachine, builder: Callable[..., Unit], *args: Any) -> li
                 assert process.stdin is not None
                 process.stdin.write(request)
                 process.stdin.close()
-            answers = [process.stdout.read() for process in processes if process.stdout is not None]
+            answers = _answers(processes)
         except BaseException:
             for process in processes:
                 process.kill()
             raise
     results = []
     for process, answer, level in zip(processes, answers, names, strict=True):
-        if process.returncode != 0:
+        if process.returncode != 0 or answer is None:
             raise Error(f"the process that compiles for {level} failed")
-        results.append(pickle.loads(answer))
-    failed = next((result for result in results if isinstance(result, Exception)), None)
-    if failed is not None:
-        raise failed
+        if isinstance(answer, Exception):
+            raise answer
+        results.append(answer)
     return results
+
+
+def _answers(processes: Sequence[subprocess.Popen[bytes]]) -> list[Unit | Exception | None]:
+    """Return what the processes send last, and log their progress; None stands for a process that died."""
+    received: queue.SimpleQueue[tuple[int, Any]] = queue.SimpleQueue()
+
+    def read(number: int, stream: IO[bytes]) -> None:
+        with suppress(EOFError, pickle.UnpicklingError):
+            while True:
+                received.put((number, pickle.load(stream)))
+        received.put((number, None))
+
+    for number, process in enumerate(processes):
+        assert process.stdout is not None
+        threading.Thread(target=read, args=(number, process.stdout), daemon=True).start()
+    answers: list[Unit | Exception | None] = [None] * len(processes)
+    kernels = [(0, 0)] * len(processes)
+    progress, ended = CompileProgress(), 0
+    while ended < len(processes):
+        number, message = received.get()
+        if message is None:
+            ended += 1
+        elif isinstance(message, tuple):
+            kernels[number] = message
+            if all(count for _, count in kernels):
+                progress.show(sum(done for done, _ in kernels), sum(count for _, count in kernels))
+        else:
+            answers[number] = message
+    return answers
+
+
+def report(done: int, count: int) -> None:
+    """Tell the parent process how many kernels are compiled; for builders."""
+    _send((done, count))
+
+
+def _send(message: Any) -> None:
+    sys.stdout.buffer.write(pickle.dumps(message))
+    sys.stdout.buffer.flush()
 
 
 def _main() -> None:
@@ -72,7 +113,7 @@ def _main() -> None:
         result = getattr(importlib.import_module(module), name)(*args)
     except Exception as error:  # raised again by the parent
         result = error
-    sys.stdout.buffer.write(pickle.dumps(result))
+    _send(result)
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ from tinyonnx.native import binary, toolchain
 from tinyonnx.native.dialects import DIALECTS
 from tinyonnx.native.header import Parameter, function_name, header, parameters, wrapper
 from tinyonnx.native.kernels import run_steps, unpack
-from tinyonnx.native.levels import units
+from tinyonnx.native.levels import report, units
 from tinyonnx.native.model import bind, plan_of, virtual
 from tinyonnx.native.unit import CONSTANTS, RUNS, UNPACKED, UNPACKED_BYTES, WORDS, Unit, UnitLayout
 from tinyonnx.ort.session import InferenceSession
@@ -92,7 +92,7 @@ def model_unit(source: str | bytes, feeds: Mapping[str, Array]) -> Unit:
         layout.add_place(place, size)
     layout.add_place(layout.room("arena", 0), plan.arena_bytes)
     layout.add_place(*UNPACKED_BYTES)
-    return layout.unit
+    return layout.finished(report)
 
 
 def link_units(

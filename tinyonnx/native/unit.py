@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from bisect import bisect_left, bisect_right
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -153,9 +153,15 @@ class UnitLayout:
     def kernel(self, kernel: Kernel, kinds: str) -> int:
         """Return the number of a kernel for arguments of these kinds."""
         if (kernel, kinds) not in self._kernels:
-            self._kernels[kernel, kinds] = len(self.unit.objects)
-            self.unit.objects.append(code_cache.linkable(kernel, kinds))
+            self._kernels[kernel, kinds] = len(self._kernels)
         return self._kernels[kernel, kinds]
+
+    def finished(self, compiled: Callable[[int, int], None] = lambda done, count: None) -> Unit:
+        """Compile all kernels and return the unit; `compiled` is called with the number done and their count."""
+        for number, (kernel, kinds) in enumerate(self._kernels):
+            compiled(number, len(self._kernels))
+            self.unit.objects.append(code_cache.linkable(kernel, kinds))
+        return self.unit
 
     def add_words(self, cells: Iterable[Cell]) -> Place:
         """Put numbers among the words."""

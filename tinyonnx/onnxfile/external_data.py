@@ -12,6 +12,7 @@ from pathlib import Path, PureWindowsPath
 import numpy as np
 
 from tinyonnx.errors import ModelError
+from tinyonnx.files import FilePages
 from tinyonnx.ir import Array
 
 _NOFOLLOW = getattr(os, "O_NOFOLLOW", 0)
@@ -153,7 +154,7 @@ def _map(handle: FileIO, location: str, offset: int, nbytes: int) -> Array:
     """Map a region instead of copying it: its pages are the file's, and may leave memory again."""
     skipped = offset % mmap.ALLOCATIONGRANULARITY
     try:
-        pages = mmap.mmap(handle.fileno(), skipped + nbytes, access=mmap.ACCESS_READ, offset=offset - skipped)
+        pages = FilePages(handle.fileno(), skipped + nbytes, access=mmap.ACCESS_READ, offset=offset - skipped)
     except (OSError, ValueError) as error:
         raise ModelError(f"external data {location!r} can't be read: {error}") from None
     return np.frombuffer(pages, np.uint8, nbytes, skipped)

@@ -195,3 +195,14 @@ def depthwise_pointwise(
     """Two FusedConvs in a row: depthwise with `taps` [C, 1, *kernel], then 1×1 with `w` [N, C, 1, 1] and residual."""
     middle = fused_conv(ctx, x, taps, taps_b, geometry=geometry, activation=depthwise_activation)
     return fused_conv(ctx, middle, w, b, residual, activation=activation)
+
+
+# -- TableRows --------------------------------------------------------------------------
+
+
+@op("TableRows", domain=FUSED, shape=lambda table, ids: Info(table.dtype, (*ids.shape, *table.shape[1:])))
+def table_rows(table: Array, ids: Array) -> Array:
+    """Rows of a table [rows, …] by their numbers, none of them negative. Raises OpError for one that isn't there."""
+    if ids.size and not (ids.min() >= 0 and ids.max() < len(table)):
+        raise OpError(f"the numbers of rows are {ids.min()} to {ids.max()}, the table has {len(table)}")
+    return np.asarray(table[ids])

@@ -33,14 +33,23 @@ def _moved(info: Info, perm: Order, last: int = 0) -> Info:
     return Info(info.dtype, (*shape[:-2], shape[-1], shape[-2]) if last else tuple(shape))
 
 
+FROM_FIRST, FROM_LAST = 1, 2
+"""Causal attention whose queries stand at the positions of the first keys, or of the last ones."""
+
+
+def first_reach(causal: int, queries: int, keys: int) -> int:
+    """The number of keys that the first query attends to; each further one attends to one more."""
+    return keys if not causal else 1 if causal == FROM_FIRST else keys - queries + 1
+
+
 def _check_bias(bias: tuple[int, ...], scores: tuple[int, ...]) -> None:
     if broadcast_shapes(bias, scores) != scores:
         raise OpError(f"the bias of shape {list(bias)} doesn't broadcast to {list(scores)}")
 
 
 def fused_attention_shape(
-    q: Info, k: Info, v: Info, bias: Info | None = None, *, scale: float = 1.0,
-    orders: Orders = Orders(),
+    q: Info, k: Info, v: Info, bias: Info | None = None, *, scale: float = 1.0, orders: Orders = Orders(),
+    causal: int = 0, lenient: int = 0,
 ) -> Info:  # fmt: skip
     """Shape rule of FusedAttention."""
     if q.shape is None or k.shape is None or v.shape is None:
@@ -54,17 +63,26 @@ def fused_attention_shape(
 
 @op("FusedAttention", domain=FUSED, shape=fused_attention_shape)
 def fused_attention(
-    q: Array, k: Array, v: Array, bias: Array | None = None, *, scale: float = 1.0,
-    orders: Orders = Orders(),
+    q: Array, k: Array, v: Array, bias: Array | None = None, *, scale: float = 1.0, orders: Orders = Orders(),
+    causal: int = 0, lenient: int = 0,
 ) -> Array:  # fmt: skip
     """softmax(scale · q · kᵀ + bias) · v, transposed by `out_perm`.
 
     Operands are first transposed by their own `perm`, to queries [..., L, H], keys [..., T, H] and values [..., T, V];
-    the bias broadcasts to the scores [..., L, T].
+    the bias broadcasts to the scores [..., L, T]. With `causal` FROM_FIRST query i attends to the keys up to i, with
+    FROM_LAST up to i + T - L. With `lenient` the result of a query that attends to no key is 0, else NaN.
     """
     moves = zip((q, k, v), (orders.q_perm, orders.k_perm, orders.v_perm))
     q, k, v = (x if perm is None else x.transpose(perm) for x, perm in moves)
     with np.errstate(all="ignore"):
         scores = matmul(q, k.swapaxes(-1, -2)) * q.dtype.type(scale)
-        y = matmul(softmax(scores if bias is None else scores + bias, axis=-1), v)
+        if bias is not None:
+            scores = scores + bias
+        if causal:
+            last = np.arange(scores.shape[-2])[:, None] + first_reach(causal, *scores.shape[-2:]) - 1
+            scores = np.where(np.arange(scores.shape[-1]) <= last, scores, q.dtype.type(-np.inf))
+        weights = softmax(scores, axis=-1)
+        if lenient:
+            weights = np.where(np.isneginf(scores).all(axis=-1, keepdims=True), weights.dtype.type(0), weights)
+        y = matmul(weights, v)
     return y if orders.out_perm is None else np.ascontiguousarray(y.transpose(orders.out_perm))

@@ -27,7 +27,9 @@ from tinyonnx.passes.fuse_row_means import fuse_row_means
 from tinyonnx.passes.fuse_squeeze_excite import fuse_squeeze_excite
 from tinyonnx.passes.fuse_stem import fuse_stem
 from tinyonnx.passes.hoist_gathers import hoist_gathers
+from tinyonnx.passes.lower_attention import lower_attention
 from tinyonnx.passes.lower_batchnorm import lower_batchnorm
+from tinyonnx.passes.lower_microsoft import lower_microsoft
 from tinyonnx.passes.recognise_gelu import recognise_gelu
 from tinyonnx.passes.recognise_hardswish import recognise_hardswish
 from tinyonnx.passes.recognise_layer_norm import recognise_layer_norm
@@ -46,6 +48,9 @@ PIPELINE: list[Pass] = [
     # shapes first: later passes need them, and the exporters' shape chains disappear
     specialise,
     drop_dead,
+    # into operators that the other passes know
+    lower_attention,
+    lower_microsoft,
     # patterns assume a graph without no-ops and with one form of each operation
     drop_empty_options,
     split_into_slices,

@@ -1,11 +1,13 @@
 """Fuse attention: softmax(scale · q · kᵀ + bias) · v, with the Transpose of each operand and of the result.
 
-The scale may be a factor or divisor of the scores, or a factor of queries and of keys.
+The scale may be a factor or divisor of the scores, or a factor of queries and of keys. A mask, Where(m, s, -∞) or with
+a very low number, is a bias: Where(m, 0, -∞).
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import numpy as np
 
@@ -18,8 +20,14 @@ from tinyonnx.passes._rewrite import (
     sole_reader,
     why_no_sole_reader,
 )
+from tinyonnx.sizes.integers import broadcast_shapes
 
 Order = list[int]
+
+_HIDDEN = -1e30
+"""Numbers below, added to a score, hide it: the sum is the number itself, as if it were in the score's place."""
+
+_FLOAT32 = np.dtype(np.float32)
 
 
 @dataclass
@@ -30,6 +38,16 @@ class _Operand:
     perm: Order
     scale: float = 1.0
     nodes: list[Node] = field(default_factory=list)
+
+
+class _Mask(NamedTuple):
+    """A Where: its condition, the scores, the number in their place, and whether that is where the condition holds."""
+
+    node: Node
+    condition: Value
+    scores: Value
+    hidden: float
+    where_true: bool
 
 
 def fuse_attention(rewrite: Rewrite) -> None:
@@ -58,30 +76,40 @@ def _fuse(rewrite: Rewrite, product: Node, softmax: Node) -> str | None:
         return "not over the last axis"
     if sole_reader(weights) is not product:
         return why_no_sole_reader(weights)
-    bias, nodes = None, [softmax, product]
+    bias, nodes, reader, add = None, [softmax, product], softmax, None
     scores = softmax.inputs[0]
-    add = _before(scores, "Add")
-    if add is not None and sole_reader(add.output) is softmax:
-        found = next(((s, b) for s, b in (add.inputs[:2], add.inputs[1::-1]) if _scaled(s) is not None), None)
+    mask = _mask(scores)
+    if mask is not None and sole_reader(mask.node.output) is softmax:
+        scores, reader = mask.scores, mask.node
+        nodes.append(mask.node)
+    else:
+        mask = None
+    sum_ = _before(scores, "Add")
+    if sum_ is not None and sole_reader(sum_.output) is reader:
+        found = next(((s, b) for s, b in (sum_.inputs[:2], sum_.inputs[1::-1]) if _scaled(s) is not None), None)
         if found is not None:
             scores, bias = found
-            nodes.append(add)
+            reader = add = sum_
+            nodes.append(sum_)
     scaled = _scaled(scores)
-    if scaled is None or scores is None or sole_reader(scores) is not nodes[-1 if bias is not None else 0]:
+    if scaled is None or scores is None or sole_reader(scores) is not reader:
         return "the scores are no product"
     matmul, scale, between = scaled
     if matmul.output.static_shape != weights.static_shape:
         return "the bias broadcasts the scores"
-    if bias is not None and aligns_by_axis(nodes[-1]):
-        return f"opset {nodes[-1].opset} has other broadcasting rules"
+    if add is not None and aligns_by_axis(add):
+        return f"opset {add.opset} has other broadcasting rules"
     operands = [
         _operand(matmul.inputs[0], matmul),
         _operand(matmul.inputs[1], matmul),
         _operand(product.inputs[1], product),
     ]
-    reason = _why_not(operands, bias, weights, product)
+    condition = None if mask is None else mask.condition
+    reason = _why_not(operands, bias, weights, product) or _why_no_mask(condition, weights)
     if reason:
         return reason
+    if mask is not None:
+        bias = _biased(rewrite, mask, bias)
     q, k, v = (x for x in operands if x is not None)
     k.perm[-2:] = k.perm[:-3:-1]
     last, out_perm = product, None
@@ -98,6 +126,50 @@ def _fuse(rewrite: Rewrite, product: Node, softmax: Node) -> str | None:
     fused = rewrite.fuse(last, others, "FusedAttention", [q.value, k.value, v.value, bias], attributes)
     rewrite.applied(fused, f"attention of {len(others) + 1} operators around {softmax.label}")
     return None
+
+
+def _mask(value: Value | None) -> _Mask | None:
+    """Return the Where that hides scores, if it computes a value: hidden ones are so low that a sum hides them, too."""
+    node = _before(value, "Where")
+    if node is None or len(node.inputs) != 3:
+        return None
+    condition, *both = node.inputs
+    for i, (number, scores) in enumerate((both, both[::-1])):
+        hidden = scalar(number)
+        if condition is not None and scores is not None and hidden is not None and hidden <= _HIDDEN:
+            return _Mask(node, condition, scores, hidden, i == 0)
+    return None
+
+
+def _why_no_mask(condition: Value | None, weights: Value) -> str | None:
+    if condition is None:
+        return None
+    shape, scores = condition.static_shape, weights.static_shape or ()
+    if condition.dtype != np.bool_ or shape is None or not 0 < len(shape) <= len(scores) or shape[-1] != scores[-1]:
+        return "the shape of the mask is not known, or the same for all keys"
+    return None
+
+
+def _biased(rewrite: Rewrite, mask: _Mask, bias: Value | None) -> Value:
+    """Add nodes that compute the bias for a mask, plus another bias, before the mask; return their result."""
+    at, label = rewrite.graph.position(mask.node), mask.node.label
+    shown, hidden = (
+        Value(f"{label}:{name}", _FLOAT32, (), np.array(n, np.float32))
+        for name, n in (("shown", 0), ("hidden", mask.hidden))
+    )
+    shape, origin = mask.condition.static_shape or (), mask.node.origin
+    result = Value(f"{label}:bias", _FLOAT32, shape)
+    choices = [hidden, shown] if mask.where_true else [shown, hidden]
+    choose = Node(
+        "Where", [mask.condition, *choices], [result], opset=16, name=result.name, index=mask.node.index, origin=origin
+    )
+    rewrite.graph.add_node(choose, at)
+    if bias is None:
+        return result
+    total = Value(f"{label}:biases", _FLOAT32, broadcast_shapes(shape, bias.static_shape or ()))
+    add = Node("Add", [result, bias], [total], opset=14, name=total.name, index=mask.node.index, origin=origin)
+    rewrite.graph.add_node(add, at + 1)
+    return total
 
 
 def _scaled(value: Value | None) -> tuple[Node, float, list[Node]] | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from tinyonnx.files import release_pages
 from tinyonnx.ir import Array
 
 
@@ -33,6 +34,8 @@ class ConstantPool:
         key = (tag, *map(id, sources))
         if key not in self._derived:
             result = compute(*sources)
+            for source in sources:
+                release_pages(source)
             for array in result if isinstance(result, (list, tuple)) else [result]:
                 self.adopt(array)
             self._derived[key] = result

@@ -65,6 +65,9 @@ class Job:
         with open(self.folder / "loads") as file:
             self.first = len(file.readlines()) == 1
 
+    def listen(self, reached):
+        self.reached = reached
+
     def events(self, path):
         faulthandler.disable()  # of a test's process: it would report
         if self.worker != os.getpid():
@@ -92,6 +95,8 @@ class Job:
         elif what == "large":
             for _ in range(int(detail.split()[0])):
                 yield EncodedRows(b"x" * 999 + b"\n")
+        elif what == "long":
+            self.reached(float(detail))
         elif what == "fail":
             yield EncodedRows(b"before\n")
             yield End(path, Failure(path, "AudioError", "bad"), 1.0)

@@ -6,7 +6,7 @@ import time
 import pytest
 
 from audiotag.crawl.dispatch import QUEUED_BYTES
-from audiotag.crawl.job import End
+from audiotag.crawl.job import End, Position
 from audiotag.crawl.pool import Pool
 from audiotag.crawl.read_ahead import MAX_PATHS
 from audiotag.crawl.worker_queue import SPOOL
@@ -52,6 +52,16 @@ def test_failures_among_the_paths_and_of_files(tmp_path):
     found = run(tmp_path, ["a", known, "fail"])
     assert found["gone"] == (b"", End("gone", known))
     assert found["fail"] == (b"before\n", End("fail", Failure("fail", "AudioError", "bad"), 1.0))
+
+
+def test_positions_in_long_files(tmp_path):
+    job = Job(tmp_path)
+    with Pool(job, 1) as pool:
+        pool.start()
+        pool.model()
+        events = [event for event in pool.run(["long 59", "long 3600.5", "a"]) if event is not None]
+    assert [event for event in events if isinstance(event, Position)] == [Position("long 3600.5", 3600.5)]
+    assert [event.path for event in events if isinstance(event, End)] == ["long 59", "long 3600.5", "a"]
 
 
 def test_rows_of_a_long_file(tmp_path):

@@ -23,6 +23,7 @@ class Server:
     """A running server."""
 
     def __init__(self, model: str, *options: str) -> None:
+        """Start it; in `options` may be further models."""
         command = [sys.executable, "-m", "audiotag", "serve", "--port", "0", "--model", model, *options]
         self.process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
         assert self.process.stderr is not None

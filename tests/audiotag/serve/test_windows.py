@@ -89,7 +89,7 @@ def test_sound_that_is_missing_is_told_in_the_last_line(server: Server) -> None:
 
 def test_an_error_after_some_windows_is_the_last_line() -> None:
     class Breaking:
-        def stream(self, sound: Sound, abandoned: Any, notes: list[str]) -> Iterator[Any]:
+        def stream(self, sound: Sound, abandoned: Any, notes: list[str], arriving: Any) -> Iterator[Any]:
             yield np.zeros(5 * 32000, np.float32)
             raise AudioError(sound.name, "is damaged")
 
@@ -108,7 +108,7 @@ def test_a_model_with_frames_has_cells_of_its_own(shared: Path, tmp_path: Path) 
     samples[17 * 16000 : 18 * 16000] *= 30
 
     class Blocks:
-        def stream(self, sound: Sound, abandoned: Any, notes: list[str]) -> Iterator[Any]:
+        def stream(self, sound: Sound, abandoned: Any, notes: list[str], arriving: Any) -> Iterator[Any]:
             yield from np.array_split(samples, 7)
 
     request = WindowsRequest("", "a.wav", Grid(2, 1), 60)

@@ -17,12 +17,17 @@ pytest.importorskip("ray")
 PIPELINE = """
 import sys
 import ray
-from audiotag import Tagger
+from audiotag import Error, tag_dataset
 
 source, target = sys.argv[1:]
 ray.init(num_cpus=2, include_dashboard=False, logging_level="ERROR")
 clips = ray.data.read_binary_files(source, include_paths=True, override_num_blocks=4)
-tagged = clips.map_batches(Tagger, fn_kwargs={"top": 5}, compute=ray.data.ActorPoolStrategy(size=1), batch_size=1)
+for actors in (2, 3, 0):
+    try:
+        tag_dataset(clips, actors=actors)
+    except Error as error:
+        print(error)
+tagged = tag_dataset(clips, top=5, batch_size=1)
 tagged.drop_columns(["bytes"]).write_parquet(target)
 """
 
@@ -38,7 +43,12 @@ def test_a_folder_of_clips_to_parquet(tmp_path: Path) -> None:
     (source / "5.flac").write_text("no sound")
     script = tmp_path / "pipeline.py"
     script.write_text(PIPELINE)
-    subprocess.run([sys.executable, script, source, target], check=True, capture_output=True, timeout=600)
+    done = subprocess.run(
+        [sys.executable, script, source, target], check=True, capture_output=True, timeout=600, text=True
+    )
+    told = [line for line in done.stdout.splitlines() if "actors on 2 CPUs" in line]
+    assert [line.split()[0] for line in told] == ["2", "3", "0"]
+    assert all("one must be left to read the sounds" in line for line in told)
     rows = {row["path"]: row for row in pyarrow.parquet.read_table(target).to_pylist()}
     assert sorted(rows) == [str(source / f"{i}.flac") for i in range(6)]
     tagger = Tagger()

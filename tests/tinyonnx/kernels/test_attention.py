@@ -10,6 +10,7 @@ import pytest
 from tests.tinyonnx.kernels.fast import assert_close, choose, run
 from tests.tinyonnx.kernels.test_conv import noise
 from tinyonnx.codegen.primitives import LANES
+from tinyonnx.ops.fused_attention import FROM_FIRST, FROM_LAST
 from tinyonnx.registry import FUSED, Info, lookup
 
 HEADS = [0, 2, 1, 3]
@@ -61,6 +62,28 @@ def test_masks_and_non_finite_scores(queries: int) -> None:
     check(noise(0, 1, 2, queries, 8), k, v, late)
 
 
+@pytest.mark.parametrize("causal", [FROM_FIRST, FROM_LAST])
+@pytest.mark.parametrize("queries", [1, 2, 4, 5, 50, 600])
+def test_causal(queries: int, causal: int) -> None:
+    """Also with a bias, with few queries of one block and with several blocks of which the last ones are skipped."""
+    for keys in (600, 1100):
+        q, k, v = noise(0, 1, 2, queries, 2 * LANES), noise(1, 1, 2, keys, 2 * LANES), noise(2, 1, 2, keys, 2 * LANES)
+        check(q, k, v, causal=causal)
+        check(q, k, v, noise(3, 1, 2, queries, keys), causal=causal, scale=0.3)
+
+
+def test_queries_without_keys() -> None:
+    """Zeros if lenient, with few and many queries; others are as before."""
+    for queries in (2, 60):
+        q, k, v = noise(0, 1, 2, queries, 8), noise(1, 1, 2, 20, 8), noise(2, 1, 2, 20, 2 * LANES)
+        mask = np.zeros((queries, 20), np.float32)
+        mask[1] = -np.inf
+        actual, expected = run("FusedAttention", q, k, v, mask, constants=(), fused=True, lenient=1)
+        assert_close(actual, expected, tolerance=3e-6)
+        assert not actual[:, :, 1].any()
+        assert actual[:, :, 0].all()
+
+
 def test_refusals() -> None:
     def info(*shape: int, dtype: Any = np.float32, constant: bool = False) -> Info:
         return Info(np.dtype(dtype), shape, np.zeros(shape, dtype) if constant else None)
@@ -69,6 +92,7 @@ def test_refusals() -> None:
     assert "constant" in str(choose(attention, x, [x, info(2, 5, 8, constant=True), x], {}))
     assert "scale is 0" in str(choose(attention, x, [x, x, x], {"scale": 0.0}))
     assert "same for all keys" in str(choose(attention, x, [x, x, x, info(5, 1)], {}))
-    assert "not contiguous" in str(choose(attention, x, [x, x, x], {"q_perm": [0, 2, 1]}))
-    assert "not contiguous" in str(choose(attention, x, [x, x, x], {"out_perm": [2, 0, 1]}))
+    assert "attends to no key" in str(choose(attention, x, [x, info(2, 4, 8), info(2, 4, 8)], {"causal": FROM_LAST}))
+    assert "lie apart" in str(choose(attention, x, [x, x, x], {"q_perm": [0, 2, 1]}))
+    assert "lie apart" in str(choose(attention, x, [x, x, x], {"out_perm": [2, 0, 1]}))
     assert "float64" in str(choose(attention, x, [x, x, x, info(5, 5, dtype=np.float64)], {}))

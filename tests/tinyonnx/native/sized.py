@@ -38,4 +38,4 @@ def sized_unit(network: bytes, first: int, last: int) -> Unit:
     layout.add_call(
         run_model, (control, WORDS, model.at, model.variants, arena, features, logits), "<i8 <i8 i i <f4 <f4 <f4"
     )  # fmt: skip
-    return layout.unit
+    return layout.finished()

@@ -115,7 +115,7 @@ def test_what_can_t_be_written_is_said_before_anything_is_compiled(
 ) -> None:
     model = image_model(tmp_path)
     monkeypatch.setattr("tinyonnx.native.products.units", lambda *_: pytest.fail("compiles"))
-    for output, message in ((tmp_path, "is not a regular file"), (tmp_path / "no" / "lib.so", "No such file")):
+    for output, message in ((tmp_path, "is a folder, not a file"), (tmp_path / "no" / "lib.so", "No such file")):
         assert main(["compile", str(model), "-o", str(output), "--input", "x=shape:1,3,9,11"]) == 1
         error = capsys.readouterr().err
         assert message in error

@@ -65,6 +65,55 @@ def test_keys_that_are_read_elsewhere(optimise):
     assert result.error < 1e-5
 
 
+WHERE = "float[2,5,3,8] a, float[2,7,3,8] b, float[2,7,3,4] c, bool[2,1,1,7] shown, float[2,1,1,7] mask"
+SHOWN = np.array([[1, 1, 0, 1, 0, 1, 1], [0, 0, 1, 0, 0, 0, 0]], bool).reshape(2, 1, 1, 7)
+
+
+def masked(optimise, scores, number="-inf", shown=SHOWN):
+    constants = f"float low = {{{number}}}, float small = {{0.5}}, bool[1] yes = {{1}}"
+    body = f"{HEADS} m = MatMul(q, k) n = Mul(m, small) {scores} {SOFTMAX}"
+    model = model_text(body, WHERE, "float[n, h, l, d] y", constants)
+    return optimise(model, a=Q, b=K, c=V, shown=shown, mask=MASK)
+
+
+@pytest.mark.parametrize("number", ["-inf", "-3.4e38"])
+@pytest.mark.parametrize(
+    "scores",
+    [
+        "s = Where(shown, n, low)",
+        "hidden = Not(shown) s = Where(hidden, low, n)",
+        "t = Add(n, mask) s = Where(shown, t, low)",
+    ],
+)
+def test_masks_of_where(optimise, scores, number):
+    result = masked(optimise, scores, number)
+    assert result.ops["FusedAttention"] == 1
+    assert "Softmax" not in result.ops
+    assert result.error < 1e-5
+
+
+def test_a_query_whose_keys_are_all_hidden(optimise):
+    """By -∞ it is NaN, by a low number the mean of all values, as without the fusion."""
+    for number in ("-inf", "-3.4e38"):
+        result = masked(optimise, "s = Where(shown, n, low)", number, np.zeros_like(SHOWN))
+        assert result.ops["FusedAttention"] == 1
+        assert result.error < 1e-5
+
+
+@pytest.mark.parametrize(
+    ("scores", "number", "reason"),
+    [
+        ("s = Where(shown, n, low)", "-10000.0", "the scores are no product"),
+        ("s = Where(yes, n, low)", "-inf", "the same for all keys"),
+    ],
+)
+def test_masks_that_are_no_bias(optimise, scores, number, reason):
+    result = masked(optimise, scores, number)
+    assert "FusedAttention" not in result.ops
+    assert result.refused(reason)
+    assert result.error < 1e-5
+
+
 @pytest.mark.parametrize(
     ("body", "reason"),
     [

@@ -108,3 +108,39 @@ def test_difference(ours: list[float], theirs: list[float], expected: tuple[floa
 def test_difference_of_integers_and_bools() -> None:
     assert difference(np.array([250], np.uint8), np.array([255], np.uint8)) == (5.0, 5 / 255)
     assert difference(np.array([True]), np.array([False]))[0] == 1.0
+
+
+QDQ = """
+    <ir_version: 8, opset_import: ["" : 17]>
+    bytes (float[1, 4] x) => (float[1, 2] y)
+    <float scale = {0.1}, uint8 zero = {128}, int8[4, 2] w = {1, 2, 3, 4, 5, 6, 7, 8}, float w_scale = {0.05},
+     float wide = {0.25}>
+    {
+        xq = QuantizeLinear (x, scale, zero)
+        xf = DequantizeLinear (xq, scale, zero)
+        wf = DequantizeLinear (w, w_scale)
+        product = MatMul (xf, wf)
+        q = QuantizeLinear (product, wide, zero)
+        f = DequantizeLinear (q, wide, zero)
+        y = Tanh (f)
+    }
+"""
+
+
+@pytest.mark.parametrize(("step", "allowed"), [(0, True), (1, True), (2, False)])
+def test_bytes_may_differ_by_one_quantum(step: int, allowed: bool) -> None:
+    """And what follows from them by as much; by two quanta they are over the tolerance."""
+    session = InferenceSession(onnx.parser.parse_model(QDQ).SerializeToString())
+    feeds = {"x": np.array([[1, -2, 3, 0.5]], np.float32)}
+    names = ["xq", "q", "f", "y"]
+    other = dict(zip(names, session.run(names, feeds), strict=True))
+    other["q"] = other["q"] + np.uint8(step)
+    other["f"] = other["f"] + np.float32(0.25 * step)
+    other["y"] = np.tanh(other["f"])
+    comparison = compare_layers(session, feeds, other)
+    assert {layer.name for layer in comparison.layers} >= {"xq", "q", "y"}
+    culprit = comparison.first_over(1e-4)
+    assert (culprit is None) == allowed
+    assert culprit is None or culprit.name == "q"
+    assert (comparison.quanta(1e-4) > 0) == (step == 1)
+    assert ("quantum" in layer_table(comparison, 1e-4)) == (step == 1)

@@ -279,12 +279,23 @@ def _in_heads(name: str, x: Array, heads: int) -> Array:
 
 
 def _multi_head_shape(ctx: Context, query: Info, *others: Info | None, num_heads: int, **_: Any) -> Any:
-    """Shape rule for the common case only: one output and rank-3 queries."""
-    value = others[1] if len(others) > 1 else None
-    if query.shape is None or len(query.shape) != 3 or value is None or value.shape is None or ctx.n_outputs > 1:
+    """Shape rule for the common case only: queries of rank 3, and keys and values that are given apart."""
+    key, value, past = (*others, *[None] * 6)[0], (*others, *[None] * 6)[1], (*others, *[None] * 6)[5]
+    shapes = [None if x is None else x.shape for x in (key, value)]
+    if query.shape is None or len(query.shape) != 3 or None in shapes or ctx.n_outputs > 3 or num_heads < 1:
         return None
-    hidden = value.shape[2] if value.ndim == 3 else value.shape[1] * value.shape[3]
-    return Info(query.dtype, (*query.shape[:2], hidden))
+    if past is not None and (past.shape is None or len(past.shape) != 4):
+        return None
+    before = 0 if past is None or past.shape is None else past.shape[2]
+    batch, sizes, lengths = query.shape[0], [], []
+    for shape in shapes:
+        assert shape is not None
+        if len(shape) not in (3, 4):
+            return None
+        sizes.append(shape[2] // num_heads if len(shape) == 3 else shape[3])
+        lengths.append(before + (shape[1] if len(shape) == 3 else shape[2]))
+    y = Info(query.dtype, (*query.shape[:2], num_heads * sizes[1]))
+    return [y, *(Info(query.dtype, (batch, num_heads, n, size)) for n, size in zip(lengths, sizes))][: ctx.n_outputs]
 
 
 @microsoft("MultiHeadAttention", shape=_multi_head_shape)
