@@ -45,10 +45,15 @@ def exact_refused(k: int, offset: Info | None = None) -> str | None:
 
 
 def scales_refused(columns: int, w_scale: Info | None, **single: Info | None) -> str | None:
-    """Refuse scales that are not float32, or neither a single number nor one for each column of the weights."""
+    """Refuse scales that are not float32, or neither a single number nor one for each column of the weights.
+
+    A single number for several columns is repeated when the kernel is bound: it must be constant.
+    """
     infos = [i for i in (w_scale, *single.values()) if i is not None]
     if any(i.dtype != np.float32 for i in infos):
         return "a scale is not float32"
     if w_scale is not None and w_scale.shape not in ((), (1,), (columns,)):
         return "the scales of the weights are neither one number nor one for each column"
+    if w_scale is not None and w_scale.value is None and w_scale.shape != (columns,):
+        return "the scale of the weights is computed"
     return one_number_refused(**single)

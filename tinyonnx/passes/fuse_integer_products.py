@@ -11,7 +11,7 @@ from typing import NamedTuple, TypeGuard
 import numpy as np
 
 from tinyonnx.ir import Array, Node, Value
-from tinyonnx.passes._rewrite import Rewrite, producer, sole_reader, why_no_sole_reader
+from tinyonnx.passes._rewrite import Rewrite, constant, producer, sole_reader, why_no_sole_reader
 
 _DEPTH = (2**31 - 1) // 255**2
 """Maximum number of products whose sum fits into an int32."""
@@ -56,7 +56,8 @@ def _match(rewrite: Rewrite, sums: Value | None, scale: Value | None) -> _Produc
         return None
     product = producer(scale)
     if product is not None and not product.domain and product.op_type == "Mul":
-        for a, b in (product.inputs, product.inputs[::-1]):
+        # the scale of the weights is the constant one
+        for a, b in sorted((product.inputs, product.inputs[::-1]), key=lambda pair: constant(pair[1]) is None):
             if a is not None and b is not None and _is_one_number(a) and b.dtype == np.float32:
                 return _Product(matmul, cast, a, b, [product])
     weights = matmul.inputs[1]

@@ -30,9 +30,10 @@ def equal(optimise: Optimise, text: str, *, fused: int, **feeds: np.ndarray) -> 
 
 @pytest.mark.parametrize("scales", ["float ws = {0.125}", "float[1] ws = {0.3}", "float[2] ws = {0.1, 0.07}"])
 @pytest.mark.parametrize("order", ["c, t", "t, c"])
+@pytest.mark.parametrize("factors", ["s, ws", "ws, s"])
 @pytest.mark.parametrize("bias", ["y = Identity (p)", "y = Add (p, b)", "y = Add (b, p)"])
-def test_pattern(optimise: Optimise, scales: str, order: str, bias: str) -> None:
-    body = f"{BODY} t = Mul (s, ws) p = Mul ({order}) {bias}"
+def test_pattern(optimise: Optimise, scales: str, order: str, factors: str, bias: str) -> None:
+    body = f"{BODY} t = Mul ({factors}) p = Mul ({order}) {bias}"
     text = model_text(body, "float[3,4] x", "float[3,2] y", f"{WEIGHTS}, {scales}, float[2] b = {{0.5, -1.3}}")
     result = equal(optimise, text, fused=1, x=X)
     assert not result.ops["Mul"] + result.ops["Cast"] + result.ops["Add"]
@@ -41,6 +42,17 @@ def test_pattern(optimise: Optimise, scales: str, order: str, bias: str) -> None
 def test_a_scale_of_one_number(optimise: Optimise) -> None:
     body = f"{BODY} y = Mul (c, s)"
     equal(optimise, model_text(body, "float[3,4] x", "float[3,2] y", WEIGHTS), fused=1, x=X)
+
+
+@pytest.mark.parametrize("shape", ["", "[1]", "[2]"])
+def test_a_computed_scale_of_the_weights(optimise: Optimise, shape: str) -> None:
+    v = np.array([0.3, 0.3][: 1 if shape == "[1]" else 2], np.float32) if shape else np.float32(0.3)
+    inputs = f"float[3,4] x, float{shape} v"
+    text = model_text(f"{BODY} u = Neg (v) t = Mul (s, u) y = Mul (c, t)", inputs, "float[3,2] y", WEIGHTS)
+    equal(optimise, text, fused=1, x=X, v=v)
+    body = "q, s, z = DynamicQuantizeLinear (x) u = Abs (v) y = QLinearMatMul (q, s, z, w, u, wz, ys, z)"
+    text = model_text(body, inputs, "uint8[3,2] y", f"{WEIGHTS}, float ys = {{0.25}}")
+    assert equal(optimise, text, fused=0, x=X, v=v).ops["QLinearMatMul"] == 1
 
 
 def test_refusals(optimise: Optimise) -> None:
