@@ -46,7 +46,7 @@ LIMITS = tinyonnx.Limits(
 TOO_LONG = 5.0
 """Seconds that a model may take at most, and then some: `HANGS` ends the process."""
 
-HANGS = 60
+HANGS = 600
 TOO_MUCH = 300 << 10
 """KiB by which one model may raise the process's memory at most."""
 
