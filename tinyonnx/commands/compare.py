@@ -70,10 +70,13 @@ def add(commands: Any) -> None:
 def _run(args: argparse.Namespace) -> int:
     session = open_session(args, optimised=not args.unoptimized)
     feeds = feeds_of(args, session)
-    comparison = compare_layers(session, feeds, _other(args, session, feeds))
+    other = _other(args, session, feeds)
+    report = new_report(f"against {os.path.basename(args.against)}:", session, feeds) if args.html else None
+    comparison = (
+        compare_layers(session, feeds, other, report.add_sides) if report else compare_layers(session, feeds, other)
+    )
     culprit = comparison.first_over(args.tolerance)
-    if args.html:
-        report = new_report(f"against {os.path.basename(args.against)}:", session, feeds)
+    if report is not None:
         report.add_comparison(comparison, args.tolerance)
         report.verdict, report.failed = " · ".join(_summary(comparison, culprit, args)), culprit is not None
         report.write(args.html)

@@ -7,7 +7,7 @@ has a counterpart of the same name where the file's own nodes run.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -85,10 +85,16 @@ class Comparison:
         return sum(layer.within(tolerance) and layer.relative > tolerance for layer in self.layers)
 
 
-def compare_layers(session: InferenceSession, feeds: Mapping[str, Any], other: Values) -> Comparison:
+def compare_layers(
+    session: InferenceSession,
+    feeds: Mapping[str, Any],
+    other: Values,
+    look: Callable[[str, Any, Any], None] = lambda name, ours, theirs: None,
+) -> Comparison:
     """Run a model and compare every layer and output with the other side's values.
 
-    Results that only fused nodes have are not compared. Raises InputError if the other side has none of the layers, and
+    Results that only fused nodes have are not compared. `look` is called with the name and both values of each layer,
+    which must be copied to be kept. Raises InputError if the other side has none of the layers, and
     what `session.run` raises.
     """
     in_file = session.graph.values()
@@ -100,7 +106,8 @@ def compare_layers(session: InferenceSession, feeds: Mapping[str, Any], other: V
     def compare(name: str, op: str, origin: tuple[str, ...], result: Any) -> None:
         nonlocal quantum
         if name in other:
-            layer = _compare(name, op, origin, result, other[name])
+            theirs = other[name]
+            layer = _compare(name, op, origin, result, theirs)
             of_bytes = isinstance(result, np.ndarray) and result.dtype in (np.int8, np.uint8)
             if of_bytes and layer.error == 1 and (quantum or op.startswith(_ROUNDING)):
                 quantum = max(quantum, _quantum(result))
@@ -108,6 +115,7 @@ def compare_layers(session: InferenceSession, feeds: Mapping[str, Any], other: V
             elif not of_bytes:
                 layer = replace(layer, quantised=quantum)
             layers.append(layer)
+            look(name, result, theirs)
         else:
             unmatched.append(name)
 

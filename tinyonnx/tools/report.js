@@ -367,12 +367,20 @@ function pictures(node) {
 }
 function histogram(node) {
   if (!node.histogram || node.histogram.length < 2) return [];
-  const { minimum: low, maximum: high } = node.stats, most = Math.max(...node.histogram), wide = 600 / node.histogram.length;
+  const [low, high] = node.ends || [node.stats.minimum, node.stats.maximum], most = Math.max(...node.histogram), wide = 600 / node.histogram.length;
   const bars = node.histogram.map((n, i) => drawn("rect", { x: i * wide, width: wide * 0.9, y: 100 - 100 * Math.sqrt(n / most), height: 100 * Math.sqrt(n / most), fill: "var(--accent)" },
     drawn("title", {}, `${few(low + ((high - low) * i) / node.histogram.length)} … ${few(low + ((high - low) * (i + 1)) / node.histogram.length)}: ${n}`)));
   const zero = -low / (high - low), across = [[0, few(low)], ...(zero > 0.2 && zero < 0.8 ? [[zero, "0"]] : []), [1, few(high)]];
   return [element("h2", { textContent: "histogram (height: square root of the count)" }),
     withAxes(drawn("svg", { viewBox: "0 0 600 100", preserveAspectRatio: "none", role: "img", "aria-label": "histogram" }, ...bars), [[0, short(most)], [1, "0"]], across, "plot low")];
+}
+const rangeText = (s) => (none(s.minimum) ? "" : `${few(s.minimum)} … ${few(s.maximum)}, mean ${few(s.mean)}, std ${few(s.std)}`);
+const notFinite = (s) => (s.nans || s.infinities ? element("dd", { className: "bad", textContent: `${s.nans} NaN, ${s.infinities} infinite` }) : "");
+function beside(node) {
+  const titles = ["this side", "other side"];
+  return !node.sides ? [] : [element("div", { className: "sides" }, ...node.sides.map((side, i) => element("section", {}, element("h2", { textContent: titles[i] }),
+    facts([["shape", shape(side.stats.shape)], ["range", rangeText(side.stats)], ["zeros", percent(side.stats.zeros)], ["not finite", notFinite(side.stats)]]),
+    ...pictures(side), ...histogram(side))))];
 }
 function describe(node) {
   const s = node.stats, d = node.difference, origin = node.origin || [];
@@ -382,11 +390,11 @@ function describe(node) {
     ["problem", node.problem && element("dd", { className: "bad", textContent: node.problem })],
     ["difference", d && (d.problem || `${few(d.relative)} of the scale, |Δ| ${few(d.error)}, ${ulps(d)}${d.ulp > 100000 && !d.over ? "" : " ULP"}, cosine ${few(d.cosine)}`)],
     ["time", none(node.us) ? "" : `${micro(node.us)}, ${percent(node.share)}` + (node.gflops ? `, ${few(node.gflops)} GFLOP/s, ${percent(node.roof, 0)} of the roof` : "")],
-    ["range", s && !none(s.minimum) ? `${few(s.minimum)} … ${few(s.maximum)}, mean ${few(s.mean)}, std ${few(s.std)}` : ""],
+    ["range", s && rangeText(s)],
     ["zeros", s && percent(s.zeros)],
-    ["not finite", s && (s.nans || s.infinities) ? element("dd", { className: "bad", textContent: `${s.nans} NaN, ${s.infinities} infinite` }) : ""],
+    ["not finite", s && notFinite(s)],
     ["value", s && s.value],
-  ]), ...pictures(node), ...histogram(node));
+  ]), ...beside(node), ...pictures(node), ...histogram(node));
   if (node.tiles && node.tiles.length) parts.push(element("h2", { textContent: "channels that vary most" }),
     element("div", { className: "tiles" }, ...node.tiles.map((tile) => element("figure", {}, element("img", { src: tile.src, alt: "channel " + tile.channel }), `${tile.channel}: ${few(tile.low)} … ${few(tile.high)}`))));
   const next = (readers.get(node.number) || []).flatMap((n, i) => [i ? ", " : "", link(n.name, n)]);

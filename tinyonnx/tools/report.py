@@ -6,7 +6,7 @@ import json
 import math
 import os
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from importlib.resources import files
 from typing import Any
 
@@ -20,7 +20,7 @@ from tinyonnx.tools._layout import layout
 from tinyonnx.tools.compare import Comparison
 from tinyonnx.tools.inspect import GraphReport, PlanReport
 from tinyonnx.tools.profile import Profile
-from tinyonnx.tools.trace import HISTOGRAM_BINS, ActivationReport
+from tinyonnx.tools.trace import HISTOGRAM_BINS, ActivationReport, describe
 
 _MAP = 64, 160
 _TILE = 32, 64
@@ -105,8 +105,7 @@ class Report:
         row = self._rows.get(activation.path)
         if row is None or row.get("stats", {}).get("name", activation.name) != activation.name:
             return
-        stats = {k: v for k, v in asdict(activation).items() if k not in ("path", "op", "origin")}
-        row["stats"] = stats
+        row["stats"] = _statistics(activation)
         if isinstance(value, np.ndarray) and value.size and value.dtype.kind in "fiubV":
             numbers = value.astype(np.float32)
             row["histogram"] = _histogram(numbers, activation)
@@ -131,6 +130,26 @@ class Report:
             if row is not None:
                 numbers = {k: getattr(layer, k) for k in ("error", "relative", "ulp", "cosine", "problem")}
                 row["difference"] = numbers | {"over": not layer.within(tolerance)}
+
+    def add_sides(self, name: str, ours: Any, theirs: Any) -> None:
+        """Add statistics, histograms over a common range and pictures of a tensor on both sides of a comparison."""
+        row = self._rows.get(self._by_output.get(name, ""))
+        if row is None or "sides" in row:
+            return
+        sides = [np.asarray(side) for side in (ours, theirs)]
+        if any(side.dtype.kind not in "fiubV" or not side.size for side in sides):
+            return
+        found = [describe(row["path"], row["op"], (), name, side) for side in sides]
+        ends = [end for each in found for end in (each.minimum, each.maximum) if end is not None]
+        row["sides"] = []
+        for side, each in zip(sides, found):
+            numbers = side.astype(np.float32)
+            common = replace(each, minimum=min(ends), maximum=max(ends)) if ends else each
+            shown = self._shown(numbers, sides=2) | {
+                "histogram": _histogram(numbers, common),
+                "ends": ends and [min(ends), max(ends)],
+            }
+            row["sides"].append(shown | {"stats": _statistics(each)})
 
     def html(self) -> str:
         """Return the page."""
@@ -181,19 +200,22 @@ class Report:
                 inside.append((owner, target))
         return list(dict.fromkeys(edges)), inside
 
-    def _shown(self, numbers: Array) -> dict[str, Any]:
-        """Return the parts of a page about an activation: a picture and those of some channels, or a curve."""
+    def _shown(self, numbers: Array, sides: int = 1) -> dict[str, Any]:
+        """Return the parts of a page about an activation, one of `sides` of its node.
+
+        These are a picture and, if there is one side, those of some channels, or a curve.
+        """
         axes = [axis for axis, size in enumerate(numbers.shape) if size > 1]
         values = numbers.squeeze()
         while values.ndim > 3:
             values, axes = values[0], axes[1:]
         if values.ndim < 2:
             return {"curve": curve(values.reshape(-1), _CURVE), "axes": axes} if values.size > 2 else {}
-        budget = _POINTS // len(self._rows)
+        budget = _POINTS // len(self._rows) // sides
         channels = values[None] if values.ndim == 2 else values
         flip = axes[-2] in self.axes and self.axes[axes[-2]].upward
         shown: dict[str, Any] = {"axes": axes[-2:], "of": len(channels)}
-        count = min(len(channels), _TILES, budget // 2 // _SMALLEST_TILE) if len(channels) > 1 else 0
+        count = min(len(channels), _TILES, budget // 2 // _SMALLEST_TILE) if len(channels) > 1 and sides == 1 else 0
         with np.errstate(invalid="ignore", over="ignore"):
             mean = channels.mean(axis=0)
             spread = np.nan_to_num(channels.std(axis=(1, 2)), posinf=0)
@@ -229,6 +251,10 @@ def _fitted(values: Array, most: tuple[int, int], points: int) -> Array:
     height, width = min(values.shape[0], most[0]), min(values.shape[1], most[1])
     factor = min(1.0, math.sqrt(points / (height * width)))
     return shrink(values, max(1, int(height * factor)), max(1, int(width * factor)))
+
+
+def _statistics(activation: ActivationReport) -> dict[str, Any]:
+    return {k: v for k, v in asdict(activation).items() if k not in ("path", "op", "origin")}
 
 
 def _histogram(numbers: Array, activation: ActivationReport) -> list[int]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import time
 from pathlib import Path
 from typing import Any
 
@@ -81,12 +80,31 @@ def test_a_trace_is_clicked_filtered_sorted_and_walked_through(
     assert len(browser.get_screenshot_as_png()) > 10_000
 
 
+def sides(browser: Any) -> list[dict[str, Any]]:
+    """The two sides of the chosen layer: titles, ranges, ends of the histograms, and number of drawings."""
+    script = """
+        return [...document.querySelectorAll("#details .sides section")].map((side) => ({
+            title: side.querySelector("h2").textContent,
+            ranges: [...side.querySelectorAll("dd")].map((each) => each.textContent),
+            ends: [...[...side.querySelectorAll(".across")].pop().children].map((each) => each.textContent),
+            drawn: side.querySelectorAll(".axes").length,
+        }))
+    """
+    return list(browser.execute_script(script))
+
+
 def test_differences_and_times(browser: Any, model: Path, tmp_path: Path, capsys: Any) -> None:
     other, page = write(tmp_path / "other.onnx", change=0.01), tmp_path / "page.html"
     call(capsys, "compare", model, "--against", other, "--dim", "t=10", "--html", page, code=1)
     look(browser, page)
     assert "active" in details(browser)  # the first that differs is chosen
     assert len(browser.find_elements("css selector", "g.node.over")) >= 1
+    ours, theirs = sides(browser)
+    assert ours["title"] == "this side"
+    assert theirs["title"] == "other side"
+    assert ours["ranges"] != theirs["ranges"]
+    assert ours["ends"] == theirs["ends"]  # of the histograms
+    assert (ours["drawn"], theirs["drawn"]) == (2, 2)
     call(capsys, "profile", model, "--dim", "t=10", "--html", page, "--repeats", "2")
     look(browser, page)
     assert re.search(r"\d (µs|ms)\b", details(browser))
@@ -181,15 +199,13 @@ def test_names_from_a_model_stay_text(browser: Any, tmp_path: Path, capsys: Any)
     assert browser.title == "trace of m.onnx"
 
 
-def test_a_large_model_opens_at_once_and_is_small(browser: Any, tmp_path: Path, capsys: Any) -> None:
+def test_a_large_model_opens_and_is_small(browser: Any, tmp_path: Path, capsys: Any) -> None:
     save_model(random_graph("mn10", seed=0), tmp_path / "mn10.onnx")
     page = tmp_path / "page.html"
     call(capsys, "trace", tmp_path / "mn10.onnx", "--input", "melspec=shape:1,1,128,1000", "--html", page)
     assert page.stat().st_size < 5_000_000
-    begin = time.perf_counter()
     look(browser, page)
     assert len(rows(browser)) > 100
-    assert time.perf_counter() - begin < 10  # a page that hangs, not a benchmark
 
 
 def test_layout_puts_nodes_below_what_they_read() -> None:
