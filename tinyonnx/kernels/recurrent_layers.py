@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import wraps
 from typing import Any
 
 import numpy as np
@@ -142,15 +144,15 @@ def functions_of(cell: int, layer: LayerAttributes) -> list[Activation] | None:
 
 def _refused(
     cell: int, x: Info | None, weights: list[Info | None], lengths: Info | None, states: list[Info | None],
-    layer: LayerAttributes,
+    layer: LayerAttributes, checked: bool,
 ) -> str | None:  # fmt: skip
     if x is None or x.value is not None:
         return "the input is constant"
     w, r, *others = weights
     if w is None or r is None or any(i is not None and i.value is None for i in weights):
         return "weights are not constant"
-    if lengths is not None and lengths.value is None:
-        return "the lengths of sequences are not constant"
+    if lengths is not None and lengths.value is None and not checked:
+        return "the lengths of sequences are neither constant nor checked"
     try:
         sizes = ops.sizes_of(x, w, r, _GATES[cell], layer)
         functions = functions_of(cell, layer)
@@ -168,11 +170,10 @@ def _refused(
         if info is not None and info.shape != shape:
             return "an input has another shape than the layer needs"
     if lengths is not None:
-        assert lengths.value is not None
         steps = lengths.value
-        if steps.dtype != np.int32 or steps.shape != (sizes.batch,):
+        if lengths.dtype != np.int32 or lengths.shape != (sizes.batch,):
             return "the lengths of sequences have another type or shape than the layer needs"
-        if steps.min() < 0 or steps.max() > sizes.time:
+        if steps is not None and (steps.min() < 0 or steps.max() > sizes.time):
             return "lengths of sequences are out of range"
     return float32_refused(x, *weights, *states)
 
@@ -246,14 +247,25 @@ def _optional(inputs: tuple[Any, ...]) -> list[Any]:
     return [*inputs, *[None] * (5 - len(inputs))]
 
 
+def _when_checked(refused: Callable[..., str | None]) -> Callable[..., str | None]:
+    """The refusals of a layer whose lengths of sequences are checked during the run."""
+
+    @wraps(refused)
+    def when(*infos: Info | None, **attributes: Any) -> str | None:
+        return refused(*infos, checked=True, **attributes)
+
+    return when
+
+
 def _lstm_refused(
     out: Info | None, x: Info | None, w: Info | None, r: Info | None, *optional: Info | None,
-    layer: LayerAttributes = LayerAttributes(), input_forget: int = 0,
+    layer: LayerAttributes = LayerAttributes(), input_forget: int = 0, checked: bool = False,
 ) -> str | None:  # fmt: skip
     b, lengths, h, c, p = _optional(optional)
-    return _refused(LSTM, x, [w, r, b, p], lengths, [h, c], layer)
+    return _refused(LSTM, x, [w, r, b, p], lengths, [h, c], layer, checked)
 
 
+@fast(ops.checked_lstm, when=_when_checked(_lstm_refused), layout="row_major", outputs=True)
 @fast(ops.lstm, when=_lstm_refused, layout="row_major", outputs=True)
 def bind_lstm(
     pool: ConstantPool, outs: list[Array | None], x: Array, w: Array, r: Array, *optional: Array | None,
@@ -266,13 +278,14 @@ def bind_lstm(
 
 def _gru_refused(
     out: Info | None, x: Info | None, w: Info | None, r: Info | None, *optional: Info | None,
-    layer: LayerAttributes = LayerAttributes(), linear_before_reset: int = 0,
+    layer: LayerAttributes = LayerAttributes(), linear_before_reset: int = 0, checked: bool = False,
 ) -> str | None:  # fmt: skip
     b, lengths, h, *_ = _optional(optional)
-    return _refused(GRU, x, [w, r, b], lengths, [h], layer)
+    return _refused(GRU, x, [w, r, b], lengths, [h], layer, checked)
 
 
 @fast(ops.gru_1, when=_gru_refused, layout="row_major", outputs=True)
+@fast(ops.checked_gru, when=_when_checked(_gru_refused), layout="row_major", outputs=True)
 @fast(ops.gru, when=_gru_refused, layout="row_major", outputs=True)
 def bind_gru(
     pool: ConstantPool, outs: list[Array | None], x: Array, w: Array, r: Array, *optional: Array | None,
@@ -286,12 +299,13 @@ def bind_gru(
 
 def _rnn_refused(
     out: Info | None, x: Info | None, w: Info | None, r: Info | None, *optional: Info | None,
-    layer: LayerAttributes = _RNN_DEFAULT,
+    layer: LayerAttributes = _RNN_DEFAULT, checked: bool = False,
 ) -> str | None:  # fmt: skip
     b, lengths, h, *_ = _optional(optional)
-    return _refused(RNN, x, [w, r, b], lengths, [h], layer)
+    return _refused(RNN, x, [w, r, b], lengths, [h], layer, checked)
 
 
+@fast(ops.checked_rnn, when=_when_checked(_rnn_refused), layout="row_major", outputs=True)
 @fast(ops.rnn, when=_rnn_refused, layout="row_major", outputs=True)
 def bind_rnn(
     pool: ConstantPool, outs: list[Array | None], x: Array, w: Array, r: Array, *optional: Array | None,

@@ -7,7 +7,7 @@ least; results of half precision are rounded at the end.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from functools import partial
+from functools import partial, wraps
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -16,7 +16,7 @@ from tinyonnx.errors import OpError
 from tinyonnx.ir import Array
 from tinyonnx.ops.activation import elu, hard_sigmoid, leaky_relu, relu, sigmoid, softplus, softsign, tanh
 from tinyonnx.ops.math import quiet, widened
-from tinyonnx.registry import Attributes, Context, Info, op
+from tinyonnx.registry import FUSED, Attributes, Context, Info, op
 
 Function = Callable[[Array], Array]
 State = tuple[Array, ...]
@@ -374,3 +374,32 @@ def lstm(
         initial_h=initial_h,
         initial_c=initial_c,
     )
+
+
+# -- lengths that only a run knows ------------------------------------------------------
+
+
+@op("SequenceLengths", domain=FUSED, shape=lambda lengths, sizes: Info(lengths.dtype, lengths.shape))
+def sequence_lengths(lengths: Array, sizes: Array) -> Array:
+    """The lengths [batch] of a layer's sequences; `sizes` are its numbers of steps and of sequences.
+
+    Raises OpError if they don't fit.
+    """
+    time, batch = (int(n) for n in sizes)
+    _lengths(lengths, Sizes(time, batch, 0, 0, 0))
+    return lengths.copy()
+
+
+def _checked(name: str, function: Callable[..., Any], gates: int, states: int) -> Callable[..., Any]:
+    """Register the same layer with lengths that SequenceLengths has checked, so that a kernel may read them."""
+
+    @wraps(function)
+    def layer(*inputs: Any, **attributes: Any) -> Any:
+        return function(*inputs, **attributes)
+
+    return op(name, domain=FUSED, shape=shape_rule(gates, states))(layer)
+
+
+checked_rnn = _checked("RNN", rnn, gates=1, states=1)
+checked_gru = _checked("GRU", gru, gates=3, states=1)
+checked_lstm = _checked("LSTM", lstm, gates=4, states=2)

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from tinyonnx.passes._rewrite import Remark, Rewrite
+from tinyonnx.passes.check_lengths import check_lengths
 from tinyonnx.passes.choose_bfloat16 import mark_rounded, round_weights
 from tinyonnx.passes.drop_dead import drop_dead
 from tinyonnx.passes.drop_empty_options import drop_empty_options
@@ -51,6 +52,7 @@ PIPELINE: list[Pass] = [
     # into operators that the other passes know
     lower_attention,
     lower_microsoft,
+    check_lengths,
     # patterns assume a graph without no-ops and with one form of each operation
     drop_empty_options,
     split_into_slices,

@@ -167,7 +167,7 @@ def test_refusals() -> None:
         inputs = operands(name, 4, 2, 3, 6, 1, lengths=[4, 2], initial=True)
         for position in (1, 2, 3):
             assert refusal(name, inputs, variable=[position]) == "weights are not constant"
-        assert "lengths of sequences are not constant" in refusal(name, inputs, variable=[4])
+        assert "lengths of sequences are neither constant nor checked" in refusal(name, inputs, variable=[4])
         assert "doesn't support" in refusal(name, inputs, activations=["Softplus"] * 3)
         assert "clip" in refusal(name, inputs, clip=-1.0)
         assert "direction" in refusal(name, inputs, direction="sideways")
