@@ -68,6 +68,29 @@ def test_refusals(optimise: Optimise) -> None:
     assert refused("t = Mul (s, ws) p = Mul (c, t) y = Add (p, b)", fused=1).ops["Add"] == 1
 
 
+def test_products_of_other_shapes(optimise: Optimise) -> None:
+    body = BODY.replace("w, z", "batch, z") + "t = Mul (s, ws) y = Mul (c, t)"
+    constants = f"{WEIGHTS}, float ws = {{0.125}}, int8[1,4,2] batch = {{1,-2,3,-128,127,5,0,-7}}"
+    result = equal(optimise, model_text(body, "float[3,4] x", "float[1,3,2] y", constants), fused=0, x=X)
+    assert result.refused("not a product of rows with one matrix")
+
+
+@pytest.mark.parametrize(("depth", "fused"), [(33025, 1), (33026, 0)])
+def test_sums_that_may_exceed_an_int32(optimise: Optimise, depth: int, fused: int) -> None:
+    body = BODY.replace("(q, w, z, wz)", "(q, ones, z)") + "y = Mul (c, s)"
+    text = model_text(
+        f"ones = ConstantOfShape <value = int8[1] {{1}}> (shape) {body}",
+        f"float[1,{depth}] x", "float[1,1] y", f"int64[2] shape = {{{depth}, 1}}",
+    )  # fmt: skip
+    result = equal(optimise, text, fused=fused, x=np.random.default_rng(0).normal(size=(1, depth)).astype(np.float32))
+    assert result.refused("may exceed an int32") == (not fused)
+
+
+def test_scaled_integers_that_are_no_product(optimise: Optimise) -> None:
+    text = model_text("c = Cast <to = 1> (m) y = Mul (c, s)", "int32[3,2] m", "float[3,2] y", "float s = {0.5}")
+    equal(optimise, text, fused=0, m=np.arange(6, dtype=np.int32).reshape(3, 2))
+
+
 IMAGE = np.random.default_rng(1).normal(0, 2, (2, 2, 5, 4)).astype(np.float32)
 FILTERS = "uint8[3,2,1,2] w = {1,255,3,128,127,5,0,7,9,11,200,17}, uint8 wz = {121}, float ws = {0.125}"
 FILTERS += ", int32[1,3,1,1] f = {7,-1000,2147483000}, float[1,3,1,1] b = {0.5,-1.5,2.5}, int32[1,1,1,4] g = {1,2,3,4}"

@@ -85,6 +85,20 @@ def test_every_result_gets_its_type(optimise):
     assert result.error == 0
 
 
+def test_an_input_may_be_absent(optimise):
+    result = optimise(model_text('y = Clip(x, "", top)', "float[5] x", "float[n] y", "float top = {0.5}"), x=data(5))
+    assert result.graph.outputs[0].static_shape == (5,)
+    assert result.error == 0
+
+
+def test_a_sequence_of_constants_is_not_folded(optimise):
+    body = "s = SequenceConstruct(w, v) c = ConcatFromSequence<axis=0>(s) y = Add(x, c)"
+    constants = "float[1] w = {1}, float[2] v = {2, 3}"
+    result = optimise(model_text(body, "float[3] x", "float[n] y", constants), x=data(3))
+    assert result.ops["SequenceConstruct"] == 1
+    assert result.error == 0
+
+
 def test_a_loop_of_constants_is_not_folded(optimise):
     body = """n, y = Loop (three, yes, zero) <body = b (int64 i, bool go, float a) => (bool next, float c, float d)
         { next = Identity(go) c = Add(a, x) d = Identity(c) }>"""
@@ -102,6 +116,7 @@ def test_an_if_with_a_constant_condition_becomes_its_branch(optimise):
         result = optimise(model_text(body, "float[n] x", "float[n] y", "int64 five = {5}"), x=data(size))
         assert dict(result.ops) == {op: 1}
         assert result.error < 1e-6
+        assert result.applied(f"replaced by the {'then' if op == 'Neg' else 'else'} branch")
 
 
 @pytest.mark.parametrize("condition", [False, True])
@@ -192,6 +207,22 @@ def test_a_branch_within_a_branch_is_taken(optimise):
         (_, node) = result.graph.nodes
         assert [inner.op_type for inner in node.attributes["then_branch"].nodes] == ["Exp", "Neg"]
         assert result.error < 1e-6
+
+
+def test_constants_are_folded_three_levels_deep(optimise):
+    body = "t = Transpose<perm=[1,0]>(w) a3 = MatMul(x, t)"
+    for level in (2, 1, 0):
+        body = f"""a{level} = If (c) <
+            then_branch = yes{level} () => (float[n,k] a{level + 1}) {{ {body} }},
+            else_branch = no{level} () => (float[n,k] b{level + 1}) {{ b{level + 1} = MatMul(x, v) }}>"""
+    constants = f"{floats('w', 4, 3)}, {floats('v', 3, 4)}"
+    text = model_text(f"{UNDECIDED} {body}", "float[2,3] x, float fed", "float[n,k] a0", constants)
+    result = optimise(text, x=data(2, 3), fed=np.array(1, np.float32))
+    nodes = result.graph.nodes
+    for _ in range(3):
+        nodes = nodes[-1].attributes["then_branch"].nodes
+    assert [node.op_type for node in nodes] == ["MatMul"]
+    assert result.error < 1e-6
 
 
 def test_a_loop_may_pass_other_shapes_than_declared(optimise):

@@ -39,9 +39,15 @@ def test_activations(tables: Callable[..., Optimised], function: str) -> None:
     assert sum(tables(body, 1).ops.values()) == 1
 
 
-def test_a_function_in_two_branches(tables: Callable[..., Optimised]) -> None:
-    body = """d = DequantizeLinear (x, s, z) f = HardSigmoid (d) q = QuantizeLinear (f, t, u)
-        e = DequantizeLinear (q, t, u) g = Mul (e, d) h = Add (g, half) y = QuantizeLinear (h, s, z)"""
+@pytest.mark.parametrize("factors", ["e, d", "d, e"])
+def test_a_function_in_two_branches(tables: Callable[..., Optimised], factors: str) -> None:
+    body = f"""d = DequantizeLinear (x, s, z) f = HardSigmoid (d) q = QuantizeLinear (f, t, u)
+        e = DequantizeLinear (q, t, u) g = Mul ({factors}) h = Add (g, half) y = QuantizeLinear (h, s, z)"""
+    assert sum(tables(body, 1).ops.values()) == 1
+
+
+def test_a_branch_that_begins_with_the_first_node(tables: Callable[..., Optimised]) -> None:
+    body = "r = Mul (x, u) f = Add (x, r) d = DequantizeLinear (f, s, z) y = QuantizeLinear (d, t, u)"
     assert sum(tables(body, 1).ops.values()) == 1
 
 
@@ -50,6 +56,19 @@ def test_functions_of_more_are_left(tables: Callable[..., Optimised]) -> None:
     tables(both, 0, x=X, v=X[::-1].copy())
     tables("d = DequantizeLinear (x, s, z) f = Mul (d, rows) y = QuantizeLinear (f, t, u)", 0)
     tables("d = DequantizeLinear (x, s, z) f = Softmax (d) y = QuantizeLinear (f, t, u)", 0)
+
+
+def test_arithmetic_of_bytes_is_left(tables: Callable[..., Optimised]) -> None:
+    assert tables("y = Add (x, u)", 0).ops["Add"] == 1
+
+
+def test_a_number_that_raises_the_rank_is_left(optimise: Callable[..., Optimised]) -> None:
+    body = "d = DequantizeLinear (x, s, z) f = Mul (d, deep) y = QuantizeLinear (f, t, u)"
+    constants = f"{NUMBERS}, float[1,1,1] deep = {{3}}"
+    text = model_text(body, "uint8[4,32] x", "uint8[1,4,32] y", constants)
+    result = optimise(text, expected=unoptimised(text, x=X[1]), x=X[1])
+    assert result.error == 0
+    assert not result.ops["ByteTable"]
 
 
 def test_a_value_that_others_read_stays(tables: Callable[..., Optimised]) -> None:
