@@ -28,7 +28,7 @@ from tinyonnx.native.kernels import bytes_for, run_sized, unpack
 from tinyonnx.native.levels import report, units
 from tinyonnx.native.sized import lay_out_sizes, plan_for_size
 from tinyonnx.native.toolchain import require
-from tinyonnx.native.unit import CONSTANTS, RUNS, UNPACKED, UNPACKED_BYTES, WORDS, Place, Unit, UnitLayout
+from tinyonnx.native.unit import UNPACK, UNPACK_KINDS, UNPACKED_BYTES, WORDS, Place, Unit, UnitLayout
 
 if TYPE_CHECKING:
     from audiotag.models.catalog import ResolvedModel
@@ -37,9 +37,6 @@ if TYPE_CHECKING:
 
 SECONDS = 600
 """Length of the longest clip or window that is tagged in one piece."""
-
-WASM_SECONDS = 60
-"""The same in WebAssembly, where all memory is reserved at start."""
 
 _HERE = Path(__file__).parent
 
@@ -64,14 +61,12 @@ def build_program(model: ResolvedModel, output: Path, target: str = DEFAULT) -> 
     try:
         require()
         target_of(output)
-        is_wasm = machine.system == "wasm"
-        seconds = WASM_SECONDS if is_wasm else SECONDS
         facts = _facts(model, description, machine)
-        found = units(machine, unit, source, name, seconds)
-        products.link_units(machine, found, source_texts(facts, seconds), output, sources=[*SOURCES, products.PROCESS])
+        found = units(machine, unit, source, name, SECONDS)
+        products.link_units(machine, found, source_texts(facts, SECONDS), output, sources=[*SOURCES, products.PROCESS])
     except EngineError as error:
         raise ModelError(str(error)) from None
-    if not is_wasm:
+    if machine.system != "wasm":
         return [output]
     script = output.with_suffix(".mjs")
     write_file(script, PROGRAM.read_bytes() + (_HERE / "node.mjs").read_bytes())
@@ -150,7 +145,7 @@ def unit(source: str | bytes, name: str, longest: int) -> Unit:
         first, last = (config.n_frames(seconds * config.rate) for seconds in (0, longest))
     model = lay_out_sizes(layout, plan_for, first, last)
     arena = np.empty(0, np.float32)
-    layout.add_call(unpack, (RUNS, CONSTANTS, UNPACKED), "<i8 <u4 <u4")
+    layout.add_call(unpack, UNPACK, UNPACK_KINDS)
     mapped = {id(arrays["tape"]): "TAPE", id(arrays["features"]): "FEATURES", id(arena): "ARENA"}
     cells: dict[str, list[Place]] = {room: [] for room in ROOMS}
 

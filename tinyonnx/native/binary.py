@@ -1,7 +1,8 @@
 """Write units of several CPU levels as one assembly file, one file of constants, and object files.
 
 Constants are stored once, in the order of the first level. If another level has the same numbers in another
-order, the runs to copy are stored instead, and the program rearranges the constants when it starts.
+order, the runs to copy are stored instead, and the program rearranges the constants when it starts. Of a single
+level, those that are float16 numbers times factors may be stored as such.
 """
 
 from __future__ import annotations
@@ -13,16 +14,23 @@ import numpy as np
 
 from tinyonnx.ir import Array
 from tinyonnx.native.dialects import Elf
+from tinyonnx.native.halves import POWERS, halved
 from tinyonnx.native.unit import Constant, Place, Unit
 from tinyonnx.runtime.arena import ALIGNMENT
 
 
-def write(units: Sequence[Unit], folder: Path, dialect: Elf) -> list[Path]:
-    """Write the files to be linked into a folder; return those to pass to the compiler."""
-    constants = _Constants()
+def write(units: Sequence[Unit], folder: Path, dialect: Elf, *, halve: bool = False) -> list[Path]:
+    """Write the files to be linked into a folder; return those to pass to the compiler.
+
+    With `halve`, which takes a single unit, constants are stored as float16 where that gives their bits.
+    """
+    assert not halve or len(units) == 1
+    constants = _Constants(halve)
     texts = [_level(unit, f"level{i}", constants, dialect) for i, unit in enumerate(units)]
     memory = max(size for _, size in texts)
     (folder / "constants").write_bytes(b"".join(constants.parts))
+    (folder / "halves").write_bytes(constants.halves())
+    (folder / "factors").write_bytes(np.concatenate(constants.factors).tobytes())
     assembly = folder / "layout.s"
     head = _head(folder, units, memory, dialect)
     assembly.write_text("\n".join([*head, *(line for lines, _ in texts for line in lines), ""]))
@@ -39,10 +47,11 @@ def _head(folder: Path, units: Sequence[Unit], memory: int, dialect: Elf) -> Ite
         for symbol, _ in unit.objects:
             yield from dialect.function(symbol)
     yield dialect.constants
-    yield f".p2align {ALIGNMENT.bit_length() - 1}"
-    yield from dialect.begin("constants")
-    yield f'.incbin "{(folder / "constants").as_posix()}"'
-    yield from dialect.end("constants")
+    for name in ("constants", "factors", "halves"):
+        yield f".p2align {ALIGNMENT.bit_length() - 1}"
+        yield from dialect.begin(name)
+        yield f'.incbin "{(folder / name).as_posix()}"'
+        yield from dialect.end(name)
     yield from dialect.zeros("memory", max(memory, 1))
     yield dialect.pointers
     yield ".p2align 3"
@@ -68,6 +77,12 @@ def _level(unit: Unit, name: str, constants: _Constants, dialect: Elf) -> tuple[
         "unpacked": ("memory", memory),
         "length of unpacked": wanted // 4,
         "bytes of unpacked": wanted,
+        "half runs": (f"{name}_half_runs", 0),
+        "length of half runs": len(constants.half_runs),
+        "halves": ("halves", 0),
+        "length of halves": constants.halves_size,
+        "factors": ("factors", 0),
+        "length of factors": sum(map(len, constants.factors)),
         "words": (f"{name}_words", 0),
         "length of words": len(unit.words),
         "all memory": ("memory", 0),
@@ -100,6 +115,7 @@ def _level(unit: Unit, name: str, constants: _Constants, dialect: Elf) -> tuple[
         *array("calls", calls),
         *array("places", [cell for place in unit.places for cell in place]),
         *array("runs", runs.tolist()),
+        *array("half_runs", constants.half_runs),
         dialect.data,
         ".p2align 4",
         *array("words", unit.words),
@@ -110,7 +126,10 @@ def _level(unit: Unit, name: str, constants: _Constants, dialect: Elf) -> tuple[
 class _Constants:
     """The bytes of all constants, each at the start of a cache line."""
 
-    def __init__(self) -> None:
+    def __init__(self, halve: bool) -> None:
+        self.halve = halve
+        self.factors, self.half_runs = [POWERS], list[int]()
+        self._halves: list[bytes] = []
         self.parts: list[bytes] = []
         self.size = 0
         self._offsets: dict[bytes, int] = {}
@@ -127,6 +146,10 @@ class _Constants:
         places, runs, unpacked = [], [np.empty((0, 5), np.int64)], 0
         for constant in constants:
             content = constant.content.tobytes()
+            if self.halve and self._halve(constant, unpacked // 4):
+                places.append(("unpacked", unpacked))
+                unpacked += -(-len(content) // ALIGNMENT) * ALIGNMENT
+                continue
             sources = None if first or content in self._offsets else self._sources(constant)
             if sources is None:
                 places.append(("constants", self._keep(content)))
@@ -137,8 +160,30 @@ class _Constants:
             runs.append(found)
             unpacked += -(-len(content) // ALIGNMENT) * ALIGNMENT
         if first:
-            self._remember(constants)
+            self._remember([] if self.halve else constants)
         return places, np.concatenate(runs).reshape(-1), unpacked
+
+    @property
+    def halves_size(self) -> int:
+        """Bytes of all float16 numbers."""
+        return sum(map(len, self._halves))
+
+    def halves(self) -> bytes:
+        """The low bytes of all float16 numbers, then the high bytes."""
+        pairs = np.frombuffer(b"".join(self._halves), np.uint8)
+        return pairs[::2].tobytes() + pairs[1::2].tobytes()
+
+    def _halve(self, constant: Constant, target: int) -> bool:
+        """Add a constant as float16 numbers for element `target` on of those unpacked, if that is possible."""
+        found = halved(constant)
+        if found is None:
+            return False
+        source, factor = self.halves_size // 2, sum(map(len, self.factors))
+        for start, length, count, first in found.runs.tolist():
+            self.half_runs += target + start, source + start, length, count, factor + first
+        self._halves.append(found.halves.astype("<f2").tobytes())
+        self.factors.append(found.factors)
+        return True
 
     def _keep(self, content: bytes) -> int:
         if content not in self._offsets:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import numpy as np
+
 from tinyonnx.codegen.kernel import jit, kernel
 from tinyonnx.ir import Array
 from tinyonnx.runtime.program import run_table
@@ -9,11 +11,15 @@ from tinyonnx.runtime.size_table import evaluate
 
 
 @kernel
-def unpack(runs: Array, source: Array, target: Array, part: int, parts: int) -> None:
-    """Copy runs of elements, given as rows of (target, source, length, step, count).
+def unpack(
+    runs: Array, source: Array, target: Array, half_runs: Array, halves: Array, factors: Array, numbers: Array,
+    part: int, parts: int,
+) -> None:  # fmt: skip
+    """Copy runs of elements, given as rows of (target, source, length, step, count), then `widen` `half_runs`.
 
     The `count` runs of a row follow each other in the target and start `step` apart in the source. All other elements
-    of the target become 0, because it may hold elements that another level unpacked.
+    of the target become 0, because it may hold elements that another level unpacked. `numbers` is the target as
+    float32.
     """
     for i in range(target.shape[0]):
         target[i] = 0
@@ -24,6 +30,30 @@ def unpack(runs: Array, source: Array, target: Array, part: int, parts: int) -> 
         for i in range(count):
             for j in range(length):
                 target[t + i * length + j] = source[s + i * step + j]
+    widen(half_runs, halves, factors, numbers)
+
+
+@jit
+def widen(runs: Array, halves: Array, factors: Array, target: Array) -> None:
+    """Write float16 numbers times float64 factors, rounded to float32.
+
+    Rows of `runs` are (target, source, length, count, factor): `count` runs of `length` elements, which follow each
+    other in target and source; element j of a run has the factor `factor` + j. `halves` are the low bytes of all
+    numbers, then the high bytes, which compress better than pairs; `factors` begin with `halves.POWERS`.
+    """
+    high = len(halves) // 2
+    for row in range(runs.shape[0] // 5):
+        t, s, length, count, first = (
+            runs[5 * row], runs[5 * row + 1], runs[5 * row + 2], runs[5 * row + 3], runs[5 * row + 4],
+        )  # fmt: skip
+        for j in range(length):
+            factor = factors[first + j]
+            for i in range(j, j + count * length, length):
+                top = np.int64(halves[high + s + i])
+                mantissa = (top & 3) << 8 | np.int64(halves[s + i])
+                if top & 0x7C:
+                    mantissa += 1024
+                target[t + i] = np.float32(factors[top >> 2] * mantissa * factor)
 
 
 @kernel

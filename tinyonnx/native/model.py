@@ -97,7 +97,7 @@ def add_constants(layout: UnitLayout, plan: Plan, arena: Any, calls: Sequence[Ca
     """
     is_sized = isinstance(arena, SizedArray)
     with arena.address.trace.recording() if is_sized else nullcontext():
-        numbered, count = _numbered_twins(plan, arena, list(calls))
+        numbered, channels = _numbered_twins(plan, arena, list(calls))
     temporaries: set[int] = set()
     for call, twin in zip(calls, numbered):
         for arg, numbers in zip(leaves(call.args), leaves(twin.args)):
@@ -108,7 +108,8 @@ def add_constants(layout: UnitLayout, plan: Plan, arena: Any, calls: Sequence[Ca
                     temporaries.add(whole.ctypes.data)
             elif _is_constant(arg, arena):
                 ids = numbers.view(np.int32)
-                layout.constant(arg, ids if ids.min() >= 0 and ids.max() < count else None)
+                known = ids.min() >= 0 and ids.max() < len(channels)
+                layout.constant(arg, *((ids, channels[ids]) if known else ()))
 
 
 def _is_constant(arg: Any, arena: Any) -> bool:
@@ -171,6 +172,7 @@ class _Numbering:
     def __init__(self) -> None:
         self.next = 1
         self._known: dict[int, Array] = {}
+        self._rows = [np.zeros(1, np.int32)]
 
     def of(self, operand: Buffer | Array | None) -> Buffer | Array | None:
         """Return the numbers of a constant in its shape, the same for each call; return any other value unchanged."""
@@ -180,18 +182,24 @@ class _Numbering:
             numbers = np.arange(self.next, self.next + operand.size, dtype=np.int32)
             self._known[id(operand)] = numbers.view(np.float32).reshape(operand.shape)
             self.next += operand.size
+            rows = np.arange(1, 1 + len(operand), dtype=np.int32) + self._rows[-1][-1]
+            self._rows.append(np.repeat(rows, operand.size // len(operand)))
         return self._known[id(operand)]
 
+    def rows(self) -> Array:
+        """The row of its tensor, counted over all tensors from 1 on, that each number stands in; 0 for number 0."""
+        return np.concatenate(self._rows)
 
-def _numbered_twins(plan: Plan, arena: Array, calls: list[Call]) -> tuple[list[Call], int]:
+
+def _numbered_twins(plan: Plan, arena: Array, calls: list[Call]) -> tuple[list[Call], Array]:
     """Bind the calls again with numbers instead of weights, which shows where packing moves each element.
 
     For example, weights [[a, b], [c, d]] have the numbers [[1, 2], [3, 4]]. If a kernel gets them packed by columns
     with padding, [a, c, 0, b, d, 0], its twin gets [1, 3, 0, 2, 4, 0]: the unit stores a, b, c and d once, and this
     list as the way to pack them.
 
-    Returns the twins and the first unused number. If the binders don't take numbers, or decide differently for them,
-    the calls themselves and 0: then the unit stores the packed arrays.
+    Returns the twins and the row of each number. If the binders don't take numbers, or decide differently for them,
+    the calls themselves and no rows: then the unit stores the packed arrays.
     """
     numbering = _Numbering()
     steps = [
@@ -201,8 +209,10 @@ def _numbered_twins(plan: Plan, arena: Array, calls: list[Call]) -> tuple[list[C
     try:
         twins = [c for step in kernel_calls(replace(plan, steps=steps, pool=ConstantPool()), arena) for c in step]
     except Error:
-        return calls, 0
-    return (twins, numbering.next) if list(map(_form, twins)) == list(map(_form, calls)) else (calls, 0)
+        return calls, np.empty(0, np.int32)
+    if list(map(_form, twins)) != list(map(_form, calls)):
+        return calls, np.empty(0, np.int32)
+    return twins, numbering.rows()
 
 
 def _form(call: Call) -> tuple[Any, ...]:

@@ -17,7 +17,7 @@ from tinyonnx.native.header import Parameter, function_name, header, parameters,
 from tinyonnx.native.kernels import run_steps, unpack
 from tinyonnx.native.levels import report, units
 from tinyonnx.native.model import bind, plan_of, virtual
-from tinyonnx.native.unit import CONSTANTS, RUNS, UNPACKED, UNPACKED_BYTES, WORDS, Unit, UnitLayout
+from tinyonnx.native.unit import UNPACK, UNPACK_KINDS, UNPACKED_BYTES, WORDS, Unit, UnitLayout
 from tinyonnx.ort.session import InferenceSession
 
 HERE = Path(__file__).parent
@@ -86,7 +86,7 @@ def model_unit(source: str | bytes, feeds: Mapping[str, Array]) -> Unit:
     bound = bind(layout, plan, virtual(plan.arena_bytes))
     kernels = [layout.kernel(step.kernel, step.kinds) for step in bound.steps]
     first, last = layout.add_table(kernels, [layout.add_words(step.cells) for step in bound.steps])
-    layout.add_call(unpack, (RUNS, CONSTANTS, UNPACKED), "<i8 <u4 <u4")
+    layout.add_call(unpack, UNPACK, UNPACK_KINDS)
     layout.add_call(run_steps, (WORDS, first, last), "<i8 i i")
     for place, size in (*bound.inputs, *bound.outputs):
         layout.add_place(place, size)
@@ -107,13 +107,14 @@ def link_units(
 ) -> None:
     """Link units of a target and C files, which see `macros`, into a file.
 
-    `texts` are C files and headers by name, `sources` files; both find the headers of their folders.
+    `texts` are C files and headers by name, `sources` files; both find the headers of their folders. WebAssembly is
+    downloaded: its constants are stored as float16 where that gives the same bits.
     """
     with tempfile.TemporaryDirectory() as folder:
         for name, text in texts.items():
             (Path(folder) / name).write_text(text, encoding="ascii")
         code = [Path(folder) / name for name in texts if name.endswith(".c")]
-        files = binary.write(found, Path(folder), DIALECTS[target.object_format])
+        files = binary.write(found, Path(folder), DIALECTS[target.object_format], halve=target.system == "wasm")
         built = Path(folder) / "built"
         include = [HERE, Path(folder), *sorted({path.parent for path in sources} - {HERE})]
         toolchain.link(target, [*code, *sources, *files], built, shared, macros or {}, include)

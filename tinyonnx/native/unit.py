@@ -44,18 +44,29 @@ def _extent(section: str) -> Extent:
 WORDS = _extent("words")
 """All words, an array of int64."""
 
-RUNS, CONSTANTS, UNPACKED = map(_extent, ("runs", "constants", "unpacked"))
-"""The arguments of `kernels.unpack`, arrays of int64, uint32 and uint32."""
+UNPACK = (
+    *map(_extent, ("runs", "constants", "unpacked")),
+    *map(_extent, ("half runs", "halves", "factors", "unpacked")),
+)
+"""The arguments of `kernels.unpack`."""
+
+UNPACK_KINDS = "<i8 <u4 <u4 <i8 |u1 <f8 <f4"
+"""The kinds of these arguments."""
 
 UNPACKED_BYTES = Place("unpacked"), Place("bytes of unpacked")
 """The `unpacked` section as (address, size in bytes)."""
 
 
 class Constant(NamedTuple):
-    """An array that is only read; `ids`, if known, are of the same shape and number the source of each element."""
+    """An array that is only read.
+
+    `ids`, if known, are of the same shape and number the source of each element; `channels` number the rows of the
+    model's tensors (the output channels of convolutions) that they come from. Padding has 0 in both.
+    """
 
     content: Array
     ids: Array | None = None
+    channels: Array | None = None
 
 
 @dataclass
@@ -112,14 +123,14 @@ class UnitLayout:
             # the array is kept alive, so that no other array gets its address
             self._regions.insert(at, (start + array.nbytes, place, array))
 
-    def constant(self, array: Array, ids: Array | None = None) -> Place:
+    def constant(self, array: Array, ids: Array | None = None, channels: Array | None = None) -> Place:
         """Return the place of an array's content; equal contents share one place."""
         key = (array.ctypes.data, array.nbytes)
         if key not in self._seen:
             digest = hashlib.sha256(array.tobytes()).digest()
             if digest not in self._known:
                 self._known[digest] = len(self.unit.constants)
-                self.unit.constants.append(Constant(array.reshape(-1).copy(), ids))
+                self.unit.constants.append(Constant(array.reshape(-1).copy(), ids, channels))
             self._seen[key] = array, self._known[digest]
         return Place("constant", 0, self._seen[key][1])
 

@@ -18,9 +18,9 @@ import pytest
 import soundfile
 
 from audiotag import Tagger
-from audiotag.cli import main
 from audiotag.commands.demo import synthesise
 from audiotag.standalone.source import NAME
+from tests.audiotag.standalone import programs
 
 pytest.importorskip("ziglang")
 if sys.platform != "linux" or platform.machine() != "x86_64":
@@ -29,9 +29,7 @@ if sys.platform != "linux" or platform.machine() != "x86_64":
 
 @pytest.fixture(scope="module")
 def program(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    file = tmp_path_factory.mktemp("standalone") / "audio-inference"
-    assert main(["standalone", "-o", str(file)]) == 0
-    return file
+    return programs.program("x86_64-linux", tmp_path_factory)
 
 
 @pytest.fixture(scope="module")
@@ -130,7 +128,7 @@ def test_needs_no_other_file(program: Path, clips: dict[str, Path], tmp_path: Pa
         os.setuid(65534)
 
     tmp_path.chmod(0o755)
-    found = subprocess.run(["/audio-inference", "/five.wav"], capture_output=True, env={}, preexec_fn=confine)
+    found = subprocess.run([f"/{program.name}", "/five.wav"], capture_output=True, env={}, preexec_fn=confine)
     assert (found.returncode, found.stderr) == (0, b"")
     assert found.stdout.replace(b"/five", bytes(clips["five"].with_suffix(""))) == run(program, clips["five"]).stdout
 

@@ -18,6 +18,7 @@ from audiotag import Tagger
 from audiotag.cli import main
 from audiotag.commands.demo import synthesise
 from tests.audiotag.serve.servers import until
+from tests.audiotag.standalone.programs import program
 
 pytest.importorskip("ziglang")
 
@@ -25,6 +26,7 @@ pytest.importorskip("ziglang")
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ThreadingHTTPServer]:
     folder = tmp_path_factory.mktemp("web") / "site"
+    program("wasm", tmp_path_factory)  # compiles the kernels that the page has, too
     assert main(["web", "-o", str(folder)]) == 0
 
     class Quiet(SimpleHTTPRequestHandler):

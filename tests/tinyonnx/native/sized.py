@@ -8,7 +8,7 @@ from tinyonnx import InferenceSession, kernel
 from tinyonnx.ir import Array
 from tinyonnx.native.kernels import run_sized, unpack
 from tinyonnx.native.sized import lay_out_sizes, plan_for_size
-from tinyonnx.native.unit import CONSTANTS, RUNS, UNPACKED, WORDS, Unit, UnitLayout
+from tinyonnx.native.unit import UNPACK, UNPACK_KINDS, WORDS, Unit, UnitLayout
 from tinyonnx.runtime.sized import SizedPlan
 
 
@@ -33,7 +33,7 @@ def sized_unit(network: bytes, first: int, last: int) -> Unit:
         layout.map(array, layout.room(name, array.nbytes))
         layout.add_place(layout.place(array), array.nbytes)
     model = lay_out_sizes(layout, plan_for, first, last)
-    layout.add_call(unpack, (RUNS, CONSTANTS, UNPACKED), "<i8 <u4 <u4")
+    layout.add_call(unpack, UNPACK, UNPACK_KINDS)
     arena = layout.room("arena", model.arena_bytes), model.arena_bytes // 4
     layout.add_call(
         run_model, (control, WORDS, model.at, model.variants, arena, features, logits), "<i8 <i8 i i <f4 <f4 <f4"

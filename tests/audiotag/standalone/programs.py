@@ -1,0 +1,28 @@
+"""The executable of the model that ships with the package, for each target: built once for all processes of a run."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from pathlib import Path
+
+import pytest
+
+from audiotag.cli import main
+from tests.tinyonnx.native.machines import suffixed
+
+
+def program(target: str, factory: pytest.TempPathFactory) -> Path:
+    """The executable for a target; for WebAssembly the module, with its `.mjs` beside it.
+
+    Of several processes one builds it, with all processors, while the others wait.
+    """
+    base = factory.getbasetemp()
+    folder = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+    name = folder / f"audio-inference-{target}"
+    file = name.with_suffix(".wasm") if target == "wasm" else suffixed(name, target)
+    with open(folder / "builds.lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not file.exists():
+            assert main(["standalone", "--target", target, "-o", str(file)]) == 0
+    return file
