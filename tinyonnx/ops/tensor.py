@@ -117,13 +117,14 @@ def _concat_shape(shapes: Sequence[Shape], axis: int) -> Shape:
     return (*first[:axis], sum(s[axis] for s in shapes), *first[axis + 1 :])
 
 
-def _concat_rule(*inputs: Info, axis: int) -> Info:
+def concat_rule(*inputs: Info, axis: int) -> Info:
+    """Shape rule of Concat."""
     shapes = [i.shape for i in inputs if i.shape is not None]
     return Info(inputs[0].dtype, _concat_shape(shapes, axis) if len(shapes) == len(inputs) else None)
 
 
 def _concat_1_rule(*inputs: Info, axis: int = 1) -> Info:
-    return _concat_rule(*inputs, axis=axis)
+    return concat_rule(*inputs, axis=axis)
 
 
 @op("Concat", since=1, shape=_concat_1_rule)
@@ -131,7 +132,7 @@ def concat_1(*inputs: Array, axis: int = 1) -> Array:
     return concat(*inputs, axis=axis)
 
 
-@op("Concat", since=4, shape=_concat_rule)
+@op("Concat", since=4, shape=concat_rule)
 def concat(*inputs: Array, axis: int) -> Array:
     _concat_shape([x.shape for x in inputs], axis)
     dtypes = {x.dtype for x in inputs}

@@ -11,15 +11,17 @@ from typing import Any
 
 import numpy as np
 
+from tinyonnx.errors import OpError
 from tinyonnx.ir import Value
 from tinyonnx.passes._lowering import Lowering, NotLowerable
 from tinyonnx.passes._rewrite import Rewrite
+from tinyonnx.registry import FUSED, lookup
 
 _MICROSOFT = "com.microsoft"
 
 
 def lower_microsoft(rewrite: Rewrite) -> None:
-    """Replace every such operator of float32."""
+    """Replace every such operator of float32 or, where its name says so, of bytes."""
     for node in list(rewrite.graph.nodes):
         rule = _RULES.get((node.domain, node.op_type))
         if rule is None or (not node.domain and node.opset >= _SINCE.get(node.op_type, 1 << 30)):
@@ -137,6 +139,31 @@ def _dynamic_matmul(low: Lowering) -> None:
     low.finish("MatMulIntegerToFloat", inputs, domain=_MICROSOFT)
 
 
+# -- bytes ------------------------------------------------------------------------------
+
+
+def _quantised_concat(low: Lowering) -> None:
+    """Bring parts to the scale of the result by tables of their 256 bytes, and join them."""
+    y_scale, y_zero = low.required(0), low.required(1)
+    operator = lookup(_MICROSOFT, "QLinearConcat", 1).function
+    parts = []
+    for i in range(2, len(low.node.inputs), 3):
+        x, scale, zero = low.required(i), low.required(i + 1), low.input(i + 2)
+        numbers = [y_scale.const, y_zero.const, scale.const, None if zero is None else zero.const]
+        if any(n is None or n.size != 1 for n in (numbers if zero is not None else numbers[:3])):
+            raise NotLowerable("a scale or zero point is not one constant number")
+        if x.dtype not in (np.int8, np.uint8):
+            raise NotLowerable(f"a part is of {x.dtype}")
+        every = np.arange(256, dtype=np.uint8).view(x.dtype)
+        try:
+            table = operator(numbers[0], numbers[1], every, *numbers[2:], axis=0)
+        except OpError as error:
+            raise NotLowerable(str(error)) from None
+        same = table.dtype == x.dtype and np.array_equal(table, every)
+        parts.append(x if same else low.one("ByteTable", x, low.constant(table, table.dtype), domain=FUSED))
+    low.finish("Concat", parts, {"axis": int(low.attribute("axis", 0))})
+
+
 # -- normalisation ----------------------------------------------------------------------
 
 
@@ -215,6 +242,7 @@ _RULES: dict[tuple[str, str], Callable[[Lowering], None]] = {
             ("FusedMatMul", _fused_matmul),
             ("TransposeMatMul", _fused_matmul),
             ("DynamicQuantizeMatMul", _dynamic_matmul),
+            ("QLinearConcat", _quantised_concat),
             ("SkipLayerNormalization", _skip_norm),
             ("SkipSimplifiedLayerNormalization", _skip_norm),
             ("EmbedLayerNormalization", _embed_norm),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import onnxruntime
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
@@ -107,3 +108,29 @@ def test_rows_that_are_not_there():
     session = tinyonnx.InferenceSession(model.SerializeToString())
     with pytest.raises(tinyonnx.NodeError, match="the numbers of rows are -1 to 1, the table has 7"):
         session.run(None, {"i": ids})
+
+
+@pytest.mark.parametrize("dtype", [np.int8, np.uint8])
+def test_joined_bytes(dtype):
+    """Parts of other scales are brought to that of the result, bit for bit; one that has it already is not."""
+    rng = np.random.default_rng(0)
+    parts = {f"x{i}": rng.integers(0, 256, (2, 3 + i, 4)).astype(np.uint8).view(dtype) for i in range(3)}
+    scales, zeros = np.float32([0.02, 0.031, 0.011]), np.array([3, 100, 7], dtype)
+    constants = (
+        {"s": scales[0], "z": zeros[0]} | {f"s{i}": scales[i] for i in range(3)} | {f"z{i}": zeros[i] for i in range(3)}
+    )
+    names = ["s", "z", *(f"{kind}{i}" for i in range(3) for kind in ("x", "s", "z"))]
+    node = helper.make_node("QLinearConcat", names, ["y"], domain="com.microsoft", axis=1)
+    number = helper.np_dtype_to_tensor_dtype(np.dtype(dtype))
+    graph = helper.make_graph(
+        [node], "bytes", [helper.make_tensor_value_info(name, number, x.shape) for name, x in parts.items()],
+        [helper.make_tensor_value_info("y", number, None)],
+        [numpy_helper.from_array(np.asarray(array), name) for name, array in constants.items()],
+    )  # fmt: skip
+    opsets = [helper.make_opsetid("", 17), helper.make_opsetid("com.microsoft", 1)]
+    content = helper.make_model(graph, opset_imports=opsets, ir_version=8).SerializeToString()
+    session = tinyonnx.InferenceSession(content)
+    (y,) = session.run(None, parts)
+    (expected,) = onnxruntime.InferenceSession(content).run(None, parts)
+    np.testing.assert_array_equal(y, expected)
+    assert sorted(operators(session.plan_for(None, parts).graph)) == ["ByteTable", "ByteTable", "Concat"]

@@ -27,7 +27,7 @@ from tinyonnx.ops.quantize import (
     saturated,
 )
 from tinyonnx.ops.quantized import one_number, qlinear_conv
-from tinyonnx.ops.tensor import concat
+from tinyonnx.ops.tensor import concat, concat_rule
 from tinyonnx.registry import Context, Info, broadcast, same_as
 
 microsoft("QuantizeLinear", shape=quantize_shape)(quantize_linear)
@@ -145,7 +145,12 @@ def qlinear_where(
         raise OpError(f"shapes {shapes} don't broadcast") from None
 
 
-@microsoft("QLinearConcat")
+def _concat_shape(y_scale: Info, y_zero_point: Info, *inputs: Info | None, axis: int) -> Info:
+    parts = [Info(y_zero_point.dtype, None if x is None else x.shape) for x in inputs[::3]]
+    return concat_rule(*parts, axis=axis)
+
+
+@microsoft("QLinearConcat", shape=_concat_shape)
 @quiet
 def qlinear_concat(y_scale: Array, y_zero_point: Array, *inputs: Array | None, axis: int) -> Array:
     """Concatenate inputs given as triples: data, scale, zero point."""
