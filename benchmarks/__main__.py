@@ -18,6 +18,8 @@ import tinyonnx
 from audiotag.errors import Error as AudiotagError
 from benchmarks import audio, machine, model, report, start, zoo
 from benchmarks.turns import Case
+from tinyonnx.codegen.processor import has_bfloat16
+from tinyonnx.ort.options import PRECISIONS
 
 T = TypeVar("T", int, float)
 
@@ -149,7 +151,7 @@ def make_parser() -> argparse.ArgumentParser:
         (
             "clip",
             clip_cases,
-            "WAV file to tags beside soundfile, numpy and ONNX Runtime: CPU time",
+            "WAV file to tags, in each precision, beside soundfile, numpy and ONNX Runtime: CPU time",
         ),
         (
             "start",
@@ -250,9 +252,10 @@ def zoo_cases(args: argparse.Namespace, folder: str) -> Iterable[Case]:
     return zoo.cases(args.names, folder, threads=args.threads, repeats=args.repeats or REPEATS, quick=args.quick)
 
 
-def clip_cases(args: argparse.Namespace, folder: str) -> Iterable[Case]:
+def clip_cases(args: argparse.Namespace, folder: str) -> Iterator[Case]:
     """Yield the cases of the command `clip`."""
-    return [audio.clip_case(args.model, args.seconds, args.threads, folder, args.repeats or REPEATS)]
+    for precision in PRECISIONS if has_bfloat16() else PRECISIONS[:1]:
+        yield audio.clip_case(args.model, args.seconds, args.threads, folder, args.repeats or REPEATS, precision)
 
 
 def start_cases(args: argparse.Namespace, folder: str) -> Iterable[Case]:

@@ -43,7 +43,7 @@ def mel_case(seconds: float, folder: str, repeats: int) -> Case:
     return Case("mel", f"log-mel features of {seconds:g} s", measurements, {"seconds": seconds})
 
 
-def clip_case(model: str, seconds: float, threads: int, folder: str, repeats: int) -> Case:
+def clip_case(model: str, seconds: float, threads: int, folder: str, repeats: int, precision: str = "float32") -> Case:
     """Compare tagging a WAV file with a loaded model, by CPU time."""
     arguments = {
         "model": model_file(model, folder),
@@ -51,15 +51,15 @@ def clip_case(model: str, seconds: float, threads: int, folder: str, repeats: in
         "threads": threads,
     }
     contenders = [
-        Contender("audiotag", "benchmarks.peers:audiotag_clip", arguments),
+        Contender("audiotag", "benchmarks.peers:audiotag_clip", arguments | {"precision": precision}),
         Contender("script", "benchmarks.peers:script_clip", arguments),
     ]
     take_turns(contenders[:1], threads=threads, repeats=0, reference="")
     measurements = take_turns(contenders, threads=threads, repeats=repeats, reference="script")
-    title = f"WAV file of {seconds:g} s to tags, {os.path.basename(model)}, {plural(threads, 'thread')}"
+    title = f"WAV file of {seconds:g} s to tags, {os.path.basename(model)} in {precision}, {plural(threads, 'thread')}"
     return Case(
         "clip",
         title,
         measurements,
-        {"model": model, "seconds": seconds, "threads": threads},
+        {"model": model, "seconds": seconds, "threads": threads, "precision": precision},
     )

@@ -5,6 +5,8 @@ Each is called in a process of its own, in which its library is imported.
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from benchmarks.turns import AbsentError, Array, Run
@@ -20,36 +22,61 @@ def _feeds(path: str) -> dict[str, Array]:
 
 def tinyonnx(model: str, feeds: str, threads: int) -> Run:
     """Load this project."""
-    import tinyonnx
-
-    options = tinyonnx.SessionOptions()
-    options.intra_op_num_threads = threads
-    session, inputs = tinyonnx.InferenceSession(model, options), _feeds(feeds)
+    session, inputs = _tinyonnx(model, threads), _feeds(feeds)
     return lambda: session.run(None, inputs)
 
 
 def tinyonnx_bfloat16(model: str, feeds: str, threads: int) -> Run:
     """Load this project with the operands of large products in bfloat16."""
+    session, inputs = _tinyonnx(model, threads, "bfloat16"), _feeds(feeds)
+    return lambda: session.run(None, inputs)
+
+
+def _tinyonnx(model: str, threads: int, precision: str = "float32") -> Any:
     import tinyonnx
 
     options = tinyonnx.SessionOptions()
-    options.intra_op_num_threads, options.precision = threads, "bfloat16"
-    session, inputs = tinyonnx.InferenceSession(model, options), _feeds(feeds)
-    if session.precision != "bfloat16":
+    options.intra_op_num_threads, options.precision = threads, precision
+    session = tinyonnx.InferenceSession(model, options)
+    if session.precision != precision:
         raise AbsentError("the processor lacks AVX512-BF16")
-    return lambda: session.run(None, inputs)
+    return session
 
 
 def onnxruntime(model: str, feeds: str, threads: int) -> Run:
     """Load ONNX Runtime's CPU provider."""
+    session, inputs = _onnxruntime(model, threads), _feeds(feeds)
+    return lambda: list(session.run(None, inputs))
+
+
+def onnxruntime_folded(model: str, feeds: str, threads: int) -> Run:
+    """Load ONNX Runtime on the model with constants and normalisations folded."""
+    session, inputs = _onnxruntime(model, threads, folded=True), _feeds(feeds)
+    return lambda: list(session.run(None, inputs))
+
+
+def _onnxruntime(model: str, threads: int, folded: bool = False) -> Any:
+    import tempfile
+
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.log_severity_level = 3
-    session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
-    inputs = _feeds(feeds)
-    return lambda: list(session.run(None, inputs))
+    with tempfile.TemporaryDirectory() as folder:
+        if folded:
+            model = _folded(model, f"{folder}/folded.onnx")
+        return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+
+
+def _folded(model: str, path: str) -> str:
+    """Write a model with constants and normalisations folded; return the path."""
+    import tinyonnx
+
+    options = tinyonnx.SessionOptions()
+    options.optimized_model_filepath = path
+    tinyonnx.InferenceSession(model, options)
+    return path
 
 
 def library(model: str, feeds: str, threads: int) -> Run:
@@ -78,6 +105,10 @@ def library(model: str, feeds: str, threads: int) -> Run:
     return run
 
 
+_FLOAT32 = {"INFERENCE_PRECISION_HINT": "f32"}
+"""Setting of OpenVINO, which otherwise chooses."""
+
+
 def openvino(model: str, feeds: str, threads: int) -> Run:
     """Load OpenVINO's CPU plugin with its defaults: in bfloat16 if the processor has it."""
     return _openvino(model, feeds, threads, {})
@@ -85,7 +116,7 @@ def openvino(model: str, feeds: str, threads: int) -> Run:
 
 def openvino_float32(model: str, feeds: str, threads: int) -> Run:
     """Load OpenVINO's CPU plugin, forced to float32."""
-    return _openvino(model, feeds, threads, {"INFERENCE_PRECISION_HINT": "f32"})
+    return _openvino(model, feeds, threads, _FLOAT32)
 
 
 def _openvino(model: str, feeds: str, threads: int, precision: dict[str, str]) -> Run:
@@ -152,38 +183,46 @@ def _feeds_of_lengths(path: str) -> list[dict[str, Array]]:
     return list(found.values())
 
 
-def tinyonnx_lengths(model: str, feeds: str, threads: int) -> Run:
-    """Load this project; one run covers each length."""
-    import tinyonnx
-
-    options = tinyonnx.SessionOptions()
-    options.intra_op_num_threads = threads
-    session, inputs = tinyonnx.InferenceSession(model, options), _feeds_of_lengths(feeds)
-    return lambda: [array for each in inputs for array in session.run(None, each)]
-
-
-def onnxruntime_lengths(model: str, feeds: str, threads: int) -> Run:
-    """Load ONNX Runtime with dynamic shapes."""
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads
-    options.log_severity_level = 3
-    session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+def _run_lengths(session: Any, feeds: str) -> Run:
     inputs = _feeds_of_lengths(feeds)
     return lambda: [array for each in inputs for array in session.run(None, each)]
 
 
+def tinyonnx_lengths(model: str, feeds: str, threads: int) -> Run:
+    """Load this project; one run covers each length."""
+    return _run_lengths(_tinyonnx(model, threads), feeds)
+
+
+def tinyonnx_bfloat16_lengths(model: str, feeds: str, threads: int) -> Run:
+    """Load the same in bfloat16."""
+    return _run_lengths(_tinyonnx(model, threads, "bfloat16"), feeds)
+
+
+def onnxruntime_lengths(model: str, feeds: str, threads: int) -> Run:
+    """Load ONNX Runtime with dynamic shapes."""
+    return _run_lengths(_onnxruntime(model, threads), feeds)
+
+
+def onnxruntime_folded_lengths(model: str, feeds: str, threads: int) -> Run:
+    """Load the same on the model with constants and normalisations folded."""
+    return _run_lengths(_onnxruntime(model, threads, folded=True), feeds)
+
+
 def openvino_lengths(model: str, feeds: str, threads: int) -> Run:
-    """Load OpenVINO's CPU plugin with dynamic shapes, in float32."""
+    """Load OpenVINO's CPU plugin with dynamic shapes and its defaults."""
+    return _openvino_lengths(model, feeds, threads, {})
+
+
+def openvino_float32_lengths(model: str, feeds: str, threads: int) -> Run:
+    """Load the same, forced to float32."""
+    return _openvino_lengths(model, feeds, threads, _FLOAT32)
+
+
+def _openvino_lengths(model: str, feeds: str, threads: int, precision: dict[str, str]) -> Run:
     import openvino
 
     core = openvino.Core()
-    settings = {
-        "INFERENCE_NUM_THREADS": threads,
-        "INFERENCE_PRECISION_HINT": "f32",
-        "PERFORMANCE_HINT": "LATENCY",
-    }
+    settings = {"INFERENCE_NUM_THREADS": threads, "PERFORMANCE_HINT": "LATENCY", **precision}
     compiled = core.compile_model(core.read_model(model), "CPU", settings)
     inputs = _feeds_of_lengths(feeds)
 
@@ -194,9 +233,11 @@ def openvino_lengths(model: str, feeds: str, threads: int) -> Run:
     return run
 
 
-LENGTH_PEERS = ("tinyonnx_lengths", "onnxruntime_lengths", "openvino_lengths")
+_PEERS = ("tinyonnx", "tinyonnx_bfloat16", "onnxruntime", "onnxruntime_folded", "openvino", "openvino_float32")
 
-MODEL_PEERS = ("tinyonnx", "tinyonnx_bfloat16", "onnxruntime", "openvino", "openvino_float32", "tract")
+LENGTH_PEERS = tuple(f"{peer}_lengths" for peer in _PEERS)
+
+MODEL_PEERS = (*_PEERS, "tract")
 
 IN_BFLOAT16 = ("tinyonnx_bfloat16", "openvino")
 """Contenders that multiply in bfloat16 if the processor has it, at twice the rate of float32."""
@@ -221,11 +262,13 @@ def numpy_mel(samples: str) -> Run:
     return lambda: [log_mel(x)]
 
 
-def audiotag_clip(model: str, clip: str, threads: int) -> Run:
+def audiotag_clip(model: str, clip: str, threads: int, precision: str) -> Run:
     """Load this project: the ten best scores of a sound file."""
     from audiotag import Tagger
 
-    tagger = Tagger(model, threads)
+    tagger = Tagger(model, threads, precision=precision)
+    if tagger.network.precision != precision:
+        raise AbsentError("the processor lacks AVX512-BF16")
     return lambda: [np.array([tag.score for tag in tagger.tag(clip, top=10).tags])]
 
 

@@ -18,7 +18,8 @@ HEADER = (
 LEGEND = """\
 ms, CPU ms: medians. ours ÷: our time (CPU time, memory) divided by the line's. first: until the first
 result, loading included. ÷ FMA peak: time divided by (operations ÷ the cores' measured peak; twice that for bfloat16).
-openvino: in bfloat16, its default where the processor has it."""
+openvino: in bfloat16, its default where the processor has it. onnxruntime_folded: the same model with constants
+and normalisations folded; the faster of the two is the one to compare with."""
 
 
 def _milli(seconds: float | None) -> str:

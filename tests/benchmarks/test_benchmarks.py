@@ -21,6 +21,8 @@ from benchmarks.peers import MODEL_PEERS
 from benchmarks.start import run_process
 from benchmarks.table import number, ratio, table
 from benchmarks.turns import Case, Contender, Measurement, take_turns
+from tinyonnx.codegen.processor import has_bfloat16
+from tinyonnx.ort.options import PRECISIONS
 
 SMALL = """
 <ir_version: 8, opset_import: ["": 17]>
@@ -106,10 +108,21 @@ def test_all_peers_agree_on_a_small_model(small: str, capsys: pytest.CaptureFixt
 def test_peers_agree_on_many_lengths(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--json", "lengths", "mn01", "--count", "3", "--repeats", "1"]) == 0
     (case,) = json.loads(capsys.readouterr().out)["cases"]
-    ours, ort, *_ = case["measurements"]
-    assert (case["part"], ours["name"], ort["name"]) == ("lengths", "tinyonnx", "onnxruntime")
-    assert ours["difference"] < 1e-4
-    assert len(ours["wall"]) == 1
+    assert (case["part"], [m["name"] for m in case["measurements"]]) == ("lengths", list(MODEL_PEERS[:-1]))
+    found = {m["name"]: m for m in case["measurements"]}
+    for name in ("tinyonnx", "onnxruntime", "onnxruntime_folded"):
+        assert found[name]["difference"] < 1e-4
+        assert len(found[name]["wall"]) == 1
+
+
+def test_clips_are_tagged_in_every_precision(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--json", "clip", "--model", "mn01", "--seconds", "1", "--repeats", "1"]) == 0
+    cases = json.loads(capsys.readouterr().out)["cases"]
+    assert [case["parameters"]["precision"] for case in cases] == list(PRECISIONS[: 1 + has_bfloat16()])
+    for case in cases:
+        assert [(m["name"], m["absent"], len(m["cpu"])) for m in case["measurements"]] == [
+            ("audiotag", None, 1), ("script", None, 1)
+        ]  # fmt: skip
 
 
 @pytest.mark.parametrize(
