@@ -147,7 +147,9 @@ def convolve_gathered(
     first, end = first * _ROWS, min(end * _ROWS, out.batch * pixels)
     blocks = (end - first + block - 1) // block
     for b in range(blocks):
-        begin, stop = share(end - first, b, blocks)
+        # whole tiles of rows
+        begin, stop = share((end - first + _ROWS - 1) // _ROWS, b, blocks)
+        begin, stop = begin * _ROWS, min(stop * _ROWS, end - first)
         for r in range(stop - begin):
             pixel = first + begin + r
             window = scratch[room + r * depth : room + (r + 1) * depth]

@@ -117,6 +117,8 @@ def convolve_pixels(
         convolve_unrolled(5, 1, distance, x, taps, w, out, epilogue)
     elif taps.columns == 5 and stride == 2:
         convolve_unrolled(5, 2, distance, x, taps, w, out, epilogue)
+    elif taps.columns == 7 and stride == 1:
+        convolve_unrolled(7, 1, distance, x, taps, w, out, epilogue)
     else:
         convolve_looped(x, taps, w, out, epilogue)
 

@@ -130,13 +130,26 @@ def multiply_panel(
     many: Static, few: Static, vectors: Static, run: Static, x: Rows, m: int, taps: Taps, w: Weights, out: Block,
     epilogue: Epilogue,
 ) -> None:  # fmt: skip
-    """Multiply `m` rows with a panel in the highest tiles that they fill; `run` is LOOPED or PAIRS."""
+    """Multiply `m` rows with a panel in the highest tiles that they fill; `run` is LOOPED or PAIRS.
+
+    Rows that are left are done in a tile of `few` where that is enough.
+    """
+    done = 0
     if m >= many:
-        multiply_tiles(many, vectors, run, 0, x, m, taps, w, out, epilogue)
-    elif m >= few:
-        multiply_tiles(few, vectors, run, 0, x, m, taps, w, out, epilogue)
-    else:
-        multiply_tiles(1, vectors, run, 0, x, m, taps, w, out, epilogue)
+        done = m if m % many > few else m - m % many
+        multiply_tiles(many, vectors, run, 0, x, done, taps, w, out, epilogue)
+    if done < m:
+        first = min(done, m - few) if m >= few else done
+        lines = out.lines
+        rest = Rows(x.data, x.start + first * x.step, x.step)
+        here = Block(
+            Lines(lines.data, lines.residual, lines.start + first * lines.step, lines.step, lines.column),
+            out.last, out.lanes,
+        )  # fmt: skip
+        if m >= few:
+            multiply_tiles(few, vectors, run, 0, rest, m - first, taps, w, here, epilogue)
+        else:
+            multiply_tiles(1, vectors, run, 0, rest, m - first, taps, w, here, epilogue)
 
 
 @jit(inline=True)

@@ -76,7 +76,7 @@ def test_geometry(data: st.DataObject) -> None:
     assert_close(*run("Conv", x, w, b, group=group, strides=strides, dilations=dilations, pads=pads))
 
 
-@pytest.mark.parametrize("kernel", [3, 5, 4])
+@pytest.mark.parametrize("kernel", [3, 5, 7, 4])
 @pytest.mark.parametrize("stride", [1, 2, 3])
 @pytest.mark.parametrize("width", [1, 2, 8, 9, 31])
 @pytest.mark.parametrize("channels", [3, 4, 8, LANES, LANES + 8])
@@ -94,6 +94,13 @@ def test_narrow_images(size: tuple[int, int], stride: int, dilation: int, activa
     plain, _ = run("Conv", x, w, **attributes)
     inputs = x, w, noise(2, len(w)), np.zeros_like(plain) + 1
     assert_close(*run("FusedConv", *inputs, fused=True, activation=activation, **attributes))
+
+
+@pytest.mark.parametrize("size", [(3, 3), (9, 7), (7, 7)])
+def test_narrow_images_in_several_blocks(size: tuple[int, int]) -> None:
+    """So many taps that few pixels are gathered at a time."""
+    x, w = noise(0, 2, 700, *size), noise(1, 2 * LANES + 1, 700, 3, 3) / 64
+    assert_close(*run("Conv", x, w, noise(2, len(w)), pads=[1] * 4))
 
 
 @pytest.mark.parametrize("auto_pad", ["SAME_UPPER", "SAME_LOWER", "VALID"])
