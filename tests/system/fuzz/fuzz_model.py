@@ -23,8 +23,11 @@ except ImportError:
     atheris = None
 
 if atheris and sys.argv[1:2] == ["fuzz"]:
-    # not the kernels: they are compiled from their bytecode
-    kernels = [f"tinyonnx.kernels.{path.stem}" for path in Path(__file__).parents[3].glob("tinyonnx/kernels/*.py")]
+    # not what is compiled from its bytecode
+    package = Path(__file__).parents[3] / "tinyonnx"
+    sources = [(path, path.read_text(encoding="utf-8")) for path in package.rglob("*.py")]
+    compiled = [path for path, text in sources if "@jit" in text or "@kernel" in text]
+    kernels = [".".join(path.relative_to(package.parent).with_suffix("").parts) for path in compiled]
     with atheris.instrument_imports(include=["tinyonnx"], exclude=["tinyonnx.kernels", *kernels]):
         import tinyonnx
         import tinyonnx.onnxfile.load
