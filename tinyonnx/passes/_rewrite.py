@@ -113,6 +113,7 @@ class Rewrite:
         if len(last.outputs) > 1:
             new.outputs += [None] * (len(last.outputs) - 1)
         self.graph.replace_node(last, new)
+        del new.outputs[1:]
         for node in reversed(others):
             if not any(v.uses for v in node.outputs if v is not None):
                 self.graph.remove_node(node)

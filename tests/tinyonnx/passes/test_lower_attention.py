@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import pytest
-from onnx import helper
+from onnx import helper, numpy_helper
 
 import tinyonnx
 from tests.tinyonnx.ops.microsoft.running import check_contrib
@@ -18,14 +19,19 @@ PADDING = np.array([[1] * 7, [1] * 4 + [0] * 3], np.int32)
 KINDS = {np.dtype(np.float32): 1, np.dtype(np.int32): 6, np.dtype(np.int64): 7, np.dtype(np.bool_): 9}
 
 
-def both(op: str, feeds: dict[str, Any], outputs: int = 1, domain: str = "", opset: int = 23, **attributes: Any) -> Any:
+def both(
+    op: str, feeds: dict[str, Any], outputs: int = 1, domain: str = "", opset: int = 23,
+    constant: Sequence[str] = (), **attributes: Any,
+) -> Any:  # fmt: skip
     """The results of a plan and of the operator itself in numpy, and the plan's operators."""
     names = ["" if x is None else name for name, x in feeds.items()]
     given = {name: x for name, x in feeds.items() if x is not None}
     results = [f"y{i}" for i in range(outputs)]
     node = helper.make_node(op, names, results, domain=domain, **attributes)
+    weights = [numpy_helper.from_array(given.pop(name), name) for name in constant]
     inputs = [helper.make_tensor_value_info(name, KINDS[x.dtype], x.shape) for name, x in given.items()]
-    graph = helper.make_graph([node], op, inputs, [helper.make_tensor_value_info(name, 1, None) for name in results])
+    declared = [helper.make_tensor_value_info(name, 1, None) for name in results]
+    graph = helper.make_graph([node], op, inputs, declared, weights)
     opsets = [helper.make_opsetid("", opset)] + ([helper.make_opsetid(domain, 1)] if domain else [])
     content = helper.make_model(graph, opset_imports=opsets, ir_version=10).SerializeToString()
     plain = tinyonnx.SessionOptions()
@@ -72,6 +78,13 @@ def test_past(queries: int, key_heads: int) -> None:
     for is_causal in (0, 1):
         check("Attention", feeds, outputs=3, q_num_heads=N, kv_num_heads=key_heads, is_causal=is_causal)
     check("Attention", operands(), outputs=3, q_num_heads=N, kv_num_heads=N)
+
+
+def test_constant_keys_and_values() -> None:
+    """Then the node is a step of numpy, of one output instead of three."""
+    past = {"m": None, "pk": data(B, N, 3, H, seed=3), "pv": data(B, N, 3, H, seed=4)}
+    feeds = {"q": data(B, N, S, H), "k": data(B, N, T, H, seed=1), "v": data(B, N, T, H, seed=2)} | past
+    check("Attention", feeds, outputs=3, constant=["k", "v", "pk", "pv"])
 
 
 def test_masks() -> None:
