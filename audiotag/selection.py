@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 class Selection(NamedTuple):
-    """Which tags to report: the best `top` of those with a score of at least `threshold`, of the classes `among`."""
+    """Rule for the tags to report: the best `top` of those with at least `threshold`, of the classes `among`."""
 
     top: int | None
     threshold: float | None

@@ -120,7 +120,7 @@ def pytest_xdist_auto_num_workers() -> int | None:
 
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
-    """With `-m quick`, don't import the files of other tests, which takes longer than the quick ones."""
+    """Don't import the files of other tests with `-m quick`, because that takes longer than the quick tests."""
     is_test = collection_path.is_file() and collection_path.name.startswith("test_")
     if is_test and config.getoption("markexpr") == "quick" and not _is_below(collection_path, QUICK):
         return True

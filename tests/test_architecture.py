@@ -220,7 +220,7 @@ def test_lists_of_paths_name_what_exists():
 
 
 def test_class_names_are_unique():
-    """But for private ones, which are seen in one module alone."""
+    """Private classes are exempt, because they are visible in one module only."""
     places: dict[str, list[str]] = {}
     for package in PACKAGES:
         for module, path in modules(package).items():

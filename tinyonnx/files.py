@@ -44,7 +44,7 @@ class FilePages(mmap.mmap):
 
 
 def release_pages(array: Any) -> None:
-    """Let memory go in which an array lies, if it is a `FilePages`; what is read later comes from the file again."""
+    """Release the memory of an array that is in a `FilePages`; later reads load it from the file again."""
     base = array
     while (inner := getattr(base, "base", None)) is not None:
         base = inner

@@ -259,7 +259,7 @@ class PartSink:
             self._remove(self._synced_parts)
 
     def release(self) -> None:
-        """Nothing is open between writes."""
+        """Do nothing: no file is open between writes."""
 
     def _remove(self, position: int) -> None:
         """Remove parts from a position on, and all temporary files."""

@@ -27,7 +27,7 @@ class WorkerQueue:
         self.pipe, self.origin = process.pipe, process.origin
         self.items: deque[WorkItem] = deque()
         self.since = self._paced_at = 0.0
-        """When the work on the first item began, and since when the pace is measured."""
+        """Time at which the work on the first item began, and from which the pace is measured."""
         self._unsent: list[str] = []
         self._path_bytes = 0
         self._spool: IO[bytes] | None = None

@@ -41,7 +41,7 @@ class TransformSizes(NamedTuple):
 
 
 class Curve(NamedTuple):
-    """From the energy of a band to a feature: (ln(max(energy + offset, floor)) + shift) · scale.
+    """The curve from the energy of a band to a feature: (ln(max(energy + offset, floor)) + shift) · scale.
 
     The energy is that of power spectra, or with `magnitude` 1 of their square roots.
     """

@@ -86,7 +86,7 @@ class _Workspace:
                 numbers, first = cells(varying), len(cells(args[:1]))
                 self._call.row[first : first + len(numbers)] = numbers
         self._call.run(0, 1)
-        self._call.args = (self._state, self._front)  # a workspace that waits keeps no sound
+        self._call.args = (self._state, self._front)  # a workspace that is not in use must not keep samples
 
 
 _KEPT = 4

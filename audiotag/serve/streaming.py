@@ -46,7 +46,7 @@ class Follower:
 
 
 class Recording(NamedTuple):
-    """What a request asks for: the tagger, the parameters and the windows."""
+    """The tagger, parameters and windows of a request."""
 
     tagger: Tagger
     query: Query

@@ -24,7 +24,7 @@ _SPREADS = 8.0
 
 @dataclass(frozen=True)
 class Difference:
-    """How two results differ: the kind, the output, and the difference in words."""
+    """A difference between two results: the kind, the output, and the difference in words."""
 
     kind: str
     output: int

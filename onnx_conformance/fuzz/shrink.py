@@ -65,7 +65,7 @@ def _without_subgraphs(model: ModelProto) -> Iterator[ModelProto]:
             unused = [n for n in flat.graph.node if not set(reads_of(n)) <= produced | given]
             for each in unused:  # the condition of the next iteration
                 flat.graph.node.remove(each)
-            for output in flat.graph.output:  # a Loop stacks what the nodes return
+            for output in flat.graph.output:  # a Loop stacks the results of the nodes
                 output.type.tensor_type.ClearField("shape")
             yield flat
 

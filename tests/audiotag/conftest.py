@@ -54,7 +54,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 @pytest.fixture(scope="session", autouse=True)
 def kernels(model: str, tmp_path_factory: pytest.TempPathFactory) -> None:
-    """Compile what the tests' models need: a command that does it says so, and messages are compared."""
+    """Compile the kernels of the tests' models: commands that compile log it, and tests compare messages."""
     with one_at_a_time(tmp_path_factory, "kernels"):
         for name in (model, "untrained-mn01"):
             tagger = Tagger(name)
@@ -86,7 +86,7 @@ def server(model: str) -> Iterator[Any]:
 
 @pytest.fixture
 def folder(tmp_path, noise, monkeypatch):
-    """a.wav, b.flac, sub/c.ogg, things that are no sound, and an empty folder."""
+    """Files a.wav, b.flac and sub/c.ogg, files that are not sound, and an empty folder."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / "sub").mkdir()
     (tmp_path / "empty").mkdir()

@@ -62,7 +62,7 @@ def pushed(windows, **options):
 
 
 def test_a_gap_may_grow_too_long_between_two_windows():
-    """When the second window comes the event has not been given yet, and yet it is not continued."""
+    """The event has not been returned when the second window arrives, and is not continued all the same."""
     windows = [(0, 1, 0.9), (1, 2, 0), (3, 4, 0.9)]
     assert pushed(windows, max_gap=1.0) == [(0, 1), (3, 4)]
     assert pushed(windows, max_gap=2.0) == [(0, 4)]

@@ -25,7 +25,7 @@ NOT_RUN = ("text", "json")
 
 @dataclass(frozen=True)
 class Block:
-    """A block of a page; `kind` is "shell", or what follows the fence."""
+    """A block of a page; `kind` is "shell", or the text after the fence."""
 
     page: str
     line: int

@@ -109,7 +109,7 @@ def _classifier() -> onnx.ModelProto:
 
 
 def free_port() -> int:
-    """Return a port of this machine that nobody listens on at this moment."""
+    """Return a port of this machine that is not in use at the moment."""
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         port: int = listener.getsockname()[1]

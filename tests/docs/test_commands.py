@@ -56,10 +56,10 @@ REPLACED = {
     "ray.init()": 'ray.init(num_cpus=2, include_dashboard=False, logging_level="ERROR")',
     "size=cpus - 1": "size=1",
 }
-"""What stands for something outside of this machine, or that others may be using."""
+"""Replacements for resources outside of this machine, or that other processes may be using."""
 
 FINE = {r"^grep ": (0, 1), r"^tinyonnx reduce ": (1,)}
-"""Exit codes that are no failure: grep's 1 says that it found nothing, reduce's that a model does not differ."""
+"""Exit codes that are not failures: grep's 1 means no match, reduce's that a model does not differ."""
 
 MARKS = {"docs/ray.md": pytest.mark.slow, "docs/standalone.md": pytest.mark.targets}
 

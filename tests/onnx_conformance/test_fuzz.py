@@ -44,7 +44,7 @@ def _model(text: str) -> onnx.ModelProto:
     return parser.parse_model(f'<ir_version: 8, opset_import: ["" : 17]> {text}')
 
 
-# -- what is drawn ------------------------------------------------------------------------
+# -- samples ------------------------------------------------------------------------------
 
 
 def test_samples_are_the_same_for_the_same_number(source: SampleSource) -> None:

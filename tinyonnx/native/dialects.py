@@ -45,7 +45,7 @@ class Elf:
         return []
 
     def cells(self, cells: Sequence[int | tuple[str, int]]) -> list[str]:
-        """Numbers, and addresses as pairs of label and offset, of eight bytes each."""
+        """Format numbers, and addresses given as label and offset, as cells of eight bytes."""
         return [f".quad {cell}" if isinstance(cell, int) else self.address(*cell) for cell in cells]
 
 

@@ -64,10 +64,11 @@ def run_steps(table: Array, first: int, last: int, part: int, parts: int) -> Non
 
 @jit
 def _find(size: int, words: Array, at: int, count: int, arena: Array, source: Array, target: Array) -> int:
-    """Where the first variant that holds for a size is described; -1 without one. Its table is evaluated.
+    """Return the position of the description of the first variant that is valid for a size; -1 without one.
 
-    The first of `count` variants is described at words[at]: where among the words its code, its values, the places
-    of its numbers and its steps begin and end, and the number of the value that is the size of its arena.
+    Evaluates the variant's table. The first of `count` variants is described at words[at]: the positions among the
+    words of its code, values, places of its numbers and steps, and the index of the value that is the size of its
+    arena.
     """
     for i in range(at, at + 9 * count, 9):
         values = words[words[i + 2] : words[i + 3]]

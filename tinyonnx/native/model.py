@@ -216,7 +216,7 @@ def _numbered_twins(plan: Plan, arena: Array, calls: list[Call]) -> tuple[list[C
 
 
 def _form(call: Call) -> tuple[Any, ...]:
-    # plans for every size have temporary memory as SizedArray, a binding of its own as Temporary
+    # plans for every size represent the arena's memory by SizedArray, a binding's own memory by Temporary
     return call.kernel, *(
         SizedArray if isinstance(arg, Temporary) else arg.shape if isinstance(arg, np.ndarray) else type(arg)
         for arg in leaves(call.args)

@@ -173,7 +173,7 @@ class _Variant:
         return words, good
 
     def _holds(self, sizes: Array) -> Array:
-        """For which sizes the variant holds; `arena_bytes` becomes what these need."""
+        """Return for which sizes the variant is valid; `arena_bytes` becomes the memory that these need."""
         good, values = self.rows.table.holds([sizes, 0, 0, 0])
         good = good & (sizes <= self.rows.table.largest_symbol())
         needed = np.where(good, values[self.rows.bytes_at], 0)

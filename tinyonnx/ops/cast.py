@@ -94,7 +94,7 @@ def _is_integer(text: str) -> bool:
 
 def _to_power_of_two(x: Array, saturate: bool, round_mode: str) -> Array:
     """Convert to float8e8m0: byte `b` is 2**(b - 127), 255 is NaN; zero and negative numbers don't exist."""
-    # x = fraction * 2**exponent with fraction in [0.5, 1): a power of two has 0.5, what is half-way 0.75
+    # x = fraction * 2**exponent with fraction in [0.5, 1): a power of two has 0.5, the middle 0.75
     fraction, exponent = np.frexp(x.astype(np.promote_types(x.dtype, np.float32)))
     if round_mode not in ("up", "down", "nearest"):
         raise OpError(f"unknown round_mode {round_mode!r}")

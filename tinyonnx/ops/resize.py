@@ -216,7 +216,7 @@ def _kernel(distance: Array, mode: str, a: float) -> Array:
 def _taps(
     axis: Axis, x: Array, mode: str, *, antialias: int, cubic_coeff_a: float, exclude_outside: int
 ) -> tuple[Array, Array]:
-    """Indices and weights of the inputs around the coordinates `x`, both [taps, out]."""
+    """Return indices and weights of the inputs around the coordinates `x`, both [taps, out]."""
     squeeze = min(axis.scale, 1.0) if antialias else 1.0
     reach = floor((1 if mode == "linear" else 2) / squeeze) + 1
     base = np.floor(x)

@@ -170,7 +170,7 @@ _CHECKS = (
     _other_sizes,
     _no_activation,
 )
-"""In this order: later checks rely on earlier ones (constant weights)."""
+"""Checks in their order: later checks rely on earlier ones (constant weights)."""
 
 
 # -- rewrite ------------------------------------------------------------------------------

@@ -390,4 +390,4 @@ _RULES: dict[tuple[str, str], Callable[[Lowering], None]] = {
     ("com.microsoft", "MultiHeadAttention"): _multi_head,
     ("com.microsoft", "RotaryEmbedding"): _rotary,
 }
-"""By domain and operator."""
+"""Rules by domain and operator."""

@@ -251,7 +251,7 @@ _RULES: dict[tuple[str, str], Callable[[Lowering], None]] = {
     ("", "SimplifiedLayerNormalization"): _plain_norm,
     ("", "LayerNormalization"): _plain_norm,
 }
-"""By domain and operator."""
+"""Rules by domain and operator."""
 
 _SINCE = {"LayerNormalization": 17, "SimplifiedLayerNormalization": 1 << 30}
 """The opset in which ONNX's own operator of this name begins."""

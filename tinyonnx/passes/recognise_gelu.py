@@ -23,7 +23,7 @@ _HIGHEST = 3
 
 _ROOT = math.sqrt(2 / math.pi)
 _INSIDE = {"Erf": ({1: math.sqrt(0.5)}, "none"), "Tanh": ({1: _ROOT, 3: _ROOT * 0.044715}, "tanh")}
-"""By function: its argument, and the attribute of Gelu."""
+"""Argument, and the attribute of Gelu, by function."""
 
 _PRECISION = {8: 1e-6, 4: 1e-5, 2: 2e-3}
 """Largest relative error of a coefficient, by the bytes of an element."""

@@ -22,7 +22,7 @@ TOLERANCE = 1e-4
 """Greatest error of a layer, relative to its scale, that counts as equal."""
 
 _ROUNDING = ("QLinear", "Quantize", "QGemm", "ByteTable")
-"""How the names of operators begin that round to bytes."""
+"""Prefixes of the names of operators that round to bytes."""
 
 Values = Mapping[str, Any]
 """The other side's tensors by name."""

@@ -119,8 +119,8 @@ def _reaches(graph: onnx.GraphProto, producer: Mapping[str, int], tensor: str, w
 def part_of(model: ModelProto, kept: Collection[int], feeds: Mapping[str, Array], fixed: Collection[str]) -> ModelProto:
     """Return a model of the nodes at these positions.
 
-    What they read of other nodes becomes an input with the type and shape of the array in `feeds`, or a constant if it
-    is in `fixed`; what others read of them becomes an output. Raises KeyError if such an input has no array.
+    Tensors that they read from other nodes become inputs with the type and shape of the array in `feeds`, or constants
+    if they are in `fixed`; tensors that other nodes read become outputs. Raises KeyError if such an input has no array.
     """
     graph = model.graph
     constants = _constants(model)

@@ -11,7 +11,7 @@ CONFIG = MelConfig(
 )  # fmt: skip
 
 LENGTH = Length(min=0.16, max=10.11)
-"""From 16 to 1012 frames."""
+"""Lengths of input: from 16 to 1012 frames."""
 
 
 def descriptions() -> dict[str, Description]:

@@ -6,7 +6,7 @@ from audiotag.features.settings import Logarithm, MelBank, MelConfig, Window
 from audiotag.models.description import Description, Length, audioset_labels
 
 LENGTH = Length(min=0.32)
-"""Of 32 frames five poolings leave one."""
+"""Minimum length of input: five poolings reduce 32 frames to one."""
 
 DECIBELS = Logarithm("10", floor=1e-10)
 

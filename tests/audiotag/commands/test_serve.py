@@ -42,7 +42,7 @@ def test_requests_in_progress_are_answered_before_the_end(model: str) -> None:
 
 
 def test_sigterm_waits_for_no_client(model: str) -> None:
-    """Neither for one that does not send its body, nor for one that does not read its answer, nor for long work."""
+    """The client may not send its body, not read its answer, or wait for long work."""
     with serving(model, "--workers", "1", "--body-timeout", "100000", "--write-timeout", "100000") as ending:
         data = wav(60)
         with ExitStack() as stack:

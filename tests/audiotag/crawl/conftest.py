@@ -33,14 +33,14 @@ def fork(request, monkeypatch):
 
 @pytest.fixture
 def at_once(monkeypatch):
-    """Everything is made durable after each file."""
+    """Make everything durable after each file."""
     monkeypatch.setattr(sinks, "SYNC_SECONDS", 0)
     monkeypatch.setattr(sinks, "PART_SECONDS", 0)
 
 
 @pytest.fixture
 def no_disk(monkeypatch):
-    """What is written may stay in memory: nobody draws the plug."""
+    """Leave written data in memory, because no test cuts the power."""
     monkeypatch.setattr(os, "fsync", lambda _: None)
 
 
@@ -51,7 +51,7 @@ def out(tmp_path):
 
 @pytest.fixture
 def clips(tmp_path, noise, monkeypatch):
-    """a.wav to f.wav, of different lengths, and a file that is no sound."""
+    """Files a.wav to f.wav, of different lengths, and a file that is not sound."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / "clips").mkdir()
     for number, name in enumerate("abcdef"):

@@ -1,4 +1,4 @@
-"""A job for tests of the pool: it does what the names of files say."""
+"""A job for tests of the pool: the names of files tell it what to do."""
 
 from __future__ import annotations
 
@@ -43,7 +43,10 @@ def wait_for(condition, what):
 
 
 class Job:
-    """Does what the names of files say; "meet N NAME" is done once N workers work on such files at the same time."""
+    """A job that files control by their names.
+
+    "meet N NAME" ends once N workers work on such files at the same time.
+    """
 
     def __init__(self, folder: Path, at_load: str = "") -> None:
         self.folder = folder

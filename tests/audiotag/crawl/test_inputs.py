@@ -32,7 +32,7 @@ def test_counting(here):
 
 @pytest.mark.skipif(os.name == "nt", reason="needs named pipes")
 def test_lists_from_pipes_are_read_once(here):
-    """The shell's <(find ...) is one: whoever counted its names would take them away."""
+    """The shell's <(find ...) is such a pipe: counting its names would consume them."""
     os.mkfifo("pipe")
     writer = os.open("pipe", os.O_RDWR)
     assert not Files(lists_in(["a.wav", "@pipe"])).repeatable

@@ -210,7 +210,7 @@ def test_files_that_are_added_and_files_that_are_given_twice(out):
 
 
 def test_rows_are_durable_before_the_journal_says_so(out, monkeypatch, at_once):
-    """A power cut at any moment leaves what was synced, and perhaps any part of what was not."""
+    """A power cut at any moment leaves synced data, and possibly any part of the other data."""
     synced: dict[str, bytes] = {}
     states = []
     fsync = os.fsync

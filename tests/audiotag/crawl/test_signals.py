@@ -37,7 +37,7 @@ def test_an_interrupt_after_standard_input_keeps_no_half_of_a_file(clips, comman
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 @pytest.mark.parametrize("workers", [[], ["--workers", "2"]])
 def test_interrupted(number, workers, expected, crawl, waiting):
-    """As by a terminal or a batch system: all processes get the signal."""
+    """All processes get the signal, as from a terminal or a batch system."""
     arguments = [*crawl, *workers]
     process = subprocess.Popen([*arguments, waiting], stderr=subprocess.PIPE, text=True, start_new_session=True)
     at_work(process)
@@ -51,7 +51,7 @@ def test_interrupted(number, workers, expected, crawl, waiting):
     interrupted = Path("out.jsonl").read_text()
     assert set(interrupted.splitlines()) <= set(expected)
     done = subprocess.run([*arguments, "--resume"], capture_output=True, text=True, timeout=300)
-    # what the interrupted run finished is kept, not only what it had made durable
+    # rows that the interrupted run finished are kept, not only those that it had made durable
     assert f"audiotag: out.jsonl: {len(rows(interrupted))} files done already, " in done.stderr
     assert done.returncode == 1
     assert lines("out.jsonl") == expected

@@ -73,7 +73,7 @@ def test_disk_full_at_any_moment(out, monkeypatch, at_once, no_disk):
 
 
 def test_what_could_not_be_made_durable_is_done_again(out, monkeypatch, at_once):
-    """The system says so once, drops what it could not write, and then all is well again."""
+    """After one error the system drops the data that it could not write, and later calls succeed."""
     first = open_file(out)
     do(first, stop_after=3)
 
@@ -93,7 +93,7 @@ def test_what_could_not_be_made_durable_is_done_again(out, monkeypatch, at_once)
 
 
 def test_half_a_row_is_never_kept(out, monkeypatch):
-    """As at the end of a live stream, whose rows are kept although it did not end."""
+    """A live stream keeps its rows although it has not ended."""
     first = open_file(out)
     first.put(b"whole row\n")
 
@@ -199,7 +199,7 @@ def parts(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize(("part_seconds", "part_bytes"), [(0, 1 << 20), (600, 1 << 20), (600, 1), (600, 300)])
 def test_parts_at_any_moment(part_seconds, part_bytes, parts, monkeypatch):
-    """The process is killed after any row: what was written by then stays."""
+    """The process is killed after any row; the parts written by then stay."""
     monkeypatch.setattr(sinks, "PART_SECONDS", part_seconds)
     monkeypatch.setattr(sinks, "PART_BYTES", part_bytes)
     states = parts.parent / "states"

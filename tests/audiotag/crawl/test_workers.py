@@ -41,7 +41,7 @@ def test_a_nursery_that_is_killed(fork, tmp_path):
 
 
 def test_a_signal_while_a_process_starts(fork, tmp_path, monkeypatch):
-    """It is raised once what was started can be ended, and all is ended."""
+    """The signal is raised once the started process can be ended, and all processes are ended."""
     start = BaseProcess.start
 
     def start_and_signal(process):
@@ -55,7 +55,7 @@ def test_a_signal_while_a_process_starts(fork, tmp_path, monkeypatch):
 
 
 def test_children_that_nobody_wants_to_hear_of(tmp_path):
-    """Whoever started us may have said so."""
+    """The parent process may have set SIGCHLD to be ignored."""
     before = signal.signal(signal.SIGCHLD, signal.SIG_IGN)
     try:
         with interruptible():

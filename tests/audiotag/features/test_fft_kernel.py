@@ -18,13 +18,13 @@ def run_log_mel(y, out, at, step, frames, curve, tables, scratch, part, parts):
 
 
 def run(y, config=mel.DEFAULT):
-    """The features of every frame, with poison around what is written and not-a-numbers in the scratch."""
+    """Return the features of every frame, computed with poison around the output and NaN in the scratch memory."""
     tables = fft_kernel.tables(window(config), mel_filterbank(config), config.hop)
     frames = (len(y) - config.n_fft) // config.hop + 1
     out = np.full((config.n_mels + 2, frames + 7), POISON, np.float32)
     scratch = tables.scratch()
     for array in scratch:
-        array[:] = -1 if array.dtype == np.int32 else np.nan  # the bits of one that is no number, too
+        array[:] = -1 if array.dtype == np.int32 else np.nan  # the bits of one that is NaN, too
     step = frames + 7
     run_log_mel(y, out.reshape(-1), step + 3, step, frames, CURVE, tables, scratch)
     features = out[1:-1, 3:-4].copy()
@@ -55,7 +55,7 @@ def test_python_gives_the_same_up_to_rounding():
 
 
 def logarithms(values):
-    """What becomes of silence, where the offset is all that there is."""
+    """Return the logarithm of silence, for which only the offset remains."""
     tables = fft_kernel.tables(window(SMALL), mel_filterbank(SMALL), SMALL.hop)
     y, out, scratch = np.zeros(32, np.float32), np.empty((len(values), 4), np.float32), tables.scratch()
     for row, value in zip(out, np.float32(values), strict=True):

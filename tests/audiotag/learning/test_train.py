@@ -1,4 +1,4 @@
-"""`audiotag train`: own classes from recordings, and the model that comes out."""
+"""`audiotag train`: classes from own recordings, and the resulting model."""
 
 from __future__ import annotations
 

@@ -31,14 +31,14 @@ def refusal(path: Path) -> str:
 
 
 def settles(path: Path) -> dict[str, np.ndarray] | None:
-    """What is read, None if it is refused; anything else than these two fails the test."""
+    """Return the tensors that are read, None if the checkpoint is refused; any other outcome fails the test."""
     try:
         return read_checkpoint(path)
     except CheckpointError:
         return None
 
 
-# -- what is read -------------------------------------------------------------------------
+# -- checkpoints that are read ------------------------------------------------------------
 
 
 def test_the_real_checkpoint(shared):
@@ -110,7 +110,7 @@ def test_nested_state_dict_with_metadata(tmp_path):
     assert list(state) == ["w"]
 
 
-# -- what is refused without being run ----------------------------------------------------
+# -- checkpoints that are refused without running them ------------------------------------
 
 RAN: list[str] = []
 
@@ -294,7 +294,7 @@ def test_storage_of_another_size_than_its_entry(tmp_path):
     assert "data/0" in refusal(torchfile.write(tmp_path / "a.pt", pickled))
 
 
-# -- what is no checkpoint ----------------------------------------------------------------
+# -- files that are not checkpoints -------------------------------------------------------
 
 
 def test_truncated_anywhere(tmp_path):

@@ -1,4 +1,4 @@
-"""Checkpoints of all variants become models that hear as they were trained."""
+"""Checkpoints of all variants become models with the front ends that they were trained with."""
 
 from __future__ import annotations
 

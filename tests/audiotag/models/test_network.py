@@ -1,4 +1,4 @@
-"""Which models are taggers, and what their outputs are."""
+"""Models that are taggers, models that are not, and their outputs."""
 
 from __future__ import annotations
 

@@ -108,12 +108,12 @@ def write(path: Path, pickled: bytes, storages: list[Storage] | None = None, **e
 
 
 def save(path: Path, content: Any, protocol: int = 2) -> Path:
-    """What `torch.save(content, path)` writes."""
+    """Write a file like `torch.save(content, path)`."""
     return write(path, *dumps(content, protocol))
 
 
 def save_legacy(path: Path, content: Any, little_endian: bool = True) -> Path:
-    """What `torch.save(content, path, _use_new_zipfile_serialization=False)` writes."""
+    """Write a file like `torch.save(content, path, _use_new_zipfile_serialization=False)`."""
     pickled, storages = dumps(content, legacy=True)
     facts = {"protocol_version": 1001, "little_endian": little_endian, "type_sizes": {"short": 2, "int": 4, "long": 4}}
     keys = [str(i) for i in range(len(storages))]

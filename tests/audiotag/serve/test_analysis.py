@@ -1,4 +1,4 @@
-"""Parameters of requests, and limits of what they may ask for."""
+"""Parameters of requests, and their limits."""
 
 from __future__ import annotations
 

@@ -25,7 +25,7 @@ from tests.audiotag.serve.servers import Server, wav
 
 
 class Odd(Decoding):
-    """Does what the name of a sound says."""
+    """Work that the name of a sound controls."""
 
     def events(self, item: Sound) -> Iterator[EncodedRows | End]:
         if item.name == "crash":

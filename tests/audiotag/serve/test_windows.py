@@ -116,7 +116,7 @@ def test_a_model_with_frames_has_cells_of_its_own(shared: Path, tmp_path: Path) 
     assert (head["window"], head["hop"], end["duration"]) == (CELL, CELL, 23.006)
     assert [cell["end"] for cell in cells[:-1]] == [cell["start"] for cell in cells[1:]]
     starts = np.array([cell["start"] for cell in cells])
-    # the last piece ends with the clip, so that its frames lie a little beside the others'
+    # the last piece ends with the clip, so its frames are slightly shifted against the others
     np.testing.assert_allclose(starts, np.arange(len(cells)) * CELL, atol=0.021)
     frames = list(tagger.scorer.events(Clip(samples, 16000, None, ""), None, None, []))
     for cell in cells:

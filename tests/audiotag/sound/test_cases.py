@@ -71,7 +71,7 @@ class Unseekable:
 
 
 def piped(content: bytes, **options: Any) -> Any:
-    """What is read from a pipe of the operating system."""
+    """Read the content through a pipe of the operating system."""
     reading, writing = os.pipe()
 
     def write() -> None:

@@ -19,7 +19,7 @@ from audiotag.sound import audio
 FORMATS = ["WAV", "AIFF", "AU", "CAF", "FLAC", "OGG", "MP3", "W64", "RF64"]
 
 ALIKE = ["CAF", "FLAC", "OGG", "MP3", "W64"]
-"""Formats whose damaged lengths mean the same in a pipe, whose length nobody knows."""
+"""Formats whose damaged lengths have the same meaning in a pipe, whose length is unknown."""
 
 LIMIT = 600
 """Seconds for a file of some kilobytes, which takes milliseconds."""
@@ -37,7 +37,7 @@ class Unseekable:
 
 
 def piped(content):
-    """What the content gives through a pipe of the operating system; None for an AudioError."""
+    """Return the samples that the content gives through a pipe of the operating system; None for an AudioError."""
     reading, writing = os.pipe()
 
     def write():

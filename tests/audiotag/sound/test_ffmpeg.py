@@ -63,7 +63,7 @@ def test_sounds_like_the_original(case: str) -> None:
     sound = tone()
     heard = audio.read(encoded(sound, container, codec, picture=picture))
     expected = audio.read(sound, RATE)
-    # encoders add silence at both ends; what is in between is found by its best fit
+    # encoders add silence at both ends; the sound between is found by its best match
     assert abs(len(heard) - len(expected)) < 4800
     middle = expected[8000:24000]
     fit = np.correlate(heard, middle, "valid") / np.dot(middle, middle)

@@ -40,7 +40,7 @@ def by_libsndfile(format: str, subtype: str | None = None, **options: Any) -> Ca
 
 
 def mono(format: str, subtype: str | None = None) -> Callable[[np.ndarray], bytes]:
-    """For formats of one channel, and those that libsndfile writes to real files only."""
+    """Return a sound with one channel, for formats of one channel and those that libsndfile writes to files only."""
 
     def encode(samples: np.ndarray) -> bytes:
         with tempfile.NamedTemporaryFile() as file:
@@ -170,10 +170,10 @@ KINDS: dict[str, tuple[Callable[[bytes], bytes], float]] = {
 }
 
 STRICT = ("svx", "htk", "mat5", "ircam float")
-"""Containers of which something behind may be an error: of other sizes, or taken for samples that are no numbers."""
+"""Containers for which bytes after the sound may be an error: of other sizes, or NaN if taken for samples."""
 
 BY_POSITION = ("wav", "wav24", "wavex", "rf64", "aiff", "au", "caf", "w64", "svx", "adpcm", *RARE)
-"""Containers of samples without marks among them: what is missing or too much inside changes the length only."""
+"""Containers of samples without markers: missing or additional bytes change only the length."""
 
 COUNTED = ("wav", "wav24", "wavex", "aiff", "flac", "mp3")
 
@@ -185,7 +185,7 @@ def cases() -> Iterator[tuple[str, str, float]]:
         if container in RARE and seconds > 1:
             continue
         if kind == "joined" and container in (*BY_POSITION, "m4a", "mka", "webm", "adts"):
-            continue  # what is behind is another file, which these formats don't allow for
+            continue  # the bytes after the sound are another file, which these formats don't support
         if kind == "junk inside" and container in BY_POSITION:
             continue
         yield container, kind, seconds
@@ -229,7 +229,7 @@ def test_nothing_is_read_short_in_silence(container: str, kind: str, seconds: fl
     if kind.startswith("cut off") and container in SELF_FRAMED:
         expected = int(len(content) / len(whole) * expected * 0.5)
     if kind == "part missing" and container in SELF_FRAMED and samples is not None:
-        expected = 0  # nobody can know; frames that are cut are skipped or said
+        expected = 0  # this can't be detected; frames that are cut are skipped or reported
     if samples is not None and not said:
         assert len(samples) >= expected - 0.1 * RATE, (len(samples) / RATE, expected / RATE)
     if kind in ("whole", "zeros behind", "newline behind", "ID3v1 behind", "APE behind") and container not in STRICT:

@@ -1,4 +1,4 @@
-"""WAV headers whose lengths are wrong, and what follows the samples."""
+"""WAV headers with wrong lengths, and bytes after the samples."""
 
 from __future__ import annotations
 

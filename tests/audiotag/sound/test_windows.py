@@ -49,7 +49,7 @@ def spans(n, window, hop, block=1000):
         (1, 1, 1, [(0, 1)]),
         (RATE - 1, 1, 1, [(0, RATE - 1)]),
         (RATE, 1, 1, [(0, RATE)]),
-        # what is left is too little for a window of its own, or just enough
+        # the remainder is too short for a window of its own, or just long enough
         (RATE + 1600, 1, 1, [(0, RATE)]),
         (RATE + 1601, 1, 1, [(0, RATE), (1601, RATE + 1601)]),
         (13 * RATE, 10, 10, [(0, 10 * RATE), (3 * RATE, 13 * RATE)]),
@@ -59,7 +59,7 @@ def spans(n, window, hop, block=1000):
         (2 * RATE, 1, 0.5, [(0, RATE), (RATE // 2, 3 * RATE // 2), (RATE, 2 * RATE)]),
         (2 * RATE + 7, 1, 0.75, [(0, RATE), (24000, 56000), (RATE + 7, 2 * RATE + 7)]),
         (2 * RATE + 7, 1, 0.5, [(0, RATE), (RATE // 2, 3 * RATE // 2), (RATE, 2 * RATE)]),
-        # with gaps: what is left in a gap stays there, what the next window would hear does not
+        # with gaps: a remainder in a gap stays untagged, one in the next window does not
         (3 * RATE, 1, 2, [(0, RATE), (2 * RATE, 3 * RATE)]),
         (2 * RATE, 1, 2, [(0, RATE)]),
         (2 * RATE + 1, 1, 2, [(0, RATE)]),
@@ -205,7 +205,7 @@ def test_a_long_stream_takes_no_more_memory_than_a_short_one(model):
 @pytest.mark.skipif(os.name == "nt", reason="needs POSIX signals")
 @pytest.mark.parametrize("kind", ["wav", "mp3", "webm"])
 def test_ctrl_c_ends_a_live_stream(kind, model, samples, tmp_path):
-    """Also where the decoder's callbacks swallow exceptions, and with a resampler that complains if it is kept."""
+    """The decoder's callbacks swallow exceptions, and a resampler complains if it is kept."""
     if kind == "webm":
         pytest.importorskip("av")
         if shutil.which("ffmpeg") is None:

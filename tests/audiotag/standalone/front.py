@@ -197,7 +197,7 @@ class FrontEnd:
         return code
 
     def text(self, name: str, *arguments: Any) -> bytes:
-        """What a function of `parts.c` writes."""
+        """Return the text that a function of `parts.c` writes."""
         written: list[bytes] = []
         self.call(name, *arguments, stdin=io.BytesIO(), write=lambda file, data: written.append(data))
         return b"".join(written)

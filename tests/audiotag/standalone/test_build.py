@@ -159,7 +159,7 @@ def test_little_memory(program: Path, clips: dict[str, Path]) -> None:
 
 
 def test_headers_gone_wrong(program: Path, tmp_path: Path) -> None:
-    """Whatever is in a header, the program tags the clip or says what is wrong."""
+    """For any content of a header, the program tags the clip or reports the problem."""
     good = io.BytesIO()
     soundfile.write(good, np.zeros((500, 2)), 32000, format="WAVEX", subtype="PCM_16")
     rng = np.random.default_rng(0)

@@ -181,7 +181,7 @@ def test_headers_and_samples_that_are_refused(decode, name):
 
 
 def both(decode, content, piece):
-    """What the package reads, None for an error, and what the kernel reads and says."""
+    """Return the samples that the package reads, None for an error, and the kernel's samples and messages."""
     try:
         expected = audio.read(content, notes=[])
     except AudioError:

@@ -60,7 +60,7 @@ def cases(count: int, seed: int) -> Iterator[bytes]:
         chance = random.Random(i)
         content = mutated(chance)
         if chance.random() < 0.3:
-            # what follows samples: silence, sound, chunks, nothing
+            # data after the samples: silence, sound, chunks, nothing
             for _ in range(chance.randrange(1, 4)):
                 size = chance.choice((1, 7, 100, 4095, 4096, 5000, 70_000))
                 content += chance.choice(

@@ -27,7 +27,7 @@ if sys.platform != "linux" or platform.machine() != "x86_64":
 TARGETS = ("wasm", "aarch64-linux")
 
 EXACT = {"wasm": "v2"}
-"""Targets that give bit for bit what a level of x86-64 gives: equal lanes, and products fused likewise."""
+"""Targets whose results equal those of a level of x86-64 bit for bit: same lanes, same fusion of products."""
 
 Outcome = tuple[int, bytes, bytes]
 

@@ -101,7 +101,7 @@ json.dump([[x.shape, x.ravel()[::37].tolist(), n.tolist()] for x, n in results],
 
 
 def both(package: str, script: str, *arguments: str) -> list[Any]:
-    """What a script prints on onnxruntime, and on tinyonnx in its place."""
+    """Return the output of a script on onnxruntime, and on tinyonnx in its place."""
     if importlib.util.find_spec(package) is None:
         pytest.skip(f"{package} isn't installed")
     results = []

@@ -254,7 +254,7 @@ class Fuzzer:
         self.count = 0
         folder.mkdir(parents=True, exist_ok=True)
         self.last = folder / "last.onnx"
-        """What was running, should the process die of it."""
+        """The command that was running, in case the process dies of it."""
 
     def __call__(self, data: bytes) -> None:
         self.last.write_bytes(data)

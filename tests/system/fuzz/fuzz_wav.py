@@ -90,7 +90,7 @@ def mutated(chance: random.Random) -> bytes:
 
 
 def check(decoder: Decoder, content: bytes, piece: int) -> str:
-    """What became of a file; AssertionError for a finding."""
+    """Return the outcome for a file; raise AssertionError for a finding."""
     problem, found = decoder(content, piece)
     try:
         expected = audio.read(Pipe(content), notes=[])

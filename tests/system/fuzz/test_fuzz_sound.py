@@ -1,4 +1,4 @@
-"""Some of the files of `fuzz_sound`, which prints and keeps what it finds."""
+"""Some of the files of `fuzz_sound`, which prints and keeps its findings."""
 
 from __future__ import annotations
 

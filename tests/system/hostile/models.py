@@ -16,7 +16,7 @@ import tinyonnx
 from tinyonnx import GraphOptimizationLevel
 
 SECONDS = 60
-"""Of processor time: far more than any of these models takes, far less than what is quadratic in its size."""
+"""Limit of processor time: far more than any of these models takes, far less than quadratic time in its size."""
 LEVELS = [GraphOptimizationLevel.ORT_ENABLE_ALL, GraphOptimizationLevel.ORT_DISABLE_ALL]
 
 
@@ -78,7 +78,7 @@ def in_time() -> Iterator[None]:
 
 @contextmanager
 def within(limit: int) -> Iterator[None]:
-    """No more than `limit` bytes are allocated at one time, importing and compiling included."""
+    """Assert that no more than `limit` bytes are allocated at one time, including importing and compiling."""
     tracemalloc.start()
     try:
         yield

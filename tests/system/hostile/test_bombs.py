@@ -1,4 +1,4 @@
-"""Small models that ask for much: memory, time, depth. The limits hold, and what is asked for is never allocated."""
+"""Small models that demand much memory, time or depth: the limits hold, and the memory is never allocated."""
 
 from __future__ import annotations
 
@@ -118,7 +118,7 @@ def test_memory_bombs(case: str, tmp_path: Path) -> None:
 
 
 def _again_within(limit: int, check: Callable[[], None]) -> None:
-    """The check holds, and once it has imported and compiled what it needs, it holds in that much memory."""
+    """Assert that the check passes, and passes again within that much memory, after imports and compilation."""
     check()
     with within(limit):
         check()
@@ -223,7 +223,7 @@ def test_endless_loops(tmp_path: Path) -> None:
 
 
 def test_a_loop_that_fills_the_memory(tmp_path: Path) -> None:
-    """Each iteration doubles what it carries; another keeps all it ever had."""
+    """Each iteration doubles the carried value; another loop keeps all values."""
     doubles = "b (int64 i, bool d, float[a] v) => (e, w) { e = Identity(d) w = Concat<axis=0>(v, v) }"
     stacks = "b (int64 i, bool d, float[a] v) => (e, w, s) { e = Identity(d) w = Identity(v) s = Identity(v) }"
     feeds = {"x": np.zeros(1 << 12, np.float32)}

@@ -21,7 +21,7 @@ LIMITS = {"max_tensor_bytes": 1 << 22, "max_seconds": 5.0}
 
 
 def _choose(random: np.random.Generator, usual: list[int], count: int) -> list[int]:
-    """Mostly what is usual, at times something extreme."""
+    """Choose a usual number in most cases, and an extreme one in the others."""
     return [int(random.choice(EXTREME if random.random() < 0.12 else usual)) for _ in range(count)]
 
 

@@ -1,4 +1,4 @@
-"""Nodes that can't be right: which node it is, what is wrong and with which shapes, optimised or not."""
+"""Invalid nodes: the error names the node, the fault and the shapes, optimised or not."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def image(size: int = 8) -> Any:
     return np.zeros((1, 4, size, size), np.float32)
 
 
-# what the node is called, the node, its inputs, constants, what it is fed, and what the message has to say
+# label, node, inputs, constants, feeds, and the text that the message must contain
 NODES: dict[str, tuple[str, str, str, list[Any], list[str]]] = {
     # axes
     "axis": ("Softmax<axis=2>(x)", "float[a,b] x", "", zeros((2, 3)), ["axis 2", "rank 2", "f32[2,3]"]),
@@ -269,7 +269,7 @@ def test_nodes_that_fail(case: str, tmp_path: Path) -> None:
 
 
 def _split(inputs: str) -> list[str]:
-    """At the commas between inputs, not those between dimensions."""
+    """Split at the commas between inputs, not at those between dimensions."""
     parts, depth = [""], 0
     for character in inputs:
         depth += (character in "[(") - (character in "])")

@@ -38,7 +38,7 @@ def external(**entries: str) -> onnx.ModelProto:
 
 F = '<domain: "f", opset_import: ["": 18, "f": 1]>'
 
-# model, then what the message has to say
+# the model, and the text that the message must contain
 BROKEN: dict[str, tuple[onnx.ModelProto | bytes, str]] = {
     "empty": (b"", "is empty"),
     "truncated": (model(RELU).SerializeToString()[:-7], "doesn't parse"),
@@ -109,7 +109,7 @@ BROKEN: dict[str, tuple[onnx.ModelProto | bytes, str]] = {
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """Beside the model: data, links to a secret, a pipe that nobody writes to, and a file of a terabyte of nothing."""
+    """A folder beside the model: data, links to a secret, a pipe without a writer, and an empty file of a terabyte."""
     (tmp_path / "secret").write_bytes(bytes(8))
     folder = tmp_path / "model"
     folder.mkdir()

@@ -24,7 +24,7 @@ def check(*operands: Any, **attributes: Any) -> None:
 @pytest.mark.parametrize("queries", [1, 3, 5, 8, 50, 100])
 @pytest.mark.parametrize("keys", [1, LANES + 1, 600])
 def test_sizes(queries: int, keys: int) -> None:
-    """Also a last block of rows and a width for which tiles overlap, with several blocks of keys."""
+    """The sizes include a last block of rows and a width for which tiles overlap, with several blocks of keys."""
     for depth, width in ((1, 3), (20, LANES + 4), (2 * LANES, 2 * LANES)):
         q, k, v = noise(0, 2, queries, 3, depth), noise(1, 2, keys, 3, depth), noise(2, 2, keys, 3, width)
         check(q, k, v, scale=0.7, **MOVED)
@@ -65,7 +65,7 @@ def test_masks_and_non_finite_scores(queries: int) -> None:
 @pytest.mark.parametrize("causal", [FROM_FIRST, FROM_LAST])
 @pytest.mark.parametrize("queries", [1, 2, 4, 5, 50, 600])
 def test_causal(queries: int, causal: int) -> None:
-    """Also with a bias, with few queries of one block and with several blocks of which the last ones are skipped."""
+    """The cases have a bias, few queries of one block, and several blocks of which the last ones are skipped."""
     for keys in (600, 1100):
         q, k, v = noise(0, 1, 2, queries, 2 * LANES), noise(1, 1, 2, keys, 2 * LANES), noise(2, 1, 2, keys, 2 * LANES)
         check(q, k, v, causal=causal)

@@ -63,7 +63,7 @@ def test_optional_inputs() -> None:
 @pytest.mark.parametrize("bits", [4, 8])
 @pytest.mark.parametrize("rows", [1, 40])
 def test_onnxruntime(rows: int, bits: int) -> None:
-    """Also on several threads, and stored as a model."""
+    """The model also runs on several threads, and as a stored plan."""
     n, k, size = 200, 256, 32
     packed, scales = weights(n, k, size, bits)
     constants = [packed, scales.reshape(-1), points(n, k, size, bits).reshape(-1)]

@@ -91,7 +91,7 @@ def test_refusals_say_why() -> None:
 @pytest.mark.parametrize("threads", [1, 2])
 @pytest.mark.parametrize(("shape", "group"), [((20, 6, 3, 3), 2), ((20, 12, 1, 1), 1), ((12, 1, 3, 3), 12)])
 def test_weights_mixed_by_attention(threads: int, shape: tuple[int, ...], group: int) -> None:
-    """In a model, with groups as exporters write one convolution per item: every run packs other weights."""
+    """The model has groups, as exporters write one convolution per item: every run packs other weights."""
     pad = shape[2] // 2
     body = f"""m = GlobalAveragePool(x) t = Flatten(m) a = Gemm(t, linear)
         s = Softmax<axis=1>(a) k = MatMul(s, kernels) w = Reshape(k, shape)

@@ -35,7 +35,7 @@ def test_matmul(shape: tuple[int, ...]) -> None:
 @pytest.mark.parametrize("n", [5, 33, 600, 1040])
 @pytest.mark.parametrize("activation", ["", "Gelu"])
 def test_linear(n: int, activation: str) -> None:
-    """Also of so many columns that activations are applied to groups of them."""
+    """The products have enough columns for activations to be applied to groups of them."""
     x, w, b, residual = noise(0, 2, 5, 19), noise(1, 19, n), noise(2, n), noise(3, 2, 5, n)
     for inputs in ((x, w, b, residual), (x, w, None, residual), (x, w, b)):
         assert_close(*run("Linear", *inputs, fused=True, activation=activation))

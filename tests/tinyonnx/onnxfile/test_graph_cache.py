@@ -26,7 +26,7 @@ LIMITS = Limits()
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Where graphs are kept in this test."""
+    """The folder of stored graphs in this test."""
     monkeypatch.setattr(disk_cache, "folder", lambda: tmp_path / "cache")
     monkeypatch.setattr(registry, "_custom", False)  # other tests register operators
     return tmp_path / "cache" / "graphs"
@@ -278,7 +278,7 @@ def test_what_is_kept_is_the_user_s_alone(folder: Path, model: Path) -> None:
 
 
 def test_nothing_is_kept_by_a_package_without_files(folder: Path, model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """As in one executable or archive, where new versions look like old ones."""
+    """New versions of a package in one executable or archive look like old ones."""
     monkeypatch.setattr(graph_cache, "__file__", "/nowhere/archive.zip/tinyonnx/onnxfile/graph_cache.py")
     monkeypatch.setattr(graph_cache, "_versions", graph_cache._versions.__wrapped__)
     assert described(graph_cache.load(str(model), LIMITS)[0]) == described(load(model))

@@ -84,7 +84,7 @@ def small(op_type: str = "Relu", attributes=None, opset: int = 17, **options) ->
     return graph
 
 
-# -- what is kept -------------------------------------------------------------------------
+# -- content that is kept -----------------------------------------------------------------
 
 
 def test_a_built_graph_runs_elsewhere(tmp_path):
@@ -298,7 +298,7 @@ def test_operators_of_another_opset_with_the_same_meaning():
     assert reloaded(graph).nodes[0].opset == 17
 
 
-# -- what is refused ----------------------------------------------------------------------
+# -- content that is refused --------------------------------------------------------------
 
 
 def refused(graph: Graph) -> str:

@@ -35,7 +35,7 @@ def names_of(module: Any) -> list[str]:
 
 
 def outputs_of(name: str, *inputs: Any, opset: int = NEWEST, n_outputs: int = 1, **attributes: Any) -> list[Any]:
-    """Return the operator's outputs; checks on the way that the shape rule foresaw them and inputs stay as they are."""
+    """Return the operator's outputs; check the shape rule's predictions, and that the inputs are unchanged."""
     entry = lookup("", name, opset)
     context = context_of(name, opset, n_outputs)
     before = [None if x is None else x.copy() for x in inputs]
@@ -61,7 +61,7 @@ def run(name: str, *inputs: Any, opset: int = NEWEST, **attributes: Any) -> Any:
 def onnxruntime_outputs(
     name: str, *inputs: Any, opset: int = NEWEST, n_outputs: int = 1, **attributes: Any
 ) -> list[Any]:
-    """What ONNX Runtime makes of the same node."""
+    """Return ONNX Runtime's outputs of the same node."""
     feeds = {f"x{i}": x for i, x in enumerate(inputs) if x is not None}
     node = onnx.helper.make_node(
         name,

@@ -102,7 +102,7 @@ def test_max_roi_pool_by_hand():
     assert run("MaxRoiPool", x, np.array([[0.0, 0, 0, 3, 3]]), pooled_shape=[2, 2]).tolist() == [
         [[[-11, -9], [-3, -1]]]
     ]
-    # halves are rounded away from zero; what is outside is empty, which gives 0
+    # halves are rounded away from zero; positions outside are empty, which gives 0
     assert run("MaxRoiPool", x, np.array([[0.0, 0.5, 0.5, 1.4, 1.4]]), pooled_shape=[1, 1]).item() == x[0, 0, 1, 1]
     assert run("MaxRoiPool", x, np.array([[0.0, 9, 9, 12, 12]]), pooled_shape=[1, 1]).item() == 0
     # three bins over two columns share them

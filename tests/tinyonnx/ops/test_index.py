@@ -32,7 +32,7 @@ def words(*values: str) -> np.ndarray:
 
 
 def outputs(name: str, *inputs: Any, opset: int = 18, **attributes: Any) -> list[Any]:
-    """For operators without a shape rule."""
+    """Return the outputs of operators without a shape rule."""
     result = lookup("", name, opset).function(*inputs, **attributes)
     return list(result) if isinstance(result, tuple) else [result]
 

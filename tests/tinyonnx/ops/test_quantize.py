@@ -33,7 +33,7 @@ def number_of(dtype) -> int:
 
 
 def between_casts(name: str, *inputs, opset: int, **attributes):
-    """What onnxruntime makes of inputs that it takes only as constants; the output as float32."""
+    """Return onnxruntime's result for inputs that it takes only as constants, as float32."""
     names = ["" if x is None else f"x{i}" for i, x in enumerate(inputs)]
     constants = [onnx.numpy_helper.from_array(x, n) for n, x in zip(names, inputs, strict=True) if x is not None]
     nodes = [

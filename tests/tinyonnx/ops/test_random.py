@@ -31,13 +31,13 @@ def kolmogorov(sample, distribution) -> float:
 
 
 def correlation(sample) -> float:
-    """Of neighbours, in standard deviations of what independent ones have."""
+    """Return the correlation of neighbours, in standard deviations of that of independent numbers."""
     x = np.asarray(sample, np.float64).reshape(-1)
     return abs(np.corrcoef(x[:-1], x[1:])[0, 1]) * math.sqrt(x.size)
 
 
 ONE_IN_A_THOUSAND = 1.95
-"""Of Kolmogorov's distribution."""
+"""Value of Kolmogorov's distribution that one sample in a thousand exceeds."""
 
 
 @pytest.mark.parametrize("seed", [0.0, 1.0, -2.5, 1e30])

@@ -19,7 +19,7 @@ from onnx_conformance.generate.draws import Random, RandomNode
 from onnx_conformance.generate.nodes import FAMILIES
 
 CASES = 30
-"""Of each family; more are drawn in the place of those that onnxruntime refuses."""
+"""Number of cases of each family; cases that onnxruntime refuses are replaced by others."""
 
 
 def described(case: RandomNode) -> str:

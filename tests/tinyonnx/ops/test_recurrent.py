@@ -90,7 +90,7 @@ def test_gru_linear_before_reset(direction, lens, bias):
     compare("GRU", inputs, direction=direction, linear_before_reset=1)
 
 
-# (name, alpha, beta): ones that onnxruntime has, with what they take
+# (name, alpha, beta) of activations that onnxruntime has, with the parameters that they take
 ACTIVATIONS = [
     ("Relu", [], []),
     ("Tanh", [], []),

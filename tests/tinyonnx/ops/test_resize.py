@@ -89,7 +89,7 @@ def test_nearest_to_sizes_is_exact(nearest_mode: str, x: float) -> None:
 
 @pytest.mark.parametrize("scale", [1.5, 1.1, 2.3, 3])
 def test_align_corners_maps_the_last_element_to_the_last(scale: float) -> None:
-    """As PyTorch, onnxruntime and OpenVINO do where a size that grows is cut to an integer."""
+    """PyTorch, onnxruntime and OpenVINO do so where an enlarged size is cut to an integer."""
     x = np.random.default_rng(0).standard_normal(5, np.float32)
     inputs = [x[None, None], None, np.array([1, 1, scale], np.float32)]
     attributes = {"mode": "linear", "coordinate_transformation_mode": "align_corners"}

@@ -125,7 +125,7 @@ def test_split_into_parts_of_one_size(opset):
         outputs_of("Split", x(6), ints(2, 2, 2), opset=13, n_outputs=2)
 
 
-# -- what is known before the run ---------------------------------------------------------
+# -- results known before the run ---------------------------------------------------------
 
 
 def claim(name: str, *infos: Info | None, opset: int = 19, **attributes: Any) -> Any:

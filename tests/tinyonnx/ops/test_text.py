@@ -27,7 +27,7 @@ def strings(*values):
 
 
 def call(name, *inputs, opset=20, **attributes):
-    """For operators without a shape rule."""
+    """Return the outputs of operators without a shape rule."""
     entry = lookup("", name, opset)
     return entry.function(*[context_of(name, opset, 2)] * entry.takes_ctx, *inputs, **attributes)
 

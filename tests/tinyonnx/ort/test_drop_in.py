@@ -1,4 +1,4 @@
-"""What packages do with onnxruntime, done with it and with tinyonnx under its name."""
+"""Uses of onnxruntime by packages, run with it and with tinyonnx under its name."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a session accepts as feeds."""
+"""Feeds that a session accepts, and those that it refuses."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def test_wrong_feeds_are_named(feeds, message):
 
 @pytest.mark.parametrize("shape", [(), (1,), (1, 1)])
 def test_one_number_may_be_fed_for_a_scalar_in_any_shape(shape):
-    """As onnxruntime takes [1]; other counts it may take, too, but no scalar."""
+    """onnxruntime takes [1], too, and other counts, which are not scalars."""
     text = '<ir_version: 8, opset_import: ["" : 17]> g (float[3] x, float w) => (float[3] y) { y = Add(x, w) }'
     model = onnx.parser.parse_model(text).SerializeToString()
     feeds = {"x": np.arange(3, dtype=np.float32), "w": np.full(shape, 2, np.float32)}

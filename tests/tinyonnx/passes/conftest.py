@@ -19,7 +19,7 @@ from tinyonnx.runtime import decisions
 
 @dataclass
 class Optimised:
-    """An optimised graph, what the passes said, and how far it is from onnxruntime."""
+    """An optimised graph, the remarks of the passes, and the difference from onnxruntime."""
 
     graph: Graph
     remarks: list[Remark]

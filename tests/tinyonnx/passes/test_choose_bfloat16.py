@@ -78,7 +78,7 @@ def test_float32_is_the_default() -> None:
 
 
 def test_bias_takes_in_the_mean_error_of_weights() -> None:
-    """What the second convolution reads when x is 0 is known: b. Its error there is one of rounding sums only."""
+    """The second convolution's input is known for x = 0: it is b. Its remaining error is that of rounding sums."""
     b = np.abs(noise(5, 64)).astype(ml_dtypes.bfloat16).astype(np.float32)
     w2, b2 = noise(6, 32, 64, 1, 1), noise(7, 32)
     content = model("z = Conv(x, w, b) y = Conv(z, w2, b2)", w=LARGE, b=b, w2=w2, b2=b2)

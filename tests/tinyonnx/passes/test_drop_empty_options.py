@@ -22,7 +22,7 @@ def test_empty_roi_is_absent(optimise):
 
 @pytest.mark.parametrize("element", ["float", "double", "uint8"])
 def test_every_type_takes_absent_inputs(optimise, element):
-    """In opset 11 roi and scales are required, and types without a kernel are checked against its schema."""
+    """In opset 11 roi and scales are required; types without a kernel are checked against its schema."""
     text = model_text(
         'y = Resize<mode = "nearest", nearest_mode = "floor", coordinate_transformation_mode = "asymmetric">'
         '(x, roi, scales)',

@@ -131,7 +131,7 @@ def test_statistics_of_the_batch_are_not_constants(optimise):
 
 @pytest.mark.parametrize("opset", [6, 9])
 def test_an_old_batchnorm_trains_where_it_has_further_outputs(optimise, opset):
-    """Even if nothing reads them; with one output it never trains, whatever `is_test` says."""
+    """It trains even if nothing reads them; with one output it never trains, whatever `is_test` is."""
     weights = f"{floats('w', 3, 4, 1, 1)}, {bn('n', 3)}"
     x = data(2, 4, 9, 8)
     body = "c = Conv(x, w) {} = BatchNormalization{}(c, ng, nb, nm, nv)"

@@ -59,7 +59,7 @@ def test_rank_3_without_transposes(optimise):
 
 
 def test_keys_that_are_read_elsewhere(optimise):
-    """As in a decoder, whose keys are outputs: they stay."""
+    """A decoder's keys are outputs; they stay."""
     result = optimised(optimise, f"{HEADS} s = MatMul(q, k) {SOFTMAX} z = Neg(k)", "float[n,h,l,d] y, float[n,h,e,f] z")
     assert result.ops == {"FusedAttention": 1, "Transpose": 1, "Neg": 1}
     assert result.error < 1e-5
@@ -93,7 +93,7 @@ def test_masks_of_where(optimise, scores, number):
 
 
 def test_a_query_whose_keys_are_all_hidden(optimise):
-    """By -∞ it is NaN, by a low number the mean of all values, as without the fusion."""
+    """Masked by -∞ the result is NaN, by a low number the mean of all values, as without the fusion."""
     for number in ("-inf", "-3.4e38"):
         result = masked(optimise, "s = Where(shown, n, low)", number, np.zeros_like(SHOWN))
         assert result.ops["FusedAttention"] == 1

@@ -1,4 +1,4 @@
-"""Gathers hoisted over arithmetic, and where that would be wrong or no gain."""
+"""Gathers hoisted over arithmetic, and cases where hoisting would be wrong or useless."""
 
 from __future__ import annotations
 

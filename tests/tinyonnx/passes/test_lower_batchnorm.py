@@ -70,7 +70,7 @@ def test_numbers_that_are_none_stay(optimise, scale, variance, reason):
 
 
 def test_parameters_of_pixels_stay(optimise):
-    """Of opset 7, with spatial=0; onnxruntime and onnx's reference don't run it."""
+    """The model is of opset 7, with spatial=0, which onnxruntime and onnx's reference don't run."""
     body = "y = BatchNormalization<spatial=0>(x, ng, nb, nm, nv)"
     weights = ", ".join(floats(f"n{p}", 4, 3, positive=p in "gv") for p in "gbmv")
     text = model_text(body, "float[2,4,3] x", "float[n,c,h] y", weights, opset=7)

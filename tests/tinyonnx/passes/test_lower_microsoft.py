@@ -1,4 +1,4 @@
-"""ONNX Runtime's own operators as ONNX's: every one against onnxruntime, and what is left alone."""
+"""ONNX Runtime's own operators as ONNX's: each one beside onnxruntime, and cases that are left alone."""
 
 from __future__ import annotations
 

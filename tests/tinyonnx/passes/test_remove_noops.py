@@ -24,7 +24,7 @@ TRAINING = "float ratio = {0.5}, bool training = {1}"
 
 @pytest.mark.parametrize("seed", ["", "<seed = 3>"])
 def test_a_dropout_in_training_mode_is_left_out(seed):
-    """As in onnxruntime's optimised graphs; else the outputs would be random."""
+    """onnxruntime's optimised graphs omit it, too; otherwise the outputs would be random."""
     body = f"a = Relu(x) b = Dropout{seed}(a, ratio, training) y = Neg(b)"
     text = model_text(body, "float[50] x", "float[n] y", TRAINING, opset=13)
     model = onnx.parser.parse_model(text).SerializeToString()
@@ -121,7 +121,7 @@ def test_what_changes_nothing_goes(optimise, body):
     ],
 )
 def test_what_keeps_the_order_becomes_one_reshape(optimise, body, rank):
-    """Of the first tensor; the input [1, 4, 1] has three axes to lose."""
+    """The Reshape reads the first tensor; the input [1, 4, 1] has three axes to lose."""
     constants = "int64[1] front = {0}, int64[3] column = {1, 2, 2}"
     result = optimise(
         model_text(f"{body} z = Neg(y)", "float[1,4,1] x", f"float[{rank}] z", constants), x=data(1, 4, 1)
@@ -157,7 +157,7 @@ def test_a_dropout_whose_mask_is_read_stays(optimise):
 
 
 def test_a_dropout_that_may_train_is_left_out(optimise):
-    """As in onnxruntime, which doesn't look at the mode either."""
+    """onnxruntime doesn't look at the mode, either."""
     body = "y = Dropout(x, ratio, training) z = Neg(y)"
     text = model_text(body, "float[3,4] x, bool training", "float[n,c] z", "float ratio = {0.0}")
     result = optimise(text, x=data(3, 4), training=np.array(False))

@@ -99,7 +99,7 @@ def test_transposes_that_meet_are_joined(optimise):
 
 
 def test_a_residual_of_two_convolutions(optimise):
-    """As exported from frameworks whose channels come last: five Transposes disappear."""
+    """Frameworks whose channels come last export such blocks: five Transposes disappear."""
     weights = f"{floats('w', 6, 4, 3, 3)}, {floats('v', 6, 6, 1, 1)}, {floats('c', 6)}"
     body = f"""s = Add(t, c) r = Relu(s) u = {TO_FIRST}(r) b = Conv(u, v) q = {TO_LAST}(b) e = Mul(q, c)
         f = Add(e, r) g = Relu(f) h = {TO_FIRST}(g) y = Neg(h)"""

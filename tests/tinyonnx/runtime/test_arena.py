@@ -46,7 +46,7 @@ def test_buffers_that_live_together_never_overlap(seed):
 
 
 def test_the_arena_is_hardly_larger_than_what_lives_together():
-    """Where the largest first wastes memory another order is taken."""
+    """Where placing the largest buffer first wastes memory, another order is used."""
     ratios = []
     for seed in range(30):
         rng = random.Random(seed)
@@ -197,7 +197,7 @@ def test_large_arrays_begin_with_a_large_page():
 
 
 def test_very_many_buffers_of_sizes_that_are_expressions():
-    """Where each is placed beside all others, these take minutes."""
+    """Placing each buffer beside all others would take minutes."""
     trace = Trace()
     n = trace.symbol("n", 10)
     buffers = [buffer(size, i, i + lifetime) for i in range(2000) for size, lifetime in ((64 * n, 50), (n + 3, 20))]

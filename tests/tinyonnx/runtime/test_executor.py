@@ -37,7 +37,7 @@ def test_an_executable_is_used_again():
 
 @pytest.mark.parametrize("way", ["clock", "no clock", "large"])
 def test_each_step_is_timed_while_it_runs(way, monkeypatch):
-    """With the clock of programs, without, and step by step, as for plans that run long."""
+    """Steps are timed with the clock of programs, without it, and one by one, as in plans that run long."""
     if way == "no clock":
         monkeypatch.setattr(program, "HAS_CLOCK", False)
     if way == "large":
@@ -77,7 +77,7 @@ stacked = []
 
 @tinyonnx.op("Reshape", domain=DOMAIN, shape=lambda x: Info(x.dtype, (2, *x.shape)))
 def reshape(x):
-    """No view, unlike ONNX's."""
+    """A Reshape that, unlike ONNX's, returns a copy."""
     stacked.append(x)
     return np.stack([x, x])
 

@@ -30,7 +30,7 @@ def session(body: str = BODY, outputs: str = "float[N,8,h,w] y", threads: int = 
 @pytest.mark.parametrize("threads", [1, 2])
 @pytest.mark.parametrize("batch", [2, 20, 67])
 def test_results_are_those_of_whole_steps(batch: int, threads: int) -> None:
-    """What mixes the items comes after the run."""
+    """The step that mixes the items comes after the loop."""
     here, x = session(threads=threads), data(batch, 3, 40, 40)
     plan = here.plan_for(None, {"x": x})
     assert len(plan.runs) == (batch > 2)

@@ -51,7 +51,7 @@ def graph():
 
 
 class Steps:
-    """Notes what is done; `finish` spoils graphs that were rewritten ahead, if told so."""
+    """Records its calls; on demand, `finish` damages graphs that were rewritten ahead."""
 
     def __init__(self, spoil=False):
         self.spoil, self.done, self.ahead_of = spoil, [], set()

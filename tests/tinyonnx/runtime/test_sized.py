@@ -149,7 +149,7 @@ def test_two_names_of_one_size_that_differ() -> None:
 
 
 def test_a_size_that_must_be_another_ones() -> None:
-    """What fits for one size alone fails for others, in the words of a plan for that size."""
+    """A plan that is valid for one size only fails for others, with the error of a plan for that size."""
     model = parsed("g (float[n, 4] x, float[m, 4] y) => (float[n, 4] z) { a = Exp(x) z = Add(a, y) }")
     here = session(model)
 
@@ -273,7 +273,7 @@ def test_resize(transformation: str, target: str) -> None:
 
 @pytest.mark.parametrize("scale", [2.0, 1.5, 2.3, 0.7, 1 / 3, 0.1, 1.9999999, 3.1415927])
 def test_sizes_that_a_scale_gives(scale: float) -> None:
-    """As many pixels as float32 gives; small sizes and large ones, whose product is rounded."""
+    """Numbers of pixels computed in float32: small sizes, and large ones whose product is rounded."""
     model = parsed(f"""g (float[1, 1, n] x) => (float[1, 1, m] y)
         <float[1] s = {{{np.float32(scale)!s}}}, float[0] none = {{}}>
         {{ z = Resize<axes = [2], coordinate_transformation_mode = "asymmetric">(x, none, s) y = Neg(z) }}

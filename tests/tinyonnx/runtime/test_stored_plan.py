@@ -35,7 +35,7 @@ TIMES = (61, 60, 300, 41, 61, 1600)
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Where plans are stored in this test; machine code comes from the usual cache."""
+    """The folder of stored plans in this test; machine code comes from the usual cache."""
     here, usual = tmp_path / "cache", disk_cache.folder()
     here.mkdir()
     (here / code_cache.folder().name).symlink_to(usual / code_cache.folder().name)

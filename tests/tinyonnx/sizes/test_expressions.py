@@ -31,7 +31,7 @@ values = st.tuples(st.integers(2, 300), st.integers(2, 9))
 
 
 def numbers(program: list[tuple[int, int, int, int]], start: list[Any]) -> list[Any]:
-    """What a random program makes of its inputs: each step takes two earlier numbers, or one and a constant."""
+    """Return the numbers that a random program computes: each step takes two earlier numbers, or one and a constant."""
     found = list(start)
     for function, a, b, constant in program:
         x, y = found[a % len(found)], constant if b >= 5 else found[b % len(found)]
@@ -65,7 +65,7 @@ def test_conditions(
     program: list[tuple[int, int, int, int]], comparison: int, constant: int, here: tuple[int, int],
     there: tuple[int, int],
 ) -> None:  # fmt: skip
-    """Where all conditions hold, comparisons give the same; and they hold for the sizes at hand."""
+    """Where all conditions hold, comparisons give the same results; and they hold for the traced sizes."""
     trace = Trace()
     symbols = [trace.symbol("a", here[0]), trace.symbol("b", here[1])]
     size = numbers(program, [*symbols, 3])[-1]

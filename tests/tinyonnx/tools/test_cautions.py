@@ -1,4 +1,4 @@
-"""What `inspect` says of nodes whose results are random or differ between runtimes."""
+"""Cautions of `inspect` about nodes whose results are random or differ between runtimes."""
 
 from __future__ import annotations
 

@@ -129,7 +129,7 @@ QDQ = """
 
 @pytest.mark.parametrize(("step", "allowed"), [(0, True), (1, True), (2, False)])
 def test_bytes_may_differ_by_one_quantum(step: int, allowed: bool) -> None:
-    """And what follows from them by as much; by two quanta they are over the tolerance."""
+    """Later results may differ as much; a difference of two quanta exceeds the tolerance."""
     session = InferenceSession(onnx.parser.parse_model(QDQ).SerializeToString())
     feeds = {"x": np.array([[1, -2, 3, 0.5]], np.float32)}
     names = ["xq", "q", "f", "y"]

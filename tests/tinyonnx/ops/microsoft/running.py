@@ -19,7 +19,10 @@ OPSETS = {"com.microsoft": 1, "": 16}
 
 
 def model_of(name: str, inputs: Any, n_outputs: int, domain: str, attributes: dict[str, Any]) -> bytes:
-    """One node; inputs that are no float32, float64, float16 or integer arrays of whole bytes are constants."""
+    """Return a model of one node.
+
+    Inputs other than float32, float64, float16 and integer arrays of whole bytes are constants.
+    """
     names = ["" if x is None else f"x{i}" for i, x in enumerate(inputs)]
     present = {n: x for n, x in zip(names, inputs, strict=True) if x is not None}
     number = onnx.helper.np_dtype_to_tensor_dtype
@@ -45,7 +48,7 @@ def feeds_of(inputs: Any) -> dict[str, Any]:
 def contrib_outputs(
     name: str, *inputs: Any, n_outputs: int = 1, domain: str = "com.microsoft", **attributes: Any
 ) -> list[Any]:
-    """Our outputs, through a session; what the shape rule foresees must be right."""
+    """Return our outputs, through a session, and check the shape rule's predictions."""
     model = model_of(name, inputs, n_outputs, domain, attributes)
     outputs = tinyonnx.InferenceSession(model).run(None, feeds_of(inputs))
     entry = lookup(domain, name, OPSETS[domain])

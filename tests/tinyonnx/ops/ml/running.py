@@ -75,7 +75,7 @@ def run(name: str, *inputs: Any, **options: Any) -> Any:
 
 
 def onnxruntime_outputs(name: str, *inputs: Any, **options: Any) -> list[Any]:
-    """What ONNX Runtime makes of the same model."""
+    """Return ONNX Runtime's outputs of the same model."""
     session_options = onnxruntime.SessionOptions()
     session_options.log_severity_level = 4
     session_options.intra_op_num_threads = 1
@@ -104,7 +104,7 @@ def check_refused(name: str, *inputs: Any, match: str, **options: Any) -> None:
 
 
 def check_op_refuses(name: str, *inputs: Any, match: str, opset: int = 3, **attributes: Any) -> None:
-    """An OpError of the operator alone, for what a session wouldn't let it see."""
+    """Assert that the operator alone raises an OpError, for input that a session would refuse before."""
     entry = lookup("ai.onnx.ml", name, opset)
     with pytest.raises(OpError, match=match):
         entry.function(*[context_of(name, opset, 1)] * entry.takes_ctx, *inputs, **attributes)

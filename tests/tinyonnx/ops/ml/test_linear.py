@@ -53,7 +53,7 @@ def test_regressor_of_one_target(transform, x):
 
 
 def test_transforms_of_one_target():
-    """By the text; onnxruntime leaves these away."""
+    """The results follow the specification; onnxruntime skips these transforms."""
     score = run("LinearRegressor", X, coefficients=coefficients(1))
     logistic = run("LinearRegressor", X, coefficients=coefficients(1), post_transform="LOGISTIC")
     np.testing.assert_allclose(logistic, sigmoid(score), rtol=1e-6)

@@ -86,7 +86,7 @@ def test_label_encoder_of_lists(opset, keys, values, default):
 @pytest.mark.parametrize("keys", [F32, F64, np.int16, np.int32, I64, object])
 @pytest.mark.parametrize("values", [F32, F64, np.int16, np.int32, I64, object])
 def test_label_encoder_of_tensors(keys, values):
-    """By the text: onnxruntime has few of these pairs."""
+    """The results follow the specification; onnxruntime has few of these pairs."""
     k = np.array(["a", "b", "c"] if keys is object else [3, 1, 2]).astype(keys)
     v = np.array(["p", "q", "r"] if values is object else [30, 10, 20]).astype(values)
     none = strings("z")[0] if keys is object else keys(9)

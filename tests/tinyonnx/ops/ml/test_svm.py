@@ -160,7 +160,7 @@ def test_regressor_of_other_types(dtype):
 
 
 def test_regressor_is_transformed():
-    """By the text; onnxruntime ignores the attribute."""
+    """The results follow the specification; onnxruntime ignores the attribute."""
     scores = run("SVMRegressor", X, **regressor(4))
     output = run("SVMRegressor", X, **regressor(4, post_transform="LOGISTIC"))
     np.testing.assert_allclose(output, 1 / (1 + np.exp(-scores)), rtol=1e-6)

@@ -102,7 +102,7 @@ def test_probit_of_a_binary_classifier():
 @pytest.mark.parametrize("votes", [all_of, some_of])
 @pytest.mark.parametrize("base", [[], [0.1, 0.3]], ids=["", "base"])
 def test_two_classes_that_are_both_voted_for(votes, base):
-    """By the text, the greater score's label; onnxruntime gives 1 and 0 whatever the labels are."""
+    """By the specification, the result is the greater score's label; onnxruntime gives 1 and 0 for any labels."""
     trees = forest(5, votes(2))
     options = classic(trees, "class") | ({"base_values": base} if base else {})
     labels, scores = outputs_of("TreeEnsembleClassifier", rows(), n_outputs=2, classlabels_int64s=[10, 20], **options)
@@ -137,7 +137,7 @@ def test_regressor(aggregate, transform, votes, base):
 
 @pytest.mark.parametrize("aggregate", AGGREGATES)
 def test_targets_that_nobody_voted_for_have_their_base_value(aggregate):
-    """By the text; onnxruntime gives 0."""
+    """The results follow the specification; onnxruntime gives 0."""
     trees, base = forest(3, some_of(3, -0.2)), [0.5, 1.0, 2.0]
     options = {"n_targets": 3, "aggregate_function": aggregate, "base_values": base}
     output = run("TreeEnsembleRegressor", rows(), **classic(trees, "target"), **options)
@@ -154,7 +154,7 @@ def test_regressor_of_one_target(aggregate, transform, base, n):
 
 
 def test_transforms_of_one_target():
-    """By the text; onnxruntime leaves these away."""
+    """The results follow the specification; onnxruntime skips these transforms."""
     options = classic(forest(3, all_of(1)), "target") | {"n_targets": 1}
     scores = run("TreeEnsembleRegressor", rows(), **options)
     output = run("TreeEnsembleRegressor", rows(), post_transform="LOGISTIC", **options)
@@ -208,7 +208,7 @@ def test_nan_follows_the_tracks(mode, missing):
 @pytest.mark.parametrize("modes", [SIX, ["BRANCH_NEQ"]], ids=["mixed", "unequal"])
 @pytest.mark.parametrize("missing", [False, True])
 def test_nan_follows_the_tracks_in_every_mode(modes, missing):
-    """By the text; in onnxruntime NaN is unequal to any threshold, whatever the track."""
+    """The results follow the specification; in onnxruntime NaN is unequal to any threshold, whatever the track."""
     trees = forest(4, all_of(2), modes=modes, missing=missing)
     output = run("TreeEnsembleRegressor", rows(nan=True), n_targets=2, **classic(trees, "target"))
     np.testing.assert_allclose(output, scores_of(trees, rows(nan=True), 2), rtol=1e-6)
@@ -243,7 +243,7 @@ def test_ids_and_order_mean_nothing():
 
 
 def test_branches_may_meet_again():
-    """As converters write membership: several comparisons that lead to one node."""
+    """Converters write membership like this: several comparisons that lead to one node."""
     options = {
         "nodes_treeids": [0] * 6,
         "nodes_nodeids": [0, 1, 2, 3, 4, 5],
@@ -294,7 +294,7 @@ def test_tree_ensemble_against_onnxruntime(dtype, modes):
 
 @pytest.mark.parametrize("number", range(5))
 def test_post_transforms_by_number(number):
-    """As the text numbers them; those of onnxruntime are in another order."""
+    """The numbers are those of the specification; onnxruntime's are in another order."""
     trees = forest(3, one_of(2, 0.01, 0.1))
     output = run("TreeEnsemble", rows(), opset=5, n_targets=2, post_transform=number, **modern(trees, F32))
     options = {"n_targets": 2, "post_transform": TRANSFORMS[number]}

@@ -1,4 +1,4 @@
-"""Random decision trees, their attributes in both encodings, and what they say by walking one row down one tree."""
+"""Random decision trees, their attributes in both encodings, and their results by walking one row down one tree."""
 
 from __future__ import annotations
 
