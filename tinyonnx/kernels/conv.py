@@ -38,8 +38,8 @@ _ROWS = 8
 _GATHERED = 1 << 18
 """Elements in a block of gathered pixels: the block stays in the L2 cache, and the weights are read less often."""
 
-_ALONE = 2.5
-"""Cost of a pixel outside full tiles, relative to one inside. Measured."""
+_IN_TILE, _ALONE = 2, 5
+"""Relative costs of a pixel inside full tiles, and of one outside. Measured."""
 
 _GATHERING = 12
 """Cost of gathering a tap, relative to its product with one filter. Measured."""
@@ -173,8 +173,11 @@ def gathered_rows(x: Image, out: Image, geometry: Geometry, groups: int) -> int:
     if groups > 1 or out.channels < 2 * LANES:
         return 0
     begin, end = interior(k_w, s_w, d_w, p_w, x.width, out.width)
-    full = -(-(end - begin) // ROWS_3) * ROWS_3 if end - begin >= ROWS_3 else (end - begin) * _ALONE
-    if full + (out.width - end + begin) * _ALONE < (1 + _GATHERING / out.channels) * out.width:
+    middle = end - begin
+    full = -(-middle // ROWS_3) * ROWS_3 * _IN_TILE if middle >= ROWS_3 else middle * _ALONE
+    # in integers, because sizes may be expressions
+    cost = (full + (out.width - middle) * _ALONE) * out.channels
+    if cost < (out.channels + _GATHERING) * out.width * _IN_TILE:
         return 0
     block = max(_GATHERED // (geometry.k_h * k_w * x.channels) // _ROWS, 3) * _ROWS
     return min(block, -(-out.batch * out.height * out.width // _ROWS) * _ROWS)

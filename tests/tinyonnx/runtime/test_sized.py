@@ -82,6 +82,16 @@ def test_runs_that_overlap_share_no_memory_that_kernels_write() -> None:
     assert not [call.kernel.__name__ for call in calls for leaf in leaves(call.args) if isinstance(leaf, Temporary)]
 
 
+def test_convolutions_of_many_filters() -> None:
+    """Whether pixels are gathered is decided by costs of the width: for waveforms, and for images of any width."""
+    weights = np.random.default_rng(0).standard_normal((64, 1, 1, 32)).astype(np.float32) / 8
+    node = helper.make_node("Conv", ["x", "w"], ["y"], strides=[1, 16])
+    x, y = (helper.make_tensor_value_info(name, FLOAT, [1, n, 1, "w_"]) for name, n in (("x", 1), ("y", 64)))
+    graph = helper.make_graph([node], "filters", [x], [y], [onnx.numpy_helper.from_array(weights, "w")])
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    check(model, [(1, 1, 1, n) for n in (800, 801, 817, 3000, 3017, 33, 48)], 0)
+
+
 @pytest.mark.parametrize("seed", range(40))
 def test_images(seed: int) -> None:
     random = np.random.default_rng(seed)
