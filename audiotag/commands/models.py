@@ -203,6 +203,7 @@ def _info(args: argparse.Namespace) -> None:
         "nodes": str(len(graph.nodes)),
         "opset": ", ".join(f"{domain or 'ai.onnx'} {version}" for domain, version in graph.opsets.items()),
         "classes": str(classes),
+        "precision": _precisions(),
         "hears": summary(Network(model.source, model.name).description),
     }
     for kind, arguments in (("input", session.get_inputs()), ("output", outputs)):
@@ -211,6 +212,13 @@ def _info(args: argparse.Namespace) -> None:
             facts[f"{kind} {i}"] = f"{argument.name} {argument.type} ({shape})"
     for name, fact in facts.items():
         print(f"{name:<12}{printable(fact)}")
+
+
+def _precisions() -> str:
+    """The types in which models run on this processor."""
+    from tinyonnx.codegen.processor import has_bfloat16
+
+    return "float32, or bfloat16 (--precision)" if has_bfloat16() else "float32; bfloat16 needs AVX512-BF16"
 
 
 def _session(model: ResolvedModel) -> Any:

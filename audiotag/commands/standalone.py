@@ -8,6 +8,7 @@ from typing import Any
 
 from audiotag.commands import add_model, check_outputs
 from audiotag.errors import OutputError
+from audiotag.options import precision
 
 DESCRIPTION = """\
 Write an executable that tags WAV files and standard input with a model and has no
@@ -37,6 +38,11 @@ def add_parser(subparsers: Any) -> None:
         metavar="TARGET",
         help="machine and system, such as aarch64-linux or wasm (default: x86_64-linux)",
     )
+    parser.add_argument(
+        "--precision", type=precision, default="float32", metavar="TYPE",
+        help="of large products: float32 (default), or bfloat16: weights take two bytes, and processors with"
+        " AVX512-BF16 multiply in bfloat16",
+    )  # fmt: skip
     parser.add_argument("-o", "--output", required=True, metavar="FILE", help="path of the executable")
 
 
@@ -57,7 +63,8 @@ def run(args: argparse.Namespace) -> int:
     check_outputs(files=[args.output])
     output = Path(args.output)
     try:
-        files = [(file, file.stat().st_size) for file in build_program(resolve(args.model), output, args.target)]
+        built = build_program(resolve(args.model), output, args.target, args.precision)
+        files = [(file, file.stat().st_size) for file in built]
     except OSError as error:
         raise OutputError(args.output, error.strerror or str(error)) from None
     for file, size in files:

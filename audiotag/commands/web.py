@@ -8,6 +8,7 @@ from typing import Any
 
 from audiotag.commands import add_model, check_outputs
 from audiotag.errors import OutputError, printable
+from audiotag.options import precision
 
 DESCRIPTION = """\
 Write a static page that tags sound files and the microphone in the browser, with the model as
@@ -27,6 +28,10 @@ def add_parser(subparsers: Any) -> None:
     )
     parser.set_defaults(run=run, parser=parser)
     add_model(parser)
+    parser.add_argument(
+        "--precision", type=precision, default="float32", metavar="TYPE",
+        help="of the weights of large products: float32 (default), or bfloat16, for a page half as large",
+    )  # fmt: skip
     parser.add_argument("-o", "--output", required=True, metavar="DIR", help="folder of the page")
 
 
@@ -37,7 +42,8 @@ def run(args: argparse.Namespace) -> int:
 
     _check_output(Path(args.output))
     try:
-        files = [(file, file.stat().st_size) for file in build_site(resolve(args.model), Path(args.output))]
+        written = build_site(resolve(args.model), Path(args.output), args.precision)
+        files = [(file, file.stat().st_size) for file in written]
     except OSError as error:
         raise OutputError(args.output, error.strerror or str(error)) from None
     print(f"{printable(args.output)}: {len(files)} files, {sum(size for _, size in files):,} bytes")

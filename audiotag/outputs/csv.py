@@ -16,7 +16,7 @@ COLUMNS = (
 
 
 class CsvEncoder(Encoder):
-    """A table with the fixed columns `COLUMNS`.
+    """A table with the columns `COLUMNS`, and `precision` unless float32 was asked for.
 
     A result without tags is one line with empty tag columns; a failure is one line with its path,
     type and message.
@@ -25,14 +25,19 @@ class CsvEncoder(Encoder):
     suffixes = (".csv",)
 
     def header(self) -> str:
-        return _line(COLUMNS)
+        return _line((*COLUMNS, *self._further("precision")))
 
     def encode(self, row: Result | Failure) -> str:
         if isinstance(row, Failure):
-            return _line((row.path, *[""] * 10, row.type, row.message, ""))
+            return _line((row.path, *[""] * 10, row.type, row.message, "", *self._further("")))
         clip = (row.path, f"{row.start:.10g}", f"{row.end:.10g}", f"{row.duration:.10g}")
         origin = (row.model, row.sha256, audiotag.__version__, "", "", row.warning or "")
-        return "".join(_line((*clip, *_fields(tag), *origin)) for tag in row.tags or (None,))
+        further = self._further(row.precision)
+        return "".join(_line((*clip, *_fields(tag), *origin, *further)) for tag in row.tags or (None,))
+
+    def _further(self, precision: str) -> tuple[str, ...]:
+        """The fields after those of `COLUMNS`."""
+        return () if self.options.precision == "float32" else (precision,)
 
 
 def _fields(tag: Tag | None) -> tuple[object, ...]:

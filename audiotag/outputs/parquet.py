@@ -69,13 +69,14 @@ def _text(name: str) -> str:
 
 def _schema(pa: Any, options: TagOptions) -> Any:
     text, seconds = pa.string(), pa.float64()
+    precision = [("precision", text)] if options.precision != "float32" else []
     columns = [
         ("path", text),
         ("start", seconds),
         ("end", seconds),
         ("duration", seconds),
         ("tags", tags_type(pa)),
-        ("model", pa.struct([("name", text), ("sha256", text)])),
+        ("model", pa.struct([("name", text), ("sha256", text), *precision])),
         ("audiotag", text),
         ("error", pa.struct([("type", text), ("message", text)])),
         ("warning", text),

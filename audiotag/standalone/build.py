@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -47,23 +47,29 @@ PROGRAM = _HERE / "program.mjs"
 """The JavaScript module that runs the WebAssembly module anywhere; `node.mjs` adds node's system calls."""
 
 
-def build_program(model: ResolvedModel, output: Path, target: str = DEFAULT) -> list[Path]:
+def build_program(model: ResolvedModel, output: Path, target: str = DEFAULT, precision: str = "float32") -> list[Path]:
     """Write the executable for a model and a target (`tinyonnx.codegen.targets`), and return the files written.
 
-    For WebAssembly these are a module and the JavaScript module that runs it in node.
+    For WebAssembly these are a module and the JavaScript module that runs it in node. With the precision "bfloat16"
+    weights of large products take two bytes, and their other operands are rounded, too, where the processor has
+    AVX512-BF16.
 
     Raises ModelError if the model is not a tagger or can't be compiled, OSError if the file can't be written.
     """
     machine = TARGETS[target]
     source = model.source if isinstance(model.source, bytes) else str(Path(model.source).resolve())
     name = model.source if isinstance(model.source, str) else model.name
-    description = _compilable(Network(model.source, name))
+    network = Network(model.source, name)
+    description = _compilable(network)
     try:
         require()
         target_of(output)
-        facts = _facts(model, description, machine)
-        found = units(machine, unit, source, name, SECONDS)
-        products.link_units(machine, found, source_texts(facts, SECONDS), output, sources=[*SOURCES, products.PROCESS])
+        facts = _facts(model, description, machine, precision)
+        means = network.session.operand_means() if precision == "bfloat16" else None
+        found = units(machine, unit, source, name, SECONDS, means, precision=precision)
+        texts, macros = source_texts(facts, SECONDS), products.level_macros(machine, precision)
+        sources = [*SOURCES, products.PROCESS]
+        products.link_units(machine, found, texts, output, macros=macros, sources=sources)
     except EngineError as error:
         raise ModelError(str(error)) from None
     if machine.system != "wasm":
@@ -93,12 +99,13 @@ def _compilable(network: Network) -> Description:
     return description
 
 
-def _facts(model: ResolvedModel, description: Description, target: TargetMachine) -> Facts:
+def _facts(model: ResolvedModel, description: Description, target: TargetMachine, precision: str) -> Facts:
     tools = ", ".join(f"{tool} {version(tool)}" for tool in ("numba", "llvmlite", "ziglang"))
-    levels = ", ".join(level.cpu for level in target.levels)
+    levels = ", ".join(level.label for level in target.levels_for(precision))
     lower = " (TINYONNX_CPU=v3 or v2 for lower ones)" if len(target.levels) > 1 else ""
-    build = f"{target.name}, kernels for {levels}{lower}\nbuilt with {tools}\n"
-    return Facts(model.name, model.sha256, model.trained, build, description)
+    weights = "" if precision == "float32" else f"weights in {precision}\n"
+    build = f"{weights}{target.name}, kernels for {levels}{lower}\nbuilt with {tools}\n"
+    return Facts(model.name, model.sha256, model.trained, build, description, precision)
 
 
 @kernel
@@ -115,12 +122,15 @@ def size_model(n: Array, words: Array, at: int, count: int, part: int, parts: in
     n[registers.RESULT] = bytes_for(n[registers.FRAMES], words, at, count)
 
 
-def unit(source: str | bytes, name: str, longest: int) -> Unit:
+def unit(source: str | bytes, name: str, longest: int, means: Mapping[str, Array] | None) -> Unit:
     """Lay out the calls and places that the C front end uses: `source.CALLS`, `PLACES` and `ROOMS`.
 
-    A clip or window of up to `longest` seconds is tagged in one piece.
+    A clip or window of up to `longest` seconds is tagged in one piece. Weights are rounded to bfloat16 if `means` are
+    given.
     """
-    network = Network(source, name)
+    network = Network(source, name, precision="float32" if means is None else "bfloat16")
+    if means is not None:
+        network.session.round_weights(means)
     config = network.description.features
     assert config is not None
     program = TaggerProgram(network.description)

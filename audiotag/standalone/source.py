@@ -65,13 +65,17 @@ Exit codes: 0 success, 1 a file could not be read, 2 wrong usage.
 
 @dataclass(frozen=True)
 class Facts:
-    """The model of the program, for headings and --version; `build` has further lines for the latter."""
+    """The model of the program, for headings and --version; `build` has further lines for the latter.
+
+    Rows name a `precision` other than float32, as `audiotag.results.Result.precision`.
+    """
 
     model: str
     sha256: str
     trained: bool = True
     build: str = ""
     description: Description = field(default_factory=efficientat)
+    precision: str = "float32"
 
 
 def constants() -> str:
@@ -119,7 +123,8 @@ def facts_source(facts: Facts, seconds: int) -> str:
     config, labels = description.features, description.label_set
     assert config is not None
     warning = "" if facts.trained else ": untrained, scores mean nothing"
-    model = json_text({"name": facts.model, "sha256": facts.sha256})
+    precision = {} if facts.precision == "float32" else {"precision": facts.precision}
+    model = json_text({"name": facts.model, "sha256": facts.sha256, **precision})
     version = f"{NAME} {__version__}\nmodel {printable(facts.model)}{warning}, sha256 {facts.sha256}\n{facts.build}"
     ends = mel.front_end(config).ends
     fields = {

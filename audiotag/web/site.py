@@ -24,13 +24,15 @@ _POLICY = "default-src 'self'; script-src 'self' 'wasm-unsafe-eval'; media-src '
 """Content security policy of the page."""
 
 
-def build_site(model: ResolvedModel, folder: Path) -> list[Path]:
+def build_site(model: ResolvedModel, folder: Path, precision: str = "float32") -> list[Path]:
     """Write the page for a model into a folder, which is made if it is absent; return the files written.
+
+    With the precision "bfloat16" the weights take two bytes: the page is loaded sooner.
 
     Raises ModelError if the model is not a tagger or can't be compiled, OSError if a file can't be written.
     """
     with tempfile.TemporaryDirectory() as built:
-        module, _ = build_program(model, Path(built) / "tagger.wasm", "wasm")
+        module, _ = build_program(model, Path(built) / "tagger.wasm", "wasm", precision)
         contents = {module.name: module.read_bytes(), PROGRAM.name: PROGRAM.read_bytes()}
     facts = {"model": model.name, "version": __version__, "labels": [label.name for label in model.labels]}
     contents["page/model.json"] = json.dumps(facts, ensure_ascii=False).encode()

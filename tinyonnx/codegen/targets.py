@@ -32,6 +32,11 @@ class CpuLevel(NamedTuple):
         """Features that kernels may use."""
         return self.needs | {name[1:] for name in self.features.split(",") if name.startswith("+")}
 
+    @property
+    def label(self) -> str:
+        """The name of the level in messages."""
+        return f"{self.cpu} with AVX512-BF16" if self is _BFLOAT16 else self.cpu
+
 
 class TargetMachine(NamedTuple):
     """A machine and its system. Levels are best first; `suffix` is that of shared libraries."""
@@ -50,12 +55,18 @@ class TargetMachine(NamedTuple):
     def system(self) -> str:
         return self.name.rpartition("-")[2]
 
+    def levels_for(self, precision: str) -> tuple[CpuLevel, ...]:
+        """Levels of binaries, best first; for "bfloat16", on x86-64, with one that multiplies in it."""
+        return (_BFLOAT16, *self.levels) if precision == "bfloat16" and self.levels is _X86_64 else self.levels
+
 
 _X86_64 = (
     CpuLevel("x86-64-v4", "", frozenset({"avx512f"}), 16, 32),
     CpuLevel("x86-64-v3", "", frozenset({"avx2", "fma"}), 8, 16),
     CpuLevel("x86-64-v2", "", frozenset(), 4, 16),
 )
+
+_BFLOAT16 = CpuLevel("x86-64-v4", "+avx512bf16", frozenset({"avx512f"}), 16, 32)
 
 _AARCH64 = (CpuLevel("generic", "+neon", frozenset(), 4, 32),)
 

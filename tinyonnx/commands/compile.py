@@ -8,6 +8,7 @@ from typing import Any
 from tinyonnx.codegen.targets import DEFAULT, TARGETS
 from tinyonnx.commands._shared import add_model, feeds_of, open_session
 from tinyonnx.errors import printable
+from tinyonnx.ort.options import PRECISIONS
 
 
 def add(commands: Any) -> None:
@@ -32,6 +33,11 @@ def add(commands: Any) -> None:
     parser.add_argument(
         "--target", choices=tuple(TARGETS), default=DEFAULT, help=f"machine and system (default: {DEFAULT})"
     )
+    parser.add_argument(
+        "--precision", choices=PRECISIONS, default=PRECISIONS[0], dest="stored",
+        help="bfloat16: weights of large products in two bytes; their other operands are rounded, too, where the"
+        " processor has AVX512-BF16 (default: %(default)s)",
+    )  # fmt: skip
     parser.set_defaults(run=_run)
 
 
@@ -39,6 +45,6 @@ def _run(args: argparse.Namespace) -> int:
     from tinyonnx.native.products import compile_model
 
     session = open_session(args)
-    for file in compile_model(args.model, feeds_of(args, session), args.output, args.target):
+    for file in compile_model(args.model, feeds_of(args, session), args.output, args.target, args.stored):
         print(f"{printable(str(file))}: {file.stat().st_size:,} bytes")
     return 0

@@ -1,8 +1,9 @@
 """Write units of several CPU levels as one assembly file, one file of constants, and object files.
 
 Constants are stored once, in the order of the first level. If another level has the same numbers in another
-order, the runs to copy are stored instead, and the program rearranges the constants when it starts. Of a single
-level, those that are float16 numbers times factors may be stored as such.
+order, the runs to copy are stored instead, and the program rearranges the constants when it starts. Numbers that
+bfloat16 has take two bytes, in pairs as the first level packs them or one after the other. Of a single level, those
+that are float16 numbers times factors may be stored as such.
 """
 
 from __future__ import annotations
@@ -17,6 +18,9 @@ from tinyonnx.native.dialects import Elf
 from tinyonnx.native.halves import POWERS, halved
 from tinyonnx.native.unit import Constant, Place, Unit
 from tinyonnx.runtime.arena import ALIGNMENT
+
+_MANY = 1024
+"""Fewest float32 that are stored as bfloat16 where these are the same numbers."""
 
 
 def write(units: Sequence[Unit], folder: Path, dialect: Elf, *, halve: bool = False) -> list[Path]:
@@ -133,8 +137,7 @@ class _Constants:
         self.parts: list[bytes] = []
         self.size = 0
         self._offsets: dict[bytes, int] = {}
-        self._origins = np.empty(0, np.int64)
-        self._elements = np.empty(0, np.uint32)
+        self._origins, self._bfloat16 = _Origins(np.uint32), _Origins(np.uint16)
 
     def add(self, constants: Sequence[Constant]) -> tuple[list[tuple[str, int]], Array, int]:
         """Add a level's constants.
@@ -143,24 +146,29 @@ class _Constants:
         are, and the bytes of these.
         """
         first = not self.parts
-        places, runs, unpacked = [], [np.empty((0, 5), np.int64)], 0
+        places, runs, unpacked = [], [np.empty((0, 7), np.int64)], 0
         for constant in constants:
             content = constant.content.tobytes()
             if self.halve and self._halve(constant, unpacked // 4):
                 places.append(("unpacked", unpacked))
                 unpacked += -(-len(content) // ALIGNMENT) * ALIGNMENT
                 continue
-            sources = None if first or content in self._offsets else self._sources(constant)
-            if sources is None:
-                places.append(("constants", self._keep(content)))
+            found = None if content in self._offsets else self._runs(constant, first)
+            if found is None:
+                offset = self._keep(content)
+                places.append(("constants", offset))
+                if first and constant.ids is not None and constant.ids.ndim == 2:
+                    self._bfloat16.note(constant.ids.reshape(-1), offset // 2)
+                elif first:
+                    self._origins.note(constant.ids, offset // 4)
                 continue
             places.append(("unpacked", unpacked))
-            found = runs_of(sources)
             found[:, 0] += unpacked // 4
             runs.append(found)
             unpacked += -(-len(content) // ALIGNMENT) * ALIGNMENT
         if first:
-            self._remember([] if self.halve else constants)
+            for origins in (self._origins, self._bfloat16):
+                origins.close(b"".join(self.parts))
         return places, np.concatenate(runs).reshape(-1), unpacked
 
     @property
@@ -193,43 +201,86 @@ class _Constants:
             self.size += len(content) + padding
         return self._offsets[content]
 
-    def _remember(self, constants: Sequence[Constant]) -> None:
-        """Record the position of each numbered element among the constants."""
-        numbered = [(c.ids, self._offsets[c.content.tobytes()] // 4) for c in constants if c.ids is not None]
-        self._origins = np.full(max((ids.max() for ids, _ in numbered), default=0) + 1, -1, np.int64)
-        for ids, offset in numbered:
-            self._origins[ids] = offset + np.arange(len(ids))
-        self._origins[0] = -1
-        self._elements = np.frombuffer(b"".join(self.parts), np.uint32)
-
-    def _sources(self, constant: Constant) -> Array | None:
-        """Return the position of an equal element for every element, counted in float32, or -1 for zero."""
-        if constant.ids is None or constant.ids.max() >= len(self._origins):
+    def _runs(self, constant: Constant, first: bool) -> Array | None:
+        """Return the runs that make a constant of elements that are stored, or now are in two bytes; None without."""
+        content, ids = constant.content, constant.ids
+        if content.dtype != np.float32 or (ids is not None and ids.ndim != 1):
             return None
-        sources: Array = self._origins[constant.ids]
+        if not first and ids is not None and (sources := self._origins.find(ids, content.view(np.uint32))) is not None:
+            return runs_of(sources)
+        halves = content.view(np.uint16).reshape(-1, 2)
+        if halves[:, 0].any():
+            return None
+        sources = None if first or ids is None else self._bfloat16.find(ids, halves[:, 1])
+        if sources is not None:
+            return min((runs_of(sources, stride) for stride in (1, 2)), key=len)
+        if content.size < _MANY:
+            return None
+        start = self._keep(halves[:, 1].tobytes()) // 2
+        if first:
+            self._bfloat16.note(ids, start)
+        return np.array([[0, start, content.size, 1, 0, 0, 1]], np.int64)
+
+
+class _Origins:
+    """Positions of numbered elements among the constants of the first level, counted in elements of one type."""
+
+    def __init__(self, dtype: type[np.generic]) -> None:
+        self._dtype = dtype
+        self._noted: list[tuple[Array, int]] = []
+        self._places = np.empty(0, np.int64)
+        self._elements = np.empty(0, dtype)
+
+    def note(self, ids: Array | None, start: int) -> None:
+        """Record that elements of these ids follow each other from a position on."""
+        if ids is not None:
+            self._noted.append((ids, start))
+
+    def close(self, content: bytes) -> None:
+        """End recording; `content` is what is stored."""
+        self._places = np.full(max((ids.max() for ids, _ in self._noted), default=0) + 1, -1, np.int64)
+        for ids, start in self._noted:
+            self._places[ids] = start + np.arange(len(ids))
+        self._places[0] = -1
+        self._elements = np.frombuffer(content, self._dtype)
+
+    def find(self, ids: Array, elements: Array) -> Array | None:
+        """Return the position of an equal element for every element, or -1 for zero; None if some have none."""
+        if ids.max() >= len(self._places):
+            return None
+        sources: Array = self._places[ids]
         there = np.where(sources < 0, 0, self._elements[sources])
-        return sources if np.array_equal(there, constant.content.view(np.uint32)) else None
+        return sources if np.array_equal(there, elements) else None
 
 
-def runs_of(sources: Array) -> Array:
-    """Rows (target, source, length, step, count) for `unpack`, from the source of each element or -1."""
+def runs_of(sources: Array, stride: int = 0) -> Array:
+    """Return rows for `kernels.unpack` from the source of each element or -1.
+
+    Without a stride the sources of a run follow each other; with one they are halves of elements, `stride` apart.
+    """
     before = np.concatenate([[-2], sources[:-1]])
-    starts = np.flatnonzero((sources != before + 1) | (before < 0))
+    starts = np.flatnonzero((sources != before + max(stride, 1)) | (before < 0))
     lengths = np.diff(starts, append=len(sources))
-    present = sources[starts] >= 0
-    starts, lengths = starts[present], lengths[present]
     origins = sources[starts]
-    # equal runs may follow each other in one row, as long as the step is the same
-    alike = (lengths[1:] == lengths[:-1]) & (starts[1:] == starts[:-1] + lengths[:-1])
-    links = np.where(alike, np.diff(origins), -np.arange(1, len(alike) + 1) - len(origins) - sources.max(initial=0))
-    changes = np.append(np.flatnonzero(links[1:] != links[:-1]) + 1, len(links))
+    rows = [np.empty((0, 7), np.int64)]
+    for first in range(max(stride, 1)):
+        chosen = (origins >= 0) & (origins % max(stride, 1) == first)
+        rows.append(_series(starts[chosen], origins[chosen], lengths[chosen], stride))
+    return np.concatenate(rows)
+
+
+def _series(starts: Array, origins: Array, lengths: Array, stride: int) -> Array:
+    """Return rows of runs, one for runs of equal lengths that are equally far apart."""
+    alike, steps = lengths[1:] == lengths[:-1], np.stack([np.diff(starts), np.diff(origins)])
+    goes_on = alike[1:] & alike[:-1] & (steps[:, 1:] == steps[:, :-1]).all(axis=0)
+    ends = np.append(np.flatnonzero(~goes_on) + 1, len(alike))
     rows = []
     at = 0
     while at < len(starts):
-        count, step = 1, 0
-        if at < len(links) and alike[at]:
-            count = int(changes[np.searchsorted(changes, at, "right")]) - at + 1
-            step = int(links[at])
-        rows.append((starts[at], origins[at], lengths[at], step, count))
+        count, step = 1, (0, 0)
+        if at < len(alike) and alike[at]:
+            count = int(ends[np.searchsorted(ends, at, "right")]) - at + 1
+            step = tuple(steps[:, at].tolist())
+        rows.append((starts[at], origins[at], lengths[at], stride, *step, count))
         at += count
-    return np.array(rows, np.int64).reshape(-1, 5)
+    return np.array(rows, np.int64).reshape(-1, 7)

@@ -66,6 +66,8 @@ def header(name: str, model: str, inputs: Sequence[Parameter], outputs: Sequence
     shapes = "\n".join(f"   {p.name}: {p.type}[{']['.join(map(str, p.shape)) or '1'}]" for p in (*inputs, *outputs))
     guard = f"{name.upper()}_H"
     result, level = _RESULT_X86 if levels > 1 else _RESULT
+    if levels > 3:
+        level += _BFLOAT16
     return f"""\
 #ifndef {guard}
 #define {guard}
@@ -99,6 +101,9 @@ _RESULT_X86 = (
     """Run on the kernels for x86-64-v2, -v3 or -v4 from now on, or on lower ones where the processor lacks these;
    0 for the best, as without a call. Returns the level.""",
 )
+
+_BFLOAT16 = """
+   On processors with AVX512-BF16 the best is 5: products of bfloat16, with sums in float32."""
 
 _RESULT = "Returns 0.", "This library has kernels for one CPU level. Returns 1, its number."
 

@@ -15,22 +15,36 @@ def unpack(
     runs: Array, source: Array, target: Array, half_runs: Array, halves: Array, factors: Array, numbers: Array,
     part: int, parts: int,
 ) -> None:  # fmt: skip
-    """Copy runs of elements, given as rows of (target, source, length, step, count), then `widen` `half_runs`.
+    """Copy runs of elements, and elements of two bytes, then `widen` `half_runs`.
 
-    The `count` runs of a row follow each other in the target and start `step` apart in the source. All other elements
-    of the target become 0, because it may hold elements that another level unpacked. `numbers` is the target as
-    float32.
+    Rows of `runs` are (target, source, length, stride, target step, step, count): `count` runs start `target step`
+    apart in the target and `step` apart in the source. With a stride of 0 their elements follow each other in both.
+    Otherwise they are bfloat16, counted in halves of source elements and `stride` apart there. All other elements of
+    the target become 0, because it may hold elements that another level unpacked. `numbers` is the target as float32.
     """
     for i in range(target.shape[0]):
         target[i] = 0
-    for row in range(runs.shape[0] // 5):
-        t, s, length, step, count = (
-            runs[5 * row], runs[5 * row + 1], runs[5 * row + 2], runs[5 * row + 3], runs[5 * row + 4],
-        )  # fmt: skip
+    for row in range(runs.shape[0] // 7):
+        t, s, length, stride, target_step, step, count = row_of(runs, row)
         for i in range(count):
+            to, at = t + i * target_step, s + i * step
             for j in range(length):
-                target[t + i * length + j] = source[s + i * step + j]
+                if stride == 0:
+                    target[to + j] = source[at + j]
+                else:
+                    half = at + j * stride
+                    word = source[half >> 1]
+                    target[to + j] = word & np.uint32(0xFFFF0000) if half & 1 else word << np.uint32(16)
     widen(half_runs, halves, factors, numbers)
+
+
+@jit
+def row_of(rows: Array, row: int) -> tuple[int, int, int, int, int, int, int]:
+    """Return the seven numbers of a row."""
+    at = 7 * row
+    return (
+        rows[at], rows[at + 1], rows[at + 2], rows[at + 3], rows[at + 4], rows[at + 5], rows[at + 6],
+    )  # fmt: skip
 
 
 @jit

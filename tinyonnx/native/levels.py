@@ -22,12 +22,15 @@ from tinyonnx.native.unit import Unit
 log = logging.getLogger("tinyonnx")
 
 
-def units(target: TargetMachine, builder: Callable[..., Unit], *args: Any) -> list[Unit]:
+def units(target: TargetMachine, builder: Callable[..., Unit], *args: Any, precision: str = "float32") -> list[Unit]:
     """Run `builder(*args)`, a module-level function, once at every level of a target, each in a process of its own.
+
+    The levels are those of `TargetMachine.levels_for` the precision.
 
     Exceptions of the builder are raised here.
     """
-    names = [level.cpu for level in target.levels]
+    levels = target.levels_for(precision)
+    names = [level.label for level in levels]
     log.info("compiling kernels for %s (%s): the first time this takes a minute or two", target.name, ", ".join(names))
     environment = {key: value for key, value in os.environ.items() if not key.startswith("NUMBA_")}
     environment |= {key: os.environ[key] for key in ("NUMBA_CACHE_DIR",) if key in os.environ}
@@ -46,7 +49,7 @@ def units(target: TargetMachine, builder: Callable[..., Unit], *args: Any) -> li
                     process_group=0,
                 )
             )
-            for level in target.levels
+            for level in levels
         ]
         try:
             for process in processes:

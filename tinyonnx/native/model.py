@@ -97,19 +97,18 @@ def add_constants(layout: UnitLayout, plan: Plan, arena: Any, calls: Sequence[Ca
     """
     is_sized = isinstance(arena, SizedArray)
     with arena.address.trace.recording() if is_sized else nullcontext():
-        numbered, channels = _numbered_twins(plan, arena, list(calls))
+        (low, high), channels = _numbered_twins(plan, arena, list(calls))
     temporaries: set[int] = set()
-    for call, twin in zip(calls, numbered):
-        for arg, numbers in zip(leaves(call.args), leaves(twin.args)):
+    for call, *twins in zip(calls, low, high):
+        for arg, *digits in zip(leaves(call.args), *(leaves(twin.args) for twin in twins)):
             if isinstance(arg, Temporary):
                 whole = _root(arg)
                 if whole.ctypes.data not in temporaries:
                     layout.map(whole, layout.room(f"temporary {len(temporaries)}", whole.nbytes))
                     temporaries.add(whole.ctypes.data)
             elif _is_constant(arg, arena):
-                ids = numbers.view(np.int32)
-                known = ids.min() >= 0 and ids.max() < len(channels)
-                layout.constant(arg, *((ids, channels[ids]) if known else ()))
+                ids = _ids(digits[0], digits[1], len(channels))
+                layout.constant(arg, ids, channels[ids] if ids is not None and ids.ndim == 1 else None)
 
 
 def _is_constant(arg: Any, arena: Any) -> bool:
@@ -163,14 +162,23 @@ def _step(layout: UnitLayout, call: Call) -> LaidOutCall:
     return LaidOutCall(call.kernel, kinds, cells, bool(call.scratch))
 
 
+_DIGIT = 14
+"""Bits of the two digits of a number."""
+
+_ZERO = 0x80
+"""Upper half of the float32 that stands for the digit 0: the smallest number that rounding to bfloat16 keeps."""
+
+
 class _Numbering:
     """Consecutive numbers, from 1 on, for the elements of the large constants of a model.
 
-    The numbers are the bits of float32 values, so that kernels' binders pack them like weights.
+    One of their two digits, the lower or the upper one, is given as float32 values that bfloat16 has, too, so that
+    kernels' binders pack and round them like weights.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, upper: bool) -> None:
         self.next = 1
+        self._shift = _DIGIT if upper else 0
         self._known: dict[int, Array] = {}
         self._rows = [np.zeros(1, np.int32)]
 
@@ -179,8 +187,9 @@ class _Numbering:
         if not isinstance(operand, np.ndarray) or operand.dtype != np.float32 or operand.size < _FEW:
             return operand
         if id(operand) not in self._known:
-            numbers = np.arange(self.next, self.next + operand.size, dtype=np.int32)
-            self._known[id(operand)] = numbers.view(np.float32).reshape(operand.shape)
+            numbers = np.arange(self.next, self.next + operand.size, dtype=np.int64)
+            digits = (numbers >> self._shift & (1 << _DIGIT) - 1) + _ZERO
+            self._known[id(operand)] = (digits.astype(np.uint32) << 16).view(np.float32).reshape(operand.shape)
             self.next += operand.size
             rows = np.arange(1, 1 + len(operand), dtype=np.int32) + self._rows[-1][-1]
             self._rows.append(np.repeat(rows, operand.size // len(operand)))
@@ -191,28 +200,46 @@ class _Numbering:
         return np.concatenate(self._rows)
 
 
-def _numbered_twins(plan: Plan, arena: Array, calls: list[Call]) -> tuple[list[Call], Array]:
+def _ids(low: Array, high: Array, count: int) -> Array | None:
+    """Return the numbers of elements, 0 for padding, from their packed digits; None if some are not below `count`.
+
+    One for each element, or where elements are pairs of bfloat16 two.
+    """
+    digits = [half.view(np.uint16).astype(np.int64) for half in (low, high)]
+    ids = np.where(digits[0] + digits[1] == 0, 0, (digits[1] - _ZERO << _DIGIT) + digits[0] - _ZERO)
+    if ids.min() < 0 or ids.max() >= count:
+        return None
+    pairs = ids.astype(np.int32).reshape(-1, 2)
+    return pairs if pairs[:, 0].any() else pairs[:, 1]
+
+
+def _numbered_twins(plan: Plan, arena: Array, calls: list[Call]) -> tuple[tuple[list[Call], list[Call]], Array]:
     """Bind the calls again with numbers instead of weights, which shows where packing moves each element.
 
     For example, weights [[a, b], [c, d]] have the numbers [[1, 2], [3, 4]]. If a kernel gets them packed by columns
     with padding, [a, c, 0, b, d, 0], its twin gets [1, 3, 0, 2, 4, 0]: the unit stores a, b, c and d once, and this
     list as the way to pack them.
 
-    Returns the twins and the row of each number. If the binders don't take numbers, or decide differently for them,
-    the calls themselves and no rows: then the unit stores the packed arrays.
+    Returns twins with the lower and with the upper digits of numbers, and the row of each number. If the binders don't
+    take numbers, or decide differently for them, the calls themselves and no rows: then the unit stores the packed
+    arrays.
     """
-    numbering = _Numbering()
-    steps = [
-        replace(step, inputs=list(map(numbering.of, step.inputs))) if isinstance(step, KernelStep) else step
-        for step in plan.steps
-    ]
-    try:
-        twins = [c for step in kernel_calls(replace(plan, steps=steps, pool=ConstantPool()), arena) for c in step]
-    except Error:
-        return calls, np.empty(0, np.int32)
-    if list(map(_form, twins)) != list(map(_form, calls)):
-        return calls, np.empty(0, np.int32)
-    return twins, numbering.rows()
+    numberings = _Numbering(upper=False), _Numbering(upper=True)
+    none = (calls, calls), np.empty(0, np.int32)
+    twins = []
+    for numbering in numberings:
+        steps = [
+            replace(step, inputs=list(map(numbering.of, step.inputs))) if isinstance(step, KernelStep) else step
+            for step in plan.steps
+        ]
+        try:
+            bound = kernel_calls(replace(plan, steps=steps, pool=ConstantPool()), arena)
+            twins.append([call for step in bound for call in step])
+        except Error:
+            return none
+        if list(map(_form, twins[-1])) != list(map(_form, calls)) or numbering.next > 1 << 2 * _DIGIT:
+            return none
+    return (twins[0], twins[1]), numberings[0].rows()
 
 
 def _form(call: Call) -> tuple[Any, ...]:

@@ -18,6 +18,7 @@ from tinyonnx.native.kernels import run_steps, unpack
 from tinyonnx.native.levels import report, units
 from tinyonnx.native.model import bind, plan_of, virtual
 from tinyonnx.native.unit import UNPACK, UNPACK_KINDS, UNPACKED_BYTES, WORDS, Unit, UnitLayout
+from tinyonnx.ort.options import SessionOptions
 from tinyonnx.ort.session import InferenceSession
 
 HERE = Path(__file__).parent
@@ -27,13 +28,20 @@ PROCESS = HERE / "process.c"
 
 
 def compile_model(
-    source: str | bytes, feeds: Mapping[str, Array], output: str | os.PathLike[str], target: str = DEFAULT
+    source: str | bytes,
+    feeds: Mapping[str, Array],
+    output: str | os.PathLike[str],
+    target: str = DEFAULT,
+    precision: str = "float32",
 ) -> list[Path]:
     """Make native code of a model, for inputs of the shapes and types of `feeds`.
 
     A file `*.so` (Windows: `*.dll`, macOS: `*.dylib`) is a shared library, with a header beside it; any other an
     executable that reads all inputs from its standard input, as they lie in memory and in their order, and writes the
     outputs to its standard output. For WebAssembly it is a module, with a JavaScript module beside it.
+
+    With the precision "bfloat16" weights of large products are bfloat16, and so are their other operands where the
+    processor has AVX512-BF16, for which there is a level of its own.
 
     Returns the files that were written. Raises CompileError, and the errors of loading and planning.
     """
@@ -46,8 +54,9 @@ def compile_model(
     names = [value.name for value in session.graph.inputs]
     inputs = parameters(plan.graph.inputs, names)
     outputs = parameters(plan.graph.outputs, session.graph.output_names, {p.name for p in inputs})
-    macros = {"INPUTS": len(inputs), "OUTPUTS": len(outputs)}
-    found = units(machine, model_unit, source, {name: feeds[name] for name in names})
+    macros = {"INPUTS": len(inputs), "OUTPUTS": len(outputs), **level_macros(machine, precision)}
+    means = session.operand_means() if precision == "bfloat16" else None
+    found = units(machine, model_unit, source, {name: feeds[name] for name in names}, means, precision=precision)
     if machine.system == "wasm":
         link_units(machine, found, {}, output, macros=macros, sources=[HERE / "module.c"])
         inputs = [p._replace(name=name) for p, name in zip(inputs, names)]
@@ -59,7 +68,7 @@ def compile_model(
     name = function_name(output.stem)
     code = {"wrapper.c": wrapper(name, inputs, outputs)}
     link_units(machine, found, code, output, macros=macros, shared=True)
-    text = header(name, os.path.basename(session.name), inputs, outputs, len(machine.levels))
+    text = header(name, os.path.basename(session.name), inputs, outputs, len(found))
     write_file(output.with_suffix(".h"), text.encode("ascii"))
     return [output, output.with_suffix(".h")]
 
@@ -76,12 +85,22 @@ def _write_javascript(output: Path, inputs: Sequence[Parameter], outputs: Sequen
     return output.with_suffix(".mjs")
 
 
-def model_unit(source: str | bytes, feeds: Mapping[str, Array]) -> Unit:
+def level_macros(target: TargetMachine, precision: str) -> dict[str, int]:
+    """Return the macros that tell C which levels there are."""
+    return {"BFLOAT16": 1} if len(target.levels_for(precision)) > len(target.levels) else {}
+
+
+def model_unit(source: str | bytes, feeds: Mapping[str, Array], means: Mapping[str, Array] | None) -> Unit:
     """Return a unit whose call 0 prepares the memory and call 1 runs the model.
 
-    Places: inputs, outputs, arena, weights.
+    Places: inputs, outputs, arena, weights. Weights are rounded to bfloat16 if `means` are given.
     """
-    plan = plan_of(InferenceSession(source), None, feeds)
+    options = SessionOptions()
+    options.precision = "float32" if means is None else "bfloat16"
+    session = InferenceSession(source, options)
+    if means is not None:
+        session.round_weights(means)
+    plan = plan_of(session, None, feeds)
     layout = UnitLayout()
     bound = bind(layout, plan, virtual(plan.arena_bytes))
     kernels = [layout.kernel(step.kernel, step.kinds) for step in bound.steps]

@@ -34,20 +34,25 @@ __attribute__((visibility("hidden"))) void *memcpy(void *restrict to, const void
 
 #ifdef __x86_64__
 
+/* With BFLOAT16 the first level is x86-64-v4 with AVX512-BF16. */
+#ifdef BFLOAT16
+enum { V4_BFLOAT16, V4, V3, V2, UNSUPPORTED };
+#else
 enum { V4, V3, V2, UNSUPPORTED };
+#endif
 
-static void cpuid(uint32_t leaf, uint32_t r[4]) {
-    __asm__("cpuid" : "=a"(r[0]), "=b"(r[1]), "=c"(r[2]), "=d"(r[3]) : "a"(leaf), "c"(0));
+static void cpuid(uint32_t leaf, uint32_t part, uint32_t r[4]) {
+    __asm__("cpuid" : "=a"(r[0]), "=b"(r[1]), "=c"(r[2]), "=d"(r[3]) : "a"(leaf), "c"(part));
 }
 
 /* The best level of this processor and its system. Source: x86-64 psABI, table of micro-architecture levels. */
 static int best_level(void) {
     uint32_t top[4], one[4], seven[4] = {0}, extended[4] = {0}, low = 0, high;
-    cpuid(0, top);
-    cpuid(1, one);
+    cpuid(0, 0, top);
+    cpuid(1, 0, one);
     if (top[0] >= 7)
-        cpuid(7, seven);
-    cpuid(0x80000001, extended);
+        cpuid(7, 0, seven);
+    cpuid(0x80000001, 0, extended);
     /* cx16, popcnt, sse3, sse4.1, sse4.2, ssse3; lahf */
     const uint32_t v2 = 1u << 13 | 1u << 23 | 1u << 0 | 1u << 19 | 1u << 20 | 1u << 9;
     if ((one[2] & v2) != v2 || !(extended[2] & 1))
@@ -61,17 +66,26 @@ static int best_level(void) {
         return V2;
     /* avx512 f, dq, cd, bw, vl */
     const uint32_t v4 = 1u << 16 | 1u << 17 | 1u << 28 | 1u << 30 | 1u << 31;
-    return (seven[1] & v4) == v4 && (low & 0xe6) == 0xe6 ? V4 : V3;
+    if ((seven[1] & v4) != v4 || (low & 0xe6) != 0xe6)
+        return V3;
+#ifdef BFLOAT16
+    uint32_t more[4] = {0};
+    if (seven[0] >= 1)
+        cpuid(7, 1, more);
+    if (more[0] & 1u << 5)
+        return V4_BFLOAT16;
+#endif
+    return V4;
 }
 
-/* The number in the name of a level, and the level of a number: the best one if it has none. */
+/* The number in the name of a level (5 with AVX512-BF16), and the level of a number: the best one if it has none. */
 static inline int number_of(int level) {
     return V2 + 2 - level;
 }
 
 static int level_of(int number) {
     int best = best_level(), wanted = V2 + 2 - number;
-    return number >= 2 && number <= 4 && wanted > best ? wanted : best;
+    return number >= 2 && number <= V2 + 2 && wanted > best ? wanted : best;
 }
 
 #else

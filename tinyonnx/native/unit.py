@@ -60,8 +60,9 @@ UNPACKED_BYTES = Place("unpacked"), Place("bytes of unpacked")
 class Constant(NamedTuple):
     """An array that is only read.
 
-    `ids`, if known, are of the same shape and number the source of each element; `channels` number the rows of the
-    model's tensors (the output channels of convolutions) that they come from. Padding has 0 in both.
+    `ids`, if known, number the source of each element: they are of the same shape, or with two columns for pairs of
+    bfloat16. `channels` number the rows of the model's tensors (the output channels of convolutions) that elements come
+    from. Padding has 0 in both.
     """
 
     content: Array

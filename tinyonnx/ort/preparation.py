@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from typing import Any
 
@@ -36,6 +36,7 @@ class Preparation:
         self._graph, self._name, self._options, self._precision = graph, name, options, precision
         self._rewrites = ShapeIndependentRewrites()
         self._pool = ConstantPool()
+        self._given_means: Mapping[str, Array] | None = None
         for node in (None, *graph.walk()):
             for array in _constants(graph, node):
                 self._pool.adopt(array)
@@ -102,8 +103,12 @@ class Preparation:
             self._set_outputs(graph, names)
         return graph
 
+    def round_weights(self, means: Mapping[str, Array]) -> None:
+        """Round weights in all plans from now on, and correct biases with these means."""
+        self._given_means = means
+
     @cached_property
-    def _means(self) -> dict[str, Array]:
+    def means(self) -> Mapping[str, Array]:
         """The means that `calibration.input_means` finds."""
         from tinyonnx.ort.calibration import input_means
 
@@ -112,8 +117,11 @@ class Preparation:
     def _run_passes(self, graph: Graph, passes: list[Pass]) -> Rewrite:
         name = os.path.basename(self._name) or self._name
         rewrite = Rewrite(graph, self._pool, self._options.limits, name, [])
-        if self._precision() == "bfloat16":
-            rewrite.input_means = self._means
+        rewrite.rounds_operands = self._precision() == "bfloat16"
+        if self._given_means is not None:
+            rewrite.input_means = self._given_means
+        elif rewrite.rounds_operands:
+            rewrite.input_means = self.means
         run_passes(rewrite, passes)
         return rewrite
 

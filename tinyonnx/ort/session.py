@@ -16,7 +16,7 @@ import numpy as np
 from tinyonnx.codegen.kernel import DISABLED
 from tinyonnx.codegen.processor import has_bfloat16
 from tinyonnx.errors import Error, InputError
-from tinyonnx.ir import Graph, Node
+from tinyonnx.ir import Array, Graph, Node
 from tinyonnx.ort.description import ModelMetadata, NodeArg, SessionDescription, warn_of_unavailable
 from tinyonnx.ort.feeds import check_feeds, dims_text
 from tinyonnx.ort.io_binding import IOBinding
@@ -290,6 +290,17 @@ class InferenceSession(SessionDescription):
         names = [v.name for v in self._graph.inputs]
         group = [(names.index(name), axis % len(shapes[names.index(name)])) for name, axis in axes.items()]
         return make_sized(shapes, [group], lambda shapes: self._preparation.plan_for_sizes(request, shapes))
+
+    def operand_means(self) -> Mapping[str, Array]:
+        """Return the means of what products read, with which biases of rounded weights are corrected."""
+        return self._preparation.means
+
+    def round_weights(self, means: Mapping[str, Array]) -> None:
+        """Round weights to bfloat16 in all plans made from now on, with means that `operand_means` gave elsewhere.
+
+        Their other operands are rounded where `precision` is "bfloat16".
+        """
+        self._preparation.round_weights(means)
 
     def rewrite(self, input_feed: Mapping[str, Any], passes: list[Pass] | None = None) -> Rewrite:
         """Return a copy of the graph for these input shapes after some passes (None for all), and their remarks.

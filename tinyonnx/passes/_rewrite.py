@@ -47,8 +47,9 @@ class Rewrite:
         folded_bytes: their total size.
         trusts_declared: whether types and shapes that the file declares are taken for results of which nothing is
             inferred. Tools that only show a model do so.
-        input_means: if operands of products may be rounded to bfloat16, the means of these operands over everything but
-            the channels, by name, as far as they are known; else None.
+        input_means: if weights of products may be rounded to bfloat16, the means of the other operands over everything
+            but the channels, by name, as far as they are known; else None.
+        rounds_operands: whether kernels round these, too.
         rounded: labels of the products whose weights were rounded.
     """
 
@@ -62,6 +63,7 @@ class Rewrite:
     folded_bytes: int = 0
     trusts_declared: bool = False
     input_means: Mapping[str, Array] | None = None
+    rounds_operands: bool = False
     rounded: set[str] = field(default_factory=set)
 
     def applied(self, node: Node, text: str) -> None:

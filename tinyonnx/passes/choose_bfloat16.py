@@ -102,6 +102,8 @@ def _correct_bias(rewrite: Rewrite, product: RoundableProduct) -> bool:
 
 def mark_rounded(rewrite: Rewrite) -> None:
     """Mark the nodes whose products all have rounded weights: their kernels round the other operand, too."""
+    if not rewrite.rounds_operands:
+        return
     for node in rewrite.graph.nodes:
         count = sum(name in rewrite.rounded for name in node.origin)
         node.rounded = count > 0 and count == _PRODUCTS.get(node.op_type)

@@ -51,7 +51,14 @@ def test_convert_and_info(checkpoint, tmp_path, capsys):
     text = capsys.readouterr().out
     assert hashlib.sha256(out.read_bytes()).hexdigest() in text
     assert hashlib.sha256(checkpoint.read_bytes()).hexdigest() in text
-    for fact in ("123,783", "527", "melspec tensor(float) (batch, 1, 128, time)", "embedding tensor(float)"):
+    for fact in (
+        "123,783",
+        "527",
+        "precision   float32",
+        "bfloat16",
+        "melspec tensor(float) (batch, 1, 128, time)",
+        "embedding tensor(float)",
+    ):
         assert fact in text
 
 

@@ -19,13 +19,18 @@ def test_an_output_is_required(capsys):
 
 
 def test_what_was_written_is_said(model, tmp_path, monkeypatch, capsys):
-    def write(found, output, target):
-        assert (found.name, target) == (os.path.basename(model), "wasm")
+    def write(found, output, target, precision):
+        assert (found.name, target, precision) == (os.path.basename(model), "wasm", "bfloat16")
         output.write_bytes(bytes(12345))
         return [output]
 
     monkeypatch.setattr(build, "build_program", write)
-    assert cli.main(["standalone", "--model", model, "--target", "wasm", "-o", str(tmp_path / "out")]) == 0
+    assert (
+        cli.main(
+            ["standalone", "--model", model, "--target", "wasm", "-o", str(tmp_path / "out"), "--precision", "bfloat16"]
+        )
+        == 0
+    )
     assert capsys.readouterr().out == f"{tmp_path / 'out'}: 12,345 bytes\n"
 
 

@@ -4,6 +4,7 @@ import csv
 import io
 
 from audiotag import __version__
+from audiotag.options import TagOptions
 from audiotag.outputs.csv import COLUMNS
 from tests.audiotag.outputs.examples import DOG, ERROR, SPEECH, encoded, result
 
@@ -22,3 +23,12 @@ def test_csv():
         *("a.wav", "0.5", "2.5", "2", "Dog", "/m/0bt9lr", "74", "0.75"),
         *("linear", "00ff", __version__, "", "", ""),
     ]
+
+
+def test_csv_says_the_precision_where_one_was_asked_for():
+    rows = result(DOG, precision="bfloat16"), result(precision="float32"), ERROR
+    text = encoded("csv", *rows, options=TagOptions(precision="bfloat16"))
+    lines = list(csv.DictReader(io.StringIO(text, newline="")))
+    assert tuple(lines[0]) == (*COLUMNS, "precision")
+    assert [line["precision"] for line in lines] == ["bfloat16", "float32", ""]
+    assert all(None not in line for line in lines)

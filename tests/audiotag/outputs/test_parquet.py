@@ -31,3 +31,12 @@ def test_embeddings_in_parquet_and_jsonl(tmp_path):
     assert column[1] is None
     row = json.loads(encoded("jsonl", result(DOG, embedding=vector), options=options))
     np.testing.assert_array_equal(np.float32(row["embedding"]), vector)
+
+
+def test_parquet_says_the_precision_where_one_was_asked_for(tmp_path):
+    parquet = pytest.importorskip("pyarrow.parquet")
+    writer = PARTS["parquet"](TagOptions(precision="bfloat16"))
+    rows = [result(DOG, precision="bfloat16"), result(DOG), ERROR]
+    writer.write([writer.pack(rows)[0]], len(rows), str(tmp_path), 0)
+    models = parquet.read_table(tmp_path / "part-00000.parquet").column("model").to_pylist()
+    assert [model and model["precision"] for model in models] == ["bfloat16", None, None]

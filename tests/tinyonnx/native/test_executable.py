@@ -106,23 +106,37 @@ def test_says_that_the_input_has_another_size(executable: Path, n: int) -> None:
     [
         ([], []),
         ([-1, -1], []),
-        ([5, 6, 7], [(0, 5, 3, 0, 1)]),
-        ([0, 1, 8, 9, 16, 17], [(0, 0, 2, 8, 3)]),
-        ([0, 1, 8, 9, -1, 0, 1, 2], [(0, 0, 2, 8, 2), (5, 0, 3, 0, 1)]),
-        ([0, 1, 8, 9, 30, 31, 38, 39], [(0, 0, 2, 8, 2), (4, 30, 2, 8, 2)]),
+        ([5, 6, 7], [(0, 5, 3, 0, 0, 0, 1)]),
+        ([0, 1, 8, 9, 16, 17], [(0, 0, 2, 0, 2, 8, 3)]),
+        ([0, 1, -1, 8, 9, -1, 16, 17], [(0, 0, 2, 0, 3, 8, 3)]),
+        ([0, 1, 8, 9, -1, 0, 1, 2], [(0, 0, 2, 0, 2, 8, 2), (5, 0, 3, 0, 0, 0, 1)]),
+        ([0, 1, 8, 9, 30, 31, 38, 39], [(0, 0, 2, 0, 2, 8, 2), (4, 30, 2, 0, 2, 8, 2)]),
     ],
 )
 def test_runs(sources: list[int], rows: list[tuple[int, ...]]) -> None:
     assert runs_of(np.array(sources, np.int64)).tolist() == [list(row) for row in rows]
 
 
-def test_runs_unpack_any_order() -> None:
-    rng = np.random.default_rng(1)
+@pytest.mark.parametrize("stride", [0, 1, 2])
+def test_runs_unpack_any_order(stride: int) -> None:
+    rng = np.random.default_rng(stride)
     for _ in range(200):
         n = int(rng.integers(1, 60))
-        sources = rng.integers(-1, 40, n) if rng.random() < 0.5 else (np.arange(n) // 3 * 7 + np.arange(n) % 3)
+        sources = (
+            rng.integers(-1, 40, n)
+            if rng.random() < 0.5
+            else (np.arange(n) // 3 * 7 + np.arange(n) % 3 * max(stride, 1))
+        )
         source, target = np.arange(1, 1000), np.zeros(n, np.int64)
-        for t, s, length, step, count in runs_of(np.asarray(sources, np.int64)):
+        for t, s, length, stride_, target_step, step, count in runs_of(np.asarray(sources, np.int64), stride):
             for i in range(count):
-                target[t + i * length : t + (i + 1) * length] = source[s + i * step : s + i * step + length]
+                for j in range(length):
+                    target[t + i * target_step + j] = source[s + i * step + j * max(stride_, 1)]
         np.testing.assert_array_equal(target, sources + 1)
+
+
+def test_halves_of_pairs_are_few_runs() -> None:
+    """Rows of pairs, as panels of 16 columns have them, widened to rows of floats."""
+    k, n = 40, 16
+    sources = np.array([2 * (row // 2 * n + column) + row % 2 for row in range(k) for column in range(n)])
+    assert runs_of(sources, 2).tolist() == [[0, 0, n, 2, 2 * n, 2 * n, k // 2], [n, 1, n, 2, 2 * n, 2 * n, k // 2]]

@@ -14,6 +14,8 @@ import pytest
 import tinyonnx
 from tests.tinyonnx.kernels.test_recurrent_models import model as recurrent_model
 from tinyonnx.cli import main
+from tinyonnx.codegen.processor import processor
+from tinyonnx.dtypes import round_to_bfloat16
 from tinyonnx.native.header import function_name, parameters
 from tinyonnx.native.model import CompileError
 
@@ -203,3 +205,61 @@ def test_levels_may_change_between_runs(tmp_path: Path) -> None:
         y = np.full_like(expected, np.nan)
         assert functions.layer_run(pointer(x), pointer(y)) == 0
         np.testing.assert_allclose(y, expected, atol=1e-5)
+
+
+WIDE = """
+    <ir_version: 8, opset_import: ["" : 17]>
+    wide (float[N, 48, H, W] x, float[65, 48, 1, 1] w, float[65] b) => (float[N, 65, H, W] y) {
+        c = Conv (x, w, b)
+        y = Relu (c)
+    }
+"""
+
+
+def wide_model(tmp_path: Path) -> tuple[Path, Any]:
+    """A model of one product, and what it gives with weights in bfloat16."""
+    model = onnx.parser.parse_model(WIDE)
+    rng = np.random.default_rng(0)
+    weights = rng.standard_normal((65, 48, 1, 1)).astype(np.float32)
+    rounded = round_to_bfloat16(weights)
+    for name, array in (("w", weights), ("b", rng.standard_normal(65).astype(np.float32))):
+        model.graph.initializer.append(onnx.numpy_helper.from_array(array, name))
+    del model.graph.input[1:]
+    onnx.save(model, tmp_path / "wide.onnx")
+    # inputs are 0 where means are measured: biases stay
+    model.graph.initializer[0].CopyFrom(onnx.numpy_helper.from_array(rounded, "w"))
+    return tmp_path / "wide.onnx", tinyonnx.InferenceSession(model.SerializeToString())
+
+
+def test_weights_in_bfloat16_at_every_level(tmp_path: Path) -> None:
+    path, expected = wide_model(tmp_path)
+    library = tmp_path / "libwide.so"
+    assert (
+        main(["compile", str(path), "-o", str(library), "--input", "x=shape:1,48,3,7", "--precision", "bfloat16"]) == 0
+    )
+    assert "AVX512-BF16" in library.with_suffix(".h").read_text()
+    functions = ctypes.CDLL(str(library))
+    x = np.random.default_rng(1).standard_normal((1, 48, 3, 7)).astype(np.float32)
+    best = functions.wide_level(0)
+    assert (best == 5) == any(name in processor().features for name in ("avx512_bf16", "avx512bf16"))
+    for level in (5, 4, 3, 2, 5):
+        # where the best level multiplies in bfloat16, so is the other operand
+        operand = round_to_bfloat16(x) if functions.wide_level(level) == 5 else x
+        y = np.full((1, 65, 3, 7), np.nan, np.float32)
+        assert functions.wide_run(pointer(x), pointer(y)) == 0
+        np.testing.assert_allclose(y, expected.run(None, {"x": operand})[0], rtol=1e-5, atol=1e-5)
+
+
+def test_weights_in_bfloat16_are_stored_once(tmp_path: Path) -> None:
+    path, _ = wide_model(tmp_path)
+    library = tmp_path / "libwide.so"
+    assert (
+        main(["compile", str(path), "-o", str(library), "--input", "x=shape:1,48,3,7", "--precision", "bfloat16"]) == 0
+    )
+    weights = onnx.numpy_helper.to_array(onnx.load(path).graph.initializer[0])[:8, :2, 0, 0]
+    rounded = round_to_bfloat16(weights)
+    bits = np.ascontiguousarray(rounded).view(np.uint32)
+    content = library.read_bytes()
+    # pairs of weights of eight filters lie side by side, and nowhere are these weights float32
+    assert content.count((bits[:, 0] >> 16 | bits[:, 1]).astype("<u4").tobytes()) == 1
+    assert all(content.count(numbers[:, 0].tobytes()) == 0 for numbers in (weights, rounded))
