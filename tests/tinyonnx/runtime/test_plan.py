@@ -172,3 +172,25 @@ def test_many_outputs_in_channels_last_order_keep_their_memory_to_the_end():
         x = data(1, 3, size, 8)
         for result, expected in zip(session.run(None, {"x": x}), plain.run(None, {"x": x}), strict=True):
             np.testing.assert_allclose(result, expected, atol=1e-4)
+
+
+def test_a_tensor_over_the_limit_is_refused_when_planning():
+    text = '<ir_version: 8, opset_import: ["" : 17]> test (float[2,5] x) => (float[n,m] y) { y = Concat<axis=0>(x, x) }'
+    model = onnx.parser.parse_model(text).SerializeToString()
+    for limit, refused in ((80, False), (79, True)):
+        options = tinyonnx.SessionOptions()
+        options.limits = tinyonnx.Limits(max_tensor_bytes=limit)
+        session = tinyonnx.InferenceSession(model, options)
+        if refused:
+            with pytest.raises(tinyonnx.ResourceError, match="max_tensor_bytes"):
+                session.plan_for(None, {"x": data(2, 5)})
+        else:
+            assert session.plan_for(None, {"x": data(2, 5)}).steps
+
+
+def test_a_kernel_step_may_lack_an_input():
+    text = """<ir_version: 8, opset_import: ["" : 17]> test (float[2,5] x) => (float[n,m] y)
+        <float top = {0.5}> { y = Clip(x, "", top) }"""
+    session = tinyonnx.InferenceSession(onnx.parser.parse_model(text).SerializeToString())
+    (step,) = session.plan_for(None, {"x": data(2, 5)}).steps
+    assert isinstance(step, KernelStep)
