@@ -118,9 +118,10 @@ class Fast(NamedTuple):
         layout: memory order of activations of rank 3 and more: "channels_last", "row_major", or "any" (the same
             for all of them).
         in_place: the output may share the memory of the first input.
-        outputs: the kernel computes all outputs of the node that are read, not only the first.
+        outputs: the kernel computes all outputs of the node that are read (None for the others), not only the first.
         by_item: each item of a batch (axis 0 of all non-constant inputs and all outputs) depends on that item alone.
         rounds: `bind` takes `rounded=True`: operands of products are then rounded to bfloat16.
+        reports: `bind` takes `status=`, one int64 that it sets if its data are invalid: then the operator raises.
     """
 
     bind: Callable[..., Call]
@@ -130,6 +131,7 @@ class Fast(NamedTuple):
     outputs: bool = False
     by_item: bool = False
     rounds: bool = False
+    reports: bool = False
 
 
 class Op:
@@ -236,6 +238,7 @@ _REQUIRED = inspect.Parameter.empty
 _OPS: dict[tuple[str, str], dict[int, Op]] = {}
 _custom = False
 _FAST: dict[Callable[..., Any], list[Fast]] = {}
+COMPILED: dict[Callable[..., Any], Callable[..., Any]] = {}
 
 
 def _takes_ctx(function: Callable[..., Any]) -> bool:
@@ -334,22 +337,27 @@ def fast(
     outputs: bool = False,
     by_item: bool = False,
     rounds: bool = False,
+    reports: bool = False,
 ) -> Callable[[F], F]:
     """Register a kernel for every operator that `function` implements.
 
     `when(out, *inputs, **attributes)` gets `Info`s and returns None, or the reason why the kernel can't be used.
-    The decorated binder is called once per plan, `bind(pool, out, *inputs, **attributes)`, with the arrays that
-    every run uses (views of the arena, constants) in their logical ONNX shape and the memory order that `layout`
-    demands. It packs weights through `pool` and returns a `Call`, or a list of consecutive ones. With `outputs`,
-    `out` is a list of arrays, None for outputs that nothing reads. See `Fast` for the flags.
+    The decorated binder is called once per plan, `bind(pool, out, *inputs, **attributes)`, with views of the arena and
+    constants in their logical ONNX shape and the memory order that `layout` demands. It packs weights through `pool`
+    and returns a `Call`, or a list of consecutive ones. With `outputs`, `out` is a list. See `Fast` for the flags.
     """
 
     def register(bind: F) -> F:
-        kernel = Fast(with_groups(bind), with_groups(when), layout, in_place, outputs, by_item, rounds)
+        kernel = Fast(with_groups(bind), with_groups(when), layout, in_place, outputs, by_item, rounds, reports)
         _FAST.setdefault(function, []).append(kernel)
         return bind
 
     return register
+
+
+def compiled(function: Callable[..., Any]) -> Callable[[F], F]:
+    """Register a compiled form of a function whose results' shapes depend on data, for the numpy steps of plans."""
+    return lambda form: cast(Any, COMPILED.setdefault(function, form))
 
 
 def lookup(domain: str, name: str, opset: int) -> Op:

@@ -32,6 +32,10 @@ The registry imports further operators when it is asked for one; then the planne
 | `convert` | conversions between element types |
 | `reshape` | copies in row-major order |
 | `move` | transposing, slicing, gathering of constant indices, concatenating, padding |
+| `indexing` | gathering and scattering by computed indices |
+| `selection` | positions of extremes, sorting out the greatest, running sums |
+| `trees` | ensembles of decision trees |
+| `detection` | suppression of overlapping boxes |
 | `resize` | resampling of images |
 | `layout` | copies between memory orders |
 | `_common`, `_quantized`, `_strided` | records and checks that binders share; axes of strided views |
@@ -58,6 +62,7 @@ from tinyonnx.kernels import (  # noqa: F401
     expand_depthwise,
     gated,
     gemm,
+    indexing,
     matmul,
     move,
     pairs,
@@ -66,6 +71,7 @@ from tinyonnx.kernels import (  # noqa: F401
     reshape,
     resize,
     rows,
+    selection,
     stem,
     unary,
 )

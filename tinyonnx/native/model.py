@@ -69,6 +69,9 @@ def _check_steps(plan: Plan, name: str) -> None:
         if len(plan.numpy_steps) > _LISTED:
             listed += f"; and {len(plan.numpy_steps) - _LISTED} more"
         raise CompileError(f"{name}: can't be compiled, these nodes have no kernel: {listed}")
+    checked = [_label(step.node) for step in plan.steps if isinstance(step, KernelStep) and step.fast.reports]
+    if checked:
+        raise CompileError(f"{name}: can't be compiled, the computed indices of {checked[0]} would not be checked")
 
 
 def check_steps(sized: SizedPlan) -> SizedPlan:

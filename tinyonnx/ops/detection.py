@@ -289,6 +289,28 @@ def non_max_suppression(
 
     A box stays only if its score is greater than `score_threshold`, as in onnxruntime and onnx's reference.
     """
+    limit, threshold, lowest = check_suppression(
+        boxes, scores, max_output_boxes_per_class, iou_threshold, score_threshold, center_point_box=center_point_box
+    )
+    selected = [np.empty((0, 3), INT64)]
+    for batch, rows in enumerate(scores if limit > 0 else ()):
+        corners = _corners(boxes[batch], center_point_box)
+        for label, row in enumerate(rows):
+            candidates = np.flatnonzero(~np.isnan(row) if np.isnan(lowest) else row > lowest)
+            best = candidates[np.argsort(-row[candidates], kind="stable")]
+            stay = best[_suppress(corners[:, best], limit, threshold)]
+            selected.append(np.stack([np.full_like(stay, batch), np.full_like(stay, label), stay], axis=1))
+    return np.concatenate(selected)
+
+
+def check_suppression(
+    boxes: Array, scores: Array, max_output_boxes_per_class: Array | None, iou_threshold: Array | None,
+    score_threshold: Array | None, *, center_point_box: int,
+) -> tuple[int, Any, Any]:  # fmt: skip
+    """The number of boxes per class, the overlap allowed, and the score to exceed, NaN if there is none.
+
+    Raises OpError for inputs that don't fit.
+    """
     if boxes.ndim != 3 or boxes.shape[2] != 4:
         raise OpError(f"boxes has shape {list(boxes.shape)}, should be [batches, boxes, 4]")
     if scores.ndim != 3 or (scores.shape[0], scores.shape[2]) != boxes.shape[:2]:
@@ -302,12 +324,4 @@ def non_max_suppression(
     limit = 0
     if max_output_boxes_per_class is not None and max_output_boxes_per_class.size:
         limit = integer(max_output_boxes_per_class, "max_output_boxes_per_class")
-    selected = [np.empty((0, 3), INT64)]
-    for batch, rows in enumerate(scores if limit > 0 else ()):
-        corners = _corners(boxes[batch], center_point_box)
-        for label, row in enumerate(rows):
-            candidates = np.flatnonzero(~np.isnan(row) if np.isnan(lowest) else row > lowest)
-            best = candidates[np.argsort(-row[candidates], kind="stable")]
-            stay = best[_suppress(corners[:, best], limit, threshold)]
-            selected.append(np.stack([np.full_like(stay, batch), np.full_like(stay, label), stay], axis=1))
-    return np.concatenate(selected)
+    return limit, threshold, lowest

@@ -179,7 +179,10 @@ class InferenceSession(SessionDescription):
         known = self._repeats.find(output_names, input_feed, level, self._decisions)
         if known is not None:
             run, feeds = known
-            return run(feeds, run_options)
+            try:
+                return run(feeds, run_options)
+            except Unfit:
+                pass  # data are invalid: the plan for these sizes alone gives the error
         if self._profile is not None:
             return self._run_profiled(self._profile, output_names, input_feed, run_options)
         request = self._request(output_names, input_feed)

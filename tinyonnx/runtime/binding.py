@@ -15,7 +15,7 @@ from tinyonnx.registry import Call
 from tinyonnx.runtime.arena import Buffer, allocate
 from tinyonnx.runtime.budget import Budget
 from tinyonnx.runtime.operator_call import node_error
-from tinyonnx.runtime.plan import KernelStep, LayoutStep, NumpyStep, Plan, Step
+from tinyonnx.runtime.plan import InvalidData, KernelStep, LayoutStep, NumpyStep, Plan, Step
 from tinyonnx.runtime.trace import Hook
 from tinyonnx.sizes.arrays import is_sized
 from tinyonnx.sizes.expressions import SizeError
@@ -63,7 +63,10 @@ def step_calls(plan: Plan, step: Step, arena: Array, items: slice, batch: int) -
     outs = [None if b is None else view(b) for b in step.outputs]
     out = outs if step.fast.outputs else outs[0]
     try:
-        how = {"rounded": True} if step.rounded else {}
+        how: dict[str, Any] = {"rounded": True} if step.rounded else {}
+        if step.fast.reports:
+            assert plan.status is not None
+            how["status"] = plan.status.view(arena)
         found = step.fast.bind(plan.pool, out, *arrays, **step.node.attributes, **how)
     except MemoryError as error:
         raise ResourceError(str(node_error(plan.model, step.node, "out of memory", arrays))) from error
@@ -107,6 +110,17 @@ def arguments(call: Call, scratch: Array, threads: int) -> tuple[Any, ...]:
     return (*call.args, scratch[:wanted]) if wanted else call.args
 
 
+def reset_status(plan: Plan, arena: Array) -> None:
+    """Clear the report of a plan's kernels."""
+    if plan.status is not None:
+        arena[: plan.status.nbytes] = 0
+
+
+def has_failed(arena: Array) -> bool:
+    """Whether a kernel has reported invalid data, in the arena of a plan with a status."""
+    return bool(arena[0])
+
+
 class KernelSegment:
     """Consecutive kernel steps, which run as one program."""
 
@@ -115,18 +129,24 @@ class KernelSegment:
 
         self.steps, self.arena, self.threads = steps, arena, threads
         self.program = Program([bound for _, kernels in steps for bound in kernels])
+        self.reports = any(isinstance(step, KernelStep) and step.fast.reports for step, _ in steps)
         self.clocked: tuple[Program, Array] | None = None
 
     def run(self, _: Environment, budget: Budget, hook: Hook | None) -> None:
+        """Run the kernels. Raises ResourceError, and InvalidData if a kernel reports it."""
         budget.check()
         if hook is None and not budget.may_end and len(self.arena) < _LONG_RUN:
             self.program.run(self.threads)
+            if self.reports and has_failed(self.arena):
+                raise InvalidData(None)
             return
         at = 0
         for step, kernels in self.steps:
             self.program.run(self.threads, at, at + len(kernels))
             at += len(kernels)
             budget.check()
+            if self.reports and has_failed(self.arena):
+                raise InvalidData(cast(KernelStep, step))
             if hook is not None and isinstance(step, KernelStep):
                 hook(step.node, [None if b is None else b.view(self.arena) for b in step.outputs])
 

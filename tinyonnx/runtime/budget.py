@@ -37,6 +37,7 @@ class Budget:
     def __init__(self, limits: Limits, run_options: Stoppable | None = None) -> None:
         self._limits = limits
         self._run_options = run_options
+        self.step_by_step = False
         self._deadline = None if limits.max_seconds is None else time.monotonic() + limits.max_seconds
         self._iterations = 0
         self._bytes = 0
@@ -47,8 +48,8 @@ class Budget:
 
     @property
     def may_end(self) -> bool:
-        """Whether the run may have to end early."""
-        return self._deadline is not None or self._run_options is not None
+        """Whether the run may have to end early, after any step."""
+        return self.step_by_step or self._deadline is not None or self._run_options is not None
 
     def check(self) -> None:
         """Raise ResourceError if the run is past its deadline or `terminate` is set."""
@@ -84,6 +85,7 @@ class Budget:
     def begin(self, nbytes: int, constants: Collection[int], feeds: Sequence[Any]) -> None:
         """Start counting with the arena. Constants, which are `owners`, and feeds are not counted."""
         self._bytes, self._outside, self._fed = nbytes, constants, owners(feeds)
+        self._held, self._scope, self._iterations = {}, {}, 0
 
     def check_room(self, nbytes: int) -> None:
         """Raise ResourceError if this many more bytes would exceed the limit."""

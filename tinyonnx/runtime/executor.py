@@ -7,10 +7,13 @@ from typing import Any
 
 import numpy as np
 
-from tinyonnx.runtime.binding import Environment, KernelSegment, allocate_arena
+from tinyonnx.errors import Error
+from tinyonnx.runtime.arena import Buffer
+from tinyonnx.runtime.binding import Environment, KernelSegment, allocate_arena, reset_status
 from tinyonnx.runtime.budget import Budget, Stoppable, owners
 from tinyonnx.runtime.numpy_call import bound_calls, bound_template, constants_of
-from tinyonnx.runtime.plan import Plan
+from tinyonnx.runtime.operator_call import OpContext, evaluate, node_error
+from tinyonnx.runtime.plan import InvalidData, KernelStep, Plan
 from tinyonnx.runtime.trace import Hook
 
 
@@ -60,23 +63,54 @@ class Executable:
     def __init__(self, plan: Plan) -> None:
         self.plan = plan
         self.arena = allocate_arena(plan, plan.arena_bytes)
+        reset_status(plan, self.arena)
         self.template = bound_template(plan, self.arena)
         constants = list(constants_of(plan))
         self.protected, self.constants = set(map(id, constants)), owners(constants)
         self.calls = bound_calls(plan, self.arena)
 
     def run(self, feeds: Sequence[Any], hook: Hook | None, budget: Budget) -> list[Any]:
-        """Run on one value per input; return the outputs, which own their memory."""
+        """Run on one value per input; return the outputs, which own their memory. Raises NodeError, ResourceError.
+
+        Where a kernel reports invalid data, everything runs again step by step, so that the data of its step are still
+        there for the operator's own error.
+        """
+        try:
+            return self._run(feeds, hook, budget)
+        except InvalidData as error:
+            if error.step is not None:
+                raise self._error_of(error.step) from None
+        reset_status(self.plan, self.arena)
+        budget.step_by_step = True
+        return self.run(feeds, hook, budget)
+
+    def _error_of(self, step: KernelStep) -> Error:
+        """The error that the operator of a step raises, whose kernel has reported invalid data."""
+        inputs = [x.view(self.arena) if isinstance(x, Buffer) else x for x in step.inputs]
+        try:
+            evaluate(self.plan.model, step.node, inputs, OpContext(step.node, self.plan.limits))
+        except Error as error:
+            return error
+        return node_error(self.plan.model, step.node, "its kernel found invalid data", inputs)
+
+    def _run(self, feeds: Sequence[Any], hook: Hook | None, budget: Budget) -> list[Any]:
         plan, environment = self.plan, self._fed(feeds)
         budget.begin(self.arena.nbytes, self.constants, feeds)
-        # infinities and NaN are valid results
-        with np.errstate(all="ignore"):
+        if plan.numpy_steps:
+            # infinities and NaN are valid results
+            with np.errstate(all="ignore"):
+                for call in self.calls:
+                    call.run(environment, budget, hook)
+        else:
             for call in self.calls:
                 call.run(environment, budget, hook)
-        taken = self.protected | set(map(id, feeds))
+        taken = set(map(id, feeds))
         results = []
         for slot in plan.outputs:
-            results.append(_own(environment[slot], taken, budget))
+            value = environment[slot]
+            if slot in plan.buffers or id(value) in self.protected:
+                taken.add(id(value))
+            results.append(_own(value, taken, budget))
             taken.add(id(results[-1]))
         return results
 
@@ -102,4 +136,4 @@ def _own(value: Any, taken: set[int], budget: Budget) -> Any:
     if value.base is None and id(value) not in taken and value.flags.c_contiguous:
         return value
     budget.check_room(value.nbytes)
-    return np.array(value, order="C")
+    return value.copy()

@@ -20,9 +20,9 @@ from tinyonnx.errors import ResourceError
 from tinyonnx.ir import Array
 from tinyonnx.registry import Context
 from tinyonnx.runtime.arena import BYTE, Buffer
-from tinyonnx.runtime.binding import kernel_calls, scratch_for, with_scratch
+from tinyonnx.runtime.binding import has_failed, kernel_calls, scratch_for, with_scratch
 from tinyonnx.runtime.budget import Budget
-from tinyonnx.runtime.plan import NumpyStep, Plan
+from tinyonnx.runtime.plan import InvalidData, NumpyStep, Plan
 from tinyonnx.runtime.program import call_entry
 
 _HEAVY = 1 << 18
@@ -125,6 +125,7 @@ class CompiledLoop:
         count = len(self.inputs) - first - sequences
         given = body.results[0 if self.is_scan else 1 :]
         self.carried = self.inputs[first : first + count]
+        self.arena, self.reports = arena, body.status is not None
         self.fits = self._typed(body.results, given[:count])
         if not self.fits:
             return
@@ -240,6 +241,8 @@ class CompiledLoop:
             begin = time.perf_counter()
             self.program.run(0, 1)
             spent = time.perf_counter() - begin
+            if self.reports and has_failed(self.arena):
+                raise InvalidData(None)
             reached = int(self.state[0])
             budget.count_iterations(reached - done)
             done = reached

@@ -127,10 +127,10 @@ class NumpyCall:
             if room:
                 budget.check_room(room)
             results = None
-            if self.loop is not None and ctx is not None and hook is None:
+            if self.loop is not None and ctx is not None and hook is None and not budget.step_by_step:
                 results = self._run_loop(self.loop, inputs, ctx, budget)
             if results is None:
-                results = evaluate(plan.model, step.node, inputs, ctx)
+                results = evaluate(plan.model, step.node, inputs, ctx, step.compiled)
             if self.unforeseen:
                 check_sizes(plan.model, step.node, list(map(_info, results)), inputs, plan.limits)
             if outer is not None:

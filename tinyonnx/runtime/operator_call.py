@@ -106,10 +106,12 @@ def _too_much(shape: Sequence[int], dtype: np.dtype[Any], limits: Limits) -> str
     return f"{takes} {size} bytes, {limit}"
 
 
-def evaluate(model: str, node: Node, inputs: Sequence[Any], ctx: OpContext | None) -> list[Any]:
+def evaluate(
+    model: str, node: Node, inputs: Sequence[Any], ctx: OpContext | None, compiled: Callable[..., Any] | None = None
+) -> list[Any]:  # fmt: skip
     """Run the node's operator on arrays; one entry per output of the node. `ctx` may be None if it takes none.
 
-    Raises NodeError, ResourceError.
+    `compiled` takes the place of the operator's function. Raises NodeError, ResourceError.
     """
     op = lookup(node.domain, node.op_type, node.opset)
     wrong = misfit(node, inputs)
@@ -119,11 +121,9 @@ def evaluate(model: str, node: Node, inputs: Sequence[Any], ctx: OpContext | Non
         inputs = inputs[:-1]
     if len(inputs) < op.min_inputs:
         raise node_error(model, node, f"has {len(inputs)} of {op.min_inputs} required inputs", inputs)
+    function = compiled or op.function
     try:
-        if op.takes_ctx:
-            result = op.function(ctx, *inputs, **node.attributes)
-        else:
-            result = op.function(*inputs, **node.attributes)
+        result = function(ctx, *inputs, **node.attributes) if op.takes_ctx else function(*inputs, **node.attributes)
     except ResourceError as error:
         raise ResourceError(str(node_error(model, node, error, inputs))) from error
     except Error:

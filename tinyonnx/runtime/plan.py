@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from tinyonnx.errors import Error
 from tinyonnx.ir import Array, Graph, Node, Value
 from tinyonnx.limits import Limits
 from tinyonnx.registry import Fast
@@ -20,12 +22,21 @@ class Unfit(Exception):
     """The plan is not valid for these sizes."""
 
 
+class InvalidData(Error):
+    """A kernel reported that its data are invalid; `step` is its step, None if others ran after it."""
+
+    def __init__(self, step: KernelStep | None) -> None:
+        super().__init__("the data of a kernel are invalid")
+        self.step = step
+
+
 @dataclass(eq=False)
 class NumpyStep:
     """Run an operator's numpy function; slots are -1 where an input or output is absent.
 
     With `by_sizes` the outputs depend on the sizes of the model's inputs alone, and the step runs when these change.
-    `region` is the part of the arena that the plans of the node's subgraphs use.
+    `region` is the part of the arena that the plans of the node's subgraphs use, `compiled` the compiled form of the
+    function.
     """
 
     node: Node
@@ -36,6 +47,7 @@ class NumpyStep:
     release: list[int] = field(default_factory=list)
     by_sizes: bool = False
     region: Buffer | None = None
+    compiled: Callable[..., Any] | None = None
 
 
 @dataclass(eq=False)
@@ -75,7 +87,8 @@ class Plan:
 
     Slots number the values that numpy steps and outputs refer to. `sizes` are the slots whose content follows from the
     sizes of the inputs, in a plan for many sizes. `results` are the outputs of a subgraph whose nodes all have kernels
-    and whose inputs all have buffers.
+    and whose inputs all have buffers. `status` is the first number of the arena, which kernels set to 1 if their
+    data are invalid; None if there are no such kernels.
     """
 
     model: str
@@ -95,6 +108,7 @@ class Plan:
     sizes: dict[int, Value] = field(default_factory=dict)
     runs: list[ItemLoop] = field(default_factory=list)
     results: list[Buffer | Array] | None = None
+    status: Buffer | None = None
     threads: int = 1
     remarks: list[Remark] = field(default_factory=list)
     idle: list[Any] = field(default_factory=list)

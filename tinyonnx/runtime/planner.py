@@ -11,11 +11,13 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
+import numpy as np
+
 from tinyonnx.ir import Array, Graph, Node, Value
 from tinyonnx.limits import Limits
 from tinyonnx.passes.specialise import info_of
-from tinyonnx.registry import Fast, Info, all_imported, lookup
-from tinyonnx.runtime.arena import BYTE, Buffer, assign_offsets
+from tinyonnx.registry import COMPILED, Fast, Info, all_imported, lookup
+from tinyonnx.runtime.arena import ALIGNMENT, BYTE, Buffer, assign_offsets
 from tinyonnx.runtime.constants import ConstantPool
 from tinyonnx.runtime.item_loops import ItemLoop, find_runs, shrink_buffers
 from tinyonnx.runtime.operator_call import check_sizes
@@ -73,10 +75,13 @@ class _Planner:
         self.why: dict[int, str] = {} if outer is None else outer.why
         self.by_sizes: set[int] = set() if outer is None else outer.by_sizes  # values, by id
         self.captured = set() if outer is None else set(map(id, graph.captures()))
+        self.status: Buffer | None = None if outer is None else outer.status
         self.is_compiled = outer is not None and kernels and all(id(node) in self.chosen for node in graph.nodes)
 
     def plan(self) -> Plan:
         self._check_sizes()
+        if self.outer is None and any(fast.reports for fast in self.chosen.values()):
+            self.status = Buffer("status", (1,), np.dtype(np.int64), "row_major", 0, 0, 0)
         captures = [(value, self._slot(value)) for value in self.graph.captures()]
         inputs = [self._slot(value) for value in self.graph.inputs]
         for value in (*(value for value, _ in captures), *self.graph.inputs):
@@ -91,7 +96,7 @@ class _Planner:
         self._share_in_place()
         runs = self._split_batches()
         self._release(set(outputs))
-        arena_bytes = assign_offsets(self.all_buffers)
+        arena_bytes = self._assign_offsets()
         return Plan(
             model=self.model,
             limits=self.limits,
@@ -110,7 +115,18 @@ class _Planner:
             sizes=self.sizes,
             runs=runs,
             results=results,
+            status=self.status,
         )
+
+    def _assign_offsets(self) -> int:
+        """Place the buffers, after the status where there is one; return the size of the arena in bytes."""
+        nbytes = assign_offsets(self.all_buffers)
+        if self.outer is not None or self.status is None:
+            return nbytes
+        for buffer in self.all_buffers:
+            if buffer.shares is None:
+                buffer.offset += ALIGNMENT
+        return nbytes + ALIGNMENT
 
     # -- choices ------------------------------------------------------------------------
 
@@ -296,6 +312,8 @@ class _Planner:
                 [-1 if v is None or not v.uses else self._slot(v) for v in node.outputs],
                 self.why.get(id(node), "a subgraph of a plan for many sizes"),
             )
+            if self.kernels:
+                step.compiled = COMPILED.get(lookup(node.domain, node.op_type, node.opset).function)
             for subgraph in node.subgraphs:
                 inner = _Planner(subgraph, self.model, self.limits, self.pool, self.kernels and self.bodies, self)
                 step.subplans[id(subgraph)] = inner.plan()
@@ -361,7 +379,7 @@ class _Planner:
             source, target = step.inputs[0], step.output
             if not isinstance(source, Buffer) or source.root.end != position or id(source.root) not in own:
                 continue
-            if _same_memory(source, target):
+            if sum(operand is source for operand in step.inputs) == 1 and _same_memory(source, target):
                 target.shares = source.root
                 source.root.end = max(source.root.end, target.end)
 

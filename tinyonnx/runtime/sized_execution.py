@@ -20,12 +20,13 @@ from tinyonnx.codegen import code_cache
 from tinyonnx.codegen.kernel import BoundKernel, Kernel
 from tinyonnx.ir import Array
 from tinyonnx.runtime.arena import view_of
-from tinyonnx.runtime.binding import KernelSegment, allocate_arena
+from tinyonnx.runtime.binding import KernelSegment, allocate_arena, reset_status
 from tinyonnx.runtime.budget import Budget, Stoppable, owners
 from tinyonnx.runtime.executor import Executable
 from tinyonnx.runtime.numpy_call import NumpyCall, constants_of
-from tinyonnx.runtime.plan import NumpyStep, Plan, Unfit
+from tinyonnx.runtime.plan import InvalidData, NumpyStep, Plan, Unfit
 from tinyonnx.runtime.size_table import evaluate
+from tinyonnx.runtime.trace import Hook
 
 VARIANTS_KEPT = 32
 """Maximum number of variants that a plan, and each of its executables, keeps."""
@@ -176,6 +177,7 @@ class _Loaded:
             else:
                 segment = KernelSegment(cast(Any, list(run)), self.arena, plan.threads)
                 segment.program.kept = self.kept
+                segment.reports = plan.status is not None
                 calls.append(segment)
         return calls
 
@@ -221,6 +223,13 @@ class SizedExecutable(Executable):
         self.template = []
         self.protected, self.constants = set(), owners(constants_of(self.plan))
 
+    def run(self, feeds: Sequence[Any], hook: Hook | None, budget: Budget) -> list[Any]:
+        """Run; see `Executable.run`. Raises Unfit for invalid data: a plan for these sizes alone gives the error."""
+        try:
+            return self._run(feeds, hook, budget)
+        except InvalidData:
+            raise Unfit from None
+
     def resize(self, values: Values) -> None:
         """Prepare for runs of these sizes. Raises Unfit, and the errors of steps that depend on sizes alone."""
         if values == self.sizes:
@@ -238,6 +247,7 @@ class SizedExecutable(Executable):
     def _grow(self, nbytes: int) -> None:
         grown = min(int(nbytes * _GROWTH), self.plan.limits.max_run_bytes) if len(self.arena) else nbytes
         self.arena = allocate_arena(self.plan, max(nbytes, grown))
+        reset_status(self.plan, self.arena)
         self.address = self.arena.ctypes.data
 
     def _load(self, values: Values) -> _Loaded:

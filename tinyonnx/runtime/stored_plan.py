@@ -179,7 +179,7 @@ def _encoded(plan: Plan, variants: Sequence[Variant]) -> list[bytes | memoryview
         buffers = [(buffer.slot, _dtype(buffer.dtype)) for buffer in variants[0].buffers]
         runs = [(run.first, run.end, 0 if is_size(run.items) else run.items, run.group, run.most) for run in plan.runs]
         parts = plan.n_slots, plan.inputs, plan.outputs, steps, runs, buffers, values, list(files), described
-        header = marshal.dumps(parts)
+        header = marshal.dumps((*parts, plan.status is not None))
     except (_NotStorable, ValueError):  # ValueError: of marshal
         return None
     padding = bytes(-(disk.BEGIN + _LENGTH + len(header)) % ALIGNMENT)
@@ -194,7 +194,7 @@ def _constant_slots(plan: Plan) -> dict[int, Array]:
 
 def _step(step: NumpyStep) -> tuple[Any, ...]:
     """A numpy step as plain objects. Raises _NotStorable."""
-    if step.subplans:
+    if step.subplans or step.compiled is not None:
         raise _NotStorable
     node = step.node
     outputs = [None if v is None else (v.name, _dtype(v.dtype), _shape(v.static_shape)) for v in node.outputs]
@@ -268,7 +268,7 @@ def _decoded(memory: Array, store: PlanStore) -> StoredPlan:
     begin = disk.BEGIN + _LENGTH
     length = int.from_bytes(memory[disk.BEGIN : begin].tobytes(), "little")
     header = marshal.loads(memory[begin : begin + length].tobytes())
-    n_slots, inputs, outputs, steps, runs, buffers, values, files, described = header
+    n_slots, inputs, outputs, steps, runs, buffers, values, files, described, has_status = header
     constants = memory[begin + length + -(begin + length) % ALIGNMENT :]
     plan = Plan(
         model=store.model,
@@ -286,6 +286,7 @@ def _decoded(memory: Array, store: PlanStore) -> StoredPlan:
         captures=[],
         slot_of={},
         runs=[ItemLoop(*run) for run in runs],
+        status=Buffer("status", (1,), np.dtype(np.int64), "row_major", 0, 0, 0) if has_status else None,
         threads=store.threads,
     )
     kernels = [StoredKernel(file) for file in files]

@@ -81,7 +81,7 @@ def run(
     rounds operands of products, the operator does not.
     """
     entry = lookup(FUSED if fused else domain, name, opset)
-    node = Node(name, inputs, [None, None], opset=opset)  # type: ignore[arg-type]
+    node = Node(name, inputs, [None, None] if second else [None], opset=opset)  # type: ignore[arg-type]
     ctx = (OpContext(node, Limits()),) if entry.takes_ctx else ()
     results = entry.function(*ctx, *inputs, **attributes)
     expected = np.asarray(results[0] if isinstance(results, tuple) else results)
@@ -108,7 +108,11 @@ def run(
     others = [place(blank(result), order, surroundings) for result in results[2:]] if second else []
     outs = [out, other, *others] if chosen.outputs else out
     assert chosen.rounds or not rounded
-    found = chosen.bind(ConstantPool(), outs, *arrays, **attributes, **({"rounded": True} if rounded else {}))
+    how: dict[str, Any] = {"rounded": True} if rounded else {}
+    status = np.zeros(1, np.int64)
+    if chosen.reports:
+        how["status"] = status
+    found = chosen.bind(ConstantPool(), outs, *arrays, **attributes, **how)
     calls = guard(found if isinstance(found, list) else [found], surroundings)
     before = out.copy()
     written = run_whole(calls, surroundings)

@@ -128,10 +128,9 @@ def test_what_can_t_be_written_is_said_before_anything_is_compiled(
 def test_nodes_without_a_kernel_are_listed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     text = """
         <ir_version: 8, opset_import: ["" : 17]>
-        odd (float[4] x) => (int64[1, N] places, float[4] sorted) {
+        odd (float[4] x) => (int64[1, N] places, float[M] sorted) {
             places = NonZero (x)
-            k = Constant <value_ints = [4]> ()
-            sorted, indices = TopK <axis = 0> (x, k)
+            sorted = Unique (x)
         }
     """
     onnx.save(onnx.parser.parse_model(text), tmp_path / "odd.onnx")
@@ -139,8 +138,18 @@ def test_nodes_without_a_kernel_are_listed(tmp_path: Path, capsys: pytest.Captur
     error = capsys.readouterr().err
     assert "odd.onnx: can't be compiled" in error
     assert 'NonZero "places" (node 0): no kernel for this operator' in error
-    assert 'TopK "sorted"' in error
+    assert 'Unique "sorted"' in error
     assert not (tmp_path / "odd").exists()
+
+
+def test_computed_indices_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    text = (
+        '<ir_version: 8, opset_import: ["" : 17]> rows (float[4] x, int64[2] i) => (float[2] y) { y = Gather (x, i) }'
+    )
+    onnx.save(onnx.parser.parse_model(text), tmp_path / "rows.onnx")
+    assert main(["compile", str(tmp_path / "rows.onnx"), "-o", str(tmp_path / "rows")]) == 1
+    assert 'the computed indices of Gather "y" (node 0) would not be checked' in capsys.readouterr().err
+    assert not (tmp_path / "rows").exists()
 
 
 def test_a_long_list_of_nodes_without_a_kernel_is_cut(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

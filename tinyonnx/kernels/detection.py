@@ -1,0 +1,163 @@
+"""NonMaxSuppression, compiled. How many boxes it keeps is known afterwards, so that it is no step of a program."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from tinyonnx import ops  # noqa: F401  registers the operators
+from tinyonnx.codegen.kernel import jit, kernel
+from tinyonnx.ir import Array
+from tinyonnx.kernels.selection import sift
+from tinyonnx.ops.detection import check_suppression, non_max_suppression
+from tinyonnx.registry import compiled
+
+
+class Boxes(NamedTuple):
+    """Corners and areas of boxes, one array for each."""
+
+    x1: Array
+    y1: Array
+    x2: Array
+    y2: Array
+    area: Array
+
+
+class Suppression(NamedTuple):
+    """The parameters of NonMaxSuppression; without a score threshold all scores but NaN count."""
+
+    limit: int
+    overlap: Any
+    has_lowest: int
+    lowest: Any
+    from_centre: int
+
+
+class Candidates(NamedTuple):
+    """Scores and negative positions of boxes, as a heap."""
+
+    scores: Array
+    positions: Array
+
+
+@jit
+def least(a: Any, b: Any) -> Any:
+    """The lesser of two numbers. Vectorises."""
+    return b if b < a else a
+
+
+@jit
+def greatest(a: Any, b: Any) -> Any:
+    """The greater of two numbers. Vectorises."""
+    return b if b > a else a
+
+
+@jit
+def read_corners(boxes: Array, corners: Boxes, from_centre: int) -> None:
+    """The corners and areas of boxes [n, 4]."""
+    half = np.float32(0.5)
+    for i in range(corners.x1.shape[0]):
+        a, b, c, d = boxes[4 * i], boxes[4 * i + 1], boxes[4 * i + 2], boxes[4 * i + 3]
+        if from_centre != 0:
+            corners.x1[i], corners.y1[i] = a - c * half, b - d * half
+            corners.x2[i], corners.y2[i] = a + c * half, b + d * half
+        else:
+            corners.y1[i], corners.x1[i] = least(a, c), least(b, d)
+            corners.y2[i], corners.x2[i] = greatest(a, c), greatest(b, d)
+        corners.area[i] = (corners.x2[i] - corners.x1[i]) * (corners.y2[i] - corners.y1[i])
+
+
+@jit
+def overlaps_any(corners: Boxes, box: int, kept: Boxes, count: int, threshold: Any) -> bool:
+    """Whether the intersection over union of a box and one of the first `count` kept ones is above the threshold."""
+    x1, y1, x2, y2, area = corners.x1[box], corners.y1[box], corners.x2[box], corners.y2[box], corners.area[box]
+    zero, found = np.float32(0), 0
+    for k in range(count):
+        width = least(x2, kept.x2[k]) - greatest(x1, kept.x1[k])
+        height = least(y2, kept.y2[k]) - greatest(y1, kept.y1[k])
+        common = greatest(width, zero) * greatest(height, zero)
+        union = area + kept.area[k] - common
+        found |= int(common / union > threshold) & int(union > zero)
+    return found != 0
+
+
+@jit
+def take_candidates(scores: Array, candidates: Candidates, rule: Suppression) -> int:
+    """Collect scores above the lowest and their negative positions in a heap, the first of the greatest at its root.
+
+    Returns their number.
+    """
+    n = 0
+    for i in range(scores.shape[0]):
+        score = scores[i]
+        if score > rule.lowest if rule.has_lowest != 0 else score == score:
+            candidates.scores[n], candidates.positions[n] = score, -i
+            n += 1
+    for root in range(n // 2 - 1, -1, -1):
+        sift(candidates.scores, candidates.positions, 0, 1, root, n, 0)
+    return n
+
+
+@jit
+def split_boxes(memory: Array, n: int) -> Boxes:
+    """Room for n boxes."""
+    return Boxes(memory[:n], memory[n : 2 * n], memory[2 * n : 3 * n], memory[3 * n : 4 * n], memory[4 * n : 5 * n])
+
+
+@kernel
+def suppress(
+    boxes: Array, scores: Array, found: Array, floats: Array, n: int, rule: Suppression, part: int, parts: int
+) -> None:
+    """found = the number of boxes that stay, then batch, class and box of each.
+
+    The room behind these ends with n positions; `floats` has room for n boxes, as many as may stay, and n scores.
+    Candidates are taken from a heap, the best one first; those with equal scores in their order.
+    """
+    if part != 0:
+        return
+    corners, kept = split_boxes(floats[: 5 * n], n), split_boxes(floats[5 * n : floats.shape[0] - n], rule.limit)
+    heap, positions = floats[floats.shape[0] - n :], found[found.shape[0] - n :]
+    candidates, total = Candidates(heap, positions), 0
+    batches = boxes.shape[0] // (4 * n)
+    classes = scores.shape[0] // (batches * n)
+    for batch in range(batches):
+        read_corners(boxes[batch * 4 * n : (batch + 1) * 4 * n], corners, rule.from_centre)
+        for label in range(classes):
+            row = (batch * classes + label) * n
+            left = take_candidates(scores[row : row + n], candidates, rule)
+            stay = 0
+            while left > 0 and stay < rule.limit:
+                box = -positions[0]
+                left -= 1
+                heap[0], positions[0] = heap[left], positions[left]
+                sift(heap, positions, 0, 1, 0, left, 0)
+                if overlaps_any(corners, box, kept, stay, rule.overlap):
+                    continue
+                kept.x1[stay], kept.y1[stay] = corners.x1[box], corners.y1[box]
+                kept.x2[stay], kept.y2[stay] = corners.x2[box], corners.y2[box]
+                kept.area[stay] = corners.area[box]
+                found[3 * total + 1], found[3 * total + 2], found[3 * total + 3] = batch, label, box
+                stay, total = stay + 1, total + 1
+    found[0] = total
+
+
+@compiled(non_max_suppression)
+def suppress_compiled(
+    boxes: Array, scores: Array, max_output_boxes_per_class: Array | None = None, iou_threshold: Array | None = None,
+    score_threshold: Array | None = None, *, center_point_box: int = 0,
+) -> Array:  # fmt: skip
+    """The result of `non_max_suppression`, which runs itself for other types than float32 and infinite boxes."""
+    given = max_output_boxes_per_class, iou_threshold, score_threshold
+    if boxes.dtype != np.float32 or scores.dtype != np.float32 or not boxes.size or not np.isfinite(boxes).all():
+        return non_max_suppression(boxes, scores, *given, center_point_box=center_point_box)
+    limit, overlap, lowest = check_suppression(boxes, scores, *given, center_point_box=center_point_box)
+    batches, n = boxes.shape[:2]
+    limit = min(limit, n)
+    most = batches * scores.shape[1] * max(limit, 0)
+    found = np.zeros(1 + 3 * most + n, np.int64)
+    if most:
+        rule = Suppression(limit, np.float32(overlap), int(not np.isnan(lowest)), np.float32(lowest), center_point_box)
+        memory = [np.ascontiguousarray(x).reshape(-1) for x in (boxes, scores)]
+        suppress(*memory, found, np.empty(6 * n + 5 * limit, np.float32), n, rule)
+    return found[1 : 1 + 3 * found[0]].reshape(-1, 3).copy()
