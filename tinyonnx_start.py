@@ -8,6 +8,10 @@ from __future__ import annotations
 import os
 import signal
 from importlib import import_module
+from types import FrameType
+
+_IMPORTS = "<frozen importlib._bootstrap>"
+"""File of the functions that import modules, as it stands in frames."""
 
 
 def audiotag() -> int:
@@ -26,13 +30,13 @@ def onnx_conformance() -> int:
 
 
 def _run(module: str, function: str) -> int:
-    """Import a command, run it with Python's own handler of Ctrl-C, and return its exit code."""
+    """Import and run a command, and return its exit code."""
     if signal.getsignal(signal.SIGINT) is not signal.default_int_handler:  # shells start background jobs without it
         code: int = getattr(import_module(module), function)()
         return code
     signal.signal(signal.SIGINT, _end)
     run = getattr(import_module(module), function)
-    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGINT, _interrupt)
     try:
         code = run()
     finally:
@@ -40,5 +44,15 @@ def _run(module: str, function: str) -> int:
     return code
 
 
-def _end(_number: int, _frame: object) -> None:
+def _end(_number: int, _frame: FrameType | None) -> None:
     os._exit(130)
+
+
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    """Raise KeyboardInterrupt, but end the process within an import: modules in C turn it into errors of their own."""
+    caller = frame
+    while caller is not None:
+        if caller.f_code.co_filename == _IMPORTS:
+            _end(number, frame)
+        caller = caller.f_back
+    raise KeyboardInterrupt

@@ -49,10 +49,19 @@ def test_an_interrupted_import_ends_quietly(command, module):
     assert started(INTERRUPTED, module, command, "--version") == (130, "", "")
 
 
+@pytest.mark.parametrize("module", ["audiotag.commands.models", "numpy"])
+def test_an_import_of_a_running_command_ends_quietly(module):
+    """Numpy's modules in C would make an ImportError of KeyboardInterrupt."""
+    assert started(INTERRUPTED, module, "audiotag", "models", "info", "audiotag-tiny") == (130, "", "")
+
+
 def test_an_interrupted_command_says_so():
-    assert started(INTERRUPTED, "audiotag.commands.models", "audiotag", "models", "list") == (
-        130, "", "audiotag: interrupted\n",
-    )  # fmt: skip
+    script = (
+        "import os, signal, sys, tinyonnx_start, audiotag.commands.completion as completion\n"
+        "completion.run = lambda args: os.kill(os.getpid(), signal.SIGINT)\n"
+        "sys.exit(tinyonnx_start.audiotag())"
+    )
+    assert started(script, "completion", "bash") == (130, "", "audiotag: interrupted\n")
 
 
 def test_ctrl_c_at_the_exit():

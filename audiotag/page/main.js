@@ -97,6 +97,7 @@ async function analyse(entry, blob) {
 
 function progress(entry, seconds) {
   const { duration } = entry.result, whole = at("player").duration, speed = duration / seconds;
+  if (!duration) return `Analysing ${entry.name}`;
   const left = Number.isFinite(whole) && whole > duration ? (whole - duration) / speed : null;
   const of = left === null ? "" : ` of ${clock(whole)}, ${clock(left)} left`;
   return `Analysed ${clock(duration)}${of} (${speed.toFixed(0)} times as fast as it sounds)`;
