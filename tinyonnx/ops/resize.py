@@ -326,6 +326,8 @@ def resize(
         borders = _numbers("roi", roi, 2 * len(chosen))
         if borders is None:
             raise OpError(f"{CROP} needs a roi")
+        if not np.isfinite(borders).all():
+            raise OpError(f"a border of the roi is not finite: {borders.tolist()}")
         rois = list(zip(borders[: len(chosen)].tolist(), borders[len(chosen) :].tolist()))
     return _resample(
         ctx,

@@ -209,6 +209,11 @@ def test_unknown_sizes_leave_the_shape_open() -> None:
         ([None, np.ones(2, "f4")], {"nearest_mode": "up"}, "nearest_mode is 'up'"),
         ([None, np.ones(2, "f4")], {"coordinate_transformation_mode": "x"}, "coordinate_transformation_mode is 'x'"),
         ([None, np.ones(2, "f4")], {"coordinate_transformation_mode": "tf_crop_and_resize"}, "needs a roi"),
+        (
+            [np.array([0, -np.inf, 1, 1], "f4"), np.ones(2, "f4")],
+            {"coordinate_transformation_mode": "tf_crop_and_resize"},
+            "a border of the roi is not finite",
+        ),
         ([None, None, np.ones(2, "i8")], {"keep_aspect_ratio_policy": "x"}, "keep_aspect_ratio_policy is 'x'"),
     ],
 )
