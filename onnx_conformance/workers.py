@@ -31,7 +31,7 @@ from onnx_conformance.runtimes.base import Prepare, Runtime
 PASSED, FAILED, UNSUPPORTED, CRASHED, TIMED_OUT = "passed", "failed", "unsupported", "crashed", "timed out"
 STATUSES = (PASSED, FAILED, UNSUPPORTED, CRASHED, TIMED_OUT)
 
-_START_SECONDS = 120.0
+_START_SECONDS = 600.0
 _READY = ""
 LONGEST_MESSAGE = 2000
 

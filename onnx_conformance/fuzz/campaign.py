@@ -13,8 +13,8 @@ from onnx import ModelProto
 
 from onnx_conformance import ConformanceError
 from onnx_conformance.fuzz.coverage import Coverage
-from onnx_conformance.fuzz.findings import Finding, describe, write_finding
-from onnx_conformance.fuzz.judge import first_difference
+from onnx_conformance.fuzz.findings import Finding, describe, message_cause, write_finding
+from onnx_conformance.fuzz.judge import HANGS, REFUSED, first_difference
 from onnx_conformance.fuzz.referee import Referee, Verdict
 from onnx_conformance.fuzz.shrink import shrunk
 from onnx_conformance.generate.sample import Sample
@@ -25,7 +25,8 @@ from onnx_conformance.workers import PASSED, Bench, JobOutcome, refusal
 
 _REDUCE_SECONDS = 60.0
 _PER_CAUSE = 3
-"""Maximum number of differences of one operator, kind and suspect that are reduced; further ones are only counted."""
+"""Maximum number of differences of the same operators or message, kind and suspects that are reduced; further ones are
+only counted."""
 
 
 @dataclass(frozen=True)
@@ -117,6 +118,8 @@ class Campaign:
 
     def _try(self, referee: Referee, sample: Sample, number: int) -> None:
         verdict = referee.judge(sample.model, sample.feeds)
+        if verdict.kind == HANGS:  # a busy machine, and a runtime that compiles
+            verdict = referee.judge(sample.model, sample.feeds)
         self.state.judged += 1
         answered = [name for name in self._names if verdict.outcomes[name].status == PASSED]
         if len(answered) > 1:
@@ -126,8 +129,10 @@ class Campaign:
         if not verdict.kind or (self.settings.only and self.settings.only not in verdict.suspects):
             return
         self.state.differences += 1
-        operators = "+".join(sorted({node.op_type for node in sample.model.graph.node}))
-        quick = f"{verdict.kind} {'+'.join(verdict.suspects)} {operators}"
+        where = "+".join(sorted({node.op_type for node in sample.model.graph.node}))
+        if verdict.kind == REFUSED:
+            where = message_cause(verdict.text)
+        quick = f"{verdict.kind} {'+'.join(verdict.suspects)} {where}"
         self.state.quick[quick] = self.state.quick.get(quick, 0) + 1
         if self.state.quick[quick] <= _PER_CAUSE:
             self._keep(referee, sample, verdict, number, passes)

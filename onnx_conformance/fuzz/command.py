@@ -65,11 +65,17 @@ def _fuzz(args: argparse.Namespace) -> bool:
         frozenset(args.operator),
     )  # fmt: skip
     campaign = Campaign(runtimes, settings, lambda text: print(text, file=sys.stderr, flush=True))
-    state = campaign.run()
+    try:
+        state = campaign.run()
+    except KeyboardInterrupt:
+        print(f"{campaign.line()}\nthe same command goes on from here", file=sys.stderr, flush=True)
+        raise
     print(text_report(state))
     print(f"\n{campaign.line()}")
     if missing := campaign.coverage.missing():
-        print(f"not met: {', '.join(missing)}")
+        print(f"operators not met: {', '.join(missing)}")
+    if "tinyonnx" in names and (missing := campaign.coverage.missing_passes()):
+        print(f"passes not met: {', '.join(missing)}")
     return not any(names[0] in cause["suspects"] for cause in state.causes.values())
 
 

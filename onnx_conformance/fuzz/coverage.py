@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from onnx import AttributeProto, GraphProto, ModelProto, NodeProto, defs, numpy_helper
 
+from onnx_conformance.generate.idioms import IDIOMS
 from onnx_conformance.generate.mutate import all_operators
 from tinyonnx.passes import PIPELINE
 
@@ -55,6 +56,10 @@ class Coverage:
         """Return the operators that were not met."""
         names = {f"{d}.{n}" if d else n for (d, n), _ in all_operators()}
         return sorted(names - set(self.operators))
+
+    def missing_passes(self) -> list[str]:
+        """Return the passes of tinyonnx that look for a pattern and met none."""
+        return sorted(set(IDIOMS) - set(self.passes))
 
 
 def _count(counts: dict[str, int], key: str) -> None:

@@ -72,6 +72,11 @@ class Finding:
         )
 
 
+def message_cause(text: str) -> str:
+    """Return the part of a refusal's message that is the same for every operator: its cause."""
+    return _GENERAL.sub("", text)[:_MESSAGE]
+
+
 def describe(
     model: ModelProto, feeds: Mapping[str, Any], verdict: Verdict, versions: Mapping[str, str], **origin: Any
 ) -> Finding:
@@ -88,8 +93,7 @@ def describe(
     suspects = list(verdict.suspects)
     floats = [name for name in types if "float" in name] or types[:1]
     if verdict.kind == REFUSED:
-        # the same message for many operators has one cause
-        where = _GENERAL.sub("", verdict.text)[:_MESSAGE]
+        where = message_cause(verdict.text)
     else:
         where = f"{'+'.join(operators)} {'+'.join(floats)} {'+'.join(attributes)}"
     cause = f"{verdict.kind} {'+'.join(suspects)} {where}"

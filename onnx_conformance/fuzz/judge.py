@@ -31,6 +31,30 @@ class Difference:
     text: str
 
 
+def is_off(outputs: Sequence[Any], truth: Sequence[Any], factor: float, scale: float) -> bool:
+    """Return whether outputs are further from those of a float32 run than the rounding of their own type explains.
+
+    The tolerance of each output is that of its type times `factor`, of numbers of at least this scale.
+    """
+    if len(outputs) != len(truth):
+        return True
+    for a, b in zip(outputs, truth, strict=True):
+        if not isinstance(a, (np.ndarray, np.generic)) or not isinstance(b, (np.ndarray, np.generic)):
+            return True
+        x, y = np.asarray(a), np.asarray(b)
+        if x.shape != y.shape or _is_text(x) or _is_text(y):
+            return True
+        wide, right = _wide(x), _wide(y)
+        with np.errstate(all="ignore"):
+            same = (wide == right) | ((wide != wide) & (right != right))
+            finite = np.isfinite(wide) & np.isfinite(right)
+            allowed = _tolerance(x.dtype.name if x.dtype.itemsize < 4 else "float32", wide, right, finite)
+            allowed = factor * np.maximum(allowed, _SCALED.get(x.dtype.name, 0.0) * scale)
+            if not (same | (finite & (np.abs(wide - right) <= allowed))).all():
+                return True
+    return False
+
+
 def first_difference(ours: Sequence[Any], others: Sequence[Any], noisy: Sequence[Sequence[Any]]) -> Difference | None:
     """Return the first difference of outputs that rounding does not explain.
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import combinations
 from typing import Any
 
@@ -11,8 +11,9 @@ import numpy as np
 from onnx import ModelProto, ValueInfoProto
 
 from onnx_conformance.fuzz.coverage import all_nodes
-from onnx_conformance.fuzz.judge import CRASHED, HANGS, REFUSED, Difference, first_difference, groups
+from onnx_conformance.fuzz.judge import CRASHED, HANGS, REFUSED, VALUE, Difference, first_difference, groups, is_off
 from onnx_conformance.fuzz.rounding import with_noise
+from onnx_conformance.fuzz.widen import in_float32, slack
 from onnx_conformance.workers import CRASHED as DIED
 from onnx_conformance.workers import FAILED, PASSED, TIMED_OUT, Bench, JobOutcome, RunModel
 
@@ -62,7 +63,7 @@ class Referee:
             dead = tuple(name for name in self.names if outcomes[name].status == status)
             if len(dead) == len(self.names):  # the model does not end
                 return Verdict("", (), "", outcomes, [])
-            if dead:
+            if dead and (kind == CRASHED or any(outcome.status == PASSED for outcome in outcomes.values())):
                 return Verdict(kind, dead, f"{dead[0]}: {outcomes[dead[0]].message[:300]}", outcomes, [])
         answered = [name for name in self.names if outcomes[name].status == PASSED]
         if len(answered) < 2:
@@ -76,11 +77,34 @@ class Referee:
             difference = found[pair]
             assert difference is not None
             sides = " against ".join(name for name in self.names if name in pair)
-            return Verdict(difference.kind, suspects, f"{sides}: {difference.text}", outcomes, together)
+            verdict = Verdict(difference.kind, suspects, f"{sides}: {difference.text}", outcomes, together)
+            return self._in_float32(model, feeds, verdict) if difference.kind == VALUE else verdict
         refusing = tuple(name for name in self.names if outcomes[name].status == FAILED)
         if refusing:
             return Verdict(REFUSED, refusing, f"{refusing[0]}: {outcomes[refusing[0]].message}", outcomes, together)
         return Verdict("", (), "", outcomes, together)
+
+    def _in_float32(self, model: ModelProto, feeds: Mapping[str, Any], verdict: Verdict) -> Verdict:
+        """Return the verdict on numbers in light of the same model in float32, which more runtimes may run.
+
+        If they differ there, too, those in doubt there are. If all agree there, those in doubt are the ones that are
+        further from these numbers than the rounding of the type explains; without any there is no doubt.
+        """
+        wide = in_float32(model, feeds)
+        if wide is None:
+            return verdict
+        again = self.judge(*wide)
+        if again.kind and again.kind != REFUSED:
+            return _narrowed(verdict, again.suspects, "the same in float32")
+        if not again.groups or len(again.groups[0]) < 2:
+            return verdict
+        agreed = again.groups[0]
+        truth, limits = _first(again.outcomes[agreed[0]]), slack(model, feeds)
+        answered = [name for group in verdict.groups for name in group]
+        off = tuple(name for name in answered if is_off(_first(verdict.outcomes[name]), truth, *limits))
+        if not off:
+            return Verdict("", (), "", verdict.outcomes, [answered])
+        return _narrowed(verdict, off, f"in float32 {', '.join(agreed)} agree")
 
     def _differences(
         self, model: ModelProto, feeds: Mapping[str, Any], outputs: Mapping[str, list[Any]]
@@ -124,6 +148,14 @@ class Referee:
         if outcome.status != PASSED:
             return None
         return {**feeds, **dict(zip((value.name for value in exposed.graph.output), _first(outcome)))}
+
+
+def _narrowed(verdict: Verdict, suspects: Sequence[str], why: str) -> Verdict:
+    """Return a verdict with fewer suspects, those without doubt first; the same if these are not fewer."""
+    if not set(suspects) < set(verdict.suspects):
+        return verdict
+    together = sorted(verdict.groups, key=lambda group: bool(set(group) & set(suspects)))
+    return replace(verdict, suspects=tuple(suspects), groups=together, text=f"{verdict.text} ({why})")
 
 
 def _first(outcome: JobOutcome) -> list[Any]:

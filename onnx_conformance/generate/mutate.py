@@ -75,8 +75,15 @@ def to_version(r: Random, draft: Draft, since: int) -> None:
             draft.values[place] = value
             draft.node.attribute.remove(attributes[parameter])
     for attribute in list(draft.node.attribute):
-        if attribute.name not in new.attributes:
+        declared = new.attributes.get(attribute.name)
+        if declared is None or declared.type.value != attribute.type:
             draft.node.attribute.remove(attribute)
+        if declared is not None and (declared.type.value, attribute.type) == (
+            AttributeProto.STRING,
+            AttributeProto.INT,
+        ):
+            name = onnx.TensorProto.DataType.Name(attribute.i)  # the type that Cast converts to, in its first version
+            draft.node.attribute.append(helper.make_attribute(attribute.name, name))
 
 
 def retype(r: Random, draft: Draft) -> None:
@@ -201,6 +208,8 @@ def reattribute(r: Random, draft: Draft, known: Mapping[tuple[Operator, str], li
     if not names:
         return
     name = one(r, *names)
+    if name in present and _is_a_size(draft, present[name]):
+        return
     if name in present:
         draft.node.attribute.remove(present[name])
     if not schema.attributes[name].required and coin(r):
@@ -211,13 +220,40 @@ def reattribute(r: Random, draft: Draft, known: Mapping[tuple[Operator, str], li
         options = [0, 1]
     match schema.attributes[name].type:
         case defs.OpSchema.AttrType.INT if options != [0, 1]:
-            options += [0, 1, -1, 2]
+            options = _range(options, default)
         case defs.OpSchema.AttrType.FLOAT:
-            options += [0.0, 1.0, 0.5, -1.5]
+            options += [0.5, 1.0, 3.0]
+            if default.name:
+                options += [0.0, default.f, 2 * default.f, default.f + 1]
+        case defs.OpSchema.AttrType.INTS if options:
+            options.append(_nudged(r, options[r.integers(len(options))]))
     if options:
         draft.node.attribute.append(helper.make_attribute(name, options[r.integers(len(options))]))
         for other in [a for a in present.values() if {a.name, name} == {"auto_pad", "pads"}]:  # mutually exclusive
             draft.node.attribute.remove(other)
+
+
+def _range(known: list[Any], default: AttributeProto) -> list[int]:
+    """Return the whole numbers from the least that is known to one beyond the greatest, if they are few."""
+    values = [*known, *([default.i] if default.name else [])]
+    if not values:
+        return [0, 1]
+    lowest, highest = min(values), max(values) + 1
+    return list(range(lowest, highest + 1)) if highest - lowest < 32 else values
+
+
+def _is_a_size(draft: Draft, attribute: AttributeProto) -> bool:
+    """Return whether an attribute has a size of one of the inputs, such as that of a hidden state."""
+    sizes = {size for value in draft.values if isinstance(value, np.ndarray) for size in value.shape}
+    return attribute.type == AttributeProto.INT and attribute.i > 1 and attribute.i in sizes
+
+
+def _nudged(r: Random, values: Any) -> list[int]:
+    """Return whole numbers, one of which is changed by one."""
+    new = [int(value) for value in values]
+    if new:
+        new[r.integers(len(new))] += int(one(r, -1, 1))
+    return new
 
 
 def _are_flags(values: list[Any]) -> bool:
@@ -247,8 +283,8 @@ def mutated(r: Random, draft: Draft, corpus: Corpus, since: int) -> Draft:
     if r.random() < 0.6:
         retype(r, new)
     for _ in range(int(r.integers(0, 4))):
-        match r.integers(6):
-            case 0:
+        match r.integers(7):
+            case 0 | 6:
                 reattribute(r, new, corpus.attributes)
             case 1:
                 resize(r, new)

@@ -87,7 +87,7 @@ def resize(r: Random) -> RandomNode:
         attributes |= optional(r, nearest_mode=one(r, "round_prefer_floor", "round_prefer_ceil"))
     if mode == "cubic":
         attributes |= optional(r, cubic_coeff_a=-0.5, exclude_outside=1)
-    target = dims(r, rank - 2, 1, 11)
+    target = [int(one(r, whole(r, 1, 11), 2 * n, 3 * n, max(1, n // 2))) for n in space]
     if coin(r):
         return RandomNode("Resize", [floats(r, *shape), None, None, np.array([*shape[:2], *target])], attributes)
     scales = np.array([1, 1, *(t / n for t, n in zip(target, space))], np.float32)
@@ -95,7 +95,7 @@ def resize(r: Random) -> RandomNode:
 
 
 def gemm(r: Random) -> RandomNode:
-    m, k, n = dims(r, 3, 1, 9)
+    m, k, n = dims(r, 3, 1, one(r, 9, 9, 35))
     ta, tb = one(r, 0, 1), one(r, 0, 1)
     a, b = floats(r, *((k, m) if ta else (m, k))), floats(r, *((n, k) if tb else (k, n)))
     c = floats(r, *one(r, (), (1,), (n,), (1, n), (m, 1), (m, n))) if coin(r) else None
@@ -104,7 +104,7 @@ def gemm(r: Random) -> RandomNode:
 
 
 def matmul(r: Random) -> RandomNode:
-    batch, (m, k, n) = dims(r, int(whole(r, 0, 2)), 1, 3), dims(r, 3, 1, 8)
+    batch, (m, k, n) = dims(r, int(whole(r, 0, 2)), 1, 3), dims(r, 3, 1, one(r, 8, 8, 35))
     a = floats(r, *broadcastable(r, batch), *((k,) if r.random() < 0.2 else (m, k)))
     b = floats(r, *broadcastable(r, batch), *((k,) if r.random() < 0.2 else (k, n)))
     return RandomNode("MatMul", [a, b], constants=one(r, (), (1,)))
@@ -116,7 +116,7 @@ def reduction(r: Random) -> RandomNode:
     axes = r.permutation(rank)[: whole(r, 0, rank)]
     axes = np.where(r.random(len(axes)) < 0.5, axes, axes - rank).astype(np.int64)
     name = one(r, *names)
-    x = floats(r, *dims(r, rank, 1, 5))
+    x = floats(r, *dims(r, rank - 1, 1, 5), int(whole(r, 1, one(r, 5, 35))))
     attributes = optional(r, keepdims=0) | optional(r, noop_with_empty_axes=1)
     given = axes if len(axes) or coin(r) else None
     return RandomNode(
@@ -138,7 +138,10 @@ def softmax(r: Random) -> RandomNode:
     if opset == 11 and rank == 1:
         attributes["axis"] = 0
     return RandomNode(
-        one(r, "Softmax", "LogSoftmax", "Hardmax"), [floats(r, *dims(r, rank)) * 5], attributes, opset=opset
+        one(r, "Softmax", "LogSoftmax", "Hardmax"),
+        [floats(r, *dims(r, rank - 1), int(whole(r, 1, one(r, 6, 35)))) * 5],
+        attributes,
+        opset=opset,
     )
 
 
@@ -241,7 +244,7 @@ def scatter_nd(r: Random) -> RandomNode:
 def recurrent(r: Random) -> RandomNode:
     name = one(r, "RNN", "GRU", "LSTM")
     gates = {"RNN": 1, "GRU": 3, "LSTM": 4}[name]
-    time, batch, size, hidden = dims(r, 4, 1, 5)
+    time, batch, size, hidden = *dims(r, 3, 1, 5), int(whole(r, 1, one(r, 5, 5, 18)))
     direction = one(r, "forward", "reverse", "bidirectional")
     d = 2 if direction == "bidirectional" else 1
     lengths = whole(r, 1, time, batch).astype(np.int32) if coin(r) else None
@@ -250,7 +253,7 @@ def recurrent(r: Random) -> RandomNode:
         floats(r, d, 2 * gates * hidden) if coin(r) else None, lengths,
         floats(r, d, batch, hidden) if coin(r) else None,
     ]  # fmt: skip
-    attributes: dict[str, Any] = {"hidden_size": hidden, "direction": direction} | optional(r, clip=0.7)
+    attributes: dict[str, Any] = {"hidden_size": hidden, "direction": direction} | optional(r, clip=one(r, 0.2, 0.7))
     if name == "LSTM":
         inputs += [floats(r, d, batch, hidden) if coin(r) else None, floats(r, d, 3 * hidden) if coin(r) else None]
         attributes |= optional(r, input_forget=1)
@@ -279,7 +282,9 @@ def normalising(r: Random) -> RandomNode:
         case "LRN":
             shape = dims(r, 4, 2, 6)
             return RandomNode(
-                "LRN", [floats(r, *shape)], {"size": one(r, 1, 3, 5)} | optional(r, alpha=0.5, beta=0.6, bias=2.0)
+                "LRN",
+                [floats(r, *shape)],
+                {"size": int(whole(r, 1, 6))} | optional(r, alpha=one(r, 0.5, 2.0), beta=0.6, bias=2.0),
             )
         case _:
             groups = one(r, 1, 2, 3)

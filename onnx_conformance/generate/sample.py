@@ -8,12 +8,18 @@ from typing import Any
 
 import numpy as np
 import onnx
-from onnx import ModelProto, NodeProto, TypeProto, ValueInfoProto, helper, numpy_helper
+from onnx import ModelProto, NodeProto, TypeProto, ValueInfoProto, defs, helper, numpy_helper
 
 ML = "ai.onnx.ml"
 """The domain of classical machine learning."""
 
 _IR_VERSION = 10
+
+ATTRIBUTE_TYPES = {getattr(defs.OpSchema.AttrType, name): number
+                   for name, number in onnx.AttributeProto.AttributeType.items() if name != "UNDEFINED"}  # fmt: skip
+"""The types of attributes in schemas, and their numbers in nodes."""
+
+_FLOATS = (onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT16, onnx.TensorProto.BFLOAT16, onnx.TensorProto.DOUBLE)
 
 
 @dataclass(frozen=True)
@@ -98,12 +104,36 @@ def inferred(model: ModelProto) -> ModelProto:
         found = onnx.shape_inference.infer_shapes(model, check_type=True, strict_mode=True, data_prop=True)
         for output in found.graph.output:
             _open_shape(output)
+        for node in found.graph.node:
+            _check_rules(node, found)
         del found.graph.value_info[:]
         if all(_is_complete(output) for output in found.graph.output):
             onnx.checker.check_model(found)
     except (onnx.shape_inference.InferenceError, onnx.checker.ValidationError, RuntimeError, TypeError) as error:
         raise ValueError(str(error)) from error
     return found
+
+
+def _check_rules(node: NodeProto, model: ModelProto) -> None:
+    """Raise ValueError if a node breaks a rule that onnx's checks leave out: types of attributes, rules in its text."""
+    domain = "" if node.domain == "ai.onnx" else node.domain
+    opset = next((o.version for o in model.opset_import if o.domain in (domain, domain or "ai.onnx")), 1)
+    if not defs.has(node.op_type, domain=domain, max_inclusive_version=opset):
+        return
+    declared = defs.get_schema(node.op_type, opset, domain).attributes
+    for attribute in node.attribute:
+        if attribute.name in declared and ATTRIBUTE_TYPES[declared[attribute.name].type] != attribute.type:
+            raise ValueError(f"{node.op_type}: {attribute.name} is of another type")
+    values = (*model.graph.input, *model.graph.value_info)
+    known = {value.name: value.type.tensor_type for value in values if value.type.HasField("tensor_type")}
+    known |= {t.name: helper.make_tensor_type_proto(t.data_type, t.dims).tensor_type for t in model.graph.initializer}
+    if node.op_type in ("Max", "Mean", "Min", "Sum") and opset < 8:
+        shapes = {tuple(d.dim_value for d in known[n].shape.dim) if n in known else (None,) for n in node.input}
+        if len(shapes) > 1:
+            raise ValueError(f"{node.op_type} broadcasts since opset 8 only")
+    floats = any(n in known and known[n].elem_type in _FLOATS for n in node.input)
+    if node.op_type == "Mod" and floats and not any(a.name == "fmod" and a.i == 1 for a in node.attribute):
+        raise ValueError("Mod of floats needs fmod")
 
 
 def _is_complete(output: ValueInfoProto) -> bool:

@@ -9,6 +9,7 @@ from onnx import helper
 
 from onnx_conformance.generate.corpus import Corpus, Operator, load_corpus
 from onnx_conformance.generate.draws import Random, RandomNode, one
+from onnx_conformance.generate.idioms import idiom
 from onnx_conformance.generate.mutate import all_operators, mutated
 from onnx_conformance.generate.networks import ImageNetwork
 from onnx_conformance.generate.nodes import FAMILIES
@@ -21,7 +22,7 @@ _ATTEMPTS = 12
 
 
 class SampleSource:
-    """Draws samples: every operator and version in turn, with families and graphs in between."""
+    """Draws samples: every operator and version in turn, with families, idioms and graphs in between."""
 
     def __init__(self, seed: int, operators: frozenset[str] = frozenset()) -> None:
         self.seed, self.corpus = seed, load_corpus()
@@ -34,12 +35,14 @@ class SampleSource:
         """Return the sample of this number; None if no valid one was found."""
         r = np.random.default_rng([self.seed, number])
         kind = number % 8
-        if kind < 5 or self._only:
-            index = number // 8 * 5 + kind if not self._only else number
+        if kind < 4 or self._only:
+            index = number // 8 * 4 + kind if not self._only else number
             operator, since = self.turns[index % len(self.turns)]
             return _first_valid(lambda: self._surrounded(r, self._node(r, operator, since), number))
-        if kind < 7:
+        if kind < 6:
             return _first_valid(lambda: self._surrounded(r, _family(r), number))
+        if kind == 6:
+            return _first_valid(lambda: self._surrounded(r, idiom(r), number))
         return _first_valid(lambda: self._graph(r))
 
     def _node(self, r: Random, operator: Operator, since: int) -> Sample:

@@ -6,16 +6,34 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from onnx import ModelProto, NodeProto, TensorProto, ValueInfoProto, helper, numpy_helper
+from onnx import ModelProto, NodeProto, TensorProto, ValueInfoProto, defs, helper, numpy_helper
 
 from onnx_conformance.generate.draws import Random, coin, one
+from onnx_conformance.generate.mutate import versions
 from onnx_conformance.generate.sample import Sample, inferred
 
-UNARY: dict[str, dict[str, Any]] = {
-    "Relu": {}, "Sigmoid": {}, "Tanh": {}, "HardSigmoid": {"alpha": 0.25}, "LeakyRelu": {"alpha": 0.1}, "Neg": {},
-    "Abs": {}, "Elu": {}, "Erf": {}, "Softplus": {}, "Exp": {}, "HardSwish": {}, "Identity": {}, "Gelu": {},
-}  # fmt: skip
-_SINCE = {"HardSwish": 14, "Gelu": 20, "Erf": 9}
+ACTIVATIONS = (
+    "Relu", "Sigmoid", "Tanh", "HardSigmoid", "LeakyRelu", "Elu", "Selu", "Celu", "Softplus", "Softsign", "HardSwish",
+    "ThresholdedRelu", "Mish", "Swish", "Gelu", "Erf", "Exp", "Neg", "Abs", "Identity",
+)  # fmt: skip
+"""Functions of one number that networks have between their layers."""
+
+
+def since(name: str) -> int:
+    """Return the first version of an operator of ONNX's own domain."""
+    return versions("", name)[0]
+
+
+def drawn_attributes(r: Random, op: str) -> dict[str, Any]:
+    """Return attributes of an activation: each left out, near its default, or at an edge."""
+    attributes: dict[str, Any] = {}
+    for name, attribute in defs.get_schema(op).attributes.items():
+        if attribute.type == defs.OpSchema.AttrType.FLOAT and r.random() < 0.6:
+            default = attribute.default_value.f
+            attributes[name] = float(one(r, 2 * default, default / 2, 0.25, 1.0, 1.5))
+    if op == "Gelu" and coin(r):
+        attributes["approximate"] = "tanh"
+    return attributes
 
 
 class Surrounding:
@@ -46,13 +64,14 @@ class Surrounding:
         r = self.r
         match r.integers(7 if rank else 3):
             case 0 | 1:
-                op = one(r, *(name for name in UNARY if _SINCE.get(name, 1) <= self.opset))
-                return self.add(op, value, **UNARY[op])
+                op = one(r, *(name for name in ACTIVATIONS if since(name) <= self.opset))
+                return self.add(op, value, **drawn_attributes(r, op))
             case 2 | 3:
                 shape = one(r, (), (1,), (1,) * (rank or 1))
                 other = self.constant(np.asarray(r.standard_normal(shape), np.float32))
                 pair = (value, other) if coin(r) else (other, value)
-                return self.add(one(r, "Add", "Mul", "Sub", "Div", "Max", "Min"), *pair)
+                broadcasting = ("Max", "Min") if self.opset >= 8 else ()
+                return self.add(one(r, "Add", "Mul", "Sub", "Div", *broadcasting), *pair)
             case 4:
                 return self.gated(value)
             case 5:

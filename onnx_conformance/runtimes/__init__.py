@@ -22,9 +22,12 @@ from onnx_conformance.runtimes.base import Runtime
 UNFUSED = "tinyonnx-unfused"
 """tinyonnx without passes and kernels: the numpy implementation of its operators."""
 
-_LACKS = r"not supported|exists since opset"
-_ORT_LACKS = r"NOT_IMPLEMENTED|NotImplemented|not a registered function/op|under development|Unsupported model"
-_REFERENCE_LACKS = r"NotImplemented|RuntimeImplementationError|No implementation for operator"
+_LACKS = r"not supported|exists since opset|pip install"
+_ORT_LACKS = (
+    r"NOT_IMPLEMENTED|NotImplemented|not a registered function/op|under development|Unsupported model"
+    r"|not currently registered or supported|Failed to construct locale"
+)
+_REFERENCE_LACKS = r"NotImplemented|RuntimeImplementationError|No implementation for operator|is not implemented for"
 _OPENVINO_LACKS = r"not supported|OpConversionFailure"
 _ANY_LACKS = r"[Uu]nsupported|NotImplemented|[Nn]ot (supported|implemented)|NOT_IMPLEMENTED|BackendIsNotSupposedTo"
 

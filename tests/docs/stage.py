@@ -37,7 +37,10 @@ def prepare(stage: Path, checkpoint: Path | None) -> dict[str, str]:
         (stage / name).symlink_to(ROOT / name)
     rng = np.random.default_rng(0)
     np.save(stage / "melspec.npy", rng.standard_normal((1, 1, 128, 200)).astype(np.float32))
-    (stage / "model.onnx").write_bytes(_classifier().SerializeToString())
+    for name in ("model.onnx", "int8.onnx"):
+        (stage / name).write_bytes(_classifier().SerializeToString())
+    (stage / "inputs").mkdir()
+    np.savez(stage / "inputs/first.npz", x=rng.standard_normal((1, 3, 224, 224)).astype(np.float32))
     if checkpoint is not None:
         (stage / "mn04_as_mAP_432.pt").symlink_to(checkpoint)
     # as if it had been pulled
@@ -55,7 +58,8 @@ def _environment(stage: Path, home: Path) -> dict[str, str]:
     for name, text in (("srun", SRUN), ("parallel", PARALLEL)):
         (programs / name).write_text(text)
         (programs / name).chmod(0o755)
-    for name, arguments in (("audiotag", "-m audiotag"), ("tinyonnx", "-m tinyonnx"), ("python", "")):
+    modules = {"audiotag": "-m audiotag", "tinyonnx": "-m tinyonnx", "onnx-conformance": "-m onnx_conformance"}
+    for name, arguments in {**modules, "python": ""}.items():
         (programs / name).write_text(f'#!/bin/sh\nexec {sys.executable} {arguments} "$@"\n')
         (programs / name).chmod(0o755)
     path = os.pathsep.join([str(programs), os.environ["PATH"]])
