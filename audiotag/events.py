@@ -148,7 +148,7 @@ class Segmenter:
         yield from self._take(float("inf"))
 
     def _borders(self, start: float, end: float) -> tuple[float, float]:
-        """Times at which the previous window ends and this one begins to count."""
+        """Return times at which the previous window ends and this one begins to count."""
         if self._window is None:
             return start, start
         first, last = self._window

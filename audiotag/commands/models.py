@@ -215,7 +215,7 @@ def _info(args: argparse.Namespace) -> None:
 
 
 def _precisions() -> str:
-    """The types in which models run on this processor."""
+    """Return the types in which models run on this processor."""
     from tinyonnx.codegen.processor import has_bfloat16
 
     return "float32, or bfloat16 (--precision)" if has_bfloat16() else "float32; bfloat16 needs AVX512-BF16"

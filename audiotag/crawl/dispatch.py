@@ -29,11 +29,11 @@ class Queue(Protocol):
     """The files assigned to one worker."""
 
     def __len__(self) -> int:
-        """Number of files assigned and not finished."""
+        """Return the number of files assigned and not finished."""
         ...
 
     def room(self, share: int) -> int:
-        """Number of further files to assign, given the worker's fair share of the remaining ones."""
+        """Return the number of further files to assign, given the worker's fair share of the remaining ones."""
         ...
 
 
@@ -46,7 +46,7 @@ def workers_to_start(limit: int, started: int, idle: int, waiting: int) -> int:
 
 
 def fair_share(limit: int, waiting: int, assigned: int, complete: bool) -> int:
-    """Maximum number of files of one of `limit` workers, so that the last files are spread over all of them.
+    """Return the maximum number of files of one of `limit` workers, so that the last files are spread over all of them.
 
     Args:
         limit: maximum number of workers.
@@ -58,7 +58,7 @@ def fair_share(limit: int, waiting: int, assigned: int, complete: bool) -> int:
 
 
 def room(assigned: int, path_bytes: int, pace: float, share: int) -> int:
-    """Number of further files to assign to a worker that is ready.
+    """Return the number of further files to assign to a worker that is ready.
 
     Args:
         assigned: files it has.

@@ -59,11 +59,11 @@ class Sink(Protocol):
         ...
 
     def identity(self) -> int | None:
-        """Inode number of the output, None if it does not exist."""
+        """Return the inode number of the output, None if it does not exist."""
         ...
 
     def checksum(self, position: int) -> int:
-        """CRC-32 of the last bytes before a position. Raises OSError."""
+        """Return the CRC-32 of the last bytes before a position. Raises OSError."""
         ...
 
     def truncate(self, position: int) -> None:

@@ -47,7 +47,7 @@ class WorkerQueue:
         return self._pid is not None
 
     def room(self, share: int) -> int:
-        """Number of further files to assign, given its fair share of the remaining ones."""
+        """Return the number of further files to assign, given its fair share of the remaining ones."""
         return dispatch.room(len(self.items), self._path_bytes, self._pace.seconds, share) if self.ready else 0
 
     @property

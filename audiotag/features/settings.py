@@ -144,7 +144,7 @@ class MelConfig:
         return self.least + self.lost
 
     def n_frames(self, n_samples: int) -> int:
-        """Number of frames of a clip."""
+        """Return the number of frames of a clip."""
         padded = max(n_samples, self.min_samples) - self.lost + 2 * self.padding
         return 1 + (padded - self.n_fft) // self.hop
 
@@ -185,7 +185,7 @@ def _kaldi_bank(config: MelConfig) -> Array:
 
 
 def _triangles_in_hz(config: MelConfig) -> Array:
-    """Filters of the HTK and Slaney scales: triangles linear in Hz."""
+    """Return filters of the HTK and Slaney scales: triangles linear in Hz."""
     to_mel, to_hz = (_htk_mel, _htk_hz) if config.mel.scale == "htk" else (_slaney_mel, _slaney_hz)
     low, high = to_mel(np.array([config.mel.fmin, config.mel.fmax]))
     edges = to_hz(np.linspace(low, high, config.n_mels + 2))

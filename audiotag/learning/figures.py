@@ -99,7 +99,7 @@ def number_text(value: float) -> str:
 
 
 def average_precision(scores: Array, targets: Array) -> float:
-    """Mean of the precision at each positive in the order of the scores; NaN without positives or negatives.
+    """Return the mean of the precision at each positive in the order of the scores; NaN without positives or negatives.
 
     Equal scores count as one threshold.
     """
@@ -114,7 +114,7 @@ def average_precision(scores: Array, targets: Array) -> float:
 
 
 def calibration_error(scores: Array, targets: Array) -> float:
-    """Expected calibration error of probabilities (n,)."""
+    """Return the expected calibration error of probabilities (n,)."""
     bins = np.minimum((scores * _BINS).astype(np.int64), _BINS - 1)
     counts = np.bincount(bins, minlength=_BINS)
     distance = np.abs(np.bincount(bins, scores, _BINS) - np.bincount(bins, targets, _BINS))

@@ -96,7 +96,7 @@ def _loss(basis: Array, lengths: Array, projected: Array, y: Array, alpha: float
 
 
 def _curve(scores: Array, targets: Array) -> tuple[float, float]:
-    """Slope and offset of the logistic curve that makes scores probabilities; the slope is positive."""
+    """Return the slope and offset of the logistic curve that makes scores probabilities; the slope is positive."""
     try:
         from sklearn.linear_model import LogisticRegression
     except ImportError:

@@ -153,12 +153,12 @@ def resolve(name_or_path: str | os.PathLike[str] | None = None) -> ResolvedModel
 
 
 def model_path(name: str) -> Path:
-    """Path of a pulled model."""
+    """Return the path of a pulled model."""
     return cache_dir() / "models" / f"{name}.onnx"
 
 
 def default_path() -> Path:
-    """Path of the bundled model: in the package, or in the checkout from which it runs."""
+    """Return the path of the bundled model: in the package, or in the checkout from which it runs."""
     package = Path(__file__).parents[1]
     shipped = package / "data" / "default.onnx"
     return shipped if shipped.exists() else package.parent / "models" / "default.onnx"

@@ -169,7 +169,7 @@ class Description:
         return mel.log_mel(samples, self.shown)
 
     def missing(self, n_samples: int) -> int:
-        """Number of zeros that a clip of `n_samples` samples lacks to the shortest length."""
+        """Return the number of zeros that a clip of `n_samples` samples lacks to the shortest length."""
         return max(0, round(self.lengths.shortest * self.rate) - n_samples)
 
     def arranged(self, rows: Array) -> Array:

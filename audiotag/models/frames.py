@@ -48,7 +48,7 @@ def join(pieces: Iterable[FramePiece], rate: float) -> Iterator[tuple[Array, Arr
 
 
 def _between(piece: FramePiece, rate: float, begin: float, end: float) -> tuple[Array, Array]:
-    """Frames whose middle lies from `begin` to `end`; the last one ends there."""
+    """Return frames whose middle lies from `begin` to `end`; the last one ends there."""
     starts = piece.start + np.arange(len(piece.frames)) / rate
     middles = starts + 0.5 / rate
     chosen = (middles >= begin) & (middles < end)

@@ -36,7 +36,7 @@ class CsvEncoder(Encoder):
         return "".join(_line((*clip, *_fields(tag), *origin, *further)) for tag in row.tags or (None,))
 
     def _further(self, precision: str) -> tuple[str, ...]:
-        """The fields after those of `COLUMNS`."""
+        """Return the fields after those of `COLUMNS`."""
         return () if self.options.precision == "float32" else (precision,)
 
 

@@ -84,7 +84,7 @@ def write_plot(tagger: Tagger, source: str, options: TagOptions, path: str) -> N
 
 
 def suitable(duration: float) -> tuple[float, float]:
-    """Window and hop in seconds for a plot of a clip of the given length."""
+    """Return the window and hop in seconds for a plot of a clip of the given length."""
     hop = min(max(0.5, duration / 240), 10.0)
     return min(max(2.0, 2 * hop), 10.0), hop
 
@@ -92,7 +92,7 @@ def suitable(duration: float) -> tuple[float, float]:
 def classes(
     scores: Array, top: int, threshold: float | None = None, among: Sequence[int] | None = None
 ) -> tuple[int, ...]:
-    """Indices of the classes with the highest scores, ordered by the time of their maximum."""
+    """Return indices of the classes with the highest scores, ordered by the time of their maximum."""
     best = scores.max(axis=0)
     indices = np.arange(len(best)) if among is None else np.array(sorted(among))
     if threshold is not None and (best[indices] >= threshold).any():
@@ -242,7 +242,7 @@ def _clock(seconds: float) -> str:
 
 
 def _band(hz: float) -> float:
-    """Position of a frequency on the axis of mel bands, whose centres are at integers plus one half."""
+    """Return the position of a frequency on the axis of mel bands, whose centres are at integers plus one half."""
     low, high = (1127 * np.log(1 + f / 700) for f in (mel.DEFAULT.mel.fmin, mel.DEFAULT.mel.fmax))
     place = (1127 * np.log(1 + hz / 700) - low) / (high - low) * (mel.DEFAULT.n_mels + 1)
     return float(place) - 0.5

@@ -48,7 +48,7 @@ class Guard:
             await response(scope, receive, send_with_headers)
 
     def _refusal(self, headers: Headers) -> tuple[int, str] | None:
-        """Status and message if the request must be refused."""
+        """Return the status and message if the request must be refused."""
         if "transfer-encoding" in headers and "content-length" in headers:
             return 400, "the request has both Transfer-Encoding and Content-Length"
         if len(headers.getlist("host")) > 1:

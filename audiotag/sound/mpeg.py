@@ -285,7 +285,7 @@ class MpegFrames:
 
 
 def _tag_at(frame: bytes, header: Header) -> int:
-    """Offset of the Xing, Info or VBRI tag in a frame; 0 if it has none."""
+    """Return the offset of the Xing, Info or VBRI tag in a frame; 0 if it has none."""
     if header.layer == AAC:
         return 0
     if frame[36:40] == b"VBRI":

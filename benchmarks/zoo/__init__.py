@@ -55,7 +55,7 @@ def zoo_model(name: str, tolerance: float = TOLERANCE) -> Callable[[Make], Make]
 
 
 def noise(*shape: int) -> Array:
-    """Standard normal float32 numbers, with a seed."""
+    """Return standard normal float32 numbers, with a seed."""
     return np.random.default_rng(1).standard_normal(shape).astype(np.float32)
 
 

@@ -43,7 +43,7 @@ def _texts() -> list[tuple[str, str]]:
 
 
 def _dependencies() -> set[str]:
-    """Names of the distributions that pyproject.toml names anywhere."""
+    """Return names of the distributions that pyproject.toml names anywhere."""
     lists = [PROJECT["dependencies"], *PROJECT["optional-dependencies"].values()]
     return {match[1].lower() for entries in lists for entry in entries if (match := REQUIREMENT.match(entry))}
 

@@ -135,7 +135,7 @@ def networks(mn04: Path) -> tuple[Network, Network]:
 
 
 def scores(network: Network, samples: Array) -> Array:
-    """Scores (527,) of a clip."""
+    """Return scores (527,) of a clip."""
     return sigmoid(network(mel.log_mel(samples.astype(np.float32))[None])[0])
 
 

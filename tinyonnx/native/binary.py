@@ -177,7 +177,7 @@ class _Constants:
         return sum(map(len, self._halves))
 
     def halves(self) -> bytes:
-        """The low bytes of all float16 numbers, then the high bytes."""
+        """Return the low bytes of all float16 numbers, then the high bytes."""
         pairs = np.frombuffer(b"".join(self._halves), np.uint8)
         return pairs[::2].tobytes() + pairs[1::2].tobytes()
 

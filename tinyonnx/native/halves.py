@@ -96,7 +96,7 @@ def _ascending(index: Array, known: Array) -> Array:
 
 
 def _runs(index: Array) -> Array:
-    """Rows (target, length, count, factor) for the factor of each element."""
+    """Return rows (target, length, count, factor) for the factor of each element."""
     starts = np.concatenate([[0], np.flatnonzero(np.diff(index) != 1) + 1])
     lengths, firsts = np.diff(starts, append=len(index)), index[starts]
     changes = (np.diff(lengths) != 0) | (np.diff(firsts) != 0)

@@ -122,7 +122,7 @@ def _is_constant(arg: Any, arena: Any) -> bool:
 
 
 def virtual(nbytes: int) -> Array:
-    """Zeros that take no memory until they are touched."""
+    """Return zeros that take no memory until they are touched."""
     flags = () if sys.platform == "win32" else (mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS,)
     return np.frombuffer(mmap.mmap(-1, max(nbytes, 1), *flags), np.uint8)
 

@@ -57,7 +57,7 @@ def link(
 
 
 def _variants(target: TargetMachine, shared: bool) -> list[list[str]]:
-    """Options that depend on which C library is linked, in the order in which to try them."""
+    """Return options that depend on which C library is linked, in the order in which to try them."""
     if target.system == "wasm":
         return [
             ["-target", "wasm32-freestanding", "-nostdlib"],

@@ -112,7 +112,7 @@ class UnitLayout:
         return Place("memory", 0, index)
 
     def size(self, room: str) -> int:
-        """Bytes of a room so far."""
+        """Return the bytes of a room so far."""
         return self.unit.memory[self._rooms[room]]
 
     def map(self, array: Array, place: Place) -> None:
@@ -182,7 +182,7 @@ class UnitLayout:
         return place
 
     def add_table(self, kernels: Sequence[int], rows: Sequence[Place]) -> tuple[int, int]:
-        """Steps for `run_table` on all words: the first one, and the one after the last."""
+        """Add steps for `run_table` to the words; return the first one, and the one after the last."""
         if len(self.unit.words) % 2:
             self.unit.words.append(0)
         first = len(self.unit.words) // 2

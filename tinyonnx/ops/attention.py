@@ -36,7 +36,7 @@ def _in_heads(name: str, x: Array, heads: int | None) -> Array:
 
 
 def _repeated(x: Array, heads: int) -> Array:
-    """Keys or values, repeated so that each key head serves a group of adjacent query heads."""
+    """Return keys or values, repeated so that each key head serves a group of adjacent query heads."""
     if heads % x.shape[1]:
         raise OpError(f"the number of query heads, {heads}, must be a multiple of that of key heads, {x.shape[1]}")
     return x if heads == x.shape[1] else np.repeat(x, heads // x.shape[1], axis=1)

@@ -250,7 +250,7 @@ def _overlap(boxes: Array, others: Array, threshold: Any) -> Array:
 
 
 def _suppress(boxes: Array, limit: int, threshold: Any) -> Array:
-    """Indices of the boxes [5, n], sorted by score, that no selected box of a higher score overlaps.
+    """Return indices of the boxes [5, n], sorted by score, that no selected box of a higher score overlaps.
 
     Each block of boxes is compared with all boxes selected so far, then within itself.
     """
@@ -307,7 +307,7 @@ def check_suppression(
     boxes: Array, scores: Array, max_output_boxes_per_class: Array | None, iou_threshold: Array | None,
     score_threshold: Array | None, *, center_point_box: int,
 ) -> tuple[int, Any, Any]:  # fmt: skip
-    """The number of boxes per class, the overlap allowed, and the score to exceed, NaN if there is none.
+    """Return the number of boxes per class, the overlap allowed, and the score to exceed, NaN if there is none.
 
     Raises OpError for inputs that don't fit.
     """

@@ -38,7 +38,7 @@ FROM_FIRST, FROM_LAST = 1, 2
 
 
 def first_reach(causal: int, queries: int, keys: int) -> int:
-    """The number of keys that the first query attends to; each further one attends to one more."""
+    """Return the number of keys that the first query attends to; each further one attends to one more."""
     return keys if not causal else 1 if causal == FROM_FIRST else keys - queries + 1
 
 

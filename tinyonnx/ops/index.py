@@ -15,7 +15,7 @@ from tinyonnx.registry import Context, Info, op, same_as
 
 
 def _wrap(indices: Array, length: int, what: str = "index") -> Array:
-    """Indices counted from the front; raises OpError if one is out of range."""
+    """Return indices counted from the front; raises OpError if one is out of range."""
     if indices.dtype.kind not in "iu":
         raise OpError(f"{what} must be integers, is {indices.dtype}")
     if indices.size and (indices.min() < -length or indices.max() >= length):

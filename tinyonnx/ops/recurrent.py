@@ -147,7 +147,7 @@ _DIRECTIONS = {"forward": [False], "foward": [False], "reverse": [True], "bidire
 
 
 def sizes_of(x: Any, w: Any, r: Any, gates: int, layer: LayerAttributes) -> Sizes:
-    """Sizes of a layer. Raises OpError if attributes, X, W and R (arrays or `Info`s) don't fit together."""
+    """Return sizes of a layer. Raises OpError if attributes, X, W and R (arrays or `Info`s) don't fit together."""
     direction, layout, hidden_size = layer.direction, layer.layout, layer.hidden_size
     if direction not in _DIRECTIONS:
         raise OpError(f"direction is {direction!r}, must be forward, reverse or bidirectional")
@@ -381,7 +381,7 @@ def lstm(
 
 @op("SequenceLengths", domain=FUSED, shape=lambda lengths, sizes: Info(lengths.dtype, lengths.shape))
 def sequence_lengths(lengths: Array, sizes: Array) -> Array:
-    """The lengths [batch] of a layer's sequences; `sizes` are its numbers of steps and of sequences.
+    """Return the lengths [batch] of a layer's sequences; `sizes` are its numbers of steps and of sequences.
 
     Raises OpError if they don't fit.
     """

@@ -75,7 +75,7 @@ def _flat(indices: Sequence[Array], spatial: Sequence[int]) -> Array:
 
 
 def _interpolate(x: Array, positions: Sequence[Array], taps: Callable[[Array], Taps], place: Place) -> Array:
-    """Values of `x` [N, C, *spatial] at positions [N, P] per spatial axis, as [N, C, P]."""
+    """Return values of `x` [N, C, *spatial] at positions [N, P] per spatial axis, as [N, C, P]."""
     spatial, rows, batch = x.shape[2:], _rows(x), np.arange(len(x))[:, None]
     neighbours = [
         [(place(whole, size), weight) for whole, weight in taps(position)]
@@ -109,7 +109,7 @@ def _affine_rule(theta: Info, size: Info, *, align_corners: int = 0) -> Info:
 @op("AffineGrid", since=20, shape=_affine_rule)
 @quiet
 def affine_grid(ctx: Context, theta: Array, size: Array, *, align_corners: int = 0) -> Array:
-    """Positions x, y(, z) in [-1, 1] of every element of an image; a single element is at 0."""
+    """Return positions x, y(, z) in [-1, 1] of every element of an image; a single element is at 0."""
     shape = _affine_shape(theta.shape, integers(size, "size"))
     ctx.check_size(shape, np.float64)
     spatial = shape[1:-1]
@@ -271,7 +271,7 @@ def _deform_rule(
 
 
 def _regular(w: Windows) -> list[Array]:
-    """Positions of an ordinary convolution's taps along each spatial axis, [kernel elements, outputs]."""
+    """Return positions of an ordinary convolution's taps along each spatial axis, [kernel elements, outputs]."""
     rank = len(w.kernel)
     positions = []
     for axis, (k, s, d, begin, _, out) in enumerate(zip(*w)):

@@ -142,7 +142,7 @@ def concat(*inputs: Array, axis: int) -> Array:
 
 
 def _split_sizes(length: int, parts: Sequence[int] | None, count: int, uneven: bool = False) -> list[int]:
-    """Sizes along the axis: the given ones, or `count` equal ones; with `uneven` the last may be smaller."""
+    """Return sizes along the axis: the given ones, or `count` equal ones; with `uneven` the last may be smaller."""
     if parts is None:
         size = -(-length // count)
         sizes = [size] * (count - 1) + [length - size * (count - 1)]

@@ -30,7 +30,7 @@ def _recurrent(inputs: Sequence[Shape], _: Shape, __: dict[str, Any]) -> int:
 
 
 def _qlinear(position: int, rule: Rule) -> Rule:
-    """Shapes of a quantised operator: scale and zero point of its input come before the weights."""
+    """Return shapes of a quantised operator: scale and zero point of its input come before the weights."""
     return lambda inputs, out, attributes: rule([inputs[0], inputs[position]], out, attributes)
 
 

@@ -15,7 +15,7 @@ LENGTH = Length(min=0.16, max=10.11)
 
 
 def descriptions() -> dict[str, Description]:
-    """Models with features in decibels, (batch, 64, time)."""
+    """Return models with features in decibels, (batch, 64, time)."""
     layout = ("batch", "mel", "time")
     labels = audioset_labels()
     return {"ced": Description("log_mel", 16000, layout, "probabilities", labels, CONFIG, length=LENGTH)}

@@ -21,7 +21,7 @@ HEAD = b"POST /tag HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n"
 
 
 def end(server: Server, number: int) -> tuple[int, str]:
-    """Exit code and last messages of a server that gets a signal."""
+    """Return the exit code and last messages of a server that gets a signal."""
     server.process.send_signal(number)
     _, said = server.process.communicate(timeout=300)
     return server.process.returncode, said

@@ -53,7 +53,7 @@ def tensor(array: np.ndarray, kind: str = "FloatStorage") -> Tensor:
 
 @contextmanager
 def fake_torch() -> Iterator[types.ModuleType]:
-    """Modules that make the pickler write torch's names."""
+    """Yield modules that make the pickler write torch's names."""
     torch, utils = types.ModuleType("torch"), types.ModuleType("torch._utils")
     for name in ("_rebuild_tensor_v2", "_rebuild_parameter"):
         function = types.FunctionType((lambda: None).__code__, {}, name)

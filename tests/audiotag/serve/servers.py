@@ -38,7 +38,7 @@ class Server:
         self.port = int(self.url.rstrip("/").rsplit(":", 1)[1])
 
     def ask(self, path: str, body: bytes | None = None, **headers: str) -> tuple[int, Any]:
-        """Status and content of an answer."""
+        """Return the status and content of an answer."""
         request = Request(self.url + path, body, headers, method="GET" if body is None else "POST")
         try:
             with urlopen(request, timeout=300) as answer:

@@ -49,7 +49,7 @@ class Exchange:
         return self.answer
 
     def lines(self) -> list[Any]:
-        """The lines of a whole answer, which comes in chunks."""
+        """Return the lines of a whole answer, which comes in chunks."""
         parts = self.read().partition(b"\r\n\r\n")[2].split(b"\r\n")[1::2]
         return [json.loads(line) for line in b"".join(parts).splitlines()]
 

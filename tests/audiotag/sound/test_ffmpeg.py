@@ -27,7 +27,7 @@ def tone(seconds: float = 1.0, channels: int = 2) -> np.ndarray:
 
 
 def encoded(samples: np.ndarray, container: str, codec: str, layout: str = "stereo", picture: bool = False) -> bytes:
-    """Samples in a file, perhaps with a video track before them."""
+    """Return samples in a file, perhaps with a video track before them."""
     file = io.BytesIO()
     with av.open(file, "w", format=container) as out:
         if picture:

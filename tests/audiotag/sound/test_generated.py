@@ -198,7 +198,7 @@ def encoded(container: str, seconds: float) -> bytes:
 
 @cache
 def length(container: str, seconds: float) -> int:
-    """Samples of a file without damage."""
+    """Return samples of a file without damage."""
     return len(audio.read(encoded(container, seconds), notes=[]))
 
 

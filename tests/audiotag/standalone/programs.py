@@ -13,7 +13,7 @@ from tests.tinyonnx.native.machines import suffixed
 
 
 def program(target: str, factory: pytest.TempPathFactory) -> Path:
-    """The executable for a target; for WebAssembly the module, with its `.mjs` beside it.
+    """Return the executable for a target; for WebAssembly the module, with its `.mjs` beside it.
 
     Of several processes one builds it, with all processors, while the others wait.
     """

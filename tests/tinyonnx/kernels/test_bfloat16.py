@@ -37,7 +37,7 @@ def rounded(x: Array) -> Array:
 
 
 def integers(seed: int, *shape: int) -> Array:
-    """Small whole numbers: sums of products of them are exact in float32."""
+    """Return small whole numbers: sums of products of them are exact in float32."""
     return np.random.default_rng(seed).integers(-4, 5, shape).astype(np.float32)
 
 

@@ -20,14 +20,14 @@ RNG = np.random.default_rng(0)
 
 
 def weights(n: int, k: int, size: int, bits: int) -> tuple[np.ndarray, np.ndarray]:
-    """Packed weights and scales."""
+    """Return packed weights and scales."""
     blocks = -(-k // size)
     packed = RNG.integers(0, 256, (n, blocks, size * bits // 8)).astype(np.uint8)
     return packed, RNG.uniform(0.01, 0.1, (n, blocks)).astype(np.float32)
 
 
 def points(n: int, k: int, size: int, bits: int) -> np.ndarray:
-    """Packed zero points."""
+    """Return packed zero points."""
     blocks = -(-k // size)
     return RNG.integers(0, 256, (n, -(-blocks * bits // 8))).astype(np.uint8)
 

@@ -24,7 +24,7 @@ SOURCES = [*NUMBERS, *map(np.dtype, (np.uint16, np.uint32, np.uint64))]
 
 
 def values(dtype: np.dtype[Any]) -> np.ndarray:
-    """More numbers than a vector has, in four axes, with the ends of the range."""
+    """Return more numbers than a vector has, in four axes, with the ends of the range."""
     if dtype == np.bool_:
         return np.arange(2 * 3 * 5 * 31).reshape(2, 3, 5, 31) % 3 == 0
     if dtype.kind == "f":

@@ -20,7 +20,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:.*encountered in")
 
 
 def numbers(dtype: Any, seed: int, shape: tuple[int, ...] | list[int]) -> np.ndarray:
-    """Few different numbers, so that many are equal, with the ends of the range and zero."""
+    """Return a few different numbers, so that many are equal, with the ends of the range and zero."""
     dtype = np.dtype(dtype)
     rng = np.random.default_rng(seed)
     if dtype == np.bool_:

@@ -15,7 +15,7 @@ from tinyonnx.registry import Info, lookup
 
 
 def floats(seed: int, *shape: int) -> Array:
-    """Random floats, among them integers and halves, and numbers that saturate."""
+    """Return random floats, among them integers and halves, and numbers that saturate."""
     r = np.random.default_rng(seed)
     options = [r.normal(0, 30, shape), r.integers(-600, 600, shape) / 2, r.normal(0, 1e9, shape)]
     return np.choose(r.integers(0, 3, shape), options).astype(np.float32)

@@ -18,7 +18,7 @@ BYTES = (np.int8, np.uint8)
 
 
 def every(seed: int, dtype: Any, *shape: int) -> Array:
-    """Random bytes, a third of which are the least or the greatest number."""
+    """Return random bytes, a third of which are the least or the greatest number."""
     r = np.random.default_rng(seed)
     low, high = np.iinfo(dtype).min, np.iinfo(dtype).max
     values = r.integers(low, high, shape, endpoint=True)

@@ -51,7 +51,7 @@ def model(
 
 
 def feeds_of(content: bytes, time: int, batch: int) -> dict[str, Array]:
-    """Random feeds of a model."""
+    """Return random feeds of a model."""
     random = np.random.default_rng(time + 100 * batch)
     sizes = {"time": time, "batch": batch}
     return {

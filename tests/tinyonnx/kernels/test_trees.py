@@ -17,7 +17,7 @@ SIX = MODES[:6]
 
 
 def rows(count: int, dtype: Any = np.float32) -> np.ndarray:
-    """Small integers and, of floats, some fractions and NaN."""
+    """Return small integers and, of floats, some fractions and NaN."""
     random = np.random.default_rng(count)
     x = random.integers(-2, 3, (count, 3)).astype(dtype)
     if x.dtype.kind == "f" and count > 2:

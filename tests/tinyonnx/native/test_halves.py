@@ -19,7 +19,7 @@ RNG = np.random.default_rng(0)
 
 
 def folded(channels: int, each: int, scale: Any = None) -> Any:
-    """Float16 weights, (channels, each), times a factor per channel, rounded to float32."""
+    """Return Float16 weights, (channels, each), times a factor per channel, rounded to float32."""
     halves = RNG.standard_normal((channels, each)).astype(np.float16).astype(np.float64) * 0.1
     halves = halves.astype(np.float16).astype(np.float64)
     return (halves * (RNG.uniform(0.01, 30, (channels, 1)) if scale is None else scale)).astype(np.float32)
@@ -30,7 +30,7 @@ def rows(channels: int, each: int) -> Any:
 
 
 def widened(found: Any, size: int) -> Any:
-    """The numbers that `unpack` writes for a constant."""
+    """Return the numbers that `unpack` writes for a constant."""
     runs = found.runs[:, [0, 0, 1, 2, 3]] + [0, 0, 0, 0, len(POWERS)]
     pairs = found.halves.view(np.uint8).reshape(-1, 2)
     target = np.full(size, np.nan, np.float32)

@@ -144,7 +144,7 @@ def check_against_onnxruntime(
 
 
 def normal(*shape: int, dtype: Any = np.float32, seed: int = 0) -> Any:
-    """Reproducible normal numbers."""
+    """Return reproducible normal numbers."""
     return np.asarray(np.random.default_rng(seed).normal(size=shape)).astype(dtype)
 
 

@@ -96,10 +96,10 @@ def floats(name: str, *shape: int, seed: int = 0, positive: bool = False) -> str
 
 
 def numbers(n: int, seed: int | None = None) -> str:
-    """Random numbers as the content of an initializer."""
+    """Return random numbers as the content of an initializer."""
     return "{" + ", ".join(f"{v:.3f}" for v in np.random.default_rng(n if seed is None else seed).normal(size=n)) + "}"
 
 
 def data(*shape: int, seed: int = 0) -> np.ndarray:
-    """Random float32 input."""
+    """Return random float32 input."""
     return np.random.default_rng(seed).standard_normal(shape).astype(np.float32)

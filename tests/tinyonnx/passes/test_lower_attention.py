@@ -23,7 +23,7 @@ def both(
     op: str, feeds: dict[str, Any], outputs: int = 1, domain: str = "", opset: int = 23,
     constant: Sequence[str] = (), **attributes: Any,
 ) -> Any:  # fmt: skip
-    """The results of a plan and of the operator itself in numpy, and the plan's operators."""
+    """Return the results of a plan and of the operator itself in numpy, and the plan's operators."""
     names = ["" if x is None else name for name, x in feeds.items()]
     given = {name: x for name, x in feeds.items() if x is not None}
     results = [f"y{i}" for i in range(outputs)]

@@ -18,7 +18,7 @@ TYPES = {np.dtype(np.float32): TensorProto.FLOAT, np.dtype(np.int32): TensorProt
 
 
 def lowered(name: str, feeds: dict[str, np.ndarray], constants: dict[str, np.ndarray], **attributes: Any) -> Graph:
-    """The optimised graph of one operator; its inputs are the feeds and then the constants."""
+    """Return the optimised graph of one operator; its inputs are the feeds and then the constants."""
     weights = [numpy_helper.from_array(array, key) for key, array in constants.items()]
     inputs = [helper.make_tensor_value_info(key, TYPES[x.dtype], x.shape) for key, x in feeds.items()]
     node = helper.make_node(name, [*feeds, *constants], ["y"], domain="com.microsoft", **attributes)

@@ -30,7 +30,7 @@ def look(browser: Any, page: Path) -> None:
 
 
 def rows(browser: Any) -> list[str]:
-    """Names of the visible rows in their order."""
+    """Return names of the visible rows in their order."""
     script = "return [...document.querySelectorAll('tbody tr')].filter(r => !r.hidden).map(r => r.cells[2].textContent)"
     return list(browser.execute_script(script))
 
@@ -81,7 +81,7 @@ def test_a_trace_is_clicked_filtered_sorted_and_walked_through(
 
 
 def sides(browser: Any) -> list[dict[str, Any]]:
-    """The two sides of the chosen layer: titles, ranges, ends of the histograms, and number of drawings."""
+    """Return the two sides of the chosen layer: titles, ranges, ends of the histograms, and number of drawings."""
     script = """
         return [...document.querySelectorAll("#details .sides section")].map((side) => ({
             title: side.querySelector("h2").textContent,

@@ -139,7 +139,7 @@ TRANSFORMS = list(_TRANSFORMS)
 
 
 def transformed(scores: Array, name: str, dtype: np.dtype[Any] = FLOAT) -> Array:
-    """Scores [rows, classes] after a post transform. Raises OpError for an unknown one."""
+    """Return scores [rows, classes] after a post transform. Raises OpError for an unknown one."""
     if name not in _TRANSFORMS:
         raise OpError(f"unknown post_transform {name!r}")
     with np.errstate(all="ignore"):
@@ -147,7 +147,7 @@ def transformed(scores: Array, name: str, dtype: np.dtype[Any] = FLOAT) -> Array
 
 
 def two_columns(score: Array, name: str, mixed: bool) -> Array:
-    """Scores [rows, 2] of a binary classifier that has one score [rows], that of the second class.
+    """Return scores [rows, 2] of a binary classifier that has one score [rows], that of the second class.
 
     The first class gets the complement: -s where scores have both signs (`mixed`), else 1 - s
     as of a probability. Raises OpError for an unknown transform.

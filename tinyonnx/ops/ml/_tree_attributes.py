@@ -126,7 +126,7 @@ class _Places:
         return _Places(first, second, keys[order], order)
 
     def find(self, tree: Array, node: Array, what: str) -> Array:
-        """Indices of the nodes. Raises OpError if one doesn't exist."""
+        """Return indices of the nodes. Raises OpError if one doesn't exist."""
         a = np.minimum(np.searchsorted(self.first, tree), len(self.first) - 1)
         b = np.minimum(np.searchsorted(self.second, node), len(self.second) - 1)
         at = np.minimum(np.searchsorted(self.keys, a * len(self.second) + b), len(self.keys) - 1)
@@ -207,7 +207,7 @@ def _wide(tensor: Array, what: str) -> Array:
 
 
 def _below(ids: Ints, are_leaves: Ints, nodes: int, leaves: int, what: str) -> Array:
-    """Indices of children, where leaves are numbered after all nodes."""
+    """Return indices of children, where leaves are numbered after all nodes."""
     child, is_leaf = _integers(ids), _integers(are_leaves)
     _check_length(nodes, **{f"nodes_{what}nodeids": child, f"nodes_{what}leafs": is_leaf})
     wrong = (child < 0) | (child >= np.where(is_leaf != 0, leaves, nodes))

@@ -241,7 +241,7 @@ class Ensemble:
         return Ensemble(trees, votes, votes.table(), voted_for, bool((votes.weight < 0).any()))
 
     def scores(self, x: Array, aggregate: str, tick: Callable[[], None]) -> tuple[Array, Array]:
-        """Scores [n, targets] of rows [n, features], and whether any tree voted; 0 where none did.
+        """Return scores [n, targets] of rows [n, features], and whether any tree voted; 0 where none did.
 
         They are summed tree by tree in the type of the weights, or in float64 for float64 rows. Raises
         OpError for an unknown aggregate function, and what `Trees.leaves` raises.

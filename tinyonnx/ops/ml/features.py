@@ -118,7 +118,7 @@ def imputer(
 
 @op("Normalizer", domain=DOMAIN, shape=same_as(dtype=FLOAT))
 def normalizer(x: Array, *, norm: str = "MAX") -> Array:
-    """Rows divided by their maximum, L1 norm or L2 norm; zero rows stay unchanged."""
+    """Return rows divided by their maximum, L1 norm or L2 norm; zero rows stay unchanged."""
     rows = as_rows(x).astype(np.float64)
     if norm == "MAX":
         size = rows.max(1, keepdims=True, initial=-np.inf)

@@ -148,7 +148,7 @@ _CAST_TO = {"TO_FLOAT": np.dtype(np.float32), "TO_STRING": STRING, "TO_INT64": I
 def cast_map(
     ctx: Context, x: dict[int, Any], *, cast_to: str = "TO_FLOAT", map_form: str = "DENSE", max_map: int = 1
 ) -> Array:
-    """Values [1, n] in the order of their keys (DENSE), or at the index given by their keys (SPARSE)."""
+    """Return values [1, n] in the order of their keys (DENSE), or at the index given by their keys (SPARSE)."""
     _check_map(x)
     if cast_to not in _CAST_TO:
         raise OpError(f"unknown cast_to {cast_to!r}")
@@ -187,7 +187,7 @@ def _cast(values: list[Any], source: np.dtype[Any], target: np.dtype[Any]) -> Ar
 
 @op("DictVectorizer", domain=DOMAIN)
 def dict_vectorizer(x: dict[Any, Any], *, int64_vocabulary: Ints = None, string_vocabulary: Strings = None) -> Array:
-    """Values [1, n] in the order of the vocabulary; other keys are ignored, as in scikit-learn."""
+    """Return values [1, n] in the order of the vocabulary; other keys are ignored, as in scikit-learn."""
     _check_map(x)
     vocabulary = the_one("the vocabulary", int64_vocabulary=int64_vocabulary, string_vocabulary=string_vocabulary)
     wanted = type(vocabulary[0])

@@ -85,7 +85,7 @@ def _class_ranges(counts: list[int]) -> Iterator[slice]:
 
 
 def _pair_scores(ctx: Context, kernel: Array, coefficients: Array, counts: list[int], rho: Array) -> Array:
-    """Scores [rows, pairs] of each class against each later one, positive for the first of the two.
+    """Return scores [rows, pairs] of each class against each later one, positive for the first of the two.
 
     Row r of `coefficients` [classes - 1, vectors] has, for the vectors of class c, the
     coefficients against class r, or r + 1 if r is not before c.
@@ -225,7 +225,7 @@ def _regressor_rule(x: Info, **_: Any) -> Info:
 def svm_regressor(
     ctx: Context, x: Array, *, machine: MachineAttributes, n_supports: int = 0, one_class: int = 0
 ) -> Array:
-    """Scores [rows, 1]; of a one-class machine 1 for members and -1 for outliers."""
+    """Return scores [rows, 1]; of a one-class machine 1 for members and -1 for outliers."""
     coefficients, rho = machine.coefficients, machine.rho
     if not rho or not coefficients or len(rho) != 1:
         raise OpError(f"needs coefficients and one rho, got {len(coefficients or ())} and {len(rho or ())}")

@@ -107,7 +107,7 @@ def tree_ensemble_regressor(
     ctx: Context, x: Array, *, nodes: NodeAttributes, target: VoteAttributes, total: TotalAttributes,
     aggregate_function: str = "SUM", n_targets: int | None = None,
 ) -> Array:  # fmt: skip
-    """Scores [rows, n_targets]."""
+    """Return scores [rows, n_targets]."""
     rows = as_rows(x)
     targets = _target_count(ctx, rows, n_targets)
     scores, _ = classic_ensemble(Same(nodes, target), targets).scores(rows, aggregate_function, ctx.tick)
@@ -137,7 +137,7 @@ def tree_ensemble(
     ctx: Context, x: Array, *, trees: EnsembleAttributes, aggregate_function: int = 1, n_targets: int | None = None,
     post_transform: int = 0,
 ) -> Array:  # fmt: skip
-    """Scores [rows, n_targets] in the input's type."""
+    """Return scores [rows, n_targets] in the input's type."""
     rows = as_rows(x)
     if x.dtype.kind != "f":
         raise OpError(f"needs floating-point numbers, got {x.dtype}")

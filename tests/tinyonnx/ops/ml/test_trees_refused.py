@@ -15,7 +15,7 @@ F32, I32, I64 = np.float32, np.int32, np.int64
 NAN = float("nan")
 
 GOOD = classic(forest(2, all_of(2), seed=4), "target") | {"n_targets": 2}
-"""Its first nodes are branches: forests are random."""
+"""A random forest whose first nodes are branches."""
 
 assert "LEAF" not in GOOD["nodes_modes"][:3]
 

@@ -54,7 +54,7 @@ def leaf_of(tree: Branch | Leaf, row: Any) -> Leaf:
 
 
 def scores_of(trees: list[Any], x: Any, targets: int, aggregate: str = "SUM") -> Any:
-    """Scores [rows, targets] in float64."""
+    """Return scores [rows, targets] in float64."""
     scores = np.zeros((len(x), targets))
     for i, row in enumerate(x):
         said: list[list[float]] = [[] for _ in range(targets)]
@@ -69,7 +69,7 @@ def scores_of(trees: list[Any], x: Any, targets: int, aggregate: str = "SUM") ->
 
 
 def classic(trees: list[Any], kind: str) -> dict[str, Any]:
-    """Attributes of TreeEnsembleClassifier (`kind` "class") or TreeEnsembleRegressor ("target")."""
+    """Return attributes of TreeEnsembleClassifier (`kind` "class") or TreeEnsembleRegressor ("target")."""
     nodes: dict[str, list[Any]] = {
         f"nodes_{n}": [] for n in ("treeids", "nodeids", "featureids", "values", "modes", "truenodeids", "falsenodeids")
     } | {"nodes_missing_value_tracks_true": []}
@@ -99,7 +99,7 @@ def classic(trees: list[Any], kind: str) -> dict[str, Any]:
 
 
 def modern(trees: list[Any], dtype: Any) -> dict[str, Any]:
-    """Attributes of TreeEnsemble; leaves have one vote each."""
+    """Return attributes of TreeEnsemble; leaves have one vote each."""
     nodes: dict[str, list[Any]] = {
         f"nodes_{n}": []
         for n in ("featureids", "splits", "modes", "truenodeids", "trueleafs", "falsenodeids", "falseleafs")
