@@ -87,7 +87,7 @@ def linear_attention(
 def _gate(
     name: str, gate: Array | None, needed: bool, batch: int, tokens: int, heads: int, sizes: tuple[int, ...],
 ) -> Array | None:  # fmt: skip
-    """[T, B, N or 1, a size of `sizes`], or None if the rule doesn't need it."""
+    """Return a gate as [T, B, N or 1, a size of `sizes`]; None if the rule doesn't need it."""
     if not needed:
         return None
     if gate is None:

@@ -127,7 +127,7 @@ RARE: dict[str, Callable[[np.ndarray], bytes]] = {
 CONTAINERS.update(RARE)
 
 SELF_FRAMED = ("bare mp3", "adts", "ircam", "ircam float", "paf", "paf24", "pvf")
-"""Containers that don't know their length: of one that was cut off nothing is missing that was promised."""
+"""Containers that don't declare their length, so that a truncated file lacks nothing that was declared."""
 
 TAG = b"TAG" + bytes(range(33, 126)) + bytes(32)
 APE = b"APETAGEX" + struct.pack("<IIII", 2000, 32, 0, 0) + bytes(8)

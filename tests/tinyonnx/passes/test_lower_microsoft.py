@@ -112,7 +112,7 @@ def test_rows_that_are_not_there():
 
 @pytest.mark.parametrize("dtype", [np.int8, np.uint8])
 def test_joined_bytes(dtype):
-    """Parts of other scales are brought to that of the result, bit for bit; one that has it already is not."""
+    """Parts with other scales are converted to the scale of the result, bit for bit; a part with that scale is not."""
     rng = np.random.default_rng(0)
     parts = {f"x{i}": rng.integers(0, 256, (2, 3 + i, 4)).astype(np.uint8).view(dtype) for i in range(3)}
     scales, zeros = np.float32([0.02, 0.031, 0.011]), np.array([3, 100, 7], dtype)
