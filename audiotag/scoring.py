@@ -154,13 +154,12 @@ class Scorer:
         blocks = audio.stream(
             clip.source, clip.rate, raw=clip.raw, name=clip.name, channel=self.channel, notes=notes, target=self.rate
         )
-        return blocks if self.reached is None else self._counted(blocks, self.reached)
-
-    def _counted(self, blocks: Iterator[Array], reached: Callable[[float], None]) -> Iterator[Array]:
         samples = 0
         for block in blocks:
+            self.network.prepare(len(block))
             samples += len(block)
-            reached(samples / self.rate)
+            if self.reached is not None:
+                self.reached(samples / self.rate)
             yield block
 
     def _mean(self, pieces: list[Scored]) -> Scored:

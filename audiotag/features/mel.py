@@ -19,8 +19,8 @@ from audiotag.features import mel_stream
 from audiotag.features.fft_kernel import Curve, Tables, tables
 from audiotag.features.mel_stream import Ends, FrontEnd, State
 from audiotag.features.settings import MelConfig, mel_filterbank, window
-from tinyonnx.codegen.arguments import cells
-from tinyonnx.codegen.kernel import DISABLED, BoundKernel
+from tinyonnx.codegen.arguments import cells, kinds_of
+from tinyonnx.codegen.kernel import DISABLED, BoundKernel, Kernel
 
 if TYPE_CHECKING:
     from tinyonnx.ir import Array
@@ -112,6 +112,12 @@ def _give_back(workspace: _Workspace, config: MelConfig) -> None:
     waiting = _waiting(config)
     if len(waiting) < _KEPT:
         waiting.append(workspace)
+
+
+def kernel_of(config: MelConfig) -> tuple[Kernel, str]:
+    """The kernel of a front end, with the kinds of its arguments."""
+    state, nothing = State(np.empty(0, np.int64), np.empty(0, np.float32)), np.empty(0, np.float32)
+    return mel_stream.push, kinds_of((state, nothing, mel_stream.MORE, nothing, 0, front_end(config)))
 
 
 class LogMelStream:

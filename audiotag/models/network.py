@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -9,9 +10,14 @@ import numpy as np
 
 import tinyonnx
 from audiotag.errors import ModelError, printable
+from audiotag.features import mel
 from audiotag.models.description import KEY, Description, efficientat, parse
+from tinyonnx.codegen import code_cache
+from tinyonnx.codegen.kernel import DISABLED
 
 if TYPE_CHECKING:
+    from audiotag.features.settings import MelConfig
+    from tinyonnx.codegen.kernel import Kernel
     from tinyonnx.ir import Array, Node
 
 
@@ -21,6 +27,9 @@ _POOLS = ("GlobalAveragePool", "AveragePool", "ReduceMean")
 
 _PROBE = 2.0
 """Seconds of silence with which the rate of frame-wise scores is checked."""
+
+_ORDINARY = 10.0
+"""Seconds of a clip of ordinary length, that of AudioSet's."""
 
 _NO_DESCRIPTION = "; it has no description: add one with `audiotag models describe`"
 
@@ -59,6 +68,7 @@ class Network:
 
     def __init__(self, source: str | bytes, name: str, threads: int = 1, precision: str = "float32") -> None:
         self.name = name
+        self._prepared = False
         try:
             options = tinyonnx.SessionOptions()
             options.intra_op_num_threads = threads
@@ -80,6 +90,31 @@ class Network:
         self._frames = self._find_frames()
         self._output = self._find_scores()
         self._check_frame_rate()
+
+    def prepare(self, samples: int) -> None:
+        """Load the machine code of the front end; without it, compile it and the kernels of the model together.
+
+        Does nothing after the first call.
+        """
+        features = self.description.features
+        if self._prepared or features is None or DISABLED:
+            return
+        self._prepared = True
+        kernel, kinds = mel.kernel_of(features)
+        with code_cache.expecting(lambda: self.kernels(features, samples)):
+            kernel.address(kinds)
+
+    def kernels(self, features: MelConfig, samples: int) -> list[tuple[Kernel, str]]:
+        """Return the kernels for a clip of so many samples and one of ordinary length, with the kinds of arguments."""
+        found = [mel.kernel_of(features)]
+        lengths, rate = self.description.lengths, self.description.rate
+        for seconds in (samples / rate, _ORDINARY):
+            longest = min(max(seconds, lengths.shortest), lengths.longest or seconds)
+            frames = self.frames or features.n_frames(round(longest * rate))
+            with suppress(tinyonnx.Error, ModelError):  # the run raises it
+                rows = np.zeros((1, features.n_mels, frames), np.float32)
+                found += self.session.kernels_for([self._output], self.feeds(rows))
+        return found
 
     # -- running ------------------------------------------------------------------------
 
@@ -299,7 +334,9 @@ class Network:
             return
         seconds = max(_PROBE, description.lengths.shortest)
         seconds = min(seconds, description.lengths.longest or seconds)
-        rows = description.hear(np.zeros(round(seconds * description.rate), np.float32))
+        silence = np.zeros(round(seconds * description.rate), np.float32)
+        self.prepare(len(silence))
+        rows = description.hear(silence)
         count = len(self._framewise(self._run([self._frames], rows[None])[0]))
         expected = seconds * description.frames.rate
         if abs(count - expected) > max(1.5, 0.02 * expected):

@@ -32,6 +32,7 @@ from tinyonnx.runtime.stored_plan import PlanStore, can_be_stored
 from tinyonnx.runtime.trace import Hook, iterate
 
 if TYPE_CHECKING:
+    from tinyonnx.codegen.kernel import Kernel
     from tinyonnx.ort.preparation import Preparation
     from tinyonnx.passes import Pass, Rewrite
     from tinyonnx.runtime.sized import SizedPlan
@@ -280,6 +281,29 @@ class InferenceSession(SessionDescription):
         Without `decide` it holds for all values of the inputs. Raises what `run` raises.
         """
         return self._prepare(self._request(output_names, input_feed, decide), by_item)[0]
+
+    def kernels_for(
+        self, output_names: Sequence[str] | None, input_feed: Mapping[str, Any]
+    ) -> list[tuple[Kernel, str]]:  # fmt: skip
+        """Return the kernels that a run needs, with the kinds of their arguments; none is compiled.
+
+        Raises what `run` raises of its feeds.
+        """
+        from tinyonnx.codegen.arguments import kinds_of
+        from tinyonnx.runtime.binding import allocate_arena, arguments, kernel_calls, scratch_for
+        from tinyonnx.runtime.program import run_table, run_table_shared
+        from tinyonnx.runtime.size_table import evaluate
+
+        plan = self._preparation.plan(self._request(output_names, input_feed))
+        found = [call for calls in kernel_calls(plan, allocate_arena(plan, plan.arena_bytes)) for call in calls]
+        scratch, integers = scratch_for(plan, found), [np.empty(0, np.int64)] * 4
+        pairs: list[tuple[Kernel, Sequence[Any]]]
+        pairs = [(call.kernel, arguments(call, scratch, plan.threads)) for call in found]
+        pairs += [
+            (run_table, integers[:1]) if plan.threads == 1 else (run_table_shared, integers),
+            (evaluate, integers),
+        ]
+        return [(kernel, kinds_of(args)) for kernel, args in pairs]
 
     def plan_for_sizes(
         self, output_names: Sequence[str] | None, input_feed: Mapping[str, Any], axes: Mapping[str, int]

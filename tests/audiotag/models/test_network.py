@@ -9,8 +9,10 @@ import soundfile
 from onnx import numpy_helper, parser
 
 from audiotag import ModelError, Tagger
+from audiotag.features.settings import MelConfig
 from audiotag.models.network import sigmoid
 from tests.audiotag.conftest import make_tagger
+from tinyonnx.codegen.kernel import DISABLED, Kernel
 
 
 @pytest.fixture(scope="module")
@@ -23,6 +25,24 @@ def clip(noise, tmp_path):
     path = tmp_path / "clip.wav"
     soundfile.write(path, noise[:, 0], 32000, subtype="FLOAT")
     return path
+
+
+@pytest.mark.skipif(DISABLED, reason="without the JIT nothing is compiled")
+@pytest.mark.parametrize("seconds", [0.5, 10])
+def test_kernels_of_a_first_clip_are_known_before_it_is_analysed(model, seconds, monkeypatch):
+    """They are compiled together: any that is missing in the list would be compiled alone, after the others."""
+    used, address = [], Kernel.address
+
+    def noted(kernel, kinds):
+        used.append((kernel, kinds))
+        return address(kernel, kinds)
+
+    tagger, features = Tagger(model), MelConfig()
+    expected = tagger.network.kernels(features, round(seconds * features.rate))
+    monkeypatch.setattr(Kernel, "address", noted)
+    tagger.tag(np.zeros(round(seconds * features.rate), np.float32), features.rate)
+    assert {kernel.__name__ for kernel, _ in used} >= {"push", "run_table"}
+    assert set(used) <= set(expected)
 
 
 def test_logits_are_pytorchs(shared, golden, mn04):
