@@ -55,7 +55,6 @@ REPLACED = {
     "s3://bucket/tags/": "{stage}/ray-tags",
     "127.0.0.1:8000": "127.0.0.1:{port}",
     "ray.init()": 'ray.init(num_cpus=2, include_dashboard=False, logging_level="ERROR")',
-    "size=cpus - 1": "size=1",
     "onnx-conformance backend": "onnx-conformance backend --timeout 600 --match 'test_(abs|add|relu|gather_0)$'",
     "python run.py": "python block.py",
     "--time 30m": "--time 10s --timeout 600",
