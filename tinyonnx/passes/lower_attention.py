@@ -97,9 +97,11 @@ def _finish(
     """Replace the node by attention; with `flat` its result has the heads side by side."""
     if not scores.scale > 0 or not math.isfinite(scores.scale):
         raise NotLowerable(f"its scale is {scores.scale}")
-    groups = q.heads // k.heads if k.heads else 0
+    groups, batches = q.heads // k.heads if k.heads else 0, [_shape(x.value)[0] for x in (q, k, v)]
     if not groups or q.heads != groups * k.heads or v.heads != k.heads or v.length != k.length:
         raise NotLowerable("heads or lengths of queries, keys and values don't fit together")
+    if batches != batches[:1] * 3:
+        raise NotLowerable("queries, keys and values are batches of different sizes")
     attributes: dict[str, Any] = {"scale": scores.scale}
     attributes |= {name: n for name, n in (("causal", scores.causal), ("lenient", scores.lenient)) if n}
     if groups > 1:

@@ -170,3 +170,12 @@ def test_positions_that_are_not_there() -> None:
     feeds = {"x": Q, "ids": np.full((B, S), -1), "cos": data(20, H // 2), "sin": data(20, H // 2)}
     with pytest.raises(tinyonnx.NodeError, match="the numbers of rows are -1 to -1, the table has 20"):
         both("RotaryEmbedding", feeds, domain="com.microsoft")
+
+
+@pytest.mark.parametrize("other", ["q", "k", "v"])
+def test_batches_of_different_sizes_are_refused(other: str) -> None:
+    """FusedAttention would broadcast them."""
+    feeds = {"q": data(B, N, S, H), "k": data(B, N, T, H, seed=1), "v": data(B, N, T, H, seed=2)}
+    feeds[other] = feeds[other][:1]
+    with pytest.raises(tinyonnx.NodeError, match=r"Q, K and V, as \[B, N, length, size\], are"):
+        both("Attention", feeds)
