@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import soxr
 
+from audiotag.features.mel import DEFAULT
 from audiotag.standalone import kernels, resampler
 from audiotag.standalone.resampler import accept, produce, start
 from tinyonnx import kernel
@@ -17,7 +18,7 @@ from tinyonnx.ir import Array
 RATES = 8000, 11025, 16000, 22050, 44056, 44100, 48000, 96000, 192000
 """Sample rates in the table, in Hz."""
 
-TARGET = resampler.TARGET
+TARGET = DEFAULT.rate
 
 
 @kernel
@@ -25,8 +26,8 @@ def run(
     x: Array, rate: int, block: int, memory: kernels.Resampler, out: Array, ends: Array, part: int, parts: int
 ) -> None:
     """Resample x in blocks; ends[0] becomes the number of outputs."""
-    registers, weights, inputs, curve, zeros, sums = memory
-    start(registers, rate, weights, inputs, curve)
+    target, registers, weights, inputs, curve, zeros, sums = memory
+    start(registers, rate, target, weights, inputs, curve)
     end, at, produced = 0, 0, -1
     while at < len(x):
         at += accept(registers, x, at, min(at + block, len(x)), inputs)
@@ -38,20 +39,22 @@ def run(
 
 
 class Resampler:
-    """Resamples clips (n,) float32 to 32 kHz, in blocks of a given number of samples."""
+    """Resamples clips (n,) float32 to a rate, in blocks of a given number of samples."""
 
-    def __init__(self) -> None:
+    def __init__(self, target: int = TARGET) -> None:
+        weights, inputs = resampler.lengths(target)
         self._memory = kernels.Resampler(
+            rate=target,
             registers=np.zeros(resampler.REGISTERS, np.int64),
-            weights=np.zeros(resampler.WEIGHTS, np.float32),
-            inputs=np.full(resampler.INPUTS, np.nan, np.float32),
+            weights=np.zeros(weights, np.float32),
+            inputs=np.full(inputs, np.nan, np.float32),
             curve=resampler.prototype(),
             zeros=np.zeros(LANES, np.float32),
             sums=np.zeros(resampler.SUMS, np.float32),
         )
 
     def __call__(self, x: Array, rate: int, block: int = 8192) -> Array:
-        room = resampler.outputs_of(len(x), rate) + resampler.LARGEST
+        room = resampler.outputs_of(len(x), rate, self._memory.rate) + resampler.LARGEST
         out, ends = np.full(room, np.nan, np.float32), np.zeros(1, np.int64)
         x = np.ascontiguousarray(x, np.float32)
         run(x, rate, block, self._memory, out, ends)

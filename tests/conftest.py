@@ -43,6 +43,7 @@ ROOT = Path(__file__).resolve().parents[1]
 
 TARGETS = (
     "tests/audiotag/standalone/test_build.py",
+    "tests/audiotag/standalone/test_other_models.py",
     "tests/audiotag/standalone/test_targets.py",
     "tests/audiotag/web",
     "tests/tinyonnx/native",

@@ -56,6 +56,7 @@ class Network:
         name: name of the model in error messages.
         threads: number of threads of a run, at most one per processor.
         precision: type of the operands of large products, see `tinyonnx.SessionOptions`.
+        probe: whether to check the described rate of frame-wise scores by running the model.
 
     Attributes:
         description: what the model hears and answers.
@@ -66,7 +67,9 @@ class Network:
         ModelError: the model can't be loaded, its description is wrong, or its input or outputs contradict it.
     """
 
-    def __init__(self, source: str | bytes, name: str, threads: int = 1, precision: str = "float32") -> None:
+    def __init__(
+        self, source: str | bytes, name: str, threads: int = 1, precision: str = "float32", *, probe: bool = True
+    ) -> None:
         self.name = name
         self._prepared = False
         try:
@@ -89,7 +92,8 @@ class Network:
         self._dtype = _FLOATS[self._input.type]
         self._frames = self._find_frames()
         self._output = self._find_scores()
-        self._check_frame_rate()
+        if probe:
+            self._check_frame_rate()
 
     def prepare(self, samples: int) -> None:
         """Load the machine code of the front end; without it, compile it and the kernels of the model together.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,8 +14,7 @@ from audiotag.models.description import Description
 from audiotag.models.network import Network
 from audiotag.standalone import registers
 from audiotag.standalone.program import TaggerProgram
-from audiotag.standalone.resampler import TARGET
-from audiotag.standalone.source import FOLDER, ROOMS, Facts
+from audiotag.standalone.source import FOLDER, ROOMS, Facts, front_end_sizes
 from audiotag.standalone.source import texts as source_texts
 from tinyonnx import Error as EngineError
 from tinyonnx import kernel
@@ -26,7 +25,7 @@ from tinyonnx.files import target_of, write_file
 from tinyonnx.native import products
 from tinyonnx.native.kernels import bytes_for, run_sized, unpack
 from tinyonnx.native.levels import report, units
-from tinyonnx.native.sized import lay_out_sizes, plan_for_size
+from tinyonnx.native.sized import SizedModel, lay_out_sizes, plan_for_size
 from tinyonnx.native.toolchain import require
 from tinyonnx.native.unit import UNPACK, UNPACK_KINDS, UNPACKED_BYTES, WORDS, Place, Unit, UnitLayout
 
@@ -35,8 +34,8 @@ if TYPE_CHECKING:
     from tinyonnx.ir import Array
     from tinyonnx.runtime.sized import SizedPlan
 
-SECONDS = 600
-"""Length of the longest clip or window that is tagged in one piece."""
+SECONDS, WAVEFORM_SECONDS = 600, 120
+"""Length of the longest clip or window that is tagged in one piece, by a model of features or of waveforms."""
 
 _HERE = Path(__file__).parent
 
@@ -60,14 +59,15 @@ def build_program(model: ResolvedModel, output: Path, target: str = DEFAULT, pre
     source = model.source if isinstance(model.source, bytes) else str(Path(model.source).resolve())
     name = model.source if isinstance(model.source, str) else model.name
     network = Network(model.source, name)
-    description = _compilable(network)
+    description = network.description
+    seconds = SECONDS if description.features else WAVEFORM_SECONDS
     try:
         require()
         target_of(output)
         facts = _facts(model, description, machine, precision)
         means = network.session.operand_means() if precision == "bfloat16" else None
-        found = units(machine, unit, source, name, SECONDS, means, precision=precision)
-        texts, macros = source_texts(facts, SECONDS), products.level_macros(machine, precision)
+        found = units(machine, unit, source, name, seconds, means, precision=precision)
+        texts, macros = source_texts(facts, seconds), products.level_macros(machine, precision)
         sources = [*SOURCES, products.PROCESS]
         products.link_units(machine, found, texts, output, macros=macros, sources=sources)
     except EngineError as error:
@@ -77,26 +77,6 @@ def build_program(model: ResolvedModel, output: Path, target: str = DEFAULT, pre
     script = output.with_suffix(".mjs")
     write_file(script, PROGRAM.read_bytes() + (_HERE / "node.mjs").read_bytes())
     return [output, script]
-
-
-def _compilable(network: Network) -> Description:
-    """Return the description of a model if the program supports it. Raises ModelError."""
-    description = network.description
-    lengths = description.lengths
-    reasons = [
-        "takes the waveform" if description.features is None else "",
-        "takes time before mel bands" if description.layout[-1] == "mel" else "",
-        f"hears {description.rate} Hz" if description.rate != TARGET else "",
-        f"takes exactly {lengths.fixed:g} s" if lengths.fixed else "",
-        f"takes at least {lengths.min:g} s" if lengths.min else "",
-        f"takes at most {lengths.max:g} s" if lengths.max else "",
-    ]
-    if any(reasons):
-        raise ModelError(
-            f"{network.name}: {', '.join(filter(None, reasons))}; only models of log-mel features at {TARGET} Hz, "
-            f"of any length, become executables; use audiotag tag"
-        )
-    return description
 
 
 def _facts(model: ResolvedModel, description: Description, target: TargetMachine, precision: str) -> Facts:
@@ -128,32 +108,15 @@ def unit(source: str | bytes, name: str, longest: int, means: Mapping[str, Array
     A clip or window of up to `longest` seconds is tagged in one piece. Weights are rounded to bfloat16 if `means` are
     given.
     """
-    network = Network(source, name, precision="float32" if means is None else "bfloat16")
+    # this process may compile for another machine: it runs nothing
+    network = Network(source, name, precision="float32" if means is None else "bfloat16", probe=False)
     if means is not None:
         network.session.round_weights(means)
-    config = network.description.features
-    assert config is not None
     program = TaggerProgram(network.description)
     layout = UnitLayout()
     layout.map(program.memory, layout.room("program", program.memory.nbytes))
     arrays = program.arrays
-
-    def plan_for(frames: int) -> SizedPlan:
-        feeds = network.feeds(np.broadcast_to(np.float32(0), (1, config.n_mels, frames)))
-        (only,) = feeds
-        plan = plan_for_size(network.session, [network.output], feeds, only, network.description.layout.index("time"))
-        (logits,) = plan.plan.graph.outputs
-        if logits.dtype != np.float32 or plan.plan.graph.inputs[0].dtype != np.float32:
-            raise ModelError(f"{name}: computes {logits.dtype}, only float32 can be compiled")
-        if np.prod(logits.static_shape or ()) != network.classes:
-            raise ModelError(f"{name}: gives {logits.static_shape} numbers, not {network.classes}")
-        return plan
-
-    if network.frames is not None:
-        first = last = network.frames
-    else:
-        first, last = (config.n_frames(seconds * config.rate) for seconds in (0, longest))
-    model = lay_out_sizes(layout, plan_for, first, last)
+    model = _lay_out_model(layout, network, longest)
     arena = np.empty(0, np.float32)
     layout.add_call(unpack, UNPACK, UNPACK_KINDS)
     mapped = {id(arrays["tape"]): "TAPE", id(arrays["features"]): "FEATURES", id(arena): "ARENA"}
@@ -182,3 +145,46 @@ def unit(source: str | bytes, name: str, longest: int, means: Mapping[str, Array
         for cell in found:
             layout.add_place(cell, 16)
     return layout.finished(report)
+
+
+def _lay_out_model(layout: UnitLayout, network: Network, longest: int) -> SizedModel:
+    """Lay out a model for clips of up to `longest` seconds. Raises ModelError, and the errors of planning."""
+    description = network.description
+    axes, ends = description.layout, front_end_sizes(description, longest)
+    time = axes.index("time" if description.features else "samples")
+    # features are rows of frames
+    swapped = (axes.index("mel"), time) if description.features and time < axes.index("mel") else None
+
+    def plan_for(frames: int) -> SizedPlan:
+        feeds = network.feeds(np.broadcast_to(np.float32(0), (1, ends.n_mels, frames)))
+        (only,) = feeds
+        plan = plan_for_size(network.session, [network.output], feeds, only, time)
+        (logits,) = plan.plan.graph.outputs
+        if logits.dtype != np.float32 or plan.plan.graph.inputs[0].dtype != np.float32:
+            raise ModelError(f"{network.name}: computes {logits.dtype}, only float32 can be compiled")
+        if np.prod(logits.static_shape or ()) != network.classes:
+            raise ModelError(f"{network.name}: gives {logits.static_shape} numbers, not {network.classes}")
+        return plan
+
+    if network.frames is not None:
+        return lay_out_sizes(layout, plan_for, network.frames, network.frames, swapped)
+    first = _least(plan_for, ends.frames_of(0), ends.frames_of(description.rate))
+    return lay_out_sizes(layout, plan_for, first, ends.longest_frames, swapped)
+
+
+def _least(plan_for: Callable[[int], SizedPlan], first: int, last: int) -> int:
+    """Return the least size from `first` on that a model takes. Raises the errors of planning if it takes none."""
+    try:
+        plan_for(first)
+        return first
+    except EngineError:
+        plan_for(last)
+    while last - first > 1:
+        middle = (first + last) // 2
+        try:
+            plan_for(middle)
+        except EngineError:
+            first = middle
+        else:
+            last = middle
+    return last

@@ -1,4 +1,4 @@
-"""The kernels that the C front end calls: from bytes to samples at 32 kHz, to log-mel features, and to tags."""
+"""The kernels that the C front end calls: from bytes to samples at the model's rate, to its input, and to tags."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ import numpy as np
 from audiotag.features import mel_stream
 from audiotag.features.mel_stream import FrontEnd, State, stream
 from audiotag.standalone import registers as reg
-from audiotag.standalone.resampler import TARGET, accept, done, produce, start
+from audiotag.standalone.resampler import accept, done, produce, start
 from audiotag.standalone.samples import average, convert, peak_of
-from audiotag.standalone.scores import rank
+from audiotag.standalone.scores import probabilities, rank
 from tinyonnx import jit, kernel
 
 if TYPE_CHECKING:
@@ -32,8 +32,9 @@ class Input(NamedTuple):
 
 
 class Resampler(NamedTuple):
-    """The registers and the memory of `resampler`; `curve` and `zeros` are constants."""
+    """The output rate, registers and memory of `resampler`; `curve` and `zeros` are constants."""
 
+    rate: int
     registers: Array
     weights: Array
     inputs: Array
@@ -72,12 +73,12 @@ def resample(n: Array, resampler: Resampler, mono: Array, samples: Array, part: 
     With FIRST a clip begins; with LAST there are no more inputs, and RESULT is whether all outputs are there.
     """
     r, weights, inputs = resampler.registers, resampler.weights, resampler.inputs
-    if n[reg.RATE] == TARGET:
+    if n[reg.RATE] == resampler.rate:
         pass_on(n, mono, samples)
         n[reg.RESULT] = 1
         return
     if n[reg.FIRST]:
-        start(r, n[reg.RATE], weights, inputs, resampler.curve)
+        start(r, n[reg.RATE], resampler.rate, weights, inputs, resampler.curve)
     n[reg.START] += accept(r, mono, n[reg.START], n[reg.END], inputs)
     last = n[reg.LAST] != 0
     n[reg.COUNT] = produce(r, last, inputs, weights, resampler.zeros, resampler.sums, samples, n[reg.COUNT])
@@ -97,22 +98,41 @@ def pass_on(n: Array, mono: Array, samples: Array) -> None:
 
 @kernel
 def analyse(
-    n: Array, samples: Array, features: Array, state: State, front: FrontEnd, part: int, parts: int
+    n: Array, samples: Array, features: Array, silence: Array, state: State, front: FrontEnd, part: int, parts: int
 ) -> None:  # fmt: skip
     """Take samples[START:END] of a clip; with LAST, FRAMES frames of its features lie at the start of `features`.
 
-    With FIRST a clip begins. Rows are STEP apart until the clip ends.
+    With FIRST a clip begins. Rows are STEP apart until the clip ends, with ZEROS samples of silence.
     """
     registers, mels = state.registers, front.tables.sizes.n_mels
     if n[reg.FIRST]:
         registers[:] = 0
-    what = _LAST if n[reg.LAST] else _MORE
-    stream(state, samples[n[reg.START] : n[reg.END]], what, features, n[reg.STEP], front)
+    stream(state, samples[n[reg.START] : n[reg.END]], _MORE, features, n[reg.STEP], front)
+    for at in range(0, n[reg.ZEROS], len(silence)):
+        stream(state, silence[: n[reg.ZEROS] - at], _MORE, features, n[reg.STEP], front)
+    if n[reg.LAST]:
+        stream(state, silence[:0], _LAST, features, n[reg.STEP], front)
     n[reg.FRAMES] = registers[_FRAMES]
     if n[reg.LAST]:
         if n[reg.FRAMES] < n[reg.STEP]:
             compact(features, mels, n[reg.FRAMES], n[reg.STEP])
         limit(features[: mels * n[reg.FRAMES]], front.below)
+
+
+@kernel
+def collect(n: Array, samples: Array, features: Array, state: State, part: int, parts: int) -> None:
+    """Take samples[START:END] of a clip as `analyse` does, for a model of waveforms: each is a frame."""
+    registers = state.registers
+    if n[reg.FIRST]:
+        registers[_FRAMES] = 0
+    i, o = np.uint64(n[reg.START]), np.uint64(registers[_FRAMES])
+    count = np.uint64(n[reg.END] - n[reg.START])
+    for j in range(count):
+        features[o + j] = samples[i + j]
+    for j in range(np.uint64(n[reg.ZEROS])):
+        features[o + count + j] = np.float32(0)
+    registers[_FRAMES] += n[reg.END] - n[reg.START] + n[reg.ZEROS]
+    n[reg.FRAMES] = registers[_FRAMES]
 
 
 @jit
@@ -138,6 +158,19 @@ def compact(features: Array, mels: int, frames: int, step: int) -> None:
 
 
 @kernel
-def choose(n: Array, reals: Array, logits: Array, scores: Array, order: Array, part: int, parts: int) -> None:
-    """Set `scores` to those of all classes and `order` to the tags; RESULT is their number, -1 without valid scores."""
-    n[reg.RESULT] = rank(logits, n[reg.PROBABILITIES], n[reg.TOP], reals[reg.THRESHOLD], scores, order)
+def choose(
+    n: Array, reals: Array, logits: Array, scores: Array, sums: Array, order: Array, part: int, parts: int
+) -> None:  # fmt: skip
+    """Set `scores` to those of all classes and `order` to the tags; RESULT is their number, -1 without valid scores.
+
+    With PIECES, which counts the pieces of a clip so far, scores are the mean of those of all pieces.
+    """
+    pieces = n[reg.PIECES]
+    if not probabilities(logits, n[reg.PROBABILITIES], scores):
+        n[reg.RESULT] = -1
+        return
+    if pieces > 0:
+        for i in range(len(scores)):
+            sums[i] = scores[i] + (sums[i] if pieces > 1 else 0.0)
+            scores[i] = sums[i] / pieces
+    n[reg.RESULT] = rank(scores, n[reg.TOP], reals[reg.THRESHOLD], order)

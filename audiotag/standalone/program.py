@@ -20,18 +20,26 @@ if TYPE_CHECKING:
 INPUT = 1 << 16
 """Bytes per read."""
 
+SILENCE = 1024
+"""Samples of silence that are analysed at a time."""
+
 MAPPED = ("tape", "features")
 """Arrays that are empty here; C maps memory for them when it knows how much is needed."""
 
 _ALIGNMENT = 64
 
-_CALLS = (
-    (kernels.mix, "integers reals input values mono"),
-    (kernels.resample, "integers resampler mono tape"),
-    (kernels.analyse, "integers tape features mel_state front_end"),
-    (kernels.choose, "integers reals logits scores order"),
-)
-"""Kernels in the order of `source.CALLS`, with the names of their arguments."""
+_ANALYSE = kernels.analyse, "integers tape features silence mel_state front_end"
+_COLLECT = kernels.collect, "integers tape features mel_state"
+
+
+def _calls(analyse: tuple[Kernel, str]) -> tuple[tuple[Kernel, str], ...]:
+    """Kernels in the order of `source.CALLS`, with the names of their arguments."""
+    return (
+        (kernels.mix, "integers reals input values mono"),
+        (kernels.resample, "integers resampler mono tape"),
+        analyse,
+        (kernels.choose, "integers reals logits scores sums_of_scores order"),
+    )
 
 
 class TaggerProgram:
@@ -39,16 +47,17 @@ class TaggerProgram:
 
     def __init__(self, description: Description) -> None:
         config, classes = description.features, len(description.labels)
-        assert config is not None
-        front = mel.front_end(config)
-        fixed = {
-            "curve": resampler.prototype(), "mel_numbers": front.tables.numbers, "mel_indices": front.tables.indices,
-        }  # fmt: skip
+        front = None if config is None else mel.front_end(config)
+        fixed = {"curve": resampler.prototype()}
+        scratch: dict[str, Array] = {}
+        if front is not None:
+            fixed |= {"mel_numbers": front.tables.numbers, "mel_indices": front.tables.indices}
+            scratch = front.scratch._asdict()
+            scratch.pop("bits")  # the memory of `mel`
         self.constants, constants = _allocate({name: (len(x), x.dtype) for name, x in fixed.items()})
         for name, array in fixed.items():
             constants[name][:] = array
-        scratch = front.scratch._asdict()
-        bits = scratch.pop("bits")  # the memory of `mel`
+        weights, inputs = resampler.lengths(description.rate)
         self.memory, own = _allocate(
             {
                 "integers": (registers.INTEGERS, np.int64),
@@ -57,34 +66,37 @@ class TaggerProgram:
                 "values": (samples.VALUES, np.float32),
                 "mono": (samples.VALUES, np.float32),
                 "resampler": (resampler.REGISTERS, np.int64),
-                "weights": (resampler.WEIGHTS, np.float32),
-                "delayed": (resampler.INPUTS, np.float32),
+                "weights": (weights, np.float32),
+                "delayed": (inputs, np.float32),
                 "zeros": (LANES, np.float32),
                 "sums": (resampler.SUMS, np.float32),
+                "silence": (SILENCE, np.float32),
                 "mel_registers": (mel_stream.REGISTERS, np.int64),
-                "y": (mel_stream.capacity(config.n_fft, config.hop), np.float32),
+                "y": (mel_stream.capacity(config.n_fft, config.hop) if config else 0, np.float32),
                 **{f"scratch_{name}": (len(x), x.dtype) for name, x in scratch.items()},
                 "logits": (classes, np.float32),
                 "scores": (classes, np.float64),
+                "sums_of_scores": (classes, np.float64),
                 "order": (classes, np.int64),
             }
         )
         a = {**constants, **own, **{name: np.empty(0, np.float32) for name in MAPPED}}
         self.arrays: Mapping[str, Array] = a
-        placed = {name: a[f"scratch_{name}"] for name in scratch}
-        placed["bits"] = placed["mel"].view(bits.dtype)
-        tables = front.tables._replace(numbers=a["mel_numbers"], indices=a["mel_indices"])
         views = (a["input"].view(kind) for kind in (np.int16, np.int32, np.float32, np.float64))
         resampling = ("resampler", "weights", "delayed", "curve", "zeros", "sums")
         records: dict[str, Any] = {
             "input": Input(a["input"], *views),
-            "resampler": Resampler(*(a[name] for name in resampling)),
+            "resampler": Resampler(description.rate, *(a[name] for name in resampling)),
             "mel_state": mel_stream.State(a["mel_registers"], a["y"]),
-            "front_end": front._replace(tables=tables, scratch=fft_kernel.Scratch(**placed)),
         }
+        if front is not None:
+            placed = {name: a[f"scratch_{name}"] for name in scratch}
+            placed["bits"] = placed["mel"].view(front.scratch.bits.dtype)
+            tables = front.tables._replace(numbers=a["mel_numbers"], indices=a["mel_indices"])
+            records["front_end"] = front._replace(tables=tables, scratch=fft_kernel.Scratch(**placed))
         self.kernels: Sequence[tuple[Kernel, tuple[Any, ...]]] = [
             (kernel, tuple(records[name] if name in records else a[name] for name in names.split()))
-            for kernel, names in _CALLS
+            for kernel, names in _calls(_COLLECT if front is None else _ANALYSE)
         ]
         self.places = [a[name] for name in ("integers", "reals", "input", "mono", "scores", "order")]
         """The arrays of `source.PLACES` except the last."""

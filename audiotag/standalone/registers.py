@@ -22,7 +22,7 @@ FRAMES = next(_integers)
 """Number of frames to decode, or of log-mel frames."""
 
 START = next(_integers)
-"""Start of the range to process: of bytes, mono samples, or samples at 32 kHz."""
+"""Start of the range to process: of bytes, mono samples, or samples at the model's rate."""
 
 END = next(_integers)
 """End of that range."""
@@ -36,6 +36,9 @@ FIRST = next(_integers)
 LAST = next(_integers)
 """Whether a clip or window ends."""
 
+ZEROS = next(_integers)
+"""Samples of silence that follow the last ones of a clip or window."""
+
 STEP = next(_integers)
 """Distance of two rows of features."""
 
@@ -44,6 +47,9 @@ TOP = next(_integers)
 
 PROBABILITIES = next(_integers)
 """Whether the model's scores are probabilities instead of logits."""
+
+PIECES = next(_integers)
+"""Number of pieces of a clip so far whose scores are averaged; 0: none are."""
 
 RESULT = next(_integers)
 """Result of a kernel."""

@@ -1,4 +1,4 @@
-"""Resampler from any rate to 32 kHz: a windowed-sinc filter in polyphase form, block by block.
+"""Resampler from any rate to that of a model: a windowed-sinc filter in polyphase form, block by block.
 
 With L/M the ratio of the rates in lowest terms, output m is the convolution of the input at position
 m · M/L with h(u) = c·sinc(c·u)·Kaiser(u), u in samples of the lower rate. The passband ends at 0.913
@@ -17,16 +17,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from audiotag.features.mel import DEFAULT
 from audiotag.sound.audio import MAX_RATE
 from tinyonnx import jit
 from tinyonnx.codegen.primitives import LANES, LINEAR, ROWS_1, Block, Epilogue, Lines, Rows, Taps, Weights, gemm_tile
 
 if TYPE_CHECKING:
     from tinyonnx.ir import Array
-
-TARGET = DEFAULT.rate
-"""Output rate in Hz."""
 
 PASSBAND = 0.913
 """End of the passband as a fraction of the lower Nyquist frequency."""
@@ -40,18 +36,15 @@ DENSITY = 128
 HALF_WIDTH = 94
 """Half the filter length in samples for this transition band: (A - 7.95) / (2.285 Δω) / 2, Kaiser 1974."""
 
-RATE, _L, _M, _PERIOD, _STEP, _HALF, _DEPTH, _BEGIN, _END, _SEEN, _GIVEN, _PHASE, REGISTERS = range(13)
-"""Registers: input rate of the weights; L; M; P (0: interpolate); Q, or the number of phases; half the filter length;
-rows of the weights; begin and end of the used range of `inputs`; numbers of inputs and outputs so far; position of the
-next output between two inputs in units of 1/L (when interpolating)."""
+RATE, _TARGET, _L, _M, _PERIOD, _STEP, _HALF, _DEPTH, _BEGIN, _END, _SEEN, _GIVEN, _PHASE, REGISTERS = range(14)
+"""Registers: input and output rate of the weights; L; M; P (0: interpolate); Q, or the number of phases; half the
+filter length; rows of the weights; begin and end of the used range of `inputs`; numbers of inputs and outputs so far;
+position of the next output between two inputs in units of 1/L (when interpolating)."""
 
-WEIGHTS = 400_000
-"""Length of `weights`."""
+_WEIGHTS = 400_000
+"""Maximum number of weights that are not interpolated."""
 
-_MAX_STEP = WEIGHTS // (2 * HALF_WIDTH)
-_MAX_DEPTH = (2 * HALF_WIDTH + 96) * MAX_RATE // TARGET
-INPUTS = 16 * _MAX_STEP + 2 * _MAX_DEPTH + (1 << 14)
-"""Length of `inputs`: those of a tile of 16 rows, and space for more."""
+_MAX_STEP = _WEIGHTS // (2 * HALF_WIDTH)
 
 LARGEST = 16 * _MAX_STEP
 """Maximum number of outputs produced at once, the space that `produce` needs."""
@@ -61,6 +54,12 @@ SUMS = 16
 
 _0, _1, _2, _3, _4, _SUMS = (np.uint64(n) for n in (0, 1, 2, 3, 4, SUMS))
 _ZERO = np.float32(0)
+
+
+def lengths(target: int) -> tuple[int, int]:
+    """The lengths of `weights` and `inputs` for an output rate: for any input rate, and space for more inputs."""
+    depth = (2 * HALF_WIDTH + 96) * max(1, MAX_RATE // target + 1)
+    return max(_WEIGHTS, 5 * depth + 40_000), 16 * _MAX_STEP + 2 * depth + (1 << 14)
 
 
 def prototype() -> Array:
@@ -74,9 +73,9 @@ def prototype() -> Array:
 
 
 @jit
-def outputs_of(n: int, rate: int) -> int:
+def outputs_of(n: int, rate: int, target: int) -> int:
     """Number of outputs for `n` inputs, rounded as in soxr."""
-    return (2 * n * TARGET + rate) // (2 * rate)
+    return (2 * n * target + rate) // (2 * rate)
 
 
 @jit
@@ -100,27 +99,27 @@ def common(a: int, b: int) -> int:
 
 
 @jit
-def start(r: Array, rate: int, weights: Array, inputs: Array, curve: Array) -> None:
+def start(r: Array, rate: int, target: int, weights: Array, inputs: Array, curve: Array) -> None:
     """Start a clip."""
-    if r[RATE] != rate:
-        design(r, rate, weights, curve)
+    if r[RATE] != rate or r[_TARGET] != target:
+        design(r, rate, target, weights, curve)
     inputs[: r[_HALF]] = _ZERO
     r[_BEGIN] = r[_SEEN] = r[_GIVEN] = r[_PHASE] = 0
     r[_END] = r[_HALF]
 
 
 @jit
-def design(r: Array, rate: int, weights: Array, curve: Array) -> None:
-    """Compute the weights for a rate: panels of LANES outputs or, when interpolating, the phases of a filter."""
-    divisor = common(TARGET, rate)
-    up, down = TARGET // divisor, rate // divisor
+def design(r: Array, rate: int, target: int, weights: Array, curve: Array) -> None:
+    """Compute the weights for two rates: panels of LANES outputs or, when interpolating, the phases of a filter."""
+    divisor = common(target, rate)
+    up, down = target // divisor, rate // divisor
     scale = min(1.0, up / down)
     half = int(HALF_WIDTH / scale) + 1
     period = up * ((LANES + up - 1) // up)
     step = period // up * down
     depth = 2 * half + LANES * down // up + 1
-    r[RATE], r[_L], r[_M], r[_HALF] = rate, up, down, half
-    if (period + LANES) * depth <= WEIGHTS and step <= _MAX_STEP:
+    r[RATE], r[_TARGET], r[_L], r[_M], r[_HALF] = rate, target, up, down, half
+    if (period + LANES) * depth <= _WEIGHTS and step <= _MAX_STEP:
         r[_PERIOD], r[_STEP], r[_DEPTH] = period, step, depth
         for panel in range((period + LANES - 1) // LANES):
             first = panel_start(panel, period)
@@ -178,7 +177,7 @@ def produce(
 
     `zeros` has at least LANES zeros; `sums` is scratch memory of length SUMS.
     """
-    total = outputs_of(r[_SEEN], r[RATE]) if ended else -1
+    total = outputs_of(r[_SEEN], r[RATE], r[_TARGET]) if ended else -1
     if r[_PERIOD]:
         needed = (ROWS_1 - 1) * r[_STEP] + (r[_PERIOD] - LANES) * r[_M] // r[_L] + 1 + r[_DEPTH]
     else:
@@ -206,7 +205,7 @@ def produce(
 @jit
 def done(r: Array) -> bool:
     """Return whether all outputs of a clip that has ended have been produced."""
-    return bool(r[_GIVEN] == outputs_of(r[_SEEN], r[RATE]))
+    return bool(r[_GIVEN] == outputs_of(r[_SEEN], r[RATE], r[_TARGET]))
 
 
 @jit

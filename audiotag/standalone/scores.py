@@ -44,18 +44,25 @@ def probability(logit: Any) -> Any:
 
 
 @jit
-def rank(logits: Array, ready: int, top: int, threshold: Any, scores: Array, order: Array) -> int:
-    """Put the indices of the `top` best scores of at least `threshold` into `order`, best first.
-
-    Logits that are `ready` are probabilities. Equal scores come in the order of their index. Returns their number, -1
-    if a logit is NaN or infinite.
-    """
-    n = len(scores)
-    for i in range(n):
+def probabilities(logits: Array, ready: int, scores: Array) -> bool:
+    """Set `scores` to those of logits; False if one is NaN or infinite. `ready` ones are probabilities."""
+    for i in range(len(scores)):
         if not abs(logits[i]) <= _LARGEST:
-            return -1
-        scores[i] = np.float64(logits[i]) if ready else probability(np.float64(logits[i]))
-    count = 0
+            return False
+        if ready:
+            scores[i] = min(max(np.float64(logits[i]), 0.0), 1.0)
+        else:
+            scores[i] = probability(np.float64(logits[i]))
+    return True
+
+
+@jit
+def rank(scores: Array, top: int, threshold: Any, order: Array) -> int:
+    """Put the indices of the `top` best scores of at least `threshold` into `order`, best first; return their number.
+
+    Equal scores come in the order of their index.
+    """
+    n, count = len(scores), 0
     while count < min(top, n):
         best = -1
         for i in range(n):

@@ -11,7 +11,7 @@ import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -87,7 +87,7 @@ def constants() -> str:
         **_places(),
         **{f"{name}_CELLS": count for name, count in ROOMS.items()},
         **{name: getattr(samples, name) for name in ("UNSIGNED_8", "SIGNED_16", "FLOAT_32", "FLOAT_64", "VALUES")},
-        "MIN_RATE": MIN_RATE, "MAX_RATE": MAX_RATE, "MAX_CHANNELS": MAX_CHANNELS, "OUTPUT_RATE": resampler.TARGET,
+        "MIN_RATE": MIN_RATE, "MAX_RATE": MAX_RATE, "MAX_CHANNELS": MAX_CHANNELS,
         "LARGEST_BLOCK": resampler.LARGEST, "TRAILER": wav_header.TRAILER, "LARGEST_CHUNK": wav_header.LARGEST_CHUNK,
         "LOOK": channels.LOOK, "BROKEN_PIPE": errno.EPIPE,
     }  # fmt: skip
@@ -106,7 +106,6 @@ def constants() -> str:
         "BAD_RATE": f"sample rate %d Hz is not in {MIN_RATE}..{MAX_RATE} Hz",
         "WRONG_RATE": f"a rate from {MIN_RATE} to {MAX_RATE} Hz must follow",
         "WRONG_CHANNELS": f"a number from 1 to {MAX_CHANNELS} must follow",
-        "WRONG_WINDOW": f"seconds from {windows.MIN_WINDOW:g} to %d must follow",
         "WRONG_HOP": f"seconds from {windows.MIN_HOP:g} on must follow",
         "MANY_CHANNELS": f"has %d channels, at most {MAX_CHANNELS} are read",
     }
@@ -117,36 +116,70 @@ def constants() -> str:
     return "\n".join([*lines, f"#define UNSIZED_CHUNKS {chunks}", ""])
 
 
+class FrontEndSizes(NamedTuple):
+    """Sizes of a front end, as C computes with them; that of a model of waveforms has a row of samples as its frames.
+
+    `shortest` is the number of samples to which shorter sounds are padded, `longest` the seconds of the longest clip
+    or window in one piece; `piece` the seconds of the pieces into which longer clips are cut, 0 if they are not.
+    """
+
+    rate: int
+    n_mels: int
+    n_fft: int
+    hop: int
+    padding: int
+    least: int
+    lost: int
+    shortest: int
+    longest: float
+    piece: float
+
+    def frames_of(self, n_samples: int) -> int:
+        """Number of frames of a clip."""
+        used = max(n_samples, self.shortest, self.least + self.lost) - self.lost
+        return 1 + (used + 2 * self.padding - self.n_fft) // self.hop
+
+    @property
+    def longest_frames(self) -> int:
+        """Number of frames of the longest clip in one piece."""
+        return self.frames_of(round(self.longest * self.rate))
+
+
+def front_end_sizes(description: Description, seconds: int) -> FrontEndSizes:
+    """The sizes of a model's front end, in whose program clips have up to `seconds` in one piece."""
+    piece = description.lengths.longest or 0.0
+    ends = description.missing(0), min(float(seconds), piece or seconds), piece
+    config = description.features
+    if config is None:
+        return FrontEndSizes(description.rate, 1, 1, 1, 0, 1, 0, *ends)
+    padding, least, lost, _ = mel.front_end(config).ends
+    return FrontEndSizes(config.rate, config.n_mels, config.n_fft, config.hop, padding, least, lost, *ends)
+
+
 def facts_source(facts: Facts, seconds: int) -> str:
     """Return the C file with the model's constants, for a program that tags clips of up to `seconds` in one piece."""
     description = facts.description
-    config, labels = description.features, description.label_set
-    assert config is not None
+    labels, sizes = description.label_set, front_end_sizes(description, seconds)
     warning = "" if facts.trained else ": untrained, scores mean nothing"
     precision = {} if facts.precision == "float32" else {"precision": facts.precision}
     model = json_text({"name": facts.model, "sha256": facts.sha256, **precision})
     version = f"{NAME} {__version__}\nmodel {printable(facts.model)}{warning}, sha256 {facts.sha256}\n{facts.build}"
-    ends = mel.front_end(config).ends
+    range_ = f"seconds from {windows.MIN_WINDOW:g} to {sizes.longest:g} must follow"
     fields = {
-        "help": quoted(HELP.format(name=NAME, seconds=seconds, classes=len(labels))),
+        "help": quoted(HELP.format(name=NAME, seconds=f"{sizes.longest:g}", classes=len(labels))),
         "version": quoted(version),
         "heading_end": quoted(f"  [{printable(facts.model)}{warning}]\n"),
         "json_end": quoted(f', "model": {model}, "audiotag": {json_text(__version__)}'),
         "too_long": quoted(f"longer than {seconds / 60:g} min: too long for one result, use windows (--window)"),
+        "wrong_window": quoted(range_),
         "labels": "labels",
         "system_errors": "system_errors",
         "system_error_count": _SYSTEM_ERRORS + 1,
         "edges": "edges",
         "edge_count": len(edges()),
         "scores_are_probabilities": int(description.output == "probabilities"),
-        "longest_seconds": seconds,
-        "longest_frames": config.n_frames(seconds * config.rate),
-        "n_mels": config.n_mels,
-        "n_fft": config.n_fft,
-        "hop": config.hop,
-        "padding": ends.padding,
-        "least": ends.least,
-        "lost": ends.lost,
+        **sizes._asdict(),
+        "longest_frames": sizes.longest_frames,
     }
     rows = (
         f"{{{quoted(label.name)}, {quoted(_json_label(label.name, label.mid, label.index))}}}"

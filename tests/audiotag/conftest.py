@@ -28,12 +28,13 @@ def make_tagger(
     output="float[batch, 527] logits",
     classes=527,
     kind="float",
+    axes=(1, 3),
 ):
     """A small tagger: the mean over time, then one linear layer with fixed weights."""
     model = parser.parse_model(f"""
         <ir_version: 8, opset_import: ["" : 17]>
         agraph ({input}) => ({output}) {{
-            mean = ReduceMean <axes = [1, 3], keepdims = 0> (x)
+            mean = ReduceMean <axes = {list(axes)}, keepdims = 0> (x)
             {output.split()[-1]} = MatMul (mean, weights)
         }}""")
     weights = (

@@ -16,6 +16,7 @@ from tinyonnx.codegen.arguments import kinds_of
 from tinyonnx.ir import Array
 from tinyonnx.kernels import copy_layout
 from tinyonnx.kernels.elementwise import copy
+from tinyonnx.kernels.move import move_view
 from tinyonnx.native.model import CompileError, add_constants, check_steps
 from tinyonnx.native.unit import Cell, UnitLayout
 from tinyonnx.ort.session import InferenceSession
@@ -47,7 +48,13 @@ class SizedModel(NamedTuple):
     arena_bytes: int
 
 
-def lay_out_sizes(layout: UnitLayout, plan_for: Callable[[int], SizedPlan], first: int, last: int) -> SizedModel:
+def lay_out_sizes(
+    layout: UnitLayout,
+    plan_for: Callable[[int], SizedPlan],
+    first: int,
+    last: int,
+    swapped: tuple[int, int] | None = None,
+) -> SizedModel:
     """Lay out a model of one input and one output for all sizes from `first` to `last`.
 
     Args:
@@ -55,6 +62,7 @@ def lay_out_sizes(layout: UnitLayout, plan_for: Callable[[int], SizedPlan], firs
         plan_for: makes a plan for a size, and as many others as possible. It has one symbol.
         first: the least size.
         last: the greatest size.
+        swapped: two axes of the input that lie in memory the other way round.
 
     The row-major input and output, and an arena of `arena_bytes` or, for one size, of `kernels.bytes_for` it, are
     passed to `kernels.run_sized`.
@@ -70,7 +78,7 @@ def lay_out_sizes(layout: UnitLayout, plan_for: Callable[[int], SizedPlan], firs
         plan, bindings = _bindings_for(plans, plan_for, size)
         (symbol,) = plan.symbols
         within = Condition(POSITIVE, symbol - first), Condition(POSITIVE, last - symbol)
-        variant = _Variant(layout, plan, bindings, within)
+        variant = _Variant(layout, plan, bindings, within, swapped)
         found, good = variant.lay_out(left)
         if not good[-1]:
             raise CompileError(f"can't be compiled for size {size}: its own conditions don't hold")
@@ -125,8 +133,13 @@ class _Variant:
     """A choice of bindings whose words are being written."""
 
     def __init__(
-        self, layout: UnitLayout, plan: SizedPlan, bindings: Sequence[Binding], within: Sequence[Condition]
-    ) -> None:  # fmt: skip
+        self,
+        layout: UnitLayout,
+        plan: SizedPlan,
+        bindings: Sequence[Binding],
+        within: Sequence[Condition],
+        swapped: tuple[int, int] | None,
+    ) -> None:
         self.arena_bytes = 0
         self.layout, self.plan = layout, plan
         source_at, target_at = plan.trace.address("source"), plan.trace.address("target")
@@ -135,15 +148,20 @@ class _Variant:
         calls = [call for binding in bindings for call in binding.calls]
         add_constants(layout, plan.plan, plan.arena, calls)
         (entry,), (exit,) = plan.plan.inputs, plan.plan.outputs
-        self.calls = [self._edge(entry, source_at, True), *calls, self._edge(exit, target_at, False)]
+        self.calls = [self._edge(entry, source_at, True, swapped), *calls, self._edge(exit, target_at, False)]
 
-    def _edge(self, slot: int, address: Size, is_input: bool) -> Call:
-        """Return the call that copies the input from, or the output to, row-major memory."""
+    def _edge(self, slot: int, address: Size, is_input: bool, swapped: tuple[int, int] | None = None) -> Call:
+        """Return the call that copies the input from, or the output to, row-major memory with axes swapped."""
         buffer = self.plan.plan.buffers.get(slot)
         if buffer is None:
             raise CompileError(f"{self.plan.plan.model}: can't be compiled, its output is computed by no kernel")
         inner: Any = buffer.view(cast(Array, self.plan.arena))
-        outer: Any = SizedArray(address, buffer.shape, buffer.dtype)
+        axes = list(range(len(buffer.shape)))
+        if swapped is not None:
+            axes[swapped[0]], axes[swapped[1]] = swapped[::-1]
+        outer: Any = SizedArray(address, [buffer.shape[axis] for axis in axes], buffer.dtype)
+        if swapped is not None:
+            return move_view(outer.transpose(axes), outer, inner, inner)
         source, target = (outer, inner) if is_input else (inner, outer)
         if buffer.layout != "row_major" and not buffer.one_order:
             return copy_layout(source, target)

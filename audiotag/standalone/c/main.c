@@ -2,7 +2,7 @@
 #include "process.h"
 #include "rows.h"
 
-enum { SAMPLES = 1 << 15 /* samples at 32 kHz that are analysed at a time, at most */ };
+enum { SAMPLES = 1 << 15 /* samples at the model's rate that are analysed at a time, at most */ };
 
 static int64_t least(int64_t a, int64_t b) {
     return a < b ? a : b;
@@ -29,15 +29,15 @@ static bool is_over(struct output *out, int *code) {
     return true;
 }
 
-/* Frames of log-mel features of a clip. */
+/* Frames of features of a clip. */
 static int64_t frames_of(int64_t samples) {
-    int64_t used = samples > facts.least + facts.lost ? samples : facts.least + facts.lost;
+    int64_t used = most(most(samples, facts.shortest), facts.least + facts.lost);
     return 1 + (used - facts.lost + 2 * facts.padding - facts.n_fft) / facts.hop;
 }
 
-/* First sample of window k: k * hop * 32000, rounded, halves to even. */
+/* First sample of window k: k * hop * rate, rounded, halves to even. */
 static int64_t start_of(int64_t k, double hop) {
-    double place = (double)k * hop * OUTPUT_RATE;
+    double place = (double)k * hop * (double)facts.rate;
     if (place > 1e18)
         return (int64_t)1000000000000000000;
     int64_t whole = (int64_t)place;
@@ -53,36 +53,37 @@ static int64_t arena_size(const struct program *program, int64_t frames) {
 }
 
 /* Samples of the tape: one window, what comes at once, and as much again, so that its content is rarely moved. */
-static int64_t tape_length(const struct options *options) {
-    int64_t window = options->window_seconds ? start_of(1, options->window_seconds) : 0;
-    return LARGEST_BLOCK + SAMPLES + 2 * window;
+static int64_t tape_length(double window) {
+    return LARGEST_BLOCK + SAMPLES + 2 * start_of(1, window);
 }
 
 /* The problem that there is no memory for so many frames. */
-static void lack_memory(struct sound *sound, const struct program *program, const struct options *options,
-                        int64_t frames) {
+static void lack_memory(struct sound *sound, const struct program *program, double window, int64_t frames) {
     int64_t arena = most(arena_size(program, frames), 0), features = frames * facts.n_mels;
-    if (!options->window_seconds && program->features.length < features)
+    if (!window && program->features.length < features)
         features += program->features.length; /* while it grows */
-    int64_t bytes = image_size() + tape_length(options) * program->tape.element_size +
+    int64_t bytes = image_size() + tape_length(window) * program->tape.element_size +
                     features * program->features.element_size + arena;
     set_problem(&sound->problem, "needs %d MiB of memory", (bytes >> 20) + 2, 0);
 }
 
-/* Make the features of tape[start : end]; `first` and `last` are whether a clip begins and ends with them. */
-static void analyse(const struct program *program, int64_t start, int64_t end, bool first, bool last) {
+/* Make the features of tape[start : end], which begin a clip if there are none before them. The last ones, if
+   `is_last`, are followed by silence up to the shortest length. */
+static void analyse(const struct program *program, int64_t start, int64_t end, int64_t before, bool is_last) {
     int64_t *n = program->integers;
     n[N_START] = start;
     n[N_END] = end;
-    n[N_FIRST] = first;
-    n[N_LAST] = last;
+    n[N_FIRST] = !before;
+    n[N_LAST] = is_last;
+    n[N_ZEROS] = is_last ? most(facts.shortest - before - (end - start), 0) : 0;
     n[N_STEP] = program->features.length / facts.n_mels;
     call(&program->calls[CALL_ANALYSE]);
 }
 
-/* Run the model on the features and write a row. False with a problem. */
-static bool tag(struct program *program, const struct options *options, struct output *out, struct sound *sound,
-                struct row *row) {
+/* Run the model on the features and choose the tags, of the mean scores of so many pieces, or with 0 of these alone.
+   False with a problem. */
+static bool tag(struct program *program, const struct options *options, struct sound *sound, struct row *row,
+                int64_t pieces, double window) {
     int64_t *n = program->integers, frames = n[N_FRAMES], size = arena_size(program, frames);
     if (size < 0) {
         set_problem(&sound->problem, "this program can't tag clips of %d frames", frames, 0);
@@ -90,7 +91,7 @@ static bool tag(struct program *program, const struct options *options, struct o
     }
     if (size > program->arena.length * program->arena.element_size) {
         if (!make_room(&program->arena, (size + program->arena.element_size - 1) / program->arena.element_size)) {
-            lack_memory(sound, program, options, frames);
+            lack_memory(sound, program, window, frames);
             return false;
         }
         prefer_large_pages(program->arena.at, size);
@@ -102,6 +103,7 @@ static bool tag(struct program *program, const struct options *options, struct o
     call(&program->calls[CALL_MODEL]);
     n[N_TOP] = options->top;
     n[N_PROBABILITIES] = facts.scores_are_probabilities;
+    n[N_PIECES] = pieces;
     program->reals[R_THRESHOLD] = options->threshold;
     call(&program->calls[CALL_RANK]);
     row->tags = n[N_RESULT];
@@ -109,7 +111,6 @@ static bool tag(struct program *program, const struct options *options, struct o
         set_problem(&sound->problem, "the model gives NaN or infinite scores", 0, 0);
         return false;
     }
-    write_row(out, program, options, sound, row);
     return true;
 }
 
@@ -130,16 +131,16 @@ static bool room_for_features(struct program *program, int64_t frames) {
 
 /* Warn of a part that is too short to judge. */
 static void check_length(struct sound *sound, const struct row *row) {
-    if ((double)(row->end - row->start) < SHORTEST * OUTPUT_RATE)
+    if ((double)(row->end - row->start) < SHORTEST * (double)facts.rate)
         add_warning(sound, SHORT);
 }
 
-/* Samples at 32 kHz that the header promises, or as many as are expected without a promise. */
+/* Samples at the model's rate that the header promises, or as many as are expected without a promise. */
 static int64_t expected_samples(const struct sound *sound) {
-    const int64_t unknown = 16 * OUTPUT_RATE;
+    const int64_t unknown = 16 * facts.rate;
     if (!sound->wav.promised)
         return unknown;
-    double samples = (double)sound->wav.promised_frames * OUTPUT_RATE / (double)sound->wav.rate;
+    double samples = (double)sound->wav.promised_frames * (double)facts.rate / (double)sound->wav.rate;
     return samples < 1e15 ? (int64_t)samples + 1 : unknown;
 }
 
@@ -160,15 +161,18 @@ static bool tag_whole(struct program *program, const struct options *options, st
             int64_t wanted = present < expected ? expected : least(2 * present, facts.longest_frames);
             wanted = most(wanted, frames);
             if (!room_for_features(program, wanted)) {
-                lack_memory(sound, program, options, wanted);
+                lack_memory(sound, program, 0, wanted);
                 return false;
             }
         }
-        analyse(program, 0, count, !row->end, sound->complete);
+        analyse(program, 0, count, row->end, sound->complete);
         row->end += count;
     }
     check_length(sound, row);
-    return tag(program, options, out, sound, row);
+    if (!tag(program, options, sound, row, 0, 0))
+        return false;
+    write_row(out, program, options, sound, row);
+    return true;
 }
 
 /* Drop samples of the tape that no later window has; `start` is the position of its first one. */
@@ -181,13 +185,16 @@ static int64_t drop(struct program *program, int64_t start, int64_t kept, int64_
     return start + dropped;
 }
 
+/* Write a row for each window, or without windows one of the mean scores of the clip's pieces. */
 static bool tag_windows(struct program *program, const struct options *options, struct output *out,
                         struct sound *sound, struct row *row) {
-    int64_t size = start_of(1, options->window_seconds), covered = 0, first = 0, count = 0;
-    double part = options->window_seconds / 20;
-    int64_t remainder = (int64_t)((part < MAX_REMAINDER ? part : MAX_REMAINDER) * OUTPUT_RATE);
+    const bool is_mean = !options->window_seconds;
+    const double window = is_mean ? facts.piece : options->window_seconds, hop = is_mean ? window : options->hop;
+    int64_t size = start_of(1, window), covered = 0, first = 0, count = 0;
+    double part = window / 20;
+    int64_t remainder = (int64_t)((part < MAX_REMAINDER ? part : MAX_REMAINDER) * (double)facts.rate);
     for (;; row->window++) {
-        int64_t start = start_of(row->window, options->hop);
+        int64_t start = start_of(row->window, hop);
         while (first + count < start + size && !sound->complete) {
             if (count + LARGEST_BLOCK > program->tape.length)
                 /* the last window ends with the clip, wherever that is */
@@ -205,34 +212,43 @@ static bool tag_windows(struct program *program, const struct options *options, 
             row->end = end;
             if (end < size)
                 check_length(sound, row);
+        } else if (is_mean) {
+            break;
         } else {
             /* warnings that came after the last row */
             return !sound->warnings;
         }
         covered = row->end;
         if (!make_room(&program->features, frames_of(row->end - row->start) * facts.n_mels)) {
-            lack_memory(sound, program, options, frames_of(row->end - row->start));
+            lack_memory(sound, program, window, frames_of(row->end - row->start));
             return false;
         }
-        analyse(program, row->start - first, row->end - first, true, true);
-        if (!tag(program, options, out, sound, row))
+        analyse(program, row->start - first, row->end - first, 0, true);
+        if (!tag(program, options, sound, row, is_mean ? row->window + 1 : 0, window))
             return false;
+        if (is_mean)
+            continue;
+        write_row(out, program, options, sound, row);
         if (out->error)
             return true;
     }
+    row->start = row->window = 0;
+    write_row(out, program, options, sound, row);
+    return true;
 }
 
 static bool tag_clip(struct program *program, const struct options *options, struct output *out, const char *name) {
     struct sound sound;
     struct row row = {.name = name};
     bool good = open_sound(&sound, program, options, name);
-    if (good && !make_room(&program->tape, tape_length(options))) {
-        lack_memory(&sound, program, options, frames_of(start_of(1, options->window_seconds)));
+    double window = options->window_seconds ? options->window_seconds : facts.piece;
+    if (good && !make_room(&program->tape, tape_length(window))) {
+        lack_memory(&sound, program, window, frames_of(start_of(1, window)));
         good = false;
     }
     if (good)
-        good = options->window_seconds ? tag_windows(program, options, out, &sound, &row)
-                                       : tag_whole(program, options, out, &sound, &row);
+        good = window ? tag_windows(program, options, out, &sound, &row)
+                      : tag_whole(program, options, out, &sound, &row);
     close_sound(&sound);
     if (!good)
         write_problem(out, options, &sound, &row);

@@ -79,7 +79,7 @@ void put_fixed(struct output *out, double value, int decimals, int width) {
     put_integer(out, digits, decimals);
 }
 
-/* digits * 10^exponent as Python's repr for a number below 1e16; at most 15 digits. */
+/* digits * 10^exponent as Python's repr for a number below 1e16 with these digits. */
 static void put_scaled(struct output *out, int64_t digits, int exponent) {
     if (!digits)
         exponent = -1;
@@ -105,9 +105,39 @@ static void put_scaled(struct output *out, int64_t digits, int exponent) {
     put_integer(out, digits % power, -exponent);
 }
 
-void put_seconds(struct output *out, int64_t samples) {
-    /* eight decimals represent it exactly */
-    put_scaled(out, samples * 3125, -8);
+/* Half the distance from a positive number to the next one. */
+static double half_step(double value) {
+    double power = 1;
+    while (power > value)
+        power /= 2;
+    while (power * 2 <= value)
+        power *= 2;
+    return power / 9007199254740992.0;
+}
+
+void put_seconds(struct output *out, int64_t samples, int64_t rate) {
+    double value = (double)samples / (double)rate, half = half_step(value ? value : 1);
+    int64_t digits = (int64_t)value;
+    struct fraction rest;
+    split(value - (double)digits, &rest);
+    /* the fewest decimals of which no other number is nearer to the digits */
+    for (int decimals = 0;; decimals++, half *= 10) {
+        double left = (double)rest.limbs[0] / 4294967296.0 + (double)rest.limbs[1] / 18446744073709551616.0;
+        if (left <= half || 1 - left <= half) {
+            put_scaled(out, digits + (left > 0.5), -decimals);
+            return;
+        }
+        digits = digits * 10 + next_digit(&rest);
+    }
+}
+
+void put_duration(struct output *out, double value) {
+    int64_t digits = (int64_t)value;
+    struct fraction rest;
+    split(value - (double)digits, &rest);
+    for (int i = 0; i < 9; i++)
+        digits = digits * 10 + next_digit(&rest);
+    put_scaled(out, digits + rounds_up(&rest, digits), -9);
 }
 
 void put_score(struct output *out, double value) {

@@ -73,7 +73,7 @@ double real_number(const char *text) {
     return number <= LARGEST_NUMBER ? number : -1;
 }
 
-/* Apply an option that takes a value; the number in the format of an error is the longest window. */
+/* Apply an option that takes a value; return what is wrong with it, or NULL. */
 static const char *apply_value(struct options *options, enum option option, const char *value) {
     switch (option) {
     case TOP:
@@ -96,9 +96,8 @@ static const char *apply_value(struct options *options, enum option option, cons
         return options->hop >= MIN_HOP ? NULL : WRONG_HOP;
     default:
         options->window_seconds = real_number(value);
-        return options->window_seconds >= MIN_WINDOW && options->window_seconds <= (double)facts.longest_seconds
-                   ? NULL
-                   : WRONG_WINDOW;
+        return options->window_seconds >= MIN_WINDOW && options->window_seconds <= facts.longest ? NULL
+                                                                                                 : facts.wrong_window;
     }
 }
 
@@ -110,7 +109,7 @@ static bool refuse(struct output *error, const char *argument, int64_t length, c
         put(error, byte < 32 || byte == 127 ? '?' : byte);
     }
     put_text(error, length ? ": " : "");
-    put_format(error, text, facts.longest_seconds);
+    put_text(error, text);
     put_text(error, " (--help says more)\n");
     return false;
 }

@@ -29,8 +29,11 @@ void put_integer(struct output *out, int64_t value, int digits);
 /* A number that is not negative, as printf's %*.*f. */
 void put_fixed(struct output *out, double value, int decimals, int width);
 
-/* samples / 32000 as Python's repr. */
-void put_seconds(struct output *out, int64_t samples);
+/* samples / rate as Python's repr. */
+void put_seconds(struct output *out, int64_t samples, int64_t rate);
+
+/* A number that is not negative as Python's repr(round(value, 9)). */
+void put_duration(struct output *out, double value);
 
 /* A number from 0 to 1 that is not subnormal, as Python's repr(float(f"{value:.6g}")). */
 void put_score(struct output *out, double value);

@@ -15,7 +15,7 @@ struct label {
 
 /* The model; `source.py` writes it, too. */
 struct facts {
-    const char *help, *version, *heading_end, *json_end, *too_long;
+    const char *help, *version, *heading_end, *json_end, *too_long, *wrong_window;
     const struct label *labels;
     /* by the number that Linux gives to an error */
     const char *const *system_errors;
@@ -24,9 +24,14 @@ struct facts {
     const int32_t *edges;
     int64_t edge_count;
     int64_t scores_are_probabilities;
+    /* the sample rate of the model, and the number of samples to which shorter sounds are padded */
+    int64_t rate, shortest;
     /* the longest clip or window that is tagged in one piece, in seconds and in frames */
-    int64_t longest_seconds, longest_frames;
-    /* of the log-mel features, see `audiotag.features.mel_stream.Ends` */
+    double longest;
+    int64_t longest_frames;
+    /* seconds of the pieces whose scores are averaged; 0 if clips aren't cut */
+    double piece;
+    /* of the features, see `audiotag.standalone.source.FrontEndSizes` */
     int64_t n_mels, n_fft, hop, padding, least, lost;
 };
 
@@ -55,7 +60,7 @@ struct program {
     float *mono;
     const double *scores;
     const int64_t *order;
-    /* samples at 32 kHz; log-mel features, rows of frames; the model's memory */
+    /* samples at the model's rate; features, rows of frames; the model's memory */
     struct room tape, features, arena;
     /* whether the weights are as the kernels need them */
     bool unpacked;

@@ -2,7 +2,7 @@
 #include "rows.h"
 
 static double seconds(int64_t samples) {
-    return (double)samples / OUTPUT_RATE;
+    return (double)samples / (double)facts.rate;
 }
 
 static void begin(struct output *out, int file) {
@@ -40,11 +40,11 @@ static void put_json_row(struct output *out, const struct program *program, cons
     put_text(out, "{\"path\": \"");
     put_name(out, row->name, false, true);
     put_text(out, "\", \"start\": ");
-    put_seconds(out, row->start);
+    put_seconds(out, row->start, facts.rate);
     put_text(out, ", \"end\": ");
-    put_seconds(out, row->end);
+    put_seconds(out, row->end, facts.rate);
     put_text(out, ", \"duration\": ");
-    put_seconds(out, row->end - row->start);
+    put_duration(out, seconds(row->end) - seconds(row->start));
     put_text(out, ", \"tags\": [");
     for (int64_t i = 0; i < row->tags; i++) {
         int64_t tag = program->order[i];

@@ -5,7 +5,7 @@
 
 struct row {
     const char *name;
-    /* first and last sample, at 32 kHz */
+    /* first and last sample, at the model's rate */
     int64_t start, end;
     /* of the clip's windows, from 0 on */
     int64_t window;

@@ -1,4 +1,4 @@
-/* A file as mono samples at 32 kHz. */
+/* A file as mono samples at the model's rate. */
 #ifndef SOUND_H
 #define SOUND_H
 #include "options.h"

@@ -23,7 +23,7 @@ from audiotag.models.description import efficientat
 from audiotag.standalone import registers as reg
 from audiotag.standalone.build import SOURCES
 from audiotag.standalone.program import TaggerProgram
-from audiotag.standalone.source import FOLDER, Facts, texts
+from audiotag.standalone.source import FOLDER, Facts, front_end_sizes, texts
 from tinyonnx.codegen.arguments import encode
 from tinyonnx.codegen.kernel import ENTRY
 from tinyonnx.ir import Array
@@ -93,7 +93,7 @@ class FrontEnd:
         self.memory, self.needed = PLENTY, 1000
         self.peak = 0
         self._model: Callable[[Array], Array] | None = None
-        self._mels = self.facts.description.features.n_mels  # type: ignore[union-attr]
+        self._rows = front_end_sizes(self.facts.description, seconds).n_mels
         self._link()
 
     def _link(self) -> None:
@@ -126,10 +126,10 @@ class FrontEnd:
         integers = self.program.arrays["integers"]
         frames = int(integers[reg.FRAMES])
         address, length = self._features_cell.tolist()
-        assert length >= frames * self._mels
-        features = np.ctypeslib.as_array(ctypes.cast(address, ctypes.POINTER(ctypes.c_float)), (frames * self._mels,))
+        assert length >= frames * self._rows
+        features = np.ctypeslib.as_array(ctypes.cast(address, ctypes.POINTER(ctypes.c_float)), (frames * self._rows,))
         assert self._model is not None
-        self.program.arrays["logits"][:] = self._model(features.reshape(1, 1, self._mels, frames))
+        self.program.arrays["logits"][:] = self._model(features.reshape(1, self._rows, frames))
         return 0
 
     def call(
@@ -184,7 +184,7 @@ class FrontEnd:
 
         Args:
             argv: the command line, starting with the name of the program.
-            model: maps features (1, 1, mels, frames) to logits (classes,).
+            model: maps features (1, mels, frames), or (1, 1, samples), to logits (classes,).
             stdin: standard input.
             write: called with a file descriptor, 1 or 2, and bytes.
             piece: maximum number of bytes per read.

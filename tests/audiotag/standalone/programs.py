@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import fcntl
-import os
 from pathlib import Path
 
 import pytest
 
 from audiotag.cli import main
+from tests.locks import one_at_a_time, shared_folder
 from tests.tinyonnx.native.machines import suffixed
 
 
@@ -17,12 +16,9 @@ def program(target: str, factory: pytest.TempPathFactory) -> Path:
 
     Of several processes one builds it, with all processors, while the others wait.
     """
-    base = factory.getbasetemp()
-    folder = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
-    name = folder / f"audio-inference-{target}"
+    name = shared_folder(factory) / f"audio-inference-{target}"
     file = name.with_suffix(".wasm") if target == "wasm" else suffixed(name, target)
-    with open(folder / "builds.lock", "w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    with one_at_a_time(factory, "executables"):
         if not file.exists():
             assert main(["standalone", "--target", target, "-o", str(file)]) == 0
     return file

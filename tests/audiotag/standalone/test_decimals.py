@@ -47,9 +47,19 @@ def sample_counts(n):
     return np.concatenate([np.arange(n), random.integers(0, 10**7, n), random.integers(0, 32 * 10**9, n)])
 
 
-def test_seconds_in_json():
-    counts = sample_counts(200_000)
-    assert lines("write_seconds", counts) == [repr(count / 32000) for count in counts.tolist()]
+@pytest.mark.parametrize("rate", [32000, 16000, 48000, 44100, 22050, 999_983])
+def test_seconds_in_json(rate):
+    counts = sample_counts(100_000)
+    found = lines("write_seconds", counts, ctypes.c_int64(rate))
+    assert found == [repr(count / rate) for count in counts.tolist()]
+
+
+@pytest.mark.parametrize("rate", [32000, 48000, 44100])
+def test_durations_in_json(rate):
+    counts = sample_counts(100_000)
+    starts = np.random.default_rng(2).integers(0, 10**6, len(counts)) / rate
+    values = (starts + counts / rate) - starts
+    assert lines("write_durations", values) == [repr(round(value, 9)) for value in values.tolist()]
 
 
 @pytest.mark.parametrize("width", [0, 8])

@@ -34,7 +34,7 @@ def program(tagger):
 
 @pytest.fixture
 def scorer(tagger):
-    return lambda features: tagger.network(features[0])[0]
+    return lambda features: tagger.network(features)[0]
 
 
 @pytest.fixture

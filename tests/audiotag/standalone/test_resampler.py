@@ -50,10 +50,26 @@ def test_no_images_above_the_input_s_band(resample, rate):
 def test_as_many_samples_as_soxr_and_nearly_the_same(resample, rate, n):
     x = noise(n, n)
     expected, result = soxr.resample(x, rate, 32000), resample(x, rate)
-    assert len(result) == len(expected) == resampler.outputs_of(n, rate)
+    assert len(result) == len(expected) == resampler.outputs_of(n, rate, 32000)
     assert np.isfinite(result).all()
     # they differ most between passband and stopband, where white noise is, too
     assert np.abs(result - expected).max(initial=0) < 0.1
+
+
+@pytest.mark.parametrize("target", [16000, 48000, 22050, 1000])
+def test_other_output_rates(target):
+    resample = Resampler(target)
+    for rate in (8000, 16000, 22050, 44056, 44100, 48000, 1_000_000):
+        if rate == target:
+            continue  # isn't resampled
+        turns = 2 * np.pi * 0.4 * min(rate, target)
+        tone = np.sin(turns * np.arange(rate // 2) / rate).astype(np.float32)
+        out = resample(tone, rate)
+        assert len(out) == len(soxr.resample(tone, rate, target)) == resampler.outputs_of(len(tone), rate, target)
+        inside = slice(len(out) // 4, -len(out) // 4)
+        expected = np.sin(turns * np.arange(len(out)) / target)
+        np.testing.assert_allclose(out[inside], expected[inside], rtol=0, atol=5e-6)
+        np.testing.assert_array_equal(resample(tone, rate, 1000), out)
 
 
 @pytest.mark.parametrize("rate", MORE_RATES)

@@ -2,7 +2,7 @@
 
     python -m tests.audiotag.standalone.test_sanitizers [COUNT [SEED]]
 
-runs more of them.
+runs more of them with each front end.
 """
 
 from __future__ import annotations
@@ -15,9 +15,12 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+import pytest
+
+from audiotag.models.families import descriptions
 from audiotag.standalone.build import SOURCES
-from audiotag.standalone.source import FOLDER, texts
-from tests.audiotag.standalone.front import PARTS, compiler, front_end
+from audiotag.standalone.source import FOLDER, Facts, texts
+from tests.audiotag.standalone.front import PARTS, compiler
 from tests.system.fuzz.fuzz_wav import mutated
 from tinyonnx.native.products import HERE
 
@@ -40,9 +43,14 @@ ARGUMENTS = (
 )
 
 
-def build(folder: Path) -> Path:
+FAMILIES = ("efficientat", "ced", "waveform_16k")
+"""Descriptions of front ends: clips in one piece, the mean of pieces, and waveforms."""
+
+
+def build(folder: Path, family: str) -> Path:
     """Compile the program with the address and undefined-behaviour sanitizers, or what there is of them."""
-    for name, text in texts(front_end().facts, 20).items():
+    facts = Facts("model", "0" * 64, description=descriptions()[family])
+    for name, text in texts(facts, 20).items():
         (folder / name).write_text(text, encoding="ascii")
     files = [*SOURCES, folder / "facts.c", PARTS / "stubs.c"]
     include = [f"-I{path}" for path in (folder, FOLDER, HERE)]
@@ -76,10 +84,10 @@ def cases(count: int, seed: int) -> Iterator[bytes]:
         )
 
 
-def check(folder: Path, count: int, seed: int = 0) -> str:
+def check(folder: Path, family: str, count: int, seed: int = 0) -> str:
     """Run cases; return the last line, which counts them by exit code."""
     done = subprocess.run(
-        [build(folder)],
+        [build(folder, family)],
         input=b"".join(cases(count, seed)),
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
@@ -89,8 +97,9 @@ def check(folder: Path, count: int, seed: int = 0) -> str:
     return done.stderr.splitlines()[-1].decode()
 
 
-def test_mutated_headers_and_arguments(tmp_path: Path) -> None:
-    line = check(tmp_path, 2000)
+@pytest.mark.parametrize("family", FAMILIES)
+def test_mutated_headers_and_arguments(tmp_path: Path, family: str) -> None:
+    line = check(tmp_path, family, 2000)
     assert line.startswith("2000 cases: ")
     # files that are tagged, that are not, and wrong usage
     assert all(int(number) > 50 for number in line.partition(": ")[2].split(", "))
@@ -100,4 +109,5 @@ if __name__ == "__main__":
     with tempfile.TemporaryDirectory() as name:
         wanted, first = (int(number) for number in [*sys.argv[1:], *("10000", "0")[len(sys.argv) - 1 :]])
         for at in range(first, first + wanted, 10_000):
-            print(check(Path(name), min(10_000, first + wanted - at), at), flush=True)
+            for family in FAMILIES:
+                print(family, check(Path(name), family, min(10_000, first + wanted - at), at), flush=True)

@@ -6,19 +6,19 @@ import pytest
 from audiotag.labels import audioset
 from audiotag.models.network import sigmoid
 from audiotag.selection import best_tags
-from audiotag.standalone.scores import probability, rank
+from audiotag.standalone.scores import probabilities, probability, rank
 from tinyonnx import kernel
 
 
 @kernel
-def probabilities(logits, out, part, parts):
+def each_probability(logits, out, part, parts):
     for i in range(len(logits)):
         out[i] = probability(np.float64(logits[i]))
 
 
 @kernel
 def run_rank(logits, top, threshold, scores, order, count, part, parts):
-    count[0] = rank(logits, 0, top, threshold, scores, order)
+    count[0] = rank(scores, top, threshold, order) if probabilities(logits, 0, scores) else -1
 
 
 def test_probabilities_are_the_package_s_within_an_ulp_or_two():
@@ -28,7 +28,7 @@ def test_probabilities_are_the_package_s_within_an_ulp_or_two():
     )
     logits = logits.astype(np.float32)
     out = np.empty(len(logits))
-    probabilities(logits, out)
+    each_probability(logits, out)
     expected = sigmoid(logits)
     assert (np.abs(out - expected) <= 2 * np.spacing(expected)).all()
 

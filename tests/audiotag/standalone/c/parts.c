@@ -41,10 +41,19 @@ void write_scores(const double *values, int64_t count) {
     flush(&out);
 }
 
-void write_seconds(const int64_t *values, int64_t count) {
+void write_seconds(const int64_t *values, int64_t count, int64_t rate) {
     out.file = 1;
     for (int64_t i = 0; i < count; i++) {
-        put_seconds(&out, values[i]);
+        put_seconds(&out, values[i], rate);
+        put(&out, '\n');
+    }
+    flush(&out);
+}
+
+void write_durations(const double *values, int64_t count) {
+    out.file = 1;
+    for (int64_t i = 0; i < count; i++) {
+        put_duration(&out, values[i]);
         put(&out, '\n');
     }
     flush(&out);

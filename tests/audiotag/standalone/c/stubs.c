@@ -61,7 +61,9 @@ static int analyse(void *a, void *b, const int64_t *row, int64_t part, int64_t p
     static int64_t heard;
     int64_t *n = integers, count = n[N_END] - n[N_START];
     require(count >= 0 && n[N_START] >= 0 && n[N_END] <= tape[1]);
-    heard = (n[N_FIRST] ? 0 : heard) + count;
+    require(n[N_ZEROS] >= 0 && (n[N_LAST] || !n[N_ZEROS]));
+    heard = (n[N_FIRST] ? 0 : heard) + count + n[N_ZEROS];
+    require(!n[N_LAST] || heard >= facts.shortest);
     int64_t used = heard < facts.least + facts.lost ? facts.least : heard - facts.lost;
     n[N_FRAMES] = 1 + (used + 2 * facts.padding - facts.n_fft) / facts.hop;
     require(n[N_FRAMES] <= n[N_STEP] && n[N_STEP] * facts.n_mels <= features[1]);
