@@ -152,13 +152,13 @@ def _dynamic_refused(out: Info, x: Info | None) -> str | None:
 @fast(dynamic_quantize_linear, when=_dynamic_refused, layout="any", outputs=True)
 def bind_dynamic(pool: ConstantPool, outs: list[Array | None], x: Array) -> list[Call]:
     """Bind the search for the range and the quantisation after it."""
-    out, scale, zero = outs
-    assert out is not None
+    out, scale, zero = (*outs, None, None)[:3]
     source = flat(x)
     found = temporary((source.size + _CHUNK - 1) // _CHUNK * 2 * LANES)
+    quantised = temporary(source.size, np.uint8) if out is None else raw(out)
     scales = temporary(1) if scale is None else flat(scale)
-    zeros = temporary(1).view(np.uint8)[:1] if zero is None else raw(zero)
+    zeros = temporary(1, np.uint8) if zero is None else raw(zero)
     return [
         Call(find_extremes, (source, found)),
-        Call(quantise_by_range, (source, found, raw(out), scales, zeros)),
+        Call(quantise_by_range, (source, found, quantised, scales, zeros)),
     ]

@@ -6,11 +6,14 @@ from typing import Any
 
 import numpy as np
 import pytest
+from onnx import helper
 
+import tinyonnx
 from tests.tinyonnx.kernels.fast import choose, run
 from tests.tinyonnx.kernels.test_quantized_gemm import BYTES, equal, every
 from tinyonnx.codegen.primitives import LANES
 from tinyonnx.ir import Array
+from tinyonnx.ops.quantize import dynamic_quantize_linear
 from tinyonnx.registry import Info, lookup
 
 
@@ -59,6 +62,20 @@ def test_dynamic_of_strange_numbers(value: float) -> None:
         y = x.copy()
         y[at] = value
         equal(run("DynamicQuantizeLinear", y, constants=(), second=True))
+
+
+@pytest.mark.parametrize("results", ["y", "y s", "y s z"])
+def test_dynamic_whose_results_are_not_all_read(results: str) -> None:
+    node = helper.make_node("DynamicQuantizeLinear", ["x"], results.split())
+    x = floats(0, 100)
+    for read in results.split():
+        outputs = [helper.make_empty_tensor_value_info(read)]
+        inputs = [helper.make_tensor_value_info("x", 1, [100])]
+        graph = helper.make_graph([node], "g", inputs, outputs)
+        model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+        session = tinyonnx.InferenceSession(model.SerializeToString())
+        expected = dynamic_quantize_linear(x)["ysz".index(read)]
+        np.testing.assert_array_equal(session.run([read], {"x": x})[0], expected)
 
 
 def test_refusals() -> None:
