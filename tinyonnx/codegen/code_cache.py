@@ -148,11 +148,12 @@ def entry_point(kernel: Kernel, kinds: str) -> int:
 @contextmanager
 def expecting(wanted: Callable[[], list[tuple[Kernel, str]]]) -> Iterator[None]:
     """Compile kernels in one go within the block if one of them is missing; for the thread that asks for addresses."""
+    before = getattr(_expected, "wanted", None)
     _expected.wanted = wanted
     try:
         yield
     finally:
-        _expected.wanted = None
+        _expected.wanted = before
 
 
 def _compile_expected() -> bool:

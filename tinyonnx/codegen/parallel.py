@@ -5,6 +5,7 @@ numba holds a lock while it compiles, so a process compiles one kernel at a time
 
 from __future__ import annotations
 
+import gc
 import json
 import logging
 import os
@@ -29,13 +30,21 @@ LEAST = 4
 _INTERVAL = 3.0
 """Seconds between messages of progress."""
 
+_RARELY = 1_000_000
+"""Objects after which garbage is collected."""
+
+_SPECIALISED = 3
+"""Estimate of how often a function with specialisation constants is compiled for one kernel."""
+
 Request = tuple[str, str, str]
 """Module and name of a kernel, and the kinds of its arguments."""
 
 
 def compile_together(missing: Sequence[tuple[Kernel, str]]) -> None:
     """Compile kernels for the cache. A kernel that fails is left out; compiling it for use raises the error."""
-    requests = [request for request in map(_request, missing) if request is not None]
+    # the longest ones first, so that all processes end at about the same time
+    ordered = sorted(missing, key=lambda pair: -_effort(pair[0]))
+    requests = [request for request in map(_request, ordered) if request is not None]
     processors = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     count = min(processors, len(requests) // 2)
     if len(requests) < LEAST or count < 2:
@@ -88,6 +97,12 @@ class CompileProgress:
             log.info("compiled %d of %d kernels, about %.0f s left", done, count, left, extra={"passing": True})
 
 
+def _effort(kernel: Kernel) -> int:
+    """Estimate how long a kernel takes to compile, by the bytes of Python code that become part of it."""
+    code = [(len(helper.function.__code__.co_code), bool(helper.statics)) for helper in kernel.helpers()]
+    return sum(size * _SPECIALISED if specialised else size for size, specialised in code)
+
+
 def _request(wanted: tuple[Kernel, str]) -> Request | None:
     """Return the name of a kernel for another process; None if it can't be found by name."""
     kernel, kinds = wanted
@@ -120,6 +135,7 @@ def _end(process: subprocess.Popen[str]) -> None:
 
 
 def _main() -> None:
+    gc.set_threshold(_RARELY)  # most of the many objects that a compiler makes live as long as the process
     for line in sys.stdin:
         module, name, kinds = json.loads(line)
         with suppress(Exception):  # the process that needs the kernel compiles it again and raises the error

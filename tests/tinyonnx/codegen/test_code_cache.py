@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 
 from tinyonnx.codegen import code_cache
-from tinyonnx.codegen.kernel import kernel
+from tinyonnx.codegen.kernel import Kernel, kernel
 from tinyonnx.codegen.primitives import LANES
 from tinyonnx.kernels import BoundKernel, elementwise
 from tinyonnx.kernels._common import epilogue_of
@@ -273,3 +273,12 @@ def test_a_program_may_have_hundreds_of_thousands_of_steps() -> None:
     steps = [first] * (1 << 18) + [last]
     Program(steps).run(2, len(steps) - 2, len(steps))
     assert 0 < times[0] <= times[1]
+
+
+def test_expected_kernels_of_an_outer_block_stay_expected() -> None:
+    outer: list[tuple[Kernel, str]] = []
+    with code_cache.expecting(lambda: outer):
+        with code_cache.expecting(list):
+            pass
+        assert code_cache._expected.wanted() is outer
+    assert code_cache._expected.wanted is None
