@@ -77,7 +77,7 @@ def load_bytes(
 
 def _give(tensor: TensorProto, array: Array, file: str) -> None:
     """Store an array in a tensor in place of its external data. Raises ModelError if it doesn't fit."""
-    stored = numpy_helper.from_array(np.ascontiguousarray(array))
+    stored = numpy_helper.from_array(np.asarray(array, order="C"))
     if (stored.data_type, list(stored.dims)) != (tensor.data_type, list(tensor.dims)):
         wanted = f"{TensorProto.DataType.Name(tensor.data_type).lower()}{list(tensor.dims)}"
         raise ModelError(f'{file}: initializer "{tensor.name}" is {wanted}, not {array.dtype}{list(array.shape)}')

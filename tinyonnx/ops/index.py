@@ -206,10 +206,15 @@ def one_hot(ctx: Context | None, indices: Array, depth: Array, values: Array, *,
     return np.asarray(np.where(hot, values[1:], values[:1]))
 
 
+def _check_k(k: int, size: int) -> None:
+    """Raise OpError if there are fewer elements than k."""
+    if not 0 <= k <= size:
+        raise OpError(f"k is {k}, the axis has {size} elements")
+
+
 def _top_k(x: Array, k: int, axis: int, largest: bool) -> tuple[Array, Array]:
     (axis,) = normalise_axes([axis], x.ndim)
-    if not 0 <= k <= x.shape[axis]:
-        raise OpError(f"k is {k}, the axis has {x.shape[axis]} elements")
+    _check_k(k, x.shape[axis])
     # a stable sort of the reversed array, reversed, keeps the lower index first among equal elements
     if largest:
         order = x.shape[axis] - 1 - np.flip(np.argsort(np.flip(x, axis), axis, kind="stable"), axis)
@@ -223,6 +228,7 @@ def _top_k_infos(x: Info, k: int, axis: int) -> list[Info] | None:
     if x.shape is None:
         return None
     (axis,) = normalise_axes([axis], len(x.shape))
+    _check_k(k, x.shape[axis])
     shape = (*x.shape[:axis], k, *x.shape[axis + 1 :])
     return [Info(x.dtype, shape), Info(INT64, shape)]
 

@@ -354,7 +354,7 @@ def _is_valid(step: NumpyStep, results: Sequence[Buffer | Array]) -> bool:
 
 
 def _array(value: Buffer | Array, arena: Array) -> Array:
-    return value.view(arena) if isinstance(value, Buffer) else np.ascontiguousarray(value)
+    return value.view(arena) if isinstance(value, Buffer) else np.asarray(value, order="C")
 
 
 def _bytes(array: Array) -> Array:

@@ -28,6 +28,7 @@ from tinyonnx.runtime.item_loops import ItemLoop
 from tinyonnx.runtime.plan import NumpyStep, Plan, Unfit
 from tinyonnx.runtime.size_table import evaluate
 from tinyonnx.runtime.sized_execution import PlanForSizes, Values, Variant, Visible
+from tinyonnx.sizes.expressions import SMALLEST
 from tinyonnx.sizes.integers import is_size
 
 if TYPE_CHECKING:
@@ -118,8 +119,11 @@ def _variants(plan: SizedPlan, values: Values) -> Iterator[Variant]:
     """Return the different variants of a plan for these sizes, smaller and larger ones."""
     found: set[int] = set()
     for scale in _SCALES:
+        scaled = tuple(int(value * scale) for value in values)
+        if min(scaled, default=SMALLEST) < SMALLEST:
+            continue
         try:
-            variant = plan.variant_for(tuple(int(value * scale) for value in values))
+            variant = plan.variant_for(scaled)
         except Unfit:
             continue
         if id(variant) not in found:
@@ -189,7 +193,7 @@ def _encoded(plan: Plan, variants: Sequence[Variant]) -> list[bytes | memoryview
 def _constant_slots(plan: Plan) -> dict[int, Array]:
     """The constants that numpy steps and the caller read, each in one piece."""
     read = {*plan.outputs, *(slot for step in plan.numpy_steps for slot in step.inputs)}
-    return {slot: np.ascontiguousarray(array) for slot, array in plan.constants.items() if slot in read}
+    return {slot: np.asarray(array, order="C") for slot, array in plan.constants.items() if slot in read}
 
 
 def _step(step: NumpyStep) -> tuple[Any, ...]:

@@ -196,7 +196,7 @@ def copy_of(model: ModelProto) -> ModelProto:
 
 def set_array(tensor: TensorProto, array: Array) -> None:
     """Replace the content of an initializer."""
-    tensor.CopyFrom(numpy_helper.from_array(np.ascontiguousarray(array), tensor.name))
+    tensor.CopyFrom(numpy_helper.from_array(np.asarray(array, order="C"), tensor.name))
 
 
 def as_array(tensor: TensorProto) -> Array:

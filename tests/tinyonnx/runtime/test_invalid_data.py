@@ -120,3 +120,25 @@ def test_data_that_updates_read_too_is_not_overwritten() -> None:
     x, i = np.arange(4, dtype=np.float32), np.array([[1], [2], [3], [0]])
     result = tinyonnx.InferenceSession(model(text)).run(None, {"x": x, "i": i})[0]
     np.testing.assert_array_equal(result, x[[3, 0, 1, 2]])
+
+
+TOP = """<ir_version: 8, opset_import: ["": 17]>
+    g (float[N, M] x) => (float[N, 3] y, int64[N, 3] i) {
+        three = Constant <value = int64[1] {3}> ()
+        a = Relu (x)
+        y, i = TopK (a, three)
+    }"""
+
+
+@pytest.mark.parametrize("sizes", [[2], [5, 2, 4, 2, 3, 1]])
+def test_more_elements_than_there_are(sizes: list[int]) -> None:
+    session = tinyonnx.InferenceSession(model(TOP))
+    for size in sizes:
+        x = np.arange(2 * size, dtype=np.float32).reshape(2, size)
+        if size < 3:
+            with pytest.raises(tinyonnx.NodeError, match=f"k is 3, the axis has {size} elements"):
+                session.run(None, {"x": x})
+        else:
+            values, positions = session.run(None, {"x": x})
+            np.testing.assert_array_equal(values, x[:, ::-1][:, :3])
+            np.testing.assert_array_equal(positions[0], [size - 1, size - 2, size - 3])

@@ -79,6 +79,20 @@ def test_a_loop_of_kernels_runs_compiled(count: int, arrays: dict[str, Any], com
     assert compiled == [count, count]
 
 
+@needs_jit
+@pytest.mark.parametrize("shape", ["float", "float[1]"])
+def test_constants_that_are_stacked_keep_their_shape(shape: str, compiled: list[int]) -> None:
+    text = f"""agraph (float[2] x) => (float[2] y, all) <int64 n = {{3}}, {shape} half = {{0.5}}> {{
+        y, all = Loop (n, "", x) <body = b
+            (int64 i, bool going, float[2] v) => (bool go_on, float[2] w, {shape} half) {{
+                go_on = Identity (going) w = Add (v, v)
+            }}>
+    }}"""
+    _, rows = check(text, x=np.ones(2, F32))
+    assert rows.shape == (3,) + (1,) * (shape != "float")
+    assert compiled == [3, 3]
+
+
 def test_a_loop_without_iterations_gives_what_it_got(arrays: dict[str, Any]) -> None:
     y, rows = check(LOOP.replace("{COUNT}", "{0}"), **arrays)
     assert rows.shape == (0, 2, 3)

@@ -210,6 +210,34 @@ def test_steps_of_numpy(folder: Path, tmp_path: Path) -> None:
         assert messages[0] == messages[1]
 
 
+def test_constants_without_axes_stay_so(folder: Path, tmp_path: Path) -> None:
+    text = """g (float[n, 200] x) => (rows, number) {
+        found = NonZero (x)
+        rows = Gather <axis = 0> (found, first)
+        number = Identity (half)
+    }"""
+    path = written(tmp_path / "m.onnx", text, first=np.array(0), half=np.array(0.5, np.float32))
+    for _ in range(2):
+        here = session(path)
+        check(here, path, *({"x": matrix(n)} for n in (5, 9)))
+    assert [type(plan) for plan in plans(here)] == [StoredPlan]
+
+
+def test_sizes_that_divide_others(folder: Path, tmp_path: Path) -> None:
+    text = """g (float[a, 200] x, float[b, 200] z) => (y) {
+        rows = Shape <start = 0, end = 1> (x)
+        parts = Shape <start = 0, end = 1> (z)
+        count = Div (rows, parts)
+        shape = Concat <axis = 0> (count, rest)
+        y = Reshape (x, shape)
+    }"""
+    path = written(tmp_path / "m.onnx", text, rest=np.array([-1, 50]))
+    for _ in range(2):
+        here = session(path)
+        check(here, path, *({"x": matrix(n), "z": matrix(k)} for n, k in ((6, 3), (12, 6), (12, 3))))
+    assert [type(plan) for plan in plans(here)] == [StoredPlan]
+
+
 def test_models_of_fixed_sizes(folder: Path, tmp_path: Path) -> None:
     text = "g (float[5, 200] x) => (float[5, 200] y) { h = MatMul (x, w) y = Softmax (h) }"
     path = written(tmp_path / "m.onnx", text, w=matrix(200))
