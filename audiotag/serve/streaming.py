@@ -165,6 +165,8 @@ class WindowStreams:
         meeting = self._followers.setdefault(name, asyncio.get_running_loop().create_future())
         try:
             follower = await asyncio.wait_for(asyncio.shield(meeting), FOLLOW_SECONDS)
+            if follower.taken.done():
+                raise HTTPException(409, f"there is another upload {name!r}")
             follower.taken.set_result(None)
         except TimeoutError:
             raise HTTPException(408, f"no request follows the upload {name!r}: send GET /windows?upload=") from None

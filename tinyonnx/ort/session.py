@@ -26,7 +26,7 @@ from tinyonnx.ort.requests import Repeats, Request, Run
 from tinyonnx.ort.values import OrtValue
 from tinyonnx.runtime.decisions import Decisions
 from tinyonnx.runtime.executor import execute
-from tinyonnx.runtime.plan import Plan, Unfit
+from tinyonnx.runtime.plan import InvalidData, Plan, Unfit
 from tinyonnx.runtime.sized_plans import SizedPlans, make_sized, shapes_of
 from tinyonnx.runtime.stored_plan import PlanStore, can_be_stored
 from tinyonnx.runtime.trace import Hook, iterate
@@ -182,8 +182,8 @@ class InferenceSession(SessionDescription):
             run, feeds = known
             try:
                 return run(feeds, run_options)
-            except Unfit:
-                pass  # data are invalid: the plan for these sizes alone gives the error
+            except (InvalidData, Unfit):
+                pass  # the plan for these sizes alone gives the error
         if self._profile is not None:
             return self._run_profiled(self._profile, output_names, input_feed, run_options)
         request = self._request(output_names, input_feed)
@@ -195,6 +195,8 @@ class InferenceSession(SessionDescription):
                     results = sized.run(values, request.feeds, run_options)
                 except Unfit:
                     continue
+                except InvalidData:
+                    break
                 self._sized[request.kind].prefer(sized)
                 self._note(output_names, input_feed, partial(sized.run, values), request)
                 return results

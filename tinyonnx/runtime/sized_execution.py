@@ -24,7 +24,7 @@ from tinyonnx.runtime.binding import KernelSegment, allocate_arena, reset_status
 from tinyonnx.runtime.budget import Budget, Stoppable, owners
 from tinyonnx.runtime.executor import Executable
 from tinyonnx.runtime.numpy_call import NumpyCall, constants_of
-from tinyonnx.runtime.plan import InvalidData, NumpyStep, Plan, Unfit
+from tinyonnx.runtime.plan import NumpyStep, Plan, Unfit
 from tinyonnx.runtime.size_table import evaluate
 from tinyonnx.runtime.trace import Hook
 
@@ -98,7 +98,10 @@ class PlanForSizes:
         """Return the variants that may be valid for these sizes. Raises Unfit."""
 
     def run(self, values: Values, feeds: Sequence[Any], run_options: Stoppable | None = None) -> list[Any]:
-        """Run for these sizes. Raises Unfit if the plan doesn't hold for them, and the errors of `executor.execute`."""
+        """Run for these sizes.
+
+        Raises Unfit if the plan doesn't hold for them, InvalidData, and the errors of `executor.execute`.
+        """
         try:
             executable = self.idle.pop()  # atomic
         except IndexError:
@@ -224,11 +227,8 @@ class SizedExecutable(Executable):
         self.protected, self.constants = set(), owners(constants_of(self.plan))
 
     def run(self, feeds: Sequence[Any], hook: Hook | None, budget: Budget) -> list[Any]:
-        """Run; see `Executable.run`. Raises Unfit for invalid data: a plan for these sizes alone gives the error."""
-        try:
-            return self._run(feeds, hook, budget)
-        except InvalidData:
-            raise Unfit from None
+        """Run; see `Executable.run`. Raises InvalidData, whose cause a plan for these sizes alone tells."""
+        return self._run(feeds, hook, budget)
 
     def resize(self, values: Values) -> None:
         """Prepare for runs of these sizes. Raises Unfit, and the errors of steps that depend on sizes alone."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import io
 import json
 import socket
@@ -18,7 +19,10 @@ from tests.audiotag.serve.servers import Server, until, wav
 
 pytest.importorskip("uvicorn")
 
+from starlette.exceptions import HTTPException
+
 from audiotag.serve.arriving import ArrivingFile
+from audiotag.serve.streaming import Follower, WindowStreams
 from tests.audiotag.serve.test_windows import ask
 
 QUERY = "window=2&hop=2&name=x"
@@ -94,6 +98,27 @@ def test_the_follower_gets_the_error(server: Server, body: bytes, status: int) -
         sent.send(body)
         for each in (following, sent):
             assert each.read().startswith(b"HTTP/1.1 %d " % status)
+
+
+def test_two_uploads_of_one_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    nothing: Any = None
+
+    async def received(*_: Any) -> None:
+        pass
+
+    async def run() -> list[BaseException | None]:
+        streams = WindowStreams(nothing, nothing, nothing, nothing, 1, 1.0, 1.0, 1, 10)
+        monkeypatch.setattr(streams, "_receive_and_send", received)
+        uploads = [asyncio.create_task(streams._send_to_follower(nothing, nothing, "a")) for _ in range(2)]
+        await asyncio.sleep(0)  # both begin to wait
+        left, taken, end = (asyncio.get_running_loop().create_future() for _ in range(3))
+        await streams.wait_for_lines("a", Follower(nothing, left, taken, end))
+        return await asyncio.gather(*uploads, return_exceptions=True)
+
+    first, second = asyncio.run(run())
+    assert first is None
+    assert isinstance(second, HTTPException)
+    assert second.status_code == 409
 
 
 def test_an_upload_that_breaks_off(server: Server) -> None:

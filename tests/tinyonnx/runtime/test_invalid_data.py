@@ -82,6 +82,7 @@ def test_plans_for_many_sizes() -> None:
         np.testing.assert_allclose(session.run(None, feeds(*indices))[0], expected(*indices), rtol=1e-5)
         with pytest.raises(tinyonnx.NodeError, match=r"index 4 is out of range for 4.*i64\[" + str(count + 1)):
             session.run(None, feeds(*indices, 4))
+    assert [len(plans._plans) for plans in session._sized.values()] == ([] if DISABLED else [1]), "not one per error"
 
 
 def test_stored_plans(tmp_path: Any) -> None:
