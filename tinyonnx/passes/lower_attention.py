@@ -91,6 +91,15 @@ def _extended(low: Lowering, past: Value | None, x: _Operand, is_read: bool) -> 
     return _Operand(whole, False), whole
 
 
+def _causal(q: _Operand, k: _Operand, past: Value | None) -> int:
+    """How queries see the keys up to their own position, which is counted from the first key after the past."""
+    if past is None:
+        return FROM_FIRST
+    if k.length != q.length:
+        raise NotLowerable("it is causal, with other numbers of new keys and of queries")
+    return FROM_LAST
+
+
 def _finish(
     low: Lowering, q: _Operand, k: _Operand, v: _Operand, scores: _Scores, flat: bool, others: dict[int, Value]
 ) -> None:
@@ -180,7 +189,7 @@ def _check_bias(bias: Value | None, queries: int, keys: int) -> None:
 
 
 def _microsoft(
-    low: Lowering, q: _Operand, k: _Operand, v: _Operand, mask: Value | None, bias: Value | None,
+    low: Lowering, q: _Operand, k: _Operand, v: _Operand, causal: int, mask: Value | None, bias: Value | None,
     others: dict[int, Value],
 ) -> None:  # fmt: skip
     """Finish an operator of com.microsoft, whose keys and values are complete."""
@@ -188,7 +197,6 @@ def _microsoft(
     low.check_floats(q.value, k.value, v.value, bias)
     _check_bias(bias, q.length, k.length)
     total = _summed(low, _microsoft_mask(low, mask, batch, q.length, k.length), bias)
-    causal = FROM_LAST if low.attribute("unidirectional", 0) else 0
     scale = float(low.attribute("scale", 0.0)) or 1 / math.sqrt(size)
     _finish(low, q, k, v, _Scores(scale, total, causal), True, others)
 
@@ -213,10 +221,11 @@ def _multi_head(low: Lowering) -> None:
             parts[i] = low.one("Add", x, low.sliced(bias, 0, first, end))
             first = end
     q, k, v = (_in_heads(low, x, heads) for x in parts)
+    causal = _causal(q, k, past_key) if low.attribute("unidirectional", 0) else 0
     k, all_keys = _extended(low, past_key, k, low.reads(1))
     v, all_values = _extended(low, past_value, v, low.reads(2))
     others = {i: x for i, x in ((1, all_keys), (2, all_values)) if x is not None and low.reads(i)}
-    _microsoft(low, q, k, v, low.input(4), low.input(5), others)
+    _microsoft(low, q, k, v, causal, low.input(4), low.input(5), others)
 
 
 def _self_attention(low: Lowering) -> None:
@@ -245,13 +254,14 @@ def _self_attention(low: Lowering) -> None:
         if past.static_shape is None or len(_shape(past)) != 5:
             raise NotLowerable("the shape of the past is unknown")
         before = [low.reshaped(low.sliced(past, 0, i, i + 1), [*_shape(past)[1:]]) for i in range(2)]
+    causal = _causal(q, k, past) if low.attribute("unidirectional", 0) else 0
     k, all_keys = _extended(low, before[0], k, low.reads(1))
     v, all_values = _extended(low, before[1], v, low.reads(1))
     others = {}
     if low.reads(1):
         both = [low.one("Unsqueeze", x, low.sizes([0])) for x in (all_keys, all_values)]
         others[1] = low.one("Concat", *both, attributes={"axis": 0})
-    _microsoft(low, q, k, v, mask, bias, others)
+    _microsoft(low, q, k, v, causal, mask, bias, others)
 
 
 def _projected(low: Lowering, x: Value, w: Value, b: Value, first: int, end: int, quantised: bool) -> Value:
@@ -287,16 +297,12 @@ def _attention(low: Lowering) -> None:
     if flat != bool(q_heads) or flat != bool(k_heads):
         raise NotLowerable("the numbers of heads are missing, or given twice")
     q, k, v = _in_heads(low, query, q_heads), _in_heads(low, key, k_heads), _in_heads(low, value, k_heads)
-    past_key, past_value, new = low.input(4), low.input(5), k.length
+    past_key, past_value = low.input(4), low.input(5)
     if (past_key is None) != (past_value is None):
         raise NotLowerable("one of past_key and past_value is absent")
+    causal = _causal(q, k, past_key) if low.attribute("is_causal", 0) else 0
     k, all_keys = _extended(low, past_key, k, low.reads(1))
     v, all_values = _extended(low, past_value, v, low.reads(2))
-    causal = 0
-    if low.attribute("is_causal", 0):
-        causal = FROM_FIRST if past_key is None else FROM_LAST
-        if past_key is not None and new != q.length:
-            raise NotLowerable("it is causal, with more new keys than queries")
     bias = None if mask is None else _bias(low, mask, k.length)
     size = _shape(q.value)[3]
     scale = low.attribute("scale", None)

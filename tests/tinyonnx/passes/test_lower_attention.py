@@ -123,6 +123,17 @@ def test_multi_head_attention(mask: Any, bias: Any) -> None:
     check_contrib("MultiHeadAttention", *feeds.values(), num_heads=N, atol=1e-5)
 
 
+@pytest.mark.parametrize("queries", [1, 3, S, 60])
+@pytest.mark.parametrize("keys", [1, S, T, 200])
+def test_unidirectional_attention_of_other_lengths(queries: int, keys: int) -> None:
+    feeds = operands(queries=queries, keys=keys)
+    options: Any = {"domain": "com.microsoft", "num_heads": N, "unidirectional": 1}
+    check("MultiHeadAttention", feeds, **options)
+    past = {"pk": data(B, N, 3, H, seed=3), "pv": data(B, N, 3, H, seed=4)}
+    feeds |= {"b": None, "m": None, "a": None} | past
+    check("MultiHeadAttention", feeds, lowered=queries == keys, outputs=3, **options)
+
+
 def test_multi_head_attention_with_a_past() -> None:
     past = data(B, N, 3, H, seed=3), data(B, N, 3, H, seed=4)
     feeds = {"q": Q, "k": Q + 1, "v": Q - 1, "b": None, "m": None, "a": None, "pk": past[0], "pv": past[1]}
