@@ -86,9 +86,12 @@ WITHOUT_ACTIVATION = {
     "QuantizedMul": 1,
     "FusedAttention": 1,
     "ConvIntegerToFloat": 1,
+    "LSTM": 1,
+    "GRU": 1,
+    "RNN": 1,
 }
-"""Numbers of kernels of the other fused operators: tests of `test_quantized_elementwise`, `test_quantized_conv` and
-`test_attention`."""
+"""Numbers of kernels of the other fused operators: tests of `test_quantized_elementwise`, `test_quantized_conv`,
+`test_attention` and `test_recurrent`."""
 
 
 def test_every_fused_kernel_has_a_sample() -> None:
