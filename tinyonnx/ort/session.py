@@ -108,6 +108,7 @@ class InferenceSession(SessionDescription):
         self._apply_options()
         self._decisions = Decisions(self._graph)
         self._repeats = Repeats()
+        self._has_stored_plans = True
         self._sized: dict[Any, SizedPlans] = {}
         self._plans: OrderedDict[Any, Plan] = OrderedDict()
         self._lock = threading.Lock()
@@ -330,6 +331,7 @@ class InferenceSession(SessionDescription):
         Their other operands are rounded where `precision` is "bfloat16".
         """
         self._preparation.round_weights(means)
+        self._has_stored_plans = False
 
     def rewrite(self, input_feed: Mapping[str, Any], passes: list[Pass] | None = None) -> Rewrite:
         """Return a copy of the graph for these input shapes after some passes (None for all), and their remarks.
@@ -386,7 +388,7 @@ class InferenceSession(SessionDescription):
         """Return the stored plans for requests of this kind; None if the session isn't of an unchanged cached file."""
         options = self._options
         changed = options.free_dimensions or options.replaced_initializers
-        if self._sha256 is None or changed or request.overridden:
+        if self._sha256 is None or not self._has_stored_plans or changed or request.overridden:
             return None
         from tinyonnx.onnxfile import graph_cache
 

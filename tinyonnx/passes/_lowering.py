@@ -26,9 +26,14 @@ class NotLowerable(Exception):
 
 
 class Lowering:
-    """Collects nodes that compute what `node` does; `finish` replaces it by them."""
+    """Collects nodes that compute what `node` does; `finish` replaces it by them.
+
+    Raises NotLowerable if the node's first output is absent.
+    """
 
     def __init__(self, rewrite: Rewrite, node: Node) -> None:
+        if not node.outputs or node.outputs[0] is None:
+            raise NotLowerable("its first output is absent")
         self.rewrite, self.node = rewrite, node
         self._nodes: list[Node] = []
         self._count = 0

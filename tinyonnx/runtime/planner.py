@@ -330,7 +330,8 @@ class _Planner:
                     self._slot(value)
             self.steps.append(step)
             return
-        layout = self._layout(node.output) if fast.layout == "any" else fast.layout
+        written = next(value for value in node.outputs if value is not None)
+        layout = self._layout(written) if fast.layout == "any" else fast.layout
         operands: list[Buffer | Array | None] = []
         for operand in node.inputs:
             if operand is None or operand.is_constant:

@@ -194,3 +194,28 @@ def test_a_kernel_step_may_lack_an_input():
     session = tinyonnx.InferenceSession(onnx.parser.parse_model(text).SerializeToString())
     (step,) = session.plan_for(None, {"x": data(2, 5)}).steps
     assert isinstance(step, KernelStep)
+
+
+@pytest.mark.parametrize(
+    ("node", "shapes"),
+    [
+        ("_, y = DynamicQuantizeLinear (a)", [(3, 5)]),
+        ("_, y = LayerNormalization (a, b)", [(3, 5), (5,)]),
+        ("_, y = Attention <q_num_heads = 1, kv_num_heads = 1> (a, b, b)", [(2, 3, 4), (2, 5, 4)]),
+        ("_, y = com.microsoft.MultiHeadAttention <num_heads = 1> (a, b, b)", [(2, 3, 4), (2, 5, 4)]),
+        ("_, _, _, y = com.microsoft.SkipLayerNormalization (a, a, b)", [(3, 5), (5,)]),
+    ],
+)
+def test_a_first_output_that_is_absent(node: str, shapes: list[tuple[int, ...]]) -> None:
+    feeds = {name: data(*shape, seed=i) for i, (name, shape) in enumerate(zip("ab", shapes))}
+    inputs = ", ".join(f"float[{','.join(map(str, x.shape))}] {name}" for name, x in feeds.items())
+    opsets = '["": 23, "com.microsoft": 1]'
+    model = onnx.parser.parse_model(f"<ir_version: 10, opset_import: {opsets}> g ({inputs}) => (y) {{ {node} }}")
+    outputs = model.graph.node[0].output
+    outputs[:] = ["" if name == "_" else name for name in outputs]
+    options = tinyonnx.SessionOptions()
+    options.graph_optimization_level = tinyonnx.GraphOptimizationLevel.ORT_DISABLE_ALL
+    content = model.SerializeToString()
+    (expected,) = tinyonnx.InferenceSession(content, options).run(None, feeds)
+    (result,) = tinyonnx.InferenceSession(content).run(None, feeds)
+    np.testing.assert_allclose(result, expected, rtol=1e-5, atol=1e-6)

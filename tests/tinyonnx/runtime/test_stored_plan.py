@@ -161,6 +161,15 @@ def test_what_a_plan_depends_on_is_part_of_its_key(folder: Path, model: Path) ->
     assert not is_stored(session(model))
 
 
+def test_plans_with_rounded_weights_are_not_stored(folder: Path, model: Path) -> None:
+    exact, rounded = session(model.read_bytes()), session(model)
+    rounded.round_weights(rounded.operand_means())
+    result, expected = (each.run(None, sound(61))[0] for each in (rounded, exact))
+    assert not np.array_equal(result, expected)
+    assert not folder.exists()
+    check(session(model), model, sound(61))
+
+
 def written(path: Path, text: str, **tensors: Array) -> Path:
     """A model file of this text and these initializers, large enough for the cache of graphs."""
     proto = onnx.parser.parse_model(f'<ir_version: 8, opset_import: ["" : 17]> {text}')
