@@ -7,6 +7,8 @@ from typing import Any
 
 from tinyonnx.files import release_pages
 from tinyonnx.ir import Array
+from tinyonnx.sizes.expressions import SizeError
+from tinyonnx.sizes.integers import is_size
 
 
 class ConstantPool:
@@ -27,8 +29,11 @@ class ConstantPool:
     def derive(self, tag: object, compute: Callable[..., Any], *sources: Array) -> Any:
         """Return `compute(*sources)`, an array or a list of arrays; the cached objects if all sources are adopted.
 
-        `tag` and the identities of the sources are the key: the same tag must mean the same computation.
+        `tag` and the identities of the sources are the key: the same tag must mean the same computation. Raises
+        SizeError if the tag depends on sizes that vary: the result would be that of the current ones.
         """
+        if _varies(tag):
+            raise SizeError("a constant depends on sizes")
         if any(id(source) not in self._owned for source in sources):
             return compute(*sources)
         key = (tag, *map(id, sources))
@@ -40,3 +45,7 @@ class ConstantPool:
                 self.adopt(array)
             self._derived[key] = result
         return self._derived[key]
+
+
+def _varies(tag: Any) -> bool:
+    return any(map(_varies, tag)) if isinstance(tag, tuple) else is_size(tag)

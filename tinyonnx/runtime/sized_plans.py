@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -36,6 +36,17 @@ Make = Callable[[list[tuple[Any, ...]]], Plan]
 """Makes a plan for inputs of these shapes, some of whose sizes are symbols."""
 
 
+class _Known(NamedTuple):
+    """What is known of the sizes: groups of axes that vary, each with one size, the other axes, and the plans.
+
+    Threads read all of it at once.
+    """
+
+    groups: list[list[tuple[int, int]]]
+    fixed: list[tuple[int, int, int]]
+    plans: list[PlanForSizes]
+
+
 class SizedPlans:
     """Finds out which sizes of the inputs vary, and plans for all their values.
 
@@ -48,14 +59,12 @@ class SizedPlans:
 
     def __init__(self, shapes: Shapes, names: Sequence[Sequence[Any]], store: PlanStore | None = None) -> None:
         self._names, self._store = names, store
-        self._groups: list[list[tuple[int, int]]] = []
-        self._fixed = [(i, axis, size) for i, shape in enumerate(shapes) for axis, size in enumerate(shape)]
-        self._plans: list[PlanForSizes] = []
+        self._known = _known(shapes, [])
         if store is not None:
             for groups in self._choices(shapes):
                 plan = store.read(_key(shapes, groups))
                 if plan is not None:
-                    self._take(groups, plan)
+                    self._known = _known(shapes, groups, plan)
                     break
         self._pinned = 0
         self.refused = ""
@@ -78,27 +87,29 @@ class SizedPlans:
                     continue
                 if not plan.is_pinned:
                     if groups:
-                        self._take(groups, plan)
+                        self._known = _known(shapes, groups, plan)
                     store.write(_key(shapes, groups), plan)
                     return
 
     def candidates(self, shapes: Shapes, make: Make) -> Iterator[tuple[PlanForSizes, Values]]:
         """Yield plans that may hold for these shapes, with the values of their symbols."""
-        if self.refused or not self._learn(shapes) or not (self._groups or self._plans):
+        known = None if self.refused else self._learn(shapes)
+        if known is None or not (known.groups or known.plans):
             return
-        values = tuple(shapes[group[0][0]][group[0][1]] for group in self._groups)
+        values = tuple(shapes[group[0][0]][group[0][1]] for group in known.groups)
         if min(values, default=SMALLEST) < SMALLEST:
             return
         tried: list[PlanForSizes] = []
         while True:
-            plan = next((plan for plan in self._plans if plan not in tried), None)
+            plan = next((plan for plan in known.plans if plan not in tried), None)
             if plan is None:
                 with self._lock:
-                    if any(plan not in tried for plan in self._plans):
+                    known = self._known if self._known.groups is known.groups else known
+                    if any(plan not in tried for plan in known.plans):
                         continue  # of another thread
-                    if len(tried) >= PLANS_KEPT or not self._groups:
+                    if len(tried) >= PLANS_KEPT or not known.groups:
                         return
-                    plan = self._make(shapes, make)
+                    plan = self._make(known, shapes, make)
             if plan is None:
                 return
             tried.append(plan)
@@ -106,8 +117,14 @@ class SizedPlans:
 
     def prefer(self, plan: PlanForSizes) -> None:
         """Try a plan first from now on."""
-        if self._plans and self._plans[0] is not plan:
-            self._plans.sort(key=lambda other: other is not plan)
+        known = self._known
+        if known.plans and known.plans[0] is not plan and self._lock.acquire(blocking=False):
+            try:
+                plans = self._known.plans
+                if plan in plans:
+                    self._known = self._known._replace(plans=[plan, *(other for other in plans if other is not plan)])
+            finally:
+                self._lock.release()
 
     def unlock(self) -> None:
         """Replace locks in a forked child, where the thread that held one does not exist."""
@@ -115,28 +132,28 @@ class SizedPlans:
         for plan in self._plans:
             plan.unlock()
 
-    def _learn(self, shapes: Shapes) -> bool:
-        """Note which sizes vary; return whether sizes of one name are equal."""
-        new = {self._name(i, axis) for i, axis, size in self._fixed if shapes[i][axis] != size}
-        if new:
+    def _learn(self, shapes: Shapes) -> _Known | None:
+        """Note which sizes vary; return what is known then, None if sizes of one name differ."""
+        known = self._known
+        if any(shapes[i][axis] != size for i, axis, size in known.fixed):
             with self._lock:
-                known = {place for group in self._groups for place in group}
-                places = ((i, axis) for i, shape in enumerate(shapes) for axis in range(len(shape)))
-                groups: dict[Any, list[tuple[int, int]]] = {}
-                for place in places:
-                    name = self._name(*place)
-                    if name in new or place in known:
-                        groups.setdefault(name, []).append(place)
-                self._groups, self._plans = list(groups.values()), []
-                varying = {place for group in self._groups for place in group}
-                self._fixed = [fixed for fixed in self._fixed if fixed[:2] not in varying]
-        return all(shapes[i][axis] == shapes[group[0][0]][group[0][1]] for group in self._groups for i, axis in group)
+                known = self._known = self._with_varying(self._known, shapes)
+        equal = (shapes[i][axis] == shapes[group[0][0]][group[0][1]] for group in known.groups for i, axis in group)
+        return known if all(equal) else None
 
-    def _take(self, groups: list[list[tuple[int, int]]], plan: PlanForSizes) -> None:
-        """Start with a plan in which the sizes of these groups of axes vary."""
-        varying = {place for group in groups for place in group}
-        self._groups, self._plans = groups, [plan]
-        self._fixed = [fixed for fixed in self._fixed if fixed[:2] not in varying]
+    def _with_varying(self, known: _Known, shapes: Shapes) -> _Known:
+        """Let all sizes vary that are others in these shapes."""
+        new = {self._name(i, axis) for i, axis, size in known.fixed if shapes[i][axis] != size}
+        if not new:
+            return known
+        before = {place for group in known.groups for place in group}
+        groups: dict[Any, list[tuple[int, int]]] = {}
+        for place in ((i, axis) for i, shape in enumerate(shapes) for axis in range(len(shape))):
+            name = self._name(*place)
+            if name in new or place in before:
+                groups.setdefault(name, []).append(place)
+        varying = {place for group in groups.values() for place in group}
+        return _Known(list(groups.values()), [fixed for fixed in known.fixed if fixed[:2] not in varying], [])
 
     def _declared(self, shapes: Shapes) -> list[list[tuple[int, int]]]:
         """Return the axes to which the model gives no fixed size, by name; none if sizes of one name differ."""
@@ -163,9 +180,13 @@ class SizedPlans:
         names = self._names[i]
         return names[axis] if axis < len(names) and isinstance(names[axis], str) else (i, axis)
 
-    def _make(self, shapes: Shapes, make: Make) -> SizedPlan | None:
+    @property
+    def _plans(self) -> list[PlanForSizes]:
+        return self._known.plans
+
+    def _make(self, known: _Known, shapes: Shapes, make: Make) -> SizedPlan | None:
         try:
-            plan = make_sized(shapes, self._groups, make)
+            plan = make_sized(shapes, known.groups, make)
         except Error:  # planning for this size alone raises the error for the user
             return None
         except Exception as error:  # a model that can't be planned for all sizes can be planned for one
@@ -173,8 +194,15 @@ class SizedPlans:
         if plan.is_pinned:  # perhaps because this size happens to equal another one
             self._pinned += 1
             return None if self._pinned < _CHANCES else self._give_up("plans hold for one size alone")
-        self._plans.insert(0, plan)
+        known.plans.insert(0, plan)
         return plan
+
+
+def _known(shapes: Shapes, groups: list[list[tuple[int, int]]], *plans: PlanForSizes) -> _Known:
+    """What is known with a plan in which the sizes of these groups of axes vary, and no others."""
+    varying = {place for group in groups for place in group}
+    places = [(i, axis, size) for i, shape in enumerate(shapes) for axis, size in enumerate(shape)]
+    return _Known(groups, [place for place in places if place[:2] not in varying], list(plans))
 
 
 def _key(shapes: Shapes, groups: Sequence[Sequence[tuple[int, int]]]) -> tuple[tuple[int | None, ...], ...]:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 
 from tinyonnx.runtime.constants import ConstantPool
+from tinyonnx.sizes.expressions import SizeError, Trace
 
 
 def test_the_pool_keeps_what_derives_from_adopted_arrays_alone():
@@ -15,3 +17,10 @@ def test_the_pool_keeps_what_derives_from_adopted_arrays_alone():
     assert pool.derive("double", lambda w: w * 2, weight) is doubled
     assert pool.derive("negate", lambda w: -w, doubled) is pool.derive("negate", lambda w: -w, doubled)
     assert pool.derive("double", lambda w: w * 2, other) is not pool.derive("double", lambda w: w * 2, other)
+
+
+def test_constants_that_depend_on_sizes_are_refused():
+    pool, weight = ConstantPool(), np.ones(3)
+    pool.adopt(weight)
+    with pytest.raises(SizeError, match="a constant depends on sizes"):
+        pool.derive(("spread", (2, Trace().symbol("n", 5))), lambda w: w, weight)

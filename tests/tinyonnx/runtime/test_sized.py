@@ -67,6 +67,19 @@ def check(model: ModelProto, shapes: list[tuple[int, ...]], seed: int) -> None:
     assert_planned_for_sizes(here)
 
 
+def test_constants_of_many_sizes_are_not_those_of_one() -> None:
+    one = helper.make_tensor("s", FLOAT, [1], [2.0])
+    node = helper.make_node("LayerNormalization", ["x", "s"], ["y"], axis=-1)
+    x, y = (helper.make_tensor_value_info(name, FLOAT, ["n", "m"]) for name in "xy")
+    content = helper.make_model(
+        helper.make_graph([node], "g", [x], [y], [one]), opset_imports=[helper.make_opsetid("", 17)], ir_version=10
+    ).SerializeToString()  # fmt: skip
+    here, random = session(content), np.random.default_rng(0)
+    for shape in ((2, 4), (3, 5), (2, 4), (1, 4), (1, 5), (1, 6), (2, 6)):
+        feeds = {"x": random.standard_normal(shape).astype(np.float32)}
+        np.testing.assert_array_equal(here.run(None, feeds)[0], fresh(content, feeds)[0])
+
+
 def test_runs_that_overlap_share_no_memory_that_kernels_write() -> None:
     """Memory between the kernels of a step has a size of its own in a global mean: it depends on channels alone."""
     weights = helper.make_tensor("w", FLOAT, [24, 3, 3, 3], np.linspace(-1, 1, 648).tolist())

@@ -232,6 +232,13 @@ def test_constants_without_axes_stay_so(folder: Path, tmp_path: Path) -> None:
     assert [type(plan) for plan in plans(here)] == [StoredPlan]
 
 
+def test_axes_of_one_element_vary_later(folder: Path, tmp_path: Path) -> None:
+    path = written(tmp_path / "m.onnx", "g (float[n, m] x) => (y) { y = Relu (x) }")
+    for _ in range(2):
+        check(session(path), path, *({"x": matrix(n)[:, :m]} for n, m in ((5, 1), (1, 7), (7, 3), (5, 1), (1, 1))))
+    assert len(list(folder.iterdir())) > 1
+
+
 def test_sizes_that_divide_others(folder: Path, tmp_path: Path) -> None:
     text = """g (float[a, 200] x, float[b, 200] z) => (y) {
         rows = Shape <start = 0, end = 1> (x)
