@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,8 @@ import pytest
 
 import tinyonnx
 from tinyonnx.codegen.kernel import DISABLED
+from tinyonnx.onnxfile import graph_cache
+from tinyonnx.runtime.stored_plan import StoredPlan
 
 TEXT = """<ir_version: 8, opset_import: ["": 17]>
     g (float[N, 3] x, int64[K] i) => (float[K, 3] y) {
@@ -85,7 +88,9 @@ def test_plans_for_many_sizes() -> None:
     assert [len(plans._plans) for plans in session._sized.values()] == ([] if DISABLED else [1]), "not one per error"
 
 
-def test_stored_plans(tmp_path: Any) -> None:
+@pytest.mark.skipif(DISABLED, reason="stored plans need machine code")
+def test_stored_plans(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(graph_cache, "_SMALL", 0)
     path = tmp_path / "model.onnx"
     path.write_bytes(model(TEXT))
     for _ in range(3):
@@ -94,6 +99,8 @@ def test_stored_plans(tmp_path: Any) -> None:
         with pytest.raises(tinyonnx.NodeError, match=r'Gather "rows".*index 4 is out of range for 4'):
             session.run(None, feeds(1, 2, 4))
         np.testing.assert_allclose(session.run(None, feeds(0, 2, 3))[0], expected(0, 2, 3), rtol=1e-5)
+    (plans,) = session._sized.values()
+    assert [type(plan) for plan in plans._plans] == [StoredPlan]
 
 
 @pytest.mark.skipif(DISABLED, reason="loops are compiled by the JIT")

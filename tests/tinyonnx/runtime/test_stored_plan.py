@@ -15,7 +15,7 @@ import pytest
 
 import tinyonnx
 from audiotag.models.mobilenet import random_graph
-from tinyonnx import disk_cache, registry
+from tinyonnx import disk_cache
 from tinyonnx.codegen import code_cache
 from tinyonnx.codegen.kernel import DISABLED
 from tinyonnx.codegen.processor import has_bfloat16
@@ -31,19 +31,6 @@ from tinyonnx.runtime.stored_plan import StoredPlan
 pytestmark = pytest.mark.skipif(DISABLED, reason="stored plans need machine code")
 
 TIMES = (61, 60, 300, 41, 61, 1600)
-
-
-@pytest.fixture
-def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The folder of stored plans in this test; machine code comes from the usual cache."""
-    here, usual = tmp_path / "cache", disk_cache.folder()
-    here.mkdir()
-    (here / code_cache.folder().name).symlink_to(usual / code_cache.folder().name)
-    monkeypatch.setattr(disk_cache, "folder", lambda: here)
-    monkeypatch.setattr(disk_cache, "_is_private", lambda status: True)  # the link
-    monkeypatch.setattr(code_cache, "_addresses", {})
-    monkeypatch.setattr(registry, "_custom", False)  # other tests register operators
-    return here / "plans"
 
 
 @pytest.fixture
