@@ -31,7 +31,7 @@ _INDICES = (np.int32, np.int64)
 
 
 class IndexLines(NamedTuple):
-    """IndexLines along the last axis of an index array, and where they start in an array of other strides."""
+    """Lines along the last axis of an index array, and where they start in an array of other strides."""
 
     sizes: Axes
     steps: Axes
@@ -249,7 +249,7 @@ def _lines(x: Array, indices: Array, axis: int) -> IndexLines:
 def bind_gather_elements(
     pool: ConstantPool, out: Array, x: Array, indices: Array, *, axis: int = 0, status: Array
 ) -> Call:
-    """IndexLines along the last axis."""
+    """Bind the gathering of elements, line by line along the last axis of the indices."""
     lines = _lines(x, indices, axis % x.ndim)
     return Call(gather_along, (_memory(x), flat(indices), bits(out), lines, status))
 
@@ -318,7 +318,7 @@ def bind_scatter_elements(
     pool: ConstantPool, out: Array, x: Array, indices: Array, updates: Array, *, axis: int = 0,
     reduction: str = "none", status: Array,
 ) -> Call:  # fmt: skip
-    """IndexLines of updates; no two shares write along the same part of the axis."""
+    """Bind the scattering of lines of updates; no two shares write to the same part of the axis."""
     lines, arrays = _lines(x, indices, axis % x.ndim), [_elements(a, reduction) for a in (x, updates, out)]
     block = math.prod(x.shape[axis % x.ndim :])
     code = Specialised(_REDUCTIONS[reduction])

@@ -21,6 +21,9 @@ from tinyonnx.ort.session import InferenceSession
 TOLERANCE = 1e-4
 """Greatest error of a layer, relative to its scale, that counts as equal."""
 
+_LARGEST_QUANTUM = 0.2
+"""Largest step of bytes, relative to their scale, that later layers are excused with."""
+
 _ROUNDING = ("QLinear", "Quantize", "QGemm", "ByteTable")
 """Prefixes of the names of operators that round to bytes."""
 
@@ -109,8 +112,9 @@ def compare_layers(
             theirs = other[name]
             layer = _compare(name, op, origin, result, theirs)
             of_bytes = isinstance(result, np.ndarray) and result.dtype in (np.int8, np.uint8)
-            if of_bytes and layer.error == 1 and (quantum or op.startswith(_ROUNDING)):
-                quantum = max(quantum, _quantum(result))
+            step = _quantum(result) if of_bytes and layer.error == 1 else math.inf
+            if step <= _LARGEST_QUANTUM and (quantum or op.startswith(_ROUNDING)):
+                quantum = max(quantum, step)
                 layer = replace(layer, quantised=layer.relative)
             elif not of_bytes:
                 layer = replace(layer, quantised=quantum)
@@ -286,7 +290,7 @@ def cosine(ours: Array, other: Array) -> float:
 def _quantum(quantised: Array) -> float:
     """Return the most that one step of these bytes can be, relative to the scale of the numbers that they stand for."""
     spread = int(quantised.max()) - int(quantised.min())
-    return 2 / spread if spread else 1.0  # the zero point may be in the middle
+    return 2 / spread if spread else math.inf  # the zero point may be in the middle
 
 
 def _compare(name: str, op: str, origin: tuple[str, ...], ours: Any, other: Any) -> LayerComparison:

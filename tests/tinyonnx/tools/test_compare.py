@@ -113,8 +113,8 @@ def test_difference_of_integers_and_bools() -> None:
 QDQ = """
     <ir_version: 8, opset_import: ["" : 17]>
     bytes (float[1, 4] x) => (float[1, 2] y)
-    <float scale = {0.1}, uint8 zero = {128}, int8[4, 2] w = {1, 2, 3, 4, 5, 6, 7, 8}, float w_scale = {0.05},
-     float wide = {0.25}>
+    <float scale = {0.1}, uint8 zero = {128}, int8[4, 2] w = {100, -100, 90, -90, 80, -80, 70, -70},
+     float w_scale = {0.05}, float wide = {0.25}>
     {
         xq = QuantizeLinear (x, scale, zero)
         xf = DequantizeLinear (xq, scale, zero)
@@ -144,3 +144,15 @@ def test_bytes_may_differ_by_one_quantum(step: int, allowed: bool) -> None:
     assert culprit is None or culprit.name == "q"
     assert (comparison.quanta(1e-4) > 0) == (step == 1)
     assert ("quantum" in layer_table(comparison, 1e-4)) == (step == 1)
+
+
+def test_a_quantum_that_is_most_of_the_values_excuses_nothing() -> None:
+    session = InferenceSession(onnx.parser.parse_model(QDQ).SerializeToString())
+    feeds = {"x": np.array([[0.1, 0, 0, 0]], np.float32)}
+    names = ["xq", "q", "f", "y"]
+    other = dict(zip(names, session.run(names, feeds), strict=True))
+    assert np.ptp(other["q"].astype(int)) < 8
+    other["q"] = other["q"] + np.uint8(1)
+    culprit = compare_layers(session, feeds, other).first_over(1e-4)
+    assert culprit is not None
+    assert culprit.name == "q"
