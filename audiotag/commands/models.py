@@ -53,7 +53,7 @@ def add_parser(subparsers: Any) -> None:
     convert.add_argument("--mels", type=number, metavar="N", help="number of mel bands, if not in the name")
     convert.set_defaults(run=run, action=_convert, parser=convert)
 
-    describe = actions.add_parser("describe", help="add to a model what it hears and its classes")
+    describe = actions.add_parser("describe", help="add to a model the features it expects and its classes")
     describe.add_argument("model", metavar="MODEL.onnx")
     describe.add_argument(
         "--features",
@@ -172,13 +172,13 @@ def _describe(args: argparse.Namespace) -> None:
 def summary(description: Description) -> str:
     """Describe the input of a model in one line."""
     features = description.features
-    heard = (
+    expected = (
         "waveform"
         if features is None
         else f"{features.n_mels} mel bands every {1000 * features.hop / features.rate:g} ms"
     )
     frames = f", {description.frames.rate:g} frames per second" if description.frames else ""
-    return f"{heard} at {description.rate} Hz, {len(description.labels)} classes{frames}, {description.output}"
+    return f"{expected} at {description.rate} Hz, {len(description.labels)} classes{frames}, {description.output}"
 
 
 def _info(args: argparse.Namespace) -> None:
@@ -204,7 +204,7 @@ def _info(args: argparse.Namespace) -> None:
         "opset": ", ".join(f"{domain or 'ai.onnx'} {version}" for domain, version in graph.opsets.items()),
         "classes": str(classes),
         "precision": _precisions(),
-        "hears": summary(Network(model.source, model.name).description),
+        "expects": summary(Network(model.source, model.name).description),
     }
     for kind, arguments in (("input", session.get_inputs()), ("output", outputs)):
         for i, argument in enumerate(arguments):

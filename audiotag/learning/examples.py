@@ -55,7 +55,7 @@ def read_folder(folder: str, negatives: str | None = None) -> Examples:
     found = {name: _sounds(path) for name, path in sorted(places.items())}
     found = {name: sounds for name, sounds in found.items() if sounds}
     rows = [(path, [name]) for name, sounds in found.items() for path in sounds]
-    return _examples(folder, rows, _negatives(negatives))
+    return _examples(folder, rows, _negatives(negatives), ": put those of each class into a sub-folder named after it")
 
 
 def read_table(table: str, folder: str | None = None, negatives: str | None = None) -> Examples:
@@ -105,10 +105,12 @@ def _sounds(folder: str) -> list[str]:
     )
 
 
-def _examples(source: str, rows: list[tuple[str, list[str]]], negatives: list[tuple[str, list[str]]]) -> Examples:
+def _examples(
+    source: str, rows: list[tuple[str, list[str]]], negatives: list[tuple[str, list[str]]], remedy: str = ""
+) -> Examples:
     classes = sorted({label for _, labels in rows for label in labels})
     if not classes:
-        raise ExamplesError(printable(f"{source}: has no labelled sounds"))
+        raise ExamplesError(printable(f"{source}: has no labelled sounds{remedy}"))
     index = {name: i for i, name in enumerate(classes)}
     rows = [*rows, *negatives]
     targets = np.zeros((len(rows), len(classes)), np.bool_)

@@ -26,7 +26,8 @@ def assemble(network: Network, head: Head, facts: dict[str, Any]) -> Graph:
     """Make the graph that computes `logits` and `embedding` from the backbone's input.
 
     Nodes behind the backbone's embedding are removed. The metadata are the backbone's description with the head's
-    classes, and `facts` with the figures of the head.
+    classes, its name and SHA-256 as source, and `facts` with the figures of the head. `facts["backbone"]` has
+    `name` and `sha256`.
 
     Raises ModelError: the backbone has no embedding.
     """
@@ -72,6 +73,8 @@ def assemble(network: Network, head: Head, facts: dict[str, Any]) -> Graph:
     )
     graph.metadata |= {
         "custom:trained": "yes",
+        "custom:source": f"trained by audiotag train on embeddings of {facts['backbone']['name']}",
+        "custom:source_sha256": facts["backbone"]["sha256"],
         f"custom:{KEY}": description.to_text(),
         f"custom:{TRAINING}": json.dumps(facts | {"left_out": head.figures.to_dict()}),
     }

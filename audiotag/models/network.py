@@ -59,7 +59,7 @@ class Network:
         probe: whether to check the described rate of frame-wise scores by running the model.
 
     Attributes:
-        description: what the model hears and answers.
+        description: of its input, outputs and classes.
         sha256: SHA-256 of the file in hexadecimal; None if the content was given.
         precision: the type in use, float32 if the processor lacks bfloat16.
 

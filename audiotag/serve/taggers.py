@@ -17,7 +17,11 @@ class Taggers:
     def __init__(self, taggers: Sequence[Tagger]) -> None:
         self._by_name = {tagger.model.name: tagger for tagger in taggers}
         if len(self._by_name) < len(taggers):
-            raise ModelError("two models have the same name: rename the file of one")
+            names = [tagger.model.name for tagger in taggers]
+            twice = next(name for name in names if names.count(name) > 1)
+            raise ModelError(
+                printable(f"{twice}: two models have this name: name each once, or rename the file of one")
+            )
 
     def __iter__(self) -> Iterator[Tagger]:
         return iter(self._by_name.values())

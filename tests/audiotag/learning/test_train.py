@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import shutil
@@ -74,6 +75,9 @@ def test_a_folder_becomes_a_model(sounds, backbone, tmp_path, capsys):
     assert kept["left_out"]["accuracy"] == 1
     assert kept["left_out"]["confusion"] == [[6, 0], [0, 6]]
     assert kept["backbone"]["name"] == "backbone.onnx"
+    assert cli.main(["models", "info", str(out)]) == 0
+    sha256 = hashlib.sha256(backbone.read_bytes()).hexdigest()
+    assert f"trained by audiotag train on embeddings of backbone.onnx, sha256 {sha256}\n" in capsys.readouterr().out
 
 
 def test_embeddings_are_computed_once(sounds, backbone, tmp_path, monkeypatch):
@@ -147,7 +151,10 @@ def test_folders_that_are_no_examples(make, tmp_path):
         path.mkdir()
     elif make == "file":
         path.write_text("")
-    with pytest.raises(ExamplesError, match=r"x: (is not a folder|has no labelled sounds)"):
+    with pytest.raises(
+        ExamplesError,
+        match=r"x: (is not a folder with|has no labelled sounds: put those of each class into) a sub-folder",
+    ):
         read_folder(str(path))
 
 
