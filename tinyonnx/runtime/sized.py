@@ -275,7 +275,9 @@ def _in_arena(argument: Any, trace: Trace, owners: dict[int, tuple[Any, Size]]) 
     that own memory, by id, with the address that replaces theirs.
     """
     if isinstance(argument, Temporary):
-        owner = argument if argument.base is None else argument.base
+        owner: Any = argument
+        while isinstance(owner.base, np.ndarray):  # a view of a view may have either as its base
+            owner = owner.base
         if id(owner) not in owners:
             owners[id(owner)] = owner, trace.temporary(owner.nbytes)
         offset = argument.ctypes.data - owner.ctypes.data

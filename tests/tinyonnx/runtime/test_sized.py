@@ -16,9 +16,9 @@ from onnx_conformance.generate.sized import ImageGraphs, SequenceGraphs
 from tinyonnx.codegen.arguments import leaves
 from tinyonnx.codegen.kernel import DISABLED
 from tinyonnx.ir import Array
-from tinyonnx.kernels._common import Temporary
-from tinyonnx.runtime.sized import SizedPlan
-from tinyonnx.sizes.expressions import SizeError
+from tinyonnx.kernels._common import Temporary, temporary
+from tinyonnx.runtime.sized import SizedPlan, _in_arena
+from tinyonnx.sizes.expressions import SizeError, Trace
 
 FLOAT = onnx.TensorProto.FLOAT
 
@@ -378,3 +378,13 @@ def test_fork() -> None:
             finally:
                 os._exit(1)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+
+
+def test_views_of_temporary_memory_share_it() -> None:
+    """A kernel writes to the memory in one shape, the next one reads it in another."""
+    whole = temporary(24)
+    views = whole, whole.reshape(4, 6), whole[6:], whole.reshape(4, 6)[1], temporary(24)
+    found = _in_arena(views, Trace(), {})
+    start = found[0].address
+    assert [view.address.terms for view in found[1:4]] == [(start + offset).terms for offset in (0, 24, 24)]
+    assert found[4].address.terms != start.terms
