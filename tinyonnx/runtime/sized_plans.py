@@ -37,7 +37,7 @@ Make = Callable[[list[tuple[Any, ...]]], Plan]
 
 
 class _Known(NamedTuple):
-    """What is known of the sizes: groups of axes that vary, each with one size, the other axes, and the plans.
+    """The axes by their sizes: groups that vary, each with one size, and the other axes; with the plans for them.
 
     Threads read all of it at once.
     """
@@ -199,7 +199,7 @@ class SizedPlans:
 
 
 def _known(shapes: Shapes, groups: list[list[tuple[int, int]]], *plans: PlanForSizes) -> _Known:
-    """What is known with a plan in which the sizes of these groups of axes vary, and no others."""
+    """Return the state with a plan in which the sizes of these groups of axes vary, and no others."""
     varying = {place for group in groups for place in group}
     places = [(i, axis, size) for i, shape in enumerate(shapes) for axis, size in enumerate(shape)]
     return _Known(groups, [place for place in places if place[:2] not in varying], list(plans))

@@ -98,7 +98,7 @@ def test_narrow_images(size: tuple[int, int], stride: int, dilation: int, activa
 
 @pytest.mark.parametrize("size", [(3, 3), (9, 7), (7, 7)])
 def test_narrow_images_in_several_blocks(size: tuple[int, int]) -> None:
-    """So many taps that few pixels are gathered at a time."""
+    """Convolve where many taps leave room for few gathered pixels at a time."""
     x, w = noise(0, 2, 700, *size), noise(1, 2 * LANES + 1, 700, 3, 3) / 64
     assert_close(*run("Conv", x, w, noise(2, len(w)), pads=[1] * 4))
 
