@@ -190,9 +190,11 @@ class Decoders:
         raise Error("decoder processes die before they get any work")
 
     def close(self) -> None:
-        """Kill all decoders."""
-        self._closed = True
-        for decoder in self._idle:
+        """Kill all decoders: the idle ones here, those at work with the process that they come from."""
+        with self._lock:
+            self._closed = True
+            idle, self._idle = self._idle, []
+        for decoder in idle:
             self._end(decoder)
         with self._lock:
             self._source.close()

@@ -252,6 +252,8 @@ def _one_process(path: Path | None) -> Iterator[None]:
             while time.monotonic() < end:
                 try:
                     fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    # closing alone would leave it to a process forked meanwhile, which shares the open file
+                    stack.callback(fcntl.flock, file, fcntl.LOCK_UN)
                     break
                 except BlockingIOError:
                     time.sleep(0.05)

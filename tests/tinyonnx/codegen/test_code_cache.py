@@ -282,3 +282,25 @@ def test_expected_kernels_of_an_outer_block_stay_expected() -> None:
             pass
         assert code_cache._expected.wanted() is outer
     assert code_cache._expected.wanted is None
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def test_a_process_forked_while_kernels_compile_does_not_keep_the_lock(cache: Path) -> None:
+    import fcntl
+
+    from tinyonnx import disk_cache
+
+    path = code_cache.folder() / "kernel-0.o"
+    reader, writer = os.pipe()
+    with code_cache._one_process(path):
+        child = os.fork()
+        if not child:
+            os.close(writer)
+            os.read(reader, 1)
+            os._exit(0)
+    try:
+        with disk_cache.open_lock(code_cache._lock_name(path)) as file:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # raises BlockingIOError if it is still held
+    finally:
+        os.close(writer)
+        os.waitpid(child, 0)
