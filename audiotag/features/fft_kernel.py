@@ -223,7 +223,7 @@ def transpose(y: Array, start: Any, slab: Array, hop: Any, rows: Any, pace: Any,
 
 @jit
 def enter(slab: Array, entries: Array, window: Array, x: Array) -> None:
-    """x[n] = windowed (sample 2n + i · sample 2n+1); four per iteration, because a shorter loop is not vectorised."""
+    """Compute x[n] = windowed (sample 2n + i · sample 2n+1), four per iteration: shorter loops don't vectorise."""
     for n in range(_0, np.uint64(len(entries)), _4):
         a, b, c, d = entries[n], entries[n + _1], entries[n + _2], entries[n + _3]
         w = _2 * n
@@ -243,7 +243,7 @@ def enter(slab: Array, entries: Array, window: Array, x: Array) -> None:
 
 @jit
 def dft_4(ar: Any, ai: Any, br: Any, bi: Any, cr: Any, ci: Any, dr: Any, di: Any) -> Any:
-    """DFT of four complex numbers."""
+    """Compute the DFT of four complex numbers."""
     pr, pi, qr, qi = ar + cr, ai + ci, ar - cr, ai - ci
     sr, si, tr, ti = br + dr, bi + di, br - dr, bi - di
     return pr + sr, pi + si, qr + ti, qi - tr, pr - sr, pi - si, qr - ti, qi + tr
@@ -254,7 +254,7 @@ _HALF_ROOT = np.float32(0.5**0.5)
 
 @jit
 def pass_of_eight(x: Array, y: Array, w: Array, n_twiddles: Any, shared: Any) -> None:
-    """Radix-8 pass of the FFT: row 8j+k of y = w[j // shared, k] · DFT over i of the rows j + i · M/8 of x."""
+    """Compute a radix-8 pass: row 8j+k of y = w[j // shared, k] · DFT over i of the rows j + i · M/8 of x."""
     d = n_twiddles * shared * _ROW
     for p in range(n_twiddles):
         t = p * np.uint64(14)
@@ -302,13 +302,13 @@ def pass_of_eight(x: Array, y: Array, w: Array, n_twiddles: Any, shared: Any) ->
 
 @jit
 def times(ar: Any, ai: Any, br: Any, bi: Any) -> Any:
-    """Product of two complex numbers."""
+    """Return the product of two complex numbers."""
     return ar * br - ai * bi, ar * bi + ai * br
 
 
 @jit
 def pass_of_four(x: Array, y: Array, w: Array, n_twiddles: Any, shared: Any) -> None:
-    """Radix-4 pass of the FFT, see `pass_of_eight`."""
+    """Compute a radix-4 pass of the FFT; see `pass_of_eight`."""
     d = n_twiddles * shared * _ROW
     for p in range(n_twiddles):
         t = p * _6
@@ -332,7 +332,7 @@ def pass_of_four(x: Array, y: Array, w: Array, n_twiddles: Any, shared: Any) -> 
 
 @jit
 def pass_of_any(x: Array, y: Array, w: Array, radix: Any, n_twiddles: Any, shared: Any) -> None:
-    """Pass of the FFT with any radix: row rj+k of y = Σ over i of w[j // shared, k, i] · row j + i · M/r of x."""
+    """Compute a pass with any radix r: row rj+k of y = Σ over i of w[j // shared, k, i] · row j + i · M/r of x."""
     distance = n_twiddles * shared
     for j in range(distance):
         for k in range(radix):
@@ -351,9 +351,10 @@ def pass_of_any(x: Array, y: Array, w: Array, radix: Any, n_twiddles: Any, share
 
 @jit
 def power(x: Array, out: Array, places: Array, turns: Array, half: Any) -> None:
-    """Row k of out = |X[k]|², k = 0, ..., half, with X the real FFT computed as the complex FFT x of half the length.
+    """Compute row k of out = |X[k]|², 0 ≤ k ≤ half.
 
-    With a = x[k] and b = conj x[half - k], X[k] = (a + b) - i · turns[k] · (a - b).
+    X is the real FFT, x the complex FFT of half the length that it is computed from. With a = x[k] and
+    b = conj x[half - k], X[k] = (a + b) - i · turns[k] · (a - b).
     """
     for k in range(half + _1):
         a, b = places[k] * _ROW, places[half - k] * _ROW
@@ -370,7 +371,7 @@ def power(x: Array, out: Array, places: Array, turns: Array, half: Any) -> None:
 
 @jit
 def gather(power: Array, bands: Array, weights: Array, mel: Array, n_mels: Any, offset: Any) -> None:
-    """mel[m] = offset + the power under bank m, eight bins at a time, those that are too many with weights of zero."""
+    """Compute mel[m] = offset + the power under bank m, eight bins at a time; bins beyond the bank have weight 0."""
     for i in range(n_mels * _LANES):
         mel[i] = offset
     t = _0
@@ -390,14 +391,14 @@ def gather(power: Array, bands: Array, weights: Array, mel: Array, n_mels: Any, 
 
 @jit
 def square_root(x: Array) -> None:
-    """x[i] = √x[i]."""
+    """Compute x[i] = √x[i]."""
     for i in range(np.uint64(len(x))):
         x[i] = np.sqrt(x[i])
 
 
 @jit
 def raise_to(x: Array, floor: Any) -> None:
-    """x[i] = max(x[i], floor); NaN stays."""
+    """Compute x[i] = max(x[i], floor); NaN stays NaN."""
     for i in range(np.uint64(len(x))):
         x[i] = floor if x[i] < floor else x[i]
 
@@ -413,7 +414,7 @@ _ROOT_HALF_BITS, _MANTISSA = np.int32(0x3F3504F3), np.int32(23)
 
 @jit
 def logarithm(v: Array, bits: Array, exponents: Array, shift: Any, scale: Any) -> None:
-    """v[i] = (ln v[i] + shift) · scale, ln within 2 ulp, for normal numbers > 0, infinity and NaN.
+    """Compute v[i] = (ln v[i] + shift) · scale, ln within 2 ulp, for normal numbers > 0, infinity and NaN.
 
     `bits` are those of v.
     """

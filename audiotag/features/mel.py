@@ -115,7 +115,7 @@ def _give_back(workspace: _Workspace, config: MelConfig) -> None:
 
 
 def kernel_of(config: MelConfig) -> tuple[Kernel, str]:
-    """The kernel of a front end, with the kinds of its arguments."""
+    """Return the kernel of a front end, with the kinds of its arguments."""
     state, nothing = State(np.empty(0, np.int64), np.empty(0, np.float32)), np.empty(0, np.float32)
     return mel_stream.push, kinds_of((state, nothing, mel_stream.MORE, nothing, 0, front_end(config)))
 

@@ -31,7 +31,7 @@ _ZERO = np.float32(0)
 
 
 def capacity(n_fft: int, hop: int) -> int:
-    """Length of `y`: a few groups of frames, the samples kept for the reflection at the end, and the last sample."""
+    """Return the length of `y`: a few groups of frames, samples for the reflection at the end, and the last sample."""
     return n_fft + hop * LANES * (_GROUPS + 1) + n_fft // 2 + 2
 
 
@@ -80,7 +80,7 @@ def push(
 
 @jit
 def stream(state: State, x: Array, what: int, out: Array, step: int, front: FrontEnd) -> None:
-    """Implementation of `push` for other kernels."""
+    """Do what `push` does; for calls by other kernels."""
     registers, y, preemphasis = state.registers, state.y, front.preemphasis
     n_fft, hop = front.tables.sizes.n_fft, front.tables.sizes.hop
     ends = front.ends

@@ -67,7 +67,7 @@ def candidates(codes: Codes, wanted: Array, count: int) -> Array:
 
 @kernel
 def multiply(codes: Array, wanted: Array, products: Array, part: int, parts: int) -> None:
-    """products[row] = Σ over i of codes[row, i] · wanted[i]."""
+    """Compute products[row] = Σ over i of codes[row, i] · wanted[i]."""
     first, stop = share(len(products), part, parts)
     n = np.uint64(len(wanted))
     for row in range(first, stop):

@@ -57,7 +57,7 @@ _ZERO = np.float32(0)
 
 
 def lengths(target: int) -> tuple[int, int]:
-    """The lengths of `weights` and `inputs` for an output rate: for any input rate, and space for more inputs."""
+    """Return the lengths of `weights` and `inputs` that suffice for any input rate, with space for more inputs."""
     depth = (2 * HALF_WIDTH + 96) * max(1, MAX_RATE // target + 1)
     return max(_WEIGHTS, 5 * depth + 40_000), 16 * _MAX_STEP + 2 * depth + (1 << 14)
 
@@ -74,7 +74,7 @@ def prototype() -> Array:
 
 @jit
 def outputs_of(n: int, rate: int, target: int) -> int:
-    """Number of outputs for `n` inputs, rounded as in soxr."""
+    """Return the number of outputs for `n` inputs, rounded as in soxr."""
     return (2 * n * target + rate) // (2 * rate)
 
 
@@ -92,7 +92,7 @@ def at(u: Any, curve: Array) -> Any:
 
 @jit
 def common(a: int, b: int) -> int:
-    """Greatest common divisor."""
+    """Return the greatest common divisor."""
     while b:
         a, b = b, a % b
     return a
@@ -141,7 +141,7 @@ def design(r: Array, rate: int, target: int, weights: Array, curve: Array) -> No
 
 @jit
 def panel_start(panel: int, period: int) -> int:
-    """First output of a panel; the last panel overlaps its predecessor so that it is full."""
+    """Return the first output of a panel; the last panel overlaps its predecessor so that it is full."""
     return min(panel * LANES, period - LANES)
 
 

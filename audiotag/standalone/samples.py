@@ -55,7 +55,7 @@ def convert(
 
 @jit
 def average(values: Array, channels: int, frames: int, out: Array) -> None:
-    """out[i] = mean of values[i·channels : (i+1)·channels], added in the order of numpy."""
+    """Compute out[i] = mean of values[i·channels : (i+1)·channels], added in the order of numpy."""
     count, step = np.uint64(frames), np.uint64(channels)
     if channels == 1:
         for i in range(count):
@@ -95,7 +95,7 @@ def sum_of(values: Array, at: Any, n: Any) -> Any:
 
 @jit
 def peak_of(x: Array, n: int) -> Any:
-    """Greatest magnitude in x[:n]; infinity if there is a NaN."""
+    """Return the greatest magnitude in x[:n]; infinity if there is a NaN."""
     peak = _ZERO
     bad = np.int32(0)
     for i in range(np.uint64(n)):

@@ -19,7 +19,7 @@ _LARGEST = np.float32(3.4028235e38)
 
 @jit
 def exp_of_minus(x: Any) -> Any:
-    """e^-x for x >= 0, within 1 ulp."""
+    """Return e^-x for x >= 0, within 1 ulp."""
     if x > _FAR:
         return 0.0
     k = int(x * _LOG2_E + 0.5)
@@ -38,14 +38,17 @@ def exp_of_minus(x: Any) -> Any:
 
 @jit
 def probability(logit: Any) -> Any:
-    """Sigmoid of a logit."""
+    """Return the sigmoid of a logit."""
     small = exp_of_minus(abs(logit))
     return (1.0 if logit >= 0 else small) / (1.0 + small)
 
 
 @jit
 def probabilities(logits: Array, ready: int, scores: Array) -> bool:
-    """Set `scores` to those of logits; False if one is NaN or infinite. `ready` ones are probabilities."""
+    """Compute the scores of logits; return False if one is NaN or infinite.
+
+    If `ready`, the logits are probabilities.
+    """
     for i in range(len(scores)):
         if not abs(logits[i]) <= _LARGEST:
             return False

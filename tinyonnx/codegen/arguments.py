@@ -46,7 +46,7 @@ _FLOAT64 = _Number("d", lambda value: int(np.float64(value).view(np.int64)))
 
 
 def _number(value: Any) -> _Number:
-    if type(value) is int:  # most arguments are
+    if type(value) is int:  # the most frequent case first
         return _INTEGER
     if isinstance(value, np.float32):
         return _FLOAT32
@@ -56,7 +56,7 @@ def _number(value: Any) -> _Number:
         return _SIZE
     if isinstance(value, int | np.integer):
         return _INTEGER
-    raise TypeError(f"a kernel takes no {type(value).__name__}")
+    raise TypeError(f"an argument of a kernel can't be a {type(value).__name__}")
 
 
 def is_record(kind: Any) -> bool:

@@ -1,8 +1,8 @@
 """Primitives on weights that are quantised in blocks, with 4 or 8 bits each.
 
 The Python functions define the meaning, in numpy; `emit_blocks` has the machine code. Weights are packed in panels of
-two vectors of columns: each row of a panel has LANES bytes of 4 bits, those of the first vector lowest, or 2 · LANES of
-8 bits. A block of rows has a scale and a zero point for each column.
+two vectors of columns. A row of a panel is LANES bytes of two 4-bit weights (the low half belongs to the first
+vector), or 2 · LANES bytes of one 8-bit weight. A block of rows has a scale and a zero point for each column.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class BlockPanel(NamedTuple):
 
 
 def _weights(bits: int, w: BlockPanel, first: int, rows: int, block: int) -> Array:
-    """Rows from `first` on, less their zero points, as float32 [rows, PANEL]."""
+    """Return the rows from `first` on, minus their zero points, as float32 [rows, PANEL]."""
     width = bits * PANEL // 8
     start = w.start + first * width
     assert start + rows * width <= len(w.data), "a kernel reads outside its array"
@@ -46,13 +46,13 @@ def _weights(bits: int, w: BlockPanel, first: int, rows: int, block: int) -> Arr
 
 
 def unpack_rows(bits: int, w: BlockPanel, rows: int, out: Array, at: int) -> None:
-    """out[at:] = the first `rows` rows of a panel, all of one block, as floats [rows, PANEL]."""
+    """Store the first `rows` rows of a panel, all of one block, as floats [rows, PANEL] at out[at:]."""
     result = _weights(bits, w, 0, rows, 0) * w.scales[w.scale_start : w.scale_start + PANEL]
     out[at : at + result.size] = result.reshape(-1)
 
 
 def multiply_row(bits: int, x: Array, start: int, w: BlockPanel, depth: int, size: int, out: Array, at: int) -> None:
-    """out[at:] = the product of x[start : start + depth] with a panel in blocks of `size` rows, [PANEL]."""
+    """Store the product [PANEL] of x[start : start + depth] with a panel in blocks of `size` rows at out[at:]."""
     total = np.zeros(PANEL, np.float32)
     for block, first in enumerate(range(0, depth, size)):
         rows = min(size, depth - first)

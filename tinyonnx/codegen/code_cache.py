@@ -34,7 +34,7 @@ _addresses: dict[Path, int] = {}
 """The machine code that this process has loaded from files."""
 
 _expected = threading.local()
-"""`wanted` returns the kernels that a thread is going to need."""
+"""For each thread, the function `wanted`, which returns the kernels that the thread is going to need."""
 
 _logged: set[str] = set()
 """Messages that this process has logged already."""
@@ -98,14 +98,17 @@ def machine() -> tuple[str | None, str, list[str], list[tuple[str, str]]]:
 def _file(kernel: Kernel, kinds: str) -> Path | None:
     """Return the file of a kernel's code.
 
-    None for a kernel without a source file, because its versions look the same.
+    None for a kernel without a source file, because versions of it can't be told apart.
     """
     name = file_name(kernel, kinds, machine())
     return None if name is None else folder() / name
 
 
 def file_name(kernel: Kernel, kinds: str, *machine: Any) -> str | None:
-    """Return the name of the file of a kernel's code, for a machine or, in a release, without one; None as above."""
+    """Return the name of the file of a kernel's code, or None for a kernel without a source file.
+
+    In a release the name doesn't depend on a machine: `machine` is empty.
+    """
     files = {helper.function.__code__.co_filename for helper in kernel.helpers()}
     if not all(map(os.path.isfile, files)):
         return None
@@ -147,7 +150,7 @@ def entry_point(kernel: Kernel, kinds: str) -> int:
 
 @contextmanager
 def expecting(wanted: Callable[[], list[tuple[Kernel, str]]]) -> Iterator[None]:
-    """Compile kernels in one go within the block if one of them is missing; for the thread that asks for addresses."""
+    """Compile all kernels in `wanted` together as soon as this thread needs a missing one within the block."""
     before = getattr(_expected, "wanted", None)
     _expected.wanted = wanted
     try:
@@ -157,7 +160,10 @@ def expecting(wanted: Callable[[], list[tuple[Kernel, str]]]) -> Iterator[None]:
 
 
 def _compile_expected() -> bool:
-    """Compile the kernels that this thread expects to need; return whether there are any."""
+    """Compile the missing ones of the kernels that this thread is going to need.
+
+    Return False if these are unknown or the cache can't be written.
+    """
     wanted = getattr(_expected, "wanted", None)
     if wanted is None or sys.platform == "win32":
         return False
@@ -173,7 +179,7 @@ def _compile_expected() -> bool:
     try:
         if first is not None:
             disk.open_lock(_lock_name(first)).close()
-    except OSError:  # no file can be written
+    except OSError:  # the cache can't be written
         return False
     with _one_process(first):
         parallel.compile_together([pair for path, pair in missing.items() if not path.exists()])

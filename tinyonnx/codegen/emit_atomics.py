@@ -38,7 +38,7 @@ def _element(context: Any, builder: Any, sig: Any, args: Any) -> Any:
 
 
 def atomic_add(_context: Any, array: Any, index: Any, value: Any) -> Any:
-    """array[index] += value; returns the number before."""
+    """Add `value` to array[index]; return the old number."""
 
     def emit(context: Any, builder: Any, sig: Any, args: Any) -> Any:
         return builder.atomic_rmw("add", _element(context, builder, sig, args), args[2], "seq_cst")
@@ -56,7 +56,7 @@ def atomic_load(_context: Any, array: Any, index: Any) -> Any:
 
 
 def exchange_if(_context: Any, array: Any, index: Any, old: Any, new: Any) -> Any:
-    """array[index] = new if it is `old`; returns whether it was."""
+    """Set array[index] to `new` if it is `old`; return whether it was."""
 
     def emit(context: Any, builder: Any, sig: Any, args: Any) -> Any:
         place = _element(context, builder, sig, args)

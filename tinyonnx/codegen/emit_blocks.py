@@ -13,18 +13,18 @@ from tinyonnx.codegen.primitives import LANES
 _SHORT, _WIDE = ir.VectorType(ir.IntType(8), LANES), ir.VectorType(I32, LANES)
 
 _AT_ONCE, _CHAINS = 4, 2
-"""Rows of a step of the loop, and sums that they are added to in turn: a single one would wait for each addition."""
+"""Rows per iteration of the loop, and number of sums that take turns: a single one would wait for each addition."""
 
 
 def _load(e: Emitter, pointer: Any) -> Any:
-    """LANES bytes as int32."""
+    """Load LANES bytes as int32."""
     loaded = e.builder.load(e.builder.bitcast(pointer, _SHORT.as_pointer()))
     loaded.align = 1
     return e.builder.zext(loaded, _WIDE)
 
 
 def _centred(e: Emitter, bits: int, row: Any, zeros: list[Any]) -> list[Any]:
-    """The numbers of a row of a panel less their zero points, as two vectors of floats."""
+    """Return the numbers of a row of a panel, minus their zero points, as two vectors of floats."""
     b = e.builder
     if bits == 8:
         wide = [_load(e, e.at(row, v * LANES)) for v in range(2)]

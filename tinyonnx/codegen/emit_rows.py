@@ -89,7 +89,7 @@ def exponentials(e: Emitter, x: Any, start: Any, count: Any, scale: Any, shift: 
 
 
 def _exp(e: Emitter, x: Any) -> Any:
-    """e^x within 2 ulp for x from -87 to 88, 0 below; NaN stays NaN. As `kernels.elementwise.exp`."""
+    """Compute e^x within 2 ulp for -87 ≤ x ≤ 88, 0 below; NaN stays NaN. Same method as `kernels.elementwise.exp`."""
     b = e.builder
     small = b.fcmp_ordered("<", x, _all(-87.0))
     x = b.select(small, _all(-87.0), x)

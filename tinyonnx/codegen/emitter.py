@@ -106,7 +106,7 @@ class Emitter:
         return self.builder.select(self.builder.fcmp_ordered("<", high, value), high, value)
 
     def loop(self, count: Any, carried: list[Any], body: Callable[[Any, list[Any]], list[Any]]) -> list[Any]:
-        """Emit `for i in range(count): carried = body(i, carried)`; returns the last `carried`."""
+        """Emit `for i in range(count): carried = body(i, carried)`; return the last `carried`."""
         b = self.builder
         entry = b.block
         head, inside, done = (b.append_basic_block(name) for name in ("loop", "body", "done"))

@@ -27,7 +27,7 @@ _loaded: list[Any] = []
 
 
 def load(code: bytes) -> int:
-    """Load an object file into this process; returns the address of its entry point. Raises RuntimeError on failure."""
+    """Load an object file into this process; return the address of its entry point. Raises RuntimeError on failure."""
     if sys.platform == "linux" and platform.machine() == "x86_64":
         with suppress(ValueError, OSError):
             address, memory = load_elf(code, SYMBOL)

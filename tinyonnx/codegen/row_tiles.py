@@ -17,10 +17,10 @@ from tinyonnx.ir import Array
 def _scaled_maximum(
     biased: int, x: Array, start: int, count: int, scale: Any, bias: Array, bias_start: int, out: Array, at: int
 ) -> None:
-    """out[at] = the maximum of x[start : start + count], -∞ if all are NaN.
+    """Store the maximum of x[start : start + count] in out[at], -∞ if all are NaN.
 
-    With `biased`, x[i] · scale + bias[i] replaces x[i] first. The memory of x is readable and writable up to the next
-    multiple of LANES, where any numbers may be left.
+    With `biased`, x[i] · scale + bias[i] replaces x[i] first. The memory of x must be readable and writable up to
+    the next multiple of LANES; the numbers there become arbitrary.
     """
     row = x[start : start + count]
     if biased:
@@ -29,9 +29,10 @@ def _scaled_maximum(
 
 
 def _exponentials(x: Array, start: int, count: int, scale: Any, shift: Any, out: Array, at: int) -> None:
-    """x[i] = e^(x[i] · scale - shift) for `count` elements from `start` on, out[at] = their sum.
+    """Replace `count` elements x[i] from `start` on by e^(x[i] · scale - shift); store their sum in out[at].
 
-    Powers are below the largest float32. The memory of x is readable and writable up to the next multiple of LANES.
+    Powers must be below the largest float32. The memory of x must be readable and writable up to the next multiple of
+    LANES.
     """
     row = x[start : start + count]
     with np.errstate(all="ignore"):
@@ -40,7 +41,7 @@ def _exponentials(x: Array, start: int, count: int, scale: Any, shift: Any, out:
 
 
 def _dots(q: Array, q_start: int, x: Array, start: int, step: int, rows: int, count: int, out: Array, at: int) -> None:
-    """out[at + r] = Σ q[q_start + i] · x[start + r·step + i] for i below `count`, for each of `rows` rows."""
+    """Compute out[at + r] = Σ q[q_start + i] · x[start + r·step + i] for i below `count`, for each of `rows` rows."""
     with np.errstate(all="ignore"):
         for r in range(rows):
             out[at + r] = q[q_start : q_start + count] @ x[start + r * step : start + r * step + count]

@@ -29,7 +29,7 @@ class CpuLevel(NamedTuple):
 
     @property
     def enabled(self) -> frozenset[str]:
-        """Features that kernels may use."""
+        """The features that kernels may use."""
         return self.needs | {name[1:] for name in self.features.split(",") if name.startswith("+")}
 
     @property
@@ -56,7 +56,7 @@ class TargetMachine(NamedTuple):
         return self.name.rpartition("-")[2]
 
     def levels_for(self, precision: str) -> tuple[CpuLevel, ...]:
-        """Levels of binaries, best first; for "bfloat16", on x86-64, with one that multiplies in it."""
+        """Return the levels of binaries, best first; "bfloat16" adds, on x86-64, the level with AVX512-BF16."""
         return (_BFLOAT16, *self.levels) if precision == "bfloat16" and self.levels is _X86_64 else self.levels
 
 

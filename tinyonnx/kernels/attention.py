@@ -53,8 +53,8 @@ class Heads(NamedTuple):
 class AttentionSizes(NamedTuple):
     """Sizes, the factor of scores, and whether they have a bias.
 
-    The first query attends to `reach` keys, each further one to one more. `lenient` is 1 if a query without keys gives
-    zeros, not NaN.
+    The first query attends to `reach` keys, each further query to one more. `lenient` is 1 if a query without keys
+    gives zeros, not NaN.
     """
 
     outer: int
@@ -131,7 +131,7 @@ def _weigh(
         scaled_maximum(0, scratch, at, keys, a.scale, bias.data, bias_at, scratch, room.number)
         factor, here = a.scale, scratch[room.number] * a.scale
     top = here if here > before else before
-    # before any key counts, nothing is subtracted: e^-∞ is 0
+    # while all scores are -∞ nothing is subtracted, so that their weights e^-∞ are 0
     shift = top if top > _LEAST else _ZERO
     exponentials(scratch, at, keys, factor, shift, scratch, room.number)
     correction = exp(before - shift)
@@ -198,7 +198,7 @@ def _attend_block(
 
 @jit
 def _head(x: Heads, i: int, j: int, row: int) -> Heads:
-    """View a head from row `row` on."""
+    """Return a view of a head from row `row` on."""
     return Heads(x.data, x.start + i * x.outer + j * x.inner + row * x.row, x.outer, x.inner, x.row, x.column)
 
 
@@ -228,7 +228,7 @@ def _attend_few(
 def attend(
     q: Heads, k: Heads, v: Heads, bias: Heads, out: Heads, a: AttentionSizes, scratch: Array, part: int, parts: int
 ) -> None:
-    """out = softmax(scale · q · kᵀ + bias) · v for each head [outer, inner]; scratch is divided by `_room`."""
+    """Compute out = softmax(scale · q · kᵀ + bias) · v for each head [outer, inner]; scratch is divided by `_room`."""
     blocks = (a.queries + _QUERIES - 1) // _QUERIES
     first, end = share(a.outer * a.inner * blocks, part, parts)
     room = _room(a, scratch.shape[0] // parts * part)
@@ -263,7 +263,7 @@ def _refused(
     if not 0 < scale < np.inf:
         return f"the scale is {scale}"
     if any(perm and perm[-1] != len(perm) - 1 for perm in (orders.q_perm, orders.out_perm)):
-        return "elements of a query or of a result lie apart"
+        return "the elements of a query or of a result are not contiguous"
     if q.shape is None or v.shape is None:
         return "shapes are unknown"
     queries, keys = q.shape[_order(orders.q_perm, q.ndim)[-2]], v.shape[_order(orders.v_perm, v.ndim)[-2]]

@@ -1,7 +1,7 @@
 """MatMulNBits: products with a constant matrix whose weights have 2, 4 or 8 bits and a scale for each block of them.
 
-Weights stay packed: of a panel of two vectors of columns, some rows at a time are unpacked to scratch memory and
-multiplied by many rows; a few rows are multiplied by numbers that are unpacked in registers.
+The packed weights are never unpacked as a whole. If the left matrix has many rows, a few rows of a panel (two vectors
+of columns) at a time are unpacked to scratch memory; if it has few, weights are unpacked in registers for each of them.
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ from tinyonnx.runtime.constants import ConstantPool
 from tinyonnx.sizes.integers import minimum
 
 _ROWS = 96
-"""Rows of a work item, which are not divided between threads."""
+"""Rows of a work item, which is not divided between threads."""
 
 _FEW = 2
-"""Rows up to which unpacking for each of them costs less than unpacking to memory."""
+"""Up to this many rows, unpacking in registers for each row costs less than unpacking once to memory."""
 
 _DEPTH = 128
-"""Most rows of weights that are unpacked at a time: they stay in the L1 cache."""
+"""Maximum number of rows of weights that are unpacked at a time, so that they stay in the L1 cache."""
 
 _ZERO = np.float32(0)
 
@@ -39,7 +39,7 @@ _ZERO = np.float32(0)
 class Blocks(NamedTuple):
     """Packed weights, scales and zero points by panel, the bias, and the rows of a block.
 
-    `varied` is 0 if all zero points are the same: then there are those of one block of one panel.
+    `varied` is 0 if all zero points are the same; then only those of one block of one panel are stored.
     """
 
     data: Array
@@ -51,7 +51,7 @@ class Blocks(NamedTuple):
 
 
 class BlockRoom(NamedTuple):
-    """Where things begin in the scratch memory of a share: sums, those of some rows of weights, and these rows."""
+    """Offsets in a share's scratch memory: total and partial sums, unpacked weights, and a bias of zeros."""
 
     sums: int
     more: int
@@ -63,7 +63,7 @@ class BlockRoom(NamedTuple):
 def _multiply_many(
     bits: Static, x: Rows, count: int, k: int, w: Blocks, panel: int, scratch: Array, room: BlockRoom
 ) -> None:  # fmt: skip
-    """Multiply `count` rows of `k` numbers with a panel."""
+    """Multiply `count` rows of `k` numbers with a panel; the products are added up at `room.sums`."""
     width, blocks = bits * PANEL // 8, (k + w.size - 1) // w.size
     run = min(w.size, _DEPTH)
     for first in range(0, k, _DEPTH):
@@ -87,7 +87,7 @@ def _multiply_many(
 def multiply_blocks(
     bits: Static, x: Array, w: Blocks, out: Array, size: Product, scratch: Array, part: int, parts: int
 ) -> None:
-    """out[m, n] = x[m, k] · w + bias; all arrays flat. Scratch is divided as `BlockRoom` says."""
+    """Compute out[m, n] = x[m, k] · w + bias; all arrays flat. Scratch is divided as `BlockRoom` says."""
     m, k, n = size
     panels, rows = (n + PANEL - 1) // PANEL, min(m, _ROWS)
     width, blocks = bits * PANEL // 8, (k + w.size - 1) // w.size
@@ -121,14 +121,14 @@ def multiply_blocks(
 
 
 def _lasting(array: Array) -> Array:
-    """A flat copy that starts with a cache line."""
+    """Return a flat copy that starts at a cache line."""
     memory: Array = allocate_lasting(array.nbytes)[: array.nbytes].view(array.dtype)
     memory[...] = array.reshape(-1)
     return memory
 
 
 def _by_panel(numbers: Array) -> Array:
-    """Numbers [n, count] as [panels, count, 2, LANES], filled up with zeros."""
+    """Arrange numbers [n, count] as [panels, count, 2, LANES], padded with zeros."""
     n, count = numbers.shape
     filled = np.zeros((-(-n // PANEL) * PANEL, count), numbers.dtype)
     filled[:n] = numbers
@@ -136,23 +136,23 @@ def _by_panel(numbers: Array) -> Array:
 
 
 def _width(bits: int) -> int:
-    """Bits in which numbers are kept."""
+    """Return the number of bits that a packed weight takes."""
     return max(bits, 4)
 
 
 def _pack(b: Array, n: int, k: int, bits: int) -> Array:
-    """Weights [n, blocks, bytes] as panels."""
+    """Pack weights [n, blocks, bytes] into panels."""
     panels = _by_panel(unpacked(b.reshape(n, -1), bits, k))
     return _lasting(panels[:, :, 0] | panels[:, :, 1] << np.uint8(4) if _width(bits) == 4 else panels)
 
 
 def _pack_scales(scales: Array, n: int) -> Array:
-    """Scales of n columns as panels."""
+    """Pack the scales of n columns into panels."""
     return _lasting(_by_panel(scales.reshape(n, -1)))
 
 
-def _zeros(given: Array | None, bits: int, n: int, blocks: int) -> Array:
-    """Zero points as panels, of one block if they are all the same."""
+def _pack_zeros(given: Array | None, bits: int, n: int, blocks: int) -> Array:
+    """Pack zero points into panels; a single block of one panel if they are all the same."""
     zeros = zero_points_of(given, np.dtype(np.float32), bits, n, blocks)
     if (zeros == zeros[0, 0]).all():
         return np.full(PANEL, zeros[0, 0], np.float32)
@@ -163,7 +163,7 @@ def _zeros(given: Array | None, bits: int, n: int, blocks: int) -> Array:
 
 
 def _operands(operands: tuple[Any, ...]) -> Any:
-    """The inputs, None for absent ones: A, B, scales, zero points, g_idx, bias."""
+    """Return the inputs, None for absent ones: A, B, scales, zero points, g_idx, bias."""
     return (*operands, *[None] * (6 - len(operands)))
 
 
@@ -177,9 +177,9 @@ def _refused(
     if a is None or a.value is not None:
         return "the input is constant"
     if bits not in (2, 4, 8) or min(K, N) < 1 or block_size < 16 or block_size & (block_size - 1) or weight_prepacked:
-        return "attributes that the operator refuses"
+        return "attributes are invalid"
     if g_idx is not None and g_idx.value is not None and not default_blocks(g_idx.value, K, block_size):
-        return "g_idx mixes the blocks"
+        return "g_idx assigns rows to other blocks than their own"
     blocks = -(-K // block_size)
     shapes: list[tuple[Info | None, list[tuple[int, ...]]]] = [
         (a, [(*(a.shape or ())[:-1], K)]),
@@ -191,7 +191,7 @@ def _refused(
         count = -(-blocks * bits // 8) if zero_points.dtype == np.uint8 else blocks
         shapes.append((zero_points, [(N, count), (N * count,)]))
     if any(info is not None and info.shape not in allowed for info, allowed in shapes):
-        return "an input has another shape than the attributes say"
+        return "the shape of an input contradicts the attributes"
     floats = zero_points if zero_points is not None and zero_points.dtype != np.uint8 else None
     return float32_refused(out, a, scales, bias, floats)
 
@@ -206,9 +206,9 @@ def bind_blocks(
     factors = pool.derive(("scales of blocks", N), lambda scales: _pack_scales(scales, N), scales)
     blocks = -(-K // block_size)
     if zero_points is None:
-        zeros = _zeros(None, bits, N, blocks)
+        zeros = _pack_zeros(None, bits, N, blocks)
     else:
-        zeros = pool.derive(("zeros of blocks", bits, N), lambda z: _zeros(z, bits, N, blocks), zero_points)
+        zeros = pool.derive(("zeros of blocks", bits, N), lambda z: _pack_zeros(z, bits, N, blocks), zero_points)
     summand = np.full(N, -0.0, np.float32) if bias is None else flat(bias)  # adding -0 changes no number
     w = Blocks(data, factors, zeros, summand, block_size, int(zeros.size > PANEL))
     m = out.size // N

@@ -25,7 +25,7 @@ MINIMUM, MAXIMUM, POWER = 6, 7, 8
 
 @jit
 def combine_rare(out: Array, b: Array, step: int, code: int) -> None:
-    """out[i] = out[i] ∘ b[i·step]; a minimum or maximum with NaN is NaN."""
+    """Compute out[i] = out[i] ∘ b[i·step]; a minimum or maximum with NaN is NaN."""
     n = out.shape[0]
     if code == MINIMUM:
         for i in range(n):
@@ -42,7 +42,7 @@ def combine_rare(out: Array, b: Array, step: int, code: int) -> None:
 
 @jit
 def take_row(x: Array, start: int, step: int, out: Array) -> None:
-    """out[i] = x[start + i·step]."""
+    """Copy x[start + i·step] to out[i] for all i."""
     if step == 1:
         take(x[start : start + out.shape[0]], out)
     elif step == 0:
@@ -56,7 +56,7 @@ def take_row(x: Array, start: int, step: int, out: Array) -> None:
 
 @jit
 def combine_row(out: Array, b: Array, start: int, step: int, code: int) -> None:
-    """out[i] = out[i] ∘ b[start + i·step]."""
+    """Compute out[i] = out[i] ∘ b[start + i·step]."""
     if code >= MINIMUM:
         combine_rare(out, b[start:], step, code)
     elif step == 1:
@@ -70,7 +70,7 @@ def combine_row(out: Array, b: Array, start: int, step: int, code: int) -> None:
 
 @kernel
 def map_broadcast(a: Strided, b: Strided, out: Strided, sizes: Axes, code: int, part: int, parts: int) -> None:
-    """out[i] = a[i] ∘ b[i] for all indices i below `sizes`; `out` may be `a`, and its last step is 1."""
+    """Compute out[i] = a[i] ∘ b[i] for all indices i below `sizes`; `out` may be `a`, and its last step is 1."""
     first, end = share(grid_parts(sizes), part, parts)
     for number in range(first, end):
         item = grid_part(sizes, number)

@@ -42,7 +42,7 @@ def accumulate(row: Array, results: Array, code: int) -> None:
 
 @jit
 def copy_row(row: Array, out: Array) -> None:
-    """out[k] = row[k]."""
+    """Copy a row."""
     for k in range(out.shape[0]):
         out[k] = row[k]
 
@@ -51,7 +51,7 @@ def copy_row(row: Array, out: Array) -> None:
 def reduce_columns(
     x: Array, out: Array, n: int, columns: int, code: int, scratch: Array, part: int, parts: int
 ) -> None:  # fmt: skip
-    """out[m, c] = sum, mean, maximum or minimum of the column x[m, :, c] of `n` numbers; scratch has partial sums."""
+    """Compute out[m, c] = sum, mean, maximum or minimum of x[m, :, c], `n` numbers; scratch holds partial sums."""
     blocks = (columns + _COLUMNS - 1) // _COLUMNS
     first, end = share(out.shape[0] // columns * blocks, part, parts)
     room = scratch.shape[0] // parts * part
@@ -86,7 +86,7 @@ def _refused(
     if x is None or x.shape is None or x.value is not None:
         return "the input is constant"
     if max(axes, default=0) - min(axes, default=0) + 1 != len(axes) or max(axes) == x.ndim - 1:
-        return "not neighbouring axes before others"
+        return "the axes are not adjacent, or no other axis follows them"
     return "nothing to reduce" if 0 in x.shape else float32_refused(out, x)
 
 

@@ -70,7 +70,7 @@ def _refused(
     geometry: ConvAttributes, activation: Activation = Activation(),
 ) -> str | None:  # fmt: skip
     if w is None or w.value is not None:
-        return "weights are constant: has a kernel of its own"
+        return "constant weights have kernels of their own"
     w, b = w._replace(value=_PRESENT), None if b is None else b._replace(value=_PRESENT)
     return conv_refused(out, x, w, b, residual, geometry=geometry, activation=activation)
 

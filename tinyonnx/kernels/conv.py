@@ -198,9 +198,9 @@ def _refused(
     activation: Activation = Activation(),
 ) -> str | None:  # fmt: skip
     if pointwise_refused(out, x, w, *others, geometry=geometry, activation=activation) is None:
-        return "pointwise: has a kernel of its own"
+        return "pointwise convolutions have a kernel of their own"
     if is_depthwise(x, w, geometry.group):
-        return "depthwise: has a kernel of its own"
+        return "depthwise convolutions have a kernel of their own"
     return conv_refused(out, x, w, *others, geometry=geometry, activation=activation)
 
 

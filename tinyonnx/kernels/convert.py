@@ -27,7 +27,7 @@ _LEAST_INT32, _LEAST_INT64 = np.int32(-(2**31)), np.int64(-(2**63))
 
 @kernel
 def map_test(code: Static, x: Array, out: Array, part: int, parts: int) -> None:
-    """out[i] = 1 if the test holds of x[i], else 0."""
+    """Compute out[i] = 1 if the test holds for x[i], else 0."""
     first, end = share_lines(out.shape[0], part, parts)
     source, target = x[first:end], out[first:end]
     for i in range(end - first):
@@ -42,7 +42,7 @@ def map_test(code: Static, x: Array, out: Array, part: int, parts: int) -> None:
 
 @kernel
 def truncate(x: Array, mask: int, out: Array, part: int, parts: int) -> None:
-    """out[i] = x[i] truncated to int32, of which only the bits of `mask` are kept.
+    """Compute out[i] = x[i] truncated to an int32, of which only the bits of `mask` are kept.
 
     Numbers beyond the range of int32, and NaN, become the lowest int32, as on x86-64.
     """
@@ -55,7 +55,7 @@ def truncate(x: Array, mask: int, out: Array, part: int, parts: int) -> None:
 
 @kernel
 def truncate_long(x: Array, out: Array, part: int, parts: int) -> None:
-    """out[i] = x[i] truncated to int64; numbers beyond its range, and NaN, become the lowest int64."""
+    """Compute out[i] = x[i] truncated to int64; numbers beyond its range, and NaN, become the lowest int64."""
     first, end = share_lines(out.shape[0], part, parts)
     source, target = x[first:end], out[first:end]
     for i in range(end - first):
@@ -65,7 +65,7 @@ def truncate_long(x: Array, out: Array, part: int, parts: int) -> None:
 
 @kernel
 def narrow(x: Array, mask: int, out: Array, part: int, parts: int) -> None:
-    """out[i] = the bits of x[i] in `mask`."""
+    """Compute out[i] = x[i] & mask."""
     first, end = share_lines(out.shape[0], part, parts)
     source, target = x[first:end], out[first:end]
     for i in range(end - first):

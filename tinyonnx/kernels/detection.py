@@ -1,4 +1,4 @@
-"""NonMaxSuppression, compiled. How many boxes it keeps is known afterwards, so that it is no step of a program."""
+"""NonMaxSuppression, compiled; no part of a program, because the shape of its result depends on the data."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Boxes(NamedTuple):
 
 
 class Suppression(NamedTuple):
-    """The parameters of NonMaxSuppression; without a score threshold all scores but NaN count."""
+    """The parameters of NonMaxSuppression; without a score threshold (`has_lowest` = 0) only NaN is excluded."""
 
     limit: int
     overlap: Any
@@ -35,7 +35,7 @@ class Suppression(NamedTuple):
 
 
 class Candidates(NamedTuple):
-    """Scores and negative positions of boxes, as a heap."""
+    """A heap of scores, with the negated positions of their boxes."""
 
     scores: Array
     positions: Array
@@ -43,19 +43,19 @@ class Candidates(NamedTuple):
 
 @jit
 def least(a: Any, b: Any) -> Any:
-    """The lesser of two numbers. Vectorises."""
+    """Return the lesser of two numbers, without a branch, so that loops vectorise."""
     return b if b < a else a
 
 
 @jit
 def greatest(a: Any, b: Any) -> Any:
-    """The greater of two numbers. Vectorises."""
+    """Return the greater of two numbers, without a branch, so that loops vectorise."""
     return b if b > a else a
 
 
 @jit
 def read_corners(boxes: Array, corners: Boxes, from_centre: int) -> None:
-    """The corners and areas of boxes [n, 4]."""
+    """Compute the corners and areas of boxes [n, 4]."""
     half = np.float32(0.5)
     for i in range(corners.x1.shape[0]):
         a, b, c, d = boxes[4 * i], boxes[4 * i + 1], boxes[4 * i + 2], boxes[4 * i + 3]
@@ -70,7 +70,7 @@ def read_corners(boxes: Array, corners: Boxes, from_centre: int) -> None:
 
 @jit
 def overlaps_any(corners: Boxes, box: int, kept: Boxes, count: int, threshold: Any) -> bool:
-    """Whether the intersection over union of a box and one of the first `count` kept ones is above the threshold."""
+    """Return whether the intersection over union of a box with any of `count` kept boxes exceeds the threshold."""
     x1, y1, x2, y2, area = corners.x1[box], corners.y1[box], corners.x2[box], corners.y2[box], corners.area[box]
     zero, found = np.float32(0), 0
     for k in range(count):
@@ -84,9 +84,9 @@ def overlaps_any(corners: Boxes, box: int, kept: Boxes, count: int, threshold: A
 
 @jit
 def take_candidates(scores: Array, candidates: Candidates, rule: Suppression) -> int:
-    """Collect scores above the lowest and their negative positions in a heap, the first of the greatest at its root.
+    """Collect the scores above the threshold and their negated positions in a heap; return their number.
 
-    Returns their number.
+    The root is the first of the greatest scores.
     """
     n = 0
     for i in range(scores.shape[0]):
@@ -101,7 +101,7 @@ def take_candidates(scores: Array, candidates: Candidates, rule: Suppression) ->
 
 @jit
 def split_boxes(memory: Array, n: int) -> Boxes:
-    """Room for n boxes."""
+    """Divide memory between the fields of n boxes."""
     return Boxes(memory[:n], memory[n : 2 * n], memory[2 * n : 3 * n], memory[3 * n : 4 * n], memory[4 * n : 5 * n])
 
 
@@ -109,10 +109,10 @@ def split_boxes(memory: Array, n: int) -> Boxes:
 def suppress(
     boxes: Array, scores: Array, found: Array, floats: Array, n: int, rule: Suppression, part: int, parts: int
 ) -> None:
-    """found = the number of boxes that stay, then batch, class and box of each.
+    """Store the number of selected boxes in found[0], followed by batch, class and box of each.
 
-    The room behind these ends with n positions; `floats` has room for n boxes, as many as may stay, and n scores.
-    Candidates are taken from a heap, the best one first; those with equal scores in their order.
+    The last n elements of `found` are scratch for positions; `floats` is scratch for n boxes, `rule.limit` boxes and n
+    scores. Candidates are taken from a heap, the highest score first; those with equal scores in their order.
     """
     if part != 0:
         return
@@ -147,7 +147,7 @@ def suppress_compiled(
     boxes: Array, scores: Array, max_output_boxes_per_class: Array | None = None, iou_threshold: Array | None = None,
     score_threshold: Array | None = None, *, center_point_box: int = 0,
 ) -> Array:  # fmt: skip
-    """The result of `non_max_suppression`, which runs itself for other types than float32 and infinite boxes."""
+    """Compute `non_max_suppression`; infinite boxes and types other than float32 are left to the numpy operator."""
     given = max_output_boxes_per_class, iou_threshold, score_threshold
     if boxes.dtype != np.float32 or scores.dtype != np.float32 or not boxes.size or not np.isfinite(boxes).all():
         return non_max_suppression(boxes, scores, *given, center_point_box=center_point_box)

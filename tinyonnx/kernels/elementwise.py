@@ -41,7 +41,7 @@ _C2, _C3, _C4, _C5, _C6 = (np.float32(1 / math.factorial(i)) for i in range(2, 7
 
 @jit
 def exp(x: Any) -> Any:
-    """e^x in float32 within 2 ulp for |x| ≤ 87, 0 or infinite from 88 on; NaN stays NaN. Vectorises."""
+    """Return e^x in float32 within 2 ulp for |x| ≤ 87, 0 or infinite from 88 on; NaN stays NaN. It vectorises."""
     large, small = x > _LARGEST, x < -_LARGEST
     x = _LARGEST if large else x
     x = -_LARGEST if small else x
@@ -62,7 +62,7 @@ _T1, _T2, _T3, _T4, _T5 = (np.float32(c) for c in (-0.33333263, 0.1333115, -0.05
 
 @jit
 def tanh(x: Any) -> Any:
-    """Return the hyperbolic tangent within 2 ulp of 1; NaN stays NaN. Vectorises."""
+    """Return the hyperbolic tangent within 2 ulp of 1; NaN stays NaN. It vectorises."""
     size = -x if x < _ZERO else x
     s = x * x
     near = x + x * s * (_T1 + s * (_T2 + s * (_T3 + s * (_T4 + s * _T5))))
@@ -89,7 +89,7 @@ _F0, _F1, _F2, _F3, _F4, _F5, _F6, _F7, _F8, _F9 = (
 
 @jit
 def erf(x: Any) -> Any:
-    """Return the error function within 2 ulp of 1; NaN stays NaN. Vectorises."""
+    """Return the error function within 2 ulp of 1; NaN stays NaN. It vectorises."""
     size = -x if x < _ZERO else x
     s = size * size
     near = x * (_N0 + s * (_N1 + s * (_N2 + s * (_N3 + s * (_N4 + s * (_N5 + s * _N6))))))
@@ -110,7 +110,7 @@ _TANH_1, _TANH_3 = np.float32(math.sqrt(8 / math.pi)), np.float32(math.sqrt(8 / 
 
 @jit
 def activate(out: Array, epilogue: Epilogue) -> None:
-    """out[i] = activation(out[i])."""
+    """Compute out[i] = activation(out[i])."""
     n, code, alpha, beta = out.shape[0], epilogue.activation, epilogue.alpha, epilogue.beta
     if code == CLIP:
         for i in range(n):
@@ -155,7 +155,7 @@ ADD, SUBTRACT, MULTIPLY, DIVIDE, SUBTRACT_FROM, DIVIDE_INTO = range(6)
 
 @jit
 def combine(out: Array, b: Array, code: int) -> None:
-    """out[i] = out[i] ∘ b[i]."""
+    """Compute out[i] = out[i] ∘ b[i]."""
     n = out.shape[0]
     if code == ADD:
         for i in range(n):
@@ -173,7 +173,7 @@ def combine(out: Array, b: Array, code: int) -> None:
 
 @jit
 def combine_scalar(out: Array, b: Any, code: int) -> None:
-    """out[i] = out[i] ∘ b, or b ∘ out[i] for the last two codes."""
+    """Compute out[i] = out[i] ∘ b, or b ∘ out[i] for the last two codes."""
     n = out.shape[0]
     if code == ADD:
         for i in range(n):
@@ -220,14 +220,14 @@ def share_lines(n: int, part: int, parts: int) -> tuple[int, int]:
 
 @kernel
 def copy(x: Array, out: Array, part: int, parts: int) -> None:
-    """out[i] = x[i]."""
+    """Copy an array."""
     first, end = share_lines(out.shape[0], part, parts)
     take(x[first:end], out[first:end])
 
 
 @kernel
 def map_activation(x: Array, out: Array, epilogue: Epilogue, part: int, parts: int) -> None:
-    """out[i] = activation(x[i]); `out` may be `x`."""
+    """Compute out[i] = activation(x[i]); `out` may be `x`."""
     first, end = share_lines(out.shape[0], part, parts)
     for start in range(first, end, _CHUNK):
         stop = min(start + _CHUNK, end)
@@ -237,7 +237,7 @@ def map_activation(x: Array, out: Array, epilogue: Epilogue, part: int, parts: i
 
 @kernel
 def map_pair(a: Array, b: Array, out: Array, code: int, part: int, parts: int) -> None:
-    """out[i] = a[i] ∘ b[i]; `out` may be `a`."""
+    """Compute out[i] = a[i] ∘ b[i]; `out` may be `a`."""
     first, end = share_lines(out.shape[0], part, parts)
     for start in range(first, end, _CHUNK):
         stop = min(start + _CHUNK, end)
@@ -247,7 +247,7 @@ def map_pair(a: Array, b: Array, out: Array, code: int, part: int, parts: int) -
 
 @kernel
 def map_scalar(a: Array, b: Any, out: Array, code: int, part: int, parts: int) -> None:
-    """out[i] = a[i] ∘ b, or b ∘ a[i]; `out` may be `a`."""
+    """Compute out[i] = a[i] ∘ b, or b ∘ a[i]; `out` may be `a`."""
     first, end = share_lines(out.shape[0], part, parts)
     for start in range(first, end, _CHUNK):
         stop = min(start + _CHUNK, end)

@@ -118,7 +118,7 @@ def gate_panels(gate: Array, w: Array, k: int, n: int, out: Array, part: int, pa
 
 @jit
 def gate_rows(x: Array, start: int, count: int, gate: Array, out: Array, zeros: Array) -> None:
-    """out[r] = x[r] · gate for `count` rows of x[start:], each as long as `gate`; `zeros` holds LANES zeros."""
+    """Compute out[r] = x[r] · gate for `count` rows of x[start:], each as long as `gate`; `zeros` holds LANES zeros."""
     k = gate.shape[0]
     # a product with one number per channel is a depthwise convolution with a single tap
     for channel in range(0, k, LANES) if k >= LANES else range(0):

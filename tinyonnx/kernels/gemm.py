@@ -182,7 +182,7 @@ def multiply_panels(
 
 @jit
 def multiply_rows(x: Rows, m: int, taps: Taps, w: Panels, n: int, out: Lines, epilogue: Epilogue) -> None:
-    """out[i, :n] = epilogue(Σ taps x[i] · w + bias) for `m` rows; a postponed activation is left to the caller."""
+    """Compute out[i, :n] = epilogue(Σ taps x[i] · w + bias) for `m` rows, without a postponed activation."""
     multiply_panels(LOOPED, x, m, taps, w, n, out, epilogue)
 
 
@@ -242,7 +242,7 @@ def multiply_and_activate(x: Rows, m: int, w: Panels, n: int, out: Lines, epilog
 
 @kernel
 def multiply(x: Array, layer: Layer, residual: Array, out: Array, size: Product, part: int, parts: int) -> None:
-    """out[m, n] = epilogue(x[m, k] · w + bias + residual); all arrays flat."""
+    """Compute out[m, n] = epilogue(x[m, k] · w + bias + residual); all arrays flat."""
     m, k, n = size
     row, end, column, column_end = share_product(m, n, part, parts)
     columns = column_end - column

@@ -1,4 +1,4 @@
-"""Elements that computed indices select: gathered, scattered, one-hot.
+"""Gathering and scattering of elements by computed indices, and OneHot.
 
 An index may be out of range. Kernels then use index 0 in its place and set the status of the run, so that the operator
 itself raises the error; see `tinyonnx.registry.Fast.reports`.
@@ -55,7 +55,7 @@ class Coordinates(NamedTuple):
 
 @jit
 def checked(index: int, length: int, status: Array) -> int:
-    """Return an index counted from the front; 0, and the status set, if it is out of range."""
+    """Return an index, counted from the end if negative; if it is out of range, set the status and return 0."""
     if index < 0:
         index += length
     if index < 0 or index >= length:
@@ -66,7 +66,7 @@ def checked(index: int, length: int, status: Array) -> int:
 
 @jit
 def combine(old: Any, new: Any, reduction: Static) -> Any:
-    """The element that an update makes of an old one; extremes with NaN are NaN."""
+    """Return the result of updating an element; a maximum or minimum with NaN is NaN."""
     if reduction == ADD:
         return old + new
     if reduction == MULTIPLY:
@@ -80,7 +80,7 @@ def combine(old: Any, new: Any, reduction: Static) -> Any:
 
 @jit
 def line_start(line: int, lines: IndexLines) -> int:
-    """The element at which a line starts."""
+    """Return the element at which a line starts, without the axis of the indices."""
     at, rest = 0, line
     for axis in range(RANK - 2, -1, -1):
         if lines.sizes[axis] > 1:
@@ -91,7 +91,7 @@ def line_start(line: int, lines: IndexLines) -> int:
 
 @jit
 def tuple_start(item: int, indices: Array, where: Coordinates, status: Array) -> int:
-    """The first element that a tuple of indices selects."""
+    """Return the position of the first element that a tuple of indices selects."""
     at = item // where.per_batch * where.batch_step
     for k in range(where.depth):
         at += checked(indices[item * where.depth + k], where.sizes[k], status) * where.steps[k]
@@ -102,7 +102,7 @@ def tuple_start(item: int, indices: Array, where: Coordinates, status: Array) ->
 def gather_rows(
     x: Array, indices: Array, out: Array, rows: int, size: int, status: Array, part: int, parts: int
 ) -> None:
-    """out[b, i] = x[b, indices[i]]: blocks of `rows` rows of `size` elements."""
+    """Copy x[b, indices[i]] to out[b, i], in blocks of `rows` rows of `size` elements."""
     count = indices.shape[0]
     first, end = share(out.shape[0] // size, part, parts)
     for item in range(first, end):
@@ -117,7 +117,7 @@ def gather_rows(
 
 @kernel
 def gather_along(x: Array, indices: Array, out: Array, lines: IndexLines, status: Array, part: int, parts: int) -> None:
-    """out[i] = x[i with i[axis] = indices[i]], line by line."""
+    """Copy x[j] to out[i], line by line, where j is i with index `indices[i]` along the axis."""
     width, step = lines.sizes[RANK - 1], lines.steps[RANK - 1]
     first, end = share(out.shape[0] // width, part, parts)
     for line in range(first, end):
@@ -131,7 +131,7 @@ def gather_along(x: Array, indices: Array, out: Array, lines: IndexLines, status
 def gather_tuples(
     x: Array, indices: Array, out: Array, where: Coordinates, status: Array, part: int, parts: int
 ) -> None:
-    """out[i] = x[indices[i]]: the elements that tuples of indices select."""
+    """Copy the elements x[indices[i]] that a tuple of indices selects to out[i]."""
     size = where.size
     first, end = share(out.shape[0] // size, part, parts)
     for item in range(first, end):
@@ -146,7 +146,10 @@ def scatter_along(
     x: Array, indices: Array, updates: Array, out: Array, lines: IndexLines, block: int, reduction: Static,
     status: Array, part: int, parts: int,
 ) -> None:  # fmt: skip
-    """out = x, updated at [i with i[axis] = indices[i]]; shares are of blocks of elements of `out`."""
+    """Copy x to out and update out[j], where j is i with index `indices[i]` along the axis.
+
+    A share writes to whole blocks of elements of `out` and applies all updates that fall into them.
+    """
     first, end = share(out.shape[0] // block, part, parts)
     first, end = first * block, end * block
     for k in range(first, end):
@@ -165,7 +168,7 @@ def scatter_tuples(
     x: Array, indices: Array, updates: Array, out: Array, where: Coordinates, reduction: Static, status: Array,
     part: int, parts: int,
 ) -> None:  # fmt: skip
-    """out = x, updated at what tuples of indices select; shares are of elements of `out`."""
+    """Copy x to out and update the elements that tuples of indices select; a share writes to elements of its own."""
     size = where.size
     first, end = share(out.shape[0] // size, part, parts)
     first, end = first * size, end * size
@@ -181,7 +184,7 @@ def scatter_tuples(
 
 @kernel
 def select_one(indices: Array, values: Array, out: Array, depth: int, inner: int, part: int, parts: int) -> None:
-    """out[o, d, i] = values[1] where d is indices[o, i], counted from the end if negative; else values[0]."""
+    """Set out[o, d, i] to values[1] if d is indices[o, i], counted from the end if negative; else to values[0]."""
     first, end = share(out.shape[0] // inner, part, parts)
     for row in range(first, end):
         source, d = row // depth * inner, row % depth
@@ -204,7 +207,7 @@ def _refused(out: Info, x: Info | None, indices: Info | None, *others: Info | No
 
 
 def _axes(numbers: Any, padding: int, behind: bool = False) -> Axes:
-    """Numbers padded to RANK, in front or behind."""
+    """Pad numbers to RANK, in front or behind."""
     missing = [padding] * (RANK - len(numbers))
     return (*numbers, *missing) if behind else (*missing, *numbers)
 
@@ -214,13 +217,13 @@ def _strides(shape: tuple[int, ...]) -> list[int]:
 
 
 def _memory(x: Array) -> Array:
-    """The elements in row-major order; constants may lie in another one."""
+    """Return the elements in row-major order as a 1-D array; constants in another order are copied."""
     return bits(x if x.flags.c_contiguous else np.ascontiguousarray(x))
 
 
 @fast(gather, when=_refused, layout="row_major", reports=True)
 def bind_gather(pool: ConstantPool, out: Array, x: Array, indices: Array, *, axis: int = 0, status: Array) -> Call:
-    """Rows of all that is behind the axis."""
+    """Bind the gathering of rows, which consist of all axes after `axis`."""
     axis %= x.ndim
     size = math.prod(x.shape[axis + 1 :])
     return Call(gather_rows, (_memory(x), flat(indices), bits(out), x.shape[axis], size, status))
@@ -235,7 +238,7 @@ def _along_refused(
     if len(x.shape) != len(indices.shape) or not -x.ndim <= axis < x.ndim:
         return "ranks differ, or the axis is out of range"
     if any(i != axis % x.ndim and n > d for i, (n, d) in enumerate(zip(indices.shape, x.shape))):
-        return "the indices reach beyond the data"
+        return "the indices have a longer axis than the data"
     return None
 
 
@@ -281,7 +284,7 @@ def _coordinates(x: Array, indices: Array, batch_dims: int) -> Coordinates:
 def bind_gather_nd(
     pool: ConstantPool, out: Array, x: Array, indices: Array, *, batch_dims: int = 0, status: Array
 ) -> Call:
-    """Copies of what each tuple selects."""
+    """Bind the copying of the elements that each tuple selects."""
     where = _coordinates(x, indices, batch_dims)
     return Call(gather_tuples, (_memory(x), flat(indices), bits(out), where, status))
 
@@ -290,7 +293,7 @@ def _updates_refused(
     out: Info, x: Info | None, updates: Info | None, wanted: tuple[int, ...], reduction: str
 ) -> str | None:
     if updates is None or updates.dtype != out.dtype or updates.shape != wanted:
-        return "the updates don't fit"
+        return "the updates have the wrong shape or type"
     if reduction not in _REDUCTIONS:
         return f"reduction {reduction!r}"
     if reduction != "none" and (out.dtype is None or out.dtype.kind not in "fiu" or out.dtype == np.float16):
@@ -308,7 +311,7 @@ def _scatter_along_refused(
 
 
 def _elements(x: Array, reduction: str) -> Array:
-    """The elements, as unsigned integers if they are only copied."""
+    """Return the elements as a 1-D array, as unsigned integers if they are only copied."""
     return _memory(x) if reduction == "none" else flat(x if x.flags.c_contiguous else np.ascontiguousarray(x))
 
 
@@ -340,7 +343,7 @@ def bind_scatter_nd(
     pool: ConstantPool, out: Array, x: Array, indices: Array, updates: Array, *, reduction: str = "none",
     status: Array,
 ) -> Call:  # fmt: skip
-    """Updates of what each tuple selects, in their order."""
+    """Bind the updates of the elements that tuples select, in the order of the tuples."""
     arrays = [_elements(a, reduction) for a in (x, updates, out)]
     where, code = _coordinates(x, indices, 0), Specialised(_REDUCTIONS[reduction])
     return Call(scatter_tuples, (arrays[0], flat(indices), *arrays[1:], where, code, status))
@@ -362,6 +365,6 @@ def _one_hot_refused(
 def bind_one_hot(
     pool: ConstantPool, out: Array, indices: Array, depth: Array, values: Array, *, axis: int = -1
 ) -> Call:
-    """Rows of all that is behind the new axis."""
+    """Bind the expansion of indices to rows, which consist of all axes after the new one."""
     inner = math.prod(out.shape[axis % out.ndim + 1 :])
     return Call(select_one, (flat(indices), _memory(values), bits(out), out.shape[axis % out.ndim], inner))

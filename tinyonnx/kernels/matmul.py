@@ -55,7 +55,7 @@ def pack(b: Array, b_at: int, row_step: int, column_step: int, k: int, n: int, o
 def multiply_batch(
     a: Strided, b: Strided, out: Array, batch: Axes, size: Product, scratch: Array, part: int, parts: int
 ) -> None:
-    """out[i] = a[i] · b[i], matrices [m, k] and [k, n], for all indices i below `batch`.
+    """Compute out[i] = a[i] · b[i], matrices [m, k] and [k, n], for all indices i below `batch`.
 
     Scratch holds a packed matrix and a packed bias of zeros for each share.
     """

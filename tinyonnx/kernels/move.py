@@ -59,7 +59,7 @@ def move_rectangle(
 
 @kernel
 def move(x: Strided, out: Strided, sizes: Axes, part: int, parts: int) -> None:
-    """out[i] = x[i] for all indices i below `sizes`."""
+    """Copy x[i] to out[i] for all indices i below `sizes`."""
     d0, d1, d2, d3, rows, columns = sizes
     x_row, x_column, o_row, o_column = x.steps[4], x.steps[5], out.steps[4], out.steps[5]
     band = _BLOCK if columns >= _BLOCK else _LONG
@@ -95,7 +95,7 @@ def move(x: Strided, out: Strided, sizes: Axes, part: int, parts: int) -> None:
 
 @kernel
 def fill(out: Array, value: Array, part: int, parts: int) -> None:
-    """out[i] = value[0]."""
+    """Fill `out` with value[0]."""
     first, end = share(out.shape[0], part, parts)
     here = out[first:end]
     for i in range(end - first):
@@ -219,7 +219,7 @@ def _pad_refused(out: Info, x: Info | None, *others: Info | None, mode: str = "c
     for (before, after), size in zip(sides, x.shape):
         present = size - max(-before, 0) - max(-after, 0) - (mode == "reflect")
         if max(before, after) > 0 and (present < 1 or (mode != "edge" and max(before, after) > present)):
-            return f"mode {mode} with more elements than there are"
+            return f"mode {mode} with more elements than the axis has"
     return None
 
 

@@ -35,7 +35,7 @@ EQUAL, UNEQUAL, LESS, LESS_OR_EQUAL = range(7, 11)
 
 @jit
 def quotient(u: Any, v: Any) -> Any:
-    """u / v of signed integers, truncated; 0 if v is 0; the lowest integer divided by -1 is itself."""
+    """Return u / v of signed integers, truncated; 0 if v is 0; the lowest integer divided by -1 is itself."""
     if v == 0:
         return 0
     if v == -1:
@@ -46,7 +46,7 @@ def quotient(u: Any, v: Any) -> Any:
 
 @jit
 def remainder(u: Any, v: Any) -> Any:
-    """u - v·⌊u / v⌋ of signed integers, with the sign of v; 0 if v is 0."""
+    """Return u - v·⌊u / v⌋ of signed integers, with the sign of v; 0 if v is 0."""
     if v == 0 or v == -1:
         return 0
     return u - u // v * v
@@ -54,7 +54,7 @@ def remainder(u: Any, v: Any) -> Any:
 
 @jit(inline=True)
 def pair(code: Static, u: Any, v: Any) -> Any:
-    """u ∘ v of two floats or signed integers; truth values are 0 and 1."""
+    """Return u ∘ v of two floats or signed integers; truth values are 0 and 1."""
     if code == ADD:
         return u + v
     elif code == SUBTRACT:
@@ -81,7 +81,7 @@ def pair(code: Static, u: Any, v: Any) -> Any:
 
 @jit
 def pair_row(code: Static, a: Array, a_at: int, a_step: int, b: Array, b_at: int, b_step: int, out: Array) -> None:
-    """out[i] = a[a_at + i·a_step] ∘ b[b_at + i·b_step]."""
+    """Compute out[i] = a[a_at + i·a_step] ∘ b[b_at + i·b_step]."""
     n = out.shape[0]
     if a_step == 1 and b_step == 1:
         left, right = a[a_at : a_at + n], b[b_at : b_at + n]
@@ -102,7 +102,7 @@ def pair_row(code: Static, a: Array, a_at: int, a_step: int, b: Array, b_at: int
 
 @kernel
 def map_pairs(code: Static, a: Strided, b: Strided, out: Strided, sizes: Axes, part: int, parts: int) -> None:
-    """out[i] = a[i] ∘ b[i] for all indices i below `sizes`; the last step of `out` is 1."""
+    """Compute out[i] = a[i] ∘ b[i] for all indices i below `sizes`; the last step of `out` is 1."""
     first, end = share(grid_parts(sizes), part, parts)
     for number in range(first, end):
         item = grid_part(sizes, number)
@@ -116,7 +116,7 @@ def map_pairs(code: Static, a: Strided, b: Strided, out: Strided, sizes: Axes, p
 
 @jit
 def choose_row(c: Strided, c_at: int, x: Strided, x_at: int, y: Strided, y_at: int, out: Array) -> None:
-    """out[i] = x[i] where c[i] is true, else y[i], along the last axis, from the given positions on."""
+    """Choose out[i] = x[i] where c[i] is true, else y[i], along the last axis, from the given positions on."""
     n, c_step, x_step, y_step = out.shape[0], c.steps[5], x.steps[5], y.steps[5]
     if c_step == 1 and x_step == 1 and y_step == 1:
         condition, left, right = c.data[c_at : c_at + n], x.data[x_at : x_at + n], y.data[y_at : y_at + n]
@@ -138,7 +138,7 @@ def choose_row(c: Strided, c_at: int, x: Strided, x_at: int, y: Strided, y_at: i
 
 @kernel
 def choose(c: Strided, x: Strided, y: Strided, out: Strided, sizes: Axes, part: int, parts: int) -> None:
-    """out[i] = x[i] where c[i] is true, else y[i], for all indices i below `sizes`; the last step of `out` is 1."""
+    """Choose out[i] = x[i] where c[i] is true, else y[i], for indices i below `sizes`; the last step of `out` is 1."""
     first, end = share(grid_parts(sizes), part, parts)
     for number in range(first, end):
         item = grid_part(sizes, number)

@@ -40,7 +40,7 @@ _LINE = 16
 def global_mean(
     x: Array, batch: int, pixels: int, channels: int, out: Array, partial: Array, part: int, parts: int
 ) -> None:
-    """out[batch, channels] = means of the images x[batch, pixels, channels].
+    """Compute out[batch, channels] = means of the images x[batch, pixels, channels].
 
     `partial`, as large as `out`, holds the sums of one run of pixels.
     """
@@ -142,7 +142,7 @@ def windows_refused(x: Info | None, geometry: PoolAttributes, storage_order: int
     except OpError as error:
         return str(error)
     if geometry.ceil_mode and min(windows.end) < 0:
-        return "its last windows reach into what negative pads cut off"
+        return "the last windows reach into pixels that negative pads cut off"
     return geometry_refused(windows)
 
 
@@ -192,7 +192,7 @@ def _spatial_mean_refused(
         axes = axes_input.value.ravel()
     # with rank 3 it is more often part of a normalisation of rows than the pooling of a sequence
     if x is None or x.shape is None or len(x.shape) < 4 or axes is None:
-        return "not two spatial axes or more"
+        return "fewer than two spatial axes"
     if {int(a) % len(x.shape) for a in axes} != set(range(2, len(x.shape))):
         return "axes are not the spatial ones"
     # without keepdims the two remaining axes have the same memory order

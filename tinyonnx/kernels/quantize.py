@@ -19,7 +19,7 @@ from tinyonnx.registry import Call, Info, fast
 from tinyonnx.runtime.constants import ConstantPool
 
 _ROUNDING = np.float32(1.5 * 2**23)
-"""Adding it to a small float leaves the nearest integer, ties to even, in the last bits."""
+"""Addend that leaves the nearest integer of a small float, ties to even, in the last bits of the sum."""
 
 _CHUNK = 1 << 14
 """Elements per chunk, whose extremes are stored; a multiple of the elements of a cache line."""
@@ -37,7 +37,7 @@ def to_byte(value: Any, low: Any, high: Any, zero: Any) -> Any:
 
 @jit
 def quantise(x: Array, scale: Any, zero: Any, sign: int, out: Array) -> None:
-    """out[i] = x[i] / scale, rounded, plus the zero point, saturated; signed bytes if `sign` is 128, else 0."""
+    """Compute out[i] = x[i] / scale, rounded, plus the zero point, saturated; signed bytes if `sign` is 128, else 0."""
     low, high = np.float32(-sign - zero), np.float32(255 - sign - zero)
     for i in range(out.shape[0]):
         out[i] = to_byte(x[i] / scale, low, high, zero)
@@ -52,7 +52,7 @@ def map_quantise(x: Array, scale: Array, zero: Array, sign: int, out: Array, par
 
 @kernel
 def map_dequantise(x: Array, scale: Array, zero: Array, sign: int, out: Array, part: int, parts: int) -> None:
-    """out[i] = (x[i] - zero) · scale."""
+    """Compute out[i] = (x[i] - zero) · scale."""
     first, end = share_lines(out.shape[0], part, parts)
     factor, shift = scale[0], np.int64(zero[0]) ^ sign
     source, target = x[first:end], out[first:end]

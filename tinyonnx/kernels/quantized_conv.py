@@ -65,7 +65,7 @@ class ByteConvolution(NamedTuple):
 
 @jit
 def fill(out: Array, first: int, end: int, value: Any) -> None:
-    """out[first:end] = value."""
+    """Fill out[first:end] with a value."""
     target = out[first:end]
     for i in range(end - first):
         target[i] = value

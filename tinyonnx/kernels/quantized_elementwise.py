@@ -46,7 +46,7 @@ _LINE = 64
 
 @kernel
 def map_table(x: Array, table: Array, out: Array, part: int, parts: int) -> None:
-    """out[i] = table[x[i]]."""
+    """Look up out[i] = table[x[i]]."""
     first, end = share_lines(out.shape[0], part, parts)
     source, target = x[first:end], out[first:end]
     for i in range(end - first):
@@ -64,7 +64,10 @@ def combine_bytes(
     code: Static, a: Strided, b: Strided, out: Strided, sizes: Axes, scales: tuple[Array, Array, Array],
     zeros: tuple[Array, Array, Array], sign: int, part: int, parts: int,
 ) -> None:  # fmt: skip
-    """out[i] = a[i] ∘ b[i], requantised, for all indices i below `sizes`; last steps are 0 or 1, that of `out` 1."""
+    """Compute out[i] = a[i] ∘ b[i], requantised, for indices i below `sizes`.
+
+    Last steps are 0 or 1, that of `out` is 1.
+    """
     numbers = PairNumbers(
         scales[0][0], number_of(zeros[0], sign), scales[1][0], number_of(zeros[1], sign), scales[2][0],
         number_of(zeros[2], sign), sign,
@@ -113,7 +116,7 @@ def find_maxima(x: Image, out: Image, geometry: Geometry, sign: int, part: int, 
 def find_means(
     x: Array, batch: int, pixels: int, channels: int, scaling: Scaling, out: Array, part: int, parts: int
 ) -> None:
-    """out[batch, channels] = requantised means of the images x[batch, pixels, channels]; sums are exact."""
+    """Compute out[batch, channels] = requantised means of the images x[batch, pixels, channels]; sums are exact."""
     sign, y_sign, n = scaling.x_sign, scaling.y_sign, batch * channels
     factor, scale = scaling.x_scale[0] / np.float32(pixels), scaling.y_scale[0]
     shift = pixels * (np.int64(scaling.x_zero[0]) ^ sign)

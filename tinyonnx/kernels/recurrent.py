@@ -121,7 +121,7 @@ def in_panels(n: int) -> int:
 
 @jit
 def multiply_states(x: Rows, m: int, depth: int, w: Weights, out: Lines, columns: int) -> None:
-    """out[i, :columns] = x[i, :depth] · w + bias for `m` rows."""
+    """Compute out[i, :columns] = x[i, :depth] · w + bias for `m` rows."""
     taps = Taps(1, 0, 1, 0, depth, 0)
     epilogue = Epilogue(0, LINEAR, _ZERO, _ZERO)
     tiles = (m + _MANY - 1) // _MANY
@@ -146,14 +146,14 @@ def multiply_states(x: Rows, m: int, depth: int, w: Weights, out: Lines, columns
 
 @jit
 def add_product(out: Array, a: Array, b: Array) -> None:
-    """out[i] += a[i] · b[i]."""
+    """Compute out[i] += a[i] · b[i]."""
     for i in range(out.shape[0]):
         out[i] += a[i] * b[i]
 
 
 @jit
 def squash(gates: Array, function: Epilogue, clip: Epilogue) -> None:
-    """gates[i] = activation(clip(gates[i]))."""
+    """Compute gates[i] = activation(clip(gates[i]))."""
     activate(gates, clip)
     activate(gates, function)
 
@@ -189,7 +189,7 @@ def step_lstm(gates: Array, x: Array, h: Array, c: Array, peepholes: Array, func
 
 @jit
 def blend(h: Array, update: Array, content: Array) -> None:
-    """h[i] = (1 - update[i]) · content[i] + update[i] · h[i]."""
+    """Compute h[i] = (1 - update[i]) · content[i] + update[i] · h[i]."""
     for i in range(h.shape[0]):
         h[i] = (_ONE - update[i]) * content[i] + update[i] * h[i]
 

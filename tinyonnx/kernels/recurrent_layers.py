@@ -61,7 +61,7 @@ def _split(gates: Array, cell: int, count: int) -> list[Array]:
 
 
 def _pack_recurrent(cell: int, count: int, r: Array) -> Array:
-    """R [directions, count · hidden, hidden] as panels [hidden, PANEL], one direction after the other."""
+    """Pack R [directions, count · hidden, hidden] into panels [hidden, PANEL], one direction after the other."""
     panels = []
     for matrix in (part for direction in r for part in _split(direction, cell, count)):
         wide = np.zeros((in_panels(len(matrix)), matrix.shape[1]), np.float32)
@@ -104,7 +104,7 @@ def pack_input_bias(count: int, late: bool, b: Array) -> Array:
 
 
 def pack_peepholes(p: Array) -> Array:
-    """Peepholes [directions, 3 · hidden] with padded gates, flat."""
+    """Return peepholes [directions, 3 · hidden] with padded gates, as a 1-D array."""
     return _packed([padded_gates(direction, 3) for direction in p])
 
 
@@ -172,7 +172,7 @@ def _refused(
     if lengths is not None:
         steps = lengths.value
         if lengths.dtype != np.int32 or lengths.shape != (sizes.batch,):
-            return "the lengths of sequences have another type or shape than the layer needs"
+            return "sequence_lens have another type or shape than the layer needs"
         if steps is not None and (steps.min() < 0 or steps.max() > sizes.time):
             return "lengths of sequences are out of range"
     return float32_refused(x, *weights, *states)
@@ -248,7 +248,7 @@ def _optional(inputs: tuple[Any, ...]) -> list[Any]:
 
 
 def _when_checked(refused: Callable[..., str | None]) -> Callable[..., str | None]:
-    """The refusals of a layer whose lengths of sequences are checked during the run."""
+    """Return the condition of a layer whose sequence lengths are checked during the run."""
 
     @wraps(refused)
     def when(*infos: Info | None, **attributes: Any) -> str | None:

@@ -183,7 +183,7 @@ def _drop_unused(out: int, sampling: Sampling) -> None:
 
 @kernel
 def resample(x: Image, out: Image, rows: Sampling, columns: Sampling, part: int, parts: int) -> None:
-    """out[y, z] = Σ rows.weights[y, i] · columns.weights[z, j] · x[rows.sources[y, i], columns.sources[z, j]]."""
+    """Sum out[y, z] = Σ rows.weights[y, i] · columns.weights[z, j] · x[rows.sources[y, i], columns.sources[z, j]]."""
     c, down, across = x.channels, rows.used[0], columns.used[0]
     first, end = share(out.batch * out.height, part, parts)
     for line in range(first, end):

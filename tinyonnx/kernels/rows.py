@@ -69,7 +69,7 @@ def extreme(row: Array, partial: Array, sign: Any) -> Any:
 
 @kernel
 def softmax_rows(x: Array, out: Array, rows: int, n: int, scratch: Array, part: int, parts: int) -> None:
-    """out[r] = e^(x[r] - max x[r]), divided by its sum, for rows of `n`; scratch holds partial sums per share."""
+    """Compute out[r] = e^(x[r] - max x[r]) divided by its sum, for rows of `n`; scratch is for partial sums."""
     first, end = share(rows, part, parts)
     room = scratch.shape[0] // parts * part
     partial = scratch[room : room + _LANES]
@@ -105,7 +105,7 @@ def normalise_rows(
     part: int,
     parts: int,
 ) -> None:
-    """out[r] = (x[r] - mean) / √(variance + epsilon) · scale + shift; rows that are not centred have the mean 0.
+    """Compute out[r] = (x[r] - mean) / √(variance + epsilon) · scale + shift; without centring the mean is 0.
 
     Scratch holds partial sums and a row of squares per share.
     """
@@ -135,7 +135,7 @@ SUM, MEAN, MAXIMUM, MINIMUM = range(4)
 
 @kernel
 def reduce_rows(x: Array, out: Array, n: int, code: int, scratch: Array, part: int, parts: int) -> None:
-    """out[r] = sum, mean, maximum or minimum of x[r], for rows of `n`; scratch holds partial sums per share."""
+    """Compute out[r] = sum, mean, maximum or minimum of x[r], for rows of `n`; scratch holds partial sums per share."""
     first, end = share(out.shape[0], part, parts)
     room = scratch.shape[0] // parts * part
     partial = scratch[room : room + _LANES]

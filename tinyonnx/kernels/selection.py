@@ -1,4 +1,4 @@
-"""Positions of extremes, the greatest elements in order, running sums: along one axis."""
+"""ArgMax, ArgMin, TopK and CumSum along one axis."""
 
 from __future__ import annotations
 
@@ -19,24 +19,27 @@ from tinyonnx.registry import Call, Info, fast
 from tinyonnx.runtime.constants import ConstantPool
 
 _BLOCK = 64
-"""Neighbouring elements that are compared with the best one so far in one go: most blocks have none that is better."""
+"""Elements compared with the best one so far in a vectorised loop; few blocks contain a better one."""
 
 _COLUMNS = 256
-"""Columns that are summed up at a time: their sums stay in the L1 cache."""
+"""Columns summed up at a time, so that their sums stay in the L1 cache."""
 
 _NUMBERS = (np.float32, np.float64, np.int32, np.int64, np.uint8, np.int8)
 
 
 @jit
 def is_better(a: Any, b: Any, largest: Static) -> bool:
-    """Whether `a` is further in front than `b`, before which it doesn't come; the first NaN is in front of all."""
+    """Return whether a later element `a` replaces the extreme `b`: it does if it is more extreme, or the first NaN."""
     result: bool = (a > b if largest else a < b) or (a != a and b == b)
     return result
 
 
 @jit
 def precedes(a: Any, i: int, b: Any, j: int, largest: Static) -> bool:
-    """Whether element `a` at index i comes before `b` at j: NaN is the greatest, equal ones keep their order."""
+    """Return whether element `a` at index i sorts before `b` at j;
+
+    NaN is the greatest, equal elements keep their order.
+    """
     if a == b or (a != a and b != b):
         return i < j
     result: bool = a > b or a != a if largest else a < b or b != b
@@ -45,7 +48,7 @@ def precedes(a: Any, i: int, b: Any, j: int, largest: Static) -> bool:
 
 @jit
 def has_better(row: Array, best: Any, largest: Static) -> bool:
-    """Whether a row has an element that is not at most, or not at least, `best`."""
+    """Return whether a row has an element beyond `best`, or NaN."""
     found = 0
     for k in range(row.shape[0]):
         v = row[k]
@@ -57,7 +60,7 @@ def has_better(row: Array, best: Any, largest: Static) -> bool:
 def find_extremes(
     x: Array, out: Array, n: int, inner: int, largest: Static, backwards: int, part: int, parts: int
 ) -> None:
-    """out[o, i] = the first position, or the last one, of the extreme of x[o, :, i]."""
+    """Store the position of the extreme of x[o, :, i], the first or with `backwards` the last one, in out[o, i]."""
     first, end = share(out.shape[0], part, parts)
     for item in range(first, end):
         start = item // inner * n * inner + item % inner
@@ -83,7 +86,7 @@ def find_extremes(
 
 @jit
 def sift(values: Array, indices: Array, start: int, step: int, root: int, end: int, largest: Static) -> None:
-    """Move the element at `root` of a heap of `end` elements down, below those that it precedes."""
+    """Move the element at `root` of a heap of `end` elements down until it precedes none of its children."""
     value, index = values[start + root * step], indices[start + root * step]
     while 2 * root + 1 < end:
         child = 2 * root + 1
@@ -101,9 +104,9 @@ def sift(values: Array, indices: Array, start: int, step: int, root: int, end: i
 def select_first(
     x: Array, values: Array, indices: Array, n: int, k: int, inner: int, largest: Static, part: int, parts: int
 ) -> None:
-    """The first k elements of x[o, :, i] in descending or ascending order, and their positions, [o, k, i].
+    """Select the first k elements of x[o, :, i] in descending or ascending order, and their positions, [o, k, i].
 
-    They are kept as a heap whose root is the last of them, which is sorted at the end.
+    The elements selected so far form a heap whose root is the last of them; the heap is sorted at the end.
     """
     first, end = share(values.shape[0] // k, part, parts)
     for item in range(first, end):
@@ -127,7 +130,7 @@ def select_first(
 
 @kernel
 def add_up(x: Array, out: Array, n: int, inner: int, exclusive: int, reverse: int, part: int, parts: int) -> None:
-    """out[o, t, i] = the sum of x[o, :t+1, i], without the last term if `exclusive`, from the end if `reverse`."""
+    """Store the sum of x[o, :t+1, i] in out[o, t, i]; exclude x[o, t, i] if `exclusive`, go backwards if `reverse`."""
     blocks = (inner + _COLUMNS - 1) // _COLUMNS
     first, end = share(out.shape[0] // (n * inner) * blocks, part, parts)
     for item in range(first, end):
@@ -174,7 +177,7 @@ def _bind_extremes(out: Array, x: Array, largest: int, axis: int, select_last_in
 def bind_arg_max(
     pool: ConstantPool, out: Array, x: Array, *, axis: int = 0, select_last_index: int = 0, **_: Any
 ) -> Call:
-    """Positions of maxima; `out` may keep the axis or not."""
+    """Bind the search for the positions of maxima; `out` may keep the axis or not."""
     return _bind_extremes(out, x, 1, axis, select_last_index)
 
 
@@ -182,7 +185,7 @@ def bind_arg_max(
 def bind_arg_min(
     pool: ConstantPool, out: Array, x: Array, *, axis: int = 0, select_last_index: int = 0, **_: Any
 ) -> Call:
-    """Positions of minima."""
+    """Bind the search for the positions of minima; `out` may keep the axis or not."""
     return _bind_extremes(out, x, 0, axis, select_last_index)
 
 
@@ -206,13 +209,13 @@ def bind_top_k(
     pool: ConstantPool, outs: list[Array | None], x: Array, k: Array, *, axis: int = -1, largest: int = 1,
     sorted: int = 1,
 ) -> Call:  # fmt: skip
-    """Values, positions or both; always sorted."""
+    """Bind the selection of values, positions or both, which are sorted in any case."""
     return _bind_first(outs, x, next(out.shape[axis] for out in outs if out is not None), axis, int(largest != 0))
 
 
 @fast(top_k_1, when=_first_refused, layout="row_major", outputs=True)
 def bind_top_k_1(pool: ConstantPool, outs: list[Array | None], x: Array, *, k: int, axis: int = -1) -> Call:
-    """The greatest ones; the number is an attribute before opset 10."""
+    """Bind the selection of the greatest elements; before opset 10 their number is an attribute."""
     return _bind_first(outs, x, next(out.shape[axis] for out in outs if out is not None), axis, 1)
 
 
@@ -226,7 +229,7 @@ def _sum_refused(out: Info, x: Info | None, axis: Info | None, **_: Any) -> str 
 def bind_cum_sum(
     pool: ConstantPool, out: Array, x: Array, axis: Array, *, exclusive: int = 0, reverse: int = 0
 ) -> Call:
-    """Sums along a constant axis, added in order."""
+    """Bind the running sum along a constant axis, added in order."""
     along = int(axis.item())
     flags = int(exclusive != 0), int(reverse != 0)
     return Call(add_up, (flat(x), flat(out), x.shape[along], _inner(x, along), *flags))

@@ -1,6 +1,6 @@
 """Ensembles of decision trees, and the scaling of features before them.
 
-A leaf is a node whose both children are itself, so that several trees descend together without branches.
+Both children of a leaf are the leaf itself, so that several trees can be descended together without branches.
 """
 
 from __future__ import annotations
@@ -37,13 +37,13 @@ from tinyonnx.registry import Call, Info, fast
 from tinyonnx.runtime.constants import ConstantPool
 
 _TREES = 32
-"""Trees that descend together: their nodes are read at the same time."""
+"""Trees that are descended together, so that their nodes are loaded at the same time."""
 
 _GROUPS = 64
 """Maximum number of groups of rows; each has room for the nodes of _TREES trees."""
 
 _MOST_NODES = 1 << 30
-"""Nodes, and numbers of votes, are int32."""
+"""Limit of the numbers of nodes and votes, which are stored as int32."""
 
 _AVERAGE, _SUM, _LEAST, _GREATEST = range(4)
 assert AGGREGATES == ["AVERAGE", "SUM", "MIN", "MAX"]
@@ -57,7 +57,10 @@ _FEATURES = (np.float32, np.float64, np.int32, np.int64)
 
 
 class Forest(NamedTuple):
-    """Nodes, inner ones first: feature, threshold, accepted outcomes, and two children each; the roots."""
+    """Decision trees: feature, threshold, accepted outcomes and two children of each node, and the roots.
+
+    The first `inner` nodes are inner nodes, the others leaves.
+    """
 
     features: Array
     thresholds: Array
@@ -67,8 +70,8 @@ class Forest(NamedTuple):
     inner: int
 
 
-class Ballots(NamedTuple):
-    """The votes of leaf i are start[i] to start[i + 1] - 1, each a weight for a target."""
+class LeafVotes(NamedTuple):
+    """Votes, each a weight for a target; those of leaf i are start[i] to start[i + 1] - 1."""
 
     start: Array
     target: Array
@@ -78,7 +81,11 @@ class Ballots(NamedTuple):
 
 @jit
 def takes_true(value: Any, threshold: Any, accepts: int, outcomes: Static) -> int:
-    """1 if a value takes the true branch. `outcomes` are those of all nodes that lead there, or 0 if nodes differ."""
+    """Return 1 if a value takes the true branch, else 0.
+
+    `accepts` are the outcomes of the comparison that this node accepts; `outcomes` are the same if all nodes accept the
+    same, else 0.
+    """
     if outcomes == LESS | EQUAL:
         return int(value <= threshold)
     if outcomes == LESS:
@@ -95,7 +102,7 @@ def takes_true(value: Any, threshold: Any, accepts: int, outcomes: Static) -> in
 
 @jit
 def descend(x: Array, forest: Forest, first: int, here: Array, outcomes: Static) -> None:
-    """here[t] = the leaf that a row reaches in tree `first` + t."""
+    """Set here[t] to the leaf that a row reaches in tree `first` + t."""
     for t in range(here.shape[0]):
         here[t] = forest.roots[first + t]
     moving = True
@@ -111,7 +118,7 @@ def descend(x: Array, forest: Forest, first: int, here: Array, outcomes: Static)
 
 
 @jit
-def count_votes(here: Array, forest: Forest, votes: Ballots, row: Array, voted: Array, aggregate: Static) -> None:
+def count_votes(here: Array, forest: Forest, votes: LeafVotes, row: Array, voted: Array, aggregate: Static) -> None:
     """Add the votes of leaves to the scores of a row, tree by tree."""
     for t in range(here.shape[0]):
         leaf = here[t] - forest.inner
@@ -128,10 +135,14 @@ def count_votes(here: Array, forest: Forest, votes: Ballots, row: Array, voted: 
 
 @kernel
 def score_rows(
-    x: Array, forest: Forest, votes: Ballots, scores: Array, voted: Array, places: Array, outcomes: Static,
+    x: Array, forest: Forest, votes: LeafVotes, scores: Array, voted: Array, places: Array, outcomes: Static,
     aggregate: Static, part: int, parts: int,
 ) -> None:  # fmt: skip
-    """scores[row, target] = sum, mean or extreme of the votes of all trees, 0 without votes; voted[row, target]."""
+    """Compute scores[row, target], the sum, mean or extreme of the votes of all trees, 0 without votes.
+
+    voted[row, target] tells whether there are votes. `places` is scratch for the nodes reached in _TREES trees by each
+    group of rows.
+    """
     targets, trees = votes.targets, forest.roots.shape[0]
     rows = scores.shape[0] // targets
     width = x.shape[0] // rows
@@ -155,7 +166,7 @@ def score_rows(
 
 @kernel
 def add_base(scores: Array, base: Array, out: Array, part: int, parts: int) -> None:
-    """out[row, target] = scores[row, target] + base[target]."""
+    """Compute out[row, target] = scores[row, target] + base[target]."""
     targets = base.shape[0]
     first, end = share(out.shape[0] // targets, part, parts)
     for row in range(first, end):
@@ -168,7 +179,10 @@ def choose_classes(
     scores: Array, voted: Array, base: Array, labels: Array, chosen: Array, out: Array, all_vote: int,
     part: int, parts: int,
 ) -> None:  # fmt: skip
-    """The label of the greatest score of each row, if not `all_vote` among those voted for; scores with their base."""
+    """Add the base to the scores, and choose the label with the greatest score of each row.
+
+    Without `all_vote` only classes with votes are chosen.
+    """
     classes = labels.shape[0]
     first, end = share(chosen.shape[0], part, parts)
     for row in range(first, end):
@@ -187,7 +201,10 @@ def choose_of_two(
     scores: Array, only: int, base: Array, split: Any, labels: Array, chosen: Array, out: Array, form: Static,
     part: int, parts: int,
 ) -> None:  # fmt: skip
-    """Classes and scores of rows of which one of two classes has votes: the second one if above `split`."""
+    """Choose one of two classes, of which only class `only` has votes: the second one if the score exceeds `split`.
+
+    The scores of both are stored in the given form.
+    """
     first, end = share(chosen.shape[0], part, parts)
     for row in range(first, end):
         score = scores[2 * row + only] + base[0]
@@ -206,7 +223,7 @@ _LOWEST, _TERMS = -745.2, 14
 
 @jit
 def exp(x: Any) -> Any:
-    """e^x in float64 for x ≤ 0; NaN stays NaN."""
+    """Return e^x in float64 for x ≤ 0; NaN stays NaN."""
     if x != x:
         return x
     if x < _LOWEST:
@@ -226,7 +243,7 @@ def exp(x: Any) -> Any:
 
 @kernel
 def transform_rows(raw: Array, out: Array, n: int, transform: Static, part: int, parts: int) -> None:
-    """The logistic function of all scores, or the softmax of rows of `n`, computed in float64."""
+    """Compute the logistic function of all scores, or the softmax of rows of `n`, in float64."""
     first, end = share(out.shape[0] // n, part, parts)
     for at in range(first * n, end * n, n):
         if transform == _LOGISTIC:
@@ -248,7 +265,7 @@ def transform_rows(raw: Array, out: Array, n: int, transform: Static, part: int,
 
 @kernel
 def scale_features(x: Array, offset: Array, scale: Array, out: Array, part: int, parts: int) -> None:
-    """out[row, i] = (x[row, i] - offset[i]) · scale[i] in float64."""
+    """Compute out[row, i] = (x[row, i] - offset[i]) · scale[i] in float64."""
     width = offset.shape[0]
     first, end = share(out.shape[0] // width, part, parts)
     for row in range(first, end):
@@ -296,7 +313,7 @@ def _forest(ensemble: Ensemble) -> Forest:
 
 
 class _Scores(NamedTuple):
-    """The call that computes scores, with what it writes: temporary memory."""
+    """The call that computes scores, and the temporary memory that it writes them to."""
 
     call: Call
     scores: Array
@@ -310,16 +327,16 @@ def _bind_scores(x: Array, ensemble: Ensemble, aggregate: int) -> _Scores:
     rows = x.shape[0] if x.ndim == 2 else 1
     kind = np.promote_types(votes.weight.dtype, x.dtype if x.dtype.kind == "f" else "f4")
     scores, voted = temporary(rows * votes.targets, kind), temporary(rows * votes.targets, np.uint8)
-    ballots = Ballots(votes.start.astype(np.int32), votes.target.astype(np.int32), votes.weight, votes.targets)
+    leaf_votes = LeafVotes(votes.start.astype(np.int32), votes.target.astype(np.int32), votes.weight, votes.targets)
     arguments = (
-        flat(x), _forest(ensemble), ballots, scores, voted, temporary(_GROUPS * _TREES, np.int32),
+        flat(x), _forest(ensemble), leaf_votes, scores, voted, temporary(_GROUPS * _TREES, np.int32),
         Specialised(outcomes), Specialised(aggregate),
     )  # fmt: skip
     return _Scores(Call(score_rows, arguments), scores, voted)
 
 
 def _transformed(raw: Array, out: Array, transform: str) -> list[Call]:
-    """The calls of a post transform from temporary memory to the output; none if it is NONE: then they are the same."""
+    """Return the calls of a post transform from `raw` to the output; none for NONE, because then both are the same."""
     if transform == "NONE":
         return []
     code = Specialised(_LOGISTIC if transform == "LOGISTIC" else _SOFTMAX)
@@ -338,7 +355,7 @@ def _regressor_refused(
     aggregate_function: str = "SUM", n_targets: int | None = None,
 ) -> str | None:  # fmt: skip
     if aggregate_function not in AGGREGATES or n_targets is None:
-        return "no such aggregate_function, or no targets"
+        return "unknown aggregate_function, or no targets"
     try:
         ensemble = classic_ensemble(Same(nodes, target), n_targets)
         total.base_of(n_targets)
@@ -352,7 +369,7 @@ def bind_tree_ensemble_regressor(
     pool: ConstantPool, out: Array, x: Array, *, nodes: NodeAttributes, target: VoteAttributes,
     total: TotalAttributes, aggregate_function: str = "SUM", n_targets: int,
 ) -> list[Call]:  # fmt: skip
-    """Scores, then their base and the post transform."""
+    """Bind the computation of scores, the addition of the base, and the post transform."""
     ensemble = classic_ensemble(Same(nodes, target), n_targets)
     found = _bind_scores(x, ensemble, AGGREGATES.index(aggregate_function))
     base = total.base_of(n_targets).astype(found.scores.dtype)
@@ -365,9 +382,9 @@ def _ensemble_refused(
     post_transform: int = 0,
 ) -> str | None:  # fmt: skip
     if not 0 <= aggregate_function < len(AGGREGATES) or n_targets is None or n_targets < 1:
-        return "no such aggregate_function, or no targets"
+        return "unknown aggregate_function, or no targets"
     if not 0 <= post_transform < len(TRANSFORMS) or out.dtype not in (np.float32, np.float64):
-        return f"post_transform {post_transform}, or {out.dtype}"
+        return f"post_transform {post_transform} with results of {out.dtype}"
     try:
         ensemble = ensemble_5(Same(trees), n_targets)
     except OpError as error:
@@ -380,7 +397,7 @@ def bind_tree_ensemble(
     pool: ConstantPool, out: Array, x: Array, *, trees: EnsembleAttributes, aggregate_function: int = 1,
     n_targets: int, post_transform: int = 0,
 ) -> list[Call]:  # fmt: skip
-    """Scores and the post transform."""
+    """Bind the computation of scores and the post transform."""
     found = _bind_scores(x, ensemble_5(Same(trees), n_targets), aggregate_function)
     transform = TRANSFORMS[post_transform]
     raw, base = _raw(out, transform, found.scores.dtype), np.zeros(n_targets, found.scores.dtype)
@@ -407,7 +424,7 @@ def _classifier_refused(
 
 
 def _is_binary(ensemble: Ensemble, labels: Array, total: TotalAttributes) -> bool:
-    """Whether only one of two classes has votes."""
+    """Return whether only one of two classes has votes."""
     return len(labels) == 2 and len(ensemble.voted_for) == 1 and total.base().size < 2
 
 
@@ -416,7 +433,7 @@ def bind_tree_ensemble_classifier(
     pool: ConstantPool, outs: list[Array | None], x: Array, *, nodes: NodeAttributes, class_: VoteAttributes,
     total: TotalAttributes, classlabels_int64s: Any = None, classlabels_strings: Any = None,
 ) -> list[Call]:  # fmt: skip
-    """Scores, then labels and the post transform."""
+    """Bind the computation of scores, the choice of labels, and the post transform."""
     labels = class_labels(classlabels_int64s, classlabels_strings)
     ensemble = classic_ensemble(Same(nodes, class_), len(labels))
     found = _bind_scores(x, ensemble, _SUM)
@@ -462,6 +479,6 @@ def _scaler_refused(out: Info, x: Info | None, *, offset: Any = None, scale: Any
 
 @fast(scaler, when=_scaler_refused, layout="row_major")
 def bind_scaler(pool: ConstantPool, out: Array, x: Array, *, offset: Any = None, scale: Any = None) -> Call:
-    """Offsets and scales of the last axis."""
+    """Bind the subtraction of offsets and the multiplication by scales along the last axis."""
     width = x.shape[-1]
     return Call(scale_features, (flat(x), _values(offset, width, 0), _values(scale, width, 1), flat(out)))

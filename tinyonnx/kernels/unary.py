@@ -24,7 +24,7 @@ _E, _NEARLY_LARGEST = np.float32(math.e), np.float32(88)
 
 @jit
 def full_exp(x: Any) -> Any:
-    """e^x for every float32: infinite only above the largest float32, 0 for x below -88."""
+    """Return e^x for every float32: infinite only above the largest float32, 0 for x below -88."""
     large = x > _NEARLY_LARGEST
     power = exp(x - (_ONE if large else _ZERO))
     return power * (_E if large else _ONE)
@@ -32,7 +32,7 @@ def full_exp(x: Any) -> Any:
 
 @jit
 def apply(out: Array, code: int) -> None:
-    """out[i] = f(out[i])."""
+    """Compute out[i] = f(out[i])."""
     n = out.shape[0]
     if code == NEGATE:
         for i in range(n):
@@ -81,7 +81,7 @@ _CHUNK = 4096
 
 @kernel
 def map_unary(x: Array, out: Array, code: int, part: int, parts: int) -> None:
-    """out[i] = f(x[i]); `out` may be `x`."""
+    """Compute out[i] = f(x[i]); `out` may be `x`."""
     first, end = share_lines(out.shape[0], part, parts)
     for start in range(first, end, _CHUNK):
         stop = min(start + _CHUNK, end)

@@ -95,14 +95,14 @@ def _find(size: int, words: Array, at: int, count: int, arena: Array, source: Ar
 
 @jit
 def bytes_for(size: int, words: Array, at: int, count: int) -> int:
-    """Bytes of the arena for a size of a model that was laid out for many; -1 if it wasn't for this one."""
+    """Return the bytes of the arena for this size of a model laid out for many sizes; -1 if this is none of them."""
     i = _find(size, words, at, count, words, words, words)
     return int(words[words[i + 2] + words[i + 8]]) if i >= 0 else -1
 
 
 @jit
 def run_sized(size: int, words: Array, at: int, count: int, arena: Array, source: Array, target: Array) -> int:
-    """Run a model that was laid out for many sizes; -1 if it wasn't for this one."""
+    """Run a model laid out for many sizes; return -1 if this size is none of them."""
     i = _find(size, words, at, count, arena, source, target)
     if i < 0:
         return -1

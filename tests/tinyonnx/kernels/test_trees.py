@@ -112,7 +112,7 @@ def test_scaler(options: dict[str, Any]) -> None:
         (Info(np.dtype("f4"), (2, 1)), {}, "a node reads a feature that the input doesn't have"),
         (Info(np.dtype("f4"), (2, 3)), {"post_transform": "PROBIT"}, "post_transform PROBIT"),
         (Info(np.dtype("f4"), (2, 3)), {"base_values": [1.0, 2.0]}, "2 base_values for 1 targets"),
-        (Info(np.dtype("f4"), (2, 3)), {"aggregate_function": "MEDIAN"}, "no such aggregate_function"),
+        (Info(np.dtype("f4"), (2, 3)), {"aggregate_function": "MEDIAN"}, "unknown aggregate_function"),
     ],
 )
 def test_refusals(x: Info, attributes: dict[str, Any], reason: str) -> None:
