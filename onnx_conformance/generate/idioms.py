@@ -76,21 +76,6 @@ class Idiom(Graphs):
             return self.add("ReduceMean", x, axes=list(axes), keepdims=1)
         return self.add("ReduceMean", x, self.ints(*axes), keepdims=1)
 
-    def quantised(self, x: str, dtype: Any) -> str:
-        """Add a QuantizeLinear with constant scale and zero point, and the DequantizeLinear after it."""
-        scale = self.constant(np.float32(one(self.random, 0.05, 0.03, 0.015625)))
-        info = np.iinfo(dtype)
-        zero = self.constant(np.array(one(self.random, 0, info.min, info.min + info.max // 2), dtype))
-        return self.add("DequantizeLinear", self.add("QuantizeLinear", x, scale, zero), scale, zero)
-
-    def byte_weights(self, *shape: int, axis: int) -> str:
-        """Add int8 weights and the DequantizeLinear of them, with one scale or one for each index of an axis."""
-        count = () if self.flip() else (shape[axis],)
-        scale = self.constant(self.random.uniform(0.005, 0.05, count).astype(np.float32))
-        weights = self.constant(self.random.integers(-127, 128, shape).astype(np.int8))
-        zero = self.constant(np.zeros(count, np.int8))
-        return self.add("DequantizeLinear", weights, scale, zero, **({"axis": axis} if count else {}))
-
     # -- convolutions and what goes into their weights -------------------------------------
 
     def channelwise(self) -> str:
@@ -409,6 +394,16 @@ class Idiom(Graphs):
             y = self.add("Sub", y, part) if y else part
         return y
 
+    def equation(self) -> str:
+        """A sum of products of one to three tensors with up to three of four indices."""
+        size = {letter: int(whole(self.random, 1, 4)) for letter in "abcd"}
+        count = int(whole(self.random, 1, 3))
+        terms = ["".join(self.random.permutation([*size])[: whole(self.random, 0, 3)]) for _ in range(count)]
+        letters = sorted(set("".join(terms)))
+        result = "".join(self.random.permutation(letters)[: whole(self.random, 0, len(letters))]) if letters else ""
+        inputs = [self.given(*(size[letter] for letter in term)) for term in terms]
+        return self.add("Einsum", *inputs, equation=f"{','.join(terms)}->{result}")
+
     def channels_last(self) -> str:
         """Convolutions between Transposes, and arithmetic on channels that come last."""
         channels = int(one(self.random, 1, 3, 4, 8))
@@ -482,6 +477,7 @@ IDIOMS: dict[str, Callable[[Idiom], str]] = {
     "hoist_gathers": Idiom.gathers,
     "lower_attention": Idiom.attention_operator,
     "lower_batchnorm": Idiom.norm_alone,
+    "lower_einsum": Idiom.equation,
     "recognise_gelu": Idiom.gelu,
     "recognise_hardswish": Idiom.hardswish,
     "recognise_layer_norm": Idiom.layer_norm,

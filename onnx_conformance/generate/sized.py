@@ -9,6 +9,8 @@ import numpy as np
 import onnx
 from onnx import GraphProto, ModelProto, TensorProto, helper, numpy_helper
 
+from onnx_conformance.generate.draws import one
+
 
 class Graphs:
     """Adds random layers to `value`; axes whose size varies are never given as numbers."""
@@ -36,6 +38,21 @@ class Graphs:
 
     def ints(self, *numbers: int) -> str:
         return self.constant(np.array(numbers, np.int64))
+
+    def quantised(self, x: str, dtype: Any) -> str:
+        """Add a QuantizeLinear with constant scale and zero point, and the DequantizeLinear after it."""
+        scale = self.constant(np.float32(one(self.random, 0.05, 0.03, 0.015625)))
+        info = np.iinfo(dtype)
+        zero = self.constant(np.array(one(self.random, 0, info.min, info.min + info.max // 2), dtype))
+        return self.add("DequantizeLinear", self.add("QuantizeLinear", x, scale, zero), scale, zero)
+
+    def byte_weights(self, *shape: int, axis: int) -> str:
+        """Add int8 weights and the DequantizeLinear of them, with one scale or one for each index of an axis."""
+        count = () if self.flip() else (shape[axis],)
+        scale = self.constant(self.random.uniform(0.005, 0.05, count).astype(np.float32))
+        weights = self.constant(self.random.integers(-127, 128, shape).astype(np.int8))
+        zero = self.constant(np.zeros(count, np.int8))
+        return self.add("DequantizeLinear", weights, scale, zero, **({"axis": axis} if count else {}))
 
     def dim(self, value: str, axis: int) -> str:
         """Return the size of an axis, as a vector of one number."""

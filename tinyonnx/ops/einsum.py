@@ -16,7 +16,7 @@ _LETTERS = frozenset(string.ascii_letters)
 _DOTS = "..."
 
 
-def _parse(equation: str, ranks: list[int]) -> tuple[list[list[str]], list[str]]:
+def parse_equation(equation: str, ranks: list[int]) -> tuple[list[list[str]], list[str]]:
     """Return the axes of every operand and of the result; an ellipsis becomes axes "0", "1", … Raises OpError."""
     left, arrow, right = equation.replace(" ", "").partition("->")
     terms = left.split(",")
@@ -57,7 +57,7 @@ def _expand(term: str, hidden: int) -> list[str]:
     return [*before, *(map(str, range(hidden)) if dots else ()), *after]
 
 
-def _sizes(axes: list[list[str]], shapes: list[tuple[int, ...]]) -> dict[str, int]:
+def axis_sizes(axes: list[list[str]], shapes: list[tuple[int, ...]]) -> dict[str, int]:
     """Return the size of every axis; 1 broadcasts. Raises OpError."""
     sizes: dict[str, int] = {}
     for term, shape in zip(axes, shapes, strict=True):
@@ -78,8 +78,8 @@ def einsum_shape(*inputs: Info | None, equation: str) -> Info | None:
     shapes = [info.shape for info in present if info.shape is not None]
     if len(shapes) < len(present):
         return Info(present[0].dtype, None)
-    axes, result = _parse(equation, [len(shape) for shape in shapes])
-    sizes = _sizes(axes, shapes)
+    axes, result = parse_equation(equation, [len(shape) for shape in shapes])
+    sizes = axis_sizes(axes, shapes)
     return Info(present[0].dtype, tuple(sizes.get(axis, 1) for axis in result))
 
 
@@ -91,8 +91,8 @@ def einsum(ctx: Context, *inputs: Array, equation: str) -> Array:
     dtypes = {x.dtype for x in inputs}
     if len(dtypes) > 1:
         raise OpError(f"inputs are of {', '.join(sorted(map(str, dtypes)))}")
-    axes, result = _parse(equation, [x.ndim for x in inputs])
-    sizes = _sizes(axes, [x.shape for x in inputs])
+    axes, result = parse_equation(equation, [x.ndim for x in inputs])
+    sizes = axis_sizes(axes, [x.shape for x in inputs])
     shape = tuple(sizes.get(axis, 1) for axis in result)
     dtype = inputs[0].dtype
     ctx.check_size(shape, dtype)

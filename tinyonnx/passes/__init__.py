@@ -30,6 +30,7 @@ from tinyonnx.passes.fuse_stem import fuse_stem
 from tinyonnx.passes.hoist_gathers import hoist_gathers
 from tinyonnx.passes.lower_attention import lower_attention
 from tinyonnx.passes.lower_batchnorm import lower_batchnorm
+from tinyonnx.passes.lower_einsum import lower_einsum
 from tinyonnx.passes.lower_microsoft import lower_microsoft
 from tinyonnx.passes.recognise_gelu import recognise_gelu
 from tinyonnx.passes.recognise_hardswish import recognise_hardswish
@@ -50,6 +51,7 @@ PIPELINE: list[Pass] = [
     specialise,
     drop_dead,
     # into operators that the other passes know
+    lower_einsum,
     lower_attention,
     lower_microsoft,
     check_lengths,
