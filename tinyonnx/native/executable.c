@@ -21,6 +21,8 @@ int run(int count, char **arguments, char **environment) {
         fail("standard input goes on after the last number\n");
     call(&model->calls[0]);
     call(&model->calls[1]);
+    if (CHECKED && *(int64_t *)arena->at)
+        fail("the data are invalid, such as an index out of range\n");
     for (const struct place *output = places + INPUTS; output < arena; output++)
         if (write_file(1, output->at, output->size))
             fail("standard output can't be written\n");

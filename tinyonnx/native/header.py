@@ -97,7 +97,7 @@ int {name}_level(int level);
 
 
 _RESULT_X86 = (
-    "Returns 0, or -1 where the processor lacks x86-64-v2.",
+    "Returns 0, -1 where the processor lacks x86-64-v2, or -2 for invalid data, such as an index out of range.",
     """Run on the kernels for x86-64-v2, -v3 or -v4 from now on, or on lower ones where the processor lacks these;
    0 for the best, as without a call. Returns the level.""",
 )
@@ -105,7 +105,10 @@ _RESULT_X86 = (
 _BFLOAT16 = """
    On processors with AVX512-BF16 the best is 5: products of bfloat16, with sums in float32."""
 
-_RESULT = "Returns 0.", "This library has kernels for one CPU level. Returns 1, its number."
+_RESULT = (
+    "Returns 0, or -2 for invalid data, such as an index out of range.",
+    "This library has kernels for one CPU level. Returns 1, its number.",
+)
 
 
 def wrapper(name: str, inputs: Sequence[Parameter], outputs: Sequence[Parameter]) -> str:

@@ -1,4 +1,5 @@
-/* A model as a function; the declaration of RUN and its arguments are in the generated part. */
+/* A model as a function; the declaration of RUN and its arguments are in the generated part. With CHECKED the arena
+   begins with a status, which kernels set if their data are invalid. */
 #include "start.h"
 
 #ifdef _WIN32
@@ -26,7 +27,12 @@ static int run(const void *const *inputs, void *const *outputs) {
     const struct place *place = model->places;
     for (int i = 0; i < INPUTS; i++, place++)
         memcpy(place->at, inputs[i], place->size);
+    int64_t *status = (int64_t *)model->places[INPUTS + OUTPUTS].at;
+    if (CHECKED)
+        *status = 0;
     call(&model->calls[1]);
+    if (CHECKED && *status)
+        return -2;
     for (int i = 0; i < OUTPUTS; i++, place++)
         memcpy(outputs[i], place->at, place->size);
     return 0;

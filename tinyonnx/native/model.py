@@ -69,14 +69,15 @@ def _check_steps(plan: Plan, name: str) -> None:
         if len(plan.numpy_steps) > _LISTED:
             listed += f"; and {len(plan.numpy_steps) - _LISTED} more"
         raise CompileError(f"{name}: can't be compiled, these nodes have no kernel: {listed}")
-    checked = [_label(step.node) for step in plan.steps if isinstance(step, KernelStep) and step.fast.reports]
-    if checked:
-        raise CompileError(f"{name}: can't be compiled, the computed indices of {checked[0]} would not be checked")
 
 
 def check_steps(sized: SizedPlan) -> SizedPlan:
-    """Return the plan if all its steps are kernels. Raises CompileError naming the nodes that have no kernel."""
+    """Return the plan if all steps are kernels that can't meet invalid data. Raises CompileError, naming nodes."""
     _check_steps(sized.plan, sized.plan.model)
+    checked = [step.node for step in sized.plan.steps if isinstance(step, KernelStep) and step.fast.reports]
+    if checked:
+        cause = f"the computed indices of {_label(checked[0])} would not be checked"
+        raise CompileError(f"{sized.plan.model}: can't be compiled for many sizes, {cause}")
     return sized
 
 

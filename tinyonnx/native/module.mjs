@@ -24,7 +24,7 @@ export async function load(source) {
           throw new TypeError(`input "${input.name}" must be a ${Type.name} of ${length(input)} elements`);
         view(input, i).set(data);
       });
-      run();
+      if (!run()) throw new RangeError("the data are invalid, such as an index out of range");
       return Object.fromEntries(outputs.map((output, i) => [output.name, view(output, inputs.length + i).slice()]));
     },
   };

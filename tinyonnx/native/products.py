@@ -54,7 +54,12 @@ def compile_model(
     names = [value.name for value in session.graph.inputs]
     inputs = parameters(plan.graph.inputs, names)
     outputs = parameters(plan.graph.outputs, session.graph.output_names, {p.name for p in inputs})
-    macros = {"INPUTS": len(inputs), "OUTPUTS": len(outputs), **level_macros(machine, precision)}
+    macros = {
+        "INPUTS": len(inputs),
+        "OUTPUTS": len(outputs),
+        "CHECKED": int(plan.status is not None),
+        **level_macros(machine, precision),
+    }
     means = session.operand_means() if precision == "bfloat16" else None
     found = units(machine, model_unit, source, {name: feeds[name] for name in names}, means, precision=precision)
     if machine.system == "wasm":
