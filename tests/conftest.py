@@ -50,8 +50,17 @@ TARGETS = (
 )
 """Files and folders that build executables, libraries and modules, for this machine and others, and run them."""
 
+TRIALS = (
+    "tests/audiotag/test_typing.py",
+    "tests/docs/test_site.py",
+    "tests/system/acceptance/test_packages.py",
+    "tests/system/acceptance/test_ray.py",
+)
+"""Files and folders that try out whole programs as their users do: packages, pages, benchmarks, other tools."""
+
 SLOW = (
     *TARGETS,
+    *TRIALS,
     "tests/audiotag/commands/test_serve.py",
     "tests/audiotag/crawl/test_pool.py",
     "tests/audiotag/crawl/test_progress.py",
@@ -65,6 +74,18 @@ SLOW = (
     "tests/tinyonnx/codegen/test_code_cache.py",
 )
 """Files and folders that take long, build executables, or start many processes."""
+
+LONGEST = (
+    "tests/tinyonnx/native/test_targets.py",
+    "tests/docs/test_commands.py",
+    "tests/audiotag/standalone/test_other_models.py",
+    "tests/audiotag/standalone/test_targets.py",
+    "tests/audiotag/standalone/test_build.py",
+    "tests/system/acceptance/test_packages.py",
+    "tests/benchmarks/test_zoo.py",
+    "tests/tinyonnx/native/test_library.py",
+)
+"""The files of targets and trials that take longest, the longest first."""
 
 QUICK = (
     "tests/audiotag/features",
@@ -97,6 +118,7 @@ QUICK = (
     "tests/tinyonnx/runtime/test_arena.py",
     "tests/tinyonnx/runtime/test_item_loops.py",
     "tests/tinyonnx/runtime/test_plan.py",
+    "tests/tinyonnx/runtime/test_planner.py",
     "tests/tinyonnx/runtime/test_shape_independent.py",
     "tests/tinyonnx/sizes",
     "tests/tinyonnx/test_custom_ops.py",
@@ -129,15 +151,17 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark tests by where they are, and begin with the slow ones, so that no worker is left alone with one."""
+    """Mark tests by where they are, and begin with the longest, so that no worker is left alone with one."""
     for item in items:
-        if _is_below(item.path, TARGETS):
-            item.add_marker("targets")
-        if _is_below(item.path, SLOW) or item.get_closest_marker("targets"):
+        for name, places in (("targets", TARGETS), ("trials", TRIALS)):
+            if _is_below(item.path, places):
+                item.add_marker(name)
+        if _is_below(item.path, SLOW) or item.get_closest_marker("targets") or item.get_closest_marker("trials"):
             item.add_marker("slow")
         elif _is_below(item.path, QUICK):
             item.add_marker("quick")
-    items.sort(key=lambda item: item.get_closest_marker("slow") is None)
+    order = {ROOT / name: place for place, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: (item.get_closest_marker("slow") is None, order.get(item.path, len(order))))
 
 
 @pytest.fixture(scope="session")

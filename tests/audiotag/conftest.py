@@ -81,7 +81,7 @@ def server(model: str) -> Iterator[Any]:
     pytest.importorskip("uvicorn")
     from tests.audiotag.serve.servers import serving
 
-    with serving(model, "--max-mib", "2", "--max-seconds", "20", "--body-timeout", "1") as started:
+    with serving(model, "--max-mib", "2", "--max-seconds", "20") as started:
         yield started
 
 

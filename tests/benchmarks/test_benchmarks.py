@@ -89,6 +89,7 @@ def test_symbolic_dimensions_need_a_shape(small: str) -> None:
         model.make_feeds(inputs, {"z": (1,)})
 
 
+@pytest.mark.trials
 def test_all_peers_agree_on_a_small_model(small: str, capsys: pytest.CaptureFixture[str]) -> None:
     missing = [peer for peer in MODEL_PEERS if importlib.util.find_spec(peer.partition("_")[0]) is None]
     if missing:
@@ -105,6 +106,7 @@ def test_all_peers_agree_on_a_small_model(small: str, capsys: pytest.CaptureFixt
     assert document["machine"]["fma_peak_gflops"] > 0
 
 
+@pytest.mark.trials
 def test_peers_agree_on_many_lengths(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--json", "lengths", "mn01", "--count", "3", "--repeats", "1"]) == 0
     (case,) = json.loads(capsys.readouterr().out)["cases"]
@@ -115,6 +117,7 @@ def test_peers_agree_on_many_lengths(capsys: pytest.CaptureFixture[str]) -> None
         assert len(found[name]["wall"]) == 1
 
 
+@pytest.mark.trials
 def test_clips_are_tagged_in_every_precision(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--json", "clip", "--model", "mn01", "--seconds", "1", "--repeats", "1"]) == 0
     cases = json.loads(capsys.readouterr().out)["cases"]
@@ -169,6 +172,7 @@ def test_summary_has_a_line_for_each_peer() -> None:
     assert text.count("peak MiB") == 2
 
 
+@pytest.mark.trials
 def test_processes_tag_many_lengths(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--json", "crawl", "--model", "mn01", "--count", "3", "--repeats", "1"]) == 0
     (case,) = json.loads(capsys.readouterr().out)["cases"]

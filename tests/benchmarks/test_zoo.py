@@ -14,6 +14,7 @@ from benchmarks.model import UsageError
 from benchmarks.turns import AbsentError, Case, Measurement
 
 
+@pytest.mark.trials
 @pytest.mark.parametrize("name", list(zoo.models()))
 def test_models_give_what_onnxruntime_gives(name: str) -> None:
     model = zoo.models()[name]

@@ -16,6 +16,7 @@ FOLDER = Path(conformance.__file__).parent / "scoreboard"
 
 
 @pytest.mark.filterwarnings("ignore")  # onnx computes all cases when it is imported
+@pytest.mark.trials
 def test_the_backend_of_the_dockerfile_runs_cases() -> None:
     text = (FOLDER / "Dockerfile").read_text()
     match = re.search(r"^ENV ONNX_BACKEND=(\S+)$", text, re.MULTILINE)

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import argparse
 import importlib.util
+import io
 import os
 import re
+import runpy
 import shutil
 import subprocess
 import sys
@@ -12,12 +15,13 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
 
 import pytest
 
-from audiotag.cli import COMMANDS
+import audiotag.cli
+import tinyonnx.cli
 from tests.docs.blocks import NOT_RUN, PAGES, ROOT, Block, blocks, inline
 from tests.docs.stage import free_port, prepare, run
 
@@ -65,11 +69,8 @@ FINE = {r"^grep ": (0, 1), r"^tinyonnx reduce ": (1,), r"^onnx-conformance fuzz 
 """Exit codes that are not failures: grep's 1 means no match, reduce's that a model does not differ, fuzz's 1 that the
 runtime under test has a fault."""
 
-MARKS = {
-    "docs/conformance.md": pytest.mark.slow,
-    "docs/ray.md": pytest.mark.slow,
-    "docs/standalone.md": pytest.mark.targets,
-}
+MARKS = {"README.md": (), "docs/standalone.md": pytest.mark.targets}
+"""The marks of pages; all others are trials."""
 
 
 def _cannot_run(command: str) -> str | None:
@@ -100,7 +101,7 @@ def _checkpoint() -> Path | None:
 
 def _runnable() -> list[object]:
     found = [page for page in PAGES if any(block.kind in ("shell", "python") for block in blocks(page))]
-    return [pytest.param(page, marks=MARKS.get(page, ())) for page in found]
+    return [pytest.param(page, marks=MARKS.get(page, pytest.mark.trials)) for page in found]
 
 
 class _Page:
@@ -199,20 +200,30 @@ def test_few_commands_are_not_run() -> None:
     assert sum(_cannot_run(command) is None for command in commands) > 40
 
 
-def _help(*command: str) -> str:
-    done = subprocess.run([sys.executable, "-m", *command, "--help"], capture_output=True, text=True, timeout=600)
-    assert done.returncode == 0
-    return done.stdout
+def _help(module: str, *command: str) -> str:
+    output = io.StringIO()
+    with pytest.MonkeyPatch.context() as patch, redirect_stdout(output):
+        patch.setattr(sys, "argv", [module, *command, "--help"])
+        with pytest.raises(SystemExit) as ended:
+            runpy.run_module(module, run_name="__main__", alter_sys=True)
+    assert not ended.value.code
+    return output.getvalue()
+
+
+def _helps(parser: argparse.ArgumentParser) -> Iterator[str]:
+    """Yield the help of a parser and of its commands."""
+    yield parser.format_help()
+    for action in parser._actions:
+        if isinstance(action, argparse._SubParsersAction):
+            for command in action.choices.values():
+                yield from _helps(command)
 
 
 @pytest.fixture(scope="module")
 def all_help() -> str:
-    tools = ("run", "inspect", "trace", "compare", "profile", "compile", "ops")
-    ours = [("audiotag", name) for name in COMMANDS if name != "models"] + [("tinyonnx", n) for n in tools]
-    actions = [("audiotag", "models", name) for name in ("list", "pull", "convert", "describe", "info")]
-    conformance = [("conformance", name) for name in ("backend", "fuzz", "accuracy", "layers", "esc10", "resampling")]
-    others = [("benchmarks",), ("models.train",), ("tinyonnx",), ("audiotag",)]
-    return "\n".join(_help(*command) for command in (*ours, *actions, *conformance, *others))
+    conformance = ("backend", "fuzz", "accuracy", "layers", "esc10", "resampling")
+    others = [_help("benchmarks"), _help("models.train"), *(_help("conformance", name) for name in conformance)]
+    return "\n".join([*_helps(audiotag.cli.make_parser()), *_helps(tinyonnx.cli.make_parser()), *others])
 
 
 OTHERS_FLAGS = {"--requeue", "--array", "--cpus-per-task", "--strict", "--shared", "--name"}

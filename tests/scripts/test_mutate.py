@@ -83,6 +83,7 @@ def test_the_tests_beside_a_module(mutate: ModuleType) -> None:
     assert Path("tests/tinyonnx/test_registry.py") in mutate.tests_beside(Path("tinyonnx/__init__.py"))
 
 
+@pytest.mark.trials
 def test_a_survivor_is_reported(
     mutate: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -111,12 +112,13 @@ def test_a_survivor_is_reported(
     # a loop that doesn't end is caught by the time limit
     mutants = [m for m in mutate.find_mutants(before) if m.line == 8 and m.text == "pass"]
     copy = mutate.Copy(tmp_path / "copy", Path("pack/thing.py"), [Path("tests/pack/test_thing.py")])
-    assert copy.run(mutants[0].apply(before), limit=10) == "time limit"
+    assert copy.run(mutants[0].apply(before), limit=2) == "time limit"
     assert copy.run(before, limit=600) == "passed"
     copy.close()
     assert module.read_text() == before
 
 
+@pytest.mark.trials
 def test_tests_that_fail_without_a_mutant_end_the_run(
     mutate: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -86,6 +86,7 @@ class Job:
             yield EncodedRows(b"half of it\n" * CHUNK)
             os.kill(os.getpid(), signal.SIGSEGV)
         elif what == "hang":
+            note_pid(self.folder / "hangs")
             time.sleep(1000)
         elif what == "hold":
             ctypes.PyDLL(None).sleep(1000)  # without letting go of the interpreter's lock

@@ -23,8 +23,9 @@ class Server:
     """A running server."""
 
     def __init__(self, model: str, *options: str) -> None:
-        """Start it; in `options` may be further models."""
-        command = [sys.executable, "-m", "audiotag", "serve", "--port", "0", "--model", model, *options]
+        """Start it; in `options` may be further models. Unless they say so, requests may take any time to arrive."""
+        command = [sys.executable, "-m", "audiotag", "serve", "--port", "0", "--model", model]
+        command += ["--body-timeout", "100000", *options]
         self.process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
         assert self.process.stderr is not None
         self.said = ""

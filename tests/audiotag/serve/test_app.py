@@ -55,7 +55,7 @@ def test_other_pages(server: Server) -> None:
 
 
 def test_a_thousand_at_once(model: str) -> None:
-    with serving(model, "--body-timeout", "100000") as patient:
+    with serving(model) as patient:
         assert asyncio.run(many(patient, 1000, wav(0.1))) == [200] * 1000
 
 

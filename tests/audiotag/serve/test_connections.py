@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+from collections.abc import Iterator
 from contextlib import ExitStack, suppress
 
 import pytest
@@ -10,6 +11,13 @@ import pytest
 from tests.audiotag.serve.servers import Server, counted, exchange, serving, until, wav
 
 pytest.importorskip("uvicorn")
+
+
+@pytest.fixture(scope="module")
+def server(model: str) -> Iterator[Server]:
+    """A server that waits two seconds for a request."""
+    with serving(model, "--body-timeout", "2") as started:
+        yield started
 
 
 def test_slow_clients_and_garbage(server: Server) -> None:
@@ -68,7 +76,7 @@ def test_a_client_that_does_not_read_its_answer(model: str) -> None:
 def test_work_for_clients_that_have_left_is_dropped(model: str) -> None:
     """Both work that waits and work that has begun."""
     data = wav(60)
-    head = b"POST /tag?window=1&hop=0.1&top=1 HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n" % len(data)
+    head = b"POST /tag?window=1&hop=0.02&top=1 HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n" % len(data)
     with serving("untrained-mn01", "--workers", "1") as server:
         for _ in range(3):
             with socket.create_connection(("127.0.0.1", server.port)) as client:

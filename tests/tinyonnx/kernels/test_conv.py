@@ -1,4 +1,4 @@
-"""Pointwise, depthwise and general convolutions against the numpy operator."""
+"""Pointwise and general convolutions, and what all convolutions have in common, against the numpy operator."""
 
 from __future__ import annotations
 
@@ -74,15 +74,6 @@ def test_geometry(data: st.DataObject) -> None:
     w = noise(1, filters, per_group, *kernel)
     b = noise(2, filters) if draw(st.booleans(), "bias") else None
     assert_close(*run("Conv", x, w, b, group=group, strides=strides, dilations=dilations, pads=pads))
-
-
-@pytest.mark.parametrize("kernel", [3, 5, 7, 4])
-@pytest.mark.parametrize("stride", [1, 2, 3])
-@pytest.mark.parametrize("width", [1, 2, 8, 9, 31])
-@pytest.mark.parametrize("channels", [3, 4, 8, LANES, LANES + 8])
-def test_depthwise(kernel: int, stride: int, width: int, channels: int) -> None:
-    x, w = noise(0, 1, channels, 6, width), noise(1, channels, 1, kernel, kernel)
-    assert_close(*run("Conv", x, w, noise(2, channels), group=channels, strides=[stride] * 2, pads=[kernel // 2] * 4))
 
 
 @pytest.mark.parametrize("size", [(1, 1), (3, 5), (7, 7), (2, 13), (9, 4)])

