@@ -113,7 +113,7 @@ class Failure:
         return {"path": self.path, "error": {"type": self.type, "message": self.message}}
 
     def __str__(self) -> str:
-        """One line with the clip and the cause."""
+        """Return one line with the clip and the cause."""
         name, message = printable(self.path), printable(self.message)
         return message if message.startswith(f"{name}: ") else f"{name}: {self.type}: {message}"
 

@@ -30,7 +30,7 @@ def _default_bytes() -> int:
     except ValueError:
         number = math.nan
     if not 0 < number < math.inf:
-        raise InputError(f"TINYONNX_MAX_MEMORY is a positive number of GiB, not {text!r}")
+        raise InputError(f"TINYONNX_MAX_MEMORY must be a positive number of GiB, not {text!r}")
     return int(number * (1 << 30))
 
 

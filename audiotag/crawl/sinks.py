@@ -201,7 +201,7 @@ class PartSink:
         return max(numbers, default=-1) + 1
 
     def lock(self) -> None:
-        """No lock of its own: folders have no hard links, so the lock on the journal is enough."""
+        """Do nothing: folders have no hard links, so that the lock on the journal is enough."""
 
     def create(self) -> None:
         os.makedirs(self.path, exist_ok=True)

@@ -60,7 +60,7 @@ class Logarithm:
     top_db: float | None = None
 
     def __post_init__(self) -> None:
-        """Raises ValueError."""
+        """Check the values. Raises ValueError."""
         if not (self.offset >= 0 and self.floor >= 0 and max(self.offset, self.floor) >= _TINY):
             raise ValueError(
                 f"offset {self.offset:g} or floor {self.floor:g} must be a positive float32, none negative"
@@ -103,7 +103,7 @@ class MelConfig:
     scale: float = 5.0
 
     def __post_init__(self) -> None:
-        """Raises ValueError."""
+        """Check the values. Raises ValueError."""
         if self.n_fft < 8 or self.n_fft % 8 or self.n_fft > 1 << 16:
             raise ValueError(f"n_fft must be a multiple of 8 up to 65536, not {self.n_fft}")
         if not 1 < self.window.length <= self.n_fft:
@@ -165,7 +165,7 @@ def mel_filterbank(config: MelConfig) -> Array:
 
 
 def _kaldi_bank(config: MelConfig) -> Array:
-    """Kaldi's filters: triangles linear in mel, zero at the Nyquist bin.
+    """Return Kaldi's filters: triangles linear in mel, zero at the Nyquist bin.
 
     Computed in float32 throughout, to have the same rounding errors as PyTorch's filter bank.
     """

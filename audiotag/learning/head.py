@@ -72,7 +72,7 @@ def _check(examples: Examples) -> None:
 
 
 def _decompose(x: Array) -> tuple[Array, Array, Array]:
-    """Singular value decomposition by the smaller of the two Gram matrices: x = basis · diag(lengths) · right.T."""
+    """Compute singular values by the smaller of the two Gram matrices: x = basis · diag(lengths) · right.T."""
     wide = x.shape[0] <= x.shape[1]
     values, vectors = np.linalg.eigh(x @ x.T if wide else x.T @ x)
     kept = values > values[-1] * 1e-10

@@ -42,7 +42,7 @@ class Frames:
     median: int | None = None
 
     def __post_init__(self) -> None:
-        """Raises ValueError."""
+        """Check the values. Raises ValueError."""
         if not self.rate > 0:
             raise ValueError(f"rate must be positive, not {self.rate:g}")
         if self.median is not None and (self.median < 1 or self.median % 2 == 0):
@@ -58,7 +58,7 @@ class Length:
     fixed: float | None = None
 
     def __post_init__(self) -> None:
-        """Raises ValueError."""
+        """Check the values. Raises ValueError."""
         for name, seconds in (("min", self.min), ("max", self.max), ("fixed", self.fixed)):
             if seconds is not None and not 0 < seconds <= MAX_SECONDS:
                 raise ValueError(f"{name} must be in 0..{MAX_SECONDS:g} s, not {seconds:g}")
@@ -117,7 +117,7 @@ class Description:
     outputs: OutputNames | None = None
 
     def __post_init__(self) -> None:
-        """Raises ValueError."""
+        """Check the values. Raises ValueError."""
         if not MIN_RATE <= self.rate <= MAX_RATE:
             raise ValueError(f"rate {self.rate} Hz is not in {MIN_RATE}..{MAX_RATE} Hz")
         if (self.features is None) != (self.input == "waveform"):

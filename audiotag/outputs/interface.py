@@ -24,7 +24,7 @@ class Format:
     """Whether rows contain the embedding: never, with `--embeddings`, or always."""
 
     def __init__(self, options: TagOptions) -> None:
-        """Raises Error if a package that the format needs is missing."""
+        """Make an encoder of rows with these options. Raises Error if a package that the format needs is missing."""
         self.options = options
 
 

@@ -102,7 +102,7 @@ def classes(
 
 
 def _spectrogram(source: str, channel: str | int) -> tuple[float, Array]:
-    """Length of a clip in seconds, and its log-mel energies in decibels, (bands, columns), at most 2 * COLUMNS."""
+    """Return the seconds of a clip, and its log-mel energies in decibels, (bands, columns), at most 2 * COLUMNS."""
     stream = mel.LogMelStream()
     columns, width = np.empty((mel.DEFAULT.n_mels, 0), np.float32), 1
     rest = columns

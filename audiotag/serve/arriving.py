@@ -14,7 +14,7 @@ _POLL_SECONDS = 0.02
 class ArrivingFile(io.RawIOBase):
     """A file that will have `length` bytes: reading waits for bytes that are not there yet.
 
-    It ends the wait for nothing but bytes: end the process if no more will come.
+    Only bytes end the wait: if no more will come, end the process.
     """
 
     def __init__(self, path: str, length: int) -> None:

@@ -85,7 +85,7 @@ class Decoding:
         """Do nothing: nothing else is slow."""
 
     def listen(self, reached: Callable[[float], None]) -> None:
-        """Nobody asks for positions: the reader has the samples."""
+        """Do nothing: positions are not needed, because the reader has the samples."""
 
     def events(self, item: Sound) -> Iterator[EncodedRows | End]:
         """Yield the samples of a sound, then its end with the error, if any."""

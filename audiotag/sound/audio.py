@@ -89,7 +89,7 @@ def stream(
     notes: list[str] | None = None,
     target: int = SAMPLE_RATE,
 ) -> Iterator[Array]:
-    """Mono blocks (n,) float32 at the rate `target`, by default 32 kHz.
+    """Yield mono blocks (n,) float32 at the rate `target`, by default 32 kHz.
 
     Args:
         source: a path, the bytes of a file, a binary file object (a pipe, too), or an array of

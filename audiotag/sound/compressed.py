@@ -280,7 +280,7 @@ def _ogg(reader: Reader, name: str, stack: ExitStack, notes: list[str]) -> Block
     if link and (link.cut or not link.ended):
         notes.append(f"ends {'within an Ogg page' if link.cut else 'without a last Ogg page'}: it may be cut off")
     if chain.junk:
-        notes.append(f"{chain.junk} bytes between its Ogg pages are none: sound may be missing")
+        notes.append(f"{chain.junk} bytes between its Ogg pages belong to none: sound may be missing")
 
 
 # -- libsndfile ---------------------------------------------------------------------------

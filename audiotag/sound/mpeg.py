@@ -103,7 +103,7 @@ class MpegSegment:
         form: version, layer, rate in Hz, channels.
         promised: frames according to a Xing or VBRI tag, None without one.
         skip: samples that the encoder put before the sound.
-        drop: samples that it put behind it, less what decoders are late.
+        drop: samples that it put behind the sound, minus the delay of decoders.
         frames: frames given so far.
         samples: samples per frame.
     """

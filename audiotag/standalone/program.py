@@ -33,7 +33,7 @@ _COLLECT = kernels.collect, "integers tape features mel_state"
 
 
 def _calls(analyse: tuple[Kernel, str]) -> tuple[tuple[Kernel, str], ...]:
-    """Kernels in the order of `source.CALLS`, with the names of their arguments."""
+    """Return the kernels in the order of `source.CALLS`, with the names of their arguments."""
     return (
         (kernels.mix, "integers reals input values mono"),
         (kernels.resample, "integers resampler mono tape"),

@@ -146,7 +146,7 @@ class FrontEndSizes(NamedTuple):
 
 
 def front_end_sizes(description: Description, seconds: int) -> FrontEndSizes:
-    """The sizes of a model's front end, in whose program clips have up to `seconds` in one piece."""
+    """Return the sizes of a model's front end, for a program that tags clips of up to `seconds` in one piece."""
     piece = description.lengths.longest or 0.0
     ends = description.missing(0), min(float(seconds), piece or seconds), piece
     config = description.features

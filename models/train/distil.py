@@ -58,7 +58,7 @@ class Plan:
     every: int = 100
 
     def rate_at(self, step: int) -> float:
-        """Learning rate: linear warm-up, constant, and a linear decay to zero over the last share `cooldown`."""
+        """Return the learning rate: linear warm-up, constant, linear decay to zero over the last share `cooldown`."""
         falling = (self.steps - step) / (self.cooldown * self.steps)
         return self.rate * min(1.0, (step + 1) / self.warmup, falling)
 

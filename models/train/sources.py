@@ -117,7 +117,7 @@ HELD_OUT: dict[str, dict[str, int]] = {
         "trackballs-data": 34,
     },
 }
-"""Packages of which no sound is trained on: the student is measured on them."""
+"""Packages whose sounds are not used for training: the student is measured on them."""
 
 SOUNDFONT = "fluid-soundfont-gm"
 """The Debian package whose instruments play the generated music."""

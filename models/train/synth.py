@@ -80,7 +80,7 @@ def bells(rng: Rng, n: int) -> Array:
 
 
 def keyboard(rng: Rng, n: int) -> Array:
-    """Typing: noise bursts for the press and the release of every key."""
+    """Synthesise typing: noise bursts for the press and the release of every key."""
     low, high = rng.uniform(300, 2500), rng.uniform(4000, 15000)
     keys = []
     for _ in range(8):
@@ -237,7 +237,7 @@ def crickets(rng: Rng, n: int) -> Array:
 
 
 def voice(rng: Rng, n: int) -> Array:
-    """Animal calls: gliding pitch through three formants."""
+    """Synthesise animal calls: gliding pitch through three formants."""
     calls = []
     for _ in range(3):
         m = int(rng.uniform(0.08, 1.2) * RATE)
@@ -253,7 +253,7 @@ def voice(rng: Rng, n: int) -> Array:
 
 
 def typing(rng: Rng, n: int) -> Array:
-    """Typing: ringing keys, pressed and released, in a small room."""
+    """Synthesise typing: ringing keys, pressed and released, in a small room."""
     partials, decay, rough = rng.uniform(800, 7000, 5), rng.uniform(100, 600), rng.uniform(0.3, 2)
 
     def stroke(scale: float, fall: float, seconds: float) -> Array:
@@ -275,7 +275,7 @@ def typing(rng: Rng, n: int) -> Array:
 
 
 def dog(rng: Rng, n: int) -> Array:
-    """Barks: rising and falling pitch with noise through two formants, clipped, in a room."""
+    """Synthesise barks: rising and falling pitch with noise through two formants, clipped, in a room."""
     m = int(rng.uniform(0.1, 0.35) * RATE)
     t = np.linspace(0, 1, m)
     rise = (rng.uniform(1.2, 2.5) - 1) * np.sin(np.pi * np.minimum(t * rng.uniform(1, 1.6), 1))
@@ -310,7 +310,7 @@ def bark(rng: Rng, n: int) -> Array:
 
 
 def pluck(rng: Rng, n: int) -> Array:
-    """Plucked strings by the Karplus-Strong algorithm."""
+    """Synthesise plucked strings by the Karplus-Strong algorithm."""
     notes = []
     for _ in range(5):
         period = int(RATE / (rng.uniform(80, 300) * 2 ** (rng.integers(0, 24) / 12)))

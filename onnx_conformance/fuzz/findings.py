@@ -26,11 +26,11 @@ _MESSAGE = 120
 """Number of characters of a message that distinguish refusals."""
 
 _WHY = {
-    VALUE: "The runtime returns other numbers without an error: a model gives wrong results that nobody notices.",
-    SHAPE: "The runtime returns a result of another shape: what follows fails or computes something else.",
-    TYPE: "The runtime returns another type than the model declares: what follows fails or converts silently.",
+    VALUE: "The runtime returns other numbers without an error: the model silently gives wrong results.",
+    SHAPE: "The runtime returns a result of another shape: later nodes fail or compute something else.",
+    TYPE: "The runtime returns another type than the model declares: later nodes fail or convert silently.",
     REFUSED: "The runtime refuses a model that others run.",
-    CRASHED: "The process dies: a server that runs models of others goes down.",
+    CRASHED: "The process dies: a server that runs models of its users goes down.",
     HANGS: "The run does not end within the time limit.",
 }
 

@@ -29,7 +29,10 @@ _TERMS = 8
 
 
 def in_float32(model: ModelProto, feeds: Mapping[str, Any]) -> tuple[ModelProto, dict[str, Any]] | None:
-    """Return a model and its inputs with float32 for every other float type; None if it has none, or can't be so."""
+    """Return a model and its inputs with float32 for every other float type;
+
+    None if there is none, or that is impossible.
+    """
     wide = ModelProto()
     wide.CopyFrom(model)
     if not _widen(wide.graph):

@@ -79,7 +79,7 @@ class Idiom(Graphs):
     # -- convolutions and what goes into their weights -------------------------------------
 
     def channelwise(self) -> str:
-        """A convolution and arithmetic with one constant for each channel, or one number."""
+        """Add a convolution and arithmetic with one constant for each channel, or one number."""
         x, channels = self.image()
         group = int(one(self.random, 1, 1, channels))
         out = group * int(whole(self.random, 1, 3))
@@ -122,7 +122,7 @@ class Idiom(Graphs):
         return self.normalised(self.add("Relu", x) if self.flip() else x, channels)
 
     def residual(self) -> str:
-        """A convolution and a tensor of the same shape, and an activation of the sum."""
+        """Add a convolution and a tensor of the same shape, and an activation of the sum."""
         x, channels = self.image()
         other = x if self.flip() else self.add("Neg", x)
         size, group = int(one(self.random, 1, 3)), int(one(self.random, 1, channels))
@@ -130,7 +130,7 @@ class Idiom(Graphs):
         return self.activation(y) if self.flip() else y
 
     def epilogue(self) -> str:
-        """A product and the activation after it."""
+        """Add a product and the activation after it."""
         n, k, m = (int(one(self.random, *_CHANNELS)) for _ in range(3))
         match self.random.integers(3):
             case 0:
@@ -145,7 +145,7 @@ class Idiom(Graphs):
                 return self.activation(self.linear())
 
     def linear(self) -> str:
-        """A product with a constant matrix, a bias and a further tensor."""
+        """Add a product with a constant matrix, a bias and a further tensor."""
         n, k = (int(one(self.random, *_CHANNELS)) for _ in range(2))
         x = self.given(*[2] * int(whole(self.random, 0, 1)), 3, k)
         y = self.either("Add", self.add("MatMul", x, self.normal(k, n)), self.normal(n))
@@ -166,7 +166,7 @@ class Idiom(Graphs):
         return self.add(last, self.add("Reshape", gate, self.ints(0, 0, 1, 1)))
 
     def squeezed(self) -> str:
-        """Squeeze and excitation, and often the 1×1 convolution after it."""
+        """Add squeeze and excitation, and often the 1×1 convolution after it."""
         x, channels = self.image()
         y = self.either("Mul", x, self.gate(x, channels))
         return self.conv(y, channels, int(one(self.random, *_CHANNELS))) if self.random.random() < 0.7 else y
@@ -176,7 +176,7 @@ class Idiom(Graphs):
         return self.conv(x, channels, channels, size, channels, strides=[stride] * 2)
 
     def expanded(self) -> str:
-        """A 1×1 convolution, a depthwise one, and often the gate of what that gives."""
+        """Add a 1×1 convolution, a depthwise one, and often the gate of its result."""
         x, channels = self.image()
         wide = max(2, 2 * channels)
         y = self.activation(self.depthwise(self.activation(self.conv(x, channels, wide)), wide))
@@ -185,7 +185,7 @@ class Idiom(Graphs):
         return self.conv(y, wide, channels) if self.flip() else y
 
     def projected(self) -> str:
-        """A depthwise and a 1×1 convolution, often after a stem of few taps."""
+        """Add a depthwise and a 1×1 convolution, often after a stem of few taps."""
         taps = self.flip()
         channels = int(one(self.random, 8, 16, 17)) if taps else int(one(self.random, 2, 3, 4, 8, 16, 17))
         x = self.given(1, one(self.random, 1, 3) if taps else channels, *(int(n) for n in whole(self.random, 3, 11, 2)))
@@ -202,7 +202,7 @@ class Idiom(Graphs):
     # -- functions that are spelled out ----------------------------------------------------
 
     def source(self) -> str:
-        """An input, or what a convolution computes."""
+        """Return an input, or the result of a convolution."""
         if self.flip():
             return self.given(2, int(one(self.random, *_CHANNELS)), 3)
         x, channels = self.image()
@@ -224,7 +224,7 @@ class Idiom(Graphs):
                 return self.either("Mul", self.either("Mul", x, gate), self.constant(np.float32(1 / 6)))
 
     def swish(self) -> str:
-        """x · Sigmoid(α x)."""
+        """Add x · Sigmoid(α x)."""
         x = self.source()
         inner = self.either("Mul", x, self.number(one(self.random, 1.702, 0.5, 3.0, -1.0))) if self.flip() else x
         return self.either("Mul", x, self.add("Sigmoid", inner))
@@ -285,7 +285,7 @@ class Idiom(Graphs):
         return self.add("Transpose", mixed, perm=[0, 2, 1, 3]) if self.flip() else mixed
 
     def attention_operator(self) -> str:
-        """The operator itself, with heads on an axis of their own."""
+        """Add the operator Attention, with heads on an axis of their own."""
         self.opset = 23
         batch, heads, size = (int(n) for n in whole(self.random, 1, 3, 3))
         queries, keys = (int(one(self.random, 1, 3, 8, 17)) for _ in range(2))
@@ -298,7 +298,7 @@ class Idiom(Graphs):
     # -- bytes ---------------------------------------------------------------------------
 
     def byte_function(self) -> str:
-        """Functions of one number between DequantizeLinear and QuantizeLinear."""
+        """Add functions of one number between DequantizeLinear and QuantizeLinear."""
         dtype = one(self.random, np.uint8, np.int8)
         y = x = self.quantised(self.given(3, 5), dtype)
         for _ in range(int(whole(self.random, 1, 3))):
@@ -312,7 +312,7 @@ class Idiom(Graphs):
         return self.quantised(y, dtype)
 
     def byte_operator(self) -> str:
-        """An operator between DequantizeLinear and QuantizeLinear."""
+        """Add an operator between DequantizeLinear and QuantizeLinear."""
         dtype = one(self.random, np.uint8, np.int8)
         n, k = (int(one(self.random, *_CHANNELS)) for _ in range(2))
         match self.random.integers(6):
@@ -340,7 +340,7 @@ class Idiom(Graphs):
         return self.quantised(y, dtype)
 
     def integer_product(self) -> str:
-        """A product of bytes, converted and scaled as exporters of dynamically quantised models do."""
+        """Add a product of bytes, converted and scaled as exporters of dynamically quantised models do."""
         n, k = (int(one(self.random, *_CHANNELS)) for _ in range(2))
         convolution = self.flip()
         x = self.image()[0] if convolution else self.given(3, k)
@@ -358,7 +358,7 @@ class Idiom(Graphs):
     # -- shapes and orders -----------------------------------------------------------------
 
     def parts(self) -> str:
-        """The parts of a Split, put together in another order or added."""
+        """Add the parts of a Split, put together in another order or added."""
         axis, count = int(one(self.random, 0, 1, -1)), int(whole(self.random, 2, 3))
         sizes = [int(n) for n in whole(self.random, 1, 3, count)] if self.flip() else [2] * count
         shape = [2, 3, 4]
@@ -370,7 +370,7 @@ class Idiom(Graphs):
         return self.add("Concat", *found[::-1], axis=axis)
 
     def empty_options(self) -> str:
-        """A Resize with an empty roi, and empty scales beside sizes."""
+        """Add a Resize with an empty roi, and empty scales beside sizes."""
         x, _ = self.image()
         empty = self.constant(np.zeros(0, np.float32))
         mode = one(self.random, "nearest", "linear")
@@ -382,7 +382,7 @@ class Idiom(Graphs):
         return self.add("Resize", x, empty, empty, self.ints(*shape[:2], 2 * shape[2], 5), **attributes)
 
     def gathers(self) -> str:
-        """Several functions of one tensor along a last axis, of which each is taken."""
+        """Add several functions of one tensor along a last axis, and gather each of them."""
         count = int(whole(self.random, 1, 3))
         x, op = self.given(2, 3, one(self.random, 1, count)), one(self.random, "Add", "Mul", "Sub", "Div")
         other = self.constant(self.random.uniform(0.5, 2, (count,)).astype(np.float32))
@@ -405,7 +405,7 @@ class Idiom(Graphs):
         return self.add("Einsum", *inputs, equation=f"{','.join(terms)}->{result}")
 
     def channels_last(self) -> str:
-        """Convolutions between Transposes, and arithmetic on channels that come last."""
+        """Add convolutions between Transposes, and arithmetic on channels that come last."""
         channels = int(one(self.random, 1, 3, 4, 8))
         y = self.given(1, *(int(n) for n in whole(self.random, 1, 6, 2)), channels)
         for _ in range(2):
@@ -426,7 +426,7 @@ class Idiom(Graphs):
         return y
 
     def changes_nothing(self) -> str:
-        """Nodes that give what they get, between some that don't."""
+        """Add nodes that change nothing, between some that do."""
         y = self.given(2, 1, 3)
         for _ in range(int(whole(self.random, 2, 5))):
             match self.random.integers(8):

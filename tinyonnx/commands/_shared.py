@@ -72,7 +72,7 @@ def at_least(least: float, kind: type[float] = int) -> Callable[[str], float]:
     def parse(text: str) -> float:
         number = kind(text)
         if not least <= number < float("inf"):
-            raise argparse.ArgumentTypeError(f"{text} is not a number from {least} on")
+            raise argparse.ArgumentTypeError(f"{text} is not a number of at least {least}")
         return number
 
     parse.__name__ = "number"

@@ -20,7 +20,7 @@ from tinyonnx.native.unit import Constant, Place, Unit
 from tinyonnx.runtime.arena import ALIGNMENT
 
 _MANY = 1024
-"""Fewest float32 that are stored as bfloat16 where these are the same numbers."""
+"""Minimum number of float32 values that are stored as bfloat16, which is done if it loses no bits."""
 
 
 def write(units: Sequence[Unit], folder: Path, dialect: Elf, *, halve: bool = False) -> list[Path]:
@@ -173,7 +173,7 @@ class _Constants:
 
     @property
     def halves_size(self) -> int:
-        """Bytes of all float16 numbers."""
+        """The size of all float16 numbers in bytes."""
         return sum(map(len, self._halves))
 
     def halves(self) -> bytes:

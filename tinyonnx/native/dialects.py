@@ -29,7 +29,7 @@ class Elf:
         return []
 
     def zeros(self, name: str, size: int) -> list[str]:
-        """Memory that is zero at start, aligned to pages."""
+        """Return the lines that reserve memory, zero at start and aligned to pages."""
         return [".bss", ".p2align 12", *self.begin(name), f".skip {size}", *self.end(name)]
 
     def address(self, name: str, offset: int = 0) -> str:

@@ -40,7 +40,10 @@ class Parameter(NamedTuple):
 
 
 def parameters(values: Sequence[Value], names: Sequence[str], taken: Iterable[str] = ()) -> list[Parameter]:
-    """Parameters for tensors, named like them as far as C allows. Raises CompileError for a type that C lacks."""
+    """Return parameters for tensors, named like them as far as C allows.
+
+    Raises CompileError for a type that C lacks.
+    """
     used, found = {*taken, *_TAKEN}, []
     for value, name in zip(values, names, strict=True):
         assert value.dtype is not None

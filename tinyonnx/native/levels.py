@@ -72,7 +72,7 @@ def units(target: TargetMachine, builder: Callable[..., Unit], *args: Any, preci
 
 
 def _answers(processes: Sequence[subprocess.Popen[bytes]]) -> list[Unit | Exception | None]:
-    """Return what the processes send last, and log their progress; None stands for a process that died."""
+    """Return the last message of each process, None for one that died, and log their progress."""
     received: queue.SimpleQueue[tuple[int, Any]] = queue.SimpleQueue()
 
     def read(number: int, stream: IO[bytes]) -> None:

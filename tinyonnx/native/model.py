@@ -131,7 +131,7 @@ def virtual(nbytes: int) -> Array:
 def _edge(
     layout: UnitLayout, plan: Plan, arena: Array, what: str, slots: Sequence[int]
 ) -> tuple[list[tuple[Place, int]], list[Call]]:
-    """Places for all inputs or outputs, and the calls that bring them into the memory order of the plan, or back."""
+    """Return the places of all inputs or outputs, and the calls that bring them into the memory order needed."""
     places, calls = [], []
     values = plan.graph.inputs if what == "input" else plan.graph.outputs
     for number, (slot, value) in enumerate(zip(slots, values, strict=True)):
@@ -200,7 +200,7 @@ class _Numbering:
         return self._known[id(operand)]
 
     def rows(self) -> Array:
-        """The row of its tensor, counted over all tensors from 1 on, that each number stands in; 0 for number 0."""
+        """Return for each number the row of its tensor, counted over all tensors from 1 on; 0 for number 0."""
         return np.concatenate(self._rows)
 
 

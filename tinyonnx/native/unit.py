@@ -190,12 +190,12 @@ class UnitLayout:
         return first, first + len(rows)
 
     def add_call(self, kernel: Kernel, args: Sequence[Any], kinds: str | None = None) -> Place:
-        """Return a call that the C code makes; returns its row."""
+        """Add a call for the C code to make; return its row."""
         number = self.kernel(kernel, kinds_of(args) if kinds is None else kinds)
         row = self.add_words(self.cells(args))
         self.unit.calls.append((number, row))
         return row
 
     def add_place(self, place: Place, nbytes: Cell) -> None:
-        """Memory that the C code reads or writes."""
+        """Add memory that the C code reads or writes."""
         self.unit.places.append((place, nbytes))

@@ -50,7 +50,7 @@ class Windows(NamedTuple):
 
 
 def positive(name: str, values: Ints | None, rank: int) -> tuple[int, ...]:
-    """One value > 0 per spatial axis; ones if absent. Raises OpError."""
+    """Return one value > 0 per spatial axis; ones if absent. Raises OpError."""
     if values is None:
         return (1,) * rank
     if len(values) != rank:
@@ -61,7 +61,7 @@ def positive(name: str, values: Ints | None, rank: int) -> tuple[int, ...]:
 
 
 def split_pads(pads: Ints | None, rank: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """`pads` as (begin, end); zeros if absent. Raises OpError."""
+    """Return `pads` as (begin, end); zeros if absent. Raises OpError."""
     if pads is None:
         return (0,) * rank, (0,) * rank
     if len(pads) != 2 * rank:

@@ -196,7 +196,7 @@ def swiglu(a: Array, b: Array, *, alpha: float = 1.0) -> Array:
 
 
 def _softmax(x: Array, axes: Shape, dtype: np.dtype[Any]) -> Any:
-    """Softmax by the standard's function body: types shorter than float32 are rounded after each of its operators.
+    """Compute Softmax by the standard's function body, which rounds types shorter than float32 after each operator.
 
     Results that overflow the type, such as the sum, stay in float32: infinity would give zeros.
     """
@@ -217,7 +217,7 @@ def _log_softmax(x: Array, axes: Shape, _: np.dtype[Any]) -> Any:
 
 
 def _hardmax(x: Array, axes: Shape, _: np.dtype[Any]) -> Any:
-    """1 at the first largest element of the adjacent `axes`, in row-major order, else 0."""
+    """Return 1 at the first largest element of the adjacent `axes`, in row-major order, else 0."""
     inside = math.prod(x.shape[a] for a in axes)
     rows = x.reshape(*x.shape[: axes[0]], inside, *x.shape[axes[-1] + 1 :])
     result = np.zeros_like(rows)

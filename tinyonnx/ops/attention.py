@@ -43,7 +43,7 @@ def _repeated(x: Array, heads: int) -> Array:
 
 
 def _softmax(scores: Array) -> Array:
-    """Softmax over the last axis; a fully masked row becomes zeros."""
+    """Compute softmax over the last axis; a fully masked row becomes zeros."""
     top = scores.max(axis=-1, keepdims=True, initial=-np.inf)
     weights = np.exp(scores - np.where(np.isneginf(top), scores.dtype.type(0), top))
     total = weights.sum(axis=-1, keepdims=True, dtype=weights.dtype)
@@ -216,7 +216,7 @@ def attention(
     past_value: Array | None = None, nonpad_kv_seqlen: Array | None = None, *, options: AttentionAttributes,
     left_window_size: int = -1, right_window_size: int = -1,
 ) -> Any:  # fmt: skip
-    """Vaswani et al. 2017, with grouped heads, a cache, masks, windows and a soft cap."""
+    """Compute attention (Vaswani et al. 2017) with grouped heads, a cache, masks, windows and a soft cap."""
     window = left_window_size, right_window_size
     return _attention(ctx, Q, K, V, attn_mask, past_key, past_value, nonpad_kv_seqlen, options, window)
 
@@ -227,7 +227,7 @@ def attention_24(
     ctx: Context, Q: Array, K: Array, V: Array, attn_mask: Array | None = None, past_key: Array | None = None,
     past_value: Array | None = None, nonpad_kv_seqlen: Array | None = None, *, options: AttentionAttributes,
 ) -> Any:  # fmt: skip
-    """Attention without windows."""
+    """Compute attention without windows."""
     return _attention(ctx, Q, K, V, attn_mask, past_key, past_value, nonpad_kv_seqlen, options)
 
 
@@ -237,7 +237,7 @@ def attention_23(
     ctx: Context, Q: Array, K: Array, V: Array, attn_mask: Array | None = None, past_key: Array | None = None,
     past_value: Array | None = None, *, options: AttentionAttributes,
 ) -> Any:  # fmt: skip
-    """Attention without windows and without an external cache."""
+    """Compute attention without windows and without an external cache."""
     return _attention(ctx, Q, K, V, attn_mask, past_key, past_value, None, options)
 
 
@@ -255,7 +255,7 @@ def flex_attention(
     ctx: Context, Q: Array, K: Array, V: Array, *, prob_mod: Graph | None = None, scale: float | None = None,
     score_mod: Graph | None = None, softmax_precision: int | None = None,
 ) -> Array:  # fmt: skip
-    """Attention whose scores and probabilities can be modified by subgraphs."""
+    """Compute attention whose scores and probabilities can be modified by subgraphs."""
     if not Q.ndim == K.ndim == V.ndim == 4:
         raise OpError(f"Q, K and V have ranks {Q.ndim}, {K.ndim} and {V.ndim}, not 4")
     _check_operands(Q, K, V)
@@ -305,7 +305,7 @@ def rotary_embedding(
 
 
 def _angles(name: str, cache: Array, positions: Array | None, x: Array, turned: int) -> Array:
-    """[B, 1, L, turned / 2] of a cache [positions, turned / 2], or [B, L, turned / 2] without positions."""
+    """Return [B, 1, L, turned / 2] of a cache [positions, turned / 2], or [B, L, turned / 2] without positions."""
     batch, _, length, _ = x.shape
     if positions is not None:
         check_shape("position_ids", positions, (batch, length))

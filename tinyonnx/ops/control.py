@@ -163,7 +163,7 @@ def scan_8(
     ctx: Context, sequence_lens: Array | None = None, *initial_state_and_scan_inputs: Any, body: Graph,
     num_scan_inputs: int, directions: Sequence[int] | None = None,
 ) -> tuple[Any, ...]:  # fmt: skip
-    """Version 8: axis 0 is the batch and axis 1 is scanned; outputs beyond the length of a sequence are zeros."""
+    """Scan axis 1 of batches on axis 0, as before opset 9; outputs beyond the length of a sequence are zeros."""
     inputs = list(initial_state_and_scan_inputs)
     n_states = _count_states(inputs, num_scan_inputs, body)
     backwards = _per_scan(directions, num_scan_inputs, "directions")

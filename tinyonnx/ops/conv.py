@@ -99,7 +99,7 @@ def conv_windows(
 
 
 def conv_shape(x: Info, w: Info, b: Info | None = None, *, geometry: ConvAttributes = ConvAttributes()) -> Info:
-    """Shape rule of Conv."""
+    """Infer the output shape of Conv."""
     if x.shape is None or w.shape is None:
         return Info(x.dtype, None)
     return Info(x.dtype, (x.shape[0], w.shape[0], *conv_windows(x, w, b, geometry=geometry).out))
@@ -193,7 +193,7 @@ def conv_transpose_windows(
 
 
 def conv_transpose_shape(x: Info, w: Info, b: Info | None = None, *, geometry: ConvTransposeAttributes) -> Info:
-    """Shape rule of ConvTranspose."""
+    """Infer the output shape of ConvTranspose."""
     if x.shape is None or w.shape is None:
         return Info(x.dtype, None)
     out = conv_transpose_windows(x, w, b, geometry=geometry).out
@@ -228,7 +228,7 @@ def conv_transpose(
 
 
 def _hits(w: Windows, axis: int, tap: int, size: int) -> tuple[slice, slice]:
-    """Slices of the inputs that kernel element `tap` maps into the output along `axis`, and of their targets."""
+    """Return slices of the inputs that kernel element `tap` maps into the output along `axis`, and of their targets."""
     step, shift = w.strides[axis], tap * w.dilations[axis] - w.begin[axis]
     first = max(0, -(shift // step))
     last = min(size - 1, (w.out[axis] - 1 - shift) // step)

@@ -30,7 +30,7 @@ def _to_space(x: Array | Info, blocksize: int, mode: str) -> tuple[int, int, int
 
 
 def depth_to_space_shape(input: Info, *, blocksize: int, mode: str = "DCR") -> Info:
-    """Shape rule of DepthToSpace."""
+    """Infer the output shape of DepthToSpace."""
     return Info(input.dtype, None if input.shape is None else _to_space(input, blocksize, mode))
 
 
@@ -56,7 +56,7 @@ def _to_depth(x: Array | Info, blocksize: int, mode: str) -> tuple[int, int, int
 
 
 def space_to_depth_shape(input: Info, *, blocksize: int, mode: str = "DCR") -> Info:
-    """Shape rule of SpaceToDepth."""
+    """Infer the output shape of SpaceToDepth."""
     return Info(input.dtype, None if input.shape is None else _to_depth(input, blocksize, mode))
 
 

@@ -179,7 +179,7 @@ def _max_roi_pool_rule(x: Info, rois: Info, *, pooled_shape: Sequence[int], spat
 
 
 def _bounds(first: int, last: int, bins: int, size: int) -> tuple[Array, Array]:
-    """First and end index of each bin of a region of whole elements; bins may overlap."""
+    """Return first and end index of each bin of a region of whole elements; bins may overlap."""
     extent = max(last - first + 1, 1)
     edges = np.arange(bins + 1) * extent
     starts, ends = edges[:-1] // bins, -(-edges[1:] // bins)
@@ -219,7 +219,7 @@ _BLOCK, _CHUNK = 256, 1024
 
 
 def _corners(boxes: Array, center_point_box: int) -> Array:
-    """x1, y1, x2, y2 and the area of each box, [5, boxes]."""
+    """Return x1, y1, x2, y2 and the area of each box, [5, boxes]."""
     a, b, c, d = boxes.T
     if center_point_box:
         x1, y1, x2, y2 = a - c / 2, b - d / 2, a + c / 2, b + d / 2
@@ -238,7 +238,7 @@ def _above(boxes: Array, others: Array, threshold: Any) -> Array:
 
 
 def _overlap(boxes: Array, others: Array, threshold: Any) -> Array:
-    """`_above` for each pair, [boxes, others]; if few pairs intersect, it is computed for these only."""
+    """Return `_above` for each pair, [boxes, others]; if few pairs intersect, it is computed for these only."""
     x1, y1, x2, y2, _ = boxes[:, :, None]
     result: Array = (x1 < others[2]) & (x2 > others[0]) & (y1 < others[3]) & (y2 > others[1])
     pairs = np.flatnonzero(result)
@@ -285,9 +285,10 @@ def non_max_suppression(
     boxes: Array, scores: Array, max_output_boxes_per_class: Array | None = None, iou_threshold: Array | None = None,
     score_threshold: Array | None = None, *, center_point_box: int = 0,
 ) -> Array:  # fmt: skip
-    """Batch, class and box index of selected boxes; equal scores keep their order, boxes without area overlap none.
+    """Return batch, class and box index of the selected boxes.
 
-    A box stays only if its score is greater than `score_threshold`, as in onnxruntime and onnx's reference.
+    Equal scores keep their order; boxes without area overlap none. A box stays only if its score is greater than
+    `score_threshold`, as in onnxruntime and onnx's reference.
     """
     limit, threshold, lowest = check_suppression(
         boxes, scores, max_output_boxes_per_class, iou_threshold, score_threshold, center_point_box=center_point_box

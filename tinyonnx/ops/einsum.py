@@ -71,7 +71,7 @@ def axis_sizes(axes: list[list[str]], shapes: list[tuple[int, ...]]) -> dict[str
 
 
 def einsum_shape(*inputs: Info | None, equation: str) -> Info | None:
-    """Shape rule of Einsum."""
+    """Infer the output shape of Einsum."""
     present = [info for info in inputs if info is not None]
     if len(present) < len(inputs) or not present:
         return None

@@ -73,7 +73,7 @@ def fused_conv_shape(
     x: Info, w: Info, b: Info | None = None, residual: Info | None = None, *,
     geometry: ConvAttributes = ConvAttributes(), activation: Activation = Activation(),
 ) -> Info:  # fmt: skip
-    """Shape rule of FusedConv."""
+    """Infer the output shape of FusedConv."""
     info = conv_shape(x, w, b, geometry=geometry)
     if residual is not None and info.shape is not None:
         _check_residual(residual, info.shape)
@@ -85,7 +85,7 @@ def fused_conv(
     ctx: Context | None, x: Array, w: Array, b: Array | None = None, residual: Array | None = None, *,
     geometry: ConvAttributes = ConvAttributes(), activation: Activation = Activation(),
 ) -> Array:  # fmt: skip
-    """activation(Conv(x, w, b) + residual); the residual has the shape of the result."""
+    """Compute activation(Conv(x, w, b) + residual); the residual has the shape of the result."""
     y = conv(ctx, x, w, b, geometry=geometry)
     if residual is not None:
         _check_residual(residual, y.shape)
@@ -100,7 +100,7 @@ def fused_conv(
 def fused_gemm_shape(
     a: Info, b: Info, c: Info | None = None, *, product: GemmAttributes, activation: Activation
 ) -> Info:
-    """Shape rule of FusedGemm."""
+    """Infer the output shape of FusedGemm."""
     return gemm_shape(a, b, c, product=product)
 
 
@@ -109,7 +109,7 @@ def fused_gemm(
     a: Array, b: Array, c: Array | None = None, *, product: GemmAttributes = GemmAttributes(),
     activation: Activation = Activation(),
 ) -> Array:  # fmt: skip
-    """activation(Gemm(a, b, c))."""
+    """Compute activation(Gemm(a, b, c))."""
     return activate(gemm(a, b, c, product=product), activation)
 
 
@@ -119,7 +119,7 @@ def fused_gemm(
 def linear_shape(
     x: Info, w: Info, b: Info | None = None, residual: Info | None = None, *, activation: Activation = Activation()
 ) -> Info:
-    """Shape rule of Linear."""
+    """Infer the output shape of Linear."""
     info = matmul_shape(x, w)
     if info.shape is not None and b is not None and b.shape is not None and b.shape != info.shape[-1:]:
         raise OpError(f"the bias has shape {list(b.shape)}, the product {list(info.shape)}")
@@ -132,7 +132,7 @@ def linear_shape(
 def linear(
     x: Array, w: Array, b: Array | None = None, residual: Array | None = None, *, activation: Activation = Activation()
 ) -> Array:
-    """activation(MatMul(x, w) + b + residual) with a matrix `w` [k, n] and `b` [n]."""
+    """Compute activation(MatMul(x, w) + b + residual) with a matrix `w` [k, n] and `b` [n]."""
     y = matmul(x, w)
     with np.errstate(all="ignore"):
         if b is not None:
@@ -156,7 +156,7 @@ def expand_depthwise_shape(
     x: Info, w: Info, b: Info | None, taps: Info, taps_b: Info | None = None, *, geometry: ConvAttributes,
     activation: Activation, expand_activation: Activation,
 ) -> list[Info]:  # fmt: skip
-    """Shape rule of ExpandDepthwise."""
+    """Infer the output shape of ExpandDepthwise."""
     y = conv_shape(conv_shape(x, w, b), taps, taps_b, geometry=geometry)
     return [y, Info(y.dtype, None if y.shape is None else (*y.shape[:-1], 1))]
 
@@ -166,9 +166,10 @@ def expand_depthwise(
     ctx: Context | None, x: Array, w: Array, b: Array | None, taps: Array, taps_b: Array | None = None, *,
     geometry: ConvAttributes, activation: Activation = Activation(), expand_activation: Activation = Activation(),
 ) -> Array | tuple[Array, Array]:  # fmt: skip
-    """Two FusedConvs in a row: 1×1 with `w` [E, C, 1, 1], then depthwise with `taps` [E, 1, *kernel] and `geometry`.
+    """Compute two FusedConvs in a row.
 
-    A second output is the mean of every row of the result, [N, E, H, 1].
+    The first is 1×1 with `w` [E, C, 1, 1], the second depthwise with `taps` [E, 1, *kernel] and `geometry`. A second
+    output is the mean of every row of the result, [N, E, H, 1].
     """
     wide = fused_conv(ctx, x, w, b, activation=expand_activation)
     y = fused_conv(ctx, wide, taps, taps_b, geometry=geometry, activation=activation)
@@ -182,7 +183,7 @@ def depthwise_pointwise_shape(
     x: Info, taps: Info, taps_b: Info | None, w: Info, b: Info | None = None, residual: Info | None = None, *,
     geometry: ConvAttributes, activation: Activation, depthwise_activation: Activation,
 ) -> Info:  # fmt: skip
-    """Shape rule of DepthwisePointwise."""
+    """Infer the output shape of DepthwisePointwise."""
     return fused_conv_shape(conv_shape(x, taps, taps_b, geometry=geometry), w, b, residual)
 
 
@@ -192,7 +193,10 @@ def depthwise_pointwise(
     residual: Array | None = None, *, geometry: ConvAttributes, activation: Activation = Activation(),
     depthwise_activation: Activation = Activation(),
 ) -> Array:  # fmt: skip
-    """Two FusedConvs in a row: depthwise with `taps` [C, 1, *kernel], then 1×1 with `w` [N, C, 1, 1] and residual."""
+    """Compute two FusedConvs in a row.
+
+    The first is depthwise with `taps` [C, 1, *kernel], the second 1×1 with `w` [N, C, 1, 1] and a residual.
+    """
     middle = fused_conv(ctx, x, taps, taps_b, geometry=geometry, activation=depthwise_activation)
     return fused_conv(ctx, middle, w, b, residual, activation=activation)
 
@@ -202,7 +206,10 @@ def depthwise_pointwise(
 
 @op("TableRows", domain=FUSED, shape=lambda table, ids: Info(table.dtype, (*ids.shape, *table.shape[1:])))
 def table_rows(table: Array, ids: Array) -> Array:
-    """Rows of a table [rows, …] by their numbers, none of them negative. Raises OpError for one that isn't there."""
+    """Return rows of a table [rows, …] by their numbers, none of them negative.
+
+    Raises OpError for a number out of range.
+    """
     if ids.size and not (ids.min() >= 0 and ids.max() < len(table)):
         raise OpError(f"the numbers of rows are {ids.min()} to {ids.max()}, the table has {len(table)}")
     return np.asarray(table[ids])

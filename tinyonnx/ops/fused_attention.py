@@ -51,7 +51,7 @@ def fused_attention_shape(
     q: Info, k: Info, v: Info, bias: Info | None = None, *, scale: float = 1.0, orders: Orders = Orders(),
     causal: int = 0, lenient: int = 0,
 ) -> Info:  # fmt: skip
-    """Shape rule of FusedAttention."""
+    """Infer the output shape of FusedAttention."""
     if q.shape is None or k.shape is None or v.shape is None:
         return Info(q.dtype, None)
     scores = matmul_shape(_moved(q, orders.q_perm), _moved(k, orders.k_perm, last=1))
@@ -66,7 +66,7 @@ def fused_attention(
     q: Array, k: Array, v: Array, bias: Array | None = None, *, scale: float = 1.0, orders: Orders = Orders(),
     causal: int = 0, lenient: int = 0,
 ) -> Array:  # fmt: skip
-    """softmax(scale · q · kᵀ + bias) · v, transposed by `out_perm`.
+    """Compute softmax(scale · q · kᵀ + bias) · v, transposed by `out_perm`.
 
     Operands are first transposed by their own `perm`, to queries [..., L, H], keys [..., T, H] and values [..., T, V];
     the bias broadcasts to the scores [..., L, T]. With `causal` FROM_FIRST query i attends to the keys up to i, with

@@ -30,7 +30,7 @@ def _check_gate(
 def squeeze_gate_shape(
     x: Info, w1: Info, b1: Info | None, w2: Info, b2: Info | None = None, **attributes: object
 ) -> Info:
-    """Shape rule of SqueezeGate."""
+    """Infer the output shape of SqueezeGate."""
     _check_gate(x, w1, b1, w2, b2)
     return Info(x.dtype, None if x.shape is None else (*x.shape[:2], *(1,) * (len(x.shape) - 2)))
 
@@ -40,7 +40,7 @@ def squeeze_gate(
     x: Array, w1: Array, b1: Array | None, w2: Array, b2: Array | None = None, *,
     activation: Activation = Activation(name="Relu"), gate: Activation = Activation(name="Sigmoid"),
 ) -> Array:  # fmt: skip
-    """gate(activation(mean(x) @ w1 + b1) @ w2 + b2), [N, C, 1, …], of `x` [N, C, *spatial].
+    """Compute gate(activation(mean(x) @ w1 + b1) @ w2 + b2), [N, C, 1, …], of `x` [N, C, *spatial].
 
     `w1` is [C, S], `b1` [S], `w2` [S, C], `b2` [C].
     """
@@ -63,7 +63,7 @@ def _check_gated(x: Array | Info, gate: Array | Info) -> None:
 def gated_conv_shape(
     x: Info, gate: Info, w: Info, b: Info | None = None, residual: Info | None = None, **attributes: object
 ) -> Info:
-    """Shape rule of GatedConv."""
+    """Infer the output shape of GatedConv."""
     _check_gated(x, gate)
     return fused_conv_shape(x, w, b, residual)
 
@@ -73,7 +73,7 @@ def gated_conv(
     ctx: Context | None, x: Array, gate: Array, w: Array, b: Array | None = None, residual: Array | None = None, *,
     activation: Activation = Activation(),
 ) -> Array:  # fmt: skip
-    """FusedConv of x · gate; the gate has one number per item and channel."""
+    """Compute FusedConv of x · gate; the gate has one number per item and channel."""
     _check_gated(x, gate)
     with np.errstate(all="ignore"):
         gated = np.multiply(x, gate)

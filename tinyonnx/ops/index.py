@@ -64,7 +64,7 @@ def gather_elements(data: Array, indices: Array, *, axis: int = 0) -> Array:
 
 
 def _nd(data: Array, indices: Array, batch_dims: int) -> tuple[Array, ...]:
-    """Index arrays for GatherND and ScatterND; the last axis of `indices` holds coordinates."""
+    """Return index arrays for GatherND and ScatterND; the last axis of `indices` holds coordinates."""
     depth = indices.shape[-1] if indices.ndim else 0
     if (
         depth < 1
@@ -191,7 +191,7 @@ def _one_hot_rule(indices: Info, depth: Info, values: Info, *, axis: int = -1) -
 
 @op("OneHot", since=9, shape=_one_hot_rule)
 def one_hot(ctx: Context | None, indices: Array, depth: Array, values: Array, *, axis: int = -1) -> Array:
-    """One-hot vectors; an index outside [-depth, depth) gives a vector of off-values instead of an error."""
+    """Return one-hot vectors; an index outside [-depth, depth) gives a vector of off-values instead of an error."""
     count = _depth(depth)
     if values.shape != (2,):
         raise OpError(f"values must be off and on, shape [2], have {list(values.shape)}")

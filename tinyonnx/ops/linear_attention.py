@@ -114,7 +114,7 @@ def _causal_shape(x: Info, weight: Info, bias: Info | None = None, past: Info | 
 def causal_conv_with_state(
     x: Array, weight: Array, bias: Array | None = None, past_state: Array | None = None, *, activation: str = "none"
 ) -> tuple[Array, Array]:
-    """Causal depthwise convolution of [B, C, length]; the last inputs are the state for the next call."""
+    """Compute a causal depthwise convolution of [B, C, length]; the last inputs are the state for the next call."""
     if x.ndim != 3 or weight.ndim != 3:
         raise OpError(f"input and weight have ranks {x.ndim} and {weight.ndim}, not 3")
     batch, channels, length = x.shape

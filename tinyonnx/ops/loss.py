@@ -12,7 +12,7 @@ from tinyonnx.registry import Info, op
 def _loss(
     log_prob: Array, target: Array, weight: Array | None, ignore_index: int | None, reduction: str,
 ) -> Array:  # fmt: skip
-    """Loss of log-probabilities [N, C, d…] for classes [N, d…], computed in float32 at least."""
+    """Return the loss of log-probabilities [N, C, d…] for classes [N, d…], computed in float32 at least."""
     if log_prob.ndim < 2:
         raise OpError(f"input has rank {log_prob.ndim}, needs [N, C, d…]")
     classes = log_prob.shape[1]
@@ -60,7 +60,7 @@ def _nll_shape(
 def negative_log_likelihood_loss(
     x: Array, target: Array, weight: Array | None = None, *, ignore_index: int | None = None, reduction: str = "mean"
 ) -> Array:
-    """Loss of log-probabilities; ignored targets count neither in the sum nor in the mean."""
+    """Return the loss of log-probabilities; ignored targets count neither in the sum nor in the mean."""
     return _loss(_wide(x), target, weight, ignore_index, reduction).astype(x.dtype)
 
 

@@ -244,7 +244,7 @@ less_1 = _limited("Less", less, dtype=bool)
 
 
 def _integer_power(x: Array, y: Array) -> Array:
-    """Integer power, modulo the type's range; a negative exponent gives the real power, truncated."""
+    """Compute an integer power, modulo the type's range; a negative exponent gives the real power, truncated."""
     exponent = np.clip(y, 0, np.iinfo(np.int64).max).astype(np.int64)
     power = np.power(x.astype(np.int64), exponent).astype(x.dtype)
     inverse = np.where(x == 1, 1, np.where(x == -1, 1 - 2 * (y & y.dtype.type(1)), 0)).astype(x.dtype)

@@ -11,7 +11,7 @@ from tinyonnx.sizes.integers import broadcast_shapes
 
 
 def _product(a: Array, b: Array) -> Array:
-    """`a @ b`; half precision is computed in float32, and the result is float32."""
+    """Return `a @ b`; half precision is computed in float32, and the result is float32."""
     if a.dtype.itemsize < 4 and a.dtype.kind not in "iu":
         a, b = a.astype(np.float32), b.astype(np.float32)
     with np.errstate(all="ignore"):
@@ -40,7 +40,7 @@ def _matmul_shape(a: tuple[int, ...], b: tuple[int, ...]) -> tuple[int, ...]:
 
 
 def matmul_shape(a: Info, b: Info) -> Info:
-    """Shape rule of MatMul."""
+    """Infer the output shape of MatMul."""
     _check_dtypes(a, b)
     return Info(a.dtype, None if a.shape is None or b.shape is None else _matmul_shape(a.shape, b.shape))
 
@@ -65,7 +65,7 @@ class GemmAttributes(Attributes):
 
 
 def _gemm_dims(a: Array | Info, b: Array | Info, c: Array | Info | None, product: GemmAttributes) -> tuple[int, int]:
-    """Shape of the result; raises OpError where operands don't fit together."""
+    """Return the shape of the result. Raises OpError where operands don't fit together."""
     _check_dtypes(a, b)
     assert a.shape is not None
     assert b.shape is not None
@@ -90,7 +90,7 @@ def _check_broadcast(c: tuple[int, ...], result: tuple[int, int]) -> None:
 
 
 def gemm_shape(a: Info, b: Info, c: Info | None = None, *, product: GemmAttributes) -> Info:
-    """Shape rule of Gemm."""
+    """Infer the output shape of Gemm."""
     if a.shape is None or b.shape is None:
         return Info(a.dtype, None)
     return Info(a.dtype, _gemm_dims(a, b, c, product))
@@ -111,7 +111,7 @@ def gemm(a: Array, b: Array, c: Array | None = None, *, product: GemmAttributes 
 
 
 def gemm_shape_1(a: Info, b: Info, c: Info, *, product: GemmAttributes, broadcast: int = 0) -> Info:
-    """Shape rule of Gemm before opset 7."""
+    """Infer the output shape of Gemm before opset 7."""
     info = gemm_shape(a, b, c, product=product)
     if info.shape is not None and c.shape is not None:
         _check_same(c.shape, info.shape, broadcast)

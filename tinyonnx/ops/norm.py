@@ -38,14 +38,14 @@ def _align(vector: Array, rank: int) -> Array:
 
 
 def _moments(x: Array, axes: Shape) -> tuple[Array, Array, Array]:
-    """x - mean, the mean and the variance, with reduced axes kept as ones."""
+    """Return x - mean, the mean and the variance, with reduced axes kept as ones."""
     mean = mean_over(x, axes, True)
     centered = x - mean
     return centered, mean, mean_over(np.square(centered), axes, True)
 
 
 def _standardized(x: Array, axes: Shape, epsilon: float) -> tuple[Array, Array, Array]:
-    """(x - mean) / deviation, the mean and 1 / deviation, with reduced axes kept as ones."""
+    """Return (x - mean) / deviation, the mean and 1 / deviation, with reduced axes kept as ones."""
     centered, mean, variance = _moments(x, axes)
     inverse = 1 / np.sqrt(variance + epsilon)
     return centered * inverse, mean, inverse
@@ -75,7 +75,7 @@ def _batch_norm(x: Array, scale: Array, b: Array, mean: Array, var: Array, epsil
 def _batch_norm_training(
     x: Array, scale: Array, b: Array, mean: Array, var: Array, epsilon: float, momentum: float, spatial: int = 1
 ) -> tuple[Array, ...]:
-    """Y, the running mean and variance after this batch, the batch's own mean and variance."""
+    """Return Y, the running mean and variance after this batch, the batch's own mean and variance."""
     axes = (0, *range(2, x.ndim)) if spatial else (0,)
     _, *moments = _moments(widened(x), axes)
     batch_mean, batch_var = (moment.reshape(mean.shape) for moment in moments)
@@ -103,7 +103,7 @@ def batch_normalization_7(
     ctx: Context, x: Array, scale: Array, b: Array, mean: Array, var: Array, *, epsilon: float = 1e-5,
     momentum: float = 0.9, spatial: int = 1,
 ) -> Outputs:  # fmt: skip
-    """Version 7: more than one output selects training mode."""
+    """Normalise as before opset 9: more than one output selects training mode."""
     _batch_norm_check(x.shape, scale.shape, b.shape, mean.shape, var.shape, spatial=spatial)
     if ctx.n_outputs > 1:
         return _batch_norm_training(x, scale, b, mean, var, epsilon, momentum, spatial)
@@ -116,7 +116,7 @@ def batch_normalization_6(
     ctx: Context, x: Array, scale: Array, b: Array, mean: Array, var: Array, *, epsilon: float = 1e-5, is_test: int = 0,
     momentum: float = 0.9, spatial: int = 1,
 ) -> Outputs:  # fmt: skip
-    """Version 6: a single output selects inference even if `is_test` is 0, as exporters left it."""
+    """Normalise as before opset 7: a single output selects inference even if `is_test` is 0, as exporters left it."""
     _batch_norm_check(x.shape, scale.shape, b.shape, mean.shape, var.shape, spatial=spatial)
     if ctx.n_outputs > 1 and not is_test:
         return _batch_norm_training(x, scale, b, mean, var, epsilon, momentum, spatial)
@@ -189,7 +189,7 @@ def group_normalization(
 
 @op("GroupNormalization", since=18, shape=_group_norm_shape(per_group=True))
 def group_normalization_18(x: Array, scale: Array, bias: Array, *, num_groups: int, epsilon: float = 1e-5) -> Array:
-    """Version 18: `scale` and `bias` have one element per group."""
+    """Normalise groups as before opset 21: `scale` and `bias` have one element per group."""
     _group_norm_check(x.shape, scale.shape, bias.shape, num_groups, per_group=True)
     size = x.shape[1] // num_groups
     return group_normalization(x, np.repeat(scale, size), np.repeat(bias, size), num_groups=num_groups, epsilon=epsilon)
@@ -239,7 +239,7 @@ def _layer_norm_shape(
 def layer_normalization(
     x: Array, scale: Array, b: Array | None = None, *, axis: int = -1, epsilon: float = 1e-5, stash_type: int = 1
 ) -> tuple[Array, Array, Array]:
-    """Y, the mean and the inverse of the standard deviation."""
+    """Return Y, the mean and the inverse of the standard deviation."""
     stash = _stash_dtype(stash_type, x.dtype)
     first = _check_last(x.shape, axis, Scale=scale.shape, B=None if b is None else b.shape)
     y, mean, inverse = _standardized(widened(x), tuple(range(first, x.ndim)), epsilon)

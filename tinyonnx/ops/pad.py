@@ -14,7 +14,7 @@ from tinyonnx.registry import Context, Info, op
 
 
 def _padding(shape: Shape, pads: Sequence[int], axes: Sequence[int] | None) -> list[tuple[int, int]]:
-    """(before, after) for every axis."""
+    """Return (before, after) for every axis."""
     which = list(range(len(shape))) if axes is None else normalise_axes(axes, len(shape))
     if len(pads) != 2 * len(which):
         raise OpError(f"{len(pads)} pads for {len(which)} axes, expected {2 * len(which)}")

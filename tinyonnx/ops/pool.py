@@ -37,12 +37,12 @@ def pool_windows(x: Array | Info, geometry: PoolAttributes) -> Windows:
 
 
 def pool_shape(x: Info, *, geometry: PoolAttributes, **_: Any) -> Info:
-    """Shape rule of pools with one output."""
+    """Infer the output shape of pools with one output."""
     return Info(x.dtype, None if x.shape is None else (*x.shape[:2], *pool_windows(x, geometry).out))
 
 
 def _taps(x: Array, w: Windows, axis: int) -> Iterator[Array]:
-    """Views of the elements that each kernel element reads, over all windows along one spatial axis."""
+    """Return views of the elements that each kernel element reads, over all windows along one spatial axis."""
     span = (w.out[axis] - 1) * w.strides[axis] + 1
     lead = (slice(None),) * (axis + 2)
     for k in range(w.kernel[axis]):
@@ -70,7 +70,7 @@ def _sums(ctx: Context | None, x: Array, w: Windows) -> Array:
 
 
 def max_pool_shape(ctx: Context, x: Info, *, geometry: PoolAttributes, storage_order: int = 0) -> list[Info]:
-    """Shape rule of MaxPool: the maxima and, if `ctx` asks for two outputs, their indices."""
+    """Infer the output shape of MaxPool: the maxima and, if `ctx` asks for two outputs, their indices."""
     y = pool_shape(x, geometry=geometry)
     return [y, Info(np.dtype(np.int64), y.shape)][: ctx.n_outputs]
 
@@ -144,7 +144,7 @@ def average_pool(ctx: Context | None, x: Array, *, geometry: PoolAttributes, cou
 
 
 def _power(x: Array, p: float) -> Array:
-    """|x| ** p in float32 at least. Raises OpError unless `p` is positive."""
+    """Compute |x| ** p in float32 at least. Raises OpError unless `p` is positive."""
     if not p > 0:
         raise OpError(f"p is {p}, must be positive")
     return np.asarray(np.power(np.abs(x.astype(np.float32) if x.dtype.itemsize < 4 else x), p))
@@ -189,7 +189,7 @@ def _axes(x: Array | Info) -> tuple[int, ...]:
 
 
 def global_shape(x: Info, **_: Any) -> Info:
-    """Shape rule of global pools: spatial axes shrink to 1."""
+    """Infer the output shape of global pools: spatial axes shrink to 1."""
     return Info(x.dtype, None if x.shape is None else (*x.shape[:2], *(1 for _ in _axes(x))))
 
 

@@ -102,7 +102,7 @@ def saturated(y: Array, zero_point: Array | None, dtype: np.dtype[Any], saturate
 
 
 def centered(x: Array, zero_point: Array | None, wide: Any) -> Array:
-    """x - zero_point in the type `wide`, which must be able to hold it."""
+    """Return x - zero_point in the type `wide`, which must be able to hold it."""
     shifted = x.astype(wide)
     return shifted if zero_point is None else np.asarray(shifted - zero_point.astype(wide))
 
@@ -139,7 +139,7 @@ def _division_type(scale: np.dtype[Any], precision: int) -> np.dtype[Any]:
 def quantize_shape(
     x: Info, y_scale: Info, y_zero_point: Info | None = None, *, output_dtype: int = 0, **_: Any
 ) -> Info:
-    """Shape rule of QuantizeLinear."""
+    """Infer the output shape of QuantizeLinear."""
     if y_zero_point is not None and y_zero_point.dtype is None:
         return Info(None, x.shape)
     return Info(_quantized_type(y_zero_point, output_dtype), x.shape)
@@ -177,7 +177,7 @@ def _dequantized_type(scale: np.dtype[Any] | None, output_dtype: int) -> np.dtyp
 def dequantize_shape(
     x: Info, x_scale: Info, x_zero_point: Info | None = None, *, output_dtype: int = 0, **_: Any
 ) -> Info:
-    """Shape rule of DequantizeLinear."""
+    """Infer the output shape of DequantizeLinear."""
     return Info(_dequantized_type(x_scale.dtype, output_dtype), x.shape)
 
 
@@ -209,7 +209,7 @@ def _dynamic_shape(x: Info) -> list[Info]:
 @op("DynamicQuantizeLinear", since=11, shape=_dynamic_shape)
 @quiet
 def dynamic_quantize_linear(x: Array) -> tuple[Array, Array, Array]:
-    """`x` as bytes, the scale and the zero point; the scale is 1 if all elements are zero."""
+    """Return `x` as bytes, the scale and the zero point; the scale is 1 if all elements are zero."""
     if x.dtype != np.float32:
         raise OpError(f"x is {x.dtype}, must be float32")
     least, greatest = x.min(initial=np.float32(0)), x.max(initial=np.float32(0))

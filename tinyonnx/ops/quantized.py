@@ -31,7 +31,7 @@ _GREATEST = 255
 
 
 def exact_factor(weights: Array, zero_point: Array | None, axis: int | tuple[int, ...]) -> Array:
-    """Weights minus zero point, in the floating-point type that represents all sums of products with bytes exactly."""
+    """Return weights minus zero point, in a type of floats that holds sums of their products with bytes exactly."""
     whole = centered(weights, zero_point, np.int32)
     greatest = _GREATEST * int(np.abs(whole).sum(axis).max(initial=0))
     return whole.astype(np.float32 if greatest <= _FLOAT32_EXACT else np.float64)
@@ -76,7 +76,7 @@ def _per_line(name: str, parameter: Array | None, x: Array, axis: int) -> Array 
 
 
 def matmul_integer_shape(a: Info, b: Info, *_: Info | None) -> Info:
-    """Shape rule of MatMulInteger."""
+    """Infer the output shape of MatMulInteger."""
     whole = np.dtype(np.int32)
     return matmul_shape(Info(whole, a.shape), Info(whole, b.shape))
 
@@ -88,7 +88,7 @@ def matmul_integer(a: Array, b: Array, a_zero_point: Array | None = None, b_zero
 
 
 def exact_product(a: Array, b: Array, a_zero_point: Array | None, b_zero_point: Array | None) -> Array:
-    """(a - a_zero_point) (b - b_zero_point) as floating-point numbers. Raises OpError."""
+    """Return (a - a_zero_point) (b - b_zero_point) as floating-point numbers. Raises OpError."""
     check_type(a, a_zero_point, "a")
     check_type(b, b_zero_point, "b")
     b_zero_point = _per_line("b_zero_point", b_zero_point, b, -1)
@@ -178,7 +178,7 @@ def conv_integer_to_float(
     w_zero_point: Array | None = None, offset: Array | None = None, bias: Array | None = None, *,
     geometry: ConvAttributes = ConvAttributes(),
 ) -> Array:  # fmt: skip
-    """float32(ConvInteger + offset) · scale + bias.
+    """Compute float32(ConvInteger + offset) · scale + bias.
 
     The sum with the offset wraps to int32; offset and bias are one number for each filter, the scale is one number.
     """

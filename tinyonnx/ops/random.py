@@ -126,7 +126,7 @@ def random_uniform_like(
 @op("Bernoulli", since=15, shape=_like_rule, pure=False)
 @quiet
 def bernoulli(ctx: Context, input: Array, *, dtype: int | None = None, seed: float | None = None) -> Array:
-    """1 with the given probabilities, else 0."""
+    """Draw 1 with the given probabilities, else 0."""
     probabilities = input.astype(np.float64)
     if not ((probabilities >= 0) & (probabilities <= 1)).all():
         raise OpError("input has a probability that isn't between 0 and 1")
@@ -157,7 +157,7 @@ def _multinomial_rule(input: Info, *, dtype: int = 6, sample_size: int = 1, **_:
 def multinomial(
     ctx: Context, input: Array, *, dtype: int = 6, sample_size: int = 1, seed: float | None = None
 ) -> Array:
-    """Classes drawn with replacement; each row of `input` holds logarithms of unnormalised probabilities."""
+    """Draw classes drawn with replacement; each row of `input` holds logarithms of unnormalised probabilities."""
     shape = _sample_shape(input.shape, sample_size)
     ctx.check_size(shape, np.float64)
     logs = input.astype(np.float64)

@@ -62,9 +62,9 @@ class LayerAttributes(RecurrentAttributes):
 
 
 def resolved(names: Sequence[str], layer: LayerAttributes) -> list[tuple[str, dict[str, float]]]:
-    """Names of activations in lower case, with their parameters; each takes the next alpha and beta if it has such.
+    """Return the activations by their names in lower case, with their parameters.
 
-    Raises OpError for an unknown name.
+    Each takes the next alpha and beta if it has such parameters. Raises OpError for an unknown name.
     """
     given = {"alpha": iter(layer.activation_alpha or ()), "beta": iter(layer.activation_beta or ())}
     unknown = next((name for name in names if name.lower() not in _ACTIVATIONS), None)
@@ -109,13 +109,13 @@ Cell = Callable[[_Weights, list[Function]], tuple[Array, Step]]
 
 
 def _reversal(time: int, lengths: Array) -> Array:
-    """Index of the step to read at [time, batch] when each sequence is reversed within its own length."""
+    """Return the index of the step to read at [time, batch] when each sequence is reversed within its own length."""
     t = np.arange(time)[:, None]
     return np.where(t < lengths, lengths - 1 - t, t)
 
 
 def _scan(x: Array, lengths: Array, state: State, bias: Array, w: Any, step: Step) -> tuple[Array, State]:
-    """Outputs [time, batch, hidden], zero after the end of a sequence, and the last state of each sequence."""
+    """Return outputs [time, batch, hidden], zero after the end of a sequence, and the last state of each sequence."""
     time, batch, features = x.shape
     projected = (x.reshape(time * batch, features) @ w + bias).reshape(time, batch, len(bias))
     outputs = np.zeros((time, batch, state[0].shape[-1]), x.dtype)
@@ -197,7 +197,7 @@ def run_layer(
     weights: tuple[Array, Array, Array | None, Array | None], x: Array, sequence_lens: Array | None, *,
     factors: Factors | None = None, **initial: Array | None,
 ) -> tuple[Array, ...]:  # fmt: skip
-    """Y and each part of the last state; `weights` are W, R, B and P. Raises OpError, ResourceError.
+    """Return Y and each part of the last state; `weights` are W, R, B and P. Raises OpError, ResourceError.
 
     `factors` are the matrices to multiply with, per direction, unless they are W and R transposed.
     """
@@ -242,7 +242,7 @@ def run_layer(
 
 
 def shape_rule(gates: int, states: int) -> Callable[..., list[Info] | None]:
-    """Shape rule of a layer, given its numbers of gates and of outputs of its last state."""
+    """Infer the output shape of a layer, given its numbers of gates and of outputs of its last state."""
 
     def rule(x: Info, w: Info, r: Info, *_: Info | None, layer: LayerAttributes, **__: Any) -> list[Info] | None:
         if x.shape is None or w.shape is None or r.shape is None:

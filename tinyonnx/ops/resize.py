@@ -84,7 +84,7 @@ def _scaled(size: int, scale: float) -> float:
 
 
 def _scaled_size(size: int, scale: float) -> int:
-    """⌊size · scale⌋ in float32; an expression for a size that is one."""
+    """Return ⌊size · scale⌋ in float32; an expression for a size that is one."""
     if is_size(size):
         limit = 1 << max(16, (2 * value_of(size)).bit_length())
         fraction, largest = _exact_scale(float(scale), limit)
@@ -302,7 +302,7 @@ def resize_shape(
     keep_aspect_ratio_policy: str = "stretch", mode: str = "nearest", nearest_mode: str = "round_prefer_floor",
     **_: Any,
 ) -> Info:  # fmt: skip
-    """Shape rule of Resize; `scales` and `sizes` must be constants."""
+    """Infer the output shape of Resize; `scales` and `sizes` must be constants."""
     _check_modes(mode, coordinate_transformation_mode, nearest_mode)
     if x.shape is None or any(i is not None and i.value is None and i.shape != (0,) for i in (scales, sizes)):
         return Info(x.dtype, None)
@@ -348,13 +348,13 @@ def resize(
 
 
 def resize_shape_10(x: Info, scales: Info, *, mode: str = "nearest") -> Info:
-    """Shape rule of Resize-10 and Upsample-9; `scales` must be a constant."""
+    """Infer the output shape of Resize-10 and Upsample-9; `scales` must be a constant."""
     return resize_shape(x, None, scales)
 
 
 @op("Resize", since=10, shape=resize_shape_10)
 def resize_10(ctx: Context | None, x: Array, scales: Array, *, mode: str = "nearest") -> Array:
-    """Version 10: asymmetric; "nearest" rounds down on axes that grow and up on axes that shrink."""
+    """Resample by asymmetric coordinates; "nearest" rounds down on axes that grow and up on axes that shrink."""
     _one_of("mode", mode, ("nearest", "linear"))
     axes = axes_of(x, scales, None, None, "stretch")
     return _resample(
@@ -379,7 +379,7 @@ def upsample(ctx: Context | None, x: Array, scales: Array, *, mode: str = "neare
 
 
 def upsample_shape_7(x: Info, *, scales: Sequence[float], mode: str = "nearest") -> Info:
-    """Shape rule of Upsample-7."""
+    """Infer the output shape of Upsample-7."""
     return Info(x.dtype, None if x.shape is None else _output_shape(x.shape, axes_of(x, scales, None, None, "stretch")))
 
 
@@ -389,7 +389,7 @@ def upsample_7(ctx: Context | None, x: Array, *, scales: Sequence[float], mode: 
 
 
 def upsample_shape_1(x: Info, *, height_scale: float, width_scale: float, mode: str = "nearest") -> Info:
-    """Shape rule of Upsample-1."""
+    """Infer the output shape of Upsample-1."""
     return upsample_shape_7(x, scales=(1, 1, height_scale, width_scale))
 
 

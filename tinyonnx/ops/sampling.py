@@ -37,7 +37,7 @@ def _linear(position: Array) -> Taps:
 
 
 def _cubic(position: Array) -> Taps:
-    """Four neighbours, weighted by the convolution kernel with a = -0.75."""
+    """Return four neighbours, weighted by the convolution kernel with a = -0.75."""
     a = -0.75
     low = np.floor(position)
     t = position - low
@@ -52,13 +52,13 @@ def _cubic(position: Array) -> Taps:
 
 
 def _inside(position: Array, size: int) -> Array:
-    """Integral positions as indices, -1 for those outside."""
+    """Return integral positions as indices, -1 for those outside."""
     index = position.astype(np.int64)
     return np.where((index >= 0) & (index < size), index, -1)
 
 
 def _rows(x: Array) -> Array:
-    """`x` [N, C, *spatial] as [N, elements + 1, C]; the last row, for positions outside, is zeros."""
+    """Return `x` [N, C, *spatial] as [N, elements + 1, C]; the last row, for positions outside, is zeros."""
     n, c = x.shape[:2]
     rows = np.full((n, prod(x.shape[2:]) + 1, c), "" if x.dtype.kind == "O" else 0, x.dtype)
     rows[:, :-1] = np.moveaxis(x.reshape(n, c, prod(x.shape[2:])), 1, 2)

@@ -140,7 +140,7 @@ def stft(
     ctx: Context, signal: Array, frame_step: Array, window: Array | None = None, frame_length: Array | None = None, *,
     onesided: int = 1,
 ) -> Array:  # fmt: skip
-    """Short-time Fourier transform, [batch, frames, bins, 2]."""
+    """Compute the short-time Fourier transform, [batch, frames, bins, 2]."""
     step = integer(frame_step, "frame_step")
     wanted = None if frame_length is None else integer(frame_length, "frame_length")
     weights = None if window is None else window.shape
@@ -217,7 +217,7 @@ def mel_weight_matrix(
     ctx: Context, num_mel_bins: Array, dft_length: Array, sample_rate: Array, lower_edge_hertz: Array,
     upper_edge_hertz: Array, *, output_datatype: int = 1,
 ) -> Array:  # fmt: skip
-    """Mel weights [bins of the spectrum, bands]; edges are rounded down to whole bins.
+    """Return mel weights [bins of the spectrum, bands]; edges are rounded down to whole bins.
 
     As in ONNX's test case and in onnxruntime the step on the mel scale is the range divided by
     bands + 2, not bands + 1: the highest band ends one step below `upper_edge_hertz`.

@@ -34,7 +34,7 @@ def stem_shape(
     x: Info, first: Info, first_b: Info | None, taps: Info, taps_b: Info | None, w: Info, b: Info | None = None, *,
     stem: StemAttributes, geometry: ConvAttributes, **_: Any,
 ) -> Info:  # fmt: skip
-    """Shape rule of Stem."""
+    """Infer the output shape of Stem."""
     middle = conv_shape(x, first, first_b, geometry=stem.geometry)
     return conv_shape(conv_shape(middle, taps, taps_b, geometry=geometry), w, b)
 

@@ -120,7 +120,7 @@ def _concat_shape(shapes: Sequence[Shape], axis: int) -> Shape:
 
 
 def concat_rule(*inputs: Info, axis: int) -> Info:
-    """Shape rule of Concat."""
+    """Infer the output shape of Concat."""
     shapes = [i.shape for i in inputs if i.shape is not None]
     return Info(inputs[0].dtype, _concat_shape(shapes, axis) if len(shapes) == len(inputs) else None)
 

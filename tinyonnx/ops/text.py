@@ -74,7 +74,7 @@ def string_normalizer(
     x: Array, *, case_change_action: str = "NONE", is_case_sensitive: int = 0, locale: str | None = None,
     stopwords: Strings = None,
 ) -> Array:  # fmt: skip
-    """Strings that aren't stopwords, in the given case; case conversion is Unicode's for every locale."""
+    """Return the strings that aren't stopwords, in the given case; case conversion is Unicode's for every locale."""
     _check_strings(X=x)
     if x.ndim not in (1, 2) or (x.ndim == 2 and x.shape[0] != 1):
         raise OpError(f"X has shape {list(x.shape)}, should be [C] or [1, C]")
@@ -147,7 +147,7 @@ def _sections(ngram_counts: Sequence[int], size: int, total: int, longest: int) 
 
 
 def _token_ids(x: Array, pool: Sequence[int] | Sequence[str]) -> tuple[Array, Array]:
-    """Tokens of `x` and of the pool as consecutive numbers; -1 for tokens that aren't in the pool."""
+    """Return tokens of `x` and of the pool as consecutive numbers; -1 for tokens that aren't in the pool."""
     known = {token: i for i, token in enumerate(dict.fromkeys(pool))}
     ids = [known.get(token, -1) for token in x.reshape(-1).tolist()]
     return np.array(ids, INT64).reshape(x.shape), np.array([known[token] for token in pool], INT64)
@@ -218,7 +218,7 @@ def tf_idf_vectorizer(
 
 
 def _hits(tokens: Array, pool: Array, section: _Section, max_skip: int) -> Array:
-    """(row, n-gram) of every occurrence of the n-grams of one length, [occurrences, 2]."""
+    """Return (row, n-gram) of every occurrence of the n-grams of one length, [occurrences, 2]."""
     n, result = section.n, [np.empty((0, 2), INT64)]
     grams = pool[section.tokens].reshape(-1, n)
     for step in range(1, 2 if n == 1 else max_skip + 2):

@@ -59,7 +59,7 @@ def _shape(size: int) -> Callable[..., list[Info] | None]:
 def adagrad(
     R: Array, T: Array, *inputs: Array, norm_coefficient: float = 0.0, decay_factor: float = 0.0, epsilon: float = 1e-6
 ) -> tuple[Array, ...]:
-    """Duchi, Hazan and Singer 2011, with L2 regularisation."""
+    """Take a step of AdaGrad (Duchi, Hazan and Singer 2011), with L2 regularisation."""
     rate = _scalar(R, "R") / (1 + _scalar(T, "T") * decay_factor)
 
     def update(x: Array, gradient: Array, squares: Array) -> tuple[Array, ...]:
@@ -75,7 +75,7 @@ def adam(
     R: Array, T: Array, *inputs: Array, alpha: float = 0.9, beta: float = 0.999, epsilon: float = 1e-6,
     norm_coefficient: float = 0.0, norm_coefficient_post: float = 0.0,
 ) -> tuple[Array, ...]:  # fmt: skip
-    """Kingma and Ba 2014, with L2 regularisation before and after."""
+    """Take a step of Adam (Kingma and Ba 2014), with L2 regularisation before and after it."""
     rate, count = _scalar(R, "R"), int(_scalar(T, "T"))
     if count > 0:
         rate = rate * np.sqrt(1 - beta**count) / (1 - alpha**count)
@@ -94,7 +94,7 @@ def adam(
 def momentum(
     R: Array, T: Array, *inputs: Array, alpha: float, beta: float, mode: str, norm_coefficient: float
 ) -> tuple[Array, ...]:
-    """Stochastic gradient with momentum, standard or Nesterov's, with L2 regularisation."""
+    """Take a step of gradient descent with momentum, standard or Nesterov's, with L2 regularisation."""
     if mode not in ("standard", "nesterov"):
         raise OpError(f"mode is {mode!r}, must be standard or nesterov")
     rate = _scalar(R, "R")

@@ -114,7 +114,7 @@ def max_unpool(
     ctx: Context, x: Array, i: Array, output_shape: Array | None = None, *, kernel_shape: Sequence[int],
     pads: Ints = None, strides: Ints = None,
 ) -> Array:  # fmt: skip
-    """Zeros except for the elements of `x`, at the indices `i` into the flattened shape implied by the attributes."""
+    """Return zeros with the elements of `x` at the indices `i` into the flattened shape that the attributes imply."""
     if x.shape != i.shape:
         raise OpError(f"X has shape {list(x.shape)}, its indices {list(i.shape)}")
     wanted = None if output_shape is None else integers(output_shape, "output_shape")

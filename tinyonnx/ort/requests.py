@@ -36,7 +36,7 @@ class Request:
 
 
 _KEPT = 8
-"""Plans that are found by the feeds; with more of them all are forgotten, and noted again as they come."""
+"""Maximum number of plans found by their feeds; when it is reached, all are forgotten and noted anew."""
 
 
 Run = Callable[[list[Any], RunOptions | None], list[Any]]
@@ -61,7 +61,10 @@ class Repeats:
         self, output_names: Sequence[str] | None, feeds: Mapping[str, Any], level: GraphOptimizationLevel,
         decisions: Decisions,
     ) -> tuple[Run, list[Any]] | None:  # fmt: skip
-        """The plan for these feeds, and the feeds in order; None if there is none yet, or they must be checked."""
+        """Return the plan for these feeds, and the feeds in order.
+
+        None if there is none yet, or they must be checked.
+        """
         noted = self._noted.get(_signature(output_names, feeds))
         if noted is None or noted.request.level != level:
             return None

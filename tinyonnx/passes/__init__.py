@@ -50,7 +50,7 @@ PIPELINE: list[Pass] = [
     # shapes first: later passes need them, and the exporters' shape chains disappear
     specialise,
     drop_dead,
-    # into operators that the other passes know
+    # replaced by operators that the other passes handle
     lower_einsum,
     lower_attention,
     lower_microsoft,
@@ -73,11 +73,11 @@ PIPELINE: list[Pass] = [
     # into the weights before the epilogue: a fused convolution is no longer a Conv
     fold_channelwise,
     fold_batchnorm,
-    # those that no convolution took in
+    # those that were not folded into a convolution
     lower_batchnorm,
     # of plain convolutions, whose tensors still have the names of the file
     round_weights,
-    # before the factors of queries and keys are taken in elsewhere
+    # before the factors of queries and keys are fused with other nodes
     fuse_attention,
     # before the residual, which would take the bias
     fuse_integer_products,

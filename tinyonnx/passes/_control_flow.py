@@ -142,7 +142,7 @@ def _feed(body: Graph, infos: Sequence[Info]) -> None:
 
 
 def _fixed(info: Info | None) -> Info:
-    """Type and shape of a value that a body carries."""
+    """Return the type and shape of a value that a body carries."""
     if info is None or info.dtype is None or info.shape is None or any(map(is_size, info.shape)):
         return _UNKNOWN
     return Info(info.dtype, tuple(info.shape))

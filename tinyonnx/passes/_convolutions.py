@@ -1,4 +1,4 @@
-"""Questions about convolutions, fused or not, that several passes ask."""
+"""Properties of convolutions, fused or not, that several passes check."""
 
 from __future__ import annotations
 

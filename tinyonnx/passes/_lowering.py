@@ -1,4 +1,4 @@
-"""Nodes that take the place of one: collected first, so that nothing changes where one of them has no known shape."""
+"""Replace one node by several, which are collected first: if one of their shapes is unknown, nothing changes."""
 
 from __future__ import annotations
 
@@ -39,29 +39,29 @@ class Lowering:
         self._count = 0
 
     def input(self, position: int) -> Value | None:
-        """An input of the node; None if it is absent."""
+        """Return an input of the node; None if it is absent."""
         return self.node.inputs[position] if position < len(self.node.inputs) else None
 
     def required(self, position: int) -> Value:
-        """An input whose type and shape are known. Raises NotLowerable."""
+        """Return an input whose type and shape are known. Raises NotLowerable."""
         value = self.input(position)
         if value is None or value.static_shape is None or value.dtype is None:
             raise NotLowerable("the shape of an input is unknown")
         return value
 
     def attribute(self, name: str, default: Any) -> Any:
-        """An attribute of the node."""
+        """Return an attribute of the node."""
         value = self.node.attributes.get(name)
         return default if value is None else value
 
     def reads(self, position: int) -> bool:
-        """Whether an output of the node is read."""
+        """Return whether an output of the node is read."""
         outputs = self.node.outputs
         value = outputs[position] if position < len(outputs) else None
         return value is not None and bool(value.uses)
 
     def check_floats(self, *values: Value | None) -> None:
-        """Raise NotLowerable unless everything that is given is float32."""
+        """Raise NotLowerable unless all values that are present are float32."""
         other = next((v.dtype for v in values if v is not None and v.dtype != np.float32), None)
         if other is not None or self.node.output.dtype != np.float32:
             raise NotLowerable(f"it is of {other or self.node.output.dtype}")
@@ -102,22 +102,22 @@ class Lowering:
         return self.add(op_type, inputs, attributes, domain=domain)[0]
 
     def constant(self, array: Any, dtype: Any = np.float32) -> Value:
-        """A small constant."""
+        """Return a small constant."""
         self._count += 1
         content = np.asarray(array, dtype)
         return Value(f"{self.node.label}:constant{self._count}", content.dtype, content.shape, content)
 
     def sizes(self, numbers: Sequence[int]) -> Value:
-        """A vector of int64, of which some may be expressions."""
+        """Return a vector of int64, of which some may be expressions."""
         self._count += 1
         return constant_sizes(f"{self.node.label}:sizes{self._count}", numbers)
 
     def reshaped(self, x: Value, shape: Sequence[int]) -> Value:
-        """`x` in another shape, in which 0 stands for the same size as before."""
+        """Return `x` in another shape, in which 0 stands for the same size as before."""
         return self.one("Reshape", x, self.sizes(shape))
 
     def sliced(self, x: Value, axis: int, start: int, end: int, step: int = 1) -> Value:
-        """Elements of `x` along an axis; of a weight, once for all plans."""
+        """Return the elements of `x` along an axis; of a weight, once for all plans."""
         if x.const is not None and not are_sizes(vector([start, end])):
             cut = (*[slice(None)] * axis, slice(start, end, step))
             name = f"{self.node.label}:{x.name}[{start}:{end}]"
@@ -126,7 +126,7 @@ class Lowering:
         return self.one("Slice", x, *(self.sizes([number]) for number in (start, end, axis, step)))
 
     def rows(self, table: Value, ids: Value) -> Value:
-        """Rows of a table by their numbers."""
+        """Return rows of a table by their numbers."""
         if ids.dtype is None or ids.dtype.kind not in "iu" or len(table.static_shape or ()) != 2:
             raise NotLowerable("numbers of rows are not integers, or a table has another rank")
         return self.one("TableRows", table, ids, domain=FUSED)

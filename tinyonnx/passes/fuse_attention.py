@@ -25,14 +25,14 @@ from tinyonnx.sizes.integers import broadcast_shapes
 Order = list[int]
 
 _HIDDEN = -1e30
-"""Numbers below, added to a score, hide it: the sum is the number itself, as if it were in the score's place."""
+"""Numbers below this one mask a score that they are added to: the sum is the number itself, rounded."""
 
 _FLOAT32 = np.dtype(np.float32)
 
 
 @dataclass
 class _Operand:
-    """A tensor, the order in which its axes are read, the factor of its elements, and the nodes that this replaces."""
+    """A tensor, the order in which its axes are read, the factor of its elements, and the nodes that are fused."""
 
     value: Value
     perm: Order
@@ -93,7 +93,7 @@ def _fuse(rewrite: Rewrite, product: Node, softmax: Node) -> str | None:
             nodes.append(sum_)
     scaled = _scaled(scores)
     if scaled is None or scores is None or sole_reader(scores) is not reader:
-        return "the scores are no product"
+        return "the scores are not a product"
     matmul, scale, between = scaled
     if matmul.output.static_shape != weights.static_shape:
         return "the bias broadcasts the scores"
@@ -129,7 +129,7 @@ def _fuse(rewrite: Rewrite, product: Node, softmax: Node) -> str | None:
 
 
 def _mask(value: Value | None) -> _Mask | None:
-    """Return the Where that hides scores, if it computes a value: hidden ones are so low that a sum hides them, too."""
+    """Return the Where that computes a value and masks scores with numbers so low that adding them masks as well."""
     node = _before(value, "Where")
     if node is None or len(node.inputs) != 3:
         return None

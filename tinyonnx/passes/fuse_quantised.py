@@ -104,7 +104,7 @@ def _dequantised(value: Value | None) -> _Quantised | None:
 
 
 def _inner(node: Node, result: _Quantised) -> tuple[Node | None, list[Node]]:
-    """Return the node before a QuantizeLinear, and those in between: activations that saturation does anyway."""
+    """Return the node before a QuantizeLinear, and the activations in between, whose effect saturation has anyway."""
     inner, skipped = producer(node.inputs[0]), []
     while inner is not None and not inner.domain and inner.op_type in ("Relu", "Clip") and _saturates(inner, result):
         skipped.append(inner)
@@ -131,7 +131,7 @@ _NO_BYTES = "an operand is not dequantised with constant scales"
 
 
 def _weights(value: Value | None, axis: int) -> _Quantised | None:
-    """Constant weights with one scale, or one for each index of an axis."""
+    """Return constant weights with one scale, or one for each index of an axis."""
     found = _dequantised(value)
     if found is None or found.value.const is None:
         return None

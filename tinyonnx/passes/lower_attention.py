@@ -1,4 +1,4 @@
-"""Replace ONNX's and ONNX Runtime's attention operators by FusedAttention with what is around it.
+"""Replace ONNX's and ONNX Runtime's attention operators by FusedAttention and operators around it.
 
 Heads become an axis of their own, keys and values are appended to those of the past, masks become a bias, and groups of
 heads that share keys are an axis before the queries. RotaryEmbedding becomes products and sums.
@@ -65,7 +65,7 @@ def _shape(value: Value) -> tuple[int, ...]:
 
 
 def _in_heads(low: Lowering, x: Value, heads: int) -> _Operand:
-    """[batch, length, heads · size] with an axis for the heads; rank 4 as it is, heads first."""
+    """Split heads: [batch, length, heads · size] becomes [batch, length, heads, size]; rank 4 stays, heads first."""
     shape = _shape(x)
     if len(shape) == 4:
         return _Operand(x, False)
@@ -79,7 +79,7 @@ def _heads_first(low: Lowering, x: _Operand) -> Value:
 
 
 def _extended(low: Lowering, past: Value | None, x: _Operand, is_read: bool) -> tuple[_Operand, Value | None]:
-    """Keys or values behind those of the past, and the output with all of them."""
+    """Append keys or values to those of the past; return them, and the output that holds all of them."""
     if past is None and not is_read:
         return x, None
     whole = _heads_first(low, x)
@@ -92,7 +92,7 @@ def _extended(low: Lowering, past: Value | None, x: _Operand, is_read: bool) -> 
 
 
 def _causal(q: _Operand, k: _Operand, past: Value | None) -> int:
-    """How queries see the keys up to their own position, which is counted from the first key after the past."""
+    """Return the mode of causal attention: positions of queries are counted from the first key after the past."""
     if past is None:
         return FROM_FIRST
     if k.length != q.length:
@@ -103,7 +103,7 @@ def _causal(q: _Operand, k: _Operand, past: Value | None) -> int:
 def _finish(
     low: Lowering, q: _Operand, k: _Operand, v: _Operand, scores: _Scores, flat: bool, others: dict[int, Value]
 ) -> None:
-    """Replace the node by attention; with `flat` its result has the heads side by side."""
+    """Replace the node by attention; with `flat` its result is [batch, length, heads · size]."""
     if not scores.scale > 0 or not math.isfinite(scores.scale):
         raise NotLowerable(f"its scale is {scores.scale}")
     groups, batches = q.heads // k.heads if k.heads else 0, [_shape(x.value)[0] for x in (q, k, v)]
@@ -131,7 +131,7 @@ def _finish_groups(
     low: Lowering, operands: tuple[_Operand, _Operand, _Operand], groups: int, bias: Value | None,
     attributes: dict[str, Any], flat: bool, others: dict[int, Value],
 ) -> None:  # fmt: skip
-    """Attention whose queries have `groups` times as many heads as keys: [batch · key heads, group, …]."""
+    """Replace the node by attention with `groups` query heads for each key head: [batch · key heads, group, …]."""
     q, k, v = (_heads_first(low, x) for x in operands)
     batch, heads, queries, _size = _shape(q)
     if bias is not None and len(_shape(bias)) == 4 and _shape(bias)[:2] != (1, 1):
@@ -154,12 +154,12 @@ def _finish_groups(
 
 
 def _chosen(low: Lowering, condition: Value, hidden: float) -> Value:
-    """0 where a condition holds, else `hidden`."""
+    """Return 0 where a condition holds, else `hidden`."""
     return low.one("Where", condition, low.constant(0), low.constant(hidden))
 
 
 def _microsoft_mask(low: Lowering, mask: Value | None, batch: int, queries: int, keys: int) -> Value | None:
-    """The bias for a mask of ONNX Runtime's operators: as `ops.microsoft.attention._mask`, but for its largest form."""
+    """Return the bias for a mask of ONNX Runtime's operators, in any form but [batch, 1, most, most]."""
     if mask is None:
         return None
     shape, hidden = mask.static_shape, float(low.attribute("mask_filter_value", -10000.0))
@@ -171,7 +171,7 @@ def _microsoft_mask(low: Lowering, mask: Value | None, batch: int, queries: int,
         lengths = low.reshaped(mask, [batch, 1, 1, 1])
         return _chosen(low, low.one("Less", low.constant(np.arange(keys), np.int32), lengths), hidden)
     if shape not in ((batch, keys), (batch, queries, keys)):
-        raise NotLowerable("the mask has another form")
+        raise NotLowerable("the shape of the mask is not supported")
     bias = _chosen(low, low.one("Greater", mask, low.constant(0, np.int32)), hidden)
     return low.reshaped(bias, [batch, 1, 1 if len(shape) == 2 else queries, keys])
 
@@ -229,7 +229,7 @@ def _multi_head(low: Lowering) -> None:
 
 
 def _self_attention(low: Lowering) -> None:
-    """Attention and QAttention, which project their input themselves."""
+    """Replace Attention or QAttention, which project their input themselves."""
     quantised = low.node.op_type == "QAttention"
     x, w, b = low.required(0), low.required(1), low.input(2)
     past, bias, mask = (low.input(8), None, low.input(5)) if quantised else (low.input(4), low.input(5), low.input(3))
@@ -265,7 +265,7 @@ def _self_attention(low: Lowering) -> None:
 
 
 def _projected(low: Lowering, x: Value, w: Value, b: Value, first: int, end: int, quantised: bool) -> Value:
-    """The product with some columns of the weights, and their bias."""
+    """Return the product with some columns of the weights, and their bias."""
     columns = low.sliced(w, 1, first, end), low.sliced(b, 0, first, end)
     if not quantised:
         low.check_floats(x, w, b)
@@ -314,7 +314,7 @@ def _attention(low: Lowering) -> None:
 
 
 def _bias(low: Lowering, mask: Value, keys: int) -> Value:
-    """The bias for a mask of booleans or numbers that broadcasts to the scores."""
+    """Return the bias for a mask of booleans or numbers that broadcasts to the scores."""
     shape = mask.static_shape
     if shape is None or not 2 <= len(shape) <= 4 or shape[-1] != keys:
         raise NotLowerable("the mask has another shape than the scores")
@@ -329,7 +329,7 @@ def _bias(low: Lowering, mask: Value, keys: int) -> Value:
 
 
 def _rotary(low: Lowering) -> None:
-    """Turn pairs of elements: (a cos - b sin, a sin + b cos)."""
+    """Replace RotaryEmbedding by products and sums: (a cos - b sin, a sin + b cos) for each pair of elements."""
     microsoft = bool(low.node.domain)
     x = low.required(0)
     cos, sin, ids = (low.required(2), low.required(3), low.input(1)) if microsoft else (
@@ -371,7 +371,7 @@ def _rotary(low: Lowering) -> None:
 def _tables(
     low: Lowering, ids: Value | None, tables: tuple[Value, Value], batch: int, length: int, apart: bool
 ) -> list[Value]:
-    """Cosines and sines for each position, with an axis of size 1 for the heads."""
+    """Return cosines and sines for each position, with an axis of size 1 for the heads."""
     if ids is not None:
         if ids.static_shape == (1,) and (batch, length) != (1, 1):
             if are_sizes(vector([length])):

@@ -36,7 +36,7 @@ def lower_microsoft(rewrite: Rewrite) -> None:
 
 
 def _activated(low: Lowering, x: Value, parameters: list[float | None]) -> tuple[str, list[Value], dict[str, Any]]:
-    """The activation that the node has in itself: operator, inputs, attributes."""
+    """Return the activation that is part of the node: operator, inputs, attributes."""
     name = low.attribute("activation", "")
     keys = {"LeakyRelu": ["alpha"], "Elu": ["alpha"], "HardSigmoid": ["alpha", "beta"]}.get(name, [])
     if name == "Clip":
@@ -218,7 +218,7 @@ def _embed_norm(low: Lowering) -> None:
 
 
 def _plain_norm(low: Lowering) -> None:
-    """LayerNormalization and SimplifiedLayerNormalization as ONNX Runtime had them before ONNX."""
+    """Replace the versions of LayerNormalization and SimplifiedLayerNormalization that preceded ONNX's own."""
     x, scale, shift = low.required(0), low.required(1), low.input(2)
     low.check_floats(x, scale, shift)
     _check_only(low, 0)

@@ -117,7 +117,7 @@ def reset_status(plan: Plan, arena: Array) -> None:
 
 
 def has_failed(arena: Array) -> bool:
-    """Whether a kernel has reported invalid data, in the arena of a plan with a status."""
+    """Return whether a kernel has reported invalid data, in the arena of a plan with a status."""
     return bool(arena[0])
 
 

@@ -85,7 +85,7 @@ class Executable:
         return self.run(feeds, hook, budget)
 
     def _error_of(self, step: KernelStep) -> Error:
-        """The error that the operator of a step raises, whose kernel has reported invalid data."""
+        """Return the error that the operator of a step raises, whose kernel has reported invalid data."""
         inputs = [x.view(self.arena) if isinstance(x, Buffer) else x for x in step.inputs]
         try:
             evaluate(self.plan.model, step.node, inputs, OpContext(step.node, self.plan.limits))

@@ -93,7 +93,7 @@ class _Slices(NamedTuple):
         return math.prod(self.shape[self.axis :]) * self.dtype.itemsize
 
     def stack(self, length: int) -> tuple[int, ...]:
-        """Shape of a stack of this many slices."""
+        """Return the shape of a stack of this many slices."""
         return (*self.shape[: self.axis], length, *self.shape[self.axis :])
 
 

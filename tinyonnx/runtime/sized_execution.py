@@ -227,7 +227,7 @@ class SizedExecutable(Executable):
         self.protected, self.constants = set(), owners(constants_of(self.plan))
 
     def run(self, feeds: Sequence[Any], hook: Hook | None, budget: Budget) -> list[Any]:
-        """Run; see `Executable.run`. Raises InvalidData, whose cause a plan for these sizes alone tells."""
+        """Run; see `Executable.run`. Raises InvalidData; its cause is found by a plan for these sizes alone."""
         return self._run(feeds, hook, budget)
 
     def resize(self, values: Values) -> None:

@@ -142,7 +142,7 @@ class SizedPlans:
         return known if all(equal) else None
 
     def _with_varying(self, known: _Known, shapes: Shapes) -> _Known:
-        """Let all sizes vary that are others in these shapes."""
+        """Let all sizes vary that differ in these shapes."""
         new = {self._name(i, axis) for i, axis, size in known.fixed if shapes[i][axis] != size}
         if not new:
             return known
@@ -166,7 +166,7 @@ class SizedPlans:
         return list(groups.values()) if equal else []
 
     def _choices(self, shapes: Shapes) -> list[list[list[tuple[int, int]]]]:
-        """The groups of axes for which plans are stored, best first: no sizes vary in the last."""
+        """Return the groups of axes for which plans are stored, best first: no sizes vary in the last."""
         declared = self._declared(shapes)
         return [declared, []] if declared else [[]]
 

@@ -52,7 +52,7 @@ _SCALARS = (bool, int, float, str, bytes)
 
 
 def can_be_stored(plan: Plan) -> bool:
-    """Whether the plan of a first run is worth making again, to be stored."""
+    """Return whether a plan for many sizes, made after the first run, could be stored."""
     with_bodies = any(step.subplans for step in plan.numpy_steps)
     return not with_bodies and sum(v.const.nbytes for v in plan.graph.initializers if v.const is not None) <= LARGEST
 
@@ -167,7 +167,7 @@ class _Constants:
 
 
 def _encoded(plan: Plan, variants: Sequence[Variant]) -> list[bytes | memoryview] | None:
-    """The content of a plan's file; None if it can't be stored."""
+    """Return the content of a plan's file; None if it can't be stored."""
     if not variants:
         return None
     fixed = _constant_slots(plan)
@@ -191,13 +191,13 @@ def _encoded(plan: Plan, variants: Sequence[Variant]) -> list[bytes | memoryview
 
 
 def _constant_slots(plan: Plan) -> dict[int, Array]:
-    """The constants that numpy steps and the caller read, each in one piece."""
+    """Return the constants that numpy steps and the caller read, each in one piece."""
     read = {*plan.outputs, *(slot for step in plan.numpy_steps for slot in step.inputs)}
     return {slot: np.asarray(array, order="C") for slot, array in plan.constants.items() if slot in read}
 
 
 def _step(step: NumpyStep) -> tuple[Any, ...]:
-    """A numpy step as plain objects. Raises _NotStorable."""
+    """Return a numpy step as plain objects. Raises _NotStorable."""
     if step.subplans or step.compiled is not None:
         raise _NotStorable
     node = step.node
@@ -208,12 +208,12 @@ def _step(step: NumpyStep) -> tuple[Any, ...]:
 
 
 def _shape(shape: tuple[Any, ...] | None) -> tuple[int, ...] | None:
-    """A shape with 0 for sizes that vary, which each run computes."""
+    """Return a shape with 0 for sizes that vary, which each run computes."""
     return None if shape is None else tuple(0 if is_size(size) else int(size) for size in shape)
 
 
 def _dtype(dtype: np.dtype[Any] | None) -> str | None:
-    """The name of a type of numbers. Raises _NotStorable for other types."""
+    """Return the name of a type of numbers. Raises _NotStorable for other types."""
     if dtype is None:
         return None
     if dtype.kind not in "biufc" or np.dtype(dtype.str) != dtype:
@@ -222,7 +222,7 @@ def _dtype(dtype: np.dtype[Any] | None) -> str | None:
 
 
 def _plain(value: Any) -> Any:
-    """An attribute as marshal takes it; an array as (dtype, shape, content). Raises _NotStorable."""
+    """Return an attribute as marshal takes it; an array as (dtype, shape, content). Raises _NotStorable."""
     if isinstance(value, np.ndarray):
         return _dtype(value.dtype), value.shape, value.tobytes()
     if isinstance(value, list) and all(type(item) in _SCALARS for item in value):
@@ -246,7 +246,10 @@ def _arrays(variant: Variant) -> Iterator[tuple[int, Array]]:
 
 
 def _described(variant: Variant, constants: _Constants, files: dict[str, int]) -> tuple[Any, ...]:
-    """A variant as plain objects. `files` numbers the kernels' files. Raises _NotStorable if a kernel has none."""
+    """Return a variant as plain objects.
+
+    `files` numbers the kernels' files. Raises _NotStorable if a kernel has none.
+    """
     entries = []
     for entry in variant.entries:
         calls = []
@@ -298,7 +301,7 @@ def _decoded(memory: Array, store: PlanStore) -> StoredPlan:
 
 
 def _array(content: Array, dtype: str, shape: tuple[int, ...]) -> Array:
-    """The array at the beginning of these bytes."""
+    """Return the array at the beginning of these bytes."""
     count = math.prod(shape)
     return np.frombuffer(content, dtype, count).reshape(shape) if count else np.empty(shape, dtype)
 
@@ -315,7 +318,7 @@ def _numpy_step(
 
 
 def _attribute(value: Any) -> Any:
-    """The attribute that `_plain` described."""
+    """Return the attribute that `_plain` described."""
     if isinstance(value, tuple):
         dtype, shape, content = value
         return np.frombuffer(content, dtype).reshape(shape)

@@ -63,7 +63,7 @@ class SizedArray:
         return SizedArray(self.address + offset, shape, dtype)
 
     def items(self, first: int, count: int) -> SizedArray:
-        """`count` items of the first axis; whether they exist is not compared."""
+        """Return `count` items of the first axis; whether they exist is not compared."""
         strides = () if self.is_contiguous else self.strides
         return SizedArray(self.address + first * self.strides[0], (count, *self.shape[1:]), self.dtype, strides)
 
@@ -178,7 +178,7 @@ def _within(bound: Any, size: Any, low: Any, high: Any) -> Any:
 
 
 def memory(trace: Trace, name: str, nbytes: Any) -> SizedArray:
-    """Bytes that are allocated later."""
+    """Return a 1-D array of `nbytes` bytes that are allocated later."""
     return SizedArray(trace.address(name), (nbytes,), BYTE)
 
 

@@ -102,7 +102,7 @@ class Trace:
 
     @contextmanager
     def recording(self) -> Iterator[dict[tuple[int, int], Condition]]:
-        """Conditions within are collected apart from those without."""
+        """Collect the conditions recorded within the block separately."""
         outer = self.conditions, self._known, self._closed
         inner: dict[tuple[int, int], Condition] = {}
         self.conditions, self._known, self._closed = inner, dict(self._known), False
@@ -137,7 +137,7 @@ class Trace:
         return self._atoms[key]
 
     def quotient(self, a: Any, b: Any) -> Any:
-        """⌊a / b⌋, simplified where b divides terms of a."""
+        """Return ⌊a / b⌋, simplified where b divides terms of a."""
         if isinstance(b, int):
             if b == 0:
                 raise ZeroDivisionError
@@ -463,7 +463,7 @@ def _subtracted_from(a: Terms, b: Terms) -> dict[Monomial, int]:
 
 
 def bounds(a: Any) -> tuple[int | None, int | None]:
-    """Between which numbers a size certainly is; None where that isn't known."""
+    """Return the least and the greatest value of a size, None where it isn't known."""
     if isinstance(a, int):
         return a, a
     if a.bounds is None:

@@ -13,7 +13,7 @@ _MOST = 64
 
 
 def added(a: Terms, b: Terms) -> dict[Monomial, int]:
-    """a + b; coefficients may be 0."""
+    """Return a + b; coefficients may be 0."""
     terms = dict(a)
     for monomial, coefficient in b:
         terms[monomial] = terms.get(monomial, 0) + coefficient
@@ -21,7 +21,7 @@ def added(a: Terms, b: Terms) -> dict[Monomial, int]:
 
 
 def subtracted(a: Terms, b: Terms) -> dict[Monomial, int]:
-    """a - b; coefficients may be 0."""
+    """Return a - b; coefficients may be 0."""
     terms = dict(a)
     for monomial, coefficient in b:
         terms[monomial] = terms.get(monomial, 0) - coefficient
@@ -29,7 +29,7 @@ def subtracted(a: Terms, b: Terms) -> dict[Monomial, int]:
 
 
 def multiplied(a: Terms, b: Terms) -> dict[Monomial, int]:
-    """a · b; coefficients may be 0."""
+    """Return a · b; coefficients may be 0."""
     terms: dict[Monomial, int] = {}
     for m, c in a:
         for n, d in b:
@@ -39,7 +39,7 @@ def multiplied(a: Terms, b: Terms) -> dict[Monomial, int]:
 
 
 def divided(a: Terms, b: Terms) -> dict[Monomial, int] | None:
-    """a / b if that is a polynomial, else None."""
+    """Return a / b if that is a polynomial, else None."""
     rest, result = dict(a), dict[Monomial, int]()
     leading, factor = max(b)
     for _ in range(_MOST):

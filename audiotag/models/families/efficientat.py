@@ -55,7 +55,7 @@ def config(hop: int = 320, bins: int = 128) -> MelConfig:
 
 
 def descriptions() -> dict[str, Description]:
-    """EfficientAT's models: `efficientat_hop_20` has a frame every 20 ms, `efficientat_mels_64` has 64 bands."""
+    """Return EfficientAT's models: `efficientat_hop_20` has a frame every 20 ms, `efficientat_mels_64` has 64 bands."""
     hops = {f"efficientat_hop_{hop}": efficientat(CheckpointVariant(hop).config) for hop in HOPS}
     mels = {f"efficientat_mels_{bins}": efficientat(config(bins=bins)) for bins in MELS}
     return {"efficientat": efficientat(), **hops, **mels}

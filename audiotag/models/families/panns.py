@@ -28,5 +28,5 @@ def description(rate: int = 32000, bins: int = 64) -> Description:
 
 
 def descriptions() -> dict[str, Description]:
-    """PANNs at both rates, and the ConvNeXt that uses 224 bands of the same front end."""
+    """Return PANNs at both rates, and the ConvNeXt that uses 224 bands of the same front end."""
     return {"panns": description(), "panns_16k": description(16000), "convnext": description(bins=224)}

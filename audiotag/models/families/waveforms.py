@@ -8,7 +8,7 @@ _LAYOUT = ("batch", "samples")
 
 
 def descriptions() -> dict[str, Description]:
-    """`waveform_16k` (any length), and those of known models: rate, length of their input, logits or probabilities."""
+    """Return `waveform_16k`, for any length, and descriptions of known models with their rates, lengths and outputs."""
     labels = audioset_labels()
     return {
         "waveform_16k": Description("waveform", 16000, _LAYOUT, "probabilities", labels),

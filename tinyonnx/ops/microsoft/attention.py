@@ -138,7 +138,7 @@ def attention(
     qkv_hidden_sizes: list[int] | None = None, rotary_embedding_dim: int = 0, scale: float | None = None,
     unidirectional: int = 0,
 ) -> tuple[Array, ...]:  # fmt: skip
-    """Self attention of `input` [B, S, D]; `weights` [D, 3 · N · H] project it.
+    """Compute self attention of `input` [B, S, D]; `weights` [D, 3 · N · H] project it.
 
     `past` and the second output are keys and values, [2, B, N, T, H].
     """
@@ -207,7 +207,7 @@ def quantized_attention(
     past: Array | None = None, *, num_heads: int, do_rotary: int = 0, mask_filter_value: float = MASKED,
     past_present_share_buffer: int = 0, scale: float | None = None, unidirectional: int = 0,
 ) -> tuple[Array, ...]:  # fmt: skip
-    """Attention whose input and weights are quantised to bytes."""
+    """Compute attention whose input and weights are quantised to bytes."""
     unsupported(do_rotary=do_rotary, past_present_share_buffer=past_present_share_buffer)
     _check_rank("input", input, 3)
     _check_rank("weight", weight, 2)
@@ -234,7 +234,7 @@ def quantized_attention(
 def _heads(
     query: Array, key: Array | None, value: Array | None, bias: Array | None, heads: int
 ) -> tuple[Array, Array, Array]:
-    """Queries, keys and values as [B, N, S or T, H], with their bias added, at least in float32."""
+    """Return queries, keys and values as [B, N, S or T, H], with their bias added, at least in float32."""
     if query.ndim == 5:  # packed, [B, S, N, 3, H]
         check_shape("query", query, (*query.shape[:2], heads, 3, query.shape[4]))
         if key is not None or value is not None:
@@ -279,7 +279,7 @@ def _in_heads(name: str, x: Array, heads: int) -> Array:
 
 
 def _multi_head_shape(ctx: Context, query: Info, *others: Info | None, num_heads: int, **_: Any) -> Any:
-    """Shape rule for the common case only: queries of rank 3, and keys and values that are given apart."""
+    """Infer the output shape in the common case only: queries of rank 3, and separate keys and values."""
     key, value, past = (*others, *[None] * 6)[0], (*others, *[None] * 6)[1], (*others, *[None] * 6)[5]
     shapes = [None if x is None else x.shape for x in (key, value)]
     if query.shape is None or len(query.shape) != 3 or None in shapes or ctx.n_outputs > 3 or num_heads < 1:

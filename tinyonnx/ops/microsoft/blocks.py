@@ -36,7 +36,7 @@ def matmul_n_bits(
     bias: Array | None = None, *, K: int, N: int, block_size: int, accuracy_level: int = 0, bits: int = 4,
     weight_prepacked: int = 0,
 ) -> Array:  # fmt: skip
-    """`a` [..., K] times the transpose of weights [N, K] that come in blocks along K.
+    """Multiply `a` [..., K] by the transpose of weights [N, K], which are quantised in blocks along K.
 
     `b` is [N, blocks, block_size · bits / 8] bytes. Of each block there is a scale and perhaps
     a zero point (packed like the weights, or a number of the type of `a`); `g_idx` tells each
@@ -66,7 +66,7 @@ def matmul_n_bits(
 
 
 def default_blocks(g_idx: Array, K: int, block_size: int) -> bool:
-    """Whether `g_idx` says what holds without it: the first `block_size` columns are the first block, and so on."""
+    """Return whether `g_idx` is the default: the first `block_size` columns are the first block, and so on."""
     return g_idx.ndim == 1 and np.array_equal(g_idx[:K], np.arange(K) // block_size)
 
 
@@ -82,7 +82,7 @@ def _blocks_of(g_idx: Array | None, K: int, block_size: int, blocks: int) -> Arr
 
 
 def zero_points_of(zero_points: Array | None, dtype: np.dtype[Any], bits: int, rows: int, blocks: int) -> Array:
-    """[rows, blocks] in float32; the middle of the range if absent."""
+    """Return zero points [rows, blocks] in float32; the middle of the range if they are absent."""
     if zero_points is None:
         return np.full((rows, blocks), 1 << (bits - 1), np.float32)
     if zero_points.dtype != np.uint8:

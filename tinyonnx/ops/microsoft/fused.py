@@ -69,7 +69,7 @@ def fused_conv(
     ctx: Context | None, x: Array, w: Array, b: Array | None = None, z: Array | None = None, *,
     geometry: ConvAttributes = ConvAttributes(), activation: str = "", activation_params: Sequence[float] | None = None,
 ) -> Array:  # fmt: skip
-    """activation(Conv(x, w, b) + z)"""
+    """Compute activation(Conv(x, w, b) + z)"""
     y = conv(ctx, x, w, b, geometry=geometry)
     check_shape("Z", z, y.shape)
     return activated(y if z is None else y + z, activation, activation_params)
@@ -124,7 +124,7 @@ def _fused_matmul_shape(a: Info, b: Info, *, product: FusedMatMulAttributes) -> 
 @microsoft("FusedMatMul", shape=_fused_matmul_shape)
 @quiet
 def fused_matmul(a: Array, b: Array, *, product: FusedMatMulAttributes) -> Array:
-    """`alpha` times the product of the operands after their axes have been reordered."""
+    """Return `alpha` times the product of the operands after their axes have been reordered."""
     a = a.transpose(_order(a.ndim, product.transBatchA, product.transA))
     b = b.transpose(_order(b.ndim, product.transBatchB, product.transB))
     if product.alpha == 1:
@@ -175,7 +175,7 @@ def quick_gelu(x: Array, *, alpha: float = 1.702) -> Array:
 @microsoft("BiasSoftmax", shape=broadcast())
 @quiet
 def bias_softmax(data: Array, bias: Array, *, is_inner_broadcast: int, axis: int = 1) -> Array:
-    """Softmax over all axes from `axis` on; the bias broadcasts along the axes before."""
+    """Compute Softmax over all axes from `axis` on; the bias broadcasts along the axes before."""
     one_axis(axis, data.ndim)
     try:
         total = widened(data) + widened(bias)

@@ -22,7 +22,7 @@ FLOAT32 = np.dtype(np.float32)
 
 
 def _scaled(sums: Array, scale: Array, bias: Array | None) -> Array:
-    """sums · scale + bias in float32; the scale is one number or one per column."""
+    """Compute sums · scale + bias in float32; the scale is one number or one per column."""
     y = sums.astype(np.float32) * scale
     if bias is None:
         return np.asarray(y)
@@ -80,7 +80,7 @@ def qgemm(
     c: Array | None = None, y_scale: Array | None = None, y_zero_point: Array | None = None, *, alpha: float = 1.0,
     transA: int = 0, transB: int = 0,
 ) -> Array:  # fmt: skip
-    """alpha · (a b + c) in float32, or quantised if `y_scale` is given; `c` has the scale of the product."""
+    """Compute alpha · (a b + c) in float32, or quantised if `y_scale` is given; `c` has the scale of the product."""
     for name, operand in (("a", a), ("b", b)):
         if operand.ndim != 2:
             raise OpError(f"{name} has {operand.ndim} dimensions, QGemm takes matrices")

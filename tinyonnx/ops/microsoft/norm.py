@@ -20,7 +20,7 @@ FLOAT32 = np.dtype(np.float32)
 def _normalised(
     x: Array, scale: Array, b: Array | None, first: int, epsilon: float, center: bool
 ) -> tuple[Array, Array, Array]:
-    """(x - mean) / deviation * scale + b over the axes from `first` on, the mean and 1 / deviation.
+    """Return (x - mean) / deviation * scale + b over the axes from `first` on, the mean and 1 / deviation.
 
     Without `center` the mean is taken as 0, and the deviation is the root mean square.
     """
@@ -60,7 +60,7 @@ def _layer_norm_shape(x: Info, scale: Info, b: Info | None = None, *, axis: int 
 def layer_normalization(
     x: Array, scale: Array, b: Array | None = None, *, axis: int = -1, epsilon: float = 1e-5, stash_type: int = 1
 ) -> tuple[Array, ...]:
-    """LayerNormalization as exporters wrote it before opset 17; Y has the type of the scale."""
+    """Compute LayerNormalization as exporters wrote it before opset 17; Y has the type of the scale."""
     first = _first_axis(x, axis, Scale=scale, B=b)
     y, *statistics = _normalised(widened(x), scale, b, first, epsilon, center=True)
     return y.astype(scale.dtype), *(s.astype(_statistics(x)) for s in statistics)
@@ -71,7 +71,7 @@ def layer_normalization(
 def simplified_layer_normalization(
     x: Array, scale: Array, *, axis: int = -1, epsilon: float = 1e-5, stash_type: int = 1
 ) -> tuple[Array, Array]:
-    """Y and the inverse of the root of the mean square."""
+    """Return Y and the inverse of the root of the mean square."""
     first = _first_axis(x, axis, scale=scale)
     y, _, inverse = _normalised(widened(x), scale, None, first, epsilon, center=False)
     return y.astype(scale.dtype), inverse.astype(_statistics(x))

@@ -116,7 +116,7 @@ def qlinear_softmax(
     x: Array, x_scale: Array, x_zero_point: Array | None = None, y_scale: Array | None = None,
     y_zero_point: Array | None = None, *, opset: int, axis: int = -1,
 ) -> Array:  # fmt: skip
-    """Softmax of quantised numbers; `opset` selects its version."""
+    """Compute Softmax of quantised numbers; `opset` selects its version."""
     (y_scale,) = present(y_scale=y_scale)
     function = softmax if opset >= 13 else softmax_1
     return _quantized(function(_real(x, x_scale, x_zero_point), axis=axis), y_scale, y_zero_point, x.dtype)
@@ -251,7 +251,7 @@ def qlinear_conv_(
     y_scale: Array, y_zero_point: Array, b: Array | None = None, *, geometry: ConvAttributes = ConvAttributes(),
     channels_last: int = 0,
 ) -> Array:  # fmt: skip
-    """QLinearConv of images that may have their channels last; filters have ONNX's layout."""
+    """Compute QLinearConv of images that may have their channels last; filters have ONNX's layout."""
     y = qlinear_conv(
         ctx,
         *(_channels_first(x) if channels_last else x, x_scale, x_zero_point, w, w_scale, w_zero_point),

@@ -32,7 +32,7 @@ class _QuantizedFactor:
 
 
 def _factors(name: str, w: Array, scale: Array | None, zero_point: Array | None) -> list[_QuantizedFactor]:
-    """One factor per direction of `w` [directions, features, columns], with scales per direction or column."""
+    """Return one factor per direction of `w` [directions, features, columns], with scales per direction or column."""
     if w.ndim != 3 or w.dtype not in (np.int8, np.uint8):
         raise OpError(f"{name} is {w.dtype} with {w.ndim} dimensions, must be int8 or uint8 with 3")
     (scale,) = present(**{f"{name}_scale": scale})
@@ -60,7 +60,7 @@ def dynamic_quantize_lstm(
     w_scale: Array | None = None, w_zero_point: Array | None = None, r_scale: Array | None = None,
     r_zero_point: Array | None = None, *, layer: RecurrentAttributes = RecurrentAttributes(), input_forget: int = 0,
 ) -> tuple[Array, ...]:  # fmt: skip
-    """LSTM of `w` [directions, features, 4 · hidden] and `r` [directions, hidden, 4 · hidden], transposed, as bytes."""
+    """Run an LSTM with bytes `w` [directions, features, 4 · hidden] and `r` [directions, hidden, 4 · hidden]."""
     if x.dtype != np.float32:
         raise OpError(f"X is {x.dtype}, must be float32")
     factors = list(zip(_factors("W", w, w_scale, w_zero_point), _factors("R", r, r_scale, r_zero_point)))

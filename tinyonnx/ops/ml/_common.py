@@ -32,7 +32,7 @@ def check_numbers(x: Array) -> None:
 
 
 def as_rows(x: Array) -> Array:
-    """Features as [rows, features]; a vector is one row. Raises OpError for another rank, and for strings."""
+    """Return features as [rows, features]; a vector is one row. Raises OpError for another rank, and for strings."""
     check_numbers(x)
     if x.ndim not in (1, 2):
         raise OpError(f"needs rank 1 or 2, got {list(x.shape)}")
@@ -113,14 +113,14 @@ def _softmax(x: Array) -> Array:
 
 
 def _softmax_zero(x: Array) -> Array:
-    """Softmax over the non-zero scores; zeros stay zero."""
+    """Compute Softmax over the non-zero scores; zeros stay zero."""
     e = np.where(np.abs(x) > 1e-7, np.exp(x - x.max(1, keepdims=True)), 0)
     total = e.sum(1, keepdims=True)
     return np.asarray(e / np.where(total == 0, 1, total))
 
 
 def _probit(x: Array) -> Array:
-    """Quantiles of the normal distribution by Winitzki's approximation, as in other runtimes."""
+    """Return quantiles of the normal distribution by Winitzki's approximation, as in other runtimes."""
     y = 2 * x - 1
     log = np.log((1 - y) * (1 + y))
     half = 2 / (math.pi * 0.147) + log / 2

@@ -195,7 +195,7 @@ class Votes:
         return Votes(start, target[order], weight[order], targets)
 
     def table(self) -> Array | None:
-        """Weights [leaves, targets] if every leaf has one vote for every target, in order, else None."""
+        """Return weights [leaves, targets] if every leaf has one vote for every target, in order, else None."""
         shape = (len(self.start) - 1, self.targets)
         if len(self.target) != shape[0] * shape[1] or (np.diff(self.start) != self.targets).any():
             return None

@@ -157,7 +157,7 @@ def _one_hot_rule(x: Info, *, cats_int64s: Ints = None, cats_strings: Strings = 
 def one_hot_encoder(
     ctx: Context, x: Array, *, cats_int64s: Ints = None, cats_strings: Strings = None, zeros: int = 1
 ) -> Array:
-    """One-hot vectors of categories; numbers are truncated before integer categories are looked up."""
+    """Return one-hot vectors of categories; numbers are truncated before integer categories are looked up."""
     categories = as_array(the_one("categories", cats_int64s=cats_int64s, cats_strings=cats_strings))
     if (x.dtype == STRING) != (categories.dtype == STRING):
         raise OpError(f"categories are {_kind(categories)}, the input has {_kind(x)}")

@@ -25,7 +25,7 @@ from tinyonnx.registry import Context, Info, op
 
 
 def _linear(ctx: Context, x: Array, coefficients: Floats, intercepts: Floats, outputs: int) -> Array:
-    """x · coefficientsᵀ + intercepts, [rows, outputs], float64."""
+    """Compute x · coefficientsᵀ + intercepts, [rows, outputs], float64."""
     rows = as_rows(x)
     features = column_count(len(coefficients or ()), outputs, "coefficients")
     if rows.shape[1] != features:
@@ -58,7 +58,10 @@ def linear_classifier(
     ctx: Context, x: Array, *, coefficients: Floats, intercepts: Floats = None, classlabels_ints: Ints = None,
     classlabels_strings: Strings = None, multi_class: int = 0, post_transform: str = "NONE",
 ) -> tuple[Array, Array]:  # fmt: skip
-    """Labels [rows] of the largest score, and scores [rows, classes]; two classes may share one row of coefficients."""
+    """Return labels [rows] of the largest score, and scores [rows, classes].
+
+    Two classes may share one row of coefficients.
+    """
     labels = class_labels(classlabels_ints, classlabels_strings, "ints")
     outputs = _outputs(as_rows(x).shape[1], coefficients, intercepts)
     if len(labels) != max(outputs, 2):

@@ -122,7 +122,7 @@ def _name(x: Array) -> str:
 def zip_map(
     x: Array, *, classlabels_int64s: Ints = None, classlabels_strings: Strings = None
 ) -> list[dict[Any, float]]:
-    """One dict per row; a vector is one row."""
+    """Return one dict per row; a vector is one row."""
     labels = class_labels(classlabels_int64s, classlabels_strings).tolist()
     if x.dtype.kind != "f" or x.ndim not in (1, 2) or x.shape[-1] != len(labels):
         raise OpError(f"needs rows of {len(labels)} numbers, one per label, got {x.dtype}{list(x.shape)}")

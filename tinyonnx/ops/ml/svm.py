@@ -106,7 +106,7 @@ def _votes(scores: Array, classes: int) -> Array:
 
 
 def _coupled(pairwise: Array, classes: int) -> Array:
-    """Class probabilities [rows, classes] from those of the first class of every pair [rows, pairs].
+    """Compute class probabilities [rows, classes] from those of the first class of every pair [rows, pairs].
 
     Wu, Lin and Weng, "Probability estimates for multi-class classification by pairwise
     coupling" (2004), algorithm 2, with libsvm's tolerance.
@@ -163,7 +163,10 @@ def _classifier_rule(x: Info, *, classification: ClassAttributes, **_: Any) -> l
 def svm_classifier(
     ctx: Context, x: Array, *, machine: MachineAttributes, classification: ClassAttributes
 ) -> tuple[Array, Array]:
-    """Labels [rows], and scores: probabilities of classes, or one score per pair of classes, or per linear class."""
+    """Return labels [rows] and scores.
+
+    Scores are probabilities of classes, or one for each pair of classes, or for each class of a linear machine.
+    """
     labels = classification.labels()
     classes, counts = len(labels), list(classification.vectors_per_class or ())
     coefficients, rho, transform = machine.coefficients, machine.rho, machine.post_transform

@@ -73,7 +73,7 @@ def tree_ensemble_classifier(
     ctx: Context, x: Array, *, nodes: NodeAttributes, class_: VoteAttributes, total: TotalAttributes,
     classlabels_int64s: Ints = None, classlabels_strings: Strings = None,
 ) -> tuple[Array, Array]:  # fmt: skip
-    """Labels [rows] of the class with the greatest score among those voted for, scores [rows, classes].
+    """Return labels [rows] of the class with the greatest score among those voted for, and scores [rows, classes].
 
     Votes for one class only, of two, are those of a binary classifier: the score of the second
     class, a probability if no weight is negative.
