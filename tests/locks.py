@@ -16,7 +16,7 @@ except ImportError:  # on Windows each process works for itself
 
 
 def shared_folder(factory: pytest.TempPathFactory) -> Path:
-    """The folder of all worker processes of pytest-xdist."""
+    """Return the folder of all worker processes of pytest-xdist."""
     base = factory.getbasetemp()
     return base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
 

@@ -126,7 +126,7 @@ def modules(package: str) -> dict[str, Path]:
 
 @cache
 def imports(package: str) -> list[tuple[str, str, bool]]:
-    """Importing module, imported module or package of this repository, and whether that happens when it is imported.
+    """Return importing module, imported module or package of this repository, and whether it is imported at once.
 
     Imports below `if TYPE_CHECKING` count like those at the top, but for those of a package's `__init__`, which declare
     what its `__getattr__` imports later.
@@ -193,7 +193,7 @@ def test_no_import_circles(package):
 
 
 def circles(graph: dict[str, set[str]]) -> Iterator[list[str]]:
-    """One circle for each group of nodes that reach each other."""
+    """Return one circle for each group of nodes that reach each other."""
     done: set[str] = set()
 
     def visit(node: str, path: list[str]) -> Iterator[list[str]]:

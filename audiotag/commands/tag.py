@@ -118,19 +118,28 @@ def run(args: argparse.Namespace) -> int:
     args.format = args.format or format_of(args.output)
     options = _options(args)
     _check(args)
-    from audiotag.crawl.signals import deferred, interruptible
+    _check_pictures(args)
+    if options.window and options.hop and options.hop > options.window:
+        say(f"windows of {options.window:g} s every {options.hop:g} s: the sound between them is not tagged")
+    return _tag(args, Job(args.model, args.threads if args.workers is None else 1, options, args.format))
 
+
+def _check_pictures(args: argparse.Namespace) -> None:
+    """Refuse, before the work, pictures that can't be drawn or written. Raises OutputError, Error."""
     if args.plot is not None:
-        from audiotag.pictures.plot import check, write_plot
+        from audiotag.pictures.plot import check
 
         try:
             check(args.plot)
         except OutputError as error:
             args.parser.error(f"argument --plot: {error}")
     check_outputs(files=[args.plot, args.activations])
-    if options.window and options.hop and options.hop > options.window:
-        say(f"windows of {options.window:g} s every {options.hop:g} s: the sound between them is not tagged")
-    job = Job(args.model, args.threads if args.workers is None else 1, options, args.format)
+
+
+def _tag(args: argparse.Namespace, job: Job) -> int:
+    """Write the rows of all files, in this process or in workers, and return the exit code."""
+    from audiotag.crawl.signals import deferred, interruptible
+
     with interruptible(), ExitStack() as stack:
         with deferred():  # an interrupted import may leave a module unusable
             pool = _pool(args, job)
@@ -148,7 +157,7 @@ def run(args: argparse.Namespace) -> int:
         model = pool.model() if pool else job.load()
         resume_collection()
         warn_if_untrained(model)
-        if not pool and job.tagger.network.precision != options.precision:
+        if not pool and job.tagger.network.precision != job.options.precision:
             say(f"runs {job.tagger.network.precision}: this processor lacks AVX512-BF16")
         hint_at_full_size(model)
         output = stack.enter_context(
@@ -170,7 +179,9 @@ def run(args: argparse.Namespace) -> int:
         failed = crawl.write(events, job, output, progress, _watch(args, job))
         progress.finish()
         if args.plot is not None and not failed:
-            write_plot(job.tagger, args.paths[0], options, args.plot)
+            from audiotag.pictures.plot import write_plot
+
+            write_plot(job.tagger, args.paths[0], job.options, args.plot)
     return 1 if failed or output.failures else 0
 
 

@@ -30,7 +30,7 @@ def make_tagger(
     kind="float",
     axes=(1, 3),
 ):
-    """A small tagger: the mean over time, then one linear layer with fixed weights."""
+    """Return a small tagger: the mean over time, then one linear layer with fixed weights."""
     model = parser.parse_model(f"""
         <ir_version: 8, opset_import: ["" : 17]>
         agraph ({input}) => ({output}) {{

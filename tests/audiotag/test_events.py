@@ -11,7 +11,7 @@ DOG, SIREN = audioset().find("Dog").index, audioset().find("Siren").index
 
 
 def events(scores, *, window=1.0, hop=1.0, among=None, **options):
-    """(start, end, score) of the events of one class that has these scores, window after window."""
+    """Return (start, end, score) of the events of one class that has these scores, window after window."""
     segmenter = Segmenter(EventOptions(**options), 527, among)
     found = []
     for k, score in enumerate(scores):
@@ -51,7 +51,7 @@ def test_short_events_and_short_gaps():
 
 
 def pushed(windows, **options):
-    """(start, end) of the events of one class in windows (start, end, score)."""
+    """Return (start, end) of the events of one class in windows (start, end, score)."""
     segmenter = Segmenter(EventOptions(**options), 527)
     found = []
     for start, end, score in windows:

@@ -49,7 +49,7 @@ def _dependencies() -> set[str]:
 
 
 def _hints() -> list[tuple[str, str]]:
-    """Each thing that a text of ours says to install, without options, with the text's path."""
+    """Yield each distribution that a text of ours says to install, without options, with the text's path."""
     found = []
     for name, text in _texts():
         for match in INSTALL.finditer(text):

@@ -63,7 +63,7 @@ def music(rng: np.random.Generator, n: int) -> Array:
 
 
 def keys(rng: np.random.Generator, n: int) -> Array:
-    """Clicks as of a keyboard: ringing keys in a room, pressed and released, eight a second."""
+    """Synthesise the clicks of a keyboard: ringing keys in a room, pressed and released, eight a second."""
     y = rng.standard_normal(n) * 0.003
     partials = rng.uniform(800, 7000, 5)
     t, echo = np.arange(int(0.04 * RATE)) / RATE, np.arange(int(0.1 * RATE))

@@ -15,7 +15,7 @@ from onnx_conformance.runtimes.base import Runtime
 
 
 def start_hostile() -> Callable[[bytes], Any]:
-    """Crashes on Abs, exits on Acos, hangs on Acosh, panics on Add, is wrong on Sub, lacks Mul; right on all else."""
+    """Start a runtime that crashes on Abs, exits on Acos, hangs on Acosh, panics on Add, fails Sub and lacks Mul."""
     prepare = RUNTIMES["tinyonnx"].start()
 
     def prepare_hostile(model: bytes) -> Any:
@@ -55,7 +55,7 @@ class Unreadable:
 
 
 def start_unreadable() -> Callable[[bytes], Any]:
-    """Returns outputs that the parent can't read."""
+    """Start a runtime whose outputs the parent can't read."""
     return lambda model: lambda feeds: [Unreadable()]
 
 
@@ -67,7 +67,7 @@ MISSING = Runtime("missing", "no_such_module", "no-such-package", start_never, "
 
 
 def start_wrong_tanh() -> Callable[[bytes], Any]:
-    """Takes positive inputs of Tanh for twice as large, and refuses Sinh."""
+    """Start a runtime that doubles positive inputs of Tanh, and refuses Sinh."""
     prepare = RUNTIMES["reference"].start()
 
     def plant(graph: onnx.GraphProto) -> None:

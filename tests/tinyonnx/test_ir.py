@@ -7,7 +7,7 @@ from tinyonnx.ir import Graph, Node, Value
 
 
 def chain() -> tuple[Graph, list[Value]]:
-    """x → Relu → a → Neg → b → Abs → c, with a also an output."""
+    """Return the graph x → Relu → a → Neg → b → Abs → c, with a also an output."""
     graph = Graph("chain", {"": 17})
     values = [Value(n) for n in "xabc"]
     graph.add_input(values[0])

@@ -32,7 +32,7 @@ def test_the_environment_sets_the_bounds_of_bytes(monkeypatch, text, nbytes):
 @pytest.mark.parametrize("text", ["much", "0", "-1", "nan", "inf"])
 def test_the_environment_must_set_a_positive_number(monkeypatch, text):
     monkeypatch.setenv("TINYONNX_MAX_MEMORY", text)
-    with pytest.raises(InputError, match="TINYONNX_MAX_MEMORY is a positive number of GiB"):
+    with pytest.raises(InputError, match="TINYONNX_MAX_MEMORY must be a positive number of GiB"):
         Limits()
 
 

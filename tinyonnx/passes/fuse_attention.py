@@ -50,6 +50,17 @@ class _Mask(NamedTuple):
     where_true: bool
 
 
+class _Scores(NamedTuple):
+    """The product whose result is scaled, biased and masked before the Softmax, and the nodes that do so."""
+
+    matmul: Node
+    scale: float
+    bias: Value | None
+    add: Node | None
+    mask: _Mask | None
+    nodes: list[Node]
+
+
 def fuse_attention(rewrite: Rewrite) -> None:
     """Fuse every MatMul, Softmax, MatMul."""
     for product in [n for n in rewrite.graph.nodes if n.op_type == "MatMul" and not n.domain]:
@@ -69,63 +80,71 @@ def _before(value: Value | None, *op_types: str) -> Node | None:
 def _fuse(rewrite: Rewrite, product: Node, softmax: Node) -> str | None:
     """Fuse the nodes around a product of weights and values, or return the reason why not."""
     weights = softmax.output
-    rank = len(weights.static_shape or ())
-    if not 2 <= rank <= 4 or weights.dtype != np.float32:
-        return "not a product of float32 of two to four known axes"
-    if softmax.attributes.get("axis", -1 if softmax.opset >= 13 else 1) not in (-1, rank - 1):
-        return "not over the last axis"
-    if sole_reader(weights) is not product:
-        return why_no_sole_reader(weights)
-    bias, nodes, reader, add = None, [softmax, product], softmax, None
-    scores = softmax.inputs[0]
-    mask = _mask(scores)
-    if mask is not None and sole_reader(mask.node.output) is softmax:
-        scores, reader = mask.scores, mask.node
-        nodes.append(mask.node)
-    else:
-        mask = None
-    sum_ = _before(scores, "Add")
-    if sum_ is not None and sole_reader(sum_.output) is reader:
-        found = next(((s, b) for s, b in (sum_.inputs[:2], sum_.inputs[1::-1]) if _scaled(s) is not None), None)
-        if found is not None:
-            scores, bias = found
-            reader = add = sum_
-            nodes.append(sum_)
-    scaled = _scaled(scores)
-    if scaled is None or scores is None or sole_reader(scores) is not reader:
-        return "the scores are not a product"
-    matmul, scale, between = scaled
-    if matmul.output.static_shape != weights.static_shape:
-        return "the bias broadcasts the scores"
-    if add is not None and aligns_by_axis(add):
-        return f"opset {add.opset} has other broadcasting rules"
-    operands = [
-        _operand(matmul.inputs[0], matmul),
-        _operand(matmul.inputs[1], matmul),
-        _operand(product.inputs[1], product),
-    ]
-    condition = None if mask is None else mask.condition
-    reason = _why_not(operands, bias, weights, product) or _why_no_mask(condition, weights)
+    reason = _why_no_weights(softmax, product)
     if reason:
         return reason
-    if mask is not None:
-        bias = _biased(rewrite, mask, bias)
+    scores = _scores(softmax)
+    if scores is None:
+        return "the scores are not a product"
+    operands = [
+        _operand(scores.matmul.inputs[0], scores.matmul),
+        _operand(scores.matmul.inputs[1], scores.matmul),
+        _operand(product.inputs[1], product),
+    ]
+    reason = (
+        _why_no_scores(scores, weights)
+        or _why_not(operands, scores.bias, weights, product)
+        or _why_no_mask(scores.mask, weights)
+    )
+    if reason:
+        return reason
+    bias = scores.bias if scores.mask is None else _biased(rewrite, scores.mask, scores.bias)
     q, k, v = (x for x in operands if x is not None)
     k.perm[-2:] = k.perm[:-3:-1]
-    last, out_perm = product, None
-    turn = sole_reader(product.output)
-    if turn is not None and turn.op_type == "Transpose" and not turn.domain:
-        order = [int(axis) for axis in turn.attributes.get("perm") or []]
-        if order[-1:] == [rank - 1]:
-            last, out_perm = turn, order
-    attributes = {"scale": scale * q.scale * k.scale, "q_perm": q.perm, "k_perm": k.perm}
+    last, out_perm = _result(product)
+    attributes = {"scale": scores.scale * q.scale * k.scale, "q_perm": q.perm, "k_perm": k.perm}
     attributes |= {"v_perm": v.perm} | ({} if out_perm is None else {"out_perm": out_perm})
     places = {id(node): i for i, node in enumerate(rewrite.graph.nodes)}
-    inner = {id(n): n for n in (*nodes, matmul, *between, *q.nodes, *k.nodes, *v.nodes) if n is not last}
+    nodes = (softmax, product, *scores.nodes, *q.nodes, *k.nodes, *v.nodes)
+    inner = {id(n): n for n in nodes if n is not last}
     others = sorted(inner.values(), key=lambda n: places[id(n)])
     fused = rewrite.fuse(last, others, "FusedAttention", [q.value, k.value, v.value, bias], attributes)
     rewrite.applied(fused, f"attention of {len(others) + 1} operators around {softmax.label}")
     return None
+
+
+def _scores(softmax: Node) -> _Scores | None:
+    """Match a product, perhaps multiplied by a number, then the Add of a bias, then the Where of a mask."""
+    value, reader = softmax.inputs[0], softmax
+    nodes, bias, add = [], None, None
+    mask = _mask(value)
+    if mask is not None and sole_reader(mask.node.output) is softmax:
+        value, reader = mask.scores, mask.node
+        nodes.append(mask.node)
+    else:
+        mask = None
+    total = _before(value, "Add")
+    if total is not None and sole_reader(total.output) is reader:
+        found = next(((s, b) for s, b in (total.inputs[:2], total.inputs[1::-1]) if _scaled(s) is not None), None)
+        if found is not None:
+            value, bias = found
+            reader = add = total
+            nodes.append(total)
+    scaled = _scaled(value)
+    if scaled is None or value is None or sole_reader(value) is not reader:
+        return None
+    matmul, scale, between = scaled
+    return _Scores(matmul, scale, bias, add, mask, [*nodes, *between, matmul])
+
+
+def _result(product: Node) -> tuple[Node, Order]:
+    """Return the node that gives the result, the product or a Transpose after it, and the order of its axes."""
+    turn = sole_reader(product.output)
+    if turn is not None and turn.op_type == "Transpose" and not turn.domain:
+        order = [int(axis) for axis in turn.attributes.get("perm") or []]
+        if order[-1:] == [len(product.output.static_shape or ()) - 1]:
+            return turn, order
+    return product, None
 
 
 def _mask(value: Value | None) -> _Mask | None:
@@ -141,10 +160,11 @@ def _mask(value: Value | None) -> _Mask | None:
     return None
 
 
-def _why_no_mask(condition: Value | None, weights: Value) -> str | None:
-    if condition is None:
+def _why_no_mask(mask: _Mask | None, weights: Value) -> str | None:
+    if mask is None:
         return None
-    shape, scores = condition.static_shape, weights.static_shape or ()
+    condition, scores = mask.condition, weights.static_shape or ()
+    shape = condition.static_shape
     if condition.dtype != np.bool_ or shape is None or not 0 < len(shape) <= len(scores) or shape[-1] != scores[-1]:
         return "the shape of the mask is not known, or the same for all keys"
     return None
@@ -221,6 +241,24 @@ def _factor(node: Node) -> tuple[Value | None, float]:
         if factor and _keeps_shape(node, x):
             return x, factor if node.op_type == "Mul" else 1 / factor
     return None, 1.0
+
+
+def _why_no_weights(softmax: Node, product: Node) -> str | None:
+    weights = softmax.output
+    rank = len(weights.static_shape or ())
+    if not 2 <= rank <= 4 or weights.dtype != np.float32:
+        return "not a product of float32 of two to four known axes"
+    if softmax.attributes.get("axis", -1 if softmax.opset >= 13 else 1) not in (-1, rank - 1):
+        return "not over the last axis"
+    return None if sole_reader(weights) is product else why_no_sole_reader(weights)
+
+
+def _why_no_scores(scores: _Scores, weights: Value) -> str | None:
+    if scores.matmul.output.static_shape != weights.static_shape:
+        return "the bias broadcasts the scores"
+    if scores.add is not None and aligns_by_axis(scores.add):
+        return f"opset {scores.add.opset} has other broadcasting rules"
+    return None
 
 
 def _why_not(operands: list[_Operand | None], bias: Value | None, weights: Value, product: Node) -> str | None:

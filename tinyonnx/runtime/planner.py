@@ -306,41 +306,44 @@ class _Planner:
     def _add_step(self, node: Node) -> None:
         fast = self.chosen.get(id(node))
         if fast is None:
-            step = NumpyStep(
-                node,
-                [-1 if v is None else self._slot(v) for v in node.inputs],
-                [-1 if v is None or not v.uses else self._slot(v) for v in node.outputs],
-                self.why.get(id(node), "a subgraph of a plan for many sizes"),
-            )
-            if self.kernels:
-                step.compiled = COMPILED.get(lookup(node.domain, node.op_type, node.opset).function)
-            for subgraph in node.subgraphs:
-                inner = _Planner(subgraph, self.model, self.limits, self.pool, self.kernels and self.bodies, self)
-                step.subplans[id(subgraph)] = inner.plan()
-            room = max((body.arena_bytes for body in step.subplans.values()), default=0)
-            if room:
-                step.region = self._new_buffer(f"{node.label}: subgraphs", (room,), BYTE, "row_major")
-            for value in _reads(node):
-                self._touch(value, len(self.steps))
-            for result in node.outputs:
-                if result is not None and result.uses:
-                    self._buffer(result)
-            for subplan in step.subplans.values():
-                for value, _ in subplan.captures:
-                    self._slot(value)
-            self.steps.append(step)
-            return
+            self._add_numpy_step(node)
+        else:
+            self._add_kernel_step(node, fast)
+
+    def _add_numpy_step(self, node: Node) -> None:
+        """Add a step that runs the operator in numpy, and the plans of its subgraphs."""
+        step = NumpyStep(
+            node,
+            [-1 if v is None else self._slot(v) for v in node.inputs],
+            [-1 if v is None or not v.uses else self._slot(v) for v in node.outputs],
+            self.why.get(id(node), "a subgraph of a plan for many sizes"),
+        )
+        if self.kernels:
+            step.compiled = COMPILED.get(lookup(node.domain, node.op_type, node.opset).function)
+        for subgraph in node.subgraphs:
+            inner = _Planner(subgraph, self.model, self.limits, self.pool, self.kernels and self.bodies, self)
+            step.subplans[id(subgraph)] = inner.plan()
+        room = max((body.arena_bytes for body in step.subplans.values()), default=0)
+        if room:
+            step.region = self._new_buffer(f"{node.label}: subgraphs", (room,), BYTE, "row_major")
+        for value in _reads(node):
+            self._touch(value, len(self.steps))
+        for result in node.outputs:
+            if result is not None and result.uses:
+                self._buffer(result)
+        for subplan in step.subplans.values():
+            for value, _ in subplan.captures:
+                self._slot(value)
+        self.steps.append(step)
+
+    def _add_kernel_step(self, node: Node, fast: Fast) -> None:
+        """Add a step that runs a kernel, after the copies of its operands that it needs in another memory order."""
         written = next(value for value in node.outputs if value is not None)
         layout = self._layout(written) if fast.layout == "any" else fast.layout
-        operands: list[Buffer | Array | None] = []
-        for operand in node.inputs:
-            if operand is None or operand.is_constant:
-                operands.append(None if operand is None else operand.sizes if operand.const is None else operand.const)
-            else:
-                operands.append(self._in_layout(operand, layout))
-        for buffer in operands:
-            if isinstance(buffer, Buffer):
-                buffer.end = len(self.steps)
+        operands = [self._operand(value, layout) for value in node.inputs]
+        for operand in operands:
+            if isinstance(operand, Buffer):
+                operand.end = len(self.steps)
         first, *others = node.outputs
         results = [first, *(value if value is not None and value.uses else None for value in others)]
         targets = [None if value is None else self._buffer(value) for value in results]
@@ -348,6 +351,14 @@ class _Planner:
         for result in results:
             if result is not None:
                 self._slot(result)
+
+    def _operand(self, value: Value | None, layout: str) -> Buffer | Array | None:
+        """Return an operand of a kernel: a constant, sizes, or a buffer in this memory order; None if it is absent."""
+        if value is None:
+            return None
+        if value.is_constant:
+            return value.sizes if value.const is None else value.const
+        return self._in_layout(value, layout)
 
     def _find_steps_by_sizes(self) -> None:
         """Mark the steps whose outputs follow from the sizes of the inputs; these outputs are kept through all runs."""

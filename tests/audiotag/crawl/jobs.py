@@ -119,7 +119,7 @@ class Job:
 
 
 def run(folder, paths, count=2, timeout=None, at_load=""):
-    """{path: (its rows, its end)}."""
+    """Run the pool and return {path: (its rows, its end)}."""
     found, data = {}, b""
     with Pool(Job(folder, at_load), count, timeout) as pool:
         model = pool.model()

@@ -12,7 +12,7 @@ FILES = [f"clip {number}.wav" for number in range(12)]
 
 
 def rows_of(path):
-    """Some rows, of different lengths; of some files none."""
+    """Return rows of different lengths, none for some files."""
     return "".join(f"{path} row {row}{'.' * row}\n" for row in range(int(path[5:-4]) % 4)).encode()
 
 

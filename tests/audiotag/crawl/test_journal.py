@@ -260,7 +260,7 @@ def test_the_journal_is_small(out):
 
 
 def linked(out, kind):
-    """Another name of the output."""
+    """Return another name of the output."""
     other = out.with_name("other.txt")
     if kind == "symbolic":
         other.symlink_to(out.name)

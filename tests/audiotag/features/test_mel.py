@@ -35,7 +35,7 @@ def test_filterbank_and_window_are_pytorchs(golden):
 
 
 def energies(x, config=mel.DEFAULT):
-    """The definition, in float64 and without blocks or bands: (n_mels, T), and the frames' own energies (T,)."""
+    """Return energies (n_mels, T) by the definition, in float64 and without blocks, and energies of frames (T,)."""
     half = config.n_fft // 2
     x = np.pad(x.astype(np.float64), (0, max(0, config.min_samples - len(x))))
     y = np.pad(x[1:] - config.preemphasis * x[:-1], half, mode="reflect")
@@ -53,7 +53,7 @@ def reference(x, config=mel.DEFAULT):
 
 
 def noise(n, seed):
-    """Samples that pre-emphasis makes white, as recordings nearly are."""
+    """Return noise that is white after pre-emphasis, as recordings nearly are."""
     x = np.random.default_rng(seed).standard_normal(n) * 0.1
     for i in range(1, n):
         x[i] += 0.97 * x[i - 1]

@@ -51,7 +51,7 @@ def test_a_legacy_checkpoint_of_panns(shared, tmp_path):
 
 
 def ced_state(path):
-    """The tensors of CED's checkpoint, from the export: maps of features are stored there under other names, turned."""
+    """Return the tensors of CED's checkpoint from the export, which has linear maps transposed, under other names."""
     graph = onnx.load(path).graph
     arrays = {tensor.name: onnx.numpy_helper.to_array(tensor) for tensor in graph.initializer}
     state = {name.removeprefix("model."): array for name, array in arrays.items() if name.startswith("model.")}
@@ -83,7 +83,7 @@ def test_a_checkpoint_of_ced(shared, checkpoint, tmp_path):
 
 
 def state_of(config, seed=0):
-    """A checkpoint of a config with random weights."""
+    """Return a checkpoint of a config with random weights."""
     tensors, state = random_tensors(seed), {}
 
     def remembered(name, shape, gain):

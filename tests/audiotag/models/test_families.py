@@ -34,7 +34,7 @@ def of(families, folder):
 
 
 def definition(x, config):
-    """Features computed in float64 with numpy, (mels, frames)."""
+    """Return features computed in float64 with numpy, (mels, frames)."""
     x = x.astype(np.float64)
     y = x if config.preemphasis is None else x[1:] - config.preemphasis * x[:-1]
     y = np.pad(y, config.padding, mode={"reflect": "reflect", "zero": "constant", None: "constant"}[config.centre])
@@ -97,7 +97,7 @@ OUTPUTS = {
 
 
 def heard(golden, clip, sound, features):
-    """The front end as the family computes it, (rows, columns)."""
+    """Return the output of the front end as the family computes it, (rows, columns)."""
     if features.startswith("waveform"):
         return golden[f"{clip}:{sound}"][None]
     rows = golden[f"{clip}:{sound.replace('waveform', 'features')}"]

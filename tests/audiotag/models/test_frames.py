@@ -79,7 +79,7 @@ def listener(tmp_path):
 
 
 def two_minutes(start, seconds):
-    """Quiet noise with a loud sound in it."""
+    """Return quiet noise with a loud sound in it."""
     random = np.random.default_rng(1)
     samples = 0.001 * random.standard_normal(120 * RATE)
     span = slice(round(start * RATE), round((start + seconds) * RATE))
@@ -88,7 +88,7 @@ def two_minutes(start, seconds):
 
 
 def threshold_of(tagger, samples, start):
-    """The class that tells the sound from the noise best, and the score between both."""
+    """Return the class that tells the sound from the noise best, and the score between both."""
     rows = list(tagger.scorer.events(_clip(samples), None, None, []))
     scores = np.array([row.scores for row in rows])
     middles = np.array([(row.start + row.end) / 2 for row in rows])

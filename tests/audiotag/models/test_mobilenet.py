@@ -55,7 +55,7 @@ def run(graph, melspec, names=None):
 
 
 def with_blocks(graph):
-    """The graph with every block's result as an output."""
+    """Return the graph with every block's result as an output."""
     graph = graph.clone()
     values = graph.values()
     for name in BLOCKS:

@@ -20,13 +20,13 @@ FRAMES = 96
 
 
 def shapes_of(shared, name):
-    """Names and shapes of the published tensors."""
+    """Return names and shapes of the published tensors."""
     tensors = json.loads((shared / f"data/families/panns/keys_{name}.json").read_text())["tensors"]
     return {tensor["key"]: tuple(tensor["shape"]) for tensor in tensors}
 
 
 def state_of(shared, name, factor=1):
-    """A checkpoint with random weights, under which activations neither explode nor vanish.
+    """Return a checkpoint with random weights, under which activations neither explode nor vanish.
 
     Convolutions have `factor` times fewer channels than published.
     """
@@ -65,7 +65,7 @@ def norm(state, name, x):
 
 
 def conv(x, weight):
-    """A convolution of (channels, time, mel) with stride 1 that keeps the size; depthwise if its weight is."""
+    """Compute a convolution of (channels, time, mel) with stride 1 that keeps the size; depthwise if its weight is."""
     out, n, size, _ = weight.shape
     pad = size // 2
     windows = np.lib.stride_tricks.sliding_window_view(
@@ -113,7 +113,7 @@ BODIES = {
 
 
 def definition(name, state, logmel):
-    """(probabilities of the clip, of its segments) of one clip (time, mel)."""
+    """Return (probabilities of the clip, of its segments) of one clip (time, mel)."""
     x = norm(state, "bn0", logmel.T[:, :, None])[:, :, 0].T[None]
     x = BODIES[name](state, x).mean(2)
     if name == "Cnn14_DecisionLevelMax":

@@ -174,7 +174,7 @@ def test_codes_of_another_index_are_refused(tmp_path):
 
 
 def near_duplicates(rng):
-    """Unit vectors that differ less than their codes tell apart."""
+    """Return unit vectors that differ less than their codes tell apart."""
     vectors = rng.standard_normal(96) + 1e-4 * rng.standard_normal((5000, 96))
     return vectors
 

@@ -16,7 +16,7 @@ CONTENT = ["x" * 1000] * 500
 
 
 def send(response, room, fail_after=None):
-    """The messages of a response, and the room that was left during each."""
+    """Return the messages of a response, and the room that was left during each."""
     messages, left = [], []
 
     async def receive():

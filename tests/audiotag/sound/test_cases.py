@@ -90,7 +90,10 @@ def piped(content: bytes, **options: Any) -> Any:
 
 
 def routes(path: Path) -> Iterator[tuple[str, Any, list[str]]]:
-    """(name, samples, warnings) by every route into the package; samples are an AudioError if that was raised."""
+    """Return (name, samples, warnings) by every route into the package.
+
+    Samples are an AudioError if that was raised.
+    """
     content = path.read_bytes()
     ways: dict[str, Any] = {
         "path": lambda notes: audio.read(path, notes=notes),

@@ -93,7 +93,7 @@ def same(a, b):
 
 
 def check(contents, agree):
-    """Whether all end, in another process, since what hangs holds this one's lock of libsndfile."""
+    """Check that all files end; in another process, because a read that hangs holds libsndfile's lock."""
     for content in contents:
         faulthandler.dump_traceback_later(LIMIT, exit=True)
         result = piped(content)

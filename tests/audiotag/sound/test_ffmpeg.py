@@ -21,7 +21,7 @@ RATE = 44100
 
 
 def tone(seconds: float = 1.0, channels: int = 2) -> np.ndarray:
-    """(frames, channels) float32: another pitch in each channel."""
+    """Return (frames, channels) float32 with another pitch in each channel."""
     time = np.arange(int(RATE * seconds)) / RATE
     return np.stack([0.3 * np.sin(2 * np.pi * 440 * (c + 1) * time) for c in range(channels)], 1).astype(np.float32)
 

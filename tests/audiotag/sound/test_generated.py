@@ -22,7 +22,7 @@ RATE = 32000
 
 
 def sound(seconds: float) -> np.ndarray:
-    """(frames, 2) float32: a tone and noise that get louder, so that variable bit rates vary."""
+    """Return (frames, 2) float32: a tone and noise that get louder, so that variable bit rates vary."""
     time = np.arange(int(RATE * seconds)) / RATE
     noise = np.random.default_rng(int(seconds * 10)).standard_normal(len(time)) * np.linspace(0, 0.3, len(time)) ** 2
     tone = 0.2 * np.sin(2 * np.pi * 440 * time)
@@ -51,7 +51,7 @@ def mono(format: str, subtype: str | None = None) -> Callable[[np.ndarray], byte
 
 
 def xi(samples: np.ndarray) -> bytes:
-    """FastTracker's instrument; libsndfile leaves the size of the sound at 0."""
+    """Return an instrument of FastTracker; libsndfile leaves the size of its sound at 0."""
     content = mono("XI", "DPCM_16")(samples)
     at = len(content) - 2 * len(samples) - 40
     return content[:at] + struct.pack("<I", 2 * len(samples)) + content[at + 4 :]

@@ -46,7 +46,7 @@ class Unseekable:
 
 
 def check(content: bytes, expected: np.ndarray | None, warning: str = "", unread: bool = False) -> None:
-    """Whether the package, from a file and a pipe, and the executable read that, with that warning.
+    """Check that the package, from a file and a pipe, and the executable read these samples, with this warning.
 
     With `unread` the package also warns of bytes that it leaves out.
     """

@@ -33,7 +33,7 @@ def samples():
 
 
 def spans(n, window, hop, block=1000):
-    """(start, end) in samples of the windows of a clip of n samples."""
+    """Return (start, end) in samples of the windows of a clip of n samples."""
     x = np.arange(n, dtype=np.float32)
     found = []
     for start, part in Grid(window, hop).cut(x[i : i + block] for i in range(0, n, block)):

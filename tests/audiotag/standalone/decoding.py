@@ -28,7 +28,7 @@ class Decoder:
     def __call__(
         self, content: bytes, piece: int = 1 << 30, raw: tuple[int, int, int] = (0, 0, 0)
     ) -> tuple[str, Array]:
-        """(what is wrong, samples) of a file that comes in pieces; raw: encoding, channels, rate."""
+        """Return (what is wrong, samples) of a file that comes in pieces; raw: encoding, channels, rate."""
         return self.read(io.BytesIO(content), len(content), piece, raw)
 
     def read(

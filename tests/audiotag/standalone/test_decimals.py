@@ -17,7 +17,7 @@ def lines(name, values, *arguments):
 
 
 def numbers(n):
-    """Probabilities: of all sizes, near ties of six digits, and the ends."""
+    """Return probabilities: of all sizes, near ties of six digits, and the ends."""
     random = np.random.default_rng(0)
     ties = (random.integers(0, 10**7, n // 4) * 10 + 5) / 10.0 ** random.integers(7, 12, n // 4)
     parts = [

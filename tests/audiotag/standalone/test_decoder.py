@@ -197,7 +197,7 @@ WHOLE = riff(
 
 @st.composite
 def mutated(draw):
-    """A file of which bytes are others, more or fewer."""
+    """Return a file with bytes changed, inserted or removed."""
     content = bytearray(WHOLE)
     for _ in range(draw(st.integers(1, 4))):
         at = draw(st.integers(0, 90))

@@ -24,7 +24,7 @@ if sys.platform != "linux" or platform.machine() != "x86_64":
 
 
 def rows_of(model: Path, folder: Path, seconds: float = 3.3) -> tuple[list[Any], list[Any]]:
-    """The rows of an executable and those of the package, for a sound of the model's own rate."""
+    """Return the rows of an executable and those of the package, for a sound of the model's own rate."""
     tagger = Tagger(model)
     build_program(resolve(model), folder / "program")
     samples = np.random.default_rng(0).standard_normal(round(seconds * tagger.rate)) * 0.1

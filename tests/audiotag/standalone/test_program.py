@@ -251,7 +251,7 @@ def test_standard_output_that_takes_no_more(program, scorer, number, code):
 
 
 def arrays_in(value):
-    """All arrays of nested tuples."""
+    """Return all arrays of nested tuples."""
     if isinstance(value, np.ndarray):
         return [value]
     return [array for item in value for array in arrays_in(item)] if isinstance(value, tuple) else []

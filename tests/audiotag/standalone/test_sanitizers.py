@@ -63,7 +63,7 @@ def build(folder: Path, family: str) -> Path:
 
 
 def cases(count: int, seed: int) -> Iterator[bytes]:
-    """Arguments and files, as `c/stubs.c` reads them."""
+    """Return arguments and files, as `c/stubs.c` reads them."""
     for i in range(seed, seed + count):
         chance = random.Random(i)
         content = mutated(chance)

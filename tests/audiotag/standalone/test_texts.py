@@ -22,7 +22,7 @@ def name_of(name, shown, quoted):
 
 
 def inside(text):
-    """A text between the quotes of JSON."""
+    """Return a text between the quotes of JSON."""
     return json_text(text)[1:-1]
 
 

@@ -79,7 +79,7 @@ def choose(page: Any, *paths: Path) -> None:
 
 
 def title(page: Any) -> str:
-    """The title of the result that is shown, empty while there is none; read in one step."""
+    """Return the title of the result that is shown, empty while there is none; read in one step."""
     script = """
         const result = document.getElementById("result");
         return result.offsetParent ? document.getElementById("title").textContent : "";
@@ -88,7 +88,7 @@ def title(page: Any) -> str:
 
 
 def buttons(page: Any) -> list[str]:
-    """The words of the files' buttons, read in one step."""
+    """Return the words of the files' buttons, read in one step."""
     script = "return [...document.querySelectorAll('#files button')].map((button) => button.innerText)"
     return [" ".join(text.split()) for text in page.execute_script(script)]
 

@@ -37,7 +37,7 @@ def complaints(stderr: str) -> list[str]:
 
 
 def assert_refused(result: subprocess.CompletedProcess[str], *culprit: str) -> None:
-    """One line that holds every word of `culprit`, and no other complaint."""
+    """Assert that the only complaint is one line with every word of `culprit`."""
     assert result.returncode == 1, result.stderr
     lines = complaints(result.stderr)
     assert len(lines) == 1, result.stderr
@@ -53,7 +53,7 @@ def noise(seconds: float = 0.5) -> np.ndarray:
 
 
 def wav(path: Path, samples: np.ndarray, rate: int = RATE) -> None:
-    """A mono float WAV file, header by hand: libsndfile wouldn't write a rate of 0."""
+    """Return a mono float WAV file, header by hand: libsndfile wouldn't write a rate of 0."""
     data = samples.astype("<f4").tobytes()
     form = struct.pack("<4sIHHIIHH", b"fmt ", 16, 3, 1, rate, rate * 4, 4, 32)
     chunks = b"WAVE" + form + struct.pack("<4sI", b"data", len(data)) + data
@@ -148,7 +148,7 @@ def clip(tmp_path: Path) -> Path:
 
 
 def model_of(*op_types: str, weights: TensorProto | None = None) -> onnx.ModelProto:
-    """melspec → ops one after the other → logits."""
+    """Return a model of these operators in a row: melspec → … → logits."""
     names = ["melspec", *(f"x{i}" for i in range(len(op_types) - 1)), "logits"]
     nodes = [helper.make_node(op, [a], [b]) for op, a, b in zip(op_types, names, names[1:])]
     if weights is not None:
@@ -223,7 +223,7 @@ class Call:
 
 
 def checkpoint(path: Path, content: object) -> None:
-    """The layout of `torch.save`: a zip archive of a pickle and its storages."""
+    """Return the layout of `torch.save`: a zip archive of a pickle and its storages."""
     buffer = io.BytesIO()
     pickle.dump(content, buffer, protocol=2)
     with zipfile.ZipFile(path, "w") as archive:

@@ -18,7 +18,7 @@ SAMPLES = (0.3 * np.sin(np.arange(RATE) / 7) * 32767).astype("<i2")
 
 
 def wav(riff_size: int, data_size: int, extra: bytes = b"") -> bytes:
-    """16-bit mono WAV with these sizes in its header and an extra chunk before the samples."""
+    """Return 16-bit mono WAV with these sizes in its header and an extra chunk before the samples."""
     form = struct.pack("<4sIHHIIHH", b"fmt ", 16, 1, 1, RATE, RATE * 2, 2, 16)
     data = SAMPLES.tobytes()
     return (

@@ -152,7 +152,7 @@ class _TooBig(Exception):
 
 
 def _feed(arg: tinyonnx.NodeArg, data: bytes) -> Any:
-    """Some value of the input's declared type, the same for the same model."""
+    """Return some value of the input's declared type, the same for the same model."""
     random_numbers = np.random.default_rng(len(data))
     if arg.type.startswith("seq(tensor("):
         element = tinyonnx.NodeArg(arg.name, arg.type[4:-1], [2, 3])
@@ -282,7 +282,7 @@ class Fuzzer:
 
 
 def fuzz(corpus: Path, findings: Path, seconds: float) -> None:
-    """Fuzz for so long; without atheris by random changes of the corpus alone."""
+    """Fuzz for some seconds; without atheris by random changes of the corpus alone."""
     warnings.simplefilter("ignore")
     resource.setrlimit(resource.RLIMIT_AS, (8 << 30, 8 << 30))
     fuzzer = Fuzzer(findings, seconds)

@@ -69,7 +69,7 @@ def whole(chance: random.Random) -> bytes:
 
 
 def mutated(chance: random.Random) -> bytes:
-    """One of which bytes or fields of the header are others, more or fewer, or the end is missing."""
+    """Return a file with bytes or fields of the header changed, inserted or removed, or without its end."""
     content = bytearray(whole(chance))
     for _ in range(chance.choice((0, 1, 1, 1, 2, 3, 5))):
         at = chance.randrange(min(120, len(content) + 1))

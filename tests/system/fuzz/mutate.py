@@ -24,7 +24,7 @@ Random = random.Random
 
 
 def mutated(data: bytes, seed: int, change_bytes: Callable[[bytes], bytes]) -> bytes:
-    """One to four changes of the model in `data`; of its bytes where it isn't one, and now and then."""
+    """Change the model in `data` in one to four places; if it is none, and now and then, change bytes."""
     r = Random(seed)
     model = ModelProto()
     try:
@@ -205,7 +205,7 @@ def _other_operator(r: Random, model: ModelProto) -> None:
 
 
 def _insert_node(r: Random, model: ModelProto) -> None:
-    """A new operator on some value; what read that value may read the new one."""
+    """Insert a new operator after some value, whose readers may read the result instead."""
     graph = _graph(r, model)
     op = r.choice(OPS)
     values = [v for v in _values(graph) if v]
@@ -254,7 +254,7 @@ def _change_outputs(r: Random, model: ModelProto) -> None:
 
 
 def _into_branch(r: Random, model: ModelProto) -> None:
-    """A node becomes the branches of an If."""
+    """Replace a node by an If with the node in its branches."""
     graph = _graph(r, model)
     at = r.randrange(len(graph.node))
     node = graph.node[at]

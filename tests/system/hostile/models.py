@@ -55,7 +55,7 @@ def refused(
     feeds: Mapping[str, Any] | None = None,
     **limits: Any,
 ) -> None:
-    """Loading or running fails, optimised or not, with one printable line that names the file and `expected`."""
+    """Assert that loading or running fails, optimised or not, with a printable line that names file and `expected`."""
     path = folder / "hostile.onnx"
     path.write_bytes(source if isinstance(source, bytes) else source.SerializeToString())
     for level in LEVELS:
@@ -70,7 +70,7 @@ def refused(
 
 @contextmanager
 def in_time() -> Iterator[None]:
-    """Seconds of work, so that a busy machine fails no test: what waits forever would show by itself."""
+    """Assert that the block takes less processor time than the limit; waiting doesn't count, as on a busy machine."""
     start = time.process_time()
     yield
     assert time.process_time() - start < SECONDS

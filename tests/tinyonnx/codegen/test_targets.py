@@ -33,7 +33,7 @@ MAGIC = {"elf": b"\x7fELF", "coff": struct.pack("<H", 0x8664), "macho": b"\xcf\x
 
 
 def emitted(target: str, cpu: str, features: str = "") -> tuple[int, bytes]:
-    """Lanes, and the object file of a kernel with a register tile."""
+    """Return lanes, and the object file of a kernel with a register tile."""
     environment = {"TINYONNX_TARGET": target, "NUMBA_CPU_NAME": cpu, "NUMBA_CPU_FEATURES": features}
     done = subprocess.run(
         [sys.executable, "-c", SCRIPT],

@@ -73,7 +73,7 @@ def run(
     rounded: bool = False,
     **attributes: Any,
 ) -> tuple[Array, Array]:
-    """(the kernel's result, the operator's first); inputs at `constants` are constant and read-only.
+    """Return (the kernel's result, the operator's first); inputs at `constants` are constant and read-only.
 
     `layout` matters only where the kernel takes any. Asserts that shares write to memory of their own, to no input
     and to nothing around arrays, and that their number doesn't change the result. With `second`
@@ -143,7 +143,7 @@ def mark(array: Array) -> None:
 
 
 def guard(calls: Sequence[Call], surroundings: list[Array]) -> list[Call]:
-    """The calls with copies, surrounded by NaN, of the arrays that `run` didn't place: constants and temporaries."""
+    """Return the calls with copies, surrounded by NaN, of arrays that `run` didn't place: constants and temporaries."""
     placed = [(memory.ctypes.data, memory.ctypes.data + memory.nbytes) for memory in surroundings]
     copies: dict[tuple[int, int], Array] = {}
 
@@ -238,7 +238,7 @@ def run_shares(
 
 
 def assert_close(actual: Array, expected: Array, tolerance: float = 1e-5) -> None:
-    """Equal up to float32 rounding relative to the largest finite value; NaN and infinities alike."""
+    """Assert equality up to float32 rounding relative to the largest finite value; NaN and infinities must match."""
     assert actual.shape == expected.shape
     finite = np.isfinite(expected)
     np.testing.assert_array_equal(np.isnan(actual), np.isnan(expected))

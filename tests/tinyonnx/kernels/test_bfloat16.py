@@ -32,7 +32,7 @@ ACTIVATIONS: dict[str, Any] = {
 
 
 def rounded(x: Array) -> Array:
-    """Rounded to bfloat16, by another implementation than ours, as float64."""
+    """Round to bfloat16 by another implementation than ours, and return float64."""
     return x.astype(ml_dtypes.bfloat16).astype(np.float64)
 
 

@@ -20,7 +20,7 @@ FEATURES, HIDDEN = 5, 17
 def model(
     name: str, *, direction: str = "forward", outputs: list[str] | None = None, fed_states: bool = False
 ) -> bytes:
-    """One layer of random weights over x [time, batch, 5]; outputs that are "" are absent."""
+    """Return a model of one layer with random weights over x [time, batch, 5]; outputs that are "" are absent."""
     random = np.random.default_rng(0)
     directions, gates = 2 if direction == "bidirectional" else 1, GATES[name]
     states = ["h", "c"][: STATES[name]]

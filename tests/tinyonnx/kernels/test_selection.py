@@ -21,7 +21,7 @@ def check(name: str, *inputs: Any, constants: tuple[int, ...] = (1,), **options:
 
 
 def numbers(draw: Any, few: bool) -> tuple[np.ndarray, int]:
-    """Numbers, many of them equal, infinite or NaN; and an axis."""
+    """Return numbers, many of them equal, infinite or NaN, and an axis."""
     shape = draw(st.lists(SIZES, min_size=1, max_size=3), "shape")
     axis = draw(st.integers(-len(shape), len(shape) - 1), "axis")
     shape[axis] = draw(st.sampled_from([1, 2, 17, 70, 130]), "size of the axis")

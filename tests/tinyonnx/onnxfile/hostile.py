@@ -27,7 +27,7 @@ def parsed(text: str) -> onnx.ModelProto:
 
 
 def refused(source: Any, *expected: str, limits: Limits | None = None) -> ModelError:
-    """Loading fails at once, and the one-line message has all of `expected`."""
+    """Assert that loading fails at once, and that the one-line message has all of `expected`."""
     if isinstance(source, str):
         source = parsed(source)
     if isinstance(source, onnx.ModelProto):

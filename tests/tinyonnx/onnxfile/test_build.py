@@ -64,7 +64,7 @@ def test_attributes():
 
 
 def nested(depth: int) -> onnx.ModelProto:
-    """If in If in If…"""
+    """Return a model of Ifs, each within a branch of the one before."""
 
     def branch(node: onnx.NodeProto) -> onnx.GraphProto:
         return helper.make_graph([node], "branch", [], [onnx.ValueInfoProto(name=node.output[0])])
@@ -101,7 +101,7 @@ def test_nesting_beyond_what_the_format_can_say():
 
 
 def functions(count: int, calls: int) -> str:
-    """F0 is empty; each next function calls the one before it `calls` times."""
+    """Return functions each of which calls the one before it `calls` times; F0 is empty."""
     text = HEADER + f' g (float[2] x) => (float[2] y) {{ y = f.F{count}(x) }} <domain: "f", opset_import: ["": 18]>'
     text += " F0 (v) => (v) { }"
     for i in range(1, count + 1):

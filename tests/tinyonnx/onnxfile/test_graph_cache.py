@@ -76,7 +76,7 @@ def described(graph: Graph) -> Any:
 
 
 def all_described(graph: Graph) -> list[Any]:
-    """A graph and its subgraphs."""
+    """Return a graph and its subgraphs."""
     inner = [each for node in graph.nodes for subgraph in node.subgraphs for each in all_described(subgraph)]
     return [described(graph), *inner]
 

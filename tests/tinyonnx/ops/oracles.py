@@ -47,7 +47,7 @@ def call(name: str, opset: int, inputs: list[Any], attributes: dict[str, Any], n
 
 @cache
 def node_cases() -> list[Any]:
-    """onnx's backend node cases of a single node of the default domain, each with name, model, data and opset."""
+    """Return onnx's backend cases of a single node of the default domain, each with name, model, data and opset."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         from onnx.backend.test.loader import load_model_tests
@@ -95,7 +95,7 @@ def _check_case(case: Any) -> None:
 def ort(
     name: str, opset: int, inputs: list[Any], attributes: dict[str, Any], outputs: tuple[Any, ...] = ()
 ) -> list[Any]:
-    """One node in onnxruntime, all inputs but the first being constants.
+    """Run one node in onnxruntime, all inputs but the first being constants.
 
     `outputs` are dtypes; by default there is one, of the first input\'s.
     """

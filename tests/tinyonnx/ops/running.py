@@ -99,7 +99,7 @@ def _backend_cases() -> dict[str, list[TestCase]]:
 
 
 def check_backend_cases(name: str) -> None:
-    """Every single-node case that ONNX's own backend suite has for an operator."""
+    """Check every single-node case that ONNX's own backend suite has for an operator."""
     cases = _backend_cases()[name]
     assert cases
     for case in cases:
@@ -122,7 +122,7 @@ def _array(value: Any) -> Any:
 
 
 def assert_same(output: Any, expected: Any, rtol: float = 1e-6, atol: float = 1e-6, message: str = "") -> None:
-    """Equal dtypes and shapes, close values."""
+    """Assert equal dtypes and shapes, and close values."""
     assert output.dtype == expected.dtype, message
     assert output.shape == expected.shape, message
     if output.dtype.kind == "O":

@@ -45,7 +45,7 @@ def build(case: RandomNode) -> tuple[bytes, dict[str, Any]]:
 
 
 def expected(model: bytes, feeds: dict[str, Any]) -> list[Any] | None:
-    """onnxruntime's answer, None if it refuses."""
+    """Return onnxruntime's answer, None if it refuses."""
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4
     options.intra_op_num_threads = 1
@@ -66,7 +66,7 @@ def answers(model: bytes, feeds: dict[str, Any], level: int) -> list[Any]:
 
 
 def check(result: Any, reference: Any, case: RandomNode) -> None:
-    """The same type and shape; floats within the tolerance of the greatest, whole numbers within it."""
+    """Assert equal type and shape, floats within the tolerance of the greatest, and whole numbers within it."""
     assert (result.dtype, result.shape) == (reference.dtype, reference.shape), described(case)
     a, b = result.astype(np.float64), reference.astype(np.float64)
     scale = max(1.0, np.abs(b).max(initial=0, where=np.isfinite(b))) if reference.dtype.kind == "f" else 1

@@ -28,7 +28,7 @@ TIME, BATCH, FEATURES, HIDDEN = 7, 3, 4, 5
 
 
 def operands(name, direction="forward", *, bias=True, lens=None, initial=False, peepholes=False, dtype=F32, seed=0):
-    """The positional inputs of an operator, random."""
+    """Return the positional inputs of an operator, random."""
     d, g, h = 2 if direction == "bidirectional" else 1, GATES[name], HIDDEN
     inputs = [
         normal(TIME, BATCH, FEATURES, dtype=dtype, seed=seed),

@@ -42,7 +42,7 @@ def test_grid_sample_like_onnxruntime(opset, rank, mode, padding_mode, align_cor
 
 
 def _product_of_lines(x, grid, **attributes):
-    """Interpolation is separable: on a grid that is a product of lines, one axis after the other as rank 1."""
+    """Interpolate on a grid that is a product of lines, one axis after the other: interpolation is separable."""
     for axis in range(2, x.ndim):
         line = grid[(slice(None), *(0 if a != axis - 1 else slice(None) for a in range(1, x.ndim - 1)))]
         line = line[:, :, -1 - (axis - 2), None]

@@ -83,7 +83,7 @@ def _check(node: Node, claims: list[Info | None], results: list[Any]) -> None:
 
 
 def _run(graph: Graph, feeds: list[Any]) -> Iterator[tuple[Node, list[Any], list[Any]]]:
-    """Each node with its inputs and results."""
+    """Yield each node with its inputs and results."""
     known: dict[int, Any] = {id(v): v.const for v in graph.initializers}
     known.update({id(v): feed for v, feed in zip(graph.inputs, feeds, strict=False)})
     for node in graph.nodes:

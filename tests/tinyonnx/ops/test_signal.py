@@ -32,7 +32,7 @@ def test_backend_cases(name):
 
 
 def transform(x, length: int, axis: int, *, inverse: int = 0):
-    """The sum of the operator's text, of complex numbers along an axis, cut or filled with zeros to `length`."""
+    """Compute the sum in the operator's text for complex numbers along an axis, cut or zero-padded to `length`."""
     k = np.arange(length)
     wave = np.exp((2j if inverse else -2j) * np.pi * np.outer(k, k) / length) / (length if inverse else 1)
     used = np.moveaxis(x, axis, -1)[..., :length]

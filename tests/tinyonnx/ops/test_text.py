@@ -107,7 +107,7 @@ def test_normalizer_like_onnxruntime():
 
 
 def _vectorizer(rng, longest: int, vocabulary: int):
-    """Random different n-grams of every length, over a few tokens."""
+    """Return random different n-grams of every length, over a few tokens."""
     pool, counts = [], []
     for n in range(1, longest + 1):
         counts.append(len(pool))
@@ -119,7 +119,7 @@ def _vectorizer(rng, longest: int, vocabulary: int):
 
 
 def _naive(x, attributes):
-    """Every n-gram of every row, by loops."""
+    """Count every n-gram of every row, by loops."""
     counts, pool = attributes["ngram_counts"], attributes["pool_int64s"]
     grams = []
     for n, (start, end) in enumerate(zip(counts, [*counts[1:], len(pool)]), 1):

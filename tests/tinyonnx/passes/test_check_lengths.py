@@ -18,7 +18,7 @@ HIDDEN, FEATURES = 5, 3
 
 
 def layer(op: str, kind: int = TensorProto.INT32, **attributes: Any) -> bytes:
-    """A layer in both directions with weights, whose input and lengths are fed."""
+    """Return a bidirectional layer with weights, whose input and lengths are fed."""
     gates = GATES[op] * HIDDEN
     weights = {
         "w": data(2, gates, FEATURES, seed=1),

@@ -103,7 +103,7 @@ def test_a_query_whose_keys_are_all_hidden(optimise):
 @pytest.mark.parametrize(
     ("scores", "number", "reason"),
     [
-        ("s = Where(shown, n, low)", "-10000.0", "the scores are no product"),
+        ("s = Where(shown, n, low)", "-10000.0", "the scores are not a product"),
         ("s = Where(yes, n, low)", "-inf", "the same for all keys"),
     ],
 )
@@ -119,8 +119,8 @@ def test_masks_that_are_no_bias(optimise, scores, number, reason):
     [
         (f"{HEADS} s = MatMul(q, k) p = Softmax<axis=2>(s) y = MatMul(p, v)", "not over the last axis"),
         (f"{HEADS} s = MatMul(q, k) {SOFTMAX} z = Neg(p)", "its output is read"),
-        (f"{HEADS} s = MatMul(q, k) {SOFTMAX} z = Neg(s)", "the scores are no product"),
-        (f"{HEADS} m = MatMul(q, k) s = Relu(m) {SOFTMAX}", "the scores are no product"),
+        (f"{HEADS} s = MatMul(q, k) {SOFTMAX} z = Neg(s)", "the scores are not a product"),
+        (f"{HEADS} m = MatMul(q, k) s = Relu(m) {SOFTMAX}", "the scores are not a product"),
         (
             f"{HEADS} v2 = Mul(v, small) s = MatMul(q, k) {SOFTMAX.replace('(p, v)', '(p, v2)')}",
             "the values have a factor",

@@ -42,7 +42,7 @@ def sized_plans(s: tinyonnx.InferenceSession) -> list[SizedPlan]:
 
 
 def assert_planned_for_sizes(s: tinyonnx.InferenceSession) -> None:
-    """A session has plans for every size, unless subgraphs that stay have operators with kernels."""
+    """Assert that a session has plans for every size, unless remaining subgraphs have operators with kernels."""
     (plans,) = s._sized.values()
     stays = any(node.subgraphs for node in s._graph.nodes) and plans.refused.endswith("a kernel, which needs sizes")
     assert plans._plans or stays, plans.refused

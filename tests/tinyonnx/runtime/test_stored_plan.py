@@ -158,7 +158,7 @@ def test_plans_with_rounded_weights_are_not_stored(folder: Path, model: Path) ->
 
 
 def written(path: Path, text: str, **tensors: Array) -> Path:
-    """A model file of this text and these initializers, large enough for the cache of graphs."""
+    """Return a model file of this text and these initializers, large enough for the cache of graphs."""
     proto = onnx.parser.parse_model(f'<ir_version: 8, opset_import: ["" : 17]> {text}')
     proto.graph.initializer.extend(onnx.numpy_helper.from_array(array, name) for name, array in tensors.items())
     proto.doc_string = "." * graph_cache._SMALL

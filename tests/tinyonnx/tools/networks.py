@@ -37,7 +37,7 @@ class Network:
 
 
 def resnet18(width: int = 64, size: int = 224) -> onnx.ModelProto:
-    """ResNet18, whose first stage has `width` channels."""
+    """Return ResNet18, whose first stage has `width` channels."""
     net = Network()
 
     def conv(x: str, c_in: int, c_out: int, kernel: int, stride: int) -> str:

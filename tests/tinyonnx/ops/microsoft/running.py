@@ -79,7 +79,7 @@ def check_contrib(
     domain: str = "com.microsoft",
     **attributes: Any,
 ) -> list[Any]:
-    """Our outputs, which must be those of ONNX Runtime."""
+    """Return our outputs, which must be those of ONNX Runtime."""
     model = model_of(name, inputs, n_outputs, domain, attributes)
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4

@@ -14,7 +14,7 @@ TOLERANCE = {"rtol": 1e-4, "atol": 1e-5}
 
 
 def weights(directions=1, dtype=np.int8, per_column=False, seed=0):
-    """W and R of bytes, their scales and zero points."""
+    """Return W and R of bytes, their scales and zero points."""
     random = np.random.default_rng(seed)
     low, high = (-128, 128) if dtype == np.int8 else (0, 256)
     w, r = (random.integers(low, high, (directions, rows, 4 * H)).astype(dtype) for rows in (F, H))

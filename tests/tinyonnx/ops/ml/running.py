@@ -87,7 +87,7 @@ def onnxruntime_outputs(name: str, *inputs: Any, **options: Any) -> list[Any]:
 def check_against_onnxruntime(
     name: str, *inputs: Any, rtol: float = 1e-5, atol: float = 1e-6, **options: Any
 ) -> list[Any]:
-    """Equal labels and maps, close numbers; gives the outputs."""
+    """Assert equal labels and maps and close numbers; return the outputs."""
     outputs = outputs_of(name, *inputs, **options)
     for output, expected in zip(outputs, onnxruntime_outputs(name, *inputs, **options), strict=True):
         if isinstance(expected, np.ndarray):
@@ -98,7 +98,7 @@ def check_against_onnxruntime(
 
 
 def check_refused(name: str, *inputs: Any, match: str, **options: Any) -> None:
-    """A NodeError whose message matches."""
+    """Assert that a NodeError is raised whose message matches."""
     with pytest.raises(tinyonnx.NodeError, match=match):
         outputs_of(name, *inputs, **options)
 

@@ -30,7 +30,7 @@ def sigmoid(x):
 
 
 def likely(rows):
-    """Rows of coefficients and intercepts whose scores of `X / 100` are probabilities, as PROBIT needs.
+    """Return rows of coefficients and intercepts whose scores of `X / 100` are probabilities, as PROBIT needs.
 
     They stay away from 1/2, where onnxruntime loses digits.
     """

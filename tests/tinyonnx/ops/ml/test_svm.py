@@ -16,7 +16,7 @@ PARAMS = {"kernel_params": [0.3, 0.5, 3.0]}
 
 
 def machine(counts, seed=1, **more):
-    """A classifier with so many support vectors per class."""
+    """Return a classifier with so many support vectors per class."""
     classes, vectors = len(counts), sum(counts)
     pairs = classes * (classes - 1) // 2
     return {
@@ -32,7 +32,7 @@ def machine(counts, seed=1, **more):
 
 
 def sure(classes, seed=5):
-    """Coefficients of probabilities."""
+    """Return coefficients of probabilities."""
     pairs = classes * (classes - 1) // 2
     return {"prob_a": (-np.abs(normal(pairs, seed=seed))).tolist(), "prob_b": normal(pairs, seed=seed + 1).tolist()}
 

@@ -21,7 +21,7 @@ NAN = float("nan")
 
 
 def rows(n=40, features=3, nan=False, seed=3):
-    """Small integers, sometimes NaN."""
+    """Return small integers, sometimes NaN."""
     rng = np.random.default_rng(seed)
     x = rng.integers(-2, 3, (n, features)).astype(F32)
     x[rng.random(x.shape) < 0.2] = NAN if nan else 0.5
@@ -34,17 +34,17 @@ def forest(n, votes, seed=0, modes=SIX, missing=False, depth=4):
 
 
 def all_of(targets, low=0.0, high=0.2):
-    """Leaves that vote for every target."""
+    """Return leaves that vote for every target."""
     return lambda rng: [(t, float(F32(rng.uniform(low, high)))) for t in range(targets)]
 
 
 def one_of(targets, low=0.0, high=0.2):
-    """Leaves that vote for one target."""
+    """Return leaves that vote for one target."""
     return lambda rng: [(int(rng.integers(targets)), float(F32(rng.uniform(low, high))))]
 
 
 def some_of(targets, low=0.0, high=0.2):
-    """Leaves that vote for some targets, perhaps for none."""
+    """Return leaves that vote for some targets, perhaps for none."""
     return lambda rng: [vote for vote in all_of(targets, low, high)(rng) if rng.random() < 0.7]
 
 
@@ -221,7 +221,7 @@ def test_tracks_may_be_left_out():
 
 
 def shuffled(attributes, kind, seed=0):
-    """The same trees with other ids, nodes in any order."""
+    """Return the same trees with other ids, nodes in any order."""
     result = dict(attributes)
     order = list(range(len(attributes["nodes_nodeids"])))
     random.Random(seed).shuffle(order)

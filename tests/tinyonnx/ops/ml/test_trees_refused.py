@@ -94,7 +94,7 @@ MODERN = modern(forest(2, one_of(2), modes=["BRANCH_LEQ", "BRANCH_MEMBER"], seed
 
 
 def altered(name, at, value):
-    """MODERN with one element that is different; a negative position counts from the end."""
+    """Return MODERN with one element changed; a negative position counts from the end."""
     old = MODERN[name]
     values = np.array(onnx.numpy_helper.to_array(old) if isinstance(old, onnx.TensorProto) else old)
     values[at] = value
