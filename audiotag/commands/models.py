@@ -84,8 +84,8 @@ def run(args: argparse.Namespace) -> int:
 
 def _list(_: argparse.Namespace) -> None:
     from audiotag.models.catalog import DEFAULT, MODELS, model_path, resolve
-    from audiotag.models.mobilenet import count_parameters
     from audiotag.models.timing import measured
+    from tinyonnx.tools.costs import count_parameters
 
     def time_of(name: str) -> str:
         milliseconds = measured(name)
@@ -183,8 +183,8 @@ def summary(description: Description) -> str:
 
 def _info(args: argparse.Namespace) -> None:
     from audiotag.models.catalog import resolve
-    from audiotag.models.mobilenet import count_parameters
     from audiotag.models.network import Network
+    from tinyonnx.tools.costs import count_parameters
 
     model = resolve(args.model)
     session = _session(model)

@@ -29,6 +29,7 @@ from audiotag.errors import ModelError
 from audiotag.labels import N_CLASSES
 from tinyonnx import Graph, Node, Value
 from tinyonnx.ir import Array
+from tinyonnx.tools.costs import count_parameters
 
 Shape = tuple[int, ...]
 
@@ -281,13 +282,6 @@ def _infer_config(state: Mapping[str, Array]) -> Config:
 def parameter_count(config: Config) -> int:
     """Count the trainable parameters of a network."""
     return count_parameters(build(config, lambda name, shape, gain: np.broadcast_to(np.float32(0), shape)))
-
-
-def count_parameters(graph: Graph) -> int:
-    """Count the trainable parameters of a graph: floating-point tensors except scalars and running statistics."""
-    statistics = {id(v) for node in graph.nodes if node.op_type == "BatchNormalization" for v in node.inputs[3:5]}
-    weights = [v for v in graph.initializers if v.dtype is not None and v.dtype.kind == "f" and v.shape]
-    return sum(math.prod(v.static_shape or ()) for v in weights if id(v) not in statistics)
 
 
 def build(config: Config, tensors: Tensors) -> Graph:

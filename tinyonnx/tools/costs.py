@@ -6,7 +6,9 @@ import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from tinyonnx.ir import Node
+import numpy as np
+
+from tinyonnx.ir import Graph, Node
 
 Shape = tuple[int, ...]
 Rule = Callable[[Sequence[Shape], Shape, dict[str, Any]], int]
@@ -71,8 +73,25 @@ def macs(node: Node) -> int | None:
 
 
 def parameters(node: Node) -> int:
-    """Return the number of elements in the constant inputs of a node."""
-    return sum(value.const.size for value in node.inputs if value is not None and value.const is not None)
+    """Return the number of parameters among the constant inputs of a node; see `count_parameters`."""
+    return sum(_parameters(node).values())
+
+
+def count_parameters(graph: Graph) -> int:
+    """Return the number of parameters of a graph and its subgraphs, those of a tensor with several readers once.
+
+    Parameters are the elements of constant tensors that nodes read, except scalars, int64 (shapes and indices),
+    booleans, strings, and the running statistics of normalisations.
+    """
+    return sum({key: n for node in graph.walk() for key, n in _parameters(node).items()}.values())
+
+
+def _parameters(node: Node) -> dict[int, int]:
+    """Return the number of elements of each constant input with parameters, by the id of the array."""
+    statistics = (3, 4) if node.op_type == "BatchNormalization" else ()
+    constants = (v.const for i, v in enumerate(node.inputs) if v is not None and i not in statistics)
+    arrays = [a for a in constants if a is not None and a.ndim]
+    return {id(a): a.size for a in arrays if a.dtype.kind in "fViu" and a.dtype != np.int64}
 
 
 def result_bytes(node: Node) -> int | None:

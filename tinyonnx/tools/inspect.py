@@ -212,15 +212,13 @@ def report_graph(
     rows = list(_rows(graph, ""))
     if macs is not None:
         rows = [row if row.owner else replace(row, macs=_origins_macs(row.origin, macs)) for row in rows]
-    operands = [v for node in graph.walk() for v in node.inputs if v is not None]
-    constants = {id(v.const): v.const.size for v in operands if v.const is not None}
     return GraphReport(
         file=source.name,
         opsets=dict(source.graph.opsets),
         inputs=[_tensor(v) for v in graph.inputs],
         outputs=[_tensor(v, n) for v, n in zip(graph.outputs, graph.output_names, strict=True)],
         nodes=rows,
-        parameters=sum(constants.values()),
+        parameters=costs.count_parameters(graph),
         macs=_total([row.macs for row in rows]),
         bytes=_total([row.bytes for row in rows]),
         cautions=cautions(graph),

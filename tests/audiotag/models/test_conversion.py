@@ -15,8 +15,9 @@ from audiotag.models import catalog, conversion
 from audiotag.models.description import KEY, parse
 from audiotag.models.families.efficientat import variant
 from audiotag.models.labels_file import read_labels
-from audiotag.models.mobilenet import Config, build, count_parameters, named_config, parameter_count, random_tensors
+from audiotag.models.mobilenet import Config, build, named_config, parameter_count, random_tensors
 from audiotag.models.network import Network
+from tinyonnx.tools.costs import count_parameters
 
 CLIPS = ("dog_bark/1-30226-A", "rain/1-17367-A", "rooster/2-100786-A")
 

@@ -12,7 +12,6 @@ from audiotag.models.checkpoint import read_checkpoint
 from audiotag.models.mobilenet import (
     WIDTHS,
     Config,
-    count_parameters,
     graph_from_state,
     make_divisible,
     named_config,
@@ -20,6 +19,7 @@ from audiotag.models.mobilenet import (
     random_graph,
 )
 from tinyonnx import to_bytes
+from tinyonnx.tools.costs import count_parameters
 
 PARAMETERS = {
     "mn01": 123_783,

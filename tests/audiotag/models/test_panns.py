@@ -13,8 +13,8 @@ from audiotag.events import EventOptions
 from audiotag.features.settings import mel_filterbank
 from audiotag.models import catalog, panns
 from audiotag.models.families.panns import config
-from audiotag.models.mobilenet import count_parameters
 from audiotag.models.panns import graph_from_panns_state
+from tinyonnx.tools.costs import count_parameters
 
 FRAMES = 96
 

@@ -59,7 +59,7 @@ def test_refusals_say_why() -> None:
         return Info(np.dtype(np.int64), (len(numbers),), np.array(numbers))
 
     assert why(x, axes(1)) == ""
-    assert "not neighbouring" in why(x, axes(0, 2))
+    assert "not adjacent" in why(x, axes(0, 2))
     assert "not constant" in why(x, axes(1)._replace(value=None))
     assert "nothing is reduced" in why(x, None, noop_with_empty_axes=1)
     assert "nothing to reduce" in why(x._replace(shape=(2, 0, 4)), axes(1))
