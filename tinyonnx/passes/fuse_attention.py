@@ -137,8 +137,8 @@ def _scores(softmax: Node) -> _Scores | None:
     return _Scores(matmul, scale, bias, add, mask, [*nodes, *between, matmul])
 
 
-def _result(product: Node) -> tuple[Node, Order]:
-    """Return the node that gives the result, the product or a Transpose after it, and the order of its axes."""
+def _result(product: Node) -> tuple[Node, Order | None]:
+    """Return the node that gives the result, the product or a Transpose after it, and the order of the latter."""
     turn = sole_reader(product.output)
     if turn is not None and turn.op_type == "Transpose" and not turn.domain:
         order = [int(axis) for axis in turn.attributes.get("perm") or []]
