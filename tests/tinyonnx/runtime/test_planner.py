@@ -16,7 +16,7 @@ DOMAIN = "test.plan"
 
 
 def _kernel(name, layout, in_place=False):
-    """An operator that adds one, with a kernel that checks the memory order it was promised."""
+    """Register an operator that adds one, with a kernel that checks the memory order of its operands."""
 
     def add_one(x, y=None):
         return x + np.float32(1) if y is None else x + y
