@@ -104,6 +104,50 @@ class Graphs:
         means = self.add("ReduceMax", final.replace("_0", "_1"), keepdims=0)
         self.value = self.add("Sub", final, means)
 
+    def rows(self) -> None:
+        """Add a Loop whose body takes elements along axis 1 of a captured tensor, at computed indices."""
+        x, i, go, state = self.value, f"i{self.count}", f"go{self.count}", f"state{self.count}"
+        start = self.add("ReduceMin", x, axes=[1], keepdims=0)
+        yes, back = self.constant(np.array(True)), self.constant(np.int64(-1))
+
+        def make() -> list[str]:
+            element = self.add("Gather", x, self.add("Mul", i, back), axis=1)
+            total = self.add("Add", state, element)
+            return [self.add("Identity", go), total, self.add("Tanh", element)]
+
+        body = self.body(make, [(i, TensorProto.INT64), (go, TensorProto.BOOL), (state, TensorProto.FLOAT)])
+        count = self.add("Squeeze", self.dim(x, 1), self.ints(0))
+        total = self.add("Loop", count, yes, start, outputs=2, body=body)
+        highest = self.add("ReduceMax", total.replace("_0", "_1"), axes=[0], keepdims=0)
+        mixed = self.add("Unsqueeze", self.add("Tanh", total if self.flip() else highest), self.ints(1))
+        self.value = self.add("Add", x, mixed)
+
+    def nested(self) -> None:
+        """Add a Loop with an If, of which one branch has a Loop; all of them capture one tensor."""
+        x, i, go, state = self.value, f"i{self.count}", f"go{self.count}", f"state{self.count}"
+        yes, limit, two = self.constant(np.array(True)), self.constant(np.float32(1.5)), self.constant(np.int64(2))
+
+        def average() -> list[str]:
+            size = self.add("Cast", self.dim(x, 1), to=TensorProto.FLOAT)
+            return [self.add("Div", state, self.add("Add", size, limit))]
+
+        def accumulate() -> list[str]:
+            names = f"i{self.count}", f"go{self.count}", f"state{self.count}"
+            kinds = TensorProto.INT64, TensorProto.BOOL, TensorProto.FLOAT
+            body = self.body(
+                lambda: [self.add("Identity", names[1]), self.add("Sub", x, names[2])], list(zip(names, kinds))
+            )
+            return [self.add("Loop", two, yes, state, body=body)]
+
+        def make() -> list[str]:
+            high = self.add("Greater", self.add("ReduceMax", state, keepdims=0), limit)
+            branches = {"then_branch": self.body(average), "else_branch": self.body(accumulate)}
+            return [self.add("Identity", go), self.add("If", high, **branches)]
+
+        body = self.body(make, [(i, TensorProto.INT64), (go, TensorProto.BOOL), (state, TensorProto.FLOAT)])
+        count = self.add("Add", self.add("Mod", self.dim(x, 1), self.ints(3)), self.ints(1))
+        self.value = self.add("Loop", self.add("Squeeze", count, self.ints(0)), yes, x, body=body)
+
     def flip(self) -> bool:
         return bool(self.random.integers(2))
 
@@ -222,7 +266,8 @@ class ImageGraphs(Graphs):
         if mode == "nearest":
             rounding = ["round_prefer_floor", "round_prefer_ceil", "floor", "ceil"]
             attributes["nearest_mode"] = str(self.random.choice(rounding))
-        if self.flip():
+        # fractions of elements count differently with align_corners, see docs/architecture.md
+        if self.flip() and attributes["coordinate_transformation_mode"] != "align_corners":
             scales = [1, 1, *self.random.choice([0.5, 0.7, 1, 1.3, 2], 2)]
             self.value = self.add("Resize", self.value, "", self.constant(np.array(scales, np.float32)), **attributes)
         else:
@@ -237,7 +282,7 @@ class ImageGraphs(Graphs):
             self.conv, self.conv, self.bottleneck, self.bottleneck, self.pool, self.pool,
             self.activation, self.arithmetic, self.join, self.pad,
             self.there_and_back, self.transpose, self.cut, self.spread, self.branch, self.loop,
-            self.resize, self.resize,
+            self.rows, self.nested, self.resize, self.resize,
         ]  # fmt: skip
         self.conv()
         for _ in range(int(self.random.integers(3, 9))):
@@ -339,7 +384,7 @@ class SequenceGraphs(Graphs):
     def build(self) -> ModelProto:
         layers = [
             self.attention, self.attention, self.normalise, self.feed_forward, self.positions, self.halves, self.ends,
-            self.means, self.rotate, self.branch, self.loop, self.accumulate,
+            self.means, self.rotate, self.branch, self.loop, self.rows, self.nested, self.accumulate,
         ]  # fmt: skip
         for _ in range(int(self.random.integers(2, 8))):
             self.choose(*layers)

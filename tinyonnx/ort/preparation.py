@@ -19,7 +19,7 @@ from tinyonnx.runtime.decisions import Decided, fix_inputs
 from tinyonnx.runtime.plan import Plan
 from tinyonnx.runtime.planner import make_plan
 from tinyonnx.runtime.shape_independent import ShapeIndependentRewrites
-from tinyonnx.runtime.sized_plans import forget_sizes, shapes_of
+from tinyonnx.runtime.sized_plans import shapes_of
 
 
 class Preparation:
@@ -62,20 +62,20 @@ class Preparation:
             by_item=by_item,
         )
         plan.remarks = rewrite.remarks
-        plan.threads = threads_of(self._options)
+        self._set_threads(plan)
         return plan
 
     def plan_for_sizes(self, request: Request, shapes: Sequence[tuple[Any, ...]]) -> Plan:
         """Make a plan for inputs of these shapes, some of whose sizes are symbols. Raises the errors of planning."""
         graph = self._copy(request.names, request.overridden, request.decided)
         rewrite = self._run_passes(_sized(graph, request.feeds, shapes), PIPELINE)
-        for node in rewrite.graph.nodes:
-            for subgraph in node.subgraphs:
-                forget_sizes(subgraph)
-        limits = self._options.limits
-        plan = make_plan(rewrite.graph, model=rewrite.model, limits=limits, pool=self._pool, bodies=False)
-        plan.threads = threads_of(self._options)
+        plan = make_plan(rewrite.graph, model=rewrite.model, limits=self._options.limits, pool=self._pool)
+        self._set_threads(plan)
         return plan
+
+    def _set_threads(self, plan: Plan) -> None:
+        for each in plan.with_bodies():
+            each.threads = threads_of(self._options)
 
     def rewrite(self, overridden: tuple[str, ...], feeds: list[Any], passes: list[Pass] | None) -> Rewrite:
         """Rewrite a copy of the graph for these inputs by some passes, None for all."""

@@ -11,10 +11,9 @@ from typing import Any
 
 import numpy as np
 
-from tinyonnx.ir import Array, Graph, Node, Value
+from tinyonnx.ir import Graph, Node, Value
 from tinyonnx.passes._rewrite import Rewrite
 from tinyonnx.registry import Info
-from tinyonnx.sizes.integers import is_size
 
 Propagate = Callable[[Graph], None]
 """Infers shapes and folds constants in a subgraph."""
@@ -68,7 +67,7 @@ def _infer_loop(
     carried = _stable(rewrite, body, [_COUNTER, _FLAG], carried, [], propagate)
     count = inputs[0].value if inputs and inputs[0] is not None else None
     always = (len(node.inputs) < 2 or _is_true(node.inputs[1])) and _stays_true(body)
-    length = int(count.reshape(())) if count is not None and count.size == 1 and always and not _sized(count) else 0
+    length = count.item() if count is not None and count.size == 1 and always else 0
     scanned = [_known(value) for value in body.outputs[1 + len(carried) :]]
     stacked = [_stacked(info, length, 0) if length > 0 else None for info in scanned]
     return [*(None if info is _UNKNOWN else info for info in carried), *stacked]
@@ -83,21 +82,22 @@ def _infer_scan(
     states, sequences = [_fixed(info) for info in inputs[: len(inputs) - count]], inputs[len(inputs) - count :]
     if len(body.inputs) != len(inputs) or len(body.outputs) < len(states):
         return None
-    lengths, slices = set(), []
+    lengths: list[Any] = []
+    slices = []
     for info, axis in zip(sequences, _numbers(node, "scan_input_axes", count)[:count]):
-        if info is None or info.shape is None or any(map(is_size, info.shape)) or not -info.ndim <= axis < info.ndim:
-            lengths.add(0)
+        if info is None or info.shape is None or not -info.ndim <= axis < info.ndim:
+            lengths.append(0)
             slices.append(_UNKNOWN)
             continue
-        lengths.add(info.shape[axis])
+        lengths.append(info.shape[axis])
         shape = list(info.shape)
         del shape[axis]
         slices.append(Info(info.dtype, tuple(shape)))
     states = _stable(rewrite, body, [], states, slices, propagate)
     scanned = [_known(value) for value in body.outputs[len(states) :]]
-    length = lengths.pop() if len(lengths) == 1 else 0
+    length = lengths[0] if all(other == lengths[0] for other in lengths) else 0
     axes = _numbers(node, "scan_output_axes", len(scanned))
-    stacked = [_stacked(info, length, axis) if length else None for info, axis in zip(scanned, axes)]
+    stacked = [_stacked(info, length, axis) if length > 0 else None for info, axis in zip(scanned, axes)]
     return [*(None if info is _UNKNOWN else info for info in states), *stacked]
 
 
@@ -143,7 +143,7 @@ def _feed(body: Graph, infos: Sequence[Info]) -> None:
 
 def _fixed(info: Info | None) -> Info:
     """Return the type and shape of a value that a body carries."""
-    if info is None or info.dtype is None or info.shape is None or any(map(is_size, info.shape)):
+    if info is None or info.dtype is None or info.shape is None:
         return _UNKNOWN
     return Info(info.dtype, tuple(info.shape))
 
@@ -180,7 +180,3 @@ def _stays_true(body: Graph) -> bool:
 def _numbers(node: Node, name: str, count: int) -> list[int]:
     given: Any = node.attributes.get(name)
     return [0] * count if given is None else list(given)
-
-
-def _sized(array: Array) -> bool:
-    return bool(array.dtype == object)

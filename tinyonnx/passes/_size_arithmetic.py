@@ -88,11 +88,19 @@ def _divided(a: Any, b: Any) -> Any:
     return a // b
 
 
+def _remainder(a: Any, b: Any) -> Any:
+    """The remainder of integers, for which both definitions of ONNX agree if there is no sign."""
+    if a < 0 or b <= 0:
+        raise SizeError("a negative size is divided")
+    return a % b
+
+
 _ELEMENTWISE: dict[str, Callable[..., Any]] = {
     "Add": lambda a, b: a + b,
     "Sub": lambda a, b: a - b,
     "Mul": lambda a, b: a * b,
     "Div": _divided,
+    "Mod": _remainder,
     "Neg": lambda a: -a,
     "Max": maximum,
     "Min": minimum,

@@ -245,4 +245,4 @@ def allocate_lasting(size: int) -> Array:
 
 def aligned(size: int) -> int:
     """Round a size up to whole cache lines."""
-    return -(-size // ALIGNMENT) * ALIGNMENT
+    return (size + ALIGNMENT - 1) // ALIGNMENT * ALIGNMENT

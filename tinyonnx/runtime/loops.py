@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Sequence
-from typing import Any, NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
@@ -19,8 +19,8 @@ from tinyonnx.codegen.kernel import DISABLED, BoundKernel, kernel
 from tinyonnx.errors import ResourceError
 from tinyonnx.ir import Array
 from tinyonnx.registry import Context
-from tinyonnx.runtime.arena import BYTE, Buffer
-from tinyonnx.runtime.binding import has_failed, kernel_calls, scratch_for, with_scratch
+from tinyonnx.runtime.arena import BYTE
+from tinyonnx.runtime.binding import KernelSegment, has_failed
 from tinyonnx.runtime.budget import Budget
 from tinyonnx.runtime.plan import InvalidData, NumpyStep, Plan
 from tinyonnx.runtime.program import call_entry
@@ -97,16 +97,28 @@ class _Slices(NamedTuple):
         return (*self.shape[: self.axis], length, *self.shape[self.axis :])
 
 
-def compiled_loop(plan: Plan, step: NumpyStep, arena: Array) -> CompiledLoop | None:
+class PlacedBody(Protocol):
+    """A subgraph in the arena of a run: plan, steps, arrays by slot, outputs of kernels, and bytes of its buffers."""
+
+    plan: Plan
+    calls: Sequence[Any]
+    template: list[Any]
+    results: list[Array] | None
+    nbytes: int
+
+
+def compiled_loop(
+    plan: Plan, step: NumpyStep, bodies: Mapping[int, PlacedBody], arena: Array
+) -> CompiledLoop | None:  # fmt: skip
     """Compile a Loop or Scan; return None if its body doesn't consist of kernels."""
     node = step.node
     if DISABLED or node.domain or node.op_type not in ("Loop", "Scan") or (node.op_type == "Scan" and node.opset < 9):
         return None
-    body = step.subplans[id(node.attributes["body"])]
-    if body.results is None or len(body.inputs) != len(node.inputs) or not _is_valid(step, body.results):
+    body = bodies[id(node.attributes["body"])]
+    if body.results is None or len(body.plan.inputs) != len(node.inputs) or not _is_valid(step, body.results):
         return None
-    weights = sum(x.nbytes for s in body.steps for x in getattr(s, "inputs", ()) if isinstance(x, np.ndarray))
-    if plan.threads > 1 and body.arena_bytes + weights >= _HEAVY:
+    weights = sum(x.nbytes for s in body.plan.steps for x in getattr(s, "inputs", ()) if isinstance(x, np.ndarray))
+    if plan.threads > 1 and body.nbytes + weights >= _HEAVY:
         return None
     loop = CompiledLoop(step, body, arena)
     return loop if loop.fits else None
@@ -115,17 +127,17 @@ def compiled_loop(plan: Plan, step: NumpyStep, arena: Array) -> CompiledLoop | N
 class CompiledLoop:
     """A Loop or Scan, bound to the arena of a run; `fits` is whether its body has the types that are needed."""
 
-    def __init__(self, step: NumpyStep, body: Plan, arena: Array) -> None:
+    def __init__(self, step: NumpyStep, body: PlacedBody, arena: Array) -> None:
         node = step.node
         assert body.results is not None
         self.is_scan = node.op_type == "Scan"
-        self.inputs = [body.buffers[slot].view(arena) for slot in body.inputs]
+        self.inputs = [body.template[slot] for slot in body.plan.inputs]
         first = 0 if self.is_scan else 2
         sequences = int(node.attributes["num_scan_inputs"]) if self.is_scan else 0
         count = len(self.inputs) - first - sequences
         given = body.results[0 if self.is_scan else 1 :]
         self.carried = self.inputs[first : first + count]
-        self.arena, self.reports = arena, body.status is not None
+        self.arena, self.reports = arena, body.plan.status is not None
         self.fits = self._typed(body.results, given[:count])
         if not self.fits:
             return
@@ -137,16 +149,14 @@ class CompiledLoop:
             self._slices(entries, self.inputs[len(self.inputs) - sequences + i], axis, backwards, False)
             for i, (axis, backwards) in enumerate(_directions(node.attributes, "input", sequences))
         ]
-        calls = [call for calls in kernel_calls(body, arena) for call in calls]
-        scratch = scratch_for(body, calls)
-        bound = [with_scratch(call, scratch, 1) for call in calls]
-        self.kept.append(bound)
-        entries += ((each.entry_address, each.row_address) for each in bound)
+        segments = [call for call in body.calls if isinstance(call, KernelSegment)]
+        kernels = [kernel for segment in segments for _, kernels in segment.steps for kernel in kernels]
+        entries += ((kernel.entry_address, kernel.row_address) for kernel in kernels)
         self.stacked = [
-            self._slices(entries, _array(value, arena), axis, backwards, True)
+            self._slices(entries, value, axis, backwards, True)
             for value, (axis, backwards) in zip(given[count:], self._stacking(node.attributes, len(given) - count))
         ]
-        self._carry(entries, body, arena)
+        self._carry(entries, body.results)
         advance = [
             number
             for slices in (*self.taken, *self.stacked)
@@ -158,9 +168,9 @@ class CompiledLoop:
         table = np.array(entries, np.int64).reshape(-1)
         arguments = (table, self.rows, np.array(advance, np.int64), self.state, self.going, counter)
         self.program = BoundKernel(run_iterations, arguments)
-        self.chunk = _FIRST if body.arena_bytes < 1 << 20 else 1
+        self.chunk = _FIRST if body.nbytes < 1 << 20 else 1
 
-    def _typed(self, results: Sequence[Buffer | Array], carried: Sequence[Buffer | Array]) -> bool:
+    def _typed(self, results: Sequence[Array], carried: Sequence[Array]) -> bool:
         pairs = list(zip(carried, self.carried, strict=True))
         if not all((given.dtype, given.shape) == (kept.dtype, kept.shape) for given, kept in pairs):
             return False
@@ -196,15 +206,17 @@ class CompiledLoop:
         self._copy(entries, _bytes(view), _bytes(view), slices.blocks, (slices.size, slices.size))
         return slices
 
-    def _carry(self, entries: list[tuple[int, int]], body: Plan, arena: Array) -> None:
+    def _carry(self, entries: list[tuple[int, int]], results: Sequence[Array]) -> None:
         """Add the copies from results to inputs.
 
         Values passed from one input to another are copied through separate memory.
         """
-        assert body.results is not None
         targets = self.carried if self.is_scan else [self.inputs[1], *self.carried]
-        moves = [(_array(result, arena), view) for result, view in zip(body.results, targets)]
-        moves = [(source, view) for source, view in moves if source.ctypes.data != view.ctypes.data and view.size]
+        moves = [
+            (source, view)
+            for source, view in zip(results, targets)
+            if source.ctypes.data != view.ctypes.data and view.size
+        ]
         fed = {view.ctypes.data for view in self.inputs}
         staged = []
         for source, view in moves:
@@ -333,7 +345,7 @@ def _directions(attributes: dict[str, Any], kind: str, count: int) -> list[tuple
     return list(zip(axes or [0] * count, map(bool, directions or [0] * count)))
 
 
-def _is_valid(step: NumpyStep, results: Sequence[Buffer | Array]) -> bool:
+def _is_valid(step: NumpyStep, results: Sequence[Array]) -> bool:
     """Return whether a Scan's attributes match its inputs and outputs, and a Loop's body returns all carried values."""
     node = step.node
     if node.op_type == "Loop":
@@ -351,10 +363,6 @@ def _is_valid(step: NumpyStep, results: Sequence[Buffer | Array]) -> bool:
         if any(not -rank <= axis < rank for axis, rank in zip(axes or (), expected)):
             return False
     return True
-
-
-def _array(value: Buffer | Array, arena: Array) -> Array:
-    return value.view(arena) if isinstance(value, Buffer) else np.asarray(value, order="C")
 
 
 def _bytes(array: Array) -> Array:

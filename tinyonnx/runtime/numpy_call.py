@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import groupby
 from typing import TYPE_CHECKING, Any, cast
 
@@ -16,6 +16,7 @@ from tinyonnx.errors import OpError, ResourceError
 from tinyonnx.ir import Array, Graph, Node
 from tinyonnx.limits import MAX_RANK
 from tinyonnx.registry import Info, lookup
+from tinyonnx.runtime.arena import Buffer
 from tinyonnx.runtime.binding import (
     Environment,
     FastStep,
@@ -50,7 +51,7 @@ def bound_calls(plan: Plan, arena: Array) -> list[NumpyCall | KernelSegment]:
     with code_cache.expecting(wanted):
         for is_numpy, run in groupby(zip(steps, found, strict=True), lambda pair: isinstance(pair[0], NumpyStep)):
             if is_numpy:
-                result += (NumpyCall(plan, cast(NumpyStep, step), arena) for step, _ in run)
+                result += (_numpy_call(plan, cast(NumpyStep, step), arena) for step, _ in run)
             else:
                 kernels = [
                     (cast(FastStep, step), [with_scratch(call, scratch, plan.threads) for call in calls])
@@ -58,6 +59,19 @@ def bound_calls(plan: Plan, arena: Array) -> list[NumpyCall | KernelSegment]:
                 ]
                 result.append(KernelSegment(kernels, arena, plan.threads))
     return result
+
+
+def _numpy_call(plan: Plan, step: NumpyStep, arena: Array) -> NumpyCall:
+    bodies = {}
+    for key, subplan in step.subplans.items():
+        body = bodies[key] = Body(plan, subplan, bound_calls(subplan, arena))
+        results = None
+        if subplan.results is not None:
+            results = [x.view(arena) if isinstance(x, Buffer) else np.asarray(x, order="C") for x in subplan.results]
+        body.place(bound_template(subplan, arena), results, subplan.arena_bytes)
+    call = NumpyCall(plan, step, arena, bodies)
+    call.compile_loop()
+    return call
 
 
 def bound_template(plan: Plan, arena: Array) -> Environment:
@@ -94,19 +108,19 @@ def constants_of(plan: Plan) -> Iterator[Array]:
 
 
 class NumpyCall:
-    """A numpy step, bound to its plan."""
+    """A numpy step, bound to its plan; `bodies` are its subgraphs, by the id of their graph."""
 
-    def __init__(self, plan: Plan, step: NumpyStep, arena: Array) -> None:
-        self.plan, self.step, self.arena = plan, step, arena
+    def __init__(self, plan: Plan, step: NumpyStep, arena: Array, bodies: dict[int, Body]) -> None:
+        self.plan, self.step, self.arena, self.bodies = plan, step, arena, bodies
         self.expect([None if v is None else (v.dtype, v.static_shape) for v in step.node.outputs])
         self.unforeseen = any(v is not None and v.static_shape is None for v in step.node.outputs)
         node = step.node
         self.takes_ctx = lookup(node.domain, node.op_type, node.opset).takes_ctx
-        self.bodies: dict[int, Body] = {}
-        for key, subplan in step.subplans.items():
-            subplan.threads = plan.threads
-            self.bodies[key] = Body(plan, subplan, arena)
-        self.loop = compiled_loop(plan, step, arena) if self.bodies else None
+        self.loop: CompiledLoop | None = None
+
+    def compile_loop(self) -> None:
+        """Let one call run many iterations, if possible; anew whenever the bodies have been placed elsewhere."""
+        self.loop = compiled_loop(self.plan, self.step, self.bodies, self.arena) if self.bodies else None
 
     def expect(self, planned: list[tuple[Any, Any] | None]) -> None:
         """Set the dtype and shape of each output, as far as they are known."""
@@ -189,14 +203,22 @@ class NumpyCall:
 
 
 class Body:
-    """A subgraph, ready to run: its plan, bound to the arena of the run."""
+    """A subgraph, ready to run as soon as it has been placed in an arena.
 
-    def __init__(self, outer: Plan, plan: Plan, arena: Array) -> None:
-        self.plan = plan
-        self.calls = bound_calls(plan, arena)
-        self.template = bound_template(plan, arena)
+    `results` are its outputs if kernels compute them, `nbytes` the bytes of its buffers.
+    """
+
+    def __init__(self, outer: Plan, plan: Plan, calls: Sequence[NumpyCall | KernelSegment]) -> None:
+        self.plan, self.calls = plan, calls
+        self.template: Environment = []
+        self.results: list[Array] | None = None
+        self.nbytes = 0
         # memory that kernels read is a part of the template
         self.captures = [(slot, outer.slot_of[id(v)]) for v, slot in plan.captures if slot not in plan.buffers]
+
+    def place(self, template: Environment, results: list[Array] | None, nbytes: int) -> None:
+        """Set the arrays that lie in the arena."""
+        self.template, self.results, self.nbytes = template, results, nbytes
 
     def run(self, values: list[Any], environment: Environment, budget: Budget, hook: Hook | None) -> list[Any]:
         """Run on values by position, and on values captured from the enclosing environment."""

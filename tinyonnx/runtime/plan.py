@@ -128,6 +128,14 @@ class Plan:
         """Return the slots that the subgraphs of a step read."""
         return [self.slot_of[id(value)] for subplan in step.subplans.values() for value, _ in subplan.captures]
 
+    def with_bodies(self) -> list[Plan]:
+        """This plan and those of its subgraphs, each before those within it."""
+        found = [self]
+        for step in self.numpy_steps:
+            for body in step.subplans.values():
+                found += body.with_bodies()
+        return found
+
     @property
     def numpy_steps(self) -> list[NumpyStep]:
         return [s for s in self.steps if isinstance(s, NumpyStep)]

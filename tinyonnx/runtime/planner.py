@@ -22,16 +22,16 @@ from tinyonnx.runtime.constants import ConstantPool
 from tinyonnx.runtime.item_loops import ItemLoop, find_runs, shrink_buffers
 from tinyonnx.runtime.operator_call import check_sizes
 from tinyonnx.runtime.plan import KernelStep, LayoutStep, NumpyStep, Plan, Step
+from tinyonnx.sizes.integers import maximum
 
 
 def make_plan(
-    graph: Graph, *, model: str, limits: Limits, pool: ConstantPool, kernels: bool = True, by_item: bool = True,
-    bodies: bool = True,
+    graph: Graph, *, model: str, limits: Limits, pool: ConstantPool, kernels: bool = True, by_item: bool = True
 ) -> Plan:  # fmt: skip
     """Plan a specialised graph.
 
-    With `kernels=False` every step is a numpy step, with `bodies=False` every step of subgraphs; with `by_item=False`
-    every tensor exists as a whole after its step. Raises ResourceError if a tensor exceeds the limit.
+    With `kernels=False` every step is a numpy step; with `by_item=False` every tensor exists as a whole after its step.
+    Raises ResourceError if a tensor exceeds the limit.
     """
     if kernels:
         import tinyonnx.kernels
@@ -39,8 +39,8 @@ def make_plan(
         if all_imported():
             import tinyonnx.kernels.others  # noqa: F401
     planner = _Planner(graph, model, limits, pool, kernels)
-    planner.by_item, planner.bodies = by_item, bodies
-    for node in graph.walk() if bodies else graph.nodes:
+    planner.by_item = by_item
+    for node in graph.walk():
         planner.choose(node)
     plan = planner.plan()
     _place_bodies(plan)
@@ -63,7 +63,6 @@ class _Planner:
     ) -> None:
         self.graph, self.model, self.limits, self.pool, self.kernels = graph, model, limits, pool, kernels
         self.outer, self.by_item = outer, False
-        self.bodies: bool = outer is None or outer.bodies
         self.slots: dict[int, int] = {}
         self.constants: dict[int, Array] = {}
         self.sizes: dict[int, Value] = {}
@@ -316,14 +315,14 @@ class _Planner:
             node,
             [-1 if v is None else self._slot(v) for v in node.inputs],
             [-1 if v is None or not v.uses else self._slot(v) for v in node.outputs],
-            self.why.get(id(node), "a subgraph of a plan for many sizes"),
+            self.why[id(node)],
         )
         if self.kernels:
             step.compiled = COMPILED.get(lookup(node.domain, node.op_type, node.opset).function)
         for subgraph in node.subgraphs:
-            inner = _Planner(subgraph, self.model, self.limits, self.pool, self.kernels and self.bodies, self)
+            inner = _Planner(subgraph, self.model, self.limits, self.pool, self.kernels, self)
             step.subplans[id(subgraph)] = inner.plan()
-        room = max((body.arena_bytes for body in step.subplans.values()), default=0)
+        room = maximum(0, *(body.arena_bytes for body in step.subplans.values()))
         if room:
             step.region = self._new_buffer(f"{node.label}: subgraphs", (room,), BYTE, "row_major")
         for value in _reads(node):
@@ -362,7 +361,7 @@ class _Planner:
 
     def _find_steps_by_sizes(self) -> None:
         """Mark the steps whose outputs follow from the sizes of the inputs; these outputs are kept through all runs."""
-        if not self.sizes:
+        if not self.sizes or self.outer is not None:
             return
         known = {*self.constants, *self.sizes}
         for step in self.steps:

@@ -20,12 +20,12 @@ from tinyonnx.errors import Error
 from tinyonnx.ir import Array
 from tinyonnx.kernels._common import Temporary
 from tinyonnx.registry import Call
-from tinyonnx.runtime.arena import aligned
+from tinyonnx.runtime.arena import Buffer, aligned
 from tinyonnx.runtime.binding import step_calls
 from tinyonnx.runtime.plan import Plan, Unfit
 from tinyonnx.runtime.program import shares_for
 from tinyonnx.runtime.size_table import SizeTable, place
-from tinyonnx.runtime.sized_execution import VARIANTS_KEPT, HasAddress, PlanForSizes, Values, Variant, Visible
+from tinyonnx.runtime.sized_execution import VARIANTS_KEPT, HasAddress, PlanForSizes, Shown, Values, Variant, Visible
 from tinyonnx.sizes.arrays import SizedArray, memory
 from tinyonnx.sizes.expressions import EQUAL, SYMBOL, Condition, Size, SizeError, Trace
 from tinyonnx.sizes.integers import is_size, maximum
@@ -55,6 +55,15 @@ class Binding(NamedTuple):
     encoded: list[EncodedCall]
 
 
+class _Entry(NamedTuple):
+    """A step of a plan or of a body's plan, the items that it takes, and how many items its loop has."""
+
+    plan: Plan
+    position: int
+    items: slice
+    batch: Any
+
+
 class SizedPlan(PlanForSizes):
     """A plan whose sizes are expressions of `symbols`."""
 
@@ -65,8 +74,10 @@ class SizedPlan(PlanForSizes):
         self.arena = memory(trace, "arena", plan.arena_bytes)
         self.conditions = list(trace.conditions.values())
         trace.close()
-        self._order = plan.order
-        self._items = {position: run.items for run in plan.runs for position in range(run.first, run.end)}
+        items = {position: run.items for run in plan.runs for position in range(run.first, run.end)}
+        self._order = [_Entry(plan, at, taken, items.get(at, 0)) for at, taken in plan.order]
+        for body in plan.with_bodies()[1:]:
+            self._order += (_Entry(body, at, taken, 0) for at, taken in body.order)
         self._bindings: list[list[Binding]] = [[] for _ in self._order]
         self._variants: OrderedDict[tuple[int, ...], Variant] = OrderedDict()
         self.variant_for(tuple(symbol.value for symbol in symbols))
@@ -115,10 +126,11 @@ class SizedPlan(PlanForSizes):
                 return number
         if len(known) >= _BINDINGS:
             raise Unfit
-        at, items = self._order[position]
+        entry = self._order[position]
         first = len(self.trace.temporaries)
         with self.trace.recording() as conditions:
-            calls = step_calls(self.plan, self.plan.steps[at], cast(Array, self.arena), items, self._items.get(at, 0))
+            step = entry.plan.steps[entry.position]
+            calls = step_calls(entry.plan, step, cast(Array, self.arena), entry.items, entry.batch)
             owners: dict[int, tuple[Any, Size]] = {}
             calls = [call._replace(args=_in_arena(call.args, self.trace, owners)) for call in calls]
         known.append(Binding(list(conditions.values()), calls, self.trace.temporaries[first:], []))
@@ -195,8 +207,8 @@ def variant_of(sized: SizedPlan, bindings: Sequence[Binding]) -> Variant:
             row += numbers
         entries.append(kernels)
     table, wanted = rows.table, _Wanted(rows.table)
-    buffers, contents = wanted.buffers(sized.plan), wanted.contents(sized.plan)
-    counts, planned = wanted.counts(sized.plan), wanted.planned(sized.plan)
+    counts = wanted.counts(sized.plan)
+    shown = [wanted.shown(plan) for plan in sized.plan.with_bodies()]
     return Variant(
         entries=entries,
         rows=np.array(row, np.int64),
@@ -206,10 +218,8 @@ def variant_of(sized: SizedPlan, bindings: Sequence[Binding]) -> Variant:
         bytes_at=rows.bytes_at,
         largest=table.largest_symbol(),
         wanted=np.array(wanted.slots, np.int64),
-        buffers=buffers,
-        contents=contents,
         counts=counts,
-        planned=planned,
+        shown=shown,
         kept=[call.args for binding in bindings for call in binding.calls],
     )
 
@@ -221,18 +231,28 @@ class _Wanted:
         self.slots: list[int] = []
         self._table = table
 
-    def buffers(self, plan: Plan) -> list[Visible]:
+    def shown(self, plan: Plan) -> Shown:
+        """Return all that Python reads or writes of a plan, or of a body's."""
+        results: list[Visible | Array] | None = None
+        if plan.results is not None:
+            results = [
+                self._visible(-1, x) if isinstance(x, Buffer) else np.asarray(x, order="C") for x in plan.results
+            ]
+        size = self._add(plan.arena_bytes)
+        return Shown(self._buffers(plan), self._contents(plan), self._planned(plan), results, size)
+
+    def _visible(self, slot: int, buffer: Buffer) -> Visible:
+        at = self._add(buffer.root.offset, *buffer.shape)
+        return Visible(slot, at, len(buffer.shape), buffer.dtype, buffer.layout)
+
+    def _buffers(self, plan: Plan) -> list[Visible]:
         """Return the buffers of inputs, outputs and numpy steps, with offset and shape."""
         numpy_slots = {slot for step in plan.numpy_steps for slot in (*step.inputs, *step.outputs)}
         numpy_slots.update(slot for step in plan.numpy_steps for slot in plan.captured(step))
-        found = []
-        for slot in sorted({*plan.inputs, *plan.outputs, *numpy_slots} & set(plan.buffers)):
-            buffer = plan.buffers[slot]
-            at = self._add(buffer.root.offset, *buffer.shape)
-            found.append(Visible(slot, at, len(buffer.shape), buffer.dtype, buffer.layout))
-        return found
+        wanted = sorted({*plan.inputs, *plan.outputs, *numpy_slots} & set(plan.buffers))
+        return [self._visible(slot, plan.buffers[slot]) for slot in wanted]
 
-    def contents(self, plan: Plan) -> list[tuple[int, int, np.dtype[Any], tuple[int, ...]]]:
+    def _contents(self, plan: Plan) -> list[tuple[int, int, np.dtype[Any], tuple[int, ...]]]:
         """Return the slots whose content follows from sizes: slot, index of the first number, dtype, shape."""
         found = []
         for slot, value in plan.sizes.items():
@@ -249,7 +269,7 @@ class _Wanted:
                 found.update(dict.fromkeys(range(run.first, run.end), self._add(run.items)))
         return found
 
-    def planned(self, plan: Plan) -> list[list[tuple[int, int, np.dtype[Any]] | None]]:
+    def _planned(self, plan: Plan) -> list[list[tuple[int, int, np.dtype[Any]] | None]]:
         """Return the known shapes of the outputs of each numpy step: first index, rank, dtype."""
         found = []
         for step in plan.numpy_steps:

@@ -11,7 +11,7 @@ import math
 import threading
 from abc import abstractmethod
 from collections.abc import Iterable, Sequence
-from itertools import groupby
+from itertools import groupby, islice
 from typing import Any, NamedTuple, Protocol, cast
 
 import numpy as np
@@ -23,7 +23,7 @@ from tinyonnx.runtime.arena import view_of
 from tinyonnx.runtime.binding import KernelSegment, allocate_arena, reset_status
 from tinyonnx.runtime.budget import Budget, Stoppable, owners
 from tinyonnx.runtime.executor import Executable
-from tinyonnx.runtime.numpy_call import NumpyCall, constants_of
+from tinyonnx.runtime.numpy_call import Body, NumpyCall, constants_of
 from tinyonnx.runtime.plan import NumpyStep, Plan, Unfit
 from tinyonnx.runtime.size_table import evaluate
 from tinyonnx.runtime.trace import Hook
@@ -58,15 +58,33 @@ class Visible(NamedTuple):
     dtype: np.dtype[Any]
     layout: str
 
+    def view(self, arena: Array, numbers: list[int]) -> Array:
+        """The array, for these visible numbers."""
+        at = self.at + 1
+        return view_of(arena, numbers[self.at], numbers[at : at + self.rank], self.dtype, self.layout)
+
+
+class Shown(NamedTuple):
+    """What Python reads or writes of a plan or of a body's plan; numbers are indices among the visible ones.
+
+    `contents` of shapes are slot, first index, dtype and shape; `planned` the shapes of the outputs of numpy steps, as
+    far as they are known: first index, rank, dtype. `results` are a body's, as in its plan, `nbytes` its arena's size.
+    """
+
+    buffers: list[Visible]
+    contents: list[tuple[int, int, np.dtype[Any], tuple[int, ...]]]
+    planned: list[list[tuple[int, int, np.dtype[Any]] | None]]
+    results: list[Visible | Array] | None
+    nbytes: int
+
 
 class Variant(NamedTuple):
     """The kernel calls of a plan, and the table that computes all numbers.
 
-    `entries` has the kernels of each step with their kinds and the index of their row in `rows`, where the constant
-    numbers are filled in. `code` and `places` are those of `size_table.evaluate`. The numbers that Python needs have
-    the indices `wanted` among the values: offsets and shapes of `buffers`, `contents` of shapes, numbers of items
-    (`counts`, by step) and the shapes of the outputs of numpy steps (`planned`). `kept` owns the memory that the rows
-    refer to.
+    `entries` has the kernels of each step, those of bodies after all others, with their kinds and the index of their
+    row in `rows`, where the constant numbers are filled in. `code` and `places` are those of `size_table.evaluate`. The
+    numbers that Python needs have the indices `wanted` among the values: numbers of items (`counts`, by step) and all
+    that is `shown` of the plan and of its bodies. `kept` owns the memory that the rows refer to.
     """
 
     entries: list[list[tuple[HasAddress, str, int]]]
@@ -77,10 +95,8 @@ class Variant(NamedTuple):
     bytes_at: int
     largest: int
     wanted: Array
-    buffers: list[Visible]
-    contents: list[tuple[int, int, np.dtype[Any], tuple[int, ...]]]
     counts: dict[int, int]
-    planned: list[list[tuple[int, int, np.dtype[Any]] | None]]
+    shown: list[Shown]
     kept: Any
 
 
@@ -123,6 +139,53 @@ class _Row(NamedTuple):
     row_address: int
 
 
+class _Part:
+    """The steps of a plan, or of a body's plan, in a variant."""
+
+    def __init__(self, plan: Plan, kernels: list[list[_Row]], numpy_calls: list[NumpyCall]) -> None:
+        self.plan, self.kernels, self.numpy_calls = plan, kernels, numpy_calls
+        self.calls: list[NumpyCall | KernelSegment] = []
+        self.template: list[Any] = [None] * plan.n_slots
+        for slot, array in plan.constants.items():
+            self.template[slot] = array
+        self.body: Body | None = None
+
+    def bound(self, arena: Array, kept: list[Any], numbers: list[int], counts: dict[int, int]) -> None:
+        """Set the steps to execute, without those of items that a loop doesn't have; `counts` is `Variant.counts`."""
+        plan = self.plan
+        steps = [
+            (plan.steps[at], kernels)
+            for (at, items), kernels in zip(plan.order, self.kernels)
+            if at not in counts or items.start < numbers[counts[at]]
+        ]
+        numpy_calls = {id(call.step): call for call in self.numpy_calls}
+        calls: list[NumpyCall | KernelSegment] = []
+        for is_numpy, run in groupby(steps, lambda pair: isinstance(pair[0], NumpyStep)):
+            if is_numpy:
+                found = [numpy_calls[id(step)] for step, _ in run]
+                calls += (call for call in found if not call.step.by_sizes)
+            else:
+                segment = KernelSegment(cast(Any, list(run)), arena, plan.threads)
+                segment.program.kept = kept
+                segment.reports = plan.status is not None
+                calls.append(segment)
+        self.calls = calls
+
+    def show(self, shown: Shown, numbers: list[int], arena: Array) -> None:
+        """Make the arrays that numpy steps use."""
+        for visible in shown.buffers:
+            self.template[visible.slot] = visible.view(arena, numbers)
+        for slot, at, dtype, shape in shown.contents:
+            self.template[slot] = np.array(numbers[at : at + math.prod(shape)], dtype).reshape(shape)
+        for call, shapes in zip(self.numpy_calls, shown.planned, strict=True):
+            call.expect([s if s is None else (s[2], tuple(numbers[s[0] : s[0] + s[1]])) for s in shapes])
+        if self.body is not None:
+            results = shown.results
+            if results is not None:
+                results = [x.view(arena, numbers) if isinstance(x, Visible) else x for x in results]
+            self.body.place(self.template, cast(Any, results), numbers[shown.nbytes])
+
+
 class _Loaded:
     """A variant in memory that belongs to one executable."""
 
@@ -146,67 +209,59 @@ class _Loaded:
         start = self.rows.ctypes.data
         calls = [call for entry in variant.entries for call in entry]
         with code_cache.expecting(lambda: [(k, kinds) for k, kinds, _ in calls if isinstance(k, Kernel)]):
-            self.kernels = [
-                [_Row(kernel.address(kinds), start + 8 * at) for kernel, kinds, at in kernels]
-                for kernels in variant.entries
-            ]
+            kernels = iter(
+                [
+                    [_Row(kernel.address(kinds), start + 8 * at) for kernel, kinds, at in entry]
+                    for entry in variant.entries
+                ]
+            )
         self.arena: Array = np.empty(0, np.uint8)
-        self.numpy_calls = [NumpyCall(plan, step, self.arena) for step in plan.numpy_steps]
+        plans = plan.with_bodies()
+        rows = [list(islice(kernels, len(each.order))) for each in plans]
+        outer = {id(body): each for each in plans for step in each.numpy_steps for body in step.subplans.values()}
+        bodies: dict[int, Body] = {}
+        self.parts: list[_Part] = []
+        for each, own in zip(reversed(plans), reversed(rows)):  # bodies before the steps that run them
+            numpy_calls = [
+                NumpyCall(each, step, self.arena, {key: bodies[id(body)] for key, body in step.subplans.items()})
+                for step in each.numpy_steps
+            ]
+            part = _Part(each, own, numpy_calls)
+            if each is not plan:
+                part.bound(self.arena, self.kept, [], {})
+                part.body = bodies[id(each)] = Body(outer[id(each)], each, part.calls)
+            self.parts.insert(0, part)
         self.items: list[int] = []
-        self.calls = self._calls(plan, [0] * len(variant.wanted))
-        self.by_sizes = [call for call in self.numpy_calls if call.step.by_sizes]
-        self.template: list[Any] = [None] * plan.n_slots
-        for slot, array in plan.constants.items():
-            self.template[slot] = array
+        self.main = self.parts[0]
+        self.main.bound(self.arena, self.kept, [0] * len(variant.wanted), variant.counts)
+        self.by_sizes = [call for call in self.main.numpy_calls if call.step.by_sizes]
         self.protected = set(map(id, constants_of(plan)))
 
-    def _calls(self, plan: Plan, numbers: list[int]) -> list[NumpyCall | KernelSegment]:
-        """Return the steps to execute, without those of items that a loop doesn't have.
-
-        `numbers` are the visible ones.
-        """
-        counts = self.variant.counts
-        steps = [
-            (plan.steps[at], kernels)
-            for (at, items), kernels in zip(plan.order, self.kernels)
-            if at not in counts or items.start < numbers[counts[at]]
-        ]
-        numpy_calls = {id(call.step): call for call in self.numpy_calls}
-        calls: list[NumpyCall | KernelSegment] = []
-        for is_numpy, run in groupby(steps, lambda pair: isinstance(pair[0], NumpyStep)):
-            if is_numpy:
-                found = [numpy_calls[id(step)] for step, _ in run]
-                calls += (call for call in found if not call.step.by_sizes)
-            else:
-                segment = KernelSegment(cast(Any, list(run)), self.arena, plan.threads)
-                segment.program.kept = self.kept
-                segment.reports = plan.status is not None
-                calls.append(segment)
-        return calls
-
     def show(self, plan: Plan, arena: Array) -> None:
-        """Create the arrays that numpy steps use, and run the steps that depend on sizes alone."""
-        variant, template = self.variant, self.template
-        if arena is not self.arena:
-            self.arena = self.kept[2] = arena
-            for call in (*self.calls, *self.numpy_calls):
-                call.arena = arena
+        """Make the arrays that numpy steps use, and run the steps that depend on sizes alone."""
+        variant, main = self.variant, self.main
         numbers = self.values[variant.wanted].tolist()
         items = [numbers[at] for at in variant.counts.values()]
         if items != self.items:
-            self.items, self.calls = items, self._calls(plan, numbers)
-        for slot, at, rank, dtype, layout in variant.buffers:
-            template[slot] = view_of(arena, numbers[at], numbers[at + 1 : at + 1 + rank], dtype, layout)
-        if not self.numpy_calls and not variant.contents:
+            self.items = items
+            main.bound(arena, self.kept, numbers, variant.counts)
+        if arena is not self.arena:
+            self.arena = self.kept[2] = arena
+            for part in self.parts:
+                for call in (*part.calls, *part.numpy_calls):
+                    call.arena = arena
+        for part, shown in zip(self.parts, variant.shown, strict=True):
+            part.show(shown, numbers, arena)
+        if not main.numpy_calls and not variant.shown[0].contents:
             return  # views are never returned, so they need no protection
-        for slot, at, dtype, shape in variant.contents:
-            template[slot] = np.array(numbers[at : at + math.prod(shape)], dtype).reshape(shape)
-        for call, shapes in zip(self.numpy_calls, variant.planned, strict=True):
-            call.expect([s if s is None else (s[2], tuple(numbers[s[0] : s[0] + s[1]])) for s in shapes])
         budget = Budget(plan.limits)
-        for call in self.by_sizes:
-            call.run(template, budget)
-        self.protected = {*map(id, constants_of(plan)), *(id(value) for value in template if value is not None)}
+        for numpy_call in self.by_sizes:
+            numpy_call.run(main.template, budget)
+        for part in self.parts:
+            for numpy_call in part.numpy_calls:
+                numpy_call.compile_loop()
+        values = (value for part in self.parts for value in part.template if value is not None)
+        self.protected = {*map(id, constants_of(plan)), *map(id, values)}
 
     @property
     def nbytes(self) -> int:
@@ -241,7 +296,7 @@ class SizedExecutable(Executable):
             self._grow(nbytes)
             loaded.evaluate(values, self.address)
         loaded.show(self.plan, self.arena)
-        self.calls, self.template, self.protected = loaded.calls, loaded.template, loaded.protected
+        self.calls, self.template, self.protected = loaded.main.calls, loaded.main.template, loaded.protected
         self.sizes = values
 
     def _grow(self, nbytes: int) -> None:

@@ -10,11 +10,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from tinyonnx.errors import Error
-from tinyonnx.ir import Graph
-from tinyonnx.registry import lookup
 from tinyonnx.runtime.plan import Plan
-from tinyonnx.sizes.expressions import SMALLEST, SizeError, Trace
-from tinyonnx.sizes.integers import is_size
+from tinyonnx.sizes.expressions import SMALLEST, Trace
 
 if TYPE_CHECKING:
     from tinyonnx.runtime.sized import SizedPlan
@@ -231,22 +228,6 @@ def make_sized(shapes: Shapes, groups: Sequence[Sequence[tuple[int, int]]], make
         for i, axis in group:
             symbolic[i][axis] = symbol
     return SizedPlan(make([tuple(shape) for shape in symbolic]), trace, symbols)
-
-
-def forget_sizes(subgraph: Graph) -> None:
-    """Make shapes that are expressions unknown, in a subgraph and those within; its steps take them from their data.
-
-    Raises SizeError for a subgraph of operators with kernels, which plans for one size use.
-    """
-    for node in subgraph.nodes:
-        if lookup(node.domain, node.op_type, node.opset).fast:
-            raise SizeError(f"{node.label} is in a subgraph and may run on a kernel, which needs sizes")
-    for value in (*subgraph.inputs, *(out for node in subgraph.nodes for out in node.outputs if out is not None)):
-        if value.shape is not None and any(map(is_size, value.shape)):
-            value.shape = None
-    for node in subgraph.nodes:
-        for inner in node.subgraphs:
-            forget_sizes(inner)
 
 
 def shapes_of(feeds: Sequence[Any]) -> Shapes:

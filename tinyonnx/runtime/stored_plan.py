@@ -27,7 +27,7 @@ from tinyonnx.runtime.constants import ConstantPool
 from tinyonnx.runtime.item_loops import ItemLoop
 from tinyonnx.runtime.plan import NumpyStep, Plan, Unfit
 from tinyonnx.runtime.size_table import evaluate
-from tinyonnx.runtime.sized_execution import PlanForSizes, Values, Variant, Visible
+from tinyonnx.runtime.sized_execution import PlanForSizes, Shown, Values, Variant, Visible
 from tinyonnx.sizes.expressions import SMALLEST
 from tinyonnx.sizes.integers import is_size
 
@@ -168,7 +168,7 @@ class _Constants:
 
 def _encoded(plan: Plan, variants: Sequence[Variant]) -> list[bytes | memoryview] | None:
     """Return the content of a plan's file; None if it can't be stored."""
-    if not variants:
+    if not variants or any(step.subplans for step in plan.numpy_steps):
         return None
     fixed = _constant_slots(plan)
     arrays = [*fixed.values(), *(array for variant in variants for _, array in _arrays(variant))]
@@ -180,7 +180,7 @@ def _encoded(plan: Plan, variants: Sequence[Variant]) -> list[bytes | memoryview
         described = [_described(variant, constants, files) for variant in variants]
         steps = [_step(step) if isinstance(step, NumpyStep) else None for step in plan.steps]
         values = [(slot, _dtype(a.dtype), a.shape, constants.place(a) if a.size else 0) for slot, a in fixed.items()]
-        buffers = [(buffer.slot, _dtype(buffer.dtype)) for buffer in variants[0].buffers]
+        buffers = [(buffer.slot, _dtype(buffer.dtype)) for buffer in variants[0].shown[0].buffers]
         runs = [(run.first, run.end, 0 if is_size(run.items) else run.items, run.group, run.most) for run in plan.runs]
         parts = plan.n_slots, plan.inputs, plan.outputs, steps, runs, buffers, values, list(files), described
         header = marshal.dumps((*parts, plan.status is not None))
@@ -197,8 +197,8 @@ def _constant_slots(plan: Plan) -> dict[int, Array]:
 
 
 def _step(step: NumpyStep) -> tuple[Any, ...]:
-    """Return a numpy step as plain objects. Raises _NotStorable."""
-    if step.subplans or step.compiled is not None:
+    """Return a numpy step without subgraphs as plain objects. Raises _NotStorable."""
+    if step.compiled is not None:
         raise _NotStorable
     node = step.node
     outputs = [None if v is None else (v.name, _dtype(v.dtype), _shape(v.static_shape)) for v in node.outputs]
@@ -261,9 +261,10 @@ def _described(variant: Variant, constants: _Constants, files: dict[str, int]) -
         entries.append(calls)
     places = [(at, constants.place(array)) for at, array in _arrays(variant) if array.nbytes]
     arrays = (variant.rows, variant.places, variant.code, variant.wanted, np.array(places, np.int64))
-    buffers = [(b.slot, b.at, b.rank, _dtype(b.dtype), b.layout) for b in variant.buffers]
-    contents = [(slot, at, _dtype(dtype), shape) for slot, at, dtype, shape in variant.contents]
-    planned = [[s if s is None else (s[0], s[1], _dtype(s[2])) for s in shapes] for shapes in variant.planned]
+    (shown,) = variant.shown
+    buffers = [(b.slot, b.at, b.rank, _dtype(b.dtype), b.layout) for b in shown.buffers]
+    contents = [(slot, at, _dtype(dtype), shape) for slot, at, dtype, shape in shown.contents]
+    planned = [[s if s is None else (s[0], s[1], _dtype(s[2])) for s in shapes] for shapes in shown.planned]
     numbers = variant.n_values, variant.bytes_at, variant.largest
     return entries, [array.tobytes() for array in arrays], numbers, buffers, contents, variant.counts, planned
 
@@ -334,6 +335,13 @@ def _variant_of(
     rows = rows.copy()
     rows[at] = constants.ctypes.data + offset
     n_values, bytes_at, largest = numbers
+    shown = Shown(
+        buffers=[Visible(slot, at, rank, np.dtype(dtype), layout) for slot, at, rank, dtype, layout in buffers],
+        contents=[(slot, at, np.dtype(dtype), shape) for slot, at, dtype, shape in contents],
+        planned=[[s if s is None else (s[0], s[1], np.dtype(s[2])) for s in shapes] for shapes in planned],
+        results=None,
+        nbytes=0,
+    )
     return Variant(
         entries=[[(kernels[file], "", at) for file, at in entry] for entry in entries],
         rows=rows,
@@ -343,9 +351,7 @@ def _variant_of(
         bytes_at=bytes_at,
         largest=largest,
         wanted=wanted,
-        buffers=[Visible(slot, at, rank, np.dtype(dtype), layout) for slot, at, rank, dtype, layout in buffers],
-        contents=[(slot, at, np.dtype(dtype), shape) for slot, at, dtype, shape in contents],
         counts=counts,
-        planned=[[s if s is None else (s[0], s[1], np.dtype(s[2])) for s in shapes] for shapes in planned],
+        shown=[shown],
         kept=constants,
     )

@@ -118,6 +118,28 @@ def test_a_loop() -> None:
     np.testing.assert_array_equal(every[:, 0], -x[[0, 1, 2, 3, 0, 1]])
 
 
+@pytest.mark.parametrize("threads", [1, 2])
+def test_loops_in_plans_for_many_sizes(threads: int) -> None:
+    text = LOOP.replace("first, zero)", "first, start)").replace("float[4, 3] x", "float[N, 3] x")
+    text = text.replace("int64[1] first)", "int64[1] first, float[1, 3] start)")
+    options = tinyonnx.SessionOptions()
+    options.intra_op_num_threads = threads
+    session = tinyonnx.InferenceSession(model(text), options)
+    for n in (9, 7, 8, 2, 7, 12, 6, 1):
+        x = np.arange(3 * n, dtype=np.float32).reshape(n, 3)
+        data = {"x": x, "first": np.array([n - 5]), "start": np.zeros((1, 3), np.float32)}
+        with pytest.raises(tinyonnx.NodeError, match=rf"Gather .*index .* is out of range for {n} elements"):
+            session.run(None, data)
+        if n >= 6:
+            last, every = session.run(None, data | {"first": np.array([n - 6])})
+            np.testing.assert_array_equal(last, x[-1:])
+            np.testing.assert_array_equal(every[:, 0], -x[-6:])
+    (plans,) = session._sized.values()
+    assert not plans.refused
+    if not DISABLED:
+        assert plans._plans
+
+
 def test_data_that_updates_read_too_is_not_overwritten() -> None:
     text = """<ir_version: 8, opset_import: ["": 17]>
         g (float[4] x, int64[4, 1] i) => (float[4] z) {

@@ -42,10 +42,9 @@ def sized_plans(s: tinyonnx.InferenceSession) -> list[SizedPlan]:
 
 
 def assert_planned_for_sizes(s: tinyonnx.InferenceSession) -> None:
-    """Assert that a session has plans for every size, unless remaining subgraphs have operators with kernels."""
+    """Assert that a session has plans for every size."""
     (plans,) = s._sized.values()
-    stays = any(node.subgraphs for node in s._graph.nodes) and plans.refused.endswith("a kernel, which needs sizes")
-    assert plans._plans or stays, plans.refused
+    assert plans._plans, plans.refused
 
 
 def check(model: ModelProto, shapes: list[tuple[int, ...]], seed: int) -> None:
@@ -360,6 +359,51 @@ def test_subgraphs() -> None:
     for n in (3, 7, 9, 2, 4, 5, 30):
         (y,) = here.run(None, {"x": np.ones(n, np.float32)})
         np.testing.assert_allclose(y, np.exp(np.ones(n)) if n > 4 else -np.ones(n), rtol=1e-6)
+
+
+BODIES = """g (float[n, 3] x, float[m, n, 3] parts) => (float[n, 3] y, float[k, n, 3] all, float[n, 3] sum,
+    float[m, n, 3] sums, float[n, 3] z, float[l, n, 3] rows)
+<int64 four = {4}, float[1] half = {0.5}, int64 three = {3}, int64 zero = {0}>
+{
+    y, all = Loop(four, "", x)<body = b (int64 i, bool go, float[n, 3] v) => (bool go, float[n, 3] w, float[n, 3] u)
+        { d = Mul(v, x) w = Add(d, half) u = Sub(w, v) }>
+    sum, sums = Scan<num_scan_inputs = 1, body = c (float[n, 3] t, float[n, 3] p) => (float[n, 3] a, float[n, 3] e)
+        { a = Add(t, p) e = Exp(a) }>(x, parts)
+    top = ReduceMax<keepdims = 0>(x) large = Greater(top, half) one = Squeeze(large)
+    z = If(one)<then_branch = f () => (float[n, 3] q) { q = Tanh(x) },
+                else_branch = h () => (float[n, 3] r) { s = Shape(x) o = Reshape(x, s) r = Neg(o) }>
+    shape = Shape(x) size = Gather(shape, zero) rest = Mod(size, three) count = Add(rest, four)
+    _, rows = Loop(count, "", x)<body = j
+        (int64 at, bool on, float[n, 3] old) => (bool on, float[n, 3] new, float[n, 3] new)
+        { new = Sigmoid(old) }>
+}"""
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_bodies_have_kernels_in_plans_for_every_size(threads: int) -> None:
+    model = parsed(BODIES)
+    plain = tinyonnx.SessionOptions()
+    plain.graph_optimization_level = tinyonnx.GraphOptimizationLevel.ORT_DISABLE_ALL
+    here, numpy = session(model, threads), tinyonnx.InferenceSession(model, plain)
+    random = np.random.default_rng(0)
+    for n, m in ((4, 2), (7, 3), (50, 2), (6, 9), (51, 1), (2000, 4), (3, 70), (4, 2), (1, 3), (0, 2)):
+        feeds = {"x": random.standard_normal((n, 3)), "parts": random.standard_normal((m, n, 3))}
+        feeds = {name: array.astype(np.float32) for name, array in feeds.items()}
+        kept = here.run(None, feeds)
+        for a, b, c in zip(kept, fresh(model, feeds, threads), numpy.run(None, feeds), strict=True):
+            np.testing.assert_array_equal(a, b, err_msg=f"{n}, {m}")
+            np.testing.assert_allclose(a, c, rtol=1e-5, atol=1e-6, err_msg=f"{n}, {m}")
+        again = [result.copy() for result in kept]
+        here.run(None, {name: -array for name, array in feeds.items()})
+        for a, b in zip(kept, again, strict=True):
+            np.testing.assert_array_equal(a, b)
+    for sized in sized_plans(here):
+        bodies = sized.plan.with_bodies()[1:]
+        kinds = [type(step).__name__ for body in bodies for step in body.steps]
+        assert len(bodies) == 5
+        assert set(kinds) == {"KernelStep"}
+        loops = [call.loop for known in sized.idle[0].known for part in known.parts for call in part.numpy_calls]
+        assert sum(loop is not None for loop in loops) == 3 * len(sized.idle[0].known)
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
