@@ -79,12 +79,12 @@ class Flag(NamedTuple):
     help: str
     group: str
 
-    def add_to(self, parser: Any) -> None:
-        """Add the option to an argparse parser or argument group."""
+    def add_to(self, parser: Any, field: str) -> None:
+        """Add the option to an argparse parser or argument group; its value is stored under the name of the field."""
         if self.parse is None:
-            parser.add_argument(self.name, action="store_true", help=self.help)
+            parser.add_argument(self.name, dest=field, action="store_true", help=self.help)
         else:
-            parser.add_argument(self.name, type=self.parse, metavar=self.metavar, help=self.help)
+            parser.add_argument(self.name, dest=field, type=self.parse, metavar=self.metavar, help=self.help)
 
 
 def flag(

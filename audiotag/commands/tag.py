@@ -66,8 +66,8 @@ def add_parser(subparsers: Any) -> None:
     )
     parser.add_argument("--files0-from", metavar="FILE", help="list of files separated by NUL; - for standard input")
     add_model(parser)
-    for _, flag in flags(TAGS):
-        flag.add_to(parser)
+    for field, flag in flags(TAGS):
+        flag.add_to(parser, field)
     parser.add_argument("--threads", type=number, default=1, metavar="N", help="threads per clip (default: 1)")
     parser.add_argument(
         "--format", choices=tuple(ALL), help="output format (default: by the suffix of --output, or text)"
@@ -77,8 +77,8 @@ def add_parser(subparsers: Any) -> None:
         "--activations", metavar="REPORT.html", help="write a page with waveform, log-mel and all layers of one clip"
     )
     time = parser.add_argument_group("windows and events", WINDOW_HELP)
-    for _, flag in flags(WINDOWS):
-        flag.add_to(time)
+    for field, flag in flags(WINDOWS):
+        flag.add_to(time, field)
     time.add_argument(
         "--events",
         nargs="?",

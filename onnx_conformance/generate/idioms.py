@@ -13,70 +13,14 @@ import numpy as np
 from onnx import TensorProto, helper
 
 from onnx_conformance.generate.draws import Random, one, whole
+from onnx_conformance.generate.pieces import CHANNELS, Pieces
 from onnx_conformance.generate.sample import Sample, inferred
-from onnx_conformance.generate.sized import Graphs
-from onnx_conformance.generate.surround import ACTIVATIONS, drawn_attributes, since
-
-_CHANNELS = (1, 2, 3, 4, 8, 15, 16, 17)
-"""Numbers of channels, those around vector lengths among them."""
 
 
-class Idiom(Graphs):
-    """Adds the nodes of one pattern; `inputs` has the arrays that the model reads, by name."""
+class Idiom(Pieces):
+    """Adds the nodes of one pattern."""
 
-    def __init__(self, r: Random) -> None:
-        super().__init__(int(r.integers(1 << 31)))
-        self.opset = int(one(r, 13, 17, 20))
-        self.inputs: dict[str, Any] = {}
-
-    # -- pieces -------------------------------------------------------------------------
-
-    def given(self, *shape: int) -> str:
-        """Add an input of normal numbers."""
-        name = f"x{len(self.inputs)}"
-        self.inputs[name] = self.random.standard_normal(shape).astype(np.float32)
-        return name
-
-    def image(self) -> tuple[str, int]:
-        """Add an image as input and return its number of channels."""
-        channels = int(one(self.random, *_CHANNELS))
-        height, width = (int(n) for n in whole(self.random, 1, 9, 2))
-        return self.given(int(whole(self.random, 1, 2)), channels, height, width), channels
-
-    def number(self, value: float, near: float = 0.2) -> str:
-        """Add a constant number, one in five times another than `value`."""
-        if self.random.random() < near:
-            value = float(one(self.random, -value, 2 * value, value + 1, value * 1.02))
-        return self.constant(np.full([1] * int(whole(self.random, 0, 2)), value, np.float32))
-
-    def either(self, op: str, a: str, b: str) -> str:
-        """Add a node of two operands in any order."""
-        return self.add(op, *((a, b) if self.flip() else (b, a)))
-
-    def conv(self, x: str, channels: int, out: int, size: int = 1, group: int = 1, **attributes: Any) -> str:
-        """Add a convolution that keeps the size of the image unless it has strides."""
-        weights = [self.normal(out, channels // group, size, size)]
-        if self.flip():
-            weights.append(self.normal(out))
-        geometry: dict[str, Any] = {"group": group, "pads": [size // 2] * 4} | attributes
-        return self.add("Conv", x, *weights, **geometry)
-
-    def activation(self, x: str) -> str:
-        """Add a function of one number, its attributes at their defaults or beside."""
-        op = one(self.random, *(name for name in ACTIVATIONS if since(name) <= self.opset), "Clip")
-        if op == "Clip":
-            low, high = np.sort(self.random.standard_normal(2)).astype(np.float32)
-            bounds = one(self.random, (low, high), (low, None), (None, high), (np.float32(0), np.float32(6)))
-            return self.add("Clip", x, *("" if bound is None else self.constant(bound) for bound in bounds))
-        return self.add(op, x, **drawn_attributes(self.random, op))
-
-    def mean(self, x: str, *axes: int) -> str:
-        """Add a ReduceMean that keeps the axes."""
-        if self.opset < 18:
-            return self.add("ReduceMean", x, axes=list(axes), keepdims=1)
-        return self.add("ReduceMean", x, self.ints(*axes), keepdims=1)
-
-    # -- convolutions and what goes into their weights -------------------------------------
+    # -- convolutions and nodes that are folded into their weights --------------------------
 
     def channelwise(self) -> str:
         """Add a convolution and arithmetic with one constant for each channel, or one number."""
@@ -117,7 +61,7 @@ class Idiom(Graphs):
         return self.activation(y) if self.flip() else y
 
     def norm_alone(self) -> str:
-        channels, space = int(one(self.random, *_CHANNELS)), one(self.random, (), (3,), (3, 4))
+        channels, space = int(one(self.random, *CHANNELS)), one(self.random, (), (3,), (3, 4))
         x = self.given(2, channels, *space)
         return self.normalised(self.add("Relu", x) if self.flip() else x, channels)
 
@@ -131,7 +75,7 @@ class Idiom(Graphs):
 
     def epilogue(self) -> str:
         """Add a product and the activation after it."""
-        n, k, m = (int(one(self.random, *_CHANNELS)) for _ in range(3))
+        n, k, m = (int(one(self.random, *CHANNELS)) for _ in range(3))
         match self.random.integers(3):
             case 0:
                 x, channels = self.image()
@@ -146,7 +90,7 @@ class Idiom(Graphs):
 
     def linear(self) -> str:
         """Add a product with a constant matrix, a bias and a further tensor."""
-        n, k = (int(one(self.random, *_CHANNELS)) for _ in range(2))
+        n, k = (int(one(self.random, *CHANNELS)) for _ in range(2))
         x = self.given(*[2] * int(whole(self.random, 0, 1)), 3, k)
         y = self.either("Add", self.add("MatMul", x, self.normal(k, n)), self.normal(n))
         return self.either("Add", y, self.add("MatMul", x, self.normal(k, n))) if self.flip() else y
@@ -169,7 +113,7 @@ class Idiom(Graphs):
         """Add squeeze and excitation, and often the 1×1 convolution after it."""
         x, channels = self.image()
         y = self.either("Mul", x, self.gate(x, channels))
-        return self.conv(y, channels, int(one(self.random, *_CHANNELS))) if self.random.random() < 0.7 else y
+        return self.conv(y, channels, int(one(self.random, *CHANNELS))) if self.random.random() < 0.7 else y
 
     def depthwise(self, x: str, channels: int) -> str:
         size, stride = int(one(self.random, 3, 5)), int(one(self.random, 1, 2))
@@ -204,9 +148,9 @@ class Idiom(Graphs):
     def source(self) -> str:
         """Return an input, or the result of a convolution."""
         if self.flip():
-            return self.given(2, int(one(self.random, *_CHANNELS)), 3)
+            return self.given(2, int(one(self.random, *CHANNELS)), 3)
         x, channels = self.image()
-        return self.conv(x, channels, int(one(self.random, *_CHANNELS)))
+        return self.conv(x, channels, int(one(self.random, *CHANNELS)))
 
     def hardswish(self) -> str:
         x, six = self.source(), self.number(6.0, 0.1)
@@ -314,7 +258,7 @@ class Idiom(Graphs):
     def byte_operator(self) -> str:
         """Add an operator between DequantizeLinear and QuantizeLinear."""
         dtype = one(self.random, np.uint8, np.int8)
-        n, k = (int(one(self.random, *_CHANNELS)) for _ in range(2))
+        n, k = (int(one(self.random, *CHANNELS)) for _ in range(2))
         match self.random.integers(6):
             case 0:
                 x, channels = self.image()
@@ -341,7 +285,7 @@ class Idiom(Graphs):
 
     def integer_product(self) -> str:
         """Add a product of bytes, converted and scaled as exporters of dynamically quantised models do."""
-        n, k = (int(one(self.random, *_CHANNELS)) for _ in range(2))
+        n, k = (int(one(self.random, *CHANNELS)) for _ in range(2))
         convolution = self.flip()
         x = self.image()[0] if convolution else self.given(3, k)
         weights = self.random.integers(-127, 128, (n, self.inputs[x].shape[1], 1, 1) if convolution else (k, n))

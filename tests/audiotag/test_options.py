@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import dataclasses
 import json
 import pickle
@@ -11,7 +12,7 @@ import pytest
 
 from audiotag import cli
 from audiotag.commands import tag
-from audiotag.options import TagOptions, flags
+from audiotag.options import Flag, TagOptions, flags
 
 VALUES = {
     "precision": ("bfloat16", "bfloat16"),
@@ -46,6 +47,13 @@ def test_a_flag_reaches_the_options(name):
     more = ["--window", "2"] if name == "hop" else []
     flag = dict(flags())[name].name
     assert getattr(options(flag, *([] if text is None else [text]), *more), name) == value
+
+
+def test_the_value_of_a_flag_is_stored_under_the_name_of_its_field():
+    parser = argparse.ArgumentParser()
+    Flag("--worst-first", None, None, "a switch", "tags").add_to(parser, "worst")
+    Flag("--at-most", int, "N", "a number", "tags").add_to(parser, "most")
+    assert vars(parser.parse_args(["--worst-first", "--at-most", "3"])) == {"worst": True, "most": 3}
 
 
 def test_options_are_sent_to_workers_and_recorded():
