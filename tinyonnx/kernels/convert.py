@@ -9,6 +9,7 @@ import numpy as np
 from tinyonnx import ops  # noqa: F401  registers the operators
 from tinyonnx.codegen.arguments import Specialised, Static
 from tinyonnx.codegen.kernel import kernel
+from tinyonnx.codegen.primitives import bits_from_float, float_from_bits
 from tinyonnx.ir import Array
 from tinyonnx.kernels._common import flat
 from tinyonnx.kernels.elementwise import copy, share_lines
@@ -72,8 +73,47 @@ def narrow(x: Array, mask: int, out: Array, part: int, parts: int) -> None:
         target[i] = source[i] & mask
 
 
+_INFINITE = np.int32(0x7F800000)
+_WIDER, _NARROWER = np.float32(2.0**112), np.float32(2.0**24)
+"""Ratios of numbers with the same bits of exponent in float32 and float16, and of 1 to the least float16."""
+
+
+@kernel
+def widen_halves(x: Array, out: Array, part: int, parts: int) -> None:
+    """out[i] = x[i], the bits of a float16, as float32."""
+    first, end = share_lines(out.shape[0], part, parts)
+    source, target = x[first:end], out[first:end]
+    for i in range(end - first):
+        bits = np.int32(source[i])
+        shifted = (bits & np.int32(0x7FFF)) << np.int32(13)
+        magnitude = float_from_bits(shifted) * _WIDER
+        magnitude = float_from_bits(shifted | _INFINITE) if shifted >= np.int32(0x0F800000) else magnitude
+        target[i] = -magnitude if bits >= np.int32(0x8000) else magnitude
+
+
+@kernel
+def round_to_halves(x: Array, out: Array, part: int, parts: int) -> None:
+    """out[i] = the bits of x[i] rounded to float16, to the nearest even; NaN stays NaN."""
+    first, end = share_lines(out.shape[0], part, parts)
+    source, target = x[first:end], out[first:end]
+    for i in range(end - first):
+        bits = np.int32(bits_from_float(source[i]))
+        magnitude = bits & np.int32(0x7FFFFFFF)
+        finite = magnitude if magnitude < _INFINITE else _INFINITE
+        odd = (finite >> np.int32(13)) & np.int32(1)
+        half = ((finite + np.int32(0xFFF) + odd) >> np.int32(13)) - np.int32(112 << 10)
+        small = magnitude < np.int32(113 << 23)
+        # below the least normal number: a whole number of the least float16
+        units = np.int32(np.rint(float_from_bits(magnitude if small else np.int32(0)) * _NARROWER))
+        half = units if small else half
+        half = half if half < np.int32(0x7C00) else np.int32(0x7C00)
+        half = np.int32(0x7E00) if magnitude > _INFINITE else half
+        target[i] = half | ((bits >> np.int32(16)) & np.int32(0x8000))
+
+
 # -- operators --------------------------------------------------------------------------
 
+_HALF = np.dtype(np.float16)
 _FROM = frozenset(map(np.dtype, "?bBhHiIqQfd"))
 _TO = frozenset(map(np.dtype, "?bBhHiqfd"))
 """Types that `_FROM` types are converted to; numpy's results for uint32 and uint64 depend on the processor."""
@@ -88,13 +128,18 @@ def unsigned_bools(x: Array) -> Array:
 def _cast_refused(out: Info, x: Info | None, *_: Info | None, **__: Any) -> str | None:
     if x is None or x.value is not None:
         return "the input is constant"
-    return None if x.dtype in _FROM and out.dtype in _TO else f"{x.dtype} to {out.dtype}"
+    halves = {x.dtype, out.dtype} == {_HALF, np.dtype(np.float32)}
+    return None if halves or (x.dtype in _FROM and out.dtype in _TO) else f"{x.dtype} to {out.dtype}"
 
 
 @fast(cast, when=_cast_refused, layout="any", by_item=True)
 def bind_cast(pool: ConstantPool, out: Array, x: Array, *_: Array | None, **__: Any) -> Call:
     """Bind the conversion to the type of the result."""
     source, target = unsigned_bools(x), unsigned_bools(out)
+    if x.dtype == _HALF:
+        return Call(widen_halves, (source.view(np.uint16), target))
+    if out.dtype == _HALF:
+        return Call(round_to_halves, (source, target.view(np.uint16)))
     if out.dtype == np.bool_:
         return Call(map_test, (Specialised(NONZERO), source, target))
     if out.dtype.kind == "f":

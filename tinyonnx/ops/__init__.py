@@ -41,8 +41,8 @@ Registered by `others`:
     text          strings, RegexFullMatch, TfIdfVectorizer
     training      Adagrad, Adam, Momentum
     vision        Col2Im, MaxUnpool, CenterCropPad, ImageDecoder
-    microsoft     com.microsoft, ONNX Runtime's own domain: attention, blocks (weights quantised in blocks),
-                  fused, matmul, norm, quantized, recurrent
+    microsoft     com.microsoft, ONNX Runtime's own domain: attention, grouped_attention, blocks (weights
+                  quantised in blocks), fused, matmul, norm, quantized, recurrent
     ml            ai.onnx.ml: features, linear models, maps, support vector machines (svm), trees
 """
 

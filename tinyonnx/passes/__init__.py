@@ -41,6 +41,7 @@ from tinyonnx.passes.sink_transposes import sink_transposes
 from tinyonnx.passes.specialise import specialise
 from tinyonnx.passes.split_into_slices import split_into_slices
 from tinyonnx.passes.tabulate_bytes import tabulate_bytes
+from tinyonnx.passes.widen_float16 import widen_float16
 
 Pass = Callable[[Rewrite], None]
 
@@ -49,6 +50,9 @@ PIPELINE: list[Pass] = [
     fuse_quantised,
     # shapes first: later passes need them, and the exporters' shape chains disappear
     specialise,
+    drop_dead,
+    # kernels and the other passes handle float32
+    widen_float16,
     drop_dead,
     # replaced by operators that the other passes handle
     lower_einsum,

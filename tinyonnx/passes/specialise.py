@@ -21,7 +21,7 @@ from tinyonnx.runtime.operator_call import OpContext, evaluate, infer
 from tinyonnx.sizes.integers import are_sizes
 
 FOLD_LIMIT, FOLD_TOTAL = 16 << 20, 512 << 20
-"""Maximum bytes of one folded constant, and of all together; a constant no larger than its sources is exempt.
+"""Maximum bytes of one folded constant, and of all together; one of no more elements than its sources is exempt.
 
 Folding must not expand a small model into gigabytes that the session keeps. The limits leave room for weights that a
 ConstantOfShape makes: convolution kernels need constant weights."""
@@ -97,7 +97,8 @@ def _fold(rewrite: Rewrite, node: Node, infos: list[Info | None]) -> list[Array]
             return None
     elif node.inputs:
         size = sum(_nbytes(info) for info in infos if info is not None)
-        grown = size > sum(a.nbytes for a in sources)
+        count = sum(_nbytes(info) // info.dtype.itemsize for info in infos if info is not None and info.dtype)
+        grown = size > sum(a.nbytes for a in sources) and count > sum(a.size for a in sources)
         if grown and size > min(FOLD_LIMIT, FOLD_TOTAL - rewrite.folded_bytes):
             return None
 

@@ -65,7 +65,22 @@ def test_cast_like_and_tests_of_numbers() -> None:
     np.testing.assert_array_equal(*run("Not", x > 1, layout="row_major"), strict=True)
 
 
-@pytest.mark.parametrize("types", [("float16", "float32"), ("float32", "uint32"), ("float64", "uint64")])
+def test_every_float16_and_the_numbers_between() -> None:
+    every = np.arange(65536, dtype=np.uint16).view(np.float16)
+    widened = run("Cast", every, constants=(), layout="row_major", to=1)
+    np.testing.assert_array_equal(*widened, strict=True)
+    np.testing.assert_array_equal(*map(np.signbit, widened))
+    finite = np.sort(every[np.isfinite(every)].astype(np.float32))
+    middles = (finite[1:] + finite[:-1]) / 2
+    near = [np.nextafter(middles, np.float32(end)) for end in (-np.inf, np.inf)]
+    ends = np.float32([65519.99, 65520, 3e38, -3e38, np.inf, -np.inf, np.nan, 1e-45, -1e-45, 2.0**-25])
+    with np.errstate(over="ignore"):
+        rounded = run("Cast", np.concatenate([middles, *near, ends]), constants=(), layout="row_major", to=10)
+    np.testing.assert_array_equal(*rounded, strict=True)
+    np.testing.assert_array_equal(*map(np.signbit, rounded))
+
+
+@pytest.mark.parametrize("types", [("float16", "float64"), ("float32", "uint32"), ("float64", "uint64")])
 def test_refusals(types: tuple[str, str]) -> None:
     x, out = (Info(np.dtype(t), (3,)) for t in types)
     assert choose(lookup("", "Cast", 22), out, [x], {}) == f"{types[0]} to {types[1]}"

@@ -1,3 +1,12 @@
 """Operators of ONNX Runtime's own domain, com.microsoft; importing this package registers them."""
 
-from tinyonnx.ops.microsoft import attention, blocks, fused, matmul, norm, quantized, recurrent  # noqa: F401
+from tinyonnx.ops.microsoft import (  # noqa: F401
+    attention,
+    blocks,
+    fused,
+    grouped_attention,
+    matmul,
+    norm,
+    quantized,
+    recurrent,
+)
