@@ -70,7 +70,7 @@ def embed_all(
 
 
 def _key(path: str) -> str:
-    """Return an identification of a file's content; for one that can't be examined, its name."""
+    """Return an identifier of a file's content: path, size and time; the path alone if it can't be examined."""
     try:
         status = os.stat(path)
     except (OSError, ValueError):  # ValueError: a null byte in the path

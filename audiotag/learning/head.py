@@ -18,7 +18,7 @@ STRENGTHS = (0.03, 0.1, 0.3, 1.0, 3.0, 10.0)
 """Strengths of regularisation that are tried, times the number of features."""
 
 _LEAST = 1e-3
-"""Least deviation of a feature, as a part of the mean deviation, so that silent features are not amplified."""
+"""Minimum deviation of a feature relative to the mean deviation, so that silent features are not amplified."""
 
 
 class Head(NamedTuple):

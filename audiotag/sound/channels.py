@@ -23,7 +23,7 @@ TOO_LOUD = "has samples far beyond full scale, which is 1.0 for floats: are they
 CANCELLED = "its channels cancel each other (opposite phase) from {} s on: tag one of them instead of their mean"
 
 CANCELLING = 1e-3
-"""The mean of channels that cancel has at most this part of their power."""
+"""Channels cancel if the power of their mean is at most this fraction of theirs."""
 
 AUDIBLE = 1e-8
 """Power of sound that may cancel (-80 dB)."""

@@ -14,7 +14,7 @@ FLOAT, INT, BOOL = np.float32, np.int64, np.bool_
 
 @zoo_model("loop")
 def loop() -> Model:
-    """Make a Loop of a thousand iterations of two small nodes."""
+    """Build a Loop of a thousand iterations of two small nodes."""
     b = Builder()
     b.add("Identity", "going")
     b.nodes[-1].output[0] = "still"
@@ -28,7 +28,7 @@ def loop() -> Model:
 
 @zoo_model("greedy-decoder")
 def greedy_decoder() -> Model:
-    """Make a Loop that outputs up to 40 words until one has a low score, with an embedding and a GRU cell."""
+    """Build a Loop that outputs up to 40 words until one has a low score, with an embedding and a GRU cell."""
     b = Builder()
     x = b.add("Reshape", b.add("Gather", b.normal(100, 64), "word"), b.constant(np.array([1, 64], INT)))
     gates = b.linear(b.add("Concat", x, "state", axis=1), 128, 128)
@@ -52,7 +52,7 @@ def greedy_decoder() -> Model:
 
 @zoo_model("scan")
 def scan() -> Model:
-    """Make a Scan over 50 steps of a recurrent cell, as exporters write cells without an operator."""
+    """Build a Scan over 50 steps of a recurrent cell, as exporters write cells without an operator."""
     b = Builder()
     state = b.add("Tanh", b.add("Add", b.linear("x", 32, 48), b.linear("state", 48, 48)))
     output = b.add("Identity", state)
@@ -64,7 +64,7 @@ def scan() -> Model:
 
 @zoo_model("branches")
 def branches() -> Model:
-    """Make four Ifs, each decided by the mean of the previous result."""
+    """Build four Ifs, each decided by the mean of the previous result."""
     b = Builder()
     x = "x"
     for _ in range(4):
@@ -103,7 +103,7 @@ def _leaves(trees: int, depth: int) -> list[tuple[int, int]]:
 
 @zoo_model("trees")
 def trees() -> Model:
-    """Make a random forest of 100 trees of depth 6 for three classes, with scaled inputs: one row."""
+    """Build a random forest of 100 trees of depth 6 for three classes, with scaled inputs: one row."""
     b = Builder()
     attributes = _trees(b, 100, 6, 20)
     leaves = _leaves(100, 6)
@@ -124,7 +124,7 @@ def trees() -> Model:
 
 @zoo_model("boosted-trees")
 def boosted_trees() -> Model:
-    """Make a sum of 300 trees of depth 4: 64 rows."""
+    """Build a sum of 300 trees of depth 4: 64 rows."""
     b = Builder()
     attributes = _trees(b, 300, 4, 12)
     leaves = _leaves(300, 4)
@@ -139,7 +139,7 @@ def boosted_trees() -> Model:
 
 @zoo_model("perceptron")
 def perceptron() -> Model:
-    """Make three small layers and a softmax, run on one row."""
+    """Build three small layers and a softmax, run on one row."""
     b = Builder()
     x = b.add("Relu", b.linear(b.add("Relu", b.linear("x", 16, 32)), 32, 32))
     y = b.add("Softmax", b.linear(x, 32, 4), axis=-1)
@@ -148,7 +148,7 @@ def perceptron() -> Model:
 
 @zoo_model("detections")
 def detections() -> Model:
-    """Make the end of a detector: scores of 200 boxes, suppression of overlapping ones, and selection of the rest."""
+    """Build the end of a detector: scores of 200 boxes, suppression of overlapping ones, and selection of the rest."""
     b = Builder()
     x = b.add("Sigmoid", "scores")
     one = [b.constant(np.array([value], kind)) for value, kind in ((20, INT), (0.5, FLOAT), (0.6, FLOAT))]
@@ -166,7 +166,7 @@ def detections() -> Model:
 
 @zoo_model("indexing")
 def indexing() -> Model:
-    """Make lookups with computed indices, running sums, scattered updates and an Einsum over small tensors."""
+    """Build lookups with computed indices, running sums, scattered updates and an Einsum over small tensors."""
     b = Builder()
     rows = b.add("Gather", "table", "indices")
     sums = b.add("CumSum", rows, b.constant(np.array(0)))

@@ -14,7 +14,7 @@ from tinyonnx.onnxfile.save import to_bytes
 
 @zoo_model("resnet18", tolerance=1e-3)
 def resnet18() -> Model:
-    """Make residual blocks of 3×3 convolutions over an image of 224×224 pixels."""
+    """Build residual blocks of 3×3 convolutions over an image of 224×224 pixels."""
     b = Builder()
     x = b.add("Relu", b.conv("x", 3, 64, 7, stride=2))
     x = b.add("MaxPool", x, kernel_shape=[3, 3], strides=[2, 2], pads=[1] * 4)
@@ -30,13 +30,13 @@ def resnet18() -> Model:
 
 @zoo_model("mn04-1s")
 def mn04() -> Model:
-    """Make this project's smallest tagger, one second of log-mel features."""
+    """Build this project's smallest tagger, one second of log-mel features."""
     return to_bytes(random_graph("mn04", seed=0)), {"melspec": noise(1, 1, 128, 100)}
 
 
 @zoo_model("convnext", tolerance=1e-3)
 def convnext() -> Model:
-    """Make depthwise 7×7 convolutions, layer normalisation and GELU over channels last."""
+    """Build depthwise 7×7 convolutions, layer normalisation and GELU over channels last."""
     b = Builder()
     x = b.add("Conv", "x", b.normal(96, 3, 4, 4), b.normal(96), strides=[4, 4])
     for _ in range(3):
@@ -49,7 +49,7 @@ def convnext() -> Model:
 
 @zoo_model("unet", tolerance=1e-3)
 def unet() -> Model:
-    """Make an encoder and a decoder with transposed convolutions, nearest and linear resizing, skip connections."""
+    """Build an encoder and a decoder with transposed convolutions, nearest and linear resizing, skip connections."""
     b = Builder()
     x, channels, skipped = "x", 1, []
     for filters in (16, 32, 64):
@@ -74,7 +74,7 @@ def unet() -> Model:
 
 @zoo_model("temporal")
 def temporal() -> Model:
-    """Make dilated one-dimensional convolutions with gates over a sequence, as in speech models."""
+    """Build dilated one-dimensional convolutions with gates over a sequence, as in speech models."""
     b = Builder()
     x = b.linear(b.add("Transpose", "x", perm=[0, 2, 1]), 40, 64)
     x = b.add("Transpose", x, perm=[0, 2, 1])
@@ -91,7 +91,7 @@ def temporal() -> Model:
 
 @zoo_model("attended-kernels")
 def attended_kernels() -> Model:
-    """Make convolutions whose weights are mixed from four kernels by attention over the channels' means."""
+    """Build convolutions whose weights are mixed from four kernels by attention over the channels' means."""
     b = Builder()
     x = b.add("Relu", b.conv("x", 1, 32, 3, stride=2))
     for _ in range(3):

@@ -70,7 +70,7 @@ _BLOCKS = ((32, 1), (64, 2), (64, 1), (128, 2), (128, 1))
 
 @zoo_model("resnet-qdq", tolerance=0.3)
 def resnet_qdq() -> Model:
-    """Make residual blocks between QuantizeLinear and DequantizeLinear."""
+    """Build residual blocks between QuantizeLinear and DequantizeLinear."""
     b = _Bytes()
     x, channels = b.qdq_conv(b.quantise("x"), 3, 32, 3, 2), 32
     for filters, stride in _BLOCKS:
@@ -85,7 +85,7 @@ def resnet_qdq() -> Model:
 
 @zoo_model("resnet-qoperator", tolerance=0.3)
 def resnet_qoperator() -> Model:
-    """Make the same residual blocks with QLinearConv and QLinearAdd."""
+    """Build the same residual blocks with QLinearConv and QLinearAdd."""
     b = _Bytes()
     x, channels = b.q_conv(b.quantise("x"), 3, 32, 3, 2), 32
     for filters, stride in _BLOCKS:
@@ -101,7 +101,7 @@ def resnet_qoperator() -> Model:
 
 @zoo_model("mobile-qdq", tolerance=0.3)
 def mobile_qdq() -> Model:
-    """Make inverted residual blocks with depthwise convolutions."""
+    """Build inverted residual blocks with depthwise convolutions."""
     b = _Bytes()
     x, channels = b.qdq_conv(b.quantise("x"), 3, 16, 3, 2), 16
     for filters, stride in ((24, 2), (24, 1), (40, 2), (40, 1), (80, 2)):
@@ -117,7 +117,7 @@ def mobile_qdq() -> Model:
 
 @zoo_model("text-encoder-dynamic", tolerance=0.2)
 def text_encoder_dynamic() -> Model:
-    """Make two layers of a transformer whose products are dynamically quantised: 32 words."""
+    """Build two layers of a transformer whose products are dynamically quantised: 32 words."""
     b = _Bytes()
     x = b.layer_norm(b.add("Gather", b.normal(1000, 256), "words"), 256)
     for _ in range(2):
@@ -132,7 +132,7 @@ def text_encoder_dynamic() -> Model:
 
 @zoo_model("decoder-step-dynamic", tolerance=0.1)
 def decoder_step_dynamic() -> Model:
-    """Make one row through eight products of MatMulInteger, as in a decoder's step."""
+    """Build one row through eight products of MatMulInteger, as in a decoder's step."""
     b = _Bytes()
     x = "x"
     for _ in range(4):
@@ -142,7 +142,7 @@ def decoder_step_dynamic() -> Model:
 
 @zoo_model("blocks-of-4-bits", tolerance=1e-2)
 def blocks() -> Model:
-    """Make products with weights of four bits in blocks of 32: one row."""
+    """Build products with weights of four bits in blocks of 32: one row."""
     b = Builder()
     x, features = "x", 256
     for outputs in (1024, 256, 1024, 256):

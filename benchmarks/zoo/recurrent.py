@@ -20,37 +20,37 @@ def _stack(op: str, hidden: int, layers: int, x: Array, *, both: bool = False, *
 
 @zoo_model("lstm-128x3")
 def lstm_128() -> Model:
-    """Make three layers of 128, 100 steps of one sequence."""
+    """Build three layers of 128, 100 steps of one sequence."""
     return _stack("LSTM", 128, 3, noise(100, 1, 64))
 
 
 @zoo_model("lstm-256x3")
 def lstm_256() -> Model:
-    """Make three layers of 256, 100 steps of one sequence."""
+    """Build three layers of 256, 100 steps of one sequence."""
     return _stack("LSTM", 256, 3, noise(100, 1, 64))
 
 
 @zoo_model("lstm-256x3-batch-8")
 def lstm_batch() -> Model:
-    """Make three layers of 256, 100 steps of eight sequences."""
+    """Build three layers of 256, 100 steps of eight sequences."""
     return _stack("LSTM", 256, 3, noise(100, 8, 64))
 
 
 @zoo_model("rnn-200")
 def rnn() -> Model:
-    """Make one plain layer, 100 steps of one sequence."""
+    """Build one plain layer, 100 steps of one sequence."""
     return _stack("RNN", 200, 1, noise(100, 1, 64))
 
 
 @zoo_model("lstm-step")
 def lstm_step() -> Model:
-    """Make one step of one sequence."""
+    """Build an LSTM that is called for one step of one sequence at a time."""
     return _stack("LSTM", 128, 1, noise(1, 1, 128))
 
 
 @zoo_model("crnn")
 def crnn() -> Model:
-    """Make text recognition: convolutions over an image of a line, two bidirectional GRUs over its columns."""
+    """Build a text recogniser: convolutions over an image of a line, two bidirectional GRUs over its columns."""
     builder, value, channels = Builder(), "image", 1
     for filters in (32, 64, 128):
         value = builder.add("Conv", value, builder.normal(filters, channels, 3, 3), pads=[1, 1, 1, 1])
@@ -70,7 +70,7 @@ def crnn() -> Model:
 
 @zoo_model("diacritics")
 def diacritics() -> Model:
-    """Make diacritics of a text of 80 letters: an embedding and two bidirectional LSTMs."""
+    """Build a model that adds diacritics to a text of 80 letters: an embedding and two bidirectional LSTMs."""
     builder = Builder()
     value = builder.add("Gather", builder.normal(64, 128), "letters")
     features = 128

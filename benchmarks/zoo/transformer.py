@@ -15,7 +15,7 @@ def _words(count: int, length: int) -> Array:
 
 @zoo_model("text-encoder", tolerance=1e-3)
 def text_encoder() -> Model:
-    """Make six layers of 384, as of an embedder of sentences: 32 words."""
+    """Build six layers of 384, as of an embedder of sentences: 32 words."""
     b = Builder()
     x = b.layer_norm(b.add("Gather", b.normal(1000, 384), "words"), 384)
     for _ in range(6):
@@ -26,7 +26,7 @@ def text_encoder() -> Model:
 
 @zoo_model("text-encoder-256", tolerance=1e-3)
 def text_encoder_long() -> Model:
-    """Make two layers of the same, 256 words."""
+    """Build two layers of the same, 256 words."""
     b = Builder()
     x = b.layer_norm(b.add("Gather", b.normal(1000, 384), "words"), 384)
     for _ in range(2):
@@ -36,7 +36,7 @@ def text_encoder_long() -> Model:
 
 @zoo_model("image-encoder", tolerance=1e-3)
 def image_encoder() -> Model:
-    """Make three layers of 192 over the 197 patches of an image, the first of them learned."""
+    """Build three layers of 192 over the 197 patches of an image, the first of them learned."""
     b = Builder()
     patches = b.add("Conv", "x", b.normal(192, 3, 16, 16), b.normal(192), strides=[16, 16])
     x = b.add("Reshape", patches, b.constant(np.array([0, 192, -1], np.int64)))
@@ -51,7 +51,7 @@ def image_encoder() -> Model:
 
 @zoo_model("decoder-step", tolerance=1e-3)
 def decoder_step() -> Model:
-    """Make one word through four layers of 256 with caches of 64 words, which the outputs extend by one."""
+    """Build one word through four layers of 256 with caches of 64 words, which the outputs extend by one."""
     b = Builder()
     x = b.add("Gather", b.normal(500, 256), "word")
     inputs: dict[str, tuple[type, list[int | str | None]]] = {"word": (np.int64, [1, 1])}
@@ -74,7 +74,7 @@ def decoder_step() -> Model:
 
 @zoo_model("conformer", tolerance=1e-3)
 def conformer() -> Model:
-    """Make a layer of a speech encoder: attention, a gated depthwise convolution, and two half steps around them."""
+    """Build a layer of a speech encoder: attention, a gated depthwise convolution, and two half steps around them."""
     b = Builder()
     x, half = "x", b.constant(np.float32(0.5))
     for _ in range(2):
@@ -91,7 +91,7 @@ def conformer() -> Model:
 
 @zoo_model("rotary", tolerance=1e-3)
 def rotary() -> Model:
-    """Make a layer of 256 with rotary embeddings, a causal mask, RMS normalisation and a gated feed-forward part."""
+    """Build a layer of 256 with rotary embeddings, a causal mask, RMS normalisation and a gated feed-forward part."""
     b = Builder()
     angles = np.arange(48)[:, None] / 10000 ** (np.arange(16) / 16)
     cosines, sines = (b.constant(np.tile(f(angles), 2).astype(np.float32)) for f in (np.cos, np.sin))

@@ -42,7 +42,7 @@ class Verdict:
     groups: Sequence[Sequence[str]]
 
     def same_fault(self, other: Verdict) -> bool:
-        """Return whether another verdict has the same kind of doubt about the same runtimes."""
+        """Return whether another verdict is of the same kind and suspects the same runtimes."""
         return self.kind == other.kind and set(self.suspects) == set(other.suspects)
 
 

@@ -339,7 +339,7 @@ class Idiom(Pieces):
         return y
 
     def equation(self) -> str:
-        """A sum of products of one to three tensors with up to three of four indices."""
+        """Add an Einsum: a sum of products of one to three tensors with up to three of four indices."""
         size = {letter: int(whole(self.random, 1, 4)) for letter in "abcd"}
         count = int(whole(self.random, 1, 3))
         terms = ["".join(self.random.permutation([*size])[: whole(self.random, 0, 3)]) for _ in range(count)]

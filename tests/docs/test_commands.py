@@ -1,4 +1,4 @@
-"""Every command and every Python block of README and docs runs as it stands: a document that lies fails here."""
+"""Every command and every Python block of README and docs runs as it stands."""
 
 from __future__ import annotations
 

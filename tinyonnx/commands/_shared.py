@@ -188,7 +188,7 @@ def _plain(value: Any) -> Any:
 
 
 _NARROWEST = 12
-"""Fewest characters to which a column is cut."""
+"""Minimum number of characters to which a column is cut."""
 
 _PATHS = ("node", "name", "tensor", "layer", "result")
 """Titles of columns that are cut at the front, because the ends of paths tell them apart."""

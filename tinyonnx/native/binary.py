@@ -202,7 +202,10 @@ class _Constants:
         return self._offsets[content]
 
     def _runs(self, constant: Constant, first: bool) -> Array | None:
-        """Return the runs that make a constant of elements that are stored, or now are in two bytes; None without."""
+        """Return the runs that unpack a constant from elements stored already, or now as bfloat16;
+
+        None if it needs others.
+        """
         content, ids = constant.content, constant.ids
         if content.dtype != np.float32 or (ids is not None and ids.ndim != 1):
             return None

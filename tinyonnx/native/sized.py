@@ -81,7 +81,7 @@ def lay_out_sizes(
         variant = _Variant(layout, plan, bindings, within, swapped)
         found, good = variant.lay_out(left)
         if not good[-1]:
-            raise CompileError(f"can't be compiled for size {size}: its own conditions don't hold")
+            raise CompileError(f"can't be compiled for size {size}: the conditions of its plan don't hold for it")
         words += found
         most_values = max(most_values, variant.rows.table.count)
         arena_bytes = max(arena_bytes, variant.arena_bytes)

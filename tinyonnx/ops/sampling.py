@@ -245,7 +245,7 @@ def _deform_windows(
     if kernel_shape is not None and positive("kernel_shape", kernel_shape, rank) != w[2:]:
         raise OpError(f"kernel_shape {list(kernel_shape)} isn't that of W, {list(w[2:])}")
     if group < 1 or w[0] % group or x[1] != w[1] * group:
-        raise OpError(f"X has {x[1]} channels, W of shape {list(w)} doesn't fit that in {group} groups")
+        raise OpError(f"X has {x[1]} channels, which W of shape {list(w)} can't convolve in {group} groups")
     if offset_group < 1 or x[1] % offset_group:
         raise OpError(f"{x[1]} channels can't be divided into {offset_group} offset groups")
     placement = windows(x[2:], w[2:], geometry)

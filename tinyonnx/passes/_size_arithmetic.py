@@ -89,7 +89,7 @@ def _divided(a: Any, b: Any) -> Any:
 
 
 def _remainder(a: Any, b: Any) -> Any:
-    """The remainder of integers, for which both definitions of ONNX agree if there is no sign."""
+    """Return the remainder of integers without a sign, for which both of ONNX's definitions agree."""
     if a < 0 or b <= 0:
         raise SizeError("a negative size is divided")
     return a % b

@@ -17,7 +17,7 @@ from tinyonnx.ir import Array, Node, Value
 from tinyonnx.passes._rewrite import Rewrite, constant
 
 _FEWEST = 1024
-"""Fewest weights of a product that is rounded. Measured with EfficientAT's mn04, see docs/precision.md."""
+"""Minimum number of weights of a product that is rounded. Measured with EfficientAT's mn04, see docs/precision.md."""
 
 _PRODUCTS = {
     "Conv": 1,

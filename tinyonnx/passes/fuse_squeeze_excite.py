@@ -29,7 +29,7 @@ from tinyonnx.registry import FUSED
 _MEANS = ("GlobalAveragePool", "ReduceMean")
 _LINEAR = ("FusedGemm", "FusedConv", "Gemm", "Conv")
 _LONGEST_CHAIN = 8
-"""Most nodes from mean to gate: three and the reshapes between them."""
+"""Maximum number of nodes from mean to gate: three and the reshapes between them."""
 
 
 class _Block(NamedTuple):

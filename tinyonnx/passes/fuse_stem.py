@@ -14,7 +14,7 @@ from tinyonnx.passes.specialise import info_of
 from tinyonnx.registry import FUSED
 
 _MOST_TAPS = 32
-"""Most weights per filter of the first convolution: threads compute the rows at their borders twice."""
+"""Maximum number of weights per filter of the first convolution: threads compute rows at their borders twice."""
 
 
 def fuse_stem(rewrite: Rewrite) -> None:

@@ -25,7 +25,7 @@ def lower_batchnorm(rewrite: Rewrite) -> None:
         mul = Node("Mul", [x, factors], [scaled], opset=14, name=scaled.name, index=norm.index, origin=norm.origin)
         rewrite.graph.add_node(mul, rewrite.graph.position(norm))
         add = rewrite.fuse(norm, [], "Add", [scaled, summands], {}, domain="", opset=14)
-        rewrite.applied(add, "BatchNormalization is a product and a sum")
+        rewrite.applied(add, "BatchNormalization is replaced by a product and a sum")
 
 
 def _constants(rewrite: Rewrite, norm: Node, spatial: int) -> tuple[Value, Value]:

@@ -165,7 +165,7 @@ class _Equation:
         return _Operand(y, axes)
 
     def _comes_first(self, columns: Sequence[str], rows: Sequence[str]) -> bool:
-        """Whether the result has the columns before the rows, so that the product is better transposed."""
+        """Return whether the result has the columns before the rows; then operands are swapped to save a Transpose."""
         place = {axis: i for i, axis in enumerate(self.result)}
         known = [[place[axis] for axis in axes if axis in place] for axes in (columns, rows)]
         return bool(known[0] and known[1]) and max(known[0]) < min(known[1])

@@ -16,7 +16,7 @@ Polynomial = dict[int, float]
 """Coefficients of the powers of x, none of them zero."""
 
 _DEEPEST = 8
-"""Most nodes on a path within a pattern."""
+"""Maximum number of nodes on a path within a pattern."""
 
 _HIGHEST = 3
 """Highest power of x."""

@@ -91,7 +91,7 @@ def _keeps_order(node: Node) -> bool:
 
 
 def _to_reshape(rewrite: Rewrite, node: Node, source: Value) -> None:
-    """Replace a node by a Reshape of the first value of another shape before it, or remove it."""
+    """Replace a node, with the Reshapes before it, by a single Reshape, or by none if the shape stays the same."""
     shape = node.output.static_shape
     assert shape is not None
     producer = source.producer

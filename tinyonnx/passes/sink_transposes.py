@@ -39,7 +39,7 @@ Order = tuple[int, ...]
 
 
 class _Moved(NamedTuple):
-    """A node on operands before their Transposes."""
+    """The inputs and attributes of a node that computes on the operands of Transposes instead of on their results."""
 
     inputs: list[Value | None]
     attributes: dict[str, object]

@@ -34,7 +34,7 @@ _BETWEEN = _ENDS | {("tinyonnx", "ByteTable"), ("com.microsoft", "DequantizeLine
 """Operators that work element by element."""
 
 _LONGEST = 12
-"""Most nodes of a function."""
+"""Maximum number of nodes of a function."""
 
 
 def tabulate_bytes(rewrite: Rewrite) -> None:

@@ -129,7 +129,7 @@ class Plan:
         return [self.slot_of[id(value)] for subplan in step.subplans.values() for value, _ in subplan.captures]
 
     def with_bodies(self) -> list[Plan]:
-        """This plan and those of its subgraphs, each before those within it."""
+        """Return this plan and those of its subgraphs, each before those within it."""
         found = [self]
         for step in self.numpy_steps:
             for body in step.subplans.values():

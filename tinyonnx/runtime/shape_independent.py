@@ -82,7 +82,7 @@ class _Comparison:
         )
 
     def _pair(self, a: list[Any], b: list[Any]) -> bool:
-        """Record that values correspond to each other, if they may."""
+        """Record that two values correspond to each other; return whether they can."""
         for one, other in zip(a, b, strict=False):
             if one is not None and other is not None:
                 self._partners[id(one)] = other

@@ -59,13 +59,13 @@ class Visible(NamedTuple):
     layout: str
 
     def view(self, arena: Array, numbers: list[int]) -> Array:
-        """The array, for these visible numbers."""
+        """Return the array, given the visible numbers."""
         at = self.at + 1
         return view_of(arena, numbers[self.at], numbers[at : at + self.rank], self.dtype, self.layout)
 
 
 class Shown(NamedTuple):
-    """What Python reads or writes of a plan or of a body's plan; numbers are indices among the visible ones.
+    """The values that Python reads or writes of a plan or a body's plan; numbers are indices among the visible ones.
 
     `contents` of shapes are slot, first index, dtype and shape; `planned` the shapes of the outputs of numpy steps, as
     far as they are known: first index, rank, dtype. `results` are a body's, as in its plan, `nbytes` its arena's size.

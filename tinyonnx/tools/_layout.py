@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 _SWEEPS = 4
 _LONGEST = 40
-"""Most rows over which an edge gets places; longer ones (a constant that many nodes read) may cross nodes."""
+"""Maximum number of rows over which an edge is routed around nodes; longer ones may cross them."""
 
 
 class _Kind(NamedTuple):

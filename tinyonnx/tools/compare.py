@@ -22,7 +22,7 @@ TOLERANCE = 1e-4
 """Greatest error of a layer, relative to its scale, that counts as equal."""
 
 _LARGEST_QUANTUM = 0.2
-"""Largest step of bytes, relative to their scale, that later layers are excused with."""
+"""Largest quantisation step, relative to the scale of its layer, by which later layers may differ."""
 
 _ROUNDING = ("QLinear", "Quantize", "QGemm", "ByteTable")
 """Prefixes of the names of operators that round to bytes."""

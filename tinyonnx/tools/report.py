@@ -28,7 +28,7 @@ _TILES = 8
 """Maximum rows and columns of pictures of an activation and of single channels, and maximum number of channels."""
 
 _SMALLEST_TILE = 256
-"""Fewest points of a channel that gets a picture."""
+"""Minimum number of points of a channel that gets a picture."""
 
 _POINTS = 3_000_000
 """Maximum points of all pictures of a report; one takes about a byte, so that the file stays below 5 MB."""

@@ -63,7 +63,7 @@ def extract(path: str, sources: Collection[str], targets: Collection[str]) -> Mo
 def between(
     model: ModelProto, name: str, sources: Collection[str], targets: Collection[str], values: Mapping[str, Value]
 ) -> ModelProto:
-    """Return what `extract` does of an open model; `values` have types and shapes, `name` is the model's in errors."""
+    """Extract a part of an open model like `extract`; `values` have types and shapes, `name` is for errors."""
     graph = model.graph
     producer = {name: i for i, node in enumerate(graph.node) for name in node.output if name}
     constants = _constants(model)

@@ -1,4 +1,4 @@
-"""Operators that select elements by computed indices: kernels against meanings, and errors of invalid indices."""
+"""Operators that select elements by computed indices: kernels against the numpy operators, and errors."""
 
 from __future__ import annotations
 

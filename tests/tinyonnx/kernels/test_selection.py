@@ -1,4 +1,4 @@
-"""Positions of extremes, the greatest elements in order, running sums: kernels against meanings."""
+"""Positions of extremes, the greatest elements in order, running sums: kernels against the numpy operators."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Ensembles of trees: kernels against meanings, which are checked against ONNX Runtime elsewhere."""
+"""Ensembles of trees: kernels against the numpy operators, which are checked against ONNX Runtime elsewhere."""
 
 from __future__ import annotations
 

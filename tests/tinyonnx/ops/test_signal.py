@@ -1,4 +1,4 @@
-"""DFT, STFT, windows and the mel matrix: the formulas of their texts, onnxruntime, onnx's cases, refusals."""
+"""DFT, STFT, windows and the mel matrix against the formulas of the standard, onnxruntime and onnx's cases."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""ONNX Runtime's normalisations against it."""
+"""ONNX Runtime's own normalisations, compared with its results."""
 
 from __future__ import annotations
 
