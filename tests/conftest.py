@@ -44,6 +44,7 @@ ROOT = Path(__file__).resolve().parents[1]
 TARGETS = (
     "tests/audiotag/standalone/test_build.py",
     "tests/audiotag/standalone/test_other_models.py",
+    "tests/audiotag/standalone/test_sanitizers.py",
     "tests/audiotag/standalone/test_targets.py",
     "tests/audiotag/web",
     "tests/tinyonnx/native",
@@ -53,10 +54,13 @@ TARGETS = (
 TRIALS = (
     "tests/audiotag/test_typing.py",
     "tests/docs/test_site.py",
-    "tests/system/acceptance/test_packages.py",
-    "tests/system/acceptance/test_ray.py",
+    "tests/system/acceptance",
+    "tests/system/fuzz",
 )
-"""Files and folders that try out whole programs as their users do: packages, pages, benchmarks, other tools."""
+"""Files and folders that try out whole programs as their users do: packages, pages, benchmarks, other tools.
+
+Tests in a browser are trials, too.
+"""
 
 SLOW = (
     *TARGETS,
@@ -70,7 +74,6 @@ SLOW = (
     "tests/audiotag/serve",
     "tests/audiotag/standalone",
     "tests/scripts",
-    "tests/system/acceptance",
     "tests/tinyonnx/codegen/test_code_cache.py",
 )
 """Files and folders that take long, build executables, or start many processes."""
@@ -154,7 +157,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Mark tests by where they are, and begin with the longest, so that no worker is left alone with one."""
     for item in items:
         for name, places in (("targets", TARGETS), ("trials", TRIALS)):
-            if _is_below(item.path, places):
+            if _is_below(item.path, places) or (name == "trials" and "browser" in getattr(item, "fixturenames", ())):
                 item.add_marker(name)
         if _is_below(item.path, SLOW) or item.get_closest_marker("targets") or item.get_closest_marker("trials"):
             item.add_marker("slow")

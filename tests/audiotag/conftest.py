@@ -76,6 +76,19 @@ def noise() -> np.ndarray:
 
 
 @pytest.fixture(scope="module")
+def tagger(model: str) -> Tagger:
+    return Tagger(model)
+
+
+@pytest.fixture
+def clip(noise: np.ndarray, tmp_path: Path) -> Path:
+    """One second of noise, in a file."""
+    path = tmp_path / "clip.wav"
+    soundfile.write(path, noise[:, 0], 32000, subtype="FLOAT")
+    return path
+
+
+@pytest.fixture(scope="module")
 def server(model: str) -> Iterator[Any]:
     """A running server with small limits."""
     pytest.importorskip("uvicorn")

@@ -19,18 +19,6 @@ from audiotag.models.network import sigmoid
 from audiotag.selection import best_tags
 
 
-@pytest.fixture(scope="module")
-def tagger(model):
-    return Tagger(model)
-
-
-@pytest.fixture
-def clip(noise, tmp_path):
-    path = tmp_path / "clip.wav"
-    soundfile.write(path, noise[:, 0], 32000, subtype="FLOAT")
-    return path
-
-
 def test_scores_are_the_models_own(tagger, model, noise, clip):
     (logits,) = onnxruntime.InferenceSession(model).run(None, {"x": mel.log_mel(noise[:, 0])[None, None]})
     expected = 1 / (1 + np.exp(-logits[0].astype(np.float64)))

@@ -130,7 +130,8 @@ def test_an_interrupt_ends_everything() -> None:
 
 INTERRUPTED = """
 import multiprocessing, sys, threading, time
-from onnx_conformance.suite.cases import load_suite
+from onnx import parser
+from onnx_conformance.suite.cases import Case
 from onnx_conformance.workers import run_jobs
 from onnx_conformance.suite.check import CheckCase
 from tests.onnx_conformance.runtimes import HOSTILE
@@ -141,7 +142,8 @@ def tell():
     print(*[child.pid for child in multiprocessing.active_children()], flush=True)
 
 if __name__ == "__main__":
-    cases = [CheckCase(case) for case in load_suite(["node"]) if case.name == "test_acosh"]
+    text = '<ir_version: 8, opset_import: ["" : 17]> g (float[3] x) => (float[3] y) { y = Acosh (x) }'
+    cases = [CheckCase(Case("acosh", "node", "Acosh", parser.parse_model(text).SerializeToString(), [], 0, 0))]
     threading.Thread(target=tell).start()
     try:
         list(run_jobs(cases, HOSTILE, 1, timeout=3600))

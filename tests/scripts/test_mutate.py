@@ -2,31 +2,18 @@
 
 from __future__ import annotations
 
-import importlib.machinery
-import importlib.util
 import subprocess
-import sys
 from pathlib import Path
 from types import ModuleType
 
 import pytest
 
-SCRIPT = Path(__file__).resolve().parents[2] / "scripts/mutate"
+from tests.scripts.loading import load_script
 
 
 @pytest.fixture(scope="module")
 def mutate() -> ModuleType:
-    loader = importlib.machinery.SourceFileLoader("mutate", str(SCRIPT))
-    spec = importlib.util.spec_from_loader("mutate", loader)
-    assert spec
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["mutate"] = module  # dataclasses look their module up
-    before, sys.dont_write_bytecode = sys.dont_write_bytecode, True
-    try:
-        loader.exec_module(module)
-    finally:
-        sys.dont_write_bytecode = before
-    return module
+    return load_script("mutate")
 
 
 def _texts(mutate: ModuleType, source: str) -> set[str]:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.machinery
-import importlib.util
 import json
 import os
 import subprocess
@@ -18,10 +16,10 @@ import pytest
 import soundfile
 
 from audiotag import Tagger
+from tests.scripts.loading import ROOT, load_script
 from tinyonnx.codegen import targets
 from tinyonnx.codegen.processor import processor
 
-ROOT = Path(__file__).resolve().parents[2]
 SCRIPT = ROOT / "scripts/wheels"
 
 RUN = """
@@ -34,16 +32,7 @@ print(json.dumps([code, tinyonnx.__file__, [name for name in ("numba", "llvmlite
 
 @pytest.fixture(scope="module")
 def wheels() -> ModuleType:
-    loader = importlib.machinery.SourceFileLoader("wheels", str(SCRIPT))
-    spec = importlib.util.spec_from_loader("wheels", loader)
-    assert spec
-    module = importlib.util.module_from_spec(spec)
-    before, sys.dont_write_bytecode = sys.dont_write_bytecode, True
-    try:
-        loader.exec_module(module)
-    finally:
-        sys.dont_write_bytecode = before
-    return module
+    return load_script("wheels")
 
 
 def test_a_wheel_with_machine_code(wheels: ModuleType, tmp_path: Path) -> None:

@@ -44,7 +44,7 @@ def test_requests_in_progress_are_answered_before_the_end(model: str) -> None:
 def test_sigterm_waits_for_no_client(model: str) -> None:
     """The client may not send its body, not read its answer, or wait for long work."""
     with serving(model, "--workers", "1", "--write-timeout", "100000") as ending:
-        data = wav(60)
+        data = wav(30)
         with ExitStack() as stack:
             clients = [
                 stack.enter_context(socket.create_connection(("127.0.0.1", ending.port), timeout=300)) for _ in range(3)

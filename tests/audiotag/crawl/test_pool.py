@@ -96,7 +96,7 @@ def test_a_file_that_kills_once_is_done_in_the_second_attempt(tmp_path):
 
 
 def test_many_that_kill(tmp_path):
-    paths = [f"exit {number}" if number % 3 else f"file {number}" for number in range(12)]
+    paths = [f"exit {number}" if number % 3 else f"file {number}" for number in range(7)]
     found = run(tmp_path, paths)
     assert {path for path in paths if found[path][1].failure} == {path for path in paths if path.startswith("exit")}
 

@@ -15,6 +15,7 @@ import soundfile
 
 from audiotag.crawl.progress import Progress, clip_seconds
 from tests.audiotag.crawl.commands import POSIX
+from tests.terminals import read_terminal
 
 
 def test_lines_of_progress(crawl):
@@ -92,15 +93,8 @@ def test_the_line_on_a_terminal(crawl):
     arguments = [*crawl, "--workers", "1"]
     process = subprocess.Popen(arguments, stderr=theirs, env=os.environ | {"COLUMNS": "200"})
     os.close(theirs)
-    screen = b""
-    try:
-        while data := os.read(ours, 1 << 16):
-            screen += data
-    except OSError:
-        pass
-    os.close(ours)
+    text = read_terminal(ours)
     assert process.wait(300) == 1
-    text = screen.decode()
     # an error takes the place of the line, which comes again
     line = r"\d+ of 600 \(\d+ %\) files, \d+ errors?, [\d.]+ files/s, \d+ × real time, \d+:\d\d left"
     assert re.search(rf"{line}\r\x1b\[Kaudiotag: [^\r]*\d\.wav: ", text)

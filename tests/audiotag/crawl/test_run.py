@@ -9,7 +9,6 @@ import signal
 import subprocess
 import sys
 import tempfile
-from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
@@ -20,6 +19,7 @@ import soundfile
 from audiotag import cli
 from tests.audiotag.crawl.commands import POSIX, at_work, lines, rows
 from tests.audiotag.crawl.lists import listed
+from tests.terminals import read_terminal
 
 
 def test_workers_give_the_same_rows_in_any_order(tag, clips):
@@ -253,14 +253,10 @@ def test_a_terminal_gets_no_control_characters(format, clips, command):
     ours, theirs = os.openpty()
     done = subprocess.run([*command, "--format", format, name], stdout=theirs, stderr=subprocess.PIPE, timeout=300)
     os.close(theirs)
-    text = b""
-    with suppress(OSError):  # the end of a pseudo terminal
-        while data := os.read(ours, 1 << 16):
-            text += data
-    os.close(ours)
+    text = read_terminal(ours)
     assert done.returncode == 0
     assert text
-    assert text.decode().translate({10: "", 13: "", 9: ""}).isprintable()
+    assert text.translate({10: "", 13: "", 9: ""}).isprintable()
 
 
 def test_an_empty_list_is_an_error(tag, clips, command):

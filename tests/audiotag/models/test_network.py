@@ -5,7 +5,6 @@ from __future__ import annotations
 import numpy as np
 import onnx
 import pytest
-import soundfile
 from onnx import numpy_helper, parser
 
 from audiotag import ModelError, Tagger
@@ -13,18 +12,6 @@ from audiotag.features.settings import MelConfig
 from audiotag.models.network import sigmoid
 from tests.audiotag.conftest import make_tagger
 from tinyonnx.codegen.kernel import DISABLED, Kernel
-
-
-@pytest.fixture(scope="module")
-def tagger(model):
-    return Tagger(model)
-
-
-@pytest.fixture
-def clip(noise, tmp_path):
-    path = tmp_path / "clip.wav"
-    soundfile.write(path, noise[:, 0], 32000, subtype="FLOAT")
-    return path
 
 
 @pytest.mark.skipif(DISABLED, reason="without the JIT nothing is compiled")

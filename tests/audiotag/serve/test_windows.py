@@ -101,6 +101,7 @@ def test_an_error_after_some_windows_is_the_last_line() -> None:
         next(made)
 
 
+@pytest.mark.trials
 def test_a_model_with_frames_has_cells_of_its_own(shared: Path, tmp_path: Path) -> None:
     catalog.convert(shared / "data/families/fmn06/fmn06.pt", tmp_path / "fmn06.onnx")
     tagger = Tagger(tmp_path / "fmn06.onnx")

@@ -15,16 +15,11 @@ import numpy as np
 import pytest
 import soundfile
 
-from audiotag import AudioError, LabelError, Tagger
+from audiotag import AudioError, LabelError
 from audiotag.sound import audio
 from audiotag.sound.windows import MAX_PIECE, MIN_HOP, MIN_WINDOW, Grid
 
 RATE = 32000
-
-
-@pytest.fixture(scope="module")
-def tagger(model):
-    return Tagger(model)
 
 
 @pytest.fixture(scope="module")

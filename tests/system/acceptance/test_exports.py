@@ -1,4 +1,4 @@
-"""Every export of mn04, and our own conversion of its checkpoint, against PyTorch's numbers on ten clips."""
+"""Every export of mn04, our own conversion of its checkpoint, and dymn04, against PyTorch's numbers."""
 
 from __future__ import annotations
 
@@ -85,3 +85,13 @@ def test_a_corrupted_weight_is_found_at_its_layer(layer: int, shared: Path, tmp_
     produced = {output: place for place, node in enumerate(nodes) for output in node.output}
     # the fused layer ends at the corrupted convolution or just behind it
     assert 0 <= produced[first["name"]] - nodes.index(convolutions[layer]) <= 3
+
+
+def test_dymn04_has_its_golden_outputs(shared: Path) -> None:
+    folder = shared / "data/families/dymn04"
+    golden, session = np.load(folder / "golden.npz"), InferenceSession(str(folder / "dymn04.onnx"))
+    for clip in ("dog_bark/1-30226-A", "rain/1-17367-A", "rooster/2-100786-A"):
+        feeds = {"melspec": golden[f"{clip}:features"].reshape(1, 1, 128, -1)}
+        for name, found in zip(("logits", "embedding"), session.run(["logits", "embedding"], feeds), strict=True):
+            np.testing.assert_allclose(found[0], golden[f"{clip}:{name}"], rtol=0, atol=1e-4, err_msg=f"{clip} {name}")
+        assert not session.plan_for(None, feeds).numpy_steps

@@ -62,6 +62,18 @@ print(primitives.LANES, "tinyonnx.codegen.compiler" in sys.modules)
 """
 
 
+LEAST = """
+import sys
+import numpy as np
+from tinyonnx.kernels import elementwise
+x, out = np.ones((2, 64), np.float32)
+elementwise.map_pair(x, x, out, 0)
+assert (out == 2).all()
+from tinyonnx.codegen import primitives
+print(primitives.LANES, "tinyonnx.codegen.compiler" in sys.modules)
+"""
+
+
 def run_small(script: str = SMALL, **environment: str) -> list[str]:
     process = subprocess.run(
         [sys.executable, "-c", script],
@@ -80,6 +92,7 @@ def test_without_the_jit() -> None:
 
 
 @pytest.mark.skipif(LANES < 8, reason="the host has no lower level with vectors")
+@pytest.mark.trials
 @pytest.mark.parametrize(("level", "lanes"), [("x86-64-v2", "4"), ("x86-64-v3", "8")])
 def test_lower_cpu_levels(level: str, lanes: str) -> None:
     """Two kernels; .ci/run runs the tests of all kernels at these levels."""
@@ -87,11 +100,11 @@ def test_lower_cpu_levels(level: str, lanes: str) -> None:
 
 
 def test_a_second_process_needs_no_compiler_and_a_blocked_cache_only_costs_it(tmp_path: Path) -> None:
-    assert run_small(ONE, XDG_CACHE_HOME=str(tmp_path))[1:] == ["True"]
-    assert run_small(ONE, XDG_CACHE_HOME=str(tmp_path))[1:] == ["False"]
+    assert run_small(LEAST, XDG_CACHE_HOME=str(tmp_path))[1:] == ["True"]
+    assert run_small(LEAST, XDG_CACHE_HOME=str(tmp_path))[1:] == ["False"]
     shutil.rmtree(tmp_path / "tinyonnx")
     (tmp_path / "tinyonnx").write_text("no folder")
-    assert run_small(ONE, XDG_CACHE_HOME=str(tmp_path))[1:] == ["True"]
+    assert run_small(LEAST, XDG_CACHE_HOME=str(tmp_path))[1:] == ["True"]
 
 
 @pytest.fixture

@@ -14,6 +14,7 @@ import pytest
 
 import tinyonnx
 from audiotag.cli import make_parser as audiotag_parser
+from tests.terminals import read_terminal
 from tests.tinyonnx.commands.test_broken_models import unknown  # noqa: F401  (a fixture)
 from tinyonnx.cli import main, make_parser
 from tinyonnx.commands import _terminal
@@ -44,15 +45,9 @@ def on_terminal(command: list[str], **environment: str) -> str:
         env={k: v for k, v in os.environ.items() if k != "NO_COLOR"} | {"COLUMNS": "60", "TERM": "xterm"} | environment,
     )  # fmt: skip
     os.close(theirs)
-    screen = b""
-    try:
-        while data := os.read(ours, 1 << 16):
-            screen += data
-    except OSError:
-        pass
-    os.close(ours)
+    screen = read_terminal(ours)
     process.wait(300)
-    return screen.decode()
+    return screen
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="needs a pseudo-terminal")

@@ -12,10 +12,12 @@ import ml_dtypes
 import numpy as np
 import onnx
 import onnxruntime
+import pytest
 from onnx.backend.test.case.test_case import TestCase
 from onnx.backend.test.loader import load_model_tests
 
 import tinyonnx.ops  # noqa: F401, registers the operators
+from tinyonnx.errors import OpError
 from tinyonnx.ir import Node
 from tinyonnx.limits import Limits
 from tinyonnx.registry import Info, lookup, registered
@@ -150,3 +152,15 @@ def normal(*shape: int, dtype: Any = np.float32, seed: int = 0) -> Any:
 
 def infos(*shapes: Sequence[int], dtype: Any = np.float32) -> list[Info]:
     return [Info(np.dtype(dtype), tuple(shape)) for shape in shapes]
+
+
+def check_refused(
+    name: str, opset: int, shapes: list[tuple[int, ...]], attributes: dict[str, int], message: str
+) -> None:
+    """Check that an operator and its shape rule refuse inputs of these shapes."""
+    entry = lookup("", name, opset)
+    assert entry.shape is not None
+    with pytest.raises(OpError, match=message):
+        entry.function(*(normal(*shape) for shape in shapes), **attributes)
+    with pytest.raises(OpError, match=message):
+        entry.shape(*infos(*shapes), **attributes)

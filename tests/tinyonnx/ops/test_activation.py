@@ -5,10 +5,9 @@ import numpy as np
 import pytest
 
 from tests.tinyonnx.ops import running
-from tests.tinyonnx.ops.running import check_against_onnxruntime, infos, normal, run
+from tests.tinyonnx.ops.running import check_against_onnxruntime, check_refused, normal, run
 from tinyonnx.errors import OpError
 from tinyonnx.ops import activation
-from tinyonnx.registry import lookup
 
 ELEMENTWISE = [
     *("Relu", "LeakyRelu", "ThresholdedRelu", "HardSigmoid", "HardSwish", "Sigmoid", "Tanh", "Softplus"),
@@ -115,12 +114,7 @@ def test_softmax_family_defaults_and_edges(name: str) -> None:
 def test_refusals(
     name: str, opset: int, shapes: list[tuple[int, ...]], attributes: dict[str, int], message: str
 ) -> None:
-    entry = lookup("", name, opset)
-    assert entry.shape is not None
-    with pytest.raises(OpError, match=message):
-        entry.function(*(normal(*shape) for shape in shapes), **attributes)
-    with pytest.raises(OpError, match=message):
-        entry.shape(*infos(*shapes), **attributes)
+    check_refused(name, opset, shapes, attributes, message)
 
 
 def test_gelu_refuses_unknown_approximation() -> None:

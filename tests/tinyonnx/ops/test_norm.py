@@ -7,10 +7,9 @@ import numpy as np
 import pytest
 
 from tests.tinyonnx.ops import running
-from tests.tinyonnx.ops.running import check_against_onnxruntime, infos, normal, outputs_of, run
+from tests.tinyonnx.ops.running import check_against_onnxruntime, check_refused, normal, outputs_of, run
 from tinyonnx.errors import OpError
 from tinyonnx.ops import norm
-from tinyonnx.registry import lookup
 
 
 def batch_norm_inputs(*shape: int, statistics: tuple[int, ...] | None = None) -> list[Any]:
@@ -188,12 +187,7 @@ def test_other_floats(name: str, sizes: list[int], attributes: dict[str, int], d
 def test_refusals(
     name: str, opset: int, shapes: list[tuple[int, ...]], attributes: dict[str, int], message: str
 ) -> None:
-    entry = lookup("", name, opset)
-    assert entry.shape is not None
-    with pytest.raises(OpError, match=message):
-        entry.function(*(normal(*shape) for shape in shapes), **attributes)
-    with pytest.raises(OpError, match=message):
-        entry.shape(*infos(*shapes), **attributes)
+    check_refused(name, opset, shapes, attributes, message)
 
 
 @pytest.mark.parametrize(

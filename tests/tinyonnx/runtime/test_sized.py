@@ -13,6 +13,7 @@ from onnx import ModelProto, helper
 
 import tinyonnx
 from onnx_conformance.generate.sized import ImageGraphs, SequenceGraphs
+from tests.tinyonnx.kernels.test_resize import MODES
 from tinyonnx.codegen.arguments import leaves
 from tinyonnx.codegen.kernel import DISABLED
 from tinyonnx.ir import Array
@@ -249,15 +250,6 @@ def test_memory_grows_to_the_largest_size_alone() -> None:
     assert len(executable.arena) <= 2 * 80 * 9 * 2 * 4 * 2 + 4096
 
 
-TRANSFORMATIONS = (
-    "half_pixel",
-    "half_pixel_symmetric",
-    "pytorch_half_pixel",
-    "align_corners",
-    "asymmetric",
-    "tf_half_pixel_for_nn",
-)
-
 RESIZES = [
     *(f'<mode = "nearest", nearest_mode = "{m}"' for m in ("round_prefer_floor", "round_prefer_ceil", "floor", "ceil")),
     *(f'<mode = "{mode}", antialias = {aa}, exclude_outside = {out}'
@@ -272,7 +264,7 @@ TARGETS = {
 
 
 @pytest.mark.parametrize("target", TARGETS)
-@pytest.mark.parametrize("transformation", TRANSFORMATIONS)
+@pytest.mark.parametrize("transformation", MODES)
 def test_resize(transformation: str, target: str) -> None:
     """Each of many kinds of Resize in one model; heights and widths that grow and shrink."""
     policy = ', axes = [2, 3], keep_aspect_ratio_policy = "not_larger"' if target == "not larger" else ", axes = [2, 3]"
