@@ -31,7 +31,7 @@ def test_lines_of_progress(crawl):
 
 def test_progress_within_a_long_file(tag, clips, noise):
     soundfile.write("long.wav", np.tile(noise[:, 0], 100), 32000, subtype="PCM_16")
-    _, _, err = tag("long.wav", "--window", "0.5", "--output", "out.jsonl", "--log-every", "0.01")
+    _, _, err = tag("long.wav", "--window", "0.5", "--output", "out.jsonl", "--log-every", "0.001")
     assert re.search(r"^audiotag: 0( of 1 \(0 %\) file| files), 0 errors$", err, re.M)
     inside = r"^audiotag: 0 of 1 \(0 %\) file, 0 errors, long.wav at 1:\d\d( of 1:40, 0:\d\d left)?$"
     assert len(re.findall(inside, err, re.M)) > 1

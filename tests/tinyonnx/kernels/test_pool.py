@@ -61,5 +61,34 @@ def test_mean_of_many_pixels_is_exact_enough() -> None:
 def test_which_means_are_pools(axes: tuple[int, ...], shape: tuple[int, ...], pools: bool) -> None:
     x = Info(np.dtype(np.float32), shape)
     out = Info(x.dtype, tuple(1 if i in axes else size for i, size in enumerate(shape)))
-    chosen = choose(lookup("", "ReduceMean", 13), out, [x], {"axes": axes})
-    assert (isinstance(chosen, Fast) and chosen.bind is bind_global_mean) == pools
+    given = Info(np.dtype(np.int64), (len(axes),), np.array(axes))
+    for opset, more, attributes in ((13, [], {"axes": axes}), (18, [given], {})):
+        chosen = choose(lookup("", "ReduceMean", opset), out, [x, *more], attributes)
+        assert (isinstance(chosen, Fast) and chosen.bind is bind_global_mean) == pools
+
+
+@pytest.mark.parametrize(
+    ("shape", "attributes", "reason"),
+    [
+        ((1, 3, 4, 5, 6), {"kernel_shape": [1, 1, 1]}, "not one or two spatial axes"),
+        ((1, 3, 4), {"kernel_shape": [2], "storage_order": 2}, "not one or two spatial axes"),
+        ((1, 3, 4), {"kernel_shape": [2, 2]}, "kernel_shape"),
+        ((1, 3, 9), {"kernel_shape": [2], "strides": [3], "pads": [0, -1], "ceil_mode": 1}, "negative pads cut off"),
+        ((1, 3, 9), {"kernel_shape": [2], "strides": [1 << 40]}, "a stride, dilation or pad of"),
+    ],
+)
+def test_windows_that_are_refused(shape: tuple[int, ...], attributes: dict[str, Any], reason: str) -> None:
+    x = Info(np.dtype(np.float32), shape)
+    assert reason in str(choose(lookup("", "MaxPool", 12), x, [x], attributes))
+
+
+@pytest.mark.parametrize(("name", "attributes"), [("MaxPool", {"kernel_shape": [1]}), ("GlobalAveragePool", {})])
+def test_a_constant_image_is_refused(name: str, attributes: dict[str, Any]) -> None:
+    x = Info(np.dtype(np.float32), (1, 1, 4), np.zeros((1, 1, 4), np.float32))
+    assert "the input is constant" in str(choose(lookup("", name, 12), x, [x], attributes))
+
+
+def test_means_of_more_than_one_run_of_pixels() -> None:
+    """Runs of 256 pixels, of which the last four by four and one by one."""
+    for pixels in (255, 256, 257, 259, 260, 513):
+        assert_close(*run("GlobalAveragePool", noise(0, 2, 19, 1, pixels)))

@@ -7,10 +7,16 @@ import onnx.parser
 import pytest
 
 import tinyonnx
-from tests.tinyonnx.passes.conftest import data
+from tests.tinyonnx.passes.conftest import data, floats, model_text
 from tinyonnx.kernels.elementwise import ADD, map_pair, map_scalar
+from tinyonnx.limits import Limits
+from tinyonnx.onnxfile.load import load
+from tinyonnx.passes import Rewrite
+from tinyonnx.passes.specialise import specialise
 from tinyonnx.registry import Call, fast, op, same_as
+from tinyonnx.runtime.constants import ConstantPool
 from tinyonnx.runtime.plan import KernelStep, LayoutStep, NumpyStep
+from tinyonnx.runtime.planner import make_plan
 
 DOMAIN = "test.plan"
 
@@ -340,3 +346,14 @@ def test_a_smaller_input_is_not_overwritten_by_the_output() -> None:
     assert isinstance(step, KernelStep)
     assert step.output.shares is None
     np.testing.assert_allclose(session.run(None, {"x": x, "z": z})[0], z - x, rtol=1e-6)
+
+
+def test_batches_are_gone_through_by_item_unless_they_must_not() -> None:
+    weights = ", ".join(floats(name, 8, inputs, 3, 3) for name, inputs in (("v", 3), ("w", 8)))
+    body = "h = Conv <pads = [1,1,1,1]> (x, v) y = Conv <pads = [1,1,1,1]> (h, w)"
+    text = model_text(body, "float[40,3,40,40] x", "float[n,8,h,w_] y", weights)
+    graph = load(onnx.parser.parse_model(text).SerializeToString())
+    specialise(Rewrite(graph, ConstantPool(), Limits(), "test", []))
+    for by_item in (True, False):
+        plan = make_plan(graph, model="test", limits=Limits(), pool=ConstantPool(), by_item=by_item)
+        assert len(plan.runs) == by_item
