@@ -328,13 +328,36 @@ def test_outputs_that_nothing_reads_keep_no_kernel_away() -> None:
 
 
 def test_why_a_node_has_no_kernel() -> None:
-    text = """<ir_version: 8, opset_import: ["" : 17]> test (float[n] x, float[k] e) => (int64[1,m] i, float[k] o, c) {
-        i = NonZero (x) j = Cast <to = 1> (i) c = Neg (j) o = Neg (e) }"""
+    text = """<ir_version: 8, opset_import: ["" : 17]>
+        test (float[n] x, float[k] e, float[1] one) => (int64[1,m] i, float[k] o, c, d) {
+            i = NonZero (x) j = Cast <to = 1> (i) c = Neg (j) o = Neg (e) d = Add (one, c) }"""
     session = tinyonnx.InferenceSession(onnx.parser.parse_model(text).SerializeToString())
-    steps = session.plan_for(None, {"x": data(3), "e": data(0)}).steps
+    steps = session.plan_for(None, {"x": data(3), "e": data(0), "one": data(1)}).steps
     why = {step.node.output.name: step.why for step in steps if isinstance(step, NumpyStep)}
-    assert why["c"] == why["j"] == "shapes depend on data"
+    assert why["c"] == why["d"] == why["j"] == "shapes depend on data"
     assert why["o"] == "a tensor is empty"
+
+
+def test_results_of_sizes_stay_in_memory_through_all_runs() -> None:
+    """Their steps run once for each size, and kernels read them in later runs, too."""
+    text = """<ir_version: 8, opset_import: ["" : 17]> test (float[n,2] x) => (float[n,2] y) <int64 seven = {7}> {
+        s = Shape (x) r = Mod (s, seven) f = Cast <to = 1> (r)
+        a = Neg (x) b = Mul (a, a) c = Exp (b) d = Add (c, f) e = Mul (d, d) g = Sqrt (e) y = Add (g, a) }"""
+    session = tinyonnx.InferenceSession(onnx.parser.parse_model(text).SerializeToString())
+    for seed, n in enumerate((3, 4, 5, 5, 5, 3, 9, 9)):
+        x = data(n, 2, seed=seed)
+        expected = np.exp(x * x) + np.float32([n % 7, 2]) - x
+        np.testing.assert_allclose(session.run(None, {"x": x})[0], expected, rtol=1e-5, atol=1e-6)
+
+
+def test_compiled_steps_have_their_function() -> None:
+    text = """<ir_version: 8, opset_import: ["" : 17]> test (float[1,3,4] b, float[1,1,3] s) => (int64[n,3] y) {
+        y = NonMaxSuppression (b, s) }"""
+    boxes = tinyonnx.InferenceSession(onnx.parser.parse_model(text).SerializeToString())
+    (step,) = boxes.plan_for(None, {"b": data(1, 3, 4), "s": data(1, 1, 3)}).numpy_steps
+    assert step.compiled is not None
+    (other,) = session("y = @Slow(x)").plan_for(None, {"x": X}).numpy_steps
+    assert other.compiled is None
 
 
 def test_a_smaller_input_is_not_overwritten_by_the_output() -> None:
