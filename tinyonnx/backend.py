@@ -39,7 +39,7 @@ class TinyonnxRep(BackendRep):
             A named tuple of the outputs.
 
         Raises:
-            Error: what `InferenceSession.run` raises.
+            Error: as in `InferenceSession.run`.
         """
         names = [arg.name for arg in self.session.get_inputs()]
         outputs = self.session.run(None, _named(inputs, names, self.session.name))
@@ -104,7 +104,7 @@ class TinyonnxBackend(Backend):
             kwargs: `opset_version` of the node's domain (default: the newest).
 
         Raises:
-            Error: what `InferenceSession` and its `run` raise.
+            Error: as in `InferenceSession` and its `run`.
         """
         names = list(filter(None, node.input))
         feeds = _named(inputs, names, node.op_type)

@@ -95,7 +95,7 @@ def write_file(
 
     `content` may be in parts, which saves joining large ones. `mode` is that of a new file before the umask applies;
     `durable` waits until the content is on the disk.
-    Raises what `target_of` raises, and OSError, with the path as its filename, if the file can't be written.
+    Raises the errors of `target_of`, and OSError, with the path as its filename, if the file can't be written.
     """
     folder, name = os.path.split(target_of(path))
     partial = os.path.join(folder, f".{name[:64]}.{os.urandom(8).hex()}.part")

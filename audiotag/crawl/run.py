@@ -133,7 +133,7 @@ def write(
         progress: updated for each event.
         watch: called with each result that was computed in this process.
 
-    Raises OutputError, and what `events` raises.
+    Raises OutputError, and the errors of `events`.
     """
     failed = False
     for event in events:

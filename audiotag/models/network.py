@@ -109,7 +109,7 @@ class Network:
             kernel.address(kinds)
 
     def kernels(self, features: MelConfig, samples: int) -> list[tuple[Kernel, str]]:
-        """Return the kernels for a clip of so many samples and one of ordinary length, with the kinds of arguments."""
+        """Return the kernels, with their argument kinds, for a clip of this many samples and an ordinary one."""
         found = [mel.kernel_of(features)]
         lengths, rate = self.description.lengths, self.description.rate
         for seconds in (samples / rate, _ORDINARY):

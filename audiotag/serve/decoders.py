@@ -53,7 +53,7 @@ class ClientGoneError(Exception):
 class Sound:
     """The content of a sound file, or headerless samples if `raw` is given; the other fields are for `audio.stream`.
 
-    With `path`, the content is in that file; with `length`, it is still being written and will have so many bytes.
+    With `path`, the content is in that file; with `length`, it is still being written, up to this size in bytes.
     """
 
     name: str

@@ -266,7 +266,7 @@ async def _arrives(arrival: Arrival, gone: asyncio.Future[None], seconds: float 
 
 
 async def _gone(request: Request, arrival: Arrival, follower: Follower | None) -> None:
-    """Return when nobody reads the lines any more; raise what keeps the body from being received."""
+    """Wait until nobody reads the lines any more; raise the error for which the body can't be received."""
     left = asyncio.ensure_future(_arrived_and_gone(request, arrival))
     try:
         await asyncio.wait({left, *([follower.left] if follower else [])}, return_when=asyncio.FIRST_COMPLETED)

@@ -30,7 +30,7 @@ def open_blocks(source: Any, name: str, stack: ExitStack, notes: list[str]) -> B
 
     Args:
         source: a path, the bytes of a file, or a binary file object.
-        name: what errors call it.
+        name: its name in errors.
         stack: closes what is opened.
         notes: takes messages about what is missing or damaged, at the latest before the end.
 

@@ -84,7 +84,7 @@ def _as_float32(value: Any) -> Any:
 def slack(model: ModelProto, feeds: Mapping[str, Any]) -> tuple[float, float]:
     """Return how much the rounding of sums in a narrow type may exceed its tolerance.
 
-    The first number multiplies the tolerance, for sums of many terms; the second is the scale of what is summed, below
+    The first number multiplies the tolerance, for sums of many terms; the second is the scale of the terms, below
     which numbers that cancel leave nothing but rounding. Without sums they are 1 and 0.
     """
     arrays = [value for value in feeds.values() if isinstance(value, np.ndarray)]

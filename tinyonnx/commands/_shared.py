@@ -154,7 +154,7 @@ def use_operators(paths: Sequence[str]) -> None:
 def feeds_of(args: argparse.Namespace, session: HasInputs, numbers: bool = True) -> dict[str, Array]:
     """Return the inputs that the arguments describe, or only their shapes; report generated sizes on stderr.
 
-    Raises what `make_feeds` raises.
+    Raises the errors of `make_feeds`.
     """
     given, dims = dict(args.input), dict(args.dim)
     arrays = load_arrays(args.inputs) if args.inputs else {}

@@ -63,7 +63,7 @@ def halved(constant: Constant) -> Halved | None:
 
 
 def factor_of(values: Array) -> float | None:
-    """Return a factor by which float16 numbers give these float32 numbers, none of them zero; None without one."""
+    """Return a factor by which float16 numbers give these float32 numbers, none of them zero; None if there is none."""
     if not values.size:
         return 1.0
     numbers = np.sort(np.abs(values))[::-1]

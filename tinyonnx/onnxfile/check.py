@@ -70,7 +70,7 @@ def describe(op_type: str, domain: str, label: str, index: int) -> str:
 
 
 def _wrong_call(node: Node, op: Op) -> str | None:
-    """Return what is wrong with attributes or numbers of inputs and outputs of a node, or None."""
+    """Return the fault in attributes or numbers of inputs and outputs of a node, or None."""
     unknown = node.attributes.keys() - op.attributes.keys()
     if unknown and not op.takes_any_attribute:
         return f"unknown attribute {_quoted(unknown)} (opset {node.opset})"

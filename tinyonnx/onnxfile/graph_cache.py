@@ -53,7 +53,7 @@ class _Unkept(Exception):
 def load(path: str, limits: Limits) -> tuple[Graph, str]:
     """Load a file, from the cache if possible; return its graph and the SHA-256 of its content in hex.
 
-    Raises what `tinyonnx.onnxfile.load.load` raises.
+    Raises the errors of `tinyonnx.onnxfile.load.load`.
     """
     data = read_file(path)
     sha256 = hashlib.sha256(data).hexdigest()

@@ -22,7 +22,7 @@ _LOG = logging.getLogger("tinyonnx")
 
 
 def input_means(graph: Graph, name: str, given: SessionOptions) -> dict[str, Array]:
-    """Return the mean of each channel of what products read, by tensor, when all inputs are 0.
+    """Return the mean of each channel of the operands of products, by tensor, when all inputs are 0.
 
     Zeros need no data, and every run of a file gets the same means. Empty if the model can't run with them.
     """

@@ -263,7 +263,7 @@ class InferenceSession(SessionDescription):
 
         The nodes are those of the plan: with ORT_DISABLE_ALL the file's own, otherwise fused ones whose `origin` names
         the nodes that they replaced. An array may be overwritten as soon as the next node is requested: copy it to keep
-        it. Raises what `run` raises.
+        it. Raises the errors of `run`.
         """
         return iterate(lambda hook: self.run_with_hook(input_feed, hook))
 
@@ -281,7 +281,7 @@ class InferenceSession(SessionDescription):
     ) -> Plan:  # fmt: skip
         """Return the plan that `run`, or a run with a hook if not `by_item`, uses for these arguments.
 
-        Without `decide` it holds for all values of the inputs. Raises what `run` raises.
+        Without `decide` it holds for all values of the inputs. Raises the errors of `run`.
         """
         return self._prepare(self._request(output_names, input_feed, decide), by_item)[0]
 
@@ -290,7 +290,7 @@ class InferenceSession(SessionDescription):
     ) -> list[tuple[Kernel, str]]:  # fmt: skip
         """Return the kernels that a run needs, with the kinds of their arguments; none is compiled.
 
-        Raises what `run` raises of its feeds.
+        Raises the errors of `run` of its feeds.
         """
         from tinyonnx.codegen.arguments import kinds_of
         from tinyonnx.runtime.binding import allocate_arena, arguments, kernel_calls, scratch_for
@@ -313,7 +313,7 @@ class InferenceSession(SessionDescription):
     ) -> SizedPlan:
         """Return a plan for every size of one axis of each of these inputs, all of the same size.
 
-        Raises SizeError or Unfit where there is none, and what `run` raises of its feeds.
+        Raises SizeError or Unfit where there is none, and the errors of `run` of its feeds.
         """
         request = self._request(output_names, input_feed, decide=False)
         shapes = shapes_of(request.feeds)
@@ -322,7 +322,7 @@ class InferenceSession(SessionDescription):
         return make_sized(shapes, [group], lambda shapes: self._preparation.plan_for_sizes(request, shapes))
 
     def operand_means(self) -> Mapping[str, Array]:
-        """Return the means of what products read, with which biases of rounded weights are corrected."""
+        """Return the means of the operands of products, which correct the biases of rounded weights."""
         return self._preparation.means
 
     def round_weights(self, means: Mapping[str, Array]) -> None:
@@ -336,7 +336,7 @@ class InferenceSession(SessionDescription):
     def rewrite(self, input_feed: Mapping[str, Any], passes: list[Pass] | None = None) -> Rewrite:
         """Return a copy of the graph for these input shapes after some passes (None for all), and their remarks.
 
-        Raises what `run` raises for its feeds.
+        Raises the errors of `run` for its feeds.
         """
         inputs, feeds = check_feeds(self._graph, input_feed, self._name)
         return self._preparation.rewrite(tuple(inputs[len(self._graph.inputs) :]), feeds, passes)

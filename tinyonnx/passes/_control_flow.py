@@ -105,7 +105,7 @@ def _stable(
     rewrite: Rewrite, body: Graph, before: Sequence[Info], carried: list[Info], after: Sequence[Info],
     propagate: Propagate,
 ) -> list[Info]:  # fmt: skip
-    """Rewrite a body; return the types of what it carries, as far as all iterations give the same.
+    """Rewrite a body; return the types of the values it carries, as far as all iterations give the same.
 
     `before` and `after` are the types of its other inputs. Tried on copies, as a rewrite can't be undone.
     """

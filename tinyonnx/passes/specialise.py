@@ -1,8 +1,8 @@
 """Infer shapes and fold constants.
 
-Walks the graph once with the input shapes of a plan. Each value gets the dtype and shape that shape rules infer. What
-depends on constants and shapes only (transposes of weights, the Shape, Gather, Concat chains of exporters) is computed
-and becomes a constant. An If with a constant condition is replaced by the branch taken.
+Walks the graph once with the input shapes of a plan. Each value gets the dtype and shape that shape rules infer. Values
+that depend on constants and shapes only (transposes of weights, the Shape, Gather, Concat chains of exporters) are
+computed and become constants. An If with a constant condition is replaced by the branch taken.
 """
 
 from __future__ import annotations

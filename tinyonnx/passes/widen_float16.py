@@ -69,7 +69,7 @@ class _Widening:
                 self._widen(node)
 
     def _visit_cast(self, node: Node) -> None:
-        """Note the operand of a Cast from float32; drop a Cast to float32 of what was computed in float32."""
+        """Note the operand of a Cast from float32; drop a Cast to float32 of a value that was computed in float32."""
         source, result = node.inputs[0], node.outputs[0]
         if source is None or result is None:
             return

@@ -247,7 +247,7 @@ class PassReport:
 def inspect_pass(session: InferenceSession, feeds: Mapping[str, Array], name: str) -> PassReport:
     """Report the graph after the last run of the named pass, for inputs of these shapes.
 
-    Raises InputError for an unknown name, and what `InferenceSession.run` raises for its feeds.
+    Raises InputError for an unknown name, and the errors of `InferenceSession.run` for its feeds.
     """
     rewrite = after_pass(session, feeds, name)
     return PassReport(report_rewritten(session, feeds, rewrite.graph), rewrite.remarks)

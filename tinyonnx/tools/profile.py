@@ -107,7 +107,7 @@ def profile(session: InferenceSession, feeds: Mapping[str, Any], repeats: int = 
     """Time every step of a model's plan in `repeats` runs, in more on a busy machine.
 
     Profiled and plain runs alternate, so that both see the same conditions. Raises InputError for less than one repeat,
-    and what `InferenceSession.run` raises.
+    and the errors of `InferenceSession.run`.
     """
     if repeats < 1:
         raise InputError("--repeats must be at least 1")

@@ -60,7 +60,7 @@ def trace(session: InferenceSession, feeds: Mapping[str, Any], read: Reader, con
     """Run a model, call `read` for every result of every node as soon as it is computed, and return the outputs.
 
     With `constants`, results that depend on shapes and constants only come last, also after an error: their nodes do
-    not run. No results are kept: memory is that of a run. Raises what `InferenceSession.run` raises.
+    not run. No results are kept: memory is that of a run. Raises the errors of `InferenceSession.run`.
     """
     paths: dict[int, str] = {}
 

@@ -244,7 +244,7 @@ class Ensemble:
         """Return scores [n, targets] of rows [n, features], and whether any tree voted; 0 where none did.
 
         They are summed tree by tree in the type of the weights, or in float64 for float64 rows. Raises
-        OpError for an unknown aggregate function, and what `Trees.leaves` raises.
+        OpError for an unknown aggregate function, and the errors of `Trees.leaves`.
         """
         if aggregate not in _GATHER:
             raise OpError(f"unknown aggregate_function {aggregate!r}")
