@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 
 from tests.tinyonnx.kernels.fast import assert_close, choose, run
-from tests.tinyonnx.kernels.test_conv import noise
+from tests.tinyonnx.kernels.test_conv import ACTIVATIONS, noise
 from tinyonnx.kernels.gemm import bind_matmul
 from tinyonnx.registry import Fast, Info, lookup
 
@@ -21,6 +23,14 @@ def test_gemm(m: int, n: int) -> None:
     assert_close(*run("Gemm", a, b))
     assert_close(*run("FusedGemm", a, b, c, fused=True, activation="HardSwish"))
     assert_close(*run("FusedGemm", a, b, c, fused=True, activation="Sigmoid", beta=0.0))
+
+
+@pytest.mark.parametrize("attributes", ACTIVATIONS, ids=lambda a: a.get("activation", "linear"))
+def test_activations(attributes: dict[str, Any]) -> None:
+    """In registers or, for groups of panels, after the products; also where the weights don't stay in the cache."""
+    x, w, b = noise(0, 9, 19), noise(1, 19, 600) / 4, noise(2, 600)
+    assert_close(*run("FusedGemm", x, w, b, fused=True, **attributes))
+    assert_close(*run("Linear", x, w[:, :21], b[:21], noise(3, 9, 21), fused=True, **attributes))
 
 
 def test_gemm_of_a_transposed_vector() -> None:

@@ -76,6 +76,15 @@ def test_a_folded_node_may_lack_an_output(optimise):
     assert result.error == 0
 
 
+def test_a_folded_node_may_lack_an_input(optimise):
+    text = model_text(
+        'c = Clip(w, "", top) y = Add(x, c)', "float[3] x", "float[n] y", "float[3] w = {1, 2, 3}, float top = {2}"
+    )
+    result = optimise(text, x=data(3))
+    assert dict(result.ops) == {"Add": 1}
+    assert result.error == 0
+
+
 def test_every_result_gets_its_type(optimise):
     body = "a = Cast<to=11>(x) b = Abs(a) s = Shape(b) c = Cast<to=1>(s) d = Range(i, j, k) y = Cast<to=1>(d)"
     text = model_text(
@@ -146,6 +155,7 @@ def test_constants_of_the_same_name_in_a_function_stay_apart(optimise):
         ("y, z", "bool yes = {1}", "gives 1 outputs, the model has 2"),
         ("y", "bool[0] yes = {}", r"must be one boolean, is bool\[0\]"),
         ("y", "bool[2] yes = {1, 0}", r"must be one boolean, is bool\[2\]"),
+        ("y", "float[1] yes = {1}", r"cond can't be tensor\(float\)"),
     ],
 )
 def test_a_malformed_if_fails_as_a_node(outputs, condition, message):
