@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 
 from benchmarks.turns import Array
@@ -64,38 +66,41 @@ class _Bytes(Builder):
         return w, scales, np.zeros(len(w), np.int8), bias
 
 
+def _blocks(conv: Callable[..., str], add: Callable[[str, str], str], x: str) -> str:
+    """Add a convolution of the image and residual blocks; return their result of 128 channels."""
+    x, channels = conv(x, 3, 32, 3, 2), 32
+    for filters, stride in ((32, 1), (64, 2), (64, 1), (128, 2), (128, 1)):
+        y = conv(conv(x, channels, filters, 3, stride), filters, filters, 3)
+        if stride > 1 or channels != filters:
+            x = conv(x, channels, filters, 1, stride)
+        x, channels = add(y, x), filters
+    return x
+
+
 _IMAGE = {"x": (np.float32, [1, 3, 96, 96])}
-_BLOCKS = ((32, 1), (64, 2), (64, 1), (128, 2), (128, 1))
 
 
 @zoo_model("resnet-qdq", tolerance=0.3)
 def resnet_qdq() -> Model:
     """Build residual blocks between QuantizeLinear and DequantizeLinear."""
     b = _Bytes()
-    x, channels = b.qdq_conv(b.quantise("x"), 3, 32, 3, 2), 32
-    for filters, stride in _BLOCKS:
-        y = b.qdq_conv(b.qdq_conv(x, channels, filters, 3, stride), filters, filters, 3)
-        if stride > 1 or channels != filters:
-            x = b.qdq_conv(x, channels, filters, 1, stride)
-        x = b.quantise(b.add("Add", b.floats(y), b.floats(x)))
-        channels = filters
+    x = _blocks(b.qdq_conv, lambda y, x: b.quantise(b.add("Add", b.floats(y), b.floats(x))), b.quantise("x"))
     y = b.add("Flatten", b.add("GlobalAveragePool", b.floats(x)))
-    return b.content(_IMAGE, Result(b.linear(y, channels, 10), 2)), {"x": noise(1, 3, 96, 96)}
+    return b.content(_IMAGE, Result(b.linear(y, 128, 10), 2)), {"x": noise(1, 3, 96, 96)}
 
 
 @zoo_model("resnet-qoperator", tolerance=0.3)
 def resnet_qoperator() -> Model:
     """Build the same residual blocks with QLinearConv and QLinearAdd."""
     b = _Bytes()
-    x, channels = b.q_conv(b.quantise("x"), 3, 32, 3, 2), 32
-    for filters, stride in _BLOCKS:
-        y = b.q_conv(b.q_conv(x, channels, filters, 3, stride), filters, filters, 3)
-        if stride > 1 or channels != filters:
-            x = b.q_conv(x, channels, filters, 1, stride)
-        x = b.add("QLinearAdd", y, b.scale, b.zero, x, b.scale, b.zero, b.scale, b.zero, domain=MICROSOFT)
-        channels = filters
+    parameters = b.scale, b.zero
+    x = _blocks(
+        b.q_conv,
+        lambda y, x: b.add("QLinearAdd", y, *parameters, x, *parameters, *parameters, domain=MICROSOFT),
+        b.quantise("x"),
+    )
     y = b.add("Flatten", b.add("GlobalAveragePool", b.floats(x)))
-    content = b.content(_IMAGE, Result(b.linear(y, channels, 10), 2), domains=[MICROSOFT])
+    content = b.content(_IMAGE, Result(b.linear(y, 128, 10), 2), domains=[MICROSOFT])
     return content, {"x": noise(1, 3, 96, 96)}
 
 

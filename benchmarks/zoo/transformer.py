@@ -13,13 +13,19 @@ def _words(count: int, length: int) -> Array:
     return np.random.default_rng(2).integers(0, count, (1, length))
 
 
+def _encoder(b: Builder, layers: int) -> str:
+    """Add layers of 384 over embedded words."""
+    x = b.layer_norm(b.add("Gather", b.normal(1000, 384), "words"), 384)
+    for _ in range(layers):
+        x = b.encoder(x, 384, 12, 1536)
+    return x
+
+
 @zoo_model("text-encoder", tolerance=1e-3)
 def text_encoder() -> Model:
     """Build six layers of 384, as of an embedder of sentences: 32 words."""
     b = Builder()
-    x = b.layer_norm(b.add("Gather", b.normal(1000, 384), "words"), 384)
-    for _ in range(6):
-        x = b.encoder(x, 384, 12, 1536)
+    x = _encoder(b, 6)
     y = b.add("ReduceMean", x, axes=[1], keepdims=0)
     return b.content({"words": (np.int64, ["batch", "time"])}, Result(y, 2)), {"words": _words(1000, 32)}
 
@@ -28,9 +34,7 @@ def text_encoder() -> Model:
 def text_encoder_long() -> Model:
     """Build two layers of the same, 256 words."""
     b = Builder()
-    x = b.layer_norm(b.add("Gather", b.normal(1000, 384), "words"), 384)
-    for _ in range(2):
-        x = b.encoder(x, 384, 12, 1536)
+    x = _encoder(b, 2)
     return b.content({"words": (np.int64, ["batch", "time"])}, Result(x, 3)), {"words": _words(1000, 256)}
 
 
