@@ -136,9 +136,10 @@ def test_wrong_usage_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
     assert capsys.readouterr().err == f"{error} (see onnx-conformance backend --help)\n"
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["backend", "--match", "test_add$"]])
-def test_a_standard_output_that_takes_nothing(arguments: list[str]) -> None:
+@pytest.mark.parametrize("arguments", [["--help"], ["backend", "--folder", "CASES"]])
+def test_a_standard_output_that_takes_nothing(arguments: list[str], cases: Path) -> None:
     command = [sys.executable, "-c", "from onnx_conformance.cli import command; command()", *arguments]
+    command = [str(cases) if word == "CASES" else word for word in command]
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
     for redirection, cause in ((">&-", " is closed"), (">/dev/full", ": No space left on device")):
         shell = ["sh", "-c", f'exec "$@" {redirection}', "sh", *command]
