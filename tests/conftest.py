@@ -1,4 +1,4 @@
-"""Fixtures for what lies outside the repository: real weights, real recordings, PyTorch's numbers, a browser."""
+"""Fixtures for resources outside of the repository: real weights, real recordings, PyTorch's numbers, a browser."""
 
 from __future__ import annotations
 

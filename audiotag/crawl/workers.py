@@ -87,7 +87,7 @@ class Process(Protocol):
             patience: seconds to wait for the process to exit by itself.
 
         Returns:
-            The exit code, negative for a signal; None if the process died with its origin.
+            The exit code, negative for a signal; None if the process died with its parent.
         """
         ...
 
@@ -208,7 +208,7 @@ class _Forked:
 
 
 def describe_exit(code: int | None) -> str:
-    """Describe an exit code in words; None means that the process died with its origin."""
+    """Describe an exit code in words; None means that the process died with its parent."""
     if code is None:
         return "the process that it came from died"
     if code >= 0:

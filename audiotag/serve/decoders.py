@@ -125,9 +125,9 @@ class Decoders:
         self._closed = False
 
     def start(self) -> None:
-        """Start the first decoder and wait until it is ready. Main thread: on Linux its children live as long as it.
+        """Start the first decoder and wait until it is ready. Raises Error.
 
-        Raises Error.
+        Call it in the main thread: on Linux a decoder ends together with the thread that started it.
         """
         self._idle.append(self._start_one())
 

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from tinyonnx.ir import Array
 
 NAMES = {"first": 1, "left": 1, "right": 2}
-"""Numbers of the channels that have names."""
+"""Number of each channel that has a name, from 1."""
 
 MAX_PEAK = 1e9
 MAX_PLAUSIBLE_PEAK = 8.0

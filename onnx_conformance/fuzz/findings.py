@@ -156,7 +156,7 @@ def _readme(finding: Finding, model: ModelProto, outputs: Mapping[str, Any], tru
     lines += ["", "## Model", "", "```", onnx.printer.to_text(model).strip(), "```", ""]
     for name, values in outputs.items():
         lines += [f"{name}:", "", "```", *(_shown(value) for value in values), "```", ""]
-    lines += ["## See it again", "", f"    python reproduce.py      # needs onnx and {finding.suspects[0]}", ""]
+    lines += ["## Reproduce it", "", f"    python reproduce.py      # needs onnx and {finding.suspects[0]}", ""]
     if trusted:
         lines += ["`test_data_set_0` has the inputs and the outputs on which the others agree:", "",
                   f"    onnx-conformance backend --folder . --runtime {finding.suspects[0]}", ""]  # fmt: skip

@@ -63,7 +63,7 @@ REPLACED = {
     "python run.py": "python block.py",
     "--time 30m": "--time 10s --timeout 600",
 }
-"""Replacements for resources outside of this machine, those that others may be using, and what takes minutes."""
+"""Replacements for resources outside of this machine, those others may be using, and commands that take minutes."""
 
 FINE = {r"^grep ": (0, 1), r"^tinyonnx reduce ": (1,), r"^onnx-conformance fuzz ": (0, 1)}
 """Exit codes that are not failures: grep's 1 means no match, reduce's that a model does not differ, fuzz's 1 that the

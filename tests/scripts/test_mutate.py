@@ -1,4 +1,4 @@
-"""The contributors' mutation tool finds what to change, leaves the rest alone, and tells caught from survived."""
+"""The contributors' mutation tool finds the places to change, leaves the rest alone, and tells caught from survived."""
 
 from __future__ import annotations
 

@@ -50,7 +50,7 @@ class _Operand(NamedTuple):
 
 
 class _Scores(NamedTuple):
-    """How scores become weights: as FusedAttention's inputs and attributes."""
+    """Scale, bias and masking of scores, as FusedAttention's inputs and attributes."""
 
     scale: float
     bias: Value | None

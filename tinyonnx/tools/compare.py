@@ -98,7 +98,7 @@ def compare_layers(
 
     Results that only fused nodes have are not compared. `look` is called with the name and both values of each layer,
     which must be copied to be kept. Raises InputError if the other side has none of the layers, and
-    what `session.run` raises.
+    the errors of `session.run`.
     """
     in_file = session.graph.values()
     ops = {node.label: node.op_type for node in session.graph.nodes}

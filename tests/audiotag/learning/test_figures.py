@@ -1,4 +1,4 @@
-"""Figures beside scikit-learn's, and by hand."""
+"""Figures compared with scikit-learn's, and with ones computed by hand."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Features and outputs of other families, beside those of their own code (../shared/data/families)."""
+"""Features and outputs of other families, compared with those of their original code (../shared/data/families)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""PANNs' networks beside their definition in numpy, with random weights of the published names and shapes."""
+"""PANNs' networks compared with their definition in numpy, with random weights of the published names and shapes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Every way to use a model, with one of each kind, beside the scores that its own code gives."""
+"""Every way to use a model, with one of each kind, compared with the scores of its original code."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Files like those that people report, each for a kind: what is read of them is right on every route.
+"""Files like those that people report, one of each kind: their samples are right on every route.
 
 The table of `../shared/cases/README.md`, as tests. Lengths are what FFmpeg decodes.
 """
@@ -34,7 +34,7 @@ WHOLE = {
     "flac_lenshort.flac": 5.00,
     "two_data.wav": 5.00,
 }
-"""Seconds of what libsndfile decodes."""
+"""Duration in seconds of each file that libsndfile decodes."""
 
 WITH_FFMPEG = {
     "mp4.mp3": 5.02,

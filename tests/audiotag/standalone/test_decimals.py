@@ -1,4 +1,4 @@
-"""Numbers as the front end writes them, beside Python."""
+"""Numbers as the front end writes them, compared with Python."""
 
 from __future__ import annotations
 

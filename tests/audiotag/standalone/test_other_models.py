@@ -1,4 +1,4 @@
-"""Executables of models that hear otherwise than EfficientAT's: what they print is what the package prints."""
+"""Executables of models with other front ends than EfficientAT's: they print the same as the package."""
 
 from __future__ import annotations
 

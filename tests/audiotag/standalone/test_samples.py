@@ -1,4 +1,4 @@
-"""Decoding of samples and averaging of channels, beside numpy."""
+"""Decoding of samples and averaging of channels, compared with numpy."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The whole program for other machines, run by node and qemu: what it writes is what it writes here."""
+"""The whole program for other machines, run by node and qemu: its output is the same as here."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Texts and names as the front end writes them, beside Python."""
+"""Texts and names as the front end writes them, compared with Python."""
 
 from __future__ import annotations
 

@@ -55,7 +55,7 @@ TOO_MUCH = 300 << 10
 
 
 _HUGE = 1e15
-"""Numbers from here on are summed differently in another order."""
+"""Magnitude from which the order of a sum changes its result too much to compare."""
 
 
 class Finding(Exception):

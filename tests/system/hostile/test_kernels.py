@@ -1,4 +1,4 @@
-"""Windows of extreme geometry: kernels give what the plain run gives, or refuse what it refuses.
+"""Windows of extreme geometry: kernels give the same results and errors as the plain run.
 
 Sizes near 2**31 and 2**62, kernels larger than the input, pads that cut, any groups; limits keep the plain run small.
 """

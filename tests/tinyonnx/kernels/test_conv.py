@@ -1,4 +1,4 @@
-"""Pointwise and general convolutions, and what all convolutions have in common, against the numpy operator."""
+"""Pointwise and general convolutions, and the options that all convolutions share, against the numpy operator."""
 
 from __future__ import annotations
 

@@ -239,7 +239,7 @@ WIDE = """
 
 
 def wide_model(tmp_path: Path) -> tuple[Path, Any]:
-    """Return a model of one product, and what it gives with weights in bfloat16."""
+    """Return a model of one product, and its result with weights in bfloat16."""
     model = onnx.parser.parse_model(WIDE)
     rng = np.random.default_rng(0)
     weights = rng.standard_normal((65, 48, 1, 1)).astype(np.float32)

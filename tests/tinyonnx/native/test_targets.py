@@ -61,7 +61,7 @@ def test_executables_give_what_the_session_gives(model: Path, folder: Path, expe
 
 
 def test_scores_are_equal_at_the_same_number_of_lanes(model: Path, folder: Path) -> None:
-    """On Windows the levels of x86-64 give bit for bit what they give on Linux."""
+    """On Windows the levels of x86-64 give the same results as on Linux, bit for bit."""
     command = runner("x86_64-windows")
     options = ("--input", "x=shape:2,3,9,11")
     here = compiled(model, folder / "here", "x86_64-linux", *options)

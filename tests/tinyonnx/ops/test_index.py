@@ -1,4 +1,4 @@
-"""Gather, Scatter and what gives indices: against onnxruntime and onnx's own cases; sizes are announced."""
+"""Gather, Scatter and operators that return indices: against onnxruntime and onnx's own cases; sizes are announced."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""RegexFullMatch beside onnxruntime, which uses RE2, too; without the library the message names the extra."""
+"""RegexFullMatch compared with onnxruntime, which also uses RE2; without the library the message names the extra."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""GridSample, AffineGrid and DeformConv: onnxruntime, onnx's cases, and what neither covers."""
+"""GridSample, AffineGrid and DeformConv: onnxruntime, onnx's cases, and cases that neither covers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Repeated runs, whose feeds aren't checked again, give what first runs give and refuse what these refuse."""
+"""Repeated runs, whose feeds aren't checked again, give the results and errors of first runs."""
 
 from __future__ import annotations
 

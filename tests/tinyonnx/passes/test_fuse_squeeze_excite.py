@@ -1,4 +1,4 @@
-"""The gate of squeeze-and-excitation, and what only looks like it."""
+"""The gate of squeeze-and-excitation, and graphs that only look like it."""
 
 from __future__ import annotations
 

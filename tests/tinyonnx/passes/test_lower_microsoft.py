@@ -1,4 +1,4 @@
-"""ONNX Runtime's own operators as ONNX's: each one beside onnxruntime, and cases that are left alone."""
+"""ONNX Runtime's own operators as ONNX's: each one compared with onnxruntime, and cases that are left alone."""
 
 from __future__ import annotations
 

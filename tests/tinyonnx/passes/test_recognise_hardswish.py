@@ -1,4 +1,4 @@
-"""Spelled-out HardSwish, and what only looks like it."""
+"""Spelled-out HardSwish, and graphs that only look like it."""
 
 from __future__ import annotations
 

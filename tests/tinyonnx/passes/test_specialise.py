@@ -261,7 +261,7 @@ def test_what_is_inferred_replaces_what_the_file_declares(tmp_path: Path) -> Non
 
 
 def test_sizes_stay_known_where_they_are_symbols() -> None:
-    """What is computed from sizes becomes a constant whose content is expressions of them."""
+    """Values computed from sizes become constants, whose content is expressions of these sizes."""
     content = onnx.parser.parse_model(model_text(CHAIN, "float[N,4,M,5] x", "float[n,c,r] y", INDICES))
     values = infer_shapes(load(content.SerializeToString()), Limits()).values
     assert [str(size) for size in values["y"].shape or ()] == ["N", "4", "5·M"]

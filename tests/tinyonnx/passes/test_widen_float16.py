@@ -90,7 +90,7 @@ def test_casts_between_nodes_of_both_types(optimise):
 
 
 def test_moved_elements_stay_as_they_are_in_the_file(optimise):
-    """A table of float16 is not widened for the rows that are read of it."""
+    """A table of float16 is not widened; only the rows that are read from it are."""
     text = model_text(
         "g = Gather(table, i) t = Transpose(g) y = Cast<to=1>(t)", "int64[3] i", "float[2,3] y",
         constant("table", halves(9, 2)), opset=17,

@@ -1,4 +1,4 @@
-"""Plans that go through a batch item by item: same results, smaller arena, whole tensors where one looks."""
+"""Plans that go through a batch item by item: same results, smaller arena, whole tensors for hooks."""
 
 from __future__ import annotations
 

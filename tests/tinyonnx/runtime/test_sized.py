@@ -1,4 +1,4 @@
-"""Plans for every size give what plans for one size give, bit for bit, and never hold where they shouldn't."""
+"""Plans for every size give the results of plans for one size, bit for bit, and never hold where they shouldn't."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def assert_planned_for_sizes(s: tinyonnx.InferenceSession) -> None:
 
 
 def check(model: ModelProto, shapes: list[tuple[int, ...]], seed: int) -> None:
-    """Run all shapes in one session, some again, each beside a session of its own; one also beside onnxruntime."""
+    """Run all shapes in one session, some again, each compared with a new session; one also with onnxruntime."""
     content = model.SerializeToString()
     random = np.random.default_rng(seed)
     here = session(content)

@@ -1,4 +1,4 @@
-"""Plans that an earlier process stored give what planning anew gives, and count as absent wherever they may not fit."""
+"""Plans that an earlier process stored give the results of new plans; any that may not fit count as absent."""
 
 from __future__ import annotations
 
