@@ -19,6 +19,7 @@ from onnx_conformance.runtimes.base import Runtime
 from onnx_conformance.suite.command import checked_runtime
 from onnx_conformance.workers import PASSED, Bench, RunModel
 from tinyonnx.commands._shared import at_least, plural, table
+from tinyonnx.files import check_file
 from tinyonnx.tools.compare import difference
 from tinyonnx.tools.surgery import copy_of, open_model
 
@@ -95,6 +96,8 @@ def _accuracy(args: argparse.Namespace) -> bool:
     runtimes = (runtimes + [RUNTIMES[name] for name in defaults][len(runtimes) :])[:2]
     for runtime in runtimes:
         runtime.check_installed()
+    if args.json:
+        check_file(str(args.json))
     report = measure(args, runtimes)
     print(text_report(report, args.tolerance))
     if args.json:

@@ -140,7 +140,7 @@ class Campaign:
     def _passes(self, bench: Bench, sample: Sample, number: int, doubtful: bool) -> list[str]:
         """Return the passes that rewrite a graph, for every second graph and for those in doubt."""
         graph = len(sample.model.graph.node) > 1
-        if "tinyonnx" not in self._names or not (doubtful or (graph and number % 2)):
+        if "tinyonnx" not in self._names or not (doubtful or (graph and number // 12 % 2)):
             return []
         outcome = bench.run(AppliedPasses(sample.model.SerializeToString(), sample.feeds), ["tinyonnx"])["tinyonnx"]
         passes = outcome.outputs[0] if outcome.status == PASSED and outcome.outputs else []
@@ -153,13 +153,15 @@ class Campaign:
         sound += [name for name in self._names if name not in sound and verdict.outcomes[name].status == PASSED]
         values = next((v for n in sound if (v := referee.values(sample.model, sample.feeds, n)) is not None), None)
 
+        tested = self.settings.only or self._names[0]
+
         def shows(model: Any, feeds: dict[str, Any]) -> bool:
-            return verdict.same_fault(referee.judge(model, feeds))
+            return verdict.same_fault(referee.judge(model, feeds), tested)
 
         first = _first_to_differ(sample.model, values, referee.values(sample.model, sample.feeds, verdict.suspects[0]))
         model, feeds = shrunk(sample.model, dict(sample.feeds), values, shows, _REDUCE_SECONDS, first)
         final = referee.judge(model, feeds)
-        if not verdict.same_fault(final):
+        if not verdict.same_fault(final, tested):
             return
         finding = describe(
             model, feeds, final, self._versions, nodes_before=len(sample.model.graph.node), origin=sample.origin,

@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import argparse
+import difflib
 import re
 import sys
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from statistics import median
 from typing import Any
 
+import onnx
+
 from onnx_conformance import ConformanceError
 from onnx_conformance.fuzz.campaign import Campaign, CampaignState, Settings
+from onnx_conformance.generate.mutate import all_operators
 from onnx_conformance.suite.command import checked_runtime
 from tinyonnx.commands._shared import at_least, table
+from tinyonnx.files import check_folder
 
 _UNITS = {"": 1, "s": 1, "m": 60, "h": 3600}
 
@@ -31,7 +37,7 @@ def add(commands: Any) -> None:
         "--output", type=Path, default=Path("findings"), metavar="DIR",
         help="folder of findings; a run with the same seed and runtimes goes on there (default: %(default)s)",
     )  # fmt: skip
-    command.add_argument("--operator", action="append", default=[], metavar="NAME", help="only these operators")
+    command.add_argument("--operator", action="append", default=[], metavar="NAME", help="only models with this one")
     command.add_argument(
         "--only", default="", metavar="NAME", help="keep only differences that put this runtime in doubt"
     )
@@ -60,6 +66,8 @@ def _fuzz(args: argparse.Namespace) -> bool:
         raise ConformanceError(f"--only {args.only}: is not one of {', '.join(names)}")
     for runtime in runtimes:
         runtime.check_installed()
+    check_folder(str(args.output))
+    _check_operators(args.operator)
     settings = Settings(
         args.seed, args.time, args.output, args.timeout, int(args.memory * (1 << 30)), args.only,
         frozenset(args.operator),
@@ -77,6 +85,16 @@ def _fuzz(args: argparse.Namespace) -> bool:
     if "tinyonnx" in names and (missing := campaign.coverage.missing_passes()):
         print(f"passes not met: {', '.join(missing)}")
     return not any(names[0] in cause["suspects"] for cause in state.causes.values())
+
+
+def _check_operators(names: Sequence[str]) -> None:
+    """Raise ConformanceError for an operator that the installed onnx lacks."""
+    known = {operator for (_, operator), _ in all_operators()}
+    for name in names:
+        if name not in known:
+            near = difflib.get_close_matches(name, known, 3)
+            hint = f"; did you mean {', '.join(near)}?" if near else ""
+            raise ConformanceError(f"--operator {name}: onnx {onnx.__version__} has no such operator{hint}")
 
 
 def text_report(state: CampaignState) -> str:

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-from onnx import AttributeProto, GraphProto, ModelProto, NodeProto, defs, numpy_helper
+from onnx import ModelProto, defs, numpy_helper
 
 from onnx_conformance.generate.idioms import IDIOMS
 from onnx_conformance.generate.mutate import all_operators
+from onnx_conformance.generate.sample import all_nodes
 from tinyonnx.passes import PIPELINE
 
 
@@ -64,12 +65,3 @@ class Coverage:
 
 def _count(counts: dict[str, int], key: str) -> None:
     counts[key] = counts.get(key, 0) + 1
-
-
-def all_nodes(graph: GraphProto) -> Iterator[NodeProto]:
-    """Yield the nodes of a graph and of its subgraphs."""
-    for node in graph.node:
-        yield node
-        for attribute in node.attribute:
-            if attribute.type == AttributeProto.GRAPH:
-                yield from all_nodes(attribute.g)

@@ -16,11 +16,13 @@ from onnx import ModelProto, numpy_helper
 
 from onnx_conformance.fuzz.judge import CRASHED, HANGS, REFUSED, SHAPE, TYPE, VALUE
 from onnx_conformance.fuzz.referee import Verdict
-from onnx_conformance.fuzz.scripts import script_for
 from onnx_conformance.workers import PASSED
 
 _GENERAL = re.compile(r"""["'][^"']*["']|\([^()]*\)|\d+|^[^:]*: """)
 """Parts of messages that differ between operators."""
+
+_SCRIPT = Path(__file__).with_name("reproduce.py")
+"""The script that every finding gets a copy of."""
 
 _MESSAGE = 120
 """Number of characters of a message that distinguish refusals."""
@@ -129,7 +131,7 @@ def write_finding(
                 _write_value(data / f"output_{i}.pb", value, output)
     (place / "finding.json").write_text(json.dumps(asdict(finding), indent=1) + "\n", encoding="utf-8")
     (place / "README.md").write_text(_readme(finding, model, outputs, bool(trusted)), encoding="utf-8")
-    (place / "reproduce.py").write_text(script_for(finding.suspects[0]), encoding="utf-8")
+    (place / "reproduce.py").write_bytes(_SCRIPT.read_bytes())
     return place
 
 

@@ -110,7 +110,7 @@ def _numbers(x: Any, y: Any, runs: Sequence[Any]) -> tuple[str, str] | None:
             return None
         error = np.where(same, 0.0, np.abs(a - b))
         finite = np.isfinite(a) & np.isfinite(b)
-        allowed = same.copy()
+        allowed = np.array(same)
         if x.dtype.kind in "fV":
             allowed |= finite & (error <= _tolerance(x.dtype.name, a, b, finite))
         if len(runs) > 1 and not allowed.all():

@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 from onnx import ModelProto, ValueInfoProto
 
-from onnx_conformance.fuzz.coverage import all_nodes
 from onnx_conformance.fuzz.judge import CRASHED, HANGS, REFUSED, VALUE, Difference, first_difference, groups, is_off
 from onnx_conformance.fuzz.rounding import with_noise
 from onnx_conformance.fuzz.widen import in_float32, slack
+from onnx_conformance.generate.sample import all_nodes
 from onnx_conformance.workers import CRASHED as DIED
 from onnx_conformance.workers import FAILED, PASSED, TIMED_OUT, Bench, JobOutcome, RunModel
 
@@ -41,9 +41,11 @@ class Verdict:
     outcomes: Mapping[str, JobOutcome]
     groups: Sequence[Sequence[str]]
 
-    def same_fault(self, other: Verdict) -> bool:
-        """Return whether another verdict is of the same kind and suspects the same runtimes."""
-        return self.kind == other.kind and set(self.suspects) == set(other.suspects)
+    def same_fault(self, other: Verdict, tested: str = "") -> bool:
+        """Return whether another verdict is of the same kind and suspects no other runtimes; `tested` stays a suspect."""
+        if self.kind != other.kind or not set(other.suspects) <= set(self.suspects):
+            return False
+        return tested not in self.suspects or tested in other.suspects
 
 
 class Referee:

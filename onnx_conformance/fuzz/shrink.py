@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 from onnx import AttributeProto, ModelProto, numpy_helper
 
+from onnx_conformance.generate.sample import inferred
 from tinyonnx.onnxfile.messages import reads_of
 from tinyonnx.tools.reduce import Shrinker
-from tinyonnx.tools.surgery import copy_of, set_array
+from tinyonnx.tools.surgery import copy_of, forget_shapes, set_array
 
 Shows = Callable[[ModelProto, dict[str, Any]], bool]
 """Whether a model with its inputs shows the fault."""
@@ -39,7 +40,7 @@ def shrunk(
         else:
             model, feeds = shrinker.smaller(model, feeds)
     model = _without_attributes(model, feeds, shows, deadline)
-    return _with_plain_numbers(model, feeds, shows, deadline)
+    return _with_types(*_with_plain_numbers(model, feeds, shows, deadline), shows)
 
 
 def _without_subgraphs(model: ModelProto) -> Iterator[ModelProto]:
@@ -88,6 +89,7 @@ def _without_attributes(model: ModelProto, feeds: dict[str, Any], shows: Shows, 
             fewer = copy_of(model)
             target = fewer.graph.node[position]
             target.attribute.remove(next(a for a in target.attribute if a.name == attribute))
+            forget_shapes(fewer.graph)
             if shows(fewer, feeds):
                 model = fewer
     return model
@@ -119,6 +121,15 @@ def _with_plain_numbers(
                 model = changed
                 break
     return model, feeds
+
+
+def _with_types(model: ModelProto, feeds: dict[str, Any], shows: Shows) -> tuple[ModelProto, dict[str, Any]]:
+    """Return a model that declares the types and ranks of its outputs, if it still shows the fault."""
+    try:
+        typed = inferred(model)
+    except ValueError:
+        return model, feeds
+    return (typed if typed != model and shows(typed, feeds) else model), feeds
 
 
 def _plainer(array: Any) -> Iterator[Any]:

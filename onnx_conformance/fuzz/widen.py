@@ -9,8 +9,7 @@ from typing import Any
 import numpy as np
 from onnx import AttributeProto, GraphProto, ModelProto, TensorProto, helper, numpy_helper
 
-from onnx_conformance.fuzz.coverage import all_nodes
-from onnx_conformance.generate.sample import inferred
+from onnx_conformance.generate.sample import all_nodes, inferred
 
 _OTHERS = (TensorProto.FLOAT16, TensorProto.BFLOAT16, TensorProto.DOUBLE)
 

@@ -24,6 +24,7 @@ class RandomNode(NamedTuple):
     opset: int = 21
     tolerance: float = 1e-4
     constants: tuple[int, ...] = ()
+    domain: str = ""
 
 
 def floats(r: Random, *shape: int, dtype: Any = np.float32) -> Any:

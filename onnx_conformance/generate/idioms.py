@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from onnx import TensorProto, helper
 
-from onnx_conformance.generate.draws import Random, one, whole
+from onnx_conformance.generate.draws import Random, broadcastable, one, whole
 from onnx_conformance.generate.pieces import CHANNELS, Pieces
 from onnx_conformance.generate.sample import Sample, inferred
 
@@ -82,7 +82,7 @@ class Idiom(Pieces):
                 return self.activation(self.conv(x, channels, n, int(one(self.random, 1, 3))))
             case 1:
                 x, turned = self.given(m, k), int(self.flip())
-                weights = [self.normal(*((n, k) if turned else (k, n))), self.normal(n)]
+                weights = [self.normal(*((n, k) if turned else (k, n))), self.bias(m, n)]
                 factors: dict[str, Any] = {} if self.flip() else {"alpha": 0.5, "beta": -1.5}
                 return self.activation(self.add("Gemm", x, *weights, transB=turned, **factors))
             case _:
@@ -92,7 +92,8 @@ class Idiom(Pieces):
         """Add a product with a constant matrix, a bias and a further tensor."""
         n, k = (int(one(self.random, *CHANNELS)) for _ in range(2))
         x = self.given(*[2] * int(whole(self.random, 0, 1)), 3, k)
-        y = self.either("Add", self.add("MatMul", x, self.normal(k, n)), self.normal(n))
+        y = self.add("MatMul", x, self.normal(k, n))
+        y = self.either("Add", y, self.bias(*self.inputs[x].shape[:-1], n))
         return self.either("Add", y, self.add("MatMul", x, self.normal(k, n))) if self.flip() else y
 
     # -- mobile networks -----------------------------------------------------------------
@@ -170,22 +171,22 @@ class Idiom(Pieces):
     def swish(self) -> str:
         """Add x · Sigmoid(α x)."""
         x = self.source()
-        inner = self.either("Mul", x, self.number(one(self.random, 1.702, 0.5, 3.0, -1.0))) if self.flip() else x
+        inner = self.times(x, one(self.random, 1.702, 0.5, 3.0, -1.0)) if self.flip() else x
         return self.either("Mul", x, self.add("Sigmoid", inner))
 
     def gelu(self) -> str:
         x = self.source()
         if self.flip():
-            inner = self.add("Erf", self.add("Div", x, self.number(float(np.sqrt(2)), 0.1)))
+            inner = self.add("Erf", self.times(x, float(np.sqrt(0.5)), 0.1))
         else:
             cube = self.add("Mul", self.add("Mul", x, x), x)
             cube = self.add("Pow", x, self.constant(np.float32(3))) if self.flip() else cube
-            inner = self.either("Add", x, self.either("Mul", cube, self.number(0.044715, 0.1)))
-            inner = self.add("Tanh", self.either("Mul", inner, self.number(float(np.sqrt(2 / np.pi)), 0.1)))
-        gate, half = self.either("Add", inner, self.number(1.0, 0.1)), self.number(0.5, 0.1)
+            inner = self.either("Add", x, self.times(cube, 0.044715, 0.1))
+            inner = self.add("Tanh", self.times(inner, float(np.sqrt(2 / np.pi)), 0.1))
+        gate = self.either("Add", inner, self.number(1.0, 0.1))
         if self.flip():
-            return self.either("Mul", self.either("Mul", x, half), gate)
-        return self.either("Mul", self.either("Mul", x, gate), half)
+            return self.either("Mul", self.times(x, 0.5, 0.1), gate)
+        return self.times(self.either("Mul", x, gate), 0.5, 0.1)
 
     def layer_norm(self) -> str:
         width = int(one(self.random, 1, 3, 8, 17))
@@ -296,7 +297,7 @@ class Idiom(Pieces):
         sums = self.add(product, data, self.constant(weights.astype(np.int8)), point, zero)
         real = self.add("Cast", sums, to=TensorProto.FLOAT)
         y = self.either("Mul", real, self.either("Mul", scale, self.constant(np.float32(0.02))))
-        bias = self.normal(1, n, 1, 1) if convolution else self.normal(n)
+        bias = self.normal(1, n, 1, 1) if convolution else self.bias(3, n)
         return self.either("Add", y, bias) if self.flip() else y
 
     # -- shapes and orders -----------------------------------------------------------------
@@ -351,20 +352,22 @@ class Idiom(Pieces):
     def channels_last(self) -> str:
         """Add convolutions between Transposes, and arithmetic on channels that come last."""
         channels = int(one(self.random, 1, 3, 4, 8))
-        y = self.given(1, *(int(n) for n in whole(self.random, 1, 6, 2)), channels)
+        space = [int(n) for n in whole(self.random, 1, 6, 2)]
+        y = self.given(1, *space, channels)
         for _ in range(2):
             out = int(one(self.random, 1, 3, 4, 8))
             image = self.conv(self.add("Transpose", y, perm=[0, 3, 1, 2]), channels, out, int(one(self.random, 1, 3)))
             y, channels = self.add("Transpose", image, perm=[0, 2, 3, 1]), out
             match self.random.integers(5):
                 case 0:
-                    y = self.either("Add", y, self.normal(channels))
+                    shape = broadcastable(self.random, [1, *space, channels])
+                    y = self.either(one(self.random, "Add", "Sub", "Mul"), y, self.normal(*shape))
                 case 1:
                     y = self.activation(y)
                 case 2:
                     y, channels = self.add("Concat", y, self.add("Neg", y), axis=int(one(self.random, 3, -1))), 2 * out
                 case 3:
-                    y = self.add("Pad", y, self.ints(0, 1, 0, 0, 0, 0, 2, 0))
+                    y, space = self.add("Pad", y, self.ints(0, 1, 0, 0, 0, 0, 2, 0)), [space[0] + 1, space[1] + 2]
                 case _:
                     y = self.either("Sub", y, self.mean(y, *one(self.random, (3,), (1, 2), (-1,))))
         return y

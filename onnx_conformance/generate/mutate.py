@@ -17,6 +17,49 @@ from onnx_conformance.generate.sample import Draft
 SPECIAL = (0.0, -0.0, 1.0, -1.0, 0.5, -0.5, 1.5, 2.5, float("inf"), float("-inf"), float("nan"), 1e-40, 3e38)
 """Values at which functions change their behaviour."""
 
+_PADDING = ("NOTSET", "SAME_UPPER", "SAME_LOWER", "VALID")
+_TRANSFORMS = ("NONE", "SOFTMAX", "LOGISTIC", "SOFTMAX_ZERO", "PROBIT")
+
+NAMES: dict[str, tuple[str, ...]] = {
+    "Cast.round_mode": ("up", "down", "nearest"),
+    "CastLike.round_mode": ("up", "down", "nearest"),
+    "BitShift.direction": ("LEFT", "RIGHT"),
+    "DepthToSpace.mode": ("DCR", "CRD"),
+    "SpaceToDepth.mode": ("DCR", "CRD"),
+    "GridSample.mode": ("linear", "nearest", "cubic", "bilinear", "bicubic"),
+    "Pad.mode": ("constant", "reflect", "edge", "wrap"),
+    "Resize.mode": ("nearest", "linear", "cubic"),
+    "RoiAlign.mode": ("avg", "max"),
+    "TensorScatter.mode": ("linear", "circular"),
+    "TfIdfVectorizer.mode": ("TF", "IDF", "TFIDF"),
+    "Upsample.mode": ("nearest", "linear"),
+    "NegativeLogLikelihoodLoss.reduction": ("none", "sum", "mean"),
+    "SoftmaxCrossEntropyLoss.reduction": ("none", "sum", "mean"),
+    "activation": ("silu", "swish", "none"),
+    "aggregate_function": ("AVERAGE", "SUM", "MIN", "MAX"),
+    "approximate": ("none", "tanh"),
+    "auto_pad": _PADDING,
+    "case_change_action": ("LOWER", "UPPER", "NONE"),
+    "cast_to": ("TO_FLOAT", "TO_STRING", "TO_INT64"),
+    "coordinate_transformation_mode": (
+        "half_pixel", "half_pixel_symmetric", "pytorch_half_pixel", "align_corners", "asymmetric",
+        "tf_crop_and_resize", "output_half_pixel",
+    ),
+    "direction": ("forward", "reverse", "bidirectional"),
+    "keep_aspect_ratio_policy": ("stretch", "not_larger", "not_smaller"),
+    "kernel_type": ("LINEAR", "POLY", "RBF", "SIGMOID"),
+    "map_form": ("DENSE", "SPARSE"),
+    "nearest_mode": ("round_prefer_floor", "round_prefer_ceil", "floor", "ceil"),
+    "norm": ("L1", "L2", "MAX"),
+    "padding_mode": ("zeros", "border", "reflection"),
+    "post_transform": _TRANSFORMS,
+    "reduction": ("none", "add", "mul", "max", "min"),
+    "update_rule": ("linear", "gated", "delta", "gated_delta"),
+}  # fmt: skip
+"""The names that attributes have as values, by attribute, or by operator and attribute where it differs.
+
+A version of an operator has those that the text of its schema contains."""
+
 SIZES = (0, 1, 1, 2, 3, 4, 5, 7, 8, 9, 15, 16, 17, 31, 33)
 """Sizes of axes: zero, one, and sizes around those of processors' vectors."""
 
@@ -175,6 +218,8 @@ def revalue(r: Random, draft: Draft) -> None:
     new = r.standard_normal(value.shape) * one(r, 0.1, 1, 1, 4, 30)
     if kind < 0.3:
         new = np.round(2 * new) / 2
+    elif kind < 0.4:  # equal numbers
+        new = np.round(new).clip(-2, 2)
     if (np.asarray(value, np.float32) > 0).all():
         new = np.abs(new) + 0.01
     if kind > 0.9:
@@ -199,6 +244,39 @@ def nudge(r: Random, draft: Draft) -> None:
         draft.values[i] = flat.reshape(draft.values[i].shape)
 
 
+def attribute_values(schema: Any, name: str, known: list[Any]) -> list[Any]:
+    """Return values of an attribute: all names that this version allows, both of a flag, else what examples have.
+
+    Numbers are also drawn at the default and beside it.
+    """
+    attribute = schema.attributes[name]
+    default = attribute.default_value
+    names = NAMES.get(f"{schema.name}.{name}", NAMES.get(name, ()))
+    allowed = [value for value in names if value in attribute.description]
+    if attribute.type == defs.OpSchema.AttrType.STRING and allowed:
+        return list(allowed)
+    options = list(known)
+    if attribute.type == defs.OpSchema.AttrType.INT:
+        if _are_flags([*options, default.i]) and (options or default.name):
+            return [0, 1]
+        return _range(options, default)
+    if attribute.type == defs.OpSchema.AttrType.FLOAT:
+        options += [0.5, 1.0, 3.0]
+        if default.name:
+            options += [0.0, default.f, 2 * default.f, default.f + 1]
+    return options
+
+
+def set_attribute(draft: Draft, name: str, value: Any) -> None:
+    """Give a node an attribute, or none for None; auto_pad and pads exclude each other."""
+    for attribute in [a for a in draft.node.attribute if a.name == name]:
+        draft.node.attribute.remove(attribute)
+    if value is not None:
+        draft.node.attribute.append(helper.make_attribute(name, value))
+        for other in [a for a in draft.node.attribute if {a.name, name} == {"auto_pad", "pads"}]:
+            draft.node.attribute.remove(other)
+
+
 def reattribute(r: Random, draft: Draft, known: Mapping[tuple[Operator, str], list[Any]]) -> None:
     """Remove an attribute, or give it an extreme value or one from another example."""
     schema = schema_of(draft)
@@ -208,29 +286,17 @@ def reattribute(r: Random, draft: Draft, known: Mapping[tuple[Operator, str], li
     if not names:
         return
     name = one(r, *names)
-    if name in present and _is_a_size(draft, present[name]):
+    if name in present and (_is_a_size(draft, present[name]) or marks_numbers(draft, name)):
         return
     if name in present:
         draft.node.attribute.remove(present[name])
     if not schema.attributes[name].required and coin(r):
         return
-    options = list(known.get((operator, name), []))
-    default = schema.attributes[name].default_value
-    if _are_flags([*options, default.i]) and (options or default.name):  # a flag
-        options = [0, 1]
-    match schema.attributes[name].type:
-        case defs.OpSchema.AttrType.INT if options != [0, 1]:
-            options = _range(options, default)
-        case defs.OpSchema.AttrType.FLOAT:
-            options += [0.5, 1.0, 3.0]
-            if default.name:
-                options += [0.0, default.f, 2 * default.f, default.f + 1]
-        case defs.OpSchema.AttrType.INTS if options:
-            options.append(_nudged(r, options[r.integers(len(options))]))
+    options = attribute_values(schema, name, known.get((operator, name), []))
+    if schema.attributes[name].type == defs.OpSchema.AttrType.INTS and options:
+        options.append(_nudged(r, options[r.integers(len(options))]))
     if options:
-        draft.node.attribute.append(helper.make_attribute(name, options[r.integers(len(options))]))
-        for other in [a for a in present.values() if {a.name, name} == {"auto_pad", "pads"}]:  # mutually exclusive
-            draft.node.attribute.remove(other)
+        set_attribute(draft, name, options[r.integers(len(options))])
 
 
 def _range(known: list[Any], default: AttributeProto) -> list[int]:
@@ -246,6 +312,13 @@ def _is_a_size(draft: Draft, attribute: AttributeProto) -> bool:
     """Return whether an attribute has a size of one of the inputs, such as that of a hidden state."""
     sizes = {size for value in draft.values if isinstance(value, np.ndarray) for size in value.shape}
     return attribute.type == AttributeProto.INT and attribute.i > 1 and attribute.i in sizes
+
+
+def marks_numbers(draft: Draft, name: str) -> bool:
+    """Return whether an attribute is a negative number that whole inputs contain, such as that of classes to ignore."""
+    marks = [a.i for a in draft.node.attribute if (a.name, a.type) == (name, AttributeProto.INT) and a.i < 0]
+    whole = [v for v in draft.values if isinstance(v, np.ndarray) and v.dtype.kind == "i"]
+    return any((value == mark).any() for mark in marks for value in whole)
 
 
 def _nudged(r: Random, values: Any) -> list[int]:
@@ -273,16 +346,16 @@ def reduce_inputs(r: Random, draft: Draft) -> None:
         draft.constants = {i for i, v in enumerate(draft.values) if i and isinstance(v, np.ndarray)}
 
 
-def mutated(r: Random, draft: Draft, corpus: Corpus, since: int) -> Draft:
-    """Return a changed copy, in this version of its operator. Raises ValueError if it has none there."""
+def mutated(r: Random, draft: Draft, corpus: Corpus, since: int, most: int = 3) -> Draft:
+    """Return a copy in this version of its operator, with `most` changes at most. Raises ValueError if it has none."""
     new = draft.copy()
     for i, value in enumerate(new.values):
         if isinstance(value, np.ndarray):
             new.values[i] = value.copy()
     to_version(r, new, since)
-    if r.random() < 0.6:
+    if r.random() < 0.2 * most:
         retype(r, new)
-    for _ in range(int(r.integers(0, 4))):
+    for _ in range(int(r.integers(0, most + 1))):
         match r.integers(7):
             case 0 | 6:
                 reattribute(r, new, corpus.attributes)

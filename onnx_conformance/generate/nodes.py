@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from onnx_conformance.generate.classical import linear_regressor, rows, trees
 from onnx_conformance.generate.draws import Random, RandomNode, broadcastable, coin, dims, floats, one, optional, whole
 
 
@@ -260,8 +261,8 @@ def recurrent(r: Random) -> RandomNode:
     if name == "GRU":
         attributes |= optional(r, linear_before_reset=1)
     if coin(r):
-        names = {"RNN": ["Relu"], "GRU": ["HardSigmoid", "Tanh"], "LSTM": ["HardSigmoid", "Tanh", "Softsign"]}[name]
-        attributes["activations"] = names * d
+        known, count = ("Relu", "Tanh", "Sigmoid", "HardSigmoid", "Softsign"), {"RNN": 1, "GRU": 2, "LSTM": 3}[name]
+        attributes["activations"] = [one(r, *known) for _ in range(count * d)]
     return RandomNode(name, inputs, attributes, 3 if name == "LSTM" else 2, opset=14, constants=(1, 2, 3))
 
 
@@ -366,6 +367,9 @@ def quantising(r: Random) -> RandomNode:
         scale = r.uniform(0.01, 0.1, shape[axis]).astype(np.float32)
         zero = small(r, dtype, shape[axis])
     attributes = {"axis": axis}
+    if r.random() < 0.2:
+        x = floats(r, *shape) * np.float32(one(r, 0.1, 4)) + np.float32(one(r, -3, 0, 3))
+        return RandomNode("DynamicQuantizeLinear", [x], {}, 3, tolerance=1)
     if coin(r):
         return RandomNode("QuantizeLinear", [floats(r, *shape) * 4, scale, zero], attributes, opset=opset, tolerance=1)
     return RandomNode("DequantizeLinear", [small(r, dtype, *shape), scale, zero], attributes, opset=opset)
@@ -490,5 +494,5 @@ def vision(r: Random) -> RandomNode:
 FAMILIES: list[Callable[[Random], RandomNode]] = [
     conv, conv_transpose, max_pool, average_pool, lp_pool, resize, gemm, matmul, reduction, arg, softmax, elementwise,
     unary, slicing, pad, gathering, gather_nd, scattering, scatter_nd, recurrent, normalising, attention, qlinear_conv,
-    qlinear_matmul, integer_matmul, quantising, rearranging, choosing, vision,
+    qlinear_matmul, integer_matmul, quantising, rearranging, choosing, vision, rows, linear_regressor, trees,
 ]  # fmt: skip

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from onnx_conformance.generate.draws import Random, one, whole
+from onnx_conformance.generate.draws import Random, broadcastable, one, whole
 from onnx_conformance.generate.sized import Graphs
 from onnx_conformance.generate.surround import ACTIVATIONS, drawn_attributes, since
 
@@ -37,12 +37,30 @@ class Pieces(Graphs):
     def number(self, value: float, near: float = 0.2) -> str:
         """Add a constant number, one in five times another than `value`."""
         if self.random.random() < near:
-            value = float(one(self.random, -value, 2 * value, value + 1, value * 1.02))
+            value = float(one(self.random, -value, 2 * value, value + 1, value * 1.02, 1 / value))
         return self.constant(np.full([1] * int(whole(self.random, 0, 2)), value, np.float32))
 
     def either(self, op: str, a: str, b: str) -> str:
         """Add a node of two operands in any order."""
         return self.add(op, *((a, b) if self.flip() else (b, a)))
+
+    def times(self, x: str, factor: float, near: float = 0.2) -> str:
+        """Multiply by a number, in either order, or divide by its reciprocal; rarely by the number itself."""
+        match self.random.integers(8):
+            case 0:
+                return self.add("Div", x, self.number(factor, near))
+            case 1 | 2:
+                return self.add("Div", x, self.number(1 / factor, near))
+            case _:
+                return self.either("Mul", x, self.number(factor, near))
+
+    def bias(self, *shape: int) -> str:
+        """Add a constant to be added to a result of this shape: one number for each index of the last axis.
+
+        Every third one has any shape that broadcasts.
+        """
+        wide = broadcastable(self.random, list(shape)) if self.random.random() < 1 / 3 else shape[-1:]
+        return self.constant(self.random.standard_normal(wide).astype(np.float32))
 
     def conv(self, x: str, channels: int, out: int, size: int = 1, group: int = 1, **attributes: Any) -> str:
         """Add a convolution that keeps the size of the image unless it has strides."""

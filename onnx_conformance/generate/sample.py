@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import onnx
-from onnx import ModelProto, NodeProto, TypeProto, ValueInfoProto, defs, helper, numpy_helper
+from onnx import (
+    AttributeProto,
+    GraphProto,
+    ModelProto,
+    NodeProto,
+    TypeProto,
+    ValueInfoProto,
+    defs,
+    helper,
+    numpy_helper,
+)
 
 ML = "ai.onnx.ml"
 """The domain of classical machine learning."""
@@ -131,6 +141,8 @@ def _check_rules(node: NodeProto, model: ModelProto) -> None:
         shapes = {tuple(d.dim_value for d in known[n].shape.dim) if n in known else (None,) for n in node.input}
         if len(shapes) > 1:
             raise ValueError(f"{node.op_type} broadcasts since opset 8 only")
+    if node.op_type == "TopK" and any(a.name == "sorted" and not a.i for a in node.attribute):
+        raise ValueError("the order of TopK's results is open")
     floats = any(n in known and known[n].elem_type in _FLOATS for n in node.input)
     if node.op_type == "Mod" and floats and not any(a.name == "fmod" and a.i == 1 for a in node.attribute):
         raise ValueError("Mod of floats needs fmod")
@@ -167,3 +179,12 @@ def drafts_of(samples: Sequence[Sample]) -> list[Draft]:
         if all(v is not None or not name for v, name in zip(values, node.input)):
             drafts.append(draft)
     return drafts
+
+
+def all_nodes(graph: GraphProto) -> Iterator[NodeProto]:
+    """Yield the nodes of a graph and of its subgraphs."""
+    for node in graph.node:
+        yield node
+        for attribute in node.attribute:
+            if attribute.type == AttributeProto.GRAPH:
+                yield from all_nodes(attribute.g)

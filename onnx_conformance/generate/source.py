@@ -2,48 +2,72 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 from onnx import helper
 
 from onnx_conformance.generate.corpus import Corpus, Operator, load_corpus
-from onnx_conformance.generate.draws import Random, RandomNode, one
+from onnx_conformance.generate.draws import Random, one
+from onnx_conformance.generate.families import families, family_draft
+from onnx_conformance.generate.features import Feature, all_features, fitting, with_feature
 from onnx_conformance.generate.idioms import idiom
 from onnx_conformance.generate.mutate import all_operators, mutated
 from onnx_conformance.generate.networks import ImageNetwork
-from onnx_conformance.generate.nodes import FAMILIES
-from onnx_conformance.generate.sample import Draft, Sample, inferred, model_of
+from onnx_conformance.generate.sample import Draft, Sample, all_nodes, inferred, model_of
 from onnx_conformance.generate.sized import ImageGraphs, SequenceGraphs
 from onnx_conformance.generate.surround import chained, in_branch, in_loop, in_quantised_pairs
 
 _ATTEMPTS = 12
-"""Maximum number of mutations of an operator that are tried to find a valid model."""
+"""Maximum number of draws for one number, to find a valid model."""
+
+_SEARCHES = 60
+"""Maximum number of graphs that are drawn to find one with a certain operator."""
+
+_VERSION, _FEATURE, _FAMILY, _IDIOM, _GRAPH = range(5)
+
+_CYCLE = (_VERSION, _FEATURE, _VERSION, _FEATURE, _FAMILY, _VERSION, _FEATURE, _IDIOM, _VERSION, _FAMILY, _GRAPH,
+          _IDIOM)  # fmt: skip
+"""Kinds of samples, in turn."""
 
 
 class SampleSource:
-    """Draws samples: every operator and version in turn, with families, idioms and graphs in between."""
+    """Draws samples: every operator and version and every choice in turn, with families, idioms and graphs in between.
+
+    With `operators` every sample has one of these.
+    """
 
     def __init__(self, seed: int, operators: frozenset[str] = frozenset()) -> None:
-        self.seed, self.corpus = seed, load_corpus()
+        self.seed, self.corpus, self._only = seed, load_corpus(), operators
+        r = np.random.default_rng(seed)
         everything = [(op, since) for op, since in all_operators() if not operators or op[1] in operators]
-        order = np.random.default_rng(seed).permutation(len(everything))
-        self.turns: list[tuple[Operator, int]] = [everything[i] for i in order]
-        self._only = operators
+        chosen = list(dict.fromkeys(operator for operator, _ in everything))
+        self.turns: list[tuple[Operator, int]] = [everything[i] for i in r.permutation(len(everything))]
+        features = all_features(self.corpus, chosen)
+        self.features = [features[i] for i in r.permutation(len(features))]
+        self.families = [operator for operator in families() if operator in chosen]
 
     def draw(self, number: int) -> Sample | None:
         """Return the sample of this number; None if no valid one was found."""
         r = np.random.default_rng([self.seed, number])
-        kind = number % 8
-        if kind < 4 or self._only:
-            index = number // 8 * 4 + kind if not self._only else number
-            operator, since = self.turns[index % len(self.turns)]
-            return _first_valid(lambda: self._surrounded(r, self._node(r, operator, since), number))
-        if kind < 6:
-            return _first_valid(lambda: self._surrounded(r, _family(r), number))
-        if kind == 6:
-            return _first_valid(lambda: self._surrounded(r, idiom(r), number))
-        return _first_valid(lambda: self._graph(r))
+        turn, place = divmod(number, len(_CYCLE))
+        kind = _CYCLE[place]
+        if kind == _IDIOM:
+            return _first_valid(lambda: self._surrounded(r, self._having(lambda: idiom(r))))
+        if kind == _GRAPH:
+            return _first_valid(lambda: self._having(lambda: self._graph(r)))
+        index = turn * _CYCLE.count(kind) + _CYCLE[:place].count(kind)
+        if kind == _FAMILY and self.families:
+            operator = one(r, *self.families)
+            return _first_valid(
+                lambda: self._surrounded(r, model_of(family_draft(r, operator), f"family {operator[1]}"))
+            )
+        if kind != _VERSION and self.features:
+            operator, since, feature = self.features[index % len(self.features)]
+            return _first_valid(lambda: self._surrounded(r, self._featured(r, operator, since, feature)))
+        operator, since = self.turns[index % len(self.turns)]
+        return _first_valid(lambda: self._surrounded(r, self._node(r, operator, since)))
 
     def _node(self, r: Random, operator: Operator, since: int) -> Sample:
         drafts = _examples(self.corpus, operator)
@@ -52,9 +76,30 @@ class SampleSource:
         draft = mutated(r, drafts[r.integers(len(drafts))], self.corpus, since)
         return model_of(draft, f"{operator[1]}-{since}")
 
-    def _surrounded(self, r: Random, sample: Sample, number: int) -> Sample:
-        """Return a sample alone, or within further nodes every third time."""
-        if number % 3:
+    def _featured(self, r: Random, operator: Operator, since: int, feature: Feature) -> Sample:
+        """Return a node with this choice: one of its family, or a changed example."""
+        drafts = _examples(self.corpus, operator)
+        if operator in families() and (not drafts or r.random() < 0.6):
+            draft = family_draft(r, operator)
+            draft.version = max(draft.version, since)
+        elif drafts:
+            draft = mutated(r, fitting(r, drafts, feature), self.corpus, since, most=1)
+        else:
+            raise ValueError("no example")
+        with_feature(r, draft, feature)
+        return model_of(draft, f"{operator[1]}-{since}, {feature.text}")
+
+    def _having(self, draw: Callable[[], Sample]) -> Sample:
+        """Return a graph that has one of the operators of this source. Raises ValueError if none was found."""
+        for _ in range(_SEARCHES):
+            sample = draw()
+            if not self._only or any(node.op_type in self._only for node in all_nodes(sample.model.graph)):
+                return sample
+        raise ValueError("no graph has one of these operators")
+
+    def _surrounded(self, r: Random, sample: Sample) -> Sample:
+        """Return a sample alone, or within further nodes one time in three."""
+        if r.integers(3):
             return sample
         around = one(r, chained, chained, in_quantised_pairs, in_branch, in_loop)
         try:
@@ -98,15 +143,6 @@ def _first_valid(draw: Any) -> Sample | None:
 
 def _examples(corpus: Corpus, operator: Operator) -> list[Draft]:
     return corpus.nodes.get(operator, [])
-
-
-def _family(r: Random) -> Sample:
-    """Return a node of the families of operators, whose shapes and attributes are drawn together."""
-    case: RandomNode = FAMILIES[r.integers(len(FAMILIES))](r)
-    outputs = [f"y{i}" for i in range(case.outputs)]
-    node = helper.make_node(case.op, [f"x{i}" for i in range(len(case.inputs))], outputs, **case.attributes)
-    values = [None if x is None else np.asarray(x) for x in case.inputs]
-    return model_of(Draft(node, values, case.opset, {}, set(case.constants)), f"family {case.op}")
 
 
 def _fed(r: Random, model: Any, origin: str) -> Sample:

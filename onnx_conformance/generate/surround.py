@@ -6,11 +6,15 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+import onnx
 from onnx import ModelProto, NodeProto, TensorProto, ValueInfoProto, defs, helper, numpy_helper
 
-from onnx_conformance.generate.draws import Random, coin, one
+from onnx_conformance.generate.draws import Random, broadcastable, coin, one
 from onnx_conformance.generate.mutate import versions
 from onnx_conformance.generate.sample import Sample, inferred
+
+_LONGEST = 64
+"""Maximum size of an axis of constants."""
 
 ACTIVATIONS = (
     "Relu", "Sigmoid", "Tanh", "HardSigmoid", "LeakyRelu", "Elu", "Selu", "Celu", "Softplus", "Softsign", "HardSwish",
@@ -45,6 +49,7 @@ class Surrounding:
         self.model.CopyFrom(sample.model)
         self.opset = next((o.version for o in self.model.opset_import if o.domain in ("", "ai.onnx")), 0)
         self.count = 0
+        self.output, self.rank, self.shape = _float_output(self.model)
 
     def add(self, op: str, *inputs: str, **attributes: Any) -> str:
         """Add a node with one output and return its name."""
@@ -59,32 +64,66 @@ class Surrounding:
         self.model.graph.initializer.append(numpy_helper.from_array(np.asarray(array), f"c{self.count}"))
         return f"c{self.count}"
 
-    def step(self, value: str, rank: int | None) -> str:
-        """Add one random operation after a value and return its result; shapes broadcast to the value's."""
-        r = self.r
-        match r.integers(7 if rank else 3):
+    def step(self, value: str) -> str:
+        """Add a random operation after a value and return its result; shapes broadcast to the value's."""
+        r, rank = self.r, self.rank
+        match r.integers(8 if rank else 3):
             case 0 | 1:
-                op = one(r, *(name for name in ACTIVATIONS if since(name) <= self.opset))
-                return self.add(op, value, **drawn_attributes(r, op))
+                return self.function(value)
             case 2 | 3:
-                shape = one(r, (), (1,), (1,) * (rank or 1))
-                other = self.constant(np.asarray(r.standard_normal(shape), np.float32))
-                pair = (value, other) if coin(r) else (other, value)
-                broadcasting = ("Max", "Min") if self.opset >= 8 else ()
-                return self.add(one(r, "Add", "Mul", "Sub", "Div", *broadcasting), *pair)
+                return self.arithmetic(value)
             case 4:
                 return self.gated(value)
-            case 5:
+            case 5 | 6:
                 assert rank
-                there = [int(i) for i in r.permutation(rank)]
-                moved = self.add("Transpose", value, perm=there)
-                back = [int(i) for i in np.argsort(there)]
-                moved = self.add("Relu", moved) if coin(r) else moved
-                return self.add("Transpose", moved, perm=back) if coin(r) else moved
+                return self.turned(value, rank)
             case _:
                 shape = self.add("Shape", value)
                 flat = self.add("Reshape", value, self.constant(np.array([-1])))
                 return self.add("Reshape", self.add("Relu", flat) if coin(r) else flat, shape)
+
+    def function(self, value: str) -> str:
+        """Add a function of one number."""
+        op = one(self.r, *(name for name in ACTIVATIONS if since(name) <= self.opset))
+        return self.add(op, value, **drawn_attributes(self.r, op))
+
+    def arithmetic(self, value: str) -> str:
+        """Add arithmetic with a constant of any shape that broadcasts to the value's, in any order."""
+        r = self.r
+        shape = one(r, (), (1,), (1,) * (self.rank or 1))
+        if self.shape and max(self.shape) <= _LONGEST and r.random() < 0.6:
+            shape = broadcastable(r, self.shape)
+        other = self.constant(np.asarray(r.standard_normal(shape), np.float32))
+        broadcasting = ("Max", "Min") if self.opset >= 8 else ()
+        pair = (value, other) if coin(r) else (other, value)
+        return self.add(one(r, "Add", "Mul", "Sub", "Div", *broadcasting), *pair)
+
+    def turned(self, value: str, rank: int) -> str:
+        """Add a Transpose, functions and arithmetic after it, and often one back, the same again or another."""
+        r = self.r
+        axes = list(range(rank))
+        there: list[int] = one(
+            r, [int(i) for i in r.permutation(rank)], axes[1:] + axes[:1], axes[-1:] + axes[:-1],
+            axes[:1] + axes[2:] + axes[1:2], axes[:1] + axes[-1:] + axes[1:-1],
+        )  # fmt: skip
+        there = there if len(there) == rank else axes
+        value = self.transposed(value, there)
+        for _ in range(int(r.integers(0, 4))):
+            value = self.function(value) if coin(r) else self.arithmetic(value)
+        back = [int(i) for i in np.argsort(there)]
+        match r.integers(5):
+            case 0:
+                return value
+            case 1:
+                return self.transposed(value, one(r, there, [*map(int, r.permutation(rank))]))
+            case _:
+                return self.transposed(value, back)
+
+    def transposed(self, value: str, order: Sequence[int]) -> str:
+        """Add a Transpose."""
+        if self.shape:
+            self.shape = [self.shape[i] for i in order]
+        return self.add("Transpose", value, perm=list(order))
 
     def gated(self, value: str) -> str:
         """Add a function that reads the value twice, as exporters spell out Swish, HardSwish and Gelu."""
@@ -119,33 +158,36 @@ class Surrounding:
         return self.add("DequantizeLinear", bytes_, scale, zero)
 
 
-def _float_output(model: ModelProto) -> tuple[str, int | None] | None:
-    """Return the first float32 output and its rank, if it is known."""
-    for output in model.graph.output:
+def _float_output(model: ModelProto) -> tuple[str, int | None, list[int] | None]:
+    """Return the name of the first float32 output, its rank and its shape, as far as known; "" if there is none."""
+    sized = onnx.shape_inference.infer_shapes(model, data_prop=True).graph.output
+    for output, again in zip(model.graph.output, sized):
         kind = output.type.tensor_type
         if output.type.HasField("tensor_type") and kind.elem_type == TensorProto.FLOAT:
-            return output.name, len(kind.shape.dim) if kind.HasField("shape") else None
-    return None
+            if not kind.HasField("shape"):
+                return output.name, None, None
+            dims = again.type.tensor_type.shape.dim
+            known = bool(dims) and all(dim.dim_value for dim in dims)
+            return output.name, len(kind.shape.dim), [int(dim.dim_value) for dim in dims] if known else None
+    return "", None, None
 
 
 def chained(r: Random, sample: Sample) -> Sample:
     """Return a sample with one to four operations after its first float output. Raises ValueError if it has none."""
     around = Surrounding(r, sample)
-    found = _float_output(around.model)
-    if found is None or around.opset < 7:
+    if not around.output or around.opset < 7:
         raise ValueError("no float output")
-    value, rank = found
+    value = around.output
     for _ in range(int(r.integers(1, 5))):
-        value = around.step(value, rank)
-    _set_output(around.model, found[0], value, keep=r.random() < 0.2)
+        value = around.step(value)
+    _set_output(around.model, around.output, value, keep=r.random() < 0.2)
     return Sample(inferred(around.model), sample.feeds, f"{sample.origin}, chained")
 
 
 def in_quantised_pairs(r: Random, sample: Sample) -> Sample:
     """Return a sample with float inputs and outputs quantised. Raises ValueError if there are none."""
     around = Surrounding(r, sample)
-    found = _float_output(around.model)
-    if found is None or around.opset < 10:
+    if not around.output or around.opset < 10:
         raise ValueError("no float output")
     graph = around.model.graph
     nodes = list(graph.node)
@@ -157,8 +199,9 @@ def in_quantised_pairs(r: Random, sample: Sample) -> Sample:
         for i, name in enumerate(node.input):
             node.input[i] = renamed.get(name, name)
     graph.node.extend(nodes)
-    value = around.step(found[0], None) if coin(r) else found[0]
-    _set_output(around.model, found[0], around.quantised(value), keep=False)
+    around.rank = around.shape = None
+    value = around.step(around.output) if coin(r) else around.output
+    _set_output(around.model, around.output, around.quantised(value), keep=False)
     return Sample(inferred(around.model), sample.feeds, f"{sample.origin}, quantised")
 
 

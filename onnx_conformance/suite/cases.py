@@ -91,6 +91,10 @@ def load_folder(folder: Path, rtol: float = 1e-3, atol: float = 1e-7) -> list[Ca
 
     Raises ConformanceError if there are none, or one can't be read.
     """
+    if not folder.is_dir():
+        raise ConformanceError(
+            f"{folder}: {'is a file, not a folder' if folder.exists() else 'there is no such folder'}"
+        )
     cases = []
     for path in sorted(folder.rglob("model.onnx")):
         if not any(path.parent.glob("test_data_set_*")):

@@ -35,6 +35,7 @@ from onnx_conformance.suite.versus import (
 )
 from onnx_conformance.workers import PASSED, STATUSES, run_jobs
 from tinyonnx.commands._shared import table
+from tinyonnx.files import check_file
 
 WORST_SHOWN = 30
 MESSAGE_SHOWN = 240
@@ -119,6 +120,8 @@ def _backend(args: argparse.Namespace) -> bool:
         runtime.check_installed()
     if args.html and len(runtimes) > 1:
         raise ConformanceError("--html reports on one runtime; use --matrix for several")
+    for path in filter(None, (args.json, args.html, args.matrix, args.markdown, args.badge, args.junit)):
+        check_file(str(path))
     before = read_runs(args.before) if args.before else []
     suite = [case for folder in args.folder for case in load_folder(folder)] if args.folder else load_suite()
     return run_backend(runtimes, suite, before, args)
@@ -139,12 +142,15 @@ def run_backend(
         raise ConformanceError(f"no case of the suite matches {args.match.pattern!r}")
     names = {case.name for case in suite}
     summaries = [_summary(runtime, cases, names, args) for runtime in runtimes]
-    if len(summaries) > 1:
-        print(side_by_side(summaries), end="\n\n")
+    available = [summary for summary in summaries if not summary.unavailable]
+    if not available:
+        raise ConformanceError("; ".join(summary.unavailable for summary in summaries))
+    if len(available) > 1:
+        print(side_by_side(available), end="\n\n")
     for summary in summaries:
         print(text_report(summary, args.ulp, brief=len(summaries) > 1))
     worse = False
-    for summary in summaries if before else ():
+    for summary in available if before else ():
         changed = changes(before, summary)
         worse = worse or bool(changed.worse)
         print(f"\n{summary.runtime} since {args.before}: {changed.text()}")
@@ -157,10 +163,15 @@ def _summary(runtime: Runtime, cases: Sequence[Case], names: set[str], args: arg
     if args.match is not None:
         expected = {name: reason for name, reason in expected.items() if args.match.search(name)}
     started = time.perf_counter()
-    rows = _run(runtime, cases, expected, args)
-    found = surprises({row.name: row.status == PASSED for row in rows}, expected, names)
     label = ", ".join(map(str, args.folder)) or f"suite of onnx {onnx.__version__}"
-    return Summary(runtime.name, runtime.version(), time.perf_counter() - started, rows, found, label)
+    try:
+        rows = _run(runtime, cases, expected, args)
+        version = runtime.version()
+    except (ConformanceError, ImportError) as error:
+        cause = str(error)
+        return Summary(runtime.name, "", time.perf_counter() - started, [], [f"{runtime.name}: {cause}"], label, cause)
+    found = surprises({row.name: row.status == PASSED for row in rows}, expected, names)
+    return Summary(runtime.name, version, time.perf_counter() - started, rows, found, label)
 
 
 def _write(summaries: Sequence[Summary], args: argparse.Namespace) -> None:
@@ -205,6 +216,8 @@ def _fields(outcome: Any) -> tuple[str, str, float, float | None]:
 
 def text_report(summary: Summary, ulp: bool = False, brief: bool = False) -> str:
     """Return tables by kind and, unless `brief`, by operator, the greatest distances, times, and unexpected results."""
+    if summary.unavailable:
+        return f"{summary.title}: not run, {summary.unavailable}"
     rows = summary.rows
     parts = [] if brief else [_counts("operator", rows, lambda row: row.operator)]
     parts.append(_counts("kind", rows, lambda row: row.kind))

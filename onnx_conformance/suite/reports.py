@@ -38,7 +38,10 @@ class CaseRow:
 
 @dataclass(frozen=True)
 class Summary:
-    """One run; `surprises` are the deviations that make it fail."""
+    """One run; `surprises` are the deviations that make it fail.
+
+    A runtime that can't be started has no rows, and the cause as `unavailable`.
+    """
 
     runtime: str
     version: str
@@ -46,6 +49,7 @@ class Summary:
     rows: Sequence[CaseRow]
     surprises: Sequence[str]
     cases: str = f"suite of onnx {onnx.__version__}"
+    unavailable: str = ""
 
     @property
     def title(self) -> str:

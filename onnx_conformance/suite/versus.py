@@ -110,16 +110,20 @@ def changes(before: Sequence[Mapping[str, Any]], summary: Summary) -> Changes:
 
 def write_markdown(summaries: Sequence[Summary], path: Path) -> None:
     """Write a table of runtimes, and one of the operators for which not all cases pass everywhere."""
-    lines = [f"Cases: {summaries[0].title.partition(', ')[2]}", ""]
+    lines = [f"Cases: {summaries[0].cases}", ""]
     lines += ["| runtime | passed | failed | unsupported | crashed or timed out | of those supported |"]
     lines += ["|---|--:|--:|--:|--:|--:|"]
     for summary in summaries:
+        if summary.unavailable:
+            lines.append(f"| {summary.runtime} | {summary.unavailable} | | | | |")
+            continue
         passed, unsupported = (sum(row.status == s for row in summary.rows) for s in (PASSED, UNSUPPORTED))
         failed = sum(row.status == "failed" for row in summary.rows)
         others = len(summary.rows) - passed - failed - unsupported
         share = passed / max(1, len(summary.rows) - unsupported)
         name = f"{summary.runtime} {summary.version}".strip()
         lines.append(f"| {name} | {passed} | {failed} | {unsupported} | {others} | {share:.1%} |")
+    summaries = [summary for summary in summaries if not summary.unavailable]
     lines += [
         "",
         f"| operator | {' | '.join(s.runtime for s in summaries)} | cases |",
@@ -137,7 +141,8 @@ def write_badge(summary: Summary, path: Path) -> None:
     """Write an SVG picture that says how many cases pass."""
     passed = sum(row.status == PASSED for row in summary.rows)
     share = passed / max(1, len(summary.rows))
-    left, right = escape(summary.runtime), f"{passed} of {len(summary.rows)}"
+    left = escape(summary.runtime)
+    right = "not run" if summary.unavailable else f"{passed} of {len(summary.rows)}"
     widths = 7 * len(summary.runtime) + 12, 7 * len(right) + 12
     colour = "#2e7d32" if share > 0.95 else "#946200" if share > 0.7 else "#c62828"
     path.write_text(

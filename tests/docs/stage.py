@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 import soundfile
-from onnx import helper
+from onnx import helper, numpy_helper, parser
 
 from audiotag.models.catalog import resolve
 from tests.docs.blocks import ROOT
@@ -41,6 +41,7 @@ def prepare(stage: Path, checkpoint: Path | None) -> dict[str, str]:
         (stage / name).write_bytes(_classifier().SerializeToString())
     (stage / "inputs").mkdir()
     np.savez(stage / "inputs/first.npz", x=rng.standard_normal((1, 3, 224, 224)).astype(np.float32))
+    _write_case(stage / "cases/neg")
     if checkpoint is not None:
         (stage / "mn04_as_mAP_432.pt").symlink_to(checkpoint)
     # as if it had been pulled
@@ -50,6 +51,17 @@ def prepare(stage: Path, checkpoint: Path | None) -> dict[str, str]:
     assert isinstance(content, bytes)
     (home / "models/mn10_as.onnx").write_bytes(content)
     return _environment(stage, home)
+
+
+def _write_case(folder: Path) -> None:
+    """Write a case of the backend suite's form."""
+    data = folder / "test_data_set_0"
+    data.mkdir(parents=True)
+    text = '<ir_version: 8, opset_import: ["" : 17]> m (float[2] x) => (float[2] y) { y = Neg (x) }'
+    (folder / "model.onnx").write_bytes(parser.parse_model(text).SerializeToString())
+    for name, values in (("input_0", [1, -2]), ("output_0", [-1, 2])):
+        array = np.array(values, np.float32)
+        (data / f"{name}.pb").write_bytes(numpy_helper.from_array(array).SerializeToString())
 
 
 def _environment(stage: Path, home: Path) -> dict[str, str]:

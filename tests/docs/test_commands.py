@@ -59,9 +59,12 @@ REPLACED = {
     "s3://bucket/tags/": "{stage}/ray-tags",
     "127.0.0.1:8000": "127.0.0.1:{port}",
     "ray.init()": 'ray.init(num_cpus=2, include_dashboard=False, logging_level="ERROR")',
-    "onnx-conformance backend": "onnx-conformance backend --timeout 600 --match 'test_(abs|add|relu|gather_0)$'",
+    "backend --runtime 'command:": "backend --folder cases --runtime 'command:",
+    "backend --runtime onnxruntime --": "backend --folder cases --runtime onnxruntime --",
+    "onnx-conformance backend --runtime": "onnx-conformance backend --match 'test_(abs|add|relu)$' --runtime",
+    "onnx-conformance backend": "onnx-conformance backend --timeout 600",
     "python run.py": "python block.py",
-    "--time 30m": "--time 10s --timeout 600",
+    "--time 30m": "--time 3s --timeout 600",
 }
 """Replacements for resources outside of this machine, those others may be using, and commands that take minutes."""
 

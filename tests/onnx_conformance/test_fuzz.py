@@ -12,7 +12,7 @@ import numpy as np
 import onnx
 import pytest
 from ml_dtypes import bfloat16
-from onnx import parser
+from onnx import defs, parser
 
 import tinyonnx
 from onnx_conformance.cli import main
@@ -24,8 +24,8 @@ from onnx_conformance.fuzz.rounding import with_noise
 from onnx_conformance.fuzz.shrink import shrunk
 from onnx_conformance.generate import surround
 from onnx_conformance.generate.idioms import IDIOMS, idiom
-from onnx_conformance.generate.mutate import reattribute
-from onnx_conformance.generate.sample import Sample, inferred
+from onnx_conformance.generate.mutate import NAMES, marks_numbers, reattribute
+from onnx_conformance.generate.sample import Sample, all_nodes, inferred
 from onnx_conformance.generate.source import SampleSource
 from onnx_conformance.runtimes import RUNTIMES
 from onnx_conformance.runtimes.tinyonnx import applied_passes
@@ -64,7 +64,7 @@ def test_samples_are_the_same_for_the_same_number(source: SampleSource) -> None:
 
 def test_most_operators_and_versions_are_drawn(source: SampleSource) -> None:
     coverage = Coverage()
-    for number in range(1300):
+    for number in range(2400):
         sample = source.draw(number)
         if sample is not None:
             coverage.add(sample.model, sample.feeds)
@@ -108,9 +108,80 @@ def test_sizes_of_hidden_states_stay(source: SampleSource) -> None:
             assert size == draft.values[2].shape[-1]
 
 
+def test_every_name_of_an_attribute_is_that_of_a_version() -> None:
+    texts: dict[str, str] = {}
+    for schema in defs.get_all_schemas_with_history():
+        for name, attribute in schema.attributes.items():
+            for key in (name, f"{schema.name}.{name}"):
+                texts[key] = texts.get(key, "") + attribute.description
+    for key, values in NAMES.items():
+        assert [value for value in values if value not in texts[key]] == []
+
+
+def test_every_choice_is_a_turn(source: SampleSource) -> None:
+    choices = {(op[1], feature.attribute, feature.value) for op, _, feature in source.features}
+    assert {("LSTM", "input_forget", value) for value in (0, 1, None)} <= choices
+    assert {("Resize", "nearest_mode", mode) for mode in NAMES["nearest_mode"]} <= choices
+    assert {("Normalizer", "norm", norm) for norm in NAMES["norm"]} <= choices
+    left_out = {(op[1], feature.left_out) for op, _, feature in source.features}
+    assert {("LSTM", i) for i in range(3, 8)} | {("Clip", 1), ("Clip", 2)} <= left_out
+
+
+def test_turns_give_their_choice(source: SampleSource) -> None:
+    r, met = np.random.default_rng(0), 0
+    for operator, since, feature in source.features[:150]:
+        try:
+            sample = source._featured(r, operator, since, feature)
+        except (ValueError, IndexError, TypeError):
+            continue
+        (node,) = sample.model.graph.node
+        found = [onnx.helper.get_attribute_value(a) for a in node.attribute if a.name == feature.attribute]
+        if feature.attribute:
+            assert len(found) == (feature.value is not None)
+        if feature.left_out >= 0:
+            assert len(node.input) <= feature.left_out or not node.input[feature.left_out]
+        met += 1
+    assert met > 75
+
+
+def test_arithmetic_follows_orders_that_are_not_their_own_inverse() -> None:
+    model = _model("m (float[2,3,4,5] x) => (float[2,3,4,5] y) { y = Relu (x) }")
+    met = 0
+    for seed in range(200):
+        graph = surround.chained(np.random.default_rng(seed), Sample(model, {}, "")).model.graph
+        orders = {n.output[0]: list(n.attribute[0].ints) for n in graph.node if n.op_type == "Transpose"}
+        wide = {t.name for t in graph.initializer if max(t.dims, default=1) > 1}
+        for node in graph.node:
+            order = next((orders[name] for name in node.input if name in orders), [])
+            met += order != np.argsort(order).tolist() and bool(wide & set(node.input))
+    assert met > 5
+
+
+def test_marks_of_classes_to_ignore_stay(source: SampleSource) -> None:
+    drafts = [d for d in source.corpus.nodes["", "NegativeLogLikelihoodLoss"] if marks_numbers(d, "ignore_index")]
+    assert drafts
+    for draft in drafts:
+        for seed in range(30):
+            new = draft.copy()
+            reattribute(np.random.default_rng(seed), new, source.corpus.attributes)
+            assert marks_numbers(new, "ignore_index")
+
+
+def test_samples_of_some_operators_have_one_of_them() -> None:
+    source = SampleSource(1, frozenset({"Softmax", "LSTM"}))
+    origins = set()
+    for number in range(60):
+        sample = source.draw(number)
+        if sample is not None:
+            assert {"Softmax", "LSTM"} & {node.op_type for node in all_nodes(sample.model.graph)}
+            origins.add(sample.origin.split()[0])
+    assert {"family", "idiom"} <= origins
+
+
 @pytest.mark.parametrize(
     ("opset", "text", "cause"),
     [
+        (13, "m (float[2] x, int64[1] k) => (float[1] y, int64[1] i) { y, i = TopK <sorted = 0> (x, k) }", "open"),
         (7, "m (float[2] x, float[1] y) => (float[2] z) { z = Sum (x, y) }", "broadcasts"),
         (13, "m (float[2] x, float[2] y) => (float[2] z) { z = Mod (x, y) }", "fmod"),
         (5, "m (float[2] x) => (int64[2] z) { z = Cast <to = 7> (x) }", "type"),
@@ -123,7 +194,7 @@ def test_models_that_break_a_rule_are_not_drawn(opset: int, text: str, cause: st
 
 def test_the_first_version_of_cast_is_drawn() -> None:
     source = SampleSource(1, frozenset({"Cast"}))
-    nodes = [sample.model.graph.node[0] for i in range(40) if (sample := source.draw(i)) is not None]
+    nodes = [sample.model.graph.node[0] for i in range(80) if (sample := source.draw(i)) is not None]
     types = {onnx.AttributeProto.AttributeType.Name(a.type) for node in nodes for a in node.attribute if a.name == "to"}
     assert types == {"INT", "STRING"}
 
@@ -240,6 +311,18 @@ def test_models_are_reduced_to_the_operator(referee: Referee) -> None:
     assert [array.size for array in inputs.values()] == [1]
 
 
+def test_declared_shapes_of_what_is_cut_are_forgotten(referee: Referee) -> None:
+    model = _model("m (float[4,6] x) => (float[4,6] y) <float[4,6] a> { a = Tanh (x) y = Softmax <axis = 1> (a) }")
+    verdict = referee.judge(model, {"x": np.ones((4, 6), np.float32)})
+    small, inputs = shrunk(
+        model, {"x": np.ones((4, 6), np.float32)}, None, lambda m, f: verdict.same_fault(referee.judge(m, f)), 600
+    )
+    assert inputs["x"].shape != (4, 6)
+    assert not small.graph.value_info
+    (output,) = small.graph.output
+    assert [dim.WhichOneof("value") for dim in output.type.tensor_type.shape.dim] == [None, None]
+
+
 @pytest.mark.parametrize("around", [surround.in_branch, surround.in_loop])
 def test_nodes_are_taken_out_of_subgraphs(around: Callable[[np.random.Generator, Sample], Sample]) -> None:
     model = _model("m (float[4] x) => (float[4] y) { a = Neg (x) y = Tanh (a) }")
@@ -300,7 +383,7 @@ def test_a_run_finds_a_planted_fault_and_goes_on(
     (case,) = load_folder(place)
     assert case.operator == "Tanh"
     done = subprocess.run(
-        [sys.executable, "-c", f"import runpy; runpy.run_path({str(place / 'reproduce.py')!r})"],
+        [sys.executable, str(place / "reproduce.py")],
         capture_output=True, text=True, timeout=600, check=False,
     )  # fmt: skip
     assert "there is no runtime 'wrong-tanh'" in done.stderr
@@ -320,9 +403,13 @@ def test_scripts_run_with_onnx_and_the_runtime_alone(tmp_path: Path, runtime: st
     finding = describe(model, feeds, verdict, {}, nodes_before=1, origin="here", seed=0, number=0, passes=[])
     place = write_finding(tmp_path, finding, model, feeds, verdict)
     script = (place / "reproduce.py").read_text()
-    assert "onnx_conformance" not in script
-    done = subprocess.run([sys.executable, str(place / "reproduce.py")], capture_output=True, text=True, check=True)
-    assert done.stdout.splitlines() == ["y should be float32[2] [-1. -1.]", "y is float32[2] [-1. -1.]"]
+    assert "import onnx_conformance" not in script
+    assert "from onnx_conformance" not in script
+    for folder in ([], [str(place)]):  # the copy of the folder, and any copy for a folder
+        done = subprocess.run(
+            [sys.executable, str(place / "reproduce.py"), *folder], capture_output=True, text=True, check=True
+        )
+        assert done.stdout.splitlines() == ["y should be float32[2] [-1. -1.]", "y is float32[2] [-1. -1.]"]
 
 
 def test_outputs_that_can_not_be_read_fail_and_the_worker_goes_on() -> None:
@@ -346,6 +433,12 @@ def test_crashes_are_findings() -> None:
 def test_runs_that_make_no_sense(argv: list[str], cause: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["fuzz", *argv]) == 1
     assert cause in capsys.readouterr().err
+
+
+def test_an_operator_that_onnx_lacks(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    assert main(["fuzz", "--operator", "Sofmax", "--output", str(tmp_path / "findings")]) == 1
+    assert "--operator Sofmax: onnx" in capsys.readouterr().err
+    assert not (tmp_path / "findings").exists()
 
 
 @pytest.mark.parametrize("argv", [["--time", "soon"], ["--runtime", "nobody"]])

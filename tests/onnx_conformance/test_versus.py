@@ -55,6 +55,10 @@ def test_folders_without_cases(tmp_path: Path) -> None:
     (tmp_path / "x/model.onnx").write_bytes(b"no model")
     with pytest.raises(ConformanceError, match="x: "):
         load_folder(tmp_path)
+    with pytest.raises(ConformanceError, match="there is no such folder"):
+        load_folder(tmp_path / "nowhere")
+    with pytest.raises(ConformanceError, match="is a file, not a folder"):
+        load_folder(tmp_path / "x/model.onnx")
 
 
 def test_several_runtimes_and_an_earlier_run(cases: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -92,6 +96,54 @@ def test_a_page_of_one_runtime_is_for_one(cases: Path, tmp_path: Path, capsys: p
     assert "--matrix" in capsys.readouterr().err
 
 
+def test_a_runtime_that_can_not_start_is_reported(
+    cases: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    kinds = ("json", "junit", "markdown", "matrix", "badge")
+    files = [f"--{kind}={tmp_path / kind}" for kind in kinds]
+    command = ["backend", "--folder", str(cases), "--match", "neg", "--jobs", "1"]
+    cause = "backend:numpy has no function `prepare`"
+    assert main([*command, "--runtime", "backend:numpy", "--runtime", "reference", *files]) == 1
+    out = capsys.readouterr().out
+    assert "backend:numpy, " in out
+    assert cause in out
+    assert "1 of 1 passed" in out
+    runs = json.loads((tmp_path / "json").read_text())["runs"]
+    assert [(run["runtime"], len(run["rows"]), cause in run["unavailable"]) for run in runs] == [
+        ("backend:numpy", 0, True),
+        ("reference", 1, False),
+    ]
+    assert cause in (tmp_path / "markdown").read_text()
+    assert cause in (tmp_path / "matrix").read_text()
+    assert "not run" in ET.parse(tmp_path / "badge").getroot().get("aria-label", "")
+    failed = ET.parse(tmp_path / "junit").getroot().findall(".//failure")
+    assert [cause in (each.get("message") or "") for each in failed] == [True]
+    assert main([*command, "--runtime", "backend:numpy", "--runtime", "reference", "--before", f"{tmp_path}/json"]) == 1
+    assert "reference since" in capsys.readouterr().out
+    assert main([*command, "--runtime", "backend:numpy"]) == 1
+    assert cause in capsys.readouterr().err
+
+
+def test_outputs_are_checked_before_the_work(
+    cases: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def never(*_: object) -> None:
+        raise AssertionError("the work has begun")
+
+    for name in ("suite.command.load_folder", "accuracy.measure", "fuzz.command.Campaign"):
+        monkeypatch.setattr(f"onnx_conformance.{name}", never)
+    (tmp_path / "file").write_text("")
+    folder = str(tmp_path)
+    for option in ("--json", "--html", "--matrix", "--markdown", "--badge", "--junit"):
+        assert main(["backend", "--folder", str(cases), "--runtime", "reference", option, folder]) == 1
+        assert capsys.readouterr().err == f"conformance: {folder}: is a folder, not a file\n"
+    names = ["--runtime", "reference", "--runtime", "tinyonnx"]
+    assert main(["accuracy", str(cases / "neg/model.onnx"), "--inputs", str(cases), *names, "--json", folder]) == 1
+    assert capsys.readouterr().err == f"conformance: {folder}: is a folder, not a file\n"
+    assert main(["fuzz", *names, "--output", f"{folder}/file"]) == 1
+    assert capsys.readouterr().err == f"conformance: {folder}/file: is a file, not a folder\n"
+
+
 ROWS = [
     CaseRow("a", "node", "Relu", PASSED, "", 0.0, 0.0, None, 13, "float32"),
     CaseRow("b", "node", "Relu", FAILED, "</script>", 0.0, None, None, 13, "float16"),
@@ -123,7 +175,7 @@ def test_files_that_are_none(cases: Path, tmp_path: Path, capsys: pytest.Capture
         ("--expected", tmp_path / "sound.wav", "is not UTF-8 text"),
         ("--expected", tmp_path / "none", "No such file or directory"),
         ("--json", tmp_path / "none" / "run.json", "No such file or directory"),
-        ("--html", tmp_path, "Is a directory"),
+        ("--html", tmp_path, "is a folder, not a file"),
     ):
         assert main(["backend", "--folder", str(cases), option, str(path)]) == 1
         assert capsys.readouterr().err == f"conformance: {path}: {message}\n"
@@ -159,7 +211,7 @@ def test_page(tmp_path: Path) -> None:
     write_matrix([Summary("peer", "1", 0.0, ROWS, []), Summary("rival", "2", 0.0, ROWS, [])], tmp_path / "page.html")
     page = _Script()
     page.feed((tmp_path / "page.html").read_text())
-    start = page.text.index("const { runs } = ") + len("const { runs } = ")
+    start = page.text.index("const { runs: everyRun } = ") + len("const { runs: everyRun } = ")
     data, _ = json.JSONDecoder().raw_decode(page.text, start)
     assert [run["runtime"] for run in data["runs"]] == ["peer", "rival"]
     assert data["runs"][0]["rows"][1]["message"] == "</script>"

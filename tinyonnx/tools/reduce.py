@@ -22,7 +22,7 @@ from tinyonnx.ort.session import InferenceSession
 from tinyonnx.passes import BASIC
 from tinyonnx.tools.compare import compare_layers, difference
 from tinyonnx.tools.feeds import shapes_only
-from tinyonnx.tools.surgery import as_array, copy_of, labels_of, part_of, set_array
+from tinyonnx.tools.surgery import as_array, copy_of, forget_shapes, labels_of, part_of, set_array
 
 
 class OtherSide(Protocol):
@@ -304,6 +304,7 @@ def _cut(part: Message, feeds: Mapping[str, Array], axes: list[Axis], size: int)
         dims = value.type.tensor_type.shape.dim
         for dim, known in zip(dims, cut[value.name].shape):
             dim.dim_value = known
+    forget_shapes(smaller.graph)
     return smaller, cut
 
 

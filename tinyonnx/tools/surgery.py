@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import onnx
-from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
+from onnx import AttributeProto, GraphProto, ModelProto, NodeProto, TensorProto, helper, numpy_helper
 
 from tinyonnx.errors import InputError, ModelError
 from tinyonnx.files import write_file
@@ -192,6 +192,24 @@ def copy_of(model: ModelProto) -> ModelProto:
     copy = ModelProto()
     copy.CopyFrom(model)
     return copy
+
+
+def forget_shapes(graph: GraphProto) -> None:
+    """Remove the declared shapes of results, also in subgraphs: those of a model whose inputs change don't hold."""
+    del graph.value_info[:]
+    for value in graph.output:
+        _forget_shape(value)
+    for node in graph.node:
+        for attribute in node.attribute:
+            if attribute.type == AttributeProto.GRAPH:
+                forget_shapes(attribute.g)
+                for value in attribute.g.input:
+                    _forget_shape(value)
+
+
+def _forget_shape(value: onnx.ValueInfoProto) -> None:
+    if value.type.HasField("tensor_type"):
+        value.type.tensor_type.ClearField("shape")
 
 
 def set_array(tensor: TensorProto, array: Array) -> None:

@@ -17,6 +17,7 @@ from onnx import helper, numpy_helper
 import tinyonnx
 from onnx_conformance.generate.draws import Random, RandomNode
 from onnx_conformance.generate.nodes import FAMILIES
+from onnx_conformance.generate.sample import opset_imports
 
 CASES = 30
 """Number of cases of each family; cases that onnxruntime refuses are replaced by others."""
@@ -34,13 +35,13 @@ def build(case: RandomNode) -> tuple[bytes, dict[str, Any]]:
     names = [f"x{i}" if f"x{i}" in arrays else "" for i in range(len(case.inputs))]
     outputs = [f"y{i}" for i in range(case.outputs)]
     graph = helper.make_graph(
-        [helper.make_node(case.op, names, outputs, **case.attributes)],
+        [helper.make_node(case.op, names, outputs, domain=case.domain, **case.attributes)],
         "random",
         [helper.make_tensor_value_info(n, helper.np_dtype_to_tensor_dtype(x.dtype), x.shape) for n, x in feeds.items()],
         [helper.make_empty_tensor_value_info(name) for name in outputs],
         [numpy_helper.from_array(x, name) for name, x in arrays.items() if name not in feeds],
     )
-    opsets = [helper.make_opsetid("", case.opset)]
+    opsets = opset_imports(case.domain, case.opset)
     return helper.make_model(graph, opset_imports=opsets, ir_version=10).SerializeToString(), feeds
 
 
