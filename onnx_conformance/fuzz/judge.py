@@ -31,10 +31,11 @@ class Difference:
     text: str
 
 
-def is_off(outputs: Sequence[Any], truth: Sequence[Any], factor: float, scale: float) -> bool:
+def is_off(outputs: Sequence[Any], truth: Sequence[Any], factor: float, scale: float, narrow: str = "") -> bool:
     """Return whether outputs are further from those of a float32 run than the rounding of their own type explains.
 
-    The tolerance of each output is that of its type times `factor`, of numbers of at least this scale.
+    The tolerance of each output is that of its type, or of the type `narrow` of an input if that is greater, times
+    `factor`, of numbers of at least this scale.
     """
     if len(outputs) != len(truth):
         return True
@@ -48,8 +49,9 @@ def is_off(outputs: Sequence[Any], truth: Sequence[Any], factor: float, scale: f
         with np.errstate(all="ignore"):
             same = (wide == right) | ((wide != wide) & (right != right))
             finite = np.isfinite(wide) & np.isfinite(right)
-            allowed = _tolerance(x.dtype.name if x.dtype.itemsize < 4 else "float32", wide, right, finite)
-            allowed = factor * np.maximum(allowed, _SCALED.get(x.dtype.name, 0.0) * scale)
+            names = (x.dtype.name if x.dtype.itemsize < 4 else "float32", *([narrow] if narrow else []))
+            allowed = np.max([_tolerance(name, wide, right, finite) for name in names], axis=0)
+            allowed = factor * np.maximum(allowed, max(_SCALED.get(n, 0.0) for n in (x.dtype.name, narrow)) * scale)
             if not (same | (finite & (np.abs(wide - right) <= allowed))).all():
                 return True
     return False

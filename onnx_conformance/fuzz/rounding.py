@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-from onnx import ModelProto, NodeProto, helper, numpy_helper
+from onnx import GraphProto, ModelProto, NodeProto, helper, numpy_helper
 
 _EXACT = """
     Abs And ArgMax ArgMin BitShift BitwiseAnd BitwiseNot BitwiseOr BitwiseXor Cast CastLike Ceil Clip Compress
@@ -36,6 +36,8 @@ def with_noise(
 ) -> ModelProto:
     """Return a model with noise of one unit in the last place on the inputs of its calculating nodes.
 
+    Nodes without float inputs get it on their outputs.
+
     `values` has the tensors of a run, for their types and shapes; other tensors get no noise. The scales of Resize,
     which decide shapes, get noise only with `scales`.
     """
@@ -50,6 +52,7 @@ def with_noise(
         if is_exact(node, constants):
             graph.node.append(node)
             continue
+        before = count
         for i, name in enumerate(node.input):
             array = values.get(name, constants.get(name))
             if not isinstance(array, np.ndarray) or not _takes_noise(node, i, array, scales):
@@ -60,7 +63,28 @@ def with_noise(
             graph.node.append(helper.make_node("Mul", [name, f"{factor}f"], [factor]))
             node.input[i] = factor
         graph.node.append(node)
+        if count == before:
+            graph.node.extend(_noisy_outputs(graph.node[-1], values, graph, r))
     return noisy
+
+
+def _noisy_outputs(node: NodeProto, values: Mapping[str, Any], graph: GraphProto, r: np.random.Generator) -> list[Any]:
+    """Return nodes that add noise to the float outputs of a node without float inputs, such as a window.
+
+    Its constants are of the order of one, so what they leave where they cancel is uncertain by a unit in the last place
+    of one.
+    """
+    added = []
+    for i, name in enumerate(node.output):
+        array = values.get(name)
+        if not isinstance(array, np.ndarray) or not _takes_noise(node, i, array, True):
+            continue
+        greatest = float(np.max(np.abs(array), initial=1, where=np.isfinite(array)))
+        step = np.finfo(array.dtype).eps * greatest * r.integers(-1, 2, array.shape)
+        graph.initializer.append(numpy_helper.from_array(np.asarray(step, array.dtype), f"{name}{_SUFFIX}s"))
+        node.output[i] = f"{name}{_SUFFIX}"
+        added.append(helper.make_node("Add", [f"{name}{_SUFFIX}", f"{name}{_SUFFIX}s"], [name]))
+    return added
 
 
 def is_exact(node: NodeProto, constants: Mapping[str, Any]) -> bool:

@@ -80,17 +80,20 @@ def _as_float32(value: Any) -> Any:
     return value
 
 
-def slack(model: ModelProto, feeds: Mapping[str, Any]) -> tuple[float, float]:
-    """Return how much the rounding of sums in a narrow type may exceed its tolerance.
+def slack(model: ModelProto, feeds: Mapping[str, Any]) -> tuple[float, float, str]:
+    """Return how much the rounding of sums in a narrow type may exceed its tolerance, and the narrowest float type.
 
     The first number multiplies the tolerance, for sums of many terms; the second is the scale of the terms, below
-    which numbers that cancel leave nothing but rounding. Without sums they are 1 and 0.
+    which numbers that cancel leave nothing but rounding. Without sums they are 1 and 0. The type is that of any input,
+    because runtimes may calculate in it.
     """
     arrays = [value for value in feeds.values() if isinstance(value, np.ndarray)]
     arrays += [numpy_helper.to_array(tensor) for tensor in model.graph.initializer]
     floats = [np.abs(np.asarray(a, np.float64)) for a in arrays if a.dtype.kind in "fV" and a.size]
+    narrow = next((name for name in ("bfloat16", "float16") if any(a.dtype.name == name for a in arrays)), "")
     sums = sum(bool(_SUMS.search(node.op_type)) for node in all_nodes(model.graph))
     if not sums or not floats:
-        return 1.0, 0.0
+        return 1.0, 0.0, narrow
     terms = sums * max(a.size for a in floats)
-    return max(1.0, terms / _TERMS), max(1.0, *(float(a.max(where=np.isfinite(a), initial=0)) for a in floats))
+    greatest = max(1.0, *(float(a.max(where=np.isfinite(a), initial=0)) for a in floats))
+    return max(1.0, terms / _TERMS), greatest, narrow

@@ -18,10 +18,11 @@ import tinyonnx
 from onnx_conformance.cli import main
 from onnx_conformance.fuzz.campaign import Campaign, Settings
 from onnx_conformance.fuzz.coverage import Coverage
-from onnx_conformance.fuzz.judge import REFUSED, SHAPE, TYPE, VALUE, first_difference, groups
+from onnx_conformance.fuzz.judge import REFUSED, SHAPE, TYPE, VALUE, first_difference, groups, is_off
 from onnx_conformance.fuzz.referee import Referee
 from onnx_conformance.fuzz.rounding import with_noise
 from onnx_conformance.fuzz.shrink import shrunk
+from onnx_conformance.fuzz.widen import slack
 from onnx_conformance.generate import surround
 from onnx_conformance.generate.idioms import IDIOMS, idiom
 from onnx_conformance.generate.mutate import NAMES, marks_numbers, reattribute
@@ -226,6 +227,27 @@ def test_rounding_of_narrow_types_is_no_difference() -> None:
         assert verdict.kind == ""
 
 
+def test_what_constants_of_a_formula_leave_is_no_difference(referee: Referee) -> None:
+    model = _model("m (int32 n, float[1] c) => (float[1] z) { y = BlackmanWindow (n) z = Div (c, y) }")
+    verdict = referee.judge(model, {"n": np.array(1, np.int32), "c": np.ones(1, np.float32)})
+    results = [outcome.outputs[0][0] for outcome in verdict.outcomes.values() if outcome.outputs]
+    assert len({float(result[0]) for result in results}) > 1
+    assert verdict.kind == ""
+
+
+def test_runtimes_may_calculate_in_the_type_of_an_input() -> None:
+    model = parser.parse_model(
+        '<ir_version: 8, opset_import: ["" : 20]> m (float[1,1,2,2] x, float16[1,1,1,2] g) => (float[1,1,1,1] y) '
+        "{ y = GridSample (x, g) }"
+    )
+    feeds = {"x": np.ones((1, 1, 2, 2), np.float32), "g": np.zeros((1, 1, 1, 2), np.float16)}
+    assert slack(model, feeds)[2] == "float16"
+    near, far = [np.float32([1.001])], [np.float32([1.1])]
+    truth = [np.float32([1.0])]
+    assert [is_off(near, truth, 1.0, 0.0), is_off(near, truth, 1.0, 0.0, "float16")] == [True, False]
+    assert is_off(far, truth, 1.0, 0.0, "float16")
+
+
 def test_float32_tells_who_is_wrong_in_double(referee: Referee) -> None:
     text = "m (double[4] x) => (double[4] y) { a = Hardmax (x) y = Tanh (a) }"
     model = parser.parse_model(f'<ir_version: 8, opset_import: ["" : 18]> {text}')
@@ -309,6 +331,20 @@ def test_models_are_reduced_to_the_operator(referee: Referee) -> None:
     small, inputs = shrunk(model, feeds, values, lambda m, f: verdict.same_fault(referee.judge(m, f)), 600)
     assert [node.op_type for node in small.graph.node] == ["Tanh"]
     assert [array.size for array in inputs.values()] == [1]
+
+
+def test_models_with_absent_inputs_are_reduced(referee: Referee) -> None:
+    model = _model(
+        "m (float[2,6] x, int64[1] s, int64[1] e) => (float[2,6] y) "
+        "{ a = Neg (x) b = Slice (a, s, e, s, e) c = Tanh (b) y = Neg (c) }"
+    )
+    model.graph.node[1].input[3] = ""
+    feeds = {"x": -np.ones((2, 6), np.float32), "s": np.array([0]), "e": np.array([1])}
+    verdict = referee.judge(model, feeds)
+    assert verdict.suspects == ("wrong-tanh",)
+    values = referee.values(model, feeds, "onnxruntime")
+    small, _ = shrunk(model, feeds, values, lambda m, f: verdict.same_fault(referee.judge(m, f)), 600)
+    assert [node.op_type for node in small.graph.node] == ["Tanh"]
 
 
 def test_declared_shapes_of_what_is_cut_are_forgotten(referee: Referee) -> None:

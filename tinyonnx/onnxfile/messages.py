@@ -97,9 +97,9 @@ def _own_names(graph: Message) -> set[str]:
 
 
 def reads_of(node: Message) -> set[str]:
-    """Return the names that a node reads, including those that its subgraphs capture."""
+    """Return the names that a node reads, including those that its subgraphs capture, without absent inputs."""
     names = set(node.input)
     for subgraph in _subgraphs(node):
         read = {v.name for v in subgraph.output}.union(*(reads_of(n) for n in subgraph.node))
         names |= read - _own_names(subgraph)
-    return names
+    return names - {""}

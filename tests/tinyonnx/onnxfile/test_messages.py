@@ -10,7 +10,7 @@ from tests.tinyonnx.onnxfile.hostile import HEADER, parsed
 from tinyonnx.errors import ModelError
 from tinyonnx.limits import Limits
 from tinyonnx.onnxfile.load import load
-from tinyonnx.onnxfile.messages import all_names, function_label, in_order, label_of, where_is
+from tinyonnx.onnxfile.messages import all_names, function_label, in_order, label_of, reads_of, where_is
 
 BRANCH = "else_branch = e () => (float[n] q) { q = Abs(x) }"
 
@@ -64,6 +64,15 @@ def test_a_sparse_initializer_is_a_name_of_its_own() -> None:
     inner.sparse_initializer.append(helper.make_sparse_tensor(values, indices, [2]))
     assert [index for index, _ in in_order(graph.node, {"x", "c"}, "m.onnx", "graph")] == [0, 1]
     assert {"a", "p", "q", "x", "c", "y"} <= all_names(graph)
+
+
+def test_absent_inputs_are_no_names() -> None:
+    (node,) = graph_of("y = Clip (x, x, x)").node
+    node.input[1] = ""
+    outer = helper.make_node("If", ["c"], ["z"])
+    outer.attribute.append(helper.make_attribute("then_branch", helper.make_graph([node], "t", [], [])))
+    assert reads_of(node) == {"x"}
+    assert reads_of(outer) == {"c", "x"}
 
 
 def test_a_cycle_through_a_subgraph() -> None:
