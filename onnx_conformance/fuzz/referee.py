@@ -42,7 +42,7 @@ class Verdict:
     groups: Sequence[Sequence[str]]
 
     def same_fault(self, other: Verdict, tested: str = "") -> bool:
-        """Return whether another verdict is of the same kind and suspects no other runtimes; `tested` stays a suspect."""
+        """Return whether another verdict is of the same kind and suspects no others; `tested` stays a suspect."""
         if self.kind != other.kind or not set(other.suspects) <= set(self.suspects):
             return False
         return tested not in self.suspects or tested in other.suspects

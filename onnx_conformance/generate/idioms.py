@@ -240,6 +240,22 @@ class Idiom(Pieces):
         attributes = one(self.random, {}, {"scale": 0.3}, {"is_causal": 1}, {"softcap": 2.0})
         return self.add("Attention", *operands, **attributes)
 
+    def halves(self) -> str:
+        """Add a product and a few functions in float16, between Casts from and to float32."""
+        n, k = (int(one(self.random, *CHANNELS)) for _ in range(2))
+        y = self.add("Cast", self.given(2, k), to=TensorProto.FLOAT16)
+        weights = (self.random.standard_normal((k, n)) / np.sqrt(k)).astype(np.float16)
+        y = self.add("MatMul", y, self.constant(weights))
+        for _ in range(int(whole(self.random, 1, 3))):
+            match self.random.integers(3):
+                case 0:
+                    y = self.add(one(self.random, "Relu", "Sigmoid", "Neg", "Identity"), y)
+                case 1:
+                    y = self.either(one(self.random, "Add", "Mul"), y, self.constant(np.float16(1.5)))
+                case _:
+                    y = self.add("Transpose", self.add("Concat", y, y, axis=1), perm=[0, 1])
+        return self.add("Cast", y, to=TensorProto.FLOAT)
+
     # -- bytes ---------------------------------------------------------------------------
 
     def byte_function(self) -> str:
@@ -433,6 +449,7 @@ IDIOMS: dict[str, Callable[[Idiom], str]] = {
     "sink_transposes": Idiom.channels_last,
     "split_into_slices": Idiom.parts,
     "tabulate_bytes": Idiom.byte_function,
+    "widen_float16": Idiom.halves,
 }
 """The pattern for each pass that looks for one of ONNX's own operators in float32."""
 
