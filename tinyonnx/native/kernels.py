@@ -71,9 +71,9 @@ def widen(runs: Array, halves: Array, factors: Array, target: Array) -> None:
 
 
 @kernel
-def run_steps(table: Array, first: int, last: int, part: int, parts: int) -> None:
+def run_steps(table: Array, guards: Array, first: int, last: int, part: int, parts: int) -> None:
     """Run the steps of a table from `first` to `last`."""
-    run_table(table, first, last)
+    run_table(table, guards, first, last)
 
 
 @jit
@@ -106,5 +106,5 @@ def run_sized(size: int, words: Array, at: int, count: int, arena: Array, source
     i = _find(size, words, at, count, arena, source, target)
     if i < 0:
         return -1
-    run_table(words, words[i + 6], words[i + 7])
+    run_table(words, arena, words[i + 6], words[i + 7])
     return 0

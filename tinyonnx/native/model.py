@@ -8,7 +8,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 
@@ -22,9 +22,9 @@ from tinyonnx.native.unit import Cell, Place, UnitLayout
 from tinyonnx.ort.session import InferenceSession
 from tinyonnx.registry import Call
 from tinyonnx.runtime.arena import Buffer
-from tinyonnx.runtime.binding import kernel_calls
+from tinyonnx.runtime.binding import FastStep, kernel_calls
 from tinyonnx.runtime.constants import ConstantPool
-from tinyonnx.runtime.plan import KernelStep, Plan
+from tinyonnx.runtime.plan import BranchStep, KernelStep, Plan
 from tinyonnx.runtime.sized import SizedPlan
 from tinyonnx.sizes.arrays import SizedArray
 
@@ -40,12 +40,13 @@ class CompileError(Error):
 
 
 class LaidOutCall(NamedTuple):
-    """A call whose arguments are laid out; `scratch` is whether the last one is the scratch memory."""
+    """A call whose arguments are laid out, with its guard; `scratch` is whether the last one is the scratch memory."""
 
     kernel: Kernel
     kinds: str
     cells: list[Cell]
     scratch: bool
+    guard: int
 
 
 class LaidOutPlan(NamedTuple):
@@ -74,9 +75,11 @@ def _check_steps(plan: Plan, name: str) -> None:
 def check_steps(sized: SizedPlan) -> SizedPlan:
     """Return the plan if all steps are kernels that can't meet invalid data. Raises CompileError, naming nodes."""
     _check_steps(sized.plan, sized.plan.model)
-    checked = [step.node for step in sized.plan.steps if isinstance(step, KernelStep) and step.fast.reports]
-    if checked:
-        cause = f"the computed indices of {_label(checked[0])} would not be checked"
+    steps = sized.plan.steps
+    branches = [step.node for step in steps if isinstance(step, BranchStep)]
+    checked = [step.node for step in steps if isinstance(step, KernelStep) and step.fast.reports]
+    if branches or checked:
+        cause = f"the computed indices of {_label(checked[0])} would not be checked" if checked else _label(branches[0])
         raise CompileError(f"{sized.plan.model}: can't be compiled for many sizes, {cause}")
     return sized
 
@@ -89,9 +92,14 @@ def bind(layout: UnitLayout, plan: Plan, arena: Array) -> LaidOutPlan:
     layout.map(arena, layout.room("arena", plan.arena_bytes))
     inputs, before = _edge(layout, plan, arena, "input", plan.inputs)
     outputs, after = _edge(layout, plan, arena, "output", plan.outputs)
-    calls = [call for step in kernel_calls(plan, arena) for call in step]
-    add_constants(layout, plan, arena, calls)
-    return LaidOutPlan([_step(layout, call) for call in (*before, *calls, *after)], inputs, outputs)
+    guarded = [
+        (call, cast(FastStep, plan.steps[at]).guard)
+        for (at, _), calls in zip(plan.order, kernel_calls(plan, arena), strict=True)
+        for call in calls
+    ]
+    add_constants(layout, plan, arena, [call for call, _ in guarded])
+    steps = [*((call, 0) for call in before), *guarded, *((call, 0) for call in after)]
+    return LaidOutPlan([_step(layout, call, guard) for call, guard in steps], inputs, outputs)
 
 
 def add_constants(layout: UnitLayout, plan: Plan, arena: Any, calls: Sequence[Call]) -> None:
@@ -158,12 +166,12 @@ def _memory(buffer: Buffer, arena: Array) -> Array:
     return arena[buffer.root.offset : buffer.root.offset + buffer.nbytes]
 
 
-def _step(layout: UnitLayout, call: Call) -> LaidOutCall:
+def _step(layout: UnitLayout, call: Call, guard: int) -> LaidOutCall:
     kinds, cells = kinds_of(call.args), layout.cells(call.args)
     if call.scratch:
         cells += layout.room("scratch", call.scratch * 4), call.scratch
         kinds += " <f4"
-    return LaidOutCall(call.kernel, kinds, cells, bool(call.scratch))
+    return LaidOutCall(call.kernel, kinds, cells, bool(call.scratch), guard)
 
 
 _DIGIT = 14

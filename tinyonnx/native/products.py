@@ -109,12 +109,14 @@ def model_unit(source: str | bytes, feeds: Mapping[str, Array], means: Mapping[s
     layout = UnitLayout()
     bound = bind(layout, plan, virtual(plan.arena_bytes))
     kernels = [layout.kernel(step.kernel, step.kinds) for step in bound.steps]
-    first, last = layout.add_table(kernels, [layout.add_words(step.cells) for step in bound.steps])
+    rows = [layout.add_words(step.cells) for step in bound.steps]
+    first, last = layout.add_table(kernels, rows, [step.guard for step in bound.steps])
     layout.add_call(unpack, UNPACK, UNPACK_KINDS)
-    layout.add_call(run_steps, (WORDS, first, last), "<i8 i i")
+    arena = layout.room("arena", 0), plan.arena_bytes
+    layout.add_call(run_steps, (WORDS, arena, first, last), "<i8 |u1 i i")
     for place, size in (*bound.inputs, *bound.outputs):
         layout.add_place(place, size)
-    layout.add_place(layout.room("arena", 0), plan.arena_bytes)
+    layout.add_place(*arena)
     layout.add_place(*UNPACKED_BYTES)
     return layout.finished(report)
 

@@ -181,12 +181,14 @@ class UnitLayout:
         self.unit.words += cells
         return place
 
-    def add_table(self, kernels: Sequence[int], rows: Sequence[Place]) -> tuple[int, int]:
+    def add_table(
+        self, kernels: Sequence[int], rows: Sequence[Place], guards: Sequence[int] | None = None
+    ) -> tuple[int, int]:
         """Add steps for `run_table` to the words; return the first one, and the one after the last."""
-        if len(self.unit.words) % 2:
-            self.unit.words.append(0)
-        first = len(self.unit.words) // 2
-        self.add_words(cell for kernel, row in zip(kernels, rows) for cell in (Place("kernel", 0, kernel), row))
+        self.unit.words += [0] * (-len(self.unit.words) % 3)
+        first = len(self.unit.words) // 3
+        steps = zip(kernels, rows, guards or [0] * len(rows))
+        self.add_words(cell for kernel, row, guard in steps for cell in (Place("kernel", 0, kernel), row, guard))
         return first, first + len(rows)
 
     def add_call(self, kernel: Kernel, args: Sequence[Any], kinds: str | None = None) -> Place:

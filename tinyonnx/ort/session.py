@@ -300,10 +300,11 @@ class InferenceSession(SessionDescription):
         plan = self._preparation.plan(self._request(output_names, input_feed))
         found = [call for calls in kernel_calls(plan, allocate_arena(plan, plan.arena_bytes)) for call in calls]
         scratch, integers = scratch_for(plan, found), [np.empty(0, np.int64)] * 4
+        tables = [integers[0], np.empty(0, np.uint8), *integers[1:]]
         pairs: list[tuple[Kernel, Sequence[Any]]]
         pairs = [(call.kernel, arguments(call, scratch, plan.threads)) for call in found]
         pairs += [
-            (run_table, integers[:1]) if plan.threads == 1 else (run_table_shared, integers),
+            (run_table, tables[:2]) if plan.threads == 1 else (run_table_shared, tables),
             (evaluate, integers),
         ]
         return [(kernel, kinds_of(args)) for kernel, args in pairs]

@@ -13,9 +13,10 @@ from tinyonnx.ir import Array
 from tinyonnx.limits import HOW_TO_RAISE_IT
 from tinyonnx.registry import Call
 from tinyonnx.runtime.arena import Buffer, allocate
+from tinyonnx.runtime.branches import decision
 from tinyonnx.runtime.budget import Budget
 from tinyonnx.runtime.operator_call import node_error
-from tinyonnx.runtime.plan import InvalidData, KernelStep, LayoutStep, NumpyStep, Plan, Step
+from tinyonnx.runtime.plan import BranchStep, InvalidData, KernelStep, LayoutStep, NumpyStep, Plan, Step
 from tinyonnx.runtime.trace import Hook
 from tinyonnx.sizes.arrays import is_sized
 from tinyonnx.sizes.expressions import SizeError
@@ -27,7 +28,7 @@ _LONG_RUN = 64 << 20
 """Plans with an arena of at least this many bytes run step by step, so that Ctrl-C is handled between steps."""
 
 Environment = list[Any]
-FastStep = KernelStep | LayoutStep
+FastStep = KernelStep | LayoutStep | BranchStep
 
 
 def kernel_calls(plan: Plan, arena: Array) -> list[list[Call]]:
@@ -48,7 +49,10 @@ def step_calls(plan: Plan, step: Step, arena: Array, items: slice, batch: int) -
     if isinstance(step, LayoutStep):
         from tinyonnx.kernels import copy_layout
 
-        return [copy_layout(step.source.view(arena), step.target.view(arena))]
+        source = step.source.view(arena) if isinstance(step.source, Buffer) else step.source
+        return [copy_layout(source, step.target.view(arena))]
+    if isinstance(step, BranchStep):
+        return [decision(step, arena)]
 
     def view(buffer: Buffer) -> Array:
         array = buffer.view(arena)
@@ -128,9 +132,19 @@ class KernelSegment:
         from tinyonnx.runtime.program import Program
 
         self.steps, self.arena, self.threads = steps, arena, threads
-        self.program = Program([bound for _, kernels in steps for bound in kernels])
+        self.guards = [step.guard for step, kernels in steps for _ in kernels]
+        self.program = Program([bound for _, kernels in steps for bound in kernels], self.guards, arena)
         self.reports = any(isinstance(step, KernelStep) and step.fast.reports for step, _ in steps)
         self.clocked: tuple[Program, Array] | None = None
+
+    def move(self, arena: Array) -> None:
+        """Let the kernels run in another arena; their rows are changed elsewhere."""
+        from tinyonnx.runtime.program import Program
+
+        self.arena, kept = arena, self.program.kept
+        if any(self.guards):
+            self.program = Program(self.program.steps, self.guards, arena)
+            self.program.kept = kept
 
     def run(self, _: Environment, budget: Budget, hook: Hook | None) -> None:
         """Run the kernels. Raises ResourceError, and InvalidData if a kernel reports it."""
@@ -160,7 +174,8 @@ class KernelSegment:
                 times = np.zeros(len(self.steps) + 1, np.int64)
                 notes = [BoundKernel(note_time, (times, i)) for i in range(len(times))]
                 timed = [b for note, (_, kernels) in zip(notes[1:], self.steps) for b in (*kernels, note)]
-                self.clocked = Program([notes[0], *timed]), times
+                guards = [g for step, kernels in self.steps for g in (*[step.guard] * len(kernels), 0)]
+                self.clocked = Program([notes[0], *timed], [0, *guards], self.arena), times
             program, times = self.clocked
             budget.check()
             program.run(self.threads)

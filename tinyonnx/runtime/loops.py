@@ -23,7 +23,7 @@ from tinyonnx.runtime.arena import BYTE
 from tinyonnx.runtime.binding import KernelSegment, has_failed
 from tinyonnx.runtime.budget import Budget
 from tinyonnx.runtime.plan import InvalidData, NumpyStep, Plan
-from tinyonnx.runtime.program import call_entry
+from tinyonnx.runtime.program import call_entry, is_taken
 
 _HEAVY = 1 << 18
 """With several threads, bodies with at least this many bytes of tensors and weights run step by step on all of them."""
@@ -37,20 +37,25 @@ _FIRST = 64
 _CELLS = 8
 """Number of integers in the row of a copy."""
 
+Entry = tuple[int, int, int]
+"""Entry point, row and guard of a kernel."""
+
 
 @kernel
 def run_iterations(
-    table: Array, rows: Array, advance: Array, state: Array, going: Array, counter: Array, part: int, parts: int
-) -> None:
-    """Run a table of (entry point, row) from iteration state[0] to state[1], while going[0] is set.
+    table: Array, guards: Array, rows: Array, advance: Array, state: Array, going: Array, counter: Array, part: int,
+    parts: int,
+) -> None:  # fmt: skip
+    """Run a table of (entry point, row, guard) from iteration state[0] to state[1], while going[0] is set.
 
     `counter` receives the number of the iteration. After each iteration, rows[advance[i]] += advance[i + 1] for even i.
     """
     i = state[0]
     while i < state[1] and going[0] != 0:
         counter[0] = i
-        for k in range(table.shape[0] // 2):
-            call_entry(table[2 * k], table[2 * k + 1], 0, 1)
+        for k in range(table.shape[0] // 3):
+            if is_taken(table, guards, k):
+                call_entry(table[3 * k], table[3 * k + 1], 0, 1)
         for k in range(advance.shape[0] // 2):
             rows[advance[2 * k]] += advance[2 * k + 1]
         i += 1
@@ -144,14 +149,17 @@ class CompiledLoop:
         self.rows = np.zeros(_CELLS * (2 * len(self.inputs) + len(given) + 2), np.int64)
         self.used = 0
         self.kept: list[Any] = [step, body]
-        entries: list[tuple[int, int]] = []
+        entries: list[Entry] = []
         self.taken = [
             self._slices(entries, self.inputs[len(self.inputs) - sequences + i], axis, backwards, False)
             for i, (axis, backwards) in enumerate(_directions(node.attributes, "input", sequences))
         ]
         segments = [call for call in body.calls if isinstance(call, KernelSegment)]
-        kernels = [kernel for segment in segments for _, kernels in segment.steps for kernel in kernels]
-        entries += ((kernel.entry_address, kernel.row_address) for kernel in kernels)
+        for segment in segments:
+            kernels = [kernel for _, kernels in segment.steps for kernel in kernels]
+            entries += (
+                (k.entry_address, k.row_address, guard) for k, guard in zip(kernels, segment.guards, strict=True)
+            )
         self.stacked = [
             self._slices(entries, value, axis, backwards, True)
             for value, (axis, backwards) in zip(given[count:], self._stacking(node.attributes, len(given) - count))
@@ -166,7 +174,8 @@ class CompiledLoop:
         self.going = np.ones(1, np.uint8) if self.is_scan else _bytes(self.inputs[1])
         counter = np.zeros(1, np.int64) if self.is_scan else self.inputs[0].reshape(1)
         table = np.array(entries, np.int64).reshape(-1)
-        arguments = (table, self.rows, np.array(advance, np.int64), self.state, self.going, counter)
+        guards = arena[: max(guard for *_, guard in entries) + 1] if entries else arena[:0]
+        arguments = (table, guards, self.rows, np.array(advance, np.int64), self.state, self.going, counter)
         self.program = BoundKernel(run_iterations, arguments)
         self.chunk = _FIRST if body.nbytes < 1 << 20 else 1
 
@@ -187,26 +196,22 @@ class CompiledLoop:
     def _stacking(self, attributes: dict[str, Any], count: int) -> list[tuple[int, bool]]:
         return _directions(attributes, "output", count) if self.is_scan else [(0, False)] * count
 
-    def _copy(
-        self, entries: list[tuple[int, int]], source: Array, target: Array, count: int, steps: tuple[int, int]
-    ) -> int:
+    def _copy(self, entries: list[Entry], source: Array, target: Array, count: int, steps: tuple[int, int]) -> int:
         """Add a copy of flat arrays of bytes; return the index of its row."""
         args = (source, target, count, min(source.size, target.size) // max(count, 1), *steps)
         row, self.used = self.used, self.used + 1
         self.rows[_CELLS * row : _CELLS * (row + 1)] = cells(args)
-        entries.append((copy_blocks.address(kinds_of(args)), self.rows.ctypes.data + 8 * _CELLS * row))
+        entries.append((copy_blocks.address(kinds_of(args)), self.rows.ctypes.data + 8 * _CELLS * row, 0))
         self.kept += source, target
         return row
 
-    def _slices(
-        self, entries: list[tuple[int, int]], view: Array, axis: int, backwards: bool, stacked: bool
-    ) -> _Slices:
+    def _slices(self, entries: list[Entry], view: Array, axis: int, backwards: bool, stacked: bool) -> _Slices:
         """Add the copy between a slice and the array of all slices, whose address and steps are set in each run."""
         slices = _Slices(self.used, 2 if stacked else 0, axis % (view.ndim + 1), backwards, view.dtype, view.shape)
         self._copy(entries, _bytes(view), _bytes(view), slices.blocks, (slices.size, slices.size))
         return slices
 
-    def _carry(self, entries: list[tuple[int, int]], results: Sequence[Array]) -> None:
+    def _carry(self, entries: list[Entry], results: Sequence[Array]) -> None:
         """Add the copies from results to inputs.
 
         Values passed from one input to another are copied through separate memory.

@@ -52,12 +52,17 @@ class NumpyStep:
 
 @dataclass(eq=False)
 class KernelStep:
-    """Run a kernel that was bound to its buffers and constants beforehand."""
+    """Run a kernel that was bound to its buffers and constants beforehand.
+
+    `guard`, here and in the steps below, is the index of a byte of the arena: where that is 0, the step belongs to a
+    branch that is not taken. Index 0 stands for no guard.
+    """
 
     node: Node
     fast: Fast
     inputs: list[Buffer | Array | None]
     outputs: list[Buffer | None]
+    guard: int = 0
 
     @property
     def rounded(self) -> bool:
@@ -72,13 +77,25 @@ class KernelStep:
 
 @dataclass(eq=False)
 class LayoutStep:
-    """Copy a tensor into another memory order."""
+    """Copy a tensor into another memory order, or the result of a branch to that of its If."""
 
-    source: Buffer
+    source: Buffer | Array
     target: Buffer
+    guard: int = 0
 
 
-Step = NumpyStep | KernelStep | LayoutStep
+@dataclass(eq=False)
+class BranchStep:
+    """Set the guards of both branches of an If, at `first` and after it, by its condition and the guard around it."""
+
+    node: Node
+    condition: Buffer
+    first: int
+    around: int
+    guard: int = 0
+
+
+Step = NumpyStep | KernelStep | LayoutStep | BranchStep
 
 
 @dataclass(eq=False)

@@ -17,11 +17,12 @@ from tinyonnx.ir import Array, Graph, Node, Value
 from tinyonnx.limits import Limits
 from tinyonnx.passes.specialise import info_of
 from tinyonnx.registry import COMPILED, Fast, Info, all_imported, lookup
-from tinyonnx.runtime.arena import ALIGNMENT, BYTE, Buffer, assign_offsets
+from tinyonnx.runtime.arena import BYTE, Buffer, aligned, assign_offsets
+from tinyonnx.runtime.branches import Branches, branches_of, can_be_inlined
 from tinyonnx.runtime.constants import ConstantPool
 from tinyonnx.runtime.item_loops import ItemLoop, find_runs, shrink_buffers
 from tinyonnx.runtime.operator_call import check_sizes
-from tinyonnx.runtime.plan import KernelStep, LayoutStep, NumpyStep, Plan, Step
+from tinyonnx.runtime.plan import BranchStep, KernelStep, LayoutStep, NumpyStep, Plan, Step
 from tinyonnx.sizes.integers import maximum
 
 
@@ -42,6 +43,8 @@ def make_plan(
     planner.by_item = by_item
     for node in graph.walk():
         planner.choose(node)
+    if kernels and by_item:
+        planner.inline_branches()
     plan = planner.plan()
     _place_bodies(plan)
     return plan
@@ -75,10 +78,12 @@ class _Planner:
         self.by_sizes: set[int] = set() if outer is None else outer.by_sizes  # values, by id
         self.captured = set() if outer is None else set(map(id, graph.captures()))
         self.status: Buffer | None = None if outer is None else outer.status
-        self.is_compiled = outer is not None and kernels and all(id(node) in self.chosen for node in graph.nodes)
+        self.branches: Branches = Branches() if outer is None else outer.branches
+        self.guard = 0
+        self.is_compiled = outer is not None and kernels and all(map(self._is_executed_by_kernels, graph.nodes))
 
     def plan(self) -> Plan:
-        self._check_sizes()
+        self._check_sizes(self.graph)
         if self.outer is None and any(fast.reports for fast in self.chosen.values()):
             self.status = Buffer("status", (1,), np.dtype(np.int64), "row_major", 0, 0, 0)
         captures = [(value, self._slot(value)) for value in self.graph.captures()]
@@ -118,19 +123,20 @@ class _Planner:
         )
 
     def _assign_offsets(self) -> int:
-        """Place the buffers, after the status where there is one; return the size of the arena in bytes."""
+        """Place the buffers, after the status and guards if there are any; return the size of the arena in bytes."""
         nbytes = assign_offsets(self.all_buffers)
-        if self.outer is not None or self.status is None:
+        head = 0 if self.status is None and not self.branches.inlined else aligned(self.branches.guards_end)
+        if self.outer is not None or not head:
             return nbytes
         for buffer in self.all_buffers:
             if buffer.shares is None:
-                buffer.offset += ALIGNMENT
-        return nbytes + ALIGNMENT
+                buffer.offset += head
+        return nbytes + head
 
     # -- choices ------------------------------------------------------------------------
 
-    def _check_sizes(self) -> None:
-        for node in self.graph.nodes:
+    def _check_sizes(self, graph: Graph) -> None:
+        for node in graph.nodes:
             outputs, inputs = ([info_of(v) for v in values] for values in (node.outputs, node.inputs))
             check_sizes(self.model, node, outputs, inputs, self.limits)
 
@@ -170,6 +176,15 @@ class _Planner:
                 return
             reasons.append(reason)
         self.why[id(node)] = "; ".join(dict.fromkeys(reasons))
+
+    def inline_branches(self) -> None:
+        """Choose the Ifs whose branches become steps of the plan around them, those within branches first."""
+        for node in reversed(list(self.graph.walk())):
+            if can_be_inlined(node, self._is_executed_by_kernels):
+                self.branches.add(node)
+
+    def _is_executed_by_kernels(self, node: Node) -> bool:
+        return id(node) in self.chosen or id(node) in self.branches.inlined
 
     def _follows_from_sizes(self, node: Node) -> bool:
         """Return whether a node's results are known before a run, so that later steps may need them for planning."""
@@ -228,13 +243,14 @@ class _Planner:
                 shared = Buffer(value.name, outer.shape, outer.dtype, outer.layout, 0, 0, shares=outer)
                 self.buffers[id(value)] = shared
             return self.buffers.get(id(value))
-        written = id(value.producer) in self.chosen
+        written = value.producer is not None and self._is_executed_by_kernels(value.producer)
         is_fed = (
             self.is_compiled
             and any(value is fed for fed in self.graph.inputs)
             and None not in (value.static_shape, value.dtype)
         )
-        if not is_fed and not written and not any(id(user) in self.chosen for user, _ in value.uses):
+        wanted = id(value) in self.branches.read or any(id(user) in self.chosen for user, _ in value.uses)
+        if not is_fed and not written and not wanted:
             return None
         shape = value.static_shape
         assert shape is not None
@@ -299,10 +315,38 @@ class _Planner:
         if key not in self.copies:
             self.copies[key] = self._new_buffer(f"{value.name}:{layout}", buffer.shape, buffer.dtype, layout)
             buffer.end = len(self.steps)
-            self.steps.append(LayoutStep(buffer, self.copies[key]))
+            self.steps.append(LayoutStep(buffer, self.copies[key], self.guard))
         return self.copies[key]
 
+    def _add_branches(self, node: Node) -> None:
+        """Add the steps of both branches of an If, and copies of their outputs to its results."""
+        condition, first, around, copies = node.inputs[0], self.branches.new_guards(), self.guard, self.copies
+        assert condition is not None
+        decided = self._in_layout(condition, "any")
+        decided.end = len(self.steps)
+        self.steps.append(BranchStep(node, decided, first, around))
+        for number, branch in enumerate(branches_of(node) or ()):
+            self.guard, self.copies = first + number, copies.copy()  # a branch may not be taken, nor its copies be made
+            self._check_sizes(branch)
+            for inner in branch.nodes:
+                self._add_step(inner)
+            for value, result in zip(branch.outputs, node.outputs):
+                target = self._buffer(result) if result is not None and result.uses else None
+                if target is None or result is None:
+                    continue
+                source = value.const if value.const is not None else self._buffer(value)
+                assert source is not None
+                if isinstance(source, Buffer):
+                    source.end = len(self.steps)
+                target.end = len(self.steps)
+                self.steps.append(LayoutStep(source, target, self.guard))
+                self._slot(result)
+        self.guard, self.copies = around, copies
+
     def _add_step(self, node: Node) -> None:
+        if id(node) in self.branches.inlined:
+            self._add_branches(node)
+            return
         fast = self.chosen.get(id(node))
         if fast is None:
             self._add_numpy_step(node)
@@ -346,7 +390,7 @@ class _Planner:
         first, *others = node.outputs
         results = [first, *(value if value is not None and value.uses else None for value in others)]
         targets = [None if value is None else self._buffer(value) for value in results]
-        self.steps.append(KernelStep(node, fast, operands, targets))
+        self.steps.append(KernelStep(node, fast, operands, targets, self.guard))
         for result in results:
             if result is not None:
                 self._slot(result)
@@ -398,7 +442,9 @@ class _Planner:
         """Find the steps that go through the batch item by item."""
         if not self.by_item:
             return []
-        runs = find_runs([s if isinstance(s, KernelStep) and s.fast.by_item else None for s in self.steps])
+        runs = find_runs(
+            [s if isinstance(s, KernelStep) and s.fast.by_item and not s.guard else None for s in self.steps]
+        )
         fed = {id(self.buffers[id(v)]) for v in self.graph.inputs if id(v) in self.buffers}
         shrink_buffers(runs, self.all_buffers, lambda buffer: id(buffer) in fed)
         return runs

@@ -248,8 +248,11 @@ class _Loaded:
         if arena is not self.arena:
             self.arena = self.kept[2] = arena
             for part in self.parts:
-                for call in (*part.calls, *part.numpy_calls):
-                    call.arena = arena
+                for call in part.calls:
+                    if isinstance(call, KernelSegment):
+                        call.move(arena)
+                for numpy_call in part.numpy_calls:
+                    numpy_call.arena = arena
         for part, shown in zip(self.parts, variant.shown, strict=True):
             part.show(shown, numbers, arena)
         if not main.numpy_calls and not variant.shown[0].contents:

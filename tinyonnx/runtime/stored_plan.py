@@ -25,7 +25,7 @@ from tinyonnx.limits import Limits
 from tinyonnx.runtime.arena import ALIGNMENT, Buffer, allocate_lasting
 from tinyonnx.runtime.constants import ConstantPool
 from tinyonnx.runtime.item_loops import ItemLoop
-from tinyonnx.runtime.plan import NumpyStep, Plan, Unfit
+from tinyonnx.runtime.plan import LayoutStep, NumpyStep, Plan, Unfit
 from tinyonnx.runtime.size_table import evaluate
 from tinyonnx.runtime.sized_execution import PlanForSizes, Shown, Values, Variant, Visible
 from tinyonnx.sizes.expressions import SMALLEST
@@ -178,7 +178,7 @@ def _encoded(plan: Plan, variants: Sequence[Variant]) -> list[bytes | memoryview
     files: dict[str, int] = {}
     try:
         described = [_described(variant, constants, files) for variant in variants]
-        steps = [_step(step) if isinstance(step, NumpyStep) else None for step in plan.steps]
+        steps = [_step(step) if isinstance(step, NumpyStep) else step.guard for step in plan.steps]
         values = [(slot, _dtype(a.dtype), a.shape, constants.place(a) if a.size else 0) for slot, a in fixed.items()]
         buffers = [(buffer.slot, _dtype(buffer.dtype)) for buffer in variants[0].shown[0].buffers]
         runs = [(run.first, run.end, 0 if is_size(run.items) else run.items, run.group, run.most) for run in plan.runs]
@@ -283,7 +283,7 @@ def _decoded(memory: Array, store: PlanStore) -> StoredPlan:
         limits=store.limits,
         pool=ConstantPool(),
         graph=cast(Any, None),
-        steps=[cast(Any, None) if step is None else _numpy_step(*step) for step in steps],
+        steps=[_kernel_step(step) if isinstance(step, int) else _numpy_step(*step) for step in steps],
         constants={slot: _array(constants[at:], *kind) for slot, *kind, at in values},
         buffers={slot: Buffer("", (), np.dtype(dtype), "row_major", 0, 0) for slot, dtype in buffers},
         all_buffers=[],
@@ -305,6 +305,11 @@ def _array(content: Array, dtype: str, shape: tuple[int, ...]) -> Array:
     """Return the array at the beginning of these bytes."""
     count = math.prod(shape)
     return np.frombuffer(content, dtype, count).reshape(shape) if count else np.empty(shape, dtype)
+
+
+def _kernel_step(guard: int) -> LayoutStep:
+    """A step of kernels, whose rows are stored elsewhere."""
+    return LayoutStep(cast(Any, None), cast(Any, None), guard)
 
 
 def _numpy_step(

@@ -17,7 +17,7 @@ from tinyonnx.ort.session import InferenceSession
 from tinyonnx.passes import BASIC, PIPELINE, Remark, Rewrite
 from tinyonnx.passes.choose_bfloat16 import round_weights
 from tinyonnx.runtime.executor import kernel_names
-from tinyonnx.runtime.plan import KernelStep, LayoutStep, NumpyStep, Plan
+from tinyonnx.runtime.plan import BranchStep, KernelStep, LayoutStep, NumpyStep, Plan
 from tinyonnx.runtime.shapes import all_values, infer_shapes, walk
 from tinyonnx.tools import costs
 from tinyonnx.tools.cautions import cautions
@@ -299,12 +299,19 @@ def _steps(plan: Plan, macs: Mapping[str, int | None]) -> Iterator[StepRow]:
 def _step_rows(plan: Plan, macs: Mapping[str, int | None]) -> Iterator[StepRow]:
     kernels = kernel_names(plan)
     for position, step in enumerate(plan.steps):
+        if isinstance(step, BranchStep):
+            result = next((_tensor(v) for v in step.node.outputs if v is not None), None)
+            yield StepRow(
+                "kernel", step.node.op_type, step.node.label, result, list(step.node.origin), kernels[position], "",
+                None, 0, 0, "",
+            )  # fmt: skip
+            continue
         if isinstance(step, LayoutStep):
             target = step.target
             output = Tensor(target.name, onnx_type(target.dtype), list(target.shape))
             yield StepRow(
                 "layout", "", target.name, output, [], kernels[position], target.layout, target.root.offset,
-                target.nbytes, 0, f"a reader needs {target.layout}",
+                target.nbytes, 0, "the result of a branch" if step.guard else f"a reader needs {target.layout}",
             )  # fmt: skip
             continue
         node = step.node

@@ -16,7 +16,7 @@ from tinyonnx.ort.session import InferenceSession
 from tinyonnx.runtime.arena import Buffer
 from tinyonnx.runtime.constants import ConstantPool
 from tinyonnx.runtime.executor import timed_runs
-from tinyonnx.runtime.plan import KernelStep, LayoutStep, NumpyStep, Step
+from tinyonnx.runtime.plan import BranchStep, KernelStep, LayoutStep, NumpyStep, Step
 from tinyonnx.tools.inspect import origin_macs, step_macs
 
 try:
@@ -171,14 +171,14 @@ def _profile(
         return StepProfile("layout", "", step.target.name, (), step.target.shape, seconds, start, 0, copied, roof)
     node = step.node
     count = step_macs(node, macs)
-    moved = _bytes(step)
+    moved = None if isinstance(step, BranchStep) else _bytes(step)
     best = None
     if count is not None and moved is not None and seconds:
         parallel = threads if isinstance(step, KernelStep) else 1
         best = max(2 * count / machine.flops / parallel, moved / machine.bandwidth) / seconds
     value = next((v for v in node.outputs if v is not None), None)
     return StepProfile(
-        kind="kernel" if isinstance(step, KernelStep) else "numpy",
+        kind="numpy" if isinstance(step, NumpyStep) else "kernel",
         op=node.op_type,
         name=node.label,
         origin=tuple(ops.get(name, name) for name in node.origin),

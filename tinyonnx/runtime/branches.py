@@ -1,0 +1,111 @@
+"""If whose branches consist of kernels: both are steps of the plan, of which a run executes those of the branch taken.
+
+A step of a branch has a guard, a byte at the beginning of the arena. The step before the branches sets the guards of
+both by the condition. Branches within branches combine their condition with the guard around them.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+
+from tinyonnx.codegen.kernel import kernel
+from tinyonnx.ir import Array, Graph, Node, Value
+from tinyonnx.registry import Call
+from tinyonnx.runtime.arena import BYTE, Buffer
+from tinyonnx.runtime.plan import BranchStep
+from tinyonnx.sizes.integers import is_size
+
+
+@kernel
+def decide(condition: Array, around: Array, guards: Array, is_nested: int, part: int, parts: int) -> None:
+    """guards = (condition, its opposite), both 0 in a branch that is not taken itself."""
+    if part == 0:
+        taken = np.uint8(condition[0] != 0)
+        outer = np.uint8(1)
+        if is_nested != 0:
+            outer = around[0]
+        guards[0] = taken & outer
+        guards[1] = (np.uint8(1) - taken) & outer
+
+
+def decision(step: BranchStep, arena: Any) -> Call:
+    """Return the call that sets the guards of a step."""
+    condition = step.condition.view(arena).reshape(-1).view(BYTE)
+    around, guards = (_bytes(arena, at, count) for at, count in ((step.around, 1), (step.first, 2)))
+    return Call(decide, (condition, around, guards, int(step.around > 0)))
+
+
+def _bytes(arena: Any, offset: int, count: int) -> Array:
+    return Buffer("guards", (count,), BYTE, "row_major", 0, 0, offset).view(arena)
+
+
+class Branches:
+    """The Ifs of a plan whose branches are part of it.
+
+    `inlined` has their ids, `read` those of the values that they read from memory, and `guards_end` is the size of the
+    status and of all guards.
+    """
+
+    def __init__(self) -> None:
+        self.inlined: set[int] = set()
+        self.read: set[int] = set()
+        self.guards_end = np.dtype(np.int64).itemsize
+
+    def add(self, node: Node) -> None:
+        """Add an If that can be inlined."""
+        self.inlined.add(id(node))
+        self.read.update(map(id, (*node.inputs, *_captured_results(node))))
+
+    def new_guards(self) -> int:
+        """Return the index of the first of two new guards."""
+        self.guards_end += 2
+        return self.guards_end - 2
+
+
+def branches_of(node: Node) -> tuple[Graph, Graph] | None:
+    """Return the branches of an If, the one for true first; None for any other node."""
+    if node.op_type != "If" or node.domain:
+        return None
+    return node.attributes["then_branch"], node.attributes["else_branch"]
+
+
+def can_be_inlined(node: Node, is_compiled: Callable[[Node], bool]) -> bool:
+    """Return whether all steps of an If are kernels and its results have one shape.
+
+    `is_compiled` tells whether a node of a branch is executed by kernels.
+    """
+    branches, condition = branches_of(node), node.inputs[0] if node.inputs else None
+    if branches is None or condition is None or condition.is_constant or not _is_truth(condition):
+        return False
+    for branch in branches:
+        if branch.inputs or len(branch.outputs) < len(node.outputs) or not all(map(is_compiled, branch.nodes)):
+            return False
+        for value, result in zip(branch.outputs, node.outputs):
+            if result is not None and not _is_copied(value, result):
+                return False
+    return True
+
+
+def _is_truth(value: Value) -> bool:
+    """Return whether a value is one boolean."""
+    shape = value.static_shape
+    return value.dtype == np.bool_ and shape is not None and not any(map(is_size, shape)) and math.prod(shape) == 1
+
+
+def _is_copied(value: Value, result: Value) -> bool:
+    """Return whether a branch's output can be copied to a result of the If."""
+    shape = result.static_shape
+    if shape is None or result.dtype is None or value.sizes is not None or 0 in shape:
+        return False
+    return (value.dtype, value.static_shape) == (result.dtype, shape) and result.dtype.kind in "fiub"
+
+
+def _captured_results(node: Node) -> Iterator[Value]:
+    """Yield the values from outside that branches give as they are."""
+    for branch in branches_of(node) or ():
+        own = {id(value) for inner in branch.nodes for value in inner.outputs}
+        yield from (value for value in branch.outputs if value.const is None and id(value) not in own)
