@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from tinyonnx import ops  # noqa: F401  registers the operators
-from tinyonnx.codegen.kernel import jit, kernel
+from tinyonnx.codegen.kernel import BoundKernel, jit, kernel
 from tinyonnx.ir import Array
 from tinyonnx.kernels.selection import sift
 from tinyonnx.ops.detection import check_suppression, non_max_suppression
@@ -142,22 +142,57 @@ def suppress(
     found[0] = total
 
 
+_IDLE: dict[tuple[Any, ...], list[_Suppressor]] = {}
+"""Suppressors that are not running, by shapes and rule."""
+
+_KEPT, _LARGEST = 16, 1 << 20
+"""Maximum number of shapes and rules whose suppressors are kept, and the largest size in bytes of one of them."""
+
+
+class _Suppressor:
+    """The kernel, bound to memory of its own for boxes and scores of these shapes."""
+
+    def __init__(self, boxes: tuple[int, ...], scores: tuple[int, ...], rule: Suppression) -> None:
+        self.boxes, self.scores = np.empty(boxes, np.float32), np.empty(scores, np.float32)
+        batches, n = boxes[:2]
+        most = batches * scores[1] * rule.limit
+        self.found, floats = np.zeros(1 + 3 * most + n, np.int64), np.empty(6 * n + 5 * rule.limit, np.float32)
+        memory = self.boxes.reshape(-1), self.scores.reshape(-1), self.found, floats
+        self.nbytes = sum(array.nbytes for array in memory)
+        self.bound = BoundKernel(suppress, (*memory, n, rule))
+
+    def run(self, boxes: Array, scores: Array) -> Array:
+        """Return batch, class and box of each box that stays."""
+        np.copyto(self.boxes, boxes)
+        np.copyto(self.scores, scores)
+        self.bound.run(0, 1)
+        return self.found[1 : 1 + 3 * int(self.found[0])].reshape(-1, 3).copy()
+
+
 @compiled(non_max_suppression)
 def suppress_compiled(
     boxes: Array, scores: Array, max_output_boxes_per_class: Array | None = None, iou_threshold: Array | None = None,
     score_threshold: Array | None = None, *, center_point_box: int = 0,
 ) -> Array:  # fmt: skip
-    """Compute `non_max_suppression`; infinite boxes and types other than float32 are left to the numpy operator."""
+    """The result of `non_max_suppression`, which runs itself for other types than float32 and infinite boxes."""
     given = max_output_boxes_per_class, iou_threshold, score_threshold
     if boxes.dtype != np.float32 or scores.dtype != np.float32 or not boxes.size or not np.isfinite(boxes).all():
         return non_max_suppression(boxes, scores, *given, center_point_box=center_point_box)
     limit, overlap, lowest = check_suppression(boxes, scores, *given, center_point_box=center_point_box)
-    batches, n = boxes.shape[:2]
-    limit = min(limit, n)
-    most = batches * scores.shape[1] * max(limit, 0)
-    found = np.zeros(1 + 3 * most + n, np.int64)
-    if most:
-        rule = Suppression(limit, np.float32(overlap), int(not np.isnan(lowest)), np.float32(lowest), center_point_box)
-        memory = [np.ascontiguousarray(x).reshape(-1) for x in (boxes, scores)]
-        suppress(*memory, found, np.empty(6 * n + 5 * limit, np.float32), n, rule)
-    return found[1 : 1 + 3 * found[0]].reshape(-1, 3).copy()
+    limit = min(limit, boxes.shape[1])
+    if limit <= 0 or not scores.size:
+        return np.empty((0, 3), np.int64)
+    has_lowest = not np.isnan(lowest)
+    threshold = np.float32(lowest if has_lowest else 0)
+    rule = Suppression(limit, np.float32(overlap), int(has_lowest), threshold, center_point_box)
+    key = boxes.shape, scores.shape, rule
+    try:
+        suppressor = _IDLE[key].pop()  # atomic
+    except (KeyError, IndexError):
+        suppressor = _Suppressor(boxes.shape, scores.shape, rule)
+    found = suppressor.run(boxes, scores)
+    if suppressor.nbytes <= _LARGEST:
+        if key not in _IDLE and len(_IDLE) >= _KEPT:
+            _IDLE.clear()
+        _IDLE.setdefault(key, []).append(suppressor)
+    return found

@@ -69,7 +69,7 @@ def misfit(node: Node, inputs: Sequence[Any]) -> str | None:
     schema = schema_of(node)
     if schema is None:
         return None
-    kinds = tuple(map(_kind, inputs))
+    kinds = tuple([x.dtype if type(x) is np.ndarray else _kind(x) for x in inputs])
     if kinds in schema.good:
         return None
     shared: dict[str, tuple[str, str]] = {}

@@ -14,7 +14,8 @@ from tinyonnx.codegen import code_cache
 from tinyonnx.codegen.arguments import kinds_of
 from tinyonnx.errors import OpError, ResourceError
 from tinyonnx.ir import Array, Graph, Node
-from tinyonnx.limits import MAX_RANK
+from tinyonnx.limits import MAX_RANK, Limits
+from tinyonnx.onnxfile.schemas import misfit
 from tinyonnx.registry import Info, lookup
 from tinyonnx.runtime.arena import Buffer
 from tinyonnx.runtime.binding import (
@@ -28,13 +29,19 @@ from tinyonnx.runtime.binding import (
 )
 from tinyonnx.runtime.budget import Budget, RunBytesError
 from tinyonnx.runtime.loops import CompiledLoop, compiled_loop
-from tinyonnx.runtime.operator_call import VIEWS, OpContext, check_sizes, describe, evaluate, infer, node_error
+from tinyonnx.runtime.operator_call import VIEWS, OpContext, apply, check_sizes, describe, infer, node_error
 from tinyonnx.runtime.plan import NumpyStep, Plan
 from tinyonnx.runtime.trace import Hook
 from tinyonnx.sizes.integers import is_size
 
 if TYPE_CHECKING:
     from tinyonnx.codegen.kernel import Kernel
+
+Signature = tuple[Any, ...]
+"""Types and shapes of the inputs of a numpy step, with the contents of small ones."""
+
+_SIGNATURES = 64
+"""Maximum number of signatures that a step remembers as valid."""
 
 
 def bound_calls(plan: Plan, arena: Array) -> list[NumpyCall | KernelSegment]:
@@ -99,6 +106,12 @@ def _room(node: Node, outputs: Iterable[tuple[Any, Any] | None]) -> int:
     return sum(math.prod(shape) * dtype.itemsize for dtype, shape in known)
 
 
+def _are_small(results: Sequence[Any], limits: Limits) -> bool:
+    """Return whether all results are tensors within the limits; False for empty ones, of which other sizes count."""
+    most = limits.max_tensor_bytes
+    return all(type(x) is np.ndarray and 0 < x.nbytes <= most and x.ndim <= MAX_RANK for x in results)
+
+
 def constants_of(plan: Plan) -> Iterator[Array]:
     """Return the constants of a plan and of its subgraphs' plans."""
     yield from plan.constants.values()
@@ -115,7 +128,8 @@ class NumpyCall:
         self.expect([None if v is None else (v.dtype, v.static_shape) for v in step.node.outputs])
         self.unforeseen = any(v is not None and v.static_shape is None for v in step.node.outputs)
         node = step.node
-        self.takes_ctx = lookup(node.domain, node.op_type, node.opset).takes_ctx
+        self.op = lookup(node.domain, node.op_type, node.opset)
+        self.varying = [i for i, slot in enumerate(step.inputs) if slot >= 0 and slot not in plan.constants]
         self.loop: CompiledLoop | None = None
 
     def compile_loop(self) -> None:
@@ -125,17 +139,18 @@ class NumpyCall:
     def expect(self, planned: list[tuple[Any, Any] | None]) -> None:
         """Set the dtype and shape of each output, as far as they are known."""
         self.planned, self.room = planned, _room(self.step.node, planned)
+        self.valid: dict[Signature, int] = {}  # bytes of the results by the inputs they were inferred from
 
     def run(self, environment: Environment, budget: Budget, hook: Hook | None = None) -> None:
         """Run the step on the values of its inputs. Raises NodeError, ResourceError."""
-        step, plan, room = self.step, self.plan, self.room
+        step, plan = self.step, self.plan
         budget.check()
         inputs = [environment[slot] if slot >= 0 else None for slot in step.inputs]
-        ctx = self._context(environment, budget, hook) if self.takes_ctx else None
-        if self.unforeseen:
-            known = infer(step.node, list(map(_info, inputs)), plan.limits)
-            check_sizes(plan.model, step.node, known, inputs, plan.limits)
-            room = _room(step.node, [None if info is None else (info.dtype, info.shape) for info in known])
+        ctx = self._context(environment, budget, hook) if self.op.takes_ctx else None
+        signature = self._signature(inputs)
+        room = self.valid.get(signature)
+        if room is None:
+            room = self._check(inputs)
         outer = budget.enter() if self.bodies else None
         try:
             if room:
@@ -144,19 +159,47 @@ class NumpyCall:
             if self.loop is not None and ctx is not None and hook is None and not budget.step_by_step:
                 results = self._run_loop(self.loop, inputs, ctx, budget)
             if results is None:
-                results = evaluate(plan.model, step.node, inputs, ctx, step.compiled)
-            if self.unforeseen:
+                results = apply(plan.model, step.node, self.op, inputs, ctx, step.compiled)
+            if self.unforeseen and not _are_small(results, plan.limits):
                 check_sizes(plan.model, step.node, list(map(_info, results)), inputs, plan.limits)
             if outer is not None:
                 budget.leave(outer)
             self._store(results, inputs, environment, budget)
         except RunBytesError as error:
             raise ResourceError(str(node_error(plan.model, step.node, error, inputs))) from None
+        if signature:
+            if len(self.valid) >= _SIGNATURES:
+                self.valid.clear()
+            self.valid[signature] = room
         for slot in step.release:
             budget.release(environment[slot])
             environment[slot] = None
         if hook is not None:
             hook(step.node, results)
+
+    def _signature(self, inputs: Sequence[Any]) -> Signature:
+        """Return what types and shapes of the results are inferred from; () if that is not a few numbers."""
+        signature: list[Any] = []
+        for i in self.varying:
+            x = inputs[i]
+            if type(x) is not np.ndarray or x.dtype == object:
+                return ()
+            signature += (x.dtype, x.shape)
+            if x.size <= MAX_RANK:
+                signature.append(x.tobytes())
+        return tuple(signature)
+
+    def _check(self, inputs: Sequence[Any]) -> int:
+        """Return the bytes of the results, as far as they are known. Raises NodeError, ResourceError."""
+        step, plan = self.step, self.plan
+        wrong = misfit(step.node, inputs)
+        if wrong is not None:
+            raise node_error(plan.model, step.node, wrong, inputs)
+        if not self.unforeseen:
+            return self.room
+        known = infer(step.node, list(map(_info, inputs)), plan.limits)
+        check_sizes(plan.model, step.node, known, inputs, plan.limits)
+        return _room(step.node, [None if info is None else (info.dtype, info.shape) for info in known])
 
     def _context(self, environment: Environment, budget: Budget, hook: Hook | None) -> OpContext:
         def run_graph(graph: Graph, values: list[Any]) -> list[Any]:
@@ -189,7 +232,8 @@ class NumpyCall:
     def _detach(self, result: Any) -> Any:
         """Copy results that alias the arena, because a later step would overwrite them."""
         if isinstance(result, np.ndarray):
-            return result.copy() if np.may_share_memory(result, self.arena) else result
+            is_view = result.base is not None and np.may_share_memory(result, self.arena)
+            return result.copy() if is_view else result
         if isinstance(result, list):
             return [self._detach(item) for item in result]
         return result

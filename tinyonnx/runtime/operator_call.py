@@ -113,10 +113,16 @@ def evaluate(
 
     `compiled` takes the place of the operator's function. Raises NodeError, ResourceError.
     """
-    op = lookup(node.domain, node.op_type, node.opset)
     wrong = misfit(node, inputs)
     if wrong is not None:
         raise node_error(model, node, wrong, inputs)
+    return apply(model, node, lookup(node.domain, node.op_type, node.opset), inputs, ctx, compiled)
+
+
+def apply(
+    model: str, node: Node, op: Op, inputs: Sequence[Any], ctx: OpContext | None, compiled: Callable[..., Any] | None
+) -> list[Any]:  # fmt: skip
+    """Run the node's operator as `evaluate` does, on inputs whose types are known to be valid."""
     while inputs and inputs[-1] is None:
         inputs = inputs[:-1]
     if len(inputs) < op.min_inputs:

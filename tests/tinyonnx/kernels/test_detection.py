@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ from hypothesis import strategies as st
 
 import tinyonnx.kernels.others
 from tinyonnx.errors import OpError
+from tinyonnx.kernels import detection
 from tinyonnx.kernels.detection import suppress_compiled
 from tinyonnx.ops.detection import non_max_suppression
 from tinyonnx.registry import COMPILED
@@ -76,3 +78,32 @@ def test_other_types(dtype: Any) -> None:
 def test_errors_are_the_operators() -> None:
     with pytest.raises(OpError, match="scores has shape"):
         suppress_compiled(np.ones((1, 2, 4), np.float32), np.ones((1, 1, 3), np.float32), np.array([3]))
+
+
+def test_what_is_kept_between_calls_belongs_to_shapes_and_rule() -> None:
+    detection._IDLE.clear()
+    random = np.random.default_rng(8)
+    for number in range(40):
+        n, classes, limit = int(random.integers(1, 12)), int(random.integers(1, 3)), int(random.integers(0, 4))
+        corners = random.random((1, n, 2), np.float32)
+        boxes = np.concatenate([corners, corners + np.float32(0.4)], axis=2)
+        scores = random.random((1, classes, n), np.float32)
+        rule = [np.array(limit), np.float32(random.choice([0.1, 0.5])), np.float32(0.5)][: 1 + number % 3]
+        for _ in range(3):  # of the same shapes, with other numbers
+            found = suppress_compiled(boxes, scores, *map(np.asarray, rule))
+            np.testing.assert_array_equal(found, non_max_suppression(boxes, scores, *map(np.asarray, rule)))
+            boxes, scores = boxes[:, ::-1], scores[:, :, ::-1] * np.float32(0.9)
+    assert len(detection._IDLE) <= detection._KEPT
+    assert all(len(idle) == 1 for idle in detection._IDLE.values())
+
+
+def test_overlapping_calls_use_memory_of_their_own() -> None:
+    corners = np.random.default_rng(1).random((1, 300, 2), np.float32)
+    boxes = np.concatenate([corners, corners + np.float32(0.1)], axis=2)
+    sets = [np.random.default_rng(seed).random((1, 4, 300), np.float32) for seed in range(8)]
+    limits = [np.array(50), np.array(0.4, np.float32), np.array(0.2, np.float32)]
+    expected = [non_max_suppression(boxes, scores, *limits) for scores in sets]
+    with ThreadPoolExecutor(8) as pool:
+        for _ in range(5):
+            for found, wanted in zip(pool.map(lambda s: suppress_compiled(boxes, s, *limits), sets), expected):
+                np.testing.assert_array_equal(found, wanted)
