@@ -285,3 +285,39 @@ def test_weights_in_bfloat16_are_stored_once(tmp_path: Path) -> None:
     # pairs of weights of eight filters lie side by side, and nowhere are these weights float32
     assert content.count((bits[:, 0] >> 16 | bits[:, 1]).astype("<u4").tobytes()) == 1
     assert all(content.count(numbers[:, 0].tobytes()) == 0 for numbers in (weights, rounded))
+
+
+def test_branches_are_taken_as_in_a_session(tmp_path: Path) -> None:
+    text = """<ir_version: 8, opset_import: ["": 17]>
+        g (float[4, 3] x, int64[2] i, float a) => (float[2, 3] y) {
+            zero = Constant <value_float = 0.0> ()
+            c = Greater (a, zero)
+            y = If (c) <
+                then_branch = then () => (float[2, 3] p) { p = Gather (x, i) },
+                else_branch = other () => (float[2, 3] q) {
+                    one = Constant <value_float = -1.0> ()
+                    d = Less (a, one)
+                    m = ReduceMean <axes = [0], keepdims = 1> (x)
+                    q = If (d) <
+                        then_branch = then2 () => (float[2, 3] r) {
+                            r = Constant <value = float[2, 3] {1, 2, 3, 4, 5, 6}> ()
+                        },
+                        else_branch = other2 () => (float[2, 3] s) {
+                            t = Constant <value_ints = [2, 3]> ()
+                            s = Expand (m, t)
+                        }>
+                }>
+        }"""
+    model, library = tmp_path / "either.onnx", tmp_path / "libeither.so"
+    onnx.save(onnx.parser.parse_model(text), model)
+    assert main(["compile", str(model), "-o", str(library)]) == 0
+    run = ctypes.CDLL(str(library)).either_run
+    session = tinyonnx.InferenceSession(str(model))
+    x = np.random.default_rng(2).standard_normal((4, 3)).astype(np.float32)
+    y = np.zeros((2, 3), np.float32)
+    good, bad = np.array([3, -1]), np.array([0, 4])
+    for a, i, result in ((1, good, 0), (1, bad, -2), (0, bad, 0), (-2, bad, 0), (0, good, 0), (1, good, 0)):
+        given = np.array(a, np.float32)
+        assert run(*map(pointer, [x, i, given, y])) == result
+        if not result:
+            np.testing.assert_array_equal(y, session.run(None, {"x": x, "i": i, "a": given})[0])

@@ -287,17 +287,29 @@ def test_each_value_that_decides_a_branch_has_a_plan(folder: Path, tmp_path: Pat
     assert [type(plan) for plan in plans(here)] == [StoredPlan] * 2
 
 
+BRANCHES = """g (float[n, 200] x, bool[m] several) => (y) {{
+    numbers = Cast <to = 6> (several)
+    greatest = ReduceMax <keepdims = 0> (numbers)
+    c = Cast <to = 9> (greatest)
+    y = If <then_branch = t () => (p) {{ p = {op} (x) }}, else_branch = e () => (q) {{ q = Abs (x) }}> (c)
+}}"""
+
+
 def test_steps_with_subgraphs_are_not_stored(folder: Path, tmp_path: Path) -> None:
-    text = """g (float[n, 200] x, bool[m] several) => (y) {
-        numbers = Cast <to = 6> (several)
-        greatest = ReduceMax <keepdims = 0> (numbers)
-        c = Cast <to = 9> (greatest)
-        y = If <then_branch = t () => (p) { p = Neg (x) }, else_branch = e () => (q) { q = Abs (x) }> (c)
-    }"""
-    path = written(tmp_path / "m.onnx", text)
+    path = written(tmp_path / "m.onnx", BRANCHES.format(op="Hardmax"))
     for _ in range(2):
         check(session(path), path, *({"x": matrix(n), "several": np.array([False, True])} for n in (5, 9)))
     assert not folder.exists()
+
+
+def test_branches_that_are_steps_are_stored(folder: Path, tmp_path: Path) -> None:
+    path = written(tmp_path / "m.onnx", BRANCHES.format(op="Neg"))
+    taken = np.array([False, True]), np.array([False, False])
+    feeds = [{"x": matrix(n), "several": several} for n in (5, 9, 5, 40, 3) for several in taken]
+    check(session(path), path, *feeds)
+    later = session(path)
+    check(later, path, *feeds, *feeds[::-1])
+    assert StoredPlan in [type(plan) for plan in plans(later)]
 
 
 def test_strings_are_not_stored(folder: Path, tmp_path: Path) -> None:
