@@ -194,6 +194,8 @@ def _normalisation_refused(
         return "scale or shift is not constant"
     if x is None or x.shape is None or not -x.ndim <= axis < x.ndim:
         return "the axis is out of range"
+    if any(v is not None and v.ndim > x.ndim - axis % x.ndim for v in (scale, b)):
+        return "scale or shift has axes that are not normalised"
     return _refused(out, x, scale, b)
 
 

@@ -23,7 +23,7 @@ def _in_heads(name: str, x: Array, batch: int, tokens: int, heads: int) -> Array
     """Split heads, time first: [B, T, N · K] → [T, B, N, K]."""
     if x.ndim != 3 or x.shape[:2] != (batch, tokens) or x.shape[2] % heads:
         raise OpError(f"{name} has shape {list(x.shape)}, not [{batch}, {tokens}, a multiple of {heads}]")
-    return widened(x).reshape(batch, tokens, heads, -1).swapaxes(0, 1)
+    return widened(x).reshape(batch, tokens, heads, x.shape[2] // heads).swapaxes(0, 1)
 
 
 def _linear_shape(
@@ -69,7 +69,7 @@ def linear_attention(
     check_shape("past_state", past_state, shape)
     state = np.zeros(shape, q.dtype) if past_state is None else widened(past_state).astype(q.dtype)
     factor = scale or (1 / math.sqrt(k.shape[3]) if k.shape[3] else 1.0)
-    grouped = q.reshape(tokens, batch, kv_num_heads, q_num_heads // kv_num_heads, -1)
+    grouped = q.reshape(tokens, batch, kv_num_heads, q_num_heads // kv_num_heads, q.shape[3])
     out = np.empty((tokens, batch, kv_num_heads, grouped.shape[3], v.shape[3]), q.dtype)
     for t in range(tokens):
         ctx.tick()
@@ -96,7 +96,8 @@ def _gate(
     if gate.ndim != 3 or gate.shape[:2] != (batch, tokens) or gate.shape[2] not in allowed:
         sizes_text = " or ".join(map(str, sorted(allowed)))
         raise OpError(f"{name} has shape {list(gate.shape)}, not [{batch}, {tokens}, {sizes_text}]")
-    return widened(gate).reshape(batch, tokens, min(heads, gate.shape[2]), -1).swapaxes(0, 1)
+    count = min(heads, gate.shape[2])
+    return widened(gate).reshape(batch, tokens, count, gate.shape[2] // max(count, 1)).swapaxes(0, 1)
 
 
 # -- CausalConvWithState ----------------------------------------------------------------

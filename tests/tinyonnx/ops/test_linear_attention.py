@@ -4,7 +4,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+from onnx import helper
 
+import tinyonnx
 from tests.tinyonnx.ops.running import check_backend_cases, normal, outputs_of
 from tinyonnx.errors import OpError
 
@@ -112,3 +114,18 @@ def test_causal_convolution_in_two_pieces_and_against_numpy(activation: str) -> 
 def test_causal_misuse(inputs: list[Any], attributes: dict[str, Any], message: str) -> None:
     with pytest.raises(OpError, match=message):
         outputs_of("CausalConvWithState", *inputs, opset=27, **attributes)
+
+
+@pytest.mark.parametrize(("keys", "values"), [(0, 8), (8, 0), (0, 0)])
+def test_heads_of_no_numbers(keys: int, values: int) -> None:
+    q, k, v, decay, beta = (np.ones((1, 2, n), np.float32) for n in (keys, keys, values, 4, 4))
+    inputs = [helper.make_tensor_value_info(name, 1, None) for name in "qkvdb"]
+    outputs = [helper.make_tensor_value_info(name, 1, None) for name in ("y", "state")]
+    node = helper.make_node(
+        "LinearAttention", ["q", "k", "v", "", "d", "b"], ["y", "state"], kv_num_heads=4, q_num_heads=4
+    )
+    graph = helper.make_graph([node], "g", inputs, outputs)
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 27)], ir_version=10).SerializeToString()
+    y, state = tinyonnx.InferenceSession(model).run(None, {"q": q, "k": k, "v": v, "d": decay, "b": beta})
+    assert (y.shape, state.shape) == ((1, 2, values), (1, 4, keys // 4, values // 4))
+    assert not y.any()

@@ -5,7 +5,9 @@ from typing import Any
 import ml_dtypes
 import numpy as np
 import pytest
+from onnx import helper, numpy_helper
 
+import tinyonnx
 from tests.tinyonnx.ops import running
 from tests.tinyonnx.ops.running import check_against_onnxruntime, check_refused, normal, outputs_of, run
 from tinyonnx.errors import OpError
@@ -202,3 +204,20 @@ def test_refusals(
 def test_refused_values(name: str, inputs: list[Any], attributes: dict[str, int], message: str) -> None:
     with pytest.raises(OpError, match=message):
         run(name, *inputs, **attributes)
+
+
+@pytest.mark.parametrize("shape", [(1, 1, 4), (2, 1, 4), (2, 3, 1), (1, 1, 1), (4,), (3, 1)])
+@pytest.mark.parametrize("op", ["LayerNormalization", "RMSNormalization"])
+@pytest.mark.parametrize("axis", [-1, 1])
+def test_constant_scales_with_axes_that_are_not_normalised(shape: tuple[int, ...], op: str, axis: int) -> None:
+    x = np.random.default_rng(0).standard_normal((2, 3, 4)).astype(np.float32)
+    scale = np.random.default_rng(1).standard_normal(shape).astype(np.float32)
+    node = helper.make_node(op, ["x", "scale"], ["y"], axis=axis)
+    value = [helper.make_tensor_value_info(name, 1, [2, 3, 4]) for name in "xy"]
+    graph = helper.make_graph([node], "g", value[:1], value[1:], [numpy_helper.from_array(scale, "scale")])
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 23)], ir_version=10).SerializeToString()
+    axes = tuple(range(axis % 3, 3))
+    centred = x - (x.mean(axes, keepdims=True) if op == "LayerNormalization" else 0)
+    expected = centred / np.sqrt((centred**2).mean(axes, keepdims=True) + 1e-5) * scale
+    (y,) = tinyonnx.InferenceSession(model).run(None, {"x": x})
+    np.testing.assert_allclose(y, expected, rtol=1e-4, atol=1e-5)
