@@ -73,6 +73,22 @@ class Panel(NamedTuple):
     start: int
 
 
+class Line(NamedTuple):
+    """Windows in rows of `width`: the column of the first one, and the bytes to skip at the end of each row."""
+
+    first: int
+    width: int
+    skip: int
+
+
+class Runs(NamedTuple):
+    """The bytes under a kernel: a run of `words` words for each of its `rows`, `step` bytes apart."""
+
+    rows: int
+    words: int
+    step: int
+
+
 class Finish(NamedTuple):
     """The numbers that turn sums into results."""
 
@@ -145,6 +161,30 @@ def _byte_tile(
             _store(values, kind, numbers, out.data, out.start + r * out.step + v * LANES, finish.quantum)
 
 
+def _byte_rows_tile(
+    rows: int, vectors: int, kind: int, x: Rows, line: Line, runs: Runs, w: Panel, finish: Finish, out: Target
+) -> None:
+    """Multiply the bytes under `rows` windows by a panel of `vectors` vectors of columns; compute results of `kind`.
+
+    The windows are x.step bytes apart, in rows as `line` says. Zero points of columns are 0.
+    """
+    panel, columns, size = vectors * LANES, finish.columns, runs.words * WORD
+    at, column, found = x.start, line.first, []
+    for _ in range(rows):
+        found.append(_words(x.data, at, runs.rows, runs.step, size).reshape(-1))
+        column = (column + 1) % line.width
+        at += x.step + (line.skip if column == 0 else 0)
+    depth = runs.rows * size
+    right = w.data[w.start : w.start + depth * panel].view(np.int8).astype(np.int64)
+    total = np.stack(found) @ right.reshape(-1, panel, WORD).transpose(0, 2, 1).reshape(depth, panel)
+    for r in range(rows):
+        for v in range(vectors):
+            count = out.lanes if v == vectors - 1 else LANES
+            numbers = np.stack([columns.data[columns.start + v * LANES + i * columns.step :][:count] for i in range(4)])
+            values = total[r, v * LANES : v * LANES + count]
+            _store(values, kind, numbers, out.data, out.start + r * out.step + v * LANES, finish.quantum)
+
+
 def _byte_taps_tile(
     pixels: int, unrolled: int, stride: int, kind: int, x: Rows, taps: Window, w: Panel, finish: Finish, out: Target
 ) -> None:
@@ -202,5 +242,5 @@ def _primitive(function: Any) -> Primitive:
     return Primitive(function)
 
 
-byte_tile, byte_taps_tile = map(_primitive, (_byte_tile, _byte_taps_tile))
+byte_tile, byte_rows_tile, byte_taps_tile = map(_primitive, (_byte_tile, _byte_rows_tile, _byte_taps_tile))
 byte_pairs, extremes, bytes_of = map(_primitive, (_byte_pairs, _extremes, _bytes_of))

@@ -234,6 +234,39 @@ def byte_tile(
     by.finish(total, vectors, kind, finish, out)
 
 
+@tile(constants=3)
+def byte_rows_tile(
+    e: Emitter, rows: int, vectors: int, kind: int, x: Any, line: Any, runs: Any, w: Any, finish: Any, out: Any
+) -> None:
+    """Emit the code of `byte_tiles.byte_rows_tile`."""
+    b, by = e.builder, _Bytes(e)
+    panel, weights = vectors * LANES * WORD, e.at(w.data, w.start)
+    at, column, starts = e.at(x.data, x.start), line.first, []
+    for _ in range(rows):
+        starts.append(at)
+        column = b.add(column, INDEX(1))
+        ends = b.icmp_signed("==", column, line.width)
+        at = e.at(at, x.step, b.select(ends, line.skip, INDEX(0)))
+        column = b.select(ends, INDEX(0), column)
+
+    def over_run(i: Any, total: list[Any]) -> list[Any]:
+        first, of_run = b.mul(i, runs.step), e.at(weights, e.times(b.mul(i, runs.words), panel))
+
+        def multiply(word: Any, total: list[Any]) -> list[Any]:
+            here, place = e.at(of_run, e.times(word, panel)), b.add(first, e.times(word, WORD))
+            factors = [by.right(by.load(e.at(here, v * LANES * WORD))) for v in range(vectors)]
+            new = []
+            for r, start in enumerate(starts):
+                left = by.left(by.splat(by.load_word(e.at(start, place))))
+                new += [by.add(total[r * vectors + v], left, factors[v]) for v in range(vectors)]
+            return new
+
+        return e.loop(runs.words, total, multiply)
+
+    total = e.loop(runs.rows, [by.constant(0)] * (rows * vectors), over_run)
+    by.finish(total, vectors, kind, finish, out)
+
+
 @tile(constants=4)
 def byte_taps_tile(
     e: Emitter, pixels: int, unrolled: int, stride: int, kind: int, x: Any, taps: Any, w: Any, finish: Any, out: Any
@@ -356,5 +389,5 @@ def bytes_of(_context: Any, data: Any) -> Any:
     return result(data), lower
 
 
-EMITTED = (byte_tile, byte_taps_tile, byte_pairs, extremes, bytes_of)
+EMITTED = (byte_tile, byte_rows_tile, byte_taps_tile, byte_pairs, extremes, bytes_of)
 """The primitives' types and code, by name."""

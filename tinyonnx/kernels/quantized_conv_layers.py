@@ -15,9 +15,10 @@ from tinyonnx.kernels._quantized import (
     parameters_refused,
     scales_refused,
 )
-from tinyonnx.kernels.quantized_conv import Filters, bind_convolution
+from tinyonnx.kernels.quantized_conv import Filters
 from tinyonnx.kernels.quantized_depthwise import bind_depthwise
 from tinyonnx.kernels.quantized_gemm import Scaling, scaling_of
+from tinyonnx.kernels.quantized_windows import bind_windows
 from tinyonnx.ops.conv import ConvAttributes, conv_windows
 from tinyonnx.ops.quantized import conv_integer, conv_integer_to_float, qlinear_conv
 from tinyonnx.registry import Call, Info, fast
@@ -41,7 +42,7 @@ def _bind(
     pool: ConstantPool, kind: int, out: Array, x: Array, filters: Filters, scaling: Scaling, geometry: ConvAttributes
 ) -> Call:
     depthwise = is_depthwise(Info(None, x.shape), Info(None, filters.weights.shape), geometry.group)
-    return (bind_depthwise if depthwise else bind_convolution)(pool, kind, out, x, filters, scaling, geometry)
+    return (bind_depthwise if depthwise else bind_windows)(pool, kind, out, x, filters, scaling, geometry)
 
 
 def _integer_refused(

@@ -254,10 +254,11 @@ def multiply_bytes(
 # -- packing ----------------------------------------------------------------------------
 
 
-def pack_bytes(w: Array, zero: Array) -> list[Array]:
+def pack_bytes(w: Array, zero: Array, runs: int = 1) -> list[Array]:
     """Pack weights [groups, k, n] with zero points that broadcast to [groups, 1, n]; return data, sums and zero points.
 
-    Weights become signed. If all weights of a column minus its zero point fit into a byte, the zero point becomes 0.
+    Each of `runs` equal parts of the rows is filled up to whole words. Weights become signed. If all weights of a
+    column minus its zero point fit into a byte, the zero point becomes 0.
     """
     shift = 128 if w.dtype == np.uint8 else 0
     whole, zeros = w.astype(np.int16) - np.int16(shift), zero.astype(np.int16) - np.int16(shift)
@@ -266,17 +267,18 @@ def pack_bytes(w: Array, zero: Array) -> list[Array]:
     fits = (centred.min(1, keepdims=True) >= -128) & (centred.max(1, keepdims=True) <= 127)
     whole, zeros = np.where(fits, centred, whole), np.where(fits, np.int16(0), zeros)
     sums = whole.sum(1, dtype=np.int32)
-    packed = np.concatenate([_pack_panels(group.astype(np.int8)) for group in whole])
+    packed = np.concatenate([_pack_panels(group.astype(np.int8), runs) for group in whole])
     memory: Array = allocate_lasting(packed.size)[: packed.size]
     memory[...] = packed.view(np.uint8)
     return [memory, sums.reshape(-1), zeros.astype(np.int32).reshape(-1)]
 
 
-def _pack_panels(w: Array) -> Array:
+def _pack_panels(w: Array, runs: int) -> Array:
     """Arrange a matrix [k, n] as panels."""
-    k, n = w.shape
-    filled = np.zeros((padded(k), columns_step(n)), np.int8)
-    filled[:k, :n] = w
+    k, n = w.shape[0] // runs, w.shape[1]
+    spaced = np.zeros((runs, padded(k), columns_step(n)), np.int8)
+    spaced[:, :k, :n] = w.reshape(runs, k, n)
+    filled = spaced.reshape(-1, columns_step(n))
     panels = [filled[:, i : i + PANEL] for i in range(0, filled.shape[1], PANEL)]
     return np.concatenate(
         [panel.reshape(-1, WORD, panel.shape[1]).transpose(0, 2, 1).reshape(-1) for panel in panels]
@@ -290,9 +292,9 @@ ONE, NO_ZERO = np.ones(1, np.float32), np.zeros(1, np.uint8)
 
 def factor_of(
     pool: ConstantPool, tag: str, pack: Any, w: Array, zero: Array | None, scale: Array | None = None,
-    offset: Array | None = None, bias: Array | None = None,
+    offset: Array | None = None, bias: Array | None = None, runs: int = 1,
 ) -> Factor:  # fmt: skip
-    """Describe constant weights, which `pack` arranges as [groups, k, n].
+    """Describe constant weights, which `pack` arranges as [groups, k, n], with rows in so many runs of whole words.
 
     Scales and biases are one number or one for each column.
     """
@@ -300,9 +302,10 @@ def factor_of(
 
     def make(w: Array, zero: Array) -> list[Array]:
         groups = pack(w)
-        return pack_bytes(groups, zero.reshape(len(groups), 1, -1) if zero.size > 1 else zero.reshape(1, 1, 1))
+        whole = zero.reshape(len(groups), 1, -1) if zero.size > 1 else zero.reshape(1, 1, 1)
+        return pack_bytes(groups, whole, runs)
 
-    packed, sums, zeros = pool.derive(("bytes", tag), make, w, zeros)
+    packed, sums, zeros = pool.derive(("bytes", tag, runs), make, w, zeros)
     return Factor(packed, sums, zeros, *numbers_of(pool, len(sums), scale, offset, bias), int(zeros.any()))
 
 

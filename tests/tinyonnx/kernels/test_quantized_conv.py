@@ -63,6 +63,23 @@ def test_depthwise_rows(width: int, kernel: int, stride: int) -> None:
     convolve(width, (1, 5, kernel + 2, size), (5, 1, kernel, kernel), group=5, strides=[1, stride])
 
 
+@pytest.mark.parametrize(("x", "w", "attributes"), [
+    ((1, 300, 3, 40), (3, 300, 3, 3), {"pads": [1, 1, 1, 1]}),  # parts narrower than the image
+    ((1, 4, 3001), (2 * LANES + 1, 4, 7), {"pads": [3, 3]}),
+    ((2, 16, 70, 24), (5, 16, 3, 3), {}),  # several parts below each other
+    ((1, 6, 1, 5), (5, 6, 3, 3), {"pads": [1, 1, 1, 1]}),  # fewer rows than threads
+    ((2, 5, 14, 13), (LANES, 5, 3, 2), {"dilations": [2, 1], "pads": [-1, 1, 0, 2]}),
+    ((2, 5, 14, 13), (LANES, 5, 3, 2), {"dilations": [1, 2]}),
+    ((2, 3, 9, 7), (5, 3, 1, 1), {"strides": [2, 2], "pads": [1, 0, 0, 1]}),
+    ((1, 3, 16, 16), (9, 3, 4, 4), {"strides": [4, 4]}),
+    ((1, 2, 5, 5), (3, 2, 1, 9), {"pads": [0, 8, 0, 8], "strides": [1, 3]}),
+])  # fmt: skip
+@pytest.mark.parametrize("types", [(0, 0, 0), (1, 1, 1)])
+def test_windows(x: tuple[int, ...], w: tuple[int, ...], attributes: Any, types: tuple[int, int, int]) -> None:
+    """Images that are read in several parts, and windows that reach beyond them."""
+    convolve(7, x, w, types, **attributes)
+
+
 def test_refusals_of_scaled_sums() -> None:
     def reason(*operands: Any, constants: tuple[int, ...] = (1, 4)) -> str:
         infos = [
