@@ -6,14 +6,11 @@ Only this module and the modules `emit_…` import numba, and only when a machin
 from __future__ import annotations
 
 import types as python
-from collections.abc import Iterator
-from contextlib import contextmanager
 from functools import cache
 from typing import Any
 
 import numba
 import numba.core.codegen
-import numba.core.cpu
 import numba.core.errors
 import numba.np.arrayobj
 import numpy as np
@@ -21,7 +18,7 @@ from llvmlite import ir
 from numba.core.compiler_lock import global_compiler_lock
 from numba.extending import intrinsic
 
-from tinyonnx.codegen import cross, emit_atomics, emit_blocks, emit_bytes, emit_rows, emit_tiles
+from tinyonnx.codegen import cross, emit_atomics, emit_blocks, emit_bytes, emit_rows, emit_tiles, shortcuts
 from tinyonnx.codegen.arguments import is_record, record_named
 from tinyonnx.codegen.emitter import F32, I32, INDEX
 from tinyonnx.codegen.kernel import Helper, Kernel, Primitive
@@ -30,7 +27,6 @@ from tinyonnx.codegen.loader import SYMBOL
 # numba's own annotations cover only a part of it
 types: Any = numba.types
 codegen: Any = numba.core.codegen
-cpu: Any = numba.core.cpu
 errors: Any = numba.core.errors
 arrayobj: Any = numba.np.arrayobj
 
@@ -48,6 +44,7 @@ _OPTIONS: dict[str, Any] = {
     "no_cfunc_wrapper": True,
     "_nrt": False,
     "debug": False,
+    "pipeline_class": shortcuts.Pipeline,
 }
 """Compile without wrappers and reference counts: the code must run without numba and without Python."""
 
@@ -65,7 +62,7 @@ def compile_kernel(kernel: Kernel, kinds: str, symbol: str = SYMBOL, linkable: b
 
     compiled: Any = numba.njit(**_OPTIONS)(entry)
     signature = (types.CPointer(types.int64), types.int64, types.int64)
-    with global_compiler_lock, _without_machine_code():
+    with global_compiler_lock, shortcuts.taken():
         compiled.compile(signature)
         result = compiled.overloads[signature]
         result.library._ensure_finalized()
@@ -74,38 +71,16 @@ def compile_kernel(kernel: Kernel, kinds: str, symbol: str = SYMBOL, linkable: b
     return _object(result.library, result.fndesc.llvm_func_name, symbol, linkable)
 
 
-@contextmanager
-def _without_machine_code() -> Iterator[None]:
-    """Keep numba from optimising and assembling each function by itself.
-
-    All functions are linked into the kernel and optimised there again, so doing it before would take most of the time.
-    """
-    idle = {
-        (codegen.CPUCodeLibrary, "_optimize_final_module"): lambda library: None,
-        (codegen.JITCodeLibrary, "_finalize_specific"): lambda library: None,
-        (codegen.JITCPUCodegen, "_add_module"): lambda machine, module: None,
-        # the result is never called, but it must be a builtin function, and a different one for each
-        (cpu.CPUContext, "get_executable"): lambda *_: [].append,
-    }
-    before = {place: getattr(*place) for place in idle}
-    for (owner, name), function in idle.items():
-        setattr(owner, name, function)
-    try:
-        yield
-    finally:
-        for (owner, name), function in before.items():
-            setattr(owner, name, function)
-
-
 def _object(library: Any, name: str, symbol: str, linkable: bool) -> bytes:
     """Return the object file of a library, with its function `name` renamed to `symbol`."""
     text = library.get_llvm_str().replace(f'"{name}"', symbol).replace(f"@{name}(", f"@{symbol}(")
     module = codegen.ll.parse_assembly(text)
     if not linkable:
         return bytes(library.codegen._tm.emit_object(module))
-    for inner in (*module.functions, *module.global_variables):
+    # numba's names depend on what the process compiled before
+    for number, inner in enumerate((*module.functions, *module.global_variables)):
         if not inner.is_declaration and inner.name != symbol:
-            inner.linkage = "internal"
+            inner.linkage, inner.name = "internal", f"inner{number}"
     module.get_function(symbol).visibility = "hidden"
     target = codegen.ll.Target.from_triple(module.triple)
     name, features = library.codegen._get_host_cpu_name(), library.codegen._tm_features

@@ -54,11 +54,32 @@ def tile(constants: int) -> Callable[[Callable[..., None]], Callable[..., Any]]:
 
             return types.void(*kinds), lower
 
+        primitive.emit = emit  # type: ignore[attr-defined]
         primitive.__name__ = emit.__name__
         primitive.__signature__ = inspect.signature(emit)  # type: ignore[attr-defined]  # numba reads the parameters
         return primitive
 
     return decorate
+
+
+def _over_tiles(e: Emitter, count: Any, size: int, emit: Callable[[Any, Any], None]) -> None:
+    """Emit a loop over tiles of `size` of at least as many items; the last tile is moved up to end with the last item.
+
+    `emit` gets the first item of a tile, and its first item that no tile before has.
+    """
+    b = e.builder
+
+    def over_tiles(i: Any, _: list[Any]) -> list[Any]:
+        first, last = e.times(i, size), b.sub(count, INDEX(size))
+        emit(b.select(b.icmp_signed("<", first, last), first, last), first)
+        return []
+
+    e.loop(b.sdiv(b.add(count, INDEX(size - 1)), INDEX(size)), [], over_tiles)
+
+
+def _moved(record: Any, **fields: Any) -> Any:
+    """Return an unpacked record with other values of some fields."""
+    return SimpleNamespace(**{**vars(record), **fields})
 
 
 @tile(constants=4)
@@ -122,13 +143,28 @@ def gemm_tile(
 
 
 @tile(constants=4)
-def taps_tile(
-    e: Emitter, pixels: int, columns: int, stride: int, masked: int, x: Any, taps: Any, w: Any, out: Any, skip: Any,
+def gemm_tiles(
+    e: Emitter, rows: int, vectors: int, run: int, step: int, x: Any, m: Any, taps: Any, w: Any, out: Any,
     epilogue: Any,
 ) -> None:  # fmt: skip
-    """Emit the code of `primitives.taps_tile`."""
+    """Emit the code of `primitives.gemm_tiles`."""
+    b, lines = e.builder, out.lines
+
+    def emit_tile(r: Any, _: Any) -> None:
+        here = _moved(x, start=b.add(x.start, b.mul(r, x.step)))
+        block = _moved(out, lines=_moved(lines, start=b.add(lines.start, b.mul(r, lines.step))))
+        gemm_tile.emit(e, rows, vectors, run, step, here, taps, w, block, epilogue)  # type: ignore[attr-defined]
+
+    _over_tiles(e, m, rows, emit_tile)
+
+
+@tile(constants=4)
+def taps_tiles(
+    e: Emitter, pixels: int, columns: int, stride: int, masked: int, x: Any, taps: Any, w: Any, out: Any, epilogue: Any,
+) -> None:  # fmt: skip
+    """Emit the code of `primitives.taps_tiles`."""
     b = e.builder
-    source, weights = e.at(x.data, x.start), e.at(w.data, w.start)
+    weights = e.at(w.data, w.start)
     mask = e.first(out.lanes) if masked else None
 
     def unrolled(row: Any, weights: Any, acc: list[Any]) -> list[Any]:
@@ -146,15 +182,22 @@ def taps_tile(
 
         return e.loop(taps.columns, acc, over_columns)
 
-    def over_rows(i: Any, acc: list[Any]) -> list[Any]:
-        back = b.select(b.icmp_signed(">=", i, taps.wrap_at), taps.wrap, INDEX(0))
-        row = e.at(source, b.sub(b.mul(i, taps.row_step), back))
-        return (unrolled if columns else looped)(row, e.at(weights, b.mul(i, taps.w_row)), acc)
+    def emit_tile(first: Any, fresh: Any) -> None:
+        source = e.at(x.data, b.add(x.start, b.mul(first, x.step)))
 
-    total = e.loop(taps.rows, [e.load(e.at(w.bias, w.bias_start))] * pixels, over_rows)
-    offsets = [b.add(out.start, e.times(out.step, p)) for p in range(pixels)]
-    results = e.finish(total, offsets, out, epilogue, mask)
-    e.add_up(results, skip, e.at(out.sums, out.sums_start), mask)
+        def over_rows(i: Any, acc: list[Any]) -> list[Any]:
+            back = b.select(b.icmp_signed(">=", i, taps.wrap_at), taps.wrap, INDEX(0))
+            row = e.at(source, b.sub(b.mul(i, taps.row_step), back))
+            return (unrolled if columns else looped)(row, e.at(weights, b.mul(i, taps.w_row)), acc)
+
+        total = e.loop(taps.rows, [e.load(e.at(w.bias, w.bias_start))] * pixels, over_rows)
+        start = b.add(out.start, b.mul(first, out.step))
+        offsets = [b.add(start, e.times(out.step, p)) for p in range(pixels)]
+        results = e.finish(total, offsets, out, epilogue, mask)
+        skip = b.select(b.icmp_signed("<", out.sums_start, INDEX(0)), INDEX(pixels), b.sub(fresh, first))
+        e.add_up(results, skip, e.at(out.sums, out.sums_start), mask)
+
+    _over_tiles(e, out.pixels, pixels, emit_tile)
 
 
 @tile(constants=0)
@@ -218,5 +261,5 @@ def bits_from_float(_context: Any, value: Any) -> Any:
     return types.int32(types.float32), lambda _c, builder, _s, args: builder.bitcast(args[0], I32)
 
 
-EMITTED = (gemm_tile, taps_tile, round_to_pairs, transpose_tile, float_from_bits, bits_from_float)
+EMITTED = (gemm_tile, gemm_tiles, taps_tiles, round_to_pairs, transpose_tile, float_from_bits, bits_from_float)
 """The primitives' types and code, by name; their parameters are those of numba's intrinsics."""

@@ -196,27 +196,45 @@ def _gemm_tile(
         _finish(tail, lines, lines.start + out.last, epilogue)
 
 
-def _taps_tile(
-    pixels: int, columns: int, stride: int, masked: int, x: Rows, taps: Window, w: Weights, out: Pixels, skip: int,
+def _first_of_tiles(count: int, size: int) -> list[int]:
+    """Return the first item of each tile of `size` of at least as many items; the last one is moved up."""
+    return [min(first, count - size) for first in range(0, count, size)]
+
+
+def _gemm_tiles(
+    rows: int, vectors: int, run: int, step: int, x: Rows, m: int, taps: Taps, w: Weights, out: Block,
     epilogue: Epilogue,
 ) -> None:  # fmt: skip
-    """Convolve `pixels` pixels, all at once, for one vector of channels.
+    """Multiply `m` rows, at least as many as a tile has, with a panel, tile by tile; see `gemm_tile`."""
+    for r in _first_of_tiles(m, rows):
+        here = x._replace(start=x.start + r * x.step)
+        block = out._replace(lines=out.lines._replace(start=out.lines.start + r * out.lines.step))
+        _gemm_tile(rows, vectors, run, step, here, taps, w, block, epilogue)
+
+
+def _taps_tiles(
+    pixels: int, columns: int, stride: int, masked: int, x: Rows, taps: Window, w: Weights, out: Pixels,
+    epilogue: Epilogue,
+) -> None:  # fmt: skip
+    """Convolve the pixels of `out`, at least `pixels` of them, for one vector of channels, `pixels` at a time.
 
     With `columns` > 0 the taps of a row are unrolled: `columns` is their number, and pixels of
     the input are `stride` columns apart. With `masked` only the first `out.lanes` lanes are
-    read and written. The first `skip` pixels are not added to the sums.
+    read and written.
     """
-    count = out.lanes if masked else LANES
-    total = np.tile(w.bias[w.bias_start : w.bias_start + count], (pixels, 1))
-    with np.errstate(all="ignore"):
-        for i in range(taps.rows):
-            for j in range(taps.columns):
-                column = w.data[w.start + i * taps.w_row + j * LANES :][:count]
-                at = x.start + i * taps.row_step - (taps.wrap if i >= taps.wrap_at else 0) + j * taps.column_step
-                total += _window(x.data, at, (pixels, count), (x.step, 1)) * column
-        results = _finish(total, out, out.start, epilogue)
-        if skip < pixels:
-            out.sums[out.sums_start : out.sums_start + count] += results[skip:].sum(axis=0)
+    count, added = out.lanes if masked else LANES, 0
+    for p in _first_of_tiles(out.pixels, pixels):
+        total = np.tile(w.bias[w.bias_start : w.bias_start + count], (pixels, 1))
+        with np.errstate(all="ignore"):
+            for i in range(taps.rows):
+                for j in range(taps.columns):
+                    column = w.data[w.start + i * taps.w_row + j * LANES :][:count]
+                    at = x.start + i * taps.row_step - (taps.wrap if i >= taps.wrap_at else 0) + j * taps.column_step
+                    total += _window(x.data, at + p * x.step, (pixels, count), (x.step, 1)) * column
+            results = _finish(total, out, out.start + p * out.step, epilogue)
+            if out.sums_start >= 0:
+                out.sums[out.sums_start : out.sums_start + count] += results[added - p :].sum(axis=0)
+        added = p + pixels
 
 
 def _halves(pairs: Array) -> tuple[Array, Array]:
@@ -258,6 +276,6 @@ def _primitive(function: Any) -> Primitive:
     return Primitive(function)
 
 
-gemm_tile, taps_tile = map(_primitive, (_gemm_tile, _taps_tile))
+gemm_tile, gemm_tiles, taps_tiles = map(_primitive, (_gemm_tile, _gemm_tiles, _taps_tiles))
 round_to_pairs, transpose_tile = map(_primitive, (_round_to_pairs, _transpose_tile))
 float_from_bits, bits_from_float = map(_primitive, (_float_from_bits, _bits_from_float))

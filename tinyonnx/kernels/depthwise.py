@@ -21,7 +21,7 @@ from tinyonnx.codegen.primitives import (
     Rows,
     Weights,
     Window,
-    taps_tile,
+    taps_tiles,
 )
 from tinyonnx.ir import Array
 from tinyonnx.kernels._common import (
@@ -48,22 +48,6 @@ STRIP = 2 * PIXELS
 
 
 @jit(inline=True)
-def convolve_tiles(
-    pixels: Static, columns: Static, stride: Static, masked: Static, x: Rows, taps: Window, w: Weights, out: Pixels,
-    epilogue: Epilogue,
-) -> None:  # fmt: skip
-    """Convolve the pixels of `out`, at least `pixels` of them, tile by tile; see `taps_tile`."""
-    for p in range(0, out.pixels, pixels):
-        q = min(p, out.pixels - pixels)
-        skip = pixels if out.sums_start < 0 else p - q
-        rows = Rows(x.data, x.start + q * x.step, x.step)
-        here = Pixels(
-            out.data, out.residual, out.start + q * out.step, out.step, pixels, out.lanes, out.sums, out.sums_start
-        )
-        taps_tile(pixels, columns, stride, masked, rows, taps, w, here, skip, epilogue)
-
-
-@jit(inline=True)
 def convolve_unrolled(
     columns: Static, stride: Static, distance: Static, x: Rows, taps: Window, w: Weights, out: Pixels,
     epilogue: Epilogue,
@@ -77,9 +61,9 @@ def convolve_unrolled(
     rows = Rows(x.data, x.start, stride * column)
     near = Window(taps.rows, taps.row_step, columns, column, columns * LANES, taps.wrap_at, taps.wrap)
     if out.pixels >= PIXELS:
-        convolve_tiles(PIXELS, columns, stride, 0, rows, near, w, out, epilogue)
+        taps_tiles(PIXELS, columns, stride, 0, rows, near, w, out, epilogue)
     else:
-        convolve_tiles(FEW_PIXELS, columns, stride, 0, rows, near, w, out, epilogue)
+        taps_tiles(FEW_PIXELS, columns, stride, 0, rows, near, w, out, epilogue)
 
 
 @jit
@@ -87,15 +71,15 @@ def convolve_looped(x: Rows, taps: Window, w: Weights, out: Pixels, epilogue: Ep
     """Convolve any number of pixels with any number of taps."""
     if out.lanes < LANES:
         if out.pixels >= PIXELS:
-            convolve_tiles(PIXELS, 0, 1, 1, x, taps, w, out, epilogue)
+            taps_tiles(PIXELS, 0, 1, 1, x, taps, w, out, epilogue)
         else:
-            convolve_tiles(1, 0, 1, 1, x, taps, w, out, epilogue)
+            taps_tiles(1, 0, 1, 1, x, taps, w, out, epilogue)
     elif out.pixels >= PIXELS:
-        convolve_tiles(PIXELS, 0, 1, 0, x, taps, w, out, epilogue)
+        taps_tiles(PIXELS, 0, 1, 0, x, taps, w, out, epilogue)
     elif out.pixels >= FEW_PIXELS:
-        convolve_tiles(FEW_PIXELS, 0, 1, 0, x, taps, w, out, epilogue)
+        taps_tiles(FEW_PIXELS, 0, 1, 0, x, taps, w, out, epilogue)
     else:
-        convolve_tiles(1, 0, 1, 0, x, taps, w, out, epilogue)
+        taps_tiles(1, 0, 1, 0, x, taps, w, out, epilogue)
 
 
 @jit

@@ -33,7 +33,7 @@ from tinyonnx.codegen.primitives import (
     Rows,
     Taps,
     Weights,
-    gemm_tile,
+    gemm_tiles,
     round_to_pairs,
 )
 from tinyonnx.ir import Array
@@ -108,24 +108,6 @@ def panel_start(panel: int) -> int:
 
 
 @jit(inline=True)
-def multiply_tiles(
-    rows: Static, vectors: Static, run: Static, step: Static, x: Rows, m: int, taps: Taps, w: Weights, out: Block,
-    epilogue: Epilogue,
-) -> None:  # fmt: skip
-    """Multiply `m` rows, at least as many as a tile has, with a panel; see `gemm_tile`."""
-    lines = out.lines
-    for i in range(0, m, rows):
-        r = min(i, m - rows)
-        gemm_tile(
-            rows, vectors, run, step, Rows(x.data, x.start + r * x.step, x.step), taps, w,
-            Block(
-                Lines(lines.data, lines.residual, lines.start + r * lines.step, lines.step, lines.column),
-                out.last, out.lanes,
-            ), epilogue,
-        )  # fmt: skip
-
-
-@jit(inline=True)
 def multiply_panel(
     many: Static, few: Static, vectors: Static, run: Static, x: Rows, m: int, taps: Taps, w: Weights, out: Block,
     epilogue: Epilogue,
@@ -137,7 +119,7 @@ def multiply_panel(
     done = 0
     if m >= many:
         done = m if m % many > few else m - m % many
-        multiply_tiles(many, vectors, run, 0, x, done, taps, w, out, epilogue)
+        gemm_tiles(many, vectors, run, 0, x, done, taps, w, out, epilogue)
     if done < m:
         first = min(done, m - few) if m >= few else done
         lines = out.lines
@@ -147,9 +129,9 @@ def multiply_panel(
             out.last, out.lanes,
         )  # fmt: skip
         if m >= few:
-            multiply_tiles(few, vectors, run, 0, rest, m - first, taps, w, here, epilogue)
+            gemm_tiles(few, vectors, run, 0, rest, m - first, taps, w, here, epilogue)
         else:
-            multiply_tiles(1, vectors, run, 0, rest, m - first, taps, w, here, epilogue)
+            gemm_tiles(1, vectors, run, 0, rest, m - first, taps, w, here, epilogue)
 
 
 @jit(inline=True)

@@ -13,10 +13,9 @@ import numpy as np
 
 from tinyonnx.codegen.arguments import Static
 from tinyonnx.codegen.kernel import jit, kernel, share
-from tinyonnx.codegen.primitives import LANES, LINEAR, ROWS_3, Block, Epilogue, Lines, Rows, Taps, Weights
+from tinyonnx.codegen.primitives import LANES, LINEAR, ROWS_3, Block, Epilogue, Lines, Rows, Taps, Weights, gemm_tiles
 from tinyonnx.ir import Array
 from tinyonnx.kernels.elementwise import ADD, MULTIPLY, activate, combine
-from tinyonnx.kernels.gemm import multiply_tiles
 
 LSTM, GRU, RNN = range(3)
 
@@ -131,17 +130,17 @@ def multiply_states(x: Rows, m: int, depth: int, w: Weights, out: Lines, columns
         lines = Lines(out.data, out.residual, out.start + column, out.step, out.column)
         block = Block(lines, PANEL - LANES, LANES)
         if _MANY > 5 and height > 5:
-            multiply_tiles(6, _VECTORS, 0, 0, x, m, taps, weights, block, epilogue)
+            gemm_tiles(6, _VECTORS, 0, 0, x, m, taps, weights, block, epilogue)
         elif _MANY > 4 and height > 4:
-            multiply_tiles(5, _VECTORS, 0, 0, x, m, taps, weights, block, epilogue)
+            gemm_tiles(5, _VECTORS, 0, 0, x, m, taps, weights, block, epilogue)
         elif _MANY > 3 and height > 3:
-            multiply_tiles(4, _VECTORS, 0, 0, x, m, taps, weights, block, epilogue)
+            gemm_tiles(4, _VECTORS, 0, 0, x, m, taps, weights, block, epilogue)
         elif _MANY > 2 and height > 2:
-            multiply_tiles(3, _VECTORS, 0, 0, x, m, taps, weights, block, epilogue)
+            gemm_tiles(3, _VECTORS, 0, 0, x, m, taps, weights, block, epilogue)
         elif height > 1:
-            multiply_tiles(2, _VECTORS, 0, 0, x, m, taps, weights, block, epilogue)
+            gemm_tiles(2, _VECTORS, 0, 0, x, m, taps, weights, block, epilogue)
         else:
-            multiply_tiles(1, _VECTORS, 0, 0, x, m, taps, weights, block, epilogue)
+            gemm_tiles(1, _VECTORS, 0, 0, x, m, taps, weights, block, epilogue)
 
 
 @jit

@@ -28,6 +28,7 @@ from tinyonnx.codegen.primitives import (
     Taps,
     Weights,
     Window,
+    gemm_tiles,
 )
 from tinyonnx.errors import OpError
 from tinyonnx.ir import Array
@@ -52,7 +53,6 @@ from tinyonnx.kernels.gemm import (
     Panels,
     bias_panels,
     multiply_rows,
-    multiply_tiles,
     multiply_typed,
     pack_panels,
     pack_rounded,
@@ -150,7 +150,7 @@ def stem_row(
     if rows > 0 and width >= rows:
         # few taps are compiled in, because loops over a variable number of them would take longer than the products
         weights, block = Weights(layer.data, 0, layer.bias, 0), Block(lines, max(c - LANES, 0), min(c, LANES))
-        multiply_tiles(rows, vectors, run, step, pixels, width, taps, weights, block, layer.epilogue)
+        gemm_tiles(rows, vectors, run, step, pixels, width, taps, weights, block, layer.epilogue)
     else:
         panels = Panels(layer.data, 0, 0, k_h * k_w * channels, layer.bias, 0)
         multiply_rows(pixels, width, taps, panels, c, lines, layer.epilogue)

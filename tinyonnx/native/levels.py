@@ -85,7 +85,7 @@ def _answers(processes: Sequence[subprocess.Popen[bytes]]) -> list[Unit | Except
         assert process.stdout is not None
         threading.Thread(target=read, args=(number, process.stdout), daemon=True).start()
     answers: list[Unit | Exception | None] = [None] * len(processes)
-    kernels = [(0, 0)] * len(processes)
+    kernels: dict[int, tuple[int, list[float]]] = {}
     progress, ended = CompileProgress(), 0
     while ended < len(processes):
         number, message = received.get()
@@ -93,16 +93,19 @@ def _answers(processes: Sequence[subprocess.Popen[bytes]]) -> list[Unit | Except
             ended += 1
         elif isinstance(message, tuple):
             kernels[number] = message
-            if all(count for _, count in kernels):
-                progress.show(sum(done for done, _ in kernels), sum(count for _, count in kernels))
+            if len(kernels) == len(processes):
+                finished = [effort for done, efforts in kernels.values() for effort in efforts[:done]]
+                begun = [effort for done, efforts in kernels.values() for effort in efforts[done : done + 1]]
+                others = [effort for done, efforts in kernels.values() for effort in efforts[done + 1 :]]
+                progress.show(finished, begun + others, len(begun))
         else:
             answers[number] = message
     return answers
 
 
-def report(done: int, count: int) -> None:
-    """Tell the parent process how many kernels are compiled; for builders."""
-    _send((done, count))
+def report(done: int, efforts: list[float]) -> None:
+    """Tell the parent process how many kernels are compiled, and the efforts of all; for builders."""
+    _send((done, efforts))
 
 
 def _send(message: Any) -> None:

@@ -13,6 +13,7 @@ import numpy as np
 from tinyonnx.codegen import code_cache
 from tinyonnx.codegen.arguments import cells, kinds_of, leaves
 from tinyonnx.codegen.kernel import Kernel
+from tinyonnx.codegen.parallel import effort
 from tinyonnx.codegen.processor import processor
 from tinyonnx.ir import Array
 from tinyonnx.sizes.arrays import SizedArray
@@ -168,10 +169,11 @@ class UnitLayout:
             self._kernels[kernel, kinds] = len(self._kernels)
         return self._kernels[kernel, kinds]
 
-    def finished(self, compiled: Callable[[int, int], None] = lambda done, count: None) -> Unit:
-        """Compile all kernels and return the unit; `compiled` is called with the number done and their count."""
+    def finished(self, compiled: Callable[[int, list[float]], None] = lambda done, efforts: None) -> Unit:
+        """Compile all kernels and return the unit; `compiled` is called with the number done and all their efforts."""
+        efforts = [effort(kernel) for kernel, _ in self._kernels]
         for number, (kernel, kinds) in enumerate(self._kernels):
-            compiled(number, len(self._kernels))
+            compiled(number, efforts)
             self.unit.objects.append(code_cache.linkable(kernel, kinds))
         return self.unit
 

@@ -96,6 +96,6 @@ def test_primitives_and_their_code_have_the_same_parameters() -> None:
         pytest.skip("nothing is compiled")
     from tinyonnx.codegen import emit_tiles
 
-    for emit in (emit_tiles.gemm_tile, emit_tiles.taps_tile):
+    for emit in (emit_tiles.gemm_tile, emit_tiles.gemm_tiles, emit_tiles.taps_tiles):
         meaning = getattr(primitives, emit.__name__).function
         assert list(inspect.signature(emit).parameters)[1:] == list(inspect.signature(meaning).parameters)

@@ -6,7 +6,10 @@ When numba is updated, these tests say what changed; then the bound in pyproject
 from __future__ import annotations
 
 import ast
+import dis
+import importlib
 import inspect
+import pkgutil
 import re
 import tomllib
 from importlib.metadata import version
@@ -18,10 +21,18 @@ import numba.core.cgutils
 import numba.core.codegen
 import numba.core.compiler_lock
 import numba.core.cpu
+import numba.core.event
 import numba.core.options
+import numba.core.types.functions
 import numba.core.typing.templates
 import numba.np.arrayobj
 import pytest
+
+import audiotag.features
+import audiotag.standalone
+import tinyonnx.kernels
+import tinyonnx.runtime
+from tinyonnx.codegen.kernel import Helper, Primitive
 
 ROOT = Path(__file__).resolve().parents[3]
 CODEGEN = numba.core.codegen
@@ -40,6 +51,9 @@ ATTRIBUTES = {"_tm", "_tm_features", "_getvalue"}
 """Private attributes that it reads from an object."""
 
 INTERNAL = {
+    "start_event": (numba.core.event, ["kind", "data"]),
+    "end_event": (numba.core.event, ["kind", "data", "exc_details"]),
+    "get_call_type": (numba.core.types.functions.BaseFunction, ["self", "context", "args", "kws"]),
     "get_executable": (numba.core.cpu.CPUContext, ["self", "library", "fndesc", "env"]),
     "make_array": (numba.core.cpu.CPUContext, ["self", "typ"]),
     "get_dummy_value": (numba.core.cpu.CPUContext, ["self"]),
@@ -69,6 +83,28 @@ def test_attributes_are_there() -> None:
     assert numba.core.compiler_lock.global_compiler_lock.is_locked() is False
 
 
+def _kernel_functions() -> list[Any]:
+    """All functions that are compiled, of both packages."""
+    found = {}
+    for package in (tinyonnx.kernels, tinyonnx.runtime, audiotag.features, audiotag.standalone):
+        for module in pkgutil.walk_packages(package.__path__, f"{package.__name__}."):
+            values = vars(importlib.import_module(module.name)).values()
+            found.update({id(v): v.function for v in values if isinstance(v, Helper) and not isinstance(v, Primitive)})
+    return list(found.values())
+
+
+def test_kernels_need_no_pass_that_is_left_out() -> None:
+    """numba's passes for closures, `with`, generators, exceptions and questions about types aren't run."""
+    functions = _kernel_functions()
+    assert len(functions) > 200
+    for function in functions:
+        name, code = f"{function.__module__}.{function.__name__}", function.__code__
+        assert not [value for value in code.co_consts if inspect.iscode(value)], name
+        assert not {"isinstance", "hasattr", "getattr", "literally", "literal_unroll"} & {*code.co_names}, name
+        steps = {step.opname for step in dis.get_instructions(code)}
+        assert not {"RAISE_VARARGS", "BEFORE_WITH", "YIELD_VALUE", "MAKE_FUNCTION"} & steps, name
+
+
 def test_the_lists_are_complete() -> None:
     used = set()
     for path in (ROOT / "tinyonnx/codegen").glob("*.py"):
@@ -85,7 +121,7 @@ def test_the_lists_are_complete() -> None:
             }
             strings = (node.value for node in ast.walk(tree) if isinstance(node, ast.Constant))
             used |= {text for text in strings if isinstance(text, str) and re.fullmatch(r"_[a-z][a-z_]+", text)}
-    assert used - {"_nrt"} == PRIVATE.keys() | ATTRIBUTES
+    assert used - {"_nrt", "_tinyonnx_call_types"} == PRIVATE.keys() | ATTRIBUTES
 
 
 def test_newer_releases_are_not_installed_untested() -> None:

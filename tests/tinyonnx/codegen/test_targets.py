@@ -12,7 +12,10 @@ import numpy as np
 import pytest
 
 from tinyonnx.codegen import targets
+from tinyonnx.codegen.arguments import kinds_of
+from tinyonnx.codegen.kernel import DISABLED
 from tinyonnx.codegen.targets import LEVELS, TARGETS, level_of
+from tinyonnx.kernels import elementwise
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -97,3 +100,13 @@ def test_names_of_hosts(
     monkeypatch.setattr(targets.sys, "platform", platform)
     monkeypatch.setattr(targets.platform, "machine", lambda: machine)
     assert (targets.host(), targets.architecture()) == (host, architecture)
+
+
+@pytest.mark.skipif(DISABLED, reason="nothing is compiled")
+def test_code_for_a_linker_is_the_same_whatever_was_compiled_before() -> None:
+    from tinyonnx.codegen import compiler
+
+    kinds = kinds_of([np.zeros(4, np.uint32)] * 2)
+    first = compiler.compile_kernel(elementwise.copy, kinds, "entry", linkable=True)
+    compiler.compile_kernel(elementwise.copy, kinds_of([np.zeros(4, np.uint8)] * 2))
+    assert compiler.compile_kernel(elementwise.copy, kinds, "entry", linkable=True) == first
