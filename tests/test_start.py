@@ -51,7 +51,7 @@ def test_an_interrupted_import_ends_quietly(command, module):
 
 @pytest.mark.parametrize("module", ["audiotag.commands.models", "numpy"])
 def test_an_import_of_a_running_command_ends_quietly(module):
-    """Numpy's modules in C would make an ImportError of KeyboardInterrupt."""
+    """Without care, numpy's C modules turn a KeyboardInterrupt into an ImportError."""
     assert started(INTERRUPTED, module, "audiotag", "models", "info", "audiotag-tiny") == (130, "", "")
 
 

@@ -34,8 +34,8 @@ class Difference:
 def is_off(outputs: Sequence[Any], truth: Sequence[Any], factor: float, scale: float, narrow: str = "") -> bool:
     """Return whether outputs are further from those of a float32 run than the rounding of their own type explains.
 
-    The tolerance of each output is that of its type, or of the type `narrow` of an input if that is greater, times
-    `factor`, of numbers of at least this scale.
+    The tolerance of a number is that of its type, or of the type `narrow` of an input if that is greater, times
+    `factor`; for floats of 2 bytes or more it is at least a share of `scale`.
     """
     if len(outputs) != len(truth):
         return True

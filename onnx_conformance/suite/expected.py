@@ -18,7 +18,7 @@ RANDOM = "random: "
 
 
 _VERSION = re.compile(r"onnx(?P<older><)?(?:>=)?(?P<major>\d+)\.(?P<minor>\d+): ")
-"""Prefix of the reason of a case that only some releases of onnx have or define like this: `onnx<1.23: `."""
+"""Prefix of a reason that is valid for some releases of onnx only, such as `onnx<1.23: `."""
 
 
 def read_expected(path: Path, onnx_version: str = onnx.__version__) -> dict[str, str]:

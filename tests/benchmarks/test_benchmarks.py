@@ -1,4 +1,4 @@
-"""The benchmarks' machinery; how fast anything is, isn't asserted."""
+"""The code of the benchmarks; no speed is asserted."""
 
 from __future__ import annotations
 

@@ -69,8 +69,8 @@ REPLACED = {
 """Replacements for resources outside of this machine, those others may be using, and commands that take minutes."""
 
 FINE = {r"^grep ": (0, 1), r"^tinyonnx reduce ": (1,), r"^onnx-conformance fuzz ": (0, 1)}
-"""Exit codes that are not failures: grep's 1 means no match, reduce's that a model does not differ, fuzz's 1 that the
-runtime under test has a fault."""
+"""Exit codes that are not failures: 1 from grep means no match, 1 from reduce that a model does not differ, and 1
+from fuzz that the runtime under test has a fault."""
 
 MARKS = {"README.md": (), "docs/standalone.md": pytest.mark.targets}
 """The marks of pages; all others are trials."""

@@ -88,7 +88,7 @@ def _is_exact(found: Halved, index: Array, content: Array) -> bool:
 
 
 def _ascending(index: Array, known: Array) -> Array:
-    """Let the elements that are padding, zeros of no channel, continue the channels before them."""
+    """Replace the index of each padding element by one more than that of the element before it."""
     places = np.arange(len(index))
     last = np.maximum.accumulate(np.where(known, places, 0))
     result: Array = index[last] + places - last

@@ -1,8 +1,8 @@
 """A model for every size of an axis of its input: plans for many sizes, as words of a binary.
 
 The kernels, the rows and the table that fills them are those of a session (`tinyonnx.runtime.sized`). A session
-asks binders again when it meets sizes for which they decide otherwise; here all variants are found beforehand, by
-evaluating the conditions of those that are known for all sizes that are left.
+binds again for sizes at which binders decide otherwise; here all variants are found beforehand, by evaluating
+the conditions of those that are known for all sizes that are left.
 """
 
 from __future__ import annotations

@@ -62,7 +62,7 @@ def set_default_logger_callback(
 ) -> None:
     """Call `callback(severity, category, logid, code_location, message)` for messages of the logger "tinyonnx".
 
-    None removes it. `severity` is the least: 0 verbose, 1 information, 2 warning, 3 error, 4 fatal.
+    None removes it. `severity` is the lowest that is passed on: 0 verbose, 1 information, 2 warning, 3 error, 4 fatal.
     """
     logger = logging.getLogger("tinyonnx")
     for handler in [h for h in logger.handlers if isinstance(h, _Callback)]:

@@ -327,9 +327,10 @@ class InferenceSession(SessionDescription):
         return self._preparation.means
 
     def round_weights(self, means: Mapping[str, Array]) -> None:
-        """Round weights to bfloat16 in all plans made from now on, with means that `operand_means` gave elsewhere.
+        """Round weights to bfloat16 in all plans made from now on.
 
-        Their other operands are rounded where `precision` is "bfloat16".
+        `means` are the `operand_means` of another session of the same model. The other operands of the products are
+        rounded where `precision` is "bfloat16".
         """
         self._preparation.round_weights(means)
         self._has_stored_plans = False

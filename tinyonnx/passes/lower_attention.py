@@ -375,7 +375,7 @@ def _tables(
     if ids is not None:
         if ids.static_shape == (1,) and (batch, length) != (1, 1):
             if are_sizes(vector([length])):
-                raise NotLowerable("the first position is given, and their number varies")
+                raise NotLowerable("only the first position is given, and the number of positions varies")
             steps = low.constant(np.arange(length), ids.dtype)
             ids = low.reshaped(low.one("Add", ids, steps), [1, length])
         elif ids.static_shape not in ((batch, length), (1,)):

@@ -106,7 +106,7 @@ async def many(server: Server, count: int, data: bytes) -> list[int]:
 
 
 def until(condition: Any, seconds: float = 300, state: Any = None) -> None:
-    """Wait for a condition; `state` is a function for the message if it doesn't come."""
+    """Wait for a condition; after `seconds` fail with the text that `state` returns."""
     end = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < end, f"waited in vain: {state() if state else ''}"

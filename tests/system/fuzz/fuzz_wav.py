@@ -2,7 +2,7 @@
 
 python -m tests.system.fuzz.fuzz_wav [COUNT [SEED]]
 
-A finding is a file without end, and samples other than the package's; it ends the run, and is printed.
+A finding is a file that is read without end, or with samples other than the package's; it is printed and ends the run.
 """
 
 from __future__ import annotations

@@ -188,7 +188,7 @@ def test_results_whose_size_only_the_operator_knows(tmp_path: Path) -> None:
 )
 @pytest.mark.parametrize("fed", [True, False])
 def test_ranks_beyond_numpys(node: str, fed: bool, tmp_path: Path) -> None:
-    """65 dimensions, of which the planner knows or learns when it runs."""
+    """Shapes of 65 dimensions, known to the planner or only during the run."""
     feeds = {"x": np.zeros(1, np.float32)}
     shape = {"s": np.ones(65, np.int64), "t": np.arange(1, 66)}
     constants = "float[1] u = {1}"

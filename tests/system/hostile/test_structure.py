@@ -134,7 +134,7 @@ def test_nodes_in_any_order() -> None:
 
 
 def test_deep_chains_are_no_recursion() -> None:
-    """Thousands of nodes in a row, of kinds that passes follow from one to the next."""
+    """Thousands of nodes in a row, of operators for which passes look at the node before."""
     chain = 3000
     for op in ("Reshape", "Squeeze", "Dropout", "Relu", "Add"):
         lines = [

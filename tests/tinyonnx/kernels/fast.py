@@ -185,7 +185,7 @@ class Scratch:
         self.bound = BoundKernel(call.kernel, (*call.args, self.inner) if call.scratch else call.args)
 
     def run(self, part: int, parts: int, surroundings: Sequence[Array]) -> Array:
-        """Run a share; returns where it wrote to the scratch. Asserts that it wrote to nothing around the arrays."""
+        """Run a share and return where it wrote to the scratch; assert that it wrote to nothing around the arrays."""
         bits = self.inner.view(np.uint32)
         bits[:] = MARK
         margins = [(memory, memory[:MARGIN].tobytes(), memory[-MARGIN:].tobytes()) for memory in surroundings]

@@ -21,7 +21,7 @@ ENVIRONMENT = {
     **{key: os.environ[key] for key in ("HOME", "PATH", "WINEPREFIX") if key in os.environ},
     "WINEDEBUG": "-all",
 }
-"""The environment in which they run: wine needs a home, and writes much to stderr without the last one."""
+"""Environment of these programs: wine needs HOME, and writes much to stderr without WINEDEBUG."""
 
 
 def needed(*programs: str) -> str:

@@ -60,7 +60,7 @@ def described(graph: Graph) -> object:
 
 
 def reloaded(graph: Graph) -> Graph:
-    """Return the graph written, found valid by onnx, read back and found equal."""
+    """Write a graph and read it back; assert that onnx finds the file valid and that both graphs are equal."""
     data = to_bytes(graph)
     onnx.checker.check_model(onnx.load_from_string(data), full_check=True)
     again = load(data)

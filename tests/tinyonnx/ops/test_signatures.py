@@ -26,7 +26,7 @@ for _schema in sorted(defs.get_all_schemas_with_history(), key=lambda s: s.since
     HISTORY.setdefault((_schema.domain, _schema.name), []).append(_schema)
 
 FOREIGN = {("LayerNormalization", 1), ("SimplifiedLayerNormalization", 1)}
-"""ONNX Runtime's, which it keeps in ONNX's domain."""
+"""Operators of ONNX Runtime that it registers in ONNX's domain."""
 
 ENTRIES = [
     e

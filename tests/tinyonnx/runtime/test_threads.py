@@ -45,7 +45,7 @@ def run(session: tinyonnx.InferenceSession, x: Array) -> Array:
 
 @pytest.fixture
 def two_processors(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Threads help each other even where the tests have one processor."""
+    """Report several processors, so that threads help each other on any machine."""
     monkeypatch.setattr(threads, "available", lambda: 4)
 
 
