@@ -13,7 +13,9 @@ import pytest
 
 import tinyonnx
 from tinyonnx.ir import Graph
+from tinyonnx.ort import preparation
 from tinyonnx.passes import Remark
+from tinyonnx.passes.widen_float16 import widen_float16
 from tinyonnx.runtime import decisions
 
 
@@ -71,6 +73,12 @@ def optimise(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Optimised]:
         return Optimised(plan.graph, plan.remarks, error)
 
     return run
+
+
+@pytest.fixture
+def narrow(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Leave float16 as it is, so that the other passes meet it."""
+    monkeypatch.setattr(preparation, "PIPELINE", [each for each in preparation.PIPELINE if each is not widen_float16])
 
 
 def unoptimised(text: str, **feeds: np.ndarray) -> list[np.ndarray]:

@@ -165,7 +165,7 @@ def test_batchnorm_stays_where_weights_would_overflow(optimise):
     assert result.error < 1e10  # of results about 1e15
 
 
-def test_batchnorm_stays_with_weights_of_little_range(optimise):
+def test_batchnorm_stays_with_weights_of_little_range(optimise, narrow):
     one = int(np.float16(1).view(np.uint16))
     weights = f"float16[1,4,1,1] w = {{{one}, {one}, {one}, {one}}}, float16[1] k = {{{one}}}"
     body = "c = Conv(x, w) y = BatchNormalization(c, k, k, k, k)"

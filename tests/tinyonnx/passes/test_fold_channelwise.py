@@ -98,7 +98,7 @@ def test_infinities_stay_outside_of_the_weights(optimise, op):
     [("float", 1e30, 1e30, 1e-35, "Mul"), ("float", 1e30, 1e-30, 1e-35, "Div"), ("float16", 1e-4, 1e4, 6e4, "Div")],
     ids=["overflow", "overflow of a quotient", "underflow"],
 )
-def test_weights_that_would_leave_their_range_stay(optimise, element, w, k, x, op):
+def test_weights_that_would_leave_their_range_stay(optimise, narrow, element, w, k, x, op):
     dtype = np.float32 if element == "float" else np.float16
     if dtype == np.float16:  # written as its bits
         w, k = (int(np.float16(number).view(np.uint16)) for number in (w, k))
