@@ -103,5 +103,7 @@ def _takes_noise(node: NodeProto, i: int, array: Any, scales: bool) -> bool:
 
 
 def _factors(array: Any, r: np.random.Generator) -> Any:
+    """Return factors that differ from one by a unit in the last place; zeros, whose sign is open, get any sign."""
     step = np.finfo(array.dtype).eps
-    return (1 + step * r.integers(-1, 2, array.shape)).astype(array.dtype)
+    factors = np.where(array == 0, r.choice((-1.0, 1.0), array.shape), 1 + step * r.integers(-1, 2, array.shape))
+    return factors.astype(array.dtype)

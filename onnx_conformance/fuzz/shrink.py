@@ -141,6 +141,6 @@ def _plainer(array: Any) -> Iterator[Any]:
         candidates.append((np.arange(array.size) % 7 + 1).reshape(array.shape).astype(array.dtype))
         if array.dtype.kind == "f":
             candidates += [np.round(array).astype(array.dtype), np.round(array, 2).astype(array.dtype)]
-    for candidate in candidates:
+    for candidate in map(np.asarray, candidates):  # numpy rounds an array without axes to a number
         if candidate.tobytes() != array.tobytes():
             yield candidate

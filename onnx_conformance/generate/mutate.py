@@ -259,7 +259,7 @@ def attribute_values(schema: Any, name: str, known: list[Any]) -> list[Any]:
     if attribute.type == defs.OpSchema.AttrType.INT:
         if _are_flags([*options, default.i]) and (options or default.name):
             return [0, 1]
-        return _range(options, default)
+        return _range(options, default, 0 if name.endswith("mode") else 1)
     if attribute.type == defs.OpSchema.AttrType.FLOAT:
         options += [0.5, 1.0, 3.0]
         if default.name:
@@ -299,12 +299,12 @@ def reattribute(r: Random, draft: Draft, known: Mapping[tuple[Operator, str], li
         set_attribute(draft, name, options[r.integers(len(options))])
 
 
-def _range(known: list[Any], default: AttributeProto) -> list[int]:
-    """Return the whole numbers from the least that is known to one beyond the greatest, if they are few."""
+def _range(known: list[Any], default: AttributeProto, beyond: int) -> list[int]:
+    """Return the whole numbers from the least that is known to the greatest, and `beyond` more, if they are few."""
     values = [*known, *([default.i] if default.name else [])]
     if not values:
         return [0, 1]
-    lowest, highest = min(values), max(values) + 1
+    lowest, highest = min(values), max(values) + beyond
     return list(range(lowest, highest + 1)) if highest - lowest < 32 else values
 
 
