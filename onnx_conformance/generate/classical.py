@@ -13,7 +13,7 @@ _MODES = ("BRANCH_LEQ", "BRANCH_LT", "BRANCH_GTE", "BRANCH_GT", "BRANCH_EQ", "BR
 
 
 def rows(r: Random) -> RandomNode:
-    """Functions of each row or number; few different numbers, of both signs."""
+    """Add functions of each row or number; few different numbers, of both signs."""
     x = np.round(2 * floats(r, int(whole(r, 1, 4)), width := int(whole(r, 1, 9)))) / np.float32(2)
     match one(r, "Normalizer", "Normalizer", "Scaler", "Binarizer"):
         case "Normalizer":
@@ -38,7 +38,7 @@ def linear_regressor(r: Random) -> RandomNode:
 
 
 def trees(r: Random) -> RandomNode:
-    """A TreeEnsembleRegressor; thresholds are among the numbers, so that the comparisons meet equal ones."""
+    """Add a TreeEnsembleRegressor; thresholds are among the numbers, so that the comparisons meet equal ones."""
     width, targets = int(whole(r, 1, 4)), int(whole(r, 1, 3))
     nodes: dict[str, list[Any]] = {name: [] for name in (
         "treeids", "nodeids", "featureids", "values", "modes", "truenodeids", "falsenodeids",

@@ -308,7 +308,7 @@ def _array(content: Array, dtype: str, shape: tuple[int, ...]) -> Array:
 
 
 def _kernel_step(guard: int) -> LayoutStep:
-    """A step of kernels, whose rows are stored elsewhere."""
+    """Return a step of kernels, whose rows are stored elsewhere."""
     return LayoutStep(cast(Any, None), cast(Any, None), guard)
 
 

@@ -167,7 +167,7 @@ def _visible(before: Array, queries: int, keys: int, window: int) -> Array:
 
 
 def _weights(scores: Array, sink: Array | None, options: GroupAttributes) -> Array:
-    """Softmax of scores, with a further score, that of `sink` [N] or 0, which has no value."""
+    """Return the softmax of scores and of one more, `sink` [N] or 0, which has no value."""
     top = scores.max(axis=-1, keepdims=True, initial=-np.inf)
     extra = None
     if sink is not None:
