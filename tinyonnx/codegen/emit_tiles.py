@@ -12,7 +12,7 @@ import numba.core.errors
 from llvmlite import ir
 
 from tinyonnx.codegen.emitter import F32, I32, INDEX, Emitter
-from tinyonnx.codegen.primitives import LANES, PAIRS
+from tinyonnx.codegen.primitives import HALF, LANES, PAIRS
 
 # numba's own annotations cover only a part of it
 types: Any = numba.types
@@ -88,15 +88,16 @@ def gemm_tile(
 ) -> None:  # fmt: skip
     """Emit the code of `primitives.gemm_tile`."""
     b = e.builder
+    width, vectors = (LANES, vectors) if vectors > 0 else (HALF, 1)
     panel = vectors * LANES
     source, weights, bias = e.at(x.data, x.start), e.at(w.data, w.start), e.at(w.bias, w.bias_start)
     starts = [e.at(source, e.times(x.step, r)) for r in range(rows)]
     multiply_add = e.add_pair_products if run == PAIRS else e.fma
-    bias_columns = [e.load(e.at(bias, v * LANES)) for v in range(vectors)]
+    bias_columns = [e.load(e.at(bias, v * LANES), None, width) for v in range(vectors)]
 
     def load_columns(weights: Any, k: Any) -> list[Any]:
         here = e.at(weights, k * panel if isinstance(k, int) else e.times(k, panel))
-        return [e.load(e.at(here, v * LANES)) for v in range(vectors)]
+        return [e.load(e.at(here, v * LANES), None, width) for v in range(vectors)]
 
     def looped(offset: Any, weights: Any, acc: list[Any]) -> list[Any]:
         run_starts = [e.at(start, offset) for start in starts]
@@ -105,7 +106,7 @@ def gemm_tile(
             columns = load_columns(weights, k)
             new = []
             for r, start in enumerate(run_starts):
-                value = e.splat(b.load(e.at(start, k)))
+                value = e.splat(b.load(e.at(start, k)), width)
                 new += [multiply_add(value, columns[v], acc[r * vectors + v]) for v in range(vectors)]
             return new
 
@@ -120,7 +121,7 @@ def gemm_tile(
             for k in range(run):
                 place = r * step + k
                 if place not in loaded:
-                    loaded[place] = e.splat(b.load(e.at(start, place)))
+                    loaded[place] = e.splat(b.load(e.at(start, place)), width)
                 for v in range(vectors):
                     acc[r * vectors + v] = e.fma(loaded[place], columns[k][v], acc[r * vectors + v])
         return acc
@@ -139,7 +140,7 @@ def gemm_tile(
     lines = out.lines
     columns = [e.times(lines.column, v) for v in range(vectors - 1)] + [out.last]
     offsets = [b.add(b.add(lines.start, e.times(lines.step, r)), c) for r in range(rows) for c in columns]
-    e.finish(total, offsets, lines, epilogue, e.first(out.lanes) if vectors == 1 else None)
+    e.finish(total, offsets, lines, epilogue, e.first(out.lanes, width) if vectors == 1 else None)
 
 
 @tile(constants=4)

@@ -26,12 +26,11 @@ class _BFloat(ir.types.Type):  # type: ignore[misc]
 
 F32, I32, INDEX = ir.FloatType(), ir.IntType(32), ir.IntType(64)
 VECTOR = ir.VectorType(F32, LANES)
-POINTER = VECTOR.as_pointer()
 PAIRS_OF_BFLOAT16 = ir.VectorType(_BFloat(), 2 * LANES)
 
 
 class Emitter:
-    """Emits code on vectors of LANES floats at the builder's position."""
+    """Emits code on vectors of LANES floats, and of half as many, at the builder's position."""
 
     def __init__(self, builder: Any) -> None:
         self.builder = builder
@@ -43,15 +42,16 @@ class Emitter:
         return self.builder.call(function, arguments)
 
     def fma(self, a: Any, b: Any, c: Any) -> Any:
-        return self.intrinsic(f"llvm.fmuladd.v{LANES}f32", VECTOR, a, b, c)
+        return self.intrinsic(f"llvm.fmuladd.v{a.type.count}f32", a.type, a, b, c)
 
     def add_pair_products(self, a: Any, b: Any, total: Any) -> Any:
         """Return total + a·b of vectors whose lanes are pairs of bfloat16; needs AVX512-BF16.
 
         The product may load `a`.
         """
-        pairs = (self.builder.bitcast(value, PAIRS_OF_BFLOAT16) for value in (b, a))
-        return self.intrinsic("llvm.x86.avx512bf16.dpbf16ps.512", VECTOR, total, *pairs)
+        kind = ir.VectorType(_BFloat(), 2 * total.type.count)
+        pairs = (self.builder.bitcast(value, kind) for value in (b, a))
+        return self.intrinsic(f"llvm.x86.avx512bf16.dpbf16ps.{32 * total.type.count}", total.type, total, *pairs)
 
     def pairs(self, first: Any, second: Any) -> Any:
         """Round two vectors of floats to bfloat16 and return them as the lanes of one vector, with AVX512-BF16.
@@ -71,32 +71,32 @@ class Emitter:
     def times(self, step: Any, count: int) -> Any:
         return self.builder.mul(step, INDEX(count))
 
-    def splat(self, scalar: Any) -> Any:
-        undefined = ir.Constant(VECTOR, ir.Undefined)
+    def splat(self, scalar: Any, width: int = LANES) -> Any:
+        """Return a vector of `width` times a scalar."""
+        undefined = ir.Constant(ir.VectorType(scalar.type, width), ir.Undefined)
         one = self.builder.insert_element(undefined, scalar, I32(0))
-        return self.builder.shuffle_vector(one, undefined, ir.Constant(ir.VectorType(I32, LANES), None))
+        return self.builder.shuffle_vector(one, undefined, ir.Constant(ir.VectorType(I32, width), None))
 
-    def first(self, lanes: Any) -> Any:
-        """Return the mask of the first `lanes` lanes."""
-        wide = ir.VectorType(I32, LANES)
-        undefined = ir.Constant(wide, ir.Undefined)
-        one = self.builder.insert_element(undefined, self.builder.trunc(lanes, I32), I32(0))
-        count = self.builder.shuffle_vector(one, undefined, ir.Constant(wide, None))
-        return self.builder.icmp_signed("<", ir.Constant(wide, list(range(LANES))), count)
+    def first(self, lanes: Any, width: int = LANES) -> Any:
+        """Return the mask of the first `lanes` of `width` lanes."""
+        count = self.splat(self.builder.trunc(lanes, I32), width)
+        return self.builder.icmp_signed("<", ir.Constant(count.type, list(range(width))), count)
 
-    def load(self, pointer: Any, mask: Any = None) -> Any:
-        pointer = self.builder.bitcast(pointer, POINTER)
+    def load(self, pointer: Any, mask: Any = None, width: int = LANES) -> Any:
+        kind = ir.VectorType(F32, width)
+        pointer = self.builder.bitcast(pointer, kind.as_pointer())
         if mask is not None:
-            name = f"llvm.masked.load.v{LANES}f32.p0"
-            return self.intrinsic(name, VECTOR, pointer, I32(4), mask, ir.Constant(VECTOR, None))
+            name = f"llvm.masked.load.v{width}f32.p0"
+            return self.intrinsic(name, kind, pointer, I32(4), mask, ir.Constant(kind, None))
         loaded = self.builder.load(pointer)
         loaded.align = 4
         return loaded
 
     def store(self, value: Any, pointer: Any, mask: Any = None) -> None:
-        pointer = self.builder.bitcast(pointer, POINTER)
+        pointer = self.builder.bitcast(pointer, value.type.as_pointer())
         if mask is not None:
-            self.intrinsic(f"llvm.masked.store.v{LANES}f32.p0", ir.VoidType(), value, pointer, I32(4), mask)
+            name = f"llvm.masked.store.v{value.type.count}f32.p0"
+            self.intrinsic(name, ir.VoidType(), value, pointer, I32(4), mask)
         else:
             self.builder.store(value, pointer).align = 4
 
@@ -152,19 +152,20 @@ class Emitter:
 
         `out` (with its residual) and `epilogue` are unpacked records.
         """
-        b = self.builder
+        b, width = self.builder, values[0].type.count
         is_code = [b.icmp_signed("==", epilogue.activation, INDEX(i)) for i in range(POSTPONED)]
 
         def add(values: list[Any]) -> list[Any]:
-            others = [self.load(self.at(out.residual, offset), mask) for offset in offsets]
+            others = [self.load(self.at(out.residual, offset), mask, width) for offset in offsets]
             return [b.fadd(v, other) for v, other in zip(values, others, strict=True)]
 
         def clip(values: list[Any]) -> list[Any]:
-            low, high = self.splat(epilogue.alpha), self.splat(epilogue.beta)
+            low, high = self.splat(epilogue.alpha, width), self.splat(epilogue.beta, width)
             return [self.clip(v, low, high) for v in values]
 
         def hard_swish(values: list[Any]) -> list[Any]:
-            sixth, half, zero, one = (ir.Constant(VECTOR, [c] * LANES) for c in (1 / 6, 0.5, 0.0, 1.0))
+            kind = values[0].type
+            sixth, half, zero, one = (ir.Constant(kind, [c] * width) for c in (1 / 6, 0.5, 0.0, 1.0))
             return [b.fmul(v, self.clip(self.fma(v, sixth, half), zero, one)) for v in values]
 
         values = self.either([(b.icmp_signed("!=", epilogue.residual, INDEX(0)), add)], values)

@@ -82,7 +82,7 @@ def convolve_looped(x: Rows, taps: Window, w: Weights, out: Pixels, epilogue: Ep
         taps_tiles(1, 0, 1, 0, x, taps, w, out, epilogue)
 
 
-@jit
+@jit(inline=True)
 def convolve_pixels(
     distance: Static, stride: int, x: Rows, taps: Window, w: Weights, out: Pixels, epilogue: Epilogue
 ) -> None:

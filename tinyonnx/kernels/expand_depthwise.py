@@ -39,10 +39,10 @@ from tinyonnx.kernels.gemm import (
     pack_panels,
     pack_rounded,
     panel_start,
-    panel_width,
     panels_of,
     pointwise_layer,
     round_rows,
+    vector_starts,
 )
 from tinyonnx.ops.conv import ConvAttributes
 from tinyonnx.ops.fused import Activation, depthwise_windows, expand_depthwise
@@ -104,15 +104,15 @@ def share_larger_first(n: int, part: int, parts: int) -> tuple[int, int]:
     return first, first + (each + 1 if part < more else each)
 
 
-@jit(inline=True)
-def clear_margins(ring: Ring, vectors: int, width: int) -> None:
-    """Fill the elements to the left and right of `width` pixels with zeros in all rows."""
-    for i in range(ring.rows * vectors):
-        at = ring.start + i * ring.row
-        for j in range(ring.margin):
-            ring.data[at + j] = np.float32(0)
-        for j in range(ring.margin + width * LANES, ring.row):
-            ring.data[at + j] = np.float32(0)
+@jit
+def clear_around(data: Array, start: int, rows: int, row: int, left: int, right: int) -> None:
+    """Fill the elements before `left` and from `right` on with zeros, in rows of `row` elements from data[start] on."""
+    for i in range(rows):
+        at = start + i * row
+        for j in range(at, at + left):
+            data[j] = np.float32(0)
+        for j in range(at + right, at + row):
+            data[j] = np.float32(0)
 
 
 @jit
@@ -195,7 +195,9 @@ def convolve_piece(
 ) -> None:
     """Expand and convolve one work item."""
     s_h, p_h = depthwise.geometry.s_h, depthwise.geometry.p_h
-    clear_margins(ring, piece.vectors, x.width)
+    clear_around(
+        ring.data, ring.start, ring.rows * piece.vectors, ring.row, ring.margin, ring.margin + x.width * LANES
+    )  # fmt: skip
     ready = begin = max(piece.begin * s_h - p_h, 0)
     if ring.pixels > 0:
         end = min((piece.end - 1) * s_h - p_h + ring.rows, x.height)
@@ -240,12 +242,27 @@ def expand_and_convolve(
         if run == PAIRS and item != ready:
             round_rows(x.data, start, x.height * x.width, x.channels, scratch, rounded)
             ready = item
-        width = panel_width((n - column + LANES - 1) // LANES)
+        vectors = (n - column + LANES - 1) // LANES
+        width = vectors if vectors <= 3 else 2
         piece = Piece(item, rounded if run == PAIRS else start, column, width, y, end_y)
         convolve_piece(run, source, expand, depthwise, ring, piece, means, out)
 
 
 # -- the operator -----------------------------------------------------------------------
+
+
+def _whole(matrix: Array) -> Array:
+    """Repeat columns of a matrix [k, n] as the last vector does, so that all vectors of the ring are computed whole."""
+    n = matrix.shape[1]
+    return matrix if n < LANES else np.hstack([matrix[:, start : start + LANES] for start in vector_starts(n)])
+
+
+def _pack_whole(matrix: Array) -> Array:
+    return pack_panels(_whole(matrix))
+
+
+def _pack_whole_rounded(matrix: Array) -> Array:
+    return pack_rounded(_whole(matrix))
 
 
 def _scratch(x: Image, out: Image, geometry: Geometry, rounded: bool) -> int:
@@ -293,7 +310,7 @@ def bind_expand_depthwise(
     assert out is not None
     source, target = image(x), image(out)
     numbers = geometry_of(depthwise_windows(x, w, taps, geometry))
-    pack = pack_rounded if rounded else pack_panels
+    pack = _pack_whole_rounded if rounded else _pack_whole
     expand = pointwise_layer(pool, w, b, epilogue_of(expand_activation), pack)
     depthwise = depthwise_layer(pool, taps, taps_b, epilogue_of(activation), numbers)
     sums = target.data[:0] if means is None else flat(means)

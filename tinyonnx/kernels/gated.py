@@ -106,7 +106,7 @@ def gate_panels(gate: Array, w: Array, k: int, n: int, out: Array, part: int, pa
     vectors = (n + LANES - 1) // LANES
     at = 0
     while vectors > 0:
-        columns = panel_width(vectors) * LANES
+        columns = panel_width(vectors, n) * LANES
         for r in range(first, end):
             begin = at + r * columns
             source, target, factor = w[begin : begin + columns], out[begin : begin + columns], gate[r]

@@ -1,9 +1,10 @@
 """Products with a constant matrix in register tiles: Gemm, FusedGemm, MatMul, Linear.
 
-The constant matrix is packed into panels of 2 vectors of columns (1 to 3 in the last panel), each [k, columns]. If the
-columns don't fill the last panel, its last vector is moved to the left, over columns that are then computed twice; only
-results narrower than one vector need a mask. The last tile of rows is moved up in the same way, so that no element
-outside the arrays is read or written.
+The constant matrix is packed into panels of 2 vectors of columns (see `panel_width` for the last ones), each
+[k, columns]. If the columns don't fill the last vector, it is moved to the left, over columns that are then computed
+twice; with registers of 512 bits, its lower half is left out if it contains only such columns. Only results narrower
+than one vector need a mask. The last tile of rows is moved up in the same way, so that no element outside the arrays is
+read or written.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from tinyonnx.codegen.primitives import (
     FEW_1,
     FEW_2,
     FEW_3,
+    HALF,
     LANES,
     LOOPED,
     PAIRS,
@@ -68,6 +70,9 @@ _NEAR = 4096
 _MANY, _TALL = 1 << 18, 384
 """Number of weights above which they don't stay in the L2 cache, and rows per block of such products."""
 
+HALVED = HALF if LANES == 16 else 0
+"""Number of last columns up to which tiles of half a vector are used: with registers of 512 bits, else 0."""
+
 _GROUP = 8
 """Panels whose results are activated together, while they are in the L1 or L2 cache."""
 
@@ -87,12 +92,15 @@ class Panels(NamedTuple):
 
 
 @jit
-def panel_width(vectors: int) -> int:
-    """Return the number of vectors in the next panel when `vectors` are left.
+def panel_width(vectors: int, n: int) -> int:
+    """Return the number of vectors in the next panel when `vectors` of those of `n` columns are left.
 
-    Panels of 2 are as fast as panels of 3 and easier to divide; 3 are left to one panel.
+    Panels of 2 are as fast as panels of 3 and easier to divide. The last vector has a panel of its own if half of it is
+    enough; without halves 3 are left to one panel.
     """
-    return 3 if vectors == 3 else min(vectors, 2)
+    if HALVED == 0:
+        return 3 if vectors == 3 else min(vectors, 2)
+    return 1 if vectors == 2 and 0 < n % LANES <= HALVED else min(vectors, 2)
 
 
 @jit
@@ -144,7 +152,7 @@ def multiply_panels(
     column = 0
     panel = w.start
     while vectors > 0:
-        width = panel_width(vectors)
+        width = panel_width(vectors, n)
         columns = width * LANES
         last = (width - 1) * out.column
         if width == vectors and n >= LANES:
@@ -153,8 +161,14 @@ def multiply_panels(
         here = Lines(out.data, out.residual, out.start + column // LANES * out.column, out.step, out.column)
         if width == 2:
             multiply_panel(ROWS_2, FEW_2, 2, run, x, m, taps, weights, Block(here, last, lanes), epilogue)
-        elif width == 3:
+        elif HALVED == 0 and width == 3:
             multiply_panel(ROWS_3, FEW_3, 3, run, x, m, taps, weights, Block(here, last, lanes), epilogue)
+        elif HALVED > 0 and vectors == 1 and 0 < n % LANES <= HALVED:
+            # the lower half of the last vector repeats columns of the one before
+            skip = HALVED if n > LANES else 0
+            weights = Weights(w.data, weights.start + skip, w.bias, weights.bias_start + skip)
+            block = Block(here, last + skip, min(n, HALVED))
+            multiply_panel(ROWS_1, FEW_1, 0, run, x, m, taps, weights, block, epilogue)
         else:
             multiply_panel(ROWS_1, FEW_1, 1, run, x, m, taps, weights, Block(here, last, lanes), epilogue)
         panel += w.depth * columns
@@ -268,7 +282,7 @@ def multiply_rounded(
 # -- packing ----------------------------------------------------------------------------
 
 
-def _starts(n: int) -> list[int]:
+def vector_starts(n: int) -> list[int]:
     """Return the first column of each vector; the last vector is moved to the left if it wouldn't be full."""
     starts = list(range(0, n, LANES))
     if n >= LANES:
@@ -284,11 +298,11 @@ def pack_bias(bias: Array) -> Array:
 def pack_panels(matrix: Array) -> Array:
     """Pack a matrix [k, n] into panels and return them as a flat array."""
     k, n = matrix.shape
-    starts = _starts(n)
+    starts = vector_starts(n)
     packed = zeros(k * len(starts) * LANES)
     at = 0
     while starts:
-        width = panel_width(len(starts))
+        width = panel_width(len(starts), n)
         panel = packed[at : at + k * width * LANES].reshape(k, width, LANES)
         for v, start in enumerate(starts[:width]):
             panel[:, v, : min(n, LANES)] = matrix[:, start : start + LANES]

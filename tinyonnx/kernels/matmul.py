@@ -27,7 +27,7 @@ def pack(b: Array, b_at: int, row_step: int, column_step: int, k: int, n: int, o
     vectors = (n + LANES - 1) // LANES
     column = 0
     while vectors > 0:
-        width = panel_width(vectors)
+        width = panel_width(vectors, n)
         for v in range(width):
             first = column + v * LANES
             if first + LANES > n:

@@ -14,6 +14,7 @@ from tinyonnx.codegen.arguments import Specialised, Static
 from tinyonnx.codegen.kernel import jit, kernel, share
 from tinyonnx.codegen.primitives import (
     FEW_PIXELS,
+    HALF,
     LANES,
     LOOPED,
     PAIRS,
@@ -48,14 +49,16 @@ from tinyonnx.kernels.conv import inside
 from tinyonnx.kernels.conv import pack as pack_conv
 from tinyonnx.kernels.depthwise import convolve_looped, convolve_unrolled, depthwise_layer, pixels_in_vector
 from tinyonnx.kernels.elementwise import activate
-from tinyonnx.kernels.expand_depthwise import margin
+from tinyonnx.kernels.expand_depthwise import clear_around, margin
 from tinyonnx.kernels.gemm import (
+    HALVED,
     Panels,
     bias_panels,
     multiply_rows,
     multiply_typed,
     pack_panels,
     pack_rounded,
+    panel_width,
     pointwise_layer,
     round_rows,
 )
@@ -78,13 +81,15 @@ _WIDEST = 5
 class Shapes(NamedTuple):
     """Numbers that are compiled in.
 
-    Of the first convolution: rows and vectors of its tile, elements under a row of its kernel and between two pixels (0
-    rows: a loop). Of the depthwise one: columns of its kernel (0: a loop), columns between two pixels, and elements
-    between two columns (0: any number). Of the last one: LOOPED for floats, PAIRS for operands rounded to bfloat16.
+    Of the first convolution: rows and vectors of its tile (see `gemm_tile`), vectors of a second tile for the last
+    columns (negative: none), elements under a row of its kernel and between two pixels (0 rows: a loop). Of the
+    depthwise one: columns of its kernel (0: a loop), columns between two pixels, and elements between two columns (0:
+    any number). Of the last one: LOOPED for floats, PAIRS for operands rounded to bfloat16.
     """
 
     rows: Specialised
     vectors: Specialised
+    rest: Specialised
     run: Specialised
     step: Specialised
     columns: Specialised
@@ -125,10 +130,10 @@ def whole_vectors(floats: int) -> int:
 
 @jit
 def stem_row(
-    rows: Static, vectors: Static, run: Static, step: Static, x: Image, layer: Convolution, ring: StemScratch,
-    middle: ImageSize, item: int, y: int,
+    rows: Static, vectors: Static, rest: Static, run: Static, step: Static, x: Image, layer: Convolution,
+    ring: StemScratch, middle: ImageSize, y: int,
 ) -> None:  # fmt: skip
-    """Compute row y of the first convolution into its slot of the ring."""
+    """Compute row y of the first convolution of a single image into its slot of the ring."""
     k_h, k_w, s_h, s_w, _, _, p_h, p_w = layer.geometry
     channels, width, c, data = x.channels, middle.width, middle.channels, ring.data
     for i in range(k_h):
@@ -136,7 +141,7 @@ def stem_row(
         padded = ring.padded + i * ring.padded_row
         line = data[padded + p_w * channels : padded + (p_w + x.width) * channels]
         if 0 <= source < x.height:
-            start = (item * x.height + source) * x.width * channels
+            start = source * x.width * channels
             read = x.data[start : start + x.width * channels]
             for j in range(x.width * channels):
                 line[j] = read[j]
@@ -149,8 +154,15 @@ def stem_row(
     pixels = Rows(data, ring.padded, s_w * channels)
     if rows > 0 and width >= rows:
         # few taps are compiled in, because loops over a variable number of them would take longer than the products
-        weights, block = Weights(layer.data, 0, layer.bias, 0), Block(lines, max(c - LANES, 0), min(c, LANES))
+        last = (vectors - 1) * LANES if rest >= 0 else max(c - LANES, 0)
+        weights, block = Weights(layer.data, 0, layer.bias, 0), Block(lines, last, min(c, LANES))
         gemm_tiles(rows, vectors, run, step, pixels, width, taps, weights, block, layer.epilogue)
+        if rest >= 0:
+            lanes, depth = LANES if rest > 0 else HALF, k_h * k_w * channels
+            skip = vectors * LANES + LANES - lanes
+            weights = Weights(layer.data, vectors * LANES * depth + LANES - lanes, layer.bias, skip)
+            block = Block(Lines(data, data, at + c - lanes, c, LANES), 0, lanes)
+            gemm_tiles(rows, rest, run, step, pixels, width, taps, weights, block, layer.epilogue)
     else:
         panels = Panels(layer.data, 0, 0, k_h * k_w * channels, layer.bias, 0)
         multiply_rows(pixels, width, taps, panels, c, lines, layer.epilogue)
@@ -219,17 +231,22 @@ def convolve_three(
     padded = scratch.shape[0] // parts * part
     start = padded + first.geometry.k_h * padded_row
     ring = StemScratch(scratch, padded, padded_row, start, rows, row, p_w * c, start + rows * row)
-    for i in range(padded, ring.middle):
-        scratch[i] = _ZERO
+    around = first.geometry.p_w * x.channels
+    clear_around(scratch, padded, first.geometry.k_h, padded_row, around, around + x.width * x.channels)
+    clear_around(scratch, start, rows, row, ring.margin, ring.margin + middle.width * c)
     begin, end = share(out.batch * out.height, part, parts)
     ready = 0
     for line in range(begin, end):
         item, y = line // out.height, line % out.height
+        size = x.height * x.width * x.channels
+        one = Image(x.data[item * size : (item + 1) * size], 1, x.height, x.width, x.channels)
         top = y * s_h - p_h
         if line == begin or y == 0:
             ready = max(top, 0)
         for source in range(max(ready, top), min(top + rows, middle.height)):
-            stem_row(shapes.rows, shapes.vectors, shapes.run, shapes.step, x, first, ring, middle, item, source)
+            stem_row(
+                shapes.rows, shapes.vectors, shapes.rest, shapes.run, shapes.step, one, first, ring, middle, source
+            )  # fmt: skip
         ready = max(ready, min(top + rows, middle.height))
         depthwise_ring_row(shapes.columns, shapes.stride, shapes.distance, depthwise, ring, middle, out.width, y)
         target = out.data[line * out.width * n : (line + 1) * out.width * n]
@@ -311,8 +328,12 @@ def bind_stem(
 
 def _shapes(first: Geometry, depthwise: Geometry, channels: int, c: int, rounded: bool) -> Shapes:
     vectors, run = -(-c // LANES), first.k_w * channels
-    rows = {1: ROWS_1, 2: ROWS_2, 3: ROWS_3}.get(vectors, 0) if run <= _LONGEST and first.d_w == 1 else 0
-    tile = (rows, vectors, run, first.s_w * channels) if rows else (0, 1, 1, 1)
+    half = 0 < c % LANES <= HALVED
+    width = panel_width(vectors, c)
+    rest = vectors - width - half if vectors > width else -1
+    rows = {1: ROWS_1, 2: ROWS_2, 3: ROWS_3}[width] if vectors <= 3 and run <= _LONGEST and first.d_w == 1 else 0
+    first_width = 0 if half and vectors == 1 else width
+    tile = (rows, first_width, rest, run, first.s_w * channels) if rows else (0, 1, -1, 1, 1)
     stride = pixels_in_vector(c, depthwise.s_w)
     stride = stride if stride > 1 else depthwise.s_w
     few = depthwise.k_w <= _WIDEST and stride <= 2 and depthwise.d_w == 1

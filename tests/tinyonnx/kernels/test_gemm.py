@@ -14,7 +14,7 @@ from tinyonnx.registry import Fast, Info, lookup
 
 
 @pytest.mark.parametrize("m", [1, 2, 9, 100])
-@pytest.mark.parametrize("n", [1, 15, 16, 33, 70, 527])
+@pytest.mark.parametrize("n", [1, 8, 15, 16, 24, 33, 40, 48, 70, 527])
 def test_gemm(m: int, n: int) -> None:
     a, b, c = noise(0, m, 19), noise(1, 19, n), noise(2, n)
     assert_close(*run("Gemm", a, b, c))
@@ -42,7 +42,7 @@ def test_matmul(shape: tuple[int, ...]) -> None:
     assert_close(*run("MatMul", noise(0, *shape), noise(1, 8, 21)))
 
 
-@pytest.mark.parametrize("n", [5, 33, 600, 1040])
+@pytest.mark.parametrize("n", [5, 24, 33, 600, 1040])
 @pytest.mark.parametrize("activation", ["", "Gelu"])
 def test_linear(n: int, activation: str) -> None:
     """The products have enough columns for activations to be applied to groups of them."""
