@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from tinyonnx.errors import Error
@@ -153,6 +154,7 @@ class Plan:
                 found += body.with_bodies()
         return found
 
-    @property
+    @cached_property
     def numpy_steps(self) -> list[NumpyStep]:
+        """The steps that run an operator's numpy function."""
         return [s for s in self.steps if isinstance(s, NumpyStep)]

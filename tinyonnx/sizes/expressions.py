@@ -262,7 +262,10 @@ class Trace:
             elif atom.kind == ADDRESS:
                 bounds[number] = 1 << 56
             else:
-                bounds[number] = max([1, *(self._bound(o, largest, bounds) for o in atom.operands)])
+                found = [self._bound(operand, largest, bounds) for operand in atom.operands]
+                bounds[~number] = bounds[number] = max(1, *found)  # the operands must have a bound, too
+                if atom.kind == QUOTIENT and isinstance(atom.operands[1], int):
+                    bounds[number] = found[0] // abs(atom.operands[1]) + 1
         return bounds[number]
 
 

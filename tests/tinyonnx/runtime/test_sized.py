@@ -49,7 +49,7 @@ def assert_planned_for_sizes(s: tinyonnx.InferenceSession) -> None:
 
 
 def check(model: ModelProto, shapes: list[tuple[int, ...]], seed: int) -> None:
-    """Run all shapes in one session, some again, each compared with a new session; one also with onnxruntime."""
+    """Run all shapes in one session, some again, each compared with a new one; one also with onnxruntime and numpy."""
     content = model.SerializeToString()
     random = np.random.default_rng(seed)
     here = session(content)
@@ -62,8 +62,12 @@ def check(model: ModelProto, shapes: list[tuple[int, ...]], seed: int) -> None:
             options = onnxruntime.SessionOptions()
             options.log_severity_level = 4
             theirs = onnxruntime.InferenceSession(content, options).run(None, feeds)
-            for a, b in zip(results, theirs, strict=True):
+            plain = tinyonnx.SessionOptions()
+            plain.graph_optimization_level = tinyonnx.GraphOptimizationLevel.ORT_DISABLE_ALL
+            numpy = tinyonnx.InferenceSession(content, plain).run(None, feeds)
+            for a, b, c in zip(results, theirs, numpy, strict=True):
                 np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-4)
+                np.testing.assert_allclose(a, c, rtol=1e-3, atol=1e-4)
     assert_planned_for_sizes(here)
 
 
@@ -125,6 +129,19 @@ def test_sequences(seed: int) -> None:
     else:
         shapes = [(int(m), int(n), 24) for m, n in zip(random.integers(1, 5, 9), random.integers(1, 60, 9))]
     check(SequenceGraphs(seed).build(), shapes, seed)
+
+
+@pytest.mark.parametrize("seed", range(40, 52))
+def test_inputs_whose_sizes_have_no_names(seed: int) -> None:
+    random = np.random.default_rng(seed)
+    model = (ImageGraphs if seed % 2 else SequenceGraphs)(seed).build()
+    for dim in model.graph.input[0].type.tensor_type.shape.dim:
+        dim.ClearField("dim_param")
+    if seed % 2:
+        shapes = [(int(k), 4, int(m), int(n)) for k, m, n in random.integers([1, 16, 16], [4, 50, 50], (7, 3))]
+    else:
+        shapes = [(int(m), int(n), 24) for m, n in random.integers(1, [5, 60], (7, 2))]
+    check(model, shapes, seed)
 
 
 def parsed(text: str, opset: int = 17) -> bytes:
