@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -143,6 +144,11 @@ def _check_rules(node: NodeProto, model: ModelProto) -> None:
             raise ValueError(f"{node.op_type} broadcasts since opset 8 only")
     if node.op_type == "TopK" and any(a.name == "sorted" and not a.i for a in node.attribute):
         raise ValueError("the order of TopK's results is open")
+    if node.op_type == "Compress" and all(name in known for name in node.input):
+        data, condition = ([d.dim_value for d in known[name].shape.dim] for name in node.input)
+        axis = next((a.i for a in node.attribute if a.name == "axis"), None)
+        if condition[0] > (math.prod(data) if axis is None else data[axis]):
+            raise ValueError("Compress has more conditions than elements")
     floats = any(n in known and known[n].elem_type in _FLOATS for n in node.input)
     if node.op_type == "Mod" and floats and not any(a.name == "fmod" and a.i == 1 for a in node.attribute):
         raise ValueError("Mod of floats needs fmod")

@@ -155,6 +155,7 @@ def test_samples_of_some_operators_have_one_of_them() -> None:
     ("opset", "text", "cause"),
     [
         (13, "m (float[2] x, int64[1] k) => (float[1] y, int64[1] i) { y, i = TopK <sorted = 0> (x, k) }", "open"),
+        (13, "m (float[4,2] x, bool[5] c) => (float[n,2] y) { y = Compress <axis = 0> (x, c) }", "conditions"),
         (7, "m (float[2] x, float[1] y) => (float[2] z) { z = Sum (x, y) }", "broadcasts"),
         (13, "m (float[2] x, float[2] y) => (float[2] z) { z = Mod (x, y) }", "fmod"),
         (5, "m (float[2] x) => (int64[2] z) { z = Cast <to = 7> (x) }", "type"),
