@@ -160,6 +160,14 @@ def test_whole_numbers_that_noise_moves_are_ties() -> None:
     assert first_difference([np.arange(8)], [np.where(np.arange(8) == 5, 4, np.arange(8))], runs) is not None
 
 
+def test_elements_that_noise_missed_by_chance_are_no_difference() -> None:
+    ours, others = np.zeros(64, np.float32), np.where(np.arange(64) == 5, 1e-6, 0).astype(np.float32)
+    moved = np.where(np.arange(64) == 5, 0, 5e-7).astype(np.float32)
+    assert first_difference([ours], [others], [[ours], [moved]]) is None
+    rare = np.where(np.arange(64) == 7, 5e-7, 0).astype(np.float32)
+    assert first_difference([ours], [others], [[ours], [rare]]) is not None
+
+
 def test_groups() -> None:
     agree = {frozenset("ab"): False, frozenset("ac"): True, frozenset("bc"): False}
     assert groups(["a", "b", "c"], agree) == [["a", "c"], ["b"]]
