@@ -152,7 +152,8 @@ class Emitter:
 
         `out` (with its residual) and `epilogue` are unpacked records.
         """
-        b, width = self.builder, values[0].type.count
+        b = self.builder
+        width = values[0].type.count if values else LANES  # tiles of 0 rows are compiled, but never run
         is_code = [b.icmp_signed("==", epilogue.activation, INDEX(i)) for i in range(POSTPONED)]
 
         def add(values: list[Any]) -> list[Any]:
@@ -164,7 +165,7 @@ class Emitter:
             return [self.clip(v, low, high) for v in values]
 
         def hard_swish(values: list[Any]) -> list[Any]:
-            kind = values[0].type
+            kind = ir.VectorType(F32, width)
             sixth, half, zero, one = (ir.Constant(kind, [c] * width) for c in (1 / 6, 0.5, 0.0, 1.0))
             return [b.fmul(v, self.clip(self.fma(v, sixth, half), zero, one)) for v in values]
 
