@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import logging
 import os
-import shutil
 import sys
 from contextlib import suppress
 
@@ -84,7 +83,9 @@ def on_terminal() -> bool:
 def show(text: str) -> None:
     """Replace the status line on a terminal; an empty text clears it."""
     global _shown
-    if on_terminal():
+    if (text or _shown) and on_terminal():
+        import shutil  # takes 3 ms, which commands without a terminal save
+
         _write(f"{_clearing()}{printable(text)[: shutil.get_terminal_size().columns - 1]}")
         _shown = bool(text)
 

@@ -10,6 +10,7 @@ import numpy as np
 
 from audiotag.errors import AudioError, ModelError
 from audiotag.features import mel
+from audiotag.features.samples import NO_SAMPLES
 from audiotag.models.frames import PIECE, STEP, FramePiece, MedianFilter, join
 from audiotag.sound import audio
 from audiotag.sound.windows import MAX_PIECE, SHORTEST, TOO_SHORT, Grid
@@ -64,25 +65,25 @@ class Scorer:
         longest = description.lengths.longest
         if longest is not None:
             return self._mean(list(self.windows(clip, Grid(longest, longest), embedding, notes)))
-        stream, lengths = description.stream(), list[int]()
-
-        def rows() -> Iterator[Array]:
+        stream, last, length = description.stream(), NO_SAMPLES, 0
+        parts: list[Array] = []
+        try:
             for block in self._blocks(clip, notes):
-                yield stream.push(block)
-                if stream.n_samples > MAX_PIECE * self.rate:
+                length += len(block)
+                if length > MAX_PIECE * self.rate:
                     raise AudioError(
                         clip.name,
                         f"longer than {MAX_PIECE / 60:g} min: too long for one result, use windows (--window)",
                     )
-            lengths.append(stream.n_samples)
-            yield stream.push(np.zeros(description.missing(stream.n_samples), np.float32))
-            yield stream.finish()
-
-        try:
-            joined = description.finished(mel.join_frames(rows()))
+                if len(last):
+                    parts.append(stream.push(last))
+                last = block
+            missing = description.missing(length)
+            parts.append(stream.finish(np.concatenate([last, np.zeros(missing, np.float32)]) if missing else last))
+            joined = description.finished(mel.join_frames(parts))
             if notes is not None:
-                self._note_length(lengths[0], notes)
-            return self._scored(self.network.answer(joined, embedding=embedding), 0, lengths[0])
+                self._note_length(length, notes)
+            return self._scored(self.network.answer(joined, embedding=embedding), 0, length)
         except MemoryError:
             raise AudioError(clip.name, "not enough memory to tag it in one piece, use windows (--window)") from None
 

@@ -53,10 +53,15 @@ def best_tags(
         among: consider only these indices.
     """
     indices = np.arange(len(scores)) if among is None else np.array(sorted(among), np.intp)
-    indices = indices[np.argsort(-scores[indices], kind="stable")]
+    values = scores[indices]
+    if top and top < len(values):  # few are left to be sorted
+        kept = values >= np.partition(values, -top)[-top]
+        indices, values = indices[kept], values[kept]
     if threshold is not None:
-        indices = indices[scores[indices] >= threshold]
-    return tuple(tag_of(known[i], float(scores[i])) for i in indices[:top].tolist())
+        kept = values >= threshold
+        indices, values = indices[kept], values[kept]
+    order = np.argsort(-values, kind="stable")[:top]
+    return tuple(map(tag_of, map(known.__getitem__, indices[order].tolist()), values[order].tolist()))
 
 
 def tag_of(label: Label, score: float) -> Tag:

@@ -67,7 +67,9 @@ class Progress:
 
     def reach(self, name: str, seconds: float) -> None:
         """Note the position in a clip, in seconds."""
-        clip = self._clips.setdefault(name, _Clip(seconds, seconds))
+        clip = self._clips.get(name)
+        if clip is None:
+            clip = self._clips[name] = _Clip(seconds, seconds)
         if seconds < clip.position:  # another process has begun it anew
             clip.first, clip.since = seconds, time.monotonic()
         if seconds >= LONG and clip.length is None:

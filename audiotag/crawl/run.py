@@ -72,7 +72,9 @@ class Stream:
     failures = n_done = 0
 
     def __init__(self, file: TextIO, header: str) -> None:
+        file.flush()
         self._file = file
+        self._binary = None if file.isatty() else getattr(file, "buffer", None)
         self._started = False
         self.put(header.encode())
 
@@ -90,13 +92,12 @@ class Stream:
 
     def _write(self, data: bytes) -> None:
         """Write encoded rows: to a terminal with control characters escaped, elsewhere as they are."""
-        binary = None if self._file.isatty() else getattr(self._file, "buffer", None)
-        if binary is None:
+        if self._binary is None:
             self._file.write(printable(data.decode(errors="surrogateescape"), keep="\n\t"))
-        else:
             self._file.flush()
-            binary.write(data)
-        self._file.flush()
+        else:
+            self._binary.write(data)
+            self._binary.flush()
 
 
 def remaining(files: Files, output: Output) -> Iterator[str | Failure]:

@@ -18,6 +18,7 @@ import numpy as np
 from audiotag.features import mel_stream
 from audiotag.features.fft_kernel import Curve, Tables, tables
 from audiotag.features.mel_stream import Ends, FrontEnd, State
+from audiotag.features.samples import NO_SAMPLES
 from audiotag.features.settings import MelConfig, mel_filterbank, window
 from tinyonnx.codegen.arguments import cells, kinds_of
 from tinyonnx.codegen.kernel import DISABLED, BoundKernel, Kernel
@@ -71,20 +72,21 @@ class _Workspace:
         self.registers = np.zeros(mel_stream.REGISTERS, np.int64)
         y = np.empty(mel_stream.capacity(config.n_fft, config.hop), np.float32)
         self._state = State(self.registers, y)
+        self._first = len(cells([self._state]))  # index of `x` in the row
         self._front = front_end(config)
         self._call: BoundKernel | None = None
 
     def run(self, x: Array, what: int, out: Array) -> None:
         """Write new frames to the columns of `out`, (n_mels, frames), after those of the last call."""
-        varying = np.ascontiguousarray(x, np.float32), what, out.reshape(-1), out.shape[1]
-        args = (self._state, *varying, self._front)
+        x = np.ascontiguousarray(x, np.float32)
+        args = (self._state, x, what, out.reshape(-1), out.shape[1], self._front)
         if self._call is None:
             self._call = BoundKernel(mel_stream.push, args)
         else:  # to encode all arguments for every block costs more than a short block itself
             self._call.args = args
             if not DISABLED:
-                numbers, first = cells(varying), len(cells(args[:1]))
-                self._call.row[first : first + len(numbers)] = numbers
+                numbers = x.ctypes.data, x.size, what, out.ctypes.data, out.size, out.shape[1]
+                self._call.row[self._first : self._first + len(numbers)] = numbers
         self._call.run(0, 1)
         self._call.args = (self._state, self._front)  # a workspace that is not in use must not keep samples
 
@@ -123,7 +125,7 @@ def kernel_of(config: MelConfig) -> tuple[Kernel, str]:
 class LogMelStream:
     """Log-mel features of a clip that arrives in blocks.
 
-    `push` takes (n,) float32 samples and `finish` ends the clip; both return the newly completed
+    `push` takes (n,) float32 samples, `finish` the last ones; both return the newly completed
     frames, (n_mels, t) float32. `limit`, which needs the whole clip, remains to be applied.
     """
 
@@ -138,9 +140,9 @@ class LogMelStream:
         """Take samples. Raises ValueError after the end of the clip."""
         return self._columns(x, mel_stream.ALL)
 
-    def finish(self) -> Array:
-        """End the clip. Raises ValueError if it has ended."""
-        columns = self._columns(np.empty(0, np.float32), mel_stream.LAST)
+    def finish(self, x: Array = NO_SAMPLES) -> Array:
+        """Take the last samples, if any. Raises ValueError after the end of the clip."""
+        columns = self._columns(x, mel_stream.LAST)
         assert self._workspace is not None
         _give_back(self._workspace, self.config)
         self._workspace = None
@@ -178,8 +180,10 @@ def log_mel(x: Array, config: MelConfig = DEFAULT) -> Array:
 
 
 def join_frames(blocks: Iterable[Array]) -> Array:
-    """Concatenate (n, t) blocks along time, freeing each after it is copied."""
+    """Concatenate (n, t) blocks along time, freeing each after it is copied; one alone is returned itself."""
     parts = list(blocks)
+    if len(parts) == 1:
+        return parts[0]
     joined = np.empty((len(parts[0]), sum(part.shape[1] for part in parts)), np.float32)
     parts.reverse()
     at = 0

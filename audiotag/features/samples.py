@@ -10,6 +10,10 @@ if TYPE_CHECKING:
     from tinyonnx.ir import Array
 
 
+NO_SAMPLES = np.empty(0, np.float32)
+"""A block without samples."""
+
+
 class SampleStream:
     """Samples of a clip that arrives in blocks, as one row: the counterpart of `LogMelStream`."""
 
@@ -21,5 +25,6 @@ class SampleStream:
         self.n_samples += len(x)
         return np.array(x, np.float32)[None]
 
-    def finish(self) -> Array:
-        return np.empty((1, 0), np.float32)
+    def finish(self, x: Array = NO_SAMPLES) -> Array:
+        """Return the last samples as (1, n) float32."""
+        return self.push(x)

@@ -78,6 +78,9 @@ class Length:
         return self.fixed or self.max
 
 
+_ANY_LENGTH = Length()
+
+
 @dataclass(frozen=True)
 class OutputNames:
     """Names of outputs, where they can't be found by their shapes."""
@@ -140,7 +143,7 @@ class Description:
     @property
     def lengths(self) -> Length:
         """The lengths of sound that the model takes."""
-        return self.length or Length()
+        return self.length or _ANY_LENGTH
 
     def stream(self) -> LogMelStream | SampleStream:
         """Make the front end of a clip that arrives in blocks: (rows, columns) float32; see `finished`."""

@@ -21,13 +21,16 @@ class JsonlEncoder(Encoder):
         return json_text(row.to_dict()) + "\n"
 
 
+_encode = json.JSONEncoder(ensure_ascii=False).encode
+
+
 def json_text(value: Any) -> str:
     """Encode a value as JSON in one line; only characters that are not printable are escaped.
 
     Undecodable bytes of file names, which Python has as lone surrogates, are escaped as such, so
     that the text is valid UTF-8 and `json.loads` restores the name.
     """
-    text = json.dumps(value, ensure_ascii=False)
+    text = _encode(value)
     if text.isprintable():
         return text
     # such characters occur within strings only

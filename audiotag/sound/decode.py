@@ -37,14 +37,12 @@ def open_blocks(source: Any, name: str, stack: ExitStack, notes: list[str]) -> B
     Raises:
         AudioError: it can't be read or is not sound.
     """
+    path = os.fsdecode(source) if isinstance(source, (str, os.PathLike)) else None
     try:
-        path = Path(source) if isinstance(source, (str, os.PathLike)) else None
         if path is not None:
-            if "\0" in os.fspath(path):
+            if "\0" in path:
                 raise AudioError(name, "is no path: it contains a null byte")
-            if path.is_dir():
-                raise AudioError(name, "is a directory")
-            source = stack.enter_context(path.open("rb", buffering=0))
+            source = stack.enter_context(io.FileIO(path))
         elif isinstance(source, (bytes, bytearray, memoryview)):
             source = io.BytesIO(source)
         reader = Reader(source)
@@ -59,9 +57,11 @@ def open_blocks(source: Any, name: str, stack: ExitStack, notes: list[str]) -> B
             # imported only when needed: libsndfile takes 12 ms to load, a twentieth of the time to tag a WAV file
             from audiotag.sound import compressed
 
-            blocks = compressed.blocks(reader, path, name, stack, notes)
+            blocks = compressed.blocks(reader, None if path is None else Path(path), name, stack, notes)
         yield from blocks
     except OSError as error:
+        if path is not None and os.path.isdir(path):
+            raise AudioError(name, "is a directory") from None
         raise AudioError(name, reason(error)) from None
 
 

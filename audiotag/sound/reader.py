@@ -12,6 +12,9 @@ KEPT = 64 << 20
 AHEAD = 1 << 16
 """Bytes requested at once from a source that may return fewer."""
 
+WHOLE = 1 << 20
+"""Maximum bytes of a file that is read at once."""
+
 AT_ONCE = 1 << 12
 """Minimum bytes requested from a source that may wait for them: some tenths of a second of sound."""
 
@@ -40,8 +43,10 @@ class Reader:
         self.ended = False
         self.seekable = bool(hasattr(file, "seekable") and file.seekable() and file.tell() == 0)
         self.size: int | None = None
+        self._ahead = AHEAD
         if self.seekable:
             self.size = file.seek(0, os.SEEK_END)
+            self._ahead = self.size if self.size <= WHOLE else AHEAD
             file.seek(0)
 
     @property
@@ -51,12 +56,15 @@ class Reader:
 
     def peek(self, size: int) -> bytes:
         """Return the next `size` bytes without consuming them; fewer only at the end."""
-        self._fill(size)
+        if self._at + size > len(self._buffer):
+            self._fill(size)
         return self._buffer[self._at : self._at + size]
 
     def read(self, size: int, least: int | None = None) -> bytes:
         """Consume `size` bytes; fewer only at the end or, with `least`, if no more than that are available yet."""
-        self._fill(size if least is None else least)
+        least = size if least is None else least
+        if self._at + least > len(self._buffer):
+            self._fill(least)
         data = self._buffer[self._at : self._at + size]
         self._at += len(data)
         self.position += len(data)
@@ -108,7 +116,7 @@ class Reader:
         parts = [self._buffer] if self._buffer else []
         while missing > 0:
             try:
-                data = self._some(max(missing, AHEAD)) if self._some else self._file.read(max(missing, AT_ONCE))
+                data = self._some(max(missing, self._ahead)) if self._some else self._file.read(max(missing, AT_ONCE))
             except ValueError as error:  # as for a closed file
                 raise OSError(str(error)) from None
             if not isinstance(data, (bytes, bytearray)):
