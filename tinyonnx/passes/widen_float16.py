@@ -2,7 +2,7 @@
 
 No kernel calculates in float16. Intermediate results keep float32's precision, as in onnxruntime on processors without
 arithmetic in float16; only results of the graph and what other nodes read are rounded. Nodes that move elements are
-computed in float32 if their first operand is.
+computed in float32 if their first operand is, unless the model itself casts one of their operands to float16.
 """
 
 from __future__ import annotations
@@ -49,20 +49,23 @@ _TYPED = ("dtype", "output_dtype", "precision", "softmax_precision")
 def widen_float16(rewrite: Rewrite) -> None:
     """Compute nodes with operands of float16 in float32, in the graph and its subgraphs."""
     if any(v is not None and v.dtype == _HALF for node in rewrite.graph.walk() for v in node.inputs):
-        _Widening(rewrite, rewrite.graph, {}).run()
+        _Widening(rewrite, rewrite.graph, {}, set()).run()
 
 
 class _Widening:
-    """The rewriting of one graph; `wide` has the float32 numbers of values of float16, by identity."""
+    """The rewriting of one graph.
 
-    def __init__(self, rewrite: Rewrite, graph: Graph, wide: dict[int, Value]) -> None:
-        self._rewrite, self._graph, self._wide = rewrite, graph, dict(wide)
+    `wide` has the float32 numbers of values of float16, `cast` the values that Casts of the model round, by identity.
+    """
+
+    def __init__(self, rewrite: Rewrite, graph: Graph, wide: dict[int, Value], cast: set[int]) -> None:
+        self._rewrite, self._graph, self._wide, self._cast = rewrite, graph, dict(wide), set(cast)
         self._rounded: set[int] = set()
 
     def run(self) -> None:
         for node in list(self._graph.nodes):
             for body in node.subgraphs:
-                _Widening(self._rewrite, body, self._wide).run()
+                _Widening(self._rewrite, body, self._wide, self._cast).run()
             if node.op_type == "Cast" and not node.domain:
                 self._visit_cast(node)
             elif self._is_widened(node):
@@ -75,21 +78,22 @@ class _Widening:
             return
         if result.dtype == _HALF and source.dtype == _SINGLE:
             self._wide[id(result)] = source
+            self._cast.add(id(result))
         elif source.dtype == _HALF and result.dtype == _SINGLE and id(source) in self._rounded:
             self._graph.replace_all_uses_with(result, self._wide[id(source)])
 
     def _is_widened(self, node: Node) -> bool:
         halves = [v for v in node.inputs if v is not None and v.dtype == _HALF]
-        if not halves or any(node.attributes.get(name) is not None for name in _TYPED):
+        known = all(v.dtype is not None for v in (*node.inputs, *node.outputs) if v is not None)
+        if not halves or not known or any(node.attributes.get(name) is not None for name in _TYPED):
             return False
         if node.domain == "com.microsoft":
             return node.op_type in _COMPUTES_MICROSOFT
         if node.domain:
             return False
-        moved = next((v for v in halves if v.const is None), None)
-        return node.op_type in _COMPUTES or (
-            node.op_type in _MOVES and moved is not None and id(moved) in self._wide and moved is halves[0]
-        )
+        if node.op_type not in _MOVES:
+            return node.op_type in _COMPUTES
+        return id(halves[0]) in self._wide and not any(id(v) in self._cast for v in halves)
 
     def _widen(self, node: Node) -> None:
         inputs = [self._float32(node, v) if v is not None and v.dtype == _HALF else v for v in node.inputs]

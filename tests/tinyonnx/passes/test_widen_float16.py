@@ -78,6 +78,25 @@ def test_a_rounding_that_the_model_asks_for_stays(optimise):
     assert result.ops["Cast"] == 2
 
 
+@pytest.mark.parametrize("move", ["r = Transpose(h)", "r = Concat<axis=0>(h, m)", "r = Identity(h)"])
+def test_a_rounding_that_the_model_asks_for_stays_before_moves(move):
+    """Values beyond float16's range become infinite, as in onnxruntime."""
+    text = model_text(f"h = Cast<to=10>(x) m = Neg(h) {move} y = Cast<to=1>(r)", "float[4] x", "float[n] y")
+    session = tinyonnx.InferenceSession(onnx.parser.parse_model(text).SerializeToString())
+    (y,) = session.run(None, {"x": np.array([1, 1.0001, 70000, -1e-9], np.float32)})
+    np.testing.assert_array_equal(y[:4], np.float32([1, 1, np.inf, 0]))
+
+
+@pytest.mark.parametrize("read", ["e = SequenceAt(s, i)", "e = ConcatFromSequence<axis=0>(s)"])
+def test_operands_of_unknown_type(optimise, read):
+    """Elements of sequences have no known type: what is computed with them stays in float16."""
+    constants = f"int64 i = {{0}}, {constant('k', np.array([2]))}"
+    text = model_text(
+        f"r = Exp(x) s = SequenceConstruct(r) {read} y = Add(e, k)", "float16[5] x", "float16[5] y", constants
+    )
+    assert optimise(text, x=halves(5)).error == 0
+
+
 def test_casts_between_nodes_of_both_types(optimise):
     """A normalisation in float32 between products in float16: nothing is rounded, as in onnxruntime."""
     weights = constant("w", halves(4, 4)) + ", float[4] s = {1,1,1,1}"
