@@ -16,6 +16,7 @@ import numpy as np
 from tinyonnx.ir import Array
 from tinyonnx.native.dialects import Elf
 from tinyonnx.native.halves import POWERS, halved
+from tinyonnx.native.model import CompileError
 from tinyonnx.native.unit import Constant, Place, Unit
 from tinyonnx.runtime.arena import ALIGNMENT
 
@@ -113,18 +114,30 @@ def _level(unit: Unit, name: str, constants: _Constants, dialect: Elf) -> tuple[
         label = f"{name}_{label}"
         return [*dialect.begin(label), *dialect.cells(list(map(resolved, cells))), *dialect.end(label)]
 
+    def array_of_numbers(label: str, values: Sequence[int]) -> list[str]:
+        label = f"{name}_{label}"
+        return [".p2align 3", *dialect.begin(label), *numbers(values), *dialect.end(label)]
+
     calls = [cell for kernel, row in unit.calls for cell in (Place("kernel", 0, kernel), row)]
     lines = [
         dialect.pointers,
         *array("calls", calls),
         *array("places", [cell for place in unit.places for cell in place]),
-        *array("runs", runs.tolist()),
-        *array("half_runs", constants.half_runs),
+        dialect.constants,
+        *array_of_numbers("runs", runs.tolist()),
+        *array_of_numbers("half_runs", constants.half_runs),
         dialect.data,
         ".p2align 4",
         *array("words", unit.words),
     ]
     return lines, memory + wanted
+
+
+def numbers(values: Sequence[int]) -> list[str]:
+    """Return directives for numbers of four bytes each. Raises CompileError if they need more."""
+    if max(map(abs, values), default=0) > np.iinfo(np.int32).max:
+        raise CompileError("the constants have more than 2^31 elements, which a binary can't hold")
+    return [f".long {', '.join(map(str, values[i : i + 16]))}" for i in range(0, len(values), 16)]
 
 
 class _Constants:

@@ -39,11 +39,12 @@ def unpack(
 
 
 @jit
-def row_of(rows: Array, row: int) -> tuple[int, int, int, int, int, int, int]:
-    """Return the seven numbers of a row."""
+def row_of(rows: Array, row: int) -> tuple[np.int64, np.int64, np.int64, np.int64, np.int64, np.int64, np.int64]:
+    """Return the seven numbers of a row, as int64."""
     at = 7 * row
     return (
-        rows[at], rows[at + 1], rows[at + 2], rows[at + 3], rows[at + 4], rows[at + 5], rows[at + 6],
+        np.int64(rows[at]), np.int64(rows[at + 1]), np.int64(rows[at + 2]), np.int64(rows[at + 3]),
+        np.int64(rows[at + 4]), np.int64(rows[at + 5]), np.int64(rows[at + 6]),
     )  # fmt: skip
 
 
@@ -57,8 +58,10 @@ def widen(runs: Array, halves: Array, factors: Array, target: Array) -> None:
     """
     high = len(halves) // 2
     for row in range(runs.shape[0] // 5):
+        at = 5 * row
         t, s, length, count, first = (
-            runs[5 * row], runs[5 * row + 1], runs[5 * row + 2], runs[5 * row + 3], runs[5 * row + 4],
+            np.int64(runs[at]), np.int64(runs[at + 1]), np.int64(runs[at + 2]), np.int64(runs[at + 3]),
+            np.int64(runs[at + 4]),
         )  # fmt: skip
         for j in range(length):
             factor = factors[first + j]

@@ -51,7 +51,7 @@ UNPACK = (
 )
 """The arguments of `kernels.unpack`."""
 
-UNPACK_KINDS = "<i8 <u4 <u4 <i8 |u1 <f8 <f4"
+UNPACK_KINDS = "<i4 <u4 <u4 <i4 |u1 <f8 <f4"
 """The kinds of these arguments."""
 
 UNPACKED_BYTES = Place("unpacked"), Place("bytes of unpacked")

@@ -18,8 +18,9 @@ if sys.platform != "linux" or platform.machine() != "x86_64":
     pytest.skip("native code is for x86-64 Linux", allow_module_level=True)
 
 from tinyonnx.codegen.targets import TARGETS
-from tinyonnx.native.binary import runs_of
+from tinyonnx.native.binary import numbers, runs_of
 from tinyonnx.native.levels import units
+from tinyonnx.native.model import CompileError
 from tinyonnx.native.products import PROCESS, compile_model, link_units
 
 LEVELS = {"v4": "avx512vl", "v3": "avx2", "v2": "sse4_2"}
@@ -133,6 +134,16 @@ def test_runs_unpack_any_order(stride: int) -> None:
                 for j in range(length):
                     target[t + i * target_step + j] = source[s + i * step + j * max(stride_, 1)]
         np.testing.assert_array_equal(target, sources + 1)
+
+
+def test_numbers_of_runs_take_four_bytes() -> None:
+    most = 2**31 - 1
+    assert numbers([]) == []
+    assert numbers([0, -most, most]) == [f".long 0, {-most}, {most}"]
+    assert "".join(numbers(list(range(40)))).count(",") == 40 - 3
+    for wrong in (most + 1, -most - 1):
+        with pytest.raises(CompileError, match=r"more than 2\^31 elements, which a binary can't hold"):
+            numbers([0, wrong])
 
 
 def test_halves_of_pairs_are_few_runs() -> None:

@@ -35,8 +35,13 @@ def widened(found: Any, size: int) -> Any:
     pairs = found.halves.view(np.uint8).reshape(-1, 2)
     target = np.full(size, np.nan, np.float32)
     none = np.empty(0, np.uint32)
-    arrays = (runs.reshape(-1), pairs.T.reshape(-1).copy(), np.concatenate([POWERS, found.factors]), target)
-    arguments = np.empty(0, np.int64), none, target.view(np.uint32), *arrays
+    arrays = (
+        runs.reshape(-1).astype(np.int32),
+        pairs.T.reshape(-1).copy(),
+        np.concatenate([POWERS, found.factors]),
+        target,
+    )
+    arguments = np.empty(0, np.int32), none, target.view(np.uint32), *arrays
     assert kinds_of(arguments) == UNPACK_KINDS
     unpack(*arguments)
     return target
