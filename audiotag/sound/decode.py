@@ -42,6 +42,10 @@ def open_blocks(source: Any, name: str, stack: ExitStack, notes: list[str]) -> B
         if path is not None:
             if "\0" in path:
                 raise AudioError(name, "is no path: it contains a null byte")
+            try:
+                os.fsencode(path)
+            except UnicodeEncodeError:
+                raise AudioError(name, "is no path: it contains a character that no file name has") from None
             source = stack.enter_context(io.FileIO(path))
         elif isinstance(source, (bytes, bytearray, memoryview)):
             source = io.BytesIO(source)

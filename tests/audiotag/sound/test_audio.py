@@ -253,6 +253,7 @@ def test_missing_file_and_folder(tmp_path):
     fails(tmp_path / "no.wav", r"no\.wav: No such file")
     fails(tmp_path, "is a directory")
     fails(str(tmp_path / "a\0b.wav"), "contains a null byte")
+    fails(f"{tmp_path}/\ud800.wav", "a character that no file name has")
 
 
 def test_names_stay_on_one_line(tmp_path):
