@@ -19,7 +19,7 @@ from onnx_conformance.runtimes.base import Runtime
 from onnx_conformance.suite.command import checked_runtime
 from onnx_conformance.workers import PASSED, Bench, RunModel
 from tinyonnx.commands._shared import at_least, plural, table
-from tinyonnx.files import check_file
+from tinyonnx.files import check_file, write_text
 from tinyonnx.tools.compare import difference
 from tinyonnx.tools.surgery import copy_of, open_model
 
@@ -93,6 +93,8 @@ def add(commands: Any) -> None:
 def _accuracy(args: argparse.Namespace) -> bool:
     runtimes: list[Runtime] = args.runtime or []
     defaults = ("onnxruntime", "onnxruntime") if args.against else ("tinyonnx", "onnxruntime")
+    if len(runtimes) > 2:
+        raise ConformanceError(f"compares two runtimes, not {len(runtimes)}")
     runtimes = (runtimes + [RUNTIMES[name] for name in defaults][len(runtimes) :])[:2]
     for runtime in runtimes:
         runtime.check_installed()
@@ -101,7 +103,7 @@ def _accuracy(args: argparse.Namespace) -> bool:
     report = measure(args, runtimes)
     print(text_report(report, args.tolerance))
     if args.json:
-        args.json.write_text(json.dumps(asdict(report), indent=1) + "\n", encoding="utf-8")
+        write_text(str(args.json), json.dumps(asdict(report), indent=1) + "\n")
     return all(output.worst <= args.tolerance for output in report.outputs)
 
 

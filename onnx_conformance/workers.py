@@ -75,6 +75,23 @@ class RunModel:
         return JobOutcome(PASSED, "", time.perf_counter() - started, outputs=outputs)
 
 
+@dataclass(frozen=True)
+class ReadVersion:
+    """The job to read the version of the runtime, which is the message of the outcome."""
+
+    def __call__(self, _: Prepare, runtime: Runtime) -> JobOutcome:
+        """Run it in this process."""
+        try:
+            return JobOutcome(PASSED, runtime.version())
+        except Exception:  # another's module may raise anything
+            return JobOutcome(FAILED)
+
+
+def version_in(outcome: JobOutcome) -> str:
+    """Return the version that a `ReadVersion` has read, empty if there is none."""
+    return outcome.message if outcome.status == PASSED else ""
+
+
 def refusal(error: BaseException, runtime: Runtime, seconds: float) -> JobOutcome:
     """Return the outcome of a job that ended with this error."""
     status = UNSUPPORTED if runtime.is_unsupported(error) else FAILED

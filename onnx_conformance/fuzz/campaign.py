@@ -21,7 +21,8 @@ from onnx_conformance.generate.sample import Sample
 from onnx_conformance.generate.source import SampleSource
 from onnx_conformance.runtimes.base import Prepare, Runtime
 from onnx_conformance.runtimes.tinyonnx import applied_passes
-from onnx_conformance.workers import PASSED, Bench, JobOutcome, refusal
+from onnx_conformance.workers import PASSED, Bench, JobOutcome, ReadVersion, refusal, version_in
+from tinyonnx.files import write_text
 
 _REDUCE_SECONDS = 60.0
 _PER_CAUSE = 3
@@ -79,7 +80,7 @@ class Campaign:
     def __init__(self, runtimes: Sequence[Runtime], settings: Settings, report: Callable[[str], None]) -> None:
         self.runtimes, self.settings, self._report = list(runtimes), settings, report
         self._names = [runtime.name for runtime in runtimes]
-        self._versions = {runtime.name: runtime.version() for runtime in runtimes}
+        self._versions: dict[str, str] = {}
         self.state = self._read_state()
         self.coverage = Coverage(**self.state.coverage)
 
@@ -90,6 +91,8 @@ class Campaign:
         started, before = time.monotonic(), self.state.seconds
         saved = started
         with Bench(self.runtimes, self.settings.timeout, self.settings.memory) as bench:
+            versions = bench.run(ReadVersion())
+            self._versions = {name: version_in(versions[name]) for name in self._names}
             referee = Referee(bench, self._names)
             try:
                 while time.monotonic() - started < self.settings.seconds:
@@ -128,14 +131,16 @@ class Campaign:
         passes = self._passes(referee.bench, sample, number, bool(verdict.kind))
         if not verdict.kind or (self.settings.only and self.settings.only not in verdict.suspects):
             return
-        self.state.differences += 1
         where = "+".join(sorted({node.op_type for node in sample.model.graph.node}))
         if verdict.kind == REFUSED:
             where = message_cause(verdict.text)
         quick = f"{verdict.kind} {'+'.join(verdict.suspects)} {where}"
-        self.state.quick[quick] = self.state.quick.get(quick, 0) + 1
-        if self.state.quick[quick] <= _PER_CAUSE:
+        seen = self.state.quick.get(quick, 0)
+        if seen < _PER_CAUSE:
             self._keep(referee, sample, verdict, number, passes)
+        # after the reduction, because an interrupted one is done again
+        self.state.quick[quick] = seen + 1
+        self.state.differences += 1
 
     def _passes(self, bench: Bench, sample: Sample, number: int, doubtful: bool) -> list[str]:
         """Return the passes that rewrite a graph, for every second graph and for those in doubt."""
@@ -165,7 +170,7 @@ class Campaign:
             return
         finding = describe(
             model, feeds, final, self._versions, nodes_before=len(sample.model.graph.node), origin=sample.origin,
-            seed=self.settings.seed, number=number, passes=passes,
+            seed=self.settings.seed, number=number, passes=passes, drawn=sorted(self.settings.operators),
         )  # fmt: skip
         known = self.state.causes.get(finding.cause)
         if known is not None:
@@ -194,10 +199,7 @@ class Campaign:
     def _save(self) -> None:
         self.state.coverage = asdict(self.coverage)
         text = json.dumps(asdict(self.state), indent=1, sort_keys=True)
-        path = self.settings.folder / "state.json"
-        partial = path.with_suffix(".partial")
-        partial.write_text(text + "\n", encoding="utf-8")
-        partial.replace(path)
+        write_text(str(self.settings.folder / "state.json"), text + "\n")
 
 
 def _first_to_differ(model: ModelProto, sound: dict[str, Any] | None, doubtful: dict[str, Any] | None) -> list[int]:

@@ -14,14 +14,22 @@ import numpy as np
 import onnx
 from onnx import ModelProto, numpy_helper
 
+from onnx_conformance import reproduce
 from onnx_conformance.fuzz.judge import CRASHED, HANGS, REFUSED, SHAPE, TYPE, VALUE
 from onnx_conformance.fuzz.referee import Verdict
 from onnx_conformance.workers import PASSED
+from tinyonnx.files import naming_file
 
 _GENERAL = re.compile(r"""["'][^"']*["']|\([^()]*\)|\d+|^[^:]*: """)
 """Parts of messages that differ between operators."""
 
-_SCRIPT = Path(__file__).with_name("reproduce.py")
+_NO_NAME = re.compile(r"[^A-Za-z0-9_.+-]")
+"""Characters that a part of a path does not have on every system."""
+
+_NAME = 60
+"""Maximum number of characters of a runtime's name in a path."""
+
+_SCRIPT = Path(reproduce.__file__)
 """The script that every finding gets a copy of."""
 
 _MESSAGE = 120
@@ -42,7 +50,8 @@ class Finding:
     """The description of a finding, written as `finding.json`.
 
     `cause` groups findings: kind, suspects, operators, type and attributes after reduction; the message of a refusal.
-    `checked` names the sources against which a person has verified it.
+    `drawn` has the operators to which the run was limited. `checked` names the sources against which a person has
+    verified it.
     """
 
     cause: str
@@ -63,15 +72,20 @@ class Finding:
     versions: dict[str, str]
     count: int = 1
     passes: list[str] = field(default_factory=list)
+    drawn: list[str] = field(default_factory=list)
     checked: list[str] = field(default_factory=list)
 
     @property
     def folder(self) -> str:
         """Return a name for the folder, which is the same for the same cause."""
         digest = hashlib.sha256(self.cause.encode()).hexdigest()[:6]
-        return (
-            "-".join([*self.suspects[:1], self.kind, *self.operators[:2], digest]).replace("/", "_").replace(":", "_")
-        )
+        return "-".join([*map(_file_name, self.suspects[:1]), self.kind, *self.operators[:2], digest])
+
+
+def _file_name(runtime: str) -> str:
+    """Return the name of a runtime as part of a path; commands may have any characters and length."""
+    name = _NO_NAME.sub("_", runtime)
+    return name if len(name) <= _NAME else f"{name[:_NAME]}_{hashlib.sha256(runtime.encode()).hexdigest()[:6]}"
 
 
 def message_cause(text: str) -> str:
@@ -84,7 +98,7 @@ def describe(
 ) -> Finding:
     """Return the description of a reduced model.
 
-    `origin` has nodes_before, origin, seed, number and passes.
+    `origin` has nodes_before, origin, seed, number, passes and drawn.
     """
     nodes = list(model.graph.node)
     operators = sorted({f"{node.domain}.{node.op_type}" if node.domain else node.op_type for node in nodes})
@@ -110,8 +124,17 @@ def describe(
 def write_finding(
     folder: Path, finding: Finding, model: ModelProto, feeds: Mapping[str, Any], verdict: Verdict
 ) -> Path:
-    """Write a finding below `folder` and return its path. Arrays are in the format of onnx's test data."""
+    """Write a finding below `folder` and return its path. Arrays are in the format of onnx's test data.
+
+    Raises OSError.
+    """
     place = folder / finding.folder
+    with naming_file(str(place)):
+        _write_files(place, finding, model, feeds, verdict)
+    return place
+
+
+def _write_files(place: Path, finding: Finding, model: ModelProto, feeds: Mapping[str, Any], verdict: Verdict) -> None:
     data = place / "test_data_set_0"
     data.mkdir(parents=True, exist_ok=True)
     (place / "model.onnx").write_bytes(model.SerializeToString())
@@ -123,7 +146,7 @@ def write_finding(
     names = [value.name for value in model.graph.output]
     trusted = [name for group in verdict.groups[:1] for name in group if name not in finding.suspects]
     for name, values in outputs.items():
-        own = place / "outputs" / name.replace("/", "_").replace(":", "_")
+        own = place / "outputs" / _file_name(name)
         own.mkdir(parents=True, exist_ok=True)
         for i, (output, value) in enumerate(zip(names, values)):
             _write_value(own / f"output_{i}.pb", value, output)
@@ -132,7 +155,6 @@ def write_finding(
     (place / "finding.json").write_text(json.dumps(asdict(finding), indent=1) + "\n", encoding="utf-8")
     (place / "README.md").write_text(_readme(finding, model, outputs, bool(trusted)), encoding="utf-8")
     (place / "reproduce.py").write_bytes(_SCRIPT.read_bytes())
-    return place
 
 
 def _write_value(path: Path, value: Any, name: str) -> None:
@@ -162,7 +184,10 @@ def _readme(finding: Finding, model: ModelProto, outputs: Mapping[str, Any], tru
     if trusted:
         lines += ["`test_data_set_0` has the inputs and the outputs on which the others agree:", "",
                   f"    onnx-conformance backend --folder . --runtime {finding.suspects[0]}", ""]  # fmt: skip
-    lines += [f"Found by `onnx-conformance fuzz --seed {finding.seed}`, number {finding.number}: {finding.origin}."]
+    limits = "".join(f" --operator {name}" for name in finding.drawn)
+    lines += [
+        f"Found by `onnx-conformance fuzz --seed {finding.seed}{limits}`, number {finding.number}: {finding.origin}."
+    ]
     if finding.passes:
         lines += ["", f"Passes of tinyonnx that rewrite it: {', '.join(finding.passes)}."]
     return "\n".join(lines) + "\n"

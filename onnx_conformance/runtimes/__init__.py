@@ -61,9 +61,14 @@ def find_runtime(name: str) -> Runtime:
     kind, _, rest = name.partition(":")
     if kind == "backend" and rest:
         module = rest.partition(":")[0]
+        if not all(map(str.isidentifier, module.split("."))):
+            raise ConformanceError(f"{name}: there is no module of this name; write backend:PACKAGE.MODULE[:CLASS]")
         return Runtime(name, module, module.partition(".")[0], partial(backend_module.start, rest), _ANY_LACKS)
     if kind == "command" and rest.strip():
-        program = shlex.split(rest)[0]
+        try:
+            program = shlex.split(rest)[0]
+        except (ValueError, IndexError) as error:
+            raise ConformanceError(f"{name}: is not a command of a shell: {error}") from None
         if shutil.which(program) is None:
             raise ConformanceError(f"{name}: there is no program {program!r}")
         return Runtime(name, "", "", partial(command.start, rest), _ANY_LACKS)

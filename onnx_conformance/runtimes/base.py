@@ -10,8 +10,6 @@ from dataclasses import dataclass
 from importlib import metadata
 from typing import Any
 
-from onnx import load_from_string, numpy_helper
-
 from onnx_conformance import ConformanceError
 
 Run = Callable[[dict[str, Any]], Any]
@@ -42,7 +40,10 @@ class Runtime:
             raise ConformanceError(f"--runtime {self.name} needs {self.package}: pip install {self.package}")
 
     def version(self) -> str:
-        """Return the version of the installed module, empty if it has none."""
+        """Return the version of the installed module, empty if it has none.
+
+        This imports the module, which may do anything: call it in a worker only.
+        """
         if not self.module:
             return ""
         found = str(getattr(importlib.import_module(self.module), "__version__", ""))
@@ -59,18 +60,8 @@ class Runtime:
 
 
 def _is_found(module: str) -> bool:
+    """Return whether the package of a module is installed, without importing it."""
     try:
-        return importlib.util.find_spec(module) is not None
-    except ModuleNotFoundError:  # of the enclosing package
+        return importlib.util.find_spec(module.partition(".")[0]) is not None
+    except ValueError:  # a module without a file, such as __main__
         return False
-
-
-def with_constants(model: bytes, values: dict[str, Any]) -> bytes:
-    """Return the model with some of its inputs fixed."""
-    proto = load_from_string(model)
-    kept = [value for value in proto.graph.input if value.name not in values]
-    del proto.graph.input[:]
-    proto.graph.input.extend(kept)
-    proto.graph.initializer.extend(numpy_helper.from_array(value, name) for name, value in values.items())
-    serialised: bytes = proto.SerializeToString()
-    return serialised

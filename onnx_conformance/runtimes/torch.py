@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-import ml_dtypes
-import numpy as np
 from onnx import load_from_string
 
+from onnx_conformance.reproduce import torch_array, torch_tensor
 from onnx_conformance.runtimes.base import Prepare, Run
 
 
@@ -26,19 +25,9 @@ def start() -> Prepare:
 
         def run(feeds: dict[str, Any]) -> list[Any]:
             with torch.no_grad():
-                found = module(*(to_tensor(feeds[name]) for name in names))
-            return [to_array(value) for value in (found if isinstance(found, (list, tuple)) else [found])]
+                found = module(*(torch_tensor(feeds[name]) for name in names))
+            return [torch_array(value) for value in (found if isinstance(found, (list, tuple)) else [found])]
 
         return run
-
-    def to_tensor(array: Any) -> Any:
-        if array.dtype == ml_dtypes.bfloat16:
-            return torch.from_numpy(np.array(array, np.float32)).to(torch.bfloat16)
-        return torch.from_numpy(np.array(array))
-
-    def to_array(value: Any) -> Any:
-        if isinstance(value, torch.Tensor) and value.dtype == torch.bfloat16:
-            return value.to(torch.float32).numpy().astype(ml_dtypes.bfloat16)
-        return value.numpy() if isinstance(value, torch.Tensor) else np.asarray(value)
 
     return prepare

@@ -33,8 +33,9 @@ from onnx_conformance.suite.versus import (
     write_markdown,
     write_matrix,
 )
-from onnx_conformance.workers import PASSED, STATUSES, run_jobs
+from onnx_conformance.workers import PASSED, STATUSES, Job, ReadVersion, run_jobs, version_in
 from tinyonnx.commands._shared import table
+from tinyonnx.errors import printable
 from tinyonnx.files import check_file
 
 WORST_SHOWN = 30
@@ -46,7 +47,7 @@ def add(commands: Any) -> None:
     command = commands.add_parser("backend", help="run onnx's backend suite on a runtime")
     command.add_argument(
         "--runtime", type=checked_runtime, action="append", metavar="NAME",
-        help=f"{', '.join(RUNTIMES)}, backend:PACKAGE.MODULE or command:PROGRAM; several beside each other "
+        help=f"{', '.join(RUNTIMES)}, backend:PACKAGE.MODULE or command:PROGRAM; give it several times to compare them "
         "(default: tinyonnx)",
     )  # fmt: skip
     command.add_argument(
@@ -165,10 +166,9 @@ def _summary(runtime: Runtime, cases: Sequence[Case], names: set[str], args: arg
     started = time.perf_counter()
     label = ", ".join(map(str, args.folder)) or f"suite of onnx {onnx.__version__}"
     try:
-        rows = _run(runtime, cases, expected, args)
-        version = runtime.version()
-    except (ConformanceError, ImportError) as error:
-        cause = str(error)
+        version, rows = _run(runtime, cases, expected, args)
+    except ConformanceError as error:
+        cause = printable(" ".join(str(error).split()))  # the log of a process that died has many lines
         return Summary(runtime.name, "", time.perf_counter() - started, [], [f"{runtime.name}: {cause}"], label, cause)
     found = surprises({row.name: row.status == PASSED for row in rows}, expected, names)
     return Summary(runtime.name, version, time.perf_counter() - started, rows, found, label)
@@ -188,23 +188,27 @@ def _write(summaries: Sequence[Summary], args: argparse.Namespace) -> None:
         write_badge(summaries[0], args.badge)
 
 
-def _run(runtime: Runtime, cases: Sequence[Case], expected: dict[str, str], args: argparse.Namespace) -> list[CaseRow]:
+def _run(
+    runtime: Runtime, cases: Sequence[Case], expected: dict[str, str], args: argparse.Namespace
+) -> tuple[str, list[CaseRow]]:
+    """Return the version of a runtime, and its results. Raises ConformanceError if it can't be started."""
     outcomes = {}
     progress = sys.stderr.isatty()
-    jobs = [CheckCase(case, args.ulp) for case in cases]
-    with closing(run_jobs(jobs, runtime, args.jobs, args.timeout)) as results:
+    jobs: list[Job] = [*(CheckCase(case, args.ulp) for case in cases), ReadVersion()]
+    with closing(run_jobs(jobs, runtime, min(args.jobs, len(cases)), args.timeout)) as results:
         for index, outcome in results:
             outcomes[index] = outcome
             if progress:
-                print(f"\r{len(outcomes)} of {len(cases)}", end="", file=sys.stderr, flush=True)
+                print(f"\r{min(len(outcomes), len(cases))} of {len(cases)}", end="", file=sys.stderr, flush=True)
     if progress:
         print("\r\033[K", end="", file=sys.stderr)
-    return [
+    rows = [
         CaseRow(
             case.name, case.kind, case.operator, *_fields(outcomes[i]), expected.get(case.name), case.opset, case.type
         )
         for i, case in enumerate(cases)
     ]
+    return version_in(outcomes[len(cases)]), rows
 
 
 def _fields(outcome: Any) -> tuple[str, str, float, float | None]:

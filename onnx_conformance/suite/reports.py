@@ -15,6 +15,7 @@ import onnx
 
 from onnx_conformance.suite.expected import RANDOM
 from onnx_conformance.workers import CRASHED, PASSED, TIMED_OUT
+from tinyonnx.files import write_text
 
 _PAGE = Path(__file__).with_name("backend.html")
 _DATA = "/*DATA*/null"
@@ -75,13 +76,13 @@ def write_json(summaries: Sequence[Summary], path: Path) -> None:
     """Write one run as it is, several as a list `runs`."""
     runs = [as_data(summary) for summary in summaries]
     data = runs[0] if len(runs) == 1 else {"runs": runs}
-    path.write_text(json.dumps(data, indent=1, allow_nan=False) + "\n", encoding="utf-8")
+    write_text(str(path), json.dumps(data, indent=1, allow_nan=False) + "\n")
 
 
 def write_html(summary: Summary, path: Path) -> None:
     """Write a self-contained page."""
     data = as_json(summary).replace("<", "\\u003c")
-    path.write_text(_PAGE.read_text(encoding="utf-8").replace(_DATA, data), encoding="utf-8")
+    write_text(str(path), _PAGE.read_text(encoding="utf-8").replace(_DATA, data))
 
 
 def write_junit(summaries: Sequence[Summary], path: Path) -> None:
@@ -92,7 +93,8 @@ def write_junit(summaries: Sequence[Summary], path: Path) -> None:
     for summary in summaries:
         _add_suites(root, summary, f"{summary.runtime}." if len(summaries) > 1 else "")
     ET.indent(root)
-    ET.ElementTree(root).write(path, encoding="utf-8", xml_declaration=True)
+    text = ET.tostring(root, encoding="unicode")
+    write_text(str(path), f'<?xml version="1.0" encoding="utf-8"?>\n{text}\n')
 
 
 def _add_suites(root: ET.Element, summary: Summary, prefix: str) -> None:
@@ -117,7 +119,7 @@ def _add_suites(root: ET.Element, summary: Summary, prefix: str) -> None:
         for line in others:
             name, _, message = line.partition(": ")
             case = ET.SubElement(suite, "testcase", name=name, classname=f"{prefix}expected failures")
-            ET.SubElement(case, "failure", message=message)
+            ET.SubElement(case, "failure", message=_xml(message))
 
 
 def _tag(row: CaseRow) -> str:

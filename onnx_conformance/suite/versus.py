@@ -13,6 +13,7 @@ from onnx_conformance import ConformanceError
 from onnx_conformance.suite.reports import CaseRow, Summary, as_data
 from onnx_conformance.workers import PASSED, UNSUPPORTED
 from tinyonnx.commands._shared import table
+from tinyonnx.files import write_text
 
 _PAGE = Path(__file__).with_name("matrix.html")
 _DATA = "/*DATA*/null"
@@ -115,7 +116,7 @@ def write_markdown(summaries: Sequence[Summary], path: Path) -> None:
     lines += ["|---|--:|--:|--:|--:|--:|"]
     for summary in summaries:
         if summary.unavailable:
-            lines.append(f"| {summary.runtime} | {summary.unavailable} | | | | |")
+            lines.append(f"| {_cell(summary.runtime)} | {_cell(summary.unavailable)} | | | | |")
             continue
         passed, unsupported = (sum(row.status == s for row in summary.rows) for s in (PASSED, UNSUPPORTED))
         failed = sum(row.status == "failed" for row in summary.rows)
@@ -134,7 +135,11 @@ def write_markdown(summaries: Sequence[Summary], path: Path) -> None:
         cases = sum(row.operator == name for row in summaries[0].rows)
         if min(counts) < cases:
             lines.append(f"| {name} | {' | '.join(map(str, counts))} | {cases} |")
-    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    write_text(str(path), "\n".join(lines) + "\n")
+
+
+def _cell(text: str) -> str:
+    return text.replace("|", "\\|")
 
 
 def write_badge(summary: Summary, path: Path) -> None:
@@ -145,7 +150,8 @@ def write_badge(summary: Summary, path: Path) -> None:
     right = "not run" if summary.unavailable else f"{passed} of {len(summary.rows)}"
     widths = 7 * len(summary.runtime) + 12, 7 * len(right) + 12
     colour = "#2e7d32" if share > 0.95 else "#946200" if share > 0.7 else "#c62828"
-    path.write_text(
+    write_text(
+        str(path),
         f'<svg xmlns="http://www.w3.org/2000/svg" width="{sum(widths)}" height="20" role="img" '
         f'aria-label="{left}: {right}">'
         f'<rect width="{widths[0]}" height="20" fill="#444"/>'
@@ -153,7 +159,6 @@ def write_badge(summary: Summary, path: Path) -> None:
         f'<g fill="#fff" font-family="Verdana,sans-serif" font-size="11" text-anchor="middle">'
         f'<text x="{widths[0] / 2}" y="14">{left}</text><text x="{widths[0] + widths[1] / 2}" y="14">{right}</text></g>'
         f"</svg>\n",
-        encoding="utf-8",
     )
 
 
@@ -161,4 +166,4 @@ def write_matrix(summaries: Sequence[Summary], path: Path) -> None:
     """Write a page: runtimes beside each other, operators by opset and type, histograms of distances."""
     runs = [as_data(summary) | {"histogram": histogram(summary.rows)} for summary in summaries]
     data = json.dumps({"runs": runs}, allow_nan=False).replace("<", "\\u003c")
-    path.write_text(_PAGE.read_text(encoding="utf-8").replace(_DATA, data), encoding="utf-8")
+    write_text(str(path), _PAGE.read_text(encoding="utf-8").replace(_DATA, data))

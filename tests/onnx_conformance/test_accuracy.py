@@ -68,6 +68,9 @@ def test_inputs_that_do_not_fit(model: Path, tmp_path: Path, capsys: pytest.Capt
     (tmp_path / "empty").mkdir()
     assert main(["accuracy", str(model), "--inputs", str(tmp_path / "empty")]) == 1
     assert "has no .npz" in capsys.readouterr().err
+    three = [word for name in ("reference", "tinyonnx", "onnxruntime") for word in ("--runtime", name)]
+    assert main(_command(model, *three)) == 1
+    assert "compares two runtimes, not 3" in capsys.readouterr().err
 
 
 def test_a_runtime_that_refuses(model: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -15,10 +16,12 @@ from ml_dtypes import bfloat16
 from onnx import parser
 
 import tinyonnx
+from onnx_conformance import reproduce
 from onnx_conformance.cli import main
 from onnx_conformance.fuzz.campaign import Campaign, Settings
+from onnx_conformance.fuzz.findings import describe, write_finding
 from onnx_conformance.fuzz.judge import REFUSED, SHAPE, TYPE, VALUE, first_difference, groups, is_off
-from onnx_conformance.fuzz.referee import Referee
+from onnx_conformance.fuzz.referee import Referee, Verdict
 from onnx_conformance.fuzz.rounding import with_noise
 from onnx_conformance.fuzz.shrink import _plainer, shrunk
 from onnx_conformance.fuzz.widen import slack
@@ -27,7 +30,7 @@ from onnx_conformance.generate.sample import Sample, inferred
 from onnx_conformance.generate.source import SampleSource
 from onnx_conformance.runtimes import RUNTIMES
 from onnx_conformance.suite.cases import load_folder
-from onnx_conformance.workers import FAILED, Bench, RunModel
+from onnx_conformance.workers import FAILED, PASSED, Bench, JobOutcome, RunModel
 from tests.onnx_conformance.runtimes import HOSTILE, UNREADABLE, WRONG_TANH
 
 
@@ -296,25 +299,81 @@ def test_a_run_finds_a_planted_fault_and_goes_on(
 
 @pytest.mark.parametrize("runtime", ["onnxruntime-disabled", "reference", "tinyonnx-unfused"])
 def test_scripts_run_with_onnx_and_the_runtime_alone(tmp_path: Path, runtime: str) -> None:
-    from onnx_conformance.fuzz.findings import describe, write_finding
-    from onnx_conformance.fuzz.referee import Verdict
-    from onnx_conformance.workers import PASSED, JobOutcome
-
     model = _model("m (float[2] x) => (float[2] y) { y = Neg (x) }")
     feeds = {"x": np.ones(2, np.float32)}
     outcomes = {name: JobOutcome(PASSED, outputs=[[np.full(2, value, np.float32)]])
                 for name, value in ((runtime, 5), ("a", -1), ("b", -1))}  # fmt: skip
     verdict = Verdict(VALUE, (runtime,), "differs", outcomes, [["a", "b"], [runtime]])
-    finding = describe(model, feeds, verdict, {}, nodes_before=1, origin="here", seed=0, number=0, passes=[])
+    finding = describe(model, feeds, verdict, {}, nodes_before=1, origin="here", seed=0, number=0, passes=[], drawn=[])
     place = write_finding(tmp_path, finding, model, feeds, verdict)
     script = (place / "reproduce.py").read_text()
     assert "import onnx_conformance" not in script
     assert "from onnx_conformance" not in script
-    for folder in ([], [str(place)]):  # the copy of the folder, and any copy for a folder
-        done = subprocess.run(
-            [sys.executable, str(place / "reproduce.py"), *folder], capture_output=True, text=True, check=True
-        )
+    # the copy of the folder, and the original, beside which no module may have the name of a runtime
+    for command in ([str(place / "reproduce.py")], [reproduce.__file__, str(place)]):
+        done = subprocess.run([sys.executable, *command], capture_output=True, text=True, check=True)
         assert done.stdout.splitlines() == ["y should be float32[2] [-1. -1.]", "y is float32[2] [-1. -1.]"]
+
+
+def test_scripts_know_types_that_numpy_lacks(tmp_path: Path) -> None:
+    model = parser.parse_model(
+        '<ir_version: 8, opset_import: ["" : 13]> m (bfloat16[2] x) => (bfloat16[2] y) { y = Identity (x) }'
+    )
+    feeds = {"x": np.array([1, 2], onnx.helper.tensor_dtype_to_np_dtype(onnx.TensorProto.BFLOAT16))}
+    outcomes = {name: JobOutcome(PASSED, outputs=[[feeds["x"]]]) for name in ("onnxruntime", "a", "b")}
+    verdict = Verdict(VALUE, ("onnxruntime",), "differs", outcomes, [["a", "b"], ["onnxruntime"]])
+    finding = describe(model, feeds, verdict, {}, nodes_before=1, origin="here", seed=0, number=0, passes=[], drawn=[])
+    place = write_finding(tmp_path, finding, model, feeds, verdict)
+    script = [sys.executable, str(place / "reproduce.py")]
+    for runtime in ([], [str(place), "tinyonnx"]):
+        done = subprocess.run([*script, *runtime], capture_output=True, text=True, check=True)
+        assert done.stdout.splitlines() == ["y should be bfloat16[2] [1 2]", "y is bfloat16[2] [1 2]"]
+    done = subprocess.run([*script, str(tmp_path)], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr.count("\n")) == (1, 1)
+    assert "it has no finding.json" in done.stderr
+
+
+def test_folders_of_runtimes_with_any_name(tmp_path: Path) -> None:
+    model, feeds = _model("m (float[2] x) => (float[2] y) { y = Neg (x) }"), {"x": np.ones(2, np.float32)}
+    names = [f"command:sh -c '\"$0\" | /a*b? <{i} {'long ' * 60}'" for i in "\\/"]
+    outcomes = {name: JobOutcome(PASSED, outputs=[[np.full(2, i, np.float32)]]) for i, name in enumerate(names)}
+    verdict = Verdict(VALUE, tuple(names), "differs", outcomes, [[name] for name in names])
+    finding = describe(
+        model, feeds, verdict, {}, nodes_before=1, origin="here", seed=3, number=7, passes=[], drawn=["Neg", "Tanh"]
+    )
+    place = write_finding(tmp_path, finding, model, feeds, verdict)
+    assert place.parent == tmp_path
+    assert {path.name for path in tmp_path.iterdir()} == {finding.folder}
+    folders = [path.name for path in (place / "outputs").iterdir()]
+    assert len(folders) == 2
+    assert all(re.fullmatch(r"[\w.+-]{1,120}", name) for name in (*folders, finding.folder))
+    assert "fuzz --seed 3 --operator Neg --operator Tanh`, number 7" in (place / "README.md").read_text()
+
+
+def test_an_interrupted_reduction_is_done_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = _model("m (float[2] x) => (float[2] y) { y = Tanh (x) }")
+    sample = Sample(model, {"x": np.ones(2, np.float32)}, "here")
+    monkeypatch.setattr(SampleSource, "draw", lambda *_: sample)
+    runtimes = [WRONG_TANH, RUNTIMES["onnxruntime"], RUNTIMES["reference"]]
+
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    for _ in range(5):
+        campaign = Campaign(runtimes, Settings(1, 1e9, tmp_path, timeout=600), lambda _: None)
+        with monkeypatch.context() as patch:
+            patch.setattr("onnx_conformance.fuzz.campaign.shrunk", interrupted)
+            with pytest.raises(KeyboardInterrupt):
+                campaign.run()
+        assert (campaign.state.number, campaign.state.differences, campaign.state.causes) == (0, 0, {})
+
+    def found(_: str) -> None:
+        raise KeyboardInterrupt
+
+    campaign = Campaign(runtimes, Settings(1, 1e9, tmp_path, timeout=600), found)
+    with pytest.raises(KeyboardInterrupt):
+        campaign.run()
+    assert len(campaign.state.causes) == 1
 
 
 def test_outputs_that_can_not_be_read_fail_and_the_worker_goes_on() -> None:

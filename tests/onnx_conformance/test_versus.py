@@ -144,6 +144,61 @@ def test_outputs_are_checked_before_the_work(
     assert capsys.readouterr().err == f"conformance: {folder}/file: is a file, not a folder\n"
 
 
+@pytest.mark.parametrize(
+    "content", ["import nothing_like_it", "1 / 0", "raise SystemExit(3)", "import os; os._exit(4)"]
+)
+def test_modules_of_others_are_imported_in_workers_only(
+    content: str, cases: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "broken_backend").mkdir()
+    (tmp_path / "broken_backend/__init__.py").write_text(content)
+    (tmp_path / "broken_backend/part.py").write_text("")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setenv(
+        "PYTHONPATH", os.pathsep.join([str(tmp_path), *os.environ.get("PYTHONPATH", "").split(os.pathsep)])
+    )
+    for name in ("backend:broken_backend", "backend:broken_backend.part"):
+        assert main(["backend", "--folder", str(cases), "--runtime", name]) == 1
+        pair = ["--runtime", name, "--runtime", "reference"]
+        assert main(["fuzz", *pair, "--time", "1s", "--output", str(tmp_path / "findings")]) == 1
+        lines = capsys.readouterr().err.splitlines()
+        assert [line.startswith(f"conformance: {name} can't be started: ") for line in lines] == [True, True]
+    assert "broken_backend" not in sys.modules
+
+
+def test_the_version_is_that_of_the_worker(cases: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("onnx_conformance.runtimes.base.Runtime.version", lambda _: "read here")
+    command = ["backend", "--folder", str(cases), "--match", "neg", "--runtime", "reference"]
+    assert main([*command, "--json", str(tmp_path / "json")]) == 0
+    assert json.loads((tmp_path / "json").read_text())["version"] == onnx.__version__
+
+
+def test_a_runtime_that_dies_with_many_lines_is_one_in_reports(
+    cases: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    content = "import os\nos.write(2, b'\\x1b[31mno | licence\\nat all\\n')\nos._exit(4)\n"
+    (tmp_path / "dying_backend.py").write_text(content)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")]))
+    files = [f"--{kind}={tmp_path / kind}" for kind in ("junit", "markdown", "badge")]
+    pair = ["--runtime", "backend:dying_backend", "--runtime", "reference"]
+    assert main(["backend", "--folder", str(cases), *pair, *files]) == 1
+    (line,) = (line for line in capsys.readouterr().out.splitlines() if "not run" in line)
+    assert line.endswith("\\x1b[31mno | licence at all")
+    (row,) = (line for line in (tmp_path / "markdown").read_text().splitlines() if line.startswith("| backend:dying"))
+    assert "no \\| licence at all |" in row
+    failed = ET.parse(tmp_path / "junit").getroot().findall(".//failure")
+    assert any("no | licence at all" in (each.get("message") or "") for each in failed)
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs a device that is full")
+def test_a_full_disk_is_blamed_on_the_file(cases: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    command = ["backend", "--folder", str(cases), "--match", "neg", "--runtime", "reference"]
+    for kind in ("json", "html", "junit", "markdown", "matrix", "badge"):
+        assert main([*command, f"--{kind}", "/dev/full"]) == 1
+        assert capsys.readouterr().err == "conformance: /dev/full: No space left on device\n"
+
+
 ROWS = [
     CaseRow("a", "node", "Relu", PASSED, "", 0.0, 0.0, None, 13, "float32"),
     CaseRow("b", "node", "Relu", FAILED, "</script>", 0.0, None, None, 13, "float16"),
@@ -262,6 +317,12 @@ def test_a_backend_is_a_runtime(name: str) -> None:
 def test_runtimes_that_are_not_there() -> None:
     for name in ("nobody", "command:", "command:no-such-program", "backend:"):
         with pytest.raises(ConformanceError, match="there is no"):
+            find_runtime(name)
+    for name in ("command:python 'x", "command:' '"):
+        with pytest.raises(ConformanceError, match=r"there is no|command of a shell"):
+            find_runtime(name)
+    for name in ("backend:.relative", "backend::Class", "backend:a-b", "backend:a..b"):
+        with pytest.raises(ConformanceError, match="there is no module"):
             find_runtime(name)
     with pytest.raises(ConformanceError, match="pip install"):
         find_runtime("backend:no_such_package.module").check_installed()

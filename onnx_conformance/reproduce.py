@@ -7,8 +7,10 @@ FOLDER is by default the one of this file, RUNTIME the first in doubt. Needs onn
 
 from __future__ import annotations
 
+import ctypes
 import importlib
 import json
+import re
 import shlex
 import subprocess
 import sys
@@ -18,17 +20,57 @@ from typing import Any
 
 import numpy as np
 import onnx
-from onnx import numpy_helper
+from onnx import TensorProto, helper, numpy_helper
 
 LEVELS = {"disabled": "DISABLE_ALL", "unfused": "DISABLE_ALL", "basic": "ENABLE_BASIC", "extended": "ENABLE_EXTENDED"}
+
+
+OPENVINO_TYPES = {
+    "bf16": TensorProto.BFLOAT16,
+    "f8e4m3": TensorProto.FLOAT8E4M3FN,
+    "f8e5m2": TensorProto.FLOAT8E5M2,
+    "f8e8m0": TensorProto.FLOAT8E8M0,
+    "f4e2m1": TensorProto.FLOAT4E2M1,
+    "i4": TensorProto.INT4,
+    "u4": TensorProto.UINT4,
+}
+"""OpenVINO's names of types that numpy lacks."""
 
 
 def run_session(module: Any, model: Any, feeds: dict[str, Any], level: str) -> Any:
     """Run a model with onnxruntime, or tinyonnx, which has the same interface."""
     options = module.SessionOptions()
+    options.intra_op_num_threads = 1
     options.graph_optimization_level = getattr(module.GraphOptimizationLevel, f"ORT_{LEVELS.get(level, 'ENABLE_ALL')}")
     session = module.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
-    return session.run(None, feeds)
+    types = [arg.type for arg in (*session.get_inputs(), *session.get_outputs())]
+    if module.__name__ != "onnxruntime" or not any(map(is_foreign, types)):
+        return session.run(None, feeds)
+    values = {name: to_ortvalue(module.OrtValue, feed) for name, feed in feeds.items()}
+    return [from_ortvalue(value) for value in session.run_with_ort_values(None, values)]
+
+
+def is_foreign(onnx_type: str) -> bool:
+    """Return whether numpy itself lacks a type."""
+    return re.search(r"\((bfloat16|float8\w+|float4\w+|u?int[24])\)", onnx_type) is not None
+
+
+def to_ortvalue(kind: Any, array: Any) -> Any:
+    """Return an array as a value of onnxruntime, tagged by its type."""
+    if array.dtype.isbuiltin == 1:
+        return kind.ortvalue_from_numpy(array)
+    proto = numpy_helper.from_array(array)
+    value = kind.ortvalue_from_shape_and_type(list(array.shape), proto.data_type)
+    ctypes.memmove(value.data_ptr(), proto.raw_data, len(proto.raw_data))
+    return value
+
+
+def from_ortvalue(value: Any) -> Any:
+    """Return a value of onnxruntime as an array."""
+    if not is_foreign(value.data_type()):
+        return value.numpy()
+    data = ctypes.string_at(value.data_ptr(), value.tensor_size_in_bytes())
+    return numpy_helper.to_array(TensorProto(data_type=value.element_type(), dims=value.shape(), raw_data=data))
 
 
 def run_reference(model: Any, feeds: dict[str, Any]) -> Any:
@@ -43,16 +85,54 @@ def run_openvino(model: Any, feeds: dict[str, Any], precision: str) -> Any:
     import openvino
 
     core = openvino.Core()
-    core.set_property("CPU", {"INFERENCE_PRECISION_HINT": "bf16" if precision == "bfloat16" else "f32"})
+    hint = "bf16" if precision == "bfloat16" else "f32"
+    core.set_property("CPU", {"INFERENCE_NUM_THREADS": 1, "INFERENCE_PRECISION_HINT": hint})
     compiled = core.compile_model(core.read_model(model.SerializeToString(), b""), "CPU")
-    found = compiled(feeds)
-    return [found[i] for i in range(len(compiled.outputs))]
+    names = {name for port in compiled.inputs for name in port.get_names()}
+    request = compiled.create_infer_request()
+    request.infer({name: to_openvino(openvino, feed) for name, feed in feeds.items() if name in names})
+    return [from_openvino(openvino, request.get_output_tensor(i)) for i in range(len(compiled.outputs))]
+
+
+def to_openvino(openvino: Any, array: Any) -> Any:
+    """Return an array as OpenVINO takes it."""
+    for name, data_type in OPENVINO_TYPES.items():
+        if array.dtype == helper.tensor_dtype_to_np_dtype(data_type):
+            tensor = openvino.Tensor(getattr(openvino.Type, name), openvino.Shape(array.shape))
+            raw = numpy_helper.from_array(array).raw_data
+            tensor.data.reshape(-1).view(np.uint8)[:] = np.frombuffer(raw, np.uint8)
+            return tensor
+    return array
+
+
+def from_openvino(openvino: Any, tensor: Any) -> Any:
+    """Return a tensor of OpenVINO as an array."""
+    data_type = OPENVINO_TYPES.get(tensor.element_type.get_type_name())
+    if data_type is None:
+        return tensor.str_data if tensor.element_type == openvino.Type.string else tensor.data.copy()
+    raw = np.ascontiguousarray(tensor.data).tobytes()
+    return numpy_helper.to_array(TensorProto(data_type=data_type, dims=tensor.shape, raw_data=raw))
 
 
 def run_tract(model: Any, feeds: dict[str, Any]) -> Any:
-    """Run a model with tract."""
+    """Run a model with tract; if that fails, with all inputs but the first as constants: shapes and axes must be."""
     import tract
 
+    try:
+        return run_tract_as_it_is(tract, model, feeds)
+    except tract.TractError:
+        first = next(iter(feeds), "")
+        if len(feeds) < 2:
+            raise
+    kept = [value for value in model.graph.input if value.name == first]
+    del model.graph.input[:]
+    model.graph.input.extend(kept)
+    model.graph.initializer.extend(numpy_helper.from_array(feeds[name], name) for name in feeds if name != first)
+    return run_tract_as_it_is(tract, model, {first: feeds[first]})
+
+
+def run_tract_as_it_is(tract: Any, model: Any, feeds: dict[str, Any]) -> Any:
+    """Run a model with tract, with these inputs."""
     with tempfile.TemporaryDirectory() as folder:
         onnx.save(model, str(Path(folder, "model.onnx")))
         loaded = tract.onnx().load(Path(folder, "model.onnx"))
@@ -70,10 +150,29 @@ def run_torch(model: Any, feeds: dict[str, Any]) -> Any:
     import onnx2torch
     import torch
 
+    torch.set_num_threads(1)
     module = onnx2torch.convert(model).eval()
     with torch.no_grad():
-        found = module(*(torch.from_numpy(np.array(feeds[value.name])) for value in model.graph.input))
-    return [value.numpy() for value in (found if isinstance(found, (list, tuple)) else [found])]
+        found = module(*(torch_tensor(feeds[value.name]) for value in model.graph.input))
+    return [torch_array(value) for value in (found if isinstance(found, (list, tuple)) else [found])]
+
+
+def torch_tensor(array: Any) -> Any:
+    """Return an array as a tensor of PyTorch."""
+    import torch
+
+    if array.dtype == helper.tensor_dtype_to_np_dtype(TensorProto.BFLOAT16):
+        return torch.from_numpy(np.array(array, np.float32)).to(torch.bfloat16)
+    return torch.from_numpy(np.array(array))
+
+
+def torch_array(value: Any) -> Any:
+    """Return a tensor of PyTorch as an array."""
+    import torch
+
+    if isinstance(value, torch.Tensor) and value.dtype == torch.bfloat16:
+        return value.to(torch.float32).numpy().astype(helper.tensor_dtype_to_np_dtype(TensorProto.BFLOAT16))
+    return value.numpy() if isinstance(value, torch.Tensor) else np.asarray(value)
 
 
 def run_backend(model: Any, feeds: dict[str, Any], path: str) -> Any:
@@ -126,6 +225,8 @@ def show(value: Any) -> Any:
 def main(folder: str | Path, runtime: str = "") -> None:
     """Print the expected outputs of a finding and those of the runtime."""
     place = Path(folder)
+    if not (place / "finding.json").is_file():
+        sys.exit(f"{place}: is not the folder of a finding: it has no finding.json")
     data = place / "test_data_set_0"
     runtime = runtime or json.loads((place / "finding.json").read_text(encoding="utf-8"))["suspects"][0]
     model = onnx.load(str(place / "model.onnx"))
