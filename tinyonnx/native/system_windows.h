@@ -22,6 +22,19 @@ static int64_t linux_error(int error) {
     }
 }
 
+/* Linux's number of the error of a write. C libraries know one of the three errors of a pipe that no process reads. */
+static int64_t linux_write_error(void) {
+    const int64_t broken_pipe = 32;
+    switch (_doserrno) {
+    case ERROR_BROKEN_PIPE:
+    case ERROR_NO_DATA:
+    case ERROR_PIPE_NOT_CONNECTED:
+        return broken_pipe;
+    default:
+        return linux_error(errno);
+    }
+}
+
 _Noreturn void leave(int code) {
     _exit(code);
 }
@@ -34,9 +47,10 @@ int64_t read_file(int file, void *to, int64_t size) {
 int64_t write_file(int file, const void *from, int64_t size) {
     const char *at = from;
     while (size > 0) {
+        _doserrno = 0;
         int n = _write(file, at, size > PIECE ? PIECE : (unsigned)size);
         if (n < 0)
-            return -linux_error(errno);
+            return -linux_write_error();
         at += n, size -= n;
     }
     return 0;

@@ -1,4 +1,4 @@
-"""The whole program for other machines, run by node and qemu: its output is the same as here."""
+"""The whole program for other machines, run by node, qemu and wine: its output is the same as here."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ pytest.importorskip("ziglang")
 if sys.platform != "linux" or platform.machine() != "x86_64":
     pytest.skip("compares with the program for x86-64 Linux", allow_module_level=True)
 
-TARGETS = ("wasm", "aarch64-linux")
+TARGETS = ("wasm", "aarch64-linux", "x86_64-windows")
 
-EXACT = {"wasm": "v2"}
+EXACT = {"wasm": "v2", "x86_64-windows": "v3"}
 """Targets whose results equal those of a level of x86-64 bit for bit: same lanes, same fusion of products."""
 
 Outcome = tuple[int, bytes, bytes]
@@ -194,6 +194,18 @@ def test_standard_output_that_takes_no_more(
         results = [[outcome(c, file.fileno()) for file in (closed, full)] for c in (command, here)]
     assert results[0] == results[1]
     assert results[1] == [(0, b""), (1, b"audio-inference: standard output: No space left on device\n")]
+
+
+def test_closed_standard_output(
+    here: list[str], there: tuple[str, list[str]], folder: Path, clips: dict[str, Path]
+) -> None:
+    target, command = there
+    if target == "wasm":
+        pytest.skip("node opens standard streams that are closed")
+    # closed by a shell: in the test's own process another file may have become number 1
+    shell = ["/bin/sh", "-c", 'exec "$0" "$@" >&-']
+    results = [run([*shell, *c], folder, "whole.wav", level=EXACT.get(target, "v2")) for c in (command, here)]
+    assert results == [(1, b"", b"audio-inference: standard output: Bad file descriptor\n")] * 2
 
 
 MEMORY = """

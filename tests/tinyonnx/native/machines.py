@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import os
 import platform
 import shutil
@@ -20,8 +21,9 @@ _WINE = ("wine64", "/usr/lib/wine/wine64", "wine")
 ENVIRONMENT = {
     **{key: os.environ[key] for key in ("HOME", "PATH", "WINEPREFIX") if key in os.environ},
     "WINEDEBUG": "-all",
+    "LC_ALL": "C.UTF-8",
 }
-"""Environment of these programs: wine needs HOME, and writes much to stderr without WINEDEBUG."""
+"""Environment of these programs: wine needs HOME, a locale of UTF-8 for names, and WINEDEBUG for a clean stderr."""
 
 
 def needed(*programs: str) -> str:
@@ -49,9 +51,19 @@ def runner(target: str) -> list[str]:
 
 @cache
 def _wine() -> str:
-    """Return the path of wine, after a run that makes its folder in the home, which writes to stderr."""
+    """Return the path of wine, whose folder in the home is made and whose services run as long as this process.
+
+    A program that is the first one starts the services, which takes seconds, and has their messages on its stderr.
+    """
     wine = needed(*_WINE)
     subprocess.run([wine, "cmd", "/c", "exit"], env=ENVIRONMENT, capture_output=True, timeout=600, check=True)
+    shell = subprocess.Popen(
+        [wine, "cmd"], env=ENVIRONMENT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+    )
+    assert shell.stdout is not None
+    assert shell.stdout.readline()
+    # it ends with its standard input
+    atexit.register(shell.communicate)
     return wine
 
 
