@@ -79,7 +79,9 @@ def check_steps(sized: SizedPlan) -> SizedPlan:
     branches = [step.node for step in steps if isinstance(step, BranchStep)]
     checked = [step.node for step in steps if isinstance(step, KernelStep) and step.fast.reports]
     if branches or checked:
-        cause = f"the computed indices of {_label(checked[0])} would not be checked" if checked else _label(branches[0])
+        cause = f"{_label(branches[0])} has branches" if branches else ""
+        if checked:
+            cause = f"the computed indices of {_label(checked[0])} would not be checked"
         raise CompileError(f"{sized.plan.model}: can't be compiled for many sizes, {cause}")
     return sized
 

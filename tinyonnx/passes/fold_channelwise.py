@@ -31,10 +31,7 @@ def fold_channelwise(rewrite: Rewrite) -> None:
 
 
 def _match(node: Node) -> tuple[Node, Array] | None:
-    """Return the convolution and the constant broadcast to one number per output channel, [C];
-
-    None if one is missing.
-    """
+    """Return the convolution and the constant with one number per output channel, [C]; None if either is missing."""
     left, right = node.inputs
     orders = [(left, right), (right, left)] if node.op_type in ("Add", "Mul") else [(left, right)]
     for value, other in orders:

@@ -141,7 +141,7 @@ class KernelSegment:
         """Let the kernels run in another arena; their rows are changed elsewhere."""
         from tinyonnx.runtime.program import Program
 
-        self.arena, kept = arena, self.program.kept
+        self.arena, self.clocked, kept = arena, None, self.program.kept
         if any(self.guards):
             self.program = Program(self.program.steps, self.guards, arena)
             self.program.kept = kept

@@ -190,7 +190,7 @@ class _Planner:
         """Return whether a node's results are known before a run, so that later steps may need them for planning."""
         given = [value for value in node.inputs if value is not None]
         known = all(value.is_constant or id(value) in self.by_sizes for value in given)
-        if not known or all(value.const is not None for value in given):
+        if not known or node.subgraphs or all(value.const is not None for value in given):
             return False
         self.by_sizes.update(id(value) for value in node.outputs if value is not None)
         return True

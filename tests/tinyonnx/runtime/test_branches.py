@@ -15,7 +15,7 @@ import pytest
 import tinyonnx
 from tinyonnx.cli import main
 from tinyonnx.errors import NodeError
-from tinyonnx.runtime.plan import BranchStep, NumpyStep
+from tinyonnx.runtime.plan import BranchStep, KernelStep, NumpyStep
 
 HEAD = '<ir_version: 8, opset_import: ["": 17]>'
 
@@ -95,6 +95,17 @@ BY_NUMPY = """g (float[B, 4] x) => (float[B, 4] y) {
                 else_branch = other () => (float[B, 4] q) { q = Neg (x) }>
 }"""
 
+BY_SIZES = """g (float[B, 4] x) => (float[B, 4] y) {
+    s = Shape (x)
+    f = Cast <to = 1> (s)
+    m = ReduceMin <keepdims = 0> (f)
+    k = Constant <value_float = 2.5> ()
+    c = Greater (m, k)
+    h = If (c) <then_branch = then () => (float[B, 4] p) { p = Tanh (x) },
+                else_branch = other () => (float[B, 4] q) { q = Neg (x) }>
+    y = Relu (h)
+}"""
+
 
 def computed(text: str) -> str:
     """Compute every boolean input from a float, because booleans among the feeds decide an If before the run."""
@@ -154,13 +165,15 @@ def feeds_of(name: str) -> Iterator[dict[str, Any]]:
                 yield from ({"x": noise(batch, 3, 8, 8, seed=seed), **given} for given in truths("a"))
             case "loop":
                 yield {"x": noise(4, seed=seed), "n": np.array(batch * 3 - 3)}
+            case "by sizes":
+                yield {"x": noise(batch, 4, seed=seed)}
             case "by numpy":
                 yield from ({"x": x} for x in (noise(batch, 4, seed=seed), np.full((batch, 4), np.inf, np.float32)))
 
 
 CONTENT = {
     "nested": model(NESTED), "copied": model(COPIED), "constants": model(CONSTANTS), "images": images(),
-    "loop": model(LOOP), "by numpy": model(BY_NUMPY),
+    "loop": model(LOOP), "by numpy": model(BY_NUMPY), "by sizes": model(BY_SIZES),
 }  # fmt: skip
 
 
@@ -191,6 +204,19 @@ def test_both_branches_are_steps(name: str) -> None:
     plan = session.plan_for(None, next(feeds_of(name)))
     assert not any(isinstance(step, NumpyStep) and step.node.op_type == "If" for step in plan.steps)
     assert sum(isinstance(step, BranchStep) for step in plan.steps) == (3 if name == "nested" else 1)
+
+
+def test_a_condition_that_follows_from_sizes_leaves_kernels_after_the_branches() -> None:
+    """The condition is computed once for each size; the results of the branches depend on data."""
+    session = tinyonnx.InferenceSession(CONTENT["by sizes"])
+    x = noise(3, 4)
+    session.run(None, {"x": x})
+    session.run(None, {"x": noise(2, 4)})
+    (plans,) = session._sized.values()
+    (sized,) = plans._plans
+    kernels = {step.node.op_type for step in sized.plan.steps if isinstance(step, KernelStep)}
+    assert kernels == {"Tanh", "Neg", "Relu"}
+    np.testing.assert_allclose(session.run(None, {"x": x})[0], np.maximum(np.tanh(x), 0), atol=1e-6)
 
 
 def test_runs_of_several_threads_use_guards_of_their_own() -> None:
