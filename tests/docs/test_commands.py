@@ -207,6 +207,7 @@ def _help(module: str, *command: str) -> str:
     output = io.StringIO()
     with pytest.MonkeyPatch.context() as patch, redirect_stdout(output):
         patch.setattr(sys, "argv", [module, *command, "--help"])
+        patch.delitem(sys.modules, f"{module}.__main__", raising=False)  # runpy warns if another test imported it
         with pytest.raises(SystemExit) as ended:
             runpy.run_module(module, run_name="__main__", alter_sys=True)
     assert not ended.value.code

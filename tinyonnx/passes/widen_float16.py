@@ -46,10 +46,25 @@ _TYPED = ("dtype", "output_dtype", "precision", "softmax_precision")
 """Attributes that name the type of results or of intermediate numbers."""
 
 
+_PRODUCTS = frozenset({
+    "Conv", "ConvTranspose", "Einsum", "FusedConv", "FusedGemm", "FusedMatMul", "GRU", "Gemm", "LSTM", "MatMul",
+    "MatMulNBits", "RNN",
+})  # fmt: skip
+
+
 def widen_float16(rewrite: Rewrite) -> None:
-    """Compute nodes with operands of float16 in float32, in the graph and its subgraphs."""
-    if any(v is not None and v.dtype == _HALF for node in rewrite.graph.walk() for v in node.inputs):
+    """Compute nodes with operands of float16 in float32, in the graph and its subgraphs.
+
+    Only where weights of float16 are multiplied: other graphs gain little, and keep the rounding of every operator.
+    """
+    if any(map(_has_weights, rewrite.graph.walk())):
         _Widening(rewrite, rewrite.graph, {}, set()).run()
+
+
+def _has_weights(node: Node) -> bool:
+    return node.op_type in _PRODUCTS and any(
+        v is not None and v.dtype == _HALF and v.const is not None for v in node.inputs
+    )
 
 
 class _Widening:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib
+
 import numpy as np
 import onnx
 import onnx.helper
@@ -24,6 +26,20 @@ def constant(name: str, array: np.ndarray) -> str:
     return f"float16[{','.join(map(str, array.shape))}] {name} = {{{','.join(map(str, bits))}}}"
 
 
+@pytest.fixture
+def without_weights(monkeypatch):
+    """Widen graphs without weights too."""
+    monkeypatch.setattr(importlib.import_module("tinyonnx.passes.widen_float16"), "_has_weights", lambda node: True)
+
+
+def test_graphs_without_weights_stay(optimise):
+    """Products of two inputs are rounded as the operator rounds them."""
+    text = model_text("m = MatMul(x, x) y = Add(m, x)", "float16[5, 5] x", "float16[5, 5] y", opset=17)
+    result = optimise(text, x=halves(5, 5))
+    assert result.applied("computed in float32") == 0
+    assert set(result.ops) == {"MatMul", "Add"}
+
+
 def test_layers_keep_the_precision_of_float32(optimise):
     """Convolutions, normalisations and products between an input and an output of float16."""
     bias = constant("b", np.array([0.5, -1, 2, 0.25]))
@@ -38,6 +54,7 @@ def test_layers_keep_the_precision_of_float32(optimise):
     assert {n.output.dtype for n in result.graph.nodes} == {np.dtype(np.float32), np.dtype(np.float16)}
 
 
+@pytest.mark.usefixtures("without_weights")
 @pytest.mark.parametrize("size", [0, 1, 5, 300])
 def test_every_size(size):
     """A plan for every size, its results and those without optimisation: equal where nothing is rounded between."""
@@ -61,6 +78,7 @@ def test_every_size(size):
             np.testing.assert_array_equal(a, b, strict=True)
 
 
+@pytest.mark.usefixtures("without_weights")
 def test_results_within_the_graph_are_rounded(optimise):
     """Both a result that the user reads and its reader."""
     result = optimise(
@@ -71,6 +89,7 @@ def test_results_within_the_graph_are_rounded(optimise):
     assert result.error < 2e-3
 
 
+@pytest.mark.usefixtures("without_weights")
 def test_a_rounding_that_the_model_asks_for_stays(optimise):
     x = np.linspace(1, 2, 31, dtype=np.float32)
     result = optimise(model_text("h = Cast<to=10>(x) y = Cast<to=1>(h)", "float[31] x", "float[31] y"), x=x)
@@ -78,6 +97,7 @@ def test_a_rounding_that_the_model_asks_for_stays(optimise):
     assert result.ops["Cast"] == 2
 
 
+@pytest.mark.usefixtures("without_weights")
 @pytest.mark.parametrize("move", ["r = Transpose(h)", "r = Concat<axis=0>(h, m)", "r = Identity(h)"])
 def test_a_rounding_that_the_model_asks_for_stays_before_moves(move):
     """Values beyond float16's range become infinite, as in onnxruntime."""
@@ -87,6 +107,7 @@ def test_a_rounding_that_the_model_asks_for_stays_before_moves(move):
     np.testing.assert_array_equal(y[:4], np.float32([1, 1, np.inf, 0]))
 
 
+@pytest.mark.usefixtures("without_weights")
 @pytest.mark.parametrize("read", ["e = SequenceAt(s, i)", "e = ConcatFromSequence<axis=0>(s)"])
 def test_operands_of_unknown_type(optimise, read):
     """Elements of sequences have no known type: what is computed with them stays in float16."""
@@ -108,6 +129,7 @@ def test_casts_between_nodes_of_both_types(optimise):
     assert result.error < 1e-5
 
 
+@pytest.mark.usefixtures("without_weights")
 def test_moved_elements_stay_as_they_are_in_the_file(optimise):
     """A table of float16 is not widened; only the rows that are read from it are."""
     text = model_text(
@@ -119,6 +141,7 @@ def test_moved_elements_stay_as_they_are_in_the_file(optimise):
     assert result.error == 0
 
 
+@pytest.mark.usefixtures("without_weights")
 def test_in_branches_and_loops(optimise):
     body = """m = Mul(x, x) y = If (c) <then_branch = g () => (float16[5] a) { b = Mul(x, x) a = Add(b, k) },
         else_branch = h () => (float16[5] d) { d = Sqrt(m) }>"""
@@ -128,6 +151,7 @@ def test_in_branches_and_loops(optimise):
         assert result.error < 4e-3
 
 
+@pytest.mark.usefixtures("without_weights")
 def test_types_named_by_attributes():
     """Results whose type an attribute names are not changed."""
     node = onnx.helper.make_node("DequantizeLinear", ["q", "s"], ["y"], output_dtype=10)
