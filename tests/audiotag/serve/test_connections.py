@@ -41,12 +41,13 @@ def test_heads_that_do_not_come(server: Server) -> None:
     assert answers.count(b"HTTP/1.1 200 ") == answers.count(b"HTTP/1.1 408 ") == 1
 
 
-def test_clients_that_go_away(server: Server) -> None:
-    for sent in (b"", b"POST /tag", b"POST /tag HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000\r\n\r\nRIFF"):
-        with socket.create_connection(("127.0.0.1", server.port)) as client:
-            client.sendall(sent)
-    assert server.ask("tag", wav())[0] == 200
-    assert server.process.poll() is None
+def test_clients_that_go_away(model: str) -> None:
+    with serving(model) as server:
+        for sent in (b"", b"POST /tag", b"POST /tag HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000\r\n\r\nRIFF"):
+            with socket.create_connection(("127.0.0.1", server.port)) as client:
+                client.sendall(sent)
+        assert server.ask("tag", wav())[0] == 200
+        assert server.process.poll() is None
 
 
 def test_a_client_that_does_not_read_its_answer(model: str) -> None:
