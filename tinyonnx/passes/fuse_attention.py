@@ -171,25 +171,23 @@ def _why_no_mask(mask: _Mask | None, weights: Value) -> str | None:
 
 
 def _biased(rewrite: Rewrite, mask: _Mask, bias: Value | None) -> Value:
-    """Add nodes that compute the bias for a mask, plus another bias, before the mask; return their result."""
+    """Add a node that computes the bias for a mask and for another bias before the mask; return its result.
+
+    Masked scores get the mask's number alone, so that a row whose scores are all masked has equal weights.
+    """
     at, label = rewrite.graph.position(mask.node), mask.node.label
-    shown, hidden = (
-        Value(f"{label}:{name}", _FLOAT32, (), np.array(n, np.float32))
-        for name, n in (("shown", 0), ("hidden", mask.hidden))
+    hidden = Value(f"{label}:hidden", _FLOAT32, (), np.array(mask.hidden, np.float32))
+    shown = Value(f"{label}:shown", _FLOAT32, (), np.array(0, np.float32)) if bias is None else bias
+    result = Value(
+        f"{label}:bias", _FLOAT32, broadcast_shapes(mask.condition.static_shape or (), shown.static_shape or ())
     )
-    shape, origin = mask.condition.static_shape or (), mask.node.origin
-    result = Value(f"{label}:bias", _FLOAT32, shape)
     choices = [hidden, shown] if mask.where_true else [shown, hidden]
     choose = Node(
-        "Where", [mask.condition, *choices], [result], opset=16, name=result.name, index=mask.node.index, origin=origin
-    )
+        "Where", [mask.condition, *choices], [result], opset=16, name=result.name, index=mask.node.index,
+        origin=mask.node.origin,
+    )  # fmt: skip
     rewrite.graph.add_node(choose, at)
-    if bias is None:
-        return result
-    total = Value(f"{label}:biases", _FLOAT32, broadcast_shapes(shape, bias.static_shape or ()))
-    add = Node("Add", [result, bias], [total], opset=14, name=total.name, index=mask.node.index, origin=origin)
-    rewrite.graph.add_node(add, at + 1)
-    return total
+    return result
 
 
 def _scaled(value: Value | None) -> tuple[Node, float, list[Node]] | None:

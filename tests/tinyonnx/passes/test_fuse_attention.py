@@ -100,6 +100,20 @@ def test_a_query_whose_keys_are_all_hidden(optimise):
         assert result.error < 1e-5
 
 
+def test_a_query_whose_keys_are_all_hidden_by_two_masks(optimise):
+    """The Where replaces numbers that the Add has made low: the result is the mean of all values, never NaN."""
+    constants = "float low = {-3.4e38}"
+    padding = np.float32([0, 0, 0, -3.4e38, 0, -3.4e38, -3.4e38]).reshape(1, 1, 1, 7)
+    model = model_text(
+        f"{HEADS} m = MatMul(q, k) t = Add(m, mask) s = Where(shown, t, low) {SOFTMAX}",
+        WHERE.replace("float[2,1,1,7] mask", "float[1,1,1,7] mask"), "float[n, h, l, d] y", constants,
+    )  # fmt: skip
+    for shown in (np.zeros_like(SHOWN), SHOWN):
+        result = optimise(model, a=Q, b=K, c=V, shown=shown, mask=padding)
+        assert result.ops["FusedAttention"] == 1
+        assert result.error < 1e-5
+
+
 @pytest.mark.parametrize(
     ("scores", "number", "reason"),
     [
