@@ -1,4 +1,4 @@
-/* For each number of frames on standard input, and so many frames: the logits on standard output. */
+/* For each size and number of bytes on standard input, and so many bytes: the result on standard output. */
 #include "process.h"
 
 static int read_all(char *to, int64_t size) {
@@ -10,16 +10,18 @@ static int read_all(char *to, int64_t size) {
 
 int run(int count, char **arguments, char **environment) {
     const struct level *model = chosen_level(environment);
-    const struct place *control = &model->places[0], *features = &model->places[1], *logits = &model->places[2];
+    const struct place *control = &model->places[0], *source = &model->places[1], *target = &model->places[2];
     call(&model->calls[0]);
-    while (read_all(control->at, 8)) {
-        int64_t size = *(int64_t *)control->at * 512;
-        if (!read_all(features->at, size))
+    while (read_all(control->at, 16)) {
+        int64_t size = ((int64_t *)control->at)[1];
+        if (size > source->size)
+            return 3;
+        if (!read_all(source->at, size))
             return 2;
         call(&model->calls[1]);
         if (*(int64_t *)control->at < 0)
             return 3;
-        write_file(1, logits->at, logits->size);
+        write_file(1, target->at, target->size);
     }
     return 0;
 }

@@ -3,15 +3,19 @@ from __future__ import annotations
 import platform
 import subprocess
 import sys
+from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from onnx import ModelProto
 
 import tinyonnx
 from audiotag.models.mobilenet import random_graph
-from tests.tinyonnx.native.sized import sized_unit
+from onnx_conformance.generate.sized import ImageGraphs, SequenceGraphs
+from tests.tinyonnx.native.sized import build, message
 
 pytest.importorskip("ziglang")
 if sys.platform != "linux" or platform.machine() != "x86_64":
@@ -19,9 +23,8 @@ if sys.platform != "linux" or platform.machine() != "x86_64":
 
 from tinyonnx.codegen.targets import TARGETS
 from tinyonnx.native.binary import numbers, runs_of
-from tinyonnx.native.levels import units
 from tinyonnx.native.model import CompileError
-from tinyonnx.native.products import PROCESS, compile_model, link_units
+from tinyonnx.native.products import compile_model
 
 LEVELS = {"v4": "avx512vl", "v3": "avx2", "v2": "sse4_2"}
 
@@ -64,9 +67,7 @@ def test_gives_what_the_session_gives_at_every_level(network: bytes, executable:
 @pytest.fixture(scope="module")
 def sized(network: bytes, tmp_path_factory: pytest.TempPathFactory) -> Path:
     file = tmp_path_factory.mktemp("native") / "sized"
-    sources = [Path(__file__).parent / "sized.c", PROCESS]
-    found = units(TARGETS["x86_64-linux"], sized_unit, network, 1, 2000)
-    link_units(TARGETS["x86_64-linux"], found, {}, file, sources=sources)
+    build(TARGETS["x86_64-linux"], file, network, "logits", 527, (1, 1, 128, 0), 3, (1, 2000))
     return file
 
 
@@ -76,7 +77,7 @@ def test_any_number_of_frames(network: bytes, sized: Path, level: str) -> None:
     rng = np.random.default_rng(0)
     sizes = [*range(1, 40), *rng.integers(40, 2000, 20).tolist(), 2000]
     clips = [rng.standard_normal((1, 1, 128, size)).astype(np.float32) for size in sizes]
-    result = run(sized, b"".join(np.int64(c.shape[3]).tobytes() + c.tobytes() for c in clips), level)
+    result = run(sized, b"".join(message(clip, 3) for clip in clips), level)
     assert (result.returncode, result.stderr) == (0, b"")
     session = tinyonnx.InferenceSession(network)
     expected = [session.run(["logits"], {"melspec": clip})[0][0] for clip in clips]
@@ -84,7 +85,49 @@ def test_any_number_of_frames(network: bytes, sized: Path, level: str) -> None:
 
 
 def test_frames_beyond_all_ranges(sized: Path) -> None:
-    assert run(sized, np.int64(2001).tobytes() + bytes(2001 * 512)).returncode == 3
+    assert run(sized, np.array([2001, 512]).tobytes() + bytes(512)).returncode == 3
+
+
+def networks_without_control_flow(graphs: type[ImageGraphs | SequenceGraphs]) -> Iterator[ModelProto]:
+    for seed in range(1000):
+        network = graphs(seed).build()
+        if not any(node.op_type in ("If", "Loop", "Scan") for node in network.graph.node):
+            yield network
+
+
+@pytest.mark.parametrize(
+    ("graphs", "output", "shape", "axis", "sizes"),
+    [(ImageGraphs, 0, (1, 4, 17, 0), 3, (16, 200)), (SequenceGraphs, -1, (1, 0, 24), 1, (2, 120))],
+)
+def test_random_networks_give_for_every_size_what_the_session_gives(
+    graphs: type[ImageGraphs | SequenceGraphs], output: int, shape: tuple[int, ...], axis: int,
+    sizes: tuple[int, int], tmp_path: Path,
+) -> None:  # fmt: skip
+    flags = Path("/proc/cpuinfo").read_text()
+    place, level = next((i, level) for i, (level, flag) in enumerate(LEVELS.items()) if flag in flags)
+    here = TARGETS["x86_64-linux"]
+    here = here._replace(levels=here.levels[: place + 1])  # the best first: up to that of this processor
+    random = np.random.default_rng(0)
+    built = 0
+    for network in islice(networks_without_control_flow(graphs), 30):
+        content, name, file = network.SerializeToString(), network.graph.output[output].name, tmp_path / f"{built}"
+        session = tinyonnx.InferenceSession(content)
+        several = [*sizes, *random.integers(*sizes, 20).tolist()]
+        xs = [random.standard_normal([n or size for n in shape]).astype(np.float32) for size in several]
+        expected = [session.run([name], {"x": x})[0].ravel() for x in xs]
+        try:
+            build(here, file, content, name, expected[0].size, shape, axis, sizes)
+        except CompileError as error:
+            if "follows from the sizes" not in str(error):
+                raise
+            continue
+        result = run(file, b"".join(message(x, axis) for x in xs), level)
+        assert (result.returncode, result.stderr) == (0, b"")
+        found = np.frombuffer(result.stdout, np.float32).reshape(len(xs), -1)
+        np.testing.assert_allclose(found, expected, rtol=1e-3, atol=1e-4)
+        if (built := built + 1) == 3:
+            return
+    pytest.fail(f"of 30 networks {built} were built")
 
 
 def test_needs_nothing_from_the_system(executable: Path) -> None:
