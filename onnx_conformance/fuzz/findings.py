@@ -161,6 +161,9 @@ def _write_value(path: Path, value: Any, name: str) -> None:
     if isinstance(value, (list, tuple)) and all(isinstance(item, np.ndarray) for item in value):
         path.write_bytes(numpy_helper.from_list(list(value), name).SerializeToString())
     elif isinstance(value, (np.ndarray, np.generic)):
+        if value.dtype == object:  # the reference's strings may be numbers
+            strings = [item if isinstance(item, bytes) else str(item) for item in np.ravel(value)]
+            value = np.array(strings, object).reshape(np.shape(value))
         path.write_bytes(numpy_helper.from_array(np.asarray(value), name).SerializeToString())
 
 

@@ -111,6 +111,9 @@ def inferred(model: ModelProto) -> ModelProto:
 
     Raises ValueError if onnx's inference or its checker finds a fault.
     """
+    for node in all_nodes(model.graph):  # onnx asserts it in C++, which ends the process
+        if node.op_type == "Split" and any(a.name == "num_outputs" and a.i != len(node.output) for a in node.attribute):
+            raise ValueError("num_outputs of Split is not the number of its outputs")
     try:
         found = onnx.shape_inference.infer_shapes(model, check_type=True, strict_mode=True, data_prop=True)
         for output in found.graph.output:

@@ -13,13 +13,13 @@ import numpy as np
 import onnx
 import pytest
 from ml_dtypes import bfloat16
-from onnx import parser
+from onnx import TensorProto, numpy_helper, parser
 
 import tinyonnx
 from onnx_conformance import reproduce
 from onnx_conformance.cli import main
 from onnx_conformance.fuzz.campaign import Campaign, Settings
-from onnx_conformance.fuzz.findings import describe, write_finding
+from onnx_conformance.fuzz.findings import _write_value, describe, write_finding
 from onnx_conformance.fuzz.judge import REFUSED, SHAPE, TYPE, VALUE, first_difference, groups, is_off
 from onnx_conformance.fuzz.referee import Referee, Verdict
 from onnx_conformance.fuzz.rounding import with_noise
@@ -411,3 +411,10 @@ def test_usage(argv: list[str], capsys: pytest.CaptureFixture[str]) -> None:
         main(["fuzz", *argv])
     assert stop.value.code == 2
     assert argv[1] in capsys.readouterr().err
+
+
+def test_strings_that_are_numbers_are_written(tmp_path: Path) -> None:
+    """The reference pads strings with the number 0."""
+    _write_value(tmp_path / "x.pb", np.array([["a", 0]], object), "x")
+    found = numpy_helper.to_array(TensorProto.FromString((tmp_path / "x.pb").read_bytes()))
+    assert found.tolist() == [["a", "0"]]

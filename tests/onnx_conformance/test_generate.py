@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import onnx
 import pytest
-from onnx import defs, parser
+from onnx import defs, helper, parser
 
 from onnx_conformance.fuzz.coverage import Coverage
 from onnx_conformance.generate import surround
@@ -176,3 +176,12 @@ def test_the_first_version_of_cast_is_drawn() -> None:
 def test_modes_stay_within_what_examples_have(source: SampleSource) -> None:
     modes = {f.value for op, _, f in source.features if (op[1], f.attribute) == ("Attention", "qk_matmul_output_mode")}
     assert modes == {None, 0, 1, 2, 3}
+
+
+def test_models_that_crash_the_inference_are_refused() -> None:
+    node = helper.make_node("Split", ["x"], ["a", "b", "c", "d"], num_outputs=2)
+    x = helper.make_tensor_value_info("x", onnx.TensorProto.DOUBLE, [7])
+    outputs = [onnx.ValueInfoProto(name=name) for name in node.output]
+    graph = helper.make_graph([node], "g", [x], outputs)
+    with pytest.raises(ValueError, match="num_outputs of Split"):
+        inferred(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 23)], ir_version=10))
