@@ -129,7 +129,12 @@ def make_parser(commands: Sequence[str] = COMMANDS) -> argparse.ArgumentParser:
     parser.add_argument("--version", action=_ShowVersion, nargs=0, help="show program's version number and exit")
     subparsers = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     for name in commands:
-        importlib.import_module(f"audiotag.commands.{name}").add_parser(subparsers)
-    for each in subparsers.choices.values():
+        module = importlib.import_module(f"audiotag.commands.{name}")
+        each = subparsers.add_parser(
+            name, help=module.HELP, description=module.DESCRIPTION, epilog=getattr(module, "EPILOG", None),
+            formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False,
+        )  # fmt: skip
+        each.set_defaults(run=module.run, parser=each)
+        module.add_arguments(each)
         each.add_argument("--version", action=_ShowVersion, nargs=0, help="show program's version number and exit")
     return parser

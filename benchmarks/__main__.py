@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 
 import tinyonnx
 from audiotag.errors import Error as AudiotagError
+from audiotag.options import number
 from benchmarks import audio, machine, model, report, start, zoo
 from benchmarks.turns import Case
 from tinyonnx.codegen.processor import has_bfloat16
@@ -77,7 +78,7 @@ def make_parser() -> argparse.ArgumentParser:
     for each in (parser, common):
         each.add_argument(
             "--repeats",
-            type=counted,
+            type=number,
             metavar="N",
             default=argparse.SUPPRESS,
             help="timed runs per contender",
@@ -131,15 +132,15 @@ def make_parser() -> argparse.ArgumentParser:
         "one audio model on clips that all differ in length, beside peers with dynamic shapes",
     )
     lengths.add_argument("model", nargs="?", default="mn10", help="FILE.onnx, or mn04, mn10, … (mn10)")
-    lengths.add_argument("--count", type=counted, default=150, metavar="N", help="lengths between 1 and 10 s (150)")
-    lengths.add_argument("--threads", type=counted, default=1, metavar="N", help="threads (1)")
+    lengths.add_argument("--count", type=number, default=150, metavar="N", help="lengths between 1 and 10 s (150)")
+    lengths.add_argument("--threads", type=number, default=1, metavar="N", help="threads (1)")
     crawl = add(
         "crawl",
         crawl_cases,
         "CPU time of processes that tag WAV files of different lengths, beside equal lengths and a minimal script",
     )
     crawl.add_argument("--model", default="mn10", metavar="MODEL", help="FILE.onnx, or mn04, mn10, … (mn10)")
-    crawl.add_argument("--count", type=counted, default=400, metavar="N", help="files of 1 to 10 s (400)")
+    crawl.add_argument("--count", type=number, default=400, metavar="N", help="files of 1 to 10 s (400)")
     small = add("zoo", zoo_cases, "models of many families beside ONNX Runtime, in one table")
     small.add_argument("names", nargs="*", metavar="NAME", help="models or families (all)")
     small.add_argument("--threads", type=several(int), default=[1, 2], metavar="N,…", help="threads (1,2)")
@@ -175,19 +176,11 @@ def make_parser() -> argparse.ArgumentParser:
                 help="FILE.onnx, or mn04, mn10, … (mn10)",
             )
         if name == "clip":
-            command.add_argument("--threads", type=counted, default=1, metavar="N", help="threads (1)")
+            command.add_argument("--threads", type=number, default=1, metavar="N", help="threads (1)")
     return parser
 
 
 # -- values -------------------------------------------------------------------------------
-
-
-def counted(text: str) -> int:
-    """Parse an integer of at least 1."""
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"{value} is not at least 1")
-    return value
 
 
 def positive(text: str) -> float:
@@ -202,7 +195,7 @@ def several(kind: type[T]) -> Callable[[str], list[T]]:
     """Make a parser of comma-separated values."""
 
     def values(text: str) -> list[T]:
-        one: Callable[[str], Any] = positive if kind is float else counted
+        one: Callable[[str], Any] = positive if kind is float else number
         return [one(part) for part in text.split(",")]
 
     return values

@@ -7,46 +7,24 @@ import logging
 import sys
 import warnings
 from collections.abc import Sequence
-from typing import NoReturn
 
 import tinyonnx
 from tinyonnx.commands import compare, compile, completion, extract, inspect, ops, profile, reduce, run, trace
-from tinyonnx.commands._terminal import CHOICES, set_color, settle_output
+from tinyonnx.commands._process import CommandParser, exit_code, parse
+from tinyonnx.commands._terminal import CHOICES, set_color
 from tinyonnx.errors import printable
+
+COMMANDS = (run, inspect, trace, compare, profile, extract, reduce, compile, ops, completion)
+"""Modules of the commands, in the order of the help text."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command and return its exit code."""
-    if sys.stdout is None:
-        print("tinyonnx: standard output is closed", file=sys.stderr)
-        return 1
-    try:
-        return _run(argv)
-    except BrokenPipeError:
-        return 0  # the reader has closed the pipe, which is not an error
-    except KeyboardInterrupt:
-        print("tinyonnx: interrupted", file=sys.stderr)
-        return 130
-    except tinyonnx.Error as error:
-        print(f"tinyonnx: {error}", file=sys.stderr)
-        return 1
-    except OSError as error:
-        name = printable(str(error.filename or "standard output"))
-        print(f"tinyonnx: {name}: {error.strerror or error}", file=sys.stderr)
-        return 1
-    except MemoryError as error:
-        print(f"tinyonnx: {error or 'out of memory'}", file=sys.stderr)
-        return 1
-    finally:
-        settle_output()
+    return exit_code("tinyonnx", lambda: _run(argv))
 
 
 def _run(argv: Sequence[str] | None) -> int:
-    try:
-        args = make_parser().parse_args(argv)
-    except SystemExit:
-        sys.stdout.flush()  # help, or the version
-        raise
+    args = parse(make_parser(), argv)
     args.whole = make_parser
     set_color(args.color)
     handler = logging.StreamHandler(sys.stderr)
@@ -66,21 +44,17 @@ class _OneLine(logging.Formatter):
         return printable(super().format(record))
 
 
-class _CommandParser(argparse.ArgumentParser):
-    """Reports wrong usage in one line, without the usage text."""
-
-    def error(self, message: str) -> NoReturn:
-        self.exit(2, f"{self.prog}: error: {printable(message)} (see {self.prog} --help)\n")
-
-
 def make_parser() -> argparse.ArgumentParser:
     """Return the parser of the command line."""
-    parser = _CommandParser(prog="tinyonnx", description="Run ONNX models and look inside them.")
+    parser = CommandParser(prog="tinyonnx", description="Run ONNX models and look inside them.")
     parser.add_argument("--verbose", action="store_true", help="log what each pass rewrote and refused, and why")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
-    for command in (run, inspect, trace, compare, profile, extract, reduce, compile, ops, completion):
-        command.add(commands)
+    for module in COMMANDS:
+        name = module.__name__.rpartition(".")[2]
+        command = commands.add_parser(name, help=module.HELP, description=module.DESCRIPTION)
+        command.set_defaults(run=module.run, parser=command)
+        module.add_arguments(command)
     for each in (parser, *commands.choices.values()):
         each.add_argument("--version", action="version", version=f"tinyonnx {tinyonnx.__version__}")
         each.add_argument(

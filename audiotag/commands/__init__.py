@@ -1,4 +1,8 @@
-"""The subcommands of `audiotag`, one module each: `add_parser(subparsers)` and `run(args) -> exit code`."""
+"""The subcommands of `audiotag`, one module each.
+
+A module has `HELP` (its line in the list of commands), `DESCRIPTION`, perhaps `EPILOG`, `add_arguments(parser)` and
+`run(args) -> exit code`.
+"""
 
 from __future__ import annotations
 

@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 import argparse
-from typing import Any
+
+HELP = "print a script that lets a shell complete commands and options"
+
+DESCRIPTION = """\
+For bash and zsh: eval "$(audiotag completion bash)" in the file that the shell reads at its start.
+For fish: audiotag completion fish > ~/.config/fish/completions/audiotag.fish"""
 
 
-def add_parser(subparsers: Any) -> None:
-    """Add the subcommand to the command line."""
-    parser = subparsers.add_parser(
-        "completion",
-        help="print a script that lets a shell complete commands and options",
-        description='For bash and zsh: eval "$(audiotag completion bash)" in the file that the shell reads at its '
-        "start. For fish: audiotag completion fish > ~/.config/fish/completions/audiotag.fish",
-        allow_abbrev=False,
-    )
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the arguments of the command."""
     parser.add_argument("shell", choices=("bash", "zsh", "fish"), help="the shell")
-    parser.set_defaults(run=run, parser=parser)
 
 
 def run(args: argparse.Namespace) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from audiotag.commands import add_model, check_outputs
 from audiotag.errors import OutputError
@@ -12,19 +12,15 @@ from audiotag.errors import OutputError
 if TYPE_CHECKING:
     from tinyonnx.ir import Array
 
+HELP = "synthesise a short clip, tag it, explain the result"
+DESCRIPTION = "Synthesise a clip of ten seconds (a siren, beeps, noise), tag it and explain the result."
+
 PARTS = (("a siren", 4.0), ("a beeping telephone line", 3.0), ("bursts of noise", 3.0))
 """Parts of the demo clip and their lengths in seconds."""
 
 
-def add_parser(subparsers: Any) -> None:
-    """Add the subcommand to the command line."""
-    parser = subparsers.add_parser(
-        "demo",
-        help="synthesise a short clip, tag it, explain the result",
-        description="Synthesise a clip of ten seconds (a siren, beeps, noise), tag it and explain the result.",
-        allow_abbrev=False,
-    )
-    parser.set_defaults(run=run, parser=parser)
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the arguments of the command."""
     add_model(parser)
     parser.add_argument(
         "--save", type=sound_file, metavar="FILE", help="also write the clip, in the format of the suffix"

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import argparse
 import os
-from typing import Any
 
 from audiotag.commands import check_outputs
 from audiotag.console import say, show
 from audiotag.errors import LabelError, OutputError, printable
+
+HELP = "measure a model on labelled sounds"
 
 DESCRIPTION = """\
 Print how well a model tags labelled sounds: accuracy, average precision of each class, calibration,
@@ -16,16 +17,8 @@ and which classes are confused. The table is CSV with the columns path and label
 separated by ";", and paths are relative to the table."""
 
 
-def add_parser(subparsers: Any) -> None:
-    """Add the subcommand to the command line."""
-    parser = subparsers.add_parser(
-        "evaluate",
-        help="measure a model on labelled sounds",
-        description=DESCRIPTION,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
-    parser.set_defaults(run=run, parser=parser)
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the arguments of the command."""
     parser.add_argument("model", metavar="NAME|PATH", help="name, ONNX file or checkpoint")
     parser.add_argument("table", metavar="LABELS.csv", help="table of sounds and their labels")
     parser.add_argument("--html", metavar="OUT.html", help="also write a page with all figures")

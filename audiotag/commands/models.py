@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from audiotag.models.catalog import ResolvedModel
     from audiotag.models.description import Description
 
+HELP = "list, fetch, convert and describe models"
+DESCRIPTION = "List, fetch, convert and describe models."
+
 _SECONDS = 10
 """Length of the sound for which models are timed."""
 
@@ -24,22 +27,16 @@ _WARM_UP, _RUNS = 2, 7
 """Runs that load and compile, and runs that count."""
 
 
-def add_parser(subparsers: Any) -> None:
-    """Add the subcommand to the command line."""
-    parser = subparsers.add_parser(
-        "models",
-        help="list, fetch, convert and describe models",
-        description="List, fetch, convert and describe models.",
-        allow_abbrev=False,
-    )
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the arguments of the command."""
     actions = parser.add_subparsers(title="actions", metavar="ACTION", required=True)
 
     listing = actions.add_parser("list", help="list all models and whether they are on this machine")
-    listing.set_defaults(run=run, action=_list, parser=listing)
+    listing.set_defaults(action=_list, parser=listing)
 
     pull = actions.add_parser("pull", help="download a trained model that its authors have published")
     pull.add_argument("name", metavar="NAME", help="name from `audiotag models list`, for example mn10_as")
-    pull.set_defaults(run=run, action=_pull, parser=pull)
+    pull.set_defaults(action=_pull, parser=pull)
 
     convert = actions.add_parser(
         "convert", help="convert a checkpoint of EfficientAT, EfficientSED, PANNs or CED to an ONNX file"
@@ -51,7 +48,7 @@ def add_parser(subparsers: Any) -> None:
     convert.add_argument("--labels", metavar="FILE", help="classes of a fine-tuned model, in the order of its output")
     convert.add_argument("--hop", type=seconds, metavar="MS", help="milliseconds between frames, if not in the name")
     convert.add_argument("--mels", type=number, metavar="N", help="number of mel bands, if not in the name")
-    convert.set_defaults(run=run, action=_convert, parser=convert)
+    convert.set_defaults(action=_convert, parser=convert)
 
     describe = actions.add_parser("describe", help="add to a model the features it expects and its classes")
     describe.add_argument("model", metavar="MODEL.onnx")
@@ -65,15 +62,15 @@ def add_parser(subparsers: Any) -> None:
         "--labels", metavar="FILE", help="classes in the order of the output: CSV with a heading, or one name per line"
     )
     describe.add_argument("-o", "--output", required=True, metavar="OUT.onnx", help="path of the described model")
-    describe.set_defaults(run=run, action=_describe, parser=describe)
+    describe.set_defaults(action=_describe, parser=describe)
 
     timing = actions.add_parser("time", help="measure models on this machine; the list shows it")
     timing.add_argument("models", metavar="NAME|PATH", nargs="+", help="name from the list, or a file")
-    timing.set_defaults(run=run, action=_time, parser=timing)
+    timing.set_defaults(action=_time, parser=timing)
 
     info = actions.add_parser("info", help="print size, hash, inputs, outputs and origin of a model")
     info.add_argument("model", metavar="NAME|PATH")
-    info.set_defaults(run=run, action=_info, parser=info)
+    info.set_defaults(action=_info, parser=info)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -83,7 +80,8 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _list(_: argparse.Namespace) -> None:
-    from audiotag.models.catalog import DEFAULT, MODELS, model_path, resolve
+    from audiotag.models.catalog import DEFAULT, model_path, resolve
+    from audiotag.models.releases import MODELS
     from audiotag.models.timing import measured
     from tinyonnx.tools.costs import count_parameters
 
@@ -135,7 +133,8 @@ def _measure(name: str) -> float:
 
 
 def _pull(args: argparse.Namespace) -> None:
-    from audiotag.models.catalog import MODELS, pull, resolve
+    from audiotag.models.catalog import pull, resolve
+    from audiotag.models.releases import MODELS
 
     def progress(have: int, total: int | None) -> None:
         of = f" of {total / 1e6:.1f} MB ({have / total:.0%})" if total else " MB"

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import argparse
-from typing import Any
 
 from audiotag.commands import check_outputs
 from audiotag.errors import OutputError, printable
 from audiotag.options import number
+
+HELP = "find sounds like a clip"
 
 DESCRIPTION = """\
 Find the results whose sound is most like a clip, by the similarity of embeddings. Results are those of
@@ -20,17 +21,8 @@ examples:
   audiotag search owl.wav --in parts/ --save index/       faster from now on: --in index/"""
 
 
-def add_parser(subparsers: Any) -> None:
-    """Add the subcommand to the command line."""
-    parser = subparsers.add_parser(
-        "search",
-        help="find sounds like a clip",
-        description=DESCRIPTION,
-        epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
-    parser.set_defaults(run=run, parser=parser)
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the arguments of the command."""
     parser.add_argument("clip", metavar="CLIP", help="sound file")
     parser.add_argument(
         "--in", dest="results", required=True, metavar="RESULTS", help="results with embeddings, or index"

@@ -10,21 +10,15 @@ from audiotag.console import say
 from audiotag.errors import AudioError, printable
 from audiotag.options import number, probability, seconds
 
+HELP = "cut detections out of recordings"
+
 DESCRIPTION = """\
 Cut the detections in results of audiotag tag (JSONL or CSV, best with --events or --window) out of their
 recordings: WAV files in a sub-folder for each class, named by score, for listening and for training."""
 
 
-def add_parser(subparsers: Any) -> None:
-    """Add the subcommand to the command line."""
-    parser = subparsers.add_parser(
-        "segments",
-        help="cut detections out of recordings",
-        description=DESCRIPTION,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
-    parser.set_defaults(run=run, parser=parser)
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the arguments of the command."""
     parser.add_argument("results", metavar="RESULTS", help="JSONL or CSV of audiotag tag")
     parser.add_argument("-o", "--output", required=True, metavar="DIR", help="folder for the clips")
     parser.add_argument("--threshold", type=probability, default=0.0, metavar="P", help="omit detections below P")

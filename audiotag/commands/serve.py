@@ -16,6 +16,9 @@ from audiotag.console import say
 from audiotag.errors import Error
 from audiotag.options import number, precision
 
+HELP = "answer HTTP requests with tags"
+DESCRIPTION = "Answer HTTP requests with tags; the page at / tags a file or a recording."
+
 EPILOG = """\
 examples:
   audiotag serve                                            http://127.0.0.1:8000/
@@ -39,17 +42,8 @@ class ServeError(Error):
     """The server can't start."""
 
 
-def add_parser(subparsers: Any) -> None:
-    """Add the subcommand to the command line."""
-    parser = subparsers.add_parser(
-        "serve",
-        help="answer HTTP requests with tags",
-        description="Answer HTTP requests with tags; the page at / tags a file or a recording.",
-        epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
-    parser.set_defaults(run=run, parser=parser)
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the arguments of the command."""
     parser.add_argument(
         "--model", action="append", dest="models", metavar="NAME|PATH",
         help="name, ONNX file or checkpoint (default: the bundled model); may be repeated: requests choose with model=",

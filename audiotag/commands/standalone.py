@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import Any
 
 from audiotag.commands import add_model, check_outputs
 from audiotag.errors import OutputError
 from audiotag.options import precision
+
+HELP = "build an executable without dependencies"
 
 DESCRIPTION = """\
 Write an executable that tags WAV files and standard input with a model and has no
@@ -20,16 +21,8 @@ The executable takes WAV files or - and prints what `audiotag tag` prints for th
 (text, or rows with --json); ./FILE --help lists its options."""
 
 
-def add_parser(subparsers: Any) -> None:
-    """Add the subcommand to the command line."""
-    parser = subparsers.add_parser(
-        "standalone",
-        help="build an executable without dependencies",
-        description=DESCRIPTION,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
-    parser.set_defaults(run=run, parser=parser)
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the arguments of the command."""
     add_model(parser)
     parser.add_argument(
         "--target",

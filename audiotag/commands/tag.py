@@ -8,7 +8,7 @@ import glob
 import os
 from collections.abc import Callable
 from contextlib import ExitStack
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from audiotag.commands import add_model, check_outputs
 from audiotag.console import on_terminal, say
@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from audiotag.models.catalog import ResolvedModel
     from audiotag.results import Result
     from audiotag.sound.audio import RawFormat
+
+HELP = "tag sound files"
 
 DESCRIPTION = """\
 Tag sound files (WAV, FLAC, OGG, Opus, MP3 and all other formats that libsndfile reads, at any
@@ -42,7 +44,6 @@ examples:
 A file that can't be read is reported on stderr (with JSONL also as a row); all other files
 are tagged, and the exit code is 1."""
 
-
 WINDOW_HELP = """\
 Windows start at 0, HOP, 2 HOP and so on. Samples left at the end get a window of full length
 that ends with the sound. A file shorter than one window gives one result. Each result is written
@@ -50,17 +51,9 @@ as soon as its window is complete, also for endless sound on standard input. Eve
 need --window: by default they use the frame-wise scores of the model, or windows of 2 s every 0.5 s."""
 
 
-def add_parser(subparsers: Any) -> None:
-    """Add the subcommand to the command line."""
-    parser = subparsers.add_parser(
-        "tag",
-        help="tag sound files",
-        description=DESCRIPTION,
-        epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
-    parser.set_defaults(run=run, parser=parser, **dataclasses.asdict(TagOptions()))
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the arguments of the command."""
+    parser.set_defaults(**dataclasses.asdict(TagOptions()))
     parser.add_argument(
         "paths", nargs="*", metavar="PATH", help="file, folder, pattern or @list of files; - for standard input"
     )

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import argparse
 import os
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from audiotag.console import say, show
 from audiotag.errors import ModelError, OutputError, printable
 
 if TYPE_CHECKING:
     from audiotag.tagger import Tagger
+
+HELP = "make a model of your own classes"
 
 DESCRIPTION = """\
 Train a model of your own classes from examples: a sub-folder of sounds for each class, or a table.
@@ -26,17 +28,8 @@ The figures printed are of sounds left out of the training, one at a time. Cut r
 sounds into clips first: similar clips of one recording make the figures too good."""
 
 
-def add_parser(subparsers: Any) -> None:
-    """Add the subcommand to the command line."""
-    parser = subparsers.add_parser(
-        "train",
-        help="make a model of your own classes",
-        description=DESCRIPTION,
-        epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
-    parser.set_defaults(run=run, parser=parser)
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the arguments of the command."""
     parser.add_argument("folder", metavar="FOLDER", help="sounds, in a sub-folder for each class")
     parser.add_argument("-o", "--output", required=True, metavar="OUT.onnx", help="path of the model")
     parser.add_argument(

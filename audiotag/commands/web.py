@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import Any
 
 from audiotag.commands import add_model, check_outputs
 from audiotag.errors import OutputError, printable
 from audiotag.options import precision
+
+HELP = "write a static page that tags sounds in the browser"
 
 DESCRIPTION = """\
 Write a static page that tags sound files and the microphone in the browser, with the model as
@@ -17,16 +18,8 @@ first visit the page works without a network. Building it needs the package zigl
 (pip install 'tinyonnx[standalone]')."""
 
 
-def add_parser(subparsers: Any) -> None:
-    """Add the subcommand to the command line."""
-    parser = subparsers.add_parser(
-        "web",
-        help="write a static page that tags sounds in the browser",
-        description=DESCRIPTION,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
-    parser.set_defaults(run=run, parser=parser)
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the arguments of the command."""
     add_model(parser)
     parser.add_argument(
         "--precision", type=precision, default="float32", metavar="TYPE",

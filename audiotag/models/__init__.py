@@ -3,10 +3,7 @@
 from audiotag.models.catalog import (
     DEFAULT,
     FULL_SIZE,
-    MODELS,
-    RELEASE_URL,
     ModelNotFound,
-    ReleaseModel,
     ResolvedModel,
     cache_dir,
     convert,
@@ -16,6 +13,7 @@ from audiotag.models.catalog import (
     resolve,
     sha256_of,
 )
+from audiotag.models.releases import MODELS, RELEASE_URL, ReleaseModel
 
 __all__ = [
     "DEFAULT",

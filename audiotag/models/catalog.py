@@ -15,29 +15,13 @@ from typing import TYPE_CHECKING
 
 from audiotag.errors import ModelError, printable
 from audiotag.models.metadata import read_metadata
-from audiotag.models.releases import MODELS, RELEASE_URL, ReleaseModel
+from audiotag.models.releases import MODELS, ReleaseModel
 from tinyonnx import Error as EngineError
 from tinyonnx import Graph, save_model, to_bytes
 
 if TYPE_CHECKING:
     from audiotag.labels import LabelSet
     from audiotag.models.download import ProgressCallback
-
-__all__ = [
-    "DEFAULT",
-    "FULL_SIZE",
-    "MODELS",
-    "RELEASE_URL",
-    "ModelNotFound",
-    "ReleaseModel",
-    "ResolvedModel",
-    "cache_dir",
-    "convert",
-    "default_path",
-    "model_path",
-    "pull",
-    "resolve",
-]
 
 DEFAULT = "audiotag-tiny"
 """The bundled model, used if no other is named."""

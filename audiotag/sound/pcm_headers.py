@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterator
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
+from audiotag.sound.chunks import read_chunks, unpack
 from audiotag.sound.pcm import ENDS_EARLY, SampleFormat, SampleRun
 from audiotag.sound.reader import KEPT, Reader
 
@@ -73,17 +74,12 @@ def runs(reader: Reader, header: PcmHeader, notes: list[str]) -> Iterator[Sample
 
 def _aiff(reader: Reader) -> PcmHeader | None:
     reader.read(12)
-    common = b""
-    while True:
-        name, size = _fields(">4sI", reader)
-        if name == b"SSND":
-            break
-        if name == bytes(4) or size > KEPT:
-            return None
-        body = reader.read(size + size % 2)
-        if name == b"COMM":
-            common = body
-    offset, _ = _fields(">II", reader)
+    chunks = read_chunks(reader, ">4sI", b"SSND", {b"COMM": 0})
+    if chunks is None:
+        return None
+    found, size = chunks
+    common = found.get(b"COMM", b"")
+    offset, _ = unpack(">II", reader)
     if len(common) < 18 or offset > KEPT:
         return None
     channels, frames, bits, exponent, mantissa = struct.unpack_from(">HIHHQ", common)
@@ -105,7 +101,7 @@ def _aiff(reader: Reader) -> PcmHeader | None:
 
 def _au(reader: Reader) -> PcmHeader | None:
     order = ">" if reader.read(4) == b".snd" else "<"
-    offset, size, code, rate, channels = _fields(order + "5I", reader)
+    offset, size, code, rate, channels = unpack(order + "5I", reader)
     if code not in _AU or not channels or not 0 < rate < 1 << 31 or not 24 <= offset <= KEPT:
         return None
     reader.skip(offset - 24)
@@ -114,16 +110,11 @@ def _au(reader: Reader) -> PcmHeader | None:
 
 def _caf(reader: Reader) -> PcmHeader | None:
     reader.read(8)
-    format = None
-    while True:
-        name, size = _fields(">4sq", reader)
-        if name == b"data":
-            break
-        if name == bytes(4) or not 0 <= size <= KEPT:
-            return None
-        body = reader.read(size)
-        if name == b"desc" and len(body) >= 32:
-            format = _caf_format(body)
+    chunks = read_chunks(reader, ">4sq", b"data", {b"desc": 32}, padded=False)
+    if chunks is None:
+        return None
+    found, size = chunks
+    format = _caf_format(found[b"desc"]) if b"desc" in found else None
     if format is None:
         return None
     reader.read(4)
@@ -141,10 +132,3 @@ def _caf_format(body: bytes) -> SampleFormat | None:
     if kind != b"lpcm" or bits % 8 or packet != bits // 8 * channels or encoding not in known:
         return None
     return SampleFormat(encoding, int(rate), channels, "<" if flags & 2 else ">")
-
-
-def _fields(layout: str, reader: Reader) -> tuple[Any, ...]:
-    """Return the fields of a structure, all zero if the source ends before."""
-    size = struct.calcsize(layout)
-    data = reader.read(size)
-    return struct.unpack(layout, data if len(data) == size else bytes(size))

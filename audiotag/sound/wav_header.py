@@ -11,10 +11,11 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterator
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
+from audiotag.sound.chunks import read_chunks, unpack
 from audiotag.sound.pcm import ENDS_EARLY, GOES_ON, SampleFormat, SampleRun
-from audiotag.sound.reader import KEPT, Reader
+from audiotag.sound.reader import Reader
 
 _ENCODINGS = {
     (1, 1): "u1",
@@ -71,26 +72,18 @@ class WavHeader(NamedTuple):
 def read_wav_header(reader: Reader) -> WavHeader | None:
     """Read up to the first sample; return None if this is not WAV or has no data chunk."""
     start = reader.position
-    kind, riff_size, wave = _unpack("<4sI4s", reader)
+    kind, riff_size, wave = unpack("<4sI4s", reader)
     if kind not in MARKERS or wave != b"WAVE":
         return None
-    long_riff = long_size = 0
-    form = b""
-    while True:
-        chunk, size = _unpack("<4sI", reader)
-        if chunk == b"data":
-            break
-        if chunk == bytes(4) or size > KEPT:
-            return None
-        body = reader.read(size + size % 2)
-        if chunk == b"fmt " and len(body) >= 16:
-            form = body
-        if chunk == b"ds64" and len(body) >= 16:
-            long_riff, long_size = struct.unpack_from("<QQ", body)
+    chunks = read_chunks(reader, "<4sI", b"data", {b"fmt ": 16, b"ds64": 16})
+    if chunks is None:
+        return None
+    found, size = chunks
     if kind == b"RF64":
+        long_riff, long_size = struct.unpack_from("<QQ", found.get(b"ds64", bytes(16)))
         riff_size = long_riff if riff_size == 0xFFFFFFFF else riff_size
         size = long_size if size == 0xFFFFFFFF else size
-    format, problem = _format(form)
+    format, problem = _format(found.get(b"fmt ", b""))
     known = riff_size > 8 and not _is_placeholder(riff_size)
     return WavHeader(format, problem, size, start + riff_size + 8 if known else None)
 
@@ -213,10 +206,3 @@ def _read_rest(reader: Reader, end: int, notes: list[str]) -> None:
     size = reader.position - end
     if size >= 2 * TRAILER and not empty:
         notes.append(f"{size} bytes behind its samples are left out: its header does not count them")
-
-
-def _unpack(layout: str, reader: Reader) -> tuple[Any, ...]:
-    """Return the fields of a structure, all zero if the source ends before."""
-    size = struct.calcsize(layout)
-    data = reader.read(size)
-    return struct.unpack(layout, data if len(data) == size else bytes(size))

@@ -13,8 +13,8 @@ import soundfile
 from onnx import numpy_helper, parser
 
 from audiotag import Tagger, cli
-from audiotag.models.catalog import MODELS
 from audiotag.models.mobilenet import random_graph
+from audiotag.models.releases import MODELS
 from tests.audiotag.models import torchfile
 from tests.audiotag.models.releases import Server
 from tests.audiotag.models.torchfile import tensor

@@ -1,1 +1,5 @@
-"""The subcommands of `tinyonnx`, one module each: `add` declares the arguments and the function that runs."""
+"""The subcommands of `tinyonnx`, one module each.
+
+A module has `HELP` (its line in the list of commands), `DESCRIPTION`, `add_arguments(parser)` and
+`run(args) -> exit code`.
+"""

@@ -20,6 +20,7 @@ from tinyonnx.files import check_file, check_folder
 from tinyonnx.ir import Array
 from tinyonnx.ort.options import PRECISIONS, GraphOptimizationLevel, SessionOptions
 from tinyonnx.ort.session import InferenceSession
+from tinyonnx.tools.compare import TOLERANCE
 from tinyonnx.tools.feeds import DEFAULT_SIZE, HasInputs, load_arrays, make_feeds, parse_dim, parse_input
 from tinyonnx.tools.inspect import inspect_plan, report_rewritten
 from tinyonnx.tools.report import Report
@@ -27,7 +28,6 @@ from tinyonnx.tools.report import Report
 
 def add_model(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments for a model and its inputs."""
-    parser.set_defaults(parser=parser)
     parser.add_argument("model", metavar="MODEL.onnx")
     parser.add_argument(
         "--input", action="append", type=checked(parse_input), default=[],
@@ -77,6 +77,20 @@ def at_least(least: float, kind: type[float] = int) -> Callable[[str], float]:
 
     parse.__name__ = "number"
     return parse
+
+
+def add_against(parser: argparse.ArgumentParser, activations: bool = False) -> None:
+    """Declare the other side of a comparison, which with `activations` may be a file of them, and the tolerance."""
+    parser.add_argument(
+        "--against", required=True,
+        metavar=f"reference|onnxruntime|unoptimized|OTHER.onnx{'|ACTS.npz' if activations else ''}",
+        help="onnx's reference, onnxruntime (if installed), the file's own nodes in numpy, a model with the same "
+        f"tensor names{', or a file written by `trace --save`' if activations else ''}",
+    )  # fmt: skip
+    parser.add_argument(
+        "--tolerance", type=at_least(0, float), default=TOLERANCE, metavar="X",
+        help="greatest difference relative to the scale of a tensor (default: %(default)g)",
+    )  # fmt: skip
 
 
 def add_html(parser: argparse.ArgumentParser) -> None:

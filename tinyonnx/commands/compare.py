@@ -10,11 +10,11 @@ from collections.abc import Mapping
 from typing import Any
 
 from tinyonnx.commands._shared import (
+    add_against,
     add_html,
     add_json,
     add_model,
     add_precision,
-    at_least,
     feeds_of,
     new_report,
     open_session,
@@ -27,7 +27,6 @@ from tinyonnx.errors import InputError, printable
 from tinyonnx.ort.session import InferenceSession
 from tinyonnx.tools import compare
 from tinyonnx.tools.compare import (
-    TOLERANCE,
     Comparison,
     LayerComparison,
     RunningValues,
@@ -36,27 +35,17 @@ from tinyonnx.tools.compare import (
     layer_names,
 )
 
+HELP = "compare layer by layer with another runtime, model or saved activations"
+DESCRIPTION = "Exit code 1 if a layer differs by more than the tolerance."
+
 _MANY_ULPS = 100_000
 
 
-def add(commands: Any) -> None:
-    """Declare the command."""
-    parser = commands.add_parser(
-        "compare",
-        help="compare layer by layer with another runtime, model or saved activations",
-        description="Exit code 1 if a layer differs by more than the tolerance.",
-    )
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the arguments of the command."""
     add_model(parser)
     add_precision(parser)
-    parser.add_argument(
-        "--against", required=True, metavar="reference|onnxruntime|unoptimized|OTHER.onnx|ACTS.npz",
-        help="onnx's reference, onnxruntime (if installed), the file's own nodes in numpy, "
-        "a model with the same tensor names, or a file written by `trace --save`",
-    )  # fmt: skip
-    parser.add_argument(
-        "--tolerance", type=at_least(0, float), default=TOLERANCE, metavar="X",
-        help="greatest difference relative to the layer's scale (default: %(default)g)",
-    )  # fmt: skip
+    add_against(parser, activations=True)
     parser.add_argument("--unoptimized", action="store_true", help="compare the file's own nodes in numpy")
     add_html(parser)
     add_json(
@@ -64,10 +53,10 @@ def add(commands: Any) -> None:
         "{first_over: a layer's name or null, tolerance, worst: tinyonnx.tools.compare.LayerComparison, "
         "layers: [LayerComparison], unmatched: [names]}",
     )
-    parser.set_defaults(run=_run)
 
 
-def _run(args: argparse.Namespace) -> int:
+def run(args: argparse.Namespace) -> int:
+    """Run the command and return the exit code."""
     session = open_session(args, optimised=not args.unoptimized)
     feeds = feeds_of(args, session)
     other = _other(args, session, feeds)

@@ -3,24 +3,22 @@
 from __future__ import annotations
 
 import argparse
-from typing import Any
 
 from tinyonnx.codegen.targets import DEFAULT, TARGETS
 from tinyonnx.commands._shared import add_model, feeds_of, open_session
 from tinyonnx.errors import printable
 from tinyonnx.ort.options import PRECISIONS
 
+HELP = "make a library or an executable of a model"
 
-def add(commands: Any) -> None:
-    """Declare the command."""
-    parser = commands.add_parser(
-        "compile",
-        help="make a library or an executable of a model",
-        description="Link a model and its kernels, for inputs of fixed shapes, into one file that needs nothing else:"
-        " a shared library with a C header, or an executable from raw numbers on standard input to raw numbers on"
-        " standard output. TINYONNX_CPU=v2 or v3 makes an executable for x86-64 use the kernels of a lower CPU"
-        " level.",
-    )
+DESCRIPTION = """\
+Link a model and its kernels, for inputs of fixed shapes, into one file that needs nothing else: a shared
+library with a C header, or an executable from raw numbers on standard input to raw numbers on standard
+output. TINYONNX_CPU=v2 or v3 makes an executable for x86-64 use the kernels of a lower CPU level."""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the arguments of the command."""
     add_model(parser)
     parser.add_argument(
         "-o",
@@ -38,10 +36,10 @@ def add(commands: Any) -> None:
         help="bfloat16: weights of large products in two bytes; their other operands are rounded, too, where the"
         " processor has AVX512-BF16 (default: %(default)s)",
     )  # fmt: skip
-    parser.set_defaults(run=_run)
 
 
-def _run(args: argparse.Namespace) -> int:
+def run(args: argparse.Namespace) -> int:
+    """Run the command and return the exit code."""
     from tinyonnx.native.products import compile_model
 
     session = open_session(args)

@@ -4,20 +4,18 @@ from __future__ import annotations
 
 import argparse
 import os
-from typing import Any
 
 from tinyonnx.commands._shared import plural
 from tinyonnx.errors import printable
 
+HELP = "write the nodes between tensors as a model of their own"
 
-def add(commands: Any) -> None:
-    """Declare the command."""
-    parser = commands.add_parser(
-        "extract",
-        help="write the nodes between tensors as a model of their own",
-        description="The part has the weights that its nodes read. An input of the model that is needed besides "
-        "--from stays one.",
-    )
+DESCRIPTION = """\
+The part has the weights that its nodes read. An input of the model that is needed besides --from stays one."""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the arguments of the command."""
     parser.add_argument("model", metavar="MODEL.onnx")
     parser.add_argument(
         "--from", dest="sources", nargs="+", default=[], metavar="TENSOR",
@@ -28,10 +26,10 @@ def add(commands: Any) -> None:
         help="tensors that become outputs (default: the model's outputs)",
     )  # fmt: skip
     parser.add_argument("-o", "--output", required=True, metavar="PART.onnx", help="file to write")
-    parser.set_defaults(run=_run, parser=parser)
 
 
-def _run(args: argparse.Namespace) -> int:
+def run(args: argparse.Namespace) -> int:
+    """Run the command and return the exit code."""
     from tinyonnx.tools.surgery import extract, save
 
     if os.path.exists(args.output) and os.path.exists(args.model) and os.path.samefile(args.model, args.output):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import os
-from typing import Any
 
 import tinyonnx
 from tinyonnx.commands._shared import (
@@ -42,15 +41,15 @@ from tinyonnx.tools.inspect import (
 )
 from tinyonnx.tools.report import Report
 
+HELP = "show nodes, shapes and costs, remarks of passes, the plan"
 
-def add(commands: Any) -> None:
-    """Declare the command."""
-    parser = commands.add_parser(
-        "inspect",
-        help="show nodes, shapes and costs, remarks of passes, the plan",
-        description="Dimensions that the file leaves open stay open without --input and --dim. A model that can't run "
-        "is shown, too: unknown operators, missing files and other problems are marked.",
-    )
+DESCRIPTION = """\
+Dimensions that the file leaves open stay open without --input and --dim. A model that can't run is shown,
+too: unknown operators, missing files and other problems are marked."""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the arguments of the command."""
     add_model(parser)
     add_precision(parser)
     parser.add_argument(
@@ -73,10 +72,10 @@ def add(commands: Any) -> None:
         "a tinyonnx.tools.inspect.GraphReport; with --optimized {graph, plan: PlanReport}; "
         "with --pass {graph, remarks: [{pass_name, applied, node, text}]}",
     )
-    parser.set_defaults(run=_run)
 
 
-def _run(args: argparse.Namespace) -> int:
+def run(args: argparse.Namespace) -> int:
+    """Run the command and return the exit code."""
     try:
         session = open_session(args)
     except tinyonnx.ModelError:

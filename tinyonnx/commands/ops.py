@@ -3,26 +3,23 @@
 from __future__ import annotations
 
 import argparse
-from typing import Any
 
 from tinyonnx.commands._shared import add_json, print_json, table
 from tinyonnx.errors import printable
 from tinyonnx.tools.operators import Operator, list_operators, onnx_version
 
+HELP = "list supported operators with their versions, and missing ones of the standard"
+DESCRIPTION = "One line per operator with its versions, then counts, then missing operators."
 
-def add(commands: Any) -> None:
-    """Declare the command."""
-    parser = commands.add_parser(
-        "ops",
-        help="list supported operators with their versions, and missing ones of the standard",
-        description="One line per operator with its versions, then counts, then missing operators.",
-    )
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the arguments of the command."""
     parser.add_argument("--domain", metavar="DOMAIN", help="list this domain only, such as ai.onnx or ai.onnx.ml")
     add_json(parser, "{onnx: its version, operators: [tinyonnx.tools.operators.Operator]}")
-    parser.set_defaults(run=_run, parser=parser)
 
 
-def _run(args: argparse.Namespace) -> int:
+def run(args: argparse.Namespace) -> int:
+    """Run the command and return the exit code."""
     operators = list_operators(args.domain)
     if not operators:
         domains = ", ".join(dict.fromkeys(operator.domain for operator in list_operators()))

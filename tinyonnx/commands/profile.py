@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import json
-from typing import Any
 
 from tinyonnx.commands._shared import (
     add_html,
@@ -24,15 +23,15 @@ from tinyonnx.commands._shared import (
 from tinyonnx.files import write_text
 from tinyonnx.tools.profile import Profile, profile
 
+HELP = "measure time per step, operator and fused group"
 
-def add(commands: Any) -> None:
-    """Declare the command."""
-    parser = commands.add_parser(
-        "profile",
-        help="measure time per step, operator and fused group",
-        description="Medians of several runs. roof: the share of a step's time that it would take "
-        "at the highest measured rate of operations or of memory traffic.",
-    )
+DESCRIPTION = """\
+Medians of several runs. roof: the share of a step's time that it would take at the highest measured rate of
+operations or of memory traffic."""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the arguments of the command."""
     add_model(parser)
     add_precision(parser)
     parser.add_argument("--repeats", type=at_least(1), default=20, metavar="N", help="runs (default: %(default)s)")
@@ -49,10 +48,10 @@ def add(commands: Any) -> None:
         parser,
         "{profile: tinyonnx.tools.profile.Profile, by_op and by_group: [[name, steps, seconds]]}",
     )
-    parser.set_defaults(run=_run)
 
 
-def _run(args: argparse.Namespace) -> int:
+def run(args: argparse.Namespace) -> int:
+    """Run the command and return the exit code."""
     session = open_session(args, threads=args.threads)
     feeds = feeds_of(args, session)
     result = profile(session, feeds, args.repeats)

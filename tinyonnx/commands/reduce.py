@@ -6,34 +6,24 @@ import argparse
 import json
 import os
 import sys
-from typing import Any
 
 import numpy as np
 
-from tinyonnx.commands._shared import add_model, at_least, feeds_of, open_session, plural
+from tinyonnx.commands._shared import add_against, add_model, at_least, feeds_of, open_session, plural
 from tinyonnx.errors import printable
 from tinyonnx.files import write_text
-from tinyonnx.tools.compare import TOLERANCE
+
+HELP = "shrink a model that differs from another runtime, or fails, to a few nodes"
+
+DESCRIPTION = """\
+Writes a folder with the part, its inputs, the other side's results and a script that compares them. Exit code
+1 if the model neither differs nor fails."""
 
 
-def add(commands: Any) -> None:
-    """Declare the command."""
-    parser = commands.add_parser(
-        "reduce",
-        help="shrink a model that differs from another runtime, or fails, to a few nodes",
-        description="Writes a folder with the part, its inputs, the other side's results and a script that compares "
-        "them. Exit code 1 if the model neither differs nor fails.",
-    )
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the arguments of the command."""
     add_model(parser)
-    parser.add_argument(
-        "--against", required=True, metavar="reference|onnxruntime|unoptimized|OTHER.onnx",
-        help="onnx's reference, onnxruntime (if installed), the file's own nodes in numpy, or a model with the same "
-        "tensor names",
-    )  # fmt: skip
-    parser.add_argument(
-        "--tolerance", type=at_least(0, float), default=TOLERANCE, metavar="X",
-        help="greatest difference relative to the scale of a tensor that counts as equal (default: %(default)g)",
-    )  # fmt: skip
+    add_against(parser)
     parser.add_argument(
         "--seconds", type=at_least(1, float), default=120.0, metavar="S",
         help="time after which the smallest part found so far is written (default: %(default)g)",
@@ -41,10 +31,10 @@ def add(commands: Any) -> None:
     parser.add_argument(
         "-o", "--output", dest="folder", required=True, metavar="FOLDER", help="folder to write, which must not exist"
     )
-    parser.set_defaults(run=_run, parser=parser)
 
 
-def _run(args: argparse.Namespace) -> int:
+def run(args: argparse.Namespace) -> int:
+    """Run the command and return the exit code."""
     from tinyonnx.tools.other_sides import other_side
     from tinyonnx.tools.reduce import reduce_model
     from tinyonnx.tools.surgery import open_model, save

@@ -10,10 +10,12 @@ import numpy as np
 from tinyonnx.commands._shared import add_model, add_precision, feeds_of, open_session
 from tinyonnx.errors import printable
 
+HELP = "run a model on arrays"
+DESCRIPTION = "Run a model on arrays."
 
-def add(commands: Any) -> None:
-    """Declare the command."""
-    parser = commands.add_parser("run", help="run a model on arrays")
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the arguments of the command."""
     add_model(parser)
     add_precision(parser)
     parser.add_argument(
@@ -23,10 +25,10 @@ def add(commands: Any) -> None:
         help="a tensor of the graph (default: all outputs)",
     )
     parser.add_argument("--save", metavar="FILE.npz", help="write the results instead of printing a summary")
-    parser.set_defaults(run=_run)
 
 
-def _run(args: argparse.Namespace) -> int:
+def run(args: argparse.Namespace) -> int:
+    """Run the command and return the exit code."""
     session = open_session(args, threads=0)
     names = args.output or [arg.name for arg in session.get_outputs()]
     results = session.run(names, feeds_of(args, session))

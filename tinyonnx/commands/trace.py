@@ -25,16 +25,16 @@ from tinyonnx.tools.inspect import read_outline
 from tinyonnx.tools.runnable import runnable_part
 from tinyonnx.tools.trace import ActivationReport, matching, saving, trace
 
+HELP = "show shape, range, zeros and NaNs of every activation"
 
-def add(commands: Any) -> None:
-    """Declare the command."""
-    parser = commands.add_parser(
-        "trace",
-        help="show shape, range, zeros and NaNs of every activation",
-        description="Runs the file's own nodes one by one. One line per activation, in the order of execution; results "
-        "that follow from shapes and constants come last. If a node fails, the results before it are shown, then the "
-        "error; of a model that can't be loaded the part that can run is shown.",
-    )
+DESCRIPTION = """\
+Runs the file's own nodes one by one. One line per activation, in the order of execution; results that follow
+from shapes and constants come last. If a node fails, the results before it are shown, then the error; of a
+model that can't be loaded the part that can run is shown."""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the arguments of the command."""
     add_model(parser)
     parser.add_argument(
         "--optimized", action="store_true", help="run the fused nodes of the plan instead of the file's own"
@@ -53,10 +53,10 @@ def add(commands: Any) -> None:
         "{first_non_finite: a tensor's name or null, error: a message or null, activations: "
         "[tinyonnx.tools.trace.ActivationReport]}",
     )
-    parser.set_defaults(run=_run)
 
 
-def _run(args: argparse.Namespace) -> int:
+def run(args: argparse.Namespace) -> int:
+    """Run the command and return the exit code."""
     session, error = _open(args)
     feeds = feeds_of(args, session)
     activations: list[ActivationReport] = []

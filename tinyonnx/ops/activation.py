@@ -13,7 +13,7 @@ from tinyonnx.errors import OpError
 from tinyonnx.ir import Array
 from tinyonnx.ops.math import Ints, Shape, erf, one_axis, quiet, widened
 from tinyonnx.registry import Info, op, same_as
-from tinyonnx.sizes.integers import broadcast_shapes
+from tinyonnx.sizes.integers import broadcasts_to
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -75,11 +75,7 @@ def _channel_slope(x: Shape, slope: Shape) -> Shape:
 
 
 def _check_slope(x: Shape, slope: Shape) -> None:
-    try:
-        fits = broadcast_shapes(x, slope) == x
-    except ValueError:
-        fits = False
-    if not fits:
+    if not broadcasts_to(slope, x):
         raise OpError(f"slope of shape {slope} doesn't broadcast to {x}")
 
 

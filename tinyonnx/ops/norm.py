@@ -16,7 +16,7 @@ from tinyonnx.ir import Array
 from tinyonnx.ops.math import Ints, Shape, one_axis, quiet, widened
 from tinyonnx.ops.reduce import mean_over, several_axes
 from tinyonnx.registry import Context, Info, op, same_as
-from tinyonnx.sizes.integers import broadcast_shapes
+from tinyonnx.sizes.integers import broadcasts_to
 
 Outputs = Array | tuple[Array, ...]
 
@@ -212,13 +212,7 @@ def _check_last(x: Shape, axis: int, **vectors: Shape | None) -> int:
     """Return the non-negative axis. Raises OpError unless scale and bias broadcast to `x`."""
     first = one_axis(axis, len(x))
     for name, shape in vectors.items():
-        if shape is None:
-            continue
-        try:
-            fits = broadcast_shapes(x, shape) == x
-        except ValueError:
-            fits = False
-        if not fits:
+        if shape is not None and not broadcasts_to(shape, x):
             raise OpError(f"{name} of shape {shape} doesn't broadcast to {x}")
     return first
 

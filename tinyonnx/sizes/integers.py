@@ -68,6 +68,14 @@ def broadcast_shapes(*shapes: tuple[Any, ...]) -> tuple[Any, ...]:
     return tuple(result)
 
 
+def broadcasts_to(shape: tuple[Any, ...], target: tuple[Any, ...]) -> bool:
+    """Return whether arrays of a shape broadcast to another shape."""
+    try:
+        return broadcast_shapes(target, shape) == target
+    except ValueError:
+        return False
+
+
 def are_sizes(array: Array) -> bool:
     """Return whether an array of objects holds integers, some of which are sizes."""
     return array.dtype == object and any(isinstance(n, Size) for n in array.flat)

@@ -8,7 +8,8 @@ import pytest
 
 from audiotag import cli
 from audiotag.models import catalog
-from audiotag.models.catalog import MODELS, model_path
+from audiotag.models.catalog import model_path
+from audiotag.models.releases import MODELS
 
 pytestmark = pytest.mark.usefixtures("home")
 

@@ -28,5 +28,13 @@ def do(journal, files=FILES, stop_after=None):
         journal.end(file, failed=file == FILES[5])
 
 
+def complete(path, header="", resume=False):
+    """Open, do the files that are not done, and close."""
+    journal = open_file(path, header, resume=resume)
+    do(journal)
+    journal.close()
+    return journal
+
+
 def expected(header=""):
     return header.encode() + b"".join(map(rows_of, FILES))

@@ -11,7 +11,7 @@ import pytest
 from audiotag.crawl import journal as module
 from audiotag.crawl import sinks
 from audiotag.errors import OutputError
-from tests.audiotag.crawl.journals import FILES, SETTINGS, do, expected, open_file, rows_of
+from tests.audiotag.crawl.journals import FILES, SETTINGS, complete, do, expected, open_file, rows_of
 
 
 @pytest.mark.parametrize("header", ["", "path,score\n"])
@@ -35,9 +35,7 @@ def test_a_run_goes_on(header, stop_after, out, capsys):
 
 @pytest.mark.usefixtures("at_once")
 def test_an_output_that_lost_rows_is_completed_with_a_notice(out, capsys):
-    first = open_file(out)
-    do(first)
-    first.close()
+    complete(out)
     os.truncate(out, len(expected()) // 2)
     second = open_file(out, resume=True)
     assert capsys.readouterr().err == (
@@ -61,9 +59,7 @@ def test_resume_where_nothing_is_begins(out):
 def test_cut_off_anywhere(header, tmp_path):
     """Output and journal, each cut off at every byte: the other one is ahead, or both are torn."""
     out = tmp_path / "out.txt"
-    first = open_file(out, header)
-    do(first)
-    first.close()
+    first = complete(out, header)
     output, journal = out.read_bytes(), Path(first.path).read_bytes()
     head = journal.index(b"\n") + 1
     rng = np.random.default_rng(0)
@@ -73,9 +69,7 @@ def test_cut_off_anywhere(header, tmp_path):
     for at, journal_at in cuts:
         out.write_bytes(output[:at])
         Path(f"{out}.journal").write_bytes(journal[:journal_at])
-        second = open_file(out, header, resume=True)
-        do(second)
-        second.close()
+        second = complete(out, header, resume=True)
         assert out.read_bytes() == expected(header), (at, journal_at)
         assert second.failures == 1
 
@@ -90,16 +84,12 @@ def test_garbage_after_what_is_safe(out):
             first.close()
             with open(name, "ab") as file:
                 file.write(garbage)
-            second = open_file(out, resume=True)
-            do(second)
-            second.close()
+            complete(out, resume=True)
             assert out.read_bytes() == expected()
 
 
 def test_a_journal_without_its_first_line_is_no_reason_to_throw_rows_away(out):
-    first = open_file(out)
-    do(first)
-    first.close()
+    first = complete(out)
     journal = Path(first.path)
     whole = journal.read_bytes()
     for cut in (0, 5, whole.index(b"\n")):
@@ -124,16 +114,12 @@ def test_killed_before_the_first_row(out):
             if content is not None:
                 out.write_bytes(content)
             Path(first.path).write_bytes(whole[:cut])
-            second = open_file(out, resume=True)
-            do(second)
-            second.close()
+            complete(out, resume=True)
             assert out.read_bytes() == expected()
 
 
 def test_an_output_that_is_gone(out):
-    first = open_file(out)
-    do(first)
-    first.close()
+    complete(out)
     out.unlink()
     with pytest.raises(OutputError, match=r"is gone, .*remove .*out\.txt\.journal"):
         open_file(out, resume=True)
@@ -157,9 +143,7 @@ def test_what_is_there_is_not_thrown_away_unasked(out):
 
 def test_an_empty_file_is_nothing(out):
     out.touch()
-    first = open_file(out)
-    do(first)
-    first.close()
+    complete(out)
     assert out.read_bytes() == expected()
 
 
@@ -179,9 +163,7 @@ def test_another_version_may_go_on(out, monkeypatch, capsys):
     do(first, stop_after=5)
     first.close()
     monkeypatch.setattr(module, "__version__", "99")
-    second = open_file(out, resume=True)
-    do(second)
-    second.close()
+    complete(out, resume=True)
     assert out.read_bytes() == expected()
     assert "continues with 99" in capsys.readouterr().err
 
@@ -225,9 +207,7 @@ def test_rows_are_durable_before_the_journal_says_so(out, monkeypatch, at_once):
     if not os.path.exists("/proc/self/fd"):
         pytest.skip("the names of synchronised files are read from /proc")
     monkeypatch.setattr(os, "fsync", note)
-    first = open_file(out)
-    do(first)
-    first.close()
+    first = complete(out)
     monkeypatch.undo()
     monkeypatch.setattr(sinks, "SYNC_SECONDS", 0)
     assert len(states) > 2 * len(FILES)

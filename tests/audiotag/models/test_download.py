@@ -12,7 +12,8 @@ import pytest
 
 import tinyonnx
 from audiotag.models import download
-from audiotag.models.catalog import MODELS, model_path, pull, resolve
+from audiotag.models.catalog import model_path, pull, resolve
+from audiotag.models.releases import MODELS
 from tests.audiotag.models.releases import left_over, refusal
 
 pytestmark = pytest.mark.usefixtures("home")

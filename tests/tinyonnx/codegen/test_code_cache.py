@@ -181,6 +181,20 @@ def test_it_is_said_that_machine_code_cannot_be_kept(tmp_path: Path) -> None:
     assert f"{tmp_path / 'file' / 'tinyonnx'} can't be written" in done.stderr
 
 
+def _two_after_the_kernel(folder: Path, *imported: str) -> float:
+    """Import `a_kernel` of the folder, and what it imports, anew, and return what its `add` makes of 2."""
+    importlib.invalidate_caches()
+    linecache.clearcache()
+    shutil.rmtree(folder / "__pycache__", ignore_errors=True)
+    x = np.array([2.0])
+    try:
+        importlib.import_module("a_kernel").add(x)
+    finally:
+        for name in ("a_kernel", *imported):
+            sys.modules.pop(name, None)
+    return float(x[0])
+
+
 def test_a_change_in_a_file_that_a_kernel_calls_is_noticed(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Kernels of other packages may be spread over files."""
     monkeypatch.syspath_prepend(cache.parent)
@@ -192,16 +206,7 @@ def test_a_change_in_a_file_that_a_kernel_calls_is_noticed(cache: Path, monkeypa
             "from tinyonnx import kernel\nfrom a_helper import more\n"
             "@kernel\ndef add(x, part, parts):\n    x[0] = more(x[0])\n"
         )
-        for name in ("a_helper", "a_kernel"):
-            sys.modules.pop(name, None)
-        importlib.invalidate_caches()
-        linecache.clearcache()
-        shutil.rmtree(cache.parent / "__pycache__", ignore_errors=True)
-        x = np.array([2.0])
-        importlib.import_module("a_kernel").add(x)
-        assert x.tolist() == [2 + step]
-    for name in ("a_helper", "a_kernel"):
-        sys.modules.pop(name, None)
+        assert _two_after_the_kernel(cache.parent, "a_helper") == 2 + step
 
 
 def test_constants_that_are_computed_at_run_time_are_told_apart(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -212,11 +217,7 @@ def test_constants_that_are_computed_at_run_time_are_told_apart(cache: Path, mon
     (cache.parent / "a_kernel.py").write_text(text + "    x[0] += STEP\n")
     for step in (1.0, 10.0):
         monkeypatch.setenv("STEP", str(step))
-        sys.modules.pop("a_kernel", None)
-        x = np.array([2.0])
-        importlib.import_module("a_kernel").add(x)
-        assert x.tolist() == [2 + step]
-    sys.modules.pop("a_kernel", None)
+        assert _two_after_the_kernel(cache.parent) == 2 + step
 
 
 def test_constants_of_other_modules_are_told_apart(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -227,14 +228,7 @@ def test_constants_of_other_modules_are_told_apart(cache: Path, monkeypatch: pyt
     )
     for step in (1.0, 10.0):
         (cache.parent / "some_numbers.py").write_text(f"STEP = {step}\n")
-        for name in ("a_kernel", "some_numbers"):
-            sys.modules.pop(name, None)
-        shutil.rmtree(cache.parent / "__pycache__", ignore_errors=True)
-        x = np.array([2.0])
-        importlib.import_module("a_kernel").add(x)
-        assert x.tolist() == [2 + step]
-    for name in ("a_kernel", "some_numbers"):
-        sys.modules.pop(name, None)
+        assert _two_after_the_kernel(cache.parent, "some_numbers") == 2 + step
 
 
 def test_kernels_of_old_versions_are_removed(cache: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import re
 import shutil
@@ -12,7 +13,6 @@ from typing import Any
 
 import pytest
 
-import tinyonnx
 from audiotag.cli import make_parser as audiotag_parser
 from tests.terminals import read_terminal
 from tests.tinyonnx.commands.test_broken_models import unknown  # noqa: F401  (a fixture)
@@ -70,23 +70,19 @@ def _no_choice_stays() -> Any:
     _terminal.set_color("auto")
 
 
-@pytest.mark.parametrize("command", [[], ["run"], ["inspect"], ["completion"]])
-def test_versions(command: list[str], capsys: Any) -> None:
+@pytest.mark.parametrize(
+    ("program", "command"),
+    [
+        *(("tinyonnx", command) for command in ([], ["run"], ["inspect"], ["completion"])),
+        *(("audiotag", command) for command in ([], ["tag"], ["serve"], ["models"])),
+    ],
+)
+def test_versions(program: str, command: list[str], capsys: Any) -> None:
+    package, cli = importlib.import_module(program), importlib.import_module(f"{program}.cli")
     with pytest.raises(SystemExit) as ended:
-        main([*command, "--version"])
+        cli.main([*command, "--version"])
     assert ended.value.code == 0
-    assert capsys.readouterr().out == f"tinyonnx {tinyonnx.__version__}\n"
-
-
-@pytest.mark.parametrize("command", [[], ["tag"], ["serve"], ["models"]])
-def test_versions_of_audiotag(command: list[str], capsys: Any) -> None:
-    import audiotag
-    from audiotag.cli import main as audiotag_main
-
-    with pytest.raises(SystemExit) as ended:
-        audiotag_main([*command, "--version"])
-    assert ended.value.code == 0
-    assert capsys.readouterr().out == f"audiotag {audiotag.__version__}\n"
+    assert capsys.readouterr().out == f"{program} {package.__version__}\n"
 
 
 def completions(words: list[str]) -> list[str]:

@@ -7,10 +7,11 @@ and no two may write the same element.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
+from hypothesis import strategies as st
 
 import tinyonnx.kernels.others
 from tinyonnx.codegen.arguments import leaves
@@ -245,3 +246,14 @@ def assert_close(actual: Array, expected: Array, tolerance: float = 1e-5) -> Non
     np.testing.assert_array_equal(actual[~finite], expected[~finite])
     scale = np.abs(expected[finite]).max(initial=1.0)
     np.testing.assert_allclose(actual[finite], expected[finite], rtol=0, atol=tolerance * scale)
+
+
+def draw_windows(draw: Callable[..., Any], largest: int) -> dict[str, list[int]]:
+    """Draw the size, dilations, strides and pads of windows over two axes, of at most `largest` elements each."""
+    sizes = st.integers(1, largest)
+    return {
+        "kernel_shape": [draw(sizes, "kernel") for _ in range(2)],
+        "dilations": [draw(st.integers(1, 3), "dilation") for _ in range(2)],
+        "strides": [draw(st.integers(1, 3), "stride") for _ in range(2)],
+        "pads": [draw(st.integers(-1, 4), "pad") for _ in range(4)],
+    }

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.tinyonnx.kernels.fast import assert_close, choose, run
+from tests.tinyonnx.kernels.fast import assert_close, choose, draw_windows, run
 from tinyonnx.codegen.primitives import LANES
 from tinyonnx.ir import Array
 from tinyonnx.registry import FUSED, Info, lookup
@@ -55,11 +55,7 @@ def test_epilogue(kind: str, attributes: dict[str, Any]) -> None:
 @settings(max_examples=150, deadline=None, derandomize=True)
 def test_geometry(data: st.DataObject) -> None:
     draw = data.draw
-    sizes = st.integers(1, 5)
-    kernel = [draw(sizes, "kernel"), draw(sizes, "kernel")]
-    dilations = [draw(st.integers(1, 3), "dilation") for _ in kernel]
-    strides = [draw(st.integers(1, 3), "stride") for _ in kernel]
-    pads = [draw(st.integers(-1, 4), "pad") for _ in range(4)]
+    kernel, dilations, strides, pads = draw_windows(draw, 5).values()
     extent = [(k - 1) * d + 1 for k, d in zip(kernel, dilations)]
     spatial = [draw(st.integers(max(1, e - p - q, 1 - min(p, 0) - min(q, 0)), e + 25), "size")
                for e, p, q in zip(extent, pads[:2], pads[2:])]  # fmt: skip

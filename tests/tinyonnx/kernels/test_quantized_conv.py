@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.tinyonnx.kernels.fast import choose, run
+from tests.tinyonnx.kernels.fast import choose, draw_windows, run
 from tests.tinyonnx.kernels.test_quantized_gemm import BYTES, equal, every, scale
 from tinyonnx.codegen.primitives import LANES
 from tinyonnx.ops.conv import ConvAttributes
@@ -103,11 +103,7 @@ def test_refusals_of_scaled_sums() -> None:
 @settings(max_examples=100, deadline=None, derandomize=True)
 def test_geometry(data: st.DataObject) -> None:
     draw = data.draw
-    sizes = st.integers(1, 4)
-    kernel = [draw(sizes, "kernel"), draw(sizes, "kernel")]
-    dilations = [draw(st.integers(1, 3), "dilation") for _ in kernel]
-    strides = [draw(st.integers(1, 3), "stride") for _ in kernel]
-    pads = [draw(st.integers(-1, 4), "pad") for _ in range(4)]
+    kernel, dilations, strides, pads = draw_windows(draw, 4).values()
     space = [draw(st.integers(1, 12), "size") for _ in kernel]
     for axis in range(2):
         if space[axis] + pads[axis] + pads[axis + 2] < (kernel[axis] - 1) * dilations[axis] + 1:

@@ -31,6 +31,11 @@ class Optimised:
     def ops(self) -> Counter[str]:
         return Counter(node.op_type for node in self.graph.nodes)
 
+    def assert_without(self, op: str, tolerance: float) -> None:
+        """Check that no node has this operator, and that the results are right."""
+        assert op not in self.ops
+        assert self.error < tolerance
+
     def refused(self, reason: str) -> bool:
         """Return whether a remark gives this reason for leaving a node as it is."""
         return any(reason in refusal for refusal in self.refusals())

@@ -70,15 +70,13 @@ def test_into_the_product(optimise):
 )
 def test_what_only_looks_like_gelu_stays(optimise, body):
     result = optimise(text(body), x=data(2, 6) + 4)
-    assert "Gelu" not in result.ops
-    assert result.error < 1e-4
+    result.assert_without("Gelu", 1e-4)
 
 
 @pytest.mark.parametrize("read", "eam")
 def test_inner_values_that_are_read_elsewhere(optimise, read):
     result = optimise(text(f"{ERF[0]} z = Neg({read})", "float[n, k] y, float[n, k] z"), x=data(2, 6))
-    assert "Gelu" not in result.ops
-    assert result.error < 1e-6
+    result.assert_without("Gelu", 1e-6)
 
 
 def test_an_argument_that_is_read_elsewhere_stays_as_well(optimise):

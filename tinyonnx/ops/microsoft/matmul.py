@@ -14,7 +14,7 @@ from tinyonnx.ops.microsoft._common import check_dtypes, check_shape, microsoft,
 from tinyonnx.ops.quantize import dynamic_quantize_linear, saturated
 from tinyonnx.ops.quantized import exact_product, matmul_integer_shape, one_number
 from tinyonnx.registry import Info
-from tinyonnx.sizes.integers import broadcast_shapes
+from tinyonnx.sizes.integers import broadcasts_to
 
 FLOAT32 = np.dtype(np.float32)
 
@@ -87,11 +87,7 @@ def qgemm(
     a, b = (a.T if transA else a), (b.T if transB else b)
     sums = exact_product(a, b, a_zero_point, b_zero_point).astype(np.float64)
     if c is not None:
-        try:
-            fits = broadcast_shapes(c.shape, sums.shape) == sums.shape
-        except ValueError:
-            fits = False
-        if not fits or c.dtype != np.int32:
+        if not broadcasts_to(c.shape, sums.shape) or c.dtype != np.int32:
             raise OpError(f"c is {c.dtype} of shape {list(c.shape)}, must be int32 and broadcast to {list(sums.shape)}")
         sums = sums + c
     scale = np.float32(alpha) * one_number("a_scale", a_scale) * _columns("b_scale", b_scale, b)
