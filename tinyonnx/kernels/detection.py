@@ -1,4 +1,6 @@
-"""NonMaxSuppression, compiled; no part of a program, because the shape of its result depends on the data."""
+"""NonMaxSuppression: as a kernel with room for all boxes that may be selected, and as the function of a numpy step.
+
+The second is for parameters that are known only in a run."""
 
 from __future__ import annotations
 
@@ -9,9 +11,12 @@ import numpy as np
 from tinyonnx import ops  # noqa: F401  registers the operators
 from tinyonnx.codegen.kernel import BoundKernel, jit, kernel
 from tinyonnx.ir import Array
+from tinyonnx.kernels._common import flat, temporary
 from tinyonnx.kernels.selection import sift
-from tinyonnx.ops.detection import check_suppression, non_max_suppression
-from tinyonnx.registry import compiled
+from tinyonnx.ops.detection import bounded_non_max_suppression, check_suppression, non_max_suppression
+from tinyonnx.registry import Call, Info, compiled, fast
+from tinyonnx.runtime.constants import ConstantPool
+from tinyonnx.sizes.integers import minimum
 
 
 class Boxes(NamedTuple):
@@ -55,17 +60,21 @@ def greatest(a: Any, b: Any) -> Any:
 
 @jit
 def read_corners(boxes: Array, corners: Boxes, from_centre: int) -> None:
-    """Compute the corners and areas of boxes [n, 4]."""
+    """Compute the corners and areas of boxes [n, 4].
+
+    The area of a box whose numbers are not all finite is NaN, because it overlaps none.
+    """
     half = np.float32(0.5)
     for i in range(corners.x1.shape[0]):
         a, b, c, d = boxes[4 * i], boxes[4 * i + 1], boxes[4 * i + 2], boxes[4 * i + 3]
+        nothing = (a - a) + (b - b) + (c - c) + (d - d)
         if from_centre != 0:
             corners.x1[i], corners.y1[i] = a - c * half, b - d * half
             corners.x2[i], corners.y2[i] = a + c * half, b + d * half
         else:
             corners.y1[i], corners.x1[i] = least(a, c), least(b, d)
             corners.y2[i], corners.x2[i] = greatest(a, c), greatest(b, d)
-        corners.area[i] = (corners.x2[i] - corners.x1[i]) * (corners.y2[i] - corners.y1[i])
+        corners.area[i] = (corners.x2[i] - corners.x1[i]) * (corners.y2[i] - corners.y1[i]) + nothing
 
 
 @jit
@@ -107,17 +116,18 @@ def split_boxes(memory: Array, n: int) -> Boxes:
 
 @kernel
 def suppress(
-    boxes: Array, scores: Array, found: Array, floats: Array, n: int, rule: Suppression, part: int, parts: int
-) -> None:
-    """Store the number of selected boxes in found[0], followed by batch, class and box of each.
+    boxes: Array, scores: Array, found: Array, count: Array, floats: Array, positions: Array, n: int,
+    rule: Suppression, part: int, parts: int,
+) -> None:  # fmt: skip
+    """Store batch, class and box of each selected box in `found`, and their number in count[0].
 
-    The last n elements of `found` are scratch for positions; `floats` is scratch for n boxes, `rule.limit` boxes and n
-    scores. Candidates are taken from a heap, the highest score first; those with equal scores in their order.
+    `floats` is scratch for n boxes, `rule.limit` boxes and n scores, `positions` for n positions. Candidates are taken
+    from a heap, the highest score first; those with equal scores in their order.
     """
     if part != 0:
         return
     corners, kept = split_boxes(floats[: 5 * n], n), split_boxes(floats[5 * n : floats.shape[0] - n], rule.limit)
-    heap, positions = floats[floats.shape[0] - n :], found[found.shape[0] - n :]
+    heap = floats[floats.shape[0] - n :]
     candidates, total = Candidates(heap, positions), 0
     batches = boxes.shape[0] // (4 * n)
     classes = scores.shape[0] // (batches * n)
@@ -137,9 +147,40 @@ def suppress(
                 kept.x1[stay], kept.y1[stay] = corners.x1[box], corners.y1[box]
                 kept.x2[stay], kept.y2[stay] = corners.x2[box], corners.y2[box]
                 kept.area[stay] = corners.area[box]
-                found[3 * total + 1], found[3 * total + 2], found[3 * total + 3] = batch, label, box
+                found[3 * total], found[3 * total + 1], found[3 * total + 2] = batch, label, box
                 stay, total = stay + 1, total + 1
-    found[0] = total
+    count[0] = total
+
+
+def _rule(limit: int, overlap: Any, lowest: Any, center_point_box: int) -> Suppression:
+    has_lowest = not np.isnan(lowest)
+    threshold = np.float32(lowest if has_lowest else 0)
+    return Suppression(limit, np.float32(overlap), int(has_lowest), threshold, center_point_box)
+
+
+def _refused(outs: Any, boxes: Info, scores: Info, *given: Info | None, **_: Any) -> str | None:
+    if any(info is not None and info.value is None for info in given):
+        return "the parameters are not constant"
+    return None if boxes.dtype == scores.dtype == np.float32 else f"boxes of {boxes.dtype}, scores of {scores.dtype}"
+
+
+@fast(bounded_non_max_suppression, when=_refused, layout="row_major", outputs=True)
+def bind_suppression(
+    pool: ConstantPool, outs: list[Array | None], boxes: Array, scores: Array,
+    max_output_boxes_per_class: Array | None = None, iou_threshold: Array | None = None,
+    score_threshold: Array | None = None, *, center_point_box: int = 0,
+) -> Call:  # fmt: skip
+    """Bind the selection with constant parameters."""
+    limit, overlap, lowest = check_suppression(
+        boxes, scores, max_output_boxes_per_class, iou_threshold, score_threshold, center_point_box=center_point_box
+    )
+    found, count = outs
+    n = boxes.shape[1]
+    rule = _rule(minimum(limit, n), overlap, lowest, center_point_box)
+    rows = temporary(scores.shape[0] * scores.shape[1] * rule.limit * 3, np.int64) if found is None else flat(found)
+    total = temporary(1, np.int64) if count is None else flat(count)
+    scratch = temporary(6 * n + 5 * rule.limit), temporary(n, np.int64)
+    return Call(suppress, (flat(boxes), flat(scores), rows, total, *scratch, n, rule))
 
 
 _IDLE: dict[tuple[Any, ...], list[_Suppressor]] = {}
@@ -156,8 +197,9 @@ class _Suppressor:
         self.boxes, self.scores = np.empty(boxes, np.float32), np.empty(scores, np.float32)
         batches, n = boxes[:2]
         most = batches * scores[1] * rule.limit
-        self.found, floats = np.zeros(1 + 3 * most + n, np.int64), np.empty(6 * n + 5 * rule.limit, np.float32)
-        memory = self.boxes.reshape(-1), self.scores.reshape(-1), self.found, floats
+        self.found, self.count = np.empty(3 * most, np.int64), np.zeros(1, np.int64)
+        scratch = np.empty(6 * n + 5 * rule.limit, np.float32), np.empty(n, np.int64)
+        memory = self.boxes.reshape(-1), self.scores.reshape(-1), self.found, self.count, *scratch
         self.nbytes = sum(array.nbytes for array in memory)
         self.bound = BoundKernel(suppress, (*memory, n, rule))
 
@@ -166,7 +208,7 @@ class _Suppressor:
         np.copyto(self.boxes, boxes)
         np.copyto(self.scores, scores)
         self.bound.run(0, 1)
-        return self.found[1 : 1 + 3 * int(self.found[0])].reshape(-1, 3).copy()
+        return self.found[: 3 * int(self.count[0])].reshape(-1, 3).copy()
 
 
 @compiled(non_max_suppression)
@@ -174,17 +216,15 @@ def suppress_compiled(
     boxes: Array, scores: Array, max_output_boxes_per_class: Array | None = None, iou_threshold: Array | None = None,
     score_threshold: Array | None = None, *, center_point_box: int = 0,
 ) -> Array:  # fmt: skip
-    """The result of `non_max_suppression`, which runs itself for other types than float32 and infinite boxes."""
+    """The result of `non_max_suppression`, which runs itself for other types than float32."""
     given = max_output_boxes_per_class, iou_threshold, score_threshold
-    if boxes.dtype != np.float32 or scores.dtype != np.float32 or not boxes.size or not np.isfinite(boxes).all():
+    if boxes.dtype != np.float32 or scores.dtype != np.float32 or not boxes.size:
         return non_max_suppression(boxes, scores, *given, center_point_box=center_point_box)
     limit, overlap, lowest = check_suppression(boxes, scores, *given, center_point_box=center_point_box)
     limit = min(limit, boxes.shape[1])
     if limit <= 0 or not scores.size:
         return np.empty((0, 3), np.int64)
-    has_lowest = not np.isnan(lowest)
-    threshold = np.float32(lowest if has_lowest else 0)
-    rule = Suppression(limit, np.float32(overlap), int(has_lowest), threshold, center_point_box)
+    rule = _rule(limit, overlap, lowest, center_point_box)
     key = boxes.shape, scores.shape, rule
     try:
         suppressor = _IDLE[key].pop()  # atomic

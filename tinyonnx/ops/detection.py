@@ -12,7 +12,8 @@ from tinyonnx.errors import OpError
 from tinyonnx.ir import Array
 from tinyonnx.ops.math import quiet, widened
 from tinyonnx.ops.shape import INT64, Shape, integer
-from tinyonnx.registry import Context, Info, op
+from tinyonnx.registry import FUSED, Context, Info, op
+from tinyonnx.sizes.integers import minimum
 
 
 def _check_regions(x: Shape, rois: Shape, columns: int, height: int, width: int) -> None:
@@ -302,6 +303,32 @@ def non_max_suppression(
             stay = best[_suppress(corners[:, best], limit, threshold)]
             selected.append(np.stack([np.full_like(stay, batch), np.full_like(stay, label), stay], axis=1))
     return np.concatenate(selected)
+
+
+def _bounded_rule(
+    boxes: Info, scores: Info, limit: Info | None = None, *_: Info | None, **__: Any
+) -> tuple[Info, Info]:  # fmt: skip
+    shape = None
+    if boxes.shape is not None and scores.shape is not None and limit is not None and limit.value is not None:
+        if boxes.ndim != 3 or scores.ndim != 3:
+            raise OpError("boxes and scores should have three axes")
+        count = max(0, integer(limit.value, "max_output_boxes_per_class")) if limit.value.size else 0
+        shape = (scores.shape[0] * scores.shape[1] * minimum(count, boxes.shape[1]), 3)
+    return Info(INT64, shape), Info(INT64, (1,))
+
+
+@op("BoundedNonMaxSuppression", domain=FUSED, shape=_bounded_rule)
+def bounded_non_max_suppression(
+    boxes: Array, scores: Array, max_output_boxes_per_class: Array | None = None, iou_threshold: Array | None = None,
+    score_threshold: Array | None = None, *, center_point_box: int = 0,
+) -> tuple[Array, Array]:  # fmt: skip
+    """Return the result of NonMaxSuppression, followed by zeros up to as many rows as there can be, and its length."""
+    given = max_output_boxes_per_class, iou_threshold, score_threshold
+    limit, _, _ = check_suppression(boxes, scores, *given, center_point_box=center_point_box)
+    found = non_max_suppression(boxes, scores, *given, center_point_box=center_point_box)
+    result = np.zeros((scores.shape[0] * scores.shape[1] * min(max(0, limit), boxes.shape[1]), 3), INT64)
+    result[: len(found)] = found
+    return result, np.array([len(found)], INT64)
 
 
 def check_suppression(

@@ -12,14 +12,15 @@ import numpy as np
 from tinyonnx.errors import InputError
 from tinyonnx.ir import Array, Graph, Node
 from tinyonnx.ort.options import SessionOptions, threads_of
-from tinyonnx.ort.requests import Request
+from tinyonnx.ort.requests import Request, graph_for
 from tinyonnx.passes import BASIC, EXPRESSIBLE, PIPELINE, Pass, Rewrite, run_passes
 from tinyonnx.runtime.constants import ConstantPool
-from tinyonnx.runtime.decisions import Decided, fix_inputs
+from tinyonnx.runtime.decisions import Decided
 from tinyonnx.runtime.plan import Plan
 from tinyonnx.runtime.planner import make_plan
 from tinyonnx.runtime.shape_independent import ShapeIndependentRewrites
 from tinyonnx.runtime.sized_plans import shapes_of
+from tinyonnx.runtime.stages import Split, find_split
 
 
 class Preparation:
@@ -30,12 +31,15 @@ class Preparation:
         name: of its file, in messages.
         options: of the session.
         precision: gives that of the operands of products, "float32" or "bfloat16", which options may change.
+        pool: has the constants that derive from the graph's.
     """
 
-    def __init__(self, graph: Graph, name: str, options: SessionOptions, precision: Callable[[], str]) -> None:
+    def __init__(
+        self, graph: Graph, name: str, options: SessionOptions, precision: Callable[[], str], pool: ConstantPool
+    ) -> None:
         self._graph, self._name, self._options, self._precision = graph, name, options, precision
         self._rewrites = ShapeIndependentRewrites()
-        self._pool = ConstantPool()
+        self._pool = pool
         self._given_means: Mapping[str, Array] | None = None
         for node in (None, *graph.walk()):
             for array in _constants(graph, node):
@@ -43,7 +47,7 @@ class Preparation:
 
     def plan(self, request: Request, by_item: bool = True) -> Plan:
         """Make a plan for the sizes of a request. Raises the errors of planning."""
-        kind, feeds = (request.names, request.overridden, request.decided), request.feeds
+        kind, feeds = request.variant, request.feeds
         if request.optimise:
             rewrite = self._rewrites.rewrite(
                 kind,
@@ -67,7 +71,7 @@ class Preparation:
 
     def plan_for_sizes(self, request: Request, shapes: Sequence[tuple[Any, ...]]) -> Plan:
         """Make a plan for inputs of these shapes, some of whose sizes are symbols. Raises the errors of planning."""
-        graph = self._copy(request.names, request.overridden, request.decided)
+        graph = self._copy(*request.variant)
         rewrite = self._run_passes(_sized(graph, request.feeds, shapes), PIPELINE)
         plan = make_plan(rewrite.graph, model=rewrite.model, limits=self._options.limits, pool=self._pool)
         self._set_threads(plan)
@@ -91,17 +95,15 @@ class Preparation:
             raise InputError(f"{path}: can't be written: {error.strerror}") from None
 
     def _copy(self, names: tuple[str, ...], overridden: tuple[str, ...], decided: Decided) -> Graph:
-        """Return a copy of the graph with these outputs (empty: its own).
+        return graph_for(self._graph, self._name, names, overridden, decided)
 
-        Fed initializers become inputs; inputs whose values the plan is made for become constants.
-        """
-        graph = self._graph.clone()
-        fix_inputs(graph, decided)
-        for name in overridden:
-            graph.override(name)
-        if names:
-            self._set_outputs(graph, names)
-        return graph
+    def split(self, request: Request) -> Split | None:
+        """Return how to divide the graph of a request into stages; None if that makes no sense."""
+        graph = self._copy(*request.variant)
+        inferred = graph.clone()
+        values = inferred.values()  # keeps those alive that shape inference replaces, because ids identify them
+        self._run_passes(_sized(inferred, request.feeds), BASIC)
+        return find_split(graph, inferred, {id(value): name for name, value in values.items()})
 
     def round_weights(self, means: Mapping[str, Array]) -> None:
         """Round weights in all plans from now on, and correct biases with these means."""
@@ -124,20 +126,6 @@ class Preparation:
             rewrite.input_means = self.means
         run_passes(rewrite, passes)
         return rewrite
-
-    def _set_outputs(self, graph: Graph, names: tuple[str, ...]) -> None:
-        """Make the named values the outputs of the graph. Raises InputError for an unknown name."""
-        values = graph.values()
-        values.update(zip(graph.output_names, graph.outputs, strict=True))
-        unknown = [n for n in names if n not in values]
-        if unknown:
-            raise InputError(
-                f"{self._name}: no tensor is called {', '.join(map(repr, unknown))}; "
-                f"the outputs are {', '.join(map(repr, graph.output_names))}"
-            )
-        graph.clear_outputs()
-        for name in names:
-            graph.add_output(values[name], name)
 
 
 def _sized(graph: Graph, feeds: list[Any], shapes: Sequence[tuple[Any, ...]] | None = None) -> Graph:

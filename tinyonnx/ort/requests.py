@@ -8,8 +8,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from tinyonnx.ort.options import GraphOptimizationLevel, RunOptions
-from tinyonnx.runtime.decisions import Decided, Decisions
+from tinyonnx.errors import InputError
+from tinyonnx.ir import Graph
+from tinyonnx.ort.options import GraphOptimizationLevel
+from tinyonnx.runtime.budget import Budget
+from tinyonnx.runtime.decisions import Decided, Decisions, fix_inputs
 
 
 class Request:
@@ -24,6 +27,7 @@ class Request:
     ) -> None:  # fmt: skip
         self.names, self.overridden, self.level = names, overridden, level
         self.feeds, self.decided = feeds, decided
+        self.variant = names, overridden, decided
         self.optimise = level != GraphOptimizationLevel.ORT_DISABLE_ALL
         self.key = (names, level, overridden, decided, tuple(_type(feed) for feed in feeds))
         self.kind = (names, level, overridden, decided, tuple(_type_for_any_size(feed) for feed in feeds))
@@ -35,11 +39,41 @@ class Request:
         return kept
 
 
+def graph_for(graph: Graph, file: str, names: tuple[str, ...], overridden: tuple[str, ...], decided: Decided) -> Graph:
+    """Return a copy of the graph with these outputs (empty: its own).
+
+    Fed initializers become inputs; inputs whose values the plan is made for become constants. Raises InputError, which
+    begins with `file`, for an unknown name.
+    """
+    copied = graph.clone()
+    fix_inputs(copied, decided)
+    for name in overridden:
+        copied.override(name)
+    if names:
+        _set_outputs(copied, file, names)
+    return copied
+
+
+def _set_outputs(graph: Graph, file: str, names: tuple[str, ...]) -> None:
+    """Make the named values the outputs of the graph. Raises InputError for an unknown name."""
+    values = graph.values()
+    values.update(zip(graph.output_names, graph.outputs, strict=True))
+    unknown = [n for n in names if n not in values]
+    if unknown:
+        raise InputError(
+            f"{file}: no tensor is called {', '.join(map(repr, unknown))}; "
+            f"the outputs are {', '.join(map(repr, graph.output_names))}"
+        )
+    graph.clear_outputs()
+    for name in names:
+        graph.add_output(values[name], name)
+
+
 _KEPT = 8
 """Maximum number of plans found by their feeds; when it is reached, all are forgotten and noted anew."""
 
 
-Run = Callable[[list[Any], RunOptions | None], list[Any]]
+Run = Callable[[list[Any], Budget], list[Any]]
 """Runs a plan on one value per input."""
 
 
@@ -56,6 +90,7 @@ class Repeats:
 
     def __init__(self) -> None:
         self._noted: dict[Any, _Noted] = {}
+        self._stages: dict[Any, Run] = {}
 
     def find(
         self, output_names: Sequence[str] | None, feeds: Mapping[str, Any], level: GraphOptimizationLevel,
@@ -71,6 +106,16 @@ class Repeats:
         values = [feeds[name] for name in noted.inputs]
         return (noted.run, values) if decisions.of(values) == noted.request.decided else None
 
+    def find_stage(self, feeds: list[Any]) -> Run | None:
+        """Return the plan of a stage for values of these types and shapes; None if there is none yet."""
+        return self._stages.get(_signature_of_stage(feeds))
+
+    def note_stage(self, feeds: list[Any], run: Run) -> None:
+        """Note the plan of a stage for values of these types and shapes."""
+        if len(self._stages) >= _KEPT:
+            self._stages.clear()
+        self._stages[_signature_of_stage(feeds)] = run
+
     def note(
         self, output_names: Sequence[str] | None, feeds: Mapping[str, Any], run: Run, request: Request,
         inputs: list[str],
@@ -82,6 +127,10 @@ class Repeats:
         if len(self._noted) >= _KEPT:
             self._noted.clear()
         self._noted[signature] = _Noted(run, request.without_feeds(), inputs)
+
+
+def _signature_of_stage(feeds: list[Any]) -> Any:
+    return tuple([(feed.dtype, feed.shape) if type(feed) is np.ndarray else type(feed) for feed in feeds])
 
 
 def _signature(output_names: Sequence[str] | None, feeds: Mapping[str, Any]) -> Any:

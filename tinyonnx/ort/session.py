@@ -22,12 +22,16 @@ from tinyonnx.ort.feeds import check_feeds, dims_text
 from tinyonnx.ort.io_binding import IOBinding
 from tinyonnx.ort.options import GraphOptimizationLevel, RunOptions, SessionOptions, threads_of
 from tinyonnx.ort.profiling import SessionProfile
-from tinyonnx.ort.requests import Repeats, Request, Run
+from tinyonnx.ort.requests import Repeats, Request, Run, graph_for
+from tinyonnx.ort.stages import Stages
 from tinyonnx.ort.values import OrtValue
+from tinyonnx.runtime.budget import Budget
+from tinyonnx.runtime.constants import ConstantPool
 from tinyonnx.runtime.decisions import Decisions
 from tinyonnx.runtime.executor import execute
 from tinyonnx.runtime.plan import InvalidData, Plan, Unfit
 from tinyonnx.runtime.sized_plans import SizedPlans, make_sized, shapes_of
+from tinyonnx.runtime.stages import Split
 from tinyonnx.runtime.stored_plan import PlanStore, can_be_stored
 from tinyonnx.runtime.trace import Hook, iterate
 
@@ -42,6 +46,9 @@ __all__ = ["InferenceSession", "ModelMetadata", "NodeArg"]
 
 PLANS_KEPT = 8
 """Maximum number of plans that a session keeps: one per set of requested outputs and input shapes."""
+
+_DEEPEST = 24
+"""Maximum number of stages of a run; whatever remains is planned as a whole."""
 
 
 class InferenceSession(SessionDescription):
@@ -88,6 +95,7 @@ class InferenceSession(SessionDescription):
             from tinyonnx.onnxfile import graph_cache
 
             self._graph, self._sha256 = graph_cache.load(self._name, self._options.limits)
+        self._apply_options()
         self._prepare_graph()
         if self._options.enable_profiling:
             self._profile = SessionProfile(self._options.profile_file_prefix, begin)
@@ -101,16 +109,19 @@ class InferenceSession(SessionDescription):
         session._options = sess_options or SessionOptions()
         session._name, session._sha256, session._graph = name, None, graph
         session._given = name, sess_options
+        session._apply_options()
         session._prepare_graph()
         return session
 
     def _prepare_graph(self) -> None:
-        self._apply_options()
         self._decisions = Decisions(self._graph)
         self._repeats = Repeats()
         self._has_stored_plans = True
         self._sized: dict[Any, SizedPlans] = {}
         self._plans: OrderedDict[Any, Plan] = OrderedDict()
+        self._pool = ConstantPool()
+        self._stages: dict[Any, Stages | None] = {}
+        self._depth, self._part = 0, ""
         self._lock = threading.Lock()
         _sessions.add(self)
 
@@ -179,50 +190,69 @@ class InferenceSession(SessionDescription):
         """
         level = self._options.graph_optimization_level
         known = self._repeats.find(output_names, input_feed, level, self._decisions)
+        budget = Budget(self._options.limits, run_options)
         if known is not None:
             run, feeds = known
             try:
-                return run(feeds, run_options)
+                return run(feeds, budget)
             except (InvalidData, Unfit):
                 pass  # the plan for these sizes alone gives the error
         if self._profile is not None:
-            return self._run_profiled(self._profile, output_names, input_feed, run_options)
+            return self._run_profiled(self._profile, output_names, input_feed, budget)
         request = self._request(output_names, input_feed)
+        results, run = self._run_request(request, budget)
+        inputs = [v.name for v in self._graph.inputs]
+        self._repeats.note(output_names, input_feed, run, request, [*inputs, *request.overridden])
+        return results
+
+    def run_stage(self, feeds: list[Any], budget: Budget) -> list[Any]:
+        """Run on one value per input, whose types need no check, as a part of a run. Raises the errors of `run`."""
+        known = self._repeats.find_stage(feeds)
+        if known is not None:
+            try:
+                return known(feeds, budget)
+            except (InvalidData, Unfit):
+                pass
+        request = Request((), (), self._options.graph_optimization_level, feeds, self._decisions.of(feeds))
+        results, run = self._run_request(request, budget)
+        if not request.decided:
+            self._repeats.note_stage(feeds, run)
+        return results
+
+    def _run_request(self, request: Request, budget: Budget) -> tuple[list[Any], Run]:
+        """Run; return the results, with the function that runs again on inputs of the same types and shapes."""
+        stages = self._stages_for(request)
+        if stages is not None:
+            return stages.run(request.feeds, budget), stages.run
         with self._lock:
             plan = self._plans.get((True, *request.key))
         if plan is None:
             for sized, values in self._sized_plans(request):
                 try:
-                    results = sized.run(values, request.feeds, run_options)
+                    results = sized.run(values, request.feeds, budget)
                 except Unfit:
                     continue
                 except InvalidData:
                     break
                 self._sized[request.kind].prefer(sized)
-                self._note(output_names, input_feed, partial(sized.run, values), request)
-                return results
+                return results, partial(sized.run, values)
         plan, feeds = self._prepare(request)
-        self._note(output_names, input_feed, partial(execute, plan), request)
-        results = execute(plan, feeds, run_options)
+        stages = self._divide(request, plan)
+        if stages is not None:
+            return stages.run(feeds, budget), stages.run
+        results = execute(plan, feeds, budget)
         plans = self._sized.get(request.kind)
         if plans is not None and can_be_stored(plan):
             plans.store(shapes_of(feeds), lambda shapes: self._preparation.plan_for_sizes(request, shapes))
-        return results
-
-    def _note(
-        self, output_names: Sequence[str] | None, input_feed: Mapping[str, Any], run: Run, request: Request
-    ) -> None:
-        """Let later runs with feeds of these types and shapes begin at once."""
-        inputs = [v.name for v in self._graph.inputs]
-        self._repeats.note(output_names, input_feed, run, request, [*inputs, *request.overridden])
+        return results, partial(execute, plan)
 
     def _run_profiled(
         self, profile: SessionProfile, output_names: Sequence[str] | None, input_feed: Mapping[str, Any],
-        run_options: RunOptions | None,
+        budget: Budget,
     ) -> list[Any]:  # fmt: skip
         plan, feeds = self._prepare(self._request(output_names, input_feed), by_item=False)
         with profile.run() as hook:
-            return execute(plan, feeds, run_options, hook)
+            return execute(plan, feeds, budget, hook)
 
     def run_with_ort_values(
         self, output_names: Sequence[str] | None, input_dict_ort_values: Mapping[str, OrtValue],
@@ -350,7 +380,7 @@ class InferenceSession(SessionDescription):
         # imported when needed: a stored plan runs without passes
         from tinyonnx.ort.preparation import Preparation
 
-        return Preparation(self._graph, self._name, self._options, lambda: self.precision)
+        return Preparation(self._graph, self._name, self._options, lambda: self.precision, self._pool)
 
     def _request(
         self, output_names: Sequence[str] | None, input_feed: Mapping[str, Any], decide: bool = True
@@ -386,6 +416,47 @@ class InferenceSession(SessionDescription):
                 plans = self._sized.setdefault(request.kind, SizedPlans(shapes, names, self._store(request)))
         return plans.candidates(shapes, lambda shapes: self._preparation.plan_for_sizes(request, shapes))
 
+    # -- stages -------------------------------------------------------------------------
+
+    def _stages_for(self, request: Request) -> Stages | None:
+        """Return the stages in which requests of this kind run; None if they don't, or that is not known yet."""
+        if request.kind not in self._stages:
+            store = self._store(request) if request.optimise else None
+            split = None if store is None else store.read_split()
+            with self._lock:
+                self._stages.setdefault(request.kind, None if split is None else self._stages_of(request, split))
+        return self._stages[request.kind]
+
+    def _divide(self, request: Request, plan: Plan) -> Stages | None:
+        """Divide a request into stages, for all later runs, if steps of its plan lack kernels for want of shapes."""
+        if not plan.lacks_shapes or self._depth >= _DEEPEST or self.precision != "float32":
+            return None
+        split = self._preparation.split(request)
+        if split is None:
+            return None
+        with self._lock:
+            self._plans.pop((True, *request.key), None)
+            stages = self._stages.get(request.kind)
+            if stages is None:
+                stages = self._stages[request.kind] = self._stages_of(request, split)
+        store = self._store(request)
+        if store is not None:
+            store.write_split(split)
+        return stages
+
+    def _stages_of(self, request: Request, split: Split) -> Stages:
+        def session(graph: Graph, part: int) -> InferenceSession:
+            stage = InferenceSession.__new__(InferenceSession)
+            stage._options, stage._name, stage._sha256, stage._graph = self._options, self._name, self._sha256, graph
+            stage._given = self._given
+            stage._prepare_graph()
+            stage._pool = self._pool
+            stage._has_stored_plans = self._has_stored_plans
+            stage._depth, stage._part = self._depth + 1, f"{self._part} {part} of {request.variant} {split}"
+            return stage
+
+        return Stages(graph_for(self._graph, self._name, *request.variant), split, session)
+
     def _store(self, request: Request) -> PlanStore | None:
         """Return the stored plans for requests of this kind; None if the session isn't of an unchanged cached file."""
         options = self._options
@@ -397,7 +468,7 @@ class InferenceSession(SessionDescription):
         key = graph_cache.key_of(self._sha256, options.limits)
         if key is None:
             return None
-        key = f"{key} {self.precision} {request.kind}"
+        key = f"{key} {self.precision} {request.kind}{self._part}"
         return PlanStore(key, os.path.basename(self._name), options.limits, threads_of(options))
 
     def _planned(self, key: tuple[Any, ...], make: Callable[[], Plan]) -> Plan:
@@ -420,6 +491,9 @@ def _unlock() -> None:
         session._decisions.unlock()
         for plans in session._sized.values():
             plans.unlock()
+        for stages in session._stages.values():
+            if stages is not None:
+                stages.unlock()
 
 
 if hasattr(os, "register_at_fork"):

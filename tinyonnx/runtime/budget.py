@@ -39,10 +39,11 @@ class Budget:
         self._run_options = run_options
         self.step_by_step = False
         self._deadline = None if limits.max_seconds is None else time.monotonic() + limits.max_seconds
-        self._iterations = 0
-        self._bytes = 0
+        self._iterations = self._iterations_before = 0
+        self._bytes = self._bytes_before = 0
         self._outside: Collection[int] = ()
-        self._fed: Collection[int] = ()
+        self._feeds: Sequence[Any] = ()
+        self._fed: Collection[int] | None = None  # owners of the feeds, as soon as they are needed
         self._held: dict[int, int] = {}  # number of values by owner
         self._scope: dict[int, tuple[int, int]] = {}  # of this scope: number of values by owner, and its bytes
 
@@ -84,8 +85,14 @@ class Budget:
 
     def begin(self, nbytes: int, constants: Collection[int], feeds: Sequence[Any]) -> None:
         """Start counting with the arena. Constants, which are `owners`, and feeds are not counted."""
-        self._bytes, self._outside, self._fed = nbytes, constants, owners(feeds)
-        self._held, self._scope, self._iterations = {}, {}, 0
+        self._bytes, self._outside, self._fed = nbytes + self._bytes_before, constants, None
+        self._feeds = feeds
+        self._held, self._scope, self._iterations = {}, {}, self._iterations_before
+
+    def next_stage(self, kept: Iterable[Any]) -> None:
+        """Go on with the next plan of the same run, which keeps these results of the one before."""
+        self._iterations_before = self._iterations
+        self._bytes_before += sum(_nbytes(value) for value in kept)
 
     def check_room(self, nbytes: int) -> None:
         """Raise ResourceError if this many more bytes would exceed the limit."""
@@ -104,6 +111,8 @@ class Budget:
             return
         owner = _owner(value)
         key = id(owner)
+        if self._fed is None:
+            self._fed = owners(self._feeds)
         if key in self._outside or key in self._fed:
             return
         if key not in self._held:
@@ -144,6 +153,13 @@ class Budget:
             self._bytes -= nbytes
         else:
             self._held[key] -= count
+
+
+def _nbytes(value: Any) -> int:
+    """Return the bytes of a tensor, or of the tensors of a sequence."""
+    if isinstance(value, list):
+        return sum(map(_nbytes, value))
+    return value.nbytes if isinstance(value, np.ndarray) else 0
 
 
 def owners(arrays: Iterable[Any]) -> set[int]:

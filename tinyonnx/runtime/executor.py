@@ -10,16 +10,14 @@ import numpy as np
 from tinyonnx.errors import Error
 from tinyonnx.runtime.arena import Buffer
 from tinyonnx.runtime.binding import Environment, KernelSegment, allocate_arena, reset_status
-from tinyonnx.runtime.budget import Budget, Stoppable, owners
+from tinyonnx.runtime.budget import Budget, owners
 from tinyonnx.runtime.numpy_call import bound_calls, bound_template, constants_of
 from tinyonnx.runtime.operator_call import OpContext, evaluate, node_error
 from tinyonnx.runtime.plan import InvalidData, KernelStep, Plan
 from tinyonnx.runtime.trace import Hook
 
 
-def execute(
-    plan: Plan, feeds: Sequence[Any], run_options: Stoppable | None = None, hook: Hook | None = None
-) -> list[Any]:
+def execute(plan: Plan, feeds: Sequence[Any], budget: Budget | None = None, hook: Hook | None = None) -> list[Any]:
     """Run a plan on one value per graph input; the results own their memory.
 
     Safe to call from several threads: each run that overlaps another gets its own arena,
@@ -31,7 +29,7 @@ def execute(
         executable = plan.idle.pop()  # atomic
     except IndexError:
         executable = Executable(plan)
-    results: list[Any] = executable.run(feeds, hook, Budget(plan.limits, run_options))
+    results: list[Any] = executable.run(feeds, hook, budget or Budget(plan.limits))
     plan.idle.append(executable)  # not after an interrupt, because helper threads may still be writing to its arena
     return results
 
@@ -104,11 +102,17 @@ class Executable:
         else:
             for call in self.calls:
                 call.run(environment, budget, hook)
-        taken = set(map(id, feeds))
+        taken: set[int] | None = None
         results = []
         for slot in plan.outputs:
             value = environment[slot]
-            if slot in plan.buffers or id(value) in self.protected:
+            if slot in plan.buffers:
+                budget.check_room(value.nbytes)
+                results.append(value.copy())
+                continue
+            if taken is None:
+                taken = set(map(id, feeds))
+            if id(value) in self.protected:
                 taken.add(id(value))
             results.append(_own(value, taken, budget))
             taken.add(id(results[-1]))
@@ -121,8 +125,8 @@ class Executable:
 
     def _fed(self, feeds: Sequence[Any]) -> Environment:
         environment = self.template.copy()
-        for slot, feed in zip(self.plan.inputs, feeds, strict=True):
-            if slot in self.plan.buffers:
+        for (slot, is_copied), feed in zip(self.plan.fed, feeds, strict=True):
+            if is_copied:
                 np.copyto(environment[slot], feed)
             else:
                 environment[slot] = feed

@@ -19,6 +19,10 @@ if TYPE_CHECKING:
     from tinyonnx.passes import Remark
 
 
+SHAPES_DEPEND_ON_DATA = "shapes depend on data"
+"""Why a node has no kernel although its operator has some."""
+
+
 class Unfit(Exception):
     """The plan is not valid for these sizes."""
 
@@ -153,6 +157,16 @@ class Plan:
             for body in step.subplans.values():
                 found += body.with_bodies()
         return found
+
+    @property
+    def lacks_shapes(self) -> bool:
+        """Whether operators that have kernels run in numpy because their shapes, or their results', depend on data."""
+        return any(step.why == SHAPES_DEPEND_ON_DATA or step.compiled is not None for step in self.numpy_steps)
+
+    @cached_property
+    def fed(self) -> list[tuple[int, bool]]:
+        """The slots of the inputs, with whether they are buffers."""
+        return [(slot, slot in self.buffers) for slot in self.inputs]
 
     @cached_property
     def numpy_steps(self) -> list[NumpyStep]:

@@ -22,7 +22,7 @@ from tinyonnx.runtime.branches import Branches, branches_of, can_be_inlined
 from tinyonnx.runtime.constants import ConstantPool
 from tinyonnx.runtime.item_loops import ItemLoop, find_runs, shrink_buffers
 from tinyonnx.runtime.operator_call import check_sizes
-from tinyonnx.runtime.plan import BranchStep, KernelStep, LayoutStep, NumpyStep, Plan, Step
+from tinyonnx.runtime.plan import SHAPES_DEPEND_ON_DATA, BranchStep, KernelStep, LayoutStep, NumpyStep, Plan, Step
 from tinyonnx.sizes.integers import maximum
 
 
@@ -157,7 +157,7 @@ class _Planner:
         out = outs[0]
         known = [i for i in (*infos, *outs) if i is not None]
         if any(i.shape is None or i.dtype is None for i in known):
-            self.why[id(node)] = "shapes depend on data"
+            self.why[id(node)] = SHAPES_DEPEND_ON_DATA
             return
         if any(0 in (i.shape or ()) for i in known):
             self.why[id(node)] = "a tensor is empty"

@@ -21,7 +21,7 @@ from tinyonnx.codegen.kernel import BoundKernel, Kernel
 from tinyonnx.ir import Array
 from tinyonnx.runtime.arena import view_of
 from tinyonnx.runtime.binding import KernelSegment, allocate_arena, reset_status
-from tinyonnx.runtime.budget import Budget, Stoppable, owners
+from tinyonnx.runtime.budget import Budget, owners
 from tinyonnx.runtime.executor import Executable
 from tinyonnx.runtime.numpy_call import Body, NumpyCall, constants_of
 from tinyonnx.runtime.plan import NumpyStep, Plan, Unfit
@@ -113,7 +113,7 @@ class PlanForSizes:
     def variants_for(self, values: Values) -> Iterable[Variant]:
         """Return the variants that may be valid for these sizes. Raises Unfit."""
 
-    def run(self, values: Values, feeds: Sequence[Any], run_options: Stoppable | None = None) -> list[Any]:
+    def run(self, values: Values, feeds: Sequence[Any], budget: Budget) -> list[Any]:
         """Run for these sizes.
 
         Raises Unfit if the plan doesn't hold for them, InvalidData, and the errors of `executor.execute`.
@@ -123,7 +123,7 @@ class PlanForSizes:
         except IndexError:
             executable = SizedExecutable(self)
         executable.resize(values)
-        results = executable.run(feeds, None, Budget(self.plan.limits, run_options))
+        results = executable.run(feeds, None, budget)
         self.idle.append(executable)
         return results
 

@@ -28,6 +28,7 @@ from tinyonnx.runtime.item_loops import ItemLoop
 from tinyonnx.runtime.plan import LayoutStep, NumpyStep, Plan, Unfit
 from tinyonnx.runtime.size_table import evaluate
 from tinyonnx.runtime.sized_execution import PlanForSizes, Shown, Values, Variant, Visible
+from tinyonnx.runtime.stages import Split
 from tinyonnx.sizes.expressions import SMALLEST
 from tinyonnx.sizes.integers import is_size
 
@@ -35,7 +36,7 @@ if TYPE_CHECKING:
     from tinyonnx.codegen.kernel import Kernel
     from tinyonnx.runtime.sized import SizedPlan
 
-KEPT = 16
+KEPT = 24
 """Maximum number of stored plans."""
 
 LARGEST = 64 << 20
@@ -43,6 +44,9 @@ LARGEST = 64 << 20
 
 _SCALES = (1, 1 / 2, 2, 1 / 4, 4, 1 / 8, 8, 1 / 16, 16, 1 / 32, 32)
 """Factors of the current sizes; a plan is stored with the variants for each."""
+
+_SPLIT = "split"
+"""In the place of sizes in the name of a file: how the graph is divided into stages."""
 
 _LENGTH = 8
 """Number of bytes of the header's length."""
@@ -80,6 +84,15 @@ class PlanStore(NamedTuple):
             path = self._file(sizes)
             disk.write(path, *content)
             disk.remove_old(path.parent.glob("*"), KEPT)
+
+    def read_split(self) -> Split | None:
+        """Return how the graph is divided into stages; None if it is not, or that was not stored."""
+        content = disk.read(self._file(_SPLIT))
+        return None if content is None else Split(*marshal.loads(content))
+
+    def write_split(self, split: Split) -> None:
+        """Store how the graph is divided into stages."""
+        disk.write(self._file(_SPLIT), marshal.dumps(tuple(split)))
 
     def _file(self, sizes: Hashable) -> Path:
         key = hashlib.sha256(repr((self.key, sizes, self.threads, code_cache.machine())).encode()).hexdigest()
