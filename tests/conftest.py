@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import importlib
 import os
+import pickle
 import shutil
 import signal
 from collections.abc import Iterator
@@ -13,13 +15,22 @@ from typing import Any
 
 import pytest
 
+try:
+    import fcntl
+except ImportError:
+    fcntl = None  # on Windows, where two workers may do the same work
+
 os.environ.setdefault("HYPOTHESIS_NO_PLUGINS", "1")  # other packages' take half a second to import
 import hypothesis
 
 from audiotag.models import catalog
+from onnx_conformance.suite.cases import Case, load_suite
 from tinyonnx import passes
 
 passes.VERIFY_EACH = True
+
+# nothing that is made while tests are collected is garbage, and looking for it would take half of the time
+gc.disable()
 
 # tests pass on busy machines, too: neither an example nor the making of one has a time limit
 hypothesis.settings.register_profile(
@@ -139,18 +150,32 @@ def _is_below(path: Path, places: tuple[str, ...]) -> bool:
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_auto_num_workers() -> int | None:
-    """Return all processors for `-n auto`: xdist alone would leave out half of them where psutil is installed."""
+    """Return one more than the processors for `-n auto`, because some tests wait for processes that they started."""
     if os.environ.get("PYTEST_XDIST_AUTO_NUM_WORKERS") or not hasattr(os, "sched_getaffinity"):
         return None
-    return len(os.sched_getaffinity(0))
+    return len(os.sched_getaffinity(0)) + 1
 
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
-    """Don't import the files of other tests with `-m quick`, because that takes longer than the quick tests."""
-    is_test = collection_path.is_file() and collection_path.name.startswith("test_")
-    if is_test and config.getoption("markexpr") == "quick" and not _is_below(collection_path, QUICK):
-        return True
-    return None
+    """Don't import the files of tests that `-m` leaves out, because that takes seconds; files that are named stay."""
+    if not collection_path.is_file() or not collection_path.name.startswith("test_"):
+        return None
+    if collection_path in {Path(config.invocation_params.dir, name.partition("::")[0]) for name in config.args}:
+        return None
+    match config.getoption("markexpr"):
+        case "quick":
+            left_out = not _is_below(collection_path, QUICK)
+        case "not targets and not trials":
+            left_out = _is_below(collection_path, (*TARGETS, *TRIALS))
+        case _:
+            left_out = False
+    return left_out or None
+
+
+def pytest_collection_finish() -> None:
+    """Collect garbage from now on, but nothing of what there is."""
+    gc.enable()
+    gc.freeze()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -183,6 +208,22 @@ def mn04(shared: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("mn04") / "mn04.onnx"
     catalog.convert(shared / "data/mn04_as_mAP_432.pt", path)
     return path
+
+
+@pytest.fixture(scope="session")
+def onnx_cases(tmp_path_factory: pytest.TempPathFactory) -> list[Case]:
+    """All cases of onnx's backend suite. Computing them takes seconds, so that one worker does it for all."""
+    run = tmp_path_factory.getbasetemp()
+    stored = (run.parent if "PYTEST_XDIST_WORKER" in os.environ else run) / "onnx_cases.pickle"
+    with stored.with_suffix(".lock").open("w") as lock:
+        if fcntl is not None:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        if not stored.exists():
+            own = run / "onnx_cases.part"
+            own.write_bytes(pickle.dumps(load_suite()))
+            own.replace(stored)
+    cases: list[Case] = pickle.loads(stored.read_bytes())
+    return cases
 
 
 @pytest.fixture

@@ -20,7 +20,7 @@ from onnx_conformance.cli import main
 from onnx_conformance.runtimes import RUNTIMES, UNFUSED
 from onnx_conformance.runtimes.base import Runtime
 from onnx_conformance.suite import command as backend
-from onnx_conformance.suite.cases import Case, load_suite
+from onnx_conformance.suite.cases import Case
 from onnx_conformance.suite.check import CheckCase, run_case
 from onnx_conformance.suite.expected import read_expected, surprises
 from onnx_conformance.suite.reports import CaseRow, Summary, as_json, write_html, write_junit
@@ -29,8 +29,8 @@ from tests.onnx_conformance.runtimes import DEAD, HOSTILE, MISSING, NEVER
 
 
 @pytest.fixture(scope="module")
-def suite() -> dict[str, Case]:
-    return {case.name: case for case in load_suite()}
+def suite(onnx_cases: list[Case]) -> dict[str, Case]:
+    return {case.name: case for case in onnx_cases}
 
 
 @pytest.fixture

@@ -35,7 +35,7 @@ from tests.onnx_conformance.runtimes import HOSTILE, UNREADABLE, WRONG_TANH
 
 
 @pytest.fixture(scope="module")
-def source() -> SampleSource:
+def source(loaded_suite: None) -> SampleSource:
     return SampleSource(1)
 
 
@@ -359,7 +359,7 @@ def test_an_interrupted_reduction_is_done_again(tmp_path: Path, monkeypatch: pyt
     def interrupted(*_: object) -> None:
         raise KeyboardInterrupt
 
-    for _ in range(5):
+    for _ in range(2):
         campaign = Campaign(runtimes, Settings(1, 1e9, tmp_path, timeout=600), lambda _: None)
         with monkeypatch.context() as patch:
             patch.setattr("onnx_conformance.fuzz.campaign.shrunk", interrupted)

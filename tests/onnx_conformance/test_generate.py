@@ -16,9 +16,11 @@ from onnx_conformance.generate.source import SampleSource
 from onnx_conformance.runtimes.tinyonnx import applied_passes
 from tinyonnx.passes import PIPELINE
 
+pytestmark = pytest.mark.usefixtures("loaded_suite")
+
 
 @pytest.fixture(scope="module")
-def source() -> SampleSource:
+def source(loaded_suite: None) -> SampleSource:
     return SampleSource(1)
 
 

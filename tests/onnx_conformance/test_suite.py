@@ -12,7 +12,7 @@ import pytest
 from onnx import defs
 
 from onnx_conformance.runtimes import RUNTIMES, UNFUSED
-from onnx_conformance.suite.cases import KINDS, SEVERAL, Case, load_suite
+from onnx_conformance.suite.cases import KINDS, SEVERAL, Case
 from onnx_conformance.suite.check import run_case
 from onnx_conformance.suite.expected import EXPECTED_FAILURES, read_expected, surprises
 from onnx_conformance.workers import PASSED, UNSUPPORTED
@@ -22,31 +22,26 @@ OPERATORS = [SEVERAL, *sorted({f"{s.domain}.{s.name}".removeprefix(".") for s in
 
 
 @pytest.fixture(scope="module")
-def suite() -> list[Case]:
-    return load_suite()
-
-
-@pytest.fixture(scope="module")
-def cases(suite: list[Case]) -> dict[str, list[Case]]:
+def cases(onnx_cases: list[Case]) -> dict[str, list[Case]]:
     """The cases by operator, but for whole networks."""
     found = defaultdict(list)
-    for case in suite:
+    for case in onnx_cases:
         if case.kind != "real":
             found[case.operator].append(case)
     return found
 
 
-def test_the_suite_is_whole(suite: list[Case]) -> None:
-    assert {case.kind for case in suite} == set(KINDS)
-    assert len({case.name for case in suite}) == len(suite)
+def test_the_suite_is_whole(onnx_cases: list[Case]) -> None:
+    assert {case.kind for case in onnx_cases} == set(KINDS)
+    assert len({case.name for case in onnx_cases}) == len(onnx_cases)
 
 
 def test_every_case_is_run(cases: dict[str, list[Case]]) -> None:
     assert set(cases) <= set(OPERATORS)
 
 
-def test_expected_failures_name_cases_that_exist(suite: list[Case]) -> None:
-    assert set(read_expected(EXPECTED_FAILURES)) <= {case.name for case in suite}
+def test_expected_failures_name_cases_that_exist(onnx_cases: list[Case]) -> None:
+    assert set(read_expected(EXPECTED_FAILURES)) <= {case.name for case in onnx_cases}
 
 
 @pytest.mark.parametrize("operator", OPERATORS)

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 import tinyonnx
-from onnx_conformance.suite.cases import Case, load_suite
+from onnx_conformance.suite.cases import Case
 from tinyonnx.tools.compare import RunningValues, compare_layers, layer_names
 from tinyonnx.tools.inspect import inspect_graph, inspect_plan, report_graph
 from tinyonnx.tools.profile import profile
@@ -42,8 +42,8 @@ NAMES = [
 
 
 @pytest.fixture(scope="module")
-def cases() -> dict[str, Case]:
-    return {case.name: case for case in load_suite(["node"]) if case.name in NAMES}
+def cases(onnx_cases: list[Case]) -> dict[str, Case]:
+    return {case.name: case for case in onnx_cases if case.name in NAMES}
 
 
 @pytest.mark.parametrize("name", NAMES)
