@@ -24,7 +24,7 @@ from tinyonnx.registry import Call
 from tinyonnx.runtime.arena import Buffer
 from tinyonnx.runtime.binding import FastStep, kernel_calls
 from tinyonnx.runtime.constants import ConstantPool
-from tinyonnx.runtime.plan import BranchStep, KernelStep, Plan
+from tinyonnx.runtime.plan import BranchStep, KernelStep, LoopEnd, LoopStart, Plan
 from tinyonnx.runtime.sized import SizedPlan
 from tinyonnx.sizes.arrays import SizedArray
 
@@ -49,17 +49,28 @@ class LaidOutCall(NamedTuple):
     guard: int
 
 
+class LaidOutLoop(NamedTuple):
+    """Calls that are repeated while a byte at the beginning of the arena is set, at `going`; its own guard."""
+
+    steps: LaidOutSteps
+    going: int
+    guard: int
+
+
+LaidOutSteps = list[LaidOutCall | LaidOutLoop]
+
+
 class LaidOutPlan(NamedTuple):
     """A plan whose calls are laid out; places of inputs and outputs, row-major, with their size in bytes."""
 
-    steps: list[LaidOutCall]
+    steps: LaidOutSteps
     inputs: list[tuple[Place, int]]
     outputs: list[tuple[Place, int]]
 
 
 def plan_of(session: InferenceSession, names: Sequence[str] | None, feeds: Mapping[str, Array]) -> Plan:
     """Return the plan for these inputs. Raises CompileError naming the nodes that keep it from being native code."""
-    plan = session.plan_for(names, feeds, decide=False)
+    plan = session.native_plan_for(names, feeds)
     _check_steps(plan, session.name)
     return plan
 
@@ -76,10 +87,10 @@ def check_steps(sized: SizedPlan) -> SizedPlan:
     """Return the plan if all steps are kernels that can't meet invalid data. Raises CompileError, naming nodes."""
     _check_steps(sized.plan, sized.plan.model)
     steps = sized.plan.steps
-    branches = [step.node for step in steps if isinstance(step, BranchStep)]
+    divided = [step.node for step in steps if isinstance(step, BranchStep | LoopStart)]
     checked = [step.node for step in steps if isinstance(step, KernelStep) and step.fast.reports]
-    if branches or checked:
-        cause = f"{_label(branches[0])} has branches" if branches else ""
+    if divided or checked:
+        cause = f"{_label(divided[0])} has {'branches' if divided[0].op_type == 'If' else 'a body'}" if divided else ""
         if checked:
             cause = f"the computed indices of {_label(checked[0])} would not be checked"
         raise CompileError(f"{sized.plan.model}: can't be compiled for many sizes, {cause}")
@@ -94,14 +105,22 @@ def bind(layout: UnitLayout, plan: Plan, arena: Array) -> LaidOutPlan:
     layout.map(arena, layout.room("arena", plan.arena_bytes))
     inputs, before = _edge(layout, plan, arena, "input", plan.inputs)
     outputs, after = _edge(layout, plan, arena, "output", plan.outputs)
-    guarded = [
-        (call, cast(FastStep, plan.steps[at]).guard)
-        for (at, _), calls in zip(plan.order, kernel_calls(plan, arena), strict=True)
-        for call in calls
-    ]
-    add_constants(layout, plan, arena, [call for call, _ in guarded])
-    steps = [*((call, 0) for call in before), *guarded, *((call, 0) for call in after)]
-    return LaidOutPlan([_step(layout, call, guard) for call, guard in steps], inputs, outputs)
+    found = kernel_calls(plan, arena)
+    add_constants(layout, plan, arena, [call for calls in found for call in calls])
+    steps: LaidOutSteps = [_step(layout, call, 0) for call in before]
+    enclosing: list[LaidOutSteps] = []
+    for (at, _), calls in zip(plan.order, found, strict=True):
+        step = cast(FastStep, plan.steps[at])
+        steps += (_step(layout, call, step.guard) for call in calls)
+        if isinstance(step, LoopStart):
+            repeated: LaidOutSteps = []
+            steps.append(LaidOutLoop(repeated, step.going, step.guard))
+            enclosing.append(steps)
+            steps = repeated
+        elif isinstance(step, LoopEnd):
+            steps = enclosing.pop()
+    steps += (_step(layout, call, 0) for call in after)
+    return LaidOutPlan(steps, inputs, outputs)
 
 
 def add_constants(layout: UnitLayout, plan: Plan, arena: Any, calls: Sequence[Call]) -> None:

@@ -16,10 +16,11 @@ from tinyonnx.native.dialects import DIALECTS
 from tinyonnx.native.header import Parameter, function_name, header, parameters, wrapper
 from tinyonnx.native.kernels import run_steps, unpack
 from tinyonnx.native.levels import report, units
-from tinyonnx.native.model import bind, plan_of, virtual
-from tinyonnx.native.unit import UNPACK, UNPACK_KINDS, UNPACKED_BYTES, WORDS, Unit, UnitLayout
+from tinyonnx.native.model import LaidOutLoop, LaidOutSteps, bind, plan_of, virtual
+from tinyonnx.native.unit import UNPACK, UNPACK_KINDS, UNPACKED_BYTES, WORDS, Place, Unit, UnitLayout
 from tinyonnx.ort.options import SessionOptions
 from tinyonnx.ort.session import InferenceSession
+from tinyonnx.runtime.loop_steps import repeat
 
 HERE = Path(__file__).parent
 
@@ -108,17 +109,30 @@ def model_unit(source: str | bytes, feeds: Mapping[str, Array], means: Mapping[s
     plan = plan_of(session, None, feeds)
     layout = UnitLayout()
     bound = bind(layout, plan, virtual(plan.arena_bytes))
-    kernels = [layout.kernel(step.kernel, step.kinds) for step in bound.steps]
-    rows = [layout.add_words(step.cells) for step in bound.steps]
-    first, last = layout.add_table(kernels, rows, [step.guard for step in bound.steps])
-    layout.add_call(unpack, UNPACK, UNPACK_KINDS)
     arena = layout.room("arena", 0), plan.arena_bytes
+    first, last = _add_steps(layout, bound.steps, arena)
+    layout.add_call(unpack, UNPACK, UNPACK_KINDS)
     layout.add_call(run_steps, (WORDS, arena, first, last), "<i8 |u1 i i")
     for place, size in (*bound.inputs, *bound.outputs):
         layout.add_place(place, size)
     layout.add_place(*arena)
     layout.add_place(*UNPACKED_BYTES)
     return layout.finished(report)
+
+
+def _add_steps(layout: UnitLayout, steps: LaidOutSteps, arena: tuple[Place, int]) -> tuple[int, int]:
+    """Add a table of steps, after those of the loops in it; return the first one, and the one after the last."""
+    kernels, rows, kinds = [], [], "<i8 |u1 i i i"
+    for step in steps:
+        if isinstance(step, LaidOutLoop):
+            kernels.append(layout.kernel(repeat, kinds))
+            rows.append(
+                layout.add_words(layout.cells((WORDS, arena, *_add_steps(layout, step.steps, arena), step.going)))
+            )
+        else:
+            kernels.append(layout.kernel(step.kernel, step.kinds))
+            rows.append(layout.add_words(step.cells))
+    return layout.add_table(kernels, rows, [step.guard for step in steps])
 
 
 def link_units(

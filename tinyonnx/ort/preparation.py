@@ -45,8 +45,8 @@ class Preparation:
             for array in _constants(graph, node):
                 self._pool.adopt(array)
 
-    def plan(self, request: Request, by_item: bool = True) -> Plan:
-        """Make a plan for the sizes of a request. Raises the errors of planning."""
+    def plan(self, request: Request, by_item: bool = True, native: bool = False) -> Plan:
+        """Make a plan for the sizes of a request, for `native` code or a session. Raises the errors of planning."""
         kind, feeds = request.variant, request.feeds
         if request.optimise:
             rewrite = self._rewrites.rewrite(
@@ -64,6 +64,7 @@ class Preparation:
             pool=self._pool,
             kernels=request.optimise,
             by_item=by_item,
+            native=native,
         )
         plan.remarks = rewrite.remarks
         self._set_threads(plan)

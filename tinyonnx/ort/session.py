@@ -315,6 +315,13 @@ class InferenceSession(SessionDescription):
         """
         return self._prepare(self._request(output_names, input_feed, decide), by_item)[0]
 
+    def native_plan_for(self, output_names: Sequence[str] | None, input_feed: Mapping[str, Any]) -> Plan:
+        """Return a plan of native code for all values of inputs of these shapes.
+
+        Raises the errors of `run`.
+        """
+        return self._preparation.plan(self._request(output_names, input_feed, decide=False), native=True)
+
     def kernels_for(
         self, output_names: Sequence[str] | None, input_feed: Mapping[str, Any]
     ) -> list[tuple[Kernel, str]]:  # fmt: skip

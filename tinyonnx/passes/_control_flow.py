@@ -19,7 +19,7 @@ Propagate = Callable[[Graph], None]
 """Infers shapes and folds constants in a subgraph."""
 
 DEPTH = 3
-"""Subgraphs of more levels are not rewritten for the shapes that they get: each level takes twice the time."""
+"""Bodies of loops within so many loops are not rewritten for the shapes that they get: each takes twice the time."""
 
 _UNKNOWN = Info(None, None)
 _COUNTER, _FLAG = Info(np.dtype(np.int64), ()), Info(np.dtype(np.bool_), ())
@@ -30,7 +30,7 @@ def infer_bodies(
 ) -> list[Info | None]:
     """Rewrite the subgraphs of a node for these inputs, and return the known types and shapes of its outputs.
 
-    `depth` is the number of subgraphs that enclose the node.
+    `depth` is the number of loops that enclose the node.
     """
     nothing: list[Info | None] = [None] * len(node.outputs)
     kind = node.op_type if not node.domain and depth < DEPTH else ""

@@ -7,6 +7,7 @@ computed and become constants. An If with a constant condition is replaced by th
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -52,7 +53,8 @@ def _propagate(rewrite: Rewrite, graph: Graph, depth: int = 0) -> None:
             continue
         inputs = [info_of(v) for v in node.inputs]
         if node.subgraphs:
-            infos = infer_bodies(rewrite, node, inputs, lambda body: _propagate(rewrite, body, depth + 1), depth)
+            level = depth if node.op_type == "If" else depth + 1
+            infos = infer_bodies(rewrite, node, inputs, partial(_propagate, rewrite, depth=level), depth)
         else:
             infos = infer(node, inputs, rewrite.limits)
         folded = _fold(rewrite, node, infos)

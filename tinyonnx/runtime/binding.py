@@ -16,7 +16,7 @@ from tinyonnx.runtime.arena import Buffer, allocate
 from tinyonnx.runtime.branches import decision
 from tinyonnx.runtime.budget import Budget
 from tinyonnx.runtime.operator_call import node_error
-from tinyonnx.runtime.plan import BranchStep, InvalidData, KernelStep, LayoutStep, NumpyStep, Plan, Step
+from tinyonnx.runtime.plan import BranchStep, InvalidData, KernelStep, LayoutStep, LoopStep, NumpyStep, Plan, Step
 from tinyonnx.runtime.trace import Hook
 from tinyonnx.sizes.arrays import is_sized
 from tinyonnx.sizes.expressions import SizeError
@@ -28,7 +28,7 @@ _LONG_RUN = 64 << 20
 """Plans with an arena of at least this many bytes run step by step, so that Ctrl-C is handled between steps."""
 
 Environment = list[Any]
-FastStep = KernelStep | LayoutStep | BranchStep
+FastStep = KernelStep | LayoutStep | BranchStep | LoopStep
 
 
 def kernel_calls(plan: Plan, arena: Array) -> list[list[Call]]:
@@ -53,6 +53,10 @@ def step_calls(plan: Plan, step: Step, arena: Array, items: slice, batch: int) -
         return [copy_layout(source, step.target.view(arena))]
     if isinstance(step, BranchStep):
         return [decision(step, arena)]
+    if isinstance(step, LoopStep):
+        from tinyonnx.runtime.loop_steps import loop_calls
+
+        return loop_calls(step, plan.status, arena)
 
     def view(buffer: Buffer) -> Array:
         array = buffer.view(arena)

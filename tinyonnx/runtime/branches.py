@@ -7,7 +7,7 @@ both by the condition. Branches within branches combine their condition with the
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import numpy as np
@@ -44,7 +44,7 @@ def _bytes(arena: Any, offset: int, count: int) -> Array:
 
 
 class Branches:
-    """The Ifs of a plan whose branches are part of it.
+    """The Ifs of a plan whose branches are part of it, and in native code the loops whose bodies are.
 
     `inlined` has their ids, `read` those of the values that they read from memory, and `guards_end` is the size of the
     status and of all guards.
@@ -55,10 +55,10 @@ class Branches:
         self.read: set[int] = set()
         self.guards_end = np.dtype(np.int64).itemsize
 
-    def add(self, node: Node) -> None:
-        """Add an If that can be inlined."""
+    def add(self, node: Node, read: Iterable[Value]) -> None:
+        """Add a node that is replaced by the steps of its subgraphs, and the values that these read from memory."""
         self.inlined.add(id(node))
-        self.read.update(map(id, (*node.inputs, *_captured_results(node))))
+        self.read.update(map(id, read))
 
     def new_guards(self) -> int:
         """Return the index of the first of two new guards."""
@@ -73,21 +73,26 @@ def branches_of(node: Node) -> tuple[Graph, Graph] | None:
     return node.attributes["then_branch"], node.attributes["else_branch"]
 
 
-def can_be_inlined(node: Node, is_compiled: Callable[[Node], bool]) -> bool:
-    """Return whether all steps of an If are kernels and its results have one shape.
+def branch_obstacle(node: Node, obstacle_of: Callable[[Node], str | None]) -> str | None:
+    """Return why the branches of an If can't become steps of a plan; None if they can.
 
-    `is_compiled` tells whether a node of a branch is executed by kernels.
+    They can if kernels execute all of their nodes, and their results have one shape. `obstacle_of` gives the reason why
+    no kernel executes a node of a branch, None if one does.
     """
     branches, condition = branches_of(node), node.inputs[0] if node.inputs else None
     if branches is None or condition is None or condition.is_constant or not _is_truth(condition):
-        return False
+        return "its condition is not one computed boolean"
     for branch in branches:
-        if branch.inputs or len(branch.outputs) < len(node.outputs) or not all(map(is_compiled, branch.nodes)):
-            return False
+        if branch.inputs or len(branch.outputs) < len(node.outputs):
+            return "its branches don't match its outputs"
+        for inner in branch.nodes:
+            why = obstacle_of(inner)
+            if why is not None:
+                return f'{inner.op_type} "{inner.label}" in a branch: {why}'
         for value, result in zip(branch.outputs, node.outputs):
             if result is not None and not _is_copied(value, result):
-                return False
-    return True
+                return f'the shape of "{result.name}" depends on which branch is taken'
+    return None
 
 
 def _is_truth(value: Value) -> bool:
@@ -104,8 +109,9 @@ def _is_copied(value: Value, result: Value) -> bool:
     return (value.dtype, value.static_shape) == (result.dtype, shape) and result.dtype.kind in "fiub"
 
 
-def _captured_results(node: Node) -> Iterator[Value]:
-    """Yield the values from outside that branches give as they are."""
+def values_read(node: Node) -> Iterator[Value]:
+    """Yield the condition of an If, and the values from outside that its branches give as they are."""
+    yield from (value for value in node.inputs if value is not None)
     for branch in branches_of(node) or ():
         own = {id(value) for inner in branch.nodes for value in inner.outputs}
         yield from (value for value in branch.outputs if value.const is None and id(value) not in own)

@@ -100,7 +100,54 @@ class BranchStep:
     guard: int = 0
 
 
-Step = NumpyStep | KernelStep | LayoutStep | BranchStep
+@dataclass(eq=False)
+class LoopStart:
+    """Set the byte `going` of a Loop or Scan to whether its steps run at all: those up to its `LoopEnd`.
+
+    They run for `count` iterations, of which `counter` has the number, as long as the condition holds.
+    """
+
+    node: Node
+    count: Buffer | Array
+    condition: Buffer | Array
+    counter: Buffer
+    going: int
+    guard: int = 0
+
+
+@dataclass(eq=False)
+class LoopEnd:
+    """Count an iteration and set `going` to whether the steps from the `LoopStart` on run again."""
+
+    node: Node
+    count: Buffer | Array
+    condition: Buffer | Array
+    counter: Buffer
+    going: int
+    guard: int = 0
+
+
+@dataclass(eq=False)
+class SliceStep:
+    """Copy between a slice along an axis, `item`, and all slices, `whole`, at an iteration's number, both row-major.
+
+    `is_stack` tells whether the slice is written.
+    """
+
+    node: Node
+    whole: Buffer | Array
+    item: Buffer | Array
+    counter: Buffer
+    axis: int
+    backwards: bool
+    is_stack: bool
+    guard: int = 0
+
+
+LoopStep = LoopStart | LoopEnd | SliceStep
+"""Steps that only native code executes: sessions run Loop and Scan as numpy steps, which can be interrupted."""
+
+Step = NumpyStep | KernelStep | LayoutStep | BranchStep | LoopStep
 
 
 @dataclass(eq=False)

@@ -18,21 +18,25 @@ from tinyonnx.limits import Limits
 from tinyonnx.passes.specialise import info_of
 from tinyonnx.registry import COMPILED, Fast, Info, all_imported, lookup
 from tinyonnx.runtime.arena import BYTE, Buffer, aligned, assign_offsets
-from tinyonnx.runtime.branches import Branches, branches_of, can_be_inlined
+from tinyonnx.runtime.branches import Branches
 from tinyonnx.runtime.constants import ConstantPool
+from tinyonnx.runtime.inlined_loops import is_loop
+from tinyonnx.runtime.inlining import InliningPlanner, keep_through_loops, steps_in_loops
 from tinyonnx.runtime.item_loops import ItemLoop, find_runs, shrink_buffers
 from tinyonnx.runtime.operator_call import check_sizes
-from tinyonnx.runtime.plan import SHAPES_DEPEND_ON_DATA, BranchStep, KernelStep, LayoutStep, NumpyStep, Plan, Step
+from tinyonnx.runtime.plan import SHAPES_DEPEND_ON_DATA, KernelStep, LayoutStep, NumpyStep, Plan, Step
 from tinyonnx.sizes.integers import maximum
 
 
 def make_plan(
-    graph: Graph, *, model: str, limits: Limits, pool: ConstantPool, kernels: bool = True, by_item: bool = True
+    graph: Graph, *, model: str, limits: Limits, pool: ConstantPool, kernels: bool = True, by_item: bool = True,
+    native: bool = False,
 ) -> Plan:  # fmt: skip
     """Plan a specialised graph.
 
     With `kernels=False` every step is a numpy step; with `by_item=False` every tensor exists as a whole after its step.
-    Raises ResourceError if a tensor exceeds the limit.
+    With `native=True` the bodies of Loop and Scan are steps of the plan, which only native code can execute. Raises
+    ResourceError if a tensor exceeds the limit.
     """
     if kernels:
         import tinyonnx.kernels
@@ -44,7 +48,7 @@ def make_plan(
     for node in graph.walk():
         planner.choose(node)
     if kernels and by_item:
-        planner.inline_branches()
+        planner.inline_subgraphs(native)
     plan = planner.plan()
     _place_bodies(plan)
     return plan
@@ -60,7 +64,7 @@ def _place_bodies(plan: Plan) -> None:
             _place_bodies(body)
 
 
-class _Planner:
+class _Planner(InliningPlanner):
     def __init__(
         self, graph: Graph, model: str, limits: Limits, pool: ConstantPool, kernels: bool, outer: _Planner | None = None
     ) -> None:
@@ -97,6 +101,7 @@ class _Planner:
         for value in () if self.outer is None else (*self.graph.outputs, *self.graph.inputs):
             self._touch(value, len(self.steps))
         self._find_steps_by_sizes()
+        keep_through_loops(self.steps)
         self._share_in_place()
         runs = self._split_batches()
         self._release(set(outputs))
@@ -159,7 +164,8 @@ class _Planner:
         if any(i.shape is None or i.dtype is None for i in known):
             self.why[id(node)] = SHAPES_DEPEND_ON_DATA
             return
-        if any(0 in (i.shape or ()) for i in known):
+        scalar = infos[1] if node.op_type == "Reshape" and len(infos) > 1 else None  # its target shape is empty
+        if any(0 in (i.shape or ()) for i in known if i is not scalar):
             self.why[id(node)] = "a tensor is empty"
             return
         second = any(v is not None and v.uses for v in node.outputs[1:])
@@ -176,15 +182,6 @@ class _Planner:
                 return
             reasons.append(reason)
         self.why[id(node)] = "; ".join(dict.fromkeys(reasons))
-
-    def inline_branches(self) -> None:
-        """Choose the Ifs whose branches become steps of the plan around them, those within branches first."""
-        for node in reversed(list(self.graph.walk())):
-            if can_be_inlined(node, self._is_executed_by_kernels):
-                self.branches.add(node)
-
-    def _is_executed_by_kernels(self, node: Node) -> bool:
-        return id(node) in self.chosen or id(node) in self.branches.inlined
 
     def _follows_from_sizes(self, node: Node) -> bool:
         """Return whether a node's results are known before a run, so that later steps may need them for planning."""
@@ -208,6 +205,8 @@ class _Planner:
         if any(value is fed for fed in self.graph.inputs) and (self.outer is not None or _is_one_item(value)):
             return "row_major"
         node = value.producer
+        if node is not None and id(node) in self.branches.inlined and is_loop(node):
+            return "row_major"
         fast = self.chosen.get(id(node)) if node is not None else None
         if fast is not None and fast.layout != "any":
             return fast.layout
@@ -318,34 +317,9 @@ class _Planner:
             self.steps.append(LayoutStep(buffer, self.copies[key], self.guard))
         return self.copies[key]
 
-    def _add_branches(self, node: Node) -> None:
-        """Add the steps of both branches of an If, and copies of their outputs to its results."""
-        condition, first, around, copies = node.inputs[0], self.branches.new_guards(), self.guard, self.copies
-        assert condition is not None
-        decided = self._in_layout(condition, "any")
-        decided.end = len(self.steps)
-        self.steps.append(BranchStep(node, decided, first, around))
-        for number, branch in enumerate(branches_of(node) or ()):
-            self.guard, self.copies = first + number, copies.copy()  # a branch may not be taken, nor its copies be made
-            self._check_sizes(branch)
-            for inner in branch.nodes:
-                self._add_step(inner)
-            for value, result in zip(branch.outputs, node.outputs):
-                target = self._buffer(result) if result is not None and result.uses else None
-                if target is None or result is None:
-                    continue
-                source = value.const if value.const is not None else self._buffer(value)
-                assert source is not None
-                if isinstance(source, Buffer):
-                    source.end = len(self.steps)
-                target.end = len(self.steps)
-                self.steps.append(LayoutStep(source, target, self.guard))
-                self._slot(result)
-        self.guard, self.copies = around, copies
-
     def _add_step(self, node: Node) -> None:
         if id(node) in self.branches.inlined:
-            self._add_branches(node)
+            (self._add_loop if is_loop(node) else self._add_branches)(node)
             return
         fast = self.chosen.get(id(node))
         if fast is None:
@@ -442,8 +416,12 @@ class _Planner:
         """Find the steps that go through the batch item by item."""
         if not self.by_item:
             return []
+        looped = steps_in_loops(self.steps)
         runs = find_runs(
-            [s if isinstance(s, KernelStep) and s.fast.by_item and not s.guard else None for s in self.steps]
+            [
+                s if isinstance(s, KernelStep) and s.fast.by_item and not s.guard and not is_looped else None
+                for s, is_looped in zip(self.steps, looped)
+            ]
         )
         fed = {id(self.buffers[id(v)]) for v in self.graph.inputs if id(v) in self.buffers}
         shrink_buffers(runs, self.all_buffers, lambda buffer: id(buffer) in fed)

@@ -16,7 +16,7 @@ from tinyonnx.ort.session import InferenceSession
 from tinyonnx.runtime.arena import Buffer
 from tinyonnx.runtime.constants import ConstantPool
 from tinyonnx.runtime.executor import timed_runs
-from tinyonnx.runtime.plan import BranchStep, KernelStep, LayoutStep, NumpyStep, Step
+from tinyonnx.runtime.plan import BranchStep, KernelStep, LayoutStep, LoopStep, NumpyStep, Step
 from tinyonnx.tools.inspect import origin_macs, step_macs
 
 try:
@@ -171,7 +171,7 @@ def _profile(
         return StepProfile("layout", "", step.target.name, (), step.target.shape, seconds, start, 0, copied, roof)
     node = step.node
     count = step_macs(node, macs)
-    moved = None if isinstance(step, BranchStep) else _bytes(step)
+    moved = None if isinstance(step, BranchStep | LoopStep) else _bytes(step)
     best = None
     if count is not None and moved is not None and seconds:
         parallel = threads if isinstance(step, KernelStep) else 1

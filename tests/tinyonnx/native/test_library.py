@@ -13,6 +13,7 @@ import pytest
 
 import tinyonnx
 from tests.tinyonnx.kernels.test_recurrent_models import model as recurrent_model
+from tests.tinyonnx.runtime.test_inlining import CASES, content_of, feeds_of
 from tinyonnx.cli import main
 from tinyonnx.codegen.processor import processor
 from tinyonnx.dtypes import round_to_bfloat16
@@ -321,3 +322,16 @@ def test_branches_are_taken_as_in_a_session(tmp_path: Path) -> None:
         assert run(*map(pointer, [x, i, given, y])) == result
         if not result:
             np.testing.assert_array_equal(y, session.run(None, {"x": x, "i": i, "a": given})[0])
+
+
+def test_loops_run_as_in_a_session(tmp_path: Path) -> None:
+    model, library = tmp_path / "nested.onnx", tmp_path / "libnested.so"
+    model.write_bytes(content_of(CASES["nested"]))
+    assert main(["compile", str(model), "-o", str(library)]) == 0
+    run = ctypes.CDLL(str(library)).nested_run
+    session = tinyonnx.InferenceSession(str(model))
+    y = np.zeros((3, 4), np.float32)
+    for n, go in ((3, True), (0, True), (4, False), (7, True), (1, True)):
+        feeds = feeds_of(session, n, go)
+        assert run(*map(pointer, [feeds["x"], feeds["n"], feeds["go"], y])) == 0
+        np.testing.assert_array_equal(y, session.run(None, feeds)[0])
