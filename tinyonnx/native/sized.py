@@ -112,7 +112,7 @@ def plan_for_size(
             pass
     trace = Trace()
     symbol = trace.symbol("size", SMALLEST)
-    plan = SizedPlan(session.plan_for(names, feeds, decide=False), trace, [symbol])
+    plan = SizedPlan(session.native_plan_for(names, feeds), trace, [symbol])
     plan.conditions.append(Condition(EQUAL, symbol - size))
     return check_steps(plan)
 

@@ -25,6 +25,7 @@ from tinyonnx.ort.profiling import SessionProfile
 from tinyonnx.ort.requests import Repeats, Request, Run, graph_for
 from tinyonnx.ort.stages import Stages
 from tinyonnx.ort.values import OrtValue
+from tinyonnx.runtime.binding import kernels_of
 from tinyonnx.runtime.budget import Budget
 from tinyonnx.runtime.constants import ConstantPool
 from tinyonnx.runtime.decisions import Decisions
@@ -306,20 +307,16 @@ class InferenceSession(SessionDescription):
         return execute(plan, feeds, hook=hook)
 
     def plan_for(
-        self, output_names: Sequence[str] | None, input_feed: Mapping[str, Any], by_item: bool = True,
-        decide: bool = True,
+        self, output_names: Sequence[str] | None, input_feed: Mapping[str, Any], by_item: bool = True
     ) -> Plan:  # fmt: skip
         """Return the plan that `run`, or a run with a hook if not `by_item`, uses for these arguments.
 
-        Without `decide` it holds for all values of the inputs. Raises the errors of `run`.
-        """
-        return self._prepare(self._request(output_names, input_feed, decide), by_item)[0]
-
-    def native_plan_for(self, output_names: Sequence[str] | None, input_feed: Mapping[str, Any]) -> Plan:
-        """Return a plan of native code for all values of inputs of these shapes.
-
         Raises the errors of `run`.
         """
+        return self._prepare(self._request(output_names, input_feed), by_item)[0]
+
+    def native_plan_for(self, output_names: Sequence[str] | None, input_feed: Mapping[str, Any]) -> Plan:
+        """Return a plan of native code for all values of inputs of these shapes. Raises the errors of `run`."""
         return self._preparation.plan(self._request(output_names, input_feed, decide=False), native=True)
 
     def kernels_for(
@@ -329,22 +326,7 @@ class InferenceSession(SessionDescription):
 
         Raises the errors of `run` of its feeds.
         """
-        from tinyonnx.codegen.arguments import kinds_of
-        from tinyonnx.runtime.binding import allocate_arena, arguments, kernel_calls, scratch_for
-        from tinyonnx.runtime.program import run_table, run_table_shared
-        from tinyonnx.runtime.size_table import evaluate
-
-        plan = self._preparation.plan(self._request(output_names, input_feed))
-        found = [call for calls in kernel_calls(plan, allocate_arena(plan, plan.arena_bytes)) for call in calls]
-        scratch, integers = scratch_for(plan, found), [np.empty(0, np.int64)] * 4
-        tables = [integers[0], np.empty(0, np.uint8), *integers[1:]]
-        pairs: list[tuple[Kernel, Sequence[Any]]]
-        pairs = [(call.kernel, arguments(call, scratch, plan.threads)) for call in found]
-        pairs += [
-            (run_table, tables[:2]) if plan.threads == 1 else (run_table_shared, tables),
-            (evaluate, integers),
-        ]
-        return [(kernel, kinds_of(args)) for kernel, args in pairs]
+        return kernels_of(self._preparation.plan(self._request(output_names, input_feed)))
 
     def plan_for_sizes(
         self, output_names: Sequence[str] | None, input_feed: Mapping[str, Any], axes: Mapping[str, int]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
@@ -22,6 +22,7 @@ from tinyonnx.sizes.arrays import is_sized
 from tinyonnx.sizes.expressions import SizeError
 
 if TYPE_CHECKING:
+    from tinyonnx.codegen.kernel import Kernel
     from tinyonnx.kernels import BoundKernel
 
 _LONG_RUN = 64 << 20
@@ -116,6 +117,24 @@ def arguments(call: Call, scratch: Array, threads: int) -> tuple[Any, ...]:
 
     wanted = call.scratch * shares_for(threads)
     return (*call.args, scratch[:wanted]) if wanted else call.args
+
+
+def kernels_of(plan: Plan) -> list[tuple[Kernel, str]]:
+    """Return the kernels that runs of a plan need, with the kinds of their arguments; none is compiled."""
+    from tinyonnx.codegen.arguments import kinds_of
+    from tinyonnx.runtime.program import run_table, run_table_shared
+    from tinyonnx.runtime.size_table import evaluate
+
+    found = [call for calls in kernel_calls(plan, allocate_arena(plan, plan.arena_bytes)) for call in calls]
+    scratch, integers = scratch_for(plan, found), [np.empty(0, np.int64)] * 4
+    tables = [integers[0], np.empty(0, np.uint8), *integers[1:]]
+    pairs: list[tuple[Kernel, Sequence[Any]]]
+    pairs = [(call.kernel, arguments(call, scratch, plan.threads)) for call in found]
+    pairs += [
+        (run_table, tables[:2]) if plan.threads == 1 else (run_table_shared, tables),
+        (evaluate, integers),
+    ]
+    return [(kernel, kinds_of(args)) for kernel, args in pairs]
 
 
 def reset_status(plan: Plan, arena: Array) -> None:
