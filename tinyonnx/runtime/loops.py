@@ -122,8 +122,7 @@ def compiled_loop(
     body = bodies[id(node.attributes["body"])]
     if body.results is None or len(body.plan.inputs) != len(node.inputs) or not _is_valid(step, body.results):
         return None
-    weights = sum(x.nbytes for s in body.plan.steps for x in getattr(s, "inputs", ()) if isinstance(x, np.ndarray))
-    if plan.threads > 1 and body.nbytes + weights >= _HEAVY:
+    if plan.threads > 1 and body.nbytes + body.plan.weight_bytes >= _HEAVY:
         return None
     loop = CompiledLoop(step, body, arena)
     return loop if loop.fits else None

@@ -156,8 +156,8 @@ class Plan:
 
     Slots number the values that numpy steps and outputs refer to. `sizes` are the slots whose content follows from the
     sizes of the inputs, in a plan for many sizes. `results` are the outputs of a subgraph whose nodes all have kernels
-    and whose inputs all have buffers. `status` is the first number of the arena, which kernels set to 1 if their
-    data are invalid; None if there are no such kernels.
+    and whose inputs all have buffers. `weight_bytes` counts the constants that kernels read. `status` is the first
+    number of the arena, which kernels set to 1 if their data are invalid; None if there are no such kernels.
     """
 
     model: str
@@ -179,6 +179,7 @@ class Plan:
     results: list[Buffer | Array] | None = None
     status: Buffer | None = None
     threads: int = 1
+    weight_bytes: int = 0
     remarks: list[Remark] = field(default_factory=list)
     idle: list[Any] = field(default_factory=list)
 

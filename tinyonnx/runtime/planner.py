@@ -125,6 +125,9 @@ class _Planner(InliningPlanner):
             runs=runs,
             results=results,
             status=self.status,
+            weight_bytes=sum(
+                x.nbytes for s in self.steps if isinstance(s, KernelStep) for x in s.inputs if isinstance(x, np.ndarray)
+            ),
         )
 
     def _assign_offsets(self) -> int:

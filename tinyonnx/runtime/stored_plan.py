@@ -1,8 +1,8 @@
 """Plans on disk: a session's decisions about a model, for the sessions of later processes.
 
-To optimise and plan a small model takes longer than to run it. So a plan is stored unless one of its nodes has
-subgraphs: its variants, with the files of the kernels' machine code in the cache, the numpy steps, and the constants as
-all of these read them. Running it needs no passes, and the operators of its numpy steps alone.
+To optimise and plan a small model takes longer than to run it. So a plan is stored: its variants, with the files of
+the kernels' machine code in the cache, the numpy steps with the plans of their subgraphs, and the constants as all of
+these read them. Running it needs no passes, and the operators of its numpy steps alone.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import ctypes
 import hashlib
 import marshal
 import math
-from collections.abc import Hashable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
@@ -20,7 +20,7 @@ import numpy as np
 from tinyonnx import disk_cache as disk
 from tinyonnx.codegen import code_cache
 from tinyonnx.codegen.arguments import kinds_of
-from tinyonnx.ir import Array, Node, Value
+from tinyonnx.ir import Array, Graph, Node, Value
 from tinyonnx.limits import Limits
 from tinyonnx.runtime.arena import ALIGNMENT, Buffer, allocate_lasting
 from tinyonnx.runtime.constants import ConstantPool
@@ -57,8 +57,7 @@ _SCALARS = (bool, int, float, str, bytes)
 
 def can_be_stored(plan: Plan) -> bool:
     """Return whether a plan for many sizes, made after the first run, could be stored."""
-    with_bodies = any(step.subplans for step in plan.numpy_steps)
-    return not with_bodies and sum(v.const.nbytes for v in plan.graph.initializers if v.const is not None) <= LARGEST
+    return sum(v.const.nbytes for v in plan.graph.initializers if v.const is not None) <= LARGEST
 
 
 class PlanStore(NamedTuple):
@@ -181,26 +180,49 @@ class _Constants:
 
 def _encoded(plan: Plan, variants: Sequence[Variant]) -> list[bytes | memoryview] | None:
     """Return the content of a plan's file; None if it can't be stored."""
-    if not variants or any(step.subplans for step in plan.numpy_steps):
+    if not variants:
         return None
-    fixed = _constant_slots(plan)
-    arrays = [*fixed.values(), *(array for variant in variants for _, array in _arrays(variant))]
+    fixed = [_constant_slots(each) for each in plan.with_bodies()]
+    arrays = [array for each in fixed for array in each.values()]
+    arrays += (array for variant in variants for _, array in _arrays(variant))
+    arrays += (x for variant in variants for s in variant.shown for x in s.results or () if isinstance(x, np.ndarray))
     constants = _Constants(arrays)
     if constants.nbytes > LARGEST:
         return None
     files: dict[str, int] = {}
     try:
         described = [_described(variant, constants, files) for variant in variants]
-        steps = [_step(step) if isinstance(step, NumpyStep) else step.guard for step in plan.steps]
-        values = [(slot, _dtype(a.dtype), a.shape, constants.place(a) if a.size else 0) for slot, a in fixed.items()]
-        buffers = [(buffer.slot, _dtype(buffer.dtype)) for buffer in variants[0].shown[0].buffers]
-        runs = [(run.first, run.end, 0 if is_size(run.items) else run.items, run.group, run.most) for run in plan.runs]
-        parts = plan.n_slots, plan.inputs, plan.outputs, steps, runs, buffers, values, list(files), described
-        header = marshal.dumps((*parts, plan.status is not None))
+        whole = _plan(plan, None, zip(fixed, variants[0].shown), constants)
+        header = marshal.dumps((whole, list(files), described, plan.status is not None))
     except (_NotStorable, ValueError):  # ValueError: of marshal
         return None
     padding = bytes(-(disk.BEGIN + _LENGTH + len(header)) % ALIGNMENT)
     return [len(header).to_bytes(_LENGTH, "little"), header, padding, *constants.parts()]
+
+
+def _plan(
+    plan: Plan, outer: Plan | None, parts: Iterator[tuple[dict[int, Array], Shown]], constants: _Constants
+) -> tuple[Any, ...]:
+    """Return a plan, and those of its subgraphs, as plain objects.
+
+    `parts` has the constants of each plan, and what Python reads or writes of it. Raises _NotStorable.
+    """
+    fixed, shown = next(parts)
+    captures = [(slot, outer.slot_of[id(value)]) for value, slot in plan.captures] if outer is not None else []
+    values = [(slot, _constant(array, constants)) for slot, array in fixed.items()]
+    buffers = [(buffer.slot, _dtype(buffer.dtype)) for buffer in shown.buffers]
+    runs = [(run.first, run.end, 0 if is_size(run.items) else run.items, run.group, run.most) for run in plan.runs]
+    steps = [
+        _step(step, [_plan(body, plan, parts, constants) for body in step.subplans.values()])
+        if isinstance(step, NumpyStep) else step.guard
+        for step in plan.steps
+    ]  # fmt: skip
+    return plan.n_slots, plan.inputs, plan.outputs, steps, runs, buffers, values, captures, plan.weight_bytes
+
+
+def _constant(array: Array, constants: _Constants) -> tuple[Any, ...]:
+    """Return dtype, shape and place of an array. Raises _NotStorable."""
+    return _dtype(array.dtype), array.shape, constants.place(array) if array.size else 0
 
 
 def _constant_slots(plan: Plan) -> dict[int, Array]:
@@ -209,15 +231,21 @@ def _constant_slots(plan: Plan) -> dict[int, Array]:
     return {slot: np.asarray(array, order="C") for slot, array in plan.constants.items() if slot in read}
 
 
-def _step(step: NumpyStep) -> tuple[Any, ...]:
-    """Return a numpy step without subgraphs as plain objects. Raises _NotStorable."""
+def _step(step: NumpyStep, bodies: list[tuple[Any, ...]]) -> tuple[Any, ...]:
+    """Return a numpy step with the plans of its subgraphs as plain objects. Raises _NotStorable."""
     if step.compiled is not None:
         raise _NotStorable
     node = step.node
-    outputs = [None if v is None else (v.name, _dtype(v.dtype), _shape(v.static_shape)) for v in node.outputs]
+    given = [_value(v) for v in node.inputs] if bodies else []
+    outputs = [_value(v) for v in node.outputs]
     attributes = {name: _plain(value) for name, value in node.attributes.items()}
     operator = node.op_type, node.domain, node.opset, node.name, node.index
-    return operator, outputs, attributes, step.inputs, step.outputs, step.release, step.by_sizes
+    return operator, given, outputs, attributes, bodies, step.inputs, step.outputs, step.release, step.by_sizes
+
+
+def _value(value: Value | None) -> tuple[Any, ...] | None:
+    """Return the name, type and shape of a value. Raises _NotStorable."""
+    return None if value is None else (value.name, _dtype(value.dtype), _shape(value.static_shape))
 
 
 def _shape(shape: tuple[Any, ...] | None) -> tuple[int, ...] | None:
@@ -235,7 +263,12 @@ def _dtype(dtype: np.dtype[Any] | None) -> str | None:
 
 
 def _plain(value: Any) -> Any:
-    """Return an attribute as marshal takes it; an array as (dtype, shape, content). Raises _NotStorable."""
+    """Return an attribute as marshal takes it. Raises _NotStorable.
+
+    An array is (dtype, shape, content), a graph its declared outputs in a dict.
+    """
+    if isinstance(value, Graph):
+        return {"outputs": [(v.name, _dtype(v.dtype), v.type, v.shape) for v in value.declared_outputs]}
     if isinstance(value, np.ndarray):
         return _dtype(value.dtype), value.shape, value.tobytes()
     if isinstance(value, list) and all(type(item) in _SCALARS for item in value):
@@ -274,12 +307,24 @@ def _described(variant: Variant, constants: _Constants, files: dict[str, int]) -
         entries.append(calls)
     places = [(at, constants.place(array)) for at, array in _arrays(variant) if array.nbytes]
     arrays = (variant.rows, variant.places, variant.code, variant.wanted, np.array(places, np.int64))
-    (shown,) = variant.shown
-    buffers = [(b.slot, b.at, b.rank, _dtype(b.dtype), b.layout) for b in shown.buffers]
+    shown = [_shown(each, constants) for each in variant.shown]
+    numbers = variant.n_values, variant.bytes_at, variant.largest
+    return entries, [array.tobytes() for array in arrays], numbers, variant.counts, shown
+
+
+def _shown(shown: Shown, constants: _Constants) -> tuple[Any, ...]:
+    """Return what Python reads or writes as plain objects. Raises _NotStorable."""
+    buffers = [_visible(buffer) for buffer in shown.buffers]
     contents = [(slot, at, _dtype(dtype), shape) for slot, at, dtype, shape in shown.contents]
     planned = [[s if s is None else (s[0], s[1], _dtype(s[2])) for s in shapes] for shapes in shown.planned]
-    numbers = variant.n_values, variant.bytes_at, variant.largest
-    return entries, [array.tobytes() for array in arrays], numbers, buffers, contents, variant.counts, planned
+    results = shown.results
+    if results is not None:
+        results = cast(Any, [_visible(x) if isinstance(x, Visible) else _constant(x, constants) for x in results])
+    return buffers, contents, planned, results, shown.nbytes
+
+
+def _visible(buffer: Visible) -> tuple[Any, ...]:
+    return buffer.slot, buffer.at, buffer.rank, _dtype(buffer.dtype), buffer.layout
 
 
 # -- and back -----------------------------------------------------------------------------
@@ -289,35 +334,53 @@ def _decoded(memory: Array, store: PlanStore) -> StoredPlan:
     begin = disk.BEGIN + _LENGTH
     length = int.from_bytes(memory[disk.BEGIN : begin].tobytes(), "little")
     header = marshal.loads(memory[begin : begin + length].tobytes())
-    n_slots, inputs, outputs, steps, runs, buffers, values, files, described, has_status = header
+    whole, files, described, has_status = header
     constants = memory[begin + length + -(begin + length) % ALIGNMENT :]
+    plan = _plan_of(whole, None, constants, store, has_status)
+    kernels = [StoredKernel(file) for file in files]
+    return StoredPlan(plan, [_variant_of(constants, kernels, *each) for each in described])
+
+
+def _plan_of(stored: Sequence[Any], outer: Plan | None, constants: Array, store: PlanStore, has_status: bool) -> Plan:
+    """Return the plan that `_plan` described, for a graph, or for a subgraph of the plan `outer`."""
+    n_slots, inputs, outputs, steps, runs, buffers, values, captures, weight_bytes = stored
+    captured = [(Value(""), slot, from_slot) for slot, from_slot in captures]
+    if outer is not None:
+        outer.slot_of.update((id(value), from_slot) for value, _, from_slot in captured)
     plan = Plan(
         model=store.model,
         limits=store.limits,
         pool=ConstantPool(),
         graph=cast(Any, None),
-        steps=[_kernel_step(step) if isinstance(step, int) else _numpy_step(*step) for step in steps],
-        constants={slot: _array(constants[at:], *kind) for slot, *kind, at in values},
+        steps=[],
+        constants={slot: _constant_of(constants, stored) for slot, stored in values},
         buffers={slot: Buffer("", (), np.dtype(dtype), "row_major", 0, 0) for slot, dtype in buffers},
         all_buffers=[],
         arena_bytes=0,
         n_slots=n_slots,
         inputs=inputs,
         outputs=outputs,
-        captures=[],
+        captures=[(value, slot) for value, slot, _ in captured],
         slot_of={},
         runs=[ItemLoop(*run) for run in runs],
         status=Buffer("status", (1,), np.dtype(np.int64), "row_major", 0, 0, 0) if has_status else None,
         threads=store.threads,
+        weight_bytes=weight_bytes,
     )
-    kernels = [StoredKernel(file) for file in files]
-    return StoredPlan(plan, [_variant_of(constants, kernels, *each) for each in described])
+    plan.steps += (
+        _kernel_step(step)
+        if isinstance(step, int)
+        else _numpy_step(lambda body: _plan_of(body, plan, constants, store, has_status), *step)
+        for step in steps
+    )
+    return plan
 
 
-def _array(content: Array, dtype: str, shape: tuple[int, ...]) -> Array:
-    """Return the array at the beginning of these bytes."""
+def _constant_of(constants: Array, stored: tuple[str, tuple[int, ...], int]) -> Array:
+    """Return the array that `_constant` described."""
+    dtype, shape, at = stored
     count = math.prod(shape)
-    return np.frombuffer(content, dtype, count).reshape(shape) if count else np.empty(shape, dtype)
+    return np.frombuffer(constants[at:], dtype, count).reshape(shape) if count else np.empty(shape, dtype)
 
 
 def _kernel_step(guard: int) -> LayoutStep:
@@ -326,18 +389,37 @@ def _kernel_step(guard: int) -> LayoutStep:
 
 
 def _numpy_step(
-    operator: Any, outputs: list[Any], attributes: dict[str, Any], inputs: list[int], slots: list[int],
-    release: list[int], by_sizes: bool,
+    plan_of: Callable[[Any], Plan], operator: Any, given: list[Any], outputs: list[Any], attributes: dict[str, Any],
+    bodies: list[Any], inputs: list[int], slots: list[int], release: list[int], by_sizes: bool,
 ) -> NumpyStep:  # fmt: skip
     op_type, domain, opset, name, index = operator
-    values = [None if v is None else Value(v[0], None if v[1] is None else np.dtype(v[1]), v[2]) for v in outputs]
-    given = {key: _attribute(value) for key, value in attributes.items()}
-    node = Node(op_type, [], values, given, domain=domain, opset=opset, name=name, index=index)
-    return NumpyStep(node, inputs, slots, "", release=release, by_sizes=by_sizes)
+    found = {key: _attribute(value) for key, value in attributes.items()}
+    node = Node(
+        op_type, list(map(_value_of, given)), list(map(_value_of, outputs)), found, domain=domain, opset=opset,
+        name=name, index=index,
+    )  # fmt: skip
+    subplans = {id(graph): plan_of(body) for graph, body in zip(node.subgraphs, bodies, strict=True)}
+    return NumpyStep(node, inputs, slots, "", subplans=subplans, release=release, by_sizes=by_sizes)
+
+
+def _value_of(stored: tuple[Any, ...] | None) -> Value | None:
+    """Return the value that `_value` described."""
+    return None if stored is None else Value(stored[0], _dtype_of(stored[1]), stored[2])
+
+
+def _dtype_of(name: str | None) -> np.dtype[Any] | None:
+    return None if name is None else np.dtype(name)
 
 
 def _attribute(value: Any) -> Any:
     """Return the attribute that `_plain` described."""
+    if isinstance(value, dict):
+        graph = Graph()
+        for name, dtype, kind, shape in value["outputs"]:
+            output = Value(name, _dtype_of(dtype), shape)
+            output.type = kind
+            graph.add_output(output)
+        return graph
     if isinstance(value, tuple):
         dtype, shape, content = value
         return np.frombuffer(content, dtype).reshape(shape)
@@ -346,20 +428,13 @@ def _attribute(value: Any) -> Any:
 
 def _variant_of(
     constants: Array, kernels: list[StoredKernel], entries: Any, arrays: list[bytes], numbers: tuple[int, int, int],
-    buffers: list[Any], contents: list[Any], counts: dict[int, int], planned: list[list[Any]],
+    counts: dict[int, int], shown: list[Any],
 ) -> Variant:  # fmt: skip
     rows, places, code, wanted, constants_at = (np.frombuffer(array, np.int64) for array in arrays)
     at, offset = constants_at.reshape(-1, 2).T
     rows = rows.copy()
     rows[at] = constants.ctypes.data + offset
     n_values, bytes_at, largest = numbers
-    shown = Shown(
-        buffers=[Visible(slot, at, rank, np.dtype(dtype), layout) for slot, at, rank, dtype, layout in buffers],
-        contents=[(slot, at, np.dtype(dtype), shape) for slot, at, dtype, shape in contents],
-        planned=[[s if s is None else (s[0], s[1], np.dtype(s[2])) for s in shapes] for shapes in planned],
-        results=None,
-        nbytes=0,
-    )
     return Variant(
         entries=[[(kernels[file], "", at) for file, at in entry] for entry in entries],
         rows=rows,
@@ -370,6 +445,25 @@ def _variant_of(
         largest=largest,
         wanted=wanted,
         counts=counts,
-        shown=[shown],
+        shown=[_shown_of(constants, *each) for each in shown],
         kept=constants,
     )
+
+
+def _shown_of(
+    constants: Array, buffers: list[Any], contents: list[Any], planned: list[list[Any]], results: list[Any] | None,
+    nbytes: int,
+) -> Shown:  # fmt: skip
+    if results is not None:  # a buffer has five parts, a constant three
+        results = [_visible_of(*x) if len(x) == 5 else _constant_of(constants, x) for x in results]
+    return Shown(
+        buffers=[_visible_of(*each) for each in buffers],
+        contents=[(slot, at, np.dtype(dtype), shape) for slot, at, dtype, shape in contents],
+        planned=[[s if s is None else (s[0], s[1], np.dtype(s[2])) for s in shapes] for shapes in planned],
+        results=results,
+        nbytes=nbytes,
+    )
+
+
+def _visible_of(slot: int, at: int, rank: int, dtype: str, layout: str) -> Visible:
+    return Visible(slot, at, rank, np.dtype(dtype), layout)

@@ -299,11 +299,71 @@ BRANCHES = """g (float[n, 200] x, bool[m] several) => (y) {{
 }}"""
 
 
-def test_steps_with_subgraphs_are_not_stored(folder: Path, tmp_path: Path) -> None:
+def test_steps_with_subgraphs(folder: Path, tmp_path: Path) -> None:
     path = written(tmp_path / "m.onnx", BRANCHES.format(op="Hardmax"))
-    for _ in range(2):
-        check(session(path), path, *({"x": matrix(n), "several": np.array([False, True])} for n in (5, 9)))
-    assert not folder.exists()
+    feeds = [{"x": matrix(n), "several": np.array([False, n > 5])} for n in (5, 9, 5, 40, 3)]
+    check(session(path), path, *feeds)
+    later = session(path)
+    check(later, path, *feeds)
+    assert [type(plan) for plan in plans(later)] == [StoredPlan]
+
+
+BODIES = """
+g (float[n, 3] x, float[m, n, 3] parts, int64 count) => (y, all, sum, sums, z, rows, found) {
+    y, all = Loop (four, "", x) <body = b (int64 i, bool go, float[n, 3] v) => (bool go, w, u) {
+        d = Mul (v, x)
+        w = Add (d, half)
+        u = Sub (w, v)
+    }>
+    sum, sums = Scan <num_scan_inputs = 1, scan_output_directions = [1],
+                      body = c (float[n, 3] t, float[n, 3] p) => (a, e) {
+        a = Add (t, p)
+        e = Hardmax (a)
+    }> (x, parts)
+    top = ReduceMax <keepdims = 0> (x)
+    large = Greater (top, limit)
+    z = If (large) <then_branch = f () => (q) { q = Tanh (x) }, else_branch = h () => (r) {
+        k, ks = Loop (count, "", sum) <body = l (int64 i, bool go, float[n, 3] v) => (bool go, w, float[n, 3] u) {
+            o = Hardmax (x)
+            w = Add (v, o)
+            u = Neg (w)
+        }>
+        r = Concat <axis = 0> (k, constant)
+    }>
+    last, rows = Loop (count, "", x) <body = j (int64 at, bool on, float[n, 3] old) => (bool on, new, float[n, 3] new) {
+        new = Sigmoid (old)
+    }>
+    found = Loop (four, "", one) <body = s (int64 at, bool on, old) => (bool on, new) {
+        new = Concat <axis = 0> (old, one)
+    }>
+}
+"""
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_bodies(folder: Path, tmp_path: Path, threads: int) -> None:
+    tensors = {"four": np.array(4), "half": np.array([0.5], np.float32), "limit": np.array(1, np.float32)}
+    tensors |= {"constant": np.ones((2, 3), np.float32), "one": np.array([1])}
+    path = written(tmp_path / "m.onnx", BODIES, **tensors)
+    feeds = [
+        {"x": matrix(n)[:, :3], "parts": matrix(n * m)[:, :3].reshape(m, n, 3) - shift, "count": np.array(count)}
+        for n, m, count, shift in ((4, 2, 3, 0), (7, 3, 2, 5), (50, 2, 0, 0), (2, 9, 1, 5), (1, 1, 2, 0), (0, 2, 3, 0))
+    ]
+    feeds += [{**each, "x": -np.abs(each["x"])} for each in feeds]
+    check(session(path, threads), path, *feeds)
+    later = session(path, threads)
+    check(later, path, *feeds)
+    stored = [plan for plan in plans(later) if isinstance(plan, StoredPlan)]
+    assert stored
+    for plan in stored:
+        calls = [call for known in plan.idle[0].known for part in known.parts for call in part.numpy_calls]
+        assert sum(call.loop is not None for call in calls) == 2 * len(plan.idle[0].known), "y and last"
+    unoptimised = tinyonnx.SessionOptions()
+    unoptimised.graph_optimization_level = tinyonnx.GraphOptimizationLevel.ORT_DISABLE_ALL
+    for each in feeds:
+        expected = tinyonnx.InferenceSession(path, unoptimised).run(None, each)
+        for a, b in zip(later.run(None, each), expected, strict=True):
+            np.testing.assert_allclose(a, b, rtol=2e-6, atol=1e-6, strict=True)
 
 
 def test_branches_that_are_steps_are_stored(folder: Path, tmp_path: Path) -> None:
