@@ -239,7 +239,7 @@ def test_a_loop_that_fills_the_memory(tmp_path: Path) -> None:
 
 def test_very_many_nodes() -> None:
     """Loaded, planned and run in seconds; nothing about it is quadratic."""
-    count = 20_000
+    count = 10_000
     nodes = [helper.make_node("Neg" if i % 2 else "Relu", [f"v{i}"], [f"v{i + 1}"]) for i in range(count)]
     graph = helper.make_graph(
         nodes,
