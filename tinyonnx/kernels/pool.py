@@ -22,7 +22,7 @@ from tinyonnx.kernels._common import (
     temporary,
 )
 from tinyonnx.kernels.conv import inside
-from tinyonnx.ops.pool import PoolAttributes, average_pool, global_average_pool, max_pool, pool_windows
+from tinyonnx.ops.pool import PoolAttributes, average_pool, global_average_pool, global_max_pool, max_pool, pool_windows
 from tinyonnx.registry import Call, Info, fast, functions
 from tinyonnx.runtime.constants import ConstantPool
 
@@ -180,6 +180,15 @@ def bind_global_mean(pool: ConstantPool, out: Array, x: Array, *_: Array | None,
     batch, channels = x.shape[:2]
     pixels = x.size // (batch * channels)
     return Call(global_mean, (flat(x), batch, pixels, channels, flat(out), temporary(batch * channels)))
+
+
+@fast(global_max_pool, when=_refused, by_item=True)
+def bind_global_max(pool: ConstantPool, out: Array, x: Array) -> Call:
+    """Bind the maxima over all spatial axes, as one window."""
+    batch, channels = x.shape[:2]
+    pixels = x.size // (batch * channels)
+    images = Image(flat(x), batch, 1, pixels, channels), Image(flat(out), batch, 1, 1, channels)
+    return Call(pool_windowed, (*images, Geometry(1, pixels, 1, 1, 1, 1, 0, 0), (0, 0), 0))
 
 
 def _spatial_mean_refused(

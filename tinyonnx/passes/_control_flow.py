@@ -12,8 +12,10 @@ from typing import Any
 import numpy as np
 
 from tinyonnx.ir import Graph, Node, Value
+from tinyonnx.limits import Limits
 from tinyonnx.passes._rewrite import Rewrite
 from tinyonnx.registry import Info
+from tinyonnx.runtime.operator_call import inference_error
 
 Propagate = Callable[[Graph], None]
 """Infers shapes and folds constants in a subgraph."""
@@ -36,7 +38,7 @@ def infer_bodies(
     kind = node.op_type if not node.domain and depth < DEPTH else ""
     infos: list[Info | None] | None = None
     if kind == "If":
-        infos = _infer_if(node, propagate)
+        infos = _infer_if(node, propagate, rewrite.limits)
     elif kind == "Loop":
         infos = _infer_loop(rewrite, node, inputs, propagate)
     elif kind == "Scan" and node.opset >= 9:
@@ -49,12 +51,27 @@ def infer_bodies(
     return nothing
 
 
-def _infer_if(node: Node, propagate: Propagate) -> list[Info | None]:
+def _infer_if(node: Node, propagate: Propagate, limits: Limits) -> list[Info | None]:
     results = []
     for branch in node.subgraphs:
         propagate(branch)
         results.append([_known(value) for value in branch.outputs])
+    if results[1:] and results[0] != results[1]:
+        # if one branch raises an error, results are those of the other
+        results = [found for found, branch in zip(results, node.subgraphs) if not always_fails(branch, limits)]
+        if len(results) == 1:
+            return list(results[0])
     return [a if a is not None and a == b else None for a, b in zip(*results)]
+
+
+def always_fails(graph: Graph, limits: Limits) -> bool:
+    """Return whether an operator of a graph refuses the types and shapes of its inputs."""
+    for node in graph.nodes:
+        infos = [None if v is None else Info(v.dtype, v.static_shape, v.const) for v in node.inputs]
+        known = all(info is None or (info.dtype is not None and info.shape is not None) for info in infos)
+        if known and not node.subgraphs and inference_error(node, infos, limits) is not None:
+            return True
+    return False
 
 
 def _infer_loop(

@@ -7,7 +7,7 @@ both by the condition. Branches within branches combine their condition with the
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from typing import Any
 
 import numpy as np
@@ -46,12 +46,13 @@ def _bytes(arena: Any, offset: int, count: int) -> Array:
 class Branches:
     """The Ifs of a plan whose branches are part of it, and in native code the loops whose bodies are.
 
-    `inlined` has their ids, `read` those of the values that they read from memory, and `guards_end` is the size of the
-    status and of all guards.
+    `inlined` has their ids, `failing` those of branches that report invalid data when they are taken, `read` those of
+    the values that they read from memory, and `guards_end` is the size of the status and of all guards.
     """
 
     def __init__(self) -> None:
         self.inlined: set[int] = set()
+        self.failing: set[int] = set()
         self.read: set[int] = set()
         self.guards_end = np.dtype(np.int64).itemsize
 
@@ -73,16 +74,19 @@ def branches_of(node: Node) -> tuple[Graph, Graph] | None:
     return node.attributes["then_branch"], node.attributes["else_branch"]
 
 
-def branch_obstacle(node: Node, obstacle_of: Callable[[Node], str | None]) -> str | None:
+def branch_obstacle(node: Node, obstacle_of: Callable[[Node], str | None], failing: Collection[int]) -> str | None:
     """Return why the branches of an If can't become steps of a plan; None if they can.
 
     They can if kernels execute all of their nodes, and their results have one shape. `obstacle_of` gives the reason why
-    no kernel executes a node of a branch, None if one does.
+    no kernel executes a node of a branch, None if one does. `failing` has the ids of branches that report invalid data
+    when they are taken, whatever their nodes are.
     """
     branches, condition = branches_of(node), node.inputs[0] if node.inputs else None
     if branches is None or condition is None or condition.is_constant or not _is_truth(condition):
         return "its condition is not one computed boolean"
     for branch in branches:
+        if id(branch) in failing and len(failing) < len(branches):
+            continue
         if branch.inputs or len(branch.outputs) < len(node.outputs):
             return "its branches don't match its outputs"
         for inner in branch.nodes:

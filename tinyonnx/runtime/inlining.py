@@ -14,12 +14,14 @@ from typing import Any
 import numpy as np
 
 from tinyonnx.ir import Array, Graph, Node, Value
+from tinyonnx.limits import Limits
+from tinyonnx.passes._control_flow import always_fails
 from tinyonnx.registry import Fast
 from tinyonnx.runtime import branches, inlined_loops
 from tinyonnx.runtime.arena import Buffer
 from tinyonnx.runtime.branches import Branches, branch_obstacle, branches_of
 from tinyonnx.runtime.inlined_loops import LoopParts, Sliced, is_loop, is_needed, loop_obstacle, loop_parts
-from tinyonnx.runtime.plan import BranchStep, KernelStep, LayoutStep, LoopEnd, LoopStart, SliceStep, Step
+from tinyonnx.runtime.plan import BranchStep, FailStep, KernelStep, LayoutStep, LoopEnd, LoopStart, SliceStep, Step
 
 _INT64 = np.dtype(np.int64)
 
@@ -32,6 +34,7 @@ class InliningPlanner:
     """The part of a planner that makes the steps of If, Loop and Scan from those of their subgraphs."""
 
     graph: Graph
+    limits: Limits
     chosen: dict[int, Fast]
     why: dict[int, str]
     steps: list[Step]
@@ -46,14 +49,18 @@ class InliningPlanner:
         Those within subgraphs are chosen first.
         """
         for node in reversed(list(self.graph.walk())):
+            failing: set[int] = set()
             if branches_of(node) is not None:
-                why, read = branch_obstacle(node, self._obstacle), branches.values_read(node)
+                if native:
+                    failing = {id(branch) for branch in node.subgraphs if always_fails(branch, self.limits)}
+                why, read = branch_obstacle(node, self._obstacle, failing), branches.values_read(node)
             elif native and is_loop(node):
                 why, read = loop_obstacle(node, self._obstacle), inlined_loops.values_read(node)
             else:
                 continue
             if why is None:
                 self.branches.add(node, read)
+                self.branches.failing |= failing
             else:
                 self.why[id(node)] = why
 
@@ -73,6 +80,9 @@ class InliningPlanner:
         self.steps.append(BranchStep(node, decided, first, around))
         for number, branch in enumerate(branches_of(node) or ()):
             self.guard, self.copies = first + number, copies.copy()  # a branch may not be taken, nor its copies be made
+            if id(branch) in self.branches.failing:
+                self.steps.append(FailStep(node, self.guard))
+                continue
             self._check_sizes(branch)
             for inner in branch.nodes:
                 self._add_step(inner)

@@ -16,7 +16,7 @@ from tinyonnx.codegen.kernel import kernel
 from tinyonnx.ir import Array
 from tinyonnx.registry import Call
 from tinyonnx.runtime.arena import BYTE, Buffer
-from tinyonnx.runtime.plan import LoopEnd, LoopStart, SliceStep
+from tinyonnx.runtime.plan import FailStep, LoopStart, LoopStep, SliceStep
 from tinyonnx.runtime.program import run_table
 
 
@@ -75,8 +75,19 @@ def put_slice(
                 whole[target + i] = item[source + i]
 
 
-def loop_calls(step: LoopStart | LoopEnd | SliceStep, status: Buffer | None, arena: Any) -> list[Call]:
+@kernel
+def fail(status: Array, part: int, parts: int) -> None:
+    """Report invalid data."""
+    if part == 0:
+        status[0] = 1
+
+
+def loop_calls(step: LoopStep, status: Buffer | None, arena: Any) -> list[Call]:
     """Return the calls of a step; `status` is the plan's."""
+
+    if isinstance(step, FailStep):
+        assert status is not None
+        return [Call(fail, (status.view(arena),))]
 
     def view(x: Buffer | Array, dtype: np.dtype[Any] = BYTE) -> Array:
         array = x.view(arena) if isinstance(x, Buffer) else x

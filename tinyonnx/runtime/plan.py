@@ -144,8 +144,19 @@ class SliceStep:
     guard: int = 0
 
 
-LoopStep = LoopStart | LoopEnd | SliceStep
-"""Steps that only native code executes: sessions run Loop and Scan as numpy steps, which can be interrupted."""
+@dataclass(eq=False)
+class FailStep:
+    """Report invalid data: a branch is taken in which an operator refuses its inputs."""
+
+    node: Node
+    guard: int = 0
+
+
+LoopStep = LoopStart | LoopEnd | SliceStep | FailStep
+"""Steps that only native code executes.
+
+Sessions run Loop and Scan as numpy steps, which can be interrupted, and a branch that fails as one that tells why.
+"""
 
 Step = NumpyStep | KernelStep | LayoutStep | BranchStep | LoopStep
 

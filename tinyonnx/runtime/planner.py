@@ -88,7 +88,8 @@ class _Planner(InliningPlanner):
 
     def plan(self) -> Plan:
         self._check_sizes(self.graph)
-        if self.outer is None and any(fast.reports for fast in self.chosen.values()):
+        reports = self.branches.failing or any(fast.reports for fast in self.chosen.values())
+        if self.outer is None and reports:
             self.status = Buffer("status", (1,), np.dtype(np.int64), "row_major", 0, 0, 0)
         captures = [(value, self._slot(value)) for value in self.graph.captures()]
         inputs = [self._slot(value) for value in self.graph.inputs]

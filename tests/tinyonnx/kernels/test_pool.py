@@ -50,6 +50,15 @@ def test_global_mean(shape: tuple[int, ...]) -> None:
     assert_close(*run("ReduceMean", x, np.array(axes), opset=18))
 
 
+@pytest.mark.parametrize("shape", [(1, 3, 4, 5), (3, 20, 7, 1), (2, 17, 300), (1, 1, 1, 1), (2, 3, 2, 3, 4)])
+def test_global_max(shape: tuple[int, ...]) -> None:
+    x = noise(0, *shape)
+    x[0, 0] -= 100
+    if x.size > 9:
+        x[-1, -1, -1] = np.nan
+    np.testing.assert_array_equal(*run("GlobalMaxPool", x))
+
+
 def test_mean_of_many_pixels_is_exact_enough() -> None:
     x = noise(0, 1, 2, 400, 500) + 100
     actual, _ = run("GlobalAveragePool", x)

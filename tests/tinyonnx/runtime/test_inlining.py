@@ -226,3 +226,42 @@ def test_what_depends_on_data_is_refused_with_a_reason(text: str, reason: str) -
         NativePlan(content_of(text), {"x": np.ones(2, np.float32), "n": np.array(2)})
     assert reason in str(error.value)
     assert "\n" not in str(error.value)
+
+
+FAILING = """g (float[3, 4] x, bool a, bool b) => (float[3, 4] z, float[3, 4] h) {
+    w = Constant <value = float[4, 4] {1, 2, 3, 4, 5, 6, 7, 8, 9, 0, 1, 2, 3, 4, 5, 6}> ()
+    h = Relu (x)
+    y = If (a) <
+        then_branch = then () => (float[3, 4] p) {
+            p = If (b) <
+                then_branch = t2 () => (float[3, 4] q) { q = MatMul (h, w) },
+                else_branch = e2 () => (float[k, l] r) { r = MatMul (w, h) }>
+        },
+        else_branch = other () => (float[3, 4] s) { s = Neg (h) }>
+    z = Add (y, x)
+}"""
+
+
+def test_a_branch_that_fails_for_these_sizes_is_invalid_data() -> None:
+    content = content_of(FAILING)
+    session = tinyonnx.InferenceSession(content)
+    x = np.random.default_rng(1).standard_normal((3, 4)).astype(np.float32)
+    native = NativePlan(content, {"x": x, "a": np.array(True), "b": np.array(True)})
+    for a, b in ((True, True), (True, False), (False, False), (True, True)):
+        feeds = {"x": x, "a": np.array(a), "b": np.array(b)}
+        found = native.run(feeds)
+        if a and not b:
+            assert found is None
+            with pytest.raises(tinyonnx.Error, match="MatMul"):
+                session.run(None, feeds)
+        else:
+            assert found is not None
+            for result, expected in zip(found, session.run(None, feeds), strict=True):
+                np.testing.assert_array_equal(result, expected)
+
+
+def test_an_if_whose_branches_both_fail_is_refused() -> None:
+    text = FAILING.replace("MatMul (h, w)", "MatMul (w, h)")
+    x = np.ones((3, 4), np.float32)
+    with pytest.raises(CompileError, match=r'If "y" .* in a branch: MatMul "q" in a branch: shapes depend on data'):
+        NativePlan(content_of(text), {"x": x, "a": np.array(True), "b": np.array(True)})
