@@ -6,8 +6,10 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 
+import tinyonnx
 from tinyonnx import ops
 from tinyonnx.errors import ModelError, OpError
 from tinyonnx.registry import Attributes, Info, broadcast, by_running, lookup, op, registered, same_as
@@ -36,6 +38,23 @@ def test_double_registration_raises():
 
     with pytest.raises(ValueError, match=r"test.registry.Once since 1 is registered twice"):
         op("Once", domain=DOMAIN)(once)
+
+
+def test_errors_of_numpy_name_node_operator_and_inputs() -> None:
+    @op("Raw", domain=DOMAIN)
+    def raw(x):
+        return x + np.ones(3, np.float32)
+
+    node = onnx.helper.make_node("Raw", ["x"], ["y"], name="sum", domain=DOMAIN)
+    x, y = (onnx.helper.make_tensor_value_info(name, 1, [2]) for name in "xy")
+    imports = [onnx.helper.make_opsetid("", 17), onnx.helper.make_opsetid(DOMAIN, 1)]
+    graph = onnx.helper.make_graph([node], "g", [x], [y])
+    session = tinyonnx.InferenceSession(
+        onnx.helper.make_model(graph, opset_imports=imports, ir_version=8).SerializeToString()
+    )
+    text = r'Raw "sum" \(node 0, opset 1\): can\'t be computed for these inputs \(ValueError: .*\); inputs f32\[2\]'
+    with pytest.raises(tinyonnx.NodeError, match=text):
+        session.run(None, {"x": np.ones(2, np.float32)})
 
 
 def test_the_signature_is_the_schema():

@@ -11,7 +11,7 @@ import numpy as np
 
 from tinyonnx.commands._shared import add_against, add_model, at_least, feeds_of, open_session, plural
 from tinyonnx.errors import printable
-from tinyonnx.files import write_text
+from tinyonnx.files import check_folder, write_text
 
 HELP = "shrink a model that differs from another runtime, or fails, to a few nodes"
 
@@ -41,6 +41,7 @@ def run(args: argparse.Namespace) -> int:
 
     if os.path.exists(args.folder):
         args.parser.error(f"--output {printable(args.folder)} exists already")
+    check_folder(args.folder)
     feeds = feeds_of(args, open_session(args))
     reduced = reduce_model(
         open_model(args.model), feeds, other_side(args.against), args.tolerance, args.seconds,

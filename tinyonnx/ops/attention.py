@@ -62,6 +62,14 @@ def _check_operands(q: Array, k: Array, v: Array) -> None:
 # -- Attention --------------------------------------------------------------------------
 
 
+def _fits(shape: tuple[int, ...], target: tuple[int, ...]) -> bool:
+    """Return whether arrays of a shape broadcast to another shape, which stays as it is."""
+    try:
+        return broadcast_shapes(shape, target) == target
+    except ValueError:
+        return False
+
+
 def _bias(
     mask: Array | None, shape: tuple[int, int, int, int], before: Array, causal: bool, window: tuple[int, int],
     lengths: Array | None, dtype: Any,
@@ -80,10 +88,8 @@ def _bias(
         if missing and mask.ndim:
             fill = False if mask.dtype == np.bool_ else -np.inf
             mask = np.pad(mask, [(0, 0)] * (mask.ndim - 1) + [(0, missing)], constant_values=fill)
-        try:
-            broadcast_shapes(mask.shape, shape)
-        except ValueError:
-            raise OpError(f"attn_mask of shape {list(mask.shape)} doesn't broadcast to {list(shape)}") from None
+        if not _fits(mask.shape, shape):
+            raise OpError(f"attn_mask of shape {list(mask.shape)} doesn't broadcast to {list(shape)}")
         if mask.dtype == np.bool_:
             allowed = allowed & mask
         else:

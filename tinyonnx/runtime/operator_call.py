@@ -141,7 +141,8 @@ def apply(
     except OpError as error:
         raise node_error(model, node, error, inputs) from error
     except Exception as error:
-        raise node_error(model, node, f"{type(error).__name__}: {error}", inputs) from error
+        cause = f"can't be computed for these inputs ({type(error).__name__}: {error})"
+        raise node_error(model, node, cause, inputs) from error
     results = list(result) if isinstance(result, tuple) else [result]
     if len(results) < len(node.outputs):
         raise node_error(model, node, f"gives {len(results)} outputs, the model has {len(node.outputs)}", inputs)

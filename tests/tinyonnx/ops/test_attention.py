@@ -104,6 +104,7 @@ def test_short_floats(dtype: Any) -> None:
         ({0: normal(2, 5, 32)}, {}, "ranks"),
         ({3: np.ones((5, 9), np.bool_)}, {}, "attn_mask"),
         ({3: np.ones((3, 7), np.bool_)}, {}, "attn_mask"),
+        ({0: normal(2, 4, 1, 8), 3: np.ones((2, 1), np.bool_)}, {}, "attn_mask"),
         ({4: normal(2, 2, 4, 8)}, {}, "past_value"),
         ({4: normal(2, 2, 4, 7), 5: normal(2, 2, 4, 3)}, {}, "past_key"),
         ({6: np.array([1, 2, 3])}, {}, "nonpad_kv_seqlen"),

@@ -127,6 +127,14 @@ def test_no_difference_is_said(tmp_path: Path, capsys: Any) -> None:
     assert not (tmp_path / "part").exists()
 
 
+def test_the_folder_is_checked_before_the_work(tmp_path: Path, capsys: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    onnx.save(resnet18(width=8, size=32), tmp_path / "m.onnx")
+    monkeypatch.setattr("tinyonnx.tools.reduce.reduce_model", None)
+    arguments = ["reduce", str(tmp_path / "m.onnx"), "--against", "onnxruntime"]
+    assert main([*arguments, "-o", str(tmp_path / "m.onnx" / "part")]) == 1
+    assert capsys.readouterr().err.endswith("m.onnx is not a folder\n")
+
+
 TEXT = """
     <ir_version: 8, opset_import: ["": 17]>
     net (float[n, 4] x, float[4] bias) => (float[n, 4] y) <float[4] c = {1, 2, 3, 4}> {
