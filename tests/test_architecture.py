@@ -86,7 +86,7 @@ ALLOWED = {
         "runtimes": {"onnx_conformance", "reproduce"},
         "comparison": set(),
         "workers": {"onnx_conformance", "runtimes"},
-        "generate": {"onnx_conformance", "suite"},
+        "generate": {"onnx_conformance", "runtimes", "suite", "workers"},
         "suite": {"onnx_conformance", "comparison", "runtimes", "workers"},
         "fuzz": {"onnx_conformance", "generate", "reproduce", "runtimes", "suite", "workers"},
         "accuracy": {"onnx_conformance", "runtimes", "suite", "workers"},

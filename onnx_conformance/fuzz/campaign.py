@@ -17,6 +17,7 @@ from onnx_conformance.fuzz.findings import Finding, describe, message_cause, wri
 from onnx_conformance.fuzz.judge import HANGS, REFUSED, first_difference
 from onnx_conformance.fuzz.referee import Referee, Verdict
 from onnx_conformance.fuzz.shrink import shrunk
+from onnx_conformance.generate.inference import isolated
 from onnx_conformance.generate.sample import Sample
 from onnx_conformance.generate.source import SampleSource
 from onnx_conformance.runtimes.base import Prepare, Runtime
@@ -49,6 +50,8 @@ class CampaignState:
 
     seed: int
     runtimes: list[str]
+    only: str = ""
+    operators: list[str] = field(default_factory=list)
     number: int = 0
     judged: int = 0
     compared: int = 0
@@ -57,6 +60,13 @@ class CampaignState:
     quick: dict[str, int] = field(default_factory=dict)
     causes: dict[str, dict[str, Any]] = field(default_factory=dict)
     coverage: dict[str, dict[str, int]] = field(default_factory=dict)
+
+    @property
+    def limits(self) -> str:
+        """Return the options of a run that a later one must have to go on with it."""
+        options = [f"--seed {self.seed}", *(f"--runtime {name}" for name in self.runtimes)]
+        options += [f"--only {self.only}"] if self.only else []
+        return " ".join([*options, *(f"--operator {name}" for name in self.operators)])
 
 
 @dataclass(frozen=True)
@@ -90,7 +100,7 @@ class Campaign:
         source = SampleSource(self.settings.seed, self.settings.operators)
         started, before = time.monotonic(), self.state.seconds
         saved = started
-        with Bench(self.runtimes, self.settings.timeout, self.settings.memory) as bench:
+        with isolated(), Bench(self.runtimes, self.settings.timeout, self.settings.memory) as bench:
             versions = bench.run(ReadVersion())
             self._versions = {name: version_in(versions[name]) for name in self._names}
             referee = Referee(bench, self._names)
@@ -184,16 +194,15 @@ class Campaign:
 
     def _read_state(self) -> CampaignState:
         path = self.settings.folder / "state.json"
+        new = CampaignState(self.settings.seed, self._names, self.settings.only, sorted(self.settings.operators))
         if not path.exists():
-            return CampaignState(self.settings.seed, self._names)
+            return new
         try:
             state = CampaignState(**json.loads(path.read_text(encoding="utf-8")))
         except (ValueError, TypeError) as error:
             raise ConformanceError(f"{path} is not the state of a run: {error}") from error
-        if (state.seed, state.runtimes) != (self.settings.seed, self._names):
-            raise ConformanceError(
-                f"{path} is of a run with seed {state.seed} and {', '.join(state.runtimes)}; choose another --output"
-            )
+        if state.limits != new.limits:
+            raise ConformanceError(f"{path} is of a run with {state.limits}; choose another --output")
         return state
 
     def _save(self) -> None:

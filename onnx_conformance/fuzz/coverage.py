@@ -11,7 +11,7 @@ from onnx import ModelProto, defs, numpy_helper
 
 from onnx_conformance.generate.idioms import IDIOMS
 from onnx_conformance.generate.mutate import all_operators
-from onnx_conformance.generate.sample import all_nodes
+from onnx_conformance.generate.validity import all_nodes
 from tinyonnx.passes import PIPELINE
 
 

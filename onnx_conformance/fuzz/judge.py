@@ -125,8 +125,8 @@ def _numbers(x: Any, y: Any, runs: Sequence[Any]) -> tuple[str, str] | None:
                 typical = float(np.median(spread[still])) if still.any() else 0.0
                 allowed |= unstable | (finite & (error <= _SPREADS * np.maximum(spread, typical)))
             else:
-                allowed |= spread > 0
-                if np.mean(spread > 0) > 0.25:  # an order that is decided by ties
+                allowed |= (spread > 0) & (error <= _SPREADS * spread)
+                if x.dtype.itemsize > 2 and np.mean(spread > 0) > 0.25:  # an order that is decided by ties
                     allowed[...] = True
     if allowed.all():
         return None
@@ -138,7 +138,7 @@ def _numbers(x: Any, y: Any, runs: Sequence[Any]) -> tuple[str, str] | None:
 def _tolerance(name: str, a: Any, b: Any, finite: Any) -> Any:
     scale = float(np.max(np.abs(b), initial=0.0, where=finite))
     greater = np.maximum(np.abs(a), np.abs(b))
-    tiny = 1e-37 if name == "float32" else 1e-7 if name == "float16" else 0.0
+    tiny = {"float64": 1e-307, "float32": 1e-37, "bfloat16": 1e-37, "float16": 1e-7}.get(name, 0.0)
     return _RELATIVE.get(name, _NARROW) * greater + _SCALED.get(name, _NARROW) * scale + tiny
 
 

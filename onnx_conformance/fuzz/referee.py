@@ -10,10 +10,23 @@ from typing import Any
 import numpy as np
 from onnx import ModelProto, ValueInfoProto
 
-from onnx_conformance.fuzz.judge import CRASHED, HANGS, REFUSED, VALUE, Difference, first_difference, groups, is_off
+from onnx_conformance.fuzz.judge import (
+    CRASHED,
+    HANGS,
+    REFUSED,
+    SHAPE,
+    TYPE,
+    VALUE,
+    Difference,
+    first_difference,
+    groups,
+    is_off,
+)
 from onnx_conformance.fuzz.rounding import with_noise
+from onnx_conformance.fuzz.undefined import open_results
 from onnx_conformance.fuzz.widen import in_float32, slack
-from onnx_conformance.generate.sample import all_nodes
+from onnx_conformance.generate.inference import with_values
+from onnx_conformance.generate.validity import all_nodes, with_bodies
 from onnx_conformance.workers import CRASHED as DIED
 from onnx_conformance.workers import FAILED, PASSED, TIMED_OUT, Bench, JobOutcome, RunModel
 
@@ -21,6 +34,9 @@ _STEADY = ("onnxruntime-disabled", "reference", "tinyonnx-unfused", "onnxruntime
 """Runtimes in which rounding is measured, those that run node by node first."""
 
 _NOISY_RUNS = 4
+
+_OF_RESULTS = (VALUE, SHAPE, TYPE, REFUSED)
+"""Kinds of differences that a model which is not valid explains; none explains a crash."""
 
 RANDOM = frozenset({"RandomNormal", "RandomUniform", "RandomNormalLike", "RandomUniformLike", "Bernoulli",
                     "Multinomial", "Dropout"})  # fmt: skip
@@ -55,7 +71,24 @@ class Referee:
         self.bench, self.names = bench, list(names)
 
     def judge(self, model: ModelProto, feeds: Mapping[str, Any]) -> Verdict:
-        """Return the verdict on a model with these inputs."""
+        """Return the verdict on a model with these inputs; without doubt if they break a rule of the specification."""
+        verdict = self._verdict(model, feeds)
+        if verdict.kind in _OF_RESULTS and self._breaks_a_rule(model, feeds, verdict):
+            return Verdict("", (), "", verdict.outcomes, [])
+        return verdict
+
+    def _breaks_a_rule(self, model: ModelProto, feeds: Mapping[str, Any], verdict: Verdict) -> bool:
+        """Return whether values of inputs are not valid, or the sizes that onnx infers explain a refusal."""
+        try:
+            known = with_values(model, feeds).graph
+        except ValueError:
+            return True
+        if verdict.kind != REFUSED or not verdict.groups:
+            return False
+        values = self.values(model, feeds, verdict.groups[0][0]) or {}
+        return any(_contradicts(value, values.get(value.name)) for value in (*known.value_info, *known.output))
+
+    def _verdict(self, model: ModelProto, feeds: Mapping[str, Any]) -> Verdict:
         job = RunModel(model.SerializeToString(), [dict(feeds)])
         outcomes = self.bench.run(job)
         late = [name for name in self.names if outcomes[name].status == TIMED_OUT]
@@ -128,14 +161,36 @@ class Referee:
             if values is None:
                 continue
             runs = [[values.get(output.name) for output in model.graph.output]]
-            for seed in range(_NOISY_RUNS):
-                noisy = with_noise(model, values, np.random.default_rng(seed), scales=seed % 2 == 1)
-                outcome = self.bench.run(RunModel(noisy.SerializeToString(), [dict(feeds)]), [steady])[steady]
-                if outcome.status == PASSED:
-                    runs.append(_first(outcome))
+            runs += self._noisy_runs(model, feeds, values, [steady, *(name for name in answered if name != steady)])
+            body = with_bodies(model)
+            inner = self.values(body, feeds, steady) if len(body.graph.node) > len(model.graph.node) else None
+            if inner is not None:
+                runs += [[inner.get(output.name) for output in model.graph.output]]
+                runs += self._noisy_runs(body, feeds, inner, [steady])
             if len(runs) > 1:
                 return runs
         return []
+
+    def _noisy_runs(
+        self, model: ModelProto, feeds: Mapping[str, Any], values: Mapping[str, Any], names: Sequence[str]
+    ) -> list[list[Any]]:
+        """Return outputs of the first runtime with noise; any of them may run the nodes by which it is drawn."""
+        found = open_results(model, values, lambda alone, inputs: self._run_any(alone, inputs, names))
+        runs = []
+        for seed in range(_NOISY_RUNS):
+            noisy = with_noise(model, values, np.random.default_rng(seed), seed % 2 == 1, found, seed > 1)
+            outcome = self.bench.run(RunModel(noisy.SerializeToString(), [dict(feeds)]), names[:1])[names[0]]
+            if outcome.status == PASSED:
+                runs.append(_first(outcome))
+        return runs
+
+    def _run_any(self, model: ModelProto, feeds: Mapping[str, Any], names: Sequence[str]) -> list[Any] | None:
+        """Return the outputs of the first of these runtimes that can run a model, None if none can."""
+        for name in names:
+            outcome = self.bench.run(RunModel(model.SerializeToString(), [dict(feeds)]), [name])[name]
+            if outcome.status == PASSED:
+                return _first(outcome)
+        return None
 
     def values(self, model: ModelProto, feeds: Mapping[str, Any], name: str) -> dict[str, Any] | None:
         """Return every tensor of a run on one runtime, inputs included; None if it can't show them."""
@@ -150,6 +205,15 @@ class Referee:
         if outcome.status != PASSED:
             return None
         return {**feeds, **dict(zip((value.name for value in exposed.graph.output), _first(outcome)))}
+
+
+def _contradicts(value: ValueInfoProto, found: Any) -> bool:
+    """Return whether an array has another shape than a value declares."""
+    kind = value.type.tensor_type
+    if not isinstance(found, np.ndarray) or not kind.HasField("shape"):
+        return False
+    sizes = [dim.dim_value if dim.HasField("dim_value") else None for dim in kind.shape.dim]
+    return len(sizes) != found.ndim or any(size not in (None, n) for size, n in zip(sizes, found.shape, strict=True))
 
 
 def _narrowed(verdict: Verdict, suspects: Sequence[str], why: str) -> Verdict:

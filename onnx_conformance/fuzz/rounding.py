@@ -8,10 +8,13 @@ get no noise, because their results for ties are defined.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 from onnx import GraphProto, ModelProto, NodeProto, helper, numpy_helper
+
+from onnx_conformance.fuzz.undefined import Open
 
 _EXACT = """
     Abs And ArgMax ArgMin BitShift BitwiseAnd BitwiseNot BitwiseOr BitwiseXor Cast CastLike Ceil Clip Compress
@@ -32,14 +35,14 @@ _SUFFIX = "__noise"
 
 
 def with_noise(
-    model: ModelProto, values: Mapping[str, Any], r: np.random.Generator, scales: bool = False
-) -> ModelProto:
+    model: ModelProto, values: Mapping[str, Any], r: np.random.Generator, scales: bool = False,
+    open_results: Mapping[str, Open] = MappingProxyType({}), greatest: bool = False,
+) -> ModelProto:  # fmt: skip
     """Return a model with noise of one unit in the last place on the inputs of its calculating nodes.
 
-    Nodes without float inputs get it on their outputs.
-
-    `values` has the tensors of a run, for their types and shapes; other tensors get no noise. The scales of Resize,
-    which decide shapes, get noise only with `scales`.
+    Nodes without float inputs get it on their outputs. `values` has the tensors of a run, for their types and shapes;
+    other tensors get no noise. The scales of Resize, which decide shapes, get noise only with `scales`. Results that
+    are open become the least or the `greatest` of the values that they may have.
     """
     noisy = ModelProto()
     noisy.CopyFrom(model)
@@ -49,11 +52,8 @@ def with_noise(
     constants = {tensor.name: numpy_helper.to_array(tensor) for tensor in graph.initializer}
     count = 0
     for node in nodes:
-        if is_exact(node, constants):
-            graph.node.append(node)
-            continue
         before = count
-        for i, name in enumerate(node.input):
+        for i, name in enumerate(node.input if not is_exact(node, constants) else ()):
             array = values.get(name, constants.get(name))
             if not isinstance(array, np.ndarray) or not _takes_noise(node, i, array, scales):
                 continue
@@ -62,10 +62,22 @@ def with_noise(
             graph.initializer.append(numpy_helper.from_array(_factors(array, r), f"{factor}f"))
             graph.node.append(helper.make_node("Mul", [name, f"{factor}f"], [factor]))
             node.input[i] = factor
-        graph.node.append(node)
-        if count == before:
-            graph.node.extend(_noisy_outputs(graph.node[-1], values, graph, r))
+        after = [
+            _replaced(graph, node, name, open_results[name], greatest) for name in node.output if name in open_results
+        ]
+        if count == before and not after and not is_exact(node, constants):
+            after = _noisy_outputs(node, values, graph, r)
+        graph.node.extend([node, *after])
     return noisy
+
+
+def _replaced(graph: GraphProto, node: NodeProto, name: str, found: Open, greatest: bool) -> NodeProto:
+    """Return a node that replaces the open elements of a result."""
+    value = found.greatest if greatest else found.least
+    for suffix, array in (("w", found.where), ("v", value)):
+        graph.initializer.append(numpy_helper.from_array(np.asarray(array), f"{name}{_SUFFIX}{suffix}"))
+    node.output[list(node.output).index(name)] = f"{name}{_SUFFIX}"
+    return helper.make_node("Where", [f"{name}{_SUFFIX}w", f"{name}{_SUFFIX}v", f"{name}{_SUFFIX}"], [name])
 
 
 def _noisy_outputs(node: NodeProto, values: Mapping[str, Any], graph: GraphProto, r: np.random.Generator) -> list[Any]:
@@ -99,11 +111,18 @@ def is_exact(node: NodeProto, constants: Mapping[str, Any]) -> bool:
 def _takes_noise(node: NodeProto, i: int, array: Any, scales: bool) -> bool:
     if array.dtype.kind != "f" or not array.size or array.dtype.itemsize > 8:
         return False
+    if node.op_type == "Pow" and i and (array == np.round(array)).all():  # negative numbers have no other powers
+        return False
     return (scales or node.op_type != "Resize" or not i) and node.op_type not in ("Range", "Loop", "Scan", "If")
 
 
 def _factors(array: Any, r: np.random.Generator) -> Any:
-    """Return factors that differ from one by a unit in the last place; zeros, whose sign is open, get any sign."""
-    step = np.finfo(array.dtype).eps
-    factors = np.where(array == 0, r.choice((-1.0, 1.0), array.shape), 1 + step * r.integers(-1, 2, array.shape))
+    """Return factors that differ from one by a unit in the last place.
+
+    Zeros, whose sign is open, get any sign; numbers so small that a runtime may take them for zero become zero or stay.
+    """
+    info = np.finfo(array.dtype)
+    factors = np.where(array == 0, r.choice((-1.0, 1.0), array.shape), 1 + info.eps * r.integers(-1, 2, array.shape))
+    small = (array != 0) & (np.abs(array) < info.tiny)
+    factors = np.where(small, r.integers(0, 2, array.shape), factors)
     return factors.astype(array.dtype)

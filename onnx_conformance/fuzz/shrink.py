@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from onnx import AttributeProto, ModelProto, numpy_helper
 
-from onnx_conformance.generate.sample import inferred
+from onnx_conformance.generate.inference import inferred
 from tinyonnx.onnxfile.messages import reads_of
 from tinyonnx.tools.reduce import Shrinker
 from tinyonnx.tools.surgery import copy_of, forget_shapes, set_array

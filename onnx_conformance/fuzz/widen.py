@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 from onnx import AttributeProto, GraphProto, ModelProto, TensorProto, helper, numpy_helper
 
-from onnx_conformance.generate.sample import all_nodes, inferred
+from onnx_conformance.generate.inference import inferred
+from onnx_conformance.generate.validity import all_nodes
 
 _OTHERS = (TensorProto.FLOAT16, TensorProto.BFLOAT16, TensorProto.DOUBLE)
 

@@ -16,7 +16,7 @@ from onnx_conformance.generate.draws import Random, one
 from onnx_conformance.generate.mutate import attribute_values, marks_numbers, schema_of, set_attribute, versions
 from onnx_conformance.generate.sample import Draft
 
-_KNOWN = 6
+_KNOWN = 8
 """Maximum number of values of an attribute without a list of names that are drawn in turn."""
 
 _TYPES = (defs.OpSchema.AttrType.INT, defs.OpSchema.AttrType.FLOAT, defs.OpSchema.AttrType.STRING)
@@ -83,7 +83,7 @@ def with_feature(r: Random, draft: Draft, feature: Feature) -> None:
             raise ValueError(f"{draft.node.op_type}-{draft.version} has no {feature.attribute}")
         if marks_numbers(draft, feature.attribute):
             raise ValueError(f"{feature.attribute} is among the numbers of an input")
-        set_attribute(draft, feature.attribute, feature.value)
+        set_attribute(draft.node, feature.attribute, feature.value)
     elif feature.ties:
         with_ties(r, draft)
     elif feature.left_out < len(draft.values):

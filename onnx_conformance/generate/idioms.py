@@ -13,8 +13,9 @@ import numpy as np
 from onnx import TensorProto, helper
 
 from onnx_conformance.generate.draws import Random, broadcastable, one, whole
+from onnx_conformance.generate.inference import inferred
 from onnx_conformance.generate.pieces import CHANNELS, Pieces
-from onnx_conformance.generate.sample import Sample, inferred
+from onnx_conformance.generate.sample import Sample
 
 
 class Idiom(Pieces):

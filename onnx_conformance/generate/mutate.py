@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import onnx
-from onnx import AttributeProto, defs, helper
+from onnx import AttributeProto, NodeProto, defs, helper
 
 from onnx_conformance.generate.corpus import Corpus, Operator
 from onnx_conformance.generate.draws import Random, coin, one
@@ -59,6 +59,12 @@ NAMES: dict[str, tuple[str, ...]] = {
 """The names that attributes have as values, by attribute, or by operator and attribute where it differs.
 
 A version of an operator has those that the text of its schema contains."""
+
+USUAL: dict[str, tuple[float, ...]] = {
+    "alpha": (0.01, 0.2, 1 / 6, 1e-4), "beta": (0.5, 0.75), "bias": (1.0, 2.0), "gamma": (1.0507,), "clip": (0.2, 3.0),
+    "epsilon": (1e-5, 1e-3, 1e-6, 1e-12), "momentum": (0.9, 0.99), "scale": (0.125,), "softcap": (30.0,),
+}  # fmt: skip
+"""Values that exporters give to float attributes."""
 
 SIZES = (0, 1, 1, 2, 3, 4, 5, 7, 8, 9, 15, 16, 17, 31, 33)
 """Sizes of axes: zero, one, and sizes around those of processors' vectors."""
@@ -261,20 +267,24 @@ def attribute_values(schema: Any, name: str, known: list[Any]) -> list[Any]:
             return [0, 1]
         return _range(options, default, 0 if name.endswith("mode") else 1)
     if attribute.type == defs.OpSchema.AttrType.FLOAT:
-        options += [0.5, 1.0, 3.0]
-        if default.name:
-            options += [0.0, default.f, 2 * default.f, default.f + 1]
+        return list(dict.fromkeys([*float_values(name, default.f if default.name else None), *options]))
     return options
 
 
-def set_attribute(draft: Draft, name: str, value: Any) -> None:
+def float_values(name: str, default: float | None) -> list[float]:
+    """Return values of a float attribute: the default and numbers beside it, those of exporters, an edge."""
+    found = [] if default is None else [default, default * 1.02, -default, 2 * default, default + 1]
+    return list(dict.fromkeys([*found, *USUAL.get(name, ()), 0.0, 0.5, 1.0, 3.0]))
+
+
+def set_attribute(node: NodeProto, name: str, value: Any) -> None:
     """Give a node an attribute, or none for None; auto_pad and pads exclude each other."""
-    for attribute in [a for a in draft.node.attribute if a.name == name]:
-        draft.node.attribute.remove(attribute)
+    for attribute in [a for a in node.attribute if a.name == name]:
+        node.attribute.remove(attribute)
     if value is not None:
-        draft.node.attribute.append(helper.make_attribute(name, value))
-        for other in [a for a in draft.node.attribute if {a.name, name} == {"auto_pad", "pads"}]:
-            draft.node.attribute.remove(other)
+        node.attribute.append(helper.make_attribute(name, value))
+        for other in [a for a in node.attribute if {a.name, name} == {"auto_pad", "pads"}]:
+            node.attribute.remove(other)
 
 
 def reattribute(r: Random, draft: Draft, known: Mapping[tuple[Operator, str], list[Any]]) -> None:
@@ -294,9 +304,9 @@ def reattribute(r: Random, draft: Draft, known: Mapping[tuple[Operator, str], li
         return
     options = attribute_values(schema, name, known.get((operator, name), []))
     if schema.attributes[name].type == defs.OpSchema.AttrType.INTS and options:
-        options.append(_nudged(r, options[r.integers(len(options))]))
+        options.append(nudged(r, options[r.integers(len(options))]))
     if options:
-        set_attribute(draft, name, options[r.integers(len(options))])
+        set_attribute(draft.node, name, options[r.integers(len(options))])
 
 
 def _range(known: list[Any], default: AttributeProto, beyond: int) -> list[int]:
@@ -321,7 +331,7 @@ def marks_numbers(draft: Draft, name: str) -> bool:
     return any((value == mark).any() for mark in marks for value in whole)
 
 
-def _nudged(r: Random, values: Any) -> list[int]:
+def nudged(r: Random, values: Any) -> list[int]:
     """Return whole numbers, one of which is changed by one."""
     new = [int(value) for value in values]
     if new:

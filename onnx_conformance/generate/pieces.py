@@ -10,7 +10,7 @@ from onnx_conformance.generate.draws import Random, broadcastable, one, whole
 from onnx_conformance.generate.sized import Graphs
 from onnx_conformance.generate.surround import ACTIVATIONS, drawn_attributes, since
 
-CHANNELS = (1, 2, 3, 4, 8, 15, 16, 17)
+CHANNELS = (1, 2, 3, 4, 7, 8, 9, 15, 16, 17, 31, 33)
 """Numbers of channels, those around vector lengths among them."""
 
 
@@ -31,7 +31,7 @@ class Pieces(Graphs):
     def image(self) -> tuple[str, int]:
         """Add an image as input and return its number of channels."""
         channels = int(one(self.random, *CHANNELS))
-        height, width = (int(n) for n in whole(self.random, 1, 9, 2))
+        height, width = (int(one(self.random, *range(1, 10), 15, 17)) for _ in range(2))
         return self.given(int(whole(self.random, 1, 2)), channels, height, width), channels
 
     def number(self, value: float, near: float = 0.2) -> str:

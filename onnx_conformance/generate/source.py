@@ -9,15 +9,17 @@ import numpy as np
 from onnx import helper
 
 from onnx_conformance.generate.corpus import Corpus, Operator, load_corpus
-from onnx_conformance.generate.draws import Random, one
+from onnx_conformance.generate.draws import Random, coin, one
 from onnx_conformance.generate.families import families, family_draft
 from onnx_conformance.generate.features import Feature, all_features, fitting, with_feature
 from onnx_conformance.generate.idioms import idiom
-from onnx_conformance.generate.mutate import all_operators, mutated
+from onnx_conformance.generate.inference import inferred
+from onnx_conformance.generate.mutate import all_operators, mutated, resize
 from onnx_conformance.generate.networks import ImageNetwork
-from onnx_conformance.generate.sample import Draft, Sample, all_nodes, inferred, model_of
+from onnx_conformance.generate.sample import Draft, Sample, model_of
 from onnx_conformance.generate.sized import ImageGraphs, SequenceGraphs
-from onnx_conformance.generate.surround import chained, in_branch, in_loop, in_quantised_pairs
+from onnx_conformance.generate.surround import almost, chained, in_branch, in_loop, in_quantised_pairs
+from onnx_conformance.generate.validity import all_nodes
 
 _ATTEMPTS = 12
 """Maximum number of draws for one number, to find a valid model."""
@@ -54,15 +56,13 @@ class SampleSource:
         turn, place = divmod(number, len(_CYCLE))
         kind = _CYCLE[place]
         if kind == _IDIOM:
-            return _first_valid(lambda: self._surrounded(r, self._having(lambda: idiom(r))))
+            return _first_valid(lambda: self._surrounded(r, self._having(lambda: self._pattern(r))))
         if kind == _GRAPH:
             return _first_valid(lambda: self._having(lambda: self._graph(r)))
         index = turn * _CYCLE.count(kind) + _CYCLE[:place].count(kind)
         if kind == _FAMILY and self.families:
             operator = one(r, *self.families)
-            return _first_valid(
-                lambda: self._surrounded(r, model_of(family_draft(r, operator), f"family {operator[1]}"))
-            )
+            return _first_valid(lambda: self._surrounded(r, self._of_family(r, operator)))
         if kind != _VERSION and self.features:
             operator, since, feature = self.features[index % len(self.features)]
             return _first_valid(lambda: self._surrounded(r, self._featured(r, operator, since, feature)))
@@ -75,6 +75,18 @@ class SampleSource:
             raise ValueError("no example")
         draft = mutated(r, drafts[r.integers(len(drafts))], self.corpus, since)
         return model_of(draft, f"{operator[1]}-{since}")
+
+    def _of_family(self, r: Random, operator: Operator) -> Sample:
+        """Return a node of its family, one time in three with another size of some axes."""
+        draft = family_draft(r, operator)
+        if not r.integers(3):
+            resize(r, draft)
+        return model_of(draft, f"family {operator[1]}")
+
+    def _pattern(self, r: Random) -> Sample:
+        """Return a pattern for a pass, every second time with one thing changed."""
+        sample = idiom(r)
+        return almost(r, sample) if coin(r) else sample
 
     def _featured(self, r: Random, operator: Operator, since: int, feature: Feature) -> Sample:
         """Return a node with this choice: one of its family, or a changed example."""

@@ -6,12 +6,13 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-import onnx
 from onnx import ModelProto, NodeProto, TensorProto, ValueInfoProto, defs, helper, numpy_helper
 
 from onnx_conformance.generate.draws import Random, broadcastable, coin, one
-from onnx_conformance.generate.mutate import versions
-from onnx_conformance.generate.sample import Sample, inferred
+from onnx_conformance.generate.inference import inferred, sized
+from onnx_conformance.generate.mutate import attribute_values, float_values, nudged, set_attribute, versions
+from onnx_conformance.generate.sample import Sample
+from onnx_conformance.generate.validity import schema_of_node
 
 _LONGEST = 64
 """Maximum size of an axis of constants."""
@@ -29,12 +30,11 @@ def since(name: str) -> int:
 
 
 def drawn_attributes(r: Random, op: str) -> dict[str, Any]:
-    """Return attributes of an activation: each left out, near its default, or at an edge."""
+    """Return attributes of an activation: each left out, at or beside its default, at an edge, or as exporters do."""
     attributes: dict[str, Any] = {}
     for name, attribute in defs.get_schema(op).attributes.items():
         if attribute.type == defs.OpSchema.AttrType.FLOAT and r.random() < 0.6:
-            default = attribute.default_value.f
-            attributes[name] = float(one(r, 2 * default, default / 2, 0.25, 1.0, 1.5))
+            attributes[name] = float(one(r, *float_values(name, attribute.default_value.f)))
     if op == "Gelu" and coin(r):
         attributes["approximate"] = "tanh"
     return attributes
@@ -160,8 +160,7 @@ class Surrounding:
 
 def _float_output(model: ModelProto) -> tuple[str, int | None, list[int] | None]:
     """Return the name of the first float32 output, its rank and its shape, as far as known; "" if there is none."""
-    sized = onnx.shape_inference.infer_shapes(model, data_prop=True).graph.output
-    for output, again in zip(model.graph.output, sized):
+    for output, again in zip(model.graph.output, sized(model).graph.output):
         kind = output.type.tensor_type
         if output.type.HasField("tensor_type") and kind.elem_type == TensorProto.FLOAT:
             if not kind.HasField("shape"):
@@ -182,6 +181,60 @@ def chained(r: Random, sample: Sample) -> Sample:
         value = around.step(value)
     _set_output(around.model, around.output, value, keep=r.random() < 0.2)
     return Sample(inferred(around.model), sample.feeds, f"{sample.origin}, chained")
+
+
+def almost(r: Random, sample: Sample) -> Sample:
+    """Return a pattern with one thing changed, so that a pass may have to leave it alone.
+
+    This is an attribute of a node, a number of a constant, or a result that becomes an output as well. Raises
+    ValueError if the model is no longer valid.
+    """
+    model = ModelProto()
+    model.CopyFrom(sample.model)
+    node = model.graph.node[int(r.integers(len(model.graph.node)))]
+    match r.integers(4):
+        case 0 | 1:
+            _change_attribute(r, node, model)
+        case 2:
+            _change_constant(r, model)
+        case _:
+            known = {value.name for value in model.graph.output}
+            name = str(one(r, *node.output))
+            if name and name not in known:
+                model.graph.output.append(ValueInfoProto(name=name))
+    return Sample(inferred(model), sample.feeds, f"{sample.origin}, changed")
+
+
+def _change_attribute(r: Random, node: NodeProto, model: ModelProto) -> None:
+    """Give a node another value of an attribute, or leave it out."""
+    schema = schema_of_node(node, model)
+    names = [name for name, a in schema.attributes.items() if a.type != defs.OpSchema.AttrType.GRAPH] if schema else []
+    if not names:
+        raise ValueError(f"{node.op_type} has no attribute")
+    name = str(one(r, *names))
+    given = [helper.get_attribute_value(a) for a in node.attribute if a.name == name]
+    options: list[Any] = [] if schema.attributes[name].required else [None]
+    if given and schema.attributes[name].type == defs.OpSchema.AttrType.INTS:
+        options.append(nudged(r, given[0]))
+    elif schema.attributes[name].type != defs.OpSchema.AttrType.TENSOR:
+        options += attribute_values(schema, name, given)
+    if options:
+        set_attribute(node, name, options[r.integers(len(options))])
+
+
+def _change_constant(r: Random, model: ModelProto) -> None:
+    """Change one number of a constant: a whole one by one, another by some per cent, or its sign."""
+    tensors = [t for t in model.graph.initializer if t.data_type in (TensorProto.FLOAT, TensorProto.INT64)]
+    if not tensors:
+        raise ValueError("no constant")
+    tensor = tensors[int(r.integers(len(tensors)))]
+    array = numpy_helper.to_array(tensor).copy()
+    if not array.size:
+        raise ValueError("an empty constant")
+    at = int(r.integers(array.size))
+    value = array.reshape(-1)[at]
+    array.reshape(-1)[at] = value + one(r, -1, 1) if tensor.data_type == TensorProto.INT64 else value * one(r, -1, 1.02)
+    tensor.CopyFrom(numpy_helper.from_array(array, tensor.name))
 
 
 def in_quantised_pairs(r: Random, sample: Sample) -> Sample:

@@ -142,7 +142,7 @@ def run_backend(
     if not cases:
         raise ConformanceError(f"no case of the suite matches {args.match.pattern!r}")
     names = {case.name for case in suite}
-    summaries = [_summary(runtime, cases, names, args) for runtime in runtimes]
+    summaries = _summaries(runtimes, cases, names, args)
     available = [summary for summary in summaries if not summary.unavailable]
     if not available:
         raise ConformanceError("; ".join(summary.unavailable for summary in summaries))
@@ -157,6 +157,25 @@ def run_backend(
         print(f"\n{summary.runtime} since {args.before}: {changed.text()}")
     _write(summaries, args)
     return not worse and not any(summary.surprises for summary in summaries)
+
+
+def _summaries(
+    runtimes: Sequence[Runtime], cases: Sequence[Case], names: set[str], args: argparse.Namespace
+) -> list[Summary]:
+    """Run the cases on every runtime. If interrupted, report those that are finished."""
+    summaries: list[Summary] = []
+    try:
+        for runtime in runtimes:
+            summaries.append(_summary(runtime, cases, names, args))
+    except KeyboardInterrupt:
+        if summaries:
+            for summary in summaries:
+                print(text_report(summary, args.ulp, brief=True))
+            _write(summaries, args)
+            finished = ", ".join(summary.runtime for summary in summaries)
+            print(f"\ninterrupted; the reports have the results of {finished}", file=sys.stderr)
+        raise
+    return summaries
 
 
 def _summary(runtime: Runtime, cases: Sequence[Case], names: set[str], args: argparse.Namespace) -> Summary:

@@ -7,7 +7,9 @@ import re
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -16,7 +18,7 @@ from ml_dtypes import bfloat16
 from onnx import TensorProto, numpy_helper, parser
 
 import tinyonnx
-from onnx_conformance import reproduce
+from onnx_conformance import ConformanceError, reproduce
 from onnx_conformance.cli import main
 from onnx_conformance.fuzz.campaign import Campaign, Settings
 from onnx_conformance.fuzz.findings import _write_value, describe, write_finding
@@ -26,7 +28,8 @@ from onnx_conformance.fuzz.rounding import with_noise
 from onnx_conformance.fuzz.shrink import _plainer, shrunk
 from onnx_conformance.fuzz.widen import slack
 from onnx_conformance.generate import surround
-from onnx_conformance.generate.sample import Sample, inferred
+from onnx_conformance.generate.inference import inferred
+from onnx_conformance.generate.sample import Sample
 from onnx_conformance.generate.source import SampleSource
 from onnx_conformance.runtimes import RUNTIMES
 from onnx_conformance.suite.cases import load_folder
@@ -389,6 +392,17 @@ def test_crashes_are_findings() -> None:
         model = _model("m (float[2] x) => (float[2] y) { y = Abs (x) }")
         verdict = Referee(bench, ["hostile", "onnxruntime"]).judge(model, {"x": np.ones(2, np.float32)})
     assert (verdict.kind, verdict.suspects) == ("crashed", ("hostile",))
+
+
+@pytest.mark.parametrize("other", [{"only": "tinyonnx"}, {"operators": frozenset({"Tanh"})}, {"seed": 2}])
+def test_a_run_goes_on_with_the_same_options_only(tmp_path: Path, other: dict[str, Any]) -> None:
+    runtimes = [RUNTIMES["tinyonnx"], RUNTIMES["reference"]]
+    settings = Settings(1, 0.0, tmp_path, only="reference", operators=frozenset({"Abs", "Tanh"}))
+    campaign = Campaign(runtimes, settings, lambda _: None)
+    campaign._save()
+    assert Campaign(runtimes, settings, lambda _: None).state == campaign.state
+    with pytest.raises(ConformanceError, match=r"--seed 1 .*--only reference --operator Abs --operator Tanh; choose"):
+        Campaign(runtimes, replace(settings, **other), lambda _: None)
 
 
 @pytest.mark.parametrize(

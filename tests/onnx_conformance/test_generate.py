@@ -10,9 +10,11 @@ from onnx import defs, helper, parser
 from onnx_conformance.fuzz.coverage import Coverage
 from onnx_conformance.generate import surround
 from onnx_conformance.generate.idioms import IDIOMS, idiom
+from onnx_conformance.generate.inference import inferred, with_values
 from onnx_conformance.generate.mutate import NAMES, marks_numbers, reattribute
-from onnx_conformance.generate.sample import Sample, all_nodes, inferred
+from onnx_conformance.generate.sample import Sample, model_of
 from onnx_conformance.generate.source import SampleSource
+from onnx_conformance.generate.validity import all_nodes
 from onnx_conformance.runtimes.tinyonnx import applied_passes
 from tinyonnx.passes import PIPELINE
 
@@ -132,6 +134,29 @@ def test_arithmetic_follows_orders_that_are_not_their_own_inverse() -> None:
     assert met > 5
 
 
+def test_float_attributes_are_drawn_at_and_beside_their_defaults(source: SampleSource) -> None:
+    values = {f.value for op, _, f in source.features if (op[1], f.attribute) == ("HardSigmoid", "alpha")}
+    assert {0.01, None} <= values
+    assert {0.2, 0.204, 0.4, -0.2} <= {round(value, 6) for value in values if value is not None}
+
+
+def test_patterns_are_changed_in_one_thing() -> None:
+    seen = set()
+    for seed in range(60):
+        sample = idiom(np.random.default_rng(seed), "fuse_squeeze_excite")
+        try:
+            changed = surround.almost(np.random.default_rng(seed), sample).model.graph
+        except ValueError:
+            continue
+        graph = sample.model.graph
+        assert [node.op_type for node in changed.node] == [node.op_type for node in graph.node]
+        seen.add("output" if len(changed.output) > len(graph.output) else "")
+        seen |= {a.name for x, y in zip(changed.node, graph.node) if x != y for a in (*x.attribute, *y.attribute)}
+        seen |= {"constant" for x, y in zip(changed.initializer, graph.initializer) if x != y}
+    assert {"output", "constant"} <= seen
+    assert len(seen) > 6
+
+
 def test_marks_of_classes_to_ignore_stay(source: SampleSource) -> None:
     drafts = [d for d in source.corpus.nodes["", "NegativeLogLikelihoodLoss"] if marks_numbers(d, "ignore_index")]
     assert drafts
@@ -151,6 +176,15 @@ def test_samples_of_some_operators_have_one_of_them() -> None:
             assert {"Softmax", "LSTM"} & {node.op_type for node in all_nodes(sample.model.graph)}
             origins.add(sample.origin.split()[0])
     assert {"family", "idiom"} <= origins
+
+
+def test_examples_of_onnx_break_no_rule(source: SampleSource) -> None:
+    for (_, operator), drafts in source.corpus.nodes.items():
+        if operator == "MeanVarianceNormalization":  # onnx's inference needs its attribute
+            continue
+        for draft in drafts[::2]:
+            sample = model_of(draft, "")
+            with_values(sample.model, sample.feeds)
 
 
 @pytest.mark.parametrize(

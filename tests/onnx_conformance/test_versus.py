@@ -6,6 +6,7 @@ import subprocess
 import sys
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import Any
 from xml.etree import ElementTree as ET
 
 import numpy as np
@@ -16,6 +17,8 @@ from onnx import numpy_helper, parser
 from onnx_conformance import ConformanceError
 from onnx_conformance.cli import main
 from onnx_conformance.runtimes import RUNTIMES, find_runtime
+from onnx_conformance.runtimes.base import Runtime
+from onnx_conformance.suite import command as suite_command
 from onnx_conformance.suite.cases import load_folder
 from onnx_conformance.suite.reports import CaseRow, Summary
 from onnx_conformance.suite.versus import changes, histogram, write_matrix
@@ -88,6 +91,26 @@ def test_several_runtimes_and_an_earlier_run(cases: Path, tmp_path: Path, capsys
     assert "1 got worse, 1 got better, 1 new, 0 gone" in out
     assert "neg: passed -> failed" in out
     assert "deep/abs: failed -> passed" in out
+
+
+def test_an_interrupt_keeps_the_runtimes_that_are_finished(
+    cases: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = suite_command._summary
+
+    def interrupted(runtime: Runtime, *arguments: Any) -> Summary:
+        if runtime.name == "onnxruntime":
+            raise KeyboardInterrupt
+        return run(runtime, *arguments)
+
+    monkeypatch.setattr(suite_command, "_summary", interrupted)
+    runtimes = ["--runtime", "reference", "--runtime", "onnxruntime"]
+    command = ["backend", "--folder", str(cases), "--jobs", "1", *runtimes, f"--json={tmp_path / 'json'}"]
+    assert main(command) == 130
+    out, errors = capsys.readouterr()
+    assert "reference" in out
+    assert "the reports have the results of reference" in errors
+    assert json.loads((tmp_path / "json").read_text())["runtime"] == "reference"
 
 
 def test_a_page_of_one_runtime_is_for_one(cases: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
