@@ -215,9 +215,7 @@ def mutated(draw):
     return bytes(content[: draw(st.integers(0, 400))])
 
 
-@settings(
-    max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
-)
+@settings(max_examples=300, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @given(mutated(), st.sampled_from([1, 3, 1 << 20]))
 @example(WHOLE, 1)
 def test_mutated_headers_give_what_the_package_reads_or_an_error(decode, content, piece):

@@ -14,7 +14,7 @@ NAMES = ["Add", "Sub", "Mul", "Div", "Min", "Max", "Pow"]
 
 
 @given(data=st.data())
-@settings(max_examples=80, deadline=None, derandomize=True)
+@settings(max_examples=80)
 def test_broadcast(data: st.DataObject) -> None:
     draw = data.draw
     shape = draw(st.lists(st.sampled_from([1, 2, 3, 16, 17, 40]), min_size=1, max_size=4), "shape")

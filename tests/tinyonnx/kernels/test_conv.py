@@ -52,7 +52,7 @@ def test_epilogue(kind: str, attributes: dict[str, Any]) -> None:
 
 
 @given(data=st.data())
-@settings(max_examples=150, deadline=None, derandomize=True)
+@settings(max_examples=150)
 def test_geometry(data: st.DataObject) -> None:
     draw = data.draw
     kernel, dilations, strides, pads = draw_windows(draw, 5).values()

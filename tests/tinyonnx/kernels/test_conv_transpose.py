@@ -14,7 +14,7 @@ from tinyonnx.registry import Info, lookup
 
 
 @given(data=st.data())
-@settings(max_examples=120, deadline=None, derandomize=True)
+@settings(max_examples=120)
 def test_geometry(data: st.DataObject) -> None:
     draw = data.draw
     rank = draw(st.sampled_from([1, 2]), "rank")

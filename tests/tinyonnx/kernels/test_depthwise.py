@@ -26,7 +26,7 @@ def test_depthwise(kernel: int, stride: int, width: int, channels: int) -> None:
 
 
 @given(data=st.data())
-@settings(max_examples=80, deadline=None, derandomize=True)
+@settings(max_examples=80)
 def test_geometry(data: st.DataObject) -> None:
     """Rows of several strips, whose last pixels join the strip before them, and of less than a tile."""
     draw = data.draw

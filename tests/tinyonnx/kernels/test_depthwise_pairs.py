@@ -14,7 +14,7 @@ from tinyonnx.ops.fused import depthwise_pointwise
 
 
 @given(data=st.data())
-@settings(max_examples=150, deadline=None, derandomize=True)
+@settings(max_examples=150)
 def test_geometry(data: st.DataObject) -> None:
     draw = data.draw
     kernel = [draw(st.sampled_from([1, 2, 3, 5]), "kernel") for _ in range(2)]

@@ -25,7 +25,7 @@ def test_is_registered() -> None:
 
 
 @given(data=st.data())
-@settings(max_examples=80, deadline=None, derandomize=True)
+@settings(max_examples=80)
 def test_suppression(data: st.DataObject) -> None:
     draw = data.draw
     random = np.random.default_rng(draw(st.integers(0, 999), "seed"))

@@ -30,7 +30,7 @@ def indices_of(draw: Any, shape: list[int], size: int) -> np.ndarray:
 
 
 @given(data=st.data())
-@settings(max_examples=60, deadline=None, derandomize=True)
+@settings(max_examples=60)
 def test_gather(data: st.DataObject) -> None:
     draw = data.draw
     shape = draw(st.lists(SIZES, min_size=1, max_size=4), "shape")
@@ -41,7 +41,7 @@ def test_gather(data: st.DataObject) -> None:
 
 
 @given(data=st.data())
-@settings(max_examples=60, deadline=None, derandomize=True)
+@settings(max_examples=60)
 def test_gather_and_scatter_elements(data: st.DataObject) -> None:
     draw = data.draw
     shape = draw(st.lists(SIZES, min_size=1, max_size=4), "shape")
@@ -56,7 +56,7 @@ def test_gather_and_scatter_elements(data: st.DataObject) -> None:
 
 
 @given(data=st.data())
-@settings(max_examples=60, deadline=None, derandomize=True)
+@settings(max_examples=60)
 def test_gather_and_scatter_tuples(data: st.DataObject) -> None:
     draw = data.draw
     shape = draw(st.lists(SIZES, min_size=1, max_size=4), "shape")
@@ -84,7 +84,7 @@ def test_scatter_in_place(reduction: str, dtype: Any) -> None:
 
 
 @given(data=st.data())
-@settings(max_examples=40, deadline=None, derandomize=True)
+@settings(max_examples=40)
 def test_one_hot(data: st.DataObject) -> None:
     draw = data.draw
     shape = draw(st.lists(SIZES, max_size=3), "shape")

@@ -29,7 +29,7 @@ def check(name: str, *inputs: Any, layout: str = "row_major", **options: Any) ->
 
 
 @given(data=st.data())
-@settings(max_examples=60, deadline=None, derandomize=True)
+@settings(max_examples=60)
 def test_moves(data: st.DataObject) -> None:
     draw = data.draw
     shape = draw(st.lists(SIZES, min_size=1, max_size=4), "shape")
@@ -62,7 +62,7 @@ def test_pad_of_some_axes() -> None:
 
 
 @given(data=st.data())
-@settings(max_examples=60, deadline=None, derandomize=True)
+@settings(max_examples=60)
 def test_pads_with_elements_of_the_input(data: st.DataObject) -> None:
     draw = data.draw
     shape = draw(st.lists(st.sampled_from([2, 3, 16, 33]), min_size=1, max_size=4), "shape")

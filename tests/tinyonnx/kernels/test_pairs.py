@@ -42,7 +42,7 @@ def check(name: str, *operands: np.ndarray, layout: str = "row_major", constants
 
 
 @given(data=st.data())
-@settings(max_examples=100, deadline=None, derandomize=True)
+@settings(max_examples=100)
 def test_broadcast(data: st.DataObject) -> None:
     draw = data.draw
     shape = draw(st.lists(st.sampled_from([1, 2, 3, 16, 17, 40]), max_size=4), "shape")

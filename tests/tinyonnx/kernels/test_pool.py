@@ -16,7 +16,7 @@ from tinyonnx.registry import Fast, Info, lookup
 
 
 @given(data=st.data())
-@settings(max_examples=80, deadline=None, derandomize=True)
+@settings(max_examples=80)
 def test_windows(data: st.DataObject) -> None:
     draw = data.draw
     rank = draw(st.integers(1, 2), "rank")

@@ -100,7 +100,7 @@ def test_refusals_of_scaled_sums() -> None:
 
 
 @given(data=st.data())
-@settings(max_examples=100, deadline=None, derandomize=True)
+@settings(max_examples=100)
 def test_geometry(data: st.DataObject) -> None:
     draw = data.draw
     kernel, dilations, strides, pads = draw_windows(draw, 4).values()

@@ -84,7 +84,7 @@ def test_sizes(name: str, hidden: int) -> None:
 
 
 @given(data=st.data())
-@settings(max_examples=40, deadline=None, derandomize=True)
+@settings(max_examples=40)
 def test_random_layers(data: st.DataObject) -> None:
     draw = data.draw
     name = draw(st.sampled_from(list(GATES)), "operator")

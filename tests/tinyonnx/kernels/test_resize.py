@@ -21,7 +21,7 @@ MODES = [
 
 
 @given(data=st.data())
-@settings(max_examples=80, deadline=None, derandomize=True)
+@settings(max_examples=80)
 def test_resize(data: st.DataObject) -> None:
     draw = data.draw
     rank = draw(st.sampled_from([3, 4]), "rank")

@@ -53,7 +53,7 @@ def test_reductions(name: str, n: int) -> None:
 
 
 @given(data=st.data())
-@settings(max_examples=80, deadline=None, derandomize=True)
+@settings(max_examples=80)
 def test_matmul(data: st.DataObject) -> None:
     draw = data.draw
     sizes = st.sampled_from([1, 2, 7, 8, LANES - 1, LANES, LANES + 1, 3 * LANES + 2, 100])

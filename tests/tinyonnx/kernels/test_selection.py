@@ -34,7 +34,7 @@ def numbers(draw: Any, few: bool) -> tuple[np.ndarray, int]:
 
 
 @given(data=st.data())
-@settings(max_examples=40, deadline=None, derandomize=True)
+@settings(max_examples=40)
 def test_positions_of_extremes(data: st.DataObject) -> None:
     x, axis = numbers(data.draw, data.draw(st.booleans(), "few"))
     options = {
@@ -46,7 +46,7 @@ def test_positions_of_extremes(data: st.DataObject) -> None:
 
 
 @given(data=st.data())
-@settings(max_examples=40, deadline=None, derandomize=True)
+@settings(max_examples=40)
 def test_first_elements(data: st.DataObject) -> None:
     x, axis = numbers(data.draw, data.draw(st.booleans(), "few"))
     k = np.array(data.draw(st.integers(1, x.shape[axis]), "k"))
@@ -61,7 +61,7 @@ def test_first_elements(data: st.DataObject) -> None:
 
 
 @given(data=st.data())
-@settings(max_examples=30, deadline=None, derandomize=True)
+@settings(max_examples=30)
 def test_running_sums(data: st.DataObject) -> None:
     x, axis = numbers(data.draw, False)
     flags = {"exclusive": data.draw(st.integers(0, 1)), "reverse": data.draw(st.integers(0, 1))}

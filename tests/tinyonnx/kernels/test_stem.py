@@ -25,7 +25,7 @@ SPECIALISED = [
 
 
 @given(data=st.data())
-@settings(max_examples=60, deadline=None, derandomize=True)
+@settings(max_examples=60)
 def test_geometry(data: st.DataObject) -> None:
     draw = data.draw
     channels, c, kernel, strides, size, stride = draw(st.sampled_from(SPECIALISED), "specialised")

@@ -94,7 +94,7 @@ SEED = parsed(
 ).SerializeToString()
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(st.lists(st.tuples(st.integers(0, len(SEED) - 1), st.integers(0, 255)), max_size=4), st.integers(0, len(SEED)))
 def test_damaged_bytes_load_or_are_refused(changes: list[tuple[int, int]], end: int):
     data = bytearray(SEED)

@@ -42,7 +42,7 @@ def numbers(program: list[tuple[int, int, int, int]], start: list[Any]) -> list[
     return found
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400)
 @given(steps, values, values)
 def test_arithmetic(program: list[tuple[int, int, int, int]], here: tuple[int, int], there: tuple[int, int]) -> None:
     trace = Trace()
@@ -59,7 +59,7 @@ def test_arithmetic(program: list[tuple[int, int, int, int]], here: tuple[int, i
             assert high is None or value <= high
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400)
 @given(steps, st.integers(0, 5), st.integers(-4, 70), values, values)
 def test_conditions(
     program: list[tuple[int, int, int, int]], comparison: int, constant: int, here: tuple[int, int],
@@ -78,7 +78,7 @@ def test_conditions(
 
 
 @pytest.mark.skipif(DISABLED, reason="there is no machine code")
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(steps, values, values)
 def test_table(program: list[tuple[int, int, int, int]], here: tuple[int, int], there: tuple[int, int]) -> None:
     """The table gives what Python computes, and fails exactly where a condition doesn't hold."""
