@@ -73,7 +73,7 @@ def _check_value(where: str, wanted: str, shape: Sequence[int | str | None] | No
     if given is None or wanted not in (given, ""):
         raise InputError(f"{where} expects {wanted or 'a tensor'}, got {given or array.dtype}")
     if shape is not None:
-        if not shape and array.size == 1:
+        if not shape and array.ndim and array.size == 1:
             array = array.reshape(())  # onnxruntime accepts [1] for a scalar as well
         fits = len(shape) == array.ndim and all(
             not isinstance(d, int) or d == n for d, n in zip(shape, array.shape, strict=True)

@@ -1,4 +1,7 @@
-"""Requests to run, and runs that repeat: feeds of the types and shapes of an earlier run go to its plan at once."""
+"""Requests to run, and runs that repeat: feeds of the types and shapes of an earlier run go to its plan at once.
+
+So do feeds of other sizes if one plan holds for all of them.
+"""
 
 from __future__ import annotations
 
@@ -13,6 +16,7 @@ from tinyonnx.ir import Graph
 from tinyonnx.ort.options import GraphOptimizationLevel
 from tinyonnx.runtime.budget import Budget
 from tinyonnx.runtime.decisions import Decided, Decisions, fix_inputs
+from tinyonnx.runtime.sized_plans import Shapes, SizedPlans, shapes_of
 
 
 class Request:
@@ -70,7 +74,8 @@ def _set_outputs(graph: Graph, file: str, names: tuple[str, ...]) -> None:
 
 
 _KEPT = 8
-"""Maximum number of plans found by their feeds; when it is reached, all are forgotten and noted anew."""
+"""Maximum number of kinds of feeds, and of sets of shapes of each; when it is reached, all are forgotten and noted
+anew."""
 
 
 Run = Callable[[list[Any], Budget], list[Any]]
@@ -78,11 +83,12 @@ Run = Callable[[list[Any], Budget], list[Any]]
 
 
 class _Noted(NamedTuple):
-    """A plan, the request that it was made for, and the names of its inputs in order."""
+    """Feeds of one kind: the first request, names of its inputs in order, plans by shapes, plans for many sizes."""
 
-    run: Run
     request: Request
     inputs: list[str]
+    runs: dict[Shapes, Run]
+    sized: SizedPlans | None
 
 
 class Repeats:
@@ -104,7 +110,13 @@ class Repeats:
         if noted is None or noted.request.level != level:
             return None
         values = [feeds[name] for name in noted.inputs]
-        return (noted.run, values) if decisions.of(values) == noted.request.decided else None
+        if decisions.of(values) != noted.request.decided:
+            return None
+        shapes = tuple([value.shape for value in values])
+        run = noted.runs.get(shapes)
+        if run is None and noted.sized is not None:
+            run = noted.sized.only_run(shapes)
+        return None if run is None else (run, values)
 
     def find_stage(self, feeds: list[Any]) -> Run | None:
         """Return the plan of a stage for values of these types and shapes; None if there is none yet."""
@@ -112,21 +124,31 @@ class Repeats:
 
     def note_stage(self, feeds: list[Any], run: Run) -> None:
         """Note the plan of a stage for values of these types and shapes."""
-        if len(self._stages) >= _KEPT:
-            self._stages.clear()
-        self._stages[_signature_of_stage(feeds)] = run
+        _keep(self._stages, _signature_of_stage(feeds), run)
 
     def note(
         self, output_names: Sequence[str] | None, feeds: Mapping[str, Any], run: Run, request: Request,
-        inputs: list[str],
+        inputs: list[str], sized: SizedPlans | None,
     ) -> None:  # fmt: skip
-        """Note the plan of a request, and the names of its inputs; not if feeds were converted."""
+        """Note the plan of a request, and the names of its inputs; not if feeds were converted.
+
+        `sized` has the plans for other sizes, if any.
+        """
         signature = _signature(output_names, feeds)
         if signature is None or any(feeds[name] is not value for name, value in zip(inputs, request.feeds)):
             return
-        if len(self._noted) >= _KEPT:
-            self._noted.clear()
-        self._noted[signature] = _Noted(run, request.without_feeds(), inputs)
+        noted = self._noted.get(signature)
+        if noted is None or noted.request.kind != request.kind or noted.sized is not sized:
+            noted = _Noted(request.without_feeds(), inputs, {}, sized)
+            _keep(self._noted, signature, noted)
+        _keep(noted.runs, shapes_of(request.feeds), run)
+
+
+def _keep(kept: dict[Any, Any], key: Any, value: Any) -> None:
+    """Add an entry, after removing all others if there are too many."""
+    if len(kept) >= _KEPT:
+        kept.clear()
+    kept[key] = value
 
 
 def _signature_of_stage(feeds: list[Any]) -> Any:
@@ -134,7 +156,7 @@ def _signature_of_stage(feeds: list[Any]) -> Any:
 
 
 def _signature(output_names: Sequence[str] | None, feeds: Mapping[str, Any]) -> Any:
-    """Return the names, types and shapes; None for names that aren't strings and feeds that aren't numeric arrays."""
+    """Return names, types and ranks; None for names that aren't strings and feeds that aren't numeric arrays."""
     if type(feeds) is not dict or not isinstance(output_names, list | tuple | None):
         return None
     for name in output_names or ():
@@ -144,7 +166,7 @@ def _signature(output_names: Sequence[str] | None, feeds: Mapping[str, Any]) -> 
     for name, feed in feeds.items():
         if type(feed) is not np.ndarray or feed.dtype.kind == "O":
             return None
-        parts += name, feed.dtype, feed.shape
+        parts += name, feed.dtype, feed.ndim
     return tuple(parts)
 
 

@@ -203,7 +203,8 @@ class InferenceSession(SessionDescription):
         request = self._request(output_names, input_feed)
         results, run = self._run_request(request, budget)
         inputs = [v.name for v in self._graph.inputs]
-        self._repeats.note(output_names, input_feed, run, request, [*inputs, *request.overridden])
+        sized = None if self._stages_for(request) else self._sized.get(request.kind)
+        self._repeats.note(output_names, input_feed, run, request, [*inputs, *request.overridden], sized)
         return results
 
     def run_stage(self, feeds: list[Any], budget: Budget) -> list[Any]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -88,13 +89,19 @@ class SizedPlans:
                     store.write(_key(shapes, groups), plan)
                     return
 
+    def only_run(self, shapes: Shapes) -> Callable[..., list[Any]] | None:
+        """Return the run of the only plan, for shapes in which no further sizes vary; None if that isn't known."""
+        known = self._known
+        if len(known.plans) != 1 or self.refused or any(shapes[i][axis] != size for i, axis, size in known.fixed):
+            return None
+        values = _values(known, shapes)
+        return None if values is None else partial(known.plans[0].run, values)
+
     def candidates(self, shapes: Shapes, make: Make) -> Iterator[tuple[PlanForSizes, Values]]:
         """Yield plans that may hold for these shapes, with the values of their symbols."""
         known = None if self.refused else self._learn(shapes)
-        if known is None or not (known.groups or known.plans):
-            return
-        values = tuple(shapes[group[0][0]][group[0][1]] for group in known.groups)
-        if min(values, default=SMALLEST) < SMALLEST:
+        values = None if known is None or not (known.groups or known.plans) else _values(known, shapes)
+        if known is None or values is None:
             return
         tried: list[PlanForSizes] = []
         while True:
@@ -129,14 +136,13 @@ class SizedPlans:
         for plan in self._plans:
             plan.unlock()
 
-    def _learn(self, shapes: Shapes) -> _Known | None:
-        """Note which sizes vary; return what is known then, None if sizes of one name differ."""
+    def _learn(self, shapes: Shapes) -> _Known:
+        """Note which sizes vary; return what is known then."""
         known = self._known
         if any(shapes[i][axis] != size for i, axis, size in known.fixed):
             with self._lock:
                 known = self._known = self._with_varying(self._known, shapes)
-        equal = (shapes[i][axis] == shapes[group[0][0]][group[0][1]] for group in known.groups for i, axis in group)
-        return known if all(equal) else None
+        return known
 
     def _with_varying(self, known: _Known, shapes: Shapes) -> _Known:
         """Let all sizes vary that differ in these shapes."""
@@ -193,6 +199,18 @@ class SizedPlans:
             return None if self._pinned < _CHANCES else self._give_up("plans hold for one size alone")
         known.plans.insert(0, plan)
         return plan
+
+
+def _values(known: _Known, shapes: Shapes) -> Values | None:
+    """Return the sizes that vary, one per group; None if those of a group differ or one is too small for a plan."""
+    values = []
+    for group in known.groups:
+        i, axis = group[0]
+        size = shapes[i][axis]
+        if size < SMALLEST or any(shapes[i][axis] != size for i, axis in group):
+            return None
+        values.append(size)
+    return tuple(values)
 
 
 def _known(shapes: Shapes, groups: list[list[tuple[int, int]]], *plans: PlanForSizes) -> _Known:

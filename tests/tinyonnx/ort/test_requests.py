@@ -9,6 +9,7 @@ import onnx
 import pytest
 
 import tinyonnx
+from tinyonnx.codegen.kernel import DISABLED
 
 TEXT = """
     <ir_version: 8, opset_import: ["" : 17]>
@@ -126,3 +127,53 @@ def test_names_of_outputs_that_are_not_strings(session: tinyonnx.InferenceSessio
             session.run(wrong, {"x": X, "k": K})
     names: Any = np.array(["n", "y"])
     assert session.run(names, {"x": X, "k": K})[0] == 6
+
+
+@pytest.mark.skipif(DISABLED, reason="without the JIT there are no plans for many sizes")
+def test_unseen_sizes_go_to_the_only_plan(session: tinyonnx.InferenceSession, monkeypatch: pytest.MonkeyPatch) -> None:
+    for n in (2, 5, 7):
+        session.run(None, {"x": np.zeros((n, 2), np.float32), "k": K})
+    with monkeypatch.context() as patch:
+        patch.setattr(session, "_request", None)  # which checks feeds
+        for n in (11, 3, 11, 40):
+            x = np.full((n, 2), n, np.float32)
+            y, doubled = session.run(None, {"x": x, "k": K})
+            np.testing.assert_array_equal(y, x + BIAS)
+            assert doubled == 6
+    for n in (0, 1, 2):
+        x = np.full((n, 2), n, np.float32)
+        np.testing.assert_array_equal(session.run(["y"], {"x": x, "k": K})[0], x + BIAS)
+    for wrong in (np.zeros((4, 3), np.float32), np.zeros((4, 2, 1), np.float32), np.zeros((4, 2))):
+        with pytest.raises(tinyonnx.InputError):
+            session.run(None, {"x": wrong, "k": K})
+
+
+def test_unseen_sizes_of_one_name_must_be_equal() -> None:
+    text = """
+        <ir_version: 8, opset_import: ["" : 17]>
+        g (float[N, 2] a, float[N, 2] b) => (float[N, 2] y) { y = Add (a, b) }
+    """
+    session = tinyonnx.InferenceSession(onnx.parser.parse_model(text).SerializeToString())
+    for n in (2, 5, 7):
+        a = np.full((n, 2), n, np.float32)
+        np.testing.assert_array_equal(session.run(None, {"a": a, "b": a})[0], a + a)
+    one = np.ones((1, 2), np.float32)
+    for n in (3, 9):  # which numpy and ONNX broadcast
+        a = np.full((n, 2), n, np.float32)
+        np.testing.assert_array_equal(session.run(None, {"a": a, "b": one})[0], a + one)
+        np.testing.assert_array_equal(session.run(None, {"a": a, "b": a})[0], a + a)
+        with pytest.raises(tinyonnx.NodeError):
+            session.run(None, {"a": a, "b": np.ones((n + 1, 2), np.float32)})
+
+
+def test_runs_with_different_plans_for_sizes() -> None:
+    # the sizes of the result depend on whether there are two rows or more: no plan holds for all sizes
+    text = """
+        <ir_version: 8, opset_import: ["" : 17]>
+        g (float[N, 2] x) => (float[M, 2] y)
+        <int64[1] zero = {0}, int64[1] four = {4}> { y = Slice (x, zero, four, zero) }
+    """
+    session = tinyonnx.InferenceSession(onnx.parser.parse_model(text).SerializeToString())
+    for n in (2, 9, 3, 5, 1, 0, 4, 11, 2, 8, 6, 1, 7):
+        x = np.arange(2 * n, dtype=np.float32).reshape(n, 2)
+        np.testing.assert_array_equal(session.run(None, {"x": x})[0], x[:4])
