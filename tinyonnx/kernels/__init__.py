@@ -21,11 +21,13 @@ The registry imports further operators when it is asked for one; then the planne
 | `quantized_gemm` | the register tiles of such products, packing |
 | `blocks` | products with weights of a few bits, quantised in blocks |
 | `quantized_conv`, `quantized_depthwise`, `quantized_conv_layers` | convolutions of bytes: kernels; binders |
-| `rows` | softmax, normalisation and reductions of the last axes |
+| `rows` | softmax and reductions of the last axes |
+| `normalise` | normalisation of rows, channels and groups of channels |
 | `columns` | reductions of other axes |
 | `gated` | squeeze-and-excitation |
 | `pool` | pooling, by windows and global |
 | `elementwise` | activations and arithmetic on arrays of one shape |
+| `curves` | activations that are not fused with other operators |
 | `unary` | exponentials, roots, rounding and other functions of one number |
 | `broadcast` | arithmetic on arrays of different shapes |
 | `pairs` | arithmetic of integers, comparisons, logic, choices |
@@ -56,6 +58,7 @@ from tinyonnx.kernels import (  # noqa: F401
     conv,
     conv_transpose,
     convert,
+    curves,
     depthwise,
     depthwise_pointwise,
     elementwise,
@@ -65,6 +68,7 @@ from tinyonnx.kernels import (  # noqa: F401
     indexing,
     matmul,
     move,
+    normalise,
     pairs,
     pointwise,
     pool,

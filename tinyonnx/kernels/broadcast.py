@@ -13,14 +13,17 @@ from tinyonnx.ir import Array
 from tinyonnx.kernels._common import flat, float32_refused
 from tinyonnx.kernels._strided import Axes, Strided, grid_part, grid_parts, rank_refused, row_start, walk
 from tinyonnx.kernels.elementwise import ADD, DIVIDE, MULTIPLY, SUBTRACT, combine, combine_scalar, take
-from tinyonnx.kernels.unary import SQUARE, map_unary
+from tinyonnx.kernels.unary import CUBE, SQUARE, map_unary
+from tinyonnx.ops.activation import prelu
 from tinyonnx.registry import Call, Info, fast, functions
 from tinyonnx.runtime.arena import channels_innermost
 from tinyonnx.runtime.constants import ConstantPool
 from tinyonnx.sizes.arrays import broadcast_to
 
-MINIMUM, MAXIMUM, POWER = 6, 7, 8
-"""Operation codes that continue those of `elementwise`."""
+MINIMUM, MAXIMUM, POWER, SLOPE = 6, 7, 8, 9
+"""Operation codes that continue those of `elementwise`; SLOPE multiplies negative numbers."""
+
+_ZERO = np.float32(0)
 
 
 @jit
@@ -35,9 +38,34 @@ def combine_rare(out: Array, b: Array, step: int, code: int) -> None:
         for i in range(n):
             u, v = out[i], b[i * step]
             out[i] = u if u > v or u != u else v
+    elif code == SLOPE:
+        for i in range(n):
+            u = out[i]
+            out[i] = u * b[i * step] if u < _ZERO else u
     else:
         for i in range(n):
             out[i] = out[i] ** b[i * step]
+
+
+@jit
+def combine_rare_scalar(out: Array, v: Any, code: int) -> None:
+    """Compute out[i] = out[i] ∘ v as `combine_rare` does."""
+    n = out.shape[0]
+    if code == MINIMUM:
+        for i in range(n):
+            u = out[i]
+            out[i] = u if u < v or u != u else v
+    elif code == MAXIMUM:
+        for i in range(n):
+            u = out[i]
+            out[i] = u if u > v or u != u else v
+    elif code == SLOPE:
+        for i in range(n):
+            u = out[i]
+            out[i] = u * v if u < _ZERO else u
+    else:
+        for i in range(n):
+            out[i] = out[i] ** v
 
 
 @jit
@@ -58,7 +86,12 @@ def take_row(x: Array, start: int, step: int, out: Array) -> None:
 def combine_row(out: Array, b: Array, start: int, step: int, code: int) -> None:
     """Compute out[i] = out[i] ∘ b[start + i·step]."""
     if code >= MINIMUM:
-        combine_rare(out, b[start:], step, code)
+        if step == 1:
+            combine_rare(out, b[start : start + out.shape[0]], 1, code)
+        elif step == 0:
+            combine_rare_scalar(out, b[start], code)
+        else:
+            combine_rare(out, b[start:], step, code)
     elif step == 1:
         combine(out, b[start : start + out.shape[0]], code)
     elif step == 0:
@@ -118,18 +151,22 @@ def is_dense(x: Array) -> bool:
     return x.flags.c_contiguous or (x.ndim > 2 and channels_innermost(x).flags.c_contiguous)
 
 
-def _square_refused(out: Info, x: Info | None, y: Info | None, **_: Any) -> str | None:
-    if y is None or y.value is None or y.value.size != 1 or float(y.value.reshape(())) != 2:
-        return "not a square"
+_POWERS = {2.0: SQUARE, 3.0: CUBE}
+
+
+def _power_refused(out: Info, x: Info | None, y: Info | None, **_: Any) -> str | None:
+    if y is None or y.value is None or y.value.size != 1 or float(y.value.reshape(())) not in _POWERS:
+        return "neither a square nor a cube"
     return "the result has another shape" if x is not None and x.shape != out.shape else float32_refused(out, x)
 
 
-def _bind_square(pool: ConstantPool, out: Array, x: Array, _: Array, **__: Any) -> Call:
-    return Call(map_unary, (flat(x), flat(out), SQUARE))
+def _bind_power(pool: ConstantPool, out: Array, x: Array, y: Array, **_: Any) -> Call:
+    return Call(map_unary, (flat(x), flat(out), _POWERS[float(y.reshape(()))]))
 
 
+fast(prelu, when=_refused, layout="any", in_place=True)(_bind(SLOPE))
 for _function in functions("Pow", since=7):
-    fast(_function, when=_square_refused, layout="any", in_place=True)(_bind_square)
+    fast(_function, when=_power_refused, layout="any", in_place=True)(_bind_power)
 for _name, _code in _CODES.items():
     # before opset 7 all of these except Min and Max broadcast by other rules
     for _function in functions(_name, since=1 if _name in ("Min", "Max") else 7):

@@ -6,13 +6,23 @@ import math
 from collections.abc import Callable
 from typing import Any
 
-import numpy as np
-
 from tinyonnx import ops  # noqa: F401  registers the operators
 from tinyonnx.codegen.kernel import jit, kernel, share
 from tinyonnx.ir import Array
 from tinyonnx.kernels._common import flat, float32_refused
-from tinyonnx.kernels.rows import MAXIMUM, MEAN, MINIMUM, REDUCTIONS, reduced_axes
+from tinyonnx.kernels.rows import (
+    LENGTH,
+    LOG_SUM_EXP,
+    MAXIMUM,
+    MINIMUM,
+    PRODUCT,
+    REDUCTIONS,
+    SUM_OF_SIZES,
+    SUM_OF_SQUARES,
+    finish,
+    prepare,
+    reduced_axes,
+)
 from tinyonnx.registry import Call, Info, fast, functions
 from tinyonnx.runtime.constants import ConstantPool
 
@@ -26,8 +36,11 @@ _ROWS = 128
 
 @jit
 def accumulate(row: Array, results: Array, code: int) -> None:
-    """Add a row to the results, or combine it by maximum or minimum; a result with NaN is NaN."""
-    if code == MAXIMUM:
+    """Add a row to the results, or multiply or combine it by maximum or minimum; a result with NaN is NaN."""
+    if code == PRODUCT:
+        for k in range(results.shape[0]):
+            results[k] *= row[k]
+    elif code == MAXIMUM:
         for k in range(results.shape[0]):
             a, b = row[k], results[k]
             results[k] = b if b > a or b != b else a
@@ -51,10 +64,14 @@ def copy_row(row: Array, out: Array) -> None:
 def reduce_columns(
     x: Array, out: Array, n: int, columns: int, code: int, scratch: Array, part: int, parts: int
 ) -> None:  # fmt: skip
-    """Compute out[m, c] = sum, mean, maximum or minimum of x[m, :, c], `n` numbers; scratch holds partial sums."""
+    """Compute out[m, c] = the reduction `code` of x[m, :, c], `n` numbers.
+
+    Scratch holds partial results and, for sums of functions, a row of these.
+    """
     blocks = (columns + _COLUMNS - 1) // _COLUMNS
     first, end = share(out.shape[0] // columns * blocks, part, parts)
     room = scratch.shape[0] // parts * part
+    mapped = code in (SUM_OF_SIZES, LENGTH, SUM_OF_SQUARES)
     for item in range(first, end):
         matrix, column = item // blocks, item % blocks * _COLUMNS
         count = min(_COLUMNS, columns - column)
@@ -63,15 +80,21 @@ def reduce_columns(
         start = matrix * n * columns + column
         for row in range(0, n, _ROWS):
             copy_row(x[start + row * columns : start + row * columns + count], partial)
+            if mapped:
+                prepare(partial, partial, code)
             for r in range(row + 1, min(row + _ROWS, n)):
-                accumulate(x[start + r * columns : start + r * columns + count], partial, code)
+                here = x[start + r * columns : start + r * columns + count]
+                if mapped:
+                    numbers = scratch[room + _COLUMNS : room + _COLUMNS + count]
+                    prepare(here, numbers, code)
+                    accumulate(numbers, partial, code)
+                else:
+                    accumulate(here, partial, code)
             if row == 0:
                 copy_row(partial, target)
             else:
                 accumulate(partial, target, code)
-        if code == MEAN:
-            for k in range(count):
-                target[k] /= np.float32(n)
+        finish(target, n, code)
 
 
 # -- operators --------------------------------------------------------------------------
@@ -96,11 +119,13 @@ def _bind(code: int) -> Callable[..., Call]:
     ) -> Call:
         chosen = [int(a) % x.ndim for a in (given.ravel() if given is not None else axes)]
         n, columns = math.prod(x.shape[a] for a in chosen), math.prod(x.shape[max(chosen) + 1 :])
-        return Call(reduce_columns, (flat(x), flat(out), n, columns, code), scratch=_COLUMNS)
+        return Call(reduce_columns, (flat(x), flat(out), n, columns, code), scratch=2 * _COLUMNS)
 
     return bind
 
 
 for _name, _code in REDUCTIONS.items():
+    if _code == LOG_SUM_EXP:
+        continue  # its shift would need another pass over the columns
     for _function in functions(_name):
         fast(_function, when=_refused, layout="row_major")(_bind(_code))

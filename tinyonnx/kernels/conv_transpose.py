@@ -19,6 +19,7 @@ from tinyonnx.kernels._common import (
     Convolution,
     Geometry,
     Image,
+    flat,
     float32_refused,
     geometry_of,
     geometry_refused,
@@ -87,6 +88,35 @@ def transposed(
                     add_columns(product, groups, g, x.width, layer.geometry, row)
 
 
+@kernel
+def transposed_depthwise(x: Image, layer: Convolution, out: Image, part: int, parts: int) -> None:
+    """Convolve each channel with a filter of its own; weights are [kernel rows, kernel columns, channels]."""
+    k_h, k_w, s_h, s_w, d_h, d_w, p_h, p_w = layer.geometry
+    c = x.channels
+    first, end = share(out.batch * out.height, part, parts)
+    for line in range(first, end):
+        item, y = line // out.height, line % out.height
+        row = out.data[line * out.width * c : (line + 1) * out.width * c]
+        for z in range(out.width):
+            pixel = row[z * c : z * c + c]
+            for k in range(c):
+                pixel[k] = layer.bias[k]
+        for i in range(k_h):
+            shifted = y + p_h - i * d_h
+            if shifted < 0 or shifted % s_h != 0 or shifted // s_h >= x.height:
+                continue
+            x_line = (item * x.height + shifted // s_h) * x.width * c
+            for j in range(k_w):
+                start, w = j * d_w - p_w, (i * k_w + j) * c
+                weights = layer.data[w : w + c]
+                q0, q1 = inside(start, s_w, x.width, out.width)
+                for q in range(q0, q1):
+                    o, at = (q * s_w + start) * c, x_line + q * c
+                    target, source = row[o : o + c], x.data[at : at + c]
+                    for k in range(c):
+                        target[k] += source[k] * weights[k]
+
+
 # -- operators --------------------------------------------------------------------------
 
 
@@ -112,6 +142,27 @@ def _pack(w: Array, groups: int) -> Array:
         for group in np.split(w, groups)
         for i in range(w.shape[2])
     ])  # fmt: skip
+
+
+def _depthwise_refused(
+    out: Info, x: Info | None, w: Info | None, b: Info | None = None, *, geometry: ConvTransposeAttributes
+) -> str | None:
+    reason = _refused(out, x, w, b, geometry=geometry)
+    if reason is not None or x is None or w is None or x.shape is None or w.shape is None:
+        return reason
+    return None if w.shape[1] == 1 and 1 < geometry.group == x.shape[1] else "several channels or filters in a group"
+
+
+@fast(conv_transpose, when=_depthwise_refused, by_item=True)
+def bind_depthwise(
+    pool: ConstantPool, out: Array, x: Array, w: Array, b: Array | None = None, *, geometry: ConvTransposeAttributes
+) -> Call:
+    """Bind a transposed convolution with one filter for each channel."""
+    numbers = geometry_of(conv_transpose_windows(x, w, b, geometry=geometry))
+    channels = x.shape[1]
+    packed = pool.derive(("conv transpose by channel",), lambda w: w.reshape(channels, -1).T.reshape(-1).copy(), w)
+    bias = np.zeros(channels, np.float32) if b is None else b
+    return Call(transposed_depthwise, (image(x), Convolution(packed, flat(bias), NO_EPILOGUE, numbers), image(out)))
 
 
 @fast(conv_transpose, when=_refused, by_item=True)

@@ -18,6 +18,7 @@ from tinyonnx.ir import Array
 from tinyonnx.kernels._common import flat
 from tinyonnx.kernels._strided import RANK, Axes, bits, movable, rank_refused
 from tinyonnx.kernels.move import bind_gather as _bind_gather_of_constant_indices  # noqa: F401  is registered before
+from tinyonnx.ops.fused import table_rows
 from tinyonnx.ops.index import gather, gather_elements, gather_nd, one_hot, scatter, scatter_elements, scatter_nd
 from tinyonnx.registry import Call, Info, fast
 from tinyonnx.runtime.constants import ConstantPool
@@ -113,6 +114,20 @@ def gather_rows(
             here, there = x[source : source + size], out[item * size : (item + 1) * size]
             for k in range(size):
                 there[k] = here[k]
+
+
+@kernel
+def pick_rows(
+    table: Array, numbers: Array, out: Array, rows: int, size: int, status: Array, part: int, parts: int
+) -> None:
+    """Copy the rows of a table with these numbers, which count from its start only."""
+    first, end = share(numbers.shape[0], part, parts)
+    for item in range(first, end):
+        number = numbers[item]
+        source = checked(number if number >= 0 else rows, rows, status) * size
+        here, there = table[source : source + size], out[item * size : (item + 1) * size]
+        for k in range(size):
+            there[k] = here[k]
 
 
 @kernel
@@ -227,6 +242,13 @@ def bind_gather(pool: ConstantPool, out: Array, x: Array, indices: Array, *, axi
     axis %= x.ndim
     size = math.prod(x.shape[axis + 1 :])
     return Call(gather_rows, (_memory(x), flat(indices), bits(out), x.shape[axis], size, status))
+
+
+@fast(table_rows, when=_refused, layout="row_major", reports=True)
+def bind_table_rows(pool: ConstantPool, out: Array, table: Array, ids: Array, *, status: Array) -> Call:
+    """Bind the copying of rows."""
+    size = math.prod(table.shape[1:])
+    return Call(pick_rows, (_memory(table), flat(ids), bits(out), table.shape[0], size, status))
 
 
 def _along_refused(

@@ -18,7 +18,7 @@ from tinyonnx.codegen.byte_tiles import (
 )
 from tinyonnx.codegen.kernel import jit, kernel, share
 from tinyonnx.ir import Array
-from tinyonnx.kernels._common import Geometry, Image, flat, geometry_of, image
+from tinyonnx.kernels._common import Geometry, Image, flat, geometry_of, image, temporary
 from tinyonnx.kernels._quantized import bytes_refused, one_number_refused, scales_refused
 from tinyonnx.kernels._strided import Axes, Strided, grid_part, grid_parts, rank_refused, row_start, walk
 from tinyonnx.kernels.broadcast import is_dense
@@ -114,21 +114,32 @@ def find_maxima(x: Image, out: Image, geometry: Geometry, sign: int, part: int, 
 
 @kernel
 def find_means(
-    x: Array, batch: int, pixels: int, channels: int, scaling: Scaling, out: Array, part: int, parts: int
+    x: Array, batch: int, pixels: int, channels: int, scaling: Scaling, totals: Array, out: Array, part: int, parts: int
 ) -> None:
-    """Compute out[batch, channels] = requantised means of the images x[batch, pixels, channels]; sums are exact."""
+    """Compute out[batch, channels] = requantised means of the images x[batch, pixels, channels]; sums are exact.
+
+    `totals` has room for a sum for each mean.
+    """
     sign, y_sign, n = scaling.x_sign, scaling.y_sign, batch * channels
     factor, scale = scaling.x_scale[0] / np.float32(pixels), scaling.y_scale[0]
     shift = pixels * (np.int64(scaling.x_zero[0]) ^ sign)
     zero = (np.int64(scaling.y_zero[0]) ^ y_sign) - y_sign
     low, high = np.float32(-y_sign - zero), np.float32(255 - y_sign - zero)
     first, end = share((n + _LINE - 1) // _LINE, part, parts)
-    for i in range(first * _LINE, min(end * _LINE, n)):
+    i, stop = first * _LINE, min(end * _LINE, n)
+    while i < stop:
+        count = min(_LINE, channels - i % channels, stop - i)
         at = i // channels * pixels * channels + i % channels
-        total = np.int64(0)
+        sums = totals[i : i + count]
+        for k in range(count):
+            sums[k] = 0
         for p in range(pixels):
-            total += np.int64(x[at + p * channels]) ^ sign
-        out[i] = to_byte(np.float32(total - shift) * factor / scale, low, high, zero)
+            row = x[at + p * channels : at + p * channels + count]
+            for k in range(count):
+                sums[k] += np.int64(row[k]) ^ sign
+        for k in range(count):
+            out[i + k] = to_byte(np.float32(sums[k] - shift) * factor / scale, low, high, zero)
+        i += count
 
 
 # -- tables -----------------------------------------------------------------------------
@@ -236,7 +247,8 @@ def bind_means(
     """Bind the means over all spatial axes."""
     batch, channels = x.shape[:2]
     scaling = scaling_of(x, x_zero, x_scale, y_scale, y_zero)
-    return Call(find_means, (raw(x), batch, x.size // (batch * channels), channels, scaling, raw(out)))
+    totals = temporary(batch * channels, np.int64)
+    return Call(find_means, (raw(x), batch, x.size // (batch * channels), channels, scaling, totals, raw(out)))
 
 
 def _maxima_refused(out: Info, x: Info | None, *, geometry: PoolAttributes, storage_order: int = 0) -> str | None:

@@ -15,6 +15,7 @@ from tinyonnx import ops  # noqa: F401  registers the operators
 from tinyonnx.codegen.kernel import jit, kernel, share
 from tinyonnx.ir import Array
 from tinyonnx.kernels._common import Image, float32_refused, image, temporary
+from tinyonnx.kernels._strided import bits, movable
 from tinyonnx.ops import resize as meaning
 from tinyonnx.registry import Call, Info, fast
 from tinyonnx.runtime.constants import ConstantPool
@@ -191,22 +192,31 @@ def resample(x: Image, out: Image, rows: Sampling, columns: Sampling, part: int,
         for z in range(out.width):
             o, across_z = (line * out.width + z) * c, z * columns.taps
             result = out.data[o : o + c]
-            if down == 1 and across == 1:
-                at = ((item * x.height + rows.sources[y]) * x.width + columns.sources[across_z]) * c
-                pixel = x.data[at : at + c]
-                for k in range(c):
-                    result[k] = pixel[k]
-            else:
-                for k in range(c):
-                    result[k] = _ZERO
-                for i in range(down):
-                    base = (item * x.height + rows.sources[y + i]) * x.width
-                    for j in range(across):
-                        at = (base + columns.sources[across_z + j]) * c
-                        weight = rows.weights[y + i] * columns.weights[across_z + j]
-                        pixel = x.data[at : at + c]
-                        for k in range(c):
-                            result[k] += weight * pixel[k]
+            for k in range(c):
+                result[k] = _ZERO
+            for i in range(down):
+                base = (item * x.height + rows.sources[y + i]) * x.width
+                for j in range(across):
+                    at = (base + columns.sources[across_z + j]) * c
+                    weight = rows.weights[y + i] * columns.weights[across_z + j]
+                    pixel = x.data[at : at + c]
+                    for k in range(c):
+                        result[k] += weight * pixel[k]
+
+
+@kernel
+def repeat_pixels(x: Image, out: Image, rows: Sampling, columns: Sampling, part: int, parts: int) -> None:
+    """Copy out[y, z] = x[rows.sources[y], columns.sources[z]], pixels of integers of any size."""
+    c = x.channels
+    first, end = share(out.batch * out.height, part, parts)
+    for line in range(first, end):
+        item, y = line // out.height, line % out.height
+        base = (item * x.height + rows.sources[y]) * x.width
+        for z in range(out.width):
+            o, at = (line * out.width + z) * c, (base + columns.sources[z]) * c
+            result, pixel = out.data[o : o + c], x.data[at : at + c]
+            for k in range(c):
+                result[k] = pixel[k]
 
 
 # -- operators --------------------------------------------------------------------------
@@ -224,6 +234,8 @@ def _refused(
         return "batch or channels are resized"
     if mode not in ("nearest", "linear", "cubic") or coordinate_transformation_mode == "tf_crop_and_resize":
         return f"mode {mode}, {coordinate_transformation_mode}"
+    if mode == "nearest" and movable(x.dtype) and x.dtype == out.dtype:
+        return None
     return float32_refused(out, x)
 
 
@@ -268,7 +280,11 @@ def bind_resize_10(pool: ConstantPool, out: Array, x: Array, scales: Array, *, m
 def _calls(out: Array, x: Array, chosen: dict[int, tuple[meaning.Axis, Interpolation]]) -> list[Call]:
     down, rows = _taps_of(x, x.ndim - 2, chosen)
     across, columns = _taps_of(x, x.ndim - 1, chosen)
-    return [down, across, Call(resample, (image(x), image(out), rows, columns))]
+    source, target = image(x), image(out)
+    if all(rule.mode == NEAREST for _, rule in chosen.values()):
+        source, target = (each._replace(data=bits(each.data)) for each in (source, target))
+        return [down, across, Call(repeat_pixels, (source, target, rows, columns))]
+    return [down, across, Call(resample, (source, target, rows, columns))]
 
 
 def _taps_of(x: Array, at: int, chosen: dict[int, tuple[meaning.Axis, Interpolation]]) -> tuple[Call, Sampling]:

@@ -4,42 +4,52 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
 from tinyonnx import ops  # noqa: F401  registers the operators
 from tinyonnx.codegen.kernel import jit, kernel, share
+from tinyonnx.codegen.primitives import LANES
+from tinyonnx.codegen.row_tiles import exponentials
 from tinyonnx.ir import Array
 from tinyonnx.kernels._common import flat, float32_refused
-from tinyonnx.kernels.elementwise import exp
-from tinyonnx.ops.activation import softmax, softmax_1
-from tinyonnx.ops.norm import layer_normalization, rms_normalization
+from tinyonnx.ops.activation import log_softmax, softmax, softmax_1
 from tinyonnx.registry import Call, Info, fast, functions
 from tinyonnx.runtime.constants import ConstantPool
 
 _ZERO, _ONE = np.float32(0), np.float32(1)
-_LANES = 16
+_LARGEST = np.finfo(np.float32).max
+PARTIAL = 16
 """Number of partial sums; they vectorise, unlike a single sum, and have smaller rounding errors."""
 
-_BLOCK = 256 * _LANES
+_STEP = 4 * PARTIAL
+"""Numbers that are added to each other first: to load and store a partial sum takes as long as adding four numbers."""
+
+BLOCK = 256 * PARTIAL
 """Numbers per block: a block is summed in float32, the sums of blocks in float64."""
 
 
 @jit
 def total(row: Array, partial: Array) -> Any:
-    """Return the sum of a row; `partial` has room for _LANES numbers."""
+    """Return the sum of a row; `partial` has room for PARTIAL numbers."""
     n = row.shape[0]
-    whole = n // _LANES * _LANES
+    whole = n // PARTIAL * PARTIAL
     result = 0.0
-    for start in range(0, whole, _BLOCK):
-        for k in range(_LANES):
+    for start in range(0, whole, BLOCK):
+        for k in range(PARTIAL):
             partial[k] = _ZERO
-        for i in range(start, min(start + _BLOCK, whole), _LANES):
-            here = row[i : i + _LANES]
-            for k in range(_LANES):
+        stop = min(start + BLOCK, whole)
+        even = start + (stop - start) // _STEP * _STEP
+        for i in range(start, even, _STEP):
+            here = row[i : i + _STEP]
+            for k in range(PARTIAL):
+                partial[k] += (here[k] + here[PARTIAL + k]) + (here[2 * PARTIAL + k] + here[3 * PARTIAL + k])
+        for i in range(even, stop, PARTIAL):
+            here = row[i : i + PARTIAL]
+            for k in range(PARTIAL):
                 partial[k] += here[k]
-        for k in range(_LANES):
+        for k in range(PARTIAL):
             result += partial[k]
     for i in range(whole, n):
         result += row[i]
@@ -47,106 +57,210 @@ def total(row: Array, partial: Array) -> Any:
 
 
 @jit
+def greater(a: Any, b: Any) -> Any:
+    """Return the greater number, NaN if one of them is NaN."""
+    return a if a > b or a != a else b
+
+
+@jit
 def extreme(row: Array, partial: Array, sign: Any) -> Any:
     """Return the maximum of a row, or the minimum if `sign` is -1; NaN if it has a NaN. `partial` as in `total`."""
     n = row.shape[0]
-    for k in range(_LANES):
+    for k in range(PARTIAL):
         partial[k] = sign * row[0]
-    whole = n // _LANES * _LANES
-    for i in range(0, whole, _LANES):
-        here = row[i : i + _LANES]
-        for k in range(_LANES):
-            a, b = sign * here[k], partial[k]
-            partial[k] = b if b > a or b != b else a
+    whole, even = n // PARTIAL * PARTIAL, n // _STEP * _STEP
+    for i in range(0, even, _STEP):
+        here = row[i : i + _STEP]
+        for k in range(PARTIAL):
+            first = greater(sign * here[k], sign * here[PARTIAL + k])
+            second = greater(sign * here[2 * PARTIAL + k], sign * here[3 * PARTIAL + k])
+            partial[k] = greater(partial[k], greater(first, second))
+    for i in range(even, whole, PARTIAL):
+        here = row[i : i + PARTIAL]
+        for k in range(PARTIAL):
+            partial[k] = greater(partial[k], sign * here[k])
     result = sign * row[0]
     for i in range(whole, n):
-        v = sign * row[i]
-        result = result if result > v or result != result else v
-    for k in range(_LANES):
-        result = result if result > partial[k] or result != result else partial[k]
+        result = greater(result, sign * row[i])
+    for k in range(PARTIAL):
+        result = greater(result, partial[k])
     return sign * result
+
+
+_ROOM = PARTIAL + BLOCK + LANES
+"""Scratch for partial sums and a block, whose last vector may reach beyond it."""
+
+SUM, MEAN, MAXIMUM, MINIMUM, SUM_OF_SIZES, LENGTH, SUM_OF_SQUARES, LOG_SUM, LOG_SUM_EXP, PRODUCT = range(10)
+"""Reductions."""
+
+
+@jit
+def prepare(row: Array, out: Array, code: int) -> None:
+    """Compute the numbers that a reduction adds up: sizes, squares, or the elements themselves; `out` may be `row`."""
+    n = out.shape[0]
+    if code == SUM_OF_SIZES:
+        for i in range(n):
+            out[i] = abs(row[i])
+    elif code in (LENGTH, SUM_OF_SQUARES):
+        for i in range(n):
+            out[i] = row[i] * row[i]
+    else:
+        for i in range(n):
+            out[i] = row[i]
+
+
+@jit
+def prepared_total(row: Array, code: int, partial: Array, block: Array) -> Any:
+    """Return the sum of the numbers that `prepare` computes, a block at a time."""
+    result, n = 0.0, row.shape[0]
+    for start in range(0, n, BLOCK):
+        here = row[start : min(start + BLOCK, n)]
+        numbers = block[: here.shape[0]]
+        prepare(here, numbers, code)
+        result += total(numbers, partial)
+    return np.float32(result)
+
+
+@jit
+def exponential_total(row: Array, shift: Any, scratch: Array, room: int, out: Array) -> Any:
+    """Return Σ e^(row[i] - shift); store the powers in `out` unless it is empty.
+
+    Scratch holds a number and a block from `room` on.
+    """
+    result, n = 0.0, row.shape[0]
+    first = room + PARTIAL
+    for start in range(0, n, BLOCK):
+        count = min(BLOCK, n - start)
+        here, block = row[start : start + count], scratch[first : first + count]
+        for i in range(count):
+            block[i] = here[i]
+        exponentials(scratch, first, count, _ONE, shift, scratch, room)
+        result += scratch[room]
+        if out.shape[0] > 0:
+            target = out[start : start + count]
+            for i in range(count):
+                target[i] = block[i]
+    return np.float32(result)
+
+
+@jit
+def product(row: Array, partial: Array) -> Any:
+    """Return the product of a row; `partial` as in `total`."""
+    n = row.shape[0]
+    whole = n // PARTIAL * PARTIAL
+    for k in range(PARTIAL):
+        partial[k] = _ONE
+    for i in range(0, whole, PARTIAL):
+        here = row[i : i + PARTIAL]
+        for k in range(PARTIAL):
+            partial[k] *= here[k]
+    result = _ONE
+    for k in range(PARTIAL):
+        result *= partial[k]
+    for i in range(whole, n):
+        result *= row[i]
+    return result
 
 
 @kernel
 def softmax_rows(x: Array, out: Array, rows: int, n: int, scratch: Array, part: int, parts: int) -> None:
-    """Compute out[r] = e^(x[r] - max x[r]) divided by its sum, for rows of `n`; scratch is for partial sums."""
+    """Compute out[r] = e^(x[r] - max x[r]) divided by its sum, for rows of `n`; scratch as in `reduce_rows`."""
     first, end = share(rows, part, parts)
     room = scratch.shape[0] // parts * part
-    partial = scratch[room : room + _LANES]
+    partial = scratch[room : room + PARTIAL]
     for r in range(first, end):
         source, row = x[r * n : r * n + n], out[r * n : r * n + n]
-        top = extreme(source, partial, _ONE)
-        for i in range(n):
-            row[i] = source[i] - top
-        for i in range(n):
-            row[i] = exp(row[i])
-        scale = _ONE / total(row, partial)
+        scale = _ONE / exponential_total(source, extreme(source, partial, _ONE), scratch, room, row)
         for i in range(n):
             row[i] *= scale
 
 
-class NormalisedRows(NamedTuple):
-    """The number of rows, their length, and whether their mean is subtracted."""
-
-    rows: int
-    n: int
-    centred: int
-
-
 @kernel
-def normalise_rows(
-    x: Array,
-    scale: Array,
-    shift: Array,
-    out: Array,
-    size: NormalisedRows,
-    epsilon: Any,
-    scratch: Array,
-    part: int,
-    parts: int,
-) -> None:
-    """Compute out[r] = (x[r] - mean) / √(variance + epsilon) · scale + shift; without centring the mean is 0.
-
-    Scratch holds partial sums and a row of squares per share.
-    """
-    rows, n, centred = size
+def log_softmax_rows(x: Array, out: Array, rows: int, n: int, scratch: Array, part: int, parts: int) -> None:
+    """Compute out[r] = x[r] - max x[r] - log Σ e^(x[r] - max x[r]), for rows of `n`; scratch as in `reduce_rows`."""
     first, end = share(rows, part, parts)
     room = scratch.shape[0] // parts * part
-    partial, squares = scratch[room : room + _LANES], scratch[room + _LANES : room + _LANES + n]
-    count = np.float32(n)
+    partial = scratch[room : room + PARTIAL]
     for r in range(first, end):
         source, row = x[r * n : r * n + n], out[r * n : r * n + n]
-        mean = total(source, partial) / count if centred else _ZERO
+        top = extreme(source, partial, _ONE)
+        shift = np.log(exponential_total(source, top, scratch, room, row[:0]))
         for i in range(n):
-            row[i] = source[i] - mean
-        for i in range(n):
-            squares[i] = row[i] * row[i]
-        inverse = _ONE / np.sqrt(total(squares, partial) / count + epsilon)
-        for i in range(n):
-            row[i] *= inverse
-        for i in range(n):
-            row[i] *= scale[i]
-        for i in range(n):
-            row[i] += shift[i]
+            row[i] = (source[i] - top) - shift
 
 
-SUM, MEAN, MAXIMUM, MINIMUM = range(4)
+@jit
+def reduce_short(row: Array, code: int) -> Any:
+    """Return the reduction of a row shorter than a block of partial sums; not LOG_SUM_EXP."""
+    result = row[0]
+    if code == SUM_OF_SIZES:
+        result = abs(result)
+    elif code in (LENGTH, SUM_OF_SQUARES):
+        result *= result
+    for i in range(1, row.shape[0]):
+        v = row[i]
+        if code == MAXIMUM:
+            result = result if result > v or result != result else v
+        elif code == MINIMUM:
+            result = result if result < v or result != result else v
+        elif code == PRODUCT:
+            result *= v
+        elif code == SUM_OF_SIZES:
+            result += abs(v)
+        elif code in (LENGTH, SUM_OF_SQUARES):
+            result += v * v
+        else:
+            result += v
+    return result
+
+
+@jit
+def reduce_long(row: Array, code: int, scratch: Array, room: int) -> Any:
+    """Return the reduction of a row; LENGTH and LOG_SUM without the root and the logarithm."""
+    partial = scratch[room : room + PARTIAL]
+    if code == MAXIMUM:
+        return extreme(row, partial, _ONE)
+    if code == MINIMUM:
+        return extreme(row, partial, -_ONE)
+    if code == PRODUCT:
+        return product(row, partial)
+    if code in (SUM_OF_SIZES, LENGTH, SUM_OF_SQUARES):
+        return prepared_total(row, code, partial, scratch[room + PARTIAL : room + PARTIAL + BLOCK])
+    return total(row, partial)
+
+
+@jit
+def finish(results: Array, n: int, code: int) -> None:
+    """Turn sums into means, lengths or logarithms."""
+    if code == MEAN:
+        for i in range(results.shape[0]):
+            results[i] /= np.float32(n)
+    elif code == LENGTH:
+        for i in range(results.shape[0]):
+            results[i] = np.sqrt(results[i])
+    elif code == LOG_SUM:
+        for i in range(results.shape[0]):
+            results[i] = np.log(results[i])
 
 
 @kernel
 def reduce_rows(x: Array, out: Array, n: int, code: int, scratch: Array, part: int, parts: int) -> None:
-    """Compute out[r] = sum, mean, maximum or minimum of x[r], for rows of `n`; scratch holds partial sums per share."""
+    """Compute out[r] = the reduction `code` of x[r], for rows of `n`; scratch is for partial sums and a block."""
     first, end = share(out.shape[0], part, parts)
     room = scratch.shape[0] // parts * part
-    partial = scratch[room : room + _LANES]
     for r in range(first, end):
         row = x[r * n : r * n + n]
-        if code == SUM:
-            out[r] = total(row, partial)
-        elif code == MEAN:
-            out[r] = total(row, partial) / np.float32(n)
+        if code == LOG_SUM_EXP:
+            top = extreme(row, scratch[room : room + PARTIAL], _ONE)
+            # of numbers that are not finite the greatest, or NaN, is the result
+            finite = abs(top) <= _LARGEST
+            out[r] = np.log(exponential_total(row, top, scratch, room, row[:0])) + top if finite else top
+        elif 0 < n < PARTIAL:
+            out[r] = reduce_short(row, code)
         else:
-            out[r] = extreme(row, partial, _ONE if code == MAXIMUM else -_ONE)
+            out[r] = reduce_long(row, code, scratch, room)
+    results = out[first:end]
+    finish(results, n, code)
 
 
 # -- operators --------------------------------------------------------------------------
@@ -170,6 +284,13 @@ def bind_softmax(pool: ConstantPool, out: Array, x: Array, **_: Any) -> Call:
     return _softmax(out, x, x.shape[-1])
 
 
+@fast(log_softmax, when=_softmax_refused, layout="row_major")
+def bind_log_softmax(pool: ConstantPool, out: Array, x: Array, **_: Any) -> Call:
+    """Bind the logarithm of softmax over the last axis."""
+    n = x.shape[-1]
+    return Call(log_softmax_rows, (flat(x), flat(out), x.size // n, n), scratch=_ROOM)
+
+
 def _softmax_1_refused(out: Info, x: Info | None, *, axis: int = 1) -> str | None:
     if x is None or x.shape is None or not -x.ndim <= axis < x.ndim:
         return "the axis is out of range"
@@ -183,57 +304,21 @@ def bind_softmax_1(pool: ConstantPool, out: Array, x: Array, *, axis: int = 1) -
 
 
 def _softmax(out: Array, x: Array, n: int) -> Call:
-    return Call(softmax_rows, (flat(x), flat(out), x.size // n, n), scratch=_LANES)
+    return Call(softmax_rows, (flat(x), flat(out), x.size // n, n), scratch=_ROOM)
 
 
-def _normalisation_refused(
-    out: Info, x: Info | None, scale: Info | None, b: Info | None = None, *, axis: int = -1, stash_type: int = 1,
-    **_: Any,
-) -> str | None:  # fmt: skip
-    if scale is None or scale.value is None or (b is not None and b.value is None):
-        return "scale or shift is not constant"
-    if x is None or x.shape is None or not -x.ndim <= axis < x.ndim:
-        return "the axis is out of range"
-    if any(v is not None and v.ndim > x.ndim - axis % x.ndim for v in (scale, b)):
-        return "scale or shift has axes that are not normalised"
-    return _refused(out, x, scale, b)
-
-
-def _normalisation(
-    pool: ConstantPool, out: Array, x: Array, scale: Array, b: Array | None, axis: int, epsilon: float, centred: bool
-) -> Call:  # fmt: skip
-    """Bind a normalisation; scale and shift are broadcast to the normalised axes."""
-    normal = x.shape[axis % x.ndim :]
-    n = math.prod(normal)
-
-    def spread(factors: Array) -> Array:
-        return np.broadcast_to(factors, normal).reshape(-1).copy()
-
-    key = ("layer normalization", normal)
-    shift = np.zeros(n, np.float32) if b is None else pool.derive(key, spread, b)
-    size = NormalisedRows(x.size // n, n, int(centred))
-    arguments = (flat(x), pool.derive(key, spread, scale), shift, flat(out), size, np.float32(epsilon))
-    return Call(normalise_rows, arguments, scratch=_LANES + n)
-
-
-@fast(layer_normalization, when=_normalisation_refused, layout="row_major")
-def bind_layer_normalization(
-    pool: ConstantPool, out: Array, x: Array, scale: Array, b: Array | None = None, *, axis: int = -1,
-    epsilon: float = 1e-5, **_: Any,
-) -> Call:  # fmt: skip
-    """Bind the normalisation by mean and variance."""
-    return _normalisation(pool, out, x, scale, b, axis, epsilon, centred=True)
-
-
-@fast(rms_normalization, when=_normalisation_refused, layout="row_major")
-def bind_rms_normalization(
-    pool: ConstantPool, out: Array, x: Array, scale: Array, *, axis: int = -1, epsilon: float = 1e-5, **_: Any
-) -> Call:
-    """Bind the normalisation by the mean square."""
-    return _normalisation(pool, out, x, scale, None, axis, epsilon, centred=False)
-
-
-REDUCTIONS = {"ReduceSum": SUM, "ReduceMean": MEAN, "ReduceMax": MAXIMUM, "ReduceMin": MINIMUM}
+REDUCTIONS = {
+    "ReduceSum": SUM,
+    "ReduceMean": MEAN,
+    "ReduceMax": MAXIMUM,
+    "ReduceMin": MINIMUM,
+    "ReduceL1": SUM_OF_SIZES,
+    "ReduceL2": LENGTH,
+    "ReduceSumSquare": SUM_OF_SQUARES,
+    "ReduceLogSum": LOG_SUM,
+    "ReduceLogSumExp": LOG_SUM_EXP,
+    "ReduceProd": PRODUCT,
+}
 
 
 def reduced_axes(x: Info | None, given: Info | None, axes: Any, noop_with_empty_axes: int) -> set[int] | str:
@@ -264,7 +349,8 @@ def _reduction_refused(
 
 def _bind_reduction(code: int) -> Callable[..., Call]:
     def bind(pool: ConstantPool, out: Array, x: Array, *_: Array | None, **__: Any) -> Call:
-        return Call(reduce_rows, (flat(x), flat(out), x.size // out.size, code), scratch=_LANES)
+        room = PARTIAL if code in (SUM, MEAN, MAXIMUM, MINIMUM, PRODUCT) else _ROOM
+        return Call(reduce_rows, (flat(x), flat(out), x.size // out.size, code), scratch=room)
 
     return bind
 

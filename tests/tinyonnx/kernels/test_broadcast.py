@@ -43,5 +43,15 @@ def test_in_place(name: str) -> None:
 def test_square_and_long_rows() -> None:
     x = noise(0, 3, 10000)
     assert_close(*run("Pow", x, np.array(2, np.float32)), tolerance=0)
+    assert_close(*run("Pow", x, np.array([[3]], np.float32)), tolerance=2e-7)
     assert_close(*run("Mul", x, noise(1, 3, 1)), tolerance=0)
     assert_close(*run("Mul", x, noise(1, 10000)), tolerance=0)
+
+
+@pytest.mark.parametrize("layout", ["row_major", "channels_last"])
+@pytest.mark.parametrize("shape", [(5, 1, 1), (1,), (2, 5, 3, 40), (40,), (3, 1)])
+def test_slopes_of_negative_numbers(layout: str, shape: tuple[int, ...]) -> None:
+    x = noise(0, 2, 5, 3, 40)
+    x[0, 0, 0, :3], x[1, 4, 2, 5] = (np.nan, np.inf, 0), -0.0
+    assert_close(*run("PRelu", x, noise(1, *shape), layout=layout), tolerance=0)
+    assert_close(*run("PRelu", x, noise(1, *shape), layout=layout, in_place=True), tolerance=0)

@@ -13,6 +13,7 @@ from tinyonnx.kernels.columns import _COLUMNS, _ROWS
 from tinyonnx.registry import Fast, Info, lookup
 
 OPS = ["ReduceSum", "ReduceMean", "ReduceMax", "ReduceMin"]
+RARE = ["ReduceL1", "ReduceL2", "ReduceSumSquare", "ReduceLogSum", "ReduceProd"]
 
 
 @pytest.mark.parametrize("op", OPS)
@@ -22,6 +23,16 @@ OPS = ["ReduceSum", "ReduceMean", "ReduceMax", "ReduceMin"]
 def test_shapes(op: str, columns: int, rows: int, keepdims: int) -> None:
     x = noise(0, 3, rows, columns) + np.float32(0.5)
     assert_close(*run(op, x, np.array([1]), keepdims=keepdims))
+
+
+@pytest.mark.filterwarnings("ignore:.*encountered in")
+@pytest.mark.parametrize("op", RARE)
+@pytest.mark.parametrize("rows", [1, 2, _ROWS + 1])
+def test_sums_of_functions_and_products(op: str, rows: int) -> None:
+    x = noise(0, 3, rows, _COLUMNS + 1) + np.float32(0.5)
+    x = np.abs(x) if op == "ReduceLogSum" else x
+    x[1, rows // 2, 5], x[2, 0, 7] = np.nan, -np.inf
+    assert_close(*run(op, x, np.array([1])))
 
 
 @pytest.mark.parametrize("axes", [[0], [0, 1], [1], [-3], [1, 2], [2, 1], [0, 1, 2]])

@@ -33,7 +33,10 @@ def test_geometry(data: st.DataObject) -> None:
     begin = [draw(st.integers(0, min(3, f - 1)), "begin") for f in full]
     end = [draw(st.integers(0, min(3, f - 1 - b)), "end") for f, b in zip(full, begin)]
     group = draw(st.sampled_from([1, 2, 3]), "group")
-    channels, filters = group * draw(st.sampled_from([1, 5, 16])), draw(st.sampled_from([1, 4, 17]), "filters")
+    depth, filters = draw(st.sampled_from([1, 5, 16]), "depth"), draw(st.sampled_from([1, 4, 17]), "filters")
+    if draw(st.booleans(), "one filter for each channel"):
+        group, depth, filters = draw(st.sampled_from([2, 17]), "channels"), 1, 1
+    channels = group * depth
     x, w = noise(0, draw(st.integers(1, 2), "batch"), channels, *spatial), noise(1, channels, filters, *kernel)
     b = noise(2, filters * group) if draw(st.booleans(), "bias") else None
     attributes: dict[str, Any] = {"pads": begin + end, "output_padding": extra}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -10,7 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.tinyonnx.kernels.fast import choose, run
+from tinyonnx.kernels import BoundKernel
+from tinyonnx.kernels.indexing import bind_table_rows
 from tinyonnx.registry import Info, lookup
+from tinyonnx.runtime.constants import ConstantPool
 
 SIZES = st.sampled_from([1, 2, 3, 5, 17])
 TYPES = st.sampled_from([np.float32, np.int64, np.bool_])
@@ -38,6 +42,24 @@ def test_gather(data: st.DataObject) -> None:
     indices = indices_of(draw, draw(st.lists(SIZES, max_size=2), "indices"), shape[axis])
     constants = draw(st.sampled_from([(), (0,)]), "constants")
     check("Gather", numbers(draw, shape, draw(TYPES, "type")), indices, axis=axis, constants=constants)
+
+
+@pytest.mark.parametrize("dtype", [np.int32, np.int64])
+@pytest.mark.parametrize("shape", [(), (1,), (17,), (2, 3)])
+def test_table_rows(shape: tuple[int, ...], dtype: Any) -> None:
+    ids = np.random.default_rng(0).integers(0, 7, shape).astype(dtype)
+    for row in ((), (5,), (2, 17)):
+        table = np.arange(7 * math.prod(row), dtype=np.float32).reshape(7, *row)
+        check("TableRows", table, ids, fused=True, constants=(0,))
+
+
+@pytest.mark.parametrize("number", [-1, 7])
+def test_a_number_of_no_row_is_reported(number: int) -> None:
+    table, ids, out = np.zeros((7, 2), np.float32), np.array([3, number]), np.zeros((2, 2), np.float32)
+    status = np.zeros(1, np.int64)
+    call = bind_table_rows(ConstantPool(), out, table, ids, status=status)
+    BoundKernel(call.kernel, call.args).run(0, 1)
+    assert status[0] == 1
 
 
 @given(data=st.data())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -43,6 +44,14 @@ def test_resize(data: st.DataObject) -> None:
     ))  # fmt: skip
 
 
+@pytest.mark.parametrize("dtype", [np.uint8, np.int8, np.bool_, np.float16, np.int64, np.float64])
+def test_nearest_pixels_of_any_type(dtype: type) -> None:
+    x = (noise(0, 2, 5, 4, 6) * 50).astype(dtype)
+    for scales in ([1, 1, 2, 2.5], [1, 1, 0.5, 3]):
+        actual, expected = run("Resize", x, None, np.array(scales, np.float32), constants=(2,), mode="nearest")
+        np.testing.assert_array_equal(actual, expected)
+
+
 def test_some_axes() -> None:
     x = noise(0, 2, 5, 4, 6)
     assert_close(*run("Resize", x, None, np.array([2.5], np.float32), constants=(2,), axes=[-1], mode="linear"))
@@ -66,3 +75,5 @@ def test_refusals() -> None:
     crop = {"coordinate_transformation_mode": "tf_crop_and_resize"}
     assert "crop" in str(choose(entry, out, [x, None, None, sizes], crop))
     assert "axes" in str(choose(entry, out, [Info(f4, (4, 5))], {}))
+    bytes_, small = Info(np.dtype(np.uint8), x.shape), Info(np.dtype(np.uint8), out.shape)
+    assert "uint8" in str(choose(entry, small, [bytes_, None, None, sizes], {"mode": "linear"}))

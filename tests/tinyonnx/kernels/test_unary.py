@@ -46,6 +46,15 @@ def test_exponential_to_both_ends() -> None:
     assert run("Exp", np.array([89, 200, -200], np.float32))[0].tolist() == [math.inf, math.inf, 0]
 
 
+def test_logarithm_of_all_sizes() -> None:
+    x = np.concatenate([np.geomspace(1e-45, 3e38, 40001), np.linspace(0.5, 2, 40001)]).astype(np.float32)
+    x = x[x != 1]
+    np.testing.assert_allclose(run("Log", x)[0], np.log(x.astype(np.float64)), rtol=3e-7)
+    with np.errstate(all="ignore"):
+        actual, _ = run("Log", np.array([0, -0.0, -1, -np.inf, np.inf, np.nan, 1], np.float32))
+    np.testing.assert_array_equal(actual, [-math.inf, -math.inf, math.nan, math.nan, math.inf, math.nan, 0])
+
+
 def test_error_function_is_accurate_near_zero() -> None:
     x = np.geomspace(1e-30, 5, 20001).astype(np.float32)
     exact = np.array([math.erf(v) for v in x])

@@ -368,8 +368,9 @@ def rotary_embedding(
     positions = _positions(position_ids, x.shape[0], x.shape[2], len(cos_cache))
     cos, sin = (widened(cache)[positions][:, None] for cache in (cos_cache, sin_cache))
     y = x.copy()
-    numbers = np.arange(rotated)
-    first, second = (numbers[::2], numbers[1::2]) if interleaved else np.split(numbers, 2)
+    half = rotated // 2
+    pairs = (slice(0, rotated, 2), slice(1, rotated, 2)), (slice(0, half), slice(half, rotated))
+    first, second = pairs[0 if interleaved else 1]
     real, imaginary = x[..., first], x[..., second]
     y[..., first] = real * cos - imaginary * sin
     y[..., second] = real * sin + imaginary * cos

@@ -106,16 +106,20 @@ def group_query_attention(
     ]
     keys = total if queries == total else int(max(lengths.max(initial=0), 1))
     ctx.check_size((batch, options.num_heads, queries, keys), np.float32)
-    k, v = (np.repeat(cache[:, :, :keys], options.num_heads // shared, axis=1) for cache in caches)
-    scores = (q @ k.swapaxes(2, 3)) * np.float32(options.scale or 1 / math.sqrt(size))
+    k, v = (cache[:, :, :keys] for cache in caches)
+    # the heads of a group follow each other: their queries are rows of one product
+    grouped = (batch, shared, options.num_heads // shared * queries)
+    scores = (q.reshape(*grouped, size) @ k.swapaxes(2, 3)) * np.float32(options.scale or 1 / math.sqrt(size))
+    scores = scores.reshape(batch, options.num_heads, queries, keys)
     if options.softcap > 0:
         scores = np.tanh(scores / np.float32(options.softcap)) * np.float32(options.softcap)
     if attention_bias is not None:
         _check_bias(attention_bias, (batch, options.num_heads, queries, keys))
         scores = scores + widened(attention_bias)[..., :keys]
-    scores = np.where(_visible(before, queries, keys, options.local_window_size), scores, np.float32(-np.inf))
-    y = _weights(scores, head_sink, options) @ v
-    outputs = [y.swapaxes(1, 2).reshape(batch, queries, -1), *caches]
+    if options.local_window_size > 0 or (before < keys - 1).any():
+        scores = np.where(_visible(before, queries, keys, options.local_window_size), scores, np.float32(-np.inf))
+    y = _weights(scores, head_sink, options).reshape(*grouped, keys) @ v
+    outputs = [y.reshape(batch, options.num_heads, queries, size).swapaxes(1, 2).reshape(batch, queries, -1), *caches]
     return tuple(output.astype(query.dtype, copy=False) for output in outputs)
 
 
@@ -143,7 +147,8 @@ def _cached(ctx: Context, name: str, past: Array | None, new: Array, before: Arr
     if batch and not 0 <= before.min() <= before.max() <= min(room, most - count):
         raise OpError(f"{name} has {room} positions, seqlens_k puts {count} new ones at {before.tolist()} of {most}")
     ctx.check_size((batch, heads, most, size), np.float32)
-    cache = np.zeros((batch, heads, most, size), new.dtype)
+    cache = np.empty((batch, heads, most, size), new.dtype)
+    cache[:, :, room:] = 0
     if past is not None:
         cache[:, :, :room] = past
     for item, at in enumerate(before):
