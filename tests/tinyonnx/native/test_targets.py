@@ -153,3 +153,51 @@ def test_functions_of_the_c_library_are_linked(folder: Path, target: str) -> Non
         file = compiled(model, suffixed(folder / f"powers-{target}", target), target)
         y = output_of([*command, file], x.tobytes() + e.tobytes())
     np.testing.assert_allclose(y.reshape(4, 5), np.abs(x) ** e, rtol=1e-6)
+
+
+LOOPS = """
+    <ir_version: 8, opset_import: ["" : 17]>
+    loops (float[3, 4] x, float[1] r) => (float[3, 4] y, float[2, 3, 4] s) {
+        n = Cast <to = 7> (r)
+        two = Constant <value_int = 2> ()
+        start = Constant <value_floats = [0.0, 0.5, 0.0, 0.0]> ()
+        most = Constant <value_float = 100.0> ()
+        none = Constant <value_float = 0.0> ()
+        y = Loop (n, "", x) <body = b (int64 i, bool c, float[3, 4] p) => (bool c2, float[3, 4] p2) {
+            last, rows = Scan <num_scan_inputs = 1, scan_input_directions = [1], body = d (float[4] a, float[4] e) =>
+                (float[4] a2, float[4] o) { a2 = Add (a, e)
+                                            o = Relu (a2) }> (start, p)
+            k = Cast <to = 1> (i)
+            p2 = Add (rows, k)
+            m = ReduceMax <keepdims = 0> (p2)
+            c2 = Less (m, most)
+        }>
+        z, s = Loop (two, "", y) <body = f (int64 i, bool c, float[3, 4] p) => (bool c, float[3, 4] p2, float[3, 4] q) {
+            h = ReduceMean <keepdims = 0> (p)
+            positive = Greater (h, none)
+            p2 = If (positive) <then_branch = t () => (float[3, 4] u) { u = Sub (p, x) },
+                                else_branch = w () => (float[3, 4] v) { v = Neg (p) }>
+            q = Mul (p2, r)
+        }>
+    }
+"""
+
+
+@pytest.mark.parametrize("target", [*FOREIGN, "wasm"])
+def test_loops_of_other_machines(folder: Path, target: str) -> None:
+    path = folder / f"loops-{target}.onnx"
+    onnx.save(onnx.parser.parse_model(LOOPS), path)
+    session = tinyonnx.InferenceSession(str(path))
+    command = runner(target) if target != "wasm" else []
+    output = folder / "loops.wasm" if target == "wasm" else suffixed(folder / f"loops-{target}", target)
+    file = compiled(path, output, target)
+    x = np.random.default_rng(3).standard_normal((3, 4)).astype(np.float32)
+    for trips in (0, 3, 50):
+        feeds = {"x": x, "r": np.full(1, trips, np.float32)}
+        expected = np.concatenate([result.ravel() for result in session.run(None, feeds)])
+        if target == "wasm":
+            found = [np.array([*o["y"], *o["s"]], np.float32) for o in in_node(file, feeds)["lists"]]
+        else:
+            found = [output_of([*command, file], x.tobytes() + feeds["r"].tobytes())]
+        for result in found:
+            np.testing.assert_allclose(result, expected, rtol=1e-6)

@@ -119,9 +119,21 @@ IMAGES = """g (float[1, 3, 6, 6] x, int64 n, bool go) => (float[1, 3, 6, 6] y, f
     }>
 }"""
 
+COPIED = """g (float[1, 3, 6, 6] x, int64 n, bool go) => (float[1, 3, 6, 6] y, float[1, 108] z)
+    <float[3, 3, 3, 3] w> {
+    h = Conv <pads = [1, 1, 1, 1]> (x, w)
+    y = Loop (n, go, x) <body = b (int64 i, bool c, float[1, 3, 6, 6] p) => (bool c, float[1, 3, 6, 6] p2) {
+        f = Flatten (h)
+        m = ReduceMean <axes = [1]> (f)
+        p2 = Add (p, m)
+    }>
+    z = Flatten (h)
+}"""
+
 CASES = {
     "counted": COUNTED, "swapped": SWAPPED, "ended": ENDED, "unlimited": UNLIMITED, "flags": FLAGS, "stacked": STACKED,
     "scanned": SCANNED, "nested": NESTED, "images": IMAGES,
+    "copied": COPIED,
 }  # fmt: skip
 
 
