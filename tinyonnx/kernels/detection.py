@@ -18,6 +18,9 @@ from tinyonnx.registry import Call, Info, compiled, fast
 from tinyonnx.runtime.constants import ConstantPool
 from tinyonnx.sizes.integers import minimum
 
+_BLOCK = 64
+"""Scores that are compared with the threshold before they are looked at one by one."""
+
 
 class Boxes(NamedTuple):
     """Corners and areas of boxes, one array for each."""
@@ -92,17 +95,30 @@ def overlaps_any(corners: Boxes, box: int, kept: Boxes, count: int, threshold: A
 
 
 @jit
+def has_above(scores: Array, lowest: Any) -> bool:
+    """Return whether a score exceeds the threshold, by a loop that vectorises: few blocks of scores have one."""
+    found = 0
+    for i in range(scores.shape[0]):
+        found |= int(scores[i] > lowest)
+    return found != 0
+
+
+@jit
 def take_candidates(scores: Array, candidates: Candidates, rule: Suppression) -> int:
     """Collect the scores above the threshold and their negated positions in a heap; return their number.
 
     The root is the first of the greatest scores.
     """
     n = 0
-    for i in range(scores.shape[0]):
-        score = scores[i]
-        if score > rule.lowest if rule.has_lowest != 0 else score == score:
-            candidates.scores[n], candidates.positions[n] = score, -i
-            n += 1
+    for begin in range(0, scores.shape[0], _BLOCK):
+        block = scores[begin : min(begin + _BLOCK, scores.shape[0])]
+        if rule.has_lowest != 0 and not has_above(block, rule.lowest):
+            continue
+        for i in range(block.shape[0]):
+            score = block[i]
+            if score > rule.lowest if rule.has_lowest != 0 else score == score:
+                candidates.scores[n], candidates.positions[n] = score, -(begin + i)
+                n += 1
     for root in range(n // 2 - 1, -1, -1):
         sift(candidates.scores, candidates.positions, 0, 1, root, n, 0)
     return n

@@ -16,6 +16,7 @@ from tinyonnx.ir import Graph
 from tinyonnx.ort.options import GraphOptimizationLevel
 from tinyonnx.runtime.budget import Budget
 from tinyonnx.runtime.decisions import Decided, Decisions, fix_inputs
+from tinyonnx.runtime.executor import Use
 from tinyonnx.runtime.sized_plans import Shapes, SizedPlans, shapes_of
 
 
@@ -78,7 +79,7 @@ _KEPT = 8
 anew."""
 
 
-Run = Callable[[list[Any], Budget], list[Any]]
+Run = Callable[[list[Any], Budget, Use | None], list[Any]]
 """Runs a plan on one value per input."""
 
 

@@ -29,7 +29,7 @@ from tinyonnx.runtime.binding import kernels_of
 from tinyonnx.runtime.budget import Budget
 from tinyonnx.runtime.constants import ConstantPool
 from tinyonnx.runtime.decisions import Decisions
-from tinyonnx.runtime.executor import execute
+from tinyonnx.runtime.executor import Use, execute
 from tinyonnx.runtime.plan import InvalidData, Plan, Unfit
 from tinyonnx.runtime.sized_plans import SizedPlans, make_sized, shapes_of
 from tinyonnx.runtime.stages import Split
@@ -122,6 +122,7 @@ class InferenceSession(SessionDescription):
         self._plans: OrderedDict[Any, Plan] = OrderedDict()
         self._pool = ConstantPool()
         self._stages: dict[Any, Stages | None] = {}
+        self._undivided: set[Any] = set()
         self._depth, self._part = 0, ""
         self._lock = threading.Lock()
         _sessions.add(self)
@@ -195,43 +196,46 @@ class InferenceSession(SessionDescription):
         if known is not None:
             run, feeds = known
             try:
-                return run(feeds, budget)
+                return run(feeds, budget, None)
             except (InvalidData, Unfit):
                 pass  # the plan for these sizes alone gives the error
         if self._profile is not None:
             return self._run_profiled(self._profile, output_names, input_feed, budget)
         request = self._request(output_names, input_feed)
-        results, run = self._run_request(request, budget)
+        results, run = self._run_request(request, budget, None)
         inputs = [v.name for v in self._graph.inputs]
         sized = None if self._stages_for(request) else self._sized.get(request.kind)
         self._repeats.note(output_names, input_feed, run, request, [*inputs, *request.overridden], sized)
         return results
 
-    def run_stage(self, feeds: list[Any], budget: Budget) -> list[Any]:
-        """Run on one value per input, whose types need no check, as a part of a run. Raises the errors of `run`."""
+    def run_stage(self, feeds: list[Any], budget: Budget, use: Use | None) -> list[Any]:
+        """Run on one value per input, whose types need no check, as a part of a run; see `executor.execute`.
+
+        Raises the errors of `run`.
+        """
         known = self._repeats.find_stage(feeds)
         if known is not None:
             try:
-                return known(feeds, budget)
+                return known(feeds, budget, use)
             except (InvalidData, Unfit):
                 pass
         request = Request((), (), self._options.graph_optimization_level, feeds, self._decisions.of(feeds))
-        results, run = self._run_request(request, budget)
+        results, run = self._run_request(request, budget, use)
         if not request.decided:
             self._repeats.note_stage(feeds, run)
         return results
 
-    def _run_request(self, request: Request, budget: Budget) -> tuple[list[Any], Run]:
+    def _run_request(self, request: Request, budget: Budget, use: Use | None) -> tuple[list[Any], Run]:
         """Run; return the results, with the function that runs again on inputs of the same types and shapes."""
         stages = self._stages_for(request)
         if stages is not None:
-            return stages.run(request.feeds, budget), stages.run
+            return stages.run(request.feeds, budget, use), stages.run
         with self._lock:
             plan = self._plans.get((True, *request.key))
         if plan is None:
             for sized, values in self._sized_plans(request):
                 try:
-                    results = sized.run(values, request.feeds, budget)
+                    results = sized.run(values, request.feeds, budget, use)
                 except Unfit:
                     continue
                 except InvalidData:
@@ -241,8 +245,8 @@ class InferenceSession(SessionDescription):
         plan, feeds = self._prepare(request)
         stages = self._divide(request, plan)
         if stages is not None:
-            return stages.run(feeds, budget), stages.run
-        results = execute(plan, feeds, budget)
+            return stages.run(feeds, budget, use), stages.run
+        results = execute(plan, feeds, budget, use)
         plans = self._sized.get(request.kind)
         if plans is not None and can_be_stored(plan):
             plans.store(shapes_of(feeds), lambda shapes: self._preparation.plan_for_sizes(request, shapes))
@@ -254,7 +258,7 @@ class InferenceSession(SessionDescription):
     ) -> list[Any]:  # fmt: skip
         plan, feeds = self._prepare(self._request(output_names, input_feed), by_item=False)
         with profile.run() as hook:
-            return execute(plan, feeds, budget, hook)
+            return execute(plan, feeds, budget, hook=hook)
 
     def run_with_ort_values(
         self, output_names: Sequence[str] | None, input_dict_ort_values: Mapping[str, OrtValue],
@@ -419,10 +423,11 @@ class InferenceSession(SessionDescription):
 
     def _divide(self, request: Request, plan: Plan) -> Stages | None:
         """Divide a request into stages, for all later runs, if steps of its plan lack kernels for want of shapes."""
-        if not plan.lacks_shapes or self._depth >= _DEEPEST or self.precision != "float32":
+        if not plan.lacks_shapes or request.kind in self._undivided or self.precision != "float32":
             return None
-        split = self._preparation.split(request)
+        split = self._preparation.split(request) if self._depth < _DEEPEST else None
         if split is None:
+            self._undivided.add(request.kind)
             return None
         with self._lock:
             self._plans.pop((True, *request.key), None)

@@ -11,14 +11,15 @@ import numpy as np
 
 from tinyonnx.ir import Graph
 from tinyonnx.runtime.budget import Budget
+from tinyonnx.runtime.executor import Use
 from tinyonnx.runtime.stages import Split, first_stage, second_stage
 
 
 class StageSession(Protocol):
     """The session of a stage."""
 
-    def run_stage(self, feeds: list[Any], budget: Budget) -> list[Any]:
-        """Run on one value per input, as a part of a run."""
+    def run_stage(self, feeds: list[Any], budget: Budget, use: Use | None) -> list[Any]:
+        """Run on one value per input, as a part of a run; see `executor.execute`."""
 
 
 class Stages:
@@ -44,22 +45,36 @@ class Stages:
         late = count()
         ends = [*(graph.outputs[i].name for i in split.early), *names]
         rows = {name: len(ends) + i for i, name in enumerate(split.bounded)}
-        self._bounded = [(i, rows[name], i < len(split.early)) for i, name in enumerate(ends) if name in rows]
+        self._bounded = [(i, rows[name]) for i, name in enumerate(ends) if name in rows]
         self._results = [early[i] if i in early else ~next(late) for i in range(len(graph.outputs))]
 
-    def run(self, feeds: list[Any], budget: Budget) -> list[Any]:
-        """Run on one value per input. Raises the errors of `executor.execute`."""
-        found = self.first.run_stage(feeds, budget)
-        for i, rows, is_returned in self._bounded:
-            result = found[i][: int(found[rows][0])]
-            found[i] = result.copy() if is_returned else result
-        given = [feeds[i] if i >= 0 else found[~i] for i in self._sources]
-        if not given:
-            return [found[i] for i in self._results]
-        budget.next_stage(found)
-        second = self.second or self._make_second(given)
-        rest = second.run_stage(given, budget)
-        return [found[i] if i >= 0 else rest[~i] for i in self._results]
+    def run(self, feeds: list[Any], budget: Budget, use: Use | None = None) -> list[Any]:
+        """Run on one value per input; see `executor.execute`, whose errors it raises."""
+
+        def finish(found: list[Any]) -> list[Any]:
+            for i, rows in self._bounded:
+                found[i] = found[i][: int(found[rows][0])]
+            if use is None:  # results of this stage are the caller's
+                early = [
+                    x.copy() if isinstance(x, np.ndarray) else _own_items(x) for x in found[: len(self._split.early)]
+                ]
+            else:
+                early = found
+            if not self._sources:
+                done = [early[i] for i in self._results]
+                return done if use is None else use(done)
+            given = [feeds[i] if i >= 0 else found[~i] for i in self._sources]
+            budget.next_stage()
+            second = self.second or self._make_second(given)
+
+            def join(rest: list[Any]) -> list[Any]:
+                return [early[i] if i >= 0 else rest[~i] for i in self._results]
+
+            if use is None:
+                return [_own_items(x) for x in join(second.run_stage(given, budget, None))]
+            return second.run_stage(given, budget, lambda rest: use(join(rest)))
+
+        return self.first.run_stage(feeds, budget, finish)
 
     def unlock(self) -> None:
         """Replace locks in a forked child, where the thread that held one does not exist."""
@@ -74,3 +89,10 @@ class Stages:
             if self.second is None:
                 self.second = self._session(second_stage(self._graph, self._split, shapes), 2)
             return self.second
+
+
+def _own_items(result: Any) -> Any:
+    """Copy the tensors of a sequence that are views, because they may lie in the arena of a stage."""
+    if not isinstance(result, list):
+        return result
+    return [x.copy() if isinstance(x, np.ndarray) and x.base is not None else _own_items(x) for x in result]

@@ -89,10 +89,9 @@ class Budget:
         self._feeds = feeds
         self._held, self._scope, self._iterations = {}, {}, self._iterations_before
 
-    def next_stage(self, kept: Iterable[Any]) -> None:
-        """Go on with the next plan of the same run, which keeps these results of the one before."""
-        self._iterations_before = self._iterations
-        self._bytes_before += sum(_nbytes(value) for value in kept)
+    def next_stage(self) -> None:
+        """Go on with another plan of the same run, while all that is counted is kept."""
+        self._iterations_before, self._bytes_before = self._iterations, self._bytes
 
     def check_room(self, nbytes: int) -> None:
         """Raise ResourceError if this many more bytes would exceed the limit."""
@@ -153,13 +152,6 @@ class Budget:
             self._bytes -= nbytes
         else:
             self._held[key] -= count
-
-
-def _nbytes(value: Any) -> int:
-    """Return the bytes of a tensor, or of the tensors of a sequence."""
-    if isinstance(value, list):
-        return sum(map(_nbytes, value))
-    return value.nbytes if isinstance(value, np.ndarray) else 0
 
 
 def owners(arrays: Iterable[Any]) -> set[int]:

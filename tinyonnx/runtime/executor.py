@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -16,9 +16,14 @@ from tinyonnx.runtime.operator_call import OpContext, evaluate, node_error
 from tinyonnx.runtime.plan import InvalidData, KernelStep, Plan
 from tinyonnx.runtime.trace import Hook
 
+Use = Callable[[list[Any]], list[Any]]
+"""Gets the outputs of a run while its arena is still in use, and returns results that own their memory."""
 
-def execute(plan: Plan, feeds: Sequence[Any], budget: Budget | None = None, hook: Hook | None = None) -> list[Any]:
-    """Run a plan on one value per graph input; the results own their memory.
+
+def execute(
+    plan: Plan, feeds: Sequence[Any], budget: Budget | None = None, use: Use | None = None, hook: Hook | None = None
+) -> list[Any]:
+    """Run a plan on one value per graph input; the results own their memory, or are those of `use`.
 
     Safe to call from several threads: each run that overlaps another gets its own arena,
     kept for later runs.
@@ -29,7 +34,7 @@ def execute(plan: Plan, feeds: Sequence[Any], budget: Budget | None = None, hook
         executable = plan.idle.pop()  # atomic
     except IndexError:
         executable = Executable(plan)
-    results: list[Any] = executable.run(feeds, hook, budget or Budget(plan.limits))
+    results: list[Any] = executable.run(feeds, hook, budget or Budget(plan.limits), use)
     plan.idle.append(executable)  # not after an interrupt, because helper threads may still be writing to its arena
     return results
 
@@ -67,20 +72,21 @@ class Executable:
         self.protected, self.constants = set(map(id, constants)), owners(constants)
         self.calls = bound_calls(plan, self.arena)
 
-    def run(self, feeds: Sequence[Any], hook: Hook | None, budget: Budget) -> list[Any]:
+    def run(self, feeds: Sequence[Any], hook: Hook | None, budget: Budget, use: Use | None = None) -> list[Any]:
         """Run on one value per input; return the outputs, which own their memory. Raises NodeError, ResourceError.
 
+        With `use`, return what it makes of outputs that may be views of the arena, or the inputs or constants.
         Where a kernel reports invalid data, everything runs again step by step, so that the data of its step are still
         there for the operator's own error.
         """
         try:
-            return self._run(feeds, hook, budget)
+            return self._run(feeds, hook, budget, use)
         except InvalidData as error:
             if error.step is not None:
                 raise self._error_of(error.step) from None
         reset_status(self.plan, self.arena)
         budget.step_by_step = True
-        return self.run(feeds, hook, budget)
+        return self.run(feeds, hook, budget, use)
 
     def _error_of(self, step: KernelStep) -> Error:
         """Return the error that the operator of a step raises, whose kernel has reported invalid data."""
@@ -91,7 +97,7 @@ class Executable:
             return error
         return node_error(self.plan.model, step.node, "its kernel found invalid data", inputs)
 
-    def _run(self, feeds: Sequence[Any], hook: Hook | None, budget: Budget) -> list[Any]:
+    def _run(self, feeds: Sequence[Any], hook: Hook | None, budget: Budget, use: Use | None) -> list[Any]:
         plan, environment = self.plan, self._fed(feeds)
         budget.begin(self.arena.nbytes, self.constants, feeds)
         if plan.numpy_steps:
@@ -102,6 +108,8 @@ class Executable:
         else:
             for call in self.calls:
                 call.run(environment, budget, hook)
+        if use is not None:
+            return use([environment[slot] for slot in plan.outputs])
         taken: set[int] | None = None
         results = []
         for slot in plan.outputs:

@@ -22,7 +22,7 @@ from tinyonnx.ir import Array
 from tinyonnx.runtime.arena import view_of
 from tinyonnx.runtime.binding import KernelSegment, allocate_arena, reset_status
 from tinyonnx.runtime.budget import Budget, owners
-from tinyonnx.runtime.executor import Executable
+from tinyonnx.runtime.executor import Executable, Use
 from tinyonnx.runtime.numpy_call import Body, NumpyCall, constants_of
 from tinyonnx.runtime.plan import NumpyStep, Plan, Unfit
 from tinyonnx.runtime.size_table import evaluate
@@ -113,8 +113,8 @@ class PlanForSizes:
     def variants_for(self, values: Values) -> Iterable[Variant]:
         """Return the variants that may be valid for these sizes. Raises Unfit."""
 
-    def run(self, values: Values, feeds: Sequence[Any], budget: Budget) -> list[Any]:
-        """Run for these sizes.
+    def run(self, values: Values, feeds: Sequence[Any], budget: Budget, use: Use | None = None) -> list[Any]:
+        """Run for these sizes; see `executor.execute`.
 
         Raises Unfit if the plan doesn't hold for them, InvalidData, and the errors of `executor.execute`.
         """
@@ -123,7 +123,7 @@ class PlanForSizes:
         except IndexError:
             executable = SizedExecutable(self)
         executable.resize(values)
-        results = executable.run(feeds, None, budget)
+        results = executable.run(feeds, None, budget, use)
         self.idle.append(executable)
         return results
 
@@ -284,9 +284,9 @@ class SizedExecutable(Executable):
         self.template = []
         self.protected, self.constants = set(), owners(constants_of(self.plan))
 
-    def run(self, feeds: Sequence[Any], hook: Hook | None, budget: Budget) -> list[Any]:
+    def run(self, feeds: Sequence[Any], hook: Hook | None, budget: Budget, use: Use | None = None) -> list[Any]:
         """Run; see `Executable.run`. Raises InvalidData; its cause is found by a plan for these sizes alone."""
-        return self._run(feeds, hook, budget)
+        return self._run(feeds, hook, budget, use)
 
     def resize(self, values: Values) -> None:
         """Prepare for runs of these sizes. Raises Unfit, and the errors of steps that depend on sizes alone."""

@@ -215,6 +215,29 @@ def test_results_are_the_callers() -> None:
         kept[:] = 0
 
 
+def test_sequences_are_the_callers() -> None:
+    text = """g (float[N, 6] x) => (seq(float[6]) parts, seq(float[N, 6]) whole, float[M, 6] y)
+        <float zero = {0.0}, int64[1] last = {1}> {
+        z = Relu (x)
+        sums = ReduceSum <keepdims = 0> (x, last)
+        above = Greater (sums, zero)
+        chosen = Compress <axis = 0> (z, above)
+        y = Tanh (chosen)
+        parts = SplitToSequence <keepdims = 0> (z)
+        whole = SequenceConstruct (z, chosen, y)
+    }"""
+    session = tinyonnx.InferenceSession(content(text), options())
+    for _ in range(3):
+        feeds = {"x": rows(9, 1)["x"]}
+        parts, whole, y = session.run(None, feeds)
+        kept = [each.copy() for each in (*parts, *whole, y)]
+        session.run(None, {"x": rows(9, 2)["x"]})
+        for a, b in zip((*parts, *whole, y), kept, strict=True):
+            np.testing.assert_array_equal(a, b)
+        np.testing.assert_array_equal(parts, np.maximum(feeds["x"], 0))
+        np.testing.assert_array_equal(whole[0], np.maximum(feeds["x"], 0))
+
+
 def test_errors_are_those_of_the_nodes() -> None:
     text = BOXES.replace(
         "found = Gather <axis = 1> (boxes, rows)",
