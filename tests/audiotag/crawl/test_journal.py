@@ -46,6 +46,14 @@ def test_an_output_that_lost_rows_is_completed_with_a_notice(out, capsys):
     assert out.read_bytes() == expected()
 
 
+def test_the_folder_of_a_new_journal_is_made_durable(out, monkeypatch):
+    synced = []
+    monkeypatch.setattr(module, "sync_folder", synced.append)
+    journal = open_file(out)
+    assert synced == [journal.path]
+    journal.close()
+
+
 def test_resume_where_nothing_is_begins(out):
     first = open_file(out, resume=True)
     assert first.n_done == 0

@@ -257,6 +257,17 @@ def test_parts_of_a_clip_that_did_not_end_are_removed(parts, monkeypatch):
     assert read_parts(parts) == before
 
 
+def test_a_part_that_another_run_wrote_is_noticed(parts):
+    first = open_parts(parts)
+    do_parts(first, stop_after=4)
+    first.close()
+    (part,) = parts.iterdir()
+    content = part.read_bytes()
+    part.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+    with pytest.raises(OutputError, match="is not the output of the run that wrote its journal"):
+        open_parts(parts, resume=True)
+
+
 def test_a_folder_without_rows_says_its_columns(parts):
     open_parts(parts).close()
     assert os.listdir(parts) == ["part-00000.parquet"]
