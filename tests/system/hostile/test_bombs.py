@@ -256,7 +256,7 @@ def test_very_many_nodes() -> None:
 
 @pytest.mark.parametrize("op_type", ["Relu", "Identity", "Neg"])
 def test_a_value_that_very_many_read(op_type: str) -> None:
-    count = 6000
+    count = 3000
     nodes = [helper.make_node(op_type, ["x"], [f"v{i}"]) for i in range(count)]
     nodes.append(helper.make_node("Sum", [f"v{i}" for i in range(count)], ["y"]))
     graph = helper.make_graph(

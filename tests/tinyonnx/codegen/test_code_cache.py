@@ -154,7 +154,7 @@ print(out[0])
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="no timers here")
-@pytest.mark.parametrize("seconds", ["0.05", "0.3", "0.6", "1"])
+@pytest.mark.parametrize("seconds", ["0.05", "0.3", "1"])
 def test_an_interrupt_while_compiling_harms_nothing(seconds: str, tmp_path: Path) -> None:
     environment = {**os.environ, "XDG_CACHE_HOME": str(tmp_path), "NUMBA_CACHE_DIR": "", "PYTHONPATH": str(ROOT)}
     script = [sys.executable, "-c", INTERRUPTED, seconds]
