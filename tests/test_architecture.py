@@ -126,6 +126,12 @@ def modules(package: str) -> dict[str, Path]:
 
 
 @cache
+def syntax(path: Path) -> list[ast.AST]:
+    """Return all nodes of the syntax tree of a module."""
+    return list(ast.walk(ast.parse(path.read_text())))
+
+
+@cache
 def imports(package: str) -> list[tuple[str, str, bool]]:
     """Return importing module, imported module or package of this repository, and whether it is imported at once.
 
@@ -135,10 +141,9 @@ def imports(package: str) -> list[tuple[str, str, bool]]:
     known = modules(package)
     found = []
     for name, path in known.items():
-        tree = ast.parse(path.read_text())
         blocks = (ast.FunctionDef, ast.AsyncFunctionDef, *([ast.If] if name in PACKAGES else []))
-        later = {id(node) for block in ast.walk(tree) if isinstance(block, blocks) for node in ast.walk(block)}
-        for node in ast.walk(tree):
+        later = {id(node) for block in syntax(path) if isinstance(block, blocks) for node in ast.walk(block)}
+        for node in syntax(path):
             if isinstance(node, ast.Import):
                 targets = [alias.name for alias in node.names]
             elif isinstance(node, ast.ImportFrom) and node.module:
@@ -225,7 +230,7 @@ def test_class_names_are_unique():
     places: dict[str, list[str]] = {}
     for package in PACKAGES:
         for module, path in modules(package).items():
-            for node in ast.walk(ast.parse(path.read_text())):
+            for node in syntax(path):
                 if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
                     places.setdefault(node.name, []).append(module)
     assert {name: found for name, found in places.items() if len(found) > 1} == SAME_NAMES
@@ -255,7 +260,7 @@ def test_functions_take_few_parameters():
         for module, path in modules(package).items():
             if module.startswith("tinyonnx.ops.") or path.name.startswith("emit"):
                 continue
-            for node in ast.walk(ast.parse(path.read_text())):
+            for node in syntax(path):
                 if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
                     names = [a.arg for a in (*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs)]
                     if len([name for name in names if name not in ("self", "cls")]) > MOST_PARAMETERS:
