@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from audiotag.crawl.inputs import FINGERPRINT, Shard, fingerprint, lists_in
 from audiotag.crawl.manifests import Manifest
 from audiotag.crawl.run import Files
+from audiotag.errors import ManifestError
 from tests.audiotag.crawl.lists import NAMES, listed
 
 
@@ -22,6 +23,18 @@ def test_a_file_whose_name_begins_like_a_list(here):
     (here / "@a.wav").touch()
     assert listed("@a.wav") == ["@a.wav"]
     assert listed("@")[0].name == "@"
+
+
+def test_errors_in_the_place_of_paths(here):
+    (here / "empty.txt").touch()
+    errors = [f"{error}" for error in listed("@empty.txt", "*.none", "gone.wav")]
+    causes = ("no files in this list", "no file matches", "No such file or directory")
+    assert all(cause in error for cause, error in zip(causes, errors, strict=True))
+
+
+def test_a_list_that_is_gone_is_refused_at_once():
+    with pytest.raises(ManifestError, match="gone.txt"):
+        lists_in(["@gone.txt"])
 
 
 def test_counting(here):

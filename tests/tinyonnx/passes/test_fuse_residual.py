@@ -20,6 +20,7 @@ def test_residual_and_activation_after_it(optimise):
     result = optimise(model_text(body, X, Y, floats("w", 4, 4, 3, 3)), x=data(1, 4, 6, 5))
     assert dict(result.ops) == {"FusedConv": 1}
     assert result.graph.nodes[0].origin == ("c", "s", "y")
+    assert result.applied("adds x in the epilogue of")
     assert result.error < 1e-5
 
 
