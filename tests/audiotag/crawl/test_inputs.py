@@ -33,7 +33,7 @@ def test_errors_in_the_place_of_paths(here):
 
 
 def test_a_list_that_is_gone_is_refused_at_once():
-    with pytest.raises(ManifestError, match="gone.txt"):
+    with pytest.raises(ManifestError, match=r"gone\.txt"):
         lists_in(["@gone.txt"])
 
 
