@@ -72,7 +72,7 @@ from tinyonnx.runtime.constants import ConstantPool
 _ZERO = np.float32(0)
 
 _LONGEST = 12
-"""Maximum number of unrolled elements in a row of the first kernel."""
+"""Maximum number of unrolled elements in a row of the first kernel, and of unrolled channels of the last product."""
 
 _WIDEST = 5
 """Maximum number of unrolled columns of the depthwise kernel."""
@@ -84,7 +84,8 @@ class Shapes(NamedTuple):
     Of the first convolution: rows and vectors of its tile (see `gemm_tile`), vectors of a second tile for the last
     columns (negative: none), elements under a row of its kernel and between two pixels (0 rows: a loop). Of the
     depthwise one: columns of its kernel (0: a loop), columns between two pixels, and elements between two columns (0:
-    any number). Of the last one: LOOPED for floats, PAIRS for operands rounded to bfloat16.
+    any number). Of the last one: LOOPED for floats, PAIRS for operands rounded to bfloat16; channels of a pixel (0: a
+    loop), and vectors of its tile.
     """
 
     rows: Specialised
@@ -96,6 +97,8 @@ class Shapes(NamedTuple):
     stride: Specialised
     distance: Specialised
     product: Specialised
+    depth: Specialised
+    last: Specialised
 
 
 class StemScratch(NamedTuple):
@@ -254,12 +257,19 @@ def convolve_three(
         residual = scratch[at : at + out.width * n]
         if shapes.product == PAIRS:
             round_rows(scratch, ring.middle, out.width, c, scratch, ring.middle)
-        depth = (c + 1) // 2 if shapes.product == PAIRS else c
-        multiply_typed(
-            shapes.product, Rows(scratch, ring.middle, depth), out.width,
-            Panels(pointwise.data, 0, 0, depth, pointwise.bias, 0), n, Lines(target, residual, 0, n, LANES),
-            pointwise.epilogue,
-        )  # fmt: skip
+        lines = Lines(target, residual, 0, n, LANES)
+        if shapes.depth > 0 and out.width >= ROWS_1:
+            gemm_tiles(
+                ROWS_1, shapes.last, shapes.depth, shapes.depth, Rows(scratch, ring.middle, c), out.width,
+                Taps(1, 0, 1, 0, c, 0), Weights(pointwise.data, 0, pointwise.bias, 0), Block(lines, 0, n),
+                pointwise.epilogue,
+            )  # fmt: skip
+        else:
+            depth = (c + 1) // 2 if shapes.product == PAIRS else c
+            multiply_typed(
+                shapes.product, Rows(scratch, ring.middle, depth), out.width,
+                Panels(pointwise.data, 0, 0, depth, pointwise.bias, 0), n, lines, pointwise.epilogue,
+            )  # fmt: skip
         if pointwise.epilogue.activation >= POSTPONED:
             activate(target, pointwise.epilogue)
 
@@ -316,7 +326,7 @@ def bind_stem(
         source,
         Convolution(packed, bias_panels(pool, first_b, c), epilogue_of(stem_activation), outer),
         depthwise_layer(pool, taps, taps_b, epilogue_of(depthwise_activation), inner),
-        _shapes(outer, inner, source.channels, c, rounded),
+        _shapes(outer, inner, source.channels, c, len(w), rounded),
         pointwise_layer(
             pool, w, b, epilogue_of(activation, bool(stem.residual)), pack_rounded if rounded else pack_panels
         ),
@@ -326,7 +336,7 @@ def bind_stem(
     return Call(convolve_three, args, scratch=_scratch_size(source, before, windows, c))
 
 
-def _shapes(first: Geometry, depthwise: Geometry, channels: int, c: int, rounded: bool) -> Shapes:
+def _shapes(first: Geometry, depthwise: Geometry, channels: int, c: int, n: int, rounded: bool) -> Shapes:
     vectors, run = -(-c // LANES), first.k_w * channels
     half = 0 < c % LANES <= HALVED
     width = panel_width(vectors, c)
@@ -337,8 +347,10 @@ def _shapes(first: Geometry, depthwise: Geometry, channels: int, c: int, rounded
     stride = pixels_in_vector(c, depthwise.s_w)
     stride = stride if stride > 1 else depthwise.s_w
     few = depthwise.k_w <= _WIDEST and stride <= 2 and depthwise.d_w == 1
-    window = (depthwise.k_w, stride, c if c % LANES == 0 else 0) if few else (0, 1, 0)
-    return Shapes(*map(Specialised, (*tile, *window, PAIRS if rounded else LOOPED)))
+    window = (depthwise.k_w, stride, c) if few else (0, 1, 0)
+    unrolled = c <= _LONGEST and n <= LANES and not rounded
+    product = (PAIRS if rounded else LOOPED, c if unrolled else 0, 0 if unrolled and n <= HALVED else 1)
+    return Shapes(*map(Specialised, (*tile, *window, *product)))
 
 
 def _scratch_size(x: Image, before: Windows, windows: Windows, c: int) -> int:
