@@ -12,7 +12,7 @@ import numba.core.errors
 from llvmlite import ir
 
 from tinyonnx.codegen.emitter import F32, I32, INDEX, Emitter
-from tinyonnx.codegen.primitives import HALF, LANES, PAIRS
+from tinyonnx.codegen.primitives import HALF, LANES, MASKED, NARROW, PAIRS
 
 # numba's own annotations cover only a part of it
 types: Any = numba.types
@@ -161,16 +161,18 @@ def gemm_tiles(
 
 @tile(constants=4)
 def taps_tiles(
-    e: Emitter, pixels: int, columns: int, stride: int, masked: int, x: Any, taps: Any, w: Any, out: Any, epilogue: Any,
+    e: Emitter, pixels: int, columns: int, stride: int, lanes: int, x: Any, taps: Any, w: Any, out: Any, epilogue: Any,
 ) -> None:  # fmt: skip
     """Emit the code of `primitives.taps_tiles`."""
     b = e.builder
     weights = e.at(w.data, w.start)
-    mask = e.first(out.lanes) if masked else None
+    mask = e.first(out.lanes) if lanes == MASKED else None
+    width = HALF if lanes == NARROW else LANES
 
     def unrolled(row: Any, weights: Any, acc: list[Any]) -> list[Any]:
-        factors = [e.load(e.at(weights, j * LANES)) for j in range(columns)]
-        seen = [e.load(e.at(row, e.times(taps.column_step, q))) for q in range((pixels - 1) * stride + columns)]
+        factors = [e.load(e.at(weights, j * LANES), None, width) for j in range(columns)]
+        places = [e.at(row, e.times(taps.column_step, q)) for q in range((pixels - 1) * stride + columns)]
+        seen = [e.load(place, None, width) for place in places]
         for j in range(columns):
             acc = [e.fma(seen[p * stride + j], factors[j], acc[p]) for p in range(pixels)]
         return acc
@@ -178,7 +180,7 @@ def taps_tiles(
     def looped(row: Any, weights: Any, acc: list[Any]) -> list[Any]:
         def over_columns(j: Any, acc: list[Any]) -> list[Any]:
             here = e.at(row, b.mul(j, taps.column_step))
-            factor = e.load(e.at(weights, e.times(j, LANES)))
+            factor = e.load(e.at(weights, e.times(j, LANES)), mask)
             return [e.fma(e.load(e.at(here, e.times(x.step, p)), mask), factor, acc[p]) for p in range(pixels)]
 
         return e.loop(taps.columns, acc, over_columns)
@@ -191,7 +193,7 @@ def taps_tiles(
             row = e.at(source, b.sub(b.mul(i, taps.row_step), back))
             return (unrolled if columns else looped)(row, e.at(weights, b.mul(i, taps.w_row)), acc)
 
-        total = e.loop(taps.rows, [e.load(e.at(w.bias, w.bias_start))] * pixels, over_rows)
+        total = e.loop(taps.rows, [e.load(e.at(w.bias, w.bias_start), mask, width)] * pixels, over_rows)
         start = b.add(out.start, b.mul(first, out.step))
         offsets = [b.add(start, e.times(out.step, p)) for p in range(pixels)]
         results = e.finish(total, offsets, out, epilogue, mask)

@@ -181,7 +181,8 @@ class Emitter:
         If all are skipped, `total` is unchanged.
         """
         b = self.builder
-        zero = ir.Constant(VECTOR, [0.0] * LANES)
+        width = values[0].type.count
+        zero = ir.Constant(values[0].type, [0.0] * width)
 
         def cut(values: list[Any]) -> list[Any]:
             return [b.select(b.icmp_signed("<", INDEX(i), skip), zero, v) for i, v in enumerate(values)]
@@ -192,4 +193,4 @@ class Emitter:
                 values = [
                     b.fadd(*values[i : i + 2]) if i + 1 < len(values) else values[i] for i in range(0, len(values), 2)
                 ]
-            self.store(b.fadd(self.load(total, mask), values[0]), total, mask)
+            self.store(b.fadd(self.load(total, mask, width), values[0]), total, mask)

@@ -24,6 +24,9 @@ LINEAR, CLIP, HARD_SWISH, POSTPONED = 0, 1, 2, 3
 LOOPED, PAIRS = 0, -1
 """Values of a GEMM tile's `run` other than the number of unrolled taps: a loop over floats, a loop over pairs."""
 
+WHOLE, MASKED, NARROW = 0, 1, 2
+"""Values of a depthwise tile's `lanes`: whole vectors, a mask of the first `out.lanes` lanes, vectors of HALF lanes."""
+
 LANES, _REGISTERS = (4, 16) if DISABLED else vector_shape()
 """Number of floats in a vector, and number of vector registers."""
 
@@ -218,16 +221,16 @@ def _gemm_tiles(
 
 
 def _taps_tiles(
-    pixels: int, columns: int, stride: int, masked: int, x: Rows, taps: Window, w: Weights, out: Pixels,
+    pixels: int, columns: int, stride: int, lanes: int, x: Rows, taps: Window, w: Weights, out: Pixels,
     epilogue: Epilogue,
 ) -> None:  # fmt: skip
     """Convolve the pixels of `out`, at least `pixels` of them, for one vector of channels, `pixels` at a time.
 
     With `columns` > 0 the taps of a row are unrolled: `columns` is their number, and pixels of
-    the input are `stride` columns apart. With `masked` only the first `out.lanes` lanes are
-    read and written.
+    the input are `stride` columns apart. `lanes` is WHOLE, MASKED or NARROW: with MASKED only the first `out.lanes`
+    lanes are read and written, with NARROW the first HALF.
     """
-    count, added = out.lanes if masked else LANES, 0
+    count, added = (LANES, out.lanes, HALF)[lanes], 0
     for p in _first_of_tiles(out.pixels, pixels):
         total = np.tile(w.bias[w.bias_start : w.bias_start + count], (pixels, 1))
         with np.errstate(all="ignore"):

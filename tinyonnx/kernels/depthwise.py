@@ -14,8 +14,11 @@ from tinyonnx.codegen.kernel import jit, kernel, share
 from tinyonnx.codegen.primitives import (
     FEW_PIXELS,
     LANES,
+    MASKED,
+    NARROW,
     PIXELS,
     POSTPONED,
+    WHOLE,
     Epilogue,
     Pixels,
     Rows,
@@ -49,21 +52,21 @@ STRIP = 2 * PIXELS
 
 @jit(inline=True)
 def convolve_unrolled(
-    columns: Static, stride: Static, distance: Static, x: Rows, taps: Window, w: Weights, out: Pixels,
+    columns: Static, stride: Static, distance: Static, lanes: Static, x: Rows, taps: Window, w: Weights, out: Pixels,
     epilogue: Epilogue,
 ) -> None:  # fmt: skip
     """Convolve at least FEW_PIXELS pixels, `stride` taps apart, with kernel rows of `columns` taps.
 
     Taps are `distance` elements apart; 0 if that is not a constant. With a constant distance the compiler folds the
-    addresses into the instructions, which saves a third of the time.
+    addresses into the instructions, which saves a third of the time. `lanes` is WHOLE or NARROW.
     """
     column = distance if distance > 0 else taps.column_step
     rows = Rows(x.data, x.start, stride * column)
     near = Window(taps.rows, taps.row_step, columns, column, columns * LANES, taps.wrap_at, taps.wrap)
     if out.pixels >= PIXELS:
-        taps_tiles(PIXELS, columns, stride, 0, rows, near, w, out, epilogue)
+        taps_tiles(PIXELS, columns, stride, lanes, rows, near, w, out, epilogue)
     else:
-        taps_tiles(FEW_PIXELS, columns, stride, 0, rows, near, w, out, epilogue)
+        taps_tiles(FEW_PIXELS, columns, stride, lanes, rows, near, w, out, epilogue)
 
 
 @jit
@@ -71,15 +74,15 @@ def convolve_looped(x: Rows, taps: Window, w: Weights, out: Pixels, epilogue: Ep
     """Convolve any number of pixels with any number of taps."""
     if out.lanes < LANES:
         if out.pixels >= PIXELS:
-            taps_tiles(PIXELS, 0, 1, 1, x, taps, w, out, epilogue)
+            taps_tiles(PIXELS, 0, 1, MASKED, x, taps, w, out, epilogue)
         else:
-            taps_tiles(1, 0, 1, 1, x, taps, w, out, epilogue)
+            taps_tiles(1, 0, 1, MASKED, x, taps, w, out, epilogue)
     elif out.pixels >= PIXELS:
-        taps_tiles(PIXELS, 0, 1, 0, x, taps, w, out, epilogue)
+        taps_tiles(PIXELS, 0, 1, WHOLE, x, taps, w, out, epilogue)
     elif out.pixels >= FEW_PIXELS:
-        taps_tiles(FEW_PIXELS, 0, 1, 0, x, taps, w, out, epilogue)
+        taps_tiles(FEW_PIXELS, 0, 1, WHOLE, x, taps, w, out, epilogue)
     else:
-        taps_tiles(1, 0, 1, 0, x, taps, w, out, epilogue)
+        taps_tiles(1, 0, 1, WHOLE, x, taps, w, out, epilogue)
 
 
 @jit(inline=True)
@@ -94,17 +97,37 @@ def convolve_pixels(
     if out.lanes < LANES or out.pixels < FEW_PIXELS:
         convolve_looped(x, taps, w, out, epilogue)
     elif taps.columns == 3 and stride == 1:
-        convolve_unrolled(3, 1, distance, x, taps, w, out, epilogue)
+        convolve_unrolled(3, 1, distance, WHOLE, x, taps, w, out, epilogue)
     elif taps.columns == 3 and stride == 2:
-        convolve_unrolled(3, 2, distance, x, taps, w, out, epilogue)
+        convolve_unrolled(3, 2, distance, WHOLE, x, taps, w, out, epilogue)
     elif taps.columns == 5 and stride == 1:
-        convolve_unrolled(5, 1, distance, x, taps, w, out, epilogue)
+        convolve_unrolled(5, 1, distance, WHOLE, x, taps, w, out, epilogue)
     elif taps.columns == 5 and stride == 2:
-        convolve_unrolled(5, 2, distance, x, taps, w, out, epilogue)
+        convolve_unrolled(5, 2, distance, WHOLE, x, taps, w, out, epilogue)
     elif taps.columns == 7 and stride == 1:
-        convolve_unrolled(7, 1, distance, x, taps, w, out, epilogue)
+        convolve_unrolled(7, 1, distance, WHOLE, x, taps, w, out, epilogue)
     else:
         convolve_looped(x, taps, w, out, epilogue)
+
+
+@jit(inline=True)
+def convolve_narrow(
+    distance: Static, stride: int, x: Rows, taps: Window, w: Weights, out: Pixels, epilogue: Epilogue
+) -> None:
+    """Convolve like `convolve_pixels`, 3 or 5 columns with a stride of 1 or 2, for a vector of which HALF lanes count.
+
+    `out.lanes` is HALF.
+    """
+    if out.pixels < FEW_PIXELS:
+        convolve_looped(x, taps, w, out, epilogue)
+    elif taps.columns == 3 and stride == 1:
+        convolve_unrolled(3, 1, distance, NARROW, x, taps, w, out, epilogue)
+    elif taps.columns == 3:
+        convolve_unrolled(3, 2, distance, NARROW, x, taps, w, out, epilogue)
+    elif stride == 1:
+        convolve_unrolled(5, 1, distance, NARROW, x, taps, w, out, epilogue)
+    else:
+        convolve_unrolled(5, 2, distance, NARROW, x, taps, w, out, epilogue)
 
 
 @jit

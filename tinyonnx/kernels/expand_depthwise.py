@@ -14,7 +14,19 @@ import numpy as np
 
 from tinyonnx.codegen.arguments import Specialised, Static
 from tinyonnx.codegen.kernel import jit, kernel, share
-from tinyonnx.codegen.primitives import LANES, LOOPED, PAIRS, POSTPONED, ROWS_2, Lines, Pixels, Rows, Weights, Window
+from tinyonnx.codegen.primitives import (
+    HALF,
+    LANES,
+    LOOPED,
+    PAIRS,
+    POSTPONED,
+    ROWS_2,
+    Lines,
+    Pixels,
+    Rows,
+    Weights,
+    Window,
+)
 from tinyonnx.errors import OpError
 from tinyonnx.ir import Array
 from tinyonnx.kernels._common import (
@@ -31,9 +43,10 @@ from tinyonnx.kernels._common import (
     image,
 )
 from tinyonnx.kernels.conv import inside
-from tinyonnx.kernels.depthwise import convolve_pixels, depthwise_layer
+from tinyonnx.kernels.depthwise import convolve_narrow, convolve_pixels, depthwise_layer
 from tinyonnx.kernels.elementwise import activate
 from tinyonnx.kernels.gemm import (
+    HALVED,
     Panels,
     multiply_typed,
     pack_panels,
@@ -72,15 +85,27 @@ class Ring(NamedTuple):
 class Piece(NamedTuple):
     """A work item: `vectors` vectors of channels from `column` on, rows `begin` to `end` of the result of one image.
 
-    The image's input starts at element `source`.
+    The image's input starts at element `source`. The expansion has `columns` columns: whole vectors, except for a
+    last vector of which half is enough (see `is_halved`).
     """
 
     item: int
     source: int
     column: int
     vectors: int
+    columns: int
     begin: int
     end: int
+
+
+@jit
+def is_halved(n: int, depthwise: Geometry) -> bool:
+    """Return whether the last of several vectors of `n` channels is computed as half a vector.
+
+    Half of it must be enough, and `convolve_narrow` must have a tile for the taps.
+    """
+    columns, stride = depthwise.k_w, depthwise.s_w
+    return n > LANES and 0 < n % LANES <= HALVED and columns in (3, 5) and stride <= 2 and depthwise.d_w == 1
 
 
 @jit
@@ -123,7 +148,7 @@ def expand_pixels(
     c = x.step
     multiply_typed(
         run, x, count, Panels(layer.data, piece.column * c, 0, c, layer.bias, piece.column),
-        piece.vectors * LANES, Lines(out, out, start, LANES, plane), layer.epilogue,
+        piece.columns, Lines(out, out, start, LANES, plane), layer.epilogue,
     )  # fmt: skip
     if layer.epilogue.activation >= POSTPONED:
         for v in range(piece.vectors):
@@ -165,19 +190,25 @@ def convolve_row(height: int, layer: Convolution, ring: Ring, piece: Piece, mean
         i1 - i0, d_h * ring.row, k_w, d_w * LANES, k_w * LANES, (ring.rows - slot + d_h - 1) // d_h, plane
     )  # fmt: skip
     o_line, m_line = (piece.item * out.height + y) * out.width * n, (piece.item * out.height + y) * n
-    lanes = min(n, LANES)
     for v in range(piece.vectors):
         first = piece.column + v * LANES
-        channel = min(first, max(n - LANES, 0))
+        # a half vector holds the last channels, in the lower half of its plane and in the upper half of the constants
+        narrow = piece.columns < piece.vectors * LANES and v == piece.vectors - 1
+        skip = LANES - HALF if narrow else 0
+        lanes = HALF if narrow else min(n, LANES)
+        channel = min(first, max(n - LANES, 0)) + skip
         m_at = m_line + channel
         for i in range(lanes if wanted else 0):
             means[m_at + i] = np.float32(0)
         source = Rows(ring.data, ring.start + v * plane + slot * ring.row, s_w * LANES)
-        w = Weights(layer.data, (first * k_h + i0 * LANES) * k_w, layer.bias, first)
+        w = Weights(layer.data, (first * k_h + i0 * LANES) * k_w + skip, layer.bias, first + skip)
         target = Pixels(
             out.data, out.data, o_line + channel, n, out.width, lanes, means, m_at if wanted and not postponed else -1
         )
-        convolve_pixels(LANES, s_w if d_w == 1 else 0, source, taps, w, target, epilogue)
+        if narrow:
+            convolve_narrow(LANES, s_w if d_w == 1 else 0, source, taps, w, target, epilogue)
+        else:
+            convolve_pixels(LANES, s_w if d_w == 1 else 0, source, taps, w, target, epilogue)
     end = min(piece.column + piece.vectors * LANES, n)
     if postponed:
         for p in range(out.width):
@@ -244,7 +275,9 @@ def expand_and_convolve(
             ready = item
         vectors = (n - column + LANES - 1) // LANES
         width = vectors if vectors <= 3 else 2
-        piece = Piece(item, rounded if run == PAIRS else start, column, width, y, end_y)
+        narrow = width == vectors and is_halved(n, depthwise.geometry)
+        columns = width * LANES - (LANES - HALF if narrow else 0)
+        piece = Piece(item, rounded if run == PAIRS else start, column, width, columns, y, end_y)
         convolve_piece(run, source, expand, depthwise, ring, piece, means, out)
 
 
@@ -310,7 +343,10 @@ def bind_expand_depthwise(
     assert out is not None
     source, target = image(x), image(out)
     numbers = geometry_of(depthwise_windows(x, w, taps, geometry))
-    pack = _pack_whole_rounded if rounded else _pack_whole
+    if is_halved(len(w), numbers):
+        pack = pack_rounded if rounded else pack_panels
+    else:
+        pack = _pack_whole_rounded if rounded else _pack_whole
     expand = pointwise_layer(pool, w, b, epilogue_of(expand_activation), pack)
     depthwise = depthwise_layer(pool, taps, taps_b, epilogue_of(activation), numbers)
     sums = target.data[:0] if means is None else flat(means)

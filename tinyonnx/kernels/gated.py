@@ -33,7 +33,7 @@ from tinyonnx.kernels._common import (
     memory_or,
     temporary,
 )
-from tinyonnx.kernels.depthwise import convolve_pixels
+from tinyonnx.kernels.depthwise import convolve_looped
 from tinyonnx.kernels.elementwise import activate
 from tinyonnx.kernels.gemm import (
     BLOCK,
@@ -123,8 +123,8 @@ def gate_rows(x: Array, start: int, count: int, gate: Array, out: Array, zeros: 
     # a product with one number per channel is a depthwise convolution with a single tap
     for channel in range(0, k, LANES) if k >= LANES else range(0):
         c = min(channel, k - LANES)
-        convolve_pixels(
-            0, 0, Rows(x, start + c, k), Window(1, 0, 1, k, LANES, 1, 0), Weights(gate, c, zeros, 0),
+        convolve_looped(
+            Rows(x, start + c, k), Window(1, 0, 1, k, LANES, 1, 0), Weights(gate, c, zeros, 0),
             Pixels(out, out, c, k, count, LANES, out, -1), Epilogue(0, LINEAR, _ZERO, _ZERO),
         )  # fmt: skip
     for r in range(count if k < LANES else 0):

@@ -22,6 +22,7 @@ from tinyonnx.codegen.primitives import (
     ROWS_1,
     ROWS_2,
     ROWS_3,
+    WHOLE,
     Block,
     Lines,
     Pixels,
@@ -208,7 +209,7 @@ def depthwise_ring_row(
         if target.pixels > 0:
             w = Weights(layer.data, (first * k_h + i0 * LANES) * k_w, layer.bias, first)
             if columns > 0 and target.pixels >= FEW_PIXELS and target.lanes == LANES:
-                convolve_unrolled(columns, stride, distance, source, taps, w, target, epilogue)
+                convolve_unrolled(columns, stride, distance, WHOLE, source, taps, w, target, epilogue)
             else:
                 convolve_looped(source, taps, w, target, epilogue)
     if epilogue.activation >= POSTPONED:

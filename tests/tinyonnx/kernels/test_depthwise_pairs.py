@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from itertools import product
 from typing import Any
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.tinyonnx.kernels.fast import assert_close, run
 from tests.tinyonnx.kernels.test_conv import ACTIVATIONS, noise
-from tinyonnx.codegen.primitives import LANES
+from tinyonnx.codegen.primitives import HALF, LANES
 from tinyonnx.ops.fused import depthwise_pointwise
 
 
@@ -44,3 +46,21 @@ def test_geometry(data: st.DataObject) -> None:
     attributes = {k.replace("expand", "depthwise"): v for k, v in attributes.items()}
     inputs = x, taps, None, w, biases[1], residual
     assert_close(*run("DepthwisePointwise", *inputs, constants=(1, 2, 3, 4), fused=True, **geometry, **attributes))
+
+
+@pytest.mark.parametrize("kernel", [3, 5, 7])
+@pytest.mark.parametrize("second", [False, True], ids=["image", "means"])
+def test_last_vector_of_which_half_is_enough(kernel: int, second: bool) -> None:
+    """Any number of vectors before it, widths of no tile, of a small and of large ones, and taps that have no tile."""
+    steps = (1, 1), (2, 1), (3, 1), (1, 2)
+    for i, (n, (stride, dilation)) in enumerate(product((1, HALF, LANES + 3, 2 * LANES + 2, 3 * LANES + HALF), steps)):
+        for width in (2, 5, 9, 28):
+            x, n_all = noise(0, 2, 4, 6, width), LANES + n
+            inputs = x, noise(1, n_all, 4, 1, 1), noise(2, n_all), noise(3, n_all, 1, kernel, kernel), noise(4, n_all)
+            pads = [kernel // 2 * dilation] * 4
+            attributes = {**ACTIVATIONS[i % len(ACTIVATIONS)], "expand_activation": "Relu"}
+            actual, expected = run(
+                "ExpandDepthwise", *inputs, constants=(1, 2, 3, 4), fused=True, second=second, pads=pads,
+                strides=[1, stride], dilations=[dilation, dilation], group=n_all, **attributes,
+            )  # fmt: skip
+            assert_close(actual, expected)
