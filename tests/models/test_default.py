@@ -139,6 +139,7 @@ def scores(network: Network, samples: Array) -> Array:
     return sigmoid(network(mel.log_mel(samples.astype(np.float32))[None])[0])
 
 
+@pytest.mark.trials
 @pytest.mark.parametrize(("seconds", "least"), [(5, 0.92), (2, 0.88), (1, 0.85), (0.5, 0.88)])
 def test_it_agrees_with_its_teacher(
     seconds: float, least: float, shared: Path, networks: tuple[Network, Network]

@@ -183,6 +183,7 @@ def test_a_path_that_can_not_be(sounds, backbone, tmp_path, capsys):
     assert (tmp_path / "mine.onnx").exists()
 
 
+@pytest.mark.trials
 def test_esc10_with_ten_examples_a_class(shared, mn04, tmp_path, monkeypatch, capsys):
     """Trained on folds 1 to 3, at least 98 % of fold 4 is right."""
     monkeypatch.setenv("AUDIOTAG_HOME", str(tmp_path / "home"))

@@ -214,7 +214,7 @@ def test_vectors_that_are_not_finite_are_candidates():
 
 @pytest.mark.parametrize("kind", ["jsonl", "parquet"])
 def test_files_are_searched_in_parts(kind, tmp_path):
-    vectors, rows = made(13_000, 64)
+    vectors, rows = made(13_000, 32)
     path = tmp_path / f"results.{kind}"
     (write_jsonl if kind == "jsonl" else write_parquet)(path, vectors, rows)
     list(open_results(str(path)))
@@ -225,8 +225,8 @@ def test_files_are_searched_in_parts(kind, tmp_path):
     finally:
         tracemalloc.stop()
     assert found[0].row["path"] == "10000.wav"
-    # objects of a list of 64 floats take 32 bytes a number, and 4,096 rows are read at a time
-    assert peak < 4096 * 64 * 32 * 3 < 13_000 * 64 * 32
+    # objects of a list of 32 floats take 32 bytes a number, and 4,096 rows are read at a time
+    assert peak < 4096 * 32 * 32 * 3 < 13_000 * 32 * 32
 
 
 def test_an_index_is_searched_without_copying_it(tmp_path):
