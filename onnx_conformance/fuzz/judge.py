@@ -18,6 +18,9 @@ _NARROW = 0.3
 
 float64's are those of the attributes, which are float32."""
 
+_DIGITS = 5e-4
+"""Relative difference of numbers that are the same in float16, whose strings may have any further digits."""
+
 _SPREADS = 8.0
 """Differences within this multiple of the effect of noise count as rounding."""
 
@@ -86,7 +89,7 @@ def _differs(a: Any, b: Any, runs: Sequence[Any]) -> tuple[str, str] | None:
         return None if type(a) is type(b) else (TYPE, f"{type(a).__name__} against {type(b).__name__}")
     x, y = np.asarray(a), np.asarray(b)
     if _is_text(x) or _is_text(y):
-        same = x.shape == y.shape and [str(v) for v in x.ravel()] == [str(v) for v in y.ravel()]
+        same = x.shape == y.shape and all(map(_same_text, x.ravel(), y.ravel()))
         return None if same else (VALUE, "other strings")
     if x.dtype != y.dtype:
         return TYPE, f"{x.dtype} against {y.dtype}"
@@ -95,6 +98,16 @@ def _differs(a: Any, b: Any, runs: Sequence[Any]) -> tuple[str, str] | None:
         unstable = any(run.shape != others[0].shape for run in others[1:])
         return None if unstable else (SHAPE, f"{list(x.shape)} against {list(y.shape)}")
     return _numbers(x, y, [run for run in others if run.shape == x.shape])
+
+
+def _same_text(a: Any, b: Any) -> bool:
+    """Return whether two strings are equal, or the same number, whose digits and case the specification leaves open."""
+    if str(a) == str(b):
+        return True
+    try:
+        return bool(np.isclose(float(a), float(b), rtol=_DIGITS, atol=0, equal_nan=True))
+    except ValueError:
+        return False
 
 
 def _bare(value: Any, other: Any) -> Any:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
 from typing import Any
@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from onnx import ModelProto, ValueInfoProto
 
+from onnx_conformance.fuzz.flatten import without_subgraphs
 from onnx_conformance.fuzz.judge import (
     CRASHED,
     HANGS,
@@ -25,7 +26,7 @@ from onnx_conformance.fuzz.judge import (
 from onnx_conformance.fuzz.rounding import with_noise
 from onnx_conformance.fuzz.undefined import open_results
 from onnx_conformance.fuzz.widen import in_float32, slack
-from onnx_conformance.generate.inference import with_values
+from onnx_conformance.generate.inference import inferred, with_values
 from onnx_conformance.generate.validity import all_nodes, with_bodies
 from onnx_conformance.workers import CRASHED as DIED
 from onnx_conformance.workers import FAILED, PASSED, TIMED_OUT, Bench, JobOutcome, RunModel
@@ -33,7 +34,7 @@ from onnx_conformance.workers import FAILED, PASSED, TIMED_OUT, Bench, JobOutcom
 _STEADY = ("onnxruntime-disabled", "reference", "tinyonnx-unfused", "onnxruntime", "openvino")
 """Runtimes in which rounding is measured, those that run node by node first."""
 
-_NOISY_RUNS = 4
+_NOISY_RUNS = 8
 
 _OF_RESULTS = (VALUE, SHAPE, TYPE, REFUSED)
 """Kinds of differences that a model which is not valid explains; none explains a crash."""
@@ -78,14 +79,19 @@ class Referee:
         return verdict
 
     def _breaks_a_rule(self, model: ModelProto, feeds: Mapping[str, Any], verdict: Verdict) -> bool:
-        """Return whether values of inputs are not valid, or the sizes that onnx infers explain a refusal."""
+        """Return whether values of inputs are not valid, or open results or inferred sizes explain a refusal."""
         try:
             known = with_values(model, feeds).graph
+            for flat, inputs in _flat_models(model, feeds):
+                with_values(flat, inputs)
         except ValueError:
             return True
         if verdict.kind != REFUSED or not verdict.groups:
             return False
-        values = self.values(model, feeds, verdict.groups[0][0]) or {}
+        answered = verdict.groups[0]
+        values = self.values(model, feeds, answered[0]) or {}
+        if open_results(model, values, lambda alone, inputs: self._run_any(alone, inputs, answered)):
+            return True
         return any(_contradicts(value, values.get(value.name)) for value in (*known.value_info, *known.output))
 
     def _verdict(self, model: ModelProto, feeds: Mapping[str, Any]) -> Verdict:
@@ -167,9 +173,26 @@ class Referee:
             if inner is not None:
                 runs += [[inner.get(output.name) for output in model.graph.output]]
                 runs += self._noisy_runs(body, feeds, inner, [steady])
+            for flat, inputs in _flat_models(model, feeds):
+                runs += self._noisy_runs_alone(flat, inputs, steady, runs[0])
             if len(runs) > 1:
                 return runs
         return []
+
+    def _noisy_runs_alone(
+        self, model: ModelProto, feeds: Mapping[str, Any], name: str, results: Sequence[Any]
+    ) -> list[list[Any]]:
+        """Return outputs of a subgraph's nodes with noise, repeated as a Loop stacks them, if they fit `results`."""
+        values = self.values(model, feeds, name)
+        if values is None:
+            return []
+        runs = []
+        for run in self._noisy_runs(model, feeds, values, [name]):
+            try:
+                runs.append([np.broadcast_to(x, np.shape(y)) for x, y in zip(run, results, strict=True)])
+            except ValueError:
+                continue
+        return runs
 
     def _noisy_runs(
         self, model: ModelProto, feeds: Mapping[str, Any], values: Mapping[str, Any], names: Sequence[str]
@@ -205,6 +228,16 @@ class Referee:
         if outcome.status != PASSED:
             return None
         return {**feeds, **dict(zip((value.name for value in exposed.graph.output), _first(outcome)))}
+
+
+def _flat_models(model: ModelProto, feeds: Mapping[str, Any]) -> Iterator[tuple[ModelProto, dict[str, Any]]]:
+    """Yield the valid models in which a subgraph's nodes are among the others, with their inputs."""
+    for flat in without_subgraphs(model):
+        try:
+            typed = inferred(flat)
+        except ValueError:
+            continue
+        yield typed, {value.name: feeds[value.name] for value in typed.graph.input if value.name in feeds}
 
 
 def _contradicts(value: ValueInfoProto, found: Any) -> bool:

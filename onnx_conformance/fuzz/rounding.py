@@ -59,7 +59,9 @@ def with_noise(
                 continue
             factor = f"{name}{_SUFFIX}{count}"
             count += 1
-            graph.initializer.append(numpy_helper.from_array(_factors(array, r), f"{factor}f"))
+            graph.initializer.append(
+                numpy_helper.from_array(_factors(array, r, node.op_type == "Resize" and i > 0), f"{factor}f")
+            )
             graph.node.append(helper.make_node("Mul", [name, f"{factor}f"], [factor]))
             node.input[i] = factor
         after = [
@@ -116,12 +118,15 @@ def _takes_noise(node: NodeProto, i: int, array: Any, scales: bool) -> bool:
     return (scales or node.op_type != "Resize" or not i) and node.op_type not in ("Range", "Loop", "Scan", "If")
 
 
-def _factors(array: Any, r: np.random.Generator) -> Any:
+def _factors(array: Any, r: np.random.Generator, together: bool) -> Any:
     """Return factors that differ from one by a unit in the last place.
 
     Zeros, whose sign is open, get any sign; numbers so small that a runtime may take them for zero become zero or stay.
+    With `together` all grow, or all shrink, but for powers of two, with which products are exact.
     """
     info = np.finfo(array.dtype)
+    if together:
+        return np.where(np.frexp(array)[0] == 0.5, 1, 1 + info.eps * r.choice((-1, 1))).astype(array.dtype)
     factors = np.where(array == 0, r.choice((-1.0, 1.0), array.shape), 1 + info.eps * r.integers(-1, 2, array.shape))
     small = (array != 0) & (np.abs(array) < info.tiny)
     factors = np.where(small, r.integers(0, 2, array.shape), factors)

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 from onnx import AttributeProto, ModelProto, numpy_helper
 
+from onnx_conformance.fuzz.flatten import without_subgraphs
 from onnx_conformance.generate.inference import inferred
-from tinyonnx.onnxfile.messages import reads_of
 from tinyonnx.tools.reduce import Shrinker
 from tinyonnx.tools.surgery import copy_of, forget_shapes, set_array
 
@@ -27,7 +27,7 @@ def shrunk(
     `values` are all tensors of a run; without them no node is removed. `first` are positions of nodes to try first.
     """
     deadline = time.monotonic() + seconds
-    for flat in _without_subgraphs(model):
+    for flat in without_subgraphs(model):
         kept = {value.name: feeds[value.name] for value in flat.graph.input}
         if shows(flat, kept):
             model, feeds, values, first = flat, kept, None, ()
@@ -41,34 +41,6 @@ def shrunk(
             model, feeds = shrinker.smaller(model, feeds)
     model = _without_attributes(model, feeds, shows, deadline)
     return _with_types(*_with_plain_numbers(model, feeds, shows, deadline), shows)
-
-
-def _without_subgraphs(model: ModelProto) -> Iterator[ModelProto]:
-    """Yield models in which an If, or a Loop without state, is replaced by the nodes of a subgraph."""
-    for position, node in enumerate(model.graph.node):
-        if node.op_type not in ("If", "Loop") or node.domain or len(node.input) > 2:
-            continue
-        for attribute in node.attribute:
-            inner = attribute.g
-            flat = copy_of(model)
-            del flat.graph.node[:], flat.graph.input[:]
-            results = dict(zip((v.name for v in inner.output[node.op_type == "Loop" :]), node.output))
-            flat.graph.node.extend(model.graph.node[:position])
-            for each in inner.node:
-                flat.graph.node.append(each)
-                flat.graph.node[-1].output[:] = [results.get(name, name) for name in each.output]
-            flat.graph.node.extend(model.graph.node[position + 1 :])
-            flat.graph.initializer.extend(inner.initializer)
-            read = {name for each in flat.graph.node for name in reads_of(each)}
-            flat.graph.input.extend(value for value in model.graph.input if value.name in read)
-            produced = {name for each in flat.graph.node for name in each.output}
-            given = {v.name for v in flat.graph.input} | {t.name for t in flat.graph.initializer}
-            unused = [n for n in flat.graph.node if not set(reads_of(n)) <= produced | given]
-            for each in unused:  # the condition of the next iteration
-                flat.graph.node.remove(each)
-            for output in flat.graph.output:  # a Loop stacks the results of the nodes
-                output.type.tensor_type.ClearField("shape")
-            yield flat
 
 
 def _guilty(shrinker: Shrinker, order: Sequence[int], deadline: float) -> list[int]:

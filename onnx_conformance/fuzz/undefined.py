@@ -23,6 +23,9 @@ _ORDERS = frozenset({"Max", "Min", "ReduceMax", "ReduceMin", "ArgMax", "ArgMin",
 _ROUNDED = frozenset({"Div", "Mod"})
 """Operators whose specification says how a fraction becomes a whole number."""
 
+_NEAR = 1e-6
+"""Rounding of results that are calculated from float positions or scales, relative to their size."""
+
 Run = Callable[[ModelProto, Mapping[str, Any]], "list[Any] | None"]
 """Function from a model and its inputs to its outputs, None if it can't be run."""
 
@@ -88,20 +91,25 @@ def _beyond_type(
     if results is None:
         return {}
     pairs = zip(found, results, strict=True)
+    near = _NEAR if any(_is_float(values[name]) for name in feeds) else 0.0
     return {
-        name: _open_number(result, values[name].dtype, node.op_type not in _ROUNDED)
+        name: _open_number(result, values[name].dtype, node.op_type not in _ROUNDED, near)
         for name, result in pairs
         if np.shape(result) == values[name].shape
     }
 
 
-def _open_number(number: Any, dtype: np.dtype[Any], fractions: bool) -> Open:
-    """Return what is open of floats in a whole type: those that it can't hold, with `fractions` their rounding."""
+def _open_number(number: Any, dtype: np.dtype[Any], fractions: bool, near: float = 0.0) -> Open:
+    """Return what is open of floats in a whole type: those that it can't hold, with `fractions` their rounding.
+
+    Numbers as `near` to a whole one, relative to their size, may also be below or above it.
+    """
     info = np.iinfo(dtype)
     with np.errstate(all="ignore"):
         wide = np.trunc(number.astype(np.float64)) if not fractions else number.astype(np.float64)
         inside = (wide >= float(info.min)) & (wide < float(info.max) + 1)
-        low, high = (np.where(inside, f(wide), 0.0) for f in (np.floor, np.ceil))
+        ends = (np.floor, wide - near * np.abs(wide)), (np.ceil, wide + near * np.abs(wide))
+        low, high = (np.where(inside, np.clip(f(x), info.min, info.max), 0.0) for f, x in ends)
         least, greatest = (np.where(inside, x.astype(dtype), y) for x, y in ((low, info.min), (high, info.max)))
     return Open(~inside | (low != high), least.astype(dtype), greatest.astype(dtype))
 

@@ -96,6 +96,14 @@ def _check_shapes(node: NodeProto, opset: int, known: Mapping[str, Any]) -> None
         shapes = {tuple(d.dim_value for d in known[n].shape.dim) if n in known else (None,) for n in node.input}
         if len(shapes) > 1:
             raise ValueError(f"{node.op_type} broadcasts since opset 8 only")
+    if node.op_type == "AveragePool" and opset < 7 and any(a.name in ("auto_pad", "pads") for a in node.attribute):
+        raise ValueError("AveragePool says since opset 7 only whether padding counts")
+    onesided = next((a.i for a in node.attribute if a.name == "onesided"), int(node.op_type == "STFT"))
+    if onesided and node.op_type in ("DFT", "STFT") and node.input[0] in known:
+        dims = [d.dim_value for d in known[node.input[0]].shape.dim]
+        inverse = any(a.name == "inverse" and a.i for a in node.attribute)
+        if len(dims) > 2 and dims[-1] == 2 and not inverse:
+            raise ValueError(f"{node.op_type} of a complex signal is not one-sided")
     if node.op_type.endswith("Loss") and len(node.input) > 2 and all(name in known for name in node.input):
         classes, weights = ([d.dim_value for d in known[node.input[i]].shape.dim] for i in (0, 2))
         if weights != classes[1:2]:

@@ -10,12 +10,14 @@ import onnx
 import pytest
 from onnx import parser
 
-from onnx_conformance.fuzz.judge import REFUSED, VALUE
+from onnx_conformance.fuzz.judge import REFUSED, VALUE, first_difference
 from onnx_conformance.fuzz.referee import Referee
 from onnx_conformance.fuzz.rounding import with_noise
 from onnx_conformance.fuzz.undefined import open_results
 from onnx_conformance.generate import inference
 from onnx_conformance.generate.inference import inferred, isolated, with_values
+from onnx_conformance.generate.sample import Sample
+from onnx_conformance.generate.surround import in_branch, in_loop
 from onnx_conformance.generate.validity import with_bodies
 from onnx_conformance.runtimes import RUNTIMES
 from onnx_conformance.workers import PASSED, Bench, JobOutcome, RunModel
@@ -31,6 +33,8 @@ def _model(text: str, opset: int = 17, ml: int = 1) -> onnx.ModelProto:
 @pytest.mark.parametrize(
     ("text", "opset", "cause"),
     [
+        ("m (float[1,1,2] x) => (float[a,b,c] y) { y = AveragePool <kernel_shape = [2], pads = [1, 0]> (x) }", 1, "7"),
+        ("m (float[1,8,2] x, int64 a, int64 b) => (float[n,m,l,2] y) { y = STFT (x, a, , b) }", 17, "one-sided"),
         ("m (float[2,4] x, float[3] s) => (float[a,b] y) { y = PRelu (x, s) }", 17, "PRelu"),
         ("m (float[2,4] x, float[3] s) => (float[a,b] y) { y = LayerNormalization (x, s) }", 17, "LayerNorm"),
         (f"m (string[2] x) => (float[n] y) {{ y = TfIdfVectorizer <{_GRAMS}, pool_int64s = [2]> (x) }}", 24, "pool"),
@@ -147,6 +151,14 @@ def test_numbers_that_a_runtime_may_take_for_zero_are_noisy() -> None:
     assert len({bool(run[0][0] == 0) for run in runs if run}) == 2
 
 
+def test_sizes_near_a_whole_number_get_noise_in_both_directions() -> None:
+    model = _model("m (float[1,10] x, float[2] s) => (float[a,b] y) { y = Resize (x, , s) }")
+    feeds = {"x": np.ones((1, 10), np.float32), "s": np.float32([1, 1.3])}
+    values = {**feeds, "y": np.ones((1, 12), np.float32)}
+    runs = [_run(with_noise(model, values, np.random.default_rng(seed), scales=True), feeds) for seed in range(8)]
+    assert {run[0].shape for run in runs if run} == {(1, 12), (1, 13)}
+
+
 # -- the referee --------------------------------------------------------------------------------
 
 
@@ -186,6 +198,20 @@ def test_the_rounding_of_whole_results_is_open_by_one() -> None:
     assert _kind(model, feeds, reference=down, b=up + np.uint8(1)) == VALUE
 
 
+def test_a_refusal_of_what_is_open_is_no_difference() -> None:
+    model = _model("m (float[2] x, float s) => (uint8[2] y) { y = QuantizeLinear (x, s) }")
+    feeds = {"x": np.float32([1, np.nan]), "s": np.array(1, np.float32)}
+    assert _kind(model, feeds, reference=np.uint8([1, 0]), b=np.uint8([1, 0]), c="not a number") == ""
+    feeds["x"] = np.float32([1, 2])
+    assert _kind(model, feeds, reference=np.uint8([1, 2]), b=np.uint8([1, 2]), c="no reason") == REFUSED
+
+
+def test_numbers_as_strings_may_have_any_further_digits() -> None:
+    texts = np.array(["0.479", "inf", "a"], object), np.array(["0.47900391", "INF", "a"], object)
+    assert first_difference([texts[0]], [texts[1]], []) is None
+    assert first_difference([texts[0]], [np.array(["0.478", "inf", "a"], object)], []) is not None
+
+
 def test_a_refusal_that_the_sizes_of_the_inference_explain_is_no_difference() -> None:
     pool = "AveragePool <ceil_mode = 1, kernel_shape = [2, 4], pads = [0, 1, 1, 2], strides = [3, 3]> (x)"
     branches = ", ".join(f"{n}_branch = {n} () => (float[1,1,a,b] {n}y) {{ {n}y = {pool} }}" for n in ("then", "else"))
@@ -196,6 +222,17 @@ def test_a_refusal_that_the_sizes_of_the_inference_explain_is_no_difference() ->
     plain = inferred(_model("m (float[1,1,1,2] x) => (float[1,1,1,2] y) { y = Abs (x) }"))
     ones = np.ones((1, 1, 1, 2), np.float32)
     assert _kind(plain, {"x": ones}, reference=ones, b=ones, c="another shape") == REFUSED
+
+
+@pytest.mark.parametrize("around", [in_branch, in_loop])
+def test_what_is_open_in_a_subgraph_is_open(around: Any) -> None:
+    model = _model("m (float[2] x) => (int8[2] y) { y = Cast <to = 3> (x) }")
+    sample = around(np.random.default_rng(0), Sample(model, {"x": np.float32([3, 300])}, ""))
+    values = np.int8([[3, 127], [3, 44], [4, 44]])
+    if around is in_loop:
+        values = np.repeat(values[:, None], int(sample.feeds["count"]), axis=1)
+    assert _kind(sample.model, sample.feeds, reference=values[0], b=values[1]) == ""
+    assert _kind(sample.model, sample.feeds, reference=values[0], b=values[2]) == VALUE
 
 
 @pytest.fixture(scope="module")
