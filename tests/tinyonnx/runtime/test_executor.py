@@ -137,3 +137,30 @@ def test_results_that_are_lists():
     y, z = s.run(None, {"x": x})
     assert [item.tolist() for item in y] == [x.tolist()] * 2
     np.testing.assert_array_equal(z, -x)
+
+
+def test_after_invalid_data_the_operator_tells_and_the_next_run_is_right():
+    body = "a = Gather(x, i) b = Relu(a) y = Gather(b, j)"
+    text = model_text(body, "float[n,3] x, int64[k] i, int64[m] j", "float[m,c] y")
+    session, x = tinyonnx.InferenceSession(onnx.parser.parse_model(text).SerializeToString()), data(4, 3)
+    for i, j, error in (([1, 2], [0, 7], '"y".*index 7'), ([1, 9], [0, 1], '"a".*index 9')):
+        with pytest.raises(tinyonnx.NodeError, match=error):
+            session.run(None, {"x": x, "i": np.array(i), "j": np.array(j)})
+        (y,) = session.run(None, {"x": x, "i": np.array([3, 2]), "j": np.array([1, 0])})
+        np.testing.assert_array_equal(y, np.maximum(x[[2, 3]], 0))
+
+
+@pytest.mark.parametrize(("limit", "fits"), [(11_900_000, False), (12_100_000, True)])
+def test_the_arena_counts_among_the_bytes_of_a_run(limit, fits):
+    text = model_text("h = Relu(x) g = Neg(h) y = NonZero(g)", "float[n] x", "int64[k,m] y")
+    options = tinyonnx.SessionOptions()
+    options.limits = Limits(max_run_bytes=limit)
+    session = tinyonnx.InferenceSession(onnx.parser.parse_model(text).SerializeToString(), options)
+    feeds = {"x": np.ones(1_000_000, np.float32)}
+    arena = session.plan_for(None, feeds).arena_bytes
+    assert arena in range(4_000_000, 4_010_000)
+    if fits:
+        assert session.run(None, feeds)[0].shape == (1, 1_000_000)
+    else:
+        with pytest.raises(tinyonnx.ResourceError, match="max_run_bytes"):
+            session.run(None, feeds)
