@@ -88,4 +88,6 @@ def test_random_nodes(family: Callable[[Random], RandomNode]) -> None:
         for level in (99, 0):
             for result, reference in zip(answers(model, feeds, level), wanted, strict=True):
                 check(result, reference, case)
-    assert compared >= CASES
+        if compared == CASES:
+            break
+    assert compared == CASES
