@@ -41,8 +41,9 @@ def with_noise(
     """Return a model with noise of one unit in the last place on the inputs of its calculating nodes.
 
     Nodes without float inputs get it on their outputs. `values` has the tensors of a run, for their types and shapes;
-    other tensors get no noise. The scales of Resize, which decide shapes, get noise only with `scales`. Results that
-    are open become the least or the `greatest` of the values that they may have.
+    other tensors get no noise. The scales of Resize, which decide shapes, get noise only with `scales`, and then the
+    nodes of other operators get none. Results that are open become the least or the `greatest` of the values that they
+    may have.
     """
     noisy = ModelProto()
     noisy.CopyFrom(model)
@@ -51,9 +52,11 @@ def with_noise(
     del graph.node[:]
     constants = {tensor.name: numpy_helper.to_array(tensor) for tensor in graph.initializer}
     count = 0
+    resized = scales and any(node.op_type == "Resize" for node in nodes)
     for node in nodes:
         before = count
-        for i, name in enumerate(node.input if not is_exact(node, constants) else ()):
+        quiet = is_exact(node, constants) or (resized and node.op_type != "Resize")  # noise has the sizes of `values`
+        for i, name in enumerate(() if quiet else node.input):
             array = values.get(name, constants.get(name))
             if not isinstance(array, np.ndarray) or not _takes_noise(node, i, array, scales):
                 continue
@@ -67,7 +70,7 @@ def with_noise(
         after = [
             _replaced(graph, node, name, open_results[name], greatest) for name in node.output if name in open_results
         ]
-        if count == before and not after and not is_exact(node, constants):
+        if count == before and not after and not quiet:
             after = _noisy_outputs(node, values, graph, r)
         graph.node.extend([node, *after])
     return noisy
