@@ -29,6 +29,9 @@ HINT = "FFmpeg may read it: pip install 'tinyonnx[formats]'"
 _ONLY_THIS_FILE = {"protocol_whitelist": "none"}
 """Options without which FFmpeg would follow playlists to other files, and to addresses in the network."""
 
+_READS_ANY_METADATA = 19
+"""From this version of PyAV on, metadata that are not UTF-8 need no option."""
+
 _GUESSED_DURATION = frozenset(("aac", "mp3", "ac3", "eac3", "dts", "mpeg", "mpegts", "loas", "amr", "g722", "g726"))
 """Formats without a duration of their own: FFmpeg computes one from the bit rate, or the last time stamps."""
 
@@ -61,10 +64,11 @@ class Container:
 
         self._name, self._notes, self._errors = name, notes, av.FFmpegError
         self._resampler: Any = av.AudioResampler
+        older: dict[str, Any] = (
+            {"metadata_errors": "replace"} if int(av.__version__.split(".")[0]) < _READS_ANY_METADATA else {}
+        )
         try:
-            self._container: Any = av.open(
-                file, "r", format, container_options=_ONLY_THIS_FILE, metadata_errors="replace"
-            )
+            self._container: Any = av.open(file, "r", format, container_options=_ONLY_THIS_FILE, **older)
         except av.FFmpegError:
             raise AudioError(name, "is not sound in a format that libsndfile or FFmpeg reads") from None
         # a track without a codec context has a codec that FFmpeg doesn't support
