@@ -17,7 +17,7 @@ from tinyonnx.ir import Array, Graph
 from tinyonnx.ops.math import quiet, widened
 from tinyonnx.ops.microsoft._common import check_shape
 from tinyonnx.registry import Attributes, Context, Info, op, same_as
-from tinyonnx.sizes.integers import broadcast_shapes
+from tinyonnx.sizes.integers import broadcasts_to
 
 
 def _in_heads(name: str, x: Array, heads: int | None) -> Array:
@@ -62,14 +62,6 @@ def _check_operands(q: Array, k: Array, v: Array) -> None:
 # -- Attention --------------------------------------------------------------------------
 
 
-def _fits(shape: tuple[int, ...], target: tuple[int, ...]) -> bool:
-    """Return whether arrays of a shape broadcast to another shape, which stays as it is."""
-    try:
-        return broadcast_shapes(shape, target) == target
-    except ValueError:
-        return False
-
-
 def _bias(
     mask: Array | None, shape: tuple[int, int, int, int], before: Array, causal: bool, window: tuple[int, int],
     lengths: Array | None, dtype: Any,
@@ -88,7 +80,7 @@ def _bias(
         if missing and mask.ndim:
             fill = False if mask.dtype == np.bool_ else -np.inf
             mask = np.pad(mask, [(0, 0)] * (mask.ndim - 1) + [(0, missing)], constant_values=fill)
-        if not _fits(mask.shape, shape):
+        if not broadcasts_to(mask.shape, shape):
             raise OpError(f"attn_mask of shape {list(mask.shape)} doesn't broadcast to {list(shape)}")
         if mask.dtype == np.bool_:
             allowed = allowed & mask

@@ -42,6 +42,7 @@ def find_split(graph: Graph, inferred: Graph, names: Mapping[int, str]) -> Split
     """
     unknown: set[int] = set()  # results of the first stage without shape
     late: set[int] = set()
+    countable: set[str] = set()
     shapes: dict[str, tuple[int, ...] | None] = {value.name: value.static_shape for value in inferred.inputs}
     late_names: set[str] = set()
     for node in inferred.nodes:
@@ -51,13 +52,15 @@ def find_split(graph: Graph, inferred: Graph, names: Mapping[int, str]) -> Split
             late_names.update(names[id(v)] for v in results if id(v) in names)
             continue
         shapes.update((names[id(v)], v.static_shape) for v in results if id(v) in names)
+        if _is_bounded(node):
+            countable.update(names[id(v)] for v in results if id(v) in names)
         unknown.update(id(v) for v in results if v.static_shape is None or v.dtype is None)
     early = tuple(i for i, value in enumerate(inferred.outputs) if id(value) not in late)
     values = _read_from(shapes, late_names, [value for i, value in enumerate(graph.outputs) if i not in early])
     if values is None:
         return None
     ends = {value.name: value for value in (*values, *(graph.outputs[i] for i in early))}
-    bounded = tuple(name for name, value in ends.items() if name in shapes and _is_bounded(value))
+    bounded = tuple(name for name in ends if name in countable)
     if not (late or bounded):
         return None
     is_fixed = all(isinstance(dim, int) for value in graph.inputs for dim in value.shape or (None,))
@@ -68,9 +71,10 @@ def find_split(graph: Graph, inferred: Graph, names: Mapping[int, str]) -> Split
     return Split(tuple(value.name for value in values), tuple(found), early, bounded)
 
 
-def _is_bounded(value: Value) -> bool:
-    node = value.producer
-    return node is not None and not node.domain and node.op_type in _BOUNDED
+def _is_bounded(node: Node) -> bool:
+    """Return whether the bounded form of a node has a kernel, which needs constant parameters (inputs 2 and later)."""
+    known = all(value is None or value.const is not None for value in node.inputs[2:])
+    return known and not node.domain and node.op_type in _BOUNDED
 
 
 def _operands(node: Node) -> list[Value]:

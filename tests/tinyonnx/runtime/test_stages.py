@@ -195,6 +195,16 @@ def test_one_plan_for_every_number_of_rows() -> None:
         assert all(isinstance(step, KernelStep) for step in plans._plans[0].plan.steps)
 
 
+def test_selection_by_parameters_of_a_run() -> None:
+    text = LAST.replace("scores) =>", "scores, float[1] overlap) =>").replace(", float[1] overlap = {0.5}", "")
+    model = content(text)
+    session = tinyonnx.InferenceSession(model, options())
+    for n, overlap in ((40, 0.5), (40, 0), (7, 0.9), (40, 0.5)):
+        check(session, model, {**boxes(n, n), "overlap": np.array([overlap], np.float32)})
+    nodes = {node.op_type for part in parts_of(session) for node in part.graph.nodes}
+    assert nodes == {"Sigmoid", "NonMaxSuppression"}, "there is no kernel for the bounded form"
+
+
 def test_requested_tensors() -> None:
     model = content(CHAIN)
     session = tinyonnx.InferenceSession(model, options())
