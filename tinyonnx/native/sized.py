@@ -106,6 +106,7 @@ def plan_for_size(
     if size >= SMALLEST:
         try:
             plan = check_steps(session.plan_for_sizes(names, feeds, {input: axis}))
+            plan.conditions.append(Condition(POSITIVE, plan.symbols[0] - SMALLEST))
             if not any(is_size(run.items) for run in plan.plan.runs):  # executables have no loops of any length
                 return plan
         except (SizeError, Unfit):

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import pytest
 from onnx import ModelProto
 
@@ -21,7 +22,7 @@ pytest.importorskip("ziglang")
 if sys.platform != "linux" or platform.machine() != "x86_64":
     pytest.skip("native code is for x86-64 Linux", allow_module_level=True)
 
-from tinyonnx.codegen.targets import TARGETS
+from tinyonnx.codegen.targets import TARGETS, TargetMachine
 from tinyonnx.native.binary import numbers, runs_of
 from tinyonnx.native.model import CompileError
 from tinyonnx.native.products import compile_model
@@ -88,6 +89,14 @@ def test_frames_beyond_all_ranges(sized: Path) -> None:
     assert run(sized, np.array([2001, 512]).tobytes() + bytes(512)).returncode == 3
 
 
+def this_processor() -> tuple[TargetMachine, str]:
+    """Return the target with the levels of instructions up to that of this processor, and its name."""
+    flags = Path("/proc/cpuinfo").read_text()
+    place, level = next((i, level) for i, (level, flag) in enumerate(LEVELS.items()) if flag in flags)
+    here = TARGETS["x86_64-linux"]
+    return here._replace(levels=here.levels[: place + 1]), level  # the best first
+
+
 def networks_without_control_flow(graphs: type[ImageGraphs | SequenceGraphs]) -> Iterator[ModelProto]:
     for seed in range(1000):
         network = graphs(seed).build()
@@ -103,10 +112,7 @@ def test_random_networks_give_for_every_size_what_the_session_gives(
     graphs: type[ImageGraphs | SequenceGraphs], output: int, shape: tuple[int, ...], axis: int,
     sizes: tuple[int, int], tmp_path: Path,
 ) -> None:  # fmt: skip
-    flags = Path("/proc/cpuinfo").read_text()
-    place, level = next((i, level) for i, (level, flag) in enumerate(LEVELS.items()) if flag in flags)
-    here = TARGETS["x86_64-linux"]
-    here = here._replace(levels=here.levels[: place + 1])  # the best first: up to that of this processor
+    here, level = this_processor()
     random = np.random.default_rng(0)
     built = 0
     for network in islice(networks_without_control_flow(graphs), 30):
@@ -128,6 +134,26 @@ def test_random_networks_give_for_every_size_what_the_session_gives(
         if (built := built + 1) == 3:
             return
     pytest.fail(f"of 30 networks {built} were built")
+
+
+def test_a_plan_for_many_sizes_is_not_taken_for_size_1(tmp_path: Path) -> None:
+    network = onnx.parser.parse_model("""<ir_version: 8, opset_import: ["": 17]>
+    g (float[T, 3] x) => (float[T, 3] y) {
+        shape = Shape (x)
+        one = Constant <value_ints = [1, 3]> ()
+        equal = Equal (shape, one)
+        number = Cast <to = 1> (equal)
+        sum = ReduceSum <keepdims = 0> (number)
+        y = Add (x, sum)
+    }""").SerializeToString()
+    (here, level), file = this_processor(), tmp_path / "program"
+    build(here, file, network, "y", 12, (0, 3), 0, (1, 4))
+    for size in (4, 1, 2):
+        x = np.zeros((size, 3), np.float32)
+        result = run(file, message(x, 0), level)
+        assert (result.returncode, result.stderr) == (0, b"")
+        expected = tinyonnx.InferenceSession(network).run(None, {"x": x})[0]
+        np.testing.assert_array_equal(np.frombuffer(result.stdout, np.float32)[: 3 * size], expected.ravel())
 
 
 def test_needs_nothing_from_the_system(executable: Path) -> None:
