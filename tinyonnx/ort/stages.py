@@ -54,12 +54,8 @@ class Stages:
         def finish(found: list[Any]) -> list[Any]:
             for i, rows in self._bounded:
                 found[i] = found[i][: int(found[rows][0])]
-            if use is None:  # results of this stage are the caller's
-                early = [
-                    x.copy() if isinstance(x, np.ndarray) else _own_items(x) for x in found[: len(self._split.early)]
-                ]
-            else:
-                early = found
+            # results of this stage are the caller's
+            early = found if use is not None else [_copied(x, budget) for x in found[: len(self._split.early)]]
             if not self._sources:
                 done = [early[i] for i in self._results]
                 return done if use is None else use(done)
@@ -71,7 +67,7 @@ class Stages:
                 return [early[i] if i >= 0 else rest[~i] for i in self._results]
 
             if use is None:
-                return [_own_items(x) for x in join(second.run_stage(given, budget, None))]
+                return join(second.run_stage(given, budget, None))
             return second.run_stage(given, budget, lambda rest: use(join(rest)))
 
         return self.first.run_stage(feeds, budget, finish)
@@ -91,8 +87,11 @@ class Stages:
             return self.second
 
 
-def _own_items(result: Any) -> Any:
-    """Copy the tensors of a sequence that are views, because they may lie in the arena of a stage."""
-    if not isinstance(result, list):
+def _copied(result: Any, budget: Budget) -> Any:
+    """Copy a tensor, or the tensors of a sequence. Raises ResourceError beyond the limit."""
+    if isinstance(result, list):
+        return [_copied(item, budget) for item in result]
+    if not isinstance(result, np.ndarray):
         return result
-    return [x.copy() if isinstance(x, np.ndarray) and x.base is not None else _own_items(x) for x in result]
+    budget.check_room(result.nbytes)
+    return result.copy()

@@ -119,12 +119,25 @@ class Executable:
                 results.append(value.copy())
                 continue
             if taken is None:
-                taken = set(map(id, feeds))
-            if id(value) in self.protected:
-                taken.add(id(value))
-            results.append(_own(value, taken, budget))
-            taken.add(id(results[-1]))
+                taken = set(_ids(feeds))
+            results.append(self._own(value, taken, budget))
         return results
+
+    def _own(self, value: Any, taken: set[int], budget: Budget) -> Any:
+        """Copy a result, or the tensors of a sequence, unless the caller may own it; then it is `taken` (by id), too.
+
+        Results may alias the arena, constants, or the arrays in `taken`.
+        """
+        if isinstance(value, list):
+            return [self._own(item, taken, budget) for item in value]
+        if not isinstance(value, np.ndarray):
+            return value
+        key = id(value)
+        if value.base is not None or key in taken or key in self.protected or not value.flags.c_contiguous:
+            budget.check_room(value.nbytes)
+            return value.copy()
+        taken.add(key)
+        return value
 
     def time(self, feeds: Sequence[Any]) -> list[float]:
         """Run and return the seconds of each step."""
@@ -141,11 +154,9 @@ class Executable:
         return environment
 
 
-def _own(value: Any, taken: set[int], budget: Budget) -> Any:
-    """Copy a result unless the caller may own it; results may alias the arena or the arrays in `taken` (by id)."""
-    if not isinstance(value, np.ndarray):
-        return value
-    if value.base is None and id(value) not in taken and value.flags.c_contiguous:
-        return value
-    budget.check_room(value.nbytes)
-    return value.copy()
+def _ids(values: Sequence[Any]) -> Iterator[int]:
+    """Yield the ids of values, and of the items of sequences."""
+    for value in values:
+        yield id(value)
+        if isinstance(value, list):
+            yield from _ids(value)

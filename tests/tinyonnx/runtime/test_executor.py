@@ -164,3 +164,30 @@ def test_the_arena_counts_among_the_bytes_of_a_run(limit, fits):
     else:
         with pytest.raises(tinyonnx.ResourceError, match="max_run_bytes"):
             session.run(None, feeds)
+
+
+SEQUENCES = """<ir_version: 8, opset_import: ["": 17]>
+g (float[N] x, seq(float[N]) s) => (seq(float[N]) fed, seq(float[N]) built, seq(float[N]) more, float[N] y)
+    <float[2] k = {1, 2}> {
+    fed = Identity (s)
+    y = Identity (x)
+    built = SequenceConstruct (x, k, x)
+    more = SequenceInsert (built, y)
+}"""
+
+
+@pytest.mark.parametrize("level", ["ORT_DISABLE_ALL", "ORT_ENABLE_ALL"])
+def test_tensors_of_sequences_are_the_callers(level):
+    options = tinyonnx.SessionOptions()
+    options.graph_optimization_level = getattr(tinyonnx.GraphOptimizationLevel, level)
+    session = tinyonnx.InferenceSession(onnx.parser.parse_model(SEQUENCES).SerializeToString(), options)
+    for _ in range(3):
+        x, s = np.float32([3, 4]), [np.float32([5, 6]), np.float32([7, 8])]
+        fed, built, more, y = session.run(None, {"x": x, "s": s})
+        found = [*fed, *built, *more, y]
+        firsts = [5, 7, 3, 1, 3, 3, 1, 3, 3, 3]
+        np.testing.assert_array_equal(found, [[first, first + 1] for first in firsts])
+        for number, each in enumerate(found):  # no other result, feed or constant changes
+            each[:] = number
+        np.testing.assert_array_equal(found, np.repeat(np.arange(10), 2).reshape(10, 2))
+        np.testing.assert_array_equal([x, *s], [[3, 4], [5, 6], [7, 8]])
