@@ -35,7 +35,7 @@ def add(commands: Any) -> None:
     command.add_argument("--time", type=_duration, default=600.0, metavar="10m", help="default: 10 minutes")
     command.add_argument(
         "--output", type=Path, default=Path("findings"), metavar="DIR",
-        help="folder of findings; a run with the same seed, runtimes and operators goes on there (%(default)s)",
+        help="folder of findings; a run with the same options goes on there (default: %(default)s)",
     )  # fmt: skip
     command.add_argument("--operator", action="append", default=[], metavar="NAME", help="only models with this one")
     command.add_argument(

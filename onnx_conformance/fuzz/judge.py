@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -20,6 +21,8 @@ float64's are those of the attributes, which are float32."""
 
 _DIGITS = 5e-4
 """Relative difference of numbers that are the same in float16, whose strings may have any further digits."""
+
+_WHOLE = re.compile(r"[-+]?\d+")
 
 _SPREADS = 8.0
 """Differences within this multiple of the effect of noise count as rounding."""
@@ -101,9 +104,14 @@ def _differs(a: Any, b: Any, runs: Sequence[Any]) -> tuple[str, str] | None:
 
 
 def _same_text(a: Any, b: Any) -> bool:
-    """Return whether two strings are equal, or the same number, whose digits and case the specification leaves open."""
+    """Return whether two strings are equal, or the same number, whose digits and case the specification leaves open.
+
+    Those of whole numbers are not open.
+    """
     if str(a) == str(b):
         return True
+    if all(_WHOLE.fullmatch(str(text)) for text in (a, b)):
+        return False
     try:
         return bool(np.isclose(float(a), float(b), rtol=_DIGITS, atol=0, equal_nan=True))
     except ValueError:

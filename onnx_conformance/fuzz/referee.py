@@ -24,7 +24,7 @@ from onnx_conformance.fuzz.judge import (
     is_off,
 )
 from onnx_conformance.fuzz.rounding import with_noise
-from onnx_conformance.fuzz.undefined import open_results
+from onnx_conformance.fuzz.undefined import Open, open_results, settled
 from onnx_conformance.fuzz.widen import in_float32, slack
 from onnx_conformance.generate.inference import inferred, with_values
 from onnx_conformance.generate.validity import all_nodes, with_bodies
@@ -156,48 +156,61 @@ class Referee:
         pairs = [frozenset(pair) for pair in combinations(outputs, 2)]
         found = {pair: _compared(pair, outputs, []) for pair in pairs}
         if any(found.values()) and not drawn:
-            noisy = self._noisy(model, feeds, list(outputs))
+            noisy, opened = self._noisy(model, feeds, list(outputs))
+            names = [output.name for output in model.graph.output]
+            outputs = {name: _settled(values, names, opened) for name, values in outputs.items()}
             found = {pair: _compared(pair, outputs, noisy) if found[pair] else None for pair in pairs}
         return found
 
-    def _noisy(self, model: ModelProto, feeds: Mapping[str, Any], answered: Sequence[str]) -> list[list[Any]]:
-        """Return outputs of one runtime without noise, then with; empty if it can't run the model with noise."""
+    def _noisy(
+        self, model: ModelProto, feeds: Mapping[str, Any], answered: Sequence[str]
+    ) -> tuple[list[list[Any]], list[dict[str, Open]]]:
+        """Return outputs of one runtime without noise, then with, and what is open of them.
+
+        Both are empty if no runtime can run the model with noise.
+        """
         for steady in (*(name for name in _STEADY if name in answered), answered[-1]):
             values = self.values(model, feeds, steady)
             if values is None:
                 continue
             runs = [[values.get(output.name) for output in model.graph.output]]
-            runs += self._noisy_runs(model, feeds, values, [steady, *(name for name in answered if name != steady)])
+            names = [steady, *(name for name in answered if name != steady)]
+            noisy, found = self._noisy_runs(model, feeds, values, names)
+            runs, opened = [*runs, *noisy], [found]
             body = with_bodies(model)
             inner = self.values(body, feeds, steady) if len(body.graph.node) > len(model.graph.node) else None
             if inner is not None:
-                runs += [[inner.get(output.name) for output in model.graph.output]]
-                runs += self._noisy_runs(body, feeds, inner, [steady])
+                noisy, found = self._noisy_runs(body, feeds, inner, [steady])
+                runs += [[inner.get(output.name) for output in model.graph.output], *noisy]
+                opened.append(found)
             for flat, inputs in _flat_models(model, feeds):
-                runs += self._noisy_runs_alone(flat, inputs, steady, runs[0])
+                noisy, found = self._noisy_runs_alone(flat, inputs, steady, runs[0])
+                runs += noisy
+                opened.append(found)
             if len(runs) > 1:
-                return runs
-        return []
+                return runs, opened
+        return [], []
 
     def _noisy_runs_alone(
         self, model: ModelProto, feeds: Mapping[str, Any], name: str, results: Sequence[Any]
-    ) -> list[list[Any]]:
+    ) -> tuple[list[list[Any]], dict[str, Open]]:
         """Return outputs of a subgraph's nodes with noise, repeated as a Loop stacks them, if they fit `results`."""
         values = self.values(model, feeds, name)
         if values is None:
-            return []
+            return [], {}
+        noisy, found = self._noisy_runs(model, feeds, values, [name])
         runs = []
-        for run in self._noisy_runs(model, feeds, values, [name]):
+        for run in noisy:
             try:
                 runs.append([np.broadcast_to(x, np.shape(y)) for x, y in zip(run, results, strict=True)])
             except ValueError:
                 continue
-        return runs
+        return runs, found
 
     def _noisy_runs(
         self, model: ModelProto, feeds: Mapping[str, Any], values: Mapping[str, Any], names: Sequence[str]
-    ) -> list[list[Any]]:
-        """Return outputs of the first runtime with noise; any of them may run the nodes by which it is drawn."""
+    ) -> tuple[list[list[Any]], dict[str, Open]]:
+        """Return outputs of the first runtime with noise, and the open results, which need a run on any of them."""
         found = open_results(model, values, lambda alone, inputs: self._run_any(alone, inputs, names))
         runs = []
         for seed in range(_NOISY_RUNS):
@@ -205,7 +218,7 @@ class Referee:
             outcome = self.bench.run(RunModel(noisy.SerializeToString(), [dict(feeds)]), names[:1])[names[0]]
             if outcome.status == PASSED:
                 runs.append(_first(outcome))
-        return runs
+        return runs, found
 
     def _run_any(self, model: ModelProto, feeds: Mapping[str, Any], names: Sequence[str]) -> list[Any] | None:
         """Return the outputs of the first of these runtimes that can run a model, None if none can."""
@@ -260,6 +273,16 @@ def _narrowed(verdict: Verdict, suspects: Sequence[str], why: str) -> Verdict:
 def _first(outcome: JobOutcome) -> list[Any]:
     assert outcome.outputs is not None
     return outcome.outputs[0]
+
+
+def _settled(outputs: Sequence[Any], names: Sequence[str], opened: Sequence[Mapping[str, Open]]) -> list[Any]:
+    """Return outputs of a model with these names in which open elements within their bounds are the same."""
+    results = []
+    for name, result in zip(names, outputs, strict=True):
+        for found in opened:
+            result = settled(result, found[name]) if name in found else result
+        results.append(result)
+    return results
 
 
 def _compared(pair: frozenset[str], outputs: Mapping[str, list[Any]], noisy: list[list[Any]]) -> Difference | None:

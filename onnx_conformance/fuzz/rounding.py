@@ -73,6 +73,9 @@ def with_noise(
         if count == before and not after and not quiet:
             after = _noisy_outputs(node, values, graph, r)
         graph.node.extend([node, *after])
+    for output in graph.output:
+        if output.name in open_results:
+            output.name += _SUFFIX
     return noisy
 
 

@@ -6,7 +6,7 @@ and reductions of nothing.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -19,6 +19,9 @@ _ORDERS = frozenset({"Max", "Min", "ReduceMax", "ReduceMin", "ArgMax", "ArgMin",
                      "MaxRoiPool", "Hardmax", "Clip", "Relu", "Sign", "Unique", "NonMaxSuppression", "ScatterElements",
                      "ScatterND", "Scatter", "ThresholdedRelu", "QuantizeLinear", "DynamicQuantizeLinear"})  # fmt: skip
 """Operators whose results for NaN depend on the way in which numbers are compared."""
+
+_BY_ELEMENT = frozenset({"Max", "Min", "Clip", "Relu", "Sign", "ThresholdedRelu", "QuantizeLinear"})
+"""Those of them whose results depend on one element of each input."""
 
 _ROUNDED = frozenset({"Div", "Mod"})
 """Operators whose specification says how a fraction becomes a whole number."""
@@ -55,7 +58,7 @@ def _of_node(node: NodeProto, model: ModelProto, values: Mapping[str, Any], run:
     if schema is None or not outputs or not arrays:
         return {}
     if node.op_type in _ORDERS and any(_has_nan(array) for array in arrays):
-        return {name: _all_open(array) for name, array in outputs.items()}
+        return {name: _open_for_nan(node, arrays, array) for name, array in outputs.items()}
     if node.op_type.startswith("Reduce") and not arrays[0].size:
         defined = "empty set" in schema.doc and "undefined" not in schema.doc
         return {} if defined else {name: _all_open(array) for name, array in outputs.items()}
@@ -91,12 +94,18 @@ def _beyond_type(
     if results is None:
         return {}
     pairs = zip(found, results, strict=True)
-    near = _NEAR if any(_is_float(values[name]) for name in feeds) else 0.0
+    near = _NEAR if any(_is_float(values[name]) for name in feeds) and not _picks(node) else 0.0
     return {
         name: _open_number(result, values[name].dtype, node.op_type not in _ROUNDED, near)
         for name, result in pairs
         if np.shape(result) == values[name].shape
     }
+
+
+def _picks(node: NodeProto) -> bool:
+    """Return whether the results of a node are elements of its inputs, which no rounding changes."""
+    usual = b"nearest" if node.op_type in ("Resize", "Upsample") else b""
+    return node.op_type == "OneHot" or next((a.s for a in node.attribute if a.name == "mode"), usual) == b"nearest"
 
 
 def _open_number(number: Any, dtype: np.dtype[Any], fractions: bool, near: float = 0.0) -> Open:
@@ -112,6 +121,33 @@ def _open_number(number: Any, dtype: np.dtype[Any], fractions: bool, near: float
         low, high = (np.where(inside, np.clip(f(x), info.min, info.max), 0.0) for f, x in ends)
         least, greatest = (np.where(inside, x.astype(dtype), y) for x, y in ((low, info.min), (high, info.max)))
     return Open(~inside | (low != high), least.astype(dtype), greatest.astype(dtype))
+
+
+def _open_for_nan(node: NodeProto, inputs: Sequence[Any], array: Any) -> Open:
+    """Return what is open of a result if inputs have NaN: the elements at the same place, or all of them."""
+    everything = _all_open(array)
+    if node.op_type not in _BY_ELEMENT:
+        return everything
+    marks = [np.isnan(each.astype(np.float32)) for each in inputs if _has_nan(each)]
+    try:
+        return everything._replace(where=np.logical_or.reduce([np.broadcast_to(mark, array.shape) for mark in marks]))
+    except ValueError:  # such as a scale for each channel
+        return everything
+
+
+def settled(result: Any, found: Open) -> Any:
+    """Return a result whose open elements are the least that they may be; those beyond their bounds stay.
+
+    The elements of `found` are repeated, as a Loop stacks them, if they fit.
+    """
+    if not isinstance(result, np.ndarray) or result.dtype != found.least.dtype:
+        return result
+    try:
+        where, least, greatest = (np.broadcast_to(part, result.shape) for part in found)
+    except ValueError:
+        return result
+    inside = where & (least <= result) & (result <= greatest) if _is_whole(result) else where
+    return np.where(inside, least, result)
 
 
 def _all_open(array: Any) -> Open:

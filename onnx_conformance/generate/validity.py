@@ -25,6 +25,9 @@ _ONE_NUMBER = re.compile(r"(^|[^-\w])scalar\b", re.IGNORECASE)
 _ANY_NUMBER = re.compile(r"per-|N-D|either|empty tensor|considered|of rank|C is a scalar", re.IGNORECASE)
 """Descriptions of inputs that are one number, and of those that are one number among other choices."""
 
+_RANK = re.compile(r"\b(\d)-D (?:tensor|input|feature map) of shape \(")
+"""Descriptions of inputs that have a number of axes."""
+
 
 def all_nodes(graph: GraphProto) -> Iterator[NodeProto]:
     """Yield the nodes of a graph and of its subgraphs."""
@@ -66,6 +69,7 @@ def check_nodes(model: ModelProto) -> None:
         if schema is not None:
             _check_attributes(node, schema, known)
             _check_shapes(node, opset_of(node, model), known)
+            _check_ranks(node, schema, known)
             if schema.has_function or schema.has_context_dependent_function:
                 _check_body(node, model, known)
 
@@ -113,6 +117,13 @@ def _check_shapes(node: NodeProto, opset: int, known: Mapping[str, Any]) -> None
         axis = next((a.i for a in node.attribute if a.name == "axis"), None)
         if condition[0] > (math.prod(data) if axis is None else data[axis]):
             raise ValueError("Compress has more conditions than elements")
+
+
+def _check_ranks(node: NodeProto, schema: Any, known: Mapping[str, Any]) -> None:
+    for formal, name in zip(schema.inputs, node.input):
+        ranks = {int(rank) for rank in _RANK.findall(formal.description)}
+        if ranks and name in known and known[name].HasField("shape") and len(known[name].shape.dim) not in ranks:
+            raise ValueError(f"{node.op_type}: {formal.name} has {min(ranks)} axes")
 
 
 def _check_body(node: NodeProto, model: ModelProto, known: Mapping[str, Any]) -> None:

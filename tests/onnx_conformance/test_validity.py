@@ -38,6 +38,7 @@ def _model(text: str, opset: int = 17, ml: int = 1) -> onnx.ModelProto:
         ("m (float[2,4] x, float[3] s) => (float[a,b] y) { y = PRelu (x, s) }", 17, "PRelu"),
         ("m (float[2,4] x, float[3] s) => (float[a,b] y) { y = LayerNormalization (x, s) }", 17, "LayerNorm"),
         (f"m (string[2] x) => (float[n] y) {{ y = TfIdfVectorizer <{_GRAMS}, pool_int64s = [2]> (x) }}", 24, "pool"),
+        ("m (float[1,1,1,1,1] x, float[1,1,1,1,3] g) => (float[a,b,c,d,e] y) { y = GridSample (x, g) }", 17, "4 axes"),
         ("m (float[3,5] x, int64[3] t, float[6] w) => (float y) { y = SoftmaxCrossEntropyLoss (x, t, w) }", 12, "each"),
     ],
 )  # fmt: skip
@@ -196,6 +197,42 @@ def test_the_rounding_of_whole_results_is_open_by_one() -> None:
     down, up = np.uint8([[[[0, 1, 3, 5]]]]), np.uint8([[[[0, 2, 4, 5]]]])
     assert _kind(model, feeds, reference=down, b=up) == ""
     assert _kind(model, feeds, reference=down, b=up + np.uint8(1)) == VALUE
+
+
+@pytest.mark.parametrize(
+    ("text", "feeds", "right", "wrong"),
+    [
+        ("int32[1,4] x, float[2] s) => (int32[1,8] y) { y = Resize (x, , s) }",
+         {"x": np.int32([[0, 50, 100, 7]]), "s": np.float32([1, 2])}, np.int32([[0, 0, 50, 50, 100, 100, 7, 7]]),
+         np.int32([[0, 0, 50, 51, 100, 100, 7, 7]])),
+        ('int32[1,2] x, float[2] s) => (int32[1,4] y) { y = Resize <mode = "linear"> (x, , s) }',
+         {"x": np.int32([[0, 50]]), "s": np.float32([1, 2])}, np.int32([[0, 12, 37, 50]]),
+         np.int32([[0, 14, 37, 50]])),
+        ("int32[3] x) => (int32[3] y) { y = Add (x, x) }", {"x": np.int32([2**30, 2**30, 4])},
+         np.int32([-(2**31), -(2**31), 8]), np.int32([2**31 - 1, 2**31 - 1, 9])),
+        ("float[3] x) => (float[3] y) { y = Relu (x) }", {"x": np.float32([np.nan, -1, 2])},
+         np.float32([np.nan, 0, 2]), np.float32([0, -1, 2])),
+        ("float[3] x) => (int8[3] y) { y = Cast <to = 3> (x) }", {"x": np.float32([300, np.nan, 3.5])},
+         np.int8([44, 0, 3]), np.int8([127, -128, 4])),
+        ("int64[2] x) => (string[2] y) { y = Cast <to = 8> (x) }", {"x": np.int64([2049, 1])},
+         np.array(["2049", "1"], object), np.array(["2050", "1"], object)),
+    ],
+    ids=["nearest", "linear", "overflow", "nan", "cast", "text"],
+)  # fmt: skip
+def test_what_is_defined_beside_open_results_is_a_difference(text: str, feeds: Any, right: Any, wrong: Any) -> None:
+    assert _kind(_model(f"m ({text}"), feeds, reference=right, b=right) == ""
+    assert _kind(_model(f"m ({text}"), feeds, reference=right, b=wrong) == VALUE
+
+
+@pytest.mark.parametrize(("greatest", "read"), [(False, -128), (True, 127)])
+def test_nodes_read_the_ends_of_open_results(greatest: bool, read: int) -> None:
+    model = _model("m (float[2] x) => (int8[2] y, int32[2] z) { y = Cast <to = 3> (x) z = Cast <to = 6> (y) }")
+    values = {"x": np.float32([3, 300]), "y": np.int8([3, 44]), "z": np.int32([3, 44])}
+    found = open_results(model, values, _run)
+    run = _run(with_noise(model, values, np.random.default_rng(0), False, found, greatest), {"x": values["x"]})
+    assert run is not None
+    assert run[1].tolist() == [3, read]
+    assert run[0][1] != read  # an output is compared with its ends
 
 
 def test_a_refusal_of_what_is_open_is_no_difference() -> None:

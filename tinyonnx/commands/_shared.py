@@ -84,8 +84,9 @@ def add_against(parser: argparse.ArgumentParser, activations: bool = False) -> N
     parser.add_argument(
         "--against", required=True,
         metavar=f"reference|onnxruntime|unoptimized|OTHER.onnx{'|ACTS.npz' if activations else ''}",
-        help="onnx's reference, onnxruntime (if installed), the file's own nodes in numpy, a model with the same "
-        f"tensor names{', or a file written by `trace --save`' if activations else ''}",
+        help="onnx's reference, onnxruntime (if installed), the file's own nodes in numpy, "
+        + ("" if activations else "or ") + "a model with the same tensor names"
+        + (", or a file written by `trace --save`" if activations else ""),
     )  # fmt: skip
     parser.add_argument(
         "--tolerance", type=at_least(0, float), default=TOLERANCE, metavar="X",

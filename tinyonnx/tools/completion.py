@@ -53,9 +53,8 @@ def _choices(action: argparse.Action) -> list[str]:
 
 
 def _text(action: argparse.Action) -> str:
-    """Return the help of an action in one line, without argparse's placeholders."""
-    text = " ".join((action.help or "").split())
-    return text.replace("%(default)s", str(action.default)).replace("%%", "%")
+    """Return the help of an action in one line, with values in the place of argparse's placeholders."""
+    return " ".join(argparse.HelpFormatter("")._expand_help(action).split()) if action.help else ""
 
 
 def _takes_value(action: argparse.Action) -> bool:

@@ -119,6 +119,7 @@ def test_scripts_name_every_command_and_option(shell: str, capsys: Any) -> None:
     text = capsys.readouterr().out
     for word in ("inspect", "reduce", "--against" if shell != "fish" else "-l against"):
         assert word in text
+    assert "%(" not in text
     if shutil.which(shell):
         subprocess.run([shell, "-n"], input=text, text=True, check=True, capture_output=True)
 
