@@ -27,6 +27,7 @@ from tests.docs.stage import free_port, prepare, run
 
 CANNOT_RUN = {
     r"^(cd .* && )?(pip|apt-get) install": "installs packages, which .ci/run does in a clean environment",
+    r"^python3\.\d+ -m venv ": "needs another version of Python",
     r"^arecord ": "records from a microphone without end",
     r"^pytest|^scripts/check|^\.ci/run|&& pytest": "runs the tests, of which this is one",
     r"^python -m conformance ": "takes minutes; .ci/run, tests/conformance and tests/onnx_conformance run it",

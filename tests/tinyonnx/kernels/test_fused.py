@@ -89,9 +89,11 @@ WITHOUT_ACTIVATION = {
     "LSTM": 1,
     "GRU": 1,
     "RNN": 1,
+    "TableRows": 1,
+    "BoundedNonMaxSuppression": 1,
 }
 """Numbers of kernels of the other fused operators: tests of `test_quantized_elementwise`, `test_quantized_conv`,
-`test_attention` and `test_recurrent`."""
+`test_attention`, `test_recurrent`, `test_indexing` and `test_detection`."""
 
 
 def test_every_fused_kernel_has_a_sample() -> None:
