@@ -102,10 +102,13 @@ class Piece(NamedTuple):
 def is_halved(n: int, depthwise: Geometry) -> bool:
     """Return whether the last of several vectors of `n` channels is computed as half a vector.
 
-    Half of it must be enough, and `convolve_narrow` must have a tile for the taps.
+    Half of it must be enough, and `convolve_narrow` must have a tile for the taps. Vectors of at most 8 lanes are not
+    halved, because most networks have multiples of 8 channels: the code would be larger, and seldom run.
     """
     columns, stride = depthwise.k_w, depthwise.s_w
-    return n > LANES and 0 < n % LANES <= HALVED and columns in (3, 5) and stride <= 2 and depthwise.d_w == 1
+    return (
+        LANES > 8 and n > LANES and 0 < n % LANES <= HALVED and columns in (3, 5) and stride <= 2 and depthwise.d_w == 1
+    )
 
 
 @jit
