@@ -24,7 +24,7 @@ PARTIAL = 16
 """Number of partial sums; they vectorise, unlike a single sum, and have smaller rounding errors."""
 
 _STEP = 4 * PARTIAL
-"""Numbers that are added to each other first: to load and store a partial sum takes as long as adding four numbers."""
+"""Numbers that are compared with each other first: loads and stores of partial results take as long as four numbers."""
 
 BLOCK = 256 * PARTIAL
 """Numbers per block: a block is summed in float32, the sums of blocks in float64."""
@@ -39,13 +39,7 @@ def total(row: Array, partial: Array) -> Any:
     for start in range(0, whole, BLOCK):
         for k in range(PARTIAL):
             partial[k] = _ZERO
-        stop = min(start + BLOCK, whole)
-        even = start + (stop - start) // _STEP * _STEP
-        for i in range(start, even, _STEP):
-            here = row[i : i + _STEP]
-            for k in range(PARTIAL):
-                partial[k] += (here[k] + here[PARTIAL + k]) + (here[2 * PARTIAL + k] + here[3 * PARTIAL + k])
-        for i in range(even, stop, PARTIAL):
+        for i in range(start, min(start + BLOCK, whole), PARTIAL):
             here = row[i : i + PARTIAL]
             for k in range(PARTIAL):
                 partial[k] += here[k]
